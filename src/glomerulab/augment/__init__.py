@@ -1,0 +1,1 @@
+"""Augmentation: more training images, each with its parent."""

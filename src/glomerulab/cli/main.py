@@ -1,0 +1,47 @@
+"""``glomerulab``: the program, its commands, and the one place that prints errors.
+
+Command files import only what parsing needs at the top; what a command works with it imports in
+its body, so that ``--help`` answers at once.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from glomerulab.errors import GlomerulabError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="glomerulab",
+    help="From renal-biopsy slides to glomerulus labels, and from labels to a model that can be "
+    "trusted. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed_version
+
+        typer.echo(f"glomerulab {installed_version('glomerulab')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a foreseen error is one line on standard error and exit code 1."""
+    try:
+        app()
+    except GlomerulabError as error:
+        sys.stderr.write(f"glomerulab: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("glomerulab: interrupted; run the same command again to continue\n")
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""Cohorts: manifests, importers, splits by patient, and the images they list."""

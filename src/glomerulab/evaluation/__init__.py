@@ -1,0 +1,1 @@
+"""Evaluation: scores with intervals and figures, from the predictions table only."""

@@ -1,0 +1,111 @@
+"""Places on a slide: boxes and regions in level-0 pixels, x to the right and y down.
+
+Pure values: no slide is opened here and no file is read.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Box", "Point", "Region"]
+
+Point = tuple[float, float]
+"""(x, y) in level-0 pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An upright rectangle in level-0 pixels; it may reach beyond the slide."""
+
+    x: int
+    """Left edge."""
+    y: int
+    """Upper edge."""
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:  # noqa: DOC501
+        """Refuse a box without area."""
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"a box must be at least 1 x 1, got {self.width} x {self.height}")
+
+    def grown(self, margin: float) -> "Box":
+        """Return the box enlarged on every side by a share of its longer side.
+
+        Parameters
+        ----------
+        margin : float
+            Share of the longer side, at least 0; 0.1 adds a tenth on each of the four sides.
+
+        Returns
+        -------
+        Box
+            Same centre.
+
+        Raises
+        ------
+        ValueError
+            If `margin` is negative or not finite.
+
+        Examples
+        --------
+        >>> Box(100, 100, 200, 100).grown(0.1)
+        Box(x=80, y=80, width=240, height=140)
+        """
+        if not (math.isfinite(margin) and margin >= 0):
+            raise ValueError(f"margin must be a finite share of at least 0, got {margin}")
+        extra = round(margin * max(self.width, self.height))
+        return Box(self.x - extra, self.y - extra, self.width + 2 * extra, self.height + 2 * extra)
+
+    def intersection_area(self, other: "Box") -> int:
+        """Return the area shared with another box, in square pixels, 0 when apart."""
+        width = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        return max(width, 0) * max(height, 0)
+
+    def corners(self) -> tuple[Point, Point, Point, Point]:
+        """Return the four corners, clockwise on screen from the upper left."""
+        right, lower = self.x + self.width, self.y + self.height
+        return (self.x, self.y), (right, self.y), (right, lower), (self.x, lower)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One annotated area of a slide, usually a glomerulus."""
+
+    region_id: str
+    """Unique within its slide; what the file calls it, or its place in the file."""
+    polygon: tuple[Point, ...]
+    """Outline in level-0 pixels, at least three points, not closed."""
+    labels: tuple[str, ...] = ()
+    """Classification as the file words it, in its order; empty when the file gives none."""
+    slide_id: str | None = None
+    """The slide it lies on, where the file says so (CSV, COCO)."""
+
+    def __post_init__(self) -> None:  # noqa: DOC501
+        """Refuse an outline that bounds no area."""
+        if len(self.polygon) < 3:
+            raise ValueError(f"region {self.region_id!r} has {len(self.polygon)} points, needs 3")
+        if not all(math.isfinite(value) for point in self.polygon for value in point):
+            raise ValueError(f"region {self.region_id!r} has a coordinate that is not finite")
+
+    @classmethod
+    def from_box(
+        cls,
+        region_id: str,
+        box: Box,
+        *,
+        labels: Sequence[str] = (),
+        slide_id: str | None = None,
+    ) -> "Region":
+        """Make a rectangular region."""
+        return cls(region_id, box.corners(), tuple(labels), slide_id)
+
+    def box(self) -> Box:
+        """Return the smallest box of whole pixels that holds the region."""
+        xs = [x for x, _ in self.polygon]
+        ys = [y for _, y in self.polygon]
+        left, upper = math.floor(min(xs)), math.floor(min(ys))
+        width = max(math.ceil(max(xs)) - left, 1)
+        height = max(math.ceil(max(ys)) - upper, 1)
+        return Box(left, upper, width, height)

@@ -1,0 +1,166 @@
+"""Image files in and out: whatever Pillow reads becomes uint8 RGB, whatever is written is whole.
+
+The one place that decides what CMYK, 16-bit, palette, transparent and grey images turn into, and
+when a file is too large to trust. Slides are not opened here.
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from glomerulab.errors import ImageFileError
+from glomerulab.files import written_whole
+
+__all__ = ["MAX_PIXELS", "RgbImage", "image_size", "read_image", "write_image"]
+
+RgbImage = npt.NDArray[np.uint8]
+"""uint8, shape (H, W, 3), channels red, green, blue."""
+
+MAX_PIXELS = 100_000_000
+"""Images above this are refused: a small file can claim a size that fills the memory."""
+
+MAX_GREY_16_BIT = 65535
+
+
+def read_image(path: Path) -> RgbImage:
+    """Read an image file as RGB.
+
+    Parameters
+    ----------
+    path : Path
+        PNG, JPEG, TIFF, BMP or anything else Pillow reads; of several frames the first.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        A new, writable array.
+
+    Raises
+    ------
+    ImageFileError
+        If the file is missing, empty, truncated, no image, or above `MAX_PIXELS`.
+
+    Notes
+    -----
+    Transparent pixels are laid on white, as glass is. 16-bit grey is scaled by 1/257. CMYK and
+    palettes are converted by Pillow; embedded colour profiles are not applied.
+    """
+    with warnings.catch_warnings():
+        # The size is checked below against our own limit; Pillow's warning says nothing new.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                _refuse_huge(image.size, path)
+                return np.array(_as_rgb(image), dtype=np.uint8)
+        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise ImageFileError(_unidentified_reason(path, error), where=str(path)) from error
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ImageFileError(f"cannot be read: {_reason(error)}", where=str(path)) from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) from the header, without decoding the pixels.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    tuple of int
+        Width and height in pixels.
+
+    Raises
+    ------
+    ImageFileError
+        If the header cannot be read or claims more than `MAX_PIXELS`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                _refuse_huge(image.size, path)
+                return image.size
+        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise ImageFileError(_unidentified_reason(path, error), where=str(path)) from error
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ImageFileError(f"cannot be read: {_reason(error)}", where=str(path)) from error
+
+
+def write_image(image: RgbImage, path: Path, *, jpeg_quality: int = 95) -> None:
+    """Write an RGB image as PNG or JPEG, by the suffix; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+    path : Path
+        Ends in ``.png``, ``.jpg`` or ``.jpeg``; replaced if it exists.
+    jpeg_quality : int, default 95
+        1 to 100; chroma is not subsampled, since stains live in it.
+
+    Raises
+    ------
+    ValueError
+        If `image` is not uint8 of shape (H, W, 3), or the suffix is another.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    suffix = path.suffix.lower()
+    if suffix not in {".png", ".jpg", ".jpeg"}:
+        raise ValueError(f"image path must end in .png, .jpg or .jpeg, got {path.name!r}")
+    with written_whole(path) as temporary:
+        if suffix == ".png":
+            # Level 1 writes twice as fast as the default for about a tenth more bytes.
+            Image.fromarray(image).save(temporary, format="PNG", compress_level=1)
+        else:
+            Image.fromarray(image).save(
+                temporary, format="JPEG", quality=jpeg_quality, subsampling=0
+            )
+
+
+def _as_rgb(image: ImageFile.ImageFile) -> Image.Image:
+    """Convert any Pillow mode to RGB."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_grey_to_8_bit(np.asarray(image))).convert("RGB")
+    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
+        opaque = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        opaque.alpha_composite(image.convert("RGBA"))
+        return opaque.convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey_to_8_bit(grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    values = grey.astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not (0 <= low <= high <= MAX_GREY_16_BIT):
+        raise ValueError(f"grey levels from {low:g} to {high:g} are outside 0 to {MAX_GREY_16_BIT}")
+    return np.rint(values / 257.0).astype(np.uint8)
+
+
+def _refuse_huge(size: tuple[int, int], path: Path) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ImageFileError(
+            f"claims {width} x {height} pixels, more than the {MAX_PIXELS:,} allowed; "
+            "open it as a slide instead",
+            where=str(path),
+        )
+
+
+def _unidentified_reason(path: Path, error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"claims more pixels than the {MAX_PIXELS:,} allowed; open it as a slide instead"
+    if path.is_file() and path.stat().st_size == 0:
+        return "the file is empty (0 bytes)"
+    return "not an image in any known format"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Networks: logits (B, K) from images (B, 3, H, W), and the checkpoint format."""

@@ -1,0 +1,89 @@
+"""One function over many items on several processes, with every failure kept as a value.
+
+A batch never stops at its first bad item: what an item raises of `GlomerulabError` comes back
+beside the item, and the caller decides.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, TypeVar
+
+from glomerulab.errors import GlomerulabError
+
+__all__ = ["Outcome", "map_outcomes"]
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+N_AHEAD_PER_WORKER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[Item, Value]):
+    """What became of one item: a value, or the error that stood in its way."""
+
+    item: Item
+    value: Value | None
+    error: GlomerulabError | None
+
+
+def map_outcomes(
+    function: Callable[[Item], Value], items: Sequence[Item], *, n_workers: int = 1
+) -> Iterator[Outcome[Item, Value]]:
+    """Apply a function to every item, as results come in.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one item. A module-level function or a `functools.partial` of one, so that another
+        process can find it.
+    items : sequence
+        Each must be picklable when `n_workers` > 1.
+    n_workers : int, default 1
+        Processes. With 1 the work is done here, in order, without starting any.
+
+    Yields
+    ------
+    Outcome
+        One per item; in order of completion when `n_workers` > 1.
+
+    Raises
+    ------
+    ValueError
+        If `n_workers` is below 1.
+
+    Notes
+    -----
+    Errors other than `GlomerulabError` are faults of the program and end the batch. New processes
+    are spawned, not forked: forking after numba or torch has started threads can hang.
+    """
+    if n_workers < 1:
+        raise ValueError(f"n_workers must be at least 1, got {n_workers}")
+    if n_workers == 1 or len(items) < 2:
+        for item in items:
+            yield _outcome(function, item)
+        return
+    context = multiprocessing.get_context("spawn")
+    waiting = iter(items)
+    with ProcessPoolExecutor(min(n_workers, len(items)), mp_context=context) as pool:
+        # A bounded window: a cohort of a million items must not become a million pending futures.
+        pending: set[Future[Outcome[Item, Value]]] = {
+            pool.submit(_outcome, function, item)
+            for item in islice(waiting, n_workers * N_AHEAD_PER_WORKER)
+        }
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for item in islice(waiting, len(done)):
+                pending.add(pool.submit(_outcome, function, item))
+            for future in done:
+                yield future.result()
+
+
+def _outcome(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Value]:
+    try:
+        return Outcome(item, function(item), None)
+    except GlomerulabError as error:
+        return Outcome(item, None, error)

@@ -1,0 +1,1 @@
+"""Synthetic renal biopsies with known truth. Never to be presented as clinical data."""

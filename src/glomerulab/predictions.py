@@ -1,0 +1,175 @@
+"""The predictions table: what a model said of each image, and what people said.
+
+It is all that evaluation and reports see of a model. One row per image; `label_<id>` holds 1, 0
+or empty for unknown, `probability_<id>` a number from 0 to 1, for each label of the taxonomy.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from glomerulab.errors import PredictionsError
+from glomerulab.files import written_whole
+from glomerulab.taxonomy import Taxonomy
+
+__all__ = [
+    "Head",
+    "label_array",
+    "predictions_table",
+    "probability_array",
+    "read_predictions",
+    "validate_predictions",
+    "write_predictions",
+]
+
+Head = Literal["softmax", "sigmoid"]
+"""``softmax``: exactly one class; ``sigmoid``: each label on its own."""
+
+KEY_COLUMNS = ("image_id", "patient_id", "slide_id", "stain", "split")
+SUM_TOLERANCE = 1e-3
+
+
+def predictions_table(
+    rows: pd.DataFrame, probabilities: npt.NDArray[np.floating], taxonomy: Taxonomy
+) -> pd.DataFrame:
+    """Join manifest rows and a model's probabilities into a predictions table.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Manifest rows, with the label columns of the taxonomy.
+    probabilities : ndarray of float, shape (n_rows, n_labels)
+        In the order of `rows` and of the taxonomy, from 0 to 1.
+    taxonomy : Taxonomy
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    ValueError
+        If the shape of `probabilities` does not fit.
+    """
+    expected = (len(rows), len(taxonomy.label_ids))
+    if probabilities.shape != expected:
+        raise ValueError(f"probabilities must have shape {expected}, got {probabilities.shape}")
+    table = rows.loc[:, [name for name in KEY_COLUMNS if name in rows]].reset_index(drop=True)
+    for column, label_id in enumerate(taxonomy.label_ids):
+        table[f"label_{label_id}"] = rows[label_id].to_numpy()
+        table[f"probability_{label_id}"] = probabilities[:, column]
+    return table
+
+
+def probability_array(table: pd.DataFrame, taxonomy: Taxonomy) -> npt.NDArray[np.float64]:
+    """Return the probabilities, float64, shape (n_rows, n_labels), in taxonomy order."""
+    columns = [f"probability_{label_id}" for label_id in taxonomy.label_ids]
+    return table[columns].to_numpy(dtype=np.float64)
+
+
+def label_array(table: pd.DataFrame, taxonomy: Taxonomy) -> npt.NDArray[np.float64]:
+    """Return the labels, float64, shape (n_rows, n_labels): 1, 0, or NaN where unknown."""
+    columns = [f"label_{label_id}" for label_id in taxonomy.label_ids]
+    return table[columns].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def read_predictions(path: Path, taxonomy: Taxonomy, *, head: Head = "softmax") -> pd.DataFrame:
+    """Read and validate a predictions CSV.
+
+    Parameters
+    ----------
+    path : Path
+    taxonomy : Taxonomy
+        Whose labels the columns must be.
+    head : {"softmax", "sigmoid"}, default "softmax"
+        Whether the probabilities of a row must sum to 1.
+
+    Returns
+    -------
+    DataFrame
+        Ids as strings, labels as nullable integers, probabilities as float64.
+
+    Raises
+    ------
+    PredictionsError
+        If the file is missing or breaks a rule; the message names the row.
+    """
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(KEY_COLUMNS, "string"))
+    except (OSError, ValueError) as error:
+        raise PredictionsError(f"cannot be read as CSV: {error}", where=str(path)) from error
+    validate_predictions(table, taxonomy, head=head, where=str(path))
+    for label_id in taxonomy.label_ids:
+        table[f"label_{label_id}"] = table[f"label_{label_id}"].astype("Int8")
+    return table
+
+
+def validate_predictions(
+    table: pd.DataFrame, taxonomy: Taxonomy, *, head: Head = "softmax", where: str | None = None
+) -> None:
+    """Check a predictions table against its rules.
+
+    Parameters
+    ----------
+    table : DataFrame
+    taxonomy : Taxonomy
+    head : {"softmax", "sigmoid"}, default "softmax"
+    where : str, optional
+        The file, for the message.
+
+    Raises
+    ------
+    PredictionsError
+        On a missing or surplus column, a duplicate image, a probability that is NaN or outside
+        0 to 1, probabilities that do not sum to 1 under softmax, a label other than 1, 0, empty.
+    """
+    expected = {f"{kind}_{i}" for kind in ("label", "probability") for i in taxonomy.label_ids}
+    found = {str(name) for name in table if str(name).startswith(("label_", "probability_"))}
+    missing = sorted(({"image_id"} | expected) - set(table.columns))
+    if missing:
+        raise PredictionsError(f"missing column(s): {', '.join(missing)}", where=where)
+    surplus = sorted(found - expected)
+    if surplus:
+        known = ", ".join(taxonomy.label_ids)
+        raise PredictionsError(
+            f"column(s) outside the taxonomy ({known}): {', '.join(surplus)}", where=where
+        )
+    twice = table["image_id"].duplicated()
+    if twice.any():
+        raise PredictionsError(f"two rows for one image: {_name(table, twice)}", where=where)
+    _check_probabilities(table, taxonomy, head, where)
+    labels = label_array(table, taxonomy)
+    wrong = ~(np.isnan(labels) | np.isin(labels, (0.0, 1.0))).all(axis=1)
+    if wrong.any():
+        raise PredictionsError(f"label other than 1, 0, empty: {_name(table, wrong)}", where=where)
+
+
+def write_predictions(table: pd.DataFrame, path: Path) -> None:
+    """Write a predictions table as CSV, whole or not at all."""
+    with written_whole(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def _check_probabilities(
+    table: pd.DataFrame, taxonomy: Taxonomy, head: Head, where: str | None
+) -> None:
+    probabilities = probability_array(table, taxonomy)
+    outside = ~((probabilities >= 0) & (probabilities <= 1)).all(axis=1)  # NaN compares False
+    if outside.any():
+        raise PredictionsError(
+            f"probability is not from 0 to 1: {_name(table, outside)}", where=where
+        )
+    unsummed = np.abs(probabilities.sum(axis=1) - 1.0) > SUM_TOLERANCE
+    if head == "softmax" and unsummed.any():
+        raise PredictionsError(
+            f"probabilities do not sum to 1: {_name(table, unsummed)}", where=where
+        )
+
+
+def _name(table: pd.DataFrame, wrong: npt.ArrayLike) -> str:
+    """Name the first wrong row as its reader finds it: line of the file, and image."""
+    place = int(np.flatnonzero(np.asarray(wrong))[0])
+    return f"line {place + 2}, image {table['image_id'].iloc[place]!r}"

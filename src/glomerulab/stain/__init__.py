@@ -1,0 +1,4 @@
+"""Stain normalisation: optical density, separation, references, and their checks.
+
+Pure arrays.
+"""

@@ -1,0 +1,1 @@
+"""Built-in taxonomies as TOML files; read through `glomerulab.taxonomy`."""

@@ -1,0 +1,185 @@
+"""The labels an image can carry: their ids, names, codes, and which exclude which.
+
+A taxonomy is a TOML file or the name of a built-in one, so that another task is a file away. It
+must not know of tables, images or models.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from glomerulab.errors import TaxonomyError
+from glomerulab.files import written_whole
+
+__all__ = [
+    "BUILT_IN_TAXONOMIES",
+    "Label",
+    "Taxonomy",
+    "load_taxonomy",
+    "write_taxonomy",
+]
+
+BUILT_IN_TAXONOMIES = ("paper",)
+"""Names that `load_taxonomy` takes beside a path."""
+
+
+class Label(BaseModel):
+    """One label of a taxonomy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """Column name in manifests and predictions."""
+    name: str
+    """English display name."""
+    name_zh: str | None = None
+    """Chinese display name, and the key of the paper's label JSON."""
+    hpo: str | None = Field(default=None, pattern=r"^HP:\d{7}$")
+    """Code in the Human Phenotype Ontology."""
+    excludes: tuple[str, ...] = ()
+    """Ids of the labels that cannot stand beside this one."""
+
+
+class _TaxonomyFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    labels: tuple[Label, ...] = Field(min_length=2)
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """An ordered set of labels; the order is that of every table, score and figure."""
+
+    name: str
+    labels: tuple[Label, ...]
+
+    def __post_init__(self) -> None:  # noqa: DOC501
+        """Refuse duplicate ids and exclusions of labels that do not exist."""
+        ids = [label.id for label in self.labels]
+        twice = sorted({label_id for label_id in ids if ids.count(label_id) > 1})
+        if twice:
+            raise TaxonomyError(f"label id given twice: {', '.join(twice)}", where=self.name)
+        for label in self.labels:
+            unknown = sorted(set(label.excludes) - set(ids))
+            if unknown:
+                raise TaxonomyError(
+                    f"label {label.id!r} excludes unknown labels: {', '.join(unknown)}",
+                    where=self.name,
+                )
+
+    @cached_property
+    def label_ids(self) -> tuple[str, ...]:
+        """Ids in order."""
+        return tuple(label.id for label in self.labels)
+
+    def find(self, name: str) -> Label:
+        """Return the label of an id or of a display name in either language.
+
+        Parameters
+        ----------
+        name : str
+            Compared without regard to case and surrounding space.
+
+        Returns
+        -------
+        Label
+
+        Raises
+        ------
+        TaxonomyError
+            If no label is called so; the message lists those there are.
+        """
+        wanted = name.strip().casefold()
+        for label in self.labels:
+            names = (label.id, label.name, label.name_zh or "")
+            if wanted in (known.casefold() for known in names if known):
+                return label
+        known = ", ".join(self.label_ids)
+        raise TaxonomyError(f"unknown label {name!r}; known are: {known}", where=self.name)
+
+    def conflicts(self, flags: Mapping[str, int | None]) -> list[tuple[str, str]]:
+        """Return the pairs of labels that are both set although one excludes the other.
+
+        Parameters
+        ----------
+        flags : mapping of str to int or None
+            Label id to 1, 0 or None for unknown.
+
+        Returns
+        -------
+        list of tuple of str
+            Each pair once, in the order of the taxonomy.
+        """
+        present = [label for label in self.labels if flags.get(label.id) == 1]
+        return [
+            (first.id, second.id)
+            for place, first in enumerate(present)
+            for second in present[place + 1 :]
+            if second.id in first.excludes or first.id in second.excludes
+        ]
+
+
+def load_taxonomy(name_or_path: str | Path) -> Taxonomy:
+    """Read a taxonomy by built-in name or from a TOML file.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        One of `BUILT_IN_TAXONOMIES`, or the path of a file.
+
+    Returns
+    -------
+    Taxonomy
+
+    Raises
+    ------
+    TaxonomyError
+        If there is no such name or file, or it breaks the rules; the message names the key.
+    """
+    where = str(name_or_path)
+    try:
+        if where in BUILT_IN_TAXONOMIES:
+            text = (
+                resources.files("glomerulab.taxonomies")
+                .joinpath(f"{where}.toml")
+                .read_text("utf-8")
+            )
+        else:
+            text = Path(name_or_path).read_text(encoding="utf-8")
+    except OSError as error:
+        built_in = ", ".join(BUILT_IN_TAXONOMIES)
+        raise TaxonomyError(
+            f"neither a readable file nor a built-in taxonomy ({built_in})", where=where
+        ) from error
+    try:
+        parsed = _TaxonomyFile.model_validate(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TaxonomyError(f"not valid TOML: {error}", where=where) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise TaxonomyError(f"{key}: {first['msg']}", where=where) from error
+    return Taxonomy(parsed.name, parsed.labels)
+
+
+def write_taxonomy(taxonomy: Taxonomy, path: Path) -> None:
+    """Write a taxonomy as TOML that `load_taxonomy` reads back equal.
+
+    Parameters
+    ----------
+    taxonomy : Taxonomy
+    path : Path
+        Replaced if it exists.
+    """
+    labels = [
+        label.model_dump(exclude_none=True, exclude_defaults=True) for label in taxonomy.labels
+    ]
+    with written_whole(path) as temporary:
+        temporary.write_bytes(tomli_w.dumps({"name": taxonomy.name, "labels": labels}).encode())

@@ -1,0 +1,1 @@
+"""Training: a manifest and a config become a run folder."""
