@@ -19,7 +19,7 @@ PARTIAL_MARK = ".partial-"
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:  # noqa: DOC501 - other OSErrors pass through
+def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to, and rename it to `path` when the block ends well.
 
     The temporary name keeps the suffix of `path`, since many writers choose the format by it. On
@@ -48,7 +48,7 @@ def written_whole(path: Path) -> Iterator[Path]:  # noqa: DOC501 - other OSError
     ...     _ = temporary.write_text("whole")
     >>> [file.name for file in folder.iterdir()]
     ['a.txt']
-    """
+    """  # noqa: DOC501 - an OSError about the content passes through
     temporary = path.with_name(f".{path.stem}{PARTIAL_MARK}{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary

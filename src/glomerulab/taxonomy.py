@@ -60,8 +60,8 @@ class Taxonomy:
     name: str
     labels: tuple[Label, ...]
 
-    def __post_init__(self) -> None:  # noqa: DOC501
-        """Refuse duplicate ids and exclusions of labels that do not exist."""
+    def __post_init__(self) -> None:
+        """Refuse duplicate ids and exclusions of labels that do not exist."""  # noqa: DOC501
         ids = [label.id for label in self.labels]
         twice = sorted({label_id for label_id in ids if ids.count(label_id) > 1})
         if twice:

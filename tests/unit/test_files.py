@@ -18,9 +18,8 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "table.csv"
     target.write_text("old")
-    with pytest.raises(ZeroDivisionError), written_whole(target) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        _write_half_and_fail(target)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -34,8 +33,7 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
 def test_a_missing_folder_is_an_output_error_that_names_the_path(tmp_path: Path) -> None:
     target = tmp_path / "nowhere" / "a.csv"
     with pytest.raises(OutputError, match=r"nowhere/a\.csv: cannot write"):
-        with written_whole(target) as temporary:
-            temporary.write_text("x")
+        _write(target, "x")
 
 
 def test_a_file_where_a_folder_should_be_is_an_output_error(tmp_path: Path) -> None:
@@ -50,3 +48,14 @@ def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) 
     (tmp_path / "deep" / "crop.png").touch()
     assert remove_partial_files(tmp_path) == 1
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["crop.png"]
+
+
+def _write(target: Path, text: str) -> None:
+    with written_whole(target) as temporary:
+        temporary.write_text(text)
+
+
+def _write_half_and_fail(target: Path) -> None:
+    with written_whole(target) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
