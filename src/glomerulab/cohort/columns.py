@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.extensions import ExtensionDtype
 
 from glomerulab.errors import TaxonomyError
 from glomerulab.taxonomy import Taxonomy
@@ -31,7 +32,7 @@ INTEGER_COLUMNS = ("x", "y", "width", "height", "fold")
 REQUIRED_COLUMNS = ("image_id", "image_path")
 
 Cells = npt.NDArray[np.float64]
-Wrong = npt.NDArray[np.bool_]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +123,12 @@ def _typed_column(cells: pd.Series, name: str) -> tuple[object, list[tuple[int, 
 
 def _number_column(
     text: pd.Series, given: npt.NDArray[np.bool_], name: str
-) -> tuple[Wrong, object, str]:
+) -> tuple[Flags, object, str]:
     fits, rule, dtype = NUMBER_RULES.get(name, LABEL_RULE)
     values = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     wrong = given & ~fits(values)
     values[wrong] = np.nan
-    return wrong, pd.array(values, dtype="Float64").astype(dtype), rule
+    return wrong, pd.Series(values).astype("Float64").astype(dtype).array, rule
 
 
 def _as_text(cells: pd.Series) -> pd.Series:
@@ -147,15 +148,16 @@ def _duplicate_ids(ids: pd.Series) -> list[tuple[int, str]]:
     return messages
 
 
-def _one_of(known: tuple[str, ...]) -> Callable[[pd.Series], Wrong]:
-    def fits(text: pd.Series) -> Wrong:
-        return np.asarray(text.isin(known), dtype=np.bool_)
+def _one_of(known: tuple[str, ...]) -> Callable[[pd.Series], Flags]:
+    def fits(text: pd.Series) -> Flags:
+        return np.asarray(text.isin(known).to_numpy(), dtype=np.bool_)
 
     return fits
 
 
-def _whole(values: Cells, low: float) -> Wrong:
-    return np.isfinite(values) & (values == np.rint(values)) & (values >= low)
+def _whole(values: Cells, low: float) -> Flags:
+    fitting: Flags = np.isfinite(values) & (values == np.rint(values)) & (values >= low)
+    return fitting
 
 
 TEXT_RULES = {
@@ -163,15 +165,19 @@ TEXT_RULES = {
     "split": (_one_of(SPLITS), f"one of {', '.join(SPLITS)}"),
 }
 
-NumberRule = tuple[Callable[[Cells], Wrong], str, str]
+NumberRule = tuple[Callable[[Cells], Flags], str, ExtensionDtype]
 
-LABEL_RULE: NumberRule = (lambda v: np.isin(v, (0.0, 1.0)), "1, 0 or empty (unknown)", "Int8")
+LABEL_RULE: NumberRule = (
+    lambda v: np.isin(v, (0.0, 1.0)),
+    "1, 0 or empty (unknown)",
+    pd.Int8Dtype(),
+)
 
 NUMBER_RULES: dict[str, NumberRule] = {
-    "mpp": (lambda v: np.isfinite(v) & (v > 0), "micrometres per pixel above 0", "Float64"),
-    "x": (lambda v: _whole(v, -np.inf), "a whole number", "Int64"),
-    "y": (lambda v: _whole(v, -np.inf), "a whole number", "Int64"),
-    "width": (lambda v: _whole(v, 1), "a whole number of at least 1", "Int64"),
-    "height": (lambda v: _whole(v, 1), "a whole number of at least 1", "Int64"),
-    "fold": (lambda v: _whole(v, 0), "a whole number of at least 0", "Int64"),
+    "mpp": (lambda v: np.isfinite(v) & (v > 0), "micrometres per pixel above 0", pd.Float64Dtype()),
+    "x": (lambda v: _whole(v, -np.inf), "a whole number", pd.Int64Dtype()),
+    "y": (lambda v: _whole(v, -np.inf), "a whole number", pd.Int64Dtype()),
+    "width": (lambda v: _whole(v, 1), "a whole number of at least 1", pd.Int64Dtype()),
+    "height": (lambda v: _whole(v, 1), "a whole number of at least 1", pd.Int64Dtype()),
+    "fold": (lambda v: _whole(v, 0), "a whole number of at least 0", pd.Int64Dtype()),
 }
