@@ -1,0 +1,57 @@
+"""Sphinx: MyST pages, numpydoc reference, and a command reference made from the program itself."""
+
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import typer
+
+from glomerulab.cli.main import app as command_line
+
+project = "glomerulab"
+author = "the glomerulab developers"
+copyright = "2026, the glomerulab developers. Research use only"
+version = release = installed_version("glomerulab")
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"glomerulab {version}"
+html_show_sourcelink = False
+autodoc_typehints = "none"  # numpydoc shows types with shapes; signatures alone would repeat half
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+mathjax_path = ""  # the pages must open offline; formulas stay readable as TeX
+
+
+def write_command_reference() -> None:
+    """Write one section per command from the program's own help."""
+    pages = ["# Commands", "", "Made from `glomerulab --help` when these pages are built."]
+
+    def visit(command: object, path: tuple[str, ...]) -> None:
+        children = getattr(command, "commands", None)
+        if children:
+            for name in sorted(children):
+                visit(children[name], (*path, name))
+            return
+        with command.make_context(" ".join(path), [], resilient_parsing=True) as context:
+            text = command.get_help(context)
+        pages.extend(["", f"## {' '.join(path)}", "", "```text", text.strip(), "```"])
+
+    visit(typer.main.get_command(command_line), ("glomerulab",))
+    target = Path(__file__).parent / "reference" / "commands.md"
+    content = "\n".join(pages) + "\n"
+    if not target.exists() or target.read_text(encoding="utf-8") != content:
+        target.write_text(content, encoding="utf-8")
+
+
+write_command_reference()

@@ -1,0 +1,39 @@
+"""What a change must pass, by name: ``.venv/bin/nox --sessions lint types contracts docs tests``."""
+
+import nox
+
+# The environment is the one runs/setup.sh made from the lock: no second one to drift from it.
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "contracts", "docs", "tests"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, mistakes and spelling."""
+    session.run("python", "-m", "ruff", "format", "--check", ".")
+    session.run("python", "-m", "ruff", "check", ".")
+    session.run("python", "-m", "codespell_lib", "src", "tests", "docs", "benchmarks", "README.md")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly."""
+    session.run("python", "-m", "mypy")
+
+
+@nox.session
+def contracts(session: nox.Session) -> None:
+    """Who may import whom."""
+    session.run("python", "-c", "from importlinter.cli import lint_imports_command as run; run()")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, where every warning is an error."""
+    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "docs/_build/html")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The default test suite."""
+    session.run("python", "-m", "pytest", "--numprocesses", "2", *session.posargs)

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Makes .venv with exactly what requirements.lock names, and this package in it (editable).
+# Needs Debian or Ubuntu with Python 3.11 to 3.13; installs Python itself where it may.
+# Does nothing when .venv is already what the lock says.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+supported() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; }
+find_python() {
+  for name in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do
+    if [ -n "$name" ] && supported "$name"; then echo "$name"; return 0; fi
+  done
+  return 1
+}
+install_packages() {
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+wanted=$(cat requirements.lock pyproject.toml runs/setup.sh | sha256sum)
+stamp=.venv/requirements.sha256
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
+
+python=$(find_python) || { install_packages python3 python3-venv; python=$(find_python); } || {
+  echo "setup: needs Python 3.11, 3.12 or 3.13; set PYTHON=/path/to/python and run this again" >&2
+  exit 1
+}
+rm -rf .venv
+# Debian ships venv apart from Python; the first attempt tells whether it is there.
+"$python" -m venv .venv >/dev/null 2>&1 || {
+  install_packages python3-venv
+  rm -rf .venv && "$python" -m venv .venv
+}
+# uv comes first, by its own lines of the lock, since it installs the rest many times faster.
+awk '/^uv==/ {inside = 1} inside {print} inside && !/\\$/ {exit}' requirements.lock >.venv/uv.lock
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
+.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock
+.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
+echo "$wanted" >"$stamp"

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# The test suite, from a fresh machine. Options go to pytest, for example: bash runs/test.sh -m slow
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash runs/setup.sh
+exec .venv/bin/python -m pytest --numprocesses 2 --dist loadgroup "$@"
