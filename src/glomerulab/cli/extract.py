@@ -1,6 +1,6 @@
 """``glomerulab extract``: cut the annotated regions of slides to images, and list them."""
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["extract"]
 
 
-class ImageFormat(str, Enum):
+class ImageFormat(StrEnum):
     """File format of crops."""
 
     PNG = "png"
@@ -23,6 +23,7 @@ def extract(
     slides: Annotated[
         Path, typer.Argument(help="A slide, a folder of slides, or a slides table (CSV).")
     ],
+    *,
     regions: Annotated[
         Path,
         typer.Option(
@@ -65,7 +66,7 @@ def extract(
     """Cut each region with a margin at a wanted mpp. Run again to continue. Research use only.
 
     Example: glomerulab extract slides/ --regions regions/ --out crops --mpp 0.5 --workers 2
-    """
+    """  # noqa: DOC501 - exit code 1 when anything could not be cut
     from glomerulab.cohort.extract import CropSettings, extract_crops
     from glomerulab.progress import shown
     from glomerulab.taxonomy import load_taxonomy

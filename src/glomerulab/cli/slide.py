@@ -61,7 +61,7 @@ def thumbnail(
     """Write the whole slide as one small image. Research use only.
 
     Example: glomerulab slide thumbnail CMU-1.svs CMU-1.png --size 1024
-    """
+    """  # noqa: DOC501
     from glomerulab.errors import OutputError
     from glomerulab.images import write_image
     from glomerulab.slides.source import open_slide

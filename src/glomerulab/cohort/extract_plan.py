@@ -116,11 +116,14 @@ def plan_crops(
     Raises
     ------
     RegionError
-        If there is no region file or folder at `regions_path`.
+        If there is no region file or folder at `regions_path`, or one file for several slides does
+        not say which region lies on which.
     """
     if not regions_path.exists():
         raise RegionError("there is no such region file or folder", where=str(regions_path))
-    planner = _Planner(regions_path, out, settings, taxonomy, n_slides=len(entries))
+    if len(entries) > 1 and regions_path.is_file():
+        _refuse_nameless(regions_path, len(entries))
+    planner = _Planner(regions_path, out, settings, taxonomy)
     for entry in track(entries, "plan"):
         try:
             planner.add(entry)
@@ -138,15 +141,12 @@ class _Planner:
         out: Path,
         settings: CropSettings,
         taxonomy: Taxonomy,
-        *,
-        n_slides: int,
     ) -> None:
         self.plan = Plan()
         self._regions_path = regions_path
         self._out = out
         self._settings = settings
         self._taxonomy = taxonomy
-        self._n_slides = n_slides
         self._parsed: tuple[Path, Point, list[Region]] | None = None
         self._image_ids: set[str] = set()
 
@@ -174,13 +174,6 @@ class _Planner:
         if self._parsed is None or self._parsed[:2] != (path, offset):
             self._parsed = (path, offset, read_regions(path, bounds_offset=offset))
         regions = self._parsed[2]
-        nameless = [region for region in regions if region.slide_id is None]
-        if nameless and self._n_slides > 1 and not self._regions_path.is_dir():
-            raise RegionError(
-                f"region {nameless[0].region_id!r} does not say which of the {self._n_slides} "
-                "slides it lies on; give a folder with one file per slide",
-                where=str(path),
-            )
         mine = [region for region in regions if region.slide_id in {None, entry.slide_id}]
         if not mine:
             raise RegionError(f"no region for slide {entry.slide_id!r}", where=str(path))
@@ -238,6 +231,17 @@ class _Planner:
         for first, second in self._taxonomy.conflicts(flags):
             raise RegionError(f"is classified both {first} and {second}, which exclude each other")
         return flags
+
+
+def _refuse_nameless(path: Path, n_slides: int) -> None:
+    """Refuse one file for several slides where it does not say which region is whose."""  # noqa: DOC501
+    for region in read_regions(path):
+        if region.slide_id is None:
+            raise RegionError(
+                f"region {region.region_id!r} does not say which of the {n_slides} slides it lies "
+                "on; give a folder with one file per slide",
+                where=str(path),
+            )
 
 
 def _region_file_of(entry: SlideEntry, folder: Path) -> Path:
