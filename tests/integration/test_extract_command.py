@@ -78,6 +78,12 @@ def lanczos_weights(n_in: int, start: float, stop: float, n_out: int) -> np.ndar
     return weights / weights.sum(axis=1, keepdims=True)
 
 
+def resized(pixels: np.ndarray, weights: np.ndarray, *, axis: int) -> np.ndarray:
+    """Apply weights (n_out, n_in) along an axis, rounded and clipped to grey levels."""
+    product = np.moveaxis(np.tensordot(weights, pixels, axes=(1, axis)), 0, axis)
+    return np.clip(np.rint(product), 0, 255)
+
+
 @pytest.mark.real
 def test_twenty_real_regions_equal_openslides_level_0_resampled_by_hand(real_data, tmp_path, rng):
     slide = real_data / "slides" / "CMU-1-Small-Region.svs"
@@ -101,18 +107,17 @@ def test_twenty_real_regions_equal_openslides_level_0_resampled_by_hand(real_dat
     manifest = read_manifest(out / "manifest.csv")
     assert len(manifest.table) == 20
     whole = openslide.OpenSlide(slide).read_region((0, 0), 0, (2220, 2967))
-    level_0 = np.asarray(whole.convert("RGB")).astype(float)
+    level_0: np.ndarray = np.asarray(whole.convert("RGB")).astype(float)
     for row, path in zip(manifest.table.itertuples(), manifest.image_paths(), strict=True):
         height, width = round(row.height * 0.499), round(row.width * 0.499)
         down = lanczos_weights(2967, row.y, row.y + row.height, height)
         across = lanczos_weights(2220, row.x, row.x + row.width, width)
-        expected = np.tensordot(down, level_0, axes=(1, 0))
-        expected = np.tensordot(expected, across, axes=(1, 1)).transpose(0, 2, 1)
         crop = read_image(path).astype(float)
         assert crop.shape == (height, width, 3)
-        # Pillow rounds once between its two passes: never more than that, and no drift.
-        assert np.abs(crop - np.clip(expected, 0, 255)).max() <= 2.0
-        assert abs((crop - np.clip(expected, 0, 255)).mean()) < 0.05
+        # Pillow takes the cheaper axis first and clips to uint8 in between: either order is right.
+        across_first = resized(resized(level_0, across, axis=1), down, axis=0)
+        down_first = resized(resized(level_0, down, axis=0), across, axis=1)
+        assert min(np.abs(crop - each).max() for each in (across_first, down_first)) <= 1.0
 
 
 @pytest.mark.real
@@ -245,7 +250,7 @@ def test_a_full_disk_stops_the_run_and_leaves_only_whole_crops(
 def test_a_killed_run_is_continued_with_nothing_lost_or_doubled(make_slide, tmp_path, workers):
     slide = make_slide(size=(1600, 1300))
     regions = tmp_path / "r.csv"
-    write_regions(grid(96, size=500, step=60), regions)
+    write_regions(grid(60, size=300, step=60), regions)
     out = tmp_path / "out"
     arguments = [
         "extract",
@@ -268,10 +273,10 @@ def test_a_killed_run_is_continued_with_nothing_lost_or_doubled(make_slide, tmp_
     killed.wait()
     time.sleep(1.0)  # its workers notice and end
     done_before = {path: path.stat().st_mtime_ns for path in crops.glob("[!.]*.png")}
-    assert 5 <= len(done_before) < 96
+    assert 5 <= len(done_before) < 60
     again = run(*arguments, out)
     assert again.returncode == 0, again.stderr
-    assert f"{96 - len(done_before)} crops cut, {len(done_before)} were there" in again.stdout
+    assert f"{60 - len(done_before)} crops cut, {len(done_before)} were there" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in done_before} == done_before
     fresh = run(*arguments, tmp_path / "fresh")
     assert fresh.returncode == 0
@@ -288,7 +293,7 @@ def test_a_killed_run_is_continued_with_nothing_lost_or_doubled(make_slide, tmp_
 
 def test_the_workers_of_a_killed_run_do_not_stay_behind(make_slide, tmp_path):
     regions = tmp_path / "r.csv"
-    write_regions(grid(96, size=600, step=60), regions)
+    write_regions(grid(80, size=600, step=60), regions)
     command = [sys.executable, "-m", "glomerulab", "extract", str(make_slide(size=(1600, 1300))),
                "--regions", str(regions), "--out", str(tmp_path / "out"), "--mpp", "0.25",
                "--workers", "2"]  # fmt: skip
