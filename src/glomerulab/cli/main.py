@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.manifest import app as manifest_app
+from glomerulab.cli.split import split
 from glomerulab.errors import GlomerulabError
 
 __all__ = ["app", "main"]
@@ -34,6 +36,10 @@ def _root(
 
         typer.echo(f"glomerulab {installed_version('glomerulab')}")
         raise typer.Exit
+
+
+app.command()(split)
+app.add_typer(manifest_app, name="manifest")
 
 
 def main() -> None:
