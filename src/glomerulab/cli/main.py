@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.extract import extract
 from glomerulab.cli.manifest import app as manifest_app
+from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
 from glomerulab.errors import GlomerulabError
 
@@ -38,8 +40,10 @@ def _root(
         raise typer.Exit
 
 
-app.command()(split)
+app.add_typer(slide_app, name="slide")
+app.command()(extract)
 app.add_typer(manifest_app, name="manifest")
+app.command()(split)
 
 
 def main() -> None:
