@@ -11,6 +11,8 @@ import typer
 
 from glomerulab.cli.manifest import app as manifest_app
 from glomerulab.cli.split import split
+from glomerulab.cli.augment import augment
+from glomerulab.cli.train import train
 from glomerulab.errors import GlomerulabError
 
 __all__ = ["app", "main"]
@@ -40,6 +42,8 @@ def _root(
 
 app.command()(split)
 app.add_typer(manifest_app, name="manifest")
+app.command()(augment)
+app.command()(train)
 
 
 def main() -> None:
