@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +132,7 @@ def _plan(
     seed: int,
     balanced: bool,
 ) -> list[_Copy]:
-    """Choose parent, operation and partner of every new image."""
+    """Choose parent, operation and partner of every new image."""  # noqa: DOC501
     table = manifest.table
     originals = [int(row) for row in training if pd.isna(table["parent_id"].iloc[int(row)])]
     if not originals and n_new:
@@ -152,11 +152,11 @@ def _plan(
         else _even_parents(originals, n_new, rng)
     )
     paths = manifest.image_paths()
-    n_copies: dict[int, int] = {}
+    taken = set(table["image_id"])
     copies = []
     for number, parent in enumerate(parents):
-        n_copies[parent] = n_copies.get(parent, 0) + 1
-        image_id = f"{table['image_id'].iloc[parent]}_aug{n_copies[parent]}"
+        image_id = _free_id(str(table["image_id"].iloc[parent]), taken)
+        taken.add(image_id)
         operation = OPERATIONS[number % len(OPERATIONS)]
         others = [row for row in groups[names[parent]] if row != parent]
         if operation == "mixup" and not others:
@@ -172,9 +172,14 @@ def _plan(
                 None if partner is None else paths[partner],
                 folder / _file_name(image_id, operation, partner, seed, number),
                 (seed, number),
-            )  # fmt: skip
+            )
         )
     return copies
+
+
+def _free_id(parent_id: str, taken: set[str]) -> str:
+    """Number the copies of a parent from 1, going on after those that exist."""
+    return next(name for n in count(1) if (name := f"{parent_id}_aug{n}") not in taken)
 
 
 def _even_parents(originals: list[int], n_new: int, rng: np.random.Generator) -> list[int]:
@@ -188,7 +193,7 @@ def _even_parents(originals: list[int], n_new: int, rng: np.random.Generator) ->
 def _balanced_parents(
     groups: dict[str, list[int]], n_there: dict[str, int], n_new: int, rng: np.random.Generator
 ) -> list[int]:
-    """Always copy from the label set that has the fewest images so far."""
+    """Copy, each time, from the label set that has the fewest images so far."""
     waiting: dict[str, list[int]] = {name: [] for name in groups}
     totals = dict(n_there)
     parents = []
@@ -208,7 +213,7 @@ def _make(copy: _Copy) -> None:
     rng = np.random.default_rng(copy.seed)
     image = _as_tensor(read_image(copy.parent_path))
     if copy.operation == "rotation":
-        across, down = rng.random(2) < 0.5  # noqa: PLR2004
+        across, down = rng.random(2) < 0.5
         image = flip(image, horizontally=bool(across), vertically=bool(down))
         image = rotate(image, float(rng.uniform(-180.0, 180.0)))
     elif copy.operation == "noise":

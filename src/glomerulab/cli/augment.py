@@ -10,6 +10,7 @@ __all__ = ["augment"]
 
 def augment(
     manifest: Annotated[Path, typer.Argument(help="With a split; CSV or Parquet.")],
+    *,
     to: Annotated[int, typer.Option(min=1, help="Training images in the end, exactly.")],
     out: Annotated[Path, typer.Option(help="Folder of the new images and manifest.csv.")],
     balanced: Annotated[
@@ -21,7 +22,7 @@ def augment(
     """Add rotated, noisy and mixed copies to the training part; never to validation or test.
 
     Example: glomerulab augment split.csv --to 13471 --out augmented --workers 2
-    """
+    """  # noqa: DOC501 - Exit is how typer ends
     from glomerulab.augment.offline import augment_manifest
     from glomerulab.cohort.manifest import read_manifest, write_manifest
     from glomerulab.files import remove_partial_files

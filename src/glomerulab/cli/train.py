@@ -10,6 +10,7 @@ __all__ = ["train"]
 
 def train(
     config: Annotated[Path, typer.Argument(help="TOML; configs/default.toml explains every key.")],
+    *,
     out: Annotated[Path | None, typer.Option(help="Run folder, instead of the file's.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Manifest, instead of the file's.")] = None,
     settings: Annotated[
@@ -33,7 +34,7 @@ def train(
 
 
 def _parsed(setting: str) -> tuple[str, object]:
-    """Split KEY=VALUE; what is no TOML value is a string, so that names need no quotes."""
+    """Split KEY=VALUE; what is no TOML value is a string, so that names need no quotes."""  # noqa: DOC501
     import tomllib
 
     from glomerulab.errors import ConfigError

@@ -156,14 +156,14 @@ def read_crop(path: Path, input_size: int) -> Tensor:
 
 
 def batches(
-    dataset: CropDataset, keys: Sequence[Sequence[ItemKey]], *, n_workers: int = 0
+    dataset: CropDataset, keys: Sequence[list[ItemKey]], *, n_workers: int = 0
 ) -> Iterator[Batch]:
     """Load batches in order, on other processes if asked.
 
     Parameters
     ----------
     dataset : CropDataset
-    keys : sequence of sequence of ItemKey
+    keys : sequence of list of ItemKey
         The items of each batch.
     n_workers : int, default 0
         Processes that load ahead; 0 loads in this one.
@@ -176,7 +176,7 @@ def batches(
     ------
     GlomerulabError
         What an image raised, whole, whichever process it came from.
-    """  # noqa: DOC502
+    """
     loader = DataLoader(
         _OrItsError(dataset), batch_sampler=keys, num_workers=n_workers, collate_fn=_collate,
         multiprocessing_context="forkserver" if n_workers else None,

@@ -1,7 +1,6 @@
 """The paper's improved SE-ResNet50: residual modules of 1×3 and 3×1 convolutions that end in SE.
 
-One module class makes every reading of the paper; ``docs/decisions/0050-readings-of-the-network.md``
-says why there are three.
+One module class makes every reading of the paper; decision 0050 says why there are three.
 """
 
 from collections.abc import Sequence
@@ -56,7 +55,8 @@ class SqueezeExcitation(nn.Module):
         """Scale the channels of `maps`, shape (B, C, H, W)."""
         means = maps.mean(dim=(2, 3))  # (B, C), eq. (1)
         scales = self.excite(self.squeeze(means).relu()).sigmoid()  # (B, C), eq. (2)
-        return maps * scales[:, :, None, None]  # eq. (3)
+        weighted: Tensor = maps * scales[:, :, None, None]  # eq. (3)
+        return weighted
 
 
 class ImprovedModule(nn.Module):
@@ -119,7 +119,8 @@ class ImprovedModule(nn.Module):
         inner = self.conv2(inner if self.norm2 is None else self.norm2(inner).relu())
         inner = self.conv3(self.norm3(inner).relu())
         inner = self.conv4(inner if self.norm4 is None else self.norm4(inner).relu())
-        return kept + self.attention(inner)
+        added: Tensor = kept + self.attention(inner)
+        return added
 
 
 class ImprovedSeResNet(nn.Module):

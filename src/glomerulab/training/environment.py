@@ -55,7 +55,7 @@ def has_bfloat16(device: torch.device) -> bool:
     bool
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and "avx512_bf16" in _cpu_flags()
 
 

@@ -218,9 +218,7 @@ def _shuffled_batches(n_images: int, config: TrainConfig, epoch: int) -> list[li
     return [[ItemKey(int(place), epoch) for place in part] for part in parts]
 
 
-def _own_share(
-    keys: Sequence[Sequence[ItemKey]], accelerator: Accelerator
-) -> list[Sequence[ItemKey]]:
+def _own_share(keys: Sequence[list[ItemKey]], accelerator: Accelerator) -> list[list[ItemKey]]:
     """Return this process's part of every batch."""
     return [batch[accelerator.process_index :: accelerator.num_processes] for batch in keys]
 
