@@ -178,7 +178,7 @@ def _plan(
 
 
 def _free_id(parent_id: str, taken: set[str]) -> str:
-    """Number the copies of a parent from 1, going on after those that exist."""
+    """Return the next id of a copy, numbered from 1 and after those that exist."""
     return next(name for n in count(1) if (name := f"{parent_id}_aug{n}") not in taken)
 
 
