@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.augment import augment
 from glomerulab.cli.manifest import app as manifest_app
 from glomerulab.cli.split import split
-from glomerulab.cli.augment import augment
 from glomerulab.cli.train import train
 from glomerulab.errors import GlomerulabError
 
