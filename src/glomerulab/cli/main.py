@@ -9,10 +9,12 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.augment import augment
 from glomerulab.cli.extract import extract
 from glomerulab.cli.manifest import app as manifest_app
 from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
+from glomerulab.cli.train import train
 from glomerulab.errors import GlomerulabError
 
 __all__ = ["app", "main"]
@@ -44,6 +46,8 @@ app.add_typer(slide_app, name="slide")
 app.command()(extract)
 app.add_typer(manifest_app, name="manifest")
 app.command()(split)
+app.command()(augment)
+app.command()(train)
 
 
 def main() -> None:
