@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.normalize import normalize
 from glomerulab.errors import GlomerulabError
 
 __all__ = ["app", "main"]
@@ -23,6 +24,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich would double the time --help takes
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command()(normalize)
 
 
 @app.callback(invoke_without_command=True)
