@@ -12,6 +12,7 @@ import typer
 from glomerulab.cli.augment import augment
 from glomerulab.cli.extract import extract
 from glomerulab.cli.manifest import app as manifest_app
+from glomerulab.cli.normalize import normalize
 from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
 from glomerulab.cli.train import train
@@ -46,6 +47,7 @@ app.add_typer(slide_app, name="slide")
 app.command()(extract)
 app.add_typer(manifest_app, name="manifest")
 app.command()(split)
+app.command()(normalize)
 app.command()(augment)
 app.command()(train)
 
