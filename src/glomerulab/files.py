@@ -49,6 +49,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     >>> [file.name for file in folder.iterdir()]
     ['a.txt']
     """  # noqa: DOC501 - an OSError about the content passes through
+    if not path.parent.is_dir():
+        # Asked here, since some writers raise an error without a number for it.
+        raise OutputError("cannot write: no such folder", where=str(path))
     temporary = path.with_name(f".{path.stem}{PARTIAL_MARK}{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.extract import extract
+from glomerulab.cli.slide import slide_app
 from glomerulab.errors import GlomerulabError
 
 __all__ = ["app", "main"]
@@ -34,6 +36,10 @@ def _root(
 
         typer.echo(f"glomerulab {installed_version('glomerulab')}")
         raise typer.Exit
+
+
+app.command()(extract)
+app.add_typer(slide_app, name="slide")
 
 
 def main() -> None:

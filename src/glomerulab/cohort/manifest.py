@@ -1,0 +1,251 @@
+"""The manifest: one row per image, with whose it is, where it comes from, and what it shows.
+
+Reading gives every column its type and refuses cells that cannot have it; rules that need several
+rows, the taxonomy or the pixels are in `glomerulab.cohort.validation`. No image is opened here.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from glomerulab.cohort.columns import MANIFEST_COLUMNS, SPLITS, STAINS, Problem, typed_table
+from glomerulab.errors import ManifestError
+from glomerulab.files import written_whole
+from glomerulab.taxonomy import Taxonomy, load_taxonomy, write_taxonomy
+
+__all__ = [
+    "MANIFEST_COLUMNS",
+    "SPLITS",
+    "STAINS",
+    "TAXONOMY_FILE",
+    "Manifest",
+    "Problem",
+    "manifest_from_rows",
+    "parse_manifest",
+    "raise_first",
+    "read_manifest",
+    "write_manifest",
+]
+
+TAXONOMY_FILE = "taxonomy.toml"
+"""Stands beside a manifest whose labels are not those of the built-in taxonomy ``paper``."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A table of images, the folder its paths start from, and the meaning of its labels."""
+
+    table: pd.DataFrame
+    """One row per image: `MANIFEST_COLUMNS`, then one Int8 column per label, then any others."""
+    folder: Path
+    """What `image_path` is relative to."""
+    taxonomy: Taxonomy
+
+    def image_paths(self) -> list[Path]:
+        """Return the absolute path of every image, in the order of the rows."""
+        folder = self.folder.absolute()
+        return [folder / str(path) for path in self.table["image_path"]]
+
+    def labels(self) -> npt.NDArray[np.float64]:
+        """Return the labels, float64, shape (n_rows, n_labels): 1, 0, or NaN where unknown."""
+        columns = list(self.taxonomy.label_ids)
+        return self.table[columns].to_numpy(dtype=np.float64, na_value=np.nan)
+
+    def with_table(self, table: pd.DataFrame) -> "Manifest":
+        """Return the same cohort with another table, its index counted from 0."""
+        return replace(self, table=table.reset_index(drop=True))
+
+
+def read_manifest(path: Path, taxonomy: Taxonomy | None = None) -> Manifest:
+    """Read a manifest from CSV or Parquet.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.csv`` or ``.parquet``. CSV is UTF-8, with a header, separated by commas.
+    taxonomy : Taxonomy, optional
+        Its labels are columns. By default ``taxonomy.toml`` beside the manifest if there is one,
+        else the built-in ``paper``.
+
+    Returns
+    -------
+    Manifest
+        Columns that the file lacks are there and empty.
+
+    Raises
+    ------
+    ManifestError
+        If the file is missing, malformed, or a cell cannot be what its column says; the message
+        names the file and the first such row.
+
+    See Also
+    --------
+    glomerulab.cohort.validation.validate_manifest : What reading cannot see.
+    """
+    manifest, problems = parse_manifest(path, taxonomy)
+    raise_first(problems, where=str(path))
+    return manifest
+
+
+def parse_manifest(path: Path, taxonomy: Taxonomy | None = None) -> tuple[Manifest, list[Problem]]:
+    """Read a manifest and return every bad cell instead of raising at the first.
+
+    Parameters
+    ----------
+    path : Path
+    taxonomy : Taxonomy, optional
+        As in `read_manifest`.
+
+    Returns
+    -------
+    manifest : Manifest
+        Bad cells are empty in it.
+    problems : list of Problem
+        In the order of the rows.
+
+    Raises
+    ------
+    ManifestError
+        If the file as a whole cannot be read.
+    """
+    rows = _read_rows(path)
+    if taxonomy is None:
+        beside = path.parent / TAXONOMY_FILE
+        taxonomy = load_taxonomy(beside if beside.is_file() else "paper")
+    table, problems = typed_table(rows, taxonomy)
+    return Manifest(table, path.parent, taxonomy), problems
+
+
+def manifest_from_rows(rows: pd.DataFrame, *, folder: Path, taxonomy: Taxonomy) -> Manifest:
+    """Make a manifest of rows that were made in memory, with the checks of `read_manifest`.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Any of `MANIFEST_COLUMNS` and the labels; at least image_id and image_path.
+    folder : Path
+        What `image_path` is relative to.
+    taxonomy : Taxonomy
+
+    Returns
+    -------
+    Manifest
+
+    Raises
+    ------
+    ManifestError
+        As `read_manifest`.
+    """
+    missing = [name for name in ("image_id", "image_path") if name not in rows]
+    if missing:
+        raise ManifestError(f"missing column(s): {', '.join(missing)}", where=str(folder))
+    table, problems = typed_table(rows, taxonomy)
+    raise_first(problems, where=str(folder))
+    return Manifest(table, folder, taxonomy)
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write a manifest as CSV or Parquet, and its taxonomy beside it unless that is ``paper``.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Its image paths are expressed anew, relative to the folder of `path`.
+    path : Path
+        Ends in ``.csv`` or ``.parquet``; replaced if it exists.
+
+    Raises
+    ------
+    ManifestError
+        If the suffix is another, or the folder holds manifests of another taxonomy.
+    """
+    _check_suffix(path)
+    _write_taxonomy_beside(manifest.taxonomy, path.parent)
+    table = manifest.table.copy()
+    if manifest.folder.absolute() != path.parent.absolute():
+        start = path.parent.absolute()
+        relative = [Path(os.path.relpath(p, start)).as_posix() for p in manifest.image_paths()]
+        table["image_path"] = pd.array(relative, dtype="string")
+    with written_whole(path) as temporary:
+        if path.suffix.lower() == ".csv":
+            table.to_csv(temporary, index=False)
+        else:
+            table.to_parquet(temporary, index=False)
+
+
+def raise_first(problems: list[Problem], *, where: str | None) -> None:
+    """Raise the first problem and count the others; do nothing when there are none.
+
+    Parameters
+    ----------
+    problems : list of Problem
+    where : str or None
+        The file.
+
+    Raises
+    ------
+    ManifestError
+        If there is a problem.
+    """
+    if not problems:
+        return
+    others = len(problems) - 1
+    rest = f" (and {others} more; `glomerulab manifest check` lists them)" if others else ""
+    raise ManifestError(f"{problems[0]}{rest}", where=where)
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in {".csv", ".parquet"}:
+        raise ManifestError("a manifest must end in .csv or .parquet", where=str(path))
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    """Read the file, CSV cells as text or missing, and check its header."""  # noqa: DOC501
+    _check_suffix(path)
+    try:
+        rows = _read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+    except UnicodeDecodeError as error:
+        raise ManifestError("is not UTF-8 text; save it as CSV UTF-8", where=str(path)) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip()
+        raise ManifestError(f"cannot be read: {reason}", where=str(path)) from error
+    missing = [name for name in ("image_id", "image_path") if name not in rows]
+    if missing:
+        raise ManifestError(
+            f"missing column(s): {', '.join(missing)}; `glomerulab manifest import` makes a "
+            "manifest of other tables",
+            where=str(path),
+        )
+    return rows
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    # Everything as text: a patient called 007 or NA must stay so. Blank lines are kept, so that
+    # the row number still is the line number; only those at the end are dropped.
+    cells = pd.read_csv(
+        path, header=None, dtype="string", keep_default_na=False, na_values=[""],
+        skip_blank_lines=False, encoding="utf-8-sig",
+    )  # fmt: skip
+    header = [str(name).strip() for name in cells.iloc[0].fillna("")]
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise ManifestError(f"column given twice: {', '.join(map(repr, twice))}", where=str(path))
+    filled = np.flatnonzero(cells.notna().any(axis=1).to_numpy())
+    rows = cells.iloc[1 : int(filled[-1]) + 1].reset_index(drop=True) if len(filled) else cells
+    return rows.set_axis(header, axis="columns")
+
+
+def _write_taxonomy_beside(taxonomy: Taxonomy, folder: Path) -> None:
+    beside = folder / TAXONOMY_FILE
+    if beside.is_file():
+        if load_taxonomy(beside) != taxonomy:
+            raise ManifestError(
+                "is the taxonomy of other manifests in this folder; write to another folder",
+                where=str(beside),
+            )
+    elif taxonomy != load_taxonomy("paper"):
+        write_taxonomy(taxonomy, beside)
