@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from glomerulab.cli.extract import extract
+from glomerulab.cli.phantom import phantom
 from glomerulab.cli.slide import slide_app
 from glomerulab.errors import GlomerulabError
 
@@ -39,6 +40,7 @@ def _root(
 
 
 app.command()(extract)
+app.command()(phantom)
 app.add_typer(slide_app, name="slide")
 
 

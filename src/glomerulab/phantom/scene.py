@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from glomerulab.phantom.anatomy import Glomerulus
+from glomerulab.phantom.compiled import compiled
 from glomerulab.phantom.cortex import Cortex
 from glomerulab.phantom.materials import material_table
 from glomerulab.phantom.nuclei import paint_nuclei
-from glomerulab.phantom.paint_cortex import paint_cortex
+from glomerulab.phantom.paint_cortex import distance_to_core, paint_cortex
 from glomerulab.phantom.paint_glomerulus import paint_glomerulus
 from glomerulab.phantom.section import Section
 from glomerulab.phantom.texture import FloatArray, noise_bank
@@ -92,12 +93,24 @@ def paint(
         )  # fmt: skip
         nuclei.append(one.nuclei)
     table = _in_view(np.concatenate(nuclei), left_um, upper_um, right, lower)
-    table = table[: round(len(table) * section.nuclei_kept)]
+    table = _on_tissue(table, scene.cores, bank)
+    if section.nuclei_kept < 1.0:
+        # The darkness of a nucleus was drawn at random, so its digits choose without a seed.
+        table = table[(table[:, 6] * 997.0) % 1.0 < section.nuclei_kept]
     paint_nuclei(amounts, structure, table, uptake, bank, left_um, upper_um, mpp)
     amounts[0] *= np.float32(section.thickness * section.first_strength)
     amounts[1] *= np.float32(section.thickness * section.second_strength)
     np.clip(amounts, 0.0, None, out=amounts)
     return Painting(amounts, structure, bits)
+
+
+@compiled
+def _on_tissue(nuclei: FloatArray, cores: FloatArray, bank: FloatArray) -> FloatArray:
+    """Leave out the nuclei that would lie on glass."""
+    kept = np.zeros(nuclei.shape[0], np.bool_)
+    for item in range(nuclei.shape[0]):
+        kept[item] = distance_to_core(cores, bank, nuclei[item, 0], nuclei[item, 1]) < -1.5
+    return nuclei[kept]
 
 
 def _in_view(
