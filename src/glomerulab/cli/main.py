@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.evaluate import evaluate
 from glomerulab.errors import GlomerulabError
 
 __all__ = ["app", "main"]
@@ -23,6 +24,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich would double the time --help takes
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.command()(evaluate)
 
 
 @app.callback(invoke_without_command=True)
