@@ -91,8 +91,8 @@ def appendix_tables(run: RunTables, judged: Judged) -> tuple[Table, ...]:
     rows = _flat(model) if isinstance(model, dict) else ()
     environment = _flat(run.environment) or (("environment.json", "not kept"),)
     return (
-        Table("Model and task", ("", ""), (*about, *rows)),
-        Table("Environment", ("", ""), environment),
+        Table("Model and task", ("Setting", "Value"), (*about, *rows), is_settings=True),
+        Table("Environment", ("What", "Value"), environment, is_settings=True),
     )
 
 

@@ -89,7 +89,8 @@ def _confusion(judged: Judged) -> Drawing:
     if judged.head == "softmax":
         caption = (
             "Each row is a true class, each column what the model called it; the diagonal is "
-            "right. Right panel: shares of each row, so the diagonal is the recall of each class."
+            "right. Each cell gives the number of images and their share of the row, so that the "
+            "diagonal shows the recall of each class."
         )
         matrix = matrices_by_patient(judged).sum(axis=0)
         return "confusion_matrix", title, caption, lambda: draw_confusion_matrix(matrix, names)

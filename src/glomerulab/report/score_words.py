@@ -5,6 +5,7 @@ import math
 __all__ = ["NOT_DEFINED", "SCORE_WORDS", "percent", "rounded", "score_words", "with_interval"]
 
 NOT_DEFINED = "not defined"
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 SCORE_WORDS = {
     "accuracy": ("Accuracy", "share of images called right"),
@@ -34,7 +35,7 @@ def score_words(score: str) -> tuple[str, str]:
 
 def percent(share: float) -> str:
     """Say a share in per cent with one decimal, or that it is not defined."""
-    return NOT_DEFINED if math.isnan(share) else f"{100 * share:.1f} %"
+    return NOT_DEFINED if math.isnan(share) else f"{100 * share:.1f}{NO_BREAK_SPACE}%"
 
 
 def rounded(value: float) -> str:

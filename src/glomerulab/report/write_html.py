@@ -35,12 +35,17 @@ class GalleryItem:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under a heading; the first column names the row."""
+    """Rows of text under a heading; the first column names the row.
+
+    Of a cell with several lines, those after the first are shown small.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    is_settings: bool = False
+    """Whether values are free text that may wrap, not numbers that must not."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ from glomerulab.evaluation.figures.style import new_figure
 
 __all__ = ["draw_confusion_matrix", "draw_label_counts"]
 
+FloatArray = npt.NDArray[np.float64]
+
 MAX_SHORT_NAME = 14
 
 
-def draw_confusion_matrix(matrix: npt.NDArray[np.float64], class_names: Sequence[str]) -> Figure:
-    """Draw counts on the left and row shares on the right.
+def draw_confusion_matrix(matrix: FloatArray, class_names: Sequence[str]) -> Figure:
+    """Draw each cell's count and its share of the row, shaded by the share.
 
     Parameters
     ----------
@@ -35,20 +37,13 @@ def draw_confusion_matrix(matrix: npt.NDArray[np.float64], class_names: Sequence
     n_classes = len(class_names)
     if matrix.shape != (n_classes, n_classes):
         raise ValueError(f"matrix must be {n_classes} by {n_classes}, got {matrix.shape}")
-    side = 2.2 + 0.62 * n_classes
-    figure = new_figure(2 * side, side)
-    left, right = figure.subplots(1, 2)
-    of_truth = matrix.sum(axis=1, keepdims=True)
-    shares = np.divide(matrix, of_truth, out=np.full_like(matrix, np.nan), where=of_truth > 0)
-    counts_text = [[f"{value:.0f}" for value in row] for row in matrix]
-    shares_text = [[_percent(value) for value in row] for row in shares]
-    _draw_cells(left, shares, counts_text, class_names, title="Images")
-    _draw_cells(right, shares, shares_text, class_names, title="Share of the true class")
-    right.set_ylabel("")
+    figure = new_figure(1.7 + 0.95 * n_classes, 1.1 + 0.85 * n_classes)
+    shares, text = _cells(matrix)
+    _draw_cells(figure.subplots(), shares, text, class_names)
     return figure
 
 
-def draw_label_counts(matrices: npt.NDArray[np.float64], label_names: Sequence[str]) -> Figure:
+def draw_label_counts(matrices: FloatArray, label_names: Sequence[str]) -> Figure:
     """Draw one 2 by 2 matrix per label, for models that answer each label on its own.
 
     Parameters
@@ -62,30 +57,36 @@ def draw_label_counts(matrices: npt.NDArray[np.float64], label_names: Sequence[s
     Figure
     """
     n_labels = len(label_names)
-    n_columns = min(n_labels, 4)
+    n_columns = min(n_labels, 2)
     n_rows = -(-n_labels // n_columns)
-    figure = new_figure(2.4 * n_columns, 2.6 * n_rows)
+    figure = new_figure(2.7 * n_columns, 2.5 * n_rows)
     grid = figure.subplots(n_rows, n_columns, squeeze=False)
     for axes in grid.flat[n_labels:]:
         axes.set_axis_off()
     for axes, matrix, name in zip(grid.flat, matrices, label_names, strict=False):
-        of_truth = matrix.sum(axis=1, keepdims=True)
-        shares = np.divide(matrix, of_truth, out=np.full_like(matrix, np.nan), where=of_truth > 0)
-        text = [
-            [f"{count:.0f}\n{_percent(share)}" for count, share in zip(*pair, strict=True)]
-            for pair in zip(matrix, shares, strict=True)
-        ]
+        shares, text = _cells(matrix)
         _draw_cells(axes, shares, text, ("absent", "present"), title=name)
     return figure
 
 
+def _cells(matrix: FloatArray) -> tuple[FloatArray, list[list[str]]]:
+    """Return the row shares and the text of each cell."""
+    of_truth = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, of_truth, out=np.full_like(matrix, np.nan), where=of_truth > 0)
+    text = [
+        [f"{count:.0f}\n{_percent(share)}" for count, share in zip(*rows, strict=True)]
+        for rows in zip(matrix, shares, strict=True)
+    ]
+    return shares, text
+
+
 def _draw_cells(
     axes: Axes,
-    shares: npt.NDArray[np.float64],
+    shares: FloatArray,
     text: list[list[str]],
     names: Sequence[str],
     *,
-    title: str,
+    title: str = "",
 ) -> None:
     """Shade each cell by its share of the row and write the text over it."""
     axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0.0, vmax=1.0)

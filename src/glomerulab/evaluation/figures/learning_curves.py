@@ -27,14 +27,18 @@ def draw_learning_curves(history: pd.DataFrame) -> Figure:
     -------
     Figure
     """
-    figure = new_figure(8.0, 3.4)
-    left, right = figure.subplots(1, 2)
-    _draw_measure(left, history, "accuracy", title="Accuracy", y_label="share right")
-    _draw_measure(right, history, "loss", title="Loss", y_label="loss")
+    figure = new_figure(5.6, 5.2)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    _draw_measure(upper, history, "accuracy", title="Accuracy", y_label="share right")
+    _draw_measure(lower, history, "loss", title="Loss", y_label="loss")
     if f"{PARTS[0][0]}_accuracy" in history:
-        left.set_ylim(0.0, 1.02)
-    right.set_ylim(bottom=0.0)
-    _mark_lowest_loss(right, history)
+        upper.set_ylim(0.0, 1.02)
+    lower.set_ylim(bottom=0.0)
+    upper.set_xlabel("")
+    _mark_lowest_loss(lower, history)
+    for axes in (upper, lower):
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=9)
     return figure
 
 
@@ -56,8 +60,6 @@ def _draw_measure(
                 marker=marker,
                 markersize=3.5,
             )
-    if axes.lines:
-        axes.legend(frameon=False, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -66,14 +68,5 @@ def _mark_lowest_loss(axes: Axes, history: pd.DataFrame) -> None:
     if column not in history or not history[column].notna().any():
         return
     best = float(history["epoch"].iloc[int(np.nanargmin(history[column].to_numpy()))])
-    axes.axvline(best, color=GREY, linewidth=1.0, linestyle=":")
-    axes.annotate(
-        f"lowest validation loss\nepoch {best:.0f}",
-        (best, 0.02),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, 2),
-        textcoords="offset points",
-        fontsize=8,
-        color=GREY,
-        ha="left" if best < history["epoch"].mean() else "right",
-    )
+    label = f"lowest validation loss: epoch {best:.0f}"
+    axes.axvline(best, color=GREY, linewidth=1.2, linestyle=":", label=label)

@@ -21,7 +21,7 @@ def draw_reliability(curves: dict[str, ReliabilityBins]) -> Figure:
     -------
     Figure
     """
-    figure = new_figure(6.5, 5.2)
+    figure = new_figure(5.6, 5.0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     plain_axes(upper, y_label="share that came true")
     plain_axes(lower, x_label="probability given by the model", y_label="count")

@@ -40,7 +40,7 @@ def draw_roc(judged: Judged, texts: Sequence[AreaText]) -> Figure:
     -------
     Figure
     """
-    figure = new_figure(6.5, 5.2)
+    figure = new_figure(5.6, 5.0)
     axes = _square(figure, "false positive rate (1 − specificity)", "true positive rate (recall)")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle=(0, (1, 2)), label="chance: 0.5")
     for k, text in enumerate(texts):
@@ -73,7 +73,7 @@ def draw_precision_recall(judged: Judged, texts: Sequence[AreaText]) -> Figure:
     -------
     Figure
     """
-    figure = new_figure(6.5, 5.2)
+    figure = new_figure(5.6, 5.0)
     axes = _square(figure, "recall", "precision")
     for k, text in enumerate(texts):
         curve = precision_recall_points(judged.labels[:, k], judged.probabilities[:, k])

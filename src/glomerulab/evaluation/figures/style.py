@@ -31,7 +31,8 @@ def new_figure(width: float, height: float) -> Figure:
     Parameters
     ----------
     width, height : float
-        Inches. Text is 9 to 11 points, so 6.5 inches fill a printed page.
+        Inches. Text is 9 to 11 points, so that a figure of 5.6 inches fits a printed page as it
+        is and can be read on a telephone.
 
     Returns
     -------
@@ -69,6 +70,8 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     -------
     png, svg : Path
     """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it is laid out: not twice more for two files
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with written_whole(png) as temporary:
         figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata={"Software": None})
