@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from glomerulab.cli.augment import augment
+from glomerulab.cli.evaluate import evaluate
 from glomerulab.cli.extract import extract
 from glomerulab.cli.manifest import app as manifest_app
 from glomerulab.cli.normalize import normalize
@@ -52,6 +53,7 @@ app.command()(split)
 app.command()(normalize)
 app.command()(augment)
 app.command()(train)
+app.command()(evaluate)
 
 
 def main() -> None:
