@@ -13,7 +13,7 @@ BOXES = st.builds(
     st.integers(1, 500),
     st.integers(1, 500),
 )
-COORDINATE = st.floats(-1e6, 1e6)
+COORDINATE = st.integers(-(10**8), 10**8).map(lambda hundredths: hundredths / 100)
 POLYGONS = st.lists(st.tuples(COORDINATE, COORDINATE), min_size=3, max_size=9).map(tuple)
 
 

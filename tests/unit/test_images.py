@@ -158,7 +158,7 @@ def test_a_file_that_is_no_image_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["none.png", "."])
 def test_a_missing_file_or_a_folder_says_so(tmp_path: Path, name: str) -> None:
     for read in (read_image, image_size):
-        with pytest.raises(ImageFileError, match="No such file|Is a directory"):
+        with pytest.raises(ImageFileError, match=r"No such file|Is a directory"):
             read(tmp_path / name)
 
 

@@ -27,7 +27,7 @@ class ColumnMapping:
     classes: Mapping[str, str] = field(default_factory=dict)
     """Name of a class in `label_column` to label id; those missing are sought in the taxonomy."""
     values: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """(manifest column, value in the table) to the value meant: ``("stain", "sil")`` to ``"PASM"``."""
+    """(manifest column, value in the table) to value: ``("stain", "sil")`` to ``"PASM"``."""
 
 
 def import_csv(
