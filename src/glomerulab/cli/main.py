@@ -15,6 +15,7 @@ from glomerulab.cli.extract import extract
 from glomerulab.cli.manifest import app as manifest_app
 from glomerulab.cli.normalize import normalize
 from glomerulab.cli.phantom import phantom
+from glomerulab.cli.quickstart import quickstart
 from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
 from glomerulab.cli.train import train
@@ -45,6 +46,7 @@ def _root(
         raise typer.Exit
 
 
+app.command()(quickstart)
 app.command()(phantom)
 app.add_typer(slide_app, name="slide")
 app.command()(extract)

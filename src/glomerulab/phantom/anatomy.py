@@ -179,9 +179,7 @@ def _scatter(
     return xs[inside], ys[inside], sizes[inside]
 
 
-def _sites(
-    xs: Radii, ys: Radii, radii: Radii, kind: int, rng: np.random.Generator
-) -> FloatArray:
+def _sites(xs: Radii, ys: Radii, radii: Radii, kind: int, rng: np.random.Generator) -> FloatArray:
     """Make sites of random direction and elongation."""
     table = np.zeros((xs.size, N_SITE_COLUMNS), np.float32)
     turn = rng.uniform(0, math.pi, xs.size)
@@ -254,9 +252,7 @@ def _parietal_nuclei(
     inner = np.interp(turn, ANGLES, crescent, period=2 * math.pi)
     bare = (radii - inner < 1.5) & (rng.random(n) < 0.8)
     places = (radii * np.stack([np.cos(turn), np.sin(turn)])).T[bare]
-    return nuclei_table(
-        places, half_axes_um=(4.0, 1.2), angles=turn[bare] + math.pi / 2, rng=rng
-    )
+    return nuclei_table(places, half_axes_um=(4.0, 1.2), angles=turn[bare] + math.pi / 2, rng=rng)
 
 
 def _crescent_nuclei(inner: Radii, crescent: Radii, rng: np.random.Generator) -> FloatArray:

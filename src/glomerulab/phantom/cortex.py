@@ -105,7 +105,9 @@ def _tubules(
     table[:, 0], table[:, 1] = xs[kept], ys[kept]
     table[:, 2] = radii[kept] * np.array([1.10, 1.06, 1.0, 1.0])[kind]
     table[:, 3], table[:, 4] = np.cos(turn), np.sin(turn)
-    table[:, 5] = np.where(kind == ARTERIOLE, 1.05, 1.0 + rng.gamma(1.6, 0.22, kept.size).clip(0, 1.1))
+    table[:, 5] = np.where(
+        kind == ARTERIOLE, 1.05, 1.0 + rng.gamma(1.6, 0.22, kept.size).clip(0, 1.1)
+    )
     table[:, 6] = kind
     share = np.array([0.66, 0.46, 0.5, 0.22])[kind] * rng.uniform(0.8, 1.2, kept.size)
     table[:, 7] = table[:, 2] * share
@@ -138,9 +140,7 @@ def _ring_places(
     """Return (x, y, 1 if found) for nuclei of given sites, directions and depths."""
     places = np.zeros((items.size, 3))
     for n in range(items.size):
-        x, y, found = _walk_out(
-            grid, items[n], math.cos(turns[n]), math.sin(turns[n]), insets[n]
-        )
+        x, y, found = _walk_out(grid, items[n], math.cos(turns[n]), math.sin(turns[n]), insets[n])
         places[n, 0], places[n, 1], places[n, 2] = x, y, 1.0 if found else 0.0
     return places
 

@@ -72,7 +72,9 @@ def _tubule(
     coarse = noise_at(bank, x * 0.16, y * 0.16)
     if kind == 3:
         now = _mix(now, uptake, INTERSTITIUM, 1.5, _cover(-depth, mpp))
-        return _mix(now, uptake, BLOOD if free < 0.35 else VESSEL_LUMEN, 1.0, _cover(0.8 - depth, mpp))
+        return _mix(
+            now, uptake, BLOOD if free < 0.35 else VESSEL_LUMEN, 1.0, _cover(0.8 - depth, mpp)
+        )
     if kind == 2:
         now = _mix(now, uptake, MUSCLE, 1.0 + 0.15 * fine + 0.1 * coarse, _cover(-depth, mpp))
         now = _mix(now, uptake, TUBULE_MEMBRANE, 0.9, _cover(abs(height - depth) - 0.5, mpp))
@@ -84,7 +86,9 @@ def _tubule(
     now = _mix(now, uptake, cell, gain, _cover(0.9 - depth, mpp))
     if kind == PROXIMAL:
         edge = height + 2.0 * noise_at(bank, x * 0.2, y * 0.2) + 1.1 * fine
-        now = _mix(now, uptake, BRUSH_BORDER, 1.0 + 0.2 * fine, _cover(edge - 2.2 - depth, 2.0) * 0.8)
+        now = _mix(
+            now, uptake, BRUSH_BORDER, 1.0 + 0.2 * fine, _cover(edge - 2.2 - depth, 2.0) * 0.8
+        )
     else:
         edge = height + 0.9 * noise_at(bank, x * 0.2, y * 0.2) + 0.4 * fine
     return _mix(now, uptake, TUBULE_LUMEN, 1.0, _cover(edge - depth, 1.2 * mpp))
@@ -117,9 +121,7 @@ def paint_cortex(
             now = (uptake[INTERSTITIUM, 0] * gain, uptake[INTERSTITIUM, 1] * gain, INTERSTITIUM)
             nearest, first, second = two_nearest(grid, warp_x, warp_y)
             if nearest >= 0:
-                now = _tubule(
-                    grid.sites[nearest], first, second, uptake, bank, (x, y, mpp), now
-                )
+                now = _tubule(grid.sites[nearest], first, second, uptake, bank, (x, y, mpp), now)
             amounts[0, row, column] = now[0] * inside
             amounts[1, row, column] = now[1] * inside
             if inside > 0.5:
