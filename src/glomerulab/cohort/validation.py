@@ -19,7 +19,6 @@ from glomerulab.progress import Track, silent
 
 __all__ = ["raise_if_invalid", "validate_manifest"]
 
-PLACE_COLUMNS = ("x", "y", "width", "height")
 PIXELS_OF_ROUNDING = 2.0
 SHARE_OF_ROUNDING = 0.02
 
@@ -57,7 +56,7 @@ def validate_manifest(
         *_conflicting_labels(manifest),
         *_slides_of_two_patients(manifest),
         *_bad_parents(manifest),
-        *_half_known_places(manifest),
+        *_half_known_boxes(manifest),
     ]
     for column in ("split", "fold"):
         problems += _divided_parents(manifest, column)
@@ -179,12 +178,13 @@ def _text(manifest: Manifest, *columns: str) -> list[tuple[str, ...]]:
     return list(cells.itertuples(index=False, name=None))
 
 
-def _half_known_places(manifest: Manifest) -> list[Problem]:
-    """Tell each row that says only a part of where its crop was cut."""
-    known = manifest.table[list(PLACE_COLUMNS)].notna().to_numpy()
+def _half_known_boxes(manifest: Manifest) -> list[Problem]:
+    """Tell each row that gives only half of a place, half of a size, or a place without a size."""
+    known = manifest.table[["x", "y", "width", "height"]].notna().to_numpy()
+    half = (known[:, 0] != known[:, 1]) | (known[:, 2] != known[:, 3])
     return [
-        _problem(manifest, int(row), f"{', '.join(PLACE_COLUMNS)} must be all there or all empty")
-        for row in np.flatnonzero(known.any(axis=1) & ~known.all(axis=1))
+        _problem(manifest, int(row), "x and y belong together, and to a width and height")
+        for row in np.flatnonzero(half | (known[:, 0] & ~known[:, 2]))
     ]
 
 

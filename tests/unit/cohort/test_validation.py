@@ -105,10 +105,17 @@ def test_the_same_pixels_in_another_format_are_the_same_picture(tmp_path: Path) 
     assert "same pixels as image 'i0'" in _messages(manifest)[0]
 
 
-def test_a_place_is_known_whole_or_not_at_all(tmp_path: Path) -> None:
-    manifest = _manifest(tmp_path, x=[1, None], y=[1, None], width=[8, 8], height=[8, None])
+def test_a_box_is_not_known_by_half(tmp_path: Path) -> None:
+    manifest = _manifest(
+        tmp_path,
+        x=[1, None, 1, 1],
+        y=[1, None, None, 1],
+        width=[8, 8, 8, None],
+        height=[8, 8, 8, None],
+    )
     assert _messages(manifest) == [
-        "line 3, image 'i1': x, y, width, height must be all there or all empty"
+        "line 4, image 'i2': x and y belong together, and to a width and height",
+        "line 5, image 'i3': x and y belong together, and to a width and height",
     ]
 
 
