@@ -27,8 +27,8 @@ N_SQUARINGS = 5  # exp(-x) is taken of x / 32 and squared five times
 
 
 @compiled
-def channel_histograms(pixels: U8, dimmest: int, counts: I64) -> None:
-    """Count red, green, blue and brightness of the pixels (n, 3) at least as bright as `dimmest`.
+def channel_histograms(pixels: U8, dimmest: int, brightest: int, counts: I64) -> None:
+    """Count red, green, blue and brightness of the pixels (n, 3) from `dimmest` to `brightest`.
 
     `counts` is int64 (4, 256); brightness is (R + 2 G + B) / 4, a whole number.
     """
@@ -36,7 +36,7 @@ def channel_histograms(pixels: U8, dimmest: int, counts: I64) -> None:
     for i in range(pixels.shape[0]):
         r, g, b = np.int64(pixels[i, 0]), np.int64(pixels[i, 1]), np.int64(pixels[i, 2])
         brightness = (r + 2 * g + b) >> 2
-        if brightness >= dimmest:
+        if dimmest <= brightness <= brightest:
             counts[0, r] += 1
             counts[1, g] += 1
             counts[2, b] += 1

@@ -25,7 +25,7 @@ from glomerulab.stain.optical_density import (
     transmitted_light,
 )
 from glomerulab.stain.parameters import RECOMMENDED, StainParameters
-from glomerulab.stain.priors import StainPrior, prior_of
+from glomerulab.stain.priors import MIN_SEPARATION_DEGREES, StainPrior, prior_of
 from glomerulab.stain.reference import StainReference
 from glomerulab.stain.reinhard import lab_statistics, transfer_lab_statistics
 from glomerulab.stain.tissue import tissue_density, tissue_mask
@@ -54,7 +54,7 @@ MIN_PERCENTILE = 0.05
 
 SAMPLE_PX_PER_IMAGE = 1 << 16
 N_BINS = 8192
-HIGHEST_CONCENTRATION = 8.0
+HIGHEST_CONCENTRATION = 10.0  # black in every channel is 9.6
 
 
 class StainStatus(StrEnum):
@@ -427,11 +427,11 @@ def _why_no_tissue(pixels: RgbImage, n_tissue: int) -> Refusal:
 def _gate(matrix: FloatArray, prior: StainPrior) -> Refusal | None:
     """Refuse stains that are one, or that are not those of the prior."""
     separation = _degrees(matrix[:, 0], matrix[:, 1])
-    if separation < prior.min_separation_degrees:
+    if separation < MIN_SEPARATION_DEGREES:
         return Refusal(
             StainStatus.ONE_STAIN,
             f"the two stains are {separation:.1f} degrees apart, at least "
-            f"{prior.min_separation_degrees:g} are needed",
+            f"{MIN_SEPARATION_DEGREES:g} are needed",
         )
     for column, (dye, limit) in enumerate(zip(prior.dyes, prior.max_angle_degrees, strict=True)):
         angle = _degrees(matrix[:, column], prior.stain_matrix[:, column])
