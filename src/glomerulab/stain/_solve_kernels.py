@@ -20,21 +20,22 @@ BLOCK_PX = 1024  # single-precision sums run over one block, then go to double p
 
 
 @compiled
-def sum_moments(od: F32, stains: F64, sparsity: Real, moments: F64) -> None:
+def sum_moments(red: F32, green: F32, blue: F32, stains: F64, sparsity: Real, moments: F64) -> None:
     """Fill `moments` (3, 10) for the pixels of stain 1 alone, stain 2 alone, and both.
 
-    `od` is float32 (3, n), `stains` float64 (2, 3).
+    The planes of optical density are apart since only arrays without gaps are worked on eight
+    pixels at a time. `stains` is (2, 3).
     """
     member = np.empty((3, BLOCK_PX), np.float32)
     stains32 = stains.astype(np.float32)
     sparsity32 = np.float32(sparsity)
     moments[:] = 0.0
-    for begin in range(0, od.shape[1], BLOCK_PX):
-        end = min(begin + BLOCK_PX, od.shape[1])
-        red, green, blue = od[0, begin:end], od[1, begin:end], od[2, begin:end]
-        _assign_sets(red, green, blue, stains32, sparsity32, member)
+    for begin in range(0, red.shape[0], BLOCK_PX):
+        end = min(begin + BLOCK_PX, red.shape[0])
+        p, q, r = red[begin:end], green[begin:end], blue[begin:end]
+        _assign_sets(p, q, r, stains32, sparsity32, member)
         for which in range(3):
-            _add_moments(red, green, blue, member[which], moments[which])
+            _add_moments(p, q, r, member[which], moments[which])
 
 
 @compiled_reordered

@@ -370,10 +370,11 @@ def _try_fit(
         return _why_no_tissue(pixels, n_tissue)
     value = None
     try:
-        matrix = macenko_stains(density)
         if parameters.method == "vahadane":
-            solved = solve(density, matrix, sparsity=parameters.sparsity)
+            solved = solve(density, sparsity=parameters.sparsity)
             matrix, value = solved.stain_matrix, solved.objective / n_tissue
+        else:
+            matrix = macenko_stains(density)
     except StainError as error:
         constant = bool(np.all(pixels == pixels[0, 0]))
         return Refusal(StainStatus.CONSTANT if constant else StainStatus.ONE_STAIN, error.message)
@@ -448,13 +449,15 @@ def _percentiles(
     density: npt.NDArray[np.float32], matrix: FloatArray, parameters: StainParameters
 ) -> tuple[float, float]:
     """Upper percentile of each stain over tissue, from a histogram."""
-    counts = np.empty((2, N_BINS), np.int64)
+    counts = np.empty((2, 2, N_BINS), np.int64)
     per_unit = N_BINS / HIGHEST_CONCENTRATION
     stains = np.ascontiguousarray(matrix.T)
-    concentration_histogram(density, stains, parameters.coding_sparsity, per_unit, counts)
+    sparsity = parameters.coding_sparsity
+    red, green, blue = density
+    concentration_histogram(red, green, blue, stains, sparsity, per_unit, counts)
     rank = parameters.percentile / 100.0 * density.shape[1]
     found = []
-    for row in counts:
+    for row in counts.sum(axis=1):
         below = np.cumsum(row)
         place = int(np.searchsorted(below, rank))
         before = below[place - 1] if place else 0

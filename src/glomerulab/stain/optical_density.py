@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 White = FloatArray | tuple[float, float, float] | float | Literal["estimate"]
 """Grey level of unstained glass: per channel, one for all, or to be estimated from the image."""
 
-MAX_PIXELS_FOR_WHITE = 1 << 18
+MAX_PIXELS_FOR_WHITE = 1 << 16
 PALEST_QUANTILE = 0.995
 PEAK_WINDOW = 0.85  # of the palest: below it a peak is tissue
 PEAK_DROP = 0.07  # a peak is one when the histogram then falls by this share, beyond chance

@@ -13,11 +13,13 @@ import numpy.typing as npt
 from glomerulab.errors import StainError
 from glomerulab.stain._pixel_kernels import code
 from glomerulab.stain._solve_kernels import N_MOMENTS, newton_step, sum_moments
+from glomerulab.stain.macenko import macenko_stains
 from glomerulab.stain.optical_density import FloatArray
 
 __all__ = ["Factorisation", "concentrations", "objective", "solve"]
 
 MAX_PASSES = 60
+START_SAMPLE_PX = 4096
 FIRST_SAMPLE_PX = 8192
 SAMPLE_GROWTH = 8
 EXPECTED_DECREASE = 1e-13  # of the objective; below it the last step is taken unseen
@@ -38,17 +40,20 @@ class Factorisation:
     """Passes over all pixels that were needed."""
 
 
-def solve(density: npt.NDArray[np.float32], start: FloatArray, *, sparsity: float) -> Factorisation:
+def solve(
+    density: npt.NDArray[np.float32], *, sparsity: float, start: FloatArray | None = None
+) -> Factorisation:
     r"""Minimise the paper's eq. (9) over the stain matrix, the amounts being optimal throughout.
 
     Parameters
     ----------
     density : ndarray of float32, shape (3, n)
         Optical density of tissue pixels, at least 0.
-    start : ndarray of float, shape (3, 2)
-        Where to begin; columns non-negative.
     sparsity : float
         λ of eq. (9), at least 0, in units of optical density.
+    start : ndarray of float, shape (3, 2), optional
+        Where to begin; columns non-negative. By default the stains Macenko's method finds in an
+        even sample of the pixels.
 
     Returns
     -------
@@ -73,6 +78,8 @@ def solve(density: npt.NDArray[np.float32], start: FloatArray, *, sparsity: floa
     ----------
     .. [1] The paper's eq. (9), after Vahadane et al., IEEE Trans. Med. Imaging 35(8), 2016.
     """
+    if start is None:
+        start = macenko_stains(density[:, :: max(1, -(-density.shape[1] // START_SAMPLE_PX))])
     stains = np.ascontiguousarray(start.T, dtype=np.float64)
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
     n = density.shape[1]
@@ -140,12 +147,13 @@ def _descend(
     constant = 0.5 * sum(float(np.dot(plane, plane)) for plane in density)
     moments, trial = np.empty((3, N_MOMENTS)), np.empty((3, N_MOMENTS))
     candidate = np.empty((2, 3))
-    sum_moments(density, stains, sparsity, moments)
+    red, green, blue = density
+    sum_moments(red, green, blue, stains, sparsity, moments)
     damping = 0.0
     value, decrease = newton_step(moments, stains, sparsity, damping, candidate)
     n_passes = 1
     while decrease > expected * (constant + value) and n_passes < MAX_PASSES:
-        sum_moments(density, candidate, sparsity, trial)
+        sum_moments(red, green, blue, candidate, sparsity, trial)
         n_passes += 1
         reached, following = candidate.copy(), np.empty((2, 3))
         new_value, new_decrease = newton_step(trial, reached, sparsity, 0.1 * damping, following)
