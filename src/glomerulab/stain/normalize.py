@@ -4,6 +4,7 @@
 and says what became of the image; `separate` and `recompose` give the amounts themselves.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -491,7 +492,7 @@ def _even_sample(image: RgbImage) -> RgbImage:
 
 
 def _degrees(one: FloatArray, other: FloatArray) -> float:
-    return float(np.degrees(np.arccos(np.clip(one @ other, -1.0, 1.0))))
+    return math.degrees(math.acos(min(max(float(one @ other), -1.0), 1.0)))
 
 
 def _three(values: FloatArray) -> tuple[float, float, float]:
