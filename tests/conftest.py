@@ -1,10 +1,14 @@
 """What every test may ask for: the real data, where it is, and a seeded generator."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from glomerulab.slides.pyramid import write_pyramid
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("GLOMERULAB_REAL_DATA", ROOT.parent / "shared" / "data"))
@@ -28,3 +32,28 @@ def real_data() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20220910)
+
+
+def smooth_noise(height: int, width: int, *, seed: int = 0) -> np.ndarray:
+    """Coloured texture without sharp edges, uint8 (H, W, 3): something to cut and resample."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(60, 240, (max(height // 16, 2), max(width // 16, 2), 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture
+def make_slide(tmp_path: Path) -> Callable[..., Path]:
+    """Write a lossless pyramidal slide of texture with a glass border; give its path."""
+
+    def make(
+        name: str = "slide.tiff", *, size: tuple[int, int] = (1200, 900), mpp: float = 0.5, seed: int = 0
+    ) -> Path:
+        width, height = size
+        pixels = np.full((height, width, 3), (244, 242, 240), dtype=np.uint8)
+        pixels[64:-64, 64:-64] = smooth_noise(height - 128, width - 128, seed=seed)
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_pyramid(pixels, path, mpp=mpp, compression="deflate")
+        return path
+
+    return make

@@ -1,0 +1,112 @@
+"""``glomerulab extract``: cut the annotated regions of slides to images, and list them."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from glomerulab.cohort.extract import ExtractSummary
+
+__all__ = ["extract"]
+
+
+class ImageFormat(StrEnum):
+    """File format of crops."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+
+
+def extract(
+    slides: Annotated[
+        Path, typer.Argument(help="A slide, a folder of slides, or a slides table (CSV).")
+    ],
+    *,
+    regions: Annotated[
+        Path,
+        typer.Option(
+            help="Region file (QuPath GeoJSON, ImageScope or ASAP XML, COCO, CSV), or a folder "
+            "with one called after each slide."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for crops/ and manifest.csv.")],
+    mpp: Annotated[
+        float, typer.Option(min=0.01, max=100, help="Micrometres per pixel of the crops.")
+    ] = 0.5,
+    margin: Annotated[
+        float,
+        typer.Option(min=0, max=10, help="Added on every side, a share of the longer side."),
+    ] = 0.1,
+    mpp_override: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=100, help="Micrometres per pixel of the slides, if they do not say."
+        ),
+    ] = None,
+    image_format: Annotated[
+        ImageFormat, typer.Option("--format", help="Image format of the crops.")
+    ] = ImageFormat.PNG,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    taxonomy: Annotated[
+        str, typer.Option(help="Built-in name or TOML file; its labels are columns.")
+    ] = "paper",
+    ignore_bounds: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-bounds",
+            help="GeoJSON counts from the slide's corner, not from openslide.bounds as QuPath's.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete what extract wrote to OUT, begin anew.")
+    ] = False,
+) -> None:
+    """Cut each region with a margin at a wanted mpp. Run again to continue. Research use only.
+
+    Example: glomerulab extract slides/ --regions regions/ --out crops --mpp 0.5 --workers 2
+    """  # noqa: DOC501 - exit code 1 when anything could not be cut
+    from glomerulab.cohort.extract import CropSettings, extract_crops
+    from glomerulab.progress import shown
+    from glomerulab.taxonomy import load_taxonomy
+
+    summary = extract_crops(
+        slides,
+        regions=regions,
+        out=out,
+        settings=CropSettings(mpp, margin, image_format.value, mpp_override, ignore_bounds),
+        taxonomy=load_taxonomy(taxonomy),
+        n_workers=workers,
+        overwrite=overwrite,
+        track=shown,
+    )
+    _tell(summary)
+    if summary.failures:
+        raise typer.Exit(1)
+
+
+def _tell(summary: "ExtractSummary") -> None:
+    there = f", {summary.n_there} were there already" if summary.n_there else ""
+    typer.echo(f"{summary.n_cut} crops cut{there}: {summary.manifest_path}")
+    if summary.n_padded:
+        typer.echo(
+            f"{summary.n_padded} crops leave their slide and are padded with its white "
+            "(column padded_share)"
+        )
+    if summary.enlarged_slides:
+        names = ", ".join(summary.enlarged_slides)
+        typer.echo(f"coarser than the wanted mpp, crops enlarged without new detail: {names}")
+    if summary.unknown_classes:
+        words = ", ".join(f"{word!r} ({n}x)" for word, n in summary.unknown_classes.items())
+        typer.echo(f"classes that the taxonomy does not know, taken as no label: {words}")
+    if summary.failures:
+        typer.echo(
+            f"{len(summary.failures)} could not be cut: "
+            f"{summary.manifest_path.with_name('failures.csv')}",
+            err=True,
+        )
+        for failure in summary.failures[:10]:
+            region = f" region {failure.region}" if failure.region else ""
+            typer.echo(f"  {failure.slide}{region}: {failure.reason}", err=True)
+    typer.echo("Research use only.")

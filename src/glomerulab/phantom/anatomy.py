@@ -1,0 +1,284 @@
+"""One glomerulus in its own coordinates: outlines, capillary loops, mesangium, lesions, nuclei.
+
+Origin at the centre, lengths in µm, y down. Nothing is painted here.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from glomerulab.geometry import Point
+from glomerulab.phantom.lesions import Lesions
+from glomerulab.phantom.nuclei import nuclei_table
+from glomerulab.phantom.sites import N_SITE_COLUMNS, SiteGrid, far_apart, site_grid
+from glomerulab.phantom.texture import FloatArray
+
+__all__ = ["LOOP", "MESANGIAL", "N_ANGLES", "Glomerulus", "draw_glomerulus"]
+
+N_ANGLES = 256
+"""Outlines are radii at so many directions, from +x towards +y."""
+
+LOOP, MESANGIAL = 0, 1
+"""Kinds of the sites of a tuft."""
+
+ANGLES = np.arange(N_ANGLES) * (2 * math.pi / N_ANGLES)
+CRESCENT_LEAST = 0.10
+"""Share of Bowman's circumference from which a crescent counts (ISN/RPS 2018)."""
+MESANGIAL_CELLS_LEAST = 4
+"""Cells of a mesangial area from which it is hypercellular (Oxford)."""
+
+LOOP_SPACING_UM = 5.2
+BUCKET_UM = 13.0
+
+Radii = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Glomerulus:
+    """What there is to paint of one glomerulus, and what is true of it."""
+
+    x_um: float
+    y_um: float
+    capsule_um: FloatArray
+    """Outer radius of Bowman's capsule by direction, shape (256,)."""
+    crescent_um: FloatArray
+    """Inner radius of the crescent by direction; the capsule's where there is none."""
+    segment: tuple[float, float, float]
+    """Centre and radius of the sclerosed segment; radius 0 without one."""
+    tuft: SiteGrid
+    nuclei: FloatArray
+    mesangial_cells: tuple[int, ...]
+    """Number of mesangial nuclei in each mesangial area."""
+    membrane_um: float
+    """Thickness of Bowman's capsule."""
+    lesions: Lesions
+
+    @property
+    def reach_um(self) -> float:
+        """Radius of a disc that holds all of it."""
+        return float(self.capsule_um.max()) + 4.0
+
+    @property
+    def crescent_share(self) -> float:
+        """Share of Bowman's circumference that the crescent covers, 0 to 1."""
+        return float(np.mean(self.capsule_um - self.crescent_um > 3.0))
+
+    def outline(self, n_points: int = 64) -> tuple[Point, ...]:
+        """Return Bowman's capsule as a polygon in µm of the scene."""
+        picked = np.arange(n_points) * (N_ANGLES // n_points)
+        radii, angles = self.capsule_um[picked], ANGLES[picked]
+        xs, ys = self.x_um + radii * np.cos(angles), self.y_um + radii * np.sin(angles)
+        return tuple(zip(xs.tolist(), ys.tolist(), strict=True))
+
+
+def draw_glomerulus(
+    lesions: Lesions,
+    rng: np.random.Generator,
+    *,
+    place_um: Point = (0.0, 0.0),
+    radius_um: float = 85.0,
+) -> Glomerulus:
+    """Draw a glomerulus.
+
+    Parameters
+    ----------
+    lesions : Lesions
+    rng : Generator
+    place_um : tuple of float
+        Centre (x, y) in the scene.
+    radius_um : float, default 85.0
+        Mean radius of Bowman's capsule.
+
+    Returns
+    -------
+    Glomerulus
+    """
+    capsule = radius_um * _wavy(rng, 0.035, (2, 3, 4, 5))
+    membrane = float(rng.uniform(1.2, 2.2))
+    crescent = _crescent(capsule - membrane, lesions.cgn, rng)
+    space = rng.uniform(0.05, 0.11) * radius_um * _wavy(rng, 0.28, (1, 2, 3))
+    tuft_um = np.minimum(capsule - membrane - np.maximum(space, 2.5), crescent - 2.0)
+    segment = _segment(tuft_um, crescent, lesions, rng)
+    mesangial, cells, mesangial_nuclei = _mesangium(tuft_um, segment, lesions.mspgn, rng)
+    loops = _loops(tuft_um, mesangial, rng)
+    parts = [
+        mesangial_nuclei,
+        _loop_nuclei(loops, segment, rng),
+        _parietal_nuclei(capsule, crescent, membrane, rng),
+        _crescent_nuclei(capsule - membrane, crescent, rng),
+        _segment_nuclei(segment, capsule, rng),
+    ]
+    nuclei = np.concatenate(parts)
+    nuclei[:, 0] += place_um[0]
+    nuclei[:, 1] += place_um[1]
+    return Glomerulus(
+        x_um=place_um[0],
+        y_um=place_um[1],
+        capsule_um=capsule.astype(np.float32),
+        crescent_um=np.where(crescent < capsule - membrane - 0.5, crescent, capsule).astype(
+            np.float32
+        ),
+        segment=segment,
+        tuft=site_grid(np.concatenate([mesangial, loops]), bucket_um=BUCKET_UM),
+        nuclei=nuclei,
+        mesangial_cells=cells,
+        membrane_um=membrane,
+        lesions=lesions,
+    )
+
+
+def _wavy(rng: np.random.Generator, strength: float, orders: tuple[int, ...]) -> Radii:
+    """Return a smooth closed factor around 1."""
+    waves = [
+        rng.normal(0.0, strength) * np.cos(order * ANGLES + rng.uniform(0, 2 * math.pi))
+        for order in orders
+    ]
+    return np.asarray(np.clip(1.0 + np.sum(waves, axis=0), 0.4, 1.8))
+
+
+def _around(centre: float) -> Radii:
+    """Return the angular distance of every direction from one, 0 to pi."""
+    return np.abs((ANGLES - centre + math.pi) % (2 * math.pi) - math.pi)
+
+
+def _crescent(inner: Radii, severity: float, rng: np.random.Generator) -> Radii:
+    """Return the inner edge of the crescent: thick in the middle, tapering at both horns."""
+    share = CRESCENT_LEAST + 0.10 + 0.55 * severity * rng.uniform(0.7, 1.0)
+    thickness = (0.14 + 0.22 * severity) * float(inner.mean()) * rng.uniform(0.85, 1.15)
+    away = _around(float(rng.uniform(0, 2 * math.pi))) / (math.pi * share)
+    profile = np.clip(1.0 - away**2.5, 0.0, None) ** 0.6 * _wavy(rng, 0.06, (3, 5, 7))
+    return inner - thickness * profile if severity > 0 else inner
+
+
+def _segment(
+    tuft: Radii, crescent: Radii, lesions: Lesions, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Choose a disc at the tuft's edge to be sclerosed, away from the crescent's middle."""
+    thickness = tuft.max() - crescent
+    away_from_crescent = thickness + rng.uniform(0, 4.0)
+    angle = ANGLES[int(np.argmin(away_from_crescent))] if lesions.cgn > 0 else rng.uniform(0, 6.28)
+    if lesions.fsg == 0:
+        return (0.0, 0.0, 0.0)
+    at_edge = float(np.interp(angle, ANGLES, tuft, period=2 * math.pi))
+    radius = (0.26 + 0.26 * lesions.fsg) * float(tuft.mean()) * rng.uniform(0.92, 1.08)
+    distance = at_edge - 0.55 * radius
+    return (distance * math.cos(angle), distance * math.sin(angle), radius)
+
+
+def _scatter(
+    edge: Radii, inset: float, radii: tuple[float, float], n: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], Radii]:
+    """Draw candidate discs inside an outline: x, y, radius, each shape (m,)."""
+    reach = float(edge.max())
+    xs, ys = rng.uniform(-reach, reach, n), rng.uniform(-reach, reach, n)
+    sizes = rng.uniform(radii[0], radii[1], n)
+    limit = np.interp(np.arctan2(ys, xs), ANGLES, edge, period=2 * math.pi) - inset
+    inside = np.hypot(xs, ys) < limit
+    return xs[inside], ys[inside], sizes[inside]
+
+
+def _sites(xs: Radii, ys: Radii, radii: Radii, kind: int, rng: np.random.Generator) -> FloatArray:
+    """Make sites of random direction and elongation."""
+    table = np.zeros((xs.size, N_SITE_COLUMNS), np.float32)
+    turn = rng.uniform(0, math.pi, xs.size)
+    table[:, 0], table[:, 1], table[:, 2] = xs, ys, radii
+    table[:, 3], table[:, 4] = np.cos(turn), np.sin(turn)
+    table[:, 5] = rng.uniform(1.0, 1.55, xs.size)
+    table[:, 6] = kind
+    table[:, 8] = rng.random(xs.size)
+    return table
+
+
+def _mesangium(
+    tuft: Radii, segment: tuple[float, float, float], severity: float, rng: np.random.Generator
+) -> tuple[FloatArray, tuple[int, ...], FloatArray]:
+    """Place mesangial areas, and in each its cells."""
+    xs, ys, spacing = _scatter(tuft, 9.0, (9.5, 12.0), 900, rng)
+    keep = far_apart(xs, ys, spacing, 24.0)
+    keep &= np.hypot(xs - segment[0], ys - segment[1]) > segment[2] + 2.0
+    xs, ys = xs[keep], ys[keep]
+    grown = 1.0 + severity * 0.75
+    radii = rng.uniform(3.0, 4.6, xs.size) * grown
+    areas = _sites(xs, ys, radii, MESANGIAL, rng)
+    if severity > 0:
+        involved = rng.random(xs.size) < 0.6 + 0.4 * severity
+        many = rng.integers(MESANGIAL_CELLS_LEAST, 5 + round(4 * severity), xs.size)
+        counts = np.where(involved, many, rng.integers(1, 4, xs.size))
+    else:
+        counts = rng.integers(1, 4, xs.size)
+    which = np.repeat(np.arange(xs.size), counts)
+    turn = rng.uniform(0, 2 * math.pi, which.size)
+    out = np.sqrt(rng.uniform(0.05, 1.0, which.size)) * (radii[which] + 1.2 * severity)
+    places = np.stack([xs[which] + out * np.cos(turn), ys[which] + out * np.sin(turn)], axis=1)
+    nuclei = nuclei_table(
+        places, half_axes_um=(3.0, 2.3), angles=rng.uniform(0, math.pi, which.size), rng=rng
+    )
+    return areas, tuple(int(count) for count in counts), nuclei
+
+
+def _loops(tuft: Radii, mesangial: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Fill the tuft with capillary loops around the mesangial areas."""
+    xs, ys, radii = _scatter(tuft, LOOP_SPACING_UM * 0.8, (3.6, 6.0), 2600, rng)
+    order = np.argsort(-radii, kind="stable")
+    all_xs = np.concatenate([mesangial[:, 0], xs[order]])
+    all_ys = np.concatenate([mesangial[:, 1], ys[order]])
+    sizes = np.concatenate([mesangial[:, 2], radii[order]])
+    kept = far_apart(all_xs, all_ys, sizes * 0.98, 24.0)[len(mesangial) :]
+    xs, ys, radii = xs[order][kept], ys[order][kept], radii[order][kept]
+    return _sites(xs, ys, radii * 1.12, LOOP, rng)
+
+
+def _loop_nuclei(
+    loops: FloatArray, segment: tuple[float, float, float], rng: np.random.Generator
+) -> FloatArray:
+    """Put endothelial and podocyte nuclei on the walls of some loops."""
+    outside = np.hypot(loops[:, 0] - segment[0], loops[:, 1] - segment[1]) > segment[2]
+    chosen = loops[outside & (rng.random(len(loops)) < 0.62)]
+    turn = rng.uniform(0, 2 * math.pi, len(chosen))
+    out = chosen[:, 2] * rng.uniform(0.8, 1.25, len(chosen))
+    places = chosen[:, 0:2] + (out * np.stack([np.cos(turn), np.sin(turn)])).T
+    return nuclei_table(places, half_axes_um=(3.3, 2.1), angles=turn + math.pi / 2, rng=rng)
+
+
+def _parietal_nuclei(
+    capsule: Radii, crescent: Radii, membrane: float, rng: np.random.Generator
+) -> FloatArray:
+    """Line the capsule with flat cells, except under a crescent."""
+    n = round(2 * math.pi * float(capsule.mean()) / 17.0)
+    turn = np.arange(n) * (2 * math.pi / n) + rng.uniform(-0.08, 0.08, n)
+    radii = np.interp(turn, ANGLES, capsule, period=2 * math.pi) - membrane - 1.0
+    inner = np.interp(turn, ANGLES, crescent, period=2 * math.pi)
+    bare = (radii - inner < 1.5) & (rng.random(n) < 0.8)
+    places = (radii * np.stack([np.cos(turn), np.sin(turn)])).T[bare]
+    return nuclei_table(places, half_axes_um=(4.0, 1.2), angles=turn[bare] + math.pi / 2, rng=rng)
+
+
+def _crescent_nuclei(inner: Radii, crescent: Radii, rng: np.random.Generator) -> FloatArray:
+    """Crowd the crescent with cells."""
+    xs, ys, radii = _scatter(inner, 2.2, (2.9, 3.9), 5000, rng)
+    turn = np.arctan2(ys, xs)
+    within = np.hypot(xs, ys) > np.interp(turn, ANGLES, crescent, period=2 * math.pi) + 1.2
+    xs, ys, radii, turn = xs[within], ys[within], radii[within], turn[within]
+    kept = far_apart(xs, ys, radii, 8.0)
+    lean = turn[kept] + math.pi / 2 + rng.normal(0, 0.6, int(kept.sum()))
+    places = np.stack([xs[kept], ys[kept]], axis=1)
+    return nuclei_table(places, half_axes_um=(3.7, 2.3), angles=lean, rng=rng)
+
+
+def _segment_nuclei(
+    segment: tuple[float, float, float], capsule: Radii, rng: np.random.Generator
+) -> FloatArray:
+    """Leave a few shrunken nuclei in the scar."""
+    n = round(segment[2] ** 2 / 130.0)
+    turn = rng.uniform(0, 2 * math.pi, n)
+    out = segment[2] * np.sqrt(rng.uniform(0.1, 0.9, n))
+    xs, ys = segment[0] + out * np.cos(turn), segment[1] + out * np.sin(turn)
+    inside = np.hypot(xs, ys) < np.interp(
+        np.arctan2(ys, xs), ANGLES, capsule - 5.0, period=2 * math.pi
+    )
+    places = np.stack([xs[inside], ys[inside]], axis=1)
+    return nuclei_table(
+        places, half_axes_um=(3.0, 1.5), angles=rng.uniform(0, math.pi, len(places)), rng=rng
+    )

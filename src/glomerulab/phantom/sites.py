@@ -1,0 +1,148 @@
+"""Elliptic cells that fill a plane: tubules in the cortex, capillary loops in a tuft.
+
+A cell is the part of its ellipse that is nearer to it than to any other, so that neighbours meet
+in a common wall, as epithelia do. A grid of buckets keeps the search for the nearest two short.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from glomerulab.phantom.compiled import compiled
+from glomerulab.phantom.texture import FloatArray
+
+__all__ = [
+    "ALONG_X",
+    "ALONG_Y",
+    "ELONGATION",
+    "FREE",
+    "HEIGHT",
+    "KIND",
+    "N_SITE_COLUMNS",
+    "RADIUS",
+    "SiteGrid",
+    "X",
+    "Y",
+    "far_apart",
+    "site_grid",
+    "two_nearest",
+]
+
+X, Y, RADIUS, ALONG_X, ALONG_Y, ELONGATION, KIND, HEIGHT, FREE = range(9)
+"""Columns of a table of sites: place and short radius in µm, unit vector of the long axis, long
+over short axis, kind, height of the epithelium in µm, and a free number from 0 to 1."""
+
+N_SITE_COLUMNS = 9
+NOWHERE = 1e9
+
+
+class SiteGrid(NamedTuple):
+    """Sites sorted into square buckets."""
+
+    sites: FloatArray
+    """Shape (n, `N_SITE_COLUMNS`), sorted by bucket."""
+    starts: npt.NDArray[np.int32]
+    """Where each bucket begins in `sites`; shape (n_rows * n_columns + 1,)."""
+    n_columns: int
+    n_rows: int
+    bucket_um: float
+    """No ellipse may reach further than this."""
+    left_um: float
+    upper_um: float
+
+
+def site_grid(sites: FloatArray, *, bucket_um: float) -> SiteGrid:
+    """Sort sites into buckets.
+
+    Parameters
+    ----------
+    sites : ndarray of float32, shape (n, 9)
+        n may be 0.
+    bucket_um : float
+        At least the reach of the largest ellipse.
+
+    Returns
+    -------
+    SiteGrid
+    """
+    if len(sites) == 0:
+        return SiteGrid(sites, np.zeros(2, np.int32), 1, 1, bucket_um, 0.0, 0.0)
+    left, upper = float(sites[:, X].min()), float(sites[:, Y].min())
+    columns = ((sites[:, X] - left) // bucket_um).astype(np.int64)
+    rows = ((sites[:, Y] - upper) // bucket_um).astype(np.int64)
+    n_columns, n_rows = int(columns.max()) + 1, int(rows.max()) + 1
+    buckets = rows * n_columns + columns
+    order = np.argsort(buckets, kind="stable")
+    counts = np.bincount(buckets, minlength=n_rows * n_columns)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return SiteGrid(
+        np.ascontiguousarray(sites[order]), starts, n_columns, n_rows, bucket_um, left, upper
+    )
+
+
+@compiled
+def two_nearest(grid: SiteGrid, x: float, y: float) -> tuple[int, float, float]:
+    """Find the cell at a place.
+
+    Returns the nearest site (-1 if none is near), the distance to the edge of its ellipse
+    (negative inside) and the same for the second nearest, all in µm.
+    """
+    first, second, nearest = NOWHERE, NOWHERE, -1
+    column = math.floor((x - grid.left_um) / grid.bucket_um)
+    row = math.floor((y - grid.upper_um) / grid.bucket_um)
+    for bucket_row in range(max(row - 1, 0), min(row + 2, grid.n_rows)):
+        start = bucket_row * grid.n_columns + max(column - 1, 0)
+        stop = bucket_row * grid.n_columns + min(column + 2, grid.n_columns)
+        if stop <= start:
+            continue
+        for place in range(grid.starts[start], grid.starts[stop]):
+            site = grid.sites[place]
+            dx, dy = x - site[0], y - site[1]
+            along = (dx * site[3] + dy * site[4]) / site[5]
+            across = dy * site[3] - dx * site[4]
+            distance = math.sqrt(along * along + across * across) - site[2]
+            if distance < first:
+                first, second, nearest = distance, first, place
+            elif distance < second:
+                second = distance
+    return nearest, first, second
+
+
+@compiled
+def far_apart(
+    xs: npt.NDArray[np.float64],
+    ys: npt.NDArray[np.float64],
+    radii: npt.NDArray[np.float64],
+    bucket_um: float,
+) -> npt.NDArray[np.bool_]:
+    """Keep, in order, each disc that does not overlap one kept before it.
+
+    `bucket_um` must be at least twice the largest radius. Shape (n,) in and out.
+    """
+    kept = np.zeros(xs.size, np.bool_)
+    if xs.size == 0:
+        return kept
+    left, upper = xs.min(), ys.min()
+    n_columns = int((xs.max() - left) / bucket_um) + 1
+    n_rows = int((ys.max() - upper) / bucket_um) + 1
+    last = np.full(n_columns * n_rows, -1, np.int64)
+    previous = np.full(xs.size, -1, np.int64)
+    for item in range(xs.size):
+        column = int((xs[item] - left) / bucket_um)
+        row = int((ys[item] - upper) / bucket_um)
+        free = True
+        for near_row in range(max(row - 1, 0), min(row + 2, n_rows)):
+            for near_column in range(max(column - 1, 0), min(column + 2, n_columns)):
+                other = last[near_row * n_columns + near_column]
+                while free and other >= 0:
+                    reach = radii[item] + radii[other]
+                    dx, dy = xs[item] - xs[other], ys[item] - ys[other]
+                    free = dx * dx + dy * dy >= reach * reach
+                    other = previous[other]
+        if free:
+            kept[item] = True
+            previous[item] = last[row * n_columns + column]
+            last[row * n_columns + column] = item
+    return kept

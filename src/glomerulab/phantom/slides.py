@@ -1,0 +1,326 @@
+"""A phantom cohort as slides: biopsy cores on glass, with regions, slides table and truth."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+
+from glomerulab.errors import ConfigError
+from glomerulab.files import make_folder, written_whole
+from glomerulab.geometry import Region
+from glomerulab.images import RgbImage
+from glomerulab.parallel import map_outcomes
+from glomerulab.phantom.anatomy import Glomerulus, draw_glomerulus
+from glomerulab.phantom.cohort import section_of, write_truth
+from glomerulab.phantom.cortex import draw_cortex
+from glomerulab.phantom.lesions import draw_lesions, kind_schedule
+from glomerulab.phantom.materials import Stain
+from glomerulab.phantom.scanner import expose
+from glomerulab.phantom.scene import Scene, paint
+from glomerulab.phantom.section import Section
+from glomerulab.phantom.sites import far_apart
+from glomerulab.phantom.stains import recompose
+from glomerulab.progress import Track, silent
+from glomerulab.slides.pyramid import write_pyramid
+from glomerulab.slides.regions import write_regions
+
+__all__ = ["PhantomSlide", "render_slide", "write_phantom_slides"]
+
+HALF_CORE_UM = 380.0
+GLASS_UM = 130.0
+"""Empty glass around the tissue."""
+LENGTH_PER_GLOMERULUS_UM = 165.0
+TILE_PX = 512
+
+KIND_STREAM, SLIDE_STREAM, NOISE_STREAM = 4, 5, 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhantomSlide:
+    """A synthetic slide in memory. Not a clinical image, and never to be shown as one."""
+
+    pixels: RgbImage
+    lesion_bits: npt.NDArray[np.uint8]
+    """1 mesangial, 2 sclerosis, 4 crescent; shape (H, W)."""
+    glomeruli: tuple[Glomerulus, ...]
+    section: Section
+    mpp: float
+
+    def regions(self, prefix: str) -> list[Region]:
+        """Return Bowman's capsules as regions in level-0 pixels, called `prefix`-g01 and so on."""
+        return [
+            Region(
+                f"{prefix}-g{number:02d}",
+                tuple((x / self.mpp, y / self.mpp) for x, y in one.outline()),
+                one.lesions.labels,
+            )
+            for number, one in enumerate(self.glomeruli, start=1)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _SlideTask:
+    number: int
+    patient: int
+    stain: Stain
+    kinds: tuple[str, ...]
+
+    @property
+    def patient_id(self) -> str:
+        return f"phantom-p{self.patient + 1:03d}"
+
+    @property
+    def slide_id(self) -> str:
+        return f"{self.patient_id}-s{self.number + 1:03d}-{self.stain.lower()}"
+
+
+def write_phantom_slides(
+    out: Path,
+    *,
+    n_patients: int = 6,
+    slides_per_patient: int = 1,
+    n_glomeruli: int = 8,
+    seed: int = 0,
+    mpp: float = 0.5,
+    stains: Sequence[Stain] = ("HE", "PAS"),
+    n_workers: int = 1,
+    track: Track = silent,
+) -> Path:
+    """Render a cohort of slides.
+
+    Parameters
+    ----------
+    out : Path
+        Gets ``slides.csv``, ``slides/`` (pyramidal TIFF), ``regions/`` (QuPath GeoJSON with the
+        labels as classification), ``masks/`` (lesion bits as PNG) and ``truth/`` (JSON).
+    n_patients, slides_per_patient, n_glomeruli : int
+        At least 1 each; `n_glomeruli` is per slide.
+    seed : int, default 0
+        Same seed, same pixels, whatever the number of workers.
+    mpp : float, default 0.5
+        Micrometres per pixel of level 0.
+    stains : sequence of {"HE", "PAS"}
+        Successive slides take turns.
+    n_workers : int, default 1
+        Processes.
+    track : Track
+        Shows progress.
+
+    Returns
+    -------
+    Path
+        The slides table.
+    """
+    tasks = _tasks(n_patients, slides_per_patient, n_glomeruli, seed, stains)
+    for name in ("slides", "regions", "masks", "truth"):
+        make_folder(out / name)
+    write = partial(_write_slide, out=out, seed=seed, mpp=mpp)
+    rows: dict[int, dict[str, Any]] = {}
+    outcomes = map_outcomes(write, tasks, n_workers=n_workers)
+    for outcome in track(outcomes, "Rendering synthetic slides", len(tasks)):
+        if outcome.error is not None:
+            raise outcome.error
+        rows[outcome.item.number] = outcome.value or {}
+    path = out / "slides.csv"
+    with written_whole(path) as temporary:
+        pd.DataFrame([rows[task.number] for task in tasks]).to_csv(temporary, index=False)
+    return path
+
+
+def render_slide(
+    kinds: Sequence[str],
+    section: Section,
+    seed: int | np.random.SeedSequence,
+    *,
+    mpp: float = 0.5,
+) -> PhantomSlide:
+    """Render one slide in memory.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        The kind of each glomerulus, of `glomerulab.phantom.lesions.KINDS`.
+    section : Section
+    seed : int or SeedSequence
+    mpp : float, default 0.5
+
+    Returns
+    -------
+    PhantomSlide
+
+    Raises
+    ------
+    ValueError
+        If there is no glomerulus or `mpp` is out of range.
+    """
+    if not kinds:
+        raise ValueError("a slide needs at least one glomerulus")
+    if not (math.isfinite(mpp) and 0.05 <= mpp <= 8.0):
+        raise ValueError(f"mpp must be from 0.05 to 8, got {mpp}")
+    sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+    scene, size_um = _slide_scene(kinds, section, np.random.default_rng(sequence))
+    width, height = (math.ceil(side / mpp) for side in size_um)
+    pixels = np.empty((height, width, 3), np.uint8)
+    bits = np.empty((height, width), np.uint8)
+    for upper in range(0, height, TILE_PX):
+        for left in range(0, width, TILE_PX):
+            lower, right = min(upper + TILE_PX, height), min(left + TILE_PX, width)
+            key = (*sequence.spawn_key, NOISE_STREAM, upper, left)
+            rng = np.random.default_rng(np.random.SeedSequence(sequence.entropy, spawn_key=key))
+            pixels[upper:lower, left:right], bits[upper:lower, left:right] = _tile(
+                scene, section, (left, upper, right, lower), mpp, rng
+            )
+    return PhantomSlide(pixels, bits, scene.glomeruli, section, mpp)
+
+
+def _tile(
+    scene: Scene,
+    section: Section,
+    box: tuple[int, int, int, int],
+    mpp: float,
+    rng: np.random.Generator,
+) -> tuple[RgbImage, npt.NDArray[np.uint8]]:
+    """Render one tile with enough around it that the blur does not show its edge."""
+    left, upper, right, lower = box
+    halo = math.ceil(3 * section.scanner.blur_um / mpp) + 1
+    shape = (lower - upper + 2 * halo, right - left + 2 * halo)
+    view = paint(
+        scene, section, left_um=(left - halo) * mpp, upper_um=(upper - halo) * mpp,
+        shape=shape, mpp=mpp,
+    )  # fmt: skip
+    light = recompose(view.concentrations, section.stain_matrix, white=1.0)
+    # A line scanner shades no corners, and the pyramid does its own compression.
+    scanner = replace(section.scanner, shading=0.0, black_border=0.0, jpeg_quality=None)
+    pixels = expose(light, scanner, rng, mpp=mpp)
+    inner = slice(halo, shape[0] - halo), slice(halo, shape[1] - halo)
+    return pixels[inner], view.lesion_bits[inner]
+
+
+def _slide_scene(
+    kinds: Sequence[str], section: Section, rng: np.random.Generator
+) -> tuple[Scene, tuple[float, float]]:
+    """Lay out a biopsy core with its glomeruli; return it and the slide's size in µm."""
+    length = max(len(kinds) * LENGTH_PER_GLOMERULUS_UM * section.radius_um / 85.0, 300.0)
+    half = HALF_CORE_UM * section.radius_um / 85.0
+    width_um = length + 2 * half + 2 * GLASS_UM
+    height_um = 2 * half + 2 * GLASS_UM + 60.0
+    start, middle = GLASS_UM + half, height_um / 2
+    bend = rng.uniform(-30.0, 30.0, 3)
+    xs = np.linspace(start, start + length, 3)
+    cores = np.array(
+        [[xs[n], middle + bend[n], xs[n + 1], middle + bend[n + 1], half] for n in range(2)],
+        dtype=np.float32,
+    )
+    places = _glomerulus_places(len(kinds), (start - half / 2, length + half), middle, half,
+                                1.3 * section.radius_um, rng)  # fmt: skip
+    glomeruli = tuple(
+        draw_glomerulus(
+            draw_lesions(kind, rng),
+            rng,
+            place_um=(float(x), float(y)),
+            radius_um=section.radius_um * float(rng.uniform(0.9, 1.1)),
+        )
+        for kind, (x, y) in zip(kinds, places, strict=True)
+    )
+    holes = np.array([[one.x_um, one.y_um, one.capsule_um.mean()] for one in glomeruli])
+    cortex = draw_cortex(
+        (0.0, 0.0, width_um, height_um), holes, rng, tubule_scale=section.tubule_scale
+    )
+    return Scene(glomeruli, cortex, cores), (width_um, height_um)
+
+
+def _glomerulus_places(
+    n: int,
+    along: tuple[float, float],
+    middle: float,
+    half: float,
+    radius: float,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.float64]:
+    """Draw n places in the core that keep their distance, shape (n, 2)."""  # noqa: DOC501
+    start, length = along
+    for _ in range(50):
+        xs = rng.uniform(start, start + length, 400 * n)
+        ys = rng.uniform(middle - half + radius + 30.0, middle + half - radius - 30.0, 400 * n)
+        kept = far_apart(xs, ys, np.full(xs.size, radius * 0.88), 2 * radius)
+        if kept.sum() >= n:
+            return np.stack([xs[kept][:n], ys[kept][:n]], axis=1)
+    raise ConfigError(f"could not place {n} glomeruli in one core; ask for fewer per slide")
+
+
+def _tasks(
+    n_patients: int, slides_per_patient: int, n_glomeruli: int, seed: int, stains: Sequence[Stain]
+) -> list[_SlideTask]:
+    for name, value in (
+        ("patients", n_patients), ("slides per patient", slides_per_patient),
+        ("glomeruli per slide", n_glomeruli),
+    ):  # fmt: skip
+        if value < 1:
+            raise ConfigError(f"the number of {name} must be at least 1, got {value}")
+    if not stains or set(stains) - {"HE", "PAS"}:
+        raise ConfigError(f"stains must be HE, PAS or both, got {', '.join(stains) or 'none'}")
+    n_slides = n_patients * slides_per_patient
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(KIND_STREAM,)))
+    kinds = kind_schedule(n_slides * n_glomeruli, rng)
+    return [
+        _SlideTask(
+            number,
+            number // slides_per_patient,
+            stains[number % len(stains)],
+            tuple(kinds[number * n_glomeruli : (number + 1) * n_glomeruli]),
+        )
+        for number in range(n_slides)
+    ]
+
+
+def _write_slide(task: _SlideTask, *, out: Path, seed: int, mpp: float) -> dict[str, Any]:
+    """Render one slide, write its files, and return its row."""
+    section = section_of(task.patient, task.stain, seed)
+    sequence = np.random.SeedSequence(seed, spawn_key=(SLIDE_STREAM, task.number))
+    slide = render_slide(task.kinds, section, sequence, mpp=mpp)
+    name = f"slides/{task.slide_id}.tif"
+    quality = section.scanner.jpeg_quality or 95
+    write_pyramid(slide.pixels, out / name, mpp=mpp, jpeg_quality=max(quality, 90))
+    regions = slide.regions(task.slide_id)
+    write_regions(regions, out / "regions" / f"{task.slide_id}.geojson")
+    with written_whole(out / "masks" / f"{task.slide_id}.png") as temporary:
+        Image.fromarray(slide.lesion_bits).save(temporary, compress_level=1)
+    write_truth(out / "truth" / f"{task.slide_id}.json", _truth(slide, regions))
+    return {
+        "slide_path": name,
+        "slide_id": task.slide_id,
+        "patient_id": task.patient_id,
+        "stain": task.stain,
+        "mpp": mpp,
+        "scanner": section.scanner.name,
+        "synthetic": 1,
+    }
+
+
+def _truth(slide: PhantomSlide, regions: Sequence[Region]) -> dict[str, Any]:
+    section = slide.section
+    return {
+        "stain": section.stain,
+        "mpp": slide.mpp,
+        "stain_matrix": section.stain_matrix.tolist(),
+        "scanner": asdict(section.scanner),
+        "thickness": section.thickness,
+        "lesion_bits": {"mspgn": 1, "fsg": 2, "cgn": 4},
+        "glomeruli": [
+            {
+                "region_id": region.region_id,
+                "labels": one.lesions.labels,
+                "severity": asdict(one.lesions),
+                "crescent_share": one.crescent_share,
+                "mesangial_cells": one.mesangial_cells,
+            }
+            for region, one in zip(regions, slide.glomeruli, strict=True)
+        ],
+    }

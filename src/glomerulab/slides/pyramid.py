@@ -1,0 +1,101 @@
+"""Write a tiled, pyramidal TIFF that OpenSlide opens and that states its micrometres per pixel.
+
+Works in strips through libvips, so that a slide larger than the memory can be written.
+"""
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyvips
+
+from glomerulab.errors import OutputError
+from glomerulab.files import written_whole
+from glomerulab.images import RgbImage
+
+__all__ = ["Compression", "write_pyramid"]
+
+Compression = Literal["jpeg", "deflate"]
+"""``deflate`` is lossless."""
+
+MICROMETRES_PER_MILLIMETRE = 1000.0
+BIGTIFF_FROM_PX = 1_000_000_000
+
+
+def write_pyramid(
+    image: "RgbImage | pyvips.Image",
+    path: Path,
+    *,
+    mpp: float,
+    compression: Compression = "jpeg",
+    jpeg_quality: int = 90,
+    tile_px: int = 256,
+) -> None:
+    """Write an image as a pyramidal TIFF.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3), or pyvips.Image with three bands of uint8
+        Level 0. The other levels are made from it, each of half the size, until one tile holds
+        all.
+    path : Path
+        Ends in ``.tif`` or ``.tiff``; replaced if it exists.
+    mpp : float
+        Micrometres per pixel of level 0; OpenSlide gives it back as ``openslide.mpp-x``.
+    compression : str, default "jpeg"
+        ``jpeg``, or ``deflate``, which keeps every pixel.
+    jpeg_quality : int, default 90
+        1 to 100; from 90 chroma is not subsampled.
+    tile_px : int, default 256
+        Side of a tile; a multiple of 16.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range or the image is not RGB of uint8.
+    OutputError
+        If the file cannot be written, for instance because the disk is full.
+    """
+    if not (math.isfinite(mpp) and mpp > 0):
+        raise ValueError(f"mpp must be positive and finite, got {mpp}")
+    if tile_px < 16 or tile_px % 16:
+        raise ValueError(f"tile_px must be a multiple of 16, got {tile_px}")
+    if path.suffix.lower() not in {".tif", ".tiff"}:
+        raise ValueError(f"path must end in .tif or .tiff, got {path.name!r}")
+    level_0 = _as_vips(image)
+    per_millimetre = MICROMETRES_PER_MILLIMETRE / mpp
+    with written_whole(path) as temporary:
+        try:
+            level_0.tiffsave(
+                str(temporary),
+                tile=True,
+                tile_width=tile_px,
+                tile_height=tile_px,
+                pyramid=True,
+                depth="onetile",
+                region_shrink="mean",
+                compression=compression,
+                Q=jpeg_quality,
+                bigtiff=level_0.width * level_0.height >= BIGTIFF_FROM_PX,
+                xres=per_millimetre,
+                yres=per_millimetre,
+                resunit="cm",
+                keep="none",
+            )
+        except pyvips.Error as error:
+            reason = " ".join(str(error).split())
+            raise OutputError(f"cannot write the pyramid: {reason}", where=str(path)) from error
+
+
+def _as_vips(image: "RgbImage | pyvips.Image") -> "pyvips.Image":
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+            raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
+        height, width, _ = image.shape
+        pixels = np.ascontiguousarray(image)
+        vips = pyvips.Image.new_from_memory(pixels.data, width, height, 3, "uchar")
+        return vips.copy(interpretation="srgb")
+    if image.bands != 3 or image.format != "uchar":
+        raise ValueError(f"image must have 3 bands of uchar, got {image.bands} of {image.format}")
+    return image

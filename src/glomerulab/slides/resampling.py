@@ -1,0 +1,220 @@
+"""From a box of a slide to pixels at a wanted sampling: the right level, then a smooth resize.
+
+Nothing here knows of micrometres: samplings are downsamples relative to level 0. Memory is bounded
+by the output and by `MAX_READ_PX`, not by the slide.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from glomerulab.geometry import Box
+from glomerulab.images import MAX_PIXELS, RgbImage
+
+__all__ = ["PixelSource", "White", "best_level", "read_box"]
+
+White = tuple[int, int, int]
+"""Grey levels of unstained glass in red, green and blue."""
+
+SAME_SAMPLING = 1e-3
+"""Samplings that differ by less than this share are one: scanners are calibrated no finer."""
+
+LANCZOS_LOBES = 3
+REDUCING_GAP = 2.0
+"""Blocks are averaged until this much downsampling is left to the Lanczos filter."""
+
+MAX_READ_PX = 16_000_000
+"""Above this many pixels a level is read in strips, each averaged at once."""
+
+
+class PixelSource(Protocol):
+    """What a kind of slide must offer to be read."""
+
+    @property
+    def level_dimensions(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of every level, level 0 first."""
+        ...
+
+    @property
+    def level_downsamples(self) -> tuple[float, ...]:
+        """Factor from each level to level 0, rising."""
+        ...
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """What the file says of itself."""
+        ...
+
+    @property
+    def associated_images(self) -> tuple[str, ...]:
+        """Names of the images beside the pyramid."""
+        ...
+
+    def read(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+        """Read RGBA pixels of a level; the corner is in level-0 pixels."""
+        ...
+
+    def close(self) -> None:
+        """Give the file back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """One axis of a read: where it starts in level-0 pixels, and its length in the level's."""
+
+    corner: int
+    length: int
+    start: float
+    """Where the wanted part starts, in level pixels from `corner`."""
+    stop: float
+
+
+def best_level(downsamples: tuple[float, ...], wanted: float) -> int:
+    """Return the coarsest level that is not coarser than wanted; level 0 if all are.
+
+    Parameters
+    ----------
+    downsamples : tuple of float
+        Of every level, rising from 1.
+    wanted : float
+        Downsample relative to level 0.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> best_level((1.0, 4.0, 16.0), 8.0)
+    1
+    """
+    fine_enough = [
+        level for level, own in enumerate(downsamples) if own <= wanted * (1 + SAME_SAMPLING)
+    ]
+    return max(fine_enough, default=0)
+
+
+def read_box(
+    source: PixelSource, box: Box, *, downsample: tuple[float, float], white: Callable[[], White]
+) -> RgbImage:
+    """Read a box of a slide at any sampling.
+
+    Parameters
+    ----------
+    source : PixelSource
+    box : Box
+        In level-0 pixels; may leave the slide.
+    downsample : tuple of float
+        Wanted level-0 pixels per output pixel, along x and y.
+    white : callable
+        Gives the glass laid under what is transparent or outside; called only if needed.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        H and W are the box divided by `downsample`, rounded, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If the output would exceed `glomerulab.images.MAX_PIXELS`.
+
+    Notes
+    -----
+    Where a level has the wanted sampling its pixels come back unaltered. Otherwise the next finer
+    level is resized with a Lanczos filter, as OpenSlide's own thumbnails are, with real pixels
+    around the box under the filter's tails. Reads above `MAX_READ_PX` are averaged in whole
+    blocks first.
+    """
+    size = (
+        max(1, round(box.width / downsample[0])),
+        max(1, round(box.height / downsample[1])),
+    )
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"{size[0]} x {size[1]} pixels at this sampling, {MAX_PIXELS:,} allowed")
+    level = best_level(source.level_downsamples, min(downsample))
+    own = source.level_downsamples[level]
+    if all(abs(wanted / own - 1) < SAME_SAMPLING for wanted in downsample):
+        pixels = _on_white(source.read(level, (box.x, box.y), size), white)
+        return np.asarray(pixels)
+    widths, heights = zip(source.level_dimensions[0], source.level_dimensions[level], strict=True)
+    across = _span(box.x, box.width, downsample[0], own, widths)
+    down = _span(box.y, box.height, downsample[1], own, heights)
+    factor = _block_factor(across, down, min(downsample) / own)
+    pixels = _read_reduced(source, level, across, down, factor=factor, white=white)
+    wanted_part = (
+        across.start / factor,
+        down.start / factor,
+        min(across.stop / factor, pixels.width),
+        min(down.stop / factor, pixels.height),
+    )
+    return np.asarray(pixels.resize(size, Image.Resampling.LANCZOS, box=wanted_part))
+
+
+def _span(start: int, length: int, wanted: float, own: float, extents: tuple[int, int]) -> _Span:
+    """Widen one axis of the box by the filter's tails, but not beyond the slide.
+
+    `extents` are the lengths of level 0 and of the level along this axis.
+    """
+    tail = LANCZOS_LOBES * max(wanted / own, 1.0) + 1
+    first, last = start / own, (start + length) / own
+    corner = math.floor(math.floor(min(first, max(first - tail, 0.0))) * own)
+    origin = corner / own
+    reach = max(last, min(last + tail, float(extents[1])))
+    count = max(1, math.ceil(reach - origin))
+    if start + length <= extents[0]:
+        # A level's size is rounded: do not read a sliver of glass past its last column.
+        count = max(1, min(count, round(extents[1] - origin)))
+    return _Span(corner, count, first - origin, min(last - origin, float(count)))
+
+
+def _block_factor(across: _Span, down: _Span, scale: float) -> int:
+    if across.length * down.length <= MAX_READ_PX:
+        return 1
+    return max(1, math.floor(scale / REDUCING_GAP))
+
+
+def _read_reduced(
+    source: PixelSource,
+    level: int,
+    across: _Span,
+    down: _Span,
+    *,
+    factor: int,
+    white: Callable[[], White],
+) -> Image.Image:
+    """Read a part of a level, averaged over blocks of `factor` squared, in tiles if it is large."""
+    if factor == 1:
+        whole = source.read(level, (across.corner, down.corner), (across.length, down.length))
+        return _on_white(whole, white)
+    own = source.level_downsamples[level]
+    size = (math.ceil(across.length / factor), math.ceil(down.length / factor))
+    reduced = Image.new("RGB", size)
+    side = max(1, math.isqrt(MAX_READ_PX) // factor)  # of a tile, in reduced pixels
+    for row in range(0, size[1], side):
+        for column in range(0, size[0], side):
+            corner = (
+                across.corner + round(column * factor * own),
+                down.corner + round(row * factor * own),
+            )
+            length = (
+                min(side * factor, across.length - column * factor),
+                min(side * factor, down.length - row * factor),
+            )
+            tile = _on_white(source.read(level, corner, length), white)
+            reduced.paste(tile.reduce(factor), (column, row))
+    return reduced
+
+
+def _on_white(pixels: Image.Image, white: Callable[[], White]) -> Image.Image:
+    """Lay RGBA pixels on glass."""
+    if pixels.getchannel("A").getextrema() == (255, 255):
+        return pixels.convert("RGB")
+    glass = Image.new("RGBA", pixels.size, (*white(), 255))
+    glass.alpha_composite(pixels)
+    return glass.convert("RGB")
