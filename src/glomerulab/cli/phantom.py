@@ -21,9 +21,7 @@ def phantom(
     slides_per_patient: Annotated[
         int, typer.Option(min=1, help="Slides of each patient; stains take turns.")
     ] = 1,
-    stains: Annotated[
-        str, typer.Option(help="HE, PAS, or both separated by a comma.")
-    ] = "HE,PAS",
+    stains: Annotated[str, typer.Option(help="HE, PAS, or both separated by a comma.")] = "HE,PAS",
     mpp: Annotated[float, typer.Option(min=0.05, max=8, help="Micrometres per pixel.")] = 0.5,
     size: Annotated[int, typer.Option(min=32, help="Side of a crop in pixels.")] = 512,
     concentrations: Annotated[

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from glomerulab.geometry import Point
 from glomerulab.phantom.lesions import Lesions
 from glomerulab.phantom.nuclei import nuclei_table
+from glomerulab.phantom.paint_glomerulus import GlomerulusShape
 from glomerulab.phantom.sites import N_SITE_COLUMNS, SiteGrid, far_apart, site_grid
 from glomerulab.phantom.texture import FloatArray
 
@@ -29,8 +30,8 @@ CRESCENT_LEAST = 0.10
 MESANGIAL_CELLS_LEAST = 4
 """Cells of a mesangial area from which it is hypercellular (Oxford)."""
 
-LOOP_SPACING_UM = 5.2
-BUCKET_UM = 13.0
+LOOP_INSET_UM = 4.0
+BUCKET_UM = 14.0
 
 Radii = npt.NDArray[np.float64]
 
@@ -54,6 +55,20 @@ class Glomerulus:
     membrane_um: float
     """Thickness of Bowman's capsule."""
     lesions: Lesions
+
+    def shape(self) -> GlomerulusShape:
+        """Return what its painter must know."""
+        return GlomerulusShape(
+            x_um=self.x_um,
+            y_um=self.y_um,
+            reach_um=self.reach_um,
+            capsule_um=self.capsule_um,
+            crescent_um=self.crescent_um,
+            membrane_um=self.membrane_um,
+            segment=self.segment,
+            diseased=self.lesions.mspgn > 0,
+            tuft=self.tuft,
+        )
 
     @property
     def reach_um(self) -> float:
@@ -95,7 +110,7 @@ def draw_glomerulus(
     -------
     Glomerulus
     """
-    capsule = radius_um * _wavy(rng, 0.035, (2, 3, 4, 5))
+    capsule = radius_um * _wavy(rng, 0.05, (2, 3, 4, 5))
     membrane = float(rng.uniform(1.2, 2.2))
     crescent = _crescent(capsule - membrane, lesions.cgn, rng)
     space = rng.uniform(0.05, 0.11) * radius_um * _wavy(rng, 0.28, (1, 2, 3))
@@ -132,7 +147,7 @@ def draw_glomerulus(
 def _wavy(rng: np.random.Generator, strength: float, orders: tuple[int, ...]) -> Radii:
     """Return a smooth closed factor around 1."""
     waves = [
-        rng.normal(0.0, strength) * np.cos(order * ANGLES + rng.uniform(0, 2 * math.pi))
+        rng.normal(0.0, strength * 2 / (1 + order)) * np.cos(order * ANGLES + rng.uniform(0, 2 * math.pi))
         for order in orders
     ]
     return np.asarray(np.clip(1.0 + np.sum(waves, axis=0), 0.4, 1.8))
@@ -179,15 +194,13 @@ def _scatter(
     return xs[inside], ys[inside], sizes[inside]
 
 
-def _sites(
-    xs: Radii, ys: Radii, radii: Radii, kind: int, rng: np.random.Generator
-) -> FloatArray:
+def _sites(xs: Radii, ys: Radii, radii: Radii, kind: int, rng: np.random.Generator) -> FloatArray:
     """Make sites of random direction and elongation."""
     table = np.zeros((xs.size, N_SITE_COLUMNS), np.float32)
     turn = rng.uniform(0, math.pi, xs.size)
     table[:, 0], table[:, 1], table[:, 2] = xs, ys, radii
     table[:, 3], table[:, 4] = np.cos(turn), np.sin(turn)
-    table[:, 5] = rng.uniform(1.0, 1.55, xs.size)
+    table[:, 5] = rng.uniform(1.0, 1.8, xs.size)
     table[:, 6] = kind
     table[:, 8] = rng.random(xs.size)
     return table
@@ -197,19 +210,19 @@ def _mesangium(
     tuft: Radii, segment: tuple[float, float, float], severity: float, rng: np.random.Generator
 ) -> tuple[FloatArray, tuple[int, ...], FloatArray]:
     """Place mesangial areas, and in each its cells."""
-    xs, ys, spacing = _scatter(tuft, 9.0, (9.5, 12.0), 900, rng)
+    xs, ys, spacing = _scatter(tuft, 9.0, (9.0, 12.5), 900, rng)
     keep = far_apart(xs, ys, spacing, 24.0)
     keep &= np.hypot(xs - segment[0], ys - segment[1]) > segment[2] + 2.0
     xs, ys = xs[keep], ys[keep]
-    grown = 1.0 + severity * 0.75
-    radii = rng.uniform(3.0, 4.6, xs.size) * grown
+    radii = rng.uniform(2.4, 3.8, xs.size) * (1.0 + 0.25 * (severity > 0) + 0.8 * severity)
     areas = _sites(xs, ys, radii, MESANGIAL, rng)
+    few = rng.choice([1, 2, 3], xs.size, p=[0.4, 0.4, 0.2])
     if severity > 0:
         involved = rng.random(xs.size) < 0.6 + 0.4 * severity
         many = rng.integers(MESANGIAL_CELLS_LEAST, 5 + round(4 * severity), xs.size)
-        counts = np.where(involved, many, rng.integers(1, 4, xs.size))
+        counts = np.where(involved, many, few)
     else:
-        counts = rng.integers(1, 4, xs.size)
+        counts = few
     which = np.repeat(np.arange(xs.size), counts)
     turn = rng.uniform(0, 2 * math.pi, which.size)
     out = np.sqrt(rng.uniform(0.05, 1.0, which.size)) * (radii[which] + 1.2 * severity)
@@ -222,7 +235,7 @@ def _mesangium(
 
 def _loops(tuft: Radii, mesangial: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Fill the tuft with capillary loops around the mesangial areas."""
-    xs, ys, radii = _scatter(tuft, LOOP_SPACING_UM * 0.8, (3.6, 6.0), 2600, rng)
+    xs, ys, radii = _scatter(tuft, LOOP_INSET_UM, (2.9, 5.4), 3600, rng)
     order = np.argsort(-radii, kind="stable")
     all_xs = np.concatenate([mesangial[:, 0], xs[order]])
     all_ys = np.concatenate([mesangial[:, 1], ys[order]])
@@ -254,9 +267,7 @@ def _parietal_nuclei(
     inner = np.interp(turn, ANGLES, crescent, period=2 * math.pi)
     bare = (radii - inner < 1.5) & (rng.random(n) < 0.8)
     places = (radii * np.stack([np.cos(turn), np.sin(turn)])).T[bare]
-    return nuclei_table(
-        places, half_axes_um=(4.0, 1.2), angles=turn[bare] + math.pi / 2, rng=rng
-    )
+    return nuclei_table(places, half_axes_um=(4.0, 1.2), angles=turn[bare] + math.pi / 2, rng=rng)
 
 
 def _crescent_nuclei(inner: Radii, crescent: Radii, rng: np.random.Generator) -> FloatArray:

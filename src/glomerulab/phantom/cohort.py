@@ -160,7 +160,9 @@ def section_of(patient: int, stain: Stain, seed: int) -> Section:
     scanner = park[int(of_patient.integers(len(park)))]
     radius = float(of_patient.uniform(72.0, 98.0))
     of_stain = np.random.default_rng(
-        np.random.SeedSequence(seed, spawn_key=(PATIENT_STREAM, patient, ("HE", "PAS").index(stain)))
+        np.random.SeedSequence(
+            seed, spawn_key=(PATIENT_STREAM, patient, ("HE", "PAS").index(stain))
+        )
     )
     return draw_section(stain, of_stain, scanner=scanner, radius_um=radius)
 

@@ -68,9 +68,7 @@ class PhantomCrop:
         ndarray of uint8, shape (H, W, 3)
         """
         matrix = self.stain_matrix if stain_matrix is None else stain_matrix
-        light = recompose(
-            self.concentrations, matrix, white=self.white if white is None else white
-        )
+        light = recompose(self.concentrations, matrix, white=self.white if white is None else white)
         return np.rint(light).clip(0, 255).astype(np.uint8)
 
 

@@ -215,10 +215,7 @@ def _slide_scene(
     bend = rng.uniform(-30.0, 30.0, 3)
     xs = np.linspace(start, start + length, 3)
     cores = np.array(
-        [
-            [xs[n], middle + bend[n], xs[n + 1], middle + bend[n + 1], half]
-            for n in range(2)
-        ],
+        [[xs[n], middle + bend[n], xs[n + 1], middle + bend[n + 1], half] for n in range(2)],
         dtype=np.float32,
     )
     places = _glomerulus_places(len(kinds), (start - half / 2, length + half), middle, half,
