@@ -16,17 +16,19 @@ from glomerulab.phantom.paint_glomerulus import GlomerulusShape
 from glomerulab.phantom.sites import N_SITE_COLUMNS, SiteGrid, far_apart, site_grid
 from glomerulab.phantom.texture import FloatArray
 
-__all__ = ["LOOP", "MESANGIAL", "N_ANGLES", "Glomerulus", "draw_glomerulus"]
+__all__ = ["LOOP", "MESANGIAL", "N_ANGLES", "SCARRED", "Glomerulus", "draw_glomerulus"]
 
 N_ANGLES = 256
 """Outlines are radii at so many directions, from +x towards +y."""
 
-LOOP, MESANGIAL = 0, 1
+LOOP, MESANGIAL, SCARRED = 0, 1, 2
 """Kinds of the sites of a tuft."""
 
 ANGLES = np.arange(N_ANGLES) * (2 * math.pi / N_ANGLES)
 CRESCENT_LEAST = 0.10
 """Share of Bowman's circumference from which a crescent counts (ISN/RPS 2018)."""
+POLE_SHARE = 0.5
+"""Share of sections through the vascular pole."""
 MESANGIAL_CELLS_LEAST = 4
 """Cells of a mesangial area from which it is hypercellular (Oxford)."""
 
@@ -52,6 +54,8 @@ class Glomerulus:
     nuclei: FloatArray
     mesangial_cells: tuple[int, ...]
     """Number of mesangial nuclei in each mesangial area."""
+    pole: Point | None
+    """Where the arteriole enters, in µm of the scene; None if the section misses it."""
     membrane_um: float
     """Thickness of Bowman's capsule."""
     lesions: Lesions
@@ -113,11 +117,13 @@ def draw_glomerulus(
     capsule = radius_um * _wavy(rng, 0.05, (2, 3, 4, 5))
     membrane = float(rng.uniform(1.2, 2.2))
     crescent = _crescent(capsule - membrane, lesions.cgn, rng)
-    space = rng.uniform(0.05, 0.11) * radius_um * _wavy(rng, 0.28, (1, 2, 3))
-    tuft_um = np.minimum(capsule - membrane - np.maximum(space, 2.5), crescent - 2.0)
+    pole = float(rng.uniform(0, 2 * math.pi)) if rng.random() < POLE_SHARE else None
+    tuft_um = _tuft_edge(capsule - membrane, crescent, pole, rng)
     segment = _segment(tuft_um, crescent, lesions, rng)
     mesangial, cells, mesangial_nuclei = _mesangium(tuft_um, segment, lesions.mspgn, rng)
     loops = _loops(tuft_um, mesangial, rng)
+    sites = np.concatenate([mesangial, loops])
+    sites[np.hypot(sites[:, 0] - segment[0], sites[:, 1] - segment[1]) < segment[2], 6] = SCARRED
     parts = [
         mesangial_nuclei,
         _loop_nuclei(loops, segment, rng),
@@ -136,18 +142,41 @@ def draw_glomerulus(
             np.float32
         ),
         segment=segment,
-        tuft=site_grid(np.concatenate([mesangial, loops]), bucket_um=BUCKET_UM),
+        tuft=site_grid(sites, bucket_um=BUCKET_UM),
         nuclei=nuclei,
         mesangial_cells=cells,
+        pole=None if pole is None else _beyond(capsule, pole, place_um),
         membrane_um=membrane,
         lesions=lesions,
     )
 
 
+def _beyond(capsule: Radii, angle: float, place_um: Point) -> Point:
+    """Return the place just outside the capsule in a direction."""
+    radius = float(np.interp(angle, ANGLES, capsule)) + 7.0
+    return place_um[0] + radius * math.cos(angle), place_um[1] + radius * math.sin(angle)
+
+
+def _tuft_edge(
+    inner: Radii, crescent: Radii, pole: float | None, rng: np.random.Generator
+) -> Radii:
+    """Leave Bowman's space, cut clefts between lobules, and close in on the vascular pole."""
+    mean = float(inner.mean())
+    space = np.maximum(rng.uniform(0.04, 0.11) * mean * _wavy(rng, 0.35, (1, 2, 3)), 2.5)
+    for _ in range(int(rng.integers(3, 8))):
+        width = rng.uniform(0.04, 0.09)
+        cleft = np.exp(-((_around(float(rng.uniform(0, 2 * math.pi))) / width) ** 2))
+        space = space + rng.uniform(0.05, 0.40) * mean * cleft
+    if pole is not None:
+        space = space * (1.0 - np.exp(-((_around(pole) / 0.22) ** 2)))
+    return np.minimum(inner - space, crescent - 2.0)
+
+
 def _wavy(rng: np.random.Generator, strength: float, orders: tuple[int, ...]) -> Radii:
     """Return a smooth closed factor around 1."""
     waves = [
-        rng.normal(0.0, strength * 2 / (1 + order)) * np.cos(order * ANGLES + rng.uniform(0, 2 * math.pi))
+        rng.normal(0.0, strength * 2 / (1 + order))
+        * np.cos(order * ANGLES + rng.uniform(0, 2 * math.pi))
         for order in orders
     ]
     return np.asarray(np.clip(1.0 + np.sum(waves, axis=0), 0.4, 1.8))
@@ -214,7 +243,7 @@ def _mesangium(
     keep = far_apart(xs, ys, spacing, 24.0)
     keep &= np.hypot(xs - segment[0], ys - segment[1]) > segment[2] + 2.0
     xs, ys = xs[keep], ys[keep]
-    radii = rng.uniform(2.4, 3.8, xs.size) * (1.0 + 0.25 * (severity > 0) + 0.8 * severity)
+    radii = rng.uniform(2.4, 3.8, xs.size) * (1.0 + 0.35 * (severity > 0) + 1.0 * severity)
     areas = _sites(xs, ys, radii, MESANGIAL, rng)
     few = rng.choice([1, 2, 3], xs.size, p=[0.4, 0.4, 0.2])
     if severity > 0:
@@ -242,7 +271,7 @@ def _loops(tuft: Radii, mesangial: FloatArray, rng: np.random.Generator) -> Floa
     sizes = np.concatenate([mesangial[:, 2], radii[order]])
     kept = far_apart(all_xs, all_ys, sizes * 0.98, 24.0)[len(mesangial) :]
     xs, ys, radii = xs[order][kept], ys[order][kept], radii[order][kept]
-    return _sites(xs, ys, radii * 1.12, LOOP, rng)
+    return _sites(xs, ys, radii * 1.10, LOOP, rng)
 
 
 def _loop_nuclei(

@@ -4,11 +4,13 @@ Lengths in µm of the scene. Nothing is painted here.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from glomerulab.geometry import Point
 from glomerulab.phantom.compiled import compiled
 from glomerulab.phantom.nuclei import nuclei_table
 from glomerulab.phantom.sites import (
@@ -53,8 +55,9 @@ def draw_cortex(
     holes: Discs,
     rng: np.random.Generator,
     *,
+    poles: Sequence[Point] = (),
     tubule_scale: float = 1.0,
-    arterioles: float = 0.04,
+    arterioles: float = 0.03,
 ) -> Cortex:
     """Fill a rectangle with tubules around the places kept for glomeruli.
 
@@ -65,16 +68,18 @@ def draw_cortex(
     holes : ndarray of float, shape (n, 3)
         Discs (x, y, radius) that stay free.
     rng : Generator
+    poles : sequence of (x, y)
+        Where an arteriole must be: the vascular poles of the glomeruli.
     tubule_scale : float, default 1.0
         Factor on the calibre of the tubules.
-    arterioles : float, default 0.04
+    arterioles : float, default 0.03
         Share of the sites that are arterioles.
 
     Returns
     -------
     Cortex
     """
-    sites = _tubules(box_um, holes, rng, tubule_scale, arterioles)
+    sites = _tubules(box_um, holes, poles, rng, (tubule_scale, arterioles))
     grid = site_grid(sites, bucket_um=BUCKET_UM)
     nuclei = np.concatenate([_epithelial_nuclei(grid, rng), _stromal_nuclei(grid, box_um, rng)])
     clear = _outside(nuclei[:, 0], nuclei[:, 1], holes, 1.0)
@@ -91,12 +96,13 @@ def _outside(xs: Discs, ys: Discs, holes: Discs, margin: float) -> npt.NDArray[n
 def _tubules(
     box_um: tuple[float, float, float, float],
     holes: Discs,
+    poles: Sequence[Point],
     rng: np.random.Generator,
-    scale: float,
-    arterioles: float,
+    numbers: tuple[float, float],
 ) -> FloatArray:
+    scale, arterioles = numbers
     left, upper, right, lower = box_um
-    n = int((right - left) * (lower - upper) / 45.0) + 50
+    n = int((right - left) * (lower - upper) / 45.0) + 50 + len(poles)
     xs, ys = rng.uniform(left, right, n), rng.uniform(upper, lower, n)
     shares = [0.62 - arterioles, 0.22, arterioles, 0.16]
     kinds = rng.choice([PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY], n, p=shares)
@@ -104,7 +110,10 @@ def _tubules(
     clear = np.ones(n, np.bool_)
     for x, y, radius in holes:
         clear &= np.hypot(xs - x, ys - y) > radius + 0.66 * radii
-    # Tubules first, capillaries into the gaps that are left.
+    for item, (x, y) in enumerate(poles):
+        xs[item], ys[item], kinds[item], clear[item] = x, y, ARTERIOLE, True
+        radii[item] = rng.uniform(LEAST_UM[ARTERIOLE], MOST_UM[ARTERIOLE])
+    # Poles and tubules first, capillaries into the gaps that are left.
     order = np.flatnonzero(clear)
     order = order[np.argsort(kinds[order] == CAPILLARY, kind="stable")]
     room = radii[order] * np.where(kinds[order] == CAPILLARY, 1.0, 0.86)

@@ -18,7 +18,7 @@ MSPGN_BIT, FSG_BIT, CGN_BIT = 1, 2, 4
 # Codes of materials and of sites, as the compiler wants them.
 BLOOD, CAPSULE, SPACE, TUFT_CELL, LOOP_WALL, LOOP_LUMEN, MESANGIUM = 9, 10, 11, 12, 13, 14, 15
 SCLEROSIS, HYALINE, CRESCENT = 16, 17, 18
-MESANGIAL = 1.0
+MESANGIAL, SCARRED = 1.0, 2.0
 
 BLOCK_PX = 8
 WARP_UM = 0.9
@@ -126,14 +126,22 @@ def _tuft(
     y = at[1] + 0.8 * noise_at(ink.bank, wx * 0.3 + 17.0, wy * 0.3)
     nearest, first, second = two_nearest(shape.tuft.sites, among, among.size, x, y)
     now = lay((0.0, 0.0, SPACE), ink, SPACE, 1.0, 1.0)
+    scarred = -1e9
     if nearest >= 0 and first < 4.0:
         now = _loop(shape.tuft.sites[nearest], first, second, ink, place)
+        if shape.tuft.sites[nearest, 6] == SCARRED:
+            scarred = 2.5 - first
     lesion = MSPGN_BIT if shape.diseased and now[2] == MESANGIUM else 0
     scar_x, scar_y, scar_radius = shape.segment
     if scar_radius > 0.0:
-        scar = math.sqrt((at[0] - scar_x) ** 2 + (at[1] - scar_y) ** 2) - scar_radius
-        if scar < 12.0:
-            return _scar(now, lesion, scar, ink, place)
+        dx, dy = at[0] - scar_x, at[1] - scar_y
+        depth = scar_radius - math.sqrt(dx * dx + dy * dy)
+        wobble = 2.5 * noise_at(ink.bank, wx * 0.08, wy * 0.08 + 55.0)
+        # Over the tuft the scar ends between loops; over Bowman's space it is the adhesion.
+        over_space = now[2] == SPACE
+        reach = max(scarred, depth - 2.0 + wobble if over_space else depth - 7.0 + wobble)
+        if reach > -place[2]:
+            return _scar(now, lesion, -reach, ink, place)
     return now, lesion
 
 
@@ -152,10 +160,10 @@ def _loop(
     if kind == MESANGIAL:
         matrix = first - 1.0 + 0.6 * noise_at(ink.bank, wx * 0.3, wy * 0.3)
         return lay(now, ink, MESANGIUM, 1.0 + 0.16 * grain, cover(matrix, mpp))
-    wall = cover(abs(edge + 0.15) - 0.5, max(mpp, 0.5))
+    wall = cover(abs(edge + 0.25) - 0.6, max(mpp, 0.5))
     now = lay(now, ink, LOOP_WALL, 1.0 + 0.12 * grain, wall)
-    collapse = 3.2 * max(free - 0.62, 0.0) / 0.38
-    lumen = edge + 0.65 + collapse
+    collapse = 3.4 * max(free - 0.45, 0.0) / 0.55
+    lumen = edge + 0.85 + collapse
     now = lay(now, ink, LOOP_LUMEN, 1.0, cover(lumen, max(mpp, 0.6)))
     if free < 0.14:
         cell = noise_at(ink.bank, wx * 0.3, wy * 0.3)
@@ -170,15 +178,13 @@ def _scar(
 ) -> tuple[Paint, int]:
     """Lay the sclerosed segment over tuft and Bowman's space."""
     wx, wy, mpp = place
-    wobble = 3.4 * noise_at(ink.bank, wx * 0.07, wy * 0.07 + 55.0)
-    wobble += 1.3 * noise_at(ink.bank, wx * 0.2, wy * 0.2 + 55.0)
     cloud = noise_at(ink.bank, wx * 0.10, wy * 0.10)
     strands = noise_at(ink.bank, wx * 0.16 + wy * 0.32, wy * 0.16 - wx * 0.32)
-    share = cover(scar + wobble, mpp)
-    gain = 1.0 + 0.14 * cloud + 0.16 * strands + 0.06 * noise_at(ink.bank, wx, wy)
+    share = cover(scar, mpp)
+    gain = 1.0 + 0.16 * cloud + 0.20 * strands + 0.08 * noise_at(ink.bank, wx, wy)
     now = lay(now, ink, SCLEROSIS, gain, share)
     now = lay(now, ink, HYALINE, 1.0, share * cover(1.25 - cloud, 0.5))
     # Slits where loops have closed.
-    slit = cover(1.75 - strands + 0.6 * cloud, 0.5) * 0.8
+    slit = cover(1.65 - strands + 0.6 * cloud, 0.6) * 0.8
     now = lay(now, ink, LOOP_LUMEN, 1.0, share * slit)
     return now, FSG_BIT if share > 0.5 else lesion

@@ -111,9 +111,7 @@ def expose(
     if scanner.noise > 0:
         noise = rng.standard_normal(light.shape, dtype=np.float32)
     white = np.array(scanner.white, np.float32)
-    pixels = _tone(
-        light, noise, white, (scanner.noise, scanner.gamma, scanner.shading)
-    )
+    pixels = _tone(light, noise, white, (scanner.noise, scanner.gamma, scanner.shading))
     if scanner.black_border > 0:
         _frame(pixels, scanner.black_border)
     return pixels if scanner.jpeg_quality is None else _compressed(pixels, scanner.jpeg_quality)

@@ -91,9 +91,7 @@ def site_distance(site: FloatArray, x: float, y: float) -> float:
 
 
 @compiled
-def gather(
-    grid: SiteGrid, x: float, y: float, slack: float, found: npt.NDArray[np.int32]
-) -> int:
+def gather(grid: SiteGrid, x: float, y: float, slack: float, found: npt.NDArray[np.int32]) -> int:
     """List the sites that can be one of the two nearest anywhere within a disc.
 
     `slack` is the radius of the disc around (x, y). Their places go to `found`, their number is

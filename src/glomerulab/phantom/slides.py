@@ -33,10 +33,10 @@ from glomerulab.slides.regions import write_regions
 
 __all__ = ["PhantomSlide", "render_slide", "write_phantom_slides"]
 
-HALF_CORE_UM = 380.0
+HALF_CORE_UM = 340.0
 GLASS_UM = 130.0
 """Empty glass around the tissue."""
-LENGTH_PER_GLOMERULUS_UM = 165.0
+LENGTH_PER_GLOMERULUS_UM = 190.0
 TILE_PX = 512
 
 KIND_STREAM, SLIDE_STREAM, NOISE_STREAM = 4, 5, 6
@@ -212,12 +212,7 @@ def _slide_scene(
     width_um = length + 2 * half + 2 * GLASS_UM
     height_um = 2 * half + 2 * GLASS_UM + 60.0
     start, middle = GLASS_UM + half, height_um / 2
-    bend = rng.uniform(-30.0, 30.0, 3)
-    xs = np.linspace(start, start + length, 3)
-    cores = np.array(
-        [[xs[n], middle + bend[n], xs[n + 1], middle + bend[n + 1], half] for n in range(2)],
-        dtype=np.float32,
-    )
+    cores = _core(start, length, middle, half, rng)
     places = _glomerulus_places(len(kinds), (start - half / 2, length + half), middle, half,
                                 1.3 * section.radius_um, rng)  # fmt: skip
     glomeruli = tuple(
@@ -230,10 +225,28 @@ def _slide_scene(
         for kind, (x, y) in zip(kinds, places, strict=True)
     )
     holes = np.array([[one.x_um, one.y_um, one.capsule_um.mean()] for one in glomeruli])
+    poles = [one.pole for one in glomeruli if one.pole is not None]
     cortex = draw_cortex(
-        (0.0, 0.0, width_um, height_um), holes, rng, tubule_scale=section.tubule_scale
+        (0.0, 0.0, width_um, height_um), holes, rng, poles=poles, tubule_scale=section.tubule_scale
     )
     return Scene(glomeruli, cortex, cores), (width_um, height_um)
+
+
+def _core(
+    start: float, length: float, middle: float, half: float, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Return a biopsy core as thick segments that bend a little, broken off at both ends."""
+    bends = rng.uniform(-25.0, 25.0, 5)
+    xs = np.linspace(start, start + length, 5)
+    spine = [
+        [xs[n], middle + bends[n], xs[n + 1], middle + bends[n + 1], half * rng.uniform(0.94, 1.0)]
+        for n in range(4)
+    ]
+    ends = [
+        [xs[place], middle, xs[place] + shift, middle + rng.uniform(-0.5, 0.5) * half, 0.55 * half]
+        for place, shift in ((0, -0.35 * half), (-1, 0.35 * half))
+    ]
+    return np.array(spine + ends, np.float32)
 
 
 def _glomerulus_places(
