@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from glomerulab.geometry import Point
 from glomerulab.phantom.lesions import Lesions
-from glomerulab.phantom.nuclei import nuclei_table
+from glomerulab.phantom.nuclei import nuclei_table, spread_out
 from glomerulab.phantom.paint_glomerulus import GlomerulusShape
 from glomerulab.phantom.sites import N_SITE_COLUMNS, SiteGrid, far_apart, site_grid
 from glomerulab.phantom.texture import FloatArray
@@ -132,6 +132,7 @@ def draw_glomerulus(
         _segment_nuclei(segment, capsule, rng),
     ]
     nuclei = np.concatenate(parts)
+    nuclei = nuclei[spread_out(nuclei, n_first=len(mesangial_nuclei))]
     nuclei[:, 0] += place_um[0]
     nuclei[:, 1] += place_um[1]
     return Glomerulus(
@@ -279,7 +280,7 @@ def _loop_nuclei(
 ) -> FloatArray:
     """Put endothelial and podocyte nuclei on the walls of some loops."""
     outside = np.hypot(loops[:, 0] - segment[0], loops[:, 1] - segment[1]) > segment[2]
-    chosen = loops[outside & (rng.random(len(loops)) < 0.62)]
+    chosen = loops[outside & (rng.random(len(loops)) < 0.85)]
     turn = rng.uniform(0, 2 * math.pi, len(chosen))
     out = chosen[:, 2] * rng.uniform(0.8, 1.25, len(chosen))
     places = chosen[:, 0:2] + (out * np.stack([np.cos(turn), np.sin(turn)])).T

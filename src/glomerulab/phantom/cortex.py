@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from glomerulab.geometry import Point
 from glomerulab.phantom.compiled import compiled
-from glomerulab.phantom.nuclei import nuclei_table
+from glomerulab.phantom.nuclei import nuclei_table, spread_out
 from glomerulab.phantom.sites import (
     MAX_GATHERED,
     N_SITE_COLUMNS,
@@ -29,7 +29,7 @@ __all__ = ["ARTERIOLE", "CAPILLARY", "DISTAL", "PROXIMAL", "Cortex", "draw_corte
 PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY = 0, 1, 2, 3
 """Kinds of the sites of a cortex."""
 
-BUCKET_UM = 62.0
+BUCKET_UM = 70.0
 
 # By kind: proximal, distal, arteriole, capillary.
 LEAST_UM = np.array([16.0, 11.0, 9.0, 2.6])
@@ -82,6 +82,7 @@ def draw_cortex(
     sites = _tubules(box_um, holes, poles, rng, (tubule_scale, arterioles))
     grid = site_grid(sites, bucket_um=BUCKET_UM)
     nuclei = np.concatenate([_epithelial_nuclei(grid, rng), _stromal_nuclei(grid, box_um, rng)])
+    nuclei = nuclei[spread_out(nuclei, n_first=0)]
     clear = _outside(nuclei[:, 0], nuclei[:, 1], holes, 1.0)
     return Cortex(grid, np.ascontiguousarray(nuclei[clear]))
 
@@ -120,7 +121,7 @@ def _tubules(
     kept = order[far_apart(xs[order], ys[order], room, 2 * float(MOST_UM.max()) * scale)]
     kind = kinds[kept]
     turn = rng.uniform(0, math.pi, kept.size)
-    drawn_out = 1.0 + rng.gamma(1.5, 0.26, kept.size).clip(0, 1.2)
+    drawn_out = 1.0 + rng.gamma(1.5, 0.34, kept.size).clip(0, 1.5)
     table = np.zeros((kept.size, N_SITE_COLUMNS), np.float32)
     table[:, 0], table[:, 1] = xs[kept], ys[kept]
     table[:, 2] = radii[kept] * GROWTH[kind]

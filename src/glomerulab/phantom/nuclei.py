@@ -7,14 +7,18 @@ import numpy.typing as npt
 
 from glomerulab.phantom.canvas import Canvas, Ink, cover, pixel_span, put
 from glomerulab.phantom.compiled import compiled
+from glomerulab.phantom.sites import far_apart
 from glomerulab.phantom.texture import FloatArray, noise_at
 
-__all__ = ["NO_NUCLEI", "N_NUCLEUS_COLUMNS", "nuclei_table", "paint_nuclei"]
+__all__ = ["NO_NUCLEI", "N_NUCLEUS_COLUMNS", "nuclei_table", "paint_nuclei", "spread_out"]
 
 N_NUCLEUS_COLUMNS = 7
 """x, y, long half-axis, short half-axis (µm), cos and sin of the long axis, darkness."""
 
 NO_NUCLEI: FloatArray = np.zeros((0, N_NUCLEUS_COLUMNS), np.float32)
+
+OVERLAP = 0.88
+MOST_HALF_AXIS_UM = 6.0
 
 NUCLEUS = 19  # Material.NUCLEUS, as the compiler wants it
 
@@ -52,6 +56,26 @@ def nuclei_table(
     # A 3 µm section cuts some nuclei tangentially: those look pale.
     table[:, 6] = np.where(rng.random(n) < 0.15, rng.uniform(0.4, 0.7, n), rng.uniform(0.8, 1.2, n))
     return table
+
+
+def spread_out(nuclei: FloatArray, *, n_first: int) -> npt.NDArray[np.bool_]:
+    """Choose nuclei that hardly overlap.
+
+    Parameters
+    ----------
+    nuclei : ndarray of float32, shape (n, 7)
+    n_first : int
+        So many at the beginning are kept in any case.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    places = nuclei[:, :2].astype(np.float64)
+    radii = OVERLAP * np.sqrt(nuclei[:, 2] * nuclei[:, 3]).astype(np.float64)
+    kept = far_apart(places[:, 0], places[:, 1], radii, 2 * MOST_HALF_AXIS_UM)
+    kept[:n_first] = True
+    return kept
 
 
 @compiled

@@ -104,7 +104,12 @@ def _paint_pixel(
         fibres = noise_at(ink.bank, x * 0.10, y * 0.22) + 0.7 * noise_at(ink.bank, x * 0.5, y * 0.5)
         now = lay(now, ink, INTERSTITIUM, max(1.0 + 0.40 * fibres, 0.1), 1.0)
     if depth > -canvas.mpp:
-        now = _tube(sites[nearest], depth, ink, (x, y, canvas.mpp), now)
+        star = 0.0
+        site = sites[nearest]
+        if site[6] == PROXIMAL and depth > 0.4 * site[7]:
+            turn = math.atan2(warp_y - site[1], warp_x - site[0])
+            star = (1.2 + 1.6 * site[8]) * math.cos((4.0 + round(3.0 * site[8])) * turn)
+        now = _tube(site, depth, star, ink, (x, y, canvas.mpp), now)
     put(canvas, row, column, now, inside)
     if inside <= 0.5:
         canvas.structure[row, column] = 0
@@ -112,9 +117,14 @@ def _paint_pixel(
 
 @compiled
 def _tube(
-    site: FloatArray, depth: float, ink: Ink, place: tuple[float, float, float], now: Paint
+    site: FloatArray,
+    depth: float,
+    star: float,
+    ink: Ink,
+    place: tuple[float, float, float],
+    now: Paint,
 ) -> Paint:
-    """Lay a tubule or vessel over the interstitium."""
+    """Lay a tubule or vessel over the interstitium; `star` indents the brush border."""
     x, y, mpp = place
     kind, height, free = int(site[6]), site[7], site[8]
     fine = noise_at(ink.bank, x * 0.85, y * 0.85)
@@ -130,11 +140,12 @@ def _tube(
         return lay(now, ink, VESSEL_LUMEN, 1.0, cover(height - depth + 0.5, mpp))
     now = lay(now, ink, TUBULE_MEMBRANE, 1.0, cover(-depth, mpp))
     cell = PROXIMAL_CELL if kind == PROXIMAL else DISTAL_CELL
-    gain = 0.80 + 0.36 * free + 0.15 * fine + 0.10 * coarse
+    grain = noise_at(ink.bank, x * 1.7 + 5.0, y * 1.7)
+    gain = 0.80 + 0.36 * free + 0.16 * fine + 0.12 * coarse + 0.12 * grain
     now = lay(now, ink, cell, gain, cover(0.8 - depth, mpp))
     edge = height + 0.9 * noise_at(ink.bank, x * 0.2, y * 0.2) + 0.4 * fine
     if kind == PROXIMAL:
-        edge += 1.3 * noise_at(ink.bank, x * 0.13 + 11.0, y * 0.13) + 0.7 * fine
+        edge += 1.0 * noise_at(ink.bank, x * 0.13 + 11.0, y * 0.13) + 0.7 * fine + star
         brush = cover(edge - 2.0 - depth, 2.2) * 0.85
         now = lay(now, ink, BRUSH_BORDER, 1.0 + 0.22 * fine, brush)
     return lay(now, ink, TUBULE_LUMEN, 1.0, cover(edge - depth, 1.3 * mpp))

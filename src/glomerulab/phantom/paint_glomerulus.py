@@ -22,7 +22,7 @@ MESANGIAL, SCARRED = 1.0, 2.0
 
 BLOCK_PX = 8
 WARP_UM = 0.9
-WARP_REACH_UM = 4.0
+WARP_REACH_UM = 5.0
 
 
 class GlomerulusShape(NamedTuple):
@@ -122,8 +122,8 @@ def _tuft(
     """Return the paint and lesion bit of the tuft, its scar, or Bowman's space at a place."""
     wx, wy, mpp = place
     # The walls of single loops waver more than outlines do.
-    x = at[0] + 0.8 * noise_at(ink.bank, wx * 0.3, wy * 0.3)
-    y = at[1] + 0.8 * noise_at(ink.bank, wx * 0.3 + 17.0, wy * 0.3)
+    x = at[0] + 1.2 * noise_at(ink.bank, wx * 0.22, wy * 0.22)
+    y = at[1] + 1.2 * noise_at(ink.bank, wx * 0.22 + 17.0, wy * 0.22)
     nearest, first, second = two_nearest(shape.tuft.sites, among, among.size, x, y)
     now = lay((0.0, 0.0, SPACE), ink, SPACE, 1.0, 1.0)
     scarred = -1e9
@@ -154,16 +154,17 @@ def _loop(
     kind, free = site[6], site[8]
     grain = noise_at(ink.bank, wx * 0.9, wy * 0.9)
     now = lay((0.0, 0.0, SPACE), ink, SPACE, 1.0, 1.0)
-    now = lay(now, ink, TUFT_CELL, 1.0 + 0.22 * grain, cover(first - 1.7, mpp))
-    # Half the way to the neighbour's ellipse is the common wall.
-    edge = max(first, 0.5 * (first - second) + 0.75)
+    now = lay(now, ink, TUFT_CELL, 1.0 + 0.22 * grain, cover(first - 1.5, mpp))
+    # Half the way to the neighbour's ellipse is the common wall, which is missing in places.
+    gap = 0.65 + 0.55 * noise_at(ink.bank, wx * 0.16 + 71.0, wy * 0.16)
+    edge = max(first, 0.5 * (first - second) + gap)
     if kind == MESANGIAL:
         matrix = first - 1.0 + 0.6 * noise_at(ink.bank, wx * 0.3, wy * 0.3)
         return lay(now, ink, MESANGIUM, 1.0 + 0.16 * grain, cover(matrix, mpp))
-    wall = cover(abs(edge + 0.25) - 0.6, max(mpp, 0.5))
-    now = lay(now, ink, LOOP_WALL, 1.0 + 0.12 * grain, wall)
+    wall = cover(abs(edge + 0.2) - 0.5, max(mpp, 0.5))
+    now = lay(now, ink, LOOP_WALL, 1.0 + 0.2 * grain, wall)
     collapse = 3.4 * max(free - 0.45, 0.0) / 0.55
-    lumen = edge + 0.85 + collapse
+    lumen = edge + 0.7 + collapse
     now = lay(now, ink, LOOP_LUMEN, 1.0, cover(lumen, max(mpp, 0.6)))
     if free < 0.14:
         cell = noise_at(ink.bank, wx * 0.3, wy * 0.3)

@@ -35,7 +35,7 @@ def draw_stain_matrix(stain: Stain, rng: np.random.Generator) -> StainMatrix:
         Unit columns, all components positive.
     """
     blue = rng.dirichlet([1.0, 0.5, 1.0]) @ BLUES
-    share = rng.uniform(0.35, 1.0)
+    share = rng.uniform(0.35, 1.0) if stain == "HE" else rng.uniform(0.0, 1.0)
     ends = EOSINS if stain == "HE" else SCHIFFS
     second = (1.0 - share) * ends[0] + share * ends[1]
     columns = np.stack([blue, second], axis=1) + rng.normal(0.0, JITTER, (3, 2))
