@@ -59,7 +59,7 @@ def predictions_table(
         raise ValueError(f"probabilities must have shape {expected}, got {probabilities.shape}")
     table = rows.loc[:, [name for name in KEY_COLUMNS if name in rows]].reset_index(drop=True)
     for column, label_id in enumerate(taxonomy.label_ids):
-        table[f"label_{label_id}"] = rows[label_id].to_numpy()
+        table[f"label_{label_id}"] = rows[label_id].astype("Int8").array
         table[f"probability_{label_id}"] = probabilities[:, column]
     return table
 
@@ -98,9 +98,11 @@ def read_predictions(path: Path, taxonomy: Taxonomy, *, head: Head = "softmax") 
         If the file is missing or breaks a rule; the message names the row.
     """
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(KEY_COLUMNS, "string"))
+        # All as text first: an image called 007 or NA must stay so.
+        table = pd.read_csv(path, dtype="string", keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise PredictionsError(f"cannot be read as CSV: {error}", where=str(path)) from error
+    _make_numeric(table, str(path))
     validate_predictions(table, taxonomy, head=head, where=str(path))
     for label_id in taxonomy.label_ids:
         table[f"label_{label_id}"] = table[f"label_{label_id}"].astype("Int8")
@@ -123,8 +125,9 @@ def validate_predictions(
     Raises
     ------
     PredictionsError
-        On a missing or surplus column, a duplicate image, a probability that is NaN or outside
-        0 to 1, probabilities that do not sum to 1 under softmax, a label other than 1, 0, empty.
+        On a missing or surplus column, an empty image_id, a duplicate image, a probability that
+        is NaN or outside 0 to 1, probabilities that do not sum to 1 under softmax, a label other
+        than 1, 0, empty.
     """
     expected = {f"{kind}_{i}" for kind in ("label", "probability") for i in taxonomy.label_ids}
     found = {str(name) for name in table if str(name).startswith(("label_", "probability_"))}
@@ -137,6 +140,10 @@ def validate_predictions(
         raise PredictionsError(
             f"column(s) outside the taxonomy ({known}): {', '.join(surplus)}", where=where
         )
+    nameless = table["image_id"].isna()
+    if nameless.any():
+        line = int(np.flatnonzero(nameless)[0]) + 2
+        raise PredictionsError(f"image_id is empty: line {line}", where=where)
     twice = table["image_id"].duplicated()
     if twice.any():
         raise PredictionsError(f"two rows for one image: {_name(table, twice)}", where=where)
@@ -151,6 +158,17 @@ def write_predictions(table: pd.DataFrame, path: Path) -> None:
     """Write a predictions table as CSV, whole or not at all."""
     with written_whole(path) as temporary:
         table.to_csv(temporary, index=False)
+
+
+def _make_numeric(table: pd.DataFrame, where: str) -> None:
+    """Turn the label and probability columns into numbers."""  # noqa: DOC501
+    for name in [str(name) for name in table if str(name).startswith(("label_", "probability_"))]:
+        numbers = pd.to_numeric(table[name], errors="coerce").astype("Float64")
+        wrong = numbers.isna() & table[name].notna()
+        if wrong.any():
+            place = _name(table, wrong) if "image_id" in table else name
+            raise PredictionsError(f"{name} is not a number: {place}", where=where)
+        table[name] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _check_probabilities(

@@ -158,9 +158,11 @@ def load_taxonomy(name_or_path: str | Path) -> Taxonomy:
         raise TaxonomyError(
             f"neither a readable file nor a built-in taxonomy ({built_in})", where=where
         ) from error
+    except UnicodeDecodeError as error:
+        raise TaxonomyError("is not UTF-8 text", where=where) from error
     try:
         parsed = _TaxonomyFile.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise TaxonomyError(f"not valid TOML: {error}", where=where) from error
     except ValidationError as error:
         first = error.errors()[0]

@@ -9,9 +9,15 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.augment import augment
+from glomerulab.cli.evaluate import evaluate
 from glomerulab.cli.extract import extract
+from glomerulab.cli.manifest import app as manifest_app
+from glomerulab.cli.normalize import normalize
 from glomerulab.cli.phantom import phantom
 from glomerulab.cli.slide import slide_app
+from glomerulab.cli.split import split
+from glomerulab.cli.train import train
 from glomerulab.errors import GlomerulabError
 
 __all__ = ["app", "main"]
@@ -39,9 +45,15 @@ def _root(
         raise typer.Exit
 
 
-app.command()(extract)
 app.command()(phantom)
 app.add_typer(slide_app, name="slide")
+app.command()(extract)
+app.add_typer(manifest_app, name="manifest")
+app.command()(split)
+app.command()(normalize)
+app.command()(augment)
+app.command()(train)
+app.command()(evaluate)
 
 
 def main() -> None:

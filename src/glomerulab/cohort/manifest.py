@@ -5,6 +5,7 @@ rows, the taxonomy or the pixels are in `glomerulab.cohort.validation`. No image
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,6 +59,33 @@ class Manifest:
     def with_table(self, table: pd.DataFrame) -> "Manifest":
         """Return the same cohort with another table, its index counted from 0."""
         return replace(self, table=table.reset_index(drop=True))
+
+    def with_constants(self, constants: Mapping[str, str]) -> "Manifest":
+        """Return the same cohort with columns that have one value in every row.
+
+        Parameters
+        ----------
+        constants : mapping of str to str
+            Name of a manifest column or label to its value, such as ``{"stain": "HE"}``.
+
+        Returns
+        -------
+        Manifest
+
+        Raises
+        ------
+        ManifestError
+            If there is no such column, or it cannot hold the value.
+        """
+        unknown = sorted(set(constants) - {*MANIFEST_COLUMNS, *self.taxonomy.label_ids})
+        if unknown:
+            raise ManifestError(f"no such manifest column or label: {', '.join(unknown)}")
+        columns = {
+            name: pd.Series([value] * len(self.table), dtype="string")
+            for name, value in constants.items()
+        }
+        table = self.table.assign(**columns)
+        return manifest_from_rows(table, folder=self.folder, taxonomy=self.taxonomy)
 
 
 def read_manifest(path: Path, taxonomy: Taxonomy | None = None) -> Manifest:

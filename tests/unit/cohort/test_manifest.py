@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glomerulab.cohort.manifest import (
@@ -211,6 +211,7 @@ TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     rows=st.lists(
         st.fixed_dictionaries(

@@ -1,0 +1,204 @@
+"""``glomerulab manifest``: make manifests of what is there, check them, look at them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glomerulab.errors import ConfigError, ManifestError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Import, check, export and look at manifests.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Workers = Annotated[int, typer.Option(min=1, help="Processes that read images.")]
+TaxonomyOption = Annotated[
+    str, typer.Option(help="Built-in taxonomy or a TOML file: the labels there are.")
+]
+
+
+@app.command("import")
+def import_cohort(
+    source: Annotated[
+        Path, typer.Argument(help="Folder per class, CSV, or label JSON (file or folder).")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Manifest to write, .csv or .parquet.")],
+    taxonomy: TaxonomyOption = "paper",
+    image_root: Annotated[
+        Path | None, typer.Option(help="What image paths start from; default: beside SOURCE.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="CSV: MANIFEST_COLUMN=NAME, such as image_path=image; repeatable."),
+    ] = None,
+    constant: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="COLUMN=VALUE for every row, such as stain=HE; repeatable."),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="CSV: the column that names the class.")
+    ] = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="CSV: NAME=LABEL where they differ; repeatable."),
+    ] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(help="CSV: COLUMN:OLD=NEW, such as stain:sil=PASM; repeatable."),
+    ] = None,
+) -> None:
+    """Make a manifest of a folder per class, a CSV, or the paper's label JSON.
+
+    Example: glomerulab manifest import labels.csv --out manifest.csv --column image_path=image
+    """  # noqa: DOC501
+    from glomerulab.cohort.import_csv import ColumnMapping, import_csv
+    from glomerulab.cohort.import_folder import import_folder
+    from glomerulab.cohort.manifest import write_manifest
+    from glomerulab.cohort.paper_labels import import_paper_labels
+    from glomerulab.taxonomy import load_taxonomy
+
+    labels = load_taxonomy(taxonomy)
+    constants = _pairs(constant, "--set")
+    if source.suffix.lower() == ".csv":
+        mapping = ColumnMapping(
+            columns=_pairs(column, "--column"),
+            constants=constants,
+            label_column=label_column,
+            classes=_pairs(class_, "--class"),
+            values=_values(value),
+        )
+        manifest = import_csv(source, mapping, labels, image_root=image_root)
+    else:
+        if column or label_column or class_ or value:
+            raise ConfigError("--column, --label-column, --class, --value are for a CSV")
+        if _is_labels_json(source):
+            manifest = import_paper_labels(source, labels, image_root=image_root)
+        elif image_root is not None:
+            raise ConfigError("--image-root is for a CSV or label JSON, not for a folder per class")
+        else:
+            manifest = import_folder(source, labels)
+        manifest = manifest.with_constants(constants)
+    write_manifest(manifest, out)
+    typer.echo(f"Written: {out}, {len(manifest.table)} images. Research use only.")
+
+
+@app.command()
+def check(
+    manifest: Annotated[Path, typer.Argument(help="Manifest, CSV or Parquet.")],
+    *,
+    pixels: Annotated[bool, typer.Option(help="Decode every image.")] = True,
+    allow_shared_patients: Annotated[
+        bool, typer.Option(help="For a split by image: patients may be in several parts.")
+    ] = False,
+    workers: Workers = 1,
+) -> None:
+    """List everything that is wrong with a manifest, by line; exit code 1 if anything is.
+
+    Example: glomerulab manifest check cohort/manifest.csv --workers 2
+    """  # noqa: DOC501
+    from glomerulab.cohort.manifest import parse_manifest
+    from glomerulab.cohort.validation import validate_manifest
+    from glomerulab.progress import shown
+
+    cohort, problems = parse_manifest(manifest)
+    if not problems:  # rows that lack an id or a path cannot be compared with others
+        problems = validate_manifest(
+            cohort,
+            check_pixels=pixels,
+            allow_shared_patients=allow_shared_patients,
+            n_workers=workers,
+            track=shown,
+        )
+    for problem in problems:
+        typer.echo(str(problem))
+    if problems:
+        raise ManifestError(f"{len(problems)} problem(s), listed above", where=str(manifest))
+    typer.echo(f"{manifest}: {len(cohort.table)} images, no problem found")
+
+
+@app.command()
+def export(
+    manifest: Annotated[Path, typer.Argument(help="Manifest, CSV or Parquet.")],
+    *,
+    out: Annotated[
+        Path, typer.Option(help="labels.json (list), labels.jsonl, or a folder (file per image).")
+    ],
+) -> None:
+    """Write the labels as the paper's JSON, Chinese keys as in its Fig. 5b.
+
+    Example: glomerulab manifest export cohort/manifest.csv --out labels.json
+    """
+    from glomerulab.cohort.manifest import read_manifest
+    from glomerulab.cohort.paper_labels import write_paper_labels
+
+    cohort = read_manifest(manifest)
+    write_paper_labels(cohort, out)
+    typer.echo(f"Written: {out}, {len(cohort.table)} images. Research use only.")
+
+
+@app.command("contact-sheet")
+def contact_sheet(
+    manifest: Annotated[Path, typer.Argument(help="Manifest, CSV or Parquet.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Sheet to write, .png or .jpg.")],
+    per_group: Annotated[int, typer.Option(min=1, help="Images per class and stain.")] = 8,
+    cell: Annotated[int, typer.Option(min=16, help="Side of an image in pixels.")] = 128,
+    workers: Workers = 1,
+) -> None:
+    """Lay the images out by class and stain, names under them.
+
+    Example: glomerulab manifest contact-sheet cohort/manifest.csv --out sheet.png --per-group 10
+    """  # noqa: DOC501
+    from glomerulab.cohort.contact_sheet import write_contact_sheet
+    from glomerulab.cohort.manifest import read_manifest
+    from glomerulab.progress import shown
+
+    errors = write_contact_sheet(
+        read_manifest(manifest),
+        out,
+        n_per_group=per_group,
+        cell_px=cell,
+        n_workers=workers,
+        track=shown,
+    )
+    typer.echo(f"Written: {out}. Research use only.")
+    for error in errors:
+        typer.echo(str(error))
+    if errors:
+        raise ManifestError(f"{len(errors)} image(s) cannot be read, listed above",
+                            where=str(manifest))  # fmt: skip
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """Parse NAME=VALUE options."""  # noqa: DOC501
+    pairs: dict[str, str] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(f"must be NAME=VALUE, got {text!r}", where=option)
+        if name in pairs:
+            raise ConfigError(f"{name!r} is given twice", where=option)
+        pairs[name] = value
+    return pairs
+
+
+def _values(given: list[str] | None) -> dict[tuple[str, str], str]:
+    """Parse COLUMN:OLD=NEW options."""  # noqa: DOC501
+    values = {}
+    for key, new in _pairs(given, "--value").items():
+        column, colon, old = key.partition(":")
+        if not (column and colon and old):
+            raise ConfigError(f"must be COLUMN:OLD=NEW, got {key}={new!r}", where="--value")
+        values[column, old] = new
+    return values
+
+
+def _is_labels_json(source: Path) -> bool:
+    if source.is_dir():
+        return any(source.glob("*.json"))
+    if source.suffix.lower() in {".json", ".jsonl"}:
+        return True
+    raise ManifestError("is neither a folder nor a .csv, .json or .jsonl file", where=str(source))

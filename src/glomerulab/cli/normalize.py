@@ -1,0 +1,125 @@
+"""``glomerulab normalize``: bring the images of a manifest to the colours of a target per stain."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from glomerulab.stain.parameters import StainParameters
+    from glomerulab.stain.reference import StainReference
+
+__all__ = ["normalize"]
+
+
+class Per(StrEnum):
+    """What the stains are fitted on."""
+
+    SLIDE = "slide"
+    IMAGE = "image"
+
+
+class Preset(StrEnum):
+    """Named parameters."""
+
+    RECOMMENDED = "recommended"
+    PAPER = "paper"
+
+
+class Method(StrEnum):
+    """Ways to normalise."""
+
+    VAHADANE = "vahadane"
+    MACENKO = "macenko"
+    REINHARD = "reinhard"
+
+
+def normalize(
+    manifest: Annotated[Path, typer.Argument(help="Manifest, CSV or Parquet.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the new images and manifest.")],
+    target_he: Annotated[
+        Path | None, typer.Option(help="Target for HE: an image or a stain reference (JSON).")
+    ] = None,
+    target_pas: Annotated[Path | None, typer.Option(help="Target for PAS.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="STAIN=FILE: target for another stain; repeatable.")
+    ] = None,
+    per: Annotated[Per, typer.Option(help="Fit stains per slide, or per image.")] = Per.SLIDE,
+    preset: Annotated[
+        Preset, typer.Option(help="Parameters: as measured best, or the paper's.")
+    ] = Preset.RECOMMENDED,
+    method: Annotated[Method, typer.Option(help="How to normalise.")] = Method.VAHADANE,
+    keep_others: Annotated[
+        bool, typer.Option("--keep-others", help="Leave stains without a target as they are.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="An image that cannot be normalised is an error.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Normalise the stains of every image, each stain to its own target. Research use only.
+
+    The targets must come from the training part of the cohort. Running it again continues.
+
+    Example: glomerulab normalize cohort/manifest.csv --target-he he.png --target-pas pas.png
+    --out normalized
+    """  # noqa: DOC501 - Exit is how typer sets the exit code
+    from dataclasses import replace
+
+    from glomerulab.cohort.manifest import read_manifest
+    from glomerulab.cohort.normalize import normalize_manifest
+    from glomerulab.progress import shown
+    from glomerulab.stain.parameters import PRESETS
+
+    parameters = replace(PRESETS[preset.value], method=method.value)
+    files = _target_files(target_he, target_pas, target or [])
+    targets = {stain: _load_target(file, stain, parameters) for stain, file in files.items()}
+    result = normalize_manifest(
+        read_manifest(manifest),
+        targets,
+        out,
+        per=per.value,
+        keep_others=keep_others,
+        strict=strict,
+        n_workers=workers,
+        track=shown,
+    )
+    for status, n in sorted(result.n_by_status.items()):
+        typer.echo(f"{status}: {n}")
+    typer.echo(f"wrote {result.path} (research use only)")
+    if result.n_unreadable:
+        typer.echo("some images could not be read; see the column stain_reason", err=True)
+        raise typer.Exit(1)
+
+
+def _target_files(he: Path | None, pas: Path | None, others: list[str]) -> dict[str, Path]:
+    files = {stain: file for stain, file in (("HE", he), ("PAS", pas)) if file is not None}
+    for text in others:
+        stain, separator, file = text.partition("=")
+        if not separator or not stain or not file:
+            raise typer.BadParameter(f"must be STAIN=FILE, got {text!r}", param_hint="--target")
+        if stain in files:
+            raise typer.BadParameter(f"{stain} is given twice", param_hint="--target")
+        files[stain] = Path(file)
+    if not files:
+        raise typer.BadParameter("give at least one target", param_hint="--target-he")
+    return files
+
+
+def _load_target(file: Path, stain: str, parameters: "StainParameters") -> "StainReference":
+    from glomerulab.errors import StainError
+    from glomerulab.images import read_image
+    from glomerulab.stain.normalize import fit
+    from glomerulab.stain.reference import read_reference
+
+    if file.suffix.lower() != ".json":
+        return fit(read_image(file), stain, parameters=parameters, source=str(file))
+    reference = read_reference(file)
+    if reference.parameters != parameters:
+        raise StainError(
+            f"was fitted with {reference.parameters}; give the same --preset and --method",
+            where=str(file),
+        )
+    return reference

@@ -1,0 +1,91 @@
+"""``glomerulab split``: divide a cohort into train, validation and test, or into folds."""
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glomerulab.errors import ConfigError
+
+__all__ = ["split"]
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class By(str, Enum):  # noqa: UP042 - typer shows a StrEnum's members by name
+    """What is never divided."""
+
+    patient = "patient"
+    image = "image"
+
+
+def split(
+    manifest: Annotated[Path, typer.Argument(help="Manifest, CSV or Parquet.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Where the manifest with its parts goes.")],
+    by: Annotated[
+        By, typer.Option(help="Keep patients whole; or, as the paper did, only images.")
+    ] = By.patient,
+    ratios: Annotated[str, typer.Option(help="Train : validation : test.")] = "6:2:2",
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Assign K folds instead; images of the test part stay out."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same split.")] = 0,
+    allow_near_duplicates: Annotated[
+        Path | None,
+        typer.Option(help="CSV image_id,other_image_id: pairs that may stand in two parts."),
+    ] = None,
+    near_duplicates: Annotated[
+        bool, typer.Option(help="Look for pictures in two parts that are nearly the same.")
+    ] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 1,
+) -> None:
+    """Divide a cohort so that nobody is on both sides, balanced on labels and stains.
+
+    Example: glomerulab split cohort/manifest.csv --out cohort/split.csv --ratios 6:2:2 --seed 1
+    """
+    from glomerulab.cohort.manifest import read_manifest, write_manifest
+    from glomerulab.cohort.near_duplicates import read_allowed_pairs, refuse_near_duplicates
+    from glomerulab.cohort.splits import (
+        assign_folds,
+        parts_table,
+        split_by_image,
+        split_by_patient,
+        split_warnings,
+    )
+    from glomerulab.progress import shown
+
+    whole = read_manifest(manifest)
+    allowed = read_allowed_pairs(allow_near_duplicates) if allow_near_duplicates else frozenset()
+    if folds is not None:
+        column, divided = "fold", assign_folds(whole, n_folds=folds, by=by.value, seed=seed)
+    else:
+        column = "split"
+        divide = split_by_patient if by is By.patient else split_by_image
+        divided = divide(whole, ratios=_parsed(ratios), seed=seed)
+    if near_duplicates:
+        refuse_near_duplicates(
+            divided, column=column, allowed=allowed, n_workers=workers, track=shown
+        )
+    write_manifest(divided, out)
+    typer.echo(_as_text(parts_table(divided, column=column), column))
+    for warning in split_warnings(divided) if column == "split" else ():
+        typer.echo(f"Warning: {warning}.")
+    typer.echo(f"Written: {out}. Research use only.")
+
+
+def _parsed(ratios: str) -> tuple[float, float, float]:
+    try:
+        train, validation, test = (float(part) for part in ratios.split(":"))
+    except ValueError as error:
+        raise ConfigError("must be three numbers such as 6:2:2", where="--ratios") from error
+    if train <= 0 or min(validation, test) < 0:
+        raise ConfigError("train must be above 0 and no part below 0", where="--ratios")
+    return train, validation, test
+
+
+def _as_text(table: "pd.DataFrame", column: str) -> str:
+    return table.rename_axis(index=column).reset_index().to_string(index=False)

@@ -1,0 +1,48 @@
+"""``glomerulab train``: a model from a manifest with a split."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["train"]
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML; configs/default.toml explains every key.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Run folder, instead of the file's.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="Manifest, instead of the file's.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE in TOML, such as optimizer.learning_rate=1e-4."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+) -> None:
+    """Train a model and write its run folder. Research use only.
+
+    Example: glomerulab train configs/default.toml --manifest split.csv --out run --set epochs=30
+    """
+    from glomerulab.progress import shown
+    from glomerulab.training.config import read_config
+    from glomerulab.training.run import train as train_run
+
+    overrides = dict(_parsed(setting) for setting in settings or [])
+    overrides |= {key: value for key, value in (("out", out), ("manifest", manifest)) if value}
+    run = train_run(read_config(config, overrides), resume=resume, track=shown)
+    typer.echo(f"run folder: {run} (research use only)")
+
+
+def _parsed(setting: str) -> tuple[str, object]:
+    """Split KEY=VALUE; what is no TOML value is a string, so that names need no quotes."""  # noqa: DOC501
+    import tomllib
+
+    from glomerulab.errors import ConfigError
+
+    key, equals, value = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes KEY=VALUE, got {setting!r}")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value

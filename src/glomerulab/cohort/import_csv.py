@@ -1,0 +1,150 @@
+"""Import a cohort from any table, by telling which of its columns is what."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from glomerulab.cohort.columns import MANIFEST_COLUMNS
+from glomerulab.cohort.manifest import Manifest, manifest_from_rows
+from glomerulab.errors import ManifestError, TaxonomyError
+from glomerulab.taxonomy import Taxonomy
+
+__all__ = ["ColumnMapping", "import_csv"]
+
+
+@dataclass(frozen=True)
+class ColumnMapping:
+    """Which column of a foreign table is what."""
+
+    columns: Mapping[str, str]
+    """Manifest column or label id to the name of the table's column; image_path must be there."""
+    constants: Mapping[str, str] = field(default_factory=dict)
+    """Manifest column to a value that holds for every row, such as ``{"stain": "HE"}``."""
+    label_column: str | None = None
+    """Column that names one class per row."""
+    classes: Mapping[str, str] = field(default_factory=dict)
+    """Name of a class in `label_column` to label id; those missing are sought in the taxonomy."""
+    values: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(manifest column, value in the table) to value: ``("stain", "sil")`` to ``"PASM"``."""
+
+
+def import_csv(
+    path: Path,
+    mapping: ColumnMapping,
+    taxonomy: Taxonomy,
+    *,
+    image_root: Path | None = None,
+) -> Manifest:
+    """Make a manifest of a CSV.
+
+    Parameters
+    ----------
+    path : Path
+        UTF-8, with a header, separated by commas.
+    mapping : ColumnMapping
+        Without a column for image_id it is the image path without suffix. Columns of the table
+        that it does not mention are kept, unless they are called like one of the manifest's.
+    taxonomy : Taxonomy
+    image_root : Path, optional
+        What the image paths start from; by default the folder of `path`.
+
+    Returns
+    -------
+    Manifest
+        In the order of the table. With a label column, the class of a row is 1 and the others are
+        0; an empty cell leaves all of them unknown.
+
+    Raises
+    ------
+    ManifestError
+        If the file cannot be read, a column that the mapping names is not there, or a cell cannot
+        be; the message names the line.
+    TaxonomyError
+        If a row names a class that is not a label; the message names the line.
+    """
+    source = _read(path)
+    _check(mapping, source, taxonomy, path)
+    rows = pd.DataFrame(index=source.index)
+    for column, name in mapping.columns.items():
+        cells = source[name]
+        renamed = {old: new for (of, old), new in mapping.values.items() if of == column}
+        rows[column] = cells.replace(renamed) if renamed else cells
+    for column, value in mapping.constants.items():
+        rows[column] = pd.array([value] * len(source), dtype="string")
+    if "image_id" not in rows:
+        rows["image_id"] = rows["image_path"].map(_without_suffix, na_action="ignore")
+    if mapping.label_column is not None:
+        rows = rows.join(_labels(source[mapping.label_column], mapping, taxonomy, path))
+    taken = {*rows.columns, *MANIFEST_COLUMNS, *taxonomy.label_ids}
+    used = {*mapping.columns.values(), mapping.label_column}
+    kept = [name for name in source if name not in taken | used]
+    folder = path.parent if image_root is None else image_root
+    try:
+        return manifest_from_rows(rows.join(source[kept]), folder=folder, taxonomy=taxonomy)
+    except ManifestError as error:
+        raise ManifestError(error.message, where=str(path)) from error
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(
+            path, dtype="string", keep_default_na=False, na_values=[""], encoding="utf-8-sig",
+            skip_blank_lines=False,
+        )  # fmt: skip
+    except UnicodeDecodeError as error:
+        raise ManifestError("is not UTF-8 text; save it as CSV UTF-8", where=str(path)) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip()
+        raise ManifestError(f"cannot be read: {reason}", where=str(path)) from error
+
+
+def _check(mapping: ColumnMapping, source: pd.DataFrame, taxonomy: Taxonomy, path: Path) -> None:
+    """Refuse a mapping to or from columns that do not exist."""  # noqa: DOC501
+    targets = {*mapping.columns, *mapping.constants}
+    unknown = sorted(targets - {*MANIFEST_COLUMNS, *taxonomy.label_ids})
+    if unknown:
+        raise ManifestError(
+            f"no such manifest column or label: {', '.join(unknown)}; there are "
+            + ", ".join((*MANIFEST_COLUMNS, *taxonomy.label_ids)),
+            where=str(path),
+        )
+    if "image_path" not in mapping.columns:
+        raise ManifestError(
+            "say which column is the image, such as --column image_path=NAME", where=str(path)
+        )
+    wanted = {*mapping.columns.values()} | ({mapping.label_column} - {None})
+    missing = sorted(str(name) for name in wanted if name not in source)
+    if missing:
+        raise ManifestError(
+            f"no column {', '.join(map(repr, missing))}; the table has "
+            + ", ".join(repr(str(name)) for name in source),
+            where=str(path),
+        )
+
+
+def _labels(
+    names: pd.Series, mapping: ColumnMapping, taxonomy: Taxonomy, path: Path
+) -> pd.DataFrame:
+    columns: dict[str, list[int | None]] = {label_id: [] for label_id in taxonomy.label_ids}
+    for row, name in enumerate(names):
+        label_id = None if pd.isna(name) else _label_id(str(name), mapping, taxonomy, path, row)
+        for known, cells in columns.items():
+            cells.append(None if label_id is None else int(known == label_id))
+    return pd.DataFrame(
+        {known: pd.array(cells, dtype="Int8") for known, cells in columns.items()},
+        index=names.index,
+    )
+
+
+def _label_id(name: str, mapping: ColumnMapping, taxonomy: Taxonomy, path: Path, row: int) -> str:
+    try:
+        return taxonomy.find(mapping.classes.get(name.strip(), name)).id
+    except TaxonomyError as error:
+        place = f"{path}: line {row + 2}"
+        raise TaxonomyError(f"{error.message}; map it with --class", where=place) from error
+
+
+def _without_suffix(path: str) -> str:
+    return PurePosixPath(path).with_suffix("").as_posix()

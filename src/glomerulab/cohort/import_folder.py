@@ -1,0 +1,62 @@
+"""Import a cohort that is sorted into one folder per class."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from glomerulab.cohort.manifest import Manifest, manifest_from_rows
+from glomerulab.errors import ManifestError
+from glomerulab.taxonomy import Taxonomy
+
+__all__ = ["IMAGE_SUFFIXES", "import_folder"]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+"""What counts as an image in a folder, in any case."""
+
+
+def import_folder(root: Path, taxonomy: Taxonomy) -> Manifest:
+    """Make a manifest of a folder per class.
+
+    Parameters
+    ----------
+    root : Path
+        Holds folders called like labels (id, English or Chinese name), images at any depth below.
+    taxonomy : Taxonomy
+        The label of the folder is 1, all others are 0.
+
+    Returns
+    -------
+    Manifest
+        In the order of the paths. `image_id` is the path below `root` without suffix; patients
+        are not known.
+
+    Raises
+    ------
+    ManifestError
+        If there is no image, a file lies outside of the class folders, or two images would have
+        one id.
+    TaxonomyError
+        If a folder is called like no label.
+    """
+    if not root.is_dir():
+        raise ManifestError("is not a folder", where=str(root))
+    paths = sorted(
+        path
+        for path in root.rglob("*")
+        if path.is_file()
+        and path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")
+    )
+    if not paths:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise ManifestError(f"holds no image ({known})", where=str(root))
+    rows = [_row(path.relative_to(root), root, taxonomy) for path in paths]
+    return manifest_from_rows(pd.DataFrame(rows), folder=root, taxonomy=taxonomy)
+
+
+def _row(path: Path, root: Path, taxonomy: Taxonomy) -> dict[str, str | int]:
+    if len(path.parts) < 2:
+        raise ManifestError("lies outside of the folders of the classes", where=str(root / path))
+    label = taxonomy.find(path.parts[0])
+    flags = {label_id: int(label_id == label.id) for label_id in taxonomy.label_ids}
+    return {"image_id": path.with_suffix("").as_posix(), "image_path": path.as_posix()} | flags

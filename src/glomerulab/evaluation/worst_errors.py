@@ -1,0 +1,62 @@
+"""The images a model is most wrong about, most convinced first."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from glomerulab.evaluation.judged import Judged
+
+__all__ = ["WorstError", "worst_errors"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorstError:
+    """One image and what was wrong about it."""
+
+    image_id: str
+    true_label: str
+    """Display names of what people said."""
+    called: str
+    """Display names of what the model said."""
+    confidence: float
+    """Probability the model gave to its wrong answer, from 0 to 1."""
+
+
+def worst_errors(judged: Judged, *, n_most: int = 12) -> list[WorstError]:
+    """Find the wrong images, those with the most convinced wrong answer first.
+
+    Parameters
+    ----------
+    judged : Judged
+    n_most : int, default 12
+
+    Returns
+    -------
+    list of WorstError
+        At most `n_most`; equally wrong images stand in the order of the table.
+    """
+    truth = judged.labels == 1
+    known = ~np.isnan(judged.labels)
+    wrong_label = known & (judged.calls != truth)
+    # How much probability went to the wrong answer of each label.
+    wrongness = np.where(judged.calls, judged.probabilities, 1.0 - judged.probabilities)
+    if judged.head == "softmax":
+        wrong_label &= judged.calls  # an error is counted once, by what was answered
+    conviction = np.where(wrong_label, wrongness, -1.0).max(axis=1)
+    order = np.argsort(-conviction, kind="stable")[:n_most]
+    names = [label.name for label in judged.taxonomy.labels]
+    return [
+        WorstError(
+            image_id=str(judged.rows["image_id"].iloc[place]),
+            true_label=_joined(names, truth[place]),
+            called=_joined(names, judged.calls[place]),
+            confidence=float(conviction[place]),
+        )
+        for place in order
+        if conviction[place] >= 0
+    ]
+
+
+def _joined(names: list[str], flags: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> str:
+    chosen = [name for name, flag in zip(names, flags, strict=True) if flag]
+    return " + ".join(chosen) or "none"

@@ -1,0 +1,103 @@
+"""A trained model in a folder: weights as safetensors, all else as JSON; nothing that executes.
+
+The format lives here, below training and inference, so that neither needs the other.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from glomerulab.errors import CheckpointError
+from glomerulab.models.registry import create_model
+from glomerulab.models.sealed import read_sealed, write_sealed
+from glomerulab.predictions import Head
+from glomerulab.taxonomy import Label, Taxonomy
+
+__all__ = ["ModelCard", "load_checkpoint", "save_checkpoint"]
+
+NAME = "checkpoint"
+
+
+class ModelCard(BaseModel):
+    """Everything besides the weights that is needed to use a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    model: str
+    """Name in the registry."""
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """What only this network takes."""
+    head: Head = "softmax"
+    taxonomy_name: str
+    labels: tuple[Label, ...]
+    input_size: int = Field(ge=8)
+    """Height and width of the images, px."""
+    mean: tuple[float, float, float]
+    """Of each channel, of values from 0 to 1."""
+    std: tuple[float, float, float]
+    mpp: float | None = Field(default=None, gt=0)
+    """Median of the training crops, µm per pixel; None where no crop said it."""
+    stain_reference: str | None = None
+    """Path of the reference that the training images were normalised to."""
+    epoch: int = 0
+    """Epochs the weights were trained for."""
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The labels, in the order of the logits."""
+        return Taxonomy(self.taxonomy_name, self.labels)
+
+
+def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
+    """Write a checkpoint; a reader sees the older one or this one, never a mixture.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if needed.
+    weights : mapping of str to Tensor
+        The model's ``state_dict()``.
+    card : ModelCard
+    """
+    write_sealed(folder, NAME, weights, card.model_dump(mode="json"))
+
+
+def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
+    """Read a checkpoint and build its model, in evaluation mode and on the CPU.
+
+    Parameters
+    ----------
+    folder : Path
+        The ``checkpoint`` folder, or the run folder that holds it.
+
+    Returns
+    -------
+    model : Module
+    card : ModelCard
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing, altered, or of another model.
+    """
+    if (folder / NAME / f"{NAME}.json").is_file():
+        folder /= NAME
+    weights, facts = read_sealed(folder, NAME)
+    where = str(folder / f"{NAME}.json")
+    known = {key: value for key, value in facts.items() if not key.startswith("tensors_")}
+    try:
+        card = ModelCard.model_validate(known)
+        model = create_model(card.model, len(card.labels), options=card.options)
+        model.load_state_dict(weights)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"{key}: {first['msg']}", where=where) from error
+    except (ValueError, RuntimeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise CheckpointError(f"weights and model do not fit: {first_line}", where=where) from error
+    return model.eval(), card

@@ -1,0 +1,127 @@
+"""The networks by name: one dict, one function that builds from it.
+
+A new network is one file beside this one and one line in `MODELS`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from glomerulab.models.improved_seresnet import improved_seresnet50, improved_seresnet_small
+
+__all__ = ["MODELS", "ModelEntry", "create_model", "find_model"]
+
+TIMM_PREFIX = "timm:"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """How a network is built, and the input it was designed for."""
+
+    build: Callable[..., nn.Module]
+    """Takes the number of classes, ``dropout`` and the options of this network."""
+    input_size: int = 224
+    """Height and width of its images, px."""
+
+
+def _timm_model(name: str, n_classes: int, *, dropout: float = 0.0) -> nn.Module:
+    import timm
+
+    # VGG16 keeps its 4,096-channel head at any input size; the others pool by themselves.
+    model: nn.Module = timm.create_model(
+        name, pretrained=False, num_classes=n_classes, drop_rate=dropout
+    )
+    return model
+
+
+MODELS: Mapping[str, ModelEntry] = {
+    "improved_seresnet50": ModelEntry(improved_seresnet50),
+    "improved_seresnet_small": ModelEntry(improved_seresnet_small, 128),
+    "vgg16": ModelEntry(partial(_timm_model, "vgg16")),
+    "inception_v3": ModelEntry(partial(_timm_model, "inception_v3"), 299),
+    "resnet50": ModelEntry(partial(_timm_model, "resnet50")),
+    "seresnet50": ModelEntry(partial(_timm_model, "seresnet50")),
+    "mobilenetv3_small": ModelEntry(partial(_timm_model, "mobilenetv3_small_100")),
+    "efficientnet_b0": ModelEntry(partial(_timm_model, "efficientnet_b0")),
+}
+"""Networks by name; beside them ``timm:<name>`` builds any network of timm."""
+
+
+def find_model(name: str) -> ModelEntry:
+    """Return the entry of a name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `MODELS`, or ``timm:`` and the name of a network of timm.
+
+    Returns
+    -------
+    ModelEntry
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown; the message lists the known ones.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    if name.startswith(TIMM_PREFIX):
+        import timm
+
+        timm_name = name.removeprefix(TIMM_PREFIX)
+        if timm.is_model(timm_name):
+            input_size = timm.get_pretrained_cfg(timm_name)
+            size = 224 if input_size is None else int(input_size.input_size[-1])
+            return ModelEntry(partial(_timm_model, timm_name), size)
+    known = ", ".join(MODELS)
+    raise ValueError(f"unknown model {name!r}; known are {known}, and timm:<name>")
+
+
+def create_model(
+    name: str,
+    n_classes: int,
+    *,
+    seed: int = 0,
+    dropout: float = 0.0,
+    options: Mapping[str, object] | None = None,
+) -> nn.Module:
+    """Build a network with random weights.
+
+    Parameters
+    ----------
+    name : str
+        See `find_model`.
+    n_classes : int
+        Number of logits, at least 1.
+    seed : int, default 0
+        Same seed, same weights; the global generator of torch is left as it was.
+    dropout : float, default 0.0
+        From 0 up to, but not, 1.
+    options : mapping of str to object, optional
+        What only this network takes, such as ``{"reading": "cited"}``.
+
+    Returns
+    -------
+    Module
+        Takes float tensors (B, 3, H, W), gives logits (B, n_classes).
+
+    Raises
+    ------
+    ValueError
+        If the name, an option or a value is not one the network has.
+    """
+    entry = find_model(name)
+    if n_classes < 1:
+        raise ValueError(f"n_classes must be at least 1, got {n_classes}")
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return entry.build(n_classes, dropout=dropout, **(options or {}))
+        except TypeError as error:
+            raise ValueError(f"model {name!r} does not take these options: {error}") from error

@@ -1,0 +1,55 @@
+"""Files and pictures written into a page itself, so that it needs nothing beside it."""
+
+import base64
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from glomerulab.images import read_image
+
+__all__ = ["svg_uri", "thumbnail_uri"]
+
+THUMBNAIL_PX = 192
+JPEG_QUALITY = 85
+
+
+def svg_uri(path: Path) -> str:
+    """Return an SVG file as a data URI.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    str
+        An image's ``src``: each figure stays a world of its own, so ids cannot clash.
+    """
+    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def thumbnail_uri(path: Path, *, size_px: int = THUMBNAIL_PX) -> str:
+    """Return a small JPEG of an image as a data URI.
+
+    Parameters
+    ----------
+    path : Path
+        Whatever `read_image` reads.
+    size_px : int, default 192
+        The longer side.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ImageFileError
+        If the image cannot be read.
+    """
+    image = Image.fromarray(read_image(path))
+    image.thumbnail((size_px, size_px), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    image.save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

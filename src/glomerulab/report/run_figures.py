@@ -1,0 +1,161 @@
+"""The figures of a run's report, drawn, written, and captioned for a reader."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+
+from glomerulab.evaluation.calibration import (
+    expected_calibration_error,
+    reliability_bins,
+    top_confidence,
+)
+from glomerulab.evaluation.confusion import label_counts_by_patient, matrices_by_patient
+from glomerulab.evaluation.figures.confusion_matrix import draw_confusion_matrix, draw_label_counts
+from glomerulab.evaluation.figures.learning_curves import draw_learning_curves
+from glomerulab.evaluation.figures.reliability import draw_reliability
+from glomerulab.evaluation.figures.roc import AreaText, draw_precision_recall, draw_roc
+from glomerulab.evaluation.figures.style import save_figure
+from glomerulab.evaluation.judged import Judged
+from glomerulab.evaluation.run_tables import RunTables
+from glomerulab.progress import Track, silent
+from glomerulab.report.data_uri import svg_uri
+from glomerulab.report.score_tables import score_of
+from glomerulab.report.score_words import with_interval
+from glomerulab.report.write_html import Figure
+
+__all__ = ["write_run_figures"]
+
+Drawing = tuple[str, str, str, Callable[[], matplotlib.figure.Figure]]
+"""File name, title, caption, and what draws it."""
+
+
+def write_run_figures(
+    run: RunTables, judged: Judged, scores: pd.DataFrame, folder: Path, *, track: Track = silent
+) -> tuple[Figure, ...]:
+    """Draw every figure the tables allow and write it as PNG and SVG.
+
+    Parameters
+    ----------
+    run : RunTables
+    judged : Judged
+    scores : DataFrame
+        See `glomerulab.evaluation.scores.score_table`.
+    folder : Path
+        Must exist.
+    track : Track, default silent
+
+    Returns
+    -------
+    tuple of Figure
+        As the page shows them.
+    """
+    drawings = [
+        *_learning(run),
+        _confusion(judged),
+        _roc(judged, scores),
+        _precision_recall(judged, scores),
+        _reliability(judged),
+    ]
+    figures = []
+    for name, title, caption, draw in track(drawings, "Drawing figures"):
+        _, svg = save_figure(draw(), folder, name)
+        figures.append(Figure(title, caption, alt=f"{title}. {caption}", uri=svg_uri(svg)))
+    return tuple(figures)
+
+
+def _learning(run: RunTables) -> list[Drawing]:
+    if run.history.empty:
+        return []
+    caption = (
+        "Both curves should level off together. Validation loss that rises while training loss "
+        "falls means that the model learns its training images by heart."
+    )
+    return [
+        (
+            "learning_curves",
+            "Learning curves (as Fig. 9 of the paper)",
+            caption,
+            lambda: draw_learning_curves(run.history),
+        )
+    ]
+
+
+def _confusion(judged: Judged) -> Drawing:
+    names = [label.name for label in judged.taxonomy.labels]
+    title = "Confusion matrix (as Fig. 10 of the paper)"
+    if judged.head == "softmax":
+        caption = (
+            "Each row is a true class, each column what the model called it; the diagonal is "
+            "right. Each cell gives the number of images and their share of the row, so that the "
+            "diagonal shows the recall of each class."
+        )
+        matrix = matrices_by_patient(judged).sum(axis=0)
+        return "confusion_matrix", title, caption, lambda: draw_confusion_matrix(matrix, names)
+    caption = (
+        "One table per label: rows are the truth, columns what the model called; percentages are "
+        "of the row, so the lower right cell is the recall and the upper left the specificity."
+    )
+    counts = label_counts_by_patient(judged)
+    matrices = np.stack(
+        [
+            np.stack([counts.true_negative, counts.false_positive], axis=-1).sum(axis=0),
+            np.stack([counts.false_negative, counts.true_positive], axis=-1).sum(axis=0),
+        ],
+        axis=-2,
+    )
+    return "confusion_matrix", title, caption, lambda: draw_label_counts(matrices, names)
+
+
+def _roc(judged: Judged, scores: pd.DataFrame) -> Drawing:
+    caption = (
+        "Each class against the rest. The nearer a curve comes to the upper left corner the "
+        "better; the diagonal is guessing. The legend gives the area under each curve with its "
+        "95 % interval over patients."
+    )
+    texts = _area_texts(judged, scores, "roc_auc")
+    return (
+        "roc",
+        "ROC curves (as Fig. 11 of the paper)",
+        caption,
+        lambda: draw_roc(judged, texts),
+    )
+
+
+def _precision_recall(judged: Judged, scores: pd.DataFrame) -> Drawing:
+    caption = (
+        "How many of the images called so truly are (precision) as more of them are found "
+        "(recall). Tells more than the ROC curve where a class is rare."
+    )
+    texts = _area_texts(judged, scores, "average_precision")
+    return (
+        "precision_recall",
+        "Precision and recall",
+        caption,
+        lambda: draw_precision_recall(judged, texts),
+    )
+
+
+def _reliability(judged: Judged) -> Drawing:
+    probability, outcome = top_confidence(judged)
+    bins = reliability_bins(probability, outcome)
+    error = expected_calibration_error(bins)
+    caption = (
+        "On the diagonal, a probability of 0.8 comes true eight times in ten; below it the model "
+        f"is too sure of itself. Expected calibration error: {error:.3f} (10 bins of equal width)."
+    )
+    return (
+        "reliability",
+        "Reliability of the probabilities",
+        caption,
+        lambda: draw_reliability({"as trained": bins}),
+    )
+
+
+def _area_texts(judged: Judged, scores: pd.DataFrame, score: str) -> list[AreaText]:
+    return [
+        AreaText(label.name, with_interval(**score_of(scores, score, label.id)))
+        for label in judged.taxonomy.labels
+    ]

@@ -1,0 +1,201 @@
+"""Compiled passes over the pixels: tissue, concentrations, their percentiles, and new colours.
+
+Plain machine code on arrays, on one thread and without the interpreter's lock; checks and meaning
+stand in the modules that call it. Stain matrices are transposed here, (2, 3), so that a stain is
+a row, and tables of optical density are (3, 256).
+"""
+
+# ruff: noqa: PLR0917 - a compiled function takes its arguments by place
+
+import numpy as np
+
+from glomerulab.stain._compiled import F32, F64, I64, U8, Flags, Real, compiled, compiled_reordered
+
+__all__ = [
+    "channel_histograms",
+    "code",
+    "concentration_histogram",
+    "gather_tissue",
+    "mark_tissue",
+    "recolour",
+]
+
+Reals = F32 | F64
+
+BLOCK_PX = 1024
+N_SQUARINGS = 5  # exp(-x) is taken of x / 32 and squared five times
+
+
+@compiled
+def channel_histograms(pixels: U8, dimmest: int, counts: I64) -> None:
+    """Count red, green, blue and brightness of the pixels (n, 3) at least as bright as `dimmest`.
+
+    `counts` is int64 (4, 256); brightness is (R + 2 G + B) / 4, a whole number.
+    """
+    counts[:] = 0
+    for i in range(pixels.shape[0]):
+        r, g, b = np.int64(pixels[i, 0]), np.int64(pixels[i, 1]), np.int64(pixels[i, 2])
+        brightness = (r + 2 * g + b) >> 2
+        if brightness >= dimmest:
+            counts[0, r] += 1
+            counts[1, g] += 1
+            counts[2, b] += 1
+            counts[3, brightness] += 1
+
+
+@compiled
+def mark_tissue(pixels: U8, luminance: F32, lowest: Real, highest: Real, mask: Flags) -> None:
+    """Set `mask` (n,) where lowest < luminance < highest for the pixels (n, 3).
+
+    `luminance` is float32 (2, 3, 256): each channel's share of a pixel's own luminance, then of
+    its luminance relative to white.
+    """
+    own, relative = luminance[0], luminance[1]
+    for i in range(pixels.shape[0]):
+        r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
+        dark = own[0, r] + own[1, g] + own[2, b] <= lowest
+        bright = relative[0, r] + relative[1, g] + relative[2, b] >= highest
+        mask[i] = (not dark) & (not bright)
+
+
+@compiled
+def gather_tissue(
+    pixels: U8, luminance: F32, lowest: Real, highest: Real, table: F32, od: F32
+) -> int:
+    """Write the optical density of tissue pixels to `od` (3, n) in order; return their number."""
+    own, relative = luminance[0], luminance[1]
+    n = 0
+    for i in range(pixels.shape[0]):
+        r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
+        dark = own[0, r] + own[1, g] + own[2, b] <= lowest
+        bright = relative[0, r] + relative[1, g] + relative[2, b] >= highest
+        # Written always and kept by the count: no branch for the processor to guess.
+        od[0, n] = table[0, r]
+        od[1, n] = table[1, g]
+        od[2, n] = table[2, b]
+        n += 1 if (not dark) & (not bright) else 0
+    return n
+
+
+@compiled_reordered
+def code(
+    red: Reals,
+    green: Reals,
+    blue: Reals,
+    stains: Reals,
+    sparsity: Real,
+    first: Reals,
+    second: Reals,
+) -> None:
+    """Write the exact sparse concentrations of two stains; arrays of one length, one precision."""
+    a0, a1, a2 = stains[0, 0], stains[0, 1], stains[0, 2]
+    b0, b1, b2 = stains[1, 0], stains[1, 1], stains[1, 2]
+    cosine = a0 * b0 + a1 * b1 + a2 * b2
+    zero = cosine - cosine  # in the precision of the arguments
+    factor = (zero + 1) / ((zero + 1) - cosine * cosine)
+    for i in range(red.shape[0]):
+        p = a0 * red[i] + a1 * green[i] + a2 * blue[i] - sparsity
+        q = b0 * red[i] + b1 * green[i] + b2 * blue[i] - sparsity
+        d1 = p - cosine * q
+        d2 = q - cosine * p
+        alone1 = max(p, zero) if d2 <= zero else zero
+        alone2 = max(q, zero) if d1 <= zero else zero
+        both = (d1 > zero) & (d2 > zero)
+        first[i] = d1 * factor if both else alone1
+        second[i] = d2 * factor if both else alone2
+
+
+@compiled
+def concentration_histogram(
+    od: F32, stains: F64, sparsity: Real, per_unit: Real, counts: I64
+) -> None:
+    """Count the concentrations of `od` (3, n) in bins of 1 / per_unit; the last bin takes the rest.
+
+    `counts` is int64 (2, n_bins).
+    """
+    first = np.empty(BLOCK_PX, np.float32)
+    second = np.empty(BLOCK_PX, np.float32)
+    stains32 = stains.astype(np.float32)
+    sparsity32 = np.float32(sparsity)
+    per_unit32 = np.float32(per_unit)
+    last = counts.shape[1] - 1
+    counts[:] = 0
+    for begin in range(0, od.shape[1], BLOCK_PX):
+        end = min(begin + BLOCK_PX, od.shape[1])
+        n = end - begin
+        code(
+            od[0, begin:end],
+            od[1, begin:end],
+            od[2, begin:end],
+            stains32,
+            sparsity32,
+            first[:n],
+            second[:n],
+        )
+        for i in range(n):
+            counts[0, min(np.uint32(first[i] * per_unit32), last)] += 1
+            counts[1, min(np.uint32(second[i] * per_unit32), last)] += 1
+
+
+@compiled_reordered
+def _transmit(first: F32, second: F32, weight1: Real, weight2: Real, white: Real, out: U8) -> None:
+    """Write round(white · exp(-(weight1·first + weight2·second))) as uint8."""
+    one, half, top = np.float32(1.0), np.float32(0.5), np.float32(8.0)
+    zero = np.float32(0.0)
+    scale = np.float32(1.0 / 2**N_SQUARINGS)
+    c2, c3, c4, c5 = (
+        np.float32(1 / 2),
+        np.float32(1 / 6),
+        np.float32(1 / 24),
+        np.float32(1 / 120),
+    )
+    for i in range(first.shape[0]):
+        # 255·exp(-8) rounds to 0: nothing is lost above.
+        x = min(max(weight1 * first[i] + weight2 * second[i], zero), top) * scale  # <= 1/4
+        y = one - x * (one - x * (c2 - x * (c3 - x * (c4 - x * c5))))
+        y = y * y
+        y = y * y
+        y = y * y
+        y = y * y
+        y = y * y
+        out[i] = np.uint8(np.int32(white * y + half))
+
+
+@compiled
+def recolour(
+    pixels: U8,
+    table: F32,
+    stains: F64,
+    sparsity: Real,
+    gains: F64,
+    new_stains: F64,
+    white: F64,
+    out: U8,
+) -> None:
+    """Write the pixels (n, 3) with other stains, amounts and white to `out` (n, 3)."""
+    od = np.empty((3, BLOCK_PX), np.float32)
+    amounts = np.empty((2, BLOCK_PX), np.float32)
+    planes = np.empty((3, BLOCK_PX), np.uint8)
+    stains32 = stains.astype(np.float32)
+    weights = np.empty((2, 3), np.float32)
+    for k in range(2):
+        for c in range(3):
+            weights[k, c] = gains[k] * new_stains[k, c]
+    white32 = white.astype(np.float32)
+    sparsity32 = np.float32(sparsity)
+    for begin in range(0, pixels.shape[0], BLOCK_PX):
+        n = min(BLOCK_PX, pixels.shape[0] - begin)
+        part = pixels[begin : begin + n]
+        for i in range(n):
+            od[0, i] = table[0, part[i, 0]]
+            od[1, i] = table[1, part[i, 1]]
+            od[2, i] = table[2, part[i, 2]]
+        first, second = amounts[0, :n], amounts[1, :n]
+        code(od[0, :n], od[1, :n], od[2, :n], stains32, sparsity32, first, second)
+        for c in range(3):
+            _transmit(first, second, weights[0, c], weights[1, c], white32[c], planes[c, :n])
+        target = out[begin : begin + n]
+        for i in range(n):
+            target[i, 0] = planes[0, i]
+            target[i, 1] = planes[1, i]
+            target[i, 2] = planes[2, i]

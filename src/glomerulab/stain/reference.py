@@ -1,0 +1,199 @@
+"""What is known of the stains of an image, a slide or a target: a frozen value, kept as JSON."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glomerulab.errors import StainError
+from glomerulab.files import written_whole
+from glomerulab.stain.optical_density import FloatArray
+from glomerulab.stain.parameters import RECOMMENDED, StainParameters
+from glomerulab.stain.priors import prior_of
+
+__all__ = ["StainReference", "aggregate", "read_reference", "write_reference"]
+
+FORMAT = "glomerulab-stain-reference-1"
+
+Three = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class StainReference:
+    """Stain matrix, amounts and white of a picture, with what they were found with."""
+
+    stain: str
+    """HE, PAS, PASM, TRI or H-DAB."""
+    stain_vectors: tuple[Three, Three]
+    """Absorbance of each dye in red, green, blue, unit norm, higher red first."""
+    percentiles: tuple[float, float]
+    """The upper percentile of each dye's amount over tissue, above 0."""
+    white: Three
+    """Grey level of unstained glass."""
+    source: str = ""
+    """The file or slide it was fitted on."""
+    parameters: StainParameters = RECOMMENDED
+    objective: float | None = None
+    """Eq. (9) at the solution per tissue pixel; None for aggregates and other methods."""
+    n_tissue_px: int = 0
+    n_sources: int = 1
+    lab_mean: Three | None = None
+    """Mean CIELAB colour of tissue; only for Reinhard's method."""
+    lab_std: Three | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no pair of stains.
+
+        Raises
+        ------
+        StainError
+            If the stain is unknown or a number is out of its range.
+        """
+        prior_of(self.stain)
+        matrix = np.array(self.stain_vectors, dtype=np.float64)
+        if matrix.shape != (2, 3) or not np.all(np.isfinite(matrix)) or np.any(matrix < 0.0):
+            raise StainError(
+                f"stain_vectors must be two triples of numbers >= 0, got {self.stain_vectors}",
+                where=self.source or None,
+            )
+        if not np.allclose(np.linalg.norm(matrix, axis=1), 1.0, atol=1e-6):
+            raise StainError("stain_vectors must have unit norm", where=self.source or None)
+        if not all(math.isfinite(value) and value > 0.0 for value in self.percentiles):
+            raise StainError(
+                f"percentiles must be above 0, got {self.percentiles}", where=self.source or None
+            )
+        if not all(0.0 < level <= 255.0 for level in self.white):
+            raise StainError(
+                f"white must be in (0, 255], got {self.white}", where=self.source or None
+            )
+
+    @property
+    def stain_matrix(self) -> FloatArray:
+        """W, shape (3, 2), one column per dye."""
+        return np.array(self.stain_vectors, dtype=np.float64).T
+
+
+def aggregate(references: Sequence[StainReference], *, source: str = "") -> StainReference:
+    """Merge the references of several images of one stain into one.
+
+    Parameters
+    ----------
+    references : sequence of StainReference
+        At least one, all of one stain and fitted with the same parameters.
+    source : str, default ""
+        Name of the merged reference.
+
+    Returns
+    -------
+    StainReference
+        Mean stain vectors weighted by tissue and brought back to unit norm; weighted mean
+        percentiles; median white.
+
+    Raises
+    ------
+    StainError
+        If there are none, or they differ in stain or parameters.
+
+    Notes
+    -----
+    To fit one set of stains to the pixels of many images at once, see
+    `glomerulab.stain.normalize.fit_many`.
+    """
+    if not references:
+        raise StainError("no references to aggregate", where=source or None)
+    for name in ("stain", "parameters"):
+        kinds = {str(getattr(reference, name)) for reference in references}
+        if len(kinds) > 1:
+            raise StainError(
+                f"references differ in {name}: {', '.join(sorted(kinds))}", where=source or None
+            )
+    weights = np.array([max(reference.n_tissue_px, 1) for reference in references], np.float64)
+    vectors = np.array([reference.stain_vectors for reference in references])  # (k, 2, 3)
+    mean = np.average(vectors, axis=0, weights=weights)
+    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+    percentiles = np.average([r.percentiles for r in references], axis=0, weights=weights)
+    white = np.median([reference.white for reference in references], axis=0)
+    first = references[0]
+    has_lab = first.lab_mean is not None and first.lab_std is not None
+    return StainReference(
+        stain=first.stain,
+        stain_vectors=(_three(mean[0]), _three(mean[1])),
+        percentiles=(float(percentiles[0]), float(percentiles[1])),
+        white=_three(white),
+        source=source,
+        parameters=first.parameters,
+        n_tissue_px=sum(reference.n_tissue_px for reference in references),
+        n_sources=sum(reference.n_sources for reference in references),
+        lab_mean=_three(np.average([r.lab_mean for r in references], axis=0, weights=weights))
+        if has_lab
+        else None,
+        lab_std=_three(np.average([r.lab_std for r in references], axis=0, weights=weights))
+        if has_lab
+        else None,
+    )
+
+
+def write_reference(reference: StainReference, path: Path) -> None:
+    """Write a reference as JSON that `read_reference` reads back equal.
+
+    Parameters
+    ----------
+    reference : StainReference
+    path : Path
+        Replaced if it exists.
+    """
+    text = json.dumps({"format": FORMAT, **asdict(reference)}, indent=2, ensure_ascii=False)
+    with written_whole(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_reference(path: Path) -> StainReference:
+    """Read a reference from JSON.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    StainReference
+
+    Raises
+    ------
+    StainError
+        If the file is missing, is not such a reference, or holds impossible numbers.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StainError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+    except ValueError as error:
+        raise StainError(f"not valid JSON: {error}", where=str(path)) from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise StainError(f"not a stain reference (no format {FORMAT!r})", where=str(path))
+    try:
+        return _from_json(content)
+    except (TypeError, ValueError, StainError) as error:
+        raise StainError(f"not a valid stain reference: {error}", where=str(path)) from error
+
+
+def _from_json(content: Mapping[str, Any]) -> StainReference:
+    values = dict(content)
+    values["parameters"] = StainParameters(**values["parameters"])
+    first, second = values["stain_vectors"]
+    values["stain_vectors"] = (_three(first), _three(second))
+    low, high = values["percentiles"]
+    values["percentiles"] = (float(low), float(high))
+    values["white"] = _three(values["white"])
+    for name in ("lab_mean", "lab_std"):
+        values[name] = None if values.get(name) is None else _three(values[name])
+    return StainReference(**values)
+
+
+def _three(values: Any) -> Three:  # noqa: ANN401 - numbers from JSON or an array
+    red, green, blue = values
+    return float(red), float(green), float(blue)

@@ -1,0 +1,91 @@
+"""Where a run was made: versions, machine, commit and seed, for whoever wants to repeat it."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from glomerulab.files import written_whole
+
+__all__ = ["has_bfloat16", "write_environment"]
+
+PACKAGES = ("glomerulab", "torch", "torchvision", "timm", "accelerate", "numpy", "pandas", "pillow")
+
+
+def write_environment(path: Path, *, seed: int, manifest_path: Path, device: str) -> None:
+    """Write versions, machine, commit, seed and the manifest's hash as JSON.
+
+    Parameters
+    ----------
+    path : Path
+    seed : int
+    manifest_path : Path
+        Hashed.
+    device : str
+    """
+    facts = {
+        "research_use_only": True,
+        "seed": seed,
+        "manifest_sha256": hashlib.sha256(manifest_path.read_bytes()).hexdigest(),
+        "commit": _commit(),
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in PACKAGES if _is_installed(name)},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "device": device,
+        "n_threads": torch.get_num_threads(),
+    }
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device computes in bfloat16 by itself; elsewhere it would be slower.
+
+    Parameters
+    ----------
+    device : torch.device
+
+    Returns
+    -------
+    bool
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and "avx512_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _processor() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    for line in _cpu_flags().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _commit() -> str | None:
+    """Return the commit of the source, where it runs from a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:  # no git on this machine
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from glomerulab.cohort.import_csv import ColumnMapping, import_csv
+from glomerulab.errors import ManifestError, TaxonomyError
+from glomerulab.taxonomy import load_taxonomy
+
+PAPER = load_taxonomy("paper")
+TEXT = """file,who,dye,finding,note
+a/1.png,007,sil,Crescent,x
+a/2.png,8,he,healthy,y
+a/3.png,8,he,,z
+"""
+
+
+def _source(folder: Path, text: str = TEXT) -> Path:
+    path = folder / "source.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _mapping(**changes: object) -> ColumnMapping:
+    given: dict[str, object] = {
+        "columns": {"image_path": "file", "patient_id": "who", "stain": "dye"},
+        "constants": {"mpp": "0.25"},
+        "label_column": "finding",
+        "classes": {"healthy": "normal"},
+        "values": {("stain", "sil"): "PASM", ("stain", "he"): "HE"},
+    }
+    return ColumnMapping(**(given | changes))  # type: ignore[arg-type]
+
+
+def test_columns_constants_classes_and_values_are_mapped(tmp_path: Path) -> None:
+    manifest = import_csv(_source(tmp_path), _mapping(), PAPER, image_root=tmp_path / "img")
+    table = manifest.table
+    assert manifest.folder == tmp_path / "img"
+    assert table["image_id"].tolist() == ["a/1", "a/2", "a/3"]
+    assert table["patient_id"].tolist() == ["007", "8", "8"]
+    assert table["stain"].tolist() == ["PASM", "HE", "HE"]
+    assert table["mpp"].tolist() == [0.25] * 3
+    assert table["cgn"].tolist() == [1, 0, pd.NA]
+    assert table["normal"].tolist() == [0, 1, pd.NA]
+    assert table["note"].tolist() == ["x", "y", "z"]
+    assert "dye" not in table
+
+
+def test_label_columns_of_their_own_are_mapped_one_by_one(tmp_path: Path) -> None:
+    path = _source(tmp_path, "image,C,S\na.png,1,1\nb.png,0,\n")
+    mapping = ColumnMapping({"image_path": "image", "cgn": "C", "fsg": "S"})
+    table = import_csv(path, mapping, PAPER).table
+    assert table["cgn"].tolist() == [1, 0]
+    assert table["fsg"].tolist() == [1, pd.NA]
+    assert table["normal"].isna().all()
+
+
+def test_an_unknown_class_names_its_line_and_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(
+        TaxonomyError, match=r"source\.csv: line 3: unknown label 'healthy'.*--class"
+    ):
+        import_csv(_source(tmp_path), _mapping(classes={}), PAPER)
+
+
+def test_a_bad_cell_names_file_and_line(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"source\.csv: line 2, image 'a/1': stain must be"):
+        import_csv(_source(tmp_path), _mapping(values={("stain", "he"): "HE"}), PAPER)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"columns": {"image_path": "picture"}}, "no column 'picture'; the table has 'file', "),
+        ({"columns": {"patient_id": "who"}}, "say which column is the image"),
+        ({"columns": {"image_path": "file", "nose": "who"}}, "no such manifest column or label"),
+        ({"constants": {"eye": "1"}}, "no such manifest column or label: eye"),
+        ({"label_column": "none"}, "no column 'none'"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_is_refused(
+    tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(ManifestError, match=reason):
+        import_csv(_source(tmp_path), _mapping(**changes), PAPER)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="No such file"):
+        import_csv(tmp_path / "none.csv", _mapping(), PAPER)
+    path = tmp_path / "gbk.csv"
+    path.write_bytes("肾\n1\n".encode("gbk"))
+    with pytest.raises(ManifestError, match="is not UTF-8"):
+        import_csv(path, _mapping(), PAPER)
+
+
+@pytest.mark.real
+def test_glas_is_imported_by_column_mapping(real_data: Path) -> None:
+    mapping = ColumnMapping(
+        {"image_path": "image", "patient_id": "patient_id"},
+        constants={"stain": "HE"},
+        label_column="label",
+    )
+    glas = load_taxonomy(Path(__file__).parents[3] / "configs" / "taxonomies" / "glas.toml")
+    folder = real_data / "glas_colon_he"
+    table = import_csv(folder / "labels.csv", mapping, glas, image_root=folder / "images").table
+    assert (len(table), table["patient_id"].nunique()) == (165, 16)
+    assert (table["benign"].sum(), table["malignant"].sum()) == (74, 91)

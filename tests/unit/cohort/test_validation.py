@@ -1,0 +1,122 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glomerulab.cohort.manifest import Manifest, manifest_from_rows
+from glomerulab.cohort.validation import raise_if_invalid, validate_manifest
+from glomerulab.errors import ManifestError
+from glomerulab.images import write_image
+from glomerulab.taxonomy import load_taxonomy
+
+
+def _manifest(folder: Path, **columns: list[object]) -> Manifest:
+    """A manifest of images that are there, each a noise of its own."""
+    (n,) = {len(cells) for cells in columns.values()}
+    ids = [f"i{row}" for row in range(n)]
+    for row, image_id in enumerate(ids):
+        noise = np.random.default_rng(row).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        write_image(noise, folder / f"{image_id}.png")
+    rows = pd.DataFrame({"image_id": ids, "image_path": [f"{i}.png" for i in ids]} | columns)
+    return manifest_from_rows(rows, folder=folder, taxonomy=load_taxonomy("paper"))
+
+
+def _messages(manifest: Manifest, **options: bool | int) -> list[str]:
+    return [str(problem) for problem in validate_manifest(manifest, **options)]  # type: ignore[arg-type]
+
+
+def test_a_sound_manifest_has_no_problem(tmp_path: Path) -> None:
+    manifest = _manifest(
+        tmp_path,
+        patient_id=["p", "p", "q"],
+        split=["train", "train", "test"],
+        normal=[1, 0, None],
+        fsg=[0, 1, 1],
+        cgn=[None, 1, 1],
+        parent_id=[None, "i0", None],
+    )
+    assert _messages(manifest) == []
+    raise_if_invalid(manifest)
+
+
+def test_normal_beside_a_lesion_is_named_and_two_lesions_are_fine(tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path, normal=[1, 0], fsg=[1, 1], cgn=[1, 1])
+    assert _messages(manifest) == [
+        "line 2, image 'i0': labels normal and fsg exclude each other",
+        "line 2, image 'i0': labels normal and cgn exclude each other",
+    ]
+
+
+def test_a_patient_in_two_parts_is_named_unless_that_is_the_protocol(tmp_path: Path) -> None:
+    manifest = _manifest(
+        tmp_path, patient_id=["p", "q", "p"], split=["train", "test", "test"], fold=[0, 1, 1]
+    )
+    assert _messages(manifest) == [
+        f"line 4, image 'i2': patient 'p' is in {place} in line 2 already; split again by patient"
+        for place in ("split train", "fold 0")
+    ]
+    assert _messages(manifest, allow_shared_patients=True) == []
+
+
+def test_a_child_in_another_part_than_its_parent_is_always_named(tmp_path: Path) -> None:
+    manifest = _manifest(
+        tmp_path, parent_id=[None, "i0", "i0"], split=["test", "train", None], fold=[0, 0, 0]
+    )
+    assert _messages(manifest, allow_shared_patients=True) == [
+        "line 3, image 'i1': is in split train, its parent 'i0' in test",
+        "line 4, image 'i2': is in split none, its parent 'i0' in test",
+    ]
+
+
+def test_parents_that_cannot_be_are_named(tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path, parent_id=["i0", "gone"])
+    assert _messages(manifest) == [
+        "line 2, image 'i0': is its own parent",
+        "line 3, image 'i1': its parent 'gone' is not in the manifest",
+    ]
+
+
+def test_a_slide_of_two_patients_is_named(tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path, patient_id=["p", "q"], slide_id=["s", "s"])
+    assert _messages(manifest) == [
+        "line 3, image 'i1': slide 's' belongs to patient_id p in line 2"
+    ]
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_missing_broken_and_doubled_pictures_are_all_named(tmp_path: Path, n_workers: int) -> None:
+    manifest = _manifest(tmp_path, normal=[1, 1, 1, 1, 1])
+    (tmp_path / "i1.png").unlink()
+    (tmp_path / "i2.png").write_bytes((tmp_path / "i0.png").read_bytes()[:60])
+    shutil.copy(tmp_path / "i0.png", tmp_path / "i4.png")
+    messages = _messages(manifest, n_workers=n_workers)
+    assert len(messages) == 3
+    assert messages[0].startswith("line 3, image 'i1': ")
+    assert messages[0].endswith("i1.png: cannot be read: No such file or directory")
+    assert "line 4, image 'i2': " in messages[1]
+    assert messages[2] == "line 6, image 'i4': same pixels as image 'i0' in line 2"
+
+
+def test_the_same_pixels_in_another_format_are_the_same_picture(tmp_path: Path) -> None:
+    from PIL import Image
+
+    manifest = _manifest(tmp_path, normal=[1, 1])
+    Image.open(tmp_path / "i0.png").save(tmp_path / "i1.png", format="BMP")
+    assert "same pixels as image 'i0'" in _messages(manifest)[0]
+
+
+def test_without_pixels_only_missing_files_are_named(tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path, normal=[1, 1])
+    (tmp_path / "i0.png").write_bytes(b"")
+    (tmp_path / "i1.png").unlink()
+    assert _messages(manifest, check_pixels=False) == [
+        f"line 3, image 'i1': {tmp_path / 'i1.png'}: no such image"
+    ]
+
+
+def test_raising_names_the_file_and_counts_the_rest(tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path, normal=[1, 1], fsg=[1, 1])
+    with pytest.raises(ManifestError, match=r"^m\.csv: line 2, image 'i0': labels .*and 1 more"):
+        raise_if_invalid(manifest, where="m.csv")

@@ -1,0 +1,54 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from glomerulab.errors import CheckpointError
+from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from glomerulab.models.registry import create_model
+from glomerulab.taxonomy import load_taxonomy
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    taxonomy = load_taxonomy("paper")
+    card = ModelCard(
+        model="improved_seresnet_small", taxonomy_name=taxonomy.name, labels=taxonomy.labels,
+        input_size=64, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), mpp=0.5, epoch=7,
+    )  # fmt: skip
+    model = create_model(card.model, 4)
+    save_checkpoint(tmp_path / "checkpoint", model.state_dict(), card)
+    return tmp_path
+
+
+def _rewrite(folder: Path, **changes: object) -> None:
+    path = folder / "checkpoint" / "checkpoint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_run_folder_stands_for_its_checkpoint(folder: Path) -> None:
+    model, card = load_checkpoint(folder)
+    assert not model.training
+    assert (card.epoch, card.mpp, card.taxonomy) == (7, 0.5, load_taxonomy("paper"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": "resnet99"}, "unknown model"),
+        ({"options": {"reading": "cited"}}, "weights and model do not fit"),
+        ({"format": 2}, "format"),
+        ({"shell": "rm"}, "shell"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(
+    folder: Path, changes: dict[str, object], reason: str
+) -> None:
+    _rewrite(folder, **changes)
+    with pytest.raises(CheckpointError, match=reason):
+        load_checkpoint(folder)
+
+
+def test_a_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"checkpoint\.json: cannot be read"):
+        load_checkpoint(tmp_path)

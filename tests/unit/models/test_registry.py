@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from glomerulab.models.registry import MODELS, create_model, find_model
+from glomerulab.taxonomy import load_taxonomy
+
+HEAVY = {"vgg16", "inception_v3"}
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else [])
+    for name in (*MODELS, "timm:resnet18")
+]
+
+
+def _images(name: str) -> torch.Tensor:
+    size = {"inception_v3": 299, "vgg16": 224}.get(name, 96)
+    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_gives_logits_and_all_its_weights_learn(name: str) -> None:
+    model = create_model(name, 3).train()
+    logits = model(_images(name))
+    assert logits.shape == (2, 3)
+    logits.square().sum().backward()
+    unreached = [key for key, weight in model.named_parameters() if weight.grad is None]
+    assert unreached == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_survives_saving_and_a_seed_makes_it_again(name: str, tmp_path: Path) -> None:
+    taxonomy = load_taxonomy("paper")
+    card = ModelCard(
+        model=name, taxonomy_name=taxonomy.name, labels=taxonomy.labels, input_size=96,
+        mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
+    )  # fmt: skip
+    model, twin = create_model(name, 4, seed=5).eval(), create_model(name, 4, seed=5).eval()
+    save_checkpoint(tmp_path, model.state_dict(), card)
+    loaded, loaded_card = load_checkpoint(tmp_path)
+    images = _images(name)
+    with torch.inference_mode():
+        logits = model(images)
+        assert torch.equal(twin(images), logits)
+        assert torch.equal(loaded(images), logits)
+    assert loaded_card == card
+
+
+def test_another_seed_makes_another_model_and_leaves_the_global_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    first = create_model("improved_seresnet_small", 2, seed=0).classifier.weight
+    second = create_model("improved_seresnet_small", 2, seed=1).classifier.weight
+    assert not torch.equal(first, second)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(
+        ValueError, match=r"unknown model 'resnet51'; known are improved_seresnet50"
+    ):
+        find_model("resnet51")
+    with pytest.raises(ValueError, match="unknown model 'timm:nothing'"):
+        find_model("timm:nothing")
+
+
+def test_wrong_options_and_values_are_refused() -> None:
+    with pytest.raises(ValueError, match="does not take these options"):
+        create_model("resnet50", 2, options={"reading": "paper"})
+    with pytest.raises(ValueError, match="dropout must be"):
+        create_model("improved_seresnet_small", 2, dropout=1.0)
+    with pytest.raises(ValueError, match="n_classes must be"):
+        create_model("improved_seresnet_small", 0)
+
+
+def test_inception_wants_299_pixels() -> None:
+    assert find_model("inception_v3").input_size == 299

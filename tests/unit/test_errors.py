@@ -1,0 +1,32 @@
+import pickle
+
+import pytest
+
+from glomerulab import errors
+from glomerulab.errors import GlomerulabError, LeakageError, ManifestError
+
+KINDS = [getattr(errors, name) for name in errors.__all__]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_has_one_base_and_survives_the_way_between_processes(
+    kind: type[GlomerulabError],
+) -> None:
+    error = kind("is odd", where="a.csv")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert str(again) == "a.csv: is odd"
+    assert (again.message, again.where) == ("is odd", "a.csv")
+
+
+def test_without_a_place_the_message_stands_alone() -> None:
+    assert str(GlomerulabError("is odd")) == "is odd"
+
+
+def test_leakage_is_a_fault_of_the_manifest() -> None:
+    assert issubclass(LeakageError, ManifestError)
+
+
+def test_the_tree_in_the_docstring_names_every_error() -> None:
+    assert errors.__doc__ is not None
+    assert all(name in errors.__doc__ for name in errors.__all__)

@@ -1,0 +1,204 @@
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glomerulab.errors import ImageFileError, OutputError
+from glomerulab.images import MAX_PIXELS, RgbImage, image_size, read_image, write_image
+
+
+def _colours(rng: np.random.Generator) -> RgbImage:
+    return rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+
+
+def _bomb(path: Path, side: int) -> Path:
+    """A PNG of a few bytes whose header claims side x side pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
+    return path
+
+
+def test_png_gives_back_the_pixels_it_was_written_from(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    image = _colours(rng)
+    write_image(image, tmp_path / "a.png")
+    again = read_image(tmp_path / "a.png")
+    assert np.array_equal(again, image)
+    again[0, 0] = 0  # a new array that may be written to
+    assert image_size(tmp_path / "a.png") == (32, 24)
+
+
+def test_jpeg_stays_near_and_keeps_full_chroma(tmp_path: Path) -> None:
+    image = np.zeros((16, 16, 3), dtype=np.uint8)
+    image[:, ::2] = (200, 0, 120)
+    write_image(image, tmp_path / "a.jpeg")
+    assert abs(read_image(tmp_path / "a.jpeg").astype(int) - image).mean() < 4
+
+
+@pytest.mark.parametrize("place", ["肾 活检/图 1.png", "a b/c d.jpg"])
+def test_spaces_and_chinese_in_a_path_are_nothing_special(
+    tmp_path: Path, rng: np.random.Generator, place: str
+) -> None:
+    path = tmp_path / place
+    path.parent.mkdir()
+    write_image(_colours(rng), path)
+    assert read_image(path).shape == (24, 32, 3)
+
+
+def test_greyscale_becomes_three_equal_channels(tmp_path: Path, rng: np.random.Generator) -> None:
+    grey = rng.integers(0, 256, (8, 9), dtype=np.uint8)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.stack([grey] * 3, axis=-1))
+
+
+def test_bilevel_becomes_black_and_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").tolist() == [[[255] * 3, [0] * 3]]
+
+
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    grey = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    Image.fromarray(grey).save(tmp_path / "a.tiff")
+    for name in ("a.png", "a.tiff"):
+        assert read_image(tmp_path / name)[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_grey_levels_beyond_16_bit_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0.0, 1e6]], dtype=np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(ImageFileError, match="grey levels from 0 to 1e"):
+        read_image(tmp_path / "a.tiff")
+
+
+def test_nan_grey_levels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0.0, np.nan]], dtype=np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(ImageFileError, match="grey levels"):
+        read_image(tmp_path / "a.tiff")
+
+
+def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
+    pixels = np.array([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 128]]], dtype=np.uint8)
+    Image.fromarray(pixels, "RGBA").save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0].tolist() == [
+        [255, 0, 0], [255, 255, 255], [127, 127, 127],
+    ]  # fmt: skip
+
+
+def test_grey_with_alpha_lies_on_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[[0, 0], [7, 255]]], dtype=np.uint8), "LA").save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0].tolist() == [[255] * 3, [7] * 3]
+
+
+def test_a_palette_becomes_its_colours_and_its_transparent_entry_white(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([0, 1])
+    image.save(tmp_path / "plain.png")
+    image.save(tmp_path / "holes.png", transparency=1)
+    assert read_image(tmp_path / "plain.png")[0].tolist() == [[10, 20, 30], [40, 50, 60]]
+    assert read_image(tmp_path / "holes.png")[0].tolist() == [[10, 20, 30], [255, 255, 255]]
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 4), dtype=np.uint8)
+    pixels[..., 1] = 255  # magenta ink alone
+    Image.fromarray(pixels, "CMYK").save(tmp_path / "a.jpg", quality=100)
+    red, green, blue = read_image(tmp_path / "a.jpg")[8, 8].tolist()
+    assert red > 240
+    assert green < 15
+    assert blue > 240
+
+
+def test_of_several_frames_the_first_is_read(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.tiff", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.tiff")[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "bmp"])
+def test_a_truncated_image_is_refused(
+    tmp_path: Path, rng: np.random.Generator, suffix: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(_colours(rng)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageFileError, match=rf"a\.{suffix}: (cannot be read|not an image)"):
+        read_image(path)
+
+
+def test_a_zero_byte_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    for read in (read_image, image_size):
+        with pytest.raises(ImageFileError, match=r"a\.png: the file is empty \(0 bytes\)"):
+            read(tmp_path / "a.png")
+
+
+def test_a_file_that_is_no_image_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("hello")
+    for read in (read_image, image_size):
+        with pytest.raises(ImageFileError, match="not an image in any known format"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["none.png", "."])
+def test_a_missing_file_or_a_folder_says_so(tmp_path: Path, name: str) -> None:
+    for read in (read_image, image_size):
+        with pytest.raises(ImageFileError, match=r"No such file|Is a directory"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("side", [10_001, 15_000, 100_000])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
+    path = _bomb(tmp_path / "bomb.png", side)
+    assert side * side > MAX_PIXELS
+    for read in (read_image, image_size):
+        with pytest.raises(ImageFileError, match=r"bomb\.png: claims .*open it as a slide"):
+            read(path)
+
+
+def test_a_bomb_of_text_in_a_png_is_refused(tmp_path: Path) -> None:
+    """Pillow limits compressed text chunks; the error must be ours all the same."""
+    path = _bomb(tmp_path / "a.png", 4)
+    data = path.read_bytes()
+    text = b"comment\0\0" + zlib.compress(bytes(80_000_000))
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text
+    chunk += struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    path.write_bytes(data[:33] + chunk + data[33:])
+    with pytest.raises(ImageFileError, match=r"a\.png: "):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)],
+)
+def test_only_8_bit_rgb_is_written(tmp_path: Path, image: RgbImage) -> None:
+    with pytest.raises(ValueError, match="image must be uint8"):
+        write_image(image, tmp_path / "a.png")
+
+
+def test_only_png_and_jpeg_are_written(tmp_path: Path, rng: np.random.Generator) -> None:
+    with pytest.raises(ValueError, match="must end in"):
+        write_image(_colours(rng), tmp_path / "a.tiff")
+
+
+def test_writing_into_no_folder_is_an_output_error(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    with pytest.raises(OutputError, match="cannot write"):
+        write_image(_colours(rng), tmp_path / "none" / "a.png")

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from glomerulab.errors import ConfigError
+from glomerulab.training.config import (
+    CosineSchedule,
+    MultistepSchedule,
+    TrainConfig,
+    read_config,
+    write_config,
+)
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(f'manifest = "m.csv"\nout = "run"\n{text}', encoding="utf-8")
+    return path
+
+
+def test_paths_are_relative_to_the_file_and_defaults_filled_in(tmp_path: Path) -> None:
+    config = read_config(_file(tmp_path, ""))
+    assert config.manifest == tmp_path / "m.csv"
+    assert config.schedule == CosineSchedule()
+
+
+def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
+    text = 'augmentation = false\n[schedule]\nkind = "multistep"\nmilestones = [1, 2]\n'
+    config = read_config(_file(tmp_path, text))
+    assert config.augmentation is None
+    write_config(config, tmp_path / "resolved.toml")
+    assert read_config(tmp_path / "resolved.toml") == config
+    assert "learning_rate = " in (tmp_path / "resolved.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 3", "unknown key 'epoch'"),
+        ("[optimizer]\nlr = 1", "unknown key 'optimizer.lr'"),
+        ("[augmentation]\nblur = 1", "unknown key 'augmentation.blur'"),
+        ("epochs = 0", "epochs: .* got 0"),
+        ('[schedule]\nkind = "linear"', "schedule"),
+        ('[schedule]\nkind = "multistep"\nmilestones = [3, 1]', "milestones must ascend"),
+        ("seed = ", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = _file(tmp_path, text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_config(path)
+    assert caught.value.where == str(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read"):
+        read_config(tmp_path / "nowhere.toml")
+
+
+def test_overrides_win_and_their_paths_start_from_here(tmp_path: Path) -> None:
+    overrides = {
+        "out": "elsewhere",
+        "optimizer.learning_rate": 0.5,
+        "model.options.reading": "wide",
+    }
+    config = read_config(_file(tmp_path, "[optimizer]\nlearning_rate = 0.1"), overrides)
+    assert config.out == Path.cwd() / "elsewhere"
+    assert config.optimizer.learning_rate == 0.5
+    assert config.model.options == {"reading": "wide"}
+    with pytest.raises(ConfigError, match="epochs is not a table"):
+        read_config(_file(tmp_path, "epochs = 1"), {"epochs.much": 1})
+
+
+def test_the_papers_configuration_is_the_papers() -> None:
+    config = read_config(CONFIGS / "paper.toml")
+    assert (config.epochs, config.batch_size, config.optimizer.learning_rate) == (200, 16, 1e-4)
+    assert config.schedule == MultistepSchedule(milestones=(60, 120, 160), gamma=0.1)
+    assert (config.model.name, config.model.input_size) == ("improved_seresnet50", 224)
+    assert config.model.options == {"reading": "paper"}
+    assert config.model.head == "softmax"
+    assert config.model.dropout > 0
+    assert config.augmentation is None  # it was done before, offline
+
+
+def test_the_recommended_configuration_is_valid() -> None:
+    assert isinstance(read_config(CONFIGS / "default.toml"), TrainConfig)
