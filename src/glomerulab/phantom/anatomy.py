@@ -185,7 +185,8 @@ def _wavy(rng: np.random.Generator, strength: float, orders: tuple[int, ...]) ->
 
 def _around(centre: float) -> Radii:
     """Return the angular distance of every direction from one, 0 to pi."""
-    return np.abs((ANGLES - centre + math.pi) % (2 * math.pi) - math.pi)
+    away: Radii = np.abs((ANGLES - centre + math.pi) % (2 * math.pi) - math.pi)
+    return away
 
 
 def _crescent(inner: Radii, severity: float, rng: np.random.Generator) -> Radii:

@@ -1,4 +1,4 @@
-"""What is painted on and with: maps of a view, uptakes, noise, and the laying of one over another."""
+"""What is painted on and with: maps of a view, uptakes, noise, and laying one over another."""
 
 from typing import NamedTuple
 

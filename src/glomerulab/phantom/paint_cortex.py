@@ -63,7 +63,7 @@ def paint_cortex(
             deep = outside < -reach - 50.0
             for row in range(upper, min(upper + BLOCK_PX, height)):
                 for column in range(left, min(left + BLOCK_PX, width)):
-                    _paint_pixel(canvas, row, column, (cores, deep), (grid.sites, found, n), ink)
+                    _paint_pixel(canvas, (row, column), (cores, deep), (grid.sites, found, n), ink)
 
 
 @compiled
@@ -80,12 +80,12 @@ def _is_covered(holes: FloatArray, x: float, y: float, reach: float) -> bool:
 @compiled
 def _paint_pixel(
     canvas: Canvas,
-    row: int,
-    column: int,
+    pixel: tuple[int, int],
     tissue: tuple[FloatArray, bool],
     near: tuple[FloatArray, npt.NDArray[np.int32], int],
     ink: Ink,
 ) -> None:
+    row, column = pixel
     x = canvas.left_um + (column + 0.5) * canvas.mpp
     y = canvas.upper_um + (row + 0.5) * canvas.mpp
     inside = 1.0
@@ -109,7 +109,7 @@ def _paint_pixel(
         if site[6] == PROXIMAL and depth > 0.4 * site[7]:
             turn = math.atan2(warp_y - site[1], warp_x - site[0])
             star = (1.2 + 1.6 * site[8]) * math.cos((4.0 + round(3.0 * site[8])) * turn)
-        now = _tube(site, depth, star, ink, (x, y, canvas.mpp), now)
+        now = _tube(site, (depth, star), ink, (x, y, canvas.mpp), now)
     put(canvas, row, column, now, inside)
     if inside <= 0.5:
         canvas.structure[row, column] = 0
@@ -118,14 +118,17 @@ def _paint_pixel(
 @compiled
 def _tube(
     site: FloatArray,
-    depth: float,
-    star: float,
+    within: tuple[float, float],
     ink: Ink,
     place: tuple[float, float, float],
     now: Paint,
 ) -> Paint:
-    """Lay a tubule or vessel over the interstitium; `star` indents the brush border."""
+    """Lay a tubule or vessel over the interstitium.
+
+    `within`: µm inside its wall, and how far the brush border is indented there.
+    """
     x, y, mpp = place
+    depth, star = within
     kind, height, free = int(site[6]), site[7], site[8]
     fine = noise_at(ink.bank, x * 0.85, y * 0.85)
     if kind == CAPILLARY:

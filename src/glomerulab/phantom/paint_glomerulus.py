@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from glomerulab.phantom.canvas import Canvas, Ink, Paint, cover, lay, pixel_span, put
 from glomerulab.phantom.compiled import compiled
@@ -23,6 +24,9 @@ MESANGIAL, SCARRED = 1.0, 2.0
 BLOCK_PX = 8
 WARP_UM = 0.9
 WARP_REACH_UM = 5.0
+
+
+Places = npt.NDArray[np.int32]
 
 
 class GlomerulusShape(NamedTuple):
@@ -60,18 +64,18 @@ def paint_glomerulus(canvas: Canvas, shape: GlomerulusShape, ink: Ink) -> None:
             n = gather(shape.tuft, x, y, 1.5 * half + WARP_REACH_UM, found)
             for row in range(upper, min(upper + BLOCK_PX, rows[1])):
                 for column in range(left, min(left + BLOCK_PX, columns[1])):
-                    _paint_pixel(canvas, row, column, shape, ink, found[:n])
+                    _paint_pixel(canvas, (row, column), shape, ink, found[:n])
 
 
 @compiled
 def _paint_pixel(
     canvas: Canvas,
-    row: int,
-    column: int,
+    pixel: tuple[int, int],
     shape: GlomerulusShape,
     ink: Ink,
-    among: FloatArray,
+    among: Places,
 ) -> None:
+    row, column = pixel
     wx = canvas.left_um + (column + 0.5) * canvas.mpp
     wy = canvas.upper_um + (row + 0.5) * canvas.mpp
     x = wx - shape.x_um + WARP_UM * noise_at(ink.bank, wx * 0.12, wy * 0.12)
@@ -115,12 +119,12 @@ def _outlines(shape: GlomerulusShape, x: float, y: float) -> tuple[float, float]
 def _tuft(
     shape: GlomerulusShape,
     ink: Ink,
-    among: FloatArray,
+    among: Places,
     at: tuple[float, float],
     place: tuple[float, float, float],
 ) -> tuple[Paint, int]:
     """Return the paint and lesion bit of the tuft, its scar, or Bowman's space at a place."""
-    wx, wy, mpp = place
+    wx, wy, _ = place
     # The walls of single loops waver more than outlines do.
     x = at[0] + 1.2 * noise_at(ink.bank, wx * 0.22, wy * 0.22)
     y = at[1] + 1.2 * noise_at(ink.bank, wx * 0.22 + 17.0, wy * 0.22)

@@ -87,7 +87,7 @@ def site_distance(site: FloatArray, x: float, y: float) -> float:
     dx, dy = x - site[0], y - site[1]
     along = (dx * site[3] + dy * site[4]) / site[5]
     across = dy * site[3] - dx * site[4]
-    return math.sqrt(along * along + across * across) - site[2]
+    return math.sqrt(along * along + across * across) - float(site[2])
 
 
 @compiled
