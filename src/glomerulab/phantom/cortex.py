@@ -105,7 +105,7 @@ def _tubules(
     left, upper, right, lower = box_um
     n = int((right - left) * (lower - upper) / 45.0) + 50 + len(poles)
     xs, ys = rng.uniform(left, right, n), rng.uniform(upper, lower, n)
-    shares = [0.74 - arterioles, 0.10, arterioles, 0.16]
+    shares = [0.70 - arterioles, 0.14, arterioles, 0.16]
     kinds = rng.choice([PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY], n, p=shares)
     radii = rng.uniform(LEAST_UM[kinds], MOST_UM[kinds]) * scale
     clear = np.ones(n, np.bool_)

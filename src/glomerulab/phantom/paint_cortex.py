@@ -110,7 +110,9 @@ def _paint_pixel(
         site = sites[nearest]
         if site[6] == PROXIMAL and depth > 0.4 * site[7]:
             turn = math.atan2(warp_y - site[1], warp_x - site[0])
-            star = (1.2 + 1.6 * site[8]) * math.cos((4.0 + round(3.0 * site[8])) * turn)
+            arms = 3.0 + math.floor(4.0 * site[8])
+            uneven = 1.2 + 0.8 * noise_at(ink.bank, x * 0.09 + 23.0, y * 0.09)
+            star = (0.4 + 1.6 * site[8]) * uneven * math.cos(arms * turn + 9.0 * site[8])
         now = _tube(site, (depth, star), ink, (x, y, canvas.mpp), now)
     put(canvas, row, column, now, inside)
     if inside <= 0.5:
