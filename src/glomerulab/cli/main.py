@@ -15,8 +15,10 @@ from glomerulab.cli.extract import extract
 from glomerulab.cli.manifest import app as manifest_app
 from glomerulab.cli.normalize import normalize
 from glomerulab.cli.phantom import phantom
+from glomerulab.cli.quickstart import quickstart
 from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
+from glomerulab.cli.stain_check import stain_check
 from glomerulab.cli.train import train
 from glomerulab.errors import GlomerulabError
 
@@ -45,12 +47,14 @@ def _root(
         raise typer.Exit
 
 
+app.command()(quickstart)
 app.command()(phantom)
 app.add_typer(slide_app, name="slide")
 app.command()(extract)
 app.add_typer(manifest_app, name="manifest")
 app.command()(split)
 app.command()(normalize)
+app.command()(stain_check)
 app.command()(augment)
 app.command()(train)
 app.command()(evaluate)

@@ -1,8 +1,8 @@
 """The slides of a cohort: whose they are and how they are stained.
 
 A slides table is a CSV with ``slide_path`` (relative to the table) and, where known, ``slide_id``,
-``patient_id``, ``stain`` and ``mpp``. One slide or a folder of slides stands for a table without
-patients.
+``patient_id``, ``stain`` and ``mpp``. Its other columns (scanner, site, ``synthetic``) go with the
+crops. One slide or a folder of slides stands for a table without patients.
 """
 
 import csv
@@ -17,6 +17,8 @@ from glomerulab.slides.find import find_slides
 
 __all__ = ["SlideEntry", "read_slides"]
 
+OWN_COLUMNS = {"slide_path", "slide_id", "patient_id", "stain", "mpp"}
+
 
 @dataclass(frozen=True, slots=True)
 class SlideEntry:
@@ -28,6 +30,8 @@ class SlideEntry:
     stain: str | None = None
     mpp: float | None = None
     """Micrometres per pixel of level 0, in place of what the file says."""
+    further: tuple[tuple[str, str], ...] = ()
+    """Name and cell of every other column."""
 
 
 def read_slides(path: Path) -> list[SlideEntry]:
@@ -101,6 +105,7 @@ def _entry(row: dict[str, str | None], table: Path, where: str) -> SlideEntry:
         cells.get("patient_id") or None,
         stain,
         _mpp(cells.get("mpp"), table, where),
+        tuple((name, cell) for name, cell in cells.items() if name not in OWN_COLUMNS),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from glomerulab.cohort.manifest import SPLITS
 from glomerulab.evaluation.judged import Judged
 from glomerulab.evaluation.run_tables import RunTables
 from glomerulab.report.score_tables import score_of
@@ -12,8 +13,6 @@ from glomerulab.report.score_words import percent
 from glomerulab.report.write_html import Table
 
 __all__ = ["appendix_tables", "data_table", "headline", "summary"]
-
-SPLITS = ("train", "validation", "test")
 
 
 def headline(judged: Judged, scores: pd.DataFrame) -> str:
@@ -56,19 +55,14 @@ def summary(judged: Judged, *, n_resamples: int) -> tuple[str, ...]:
 
 def data_table(run: RunTables) -> Table:
     """Count images, patients and labels in each part of the manifest."""
-    manifest = run.manifest
-    splits = manifest["split"] if "split" in manifest else pd.Series(dtype="string")
-    present = [name for name in SPLITS if (splits == name).any()]
+    table = run.manifest.table
     rows = []
-    for name in present:
-        part = manifest.loc[(splits == name).fillna(value=False).astype(bool)]
-        patients = part["patient_id"].nunique() if "patient_id" in part else 0
-        labels = [
-            str(int((pd.to_numeric(part[label_id], errors="coerce") == 1).sum()))
-            if label_id in part
-            else "–"
-            for label_id in run.taxonomy.label_ids
-        ]
+    for name in SPLITS:
+        part = table.loc[(table["split"] == name).fillna(value=False).astype(bool)]
+        if part.empty:
+            continue
+        patients = part["patient_id"].nunique()
+        labels = [str(int((part[label_id] == 1).sum())) for label_id in run.taxonomy.label_ids]
         rows.append((name, str(len(part)), str(patients) if patients else "unknown", *labels))
     names = tuple(label.name for label in run.taxonomy.labels)
     return Table(
@@ -116,9 +110,7 @@ def _chance(judged: Judged) -> str:
 
 
 def _split_note(run: RunTables) -> str:
-    if "patient_id" not in run.manifest or "split" not in run.manifest:
-        return "The manifest does not say patients or split."
-    known = run.manifest.dropna(subset=["patient_id", "split"])
+    known = run.manifest.table.dropna(subset=["patient_id", "split"])
     if known.empty:
         return "The manifest does not say patients or split."
     shared = int((known.groupby("patient_id")["split"].nunique() > 1).sum())

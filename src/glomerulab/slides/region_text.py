@@ -257,4 +257,5 @@ def shown_number(value: float) -> str:
     -------
     str
     """
+    value = float(value)  # whoever made the region may have given integers
     return str(int(value)) if value.is_integer() else repr(value)

@@ -4,6 +4,7 @@
 and says what became of the image; `separate` and `recompose` give the amounts themselves.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -25,7 +26,7 @@ from glomerulab.stain.optical_density import (
     transmitted_light,
 )
 from glomerulab.stain.parameters import RECOMMENDED, StainParameters
-from glomerulab.stain.priors import StainPrior, prior_of
+from glomerulab.stain.priors import MIN_SEPARATION_DEGREES, StainPrior, prior_of
 from glomerulab.stain.reference import StainReference
 from glomerulab.stain.reinhard import lab_statistics, transfer_lab_statistics
 from glomerulab.stain.tissue import tissue_density, tissue_mask
@@ -54,7 +55,7 @@ MIN_PERCENTILE = 0.05
 
 SAMPLE_PX_PER_IMAGE = 1 << 16
 N_BINS = 8192
-HIGHEST_CONCENTRATION = 8.0
+HIGHEST_CONCENTRATION = 10.0  # black in every channel is 9.6
 
 
 class StainStatus(StrEnum):
@@ -370,10 +371,11 @@ def _try_fit(
         return _why_no_tissue(pixels, n_tissue)
     value = None
     try:
-        matrix = macenko_stains(density)
         if parameters.method == "vahadane":
-            solved = solve(density, matrix, sparsity=parameters.sparsity)
+            solved = solve(density, sparsity=parameters.sparsity)
             matrix, value = solved.stain_matrix, solved.objective / n_tissue
+        else:
+            matrix = macenko_stains(density)
     except StainError as error:
         constant = bool(np.all(pixels == pixels[0, 0]))
         return Refusal(StainStatus.CONSTANT if constant else StainStatus.ONE_STAIN, error.message)
@@ -427,11 +429,11 @@ def _why_no_tissue(pixels: RgbImage, n_tissue: int) -> Refusal:
 def _gate(matrix: FloatArray, prior: StainPrior) -> Refusal | None:
     """Refuse stains that are one, or that are not those of the prior."""
     separation = _degrees(matrix[:, 0], matrix[:, 1])
-    if separation < prior.min_separation_degrees:
+    if separation < MIN_SEPARATION_DEGREES:
         return Refusal(
             StainStatus.ONE_STAIN,
             f"the two stains are {separation:.1f} degrees apart, at least "
-            f"{prior.min_separation_degrees:g} are needed",
+            f"{MIN_SEPARATION_DEGREES:g} are needed",
         )
     for column, (dye, limit) in enumerate(zip(prior.dyes, prior.max_angle_degrees, strict=True)):
         angle = _degrees(matrix[:, column], prior.stain_matrix[:, column])
@@ -448,13 +450,15 @@ def _percentiles(
     density: npt.NDArray[np.float32], matrix: FloatArray, parameters: StainParameters
 ) -> tuple[float, float]:
     """Upper percentile of each stain over tissue, from a histogram."""
-    counts = np.empty((2, N_BINS), np.int64)
+    counts = np.empty((2, 2, N_BINS), np.int64)
     per_unit = N_BINS / HIGHEST_CONCENTRATION
     stains = np.ascontiguousarray(matrix.T)
-    concentration_histogram(density, stains, parameters.coding_sparsity, per_unit, counts)
+    sparsity = parameters.coding_sparsity
+    red, green, blue = density
+    concentration_histogram(red, green, blue, stains, sparsity, per_unit, counts)
     rank = parameters.percentile / 100.0 * density.shape[1]
     found = []
-    for row in counts:
+    for row in counts.sum(axis=1):
         below = np.cumsum(row)
         place = int(np.searchsorted(below, rank))
         before = below[place - 1] if place else 0
@@ -488,7 +492,7 @@ def _even_sample(image: RgbImage) -> RgbImage:
 
 
 def _degrees(one: FloatArray, other: FloatArray) -> float:
-    return float(np.degrees(np.arccos(np.clip(one @ other, -1.0, 1.0))))
+    return math.degrees(math.acos(min(max(float(one @ other), -1.0), 1.0)))
 
 
 def _three(values: FloatArray) -> tuple[float, float, float]:
