@@ -47,7 +47,7 @@ def main() -> None:
             draw.text((place[0] + 4, place[1] + SIDE - 20), label, "black", font)
     OUT.parent.mkdir(exist_ok=True)
     # 256 colours keep the page light; the crops themselves are never reduced.
-    sheet.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(OUT, optimize=True)
+    sheet.quantize(256, kmeans=2, dither=Image.Dither.FLOYDSTEINBERG).save(OUT, optimize=True)
 
 
 if __name__ == "__main__":
