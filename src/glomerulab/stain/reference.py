@@ -103,7 +103,7 @@ def aggregate(references: Sequence[StainReference], *, source: str = "") -> Stai
     Notes
     -----
     To fit one set of stains to the pixels of many images at once, see
-    `glomerulab.stain.normalize.fit_many`.
+    `glomerulab.stain.fitting.fit_many`.
     """
     if not references:
         raise StainError("no references to aggregate", where=source or None)
