@@ -179,8 +179,8 @@ def read_reference(path: Path) -> StainReference:
         raise StainError(f"not a stain reference (no format {FORMAT!r})", where=str(path))
     try:
         return _from_json(content)
-    except (TypeError, ValueError, StainError) as error:
-        raise StainError(f"not a valid stain reference: {error}", where=str(path)) from error
+    except (KeyError, TypeError, ValueError, StainError) as error:
+        raise StainError(f"not a valid stain reference: {error!r}", where=str(path)) from error
 
 
 def _from_json(content: Mapping[str, Any]) -> StainReference:
