@@ -149,9 +149,8 @@ def test_broken_slides_in_a_batch_become_rows(real_data, tmp_path, make_slide):
     make_slide("good.tiff")
     regions = tmp_path / "regions"
     regions.mkdir()
-    table = ["slide_path", "good.tiff"]
-    for name in BROKEN:
-        table.append(str(real_data / "slides" / name))
+    broken = [str(real_data / "slides" / name) for name in BROKEN]
+    table = ["slide_path", "good.tiff", *broken]
     for name in ("good", *(Path(name).stem for name in BROKEN)):
         write_regions([Region.from_box("g", Box(2, 2, 10, 10))], regions / f"{name}.csv")
     (tmp_path / "slides.csv").write_text("\n".join(table) + "\n")

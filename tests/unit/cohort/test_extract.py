@@ -86,7 +86,7 @@ def test_other_settings_are_refused_with_the_way_out(cohort, tmp_path):
     slides, regions = cohort
     out = tmp_path / "out"
     extract_crops(slides, regions=regions, out=out)
-    with pytest.raises(OutputError, match="mpp 0.5 then, 1.0 now.*--overwrite"):
+    with pytest.raises(OutputError, match=r"mpp 0.5 then, 1.0 now.*--overwrite"):
         extract_crops(slides, regions=regions, out=out, settings=CropSettings(mpp=1.0))
     summary = extract_crops(
         slides, regions=regions, out=out, settings=CropSettings(mpp=1.0), overwrite=True

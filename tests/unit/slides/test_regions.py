@@ -10,6 +10,11 @@ from glomerulab.errors import RegionError
 from glomerulab.geometry import Region
 from glomerulab.slides.regions import read_regions, write_regions
 
+POLYGON = '[{"geometry": {"type": "Polygon", "coordinates": [%s]}}]'
+IMAGESCOPE = """<Annotations><Annotation><Regions><Region>
+<Vertices><Vertex X="1"/></Vertices></Region></Regions></Annotation></Annotations>"""
+ASAP = """<ASAP_Annotations><Annotations><Annotation Name="a"><Coordinates>
+<Coordinate X="1" Y="b"/></Coordinates></Annotation></Annotations></ASAP_Annotations>"""
 NAME = st.text(
     string.ascii_letters + string.digits + "新月体形成 _-.", min_size=1, max_size=12
 ).map(lambda text: f"n{text.strip()}")
@@ -83,32 +88,14 @@ def test_duplicate_ids_are_refused(tmp_path):
         ("r.geojson", '[{"geometry": null}]', "feature 1 has no geometry"),
         ("r.geojson", '[{"geometry": {"type": "Circle"}}]', "feature 1.*Circle"),
         ("r.geojson", '[{"geometry": {"type": "Polygon", "coordinates": []}}]', "feature 1"),
-        (
-            "r.geojson",
-            '[{"geometry": {"type": "Polygon", "coordinates": [[[0,0],[1,"a"],[1,1]]]}}]',
-            "feature 1.*pair of numbers",
-        ),
-        (
-            "r.geojson",
-            '[{"geometry": {"type": "Polygon", "coordinates": [[[0,0],[1,NaN],[1,1]]]}}]',
-            "feature 1.*finite",
-        ),
-        ("r.geojson", '[{"geometry": {"type": "Polygon", "coordinates": [[[0,0],[1,1]]]}}]', "needs 3"),
+        ("r.geojson", POLYGON % '[[0,0],[1,"a"],[1,1]]', "feature 1.*pair of numbers"),
+        ("r.geojson", POLYGON % "[[0,0],[1,NaN],[1,1]]", "feature 1.*finite"),
+        ("r.geojson", POLYGON % "[[0,0],[1,1]]", "needs 3"),
         ("r.xml", "<Annotations>", "not valid XML"),
         ("r.xml", "<other/>", "neither ImageScope"),
         ("r.xml", '<!DOCTYPE a [<!ENTITY b "c">]><Annotations>&b;</Annotations>', "refused"),
-        (
-            "r.xml",
-            "<Annotations><Annotation><Regions><Region><Vertices><Vertex X='1'/></Vertices></Region>"
-            "</Regions></Annotation></Annotations>",
-            "region 1 of layer 1",
-        ),
-        (
-            "r.xml",
-            "<ASAP_Annotations><Annotations><Annotation Name='a'><Coordinates>"
-            "<Coordinate X='1' Y='b'/></Coordinates></Annotation></Annotations></ASAP_Annotations>",
-            "annotation 1 .a.",
-        ),
+        ("r.xml", IMAGESCOPE, "region 1 of layer 1"),
+        ("r.xml", ASAP, "annotation 1 .a."),
         ("r.json", '{"images": [], "annotations": [{"image_id": 1}]}', "no image 1"),
         ("r.json", '{"images": [{"id": 1}], "annotations": []}', "'file_name'"),
         ("r.csv", "a,b\n1,2\n", "needs the columns"),

@@ -14,13 +14,12 @@ WHITE = (240, 241, 242)
 class Pyramid:
     """An exact pyramid in memory: level n is level 0 averaged over blocks of 2**n."""
 
-    properties: dict[str, str] = {}
     associated_images = ()
 
     def __init__(self, level_0: np.ndarray, n_levels: int) -> None:
         image = Image.fromarray(level_0).convert("RGBA")
         self.levels = [image.reduce(2**level) for level in range(n_levels)]
-        self.n_pixels_read = 0
+        self.properties: dict[str, str] = {}
 
     @property
     def level_dimensions(self):
@@ -33,7 +32,6 @@ class Pyramid:
     def read(self, level, corner, size):
         assert corner[0] % 2**level == corner[1] % 2**level == 0
         x, y = corner[0] >> level, corner[1] >> level
-        self.n_pixels_read += size[0] * size[1]
         return self.levels[level].crop((x, y, x + size[0], y + size[1]))
 
     def close(self):
