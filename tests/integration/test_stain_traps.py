@@ -173,7 +173,8 @@ class _Sections(Dataset):
         return torch.from_numpy(self.normalizer(self.images[place]))
 
 
-@pytest.mark.parametrize("start", ["spawn", "forkserver"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_workers_of_a_data_loader_give_the_same_numbers(start: str, target_truth: Truth) -> None:
     normalizer = StainNormalizer(fit(target_truth.image, "HE"))
     sections = _Sections(normalizer)
