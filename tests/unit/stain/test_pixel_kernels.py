@@ -75,9 +75,7 @@ def test_any_number_of_pixels_is_worked_on_to_the_last() -> None:
     for n in (1, 7, 1023, 1024, 1025, 2051):
         pixels = np.full((n, 3), (180, 90, 160), np.uint8)
         out = np.zeros_like(pixels)
-        kernels.recolour(
-            pixels, table, unit_rows(HE), 0.0, np.ones(2), unit_rows(HE), white, out
-        )
+        kernels.recolour(pixels, table, unit_rows(HE), 0.0, np.ones(2), unit_rows(HE), white, out)
         assert (out == out[0]).all()
         assert out.min() > 0
 
