@@ -64,7 +64,8 @@ def setup(app):
         raise nodes.SkipNode
 
     def visit_block(translator, node):
-        translator.body.append(f"<div class='math'>{tex2mathml(node.astext(), as_block=True)}</div>")
+        formula = tex2mathml(node.astext(), as_block=True)
+        translator.body.append(f"<div class='math'>{formula}</div>")
         raise nodes.SkipNode
 
     def skip(_app, _kind, _name, member, skipped, _options):

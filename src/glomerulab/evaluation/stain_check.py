@@ -82,6 +82,14 @@ class _Pair:
     after: Path
 
 
+@dataclass(frozen=True)
+class _Measured:
+    pair: _Pair
+    measures: dict[str, float]
+    before: FloatArray
+    after: FloatArray
+
+
 def check_stains(
     before: Manifest,
     after: Manifest,
@@ -116,31 +124,32 @@ def check_stains(
         If the manifests share no image, or `predict` is no column.
     """
     pairs, rows = _matched(before, after, predict)
-    measured, unreadable = [], []
+    measured: list[_Measured] = []
+    unreadable: list[str] = []
     for outcome in track(
         map_outcomes(_measure, pairs, n_workers=n_workers), "Measuring", len(pairs)
     ):
         if outcome.value is None:
             unreadable.append(f"{outcome.item.image_id}: {outcome.error}")
         else:
-            measured.append((outcome.item, *outcome.value))
-    measured.sort(key=lambda entry: entry[0].image_id)  # whatever order the processes ended in
+            measured.append(_Measured(outcome.item, *outcome.value))
+    measured.sort(key=lambda one: one.pair.image_id)  # whatever order the processes ended in
     if not measured:
         raise ManifestError("no image could be read", where=str(after.folder))
-    kept = [entry[0].image_id for entry in measured]
-    table = rows.loc[kept].reset_index()
-    measures = pd.DataFrame([entry[1] for entry in measured])
+    table = rows.loc[[one.pair.image_id for one in measured]].reset_index()
+    measures = pd.DataFrame([one.measures for one in measured])
     table = pd.concat([table, measures], axis="columns")
-    features = [np.stack([entry[k] for entry in measured]) for k in (2, 3)]
-    prediction = _predict_source(features[0], features[1], table, predict, seed)
+    features_before = np.stack([one.before for one in measured])
+    features_after = np.stack([one.after for one in measured])
+    prediction = _predict_source(features_before, features_after, table, predict, seed)
     return StainCheck(
         table=table,
-        before=_embed(features[0], seed),
-        after=_embed(features[1], seed),
+        before=_embed(features_before, seed),
+        after=_embed(features_after, seed),
         prediction=prediction if isinstance(prediction, SourcePrediction) else None,
         why_no_prediction=prediction if isinstance(prediction, str) else "",
         unreadable=tuple(unreadable),
-        paths=tuple((entry[0].before, entry[0].after) for entry in measured),
+        paths=tuple((one.pair.before, one.pair.after) for one in measured),
     )
 
 

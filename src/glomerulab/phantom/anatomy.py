@@ -33,7 +33,7 @@ MESANGIAL_CELLS_LEAST = 4
 """Cells of a mesangial area from which it is hypercellular (Oxford)."""
 
 LOOP_INSET_UM = 4.0
-BUCKET_UM = 14.0
+BUCKET_UM = 10.0
 
 Radii = npt.NDArray[np.float64]
 
@@ -249,7 +249,7 @@ def _mesangium(
     areas = _sites(xs, ys, radii, MESANGIAL, rng)
     few = rng.choice([1, 2, 3], xs.size, p=[0.4, 0.4, 0.2])
     if severity > 0:
-        involved = rng.random(xs.size) < 0.6 + 0.4 * severity
+        involved = rng.permutation(xs.size) < math.ceil((0.6 + 0.4 * severity) * xs.size)
         many = rng.integers(MESANGIAL_CELLS_LEAST, 5 + round(4 * severity), xs.size)
         counts = np.where(involved, many, few)
     else:

@@ -29,7 +29,7 @@ __all__ = ["ARTERIOLE", "CAPILLARY", "DISTAL", "PROXIMAL", "Cortex", "draw_corte
 PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY = 0, 1, 2, 3
 """Kinds of the sites of a cortex."""
 
-BUCKET_UM = 70.0
+BUCKET_UM = 40.0
 
 # By kind: proximal, distal, arteriole, capillary.
 LEAST_UM = np.array([16.0, 11.0, 9.0, 2.6])
@@ -105,7 +105,7 @@ def _tubules(
     left, upper, right, lower = box_um
     n = int((right - left) * (lower - upper) / 45.0) + 50 + len(poles)
     xs, ys = rng.uniform(left, right, n), rng.uniform(upper, lower, n)
-    shares = [0.62 - arterioles, 0.22, arterioles, 0.16]
+    shares = [0.70 - arterioles, 0.14, arterioles, 0.16]
     kinds = rng.choice([PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY], n, p=shares)
     radii = rng.uniform(LEAST_UM[kinds], MOST_UM[kinds]) * scale
     clear = np.ones(n, np.bool_)

@@ -17,7 +17,8 @@ INTERSTITIUM, TUBULE_MEMBRANE, PROXIMAL_CELL, BRUSH_BORDER, DISTAL_CELL = 1, 2, 
 TUBULE_LUMEN, MUSCLE, VESSEL_LUMEN, BLOOD = 6, 7, 8, 9
 PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY = 0, 1, 2, 3
 
-BLOCK_PX = 16
+BLOCK_PX, BLOCK_UM = 16, 16.0
+"""Side of a block at most: few sites matter within it."""
 WARP_UM = 1.5
 WARP_REACH_UM = 6.0
 """Beyond four standard deviations of the warp in both directions."""
@@ -50,19 +51,20 @@ def paint_cortex(
     """
     height, width = canvas.structure.shape
     found = np.empty(MAX_GATHERED, np.int32)
-    half = 0.5 * BLOCK_PX * canvas.mpp
+    block = max(min(BLOCK_PX, int(BLOCK_UM / canvas.mpp)), 1)
+    half = 0.5 * block * canvas.mpp
     reach = 1.5 * half
-    for upper in range(0, height, BLOCK_PX):
+    for upper in range(0, height, block):
         y = canvas.upper_um + upper * canvas.mpp + half
-        for left in range(0, width, BLOCK_PX):
+        for left in range(0, width, block):
             x = canvas.left_um + left * canvas.mpp + half
             outside = distance_to_core(cores, ink.bank, x, y)
             if outside > reach + 50.0 or _is_covered(holes, x, y, reach):
                 continue
             n = gather(grid, x, y, reach + WARP_REACH_UM, found)
             deep = outside < -reach - 50.0
-            for row in range(upper, min(upper + BLOCK_PX, height)):
-                for column in range(left, min(left + BLOCK_PX, width)):
+            for row in range(upper, min(upper + block, height)):
+                for column in range(left, min(left + block, width)):
                     _paint_pixel(canvas, (row, column), (cores, deep), (grid.sites, found, n), ink)
 
 
@@ -108,7 +110,9 @@ def _paint_pixel(
         site = sites[nearest]
         if site[6] == PROXIMAL and depth > 0.4 * site[7]:
             turn = math.atan2(warp_y - site[1], warp_x - site[0])
-            star = (1.2 + 1.6 * site[8]) * math.cos((4.0 + round(3.0 * site[8])) * turn)
+            arms = 3.0 + math.floor(4.0 * site[8])
+            uneven = 1.2 + 0.8 * noise_at(ink.bank, x * 0.09 + 23.0, y * 0.09)
+            star = (0.4 + 1.6 * site[8]) * uneven * math.cos(arms * turn + 9.0 * site[8])
         now = _tube(site, (depth, star), ink, (x, y, canvas.mpp), now)
     put(canvas, row, column, now, inside)
     if inside <= 0.5:

@@ -21,7 +21,8 @@ BLOOD, CAPSULE, SPACE, TUFT_CELL, LOOP_WALL, LOOP_LUMEN, MESANGIUM = 9, 10, 11, 
 SCLEROSIS, HYALINE, CRESCENT = 16, 17, 18
 MESANGIAL, SCARRED = 1.0, 2.0
 
-BLOCK_PX = 8
+BLOCK_PX, BLOCK_UM = 8, 8.0
+"""Side of a block at most: few sites matter within it."""
 WARP_UM = 0.9
 WARP_REACH_UM = 5.0
 
@@ -54,16 +55,17 @@ def paint_glomerulus(canvas: Canvas, shape: GlomerulusShape, ink: Ink) -> None:
     rows = pixel_span(shape.y_um, shape.reach_um, canvas.upper_um, canvas.mpp, height)
     columns = pixel_span(shape.x_um, shape.reach_um, canvas.left_um, canvas.mpp, width)
     found = np.empty(MAX_GATHERED, np.int32)
-    half = 0.5 * BLOCK_PX * canvas.mpp
-    for upper in range(rows[0], rows[1], BLOCK_PX):
+    block = max(min(BLOCK_PX, int(BLOCK_UM / canvas.mpp)), 1)
+    half = 0.5 * block * canvas.mpp
+    for upper in range(rows[0], rows[1], block):
         y = canvas.upper_um + upper * canvas.mpp + half - shape.y_um
-        for left in range(columns[0], columns[1], BLOCK_PX):
+        for left in range(columns[0], columns[1], block):
             x = canvas.left_um + left * canvas.mpp + half - shape.x_um
             if math.sqrt(x * x + y * y) > shape.reach_um + 2.0 * half:
                 continue
             n = gather(shape.tuft, x, y, 1.5 * half + WARP_REACH_UM, found)
-            for row in range(upper, min(upper + BLOCK_PX, rows[1])):
-                for column in range(left, min(left + BLOCK_PX, columns[1])):
+            for row in range(upper, min(upper + block, rows[1])):
+                for column in range(left, min(left + block, columns[1])):
                     _paint_pixel(canvas, (row, column), shape, ink, found[:n])
 
 

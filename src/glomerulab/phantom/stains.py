@@ -18,7 +18,7 @@ StainMatrix = npt.NDArray[np.float64]
 # "H PAS", and a duller second one seen on our sections.
 BLUES = np.array([[0.650, 0.704, 0.286], [0.563, 0.720, 0.406], [0.644, 0.717, 0.267]])
 EOSINS = np.array([[0.072, 0.990, 0.105], [0.216, 0.801, 0.558]])
-SCHIFFS = np.array([[0.175, 0.972, 0.155], [0.330, 0.890, 0.310]])
+SCHIFFS = np.array([[0.175, 0.972, 0.155], [0.300, 0.860, 0.410]])
 JITTER = 0.035
 
 
@@ -36,7 +36,7 @@ def draw_stain_matrix(stain: Stain, rng: np.random.Generator) -> StainMatrix:
         Unit columns, all components positive.
     """
     blue = rng.dirichlet([1.0, 0.5, 1.0]) @ BLUES
-    share = rng.uniform(0.35, 1.0) if stain == "HE" else rng.uniform(0.0, 1.0)
+    share = rng.uniform(0.35, 1.0)
     ends = EOSINS if stain == "HE" else SCHIFFS
     second = (1.0 - share) * ends[0] + share * ends[1]
     columns = np.stack([blue, second], axis=1) + rng.normal(0.0, JITTER, (3, 2))

@@ -12,7 +12,7 @@ from glomerulab.report.score_tables import score_of
 from glomerulab.report.score_words import percent
 from glomerulab.report.write_html import Table
 
-__all__ = ["appendix_tables", "data_table", "headline", "summary"]
+__all__ = ["appendix_tables", "data_table", "headline", "split_note", "summary"]
 
 
 def headline(judged: Judged, scores: pd.DataFrame) -> str:
@@ -69,7 +69,7 @@ def data_table(run: RunTables) -> Table:
         "What it was trained and judged on",
         ("Part", "Images", "Patients", *names),
         tuple(rows),
-        note=_split_note(run),
+        note=split_note(run),
     )
 
 
@@ -109,7 +109,8 @@ def _chance(judged: Judged) -> str:
     return f"Always giving the most frequent combination would reach {percent(float(share))}."
 
 
-def _split_note(run: RunTables) -> str:
+def split_note(run: RunTables) -> str:
+    """Say whether any patient stands in more than one part."""
     known = run.manifest.table.dropna(subset=["patient_id", "split"])
     if known.empty:
         return "The manifest does not say patients or split."

@@ -134,8 +134,8 @@ def _summary(table: pd.DataFrame) -> Table:
     )  # fmt: skip
     note = (
         "NMI: median over 95th percentile of tissue intensity; its coefficient of variation over "
-        "the images, before and after. SSIM and PCC: of luminance, before against after. Saturated: "
-        "a channel at 0 or 255. ΔE: CIE76, of the glass."
+        "the images, before and after. SSIM and PCC: of luminance, before against after. "
+        "Saturated: a channel at 0 or 255. ΔE: CIE76, of the glass."
     )
     return Table("What changed and what was kept", columns, tuple(map(_row, parts)), note)
 
@@ -214,8 +214,8 @@ def _figures(check: StainCheck) -> Iterable[Figure]:
         sources = check.table[column].fillna("not given").to_numpy(dtype=object)
         yield Figure(
             "Maps of the images (t-SNE of colour and texture statistics)",
-            "As the paper's Fig. 8. Images of one source that stand apart before and mix after have "
-            "lost its colours; distances between groups mean nothing.",
+            "As the paper's Fig. 8. Images of one source that stand apart before and mix after "
+            "have lost its colours; distances between groups mean nothing.",
             f"Two scatter plots of {len(check.table)} images, before and after, by {column}.",
             _png_uri(embedding_figure(check.before, check.after, sources, column=column)),
         )

@@ -81,12 +81,12 @@ def _sum_squares(red: F32, green: F32, blue: F32) -> float:
     total = 0.0
     for begin in range(0, red.shape[0], BLOCK_PX):
         end = min(begin + BLOCK_PX, red.shape[0])
-        total += _block_squares(red[begin:end], green[begin:end], blue[begin:end])
+        total += float(_block_squares(red[begin:end], green[begin:end], blue[begin:end]))
     return total
 
 
 @compiled_reordered
-def _block_squares(red: F32, green: F32, blue: F32) -> float:
+def _block_squares(red: F32, green: F32, blue: F32) -> Real:
     total = np.float32(0.0)
     for i in range(red.shape[0]):
         total += red[i] * red[i] + green[i] * green[i] + blue[i] * blue[i]

@@ -103,7 +103,7 @@ def aggregate(references: Sequence[StainReference], *, source: str = "") -> Stai
     Notes
     -----
     To fit one set of stains to the pixels of many images at once, see
-    `glomerulab.stain.normalize.fit_many`.
+    `glomerulab.stain.fitting.fit_many`.
     """
     if not references:
         raise StainError("no references to aggregate", where=source or None)
@@ -179,8 +179,8 @@ def read_reference(path: Path) -> StainReference:
         raise StainError(f"not a stain reference (no format {FORMAT!r})", where=str(path))
     try:
         return _from_json(content)
-    except (TypeError, ValueError, StainError) as error:
-        raise StainError(f"not a valid stain reference: {error}", where=str(path)) from error
+    except (KeyError, TypeError, ValueError, StainError) as error:
+        raise StainError(f"not a valid stain reference: {error!r}", where=str(path)) from error
 
 
 def _from_json(content: Mapping[str, Any]) -> StainReference:

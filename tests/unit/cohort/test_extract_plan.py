@@ -2,7 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glomerulab.cohort.extract import extract_crops
 from glomerulab.cohort.extract_plan import CropSettings, _image_id, plan_crops
+from glomerulab.cohort.manifest import read_manifest
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.regions import write_regions
@@ -55,3 +57,51 @@ def test_image_ids_are_names_a_file_can_have_and_differ_for_different_regions(sl
         assert not set(image_id) & set('/\\:*?"<>|\0 \n')
         assert not image_id.startswith(".")
     assert (first == second) == (one == two)
+
+
+def test_further_columns_of_the_slides_table_reach_the_manifest_of_the_crops(make_slide, tmp_path):
+    make_slide("a.tiff")
+    (tmp_path / "slides.csv").write_text(
+        "slide_path,patient_id,scanner,width\na.tiff,P1,NanoZoomer S60,wide\n"
+    )
+    regions = [Region.from_box(name, Box(200, 300, 100, 100)) for name in ("g1", "g2")]
+    made = plan(tmp_path / "slides.csv", regions, tmp_path, margin=0.0)
+    assert [crop.row["scanner"] for crop in made.crops] == ["NanoZoomer S60"] * 2
+    assert [crop.row["width"] for crop in made.crops] == [100, 100]  # extract's own stands above
+    summary = extract_crops(
+        tmp_path / "slides.csv", regions=tmp_path / "r.csv", out=tmp_path / "out"
+    )
+    table = read_manifest(summary.manifest_path).table
+    assert table["scanner"].tolist() == ["NanoZoomer S60"] * 2
+    assert table["patient_id"].tolist() == ["P1"] * 2
+
+
+def test_two_regions_of_one_image_id_are_not_cut_over_each_other(make_slide, tmp_path):
+    for name in ("a.tiff", "a__b.tiff"):
+        make_slide(f"slides/{name}")
+    box = Box(200, 300, 100, 100)
+    regions = [
+        Region.from_box("b__c", box, slide_id="a"),
+        Region.from_box("c", box, slide_id="a__b"),
+    ]
+    made = plan(tmp_path / "slides", regions, tmp_path)
+    assert [crop.row["image_id"] for crop in made.crops] == ["a__b__c"]
+    assert [(failure.slide, failure.region) for failure in made.failures] == [("a__b", "c")]
+    assert "rename it" in made.failures[0].reason
+
+
+def test_two_region_files_for_one_slide_are_refused_by_name(make_slide, tmp_path):
+    folder = tmp_path / "regions"
+    folder.mkdir()
+    slide = make_slide()
+    for suffix in (".geojson", ".xml"):
+        write_regions([Region.from_box("g", Box(9, 9, 9, 9))], folder / f"slide{suffix}")
+    made = plan_crops(
+        read_slides(slide),
+        folder,
+        out=tmp_path / "out",
+        settings=CropSettings(),
+        taxonomy=load_taxonomy("paper"),
+    )
+    assert made.crops == []
+    assert "slide.geojson and slide.xml are both for slide 'slide'" in made.failures[0].reason

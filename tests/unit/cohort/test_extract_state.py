@@ -32,7 +32,7 @@ def test_other_settings_or_regions_are_refused(tmp_path):
         record(tmp_path, a="2")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"version": 99}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": 99}', '{"version": 1}'])
 def test_a_damaged_record_is_refused(tmp_path, content):
     (tmp_path / STATE_FILE).write_text(content)
     with pytest.raises(OutputError, match="choose another --out"):

@@ -46,3 +46,37 @@ def test_a_folder_stands_for_slides_without_patients(tmp_path):
         ("a", None),
         ("b", None),
     ]
+
+
+def test_further_columns_are_kept_in_their_order(tmp_path):
+    (tmp_path / "slides.csv").write_text(
+        "slide_path,scanner,patient_id,site\na.svs,AT2,P1,north\nb.svs,,P2\n"
+    )
+    first, second = read_slides(tmp_path / "slides.csv")
+    assert first.further == (("scanner", "AT2"), ("site", "north"))
+    assert second.further == (("scanner", ""), ("site", ""))
+
+
+def test_blanks_in_the_header_and_a_comma_at_its_end_lose_nothing(tmp_path):
+    (tmp_path / "slides.csv").write_bytes(
+        "slide_path, patient_id ,scanner,\r\na.svs,P1,AT2,\r\n".encode("utf-8-sig")
+    )
+    (entry,) = read_slides(tmp_path / "slides.csv")
+    assert entry.patient_id == "P1"
+    assert entry.further == (("scanner", "AT2"),)
+
+
+def test_a_column_given_twice_is_refused(tmp_path):
+    (tmp_path / "slides.csv").write_text("slide_path,stain,stain\na.svs,HE,PAS\n")
+    with pytest.raises(ManifestError, match="column 'stain' is given twice"):
+        read_slides(tmp_path / "slides.csv")
+
+
+def test_a_dicom_folder_is_called_by_its_whole_name_in_a_table_too(tmp_path):
+    for name in ("case.1", "case.2"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "slides.csv").write_text("slide_path\ncase.1\ncase.2\n")
+    assert [entry.slide_id for entry in read_slides(tmp_path / "slides.csv")] == [
+        "case.1",
+        "case.2",
+    ]

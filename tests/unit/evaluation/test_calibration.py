@@ -4,6 +4,7 @@ from tests.judged_samples import judged_from
 
 from glomerulab.evaluation.calibration import (
     brier_score,
+    calibration_line,
     expected_calibration_error,
     reliability_bins,
     top_confidence,
@@ -51,3 +52,20 @@ def test_confidence_is_that_of_the_decision():
     )
     assert probability.tolist() == [0.7, 0.6]
     assert outcome.tolist() == [1.0, 0.0]
+
+
+def test_a_calibration_line_needs_both_outcomes():
+    line = calibration_line(np.array([0.2, 0.8]), np.array([1.0, 1.0]))
+    assert np.isnan(line.slope)
+    assert np.isnan(line.intercept)
+
+
+def test_separated_outcomes_have_no_slope():
+    line = calibration_line(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.0, 0.0, 1.0, 1.0]))
+    assert np.isnan(line.slope)
+
+
+def test_certain_probabilities_do_not_break_the_line():
+    said = np.array([0.0, 0.0, 1.0, 1.0, 0.5, 0.5])
+    line = calibration_line(said, np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0]))
+    assert np.isfinite(line.slope)

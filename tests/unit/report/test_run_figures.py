@@ -1,18 +1,16 @@
 import pytest
 from tests.run_folders import RunRecipe, write_run
 
-from glomerulab.evaluation.judged import judged_part
+from glomerulab.evaluation.judgement import judge_run
 from glomerulab.evaluation.run_tables import read_run
-from glomerulab.evaluation.scores import score_table
 from glomerulab.report.run_figures import write_run_figures
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
 def test_the_figures_of_the_paper_are_drawn_for_both_heads(tmp_path, head):
     recipe = RunRecipe(n_patients=8, n_images_per_patient=6, head=head)
-    run = read_run(write_run(tmp_path / "run", recipe))
-    judged = judged_part(run.predictions, run.taxonomy, head=run.head)
-    figures = write_run_figures(run, judged, score_table(judged), tmp_path)
+    judgement = judge_run(read_run(write_run(tmp_path / "run", recipe)))
+    figures = write_run_figures(judgement, tmp_path)
     titles = " ".join(figure.title for figure in figures)
     for number in (9, 10, 11):
         assert f"as Fig. {number} of the paper" in titles
@@ -22,8 +20,6 @@ def test_the_figures_of_the_paper_are_drawn_for_both_heads(tmp_path, head):
 def test_a_run_without_history_has_no_learning_curves(tmp_path):
     run_folder = write_run(tmp_path / "run", RunRecipe(n_patients=8, n_images_per_patient=6))
     (run_folder / "history.csv").unlink()
-    run = read_run(run_folder)
-    judged = judged_part(run.predictions, run.taxonomy)
-    write_run_figures(run, judged, score_table(judged), tmp_path)
+    write_run_figures(judge_run(read_run(run_folder)), tmp_path)
     assert not (tmp_path / "learning_curves.svg").exists()
     assert (tmp_path / "roc.svg").exists()

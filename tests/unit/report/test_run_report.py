@@ -14,7 +14,7 @@ def test_the_report_returns_what_it_wrote(run):
     report = write_run_report(run, split="validation")
     assert report.html_path == run / "report.html"
     assert report.headline in report.html_path.read_text(encoding="utf-8")
-    assert report.scores["value"].notna().any()
+    assert report.judgement.scores["value"].notna().any()
 
 
 def test_a_part_that_is_not_there_writes_nothing(run):

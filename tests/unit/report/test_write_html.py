@@ -55,3 +55,9 @@ def test_research_use_only_is_always_said_and_synthetic_when_it_is():
 def test_the_file_is_utf_8(tmp_path):
     write_html(replace(PAGE, headline="新月体形成"), tmp_path / "report.html")
     assert "新月体形成" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_collapsed_table_opens_by_a_click():
+    table = Table("Checklist", ("Item", "Known"), (("1", "yes"),), is_collapsed=True)
+    html = render_html(replace(PAGE, appendix=(table,)))
+    assert "<summary>Show 1 items</summary>" in html

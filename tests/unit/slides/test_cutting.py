@@ -1,4 +1,5 @@
 import numpy as np
+import openslide
 import pytest
 
 from glomerulab.errors import SlideError
@@ -35,3 +36,21 @@ def test_a_failed_slide_is_opened_anew_for_the_next_region(real_data, tmp_path):
         cut_crop(CropTask(slide, None, Box(0, 0, 8, 8), 0.499, tmp_path / "a.png"))
     assert cutting._open._slide is None
     assert not (tmp_path / "a.png").exists()
+
+
+def test_a_slide_that_was_replaced_is_opened_anew(make_slide, tmp_path):
+    box = Box(100, 100, 50, 50)
+    for number in range(2):
+        slide = make_slide("same.tiff", seed=number)
+        assert cut_crop(CropTask(slide, None, box, 0.5, tmp_path / f"{number}.png"))
+    with open_slide(slide) as opened:
+        np.testing.assert_array_equal(read_image(tmp_path / "1.png"), opened.read_region(box))
+
+
+@pytest.mark.real
+def test_a_crop_at_native_resolution_holds_openslides_own_pixels(real_data, tmp_path):
+    slide = real_data / "slides" / "CMU-1-Small-Region.svs"
+    task = CropTask(slide, None, Box(512, 1023, 300, 200), 0.499, tmp_path / "c.png")
+    assert cut_crop(task)
+    own = openslide.OpenSlide(slide).read_region((512, 1023), 0, (300, 200)).convert("RGB")
+    np.testing.assert_array_equal(read_image(task.image_path), np.asarray(own))

@@ -56,3 +56,35 @@ def test_what_is_written_is_coco():
     assert annotation["bbox"] == [0, 0, 9, 9]
     assert annotation["area"] == 40.5
     assert annotation["iscrowd"] == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "entry"),
+    [
+        ("images", {"id": [1], "file_name": "a.svs"}),
+        ("categories", {"id": {"n": 1}, "name": "cgn"}),
+        ("annotations", {"id": 1, "image_id": [1]}),
+        ("categories", {"id": 3}),
+        ("images", 7),
+    ],
+)
+def test_an_entry_of_the_wrong_shape_is_a_region_error(key, entry):
+    broken = {**content(bbox=[1, 2, 3, 4]), key: [entry]}
+    with pytest.raises(RegionError) as caught:
+        parse_coco(broken, FILE)
+    assert caught.value.where == str(FILE)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "slide_id"),
+    [
+        ("C:\\scans\\case 7.svs", "case 7"),
+        ("scans/case.v2", "case.v2"),
+        ("case.ome.tiff", "case.ome"),
+        ("", None),
+    ],
+)
+def test_the_slide_is_the_stem_of_a_file_name_of_any_system(file_name, slide_id):
+    told = content(bbox=[1, 2, 3, 4])
+    told["images"][0]["file_name"] = file_name
+    assert parse_coco(told, FILE)[0].slide_id == slide_id

@@ -26,5 +26,26 @@ def test_a_row_longer_than_the_header_is_named(tmp_path):
 
 def test_a_label_with_a_semicolon_cannot_be_written():
     region = Region("g", ((0.0, 0.0), (5.0, 0.0), (0.0, 5.0)), ("a;b",))
-    with pytest.raises(ValueError, match="semicolon"):
+    with pytest.raises(RegionError, match="semicolon"):
         render_csv([region])
+
+
+def test_excel_may_have_put_a_byte_order_mark_and_its_line_ends(tmp_path):
+    text = "region_id,x,y,width,height\r\n肾小球 1,10,20,30,40\r\n"
+    (tmp_path / "r.csv").write_bytes(text.encode("utf-8-sig"))
+    (region,) = parse_csv(tmp_path / "r.csv")
+    assert (region.region_id, region.box()) == ("肾小球 1", Box(10, 20, 30, 40))
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ("1,2,3,4\n5,6,7\n", "line 3.*pair of numbers"),
+        ("1,2,inf,4\n", "line 2.*finite"),
+        ('1,2,"3\n', "not valid CSV"),
+    ],
+)
+def test_a_row_that_breaks_off_is_named(tmp_path, rows, reason):
+    (tmp_path / "r.csv").write_text(f"x,y,width,height\n{rows}")
+    with pytest.raises(RegionError, match=reason):
+        parse_csv(tmp_path / "r.csv")

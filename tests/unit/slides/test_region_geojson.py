@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from glomerulab.errors import RegionError
 from glomerulab.geometry import Region
 from glomerulab.slides.region_geojson import parse_geojson, render_geojson
 
@@ -78,3 +79,32 @@ def test_several_labels_are_written_as_a_derived_class_for_old_and_new_qupath():
     assert written["properties"]["classification"]["name"] == "cgn: fsg"
     assert written["properties"]["classification"]["names"] == ["cgn", "fsg"]
     assert written["geometry"]["coordinates"][0][0] == written["geometry"]["coordinates"][0][-1]
+
+
+def test_the_class_names_that_old_qupath_gave_for_ids_are_none():
+    old = feature(
+        id="PathAnnotationObject",
+        properties={"classification": {"name": "cgn", "colorRGB": -3140401}, "isLocked": False},
+    )
+    assert [region.region_id for region in parse([old, old])] == ["1", "2"]
+
+
+def test_no_hole_adds_a_point_to_the_outline():
+    (region,) = parse([feature({"type": "Polygon", "coordinates": [SQUARE, HOLE]})], (100.0, 50.0))
+    assert region.polygon == ((100.0, 50.0), (109.0, 50.0), (109.0, 59.0), (100.0, 59.0))
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (feature({"type": "MultiPolygon", "coordinates": [[SQUARE], [[]]]}), "has 0 points"),
+        (feature({"type": "MultiPolygon", "coordinates": [[SQUARE], []]}), "without an outline"),
+        (feature({"type": "Polygon", "coordinates": [[1, 2]]}), "is not a vertex"),
+        (feature(properties=["name"]), "properties are not an object"),
+        (feature(properties={"classification": 3}), "classification is not an object"),
+    ],
+)
+def test_the_malformed_feature_is_named_among_good_ones(bad, reason):
+    with pytest.raises(RegionError, match=f"feature 2.*{reason}") as caught:
+        parse([feature(), bad])
+    assert caught.value.where == str(FILE)

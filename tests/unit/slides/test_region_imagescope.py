@@ -4,14 +4,17 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from glomerulab.geometry import Box
-from glomerulab.slides.region_imagescope import parse_imagescope
+from glomerulab.errors import RegionError
+from glomerulab.geometry import Box, Region
+from glomerulab.slides.region_imagescope import parse_imagescope, render_imagescope
+from glomerulab.slides.regions import read_regions
 
 FILE = Path("r.xml")
 
 
 def parse(regions, layer='Id="1" Name="Crescent"', attributes=""):
-    text = f"<Annotations><Annotation {layer}>{attributes}<Regions>{regions}</Regions></Annotation></Annotations>"
+    inside = f"{attributes}<Regions>{regions}</Regions>"
+    text = f"<Annotations><Annotation {layer}>{inside}</Annotation></Annotations>"
     return parse_imagescope(fromstring(text), FILE)
 
 
@@ -65,3 +68,47 @@ def test_ids_that_start_anew_in_each_layer_stay_apart():
 def test_a_unique_display_id_is_the_id(name):
     (read,) = parse(region(TRIANGLE, **{name: "g9"}))
     assert read.region_id == "g9"
+
+
+AS_IMAGESCOPE_WRITES = """<?xml version="1.0" encoding="UTF-8"?>
+<Annotations MicronsPerPixel="0.499000">
+ <Annotation Id="1" Name="" ReadOnly="0" Type="4" LineColor="65280" Visible="1" Selected="1"
+  MarkupImagePath="" MacroName="">
+  <Attributes><Attribute Name="Description" Id="0" Value="Glomerulus"/></Attributes>
+  <Regions>
+   <RegionAttributeHeaders><AttributeHeader Id="9999" Name="Region" ColumnWidth="-1"/>
+   </RegionAttributeHeaders>
+   <Region Id="1" Type="0" Zoom="0.05" Selected="0" ImageLocation="" ImageFocus="-1" Length="40.0"
+    Area="100.0" LengthMicrons="20.0" AreaMicrons="25.0" Text="FSG" NegativeROA="0"
+    InputRegionId="0" Analyze="1" DisplayId="1">
+    <Attributes/><Vertices><Vertex X="10" Y="20" Z="0"/><Vertex X="20" Y="20" Z="0"/>
+    <Vertex X="20" Y="30" Z="0"/></Vertices></Region>
+   <Region Id="2" Type="0" NegativeROA="1" Text="" DisplayId="2">
+    <Attributes/><Vertices><Vertex X="12" Y="21" Z="0"/><Vertex X="14" Y="21" Z="0"/>
+    <Vertex X="14" Y="23" Z="0"/></Vertices></Region>
+  </Regions>
+  <Plots/>
+ </Annotation>
+</Annotations>"""
+
+
+def test_a_whole_file_of_imagescope_gives_its_region_and_no_crop_of_a_hole(tmp_path, caplog):
+    path = tmp_path / "slide.xml"
+    path.write_text(AS_IMAGESCOPE_WRITES, encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        (read,) = read_regions(path)
+    assert (read.region_id, read.labels) == ("1", ("Glomerulus", "FSG"))
+    assert read.polygon == ((10.0, 20.0), (20.0, 20.0), (20.0, 30.0))
+    assert "region 2 of layer 1 is a negative region, which is cut out of another" in caplog.text
+
+
+def test_regions_keep_their_order_when_layers_alternate():
+    corners = ((0.0, 0.0), (5.0, 0.0), (0.0, 5.0))
+    regions = [Region(f"g{i}", corners, ("cgn",) if i % 2 else ("fsg",)) for i in range(4)]
+    assert parse_imagescope(fromstring(render_imagescope(regions)), FILE) == regions
+
+
+def test_a_label_that_would_be_read_as_two_cannot_be_written():
+    region = Region("g", ((0.0, 0.0), (5.0, 0.0), (0.0, 5.0)), ("grade: 2",))
+    with pytest.raises(RegionError, match="'grade: 2'"):
+        render_imagescope([region])

@@ -91,9 +91,23 @@ def _scatter(
     texts = np.array([str(source) for source in sources], dtype=object)
     others = ~np.isin(texts, named)
     if others.any():
-        axes.scatter(*points[others].T, s=14, c=GREY, alpha=0.5, marker=".", label="others")
+        axes.scatter(
+            points[others, 0],
+            points[others, 1],
+            s=14,
+            c=GREY,
+            alpha=0.5,
+            marker=".",
+            label="others",
+        )
     for k, name in enumerate(named):
         chosen = texts == name
         axes.scatter(
-            *points[chosen].T, s=22, color=COLOURS[k], marker=MARKERS[k], label=name, linewidths=0
+            points[chosen, 0],
+            points[chosen, 1],
+            s=22,
+            color=COLOURS[k],
+            marker=MARKERS[k],
+            label=name,
+            linewidths=0,
         )
