@@ -31,7 +31,7 @@ def test_it_writes_report_figures_and_scores(judged_run):
     folder, _ = judged_run
     assert (folder / "report.html").stat().st_size > 50_000
     names = {path.name for path in (folder / "figures").iterdir()}
-    for figure in ("learning_curves", "confusion_matrix", "roc", "reliability"):
+    for figure in ("learning_curves", "confusion_matrix", "roc", "reliability", "decision_curves"):
         assert {f"{figure}.png", f"{figure}.svg"} <= names
 
 

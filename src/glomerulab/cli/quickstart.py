@@ -1,4 +1,7 @@
-"""``glomerulab quickstart``: the whole pipeline on synthetic slides, by the functions of the commands."""
+"""``glomerulab quickstart``: the whole pipeline on synthetic slides.
+
+Every step is done by the function that the single command calls.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -5,20 +5,33 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from glomerulab.evaluation.judged import Judged
 
 __all__ = [
+    "SMALLEST",
     "Binning",
+    "CalibrationLine",
+    "CalibrationSummary",
     "ReliabilityBins",
     "brier_score",
+    "calibration_line",
+    "calibration_summary",
     "expected_calibration_error",
+    "negative_log_likelihood",
     "reliability_bins",
     "top_confidence",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 Binning = Literal["equal-width", "equal-mass"]
+
+SMALLEST = 1e-12
+"""Probabilities nearer to 0 or 1 count as this, so that their logit is finite."""
+MAX_NEWTON_STEPS = 50
+MAX_COEFFICIENT = 1e3
+"""Beyond it the two outcomes are separated and the likelihood has no maximum."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,56 @@ class ReliabilityBins:
     frequency: FloatArray
     """Share that came true in each bin."""
     count: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationLine:
+    """How logits relate to outcomes; NaN where one outcome is absent or the two are separated."""
+
+    slope: float
+    """1 is right; below 1 the probabilities are too extreme."""
+    intercept: float
+    """In the large, at slope 1: 0 is right; below 0 the probabilities are too high."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSummary:
+    """How honest the probabilities of a part are."""
+
+    brier: float
+    negative_log_likelihood: float
+    ece_equal_width: float
+    ece_equal_mass: float
+    slope: float
+    intercept: float
+
+
+def calibration_summary(judged: Judged, *, n_bins: int = 10) -> CalibrationSummary:
+    """Compute every calibration number of a part.
+
+    Parameters
+    ----------
+    judged : Judged
+    n_bins : int, default 10
+        Of the expected calibration errors.
+
+    Returns
+    -------
+    CalibrationSummary
+        Errors, slope and intercept are those of `top_confidence`.
+    """
+    probability, outcome = top_confidence(judged)
+    line = calibration_line(probability, outcome)
+    width = reliability_bins(probability, outcome, n_bins=n_bins)
+    mass = reliability_bins(probability, outcome, n_bins=n_bins, binning="equal-mass")
+    return CalibrationSummary(
+        brier=brier_score(judged),
+        negative_log_likelihood=negative_log_likelihood(judged),
+        ece_equal_width=expected_calibration_error(width),
+        ece_equal_mass=expected_calibration_error(mass),
+        slope=line.slope,
+        intercept=line.intercept,
+    )
 
 
 def top_confidence(judged: Judged) -> tuple[FloatArray, FloatArray]:
@@ -116,3 +179,59 @@ def brier_score(judged: Judged) -> float:
     if judged.head == "softmax":
         return float(squared.sum(axis=1).mean())
     return float(np.nanmean(squared))
+
+
+def negative_log_likelihood(judged: Judged) -> float:
+    """Return the mean negative log-likelihood of the known labels, natural logarithm, >= 0."""
+    positive, negative = judged.labels == 1, judged.labels == 0
+    log_p = np.log(np.clip(judged.probabilities, SMALLEST, 1.0))
+    if judged.head == "softmax":
+        return float(-log_p[positive].mean())
+    log_not = np.log(np.clip(1.0 - judged.probabilities, SMALLEST, 1.0))
+    return float(-np.concatenate([log_p[positive], log_not[negative]]).mean())
+
+
+def calibration_line(probability: FloatArray, outcome: FloatArray) -> CalibrationLine:
+    """Fit the logistic calibration slope and the calibration in the large.
+
+    Parameters
+    ----------
+    probability, outcome : ndarray of float, shape (m,)
+        From 0 to 1; 1 or 0.
+
+    Returns
+    -------
+    CalibrationLine
+
+    Notes
+    -----
+    Cox 1958; Van Calster et al. 2019. The slope is that of a logistic regression of the outcome on
+    the logit; the intercept is fitted by itself with the slope held at 1.
+    """
+    if len(np.unique(outcome)) < 2:
+        return CalibrationLine(float("nan"), float("nan"))
+    clipped = np.clip(probability, SMALLEST, 1.0 - SMALLEST)
+    logit = np.log(clipped) - np.log1p(-clipped)
+    ones = np.ones_like(logit)
+    line = _logistic_fit(np.stack([ones, logit], axis=1), outcome, np.zeros_like(logit))
+    level = _logistic_fit(ones[:, None], outcome, logit)
+    return CalibrationLine(slope=float(line[1]), intercept=float(level[0]))
+
+
+def _logistic_fit(design: FloatArray, outcome: FloatArray, offset: FloatArray) -> FloatArray:
+    """Maximise the likelihood by Newton's method; NaN where it has no maximum."""
+    coefficients = np.zeros(design.shape[1])
+    undefined = np.full_like(coefficients, np.nan)
+    for _ in range(MAX_NEWTON_STEPS):
+        expected = expit(design @ coefficients + offset)
+        weight = expected * (1.0 - expected)
+        curvature = design.T @ (weight[:, None] * design)
+        if np.linalg.cond(curvature) > 1.0 / np.finfo(float).eps:
+            return undefined
+        step = np.linalg.solve(curvature, design.T @ (outcome - expected))
+        coefficients = coefficients + step
+        if np.abs(coefficients).max() > MAX_COEFFICIENT:
+            return undefined
+        if np.abs(step).max() < 1e-10:
+            return coefficients
+    return undefined

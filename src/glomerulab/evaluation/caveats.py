@@ -65,9 +65,7 @@ def _synthetic(run: RunTables) -> list[Caveat]:
 
 
 def _shared_patients(run: RunTables) -> list[Caveat]:
-    if not {"patient_id", "split"} <= set(run.manifest.columns):
-        return []
-    known = run.manifest.dropna(subset=["patient_id", "split"])
+    known = run.manifest.table.dropna(subset=["patient_id", "split"])
     n_parts = known.groupby("patient_id")["split"].nunique()
     shared = n_parts.index[n_parts > 1]
     if len(shared) == 0:
@@ -91,10 +89,9 @@ def _unknown_patients(judged: Judged) -> list[Caveat]:
 
 
 def _augmented(run: RunTables) -> list[Caveat]:
-    if not {"parent_id", "split"} <= set(run.manifest.columns):
-        return []
-    held_out = run.manifest["split"].isin(["test", "validation"])
-    n_copies = int((held_out & run.manifest["parent_id"].notna()).sum())
+    table = run.manifest.table
+    held_out = table["split"].isin(["test", "validation"])
+    n_copies = int((held_out & table["parent_id"].notna()).sum())
     if n_copies == 0:
         return []
     text = (

@@ -10,15 +10,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.errors import ConfigError, ManifestError, PredictionsError, TrainingError
+from glomerulab.cohort.manifest import Manifest, read_manifest
+from glomerulab.errors import ConfigError, PredictionsError, TrainingError
 from glomerulab.predictions import Head, read_predictions
-from glomerulab.taxonomy import Taxonomy, load_taxonomy
+from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["RunTables", "read_run"]
 
-TEXT_COLUMNS = ("image_id", "image_path", "patient_id", "slide_id", "stain", "parent_id", "split")
+MUST_AGREE = ("patient_id", "slide_id", "stain", "split")
+"""What the predictions repeat of the manifest."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,11 @@ class RunTables:
     """What a run folder says of itself."""
 
     folder: Path
-    taxonomy: Taxonomy
     head: Head
     predictions: pd.DataFrame
     """One row per image, see `glomerulab.predictions`."""
-    manifest: pd.DataFrame
-    """One row per image the run was trained or judged on; string ids."""
+    manifest: Manifest
+    """The images the run was trained and judged on."""
     history: pd.DataFrame
     """One row per epoch; empty where the run keeps none."""
     config: dict[str, Any]
@@ -41,23 +44,24 @@ class RunTables:
     environment: dict[str, Any]
     """Versions, machine, commit, seed."""
 
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The labels, in the order of every table and figure."""
+        return self.manifest.taxonomy
+
     @cached_property
     def is_synthetic(self) -> bool:
         """Whether any image of the manifest was rendered, not scanned."""
-        if "synthetic" not in self.manifest:
+        if "synthetic" not in self.manifest.table:
             return False
-        flags = self.manifest["synthetic"].astype("string").str.casefold()
+        flags = self.manifest.table["synthetic"].astype("string").str.casefold()
         return bool(flags.isin(["1", "1.0", "true"]).any())
 
     @cached_property
     def image_paths(self) -> dict[str, Path]:
-        """Absolute path of each image by its id; the manifest's paths are relative to it."""
-        paths = self.manifest[["image_id", "image_path"]].dropna()
-        folder = self.folder.resolve()
-        return {
-            str(image_id): folder / str(path)
-            for image_id, path in zip(paths["image_id"], paths["image_path"], strict=True)
-        }
+        """Absolute path of each image by its id."""
+        ids = self.manifest.table["image_id"].astype(str)
+        return dict(zip(ids, self.manifest.image_paths(), strict=True))
 
 
 def read_run(folder: Path) -> RunTables:
@@ -76,9 +80,10 @@ def read_run(folder: Path) -> RunTables:
     Raises
     ------
     PredictionsError
-        If the folder or its predictions are missing or break a rule; the message names the row.
+        If the folder or its predictions are missing or break a rule, or say of an image what the
+        manifest does not; the message names the row.
     ManifestError
-        If the manifest is missing, or lacks an image of the predictions.
+        If the manifest is missing or malformed.
     ConfigError
         If the configuration is missing or is not TOML.
     TrainingError
@@ -86,8 +91,6 @@ def read_run(folder: Path) -> RunTables:
     """
     if not folder.is_dir():
         raise PredictionsError("no such run folder", where=str(folder))
-    taxonomy_path = folder / "taxonomy.toml"
-    taxonomy = load_taxonomy(taxonomy_path if taxonomy_path.is_file() else "paper")
     config_text, config = _read_config(folder / "config.toml")
     head = _head(config, folder / "config.toml")
     predictions_path = folder / "predictions.csv"
@@ -96,13 +99,12 @@ def read_run(folder: Path) -> RunTables:
             "missing; a run folder has one when `glomerulab train` has ended",
             where=str(predictions_path),
         )
-    predictions = read_predictions(predictions_path, taxonomy, head=head)
-    manifest = _read_manifest(folder / "manifest.csv", predictions)
+    manifest = read_manifest(folder / "manifest.csv")
+    predictions = read_predictions(predictions_path, manifest.taxonomy, head=head)
+    _refuse_disagreement(predictions, manifest, str(predictions_path))
     history = _read_history(folder / "history.csv")
     environment = _read_environment(folder / "environment.json")
-    return RunTables(
-        folder, taxonomy, head, predictions, manifest, history, config, config_text, environment
-    )
+    return RunTables(folder, head, predictions, manifest, history, config, config_text, environment)
 
 
 def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
@@ -127,22 +129,33 @@ def _head(config: dict[str, Any], path: Path) -> Head:
     raise ConfigError(f"model.head must be softmax or sigmoid, got {head!r}", where=str(path))
 
 
-def _read_manifest(path: Path, predictions: pd.DataFrame) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, "string"))
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"cannot be read as CSV: {error}", where=str(path)) from error
-    missing = [name for name in ("image_id", "image_path") if name not in table]
-    if missing:
-        raise ManifestError(f"missing column(s): {', '.join(missing)}", where=str(path))
-    unknown = ~predictions["image_id"].isin(table["image_id"])
+def _refuse_disagreement(predictions: pd.DataFrame, manifest: Manifest, where: str) -> None:
+    """Make sure that both tables are of one run, and neither was edited since."""  # noqa: DOC501
+    known = manifest.table.drop_duplicates("image_id").set_index("image_id")
+    unknown = ~predictions["image_id"].isin(known.index).to_numpy(dtype=bool)
     if unknown.any():
-        first = predictions.loc[unknown, "image_id"].iloc[0]
-        raise ManifestError(
-            f"lacks image {first!r}, which predictions.csv has; the two are not of one run",
-            where=str(path),
+        raise PredictionsError(
+            f"{_row(predictions, unknown)}: not in manifest.csv; the two are not of one run",
+            where=where,
         )
-    return table
+    expected = known.loc[predictions["image_id"]].reset_index(drop=True)
+    repeated = [(name, name) for name in MUST_AGREE if name in predictions]
+    repeated += [(f"label_{label}", label) for label in manifest.taxonomy.label_ids]
+    for column, name in repeated:
+        here, there = predictions[column], expected[name]
+        same = (here == there).fillna(value=False) | (here.isna() & there.isna())
+        differs = ~same.to_numpy(dtype=bool)
+        if differs.any():
+            raise PredictionsError(
+                f"{_row(predictions, differs)}: {column} is not what manifest.csv says; one of "
+                "the two was changed after the run",
+                where=where,
+            )
+
+
+def _row(table: pd.DataFrame, wrong: npt.NDArray[np.bool_]) -> str:
+    place = int(np.flatnonzero(wrong)[0])
+    return f"line {place + 2}, image {table['image_id'].iloc[place]!r}"
 
 
 def _read_history(path: Path) -> pd.DataFrame:

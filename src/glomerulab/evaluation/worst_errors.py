@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from glomerulab.evaluation.judged import Judged
 
@@ -57,6 +58,6 @@ def worst_errors(judged: Judged, *, n_most: int = 12) -> list[WorstError]:
     ]
 
 
-def _joined(names: list[str], flags: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> str:
+def _joined(names: list[str], flags: npt.NDArray[np.bool_]) -> str:
     chosen = [name for name, flag in zip(names, flags, strict=True) if flag]
     return " + ".join(chosen) or "none"

@@ -5,15 +5,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from glomerulab.cohort.manifest import SPLITS
 from glomerulab.evaluation.judged import Judged
 from glomerulab.evaluation.run_tables import RunTables
 from glomerulab.report.score_tables import score_of
 from glomerulab.report.score_words import percent
 from glomerulab.report.write_html import Table
 
-__all__ = ["appendix_tables", "data_table", "headline", "summary"]
-
-SPLITS = ("train", "validation", "test")
+__all__ = ["appendix_tables", "data_table", "headline", "split_note", "summary"]
 
 
 def headline(judged: Judged, scores: pd.DataFrame) -> str:
@@ -56,26 +55,21 @@ def summary(judged: Judged, *, n_resamples: int) -> tuple[str, ...]:
 
 def data_table(run: RunTables) -> Table:
     """Count images, patients and labels in each part of the manifest."""
-    manifest = run.manifest
-    splits = manifest["split"] if "split" in manifest else pd.Series(dtype="string")
-    present = [name for name in SPLITS if (splits == name).any()]
+    table = run.manifest.table
     rows = []
-    for name in present:
-        part = manifest.loc[(splits == name).fillna(value=False).astype(bool)]
-        patients = part["patient_id"].nunique() if "patient_id" in part else 0
-        labels = [
-            str(int((pd.to_numeric(part[label_id], errors="coerce") == 1).sum()))
-            if label_id in part
-            else "–"
-            for label_id in run.taxonomy.label_ids
-        ]
+    for name in SPLITS:
+        part = table.loc[(table["split"] == name).fillna(value=False).astype(bool)]
+        if part.empty:
+            continue
+        patients = part["patient_id"].nunique()
+        labels = [str(int((part[label_id] == 1).sum())) for label_id in run.taxonomy.label_ids]
         rows.append((name, str(len(part)), str(patients) if patients else "unknown", *labels))
     names = tuple(label.name for label in run.taxonomy.labels)
     return Table(
         "What it was trained and judged on",
         ("Part", "Images", "Patients", *names),
         tuple(rows),
-        note=_split_note(run),
+        note=split_note(run),
     )
 
 
@@ -115,10 +109,9 @@ def _chance(judged: Judged) -> str:
     return f"Always giving the most frequent combination would reach {percent(float(share))}."
 
 
-def _split_note(run: RunTables) -> str:
-    if "patient_id" not in run.manifest or "split" not in run.manifest:
-        return "The manifest does not say patients or split."
-    known = run.manifest.dropna(subset=["patient_id", "split"])
+def split_note(run: RunTables) -> str:
+    """Say whether any patient stands in more than one part."""
+    known = run.manifest.table.dropna(subset=["patient_id", "split"])
     if known.empty:
         return "The manifest does not say patients or split."
     shared = int((known.groupby("patient_id")["split"].nunique() > 1).sum())

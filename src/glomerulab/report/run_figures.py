@@ -7,18 +7,17 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 
-from glomerulab.evaluation.calibration import (
-    expected_calibration_error,
-    reliability_bins,
-    top_confidence,
-)
+from glomerulab.evaluation.calibration import reliability_bins, top_confidence
 from glomerulab.evaluation.confusion import label_counts_by_patient, matrices_by_patient
 from glomerulab.evaluation.figures.confusion_matrix import draw_confusion_matrix, draw_label_counts
+from glomerulab.evaluation.figures.decision import draw_decision_curves, draw_risk_coverage
 from glomerulab.evaluation.figures.learning_curves import draw_learning_curves
 from glomerulab.evaluation.figures.reliability import draw_reliability
 from glomerulab.evaluation.figures.roc import AreaText, draw_precision_recall, draw_roc
 from glomerulab.evaluation.figures.style import save_figure
 from glomerulab.evaluation.judged import Judged
+from glomerulab.evaluation.judgement import Judgement
+from glomerulab.evaluation.risk_coverage import risk_coverage
 from glomerulab.evaluation.run_tables import RunTables
 from glomerulab.progress import Track, silent
 from glomerulab.report.data_uri import svg_uri
@@ -33,16 +32,13 @@ Drawing = tuple[str, str, str, Callable[[], matplotlib.figure.Figure]]
 
 
 def write_run_figures(
-    run: RunTables, judged: Judged, scores: pd.DataFrame, folder: Path, *, track: Track = silent
+    judgement: Judgement, folder: Path, *, track: Track = silent
 ) -> tuple[Figure, ...]:
     """Draw every figure the tables allow and write it as PNG and SVG.
 
     Parameters
     ----------
-    run : RunTables
-    judged : Judged
-    scores : DataFrame
-        See `glomerulab.evaluation.scores.score_table`.
+    judgement : Judgement
     folder : Path
         Must exist.
     track : Track, default silent
@@ -52,12 +48,15 @@ def write_run_figures(
     tuple of Figure
         As the page shows them.
     """
+    judged, scores = judgement.judged, judgement.scores
     drawings = [
-        *_learning(run),
+        *_learning(judgement.run),
         _confusion(judged),
         _roc(judged, scores),
         _precision_recall(judged, scores),
-        _reliability(judged),
+        _reliability(judgement),
+        _risk_coverage(judged),
+        _decision(judgement),
     ]
     figures = []
     for name, title, caption, draw in track(drawings, "Drawing figures"):
@@ -138,19 +137,46 @@ def _precision_recall(judged: Judged, scores: pd.DataFrame) -> Drawing:
     )
 
 
-def _reliability(judged: Judged) -> Drawing:
-    probability, outcome = top_confidence(judged)
-    bins = reliability_bins(probability, outcome)
-    error = expected_calibration_error(bins)
+def _reliability(judgement: Judgement) -> Drawing:
+    parts = {"as trained": judgement.judged}
+    if judgement.fitted is not None:
+        parts["after temperature scaling"] = judgement.fitted.scaled
+    curves = {name: reliability_bins(*top_confidence(part)) for name, part in parts.items()}
     caption = (
         "On the diagonal, a probability of 0.8 comes true eight times in ten; below it the model "
-        f"is too sure of itself. Expected calibration error: {error:.3f} (10 bins of equal width)."
+        "is too sure of itself. The bars count the probabilities in each of 10 bins: a point over "
+        "a short bar says little."
+    )
+    title = "Reliability of the probabilities"
+    return "reliability", title, caption, lambda: draw_reliability(curves)
+
+
+def _risk_coverage(judged: Judged) -> Drawing:
+    curve = risk_coverage(judged)
+    caption = (
+        "If only the images the model is most certain of are answered and the rest goes to a "
+        "person, this share of the answers is wrong. The curve should fall to the left; a flat one "
+        "means that the model does not know when it does not know."
+    )
+    title = "Errors left when uncertain images are referred"
+    return "risk_coverage", title, caption, lambda: draw_risk_coverage(curve)
+
+
+def _decision(judgement: Judgement) -> Drawing:
+    fitted = judgement.fitted
+    judged = judgement.judged if fitted is None else fitted.scaled
+    names = [label.name for label in judged.taxonomy.labels]
+    which = "as trained" if fitted is None else "after temperature scaling"
+    caption = (
+        "For a reader who acts on a class from a given probability on: the net benefit of acting "
+        "on the model's word, on every image, or on none. The model is worth using where its curve "
+        f"is the highest. Probabilities {which}."
     )
     return (
-        "reliability",
-        "Reliability of the probabilities",
+        "decision_curves",
+        "Decision curves",
         caption,
-        lambda: draw_reliability({"as trained": bins}),
+        lambda: draw_decision_curves(judged, names),
     )
 
 

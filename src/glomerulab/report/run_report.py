@@ -3,21 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from glomerulab.evaluation.caveats import find_caveats
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
-from glomerulab.evaluation.judged import Judged, judged_part
-from glomerulab.evaluation.run_tables import RunTables, read_run
-from glomerulab.evaluation.scores import score_table
+from glomerulab.evaluation.judgement import Judgement, judge_run
+from glomerulab.evaluation.run_tables import read_run
 from glomerulab.files import make_folder
 from glomerulab.progress import Track, silent
+from glomerulab.report.certainty_tables import certainty_tables
+from glomerulab.report.checklists import checklist_tables
+from glomerulab.report.model_card import model_card
 from glomerulab.report.run_facts import appendix_tables, data_table, headline, summary
 from glomerulab.report.run_figures import write_run_figures
 from glomerulab.report.run_gallery import gallery, gallery_note
 from glomerulab.report.score_tables import label_table, overall_table
-from glomerulab.report.write_html import Page, write_html
-from glomerulab.report.write_scores import write_scores_csv, write_scores_json
+from glomerulab.report.subgroup_tables import subgroup_tables
+from glomerulab.report.write_html import Figure, Page, write_html
+from glomerulab.report.write_scores import write_scores_json, write_table_csv
 
 __all__ = ["RunReport", "write_run_report"]
 
@@ -31,7 +31,7 @@ class RunReport:
     """What was found, and where it stands."""
 
     headline: str
-    scores: pd.DataFrame
+    judgement: Judgement
     html_path: Path
 
 
@@ -43,7 +43,7 @@ def write_run_report(
     seed: int = 0,
     track: Track = silent,
 ) -> RunReport:
-    """Judge the held-out part of a run and write ``report.html``, ``figures/``, ``scores.*``.
+    """Judge the held-out part of a run and write its report and its numbers.
 
     Parameters
     ----------
@@ -61,53 +61,40 @@ def write_run_report(
     -------
     RunReport
     """
-    run = read_run(folder)
-    judged = judged_part(run.predictions, run.taxonomy, head=run.head, split=split)
-    scores = score_table(judged, n_resamples=n_resamples, seed=seed)
-    sentence = headline(judged, scores)
-    about = _about(run, judged, sentence, split=split, n_resamples=n_resamples, seed=seed)
-    write_scores_csv(scores, folder / "scores.csv")
-    write_scores_json(scores, folder / "scores.json", about=about)
-    figures = write_run_figures(run, judged, scores, make_folder(folder / "figures"), track=track)
-    page = Page(
-        title=f"Evaluation of {folder.resolve().name}",
+    judgement = judge_run(read_run(folder), split=split, n_resamples=n_resamples, seed=seed)
+    sentence = headline(judgement.judged, judgement.scores)
+    figures = write_run_figures(judgement, make_folder(folder / "figures"), track=track)
+    write_table_csv(judgement.scores, folder / "scores.csv")
+    write_table_csv(judgement.subgroups, folder / "subgroups.csv")
+    write_scores_json(judgement, folder / "scores.json", headline=sentence)
+    html_path = folder / "report.html"
+    write_html(_page(judgement, sentence, figures), html_path)
+    return RunReport(sentence, judgement, html_path)
+
+
+def _page(judgement: Judgement, sentence: str, figures: tuple[Figure, ...]) -> Page:
+    run, judged, scores = judgement.run, judgement.judged, judgement.scores
+    return Page(
+        title=f"Evaluation of {run.folder.resolve().name}",
         is_synthetic=run.is_synthetic,
         headline=sentence,
-        summary=summary(judged, n_resamples=n_resamples),
-        caveats=tuple(find_caveats(run, judged)),
-        tables=(overall_table(judged, scores), label_table(judged, scores), data_table(run)),
+        summary=summary(judged, n_resamples=judgement.n_resamples),
+        caveats=judgement.caveats,
+        tables=(
+            overall_table(judged, scores),
+            label_table(judged, scores),
+            data_table(run),
+        ),
         figures=figures,
         gallery=gallery(run, judged),
         gallery_note=gallery_note(judged),
-        appendix=appendix_tables(run, judged),
+        appendix=(
+            *certainty_tables(judgement),
+            *subgroup_tables(judgement),
+            model_card(judgement),
+            *appendix_tables(run, judged),
+            *checklist_tables(judgement),
+        ),
         config_text=run.config_text,
         footer=FOOTER,
     )
-    html_path = folder / "report.html"
-    write_html(page, html_path)
-    return RunReport(sentence, scores, html_path)
-
-
-def _about(
-    run: RunTables, judged: Judged, sentence: str, *, split: str, n_resamples: int, seed: int
-) -> dict[str, object]:
-    return {
-        "research_use_only": True,
-        "synthetic": run.is_synthetic,
-        "headline": sentence,
-        "split": split,
-        "head": run.head,
-        "taxonomy": run.taxonomy.name,
-        "n_images": judged.n_images,
-        "n_patients": judged.n_patients,
-        "interval": {
-            "level": 0.95,
-            "method": "percentile bootstrap over patients",
-            "n_resamples": n_resamples,
-            "seed": seed,
-        },
-        "caveats": [
-            {"title": caveat.title, "text": caveat.text, "severe": caveat.severe}
-            for caveat in find_caveats(run, judged)
-        ],
-    }

@@ -46,6 +46,8 @@ class Table:
     note: str = ""
     is_settings: bool = False
     """Whether values are free text that may wrap, not numbers that must not."""
+    is_collapsed: bool = False
+    """Whether it is opened by a click on screen; in print it stands open."""
 
 
 @dataclass(frozen=True)

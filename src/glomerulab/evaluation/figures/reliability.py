@@ -33,5 +33,5 @@ def draw_reliability(curves: dict[str, ReliabilityBins]) -> Figure:
     upper.set_xlim(-0.02, 1.02)
     upper.set_ylim(-0.02, 1.02)
     upper.set_yticks(np.linspace(0, 1, 6))
-    upper.legend(fontsize=9, loc="upper left", frameon=False)
+    upper.legend(fontsize=9, loc="lower right", frameon=False)
     return figure

@@ -1,0 +1,83 @@
+"""The same score in parts of the cohort: by stain, slide, patient, or any other column."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from glomerulab.evaluation.intervals import patient_weights, percentile_interval
+from glomerulab.evaluation.judged import Judged
+from glomerulab.evaluation.risk_coverage import image_is_right
+
+__all__ = ["SUBGROUP_COLUMNS", "subgroup_table"]
+
+SUBGROUP_COLUMNS = ("stain", "slide_id", "patient_id")
+"""What a report looks into."""
+
+UNKNOWN = "unknown"
+
+
+def subgroup_table(
+    judged: Judged, column: str, *, n_resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Count images and right calls in each group.
+
+    Parameters
+    ----------
+    judged : Judged
+    column : str
+        A column of `Judged.rows`; empty cells are one group, "unknown".
+    n_resamples : int, default 2000
+    seed : int, default 0
+
+    Returns
+    -------
+    DataFrame
+        One row per group, by falling size: ``column``, ``group``, ``n_images``, ``n_patients``,
+        ``n_right``, ``share_right`` (every known label right), ``low``, ``high``. The interval is
+        over patients, and NaN where a group is of one patient.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column.
+    """
+    if column not in judged.rows:
+        raise ValueError(f"no column {column!r} in the predictions")
+    groups = judged.rows[column].astype("string").fillna(UNKNOWN)
+    right = image_is_right(judged)
+    rows = []
+    for group in groups.drop_duplicates():
+        inside = (groups == group).to_numpy(dtype=bool)
+        low, high = _interval(right[inside], judged.patients[inside], n_resamples, seed)
+        rows.append(
+            {
+                "column": column,
+                "group": str(group),
+                "n_images": int(inside.sum()),
+                "n_patients": len(np.unique(judged.patients[inside])),
+                "n_right": int(right[inside].sum()),
+                "share_right": float(right[inside].mean()),
+                "low": low,
+                "high": high,
+            }
+        )
+    order = ["n_images", "group"]
+    return pd.DataFrame(rows).sort_values(order, ascending=[False, True], ignore_index=True)
+
+
+def _interval(
+    right: npt.NDArray[np.bool_],
+    patients: npt.NDArray[np.intp],
+    n_resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    """Resample the patients of one group."""
+    _, numbers = np.unique(patients, return_inverse=True)
+    n_patients = int(numbers.max()) + 1
+    if n_patients < 2:
+        return float("nan"), float("nan")
+    weights = patient_weights(n_patients, n_resamples=n_resamples, seed=seed)
+    n_right = weights @ np.bincount(numbers, weights=right)
+    n_images = weights @ np.bincount(numbers).astype(np.float64)
+    interval = percentile_interval(n_right / n_images)
+    return interval.low, interval.high

@@ -1,0 +1,32 @@
+import numpy as np
+from tests.judged_samples import judged_from, random_softmax
+
+from glomerulab.evaluation.figures.decision import draw_decision_curves, draw_risk_coverage
+from glomerulab.evaluation.risk_coverage import risk_coverage
+
+
+def test_every_class_has_axes_with_model_all_and_none():
+    figure = draw_decision_curves(random_softmax(), list("ABCD"))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list("ABCD")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["all", "none", "model"]
+
+
+def test_an_absent_class_says_so():
+    judged = random_softmax()
+    kept = judged.truth != 0
+    figure = draw_decision_curves(
+        judged_from(judged.labels[kept], judged.probabilities[kept]), list("ABCD")
+    )
+    assert figure.axes[0].texts[0].get_text() == "not defined"
+    assert figure.legends
+
+
+def test_a_single_class_draws_no_curve():
+    figure = draw_decision_curves(judged_from([[1, 0, 0, 0]], [[1, 0, 0, 0]]), list("ABCD"))
+    assert figure.legends == []
+
+
+def test_the_risk_curve_ends_at_the_error_of_the_model():
+    judged = random_softmax()
+    line = draw_risk_coverage(risk_coverage(judged)).axes[0].lines[0]
+    assert line.get_ydata()[-1] == np.mean(judged.truth != judged.decision)

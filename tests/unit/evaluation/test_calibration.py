@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from tests.judged_samples import judged_from
+
+from glomerulab.evaluation.calibration import (
+    brier_score,
+    calibration_line,
+    expected_calibration_error,
+    reliability_bins,
+    top_confidence,
+)
+
+SAID = np.array([0.05, 0.15, 0.15, 0.95, 0.95])
+CAME = np.array([0.0, 0.0, 1.0, 1.0, 0.0])
+
+
+def test_hand_computed_bins_of_equal_width():
+    bins = reliability_bins(SAID, CAME)
+    assert bins.confidence == pytest.approx([0.05, 0.15, 0.95])
+    assert bins.frequency == pytest.approx([0.0, 0.5, 0.5])
+    assert bins.count.tolist() == [1, 2, 2]
+    assert expected_calibration_error(bins) == pytest.approx((0.05 + 2 * 0.35 + 2 * 0.45) / 5)
+
+
+def test_bins_of_equal_mass_hold_the_same_number():
+    rng = np.random.default_rng(0)
+    bins = reliability_bins(rng.beta(8, 1, 1000), np.ones(1000), binning="equal-mass")
+    assert bins.count.tolist() == [100] * 10
+
+
+def test_the_edges_fall_into_the_first_and_last_bin():
+    bins = reliability_bins(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    assert bins.count.tolist() == [1, 1]
+    assert expected_calibration_error(bins) == 0
+
+
+def test_nothing_to_bin_is_refused():
+    with pytest.raises(ValueError, match="got 10 and 0"):
+        reliability_bins(np.array([]), np.array([]))
+
+
+def test_perfect_and_worst_brier_scores():
+    assert brier_score(judged_from(np.eye(4), np.eye(4))) == 0
+    assert brier_score(judged_from(np.eye(4), np.roll(np.eye(4), 1, axis=1))) == 2
+    half = [[0.5] * 4]
+    assert brier_score(judged_from([[1, 0, np.nan, 0]], half, head="sigmoid")) == 0.25
+
+
+def test_confidence_is_that_of_the_decision():
+    probability, outcome = top_confidence(
+        judged_from(np.eye(4)[[0, 1]], [[0.7, 0.1, 0.1, 0.1], [0.6, 0.4, 0, 0]])
+    )
+    assert probability.tolist() == [0.7, 0.6]
+    assert outcome.tolist() == [1.0, 0.0]
+
+
+def test_a_calibration_line_needs_both_outcomes():
+    line = calibration_line(np.array([0.2, 0.8]), np.array([1.0, 1.0]))
+    assert np.isnan(line.slope)
+    assert np.isnan(line.intercept)
+
+
+def test_separated_outcomes_have_no_slope():
+    line = calibration_line(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.0, 0.0, 1.0, 1.0]))
+    assert np.isnan(line.slope)
+
+
+def test_certain_probabilities_do_not_break_the_line():
+    said = np.array([0.0, 0.0, 1.0, 1.0, 0.5, 0.5])
+    line = calibration_line(said, np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0]))
+    assert np.isfinite(line.slope)

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+from tests.judged_samples import judged_from, random_sigmoid, random_softmax
+
+from glomerulab.evaluation.conformal import (
+    conformal_result,
+    conformal_sets,
+    conformal_threshold,
+)
+
+
+def test_hand_computed_threshold():
+    # p(truth) 0.1 .. 0.9: strangeness 0.9 .. 0.1; ceil(10 · 0.8) = 8th smallest is 0.8
+    said = np.array([[p, 1 - p, 0, 0] for p in np.arange(1, 10) / 10])
+    judged = judged_from(np.eye(4)[[0] * 9], said)
+    assert conformal_threshold(judged, coverage=0.8) == pytest.approx(0.2)
+
+
+def test_too_small_a_validation_part_promises_by_answering_everything():
+    judged = judged_from(np.eye(4)[[0, 0]], [[0.9, 0.1, 0, 0]] * 2)
+    assert conformal_threshold(judged, coverage=0.9) == 0.0
+    assert conformal_sets(judged, 0.0).all()
+
+
+@pytest.mark.parametrize("sample", [random_softmax, random_sigmoid])
+@pytest.mark.parametrize("coverage", [0.7, 0.9])
+def test_the_truth_is_in_the_set_as_often_as_promised(sample, coverage):
+    found = [
+        conformal_result(sample(seed=k, n=400), sample(seed=100 + k, n=400), coverage=coverage)
+        for k in range(20)
+    ]
+    mean = np.mean([one.coverage for one in found])
+    assert mean == pytest.approx(coverage, abs=0.02)
+    assert all(0 <= one.share_single <= 1 for one in found)
+
+
+def test_more_coverage_needs_larger_sets():
+    validation, judged = random_softmax(seed=1), random_softmax(seed=2)
+    sizes = [conformal_result(validation, judged, coverage=c).mean_size for c in (0.6, 0.8, 0.95)]
+    assert sizes == sorted(sizes)
+
+
+def test_sets_of_labels_hold_absent_or_present():
+    judged = random_sigmoid()
+    sets = conformal_sets(judged, 0.4)
+    assert sets.shape == (int((~np.isnan(judged.labels)).sum()), 2)
+
+
+def test_an_impossible_coverage_is_refused():
+    with pytest.raises(ValueError, match="got 1"):
+        conformal_threshold(random_softmax(), coverage=1)

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+from tests.judged_samples import judged_from, random_softmax
+
+from glomerulab.evaluation.risk_coverage import image_confidence, image_is_right, risk_coverage
+
+
+def test_hand_computed_curve():
+    # confidences 0.9 right, 0.8 wrong, 0.7 right
+    said = [[0.9, 0.1, 0, 0], [0.8, 0.2, 0, 0], [0.7, 0.3, 0, 0]]
+    curve = risk_coverage(judged_from(np.eye(4)[[0, 1, 0]], said))
+    assert curve.coverage == pytest.approx([1 / 3, 2 / 3, 1])
+    assert curve.risk == pytest.approx([0, 1 / 2, 1 / 3])
+    assert curve.area == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)
+
+
+def test_equally_certain_images_are_one_point():
+    curve = risk_coverage(judged_from(np.eye(4)[[0, 1]], [[0.9, 0.1, 0, 0]] * 2))
+    assert curve.coverage.tolist() == [1.0]
+    assert curve.area == 0.5
+
+
+def test_full_coverage_has_the_error_of_the_model():
+    judged = random_softmax()
+    assert risk_coverage(judged).risk[-1] == pytest.approx((judged.truth != judged.decision).mean())
+
+
+def test_an_image_with_several_labels_is_as_certain_as_its_least_certain_known_one():
+    judged = judged_from([[1, 0, np.nan, 0]], [[0.9, 0.3, 0.5, 0.1]], head="sigmoid")
+    assert image_confidence(judged).tolist() == [0.7]
+    assert image_is_right(judged).tolist() == [True]

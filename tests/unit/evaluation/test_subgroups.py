@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+from tests.judged_samples import judged_from, random_softmax
+
+from glomerulab.evaluation.risk_coverage import image_is_right
+from glomerulab.evaluation.subgroups import subgroup_table
+
+
+def _judged():
+    judged = random_softmax()
+    judged.rows["stain"] = np.where(np.arange(judged.n_images) % 3 == 0, "HE", "PAS")
+    judged.rows.loc[:4, "stain"] = None
+    return judged
+
+
+def test_groups_add_up_to_the_whole():
+    judged = _judged()
+    table = subgroup_table(judged, "stain")
+    assert table["n_images"].sum() == judged.n_images
+    assert table["n_right"].sum() == image_is_right(judged).sum()
+    assert list(table["group"]) == ["PAS", "HE", "unknown"]
+
+
+def test_an_interval_holds_its_share():
+    table = subgroup_table(_judged(), "stain")
+    assert (table["low"] <= table["share_right"]).all()
+    assert (table["share_right"] <= table["high"]).all()
+
+
+def test_one_patient_has_no_interval():
+    table = subgroup_table(_judged(), "patient_id")
+    assert table["low"].isna().all()
+    assert (table["n_patients"] == 1).all()
+
+
+def test_a_column_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="scanner"):
+        subgroup_table(judged_from(np.eye(4), np.eye(4)), "scanner")

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+from tests.judged_samples import judged_from, random_sigmoid, random_softmax
+
+from glomerulab.evaluation.temperature import fit_temperature, with_temperature
+
+
+@pytest.mark.parametrize("judged", [random_softmax(), random_sigmoid()], ids=["softmax", "sigmoid"])
+def test_no_call_changes(judged):
+    for temperature in (0.3, 1.0, 5.0):
+        assert (with_temperature(judged, temperature).calls == judged.calls).all()
+
+
+def test_a_temperature_of_one_changes_nothing():
+    judged = random_softmax()
+    assert with_temperature(judged, 1.0).probabilities == pytest.approx(judged.probabilities)
+
+
+def test_heat_makes_even_and_keeps_the_sum():
+    judged = judged_from([[1, 0, 0, 0]], [[0.97, 0.01, 0.01, 0.01]])
+    heated = with_temperature(judged, 50.0).probabilities
+    assert heated.sum() == pytest.approx(1.0)
+    assert heated.max() < 0.3
+
+
+def test_certainty_stays_finite():
+    judged = judged_from(np.eye(4), np.eye(4))
+    assert np.isfinite(with_temperature(judged, 2.0).probabilities).all()
+    assert 0.009 < fit_temperature(judged) < 100.1
+
+
+def test_a_temperature_of_zero_is_refused():
+    with pytest.raises(ValueError, match="got 0"):
+        with_temperature(random_softmax(), 0)
