@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tests.beer_lambert import TARGET_HE, section
 
 from glomerulab.evaluation.stain_features import (
     FEATURE_NAMES,
@@ -7,7 +8,6 @@ from glomerulab.evaluation.stain_features import (
     measure_pair,
     shrunk,
 )
-from tests.beer_lambert import TARGET_HE, section
 
 
 def test_every_feature_has_a_name_and_a_finite_value() -> None:
