@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tests.beer_lambert import HE, PAS, section, worst_angle
 
 from glomerulab.errors import StainError
 from glomerulab.stain.fitting import (
@@ -12,7 +13,6 @@ from glomerulab.stain.fitting import (
     try_fit_many,
 )
 from glomerulab.stain.parameters import PAPER, StainParameters
-from tests.beer_lambert import HE, PAS, section, worst_angle
 
 
 @pytest.mark.parametrize(("stain", "dyes"), [("HE", HE), ("PAS", PAS)])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.beer_lambert import HE, PAS, section, worst_angle
 
 from glomerulab.errors import StainError
 from glomerulab.stain.fitting import fit
@@ -14,7 +15,6 @@ from glomerulab.stain.reference import (
     read_reference,
     write_reference,
 )
-from tests.beer_lambert import HE, PAS, section, worst_angle
 
 REFERENCE = fit(section(1, size=96).image, "HE", source="中.png")
 
