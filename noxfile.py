@@ -1,4 +1,4 @@
-"""What a change must pass, by name: ``.venv/bin/nox --sessions lint types contracts docs tests``."""
+"""What a change must pass: ``.venv/bin/nox``, or some of it with ``--sessions lint docs``."""
 
 import nox
 
@@ -9,7 +9,7 @@ nox.options.sessions = ["lint", "types", "contracts", "docs", "tests"]
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, mistakes and spelling."""
+    """Check style, mistakes and spelling."""
     session.run("python", "-m", "ruff", "format", "--check", ".")
     session.run("python", "-m", "ruff", "check", ".")
     session.run("python", "-m", "codespell_lib", "src", "tests", "docs", "benchmarks", "README.md")
@@ -17,23 +17,23 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types, strictly."""
+    """Check types, strictly."""
     session.run("python", "-m", "mypy")
 
 
 @nox.session
 def contracts(session: nox.Session) -> None:
-    """Who may import whom."""
+    """Check who imports whom."""
     session.run("python", "-c", "from importlinter.cli import lint_imports_command as run; run()")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation, where every warning is an error."""
+    """Build the documentation; every warning is an error."""
     session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "docs/_build/html")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The default test suite."""
+    """Run the default test suite."""
     session.run("python", "-m", "pytest", "--numprocesses", "2", *session.posargs)

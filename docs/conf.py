@@ -1,9 +1,12 @@
 """Sphinx: MyST pages, numpydoc reference, and a command reference made from the program itself."""
 
+import types
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import typer
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 
 from glomerulab.cli.main import app as command_line
 
@@ -16,7 +19,6 @@ extensions = [
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
 ]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
@@ -30,7 +32,7 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": False}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
-mathjax_path = ""  # the pages must open offline; formulas stay readable as TeX
+html_math_renderer = "mathml"  # what browsers show by themselves: the pages must open offline
 
 
 def write_command_reference() -> None:
@@ -52,6 +54,25 @@ def write_command_reference() -> None:
     content = "\n".join(pages) + "\n"
     if not target.exists() or target.read_text(encoding="utf-8") != content:
         target.write_text(content, encoding="utf-8")
+
+
+def setup(app):
+    """Register formulas as MathML, and leave type aliases to the pages that use them."""
+
+    def visit_inline(translator, node):
+        translator.body.append(tex2mathml(node.astext()))
+        raise nodes.SkipNode
+
+    def visit_block(translator, node):
+        formula = tex2mathml(node.astext(), as_block=True)
+        translator.body.append(f"<div class='math'>{formula}</div>")
+        raise nodes.SkipNode
+
+    def skip(_app, _kind, _name, member, skipped, _options):
+        return True if isinstance(member, types.GenericAlias) else skipped
+
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
+    app.connect("autodoc-skip-member", skip)
 
 
 write_command_reference()

@@ -46,7 +46,11 @@ def make_slide(tmp_path: Path) -> Callable[..., Path]:
     """Write a lossless pyramidal slide of texture with a glass border; give its path."""
 
     def make(
-        name: str = "slide.tiff", *, size: tuple[int, int] = (1200, 900), mpp: float = 0.5, seed: int = 0
+        name: str = "slide.tiff",
+        *,
+        size: tuple[int, int] = (1200, 900),
+        mpp: float = 0.5,
+        seed: int = 0,
     ) -> Path:
         width, height = size
         pixels = np.full((height, width, 3), (244, 242, 240), dtype=np.uint8)

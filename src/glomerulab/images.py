@@ -51,6 +51,8 @@ def read_image(path: Path) -> RgbImage:
     with warnings.catch_warnings():
         # The size is checked below against our own limit; Pillow's warning says nothing new.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Damaged metadata alone is no reason to speak; damaged pixels raise.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         try:
             with Image.open(path) as image:
                 _refuse_huge(image.size, path)
@@ -80,6 +82,8 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Damaged metadata alone is no reason to speak; damaged pixels raise.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         try:
             with Image.open(path) as image:
                 _refuse_huge(image.size, path)

@@ -5,10 +5,12 @@ beside the item, and the caller decides.
 """
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
+from threading import Thread
 from typing import Generic, TypeVar
 
 from glomerulab.errors import GlomerulabError
@@ -68,7 +70,9 @@ def map_outcomes(
         return
     context = multiprocessing.get_context("spawn")
     waiting = iter(items)
-    with ProcessPoolExecutor(min(n_workers, len(items)), mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        min(n_workers, len(items)), mp_context=context, initializer=_end_with_parent
+    ) as pool:
         # A bounded window: a cohort of a million items must not become a million pending futures.
         pending: set[Future[Outcome[Item, Value]]] = {
             pool.submit(_outcome, function, item)
@@ -80,6 +84,18 @@ def map_outcomes(
                 pending.add(pool.submit(_outcome, function, item))
             for future in done:
                 yield future.result()
+
+
+def _end_with_parent() -> None:
+    """Watch the parent: a worker of a killed run would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_exit_after, args=(parent.join,), daemon=True).start()
+
+
+def _exit_after(wait_for_end: Callable[[], None]) -> None:
+    wait_for_end()
+    os._exit(1)
 
 
 def _outcome(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Value]:

@@ -22,6 +22,9 @@ def test_every_dependency_of_the_project_is_locked() -> None:
     groups = PROJECT["dependency-groups"].values()
     wanted = [*PROJECT["project"]["dependencies"]]
     wanted += [entry for group in groups for entry in group if isinstance(entry, str)]
-    locked = {re.sub(r"[-_.]+", "-", name) for name in re.findall(r"^([a-z0-9._-]+)==", LOCK, re.MULTILINE)}
+    locked = {
+        re.sub(r"[-_.]+", "-", name)
+        for name in re.findall(r"^([a-z0-9._-]+)==", LOCK, re.MULTILINE)
+    }
     names = {re.sub(r"[-_.]+", "-", re.split(r"[<>=\[ ;]", entry)[0].lower()) for entry in wanted}
     assert names - locked == set()

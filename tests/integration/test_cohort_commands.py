@@ -1,12 +1,14 @@
 import shutil
-import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from glomerulab.cli.main import main
 from glomerulab.cohort.manifest import manifest_from_rows, read_manifest, write_manifest
 from glomerulab.images import read_image, write_image
 from glomerulab.taxonomy import load_taxonomy
@@ -14,9 +16,32 @@ from glomerulab.taxonomy import load_taxonomy
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _run(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "glomerulab", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Run(Protocol):
+    def __call__(self, *words: object) -> Done: ...
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the program as a shell would, in this process: importing it each time takes seconds."""
+
+    def run_here(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["glomerulab", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = capsys.readouterr()
+        return Done(code, out, err)
+
+    return run_here
 
 
 @pytest.fixture
@@ -45,30 +70,32 @@ def cohort(tmp_path: Path) -> Path:
     return folder / "manifest.csv"
 
 
-def test_split_writes_the_parts_and_prints_a_table(cohort: Path) -> None:
+def test_split_writes_the_parts_and_prints_a_table(run: Run, cohort: Path) -> None:
     out = cohort.parent / "split.csv"
-    done = _run("split", cohort, "--out", out, "--ratios", "4:1:1", "--seed", 3, "--workers", 1)
+    done = run("split", cohort, "--out", out, "--ratios", "4:1:1", "--seed", 3, "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert "patients  images  normal" in done.stdout
     assert "Research use only" in done.stdout
     table = read_manifest(out).table
     assert table.groupby("patient_id")["split"].nunique().max() == 1
-    folds = _run("split", out, "--out", out.with_name("folds.csv"), "--folds", 2)
+    folds = run("split", out, "--out", out.with_name("folds.csv"), "--folds", 2)
     assert folds.returncode == 0, folds.stderr
     assert set(read_manifest(out.with_name("folds.csv")).table["fold"].dropna()) == {0, 1}
 
 
-def test_split_by_image_says_what_it_risks(cohort: Path) -> None:
-    done = _run("split", cohort, "--out", cohort.with_name("s.csv"), "--by", "image")
+def test_split_by_image_says_what_it_risks(run: Run, cohort: Path) -> None:
+    done = run("split", cohort, "--out", cohort.with_name("s.csv"), "--by", "image")
     assert done.returncode == 0, done.stderr
     assert "patients have images in several parts" in done.stdout
 
 
-def test_near_duplicates_stop_a_split_until_they_are_allowed_by_name(cohort: Path) -> None:
+def test_near_duplicates_stop_a_split_until_they_are_allowed_by_name(
+    run: Run, cohort: Path
+) -> None:
     for patient in range(1, 6):  # one picture for everyone: some pair must fall apart
         shutil.copy(cohort.with_name("图 0.png"), cohort.with_name(f"图 {patient}.png"))
     out = cohort.with_name("split.csv")
-    refused = _run("split", cohort, "--out", out)
+    refused = run("split", cohort, "--out", out)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].startswith("glomerulab: ")
     assert "nearly the same picture in two parts" in refused.stderr
@@ -76,66 +103,68 @@ def test_near_duplicates_stop_a_split_until_they_are_allowed_by_name(cohort: Pat
     pairs = [(f"图 {a}", f"图 {b}") for a in range(6) for b in range(a)]
     allowed = cohort.with_name("allowed.csv")
     pd.DataFrame(pairs, columns=["image_id", "other_image_id"]).to_csv(allowed, index=False)
-    assert _run("split", cohort, "--out", out, "--allow-near-duplicates", allowed).returncode == 0
-    assert _run("split", cohort, "--out", out, "--no-near-duplicates").returncode == 0
+    assert run("split", cohort, "--out", out, "--allow-near-duplicates", allowed).returncode == 0
+    assert run("split", cohort, "--out", out, "--no-near-duplicates").returncode == 0
 
 
 @pytest.mark.parametrize("ratios", ["6:2", "a:b:c", "0:1:1", "6:-1:2"])
-def test_ratios_that_cannot_be_end_in_one_line(cohort: Path, ratios: str) -> None:
-    done = _run("split", cohort, "--out", cohort.with_name("s.csv"), f"--ratios={ratios}")
+def test_ratios_that_cannot_be_end_in_one_line(run: Run, cohort: Path, ratios: str) -> None:
+    done = run("split", cohort, "--out", cohort.with_name("s.csv"), f"--ratios={ratios}")
     assert done.returncode == 1
     assert done.stderr.startswith("glomerulab: --ratios: ")
 
 
-def test_check_lists_every_problem_and_ends_with_one(cohort: Path) -> None:
-    good = _run("manifest", "check", cohort)
+def test_check_lists_every_problem_and_ends_with_one(run: Run, cohort: Path) -> None:
+    good = run("manifest", "check", cohort)
     assert good.returncode == 0, good.stderr
     assert "12 images, no problem found" in good.stdout
     shutil.copy(cohort.with_name("图 0.png"), cohort.with_name("图 1.png"))
     cohort.with_name("图 2.png").write_bytes(b"")
-    bad = _run("manifest", "check", cohort, "--workers", 2)
+    bad = run("manifest", "check", cohort, "--workers", 2)
     assert bad.returncode == 1
     assert "line 3, image '图 1': same pixels as image '图 0' in line 2" in bad.stdout
     assert "line 4, image '图 2': " in bad.stdout
     assert "2 problem(s), listed above" in bad.stderr
 
 
-def test_labels_go_to_the_papers_json_and_come_back(cohort: Path) -> None:
+def test_labels_go_to_the_papers_json_and_come_back(run: Run, cohort: Path) -> None:
     labels = cohort.with_name("labels.json")
-    assert _run("manifest", "export", cohort, "--out", labels).returncode == 0
+    assert run("manifest", "export", cohort, "--out", labels).returncode == 0
     assert '"正常肾小球": 0' in labels.read_text(encoding="utf-8")
     again = cohort.with_name("again.parquet")
-    done = _run("manifest", "import", labels, "--out", again, "--set", "stain=HE")
+    done = run("manifest", "import", labels, "--out", again, "--set", "stain=HE")
     assert done.returncode == 0, done.stderr
     before, after = read_manifest(cohort).table, read_manifest(again).table
     assert after["normal"].equals(before["normal"])
     assert set(after["stain"]) == {"HE"}
 
 
-def test_a_folder_per_class_is_imported(tmp_path: Path) -> None:
+def test_a_folder_per_class_is_imported(run: Run, tmp_path: Path) -> None:
     (tmp_path / "c" / "cgn").mkdir(parents=True)
     write_image(np.zeros((4, 4, 3), np.uint8), tmp_path / "c" / "cgn" / "a.png")
-    done = _run("manifest", "import", tmp_path / "c", "--out", tmp_path / "m.csv")
+    done = run("manifest", "import", tmp_path / "c", "--out", tmp_path / "m.csv")
     assert done.returncode == 0, done.stderr
     assert read_manifest(tmp_path / "m.csv").table["image_path"].tolist() == ["c/cgn/a.png"]
-    wrong = _run(
+    wrong = run(
         "manifest", "import", tmp_path / "c", "--out", tmp_path / "m.csv", "--column", "a=b"
     )
     assert wrong.returncode == 1
 
 
 @pytest.mark.real
-def test_glas_is_imported_checked_and_split_by_patient(real_data: Path, tmp_path: Path) -> None:
+def test_glas_is_imported_checked_and_split_by_patient(
+    run: Run, real_data: Path, tmp_path: Path
+) -> None:
     folder, manifest, split = real_data / "glas_colon_he", tmp_path / "m.csv", tmp_path / "s.csv"
-    done = _run(
+    done = run(
         "manifest", "import", folder / "labels.csv", "--out", manifest,
         "--image-root", folder / "images", "--taxonomy", ROOT / "configs/taxonomies/glas.toml",
         "--column", "image_path=image", "--column", "patient_id=patient_id",
         "--label-column", "label", "--class", "benign=benign", "--set", "stain=HE",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert _run("manifest", "check", manifest).returncode == 0
-    done = _run("split", manifest, "--out", split)
+    assert run("manifest", "check", manifest).returncode == 0
+    done = run("split", manifest, "--out", split)
     assert done.returncode == 0, done.stderr
     parts = read_manifest(split)
     assert parts.taxonomy.label_ids == ("benign", "malignant")
@@ -148,10 +177,10 @@ def test_glas_is_imported_checked_and_split_by_patient(real_data: Path, tmp_path
 
 @pytest.mark.real
 def test_kidney_compartments_are_imported_with_their_stains_and_shown(
-    real_data: Path, tmp_path: Path
+    run: Run, real_data: Path, tmp_path: Path
 ) -> None:
     manifest, sheet = tmp_path / "m.csv", tmp_path / "sheet.png"
-    done = _run(
+    done = run(
         "manifest", "import", real_data / "kidney_compartments" / "labels.csv", "--out", manifest,
         "--taxonomy", ROOT / "configs/taxonomies/kidney_compartments.toml",
         "--column", "image_path=image", "--column", "stain=stain", "--value", "stain:SIL=PASM",
@@ -160,7 +189,7 @@ def test_kidney_compartments_are_imported_with_their_stains_and_shown(
     assert done.returncode == 0, done.stderr
     stains = read_manifest(manifest).table["stain"].value_counts().to_dict()
     assert stains == {"HE": 25, "PAS": 40, "PASM": 25 - 5, "TRI": 25}
-    done = _run("manifest", "contact-sheet", manifest, "--out", sheet, "--per-group", 5,
+    done = run("manifest", "contact-sheet", manifest, "--out", sheet, "--per-group", 5,
                 "--cell", 64, "--workers", 1)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert read_image(sheet).shape[1] == 6 + 5 * 70

@@ -18,6 +18,7 @@ from glomerulab.cli.phantom import phantom
 from glomerulab.cli.quickstart import quickstart
 from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
+from glomerulab.cli.stain_check import stain_check
 from glomerulab.cli.train import train
 from glomerulab.errors import GlomerulabError
 
@@ -53,6 +54,7 @@ app.command()(extract)
 app.add_typer(manifest_app, name="manifest")
 app.command()(split)
 app.command()(normalize)
+app.command()(stain_check)
 app.command()(augment)
 app.command()(train)
 app.command()(evaluate)

@@ -104,14 +104,14 @@ def check(
     from glomerulab.progress import shown
 
     cohort, problems = parse_manifest(manifest)
-    if not problems:  # rows that lack an id or a path cannot be compared with others
-        problems = validate_manifest(
-            cohort,
-            check_pixels=pixels,
-            allow_shared_patients=allow_shared_patients,
-            n_workers=workers,
-            track=shown,
-        )
+    problems += validate_manifest(
+        cohort,
+        check_pixels=pixels,
+        allow_shared_patients=allow_shared_patients,
+        n_workers=workers,
+        track=shown,
+    )
+    problems.sort(key=lambda problem: -1 if problem.row is None else problem.row)
     for problem in problems:
         typer.echo(str(problem))
     if problems:

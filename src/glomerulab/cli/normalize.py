@@ -111,7 +111,7 @@ def _target_files(he: Path | None, pas: Path | None, others: list[str]) -> dict[
 def _load_target(file: Path, stain: str, parameters: "StainParameters") -> "StainReference":
     from glomerulab.errors import StainError
     from glomerulab.images import read_image
-    from glomerulab.stain.normalize import fit
+    from glomerulab.stain.fitting import fit
     from glomerulab.stain.reference import read_reference
 
     if file.suffix.lower() != ".json":

@@ -1,4 +1,7 @@
-"""``glomerulab quickstart``: the whole pipeline on synthetic slides, by the functions of the commands."""
+"""``glomerulab quickstart``: the whole pipeline on synthetic slides.
+
+Every step is done by the function that the single command calls.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,7 +113,7 @@ def _normalize(cohort: "Manifest", out: Path, *, workers: int) -> "Manifest":
 def _training_target(cohort: "Manifest", stain: str) -> "StainReference":
     """Fit the target on the first training slide of a stain: nothing of the test part is seen."""
     from glomerulab.images import read_image
-    from glomerulab.stain.normalize import fit_many
+    from glomerulab.stain.fitting import fit_many
 
     table = cohort.table
     candidates = table[(table["split"] == "train") & (table["stain"] == stain)]

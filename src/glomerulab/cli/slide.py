@@ -76,6 +76,27 @@ def thumbnail(
     typer.echo(f"{out}: {pixels.shape[1]} x {pixels.shape[0]}")
 
 
+@slide_app.command()
+def deidentify(
+    slide: Annotated[Path, typer.Argument(help="Aperio SVS or generic tiled TIFF.")],
+    out: Annotated[Path, typer.Argument(help="The copy; its name should not identify, either.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+) -> None:
+    """Copy a slide without label, macro and identifying metadata, and verify the copy.
+
+    The pixels are copied bit for bit. Formats that cannot be rewritten are refused. Handwriting or
+    print on the glass beside the tissue stays in the pixels: look at the thumbnail.
+
+    Example: glomerulab slide deidentify S23-0815.svs case-001.svs
+    """
+    from glomerulab.slides.deidentify import deidentify as copy_without_identity
+
+    done = copy_without_identity(slide, out, overwrite=overwrite)
+    typer.echo(f"{done.path}: verified, pixels identical")
+    typer.echo(f"left out images: {', '.join(done.removed_images) or 'none were there'}")
+    typer.echo(f"left out properties: {', '.join(done.removed_properties) or 'none were there'}")
+
+
 def _facts(slide: "Slide") -> dict[str, Any]:
     """Collect what is told; reading the white decodes pixels, which finds a damaged slide out."""
     from glomerulab.errors import MissingMppError

@@ -11,7 +11,7 @@ __all__ = ["balanced_parts"]
 FloatArray = npt.NDArray[np.float64]
 PartOfGroup = npt.NDArray[np.int64]
 
-N_STARTS = (8, 48)
+N_STARTS = (8, 24)
 """At least and at most: small problems have more bad dead ends and cost less."""
 N_SWAP_CANDIDATES = 400
 SMALLEST_GAIN = 1e-12
@@ -60,7 +60,7 @@ def balanced_parts(
     wanted = shares[:, np.newaxis] * np.sqrt(weights[used])  # (parts, columns)
     rng = np.random.default_rng(seed)
     best_parts, best_loss = None, np.inf
-    n_starts = int(np.clip(1500 // n_groups, *N_STARTS))
+    n_starts = int(np.clip(1000 // n_groups, *N_STARTS))
     for start in range(n_starts):
         search = _Search(scaled, wanted, 1 / shares**2, rng, jitter=start / n_starts)
         search.fill_empty_parts()

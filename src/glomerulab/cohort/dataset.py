@@ -4,6 +4,7 @@ What is drawn for an image depends on seed, epoch and the image's place alone, s
 same with any number of workers. This is the first place of the pipeline that knows torch.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,12 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
                 image, rng, lambda draw: self._load(int(partners[draw % len(partners)]))
             )
         return (image - self.mean) / self.std, self.labels[place], place
+
+    def without_augmentation(self) -> "CropDataset":
+        """Return the same images as they are; what is in memory is shared."""
+        plain = copy.copy(self)
+        plain.augment = None
+        return plain
 
     def _load(self, place: int) -> Tensor:
         """Decode and resize one image to float (3, H, W) in 0 to 1."""

@@ -6,7 +6,7 @@ the regions, so that a run that was killed leaves nothing lost and nothing doubl
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -101,8 +101,9 @@ def extract_crops(
         )
         if overwrite:
             forget_run(out)
-        recorded = {**asdict(settings), "labels": list(taxonomy.label_ids)}
-        continue_or_refuse(out, settings=recorded, fingerprints=plan.fingerprints)
+        continue_or_refuse(
+            out, settings=_recorded(settings, taxonomy), fingerprints=plan.fingerprints
+        )
         remove_partial_files(out)
         n_cut, failed = _cut_all(plan, n_workers=n_workers, track=track)
         failures = [*plan.failures, *failed.values()]
@@ -117,6 +118,16 @@ def extract_crops(
         unknown_classes=dict(plan.unknown_classes),
         enlarged_slides=tuple(plan.enlarged_slides),
     )
+
+
+def _recorded(settings: CropSettings, taxonomy: Taxonomy) -> dict[str, object]:
+    """Return what all crops of a folder share; the rest is in the fingerprint of each slide."""
+    return {
+        "mpp": settings.mpp,
+        "margin": settings.margin,
+        "image_format": settings.image_format,
+        "labels": list(taxonomy.label_ids),
+    }
 
 
 def _cut_all(plan: Plan, *, n_workers: int, track: Track) -> tuple[int, dict[int, Failure]]:

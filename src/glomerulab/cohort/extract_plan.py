@@ -198,6 +198,7 @@ class _Planner:
             CROPS_FOLDER, _safe(entry.slide_id), image_id + SUFFIXES[settings.image_format]
         )
         row: dict[str, object] = {
+            **dict(entry.further),  # first: what extract itself knows stands above it
             "image_id": image_id,
             "image_path": relative.as_posix(),
             "patient_id": entry.patient_id,

@@ -139,8 +139,14 @@ def _read_state(out: Path) -> dict[str, Any] | None:
         raise OutputError(
             f"cannot be read: {error}; choose another --out", where=str(path)
         ) from error
-    if not isinstance(state, dict) or state.get("version") != FORMAT_VERSION:
-        raise OutputError("was written by another version; choose another --out", where=str(path))
+    if not isinstance(state, dict) or not (
+        state.get("version") == FORMAT_VERSION
+        and isinstance(state.get("settings"), dict)
+        and isinstance(state.get("fingerprints"), dict)
+    ):
+        raise OutputError(
+            "is damaged or was written by another version; choose another --out", where=str(path)
+        )
     return state
 
 

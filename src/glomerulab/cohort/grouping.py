@@ -58,7 +58,7 @@ def group_rows(manifest: Manifest, by: By) -> npt.NDArray[np.int64]:
         ]
     group = _connected(nodes, links)
     if by == "patient":
-        _refuse_patientless(table, group)
+        _refuse_patientless(manifest, group)
     return _numbered_by_smallest_id(table["image_id"], group)
 
 
@@ -78,7 +78,8 @@ def _connected(
     return np.asarray(component[: len(nodes)], dtype=np.int64)
 
 
-def _refuse_patientless(table: pd.DataFrame, group: npt.NDArray[np.int64]) -> None:
+def _refuse_patientless(manifest: Manifest, group: npt.NDArray[np.int64]) -> None:
+    table = manifest.table
     has_patient = table["patient_id"].notna().to_numpy()
     known = np.isin(group, np.unique(group[has_patient]))
     problems = [
@@ -91,7 +92,7 @@ def _refuse_patientless(table: pd.DataFrame, group: npt.NDArray[np.int64]) -> No
         )
         for row in np.flatnonzero(~known)
     ]
-    raise_first(problems, where=None)
+    raise_first(problems, where=str(manifest.folder))
 
 
 def _numbered_by_smallest_id(ids: pd.Series, group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

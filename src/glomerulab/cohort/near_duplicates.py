@@ -157,10 +157,10 @@ def find_near_duplicates(
     ManifestError
         If an image cannot be read; the message names the first.
     """
-    inside = manifest.with_table(manifest.table[manifest.table[column].notna()])
-    ids = inside.table["image_id"].astype(str).to_numpy()
-    parts = inside.table[column].astype(str).to_numpy()
-    hashes = _hash_images(inside, n_workers, track)
+    rows_inside = np.flatnonzero(manifest.table[column].notna())
+    ids = manifest.table["image_id"].astype(str).to_numpy()[rows_inside]
+    parts = manifest.table[column].astype(str).to_numpy()[rows_inside]
+    hashes = _hash_images(manifest, rows_inside, n_workers, track)
     found = []
     for part in sorted(set(parts)):
         # Each pair of parts once; the rows in slices, so that memory stays small.
@@ -256,21 +256,24 @@ def read_allowed_pairs(path: Path) -> frozenset[frozenset[str]]:
     return frozenset(frozenset(pair) for pair in pairs.itertuples(index=False, name=None))
 
 
-def _hash_images(manifest: Manifest, n_workers: int, track: Track) -> Bits:
-    """Return the hashes of every image, shape (n_rows, 8, N_BITS)."""
+def _hash_images(
+    manifest: Manifest, rows: npt.NDArray[np.int64], n_workers: int, track: Track
+) -> Bits:
+    """Return the hashes of the images of some rows, shape (n_rows, 8, N_BITS)."""
     paths = manifest.image_paths()
-    ids = manifest.table["image_id"]
-    hashes = np.zeros((len(paths), len(TURNS), N_BITS), dtype=np.bool_)
-    problems = []
-    outcomes = map_outcomes(_hash_file, list(enumerate(paths)), n_workers=n_workers)
-    for outcome in track(outcomes, "Comparing images", len(paths)):
-        row = outcome.item[0]
+    items = [(place, paths[row]) for place, row in enumerate(rows)]
+    hashes = np.zeros((len(rows), len(TURNS), N_BITS), dtype=np.bool_)
+    problems = {}
+    outcomes = map_outcomes(_hash_file, items, n_workers=n_workers)
+    for outcome in track(outcomes, "Comparing images", len(items)):
+        place = outcome.item[0]
         if outcome.value is None:
-            assert outcome.error is not None
-            problems.append(Problem(str(outcome.error), row, str(ids[row])))
+            row = int(rows[place])
+            image_id = str(manifest.table["image_id"].iloc[row])
+            problems[row] = Problem(str(outcome.error), row, image_id)
         else:
-            hashes[row] = outcome.value
-    raise_first(sorted(problems, key=lambda problem: problem.row or 0), where=str(manifest.folder))
+            hashes[place] = outcome.value
+    raise_first([problems[row] for row in sorted(problems)], where=str(manifest.folder))
     return hashes
 
 

@@ -21,7 +21,8 @@ from glomerulab.files import make_folder, remove_partial_files
 from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.parallel import map_outcomes
 from glomerulab.progress import Track, silent
-from glomerulab.stain.normalize import Refusal, StainStatus, normalize, try_fit_many
+from glomerulab.stain.fitting import Refusal, StainStatus, try_fit_many
+from glomerulab.stain.normalize import normalize
 from glomerulab.stain.reference import StainReference, write_reference
 
 __all__ = ["NO_TARGET", "UNREADABLE", "NormalizedCohort", "Per", "normalize_manifest"]

@@ -1,13 +1,14 @@
 """The slides of a cohort: whose they are and how they are stained.
 
 A slides table is a CSV with ``slide_path`` (relative to the table) and, where known, ``slide_id``,
-``patient_id``, ``stain`` and ``mpp``. One slide or a folder of slides stands for a table without
-patients.
+``patient_id``, ``stain`` and ``mpp``. Its other columns (scanner, site, ``synthetic``) go with the
+crops. One slide or a folder of slides stands for a table without patients.
 """
 
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from glomerulab.errors import ManifestError
 from glomerulab.slides.find import find_slides
 
 __all__ = ["SlideEntry", "read_slides"]
+
+OWN_COLUMNS = {"slide_path", "slide_id", "patient_id", "stain", "mpp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class SlideEntry:
     stain: str | None = None
     mpp: float | None = None
     """Micrometres per pixel of level 0, in place of what the file says."""
+    further: tuple[tuple[str, str], ...] = ()
+    """Name and cell of every other column."""
 
 
 def read_slides(path: Path) -> list[SlideEntry]:
@@ -52,9 +57,7 @@ def read_slides(path: Path) -> list[SlideEntry]:
         entries = _read_table(path)
     else:
         slides = find_slides(path)
-        entries = [
-            SlideEntry(slide, slide.name if slide.is_dir() else slide.stem) for slide in slides
-        ]
+        entries = [SlideEntry(slide, _name(slide)) for slide in slides]
     first_of: dict[str, SlideEntry] = {}
     for entry in entries:
         first = first_of.setdefault(entry.slide_id, entry)
@@ -71,8 +74,7 @@ def _read_table(path: Path) -> list[SlideEntry]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         reader = csv.DictReader(io.StringIO(text), strict=True)
-        if "slide_path" not in (reader.fieldnames or ()):
-            raise ManifestError("a slides table needs the column slide_path", where=str(path))
+        reader.fieldnames = _columns(reader.fieldnames or (), path)
         entries = [_entry(row, path, f"line {reader.line_num}") for row in reader]
     except OSError as error:
         raise ManifestError(f"cannot be read: {error.strerror}", where=str(path)) from error
@@ -81,6 +83,17 @@ def _read_table(path: Path) -> list[SlideEntry]:
     if not entries:
         raise ManifestError("this slides table has no rows", where=str(path))
     return entries
+
+
+def _columns(header: Sequence[str], path: Path) -> list[str]:
+    """Return the names without outer blanks; a column without a name is none of ours."""  # noqa: DOC501
+    columns = [name.strip() for name in header]
+    if "slide_path" not in columns:
+        raise ManifestError("a slides table needs the column slide_path", where=str(path))
+    for name in columns:
+        if name and columns.count(name) > 1:
+            raise ManifestError(f"column {name!r} is given twice", where=str(path))
+    return columns
 
 
 def _entry(row: dict[str, str | None], table: Path, where: str) -> SlideEntry:
@@ -97,11 +110,17 @@ def _entry(row: dict[str, str | None], table: Path, where: str) -> SlideEntry:
         )
     return SlideEntry(
         slide,
-        cells.get("slide_id") or slide.stem,
+        cells.get("slide_id") or _name(slide),
         cells.get("patient_id") or None,
         stain,
         _mpp(cells.get("mpp"), table, where),
+        tuple((name, cell) for name, cell in cells.items() if name and name not in OWN_COLUMNS),
     )
+
+
+def _name(slide: Path) -> str:
+    """Name a slide as `Slide.slide_id` does."""
+    return slide.name if slide.is_dir() else slide.stem
 
 
 def _mpp(text: str | None, table: Path, where: str) -> float | None:

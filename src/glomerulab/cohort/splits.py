@@ -116,9 +116,7 @@ def assign_folds(
         raise ValueError(f"n_folds must be at least 2, got {n_folds}")
     table = manifest.table.copy()
     inside = (table["split"] != "test").fillna(value=True).to_numpy(dtype=np.bool_)
-    part = _parts(
-        manifest.with_table(table[inside]), by, np.full(n_folds, 1 / n_folds), seed, "folds"
-    )
+    part = _parts(manifest, inside, by, np.full(n_folds, 1 / n_folds), seed=seed)
     table["fold"] = pd.array([pd.NA] * len(table), dtype="Int64")
     table.loc[inside, "fold"] = part
     return manifest.with_table(table)
@@ -197,25 +195,26 @@ def _split(
         raise ValueError(f"the ratio of the train part must be above 0, got {ratios}")
     names = [name for name, ratio in zip(SPLITS, wanted, strict=True) if ratio > 0]
     shares = wanted[wanted > 0] / wanted.sum()
-    part = _parts(manifest, by, shares, seed, "parts")
     table = manifest.table.copy()
+    part = _parts(manifest, np.ones(len(table), dtype=np.bool_), by, shares, seed=seed)
     table["split"] = pd.array([names[place] for place in part], dtype="string")
     return manifest.with_table(table)
 
 
 def _parts(
-    manifest: Manifest, by: By, shares: FloatArray, seed: int, kind: str
+    manifest: Manifest, inside: npt.NDArray[np.bool_], by: By, shares: FloatArray, *, seed: int
 ) -> npt.NDArray[np.int64]:
-    """Return the part of each row."""  # noqa: DOC501
-    group = group_rows(manifest, by)
+    """Return the part of each row that is inside."""  # noqa: DOC501
+    group = np.unique(group_rows(manifest, by)[inside], return_inverse=True)[1]
     n_groups = int(group.max()) + 1 if len(group) else 0
     if n_groups < len(shares):
+        or_by_image = ", or split by image" if by == "patient" else ""
         raise ManifestError(
-            f"{n_groups} {by}(s) cannot fill {len(shares)} {kind}; "
-            + ("bring more patients, ask for fewer, or split by image" if by == "patient"
-               else "bring more images or ask for fewer")
-        )  # fmt: skip
-    per_row, weights = _countables(manifest)
+            f"{n_groups} {by}(s) cannot fill {len(shares)} parts; bring more or ask for fewer"
+            + or_by_image,
+            where=str(manifest.folder),
+        )
+    per_row, weights = _countables(manifest, inside)
     counts = np.zeros((n_groups, per_row.shape[1]))
     np.add.at(counts, group, per_row)
     counts = np.column_stack([np.ones(n_groups), counts])
@@ -223,9 +222,9 @@ def _parts(
     return part_of_group[group]
 
 
-def _countables(manifest: Manifest) -> tuple[FloatArray, FloatArray]:
+def _countables(manifest: Manifest, inside: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
     """Return what is to be balanced, shape (rows, columns), and how much each column matters."""
-    labels = manifest.labels()
+    labels = manifest.labels()[inside]
     shown = np.nan_to_num(labels)
     columns = [np.ones(len(labels)), *shown.T]
     minor = [
@@ -235,7 +234,7 @@ def _countables(manifest: Manifest) -> tuple[FloatArray, FloatArray]:
     known = ~np.isnan(labels)
     if not known.all():
         columns += list(known.astype(np.float64).T)
-    stain = manifest.table["stain"].astype(object)
+    stain = manifest.table["stain"][inside].astype(object)
     minor += [(stain == name).to_numpy(dtype=np.float64) for name in sorted(set(stain.dropna()))]
     weights = np.repeat([1.0, MINOR_WEIGHT], [len(columns), len(minor)])
     return np.column_stack(columns + minor), weights

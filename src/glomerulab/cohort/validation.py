@@ -5,10 +5,11 @@ against the pixels.
 """
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from glomerulab.cohort.columns import Problem
 from glomerulab.cohort.manifest import Manifest, raise_first
@@ -17,6 +18,9 @@ from glomerulab.parallel import map_outcomes
 from glomerulab.progress import Track, silent
 
 __all__ = ["raise_if_invalid", "validate_manifest"]
+
+PIXELS_OF_ROUNDING = 2.0
+SHARE_OF_ROUNDING = 0.02
 
 
 def validate_manifest(
@@ -34,8 +38,9 @@ def validate_manifest(
     manifest : Manifest
         As read; cells that cannot be were refused then.
     check_pixels : bool, default True
-        Decode every image, to find the unreadable and the same picture under two ids. Without it
-        only whether the files are there is checked.
+        Decode every image, to find the unreadable, the same picture under two ids, and pictures
+        of another shape than the box they were cut from. Without it only whether the files are
+        there is checked.
     allow_shared_patients : bool, default False
         A split by image, the paper's protocol, puts a patient into several parts on purpose.
     n_workers : int, default 1
@@ -51,6 +56,7 @@ def validate_manifest(
         *_conflicting_labels(manifest),
         *_slides_of_two_patients(manifest),
         *_bad_parents(manifest),
+        *_half_known_boxes(manifest),
     ]
     for column in ("split", "fold"):
         problems += _divided_parents(manifest, column)
@@ -95,7 +101,8 @@ def raise_if_invalid(
 
 
 def _problem(manifest: Manifest, row: int, message: str) -> Problem:
-    return Problem(message, row, str(manifest.table["image_id"].iloc[row]))
+    image_id = manifest.table["image_id"].iloc[row]
+    return Problem(message, row, image_id if isinstance(image_id, str) else None)
 
 
 def _conflicting_labels(manifest: Manifest) -> list[Problem]:
@@ -110,89 +117,110 @@ def _conflicting_labels(manifest: Manifest) -> list[Problem]:
 
 
 def _slides_of_two_patients(manifest: Manifest) -> list[Problem]:
-    return _several(manifest, "slide_id", "patient_id", "slide {0!r} belongs to {1} in line {2}")
+    return [
+        _problem(manifest, row, f"slide {slide!r} belongs to patient {patient!r} in line {line}")
+        for row, slide, patient, line in _contradictions(manifest, "slide_id", "patient_id")
+    ]
 
 
 def _divided_patients(manifest: Manifest, column: str) -> list[Problem]:
-    return _several(
-        manifest,
-        "patient_id",
-        column,
-        f"patient {{0!r}} is in {column} {{1}} in line {{2}} already; split again by patient",
-    )
+    return [
+        _problem(
+            manifest,
+            row,
+            f"patient {patient!r} is in {column} {part} in line {line} already; "
+            "split again by patient",
+        )
+        for row, patient, part, line in _contradictions(manifest, "patient_id", column)
+    ]
 
 
-def _several(manifest: Manifest, key: str, column: str, message: str) -> list[Problem]:
-    """Tell each row whose key had another value of the column in an earlier row."""
-    first: dict[str, tuple[object, int]] = {}
-    problems = []
-    table = manifest.table
-    rows = table[table[key].notna() & table[column].notna()]
-    for row, name, value in zip(rows.index, rows[key], rows[column], strict=True):
-        known, line = first.setdefault(str(name), (value, int(row) + 2))
+def _contradictions(
+    manifest: Manifest, key: str, column: str
+) -> Iterator[tuple[int, str, str, int]]:
+    """Give each row whose key had another value of the column before: row, key, value, line."""
+    table = manifest.table[[key, column]].dropna()
+    first: dict[str, tuple[str, int]] = {}
+    cells = table.astype(str).itertuples(name=None)
+    for row, name, value in cells:
+        known, line = first.setdefault(name, (value, row + 2))
         if known != value:
-            text = message.format(str(name), f"{column} {known}" if key == "slide_id" else known,
-                                  line)  # fmt: skip
-            problems.append(_problem(manifest, int(row), text))
-    return problems
+            yield row, name, known, line
 
 
 def _bad_parents(manifest: Manifest) -> list[Problem]:
-    table = manifest.table
-    parents = table["parent_id"]
-    itself = (parents == table["image_id"]).fillna(value=False)
-    absent = parents.notna() & ~parents.isin(table["image_id"])
-    return [_problem(manifest, int(row), "is its own parent") for row in np.flatnonzero(itself)] + [
-        _problem(manifest, int(row), f"its parent {parents[row]!r} is not in the manifest")
-        for row in np.flatnonzero(absent)
-    ]
+    problems = []
+    known = set(manifest.table["image_id"].dropna())
+    for row, (image_id, parent) in enumerate(_text(manifest, "image_id", "parent_id")):
+        if parent and parent == image_id:
+            problems.append(_problem(manifest, row, "is its own parent"))
+        elif parent and parent not in known:
+            problems.append(
+                _problem(manifest, row, f"its parent {parent!r} is not in the manifest")
+            )
+    return problems
 
 
 def _divided_parents(manifest: Manifest, column: str) -> list[Problem]:
     """Tell each child that stands in another part than its parent."""
-    table = manifest.table
-    parts = dict(zip(table["image_id"], table[column], strict=True))
+    part_of = {cells[0]: cells[1] for cells in _text(manifest, "image_id", column)}
     problems = []
-    for row in np.flatnonzero(table["parent_id"].isin(table["image_id"])):
-        part, parent = table[column].iloc[row], table["parent_id"].iloc[row]
-        if _differ(part, parts[parent]):
-            message = f"is in {column} {_named(part)}, its parent {parent!r} in "
-            problems.append(_problem(manifest, int(row), message + _named(parts[parent])))
+    for row, (parent, part) in enumerate(_text(manifest, "parent_id", column)):
+        if parent and parent in part_of and part_of[parent] != part:
+            places = f"is in {column} {part or 'none'}, its parent {parent!r} in "
+            problems.append(_problem(manifest, row, places + (part_of[parent] or "none")))
     return problems
 
 
-def _differ(one: object, other: object) -> bool:
-    if pd.isna(one) or pd.isna(other):  # type: ignore[call-overload]
-        return bool(pd.isna(one) != pd.isna(other))  # type: ignore[call-overload]
-    return one != other
+def _text(manifest: Manifest, *columns: str) -> list[tuple[str, ...]]:
+    """Return cells as text, missing ones as empty text, one tuple per row."""
+    cells = manifest.table[list(columns)].astype("string").fillna("")
+    return list(cells.itertuples(index=False, name=None))
 
 
-def _named(part: object) -> str:
-    return "none" if pd.isna(part) else str(part)  # type: ignore[call-overload]
+def _half_known_boxes(manifest: Manifest) -> list[Problem]:
+    """Tell each row that gives only half of a place, half of a size, or a place without a size."""
+    known = manifest.table[["x", "y", "width", "height"]].notna().to_numpy()
+    half = (known[:, 0] != known[:, 1]) | (known[:, 2] != known[:, 3])
+    return [
+        _problem(manifest, int(row), "x and y belong together, and to a width and height")
+        for row in np.flatnonzero(half | (known[:, 0] & ~known[:, 2]))
+    ]
 
 
 def _absent(manifest: Manifest) -> list[Problem]:
     return [
         _problem(manifest, row, f"{path}: no such image")
-        for row, path in enumerate(manifest.image_paths())
+        for row, path in _paths(manifest)
         if not path.is_file()
     ]
 
 
+def _paths(manifest: Manifest) -> list[tuple[int, Path]]:
+    given = manifest.table["image_path"].notna()
+    return [(row, path) for row, path in enumerate(manifest.image_paths()) if given.iloc[row]]
+
+
 def _pixels(manifest: Manifest, n_workers: int, track: Track) -> list[Problem]:
-    paths = manifest.image_paths()
-    outcomes = map_outcomes(_fingerprint, list(enumerate(paths)), n_workers=n_workers)
-    fingerprints: dict[int, str] = {}
+    """Decode every image and tell the unreadable, the doubled and the misshapen."""
+    paths = _paths(manifest)
+    pictures: dict[int, _Picture] = {}
     problems = []
+    outcomes = map_outcomes(_look_at, paths, n_workers=n_workers)
     for outcome in track(outcomes, "Checking images", len(paths)):
         row, _ = outcome.item
         if outcome.value is None:
             problems.append(_problem(manifest, row, str(outcome.error)))
         else:
-            fingerprints[row] = outcome.value
+            pictures[row] = outcome.value
+    return problems + _same_pixels(manifest, pictures) + _misshapen(manifest, pictures)
+
+
+def _same_pixels(manifest: Manifest, pictures: "dict[int, _Picture]") -> list[Problem]:
     first: dict[str, int] = {}
-    for row in sorted(fingerprints):
-        earlier = first.setdefault(fingerprints[row], row)
+    problems = []
+    for row in sorted(pictures):
+        earlier = first.setdefault(pictures[row].fingerprint, row)
         if earlier != row:
             other = manifest.table["image_id"].iloc[earlier]
             message = f"same pixels as image {other!r} in line {earlier + 2}"
@@ -200,7 +228,38 @@ def _pixels(manifest: Manifest, n_workers: int, track: Track) -> list[Problem]:
     return problems
 
 
-def _fingerprint(item: tuple[int, Path]) -> str:
-    """Return a hash of size and decoded pixels, so that the file format does not matter."""
+def _misshapen(manifest: Manifest, pictures: "dict[int, _Picture]") -> list[Problem]:
+    """Tell each image that cannot be a picture of the box it claims: the shapes differ."""
+    table = manifest.table
+    # What was made of another image may have been turned.
+    boxed = table[["width", "height"]].notna().all(axis=1) & table["parent_id"].isna()
+    problems = []
+    for row in sorted(pictures):
+        if not boxed.iloc[row]:
+            continue
+        picture, box = (
+            pictures[row],
+            (int(table["width"].iloc[row]), int(table["height"].iloc[row])),
+        )
+        wanted = picture.width * box[1] / box[0]
+        if abs(picture.height - wanted) > PIXELS_OF_ROUNDING + SHARE_OF_ROUNDING * wanted:
+            message = (
+                f"is {picture.width} x {picture.height} pixels, another shape than its box of "
+                f"{box[0]} x {box[1]} level-0 pixels"
+            )
+            problems.append(_problem(manifest, row, message))
+    return problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    width: int
+    height: int
+    fingerprint: str
+    """Hash of size and decoded pixels, so that the file format does not matter."""
+
+
+def _look_at(item: tuple[int, Path]) -> _Picture:
     image = read_image(item[1])
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+    digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+    return _Picture(image.shape[1], image.shape[0], digest)

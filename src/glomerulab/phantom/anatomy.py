@@ -11,26 +11,29 @@ import numpy.typing as npt
 
 from glomerulab.geometry import Point
 from glomerulab.phantom.lesions import Lesions
-from glomerulab.phantom.nuclei import nuclei_table
+from glomerulab.phantom.nuclei import nuclei_table, spread_out
+from glomerulab.phantom.paint_glomerulus import GlomerulusShape
 from glomerulab.phantom.sites import N_SITE_COLUMNS, SiteGrid, far_apart, site_grid
 from glomerulab.phantom.texture import FloatArray
 
-__all__ = ["LOOP", "MESANGIAL", "N_ANGLES", "Glomerulus", "draw_glomerulus"]
+__all__ = ["LOOP", "MESANGIAL", "N_ANGLES", "SCARRED", "Glomerulus", "draw_glomerulus"]
 
 N_ANGLES = 256
 """Outlines are radii at so many directions, from +x towards +y."""
 
-LOOP, MESANGIAL = 0, 1
+LOOP, MESANGIAL, SCARRED = 0, 1, 2
 """Kinds of the sites of a tuft."""
 
 ANGLES = np.arange(N_ANGLES) * (2 * math.pi / N_ANGLES)
 CRESCENT_LEAST = 0.10
 """Share of Bowman's circumference from which a crescent counts (ISN/RPS 2018)."""
+POLE_SHARE = 0.5
+"""Share of sections through the vascular pole."""
 MESANGIAL_CELLS_LEAST = 4
 """Cells of a mesangial area from which it is hypercellular (Oxford)."""
 
-LOOP_SPACING_UM = 5.2
-BUCKET_UM = 13.0
+LOOP_INSET_UM = 4.0
+BUCKET_UM = 10.0
 
 Radii = npt.NDArray[np.float64]
 
@@ -51,9 +54,25 @@ class Glomerulus:
     nuclei: FloatArray
     mesangial_cells: tuple[int, ...]
     """Number of mesangial nuclei in each mesangial area."""
+    pole: Point | None
+    """Where the arteriole enters, in µm of the scene; None if the section misses it."""
     membrane_um: float
     """Thickness of Bowman's capsule."""
     lesions: Lesions
+
+    def shape(self) -> GlomerulusShape:
+        """Return what its painter must know."""
+        return GlomerulusShape(
+            x_um=self.x_um,
+            y_um=self.y_um,
+            reach_um=self.reach_um,
+            capsule_um=self.capsule_um,
+            crescent_um=self.crescent_um,
+            membrane_um=self.membrane_um,
+            segment=self.segment,
+            diseased=self.lesions.mspgn > 0,
+            tuft=self.tuft,
+        )
 
     @property
     def reach_um(self) -> float:
@@ -95,14 +114,16 @@ def draw_glomerulus(
     -------
     Glomerulus
     """
-    capsule = radius_um * _wavy(rng, 0.035, (2, 3, 4, 5))
+    capsule = radius_um * _wavy(rng, 0.05, (2, 3, 4, 5))
     membrane = float(rng.uniform(1.2, 2.2))
     crescent = _crescent(capsule - membrane, lesions.cgn, rng)
-    space = rng.uniform(0.05, 0.11) * radius_um * _wavy(rng, 0.28, (1, 2, 3))
-    tuft_um = np.minimum(capsule - membrane - np.maximum(space, 2.5), crescent - 2.0)
+    pole = float(rng.uniform(0, 2 * math.pi)) if rng.random() < POLE_SHARE else None
+    tuft_um = _tuft_edge(capsule - membrane, crescent, pole, rng)
     segment = _segment(tuft_um, crescent, lesions, rng)
     mesangial, cells, mesangial_nuclei = _mesangium(tuft_um, segment, lesions.mspgn, rng)
     loops = _loops(tuft_um, mesangial, rng)
+    sites = np.concatenate([mesangial, loops])
+    sites[np.hypot(sites[:, 0] - segment[0], sites[:, 1] - segment[1]) < segment[2], 6] = SCARRED
     parts = [
         mesangial_nuclei,
         _loop_nuclei(loops, segment, rng),
@@ -111,6 +132,7 @@ def draw_glomerulus(
         _segment_nuclei(segment, capsule, rng),
     ]
     nuclei = np.concatenate(parts)
+    nuclei = nuclei[spread_out(nuclei, n_first=len(mesangial_nuclei))]
     nuclei[:, 0] += place_um[0]
     nuclei[:, 1] += place_um[1]
     return Glomerulus(
@@ -121,18 +143,41 @@ def draw_glomerulus(
             np.float32
         ),
         segment=segment,
-        tuft=site_grid(np.concatenate([mesangial, loops]), bucket_um=BUCKET_UM),
+        tuft=site_grid(sites, bucket_um=BUCKET_UM),
         nuclei=nuclei,
         mesangial_cells=cells,
+        pole=None if pole is None else _beyond(capsule, pole, place_um),
         membrane_um=membrane,
         lesions=lesions,
     )
 
 
+def _beyond(capsule: Radii, angle: float, place_um: Point) -> Point:
+    """Return the place just outside the capsule in a direction."""
+    radius = float(np.interp(angle, ANGLES, capsule)) + 7.0
+    return place_um[0] + radius * math.cos(angle), place_um[1] + radius * math.sin(angle)
+
+
+def _tuft_edge(
+    inner: Radii, crescent: Radii, pole: float | None, rng: np.random.Generator
+) -> Radii:
+    """Leave Bowman's space, cut clefts between lobules, and close in on the vascular pole."""
+    mean = float(inner.mean())
+    space = np.maximum(rng.uniform(0.04, 0.11) * mean * _wavy(rng, 0.35, (1, 2, 3)), 2.5)
+    for _ in range(int(rng.integers(3, 8))):
+        width = rng.uniform(0.04, 0.09)
+        cleft = np.exp(-((_around(float(rng.uniform(0, 2 * math.pi))) / width) ** 2))
+        space = space + rng.uniform(0.05, 0.40) * mean * cleft
+    if pole is not None:
+        space = space * (1.0 - np.exp(-((_around(pole) / 0.22) ** 2)))
+    return np.minimum(inner - space, crescent - 2.0)
+
+
 def _wavy(rng: np.random.Generator, strength: float, orders: tuple[int, ...]) -> Radii:
     """Return a smooth closed factor around 1."""
     waves = [
-        rng.normal(0.0, strength) * np.cos(order * ANGLES + rng.uniform(0, 2 * math.pi))
+        rng.normal(0.0, strength * 2 / (1 + order))
+        * np.cos(order * ANGLES + rng.uniform(0, 2 * math.pi))
         for order in orders
     ]
     return np.asarray(np.clip(1.0 + np.sum(waves, axis=0), 0.4, 1.8))
@@ -140,7 +185,8 @@ def _wavy(rng: np.random.Generator, strength: float, orders: tuple[int, ...]) ->
 
 def _around(centre: float) -> Radii:
     """Return the angular distance of every direction from one, 0 to pi."""
-    return np.abs((ANGLES - centre + math.pi) % (2 * math.pi) - math.pi)
+    away: Radii = np.abs((ANGLES - centre + math.pi) % (2 * math.pi) - math.pi)
+    return away
 
 
 def _crescent(inner: Radii, severity: float, rng: np.random.Generator) -> Radii:
@@ -185,7 +231,7 @@ def _sites(xs: Radii, ys: Radii, radii: Radii, kind: int, rng: np.random.Generat
     turn = rng.uniform(0, math.pi, xs.size)
     table[:, 0], table[:, 1], table[:, 2] = xs, ys, radii
     table[:, 3], table[:, 4] = np.cos(turn), np.sin(turn)
-    table[:, 5] = rng.uniform(1.0, 1.55, xs.size)
+    table[:, 5] = rng.uniform(1.0, 1.8, xs.size)
     table[:, 6] = kind
     table[:, 8] = rng.random(xs.size)
     return table
@@ -195,19 +241,19 @@ def _mesangium(
     tuft: Radii, segment: tuple[float, float, float], severity: float, rng: np.random.Generator
 ) -> tuple[FloatArray, tuple[int, ...], FloatArray]:
     """Place mesangial areas, and in each its cells."""
-    xs, ys, spacing = _scatter(tuft, 9.0, (9.5, 12.0), 900, rng)
+    xs, ys, spacing = _scatter(tuft, 9.0, (9.0, 12.5), 900, rng)
     keep = far_apart(xs, ys, spacing, 24.0)
     keep &= np.hypot(xs - segment[0], ys - segment[1]) > segment[2] + 2.0
     xs, ys = xs[keep], ys[keep]
-    grown = 1.0 + severity * 0.75
-    radii = rng.uniform(3.0, 4.6, xs.size) * grown
+    radii = rng.uniform(2.4, 3.8, xs.size) * (1.0 + 0.35 * (severity > 0) + 1.0 * severity)
     areas = _sites(xs, ys, radii, MESANGIAL, rng)
+    few = rng.choice([1, 2, 3], xs.size, p=[0.4, 0.4, 0.2])
     if severity > 0:
-        involved = rng.random(xs.size) < 0.6 + 0.4 * severity
+        involved = rng.permutation(xs.size) < math.ceil((0.6 + 0.4 * severity) * xs.size)
         many = rng.integers(MESANGIAL_CELLS_LEAST, 5 + round(4 * severity), xs.size)
-        counts = np.where(involved, many, rng.integers(1, 4, xs.size))
+        counts = np.where(involved, many, few)
     else:
-        counts = rng.integers(1, 4, xs.size)
+        counts = few
     which = np.repeat(np.arange(xs.size), counts)
     turn = rng.uniform(0, 2 * math.pi, which.size)
     out = np.sqrt(rng.uniform(0.05, 1.0, which.size)) * (radii[which] + 1.2 * severity)
@@ -220,14 +266,14 @@ def _mesangium(
 
 def _loops(tuft: Radii, mesangial: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Fill the tuft with capillary loops around the mesangial areas."""
-    xs, ys, radii = _scatter(tuft, LOOP_SPACING_UM * 0.8, (3.6, 6.0), 2600, rng)
+    xs, ys, radii = _scatter(tuft, LOOP_INSET_UM, (2.9, 5.4), 3600, rng)
     order = np.argsort(-radii, kind="stable")
     all_xs = np.concatenate([mesangial[:, 0], xs[order]])
     all_ys = np.concatenate([mesangial[:, 1], ys[order]])
     sizes = np.concatenate([mesangial[:, 2], radii[order]])
     kept = far_apart(all_xs, all_ys, sizes * 0.98, 24.0)[len(mesangial) :]
     xs, ys, radii = xs[order][kept], ys[order][kept], radii[order][kept]
-    return _sites(xs, ys, radii * 1.12, LOOP, rng)
+    return _sites(xs, ys, radii * 1.10, LOOP, rng)
 
 
 def _loop_nuclei(
@@ -235,7 +281,7 @@ def _loop_nuclei(
 ) -> FloatArray:
     """Put endothelial and podocyte nuclei on the walls of some loops."""
     outside = np.hypot(loops[:, 0] - segment[0], loops[:, 1] - segment[1]) > segment[2]
-    chosen = loops[outside & (rng.random(len(loops)) < 0.62)]
+    chosen = loops[outside & (rng.random(len(loops)) < 0.85)]
     turn = rng.uniform(0, 2 * math.pi, len(chosen))
     out = chosen[:, 2] * rng.uniform(0.8, 1.25, len(chosen))
     places = chosen[:, 0:2] + (out * np.stack([np.cos(turn), np.sin(turn)])).T

@@ -4,14 +4,24 @@ Lengths in µm of the scene. Nothing is painted here.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from glomerulab.geometry import Point
 from glomerulab.phantom.compiled import compiled
-from glomerulab.phantom.nuclei import nuclei_table
-from glomerulab.phantom.sites import N_SITE_COLUMNS, SiteGrid, far_apart, site_grid, two_nearest
+from glomerulab.phantom.nuclei import nuclei_table, spread_out
+from glomerulab.phantom.sites import (
+    MAX_GATHERED,
+    N_SITE_COLUMNS,
+    SiteGrid,
+    far_apart,
+    gather,
+    site_grid,
+    two_nearest,
+)
 from glomerulab.phantom.texture import FloatArray
 
 __all__ = ["ARTERIOLE", "CAPILLARY", "DISTAL", "PROXIMAL", "Cortex", "draw_cortex"]
@@ -19,9 +29,15 @@ __all__ = ["ARTERIOLE", "CAPILLARY", "DISTAL", "PROXIMAL", "Cortex", "draw_corte
 PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY = 0, 1, 2, 3
 """Kinds of the sites of a cortex."""
 
-BUCKET_UM = 62.0
-GAP_UM = 0.8
-"""Half the least width of the interstitium between two tubules."""
+BUCKET_UM = 40.0
+
+# By kind: proximal, distal, arteriole, capillary.
+LEAST_UM = np.array([16.0, 11.0, 9.0, 2.6])
+MOST_UM = np.array([23.0, 15.5, 15.0, 5.0])
+GROWTH = np.array([1.16, 1.12, 1.0, 1.1])
+"""Tubules grow until they meet their neighbours."""
+EPITHELIUM = np.array([0.64, 0.45, 0.5, 0.22])
+"""Height over radius."""
 
 Discs = npt.NDArray[np.float64]
 
@@ -39,8 +55,9 @@ def draw_cortex(
     holes: Discs,
     rng: np.random.Generator,
     *,
+    poles: Sequence[Point] = (),
     tubule_scale: float = 1.0,
-    arterioles: float = 0.04,
+    arterioles: float = 0.03,
 ) -> Cortex:
     """Fill a rectangle with tubules around the places kept for glomeruli.
 
@@ -51,18 +68,21 @@ def draw_cortex(
     holes : ndarray of float, shape (n, 3)
         Discs (x, y, radius) that stay free.
     rng : Generator
+    poles : sequence of (x, y)
+        Where an arteriole must be: the vascular poles of the glomeruli.
     tubule_scale : float, default 1.0
         Factor on the calibre of the tubules.
-    arterioles : float, default 0.04
+    arterioles : float, default 0.03
         Share of the sites that are arterioles.
 
     Returns
     -------
     Cortex
     """
-    sites = _tubules(box_um, holes, rng, tubule_scale, arterioles)
+    sites = _tubules(box_um, holes, poles, rng, (tubule_scale, arterioles))
     grid = site_grid(sites, bucket_um=BUCKET_UM)
     nuclei = np.concatenate([_epithelial_nuclei(grid, rng), _stromal_nuclei(grid, box_um, rng)])
+    nuclei = nuclei[spread_out(nuclei, n_first=0)]
     clear = _outside(nuclei[:, 0], nuclei[:, 1], holes, 1.0)
     return Cortex(grid, np.ascontiguousarray(nuclei[clear]))
 
@@ -77,59 +97,59 @@ def _outside(xs: Discs, ys: Discs, holes: Discs, margin: float) -> npt.NDArray[n
 def _tubules(
     box_um: tuple[float, float, float, float],
     holes: Discs,
+    poles: Sequence[Point],
     rng: np.random.Generator,
-    scale: float,
-    arterioles: float,
+    numbers: tuple[float, float],
 ) -> FloatArray:
+    scale, arterioles = numbers
     left, upper, right, lower = box_um
-    n = int((right - left) * (lower - upper) / 90.0) + 50
+    n = int((right - left) * (lower - upper) / 45.0) + 50 + len(poles)
     xs, ys = rng.uniform(left, right, n), rng.uniform(upper, lower, n)
-    kinds = rng.choice(
-        [PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY],
-        n,
-        p=[0.58 - arterioles, 0.24, arterioles, 0.18],
-    )
-    low = np.array([16.0, 11.0, 10.0, 3.0])[kinds] * scale
-    high = np.array([24.0, 16.0, 17.0, 6.0])[kinds] * scale
-    radii = rng.uniform(low, high)
+    shares = [0.70 - arterioles, 0.14, arterioles, 0.16]
+    kinds = rng.choice([PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY], n, p=shares)
+    radii = rng.uniform(LEAST_UM[kinds], MOST_UM[kinds]) * scale
     clear = np.ones(n, np.bool_)
     for x, y, radius in holes:
-        clear &= np.hypot(xs - x, ys - y) > radius + 0.62 * radii
-    # Large ones first, small ones into the gaps.
+        clear &= np.hypot(xs - x, ys - y) > radius + 0.66 * radii
+    for item, (x, y) in enumerate(poles):
+        xs[item], ys[item], kinds[item], clear[item] = x, y, ARTERIOLE, True
+        radii[item] = rng.uniform(LEAST_UM[ARTERIOLE], MOST_UM[ARTERIOLE])
+    # Poles and tubules first, capillaries into the gaps that are left.
     order = np.flatnonzero(clear)
-    order = order[np.argsort(-(radii[order] > 8.0).astype(np.int64), kind="stable")]
-    kept = order[far_apart(xs[order], ys[order], radii[order] * 0.93, 2 * float(high.max()))]
-    table = np.zeros((kept.size, N_SITE_COLUMNS), np.float32)
-    turn = rng.uniform(0, math.pi, kept.size)
+    order = order[np.argsort(kinds[order] == CAPILLARY, kind="stable")]
+    room = radii[order] * np.where(kinds[order] == CAPILLARY, 1.0, 0.86)
+    kept = order[far_apart(xs[order], ys[order], room, 2 * float(MOST_UM.max()) * scale)]
     kind = kinds[kept]
+    turn = rng.uniform(0, math.pi, kept.size)
+    drawn_out = 1.0 + rng.gamma(1.5, 0.34, kept.size).clip(0, 1.5)
+    table = np.zeros((kept.size, N_SITE_COLUMNS), np.float32)
     table[:, 0], table[:, 1] = xs[kept], ys[kept]
-    table[:, 2] = radii[kept] * np.array([1.10, 1.06, 1.0, 1.0])[kind]
+    table[:, 2] = radii[kept] * GROWTH[kind]
     table[:, 3], table[:, 4] = np.cos(turn), np.sin(turn)
-    table[:, 5] = np.where(
-        kind == ARTERIOLE, 1.05, 1.0 + rng.gamma(1.6, 0.22, kept.size).clip(0, 1.1)
-    )
+    table[:, 5] = np.where(kind == ARTERIOLE, 1.08, drawn_out)
     table[:, 6] = kind
-    share = np.array([0.66, 0.46, 0.5, 0.22])[kind] * rng.uniform(0.8, 1.2, kept.size)
-    table[:, 7] = table[:, 2] * share
+    table[:, 7] = table[:, 2] * EPITHELIUM[kind] * rng.uniform(0.8, 1.2, kept.size)
     table[:, 8] = rng.random(kept.size)
     return table
 
 
 @compiled
 def _walk_out(
-    grid: SiteGrid, item: int, cos: float, sin: float, inset: float
+    grid: SiteGrid, item: int, turn: float, inset: float, found: npt.NDArray[np.int32]
 ) -> tuple[float, float, bool]:
     """Go from a site's centre towards its wall and stop `inset` µm before it."""
     site = grid.sites[item]
     x, y = site[0], site[1]
-    for _ in range(90):
-        nearest, first, second = two_nearest(grid, x, y)
+    cos, sin = math.cos(turn), math.sin(turn)
+    n = gather(grid, x, y, site[2] * site[5], found)
+    for _ in range(120):
+        nearest, first, second = two_nearest(grid.sites, found, n, x, y)
         if nearest != item:
             return x, y, False
         if max(first, 0.5 * (first - second)) > -inset:
             return x, y, True
-        x += cos * 0.7
-        y += sin * 0.7
+        x += cos * 0.6
+        y += sin * 0.6
     return x, y, False
 
 
@@ -139,19 +159,22 @@ def _ring_places(
 ) -> Discs:
     """Return (x, y, 1 if found) for nuclei of given sites, directions and depths."""
     places = np.zeros((items.size, 3))
+    found = np.empty(MAX_GATHERED, np.int32)
     for n in range(items.size):
-        x, y, found = _walk_out(grid, items[n], math.cos(turns[n]), math.sin(turns[n]), insets[n])
-        places[n, 0], places[n, 1], places[n, 2] = x, y, 1.0 if found else 0.0
+        x, y, reached = _walk_out(grid, items[n], turns[n], insets[n], found)
+        places[n, 0], places[n, 1], places[n, 2] = x, y, 1.0 if reached else 0.0
     return places
 
 
 @compiled
 def _distance_to_wall(grid: SiteGrid, xs: Discs, ys: Discs) -> Discs:
-    """Return the distance outside the nearest ellipse, negative inside."""
+    """Return how far places are from the wall of their cell, negative inside."""
     distances = np.zeros(xs.size)
+    found = np.empty(MAX_GATHERED, np.int32)
     for n in range(xs.size):
-        _, first, _ = two_nearest(grid, xs[n], ys[n])
-        distances[n] = first
+        n_found = gather(grid, xs[n], ys[n], 0.0, found)
+        _, first, second = two_nearest(grid.sites, found, n_found, xs[n], ys[n])
+        distances[n] = max(first, 0.5 * (first - second) + 0.7)
     return distances
 
 
@@ -186,9 +209,9 @@ def _stromal_nuclei(
     grid: SiteGrid, box_um: tuple[float, float, float, float], rng: np.random.Generator
 ) -> FloatArray:
     left, upper, right, lower = box_um
-    n = int((right - left) * (lower - upper) / 130.0)
+    n = int((right - left) * (lower - upper) / 150.0)
     xs, ys = rng.uniform(left, right, n), rng.uniform(upper, lower, n)
-    between = _distance_to_wall(grid, xs, ys) > 0.9
+    between = _distance_to_wall(grid, xs, ys) > 0.6
     places = np.stack([xs[between], ys[between]], axis=1)
     angles = rng.uniform(0, math.pi, len(places))
     return nuclei_table(places, half_axes_um=(3.6, 1.5), angles=angles, rng=rng)

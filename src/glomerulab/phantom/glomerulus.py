@@ -154,7 +154,11 @@ def _crop_scene(
     reach = side_um / 2 + MARGIN_UM
     holes = np.array([[glomerulus.x_um, glomerulus.y_um, glomerulus.capsule_um.mean()]])
     cortex = draw_cortex(
-        (-reach, -reach, reach, reach), holes, rng, tubule_scale=section.tubule_scale
+        (-reach, -reach, reach, reach),
+        holes,
+        rng,
+        poles=[] if glomerulus.pole is None else [glomerulus.pole],
+        tubule_scale=section.tubule_scale,
     )
     half_width = 3 * reach
     edge = rng.uniform(1.15, 1.5) * radius if rng.random() < 0.2 else 4 * reach

@@ -5,15 +5,20 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from glomerulab.phantom.canvas import Canvas, Ink, cover, pixel_span, put
 from glomerulab.phantom.compiled import compiled
+from glomerulab.phantom.sites import far_apart
 from glomerulab.phantom.texture import FloatArray, noise_at
 
-__all__ = ["NO_NUCLEI", "N_NUCLEUS_COLUMNS", "nuclei_table", "paint_nuclei"]
+__all__ = ["NO_NUCLEI", "N_NUCLEUS_COLUMNS", "nuclei_table", "paint_nuclei", "spread_out"]
 
 N_NUCLEUS_COLUMNS = 7
 """x, y, long half-axis, short half-axis (µm), cos and sin of the long axis, darkness."""
 
 NO_NUCLEI: FloatArray = np.zeros((0, N_NUCLEUS_COLUMNS), np.float32)
+
+OVERLAP = 0.88
+MOST_HALF_AXIS_UM = 6.0
 
 NUCLEUS = 19  # Material.NUCLEUS, as the compiler wants it
 
@@ -53,43 +58,62 @@ def nuclei_table(
     return table
 
 
+def spread_out(nuclei: FloatArray, *, n_first: int) -> npt.NDArray[np.bool_]:
+    """Choose nuclei that hardly overlap.
+
+    Parameters
+    ----------
+    nuclei : ndarray of float32, shape (n, 7)
+    n_first : int
+        So many at the beginning are kept in any case.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    places = nuclei[:, :2].astype(np.float64)
+    radii = OVERLAP * np.sqrt(nuclei[:, 2] * nuclei[:, 3]).astype(np.float64)
+    kept = far_apart(places[:, 0], places[:, 1], radii, 2 * MOST_HALF_AXIS_UM)
+    kept[:n_first] = True
+    return kept
+
+
 @compiled
-def paint_nuclei(
-    amounts: FloatArray,
-    structure: npt.NDArray[np.uint8],
-    nuclei: FloatArray,
-    uptake: FloatArray,
-    bank: FloatArray,
-    left_um: float,
-    upper_um: float,
-    mpp: float,
-) -> None:
-    """Paint nuclei into concentrations (2, H, W) and a structure map (H, W), in place."""
-    height, width = structure.shape
+def paint_nuclei(canvas: Canvas, nuclei: FloatArray, ink: Ink) -> None:
+    """Paint nuclei over what is on a canvas, in place."""
+    height, width = canvas.structure.shape
+    mpp = canvas.mpp
     for item in range(nuclei.shape[0]):
-        x, y, long, short, cos, sin, darkness = nuclei[item]
-        reach = 1.3 * long
-        first_row = max(int((y - reach - upper_um) / mpp), 0)
-        last_row = min(int((y + reach - upper_um) / mpp) + 2, height)
-        first_column = max(int((x - reach - left_um) / mpp), 0)
-        last_column = min(int((x + reach - left_um) / mpp) + 2, width)
-        for row in range(first_row, last_row):
-            for column in range(first_column, last_column):
-                px = left_um + (column + 0.5) * mpp
-                py = upper_um + (row + 0.5) * mpp
-                dx, dy = px - x, py - y
-                along = (dx * cos + dy * sin) / long
-                across = (dy * cos - dx * sin) / short
-                bumps = 0.12 * noise_at(bank, px * 0.45 + item * 7.3, py * 0.45)
-                q = math.sqrt(along * along + across * across) + bumps
-                cover = 0.5 + (1.0 - q) * short / mpp
-                if cover <= 0.0:
-                    continue
-                cover = min(cover, 1.0) * 0.94
-                chromatin = 0.80 + 0.17 * noise_at(bank, px * 1.3, py * 1.3) + 0.20 * q * q * q
-                blue = uptake[NUCLEUS, 0] * darkness * max(chromatin, 0.3)
-                amounts[0, row, column] += (blue - amounts[0, row, column]) * cover
-                second = uptake[NUCLEUS, 1]
-                amounts[1, row, column] += (second - amounts[1, row, column]) * cover
-                if cover > 0.47:
-                    structure[row, column] = NUCLEUS
+        nucleus = nuclei[item]
+        reach = 1.3 * nucleus[2]
+        rows = pixel_span(nucleus[1], reach, canvas.upper_um, mpp, height)
+        columns = pixel_span(nucleus[0], reach, canvas.left_um, mpp, width)
+        for row in range(rows[0], rows[1]):
+            y = canvas.upper_um + (row + 0.5) * mpp
+            for column in range(columns[0], columns[1]):
+                x = canvas.left_um + (column + 0.5) * mpp
+                share, chromatin = _nucleus_at(nucleus, ink.bank, x, y, mpp)
+                if share > 0.0:
+                    paint = (
+                        ink.uptake[NUCLEUS, 0] * nucleus[6] * chromatin,
+                        ink.uptake[NUCLEUS, 1],
+                        NUCLEUS,
+                    )
+                    put(canvas, row, column, paint, share)
+
+
+@compiled
+def _nucleus_at(
+    nucleus: FloatArray, bank: FloatArray, x: float, y: float, mpp: float
+) -> tuple[float, float]:
+    """Return how much of a place a nucleus covers, and how dense its chromatin is there."""
+    dx, dy = x - nucleus[0], y - nucleus[1]
+    along = (dx * nucleus[4] + dy * nucleus[5]) / nucleus[2]
+    across = (dy * nucleus[4] - dx * nucleus[5]) / nucleus[3]
+    radius = math.sqrt(along * along + across * across)
+    if radius > 1.6:
+        return 0.0, 0.0
+    radius += 0.13 * noise_at(bank, x * 0.45 + nucleus[6] * 50.0, y * 0.45)
+    share = 0.94 * cover((radius - 1.0) * nucleus[3], max(mpp, 0.35))
+    clumps = noise_at(bank, x * 1.25, y * 1.25)
+    return share, max(0.78 + 0.18 * clumps + 0.22 * radius * radius * radius, 0.3)

@@ -1,38 +1,27 @@
-"""Painting the tissue between the glomeruli: compiled, one pass over all pixels."""
+"""Painting the tissue between the glomeruli: compiled, block by block."""
 
 import math
 
 import numpy as np
 import numpy.typing as npt
 
+from glomerulab.phantom.canvas import Canvas, Ink, Paint, cover, lay, put
 from glomerulab.phantom.compiled import compiled
-from glomerulab.phantom.sites import SiteGrid, two_nearest
+from glomerulab.phantom.sites import MAX_GATHERED, SiteGrid, gather, two_nearest
 from glomerulab.phantom.texture import FloatArray, noise_at
 
 __all__ = ["distance_to_core", "paint_cortex"]
 
-# Material and site codes, as the compiler wants them.
-GLASS, INTERSTITIUM, TUBULE_MEMBRANE, PROXIMAL_CELL, BRUSH_BORDER, DISTAL_CELL = 0, 1, 2, 3, 4, 5
+# Codes of materials and of sites, as the compiler wants them.
+INTERSTITIUM, TUBULE_MEMBRANE, PROXIMAL_CELL, BRUSH_BORDER, DISTAL_CELL = 1, 2, 3, 4, 5
 TUBULE_LUMEN, MUSCLE, VESSEL_LUMEN, BLOOD = 6, 7, 8, 9
-PROXIMAL, DISTAL, ARTERIOLE = 0, 1, 2
+PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY = 0, 1, 2, 3
 
-
-@compiled
-def _cover(distance: float, mpp: float) -> float:
-    """Share of a pixel that lies inside an edge (distance negative inside), 0 to 1."""
-    return min(max(0.5 - distance / mpp, 0.0), 1.0)
-
-
-@compiled
-def _mix(
-    now: tuple[float, float, int], uptake: FloatArray, material: int, gain: float, cover: float
-) -> tuple[float, float, int]:
-    """Lay a material over what is there."""
-    if cover <= 0.0:
-        return now
-    first = now[0] + (uptake[material, 0] * gain - now[0]) * cover
-    second = now[1] + (uptake[material, 1] * gain - now[1]) * cover
-    return first, second, material if cover > 0.5 else now[2]
+BLOCK_PX, BLOCK_UM = 16, 16.0
+"""Side of a block at most: few sites matter within it."""
+WARP_UM = 1.5
+WARP_REACH_UM = 6.0
+"""Beyond four standard deviations of the warp in both directions."""
 
 
 @compiled
@@ -46,83 +35,124 @@ def distance_to_core(cores: FloatArray, bank: FloatArray, x: float, y: float) ->
         along = min(max(along, 0.0), 1.0)
         away_x, away_y = x - x0 - along * dx, y - y0 - along * dy
         nearest = min(nearest, math.sqrt(away_x * away_x + away_y * away_y) - half_width)
-    if -40.0 < nearest < 40.0:
-        nearest += 7.0 * noise_at(bank, x * 0.012, y * 0.012)
-        nearest += 2.0 * noise_at(bank, x * 0.09, y * 0.09) + noise_at(bank, x * 0.4, y * 0.4)
+    if -50.0 < nearest < 50.0:
+        nearest += 9.0 * noise_at(bank, x * 0.011, y * 0.011)
+        nearest += 2.5 * noise_at(bank, x * 0.08, y * 0.08) + noise_at(bank, x * 0.4, y * 0.4)
     return nearest
 
 
 @compiled
-def _tubule(
-    site: FloatArray,
-    first: float,
-    second: float,
-    uptake: FloatArray,
-    bank: FloatArray,
-    place: tuple[float, float, float],
-    now: tuple[float, float, int],
-) -> tuple[float, float, int]:
-    """Lay a tubule or vessel over the interstitium."""
-    x, y, mpp = place
-    depth = -max(first, 0.5 * (first - second) + 0.8)
-    if depth < -mpp:
-        return now
-    kind, height, free = int(site[6]), site[7], site[8]
-    fine = noise_at(bank, x * 0.85, y * 0.85)
-    coarse = noise_at(bank, x * 0.16, y * 0.16)
-    if kind == 3:
-        now = _mix(now, uptake, INTERSTITIUM, 1.5, _cover(-depth, mpp))
-        return _mix(
-            now, uptake, BLOOD if free < 0.35 else VESSEL_LUMEN, 1.0, _cover(0.8 - depth, mpp)
-        )
-    if kind == 2:
-        now = _mix(now, uptake, MUSCLE, 1.0 + 0.15 * fine + 0.1 * coarse, _cover(-depth, mpp))
-        now = _mix(now, uptake, TUBULE_MEMBRANE, 0.9, _cover(abs(height - depth) - 0.5, mpp))
-        now = _mix(now, uptake, VESSEL_LUMEN, 1.0, _cover(height - depth + 0.5, mpp))
-        return now
-    now = _mix(now, uptake, TUBULE_MEMBRANE, 1.0, _cover(-depth, mpp))
-    cell = PROXIMAL_CELL if kind == PROXIMAL else DISTAL_CELL
-    gain = 0.88 + 0.24 * free + 0.13 * fine + 0.10 * coarse
-    now = _mix(now, uptake, cell, gain, _cover(0.9 - depth, mpp))
-    if kind == PROXIMAL:
-        edge = height + 2.0 * noise_at(bank, x * 0.2, y * 0.2) + 1.1 * fine
-        now = _mix(
-            now, uptake, BRUSH_BORDER, 1.0 + 0.2 * fine, _cover(edge - 2.2 - depth, 2.0) * 0.8
-        )
-    else:
-        edge = height + 0.9 * noise_at(bank, x * 0.2, y * 0.2) + 0.4 * fine
-    return _mix(now, uptake, TUBULE_LUMEN, 1.0, _cover(edge - depth, 1.2 * mpp))
+def paint_cortex(
+    canvas: Canvas, cores: FloatArray, grid: SiteGrid, ink: Ink, holes: FloatArray
+) -> None:
+    """Paint interstitium, tubules and vessels on a blank canvas, in place.
+
+    `holes`, shape (n, 3), are discs (x, y, radius in µm) that something else will cover.
+    """
+    height, width = canvas.structure.shape
+    found = np.empty(MAX_GATHERED, np.int32)
+    block = max(min(BLOCK_PX, int(BLOCK_UM / canvas.mpp)), 1)
+    half = 0.5 * block * canvas.mpp
+    reach = 1.5 * half
+    for upper in range(0, height, block):
+        y = canvas.upper_um + upper * canvas.mpp + half
+        for left in range(0, width, block):
+            x = canvas.left_um + left * canvas.mpp + half
+            outside = distance_to_core(cores, ink.bank, x, y)
+            if outside > reach + 50.0 or _is_covered(holes, x, y, reach):
+                continue
+            n = gather(grid, x, y, reach + WARP_REACH_UM, found)
+            deep = outside < -reach - 50.0
+            for row in range(upper, min(upper + block, height)):
+                for column in range(left, min(left + block, width)):
+                    _paint_pixel(canvas, (row, column), (cores, deep), (grid.sites, found, n), ink)
 
 
 @compiled
-def paint_cortex(
-    amounts: FloatArray,
-    structure: npt.NDArray[np.uint8],
-    cores: FloatArray,
-    grid: SiteGrid,
-    uptake: FloatArray,
-    bank: FloatArray,
-    left: float,
-    upper: float,
-    mpp: float,
+def _is_covered(holes: FloatArray, x: float, y: float, reach: float) -> bool:
+    """Tell whether a disc lies wholly in one hole."""
+    for item in range(holes.shape[0]):
+        room = holes[item, 2] - reach
+        dx, dy = x - holes[item, 0], y - holes[item, 1]
+        if room > 0.0 and dx * dx + dy * dy < room * room:
+            return True
+    return False
+
+
+@compiled
+def _paint_pixel(
+    canvas: Canvas,
+    pixel: tuple[int, int],
+    tissue: tuple[FloatArray, bool],
+    near: tuple[FloatArray, npt.NDArray[np.int32], int],
+    ink: Ink,
 ) -> None:
-    """Paint glass, interstitium, tubules and vessels into empty maps, in place."""
-    height, width = structure.shape
-    for row in range(height):
-        for column in range(width):
-            x, y = left + (column + 0.5) * mpp, upper + (row + 0.5) * mpp
-            inside = _cover(distance_to_core(cores, bank, x, y), mpp)
-            if inside <= 0.0:
-                continue
-            warp_x = x + 1.6 * noise_at(bank, x * 0.07, y * 0.07)
-            warp_y = y + 1.6 * noise_at(bank, x * 0.07 + 37.0, y * 0.07)
-            fibres = noise_at(bank, x * 0.11, y * 0.11) + 0.6 * noise_at(bank, x * 0.5, y * 0.5)
-            gain = max(1.0 + 0.35 * fibres, 0.15)
-            now = (uptake[INTERSTITIUM, 0] * gain, uptake[INTERSTITIUM, 1] * gain, INTERSTITIUM)
-            nearest, first, second = two_nearest(grid, warp_x, warp_y)
-            if nearest >= 0:
-                now = _tubule(grid.sites[nearest], first, second, uptake, bank, (x, y, mpp), now)
-            amounts[0, row, column] = now[0] * inside
-            amounts[1, row, column] = now[1] * inside
-            if inside > 0.5:
-                structure[row, column] = now[2]
+    row, column = pixel
+    x = canvas.left_um + (column + 0.5) * canvas.mpp
+    y = canvas.upper_um + (row + 0.5) * canvas.mpp
+    inside = 1.0
+    if not tissue[1]:
+        inside = cover(distance_to_core(tissue[0], ink.bank, x, y), canvas.mpp)
+        if inside <= 0.0:
+            return
+    warp_x = x + WARP_UM * noise_at(ink.bank, x * 0.07, y * 0.07)
+    warp_y = y + WARP_UM * noise_at(ink.bank, x * 0.07 + 37.0, y * 0.07)
+    sites, among, n = near
+    nearest, first, second = two_nearest(sites, among, n, warp_x, warp_y)
+    depth = -max(first, 0.5 * (first - second) + 0.7) if nearest >= 0 else -1e9
+    now = (0.0, 0.0, INTERSTITIUM)
+    if depth < 0.5 * canvas.mpp + 0.5:
+        # Fibres: noise drawn out along the walls of the nearest tubule would cost more.
+        fibres = noise_at(ink.bank, x * 0.10, y * 0.22) + 0.7 * noise_at(ink.bank, x * 0.5, y * 0.5)
+        now = lay(now, ink, INTERSTITIUM, max(1.0 + 0.40 * fibres, 0.1), 1.0)
+    if depth > -canvas.mpp:
+        star = 0.0
+        site = sites[nearest]
+        if site[6] == PROXIMAL and depth > 0.4 * site[7]:
+            turn = math.atan2(warp_y - site[1], warp_x - site[0])
+            arms = 3.0 + math.floor(4.0 * site[8])
+            uneven = 1.2 + 0.8 * noise_at(ink.bank, x * 0.09 + 23.0, y * 0.09)
+            star = (0.4 + 1.6 * site[8]) * uneven * math.cos(arms * turn + 9.0 * site[8])
+        now = _tube(site, (depth, star), ink, (x, y, canvas.mpp), now)
+    put(canvas, row, column, now, inside)
+    if inside <= 0.5:
+        canvas.structure[row, column] = 0
+
+
+@compiled
+def _tube(
+    site: FloatArray,
+    within: tuple[float, float],
+    ink: Ink,
+    place: tuple[float, float, float],
+    now: Paint,
+) -> Paint:
+    """Lay a tubule or vessel over the interstitium.
+
+    `within`: µm inside its wall, and how far the brush border is indented there.
+    """
+    x, y, mpp = place
+    depth, star = within
+    kind, height, free = int(site[6]), site[7], site[8]
+    fine = noise_at(ink.bank, x * 0.85, y * 0.85)
+    if kind == CAPILLARY:
+        now = lay(now, ink, INTERSTITIUM, 1.6, cover(-depth, mpp))
+        inner = BLOOD if free < 0.3 else VESSEL_LUMEN
+        return lay(now, ink, inner, 1.0 + 0.2 * fine, cover(0.9 - depth, mpp))
+    coarse = noise_at(ink.bank, x * 0.16, y * 0.16)
+    if kind == ARTERIOLE:
+        layers = math.sin(depth * 1.9 + 2.0 * coarse)
+        now = lay(now, ink, MUSCLE, 1.0 + 0.12 * fine + 0.16 * layers, cover(-depth, mpp))
+        now = lay(now, ink, TUBULE_MEMBRANE, 0.9, cover(abs(height - depth) - 0.5, mpp))
+        return lay(now, ink, VESSEL_LUMEN, 1.0, cover(height - depth + 0.5, mpp))
+    now = lay(now, ink, TUBULE_MEMBRANE, 1.0, cover(-depth, mpp))
+    cell = PROXIMAL_CELL if kind == PROXIMAL else DISTAL_CELL
+    grain = noise_at(ink.bank, x * 1.7 + 5.0, y * 1.7)
+    gain = 0.80 + 0.36 * free + 0.16 * fine + 0.12 * coarse + 0.12 * grain
+    now = lay(now, ink, cell, gain, cover(0.8 - depth, mpp))
+    edge = height + 0.9 * noise_at(ink.bank, x * 0.2, y * 0.2) + 0.4 * fine
+    if kind == PROXIMAL:
+        edge += 1.0 * noise_at(ink.bank, x * 0.13 + 11.0, y * 0.13) + 0.7 * fine + star
+        brush = cover(edge - 2.0 - depth, 2.2) * 0.85
+        now = lay(now, ink, BRUSH_BORDER, 1.0 + 0.22 * fine, brush)
+    return lay(now, ink, TUBULE_LUMEN, 1.0, cover(edge - depth, 1.3 * mpp))

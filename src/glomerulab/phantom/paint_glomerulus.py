@@ -1,143 +1,197 @@
-"""Painting one glomerulus over the tissue around it: compiled, one pass over its pixels."""
+"""Painting one glomerulus over the tissue around it: compiled, block by block."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from glomerulab.phantom.canvas import Canvas, Ink, Paint, cover, lay, pixel_span, put
 from glomerulab.phantom.compiled import compiled
-from glomerulab.phantom.sites import SiteGrid, two_nearest
+from glomerulab.phantom.sites import MAX_GATHERED, SiteGrid, gather, two_nearest
 from glomerulab.phantom.texture import FloatArray, noise_at
 
-__all__ = ["CGN_BIT", "FSG_BIT", "MSPGN_BIT", "paint_glomerulus"]
+__all__ = ["CGN_BIT", "FSG_BIT", "MSPGN_BIT", "GlomerulusShape", "paint_glomerulus"]
 
 MSPGN_BIT, FSG_BIT, CGN_BIT = 1, 2, 4
 """Bits of a lesion map."""
 
-# Material codes, as the compiler wants them.
+# Codes of materials and of sites, as the compiler wants them.
 BLOOD, CAPSULE, SPACE, TUFT_CELL, LOOP_WALL, LOOP_LUMEN, MESANGIUM = 9, 10, 11, 12, 13, 14, 15
 SCLEROSIS, HYALINE, CRESCENT = 16, 17, 18
+MESANGIAL, SCARRED = 1.0, 2.0
+
+BLOCK_PX, BLOCK_UM = 8, 8.0
+"""Side of a block at most: few sites matter within it."""
+WARP_UM = 0.9
+WARP_REACH_UM = 5.0
+
+
+Places = npt.NDArray[np.int32]
+
+
+class GlomerulusShape(NamedTuple):
+    """What the painter must know of a glomerulus; µm, in its own coordinates but for the centre."""
+
+    x_um: float
+    y_um: float
+    reach_um: float
+    capsule_um: FloatArray
+    """Outer radius of the capsule by direction."""
+    crescent_um: FloatArray
+    """Inner radius of the crescent by direction, the capsule's where there is none."""
+    membrane_um: float
+    segment: tuple[float, float, float]
+    """Centre and radius of the scar."""
+    diseased: bool
+    """Whether the mesangium is."""
+    tuft: SiteGrid
 
 
 @compiled
-def _cover(distance: float, mpp: float) -> float:
-    """Share of a pixel that lies inside an edge (distance negative inside), 0 to 1."""
-    return min(max(0.5 - distance / mpp, 0.0), 1.0)
+def paint_glomerulus(canvas: Canvas, shape: GlomerulusShape, ink: Ink) -> None:
+    """Paint a glomerulus on a canvas, in place."""
+    height, width = canvas.structure.shape
+    rows = pixel_span(shape.y_um, shape.reach_um, canvas.upper_um, canvas.mpp, height)
+    columns = pixel_span(shape.x_um, shape.reach_um, canvas.left_um, canvas.mpp, width)
+    found = np.empty(MAX_GATHERED, np.int32)
+    block = max(min(BLOCK_PX, int(BLOCK_UM / canvas.mpp)), 1)
+    half = 0.5 * block * canvas.mpp
+    for upper in range(rows[0], rows[1], block):
+        y = canvas.upper_um + upper * canvas.mpp + half - shape.y_um
+        for left in range(columns[0], columns[1], block):
+            x = canvas.left_um + left * canvas.mpp + half - shape.x_um
+            if math.sqrt(x * x + y * y) > shape.reach_um + 2.0 * half:
+                continue
+            n = gather(shape.tuft, x, y, 1.5 * half + WARP_REACH_UM, found)
+            for row in range(upper, min(upper + block, rows[1])):
+                for column in range(left, min(left + block, columns[1])):
+                    _paint_pixel(canvas, (row, column), shape, ink, found[:n])
 
 
 @compiled
-def _mix(
-    now: tuple[float, float, int], uptake: FloatArray, material: int, gain: float, cover: float
-) -> tuple[float, float, int]:
-    """Lay a material over what is there."""
-    if cover <= 0.0:
-        return now
-    first = now[0] + (uptake[material, 0] * gain - now[0]) * cover
-    second = now[1] + (uptake[material, 1] * gain - now[1]) * cover
-    return first, second, material if cover > 0.5 else now[2]
+def _paint_pixel(
+    canvas: Canvas,
+    pixel: tuple[int, int],
+    shape: GlomerulusShape,
+    ink: Ink,
+    among: Places,
+) -> None:
+    row, column = pixel
+    wx = canvas.left_um + (column + 0.5) * canvas.mpp
+    wy = canvas.upper_um + (row + 0.5) * canvas.mpp
+    x = wx - shape.x_um + WARP_UM * noise_at(ink.bank, wx * 0.12, wy * 0.12)
+    y = wy - shape.y_um + WARP_UM * noise_at(ink.bank, wx * 0.12 + 91.0, wy * 0.12)
+    radius = math.sqrt(x * x + y * y)
+    outer, inner = _outlines(shape, x, y)
+    depth = outer - radius
+    inside = cover(-depth, canvas.mpp)
+    if inside <= 0.0:
+        return
+    place = (wx, wy, canvas.mpp)
+    now, lesion = _tuft(shape, ink, among, (x, y), place)
+    if inner < outer - 0.1:
+        strands = noise_at(ink.bank, wx * 0.22, wy * 0.22)
+        strands += 0.5 * noise_at(ink.bank, wx * 0.8, wy * 0.8)
+        share = cover(inner - radius + 1.1 * strands, canvas.mpp)
+        now = lay(now, ink, CRESCENT, 1.0 + 0.25 * strands, share)
+        lesion = CGN_BIT if share > 0.5 else lesion
+    wall = cover(depth - shape.membrane_um, canvas.mpp)
+    now = lay(now, ink, CAPSULE, 1.0, wall)
+    put(canvas, row, column, now, inside)
+    if inside > 0.5:
+        canvas.lesion_bits[row, column] = 0 if wall > 0.5 else lesion
+
+
+@compiled
+def _outlines(shape: GlomerulusShape, x: float, y: float) -> tuple[float, float]:
+    """Return the radii of capsule and crescent in the direction of a place."""
+    n = shape.capsule_um.size
+    turn = math.atan2(y, x) * (n / (2 * math.pi))
+    turn = turn + n if turn < 0.0 else turn
+    part = turn - math.floor(turn)
+    here = int(turn) % n
+    after = (here + 1) % n
+    outer = shape.capsule_um[here] * (1.0 - part) + shape.capsule_um[after] * part
+    inner = shape.crescent_um[here] * (1.0 - part) + shape.crescent_um[after] * part
+    return outer, inner
 
 
 @compiled
 def _tuft(
-    tuft: SiteGrid,
-    uptake: FloatArray,
-    bank: FloatArray,
-    x: float,
-    y: float,
-    world: tuple[float, float, float],
-) -> tuple[float, float, int]:
-    """Return the amounts and material of the tuft, or of Bowman's space, at a place."""
-    wx, wy, mpp = world
-    now = (uptake[SPACE, 0], uptake[SPACE, 1], SPACE)
-    nearest, first, second = two_nearest(tuft, x, y)
-    if nearest < 0 or first > 4.0:
-        return now
-    kind, free = tuft.sites[nearest, 6], tuft.sites[nearest, 8]
-    grain = noise_at(bank, wx * 0.9, wy * 0.9)
-    now = _mix(now, uptake, TUFT_CELL, 1.0 + 0.18 * grain, _cover(first - 2.0, mpp))
-    if kind == 1.0:
-        matrix = first - 1.2 + 0.5 * noise_at(bank, wx * 0.3, wy * 0.3)
-        return _mix(now, uptake, MESANGIUM, 1.0 + 0.15 * grain, _cover(matrix, mpp))
-    # Half the way to the neighbour's ellipse is the common wall.
-    edge = max(first, 0.5 * (first - second) + 0.9)
-    collapse = 2.6 * max(free - 0.72, 0.0) / 0.28
-    now = _mix(now, uptake, LOOP_WALL, 1.0 + 0.1 * grain, _cover(abs(edge + 0.2) - 0.55, mpp))
-    lumen = edge + 0.75 + collapse
-    now = _mix(now, uptake, LOOP_LUMEN, 1.0, _cover(lumen, mpp))
-    if free < 0.16:
-        cell = 1.0 + 0.25 * noise_at(bank, wx * 0.35, wy * 0.35)
-        now = _mix(now, uptake, BLOOD, cell, _cover(lumen + 0.7, mpp) * 0.9)
+    shape: GlomerulusShape,
+    ink: Ink,
+    among: Places,
+    at: tuple[float, float],
+    place: tuple[float, float, float],
+) -> tuple[Paint, int]:
+    """Return the paint and lesion bit of the tuft, its scar, or Bowman's space at a place."""
+    wx, wy, _ = place
+    # The walls of single loops waver more than outlines do.
+    x = at[0] + 1.2 * noise_at(ink.bank, wx * 0.22, wy * 0.22)
+    y = at[1] + 1.2 * noise_at(ink.bank, wx * 0.22 + 17.0, wy * 0.22)
+    nearest, first, second = two_nearest(shape.tuft.sites, among, among.size, x, y)
+    now = lay((0.0, 0.0, SPACE), ink, SPACE, 1.0, 1.0)
+    scarred = -1e9
+    if nearest >= 0 and first < 4.0:
+        now = _loop(shape.tuft.sites[nearest], first, second, ink, place)
+        if shape.tuft.sites[nearest, 6] == SCARRED:
+            scarred = 2.5 - first
+    lesion = MSPGN_BIT if shape.diseased and now[2] == MESANGIUM else 0
+    scar_x, scar_y, scar_radius = shape.segment
+    if scar_radius > 0.0:
+        dx, dy = at[0] - scar_x, at[1] - scar_y
+        depth = scar_radius - math.sqrt(dx * dx + dy * dy)
+        wobble = 2.5 * noise_at(ink.bank, wx * 0.08, wy * 0.08 + 55.0)
+        # Over the tuft the scar ends between loops; over Bowman's space it is the adhesion.
+        over_space = now[2] == SPACE
+        reach = max(scarred, depth - 2.0 + wobble if over_space else depth - 7.0 + wobble)
+        if reach > -place[2]:
+            return _scar(now, lesion, -reach, ink, place)
+    return now, lesion
+
+
+@compiled
+def _loop(
+    site: FloatArray, first: float, second: float, ink: Ink, place: tuple[float, float, float]
+) -> Paint:
+    """Return the paint of a capillary loop, mesangial area or the cells between them."""
+    wx, wy, mpp = place
+    kind, free = site[6], site[8]
+    grain = noise_at(ink.bank, wx * 0.9, wy * 0.9)
+    now = lay((0.0, 0.0, SPACE), ink, SPACE, 1.0, 1.0)
+    now = lay(now, ink, TUFT_CELL, 1.0 + 0.22 * grain, cover(first - 1.5, mpp))
+    # Half the way to the neighbour's ellipse is the common wall, which is missing in places.
+    gap = 0.65 + 0.55 * noise_at(ink.bank, wx * 0.16 + 71.0, wy * 0.16)
+    edge = max(first, 0.5 * (first - second) + gap)
+    if kind == MESANGIAL:
+        matrix = first - 1.0 + 0.6 * noise_at(ink.bank, wx * 0.3, wy * 0.3)
+        return lay(now, ink, MESANGIUM, 1.0 + 0.16 * grain, cover(matrix, mpp))
+    wall = cover(abs(edge + 0.2) - 0.5, max(mpp, 0.5))
+    now = lay(now, ink, LOOP_WALL, 1.0 + 0.2 * grain, wall)
+    collapse = 3.4 * max(free - 0.45, 0.0) / 0.55
+    lumen = edge + 0.7 + collapse
+    now = lay(now, ink, LOOP_LUMEN, 1.0, cover(lumen, max(mpp, 0.6)))
+    if free < 0.14:
+        cell = noise_at(ink.bank, wx * 0.3, wy * 0.3)
+        share = cover(lumen + 0.8 + 0.8 * cell, max(mpp, 0.6)) * 0.92
+        now = lay(now, ink, BLOOD, 1.0 + 0.2 * cell, share)
     return now
 
 
 @compiled
-def paint_glomerulus(
-    amounts: FloatArray,
-    structure: npt.NDArray[np.uint8],
-    lesion_bits: npt.NDArray[np.uint8],
-    outlines: tuple[FloatArray, FloatArray],
-    tuft: SiteGrid,
-    numbers: tuple[float, float, float, float, float, float, float],
-    uptake: FloatArray,
-    bank: FloatArray,
-    frame: tuple[float, float, float, float],
-) -> None:
-    """Paint a glomerulus into concentrations, structure and lesion maps, in place.
-
-    `numbers`: centre x and y, segment x, y and radius, thickness of the capsule, 1 if the
-    mesangium is diseased. `frame`: left and upper edge in µm, µm per pixel, reach in µm.
-    """
-    capsule, crescent = outlines
-    centre_x, centre_y, segment_x, segment_y, segment_radius, membrane, diseased = numbers
-    left, upper, mpp, reach = frame
-    height, width = structure.shape
-    for row in range(
-        max(int((centre_y - reach - upper) / mpp), 0),
-        min(int((centre_y + reach - upper) / mpp) + 2, height),
-    ):
-        for column in range(
-            max(int((centre_x - reach - left) / mpp), 0),
-            min(int((centre_x + reach - left) / mpp) + 2, width),
-        ):
-            wx, wy = left + (column + 0.5) * mpp, upper + (row + 0.5) * mpp
-            x = wx - centre_x + 1.1 * noise_at(bank, wx * 0.11, wy * 0.11)
-            y = wy - centre_y + 1.1 * noise_at(bank, wx * 0.11 + 91.0, wy * 0.11)
-            radius = math.sqrt(x * x + y * y)
-            turn = math.atan2(y, x) * (capsule.size / (2 * math.pi))
-            turn = turn + capsule.size if turn < 0 else turn
-            place = int(turn)
-            part = turn - place
-            place, after = place % capsule.size, (place + 1) % capsule.size
-            depth = capsule[place] * (1 - part) + capsule[after] * part - radius
-            inside = _cover(-depth, mpp)
-            if inside <= 0.0:
-                continue
-            now = _tuft(tuft, uptake, bank, x, y, (wx, wy, mpp))
-            lesion = MSPGN_BIT if diseased > 0 and now[2] == MESANGIUM else 0
-            if segment_radius > 0:
-                dx, dy = x - segment_x, y - segment_y
-                wobble = 2.2 * noise_at(bank, wx * 0.09, wy * 0.09 + 55.0)
-                scar = math.sqrt(dx * dx + dy * dy) - segment_radius + wobble
-                cloud = noise_at(bank, wx * 0.13, wy * 0.13) + 0.4 * noise_at(
-                    bank, wx * 0.5, wy * 0.5
-                )
-                cover = _cover(scar, mpp)
-                now = _mix(now, uptake, SCLEROSIS, 1.0 + 0.13 * cloud, cover)
-                now = _mix(now, uptake, HYALINE, 1.0, cover * _cover(1.35 - cloud, 0.3))
-                lesion = FSG_BIT if cover > 0.5 else lesion
-            inner = crescent[place] * (1 - part) + crescent[after] * part
-            if inner < capsule[place] - 0.1:
-                strands = noise_at(bank, wx * 0.22, wy * 0.22) + 0.5 * noise_at(
-                    bank, wx * 0.8, wy * 0.8
-                )
-                cover = _cover(inner - radius + 0.8 * strands, mpp)
-                now = _mix(now, uptake, CRESCENT, 1.0 + 0.25 * strands, cover)
-                lesion = CGN_BIT if cover > 0.5 else lesion
-            wall = _cover(depth - membrane, mpp)
-            now = _mix(now, uptake, CAPSULE, 1.0, wall)
-            lesion = 0 if wall > 0.5 else lesion
-            amounts[0, row, column] += (now[0] - amounts[0, row, column]) * inside
-            amounts[1, row, column] += (now[1] - amounts[1, row, column]) * inside
-            if inside > 0.5:
-                structure[row, column] = now[2]
-                lesion_bits[row, column] = lesion
+def _scar(
+    now: Paint, lesion: int, scar: float, ink: Ink, place: tuple[float, float, float]
+) -> tuple[Paint, int]:
+    """Lay the sclerosed segment over tuft and Bowman's space."""
+    wx, wy, mpp = place
+    cloud = noise_at(ink.bank, wx * 0.10, wy * 0.10)
+    strands = noise_at(ink.bank, wx * 0.16 + wy * 0.32, wy * 0.16 - wx * 0.32)
+    share = cover(scar, mpp)
+    gain = 1.0 + 0.16 * cloud + 0.20 * strands + 0.08 * noise_at(ink.bank, wx, wy)
+    now = lay(now, ink, SCLEROSIS, gain, share)
+    now = lay(now, ink, HYALINE, 1.0, share * cover(1.25 - cloud, 0.5))
+    # Slits where loops have closed.
+    slit = cover(1.65 - strands + 0.6 * cloud, 0.6) * 0.8
+    now = lay(now, ink, LOOP_LUMEN, 1.0, share * slit)
+    return now, FSG_BIT if share > 0.5 else lesion

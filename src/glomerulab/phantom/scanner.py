@@ -1,17 +1,20 @@
 """What a scanner makes of a section: light, focus, tone, noise, compression, faults."""
 
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
 from glomerulab.images import RgbImage
+from glomerulab.phantom.compiled import compiled
+from glomerulab.phantom.texture import FloatArray
 
 __all__ = ["Scanner", "draw_scanner", "expose"]
 
+LEAST_BLUR_PX = 0.05
 TRUNCATE = 2.5
 """Standard deviations after which the blur kernel is cut."""
 
@@ -38,7 +41,7 @@ class Scanner:
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""  # noqa: DOC501
-        if len(self.white) != 3 or not all(0 < level <= 255 for level in self.white):
+        if not all(0 < level <= 255 for level in self.white):
             raise ValueError(f"white must be three levels in (0, 255], got {self.white}")
         for name in ("blur_um", "noise"):
             if getattr(self, name) < 0:
@@ -79,7 +82,7 @@ def draw_scanner(name: str, rng: np.random.Generator) -> Scanner:
 
 
 def expose(
-    light: npt.NDArray[np.float32],
+    light: FloatArray,
     scanner: Scanner,
     rng: np.random.Generator,
     *,
@@ -102,38 +105,51 @@ def expose(
     ndarray of uint8, shape (H, W, 3)
     """
     sigma = scanner.blur_um / mpp
-    if sigma > 0.05:
+    if sigma > LEAST_BLUR_PX:
         light = ndimage.gaussian_filter(light, (sigma, sigma, 0), truncate=TRUNCATE, mode="nearest")
-    if scanner.gamma != 1.0:
-        light = np.power(light, np.float32(scanner.gamma))
-    levels = light * np.asarray(scanner.white, dtype=np.float32)
-    if scanner.shading > 0:
-        levels *= _shading(levels.shape[:2], scanner.shading)[..., np.newaxis]
+    noise = np.zeros((0, 0, 3), np.float32)
     if scanner.noise > 0:
-        # Shot noise: its variance follows the light.
-        noise = rng.standard_normal(levels.shape, dtype=np.float32) * np.float32(scanner.noise)
-        levels += noise * np.sqrt(np.clip(levels, 0, None) / np.float32(255.0))
+        noise = rng.standard_normal(light.shape, dtype=np.float32)
+    white = np.array(scanner.white, np.float32)
+    pixels = _tone(light, noise, white, (scanner.noise, scanner.gamma, scanner.shading))
     if scanner.black_border > 0:
-        _frame(levels, scanner.black_border)
-    pixels = np.rint(np.clip(levels, 0, 255)).astype(np.uint8)
+        _frame(pixels, scanner.black_border)
     return pixels if scanner.jpeg_quality is None else _compressed(pixels, scanner.jpeg_quality)
 
 
-def _shading(shape: tuple[int, int], strength: float) -> npt.NDArray[np.float32]:
-    """Return the illumination, 1 in the centre and 1 - strength in the corners."""
-    rows = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, np.newaxis]
-    columns = np.linspace(-1, 1, shape[1], dtype=np.float32)[np.newaxis]
-    return np.asarray(1 - np.float32(strength / 2) * (rows**2 + columns**2), dtype=np.float32)
+@compiled
+def _tone(
+    light: FloatArray, noise: FloatArray, white: FloatArray, numbers: tuple[float, float, float]
+) -> RgbImage:
+    """Apply tone, illumination, shot noise and rounding, in one pass."""
+    strength, gamma, shading = numbers
+    height, width = light.shape[:2]
+    pixels = np.empty((height, width, 3), np.uint8)
+    for row in range(height):
+        v = 2.0 * (row + 0.5) / height - 1.0
+        for column in range(width):
+            u = 2.0 * (column + 0.5) / width - 1.0
+            lamp = 1.0 - 0.5 * shading * (u * u + v * v)
+            for channel in range(3):
+                level = light[row, column, channel]
+                if gamma != 1.0:
+                    level = level**gamma
+                level *= white[channel] * lamp
+                if strength > 0.0:
+                    # Shot noise: its variance follows the light.
+                    level += strength * noise[row, column, channel] * math.sqrt(level / 255.0)
+                pixels[row, column, channel] = np.uint8(min(max(level + 0.5, 0.0), 255.0))
+    return pixels
 
 
-def _frame(levels: npt.NDArray[np.float32], share: float) -> None:
+def _frame(pixels: RgbImage, share: float) -> None:
     """Blacken a frame of a share of the area, in place."""
-    height, width = levels.shape[:2]
-    keep = np.sqrt(1.0 - share)
+    height, width = pixels.shape[:2]
+    keep = math.sqrt(1.0 - share)
     rows, columns = round(height * (1 - keep) / 2), round(width * (1 - keep) / 2)
-    inner = levels[rows : height - rows, columns : width - columns].copy()
-    levels[:] = 0
-    levels[rows : height - rows, columns : width - columns] = inner
+    inner = pixels[rows : height - rows, columns : width - columns].copy()
+    pixels[:] = 0
+    pixels[rows : height - rows, columns : width - columns] = inner
 
 
 def _compressed(pixels: RgbImage, quality: int) -> RgbImage:

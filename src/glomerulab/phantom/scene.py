@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glomerulab.phantom.anatomy import Glomerulus
+from glomerulab.phantom.canvas import Canvas, Ink
 from glomerulab.phantom.compiled import compiled
 from glomerulab.phantom.cortex import Cortex
 from glomerulab.phantom.materials import material_table
@@ -16,9 +17,12 @@ from glomerulab.phantom.nuclei import paint_nuclei
 from glomerulab.phantom.paint_cortex import distance_to_core, paint_cortex
 from glomerulab.phantom.paint_glomerulus import paint_glomerulus
 from glomerulab.phantom.section import Section
-from glomerulab.phantom.texture import FloatArray, noise_bank
+from glomerulab.phantom.texture import FloatArray, noise_at, noise_bank
 
 __all__ = ["Painting", "Scene", "paint"]
+
+HOLE_INSET_UM = 5.0
+"""The tissue under a glomerulus is not painted, but for a rim."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,39 +73,53 @@ def paint(
     -------
     Painting
     """
-    uptake, bank = material_table(section.stain), noise_bank()
-    amounts = np.zeros((2, *shape), np.float32)
-    structure, bits = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    paint_cortex(
-        amounts, structure, scene.cores, scene.cortex.sites, uptake, bank, left_um, upper_um, mpp
+    canvas = Canvas(
+        np.zeros((2, *shape), np.float32),
+        np.zeros(shape, np.uint8),
+        np.zeros(shape, np.uint8),
+        left_um,
+        upper_um,
+        mpp,
     )
+    ink = Ink(material_table(section.stain), noise_bank())
     right, lower = left_um + shape[1] * mpp, upper_um + shape[0] * mpp
-    nuclei = [scene.cortex.nuclei]
-    for one in scene.glomeruli:
-        if (
-            one.x_um + one.reach_um < left_um
-            or one.x_um - one.reach_um > right
-            or one.y_um + one.reach_um < upper_um
-            or one.y_um - one.reach_um > lower
-        ):
-            continue
-        diseased = 1.0 if one.lesions.mspgn > 0 else 0.0
-        numbers = (one.x_um, one.y_um, *one.segment, one.membrane_um, diseased)
-        paint_glomerulus(
-            amounts, structure, bits, (one.capsule_um, one.crescent_um), one.tuft, numbers,
-            uptake, bank, (left_um, upper_um, mpp, one.reach_um),
-        )  # fmt: skip
-        nuclei.append(one.nuclei)
-    table = _in_view(np.concatenate(nuclei), left_um, upper_um, right, lower)
-    table = _on_tissue(table, scene.cores, bank)
+    seen = [one for one in scene.glomeruli if _touches(one, left_um, upper_um, right, lower)]
+    holes = [(one.x_um, one.y_um, float(one.capsule_um.min()) - HOLE_INSET_UM) for one in seen]
+    holes_table = np.array(holes, np.float32).reshape(-1, 3)
+    paint_cortex(canvas, scene.cores, scene.cortex.sites, ink, holes_table)
+    for one in seen:
+        paint_glomerulus(canvas, one.shape(), ink)
+    nuclei = np.concatenate([scene.cortex.nuclei, *(one.nuclei for one in seen)])
+    nuclei = _in_view(nuclei, left_um, upper_um, right, lower)
+    nuclei = _on_tissue(nuclei, scene.cores, ink.bank)
     if section.nuclei_kept < 1.0:
-        # The darkness of a nucleus was drawn at random, so its digits choose without a seed.
-        table = table[(table[:, 6] * 997.0) % 1.0 < section.nuclei_kept]
-    paint_nuclei(amounts, structure, table, uptake, bank, left_um, upper_um, mpp)
-    amounts[0] *= np.float32(section.thickness * section.first_strength)
-    amounts[1] *= np.float32(section.thickness * section.second_strength)
-    np.clip(amounts, 0.0, None, out=amounts)
-    return Painting(amounts, structure, bits)
+        # The darkness of a nucleus was drawn at random, so its digits can choose without a seed.
+        nuclei = nuclei[(nuclei[:, 6] * 997.0) % 1.0 < section.nuclei_kept]
+    paint_nuclei(canvas, nuclei, ink)
+    first = section.thickness * section.first_strength
+    _cut(canvas, ink.bank, first, section.thickness * section.second_strength)
+    return Painting(canvas.amounts, canvas.structure, canvas.lesion_bits)
+
+
+def _touches(one: Glomerulus, left: float, upper: float, right: float, lower: float) -> bool:
+    reach = one.reach_um
+    beside = one.x_um + reach < left or one.x_um - reach > right
+    return not (beside or one.y_um + reach < upper or one.y_um - reach > lower)
+
+
+@compiled
+def _cut(canvas: Canvas, bank: FloatArray, first: float, second: float) -> None:
+    """Scale both stains by the thickness of the section, which no knife keeps quite even."""
+    height, width = canvas.structure.shape
+    for row in range(height):
+        y = canvas.upper_um + row * canvas.mpp
+        for column in range(width):
+            x = canvas.left_um + column * canvas.mpp
+            here = 1.0 + 0.05 * noise_at(bank, x * 0.013, y * 0.013)
+            canvas.amounts[0, row, column] = max(canvas.amounts[0, row, column], 0.0) * first * here
+            canvas.amounts[1, row, column] = (
+                max(canvas.amounts[1, row, column], 0.0) * second * here
+            )
 
 
 @compiled

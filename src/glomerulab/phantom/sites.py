@@ -14,27 +14,23 @@ from glomerulab.phantom.compiled import compiled
 from glomerulab.phantom.texture import FloatArray
 
 __all__ = [
-    "ALONG_X",
-    "ALONG_Y",
-    "ELONGATION",
-    "FREE",
-    "HEIGHT",
-    "KIND",
+    "MAX_GATHERED",
     "N_SITE_COLUMNS",
-    "RADIUS",
     "SiteGrid",
-    "X",
-    "Y",
     "far_apart",
+    "gather",
+    "site_distance",
     "site_grid",
     "two_nearest",
 ]
 
-X, Y, RADIUS, ALONG_X, ALONG_Y, ELONGATION, KIND, HEIGHT, FREE = range(9)
-"""Columns of a table of sites: place and short radius in µm, unit vector of the long axis, long
+N_SITE_COLUMNS = 9
+"""Columns of a table of sites: x, y and short radius in µm, unit vector (2) of the long axis, long
 over short axis, kind, height of the epithelium in µm, and a free number from 0 to 1."""
 
-N_SITE_COLUMNS = 9
+MAX_GATHERED = 512
+"""Room for the sites around one block of pixels."""
+
 NOWHERE = 1e9
 
 
@@ -48,9 +44,10 @@ class SiteGrid(NamedTuple):
     n_columns: int
     n_rows: int
     bucket_um: float
-    """No ellipse may reach further than this."""
     left_um: float
     upper_um: float
+    reach_um: float
+    """Twice the long half-axis of the largest ellipse: further away no site matters."""
 
 
 def site_grid(sites: FloatArray, *, bucket_um: float) -> SiteGrid:
@@ -61,52 +58,88 @@ def site_grid(sites: FloatArray, *, bucket_um: float) -> SiteGrid:
     sites : ndarray of float32, shape (n, 9)
         n may be 0.
     bucket_um : float
-        At least the reach of the largest ellipse.
+        Side of a bucket; about the distance of neighbours is fast.
 
     Returns
     -------
     SiteGrid
     """
     if len(sites) == 0:
-        return SiteGrid(sites, np.zeros(2, np.int32), 1, 1, bucket_um, 0.0, 0.0)
-    left, upper = float(sites[:, X].min()), float(sites[:, Y].min())
-    columns = ((sites[:, X] - left) // bucket_um).astype(np.int64)
-    rows = ((sites[:, Y] - upper) // bucket_um).astype(np.int64)
+        return SiteGrid(sites, np.zeros(2, np.int32), 1, 1, bucket_um, 0.0, 0.0, 0.0)
+    left, upper = float(sites[:, 0].min()), float(sites[:, 1].min())
+    columns = ((sites[:, 0] - left) // bucket_um).astype(np.int64)
+    rows = ((sites[:, 1] - upper) // bucket_um).astype(np.int64)
     n_columns, n_rows = int(columns.max()) + 1, int(rows.max()) + 1
     buckets = rows * n_columns + columns
     order = np.argsort(buckets, kind="stable")
     counts = np.bincount(buckets, minlength=n_rows * n_columns)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    reach = 2.0 * float((sites[:, 2] * sites[:, 5]).max())
     return SiteGrid(
-        np.ascontiguousarray(sites[order]), starts, n_columns, n_rows, bucket_um, left, upper
+        np.ascontiguousarray(sites[order]), starts, n_columns, n_rows, bucket_um, left, upper, reach
     )
 
 
 @compiled
-def two_nearest(grid: SiteGrid, x: float, y: float) -> tuple[int, float, float]:
-    """Find the cell at a place.
+def site_distance(site: FloatArray, x: float, y: float) -> float:
+    """Return the distance to the edge of a site's ellipse, negative inside, in short-axis µm.
 
-    Returns the nearest site (-1 if none is near), the distance to the edge of its ellipse
+    It changes by at most 1 µm per µm, which `gather` relies on.
+    """
+    dx, dy = x - site[0], y - site[1]
+    along = (dx * site[3] + dy * site[4]) / site[5]
+    across = dy * site[3] - dx * site[4]
+    return math.sqrt(along * along + across * across) - float(site[2])
+
+
+@compiled
+def gather(grid: SiteGrid, x: float, y: float, slack: float, found: npt.NDArray[np.int32]) -> int:
+    """List the sites that can be one of the two nearest anywhere within a disc.
+
+    `slack` is the radius of the disc around (x, y). Their places go to `found`, their number is
+    returned.
+    """
+    window = grid.reach_um + slack
+    first_column = max(math.floor((x - window - grid.left_um) / grid.bucket_um), 0)
+    last_column = min(math.floor((x + window - grid.left_um) / grid.bucket_um), grid.n_columns - 1)
+    first_row = max(math.floor((y - window - grid.upper_um) / grid.bucket_um), 0)
+    last_row = min(math.floor((y + window - grid.upper_um) / grid.bucket_um), grid.n_rows - 1)
+    first, second, n = NOWHERE, NOWHERE, 0
+    if last_column < first_column:
+        return n
+    for keep in (False, True):
+        for row in range(first_row, last_row + 1):
+            start = row * grid.n_columns + first_column
+            stop = row * grid.n_columns + last_column + 1
+            for place in range(grid.starts[start], grid.starts[stop]):
+                distance = site_distance(grid.sites[place], x, y)
+                if keep:
+                    if distance <= second + 2.0 * slack and n < found.size:
+                        found[n] = place
+                        n += 1
+                elif distance < first:
+                    first, second = distance, first
+                elif distance < second:
+                    second = distance
+    return n
+
+
+@compiled
+def two_nearest(
+    sites: FloatArray, among: npt.NDArray[np.int32], n: int, x: float, y: float
+) -> tuple[int, float, float]:
+    """Find the cell at a place among the first `n` gathered sites.
+
+    Returns the nearest site (-1 if there is none), the distance to the edge of its ellipse
     (negative inside) and the same for the second nearest, all in µm.
     """
     first, second, nearest = NOWHERE, NOWHERE, -1
-    column = math.floor((x - grid.left_um) / grid.bucket_um)
-    row = math.floor((y - grid.upper_um) / grid.bucket_um)
-    for bucket_row in range(max(row - 1, 0), min(row + 2, grid.n_rows)):
-        start = bucket_row * grid.n_columns + max(column - 1, 0)
-        stop = bucket_row * grid.n_columns + min(column + 2, grid.n_columns)
-        if stop <= start:
-            continue
-        for place in range(grid.starts[start], grid.starts[stop]):
-            site = grid.sites[place]
-            dx, dy = x - site[0], y - site[1]
-            along = (dx * site[3] + dy * site[4]) / site[5]
-            across = dy * site[3] - dx * site[4]
-            distance = math.sqrt(along * along + across * across) - site[2]
-            if distance < first:
-                first, second, nearest = distance, first, place
-            elif distance < second:
-                second = distance
+    for item in range(n):
+        distance = site_distance(sites[among[item]], x, y)
+        if distance < first:
+            first, second, nearest = distance, first, among[item]
+        elif distance < second:
+            second = distance
     return nearest, first, second
 
 

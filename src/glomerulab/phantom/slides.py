@@ -17,15 +17,14 @@ from glomerulab.files import make_folder, written_whole
 from glomerulab.geometry import Region
 from glomerulab.images import RgbImage
 from glomerulab.parallel import map_outcomes
-from glomerulab.phantom.anatomy import Glomerulus, draw_glomerulus
+from glomerulab.phantom.anatomy import Glomerulus
+from glomerulab.phantom.biopsy import biopsy_scene
 from glomerulab.phantom.cohort import section_of, write_truth
-from glomerulab.phantom.cortex import draw_cortex
-from glomerulab.phantom.lesions import draw_lesions, kind_schedule
+from glomerulab.phantom.lesions import kind_schedule
 from glomerulab.phantom.materials import Stain
 from glomerulab.phantom.scanner import expose
 from glomerulab.phantom.scene import Scene, paint
 from glomerulab.phantom.section import Section
-from glomerulab.phantom.sites import far_apart
 from glomerulab.phantom.stains import recompose
 from glomerulab.progress import Track, silent
 from glomerulab.slides.pyramid import write_pyramid
@@ -33,10 +32,6 @@ from glomerulab.slides.regions import write_regions
 
 __all__ = ["PhantomSlide", "render_slide", "write_phantom_slides"]
 
-HALF_CORE_UM = 380.0
-GLASS_UM = 130.0
-"""Empty glass around the tissue."""
-LENGTH_PER_GLOMERULUS_UM = 165.0
 TILE_PX = 512
 
 KIND_STREAM, SLIDE_STREAM, NOISE_STREAM = 4, 5, 6
@@ -165,7 +160,7 @@ def render_slide(
     if not (math.isfinite(mpp) and 0.05 <= mpp <= 8.0):
         raise ValueError(f"mpp must be from 0.05 to 8, got {mpp}")
     sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    scene, size_um = _slide_scene(kinds, section, np.random.default_rng(sequence))
+    scene, size_um = biopsy_scene(kinds, section, np.random.default_rng(sequence))
     width, height = (math.ceil(side / mpp) for side in size_um)
     pixels = np.empty((height, width, 3), np.uint8)
     bits = np.empty((height, width), np.uint8)
@@ -201,58 +196,6 @@ def _tile(
     pixels = expose(light, scanner, rng, mpp=mpp)
     inner = slice(halo, shape[0] - halo), slice(halo, shape[1] - halo)
     return pixels[inner], view.lesion_bits[inner]
-
-
-def _slide_scene(
-    kinds: Sequence[str], section: Section, rng: np.random.Generator
-) -> tuple[Scene, tuple[float, float]]:
-    """Lay out a biopsy core with its glomeruli; return it and the slide's size in µm."""
-    length = max(len(kinds) * LENGTH_PER_GLOMERULUS_UM * section.radius_um / 85.0, 300.0)
-    half = HALF_CORE_UM * section.radius_um / 85.0
-    width_um = length + 2 * half + 2 * GLASS_UM
-    height_um = 2 * half + 2 * GLASS_UM + 60.0
-    start, middle = GLASS_UM + half, height_um / 2
-    bend = rng.uniform(-30.0, 30.0, 3)
-    xs = np.linspace(start, start + length, 3)
-    cores = np.array(
-        [[xs[n], middle + bend[n], xs[n + 1], middle + bend[n + 1], half] for n in range(2)],
-        dtype=np.float32,
-    )
-    places = _glomerulus_places(len(kinds), (start - half / 2, length + half), middle, half,
-                                1.3 * section.radius_um, rng)  # fmt: skip
-    glomeruli = tuple(
-        draw_glomerulus(
-            draw_lesions(kind, rng),
-            rng,
-            place_um=(float(x), float(y)),
-            radius_um=section.radius_um * float(rng.uniform(0.9, 1.1)),
-        )
-        for kind, (x, y) in zip(kinds, places, strict=True)
-    )
-    holes = np.array([[one.x_um, one.y_um, one.capsule_um.mean()] for one in glomeruli])
-    cortex = draw_cortex(
-        (0.0, 0.0, width_um, height_um), holes, rng, tubule_scale=section.tubule_scale
-    )
-    return Scene(glomeruli, cortex, cores), (width_um, height_um)
-
-
-def _glomerulus_places(
-    n: int,
-    along: tuple[float, float],
-    middle: float,
-    half: float,
-    radius: float,
-    rng: np.random.Generator,
-) -> npt.NDArray[np.float64]:
-    """Draw n places in the core that keep their distance, shape (n, 2)."""  # noqa: DOC501
-    start, length = along
-    for _ in range(50):
-        xs = rng.uniform(start, start + length, 400 * n)
-        ys = rng.uniform(middle - half + radius + 30.0, middle + half - radius - 30.0, 400 * n)
-        kept = far_apart(xs, ys, np.full(xs.size, radius * 0.88), 2 * radius)
-        if kept.sum() >= n:
-            return np.stack([xs[kept][:n], ys[kept][:n]], axis=1)
-    raise ConfigError(f"could not place {n} glomeruli in one core; ask for fewer per slide")
 
 
 def _tasks(

@@ -25,7 +25,7 @@ def noise_bank() -> FloatArray:
     """Return the noise, float32, shape (256, 256), mean 0, standard deviation 1, periodic."""
     white = np.random.default_rng(BANK_SEED).standard_normal((CELLS, CELLS))
     smooth = ndimage.gaussian_filter(white, 0.7, mode="wrap")
-    bank = ((smooth - smooth.mean()) / smooth.std()).astype(np.float32)
+    bank: FloatArray = ((smooth - smooth.mean()) / smooth.std()).astype(np.float32)
     bank.setflags(write=False)
     return bank
 

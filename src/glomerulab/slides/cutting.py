@@ -65,15 +65,16 @@ class _LastSlide:
     """The slide this process last cut from; regions come slide by slide."""
 
     def __init__(self) -> None:
-        self._key: tuple[Path, float | None] | None = None
+        self._key: tuple[object, ...] | None = None
         self._slide: Slide | None = None
 
     def slide_for(self, path: Path, mpp_override: float | None) -> Slide:
-        """Return the open slide, closing the one before."""
-        if self._slide is None or self._key != (path, mpp_override):
+        """Return the open slide, closing the one before, or the same one if it was replaced."""
+        key = (path, mpp_override, *_version(path))
+        if self._slide is None or self._key != key:
             self.close()
             self._slide = open_slide(path, mpp_override=mpp_override)
-            self._key = (path, mpp_override)
+            self._key = key
         return self._slide
 
     def close(self) -> None:
@@ -81,6 +82,15 @@ class _LastSlide:
         if self._slide is not None:
             self._slide.close()
         self._slide, self._key = None, None
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """Tell a file from the one that stood there before; nothing for one that is missing."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ()  # opening it says why
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 _open = _LastSlide()

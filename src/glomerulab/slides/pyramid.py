@@ -5,7 +5,7 @@ Works in strips through libvips, so that a slide larger than the memory can be w
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pyvips
@@ -61,6 +61,10 @@ def write_pyramid(
         raise ValueError(f"mpp must be positive and finite, got {mpp}")
     if tile_px < 16 or tile_px % 16:
         raise ValueError(f"tile_px must be a multiple of 16, got {tile_px}")
+    if not 1 <= jpeg_quality <= 100:
+        raise ValueError(f"jpeg_quality must be from 1 to 100, got {jpeg_quality}")
+    if compression not in get_args(Compression):
+        raise ValueError(f"compression must be jpeg or deflate, got {compression!r}")
     if path.suffix.lower() not in {".tif", ".tiff"}:
         raise ValueError(f"path must end in .tif or .tiff, got {path.name!r}")
     level_0 = _as_vips(image)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.region_text import (
-    LABEL_SEPARATOR,
+    join_labels,
     leave_out,
     make_region,
     parse_point,
@@ -68,12 +69,17 @@ def render_asap(regions: Sequence[Region]) -> str:
     Returns
     -------
     str
+
+    Raises
+    ------
+    RegionError
+        If the labels of a region would be read back otherwise.
     """
     root = Element("ASAP_Annotations")
     annotations = SubElement(root, "Annotations")
     groups: dict[str, None] = {}
     for region in regions:
-        group = LABEL_SEPARATOR.join(region.labels) or NO_GROUP
+        group = _group(region)
         groups.setdefault(group)
         element = SubElement(
             annotations,
@@ -93,6 +99,14 @@ def render_asap(regions: Sequence[Region]) -> str:
         if group != NO_GROUP:
             SubElement(holder, "Group", Name=group, PartOfGroup=NO_GROUP, Color="#008040")
     return tostring(root, encoding="unicode", xml_declaration=True)
+
+
+def _group(region: Region) -> str:
+    if region.labels == (NO_GROUP,):
+        raise RegionError(
+            f"region {region.region_id!r}: the label {NO_GROUP!r} is ASAP's word for no label"
+        )
+    return join_labels(region) or NO_GROUP
 
 
 def _points(element: Element, path: Path, where: str) -> list[Point]:

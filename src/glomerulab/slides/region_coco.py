@@ -33,11 +33,11 @@ def parse_coco(content: dict[str, Any], path: Path) -> list[Region]:
         masks are taken by their bounding box.
     """
     slides = {
-        _field(image, "id", path, "image"): _stem(str(_field(image, "file_name", path, "image")))
+        _id(image, path, "image"): _stem(str(_field(image, "file_name", path, "image")))
         for image in _entries(content, "images", path)
     }
     labels = {
-        _field(category, "id", path, "category"): _category_labels(category, path)
+        _id(category, path, "category"): _category_labels(category, path)
         for category in _entries(content, "categories", path)
     }
     regions: list[Region] = []
@@ -109,6 +109,13 @@ def _field(entry: dict[str, Any], key: str, path: Path, where: str) -> Any:  # n
     if entry.get(key) is None:
         raise RegionError(f"{where} has no {key!r}", where=str(path))
     return entry[key]
+
+
+def _id(entry: dict[str, Any], path: Path, kind: str) -> int | str:
+    key = _field(entry, "id", path, kind)
+    if not isinstance(key, str | int):
+        raise RegionError(f"{kind} id {key!r} is neither a number nor text", where=str(path))
+    return key
 
 
 def _known(table: dict[Any, Any], key: object, kind: str, path: Path, where: str) -> Any:  # noqa: ANN401

@@ -78,18 +78,21 @@ def render_csv(regions: Sequence[Region]) -> str:
 
     Raises
     ------
-    ValueError
-        If a label holds a semicolon.
+    RegionError
+        If a label is empty, has outer blanks or holds a semicolon, which joins labels.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(REGION_COLUMNS)
     for region in regions:
-        if any(LABEL_JOINT in label for label in region.labels):
-            raise ValueError(f"a label holds a semicolon, which CSV joins by: {region.labels}")
+        labels = LABEL_JOINT.join(region.labels)
+        if _split(labels) != region.labels:
+            raise RegionError(
+                f"region {region.region_id!r}: a label may not be empty, nor have outer blanks or "
+                f"a semicolon, which joins labels in CSV: {region.labels}"
+            )
         box = region.box()
         points = (f"{shown_number(x)} {shown_number(y)}" for x, y in region.polygon)
-        labels = LABEL_JOINT.join(region.labels)
         numbers = (box.x, box.y, box.width, box.height)
         writer.writerow(
             (region.region_id, region.slide_id or "", *numbers, labels, ", ".join(points))
@@ -100,15 +103,19 @@ def render_csv(regions: Sequence[Region]) -> str:
 def _region(row: dict[str, str | None], number: int, path: Path, where: str) -> Region:
     if None in row:
         raise RegionError(f"{where} has more fields than the header", where=str(path))
-    labels = [label.strip() for label in (row.get("labels") or "").split(LABEL_JOINT)]
     return make_region(
         (row.get("region_id") or "").strip() or str(number),
         _outline(row, path, where),
-        [label for label in labels if label],
+        _split(row.get("labels") or ""),
         path=path,
         feature=where,
         slide_id=(row.get("slide_id") or "").strip() or None,
     )
+
+
+def _split(labels: str) -> tuple[str, ...]:
+    parts = (label.strip() for label in labels.split(LABEL_JOINT))
+    return tuple(label for label in parts if label)
 
 
 def _outline(row: dict[str, str | None], path: Path, where: str) -> list[Point]:

@@ -23,6 +23,11 @@ from glomerulab.slides.region_text import (
 
 __all__ = ["parse_geojson", "render_geojson"]
 
+# QuPath before 0.3 wrote the kind of object where ids stand, the same for every feature.
+OBJECT_KINDS = frozenset(
+    f"{kind}Object"
+    for kind in ("PathAnnotation", "PathDetection", "PathCell", "PathTile", "PathRoot", "TMACore")
+)
 GLOMERULUS_COLOUR = (0, 128, 64)
 
 
@@ -58,9 +63,7 @@ def parse_geojson(content: object, path: Path, *, bounds_offset: Point) -> list[
         if not isinstance(feature.get("properties") or {}, dict):
             raise RegionError(f"{where}: its properties are not an object", where=str(path))
     names = [_text((feature.get("properties") or {}).get("name")) for _, feature in features]
-    fallbacks = [
-        _text(feature.get("id")) or str(number) for number, (_, feature) in enumerate(features, 1)
-    ]
+    fallbacks = [_own_id(feature) or str(number) for number, (_, feature) in enumerate(features, 1)]
     regions: list[Region] = []
     for region_id, (where, feature) in zip(unique_names(names, fallbacks), features, strict=True):
         labels = _labels((feature.get("properties") or {}).get("classification"), path, where)
@@ -171,6 +174,11 @@ def _is_uuid(text: str) -> bool:
         return str(uuid.UUID(text)) == text
     except ValueError:
         return False
+
+
+def _own_id(feature: dict[str, Any]) -> str | None:
+    own = _text(feature.get("id"))
+    return None if own in OBJECT_KINDS else own
 
 
 def _text(value: object) -> str | None:

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.region_text import (
-    LABEL_SEPARATOR,
+    join_labels,
     leave_out,
     make_region,
     parse_point,
@@ -23,7 +23,6 @@ __all__ = ["parse_imagescope", "render_imagescope"]
 
 RECTANGLE, ELLIPSE, ARROW, RULER = "1", "2", "3", "4"
 N_ELLIPSE_POINTS = 64
-DEFAULT_LAYER = "Layer"
 
 
 def parse_imagescope(root: Element, path: Path) -> list[Region]:
@@ -61,6 +60,9 @@ def parse_imagescope(root: Element, path: Path) -> list[Region]:
         if element.get("Type") in {ARROW, RULER}:
             leave_out(path, where, "ruler or arrow")
             continue
+        if element.get("NegativeROA") == "1":
+            leave_out(path, where, "negative region", reason="which is cut out of another")
+            continue
         outline = _outline(element.get("Type"), points)
         regions.append(
             make_region(region_id, outline, _labels(layer, element), path=path, feature=where)
@@ -69,7 +71,7 @@ def parse_imagescope(root: Element, path: Path) -> list[Region]:
 
 
 def render_imagescope(regions: Sequence[Region]) -> str:
-    """Write regions as ImageScope XML, one layer per set of labels.
+    """Write regions as ImageScope XML; a new layer begins where the labels change.
 
     Parameters
     ----------
@@ -78,11 +80,16 @@ def render_imagescope(regions: Sequence[Region]) -> str:
     Returns
     -------
     str
+
+    Raises
+    ------
+    RegionError
+        If the labels of a region would be read back otherwise.
     """
     root = Element("Annotations")
     layer = None
     for region in regions:
-        name = LABEL_SEPARATOR.join(region.labels)
+        name = join_labels(region)
         if layer is None or layer.get("Name") != name:
             layer = _add_layer(root, name)
         holder = layer.find("Regions")
@@ -131,10 +138,11 @@ def _outline(kind: str | None, points: list[Point]) -> list[Point]:
 
 def _labels(layer: Element, element: Element) -> tuple[str, ...]:
     """Collect layer name, the layer's own attributes, and the region's text."""
-    names = [layer.get("Name"), element.get("Text")]
+    names = [layer.get("Name")]
     attributes = layer.find("Attributes")
     if attributes is not None:
         # A layer is often left unnamed and described by an attribute; only its value is a class.
         names += [each.get("Value") for each in attributes.iter("Attribute")]
+    names.append(element.get("Text"))
     labels = [label for name in names for label in split_labels(name)]
     return tuple(dict.fromkeys(labels))

@@ -19,6 +19,7 @@ from glomerulab.geometry import Point, Region
 
 __all__ = [
     "LABEL_SEPARATOR",
+    "join_labels",
     "leave_out",
     "load_json",
     "load_text",
@@ -83,7 +84,7 @@ def load_json(path: Path) -> Any:  # noqa: ANN401 - JSON is anything until it is
     """
     try:
         return json.loads(load_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of 5000 digits
         raise RegionError(f"not valid JSON: {error}", where=str(path)) from error
 
 
@@ -143,7 +144,7 @@ def parse_point(x: object, y: object, *, path: Path, feature: str) -> Point:
     if isinstance(x, str | int | float) and isinstance(y, str | int | float):
         try:
             return float(x), float(y)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     raise RegionError(f"{feature}: ({x!r}, {y!r}) is not a pair of numbers", where=str(path))
 
@@ -188,8 +189,8 @@ def make_region(
         raise RegionError(f"{feature}: {error}", where=str(path)) from error
 
 
-def leave_out(path: Path, feature: str, kind: str) -> None:
-    """Log that a feature without area is not taken.
+def leave_out(path: Path, feature: str, kind: str, *, reason: str = "which has no area") -> None:
+    """Log that a feature is not taken.
 
     Parameters
     ----------
@@ -197,8 +198,10 @@ def leave_out(path: Path, feature: str, kind: str) -> None:
     feature : str
     kind : str
         What it is instead.
+    reason : str, default "which has no area"
+        Why that is no region.
     """
-    logger.warning("%s: %s is a %s, which has no area; left out", path, feature, kind)
+    logger.warning("%s: %s is a %s, %s; left out", path, feature, kind, reason)
 
 
 def unique_names(names: Sequence[str | None], fallbacks: Sequence[str]) -> list[str]:
@@ -246,6 +249,32 @@ def split_labels(name: str | None) -> tuple[str, ...]:
     return tuple(part for part in parts if part)
 
 
+def join_labels(region: Region) -> str:
+    """Join a region's labels to the one name a format has room for.
+
+    Parameters
+    ----------
+    region : Region
+
+    Returns
+    -------
+    str
+        What `split_labels` takes apart to the same labels.
+
+    Raises
+    ------
+    RegionError
+        If it would take it apart otherwise, because a label holds a colon or outer blanks.
+    """
+    name = LABEL_SEPARATOR.join(region.labels)
+    if split_labels(name) != region.labels:
+        raise RegionError(
+            f"region {region.region_id!r}: its labels {', '.join(map(repr, region.labels))} cannot "
+            "be told apart again in this format; write GeoJSON"
+        )
+    return name
+
+
 def shown_number(value: float) -> str:
     """Write a coordinate so that it reads back equal, without a needless fraction.
 
@@ -257,4 +286,5 @@ def shown_number(value: float) -> str:
     -------
     str
     """
+    value = float(value)  # whoever made the region may have given integers
     return str(int(value)) if value.is_integer() else repr(value)

@@ -91,7 +91,8 @@ def write_regions(
     Raises
     ------
     RegionError
-        If two regions of a slide share an id, or the suffix names no format.
+        If two regions of a slide share an id, the suffix names no format, or the format cannot
+        keep a label as it is.
 
     Notes
     -----

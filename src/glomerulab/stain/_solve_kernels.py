@@ -11,30 +11,86 @@ import numpy as np
 
 from glomerulab.stain._compiled import F32, F64, Real, compiled, compiled_reordered
 
-__all__ = ["N_MOMENTS", "newton_step", "sum_moments"]
+__all__ = ["N_MOMENTS", "descend", "newton_step", "sum_moments"]
 
 N_MOMENTS = 10
 """Of a set of pixels: count, sum of v (3), sum of v vᵀ (6, upper triangle by rows)."""
+
+MAX_PASSES = 60
+FIRST_DAMPING = 1e-3
+MIN_DAMPING = 1e-6
+PRECISION = 3e-7  # of an objective that is summed in single precision within blocks
 
 BLOCK_PX = 1024  # single-precision sums run over one block, then go to double precision
 
 
 @compiled
-def sum_moments(od: F32, stains: F64, sparsity: Real, moments: F64) -> None:
+def sum_moments(red: F32, green: F32, blue: F32, stains: F64, sparsity: Real, moments: F64) -> None:
     """Fill `moments` (3, 10) for the pixels of stain 1 alone, stain 2 alone, and both.
 
-    `od` is float32 (3, n), `stains` float64 (2, 3).
+    The planes of optical density are apart since only arrays without gaps are worked on eight
+    pixels at a time. `stains` is (2, 3).
     """
     member = np.empty((3, BLOCK_PX), np.float32)
     stains32 = stains.astype(np.float32)
     sparsity32 = np.float32(sparsity)
     moments[:] = 0.0
-    for begin in range(0, od.shape[1], BLOCK_PX):
-        end = min(begin + BLOCK_PX, od.shape[1])
-        red, green, blue = od[0, begin:end], od[1, begin:end], od[2, begin:end]
-        _assign_sets(red, green, blue, stains32, sparsity32, member)
+    for begin in range(0, red.shape[0], BLOCK_PX):
+        end = min(begin + BLOCK_PX, red.shape[0])
+        p, q, r = red[begin:end], green[begin:end], blue[begin:end]
+        _assign_sets(p, q, r, stains32, sparsity32, member)
         for which in range(3):
-            _add_moments(red, green, blue, member[which], moments[which])
+            _add_moments(p, q, r, member[which], moments[which])
+
+
+@compiled
+def descend(
+    red: F32, green: F32, blue: F32, stains: F64, sparsity: Real, expected: Real
+) -> tuple[float, int]:
+    """Newton steps until less than `expected`, relative, is to be gained by another.
+
+    `stains` (2, 3) are the start and become the result; the last step is taken unseen. Returns
+    the objective there and the number of passes over the pixels.
+    """
+    constant = 0.5 * _sum_squares(red, green, blue)
+    moments, trial = np.empty((3, N_MOMENTS)), np.empty((3, N_MOMENTS))
+    candidate, following = np.empty((2, 3)), np.empty((2, 3))
+    damping = 0.0
+    sum_moments(red, green, blue, stains, sparsity, moments)
+    value, decrease = newton_step(moments, stains, sparsity, damping, candidate)
+    n_passes = 1
+    while decrease > expected * (constant + value) and n_passes < MAX_PASSES:
+        sum_moments(red, green, blue, candidate, sparsity, trial)
+        n_passes += 1
+        relaxed = 0.0 if damping < MIN_DAMPING else 0.1 * damping
+        reached, ahead = newton_step(trial, candidate, sparsity, relaxed, following)
+        if reached <= value + PRECISION * (constant + value):
+            stains[:] = candidate
+            candidate[:] = following
+            moments[:] = trial
+            value, decrease, damping = reached, ahead, relaxed
+        else:
+            damping = max(10.0 * damping, FIRST_DAMPING)
+            _, decrease = newton_step(moments, stains, sparsity, damping, candidate)
+    stains[:] = candidate
+    return constant + value - decrease, n_passes
+
+
+@compiled
+def _sum_squares(red: F32, green: F32, blue: F32) -> float:
+    total = 0.0
+    for begin in range(0, red.shape[0], BLOCK_PX):
+        end = min(begin + BLOCK_PX, red.shape[0])
+        total += float(_block_squares(red[begin:end], green[begin:end], blue[begin:end]))
+    return total
+
+
+@compiled_reordered
+def _block_squares(red: F32, green: F32, blue: F32) -> Real:
+    total = np.float32(0.0)
+    for i in range(red.shape[0]):
+        total += red[i] * red[i] + green[i] * green[i] + blue[i] * blue[i]
+    return total
 
 
 @compiled_reordered
@@ -93,6 +149,17 @@ def _unpack(row: F64, full: F64) -> None:
 
 
 @compiled
+def _matmul(left: F64, right: F64, out: F64) -> None:
+    # BLAS would cost more to call than these few products to make.
+    for i in range(left.shape[0]):
+        for j in range(right.shape[1]):
+            total = 0.0
+            for k in range(left.shape[1]):
+                total += left[i, k] * right[k, j]
+            out[i, j] = total
+
+
+@compiled
 def _inverse_gram(which: int, cosine: Real, inverse: F64) -> None:
     """Invert wᵀw on the active stains; zero where a stain is not active."""
     inverse[:] = 0.0
@@ -105,40 +172,21 @@ def _inverse_gram(which: int, cosine: Real, inverse: F64) -> None:
 
 
 @compiled
-def _matmul(left: F64, right: F64, out: F64) -> None:
-    # BLAS would cost more to call than these few products to make.
-    for i in range(left.shape[0]):
-        for j in range(right.shape[1]):
-            total = 0.0
-            for k in range(left.shape[1]):
-                total += left[i, k] * right[k, j]
-            out[i, j] = total
-
-
-@compiled
-def _add_set(
-    which: int, row: F64, stains: F64, sparsity: Real, directions: F64, gradient: F64, turned: F64
+def _add_gradient(
+    stains: F64, sparsity: Real, full: F64, inverse: F64, coder: F64, squares: F64, gradient: F64
 ) -> float:
-    """Add one set's share of the gradient and of its derivative along each direction.
+    """Add one set's share of the gradient; return its share of the objective without ½|v|².
 
-    Returns its share of the objective without ½|v|². With h = P (v, 1), both are linear in the
-    4 x 4 moments: see the notes of `glomerulab.stain.vahadane.solve`.
+    Also fills `coder`, the P of h = P (v, 1), and `squares`, the sum of h hᵀ.
     """
-    full = np.empty((4, 4))
-    _unpack(row, full)
-    inverse = np.empty((2, 2))
-    cosine = 0.0
-    for c in range(3):
-        cosine += stains[0, c] * stains[1, c]
-    _inverse_gram(which, cosine, inverse)
-    raw = np.empty((2, 4))  # b = raw (v, 1)
-    raw[:, :3] = stains
-    raw[:, 3] = -sparsity
-    coder = np.empty((2, 4))  # P
-    _matmul(inverse, raw, coder)
+    raw = np.empty((2, 4))  # wᵀv - λ = raw (v, 1)
     coded = np.empty((2, 4))  # sum of h (v, 1)ᵀ
+    for k in range(2):
+        for c in range(3):
+            raw[k, c] = stains[k, c]
+        raw[k, 3] = -sparsity
+    _matmul(inverse, raw, coder)
     _matmul(coder, full, coded)
-    squares = np.empty((2, 2))  # sum of h hᵀ
     _matmul(coded, coder.T, squares)
     value = 0.0
     for k in range(2):
@@ -148,46 +196,47 @@ def _add_set(
             gradient[k, c] += (
                 squares[k, 0] * stains[0, c] + squares[k, 1] * stains[1, c] - coded[k, c]
             )
-    _add_turned(stains, full, inverse, coder, squares, directions, turned)
     return value
 
 
 @compiled
 def _add_turned(
-    stains: F64, full: F64, inverse: F64, coder: F64, squares: F64, directions: F64, turned: F64
+    stains: F64, turn: F64, full: F64, inverse: F64, coder: F64, squares: F64, turned: F64
 ) -> None:
-    """Add the derivative of the gradient along each direction."""
+    """Add one set's share of the derivative of the gradient along the direction `turn`."""
     gram = np.empty((2, 2))
     change = np.empty((2, 4))
     coder_turn = np.empty((2, 4))  # dP
     coded_turn = np.empty((2, 4))
     cross = np.empty((2, 2))
-    for d in range(directions.shape[0]):
-        turn = directions[d]
-        _matmul(turn, stains.T, gram)
-        skew = gram[0, 1] + gram[1, 0]
-        gram[0, 0], gram[1, 1] = 2.0 * gram[0, 0], 2.0 * gram[1, 1]
-        gram[0, 1] = gram[1, 0] = skew
-        _matmul(gram, coder, change)
-        for k in range(2):
-            for c in range(3):
-                change[k, c] = turn[k, c] - change[k, c]
-            change[k, 3] = -change[k, 3]
-        _matmul(inverse, change, coder_turn)
-        _matmul(coder_turn, full, coded_turn)
-        _matmul(coded_turn, coder.T, cross)
-        mixed = cross[0, 1] + cross[1, 0]
-        cross[0, 0], cross[1, 1] = 2.0 * cross[0, 0], 2.0 * cross[1, 1]
-        cross[0, 1] = cross[1, 0] = mixed
-        for k in range(2):
-            for c in range(3):
-                turned[d, k, c] += (
-                    squares[k, 0] * turn[0, c]
-                    + squares[k, 1] * turn[1, c]
-                    + cross[k, 0] * stains[0, c]
-                    + cross[k, 1] * stains[1, c]
-                    - coded_turn[k, c]
-                )
+    _matmul(turn, stains.T, gram)
+    _add_transpose(gram)
+    _matmul(gram, coder, change)
+    for k in range(2):
+        for c in range(3):
+            change[k, c] = turn[k, c] - change[k, c]
+        change[k, 3] = -change[k, 3]
+    _matmul(inverse, change, coder_turn)
+    _matmul(coder_turn, full, coded_turn)
+    _matmul(coded_turn, coder.T, cross)
+    _add_transpose(cross)
+    for k in range(2):
+        for c in range(3):
+            turned[k, c] += (
+                squares[k, 0] * turn[0, c]
+                + squares[k, 1] * turn[1, c]
+                + cross[k, 0] * stains[0, c]
+                + cross[k, 1] * stains[1, c]
+                - coded_turn[k, c]
+            )
+
+
+@compiled
+def _add_transpose(square: F64) -> None:
+    mixed = square[0, 1] + square[1, 0]
+    square[0, 0] *= 2.0
+    square[1, 1] *= 2.0
+    square[0, 1] = square[1, 0] = mixed
 
 
 @compiled
@@ -199,18 +248,30 @@ def newton_step(
     The objective is without the constant ½Σ|v|². Components that stand at zero and would turn
     negative stay there.
     """
+    full = np.empty((3, 4, 4))
+    inverse = np.empty((3, 2, 2))
+    coder = np.empty((3, 2, 4))
+    squares = np.empty((3, 2, 2))
     gradient = np.zeros((2, 3))
+    cosine = 0.0
+    for c in range(3):
+        cosine += stains[0, c] * stains[1, c]
     value = 0.0
-    none = np.empty((0, 2, 3))
-    nothing = np.empty((0, 2, 3))
     for which in range(3):
-        value += _add_set(which, moments[which], stains, sparsity, none, gradient, nothing)
+        _unpack(moments[which], full[which])
+        _inverse_gram(which, cosine, inverse[which])
+        value += _add_gradient(
+            stains, sparsity, full[which], inverse[which], coder[which], squares[which], gradient
+        )
     directions = np.zeros((4, 2, 3))
     n = _tangents(stains, gradient, directions)
     turned = np.zeros((n, 2, 3))
-    gradient[:] = 0.0
-    for which in range(3):
-        _add_set(which, moments[which], stains, sparsity, directions[:n], gradient, turned)
+    for d in range(n):
+        for which in range(3):
+            _add_turned(
+                stains, directions[d], full[which], inverse[which], coder[which], squares[which],
+                turned[d],
+            )  # fmt: skip
     slope, curvature = _reduce(stains, gradient, directions[:n], turned)
     step, decrease = _damped_solve(slope, curvature, damping)
     _retract(stains, directions[:n], step, candidate)

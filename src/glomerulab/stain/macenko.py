@@ -9,7 +9,7 @@ import numpy.typing as npt
 from glomerulab.errors import StainError
 from glomerulab.stain.optical_density import FloatArray
 
-__all__ = ["ANGLE_PERCENTILE", "macenko_stains"]
+__all__ = ["ANGLE_PERCENTILE", "even_sample", "macenko_stains"]
 
 ANGLE_PERCENTILE = 1.0
 """Per cent of the pixels beyond each extreme direction."""
@@ -50,19 +50,20 @@ def macenko_stains(
     .. [1] Macenko et al., A method for normalizing histology slides for quantitative analysis,
        ISBI 2009.
     """
-    step = max(1, -(-density.shape[1] // MAX_SAMPLE_PX))
-    sample = density[:, ::step].astype(np.float64)  # (3, m)
+    sample = even_sample(density, MAX_SAMPLE_PX).astype(np.float64)  # (3, m)
     if sample.shape[1] < 3:
         raise StainError("too few tissue pixels to separate stains")
-    spread, axes = np.linalg.eigh(np.cov(sample))
+    centred = sample - sample.mean(axis=1, keepdims=True)
+    spread, axes = np.linalg.eigh(centred @ centred.T / sample.shape[1])
     if spread[1] <= 1e-12:
         raise StainError("all tissue has one colour: two stains cannot be told apart")
     plane = axes[:, [2, 1]]  # (3, 2), largest first
     if plane[:, 0].sum() < 0:
         plane[:, 0] = -plane[:, 0]
     along, across = plane.T @ sample
-    angles = np.arctan2(across, along)
-    low, high = np.percentile(angles, [percentile, 100.0 - percentile])
+    angles = np.sort(np.arctan2(across, along))
+    beyond = round(percentile / 100.0 * (len(angles) - 1))
+    low, high = angles[beyond], angles[-1 - beyond]
     extremes = plane @ np.array([[np.cos(low), np.cos(high)], [np.sin(low), np.sin(high)]])
     extremes = np.maximum(extremes, 0.0)
     norms = np.linalg.norm(extremes, axis=0)
@@ -70,3 +71,19 @@ def macenko_stains(
         raise StainError("tissue colours lie outside what two absorbing stains can make")
     stains: FloatArray = extremes / norms
     return stains if stains[0, 0] >= stains[0, 1] else stains[:, ::-1].copy()
+
+
+def even_sample(density: npt.NDArray[np.float32], n_px: int) -> npt.NDArray[np.float32]:
+    """Return at most `n_px` of the pixels, evenly spaced: no randomness, the same every time.
+
+    Parameters
+    ----------
+    density : ndarray of float32, shape (3, n)
+    n_px : int
+
+    Returns
+    -------
+    ndarray of float32, shape (3, m)
+        m is at most `n_px`.
+    """
+    return np.ascontiguousarray(density[:, :: max(1, -(-density.shape[1] // n_px))])

@@ -54,14 +54,16 @@ class StainReference:
             If the stain is unknown or a number is out of its range.
         """
         prior_of(self.stain)
-        matrix = np.array(self.stain_vectors, dtype=np.float64)
-        if matrix.shape != (2, 3) or not np.all(np.isfinite(matrix)) or np.any(matrix < 0.0):
-            raise StainError(
-                f"stain_vectors must be two triples of numbers >= 0, got {self.stain_vectors}",
-                where=self.source or None,
-            )
-        if not np.allclose(np.linalg.norm(matrix, axis=1), 1.0, atol=1e-6):
-            raise StainError("stain_vectors must have unit norm", where=self.source or None)
+        for vector in self.stain_vectors:
+            # Plain numbers: arrays would take longer to make than a small image to recolour.
+            if not all(math.isfinite(value) and value >= 0.0 for value in vector):
+                raise StainError(
+                    f"stain_vectors must be numbers >= 0, got {vector}", where=self.source or None
+                )
+            if abs(math.hypot(*vector) - 1.0) > 1e-6:
+                raise StainError(
+                    f"stain_vectors must have unit norm, got {vector}", where=self.source or None
+                )
         if not all(math.isfinite(value) and value > 0.0 for value in self.percentiles):
             raise StainError(
                 f"percentiles must be above 0, got {self.percentiles}", where=self.source or None
@@ -101,7 +103,7 @@ def aggregate(references: Sequence[StainReference], *, source: str = "") -> Stai
     Notes
     -----
     To fit one set of stains to the pixels of many images at once, see
-    `glomerulab.stain.normalize.fit_many`.
+    `glomerulab.stain.fitting.fit_many`.
     """
     if not references:
         raise StainError("no references to aggregate", where=source or None)
@@ -177,8 +179,8 @@ def read_reference(path: Path) -> StainReference:
         raise StainError(f"not a stain reference (no format {FORMAT!r})", where=str(path))
     try:
         return _from_json(content)
-    except (TypeError, ValueError, StainError) as error:
-        raise StainError(f"not a valid stain reference: {error}", where=str(path)) from error
+    except (KeyError, TypeError, ValueError, StainError) as error:
+        raise StainError(f"not a valid stain reference: {error!r}", where=str(path)) from error
 
 
 def _from_json(content: Mapping[str, Any]) -> StainReference:

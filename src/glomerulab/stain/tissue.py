@@ -82,8 +82,7 @@ def tissue_density(
     pixels = checked_image(image).reshape(-1, 3)
     luminance, highest = _luminance_tables(_key(white), glass_lightness)
     table = optical_density_table(white).astype(np.float32)
-    # One column more: the last pixel is written even when it is not kept.
-    density = np.empty((3, len(pixels) + 1), dtype=np.float32)
+    density = np.empty((3, len(pixels)), dtype=np.float32)
     n = gather_tissue(pixels, luminance, np.float32(BLACK_LUMINANCE), highest, table, density)
     return density[:, :n]
 

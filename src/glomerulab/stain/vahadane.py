@@ -12,17 +12,19 @@ import numpy.typing as npt
 
 from glomerulab.errors import StainError
 from glomerulab.stain._pixel_kernels import code
-from glomerulab.stain._solve_kernels import N_MOMENTS, newton_step, sum_moments
+from glomerulab.stain._solve_kernels import descend
+from glomerulab.stain.macenko import even_sample, macenko_stains
 from glomerulab.stain.optical_density import FloatArray
 
 __all__ = ["Factorisation", "concentrations", "objective", "solve"]
 
-MAX_PASSES = 60
-FIRST_SAMPLE_PX = 8192
+START_SAMPLE_PX = 2048
+FIRST_SAMPLE_PX = 4096
 SAMPLE_GROWTH = 8
-EXPECTED_DECREASE = 1e-13  # of the objective; below it the last step is taken unseen
+EXPECTED_DECREASE = (
+    1e-8  # of the objective; the last step is then taken unseen: it squares the rest
+)
 ROUGH_DECREASE = 1e-6  # enough on a sample, whose optimum is not that of all pixels
-PRECISION = 3e-7  # of an objective summed in single precision within blocks
 MIN_SEPARATION_COSINE = 0.9999995  # 0.06 degrees: beyond it the amounts of two stains explode
 
 
@@ -38,17 +40,20 @@ class Factorisation:
     """Passes over all pixels that were needed."""
 
 
-def solve(density: npt.NDArray[np.float32], start: FloatArray, *, sparsity: float) -> Factorisation:
+def solve(
+    density: npt.NDArray[np.float32], *, sparsity: float, start: FloatArray | None = None
+) -> Factorisation:
     r"""Minimise the paper's eq. (9) over the stain matrix, the amounts being optimal throughout.
 
     Parameters
     ----------
     density : ndarray of float32, shape (3, n)
         Optical density of tissue pixels, at least 0.
-    start : ndarray of float, shape (3, 2)
-        Where to begin; columns non-negative.
     sparsity : float
         λ of eq. (9), at least 0, in units of optical density.
+    start : ndarray of float, shape (3, 2), optional
+        Where to begin; columns non-negative. By default the stains Macenko's method finds in an
+        even sample of the pixels.
 
     Returns
     -------
@@ -73,15 +78,18 @@ def solve(density: npt.NDArray[np.float32], start: FloatArray, *, sparsity: floa
     ----------
     .. [1] The paper's eq. (9), after Vahadane et al., IEEE Trans. Med. Imaging 35(8), 2016.
     """
+    if start is None:
+        start = macenko_stains(even_sample(density, START_SAMPLE_PX))
     stains = np.ascontiguousarray(start.T, dtype=np.float64)
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
     n = density.shape[1]
     sample_px = FIRST_SAMPLE_PX
     while 2 * sample_px < n:
-        sample = np.ascontiguousarray(density[:, :: -(-n // sample_px)])
-        stains, _, _ = _descend(sample, stains, sparsity, ROUGH_DECREASE)
+        red, green, blue = even_sample(density, sample_px)
+        descend(red, green, blue, stains, sparsity, ROUGH_DECREASE)
         sample_px *= SAMPLE_GROWTH
-    stains, value, n_passes = _descend(density, stains, sparsity, EXPECTED_DECREASE)
+    red, green, blue = density
+    value, n_passes = descend(red, green, blue, stains, sparsity, EXPECTED_DECREASE)
     if float(stains[0] @ stains[1]) > MIN_SEPARATION_COSINE:
         raise StainError("the pixels hold one stain only: two cannot be told apart")
     order = [0, 1] if stains[0, 0] >= stains[1, 0] else [1, 0]
@@ -131,29 +139,3 @@ def objective(density: FloatArray, stain_matrix: FloatArray, *, sparsity: float)
     amounts = concentrations(density, stain_matrix, sparsity=sparsity)
     residual = density - amounts @ stain_matrix.T
     return float(0.5 * np.sum(residual**2) + sparsity * np.sum(amounts))
-
-
-def _descend(
-    density: npt.NDArray[np.float32], stains: FloatArray, sparsity: float, expected: float
-) -> tuple[FloatArray, float, int]:
-    """Newton steps until less than `expected`, relative, is to be gained by another."""
-    constant = 0.5 * sum(float(np.dot(plane, plane)) for plane in density)
-    moments, trial = np.empty((3, N_MOMENTS)), np.empty((3, N_MOMENTS))
-    candidate = np.empty((2, 3))
-    sum_moments(density, stains, sparsity, moments)
-    damping = 0.0
-    value, decrease = newton_step(moments, stains, sparsity, damping, candidate)
-    n_passes = 1
-    while decrease > expected * (constant + value) and n_passes < MAX_PASSES:
-        sum_moments(density, candidate, sparsity, trial)
-        n_passes += 1
-        reached, following = candidate.copy(), np.empty((2, 3))
-        new_value, new_decrease = newton_step(trial, reached, sparsity, 0.1 * damping, following)
-        if new_value <= value + PRECISION * (constant + value):
-            stains, moments, trial = reached, trial, moments
-            value, decrease, candidate = new_value, new_decrease, following
-            damping = 0.1 * damping if damping > 1e-6 else 0.0
-        else:
-            damping = max(10.0 * damping, 1e-3)
-            _, decrease = newton_step(moments, stains, sparsity, damping, candidate)
-    return candidate.copy(), constant + value - decrease, n_passes

@@ -21,6 +21,7 @@ from glomerulab.errors import TrainingError
 from glomerulab.models.heads import agrees
 from glomerulab.predictions import Head
 from glomerulab.progress import Track, silent
+from glomerulab.training.batch_norm import remeasure_batch_norm
 from glomerulab.training.config import OptimizerConfig, TrainConfig
 from glomerulab.training.losses import loss_sum
 
@@ -28,6 +29,8 @@ __all__ = ["EpochRow", "Progress", "fit", "make_optimizer", "predict_logits"]
 
 EpochRow = dict[str, float | None]
 """One row of ``history.csv``."""
+
+MAX_NORM_IMAGES = 1024
 
 AfterEpoch = Callable[["Progress", bool], None]
 """Called after each epoch with what stands, and whether it is the best so far."""
@@ -86,6 +89,10 @@ def fit(
         loss, accuracy = _train_epoch(
             progress, training, config, epoch, accelerator=accelerator, use_bfloat16=use_bfloat16
         )
+        _remeasure_norms(
+            progress.model, training, config, epoch, accelerator=accelerator,
+            use_bfloat16=use_bfloat16,
+        )  # fmt: skip
         seconds = time.perf_counter() - start
         row: EpochRow = {
             "epoch": epoch + 1, "learning_rate": rate, "train_loss": loss,
@@ -131,6 +138,27 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         sums += _sums(total.detach(), count, logits.detach(), labels, config.model.head)
     return _means(accelerator.reduce(sums, "sum"))
+
+
+def _remeasure_norms(
+    model: nn.Module,
+    dataset: CropDataset,
+    config: TrainConfig,
+    epoch: int,
+    *,
+    accelerator: Accelerator,
+    use_bfloat16: bool,
+) -> None:
+    """Measure batch norm on training images as they will be judged: not augmented."""
+    plain = dataset.without_augmentation()
+    keys = _shuffled_batches(len(dataset), config, epoch)
+    keys = keys[: max(1, MAX_NORM_IMAGES // config.batch_size)]
+    own = keys[accelerator.process_index :: accelerator.num_processes]  # whole batches
+    loaded = batches(plain, own, n_workers=config.n_workers)
+    images = (_on_device(batch, accelerator.device)[0] for batch in loaded)
+    remeasure_batch_norm(
+        accelerator.unwrap_model(model), images, accelerator=accelerator, use_bfloat16=use_bfloat16
+    )
 
 
 def _validate(

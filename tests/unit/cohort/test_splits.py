@@ -61,7 +61,7 @@ def cohorts(draw: st.DrawFn) -> Manifest:
     return _manifest(pd.DataFrame(rows))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(manifest=cohorts(), seed=st.integers(0, 2**32))
 def test_no_patient_is_on_both_sides_and_no_part_is_empty(manifest: Manifest, seed: int) -> None:
     table = split_by_patient(manifest, seed=seed).table
@@ -69,7 +69,7 @@ def test_no_patient_is_on_both_sides_and_no_part_is_empty(manifest: Manifest, se
     assert set(table["split"]) == {"train", "validation", "test"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(manifest=cohorts(), seed=st.integers(0, 9), n_folds=st.integers(2, 3))
 def test_no_patient_is_in_two_folds_and_no_fold_is_empty(
     manifest: Manifest, seed: int, n_folds: int
@@ -79,7 +79,7 @@ def test_no_patient_is_in_two_folds_and_no_fold_is_empty(
     assert set(table["fold"]) == set(range(n_folds))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(manifest=cohorts(), seed=st.integers(0, 9))
 def test_a_child_follows_its_parent_when_images_are_split(manifest: Manifest, seed: int) -> None:
     table = split_by_image(manifest, seed=seed).table.set_index("image_id")
@@ -87,7 +87,7 @@ def test_a_child_follows_its_parent_when_images_are_split(manifest: Manifest, se
     assert (children["split"] == table["split"][children["parent_id"]].to_numpy()).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(manifest=cohorts(), seed=st.integers(0, 9), order=st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_decides(
     manifest: Manifest, seed: int, order: random.Random
@@ -101,7 +101,7 @@ def test_the_order_of_the_rows_does_not_matter_and_the_seed_decides(
         assert first.equals(second[first.index])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(manifest=cohorts())
 def test_nothing_but_the_split_changes(manifest: Manifest) -> None:
     before = manifest.table.copy()
@@ -110,7 +110,7 @@ def test_nothing_but_the_split_changes(manifest: Manifest) -> None:
     pd.testing.assert_frame_equal(after.drop(columns="split"), before.drop(columns="split"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(n=st.integers(3, 60), ratios=st.tuples(*[st.integers(1, 9)] * 3))
 def test_images_that_differ_in_nothing_are_divided_exactly(
     n: int, ratios: tuple[int, int, int]
@@ -122,7 +122,7 @@ def test_images_that_differ_in_nothing_are_divided_exactly(
     assert counts.sum() == n
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), n_patients=st.integers(15, 60))
 def test_images_and_labels_come_near_six_two_two(seed: int, n_patients: int) -> None:
     counts = parts_table(split_by_patient(_cohort(n_patients, seed), seed=seed))
@@ -195,9 +195,11 @@ def test_siblings_of_an_absent_parent_stay_together() -> None:
 
 def test_too_few_patients_is_a_clear_error() -> None:
     manifest = _manifest({"image_id": list("abcd"), "patient_id": ["p", "p", "q", "q"]})
-    with pytest.raises(ManifestError, match=r"2 patient\(s\) cannot fill 3 parts; bring more"):
+    with pytest.raises(
+        ManifestError, match=r"2 patient\(s\) cannot fill 3 parts; bring more or .* by image"
+    ):
         split_by_patient(manifest)
-    with pytest.raises(ManifestError, match=r"4 image\(s\) cannot fill 5 folds"):
+    with pytest.raises(ManifestError, match=r"4 image\(s\) cannot fill 5 parts"):
         assign_folds(manifest, n_folds=5, by="image")
     with pytest.raises(ManifestError, match=r"0 image\(s\) cannot fill 3 parts"):
         split_by_image(manifest.with_table(manifest.table.iloc[:0]))
@@ -235,8 +237,12 @@ def test_fewer_than_two_folds_or_another_kind_of_group_is_the_callers_mistake() 
 
 
 def test_a_split_by_image_says_what_it_risks() -> None:
-    warnings = split_warnings(split_by_image(_cohort(10)))
-    assert "10 of 10 patients have images in several parts" in warnings[0]
+    divided = split_by_image(_cohort(10))
+    n_shared = int((divided.table.groupby("patient_id")["split"].nunique() > 1).sum())
+    assert n_shared > 3
+    assert split_warnings(divided)[0].startswith(
+        f"{n_shared} of 10 patients have images in several parts: the model sees patients"
+    )
     assert split_warnings(split_by_patient(_cohort(40))) == []
 
 

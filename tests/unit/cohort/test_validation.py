@@ -80,9 +80,7 @@ def test_parents_that_cannot_be_are_named(tmp_path: Path) -> None:
 
 def test_a_slide_of_two_patients_is_named(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, patient_id=["p", "q"], slide_id=["s", "s"])
-    assert _messages(manifest) == [
-        "line 3, image 'i1': slide 's' belongs to patient_id p in line 2"
-    ]
+    assert _messages(manifest) == ["line 3, image 'i1': slide 's' belongs to patient 'p' in line 2"]
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
@@ -105,6 +103,39 @@ def test_the_same_pixels_in_another_format_are_the_same_picture(tmp_path: Path) 
     manifest = _manifest(tmp_path, normal=[1, 1])
     Image.open(tmp_path / "i0.png").save(tmp_path / "i1.png", format="BMP")
     assert "same pixels as image 'i0'" in _messages(manifest)[0]
+
+
+def test_a_box_is_not_known_by_half(tmp_path: Path) -> None:
+    manifest = _manifest(
+        tmp_path,
+        x=[1, None, 1, 1],
+        y=[1, None, None, 1],
+        width=[8, 8, 8, None],
+        height=[8, 8, 8, None],
+    )
+    assert _messages(manifest) == [
+        "line 4, image 'i2': x and y belong together, and to a width and height",
+        "line 5, image 'i3': x and y belong together, and to a width and height",
+    ]
+
+
+def test_an_image_of_another_shape_than_its_box_is_named(tmp_path: Path) -> None:
+    places = {"x": [0] * 4, "y": [0] * 4, "width": [16, 17, 8, 8], "height": [16, 16, 16, 16]}
+    manifest = _manifest(tmp_path, parent_id=[None, None, None, "i0"], **places)
+    assert _messages(manifest) == [
+        "line 4, image 'i2': is 8 x 8 pixels, another shape than its box of 8 x 16 level-0 pixels"
+    ]
+
+
+def test_rows_without_id_or_path_do_not_hide_other_problems(tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path, normal=[1, 1, 1], fsg=[1, 0, 0])
+    table = manifest.table.copy()
+    table.loc[0, "image_id"] = pd.NA
+    table.loc[1, "image_path"] = pd.NA
+    (tmp_path / "i2.png").unlink()
+    messages = _messages(manifest.with_table(table))
+    assert messages[0] == "line 2: labels normal and fsg exclude each other"
+    assert messages[1].startswith("line 4, image 'i2': ")
 
 
 def test_without_pixels_only_missing_files_are_named(tmp_path: Path) -> None:

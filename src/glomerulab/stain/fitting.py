@@ -1,0 +1,333 @@
+"""Finding the stains of an image, or saying why it has no two: the status every image ends with.
+
+`glomerulab.stain.normalize` recolours with what is found here.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from glomerulab.errors import StainError
+from glomerulab.images import RgbImage
+from glomerulab.stain._pixel_kernels import concentration_histogram
+from glomerulab.stain.macenko import macenko_stains
+from glomerulab.stain.optical_density import (
+    FloatArray,
+    checked_image,
+    checked_white,
+    estimate_white,
+)
+from glomerulab.stain.parameters import RECOMMENDED, StainParameters
+from glomerulab.stain.priors import MIN_SEPARATION_DEGREES, StainPrior, prior_of
+from glomerulab.stain.reference import StainReference
+from glomerulab.stain.reinhard import lab_statistics
+from glomerulab.stain.tissue import tissue_density, tissue_mask
+from glomerulab.stain.vahadane import solve
+
+__all__ = [
+    "MIN_TISSUE_PX",
+    "Refusal",
+    "StainStatus",
+    "check_tissue",
+    "fit",
+    "fit_many",
+    "try_fit",
+    "try_fit_many",
+]
+
+MIN_TISSUE_PX = 100
+"""Fewer tissue pixels than this say nothing about stains."""
+
+MIN_PERCENTILE = 0.05
+"""A stain whose upper percentile of optical density is below this is not there."""
+
+SAMPLE_PX_PER_IMAGE = 1 << 16
+N_BINS = 8192
+HIGHEST_CONCENTRATION = 10.0  # black in every channel is 9.6
+
+
+class StainStatus(StrEnum):
+    """What became of an image."""
+
+    NORMALIZED = "normalized"
+    SLIDE_STAINS = "slide_stains"
+    """Its own stains could not be told apart; those of its slide were used."""
+    BLANK = "blank"
+    BLACK = "black"
+    CONSTANT = "constant"
+    ONE_STAIN = "one_stain"
+    NOT_TISSUE = "not_tissue"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an image has no stains to be told apart."""
+
+    status: StainStatus
+    reason: str
+
+
+def fit(
+    image: RgbImage,
+    stain: str,
+    *,
+    parameters: StainParameters = RECOMMENDED,
+    white: FloatArray | float | None = None,
+    source: str = "",
+) -> StainReference:
+    """Find the stains, their amounts and the white of one image.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+        Never changed.
+    stain : str
+        HE, PAS, PASM, TRI or H-DAB.
+    parameters : StainParameters, default `RECOMMENDED`
+    white : float or ndarray of float, shape (3,), optional
+        Grey level of unstained glass in (0, 255]; estimated from the image where not given.
+    source : str, default ""
+        Where the image comes from; kept in the reference and named in errors.
+
+    Returns
+    -------
+    StainReference
+
+    Raises
+    ------
+    StainError
+        If the stain is unknown, or the image is blank, black, of one colour or one stain, or does
+        not look like this stain.
+    """
+    found = try_fit(image, stain, parameters=parameters, white=white, source=source)
+    return _or_raise(found, source)
+
+
+def try_fit(
+    image: RgbImage,
+    stain: str,
+    *,
+    parameters: StainParameters = RECOMMENDED,
+    white: FloatArray | float | None = None,
+    source: str = "",
+) -> StainReference | Refusal:
+    """Do what `fit` does, and return what stands in the way instead of raising it.
+
+    Parameters
+    ----------
+    image, stain, parameters, white, source
+        As for `fit`.
+
+    Returns
+    -------
+    StainReference or Refusal
+    """
+    return _try_fit(image, prior_of(stain), parameters, white, source)
+
+
+def fit_many(
+    images: Iterable[RgbImage],
+    stain: str,
+    *,
+    parameters: StainParameters = RECOMMENDED,
+    white: FloatArray | float | None = None,
+    source: str = "",
+) -> StainReference:
+    """Find one set of stains for several images of one slide, from their pixels together.
+
+    Parameters
+    ----------
+    images : iterable of ndarray of uint8, shape (H, W, 3)
+        Read once; of each an even sample of up to 65,536 pixels is kept.
+    stain : str
+        HE, PAS, PASM, TRI or H-DAB.
+    parameters : StainParameters, default `RECOMMENDED`
+    white : float or ndarray of float, shape (3,), optional
+        Grey level of unstained glass; estimated from all images together where not given.
+    source : str, default ""
+        Name of the slide; kept in the reference and named in errors.
+
+    Returns
+    -------
+    StainReference
+
+    Raises
+    ------
+    StainError
+        As for `fit`, and if there are no images.
+    """
+    found = try_fit_many(images, stain, parameters=parameters, white=white, source=source)
+    return _or_raise(found, source)
+
+
+def try_fit_many(
+    images: Iterable[RgbImage],
+    stain: str,
+    *,
+    parameters: StainParameters = RECOMMENDED,
+    white: FloatArray | float | None = None,
+    source: str = "",
+) -> StainReference | Refusal:
+    """Do what `fit_many` does, and return what stands in the way instead of raising it.
+
+    Parameters
+    ----------
+    images, stain, parameters, white, source
+        As for `fit_many`.
+
+    Returns
+    -------
+    StainReference or Refusal
+    """
+    samples = [_even_sample(image) for image in images]
+    if not samples:
+        return Refusal(StainStatus.BLANK, "there are no images to fit stains on")
+    pooled = np.concatenate(samples)[np.newaxis]  # (1, n, 3)
+    found = try_fit(pooled, stain, parameters=parameters, white=white, source=source)
+    if isinstance(found, Refusal):
+        return found
+    return replace(found, n_sources=len(samples))
+
+
+def check_tissue(image: RgbImage, source: StainReference) -> StainReference | Refusal:
+    """Return the known stains of an image's slide, or why the image has no tissue to use them on.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+    source : StainReference
+
+    Returns
+    -------
+    StainReference or Refusal
+    """
+    pixels = checked_image(image)
+    mask = tissue_mask(
+        pixels, np.array(source.white), glass_lightness=source.parameters.glass_lightness
+    )
+    n_tissue = int(np.count_nonzero(mask))
+    return source if n_tissue >= MIN_TISSUE_PX else _why_no_tissue(pixels, n_tissue)
+
+
+def _or_raise(found: StainReference | Refusal, source: str) -> StainReference:
+    if isinstance(found, Refusal):
+        raise StainError(f"{found.status.value}: {found.reason}", where=source or None)
+    return found
+
+
+def _try_fit(
+    image: RgbImage,
+    prior: StainPrior,
+    parameters: StainParameters,
+    white: FloatArray | float | None,
+    source: str,
+) -> StainReference | Refusal:
+    pixels = checked_image(image)
+    level = estimate_white(pixels) if white is None else checked_white(white)
+    density = tissue_density(pixels, level, glass_lightness=parameters.glass_lightness)
+    n_tissue = density.shape[1]
+    if n_tissue < MIN_TISSUE_PX:
+        return _why_no_tissue(pixels, n_tissue)
+    value = None
+    try:
+        if parameters.method == "vahadane":
+            solved = solve(density, sparsity=parameters.sparsity)
+            matrix, value = solved.stain_matrix, solved.objective / n_tissue
+        else:
+            matrix = macenko_stains(density)
+    except StainError as error:
+        constant = bool(np.all(pixels == pixels[0, 0]))
+        return Refusal(StainStatus.CONSTANT if constant else StainStatus.ONE_STAIN, error.message)
+    refusal = _gate(matrix, prior)
+    if refusal is not None:
+        return refusal
+    percentiles = _percentiles(density, matrix, parameters)
+    if min(percentiles) < MIN_PERCENTILE:
+        missing = prior.dyes[int(np.argmin(percentiles))]
+        return Refusal(StainStatus.ONE_STAIN, f"there is next to no {missing}")
+    lab_mean, lab_std = (
+        lab_statistics(pixels, tissue_mask(pixels, level))
+        if parameters.method == "reinhard"
+        else (None, None)
+    )
+    return StainReference(
+        stain=prior.stain,
+        stain_vectors=(_three(matrix[:, 0]), _three(matrix[:, 1])),
+        percentiles=percentiles,
+        white=_three(level),
+        source=source,
+        parameters=parameters,
+        objective=value,
+        n_tissue_px=n_tissue,
+        lab_mean=lab_mean,
+        lab_std=lab_std,
+    )
+
+
+def _why_no_tissue(pixels: RgbImage, n_tissue: int) -> Refusal:
+    n = pixels.shape[0] * pixels.shape[1]
+    said = f"{n_tissue} of {n} pixels are tissue, at least {MIN_TISSUE_PX} are needed"
+    brightest = int(pixels.max())
+    if brightest <= 12:  # luminance of (12, 12, 12) is 0.0037: black with sensor noise
+        return Refusal(StainStatus.BLACK, said)
+    if bool(np.all(pixels == pixels[0, 0])):
+        return Refusal(StainStatus.CONSTANT, f"every pixel is {pixels[0, 0].tolist()}")
+    is_black = not np.any(tissue_mask(pixels, 255.0, glass_lightness=1.0))
+    return Refusal(StainStatus.BLACK if is_black else StainStatus.BLANK, said)
+
+
+def _gate(matrix: FloatArray, prior: StainPrior) -> Refusal | None:
+    """Refuse stains that are one, or that are not those of the prior."""
+    separation = _degrees(matrix[:, 0], matrix[:, 1])
+    if separation < MIN_SEPARATION_DEGREES:
+        return Refusal(
+            StainStatus.ONE_STAIN,
+            f"the two stains are {separation:.1f} degrees apart, at least "
+            f"{MIN_SEPARATION_DEGREES:g} are needed",
+        )
+    for column, (dye, limit) in enumerate(zip(prior.dyes, prior.max_angle_degrees, strict=True)):
+        angle = _degrees(matrix[:, column], prior.stain_matrix[:, column])
+        if angle > limit:
+            return Refusal(
+                StainStatus.NOT_TISSUE,
+                f"what should be {dye} lies {angle:.0f} degrees from it, at most {limit:g} are "
+                f"allowed: not {prior.stain}?",
+            )
+    return None
+
+
+def _percentiles(
+    density: npt.NDArray[np.float32], matrix: FloatArray, parameters: StainParameters
+) -> tuple[float, float]:
+    """Upper percentile of each stain over tissue, from a histogram."""
+    counts = np.empty((2, 2, N_BINS), np.int64)
+    per_unit = N_BINS / HIGHEST_CONCENTRATION
+    stains = np.ascontiguousarray(matrix.T)
+    sparsity = parameters.coding_sparsity
+    red, green, blue = density
+    concentration_histogram(red, green, blue, stains, sparsity, per_unit, counts)
+    rank = parameters.percentile / 100.0 * density.shape[1]
+    found = []
+    for row in counts.sum(axis=1):
+        below = np.cumsum(row)
+        place = int(np.searchsorted(below, rank))
+        before = below[place - 1] if place else 0
+        found.append((place + (rank - before) / max(row[place], 1)) / per_unit)
+    return float(found[0]), float(found[1])
+
+
+def _even_sample(image: RgbImage) -> RgbImage:
+    pixels = checked_image(image).reshape(-1, 3)
+    return pixels[:: max(1, -(-len(pixels) // SAMPLE_PX_PER_IMAGE))].copy()
+
+
+def _degrees(one: FloatArray, other: FloatArray) -> float:
+    return math.degrees(math.acos(min(max(float(one @ other), -1.0), 1.0)))
+
+
+def _three(values: FloatArray) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from glomerulab.cli.main import app
+from glomerulab.errors import GlomerulabError, StainError
+from glomerulab.images import write_image
+from glomerulab.stain.fitting import fit
+from glomerulab.stain.reference import write_reference
+from tests.beer_lambert import PAS, TARGET_HE, section
+
+
+def _run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    folder = tmp_path / "cohort"
+    folder.mkdir()
+    rows = []
+    for k in range(10):
+        stain = "PAS" if k % 2 else "HE"
+        dyes = {"dyes": PAS} if stain == "PAS" else {}
+        write_image(section(k, size=96, **dyes).image, folder / f"{k}.png")
+        rows.append((f"i{k}", f"{k}.png", f"p{k // 4}", f"s{k % 4}", stain, 1))
+    columns = ["image_id", "image_path", "patient_id", "slide_id", "stain", "synthetic"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "manifest.csv", index=False)
+    write_image(section(100, dyes=TARGET_HE, size=128).image, tmp_path / "he.png")
+    write_reference(fit(section(101, dyes=PAS, size=128).image, "PAS"), tmp_path / "pas.json")
+    return folder / "manifest.csv"
+
+
+def _normalize(cohort: Path, *more: object):
+    root = cohort.parent.parent
+    return _run(
+        "normalize", cohort, "--target-he", root / "he.png", "--target-pas", root / "pas.json",
+        "--out", root / "out", *more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("per", ["slide", "image"])
+def test_normalize_then_check(cohort: Path, per: str) -> None:
+    root = cohort.parent.parent
+    done = _normalize(cohort, "--per", per)
+    assert done.exit_code == 0, done.output
+    assert "normalized: 10" in done.output
+    assert "research use only" in done.output
+    done = _run("stain-check", cohort, root / "out" / "manifest.csv", "--out", root / "check")
+    assert done.exit_code == 0, done.output
+    assert "slide_id is told from the pixels" in done.output
+    page = (root / "check" / "stain_check.html").read_text(encoding="utf-8")
+    assert "SYNTHETIC DATA" in page
+    assert (root / "check" / "stain_check.csv").is_file()
+
+
+def test_another_target_in_the_same_folder_is_refused(cohort: Path) -> None:
+    assert _normalize(cohort).exit_code == 0
+    done = _normalize(cohort, "--preset", "paper", "--per", "slide")
+    assert isinstance(done.exception, GlomerulabError)
+    assert "--preset" in str(done.exception)  # the JSON target was fitted with the other preset
+
+
+def test_targets_of_further_stains_are_named(cohort: Path) -> None:
+    root = cohort.parent.parent
+    done = _run(
+        "normalize", cohort, "--target", f"HE={root / 'he.png'}",
+        "--target", f"PAS={root / 'pas.json'}", "--out", root / "out",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("HE", "must be STAIN=FILE"), ("=x.png", "must be STAIN=FILE")],
+)
+def test_a_malformed_target_is_wrong_usage(cohort: Path, target: str, said: str) -> None:
+    done = _run("normalize", cohort, "--target", target, "--out", cohort.parent.parent / "out")
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+def test_no_target_and_a_target_twice_are_wrong_usage(cohort: Path) -> None:
+    root = cohort.parent.parent
+    assert _run("normalize", cohort, "--out", root / "out").exit_code == 2
+    done = _normalize(cohort, "--target", f"HE={root / 'he.png'}")
+    assert done.exit_code == 2
+    assert "given twice" in done.output
+
+
+def test_an_unreadable_image_ends_with_exit_code_1_and_a_row(cohort: Path) -> None:
+    (cohort.parent / "3.png").write_bytes(b"no image")
+    done = _normalize(cohort)
+    assert done.exit_code == 1
+    assert "unreadable: 1" in done.output
+    root = cohort.parent.parent
+    done = _run("stain-check", cohort, root / "out" / "manifest.csv", "--out", root / "check")
+    assert done.exit_code == 1
+    assert "1 images could not be compared" in done.output
+
+
+def test_strict_names_the_first_image(cohort: Path) -> None:
+    write_image(section(1, size=96, strength=(0.0, 0.0)).image, cohort.parent / "0.png")
+    done = _normalize(cohort, "--strict", "--per", "image")
+    assert isinstance(done.exception, StainError)
+    assert "i0: blank" in str(done.exception)
+
+
+def test_a_target_without_two_stains_is_an_error(cohort: Path) -> None:
+    root = cohort.parent.parent
+    write_image(section(1, size=96, strength=(0.0, 0.0)).image, root / "he.png")
+    done = _normalize(cohort)
+    assert isinstance(done.exception, StainError)
+    assert "he.png: blank" in str(done.exception)

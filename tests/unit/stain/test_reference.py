@@ -1,0 +1,116 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glomerulab.errors import StainError
+from glomerulab.stain.fitting import fit
+from glomerulab.stain.parameters import PAPER, StainParameters
+from glomerulab.stain.reference import (
+    StainReference,
+    aggregate,
+    read_reference,
+    write_reference,
+)
+from tests.beer_lambert import HE, PAS, section, worst_angle
+
+REFERENCE = fit(section(1, size=96).image, "HE", source="中.png")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        REFERENCE,
+        fit(section(2, size=96).image, "HE", parameters=PAPER),
+        fit(section(3, size=96).image, "HE", parameters=StainParameters(method="reinhard")),
+    ],
+)
+def test_json_reads_back_equal(reference: StainReference, tmp_path: Path) -> None:
+    write_reference(reference, tmp_path / "r.json")
+    assert read_reference(tmp_path / "r.json") == reference
+
+
+def test_it_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        REFERENCE.stain = "PAS"
+
+
+def test_the_matrix_has_a_column_per_dye() -> None:
+    assert REFERENCE.stain_matrix.shape == (3, 2)
+    assert REFERENCE.stain_matrix[:, 0].tolist() == list(REFERENCE.stain_vectors[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"stain": "XX"}, "unknown stain"),
+        ({"stain_vectors": ((1.0, 1.0, 0.0), (0.0, 1.0, 0.0))}, "unit norm"),
+        ({"stain_vectors": ((-1.0, 0.0, 0.0), (0.0, 1.0, 0.0))}, ">= 0"),
+        ({"percentiles": (0.0, 1.0)}, "percentiles"),
+        ({"percentiles": (float("inf"), 1.0)}, "percentiles"),
+        ({"white": (0.0, 255.0, 255.0)}, "white"),
+    ],
+)
+def test_impossible_numbers_are_refused(change: dict, said: str) -> None:
+    with pytest.raises(StainError, match=said):
+        replace(REFERENCE, **change)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "not a stain reference"),
+        ('{"format": "other"}', "not a stain reference"),
+        ('{"format": "glomerulab-stain-reference-1"}', "not a valid stain reference"),
+    ],
+)
+def test_what_is_no_reference_is_named(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(StainError, match=said) as caught:
+        read_reference(path)
+    assert caught.value.where == str(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StainError, match="cannot be read"):
+        read_reference(tmp_path / "none.json")
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_reference(REFERENCE, path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "evil": 1}), encoding="utf-8")
+    with pytest.raises(StainError, match="not a valid stain reference"):
+        read_reference(path)
+
+
+def test_several_images_merge_into_one_reference() -> None:
+    parts = [fit(section(seed, size=128).image, "HE") for seed in range(4)]
+    merged = aggregate(parts, source="all")
+    assert worst_angle(merged.stain_matrix, section(0, size=32).stain_matrix) < 1.0
+    assert merged.n_sources == 4
+    assert merged.n_tissue_px == sum(part.n_tissue_px for part in parts)
+    assert min(p.percentiles[0] for p in parts) <= merged.percentiles[0]
+    assert merged.percentiles[0] <= max(p.percentiles[0] for p in parts)
+
+
+def test_merging_one_reference_keeps_its_stains() -> None:
+    merged = aggregate([REFERENCE])
+    assert np.allclose(merged.stain_matrix, REFERENCE.stain_matrix)
+    assert merged.white == REFERENCE.white
+
+
+def test_merging_needs_references_of_one_kind() -> None:
+    with pytest.raises(StainError, match="no references"):
+        aggregate([])
+    other = fit(section(1, size=96, dyes=PAS).image, "PAS")
+    with pytest.raises(StainError, match="differ in stain"):
+        aggregate([REFERENCE, other])
+    paper = fit(section(1, size=96, dyes=HE).image, "HE", parameters=PAPER)
+    with pytest.raises(StainError, match="differ in parameters"):
+        aggregate([REFERENCE, paper])

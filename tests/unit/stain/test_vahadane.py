@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glomerulab.errors import StainError
+from glomerulab.stain.tissue import tissue_density
+from glomerulab.stain.vahadane import concentrations, objective, solve
+from tests.beer_lambert import HE, PAS, section, unit_rows, worst_angle
+
+
+def test_the_dyes_are_found() -> None:
+    truth = section(1)
+    solved = solve(tissue_density(truth.image, truth.white), sparsity=0.02)
+    assert worst_angle(solved.stain_matrix, truth.stain_matrix) < 1.0
+
+
+def test_the_same_pixels_give_the_same_result_to_the_last_bit() -> None:
+    truth = section(2)
+    density = tissue_density(truth.image, truth.white)
+    one, other = (solve(density, sparsity=0.02) for _ in range(2))
+    assert np.array_equal(one.stain_matrix, other.stain_matrix)
+    assert one.objective == other.objective
+
+
+def test_the_objective_is_that_of_the_paper_at_the_solution() -> None:
+    truth = section(3)
+    density = tissue_density(truth.image, truth.white)
+    solved = solve(density, sparsity=0.1)
+    exact = objective(density.T.astype(float), solved.stain_matrix, sparsity=0.1)
+    assert solved.objective == pytest.approx(exact, rel=1e-4)
+
+
+def test_a_handful_of_passes_is_enough() -> None:
+    truth = section(4, size=512)
+    assert solve(tissue_density(truth.image, truth.white), sparsity=0.02).n_passes <= 5
+
+
+def test_one_colour_cannot_be_separated() -> None:
+    with pytest.raises(StainError):
+        solve(np.full((3, 4000), 0.5, np.float32), sparsity=0.02)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.floats(0.0, 0.3),
+    st.sampled_from([HE, PAS]),
+)
+def test_amounts_satisfy_the_conditions_of_optimality(seed: int, sparsity: float, dyes) -> None:
+    density = np.random.default_rng(seed).exponential(0.5, (50, 3))
+    matrix = unit_rows(dyes).T
+    amounts = concentrations(density, matrix, sparsity=sparsity)
+    slope = (amounts @ matrix.T - density) @ matrix + sparsity  # (50, 2)
+    assert amounts.min() >= 0.0
+    assert slope.min() >= -1e-9  # nothing is to be gained by more of a stain
+    assert np.abs(slope * amounts).max() <= 1e-9  # nor by less
+
+
+def test_amounts_keep_the_shape_of_the_image() -> None:
+    density = np.random.default_rng(0).exponential(0.5, (4, 5, 3))
+    assert concentrations(density, unit_rows(HE).T, sparsity=0.0).shape == (4, 5, 2)
+
+
+def test_more_sparsity_leaves_less_stain() -> None:
+    density = np.random.default_rng(0).exponential(0.5, (1000, 3))
+    totals = [
+        concentrations(density, unit_rows(HE).T, sparsity=sparsity).sum()
+        for sparsity in (0.0, 0.1, 0.3)
+    ]
+    assert totals == sorted(totals, reverse=True)
