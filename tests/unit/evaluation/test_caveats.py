@@ -1,12 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.evaluation.caveats import find_caveats
 from glomerulab.evaluation.judged import judged_part
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.evaluation.scores import score_table
+from tests.run_folders import RunRecipe, write_run
 
 
 def _caveats(folder):
