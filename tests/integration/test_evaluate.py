@@ -3,10 +3,10 @@ import math
 
 import pandas as pd
 import pytest
-from tests.run_folders import RunRecipe, write_run
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
+from tests.run_folders import RunRecipe, write_run
 
 SKILLS = [("able", 2.2), ("poor", 1.0)]
 

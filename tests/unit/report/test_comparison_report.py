@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.errors import ConfigError
 from glomerulab.report.comparison_report import write_comparison
+from tests.run_folders import RunRecipe, write_run
 
 SMALL = {"n_patients": 15, "n_images_per_patient": 6}
 

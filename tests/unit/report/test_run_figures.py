@@ -1,10 +1,10 @@
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.evaluation.figures.language import figure_names
 from glomerulab.evaluation.judgement import judge_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.report.run_figures import write_run_figures
+from tests.run_folders import RunRecipe, write_run
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])

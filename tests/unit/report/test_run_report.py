@@ -1,8 +1,8 @@
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.errors import PredictionsError
 from glomerulab.report.run_report import write_run_report
+from tests.run_folders import RunRecipe, write_run
 
 
 def test_a_part_that_is_not_there_writes_nothing(tmp_path):
