@@ -7,7 +7,7 @@ import pytest
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.cohort.normalize import normalize_manifest
 from glomerulab.errors import ManifestError
-from glomerulab.evaluation.stain_check import check_stains
+from glomerulab.evaluation.stain_check import StainCheck, check_stains
 from glomerulab.images import write_image
 from glomerulab.stain.fitting import fit
 from glomerulab.taxonomy import load_taxonomy
@@ -45,6 +45,11 @@ def cohorts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Manifes
     return before, normalize_manifest(before, {"HE": target}, root / "after").manifest
 
 
+@pytest.fixture(scope="module")
+def check(cohorts) -> StainCheck:
+    return check_stains(*cohorts)
+
+
 def test_the_scanner_is_harder_to_tell_after_normalisation(cohorts) -> None:
     found = check_stains(*cohorts, predict="scanner").prediction
     assert found is not None
@@ -55,8 +60,7 @@ def test_the_scanner_is_harder_to_tell_after_normalisation(cohorts) -> None:
     assert 0.5 <= found.chance <= 1.0
 
 
-def test_the_table_has_a_row_per_image_with_its_measures(cohorts) -> None:
-    check = check_stains(*cohorts)
+def test_the_table_has_a_row_per_image_with_its_measures(cohorts, check: StainCheck) -> None:
     assert sorted(check.table["image_id"]) == sorted(cohorts[0].table["image_id"])
     measures = ["nmi_before", "nmi_after", "ssim", "pcc", "saturated_after", "background_delta_e"]
     assert np.isfinite(check.table[measures].to_numpy(dtype=float)).all()
@@ -65,15 +69,16 @@ def test_the_table_has_a_row_per_image_with_its_measures(cohorts) -> None:
     assert len(check.paths) == len(check.table)
 
 
-def test_maps_come_with_their_trustworthiness(cohorts) -> None:
-    check = check_stains(*cohorts)
+def test_maps_come_with_their_trustworthiness(check: StainCheck) -> None:
     assert check.before is not None
     assert check.before.points.shape == (16, 2)
     assert 0.5 < check.before.trustworthiness <= 1.0
 
 
-def test_the_same_seed_gives_the_same_check_with_any_number_of_workers(cohorts) -> None:
-    one, two = check_stains(*cohorts), check_stains(*cohorts, n_workers=2)
+def test_the_same_seed_gives_the_same_check_with_any_number_of_workers(
+    cohorts, check: StainCheck
+) -> None:
+    one, two = check, check_stains(*cohorts, n_workers=2)
     assert one.table.equals(two.table)
     assert np.array_equal(one.after.points, two.after.points)
     assert one.prediction == two.prediction

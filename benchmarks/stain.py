@@ -1,0 +1,321 @@
+"""Stain normalisation: speed against its peers, accuracy against known truth, and the optimum.
+
+Run: ``python benchmarks/stain.py`` in an environment that has this package; peers are taken where
+they are installed (``pip install torchstain staintools spams-bin``) and named where they are not.
+Reads the real images under GLOMERULAB_REAL_DATA (default ``../shared/data``). One thread unless it
+says otherwise, best of several runs. Prints Markdown tables.
+"""
+
+import importlib
+import io
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+from PIL import Image  # noqa: E402
+
+from beer_lambert import TARGET_HE, section, worst_angle  # noqa: E402
+from glomerulab.images import RgbImage, read_image  # noqa: E402
+from glomerulab.stain.fitting import fit  # noqa: E402
+from glomerulab.stain.normalize import normalize, transform  # noqa: E402
+from glomerulab.stain.optical_density import estimate_white  # noqa: E402
+from glomerulab.stain.parameters import PAPER, PRESETS, RECOMMENDED  # noqa: E402
+from glomerulab.stain.tissue import tissue_density  # noqa: E402
+from glomerulab.stain.vahadane import objective, solve  # noqa: E402
+
+REAL_DATA = Path(
+    os.environ.get("GLOMERULAB_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
+)
+SIDES_PX = (224, 512, 2000)
+CASES = {
+    "plain": {},
+    "5 % nuclei": {"nuclei": 0.05},
+    "weak stain": {"strength": (0.4, 0.4)},
+    "grey background 105": {"white": (105.0, 108.0, 103.0)},
+    "grey background 170": {"white": (170.0, 165.0, 160.0)},
+    "27 % black border": {"border": 0.27},
+}
+COLD = (
+    "import time; from pathlib import Path; import sys; t = time.perf_counter();"
+    "from glomerulab.images import read_image; from glomerulab.stain.fitting import fit;"
+    "from glomerulab.stain.normalize import transform; loaded = time.perf_counter();"
+    "image = read_image(Path(sys.argv[1]))[:224, :224]; start = time.perf_counter();"
+    "own = fit(image, 'HE'); transform(image, own, own); end = time.perf_counter();"
+    "print(loaded - t, end - start)"
+)
+
+
+def best_ms(call: Callable[[], object], *, seconds: float = 3.0, most: int = 200) -> float:
+    call()
+    times, begin = [], time.perf_counter()
+    while len(times) < 3 or (time.perf_counter() - begin < seconds and len(times) < most):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return 1e3 * min(times)
+
+
+def peer(name: str) -> object | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    except ImportError:
+        print(f"\n(peer {name} is not installed: left out)")
+        return None
+
+
+def fields() -> tuple[RgbImage, RgbImage]:
+    """A real HE field of 2000 px, made of four copies of one of 1024 px, and a target."""
+    field = read_image(REAL_DATA / "stain" / "histolens_example2.tif")
+    target = read_image(REAL_DATA / "stain" / "tiatoolbox_HE_target.png")
+    return np.tile(field, (2, 2, 1))[: SIDES_PX[-1], : SIDES_PX[-1]], target
+
+
+def time_one_image() -> None:
+    field, target_image = fields()
+    target = fit(target_image, "HE")
+    peers: dict[str, Callable[[RgbImage], object]] = {}
+    if (torchstain := peer("torchstain")) is not None:
+        macenko = torchstain.normalizers.MacenkoNormalizer(backend="numpy")
+        macenko.fit(target_image)
+        peers["Macenko, torchstain"] = lambda image: macenko.normalize(I=image, stains=False)
+    if peer("spams") is not None and (staintools := peer("staintools")) is not None:
+        theirs = staintools.StainNormalizer(method="vahadane")
+        theirs.fit(target_image)
+        peers["Vahadane, StainTools"] = theirs.transform
+    crops = [np.ascontiguousarray(field[:side, :side]) for side in SIDES_PX]
+    own = fit(crops[1], "HE")
+    rows = {
+        "fit and transform": [
+            best_ms(lambda c=c: normalize(c, target, strict=True)) for c in crops
+        ],
+        "transform, stains of the slide known": [
+            best_ms(lambda c=c: transform(c, own, target)) for c in crops
+        ],
+    }
+    for name, call in peers.items():
+        rows[name] = [best_ms(lambda c=c, f=call: f(c), seconds=6.0, most=20) for c in crops]
+    print("\n| one image, one thread, ms | " + " | ".join(f"{s}²" for s in SIDES_PX) + " |")
+    print("|---" * (len(SIDES_PX) + 1) + "|")
+    for name, values in rows.items():
+        ratios = [f"{v:.2f}" for v in values]
+        if name in peers:
+            ours = rows["fit and transform"]
+            ratios = [f"{v:.1f} ({v / o:.0f}×)" for v, o in zip(values, ours, strict=True)]
+        print(f"| {name} | " + " | ".join(ratios) + " |")
+
+
+def time_two_threads() -> None:
+    field, target_image = fields()
+    target = fit(target_image, "HE")
+    image = np.ascontiguousarray(field[:1024, :1024])
+
+    def work() -> None:
+        for _ in range(20):
+            normalize(image, target, strict=True)
+
+    def both() -> None:
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    one, two = best_ms(work, most=5), best_ms(both, most=5)
+    print(f"\nTwo images at once in two threads: {2.0 * one / two:.2f}× one (1024²).")
+
+
+def angles_and_colours() -> None:
+    print("\n| synthetic sections | preset | worst-stain angle, mean (max) | colour error | none |")
+    print("|---|---|---|---|---|")
+    target = section(100, dyes=TARGET_HE, white=(245.0, 245.0, 245.0))
+    for name, case in CASES.items():
+        for preset, parameters in PRESETS.items():
+            reference = fit(target.image, "HE", parameters=parameters)
+            angles, errors, untouched = [], [], []
+            for truth in (section(seed, **case) for seed in range(8)):
+                own = fit(truth.image, "HE", parameters=parameters)
+                angles.append(worst_angle(own.stain_matrix, truth.stain_matrix))
+                tissue = truth.amounts.sum(axis=-1) > 0.15
+                tissue[:, : round(case.get("border", 0.0) * tissue.shape[1])] = False
+                ideal = truth.recomposed(
+                    TARGET_HE,
+                    gains=gains(truth.amounts[tissue], target.amounts),
+                    white=(245.0,) * 3,
+                )
+                moved = transform(truth.image, own, reference)
+                errors.append(np.abs(moved - ideal)[tissue].mean())
+                untouched.append(np.abs(truth.image - ideal)[tissue].mean())
+            print(
+                f"| {name} | {preset} | {np.mean(angles):.2f}° ({np.max(angles):.2f}°) | "
+                f"{np.mean(errors):.2f} | {np.mean(untouched):.1f} |"
+            )
+
+
+def gains(amounts: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    there = theirs[theirs.sum(axis=-1) > 0.15]
+    return np.percentile(there, 99, axis=0) / np.percentile(amounts, 99, axis=0)
+
+
+def phantom_angles() -> None:
+    try:
+        from glomerulab.phantom.glomerulus import render_crop
+        from glomerulab.phantom.section import draw_section, scanner_park
+    except ImportError as error:
+        print(f"\n(phantom left out: {error})")
+        return
+    print("\n| phantom crops | preset | worst-stain angle, mean (max) | angle of the purest 1 % |")
+    print("|---|---|---|---|")
+    park = scanner_park(1)
+    for stain in ("HE", "PAS"):
+        crops = []
+        for seed in range(8):
+            scanner = park[seed % len(park)]
+            drawn = draw_section(stain, np.random.default_rng(seed), scanner=scanner)
+            crops.append(render_crop(("normal", "mspgn", "fsg", "cgn")[seed % 4], drawn, seed))
+        limits = [purest_angle(crop.concentrations, crop.stain_matrix) for crop in crops]
+        for preset, parameters in PRESETS.items():
+            angles = [
+                worst_angle(
+                    fit(crop.pixels, stain, parameters=parameters).stain_matrix, crop.stain_matrix
+                )
+                for crop in crops
+            ]
+            print(
+                f"| {stain} | {preset} | {np.mean(angles):.2f}° ({np.max(angles):.2f}°) | "
+                f"{np.mean(limits):.2f}° |"
+            )
+
+
+def purest_angle(concentrations: np.ndarray, stain_matrix: np.ndarray) -> float:
+    """How far the purest pixels are from the dyes: no method that sees colours can do better."""
+    amounts = concentrations.reshape(2, -1)
+    total = amounts.sum(axis=0)
+    share = amounts[0, total > 0.15] / total[total > 0.15]
+    low, high = np.quantile(share, [0.01, 0.99])
+    found = stain_matrix @ np.array([[high, low], [1.0 - high, 1.0 - low]])
+    return worst_angle(found / np.linalg.norm(found, axis=0), stain_matrix)
+
+
+def optimum() -> None:
+    """Relative gap of ours to the others' objective, on every fifth real image."""
+    from sklearn.decomposition import MiniBatchDictionaryLearning
+
+    spams = peer("spams")
+    paths = sorted((REAL_DATA / "kidney_compartments").glob("*/*/*[0-9].png"))
+    paths = [*paths, *sorted((REAL_DATA / "glas_colon_he" / "images").iterdir())][::5]
+    gaps: dict[str, list[float]] = {"scikit-learn dictionary learning": []}
+    if spams is not None:
+        gaps["spams, 500 iterations"] = []
+    for path in paths:
+        image = read_image(path)
+        density = tissue_density(image, estimate_white(image))[:, ::20].copy()
+        exact = np.asfortranarray(density.astype(np.float64))
+        ours_matrix = solve(density, sparsity=0.1).stain_matrix
+        ours = objective(exact.T, ours_matrix, sparsity=0.1)
+        learner = MiniBatchDictionaryLearning(
+            2, alpha=0.1, fit_algorithm="cd", transform_algorithm="lasso_cd", positive_code=True,
+            positive_dict=True, max_iter=20, random_state=0, dict_init=ours_matrix.T.copy(),
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = learner.fit(exact.T).components_.T
+        found = {"scikit-learn dictionary learning": theirs}
+        if spams is not None:
+            found["spams, 500 iterations"] = spams.trainDL(
+                X=exact, K=2, lambda1=0.1, mode=2, modeD=0, posAlpha=True, posD=True, iter=500,
+                verbose=False, numThreads=1,
+            )  # fmt: skip
+        for name, matrix in found.items():
+            unit = matrix / np.linalg.norm(matrix, axis=0)
+            best = objective(exact.T, unit, sparsity=0.1)
+            gaps[name].append((ours - best) / best)
+    print(
+        f"\n| objective, {len(paths)} real images, λ 0.1 | ours above theirs at most | on average |"
+    )
+    print("|---|---|---|")
+    for name, values in gaps.items():
+        print(f"| {name} | {max(values):.1e} | {np.mean(values):.1e} |")
+
+
+def cohort_share() -> None:
+    """Of the time a PNG crop of 512 px takes, how much is decoding and encoding."""
+    field, target_image = fields()
+    target = fit(target_image, "HE")
+    crops = [
+        np.ascontiguousarray(field[y : y + 512, x : x + 512])
+        for y in range(0, 1024, 256)
+        for x in range(0, 1024, 256)
+    ]
+    files = []
+    for crop in crops:
+        file = io.BytesIO()
+        Image.fromarray(crop).save(file, "PNG")
+        files.append(file.getvalue())
+    with tempfile.TemporaryDirectory() as folder:
+        from glomerulab.images import write_image
+
+        paths = [Path(folder) / f"{k}.png" for k in range(len(files))]
+        for path, content in zip(paths, files, strict=True):
+            path.write_bytes(content)
+        out = Path(folder) / "out.png"
+        reading = best_ms(lambda: [read_image(path) for path in paths], most=20) / len(paths)
+        writing = best_ms(lambda: [write_image(crop, out) for crop in crops], most=20) / len(paths)
+    own = fit(crops[0], "HE")
+    per_image = best_ms(lambda: [normalize(crop, target) for crop in crops], most=20) / len(crops)
+    per_slide = best_ms(
+        lambda: [normalize(crop, target, source=own) for crop in crops], most=20
+    ) / len(crops)
+    print("\n| one PNG crop of 512² | ms | share of decode and encode | 2,658 crops |")
+    print("|---|---|---|---|")
+    coding = reading + writing
+    print(f"| decode {reading:.1f} and encode {writing:.1f} | {coding:.1f} | | |")
+    for name, own_ms in (("per image", per_image), ("per slide", per_slide)):
+        total = coding + own_ms
+        print(f"| with normalisation {name} | {total:.1f} | {coding / total:.0%} | "
+              f"{2658 * total / 1e3:.0f} s |")  # fmt: skip
+
+
+def cold_start() -> None:
+    image = str(REAL_DATA / "stain" / "histolens_example2.tif")
+    print("\n| first call in a new process | import, s | fit and transform, s |")
+    print("|---|---|---|")
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        for name in ("after install (compiles)", "afterwards", "afterwards, again"):
+            done = subprocess.run(
+                [sys.executable, "-c", COLD, image],
+                env=environment, capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            loading, call = map(float, done.stdout.split())
+            print(f"| {name} | {loading:.2f} | {call:.2f} |")
+
+
+def main() -> None:
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ")
+    print(f"numpy {np.__version__}; {RECOMMENDED} against {PAPER}.")
+    time_one_image()
+    time_two_threads()
+    cohort_share()
+    cold_start()
+    angles_and_colours()
+    phantom_angles()
+    optimum()
+
+
+if __name__ == "__main__":
+    main()
