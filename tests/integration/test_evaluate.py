@@ -3,10 +3,12 @@ import math
 
 import pandas as pd
 import pytest
-from tests.run_folders import RunRecipe, write_run
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
+from tests.run_folders import RunRecipe, write_run
+
+SKILLS = [("able", 2.2), ("poor", 1.0)]
 
 
 def _evaluate(*arguments):
@@ -68,42 +70,35 @@ def test_judging_twice_gives_the_same_bytes(judged_run):
     assert (folder / "report.html").read_bytes() == page
 
 
-def test_real_data_carries_no_synthetic_banner(tmp_path):
-    folder = write_run(tmp_path / "run", RunRecipe(synthetic=False, n_patients=12))
-    assert _evaluate(folder).exit_code == 0
-    assert "SYNTHETIC" not in (folder / "report.html").read_text(encoding="utf-8")
-
-
-def test_a_split_by_image_is_called_by_its_name(tmp_path):
-    folder = write_run(tmp_path / "run", RunRecipe(by_patient=False, n_patients=12))
-    assert _evaluate(folder).exit_code == 0
-    assert "Split by image, not by patient" in (folder / "report.html").read_text(encoding="utf-8")
-
-
-def test_a_multi_label_run_is_judged_by_exact_match(tmp_path):
-    folder = write_run(tmp_path / "run", RunRecipe(head="sigmoid", n_patients=12))
-    result = _evaluate(folder)
-    assert result.exit_code == 0, result.output
-    assert "had every label right on" in result.output
-
-
-def test_an_absent_class_is_not_defined_and_nothing_breaks(tmp_path):
-    folder = write_run(tmp_path / "run", RunRecipe(n_patients=15))
-    table = pd.read_csv(folder / "predictions.csv")
-    table.loc[table["label_cgn"] == 0].to_csv(folder / "predictions.csv", index=False)
-    result = _evaluate(folder)
-    assert result.exit_code == 0, result.output
-    scores = pd.read_csv(folder / "scores.csv")
-    assert (
-        scores.loc[(scores["label"] == "cgn") & (scores["score"] == "recall"), "value"].isna().all()
-    )
-    page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "Crescent: its scores are not defined" in page
-
-
-def test_a_lost_picture_is_replaced_by_the_reason(tmp_path):
-    folder = write_run(tmp_path / "run", RunRecipe(n_patients=12, skill=0.2))
+def test_a_multi_label_run_without_its_pictures_and_with_an_absent_class_is_judged(tmp_path):
+    recipe = RunRecipe(head="sigmoid", n_patients=12, synthetic=False, by_patient=False)
+    folder = write_run(tmp_path / "run", recipe)
     for path in (folder / "images").iterdir():
         path.unlink()
-    assert _evaluate(folder).exit_code == 0
-    assert "No such file" in (folder / "report.html").read_text(encoding="utf-8")
+    table = pd.read_csv(folder / "predictions.csv")
+    table.loc[table["label_cgn"] == 0].to_csv(folder / "predictions.csv", index=False)
+    result = _evaluate(folder, "--language", "zh")
+    assert result.exit_code == 0, result.output
+    assert "had every label right on" in result.output
+    scores = pd.read_csv(folder / "scores.csv")
+    recall = scores.loc[(scores["label"] == "cgn") & (scores["score"] == "recall"), "value"]
+    assert recall.isna().all()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Crescent: its scores are not defined" in page
+    assert "No such file" in page
+    assert "Split by image, not by patient" in page
+    assert "SYNTHETIC" not in page
+
+
+def test_several_runs_are_compared(tmp_path):
+    runs = [write_run(tmp_path / name, RunRecipe(n_patients=10, skill=s)) for name, s in SKILLS]
+    result = _evaluate(*runs, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert str(tmp_path / "out" / "comparison.html") in result.output
+    assert (tmp_path / "out" / "comparison.csv").is_file()
+
+
+def test_an_output_folder_for_one_run_is_wrong_usage(tmp_path):
+    result = _evaluate(tmp_path, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "several runs" in result.output

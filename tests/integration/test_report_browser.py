@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.report.run_report import write_run_report
+from tests.run_folders import RunRecipe, write_run
 
 pytestmark = pytest.mark.browser
 

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.beer_lambert import PAS, TARGET_HE, section
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
@@ -10,6 +9,7 @@ from glomerulab.errors import GlomerulabError, StainError
 from glomerulab.images import write_image
 from glomerulab.stain.fitting import fit
 from glomerulab.stain.reference import write_reference
+from tests.beer_lambert import PAS, TARGET_HE, section
 
 
 def _run(*arguments: object):

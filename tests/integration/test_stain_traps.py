@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.beer_lambert import HE, PAS, TARGET_HE, Truth, section, worst_angle
 from torch.utils.data import DataLoader, Dataset
 
 from glomerulab.errors import StainError
@@ -13,6 +12,7 @@ from glomerulab.images import read_image
 from glomerulab.stain.fitting import Refusal, StainStatus, fit, try_fit
 from glomerulab.stain.normalize import StainNormalizer, normalize, transform
 from glomerulab.stain.parameters import PAPER, RECOMMENDED
+from tests.beer_lambert import HE, PAS, TARGET_HE, Truth, section, worst_angle
 
 HARD_CASES = {
     "few nuclei": {"nuclei": 0.05},

@@ -7,7 +7,6 @@ from scipy.special import expit, logit
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
-from tests.judged_samples import judged_from, random_sigmoid, random_softmax
 
 from glomerulab.evaluation.calibration import (
     brier_score,
@@ -16,6 +15,7 @@ from glomerulab.evaluation.calibration import (
     reliability_bins,
 )
 from glomerulab.evaluation.temperature import fit_temperature, with_temperature
+from tests.judged_samples import judged_from, random_sigmoid, random_softmax
 
 
 @pytest.fixture

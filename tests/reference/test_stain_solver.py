@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize, nnls
 from sklearn.decomposition import NMF, MiniBatchDictionaryLearning, SparseCoder
-from tests.beer_lambert import HE, section, unit_rows
 
 from glomerulab.images import read_image
 from glomerulab.stain.macenko import even_sample
 from glomerulab.stain.optical_density import estimate_white
 from glomerulab.stain.tissue import tissue_density
 from glomerulab.stain.vahadane import concentrations, objective, solve
+from tests.beer_lambert import HE, section, unit_rows
 
 GAP = 1e-9
 

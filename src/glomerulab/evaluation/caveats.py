@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from glomerulab.evaluation.judged import Judged
 from glomerulab.evaluation.run_tables import RunTables
@@ -26,7 +27,7 @@ class Caveat:
     """Whether the scores may be wrong, not only uncertain."""
 
 
-def find_caveats(run: RunTables, judged: Judged) -> list[Caveat]:
+def find_caveats(run: RunTables, judged: Judged, scores: pd.DataFrame) -> list[Caveat]:
     """Find what limits the scores of a run, the severe first.
 
     Parameters
@@ -34,6 +35,8 @@ def find_caveats(run: RunTables, judged: Judged) -> list[Caveat]:
     run : RunTables
     judged : Judged
         The part of its predictions that is judged.
+    scores : DataFrame
+        Of `judged`, see `glomerulab.evaluation.scores.score_table`.
 
     Returns
     -------
@@ -48,6 +51,7 @@ def find_caveats(run: RunTables, judged: Judged) -> list[Caveat]:
         *_never_called(judged),
         *_few_patients(judged),
         *_small_classes(judged),
+        *_without_an_error(judged, scores),
         *_left_out(judged),
         *_one_source(),
     ]
@@ -147,6 +151,21 @@ def _small_classes(judged: Judged) -> list[Caveat]:
         f"Fewer than {SMALL_CLASS_IMAGES} images or {SMALL_CLASS_PATIENTS} patients show: {counts}."
     )
     return [Caveat("Small classes", text)]
+
+
+def _without_an_error(judged: Judged, scores: pd.DataFrame) -> list[Caveat]:
+    perfect = scores.loc[(scores["value"] == 1.0) & (scores["low"] == 1.0), "label"]
+    ids = perfect.dropna().unique().tolist()
+    if perfect.empty:
+        return []
+    found = [label.name for label in judged.taxonomy.labels if label.id in ids]
+    whom = f" of {', '.join(found)}" if found else ""
+    text = (
+        f"Some scores{whom} are 1 in every resample, so that their interval has no width. No error "
+        f"was seen in {judged.n_patients} patients; by the rule of three, errors in up to "
+        f"{min(1.0, 3.0 / judged.n_patients):.0%} of patients would still be compatible with that."
+    )
+    return [Caveat("Scores without a single error", text)]
 
 
 def _left_out(judged: Judged) -> list[Caveat]:

@@ -83,17 +83,18 @@ def judge_run(
         for column in SUBGROUP_COLUMNS
         if column in judged.rows and judged.rows[column].notna().any()
     ]
+    scores = score_table(judged, n_resamples=n_resamples, seed=seed)
     return Judgement(
         run=run,
         split=split,
         n_resamples=n_resamples,
         seed=seed,
         judged=judged,
-        scores=score_table(judged, n_resamples=n_resamples, seed=seed),
+        scores=scores,
         calibration=calibration_summary(judged),
         fitted=_fitted(run, judged, split),
         subgroups=pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(),
-        caveats=tuple(find_caveats(run, judged)),
+        caveats=tuple(find_caveats(run, judged, scores)),
     )
 
 

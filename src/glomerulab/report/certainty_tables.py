@@ -77,7 +77,7 @@ def _conformal(results: tuple[ConformalResult, ...], answers: str) -> Table:
         ("Promised", "Found", "Mean size", "One answer", "No answer"),
         rows,
         note=f"Instead of one answer the model may give a set of {answers} that holds the truth as "
-        "often as was promised (split conformal prediction, fitted on validation). Sets of one "
-        "answer can stand; larger or empty ones are for a person. The promise holds on average "
-        "over patients, so a small test part may miss it.",
+        "often as was promised (split conformal prediction, fitted on validation). A set of one "
+        "answer is a clear answer, which may be wrong; larger or empty ones ask for a person. The "
+        "promise holds on average over patients, so a small test part may miss it.",
     )

@@ -1,6 +1,6 @@
 """The figures of a run's report, drawn, written, and captioned for a reader."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.figure
@@ -11,6 +11,7 @@ from glomerulab.evaluation.calibration import reliability_bins, top_confidence
 from glomerulab.evaluation.confusion import label_counts_by_patient, matrices_by_patient
 from glomerulab.evaluation.figures.confusion_matrix import draw_confusion_matrix, draw_label_counts
 from glomerulab.evaluation.figures.decision import draw_decision_curves, draw_risk_coverage
+from glomerulab.evaluation.figures.language import FigureNames, fonts_of
 from glomerulab.evaluation.figures.learning_curves import draw_learning_curves
 from glomerulab.evaluation.figures.reliability import draw_reliability
 from glomerulab.evaluation.figures.roc import AreaText, draw_precision_recall, draw_roc
@@ -32,13 +33,15 @@ Drawing = tuple[str, str, str, Callable[[], matplotlib.figure.Figure]]
 
 
 def write_run_figures(
-    judgement: Judgement, folder: Path, *, track: Track = silent
+    judgement: Judgement, names: FigureNames, folder: Path, *, track: Track = silent
 ) -> tuple[Figure, ...]:
     """Draw every figure the tables allow and write it as PNG and SVG.
 
     Parameters
     ----------
     judgement : Judgement
+    names : FigureNames
+        What the classes are called.
     folder : Path
         Must exist.
     track : Track, default silent
@@ -51,16 +54,17 @@ def write_run_figures(
     judged, scores = judgement.judged, judgement.scores
     drawings = [
         *_learning(judgement.run),
-        _confusion(judged),
-        _roc(judged, scores),
-        _precision_recall(judged, scores),
+        _confusion(judged, names.names),
+        _roc(judged, scores, names.names),
+        _precision_recall(judged, scores, names.names),
         _reliability(judgement),
         _risk_coverage(judged),
-        _decision(judgement),
+        _decision(judgement, names.names),
     ]
     figures = []
     for name, title, caption, draw in track(drawings, "Drawing figures"):
-        _, svg = save_figure(draw(), folder, name)
+        with fonts_of(names):
+            _, svg = save_figure(draw(), folder, name)
         figures.append(Figure(title, caption, alt=f"{title}. {caption}", uri=svg_uri(svg)))
     return tuple(figures)
 
@@ -82,8 +86,7 @@ def _learning(run: RunTables) -> list[Drawing]:
     ]
 
 
-def _confusion(judged: Judged) -> Drawing:
-    names = [label.name for label in judged.taxonomy.labels]
+def _confusion(judged: Judged, names: Sequence[str]) -> Drawing:
     title = "Confusion matrix (as Fig. 10 of the paper)"
     if judged.head == "softmax":
         caption = (
@@ -108,13 +111,13 @@ def _confusion(judged: Judged) -> Drawing:
     return "confusion_matrix", title, caption, lambda: draw_label_counts(matrices, names)
 
 
-def _roc(judged: Judged, scores: pd.DataFrame) -> Drawing:
+def _roc(judged: Judged, scores: pd.DataFrame, names: Sequence[str]) -> Drawing:
     caption = (
         "Each class against the rest. The nearer a curve comes to the upper left corner the "
         "better; the diagonal is guessing. The legend gives the area under each curve with its "
         "95 % interval over patients."
     )
-    texts = _area_texts(judged, scores, "roc_auc")
+    texts = _area_texts(judged, scores, "roc_auc", names)
     return (
         "roc",
         "ROC curves (as Fig. 11 of the paper)",
@@ -123,12 +126,12 @@ def _roc(judged: Judged, scores: pd.DataFrame) -> Drawing:
     )
 
 
-def _precision_recall(judged: Judged, scores: pd.DataFrame) -> Drawing:
+def _precision_recall(judged: Judged, scores: pd.DataFrame, names: Sequence[str]) -> Drawing:
     caption = (
         "How many of the images called so truly are (precision) as more of them are found "
         "(recall). Tells more than the ROC curve where a class is rare."
     )
-    texts = _area_texts(judged, scores, "average_precision")
+    texts = _area_texts(judged, scores, "average_precision", names)
     return (
         "precision_recall",
         "Precision and recall",
@@ -162,10 +165,9 @@ def _risk_coverage(judged: Judged) -> Drawing:
     return "risk_coverage", title, caption, lambda: draw_risk_coverage(curve)
 
 
-def _decision(judgement: Judgement) -> Drawing:
+def _decision(judgement: Judgement, names: Sequence[str]) -> Drawing:
     fitted = judgement.fitted
     judged = judgement.judged if fitted is None else fitted.scaled
-    names = [label.name for label in judged.taxonomy.labels]
     which = "as trained" if fitted is None else "after temperature scaling"
     caption = (
         "For a reader who acts on a class from a given probability on: the net benefit of acting "
@@ -180,8 +182,10 @@ def _decision(judgement: Judgement) -> Drawing:
     )
 
 
-def _area_texts(judged: Judged, scores: pd.DataFrame, score: str) -> list[AreaText]:
+def _area_texts(
+    judged: Judged, scores: pd.DataFrame, score: str, names: Sequence[str]
+) -> list[AreaText]:
     return [
-        AreaText(label.name, with_interval(**score_of(scores, score, label.id)))
-        for label in judged.taxonomy.labels
+        AreaText(name, with_interval(**score_of(scores, score, label_id)))
+        for name, label_id in zip(names, judged.taxonomy.label_ids, strict=True)
     ]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from glomerulab.evaluation.figures.language import Language, figure_names
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.judgement import Judgement, judge_run
 from glomerulab.evaluation.run_tables import read_run
@@ -33,6 +34,8 @@ class RunReport:
     headline: str
     judgement: Judgement
     html_path: Path
+    notice: str = ""
+    """Why figures are in English although Chinese was asked for; empty otherwise."""
 
 
 def write_run_report(
@@ -41,6 +44,7 @@ def write_run_report(
     split: str = "test",
     n_resamples: int = MIN_RESAMPLES,
     seed: int = 0,
+    language: Language = "en",
     track: Track = silent,
 ) -> RunReport:
     """Judge the held-out part of a run and write its report and its numbers.
@@ -55,6 +59,8 @@ def write_run_report(
         Of patients, for the intervals.
     seed : int, default 0
         Of the resampling.
+    language : {"en", "zh"}, default "en"
+        Of the class names in the figures.
     track : Track, default silent
 
     Returns
@@ -63,13 +69,14 @@ def write_run_report(
     """
     judgement = judge_run(read_run(folder), split=split, n_resamples=n_resamples, seed=seed)
     sentence = headline(judgement.judged, judgement.scores)
-    figures = write_run_figures(judgement, make_folder(folder / "figures"), track=track)
+    names = figure_names(judgement.run.taxonomy, language)
+    figures = write_run_figures(judgement, names, make_folder(folder / "figures"), track=track)
     write_table_csv(judgement.scores, folder / "scores.csv")
     write_table_csv(judgement.subgroups, folder / "subgroups.csv")
     write_scores_json(judgement, folder / "scores.json", headline=sentence)
     html_path = folder / "report.html"
     write_html(_page(judgement, sentence, figures), html_path)
-    return RunReport(sentence, judgement, html_path)
+    return RunReport(sentence, judgement, html_path, names.notice)
 
 
 def _page(judgement: Judgement, sentence: str, figures: tuple[Figure, ...]) -> Page:

@@ -122,6 +122,9 @@ class TrainConfig(_Frozen):
     """``auto`` takes bfloat16 where the processor really has it."""
     n_workers: int = Field(default=0, ge=0)
     """Processes that load images ahead, beside each training process."""
+    allow_image_level_split: bool = False
+    """Train although patients, or copies and their parents, stand in several parts: the paper's
+    protocol. The run records it as a warning. Otherwise it is a `LeakageError`."""
     stain_reference: str | None = None
     """Written into the checkpoint: what the images of the manifest were normalised to."""
     model: ModelConfig = ModelConfig()

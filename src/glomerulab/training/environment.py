@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -16,8 +17,10 @@ __all__ = ["has_bfloat16", "write_environment"]
 PACKAGES = ("glomerulab", "torch", "torchvision", "timm", "accelerate", "numpy", "pandas", "pillow")
 
 
-def write_environment(path: Path, *, seed: int, manifest_path: Path, device: str) -> None:
-    """Write versions, machine, commit, seed and the manifest's hash as JSON.
+def write_environment(
+    path: Path, *, seed: int, manifest_path: Path, device: str, warnings: Sequence[str] = ()
+) -> None:
+    """Write versions, machine, commit, seed, the manifest's hash and warnings as JSON.
 
     Parameters
     ----------
@@ -26,6 +29,8 @@ def write_environment(path: Path, *, seed: int, manifest_path: Path, device: str
     manifest_path : Path
         Hashed.
     device : str
+    warnings : sequence of str, default ()
+        What a reader of the run's scores has to know.
     """
     facts = {
         "research_use_only": True,
@@ -38,6 +43,7 @@ def write_environment(path: Path, *, seed: int, manifest_path: Path, device: str
         "processor": _processor(),
         "device": device,
         "n_threads": torch.get_num_threads(),
+        "warnings": list(warnings),
     }
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")

@@ -11,8 +11,9 @@ import torch
 from accelerate import Accelerator
 
 from glomerulab.cohort.dataset import CropDataset
+from glomerulab.cohort.leakage import find_leaks
 from glomerulab.cohort.manifest import Manifest, read_manifest, write_manifest
-from glomerulab.errors import ConfigError, OutputError, TrainingError
+from glomerulab.errors import ConfigError, LeakageError, OutputError, TrainingError
 from glomerulab.files import make_folder, remove_partial_files, written_whole
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from glomerulab.models.heads import probabilities
@@ -50,6 +51,9 @@ def train(config: TrainConfig, *, resume: bool = False, track: Track = silent) -
     ------
     TrainingError
         If a part or a class is missing, the loss is not finite, or the memory does not suffice.
+    LeakageError
+        If a patient, or a copy and its parent, stand in two parts, and
+        ``config.allow_image_level_split`` is false.
     ConfigError
         If the network does not exist or takes no such option, or a resumed run was configured
         otherwise.
@@ -58,6 +62,7 @@ def train(config: TrainConfig, *, resume: bool = False, track: Track = silent) -
     manifest = read_manifest(config.manifest)
     parts = {name: _part(manifest, name) for name in PARTS}
     _check_parts(parts, config)
+    warnings = _leaks(manifest, config)
     try:
         entry = find_model(config.model.name)
         model = create_model(
@@ -69,7 +74,9 @@ def train(config: TrainConfig, *, resume: bool = False, track: Track = silent) -
     card = _card(config, parts["train"], config.model.input_size or entry.input_size)
     run = config.out
     if accelerator.is_main_process:
-        _open_run(run, config, manifest, resume=resume, device=str(accelerator.device))
+        _open_run(
+            run, config, manifest, resume=resume, device=str(accelerator.device), warnings=warnings
+        )
     accelerator.wait_for_everyone()
     if (run / "predictions.csv").is_file():  # only a resumed run that was complete
         return run
@@ -166,6 +173,18 @@ def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:
         )
 
 
+def _leaks(manifest: Manifest, config: TrainConfig) -> list[str]:
+    """Return the leaks of a split as warnings, if the configuration allows them."""  # noqa: DOC501
+    leaks = find_leaks(manifest)
+    if leaks and not config.allow_image_level_split:
+        raise LeakageError(
+            f"{leaks[0]}; scores would be too high. Run `glomerulab split --by patient` before "
+            "`augment`, or set allow_image_level_split = true to train all the same",
+            where=str(config.manifest),
+        )
+    return leaks
+
+
 def _card(config: TrainConfig, training: Manifest, input_size: int) -> ModelCard:
     mpp = training.table["mpp"].dropna()
     return ModelCard(
@@ -183,7 +202,13 @@ def _card(config: TrainConfig, training: Manifest, input_size: int) -> ModelCard
 
 
 def _open_run(
-    run: Path, config: TrainConfig, manifest: Manifest, *, resume: bool, device: str
+    run: Path,
+    config: TrainConfig,
+    manifest: Manifest,
+    *,
+    resume: bool,
+    device: str,
+    warnings: list[str],
 ) -> None:
     """Make the run folder, or make sure that the one there is this run."""  # noqa: DOC501
     config_path = run / "config.toml"
@@ -200,8 +225,9 @@ def _open_run(
     manifest_path = run / "manifest.csv"
     write_manifest(manifest, manifest_path)
     write_environment(
-        run / "environment.json", seed=config.seed, manifest_path=config.manifest, device=device
-    )
+        run / "environment.json", seed=config.seed, manifest_path=config.manifest, device=device,
+        warnings=warnings,
+    )  # fmt: skip
     write_config(config, config_path)  # last: where it stands, the others do
 
 

@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.beer_lambert import HE, PAS, TARGET_HE, section, worst_angle
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest
 from glomerulab.cohort.normalize import normalize_manifest
@@ -13,6 +12,7 @@ from glomerulab.stain.fitting import fit
 from glomerulab.stain.normalize import normalize
 from glomerulab.stain.reference import read_reference
 from glomerulab.taxonomy import load_taxonomy
+from tests.beer_lambert import HE, PAS, TARGET_HE, section, worst_angle
 
 TARGETS = {
     "HE": fit(section(100, dyes=TARGET_HE).image, "HE", source="target.png"),

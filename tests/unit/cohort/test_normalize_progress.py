@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
-from tests.beer_lambert import section
 
 from glomerulab.cohort.normalize_progress import Record, file_mark, open_progress
 from glomerulab.errors import OutputError
 from glomerulab.stain.fitting import fit
+from tests.beer_lambert import section
 
 TARGETS = {"HE": fit(section(1, size=96).image, "HE")}
 

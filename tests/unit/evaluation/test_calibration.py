@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from tests.judged_samples import judged_from
 
 from glomerulab.evaluation.calibration import (
     brier_score,
@@ -9,6 +8,7 @@ from glomerulab.evaluation.calibration import (
     reliability_bins,
     top_confidence,
 )
+from tests.judged_samples import judged_from
 
 SAID = np.array([0.05, 0.15, 0.15, 0.95, 0.95])
 CAME = np.array([0.0, 0.0, 1.0, 1.0, 0.0])

@@ -1,17 +1,19 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.evaluation.caveats import find_caveats
 from glomerulab.evaluation.judged import judged_part
 from glomerulab.evaluation.run_tables import read_run
+from glomerulab.evaluation.scores import score_table
+from tests.run_folders import RunRecipe, write_run
 
 
 def _caveats(folder):
     run = read_run(folder)
     judged = judged_part(run.predictions, run.taxonomy, head=run.head)
-    return {caveat.title: caveat for caveat in find_caveats(run, judged)}
+    found = find_caveats(run, judged, score_table(judged))
+    return {caveat.title: caveat for caveat in found}
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_a_large_one_still_lacks_an_external_set(tmp_path):
 def test_severe_ones_come_first(tmp_path):
     run = read_run(write_run(tmp_path / "run", RunRecipe(n_patients=10, by_patient=False)))
     judged = judged_part(run.predictions, run.taxonomy)
-    severe = [caveat.severe for caveat in find_caveats(run, judged)]
+    severe = [caveat.severe for caveat in find_caveats(run, judged, score_table(judged))]
     assert severe == sorted(severe, reverse=True)
 
 
@@ -85,3 +87,11 @@ def test_a_class_never_called_is_named(small):
         predictions[f"probability_{label}"] = 0.0
     predictions.assign(probability_normal=1.0).to_csv(small / "predictions.csv", index=False)
     assert "Mesangial proliferation" in _caveats(small)["Class never called"].text
+
+
+def test_scores_without_a_single_error_are_not_taken_for_certainty(small):
+    predictions = pd.read_csv(small / "predictions.csv")
+    for label in ("normal", "mspgn", "fsg", "cgn"):
+        predictions[f"probability_{label}"] = predictions[f"label_{label}"].astype(float)
+    predictions.to_csv(small / "predictions.csv", index=False)
+    assert "100% of patients" in _caveats(small)["Scores without a single error"].text

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.judged_samples import judged_from, random_softmax
 
 from glomerulab.errors import PredictionsError
 from glomerulab.evaluation.comparison import compare_models, holm, mcnemar_exact
+from tests.judged_samples import judged_from, random_softmax
 
 
 def _with_accuracy(share, seed, n=200):

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from tests.judged_samples import judged_from, random_sigmoid, random_softmax
 
 from glomerulab.evaluation.conformal import (
     conformal_result,
     conformal_sets,
     conformal_threshold,
 )
+from tests.judged_samples import judged_from, random_sigmoid, random_softmax
 
 
 def test_hand_computed_threshold():

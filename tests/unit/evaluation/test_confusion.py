@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tests.judged_samples import random_sigmoid, random_softmax
 
 from glomerulab.evaluation.confusion import (
     accuracy,
@@ -19,6 +18,7 @@ from glomerulab.evaluation.confusion import (
     recall,
     specificity,
 )
+from tests.judged_samples import random_sigmoid, random_softmax
 
 MATRICES = hnp.arrays(np.float64, (3, 3), elements=st.integers(0, 50))
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from tests.judged_samples import judged_from
 
 from glomerulab.errors import PredictionsError
 from glomerulab.evaluation.judged import judged_part
 from glomerulab.taxonomy import load_taxonomy
+from tests.judged_samples import judged_from
 
 EVEN = [0.25, 0.25, 0.25, 0.25]
 

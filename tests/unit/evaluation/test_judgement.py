@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.evaluation.judgement import CONFORMAL_COVERAGES, judge_run
 from glomerulab.evaluation.run_tables import read_run
+from tests.run_folders import RunRecipe, write_run
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 import pandas as pd
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.errors import ConfigError, GlomerulabError, PredictionsError, TrainingError
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.taxonomy import Label, Taxonomy
+from tests.run_folders import RunRecipe, write_run
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from tests.judged_samples import judged_from, random_sigmoid, random_softmax
 
 from glomerulab.evaluation.scores import LABEL_SCORES, OVERALL_SCORES, score_table
+from tests.judged_samples import judged_from, random_sigmoid, random_softmax
 
 
 def _row(table, score, label=None):

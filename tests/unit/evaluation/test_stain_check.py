@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.beer_lambert import section
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.cohort.normalize import normalize_manifest
@@ -12,6 +11,7 @@ from glomerulab.evaluation.stain_check import StainCheck, check_stains
 from glomerulab.images import write_image
 from glomerulab.stain.fitting import fit
 from glomerulab.taxonomy import load_taxonomy
+from tests.beer_lambert import section
 
 SCANNERS = {
     "a": {"dyes": ((0.68, 0.66, 0.31), (0.12, 0.95, 0.28)), "white": (245.0, 243.0, 244.0)},

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from tests.beer_lambert import TARGET_HE, section
 
 from glomerulab.evaluation.stain_features import (
     FEATURE_NAMES,
@@ -8,6 +7,7 @@ from glomerulab.evaluation.stain_features import (
     measure_pair,
     shrunk,
 )
+from tests.beer_lambert import TARGET_HE, section
 
 
 def test_every_feature_has_a_name_and_a_finite_value() -> None:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from tests.judged_samples import judged_from, random_softmax
 
 from glomerulab.evaluation.risk_coverage import image_is_right
 from glomerulab.evaluation.subgroups import subgroup_table
+from tests.judged_samples import judged_from, random_softmax
 
 
 def _judged():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from tests.judged_samples import judged_from, random_sigmoid, random_softmax
 
 from glomerulab.evaluation.temperature import fit_temperature, with_temperature
+from tests.judged_samples import judged_from, random_sigmoid, random_softmax
 
 
 @pytest.mark.parametrize("judged", [random_softmax(), random_sigmoid()], ids=["softmax", "sigmoid"])

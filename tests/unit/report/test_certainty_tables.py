@@ -1,11 +1,11 @@
 import dataclasses
 
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.evaluation.judgement import judge_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.report.certainty_tables import certainty_tables
+from tests.run_folders import RunRecipe, write_run
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.evaluation.judgement import judge_run
 from glomerulab.evaluation.run_tables import read_run
@@ -9,6 +8,7 @@ from glomerulab.report.checklists import (
     known_facts,
     load_checklist,
 )
+from tests.run_folders import RunRecipe, write_run
 
 
 @pytest.fixture(scope="module")

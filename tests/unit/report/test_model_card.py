@@ -1,9 +1,9 @@
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.evaluation.judgement import judge_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.report.model_card import model_card
+from tests.run_folders import RunRecipe, write_run
 
 
 @pytest.mark.parametrize("synthetic", [True, False])

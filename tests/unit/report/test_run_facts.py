@@ -1,11 +1,11 @@
 import pytest
-from tests.judged_samples import judged_from, random_sigmoid
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.evaluation.judged import judged_part
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.evaluation.scores import score_table
 from glomerulab.report.run_facts import appendix_tables, data_table, headline, summary
+from tests.judged_samples import judged_from, random_sigmoid
+from tests.run_folders import RunRecipe, write_run
 
 
 @pytest.fixture(scope="module")

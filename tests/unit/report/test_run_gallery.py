@@ -1,10 +1,10 @@
 import pytest
-from tests.judged_samples import judged_from
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.evaluation.judged import judged_part
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.report.run_gallery import gallery, gallery_note
+from tests.judged_samples import judged_from
+from tests.run_folders import RunRecipe, write_run
 
 
 @pytest.fixture

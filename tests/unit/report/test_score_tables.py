@@ -1,8 +1,8 @@
 import pytest
-from tests.judged_samples import judged_from, random_softmax
 
 from glomerulab.evaluation.scores import score_table
 from glomerulab.report.score_tables import label_table, overall_table, score_of
+from tests.judged_samples import judged_from, random_softmax
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,11 @@ import dataclasses
 
 import pandas as pd
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.evaluation.judgement import judge_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.report.subgroup_tables import MAX_ROWS, subgroup_tables
+from tests.run_folders import RunRecipe, write_run
 
 
 @pytest.fixture(scope="module")

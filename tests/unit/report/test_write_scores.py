@@ -2,11 +2,11 @@ import json
 
 import pandas as pd
 import pytest
-from tests.run_folders import RunRecipe, write_run
 
 from glomerulab.evaluation.judgement import judge_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.report.write_scores import write_scores_json, write_table_csv
+from tests.run_folders import RunRecipe, write_run
 
 
 @pytest.fixture(scope="module")

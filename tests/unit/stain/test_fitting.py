@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from tests.beer_lambert import HE, PAS, section, worst_angle
 
 from glomerulab.errors import StainError
 from glomerulab.stain.fitting import (
@@ -13,6 +12,7 @@ from glomerulab.stain.fitting import (
     try_fit_many,
 )
 from glomerulab.stain.parameters import PAPER, StainParameters
+from tests.beer_lambert import HE, PAS, section, worst_angle
 
 
 @pytest.mark.parametrize(("stain", "dyes"), [("HE", HE), ("PAS", PAS)])

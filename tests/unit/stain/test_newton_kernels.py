@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from tests.beer_lambert import HE, section, unit_rows
 
 from glomerulab.stain import _newton_kernels as newton
 from glomerulab.stain import _solve_kernels as kernels
 from glomerulab.stain.vahadane import objective
+from tests.beer_lambert import HE, section, unit_rows
 
 START = unit_rows(((0.55, 0.70, 0.46), (0.20, 0.90, 0.25)))
 

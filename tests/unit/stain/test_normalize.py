@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from tests.beer_lambert import PAS, TARGET_HE, section
 
 from glomerulab.errors import StainError
 from glomerulab.stain.fitting import StainStatus, fit
@@ -17,6 +16,7 @@ from glomerulab.stain.normalize import (
     transform,
 )
 from glomerulab.stain.parameters import PAPER, StainParameters
+from tests.beer_lambert import PAS, TARGET_HE, section
 
 TARGET = section(100, dyes=TARGET_HE, white=(245.0, 245.0, 245.0))
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.beer_lambert import section
 
 from glomerulab.stain.optical_density import (
     checked_image,
@@ -12,6 +11,7 @@ from glomerulab.stain.optical_density import (
     optical_density_table,
     transmitted_light,
 )
+from tests.beer_lambert import section
 
 
 def test_density_is_the_natural_logarithm_of_white_over_light() -> None:

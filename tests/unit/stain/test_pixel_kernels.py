@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from tests.beer_lambert import HE, PAS, section, unit_rows
 
 from glomerulab.stain import _pixel_kernels as kernels
 from glomerulab.stain.optical_density import optical_density_table
+from tests.beer_lambert import HE, PAS, section, unit_rows
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.beer_lambert import HE, PAS, section, worst_angle
 
 from glomerulab.errors import StainError
 from glomerulab.stain.fitting import fit
@@ -15,6 +14,7 @@ from glomerulab.stain.reference import (
     read_reference,
     write_reference,
 )
+from tests.beer_lambert import HE, PAS, section, worst_angle
 
 REFERENCE = fit(section(1, size=96).image, "HE", source="中.png")
 

@@ -1,8 +1,8 @@
 import numpy as np
-from tests.beer_lambert import section
 
 from glomerulab.stain.optical_density import optical_density
 from glomerulab.stain.tissue import tissue_density, tissue_mask
+from tests.beer_lambert import section
 
 
 def test_glass_and_black_are_not_tissue() -> None:

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.beer_lambert import HE, PAS, section, unit_rows, worst_angle
 
 from glomerulab.errors import StainError
 from glomerulab.stain.tissue import tissue_density
 from glomerulab.stain.vahadane import concentrations, objective, solve
+from tests.beer_lambert import HE, PAS, section, unit_rows, worst_angle
 
 
 def test_the_dyes_are_found() -> None:

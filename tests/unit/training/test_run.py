@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import time
@@ -8,7 +9,13 @@ import pytest
 import torch
 
 from glomerulab.cohort.manifest import read_manifest, write_manifest
-from glomerulab.errors import ConfigError, ImageFileError, OutputError, TrainingError
+from glomerulab.errors import (
+    ConfigError,
+    ImageFileError,
+    LeakageError,
+    OutputError,
+    TrainingError,
+)
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.sealed import read_sealed
 from glomerulab.predictions import read_predictions
@@ -163,3 +170,15 @@ def test_a_sigmoid_head_trains_with_unknown_labels(config: TrainConfig) -> None:
     _, card = load_checkpoint(run)
     predictions = read_predictions(run / "predictions.csv", card.taxonomy, head="sigmoid")
     assert predictions["label_pink"].isna().sum() == 2
+
+
+def test_a_patient_in_two_parts_is_refused_unless_the_config_allows_it(
+    config: TrainConfig,
+) -> None:
+    _with_split(config, ["train"] * 19 + ["validation"] * 9 + ["test"] * 8)
+    with pytest.raises(LeakageError, match=r"'p9' in train, validation.*allow_image_level_split"):
+        train(config)
+    assert not config.out.exists()
+    run = train(config.model_copy(update={"allow_image_level_split": True, "epochs": 1}))
+    (warning,) = json.loads((run / "environment.json").read_text())["warnings"]
+    assert warning == "patients in several parts: 1, such as 'p9' in train, validation"

@@ -1,0 +1,209 @@
+"""Two or more runs side by side: each by itself, and every pair on the images both judged."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from glomerulab.errors import ConfigError
+from glomerulab.evaluation.caveats import Caveat
+from glomerulab.evaluation.comparison import Comparison, compare_models
+from glomerulab.evaluation.intervals import MIN_RESAMPLES
+from glomerulab.evaluation.judged import Judged, judged_part
+from glomerulab.evaluation.run_tables import RunTables, read_run
+from glomerulab.evaluation.scores import OVERALL_SCORES, score_table
+from glomerulab.files import make_folder
+from glomerulab.progress import Track, silent
+from glomerulab.report.run_report import FOOTER
+from glomerulab.report.score_tables import score_of
+from glomerulab.report.score_words import rounded, score_words
+from glomerulab.report.write_html import Page, Table, write_html
+from glomerulab.report.write_scores import write_table_csv
+
+__all__ = ["ComparisonReport", "write_comparison"]
+
+MIN_P = 0.001
+"""Smaller p values are shown as smaller than this."""
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """What was found, and where it stands."""
+
+    headline: str
+    comparisons: list[Comparison]
+    html_path: Path
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    run: RunTables
+    judged: Judged
+    scores: pd.DataFrame
+
+
+def write_comparison(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    split: str = "test",
+    n_resamples: int = MIN_RESAMPLES,
+    seed: int = 0,
+    track: Track = silent,
+) -> ComparisonReport:
+    """Compare runs and write ``comparison.html`` and ``comparison.csv``.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        At least two run folders of one head and taxonomy.
+    out : Path
+        Folder; made if it is not there.
+    split : str, default "test"
+    n_resamples : int, default 2000
+    seed : int, default 0
+    track : Track, default silent
+
+    Returns
+    -------
+    ComparisonReport
+
+    Raises
+    ------
+    ConfigError
+        If the heads of the runs differ: one class and several labels cannot be compared.
+    """
+    names = _names(folders)
+    entries = [
+        _entry(name, folder, split, n_resamples, seed)
+        for name, folder in track(list(zip(names, folders, strict=True)), "Judging runs")
+    ]
+    heads = {entry.run.head for entry in entries}
+    if len(heads) > 1:
+        raise ConfigError(
+            "some runs answer with one class (softmax), others with any labels (sigmoid); compare "
+            "runs of one kind",
+            where=", ".join(names),
+        )
+    found = compare_models(
+        [(entry.name, entry.judged) for entry in entries], n_resamples=n_resamples, seed=seed
+    )
+    make_folder(out)
+    write_table_csv(pd.DataFrame([asdict(one) for one in found]), out / "comparison.csv")
+    sentence = _headline(found)
+    html_path = out / "comparison.html"
+    write_html(_page(entries, found, sentence), html_path)
+    return ComparisonReport(sentence, found, html_path)
+
+
+def _entry(name: str, folder: Path, split: str, n_resamples: int, seed: int) -> _Entry:
+    run = read_run(folder)
+    judged = judged_part(run.predictions, run.taxonomy, head=run.head, split=split)
+    return _Entry(name, run, judged, score_table(judged, n_resamples=n_resamples, seed=seed))
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Name runs by their folder, or by the whole path where two folders are called the same."""
+    short = [folder.resolve().name for folder in folders]
+    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+
+
+def _page(entries: Sequence[_Entry], found: Sequence[Comparison], sentence: str) -> Page:
+    return Page(
+        title="Comparison of " + ", ".join(entry.name for entry in entries),
+        is_synthetic=any(entry.run.is_synthetic for entry in entries),
+        headline=sentence,
+        summary=("Each pair is compared on the images that both judged.",),
+        caveats=_caveats(entries),
+        tables=(_score_table(entries), _pair_table(found)),
+        figures=(),
+        gallery=(),
+        gallery_note="",
+        appendix=(),
+        config_text="",
+        footer=FOOTER,
+    )
+
+
+def _headline(found: Sequence[Comparison]) -> str:
+    one = max(found, key=lambda pair: abs(pair.difference))
+    better, worse = (one.first, one.second) if one.difference >= 0 else (one.second, one.first)
+    points = f"{100 * abs(one.difference):.1f} percentage points"
+    if one.low <= 0.0 <= one.high or math.isnan(one.low):
+        return (
+            f"The largest difference, {points} between {better} and {worse}, may be chance: its "
+            f"interval over patients holds 0 (p {_p(one.p_holm)} by McNemar, corrected)."
+        )
+    return (
+        f"{better} is right more often than {worse}, by {points}; the interval over patients does "
+        f"not hold 0 (p {_p(one.p_holm)} by McNemar, corrected)."
+    )
+
+
+def _caveats(entries: Sequence[_Entry]) -> tuple[Caveat, ...]:
+    ids = [set(entry.judged.rows["image_id"]) for entry in entries]
+    if all(one == ids[0] for one in ids):
+        return ()
+    text = (
+        "The runs judged different images. Their own scores are therefore not comparable; the "
+        "pairs are, on the images they share."
+    )
+    return (Caveat("Different test parts", text, severe=True),)
+
+
+def _score_table(entries: Sequence[_Entry]) -> Table:
+    rows = []
+    for score in OVERALL_SCORES[entries[0].run.head]:
+        cells = []
+        for entry in entries:
+            one = score_of(entry.scores, score)
+            ends = "" if math.isnan(one["low"]) else f"{one['low']:.3f} to {one['high']:.3f}"
+            cells.append(f"{rounded(one['value'])}\n{ends}")
+        rows.append((score_words(score)[0], *cells))
+    return Table(
+        "Each run by itself",
+        ("Score", *(entry.name for entry in entries)),
+        tuple(rows),
+        note="Value, and under it the 95 % interval over patients. Overlapping intervals do not "
+        "mean that there is no difference: the pairs below do.",
+    )
+
+
+def _pair_table(found: Sequence[Comparison]) -> Table:
+    rows = tuple(
+        (
+            f"{one.first}\nagainst {one.second}",
+            f"{one.n_images}\nof {one.n_patients} patients",
+            f"{_signed(one.difference)} points\n{_points(one.low, one.high)}",
+            str(one.only_first_right),
+            str(one.only_second_right),
+            _p(one.p_mcnemar).removeprefix("= "),
+            _p(one.p_holm).removeprefix("= "),
+        )
+        for one in found
+    )
+    return Table(
+        "Each pair on the same images",
+        ("Pair", "Images", "Difference", "Only first", "Only second", "p", "p, corrected"),
+        rows,
+        note="Difference in the share right, with its 95 % interval over patients. Only first: "
+        "images that the first called right and the second did not. p: exact McNemar test, which "
+        "takes images as independent and is therefore too small where a patient has many; "
+        "corrected for the number of pairs by Holm's method.",
+    )
+
+
+def _points(low: float, high: float) -> str:
+    return "interval not defined" if math.isnan(low) else f"{_signed(low)} to {_signed(high)}"
+
+
+def _signed(share: float) -> str:
+    """Say a difference in percentage points, with a true minus sign."""
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _p(value: float) -> str:
+    return f"< {MIN_P}" if value < MIN_P else f"= {value:.3f}"

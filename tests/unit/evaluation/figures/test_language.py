@@ -1,0 +1,56 @@
+import pytest
+from matplotlib import font_manager
+
+from glomerulab.evaluation.figures.language import (
+    CJK_FONTS,
+    figure_names,
+    find_cjk_font,
+    fonts_of,
+)
+from glomerulab.evaluation.figures.style import new_figure, save_figure
+from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
+
+PAPER = load_taxonomy("paper")
+
+
+def _installed(monkeypatch, *names):
+    fonts = [font_manager.FontEntry(name=name) for name in names]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
+
+
+def test_english_needs_no_other_font():
+    names = figure_names(PAPER)
+    assert names.names[0] == "Normal"
+    assert names.fonts == ("DejaVu Sans",)
+    assert names.notice == ""
+
+
+def test_chinese_is_taken_where_a_font_has_it(monkeypatch):
+    _installed(monkeypatch, "DejaVu Sans", "SimHei", "Noto Sans CJK SC")
+    names = figure_names(PAPER, "zh")
+    assert names.names[0] == "正常肾小球"
+    assert names.fonts == ("DejaVu Sans", "Noto Sans CJK SC")
+
+
+def test_without_a_font_figures_are_english_and_say_so(monkeypatch):
+    _installed(monkeypatch, "DejaVu Sans")
+    names = figure_names(PAPER, "zh")
+    assert names.names[0] == "Normal"
+    assert "no font with Chinese" in names.notice
+
+
+def test_a_label_without_a_chinese_name_keeps_all_english(monkeypatch):
+    _installed(monkeypatch, "SimHei")
+    taxonomy = Taxonomy("two", (Label(id="a", name="A", name_zh="甲"), Label(id="b", name="B")))
+    names = figure_names(taxonomy, "zh")
+    assert names.names == ("A", "B")
+    assert "no Chinese name" in names.notice
+
+
+@pytest.mark.skipif(find_cjk_font() is None, reason=f"none of {CJK_FONTS} is installed")
+def test_chinese_is_drawn_without_a_missing_letter(tmp_path):
+    names = figure_names(PAPER, "zh")
+    with fonts_of(names):  # a missing letter would be a warning, and warnings are errors
+        figure = new_figure(3.0, 2.0)
+        figure.subplots().set_title(" ".join(names.names))
+        save_figure(figure, tmp_path, "title")
