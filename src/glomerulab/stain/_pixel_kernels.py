@@ -7,6 +7,8 @@ a row, and tables of optical density are (3, 256).
 
 # ruff: noqa: PLR0917 - a compiled function takes its arguments by place
 
+import math
+
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
@@ -23,9 +25,10 @@ from glomerulab.stain._compiled import (
 )
 
 __all__ = [
+    "brightest_peak",
     "channel_histograms",
     "code",
-    "concentration_histogram",
+    "concentration_percentiles",
     "gather_tissue",
     "mark_tissue",
     "recolour",
@@ -34,6 +37,8 @@ __all__ = [
 Reals = F32 | F64
 
 BLOCK_PX = 1024
+N_BINS = 8192
+HIGHEST_AMOUNT = 10.0  # black in every channel is 9.6
 # exp(-x) on [0, 1], Chebyshev interpolation of degree 6, within 1e-7 in single precision; an
 # exponent of up to 8 is divided by 8 and the result squared three times.
 EXP_SERIES = tuple(
@@ -62,6 +67,30 @@ def channel_histograms(pixels: U8, dimmest: int, brightest: int, counts: I64) ->
 
 
 @compiled
+def brightest_peak(brightness: I64, lowest: int, min_seen: Real, drop: Real, chance: Real) -> int:
+    """Return the level of the brightest peak of a histogram (256,), -1 if there is only a slope.
+
+    The histogram is smoothed by (1, 2, 3, 2, 1) / 9. Going down from white to `lowest`, a peak is
+    one when the histogram then falls by the share `drop` and by more than `chance` times the
+    square root of its height, after `min_seen` pixels.
+    """
+    place, height, seen = -1, 0.0, 0
+    for level in range(255, lowest - 1, -1):
+        seen += brightness[level]
+        smooth = 3.0 * brightness[level]
+        for away in range(1, 3):
+            weight = 3.0 - away
+            smooth += weight * brightness[level - away] if level >= away else 0.0
+            smooth += weight * brightness[level + away] if level + away < 256 else 0.0
+        smooth /= 9.0
+        if smooth > height:
+            place, height = level, smooth
+        elif seen >= min_seen and height - smooth > max(drop * height, chance * math.sqrt(height)):
+            return place
+    return -1
+
+
+@compiled
 def mark_tissue(pixels: U8, luminance: F32, lowest: Real, highest: Real, mask: Flags) -> None:
     """Set `mask` (n,) where lowest < luminance < highest for the pixels (n, 3).
 
@@ -87,7 +116,8 @@ def gather_tissue(
         r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
         if relative[0, r] + relative[1, g] + relative[2, b] >= highest:
             continue
-        if own[0, r] + own[1, g] + own[2, b] <= lowest:
+        # Green alone settles it for all but the darkest pixels.
+        if own[1, g] <= lowest and own[0, r] + own[1, g] + own[2, b] <= lowest:
             continue
         od[0, n] = table[0, r]
         od[1, n] = table[1, g]
@@ -123,32 +153,46 @@ def code(
 
 
 @compiled
-def concentration_histogram(
-    red: F32, green: F32, blue: F32, stains: F64, sparsity: Real, per_unit: Real, counts: I64
+def concentration_percentiles(
+    red: F32, green: F32, blue: F32, stains: F64, sparsity: Real, share: Real, found: F64
 ) -> None:
-    """Count the concentrations in bins of 1 / per_unit; the last bin takes what is beyond.
+    """Write to `found` (2,) the amount of each stain below which `share` of the pixels lie.
 
-    `counts` is (2, 2, n_bins): per stain, pixels at even and at odd places.
+    From a histogram of 8,192 bins up to 10, within half a bin.
     """
+    counts = np.zeros((2, 2, N_BINS), np.int32)
     amounts = np.empty((2, BLOCK_PX), np.float32)
     bins = np.empty((2, BLOCK_PX), np.int32)
     stains32 = stains.astype(np.float32)
     sparsity32 = np.float32(sparsity)
-    per_unit32 = np.float32(per_unit)
-    last = np.float32(counts.shape[2] - 1)
-    counts[:] = 0
+    per_unit = np.float32(N_BINS / HIGHEST_AMOUNT)
+    last = np.float32(N_BINS - 1)
     for begin in range(0, red.shape[0], BLOCK_PX):
         end = min(begin + BLOCK_PX, red.shape[0])
         p, q, r = red[begin:end], green[begin:end], blue[begin:end]
         code(p, q, r, stains32, sparsity32, amounts[0], amounts[1])
         for k in range(2):
-            _to_bins(amounts[k], per_unit32, last, bins[k])
+            _to_bins(amounts[k], per_unit, last, bins[k])
             # Two tables in turn: adding to one bin twice running would wait for the first sum.
             for i in range(0, end - begin - 1, 2):
                 counts[k, 0, bins[k, i]] += 1
                 counts[k, 1, bins[k, i + 1]] += 1
             if (end - begin) % 2 == 1:
                 counts[k, 0, bins[k, end - begin - 1]] += 1
+    for k in range(2):
+        found[k] = _upper_place(counts[k], (1.0 - share) * red.shape[0]) / per_unit
+
+
+@compiled
+def _upper_place(counts: I32, n_above: Real) -> float:
+    """Return the place in bins, with a fraction, above which `n_above` of the counts lie."""
+    above = 0
+    for place in range(N_BINS - 1, -1, -1):
+        here = counts[0, place] + counts[1, place]
+        if above + here >= n_above and here > 0:
+            return float(place + 1.0 - (n_above - above) / here)
+        above += here
+    return 0.0
 
 
 @compiled_reordered

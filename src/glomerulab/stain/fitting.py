@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from glomerulab.errors import StainError
 from glomerulab.images import RgbImage
-from glomerulab.stain._pixel_kernels import concentration_histogram
+from glomerulab.stain._pixel_kernels import concentration_percentiles
 from glomerulab.stain.macenko import macenko_stains
 from glomerulab.stain.optical_density import (
     FloatArray,
@@ -46,8 +46,6 @@ MIN_PERCENTILE = 0.05
 """A stain whose upper percentile of optical density is below this is not there."""
 
 SAMPLE_PX_PER_IMAGE = 1 << 16
-N_BINS = 8192
-HIGHEST_CONCENTRATION = 10.0  # black in every channel is 9.6
 
 
 class StainStatus(StrEnum):
@@ -304,19 +302,12 @@ def _percentiles(
     density: npt.NDArray[np.float32], matrix: FloatArray, parameters: StainParameters
 ) -> tuple[float, float]:
     """Upper percentile of each stain over tissue, from a histogram."""
-    counts = np.empty((2, 2, N_BINS), np.int64)
-    per_unit = N_BINS / HIGHEST_CONCENTRATION
-    stains = np.ascontiguousarray(matrix.T)
-    sparsity = parameters.coding_sparsity
+    found = np.empty(2)
     red, green, blue = density
-    concentration_histogram(red, green, blue, stains, sparsity, per_unit, counts)
-    rank = parameters.percentile / 100.0 * density.shape[1]
-    found = []
-    for row in counts.sum(axis=1):
-        below = np.cumsum(row)
-        place = int(np.searchsorted(below, rank))
-        before = below[place - 1] if place else 0
-        found.append((place + (rank - before) / max(row[place], 1)) / per_unit)
+    stains = np.ascontiguousarray(matrix.T)
+    share = parameters.percentile / 100.0
+    sparsity = parameters.coding_sparsity
+    concentration_percentiles(red, green, blue, stains, sparsity, share, found)
     return float(found[0]), float(found[1])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glomerulab.images import RgbImage
-from glomerulab.stain._pixel_kernels import channel_histograms
+from glomerulab.stain._pixel_kernels import brightest_peak, channel_histograms
 
 __all__ = [
     "FloatArray",
@@ -28,7 +28,9 @@ FloatArray = npt.NDArray[np.float64]
 White = FloatArray | tuple[float, float, float] | float | Literal["estimate"]
 """Grey level of unstained glass: per channel, one for all, or to be estimated from the image."""
 
-MAX_PIXELS_FOR_WHITE = 1 << 16
+MAX_PIXELS_FOR_WHITE = 1 << 14
+LOG_LEVELS = np.log(np.maximum(np.arange(256.0), 1.0))
+
 PALEST_QUANTILE = 0.995
 PEAK_WINDOW = 0.85  # of the palest: below it a peak is tissue
 PEAK_DROP = 0.07  # a peak is one when the histogram then falls by this share, beyond chance
@@ -36,8 +38,7 @@ CHANCE = 3.0  # standard deviations
 PEAK_HALF_WIDTH = 0.03
 MIN_GLASS_SHARE = 0.002
 MIN_GREEN = 0.92  # of the lower of red and blue
-SMOOTHING = np.array([1.0, 2.0, 3.0, 2.0, 1.0]) / 9.0
-SMOOTHED_BINS = 4.3  # independent bins that one smoothed one is worth: 1 / sum of squares
+SMOOTHED_BINS = 4.3  # bins that one smoothed by (1, 2, 3, 2, 1) / 9 is worth: 81 / 19
 
 
 def optical_density(image: RgbImage, white: FloatArray | float = 255.0) -> FloatArray:
@@ -93,8 +94,7 @@ def optical_density_table(white: FloatArray | float = 255.0) -> FloatArray:
     ValueError
         If `white` is out of range.
     """
-    levels = np.maximum(np.arange(256.0), 1.0)
-    table: FloatArray = np.log(checked_white(white)[:, np.newaxis] / levels)  # (3, 256)
+    table: FloatArray = np.log(checked_white(white))[:, np.newaxis] - LOG_LEVELS  # (3, 256)
     return np.maximum(table, 0.0)
 
 
@@ -122,7 +122,7 @@ def estimate_white(image: RgbImage) -> FloatArray:
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W, 3)
-        Of more than 262,144 pixels an even sample is taken.
+        Of more than 16,384 pixels an even sample is taken.
 
     Returns
     -------
@@ -141,37 +141,26 @@ def estimate_white(image: RgbImage) -> FloatArray:
     sample = pixels[:: max(1, -(-len(pixels) // MAX_PIXELS_FOR_WHITE))]
     counts = np.zeros((4, 256), np.int64)
     channel_histograms(sample, 0, 255, counts)
-    neutral = np.full(3, max(_quantile(row, PALEST_QUANTILE) for row in counts[:3]))
-    peak = _brightest_peak(counts[3])
-    if peak is None:
+    top = _quantile(counts, PALEST_QUANTILE)
+    n = len(sample)
+    lowest = int(PEAK_WINDOW * top[3])
+    chance = CHANCE / math.sqrt(SMOOTHED_BINS)
+    peak = brightest_peak(counts[3], lowest, MIN_GLASS_SHARE * n, PEAK_DROP, chance)
+    neutral = np.full(3, top[:3].max())
+    if peak < 0:
         return neutral
     half_width = max(1, round(PEAK_HALF_WIDTH * peak))
     channel_histograms(sample, peak - half_width, peak + half_width, counts)
-    white = np.array([_quantile(row, 0.5) for row in counts[:3]])
+    white = _quantile(counts, 0.5)[:3]
     return neutral if white[1] < MIN_GREEN * min(white[0], white[2]) else white
 
 
-def _brightest_peak(brightness: npt.NDArray[np.int64]) -> int | None:
-    """Return the level of the brightest peak of a histogram, None where there is only a slope."""
-    n = int(brightness.sum())
-    smooth = np.convolve(brightness, SMOOTHING, mode="same")
-    top = round(_quantile(brightness, PALEST_QUANTILE))
-    place, height, seen = top, 0.0, 0
-    for level in range(255, int(PEAK_WINDOW * top) - 1, -1):
-        seen += int(brightness[level])
-        if smooth[level] > height:
-            place, height = level, float(smooth[level])
-        elif seen >= MIN_GLASS_SHARE * n:
-            chance = CHANCE * math.sqrt(height / SMOOTHED_BINS)
-            if height - smooth[level] > max(PEAK_DROP * height, chance):
-                return place
-    return None
-
-
-def _quantile(counts: npt.NDArray[np.int64], quantile: float) -> float:
-    """Return a quantile of grey levels from their histogram, at least 1."""
-    below = np.cumsum(counts)
-    return max(float(np.searchsorted(below, quantile * below[-1])), 1.0)
+def _quantile(counts: npt.NDArray[np.int64], quantile: float) -> FloatArray:
+    """Return a quantile of the grey levels of each row of a histogram, at least 1."""
+    below = np.cumsum(counts, axis=1)
+    levels = np.count_nonzero(below < quantile * below[:, -1:], axis=1).astype(np.float64)
+    at_least_one: FloatArray = np.maximum(levels, 1.0)
+    return at_least_one
 
 
 def checked_white(white: FloatArray | float) -> FloatArray:
@@ -190,10 +179,12 @@ def checked_white(white: FloatArray | float) -> FloatArray:
     ValueError
         If it has another shape, or is not in (0, 255].
     """
-    levels = np.asarray(white, dtype=np.float64)
-    if levels.shape not in {(), (3,)} or not np.all((levels > 0.0) & (levels <= 255.0)):
+    levels = np.array(white, dtype=np.float64)
+    if levels.shape == ():
+        levels = np.repeat(levels, 3)
+    if levels.shape != (3,) or not all(0.0 < level <= 255.0 for level in levels.tolist()):
         raise ValueError(f"white must be one or three grey levels in (0, 255], got {white}")
-    return np.broadcast_to(levels, (3,)).copy()
+    return levels
 
 
 def checked_image(image: RgbImage) -> RgbImage:

@@ -18,7 +18,7 @@ from glomerulab.stain.optical_density import FloatArray
 
 __all__ = ["Factorisation", "concentrations", "objective", "solve"]
 
-START_SAMPLE_PX = 2048
+START_SAMPLE_PX = 1024
 FIRST_SAMPLE_PX = 4096
 SAMPLE_GROWTH = 8
 EXPECTED_DECREASE = (

@@ -38,17 +38,30 @@ def test_amounts_are_the_same_in_both_precisions(sparsity: float, precision: typ
     assert np.allclose(amounts, exact, atol=2e-5)
 
 
-def test_the_histogram_of_amounts_counts_every_pixel_once() -> None:
-    rng = np.random.default_rng(1)
-    planes = rng.exponential(0.4, (3, 5001)).astype(np.float32)
-    counts = np.empty((2, 2, 64), np.int64)
-    kernels.concentration_histogram(*planes, unit_rows(HE), 0.0, 16.0, counts)
-    amounts = np.empty((2, 5001), np.float32)
+@pytest.mark.parametrize("n", [1, 2, 1023, 5001])
+@pytest.mark.parametrize("share", [0.5, 0.95, 0.99, 1.0])
+def test_percentiles_are_those_of_numpy_within_a_bin(n: int, share: float) -> None:
+    planes = np.random.default_rng(1).exponential(0.4, (3, n)).astype(np.float32)
+    found = np.empty(2)
+    kernels.concentration_percentiles(*planes, unit_rows(HE), 0.0, share, found)
+    amounts = np.empty((2, n), np.float32)
     stains = unit_rows(HE).astype(np.float32)
     kernels.code(*planes, stains, np.float32(0.0), amounts[0], amounts[1])
+    bin_width = kernels.HIGHEST_AMOUNT / kernels.N_BINS
     for k in range(2):
-        bins = np.minimum((amounts[k] * np.float32(16.0)).astype(int), 63)
-        assert np.array_equal(counts[k].sum(axis=0), np.bincount(bins, minlength=64))
+        low = np.quantile(amounts[k], share, method="lower") - bin_width
+        high = np.quantile(amounts[k], share, method="higher") + bin_width
+        assert low <= found[k] <= high
+
+
+def test_the_brightest_peak_is_a_peak_and_no_slope() -> None:
+    levels = np.arange(256)
+    slope = np.where(levels < 220, 3000 - 10 * levels, 0).clip(0).astype(np.int64)
+    peak = slope + np.rint(2000 * np.exp(-(((levels - 240) / 2.0) ** 2))).astype(np.int64)
+    assert kernels.brightest_peak(slope, 180, 100.0, 0.07, 1.5) in {-1, 217, 218, 219}
+    assert kernels.brightest_peak(peak, 180, 100.0, 0.07, 1.5) == 240
+    rising = (3000 - 10 * levels).clip(0).astype(np.int64)
+    assert kernels.brightest_peak(rising, 180, 100.0, 0.07, 1.5) == -1
 
 
 def test_new_colours_are_those_of_double_precision(pixels: np.ndarray) -> None:
