@@ -6,7 +6,7 @@ beside the item, and the caller decides.
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -34,7 +34,7 @@ class Outcome(Generic[Item, Value]):
 
 def map_outcomes(
     function: Callable[[Item], Value], items: Sequence[Item], *, n_workers: int = 1
-) -> Iterator[Outcome[Item, Value]]:
+) -> Generator[Outcome[Item, Value], None, None]:
     """Apply a function to every item, as results come in.
 
     Parameters
@@ -59,6 +59,9 @@ def map_outcomes(
 
     Notes
     -----
+    Whoever stops before the end closes the generator (`contextlib.closing`): that ends the
+    processes; left to the end of the program, they would end in disorder.
+
     Errors other than `GlomerulabError` are faults of the program and end the batch. New processes
     are spawned, not forked: forking after numba or torch has started threads can hang.
     """
@@ -78,12 +81,16 @@ def map_outcomes(
             pool.submit(_outcome, function, item)
             for item in islice(waiting, n_workers * N_AHEAD_PER_WORKER)
         }
-        while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for item in islice(waiting, len(done)):
-                pending.add(pool.submit(_outcome, function, item))
-            for future in done:
-                yield future.result()
+        try:
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for item in islice(waiting, len(done)):
+                    pending.add(pool.submit(_outcome, function, item))
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def _end_with_parent() -> None:

@@ -1,3 +1,5 @@
+import multiprocessing
+from contextlib import closing
 from functools import partial
 
 import pytest
@@ -54,3 +56,10 @@ def test_no_worker_at_all_is_the_callers_mistake() -> None:
 def test_the_errors_of_a_batch_share_one_base() -> None:
     (outcome,) = map_outcomes(_half, [1])
     assert isinstance(outcome.error, GlomerulabError)
+
+
+def test_closing_early_ends_the_processes_before_it_returns():
+    with closing(map_outcomes(abs, range(-200, 0), n_workers=2)) as outcomes:
+        assert next(outcomes).value is not None
+        assert multiprocessing.active_children()
+    assert multiprocessing.active_children() == []

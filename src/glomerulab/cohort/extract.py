@@ -6,6 +6,7 @@ the regions, so that a run that was killed leaves nothing lost and nothing doubl
 
 import csv
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,17 +137,17 @@ def _cut_all(plan: Plan, *, n_workers: int, track: Track) -> tuple[int, dict[int
     place_of: dict[CropTask, int] = {task: place for place, task in enumerate(tasks)}
     n_cut = 0
     failed: dict[int, Failure] = {}
-    outcomes = map_outcomes(cut_crop, tasks, n_workers=n_workers)
-    for outcome in track(outcomes, "extract", len(tasks)):
-        if isinstance(outcome.error, OutputError):
-            raise outcome.error  # a full or read-only disk is no fault of this region
-        if outcome.error is not None:
-            place = place_of[outcome.item]
-            crop = plan.crops[place]
-            slide_id = str(crop.row["slide_id"])
-            failed[place] = Failure(slide_id, crop.region_id, str(outcome.error))
-        elif outcome.value:
-            n_cut += 1
+    with closing(map_outcomes(cut_crop, tasks, n_workers=n_workers)) as outcomes:
+        for outcome in track(outcomes, "extract", len(tasks)):
+            if isinstance(outcome.error, OutputError):
+                raise outcome.error  # a full or read-only disk is no fault of this region
+            if outcome.error is not None:
+                place = place_of[outcome.item]
+                crop = plan.crops[place]
+                slide_id = str(crop.row["slide_id"])
+                failed[place] = Failure(slide_id, crop.region_id, str(outcome.error))
+            elif outcome.value:
+                n_cut += 1
     return n_cut, dict(sorted(failed.items()))
 
 

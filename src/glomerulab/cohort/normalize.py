@@ -7,6 +7,7 @@ that a run that was stopped continues. The target must come from the training pa
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -173,11 +174,13 @@ class _Run:
 
     def normalize(self, tasks: Sequence[_Task], description: str) -> None:
         """Write the images and note what became of each."""
-        outcomes = map_outcomes(_normalize_one, tasks, n_workers=self.n_workers)
-        for outcome in self.track(outcomes, description, len(tasks)):
-            size, modified = file_mark(outcome.item.path)
-            status, reason = outcome.value or (UNREADABLE, str(outcome.error))
-            self.progress.add(Record(outcome.item.image_id, status, reason, size, modified))
+        with closing(map_outcomes(_normalize_one, tasks, n_workers=self.n_workers)) as outcomes:
+            for outcome in self.track(outcomes, description, len(tasks)):
+                if isinstance(outcome.error, OutputError):
+                    raise outcome.error  # a full or read-only disk is no fault of this image
+                size, modified = file_mark(outcome.item.path)
+                status, reason = outcome.value or (UNREADABLE, str(outcome.error))
+                self.progress.add(Record(outcome.item.image_id, status, reason, size, modified))
 
     def lacks_two_stains(self, task: _Task) -> bool:
         """Say whether an image was left as it is for want of two stains of its own."""
@@ -195,15 +198,15 @@ class _Run:
                 crops[task.slide, task.target.stain].append(task)
         slides = [_slide_task(slide, members) for (slide, _), members in crops.items()]
         fitted: dict[tuple[str, str], Source] = {}
-        outcomes = map_outcomes(_fit_slide, slides, n_workers=self.n_workers)
-        for outcome in self.track(outcomes, "Fitting the stains of each slide", len(slides)):
-            if outcome.value is None:
-                raise outcome.error or AssertionError
-            key = outcome.item.slide, outcome.item.target.stain
-            fitted[key] = outcome.value
-            if isinstance(outcome.value, StainReference):
-                name = f"{quote(key[0], safe=' ')}.{key[1]}.json"
-                write_reference(outcome.value, make_folder(self.out / "slides") / name)
+        with closing(map_outcomes(_fit_slide, slides, n_workers=self.n_workers)) as outcomes:
+            for outcome in self.track(outcomes, "Fitting the stains of each slide", len(slides)):
+                if outcome.value is None:
+                    raise outcome.error or AssertionError
+                key = outcome.item.slide, outcome.item.target.stain
+                fitted[key] = outcome.value
+                if isinstance(outcome.value, StainReference):
+                    name = f"{quote(key[0], safe=' ')}.{key[1]}.json"
+                    write_reference(outcome.value, make_folder(self.out / "slides") / name)
         return fitted
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from glomerulab.errors import OutputError, SlideError
 from glomerulab.files import written_whole
 from glomerulab.slides.openslide_source import OpenSlideSource, detect_vendor
+from glomerulab.slides.source import open_slide
 from glomerulab.slides.tiff_structure import (
     Directory,
     Tag,
@@ -82,7 +83,8 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
     Raises
     ------
     SlideError
-        If the format is one that cannot be rewritten, or the copy does not prove clean.
+        If the format is one that cannot be rewritten, the pixels are damaged, or the copy does not
+        prove clean.
     OutputError
         If `out` exists, or is the slide itself.
     """
@@ -91,6 +93,7 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
     if out.exists() and not overwrite:
         raise OutputError("exists already; give --overwrite to replace it", where=str(out))
     vendor = _rewritable_vendor(slide)
+    _refuse_undecodable(slide)
     original = read_tiff(slide)
     kept = _kept_directories(original, vendor, slide)
     with written_whole(out) as temporary:
@@ -100,6 +103,12 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
 
 
 def _rewritable_vendor(slide: Path) -> str:
+    if slide.is_dir():
+        raise SlideError(
+            "is a folder (a DICOM slide is several files); only Aperio SVS and generic tiled TIFF, "
+            "one file each, can be rewritten without label and metadata, nothing was written",
+            where=str(slide),
+        )
     if not slide.is_file():
         raise SlideError("there is no such file", where=str(slide))
     vendor = detect_vendor(slide)
@@ -111,6 +120,12 @@ def _rewritable_vendor(slide: Path) -> str:
             where=str(slide),
         )
     return vendor
+
+
+def _refuse_undecodable(slide: Path) -> None:
+    """Decode a sample of the pixels: a bit-for-bit copy of damage is no verified copy."""
+    with open_slide(slide) as opened:
+        _ = opened.white
 
 
 def _kept_directories(tiff: TiffFile, vendor: str, slide: Path) -> list[Directory]:

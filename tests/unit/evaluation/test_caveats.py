@@ -18,7 +18,7 @@ def _caveats(folder):
 
 @pytest.fixture
 def small(tmp_path):
-    return write_run(tmp_path / "run", RunRecipe(n_patients=10, synthetic=False))
+    return write_run(tmp_path / "run", RunRecipe(n_patients=10, synthetic=False, skill=0.3))
 
 
 def _change(folder, column, value, where=None):
@@ -34,7 +34,7 @@ def test_a_small_honest_run_says_what_it_lacks(small):
 
 
 def test_a_large_one_still_lacks_an_external_set(tmp_path):
-    recipe = RunRecipe(n_patients=130, n_images_per_patient=8, synthetic=False)
+    recipe = RunRecipe(n_patients=130, n_images_per_patient=8, synthetic=False, skill=0.3)
     assert set(_caveats(write_run(tmp_path / "run", recipe))) == {"No external set"}
 
 
