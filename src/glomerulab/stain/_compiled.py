@@ -12,7 +12,18 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["F32", "F64", "I32", "I64", "U8", "Flags", "Real", "compiled", "compiled_reordered"]
+__all__ = [
+    "F32",
+    "F64",
+    "I32",
+    "I64",
+    "U8",
+    "U32",
+    "Flags",
+    "Real",
+    "compiled",
+    "compiled_reordered",
+]
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -21,6 +32,7 @@ F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
 Flags = npt.NDArray[np.bool_]
 Real = float | np.floating
 

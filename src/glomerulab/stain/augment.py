@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from glomerulab.images import RgbImage
-from glomerulab.stain._pixel_kernels import recolour
 from glomerulab.stain.fitting import Refusal, try_fit
-from glomerulab.stain.optical_density import FloatArray, checked_image, optical_density_table
+from glomerulab.stain.normalize import recompose_with
+from glomerulab.stain.optical_density import FloatArray, checked_image
 from glomerulab.stain.reference import StainReference
 
 __all__ = ["StainJitter", "jitter_stains"]
@@ -79,20 +79,13 @@ def jitter_stains(
     known = source if source is not None else try_fit(pixels, stain)
     if isinstance(known, Refusal):
         return pixels.copy()
-    stains = np.array(known.stain_vectors)  # (2, 3)
-    white = np.array(known.white)
-    out = np.empty_like(pixels)
-    recolour(
-        pixels.reshape(-1, 3),
-        optical_density_table(white).astype(np.float32),
-        stains,
-        known.parameters.coding_sparsity,
-        gains,
-        _turned(stains, turns),
-        light * white,
-        out.reshape(-1, 3),
+    return recompose_with(
+        pixels,
+        known,
+        gains=gains,
+        stains=_turned(np.array(known.stain_vectors), turns),
+        white=light * np.array(known.white),
     )
-    return out
 
 
 def _turned(stains: FloatArray, turns: FloatArray) -> FloatArray:

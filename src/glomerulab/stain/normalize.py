@@ -24,7 +24,15 @@ from glomerulab.stain.reinhard import transfer_lab_statistics
 from glomerulab.stain.tissue import tissue_mask
 from glomerulab.stain.vahadane import concentrations
 
-__all__ = ["Normalized", "StainNormalizer", "normalize", "recompose", "separate", "transform"]
+__all__ = [
+    "Normalized",
+    "StainNormalizer",
+    "normalize",
+    "recompose",
+    "recompose_with",
+    "separate",
+    "transform",
+]
 
 CHANGED = frozenset({StainStatus.NORMALIZED, StainStatus.SLIDE_STAINS})
 
@@ -73,18 +81,13 @@ def transform(image: RgbImage, source: StainReference, target: StainReference) -
     pixels = checked_image(image)
     if target.parameters.method == "reinhard":
         return _transform_reinhard(pixels, source, target)
-    out = np.empty_like(pixels)
-    recolour(
-        pixels.reshape(-1, 3),
-        optical_density_table(np.array(source.white)).astype(np.float32),
-        np.array(source.stain_vectors),
-        source.parameters.coding_sparsity,
-        np.array(target.percentiles) / np.array(source.percentiles),
-        np.array(target.stain_vectors),
-        np.array(target.white),
-        out.reshape(-1, 3),
+    return recompose_with(
+        pixels,
+        source,
+        gains=np.array(target.percentiles) / np.array(source.percentiles),
+        stains=np.array(target.stain_vectors),
+        white=np.array(target.white),
     )
-    return out
 
 
 def normalize(
@@ -201,6 +204,50 @@ def recompose(
     ndarray of uint8, shape (H, W, 3)
     """
     return transmitted_light(amounts @ stain_matrix.T, white)
+
+
+def recompose_with(
+    image: RgbImage,
+    source: StainReference,
+    *,
+    gains: FloatArray,
+    stains: FloatArray,
+    white: FloatArray,
+) -> RgbImage:
+    """Separate an image by known stains, and compose it anew of others in one pass.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+    source : StainReference
+        Of the image or its slide.
+    gains : ndarray of float, shape (2,)
+        Factor on the amounts of each stain, at least 0.
+    stains : ndarray of float, shape (2, 3)
+        New stain vectors, a stain per row.
+    white : ndarray of float, shape (3,)
+        New grey level of unstained glass.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        A new array.
+    """
+    pixels = checked_image(image)
+    out = np.empty_like(pixels)
+    flat = out.reshape(-1)
+    recolour(
+        pixels.reshape(-1, 3),
+        optical_density_table(np.array(source.white)).astype(np.float32),
+        np.array(source.stain_vectors),
+        source.parameters.coding_sparsity,
+        gains,
+        stains,
+        white,
+        out.reshape(-1, 3),
+        flat[: flat.size // 12 * 12].view("<u4"),
+    )
+    return out
 
 
 def _transform_reinhard(

@@ -6,6 +6,10 @@ from glomerulab.stain.optical_density import optical_density_table
 from tests.beer_lambert import HE, PAS, section, unit_rows
 
 
+def words_of(out: np.ndarray) -> np.ndarray:
+    return out.reshape(-1)[: out.size // 12 * 12].view(np.uint32)
+
+
 @pytest.fixture
 def pixels() -> np.ndarray:
     return np.ascontiguousarray(section(7, size=96).image.reshape(-1, 3))
@@ -70,8 +74,9 @@ def test_new_colours_are_those_of_double_precision(pixels: np.ndarray) -> None:
     table = optical_density_table(white)
     out = np.empty_like(pixels)
     kernels.recolour(
-        pixels, table.astype(np.float32), unit_rows(HE), 0.0, gains, unit_rows(PAS), new_white, out
-    )
+        pixels, table.astype(np.float32), unit_rows(HE), 0.0, gains, unit_rows(PAS), new_white,
+        out, words_of(out),
+    )  # fmt: skip
     planes = [table[channel][pixels[:, channel]] for channel in range(3)]
     amounts = np.empty((2, len(pixels)))
     kernels.code(*planes, unit_rows(HE), 0.0, amounts[0], amounts[1])
@@ -85,11 +90,15 @@ def test_new_colours_are_those_of_double_precision(pixels: np.ndarray) -> None:
 def test_any_number_of_pixels_is_worked_on_to_the_last() -> None:
     white = np.full(3, 240.0)
     table = optical_density_table(white).astype(np.float32)
-    for n in (1, 7, 1023, 1024, 1025, 2051):
+    for n in (1, 2, 3, 4, 7, 1023, 1024, 1025, 2051):
         pixels = np.full((n, 3), (180, 90, 160), np.uint8)
         out = np.zeros_like(pixels)
-        kernels.recolour(pixels, table, unit_rows(HE), 0.0, np.ones(2), unit_rows(HE), white, out)
+        kernels.recolour(
+            pixels, table, unit_rows(HE), 0.0, np.ones(2), unit_rows(HE), white, out,
+            words_of(out),
+        )  # fmt: skip
         assert (out == out[0]).all()
+        assert np.abs(out[0].astype(int) - (177, 90, 160)).max() <= 8
         assert out.min() > 0
 
 
