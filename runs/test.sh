@@ -3,4 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash runs/setup.sh
+# Two test processes share the cores: numeric libraries that each take all of them stall each other.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 exec .venv/bin/python -m pytest --numprocesses 2 --dist loadgroup "$@"
