@@ -45,6 +45,13 @@ class Manifest:
     folder: Path
     """What `image_path` is relative to."""
     taxonomy: Taxonomy
+    file: Path | None = None
+    """The file it was read from, for messages; None if it was made in memory."""
+
+    @property
+    def place(self) -> str:
+        """What an error calls it: its file, else its folder."""
+        return str(self.file or self.folder)
 
     def image_paths(self) -> list[Path]:
         """Return the absolute path of every image, in the order of the rows."""
@@ -145,7 +152,7 @@ def parse_manifest(path: Path, taxonomy: Taxonomy | None = None) -> tuple[Manife
         beside = path.parent / TAXONOMY_FILE
         taxonomy = load_taxonomy(beside if beside.is_file() else "paper")
     table, problems = typed_table(rows, taxonomy)
-    return Manifest(table, path.parent, taxonomy), problems
+    return Manifest(table, path.parent, taxonomy, path), problems
 
 
 def manifest_from_rows(rows: pd.DataFrame, *, folder: Path, taxonomy: Taxonomy) -> Manifest:

@@ -273,7 +273,7 @@ def _hash_images(
             problems[row] = Problem(str(outcome.error), row, image_id)
         else:
             hashes[place] = outcome.value
-    raise_first([problems[row] for row in sorted(problems)], where=str(manifest.folder))
+    raise_first([problems[row] for row in sorted(problems)], where=manifest.place)
     return hashes
 
 

@@ -314,7 +314,7 @@ def _check_rows(
             raise ManifestError(
                 f"no target for stain {listed}; give one with --target STAIN=FILE, or leave these "
                 "images as they are with --keep-others",
-                where=str(manifest.folder),
+                where=manifest.place,
             )
     if per == "slide":
         empty = manifest.table["slide_id"].isna().to_numpy()
@@ -323,7 +323,7 @@ def _check_rows(
             raise ManifestError(
                 f"row {without[0] + 2}: no slide_id ({len(without)} rows in all); fill the column, "
                 "or fit every image by itself with --per image",
-                where=str(manifest.folder),
+                where=manifest.place,
             )
 
 

@@ -164,7 +164,7 @@ def _objects_of(manifest: Manifest) -> dict[str, dict[str, Cell]]:
     if number > 1:
         raise ManifestError(
             f"{number} images are called {name!r}; the paper's files tell images by name alone",
-            where=str(manifest.folder),
+            where=manifest.place,
         )
     keys = {label.name_zh or label.name: label.id for label in manifest.taxonomy.labels}
     order = FIGURE_ORDER if set(keys) == set(FIGURE_ORDER) else tuple(keys)

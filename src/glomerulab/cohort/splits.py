@@ -212,7 +212,7 @@ def _parts(
         raise ManifestError(
             f"{n_groups} {by}(s) cannot fill {len(shares)} parts; bring more or ask for fewer"
             + or_by_image,
-            where=str(manifest.folder),
+            where=manifest.place,
         )
     per_row, weights = _countables(manifest, inside)
     counts = np.zeros((n_groups, per_row.shape[1]))

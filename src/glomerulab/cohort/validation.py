@@ -97,7 +97,7 @@ def raise_if_invalid(
         allow_shared_patients=allow_shared_patients,
         n_workers=n_workers,
     )
-    raise_first(problems, where=where or str(manifest.folder))
+    raise_first(problems, where=where or manifest.place)
 
 
 def _problem(manifest: Manifest, row: int, message: str) -> Problem:

@@ -207,6 +207,7 @@ def _write_crop(
     section = section_of(task.patient, task.stain, seed)
     sequence = np.random.SeedSequence(seed, spawn_key=(CROP_STREAM, task.number))
     crop = render_crop(task.kind, section, sequence, size=size, mpp=mpp)
+    _forget_truth(out, task.image_id)
     image_path = f"images/{task.image_id}.png"
     write_image(crop.pixels, out / image_path)
     for label, mask in crop.masks.items():
@@ -232,6 +233,15 @@ def _write_crop(
         "synthetic": 1,
         "scanner": section.scanner.name,
     }
+
+
+def _forget_truth(out: Path, image_id: str) -> None:
+    """Delete what another seed left under this name: its masks would be taken for this crop's."""
+    for path in (
+        *(out / "masks").glob(f"{image_id}.*.png"),
+        out / "truth" / f"{image_id}.npz",
+    ):
+        path.unlink(missing_ok=True)
 
 
 def _truth(crop: PhantomCrop, section: Section) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from glomerulab.cohort.manifest import (
     read_manifest,
     write_manifest,
 )
+from glomerulab.cohort.splits import split_by_patient
 from glomerulab.errors import ManifestError, OutputError, TaxonomyError
 from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy, write_taxonomy
 
@@ -249,3 +250,12 @@ def test_another_table_keeps_folder_and_taxonomy(tmp_path: Path) -> None:
     part = manifest.with_table(manifest.table.iloc[1:])
     assert part.table.index.tolist() == [0]
     assert (part.folder, part.taxonomy) == (tmp_path, PAPER)
+
+
+def test_messages_name_the_file_and_for_rows_in_memory_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "cohort.csv").write_text("image_id,image_path\na,a.png\n", encoding="utf-8")
+    manifest = read_manifest(tmp_path / "cohort.csv")
+    with pytest.raises(ManifestError, match=r"cohort\.csv: .*patient_id is empty"):
+        split_by_patient(manifest)
+    in_memory = manifest_from_rows(manifest.table, folder=tmp_path, taxonomy=manifest.taxonomy)
+    assert in_memory.place == str(tmp_path)

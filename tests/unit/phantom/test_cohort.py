@@ -68,6 +68,14 @@ def test_another_seed_is_another_cohort(tmp_path):
     assert first != second
 
 
+def test_a_folder_rendered_again_with_another_seed_keeps_nothing_of_the_first(tmp_path):
+    settings = {"n_patients": 2, "n_per_patient": 4, "size": 48, "mpp": 4.0}
+    write_phantom_cohort(tmp_path / "again", seed=0, concentrations=True, **settings)
+    for folder in ("again", "fresh"):
+        write_phantom_cohort(tmp_path / folder, seed=3, **settings)
+    assert _bytes(tmp_path / "again") == _bytes(tmp_path / "fresh")
+
+
 def test_true_concentrations_are_written_when_asked_for(tmp_path):
     write_phantom_cohort(tmp_path, n_patients=1, n_per_patient=1, size=48, concentrations=True)
     with np.load(next((tmp_path / "truth").glob("*.npz"))) as truth:
