@@ -1,5 +1,7 @@
 """What a change must pass: ``.venv/bin/nox``, or some of it with ``--sessions lint docs``."""
 
+import sys
+
 import nox
 
 # The environment is the one runs/setup.sh made from the lock: no second one to drift from it.
@@ -10,30 +12,36 @@ nox.options.sessions = ["lint", "types", "contracts", "docs", "tests"]
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, mistakes and spelling."""
-    session.run("python", "-m", "ruff", "format", "--check", ".")
-    session.run("python", "-m", "ruff", "check", ".")
-    session.run("python", "-m", "codespell_lib", "src", "tests", "docs", "benchmarks", "README.md")
+    session.run(sys.executable, "-m", "ruff", "format", "--check", ".")
+    session.run(sys.executable, "-m", "ruff", "check", ".")
+    session.run(
+        sys.executable, "-m", "codespell_lib", "src", "tests", "docs", "benchmarks", "README.md"
+    )
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
-    session.run("python", "-m", "mypy")
+    session.run(sys.executable, "-m", "mypy")
 
 
 @nox.session
 def contracts(session: nox.Session) -> None:
     """Check who imports whom."""
-    session.run("python", "-c", "from importlinter.cli import lint_imports_command as run; run()")
+    session.run(
+        sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"
+    )
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; every warning is an error."""
-    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "docs/_build/html")
+    session.run(
+        sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "docs/_build/html"
+    )
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the default test suite."""
-    session.run("python", "-m", "pytest", "--numprocesses", "2", *session.posargs)
+    session.run(sys.executable, "-m", "pytest", "--numprocesses", "2", *session.posargs)

@@ -21,9 +21,7 @@ import numpy as np
 import openslide
 from PIL import Image
 
-from glomerulab.cohort.extract import CropSettings, extract_crops
 from glomerulab.geometry import Box, Region
-from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions import write_regions
 
 SLIDE_SIDE = 10_000
@@ -34,6 +32,8 @@ MARGIN = 0.1
 
 def make_input(folder: Path, n_regions: int) -> tuple[Path, Path, list[Box]]:
     """Write a textured JPEG slide and glomerulus-sized regions (about 150 to 300 µm)."""
+    from glomerulab.slides.pyramid import write_pyramid
+
     rng = np.random.default_rng(2022)
     coarse = rng.integers(90, 230, (SLIDE_SIDE // 8, SLIDE_SIDE // 8, 3), dtype=np.uint8)
     image = Image.fromarray(coarse).resize((SLIDE_SIDE, SLIDE_SIDE), Image.Resampling.BICUBIC)
@@ -76,8 +76,11 @@ def seconds(work: Callable[[Path], object], folder: Path) -> float:
 
 
 def main() -> None:
+    # Not at the top: workers import this file, and the command spares them the tables, too.
+    from glomerulab.cohort.extract import CropSettings, extract_crops
+
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--regions", type=int, default=600)
+    parser.add_argument("--regions", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""``python -m glomerulab``: the command line, for launchers such as ``torchrun -m``."""
+"""``python -m glomerulab``: the command line where its script is not on the path."""
 
 from glomerulab.cli.main import main
 

@@ -1,6 +1,7 @@
 """One training from manifest to run folder; everything that touches files is here."""
 
 import csv
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,7 @@ def train(config: TrainConfig, *, resume: bool = False, track: Track = silent) -
         If the network does not exist or takes no such option, or a resumed run was configured
         otherwise.
     """
+    _refuse_several_processes()
     accelerator = Accelerator()
     manifest = read_manifest(config.manifest)
     parts = {name: _part(manifest, name) for name in PARTS}
@@ -143,6 +145,16 @@ def _predict_all(
         table = predictions_table(everything.table, values, card.taxonomy)
         write_predictions(table, config.out / "predictions.csv")
     accelerator.wait_for_everyone()
+
+
+def _refuse_several_processes() -> None:
+    """Refuse a launcher's processes: that they train as one does is not proven yet."""  # noqa: DOC501
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if n_processes > 1:
+        raise TrainingError(
+            f"was started as {n_processes} processes; training takes one for now, start it "
+            "without torchrun"
+        )
 
 
 def _part(manifest: Manifest, name: str) -> Manifest:

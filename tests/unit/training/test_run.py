@@ -182,3 +182,12 @@ def test_a_patient_in_two_parts_is_refused_unless_the_config_allows_it(
     run = train(config.model_copy(update={"allow_image_level_split": True, "epochs": 1}))
     (warning,) = json.loads((run / "environment.json").read_text())["warnings"]
     assert warning == "patients in several parts: 1, such as 'p9' in train, validation"
+
+
+def test_several_processes_are_refused_before_they_write_over_each_other(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="2 processes"):
+        train(config)
+    assert not config.out.exists()
