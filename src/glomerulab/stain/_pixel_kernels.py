@@ -112,13 +112,16 @@ def gather_tissue(
 ) -> int:
     """Write the optical density of tissue pixels to `od` (3, n) in order; return how many."""
     own, relative = luminance[0], luminance[1]
+    red, green, blue = relative[0], relative[1], relative[2]
+    suspect = 0  # green levels below this may belong to a black pixel
+    while suspect < 256 and own[1, suspect] <= lowest:
+        suspect += 1
     n = 0
     for i in range(pixels.shape[0]):
         r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
-        if relative[0, r] + relative[1, g] + relative[2, b] >= highest:
+        if red[r] + green[g] + blue[b] >= highest:
             continue
-        # Green alone settles it for all but the darkest pixels.
-        if own[1, g] <= lowest and own[0, r] + own[1, g] + own[2, b] <= lowest:
+        if g < suspect and own[0, r] + own[1, g] + own[2, b] <= lowest:
             continue
         od[0, n] = table[0, r]
         od[1, n] = table[1, g]

@@ -18,9 +18,9 @@ from glomerulab.stain.optical_density import FloatArray
 
 __all__ = ["Factorisation", "concentrations", "objective", "solve"]
 
-START_SAMPLE_PX = 1024
+START_SAMPLE_PX = 512
 FIRST_SAMPLE_PX = 4096
-SAMPLE_GROWTH = 8
+SAMPLE_GROWTH = 4
 EXPECTED_DECREASE = (
     1e-8  # of the objective; the last step is then taken unseen: it squares the rest
 )
