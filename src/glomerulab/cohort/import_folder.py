@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
-from glomerulab.errors import ManifestError
-from glomerulab.taxonomy import Taxonomy
+from glomerulab.errors import ManifestError, TaxonomyError
+from glomerulab.taxonomy import Label, Taxonomy
 
 __all__ = ["IMAGE_SUFFIXES", "import_folder"]
 
@@ -57,6 +57,17 @@ def import_folder(root: Path, taxonomy: Taxonomy) -> Manifest:
 def _row(path: Path, root: Path, taxonomy: Taxonomy) -> dict[str, str | int]:
     if len(path.parts) < 2:
         raise ManifestError("lies outside of the folders of the classes", where=str(root / path))
-    label = taxonomy.find(path.parts[0])
+    label = _label(root / path.parts[0], taxonomy)
     flags = {label_id: int(label_id == label.id) for label_id in taxonomy.label_ids}
     return {"image_id": path.with_suffix("").as_posix(), "image_path": path.as_posix()} | flags
+
+
+def _label(folder: Path, taxonomy: Taxonomy) -> Label:
+    """Return the label a folder is called after."""  # noqa: DOC501
+    try:
+        return taxonomy.find(folder.name)
+    except TaxonomyError as error:
+        raise TaxonomyError(
+            f"{error.message} (taxonomy {taxonomy.name!r}; another is given with --taxonomy)",
+            where=str(folder),
+        ) from error
