@@ -8,7 +8,11 @@ import pytest
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.phantom.slides import write_phantom_slides
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.xdist_group("quickstart"),  # one process: the run they look at is made once
+]
 
 
 @pytest.fixture(scope="module")
