@@ -3,7 +3,7 @@
 Run: python benchmarks/extract.py
 
 The bare loop is what a script would do: one process, open the slide, read each box from the level
-just finer than wanted, resize with Lanczos, save as PNG of the same compression. It writes no
+just finer than wanted, resize with Lanczos, save as PNG of the same compression level. It writes no
 manifest, has no padding, checks nothing and cannot be continued. Runs alternate; medians are shown.
 """
 
