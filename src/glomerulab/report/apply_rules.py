@@ -1,0 +1,215 @@
+"""Apply a rule set to the glomeruli of a case: one answer, and all that the doubts leave open.
+
+A glomerulus with several possible readings makes several counts possible. All counts that can be
+reached are found exactly, so that the range of answers is neither a guess nor a sample.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from glomerulab.calls import Reading
+from glomerulab.report.counting import Glomerulus
+from glomerulab.report.rules import Grade, Item, RuleSet, labels_of
+from glomerulab.taxonomy import Taxonomy
+
+__all__ = ["ItemResult", "RuleResult", "apply_rule_set"]
+
+MAX_STATES = 50_000
+
+Counts = tuple[int, ...]
+"""Glomeruli in the denominator, then those that count for each grade."""
+
+
+@dataclass(frozen=True)
+class ItemResult:
+    """The answer to one question of a rule set."""
+
+    item: Item
+    grade: Grade | None
+    """None where it was not assessed."""
+    n_with: int
+    """Glomeruli with any finding of the item."""
+    n_of: int
+    """Glomeruli in the denominator."""
+    possible: tuple[Grade, ...]
+    """Every grade that some reading of the uncertain glomeruli gives, in the order of the rules."""
+    labels: tuple[str, ...]
+    """Labels it rests on."""
+    not_assessed: str = ""
+    """Why there is no grade."""
+    caveats: tuple[str, ...] = ()
+    """What would make a pathologist's answer differ."""
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the doubts leave only one grade."""
+        return len(self.possible) == 1
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """All answers of a rule set for one case."""
+
+    rule_set: RuleSet
+    items: tuple[ItemResult, ...]
+    n_glomeruli: int
+    n_range: tuple[int, int]
+    """Fewest and most glomeruli, as some images may show none."""
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether there are the glomeruli that the source asks for."""
+        return self.n_glomeruli >= self.rule_set.min_glomeruli
+
+    @property
+    def not_assessed(self) -> tuple[ItemResult, ...]:
+        """Questions without an answer."""
+        return tuple(result for result in self.items if result.grade is None)
+
+
+def apply_rule_set(
+    rule_set: RuleSet, glomeruli: Sequence[Glomerulus], taxonomy: Taxonomy
+) -> RuleResult:
+    """Answer every question of a rule set.
+
+    Parameters
+    ----------
+    rule_set : RuleSet
+    glomeruli : sequence of Glomerulus
+        Of one case.
+    taxonomy : Taxonomy
+
+    Returns
+    -------
+    RuleResult
+    """
+    n_sure = sum(1 for one in glomeruli if None not in one.possible)
+    n_most = sum(1 for one in glomeruli if one.possible != {None})
+    return RuleResult(
+        rule_set,
+        tuple(_answer(rule_set, item, glomeruli, taxonomy) for item in rule_set.items),
+        sum(1 for one in glomeruli if one.called is not None),
+        (n_sure, n_most),
+    )
+
+
+def _answer(
+    rule_set: RuleSet, item: Item, glomeruli: Sequence[Glomerulus], taxonomy: Taxonomy
+) -> ItemResult:
+    if item.never:
+        return ItemResult(item, None, 0, 0, (), (), item.never)
+    matched = {key: labels_of(found, taxonomy) for key, found in rule_set.findings.items()}
+    named = dict.fromkeys(
+        key for keys in (item.counts, *(grade.counts for grade in item.grades)) for key in keys
+    )
+    labels = tuple(
+        key for key in taxonomy.label_ids if any(key in matched[name][0] for name in named)
+    )
+    if named and not labels:
+        lacking = ", ".join(rule_set.findings[key].name.lower() for key in named)
+        return ItemResult(item, None, 0, 0, (), (), f"the model has no label for {lacking}")
+    view = _View(item, {key: found for key, (found, _) in matched.items()})
+    called = view.counts([one.called for one in glomeruli])
+    caveats = _caveats(rule_set, item, named, matched)
+    if called[0] == 0 and item.counts:
+        reason = "no glomerulus to count" if not glomeruli else "no glomerulus in the denominator"
+        return ItemResult(item, None, called[-1], 0, (), labels, reason, caveats)
+    possible = view.reachable_grades([one.possible for one in glomeruli])
+    return ItemResult(
+        item, view.grade(called), called[-1], called[0], possible, labels, "", caveats
+    )
+
+
+def _caveats(
+    rule_set: RuleSet,
+    item: Item,
+    named: Iterable[str],
+    matched: dict[str, tuple[frozenset[str], bool]],
+) -> tuple[str, ...]:
+    findings = rule_set.findings
+    found = [
+        f"No label for {findings[key].name.lower()}: glomeruli with it alone are not counted."
+        for key in named
+        if not matched[key][0]
+    ]
+    found += [findings[key].wider_note for key in named if matched[key][1]]
+    found += [
+        f"No label for {findings[key].name.lower()}: such glomeruli stay in the denominator."
+        for key in item.leaves_out
+        if not matched[key][0]
+    ]
+    return tuple(found)
+
+
+class _View:
+    """A case as one question sees it: each reading becomes a row of zeros and ones."""
+
+    def __init__(self, item: Item, labels: dict[str, frozenset[str]]) -> None:
+        self.item = item
+        self.left_out = frozenset[str]().union(*(labels[key] for key in item.leaves_out))
+        self.of_grade = [
+            frozenset[str]().union(*(labels[key] for key in grade.counts or item.counts))
+            for grade in item.grades
+        ]
+        self.of_item = frozenset[str]().union(*(labels[key] for key in item.counts))
+
+    def row(self, reading: Reading) -> Counts:
+        """Return what one glomerulus adds to the counts."""
+        width = len(self.of_grade) + 2
+        if reading is None or reading & self.left_out:
+            return (0,) * width
+        shown = [int(bool(reading & labels)) for labels in (*self.of_grade, self.of_item)]
+        return (1, *shown)
+
+    def counts(self, readings: Iterable[Reading]) -> Counts:
+        """Return the counts of a case whose readings are settled."""
+        total = (0,) * (len(self.of_grade) + 2)
+        for reading in readings:
+            total = _added(total, self.row(reading))
+        return total
+
+    def grade(self, counts: Counts) -> Grade:
+        """Return the first grade that fits."""
+        fitting = (
+            grade
+            for place, grade in enumerate(self.item.grades)
+            if _fits(grade, counts[1 + place], counts[0])
+        )
+        return next(fitting)  # the last grade has no limits
+
+    def reachable_grades(self, possible: Sequence[frozenset[Reading]]) -> tuple[Grade, ...]:
+        """Return every grade that some choice of the readings gives."""
+        options = Counter(frozenset(self.row(one) for one in readings) for readings in possible)
+        states = _reachable(options, len(self.of_grade) + 2)
+        if states is None:  # so many doubts leave hardly a grade out: say that none is
+            return self.item.grades
+        found = {self.grade(state).grade for state in states if state[0] or not self.item.counts}
+        return tuple(grade for grade in self.item.grades if grade.grade in found)
+
+
+def _fits(grade: Grade, n_with: int, n_of: int) -> bool:
+    share = Fraction(n_with, n_of) if n_of else Fraction(0)
+    if grade.at_least is not None and share < grade.at_least:
+        return False
+    if grade.above is not None and share <= grade.above:
+        return False
+    return grade.at_least_n is None or n_of >= grade.at_least_n
+
+
+def _reachable(options: Counter[frozenset[Counts]], width: int) -> set[Counts] | None:
+    """Return every sum of one row per glomerulus, or None if there are too many to hold."""
+    base = options.total() + 1
+    states = {0}  # each state is one number, its counts the digits: numbers add faster than tuples
+    for rows, n_times in options.items():
+        steps = [sum(digit * base**place for place, digit in enumerate(row)) for row in rows]
+        for _ in range(n_times):
+            states = {state + step for state in states for step in steps}
+            if len(states) > MAX_STATES:
+                return None
+    return {tuple(state // base**place % base for place in range(width)) for state in states}
+
+
+def _added(one: Counts, other: Counts) -> Counts:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
