@@ -15,6 +15,12 @@
     ├── CheckpointError       weights are missing, altered, or of another model
     ├── TrainingError         training cannot start or go on
     ├── PredictionsError      a predictions table breaks the rules
+    ├── AnnotationError       what was asked of a labelling study cannot be done
+    │   ├── NotAllowedError   the account may not do or see this
+    │   ├── UnknownRecordError no such account, image, item or region
+    │   ├── SaveConflictError changed by someone since it was read (`annotation.records`)
+    │   └── StoreError        the database cannot be opened, read or written
+    │       └── StoreBusyError another program holds it: try again
     └── OutputError           the place to write to is taken, read-only or full
 
 A caller's mistake (a wrong shape, a value out of range) is a ``ValueError`` or ``TypeError``
@@ -22,6 +28,7 @@ instead. The command line catches `GlomerulabError` once and prints it in one li
 """
 
 __all__ = [
+    "AnnotationError",
     "CheckpointError",
     "ConfigError",
     "GlomerulabError",
@@ -29,13 +36,17 @@ __all__ = [
     "LeakageError",
     "ManifestError",
     "MissingMppError",
+    "NotAllowedError",
     "OutputError",
     "PredictionsError",
     "RegionError",
     "SlideError",
     "StainError",
+    "StoreBusyError",
+    "StoreError",
     "TaxonomyError",
     "TrainingError",
+    "UnknownRecordError",
 ]
 
 
@@ -114,6 +125,26 @@ class TrainingError(GlomerulabError):
 
 class PredictionsError(GlomerulabError):
     """A predictions table breaks the rules."""
+
+
+class AnnotationError(GlomerulabError):
+    """What was asked of a labelling study cannot be done."""
+
+
+class NotAllowedError(AnnotationError):
+    """The account may not do or see this."""
+
+
+class UnknownRecordError(AnnotationError):
+    """There is no such account, image, item or region in the study."""
+
+
+class StoreError(AnnotationError):
+    """The database of a study cannot be opened, read or written."""
+
+
+class StoreBusyError(StoreError):
+    """Another program holds the database; the same call may work later."""
 
 
 class OutputError(GlomerulabError):

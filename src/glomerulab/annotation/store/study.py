@@ -1,0 +1,142 @@
+"""The study itself: its settings, its labels, and what its images are relative to."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from glomerulab.annotation.records import Study, StudySettings
+from glomerulab.annotation.store.accounts import require_owner
+from glomerulab.annotation.store.database import Store
+from glomerulab.annotation.store.images import images_of_manifest, insert_images
+from glomerulab.annotation.store.ledger import Event, append, newest_event
+from glomerulab.cohort.manifest import Manifest
+from glomerulab.errors import AnnotationError, UnknownRecordError
+from glomerulab.taxonomy import Label, Taxonomy
+
+__all__ = ["change_settings", "has_study", "new_study", "read_study", "study_of"]
+
+SUBJECT = "study"
+
+
+def has_study(store: Store) -> bool:
+    """Tell whether the database holds a study yet."""
+    with store.reading() as connection:
+        return newest_event(connection, SUBJECT, SUBJECT) is not None
+
+
+def new_study(store: Store, manifest: Manifest, *, owner: str, settings: StudySettings) -> Study:
+    """Begin the study of a database with the images of a manifest.
+
+    Parameters
+    ----------
+    store : Store
+    manifest : Manifest
+        Its labels are what can be said of an image; what it says of its images is not taken over
+        (`import_labels` does that).
+    owner : str
+        Login of an owner.
+    settings : StudySettings
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    AnnotationError
+        If the database has a study already; one database holds one study.
+    """
+    with store.writing() as connection:
+        actor = require_owner(connection, owner)
+        if newest_event(connection, SUBJECT, SUBJECT) is not None:
+            raise AnnotationError("holds a study already; take another file", where=store.place)
+        study = Study(settings, manifest.taxonomy, manifest.folder.absolute(), version=1)
+        _record(connection, study, actor=actor.login)
+        insert_images(connection, images_of_manifest(manifest), actor=actor.login)
+    return study
+
+
+def read_study(store: Store) -> Study:
+    """Return the study as it stands.
+
+    Parameters
+    ----------
+    store : Store
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    UnknownRecordError
+        If the database holds none yet.
+    """
+    with store.reading() as connection:
+        return study_of(connection)
+
+
+def change_settings(store: Store, settings: StudySettings, *, by: str) -> Study:
+    """Change how the study is run from now on; what was distributed and saved stays.
+
+    Parameters
+    ----------
+    store : Store
+    settings : StudySettings
+    by : str
+        Login of an owner.
+
+    Returns
+    -------
+    Study
+    """
+    with store.writing() as connection:
+        actor = require_owner(connection, by)
+        now = study_of(connection)
+        if settings == now.settings:
+            return now
+        changed = Study(settings, now.taxonomy, now.image_root, now.version + 1)
+        _record(connection, changed, actor=actor.login)
+    return changed
+
+
+def study_of(connection: Connection) -> Study:
+    """Return the study inside a transaction; see `read_study`."""  # noqa: DOC501
+    found = newest_event(connection, SUBJECT, SUBJECT)
+    if found is None:
+        raise UnknownRecordError(
+            "the database holds no study yet; `glomerulab annotate create` begins one"
+        )
+    return _study(found)
+
+
+def _record(connection: Connection, study: Study, *, actor: str) -> None:
+    payload: dict[str, Any] = {
+        "settings": asdict(study.settings),
+        "taxonomy": {
+            "name": study.taxonomy.name,
+            "labels": [label.model_dump(mode="json") for label in study.taxonomy.labels],
+        },
+        "image_root": str(study.image_root),
+    }
+    append(
+        connection,
+        kind=SUBJECT,
+        subject=SUBJECT,
+        version=study.version,
+        actor=actor,
+        payload=payload,
+    )
+
+
+def _study(found: Event) -> Study:
+    taxonomy = found.payload["taxonomy"]
+    labels = tuple(Label.model_validate(label) for label in taxonomy["labels"])
+    return Study(
+        settings=StudySettings(**found.payload["settings"]),
+        taxonomy=Taxonomy(taxonomy["name"], labels),
+        image_root=Path(found.payload["image_root"]),
+        version=found.version,
+    )
