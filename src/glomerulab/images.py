@@ -22,6 +22,10 @@ RgbImage = npt.NDArray[np.uint8]
 MAX_PIXELS = 100_000_000
 """Images above this are refused: a small file can claim a size that fills the memory."""
 
+TOO_MANY_PIXELS = (
+    f"more than the {MAX_PIXELS:,} allowed in a plain image; a larger one must be a pyramidal TIFF"
+)
+
 MAX_GREY_16_BIT = 65535
 
 Z_RLE = 3
@@ -155,15 +159,13 @@ def _refuse_huge(size: tuple[int, int], path: Path) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
         raise ImageFileError(
-            f"claims {width} x {height} pixels, more than the {MAX_PIXELS:,} allowed; "
-            "open it as a slide instead",
-            where=str(path),
+            f"claims {width} x {height} pixels, {TOO_MANY_PIXELS}", where=str(path)
         )
 
 
 def _unidentified_reason(path: Path, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
-        return f"claims more pixels than the {MAX_PIXELS:,} allowed; open it as a slide instead"
+        return f"claims {TOO_MANY_PIXELS}"
     if path.is_file() and path.stat().st_size == 0:
         return "the file is empty (0 bytes)"
     return "not an image in any known format"

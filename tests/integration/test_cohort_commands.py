@@ -1,47 +1,16 @@
 import shutil
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from glomerulab.cli.main import main
 from glomerulab.cohort.manifest import manifest_from_rows, read_manifest, write_manifest
 from glomerulab.images import read_image, write_image
 from glomerulab.taxonomy import load_taxonomy
+from tests.command_line import Run
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-class Run(Protocol):
-    def __call__(self, *words: object) -> Done: ...
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the program as a shell would, in this process: importing it each time takes seconds."""
-
-    def run_here(*words: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["glomerulab", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        out, err = capsys.readouterr()
-        return Done(code, out, err)
-
-    return run_here
 
 
 @pytest.fixture
@@ -149,6 +118,21 @@ def test_a_folder_per_class_is_imported(run: Run, tmp_path: Path) -> None:
         "manifest", "import", tmp_path / "c", "--out", tmp_path / "m.csv", "--column", "a=b"
     )
     assert wrong.returncode == 1
+
+
+def test_an_import_makes_the_folder_and_tells_of_images_that_are_not_there(
+    run: Run, cohort: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "m.csv"
+    done = run("manifest", "import", cohort, "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_manifest(out).table["patient_id"].tolist() == [f"p{n % 6}" for n in range(12)]
+    cohort.with_name("图 3.png").unlink()
+    done = run("manifest", "import", cohort, "--out", out)
+    assert done.returncode == 0
+    assert "1 of 12 images are not there" in done.stderr
+    assert str(cohort.with_name("图 3.png")) in done.stderr
+    assert "--image-root" in done.stderr
 
 
 @pytest.mark.real

@@ -7,6 +7,7 @@ alone: a blend with a test image would carry that image into training.
 import hashlib
 import os
 import re
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -20,7 +21,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from glomerulab.augment.operations import add_noise, flip, mix, rotate
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.errors import ManifestError
+from glomerulab.errors import ManifestError, OutputError
 from glomerulab.files import make_folder
 from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.parallel import map_outcomes
@@ -95,6 +96,8 @@ def augment_manifest(
     ------
     ManifestError
         If there is no training part, or it holds more than `to` images already.
+    OutputError
+        If `out` cannot be written to.
     """
     table = manifest.table
     training = np.flatnonzero((table["split"] == TRAIN).fillna(value=False).to_numpy(dtype=bool))
@@ -112,14 +115,14 @@ def augment_manifest(
     copies = _plan(
         manifest, training, folder, n_new=to - len(training), seed=seed, balanced=balanced
     )
-    outcomes = map_outcomes(_make, copies, n_workers=n_workers)
-    errors = {
-        outcome.item.image_id: outcome.error
-        for outcome in track(outcomes, "Augmenting", len(copies))
-        if outcome.error is not None
-    }
-    made = [copy for copy in copies if copy.image_id not in errors]
-    failures = {image_id: str(error) for image_id, error in errors.items()}
+    failures: dict[str, str] = {}
+    with closing(map_outcomes(_make, copies, n_workers=n_workers)) as outcomes:
+        for outcome in track(outcomes, "Augmenting", len(copies)):
+            if isinstance(outcome.error, OutputError):
+                raise outcome.error  # a full or read-only disk is no fault of this image
+            if outcome.error is not None:
+                failures[outcome.item.image_id] = str(outcome.error)
+    made = [copy for copy in copies if copy.image_id not in failures]
     return AugmentResult(_with_copies(manifest, made), failures)
 
 

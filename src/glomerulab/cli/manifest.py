@@ -58,6 +58,7 @@ def import_cohort(
     from glomerulab.cohort.import_folder import import_folder
     from glomerulab.cohort.manifest import write_manifest
     from glomerulab.cohort.paper_labels import import_paper_labels
+    from glomerulab.files import make_folder
     from glomerulab.taxonomy import load_taxonomy
 
     labels = load_taxonomy(taxonomy)
@@ -81,8 +82,16 @@ def import_cohort(
         else:
             manifest = import_folder(source, labels)
         manifest = manifest.with_constants(constants)
+    make_folder(out.parent)
     write_manifest(manifest, out)
     typer.echo(f"Written: {out}, {len(manifest.table)} images. Research use only.")
+    missing = [path for path in manifest.image_paths() if not path.is_file()]
+    if missing:
+        typer.echo(
+            f"Warning: {len(missing)} of {len(manifest.table)} images are not there, the first is "
+            f"{missing[0]}; --image-root says what their paths start from.",
+            err=True,
+        )
 
 
 @app.command()

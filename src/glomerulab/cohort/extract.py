@@ -138,7 +138,7 @@ def _cut_all(plan: Plan, *, n_workers: int, track: Track) -> tuple[int, dict[int
     n_cut = 0
     failed: dict[int, Failure] = {}
     with closing(map_outcomes(cut_crop, tasks, n_workers=n_workers)) as outcomes:
-        for outcome in track(outcomes, "extract", len(tasks)):
+        for outcome in track(outcomes, "Cutting crops", len(tasks)):
             if isinstance(outcome.error, OutputError):
                 raise outcome.error  # a full or read-only disk is no fault of this region
             if outcome.error is not None:

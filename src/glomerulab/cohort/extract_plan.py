@@ -124,7 +124,7 @@ def plan_crops(
     if len(entries) > 1 and regions_path.is_file():
         _refuse_nameless(regions_path, len(entries))
     planner = _Planner(regions_path, out, settings, taxonomy)
-    for entry in track(entries, "plan"):
+    for entry in track(entries, "Reading regions"):
         try:
             planner.add(entry)
         except GlomerulabError as error:

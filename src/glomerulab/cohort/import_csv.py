@@ -1,7 +1,7 @@
 """Import a cohort from any table, by telling which of its columns is what."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -19,7 +19,7 @@ class ColumnMapping:
     """Which column of a foreign table is what."""
 
     columns: Mapping[str, str]
-    """Manifest column or label id to the name of the table's column; image_path must be there."""
+    """Manifest column or label id to the name of the table's column, where they differ."""
     constants: Mapping[str, str] = field(default_factory=dict)
     """Manifest column to a value that holds for every row, such as ``{"stain": "HE"}``."""
     label_column: str | None = None
@@ -44,8 +44,9 @@ def import_csv(
     path : Path
         UTF-8, with a header, separated by commas.
     mapping : ColumnMapping
-        Without a column for image_id it is the image path without suffix. Columns of the table
-        that it does not mention are kept, unless they are called like one of the manifest's.
+        Columns of the table that it does not mention are kept; those called like a column of the
+        manifest, or like a label where no label column is given, are taken for it. Without a
+        column for image_id it is the image path without suffix.
     taxonomy : Taxonomy
     image_root : Path, optional
         What the image paths start from; by default the folder of `path`.
@@ -65,6 +66,7 @@ def import_csv(
         If a row names a class that is not a label; the message names the line.
     """
     source = _read(path)
+    mapping = _with_own_names(mapping, source, taxonomy)
     _check(mapping, source, taxonomy, path)
     rows = pd.DataFrame(index=source.index)
     for column, name in mapping.columns.items():
@@ -77,9 +79,8 @@ def import_csv(
         rows["image_id"] = rows["image_path"].map(_without_suffix, na_action="ignore")
     if mapping.label_column is not None:
         rows = rows.join(_labels(source[mapping.label_column], mapping, taxonomy, path))
-    taken = {*rows.columns, *MANIFEST_COLUMNS, *taxonomy.label_ids}
-    used = {*mapping.columns.values(), mapping.label_column}
-    kept = [name for name in source if name not in taken | used]
+    used = {*rows.columns, *mapping.columns.values(), mapping.label_column}
+    kept = [name for name in source if name not in used]
     folder = path.parent if image_root is None else image_root
     try:
         return manifest_from_rows(rows.join(source[kept]), folder=folder, taxonomy=taxonomy)
@@ -98,6 +99,18 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).strip()
         raise ManifestError(f"cannot be read: {reason}", where=str(path)) from error
+
+
+def _with_own_names(
+    mapping: ColumnMapping, source: pd.DataFrame, taxonomy: Taxonomy
+) -> ColumnMapping:
+    """Let a column that is called as in a manifest be that column: dropping it loses patients."""
+    labels = () if mapping.label_column is not None else taxonomy.label_ids
+    taken = {*mapping.columns, *mapping.columns.values(), *mapping.constants, mapping.label_column}
+    own = {
+        name: name for name in (*MANIFEST_COLUMNS, *labels) if name in source and name not in taken
+    }
+    return replace(mapping, columns={**mapping.columns, **own})
 
 
 def _check(mapping: ColumnMapping, source: pd.DataFrame, taxonomy: Taxonomy, path: Path) -> None:

@@ -50,8 +50,22 @@ def import_folder(root: Path, taxonomy: Taxonomy) -> Manifest:
     if not paths:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
         raise ManifestError(f"holds no image ({known})", where=str(root))
+    _refuse_two_of_one_name(paths)
     rows = [_row(path.relative_to(root), root, taxonomy) for path in paths]
     return manifest_from_rows(pd.DataFrame(rows), folder=root, taxonomy=taxonomy)
+
+
+def _refuse_two_of_one_name(paths: list[Path]) -> None:
+    """Refuse ``a.png`` beside ``a.jpg``: one id, and most often one picture."""  # noqa: DOC501
+    first: dict[Path, Path] = {}
+    for path in paths:
+        other = first.setdefault(path.with_suffix(""), path)
+        if other != path:
+            raise ManifestError(
+                f"would have the same image id as {other.name} beside it; "
+                "rename one, or take it out if it is the same picture",
+                where=str(path),
+            )
 
 
 def _row(path: Path, root: Path, taxonomy: Taxonomy) -> dict[str, str | int]:

@@ -109,7 +109,7 @@ def _objects(file: Path) -> list[dict[str, object]]:
     except OSError as error:
         raise ManifestError(f"cannot be read: {error.strerror}", where=str(file)) from error
     except UnicodeDecodeError as error:
-        raise ManifestError("is not UTF-8 text", where=str(file)) from error
+        raise ManifestError("is not UTF-8 text; save it as UTF-8", where=str(file)) from error
     decoder = json.JSONDecoder()
     objects: list[dict[str, object]] = []
     place = _next_object(text, 0)

@@ -79,7 +79,7 @@ def _read_table(path: Path) -> list[SlideEntry]:
     except OSError as error:
         raise ManifestError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"not a CSV in UTF-8: {error}", where=str(path)) from error
+        raise ManifestError(f"is not a CSV in UTF-8: {error}", where=str(path)) from error
     if not entries:
         raise ManifestError("this slides table has no rows", where=str(path))
     return entries

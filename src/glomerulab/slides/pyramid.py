@@ -3,7 +3,9 @@
 Works in strips through libvips, so that a slide larger than the memory can be written.
 """
 
+import errno
 import math
+import os
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -88,8 +90,14 @@ def write_pyramid(
                 keep="none",
             )
         except pyvips.Error as error:
-            reason = " ".join(str(error).split())
-            raise OutputError(f"cannot write the pyramid: {reason}", where=str(path)) from error
+            raise OutputError(f"cannot write: {_reason(error)}", where=str(path)) from error
+
+
+def _reason(error: "pyvips.Error") -> str:
+    """Return what the system said, which libvips buries among its own words."""
+    told = str(error)
+    known = (os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES))
+    return next((reason for reason in known if reason in told), " ".join(told.split()))
 
 
 def _as_vips(image: "RgbImage | pyvips.Image") -> "pyvips.Image":

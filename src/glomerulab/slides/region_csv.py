@@ -53,8 +53,8 @@ def parse_csv(path: Path) -> list[Region]:
         columns = set(reader.fieldnames or ())
         if "polygon" not in columns and not columns.issuperset(BOX_COLUMNS):
             raise RegionError(
-                f"needs the columns {', '.join(BOX_COLUMNS)} or the column polygon; has "
-                f"{', '.join(sorted(columns)) or 'none'}",
+                f"needs the columns {', '.join(BOX_COLUMNS)} or the column polygon, separated by "
+                f"commas; has {', '.join(sorted(columns)) or 'none'}",
                 where=str(path),
             )
         return [

@@ -60,7 +60,7 @@ def load_text(path: Path) -> str:
         reason = error.strerror or str(error)
         raise RegionError(f"cannot be read: {reason}", where=str(path)) from error
     except UnicodeDecodeError as error:
-        raise RegionError(f"not UTF-8 text: {error}", where=str(path)) from error
+        raise RegionError("is not UTF-8 text; save it as UTF-8", where=str(path)) from error
     if not text.strip():
         raise RegionError("the file is empty", where=str(path))
     return text

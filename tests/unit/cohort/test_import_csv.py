@@ -55,6 +55,20 @@ def test_label_columns_of_their_own_are_mapped_one_by_one(tmp_path: Path) -> Non
     assert table["normal"].isna().all()
 
 
+def test_columns_called_as_in_a_manifest_need_no_mapping_and_are_not_lost(tmp_path: Path) -> None:
+    path = _source(tmp_path, "image_path,patient_id,stain,mpp,cgn\na.png,007,sil,0.5,1\n")
+    table = import_csv(path, ColumnMapping({}, values={("stain", "sil"): "PASM"}), PAPER).table
+    assert table.loc[0, ["image_id", "patient_id", "stain"]].tolist() == ["a", "007", "PASM"]
+    assert table.loc[0, ["mpp", "cgn"]].tolist() == [0.5, 1]
+
+
+def test_what_is_said_goes_before_what_a_column_is_called(tmp_path: Path) -> None:
+    path = _source(tmp_path, "image_path,stain,patient_id,who,cgn,class\na.png,x,1,2,0,cgn\n")
+    mapping = ColumnMapping({"patient_id": "who"}, constants={"stain": "HE"}, label_column="class")
+    table = import_csv(path, mapping, PAPER).table
+    assert table.loc[0, ["patient_id", "stain", "cgn"]].tolist() == ["2", "HE", 1]
+
+
 def test_an_unknown_class_names_its_line_and_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(
         TaxonomyError, match=r"source\.csv: line 3: unknown label 'healthy'.*--class"

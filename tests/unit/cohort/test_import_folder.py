@@ -40,7 +40,7 @@ def test_an_image_outside_of_the_class_folders_is_refused(tmp_path: Path) -> Non
 def test_two_suffixes_of_one_name_would_be_one_id(tmp_path: Path) -> None:
     _touch(tmp_path / "cgn" / "a.png")
     _touch(tmp_path / "cgn" / "a.jpg")
-    with pytest.raises(ManifestError, match="image_id stands in line 2 already"):
+    with pytest.raises(ManifestError, match=r"cgn/a\.png: .*as a\.jpg beside it"):
         import_folder(tmp_path, PAPER)
 
 
