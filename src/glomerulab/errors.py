@@ -14,6 +14,7 @@
     ├── StainError            an image cannot be separated into its stains
     ├── CheckpointError       weights are missing, altered, or of another model
     ├── TrainingError         training cannot start or go on
+    ├── RunError              a file of a run folder is missing, or was changed since
     ├── PredictionsError      a predictions table breaks the rules
     ├── AnnotationError       what was asked of a labelling study cannot be done
     │   ├── NotAllowedError   the account may not do or see this
@@ -40,6 +41,7 @@ __all__ = [
     "OutputError",
     "PredictionsError",
     "RegionError",
+    "RunError",
     "SlideError",
     "StainError",
     "StoreBusyError",
@@ -121,6 +123,10 @@ class CheckpointError(GlomerulabError):
 
 class TrainingError(GlomerulabError):
     """Training cannot start or go on."""
+
+
+class RunError(GlomerulabError):
+    """A file of a run folder is missing, or was changed since the run was trained."""
 
 
 class PredictionsError(GlomerulabError):

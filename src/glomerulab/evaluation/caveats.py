@@ -44,6 +44,7 @@ def find_caveats(run: RunTables, judged: Judged, scores: pd.DataFrame) -> list[C
     """
     found = [
         *_synthetic(run),
+        *_without_seal(run),
         *_shared_patients(run),
         *_unknown_patients(judged),
         *_augmented(run),
@@ -66,6 +67,16 @@ def _synthetic(run: RunTables) -> list[Caveat]:
         "nothing about patients."
     )
     return [Caveat("Synthetic data", text, severe=True)]
+
+
+def _without_seal(run: RunTables) -> list[Caveat]:
+    if run.is_sealed:
+        return []
+    text = (
+        "The folder has no seal.json, as `glomerulab train` writes it, so it cannot be told "
+        "whether a table was changed since."
+    )
+    return [Caveat("Not sealed", text)]
 
 
 def _shared_patients(run: RunTables) -> list[Caveat]:

@@ -17,6 +17,7 @@ import pandas as pd
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.errors import ConfigError, PredictionsError, TrainingError
 from glomerulab.predictions import Head, read_predictions
+from glomerulab.run_seal import check_seal
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["RunTables", "read_run"]
@@ -43,6 +44,8 @@ class RunTables:
     """The same as it stands in the file."""
     environment: dict[str, Any]
     """Versions, machine, commit, seed."""
+    is_sealed: bool = False
+    """Whether the files are known to be those that training wrote."""
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -79,6 +82,8 @@ def read_run(folder: Path) -> RunTables:
 
     Raises
     ------
+    RunError
+        If a file that training sealed is missing or was changed.
     PredictionsError
         If the folder or its predictions are missing or break a rule, or say of an image what the
         manifest does not; the message names the row.
@@ -91,6 +96,7 @@ def read_run(folder: Path) -> RunTables:
     """
     if not folder.is_dir():
         raise PredictionsError("no such run folder", where=str(folder))
+    is_sealed = check_seal(folder)
     config_text, config = _read_config(folder / "config.toml")
     head = _head(config, folder / "config.toml")
     predictions_path = folder / "predictions.csv"
@@ -104,7 +110,9 @@ def read_run(folder: Path) -> RunTables:
     _refuse_disagreement(predictions, manifest, str(predictions_path))
     history = _read_history(folder / "history.csv")
     environment = _read_environment(folder / "environment.json")
-    return RunTables(folder, head, predictions, manifest, history, config, config_text, environment)
+    return RunTables(
+        folder, head, predictions, manifest, history, config, config_text, environment, is_sealed
+    )
 
 
 def _read_config(path: Path) -> tuple[str, dict[str, Any]]:

@@ -21,6 +21,7 @@ from glomerulab.models.heads import probabilities
 from glomerulab.models.registry import create_model, find_model
 from glomerulab.predictions import predictions_table, write_predictions
 from glomerulab.progress import Track, silent
+from glomerulab.run_seal import SEAL_FILE, write_seal
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.environment import has_bfloat16, write_environment
 from glomerulab.training.loop import EpochRow, Progress, fit, make_optimizer, predict_logits
@@ -46,7 +47,7 @@ def train(config: TrainConfig, *, resume: bool = False, track: Track = silent) -
     -------
     Path
         The run folder: ``config.toml``, ``manifest.csv``, ``environment.json``, ``history.csv``,
-        ``checkpoint/``, ``state/`` (for resuming) and ``predictions.csv``.
+        ``checkpoint/``, ``state/`` (for resuming), ``predictions.csv`` and ``seal.json``.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def train(config: TrainConfig, *, resume: bool = False, track: Track = silent) -
             run, config, manifest, resume=resume, device=str(accelerator.device), warnings=warnings
         )
     accelerator.wait_for_everyone()
-    if (run / "predictions.csv").is_file():  # only a resumed run that was complete
+    if (run / SEAL_FILE).is_file():  # only a resumed run that was complete
         return run
     with _clear_memory_errors(config), torch.random.fork_rng(devices=[]):
         _fit(model, parts, card, config, accelerator=accelerator, track=track)
@@ -144,6 +145,7 @@ def _predict_all(
         values = probabilities(logits, card.head).numpy()
         table = predictions_table(everything.table, values, card.taxonomy)
         write_predictions(table, config.out / "predictions.csv")
+        write_seal(config.out)  # last: where it stands, the run is complete
     accelerator.wait_for_everyone()
 
 

@@ -30,7 +30,12 @@ def _change(folder, column, value, where=None):
 
 
 def test_a_small_honest_run_says_what_it_lacks(small):
-    assert set(_caveats(small)) == {"Few patients", "Small classes", "No external set"}
+    assert set(_caveats(small)) == {
+        "Few patients",
+        "Not sealed",
+        "Small classes",
+        "No external set",
+    }
 
 
 def test_a_large_one_still_lacks_an_external_set(tmp_path):

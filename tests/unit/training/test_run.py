@@ -14,8 +14,10 @@ from glomerulab.errors import (
     ImageFileError,
     LeakageError,
     OutputError,
+    RunError,
     TrainingError,
 )
+from glomerulab.evaluation.run_tables import read_run
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.sealed import read_sealed
 from glomerulab.predictions import read_predictions
@@ -44,7 +46,7 @@ def test_a_run_learns_and_its_folder_is_complete(config: TrainConfig) -> None:
     files = {path.name for path in run.iterdir()}
     assert files == {
         "config.toml", "manifest.csv", "taxonomy.toml", "environment.json", "history.csv",
-        "checkpoint", "state", "predictions.csv",
+        "checkpoint", "state", "predictions.csv", "seal.json",
     }  # fmt: skip
     history = pd.read_csv(run / "history.csv")
     assert history["epoch"].tolist() == list(range(1, 9))
@@ -191,3 +193,25 @@ def test_several_processes_are_refused_before_they_write_over_each_other(
     with pytest.raises(TrainingError, match="2 processes"):
         train(config)
     assert not config.out.exists()
+
+
+def test_a_run_killed_before_its_seal_is_predicted_again_and_sealed(config: TrainConfig) -> None:
+    short = config.model_copy(update={"epochs": 1})
+    run = train(short)
+    before = (run / "predictions.csv").read_bytes(), (run / "seal.json").read_bytes()
+    (run / "seal.json").unlink()
+    (run / "predictions.csv").write_text("half", encoding="utf-8")
+    train(short, resume=True)
+    assert ((run / "predictions.csv").read_bytes(), (run / "seal.json").read_bytes()) == before
+    assert read_run(run).is_sealed
+
+
+def test_predictions_changed_after_training_are_noticed(config: TrainConfig) -> None:
+    run = train(config.model_copy(update={"epochs": 1}))
+    table = pd.read_csv(run / "predictions.csv")
+    table["probability_pink"], table["probability_blue"] = (
+        table["probability_blue"], table["probability_pink"],
+    )  # fmt: skip
+    table.to_csv(run / "predictions.csv", index=False)
+    with pytest.raises(RunError, match=r"predictions\.csv: changed since the run was trained"):
+        read_run(run)

@@ -1,0 +1,1 @@
+"""Inference: what a trained model says of images it has not seen."""
