@@ -1,5 +1,6 @@
 """``glomerulab train``: a model from a manifest with a split."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,16 @@ def train(
 
     overrides = dict(_parsed(setting) for setting in settings or [])
     overrides |= {key: value for key, value in (("out", out), ("manifest", manifest)) if value}
-    run = train_run(read_config(config, overrides), resume=resume, track=shown)
+    told = read_config(config, overrides)
+    run = train_run(told, resume=resume, track=shown)
+    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+        return
+    n_epochs = len((run / "history.csv").read_text(encoding="utf-8").splitlines()) - 1
+    if n_epochs < told.epochs:
+        typer.echo(
+            f"stopped after epoch {n_epochs} of {told.epochs}: no lower validation loss in the "
+            f"last {told.patience}"
+        )
     typer.echo(f"run folder: {run} (research use only)")
 
 

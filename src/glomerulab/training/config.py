@@ -16,6 +16,7 @@ from glomerulab.predictions import Head
 from glomerulab.training.schedule import constant_rate, cosine_rate, multistep_rate
 
 __all__ = [
+    "Balance",
     "ConstantSchedule",
     "CosineSchedule",
     "ModelConfig",
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 Triple = tuple[float, float, float]
+
+Balance = Literal["none", "weights", "sampling"]
 
 
 class _Frozen(BaseModel):
@@ -114,14 +117,26 @@ class TrainConfig(_Frozen):
     seed: int = Field(default=0, ge=0)
     epochs: int = Field(default=60, ge=1)
     batch_size: int = Field(default=16, ge=1)
-    """Of all processes together."""
+    """Images of one step of the weights, of all processes together."""
+    accumulate: int = Field(default=1, ge=1)
+    """Into how many parts a batch is cut that are computed one after another: less memory, and the
+    same step but for batch norm, which sees a part at a time."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    balance: Balance = "none"
+    """Against rare classes: ``weights`` in the loss, or ``sampling`` rare images more often."""
+    clip_gradient_norm: float | None = Field(default=None, gt=0)
+    """Longer gradients are shortened to this; None leaves them."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many epochs without a lower validation loss; None never does."""
     keep: Literal["best", "last"] = "best"
-    """Weights that become the checkpoint: of the lowest validation loss, or of the last epoch."""
+    """Weights that become the checkpoint: of the lowest validation loss, or of the last epoch. The
+    others are kept beside them."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto`` takes bfloat16 where the processor really has it."""
     n_workers: int = Field(default=0, ge=0)
     """Processes that load images ahead, beside each training process."""
+    tensorboard: bool = False
+    """Write the history for TensorBoard too; needs the extra ``tensorboard``."""
     allow_image_level_split: bool = False
     """Train although patients, or copies and their parents, stand in several parts: the paper's
     protocol. The run records it as a warning. Otherwise it is a `LeakageError`."""
@@ -132,6 +147,15 @@ class TrainConfig(_Frozen):
     """None (``augmentation = false`` in a file) shows every image as it is."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: Schedule = CosineSchedule()
+
+    @model_validator(mode="after")
+    def _parts_hold_images(self) -> "TrainConfig":
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate = {self.accumulate} parts of a batch_size of {self.batch_size} would "
+                "be empty"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

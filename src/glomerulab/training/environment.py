@@ -12,7 +12,7 @@ import torch
 
 from glomerulab.files import written_whole
 
-__all__ = ["has_bfloat16", "write_environment"]
+__all__ = ["add_warning", "has_bfloat16", "write_environment"]
 
 PACKAGES = ("glomerulab", "torch", "torchvision", "timm", "accelerate", "numpy", "pandas", "pillow")
 
@@ -45,6 +45,23 @@ def write_environment(
         "n_threads": torch.get_num_threads(),
         "warnings": list(warnings),
     }
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+
+def add_warning(path: Path, warning: str) -> None:
+    """Add to what a reader of the run's scores has to know; once, however often it is said.
+
+    Parameters
+    ----------
+    path : Path
+        As `write_environment` wrote it.
+    warning : str
+    """
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if warning in facts["warnings"]:
+        return
+    facts["warnings"].append(warning)
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
 

@@ -7,7 +7,8 @@ is one code path for any number of them.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,18 +18,24 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from glomerulab.cohort.dataset import Batch, CropDataset, ItemKey, batches
-from glomerulab.errors import TrainingError
 from glomerulab.models.heads import agrees
 from glomerulab.predictions import Head
 from glomerulab.progress import Track, silent
+from glomerulab.training.balance import label_weights
 from glomerulab.training.batch_norm import remeasure_batch_norm
 from glomerulab.training.config import OptimizerConfig, TrainConfig
-from glomerulab.training.losses import loss_sum
+from glomerulab.training.dealing import deal_epoch, own_share, steps_per_epoch
+from glomerulab.training.global_batch import GlobalBatch
+from glomerulab.training.history import (
+    EpochRow,
+    is_best,
+    is_stale,
+    refuse_not_finite,
+    where_it_stands,
+)
+from glomerulab.training.losses import known_weight, loss_sum
 
-__all__ = ["EpochRow", "Progress", "fit", "make_optimizer", "predict_logits"]
-
-EpochRow = dict[str, float | None]
-"""One row of ``history.csv``."""
+__all__ = ["AfterEpoch", "Progress", "fit", "make_optimizer", "predict_logits"]
 
 MAX_NORM_IMAGES = 1024
 
@@ -66,6 +73,7 @@ def fit(
     validation : CropDataset or None
         Judged after each epoch.
     config : TrainConfig
+        Where it has a ``patience``, training may end before the last epoch.
     accelerator : Accelerator
     use_bfloat16 : bool
         Whether the forward pass runs under autocast.
@@ -78,8 +86,15 @@ def fit(
     TrainingError
         If a loss is NaN or infinite; nothing of that epoch is written.
     """
-    n_done = len(progress.history)
-    for epoch in track(range(n_done, config.epochs), "Training", config.epochs - n_done):
+    weights = None
+    if config.balance != "none":
+        weights = label_weights(training.labels, config.model.head)
+    epochs = range(len(progress.history), config.epochs)
+    n_steps = len(epochs) * steps_per_epoch(len(training), config)
+    ticks = track(range(n_steps), lambda: where_it_stands(progress.history, config), n_steps)
+    for epoch in epochs:
+        if is_stale(progress.history, config.patience):
+            break
         start = time.perf_counter()
         rate = config.schedule.rate(
             epoch, initial=config.optimizer.learning_rate, n_epochs=config.epochs
@@ -87,8 +102,9 @@ def fit(
         for group in progress.optimizer.param_groups:
             group["lr"] = rate
         loss, accuracy = _train_epoch(
-            progress, training, config, epoch, accelerator=accelerator, use_bfloat16=use_bfloat16
-        )
+            progress, training, config, epoch, weights=weights, accelerator=accelerator,
+            use_bfloat16=use_bfloat16, ticks=ticks,
+        )  # fmt: skip
         _remeasure_norms(
             progress.model, training, config, epoch, accelerator=accelerator,
             use_bfloat16=use_bfloat16,
@@ -101,12 +117,14 @@ def fit(
         }  # fmt: skip
         if validation is not None:
             row["validation_loss"], row["validation_accuracy"] = _validate(
-                progress.model, validation, config, accelerator, use_bfloat16=use_bfloat16
-            )
-        _refuse_not_finite(row)
-        is_best = _is_best(row, progress.history)
+                progress.model, validation, config, weights=weights, accelerator=accelerator,
+                use_bfloat16=use_bfloat16,
+            )  # fmt: skip
+        refuse_not_finite(row)
+        best = is_best(row, progress.history)
         progress.history.append(row)
-        after_epoch(progress, is_best)
+        after_epoch(progress, best)
+    next(ticks, None)  # lets the last line be told
 
 
 def _train_epoch(
@@ -115,29 +133,49 @@ def _train_epoch(
     config: TrainConfig,
     epoch: int,
     *,
+    weights: Tensor | None,
     accelerator: Accelerator,
     use_bfloat16: bool,
+    ticks: Iterator[int],
 ) -> tuple[float, float]:
-    """Show every image once; return mean loss and accuracy over the images with known labels."""
-    model, optimizer, device = progress.model, progress.optimizer, accelerator.device
-    torch.manual_seed(_derived_seed(config.seed, epoch, accelerator.process_index))  # for dropout
-    sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, its count, right, known
+    """Take every step of an epoch; return mean loss and accuracy over the known labels."""
+    model, optimizer, device, head = (
+        progress.model, progress.optimizer, accelerator.device, config.model.head
+    )  # fmt: skip
+    torch.manual_seed(_derived_seed(config.seed, epoch, 0))  # for dropout, alike everywhere
+    steps = deal_epoch(dataset.labels.numpy(), config, epoch)
+    parts = [part for step in steps for part in step]
+    loaded = iter(batches(dataset, _own(parts, accelerator), n_workers=config.n_workers))
+    whole = GlobalBatch(process=accelerator.process_index, n_processes=accelerator.num_processes)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right, known
+    weight_of_epoch = 0.0
     model.train()
-    keys = _own_share(_shuffled_batches(len(dataset), config, epoch), accelerator)
-    for batch in batches(dataset, keys, n_workers=config.n_workers):
-        images, labels = _on_device(batch, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16):
-            logits = model(images)  # (B, K)
-        total, count = loss_sum(
-            logits, labels, config.model.head, label_smoothing=config.label_smoothing
-        )
-        # The gradient is averaged over processes: scale so that the mean is over the whole batch.
-        n_known = accelerator.reduce(count.detach(), "sum").clamp(min=1.0)
-        accelerator.backward(total * accelerator.num_processes / n_known)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        sums += _sums(total.detach(), count, logits.detach(), labels, config.model.head)
-    return _means(accelerator.reduce(sums, "sum"))
+    with whole if accelerator.num_processes > 1 else nullcontext():
+        for step in steps:
+            places = [key.place for part in step for key in part]
+            weight = float(known_weight(dataset.labels[places], head, weights=weights))
+            weight_of_epoch += weight
+            # Gradients are averaged over processes; the loss is one over the whole batch.
+            factor = accelerator.num_processes / (weight or 1.0)
+            for number, part in enumerate(step, start=1):
+                whole.n_images = len(part)
+                images, labels = _on_device(next(loaded), device)
+                together = nullcontext() if number == len(step) else accelerator.no_sync(model)
+                with together:
+                    with torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16):
+                        logits = model(images)  # (B, K)
+                    loss = loss_sum(
+                        logits, labels, head, label_smoothing=config.label_smoothing,
+                        weights=None if weights is None else weights.to(device),
+                    )  # fmt: skip
+                    accelerator.backward(loss * factor)
+                sums += _sums(loss.detach(), logits.detach(), labels, head)
+            if config.clip_gradient_norm is not None:
+                accelerator.clip_grad_norm_(model.parameters(), config.clip_gradient_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            next(ticks, None)
+    return _means(accelerator.reduce(sums, "sum"), weight_of_epoch)
 
 
 def _remeasure_norms(
@@ -151,9 +189,11 @@ def _remeasure_norms(
 ) -> None:
     """Measure batch norm on training images as they will be judged: not augmented."""
     plain = dataset.without_augmentation()
-    keys = _shuffled_batches(len(dataset), config, epoch)
-    keys = keys[: max(1, MAX_NORM_IMAGES // config.batch_size)]
-    own = keys[accelerator.process_index :: accelerator.num_processes]  # whole batches
+    as_they_come = config.model_copy(update={"balance": "none"})
+    steps = deal_epoch(dataset.labels.numpy(), as_they_come, epoch)
+    parts = [part for step in steps for part in step]
+    parts = parts[: max(1, MAX_NORM_IMAGES * config.accumulate // config.batch_size)]
+    own = parts[accelerator.process_index :: accelerator.num_processes]  # whole parts
     loaded = batches(plain, own, n_workers=config.n_workers)
     images = (_on_device(batch, accelerator.device)[0] for batch in loaded)
     remeasure_batch_norm(
@@ -165,16 +205,19 @@ def _validate(
     model: nn.Module,
     dataset: CropDataset,
     config: TrainConfig,
-    accelerator: Accelerator,
     *,
+    weights: Tensor | None,
+    accelerator: Accelerator,
     use_bfloat16: bool,
 ) -> tuple[float, float]:
     """Return mean loss (without smoothing) and accuracy over the images with known labels."""
     logits = predict_logits(
         model, dataset, config, accelerator=accelerator, use_bfloat16=use_bfloat16
     )
-    total, count = loss_sum(logits, dataset.labels, config.model.head)
-    return _means(_sums(total, count, logits, dataset.labels, config.model.head))
+    head, labels = config.model.head, dataset.labels
+    total = loss_sum(logits, labels, head, weights=weights)
+    weight = float(known_weight(labels, head, weights=weights))
+    return _means(_sums(total, logits, labels, head), weight)
 
 
 def predict_logits(
@@ -201,14 +244,16 @@ def predict_logits(
     -------
     Tensor
     """
-    model.eval()
+    # Unwrapped: what wraps it would wait for processes that have no image left.
+    model = accelerator.unwrap_model(model).eval()
     size = config.batch_size
     places = range(len(dataset))
     keys = [[ItemKey(p, 0) for p in places[at : at + size]] for at in places[::size]]
     own: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode():
-        loaded = batches(dataset, _own_share(keys, accelerator), n_workers=config.n_workers)
-        for batch in track(loaded, "Predicting", len(keys)):
+        shares = [share for share in _own(keys, accelerator) if share]
+        loaded = batches(dataset, shares, n_workers=config.n_workers)
+        for batch in track(loaded, "Predicting", len(shares)):
             images, _ = _on_device(batch, accelerator.device)
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=use_bfloat16):
                 own.append((batch.places, model(images).float().cpu()))
@@ -238,17 +283,8 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     return kind(weights, lr=rate, weight_decay=decay)
 
 
-def _shuffled_batches(n_images: int, config: TrainConfig, epoch: int) -> list[list[ItemKey]]:
-    """Deal all images into batches of nearly equal size, so that none is left over or tiny."""
-    order = np.random.default_rng((config.seed, epoch)).permutation(n_images)
-    n_batches = -(-n_images // config.batch_size)
-    parts = np.array_split(order, n_batches)
-    return [[ItemKey(int(place), epoch) for place in part] for part in parts]
-
-
-def _own_share(keys: Sequence[list[ItemKey]], accelerator: Accelerator) -> list[list[ItemKey]]:
-    """Return this process's part of every batch."""
-    return [batch[accelerator.process_index :: accelerator.num_processes] for batch in keys]
+def _own(keys: Sequence[list[ItemKey]], accelerator: Accelerator) -> list[list[ItemKey]]:
+    return own_share(keys, process=accelerator.process_index, n_processes=accelerator.num_processes)
 
 
 def _derived_seed(*parts: int) -> int:
@@ -260,30 +296,11 @@ def _on_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
     return images, batch.labels.to(device, non_blocking=True)
 
 
-def _sums(total: Tensor, count: Tensor, logits: Tensor, labels: Tensor, head: Head) -> Tensor:
+def _sums(total: Tensor, logits: Tensor, labels: Tensor, head: Head) -> Tensor:
     right, known = agrees(logits, labels, head)
-    return torch.stack([total, count, (right & known).sum(), known.sum()]).double()
+    return torch.stack([total, (right & known).sum(), known.sum()]).double()
 
 
-def _means(sums: Tensor) -> tuple[float, float]:
-    total, count, n_right, n_known = sums.tolist()
-    return total / max(count, 1.0), n_right / max(n_known, 1.0)
-
-
-def _is_best(row: EpochRow, earlier: Sequence[EpochRow]) -> bool:
-    loss = row["validation_loss"]
-    if loss is None:
-        return False
-    return all(
-        other["validation_loss"] is None or loss < other["validation_loss"] for other in earlier
-    )
-
-
-def _refuse_not_finite(row: EpochRow) -> None:
-    for name in ("train_loss", "validation_loss"):
-        value = row[name]
-        if value is not None and not np.isfinite(value):
-            raise TrainingError(
-                f"{name} is {value} in epoch {row['epoch']}; nothing of this epoch was kept. "
-                "Lower optimizer.learning_rate, or set precision = 'float32'"
-            )
+def _means(sums: Tensor, weight: float) -> tuple[float, float]:
+    total, n_right, n_known = sums.tolist()
+    return total / (weight or 1.0), n_right / max(n_known, 1.0)

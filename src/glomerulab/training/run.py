@@ -1,9 +1,8 @@
 """One training from manifest to run folder; everything that touches files is here."""
 
-import csv
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +14,29 @@ from glomerulab.cohort.dataset import CropDataset
 from glomerulab.cohort.leakage import find_leaks
 from glomerulab.cohort.manifest import Manifest, read_manifest, write_manifest
 from glomerulab.errors import ConfigError, LeakageError, OutputError, TrainingError
-from glomerulab.files import make_folder, remove_partial_files, written_whole
+from glomerulab.files import make_folder, remove_partial_files
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from glomerulab.models.heads import probabilities
 from glomerulab.models.registry import create_model, find_model
 from glomerulab.predictions import predictions_table, write_predictions
 from glomerulab.progress import Track, silent
 from glomerulab.run_seal import SEAL_FILE, write_seal
+from glomerulab.training.board import board
 from glomerulab.training.config import TrainConfig, read_config, write_config
-from glomerulab.training.environment import has_bfloat16, write_environment
-from glomerulab.training.loop import EpochRow, Progress, fit, make_optimizer, predict_logits
+from glomerulab.training.dealing import refuse_empty_shares
+from glomerulab.training.environment import add_warning, has_bfloat16, write_environment
+from glomerulab.training.history import write_history
+from glomerulab.training.loop import AfterEpoch, Progress, fit, make_optimizer, predict_logits
 from glomerulab.training.state import has_state, load_state, save_state
 
 __all__ = ["train"]
 
 PARTS = ("train", "validation", "test")
-MAY_DIFFER_ON_RESUME = {"out", "n_workers"}
+CHANGES_NOTHING = {"out", "n_workers", "tensorboard"}
+CHANGES_THE_REST = {
+    "accumulate", "clip_gradient_norm", "optimizer.learning_rate", "precision",
+}  # fmt: skip
+"""What helps a run that ended by itself; a resumed run notes that it was changed."""
 
 
 def train(config: TrainConfig, *, resume: bool = False, track: Track = silent) -> Path:
@@ -60,11 +66,12 @@ def train(config: TrainConfig, *, resume: bool = False, track: Track = silent) -
         If the network does not exist or takes no such option, or a resumed run was configured
         otherwise.
     """
-    _refuse_several_processes()
-    accelerator = Accelerator()
+    accelerator = _accelerator()
     manifest = read_manifest(config.manifest)
     parts = {name: _part(manifest, name) for name in PARTS}
     _check_parts(parts, config)
+    n_processes = accelerator.num_processes
+    refuse_empty_shares(len(parts["train"].table), config, n_processes=n_processes)
     warnings = _leaks(manifest, config)
     try:
         entry = find_model(config.model.name)
@@ -108,25 +115,51 @@ def _fit(
     training = _dataset(parts["train"], card, config, augmented=True)
     judged = len(parts["validation"].table) > 0
     validation = _dataset(parts["validation"], card, config) if judged else None
-
-    def after_epoch(progress: Progress, is_best: bool) -> None:
-        if not accelerator.is_main_process:
-            return
-        weights = model.state_dict()
-        if is_best or config.keep == "last":
-            epoch = len(progress.history)
-            save_checkpoint(
-                config.out / "checkpoint", weights, card.model_copy(update={"epoch": epoch})
-            )
-        save_state(config.out / "state", progress, weights)
-        _write_history(progress.history, config.out / "history.csv")
-
-    fit(
-        progress, training, validation, config, accelerator=accelerator,
-        use_bfloat16=_use_bfloat16(config, accelerator.device), after_epoch=after_epoch,
-        track=track,
-    )  # fmt: skip
+    with _recorder(config, model, card, progress, accelerator=accelerator) as after_epoch:
+        fit(
+            progress, training, validation, config, accelerator=accelerator,
+            use_bfloat16=_use_bfloat16(config, accelerator.device), after_epoch=after_epoch,
+            track=track if accelerator.is_main_process else silent,
+        )  # fmt: skip
     accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _recorder(
+    config: TrainConfig,
+    model: torch.nn.Module,
+    card: ModelCard,
+    progress: Progress,
+    *,
+    accelerator: Accelerator,
+) -> Iterator[AfterEpoch]:
+    """Give what writes an epoch down: checkpoints first, then the state that says it is done."""
+    if not accelerator.is_main_process:
+        yield lambda _progress, _is_best: None
+        return
+    run = config.out
+    with ExitStack() as stack:
+        tell = None
+        if config.tensorboard:
+            tell = stack.enter_context(board(run / "tensorboard", n_done=len(progress.history)))
+
+        def after_epoch(progress: Progress, is_best: bool) -> None:
+            weights = model.state_dict()
+            dated = card.model_copy(update={"epoch": len(progress.history)})
+            if config.keep == "last":
+                save_checkpoint(run / "checkpoint", weights, dated)
+            if is_best:
+                best = "checkpoint" if config.keep == "best" else "best"
+                save_checkpoint(run / best, weights, dated)
+            save_state(run / "state", progress, weights)
+            write_history(progress.history, run / "history.csv")
+            if tell is not None:
+                tell(progress.history[-1])
+
+        yield after_epoch
+    if config.keep == "best":  # until now they stood in the state
+        dated = card.model_copy(update={"epoch": len(progress.history)})
+        save_checkpoint(run / "last", model.state_dict(), dated)
 
 
 def _predict_all(
@@ -139,7 +172,8 @@ def _predict_all(
     everything = parts["train"].with_table(pd.concat(originals))
     logits = predict_logits(
         model, _dataset(everything, card, config), config, accelerator=accelerator,
-        use_bfloat16=_use_bfloat16(config, accelerator.device), track=track,
+        use_bfloat16=_use_bfloat16(config, accelerator.device),
+        track=track if accelerator.is_main_process else silent,
     )  # fmt: skip
     if accelerator.is_main_process:
         values = probabilities(logits, card.head).numpy()
@@ -149,14 +183,11 @@ def _predict_all(
     accelerator.wait_for_everyone()
 
 
-def _refuse_several_processes() -> None:
-    """Refuse a launcher's processes: that they train as one does is not proven yet."""  # noqa: DOC501
+def _accelerator() -> Accelerator:
+    """Take part in what a launcher started; alone without one."""
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if n_processes > 1:
-        raise TrainingError(
-            f"was started as {n_processes} processes; training takes one for now, start it "
-            "without torchrun"
-        )
+    # accelerate looks for other processes on CPUs only where it is told that there is no GPU.
+    return Accelerator(cpu=n_processes > 1 and not torch.cuda.is_available())
 
 
 def _part(manifest: Manifest, name: str) -> Manifest:
@@ -167,9 +198,10 @@ def _part(manifest: Manifest, name: str) -> Manifest:
 def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:
     """Refuse a split with nothing to learn from, or nothing to choose by."""  # noqa: DOC501
     where = str(config.manifest)
-    for name in ("train", "validation") if config.keep == "best" else ("train",):
+    chosen_by_loss = config.keep == "best" or config.patience is not None
+    for name in ("train", "validation") if chosen_by_loss else ("train",):
         if parts[name].table.empty:
-            way_out = " or set keep = 'last'" if name == "validation" else ""
+            way_out = " or set keep = 'last' without patience" if name == "validation" else ""
             raise TrainingError(
                 f"no image in the {name} part; run `glomerulab split` first{way_out}", where=where
             )
@@ -232,7 +264,7 @@ def _open_run(
                 "holds a run already; give --resume to go on with it, or another --out",
                 where=str(run),
             )
-        _refuse_other_config(read_config(config_path), config, where=str(config_path))
+        _take_changes(run, config, where=str(config_path))
         remove_partial_files(run)
         return
     make_folder(run)
@@ -245,16 +277,37 @@ def _open_run(
     write_config(config, config_path)  # last: where it stands, the others do
 
 
-def _refuse_other_config(stands: TrainConfig, wanted: TrainConfig, *, where: str) -> None:
-    old, new = stands.model_dump(mode="json"), wanted.model_dump(mode="json")
-    differ = [key for key in new if old[key] != new[key] and key not in MAY_DIFFER_ON_RESUME]
-    if differ:
-        key = differ[0]
-        raise ConfigError(
-            f"the run was begun with {key} = {old[key]!r}, now it is {new[key]!r}; resume with the "
-            "same configuration, or give another --out",
-            where=where,
+def _take_changes(run: Path, wanted: TrainConfig, *, where: str) -> None:
+    """Go on with another configuration, and note it, where that is allowed."""  # noqa: DOC501
+    old, new = (
+        _flat(one.model_dump(mode="json")) for one in (read_config(run / "config.toml"), wanted)
+    )
+    differ = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    for key in differ:
+        if key not in CHANGES_NOTHING | CHANGES_THE_REST:
+            raise ConfigError(
+                f"the run was begun with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; "
+                "resume with the same configuration, or give another --out",
+                where=where,
+            )
+    if not differ or (run / SEAL_FILE).is_file():  # a complete run stays as it was sealed
+        return
+    for key in sorted(CHANGES_THE_REST.intersection(differ)):
+        add_warning(
+            run / "environment.json",
+            f"resumed with {key} = {new.get(key)!r} instead of {old.get(key)!r}",
         )
+    write_config(wanted, run / "config.toml")
+
+
+def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Name what stands in tables by dotted keys."""
+    flat: dict[str, object] = {}
+    for key, value in table.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
 
 
 def _dataset(
@@ -277,26 +330,23 @@ def _on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     return model.to(device).to(memory_format=torch.channels_last)
 
 
-def _write_history(history: list[EpochRow], path: Path) -> None:
-    with (
-        written_whole(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
-
-
 @contextmanager
 def _clear_memory_errors(config: TrainConfig) -> Iterator[None]:
     """Say what to lower when the memory does not suffice."""  # noqa: DOC501
     try:
         yield
-    except RuntimeError as error:  # torch has a class for it on GPUs, and none on CPUs
-        text = str(error).splitlines()[0]
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in text:
+    except (RuntimeError, MemoryError) as error:  # torch has no class for it on CPUs
+        text = (str(error) or "MemoryError").splitlines()[0]
+        if isinstance(error, RuntimeError) and not _is_about_memory(error, text):
             raise
         raise TrainingError(
-            f"out of memory with batch_size {config.batch_size}: lower it, or model.input_size, "
-            f"and give --resume ({text})"
+            f"out of memory with batch_size {config.batch_size} in {config.accumulate} part(s): "
+            f"raise accumulate and give --resume; or lower model.input_size in another run ({text})"
         ) from error
+
+
+def _is_about_memory(error: RuntimeError, text: str) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in text
+        for words in ("allocate memory", "bad allocation", "could not create a memory")
+    )

@@ -1,25 +1,32 @@
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from glomerulab.training.losses import loss_sum, sigmoid_loss, softmax_loss
+from glomerulab.training.losses import known_weight, loss_sum, sigmoid_loss, softmax_loss
 
 NAN = float("nan")
 LOGITS = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.3, 2.0], [0.1, 0.2, 0.3]])
+WEIGHTS = torch.tensor([[0.5, 1.0, 2.0], [3.0, 0.25, 1.5]])
 
 
-def test_softmax_equals_torchs_cross_entropy() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_softmax_equals_torchs_cross_entropy(
+    smoothing: float, weights: torch.Tensor | None
+) -> None:
     labels = torch.eye(3)
-    for smoothing in (0.0, 0.1):
-        total, n_known = softmax_loss(LOGITS, labels, label_smoothing=smoothing)
-        expected = torch.nn.functional.cross_entropy(
-            LOGITS, torch.arange(3), label_smoothing=smoothing
-        )
-        assert (total / n_known).item() == pytest.approx(expected.item())
+    total = softmax_loss(LOGITS, labels, label_smoothing=smoothing, weights=weights)
+    expected = cross_entropy(
+        LOGITS, torch.arange(3), label_smoothing=smoothing,
+        weight=None if weights is None else weights[1],
+    )  # fmt: skip
+    mean = total / known_weight(labels, "softmax", weights=weights)
+    assert mean.item() == pytest.approx(expected.item())
 
 
 def test_two_labels_at_once_share_the_target() -> None:
     labels = torch.tensor([[1.0, 1.0, 0.0]])
-    total, _ = softmax_loss(LOGITS[:1], labels)
+    total = softmax_loss(LOGITS[:1], labels)
     expected = -LOGITS[:1].log_softmax(1)[0, :2].mean()
     assert total.item() == pytest.approx(expected.item())
 
@@ -27,17 +34,32 @@ def test_two_labels_at_once_share_the_target() -> None:
 def test_unknown_labels_weigh_nothing_and_get_no_gradient() -> None:
     logits = LOGITS.clone().requires_grad_()
     labels = torch.tensor([[NAN, NAN, 0.0], [0, 1, 0], [1, NAN, 0]])
-    softmax_loss(logits, labels)[0].backward()
+    softmax_loss(logits, labels, label_smoothing=0.1).backward()
     assert logits.grad[0].tolist() == [0.0, 0.0, 0.0]
+    assert known_weight(labels, "softmax").item() == 2
     logits.grad = None
-    total, n_known = sigmoid_loss(logits, labels)
-    total.backward()
-    assert n_known.item() == 6
+    sigmoid_loss(logits, labels, label_smoothing=0.1).backward()
+    assert known_weight(labels, "sigmoid").item() == 6
     assert (logits.grad == 0).tolist() == labels.isnan().tolist()
 
 
-def test_sigmoid_equals_torchs_binary_cross_entropy() -> None:
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_sigmoid_equals_torchs_binary_cross_entropy(weights: torch.Tensor | None) -> None:
     labels = torch.eye(3)
-    total, n_known = loss_sum(LOGITS, labels, "sigmoid")
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS, labels)
-    assert (total / n_known).item() == pytest.approx(expected.item())
+    total = loss_sum(LOGITS, labels, "sigmoid", weights=weights)
+    each = None if weights is None else torch.where(labels == 1, weights[1], weights[0])
+    expected = binary_cross_entropy_with_logits(LOGITS, labels, weight=each, reduction="sum")
+    assert total.item() == pytest.approx(expected.item())
+    n_known = known_weight(labels, "sigmoid", weights=weights).item()
+    assert n_known == pytest.approx(9.0 if each is None else each.sum().item())
+
+
+def test_parts_of_a_batch_sum_to_the_whole() -> None:
+    labels = torch.tensor([[NAN, 1.0, 0.0], [0, 1, 0], [1, NAN, 1]])
+    for head in ("softmax", "sigmoid"):
+        parts = [
+            loss_sum(LOGITS[at : at + 1], labels[at : at + 1], head, weights=WEIGHTS)
+            for at in range(3)
+        ]
+        whole = loss_sum(LOGITS, labels, head, weights=WEIGHTS)
+        assert sum(parts).item() == pytest.approx(whole.item())
