@@ -1,14 +1,15 @@
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
 from glomerulab.errors import GlomerulabError, StainError
-from glomerulab.images import write_image
+from glomerulab.images import read_image, write_image
 from glomerulab.stain.fitting import fit
-from glomerulab.stain.reference import write_reference
+from glomerulab.stain.reference import aggregate, read_reference, write_reference
 from tests.beer_lambert import PAS, TARGET_HE, section
 
 
@@ -82,12 +83,36 @@ def test_a_malformed_target_is_wrong_usage(cohort: Path, target: str, said: str)
     assert said in done.output
 
 
-def test_no_target_and_a_target_twice_are_wrong_usage(cohort: Path) -> None:
+def test_no_target_is_wrong_usage(cohort: Path) -> None:
+    assert _run("normalize", cohort, "--out", cohort.parent.parent / "out").exit_code == 2
+
+
+def test_of_several_targets_of_a_stain_the_mean_is_taken(cohort: Path) -> None:
     root = cohort.parent.parent
-    assert _run("normalize", cohort, "--out", root / "out").exit_code == 2
-    done = _normalize(cohort, "--target", f"HE={root / 'he.png'}")
-    assert done.exit_code == 2
-    assert "given twice" in done.output
+    more = [section(seed, dyes=TARGET_HE, size=128).image for seed in (102, 103)]
+    for k, image in enumerate(more):
+        write_image(image, root / f"more{k}.png")
+    done = _normalize(
+        cohort, "--target-he", root / "more0.png", "--target", f"HE={root / 'more1.png'}"
+    )
+    assert done.exit_code == 0, done.output
+    merged = read_reference(root / "out" / "targets" / "HE.json")
+    singles = [fit(read_image(root / "he.png"), "HE"), *(fit(image, "HE") for image in more)]
+    assert merged.n_sources == 3
+    assert merged.source.count(".png") == 3
+    assert np.allclose(merged.stain_vectors, aggregate(singles).stain_vectors)
+
+
+@pytest.mark.parametrize("white", ["240", "240,240", "a,b,c", "240,240,0", "240,240,256"])
+def test_a_malformed_white_is_wrong_usage(cohort: Path, white: str) -> None:
+    assert _normalize(cohort, "--white", white).exit_code == 2
+
+
+def test_a_given_white_is_kept_with_the_slides(cohort: Path) -> None:
+    done = _normalize(cohort, "--white", "241,238,242")
+    assert done.exit_code == 0, done.output
+    slides = sorted((cohort.parent.parent / "out" / "slides").iterdir())
+    assert {read_reference(slide).white for slide in slides} == {(241.0, 238.0, 242.0)}
 
 
 def test_an_unreadable_image_ends_with_exit_code_1_and_a_row(cohort: Path) -> None:

@@ -31,6 +31,7 @@ UNUSABLE = {
     "nearly black": np.random.default_rng(1).integers(0, 7, (224, 224, 3)),
     "constant": np.full((224, 224, 3), (180, 90, 160)),
     "one pixel": np.full((1, 1, 3), 100),
+    "tiny": np.random.default_rng(2).integers(60, 200, (3, 2, 3)),
 }
 STATUSES = {
     "blank": StainStatus.BLANK,
@@ -40,6 +41,7 @@ STATUSES = {
     "nearly black": StainStatus.BLACK,
     "constant": StainStatus.CONSTANT,
     "one pixel": StainStatus.CONSTANT,
+    "tiny": StainStatus.TOO_SMALL,
 }
 
 

@@ -40,9 +40,14 @@ def normalize(
     *,
     out: Annotated[Path, typer.Option(help="Folder of the new images and manifest.")],
     target_he: Annotated[
-        Path | None, typer.Option(help="Target for HE: an image or a stain reference (JSON).")
+        list[Path] | None,
+        typer.Option(
+            help="Target for HE: an image or a stain reference (JSON); of several the mean."
+        ),
     ] = None,
-    target_pas: Annotated[Path | None, typer.Option(help="Target for PAS.")] = None,
+    target_pas: Annotated[
+        list[Path] | None, typer.Option(help="Target for PAS; repeatable as well.")
+    ] = None,
     target: Annotated[
         list[str] | None, typer.Option(help="STAIN=FILE: target for another stain; repeatable.")
     ] = None,
@@ -51,6 +56,9 @@ def normalize(
         Preset, typer.Option(help="Parameters: as measured best, or the paper's.")
     ] = Preset.RECOMMENDED,
     method: Annotated[Method, typer.Option(help="How to normalise.")] = Method.VAHADANE,
+    white: Annotated[
+        str | None, typer.Option(help="R,G,B of unstained glass; by default it is estimated.")
+    ] = None,
     keep_others: Annotated[
         bool, typer.Option("--keep-others", help="Leave stains without a target as they are.")
     ] = False,
@@ -74,13 +82,14 @@ def normalize(
     from glomerulab.stain.parameters import PRESETS
 
     parameters = replace(PRESETS[preset.value], method=method.value)
-    files = _target_files(target_he, target_pas, target or [])
-    targets = {stain: _load_target(file, stain, parameters) for stain, file in files.items()}
+    files = _target_files(target_he or [], target_pas or [], target or [])
+    targets = {stain: _load_target(some, stain, parameters) for stain, some in files.items()}
     result = normalize_manifest(
         read_manifest(manifest),
         targets,
         out,
         per=per.value,
+        white=None if white is None else _three_levels(white),
         keep_others=keep_others,
         strict=strict,
         n_workers=workers,
@@ -94,21 +103,42 @@ def normalize(
         raise typer.Exit(1)
 
 
-def _target_files(he: Path | None, pas: Path | None, others: list[str]) -> dict[str, Path]:
-    files = {stain: file for stain, file in (("HE", he), ("PAS", pas)) if file is not None}
+def _target_files(he: list[Path], pas: list[Path], others: list[str]) -> dict[str, list[Path]]:
+    files = {stain: list(some) for stain, some in (("HE", he), ("PAS", pas)) if some}
     for text in others:
         stain, separator, file = text.partition("=")
         if not separator or not stain or not file:
             raise typer.BadParameter(f"must be STAIN=FILE, got {text!r}", param_hint="--target")
-        if stain in files:
-            raise typer.BadParameter(f"{stain} is given twice", param_hint="--target")
-        files[stain] = Path(file)
+        files.setdefault(stain, []).append(Path(file))
     if not files:
         raise typer.BadParameter("give at least one target", param_hint="--target-he")
     return files
 
 
-def _load_target(file: Path, stain: str, parameters: "StainParameters") -> "StainReference":
+def _three_levels(text: str) -> tuple[float, float, float]:
+    parts = text.split(",")
+    try:
+        red, green, blue = (float(part) for part in parts)
+    except ValueError:
+        raise typer.BadParameter(
+            f"must be R,G,B such as 243,241,244, got {text!r}", param_hint="--white"
+        ) from None
+    if not all(0.0 < level <= 255.0 for level in (red, green, blue)):
+        raise typer.BadParameter(f"must be above 0 and at most 255, got {text!r}")
+    return red, green, blue
+
+
+def _load_target(files: list[Path], stain: str, parameters: "StainParameters") -> "StainReference":
+    """Read or fit each file; of several the mean is the target."""
+    from glomerulab.stain.reference import aggregate
+
+    references = [_load_reference(file, stain, parameters) for file in files]
+    if len(references) == 1:
+        return references[0]
+    return aggregate(references, source=", ".join(str(file) for file in files))
+
+
+def _load_reference(file: Path, stain: str, parameters: "StainParameters") -> "StainReference":
     from glomerulab.errors import StainError
     from glomerulab.images import read_image
     from glomerulab.stain.fitting import fit

@@ -22,8 +22,9 @@ MANIFEST_COLUMNS = (
 )  # fmt: skip
 """Columns of every manifest, in order; those of the labels follow, then any others."""
 
-STAINS = ("HE", "PAS", "PASM", "TRI", "other")
-"""Haematoxylin-eosin, periodic acid-Schiff, periodic acid silver methenamine, Masson trichrome."""
+STAINS = ("HE", "PAS", "PASM", "TRI", "H-DAB", "other")
+"""Haematoxylin-eosin, periodic acid-Schiff, periodic acid silver methenamine, Masson trichrome,
+immunohistochemistry in brown (haematoxylin and diaminobenzidine)."""
 
 SPLITS = ("train", "validation", "test")
 """Parts of a split."""

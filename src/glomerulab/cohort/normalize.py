@@ -24,6 +24,7 @@ from glomerulab.parallel import map_outcomes
 from glomerulab.progress import Track, silent
 from glomerulab.stain.fitting import Refusal, StainStatus, try_fit_many
 from glomerulab.stain.normalize import normalize
+from glomerulab.stain.optical_density import White, checked_white
 from glomerulab.stain.reference import StainReference, write_reference
 
 __all__ = ["NO_TARGET", "UNREADABLE", "NormalizedCohort", "Per", "normalize_manifest"]
@@ -63,6 +64,7 @@ def normalize_manifest(
     out: Path,
     *,
     per: Per = "slide",
+    white: tuple[float, float, float] | None = None,
     keep_others: bool = False,
     strict: bool = False,
     n_workers: int = 1,
@@ -81,6 +83,9 @@ def normalize_manifest(
         is already there, with the same targets, is not done again.
     per : {"slide", "image"}, default "slide"
         Fit the stains once per slide, or for every image as the paper does.
+    white : tuple of 3 float, optional
+        Grey level of unstained glass in red, green and blue, for every image; by default it is
+        estimated from the slide's crops, or from the image where `per` is ``"image"``.
     keep_others : bool, default False
         Leave images of stains without a target as they are instead of refusing.
     strict : bool, default False
@@ -105,7 +110,7 @@ def normalize_manifest(
     OutputError
         If `out` holds another run, or the images themselves.
     ValueError
-        If `per` is neither.
+        If `per` is neither, or `white` is not in (0, 255].
 
     Notes
     -----
@@ -114,11 +119,13 @@ def normalize_manifest(
     """
     if per not in get_args(Per):
         raise ValueError(f"per must be slide or image, got {per!r}")
+    if white is not None:
+        checked_white(white)
     _check_rows(manifest, targets, per=per, keep_others=keep_others)
     _check_out(manifest, out)
     remove_partial_files(make_folder(out))
-    progress = open_progress(out, targets, per=per)
-    tasks = _tasks(manifest, targets, out)
+    progress = open_progress(out, targets, per=per, white=white)
+    tasks = _tasks(manifest, targets, out, white)
     run = _Run(out, progress, n_workers, track)
     waiting = [task for task in tasks if not progress.is_done(task.image_id, task.path, task.out)]
     if per == "slide":
@@ -152,6 +159,7 @@ class _Task:
     slide: str
     """Empty where the slide is not known."""
     target: StainReference
+    white: White | None
     source: Source = None
     helps_out: bool = False
 
@@ -160,6 +168,7 @@ class _Task:
 class _SlideTask:
     slide: str
     target: StainReference
+    white: White | None
     paths: tuple[Path, ...]
 
 
@@ -174,6 +183,8 @@ class _Run:
 
     def normalize(self, tasks: Sequence[_Task], description: str) -> None:
         """Write the images and note what became of each."""
+        if not tasks:
+            return
         with closing(map_outcomes(_normalize_one, tasks, n_workers=self.n_workers)) as outcomes:
             for outcome in self.track(outcomes, description, len(tasks)):
                 if isinstance(outcome.error, OutputError):
@@ -198,6 +209,8 @@ class _Run:
                 crops[task.slide, task.target.stain].append(task)
         slides = [_slide_task(slide, members) for (slide, _), members in crops.items()]
         fitted: dict[tuple[str, str], Source] = {}
+        if not slides:
+            return fitted
         with closing(map_outcomes(_fit_slide, slides, n_workers=self.n_workers)) as outcomes:
             for outcome in self.track(outcomes, "Fitting the stains of each slide", len(slides)):
                 if outcome.value is None:
@@ -216,7 +229,7 @@ def _normalize_one(task: _Task) -> tuple[str, str]:
     if isinstance(task.source, Refusal):
         write_image(image, task.out)
         return task.source.status.value, f"the slide as a whole: {task.source.reason}"
-    result = normalize(image, task.target, source=task.source)
+    result = normalize(image, task.target, source=task.source, white=task.white)
     write_image(result.image, task.out)
     if task.helps_out and result.is_changed:
         return StainStatus.SLIDE_STAINS.value, "its own stains could not be told apart"
@@ -226,14 +239,16 @@ def _normalize_one(task: _Task) -> tuple[str, str]:
 def _slide_task(slide: str, members: Sequence[_Task]) -> _SlideTask:
     step = -(-len(members) // MAX_CROPS_PER_SLIDE_FIT)
     paths = tuple(task.path for task in members[::step])
-    return _SlideTask(slide, members[0].target, paths)
+    return _SlideTask(slide, members[0].target, members[0].white, paths)
 
 
 def _fit_slide(task: _SlideTask) -> Source:
     """Fit one slide on those of its crops that can be read."""
     target = task.target
     images = _readable(task.paths)
-    return try_fit_many(images, target.stain, parameters=target.parameters, source=task.slide)
+    return try_fit_many(
+        images, target.stain, parameters=target.parameters, white=task.white, source=task.slide
+    )
 
 
 def _readable(paths: Sequence[Path]) -> Iterator[RgbImage]:
@@ -245,14 +260,23 @@ def _readable(paths: Sequence[Path]) -> Iterator[RgbImage]:
         yield image
 
 
-def _tasks(manifest: Manifest, targets: Mapping[str, StainReference], out: Path) -> list[_Task]:
+def _tasks(
+    manifest: Manifest, targets: Mapping[str, StainReference], out: Path, white: White | None
+) -> list[_Task]:
     for stain, target in targets.items():
         write_reference(target, make_folder(out / "targets") / f"{stain}.json")
     images = make_folder(out / "images")
     table = manifest.table
     slides = table["slide_id"].fillna("")
     return [
-        _Task(image_id, path, images / f"{quote(image_id, safe=' ')}.png", slide, targets[stain])
+        _Task(
+            image_id,
+            path,
+            images / f"{quote(image_id, safe=' ')}.png",
+            slide,
+            targets[stain],
+            white,
+        )
         for image_id, path, slide, stain in zip(
             table["image_id"], manifest.image_paths(), slides, _stains(manifest), strict=True
         )

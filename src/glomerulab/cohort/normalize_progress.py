@@ -87,7 +87,13 @@ def file_mark(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def open_progress(out: Path, targets: Mapping[str, StainReference], *, per: str) -> Progress:
+def open_progress(
+    out: Path,
+    targets: Mapping[str, StainReference],
+    *,
+    per: str,
+    white: tuple[float, float, float] | None = None,
+) -> Progress:
     """Begin a run in a folder, or continue the one that is there.
 
     Parameters
@@ -96,6 +102,8 @@ def open_progress(out: Path, targets: Mapping[str, StainReference], *, per: str)
         Folder of the result.
     targets : mapping of str to StainReference
     per : str
+    white : tuple of 3 float, optional
+        As given; None where it is estimated.
 
     Returns
     -------
@@ -104,10 +112,11 @@ def open_progress(out: Path, targets: Mapping[str, StainReference], *, per: str)
     Raises
     ------
     OutputError
-        If the folder holds a run with other targets or another `per`.
+        If the folder holds a run with other targets, another `per` or `white`.
     """
-    described = {stain: asdict(target) for stain, target in sorted(targets.items())}
-    settings = json.dumps({"per": per, "targets": described}, indent=2, ensure_ascii=False) + "\n"
+    stains = {stain: asdict(target) for stain, target in sorted(targets.items())}
+    described = {"per": per, "white": white, "targets": stains}
+    settings = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
     settings_path = out / SETTINGS_FILE
     if settings_path.is_file():
         if settings_path.read_text(encoding="utf-8") != settings:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.phantom.compiled import compiled
+from glomerulab.compiled import compiled
 from glomerulab.phantom.texture import FloatArray
 
 __all__ = ["Canvas", "Ink", "Paint", "cover", "lay", "pixel_span", "put"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from glomerulab.compiled import compiled
 from glomerulab.geometry import Point
-from glomerulab.phantom.compiled import compiled
 from glomerulab.phantom.nuclei import nuclei_table, spread_out
 from glomerulab.phantom.sites import (
     MAX_GATHERED,

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from glomerulab.compiled import compiled
 from glomerulab.phantom.canvas import Canvas, Ink, cover, pixel_span, put
-from glomerulab.phantom.compiled import compiled
 from glomerulab.phantom.sites import far_apart
 from glomerulab.phantom.texture import FloatArray, noise_at
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from glomerulab.compiled import compiled
 from glomerulab.images import RgbImage
-from glomerulab.phantom.compiled import compiled
 from glomerulab.phantom.texture import FloatArray
 
 __all__ = ["Scanner", "draw_scanner", "expose"]

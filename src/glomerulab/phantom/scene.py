@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from glomerulab.compiled import compiled
 from glomerulab.phantom.anatomy import Glomerulus
 from glomerulab.phantom.canvas import Canvas, Ink
-from glomerulab.phantom.compiled import compiled
 from glomerulab.phantom.cortex import Cortex
 from glomerulab.phantom.materials import material_table
 from glomerulab.phantom.nuclei import paint_nuclei

@@ -195,7 +195,7 @@ class Slide:
 
     @cached_property
     def stain(self) -> str | None:
-        """``HE``, ``PAS``, ``PASM`` or ``TRI`` if the file's metadata name it, else None."""
+        """The stain that the file's metadata name (see `stain_of_properties`), or None."""
         return stain_of_properties(self.properties)
 
     @cached_property

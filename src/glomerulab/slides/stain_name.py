@@ -7,6 +7,7 @@ __all__ = ["stain_of_properties"]
 
 # Silver comes before PAS: "PAS-M" and "periodic acid silver methenamine" start like PAS.
 STAIN_PATTERNS = (
+    ("H-DAB", r"\bdab\b|diaminobenzidine"),
     ("PASM", r"\bpas[-\s]?m\b|\bpams\b|methenamine|jones|silver"),
     ("PAS", r"\bpas\b|periodic acid[- ]schiff"),
     ("TRI", r"trichrom|masson"),
@@ -26,7 +27,8 @@ def stain_of_properties(properties: Mapping[str, str]) -> str | None:
     Returns
     -------
     str or None
-        ``HE``, ``PAS``, ``PASM`` or ``TRI``; None if no property about staining names one.
+        ``HE``, ``PAS``, ``PASM``, ``TRI`` or ``H-DAB``; None if no property about
+        staining names one.
 
     Examples
     --------

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from glomerulab.stain._compiled import F64, Real, compiled
+from glomerulab.compiled import F64, Real, compiled
 
 __all__ = ["N_MOMENTS", "newton_step"]
 

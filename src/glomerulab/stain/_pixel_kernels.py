@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
-from glomerulab.stain._compiled import (
+from glomerulab.compiled import (
     F32,
     F64,
     I32,

@@ -9,7 +9,7 @@ that a stain is a row.
 
 import numpy as np
 
-from glomerulab.stain._compiled import F32, F64, Real, compiled, compiled_reordered
+from glomerulab.compiled import F32, F64, Real, compiled, compiled_reordered
 from glomerulab.stain._newton_kernels import N_MOMENTS, newton_step
 
 __all__ = ["descend", "sum_moments"]

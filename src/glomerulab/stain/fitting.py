@@ -17,6 +17,7 @@ from glomerulab.stain._pixel_kernels import concentration_percentiles
 from glomerulab.stain.macenko import macenko_stains
 from glomerulab.stain.optical_density import (
     FloatArray,
+    White,
     checked_image,
     checked_white,
     estimate_white,
@@ -55,8 +56,11 @@ class StainStatus(StrEnum):
     SLIDE_STAINS = "slide_stains"
     """Its own stains could not be told apart; those of its slide were used."""
     BLANK = "blank"
+    """Bare glass, or next to no tissue on it."""
     BLACK = "black"
     CONSTANT = "constant"
+    TOO_SMALL = "too_small"
+    """Fewer pixels than say anything about stains, however much of them is tissue."""
     ONE_STAIN = "one_stain"
     NOT_TISSUE = "not_tissue"
 
@@ -74,7 +78,7 @@ def fit(
     stain: str,
     *,
     parameters: StainParameters = RECOMMENDED,
-    white: FloatArray | float | None = None,
+    white: White | None = None,
     source: str = "",
 ) -> StainReference:
     """Find the stains, their amounts and the white of one image.
@@ -110,7 +114,7 @@ def try_fit(
     stain: str,
     *,
     parameters: StainParameters = RECOMMENDED,
-    white: FloatArray | float | None = None,
+    white: White | None = None,
     source: str = "",
 ) -> StainReference | Refusal:
     """Do what `fit` does, and return what stands in the way instead of raising it.
@@ -132,7 +136,7 @@ def fit_many(
     stain: str,
     *,
     parameters: StainParameters = RECOMMENDED,
-    white: FloatArray | float | None = None,
+    white: White | None = None,
     source: str = "",
 ) -> StainReference:
     """Find one set of stains for several images of one slide, from their pixels together.
@@ -167,7 +171,7 @@ def try_fit_many(
     stain: str,
     *,
     parameters: StainParameters = RECOMMENDED,
-    white: FloatArray | float | None = None,
+    white: White | None = None,
     source: str = "",
 ) -> StainReference | Refusal:
     """Do what `fit_many` does, and return what stands in the way instead of raising it.
@@ -221,7 +225,7 @@ def _try_fit(
     image: RgbImage,
     prior: StainPrior,
     parameters: StainParameters,
-    white: FloatArray | float | None,
+    white: White | None,
     source: str,
 ) -> StainReference | Refusal:
     pixels = checked_image(image)
@@ -274,6 +278,8 @@ def _why_no_tissue(pixels: RgbImage, n_tissue: int) -> Refusal:
         return Refusal(StainStatus.BLACK, said)
     if bool(np.all(pixels == pixels[0, 0])):
         return Refusal(StainStatus.CONSTANT, f"every pixel is {pixels[0, 0].tolist()}")
+    if n < MIN_TISSUE_PX:
+        return Refusal(StainStatus.TOO_SMALL, said)
     is_black = not np.any(tissue_mask(pixels, 255.0, glass_lightness=1.0))
     return Refusal(StainStatus.BLACK if is_black else StainStatus.BLANK, said)
 

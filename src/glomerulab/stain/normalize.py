@@ -14,6 +14,7 @@ from glomerulab.stain._pixel_kernels import recolour
 from glomerulab.stain.fitting import StainStatus, check_tissue, try_fit
 from glomerulab.stain.optical_density import (
     FloatArray,
+    White,
     checked_image,
     optical_density,
     optical_density_table,
@@ -95,7 +96,7 @@ def normalize(
     target: StainReference,
     *,
     source: StainReference | None = None,
-    white: FloatArray | float | None = None,
+    white: White | None = None,
     fallback: StainReference | None = None,
     strict: bool = False,
 ) -> Normalized:

@@ -4,7 +4,6 @@ The space every stain method works in. No slide reading, no torch, no randomness
 """
 
 import math
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +24,8 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 
-White = FloatArray | tuple[float, float, float] | float | Literal["estimate"]
-"""Grey level of unstained glass: per channel, one for all, or to be estimated from the image."""
+White = FloatArray | tuple[float, float, float] | float
+"""Grey level of unstained glass: per channel, or one for all."""
 
 MAX_PIXELS_FOR_WHITE = 1 << 14
 LOG_LEVELS = np.log(np.maximum(np.arange(256.0), 1.0))
@@ -163,7 +162,7 @@ def _quantile(counts: npt.NDArray[np.int64], quantile: float) -> FloatArray:
     return at_least_one
 
 
-def checked_white(white: FloatArray | float) -> FloatArray:
+def checked_white(white: White) -> FloatArray:
     """Return white as three numbers, or say what is wrong with it.
 
     Parameters
@@ -200,9 +199,13 @@ def checked_image(image: RgbImage) -> RgbImage:
 
     Raises
     ------
+    TypeError
+        If it is no array.
     ValueError
-        If it has another type or shape, or no pixels.
+        If it has another type of number or shape, or no pixels.
     """
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"image must be an array, uint8 (H, W, 3), got {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or image.size == 0:
         raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
     return np.ascontiguousarray(image)

@@ -70,7 +70,7 @@ def test_ids_that_look_like_numbers_or_missing_values_stay_text(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("column", "cell", "rule"),
     [
-        ("stain", "he", "one of HE, PAS, PASM, TRI, other"),
+        ("stain", "he", "one of HE, PAS, PASM, TRI, H-DAB, other"),
         ("split", "training", "one of train, validation, test"),
         ("mpp", "0", "micrometres per pixel above 0"),
         ("mpp", "0.5 um", "micrometres per pixel above 0"),
@@ -218,7 +218,7 @@ TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max
         st.fixed_dictionaries(
             {
                 "patient_id": st.none() | TEXT,
-                "stain": st.sampled_from([None, "HE", "PAS", "PASM", "TRI", "other"]),
+                "stain": st.sampled_from([None, "HE", "PAS", "PASM", "TRI", "H-DAB", "other"]),
                 "mpp": st.none() | st.floats(1e-3, 1e3),
                 "x": st.none() | st.integers(-(2**40), 2**40),
                 "fold": st.none() | st.integers(0, 9),

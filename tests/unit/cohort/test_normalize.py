@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest
+from glomerulab.cohort.manifest import STAINS, Manifest, manifest_from_rows, read_manifest
 from glomerulab.cohort.normalize import normalize_manifest
 from glomerulab.errors import ManifestError, OutputError, StainError
 from glomerulab.images import read_image, write_image
 from glomerulab.stain.fitting import fit
 from glomerulab.stain.normalize import normalize
+from glomerulab.stain.priors import STAIN_PRIORS
 from glomerulab.stain.reference import read_reference
 from glomerulab.taxonomy import load_taxonomy
 from tests.beer_lambert import HE, PAS, TARGET_HE, section, worst_angle
@@ -101,6 +102,47 @@ def test_an_image_that_cannot_be_normalised_passes_unchanged(
     assert np.array_equal(read_image(result.manifest.image_paths()[3]), BLANK)
     assert "tissue" in result.manifest.table["stain_reason"][3]
     assert result.n_by_status["blank"] == 1
+
+
+def test_every_stain_with_a_prior_can_stand_in_a_manifest() -> None:
+    assert set(STAIN_PRIORS) <= set(STAINS)
+
+
+def test_h_dab_goes_from_manifest_to_manifest(tmp_path: Path) -> None:
+    brown = ((0.65, 0.70, 0.29), (0.27, 0.57, 0.78))
+    target = fit(section(1, dyes=brown).image, "H-DAB")
+    write_image(section(2, size=96, dyes=brown).image, tmp_path / "a.png")
+    row = {"image_id": ["a"], "image_path": ["a.png"], "stain": ["H-DAB"]}
+    manifest = manifest_from_rows(
+        pd.DataFrame(row), folder=tmp_path, taxonomy=load_taxonomy("paper")
+    )
+    result = normalize_manifest(manifest, {"H-DAB": target}, tmp_path / "out", per="image")
+    assert _statuses(result.manifest) == {"a": "normalized"}
+    assert read_manifest(result.path).table["stain"].tolist() == ["H-DAB"]
+
+
+@pytest.mark.parametrize("per", ["slide", "image"])
+def test_a_given_white_is_used_instead_of_the_estimated(
+    cohort: Manifest, tmp_path: Path, per: str
+) -> None:
+    white = (241.0, 238.0, 242.0)
+    result = normalize_manifest(cohort, TARGETS, tmp_path / "out", per=per, white=white)
+    first = read_image(cohort.image_paths()[0])
+    if per == "image":
+        expected = normalize(first, TARGETS["HE"], white=white)
+    else:
+        slide = read_reference(tmp_path / "out" / "slides" / "s1.HE.json")
+        assert slide.white == white
+        expected = normalize(first, TARGETS["HE"], source=slide)
+    assert np.array_equal(read_image(result.manifest.image_paths()[0]), expected.image)
+
+
+def test_an_impossible_white_is_refused_before_anything_is_written(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="white"):
+        normalize_manifest(cohort, TARGETS, tmp_path / "out", white=(0.0, 1.0, 300.0))
+    assert not (tmp_path / "out").exists()
 
 
 def test_strict_makes_it_an_error_after_the_others_are_done(

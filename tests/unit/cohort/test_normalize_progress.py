@@ -52,6 +52,8 @@ def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
     open_progress(tmp_path, TARGETS, per="slide")
     with pytest.raises(OutputError, match="other targets"):
         open_progress(tmp_path, TARGETS, per="image")
+    with pytest.raises(OutputError, match="other targets"):
+        open_progress(tmp_path, TARGETS, per="slide", white=(240.0, 240.0, 240.0))
 
 
 def test_a_missing_file_has_no_mark(tmp_path: Path) -> None:
