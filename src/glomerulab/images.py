@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from glomerulab.errors import ImageFileError
 from glomerulab.files import written_whole
 
-__all__ = ["MAX_PIXELS", "RgbImage", "image_size", "read_image", "write_image"]
+__all__ = ["MAX_PIXELS", "RgbImage", "image_size", "read_image", "resized", "write_image"]
 
 RgbImage = npt.NDArray[np.uint8]
 """uint8, shape (H, W, 3), channels red, green, blue."""
@@ -98,6 +98,24 @@ def image_size(path: Path) -> tuple[int, int]:
             raise ImageFileError(_unidentified_reason(path, error), where=str(path)) from error
         except (OSError, ValueError, SyntaxError) as error:
             raise ImageFileError(f"cannot be read: {_reason(error)}", where=str(path)) from error
+
+
+def resized(image: RgbImage, width: int, height: int) -> RgbImage:
+    """Resize an image, antialiased, as every network here is shown it.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+    width, height : int
+        Wanted size in pixels; the aspect ratio is not kept.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        A new array.
+    """
+    picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(picture, dtype=np.uint8)
 
 
 def write_image(image: RgbImage, path: Path, *, jpeg_quality: int = 95) -> None:

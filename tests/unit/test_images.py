@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from glomerulab.errors import ImageFileError, OutputError
-from glomerulab.images import MAX_PIXELS, RgbImage, image_size, read_image, write_image
+from glomerulab.images import MAX_PIXELS, RgbImage, image_size, read_image, resized, write_image
 
 
 def _colours(rng: np.random.Generator) -> RgbImage:
@@ -202,3 +202,13 @@ def test_writing_into_no_folder_is_an_output_error(
 ) -> None:
     with pytest.raises(OutputError, match="cannot write"):
         write_image(_colours(rng), tmp_path / "none" / "a.png")
+
+
+def test_resizing_is_within_a_grey_level_of_torchvision(rng: np.random.Generator) -> None:
+    import torch
+    from torchvision.transforms.v2 import functional as transforms
+
+    image = rng.integers(0, 255, (181, 207, 3), dtype=np.uint8)
+    theirs = transforms.resize(torch.from_numpy(image).permute(2, 0, 1), [96, 64], antialias=True)
+    ours = resized(image, 64, 96).astype(int)
+    assert np.abs(ours - theirs.permute(1, 2, 0).numpy()).max() <= 1

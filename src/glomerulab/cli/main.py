@@ -15,6 +15,7 @@ from glomerulab.cli.extract import extract
 from glomerulab.cli.manifest import app as manifest_app
 from glomerulab.cli.normalize import normalize
 from glomerulab.cli.phantom import phantom
+from glomerulab.cli.predict import gates, predict
 from glomerulab.cli.quickstart import quickstart
 from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
@@ -58,6 +59,8 @@ app.command()(stain_check)
 app.command()(augment)
 app.command()(train)
 app.command()(evaluate)
+app.command()(gates)
+app.command()(predict)
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glomerulab.cli.train import fit_run_gates
+
 if TYPE_CHECKING:
     from glomerulab.cohort.manifest import Manifest
     from glomerulab.stain.reference import StainReference
@@ -44,6 +46,7 @@ def quickstart(
     cohort = _normalize(cohort, out / "normalized", workers=workers)
     training_table = _augment(cohort, out / "augmented", seed=seed, workers=workers)
     run = _train(training_table, out / "run", seed=seed)
+    fit_run_gates(run, resume=True)
 
     from glomerulab.progress import shown
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["train"]
+__all__ = ["fit_run_gates", "train"]
 
 
 def train(
@@ -40,7 +40,23 @@ def train(
             f"stopped after epoch {n_epochs} of {told.epochs}: no lower validation loss in the "
             f"last {told.patience}"
         )
+    fit_run_gates(run, resume=resume)
     typer.echo(f"run folder: {run} (research use only)")
+
+
+def fit_run_gates(run: Path, *, resume: bool) -> None:
+    """Make a run ready for `predict`; say why where it cannot be, which spoils no training."""
+    from glomerulab.errors import GlomerulabError
+    from glomerulab.inference.fit_gates import fit_gates
+    from glomerulab.inference.gates import has_gates
+    from glomerulab.progress import shown
+
+    if resume and has_gates(run):
+        return
+    try:
+        fit_gates(run, track=shown)
+    except GlomerulabError as error:
+        typer.echo(f"not ready for `glomerulab predict`: {error}", err=True)
 
 
 def _parsed(setting: str) -> tuple[str, object]:

@@ -15,12 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import GlomerulabError
-from glomerulab.images import read_image
+from glomerulab.images import read_image, resized
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Augment", "Batch", "CropDataset", "ItemKey", "batches"]
 
@@ -155,11 +153,8 @@ def read_crop(path: Path, input_size: int) -> Tensor:
     -------
     Tensor of uint8, shape (3, input_size, input_size)
     """
-    pixels = torch.from_numpy(read_image(path)).permute(2, 0, 1)
-    resized: Tensor = transforms.resize(
-        pixels, [input_size, input_size], interpolation=InterpolationMode.BILINEAR, antialias=True
-    )
-    return resized.contiguous()
+    pixels = resized(read_image(path), input_size, input_size)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def batches(

@@ -19,7 +19,15 @@ from glomerulab.slides.regions import REGION_SUFFIXES, read_regions
 from glomerulab.slides.source import Slide, open_slide
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["CROPS_FOLDER", "CropSettings", "Failure", "Plan", "PlannedCrop", "plan_crops"]
+__all__ = [
+    "CROPS_FOLDER",
+    "CropSettings",
+    "Failure",
+    "Plan",
+    "PlannedCrop",
+    "plan_crops",
+    "region_file_of",
+]
 
 CROPS_FOLDER = "crops"
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
@@ -169,7 +177,7 @@ class _Planner:
     def _regions_of(self, entry: SlideEntry, slide: Slide) -> list[Region]:
         path = self._regions_path
         if path.is_dir():
-            path = _region_file_of(entry, path)
+            path = region_file_of(entry, path)
         offset = (0.0, 0.0) if self._settings.ignore_bounds else slide.bounds_offset
         if self._parsed is None or self._parsed[:2] != (path, offset):
             self._parsed = (path, offset, read_regions(path, bounds_offset=offset))
@@ -245,7 +253,24 @@ def _refuse_nameless(path: Path, n_slides: int) -> None:
             )
 
 
-def _region_file_of(entry: SlideEntry, folder: Path) -> Path:
+def region_file_of(entry: SlideEntry, folder: Path) -> Path:
+    """Return the region file of a slide.
+
+    Parameters
+    ----------
+    entry : SlideEntry
+    folder : Path
+        Holds one called after each slide.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    RegionError
+        If there is none, or more than one.
+    """
     names = dict.fromkeys((entry.slide_id, entry.path.stem, entry.path.name))
     candidates = [folder / f"{name}{suffix}" for name in names for suffix in REGION_SUFFIXES]
     found = [path for path in candidates if path.is_file()]

@@ -9,9 +9,10 @@ from scipy.special import expit, log_softmax
 from glomerulab.evaluation.calibration import SMALLEST, negative_log_likelihood
 from glomerulab.evaluation.judged import Judged
 
-__all__ = ["fit_temperature", "with_temperature"]
+__all__ = ["MAX_TEMPERATURE", "fit_temperature", "with_temperature"]
 
 MAX_TEMPERATURE = 100.0
+"""Temperatures are sought from the inverse of this to this."""
 
 
 def fit_temperature(validation: Judged) -> float:

@@ -1,12 +1,8 @@
 """Tensors and facts that belong together, written so that they are whole or not there.
 
-The tensors go to a safetensors file named by its own hash; then a JSON file that names it is
-replaced in one step. A process killed in between leaves the older pair in force. Nothing here
-executes when it is read. It must not know what the tensors are.
+Nothing here executes when it is read. It must not know what the tensors are.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,9 +11,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from glomerulab.errors import CheckpointError
-from glomerulab.files import make_folder, remove_partial_files, written_whole
+from glomerulab.models.sealing import seal, unseal
 
-__all__ = ["read_facts", "read_sealed", "write_sealed"]
+__all__ = ["read_sealed", "write_sealed"]
 
 
 def write_sealed(
@@ -35,50 +31,9 @@ def write_sealed(
     facts : mapping of str to object
         What JSON can hold; the keys ``tensors_file`` and ``tensors_sha256`` are added.
     """
-    make_folder(folder)
     # Tensors that share memory or are not contiguous are refused by safetensors: copy.
     content = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
-    digest = hashlib.sha256(content).hexdigest()
-    file_name = f"{name}-{digest[:16]}.safetensors"
-    with written_whole(folder / file_name) as temporary:
-        temporary.write_bytes(content)
-    sealed = {**facts, "tensors_file": file_name, "tensors_sha256": digest}
-    with written_whole(folder / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps(sealed, indent=2, ensure_ascii=False), encoding="utf-8")
-    for path in folder.glob(f"{name}-*.safetensors"):
-        if path.name != file_name:
-            path.unlink()
-    remove_partial_files(folder)
-
-
-def read_facts(folder: Path, name: str) -> dict[str, object]:
-    """Read the facts without the tensors.
-
-    Parameters
-    ----------
-    folder : Path
-    name : str
-
-    Returns
-    -------
-    dict of str to object
-
-    Raises
-    ------
-    CheckpointError
-        If they are not there or not JSON.
-    """
-    path = folder / f"{name}.json"
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CheckpointError(f"cannot be read: {reason}", where=str(path)) from error
-    except ValueError as error:
-        raise CheckpointError(f"not valid JSON: {error}", where=str(path)) from error
-    if not isinstance(facts, dict):
-        raise CheckpointError("must hold one JSON object", where=str(path))
-    return facts
+    seal(folder, name, content, facts)
 
 
 def read_sealed(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -100,23 +55,9 @@ def read_sealed(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, o
     CheckpointError
         If a file is missing or unreadable, or the tensors are not those the facts were written for.
     """
-    facts = read_facts(folder, name)
-    file_name = facts.get("tensors_file")
-    if not isinstance(file_name, str) or Path(file_name).name != file_name:
-        raise CheckpointError("names no tensors_file", where=str(folder / f"{name}.json"))
-    path = folder / file_name
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CheckpointError(f"cannot be read: {reason}", where=str(path)) from error
-    if hashlib.sha256(content).hexdigest() != facts.get("tensors_sha256"):
-        raise CheckpointError(
-            "the tensors are not those that were written (SHA-256 differs); "
-            "copy the whole folder again or train again",
-            where=str(path),
-        )
+    content, facts = unseal(folder, name)
     try:
         return load(content), facts
     except SafetensorError as error:
+        path = folder / str(facts["tensors_file"])
         raise CheckpointError(f"not safetensors: {error}", where=str(path)) from error

@@ -15,7 +15,13 @@ from glomerulab.stain.optical_density import FloatArray
 from glomerulab.stain.parameters import RECOMMENDED, StainParameters
 from glomerulab.stain.priors import prior_of
 
-__all__ = ["StainReference", "aggregate", "read_reference", "write_reference"]
+__all__ = [
+    "StainReference",
+    "aggregate",
+    "read_reference",
+    "reference_from_json",
+    "write_reference",
+]
 
 FORMAT = "glomerulab-stain-reference-1"
 
@@ -178,12 +184,23 @@ def read_reference(path: Path) -> StainReference:
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise StainError(f"not a stain reference (no format {FORMAT!r})", where=str(path))
     try:
-        return _from_json(content)
+        return reference_from_json(content)
     except (KeyError, TypeError, ValueError, StainError) as error:
         raise StainError(f"not a valid stain reference: {error!r}", where=str(path)) from error
 
 
-def _from_json(content: Mapping[str, Any]) -> StainReference:
+def reference_from_json(content: Mapping[str, Any]) -> StainReference:
+    """Make a reference of what its fields are in JSON.
+
+    Parameters
+    ----------
+    content : mapping
+        As `dataclasses.asdict` gives it.
+
+    Returns
+    -------
+    StainReference
+    """
     values = dict(content)
     values["parameters"] = StainParameters(**values["parameters"])
     first, second = values["stain_vectors"]

@@ -1,0 +1,91 @@
+"""``glomerulab predict``: apply a trained model; ``glomerulab gates``: make a run ready for it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from glomerulab.inference.predict import PredictSummary
+
+__all__ = ["gates", "predict"]
+
+
+def predict(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A slide, a folder of slides, a slides table, or a manifest of crops."),
+    ],
+    *,
+    model: Annotated[Path, typer.Option(help="Run folder, or what `export` made of one.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv, case.json and crops.")],
+    regions: Annotated[
+        Path | None,
+        typer.Option(help="For slides: a region file, or a folder with one per slide."),
+    ] = None,
+    stain: Annotated[
+        str | None, typer.Option(help="HE, PAS, PASM, TRI or other, where slides do not say.")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(min=0, max=10, help="Around regions; as the training crops were cut.")
+    ] = 0.1,
+    mpp_override: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=100, help="Micrometres per pixel of the slides, if they do not say."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that cut and normalise.")] = 1,
+) -> None:
+    """Call each glomerulus, with what cannot be ruled out. Run again to continue.
+
+    Research use only. Make reports of the result with `glomerulab report`.
+
+    Example: glomerulab predict slides.csv --model run --regions regions/ --out predictions
+    """  # noqa: DOC501 - BadParameter is typer's, exit code 1 when anything could not be judged
+    from glomerulab.cohort.columns import STAINS
+    from glomerulab.inference.predict import PredictSettings
+    from glomerulab.inference.predict import predict as run_prediction
+    from glomerulab.progress import shown
+
+    if stain is not None and stain not in STAINS:
+        raise typer.BadParameter(f"must be one of {', '.join(STAINS)}", param_hint="--stain")
+    settings = PredictSettings(regions, margin, mpp_override, stain, workers)
+    summary = run_prediction(source, model, out, settings=settings, track=shown)
+    _tell(summary)
+    if summary.failures:
+        raise typer.Exit(1)
+
+
+def gates(
+    run: Annotated[Path, typer.Argument(help="Run folder whose images are still there.")],
+) -> None:
+    """Fit and store what `predict` needs besides the weights: calibration, gates, stain references.
+
+    `train` does it at its end; this is for runs that were trained before. Research use only.
+
+    Example: glomerulab gates run
+    """
+    from glomerulab.inference.fit_gates import fit_gates
+    from glomerulab.progress import shown
+
+    facts = fit_gates(run, track=shown).facts
+    typer.echo(
+        f"temperature {facts.temperature:.2f}, conformal sets at {facts.coverage:.0%} from "
+        f"{facts.n_validation} validation images; stored in {run / 'gates'}"
+    )
+
+
+def _tell(summary: "PredictSummary") -> None:
+    typer.echo(
+        f"{summary.n_images} images judged, {summary.n_referred} of them referred to a human: "
+        f"{summary.folder / 'predictions.csv'}"
+    )
+    if summary.failures:
+        typer.echo(
+            f"{len(summary.failures)} could not be judged: {summary.folder / 'failures.csv'}",
+            err=True,
+        )
+        for failure in summary.failures[:10]:
+            typer.echo(f"  {failure.slide} {failure.region}: {failure.reason}", err=True)
+    typer.echo("Research use only.")

@@ -1,0 +1,92 @@
+"""What a report needs of the slides themselves: their size, a small map, the regions' outlines."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from glomerulab.case_folder import SlideFacts
+from glomerulab.cohort.extract_plan import region_file_of
+from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.errors import GlomerulabError
+from glomerulab.files import make_folder
+from glomerulab.geometry import Point
+from glomerulab.images import write_image
+from glomerulab.slides.regions import read_regions
+from glomerulab.slides.source import Slide, open_slide
+
+__all__ = ["SlidesRead", "read_slide_facts"]
+
+MAPS_FOLDER = "maps"
+MAP_PX = 1600
+MAP_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class SlidesRead:
+    """Facts of the slides that could be opened, and the outlines on them."""
+
+    facts: tuple[SlideFacts, ...]
+    outlines: dict[tuple[str, str], tuple[Point, ...]]
+    """By slide id and region id, level-0 pixels."""
+
+
+def read_slide_facts(
+    entries: Sequence[SlideEntry],
+    regions: Path,
+    *,
+    out: Path,
+    mpp_override: float | None,
+    stain: str | None,
+) -> SlidesRead:
+    """Read the slides' facts, and write a map of each.
+
+    Parameters
+    ----------
+    entries : sequence of SlideEntry
+    regions : Path
+        As given to `extract`.
+    out : Path
+        Gets ``maps/``.
+    mpp_override : float or None
+    stain : str or None
+        Of all slides, where they do not say.
+
+    Returns
+    -------
+    SlidesRead
+        A slide that cannot be read is left out: extracting its regions says why.
+    """
+    facts, outlines = [], {}
+    for entry in entries:
+        try:
+            with open_slide(entry.path, mpp_override=mpp_override or entry.mpp) as slide:
+                facts.append(_facts(entry, slide, out, stain))
+                offset = slide.bounds_offset
+            path = region_file_of(entry, regions) if regions.is_dir() else regions
+            for region in read_regions(path, bounds_offset=offset):
+                if region.slide_id in {None, entry.slide_id}:
+                    outlines[entry.slide_id, region.region_id] = region.polygon
+        except GlomerulabError:  # it stands in failures.csv, with its reason
+            continue
+    return SlidesRead(tuple(facts), outlines)
+
+
+def _facts(entry: SlideEntry, slide: Slide, out: Path, stain: str | None) -> SlideFacts:
+    width, height = slide.dimensions
+    # Named by a hash: a slide may be called what no file can be.
+    name = f"{hashlib.sha256(entry.slide_id.encode()).hexdigest()[:16]}.jpg"
+    path = make_folder(out / MAPS_FOLDER) / name
+    if not path.is_file():
+        write_image(slide.thumbnail(MAP_PX), path, jpeg_quality=MAP_QUALITY)
+    return SlideFacts(
+        slide_id=entry.slide_id,
+        file_name=entry.path.name,
+        patient_id=entry.patient_id,
+        stain=entry.stain or slide.stain or stain,
+        width=width,
+        height=height,
+        mpp=slide.mpp,
+        bounds_offset=slide.bounds_offset,
+        map_path=f"{MAPS_FOLDER}/{name}",
+    )

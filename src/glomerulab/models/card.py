@@ -1,0 +1,41 @@
+"""What must be known of a model besides its weights; without torch, so that ONNX needs none."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from glomerulab.predictions import Head
+from glomerulab.taxonomy import Label, Taxonomy
+
+__all__ = ["ModelCard"]
+
+
+class ModelCard(BaseModel):
+    """Everything besides the weights that is needed to use a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    model: str
+    """Name in the registry."""
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """What only this network takes."""
+    head: Head = "softmax"
+    taxonomy_name: str
+    labels: tuple[Label, ...]
+    input_size: int = Field(ge=8)
+    """Height and width of the images, px."""
+    mean: tuple[float, float, float]
+    """Of each channel, of values from 0 to 1."""
+    std: tuple[float, float, float]
+    mpp: float | None = Field(default=None, gt=0)
+    """Median of the training crops, µm per pixel; None where no crop said it."""
+    stain_reference: str | None = None
+    """Path of the reference that the training images were normalised to."""
+    epoch: int = 0
+    """Epochs the weights were trained for."""
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The labels, in the order of the logits."""
+        return Taxonomy(self.taxonomy_name, self.labels)

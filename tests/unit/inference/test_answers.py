@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from glomerulab.cohort.manifest import Manifest, read_manifest
+from glomerulab.inference.answers import ANSWERS_FILE, answer_manifest
+from glomerulab.inference.engine import open_engine
+from glomerulab.inference.gates import read_gates
+
+
+class Counting:
+    """An engine that counts how many images it was shown."""
+
+    def __init__(self, engine) -> None:
+        self.engine, self.n_images = engine, 0
+        self.card, self.weights_sha256 = engine.card, engine.weights_sha256
+
+    def answer(self, images):
+        self.n_images += len(images)
+        return self.engine.answer(images)
+
+
+@pytest.fixture
+def manifest(own_run: Path) -> Manifest:
+    whole = read_manifest(own_run / "manifest.csv")
+    return whole.with_table(whole.table.iloc[:20])
+
+
+def test_a_second_run_answers_only_what_is_new_or_changed(own_run, manifest, tmp_path) -> None:
+    engine, gates = Counting(open_engine(own_run)), read_gates(own_run)
+    first, _ = answer_manifest(manifest, engine, gates, tmp_path)
+    second, _ = answer_manifest(manifest, engine, gates, tmp_path)
+    assert engine.n_images == 20
+    assert first == second
+    changed = manifest.image_paths()[3]
+    changed.write_bytes(manifest.image_paths()[4].read_bytes())
+    answer_manifest(manifest, engine, gates, tmp_path)
+    assert engine.n_images == 21
+
+
+def test_the_line_a_killed_run_was_writing_is_made_again(own_run, manifest, tmp_path) -> None:
+    engine, gates = Counting(open_engine(own_run)), read_gates(own_run)
+    whole, _ = answer_manifest(manifest, engine, gates, tmp_path)
+    path = tmp_path / ANSWERS_FILE
+    path.write_text(path.read_text()[:-40])
+    again, _ = answer_manifest(manifest, engine, gates, tmp_path)
+    assert engine.n_images == 21
+    assert again.keys() == whole.keys()
+    third, _ = answer_manifest(manifest, engine, gates, tmp_path)
+    assert engine.n_images == 21
+    assert third.keys() == whole.keys()
+
+
+def test_an_unreadable_image_is_a_failure_and_stops_nothing(own_run, manifest, tmp_path) -> None:
+    manifest.image_paths()[2].write_bytes(b"no image")
+    answers, failures = answer_manifest(
+        manifest, open_engine(own_run), read_gates(own_run), tmp_path
+    )
+    assert len(answers) == 19
+    assert list(failures) == ["i2"]
+    assert "not an image" in failures["i2"]

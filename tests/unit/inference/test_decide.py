@@ -1,0 +1,83 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glomerulab.inference.decide import decide
+from glomerulab.inference.gates import Gates, read_gates
+from glomerulab.taxonomy import load_taxonomy
+
+PAPER = load_taxonomy("paper")
+
+
+@pytest.fixture
+def gates(trained: Path) -> Gates:
+    facts = read_gates(trained).facts.model_copy(
+        update={"temperature": 2.0, "conformal_threshold": 0.2, "distance_threshold": 5.0,
+                "sharpness_threshold": -1.0}
+    )  # fmt: skip
+    return replace(read_gates(trained), facts=facts)
+
+
+def one(gates, logits, *, distance=1.0, sharp=0.0, stain="PAS", status=None, head="softmax"):
+    return decide(
+        np.array([logits], dtype=float), [distance], [sharp], stains=[stain],
+        stain_statuses=[status], gates=gates, taxonomy=PAPER, head=head,
+    )[0]  # fmt: skip
+
+
+def test_a_sure_answer_is_called_and_not_referred(gates: Gates) -> None:
+    sure = one(gates, [0, 0, 0, 8])
+    assert sure.called == {"cgn"}
+    assert sure.states == {"normal": "absent", "mspgn": "absent", "fsg": "absent", "cgn": "present"}
+    assert sure.reasons == ()
+
+
+def test_probabilities_carry_the_temperature(gates: Gates) -> None:
+    found = one(gates, [0, 0, 0, 2]).probabilities
+    assert found["cgn"] == pytest.approx(np.e / (np.e + 3))
+    assert sum(found.values()) == pytest.approx(1)
+
+
+def test_two_answers_in_the_set_are_uncertain(gates: Gates) -> None:
+    torn = one(gates, [5, 5.1, 0, 0])
+    assert torn.states == {"normal": "either", "mspgn": "either", "fsg": "absent", "cgn": "absent"}
+    assert torn.reasons == ("uncertain",)
+
+
+def test_an_empty_set_leaves_everything_open(gates: Gates) -> None:
+    facts = gates.facts.model_copy(update={"conformal_threshold": 0.99})
+    empty = one(replace(gates, facts=facts), [1, 1, 1, 1.5])
+    assert set(empty.states.values()) == {"either"}
+
+
+def test_under_sigmoid_each_label_has_its_own_set(gates: Gates) -> None:
+    found = one(gates, [-6, 0.1, 6, -6], head="sigmoid")
+    assert found.called == {"mspgn", "fsg"}
+    assert found.states == {
+        "normal": "absent",
+        "mspgn": "either",
+        "fsg": "present",
+        "cgn": "absent",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"distance": 5.1}, "out_of_distribution"),
+        ({"sharp": -1.1}, "out_of_focus"),
+        ({"stain": "PASM"}, "stain_unseen"),
+        ({"stain": None}, "stain_unseen"),
+        ({"status": "not_tissue"}, "no_tissue"),
+        ({"status": "one_stain"}, "not_normalized"),
+        ({"status": "no_target"}, "not_normalized"),
+    ],
+)
+def test_each_gate_gives_its_reason(gates: Gates, given, reason: str) -> None:
+    assert one(gates, [0, 0, 0, 8], **given).reasons == (reason,)
+
+
+def test_on_the_threshold_nothing_is_referred(gates: Gates) -> None:
+    assert one(gates, [0, 0, 0, 8], distance=5.0, sharp=-1.0, status="normalized").reasons == ()

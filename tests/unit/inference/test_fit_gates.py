@@ -1,0 +1,58 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glomerulab.cohort.manifest import read_manifest
+from glomerulab.errors import CheckpointError
+from glomerulab.images import read_image
+from glomerulab.inference.engine import open_engine, stacked
+from glomerulab.inference.fit_gates import fit_gates
+from glomerulab.inference.gates import read_gates
+from glomerulab.predictions import read_predictions
+
+
+def test_gates_say_what_the_run_was_trained_on(trained: Path) -> None:
+    facts = read_gates(trained).facts
+    assert facts.n_training_images == 48
+    assert facts.n_training_patients == 12
+    assert facts.stains_seen == {"PAS": 48}
+    assert facts.n_validation == 24
+    assert facts.trained_on_synthetic
+    assert "of 12 held-out images right" in facts.test_summary
+
+
+def test_the_threshold_lets_the_promised_share_of_validation_pass(trained: Path) -> None:
+    gates, engine = read_gates(trained), open_engine(trained)
+    manifest = read_manifest(trained / "manifest.csv")
+    inside = (manifest.table["split"] == "validation").to_numpy(dtype=bool)
+    images = [read_image(p) for p, k in zip(manifest.image_paths(), inside, strict=True) if k]
+    far = gates.distances(engine.answer(stacked(images, 32)).features)
+    assert (far <= gates.facts.distance_threshold + 1e-6).sum() == 24  # ceil(25 x 0.95) of 24
+
+
+def test_a_perfect_validation_part_does_not_make_a_model_infallible(trained: Path) -> None:
+    table = read_predictions(trained / "predictions.csv", open_engine(trained).card.taxonomy)
+    part = table[table["split"] == "validation"]
+    p = part[[name for name in part if name.startswith("probability_")]].to_numpy()
+    scaled = np.log(p) / read_gates(trained).facts.temperature
+    confidence = np.exp(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)).max(axis=1)
+    assert confidence.mean() <= 25 / 26 + 1e-3
+
+
+def test_a_run_without_its_images_says_how_to_fit_them(own_run: Path) -> None:
+    shutil.rmtree(own_run / "gates")
+    for path in own_run.parent.glob("*.png"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match="glomerulab gates"):
+        fit_gates(own_run)
+
+
+def test_a_run_without_validation_is_refused(own_run: Path) -> None:
+    (own_run / "seal.json").unlink()
+    for name in ("predictions.csv", "manifest.csv"):
+        path = own_run / name
+        path.write_text(path.read_text().replace(",validation,", ",train,"))
+    with pytest.raises(CheckpointError, match="validation"):
+        fit_gates(own_run)
