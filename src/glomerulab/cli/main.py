@@ -11,6 +11,7 @@ import typer
 
 from glomerulab.cli.augment import augment
 from glomerulab.cli.evaluate import evaluate
+from glomerulab.cli.explain import explain
 from glomerulab.cli.extract import extract
 from glomerulab.cli.manifest import app as manifest_app
 from glomerulab.cli.normalize import normalize
@@ -61,6 +62,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(gates)
 app.command()(predict)
+app.command()(explain)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Explanations: where in an image a model found its answer, tested and not just drawn."""

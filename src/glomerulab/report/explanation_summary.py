@@ -1,0 +1,125 @@
+"""Each method of explanation in numbers: how often it points at the lesion, against chance."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from glomerulab.evaluation.intervals import MIN_RESAMPLES, patient_weights, percentile_interval
+
+__all__ = ["explanation_summary", "sanity_summary", "summary_lines"]
+
+MEASURES = ("points_inside", "energy_inside", "deletion", "insertion")
+
+
+def explanation_summary(
+    table: pd.DataFrame, *, n_resamples: int = MIN_RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """Summarise the rows of explanations by method, over all labels and for each.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per image, label and method: ``image_id``, ``patient_id``, ``label``, ``method``,
+        and any of ``points_inside``, ``energy_inside``, ``mask_share``, ``deletion``,
+        ``insertion``.
+    n_resamples : int, default 2000
+        Of patients, for the intervals.
+    seed : int, default 0
+
+    Returns
+    -------
+    DataFrame
+        One row per label (empty: all together), method and measure: ``label``, ``method``,
+        ``measure``, ``value``, ``low``, ``high``, ``chance`` (what an even map would reach; only
+        of the two measures that need a mask), ``n_maps``, ``n_patients``.
+    """
+    rows = []
+    labels = [None, *table["label"].dropna().drop_duplicates()] if len(table) else []
+    for label in labels:
+        of_label = table if label is None else table.loc[table["label"] == label]
+        for method, maps in of_label.groupby("method", sort=False):
+            rows += [
+                {"label": label, "method": method, **_measured(maps, measure, n_resamples, seed)}
+                for measure in MEASURES
+                if measure in maps and maps[measure].notna().any()
+            ]
+    return pd.DataFrame(rows)
+
+
+def sanity_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Average the rank correlations of the sanity check by method and share of random layers.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With ``method``, ``random_share`` and ``rank_correlation``, NaN where a map is empty.
+
+    Returns
+    -------
+    DataFrame
+        ``method``, ``random_share``, ``rank_correlation`` (mean), ``n_maps``, ``n_empty``.
+    """
+    groups = table.groupby(["method", "random_share"], sort=False)["rank_correlation"]
+    return groups.agg(
+        rank_correlation="mean",
+        n_maps="size",
+        n_empty=lambda values: int(values.isna().sum()),
+    ).reset_index()
+
+
+def summary_lines(summary: pd.DataFrame) -> list[str]:
+    """Say the pointing game of every method in one line each; nothing where no mask was."""
+    if summary.empty:
+        return []
+    pointing = summary.loc[summary["label"].isna() & (summary["measure"] == "points_inside")]
+    return [
+        f"{row['method']}: points at the lesion in {_percent(row['value'])} of {row['n_maps']} "
+        f"maps ({_ends(row['low'], row['high'])}); chance {_percent(row['chance'])}"
+        for row in pointing.to_dict("records")
+    ]
+
+
+def _measured(maps: pd.DataFrame, measure: str, n_resamples: int, seed: int) -> dict[str, object]:
+    known = maps.loc[maps[measure].notna()]
+    values = known[measure].to_numpy(dtype=np.float64)
+    # An image without a patient is its own.
+    names = known["patient_id"].astype("string").fillna(known["image_id"].astype("string"))
+    patients, _ = pd.factorize(names)
+    n_patients = int(patients.max()) + 1
+    low, high = _interval(values, np.asarray(patients), n_patients, n_resamples, seed)
+    needs_mask = measure in {"points_inside", "energy_inside"}
+    return {
+        "measure": measure,
+        "value": float(values.mean()),
+        "low": low,
+        "high": high,
+        "chance": float(known["mask_share"].mean()) if needs_mask else np.nan,
+        "n_maps": len(known),
+        "n_patients": n_patients,
+    }
+
+
+def _interval(
+    values: npt.NDArray[np.float64],
+    patients: npt.NDArray[np.intp],
+    n_patients: int,
+    n_resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    if n_patients < 2:
+        return float("nan"), float("nan")
+    weights = patient_weights(n_patients, n_resamples=n_resamples, seed=seed)
+    totals = weights @ np.bincount(patients, weights=values, minlength=n_patients)
+    counts = weights @ np.bincount(patients, minlength=n_patients).astype(np.float64)
+    interval = percentile_interval(totals / counts)
+    return interval.low, interval.high
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _ends(low: float, high: float) -> str:
+    if np.isnan(low):
+        return "interval not defined"
+    return f"95 % interval {100 * low:.0f} to {100 * high:.0f}"

@@ -1,0 +1,70 @@
+"""The command on a phantom cohort and an untrained network: files, controls, and bad input."""
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from glomerulab.cli.main import app
+from glomerulab.models.checkpoint import ModelCard, save_checkpoint
+from glomerulab.models.registry import create_model
+from glomerulab.phantom.cohort import write_phantom_cohort
+from glomerulab.taxonomy import load_taxonomy
+
+PAPER = load_taxonomy("paper")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom")
+    return write_phantom_cohort(folder, n_patients=2, n_per_patient=4, size=96, mpp=2.0, seed=1)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    card = ModelCard(
+        model="improved_seresnet_small", taxonomy_name=PAPER.name, labels=PAPER.labels,
+        input_size=48, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), head="sigmoid",
+    )  # fmt: skip
+    model = create_model("improved_seresnet_small", 4, seed=1)
+    save_checkpoint(folder / "checkpoint", model.state_dict(), card)
+    return folder
+
+
+def _explain(*arguments):
+    return CliRunner().invoke(app, ["explain", *map(str, arguments)])
+
+
+def test_it_measures_every_method_against_the_phantoms_masks(run, cohort, tmp_path):
+    result = _explain(run, cohort, "--sanity", 1, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "occlusion: points at the lesion in" in result.output
+    assert "Research use only" in result.output
+    table = pd.read_csv(tmp_path / "out" / "explanations.csv")
+    with_mask = table[table["mask_share"].notna()]
+    assert len(with_mask) > 0
+    n_masks = len(list((cohort.parent / "masks").glob("*.png")))
+    assert len(with_mask) == 5 * n_masks  # three methods and two controls
+    assert {path.name for path in (tmp_path / "out").glob("*.csv")} == {
+        "explanations.csv", "methods.csv", "sanity.csv",
+    }  # fmt: skip
+    drawn = table["overlay"].dropna()
+    assert all((tmp_path / "out" / name).is_file() for name in drawn)
+
+
+def test_a_missing_image_becomes_a_row_and_the_command_ends_with_one(run, cohort, tmp_path):
+    manifest = tmp_path / "manifest.csv"
+    table = pd.read_csv(cohort, dtype=str)
+    table["image_path"] = [str(cohort.parent / path) for path in table["image_path"]]
+    table.loc[0, "image_path"] = "nowhere.png"
+    table.head(2).to_csv(manifest, index=False)
+    result = _explain(run, manifest, "--method", "grad-cam", "--sanity", 0)
+    assert result.exit_code == 1
+    written = pd.read_csv(run / "explanations" / "explanations.csv")
+    assert "nowhere.png" in written.loc[written["reason"].notna(), "reason"].item()
+    assert written["method"].dropna().isin(["grad-cam", "random", "centre"]).all()
+
+
+def test_an_unknown_label_names_those_there_are(run, cohort):
+    result = _explain(run, cohort, "--label", "esg")
+    assert "no label esg; it answers normal, mspgn, fsg, cgn" in str(result.exception)

@@ -1,0 +1,73 @@
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from glomerulab.explain.attribution import METHODS, attribute, mean_colour
+from glomerulab.models.registry import MODELS, create_model
+from tests.known_networks import PooledMaps
+from tests.unit.models.test_registry import HEAVY
+
+
+@pytest.fixture
+def image():
+    return torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(4))
+
+
+def test_grad_cam_of_a_pooled_network_is_its_class_activation_map(image):
+    model = PooledMaps()
+    found = attribute(model, image, 1, "grad-cam")
+    maps = model.stages[0](image[None])[0].detach()  # (C, 8, 8)
+    # Selvaraju et al. 2017, section 3.1: for such a network Grad-CAM is CAM over the map's size.
+    cam = torch.einsum("c,chw->hw", model.classifier.weight[1].detach(), maps).relu() / 64
+    expected = interpolate(cam[None, None], (32, 32), mode="bilinear", align_corners=False)[0, 0]
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_integrated_gradients_of_a_linear_network_are_weight_times_step(image):
+    model = PooledMaps()
+    weights = torch.autograd.functional.jacobian(lambda x: model(x[None])[0, 0], image)
+    white = image.amax(dim=(1, 2), keepdim=True)
+    expected = (weights * (image - white)).sum(dim=0).clamp(min=0)
+    assert torch.allclose(attribute(model, image, 0, "integrated-gradients"), expected, atol=1e-5)
+
+
+def test_occlusion_finds_the_only_patch_that_counts(image):
+    class Corner(PooledMaps):
+        def forward(self, images):
+            return images[:, :, :8, :8].mean(dim=(1, 2, 3), keepdim=False)[:, None] * 10
+
+    image[:, :8, :8] += 2.0
+    found = attribute(Corner(), image, 0, "occlusion")
+    assert found[:8, :8].min() > 0
+    assert found[12:, :].abs().max() < 1e-5
+    assert found[:, 12:].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in HEAVY else []) for n in MODELS]
+)
+def test_every_network_can_be_asked_by_grad_cam(name):
+    model = create_model(name, 3, seed=1).eval()
+    size = 299 if name == "inception_v3" else 96
+    found = attribute(model, torch.rand(3, size, size), 2, "grad-cam")
+    assert found.shape == (size, size)
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_asking_changes_nothing_and_no_evidence_is_negative(method):
+    model = create_model("improved_seresnet_small", 3, seed=1).eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    found = attribute(model, torch.rand(3, 64, 64), 2, method)
+    assert (found.shape, found.dtype) == ((64, 64), torch.float32)
+    assert found.min() >= 0
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_an_unknown_method_is_refused(image):
+    with pytest.raises(ValueError, match="grad-cam, integrated-gradients, occlusion, got 'lime'"):
+        attribute(PooledMaps(), image, 0, "lime")
+
+
+def test_the_mean_colour_is_each_channels_mean(image):
+    assert torch.allclose(mean_colour(image).flatten(), image.flatten(1).mean(dim=1))
