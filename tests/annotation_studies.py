@@ -1,11 +1,19 @@
 """Small labelling studies to test with: accounts, images without pixels, queues."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import pandas as pd
 
-from glomerulab.annotation.records import Annotation, Judgement, StudySettings
+from glomerulab.annotation.records import (
+    Adjudication,
+    Annotation,
+    Image,
+    Judgement,
+    Outcome,
+    StudySettings,
+)
 from glomerulab.annotation.store.accounts import create_account
 from glomerulab.annotation.store.annotations import find_item, list_items, save_annotation
 from glomerulab.annotation.store.assignments import distribute
@@ -87,3 +95,28 @@ def save(
         save_key=str(uuid4()),
         seconds=seconds,
     ).annotation
+
+
+def outcome(
+    readings: list[dict[str, int | None]],
+    *,
+    settled: dict[str, int | None] | None = None,
+    based_on: tuple[int, ...] | None = None,
+    image: Image | None = None,
+) -> Outcome:
+    """An image with readings, entries 1, 2, ... of the ledger, and perhaps a consensus."""
+    image = image or Image("g", Path("/images/g.png"))
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    annotations = tuple(
+        Annotation(
+            sequence=number, assignment_id=number, image_id=image.image_id, login=f"reader{number}",
+            purpose="first", version=1, judgement=Judgement(labels), seconds=1.0, saved_at=now,
+            image_sha256=None, model_shown=False, others_shown=False, source="web",
+        )
+        for number, labels in enumerate(readings, start=1)
+    )  # fmt: skip
+    sequences = tuple(annotation.sequence for annotation in annotations)
+    adjudication = settled and Adjudication(
+        99, image.image_id, 1, settled, "consensus", OWNER, "", based_on or sequences, now
+    )
+    return Outcome(image, "g.png", {}, annotations, adjudication)

@@ -6,7 +6,13 @@ from glomerulab.annotation.records import Judgement, Labels
 from glomerulab.errors import AnnotationError
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["MAX_NOTE_LENGTH", "checked_judgement", "checked_labels", "checked_seconds"]
+__all__ = [
+    "MAX_NOTE_LENGTH",
+    "checked_judgement",
+    "checked_labels",
+    "checked_seconds",
+    "checked_text",
+]
 
 MAX_NOTE_LENGTH = 4000
 """Characters of a note, and of the reason for a skip."""
@@ -35,8 +41,8 @@ def checked_judgement(judgement: Judgement, taxonomy: Taxonomy) -> Judgement:
         too long.
     """
     labels = checked_labels(judgement.labels, taxonomy)
-    note = _checked_text(judgement.note)
-    reason = None if judgement.skip_reason is None else _checked_text(judgement.skip_reason)
+    note = checked_text(judgement.note)
+    reason = None if judgement.skip_reason is None else checked_text(judgement.skip_reason)
     if reason == "":
         raise AnnotationError("to skip an image, say why")
     if reason is not None and any(value is not None for value in labels.values()):
@@ -99,8 +105,22 @@ def checked_seconds(seconds: float) -> float:
     return round(min(seconds, MAX_SECONDS), 3)
 
 
-def _checked_text(text: str) -> str:
-    """Strip a note and refuse what no database can hold."""  # noqa: DOC501
+def checked_text(text: str) -> str:
+    """Return a note without surrounding space.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    AnnotationError
+        If it is too long, or holds what no database keeps.
+    """
     text = text.strip()
     if len(text) > MAX_NOTE_LENGTH:
         raise AnnotationError(

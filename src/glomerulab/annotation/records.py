@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from glomerulab.errors import AnnotationError
-from glomerulab.geometry import Box
+from glomerulab.geometry import Box, Point
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
     "Account",
     "Adjudication",
     "AdjudicationMethod",
+    "AdjudicationSummary",
     "Annotation",
     "Disagreement",
     "Distribution",
@@ -22,6 +23,7 @@ __all__ = [
     "ItemState",
     "Judgement",
     "Labels",
+    "Outcome",
     "Progress",
     "Purpose",
     "QueueItem",
@@ -223,12 +225,14 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class DrawnRegion:
-    """A box drawn on a slide, in its newest version."""
+    """A region drawn on a slide, in its newest version."""
 
     region_id: str
     slide_id: str
     box: Box
     """Level-0 pixels."""
+    outline: tuple[Point, ...]
+    """The corners of the box unless it came from a file with another shape."""
     labels: tuple[str, ...]
     login: str
     """Who drew it first."""
@@ -260,6 +264,37 @@ class Adjudication:
     readings: tuple[int, ...]
     """Sequences of the annotations it rests on."""
     saved_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is known of an image after its readings."""
+
+    image: Image
+    image_path: str
+    """As it stands in the manifest."""
+    others: Mapping[str, str | int | float]
+    """Other columns of the manifest."""
+    readings: tuple[Annotation, ...]
+    """Newest judgement of each reader who did not skip the image; repeats left out."""
+    adjudication: Adjudication | None
+    """The newest."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether a reading was changed or added after the adjudication."""
+        if self.adjudication is None:
+            return False
+        return {reading.sequence for reading in self.readings} != set(self.adjudication.readings)
+
+
+@dataclass(frozen=True, slots=True)
+class AdjudicationSummary:
+    """What settling many images at once did."""
+
+    n_settled: int
+    left: tuple[str, ...]
+    """Ids of the images that could not be settled so."""
 
 
 @dataclass(frozen=True, slots=True)

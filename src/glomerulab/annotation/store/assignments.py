@@ -106,13 +106,14 @@ def assign_third_reader(store: Store, image_ids: Sequence[str], *, login: str, b
         queue: list[Reading] = []
         for image_id in dict.fromkeys(image_ids):
             find_image(connection, image_id, root)
+            if image_id in given:
+                continue
             if reader.login in readers.get(image_id, frozenset()):
                 raise AnnotationError(
                     f"{reader.login} has read this image; a third reader must be someone else",
                     where=image_id,
                 )
-            if image_id not in given:
-                queue.append(Reading(image_id, "third"))
+            queue.append(Reading(image_id, "third"))
         return insert_readings(connection, {reader.login: queue}, actor=actor.login)
 
 
@@ -181,7 +182,7 @@ def _readers(connection: Connection) -> dict[str, frozenset[str]]:
         select(assignment.c.image_id, account.c.login)
         .join(account)
         .where(
-            assignment.c.purpose == "first",
+            assignment.c.purpose != "repeat",
             # What someone who left has not read, nobody will unless it is given to another.
             or_(account.c.active, assignment.c.version > 0),
         )

@@ -19,7 +19,6 @@ from glomerulab.errors import AnnotationError
 
 __all__ = [
     "Event",
-    "Head",
     "append",
     "canonical_json",
     "entry_hash",
@@ -52,18 +51,6 @@ class Event:
     payload: Mapping[str, Any]
     previous_hash: str
     hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The newest entry: kept apart, it proves later that no entry up to it was touched."""
-
-    sequence: int
-    hash: str
-
-    def __str__(self) -> str:
-        """As `parse_head` reads it."""
-        return f"{self.sequence}:{self.hash}"
 
 
 def append(
