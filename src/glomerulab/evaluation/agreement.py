@@ -184,7 +184,7 @@ def _by_group(terms: FloatArray, groups: npt.NDArray[np.intp]) -> FloatArray:
 def _weighted(sums: FloatArray, weights: FloatArray | None) -> FloatArray:
     """Sum over the groups of each resample, to shape (R, ...)."""
     if weights is None:
-        return sums.sum(axis=0, keepdims=True)
+        return np.asarray(sums.sum(axis=0, keepdims=True), dtype=np.float64)
     return np.asarray(np.tensordot(weights, sums, axes=1), dtype=np.float64)
 
 
