@@ -19,7 +19,7 @@ install_packages() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
 
-wanted=$(cat requirements.lock pyproject.toml runs/setup.sh | sha256sum)
+wanted=$(cat requirements.lock pyproject.toml runs/setup.sh hatch_build.py package-lock.json | sha256sum)
 stamp=.venv/requirements.sha256
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.annotate import annotate_app
 from glomerulab.cli.augment import augment
 from glomerulab.cli.evaluate import evaluate
 from glomerulab.cli.explain import explain
@@ -54,6 +55,7 @@ app.command()(phantom)
 app.add_typer(slide_app, name="slide")
 app.command()(extract)
 app.add_typer(manifest_app, name="manifest")
+app.add_typer(annotate_app, name="annotate")
 app.command()(split)
 app.command()(normalize)
 app.command()(stain_check)

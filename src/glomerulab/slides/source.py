@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from PIL import Image
 
 from glomerulab.errors import MissingMppError, SlideError
 from glomerulab.geometry import Box, Point
@@ -280,6 +281,29 @@ class Slide:
             raise ValueError(f"max_side must be at least 1, got {max_side}")
         factor = max(1.0, max(self.dimensions) / max_side)
         return self._read(Box(0, 0, *self.dimensions), (factor, factor))
+
+    def read_level(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+        """Read pixels of one level as they lie in the file, for viewers.
+
+        Parameters
+        ----------
+        level : int
+        corner : tuple of int
+            Upper left corner (x, y) in level-0 pixels.
+        size : tuple of int
+            Width and height in pixels of `level`.
+
+        Returns
+        -------
+        Image
+            RGBA, transparent outside the slide.
+
+        Raises
+        ------
+        SlideError
+            If the pixels cannot be decoded. The slide has to be opened anew after that.
+        """
+        return self._source.read(level, corner, size)
 
     def padded_share(self, box: Box) -> float:
         """Return the share of a box that lies outside the slide.

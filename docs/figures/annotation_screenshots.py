@@ -1,0 +1,143 @@
+"""Take the screenshots of ``docs/how-to/label-in-the-browser.md`` (synthetic images).
+
+Run: glomerulab phantom --out crops --patients 6 --per-patient 4
+     glomerulab phantom --out slides --slides --patients 2 --per-patient 4
+     python docs/figures/annotation_screenshots.py crops/manifest.csv slides/slides.csv
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from glomerulab.annotation.records import StudySettings
+from glomerulab.annotation.store.accounts import create_account
+from glomerulab.annotation.store.assignments import distribute
+from glomerulab.annotation.store.database import open_store
+from glomerulab.annotation.store.study import new_study
+from glomerulab.cohort.manifest import read_manifest
+
+IMAGES = Path(__file__).resolve().parents[1] / "images"
+PORT = 8799
+ADDRESS = f"http://127.0.0.1:{PORT}"
+PASSWORD = "only for screenshots"  # noqa: S105 - of a study that is thrown away
+PEOPLE = (("wang", "Dr Wang Fang"), ("meier", "Dr Anna Meier"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("slides", type=Path)
+    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        db = Path(folder) / "annotations.db"
+        begin(db, arguments.manifest)
+        command = [
+            sys.executable, "-m", "glomerulab", "annotate", "serve", "--db", str(db),
+            "--slides", str(arguments.slides), "--port", str(PORT),
+        ]  # fmt: skip
+        server = subprocess.Popen(command)  # noqa: S603 - our own words
+        try:
+            time.sleep(8)
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(
+                    executable_path=arguments.chromium, args=["--no-sandbox"]
+                )
+                take_all(browser)
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def begin(db: Path, manifest: Path) -> None:
+    """Make a study of two readers."""
+    with open_store(db, create=True) as store:
+        create_account(
+            store, login="owner", name="Dr Olga Ivanova", role="owner", password=PASSWORD, by=None
+        )
+        settings = StudySettings("Phantom glomeruli (synthetic)")
+        new_study(store, read_manifest(manifest), owner="owner", settings=settings)
+        for login, name in PEOPLE:
+            create_account(
+                store, login=login, name=name, role="annotator", password=PASSWORD, by="owner"
+            )
+        distribute(store, by="owner")
+
+
+def take_all(browser: object) -> None:
+    """Label as two people would, and take the pictures on the way."""
+    reader = open_page(browser, "wang")
+    for number in range(9):
+        label(reader, ("1", "2", "4", "3")[number % 4])
+    reader.keyboard.press("3")
+    reader.keyboard.press("4")
+    shoot(reader, "annotation_label.jpg")
+    reader.set_viewport_size({"width": 820, "height": 1180})
+    shoot(reader, "annotation_tablet.jpg")
+    draw(reader)
+    other = open_page(browser, "meier")
+    for number in range(14):
+        label(other, ("2", "1", "4")[number % 3])
+    owner = open_page(browser, "owner")
+    shoot(owner, "annotation_overview.png")
+    owner.goto(f"{ADDRESS}/study/disagreements")
+    owner.click("tbody a >> nth=0")
+    shoot(owner, "annotation_disagreement.jpg")
+    owner.goto(f"{ADDRESS}/study/agreement")
+    owner.wait_for_selector("table")
+    shoot(owner, "annotation_agreement.png")
+
+
+def open_page(browser: object, login: str) -> Page:
+    """Log in."""
+    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    page.goto(f"{ADDRESS}/login")
+    page.fill("#login", login)
+    page.fill("#password", PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: "/login" not in url)
+    return page
+
+
+def label(page: Page, key: str) -> None:
+    """Label the image that is shown, and wait for the next."""
+    page.wait_for_selector("#viewer[data-place]")
+    place = page.get_attribute("#viewer", "data-place")
+    page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f'#viewer:not([data-place="{place}"])')
+
+
+def draw(page: Page) -> None:
+    """Draw boxes on the first slide."""
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{ADDRESS}/slides")
+    page.click(".cards a >> nth=0")
+    page.wait_for_selector("#viewer[data-ready]")
+    page.keyboard.press("b")
+    area = page.locator("#viewer").bounding_box()
+    for left, upper in ((0.35, 0.3), (0.55, 0.5)):
+        x, y = area["x"] + left * area["width"], area["y"] + upper * area["height"]
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 60, y + 55, steps=8)
+        page.mouse.move(x + 90, y + 90)
+        page.mouse.up()
+        page.wait_for_timeout(400)
+    shoot(page, "annotation_slide.jpg")
+
+
+def shoot(page: Page, name: str) -> None:
+    """Take a picture when the page has come to rest."""
+    page.wait_for_timeout(1200)
+    kind = {"type": "jpeg", "quality": 82} if name.endswith(".jpg") else {}
+    page.screenshot(path=str(IMAGES / name), **kind)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Templates: a page for a request, in the language of whoever asks, escaped throughout."""
+
+import hashlib
+import json
+from functools import lru_cache
+from importlib import resources
+
+from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from starlette.responses import HTMLResponse
+
+from glomerulab.annotation.web.access import csrf_token
+from glomerulab.annotation.web.words import LANGUAGES, script_words, translate
+
+__all__ = ["LANGUAGE_COOKIE", "STATIC", "asset_url", "language_of", "render_page"]
+
+LANGUAGE_COOKIE = "glomerulab_language"
+STATIC = resources.files("glomerulab.annotation.web") / "static"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("glomerulab.annotation.web"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["asset"] = asset_url
+    environment.filters["script_json"] = _script_json
+    environment.filters["minutes"] = _minutes
+    return environment
+
+
+@lru_cache(maxsize=64)
+def asset_url(name: str) -> str:
+    """Return the address of a static file; it changes when the file does.
+
+    Parameters
+    ----------
+    name : str
+        Below ``static``.
+
+    Returns
+    -------
+    str
+    """
+    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+    return f"/static/{name}?v={digest}"
+
+
+def language_of(request: Request) -> str:
+    """Return the language chosen, else the browser's first that there is, else English."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE)
+    if chosen in LANGUAGES:
+        return str(chosen)
+    asked = request.headers.get("accept-language", "").lower()
+    first = asked.split(",")[0].strip()
+    return "zh" if first.startswith("zh") else "en"
+
+
+def render_page(
+    request: Request, template: str, *, status: int = 200, **values: object
+) -> HTMLResponse:
+    """Render a template.
+
+    Parameters
+    ----------
+    request : Request
+    template : str
+        File name below ``templates``.
+    status : int, default 200
+    **values
+        Names of the template.
+
+    Returns
+    -------
+    HTMLResponse
+    """
+    language = language_of(request)
+
+    def say(text: str, **parts: object) -> str:
+        return translate(text, language).format(**parts) if parts else translate(text, language)
+
+    names = {
+        "_": say,
+        "language": language,
+        "languages": LANGUAGES,
+        "path": request.url.path,
+        "csrf": csrf_token(request),
+        "words": script_words(language),
+        "account": None,
+        **values,
+    }
+    return HTMLResponse(_environment().get_template(template).render(names), status)
+
+
+def _script_json(value: object) -> Markup:
+    """Return JSON that may stand inside a script element."""
+    text = json.dumps(value, ensure_ascii=False)
+    for mark, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
+        text = text.replace(mark, escaped)
+    return Markup(text)  # noqa: S704 - no mark that could end the element is left
+
+
+def _minutes(seconds: float | None) -> str:
+    """Return a time as minutes and seconds."""
+    if seconds is None:
+        return "–"
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,159 @@
+"""What every answer carries and every request must bear, before any page is asked.
+
+Plain ASGI, so that it holds for files, pages and errors alike. It must not know of accounts.
+"""
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["MAX_BODY_BYTES", "MAX_UPLOAD_BYTES", "Shield", "content_policy"]
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_UPLOAD_BYTES = 20 * 1024 * 1024
+"""Region files, the only uploads."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+"""A style element without content: with one there, OpenSeadragon adds none of its own."""
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+    "X-Robots-Tag": "noindex, nofollow",
+}
+
+
+def content_policy(*, with_boxes: bool = False) -> str:
+    """Return the Content-Security-Policy: nothing foreign, nothing inline.
+
+    Parameters
+    ----------
+    with_boxes : bool, default False
+        For the one page that draws boxes: Annotorious' renderer compiles its shader calls and sets
+        style attributes, which that page alone allows.
+
+    Returns
+    -------
+    str
+    """
+    script = "script-src 'self' 'unsafe-eval'" if with_boxes else "script-src 'self'"
+    parts = [
+        "default-src 'none'",
+        script,
+        f"style-src 'self' {EMPTY_STYLE}",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ]
+    if with_boxes:
+        parts.append("style-src-attr 'unsafe-inline'")
+    return "; ".join(parts)
+
+
+class Shield:
+    """Security headers on every answer; size, host and origin of every request.
+
+    Parameters
+    ----------
+    app : ASGIApp
+    hosts : frozenset of str
+        Names this server is called by; empty means any (a server for the network).
+    is_upload : callable
+        Tells from the path whether a request may be as large as a region file.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, hosts: frozenset[str], is_upload: Callable[[str], bool]
+    ) -> None:
+        self.app = app
+        self.hosts = hosts
+        self.is_upload = is_upload
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        shielded = _with_headers(send)
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            await refusal(scope, receive, shielded)
+            return
+        limit = MAX_UPLOAD_BYTES if self.is_upload(scope["path"]) else MAX_BODY_BYTES
+        if _stated_size(headers) > limit:
+            await _too_large(limit)(scope, receive, shielded)
+            return
+        await self.app(scope, _bounded(receive, limit), shielded)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+        """Say why a request is not even looked at, or nothing."""
+        host = headers.get("host", "")
+        if self.hosts and _name(host) not in self.hosts:
+            return JSONResponse({"detail": "this server is not called so"}, 421)
+        if scope["method"] in SAFE_METHODS:
+            return None
+        if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+            return JSONResponse({"detail": "a page of another site may not write here"}, 403)
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return JSONResponse({"detail": "a page of another site may not write here"}, 403)
+        return None
+
+
+def _with_headers(send: Send) -> Send:
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("Content-Security-Policy", content_policy())
+            headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return wrapped
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """Count what really comes: a stated size can lie, and a chunked body states none."""
+    n_bytes = 0
+
+    async def counted() -> Message:
+        nonlocal n_bytes
+        message = await receive()
+        n_bytes += len(message.get("body", b""))
+        if n_bytes > limit:
+            raise HTTPException(413, _too_large_text(limit))
+        return message
+
+    return counted
+
+
+def _too_large(limit: int) -> JSONResponse:
+    return JSONResponse({"detail": _too_large_text(limit)}, 413)
+
+
+def _too_large_text(limit: int) -> str:
+    return f"a request may hold {limit // 1024} KiB"
+
+
+def _stated_size(headers: Headers) -> int:
+    stated = headers.get("content-length", "0")
+    return int(stated) if stated.isdecimal() else 0
+
+
+def _name(host: str) -> str:
+    """Return a Host header without its port."""
+    return urlsplit(f"//{host}").hostname or ""

@@ -1,0 +1,111 @@
+"""Run the annotation program, and say on the terminal what that means."""
+
+import ipaddress
+import logging
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+
+import uvicorn
+
+from glomerulab.annotation.web.app import create_app
+from glomerulab.annotation.web.site import LOCAL_HOSTS, Site
+from glomerulab.errors import OutputError
+
+__all__ = ["announce", "is_local", "serve"]
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+SHUTDOWN_S = 5
+
+
+def serve(site: Site, *, host: str, port: int, tell: Callable[[str], None]) -> None:
+    """Answer requests until interrupted.
+
+    Parameters
+    ----------
+    site : Site
+    host : str
+        Address to bind to.
+    port : int
+        0 for any free one.
+    tell : callable
+        Gets the lines for the terminal.
+
+    Raises
+    ------
+    OutputError
+        If the address is taken or not this machine's.
+    """
+    if site.needs_setup():
+        site = replace(site, setup_token=secrets.token_urlsafe(18))
+    hosts = LOCAL_HOSTS if is_local(host) else frozenset()
+    site = replace(site, settings=replace(site.settings, hosts=hosts))
+    listener = _listen(host, port)
+    for line in announce(site, host=host, port=listener.getsockname()[1]):
+        tell(line)
+    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
+    config = uvicorn.Config(
+        create_app(site), log_config=None, access_log=False, server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S, limit_concurrency=500,
+    )  # fmt: skip
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        listener.close()
+
+
+def announce(site: Site, *, host: str, port: int) -> list[str]:
+    """Return what the terminal says when the server starts.
+
+    Parameters
+    ----------
+    site : Site
+    host : str
+    port : int
+
+    Returns
+    -------
+    list of str
+    """
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{port}"
+    lines = [f"Annotation program at {address} (research use only). Stop it with Ctrl+C."]
+    if not is_local(host):
+        lines += [
+            f"WARNING: {host} can be reached from the network, not from this computer alone.",
+            "  Everyone must log in, but passwords and images travel unencrypted: use it only in a",
+            "  network you trust, or behind a proxy that speaks HTTPS.",
+        ]
+    if site.setup_token is not None:
+        lines += [
+            "No study yet. Open this address to make the owner's account and the study:",
+            f"  {address}/setup?token={site.setup_token}",
+        ]
+    return lines
+
+
+def is_local(host: str) -> bool:
+    """Tell whether an address can be reached from this computer alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"cannot listen there: {reason}; give another --port or --host", where=f"{host}:{port}"
+        ) from error
+    return listener

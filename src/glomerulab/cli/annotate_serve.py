@@ -1,0 +1,42 @@
+"""``glomerulab annotate serve``: the annotation program in the browser."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["serve"]
+
+
+def serve(
+    db: Annotated[str, typer.Option(help="Database: a SQLite file, or postgresql://…")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="Images of a new study; not needed for one that exists.")
+    ] = None,
+    slides: Annotated[
+        Path | None, typer.Option(help="Slides to draw boxes on: one, a folder, or a table (CSV).")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
+) -> None:
+    """Label images in the browser: several readers, blinded, nothing lost.
+
+    Prints the address. The first start of a new database also prints the address at which its
+    owner makes the study. Research use only.
+
+    Example: glomerulab annotate serve --manifest crops/manifest.csv --db annotations.db
+    """  # noqa: DOC501
+    from glomerulab.annotation.store.database import open_store
+    from glomerulab.annotation.store.study import has_study
+    from glomerulab.annotation.web.server import serve as serve_site
+    from glomerulab.annotation.web.shelf import SlideShelf
+    from glomerulab.annotation.web.site import Site
+    from glomerulab.cohort.manifest import read_manifest
+    from glomerulab.errors import ConfigError
+
+    images = None if manifest is None else read_manifest(manifest)
+    shelf = SlideShelf(slides)
+    with open_store(db, create=images is not None) as store:
+        if images is None and not has_study(store):
+            raise ConfigError("holds no study yet; give its images with --manifest", where=db)
+        serve_site(Site(store, shelf, manifest=images), host=host, port=port, tell=typer.echo)

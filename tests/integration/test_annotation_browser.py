@@ -1,0 +1,412 @@
+"""The annotation program as people use it: Chromium, keys, a real server, a real slide."""
+
+import json
+import shutil
+
+import pytest
+
+from glomerulab.annotation.store.adjudications import adjudication_history
+from glomerulab.annotation.store.annotations import history, list_items
+from glomerulab.annotation.store.database import open_store
+from glomerulab.annotation.store.regions import list_regions
+from tests.annotation_server import Server
+from tests.annotation_studies import PASSWORD, make_study
+from tests.annotation_web import write_images
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic",
+    "--no-first-run", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+N_IMAGES = 20
+LABELS = ("normal", "mspgn", "fsg", "cgn")
+AXE = ROOT / "build" / "dev-assets" / "axe.min.js"
+HARMLESS = ("GL Driver Message", "Failed to load resource")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if CHROMIUM is None:
+        pytest.fail("Chromium is not installed; apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server(tmp_path, request):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    slides = []
+    if "real_data" in request.fixturenames:
+        data = request.getfixturevalue("real_data")
+        slides = ["--slides", str(data / "slides" / "CMU-1-Small-Region.svs")]
+    with open_store(folder / "annotations.db", create=True) as store:
+        make_study(store, manifest=write_images(folder, N_IMAGES))
+    server = Server(folder / "annotations.db", *slides)
+    server.db = folder / "annotations.db"
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def open_page(chromium, server):
+    """Open a page as a person of their own; what the browser complains of fails the test."""
+    contexts, complaints = [], []
+
+    def open_one(login, *, width=1280, height=800, touch=False):
+        context = chromium.new_context(
+            viewport={"width": width, "height": height}, has_touch=touch, locale="en-GB"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "request", lambda one: complaints.append(one.url) if _foreign(one.url, server) else None
+        )
+        page.goto(f"{server.address}/login")
+        _log_in(page, login)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    serious = [
+        one for one in complaints
+        if one.startswith(("error", "http", "TypeError", "ReferenceError", "Error"))
+        and not any(words in one for words in HARMLESS)
+    ]  # fmt: skip
+    assert serious == []
+
+
+def _foreign(url, server):
+    return not url.startswith((server.address, "data:", "blob:"))
+
+
+def _log_in(page, login):
+    page.wait_for_selector("#login:focus")  # by itself: nobody has to reach for the mouse
+    page.keyboard.type(login)
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: "/login" not in url)
+
+
+def _shown(page, place):
+    page.wait_for_selector(f'#viewer[data-place="{place}"]')
+
+
+def _all_saved(page):
+    # Not wait_for_function: the pages' policy forbids the browser to compile a string.
+    page.wait_for_selector("#save-state:text-is('All saved')")
+
+
+def _label(page, place, keys):
+    _shown(page, place)
+    for key in keys:
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+
+
+def _keys_of(place):
+    """What is pressed for an image: each label alone, and two lesions at once."""
+    return (("1",), ("2",), ("3",), ("4",), ("3", "4"))[place % 5]
+
+
+def _flags(keys):
+    return {label: int(str(number) in keys) for number, label in enumerate(LABELS, start=1)}
+
+
+def _kept(server, login):
+    """Newest judgement of every item by its place, from the database itself."""
+    with open_store(server.db) as store:
+        items = list_items(store, login)
+        return {
+            item.place: (
+                versions[-1] if (versions := history(store, login, item.assignment_id)) else None
+            )
+            for item in items
+        }
+
+
+@pytest.mark.real
+def test_two_annotators_and_the_owner_from_log_in_to_export(server, open_page, real_data, tmp_path):
+    anna = open_page("anna")
+    for place in range(1, N_IMAGES + 1):
+        _label(anna, place, ("1",) if place == 3 else _keys_of(place))
+        if place == 3:  # a mistake, undone from the next image
+            _shown(anna, 4)
+            anna.keyboard.press("Backspace")
+            _label(anna, 3, ("4",))
+    anna.wait_for_selector("#stage-message:has-text('All done')")
+    _all_saved(anna)
+    kept = _kept(server, "anna")
+    expected = {place: _flags(_keys_of(place)) for place in range(1, N_IMAGES + 1)} | {
+        3: _flags(("4",))
+    }
+    assert {place: dict(one.judgement.labels) for place, one in kept.items()} == expected
+    assert kept[3].version == 2
+    assert all(0 < one.seconds < 60 for one in kept.values())
+
+    _draw_boxes_on_the_slide(anna, server)
+
+    bo = open_page("bo")
+    for place in range(1, N_IMAGES + 1):
+        _label(bo, place, ("2",))
+    bo.wait_for_selector("#stage-message:has-text('All done')")
+    _all_saved(bo)
+
+    owner = open_page("owner")
+    owner.click("nav >> text=Disagreements")
+    owner.click("tbody a >> nth=0")
+    image_id = owner.inner_text("h1")
+    owner.check("input[value=cgn]")
+    owner.fill("#note", "seen together")
+    owner.click("text=Settle and next")
+    owner.wait_for_url(lambda url: "disagreement?image" in url and image_id not in url)
+    with open_store(server.db) as store:
+        (settled,) = adjudication_history(store, image_id, by="owner")
+    assert dict(settled.labels) == _flags(("4",))
+    assert settled.note == "seen together"
+    _export_is_what_was_clicked(owner, tmp_path, settled, kept)
+
+
+def _draw_boxes_on_the_slide(page, server):
+    page.click("text=Slides")
+    page.click("text=CMU-1-Small-Region")
+    page.wait_for_selector("#viewer[data-ready]")
+    page.keyboard.press("b")
+    area = page.locator("#viewer").bounding_box()
+    for left, upper in ((380, 180), (480, 420), (440, 560)):
+        _drag(page, area, (left, upper), (left + 80, upper + 70))
+        page.wait_for_timeout(250)
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#count:has-text('3 boxes')")
+    page.click("#box-list li:nth-child(3) button[aria-label]")
+    page.wait_for_selector("#count:has-text('2 boxes')")
+    _all_saved(page)
+    page.reload()
+    page.wait_for_selector("#count:has-text('2 boxes')")
+    with open_store(server.db) as store:
+        drawn = list_regions(store, login="anna")
+    # 752 screen pixels show the slide's 2967: every box is as large as it was dragged.
+    factor = 2967 / area["height"]
+    assert [(one.box.width, one.box.height) for one in drawn] == [
+        (pytest.approx(80 * factor, abs=8), pytest.approx(70 * factor, abs=8))
+    ] * 2
+
+
+def _drag(page, area, start, end):
+    x, y = area["x"], area["y"]
+    page.mouse.move(x + start[0], y + start[1])
+    page.mouse.down()
+    page.mouse.move(x + end[0] - 5, y + end[1] - 5, steps=6)
+    page.mouse.move(x + end[0], y + end[1])
+    page.mouse.up()
+
+
+def _export_is_what_was_clicked(owner, folder, settled, kept):
+    owner.click("nav >> text=Export")
+    with owner.expect_download() as download:
+        owner.click("text=JSON of the paper")
+    file = folder / "labels.json"
+    download.value.save_as(file)
+    rows = {row["image_name"]: row for row in json.loads(file.read_text(encoding="utf-8"))}
+    names = {
+        "normal": "正常肾小球",
+        "fsg": "节段性硬化",
+        "mspgn": "系膜细胞增生",
+        "cgn": "新月体形成",
+    }
+    agreed = {
+        one.image_id: dict(one.judgement.labels)
+        for one in kept.values()
+        if dict(one.judgement.labels) == _flags(("2",))
+    }
+    for image_id, labels in {**agreed, settled.image_id: dict(settled.labels)}.items():
+        row = rows[f"{image_id}.png"]
+        assert {label: row[name] for label, name in names.items()} == labels
+
+
+def test_a_dead_server_costs_no_label(server, open_page):
+    page = open_page("anna")
+    _label(page, 1, ("2",))
+    _shown(page, 2)
+    _all_saved(page)
+    server.kill()
+    _label(page, 2, ("3", "u"))
+    page.wait_for_selector("#banner:has-text('kept in this browser')")
+    assert "1 not saved yet" in page.inner_text("#save-state")
+    server.start()
+    _all_saved(page)
+    kept = _kept(server, "anna")
+    assert dict(kept[2].judgement.labels) == _flags(("3",))
+    assert kept[2].judgement.unsure
+    assert kept[2].version == 1
+
+
+def test_a_label_waiting_in_a_closed_page_is_sent_by_the_next(server, open_page):
+    page = open_page("anna")
+    _shown(page, 1)
+    server.kill()
+    _label(page, 1, ("4",))
+    page.wait_for_selector("#banner:has-text('kept in this browser')")
+    context = page.context
+    page.close()
+    server.start()
+    page = context.new_page()
+    page.goto(f"{server.address}/label")
+    _shown(page, 2)
+    _all_saved(page)
+    assert dict(_kept(server, "anna")[1].judgement.labels) == _flags(("4",))
+
+
+def test_a_session_that_ends_is_taken_up_again_with_what_waits(server, open_page):
+    page = open_page("anna")
+    _shown(page, 1)
+    page.context.clear_cookies()
+    _label(page, 1, ("2",))
+    page.wait_for_selector("#login-dialog[open]")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#login-dialog:not([open])", state="attached")
+    _all_saved(page)
+    _label(page, 2, ("3",))
+    _shown(page, 3)
+    _all_saved(page)
+    assert [one.version for one in _kept(server, "anna").values() if one] == [1, 1]
+
+
+def test_two_windows_do_not_overwrite_each_other(server, open_page):
+    one = open_page("anna")
+    _shown(one, 1)
+    other = one.context.new_page()
+    other.goto(f"{server.address}/label")
+    _label(other, 1, ("4",))
+    _shown(other, 2)
+    _all_saved(other)
+    _label(one, 1, ("2",))
+    one.wait_for_selector("#conflict-dialog[open]")
+    assert "Crescent" in one.inner_text("#conflict-theirs")
+    assert "Mesangial" in one.inner_text("#conflict-mine")
+    assert dict(_kept(server, "anna")[1].judgement.labels) == _flags(("4",))
+    one.click("#conflict-use")
+    _all_saved(one)
+    kept = _kept(server, "anna")[1]
+    assert (kept.version, dict(kept.judgement.labels)) == (2, _flags(("2",)))
+
+
+def test_an_image_that_is_gone_is_told_and_skipped_by_keys(server, open_page):
+    with open_store(server.db) as store:
+        second = list_items(store, "anna")[1].image_id
+    (server.db.parent / "images" / f"{second}.png").unlink()
+    page = open_page("anna")
+    _label(page, 1, ("2",))
+    page.wait_for_selector("#stage-message:has-text('cannot be shown')")
+    page.keyboard.press("s")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    _shown(page, 3)
+    _all_saved(page)
+    assert _kept(server, "anna")[2].judgement.skip_reason == "no glomerulus"
+
+
+def test_normal_and_a_lesion_take_each_others_place_and_nothing_is_no_answer(server, open_page):
+    page = open_page("anna")
+    _shown(page, 1)
+    page.keyboard.press("Enter")
+    assert "Set a label first" in page.inner_text("#hint")
+    pressed = (
+        "[...document.querySelectorAll('#labels button')]"
+        ".map(button => button.getAttribute('aria-pressed') === 'true')"
+    )
+    page.keyboard.press("3")
+    page.keyboard.press("4")
+    assert page.evaluate(pressed) == [False, False, True, True]
+    page.keyboard.press("1")
+    assert page.evaluate(pressed) == [True, False, False, False]
+    page.keyboard.press("2")
+    assert page.evaluate(pressed) == [False, True, False, False]
+    page.keyboard.press("n")
+    page.keyboard.type("N2 and 1 in a note are letters")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#note-text:text-is('N2 and 1 in a note are letters')")
+    assert page.evaluate(pressed) == [False, True, False, False]
+
+
+PAGES = {
+    "anna": ("/label", "/account", "/slides"),
+    "owner": (
+        "/study",
+        "/study/people",
+        "/study/disagreements",
+        "/study/agreement",
+        "/study/export",
+    ),
+}
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (820, 1180)])
+def test_pages_meet_wcag_aa_and_fit_the_screen(server, open_page, width, height):
+    for login, paths in PAGES.items():
+        page = open_page(login, width=width, height=height, touch=width < 1000)
+        for path in paths:
+            page.goto(server.address + path)
+            if path == "/label":
+                _shown(page, 1)
+            assert _violations(page) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    page.context.clear_cookies()
+    page.goto(f"{server.address}/login")
+    assert _violations(page) == []
+
+
+def _violations(page):
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    rules = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']"
+    found = page.evaluate(f"axe.run(document, {{runOnly: {rules}}})")
+    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
+
+
+def test_fingers_on_a_tablet_do_all_that_keys_do(server, open_page):
+    page = open_page("anna", width=820, height=1180, touch=True)
+    _shown(page, 1)
+    page.tap("#labels button:nth-of-type(3)")
+    page.tap("#unsure")
+    page.tap("#save")
+    _shown(page, 2)
+    page.tap("#back")
+    _shown(page, 1)
+    page.tap("#unsure")
+    page.tap("#save")
+    _shown(page, 2)
+    page.tap("#skip")
+    page.tap("#skip-dialog button[value=skip]")
+    _shown(page, 3)
+    _all_saved(page)
+    kept = _kept(server, "anna")
+    assert (kept[1].version, kept[1].judgement.unsure) == (2, False)
+    assert kept[2].judgement.skip_reason == "out of focus"
+    sides = page.evaluate(
+        "[...document.querySelectorAll('.panel button, .zoom button')]"
+        ".map(button => button.getBoundingClientRect()).filter(box => box.width)"
+        ".map(box => Math.min(box.width, box.height))"
+    )
+    assert min(sides) >= 44
+
+
+def test_the_page_speaks_chinese(server, open_page):
+    page = open_page("anna")
+    page.click("text=中文")
+    _shown(page, 1)
+    assert "保存并继续" in page.inner_text("#save")
+    assert "系膜细胞增生" in page.inner_text("#labels")
+    assert page.get_attribute("html", "lang") == "zh-Hans"
