@@ -14,6 +14,9 @@ def train(
     *,
     out: Annotated[Path | None, typer.Option(help="Run folder, instead of the file's.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Manifest, instead of the file's.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Start from a file, a run folder, or imagenet.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE in TOML, such as optimizer.learning_rate=1e-4."),
@@ -29,9 +32,10 @@ def train(
     from glomerulab.training.run import train as train_run
 
     overrides = dict(_parsed(setting) for setting in settings or [])
-    overrides |= {key: value for key, value in (("out", out), ("manifest", manifest)) if value}
+    given = {"out": out, "manifest": manifest, "start.weights": weights}
+    overrides |= {key: value for key, value in given.items() if value}
     told = read_config(config, overrides)
-    run = train_run(told, resume=resume, track=shown)
+    run = train_run(told, resume=resume, track=shown, tell=typer.echo)
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return
     n_epochs = len((run / "history.csv").read_text(encoding="utf-8").splitlines()) - 1

@@ -14,7 +14,7 @@ from glomerulab.models.card import ModelCard
 from glomerulab.models.registry import create_model
 from glomerulab.models.sealed import read_sealed, write_sealed
 
-__all__ = ["ModelCard", "load_checkpoint", "save_checkpoint"]
+__all__ = ["ModelCard", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
 
 NAME = "checkpoint"
 
@@ -31,6 +31,37 @@ def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], card: ModelCard
     card : ModelCard
     """
     write_sealed(folder, NAME, weights, card.model_dump(mode="json"))
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], ModelCard]:
+    """Read the weights and the card of a checkpoint without building its model.
+
+    Parameters
+    ----------
+    folder : Path
+        The ``checkpoint`` folder, or the run folder that holds it.
+
+    Returns
+    -------
+    weights : dict of str to Tensor
+    card : ModelCard
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing, altered, or no card.
+    """
+    if (folder / NAME / f"{NAME}.json").is_file():
+        folder /= NAME
+    weights, facts = read_sealed(folder, NAME)
+    known = {key: value for key, value in facts.items() if not key.startswith("tensors_")}
+    try:
+        return weights, ModelCard.model_validate(known)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = str(folder / f"{NAME}.json")
+        raise CheckpointError(f"{key}: {first['msg']}", where=where) from error
 
 
 def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
@@ -51,20 +82,13 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
     CheckpointError
         If a file is missing, altered, or of another model.
     """
-    if (folder / NAME / f"{NAME}.json").is_file():
-        folder /= NAME
-    weights, facts = read_sealed(folder, NAME)
-    where = str(folder / f"{NAME}.json")
-    known = {key: value for key, value in facts.items() if not key.startswith("tensors_")}
+    weights, card = read_checkpoint(folder)
     try:
-        card = ModelCard.model_validate(known)
         model = create_model(card.model, len(card.labels), options=card.options)
         model.load_state_dict(weights)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{key}: {first['msg']}", where=where) from error
     except (ValueError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
-        raise CheckpointError(f"weights and model do not fit: {first_line}", where=where) from error
+        raise CheckpointError(
+            f"weights and model do not fit: {first_line}", where=str(folder)
+        ) from error
     return model.eval(), card

@@ -25,6 +25,8 @@ class ModelEntry:
     """Takes the number of classes, ``dropout`` and the options of this network."""
     input_size: int = 224
     """Height and width of its images, px."""
+    imagenet: str = ""
+    """The network of timm whose ImageNet weights it starts from; empty where there is none."""
 
 
 def _timm_model(name: str, n_classes: int, *, dropout: float = 0.0) -> nn.Module:
@@ -37,15 +39,19 @@ def _timm_model(name: str, n_classes: int, *, dropout: float = 0.0) -> nn.Module
     return model
 
 
+def _timm_entry(name: str, input_size: int = 224) -> ModelEntry:
+    return ModelEntry(partial(_timm_model, name), input_size, name)
+
+
 MODELS: Mapping[str, ModelEntry] = {
-    "improved_seresnet50": ModelEntry(improved_seresnet50),
+    "improved_seresnet50": ModelEntry(improved_seresnet50, imagenet="resnet34"),
     "improved_seresnet_small": ModelEntry(improved_seresnet_small, 128),
-    "vgg16": ModelEntry(partial(_timm_model, "vgg16")),
-    "inception_v3": ModelEntry(partial(_timm_model, "inception_v3"), 299),
-    "resnet50": ModelEntry(partial(_timm_model, "resnet50")),
-    "seresnet50": ModelEntry(partial(_timm_model, "seresnet50")),
-    "mobilenetv3_small": ModelEntry(partial(_timm_model, "mobilenetv3_small_100")),
-    "efficientnet_b0": ModelEntry(partial(_timm_model, "efficientnet_b0")),
+    "vgg16": _timm_entry("vgg16"),
+    "inception_v3": _timm_entry("inception_v3", 299),
+    "resnet50": _timm_entry("resnet50"),
+    "seresnet50": _timm_entry("seresnet50"),
+    "mobilenetv3_small": _timm_entry("mobilenetv3_small_100"),
+    "efficientnet_b0": _timm_entry("efficientnet_b0"),
 }
 """Networks by name; beside them ``timm:<name>`` builds any network of timm."""
 
@@ -74,9 +80,8 @@ def find_model(name: str) -> ModelEntry:
 
         timm_name = name.removeprefix(TIMM_PREFIX)
         if timm.is_model(timm_name):
-            input_size = timm.get_pretrained_cfg(timm_name)
-            size = 224 if input_size is None else int(input_size.input_size[-1])
-            return ModelEntry(partial(_timm_model, timm_name), size)
+            config = timm.get_pretrained_cfg(timm_name)
+            return _timm_entry(timm_name, 224 if config is None else int(config.input_size[-1]))
     known = ", ".join(MODELS)
     raise ValueError(f"unknown model {name!r}; known are {known}, and timm:<name>")
 

@@ -16,16 +16,22 @@ from glomerulab.predictions import Head
 from glomerulab.training.schedule import constant_rate, cosine_rate, multistep_rate
 
 __all__ = [
+    "IMAGENET",
     "Balance",
     "ConstantSchedule",
     "CosineSchedule",
     "ModelConfig",
     "MultistepSchedule",
     "OptimizerConfig",
+    "StartConfig",
     "TrainConfig",
     "read_config",
     "write_config",
 ]
+
+PATHS = ("manifest", "out", "start.weights")
+IMAGENET = "imagenet"
+"""A name of weights, and no path."""
 
 Triple = tuple[float, float, float]
 
@@ -49,6 +55,16 @@ class ModelConfig(_Frozen):
     """What only this network takes."""
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
+
+
+class StartConfig(_Frozen):
+    """What the network begins with."""
+
+    weights: str | None = None
+    """A file of weights, a run folder, or ``imagenet``; by default random weights. In a file, a
+    path relative to that file."""
+    frozen_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the pretrained parameters, in forward order, that training leaves as they are."""
 
 
 class OptimizerConfig(_Frozen):
@@ -143,6 +159,7 @@ class TrainConfig(_Frozen):
     stain_reference: str | None = None
     """Written into the checkpoint: what the images of the manifest were normalised to."""
     model: ModelConfig = ModelConfig()
+    start: StartConfig = StartConfig()
     augmentation: OnlineAugmentation | None = OnlineAugmentation()
     """None (``augmentation = false`` in a file) shows every image as it is."""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -194,12 +211,12 @@ def read_config(path: Path, overrides: Mapping[str, object] | None = None) -> Tr
         raise ConfigError(f"cannot be read: {error.strerror or error}", where=where) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid TOML: {error}", where=where) from error
-    for key in ("manifest", "out"):
-        if isinstance(data.get(key), str):
-            data[key] = str(path.absolute().parent / data[key])
+    for key in PATHS:
+        value = _get(data, key)
+        if value is not None:
+            _set(data, key, _absolute(value, path.absolute().parent), where=where)
     for key, value in (overrides or {}).items():
-        is_path = key in {"manifest", "out"} and isinstance(value, str | Path)
-        _set(data, key, str(Path(str(value)).absolute()) if is_path else value, where=where)
+        _set(data, key, _absolute(value, Path.cwd()) if key in PATHS else value, where=where)
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
@@ -220,6 +237,19 @@ def write_config(config: TrainConfig, path: Path) -> None:
         data["augmentation"] = False
     with written_whole(path) as temporary:
         temporary.write_bytes(tomli_w.dumps(data).encode())
+
+
+def _absolute(value: object, folder: Path) -> object:
+    """Return a path as an absolute one, and any other value as it is."""
+    if isinstance(value, Path):
+        value = str(value)
+    return str(folder / value) if isinstance(value, str) and value != IMAGENET else value
+
+
+def _get(data: object, dotted: str) -> object:
+    for name in dotted.split("."):
+        data = data.get(name) if isinstance(data, dict) else None
+    return data
 
 
 def _set(data: dict[str, object], dotted: str, value: object, *, where: str) -> None:

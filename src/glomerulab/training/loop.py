@@ -18,6 +18,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from glomerulab.cohort.dataset import Batch, CropDataset, ItemKey, batches
+from glomerulab.models.freezing import hold_frozen_norms
 from glomerulab.models.heads import agrees
 from glomerulab.predictions import Head
 from glomerulab.progress import Track, silent
@@ -150,6 +151,7 @@ def _train_epoch(
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right, known
     weight_of_epoch = 0.0
     model.train()
+    hold_frozen_norms(model)
     with whole if accelerator.num_processes > 1 else nullcontext():
         for step in steps:
             places = [key.place for part in step for key in part]

@@ -1,5 +1,6 @@
 """One training from manifest to run folder; everything that touches files is here."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,9 +28,12 @@ from glomerulab.training.dealing import refuse_empty_shares
 from glomerulab.training.environment import add_warning, has_bfloat16, write_environment
 from glomerulab.training.history import write_history
 from glomerulab.training.loop import AfterEpoch, Progress, fit, make_optimizer, predict_logits
+from glomerulab.training.start import Tell, set_start
 from glomerulab.training.state import has_state, load_state, save_state
 
 __all__ = ["train"]
+
+logger = logging.getLogger(__name__)
 
 PARTS = ("train", "validation", "test")
 CHANGES_NOTHING = {"out", "n_workers", "tensorboard"}
@@ -39,7 +43,9 @@ CHANGES_THE_REST = {
 """What helps a run that ended by itself; a resumed run notes that it was changed."""
 
 
-def train(config: TrainConfig, *, resume: bool = False, track: Track = silent) -> Path:
+def train(
+    config: TrainConfig, *, resume: bool = False, track: Track = silent, tell: Tell = logger.info
+) -> Path:
     """Train a model and write its run folder.
 
     Parameters
@@ -48,12 +54,15 @@ def train(config: TrainConfig, *, resume: bool = False, track: Track = silent) -
     resume : bool, default False
         Go on with the run that stands in ``config.out``, if there is one.
     track : Track, optional
+    tell : callable, optional
+        Takes each line that a person should read, such as what of given weights was taken.
 
     Returns
     -------
     Path
         The run folder: ``config.toml``, ``manifest.csv``, ``environment.json``, ``history.csv``,
-        ``checkpoint/``, ``state/`` (for resuming), ``predictions.csv`` and ``seal.json``.
+        ``start.json``, ``checkpoint/``, ``state/`` (for resuming), ``predictions.csv`` and
+        ``seal.json``.
 
     Raises
     ------
@@ -91,7 +100,7 @@ def train(config: TrainConfig, *, resume: bool = False, track: Track = silent) -
     if (run / SEAL_FILE).is_file():  # only a resumed run that was complete
         return run
     with _clear_memory_errors(config), torch.random.fork_rng(devices=[]):
-        _fit(model, parts, card, config, accelerator=accelerator, track=track)
+        _fit(model, parts, card, config, accelerator=accelerator, track=track, tell=tell)
         _predict_all(parts, config, accelerator=accelerator, track=track)
     return run
 
@@ -104,15 +113,20 @@ def _fit(
     *,
     accelerator: Accelerator,
     track: Track,
+    tell: Tell,
 ) -> None:
     """Train, and after each epoch write what a resumed run, and a reader, needs."""
+    training = _dataset(parts["train"], card, config, augmented=True)
+    set_start(
+        model, config, card, training.without_augmentation(),
+        is_resumed=has_state(config.out / "state"), is_main=accelerator.is_main_process, tell=tell,
+    )  # fmt: skip
     model = _on_device(model, accelerator.device)
     optimizer = make_optimizer(model, config.optimizer)
     progress = Progress(model, optimizer, [])
     if has_state(config.out / "state"):
         load_state(config.out / "state", progress)
     progress.model, progress.optimizer = accelerator.prepare(model, optimizer)
-    training = _dataset(parts["train"], card, config, augmented=True)
     judged = len(parts["validation"].table) > 0
     validation = _dataset(parts["validation"], card, config) if judged else None
     with _recorder(config, model, card, progress, accelerator=accelerator) as after_epoch:

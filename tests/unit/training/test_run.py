@@ -50,7 +50,7 @@ def test_a_run_learns_and_its_folder_is_complete(config: TrainConfig) -> None:
     files = {path.name for path in run.iterdir()}
     assert files == {
         "config.toml", "manifest.csv", "taxonomy.toml", "environment.json", "history.csv",
-        "checkpoint", "last", "state", "predictions.csv", "seal.json",
+        "start.json", "checkpoint", "last", "state", "predictions.csv", "seal.json",
     }  # fmt: skip
     history = pd.read_csv(run / "history.csv")
     assert history["epoch"].tolist() == list(range(1, 9))

@@ -1,0 +1,73 @@
+"""Where ImageNet weights come from: a folder of this machine, or a hub when the user names them.
+
+Hospitals are offline. So the folder is looked at first, and when neither has the file the error
+says which one to fetch and where to put it.
+"""
+
+import os
+from pathlib import Path
+
+from glomerulab.errors import CheckpointError
+from glomerulab.models.registry import find_model
+
+__all__ = ["imagenet_weights", "weights_folder"]
+
+FOLDER_VARIABLE = "GLOMERULAB_WEIGHTS"
+
+
+def weights_folder() -> Path:
+    """Return where weights that somebody fetched by hand are looked for.
+
+    Returns
+    -------
+    Path
+        ``$GLOMERULAB_WEIGHTS``, or ``~/.cache/glomerulab/weights``.
+    """
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named) if named else Path.home() / ".cache" / "glomerulab" / "weights"
+
+
+def imagenet_weights(name: str) -> Path:
+    """Return the file of the ImageNet weights that timm has for a network.
+
+    Parameters
+    ----------
+    name : str
+        Of the registry. The improved network has none of its own: ResNet-34's stand for them.
+
+    Returns
+    -------
+    Path
+        In `weights_folder`, or else in the hub's cache, downloaded if need be.
+
+    Raises
+    ------
+    CheckpointError
+        If there are none for this network, or they are neither here nor to be had; the message says
+        what to fetch and where to put it.
+    ValueError
+        If the name is unknown.
+    """
+    import timm
+
+    timm_name = find_model(name).imagenet
+    config = timm.get_pretrained_cfg(timm_name) if timm_name else None
+    if config is None or not config.hf_hub_id:
+        raise CheckpointError("timm has no ImageNet weights for it; give a file", where=name)
+    tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+    path = weights_folder() / f"{tagged}.safetensors"
+    return path if path.is_file() else _from_hub(config.hf_hub_id, path)
+
+
+def _from_hub(repository: str, path: Path) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, "model.safetensors"))
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot be downloaded here. Where there is a network, fetch "
+            f"https://huggingface.co/{repository}/resolve/main/model.safetensors, put it at {path} "
+            f"(or in the folder that {FOLDER_VARIABLE} names), and run this again",
+            where=f"ImageNet weights {repository}",
+        ) from error

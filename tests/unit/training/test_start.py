@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from glomerulab.errors import CheckpointError, ConfigError
+from glomerulab.models.checkpoint import load_checkpoint, read_checkpoint
+from glomerulab.models.registry import create_model
+from glomerulab.training.config import StartConfig, TrainConfig
+from glomerulab.training.run import train
+from glomerulab.training.start import Start, read_start, write_start
+
+
+def _begun(config: TrainConfig, weights: Path | str, name: str, **start: object) -> TrainConfig:
+    changes = {
+        "out": config.out.with_name(name),
+        "epochs": 1,
+        "start": StartConfig(weights=str(weights), **start),
+    }
+    return config.model_copy(update=changes)
+
+
+def _checkpoint(run: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(run)[0]
+
+
+@pytest.fixture
+def first(config: TrainConfig) -> Path:
+    return train(config.model_copy(update={"epochs": 1}))
+
+
+def test_a_run_starts_another_with_a_new_head(config: TrainConfig, first: Path) -> None:
+    told: list[str] = []
+    frozen = _begun(config, first, "second", frozen_share=1.0)
+    second = train(frozen, tell=told.append)
+    theirs, ours = _checkpoint(first), _checkpoint(second)
+    kept = {key for key in ours if torch.equal(ours[key], theirs[key])}
+    assert ours.keys() - kept == {"classifier.weight", "classifier.bias"}
+    assert told[0] == f"start: {first}, {len(kept)} tensors taken"
+    assert set(read_start(second).pretrained) == kept
+    model, _ = load_checkpoint(second)
+    fresh = create_model("improved_seresnet_small", 2, seed=config.seed).classifier.weight
+    assert (model.classifier.weight - fresh).abs().max() < 0.1
+
+
+def test_what_is_not_frozen_moves_and_is_measured_anew(config: TrainConfig, first: Path) -> None:
+    second = train(_begun(config, first, "second", frozen_share=0.1))
+    theirs, ours = _checkpoint(first), _checkpoint(second)
+    moved = {key for key in ours if not torch.equal(ours[key], theirs[key])}
+    assert "stem.0.weight" not in moved
+    assert "stages.0.0.norm1.running_mean" not in moved
+    assert {"stages.3.0.conv4.weight", "norm.running_mean", "norm.weight"} <= moved
+
+
+def test_a_resumed_run_freezes_what_the_first_part_froze(config: TrainConfig, first: Path) -> None:
+    start = {"weights": str(first), "frozen_share": 0.3}
+    changed = {"epochs": 2, "start": StartConfig(**start)}
+    whole = train(config.model_copy(update=changed | {"out": first.with_name("whole")}))
+    resumed = config.model_copy(update=changed | {"out": first.with_name("resumed")})
+
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt(line)
+
+    with pytest.raises(KeyboardInterrupt):  # killed before the first epoch: the start is made again
+        train(resumed, tell=stop)
+    train(resumed, resume=True)
+    ours, theirs = _checkpoint(resumed.out), _checkpoint(whole)
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_file_of_another_network_is_refused_before_anything_is_written(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    save_file({"conv9.weight": torch.zeros(2)}, tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match=r"w\.safetensors: no weight in it is of improved_"):
+        train(_begun(config, tmp_path / "w.safetensors", "second"))
+
+
+def test_other_normalisation_and_nothing_to_freeze_are_refused(
+    config: TrainConfig, first: Path
+) -> None:
+    model = config.model.model_copy(update={"mean": (0.5, 0.5, 0.5)})
+    with pytest.raises(ConfigError, match=r"set model\.mean and model\.std to the same"):
+        train(_begun(config, first, "second").model_copy(update={"model": model}))
+    alone = {"out": first.with_name("third"), "start": StartConfig(frozen_share=0.5)}
+    with pytest.raises(ConfigError, match="nothing is pretrained"):
+        train(config.model_copy(update=alone))
+
+
+def test_an_improved_network_starts_from_a_resnet34_by_pairs(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    weights = create_model("timm:resnet34", 5).state_dict()
+    save_file(weights, tmp_path / "resnet34.safetensors")
+    model = config.model.model_copy(update={"name": "improved_seresnet50"})
+    begun = _begun(config, tmp_path / "resnet34.safetensors", "second", frozen_share=1.0)
+    told: list[str] = []
+    run = train(begun.model_copy(update={"model": model}), tell=told.append)
+    start = read_start(run)
+    assert len(start.energies) == 2 * (3 + 4 + 6 + 3)
+    assert told[1] == f"  layer1.0.conv1: {start.energies[0].energy:.1%} of the kernel kept"
+    assert 0.5 < min(pair.energy for pair in start.energies) < 1.0
+    ours = _checkpoint(run)["stem.0.weight"]
+    bn = {key: weights[f"bn1.{key}"] for key in ("weight", "running_var")}
+    scale = bn["weight"] / (bn["running_var"] + 1e-5).sqrt()
+    assert torch.equal(ours, weights["conv1.weight"] * scale[:, None, None, None])
+
+
+@pytest.mark.real
+def test_a_real_resnet50_starts_from_the_tensors_that_are_there(
+    config: TrainConfig, real_data: Path
+) -> None:
+    path = real_data / "weights" / "resnet50_imagenet1k_v1_partial.pth"
+    model = config.model.model_copy(update={"name": "resnet50"})
+    begun = _begun(config, path, "second").model_copy(update={"model": model})
+    told: list[str] = []
+    train(begun, tell=told.append)
+    assert told[1].startswith("  28 not in the file, random: layer3.0.conv2.weight, ")
+    assert told[2].startswith("  112 values of batch norms behind what the file lacks, not taken: ")
+
+
+def test_a_damaged_start_is_refused_and_none_is_random(tmp_path: Path) -> None:
+    assert read_start(tmp_path) == Start("random")
+    write_start(Start("x.pth", ("a.weight",)), tmp_path)
+    assert read_start(tmp_path).pretrained == ("a.weight",)
+    (tmp_path / "start.json").write_text(json.dumps({"source": "x"}))
+    with pytest.raises(CheckpointError, match=r"start\.json: is damaged"):
+        read_start(tmp_path)
