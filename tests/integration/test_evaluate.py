@@ -12,7 +12,7 @@ SKILLS = [("able", 2.2), ("poor", 1.0)]
 
 
 def _evaluate(*arguments):
-    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+    return CliRunner().invoke(app, ["evaluate", "--tables-only", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ def quickstart(
 
     Example: glomerulab quickstart --out my-first-run
     """
+    from glomerulab.cli.evaluate import look_into
     from glomerulab.files import make_folder
     from glomerulab.report.run_report import write_run_report
 
@@ -50,7 +51,7 @@ def quickstart(
 
     from glomerulab.progress import shown
 
-    report = write_run_report(run, track=shown)
+    report = write_run_report(run, pictures=look_into(run), track=shown)
     typer.echo("")
     typer.echo(report.headline)
     typer.echo("These biopsies are synthetic: this says nothing about patients. Research use only.")

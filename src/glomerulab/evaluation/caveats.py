@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.evaluation.judged import Judged
-from glomerulab.evaluation.run_tables import RunTables
+from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
 
 __all__ = ["FEW_PATIENTS", "SMALL_CLASS_IMAGES", "SMALL_CLASS_PATIENTS", "Caveat", "find_caveats"]
 
@@ -27,7 +27,9 @@ class Caveat:
     """Whether the scores may be wrong, not only uncertain."""
 
 
-def find_caveats(run: RunTables, judged: Judged, scores: pd.DataFrame) -> list[Caveat]:
+def find_caveats(
+    run: RunTables, judged: Judged, scores: pd.DataFrame, *, has_external_set: bool = False
+) -> list[Caveat]:
     """Find what limits the scores of a run, the severe first.
 
     Parameters
@@ -37,6 +39,8 @@ def find_caveats(run: RunTables, judged: Judged, scores: pd.DataFrame) -> list[C
         The part of its predictions that is judged.
     scores : DataFrame
         Of `judged`, see `glomerulab.evaluation.scores.score_table`.
+    has_external_set : bool, default False
+        Whether an external set was judged too.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def find_caveats(run: RunTables, judged: Judged, scores: pd.DataFrame) -> list[C
         *_small_classes(judged),
         *_without_an_error(judged, scores),
         *_left_out(judged),
-        *_one_source(),
+        *([] if has_external_set else _one_source()),
     ]
     return sorted(found, key=lambda caveat: not caveat.severe)
 
@@ -81,6 +85,7 @@ def _without_seal(run: RunTables) -> list[Caveat]:
 
 def _shared_patients(run: RunTables) -> list[Caveat]:
     known = run.manifest.table.dropna(subset=["patient_id", "split"])
+    known = known.loc[known["split"] != EXTERNAL]
     n_parts = known.groupby("patient_id")["split"].nunique()
     shared = n_parts.index[n_parts > 1]
     if len(shared) == 0:
@@ -194,7 +199,7 @@ def _left_out(judged: Judged) -> list[Caveat]:
 def _one_source() -> list[Caveat]:
     text = (
         "Training and test images come from one collection. How the model does on another "
-        "hospital's slides is not known."
+        "hospital's slides is not known; `glomerulab evaluate RUN --on MANIFEST` tells."
     )
     return [Caveat("No external set", text)]
 

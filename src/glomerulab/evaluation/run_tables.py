@@ -20,7 +20,10 @@ from glomerulab.predictions import Head, read_predictions
 from glomerulab.run_seal import check_seal
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["RunTables", "read_run"]
+__all__ = ["EXTERNAL", "RunTables", "read_run"]
+
+EXTERNAL = "external"
+"""The part that an external set is in a run's tables, see `glomerulab.evaluation.external`."""
 
 MUST_AGREE = ("patient_id", "slide_id", "stain", "split")
 """What the predictions repeat of the manifest."""

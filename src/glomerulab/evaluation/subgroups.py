@@ -10,10 +10,12 @@ from glomerulab.evaluation.risk_coverage import image_is_right
 
 __all__ = ["SUBGROUP_COLUMNS", "subgroup_table"]
 
-SUBGROUP_COLUMNS = ("stain", "slide_id", "patient_id")
-"""What a report looks into."""
+SUBGROUP_COLUMNS = ("stain", "agreement", "slide_id", "patient_id")
+"""What a report looks into. ``agreement`` is how far annotators agreed on the image's labels: a
+share from 0 to 1, or words."""
 
 UNKNOWN = "unknown"
+AGREEMENT_LEVELS = ("all agree", "most agree", "half or fewer agree")
 
 
 def subgroup_table(
@@ -43,7 +45,7 @@ def subgroup_table(
     """
     if column not in judged.rows:
         raise ValueError(f"no column {column!r} in the predictions")
-    groups = judged.rows[column].astype("string").fillna(UNKNOWN)
+    groups = _groups(judged.rows[column])
     right = image_is_right(judged)
     rows = []
     for group in groups.drop_duplicates():
@@ -63,6 +65,18 @@ def subgroup_table(
         )
     order = ["n_images", "group"]
     return pd.DataFrame(rows).sort_values(order, ascending=[False, True], ignore_index=True)
+
+
+def _groups(cells: pd.Series) -> pd.Series:
+    """Name each image's group; shares of agreement are put into levels."""
+    text = cells.astype("string")
+    shares = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    is_share = cells.name == "agreement" and bool(((shares >= 0) & (shares <= 1)).any())
+    if is_share:
+        levels = np.select([shares >= 1, shares > 0.5, shares >= 0], AGREEMENT_LEVELS, default="")
+        inside = (shares >= 0) & (shares <= 1)
+        text = text.mask(inside, pd.Series(levels, index=text.index, dtype="string"))
+    return text.fillna(UNKNOWN)
 
 
 def _interval(

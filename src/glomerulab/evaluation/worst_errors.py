@@ -21,6 +21,8 @@ class WorstError:
     """Display names of what the model said."""
     confidence: float
     """Probability the model gave to its wrong answer, from 0 to 1."""
+    label_id: str
+    """The label it is about: called though absent, or missed though present."""
 
 
 def worst_errors(judged: Judged, *, n_most: int = 12) -> list[WorstError]:
@@ -43,7 +45,8 @@ def worst_errors(judged: Judged, *, n_most: int = 12) -> list[WorstError]:
     wrongness = np.where(judged.calls, judged.probabilities, 1.0 - judged.probabilities)
     if judged.head == "softmax":
         wrong_label &= judged.calls  # an error is counted once, by what was answered
-    conviction = np.where(wrong_label, wrongness, -1.0).max(axis=1)
+    by_label = np.where(wrong_label, wrongness, -1.0)
+    conviction = by_label.max(axis=1)
     order = np.argsort(-conviction, kind="stable")[:n_most]
     names = [label.name for label in judged.taxonomy.labels]
     return [
@@ -52,6 +55,7 @@ def worst_errors(judged: Judged, *, n_most: int = 12) -> list[WorstError]:
             true_label=_joined(names, truth[place]),
             called=_joined(names, judged.calls[place]),
             confidence=float(conviction[place]),
+            label_id=judged.taxonomy.label_ids[int(by_label[place].argmax())],
         )
         for place in order
         if conviction[place] >= 0

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import brentq
 from sklearn.covariance import LedoitWolf
 
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import CheckpointError, ConfigError, GlomerulabError, PredictionsError
 from glomerulab.evaluation.conformal import conformal_threshold
-from glomerulab.evaluation.judged import Judged, judged_part
+from glomerulab.evaluation.judged import judged_part
 from glomerulab.evaluation.run_tables import RunTables, read_run
-from glomerulab.evaluation.temperature import MAX_TEMPERATURE, fit_temperature, with_temperature
+from glomerulab.evaluation.temperature import fit_temperature
 from glomerulab.images import RgbImage, read_image
 from glomerulab.inference.engine import Engine, open_engine, stacked
 from glomerulab.inference.gates import GateFacts, Gates, class_distances, write_gates
@@ -66,10 +65,7 @@ def fit_gates(run: Path, *, track: Track = silent) -> Gates:
     -----
     Temperature and conformal threshold rest on validation, the cloud of features and the
     sharpness on the training originals, the threshold of the distance on validation: 95 of a
-    hundred of its images lie nearer. Nothing is fitted on the test part. Where hardly an image of
-    validation is wrong, the likeliest temperature is next to 0 and every probability 1; it is
-    therefore not lowered further than to a mean confidence of (n_right + 1) / (n + 2), which is
-    Laplace's estimate of how often such a model is right.
+    hundred of its images lie nearer. Nothing is fitted on the test part.
     """
     tables = read_run(run)
     engine = open_engine(run)
@@ -90,7 +86,7 @@ def fit_gates(run: Path, *, track: Track = silent) -> Gates:
     gates = Gates(
         GateFacts(
             weights_sha256=engine.weights_sha256,
-            temperature=max(fit_temperature(validation), _lowest_temperature(validation)),
+            temperature=fit_temperature(validation),
             coverage=COVERAGE,
             conformal_threshold=conformal_threshold(validation, coverage=COVERAGE),
             n_validation=validation.n_images,
@@ -104,29 +100,6 @@ def fit_gates(run: Path, *, track: Track = silent) -> Gates:
     )
     write_gates(gates, run)
     return gates
-
-
-def _lowest_temperature(validation: Judged) -> float:
-    """Find the temperature at which the model is as sure of itself as so few images allow."""
-
-    def excess(log_t: float) -> float:
-        p = with_temperature(validation, float(np.exp(log_t))).probabilities
-        if validation.head == "softmax":
-            return float(p.max(axis=1).mean()) - most
-        return float(np.maximum(p, 1 - p)[known].mean()) - most
-
-    known = ~np.isnan(validation.labels)
-    if validation.head == "softmax":
-        right = validation.decision == validation.truth
-    else:
-        right = (validation.calls == (validation.labels == 1))[known]
-    most = (float(right.sum()) + 1) / (len(right) + 2)
-    low, high = -np.log(MAX_TEMPERATURE), np.log(MAX_TEMPERATURE)
-    if excess(low) <= 0:
-        return MAX_TEMPERATURE**-1
-    if excess(high) >= 0:
-        return MAX_TEMPERATURE
-    return float(np.exp(brentq(excess, low, high, xtol=1e-4)))
 
 
 def _originals(tables: RunTables, name: str) -> Manifest:

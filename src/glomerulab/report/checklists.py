@@ -15,6 +15,7 @@ __all__ = ["CHECKLISTS", "Checklist", "checklist_tables", "known_facts", "load_c
 
 CHECKLISTS = ("tripod_ai", "claim")
 FOR_THE_AUTHOR = "for the author"
+NO_EXTERNAL_SET = "None: internal evaluation only."
 
 
 class _Item(BaseModel):
@@ -36,18 +37,20 @@ class Checklist(BaseModel):
     items: tuple[_Item, ...]
 
 
-def checklist_tables(judgement: Judgement) -> tuple[Table, ...]:
+def checklist_tables(judgement: Judgement, *, external: str = NO_EXTERNAL_SET) -> tuple[Table, ...]:
     """Return every checklist with what the run knows of each item.
 
     Parameters
     ----------
     judgement : Judgement
+    external : str
+        What is known of an external set.
 
     Returns
     -------
     tuple of Table
     """
-    facts = known_facts(judgement)
+    facts = known_facts(judgement, external=external)
     return tuple(_table(load_checklist(name), facts) for name in CHECKLISTS)
 
 
@@ -57,12 +60,14 @@ def load_checklist(name: str) -> Checklist:
     return Checklist.model_validate(tomllib.loads(text.read_text("utf-8")))
 
 
-def known_facts(judgement: Judgement) -> dict[str, str]:
+def known_facts(judgement: Judgement, *, external: str = NO_EXTERNAL_SET) -> dict[str, str]:
     """Return what the run knows that checklists ask for, by name.
 
     Parameters
     ----------
     judgement : Judgement
+    external : str
+        What is known of an external set.
 
     Returns
     -------
@@ -103,8 +108,8 @@ def known_facts(judgement: Judgement) -> dict[str, str]:
         "performance": headline(judged, judgement.scores),
         "subgroups": "By stain, slide and patient: see the tables.",
         "failures": "See Worst errors.",
+        "external": external,
         "limits": "; ".join(caveat.title for caveat in judgement.caveats) + ".",
-        "external": "None: internal evaluation only.",
     }
 
 

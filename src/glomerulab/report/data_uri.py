@@ -8,7 +8,7 @@ from PIL import Image
 
 from glomerulab.images import read_image
 
-__all__ = ["svg_uri", "thumbnail_uri"]
+__all__ = ["THUMBNAIL_PX", "svg_uri", "thumbnail_uri"]
 
 THUMBNAIL_PX = 192
 JPEG_QUALITY = 85

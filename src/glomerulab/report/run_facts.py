@@ -7,7 +7,7 @@ import pandas as pd
 
 from glomerulab.cohort.manifest import SPLITS
 from glomerulab.evaluation.judged import Judged
-from glomerulab.evaluation.run_tables import RunTables
+from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
 from glomerulab.report.score_tables import score_of
 from glomerulab.report.score_words import percent
 from glomerulab.report.write_html import Table
@@ -15,7 +15,7 @@ from glomerulab.report.write_html import Table
 __all__ = ["appendix_tables", "data_table", "headline", "split_note", "summary"]
 
 
-def headline(judged: Judged, scores: pd.DataFrame) -> str:
+def headline(judged: Judged, scores: pd.DataFrame, *, kind: str = "held-out") -> str:
     """Say in one sentence what was judged and how it went.
 
     Parameters
@@ -23,6 +23,8 @@ def headline(judged: Judged, scores: pd.DataFrame) -> str:
     judged : Judged
     scores : DataFrame
         See `glomerulab.evaluation.scores.score_table`.
+    kind : str, default "held-out"
+        What the images are called.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def headline(judged: Judged, scores: pd.DataFrame) -> str:
         else f"95 % interval {100 * found['low']:.1f} to {percent(found['high'])}"
     )
     return (
-        f"On {_count(judged.n_images, 'held-out image')} of "
+        f"On {_count(judged.n_images, f'{kind} image')} of "
         f"{_count(judged.n_patients, 'patient')}, the model {what} {percent(found['value'])} "
         f"({interval}). {_chance(judged)}"
     )
@@ -57,7 +59,7 @@ def data_table(run: RunTables) -> Table:
     """Count images, patients and labels in each part of the manifest."""
     table = run.manifest.table
     rows = []
-    for name in SPLITS:
+    for name in (*SPLITS, EXTERNAL):
         part = table.loc[(table["split"] == name).fillna(value=False).astype(bool)]
         if part.empty:
             continue
@@ -112,6 +114,7 @@ def _chance(judged: Judged) -> str:
 def split_note(run: RunTables) -> str:
     """Say whether any patient stands in more than one part."""
     known = run.manifest.table.dropna(subset=["patient_id", "split"])
+    known = known.loc[known["split"] != EXTERNAL]
     if known.empty:
         return "The manifest does not say patients or split."
     shared = int((known.groupby("patient_id")["split"].nunique() > 1).sum())

@@ -9,8 +9,10 @@ import pandas as pd
 
 from glomerulab.evaluation.calibration import reliability_bins, top_confidence
 from glomerulab.evaluation.confusion import label_counts_by_patient, matrices_by_patient
+from glomerulab.evaluation.embedding import MAX_IMAGES, MIN_IMAGES, embed
 from glomerulab.evaluation.figures.confusion_matrix import draw_confusion_matrix, draw_label_counts
 from glomerulab.evaluation.figures.decision import draw_decision_curves, draw_risk_coverage
+from glomerulab.evaluation.figures.embedding import draw_embedding
 from glomerulab.evaluation.figures.language import FigureNames, fonts_of
 from glomerulab.evaluation.figures.learning_curves import draw_learning_curves
 from glomerulab.evaluation.figures.reliability import draw_reliability
@@ -18,13 +20,14 @@ from glomerulab.evaluation.figures.roc import AreaText, draw_precision_recall, d
 from glomerulab.evaluation.figures.style import save_figure
 from glomerulab.evaluation.judged import Judged
 from glomerulab.evaluation.judgement import Judgement
-from glomerulab.evaluation.risk_coverage import risk_coverage
+from glomerulab.evaluation.risk_coverage import image_is_right, risk_coverage
 from glomerulab.evaluation.run_tables import RunTables
 from glomerulab.progress import Track, silent
 from glomerulab.report.data_uri import svg_uri
 from glomerulab.report.score_tables import score_of
 from glomerulab.report.score_words import with_interval
 from glomerulab.report.write_html import Figure
+from glomerulab.report.write_scores import write_table_csv
 
 __all__ = ["write_run_figures"]
 
@@ -33,7 +36,12 @@ Drawing = tuple[str, str, str, Callable[[], matplotlib.figure.Figure]]
 
 
 def write_run_figures(
-    judgement: Judgement, names: FigureNames, folder: Path, *, track: Track = silent
+    judgement: Judgement,
+    names: FigureNames,
+    folder: Path,
+    *,
+    features: pd.DataFrame | None = None,
+    track: Track = silent,
 ) -> tuple[Figure, ...]:
     """Draw every figure the tables allow and write it as PNG and SVG.
 
@@ -44,6 +52,8 @@ def write_run_figures(
         What the classes are called.
     folder : Path
         Must exist.
+    features : DataFrame, optional
+        What the classifier saw of each judged image, its id as index; gives the embedding.
     track : Track, default silent
 
     Returns
@@ -60,6 +70,7 @@ def write_run_figures(
         _reliability(judgement),
         _risk_coverage(judged),
         _decision(judgement, names.names),
+        *_embedding(judgement, features, names.names, folder),
     ]
     figures = []
     for name, title, caption, draw in track(drawings, "Drawing figures"):
@@ -180,6 +191,42 @@ def _decision(judgement: Judgement, names: Sequence[str]) -> Drawing:
         caption,
         lambda: draw_decision_curves(judged, names),
     )
+
+
+def _embedding(
+    judgement: Judgement, features: pd.DataFrame | None, names: Sequence[str], folder: Path
+) -> list[Drawing]:
+    """Place the images by what the model saw in them, and write the places as CSV."""
+    if features is None:
+        return []
+    judged = judgement.judged
+    rows = judged.rows["image_id"].astype(str)
+    places = features.index.intersection(pd.Index(rows))
+    if not MIN_IMAGES <= len(places) <= MAX_IMAGES:
+        return []
+    spots = embed(features.loc[places].to_numpy(), seed=judgement.seed)
+    write_table_csv(
+        pd.DataFrame({"image_id": places, "x": spots[:, 0], "y": spots[:, 1]}),
+        folder / "embedding.csv",
+    )
+    at = pd.Index(rows).get_indexer(places)
+    n_labels = (judged.labels[at] == 1).sum(axis=1)
+    groups = np.where(n_labels == 1, judged.labels[at].argmax(axis=1), len(names))
+    caption = (
+        "One point per judged image: images that look alike to the model stand together (t-SNE of "
+        "the last features). Only neighbourhoods mean something, not axes or distances. A class "
+        "that falls into several islands may be split by stain or scanner."
+    )
+    shown = [*names, "several or no label"]
+    wrong = ~image_is_right(judged)[at]
+    return [
+        (
+            "embedding",
+            "What the model takes for alike",
+            caption,
+            lambda: draw_embedding(spots, groups, shown, wrong),
+        )
+    ]
 
 
 def _area_texts(

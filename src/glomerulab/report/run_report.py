@@ -1,30 +1,55 @@
 """Judge a run and tell it: scores, figures and one page, written into the run folder."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
+from glomerulab.cohort.manifest import Manifest, write_manifest
+from glomerulab.evaluation.caveats import Caveat
+from glomerulab.evaluation.external import external_caveats, with_external_set
 from glomerulab.evaluation.figures.language import Language, figure_names
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.judgement import Judgement, judge_run
-from glomerulab.evaluation.run_tables import read_run
+from glomerulab.evaluation.run_tables import EXTERNAL, read_run
 from glomerulab.files import make_folder
+from glomerulab.predictions import write_predictions
 from glomerulab.progress import Track, silent
 from glomerulab.report.certainty_tables import certainty_tables
 from glomerulab.report.checklists import checklist_tables
+from glomerulab.report.external_tables import external_tables
 from glomerulab.report.model_card import model_card
+from glomerulab.report.pictures import NO_PICTURES, Pictures
 from glomerulab.report.run_facts import appendix_tables, data_table, headline, summary
 from glomerulab.report.run_figures import write_run_figures
 from glomerulab.report.run_gallery import gallery, gallery_note
-from glomerulab.report.score_tables import label_table, overall_table
+from glomerulab.report.score_tables import delong_table, label_table, overall_table
 from glomerulab.report.subgroup_tables import subgroup_tables
-from glomerulab.report.write_html import Figure, Page, write_html
+from glomerulab.report.write_html import Figure, Page, Table, write_html
 from glomerulab.report.write_scores import write_scores_json, write_table_csv
 
-__all__ = ["RunReport", "write_run_report"]
+__all__ = ["ExternalSet", "RunReport", "write_run_report"]
 
 FOOTER = (
     "Written by glomerulab. Research use only. This page is complete in itself and loads nothing."
 )
+
+SHOWN_OF_EXTERNAL = ("Confusion", "ROC", "Reliability")
+"""How the titles begin of those external figures that the run's own report repeats."""
+
+
+@dataclass(frozen=True)
+class ExternalSet:
+    """Images of elsewhere and what the run's model said of them."""
+
+    name: str
+    """Of the folder it gets below ``external`` in the run."""
+    manifest: Manifest
+    predictions: pd.DataFrame
+    pictures: Pictures = NO_PICTURES
+    n_unreadable: int = 0
+    """Images of the manifest that could not be read, and so were not judged."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +61,22 @@ class RunReport:
     html_path: Path
     notice: str = ""
     """Why figures are in English although Chinese was asked for; empty otherwise."""
+    external: "RunReport | None" = None
+
+
+@dataclass(frozen=True)
+class _Settings:
+    language: Language
+    track: Track
+
+
+@dataclass(frozen=True)
+class _Outside:
+    """What the run's own page tells of an external set."""
+
+    judgement: Judgement
+    report: RunReport
+    figures: tuple[Figure, ...]
 
 
 def write_run_report(
@@ -45,6 +86,9 @@ def write_run_report(
     n_resamples: int = MIN_RESAMPLES,
     seed: int = 0,
     language: Language = "en",
+    by: Sequence[str] = (),
+    pictures: Pictures = NO_PICTURES,
+    external: ExternalSet | None = None,
     track: Track = silent,
 ) -> RunReport:
     """Judge the held-out part of a run and write its report and its numbers.
@@ -61,47 +105,137 @@ def write_run_report(
         Of the resampling.
     language : {"en", "zh"}, default "en"
         Of the class names in the figures.
+    by : sequence of str, default ()
+        Columns of the manifest to look into, such as ``site``.
+    pictures : Pictures, default NO_PICTURES
+        What pixels and the model add to the tables.
+    external : ExternalSet, optional
+        Judged too, put beside the run's own part, and written below ``external``.
     track : Track, default silent
 
     Returns
     -------
     RunReport
     """
-    judgement = judge_run(read_run(folder), split=split, n_resamples=n_resamples, seed=seed)
-    sentence = headline(judgement.judged, judgement.scores)
-    names = figure_names(judgement.run.taxonomy, language)
-    figures = write_run_figures(judgement, names, make_folder(folder / "figures"), track=track)
-    write_table_csv(judgement.scores, folder / "scores.csv")
-    write_table_csv(judgement.subgroups, folder / "subgroups.csv")
-    write_scores_json(judgement, folder / "scores.json", headline=sentence)
-    html_path = folder / "report.html"
-    write_html(_page(judgement, sentence, figures), html_path)
-    return RunReport(sentence, judgement, html_path, names.notice)
+    run, settings = read_run(folder), _Settings(language, track)
+    found = () if external is None else external_caveats(run, external.manifest)
+    judgement = judge_run(
+        run, split=split, n_resamples=n_resamples, seed=seed, by=by,
+        more_caveats=(*pictures.caveats(), *found), has_external_set=external is not None,
+    )  # fmt: skip
+    if external is None:
+        return _write(judgement, folder, pictures, settings)[0]
+    outside = judge_run(
+        with_external_set(run, external.predictions, external.manifest),
+        split=EXTERNAL, n_resamples=n_resamples, seed=seed,
+        by=[name for name in by if name in external.manifest.table],
+        more_caveats=_caveats_of(external, found),
+        has_external_set=True,
+    )  # fmt: skip
+    place = make_folder(folder / "external" / external.name)
+    write_manifest(external.manifest, place / "manifest.csv")
+    write_predictions(external.predictions, place / "predictions.csv")
+    beside = external_tables(judgement, outside)
+    told, figures = _write(outside, place, external.pictures, settings, beside=beside)
+    own, _ = _write(
+        judgement, folder, pictures, settings, beside=beside,
+        outside=_Outside(outside, told, figures),
+    )  # fmt: skip
+    return replace(own, external=told)
 
 
-def _page(judgement: Judgement, sentence: str, figures: tuple[Figure, ...]) -> Page:
+def _caveats_of(external: ExternalSet, found: Sequence[Caveat]) -> tuple[Caveat, ...]:
+    """Add to what was found about an external set the images that could not be read."""
+    caveats = (*external.pictures.caveats(), *found)
+    if not external.n_unreadable:
+        return caveats
+    text = f"{external.n_unreadable} images of the external manifest could not be read."
+    return (*caveats, Caveat("Images left unjudged", text, severe=True))
+
+
+def _write(
+    judgement: Judgement,
+    out: Path,
+    pictures: Pictures,
+    settings: _Settings,
+    *,
+    beside: tuple[Table, ...] = (),
+    outside: _Outside | None = None,
+) -> tuple[RunReport, tuple[Figure, ...]]:
+    """Write figures, numbers and page of one judgement."""
+    kind = "external" if judgement.split == EXTERNAL else "held-out"
+    sentence = headline(judgement.judged, judgement.scores, kind=kind)
+    names = figure_names(judgement.run.taxonomy, settings.language)
+    figures = write_run_figures(
+        judgement, names, make_folder(out / "figures"), features=pictures.features,
+        track=settings.track,
+    )  # fmt: skip
+    write_table_csv(judgement.scores, out / "scores.csv")
+    write_table_csv(judgement.subgroups, out / "subgroups.csv")
+    write_scores_json(
+        judgement, out / "scores.json", headline=sentence,
+        external=outside.judgement if outside else None,
+    )  # fmt: skip
+    page = _page(judgement, sentence, figures, pictures, beside=beside, outside=outside)
+    write_html(page, out / "report.html")
+    report = RunReport(sentence, judgement, out / "report.html", names.notice)
+    return report, figures
+
+
+def _page(
+    judgement: Judgement,
+    sentence: str,
+    figures: tuple[Figure, ...],
+    pictures: Pictures,
+    *,
+    beside: tuple[Table, ...],
+    outside: _Outside | None,
+) -> Page:
     run, judged, scores = judgement.run, judgement.judged, judgement.scores
+    kind = "External evaluation" if judgement.split == EXTERNAL else "Evaluation"
+    known = {} if outside is None else {"external": outside.report.headline}
+    if judgement.split == EXTERNAL:
+        known = {"external": sentence}
     return Page(
-        title=f"Evaluation of {run.folder.resolve().name}",
+        title=f"{kind} of {run.folder.resolve().name}",
         is_synthetic=run.is_synthetic,
         headline=sentence,
-        summary=summary(judged, n_resamples=judgement.n_resamples),
+        summary=(*_external_lines(outside), *summary(judged, n_resamples=judgement.n_resamples)),
         caveats=judgement.caveats,
         tables=(
+            *beside,
             overall_table(judged, scores),
             label_table(judged, scores),
             data_table(run),
         ),
-        figures=figures,
-        gallery=gallery(run, judged),
-        gallery_note=gallery_note(judged),
+        figures=(*figures, *_figures_of(outside)),
+        gallery=gallery(run, judged, pictures=pictures),
+        gallery_note=gallery_note(judged, pictures=pictures),
         appendix=(
             *certainty_tables(judgement),
             *subgroup_tables(judgement),
+            *delong_table(judged, judgement.delong),
             model_card(judgement),
             *appendix_tables(run, judged),
-            *checklist_tables(judgement),
+            *checklist_tables(judgement, **known),
         ),
         config_text=run.config_text,
         footer=FOOTER,
+    )
+
+
+def _external_lines(outside: _Outside | None) -> tuple[str, ...]:
+    if outside is None:
+        return ()
+    place = outside.report.html_path.parent
+    return (f"{outside.report.headline} Its own report: {'/'.join(place.parts[-2:])}/report.html.",)
+
+
+def _figures_of(outside: _Outside | None) -> tuple[Figure, ...]:
+    if outside is None:
+        return ()
+    return tuple(
+        replace(figure, title=f"External set: {figure.title}")
+        for figure in outside.figures
+        if figure.title.startswith(SHOWN_OF_EXTERNAL)
     )

@@ -9,7 +9,7 @@ from glomerulab.evaluation.scores import OVERALL_SCORES
 from glomerulab.report.score_words import NOT_DEFINED, rounded, score_words
 from glomerulab.report.write_html import Table
 
-__all__ = ["label_table", "overall_table", "score_of"]
+__all__ = ["delong_table", "label_table", "overall_table", "score_of"]
 
 SHOWN_PER_LABEL = ("recall", "specificity", "precision", "f1", "roc_auc", "average_precision")
 
@@ -54,6 +54,26 @@ def label_table(judged: Judged, scores: pd.DataFrame) -> Table:
         tuple(rows),
         note="Value, and under it the 95 % interval. Recall is sensitivity: of the images of the "
         "class, the share found. Precision: of the images called so, the share that are.",
+    )
+
+
+def delong_table(judged: Judged, delong: pd.DataFrame) -> tuple[Table, ...]:
+    """Return the ROC areas by DeLong as a table, where there are any."""
+    if delong.empty:
+        return ()
+    names = {label.id: label.name for label in judged.taxonomy.labels}
+    rows = tuple(
+        (names[row["label"]], rounded(row["auc"]), f"{row['low']:.3f} to {row['high']:.3f}")
+        for row in delong.to_dict("records")
+    )
+    return (
+        Table(
+            "ROC-AUC by DeLong",
+            ("Class", "ROC-AUC", "95 % interval"),
+            rows,
+            note="Every judged image is of another patient, so DeLong's variance holds too and can "
+            "be compared with papers that give it.",
+        ),
     )
 
 

@@ -5,12 +5,17 @@ import math
 import pandas as pd
 
 from glomerulab.evaluation.judgement import Judgement
-from glomerulab.report.score_words import NOT_DEFINED, percent
+from glomerulab.report.score_words import percent
 from glomerulab.report.write_html import Table
 
 __all__ = ["subgroup_tables"]
 
-TITLES = {"stain": "By stain", "slide_id": "By slide", "patient_id": "By patient"}
+TITLES = {
+    "stain": "By stain",
+    "agreement": "By agreement of the annotators",
+    "slide_id": "By slide",
+    "patient_id": "By patient",
+}
 MAX_ROWS = 12
 
 
@@ -29,16 +34,17 @@ def subgroup_tables(judgement: Judgement) -> tuple[Table, ...]:
         return ()
     found = judgement.subgroups
     return tuple(
-        _table(title, found.loc[found["column"] == column])
-        for column, title in TITLES.items()
-        if (found["column"] == column).any()
+        _table(TITLES.get(column, f"By {column}"), found.loc[found["column"] == column])
+        for column in found["column"].drop_duplicates()
     )
 
 
 def _table(title: str, groups: pd.DataFrame) -> Table:
     shown = groups.sort_values(["share_right", "n_images"], ascending=[True, False])
-    has_intervals = bool(groups["low"].notna().any())
-    note = "Share right: every known label of the image called right."
+    note = (
+        "Right: every known label of the image called right; under it the 95 % interval, where a "
+    )
+    note += "group has several patients."
     if len(groups) > MAX_ROWS:
         shown = shown.head(MAX_ROWS)
         note += f" The {MAX_ROWS} lowest of {len(groups)}; all of them are in subgroups.csv."
@@ -47,20 +53,14 @@ def _table(title: str, groups: pd.DataFrame) -> Table:
             str(row["group"]),
             str(row["n_images"]),
             str(row["n_patients"]),
-            f"{percent(row['share_right'])}\n{row['n_right']} of {row['n_images']}",
-            *([_interval(row["low"], row["high"])] if has_intervals else []),
+            f"{percent(row['share_right'])}\n{row['n_right']} of {row['n_images']}"
+            + _interval(row["low"], row["high"]),
         )
         for row in shown.to_dict("records")
     )
-    columns = (
-        "Group",
-        "Images",
-        "Patients",
-        "Right",
-        *(["95 % interval"] if has_intervals else []),
-    )
+    columns = ("Group", "Images", "Patients", "Right")
     return Table(title, columns, rows, note=note)
 
 
 def _interval(low: float, high: float) -> str:
-    return NOT_DEFINED if math.isnan(low) else f"{percent(low)} to {percent(high)}"
+    return "" if math.isnan(low) else f"\n{percent(low)} to {percent(high)}"

@@ -31,6 +31,8 @@ class GalleryItem:
     confidence: str
     uri: str | None
     reason: str = ""
+    is_explained: bool = False
+    """Whether the picture is twice as wide as high: the image, and where the model looked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,9 @@ def write_table_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, na_rep="")
 
 
-def write_scores_json(judgement: Judgement, path: Path, *, headline: str) -> None:
+def write_scores_json(
+    judgement: Judgement, path: Path, *, headline: str, external: Judgement | None = None
+) -> None:
     """Write everything that was found as JSON; what is not defined is null.
 
     Parameters
@@ -37,10 +39,18 @@ def write_scores_json(judgement: Judgement, path: Path, *, headline: str) -> Non
     path : Path
         Replaced if it exists.
     headline : str
+    external : Judgement, optional
+        Of an external set; its scores stand under the key ``external``.
     """
-    text = json.dumps(
-        _plain(_facts(judgement, headline)), ensure_ascii=False, indent=2, allow_nan=False
-    )
+    facts = _facts(judgement, headline)
+    if external is not None:
+        facts["external"] = {
+            "n_images": external.judged.n_images,
+            "n_patients": external.judged.n_patients,
+            "scores": external.scores.to_dict("records"),
+            "calibration": asdict(external.calibration),
+        }
+    text = json.dumps(_plain(facts), ensure_ascii=False, indent=2, allow_nan=False)
     with written_whole(path) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
@@ -75,6 +85,7 @@ def _facts(judgement: Judgement, headline: str) -> dict[str, Any]:
             "conformal": [asdict(result) for result in fitted.conformal],
         },
         "subgroups": judgement.subgroups.to_dict("records"),
+        "delong": judgement.delong.to_dict("records"),
     }
 
 

@@ -40,7 +40,8 @@ def test_a_small_honest_run_says_what_it_lacks(small):
 
 def test_a_large_one_still_lacks_an_external_set(tmp_path):
     recipe = RunRecipe(n_patients=130, n_images_per_patient=8, synthetic=False, skill=0.3)
-    assert set(_caveats(write_run(tmp_path / "run", recipe))) == {"No external set"}
+    found = _caveats(write_run(tmp_path / "run", recipe))
+    assert set(found) == {"No external set", "Not sealed"}
 
 
 def test_severe_ones_come_first(tmp_path):

@@ -36,3 +36,12 @@ def test_one_patient_has_no_interval():
 def test_a_column_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="scanner"):
         subgroup_table(judged_from(np.eye(4), np.eye(4)), "scanner")
+
+
+def test_shares_of_agreement_become_levels_and_words_stay():
+    judged = judged_from(np.eye(4)[[0, 1, 2, 3, 0, 1]], np.eye(4)[[0, 1, 2, 3, 0, 1]])
+    judged.rows["agreement"] = ["1", "1.0", "0.67", "0.5", "consensus", None]
+    table = subgroup_table(judged, "agreement").set_index("group")["n_images"]
+    assert table.to_dict() == {
+        "all agree": 2, "most agree": 1, "half or fewer agree": 1, "consensus": 1, "unknown": 1,
+    }  # fmt: skip

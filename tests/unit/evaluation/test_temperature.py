@@ -32,3 +32,11 @@ def test_certainty_stays_finite():
 def test_a_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match="got 0"):
         with_temperature(random_softmax(), 0)
+
+
+def test_without_a_wrong_answer_confidence_stops_at_laplaces_estimate():
+    rng = np.random.default_rng(0)
+    truth = np.eye(4)[rng.integers(4, size=36)]
+    judged = judged_from(truth, 0.2 + 0.2 * truth)  # always right, never sure: 0.4 each
+    scaled = with_temperature(judged, fit_temperature(judged)).probabilities
+    assert scaled.max(axis=1).mean() == pytest.approx(37 / 38, abs=1e-3)

@@ -10,6 +10,7 @@ def test_the_most_convinced_wrong_answer_comes_first():
     errors = worst_errors(judged_from(np.eye(4)[[1, 0, 1]], probabilities))
     assert [(error.image_id, error.confidence) for error in errors] == [("i1", 0.95), ("i0", 0.6)]
     assert (errors[0].true_label, errors[0].called) == ("Normal", "Mesangial proliferation")
+    assert errors[0].label_id == "mspgn"  # what was called
 
 
 def test_no_error_no_gallery():
@@ -24,6 +25,7 @@ def test_a_missed_label_counts_by_how_surely_it_was_denied():
     assert errors[0].confidence == pytest.approx(0.98)
     assert errors[0].true_label == "Mesangial proliferation + Crescent"
     assert errors[1].confidence == pytest.approx(0.6)  # the unknown label is no error
+    assert [error.label_id for error in errors] == ["cgn", "mspgn"]  # what was missed
 
 
 def test_no_more_are_shown_than_asked():

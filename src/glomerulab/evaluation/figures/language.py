@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import matplotlib as mpl
@@ -30,6 +31,19 @@ CJK_FONTS = (
 )
 """Fonts with simplified Chinese, the first that is installed is taken."""
 
+CJK_FILES = (
+    "cjk",
+    "sourcehan",
+    "notosanssc",
+    "wqy",
+    "msyh",
+    "pingfang",
+    "hiragino",
+    "simhei",
+    "fallback",
+)
+"""What stands in the names of their files."""
+
 LATIN_FONT = "DejaVu Sans"
 
 
@@ -46,7 +60,18 @@ class FigureNames:
 
 
 def find_cjk_font() -> str | None:
-    """Return the first of `CJK_FONTS` that matplotlib finds on this machine."""
+    """Return the first of `CJK_FONTS` that is installed on this machine."""
+    found = _first_known()
+    if found is None:
+        # Matplotlib keeps its list of fonts for years: one installed since is not on it.
+        for path in map(Path, font_manager.findSystemFonts()):
+            if any(part in path.name.lower() for part in CJK_FILES):
+                font_manager.fontManager.addfont(path)
+        found = _first_known()
+    return found
+
+
+def _first_known() -> str | None:
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return next((name for name in CJK_FONTS if name in installed), None)
 

@@ -16,6 +16,7 @@ PAPER = load_taxonomy("paper")
 def _installed(monkeypatch, *names):
     fonts = [font_manager.FontEntry(name=name) for name in names]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
 
 
 def test_english_needs_no_other_font():
@@ -45,6 +46,20 @@ def test_a_label_without_a_chinese_name_keeps_all_english(monkeypatch):
     names = figure_names(taxonomy, "zh")
     assert names.names == ("A", "B")
     assert "no Chinese name" in names.notice
+
+
+def test_a_font_installed_after_matplotlib_made_its_list_is_found(monkeypatch):
+    _installed(monkeypatch, "DejaVu Sans")
+    added = []
+    files = ["/fonts/Arial.ttf", "/fonts/NotoSansCJK-Regular.ttc"]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: files)
+    monkeypatch.setattr(
+        font_manager.fontManager,
+        "addfont",
+        lambda path: (added.append(path.name), _installed(monkeypatch, "Noto Sans CJK SC")),
+    )
+    assert find_cjk_font() == "Noto Sans CJK SC"
+    assert added == ["NotoSansCJK-Regular.ttc"]
 
 
 @pytest.mark.skipif(find_cjk_font() is None, reason=f"none of {CJK_FONTS} is installed")

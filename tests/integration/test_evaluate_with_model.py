@@ -1,0 +1,154 @@
+"""`evaluate` with a checkpoint: features, saliency of the errors, near-duplicates, external set."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import tomli_w
+from typer.testing import CliRunner
+
+from glomerulab.cli.main import app
+from glomerulab.cohort.manifest import read_manifest, write_manifest
+from glomerulab.inference.predict_manifest import predict_manifest
+from glomerulab.models.checkpoint import ModelCard, save_checkpoint
+from glomerulab.models.registry import create_model
+from glomerulab.phantom.cohort import write_phantom_cohort
+from glomerulab.predictions import write_predictions
+from glomerulab.run_seal import write_seal
+from glomerulab.taxonomy import load_taxonomy
+
+PAPER = load_taxonomy("paper")
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    """Two phantom cohorts; of the first every third patient is validation, every third test."""
+    folder = tmp_path_factory.mktemp("cohorts")
+    own = write_phantom_cohort(
+        folder / "own", n_patients=6, n_per_patient=7, size=64, mpp=3.0, seed=1
+    )
+    other = write_phantom_cohort(
+        folder / "other", n_patients=3, n_per_patient=4, size=64, mpp=3.0, seed=2
+    )
+    manifest = read_manifest(own)
+    number = manifest.table["patient_id"].str[-3:].astype(int)
+    parts = np.array(["train", "validation", "test"])[number % 3]
+    table = manifest.table.assign(
+        split=pd.array(parts, dtype="string"), site=np.where(number % 2, "north", "south")
+    )
+    write_manifest(manifest.with_table(table), own)
+    return own, other
+
+
+@pytest.fixture
+def run(cohorts, tmp_path):
+    """An untrained network's run: it errs a lot, which is what is looked at here."""
+    folder = tmp_path / "run"
+    card = ModelCard(
+        model="improved_seresnet_small", taxonomy_name=PAPER.name, labels=PAPER.labels,
+        input_size=48, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
+    )  # fmt: skip
+    model = create_model("improved_seresnet_small", 4, seed=1)
+    save_checkpoint(folder / "checkpoint", model.state_dict(), card)
+    manifest = read_manifest(cohorts[0])
+    write_manifest(manifest, folder / "manifest.csv")
+    write_predictions(predict_manifest(folder, manifest).table, folder / "predictions.csv")
+    config = {"seed": 0, "model": {"name": card.model, "head": card.head}}
+    (folder / "config.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
+    write_seal(folder)
+    return folder
+
+
+def _evaluate(*arguments):
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+def test_the_report_shows_features_saliency_and_subgroups(run):
+    result = _evaluate(run, "--by", "site")
+    assert result.exit_code == 0, result.output
+    places = pd.read_csv(run / "figures" / "embedding.csv")
+    predictions = pd.read_csv(run / "predictions.csv")
+    in_test = set(predictions.loc[predictions["split"] == "test", "image_id"])
+    assert set(places["image_id"]) <= in_test
+    assert len(places) >= 10
+    overlays = list((run / "explanations" / "overlays").glob("*.occlusion.png"))
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert 1 <= len(overlays) <= 12
+    assert page.count('class="explained"') == len(overlays)
+    assert "By site" in page
+    assert "Not sealed" not in page
+    assert "Near-duplicates" not in page
+
+
+def test_an_external_set_is_put_beside_in_one_line(run, cohorts):
+    result = _evaluate(run, "--on", cohorts[1])
+    assert result.exit_code == 0, result.output
+    assert "external images of 3 patients" in result.output
+    place = run / "external" / "other-manifest"
+    scores = pd.read_csv(place / "scores.csv")
+    beside = json.loads((run / "scores.json").read_text(encoding="utf-8"))["external"]
+    outside = scores.loc[scores["score"] == "accuracy", "value"].item()
+    assert beside["scores"][0]["value"] == pytest.approx(outside)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Internal and external, side by side" in page
+    assert f"{outside:.3f}" in page
+    assert "External set: ROC curves" in page
+    # Both phantoms number their patients alike: that must be said.
+    assert "External set shares patients" in page
+    assert "No external set" not in page
+    said = pd.read_csv(place / "predictions.csv")
+    expected = predict_manifest(run, read_manifest(cohorts[1])).table
+    assert said["probability_cgn"].to_numpy() == pytest.approx(expected["probability_cgn"])
+    assert (place / "report.html").is_file()
+
+
+def test_a_copied_picture_in_another_part_or_in_the_external_set_is_found(run, cohorts, tmp_path):
+    manifest = read_manifest(cohorts[0])
+    paths = dict(zip(manifest.table["split"], manifest.image_paths(), strict=True))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shutil.copy(paths["train"], outside / "copy.png")
+    rows = pd.read_csv(cohorts[1], dtype=str).head(4)
+    rows["image_path"] = [str(cohorts[1].parent / path) for path in rows["image_path"]]
+    rows.loc[0, "image_path"] = "copy.png"
+    rows.to_csv(outside / "manifest.csv", index=False)
+    result = _evaluate(run, "--on", outside / "manifest.csv")
+    assert result.exit_code == 0, result.output
+    page = (run / "external" / "outside-manifest" / "report.html").read_text(encoding="utf-8")
+    assert "Near-duplicates across parts" in page
+
+
+def test_an_external_image_that_cannot_be_read_is_named_and_the_rest_judged(run, cohorts, tmp_path):
+    rows = pd.read_csv(cohorts[1], dtype=str)
+    rows["image_path"] = [str(cohorts[1].parent / path) for path in rows["image_path"]]
+    rows.loc[2, "image_path"] = "gone.png"
+    rows.to_csv(tmp_path / "manifest.csv", index=False)
+    result = _evaluate(run, "--on", tmp_path / "manifest.csv")
+    assert result.exit_code == 1
+    assert "gone.png" in result.output
+    assert "Images left unjudged" in next(run.glob("external/*/report.html")).read_text("utf-8")
+
+
+def test_a_run_without_its_checkpoint_says_how_to_go_on(run):
+    shutil.rmtree(run / "checkpoint")
+    (run / "seal.json").unlink()
+    message = str(_evaluate(run).exception)
+    assert "checkpoint: missing" in message
+    assert "--tables-only" in message
+    assert _evaluate(run, "--tables-only").exit_code == 0
+
+
+def test_altered_weights_are_named(run):
+    weights = next((run / "checkpoint").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-4] + b"0000")
+    assert weights.name in str(_evaluate(run).exception)
+
+
+def test_wrong_usage_is_said(run, cohorts):
+    assert "single run" in _evaluate(run, run, "--on", cohorts[1]).output
+    assert "checkpoint" in _evaluate(run, "--tables-only", "--on", cohorts[1]).output
+    assert "own manifest" in _evaluate(run, "--on", run / "manifest.csv").output
+    message = str(_evaluate(run, "--tables-only", "--by", "ward").exception)
+    assert "no column ward" in message

@@ -1,0 +1,60 @@
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from glomerulab.evaluation.external import external_caveats, with_external_set
+from glomerulab.evaluation.judgement import judge_run
+from glomerulab.evaluation.run_tables import EXTERNAL, read_run
+from tests.run_folders import RunRecipe, write_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return read_run(write_run(tmp_path / "run", RunRecipe(n_patients=10, n_images_per_patient=6)))
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another hospital whose image ids are the same by chance, and its patients are not."""
+    recipe = RunRecipe(n_patients=6, n_images_per_patient=5, seed=11)
+    found = read_run(write_run(tmp_path / "other", recipe))
+    table = found.manifest.table
+    renamed = table.assign(patient_id="o" + table["patient_id"])
+    predictions = found.predictions.assign(patient_id="o" + found.predictions["patient_id"])
+    return replace(found, manifest=found.manifest.with_table(renamed), predictions=predictions)
+
+
+def test_the_external_images_are_judged_with_what_validation_gave(run, other):
+    both = with_external_set(run, other.predictions, other.manifest)
+    outside = judge_run(both, split=EXTERNAL, has_external_set=True)
+    inside = judge_run(run)
+    assert outside.judged.n_images == len(other.predictions)
+    assert outside.fitted.temperature == inside.fitted.temperature
+    assert outside.fitted.n_images == inside.fitted.n_images
+    titles = {caveat.title for caveat in outside.caveats}
+    assert not titles & {"No external set", "Split by image, not by patient"}
+
+
+def test_pictures_of_the_external_set_are_its_own_though_ids_repeat(run, other):
+    both = with_external_set(run, other.predictions, other.manifest)
+    image_id = str(other.predictions["image_id"].iloc[0])
+    assert image_id in run.image_paths
+    assert both.image_paths[image_id] == other.image_paths[image_id]
+
+
+def test_nothing_is_said_of_a_set_that_is_truly_external(run, other):
+    assert external_caveats(run, other.manifest) == ()
+
+
+def test_shared_patients_another_scale_and_another_treatment_are_said(run, other):
+    table = other.manifest.table.assign(mpp=0.25)
+    table.loc[0, "patient_id"] = run.manifest.table["patient_id"].iloc[0]
+    table["stain_status"] = pd.array(["normalized"] * len(table), dtype="string")
+    found = {one.title: one for one in external_caveats(run, other.manifest.with_table(table))}
+    assert set(found) == {
+        "External set shares patients", "Stains treated differently", "Different resolution",
+    }  # fmt: skip
+    assert found["External set shares patients"].severe
+    assert "1 patient ids" in found["External set shares patients"].text
+    assert "0.25 µm per pixel, the run's own 0.50" in found["Different resolution"].text
