@@ -2,7 +2,7 @@
 
 Run: python benchmarks/huge_slide.py
 
-The slide is glass with a few islands of texture, five levels, JPEG tiles. Its tiles are put
+The slide is glass with a few islands of phantom tissue, five levels, JPEG tiles. Its tiles are put
 together here and written as a TIFF directly: encoding ten thousand million pixels of glass would
 take minutes and change nothing. Each command runs in a process of its own, whose peak is told.
 """
@@ -21,6 +21,8 @@ import numpy as np
 from PIL import Image
 
 from glomerulab.geometry import Box, Region
+from glomerulab.phantom.glomerulus import render_crop
+from glomerulab.phantom.section import draw_section, scanner_park
 from glomerulab.slides.regions import write_regions
 from glomerulab.slides.tiff_structure import Directory, Tag, write_tiff
 
@@ -29,26 +31,25 @@ TILE = 256
 STEP = 4
 N_LEVELS = 5
 GLASS = (243, 242, 244)
-ISLAND = 4096
+ISLAND = 2048
 ISLAND_CORNERS = ((8_192, 12_288), (49_152, 40_960), (90_112, 86_016), (20_480, 81_920))
+ISLAND_KINDS = ("normal", "mspgn", "fsg", "cgn")
 MPP = 0.25
 
 
 def write_huge_slide(path: Path, *, seed: int = 0) -> None:
     """Write the slide."""
-    islands = [_texture(seed + number) for number in range(len(ISLAND_CORNERS))]
+    section = draw_section("PAS", np.random.default_rng(seed), scanner=scanner_park(seed)[0])
+    islands = [
+        Image.fromarray(render_crop(kind, section, seed, size=ISLAND, mpp=MPP).pixels)
+        for kind in ISLAND_KINDS
+    ]
     with tempfile.TemporaryDirectory() as temporary:
         tiles_path = Path(temporary) / "tiles"
         with tiles_path.open("wb") as tiles:
             glass = _append(tiles, Image.new("RGB", (TILE, TILE), GLASS))
             directories = [_level(tiles, islands, level, glass) for level in range(N_LEVELS)]
         write_tiff(directories, tiles_path, path, is_big=False)
-
-
-def _texture(seed: int) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(110, 220, (ISLAND // 16, ISLAND // 16, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((ISLAND, ISLAND), Image.Resampling.BICUBIC)
 
 
 def _append(tiles: io.BufferedWriter, image: Image.Image) -> tuple[int, int]:

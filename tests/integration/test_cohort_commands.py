@@ -86,7 +86,7 @@ def test_ratios_that_cannot_be_end_in_one_line(run: Run, cohort: Path, ratios: s
 def test_check_lists_every_problem_and_ends_with_one(run: Run, cohort: Path) -> None:
     good = run("manifest", "check", cohort)
     assert good.returncode == 0, good.stderr
-    assert "12 images, no problem found" in good.stdout
+    assert "12 images, no problem found. Research use only." in good.stdout
     shutil.copy(cohort.with_name("图 0.png"), cohort.with_name("图 1.png"))
     cohort.with_name("图 2.png").write_bytes(b"")
     bad = run("manifest", "check", cohort, "--workers", 2)

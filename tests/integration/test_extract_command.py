@@ -176,6 +176,29 @@ def test_real_kidney_pixels_go_from_slide_to_glomerulus_crops(real_data, tmp_pat
         np.testing.assert_array_equal(read_image(path), sources[region_id])
 
 
+def test_every_command_of_slides_says_research_use_only(run, make_slide, tmp_path):
+    slide = make_slide()
+    for words in (
+        ("info", slide),
+        ("thumbnail", slide, tmp_path / "t.png"),
+        ("deidentify", slide, tmp_path / "d.tiff"),
+    ):
+        done = run("slide", *words)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.rstrip().endswith("Research use only.")
+
+
+def test_what_there_is_much_of_is_told_in_short(run, make_slide, tmp_path):
+    classes = [f"class {n}" for n in range(12)]
+    boxes = [Region.from_box(f"g{n}", Box(70, 70, 50, 50), labels=(name,))
+             for n, name in enumerate(classes)]  # fmt: skip
+    write_regions(boxes, tmp_path / "r.geojson")
+    done = run(
+        "extract", make_slide(), "--regions", tmp_path / "r.geojson", "--out", tmp_path / "o"
+    )
+    assert "'class 9' (1x) and 2 more\n" in done.stdout
+
+
 def test_a_path_with_spaces_and_chinese_characters_works(make_slide, tmp_path):
     slide = make_slide("病理 切片/肾 活检 1.tiff")
     write_regions(grid(2), tmp_path / "肾 活检.geojson")

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from glomerulab.cohort.extract import ExtractSummary
 
 __all__ = ["extract"]
+
+N_TOLD = 10
+"""How many failures, slides or classes are told on the screen; tables hold them all."""
 
 
 class ImageFormat(StrEnum):
@@ -95,10 +100,10 @@ def _tell(summary: "ExtractSummary") -> None:
             "(column padded_share)"
         )
     if summary.enlarged_slides:
-        names = ", ".join(summary.enlarged_slides)
+        names = _first(summary.enlarged_slides)
         typer.echo(f"coarser than the wanted mpp, crops enlarged without new detail: {names}")
     if summary.unknown_classes:
-        words = ", ".join(f"{word!r} ({n}x)" for word, n in summary.unknown_classes.items())
+        words = _first([f"{word!r} ({n}x)" for word, n in summary.unknown_classes.items()])
         typer.echo(f"classes that the taxonomy does not know, taken as no label: {words}")
     if summary.failures:
         typer.echo(
@@ -106,7 +111,13 @@ def _tell(summary: "ExtractSummary") -> None:
             f"{summary.manifest_path.with_name('failures.csv')}",
             err=True,
         )
-        for failure in summary.failures[:10]:
+        for failure in summary.failures[:N_TOLD]:
             region = f" region {failure.region}" if failure.region else ""
             typer.echo(f"  {failure.slide}{region}: {failure.reason}", err=True)
     typer.echo("Research use only.")
+
+
+def _first(names: "Sequence[str]") -> str:
+    """Join the first names and count the rest."""
+    more = f" and {len(names) - N_TOLD} more" if len(names) > N_TOLD else ""
+    return ", ".join(names[:N_TOLD]) + more

@@ -125,7 +125,7 @@ def check(
         typer.echo(str(problem))
     if problems:
         raise ManifestError(f"{len(problems)} problem(s), listed above", where=str(manifest))
-    typer.echo(f"{manifest}: {len(cohort.table)} images, no problem found")
+    typer.echo(f"{manifest}: {len(cohort.table)} images, no problem found. Research use only.")
 
 
 @app.command()

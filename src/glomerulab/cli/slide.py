@@ -49,6 +49,7 @@ def info(
         if properties:
             for name, value in sorted(opened.properties.items()):
                 typer.echo(f"  {name}: {' '.join(value.split())}")
+        typer.echo("Research use only.")
 
 
 @slide_app.command()
@@ -73,7 +74,8 @@ def thumbnail(
     with open_slide(slide) as opened:
         pixels = opened.thumbnail(size)
     write_image(pixels, out)
-    typer.echo(f"{out}: {pixels.shape[1]} x {pixels.shape[0]}")
+    height, width, _ = pixels.shape
+    typer.echo(f"Written: {out}, {width} x {height} pixels. Research use only.")
 
 
 @slide_app.command()
@@ -85,7 +87,8 @@ def deidentify(
     """Copy a slide without label, macro and identifying metadata, and verify the copy.
 
     The pixels are copied bit for bit. Formats that cannot be rewritten are refused. Handwriting or
-    print on the glass beside the tissue stays in the pixels: look at the thumbnail.
+    print on the glass beside the tissue stays in the pixels: look at the thumbnail. Research use
+    only.
 
     Example: glomerulab slide deidentify S23-0815.svs case-001.svs
     """
@@ -95,6 +98,7 @@ def deidentify(
     typer.echo(f"{done.path}: verified, pixels identical")
     typer.echo(f"left out images: {', '.join(done.removed_images) or 'none were there'}")
     typer.echo(f"left out properties: {', '.join(done.removed_properties) or 'none were there'}")
+    typer.echo("Research use only.")
 
 
 def _facts(slide: "Slide") -> dict[str, Any]:
