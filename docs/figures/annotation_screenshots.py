@@ -121,12 +121,13 @@ def draw(page: Page) -> None:
     page.wait_for_selector("#viewer[data-ready]")
     page.keyboard.press("b")
     area = page.locator("#viewer").bounding_box()
-    for left, upper in ((0.35, 0.3), (0.55, 0.5)):
-        x, y = area["x"] + left * area["width"], area["y"] + upper * area["height"]
+    # Around two glomeruli of the phantom's first slide (seed 0), in pixels of the viewer.
+    for left, upper, side in ((405, 272, 130), (553, 222, 118)):
+        x, y = area["x"] + left, area["y"] + upper
         page.mouse.move(x, y)
         page.mouse.down()
-        page.mouse.move(x + 60, y + 55, steps=8)
-        page.mouse.move(x + 90, y + 90)
+        page.mouse.move(x + side - 9, y + side - 9, steps=8)
+        page.mouse.move(x + side, y + side)
         page.mouse.up()
         page.wait_for_timeout(400)
     shoot(page, "annotation_slide.jpg")

@@ -23,7 +23,14 @@ from glomerulab.errors import UnknownRecordError
 __all__ = ["create_app"]
 
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-ROUTERS = (routes_entry, routes_label, routes_slides, routes_study, routes_review, routes_agreement)
+ROUTERS = (
+    routes_entry,
+    routes_label,
+    routes_slides,
+    routes_study,
+    routes_review,
+    routes_agreement,
+)
 
 
 def create_app(site: Site) -> FastAPI:

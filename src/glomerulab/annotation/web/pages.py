@@ -30,7 +30,6 @@ def _environment() -> Environment:
     )
     environment.globals["asset"] = asset_url
     environment.filters["script_json"] = _script_json
-    environment.filters["minutes"] = _minutes
     return environment
 
 
@@ -103,10 +102,3 @@ def _script_json(value: object) -> Markup:
     for mark, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
         text = text.replace(mark, escaped)
     return Markup(text)  # noqa: S704 - no mark that could end the element is left
-
-
-def _minutes(seconds: float | None) -> str:
-    """Return a time as minutes and seconds."""
-    if seconds is None:
-        return "–"
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

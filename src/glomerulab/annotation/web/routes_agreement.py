@@ -77,5 +77,5 @@ def _with_interval(one: Mapping[Hashable, object]) -> str:
     if math.isnan(value):
         return "not defined"
     if math.isnan(low):
-        return f"{value:.2f}"
-    return f"{value:.2f} ({low:.2f} – {high:.2f})"
+        return f"{value:.2f}".replace("-", "−")
+    return f"{value:.2f} ({low:.2f}, {high:.2f})".replace("-", "−")

@@ -25,7 +25,7 @@ def test_the_tables_show_what_scikit_learn_computes(web):
     expected = cohen_kappa_score(flags["anna"], flags["bo"])
     rows = agreement_rows(_agreement(web.site, "owner"))
     (row,) = [one for one in rows if (one["comparison"], one["label"]) == ("pair", "cgn")]
-    assert str(row["cohen"]).startswith(f"{expected:.2f} (")
+    assert str(row["cohen"]).startswith(f"{expected:.2f} (".replace("-", "−"))
     assert row["n_images"] == 6
     page = web.client("owner").get("/study/agreement/tables").text
     assert str(row["cohen"]) in page
