@@ -10,22 +10,11 @@ from glomerulab.images import write_image
 from glomerulab.taxonomy import load_taxonomy
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.run import train
+from tests.cases import COLOURS, picture
 
-__all__ = ["COLOURS", "picture", "train_small_run"]
+__all__ = ["train_small_run"]
 
-COLOURS = {
-    "normal": (225, 150, 190),
-    "mspgn": (150, 90, 170),
-    "fsg": (205, 175, 205),
-    "cgn": (120, 60, 110),
-}
 PARTS = ["train"] * 48 + ["validation"] * 24 + ["test"] * 12
-
-
-def picture(rng: np.random.Generator, label: str, size: int = 48) -> np.ndarray:
-    """Noise around the colour of a label: a network learns it in no time."""
-    noise = rng.normal(COLOURS[label], 30, (size, size, 3))
-    return np.clip(noise, 0, 255).astype(np.uint8)
 
 
 def train_small_run(folder: Path, *, head: str = "softmax") -> Path:

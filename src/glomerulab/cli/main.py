@@ -19,6 +19,7 @@ from glomerulab.cli.normalize import normalize
 from glomerulab.cli.phantom import phantom
 from glomerulab.cli.predict import gates, predict
 from glomerulab.cli.quickstart import quickstart
+from glomerulab.cli.report import override, report
 from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
 from glomerulab.cli.stain_check import stain_check
@@ -65,6 +66,8 @@ app.command()(evaluate)
 app.command()(gates)
 app.command()(predict)
 app.command()(explain)
+app.command()(report)
+app.command()(override)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from glomerulab.geometry import Box, Region
 from glomerulab.inference.predict import PredictSettings, predict
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions import write_regions
-from tests.model_runs import COLOURS, picture
+from tests.cases import COLOURS, picture
 
 
 @pytest.fixture

@@ -1,0 +1,93 @@
+"""``glomerulab report``: predictions for people and programs; ``override``: a person's word."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["override", "report"]
+
+
+class ReportLanguage(StrEnum):
+    """Of HTML and PDF."""
+
+    EN = "en"
+    ZH = "zh"
+
+
+def report(
+    predictions: Annotated[Path, typer.Argument(help="Folder that `glomerulab predict` wrote.")],
+    *,
+    formats: Annotated[
+        str, typer.Option("--format", help="html, pdf, csv, geojson, dicom-sr, fhir; by commas.")
+    ] = "html",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; by default reports/ in the predictions folder.")
+    ] = None,
+    language: Annotated[
+        ReportLanguage, typer.Option(help="Of HTML and PDF: en or zh.")
+    ] = ReportLanguage.EN,
+    patient: Annotated[str | None, typer.Option(help="Only this patient.")] = None,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(help="Rule set, by name or TOML file; may be given again. Default: all."),
+    ] = None,
+) -> None:
+    """Write a report of each patient: counts with intervals, grades with what doubts leave open.
+
+    Research use only.
+
+    Example: glomerulab report predictions --format html,pdf,geojson
+    """  # noqa: DOC501 - BadParameter is how typer refuses wrong usage
+    from glomerulab.progress import shown
+    from glomerulab.report.rules import load_rule_set
+    from glomerulab.report.write_case import FORMATS, write_case_reports
+
+    asked = [name.strip() for name in formats.split(",") if name.strip()]
+    wanted = [name for name in FORMATS if name in asked]
+    if len(wanted) != len(set(asked)) or not wanted:
+        raise typer.BadParameter(f"must be of {', '.join(FORMATS)}", param_hint="--format")
+    written = write_case_reports(
+        predictions,
+        out or (predictions if predictions.is_dir() else predictions.parent) / "reports",
+        formats=wanted,
+        rule_sets=[load_rule_set(name) for name in rules] if rules else None,
+        language="zh" if language is ReportLanguage.ZH else "en",
+        patient=patient,
+        track=shown,
+    )
+    for case in written.cases:
+        summary = case.summary
+        typer.echo(
+            f"{case.patient}: {summary.n_glomeruli} glomeruli, {summary.n_referred} to look at"
+        )
+    typer.echo(f"{len(written.paths)} files in {written.paths[0].parent if written.paths else out}")
+    typer.echo("Research use only.")
+
+
+def override(
+    predictions: Annotated[Path, typer.Argument(help="Folder that `glomerulab predict` wrote.")],
+    image: Annotated[str, typer.Argument(help="image_id, as in predictions.csv.")],
+    *,
+    labels: Annotated[
+        str, typer.Option(help="What it shows: label ids by commas, or not_a_glomerulus.")
+    ],
+    by: Annotated[str, typer.Option(help="Name of the person who says so.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+) -> None:
+    """Change a call: every count follows, and what the model said stays visible.
+
+    The entry is appended to overrides.csv with name, time and reason; nothing in that file is ever
+    changed. Confirm a call by giving it again. Research use only.
+
+    Example: glomerulab override predictions s1__g7 --labels cgn --by "Dr Li" --reason "crescent"
+    """
+    from glomerulab.case_folder import read_case_folder
+    from glomerulab.report.overrides import add_override
+
+    case = read_case_folder(predictions)
+    words = [word for word in labels.split(",") if word.strip()]
+    entry = add_override(case, image, labels=words, by=by, reason=reason)
+    typer.echo(f"{entry.image_id} counts as {entry.labels_text} from now on ({entry.by})")
+    typer.echo("Write the reports again with `glomerulab report`. Research use only.")

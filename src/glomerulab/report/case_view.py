@@ -1,0 +1,330 @@
+"""A case as pages show it: every cell as text in one language, used by HTML and PDF alike."""
+
+from dataclasses import dataclass
+
+from glomerulab.calls import GlomerulusCall, Reading
+from glomerulab.report.apply_rules import ItemResult, RuleResult
+from glomerulab.report.reported_case import ReportedCase
+from glomerulab.report.words import Language, grade_name, name_of, reading_words, words
+
+__all__ = ["CaseView", "ItemRow", "LabelRow", "RuleBlock", "Shown", "case_view", "colour_of"]
+
+
+@dataclass(frozen=True)
+class ItemRow:
+    """One question and its answer."""
+
+    item: str
+    name: str
+    grade: str
+    """Empty where it was not assessed."""
+    share: str
+    possible: str
+    """Other grades that the doubts allow; empty if there is none."""
+    rests_on: str
+    reason: str
+    """Why it was not assessed."""
+
+
+@dataclass(frozen=True)
+class RuleBlock:
+    """One rule set."""
+
+    name: str
+    version: str
+    source: str
+    note: str
+    too_few: str
+    rows: tuple[ItemRow, ...]
+    not_assessed: tuple[ItemRow, ...]
+    caveats: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One label's count."""
+
+    name: str
+    number: str
+    share: str
+    range: str
+    by_model: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image of a glomerulus, numbered as on the map."""
+
+    number: int
+    call: GlomerulusCall
+    group: str
+    """The reading it is shown under."""
+    colour: str
+    original: str
+    """The model's call where a person said otherwise; else empty."""
+    said: str
+    """Who said so, when and why; else empty."""
+    chances: tuple[tuple[str, float], ...]
+    """Label and probability, likeliest first."""
+    reasons: tuple[str, ...]
+    """Why a human must look; empty once one has."""
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """Everything a page says of a case."""
+
+    title: str
+    headline: str
+    summary: tuple[str, ...]
+    warnings: tuple[tuple[str, str, bool], ...]
+    """Title, text, and whether it is severe."""
+    rules: tuple[RuleBlock, ...]
+    labels: tuple[LabelRow, ...]
+    shown: tuple[Shown, ...]
+    groups: tuple[tuple[str, tuple[Shown, ...]], ...]
+    model: tuple[tuple[str, str], ...]
+    slides: tuple[tuple[str, str], ...]
+
+
+# Colours that colour-blind readers tell apart (Okabe and Ito), the first for what is listed first.
+COLOURS = ("#009E73", "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A6D00", "#000000")
+SEVERAL = "#6A3D9A"
+GREY = "#5F6B76"
+
+
+def colour_of(reading: Reading, label_ids: tuple[str, ...]) -> str:
+    """Return the colour a reading has on maps, in galleries and in QuPath.
+
+    Parameters
+    ----------
+    reading : reading
+    label_ids : tuple of str
+        Of the taxonomy, in order.
+
+    Returns
+    -------
+    str
+        ``#rrggbb``; one colour for any combination, grey for none.
+    """
+    if not reading:
+        return GREY
+    if len(reading) > 1:
+        return SEVERAL
+    return COLOURS[label_ids.index(next(iter(reading))) % len(COLOURS)]
+
+
+def case_view(case: ReportedCase, language: Language) -> CaseView:
+    """Put a case into words.
+
+    Parameters
+    ----------
+    case : ReportedCase
+    language : {"en", "zh"}
+
+    Returns
+    -------
+    CaseView
+    """
+    phrase = words(language)
+    shown = _shown(case, language)
+    groups: dict[str, list[Shown]] = {}
+    for one in sorted(shown, key=lambda one: _order(case, one)):
+        groups.setdefault(one.group, []).append(one)
+    summary = case.summary
+    return CaseView(
+        title=f"{phrase['case']} {case.patient}",
+        headline=_headline(case, language),
+        summary=_summary(case, language),
+        warnings=_warnings(case, language),
+        rules=tuple(_rule_block(result, case, language) for result in summary.rules),
+        labels=_label_rows(case, language),
+        shown=shown,
+        groups=tuple((name, tuple(members)) for name, members in groups.items()),
+        model=_model_rows(case, language),
+        slides=tuple(
+            (one.slide_id, f"{one.stain or '?'}, {one.width} × {one.height} px"
+             + (f", {one.mpp:.3g} µm/px" if one.mpp else ""))
+            for one in case.slides
+        ),
+    )  # fmt: skip
+
+
+def _order(case: ReportedCase, one: Shown) -> tuple[int, str, int]:
+    reading = case.reading_of(one.call)
+    if reading is None:
+        return 99, one.group, one.number
+    places = [case.taxonomy.label_ids.index(key) for key in reading]
+    return (50 if len(places) != 1 else places[0]), one.group, one.number
+
+
+def _headline(case: ReportedCase, language: Language) -> str:
+    summary = case.summary
+    parts = [f"{one.n_with} {name_of(one.label, language)}" for one in summary.labels if one.n_with]
+    if language == "zh":
+        return f"{summary.n_glomeruli}{words(language)['glomeruli']}：" + "，".join(parts)
+    noun = "glomerulus" if summary.n_glomeruli == 1 else "glomeruli"
+    listed = ", ".join(part[:1] + part[1:].lower() for part in parts) or "none to count"
+    return f"{summary.n_glomeruli} {noun}: {listed}"
+
+
+def _summary(case: ReportedCase, language: Language) -> tuple[str, ...]:
+    s = case.summary
+    if language == "zh":
+        first = f"{s.n_slides} 张切片，{s.n_images} 幅图像；{s.n_referred} 个肾小球需人工复核。"
+        several = f"{s.n_on_several_sections} 个肾小球出现在多张切片上，各计一次。"
+    else:
+        look = _n(s.n_referred, "glomerulus", "glomeruli")
+        stand = _n(s.n_on_several_sections, "glomerulus stands", "glomeruli stand")
+        first = f"{_n(s.n_images, 'image')} on {_n(s.n_slides, 'slide')}; {look} to be looked at."
+        several = f"{stand} on several sections, and counted once each."
+    return (first, several) if s.n_on_several_sections else (first,)
+
+
+def _warnings(case: ReportedCase, language: Language) -> tuple[tuple[str, str, bool], ...]:
+    s, zh = case.summary, language == "zh"
+    n_changed = len(case.overruled)
+    look, changed = _n(s.n_referred, "glomerulus", "glomeruli"), _n(n_changed, "call")
+    possible = [
+        (
+            case.facts.model.trained_on_synthetic, True,
+            ("The model was trained on synthetic images", "Its calls say nothing about patients."),
+            ("模型由合成图像训练", "其判定不反映真实患者。"),
+        ),
+        (
+            s.n_referred > 0, True,
+            (f"{look} not settled",
+             "Results may change when a human has looked; the reason stands beside each."),
+            (f"{s.n_referred} 个肾小球待复核", "复核后结果可能改变；原因见各图像旁。"),
+        ),
+        (
+            s.is_small, False,
+            ("Fewer than 25 glomeruli", "Percentages are unreliable: read the intervals."),
+            ("少于25个肾小球", "百分比不可靠，请看区间。"),
+        ),
+        (
+            n_changed > 0, False,
+            (f"{changed} changed by a person",
+             "Counts follow the person; what the model said is still shown."),
+            (f"{n_changed} 个判定经人工更改", "计数采用更改后的结果；模型原判定仍列出。"),
+        ),
+    ]  # fmt: skip
+    found = [(*(chinese if zh else english), severe)
+             for holds, severe, english, chinese in possible if holds]  # fmt: skip
+    found += [("备注" if zh else "Note", note, False) for note in case.facts.notes]
+    return tuple(found)
+
+
+def _rule_block(result: RuleResult, case: ReportedCase, language: Language) -> RuleBlock:
+    rules = result.rule_set
+    rows = tuple(_item_row(one, case, language) for one in result.items)
+    pairs = list(zip(result.items, rows, strict=True))
+    too_few = ""
+    if not result.has_enough:
+        too_few = f"{words(language)['too_few']}: {result.n_glomeruli} < {rules.min_glomeruli}"
+    return RuleBlock(
+        name=name_of(rules, language),
+        version=rules.version,
+        source=rules.source,
+        note=(rules.note_zh if language == "zh" else rules.note) or rules.note,
+        too_few=too_few,
+        rows=tuple(row for one, row in pairs if one.grade is not None),
+        not_assessed=tuple(row for one, row in pairs if one.grade is None),
+        caveats=tuple(dict.fromkeys(text for one, _ in pairs for text in one.caveats)),
+    )
+
+
+def _item_row(result: ItemResult, case: ReportedCase, language: Language) -> ItemRow:
+    names = {label.id: name_of(label, language) for label in case.taxonomy.labels}
+    others = [] if result.is_certain else [grade.grade for grade in result.possible]
+    share = ""
+    if result.item.counts and result.n_of:
+        percent = round(100 * result.n_with / result.n_of, 1)
+        share = f"{result.n_with} / {result.n_of} ({percent:g} %)"
+    elif result.grade is not None:
+        share = str(result.n_of)
+    reason = result.not_assessed
+    if language == "zh" and result.item.never_zh and result.item.never:
+        reason = result.item.never_zh
+    return ItemRow(
+        result.item.id,
+        name_of(result.item, language),
+        "" if result.grade is None else grade_name(result.grade, language),
+        share,
+        " – ".join(reversed(others)),
+        ", ".join(names[key] for key in result.labels),
+        reason,
+    )
+
+
+def _label_rows(case: ReportedCase, language: Language) -> tuple[LabelRow, ...]:
+    rows = []
+    for one, alone in zip(case.summary.labels, case.original.labels, strict=True):
+        share = "–"
+        if one.interval is not None and one.share is not None:
+            low, high = one.interval
+            share = f"{round(100 * one.share, 1):g} % ({100 * low:.0f} – {100 * high:.0f} %)"
+        low_n, high_n = one.n_range
+        rows.append(
+            LabelRow(
+                name_of(one.label, language),
+                f"{one.n_with} / {one.n_of}",
+                share,
+                str(low_n) if low_n == high_n else f"{low_n} – {high_n}",
+                str(alone.n_with),
+            )
+        )
+    return tuple(rows)
+
+
+def _shown(case: ReportedCase, language: Language) -> tuple[Shown, ...]:
+    phrase = words(language)
+    names = {label.id: name_of(label, language) for label in case.taxonomy.labels}
+    overruled = case.overruled
+    found = []
+    for number, call in enumerate(case.calls, start=1):
+        entry = overruled.get(call.image_id)
+        reading = case.reading_of(call)
+        chances = sorted(call.probabilities.items(), key=lambda item: -item[1])
+        found.append(
+            Shown(
+                number,
+                call,
+                reading_words(reading, case.taxonomy, language),
+                colour_of(reading, case.taxonomy.label_ids),
+                "" if entry is None else reading_words(call.called, case.taxonomy, language),
+                "" if entry is None else f"{entry.by}, {entry.time[:16]}: {entry.reason}",
+                tuple((names[key], chance) for key, chance in chances),
+                () if entry is not None else tuple(phrase[reason] for reason in call.reasons),
+            )
+        )
+    return tuple(found)
+
+
+def _model_rows(case: ReportedCase, language: Language) -> tuple[tuple[str, str], ...]:
+    m = case.facts.model
+    stains = ", ".join(f"{stain} {n}" for stain, n in m.stains_seen.items()) or "?"
+    synthetic = "; SYNTHETIC" if m.trained_on_synthetic else ""
+    images = _n(m.n_training_images, "image")
+    rows = [
+        ("Model", "模型", f"{m.model}, {m.head}; run {m.run}; weights {m.weights_sha256[:12]}"),
+        ("Trained on", "训练数据",
+         f"{images} of {_n(m.n_training_patients, 'patient')}; stains: {stains}{synthetic}"),
+        ("On its held-out part", "留出集表现", m.test_summary or "not stated"),
+        ("Answers", "可给出的标签", ", ".join(name_of(one, language) for one in m.labels)),
+        ("Temperature", "温度",
+         f"{m.temperature:.2f}, fitted on {m.n_validation} validation images"),
+        ("Conformal sets", "共形集",
+         f"hold the truth in {m.coverage:.0%}; an answer needs {m.conformal_threshold:.2f}"),
+        ("Unlike the training images", "与训练图像不相似",
+         f"distance above {m.distance_threshold:.2f} (95 % of validation images lie nearer)"),
+        ("Out of focus", "失焦", f"sharpness below {m.sharpness_threshold:.2f}"),
+        ("Colours brought to a reference", "颜色归一化", ", ".join(m.normalized_to) or "no"),
+        ("Predicted", "预测时间", f"{case.facts.created}, glomerulab {case.facts.glomerulab}"),
+        ("Not for", "不可用于", "Diagnosis or treatment; any decision about a patient."),
+    ]  # fmt: skip
+    return tuple((zh if language == "zh" else en, text) for en, zh, text in rows)
+
+
+def _n(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

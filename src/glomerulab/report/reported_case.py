@@ -1,0 +1,87 @@
+"""One case, ready to be told: what was called, what people changed, what it adds up to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from glomerulab.calls import GlomerulusCall, Reading
+from glomerulab.case_folder import CaseFacts, CaseFolder, SlideFacts
+from glomerulab.report.case_summary import CaseSummary, summarize_case
+from glomerulab.report.counting import Glomerulus, glomeruli_of
+from glomerulab.report.overrides import Override, read_overrides
+from glomerulab.report.rules import BUILT_IN_RULE_SETS, RuleSet, load_rule_set
+from glomerulab.taxonomy import Taxonomy
+
+__all__ = ["ReportedCase", "reported_cases"]
+
+
+@dataclass(frozen=True)
+class ReportedCase:
+    """A case with its counts."""
+
+    patient: str
+    """Patient id, or the slide's where the patient is not known."""
+    facts: CaseFacts
+    slides: tuple[SlideFacts, ...]
+    calls: tuple[GlomerulusCall, ...]
+    glomeruli: tuple[Glomerulus, ...]
+    summary: CaseSummary
+    original: CaseSummary
+    """As the model alone has it."""
+    overrides: tuple[Override, ...]
+    """Of this case, oldest first."""
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The labels of the model."""
+        return self.facts.model.taxonomy
+
+    @property
+    def overruled(self) -> dict[str, Override]:
+        """By image, the entry that counts."""
+        return {entry.image_id: entry for entry in self.overrides}
+
+    def reading_of(self, call: GlomerulusCall) -> Reading:
+        """Return what counts of one image: a person's word, else the call."""
+        entry = self.overruled.get(call.image_id)
+        return call.called if entry is None else entry.reading
+
+
+def reported_cases(
+    folder: CaseFolder, rule_sets: Sequence[RuleSet] | None = None
+) -> tuple[ReportedCase, ...]:
+    """Count every case of a predictions folder.
+
+    Parameters
+    ----------
+    folder : CaseFolder
+    rule_sets : sequence of RuleSet, optional
+        By default all built-in ones.
+
+    Returns
+    -------
+    tuple of ReportedCase
+        One per patient.
+    """
+    rules = rule_sets if rule_sets is not None else [load_rule_set(n) for n in BUILT_IN_RULE_SETS]
+    overrides = read_overrides(folder)
+    cases = []
+    for patient, calls in folder.patients().items():
+        ids = {call.image_id for call in calls}
+        mine = tuple(entry for entry in overrides if entry.image_id in ids)
+        said: dict[str, Reading] = {entry.image_id: entry.reading for entry in mine}
+        glomeruli = glomeruli_of(calls, folder.taxonomy, head=folder.head, overruled=said)
+        alone = glomeruli_of(calls, folder.taxonomy, head=folder.head)
+        slide_ids = {call.slide_id for call in calls}
+        cases.append(
+            ReportedCase(
+                patient=patient,
+                facts=folder.facts,
+                slides=tuple(one for one in folder.facts.slides if one.slide_id in slide_ids),
+                calls=calls,
+                glomeruli=glomeruli,
+                summary=summarize_case(glomeruli, folder.taxonomy, rules, reviewed=frozenset(said)),
+                original=summarize_case(alone, folder.taxonomy, rules),
+                overrides=mine,
+            )
+        )
+    return tuple(cases)

@@ -1,0 +1,89 @@
+"""A case as two tables: every image with what counts of it, and every result."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from glomerulab.files import written_whole
+from glomerulab.report.overrides import NOT_A_GLOMERULUS
+from glomerulab.report.reported_case import ReportedCase
+
+__all__ = ["write_images_csv", "write_results_csv"]
+
+NOTE = "research use only"
+
+
+def write_images_csv(case: ReportedCase, path: Path) -> None:
+    """Write one row per image.
+
+    Parameters
+    ----------
+    case : ReportedCase
+    path : Path
+        Replaced if it exists. Labels are ids joined by ``+``.
+    """
+    keys = case.taxonomy.label_ids
+    header = (
+        "image_id", "patient", "slide_id", "region_id", "stain", "counted_as", "called_by_model",
+        "changed_by", "changed_at", "reason_of_change", "refer",
+        *(f"probability_{key}" for key in keys), "note",
+    )  # fmt: skip
+    rows = []
+    for call in case.calls:
+        entry = case.overruled.get(call.image_id)
+        reading = case.reading_of(call)
+        rows.append(
+            (
+                call.image_id, case.patient, call.slide_id, call.region_id or "", call.stain or "",
+                NOT_A_GLOMERULUS if reading is None else "+".join(sorted(reading)),
+                "+".join(sorted(call.called)),
+                *(("", "", "") if entry is None else (entry.by, entry.time, entry.reason)),
+                " ".join(call.reasons), *(f"{call.probabilities[key]:.6f}" for key in keys), NOTE,
+            )
+        )  # fmt: skip
+    _write(path, header, rows)
+
+
+def write_results_csv(case: ReportedCase, path: Path) -> None:
+    """Write one row per count and per question of each rule set.
+
+    Parameters
+    ----------
+    case : ReportedCase
+    path : Path
+        Replaced if it exists.
+    """
+    header = (
+        "patient", "rule_set", "version", "item", "grade", "n_with", "n_of", "low", "high",
+        "possible", "labels", "not_assessed", "note",
+    )  # fmt: skip
+    rows: list[tuple[object, ...]] = []
+    for one in case.summary.labels:
+        low, high = one.interval or ("", "")
+        rows.append(
+            (
+                case.patient, "count", "", one.label.id, "", one.n_with, one.n_of, low, high,
+                f"{one.n_range[0]}-{one.n_range[1]}", one.label.id, "", NOTE,
+            )
+        )  # fmt: skip
+    for result in case.summary.rules:
+        rows += [
+            (
+                case.patient, result.rule_set.id, result.rule_set.version, item.item.id,
+                item.grade.grade if item.grade else "", item.n_with, item.n_of, "", "",
+                "; ".join(grade.grade for grade in item.possible), "+".join(item.labels),
+                item.not_assessed, NOTE,
+            )
+            for item in result.items
+        ]  # fmt: skip
+    _write(path, header, rows)
+
+
+def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

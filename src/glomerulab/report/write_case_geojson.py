@@ -1,0 +1,94 @@
+"""The calls on one slide as QuPath (0.4 and later) imports them: classes, colours, measurements."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+from glomerulab.calls import GlomerulusCall
+from glomerulab.case_folder import SlideFacts
+from glomerulab.files import written_whole
+from glomerulab.report.case_view import colour_of
+from glomerulab.report.overrides import NOT_A_GLOMERULUS
+from glomerulab.report.reported_case import ReportedCase
+
+__all__ = ["render_case_geojson", "write_case_geojson"]
+
+NAMESPACE = uuid.UUID("6f1b8e0a-7d0c-5b52-9a65-3f7f6a1d2c11")
+
+
+def render_case_geojson(case: ReportedCase, slide: SlideFacts) -> str:
+    """Return the calls on a slide as a FeatureCollection.
+
+    Parameters
+    ----------
+    case : ReportedCase
+    slide : SlideFacts
+        QuPath counts from the slide's bounds: their corner is taken off.
+
+    Returns
+    -------
+    str
+        JSON. Each glomerulus is a locked annotation, named by its region, classified by what counts
+        of it (names of several labels are joined as QuPath joins derived classes), with the
+        probability of each label as a measurement; everything else is metadata.
+    """
+    features = [
+        _feature(case, call, slide) for call in case.calls if call.slide_id == slide.slide_id
+    ]
+    found = {
+        "type": "FeatureCollection",
+        "features": [one for one in features if one is not None],
+        "note": "Research use only. Not a medical device; not for diagnosis.",
+    }
+    return json.dumps(found, ensure_ascii=False)
+
+
+def write_case_geojson(case: ReportedCase, slide: SlideFacts, path: Path) -> None:
+    """Write the calls on a slide, whole or not at all.
+
+    Parameters
+    ----------
+    case : ReportedCase
+    slide : SlideFacts
+    path : Path
+        Replaced if it exists.
+    """
+    text = render_case_geojson(case, slide)
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _feature(case: ReportedCase, call: GlomerulusCall, slide: SlideFacts) -> dict[str, Any] | None:
+    if call.box is None:
+        return None
+    left, upper = slide.bounds_offset
+    ring = [[x - left, y - upper] for x, y in call.outline or call.box.corners()]
+    keys = case.taxonomy.label_ids
+    reading, entry = case.reading_of(call), case.overruled.get(call.image_id)
+    names = [NOT_A_GLOMERULUS] if reading is None else [k for k in keys if k in reading]
+    colour = colour_of(reading, keys).removeprefix("#")
+    metadata = {
+        "called by model": "+".join(sorted(call.called)),
+        "refer": " ".join(call.reasons),
+        "note": "research use only",
+    }
+    if entry is not None:
+        metadata["changed"] = f"{entry.by}, {entry.time}: {entry.reason}"
+    properties: dict[str, Any] = {
+        "objectType": "annotation",
+        "name": call.region_id or call.image_id,
+        "isLocked": True,
+        "measurements": {f"probability {k}": round(call.probabilities[k], 6) for k in keys},
+        "metadata": {key: value for key, value in metadata.items() if value},
+    }
+    if names:
+        rgb = [int(colour[place : place + 2], 16) for place in (0, 2, 4)]
+        properties["classification"] = {"name": ": ".join(names), "color": rgb, "names": names}
+    return {
+        "type": "Feature",
+        # The same glomerulus has the same id in each export, so that QuPath can tell it again.
+        "id": str(uuid.uuid5(NAMESPACE, f"{slide.slide_id}/{call.image_id}")),
+        "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+        "properties": properties,
+    }

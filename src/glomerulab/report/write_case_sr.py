@@ -1,0 +1,234 @@
+"""A case as DICOM SR, TID 1500: one measurement group for the case, one for each glomerulus.
+
+HPO is no scheme that DICOM registers, so its codes carry the designator ``99HPO`` with the full
+meaning. The document is neither complete nor verified: a person makes it so.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import highdicom as hd
+from highdicom.sr import (
+    CodedConcept,
+    ComprehensiveSR,
+    DeviceObserverIdentifyingAttributes,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    TrackingIdentifier,
+)
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from glomerulab.calls import GlomerulusCall, Reading
+from glomerulab.files import written_whole
+from glomerulab.report.overrides import NOT_A_GLOMERULUS
+from glomerulab.report.reported_case import ReportedCase
+from glomerulab.report.words import reading_words
+from glomerulab.taxonomy import Label
+
+__all__ = ["case_sr", "write_case_sr"]
+
+OWN = "99GLOMERULAB"
+HPO = "99HPO"
+MAX_CODE = 16
+MAX_MEANING = 64
+
+
+def case_sr(case: ReportedCase) -> ComprehensiveSR:
+    """Return a case as a Comprehensive SR document.
+
+    Parameters
+    ----------
+    case : ReportedCase
+
+    Returns
+    -------
+    ComprehensiveSR
+        Its UIDs follow from model, time and patient: the same predictions give the same document.
+    """
+    device = DeviceObserverIdentifyingAttributes(
+        uid=_uid(case.facts.model.weights_sha256),
+        name="glomerulab",
+        manufacturer_name="glomerulab (research use only)",
+        model_name=case.facts.model.model,
+    )
+    context = ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=codes.DCM.Device, observer_identifying_attributes=device
+        )
+    )
+    report = MeasurementReport(
+        observation_context=context,
+        procedure_reported=_own("counting", "Glomeruli counted by a program, research use only"),
+        imaging_measurements=[_case_group(case), *(_group(case, call) for call in case.calls)],
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    return ComprehensiveSR(
+        evidence=[_identity(case)],
+        content=report[0],
+        series_instance_uid=_uid(_mark(case), "series"),
+        series_number=1,
+        sop_instance_uid=_uid(_mark(case), "document"),
+        instance_number=1,
+        manufacturer="glomerulab (research use only)",
+        is_complete=False,
+        is_final=False,
+        is_verified=False,
+        record_evidence=False,  # the slides are not DICOM: nothing that does not exist is named
+        specific_character_set="ISO_IR 192",
+    )
+
+
+def write_case_sr(case: ReportedCase, path: Path) -> None:
+    """Write the document, whole or not at all.
+
+    Parameters
+    ----------
+    case : ReportedCase
+    path : Path
+        Replaced if it exists.
+    """
+    document = case_sr(case)
+    with written_whole(path) as temporary:
+        document.save_as(temporary)
+
+
+def _case_group(case: ReportedCase) -> MeasurementsAndQualitativeEvaluations:
+    """Put the counts and grades of the whole case into one group."""
+    counts = [
+        Measurement(name=_label_code(one.label, "n"), value=one.n_with, unit=codes.UCUM.NoUnits)
+        for one in case.summary.labels
+    ]
+    counts.insert(
+        0,
+        Measurement(
+            name=_own("n_glomeruli", "Glomeruli in all"),
+            value=case.summary.n_glomeruli,
+            unit=codes.UCUM.NoUnits,
+        ),
+    )
+    grades = [
+        QualitativeEvaluation(
+            name=_own(f"{result.rule_set.id}_{item.item.id}",
+                      f"{result.rule_set.name} {result.rule_set.version}: {item.item.name}"),
+            value=_grade_code(item.grade.grade, [grade.grade for grade in item.possible]),
+        )
+        for result in case.summary.rules
+        for item in result.items
+        if item.grade is not None
+    ]  # fmt: skip
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=_uid(_mark(case), "case"), identifier=f"case {case.patient}"
+        ),
+        finding_type=_own("case", "All glomeruli of the case"),
+        measurements=counts,
+        qualitative_evaluations=grades,
+    )
+
+
+def _group(case: ReportedCase, call: GlomerulusCall) -> MeasurementsAndQualitativeEvaluations:
+    labels = {label.id: label for label in case.taxonomy.labels}
+    reading, entry = case.reading_of(call), case.overruled.get(call.image_id)
+    evaluations = _readings(_own("counted_as", "Counted as"), reading, case)
+    if entry is not None:
+        evaluations += _readings(_own("model", "Called by the model"), call.called, case)
+        said = _said_code(f"{entry.by}: {entry.reason}")
+        evaluations.append(QualitativeEvaluation(_own("changed", "Changed by a person"), said))
+    evaluations += [
+        QualitativeEvaluation(_own("refer", "Refer to a human"), _own(reason, reason))
+        for reason in call.reasons
+    ]
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=_uid(_mark(case), call.image_id), identifier=call.region_id or call.image_id
+        ),
+        finding_type=_own("glomerulus", "Glomerulus"),
+        measurements=[
+            Measurement(
+                name=_label_code(labels[key], "p"), value=round(chance, 6), unit=codes.UCUM.NoUnits
+            )
+            for key, chance in call.probabilities.items()
+        ],
+        qualitative_evaluations=evaluations,
+    )
+
+
+def _grade_code(grade: str, possible: list[str]) -> CodedConcept:
+    """Code a grade together with what the doubts allow: one code has one meaning."""
+    others = [one for one in possible if one != grade]
+    text = f"{grade} (doubts allow {', '.join(others)})" if others else grade
+    return _own(text, text)
+
+
+def _readings(
+    name: CodedConcept, reading: Reading, case: ReportedCase
+) -> list[QualitativeEvaluation]:
+    """Say what a glomerulus shows: one evaluation per label, coded by HPO where it has a code."""
+    shown = [label for label in case.taxonomy.labels if reading and label.id in reading]
+    values = [
+        CodedConcept(label.hpo, HPO, label.name[:MAX_MEANING])
+        if label.hpo
+        else _own(f"is_{label.id}", label.name)
+        for label in shown
+    ]
+    if not values:
+        code = NOT_A_GLOMERULUS if reading is None else "none"
+        values = [_own(code, reading_words(reading, case.taxonomy, "en"))]
+    return [QualitativeEvaluation(name, value) for value in values]
+
+
+def _label_code(label: Label, kind: str) -> CodedConcept:
+    what = "Number of" if kind == "n" else "Probability of"
+    return _own(f"{kind}_{label.id}", f"{what}: {label.name}")
+
+
+def _said_code(text: str) -> CodedConcept:
+    mark = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return CodedConcept(mark, OWN, text[:MAX_MEANING])
+
+
+def _own(code: str, meaning: str) -> CodedConcept:
+    """Make a code of our own, cut to the lengths that DICOM allows."""
+    if len(code) > MAX_CODE:
+        code = code[: MAX_CODE - 7] + hashlib.sha256(code.encode()).hexdigest()[:6]
+    return CodedConcept(code, OWN, meaning[:MAX_MEANING])
+
+
+def _identity(case: ReportedCase) -> Dataset:
+    """Whose document it is, in the shape in which highdicom takes it over."""
+    when = dt.datetime.fromisoformat(case.facts.created)
+    fields: Mapping[str, object] = {
+        "PatientID": case.patient[:64],
+        "PatientName": "",
+        "PatientBirthDate": "",
+        "PatientSex": "",
+        "AccessionNumber": "",
+        "StudyID": "",
+        "StudyInstanceUID": _uid(_mark(case), "study"),
+        "StudyDate": when.strftime("%Y%m%d"),
+        "StudyTime": when.strftime("%H%M%S"),
+        "SeriesInstanceUID": _uid(_mark(case), "slides"),
+        "SOPInstanceUID": _uid(_mark(case), "slide"),
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6",
+        "Modality": "SM",
+    }
+    identity = Dataset()
+    for name, value in fields.items():
+        setattr(identity, name, value)
+    return identity
+
+
+def _mark(case: ReportedCase) -> str:
+    return f"{case.facts.model.weights_sha256}/{case.facts.created}/{case.patient}"
+
+
+def _uid(*parts: str) -> hd.UID:
+    number = int.from_bytes(hashlib.sha256("/".join(parts).encode()).digest()[:16], "big")
+    return hd.UID(f"2.25.{number}")

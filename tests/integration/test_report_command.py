@@ -1,0 +1,39 @@
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from glomerulab.cli.main import app
+from glomerulab.errors import PredictionsError
+from tests.cases import case, one_call, write_case
+
+RUN = CliRunner()
+
+
+def test_report_override_report(tmp_path: Path) -> None:
+    calls = [*case((7, "normal"), (2, "cgn")), one_call("x", "normal", either="normal+cgn")]
+    write_case(tmp_path / "predictions", calls)
+    where = str(tmp_path / "predictions")
+    first = RUN.invoke(app, ["report", where, "--format", "html,csv", "--rules", "mest_c_like"])
+    assert first.exit_code == 0, first.output
+    assert "p1: 10 glomeruli, 1 to look at" in first.output
+    change = ["override", where, "x", "--labels", "cgn", "--by", "Dr Li", "--reason", "seen"]
+    assert RUN.invoke(app, change).exit_code == 0
+    out = str(tmp_path / "again")
+    again = RUN.invoke(
+        app,
+        ["report", where, "--format", "csv", "--patient", "p1", "--language", "zh", "--out", out],
+    )
+    assert "10 glomeruli, 0 to look at" in again.output
+    results = (tmp_path / "again" / "p1.results.csv").read_text()
+    assert "count,,cgn,,3,10" in results
+
+
+def test_an_unknown_format_is_wrong_usage(tmp_path: Path) -> None:
+    write_case(tmp_path, case((1, "normal")))
+    done = RUN.invoke(app, ["report", str(tmp_path), "--format", "html,hl7"])
+    assert done.exit_code == 2
+
+
+def test_a_folder_without_predictions_is_named(tmp_path: Path) -> None:
+    done = RUN.invoke(app, ["report", str(tmp_path)])
+    assert isinstance(done.exception, PredictionsError)

@@ -1,0 +1,44 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glomerulab.case_folder import CaseFolder, SlideFacts, read_case_folder
+from glomerulab.images import write_image
+from tests.cases import one_call, picture, write_case
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> CaseFolder:
+    """Two patients, three slides, every kind of doubt, crops and maps that can be seen."""
+    rng = np.random.default_rng(5)
+    calls = [
+        one_call("a1", "cgn", slide="s1", region="g1"),
+        one_call("a2", "normal", slide="s2", region="g1"),
+        one_call("b", "mspgn", either="normal+mspgn", slide="s1"),
+        one_call("c", "fsg", reasons=("out_of_distribution", "out_of_focus"), slide="s1"),
+        one_call("d", "normal", slide="s2"),
+        one_call('<i>"e"</i> & 名', "normal", slide="s1"),
+        one_call("z", "normal", slide="s9", patient="p/2"),
+    ]
+    home = tmp_path / "predictions"
+    home.mkdir()
+    whole = []
+    for place, call in enumerate(calls):
+        label = next(iter(call.called))
+        write_image(picture(rng, label, 96), home / f"crop{place}.png")
+        box = call.box
+        corners = ((10.0, 10.0), (100.0, 12.0), (50.5, 110.0))
+        outline = tuple((box.x + x, box.y + y) for x, y in corners)
+        whole.append(replace(call, image_path=f"crop{place}.png", outline=outline))
+    slides = []
+    for name in ("s1", "s2", "s9"):
+        write_image(picture(rng, "normal", 200), home / f"{name}.jpg")
+        slides.append(
+            SlideFacts(
+                slide_id=name, file_name=f"{name}.svs", stain="PAS", width=1000, height=1000,
+                mpp=0.5, bounds_offset=(40.0, 20.0), map_path=f"{name}.jpg",
+            )
+        )  # fmt: skip
+    return read_case_folder(write_case(home, whole, slides=slides))

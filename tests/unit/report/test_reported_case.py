@@ -1,0 +1,25 @@
+from glomerulab.report.overrides import add_override
+from glomerulab.report.reported_case import reported_cases
+
+
+def counts(summary) -> dict[str, int]:
+    return {one.label.id: one.n_with for one in summary.labels}
+
+
+def test_each_patient_is_a_case_with_its_slides(folder) -> None:
+    first, second = reported_cases(folder)
+    assert (first.patient, second.patient) == ("p1", "p/2")
+    assert [slide.slide_id for slide in first.slides] == ["s1", "s2"]
+    assert first.summary.n_glomeruli == 5  # g1 stands on two sections
+
+
+def test_every_count_follows_a_person_and_the_original_stays(folder) -> None:
+    add_override(folder, "b", labels=["cgn"], by="A", reason="x")
+    add_override(folder, "c", labels=["not_a_glomerulus"], by="A", reason="a tubule")
+    case = reported_cases(folder)[0]
+    assert counts(case.original) == {"normal": 2, "mspgn": 1, "fsg": 1, "cgn": 1}
+    assert counts(case.summary) == {"normal": 2, "mspgn": 0, "fsg": 0, "cgn": 2}
+    assert (case.original.n_glomeruli, case.summary.n_glomeruli) == (5, 4)
+    assert (case.original.n_referred, case.summary.n_referred) == (2, 0)
+    c = next(i for i in case.summary.rules[1].items if i.item.id == "C")
+    assert (c.n_with, c.n_of, c.grade.grade) == (2, 4, "C2")

@@ -1,0 +1,29 @@
+import pytest
+
+from glomerulab.errors import PredictionsError
+from glomerulab.report.write_case import FORMATS, write_case_reports
+
+
+def test_every_format_is_written_for_every_patient(folder, tmp_path) -> None:
+    done = write_case_reports(folder.folder, tmp_path / "out", formats=FORMATS)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert len(names) == len(done.paths) == 2 * 6 + 3
+    assert {"p1.html", "p1.pdf", "p1.images.csv", "p1.results.csv", "p1.dcm", "p1.fhir.json"} < set(
+        names
+    )
+    assert {"s1.geojson", "s2.geojson", "s9.geojson"} < set(names)
+
+
+def test_a_name_that_climbs_stays_in_the_folder(folder, tmp_path) -> None:
+    done = write_case_reports(folder.folder, tmp_path / "out", formats=["csv"], patient="p/2")
+    assert {path.parent for path in done.paths} == {tmp_path / "out"}
+
+
+def test_an_unknown_patient_names_those_there_are(folder, tmp_path) -> None:
+    with pytest.raises(PredictionsError, match="p1, p/2"):
+        write_case_reports(folder.folder, tmp_path / "out", formats=["csv"], patient="p7")
+
+
+def test_an_unknown_format_is_refused(folder, tmp_path) -> None:
+    with pytest.raises(ValueError, match="hl7"):
+        write_case_reports(folder.folder, tmp_path / "out", formats=["hl7"])

@@ -1,0 +1,40 @@
+import re
+
+from glomerulab.report.overrides import add_override
+from glomerulab.report.reported_case import reported_cases
+from glomerulab.report.write_case_html import render_case_html
+
+
+def test_the_page_loads_nothing(folder) -> None:
+    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    assert "default-src 'none'" in page
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert sources
+    assert all(source.startswith("data:image/") for source in sources)
+    assert "<script" not in page
+
+
+def test_names_from_files_are_escaped(folder) -> None:
+    add_override(folder, "b", labels=["cgn"], by="<b>", reason="<script>alert(1)</script>")
+    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    assert "<i>" not in page.replace("<i><b style", "")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_research_use_and_synthetic_stand_on_top(folder) -> None:
+    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    assert page.index("Research use only") < page.index("<main>")
+    assert page.index("SYNTHETIC DATA") < page.index("<main>")
+
+
+def test_the_original_call_is_struck_and_the_change_is_listed(folder) -> None:
+    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
+    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    assert "<s>Mesangial proliferation</s>" in page
+    assert page.count("Dr Li") == 2
+
+
+def test_each_image_shows_the_command_that_changes_it(folder) -> None:
+    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    assert page.count("glomerulab override predictions ") == 6

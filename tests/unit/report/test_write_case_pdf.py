@@ -1,0 +1,60 @@
+import shutil
+import subprocess
+
+import pytest
+import typst
+
+from glomerulab.errors import ConfigError
+from glomerulab.report import write_case_pdf as module
+from glomerulab.report.overrides import add_override
+from glomerulab.report.reported_case import reported_cases
+from glomerulab.report.write_case_pdf import write_case_pdf
+
+needs_pdftotext = pytest.mark.skipif(
+    shutil.which("pdftotext") is None, reason="needs pdftotext (poppler-utils)"
+)
+HAS_CHINESE = bool(set(typst.Fonts().families()) & set(module.CHINESE))
+
+
+def text_of(path) -> str:
+    return subprocess.run(
+        ["pdftotext", "-layout", str(path), "-"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+@needs_pdftotext
+def test_every_page_says_research_use_only_and_shows_what_was_changed(folder, tmp_path) -> None:
+    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
+    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
+    pages = text_of(tmp_path / "a.pdf").split("\f")[:-1]
+    assert all("Research use only" in page and "SYNTHETIC DATA" in page for page in pages)
+    whole = " ".join(pages)
+    assert "MEST-C-like" in whole
+    assert "Dr Li" in whole
+    assert "Read by" in whole
+
+
+@needs_pdftotext
+@pytest.mark.skipif(not HAS_CHINESE, reason="needs a font with Chinese (fonts-noto-cjk)")
+def test_chinese_pages_hold_chinese_text(folder, tmp_path) -> None:
+    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf", language="zh")
+    assert "仅供研究使用" in text_of(tmp_path / "a.pdf")
+
+
+def test_it_is_a4(folder, tmp_path) -> None:
+    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
+    content = (tmp_path / "a.pdf").read_bytes()
+    assert content.startswith(b"%PDF-")
+
+
+def test_without_a_chinese_font_the_way_out_is_named(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "CHINESE", ("No Such Font",))
+    with pytest.raises(ConfigError, match="fonts-noto-cjk"):
+        write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf", language="zh")
+    assert not (tmp_path / "a.pdf").exists()
+
+
+def test_a_missing_crop_does_not_stop_the_page(folder, tmp_path) -> None:
+    (folder.folder / "crop0.png").unlink()
+    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
+    assert (tmp_path / "a.pdf").stat().st_size > 10_000
