@@ -51,10 +51,9 @@ def case_bundle(case: ReportedCase) -> Bundle:
     report = _report(case, [url for url, _ in identified])
     entries = [{"fullUrl": _url(case, "report"), "resource": report}]
     entries += [{"fullUrl": url, "resource": one} for url, one in identified]
-    return Bundle.model_validate(
-        {"resourceType": "Bundle", "type": "collection", "timestamp": case.facts.created,
-         "entry": entries}
-    )  # fmt: skip
+    facts = {"resourceType": "Bundle", "type": "collection", "timestamp": case.facts.created}
+    bundle: Bundle = Bundle.model_validate({**facts, "entry": entries})
+    return bundle
 
 
 def write_case_fhir(case: ReportedCase, path: Path) -> None:
@@ -66,7 +65,7 @@ def write_case_fhir(case: ReportedCase, path: Path) -> None:
     path : Path
         Replaced if it exists.
     """
-    text = case_bundle(case).model_dump_json(indent=2)
+    text = str(case_bundle(case).model_dump_json(indent=2))
     with written_whole(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 

@@ -54,8 +54,8 @@ def write_case_pdf(
         facts = _facts(case, folder, room, language) | {"fonts": fonts}
         (room / "case.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
         (room / "case.typ").write_text(template.read_text("utf-8"), encoding="utf-8")
-        pdf = typst.compile(room / "case.typ", root=room, format="pdf")
-        temporary.write_bytes(pdf)
+        typst.compile(room / "case.typ", output=room / "case.pdf", root=room, format="pdf")
+        temporary.write_bytes((room / "case.pdf").read_bytes())
 
 
 def _fonts(language: Language) -> list[str]:
