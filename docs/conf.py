@@ -4,6 +4,7 @@ import types
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+import fastapi  # noqa: F401 - autodoc imports as type checkers do, which its models do not survive
 import typer
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
