@@ -76,7 +76,7 @@ def test_the_report_shows_features_saliency_and_subgroups(run):
     overlays = list((run / "explanations" / "overlays").glob("*.occlusion.png"))
     page = (run / "report.html").read_text(encoding="utf-8")
     assert 1 <= len(overlays) <= 12
-    assert page.count('class="explained"') == len(overlays)
+    assert page.count("<span>map: ") == len(overlays)
     assert "By site" in page
     assert "Not sealed" not in page
     assert "Near-duplicates" not in page

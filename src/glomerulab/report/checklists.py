@@ -108,6 +108,7 @@ def known_facts(judgement: Judgement, *, external: str = NO_EXTERNAL_SET) -> dic
         "performance": headline(judged, judgement.scores),
         "subgroups": "By stain, slide and patient: see the tables.",
         "failures": "See Worst errors.",
+        "explained": "`glomerulab explain` draws and tests saliency; see Worst errors.",
         "external": external,
         "limits": "; ".join(caveat.title for caveat in judgement.caveats) + ".",
     }

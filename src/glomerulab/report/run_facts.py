@@ -71,7 +71,7 @@ def data_table(run: RunTables) -> Table:
         "What it was trained and judged on",
         ("Part", "Images", "Patients", *names),
         tuple(rows),
-        note=split_note(run),
+        note=f"{split_note(run)}{_copies(run)}",
     )
 
 
@@ -121,6 +121,16 @@ def split_note(run: RunTables) -> str:
     if shared:
         return f"Split by image: {shared} patients stand in more than one part."
     return "Split by patient: no patient stands in more than one part."
+
+
+def _copies(run: RunTables) -> str:
+    """Say how many training images were made from others."""
+    table = run.manifest.table
+    training = (table["split"] == "train").fillna(value=False).to_numpy(dtype=bool)
+    n_copies = int((training & table["parent_id"].notna().to_numpy(dtype=bool)).sum())
+    if not n_copies:
+        return ""
+    return f" {n_copies} of the {int(training.sum())} training images were made from the others."
 
 
 def _stains(judged: Judged) -> str:

@@ -38,6 +38,7 @@ def gallery(
     tuple of GalleryItem
     """
     items = []
+    names = {label.id: label.name for label in judged.taxonomy.labels}
     for error in worst_errors(judged, n_most=n_most):
         drawn = None if pictures.explain is None else pictures.explain(error)
         size_px = THUMBNAIL_PX if drawn is None else 2 * THUMBNAIL_PX
@@ -50,7 +51,7 @@ def gallery(
                 confidence=percent(error.confidence),
                 uri=uri,
                 reason=reason,
-                is_explained=drawn is not None,
+                explained="" if drawn is None else names[error.label_id],
             )
         )
     return tuple(items)

@@ -31,8 +31,8 @@ class GalleryItem:
     confidence: str
     uri: str | None
     reason: str = ""
-    is_explained: bool = False
-    """Whether the picture is twice as wide as high: the image, and where the model looked."""
+    explained: str = ""
+    """The label whose map stands beside the image; empty where there is no map."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from glomerulab.evaluation.judged import judged_part
@@ -54,3 +56,12 @@ def test_the_appendix_shows_settings_and_versions(run):
     model, environment = appendix_tables(run, judged)
     assert ("name", "improved_seresnet50") in model.rows
     assert ("packages.torch", "2.13.0") in environment.rows
+
+
+def test_copies_among_the_training_images_are_counted(run):
+    assert "made from the others" not in data_table(run).note
+    table = run.manifest.table.copy()
+    training = (table["split"] == "train").to_numpy(dtype=bool)
+    table.loc[training.nonzero()[0][:3], "parent_id"] = table["image_id"].iloc[-1]
+    note = data_table(replace(run, manifest=run.manifest.with_table(table))).note
+    assert f"3 of the {training.sum()} training images were made from the others." in note
