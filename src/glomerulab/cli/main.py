@@ -11,6 +11,7 @@ import typer
 
 from glomerulab.cli.annotate import annotate_app
 from glomerulab.cli.augment import augment
+from glomerulab.cli.compare import compare
 from glomerulab.cli.evaluate import evaluate
 from glomerulab.cli.explain import explain
 from glomerulab.cli.extract import extract
@@ -20,6 +21,7 @@ from glomerulab.cli.phantom import phantom
 from glomerulab.cli.predict import gates, predict
 from glomerulab.cli.quickstart import quickstart
 from glomerulab.cli.report import override, report
+from glomerulab.cli.search import search
 from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
 from glomerulab.cli.stain_check import stain_check
@@ -62,6 +64,8 @@ app.command()(normalize)
 app.command()(stain_check)
 app.command()(augment)
 app.command()(train)
+app.command()(search)
+app.command()(compare)
 app.command()(evaluate)
 app.command()(gates)
 app.command()(predict)

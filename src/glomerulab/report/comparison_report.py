@@ -1,7 +1,7 @@
 """Two or more runs side by side: each by itself, and every pair on the images both judged."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from glomerulab.evaluation.caveats import Caveat
 from glomerulab.evaluation.comparison import Comparison, compare_models
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.judged import Judged, judged_part
+from glomerulab.evaluation.model_cost import ModelCost
 from glomerulab.evaluation.run_tables import RunTables, read_run
 from glomerulab.evaluation.scores import OVERALL_SCORES, score_table
 from glomerulab.files import make_folder
 from glomerulab.progress import Track, silent
+from glomerulab.report.model_table import model_page_table, model_table, write_model_table
 from glomerulab.report.run_report import FOOTER
 from glomerulab.report.score_tables import score_of
 from glomerulab.report.score_words import rounded, score_words
@@ -52,6 +54,7 @@ def write_comparison(
     split: str = "test",
     n_resamples: int = MIN_RESAMPLES,
     seed: int = 0,
+    costs: Mapping[str, ModelCost] | None = None,
     track: Track = silent,
 ) -> ComparisonReport:
     """Compare runs and write ``comparison.html`` and ``comparison.csv``.
@@ -65,6 +68,8 @@ def write_comparison(
     split : str, default "test"
     n_resamples : int, default 2000
     seed : int, default 0
+    costs : mapping of str to ModelCost, optional
+        By name of the run's folder; with it, ``table1.csv`` and ``table1.md`` are written too.
     track : Track, default silent
 
     Returns
@@ -94,8 +99,16 @@ def write_comparison(
     make_folder(out)
     write_table_csv(pd.DataFrame([asdict(one) for one in found]), out / "comparison.csv")
     sentence = _headline(found)
+    models = None
+    if costs is not None:
+        head = entries[0].run.head
+        scores = {entry.name: entry.scores for entry in entries}
+        table = model_table(scores, costs, head=head)
+        is_synthetic = any(entry.run.is_synthetic for entry in entries)
+        write_model_table(table, out, head=head, is_synthetic=is_synthetic)
+        models = model_page_table(table, head=head)
     html_path = out / "comparison.html"
-    write_html(_page(entries, found, sentence), html_path)
+    write_html(_page(entries, found, sentence, models), html_path)
     return ComparisonReport(sentence, found, html_path)
 
 
@@ -111,14 +124,16 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
 
 
-def _page(entries: Sequence[_Entry], found: Sequence[Comparison], sentence: str) -> Page:
+def _page(
+    entries: Sequence[_Entry], found: Sequence[Comparison], sentence: str, models: Table | None
+) -> Page:
     return Page(
         title="Comparison of " + ", ".join(entry.name for entry in entries),
         is_synthetic=any(entry.run.is_synthetic for entry in entries),
         headline=sentence,
         summary=("Each pair is compared on the images that both judged.",),
         caveats=_caveats(entries),
-        tables=(_score_table(entries), _pair_table(found)),
+        tables=(*(() if models is None else (models,)), _score_table(entries), _pair_table(found)),
         figures=(),
         gallery=(),
         gallery_note="",

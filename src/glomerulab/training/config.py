@@ -25,6 +25,7 @@ __all__ = [
     "OptimizerConfig",
     "StartConfig",
     "TrainConfig",
+    "first_problem",
     "read_config",
     "write_config",
 ]
@@ -220,7 +221,7 @@ def read_config(path: Path, overrides: Mapping[str, object] | None = None) -> Tr
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(_first_problem(error), where=where) from error
+        raise ConfigError(first_problem(error), where=where) from error
 
 
 def write_config(config: TrainConfig, path: Path) -> None:
@@ -262,7 +263,8 @@ def _set(data: dict[str, object], dotted: str, value: object, *, where: str) -> 
     data[last] = value
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """Say in one line what is wrong with a configuration, naming the key."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     if first["type"] == "extra_forbidden":

@@ -12,7 +12,7 @@ import torch
 
 from glomerulab.files import written_whole
 
-__all__ = ["add_warning", "has_bfloat16", "write_environment"]
+__all__ = ["add_warning", "has_bfloat16", "processor", "write_environment"]
 
 PACKAGES = ("glomerulab", "torch", "torchvision", "timm", "accelerate", "numpy", "pandas", "pillow")
 
@@ -40,7 +40,7 @@ def write_environment(
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in PACKAGES if _is_installed(name)},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "device": device,
         "n_threads": torch.get_num_threads(),
         "warnings": list(warnings),
@@ -87,7 +87,8 @@ def _cpu_flags() -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the GPU, or else of the processor."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     for line in _cpu_flags().splitlines():

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -26,12 +26,12 @@ from glomerulab.training.board import board
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.dealing import refuse_empty_shares
 from glomerulab.training.environment import add_warning, has_bfloat16, write_environment
-from glomerulab.training.history import write_history
+from glomerulab.training.history import EpochRow, write_history
 from glomerulab.training.loop import AfterEpoch, Progress, fit, make_optimizer, predict_logits
 from glomerulab.training.start import Tell, set_start
 from glomerulab.training.state import has_state, load_state, save_state
 
-__all__ = ["train"]
+__all__ = ["Watch", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,17 @@ CHANGES_THE_REST = {
 """What helps a run that ended by itself; a resumed run notes that it was changed."""
 
 
+Watch = Callable[[list[EpochRow]], None]
+"""Takes the history after each epoch; what it raises ends the training, which can be resumed."""
+
+
 def train(
-    config: TrainConfig, *, resume: bool = False, track: Track = silent, tell: Tell = logger.info
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    track: Track = silent,
+    tell: Tell = logger.info,
+    watch: Watch | None = None,
 ) -> Path:
     """Train a model and write its run folder.
 
@@ -56,6 +65,8 @@ def train(
     track : Track, optional
     tell : callable, optional
         Takes each line that a person should read, such as what of given weights was taken.
+    watch : callable, optional
+        See `Watch`.
 
     Returns
     -------
@@ -100,7 +111,9 @@ def train(
     if (run / SEAL_FILE).is_file():  # only a resumed run that was complete
         return run
     with _clear_memory_errors(config), torch.random.fork_rng(devices=[]):
-        _fit(model, parts, card, config, accelerator=accelerator, track=track, tell=tell)
+        _fit(
+            model, parts, card, config, accelerator=accelerator, track=track, tell=tell, watch=watch
+        )
         _predict_all(parts, config, accelerator=accelerator, track=track)
     return run
 
@@ -114,6 +127,7 @@ def _fit(
     accelerator: Accelerator,
     track: Track,
     tell: Tell,
+    watch: Watch | None,
 ) -> None:
     """Train, and after each epoch write what a resumed run, and a reader, needs."""
     training = _dataset(parts["train"], card, config, augmented=True)
@@ -129,7 +143,9 @@ def _fit(
     progress.model, progress.optimizer = accelerator.prepare(model, optimizer)
     judged = len(parts["validation"].table) > 0
     validation = _dataset(parts["validation"], card, config) if judged else None
-    with _recorder(config, model, card, progress, accelerator=accelerator) as after_epoch:
+    with _recorder(
+        config, model, card, progress, accelerator=accelerator, watch=watch
+    ) as after_epoch:
         fit(
             progress, training, validation, config, accelerator=accelerator,
             use_bfloat16=_use_bfloat16(config, accelerator.device), after_epoch=after_epoch,
@@ -146,6 +162,7 @@ def _recorder(
     progress: Progress,
     *,
     accelerator: Accelerator,
+    watch: Watch | None,
 ) -> Iterator[AfterEpoch]:
     """Give what writes an epoch down: checkpoints first, then the state that says it is done."""
     if not accelerator.is_main_process:
@@ -169,6 +186,8 @@ def _recorder(
             write_history(progress.history, run / "history.csv")
             if tell is not None:
                 tell(progress.history[-1])
+            if watch is not None:
+                watch(progress.history)
 
         yield after_epoch
     if config.keep == "best":  # until now they stood in the state

@@ -1,0 +1,42 @@
+"""``glomerulab compare``: several models under the same split and budget, in one table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["compare"]
+
+
+def compare(
+    config: Annotated[Path, typer.Argument(help="TOML; configs/compare.toml explains every key.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Folder, instead of the file's.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="Manifest, instead of the file's.")] = None,
+    split: Annotated[str, typer.Option(help="Which part of the predictions to judge.")] = "test",
+) -> None:
+    """Train several models alike and write their table, page and tests. Research use only.
+
+    Run it again to go on where it stopped.
+
+    Example: glomerulab compare configs/compare.toml --manifest split.csv --out comparison
+    """
+    from glomerulab.progress import shown
+    from glomerulab.report.comparison_report import write_comparison
+    from glomerulab.training.compare import compare as run_comparison
+    from glomerulab.training.compare import read_compare_config
+
+    told = {"out": out, "manifest": manifest}
+    overrides = {key: value for key, value in told.items() if value is not None}
+    told_config = read_compare_config(config, overrides)
+    compared = run_comparison(told_config, track=shown)
+    report = write_comparison(
+        list(compared.runs.values()),
+        told_config.out,
+        split=split,
+        costs=compared.costs,
+        track=shown,
+    )
+    typer.echo((told_config.out / "table1.md").read_text(encoding="utf-8"))
+    typer.echo(report.headline)
+    typer.echo(f"Report: {report.html_path} (research use only)")

@@ -1,0 +1,39 @@
+"""``glomerulab search``: settings tried on the validation part."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["search"]
+
+
+def search(
+    config: Annotated[Path, typer.Argument(help="TOML; configs/search.toml explains every key.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Folder, instead of the file's.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="Manifest, instead of the file's.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="URL of the database that workers share.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Of all workers together, instead of the file's.")
+    ] = None,
+) -> None:
+    """Try settings, judge them on the validation part, and write the best. Research use only.
+
+    Run it again to go on; run it several times at once for several workers.
+
+    Example: glomerulab search configs/search.toml --manifest split.csv --out search
+    """
+    from glomerulab.progress import shown
+    from glomerulab.training.search import search as run_search
+    from glomerulab.training.search_config import read_search_config
+
+    told = {"out": out, "manifest": manifest, "storage": storage, "n_trials": trials}
+    overrides = {key: value for key, value in told.items() if value is not None}
+    result = run_search(read_search_config(config, overrides), track=shown)
+    typer.echo(f"best of {len(result.trials)} trials: {result.best_value:.4f}, with")
+    for key, value in result.best_values.items():
+        typer.echo(f"  {key} = {value}")
+    typer.echo(f"configuration: {result.best_config} (research use only)")
