@@ -178,7 +178,7 @@ def _check_probabilities(
     outside = ~((probabilities >= 0) & (probabilities <= 1)).all(axis=1)  # NaN compares False
     if outside.any():
         raise PredictionsError(
-            f"probability is not from 0 to 1: {_name(table, outside)}", where=where
+            f"probability is missing or not from 0 to 1: {_name(table, outside)}", where=where
         )
     unsummed = np.abs(probabilities.sum(axis=1) - 1.0) > SUM_TOLERANCE
     if head == "softmax" and unsummed.any():

@@ -64,8 +64,8 @@ def _changed(column: str, row: int, value: object) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("probability_cgn", 1.2, "probability is not from 0 to 1: line 3, image 'b'"),
-        ("probability_cgn", np.nan, "probability is not from 0 to 1: line 3, image 'b'"),
+        ("probability_cgn", 1.2, "probability is missing or not from 0 to 1: line 3, image 'b'"),
+        ("probability_cgn", np.nan, "probability is missing or not from 0 to 1: line 3, image 'b'"),
         ("probability_cgn", 0.5, "probabilities do not sum to 1: line 3, image 'b'"),
         ("label_fsg", 2, "label other than 1, 0, empty: line 3, image 'b'"),
         ("image_id", "007", "two rows for one image: line 3, image '007'"),
