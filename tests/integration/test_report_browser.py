@@ -5,6 +5,8 @@ import shutil
 import pytest
 
 from glomerulab.report.run_report import write_run_report
+from glomerulab.report.write_case import write_case_reports
+from tests.cases import case, one_call, write_case
 from tests.run_folders import RunRecipe, write_run
 
 pytestmark = pytest.mark.browser
@@ -33,8 +35,12 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module", params=["softmax", "sigmoid"])
+@pytest.fixture(scope="module", params=["softmax", "sigmoid", "case"])
 def report(request, tmp_path_factory):
+    if request.param == "case":
+        calls = [*case((7, "normal"), (2, "cgn")), one_call("x" * 60, "fsg", either="normal+fsg")]
+        home = write_case(tmp_path_factory.mktemp("case") / "predictions", calls)
+        return write_case_reports(home, home / "out", formats=["html"]).paths[0]
     recipe = RunRecipe(n_patients=12, head=request.param)
     return write_run_report(write_run(tmp_path_factory.mktemp("run") / "run", recipe)).html_path
 

@@ -14,6 +14,7 @@ from glomerulab.cli.augment import augment
 from glomerulab.cli.compare import compare
 from glomerulab.cli.evaluate import evaluate
 from glomerulab.cli.explain import explain
+from glomerulab.cli.export import export
 from glomerulab.cli.extract import extract
 from glomerulab.cli.manifest import app as manifest_app
 from glomerulab.cli.normalize import normalize
@@ -69,6 +70,7 @@ app.command()(compare)
 app.command()(evaluate)
 app.command()(gates)
 app.command()(predict)
+app.command()(export)
 app.command()(explain)
 app.command()(report)
 app.command()(override)

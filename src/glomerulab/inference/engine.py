@@ -55,6 +55,10 @@ def open_engine(folder: Path) -> Engine:
     -------
     Engine
     """
+    if (folder / "model.onnx").is_file():
+        from glomerulab.inference.onnx_engine import OnnxEngine
+
+        return OnnxEngine(folder)
     from glomerulab.inference.torch_engine import TorchEngine
 
     return TorchEngine(folder)

@@ -1,0 +1,62 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glomerulab.errors import CheckpointError
+from glomerulab.inference.engine import open_engine, probabilities_of
+from glomerulab.inference.export_onnx import MAX_DIFFERENCE, export_onnx
+from glomerulab.inference.onnx_engine import OnnxEngine
+from glomerulab.inference.predict import predict
+
+pytestmark = pytest.mark.slow  # torch's exporter takes its time, whatever the network
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # importing it fails, as where it is not installed
+sys.modules["torchvision"] = None
+from pathlib import Path
+from glomerulab.inference.predict import predict
+predict(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+@pytest.fixture(scope="session")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported")
+    assert export_onnx(trained, out) <= MAX_DIFFERENCE
+    return out
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_answers_are_those_of_torch_for_any_batch(trained, exported, rng, n: int) -> None:
+    images = rng.integers(0, 255, (n, 32, 32, 3), dtype=np.uint8)
+    ours, theirs = open_engine(exported).answer(images), open_engine(trained).answer(images)
+    assert isinstance(open_engine(exported), OnnxEngine)
+    difference = probabilities_of(ours.logits, "softmax") - probabilities_of(
+        theirs.logits, "softmax"
+    )
+    assert np.abs(difference).max() <= MAX_DIFFERENCE
+    assert ours.features == pytest.approx(theirs.features, abs=1e-3)
+
+
+def test_predictions_without_torch_are_the_same(trained, exported, tmp_path) -> None:
+    manifest = trained / "manifest.csv"
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(manifest), str(exported)]
+    subprocess.run([*command, str(tmp_path / "onnx")], check=True)
+    predict(manifest, trained, tmp_path / "torch")
+    one, other = (pd.read_csv(tmp_path / name / "predictions.csv") for name in ("onnx", "torch"))
+    columns = [name for name in one if name.startswith("probability_")]
+    assert np.abs(one[columns].to_numpy() - other[columns].to_numpy()).max() <= MAX_DIFFERENCE
+    for name in one.columns:
+        if name.startswith(("called_", "state_")) or name == "reasons":
+            assert one[name].equals(other[name])
+
+
+def test_a_run_without_gates_says_how_to_get_them(own_run, tmp_path) -> None:
+    next((own_run / "gates").glob("*.json")).unlink()
+    with pytest.raises(CheckpointError, match="glomerulab gates"):
+        export_onnx(own_run, tmp_path)
