@@ -66,7 +66,6 @@ class GlomerulusCall:
     """The region, in level-0 pixels; empty for crops without a slide."""
     image_path: str | None = None
     """Of the crop as it was cut, relative to the folder of the predictions."""
-    saliency_path: str | None = None
 
     @property
     def is_referred(self) -> bool:

@@ -164,7 +164,7 @@ def read_case_folder(folder: Path) -> CaseFolder:
         Or one of the two files in it. The table holds, beside the columns of a predictions table,
         ``called_<id>`` (1 or 0) and ``state_<id>`` (present, absent, either) per label,
         ``reasons`` (words of `glomerulab.calls.REASONS` separated by blanks), ``region_id``,
-        ``image_path``, ``saliency_path``, ``x, y, width, height`` and ``outline`` (``x y, x y``).
+        ``image_path``, ``x, y, width, height`` and ``outline`` (``x y, x y``).
 
     Returns
     -------
@@ -244,7 +244,6 @@ def _call(row: dict[str, Any], taxonomy: Taxonomy, where: str) -> GlomerulusCall
         box=box,
         outline=outline,
         image_path=text("image_path"),
-        saliency_path=text("saliency_path"),
     )
 
 
