@@ -16,10 +16,18 @@ pytestmark = pytest.mark.slow  # torch's exporter takes its time, whatever the n
 
 WITHOUT_TORCH = """
 import sys
-sys.modules["torch"] = None  # importing it fails, as where it is not installed
-sys.modules["torchvision"] = None
+
+
+class AsIfNotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision"}:
+            raise ModuleNotFoundError(name)
+
+
+sys.meta_path.insert(0, AsIfNotInstalled())
 from pathlib import Path
 from glomerulab.inference.predict import predict
+
 predict(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
