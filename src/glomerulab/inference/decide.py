@@ -16,7 +16,9 @@ from glomerulab.taxonomy import Taxonomy
 __all__ = ["Decision", "decide"]
 
 NO_TISSUE = {StainStatus.BLANK, StainStatus.NOT_TISSUE, StainStatus.BLACK, StainStatus.CONSTANT}
-ROUNDING = 1e-9
+ROUNDING = 1e-5
+"""Thresholds are answers to validation images: an image that stands on one must not fall to either
+side by the rounding of the engine that runs the network. Sets become larger by it, never smaller."""
 
 
 @dataclass(frozen=True)
