@@ -25,6 +25,7 @@ __all__ = [
     "Failure",
     "Plan",
     "PlannedCrop",
+    "crop_image_id",
     "plan_crops",
     "region_file_of",
 ]
@@ -197,7 +198,7 @@ class _Planner:
                 f"lies wholly outside the slide ({width} x {height}); region file of another slide?"
             )
         box = region.box().grown(settings.margin)
-        image_id = _image_id(entry.slide_id, region.region_id)
+        image_id = crop_image_id(entry.slide_id, region.region_id)
         if image_id in self._image_ids:
             raise RegionError(f"its image id {image_id!r} is that of another region; rename it")
         labels = self._labels(region)
@@ -294,7 +295,8 @@ def _fingerprint(slide: Slide, regions: Sequence[Region]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _image_id(slide_id: str, region_id: str) -> str:
+def crop_image_id(slide_id: str, region_id: str) -> str:
+    """Return the image id of the crop of a region, which a file can be called by anywhere."""
     return _safe(f"{slide_id}__{region_id}")
 
 

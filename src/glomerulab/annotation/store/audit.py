@@ -11,7 +11,15 @@ from glomerulab.annotation.store.assignments import assignments_digest
 from glomerulab.annotation.store.database import Store
 from glomerulab.annotation.store.images import images_digest
 from glomerulab.annotation.store.ledger import FIRST_HASH, Event, entry_hash, event_of
-from glomerulab.annotation.store.schema import account, assignment, event, image, ledger_head
+from glomerulab.annotation.store.model_calls import model_calls_digest
+from glomerulab.annotation.store.schema import (
+    account,
+    assignment,
+    event,
+    image,
+    ledger_head,
+    model_call,
+)
 from glomerulab.errors import AnnotationError
 
 __all__ = ["Head", "Verification", "iterate_events", "parse_head", "read_head", "verify_store"]
@@ -144,6 +152,7 @@ class _Follows:
     def __init__(self) -> None:
         self._images: dict[int, str] = {}
         self._assignments: dict[int, str] = {}
+        self._model = model_calls_digest([])
         self._accounts: dict[str, tuple[str, str, bool]] = {}
         self._versions: Counter[int] = Counter()
         self._skipped: dict[int, bool] = {}
@@ -156,6 +165,8 @@ class _Follows:
             self._images[entry.sequence] = said["sha256"]
         elif entry.kind == "assignments":
             self._assignments[entry.sequence] = said["sha256"]
+        elif entry.kind == "model":
+            self._model = said["sha256"]
         elif entry.kind == "account":
             self._accounts[entry.subject] = (said["name"], said["role"], said["active"])
         elif entry.kind == "annotation":
@@ -168,7 +179,14 @@ class _Follows:
             *self._account_problems(connection),
             *self._image_problems(connection),
             *self._assignment_problems(connection),
+            *self._model_problems(connection),
         ]
+
+    def _model_problems(self, connection: Connection) -> list[str]:
+        rows = connection.execute(select(model_call)).mappings()
+        if model_calls_digest(rows) == self._model:
+            return []
+        return ["the model's probabilities are not those that were imported"]
 
     def _account_problems(self, connection: Connection) -> list[str]:
         rows = connection.execute(select(account)).mappings()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,10 +130,25 @@ def image_from(row: RowMapping, image_root: Path) -> Image:
     )
 
 
-def images_of_manifest(manifest: Manifest) -> list[NewImage]:
-    """Return the images of a manifest without their labels, paths as they stand in it."""
-    labels = list(manifest.taxonomy.label_ids)
-    table = manifest.table.drop(columns=labels).astype(object)
+def images_of_manifest(manifest: Manifest, *, root: Path | None = None) -> list[NewImage]:
+    """Return the images of a manifest without their labels.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    root : Path, optional
+        What the paths are to be relative to; by default the manifest's own folder.
+
+    Returns
+    -------
+    list of NewImage
+    """
+    table = manifest.table.drop(columns=list(manifest.taxonomy.label_ids)).astype(object)
+    if root is not None and root.absolute() != manifest.folder.absolute():
+        start = root.absolute()
+        table["image_path"] = [
+            Path(os.path.relpath(path, start)).as_posix() for path in manifest.image_paths()
+        ]
     return [_new_image(record) for record in table.to_dict("records")]
 
 

@@ -1,0 +1,147 @@
+"""From drawn regions to queue items: each is cut out of its slide and becomes an image.
+
+Resumable: crops appear whole, those that are there are not cut again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from glomerulab.annotation.records import DrawnRegion, Outcome
+from glomerulab.annotation.region_files import name_on_slide
+from glomerulab.annotation.store.adjudications import list_outcomes
+from glomerulab.annotation.store.database import Store
+from glomerulab.annotation.store.images import NewImage, add_images
+from glomerulab.annotation.store.regions import list_regions
+from glomerulab.cohort.extract_plan import crop_image_id
+from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.errors import SlideError
+from glomerulab.slides.cutting import CropTask, cut_crop
+from glomerulab.slides.source import Slide, open_slide
+
+__all__ = ["CropSummary", "crop_regions"]
+
+
+@dataclass(frozen=True, slots=True)
+class CropSummary:
+    """What cutting the regions of a study did."""
+
+    n_added: int
+    """Images that are new in the study."""
+    n_there: int
+    """Regions that were images already."""
+    changed: tuple[str, ...]
+    """Regions that were moved or deleted after they were cut: their images stay as they were."""
+    failures: Mapping[str, str]
+    """Why a region could not be cut, by region id."""
+
+
+def crop_regions(
+    store: Store,
+    slides: Sequence[SlideEntry],
+    *,
+    out: Path,
+    by: str,
+    mpp: float = 0.5,
+    margin: float = 0.1,
+) -> CropSummary:
+    """Cut every drawn region that is no image yet, and add it to the study.
+
+    Readers get the images with the next `distribute`.
+
+    Parameters
+    ----------
+    store : Store
+    slides : sequence of SlideEntry
+        Where the slides of the regions are, and whose.
+    out : Path
+        Folder for the crops; made if need be.
+    by : str
+        Login of an owner.
+    mpp : float, default 0.5
+        Micrometres per pixel of the crops.
+    margin : float, default 0.1
+        Added on every side, as a share of the region's longer side.
+
+    Returns
+    -------
+    CropSummary
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to.
+    """
+    regions = list_regions(store, login=by)
+    cut = {
+        one.image.region_id: one
+        for one in list_outcomes(store, by=by)
+        if one.image.region_id is not None
+    }
+    standing = {region.region_id: region for region in regions}
+    changed = [name for name, one in cut.items() if _was_changed(one, standing.get(name), margin)]
+    fresh = [region for region in regions if region.region_id not in cut]
+    images, failures = _cut_all(fresh, slides, out=out.absolute(), mpp=mpp, margin=margin)
+    n_added = add_images(store, images, by=by) if images else 0
+    return CropSummary(n_added, len(cut), tuple(changed), failures)
+
+
+def _was_changed(one: Outcome, region: DrawnRegion | None, margin: float) -> bool:
+    return region is None or region.box.grown(margin) != one.image.box
+
+
+def _cut_all(
+    regions: Sequence[DrawnRegion],
+    slides: Sequence[SlideEntry],
+    *,
+    out: Path,
+    mpp: float,
+    margin: float,
+) -> tuple[list[NewImage], dict[str, str]]:
+    """Cut regions slide by slide; a region or slide that fails does not stop the others."""
+    images: list[NewImage] = []
+    failures: dict[str, str] = {}
+    entries = {entry.slide_id: entry for entry in slides}
+    for slide_id in dict.fromkeys(region.slide_id for region in regions):
+        mine = [region for region in regions if region.slide_id == slide_id]
+        entry = entries.get(slide_id)
+        if entry is None:
+            reason = f"its slide {slide_id!r} is not among the slides given"
+            failures |= {region.region_id: reason for region in mine}
+            continue
+        try:
+            with open_slide(entry.path, mpp_override=entry.mpp) as slide:
+                for region in mine:
+                    image = _cut(region, entry, slide, out=out, mpp=mpp, margin=margin)
+                    if isinstance(image, str):
+                        failures[region.region_id] = image
+                    else:
+                        images.append(image)
+        except SlideError as error:
+            failures |= {region.region_id: str(error) for region in mine}
+    return images, failures
+
+
+def _cut(
+    region: DrawnRegion, entry: SlideEntry, slide: Slide, *, out: Path, mpp: float, margin: float
+) -> NewImage | str:
+    """Cut one region of its open slide, or say why it cannot be."""
+    if slide.padded_share(region.box) == 1.0:
+        return "lies wholly outside its slide"
+    box = region.box.grown(margin)
+    image_id = crop_image_id(region.slide_id, name_on_slide(region))
+    path = out / f"{image_id}.png"
+    try:
+        cut_crop(CropTask(entry.path, entry.mpp, box, mpp, path))
+    except SlideError as error:
+        return str(error)
+    return NewImage(
+        image_id=image_id,
+        image_path=str(path),
+        patient_id=entry.patient_id,
+        slide_id=region.slide_id,
+        stain=entry.stain or slide.stain,
+        mpp=mpp,
+        box=box,
+        region_id=region.region_id,
+    )

@@ -1,0 +1,241 @@
+"""``glomerulab annotate import|export``: what goes into a study as files, and what comes out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from glomerulab.cli.annotate_options import As, Database, owner_of
+
+if TYPE_CHECKING:
+    from glomerulab.annotation.store.database import Store
+
+__all__ = ["export", "import_files"]
+
+What = Literal["labels", "soft", "annotations", "history", "audit", "regions"]
+
+
+def import_files(
+    database: Database,
+    *,
+    images: Annotated[
+        Path | None, typer.Option(help="Manifest whose new images join the study.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Manifest or label JSON: readings of --annotator.")
+    ] = None,
+    regions: Annotated[
+        Path | None, typer.Option(help="Region file, drawn by --annotator on --slide.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="predictions.csv of a run, for a study that shows it.")
+    ] = None,
+    annotator: Annotated[
+        str | None, typer.Option(help="Login of whose labels or regions they are.")
+    ] = None,
+    slide: Annotated[Path | None, typer.Option(help="Slide that the regions lie on.")] = None,
+    cut: Annotated[
+        Path | None,
+        typer.Option(help="Slides (file, folder or table): cut drawn regions into new images."),
+    ] = None,
+    crops: Annotated[Path, typer.Option(help="Folder for what --cut cuts.")] = Path("crops"),
+    mpp: Annotated[float, typer.Option(min=0.01, max=100, help="Of what --cut cuts.")] = 0.5,
+    head: Annotated[Literal["softmax", "sigmoid"], typer.Option(help="Of the model.")] = "sigmoid",
+    as_: As = None,
+) -> None:
+    """Take images, labels, regions or a model's calls into a study. Research use only.
+
+    Example: glomerulab annotate import study.db --labels old.json --annotator anna
+    """  # noqa: DOC501
+    from glomerulab.annotation.store.database import open_store
+    from glomerulab.errors import ConfigError
+
+    given = [one for one in (images, labels, regions, model, cut) if one is not None]
+    if len(given) != 1:
+        raise ConfigError("give one of --images, --labels, --regions, --model and --cut")
+    if (labels is not None or regions is not None) and annotator is None:
+        raise ConfigError("say whose they are: --annotator LOGIN")
+    with open_store(database) as store:
+        by = owner_of(store, as_)
+        if images is not None:
+            _import_images(store, images, by)
+        elif labels is not None:
+            _import_labels(store, labels, str(annotator), by)
+        elif regions is not None:
+            _import_regions(store, regions, slide, str(annotator))
+        elif model is not None:
+            _import_model(store, model, head, by)
+        else:
+            _cut(store, given[0], crops, mpp, by)
+
+
+def export(
+    database: Database,
+    *,
+    what: Annotated[
+        What,
+        typer.Option(
+            help="labels (settled), soft (and shares of readers), annotations (newest), history "
+            "(every version), audit (the whole record) or regions."
+        ),
+    ] = "labels",
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="labels: .csv or .parquet manifest, or the paper's .json, .jsonl or folder; "
+            "soft: manifest; annotations, history: .csv; audit: .jsonl or .csv; regions: .geojson."
+        ),
+    ],
+    annotator: Annotated[
+        str | None, typer.Option(help="labels: what this annotator said, instead of the settled.")
+    ] = None,
+    slide: Annotated[Path | None, typer.Option(help="regions: of this slide.")] = None,
+    as_: As = None,
+) -> None:
+    """Write a study, or a part of it, to files. Research use only.
+
+    Prints the head of the record: keep it elsewhere, and `annotate verify --head` proves later that
+    nothing up to it was touched.
+
+    Example: glomerulab annotate export study.db --out labels.json
+    """
+    from glomerulab.annotation.store.audit import read_head
+    from glomerulab.annotation.store.database import open_store
+
+    with open_store(database) as store:
+        by = owner_of(store, as_)
+        if what in {"labels", "soft"}:
+            written = _export_labels(store, out, annotator, by, soft=what == "soft")
+        elif what in {"annotations", "history"}:
+            written = _export_annotations(store, out, by, every_version=what == "history")
+        elif what == "audit":
+            written = _export_audit(store, out)
+        else:
+            written = _export_regions(store, out, slide, by)
+        typer.echo(f"Written: {out}, {written}. Head: {read_head(store)}. Research use only.")
+
+
+def _import_images(store: "Store", manifest: Path, by: str) -> None:
+    from glomerulab.annotation.store.images import add_images, images_of_manifest
+    from glomerulab.annotation.store.study import read_study
+    from glomerulab.cohort.manifest import read_manifest
+
+    study = read_study(store)
+    cohort = read_manifest(manifest, study.taxonomy)
+    n_new = add_images(store, images_of_manifest(cohort, root=study.image_root), by=by)
+    typer.echo(f"{n_new} new images; `glomerulab annotate distribute` gives them readers")
+
+
+def _import_labels(store: "Store", source: Path, annotator: str, by: str) -> None:
+    from glomerulab.annotation.store.imported_labels import import_labels
+    from glomerulab.annotation.store.study import read_study
+    from glomerulab.cohort.manifest import read_manifest
+    from glomerulab.cohort.paper_labels import import_paper_labels
+
+    taxonomy = read_study(store).taxonomy
+    is_table = source.suffix.lower() in {".csv", ".parquet"}
+    read = read_manifest(source, taxonomy) if is_table else import_paper_labels(source, taxonomy)
+    done = import_labels(store, read, login=annotator, by=by)
+    typer.echo(
+        f"{done.n_imported} readings of {annotator} imported; {done.n_read_already} images read "
+        f"already, {done.n_without_labels} without labels, {len(done.not_in_study)} not in study"
+    )
+    for image_id in done.not_in_study[:20]:
+        typer.echo(f"  not in the study: {image_id}")
+
+
+def _import_regions(store: "Store", source: Path, slide: Path | None, annotator: str) -> None:
+    """Import a region file."""  # noqa: DOC501
+    from glomerulab.annotation.region_files import import_regions
+    from glomerulab.errors import ConfigError
+
+    if slide is None:
+        raise ConfigError("say which slide the regions lie on: --slide FILE")
+    n_new, n_there = import_regions(store, source, slide, login=annotator)
+    typer.echo(f"{n_new} regions drawn by {annotator}, {n_there} there already")
+
+
+def _import_model(
+    store: "Store", predictions: Path, head: Literal["softmax", "sigmoid"], by: str
+) -> None:
+    from glomerulab.annotation.store.model_calls import set_model_calls
+    from glomerulab.annotation.store.study import read_study
+    from glomerulab.predictions import read_predictions
+
+    table = read_predictions(predictions, read_study(store).taxonomy, head=head)
+    n_images = set_model_calls(store, table, source=predictions.name, by=by)
+    typer.echo(f"probabilities of {n_images} images imported")
+
+
+def _cut(store: "Store", slides: Path, crops: Path, mpp: float, by: str) -> None:
+    """Cut drawn regions, and end non-zero if one could not be."""  # noqa: DOC501
+    from glomerulab.annotation.crops import crop_regions
+    from glomerulab.cohort.slides_table import read_slides
+    from glomerulab.errors import RegionError
+
+    done = crop_regions(store, read_slides(slides), out=crops, by=by, mpp=mpp)
+    typer.echo(f"{done.n_added} new images, {done.n_there} cut before")
+    for region_id in done.changed:
+        typer.echo(f"  {region_id}: changed since it was cut; its image stays as it was")
+    for region_id, reason in done.failures.items():
+        typer.echo(f"  {region_id}: {reason}")
+    if done.failures:
+        raise RegionError(f"{len(done.failures)} region(s) could not be cut, listed above")
+
+
+def _export_labels(store: "Store", out: Path, annotator: str | None, by: str, *, soft: bool) -> str:
+    """Write settled, soft or one annotator's labels."""  # noqa: DOC501
+    from glomerulab.annotation.exports import annotator_manifest, final_manifest
+    from glomerulab.annotation.store.adjudications import list_outcomes
+    from glomerulab.annotation.store.readings import list_annotations
+    from glomerulab.annotation.store.study import read_study
+    from glomerulab.cohort.manifest import write_manifest
+    from glomerulab.cohort.paper_labels import write_paper_labels
+    from glomerulab.errors import ConfigError
+
+    study, outcomes = read_study(store), list_outcomes(store, by=by)
+    is_manifest = out.suffix.lower() in {".csv", ".parquet"}
+    if soft and (annotator is not None or not is_manifest):
+        raise ConfigError("soft labels are of all annotators, in a .csv or .parquet manifest")
+    if annotator is None:
+        manifest = final_manifest(outcomes, study, soft=soft)
+        n_open = int(manifest.table["settled"].isin(["disagreed", "incomplete"]).sum())
+        told = f"{len(manifest.table)} images, {n_open} of them not settled: their labels unknown"
+    else:
+        said = list_annotations(store, by=by)
+        manifest = annotator_manifest(outcomes, said, study, login=annotator)
+        told = f"{len(manifest.table)} images labelled by {annotator}"
+    if is_manifest:
+        write_manifest(manifest, out)
+    else:
+        write_paper_labels(manifest, out)
+    return told
+
+
+def _export_annotations(store: "Store", out: Path, by: str, *, every_version: bool) -> str:
+    from glomerulab.annotation.exports import annotations_table, write_table
+    from glomerulab.annotation.store.adjudications import list_outcomes
+    from glomerulab.annotation.store.readings import list_annotations
+    from glomerulab.annotation.store.study import read_study
+
+    said = list_annotations(store, by=by, every_version=every_version)
+    images = {one.image.image_id: one.image for one in list_outcomes(store, by=by)}
+    write_table(annotations_table(said, images, read_study(store).taxonomy.label_ids), out)
+    return f"{len(said)} judgements"
+
+
+def _export_audit(store: "Store", out: Path) -> str:
+    from glomerulab.annotation.exports import write_events
+    from glomerulab.annotation.store.audit import iterate_events
+
+    return f"{write_events(iterate_events(store), out)} entries"
+
+
+def _export_regions(store: "Store", out: Path, slide: Path | None, by: str) -> str:
+    """Write the regions of a slide."""  # noqa: DOC501
+    from glomerulab.annotation.region_files import export_regions
+    from glomerulab.errors import ConfigError
+
+    if slide is None:
+        raise ConfigError("say which slide's regions: --slide FILE")
+    return f"{export_regions(store, out, slide, login=by)} regions"

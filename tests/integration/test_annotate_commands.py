@@ -1,0 +1,193 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from glomerulab.annotation.store.database import open_store
+from glomerulab.annotation.store.readings import list_annotations
+from glomerulab.cli.main import app
+from glomerulab.cohort.manifest import read_manifest, write_manifest
+from tests.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, image_manifest, save
+
+N_WRITERS = 10
+
+
+def _run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["annotate", *map(str, arguments)])
+    assert result.exit_code == code, result.output or result.exception
+    return result.output if code == 0 else f"{result.output}{result.exception}"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    write_manifest(image_manifest(4, folder=tmp_path), tmp_path / "manifest.csv")
+    (tmp_path / "password").write_text("a long enough password\n")
+    password = ("--password-file", tmp_path / "password")
+    database = tmp_path / "study.db"
+    _run("create", database, "--manifest", tmp_path / "manifest.csv", "--repeat", "0", *password)
+    for login in ("anna", "bo", "chen"):
+        _run("add-annotator", database, login, "--name", f"Dr {login}", *password)
+        if login == "bo":
+            _run("distribute", database)
+    return database
+
+
+def test_a_study_from_its_manifest_to_the_papers_json(study: Path, tmp_path: Path) -> None:
+    with open_store(study) as store:
+        for image_id, anna, bo in (
+            ("g000", NORMAL, NORMAL),
+            ("g001", CRESCENT, SCLEROSIS),
+            ("g002", CRESCENT, NORMAL),
+        ):
+            save(store, "anna", image_id, anna)
+            save(store, "bo", image_id, bo)
+        save(store, "anna", "g003", skip_reason="torn")
+    assert "anna: 4 of 4 (1 skipped, 0 unsure), median 2.0 s" in _run("progress", study)
+    assert "g001  anna: cgn; bo: fsg" in _run("disagreements", study)
+    assert "cohen" in _run("agreement", study, "--out", tmp_path / "agreement")
+    assert (tmp_path / "agreement" / "agreement_confusion.csv").is_file()
+    consensus = _run("adjudicate", study, "g001", "--label", "Crescent", "--note", "fibrous")
+    assert "g001: cgn, by consensus, version 1" in consensus
+    assert "2 settled" not in _run("adjudicate", study, "--majority")
+    assert "1 images given to chen" in _run("distribute", study, "--third-reader", "chen")
+    with open_store(study) as store:
+        save(store, "chen", "g002", NORMAL)
+    assert "1 settled, 0 left" in _run("adjudicate", study, "--third")
+    assert "0 disagreement(s)" in _run("disagreements", study)
+    assert "2 disagreement(s)" in _run("disagreements", study, "--settled")
+
+    out = _run("export", study, "--out", tmp_path / "labels.json")
+    assert "4 images, 1 of them not settled" in out
+    written = json.loads((tmp_path / "labels.json").read_text(encoding="utf-8"))
+    assert [one["新月体形成"] for one in written] == [0, 1, 0, None]
+    assert [one["正常肾小球"] for one in written] == [1, 0, 1, None]
+    head = re.search(r"Head: (\d+:[0-9a-f]{64})", out)[1]
+    assert "as they were written" in _run("verify", study, "--head", head)
+
+
+def test_every_kind_of_export_can_be_had(study: Path, tmp_path: Path) -> None:
+    with open_store(study) as store:
+        save(store, "anna", "g000", NORMAL)
+        save(store, "anna", "g000", CRESCENT)
+    _run("export", study, "--what", "soft", "--out", tmp_path / "soft.csv")
+    assert read_manifest(tmp_path / "soft.csv").table["soft_cgn"].tolist()[0] == "1.0"
+    _run("export", study, "--what", "labels", "--annotator", "anna", "--out", tmp_path / "anna.csv")
+    assert read_manifest(tmp_path / "anna.csv").table["cgn"].tolist() == [1]
+    assert "1 judgements" in _run(
+        "export", study, "--what", "annotations", "--out", tmp_path / "now.csv"
+    )
+    assert "2 judgements" in _run(
+        "export", study, "--what", "history", "--out", tmp_path / "all.csv"
+    )
+    _run("export", study, "--what", "audit", "--out", tmp_path / "audit.jsonl")
+    kinds = [
+        json.loads(line)["kind"]
+        for line in (tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert kinds.count("annotation") == 2
+    assert "give one" in _run("adjudicate", study, code=1)
+    assert "soft labels" in _run(
+        "export", study, "--what", "soft", "--out", tmp_path / "soft.json", code=1
+    )
+
+
+def test_old_labels_and_new_images_join_a_study(study: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "old.json"
+    labels.write_text('[{"image_name": "g001.png", "新月体形成": 1}]', encoding="utf-8")
+    assert "1 readings of bo imported" in _run(
+        "import", study, "--labels", labels, "--annotator", "bo"
+    )
+    more = tmp_path / "more"
+    more.mkdir()
+    write_manifest(image_manifest(6, folder=tmp_path), more / "manifest.csv")
+    assert "2 new images" in _run("import", study, "--images", more / "manifest.csv")
+    assert "2 images distributed" in _run("distribute", study)
+    assert "whose they are" in _run("import", study, "--labels", labels, code=1)
+    assert "give one" in _run("import", study, code=1)
+
+
+def test_an_altered_database_ends_the_check_with_an_error(study: Path) -> None:
+    with open_store(study) as store, store.writing() as connection:
+        connection.exec_driver_sql("UPDATE event SET actor = 'eve' WHERE kind = 'study'")
+    assert "was altered: 1 problem" in _run("verify", study, code=1)
+
+
+def test_an_account_is_shut_out_and_let_in(study: Path, tmp_path: Path) -> None:
+    assert "inactive" in _run("account", study, "anna", "--inactive")
+    renewed = _run("account", study, "anna", "--active", "--password-file", tmp_path / "password")
+    assert "anna: annotator 'Dr anna', active" in renewed
+    _run("add-annotator", study, "dora", "--owner", "--password-file", tmp_path / "password")
+    assert "say which owner" in _run("distribute", study, code=1)
+    _run("distribute", study, "--as", "dora")
+
+
+WRITER = """
+import sys, threading, uuid
+from glomerulab.annotation.records import Judgement
+from glomerulab.annotation.store.annotations import list_items, save_annotation
+from glomerulab.annotation.store.database import open_store
+
+store = open_store(sys.argv[1])
+queues = {f"w{n}": list_items(store, f"w{n}") for n in range(10)}  # read before anyone writes
+lock = threading.Lock()
+
+def work(login):
+    for item in queues[login]:
+        key = str(uuid.uuid4())
+        save_annotation(
+            store, login=login, assignment_id=item.assignment_id,
+            judgement=Judgement({"cgn": 1}), expected_version=0, save_key=key, seconds=1.0,
+        )
+        with lock:  # printed only after the save was acknowledged
+            sys.stdout.write(f"{login} {item.assignment_id} {key}\\n")
+            sys.stdout.flush()
+
+threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(10)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+@pytest.mark.parametrize("kill_after", [137, 512])
+def test_every_acknowledged_save_outlives_a_kill_of_ten_writers_and_none_is_there_twice(
+    tmp_path: Path, kill_after: int
+) -> None:
+    write_manifest(image_manifest(100, folder=tmp_path), tmp_path / "manifest.csv")
+    (tmp_path / "password").write_text("a long enough password\n")
+    password = ("--password-file", tmp_path / "password")
+    database = tmp_path / "study.db"
+    _run("create", database, "--manifest", tmp_path / "manifest.csv", "--readers", N_WRITERS,
+         "--repeat", "0", *password)  # fmt: skip
+    for number in range(N_WRITERS):
+        _run("add-annotator", database, f"w{number}", *password)
+    assert "1000 readings" in _run("distribute", database)
+    acknowledged = _kill_after(database, kill_after)
+    assert len(acknowledged) >= kill_after
+
+    with open_store(database) as store:
+        there = list_annotations(store, by="owner", every_version=True)
+    items = [(one.login, str(one.assignment_id)) for one in there]
+    assert len(items) == len(set(items))
+    assert {(login, item) for login, item, _ in acknowledged} <= set(items)
+    # At most one save of each writer was on the disk and not yet told of.
+    assert len(items) <= len(acknowledged) + N_WRITERS
+    assert "as they were written" in _run("verify", database)
+
+
+def _kill_after(database: Path, n_saves: int) -> list[tuple[str, ...]]:
+    """Let ten writers save, kill -9 their process in the middle; give what was acknowledged."""
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(database)], stdout=subprocess.PIPE, text=True
+    )
+    lines = [writer.stdout.readline() for _ in range(n_saves)]
+    os.kill(writer.pid, signal.SIGKILL)
+    lines += writer.stdout.readlines()
+    writer.stdout.close()
+    assert writer.wait() == -signal.SIGKILL
+    return [tuple(line.split()) for line in lines if line.endswith("\n")]
