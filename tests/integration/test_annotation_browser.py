@@ -1,5 +1,6 @@
 """The annotation program as people use it: Chromium, keys, a real server, a real slide."""
 
+import json
 import shutil
 
 import pytest
@@ -137,7 +138,7 @@ def _kept(server, login):
 
 
 @pytest.mark.real
-def test_two_annotators_and_the_owner_from_log_in_to_settlement(server, open_page, real_data):
+def test_two_annotators_and_the_owner_from_log_in_to_export(server, open_page, real_data, tmp_path):
     anna = open_page("anna")
     for place in range(1, N_IMAGES + 1):
         _label(anna, place, ("1",) if place == 3 else _keys_of(place))
@@ -175,6 +176,7 @@ def test_two_annotators_and_the_owner_from_log_in_to_settlement(server, open_pag
         (settled,) = adjudication_history(store, image_id, by="owner")
     assert dict(settled.labels) == _flags(("4",))
     assert settled.note == "seen together"
+    _export_is_what_was_clicked(owner, tmp_path, settled, kept)
 
 
 def _draw_boxes_on_the_slide(page, server):
@@ -209,6 +211,29 @@ def _drag(page, area, start, end):
     page.mouse.move(x + end[0] - 5, y + end[1] - 5, steps=6)
     page.mouse.move(x + end[0], y + end[1])
     page.mouse.up()
+
+
+def _export_is_what_was_clicked(owner, folder, settled, kept):
+    owner.click("nav >> text=Export")
+    with owner.expect_download() as download:
+        owner.click("text=JSON of the paper")
+    file = folder / "labels.json"
+    download.value.save_as(file)
+    rows = {row["image_name"]: row for row in json.loads(file.read_text(encoding="utf-8"))}
+    names = {
+        "normal": "正常肾小球",
+        "fsg": "节段性硬化",
+        "mspgn": "系膜细胞增生",
+        "cgn": "新月体形成",
+    }
+    agreed = {
+        one.image_id: dict(one.judgement.labels)
+        for one in kept.values()
+        if dict(one.judgement.labels) == _flags(("2",))
+    }
+    for image_id, labels in {**agreed, settled.image_id: dict(settled.labels)}.items():
+        row = rows[f"{image_id}.png"]
+        assert {label: row[name] for label, name in names.items()} == labels
 
 
 def test_a_dead_server_costs_no_label(server, open_page):

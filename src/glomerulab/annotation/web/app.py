@@ -8,6 +8,7 @@ from starlette.responses import FileResponse, Response
 from glomerulab.annotation.web import (
     routes_agreement,
     routes_entry,
+    routes_export,
     routes_label,
     routes_review,
     routes_slides,
@@ -25,6 +26,7 @@ __all__ = ["create_app"]
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 ROUTERS = (
     routes_entry,
+    routes_export,
     routes_label,
     routes_slides,
     routes_study,
