@@ -18,7 +18,7 @@ __all__ = ["Decision", "decide"]
 NO_TISSUE = {StainStatus.BLANK, StainStatus.NOT_TISSUE, StainStatus.BLACK, StainStatus.CONSTANT}
 ROUNDING = 1e-5
 """Thresholds are answers to validation images: an image that stands on one must not fall to either
-side by the rounding of the engine that runs the network. Sets become larger by it, never smaller."""
+side by the rounding of the engine that runs the network. Sets only become larger by it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,11 @@ def decide(
         reasons = [
             *(["uncertain"] if "either" in states.values() else []),
             *(["out_of_focus"] if sharpnesses[place] < gates.facts.sharpness_threshold else []),
-            *(["out_of_distribution"] if distances[place] > gates.facts.distance_threshold else []),
+            *(
+                ["out_of_distribution"]
+                if distances[place] > gates.facts.distance_threshold * (1 + ROUNDING)
+                else []
+            ),
             *_stain_reasons(stains[place], stain_statuses[place], gates),
         ]
         found.append(
