@@ -4,7 +4,7 @@
     python benchmarks/unlike_training.py quickstart [--kidney FOLDER]
 
 Synthetic glomeruli of held-out patients stand against tubule fields and empty glass cut from the
-same slides. Real patches are reported apart: to a network that only saw phantoms all are foreign.
+same slides. Real patches are reported apart: the network saw none of that kind in training.
 """
 
 import argparse
