@@ -14,6 +14,7 @@ from glomerulab.augment.operations import (
     mix,
     rotate,
 )
+from glomerulab.stain.augment import StainJitter
 
 __all__ = ["OnlineAugmentation"]
 
@@ -24,7 +25,7 @@ class OnlineAugmentation(BaseModel):
     """How often and how far images are changed; calling it changes one.
 
     The paper's operations are rotation, noise and same-class mixup. Ours, not the paper's: flips,
-    and jitter of the optical density.
+    jitter of the optical density, and of the two stains of the image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +44,17 @@ class OnlineAugmentation(BaseModel):
     """Of the Beta distribution of the blend."""
     stain_jitter: float = Field(default=0.1, ge=0, lt=1)
     """Optical density of each channel is scaled by 1 ± up to this."""
+    stain_amount: float = Field(default=0.0, ge=0, le=4)
+    """Amounts of each stain, found in the image, are multiplied or divided by up to 1 + this."""
+    stain_angle: float = Field(default=0.0, ge=0, le=45)
+    """Standard deviation of the turn of each stain's colour, degrees."""
+
+    @property
+    def restaining(self) -> StainJitter | None:
+        """What the data set does to the stains of an image, before it becomes a tensor."""
+        if not (self.stain_amount or self.stain_angle):
+            return None
+        return StainJitter(amount=self.stain_amount, angle_degrees=self.stain_angle, white=0.0)
 
     def __call__(
         self, image: Tensor, rng: np.random.Generator, partner: Callable[[int], Tensor]

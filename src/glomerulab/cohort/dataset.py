@@ -19,6 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import GlomerulabError
 from glomerulab.images import read_image, resized
+from glomerulab.stain.augment import StainJitter, jitter_stains
+from glomerulab.stain.priors import STAIN_PRIORS
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Augment", "Batch", "CropDataset", "ItemKey", "batches"]
 
@@ -26,6 +28,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 MAX_CACHE_BYTES = 1_000_000_000
+RESTAINING_STREAM = 1
 
 Augment = Callable[[Tensor, np.random.Generator, Callable[[int], Tensor]], Tensor]
 """Takes float (3, H, W) in 0 to 1, a generator, and a function that gives the image of another
@@ -65,6 +68,9 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         Subtracted from, and divided into, each channel of values from 0 to 1.
     augment : callable, optional
         See `Augment`; none for images that are only judged.
+    restaining : StainJitter, optional
+        Varies the two stains of each image before `augment`; images of a stain without prior, or
+        that show no two stains, stay as they are.
     seed : int, default 0
 
     Notes
@@ -81,6 +87,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         augment: Augment | None = None,
+        restaining: StainJitter | None = None,
         seed: int = 0,
     ) -> None:
         self.paths = manifest.image_paths()
@@ -89,6 +96,8 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         self.mean = torch.tensor(mean)[:, None, None]
         self.std = torch.tensor(std)[:, None, None]
         self.augment = augment
+        self.restaining = restaining
+        self.stains = [str(stain) for stain in manifest.table["stain"].fillna("")]
         self.seed = seed
         self.same_labels = _same_label_sets(_labels(manifest))
         self._cache: dict[int, Tensor] = {}
@@ -115,7 +124,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
             If the file cannot be read; it names the file.
         """
         place, epoch = key if isinstance(key, tuple) else (key, 0)
-        image = self._load(place)
+        image = self._load(place) if self.restaining is None else self._restained(place, epoch)
         if self.augment is not None:
             rng = np.random.default_rng((self.seed, epoch, place))
             partners = self.same_labels[place]
@@ -127,17 +136,32 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
     def without_augmentation(self) -> "CropDataset":
         """Return the same images as they are; what is in memory is shared."""
         plain = copy.copy(self)
-        plain.augment = None
+        plain.augment = plain.restaining = None
         return plain
 
     def _load(self, place: int) -> Tensor:
         """Decode and resize one image to float (3, H, W) in 0 to 1."""
+        return self._pixels(place).float() / 255.0
+
+    def _restained(self, place: int, epoch: int) -> Tensor:
+        """Load one image with its stains varied, if they are known."""
+        stain = self.stains[place]
+        if self.restaining is None or stain not in STAIN_PRIORS:
+            return self._load(place)
+        # A stream of its own: what else is drawn for an image does not depend on this option.
+        rng = np.random.default_rng((self.seed, epoch, place, RESTAINING_STREAM))
+        image = self._pixels(place).permute(1, 2, 0).contiguous().numpy()
+        varied = jitter_stains(image, rng, stain=stain, jitter=self.restaining)
+        return torch.from_numpy(varied).permute(2, 0, 1).contiguous().float() / 255.0
+
+    def _pixels(self, place: int) -> Tensor:
+        """Decode and resize one image to uint8 (3, H, W), or take it from memory."""
         pixels = self._cache.get(place)
         if pixels is None:
             pixels = read_crop(self.paths[place], self.input_size)
             if (len(self._cache) + 1) * pixels.numel() <= MAX_CACHE_BYTES:
                 self._cache[place] = pixels
-        return pixels.float() / 255.0
+        return pixels
 
 
 def read_crop(path: Path, input_size: int) -> Tensor:

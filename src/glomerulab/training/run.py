@@ -346,9 +346,11 @@ def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
 def _dataset(
     manifest: Manifest, card: ModelCard, config: TrainConfig, *, augmented: bool = False
 ) -> CropDataset:
+    augmentation = config.augmentation if augmented else None
     return CropDataset(
         manifest, input_size=card.input_size, mean=card.mean, std=card.std,
-        augment=config.augmentation if augmented else None, seed=config.seed,
+        augment=augmentation, restaining=augmentation.restaining if augmentation else None,
+        seed=config.seed,
     )  # fmt: skip
 
 

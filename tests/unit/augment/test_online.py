@@ -45,3 +45,10 @@ def test_mixup_uses_the_partner() -> None:
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValidationError, match="less than or equal to 1"):
         OnlineAugmentation(noise=2)
+
+
+def test_stains_are_varied_only_if_asked() -> None:
+    assert OnlineAugmentation().restaining is None
+    asked = OnlineAugmentation(stain_amount=0.3, stain_angle=2.0).restaining
+    assert asked is not None
+    assert (asked.amount, asked.angle_degrees, asked.white) == (0.3, 2.0, 0.0)

@@ -10,7 +10,9 @@ from glomerulab.cohort.dataset import CropDataset, ItemKey, batches, read_crop
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import ImageFileError
 from glomerulab.images import write_image
+from glomerulab.stain.augment import StainJitter
 from glomerulab.taxonomy import load_taxonomy
+from tests.beer_lambert import section
 
 
 @pytest.fixture
@@ -68,6 +70,41 @@ def test_each_epoch_draws_anew(manifest: Manifest) -> None:
     dataset = CropDataset(manifest, input_size=16, augment=_shift, seed=3)
     assert not torch.equal(dataset[ItemKey(0, 1)][0], dataset[ItemKey(0, 2)][0])
     assert torch.equal(dataset[ItemKey(0, 1)][0], dataset[ItemKey(0, 1)][0])
+
+
+@pytest.fixture
+def stained(tmp_path: Path) -> Manifest:
+    """An HE image, the same one of an unnamed stain, and a blank one called HE."""
+    tissue = section(1, size=96).image
+    images = {"a": tissue, "b": tissue, "c": np.full((96, 96, 3), 240, np.uint8)}
+    for name, image in images.items():
+        write_image(image, tmp_path / f"{name}.png")
+    rows = pd.DataFrame(
+        {
+            "image_id": list(images),
+            "image_path": [f"{name}.png" for name in images],
+            "stain": ["HE", "other", "HE"],
+            "normal": [1, 1, 1],
+        }
+    )
+    return manifest_from_rows(rows, folder=tmp_path, taxonomy=load_taxonomy("paper"))
+
+
+def test_stains_are_varied_where_they_are_known(stained: Manifest) -> None:
+    plain = CropDataset(stained, input_size=64)
+    dataset = CropDataset(stained, input_size=64, restaining=StainJitter(), seed=5)
+    changes = [float((dataset[place][0] - plain[place][0]).abs().mean()) for place in range(3)]
+    assert changes[0] > 0.02
+    assert changes[1:] == [0.0, 0.0]
+    assert torch.equal(dataset.without_augmentation()[0][0], plain[0][0])
+    assert not torch.equal(dataset[ItemKey(0, 1)][0], dataset[ItemKey(0, 2)][0])
+
+
+def test_varied_stains_do_not_depend_on_the_number_of_workers(stained: Manifest) -> None:
+    dataset = CropDataset(stained, input_size=64, restaining=StainJitter(), augment=_shift)
+    keys = [[ItemKey(0, 3), ItemKey(1, 3)], [ItemKey(2, 3)]]
+    pairs = zip(batches(dataset, keys), batches(dataset, keys, n_workers=2), strict=True)
+    assert all(torch.equal(alone.images, shared.images) for alone, shared in pairs)
 
 
 def test_partners_have_the_very_same_labels(manifest: Manifest) -> None:
