@@ -24,7 +24,7 @@ from glomerulab.images import read_image
 from glomerulab.parallel import map_outcomes
 from glomerulab.progress import Track, silent
 
-__all__ = ["Embedding", "SourcePrediction", "StainCheck", "check_stains"]
+__all__ = ["Embedding", "SourcePrediction", "StainCheck", "StainPart", "check_stains"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -60,15 +60,30 @@ class SourcePrediction:
 
 
 @dataclass(frozen=True)
+class StainPart:
+    """What holds for the images of one stain together."""
+
+    stain: str
+    """Empty where the manifest names none."""
+    places: npt.NDArray[np.int64]
+    """Rows of the table, shape (n,)."""
+    before: Embedding | None
+    """None where there are too few images for a map."""
+    after: Embedding | None
+    prediction: SourcePrediction | None
+    why_no_prediction: str
+
+
+@dataclass(frozen=True)
 class StainCheck:
     """Everything the page shows."""
 
     table: pd.DataFrame
-    """One row per image: ids, measures, status."""
-    before: Embedding | None
-    after: Embedding | None
-    prediction: SourcePrediction | None
-    why_no_prediction: str
+    """One row per image: ids, measures, status, place on the maps before and after."""
+    column: str
+    """What was to be told from the pixels."""
+    parts: tuple[StainPart, ...]
+    """By stain: a slide has one, so that over several the stain alone would tell it."""
     unreadable: tuple[str, ...]
     """One sentence per image left out."""
     paths: tuple[tuple[Path, Path], ...]
@@ -141,13 +156,16 @@ def check_stains(
     table = pd.concat([table, measures], axis="columns")
     features_before = np.stack([one.before for one in measured])
     features_after = np.stack([one.after for one in measured])
-    prediction = _predict_source(features_before, features_after, table, predict, seed)
+    stains = table["stain"].astype("string").fillna("").to_numpy(dtype=object)
+    parts = tuple(
+        _part(stain, np.flatnonzero(stains == stain), features_before, features_after, table,
+              predict=predict, seed=seed)
+        for stain in sorted(set(stains))
+    )  # fmt: skip
     return StainCheck(
-        table=table,
-        before=_embed(features_before, seed),
-        after=_embed(features_after, seed),
-        prediction=prediction if isinstance(prediction, SourcePrediction) else None,
-        why_no_prediction=prediction if isinstance(prediction, str) else "",
+        table=_with_maps(table, parts),
+        column=predict,
+        parts=parts,
         unreadable=tuple(unreadable),
         paths=tuple((one.pair.before, one.pair.after) for one in measured),
     )
@@ -179,6 +197,40 @@ def _measure(pair: _Pair) -> tuple[dict[str, float], FloatArray, FloatArray]:
         )
     before, after = shrunk(before), shrunk(after)
     return asdict(measure_pair(before, after)), image_features(before), image_features(after)
+
+
+def _part(
+    stain: str,
+    places: npt.NDArray[np.int64],
+    before: FloatArray,
+    after: FloatArray,
+    table: pd.DataFrame,
+    *,
+    predict: str,
+    seed: int,
+) -> StainPart:
+    one, other = before[places], after[places]
+    rows = table.iloc[places].reset_index(drop=True)
+    prediction = _predict_source(one, other, rows, predict, seed)
+    return StainPart(
+        stain=stain,
+        places=places,
+        before=_embed(one, seed),
+        after=_embed(other, seed),
+        prediction=prediction if isinstance(prediction, SourcePrediction) else None,
+        why_no_prediction=prediction if isinstance(prediction, str) else "",
+    )
+
+
+def _with_maps(table: pd.DataFrame, parts: tuple[StainPart, ...]) -> pd.DataFrame:
+    """Add the place of each image on the maps of its stain."""
+    maps = np.full((len(table), 4), np.nan)
+    for part in parts:
+        for column, embedding in ((0, part.before), (2, part.after)):
+            if embedding is not None:
+                maps[part.places, column : column + 2] = embedding.points
+    names = ["tsne_x_before", "tsne_y_before", "tsne_x_after", "tsne_y_after"]
+    return pd.concat([table, pd.DataFrame(maps, columns=names)], axis="columns")
 
 
 def _embed(features: FloatArray, seed: int) -> Embedding | None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from glomerulab.evaluation.caveats import Caveat
 from glomerulab.evaluation.figures.stain_check import embedding_figure, spread_figure
-from glomerulab.evaluation.stain_check import SourcePrediction, StainCheck
+from glomerulab.evaluation.stain_check import StainCheck, StainPart
 from glomerulab.files import make_folder, written_whole
 from glomerulab.report.data_uri import thumbnail_uri
 from glomerulab.report.write_html import Figure, Table
@@ -21,6 +21,7 @@ from glomerulab.report.write_html import Figure, Table
 __all__ = ["StainCheckFiles", "write_stain_check"]
 
 N_PANELS = 8
+WHEN = ("before", "after")
 PANEL_PX = 320
 DOTS_PER_INCH = 130
 
@@ -38,10 +39,13 @@ SIMILARITY_IS_BLIND = Caveat(
 
 @dataclass(frozen=True)
 class StainCheckFiles:
-    """What was written, and the finding in one sentence."""
+    """What was written, and the finding in a few words per stain."""
 
     html_path: Path
     csv_path: Path
+    """A row per image."""
+    summary_path: Path
+    """A row per stain and measure."""
     headline: str
 
 
@@ -54,7 +58,7 @@ class _Panel:
 
 
 def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> StainCheckFiles:
-    """Write ``stain_check.html`` and ``stain_check.csv``.
+    """Write ``stain_check.html``, ``stain_check.csv`` and ``stain_check_summary.csv``.
 
     Parameters
     ----------
@@ -70,6 +74,9 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
     """
     make_folder(out)
     csv_path, html_path = out / "stain_check.csv", out / "stain_check.html"
+    summary_path = out / "stain_check_summary.csv"
+    with written_whole(summary_path) as temporary:
+        _summary_rows(check).to_csv(temporary, index=False)
     with written_whole(csv_path) as temporary:
         check.table.to_csv(temporary, index=False)
     headline = _headline(check)
@@ -90,31 +97,64 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
     )
     with written_whole(html_path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return StainCheckFiles(html_path, csv_path, headline)
+    return StainCheckFiles(html_path, csv_path, summary_path, headline)
 
 
 def _headline(check: StainCheck) -> str:
-    found = check.prediction
+    found = [part for part in check.parts if part.prediction is not None]
     n = len(check.table)
-    if found is None:
+    if not found:
         before, after = (_variation(check.table[f"nmi_{name}"]) for name in ("before", "after"))
         return (
             f"{n} images: intensity varies by {before:.1%} between them before normalisation and "
             f"by {after:.1%} after."
         )
-    return (
-        f"{n} images: {found.column} is told from the pixels with a balanced accuracy of "
-        f"{found.before:.2f} before normalisation and {found.after:.2f} after; chance reaches "
-        f"{found.chance:.2f}."
+    said = "; ".join(
+        f"{_name(part.stain)} {part.prediction.before:.2f} before and {part.prediction.after:.2f} "
+        f"after (chance reaches {part.prediction.chance:.2f})"
+        for part in found
+        if part.prediction is not None
     )
+    return (
+        f"{n} images. How well {check.column} is told from the pixels (balanced accuracy): {said}."
+    )
+
+
+def _name(stain: str) -> str:
+    return stain or "no stain given"
+
+
+def _summary_rows(check: StainCheck) -> pd.DataFrame:
+    """One row per stain and measure, with its value before and after."""
+    rows: list[tuple[str, str, float | None, float | None]] = []
+    for part in check.parts:
+        table, name = check.table.iloc[part.places], _name(part.stain)
+        rows.append((name, "n_images", len(table), len(table)))
+        rows.append((name, "nmi_variation", *(_variation(table[f"nmi_{w}"]) for w in WHEN)))
+        for measure in ("saturated", "background"):
+            before, after = (float(table[f"{measure}_{when}"].mean()) for when in WHEN)
+            rows += [(name, measure, before, after)]
+        rows += [(name, m, None, table[m].mean()) for m in ("ssim", "pcc", "background_delta_e")]
+        if part.before is not None and part.after is not None:
+            trust = (part.before.trustworthiness, part.after.trustworthiness)
+            rows.append((name, "tsne_trustworthiness", *trust))
+        if part.prediction is not None:
+            found = part.prediction
+            rows.append((name, f"balanced_accuracy_{found.column}", found.before, found.after))
+            rows.append((name, f"chance_{found.column}", None, found.chance))
+    return pd.DataFrame(rows, columns=["stain", "measure", "before", "after"])
 
 
 def _caveats(check: StainCheck) -> list[Caveat]:
     found = [NORMALISATION_MAY_HURT, SIMILARITY_IS_BLIND]
-    if check.why_no_prediction:
-        found.append(Caveat("Source not predicted", f"{check.why_no_prediction.capitalize()}."))
-    if check.before is None:
-        found.append(Caveat("No map", "There are too few images for t-SNE."))
+    for part in check.parts:
+        if part.why_no_prediction:
+            text = f"{_name(part.stain)}: {part.why_no_prediction}."
+            found.append(Caveat("Source not predicted", text))
+    few = [_name(part.stain) for part in check.parts if part.before is None]
+    if few:
+        text = f"There are too few images for t-SNE of {', '.join(few)}."
+        found.append(Caveat("No map", text))
     if check.unreadable:
         listed = "; ".join(check.unreadable[:5])
         text = f"{len(check.unreadable)} images could not be compared: {listed}"
@@ -156,22 +196,32 @@ def _row(part: tuple[str, pd.DataFrame]) -> tuple[str, ...]:
 
 
 def _prediction_table(check: StainCheck) -> list[Table]:
-    if check.prediction is None:
+    parts = [part for part in check.parts if part.prediction is not None]
+    if not parts:
         return []
-    found = check.prediction
-    columns = ("Predicted from the pixels", "Values", "Images", "Before", "After", "Chance")
-    row = (
-        found.column, str(found.n_classes), str(found.n_images), f"{found.before:.3f}",
-        f"{found.after:.3f}", f"{found.chance:.3f}",
-    )  # fmt: skip
-    return [Table("Can the source still be told?", columns, (row,), _prediction_note(found))]
+    columns = ("Stain", "Told from the pixels", "Values", "Images", "Before", "After", "Chance")
+    rows = tuple(row for part in parts for row in _prediction_rows(part))
+    return [Table("Can the source still be told?", columns, rows, _prediction_note(parts[0]))]
 
 
-def _prediction_note(found: SourcePrediction) -> str:
+def _prediction_rows(part: StainPart) -> list[tuple[str, ...]]:
+    found = part.prediction
+    if found is None:
+        return []
+    return [
+        (
+            _name(part.stain), found.column, str(found.n_classes), str(found.n_images),
+            f"{found.before:.3f}", f"{found.after:.3f}", f"{found.chance:.3f}",
+        )
+    ]  # fmt: skip
+
+
+def _prediction_note(part: StainPart) -> str:
+    grouped = part.prediction.grouped_by if part.prediction else ""
     return (
         "Balanced accuracy of logistic regression on colour and texture statistics, "
-        f"cross-validated; no {found.grouped_by} stands on both sides. Chance: 95th percentile "
-        "with shuffled labels. Nearer to chance after normalisation is what one wants."
+        f"cross-validated within each stain; no {grouped} stands on both sides. Chance: 95th "
+        "percentile with shuffled labels. Nearer to chance after normalisation is what one wants."
     )
 
 
@@ -209,15 +259,17 @@ def _panels(check: StainCheck) -> list[_Panel]:
 
 
 def _figures(check: StainCheck) -> Iterable[Figure]:
-    column = check.prediction.column if check.prediction else "slide_id"
-    if check.before is not None and check.after is not None:
-        sources = check.table[column].fillna("not given").to_numpy(dtype=object)
+    for part in check.parts:
+        if part.before is None or part.after is None:
+            continue
+        sources = check.table[check.column].iloc[part.places]
+        sources = sources.fillna("not given").to_numpy(dtype=object)
         yield Figure(
-            "Maps of the images (t-SNE of colour and texture statistics)",
+            f"Maps of the {_name(part.stain)} images (t-SNE of colour and texture statistics)",
             "As the paper's Fig. 8. Images of one source that stand apart before and mix after "
             "have lost its colours; distances between groups mean nothing.",
-            f"Two scatter plots of {len(check.table)} images, before and after, by {column}.",
-            _png_uri(embedding_figure(check.before, check.after, sources, column=column)),
+            f"Two scatter plots of {len(sources)} images, before and after, by {check.column}.",
+            _png_uri(embedding_figure(part.before, part.after, sources, column=check.column)),
         )
     yield Figure(
         "Spread of intensity",

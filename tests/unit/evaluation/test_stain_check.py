@@ -51,7 +51,7 @@ def check(cohorts) -> StainCheck:
 
 
 def test_the_scanner_is_harder_to_tell_after_normalisation(cohorts) -> None:
-    found = check_stains(*cohorts, predict="scanner").prediction
+    found = check_stains(*cohorts, predict="scanner").parts[0].prediction
     assert found is not None
     assert found.grouped_by == "patient_id"
     assert (found.n_classes, found.n_images) == (2, 16)
@@ -70,9 +70,25 @@ def test_the_table_has_a_row_per_image_with_its_measures(cohorts, check: StainCh
 
 
 def test_maps_come_with_their_trustworthiness(check: StainCheck) -> None:
-    assert check.before is not None
-    assert check.before.points.shape == (16, 2)
-    assert 0.5 < check.before.trustworthiness <= 1.0
+    (part,) = check.parts
+    assert part.before is not None
+    assert part.before.points.shape == (16, 2)
+    assert 0.5 < part.before.trustworthiness <= 1.0
+    assert np.array_equal(check.table[["tsne_x_before", "tsne_y_before"]], part.before.points)
+
+
+def test_stains_are_judged_apart(cohorts) -> None:
+    before, after = (
+        cohort.with_table(cohort.table.assign(stain=["HE", "PAS"] * 8)) for cohort in cohorts
+    )
+    check = check_stains(before, after, predict="scanner")
+    assert [part.stain for part in check.parts] == ["HE", "PAS"]
+    for part in check.parts:
+        assert part.before is not None
+        assert part.before.points.shape == (8, 2)
+        assert part.prediction is not None
+        assert part.prediction.n_images == 8
+        assert set(check.table["stain"].iloc[part.places]) == {part.stain}
 
 
 def test_the_same_seed_gives_the_same_check_with_any_number_of_workers(
@@ -80,8 +96,8 @@ def test_the_same_seed_gives_the_same_check_with_any_number_of_workers(
 ) -> None:
     one, two = check, check_stains(*cohorts, n_workers=2)
     assert one.table.equals(two.table)
-    assert np.array_equal(one.after.points, two.after.points)
-    assert one.prediction == two.prediction
+    assert np.array_equal(one.parts[0].after.points, two.parts[0].after.points)
+    assert one.parts[0].prediction == two.parts[0].prediction
 
 
 def test_an_image_that_cannot_be_read_is_left_out_and_named(cohorts, tmp_path: Path) -> None:
@@ -90,8 +106,9 @@ def test_an_image_that_cannot_be_read_is_left_out_and_named(cohorts, tmp_path: P
     check = check_stains(before, before)
     assert len(check.table) == 3
     assert check.unreadable[0].startswith("a1: ")
-    assert check.before is None  # too few for a map
-    assert "slide_id" in check.why_no_prediction or check.prediction is not None
+    (part,) = check.parts
+    assert part.before is None  # too few for a map
+    assert "slide_id" in part.why_no_prediction or part.prediction is not None
 
 
 def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
@@ -106,8 +123,8 @@ def test_a_source_with_one_value_cannot_be_predicted(tmp_path: Path) -> None:
     before = write_cohort(tmp_path / "cohort", n_per_scanner=4)
     before = before.with_table(before.table.assign(scanner="one"))
     check = check_stains(before, before, predict="scanner")
-    assert check.prediction is None
-    assert "fewer than two values of scanner" in check.why_no_prediction
+    assert check.parts[0].prediction is None
+    assert "fewer than two values of scanner" in check.parts[0].why_no_prediction
 
 
 def test_an_unknown_column_names_those_there_are(cohorts) -> None:

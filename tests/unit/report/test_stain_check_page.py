@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glomerulab.evaluation.stain_check import Embedding, SourcePrediction, StainCheck
+from glomerulab.evaluation.stain_check import Embedding, SourcePrediction, StainCheck, StainPart
 from glomerulab.images import write_image
 from glomerulab.report.stain_check_page import write_stain_check
 
@@ -27,10 +27,17 @@ def check(tmp_path: Path) -> StainCheck:
     embedding = Embedding(rng.normal(size=(12, 2)), 0.9)
     return StainCheck(
         table=pd.DataFrame(rows),
-        before=embedding,
-        after=embedding,
-        prediction=SourcePrediction("slide_id", "image_id", 3, 12, 0.9, 0.4, 0.45),
-        why_no_prediction="",
+        column="slide_id",
+        parts=(
+            StainPart(
+                stain="HE",
+                places=np.arange(12),
+                before=embedding,
+                after=embedding,
+                prediction=SourcePrediction("slide_id", "image_id", 3, 12, 0.9, 0.4, 0.45),
+                why_no_prediction="",
+            ),
+        ),
         unreadable=(),
         paths=tuple(paths),
     )
@@ -45,7 +52,7 @@ def test_the_page_stands_alone_and_says_research_use_only(
     assert "SYNTHETIC" not in page
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert page.count("<img") == 2 * 8 + 2
-    assert "0.90 before normalisation and 0.40 after; chance reaches 0.45" in page
+    assert "HE 0.90 before and 0.40 after (chance reaches 0.45)" in page
 
 
 def test_names_are_escaped(check: StainCheck, tmp_path: Path) -> None:
@@ -59,21 +66,35 @@ def test_names_are_escaped(check: StainCheck, tmp_path: Path) -> None:
 def test_the_table_is_written_beside_it(check: StainCheck, tmp_path: Path) -> None:
     files = write_stain_check(check, tmp_path / "out", is_synthetic=False)
     assert len(pd.read_csv(files.csv_path)) == 12
+    summary = pd.read_csv(files.summary_path).set_index("measure")
+    assert (summary["stain"] == "HE").all()
+    assert summary.loc["balanced_accuracy_slide_id", ["before", "after"]].tolist() == [0.9, 0.4]
+    assert summary.loc["tsne_trustworthiness", "before"] == pytest.approx(0.9)
+    assert summary.loc["ssim", "after"] == pytest.approx(0.95)
+    assert summary.loc["nmi_variation", "after"] == pytest.approx(0.0)
+    assert {"pcc", "saturated", "background", "background_delta_e"} <= set(summary.index)
 
 
 def test_what_is_missing_is_said(check: StainCheck, tmp_path: Path) -> None:
     bare = StainCheck(
         table=check.table,
-        before=None,
-        after=None,
-        prediction=None,
-        why_no_prediction="fewer than two values of scanner have two patients or more",
+        column="scanner",
+        parts=(
+            StainPart(
+                stain="HE",
+                places=np.arange(12),
+                before=None,
+                after=None,
+                prediction=None,
+                why_no_prediction="fewer than two values of scanner have two patients or more",
+            ),
+        ),
         unreadable=("x: not an image",),
         paths=check.paths,
     )
     files = write_stain_check(bare, tmp_path / "out", is_synthetic=False)
     page = files.html_path.read_text(encoding="utf-8")
-    assert "Fewer than two values of scanner" in page
+    assert "HE: fewer than two values of scanner" in page
     assert "too few images for t-SNE" in page
     assert "x: not an image" in page
     assert "intensity varies by" in files.headline
