@@ -130,7 +130,8 @@ def _summary_rows(check: StainCheck) -> pd.DataFrame:
     for part in check.parts:
         table, name = check.table.iloc[part.places], _name(part.stain)
         rows.append((name, "n_images", len(table), len(table)))
-        rows.append((name, "nmi_variation", *(_variation(table[f"nmi_{w}"]) for w in WHEN)))
+        before, after = (_variation(table[f"nmi_{when}"]) for when in WHEN)
+        rows += [(name, "nmi_variation", before, after)]
         for measure in ("saturated", "background"):
             before, after = (float(table[f"{measure}_{when}"].mean()) for when in WHEN)
             rows += [(name, measure, before, after)]
@@ -262,8 +263,8 @@ def _figures(check: StainCheck) -> Iterable[Figure]:
     for part in check.parts:
         if part.before is None or part.after is None:
             continue
-        sources = check.table[check.column].iloc[part.places]
-        sources = sources.fillna("not given").to_numpy(dtype=object)
+        named = check.table[check.column].iloc[part.places].fillna("not given")
+        sources = named.to_numpy(dtype=object)
         yield Figure(
             f"Maps of the {_name(part.stain)} images (t-SNE of colour and texture statistics)",
             "As the paper's Fig. 8. Images of one source that stand apart before and mix after "
