@@ -1,0 +1,149 @@
+"""Stain normalisation against known truth: sections made by Beer-Lambert, and the phantom's crops.
+
+Run: ``python benchmarks/stain_truth.py``. Prints Markdown tables. Everything here is synthetic.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from beer_lambert import TARGET_HE, section, worst_angle
+from glomerulab.phantom.glomerulus import PhantomCrop, render_crop
+from glomerulab.phantom.materials import Stain
+from glomerulab.phantom.scanner import Scanner, expose
+from glomerulab.phantom.section import Section, draw_section, scanner_park
+from glomerulab.phantom.stains import recompose as phantom_light
+from glomerulab.stain.fitting import fit
+from glomerulab.stain.normalize import transform
+from glomerulab.stain.parameters import PRESETS, StainParameters
+
+CASES = {
+    "plain": {},
+    "5 % nuclei": {"nuclei": 0.05},
+    "weak stain": {"strength": (0.4, 0.4)},
+    "grey background 105": {"white": (105.0, 108.0, 103.0)},
+    "grey background 170": {"white": (170.0, 165.0, 160.0)},
+    "27 % black border": {"border": 0.27},
+}
+
+
+def angles_and_colours() -> None:
+    print("\n| synthetic sections | preset | worst-stain angle, mean (max) | colour error | none |")
+    print("|---|---|---|---|---|")
+    target = section(100, dyes=TARGET_HE, white=(245.0, 245.0, 245.0))
+    for name, case in CASES.items():
+        for preset, parameters in PRESETS.items():
+            reference = fit(target.image, "HE", parameters=parameters)
+            angles, errors, untouched = [], [], []
+            for truth in (section(seed, **case) for seed in range(8)):
+                own = fit(truth.image, "HE", parameters=parameters)
+                angles.append(worst_angle(own.stain_matrix, truth.stain_matrix))
+                tissue = truth.amounts.sum(axis=-1) > 0.15
+                tissue[:, : round(case.get("border", 0.0) * tissue.shape[1])] = False
+                ideal = truth.recomposed(
+                    TARGET_HE,
+                    gains=gains(truth.amounts[tissue], target.amounts),
+                    white=(245.0,) * 3,
+                )
+                moved = transform(truth.image, own, reference)
+                errors.append(np.abs(moved - ideal)[tissue].mean())
+                untouched.append(np.abs(truth.image - ideal)[tissue].mean())
+            print(
+                f"| {name} | {preset} | {np.mean(angles):.2f}° ({np.max(angles):.2f}°) | "
+                f"{np.mean(errors):.2f} | {np.mean(untouched):.1f} |"
+            )
+
+
+def gains(amounts: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    there = theirs[theirs.sum(axis=-1) > 0.15]
+    return np.percentile(there, 99, axis=0) / np.percentile(amounts, 99, axis=0)
+
+
+def phantom_truth() -> None:
+    """The same on phantom crops, whose materials all mix the dyes, as scanned and without noise."""
+    print("\n| phantom crops | preset | worst-stain angle, mean (max) | purest 1 % | "
+          "first stain from these | colour error | without noise | untouched |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|")
+    for stain in ("HE", "PAS"):
+        target = phantom_crop(stain, 100)
+        noisy = [phantom_crop(stain, seed) for seed in range(8)]
+        clean = [phantom_crop(stain, seed, noise=0.0, jpeg_quality=None) for seed in range(8)]
+        for preset, parameters in PRESETS.items():
+            references = [fit(one.pixels, stain, parameters=parameters) for one, _ in noisy]
+            angles = [
+                worst_angle(own.stain_matrix, one.stain_matrix)
+                for own, (one, _) in zip(references, noisy, strict=True)
+            ]
+            purest = [purest_stains(one) for one, _ in noisy]
+            limits = [
+                worst_angle(p, one.stain_matrix) for p, (one, _) in zip(purest, noisy, strict=True)
+            ]
+            from_purest = [
+                worst_angle(own.stain_matrix[:, :1], p[:, :1])
+                for own, p in zip(references, purest, strict=True)
+            ]
+            errors = [phantom_error(one, target, parameters) for one in noisy]
+            free = [phantom_error(one, target, parameters)[0] for one in clean]
+            moved, untouched = np.mean(errors, axis=0)
+            print(
+                f"| {stain} | {preset} | {np.mean(angles):.2f}° ({np.max(angles):.2f}°) | "
+                f"{np.mean(limits):.2f}° | {np.mean(from_purest):.2f}° | {moved:.2f} | "
+                f"{np.mean(free):.2f} | {untouched:.1f} |"
+            )
+
+
+def phantom_crop(stain: Stain, seed: int, **scanner: object) -> tuple[PhantomCrop, Section]:
+    """A crop of 512 px, and how its section was prepared."""
+    park = scanner_park(1)
+    section_drawn = draw_section(
+        stain, np.random.default_rng(seed), scanner=replace(park[seed % len(park)], **scanner)
+    )
+    kind = ("normal", "mspgn", "fsg", "cgn")[seed % 4]
+    return render_crop(kind, section_drawn, seed), section_drawn
+
+
+def purest_stains(crop: PhantomCrop) -> np.ndarray:
+    """Colours of the purest 1 % of the pixels: what colours can show of the dyes at best."""
+    amounts = crop.concentrations.reshape(2, -1)
+    total = amounts.sum(axis=0)
+    share = amounts[0, total > 0.15] / total[total > 0.15]
+    low, high = np.quantile(share, [0.01, 0.99])
+    found = crop.stain_matrix @ np.array([[high, low], [1.0 - high, 1.0 - low]])
+    return np.asarray(found / np.linalg.norm(found, axis=0))
+
+
+def phantom_error(
+    drawn: tuple[PhantomCrop, Section],
+    onto: tuple[PhantomCrop, Section],
+    parameters: StainParameters,
+) -> tuple[float, float]:
+    """Colour error over tissue after and before, from the true amounts in the target's dyes.
+
+    The ideal keeps the blur of the crop's scanner and takes white and tone of the target's.
+    """
+    (crop, prepared), (target, shown) = drawn, onto
+    own = fit(crop.pixels, crop.stain, parameters=parameters)
+    moved = transform(crop.pixels, own, fit(target.pixels, crop.stain, parameters=parameters))
+    amounts = np.moveaxis(crop.concentrations, 0, -1)
+    tissue = amounts.sum(axis=-1) > 0.15
+    factors = gains(amounts[tissue], np.moveaxis(target.concentrations, 0, -1))
+    light = phantom_light(
+        crop.concentrations * factors[:, np.newaxis, np.newaxis].astype(np.float32),
+        target.stain_matrix,
+        white=1.0,
+    )
+    scanner = Scanner(
+        white=target.white, gamma=shown.scanner.gamma, blur_um=prepared.scanner.blur_um
+    )
+    ideal = expose(light, scanner, np.random.default_rng(0), mpp=crop.mpp).astype(np.float64)
+    after, before = (np.abs(image - ideal)[tissue].mean() for image in (moved, crop.pixels))
+    return float(after), float(before)
+
+
+if __name__ == "__main__":
+    angles_and_colours()
+    phantom_truth()
