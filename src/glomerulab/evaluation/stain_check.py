@@ -4,6 +4,7 @@ Reads two manifests and their pixels. t-SNE is shown as the paper shows it (Fig.
 nothing: that is left to how well the slide or scanner can still be predicted from the pixels.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.errors import ManifestError
+from glomerulab.errors import ImageFileError, ManifestError, StainError
 from glomerulab.evaluation.stain_features import image_features, measure_pair, shrunk
 from glomerulab.images import read_image
 from glomerulab.parallel import map_outcomes
 from glomerulab.progress import Track, silent
+from glomerulab.stain.reference import read_reference
 
 __all__ = ["Embedding", "SourcePrediction", "StainCheck", "StainPart", "check_stains"]
 
@@ -88,6 +90,8 @@ class StainCheck:
     """One sentence per image left out."""
     paths: tuple[tuple[Path, Path], ...]
     """Files before and after, in the order of `table`."""
+    targets: Mapping[str, Path]
+    """By stain, the image it was brought to the colours of, where that is still there."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,7 @@ def check_stains(
         parts=parts,
         unreadable=tuple(unreadable),
         paths=tuple((one.pair.before, one.pair.after) for one in measured),
+        targets=_target_images(after),
     )
 
 
@@ -185,6 +190,21 @@ def _matched(before: Manifest, after: Manifest, predict: str) -> tuple[list[_Pai
     if "stain_status" in after.table:
         rows["stain_status"] = after.table.set_index("image_id")["stain_status"].loc[shared]
     return [_Pair(image_id, old[image_id], new[image_id]) for image_id in shared], rows
+
+
+def _target_images(after: Manifest) -> dict[str, Path]:
+    """Find the images that the targets were fitted on; a mean of several has none."""
+    found: dict[str, Path] = {}
+    if "stain_target" not in after.table:
+        return found
+    for name in sorted(set(after.table["stain_target"].dropna()) - {""}):
+        try:
+            target = read_reference(after.folder / name)
+            read_image(Path(target.source))
+        except (StainError, ImageFileError):  # moved or deleted since: the check needs none of it
+            continue
+        found[target.stain] = Path(target.source)
+    return found
 
 
 def _measure(pair: _Pair) -> tuple[dict[str, float], FloatArray, FloatArray]:

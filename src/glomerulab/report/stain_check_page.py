@@ -16,7 +16,7 @@ from glomerulab.evaluation.figures.stain_check import embedding_figure, spread_f
 from glomerulab.evaluation.stain_check import StainCheck, StainPart
 from glomerulab.files import make_folder, written_whole
 from glomerulab.report.data_uri import thumbnail_uri
-from glomerulab.report.write_html import Figure, Table
+from glomerulab.report.write_html import Table
 
 __all__ = ["StainCheckFiles", "write_stain_check"]
 
@@ -53,8 +53,16 @@ class StainCheckFiles:
 class _Panel:
     image_id: str
     note: str
-    before: str
-    after: str
+    pictures: tuple[tuple[str, str], ...]
+    """What each shows, and its data URI."""
+
+
+@dataclass(frozen=True)
+class _Figure:
+    title: str
+    caption: str
+    pictures: tuple[tuple[str, str], ...]
+    """Alternative text and data URI; side by side where there is room."""
 
 
 def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> StainCheckFiles:
@@ -93,6 +101,7 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
         caveats=_caveats(check),
         tables=[_summary(check.table), *_prediction_table(check), *_status_table(check.table)],
         panels=_panels(check),
+        has_targets=bool(check.targets),
         figures=list(_figures(check)),
     )
     with written_whole(html_path) as temporary:
@@ -240,43 +249,50 @@ def _panels(check: StainCheck) -> list[_Panel]:
     chosen = np.unique(
         np.linspace(0, len(order) - 1, min(N_PANELS, len(order))).round().astype(int)
     )
-    panels = []
-    for place in order[chosen]:
-        row, (before, after) = check.table.loc[place], check.paths[place]
-        note = ", ".join(
-            str(row[name])
-            for name in ("stain", "stain_status")
-            if name in row and pd.notna(row[name])
-        )
-        panels.append(
-            _Panel(
-                str(row["image_id"]),
-                note,
-                thumbnail_uri(before, size_px=PANEL_PX),
-                thumbnail_uri(after, size_px=PANEL_PX),
-            )
-        )
-    return panels
+    targets = {
+        stain: thumbnail_uri(path, size_px=PANEL_PX) for stain, path in check.targets.items()
+    }
+    return [_panel(check, place, targets) for place in order[chosen]]
 
 
-def _figures(check: StainCheck) -> Iterable[Figure]:
+def _panel(check: StainCheck, place: int, targets: dict[str, str]) -> _Panel:
+    row, (before, after) = check.table.loc[place], check.paths[place]
+    note = ", ".join(
+        str(row[name]) for name in ("stain", "stain_status") if name in row and pd.notna(row[name])
+    )
+    pictures = [
+        ("before", thumbnail_uri(before, size_px=PANEL_PX)),
+        ("after", thumbnail_uri(after, size_px=PANEL_PX)),
+    ]
+    if str(row["stain"]) in targets:
+        pictures.append(("target", targets[str(row["stain"])]))
+    return _Panel(str(row["image_id"]), note, tuple(pictures))
+
+
+def _figures(check: StainCheck) -> Iterable[_Figure]:
     for part in check.parts:
         if part.before is None or part.after is None:
             continue
         named = check.table[check.column].iloc[part.places].fillna("not given")
         sources = named.to_numpy(dtype=object)
-        yield Figure(
+        maps = tuple(
+            (
+                f"Scatter plot of {len(sources)} images {when} normalisation, by {check.column}.",
+                _png_uri(embedding_figure(found, sources, title=when.title(), column=check.column)),
+            )
+            for when, found in zip(WHEN, (part.before, part.after), strict=True)
+        )
+        yield _Figure(
             f"Maps of the {_name(part.stain)} images (t-SNE of colour and texture statistics)",
             "As the paper's Fig. 8. Images of one source that stand apart before and mix after "
             "have lost its colours; distances between groups mean nothing.",
-            f"Two scatter plots of {len(sources)} images, before and after, by {check.column}.",
-            _png_uri(embedding_figure(part.before, part.after, sources, column=check.column)),
+            maps,
         )
-    yield Figure(
+    alt = "Cumulative distributions of normalised median intensity before and after."
+    yield _Figure(
         "Spread of intensity",
         "Cumulative share of images. The steeper, the more alike the images are.",
-        "Cumulative distributions of normalised median intensity before and after.",
-        _png_uri(spread_figure(check.table)),
+        ((alt, _png_uri(spread_figure(check.table))),),
     )
 
 

@@ -145,3 +145,14 @@ def test_a_cohort_of_unreadable_images_is_an_error(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(ManifestError, match="no image could be read"):
         check_stains(before, before)
+
+
+def test_the_target_image_is_shown_as_long_as_it_is_there(cohorts, tmp_path: Path) -> None:
+    before, _ = cohorts
+    image, seen = section(200, size=128).image, tmp_path / "target.png"
+    write_image(image, seen)
+    target = fit(image, "HE", source=str(seen))
+    after = normalize_manifest(before, {"HE": target}, tmp_path / "after").manifest
+    assert check_stains(before, after).targets == {"HE": seen}
+    seen.unlink()
+    assert check_stains(before, after).targets == {}

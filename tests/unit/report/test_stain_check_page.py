@@ -40,6 +40,7 @@ def check(tmp_path: Path) -> StainCheck:
         ),
         unreadable=(),
         paths=tuple(paths),
+        targets={"HE": paths[0][0]},
     )
 
 
@@ -51,7 +52,7 @@ def test_the_page_stands_alone_and_says_research_use_only(
     assert "Research use only" in page
     assert "SYNTHETIC" not in page
     assert not re.search(r'(src|href)="(?!data:)', page)
-    assert page.count("<img") == 2 * 8 + 2
+    assert page.count("<img") == 3 * 8 + 2 + 1  # before, after, target; two maps and the spread
     assert "HE 0.90 before and 0.40 after (chance reaches 0.45)" in page
 
 
@@ -91,6 +92,7 @@ def test_what_is_missing_is_said(check: StainCheck, tmp_path: Path) -> None:
         ),
         unreadable=("x: not an image",),
         paths=check.paths,
+        targets={},
     )
     files = write_stain_check(bare, tmp_path / "out", is_synthetic=False)
     page = files.html_path.read_text(encoding="utf-8")
@@ -98,3 +100,4 @@ def test_what_is_missing_is_said(check: StainCheck, tmp_path: Path) -> None:
     assert "too few images for t-SNE" in page
     assert "x: not an image" in page
     assert "intensity varies by" in files.headline
+    assert "target" not in page

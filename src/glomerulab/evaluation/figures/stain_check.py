@@ -1,4 +1,4 @@
-"""Figures of a stain check: the two maps of the images, and the spread of intensity."""
+"""Figures of a stain check: maps of the images, and the spread of intensity."""
 
 import numpy as np
 import numpy.typing as npt
@@ -22,33 +22,36 @@ MAX_NAMED = 7
 
 
 def embedding_figure(
-    before: Embedding, after: Embedding, sources: npt.NDArray[np.object_], *, column: str
+    embedding: Embedding, sources: npt.NDArray[np.object_], *, title: str, column: str
 ) -> Figure:
-    """Show the t-SNE maps before and after, coloured by source, as the paper's Fig. 8.
+    """Show one t-SNE map, coloured by source, as the paper's Fig. 8.
 
     Parameters
     ----------
-    before, after : Embedding
+    embedding : Embedding
     sources : ndarray of object, shape (n,)
         Value of `column` for each image; the seven most frequent are told apart.
+    title : str
+        Before or after; the map's trustworthiness is added.
     column : str
         Named in the legend.
 
     Returns
     -------
     Figure
+        One map of its own, so that two stand beside each other on paper and below each other on a
+        telephone.
     """
-    figure = new_figure(8.4, 4.2)
+    figure = new_figure(4.4, 4.6)
     named = [str(name) for name in pd.Series(sources).value_counts().index[:MAX_NAMED]]
-    panels = figure.subplots(1, 2)
-    for axes, embedding, title in zip(panels, (before, after), ("Before", "After"), strict=True):
-        _scatter(axes, embedding.points, sources, named)
-        plain_axes(axes, title=f"{title} (trustworthiness {embedding.trustworthiness:.2f})")
-        axes.set_xticks([])
-        axes.set_yticks([])
+    axes = figure.subplots()
+    _scatter(axes, embedding.points, sources, named)
+    plain_axes(axes, title=f"{title} (trustworthiness {embedding.trustworthiness:.2f})")
+    axes.set_xticks([])
+    axes.set_yticks([])
     figure.legend(
-        *panels[0].get_legend_handles_labels(),
-        title=column, loc="outside lower center", ncols=4, fontsize=9, title_fontsize=9,
+        *axes.get_legend_handles_labels(),
+        title=column, loc="outside lower center", ncols=2, fontsize=9, title_fontsize=9,
         frameon=False,
     )  # fmt: skip
     return figure
@@ -66,7 +69,7 @@ def spread_figure(table: pd.DataFrame) -> Figure:
     -------
     Figure
     """
-    figure = new_figure(5.6, 3.4)
+    figure = new_figure(4.6, 3.6)
     axes = figure.subplots()
     groups = table.assign(stain=table["stain"].fillna("no stain given")).groupby("stain")
     for k, (stain, rows) in enumerate(groups):
