@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.special import expit
 
 from glomerulab.evaluation.judged import Judged
@@ -47,7 +48,10 @@ class ReliabilityBins:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationLine:
-    """How logits relate to outcomes; NaN where one outcome is absent or the two are separated."""
+    """How logits relate to outcomes; NaN where one outcome is absent.
+
+    The slope is NaN too where the two outcomes are separated, or all logits are the same.
+    """
 
     slope: float
     """1 is right; below 1 the probabilities are too extreme."""
@@ -212,26 +216,49 @@ def calibration_line(probability: FloatArray, outcome: FloatArray) -> Calibratio
         return CalibrationLine(float("nan"), float("nan"))
     clipped = np.clip(probability, SMALLEST, 1.0 - SMALLEST)
     logit = np.log(clipped) - np.log1p(-clipped)
-    ones = np.ones_like(logit)
-    line = _logistic_fit(np.stack([ones, logit], axis=1), outcome, np.zeros_like(logit))
-    level = _logistic_fit(ones[:, None], outcome, logit)
-    return CalibrationLine(slope=float(line[1]), intercept=float(level[0]))
+    line = _logistic_fit(np.stack([np.ones_like(logit), logit], axis=1), outcome)
+    return CalibrationLine(slope=float(line[1]), intercept=_level(logit, outcome))
 
 
-def _logistic_fit(design: FloatArray, outcome: FloatArray, offset: FloatArray) -> FloatArray:
+def _level(logit: FloatArray, outcome: FloatArray) -> float:
+    """Find the shift of all logits that makes the probabilities add up to the outcomes."""
+
+    def excess(shift: float) -> float:
+        return float(np.sum(expit(logit + shift) - outcome))
+
+    reach = float(np.abs(logit).max()) + np.log(len(logit)) + 1.0
+    return float(brentq(excess, -reach, reach, xtol=1e-10))
+
+
+def _logistic_fit(design: FloatArray, outcome: FloatArray) -> FloatArray:
     """Maximise the likelihood by Newton's method; NaN where it has no maximum."""
     coefficients = np.zeros(design.shape[1])
     undefined = np.full_like(coefficients, np.nan)
     for _ in range(MAX_NEWTON_STEPS):
-        expected = expit(design @ coefficients + offset)
+        expected = expit(design @ coefficients)
         weight = expected * (1.0 - expected)
         curvature = design.T @ (weight[:, None] * design)
         if np.linalg.cond(curvature) > 1.0 / np.finfo(float).eps:
             return undefined
         step = np.linalg.solve(curvature, design.T @ (outcome - expected))
-        coefficients = coefficients + step
-        if np.abs(coefficients).max() > MAX_COEFFICIENT:
-            return undefined
         if np.abs(step).max() < 1e-10:
             return coefficients
+        coefficients = _no_worse(design, outcome, coefficients, step)
+        if np.abs(coefficients).max() > MAX_COEFFICIENT:
+            return undefined
     return undefined
+
+
+def _no_worse(
+    design: FloatArray, outcome: FloatArray, coefficients: FloatArray, step: FloatArray
+) -> FloatArray:
+    """Take the step, or as large a part of it as does not lower the likelihood."""
+
+    def loss(at: FloatArray) -> float:
+        score = design @ at
+        return float(np.sum(np.logaddexp(0.0, score) - outcome * score))
+
+    here = loss(coefficients)
+    while loss(coefficients + step) > here + 1e-9 and np.abs(step).max() > 1e-10:
+        step = step / 2.0
+    return coefficients + step

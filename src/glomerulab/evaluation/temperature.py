@@ -3,16 +3,19 @@
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, log_softmax
 
 from glomerulab.evaluation.calibration import SMALLEST, negative_log_likelihood
 from glomerulab.evaluation.judged import Judged
 
-__all__ = ["MAX_TEMPERATURE", "fit_temperature", "with_temperature"]
+__all__ = ["FEW_ERRORS", "MAX_TEMPERATURE", "fit_temperature", "with_temperature"]
 
 MAX_TEMPERATURE = 100.0
 """Temperatures are sought from the inverse of this to this."""
+FEW_ERRORS = 5
+"""With fewer wrong answers the likeliest temperature is chance, or next to 0."""
 
 
 def fit_temperature(validation: Judged) -> float:
@@ -33,9 +36,9 @@ def fit_temperature(validation: Judged) -> float:
     Guo et al. 2017, section 4.2. Probabilities are enough: their logarithms are the logits up to a
     constant, which softmax does not see.
 
-    Ours, not theirs: where hardly a validation image is wrong, the likeliest temperature is next to
-    0 and every probability 1. It is therefore not lowered further than to a mean confidence of
-    (n_right + 1) / (n + 2), Laplace's estimate of how often such a model is right.
+    Ours, not theirs: where hardly an answer is wrong (fewer than `FEW_ERRORS`), the likeliest
+    temperature is next to 0 and every probability 1. It is then not lowered further than to a mean
+    confidence of (n_right + 1) / (n + 2), Laplace's estimate of how often such a model is right.
     """
     found = minimize_scalar(
         lambda log_t: negative_log_likelihood(with_temperature(validation, float(np.exp(log_t)))),
@@ -43,7 +46,12 @@ def fit_temperature(validation: Judged) -> float:
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return max(float(np.exp(found.x)), _lowest_temperature(validation))
+    likeliest = float(np.exp(found.x))
+    right = _answers_right(validation)
+    if int((~right).sum()) >= FEW_ERRORS:
+        return likeliest
+    most = (float(right.sum()) + 1) / (len(right) + 2)
+    return max(likeliest, _temperature_of(validation, most))
 
 
 def with_temperature(judged: Judged, temperature: float) -> Judged:
@@ -76,21 +84,24 @@ def with_temperature(judged: Judged, temperature: float) -> Judged:
     return replace(judged, probabilities=scaled)
 
 
-def _lowest_temperature(validation: Judged) -> float:
-    """Find the temperature at which the model is as sure of itself as so few images allow."""
+def _answers_right(judged: Judged) -> npt.NDArray[np.bool_]:
+    """Say of each image (softmax) or each known label (sigmoid) whether it was called right."""
+    if judged.head == "softmax":
+        return np.asarray(judged.decision == judged.truth, dtype=np.bool_)
+    known = ~np.isnan(judged.labels)
+    return np.asarray((judged.calls == (judged.labels == 1))[known], dtype=np.bool_)
+
+
+def _temperature_of(judged: Judged, confidence: float) -> float:
+    """Find the temperature at which the model is that sure of itself on average."""
+    known = ~np.isnan(judged.labels)
 
     def excess(log_t: float) -> float:
-        p = with_temperature(validation, float(np.exp(log_t))).probabilities
-        if validation.head == "softmax":
-            return float(p.max(axis=1).mean()) - most
-        return float(np.maximum(p, 1 - p)[known].mean()) - most
+        p = with_temperature(judged, float(np.exp(log_t))).probabilities
+        if judged.head == "softmax":
+            return float(p.max(axis=1).mean()) - confidence
+        return float(np.maximum(p, 1 - p)[known].mean()) - confidence
 
-    known = ~np.isnan(validation.labels)
-    if validation.head == "softmax":
-        right = validation.decision == validation.truth
-    else:
-        right = (validation.calls == (validation.labels == 1))[known]
-    most = (float(right.sum()) + 1) / (len(right) + 2)
     low, high = -np.log(MAX_TEMPERATURE), np.log(MAX_TEMPERATURE)
     if excess(low) <= 0:
         return MAX_TEMPERATURE**-1

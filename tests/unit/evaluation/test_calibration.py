@@ -1,5 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
 
 from glomerulab.evaluation.calibration import (
     brier_score,
@@ -69,3 +73,31 @@ def test_certain_probabilities_do_not_break_the_line():
     said = np.array([0.0, 0.0, 1.0, 1.0, 0.5, 0.5])
     line = calibration_line(said, np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0]))
     assert np.isfinite(line.slope)
+
+
+def test_probabilities_far_too_high_have_a_level_that_makes_their_sum_right():
+    # Newton's full step goes too far here; the likelihood has a maximum all the same.
+    said, came = np.full(100, 0.9997), np.repeat([0.0, 1.0], [30, 70])
+    said[::2] = 0.99
+    line = calibration_line(said, came)
+    assert expit(logit(said) + line.intercept).sum() == pytest.approx(70.0)
+    assert line.intercept < -3
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    centre=st.floats(-8.0, 8.0),
+    spread=st.floats(0.3, 8.0),
+    tilt=st.floats(0.2, 2.0),
+)
+def test_a_line_is_found_wherever_scikit_learn_finds_one(seed, centre, spread, tilt):
+    rng = np.random.default_rng(seed)
+    said = expit(rng.normal(centre, spread, 80)).clip(1e-9, 1 - 1e-9)
+    came = np.append((rng.random(78) < expit(tilt * rng.normal(size=78))), [True, False]) * 1.0
+    line = calibration_line(said, came)
+    x = logit(said)
+    assume(min(x[came == 1]) < max(x[came == 0]) and min(x[came == 0]) < max(x[came == 1]))
+    peer = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000, solver="newton-cholesky")
+    peer.fit(x[:, None], came)
+    assert line.slope == pytest.approx(float(peer.coef_[0, 0]), rel=1e-4, abs=1e-6)
+    assert expit(x + line.intercept).sum() == pytest.approx(came.sum(), abs=1e-6)
