@@ -13,7 +13,7 @@ from glomerulab.evaluation.intervals import patient_weights, percentile_interval
 from glomerulab.evaluation.judged import Judged
 from glomerulab.evaluation.risk_coverage import image_is_right
 
-__all__ = ["Comparison", "compare_models", "holm", "mcnemar_exact"]
+__all__ = ["Comparison", "compare_models", "holm", "mcnemar_exact", "shared_places"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,47 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected]
 
 
+def shared_places(
+    a: Judged, b: Judged, where: str
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Find the images both judged, and make sure their labels agree.
+
+    Parameters
+    ----------
+    a, b : Judged
+    where : str
+        Named in an error.
+
+    Returns
+    -------
+    in_a, in_b : ndarray of int, shape (n,)
+        The place of each shared image in either.
+
+    Raises
+    ------
+    PredictionsError
+        If the two share no image, or disagree on an image's label.
+    """
+    ids_a, ids_b = (one.rows["image_id"].to_numpy(dtype=str) for one in (a, b))
+    shared, in_a, in_b = np.intersect1d(ids_a, ids_b, return_indices=True)
+    if len(shared) == 0:
+        raise PredictionsError("judged no image in common", where=where)
+    if a.taxonomy.label_ids != b.taxonomy.label_ids:
+        raise PredictionsError("have different labels", where=where)
+    same = np.array_equal(a.labels[in_a], b.labels[in_b], equal_nan=True)
+    if not same:
+        differs = (a.labels[in_a] != b.labels[in_b]) & ~np.isnan(a.labels[in_a])
+        first = shared[np.flatnonzero(differs.any(axis=1))[:1]]
+        named = f" image {str(first[0])!r}" if len(first) else " an image known to one only"
+        raise PredictionsError(f"carry different labels for{named}", where=where)
+    return in_a, in_b
+
+
 def _compare(
     first: tuple[str, Judged], second: tuple[str, Judged], n_resamples: int, seed: int
 ) -> Comparison:
     (name_a, a), (name_b, b) = first, second
-    in_a, in_b = _shared_places(a, b, f"{name_a} and {name_b}")
+    in_a, in_b = shared_places(a, b, f"{name_a} and {name_b}")
     right_a, right_b = image_is_right(a)[in_a], image_is_right(b)[in_b]
     _, patients = np.unique(a.patients[in_a], return_inverse=True)
     low, high = _difference_interval(right_a, right_b, patients, n_resamples, seed)
@@ -135,25 +171,6 @@ def _compare(
         p_mcnemar=p_value,
         p_holm=p_value,
     )
-
-
-def _shared_places(
-    a: Judged, b: Judged, where: str
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Find the images both judged, and make sure their labels agree."""  # noqa: DOC501
-    ids_a, ids_b = (one.rows["image_id"].to_numpy(dtype=str) for one in (a, b))
-    shared, in_a, in_b = np.intersect1d(ids_a, ids_b, return_indices=True)
-    if len(shared) == 0:
-        raise PredictionsError("judged no image in common", where=where)
-    if a.taxonomy.label_ids != b.taxonomy.label_ids:
-        raise PredictionsError("have different labels", where=where)
-    same = np.array_equal(a.labels[in_a], b.labels[in_b], equal_nan=True)
-    if not same:
-        differs = (a.labels[in_a] != b.labels[in_b]) & ~np.isnan(a.labels[in_a])
-        first = shared[np.flatnonzero(differs.any(axis=1))[:1]]
-        named = f" image {str(first[0])!r}" if len(first) else " an image known to one only"
-        raise PredictionsError(f"carry different labels for{named}", where=where)
-    return in_a, in_b
 
 
 def _difference_interval(

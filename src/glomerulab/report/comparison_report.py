@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from glomerulab.errors import ConfigError
+from glomerulab.evaluation.area_comparison import AreaComparison, compare_areas
 from glomerulab.evaluation.caveats import Caveat
 from glomerulab.evaluation.comparison import Comparison, compare_models
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
@@ -36,6 +37,8 @@ class ComparisonReport:
 
     headline: str
     comparisons: list[Comparison]
+    areas: list[AreaComparison]
+    """Empty where a patient has several of the images, or is not known."""
     html_path: Path
 
 
@@ -58,6 +61,8 @@ def write_comparison(
     track: Track = silent,
 ) -> ComparisonReport:
     """Compare runs and write ``comparison.html`` and ``comparison.csv``.
+
+    Where every image is of another patient, ``areas.csv`` too: ROC areas by DeLong's test.
 
     Parameters
     ----------
@@ -93,23 +98,31 @@ def write_comparison(
             "runs of one kind",
             where=", ".join(names),
         )
-    found = compare_models(
-        [(entry.name, entry.judged) for entry in entries], n_resamples=n_resamples, seed=seed
-    )
+    models = [(entry.name, entry.judged) for entry in entries]
+    found = compare_models(models, n_resamples=n_resamples, seed=seed)
+    areas = compare_areas(models)
     make_folder(out)
     write_table_csv(pd.DataFrame([asdict(one) for one in found]), out / "comparison.csv")
+    if areas:
+        write_table_csv(pd.DataFrame([asdict(one) for one in areas]), out / "areas.csv")
     sentence = _headline(found)
-    models = None
+    costs_table = None
     if costs is not None:
         head = entries[0].run.head
         scores = {entry.name: entry.scores for entry in entries}
         table = model_table(scores, costs, head=head)
         is_synthetic = any(entry.run.is_synthetic for entry in entries)
         write_model_table(table, out, head=head, is_synthetic=is_synthetic)
-        models = model_page_table(table, head=head)
+        costs_table = model_page_table(table, head=head)
     html_path = out / "comparison.html"
-    write_html(_page(entries, found, sentence, models), html_path)
-    return ComparisonReport(sentence, found, html_path)
+    tables = (
+        *(() if costs_table is None else (costs_table,)),
+        _score_table(entries),
+        _pair_table(found),
+        *_area_table(entries, areas),
+    )
+    write_html(_page(entries, sentence, tables), html_path)
+    return ComparisonReport(sentence, found, areas, html_path)
 
 
 def _entry(name: str, folder: Path, split: str, n_resamples: int, seed: int) -> _Entry:
@@ -124,16 +137,14 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
 
 
-def _page(
-    entries: Sequence[_Entry], found: Sequence[Comparison], sentence: str, models: Table | None
-) -> Page:
+def _page(entries: Sequence[_Entry], sentence: str, tables: tuple[Table, ...]) -> Page:
     return Page(
         title="Comparison of " + ", ".join(entry.name for entry in entries),
         is_synthetic=any(entry.run.is_synthetic for entry in entries),
         headline=sentence,
         summary=("Each pair is compared on the images that both judged.",),
         caveats=_caveats(entries),
-        tables=(*(() if models is None else (models,)), _score_table(entries), _pair_table(found)),
+        tables=tables,
         figures=(),
         gallery=(),
         gallery_note="",
@@ -208,6 +219,33 @@ def _pair_table(found: Sequence[Comparison]) -> Table:
         "images that the first called right and the second did not. p: exact McNemar test, which "
         "takes images as independent and is therefore too small where a patient has many; "
         "corrected for the number of pairs by Holm's method.",
+    )
+
+
+def _area_table(entries: Sequence[_Entry], areas: Sequence[AreaComparison]) -> tuple[Table, ...]:
+    if not areas:
+        return ()
+    names = {label.id: label.name for label in entries[0].run.taxonomy.labels}
+    rows = tuple(
+        (
+            f"{one.first}\nagainst {one.second}",
+            names[one.label],
+            str(one.n_images),
+            f"{one.difference:+.3f}\n{one.low:+.3f} to {one.high:+.3f}".replace("-", "−"),
+            _p(one.p_delong).removeprefix("= "),
+            _p(one.p_holm).removeprefix("= "),
+        )
+        for one in areas
+    )
+    return (
+        Table(
+            "ROC-AUC of each pair by DeLong",
+            ("Pair", "Class", "Images", "Difference", "p", "p, corrected"),
+            rows,
+            note="Every image is of another patient, so DeLong's test holds. Difference of the "
+            "areas with its 95 % interval; corrected for all pairs and classes of this table by "
+            "Holm's method.",
+        ),
     )
 
 

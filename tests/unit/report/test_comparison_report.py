@@ -58,3 +58,19 @@ def test_one_class_and_several_labels_are_not_compared(runs, tmp_path):
     several = write_run(tmp_path / "several", RunRecipe(**SMALL, head="sigmoid"))
     with pytest.raises(ConfigError, match="plain, several"):
         write_comparison([runs[0], several], tmp_path / "out")
+
+
+def test_areas_are_compared_by_delong_only_where_images_are_independent(runs, tmp_path):
+    crowded = write_comparison(runs, tmp_path / "crowded")
+    assert "DeLong" not in crowded.html_path.read_text(encoding="utf-8")
+    assert not (tmp_path / "crowded" / "areas.csv").exists()
+    alone = {"n_patients": 150, "n_images_per_patient": 1, "skill": 0.8}
+    first = write_run(tmp_path / "alone", RunRecipe(**alone))
+    second = _better(write_run(tmp_path / "alone_better", RunRecipe(**alone)))
+    report = write_comparison([first, second], tmp_path / "out")
+    page = report.html_path.read_text(encoding="utf-8")
+    table = pd.read_csv(tmp_path / "out" / "areas.csv")
+    assert len(table) == 4
+    assert (table["difference"] < 0).all()
+    for one in table.itertuples():
+        assert f"{one.difference:+.3f}".replace("-", "−") in page
