@@ -35,8 +35,10 @@ KEPT_TAGS = frozenset({
 })  # fmt: skip
 """Layout, compression, colour and resolution. Not among them: dates, names, software, XMP, EXIF."""
 
-NEW_SUBFILE_TYPE, IMAGE_DESCRIPTION, SUB_IFDS = 254, 270, 330
+NEW_SUBFILE_TYPE, IMAGE_WIDTH, IMAGE_LENGTH, IMAGE_DESCRIPTION, SUB_IFDS = 254, 256, 257, 270, 330
 ASCII = 2
+REDUCED_IMAGE = 1
+PIXELS_OF_ROUNDING, SHARE_OF_ROUNDING = 2.0, 0.02
 APERIO_LABEL_SUBFILE_TYPES = (1, 9)
 
 KEPT_APERIO_KEYS = frozenset({
@@ -59,7 +61,7 @@ class Deidentified:
 
     path: Path
     removed_images: tuple[str, ...]
-    """Images beside the pyramid that the copy lacks."""
+    """Images beside the pyramid that the copy lacks; pages of a generic TIFF have no names."""
     removed_properties: tuple[str, ...]
     """Names of what the original said of itself and the copy does not."""
 
@@ -98,8 +100,13 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
     kept = _kept_directories(original, vendor, slide)
     with written_whole(out) as temporary:
         write_tiff(kept, slide, temporary, is_big=original.is_big)
-        removed = _verify(slide, temporary, kept)
-    return Deidentified(out, *removed)
+        images, properties = _verify(slide, temporary, kept)
+    if vendor != "aperio":
+        pages = enumerate(original.directories)
+        images = tuple(
+            f"page {place + 1}" for place, page in pages if not _is_level(place, page, vendor)
+        )
+    return Deidentified(out, images, properties)
 
 
 def _rewritable_vendor(slide: Path) -> str:
@@ -138,9 +145,32 @@ def _kept_directories(tiff: TiffFile, vendor: str, slide: Path) -> list[Director
                 "nothing was written",
                 where=str(slide),
             )
-        if directory.is_tiled or (vendor == "aperio" and _is_thumbnail(place, directory)):
+        if _is_level(place, directory, vendor):
+            _refuse_other_shape(tiff.directories[0], directory, slide)
+            kept.append(_scrubbed(directory, vendor))
+        elif vendor == "aperio" and _is_thumbnail(place, directory):
             kept.append(_scrubbed(directory, vendor))
     return kept
+
+
+def _is_level(place: int, directory: Directory, vendor: str) -> bool:
+    """Tell a level of the pyramid, as OpenSlide does, from other tiled pages, such as a label."""
+    reduced = next(iter(directory.numbers(NEW_SUBFILE_TYPE)), 0) & REDUCED_IMAGE
+    return directory.is_tiled and (vendor == "aperio" or place == 0 or bool(reduced))
+
+
+def _refuse_other_shape(first: Directory, directory: Directory, slide: Path) -> None:
+    """Refuse a page that calls itself a level and is no smaller copy of the slide."""  # noqa: DOC501
+    (wide, high), (width, height) = (
+        (each.numbers(IMAGE_WIDTH)[0], each.numbers(IMAGE_LENGTH)[0]) for each in (first, directory)
+    )
+    wanted = width * high / wide
+    if abs(height - wanted) > PIXELS_OF_ROUNDING + SHARE_OF_ROUNDING * wanted:
+        raise SlideError(
+            f"has a page of {width} x {height} pixels among its levels, another shape than the "
+            f"slide ({wide} x {high}): perhaps a label; take it out first, nothing was written",
+            where=str(slide),
+        )
 
 
 def _is_thumbnail(place: int, directory: Directory) -> bool:

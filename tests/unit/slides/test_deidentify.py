@@ -4,6 +4,7 @@ import numpy as np
 import openslide
 import pytest
 import pyvips
+import tifffile
 
 from glomerulab.errors import OutputError, SlideError
 from glomerulab.slides.deidentify import deidentify
@@ -124,3 +125,27 @@ def test_an_existing_copy_is_replaced_only_when_asked(make_slide, tmp_path):
         deidentify(slide, slide, overwrite=True)
     deidentify(slide, tmp_path / "copy.tiff", overwrite=True)
     assert openslide.OpenSlide(tmp_path / "copy.tiff").dimensions == (1200, 900)
+
+
+def _with_a_tiled_label(path: Path, rng: np.random.Generator, *, subfile_type: int) -> None:
+    pixels = rng.integers(0, 256, (512, 768, 3), dtype=np.uint8)
+    label = np.full((256, 256, 3), 7, np.uint8)
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(pixels, tile=(256, 256), photometric="rgb")
+        tiff.write(pixels[::2, ::2].copy(), tile=(256, 256), photometric="rgb", subfiletype=1)
+        tiff.write(label, tile=(256, 256), photometric="rgb", subfiletype=subfile_type)
+
+
+def test_a_label_stored_in_tiles_is_no_level_and_is_left_out(tmp_path, rng):
+    _with_a_tiled_label(tmp_path / "s.tif", rng, subfile_type=0)
+    done = deidentify(tmp_path / "s.tif", tmp_path / "copy.tif")
+    assert done.removed_images == ("page 3",)
+    with tifffile.TiffFile(tmp_path / "copy.tif") as copy:
+        assert [page.shape[:2] for page in copy.pages] == [(512, 768), (256, 384)]
+
+
+def test_a_label_that_calls_itself_a_level_is_refused(tmp_path, rng):
+    _with_a_tiled_label(tmp_path / "s.tif", rng, subfile_type=1)
+    with pytest.raises(SlideError, match="page of 256 x 256 pixels among its levels"):
+        deidentify(tmp_path / "s.tif", tmp_path / "copy.tif")
+    assert not (tmp_path / "copy.tif").exists()
