@@ -8,6 +8,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from threading import Thread
@@ -54,6 +55,8 @@ def map_outcomes(
 
     Raises
     ------
+    GlomerulabError
+        If a process is killed from outside.
     ValueError
         If `n_workers` is below 1.
 
@@ -76,18 +79,22 @@ def map_outcomes(
     with ProcessPoolExecutor(
         min(n_workers, len(items)), mp_context=context, initializer=_end_with_parent
     ) as pool:
-        # A bounded window: a cohort of a million items must not become a million pending futures.
-        pending: set[Future[Outcome[Item, Value]]] = {
-            pool.submit(_outcome, function, item)
-            for item in islice(waiting, n_workers * N_AHEAD_PER_WORKER)
-        }
+        pending: set[Future[Outcome[Item, Value]]] = set()
         try:
+            # A bounded window: a million items must not become a million pending futures.
+            for item in islice(waiting, n_workers * N_AHEAD_PER_WORKER):
+                pending.add(pool.submit(_outcome, function, item))
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for item in islice(waiting, len(done)):
                     pending.add(pool.submit(_outcome, function, item))
                 for future in done:
                     yield future.result()
+        except BrokenProcessPool as error:
+            raise GlomerulabError(
+                "a worker process was ended from outside, most often because the memory ran out; "
+                "run again with fewer --workers"
+            ) from error
         finally:
             for future in pending:
                 future.cancel()

@@ -1,4 +1,6 @@
 import multiprocessing
+import os
+import signal
 from contextlib import closing
 from functools import partial
 
@@ -63,3 +65,14 @@ def test_closing_early_ends_the_processes_before_it_returns():
         assert next(outcomes).value is not None
         assert multiprocessing.active_children()
     assert multiprocessing.active_children() == []
+
+
+def _die_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_worker_that_is_killed_is_told_with_the_way_out() -> None:
+    with pytest.raises(GlomerulabError, match="memory ran out; run again with fewer --workers"):
+        list(map_outcomes(_die_at_three, range(8), n_workers=2))
