@@ -51,8 +51,9 @@ def read_image(path: Path) -> RgbImage:
 
     Notes
     -----
-    Transparent pixels are laid on white, as glass is. 16-bit grey is scaled by 1/257. CMYK and
-    palettes are converted by Pillow; embedded colour profiles are not applied.
+    Transparent pixels are laid on white, as glass is. 16-bit grey is scaled by 1/257;
+    floating-point grey is refused. CMYK and palettes are converted by Pillow; embedded colour
+    profiles are not applied, and EXIF orientation neither: pixels lie as stored.
     """
     with warnings.catch_warnings():
         # The size is checked below against our own limit; Pillow's warning says nothing new.
@@ -153,10 +154,12 @@ def write_image(image: RgbImage, path: Path, *, jpeg_quality: int = 95) -> None:
 
 
 def _as_rgb(image: ImageFile.ImageFile) -> Image.Image:
-    """Convert any Pillow mode to RGB."""
+    """Convert any Pillow mode to RGB."""  # noqa: DOC501
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode == "F":
+        raise ValueError("floating-point grey levels have no stated white; save it as 8 or 16 bit")
+    if image.mode.startswith("I"):
         return Image.fromarray(_grey_to_8_bit(np.asarray(image))).convert("RGB")
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
         opaque = Image.new("RGBA", image.size, (255, 255, 255, 255))
