@@ -90,15 +90,23 @@ def import_csv(
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(
+        cells = pd.read_csv(
             path, dtype="string", keep_default_na=False, na_values=[""], encoding="utf-8-sig",
             skip_blank_lines=False,
         )  # fmt: skip
+        header = pd.read_csv(
+            path, dtype="string", keep_default_na=False, encoding="utf-8-sig", header=None, nrows=1
+        ).iloc[0]
     except UnicodeDecodeError as error:
         raise ManifestError("is not UTF-8 text; save it as CSV UTF-8", where=str(path)) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).strip()
         raise ManifestError(f"cannot be read: {reason}", where=str(path)) from error
+    twice = header[header.duplicated() & (header != "")].unique()
+    if len(twice):  # pandas would call the second one otherwise without a word
+        names = ", ".join(map(repr, twice))
+        raise ManifestError(f"column given twice: {names}; rename one", where=str(path))
+    return cells
 
 
 def _with_own_names(
@@ -160,4 +168,5 @@ def _label_id(name: str, mapping: ColumnMapping, taxonomy: Taxonomy, path: Path,
 
 
 def _without_suffix(path: str) -> str:
-    return PurePosixPath(path).with_suffix("").as_posix()
+    pure = PurePosixPath(path)
+    return pure.with_suffix("").as_posix() if pure.name else path  # "." has no suffix to lose

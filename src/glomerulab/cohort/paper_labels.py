@@ -6,6 +6,7 @@ one object per line (with or without the figure's brackets), or as a folder of s
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -64,6 +65,8 @@ def import_paper_labels(
         for file in files
         for number, one in enumerate(_objects(file), start=1)
     ]
+    if not rows:
+        raise ManifestError("holds no object of an image", where=str(path))
     folder = image_root if image_root is not None else path if path.is_dir() else path.parent
     frame = pd.DataFrame(rows, columns=["image_id", "image_path", *taxonomy.label_ids])
     try:
@@ -86,9 +89,12 @@ def write_paper_labels(manifest: Manifest, path: Path) -> None:
     Raises
     ------
     ManifestError
-        If two images have one file name, or the suffix is another.
+        If two images have one file name (for a folder: but for its suffix), or the suffix of
+        `path` is another.
     """
     objects = _objects_of(manifest)
+    if not path.suffix:
+        _refuse_one_file_for_two(objects, manifest)
     lines = {name: json.dumps(one, ensure_ascii=False) for name, one in objects.items()}
     if path.suffix == ".json":
         _write_text("[" + ",\n".join(lines.values()) + "]\n", path)
@@ -110,7 +116,7 @@ def _objects(file: Path) -> list[dict[str, object]]:
         raise ManifestError(f"cannot be read: {error.strerror}", where=str(file)) from error
     except UnicodeDecodeError as error:
         raise ManifestError("is not UTF-8 text; save it as UTF-8", where=str(file)) from error
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=_each_key_once)
     objects: list[dict[str, object]] = []
     place = _next_object(text, 0)
     while place < len(text):
@@ -121,11 +127,22 @@ def _objects(file: Path) -> list[dict[str, object]]:
                 f"not JSON in line {error.lineno}, column {error.colno}: {error.msg}",
                 where=str(file),
             ) from error
+        except (ValueError, RecursionError) as error:  # a key twice, a number of 5000 digits
+            raise ManifestError(f"not valid JSON: {error}", where=str(file)) from error
         if not isinstance(value, dict):
             raise ManifestError(f"{value!r} is not an object of one image", where=str(file))
         objects.append(value)
         place = _next_object(text, place)
     return objects
+
+
+def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object whose keys are all there."""  # noqa: DOC501
+    one = dict(pairs)
+    if len(one) < len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key {twice!r} is given twice")
+    return one
 
 
 def _next_object(text: str, place: int) -> int:
@@ -136,7 +153,7 @@ def _next_object(text: str, place: int) -> int:
 
 def _row(one: dict[str, object], taxonomy: Taxonomy, where: str) -> dict[str, Cell]:
     name = one.get(IMAGE_KEY)
-    if not isinstance(name, str) or not name.strip():
+    if not isinstance(name, str) or not PurePosixPath(name.strip()).name:
         raise ManifestError(f"has no {IMAGE_KEY!r}", where=where)
     where = f"{where}, image {name!r}"
     row: dict[str, Cell] = {
@@ -150,7 +167,9 @@ def _row(one: dict[str, object], taxonomy: Taxonomy, where: str) -> dict[str, Ce
             label_id = taxonomy.find(key).id
         except TaxonomyError as error:
             raise TaxonomyError(error.message, where=where) from error
-        if value is not None and (isinstance(value, bool) or value not in {0, 1}):
+        if label_id in row:
+            raise ManifestError(f"{key} is a second key of label {label_id!r}", where=where)
+        if value is not None and (isinstance(value, bool) or value not in (0, 1)):
             raise ManifestError(f"{key} must be 1, 0 or null, got {value!r}", where=where)
         row[label_id] = None if value is None else int(value == 1)
     return row
@@ -176,6 +195,18 @@ def _objects_of(manifest: Manifest) -> dict[str, dict[str, Cell]]:
             one[key] = None if pd.isna(cell) else int(cell)
         objects[image] = one
     return objects
+
+
+def _refuse_one_file_for_two(names: Iterable[str], manifest: Manifest) -> None:
+    """Refuse ``1.png`` and ``1.jpg``, whose labels would both be ``1.json``."""  # noqa: DOC501
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(PurePosixPath(name).stem, name)
+        if other != name:
+            raise ManifestError(
+                f"{other!r} and {name!r} would be one file of labels; write a .json or .jsonl",
+                where=manifest.place,
+            )
 
 
 def _write_text(text: str, path: Path) -> None:

@@ -119,3 +119,18 @@ def test_glas_is_imported_by_column_mapping(real_data: Path) -> None:
     table = import_csv(folder / "labels.csv", mapping, glas, image_root=folder / "images").table
     assert (len(table), table["patient_id"].nunique()) == (165, 16)
     assert (table["benign"].sum(), table["malignant"].sum()) == (74, 91)
+
+
+def test_a_column_given_twice_is_refused_and_a_trailing_comma_is_not(tmp_path: Path) -> None:
+    path = _source(tmp_path, "image,C,C\na.png,1,0\n")
+    with pytest.raises(ManifestError, match="column given twice: 'C'; rename one"):
+        import_csv(path, ColumnMapping({"image_path": "image", "cgn": "C"}), PAPER)
+    path = _source(tmp_path, "image,C,,\na.png,1,,\n")
+    table = import_csv(path, ColumnMapping({"image_path": "image", "cgn": "C"}), PAPER).table
+    assert table["cgn"].tolist() == [1]
+
+
+def test_a_path_without_a_name_stays_for_the_check_to_tell(tmp_path: Path) -> None:
+    path = _source(tmp_path, "image\n.\n")
+    table = import_csv(path, ColumnMapping({"image_path": "image"}), PAPER).table
+    assert table["image_id"].tolist() == ["."]

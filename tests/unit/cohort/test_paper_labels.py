@@ -98,6 +98,18 @@ def test_labels_survive_the_round_trip_also_unknown_ones(
         ('[{"image_name": "a.png"}, {"image_name": "a.png"}]', "image_id stands in line 2 already"),
         ('[{"image_name": "a.png"', r"l\.json: not JSON in line 1"),
         ("[1]", "1 is not an object of one image"),
+        ("[]", r"l\.json: holds no object of an image"),
+        ('[{"image_name": "a.png", "正常肾小球": [1]}]', r"must be 1, 0 or null, got \[1\]"),
+        ('[{"image_name": "."}]', "object 1: has no 'image_name'"),
+        (
+            '[{"image_name": "a.png", "正常肾小球": 1, "normal": 0}]',
+            "normal is a second key of label 'normal'",
+        ),
+        (
+            '[{"image_name": "a.png", "正常肾小球": 1, "正常肾小球": 0}]',
+            "key '正常肾小球' is given twice",
+        ),
+        ('[{"image_name": "a.png", "正常肾小球": ' + "1" * 5000 + "}]", "not valid JSON"),
     ],
 )
 def test_an_object_that_breaks_a_rule_is_named(tmp_path: Path, text: str, reason: str) -> None:
@@ -128,3 +140,12 @@ def test_two_images_of_one_name_cannot_be_told_apart(tmp_path: Path) -> None:
         write_paper_labels(manifest, tmp_path / "l.json")
     with pytest.raises(ManifestError, match=r"must end in \.json or \.jsonl"):
         write_paper_labels(manifest.with_table(manifest.table[:1]), tmp_path / "l.xml")
+
+
+def test_a_folder_of_labels_never_writes_one_file_for_two_images(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"image_id": ["a", "b"], "image_path": ["1.png", "1.jpg"]})
+    manifest = manifest_from_rows(rows, folder=tmp_path, taxonomy=PAPER)
+    with pytest.raises(ManifestError, match=r"'1\.png' and '1\.jpg' would be one file of labels"):
+        write_paper_labels(manifest, tmp_path / "labels")
+    assert not (tmp_path / "labels").exists()
+    write_paper_labels(manifest, tmp_path / "labels.json")
