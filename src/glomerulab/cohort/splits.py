@@ -122,39 +122,55 @@ def assign_folds(
     return manifest.with_table(table)
 
 
-def split_warnings(manifest: Manifest) -> list[str]:
+def split_warnings(manifest: Manifest, *, column: str = "split") -> list[str]:
     """Say what a reader of scores on this split must know.
 
     Parameters
     ----------
     manifest : Manifest
-        With `split` filled.
+        With `column` filled.
+    column : str, default "split"
+        "split" or "fold"; beside folds the test part counts as one more part.
 
     Returns
     -------
     list of str
         Sentences: patients that stand in several parts, labels that a part lacks.
     """
-    table = manifest.table
+    table, words = manifest.table, ("parts", "part")
+    part = table[column].astype("string")
+    if column == "fold":
+        words = ("folds", "fold")
+        part = part.fillna(table["split"].where(table["split"] == "test"))
     warnings = []
-    n_parts = table.groupby("patient_id")["split"].nunique()
+    n_parts = part.groupby(table["patient_id"]).nunique()
     shared = int((n_parts > 1).sum())
     if shared:
+        held_out = "the test part" if column == "split" else "a fold that is held out"
         warnings.append(
-            f"{shared} of {len(n_parts)} patients have images in several parts: the model sees "
-            "patients of the test part in training, and scores will be optimistic"
+            f"{shared} of {len(n_parts)} patients have images in several {words[0]}: the model "
+            f"sees patients of {held_out} in training, and scores will be optimistic"
         )
     if table["patient_id"].isna().any():
         n_unknown = int(table["patient_id"].isna().sum())
         warnings.append(
             f"{n_unknown} images have no patient_id: nobody can tell whether their patients "
-            "stand in several parts"
+            f"stand in several {words[0]}"
         )
-    for part in [part for part in SPLITS if (table["split"] == part).any()]:
-        rows = table[table["split"] == part]
+    return warnings + _absent_labels(manifest, column)
+
+
+def _absent_labels(manifest: Manifest, column: str) -> list[str]:
+    """Name the labels that no image of a part shows."""
+    table = manifest.table
+    parts = SPLITS if column == "split" else sorted(table[column].dropna().unique())
+    warnings = []
+    for part in parts:
+        rows = table[(table[column] == part).fillna(value=False)]
         absent = [i for i in manifest.taxonomy.label_ids if not (rows[i] == 1).any()]
-        if absent:
-            warnings.append(f"no image of the {part} part shows: {', '.join(absent)}")
+        if len(rows) and absent:
+            place = f"the {part} part" if column == "split" else f"fold {part}"
+            warnings.append(f"no image of {place} shows: {', '.join(absent)}")
     return warnings
 
 

@@ -268,3 +268,28 @@ def test_parts_are_counted_in_patients_images_and_labels() -> None:
     assert table.loc["train"].to_dict() == {
         "patients": 1, "images": 2, "normal": 1, "mspgn": 0, "fsg": 1, "cgn": 0,
     }  # fmt: skip
+
+
+def test_folds_by_image_say_what_they_risk_and_folds_by_patient_need_not() -> None:
+    divided = assign_folds(_cohort(10), n_folds=3, by="image")
+    n_shared = int((divided.table.groupby("patient_id")["fold"].nunique() > 1).sum())
+    assert n_shared > 3
+    assert split_warnings(divided, column="fold")[0].startswith(
+        f"{n_shared} of 10 patients have images in several folds: the model sees patients of a fold"
+    )
+    assert split_warnings(assign_folds(_cohort(40), n_folds=3), column="fold") == []
+
+
+def test_folds_beside_a_test_part_that_shares_their_patients_say_so() -> None:
+    manifest = _manifest(
+        {
+            "image_id": list("abc"),
+            "patient_id": ["p", "p", "q"],
+            "split": ["test", None, None],
+            "fold": [None, 0, 1],
+            "normal": [1, 1, 0],
+        }
+    )
+    warnings = split_warnings(manifest, column="fold")
+    assert warnings[0].startswith("1 of 2 patients have images in several folds")
+    assert "no image of fold 1 shows: normal, mspgn, fsg, cgn" in warnings
