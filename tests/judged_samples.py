@@ -7,7 +7,7 @@ from glomerulab.evaluation.judged import Judged, judged_part
 from glomerulab.predictions import predictions_table
 from glomerulab.taxonomy import Taxonomy, load_taxonomy
 
-__all__ = ["judged_from", "random_sigmoid", "random_softmax"]
+__all__ = ["PAPER", "judged_from", "random_sigmoid", "random_softmax"]
 
 PAPER = load_taxonomy("paper")
 

@@ -24,7 +24,7 @@ GALLERY_METHOD: Literal["occlusion"] = "occlusion"
 
 
 class FigureLanguage(StrEnum):
-    """Of the class names in figures."""
+    """Of the figures and their captions."""
 
     EN = "en"
     ZH = "zh"
@@ -54,7 +54,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
     language: Annotated[
         FigureLanguage,
-        typer.Option(help="Of the class names in figures; English where no font has Chinese."),
+        typer.Option(help="Of figures and their captions; English where no font has Chinese."),
     ] = FigureLanguage.EN,
     out: Annotated[
         Path | None,

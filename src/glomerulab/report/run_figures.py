@@ -1,6 +1,8 @@
 """The figures of a run's report, drawn, written, and captioned for a reader."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.figure
@@ -13,7 +15,7 @@ from glomerulab.evaluation.embedding import MAX_IMAGES, MIN_IMAGES, embed
 from glomerulab.evaluation.figures.confusion_matrix import draw_confusion_matrix, draw_label_counts
 from glomerulab.evaluation.figures.decision import draw_decision_curves, draw_risk_coverage
 from glomerulab.evaluation.figures.embedding import draw_embedding
-from glomerulab.evaluation.figures.language import FigureNames, fonts_of
+from glomerulab.evaluation.figures.language import FigureNames, Say, fonts_of
 from glomerulab.evaluation.figures.learning_curves import draw_learning_curves
 from glomerulab.evaluation.figures.reliability import draw_reliability
 from glomerulab.evaluation.figures.roc import AreaText, draw_precision_recall, draw_roc
@@ -24,15 +26,25 @@ from glomerulab.evaluation.risk_coverage import image_is_right, risk_coverage
 from glomerulab.evaluation.run_tables import RunTables
 from glomerulab.progress import Track, silent
 from glomerulab.report.data_uri import svg_uri
+from glomerulab.report.figure_captions import figure_text
 from glomerulab.report.score_tables import score_of
-from glomerulab.report.score_words import with_interval
 from glomerulab.report.write_html import Figure
 from glomerulab.report.write_scores import write_table_csv
 
 __all__ = ["write_run_figures"]
 
-Drawing = tuple[str, str, str, Callable[[], matplotlib.figure.Figure]]
-"""File name, title, caption, and what draws it."""
+
+@dataclass(frozen=True)
+class _Drawing:
+    """A figure to be drawn."""
+
+    name: str
+    """Of its files."""
+    draw: Callable[[], matplotlib.figure.Figure]
+    text: str = ""
+    """Its key in the captions where that is not its name."""
+    which: str = ""
+    """Which probabilities are drawn."""
 
 
 def write_run_figures(
@@ -49,7 +61,7 @@ def write_run_figures(
     ----------
     judgement : Judgement
     names : FigureNames
-        What the classes are called.
+        What the classes are called, and the language of all else, captions included.
     folder : Path
         Must exist.
     features : DataFrame, optional
@@ -63,54 +75,47 @@ def write_run_figures(
     """
     judged, scores = judgement.judged, judgement.scores
     drawings = [
-        *_learning(judgement.run),
-        _confusion(judged, names.names),
-        _roc(judged, scores, names.names),
-        _precision_recall(judged, scores, names.names),
-        _reliability(judgement),
-        _risk_coverage(judged),
-        _decision(judgement, names.names),
-        *_embedding(judgement, features, names.names, folder),
+        *_learning(judgement.run, names),
+        _confusion(judged, names),
+        _roc(judged, scores, names),
+        _precision_recall(judged, scores, names),
+        _reliability(judgement, names),
+        _risk_coverage(judged, names),
+        _decision(judgement, names),
+        *_embedding(judgement, features, names, folder),
     ]
     figures = []
-    for name, title, caption, draw in track(drawings, "Drawing figures"):
+    for one in track(drawings, "Drawing figures"):
         with fonts_of(names):
-            _, svg = save_figure(draw(), folder, name)
-        figures.append(Figure(title, caption, alt=f"{title}. {caption}", uri=svg_uri(svg)))
+            _, svg = save_figure(one.draw(), folder, one.name)
+        text = figure_text(one.text or one.name, names.language, which=one.which)
+        figures.append(
+            Figure(
+                text.title,
+                text.caption,
+                alt=f"{text.title}. {text.caption}",
+                uri=svg_uri(svg),
+                name=one.name,
+                language=names.language,
+            )
+        )
     return tuple(figures)
 
 
-def _learning(run: RunTables) -> list[Drawing]:
+def _learning(run: RunTables, names: FigureNames) -> list[_Drawing]:
     if run.history.empty:
         return []
-    caption = (
-        "Both curves should level off together. Validation loss that rises while training loss "
-        "falls means that the model learns its training images by heart."
-    )
     return [
-        (
-            "learning_curves",
-            "Learning curves (as Fig. 9 of the paper)",
-            caption,
-            lambda: draw_learning_curves(run.history),
-        )
+        _Drawing("learning_curves", lambda: draw_learning_curves(run.history, say=names.say)),
     ]
 
 
-def _confusion(judged: Judged, names: Sequence[str]) -> Drawing:
-    title = "Confusion matrix (as Fig. 10 of the paper)"
+def _confusion(judged: Judged, names: FigureNames) -> _Drawing:
     if judged.head == "softmax":
-        caption = (
-            "Each row is a true class, each column what the model called it; the diagonal is "
-            "right. Each cell gives the number of images and their share of the row, so that the "
-            "diagonal shows the recall of each class."
-        )
         matrix = matrices_by_patient(judged).sum(axis=0)
-        return "confusion_matrix", title, caption, lambda: draw_confusion_matrix(matrix, names)
-    caption = (
-        "One table per label: rows are the truth, columns what the model called; percentages are "
-        "of the row, so the lower right cell is the recall and the upper left the specificity."
-    )
+        return _Drawing(
+            "confusion_matrix", lambda: draw_confusion_matrix(matrix, names.names, say=names.say)
+        )
     counts = label_counts_by_patient(judged)
     matrices = np.stack(
         [
@@ -119,83 +124,49 @@ def _confusion(judged: Judged, names: Sequence[str]) -> Drawing:
         ],
         axis=-2,
     )
-    return "confusion_matrix", title, caption, lambda: draw_label_counts(matrices, names)
-
-
-def _roc(judged: Judged, scores: pd.DataFrame, names: Sequence[str]) -> Drawing:
-    caption = (
-        "Each class against the rest. The nearer a curve comes to the upper left corner the "
-        "better; the diagonal is guessing. The legend gives the area under each curve with its "
-        "95 % interval over patients."
+    return _Drawing(
+        "confusion_matrix",
+        lambda: draw_label_counts(matrices, names.names, say=names.say),
+        text="label_counts",
     )
+
+
+def _roc(judged: Judged, scores: pd.DataFrame, names: FigureNames) -> _Drawing:
     texts = _area_texts(judged, scores, "roc_auc", names)
-    return (
-        "roc",
-        "ROC curves (as Fig. 11 of the paper)",
-        caption,
-        lambda: draw_roc(judged, texts),
-    )
+    return _Drawing("roc", lambda: draw_roc(judged, texts, say=names.say))
 
 
-def _precision_recall(judged: Judged, scores: pd.DataFrame, names: Sequence[str]) -> Drawing:
-    caption = (
-        "How many of the images called so truly are (precision) as more of them are found "
-        "(recall). Tells more than the ROC curve where a class is rare."
-    )
+def _precision_recall(judged: Judged, scores: pd.DataFrame, names: FigureNames) -> _Drawing:
     texts = _area_texts(judged, scores, "average_precision", names)
-    return (
-        "precision_recall",
-        "Precision and recall",
-        caption,
-        lambda: draw_precision_recall(judged, texts),
-    )
+    return _Drawing("precision_recall", lambda: draw_precision_recall(judged, texts, say=names.say))
 
 
-def _reliability(judgement: Judgement) -> Drawing:
+def _reliability(judgement: Judgement, names: FigureNames) -> _Drawing:
     parts = {"as trained": judgement.judged}
     if judgement.fitted is not None:
         parts["after temperature scaling"] = judgement.fitted.scaled
     curves = {name: reliability_bins(*top_confidence(part)) for name, part in parts.items()}
-    caption = (
-        "On the diagonal, a probability of 0.8 comes true eight times in ten; below it the model "
-        "is too sure of itself. The bars count the probabilities in each of 10 bins: a point over "
-        "a short bar says little."
-    )
-    title = "Reliability of the probabilities"
-    return "reliability", title, caption, lambda: draw_reliability(curves)
+    return _Drawing("reliability", lambda: draw_reliability(curves, say=names.say))
 
 
-def _risk_coverage(judged: Judged) -> Drawing:
+def _risk_coverage(judged: Judged, names: FigureNames) -> _Drawing:
     curve = risk_coverage(judged)
-    caption = (
-        "If only the images the model is most certain of are answered and the rest goes to a "
-        "person, this share of the answers is wrong. The curve should fall to the left; a flat one "
-        "means that the model does not know when it does not know."
-    )
-    title = "Errors left when uncertain images are referred"
-    return "risk_coverage", title, caption, lambda: draw_risk_coverage(curve)
+    return _Drawing("risk_coverage", lambda: draw_risk_coverage(curve, say=names.say))
 
 
-def _decision(judgement: Judgement, names: Sequence[str]) -> Drawing:
+def _decision(judgement: Judgement, names: FigureNames) -> _Drawing:
     fitted = judgement.fitted
     judged = judgement.judged if fitted is None else fitted.scaled
-    which = "as trained" if fitted is None else "after temperature scaling"
-    caption = (
-        "For a reader who acts on a class from a given probability on: the net benefit of acting "
-        "on the model's word, on every image, or on none. The model is worth using where its curve "
-        f"is the highest. Probabilities {which}."
-    )
-    return (
+    return _Drawing(
         "decision_curves",
-        "Decision curves",
-        caption,
-        lambda: draw_decision_curves(judged, names),
+        lambda: draw_decision_curves(judged, names.names, say=names.say),
+        which=names.say("as trained" if fitted is None else "after temperature scaling"),
     )
 
 
 def _embedding(
-    judgement: Judgement, features: pd.DataFrame | None, names: Sequence[str], folder: Path
-) -> list[Drawing]:
+    judgement: Judgement, features: pd.DataFrame | None, names: FigureNames, folder: Path
+) -> list[_Drawing]:
     """Place the images by what the model saw in them, and write the places as CSV."""
     if features is None:
         return []
@@ -211,28 +182,28 @@ def _embedding(
     )
     at = pd.Index(rows).get_indexer(places)
     n_labels = (judged.labels[at] == 1).sum(axis=1)
-    groups = np.where(n_labels == 1, judged.labels[at].argmax(axis=1), len(names))
-    caption = (
-        "One point per judged image: images that look alike to the model stand together (t-SNE of "
-        "the last features). Only neighbourhoods mean something, not axes or distances. A class "
-        "that falls into several islands may be split by stain or scanner."
-    )
-    shown = [*names, "several or no label"]
+    groups = np.where(n_labels == 1, judged.labels[at].argmax(axis=1), len(names.names))
+    shown = [*names.names, names.say("several or no label")]
     wrong = ~image_is_right(judged)[at]
     return [
-        (
-            "embedding",
-            "What the model takes for alike",
-            caption,
-            lambda: draw_embedding(spots, groups, shown, wrong),
-        )
+        _Drawing("embedding", lambda: draw_embedding(spots, groups, shown, wrong, say=names.say)),
     ]
 
 
 def _area_texts(
-    judged: Judged, scores: pd.DataFrame, score: str, names: Sequence[str]
+    judged: Judged, scores: pd.DataFrame, score: str, names: FigureNames
 ) -> list[AreaText]:
     return [
-        AreaText(name, with_interval(**score_of(scores, score, label_id)))
-        for name, label_id in zip(names, judged.taxonomy.label_ids, strict=True)
+        AreaText(name, _area_text(score_of(scores, score, label_id), names.say))
+        for name, label_id in zip(names.names, judged.taxonomy.label_ids, strict=True)
     ]
+
+
+def _area_text(found: dict[str, float], say: Say) -> str:
+    """Say an area and its interval in the language of the figure."""
+    if math.isnan(found["value"]):
+        return say("not defined")
+    if math.isnan(found["low"]) or math.isnan(found["high"]):
+        return f"{found['value']:.3f} ({say('interval not defined')})"
+    ends = say("{low} to {high}").format(low=f"{found['low']:.3f}", high=f"{found['high']:.3f}")
+    return f"{found['value']:.3f} ({ends})"

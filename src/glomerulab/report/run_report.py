@@ -19,6 +19,7 @@ from glomerulab.progress import Track, silent
 from glomerulab.report.certainty_tables import certainty_tables
 from glomerulab.report.checklists import checklist_tables
 from glomerulab.report.external_tables import external_tables
+from glomerulab.report.figure_captions import EXTERNAL_SET
 from glomerulab.report.model_card import model_card
 from glomerulab.report.pictures import NO_PICTURES, Pictures
 from glomerulab.report.run_facts import appendix_tables, data_table, headline, summary
@@ -35,8 +36,8 @@ FOOTER = (
     "Written by glomerulab. Research use only. This page is complete in itself and loads nothing."
 )
 
-SHOWN_OF_EXTERNAL = ("Confusion", "ROC", "Reliability")
-"""How the titles begin of those external figures that the run's own report repeats."""
+SHOWN_OF_EXTERNAL = ("confusion_matrix", "roc", "reliability")
+"""Those external figures that the run's own report repeats."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def write_run_report(
     seed : int, default 0
         Of the resampling.
     language : {"en", "zh"}, default "en"
-        Of the class names in the figures.
+        Of the figures and their captions.
     by : sequence of str, default ()
         Columns of the manifest to look into, such as ``site``.
     pictures : Pictures, default NO_PICTURES
@@ -235,7 +236,7 @@ def _figures_of(outside: _Outside | None) -> tuple[Figure, ...]:
     if outside is None:
         return ()
     return tuple(
-        replace(figure, title=f"External set: {figure.title}")
+        replace(figure, title=EXTERNAL_SET[figure.language].format(title=figure.title))
         for figure in outside.figures
-        if figure.title.startswith(SHOWN_OF_EXTERNAL)
+        if figure.name in SHOWN_OF_EXTERNAL
     )

@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["NOT_DEFINED", "SCORE_WORDS", "percent", "rounded", "score_words", "with_interval"]
+__all__ = ["NOT_DEFINED", "SCORE_WORDS", "percent", "rounded", "score_words"]
 
 NOT_DEFINED = "not defined"
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
@@ -41,20 +41,3 @@ def percent(share: float) -> str:
 def rounded(value: float) -> str:
     """Say a score with three decimals, or that it is not defined."""
     return NOT_DEFINED if math.isnan(value) else f"{value:.3f}"
-
-
-def with_interval(value: float, low: float, high: float) -> str:
-    """Say a score and its interval in one line.
-
-    Examples
-    --------
-    >>> with_interval(0.9, 0.85, 0.94)
-    '0.900 (0.850 to 0.940)'
-    >>> with_interval(0.9, float("nan"), float("nan"))
-    '0.900 (interval not defined)'
-    """
-    if math.isnan(value):
-        return NOT_DEFINED
-    if math.isnan(low) or math.isnan(high):
-        return f"{value:.3f} (interval {NOT_DEFINED})"
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"

@@ -6,6 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from glomerulab.evaluation.caveats import Caveat
+from glomerulab.evaluation.figures.language import Language
 from glomerulab.files import written_whole
 
 __all__ = ["Figure", "GalleryItem", "Page", "Table", "render_html", "write_html"]
@@ -19,6 +20,10 @@ class Figure:
     caption: str
     alt: str
     uri: str
+    name: str = ""
+    """Of its files."""
+    language: Language = "en"
+    """Of title and caption."""
 
 
 @dataclass(frozen=True, slots=True)

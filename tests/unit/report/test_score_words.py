@@ -1,7 +1,7 @@
 import pytest
 
 from glomerulab.evaluation.scores import LABEL_SCORES, OVERALL_SCORES
-from glomerulab.report.score_words import percent, rounded, score_words, with_interval
+from glomerulab.report.score_words import percent, rounded, score_words
 
 NAN = float("nan")
 
@@ -22,8 +22,7 @@ def test_macro_scores_keep_their_capitals():
 
 
 def test_what_is_not_defined_says_so():
-    assert percent(NAN) == rounded(NAN) == with_interval(NAN, NAN, NAN) == "not defined"
-    assert with_interval(0.5, NAN, NAN) == "0.500 (interval not defined)"
+    assert percent(NAN) == rounded(NAN) == "not defined"
 
 
 def test_a_percentage_never_parts_from_its_sign():

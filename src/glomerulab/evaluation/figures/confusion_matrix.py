@@ -7,6 +7,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import new_figure
 
 __all__ = ["draw_confusion_matrix", "draw_label_counts"]
@@ -16,7 +17,9 @@ FloatArray = npt.NDArray[np.float64]
 MAX_SHORT_NAME = 14
 
 
-def draw_confusion_matrix(matrix: FloatArray, class_names: Sequence[str]) -> Figure:
+def draw_confusion_matrix(
+    matrix: FloatArray, class_names: Sequence[str], *, say: Say = english
+) -> Figure:
     """Draw each cell's count and its share of the row, shaded by the share.
 
     Parameters
@@ -24,6 +27,8 @@ def draw_confusion_matrix(matrix: FloatArray, class_names: Sequence[str]) -> Fig
     matrix : ndarray of float, shape (K, K)
         Rows are the truth, columns the decision.
     class_names : sequence of str, length K
+    say : Say, default english
+        Gives each phrase in the language of the figure.
 
     Returns
     -------
@@ -39,11 +44,13 @@ def draw_confusion_matrix(matrix: FloatArray, class_names: Sequence[str]) -> Fig
         raise ValueError(f"matrix must be {n_classes} by {n_classes}, got {matrix.shape}")
     figure = new_figure(1.7 + 0.95 * n_classes, 1.1 + 0.85 * n_classes)
     shares, text = _cells(matrix)
-    _draw_cells(figure.subplots(), shares, text, class_names)
+    _draw_cells(figure.subplots(), shares, text, class_names, say=say)
     return figure
 
 
-def draw_label_counts(matrices: FloatArray, label_names: Sequence[str]) -> Figure:
+def draw_label_counts(
+    matrices: FloatArray, label_names: Sequence[str], *, say: Say = english
+) -> Figure:
     """Draw one 2 by 2 matrix per label, for models that answer each label on its own.
 
     Parameters
@@ -51,6 +58,8 @@ def draw_label_counts(matrices: FloatArray, label_names: Sequence[str]) -> Figur
     matrices : ndarray of float, shape (K, 2, 2)
         Per label: rows are absent, present in truth; columns are absent, present as called.
     label_names : sequence of str, length K
+    say : Say, default english
+        Gives each phrase in the language of the figure.
 
     Returns
     -------
@@ -65,7 +74,7 @@ def draw_label_counts(matrices: FloatArray, label_names: Sequence[str]) -> Figur
         axes.set_axis_off()
     for axes, matrix, name in zip(grid.flat, matrices, label_names, strict=False):
         shares, text = _cells(matrix)
-        _draw_cells(axes, shares, text, ("absent", "present"), title=name)
+        _draw_cells(axes, shares, text, (say("absent"), say("present")), say=say, title=name)
     return figure
 
 
@@ -86,6 +95,7 @@ def _draw_cells(
     text: list[list[str]],
     names: Sequence[str],
     *,
+    say: Say,
     title: str = "",
 ) -> None:
     """Shade each cell by its share of the row and write the text over it."""
@@ -106,8 +116,8 @@ def _draw_cells(
     axes.set_xticks(range(len(names)), short, fontsize=9)
     axes.set_yticks(range(len(names)), short, fontsize=9)
     axes.set_title(title, fontsize=11, loc="left", fontweight="bold")
-    axes.set_xlabel("called by the model", fontsize=10)
-    axes.set_ylabel("true label", fontsize=10)
+    axes.set_xlabel(say("called by the model"), fontsize=10)
+    axes.set_ylabel(say("true label"), fontsize=10)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xticks(np.arange(0.5, len(names) - 1), minor=True)

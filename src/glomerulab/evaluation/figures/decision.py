@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from glomerulab.evaluation.decision_curve import decision_curve
+from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import (
     COLOURS,
     GREY,
@@ -19,7 +20,7 @@ from glomerulab.evaluation.risk_coverage import RiskCoverage
 __all__ = ["draw_decision_curves", "draw_risk_coverage"]
 
 
-def draw_decision_curves(judged: Judged, names: Sequence[str]) -> Figure:
+def draw_decision_curves(judged: Judged, names: Sequence[str], *, say: Say = english) -> Figure:
     """Draw the net benefit of each label on axes of its own, with acting on all and on none.
 
     Parameters
@@ -28,6 +29,8 @@ def draw_decision_curves(judged: Judged, names: Sequence[str]) -> Figure:
         With calibrated probabilities where there are any.
     names : sequence of str
         One per label, in the order of the taxonomy.
+    say : Say, default english
+        Gives each phrase in the language of the figure.
 
     Returns
     -------
@@ -43,17 +46,19 @@ def draw_decision_curves(judged: Judged, names: Sequence[str]) -> Figure:
         plain_axes(axes, title=name)
         curve = decision_curve(judged.labels[:, k], judged.probabilities[:, k])
         if curve is None:
-            axes.text(0.5, 0.5, "not defined", transform=axes.transAxes, ha="center", color=GREY)
+            axes.text(
+                0.5, 0.5, say("not defined"), transform=axes.transAxes, ha="center", color=GREY
+            )
             continue
         top = max(curve.treat_all[0], float(curve.model.max()), 0.01)
-        axes.plot(curve.threshold, curve.treat_all, color=GREY, linestyle="--", label="all")
-        axes.axhline(0.0, color="black", linewidth=1.0, linestyle=":", label="none")
-        axes.plot(curve.threshold, curve.model, color=COLOURS[0], linewidth=2.0, label="model")
+        axes.plot(curve.threshold, curve.treat_all, color=GREY, linestyle="--", label=say("all"))
+        axes.axhline(0.0, color="black", linewidth=1.0, linestyle=":", label=say("none"))
+        axes.plot(curve.threshold, curve.model, color=COLOURS[0], linewidth=2.0, label=say("model"))
         axes.set_ylim(-0.25 * top, 1.1 * top)
     for axes in grid[-1]:
-        axes.set_xlabel("threshold probability", fontsize=10)
+        axes.set_xlabel(say("threshold probability"), fontsize=10)
     for axes in grid[:, 0]:
-        axes.set_ylabel("net benefit", fontsize=10)
+        axes.set_ylabel(say("net benefit"), fontsize=10)
     drawn = [axes for axes in grid.flat if axes.lines]
     if drawn:
         handles, labels = drawn[0].get_legend_handles_labels()
@@ -63,12 +68,14 @@ def draw_decision_curves(judged: Judged, names: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_risk_coverage(curve: RiskCoverage) -> Figure:
+def draw_risk_coverage(curve: RiskCoverage, *, say: Say = english) -> Figure:
     """Draw the share of errors among the images kept, by the share that is kept.
 
     Parameters
     ----------
     curve : RiskCoverage
+    say : Say, default english
+        Gives each phrase in the language of the figure.
 
     Returns
     -------
@@ -77,8 +84,8 @@ def draw_risk_coverage(curve: RiskCoverage) -> Figure:
     figure = new_figure(5.6, 3.6)
     axes = plain_axes(
         figure.subplots(),
-        x_label="share of images that the model answers (the rest is referred)",
-        y_label="share of those answered wrong",
+        x_label=say("share of images that the model answers (the rest is referred)"),
+        y_label=say("share of those answered wrong"),
     )
     axes.step(
         curve.coverage,
@@ -90,7 +97,7 @@ def draw_risk_coverage(curve: RiskCoverage) -> Figure:
     )
     axes.axhline(curve.risk[-1], color=GREY, linewidth=1.0, linestyle=":")
     axes.annotate(
-        "answering all",
+        say("answering all"),
         (0.0, curve.risk[-1]),
         xytext=(4, 4),
         textcoords="offset points",

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import COLOURS, MARKERS, new_figure
 
 __all__ = ["draw_embedding"]
@@ -16,6 +17,8 @@ def draw_embedding(
     groups: npt.NDArray[np.intp],
     names: Sequence[str],
     is_wrong: npt.NDArray[np.bool_],
+    *,
+    say: Say = english,
 ) -> Figure:
     """Draw one point per image; wrongly called ones are ringed.
 
@@ -26,6 +29,8 @@ def draw_embedding(
         What each image is, a place in `names`.
     names : sequence of str
     is_wrong : ndarray of bool, shape (n,)
+    say : Say, default english
+        Gives each phrase in the language of the figure.
 
     Returns
     -------
@@ -55,7 +60,7 @@ def draw_embedding(
             facecolors="none",
             edgecolors="#1F2933",
             linewidths=1.0,
-            label=f"called wrong ({int(is_wrong.sum())})",
+            label=say("called wrong ({count})").format(count=int(is_wrong.sum())),
         )
     axes.set_xticks([])
     axes.set_yticks([])

@@ -1,6 +1,6 @@
-"""Class names in English or Chinese, and the font that can draw them."""
+"""What figures say in English or Chinese, and the font that can draw it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,21 @@ from matplotlib import font_manager
 
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["CJK_FONTS", "FigureNames", "Language", "figure_names", "find_cjk_font", "fonts_of"]
+__all__ = [
+    "CHINESE",
+    "CJK_FONTS",
+    "FigureNames",
+    "Language",
+    "Say",
+    "english",
+    "figure_names",
+    "find_cjk_font",
+    "fonts_of",
+]
 
 Language = Literal["en", "zh"]
+Say = Callable[[str], str]
+"""Gives an English phrase in the language of the figure; braces in it are filled afterwards."""
 
 CJK_FONTS = (
     "Noto Sans CJK SC",
@@ -46,17 +58,72 @@ CJK_FILES = (
 
 LATIN_FONT = "DejaVu Sans"
 
+CHINESE = {
+    "AUC": "AUC",
+    "Accuracy": "准确率",
+    "Loss": "损失",
+    "absent": "无",
+    "after temperature scaling": "温度缩放后",
+    "all": "全部处理",
+    "answering all": "全部作答",
+    "as trained": "原始输出",
+    "average precision": "平均精确率",
+    "called by the model": "模型判定",
+    "called wrong ({count})": "判错（{count}）",
+    "chance: 0.5": "随机：0.5",
+    "count": "数量",
+    "epoch": "轮次",
+    "false positive rate (1 − specificity)": "假阳性率（1 − 特异度）",
+    "interval not defined": "区间无法计算",
+    "loss": "损失",
+    "lowest validation loss: epoch {epoch}": "验证损失最低：第 {epoch} 轮",
+    "model": "模型",
+    "net benefit": "净获益",
+    "none": "都不处理",
+    "not defined": "无法计算",
+    "perfect": "理想",
+    "precision": "精确率",
+    "present": "有",
+    "probability given by the model": "模型给出的概率",
+    "recall": "召回率",
+    "several or no label": "多个标签或无标签",
+    "share of images that the model answers (the rest is referred)": (
+        "模型作答的图像比例（其余转交人工）"
+    ),
+    "share of those answered wrong": "作答图像中的错误比例",
+    "share right": "正确比例",
+    "share that came true": "实际发生的比例",
+    "threshold probability": "阈值概率",
+    "training": "训练",
+    "true label": "真实标签",
+    "true positive rate (recall)": "真阳性率（召回率）",
+    "validation": "验证",
+    "{low} to {high}": "{low} 至 {high}",
+}
+"""What figures of a run say, by the English phrase."""
+
 
 @dataclass(frozen=True, slots=True)
 class FigureNames:
-    """What classes are called in figures."""
+    """What classes are called in figures, and the language of all else in them."""
 
     names: tuple[str, ...]
     """In the order of the taxonomy."""
     fonts: tuple[str, ...]
     """Font families that have all their letters, the first preferred."""
     notice: str = ""
-    """Why the names are English although Chinese was asked for; empty otherwise."""
+    """Why figures are English although Chinese was asked for; empty otherwise."""
+    language: Language = "en"
+
+    @property
+    def say(self) -> Say:
+        """Every other phrase of a figure, in its language."""
+        return english if self.language == "en" else CHINESE.__getitem__
+
+
+def english(text: str) -> str:
+    """Return the phrase as it is."""
+    return text
 
 
 def find_cjk_font() -> str | None:
@@ -104,7 +171,7 @@ def figure_names(taxonomy: Taxonomy, language: Language = "en") -> FigureNames:
             "fonts-noto-cjk."
         )
         return FigureNames(english.names, english.fonts, notice)
-    return FigureNames(named, (LATIN_FONT, font))
+    return FigureNames(named, (LATIN_FONT, font), language="zh")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import COLOURS, GREY, new_figure, plain_axes
 
 __all__ = ["draw_learning_curves"]
@@ -14,7 +15,7 @@ PARTS = (("train", "training", "-"), ("validation", "validation", "--"))
 MAX_EPOCHS_WITH_MARKERS = 30
 
 
-def draw_learning_curves(history: pd.DataFrame) -> Figure:
+def draw_learning_curves(history: pd.DataFrame, *, say: Say = english) -> Figure:
     """Draw accuracy and loss of training and validation by epoch.
 
     Parameters
@@ -22,6 +23,8 @@ def draw_learning_curves(history: pd.DataFrame) -> Figure:
     history : DataFrame
         Columns ``epoch`` and any of ``train_accuracy, validation_accuracy, train_loss,
         validation_loss``; what is missing is not drawn.
+    say : Say, default english
+        Gives each phrase in the language of the figure.
 
     Returns
     -------
@@ -29,13 +32,13 @@ def draw_learning_curves(history: pd.DataFrame) -> Figure:
     """
     figure = new_figure(5.6, 5.2)
     upper, lower = figure.subplots(2, 1, sharex=True)
-    _draw_measure(upper, history, "accuracy", title="Accuracy", y_label="share right")
-    _draw_measure(lower, history, "loss", title="Loss", y_label="loss")
+    _draw_measure(upper, history, "accuracy", words=("Accuracy", "share right"), say=say)
+    _draw_measure(lower, history, "loss", words=("Loss", "loss"), say=say)
     if f"{PARTS[0][0]}_accuracy" in history:
         upper.set_ylim(0.0, 1.02)
     lower.set_ylim(bottom=0.0)
     upper.set_xlabel("")
-    _mark_lowest_loss(lower, history)
+    _mark_lowest_loss(lower, history, say)
     for axes in (upper, lower):
         if axes.lines:
             axes.legend(frameon=False, fontsize=9)
@@ -43,9 +46,10 @@ def draw_learning_curves(history: pd.DataFrame) -> Figure:
 
 
 def _draw_measure(
-    axes: Axes, history: pd.DataFrame, measure: str, *, title: str, y_label: str
+    axes: Axes, history: pd.DataFrame, measure: str, *, words: tuple[str, str], say: Say
 ) -> None:
-    plain_axes(axes, title=title, x_label="epoch", y_label=y_label)
+    title, y_label = map(say, words)
+    plain_axes(axes, title=title, x_label=say("epoch"), y_label=y_label)
     marker = "o" if len(history) <= MAX_EPOCHS_WITH_MARKERS else None
     for (part, name, style), colour in zip(PARTS, COLOURS, strict=False):
         column = f"{part}_{measure}"
@@ -55,7 +59,7 @@ def _draw_measure(
                 history[column],
                 style,
                 color=colour,
-                label=name,
+                label=say(name),
                 linewidth=1.8,
                 marker=marker,
                 markersize=3.5,
@@ -63,10 +67,10 @@ def _draw_measure(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _mark_lowest_loss(axes: Axes, history: pd.DataFrame) -> None:
+def _mark_lowest_loss(axes: Axes, history: pd.DataFrame, say: Say) -> None:
     column = "validation_loss"
     if column not in history or not history[column].notna().any():
         return
     best = float(history["epoch"].iloc[int(np.nanargmin(history[column].to_numpy()))])
-    label = f"lowest validation loss: epoch {best:.0f}"
+    label = say("lowest validation loss: epoch {epoch}").format(epoch=int(best))
     axes.axvline(best, color=GREY, linewidth=1.2, linestyle=":", label=label)

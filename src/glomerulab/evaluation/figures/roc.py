@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from glomerulab.evaluation.discrimination import precision_recall_points, roc_points
+from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import (
     COLOURS,
     GREY,
@@ -27,7 +28,7 @@ class AreaText:
     area: str
 
 
-def draw_roc(judged: Judged, texts: Sequence[AreaText]) -> Figure:
+def draw_roc(judged: Judged, texts: Sequence[AreaText], *, say: Say = english) -> Figure:
     """Draw one ROC curve per label; a label without one says so in the legend.
 
     Parameters
@@ -35,18 +36,24 @@ def draw_roc(judged: Judged, texts: Sequence[AreaText]) -> Figure:
     judged : Judged
     texts : sequence of AreaText
         One per label, in the order of the taxonomy.
+    say : Say, default english
+        Gives each phrase in the language of the figure.
 
     Returns
     -------
     Figure
     """
     figure = new_figure(5.6, 5.0)
-    axes = _square(figure, "false positive rate (1 − specificity)", "true positive rate (recall)")
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle=(0, (1, 2)), label="chance: 0.5")
+    axes = _square(
+        figure, say("false positive rate (1 − specificity)"), say("true positive rate (recall)")
+    )
+    axes.plot(
+        [0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle=(0, (1, 2)), label=say("chance: 0.5")
+    )
     for k, text in enumerate(texts):
         curve = roc_points(judged.labels[:, k], judged.probabilities[:, k])
         if curve is None:
-            axes.plot([], [], " ", label=f"{text.name}: not defined")
+            axes.plot([], [], " ", label=f"{text.name}: {say('not defined')}")
             continue
         axes.plot(
             curve.false_positive_rate,
@@ -56,11 +63,13 @@ def draw_roc(judged: Judged, texts: Sequence[AreaText]) -> Figure:
             linestyle=LINE_STYLES[k % len(LINE_STYLES)],
             linewidth=2.0,
         )
-    axes.legend(fontsize=9, loc="lower right", frameon=True, framealpha=0.9, title="AUC")
+    axes.legend(fontsize=9, loc="lower right", frameon=True, framealpha=0.9, title=say("AUC"))
     return figure
 
 
-def draw_precision_recall(judged: Judged, texts: Sequence[AreaText]) -> Figure:
+def draw_precision_recall(
+    judged: Judged, texts: Sequence[AreaText], *, say: Say = english
+) -> Figure:
     """Draw one precision-recall curve per label, as steps.
 
     Parameters
@@ -68,17 +77,19 @@ def draw_precision_recall(judged: Judged, texts: Sequence[AreaText]) -> Figure:
     judged : Judged
     texts : sequence of AreaText
         One per label, in the order of the taxonomy.
+    say : Say, default english
+        Gives each phrase in the language of the figure.
 
     Returns
     -------
     Figure
     """
     figure = new_figure(5.6, 5.0)
-    axes = _square(figure, "recall", "precision")
+    axes = _square(figure, say("recall"), say("precision"))
     for k, text in enumerate(texts):
         curve = precision_recall_points(judged.labels[:, k], judged.probabilities[:, k])
         if curve is None:
-            axes.plot([], [], " ", label=f"{text.name}: not defined")
+            axes.plot([], [], " ", label=f"{text.name}: {say('not defined')}")
             continue
         axes.step(
             curve.recall,
@@ -90,7 +101,7 @@ def draw_precision_recall(judged: Judged, texts: Sequence[AreaText]) -> Figure:
             linewidth=2.0,
         )
     axes.legend(
-        fontsize=9, loc="lower left", frameon=True, framealpha=0.9, title="average precision"
+        fontsize=9, loc="lower left", frameon=True, framealpha=0.9, title=say("average precision")
     )
     return figure
 

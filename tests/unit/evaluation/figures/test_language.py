@@ -1,7 +1,10 @@
+import string
+
 import pytest
 from matplotlib import font_manager
 
 from glomerulab.evaluation.figures.language import (
+    CHINESE,
     CJK_FONTS,
     figure_names,
     find_cjk_font,
@@ -33,10 +36,26 @@ def test_chinese_is_taken_where_a_font_has_it(monkeypatch):
     assert names.fonts == ("DejaVu Sans", "Noto Sans CJK SC")
 
 
+def test_phrases_follow_the_language_of_the_names(monkeypatch):
+    _installed(monkeypatch, "SimHei")
+    assert figure_names(PAPER).say("true label") == "true label"
+    assert figure_names(PAPER, "zh").say("true label") == "真实标签"
+
+
+@pytest.mark.parametrize("english", CHINESE)
+def test_a_phrase_has_the_same_places_to_fill_in_chinese(english):
+    places = [
+        {field for _, field, _, _ in string.Formatter().parse(text) if field}
+        for text in (english, CHINESE[english])
+    ]
+    assert places[0] == places[1]
+
+
 def test_without_a_font_figures_are_english_and_say_so(monkeypatch):
     _installed(monkeypatch, "DejaVu Sans")
     names = figure_names(PAPER, "zh")
     assert names.names[0] == "Normal"
+    assert names.say("true label") == "true label"
     assert "no font with Chinese" in names.notice
 
 
