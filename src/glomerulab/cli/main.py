@@ -12,6 +12,7 @@ import typer
 from glomerulab.cli.annotate import annotate_app
 from glomerulab.cli.augment import augment
 from glomerulab.cli.compare import compare
+from glomerulab.cli.distill import distill
 from glomerulab.cli.evaluate import evaluate
 from glomerulab.cli.explain import explain
 from glomerulab.cli.export import export
@@ -64,6 +65,7 @@ app.command()(split)
 app.command()(normalize)
 app.command()(stain_check)
 app.command()(augment)
+app.command()(distill)
 app.command()(train)
 app.command()(search)
 app.command()(compare)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-__all__ = ["measure", "scale_and_offset", "set_identity"]
+__all__ = ["carry_stem", "measure", "scale_and_offset", "set_identity"]
 
 NORM_EPS = 1e-5
 """Of the batch norms of timm's and torchvision's ResNets."""
@@ -27,6 +27,29 @@ def scale_and_offset(weights: Mapping[str, Tensor], norm: str) -> tuple[Tensor, 
     """
     scale = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + NORM_EPS).sqrt()
     return scale, weights[f"{norm}.bias"] - scale * weights[f"{norm}.running_mean"]
+
+
+@torch.no_grad()
+def carry_stem(stem: nn.Sequential, weights: Mapping[str, Tensor]) -> Tensor:
+    """Give a stem without a norm a ResNet's convolution, and return what its norm adds, shape (C,).
+
+    Pooling keeps the order of values, so it may stand before that offset and the ReLU.
+
+    Parameters
+    ----------
+    stem : Sequential
+        A convolution and a pooling; the scale of the ResNet's norm goes into the convolution.
+    weights : mapping of str to Tensor
+        Of a ResNet, names as torchvision and timm give them.
+
+    Returns
+    -------
+    Tensor
+    """
+    scale, offset = scale_and_offset(weights, "bn1")
+    kernel = weights["conv1.weight"] * scale[:, None, None, None]
+    stem.load_state_dict({"0.weight": kernel}, strict=False)
+    return offset
 
 
 @torch.no_grad()

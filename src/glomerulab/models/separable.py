@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glomerulab.models.improved_seresnet import ImprovedModule, ImprovedSeResNet
-from glomerulab.models.resnet_norms import measure, scale_and_offset, set_identity
+from glomerulab.models.resnet_norms import carry_stem, measure, scale_and_offset, set_identity
 
 __all__ = [
     "PairEnergy",
@@ -188,10 +188,7 @@ class _Walk:
         self.energies: list[PairEnergy] = []
 
     def stem(self, model: ImprovedSeResNet, images: Tensor) -> tuple[Tensor, Tensor]:
-        scale, offset = scale_and_offset(self.weights, "bn1")
-        # Pooling keeps the order of values: it may stand before the offset and the ReLU.
-        stem = self.weights["conv1.weight"] * scale[:, None, None, None]
-        model.stem.load_state_dict({"0.weight": stem}, strict=False)
+        offset = carry_stem(model.stem, self.weights)
         maps: Tensor = model.stem(images)
         return maps, offset
 

@@ -128,7 +128,7 @@ def load_fitting(
     with torch.no_grad():
         for key in loaded:
             own[key].copy_(weights[key])
-    unused = tuple(key for key in weights if key not in own or key in left)
+    unused = tuple(sorted(key for key in weights if key not in own or key in left))
     return Loaded(tuple(loaded), tuple(missing), tuple(misshapen), unused, tuple(reset))
 
 

@@ -145,7 +145,8 @@ def begin(model: nn.Module, config: TrainConfig, card: ModelCard, training: Crop
     if not any(key.endswith("weight") for key in loaded.loaded):
         raise CheckpointError(
             f"no weight in it is of {card.model}; "
-            "give weights of that network, or of a ResNet-34 for an improved network",
+            "give weights of that network; for an improved one those of a ResNet-34, or a run of "
+            "`glomerulab distill` for ResNet-50's",
             where=source,
         )
     return Start(source, loaded.loaded, loaded)

@@ -1,0 +1,37 @@
+"""``glomerulab distill``: a start for the improved network from those of ResNet-50."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["distill"]
+
+
+def distill(
+    manifest: Annotated[Path, typer.Argument(help="Images; their labels are not used.")],
+    *,
+    teacher: Annotated[Path, typer.Option(help="ResNet-50's weights; the first stages suffice.")],
+    out: Annotated[Path, typer.Option(help="Run folder, for `train --weights`.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 16 crops.")] = 3000,
+    crop: Annotated[int, typer.Option(min=32, help="Height and width of the crops, px.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of the crops.")] = 0,
+) -> None:
+    """Teach the improved network what ResNet-50's first stages compute. Research use only.
+
+    Run the same command again to go on where it stopped. Example: glomerulab distill manifest.csv
+    --teacher resnet50.pth --out start
+    """
+    from glomerulab.progress import shown
+    from glomerulab.training.distill import Distillation
+    from glomerulab.training.distill import distill as distill_run
+
+    settings = Distillation(manifest, teacher, out, n_steps=steps, input_size=crop, seed=seed)
+    history = distill_run(settings, track=shown)
+    for name, share in history[-1].items():
+        if name != "step" and share is not None:
+            stage = name.removeprefix("unexplained_")
+            typer.echo(f"stage {stage}: {1 - share:.1%} of the teacher's maps explained")
+    typer.echo(
+        f"run folder: {out}; now: glomerulab train CONFIG --weights {out} (research use only)"
+    )

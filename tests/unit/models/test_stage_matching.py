@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from glomerulab.models.improved_seresnet import improved_seresnet50
+from glomerulab.models.registry import create_model
+from glomerulab.models.stage_matching import (
+    StageTeacher,
+    align_with,
+    first_modules,
+    matching_losses,
+    n_whole_stages,
+)
+from glomerulab.models.weights import Loaded
+
+IMAGES = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def resnet() -> torch.nn.Module:
+    model = create_model("resnet50", 1, seed=3)
+    generator = torch.Generator().manual_seed(4)
+    for name, values in model.state_dict().items():
+        if "bn" in name and values.is_floating_point():
+            values.uniform_(0.5, 1.5, generator=generator)
+    model.bn1.weight.data[::2] *= -1
+    return model.eval()
+
+
+def test_targets_are_the_stages_of_the_resnet_with_mean_0_and_spread_1(
+    resnet: torch.nn.Module,
+) -> None:
+    teacher = StageTeacher.measured(resnet, IMAGES, n_stages=2)
+    first, second = teacher.targets(IMAGES)
+    maps = resnet.layer1(resnet.maxpool(resnet.act1(resnet.bn1(resnet.conv1(IMAGES)))))
+    assert torch.allclose(first * teacher.spreads[0] + teacher.means[0], maps, atol=1e-3)
+    assert second.shape == (4, 512, 8, 8)
+    for target, spread in zip((first, second), teacher.spreads, strict=True):
+        varied = (spread > 0.011).flatten()
+        assert target.mean(dim=(0, 2, 3)).abs().max() < 1e-3
+        assert torch.allclose(target.std(dim=(0, 2, 3))[varied], torch.tensor(1.0), atol=1e-3)
+
+
+def test_an_aligned_network_has_the_stem_exactly_and_reads_targets_as_the_resnet_does(
+    resnet: torch.nn.Module,
+) -> None:
+    teacher = StageTeacher.measured(resnet, IMAGES, n_stages=1)
+    model = improved_seresnet50(2).eval()
+    align_with(model, teacher, resnet.state_dict(), IMAGES)
+    first, second = first_modules(model)[:2]
+    with torch.no_grad():
+        stem = first.norm1(model.stem(IMAGES)).relu()
+        expected = resnet.maxpool(resnet.act1(resnet.bn1(resnet.conv1(IMAGES))))
+        assert torch.allclose(stem, expected, atol=1e-3)
+        target = teacher.targets(IMAGES)[0]
+        read = second.norm1(target).relu() * teacher.spreads[0]
+        assert torch.allclose(read, resnet.layer1(expected), atol=1e-3)
+
+
+def test_steps_lower_what_is_unexplained_and_leave_later_stages_alone(
+    resnet: torch.nn.Module,
+) -> None:
+    teacher = StageTeacher.measured(resnet, IMAGES, n_stages=1)
+    model = improved_seresnet50(2).train()
+    align_with(model, teacher, resnet.state_dict(), IMAGES)
+    targets = teacher.targets(IMAGES)
+    optimizer = torch.optim.Adam(model.stages[0].parameters(), lr=1e-3)
+    seen = []
+    for _ in range(6):
+        losses = matching_losses(model, IMAGES, targets, forced=True)
+        assert len(losses) == 1
+        seen.append(losses[0].item())
+        losses[0].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert seen[-1] < 0.9 * seen[0]
+    untouched = [*model.stem.parameters(), *model.stages[1].parameters()]
+    assert all(weight.grad is None for weight in untouched)
+
+
+def test_only_stages_that_are_whole_count() -> None:
+    assert n_whole_stages(Loaded(())) == 4
+    assert n_whole_stages(Loaded((), missing=("layer3.0.conv2.weight",))) == 2
+    assert n_whole_stages(Loaded((), misshapen=("layer1.0.conv2.weight",))) == 0
+    assert n_whole_stages(Loaded((), reset=("bn1.weight",))) == 0
+
+
+def test_readings_with_other_channels_and_stages_that_are_none_are_refused(
+    resnet: torch.nn.Module,
+) -> None:
+    with pytest.raises(ValueError, match="n_stages must be from 1 to 4, got 5"):
+        StageTeacher.measured(resnet, IMAGES, n_stages=5)
+    teacher = StageTeacher.measured(resnet, IMAGES, n_stages=1)
+    model = improved_seresnet50(2, reading="cited")
+    with pytest.raises(ValueError, match=r"64 channels and the teacher's 256; only .* 'paper'"):
+        align_with(model, teacher, resnet.state_dict(), IMAGES)

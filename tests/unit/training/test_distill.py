@@ -1,0 +1,77 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from glomerulab.cohort.manifest import read_manifest, write_manifest
+from glomerulab.errors import CheckpointError, ManifestError, OutputError
+from glomerulab.models.checkpoint import read_checkpoint
+from glomerulab.models.registry import create_model
+from glomerulab.training import distill as module
+from glomerulab.training.config import TrainConfig
+from glomerulab.training.distill import Distillation, distill
+from glomerulab.training.run import train
+
+
+@pytest.fixture
+def settings(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Distillation:
+    weights = create_model("resnet50", 5).state_dict()
+    kept = {
+        key: value for key, value in weights.items() if key.startswith(("conv1", "bn1", "layer1"))
+    }
+    save_file(kept, tmp_path / "resnet50.safetensors")
+    monkeypatch.setattr(module, "STEPS_PER_ROW", 2)
+    return Distillation(
+        config.manifest, tmp_path / "resnet50.safetensors", tmp_path / "start",
+        n_steps=6, input_size=32, batch_size=4,
+    )  # fmt: skip
+
+
+def test_stages_learn_a_stopped_one_goes_on_alike_and_a_training_starts_from_it(
+    settings: Distillation, config: TrainConfig
+) -> None:
+    history = distill(settings)
+    assert [row["step"] for row in history] == [2, 4, 6]
+    assert history[-1]["unexplained_1"] < history[0]["unexplained_1"]
+    assert "unexplained_2" not in history[0]
+    again = replace(settings, out=settings.out.with_name("again"))
+
+    def stop_at_4(steps: range, name: str, n_steps: int | None = None) -> list[int]:
+        return [step for step in steps if step < 4]
+
+    distill(again, track=stop_at_4)
+    distill(again)
+    ours, theirs = read_checkpoint(settings.out)[0], read_checkpoint(again.out)[0]
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    told: list[str] = []
+    model = config.model.model_copy(update={"name": "improved_seresnet50"})
+    start = config.start.model_copy(update={"weights": str(settings.out)})
+    changes = {"model": model, "start": start, "epochs": 1}
+    train(config.model_copy(update=changes), tell=told.append)
+    assert "  2 in the file only, not used: classifier.bias, classifier.weight" in told
+
+
+def test_images_that_judge_are_never_shown(settings: Distillation) -> None:
+    manifest = read_manifest(settings.manifest)
+    shown = module._shown(manifest)
+    assert set(shown.table["split"]) == {"train"}
+    table = manifest.table.assign(split=pd.array(["test"] * 36, dtype="string"))
+    write_manifest(manifest.with_table(table), settings.manifest)
+    with pytest.raises(ManifestError, match="no image outside its validation and test parts"):
+        distill(settings)
+
+
+def test_weights_without_a_first_stage_and_other_settings_are_refused(
+    settings: Distillation, tmp_path: Path
+) -> None:
+    save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "stem.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"stem\.safetensors: lacks a part of ResNet-50's stem"
+    ):
+        distill(replace(settings, teacher=tmp_path / "stem.safetensors"))
+    distill(replace(settings, n_steps=1))
+    with pytest.raises(OutputError, match="begun with other settings"):
+        distill(settings)
