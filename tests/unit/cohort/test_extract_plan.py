@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glomerulab.cohort.extract import extract_crops
-from glomerulab.cohort.extract_plan import CropSettings, _image_id, plan_crops
+from glomerulab.cohort.extract_plan import CropSettings, crop_image_id, plan_crops
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.geometry import Box, Region
@@ -51,7 +51,7 @@ def test_impossible_settings_are_refused(settings):
 
 @given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
 def test_image_ids_are_names_a_file_can_have_and_differ_for_different_regions(slide, one, two):
-    first, second = _image_id(slide, one), _image_id(slide, two)
+    first, second = crop_image_id(slide, one), crop_image_id(slide, two)
     for image_id in (first, second):
         assert 0 < len(image_id.encode()) <= 140
         assert not set(image_id) & set('/\\:*?"<>|\0 \n')
