@@ -102,6 +102,9 @@ def _tell(summary: "ExtractSummary") -> None:
     if summary.enlarged_slides:
         names = _first(summary.enlarged_slides)
         typer.echo(f"coarser than the wanted mpp, crops enlarged without new detail: {names}")
+    if summary.other_slides:
+        names = _first(summary.other_slides)
+        typer.echo(f"the region file names slides that were not given, left out: {names}")
     if summary.unknown_classes:
         words = _first([f"{word!r} ({n}x)" for word, n in summary.unknown_classes.items()])
         typer.echo(f"classes that the taxonomy does not know, taken as no label: {words}")

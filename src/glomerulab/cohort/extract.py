@@ -48,6 +48,8 @@ class ExtractSummary:
     """Classes of regions that the taxonomy does not know, and how often they stand."""
     enlarged_slides: tuple[str, ...]
     """Slides coarser than the wanted mpp: their crops hold no finer detail."""
+    other_slides: tuple[str, ...]
+    """Slides that the region file names and that were not among those given."""
 
 
 def extract_crops(
@@ -118,6 +120,7 @@ def extract_crops(
         failures=tuple(failures),
         unknown_classes=dict(plan.unknown_classes),
         enlarged_slides=tuple(plan.enlarged_slides),
+        other_slides=tuple(sorted(plan.other_slides)),
     )
 
 

@@ -93,6 +93,8 @@ class Plan:
     """Words of the region files that the taxonomy does not know."""
     enlarged_slides: list[str] = field(default_factory=list)
     """Slides whose own sampling is coarser than the wanted one."""
+    other_slides: set[str] = field(default_factory=set)
+    """Slides that regions are said to lie on and that are not among those to be cut."""
 
 
 def plan_crops(
@@ -132,7 +134,8 @@ def plan_crops(
         raise RegionError("there is no such region file or folder", where=str(regions_path))
     if len(entries) > 1 and regions_path.is_file():
         _refuse_nameless(regions_path, len(entries))
-    planner = _Planner(regions_path, out, settings, taxonomy)
+    slide_ids = frozenset(entry.slide_id for entry in entries)
+    planner = _Planner(regions_path, out, settings, taxonomy, slide_ids)
     for entry in track(entries, "Reading regions"):
         try:
             planner.add(entry)
@@ -150,8 +153,10 @@ class _Planner:
         out: Path,
         settings: CropSettings,
         taxonomy: Taxonomy,
+        slide_ids: frozenset[str],
     ) -> None:
         self.plan = Plan()
+        self._slide_ids = slide_ids
         self._regions_path = regions_path
         self._out = out
         self._settings = settings
@@ -183,6 +188,8 @@ class _Planner:
         if self._parsed is None or self._parsed[:2] != (path, offset):
             self._parsed = (path, offset, read_regions(path, bounds_offset=offset))
         regions = self._parsed[2]
+        named = {region.slide_id for region in regions if region.slide_id is not None}
+        self.plan.other_slides |= named - self._slide_ids
         mine = [region for region in regions if region.slide_id in {None, entry.slide_id}]
         if not mine:
             raise RegionError(f"no region for slide {entry.slide_id!r}", where=str(path))
@@ -290,7 +297,12 @@ def region_file_of(entry: SlideEntry, folder: Path) -> Path:
 def _fingerprint(slide: Slide, regions: Sequence[Region]) -> str:
     """Tell this slide with these regions from any other."""
     own = slide.properties.get("openslide.quickhash-1", "")
-    size = slide.path.stat().st_size if slide.path.is_file() else 0
+    size = 0
+    if slide.path.is_file():
+        size = slide.path.stat().st_size
+        if not own:  # a plain image: another one may be as large
+            with slide.path.open("rb") as stream:
+                own = hashlib.file_digest(stream, "sha256").hexdigest()
     text = repr((own, size, slide.dimensions, slide.mpp_xy, list(regions)))
     return hashlib.sha256(text.encode()).hexdigest()
 

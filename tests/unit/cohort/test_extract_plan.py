@@ -1,12 +1,14 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from glomerulab.cohort.extract import extract_crops
 from glomerulab.cohort.extract_plan import CropSettings, crop_image_id, plan_crops
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.geometry import Box, Region
+from glomerulab.slides.openslide_source import OpenSlideSource
 from glomerulab.slides.regions import write_regions
 from glomerulab.taxonomy import load_taxonomy
 
@@ -105,3 +107,48 @@ def test_two_region_files_for_one_slide_are_refused_by_name(make_slide, tmp_path
     )
     assert made.crops == []
     assert "slide.geojson and slide.xml are both for slide 'slide'" in made.failures[0].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "ignore_bounds", "corner"),
+    [
+        ("r.geojson", False, (240, 350)),
+        ("r.geojson", True, (200, 300)),
+        ("r.csv", False, (200, 300)),
+    ],
+)
+def test_only_geojson_counts_from_the_bounds_unless_told_otherwise(
+    make_slide, tmp_path, monkeypatch, name, ignore_bounds, corner
+):
+    slide = make_slide()
+    bounds = {"x": "40", "y": "50", "width": "900", "height": "700"}
+    stated = {f"openslide.bounds-{key}": value for key, value in bounds.items()}
+    # No format that states bounds can be written here: the properties are given as one would.
+    own = OpenSlideSource.properties.fget
+    monkeypatch.setattr(OpenSlideSource, "properties", property(lambda self: own(self) | stated))
+    write_regions([Region.from_box("g", Box(200, 300, 100, 100))], tmp_path / name)
+    made = plan_crops(
+        read_slides(slide),
+        tmp_path / name,
+        out=tmp_path / "out",
+        settings=CropSettings(margin=0.0, ignore_bounds=ignore_bounds),
+        taxonomy=load_taxonomy("paper"),
+    )
+    assert made.crops[0].task.box == Box(*corner, 100, 100)
+
+
+def test_regions_of_slides_that_are_not_given_are_told(make_slide, tmp_path):
+    box = Box(200, 300, 100, 100)
+    regions = [Region.from_box(f"g{n}", box, slide_id=n) for n in ("slide", "Slide", "s2")]
+    made = plan(make_slide(), regions, tmp_path)
+    assert [crop.region_id for crop in made.crops] == ["gslide"]
+    assert made.other_slides == {"Slide", "s2"}
+
+
+def test_the_fingerprint_of_a_plain_image_changes_with_its_pixels(tmp_path):
+    region, prints = Region.from_box("g", Box(4, 4, 20, 20)), []
+    for level in (10, 200, 10):
+        Image.new("RGB", (64, 64), (level,) * 3).save(tmp_path / "a.bmp")  # always of one size
+        made = plan(tmp_path / "a.bmp", [region], tmp_path, mpp_override=0.5)
+        prints.append(made.fingerprints["a"])
+    assert prints[0] == prints[2] != prints[1]
