@@ -4,7 +4,7 @@ Resumable: crops appear whole, those that are there are not cut again.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glomerulab.annotation.records import DrawnRegion, Outcome
@@ -13,6 +13,7 @@ from glomerulab.annotation.store.adjudications import list_outcomes
 from glomerulab.annotation.store.database import Store
 from glomerulab.annotation.store.images import NewImage, add_images
 from glomerulab.annotation.store.regions import list_regions
+from glomerulab.annotation.store.study import read_study
 from glomerulab.cohort.extract_plan import crop_image_id
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import SlideError
@@ -31,7 +32,7 @@ class CropSummary:
     n_there: int
     """Regions that were images already."""
     changed: tuple[str, ...]
-    """Regions that were moved or deleted after they were cut: their images stay as they were."""
+    """Regions that were moved or deleted while they were cut: their images stay as they were."""
     failures: Mapping[str, str]
     """Why a region could not be cut, by region id."""
 
@@ -44,6 +45,7 @@ def crop_regions(
     by: str,
     mpp: float = 0.5,
     margin: float = 0.1,
+    slide_id: str | None = None,
 ) -> CropSummary:
     """Cut every drawn region that is no image yet, and add it to the study.
 
@@ -62,6 +64,8 @@ def crop_regions(
         Micrometres per pixel of the crops.
     margin : float, default 0.1
         Added on every side, as a share of the region's longer side.
+    slide_id : str, optional
+        Cut the regions of this slide alone.
 
     Returns
     -------
@@ -72,18 +76,26 @@ def crop_regions(
     OutputError
         If the folder cannot be written to.
     """
-    regions = list_regions(store, login=by)
+    regions = list_regions(store, login=by, slide_id=slide_id)
     cut = {
         one.image.region_id: one
         for one in list_outcomes(store, by=by)
-        if one.image.region_id is not None
+        if one.image.region_id is not None and slide_id in {None, one.image.slide_id}
     }
     standing = {region.region_id: region for region in regions}
     changed = [name for name, one in cut.items() if _was_changed(one, standing.get(name), margin)]
     fresh = [region for region in regions if region.region_id not in cut]
     images, failures = _cut_all(fresh, slides, out=out.absolute(), mpp=mpp, margin=margin)
+    root = read_study(store).image_root
+    images = [replace(one, image_path=_relative(one.image_path, root)) for one in images]
     n_added = add_images(store, images, by=by) if images else 0
     return CropSummary(n_added, len(cut), tuple(changed), failures)
+
+
+def _relative(path: str, root: Path) -> str:
+    """Return a path as the study keeps it: it moves with its images where it lies among them."""
+    inside = Path(path)
+    return inside.relative_to(root).as_posix() if inside.is_relative_to(root) else path
 
 
 def _was_changed(one: Outcome, region: DrawnRegion | None, margin: float) -> bool:
@@ -118,7 +130,7 @@ def _cut_all(
                     else:
                         images.append(image)
         except SlideError as error:
-            failures |= {region.region_id: str(error) for region in mine}
+            failures |= {region.region_id: error.message for region in mine}
     return images, failures
 
 
@@ -130,11 +142,12 @@ def _cut(
         return "lies wholly outside its slide"
     box = region.box.grown(margin)
     image_id = crop_image_id(region.slide_id, name_on_slide(region))
-    path = out / f"{image_id}.png"
+    # With the version: a crop that is left from a cut that failed is not taken for a moved region.
+    path = out / f"{image_id}-v{region.version}.png"
     try:
         cut_crop(CropTask(entry.path, entry.mpp, box, mpp, path))
     except SlideError as error:
-        return str(error)
+        return error.message
     return NewImage(
         image_id=image_id,
         image_path=str(path),

@@ -8,7 +8,8 @@ import pytest
 from glomerulab.annotation.crops import crop_regions
 from glomerulab.annotation.store.annotations import list_items, next_item
 from glomerulab.annotation.store.assignments import distribute
-from glomerulab.annotation.store.database import Store
+from glomerulab.annotation.store.database import Store, open_store
+from glomerulab.annotation.store.images import NewImage, add_images
 from glomerulab.annotation.store.regions import RegionToSave, save_region
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import NotAllowedError
@@ -46,20 +47,44 @@ def test_a_drawn_region_becomes_an_image_of_its_pixels_and_a_queue_item(
     np.testing.assert_array_equal(read_image(image.image_path), expected)
 
 
-def test_cutting_again_cuts_only_what_is_new_and_tells_what_changed(
+def test_cutting_again_cuts_only_what_is_new_and_tells_what_changed_meanwhile(
+    store: Store, tmp_path: Path, entry: SlideEntry
+) -> None:
+    make_study(store, n_images=0)
+    for name in ("r1", "r2"):
+        _draw(store, name)
+    crop_regions(store, [entry], out=tmp_path, by=OWNER)
+    _draw(store, "r3", Box(310, 200, 200, 160))
+    before = NewImage("r3", str(tmp_path / "r3.png"), region_id="r3", box=BOX.grown(0.1))
+    add_images(store, [before], by=OWNER)  # of the box as it was when the cut began
+    _draw(store, "r4")
+    done = crop_regions(store, [entry], out=tmp_path, by=OWNER)
+    assert (done.n_added, done.n_there, done.changed) == (1, 3, ("r3",))
+    distribute(store, by=OWNER)
+    assert len(list_items(store, "anna")) == 4
+
+
+def test_a_region_moved_after_a_cut_that_failed_is_cut_where_it_is_now(
     store: Store, tmp_path: Path, entry: SlideEntry
 ) -> None:
     make_study(store, n_images=0)
     _draw(store, "r1")
-    _draw(store, "r2")
     crop_regions(store, [entry], out=tmp_path, by=OWNER)
-    _draw(store, "r1", Box(310, 200, 200, 160), version=1)
-    _draw(store, "r2", version=1, deleted=True)
-    _draw(store, "r3")
-    done = crop_regions(store, [entry], out=tmp_path, by=OWNER)
-    assert (done.n_added, done.n_there, done.changed) == (1, 2, ("r1", "r2"))
-    distribute(store, by=OWNER)
-    assert len(list_items(store, "anna")) == 3
+    left = item_files(tmp_path)
+    other = open_store(tmp_path / "other.db", create=True)
+    make_study(other, n_images=0)
+    _draw(other, "r1")
+    _draw(other, "r1", Box(10, 20, 200, 160), version=1)
+    crop_regions(other, [entry], out=tmp_path, by=OWNER)
+    (path,) = item_files(tmp_path) - left
+    with open_slide(entry.path) as slide:
+        expected = slide.read_region(Box(10, 20, 200, 160).grown(0.1), mpp=0.5)
+    np.testing.assert_array_equal(read_image(path), expected)
+    other.close()
+
+
+def item_files(folder: Path) -> set[Path]:
+    return set(folder.glob("*.png"))
 
 
 def test_a_region_that_cannot_be_cut_does_not_stop_the_others(

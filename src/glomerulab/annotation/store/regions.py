@@ -11,7 +11,7 @@ from glomerulab.annotation.records import Account, DrawnRegion, SaveConflictErro
 from glomerulab.annotation.store.accounts import account_of
 from glomerulab.annotation.store.database import Store
 from glomerulab.annotation.store.ledger import Event, append, event_of, find_save, newest_event
-from glomerulab.annotation.store.schema import event
+from glomerulab.annotation.store.schema import event, image
 from glomerulab.annotation.store.study import study_of
 from glomerulab.errors import AnnotationError, NotAllowedError
 from glomerulab.geometry import Box, Point
@@ -64,7 +64,7 @@ def save_region(store: Store, region: RegionToSave, *, login: str) -> SavedRegio
     NotAllowedError
         If someone else drew it, and `login` is no owner.
     AnnotationError
-        If the id is malformed, or the region stands on another slide.
+        If the id is malformed, the region stands on another slide, or it is an image of the study.
     """
     return save_regions(store, [region], login=login)[0]
 
@@ -133,6 +133,7 @@ def _save(connection: Connection, actor: Account, region: RegionToSave) -> Saved
         return SavedRegion(_region(before), was_there=True)
     current = newest_event(connection, KIND, region.region_id)
     _check(region, None if current is None else _region(current), actor)
+    _refuse_if_cut(connection, region.region_id)
     first = current.payload if current is not None else {"drawn_by": actor.login, "drawn": None}
     entry = append(
         connection,
@@ -166,6 +167,14 @@ def _check(region: RegionToSave, current: DrawnRegion | None, actor: Account) ->
         raise AnnotationError(
             f"this region stands on slide {current.slide_id!r}, not {region.slide_id!r}",
             where=region.region_id,
+        )
+
+
+def _refuse_if_cut(connection: Connection, region_id: str) -> None:
+    """Refuse a change of what people judge, or have judged, as it was."""  # noqa: DOC501
+    if connection.scalar(select(image.c.image_id).where(image.c.region_id == region_id).limit(1)):
+        raise AnnotationError(
+            "this box has been cut and handed out; it can no longer be changed", where=region_id
         )
 
 

@@ -6,51 +6,21 @@ A box that is in the queue is no longer changed: people have judged what it show
 import uuid
 from pathlib import Path
 
-from glomerulab.annotation.records import Account, DrawnRegion, SavedRegion
+from glomerulab.annotation.crops import crop_regions
+from glomerulab.annotation.records import Account
 from glomerulab.annotation.store.assignments import distribute
-from glomerulab.annotation.store.images import NewImage, add_images
 from glomerulab.annotation.store.regions import (
     RegionToSave,
     list_regions,
-    save_region,
     save_regions,
 )
-from glomerulab.annotation.web.shelf import slide_key
 from glomerulab.annotation.web.site import Site
 from glomerulab.cohort.slides_table import SlideEntry
-from glomerulab.errors import AnnotationError
-from glomerulab.files import make_folder
-from glomerulab.geometry import Box, Point, Region
-from glomerulab.slides.cutting import CropTask, cut_crop
+from glomerulab.errors import SlideError
+from glomerulab.geometry import Point, Region
 from glomerulab.slides.regions import read_regions, write_regions
 
-__all__ = ["draw_box", "export_regions", "import_regions", "queue_boxes"]
-
-
-def draw_box(site: Site, account: Account, entry: SlideEntry, region: RegionToSave) -> SavedRegion:
-    """Save one box, unless it has become an image of the study.
-
-    Parameters
-    ----------
-    site : Site
-    account : Account
-        Who draws.
-    entry : SlideEntry
-        The slide.
-    region : RegionToSave
-
-    Returns
-    -------
-    SavedRegion
-
-    Raises
-    ------
-    AnnotationError
-        If its crop has been handed out.
-    """
-    if region.expected_version and _crop_path(site, entry, region.region_id).exists():
-        raise AnnotationError("this box has been cut and handed out; it can no longer be changed")
-    return save_region(site.store, region, login=account.login)
+__all__ = ["export_regions", "import_regions", "queue_boxes"]
 
 
 def queue_boxes(site: Site, owner: Account, entry: SlideEntry) -> int:
@@ -71,19 +41,22 @@ def queue_boxes(site: Site, owner: Account, entry: SlideEntry) -> int:
     Raises
     ------
     SlideError
-        If the slide cannot be read, or does not say its micrometres per pixel.
+        If the slide cannot be read or does not say its micrometres per pixel, or a box lies
+        outside it; the other boxes are handed out.
     """
     settings = site.settings
-    images = []
-    for region in list_regions(site.store, login=owner.login, slide_id=entry.slide_id):
-        path = _crop_path(site, entry, region.region_id)
-        box = region.box.grown(settings.crop_margin)
-        make_folder(path.parent)
-        cut_crop(CropTask(entry.path, entry.mpp, box, settings.crop_mpp, path))
-        images.append(_new_image(site, entry, region, box, path))
-    n_new = add_images(site.store, images, by=owner.login) if images else 0
+    done = crop_regions(
+        site.store, [entry], out=site.crops_folder, by=owner.login, mpp=settings.crop_mpp,
+        margin=settings.crop_margin, slide_id=entry.slide_id,
+    )  # fmt: skip
     distribute(site.store, by=owner.login)
-    return n_new
+    if done.failures:
+        reason = next(iter(done.failures.values()))
+        raise SlideError(
+            f"{len(done.failures)} box(es) could not be cut, the first because: {reason}; "
+            f"{done.n_added} other(s) were handed out"
+        )
+    return done.n_added
 
 
 def import_regions(
@@ -164,23 +137,3 @@ def _qupath_id(region_id: str) -> str:
         return str(uuid.UUID(region_id))
     except ValueError:
         return region_id
-
-
-def _new_image(
-    site: Site, entry: SlideEntry, region: DrawnRegion, box: Box, path: Path
-) -> NewImage:
-    return NewImage(
-        image_id=f"{entry.slide_id}-{slide_key(region.region_id)[:12]}",
-        image_path=path.relative_to(site.crops_folder.parent).as_posix(),
-        patient_id=entry.patient_id,
-        slide_id=entry.slide_id,
-        stain=entry.stain,
-        mpp=site.settings.crop_mpp,
-        box=box,
-        region_id=region.region_id,
-    )
-
-
-def _crop_path(site: Site, entry: SlideEntry, region_id: str) -> Path:
-    # Ids of regions drawn elsewhere may be anything: their digest is a file name on every system.
-    return site.crops_folder / slide_key(entry.slide_id) / f"{slide_key(region_id)}.png"

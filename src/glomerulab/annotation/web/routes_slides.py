@@ -9,9 +9,9 @@ from fastapi import APIRouter, Path, Request, UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from glomerulab.annotation.records import Account, DrawnRegion
-from glomerulab.annotation.store.regions import list_regions
+from glomerulab.annotation.store.regions import list_regions, save_region
 from glomerulab.annotation.web.access import CurrentAccount, CurrentSite, Owner, csrf_token
-from glomerulab.annotation.web.drawn import draw_box, export_regions, import_regions, queue_boxes
+from glomerulab.annotation.web.drawn import export_regions, import_regions, queue_boxes
 from glomerulab.annotation.web.pages import render_page
 from glomerulab.annotation.web.schemas import RegionBody, region_json
 from glomerulab.annotation.web.security import content_policy
@@ -98,7 +98,7 @@ def save_box(
 ) -> dict[str, object]:
     """Save a box, new, moved or deleted; the same key twice is saved once."""
     entry = site.shelf.entry(key)
-    saved = draw_box(site, account, entry, body.region(entry.slide_id))
+    saved = save_region(site.store, body.region(entry.slide_id), login=account.login)
     return {"was_there": saved.was_there, "saved": region_json(saved.region, may_edit=True)}
 
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glomerulab.annotation.crops import crop_regions
 from glomerulab.annotation.store.accounts import find_account
-from glomerulab.annotation.store.annotations import find_item, list_items
-from glomerulab.annotation.store.regions import RegionToSave, list_regions
+from glomerulab.annotation.store.annotations import find_item, item_at, list_items
+from glomerulab.annotation.store.regions import RegionToSave, list_regions, save_region
 from glomerulab.annotation.web.drawn import (
-    draw_box,
     export_regions,
     import_regions,
     queue_boxes,
 )
 from glomerulab.annotation.web.shelf import SlideShelf, slide_key
-from glomerulab.errors import AnnotationError, MissingMppError, RegionError
+from glomerulab.errors import AnnotationError, RegionError, SlideError
 from glomerulab.geometry import Box
 from glomerulab.slides.regions import read_regions
 from glomerulab.slides.source import open_slide
@@ -35,13 +35,13 @@ def entry(site):
     return site.shelf.entry(slide_key("slide"))
 
 
-def _draw(site, entry, login="anna", *, box=BOX, version=0, region_id=REGION, deleted=False):
+def _draw(site, login="anna", *, box=BOX, version=0, region_id=REGION, deleted=False):
     region = RegionToSave(region_id, "slide", box, version, str(uuid.uuid4()), deleted=deleted)
-    return draw_box(site, find_account(site.store, login), entry, region)
+    return save_region(site.store, region, login=login)
 
 
 def test_a_box_becomes_a_region_a_crop_and_an_item_of_every_reader(site, entry):
-    _draw(site, entry)
+    _draw(site)
     owner = find_account(site.store, "owner")
     assert queue_boxes(site, owner, entry) == 1
     for login in ("anna", "bo"):
@@ -56,18 +56,18 @@ def test_a_box_becomes_a_region_a_crop_and_an_item_of_every_reader(site, entry):
 
 
 def test_a_box_that_was_handed_out_stays_as_it_was(site, entry):
-    version = _draw(site, entry).region.version
+    version = _draw(site).region.version
     queue_boxes(site, find_account(site.store, "owner"), entry)
     for change in ({"box": Box(1, 1, 9, 9)}, {"deleted": True}):
         with pytest.raises(AnnotationError, match="handed out"):
-            _draw(site, entry, version=version, **change)
+            _draw(site, version=version, **change)
 
 
 def test_a_box_may_be_moved_and_deleted_before_that(site, entry):
-    version = _draw(site, entry).region.version
-    moved = _draw(site, entry, version=version, box=Box(5, 6, 70, 80)).region
+    version = _draw(site).region.version
+    moved = _draw(site, version=version, box=Box(5, 6, 70, 80)).region
     assert list_regions(site.store, login="anna", slide_id="slide")[0].box == Box(5, 6, 70, 80)
-    _draw(site, entry, version=moved.version, deleted=True)
+    _draw(site, version=moved.version, deleted=True)
     assert list_regions(site.store, login="anna", slide_id="slide") == []
     assert queue_boxes(site, find_account(site.store, "owner"), entry) == 0
 
@@ -76,14 +76,32 @@ def test_a_slide_without_mpp_is_not_cut(web, tmp_path):
     Image.new("RGB", (900, 700), (200, 150, 180)).save(tmp_path / "slide.png")
     site = replace(web.site, shelf=SlideShelf(tmp_path / "slide.png"))
     entry = site.shelf.entry(slide_key("slide"))
-    _draw(site, entry)
-    with pytest.raises(MissingMppError):
+    _draw(site)
+    with pytest.raises(SlideError, match=r"could not be cut.*micromet") as caught:
         queue_boxes(site, find_account(site.store, "owner"), entry)
+    assert str(tmp_path) not in str(caught.value)  # a browser learns no path
+
+
+def test_a_box_cut_from_the_command_line_counts_as_handed_out(site, entry, tmp_path):
+    version = _draw(site).region.version
+    crop_regions(site.store, [entry], out=tmp_path / "elsewhere", by="owner")
+    with pytest.raises(AnnotationError, match="handed out"):
+        _draw(site, version=version, box=Box(1, 1, 9, 9))
+    assert queue_boxes(site, find_account(site.store, "owner"), entry) == 0
+
+
+def test_one_box_off_the_slide_does_not_hold_the_others_back(site, entry):
+    _draw(site)
+    _draw(site, region_id="0" * 31 + "2", box=Box(90_000, 90_000, 10, 10))
+    with pytest.raises(SlideError, match=r"1 box.*wholly outside.*1 other"):
+        queue_boxes(site, find_account(site.store, "owner"), entry)
+    image = item_at(site.store, "anna", len(list_items(site.store, "anna"))).image
+    assert image.region_id == REGION
 
 
 def test_regions_go_out_and_come_in_as_qupath_has_them(site, entry, tmp_path):
     anna, bo = (find_account(site.store, login) for login in ("anna", "bo"))
-    _draw(site, entry)
+    _draw(site)
     file = tmp_path / "out.geojson"
     export_regions(site, anna, entry, file=file, bounds_offset=(10.0, 20.0))
     ring = json.loads(file.read_text())["features"][0]["geometry"]["coordinates"][0]
