@@ -43,7 +43,7 @@ def final_manifest(outcomes: Sequence[Outcome], study: Study, *, soft: bool = Fa
     Manifest
         With all columns of the manifest the study began with, and ``n_readings`` and ``settled``:
         ``agreed``, ``majority``, ``third_reader``, ``consensus``, or, with all labels unknown,
-        ``disagreed`` or ``incomplete``.
+        ``disagreed``, ``incomplete`` or ``stale`` (`final_labels`).
     """
     rows = []
     for one in outcomes:

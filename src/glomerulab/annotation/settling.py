@@ -77,9 +77,12 @@ def final_labels(
         All None, unknown, while nothing is settled.
     grounds : str
         ``majority``, ``third_reader`` or ``consensus`` as adjudicated; ``agreed`` if all readings
-        say the same; else ``disagreed`` or ``incomplete``.
+        say the same; else ``disagreed``, ``incomplete``, or ``stale``: a reading was changed or
+        added after the image was settled.
     """
     unknown: dict[str, int | None] = dict.fromkeys(taxonomy.label_ids)
+    if outcome.stale:
+        return unknown, "stale"
     if outcome.adjudication is not None:
         return {**unknown, **outcome.adjudication.labels}, outcome.adjudication.method
     readings = [reading.judgement.labels for reading in outcome.readings]

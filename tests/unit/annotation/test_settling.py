@@ -76,6 +76,8 @@ def test_an_image_is_final_when_adjudicated_or_when_enough_readers_agree() -> No
         (outcome([CRESCENT, NORMAL]), unknown, "disagreed"),
         (outcome([CRESCENT, NORMAL], settled=SCLEROSIS), SCLEROSIS, "consensus"),
         (outcome([{"cgn": 1}, CRESCENT]), CRESCENT, "agreed"),
+        (outcome([CRESCENT, NORMAL], settled=CRESCENT, based_on=(1,)), unknown, "stale"),
+        (outcome([CRESCENT, CRESCENT], settled=NORMAL, based_on=(1,)), unknown, "stale"),
     ]
     for one, labels, grounds in cases:
         assert final_labels(one, PAPER, n_readers=2) == (labels, grounds)

@@ -85,7 +85,7 @@ def find_outcome(store: Store, image_id: str, *, by: str) -> Outcome:
 def list_disagreements(
     store: Store, *, by: str, include_settled: bool = False
 ) -> list[Disagreement]:
-    """Return the images on which readers differ and nothing, or something stale, is settled.
+    """Return the images on which readers differ and nothing is settled, and those settled stale.
 
     Parameters
     ----------
@@ -275,7 +275,8 @@ def _disagreements(outcomes: Sequence[Outcome], taxonomy: Taxonomy) -> list[Disa
     found = []
     for one in outcomes:
         labels = differing_labels([r.judgement.labels for r in one.readings], taxonomy)
-        if labels:
+        # What was settled on readings that are no longer those there are is settled again.
+        if labels or one.stale:
             found.append(Disagreement(one.image, one.readings, labels, one.adjudication, one.stale))
     return found
 

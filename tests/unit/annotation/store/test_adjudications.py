@@ -77,6 +77,22 @@ def test_a_settled_image_returns_when_a_reader_changes_their_mind(store: Store) 
     assert (stale.image.image_id, stale.stale) == ("g001", True)
 
 
+def test_a_settled_image_returns_even_if_its_readers_agree_now_and_can_be_settled_again(
+    store: Store,
+) -> None:
+    make_study(store)
+    _differ(store)
+    _settle(store, "g001", SCLEROSIS)
+    readings = find_outcome(store, "g001", by=OWNER).readings
+    for reading in readings:
+        save(store, reading.login, "g001", CRESCENT)
+    [stale] = [one for one in list_disagreements(store, by=OWNER) if one.stale]
+    assert (stale.image.image_id, stale.labels) == ("g001", ())
+    adjudicate_all(store, "majority", by=OWNER)
+    settled = find_outcome(store, "g001", by=OWNER)
+    assert (dict(settled.adjudication.labels), settled.stale) == (CRESCENT, False)
+
+
 def test_two_owners_do_not_settle_over_each_other(store: Store) -> None:
     make_study(store)
     _differ(store)
