@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import http.client
 import io
+import json
 import os
 import platform
 import signal
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,42 +108,76 @@ def serving(db: Path, *options: str) -> Iterator[str]:
         server.send_signal(signal.SIGINT)
 
 
-async def log_in(client: httpx.AsyncClient, login: str) -> None:
-    client.headers["X-CSRF-Token"] = (await client.get("/api/entry")).json()["csrf_token"]
-    answer = await client.post("/api/session", json={"login": login, "password": PASSWORD})
-    client.headers["X-CSRF-Token"] = answer.raise_for_status().json()["csrf_token"]
+class Person:
+    """One connection that stays open, written by hand.
+
+    The client shares the server's cores: one with features takes more of them than the server.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.host, _, port = address.removeprefix("http://").partition(":")
+        self.port = int(port)
+        self.headers = ""
+        self.reader: asyncio.StreamReader
+        self.writer: asyncio.StreamWriter
+
+    async def log_in(self, login: str) -> None:
+        self.reader, self.writer = await asyncio.open_connection(
+            self.host, self.port, limit=4 * 1024 * 1024
+        )
+        async with httpx.AsyncClient(base_url=f"http://{self.host}:{self.port}") as client:
+            token = (await client.get("/api/entry")).json()["csrf_token"]
+            answer = await client.post(
+                "/api/session", json={"login": login, "password": PASSWORD},
+                headers={"X-CSRF-Token": token}, timeout=60,
+            )  # fmt: skip
+            cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+        token = answer.raise_for_status().json()["csrf_token"]
+        self.headers = (
+            f"Host: {self.host}\r\nCookie: {cookies}\r\nX-CSRF-Token: {token}\r\n"
+            "Content-Type: application/json\r\n"
+        )
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """Return status and content; every answer of these routes states its length."""
+        start = f"{method} {path} HTTP/1.1\r\n{self.headers}Content-Length: {len(body)}\r\n\r\n"
+        self.writer.write(start.encode() + body)
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+        return int(head.split(" ", 2)[1]), await self.reader.readexactly(length)
 
 
 async def annotate(
-    address: str,
-    login: str,
+    person: Person,
     begin_at: asyncio.Event,
     *,
+    delay_s: float,
     n_items: int,
     times: dict[str, list[float]],
 ) -> int:
     """Label items at the pace of a fast reader; return the number of errors."""
     n_errors = 0
-    async with httpx.AsyncClient(base_url=address, timeout=30) as client:
-        await log_in(client, login)
-        await begin_at.wait()
-        await asyncio.sleep(np.random.default_rng(int(login[6:])).random() * PERIOD_S)
-        for place in range(1, n_items + 1):
-            turn = time.perf_counter()
-            item = await timed(times["item"], client.get(f"/api/items/{place}"))
-            image = await timed(times["image"], client.get(item.json()["image_url"]))
-            body = {
-                "assignment_id": item.json()["assignment_id"], "labels": {"mspgn": 1},
-                "expected_version": 0, "save_key": str(uuid.uuid4()), "seconds": 2.0,
-                "image_sha256": item.json()["image_sha256"],
-            }  # fmt: skip
-            saved = await timed(times["save"], client.post("/api/annotations", json=body))
-            n_errors += sum(one.status_code != 200 for one in (item, image, saved))
-            await asyncio.sleep(max(0.0, PERIOD_S - (time.perf_counter() - turn)))
+    await begin_at.wait()
+    await asyncio.sleep(delay_s)
+    for place in range(1, n_items + 1):
+        turn = time.perf_counter()
+        status, content = await timed(times["item"], person.ask("GET", f"/api/items/{place}"))
+        item = json.loads(content)
+        seen, _ = await timed(times["image"], person.ask("GET", item["image_url"]))
+        body = {
+            "assignment_id": item["assignment_id"], "labels": {"mspgn": 1},
+            "expected_version": 0, "save_key": str(uuid.uuid4()), "seconds": 2.0,
+            "image_mark": item["image_mark"],
+        }  # fmt: skip
+        sent = json.dumps(body).encode()
+        saved, _ = await timed(times["save"], person.ask("POST", "/api/annotations", sent))
+        n_errors += sum(one != 200 for one in (status, seen, saved))
+        await asyncio.sleep(max(0.0, PERIOD_S - (time.perf_counter() - turn)))
+    person.writer.close()
     return n_errors
 
 
-async def timed(times: list[float], answer) -> httpx.Response:
+async def timed(times: list[float], answer: Awaitable[tuple[int, bytes]]) -> tuple[int, bytes]:
     start = time.perf_counter()
     given = await answer
     times.append(time.perf_counter() - start)
@@ -152,15 +187,16 @@ async def timed(times: list[float], answer) -> httpx.Response:
 async def all_annotate(address: str, n_items: int) -> tuple[dict[str, list[float]], int]:
     times: dict[str, list[float]] = {"item": [], "image": [], "save": []}
     ready = asyncio.Event()
-    people = [
-        asyncio.create_task(
-            annotate(address, f"reader{number}", ready, n_items=n_items, times=times)
-        )
-        for number in range(N_ANNOTATORS)
+    delays = np.random.default_rng(0).random(N_ANNOTATORS) * PERIOD_S
+    people = [Person(address) for _ in range(N_ANNOTATORS)]
+    for number, person in enumerate(people):  # passwords take long by design
+        await person.log_in(f"reader{number}")
+    tasks = [
+        asyncio.create_task(annotate(person, ready, delay_s=delay, n_items=n_items, times=times))
+        for person, delay in zip(people, delays.tolist(), strict=True)
     ]
-    await asyncio.sleep(25)  # everyone has logged in: passwords take long by design
     ready.set()
-    return times, sum(await asyncio.gather(*people))
+    return times, sum(await asyncio.gather(*tasks))
 
 
 def measure_load(n_items: int) -> None:

@@ -84,7 +84,7 @@ class Browser(TestClient):
         body = {
             "assignment_id": item["assignment_id"], "labels": {"mspgn": 1},
             "expected_version": item["version"], "save_key": str(uuid.uuid4()), "seconds": 1.5,
-            "image_sha256": item["image_sha256"],
+            "image_mark": item["image_mark"],
         } | changes  # fmt: skip
         return self.write("/api/annotations", json=body)
 

@@ -13,6 +13,7 @@ from glomerulab.annotation.store.schema import account, web_session
 from glomerulab.errors import AnnotationError, NotAllowedError, UnknownRecordError
 
 __all__ = [
+    "account_from",
     "account_of",
     "check_password",
     "create_account",
@@ -95,7 +96,7 @@ def check_password(store: Store, *, login: str, password: str) -> Account | None
                 .where(account.c.account_id == row["account_id"])
                 .values(password_hash=hash_password(password))
             )
-    return _account(row)
+    return account_from(row)
 
 
 def find_account(store: Store, login: str) -> Account:
@@ -124,7 +125,7 @@ def list_accounts(store: Store) -> list[Account]:
     """Return every account, in the order they were made."""
     with store.reading() as connection:
         rows = connection.execute(select(account).order_by(account.c.account_id)).mappings()
-        return [_account(row) for row in rows]
+        return [account_from(row) for row in rows]
 
 
 def set_password(store: Store, *, login: str, password: str, by: str) -> Account:
@@ -210,7 +211,7 @@ def account_of(connection: Connection, login: str) -> Account:
     row = _row(connection, login.strip().casefold())
     if row is None:
         raise UnknownRecordError("there is no such account", where=login)
-    return _account(row)
+    return account_from(row)
 
 
 def require_owner(connection: Connection, login: str) -> Account:
@@ -294,5 +295,6 @@ def _row(connection: Connection, login: str) -> RowMapping | None:
     return connection.execute(select(account).where(account.c.login == login)).mappings().first()
 
 
-def _account(row: RowMapping) -> Account:
+def account_from(row: RowMapping) -> Account:
+    """Make an `Account` of its row."""
     return Account(row["account_id"], row["login"], row["name"], row["role"], bool(row["active"]))

@@ -13,6 +13,7 @@ from glomerulab.annotation.judging import checked_judgement, checked_seconds
 from glomerulab.annotation.records import (
     Account,
     Annotation,
+    Image,
     ItemState,
     Judgement,
     QueueItem,
@@ -33,6 +34,7 @@ __all__ = [
     "annotation_of",
     "find_item",
     "history",
+    "image_of_item",
     "item_at",
     "list_items",
     "next_item",
@@ -120,6 +122,13 @@ def find_item(store: Store, login: str, assignment_id: int) -> QueueItem:
     with store.reading() as connection:
         reader = account_of(connection, login)
         return _item(connection, reader, _own_row(connection, reader, assignment_id))
+
+
+def image_of_item(store: Store, login: str, assignment_id: int) -> Image:
+    """Return the image of an item of the annotator's queue; see `find_item`, which reads more."""
+    with store.reading() as connection:
+        row = _own_row(connection, account_of(connection, login), assignment_id)
+        return find_image(connection, row["image_id"], study_of(connection).image_root)
 
 
 def list_items(store: Store, login: str) -> list[ItemState]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import delete, insert, select
 
 from glomerulab.annotation.records import Account
-from glomerulab.annotation.store.accounts import account_of
+from glomerulab.annotation.store.accounts import account_from, account_of
 from glomerulab.annotation.store.database import Store
 from glomerulab.annotation.store.schema import account, secret, web_session
 
@@ -52,16 +52,20 @@ def open_session(store: Store, *, login: str, lifetime: timedelta) -> str:
 def session_account(store: Store, token: str) -> Account | None:
     """Return whose session a token is, None if it expired, was ended, or never was."""
     with store.reading() as connection:
-        login = connection.scalar(
-            select(account.c.login)
-            .join(web_session)
-            .where(
-                web_session.c.token_hash == _hash(token),
-                web_session.c.expires_at >= _text(datetime.now(UTC)),
-                account.c.active,
+        row = (
+            connection.execute(
+                select(account)
+                .join(web_session)
+                .where(
+                    web_session.c.token_hash == _hash(token),
+                    web_session.c.expires_at >= _text(datetime.now(UTC)),
+                    account.c.active,
+                )
             )
+            .mappings()
+            .first()
         )
-        return None if login is None else account_of(connection, login)
+    return None if row is None else account_from(row)
 
 
 def close_session(store: Store, token: str) -> None:

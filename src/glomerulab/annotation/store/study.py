@@ -1,16 +1,19 @@
 """The study itself: its settings, its labels, and what its images are relative to."""
 
+import json
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from glomerulab.annotation.records import Study, StudySettings
 from glomerulab.annotation.store.accounts import require_owner
 from glomerulab.annotation.store.database import Store
 from glomerulab.annotation.store.images import images_of_manifest, insert_images
-from glomerulab.annotation.store.ledger import Event, append, newest_event
+from glomerulab.annotation.store.ledger import append, newest_event
+from glomerulab.annotation.store.schema import event
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import AnnotationError, UnknownRecordError
 from glomerulab.taxonomy import Label, Taxonomy
@@ -18,6 +21,12 @@ from glomerulab.taxonomy import Label, Taxonomy
 __all__ = ["change_settings", "has_study", "new_study", "read_study", "study_of"]
 
 SUBJECT = "study"
+NEWEST = (
+    select(event.c.payload, event.c.version)
+    .where(event.c.kind == SUBJECT, event.c.subject == SUBJECT)
+    .order_by(event.c.version.desc())
+    .limit(1)
+)
 
 
 def has_study(store: Store) -> bool:
@@ -104,12 +113,12 @@ def change_settings(store: Store, settings: StudySettings, *, by: str) -> Study:
 
 def study_of(connection: Connection) -> Study:
     """Return the study inside a transaction; see `read_study`."""  # noqa: DOC501
-    found = newest_event(connection, SUBJECT, SUBJECT)
-    if found is None:
+    row = connection.execute(NEWEST).first()
+    if row is None:
         raise UnknownRecordError(
             "the database holds no study yet; `glomerulab annotate create` begins one"
         )
-    return _study(found)
+    return _study(row.payload, row.version)
 
 
 def _record(connection: Connection, study: Study, *, actor: str) -> None:
@@ -131,12 +140,16 @@ def _record(connection: Connection, study: Study, *, actor: str) -> None:
     )
 
 
-def _study(found: Event) -> Study:
-    taxonomy = found.payload["taxonomy"]
+# Every request asks for the study, and it seldom changes: what is remembered is how its text reads,
+# so that a change is seen at once.
+@lru_cache(maxsize=16)
+def _study(payload: str, version: int) -> Study:
+    said = json.loads(payload)
+    taxonomy = said["taxonomy"]
     labels = tuple(Label.model_validate(label) for label in taxonomy["labels"])
     return Study(
-        settings=StudySettings(**found.payload["settings"]),
+        settings=StudySettings(**said["settings"]),
         taxonomy=Taxonomy(taxonomy["name"], labels),
-        image_root=Path(found.payload["image_root"]),
-        version=found.version,
+        image_root=Path(said["image_root"]),
+        version=version,
     )

@@ -54,7 +54,12 @@ def site_of(request: Request) -> Site:
     return site
 
 
-CurrentSite = Annotated[Site, Depends(site_of)]
+async def _site(request: Request) -> Site:
+    # Async although it waits for nothing: a plain function would be handed to a thread.
+    return site_of(request)
+
+
+CurrentSite = Annotated[Site, Depends(_site)]
 
 
 def session_token(request: Request) -> str | None:
@@ -79,7 +84,7 @@ def _current_account(request: Request, site: CurrentSite) -> Account:
 CurrentAccount = Annotated[Account, Depends(_current_account)]
 
 
-def _owner(account: CurrentAccount) -> Account:
+async def _owner(account: CurrentAccount) -> Account:
     if account.role != "owner":
         raise NotAllowedError("only the study's owner may do or see this")
     return account

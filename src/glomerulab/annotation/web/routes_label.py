@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from glomerulab.annotation.records import Judgement, QueueItem, Study
 from glomerulab.annotation.store.annotations import (
-    find_item,
+    image_of_item,
     item_at,
     list_items,
     save_annotation,
@@ -15,6 +15,7 @@ from glomerulab.annotation.web.access import CurrentAccount, CurrentSite, csrf_t
 from glomerulab.annotation.web.pages import render_page
 from glomerulab.annotation.web.pictures import picture_digest, read_picture
 from glomerulab.annotation.web.schemas import RecordId, SaveBody, item_json, judgement_json
+from glomerulab.annotation.web.site import Site
 from glomerulab.errors import AnnotationError, ImageFileError
 
 __all__ = ["label_settings", "router"]
@@ -22,7 +23,7 @@ __all__ = ["label_settings", "router"]
 router = APIRouter()
 
 UNCHANGING = "private, max-age=86400, immutable"
-"""For an address that names the file's digest."""
+"""For an address that changes with the file."""
 
 
 @router.get("/label")
@@ -48,13 +49,13 @@ def items(site: CurrentSite, account: CurrentAccount) -> list[dict[str, object]]
 @router.get("/api/items/{place}")
 def item(site: CurrentSite, account: CurrentAccount, place: RecordId) -> dict[str, object]:
     """Give the item at a place of the own queue."""
-    return _shown(item_at(site.store, account.login, place))
+    return _shown(site, item_at(site.store, account.login, place))
 
 
 @router.get("/items/{assignment_id}/image")
 def image(site: CurrentSite, account: CurrentAccount, assignment_id: RecordId) -> Response:
     """Give the image of an own item; nobody else's, and no other file."""
-    picture = read_picture(find_item(site.store, account.login, assignment_id).image.image_path)
+    picture = read_picture(image_of_item(site.store, account.login, assignment_id).image_path)
     headers = {"Cache-Control": UNCHANGING, "Content-Disposition": "inline"}
     return Response(picture.content, media_type=picture.media_type, headers=headers)
 
@@ -72,7 +73,7 @@ def save(site: CurrentSite, account: CurrentAccount, body: SaveBody) -> dict[str
         expected_version=body.expected_version,
         save_key=str(body.save_key),
         seconds=body.seconds,
-        image_sha256=body.image_sha256,
+        image_sha256=_digest_shown(site, body),
     )
     return {"was_there": saved.was_there, "saved": judgement_json(saved.annotation)}
 
@@ -107,14 +108,18 @@ def _refuse_silence(judgement: Judgement, study: Study) -> None:
         raise AnnotationError("no label is set: set one, or skip the image with a reason")
 
 
-def _shown(found: QueueItem) -> dict[str, object]:
+def _digest_shown(site: Site, body: SaveBody) -> str | None:
+    return body.image_mark and site.image_mark(body.assignment_id, body.image_mark)
+
+
+def _shown(site: Site, found: QueueItem) -> dict[str, object]:
     """Return an item for the page; an image that cannot be read is told and may be skipped."""
-    digest, problem = None, None
+    mark, problem = None, None
     try:
-        digest = picture_digest(found.image.image_path)
+        mark = site.image_mark(found.assignment_id, picture_digest(found.image.image_path))
     except ImageFileError as error:
         problem = error.message
-    return item_json(found, image_sha256=digest, image_error=problem)
+    return item_json(found, image_mark=mark, image_error=problem)
 
 
 def _item_states(store: Store, login: str) -> list[dict[str, object]]:

@@ -61,7 +61,8 @@ class SaveBody(_Body):
     """Made when the save is first tried; the same in every further try."""
     seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
     """How long the image was visible."""
-    image_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    image_mark: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Of the item as it was shown."""
 
     def judgement(self) -> Judgement:
         """Return what is said of the image."""
@@ -107,15 +108,15 @@ def judgement_json(annotation: Annotation) -> dict[str, Any]:
 
 
 def item_json(
-    item: QueueItem, *, image_sha256: str | None, image_error: str | None
+    item: QueueItem, *, image_mark: str | None, image_error: str | None
 ) -> dict[str, Any]:
     """Return an item as the labelling page needs it.
 
     Parameters
     ----------
     item : QueueItem
-    image_sha256 : str or None
-        Digest of the image file; None if it cannot be read.
+    image_mark : str or None
+        Of `Site.image_mark`; None if the image cannot be read.
     image_error : str or None
         Why it cannot.
 
@@ -124,7 +125,7 @@ def item_json(
     dict
         Nothing in it tells which image it is: a repeated one must look like any other.
     """
-    version = f"?v={image_sha256[:16]}" if image_sha256 else ""
+    version = f"?v={image_mark[:16]}" if image_mark else ""
     return {
         "assignment_id": item.assignment_id,
         "place": item.place,
@@ -132,7 +133,7 @@ def item_json(
         "version": item.version,
         "stain": item.image.stain,
         "image_url": f"/items/{item.assignment_id}/image{version}",
-        "image_sha256": image_sha256,
+        "image_mark": image_mark,
         "image_error": image_error,
         "saved": None if item.annotation is None else judgement_json(item.annotation),
         "model": None if item.model is None else dict(item.model),

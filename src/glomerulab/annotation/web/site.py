@@ -1,5 +1,6 @@
 """What all requests of one running server share: its store, slides, limits and settings."""
 
+import hmac
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -59,6 +60,27 @@ class Site:
     def csrf_signer(self) -> Signer:
         """Signs the token that a write must bring beside the cookie."""
         return Signer(self._key, salt="glomerulab-csrf")
+
+    def image_mark(self, assignment_id: int, digest: str) -> str:
+        """Turn the digest of an item's image into a mark of the item, and the mark back.
+
+        A repeated image has another mark, so that addresses and answers do not tell it from any
+        other.
+
+        Parameters
+        ----------
+        assignment_id : int
+        digest : str
+            SHA-256 as hex, or its mark.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits: the digest XOR a keyed hash of the item.
+        """
+        pad = hmac.digest(self._key, f"image of item {assignment_id}".encode(), "sha256")
+        pairs = zip(bytes.fromhex(digest), pad, strict=True)
+        return bytes(one ^ other for one, other in pairs).hex()
 
     def needs_setup(self) -> bool:
         """Tell whether there is no study yet."""

@@ -1,9 +1,11 @@
+import json
 import uuid
+from hashlib import sha256
 
 import pytest
 from PIL import Image
 
-from glomerulab.annotation.store.annotations import find_item, history
+from glomerulab.annotation.store.annotations import find_item, history, list_items
 from tests.annotation_web import open_web
 
 
@@ -27,8 +29,31 @@ def test_a_save_is_kept_with_all_that_was_said(web):
     (kept,) = history(web.store, "anna", item["assignment_id"])
     assert dict(kept.judgement.labels) == labels
     assert (kept.judgement.unsure, kept.judgement.note, kept.seconds) == (True, "两处", 12.5)
-    assert kept.image_sha256 == item["image_sha256"]
+    assert kept.image_sha256 == sha256(anna.get(item["image_url"]).content).hexdigest()
     assert anna.get("/api/items/2").json()["saved"]["labels"] == labels
+
+
+def test_neither_address_nor_answer_tells_that_an_image_is_a_repeat(tmp_path):
+    web = open_web(tmp_path, n_images=4, repeat_share=0.5)
+    anna = web.client("anna")
+    places = {}
+    for one in list_items(web.store, "anna"):
+        places.setdefault(one.image_id, []).append(one.place)
+    first, again = next(those for those in places.values() if len(those) == 2)
+    shown = [anna.get(f"/api/items/{place}").json() for place in (first, again)]
+    told = [
+        {value for name, value in one.items() if name.startswith("image_") and value}
+        for one in shown
+    ]
+    assert told[0].isdisjoint(told[1])
+    for one in shown:
+        assert "repeat" not in json.dumps(one)
+        assert anna.save(one).status_code == 200
+    kept = [history(web.store, "anna", one["assignment_id"])[0].image_sha256 for one in shown]
+    assert kept == [sha256(anna.get(shown[0]["image_url"]).content).hexdigest()] * 2
+    # What the cache keys on differs too, beyond the number of the item.
+    assert len({one["image_url"].partition("?")[2] for one in shown}) == 2
+    web.store.close()
 
 
 def test_the_same_save_twice_is_saved_once(web):
@@ -88,7 +113,7 @@ def test_an_image_that_is_gone_is_told_and_can_still_be_skipped(tmp_path):
     item = anna.get("/api/items/1").json()
     find_item(web.store, "anna", item["assignment_id"]).image.image_path.unlink()
     gone = anna.get("/api/items/1").json()
-    assert gone["image_sha256"] is None
+    assert gone["image_mark"] is None
     assert "No such file" in gone["image_error"]
     answer = anna.get(item["image_url"])
     assert answer.status_code == 422

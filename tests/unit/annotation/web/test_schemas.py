@@ -19,7 +19,7 @@ GOOD = {
         {"assignment_id": 2**63}, {"labels": {"mspgn": 2}}, {"labels": {"x" * 300: 1}},
         {"note": "a\x00b"}, {"note": "x" * 5000}, {"seconds": -1}, {"seconds": float("nan")},
         {"seconds": 1e9}, {"save_key": "no key"}, {"expected_version": -1}, {"who": "anna"},
-        {"image_sha256": "../../etc/passwd"}, {"labels": {str(n): 1 for n in range(65)}},
+        {"image_mark": "../../etc/passwd"}, {"labels": {str(n): 1 for n in range(65)}},
     ],
 )  # fmt: skip
 def test_what_cannot_be_a_save_is_refused(change):
@@ -48,7 +48,7 @@ def test_an_item_says_neither_which_image_it_is_nor_whose(web):
     from glomerulab.annotation.store.annotations import item_at
 
     item = item_at(web.store, "anna", 1)
-    sent = item_json(item, image_sha256="0" * 64, image_error=None)
+    sent = item_json(item, image_mark="0" * 64, image_error=None)
     text = str(sent)
     for secret in (item.image.image_id, item.image.patient_id, item.image.slide_id, "images/"):
         assert str(secret) not in text

@@ -148,7 +148,7 @@ function send(said) {
     assignment_id: item.assignment_id, labels: said.labels, skip_reason: said.skip_reason,
     unsure: said.skip_reason ? false : draft.unsure, note: draft.note,
     expected_version: Math.max(item.version, versions.get(item.assignment_id) ?? 0),
-    seconds: Math.round(Math.min(clock.ms, 86_400_000)) / 1000, image_sha256: item.image_sha256,
+    seconds: Math.round(Math.min(clock.ms, 86_400_000)) / 1000, image_mark: item.image_mark,
   };
   outbox.add({ path: "/api/annotations", subject: item.assignment_id, place: item.place, body });
   setState(item.place, said.skip_reason ? "skipped" : "done");
