@@ -3,62 +3,24 @@
 import json
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
-import tomli_w
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
-from glomerulab.cohort.manifest import read_manifest, write_manifest
+from glomerulab.cohort.manifest import read_manifest
 from glomerulab.inference.predict_manifest import predict_manifest
-from glomerulab.models.checkpoint import ModelCard, save_checkpoint
-from glomerulab.models.registry import create_model
-from glomerulab.phantom.cohort import write_phantom_cohort
-from glomerulab.predictions import write_predictions
-from glomerulab.run_seal import write_seal
-from glomerulab.taxonomy import load_taxonomy
-
-PAPER = load_taxonomy("paper")
+from tests.untrained_runs import write_two_cohorts, write_untrained_run
 
 
 @pytest.fixture(scope="module")
 def cohorts(tmp_path_factory):
-    """Two phantom cohorts; of the first every third patient is validation, every third test."""
-    folder = tmp_path_factory.mktemp("cohorts")
-    own = write_phantom_cohort(
-        folder / "own", n_patients=6, n_per_patient=7, size=64, mpp=3.0, seed=1
-    )
-    other = write_phantom_cohort(
-        folder / "other", n_patients=3, n_per_patient=4, size=64, mpp=3.0, seed=2
-    )
-    manifest = read_manifest(own)
-    number = manifest.table["patient_id"].str[-3:].astype(int)
-    parts = np.array(["train", "validation", "test"])[number % 3]
-    table = manifest.table.assign(
-        split=pd.array(parts, dtype="string"), site=np.where(number % 2, "north", "south")
-    )
-    write_manifest(manifest.with_table(table), own)
-    return own, other
+    return write_two_cohorts(tmp_path_factory.mktemp("cohorts"))
 
 
 @pytest.fixture
 def run(cohorts, tmp_path):
-    """An untrained network's run: it errs a lot, which is what is looked at here."""
-    folder = tmp_path / "run"
-    card = ModelCard(
-        model="improved_seresnet_small", taxonomy_name=PAPER.name, labels=PAPER.labels,
-        input_size=48, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
-    )  # fmt: skip
-    model = create_model("improved_seresnet_small", 4, seed=1)
-    save_checkpoint(folder / "checkpoint", model.state_dict(), card)
-    manifest = read_manifest(cohorts[0])
-    write_manifest(manifest, folder / "manifest.csv")
-    write_predictions(predict_manifest(folder, manifest).table, folder / "predictions.csv")
-    config = {"seed": 0, "model": {"name": card.model, "head": card.head}}
-    (folder / "config.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
-    write_seal(folder)
-    return folder
+    return write_untrained_run(tmp_path / "run", cohorts[0])
 
 
 def _evaluate(*arguments):

@@ -178,8 +178,9 @@ def _without_an_error(judged: Judged, scores: pd.DataFrame) -> list[Caveat]:
     whom = f" of {', '.join(found)}" if found else ""
     text = (
         f"Some scores{whom} are 1 in every resample, so that their interval has no width. No error "
-        f"was seen in {judged.n_patients} patients; by the rule of three, errors in up to "
-        f"{min(1.0, 3.0 / judged.n_patients):.0%} of patients would still be compatible with that."
+        f"of that kind was seen in {judged.n_patients} patients; by the rule of three, errors in "
+        f"up to {min(1.0, 3.0 / judged.n_patients):.0%} of patients would still be compatible with "
+        "that."
     )
     return [Caveat("Scores without a single error", text)]
 

@@ -30,22 +30,32 @@ def certainty_tables(judgement: Judgement) -> tuple[Table, ...]:
     tuple of Table
     """
     if judgement.fitted is None:
-        return (_calibration(judgement.calibration, None),)
+        return (_calibration(judgement.calibration, None, _why_not_fitted(judgement)),)
     fitted = judgement.fitted
-    answers = "classes" if judgement.judged.head == "softmax" else "answers (absent, present)"
+    answers, unit = (
+        ("classes", "images")
+        if judgement.judged.head == "softmax"
+        else ("answers (absent, present)", "known labels")
+    )
     return (
         _calibration(judgement.calibration, fitted),
-        _conformal(fitted.conformal, answers),
+        _conformal(fitted.conformal, answers, unit),
     )
 
 
-def _calibration(before: CalibrationSummary, fitted: Fitted | None) -> Table:
+def _why_not_fitted(judgement: Judgement) -> str:
+    if judgement.split == "validation":
+        return "No temperature is fitted: this is the validation part itself."
+    return "There is no validation part to fit a temperature on."
+
+
+def _calibration(before: CalibrationSummary, fitted: Fitted | None, why_not: str = "") -> Table:
     if fitted is None:
         return Table(
             "Calibration",
             ("Measure", "As trained"),
             tuple((text, rounded(getattr(before, name))) for name, text in MEASURES),
-            note="There is no validation part to fit a temperature on.",
+            note=why_not,
         )
     rows = tuple(
         (text, rounded(getattr(before, name)), rounded(getattr(fitted.calibration, name)))
@@ -61,7 +71,7 @@ def _calibration(before: CalibrationSummary, fitted: Fitted | None) -> Table:
     )
 
 
-def _conformal(results: tuple[ConformalResult, ...], answers: str) -> Table:
+def _conformal(results: tuple[ConformalResult, ...], answers: str, unit: str) -> Table:
     rows = tuple(
         (
             percent(result.stated_coverage),
@@ -79,5 +89,8 @@ def _conformal(results: tuple[ConformalResult, ...], answers: str) -> Table:
         note=f"Instead of one answer the model may give a set of {answers} that holds the truth as "
         "often as was promised (split conformal prediction, fitted on validation). A set of one "
         "answer is a clear answer, which may be wrong; larger or empty ones ask for a person. The "
-        "promise holds on average over patients, so a small test part may miss it.",
+        f"promise takes the images as independent; these are fitted on {results[0].n_fitted} "
+        f"{unit} of {results[0].n_patients_fitted} patients. Where a patient's images "
+        "resemble each other and the patients are few, the truth is held less often than "
+        "promised.",
     )

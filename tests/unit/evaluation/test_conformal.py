@@ -49,3 +49,26 @@ def test_sets_of_labels_hold_absent_or_present():
 def test_an_impossible_coverage_is_refused():
     with pytest.raises(ValueError, match="got 1"):
         conformal_threshold(random_softmax(), coverage=1)
+
+
+def _alike_within_patients(rng, n_patients, n_images=8):
+    """Images of a patient share nearly all of how sure the model is of the truth."""
+    shared = np.repeat(rng.normal(size=n_patients), n_images)
+    surely = 1.5 + 1.5 * (0.95 * shared + 0.31 * rng.normal(size=len(shared)))
+    of_truth = 1 / (1 + np.exp(-surely))
+    said = np.tile(((1 - of_truth) / 3)[:, None], 4)
+    said[:, 0] = of_truth
+    patients = np.repeat(np.arange(n_patients), n_images)
+    return judged_from(np.eye(4)[np.zeros(len(said), dtype=int)], said, patients)
+
+
+def test_few_patients_whose_images_are_alike_break_the_promise_as_the_notes_say():
+    rng = np.random.default_rng(0)
+    found = [
+        conformal_result(
+            _alike_within_patients(rng, 5), _alike_within_patients(rng, 40), coverage=0.95
+        )
+        for _ in range(60)
+    ]
+    assert np.mean([one.coverage for one in found]) < 0.93
+    assert (found[0].n_fitted, found[0].n_patients_fitted) == (40, 5)
