@@ -74,6 +74,16 @@ class _Span:
     stop: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A part of the slide in level-0 pixels, its edges between pixels."""
+
+    left: float
+    upper: float
+    width: float
+    height: float
+
+
 def best_level(downsamples: tuple[float, ...], wanted: float) -> int:
     """Return the coarsest level that is not coarser than wanted; level 0 if all are.
 
@@ -142,10 +152,48 @@ def read_box(
     if all(abs(wanted / own - 1) < SAME_SAMPLING for wanted in downsample):
         pixels = _on_white(source.read(level, (box.x, box.y), size), white)
         return np.asarray(pixels)
+    step = (box.width / size[0], box.height / size[1])  # level-0 pixels per output pixel
+    side = _tile_side(size, (step[0] / own, step[1] / own))
+    if side >= max(size):
+        return _resampled(source, level, _Frame(box.x, box.y, box.width, box.height), size, white)
+    out = np.empty((size[1], size[0], 3), np.uint8)
+    for upper in range(0, size[1], side):
+        for left in range(0, size[0], side):
+            width, height = min(side, size[0] - left), min(side, size[1] - upper)
+            frame = _Frame(
+                box.x + left * step[0],
+                box.y + upper * step[1],
+                width * step[0],
+                height * step[1],
+            )
+            out[upper : upper + height, left : left + width] = _resampled(
+                source, level, frame, (width, height), white
+            )
+    return out
+
+
+def _tile_side(size: tuple[int, int], scales: tuple[float, float]) -> int:
+    """Return the side of the output tiles for which no read need exceed `MAX_READ_PX`."""
+    n_read = size[0] * size[1] * scales[0] * scales[1]
+    if n_read <= MAX_READ_PX or min(scales) >= 2 * REDUCING_GAP:
+        return max(size)  # small, or read in blocks
+    return max(1, math.floor(math.isqrt(MAX_READ_PX) / max(scales)))
+
+
+def _resampled(
+    source: PixelSource,
+    level: int,
+    frame: _Frame,
+    size: tuple[int, int],
+    white: Callable[[], White],
+) -> RgbImage:
+    """Read the pixels under a frame with those around it, and resize them to `size`."""
+    own = source.level_downsamples[level]
     widths, heights = zip(source.level_dimensions[0], source.level_dimensions[level], strict=True)
-    across = _span(box.x, box.width, downsample[0], own, widths)
-    down = _span(box.y, box.height, downsample[1], own, heights)
-    factor = _block_factor(across, down, min(downsample) / own)
+    steps = (frame.width / size[0], frame.height / size[1])
+    across = _span(frame.left, frame.width, steps[0], own, widths)
+    down = _span(frame.upper, frame.height, steps[1], own, heights)
+    factor = _block_factor(across, down, min(steps) / own)
     pixels = _read_reduced(source, level, across, down, factor=factor, white=white)
     wanted_part = (
         across.start / factor,
@@ -156,7 +204,9 @@ def read_box(
     return np.asarray(pixels.resize(size, Image.Resampling.LANCZOS, box=wanted_part))
 
 
-def _span(start: int, length: int, wanted: float, own: float, extents: tuple[int, int]) -> _Span:
+def _span(
+    start: float, length: float, wanted: float, own: float, extents: tuple[int, int]
+) -> _Span:
     """Widen one axis of the box by the filter's tails, but not beyond the slide.
 
     `extents` are the lengths of level 0 and of the level along this axis.

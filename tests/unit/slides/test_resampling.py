@@ -159,3 +159,23 @@ def test_an_output_too_large_to_hold_is_refused():
             downsample=(1.0, 1.0),
             white=lambda: WHITE,
         )
+
+
+@pytest.mark.parametrize("downsample", [(3.0, 3.0), (2.3, 3.7), (3.5, 4.5), (0.7, 0.7)])
+def test_a_large_read_just_above_a_level_is_made_in_tiles_too(monkeypatch, downsample):
+    source, reads = Pyramid(texture(700, 900), n_levels=1), []
+    own_read = source.read
+
+    def read(level, corner, size):
+        reads.append(size[0] * size[1])
+        return own_read(level, corner, size)
+
+    monkeypatch.setattr(source, "read", read)
+    box = Box(-20, 30, 901, 607)
+    whole = read_box(source, box, downsample=downsample, white=lambda: WHITE)
+    monkeypatch.setattr(resampling, "MAX_READ_PX", 40_000)
+    reads.clear()
+    tiled = read_box(source, box, downsample=downsample, white=lambda: WHITE)
+    assert len(reads) > 4
+    assert max(reads) < 80_000  # the tails of the filter come on top
+    assert np.abs(tiled.astype(int) - whole).max() <= 2
