@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from glomerulab.errors import ConfigError
 from glomerulab.evaluation.area_comparison import AreaComparison, compare_areas
-from glomerulab.evaluation.caveats import Caveat
+from glomerulab.evaluation.caveats import Caveat, find_caveats
 from glomerulab.evaluation.comparison import Comparison, compare_models
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.judged import Judged, judged_part
@@ -170,6 +170,11 @@ def _headline(found: Sequence[Comparison]) -> str:
 
 
 def _caveats(entries: Sequence[_Entry]) -> tuple[Caveat, ...]:
+    found = [*_different_images(entries), *_caveats_of_runs(entries)]
+    return tuple(sorted(found, key=lambda caveat: not caveat.severe))
+
+
+def _different_images(entries: Sequence[_Entry]) -> tuple[Caveat, ...]:
     ids = [set(entry.judged.rows["image_id"]) for entry in entries]
     if all(one == ids[0] for one in ids):
         return ()
@@ -178,6 +183,21 @@ def _caveats(entries: Sequence[_Entry]) -> tuple[Caveat, ...]:
         "pairs are, on the images they share."
     )
     return (Caveat("Different test parts", text, severe=True),)
+
+
+def _caveats_of_runs(entries: Sequence[_Entry]) -> list[Caveat]:
+    """Say what stands against each run; once, where it stands against all in the same words."""
+    names: dict[Caveat, list[str]] = {}
+    for entry in entries:
+        # That no external set was judged is no matter of a comparison.
+        for caveat in find_caveats(entry.run, entry.judged, entry.scores, has_external_set=True):
+            names.setdefault(caveat, []).append(entry.name)
+    return [
+        caveat
+        if len(whom) == len(entries)
+        else replace(caveat, text=f"{', '.join(whom)}: {caveat.text}")
+        for caveat, whom in names.items()
+    ]
 
 
 def _score_table(entries: Sequence[_Entry]) -> Table:

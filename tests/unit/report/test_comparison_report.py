@@ -74,3 +74,13 @@ def test_areas_are_compared_by_delong_only_where_images_are_independent(runs, tm
     assert (table["difference"] < 0).all()
     for one in table.itertuples():
         assert f"{one.difference:+.3f}".replace("-", "−") in page
+
+
+def test_what_speaks_against_one_run_stands_in_the_comparison_with_its_name(runs, tmp_path):
+    leaking = write_run(tmp_path / "leaking", RunRecipe(**SMALL, by_patient=False))
+    page = write_comparison([leaking, runs[0]], tmp_path / "out").html_path.read_text("utf-8")
+    assert page.count("Split by image, not by patient") == 1
+    assert "leaking: " in page
+    clean = write_comparison(runs, tmp_path / "clean").html_path.read_text("utf-8")
+    assert "Split by image" not in clean
+    assert clean.count("Not sealed") == 1  # of both, said once
