@@ -269,10 +269,19 @@ def test_a_label_waiting_in_a_closed_page_is_sent_by_the_next(server, open_page)
     assert dict(_kept(server, "anna")[1].judgement.labels) == _flags(("4",))
 
 
-def test_a_session_that_ends_is_taken_up_again_with_what_waits(server, open_page):
+@pytest.mark.parametrize("end", ["cookies gone", "logged in anew in another tab"])
+def test_a_session_that_ends_is_taken_up_again_with_what_waits(server, open_page, end):
     page = open_page("anna")
     _shown(page, 1)
     page.context.clear_cookies()
+    if end != "cookies gone":
+        tab = page.context.new_page()
+        tab.goto(f"{server.address}/login")
+        tab.fill("#login", "anna")
+        tab.fill("#password", PASSWORD)
+        tab.keyboard.press("Enter")
+        _shown(tab, 1)
+        tab.close()
     _label(page, 1, ("2",))
     page.wait_for_selector("#login-dialog[open]")
     page.keyboard.type(PASSWORD)

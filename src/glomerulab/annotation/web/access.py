@@ -25,6 +25,7 @@ __all__ = [
     "CurrentAccount",
     "CurrentSite",
     "NotLoggedInError",
+    "OutOfDateError",
     "Owner",
     "begin_session",
     "client_address",
@@ -41,7 +42,13 @@ ENTRY_COOKIE = "glomerulab_entry"
 """Before there is a session: what the log-in form's token is bound to."""
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf_token"
+ENTRY_PATHS = frozenset({"/login", "/api/session", "/setup", "/language"})
+"""Where a log-in form's token counts although there is a session: anybody can have such a token."""
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class OutOfDateError(NotAllowedError):
+    """A write brought no token of this session, such as one of a page opened before it."""
 
 
 class NotLoggedInError(Exception):
@@ -157,7 +164,7 @@ async def protected_write(request: Request) -> None:
     ------
     NotLoggedInError
         If there is neither a session nor a log-in form it could belong to.
-    NotAllowedError
+    OutOfDateError
         If the token is missing or another's.
     """
     if request.method in SAFE_METHODS:
@@ -167,12 +174,14 @@ async def protected_write(request: Request) -> None:
         field = (await request.form()).get(CSRF_FIELD)
         given = field if isinstance(field, str) else None
     site = site_of(request)
-    bounds = (session_token(request), request.cookies.get(ENTRY_COOKIE))
+    bounds = [session_token(request)]
+    if bounds == [None] or request.url.path in ENTRY_PATHS:
+        bounds.append(request.cookies.get(ENTRY_COOKIE))
     expected = [_csrf_of(site, bound_to).encode() for bound_to in bounds if bound_to]
     if not expected:
         raise NotLoggedInError
     if not any(hmac.compare_digest((given or "").encode(), one) for one in expected):
-        raise NotAllowedError("this page is out of date: reload it and try again")
+        raise OutOfDateError("this page is out of date: reload it and try again")
 
 
 def client_address(request: Request) -> str:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from glomerulab.annotation.records import Annotation, DrawnRegion, SaveConflictError
-from glomerulab.annotation.web.access import NotLoggedInError
+from glomerulab.annotation.web.access import NotLoggedInError, OutOfDateError
 from glomerulab.annotation.web.login_limits import TooManyTriesError
 from glomerulab.annotation.web.pages import render_page
 from glomerulab.annotation.web.schemas import judgement_json, region_json
@@ -90,6 +90,8 @@ def _foreseen(request: Request, error: GlomerulabError) -> Response:
     further: dict[str, object] = {}
     if isinstance(error, SaveConflictError):
         further["current"] = _current(error)
+    if isinstance(error, OutOfDateError):
+        further["reason"] = "out-of-date"
     answer = _answer(request, status, error.message, **further)
     if status == 503:
         answer.headers["Retry-After"] = "2"

@@ -69,8 +69,11 @@ class LoginLimits:
         TooManyTriesError
             If there were too many failures within the last five minutes.
         """
-        self._refuse_if_blocked(self._keys(login, address))
+        keys = self._keys(login, address)
+        self._refuse_if_blocked(keys)
         with self._checks:
+            # Again: of many tries at once, those before this one in the queue may have failed.
+            self._refuse_if_blocked(keys)
             yield
 
     def failed(self, login: str, address: str) -> None:

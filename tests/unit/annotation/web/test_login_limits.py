@@ -1,3 +1,7 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
 import pytest
 
 from glomerulab.annotation.web import login_limits
@@ -67,3 +71,18 @@ def test_very_many_names_do_not_fill_the_memory(monkeypatch):
     for number in range(500):
         limits.failed(f"user{number}", f"10.0.{number // 250}.{number % 250}")
     assert len(limits._failures) <= 33
+
+
+def test_of_many_tries_at_once_no_more_are_looked_at_than_one_after_the_other():
+    limits = LoginLimits(Clock())
+    looked_at = []
+
+    def attempt(_number: int) -> None:
+        with suppress(TooManyTriesError), limits.attempt("anna", "10.0.0.1"):
+            looked_at.append(1)
+            time.sleep(0.01)
+            limits.failed("anna", "10.0.0.1")
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(attempt, range(20)))
+    assert 5 <= len(looked_at) <= 6  # two are looked at side by side

@@ -5,7 +5,8 @@ export class ServerError extends Error {
     this.status = status;
     this.body = body;
   }
-  get isLoggedOut() { return this.status === 401; }
+  // Also where someone has logged in anew in another tab: this page's token is then of no use.
+  get isLoggedOut() { return this.status === 401 || this.body.reason === "out-of-date"; }
   // Trying the same again may help: nobody answered, or the server could not write just now.
   get mayPass() { return this.status === 0 || this.status === 429 || this.status >= 500; }
 }
