@@ -286,6 +286,8 @@ def _why_no_tissue(pixels: RgbImage, n_tissue: int) -> Refusal:
 
 def _gate(matrix: FloatArray, prior: StainPrior) -> Refusal | None:
     """Refuse stains that are one, or that are not those of the prior."""
+    if not np.all(np.isfinite(matrix)):
+        return Refusal(StainStatus.ONE_STAIN, "the pixels do not determine two stains")
     separation = _degrees(matrix[:, 0], matrix[:, 1])
     if separation < MIN_SEPARATION_DEGREES:
         return Refusal(

@@ -90,7 +90,9 @@ def solve(
         sample_px *= SAMPLE_GROWTH
     red, green, blue = density
     value, n_passes = descend(red, green, blue, stains, sparsity, EXPECTED_DECREASE)
-    if float(stains[0] @ stains[1]) > MIN_SEPARATION_COSINE:
+    # Written so that NaN, which next to constant pixels can give, is refused as well: compiled code
+    # turns it into a place outside of its tables.
+    if not float(stains[0] @ stains[1]) <= MIN_SEPARATION_COSINE:
         raise StainError("the pixels hold one stain only: two cannot be told apart")
     order = [0, 1] if stains[0, 0] >= stains[1, 0] else [1, 0]
     return Factorisation(np.ascontiguousarray(stains[order].T), value, n_passes)

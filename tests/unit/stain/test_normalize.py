@@ -100,6 +100,14 @@ def test_strict_raises_where_an_image_would_be_left() -> None:
         normalize(np.full((40, 40, 3), 130, np.uint8), fit(TARGET.image, "HE"), strict=True)
 
 
+def test_a_next_to_constant_dark_image_is_left_as_it_is() -> None:
+    image = np.full((7, 15, 3), 7, np.uint8)
+    image[2, 3, 2], image[5, 11, 0] = 15, 8
+    result = normalize(image, fit(TARGET.image, "HE"))
+    assert not result.is_changed
+    assert np.array_equal(result.image, image)
+
+
 IMAGES = npst.arrays(
     np.uint8,
     st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3)),
