@@ -31,6 +31,8 @@ from glomerulab.training.search_result import write_plot, write_trials
 __all__ = ["SearchResult", "search"]
 
 STUDY_NAME = "glomerulab"
+MAX_OPENINGS = 10
+MADE_BY_ANOTHER = ("already exists", "unique constraint", "duplicate key")
 SECONDS_BETWEEN_SIGNS_OF_LIFE = 10
 SECONDS_BETWEEN_LOOKS = 2.0
 NOT_KEPT = ("state", "checkpoint", "last", "best")
@@ -106,26 +108,35 @@ def _without_test(config: SearchConfig) -> Path:
 def _open_study(config: SearchConfig) -> optuna.Study:
     # Below another name than SQLite's own errors: whatever SQLAlchemy or a driver raises.
     url = config.storage or f"sqlite:///{config.out.absolute() / 'study.db'}"
-    try:
-        storage = RDBStorage(
-            url,
-            engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
-            heartbeat_interval=SECONDS_BETWEEN_SIGNS_OF_LIFE,
-            grace_period=3 * SECONDS_BETWEEN_SIGNS_OF_LIFE,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
-        return optuna.create_study(
-            storage=storage,
-            study_name=STUDY_NAME,
-            load_if_exists=True,
-            direction="minimize" if config.metric == "validation_loss" else "maximize",
-            pruner=optuna.pruners.MedianPruner(n_warmup_steps=config.n_warmup_epochs)
-            if config.prune
-            else optuna.pruners.NopPruner(),
-        )
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"storage cannot be opened: {reason}", where=url) from error
+    for n_before in range(MAX_OPENINGS):
+        try:
+            return _create_or_load(url, config)
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            is_made_by_another = any(words in str(error).lower() for words in MADE_BY_ANOTHER)
+            if not is_made_by_another or n_before == MAX_OPENINGS - 1:
+                raise ConfigError(f"storage cannot be opened: {reason}", where=url) from error
+            time.sleep(0.5)  # a worker that began at the same time is making the tables
+    raise AssertionError("the last opening either returns or raises")
+
+
+def _create_or_load(url: str, config: SearchConfig) -> optuna.Study:
+    storage = RDBStorage(
+        url,
+        engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
+        heartbeat_interval=SECONDS_BETWEEN_SIGNS_OF_LIFE,
+        grace_period=3 * SECONDS_BETWEEN_SIGNS_OF_LIFE,
+        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+    )
+    return optuna.create_study(
+        storage=storage,
+        study_name=STUDY_NAME,
+        load_if_exists=True,
+        direction="minimize" if config.metric == "validation_loss" else "maximize",
+        pruner=optuna.pruners.MedianPruner(n_warmup_steps=config.n_warmup_epochs)
+        if config.prune
+        else optuna.pruners.NopPruner(),
+    )
 
 
 def _refuse_other_space(study: optuna.Study, config: SearchConfig) -> None:

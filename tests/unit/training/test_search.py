@@ -104,7 +104,7 @@ def test_two_workers_share_a_search_and_one_that_is_killed_loses_nothing(
     ]
     trials = told.out / "trials"
     while len(list(trials.glob("*/history.csv"))) < 2:
-        assert workers[0].poll() is None
+        assert workers[0].poll() is None, workers[0].communicate()[1]
         time.sleep(0.05)
     workers[1].kill()
     workers[1].wait()
