@@ -222,7 +222,8 @@ def _objective(config: SearchConfig, manifest: Path) -> Callable[[optuna.Trial],
                 if epoch not in known:
                     trial.report(_value(row, config.metric), epoch)
                     known.add(epoch)
-            if trial.should_prune():
+            # After its last epoch a trial has nothing left to save, and its result counts.
+            if len(history) < told.epochs and trial.should_prune():
                 raise optuna.TrialPruned
 
         try:
