@@ -4,6 +4,7 @@ The one place that decides what CMYK, 16-bit, palette, transparent and grey imag
 when a file is too large to trust. Slides are not opened here.
 """
 
+import io
 import warnings
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from glomerulab.errors import ImageFileError
 from glomerulab.files import written_whole
 
-__all__ = ["MAX_PIXELS", "RgbImage", "image_size", "read_image", "resized", "write_image"]
+__all__ = [
+    "MAX_PIXELS",
+    "RgbImage",
+    "decode_image",
+    "image_size",
+    "read_image",
+    "resized",
+    "write_image",
+]
 
 RgbImage = npt.NDArray[np.uint8]
 """uint8, shape (H, W, 3), channels red, green, blue."""
@@ -27,6 +36,9 @@ TOO_MANY_PIXELS = (
 )
 
 MAX_GREY_16_BIT = 65535
+
+SENT_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+"""What bytes from elsewhere may be: some of Pillow's other formats start programs."""
 
 Z_RLE = 3
 
@@ -68,6 +80,45 @@ def read_image(path: Path) -> RgbImage:
             raise ImageFileError(_unidentified_reason(path, error), where=str(path)) from error
         except (OSError, ValueError, SyntaxError) as error:
             raise ImageFileError(f"cannot be read: {_reason(error)}", where=str(path)) from error
+
+
+def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
+    """Read an image that somebody sent, to the same pixels as `read_image` its file.
+
+    Parameters
+    ----------
+    content : bytes
+        A PNG, JPEG, TIFF or BMP file.
+    max_pixels : int, default `MAX_PIXELS`
+        Refused by the size that the header claims, before a pixel is decoded.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        A new, writable array.
+
+    Raises
+    ------
+    ImageFileError
+        If it is truncated, of another format, or has too many pixels.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        try:
+            with Image.open(io.BytesIO(content), formats=SENT_FORMATS) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise ImageFileError(
+                        f"the image claims {width} x {height} pixels, more than the "
+                        f"{max_pixels:,} allowed"
+                    )
+                return np.array(_as_rgb(image), dtype=np.uint8)
+        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+            known = ", ".join(SENT_FORMATS)
+            raise ImageFileError(f"not an image in a format that is taken ({known})") from error
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ImageFileError(f"the image cannot be read: {_reason(error)}") from error
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from glomerulab.errors import GlomerulabError
 
-__all__ = ["Outcome", "map_outcomes"]
+__all__ = ["Outcome", "end_with_parent", "map_outcomes"]
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -77,7 +77,7 @@ def map_outcomes(
     context = multiprocessing.get_context("spawn")
     waiting = iter(items)
     with ProcessPoolExecutor(
-        min(n_workers, len(items)), mp_context=context, initializer=_end_with_parent
+        min(n_workers, len(items)), mp_context=context, initializer=end_with_parent
     ) as pool:
         pending: set[Future[Outcome[Item, Value]]] = set()
         try:
@@ -100,8 +100,8 @@ def map_outcomes(
                 future.cancel()
 
 
-def _end_with_parent() -> None:
-    """Watch the parent: a worker of a killed run would wait for work for ever."""
+def end_with_parent() -> None:
+    """End this process when the one that started it ends: else a killed run's would go on."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         Thread(target=_exit_after, args=(parent.join,), daemon=True).start()

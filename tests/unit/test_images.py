@@ -7,7 +7,15 @@ import pytest
 from PIL import Image
 
 from glomerulab.errors import ImageFileError, OutputError
-from glomerulab.images import MAX_PIXELS, RgbImage, image_size, read_image, resized, write_image
+from glomerulab.images import (
+    MAX_PIXELS,
+    RgbImage,
+    decode_image,
+    image_size,
+    read_image,
+    resized,
+    write_image,
+)
 
 
 def _colours(rng: np.random.Generator) -> RgbImage:
@@ -215,3 +223,32 @@ def test_resizing_is_within_a_grey_level_of_torchvision(rng: np.random.Generator
     theirs = transforms.resize(torch.from_numpy(image).permute(2, 0, 1), [96, 64], antialias=True)
     ours = resized(image, 64, 96).astype(int)
     assert np.abs(ours - theirs.permute(1, 2, 0).numpy()).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+def test_sent_bytes_become_the_pixels_that_their_file_has(tmp_path, rng, suffix) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(_colours(rng)).save(path)
+    assert np.array_equal(decode_image(path.read_bytes()), read_image(path))
+
+
+def test_sent_bytes_that_claim_too_much_are_not_decoded(tmp_path: Path) -> None:
+    content = _bomb(tmp_path / "a.png", 5000).read_bytes()
+    with pytest.raises(ImageFileError, match=r"5000 x 5000.*16,000,000"):
+        decode_image(content, max_pixels=16_000_000)
+    with pytest.raises(ImageFileError, match="not an image"):
+        decode_image(_bomb(tmp_path / "b.png", 100_000).read_bytes())
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"GIF89a" + bytes(40), b"%!PS-Adobe-3.0 EPSF-3.0\n"]
+)
+def test_sent_bytes_of_another_kind_are_refused_by_name_of_what_is_taken(content) -> None:
+    with pytest.raises(ImageFileError, match="PNG, JPEG, TIFF, BMP"):
+        decode_image(content)
+
+
+def test_sent_bytes_that_end_early_are_refused(tmp_path: Path, rng) -> None:
+    write_image(_colours(rng), tmp_path / "a.png")
+    with pytest.raises(ImageFileError, match="cannot be read"):
+        decode_image((tmp_path / "a.png").read_bytes()[:-400])

@@ -19,7 +19,7 @@ from glomerulab.inference.gates import Gates
 from glomerulab.inference.sharpness import sharpness
 from glomerulab.progress import Track, silent
 
-__all__ = ["ANSWERS_FILE", "Answer", "answer_manifest"]
+__all__ = ["ANSWERS_FILE", "Answer", "Finding", "answer_images", "answer_manifest"]
 
 ANSWERS_FILE = "answers.jsonl"
 BATCH = 16
@@ -36,6 +36,15 @@ class Answer:
     size: int
     modified: int
     """Of the file; with its size they tell whether it changed since."""
+    logits: tuple[float, ...]
+    distance: float
+    sharpness: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a model and its gates find in one image, whether it came from a file or not."""
+
     logits: tuple[float, ...]
     distance: float
     sharpness: float
@@ -105,21 +114,47 @@ def _readable(items: Sequence[_Item], failures: dict[str, str]) -> Iterator[tupl
             failures[item.image_id] = str(error)
 
 
+def answer_images(
+    images: Sequence[RgbImage], mpps: Sequence[float | None], engine: Engine, gates: Gates
+) -> list[Finding]:
+    """Answer images that are in memory: the one way from pixels to what `decide` needs.
+
+    Parameters
+    ----------
+    images : sequence of ndarray of uint8, shape (H, W, 3)
+        At least one, in the colours of the run's stain references.
+    mpps : sequence of float or None
+        Micrometres per pixel of each; None where unknown.
+    engine : Engine
+    gates : Gates
+
+    Returns
+    -------
+    list of Finding
+    """
+    answers = engine.answer(stacked(images, engine.card.input_size))
+    distances = gates.distances(answers.features)
+    return [
+        Finding(
+            tuple(float(value) for value in answers.logits[place]),
+            float(distances[place]),
+            sharpness(_at_mpp(image, mpp, engine.card.mpp)),
+        )
+        for place, (image, mpp) in enumerate(zip(images, mpps, strict=True))
+    ]
+
+
 def _answer_batch(
     batch: Sequence[tuple[_Item, RgbImage]], engine: Engine, gates: Gates
 ) -> Iterator[Answer]:
     if not batch:
         return
-    images = [image for _, image in batch]
-    answers = engine.answer(stacked(images, engine.card.input_size))
-    distances = gates.distances(answers.features)
-    for place, (item, image) in enumerate(batch):
+    found = answer_images([image for _, image in batch], [i.mpp for i, _ in batch], engine, gates)
+    for (item, _), finding in zip(batch, found, strict=True):
         size, modified = file_mark(item.path)
-        logits = tuple(float(value) for value in answers.logits[place])
-        sharp = sharpness(_at_mpp(image, item.mpp, engine.card.mpp))
         yield Answer(
-            item.image_id, gates.mark, size, modified, logits,
-            float(distances[place]), sharp,
+            item.image_id, gates.mark, size, modified, finding.logits,
+            finding.distance, finding.sharpness,
         )  # fmt: skip
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from glomerulab.cohort.manifest import Manifest, read_manifest
-from glomerulab.inference.answers import ANSWERS_FILE, answer_manifest
+from glomerulab.images import read_image
+from glomerulab.inference.answers import ANSWERS_FILE, answer_images, answer_manifest
 from glomerulab.inference.engine import open_engine
 from glomerulab.inference.gates import read_gates
 
@@ -59,3 +60,15 @@ def test_an_unreadable_image_is_a_failure_and_stops_nothing(own_run, manifest, t
     assert len(answers) == 19
     assert list(failures) == ["i2"]
     assert "not an image" in failures["i2"]
+
+
+def test_an_image_in_memory_is_answered_like_its_file(own_run, manifest, tmp_path) -> None:
+    engine, gates = open_engine(own_run), read_gates(own_run)
+    from_files, _ = answer_manifest(manifest, engine, gates, tmp_path)
+    images = [read_image(path) for path in manifest.image_paths()]
+    found = answer_images(images, list(manifest.table["mpp"]), engine, gates)
+    for image_id, finding in zip(manifest.table["image_id"], found, strict=True):
+        answer = from_files[image_id]
+        assert finding.logits == pytest.approx(answer.logits, abs=1e-4)
+        assert finding.distance == pytest.approx(answer.distance, rel=1e-4)
+        assert finding.sharpness == answer.sharpness

@@ -14,9 +14,9 @@ from itsdangerous import BadSignature
 
 from glomerulab.annotation.records import Account
 from glomerulab.annotation.store.sessions import open_session, session_account
-from glomerulab.annotation.web.security import SAFE_METHODS
 from glomerulab.annotation.web.site import Site
 from glomerulab.errors import NotAllowedError
+from glomerulab.web.security import SAFE_METHODS
 
 __all__ = [
     "CSRF_HEADER",

@@ -1,9 +1,7 @@
 """The application: middleware, routes and answers to errors put together around one site."""
 
-from pathlib import Path
-
 from fastapi import Depends, FastAPI
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from glomerulab.annotation.web import (
     routes_agreement,
@@ -16,14 +14,17 @@ from glomerulab.annotation.web import (
 )
 from glomerulab.annotation.web.access import protected_write
 from glomerulab.annotation.web.faults import install_faults
-from glomerulab.annotation.web.pages import STATIC
-from glomerulab.annotation.web.security import Shield
+from glomerulab.annotation.web.pages import ASSETS
 from glomerulab.annotation.web.site import Site
 from glomerulab.errors import UnknownRecordError
+from glomerulab.web.security import Shield
 
 __all__ = ["create_app"]
 
-STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+MAX_BODY_BYTES = 64 * 1024
+MAX_UPLOAD_BYTES = 20 * 1024 * 1024
+"""Region files, the only uploads."""
+
 ROUTERS = (
     routes_entry,
     routes_export,
@@ -55,7 +56,7 @@ def create_app(site: Site) -> FastAPI:
         openapi_url=None,
     )
     app.state.site = site
-    app.add_middleware(Shield, hosts=site.settings.hosts, is_upload=_is_upload)
+    app.add_middleware(Shield, hosts=site.settings.hosts, limit_of=_limit_of)
     install_faults(app)
     for module in ROUTERS:
         app.include_router(module.router, dependencies=[Depends(protected_write)])
@@ -65,23 +66,12 @@ def create_app(site: Site) -> FastAPI:
 
 def _static(name: str) -> Response:
     """Give a file of the package by a name that is on its list."""  # noqa: DOC501
-    known = _static_files()
-    if name not in known:
+    answer = ASSETS.response(name)
+    if answer is None:
         raise UnknownRecordError("there is no such file")
-    path = known[name]
-    # The address holds the file's digest, so that it may be kept.
-    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-    return FileResponse(path, media_type=STATIC_TYPES[path.suffix], headers=headers)
+    return answer
 
 
-def _static_files() -> dict[str, Path]:
-    root = Path(str(STATIC))
-    return {
-        path.relative_to(root).as_posix(): path
-        for path in root.rglob("*")
-        if path.suffix in STATIC_TYPES
-    }
-
-
-def _is_upload(path: str) -> bool:
-    return path.startswith("/slides/") and path.endswith("/import")
+def _limit_of(path: str) -> int:
+    is_upload = path.startswith("/slides/") and path.endswith("/import")
+    return MAX_UPLOAD_BYTES if is_upload else MAX_BODY_BYTES

@@ -1,9 +1,7 @@
 """Templates: a page for a request, in the language of whoever asks, escaped throughout."""
 
-import hashlib
 import json
 from functools import lru_cache
-from importlib import resources
 
 from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -12,11 +10,12 @@ from starlette.responses import HTMLResponse
 
 from glomerulab.annotation.web.access import csrf_token
 from glomerulab.annotation.web.words import LANGUAGES, script_words, translate
+from glomerulab.web.assets import Assets
 
-__all__ = ["LANGUAGE_COOKIE", "STATIC", "asset_url", "language_of", "render_page"]
+__all__ = ["ASSETS", "LANGUAGE_COOKIE", "language_of", "render_page"]
 
 LANGUAGE_COOKIE = "glomerulab_language"
-STATIC = resources.files("glomerulab.annotation.web") / "static"
+ASSETS = Assets("glomerulab.annotation.web")
 
 
 @lru_cache(maxsize=1)
@@ -28,26 +27,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["asset"] = asset_url
+    environment.globals["asset"] = ASSETS.url
     environment.filters["script_json"] = _script_json
     return environment
-
-
-@lru_cache(maxsize=64)
-def asset_url(name: str) -> str:
-    """Return the address of a static file; it changes when the file does.
-
-    Parameters
-    ----------
-    name : str
-        Below ``static``.
-
-    Returns
-    -------
-    str
-    """
-    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
-    return f"/static/{name}?v={digest}"
 
 
 def language_of(request: Request) -> str:

@@ -14,9 +14,9 @@ from glomerulab.annotation.web.access import CurrentAccount, CurrentSite, Owner,
 from glomerulab.annotation.web.drawn import export_regions, import_regions, queue_boxes
 from glomerulab.annotation.web.pages import render_page
 from glomerulab.annotation.web.schemas import RegionBody, region_json
-from glomerulab.annotation.web.security import content_policy
 from glomerulab.annotation.web.shelf import slide_key
 from glomerulab.slides.tiles import TILE_SIZE
+from glomerulab.web.security import content_policy
 
 __all__ = ["router"]
 

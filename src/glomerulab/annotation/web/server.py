@@ -1,19 +1,17 @@
 """Run the annotation program, and say on the terminal what that means."""
 
-import ipaddress
 import logging
 import secrets
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 
 import uvicorn
 
 from glomerulab.annotation.web.app import create_app
-from glomerulab.annotation.web.site import LOCAL_HOSTS, Site
-from glomerulab.errors import OutputError
+from glomerulab.annotation.web.site import Site
+from glomerulab.web.listening import LOCAL_HOSTS, address_of, is_local, listen
 
-__all__ = ["announce", "is_local", "serve"]
+__all__ = ["announce", "serve"]
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 SHUTDOWN_S = 5
@@ -41,7 +39,7 @@ def serve(site: Site, *, host: str, port: int, tell: Callable[[str], None]) -> N
         site = replace(site, setup_token=secrets.token_urlsafe(18))
     hosts = LOCAL_HOSTS if is_local(host) else frozenset()
     site = replace(site, settings=replace(site.settings, hosts=hosts))
-    listener = _listen(host, port)
+    listener = listen(host, port)
     for line in announce(site, host=host, port=listener.getsockname()[1]):
         tell(line)
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
@@ -68,8 +66,7 @@ def announce(site: Site, *, host: str, port: int) -> list[str]:
     -------
     list of str
     """
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{port}"
+    address = address_of(host, port)
     lines = [f"Annotation program at {address} (research use only). Stop it with Ctrl+C."]
     if not is_local(host):
         lines += [
@@ -83,30 +80,3 @@ def announce(site: Site, *, host: str, port: int) -> list[str]:
             f"  {address}/setup?token={site.setup_token}",
         ]
     return lines
-
-
-def is_local(host: str) -> bool:
-    """Tell whether an address can be reached from this computer alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named: only then does asyncio send small answers without waiting (no Nagle).
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(512)
-    except OSError as error:
-        listener.close()
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"cannot listen there: {reason}; give another --port or --host", where=f"{host}:{port}"
-        ) from error
-    return listener

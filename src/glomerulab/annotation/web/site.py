@@ -15,10 +15,9 @@ from glomerulab.annotation.store.study import has_study, read_study
 from glomerulab.annotation.web.login_limits import LoginLimits
 from glomerulab.annotation.web.shelf import SlideShelf
 from glomerulab.cohort.manifest import Manifest
+from glomerulab.web.listening import LOCAL_HOSTS
 
-__all__ = ["LOCAL_HOSTS", "Site", "SiteSettings"]
-
-LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+__all__ = ["Site", "SiteSettings"]
 
 
 @dataclass(frozen=True, slots=True)

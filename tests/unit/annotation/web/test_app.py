@@ -1,5 +1,9 @@
 import pytest
 
+from glomerulab.annotation.web import app
+
+PAGES = ["/login", "/label", "/api/items", "/static/app.css", "/nowhere", "/study"]
+
 
 @pytest.mark.parametrize(
     "path",
@@ -28,3 +32,49 @@ def test_the_packages_own_files_are_given_with_their_kind(web):
         answer = client.get(f"/static/{name}")
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith(kind)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_answer_carries_the_headers(web, path):
+    answer = web.client("owner").get(path)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+def test_pages_are_not_kept_and_files_are(web):
+    client = web.client("anna")
+    assert client.get("/label").headers["Cache-Control"] == "no-store"
+    assert "immutable" in client.get("/static/app.css").headers["Cache-Control"]
+
+
+def test_a_host_this_server_is_not_called_by_is_refused(web):
+    answer = web.client().get("/login", headers={"Host": "evil.example"})
+    assert answer.status_code == 421
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}],
+)
+def test_a_write_from_another_site_is_refused_even_with_the_token(web, header):
+    client = web.client("anna")
+    headers = {"X-CSRF-Token": client.token, **header}
+    item = client.get("/api/items/1").json()
+    body = {"assignment_id": item["assignment_id"]}
+    assert client.post("/api/annotations", json=body, headers=headers).status_code == 403
+
+
+def test_a_large_request_is_refused_by_what_it_says_and_by_what_it_sends(web, monkeypatch):
+    monkeypatch.setattr(app, "MAX_BODY_BYTES", 1000)
+    client = web.client("anna")
+    assert client.write("/api/annotations", content=b"x" * 1001).status_code == 413
+
+    def chunks():
+        for _ in range(20):
+            yield b"x" * 100
+
+    assert client.write("/api/annotations", content=chunks()).status_code == 413

@@ -3,7 +3,7 @@ import json
 import pytest
 from starlette.requests import Request
 
-from glomerulab.annotation.web.pages import STATIC, _script_json, asset_url, language_of
+from glomerulab.annotation.web.pages import _script_json, language_of
 
 
 def _request(**headers: str) -> Request:
@@ -29,11 +29,6 @@ def test_data_for_scripts_cannot_end_their_element():
     text = str(_script_json(value))
     assert "<" not in text
     assert json.loads(text) == value
-
-
-def test_an_address_of_a_file_changes_with_the_file():
-    assert asset_url("app.css").startswith("/static/app.css?v=")
-    assert (STATIC / "app.css").is_file()
 
 
 def test_pages_speak_chinese_when_asked(web):

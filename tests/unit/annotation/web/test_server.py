@@ -4,19 +4,10 @@ from dataclasses import replace
 import pytest
 
 from glomerulab.annotation.store.database import open_store
-from glomerulab.annotation.web.server import announce, is_local, serve
+from glomerulab.annotation.web.server import announce, serve
 from glomerulab.annotation.web.shelf import SlideShelf
 from glomerulab.annotation.web.site import Site
 from glomerulab.errors import OutputError
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("127.1.2.3", True),
-     ("0.0.0.0", False), ("192.168.1.4", False), ("::", False), ("pathology.example", False)],
-)  # fmt: skip
-def test_which_addresses_are_this_computers_alone(host, local):
-    assert is_local(host) is local
 
 
 def test_on_the_network_the_terminal_warns(web):

@@ -2,7 +2,8 @@ from itsdangerous import TimestampSigner
 
 from glomerulab.annotation.store.sessions import signing_key
 from glomerulab.annotation.web.shelf import SlideShelf
-from glomerulab.annotation.web.site import LOCAL_HOSTS, Site, SiteSettings
+from glomerulab.annotation.web.site import Site, SiteSettings
+from glomerulab.web.listening import LOCAL_HOSTS
 
 
 def test_a_site_signs_with_the_key_of_its_database(web):

@@ -3,7 +3,8 @@
 Plain ASGI, so that it holds for files, pages and errors alike. It must not know of accounts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,11 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MAX_BODY_BYTES", "MAX_UPLOAD_BYTES", "Shield", "content_policy"]
-
-MAX_BODY_BYTES = 64 * 1024
-MAX_UPLOAD_BYTES = 20 * 1024 * 1024
-"""Region files, the only uploads."""
+__all__ = ["SAFE_METHODS", "Shield", "content_policy"]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -33,7 +30,7 @@ HEADERS = {
 }
 
 
-def content_policy(*, with_boxes: bool = False) -> str:
+def content_policy(*, with_boxes: bool = False, with_blobs: bool = False) -> str:
     """Return the Content-Security-Policy: nothing foreign, nothing inline.
 
     Parameters
@@ -41,6 +38,8 @@ def content_policy(*, with_boxes: bool = False) -> str:
     with_boxes : bool, default False
         For the one page that draws boxes: Annotorious' renderer compiles its shader calls and sets
         style attributes, which that page alone allows.
+    with_blobs : bool, default False
+        For a page that shows images which it holds itself and which have no address.
 
     Returns
     -------
@@ -51,7 +50,7 @@ def content_policy(*, with_boxes: bool = False) -> str:
         "default-src 'none'",
         script,
         f"style-src 'self' {EMPTY_STYLE}",
-        "img-src 'self'",
+        "img-src 'self' blob:" if with_blobs else "img-src 'self'",
         "connect-src 'self'",
         "form-action 'self'",
         "base-uri 'none'",
@@ -70,29 +69,37 @@ class Shield:
     app : ASGIApp
     hosts : frozenset of str
         Names this server is called by; empty means any (a server for the network).
-    is_upload : callable
-        Tells from the path whether a request may be as large as a region file.
+    limit_of : callable
+        Gives for a path how many bytes a request to it may bring.
+    headers : mapping of str to str, optional
+        Of every answer, beside the security headers.
     """
 
     def __init__(
-        self, app: ASGIApp, *, hosts: frozenset[str], is_upload: Callable[[str], bool]
+        self,
+        app: ASGIApp,
+        *,
+        hosts: frozenset[str],
+        limit_of: Callable[[str], int],
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.app = app
         self.hosts = hosts
-        self.is_upload = is_upload
+        self.limit_of = limit_of
+        self.headers = {**HEADERS, **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        shielded = _with_headers(send)
+        shielded = _with_headers(send, self.headers)
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
         if refusal is not None:
             await refusal(scope, receive, shielded)
             return
-        limit = MAX_UPLOAD_BYTES if self.is_upload(scope["path"]) else MAX_BODY_BYTES
+        limit = self.limit_of(scope["path"])
         if _stated_size(headers) > limit:
             await _too_large(limit)(scope, receive, shielded)
             return
@@ -113,11 +120,11 @@ class Shield:
         return None
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, values: Mapping[str, str]) -> Send:
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
+            for name, value in values.items():
                 headers.setdefault(name, value)
             headers.setdefault("Content-Security-Policy", content_policy())
             headers.setdefault("Cache-Control", "no-store")
