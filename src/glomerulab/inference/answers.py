@@ -8,18 +8,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.normalize_progress import file_mark
 from glomerulab.errors import GlomerulabError
 from glomerulab.images import RgbImage, read_image, resized
-from glomerulab.inference.engine import Engine, stacked
+from glomerulab.inference.engine import Engine
 from glomerulab.inference.gates import Gates
 from glomerulab.inference.sharpness import sharpness
+from glomerulab.models.card import ModelCard
 from glomerulab.progress import Track, silent
 
-__all__ = ["ANSWERS_FILE", "Answer", "Finding", "answer_images", "answer_manifest"]
+__all__ = [
+    "ANSWERS_FILE",
+    "Answer",
+    "Finding",
+    "Shown",
+    "answer_manifest",
+    "answer_shown",
+    "shown_to",
+]
 
 ANSWERS_FILE = "answers.jsonl"
 BATCH = 16
@@ -38,6 +48,15 @@ class Answer:
     """Of the file; with its size they tell whether it changed since."""
     logits: tuple[float, ...]
     distance: float
+    sharpness: float
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """An image as the network is shown it, and what only the whole image could tell."""
+
+    pixels: RgbImage
+    """Shape (S, S, 3), S being the input size of the model."""
     sharpness: float
 
 
@@ -114,17 +133,32 @@ def _readable(items: Sequence[_Item], failures: dict[str, str]) -> Iterator[tupl
             failures[item.image_id] = str(error)
 
 
-def answer_images(
-    images: Sequence[RgbImage], mpps: Sequence[float | None], engine: Engine, gates: Gates
-) -> list[Finding]:
-    """Answer images that are in memory: the one way from pixels to what `decide` needs.
+def shown_to(card: ModelCard, image: RgbImage, mpp: float | None) -> Shown:
+    """Make of an image all that is needed to answer it, so that itself need not be kept.
 
     Parameters
     ----------
-    images : sequence of ndarray of uint8, shape (H, W, 3)
-        At least one, in the colours of the run's stain references.
-    mpps : sequence of float or None
-        Micrometres per pixel of each; None where unknown.
+    card : ModelCard
+    image : ndarray of uint8, shape (H, W, 3)
+        In the colours of the run's stain references.
+    mpp : float or None
+        Micrometres per pixel; None where unknown.
+
+    Returns
+    -------
+    Shown
+    """
+    pixels = resized(image, card.input_size, card.input_size)
+    return Shown(pixels, sharpness(_at_mpp(image, mpp, card.mpp)))
+
+
+def answer_shown(batch: Sequence[Shown], engine: Engine, gates: Gates) -> list[Finding]:
+    """Answer images, whether they came from files or not: what `decide` needs of each.
+
+    Parameters
+    ----------
+    batch : sequence of Shown
+        At least one.
     engine : Engine
     gates : Gates
 
@@ -132,15 +166,15 @@ def answer_images(
     -------
     list of Finding
     """
-    answers = engine.answer(stacked(images, engine.card.input_size))
+    answers = engine.answer(np.stack([one.pixels for one in batch]))
     distances = gates.distances(answers.features)
     return [
         Finding(
             tuple(float(value) for value in answers.logits[place]),
             float(distances[place]),
-            sharpness(_at_mpp(image, mpp, engine.card.mpp)),
+            one.sharpness,
         )
-        for place, (image, mpp) in enumerate(zip(images, mpps, strict=True))
+        for place, one in enumerate(batch)
     ]
 
 
@@ -149,7 +183,8 @@ def _answer_batch(
 ) -> Iterator[Answer]:
     if not batch:
         return
-    found = answer_images([image for _, image in batch], [i.mpp for i, _ in batch], engine, gates)
+    shown = [shown_to(engine.card, image, item.mpp) for item, image in batch]
+    found = answer_shown(shown, engine, gates)
     for (item, _), finding in zip(batch, found, strict=True):
         size, modified = file_mark(item.path)
         yield Answer(

@@ -37,7 +37,7 @@ from glomerulab.inference.gates import Gates, has_gates, read_gates
 from glomerulab.inference.slide_facts import read_slide_facts
 from glomerulab.progress import Track, silent
 
-__all__ = ["PredictSettings", "PredictSummary", "predict"]
+__all__ = ["PredictSettings", "PredictSummary", "model_facts", "predict"]
 
 CUT_FOLDER = "cut"
 NORMALIZED_FOLDER = "normalized"
@@ -137,7 +137,7 @@ def predict(
     facts = CaseFacts(
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         glomerulab=version("glomerulab"),
-        model=_model_facts(engine, gates, run),
+        model=model_facts(engine, gates, run),
         slides=cut.slides,
         is_synthetic=_is_synthetic(cut.manifest),
         notes=(*cut.notes, *notes),
@@ -293,7 +293,20 @@ def _table(
     return pd.DataFrame(columns)
 
 
-def _model_facts(engine: Engine, gates: Gates, run: Path) -> ModelFacts:
+def model_facts(engine: Engine, gates: Gates, run: Path) -> ModelFacts:
+    """Say what a reader must know of a model.
+
+    Parameters
+    ----------
+    engine : Engine
+    gates : Gates
+    run : Path
+        Only its name is told.
+
+    Returns
+    -------
+    ModelFacts
+    """
     card, facts = engine.card, gates.facts
     return ModelFacts(
         model=card.model, head=card.head, taxonomy_name=card.taxonomy_name, labels=card.labels,

@@ -4,7 +4,7 @@ import pytest
 
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.images import read_image
-from glomerulab.inference.answers import ANSWERS_FILE, answer_images, answer_manifest
+from glomerulab.inference.answers import ANSWERS_FILE, answer_manifest, answer_shown, shown_to
 from glomerulab.inference.engine import open_engine
 from glomerulab.inference.gates import read_gates
 
@@ -66,7 +66,9 @@ def test_an_image_in_memory_is_answered_like_its_file(own_run, manifest, tmp_pat
     engine, gates = open_engine(own_run), read_gates(own_run)
     from_files, _ = answer_manifest(manifest, engine, gates, tmp_path)
     images = [read_image(path) for path in manifest.image_paths()]
-    found = answer_images(images, list(manifest.table["mpp"]), engine, gates)
+    mpps = manifest.table["mpp"]
+    shown = [shown_to(engine.card, image, mpp) for image, mpp in zip(images, mpps, strict=True)]
+    found = answer_shown(shown, engine, gates)
     for image_id, finding in zip(manifest.table["image_id"], found, strict=True):
         answer = from_files[image_id]
         assert finding.logits == pytest.approx(answer.logits, abs=1e-4)
