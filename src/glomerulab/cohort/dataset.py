@@ -6,6 +6,7 @@ same with any number of workers. This is the first place of the pipeline that kn
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -184,7 +186,7 @@ def read_crop(path: Path, input_size: int) -> Tensor:
 def batches(
     dataset: CropDataset, keys: Sequence[list[ItemKey]], *, n_workers: int = 0
 ) -> Iterator[Batch]:
-    """Load batches in order, on other processes if asked.
+    """Load batches in order, one ahead of the one in use, on other processes if asked.
 
     Parameters
     ----------
@@ -192,7 +194,7 @@ def batches(
     keys : sequence of list of ItemKey
         The items of each batch.
     n_workers : int, default 0
-        Processes that load ahead; 0 loads in this one.
+        Processes that load ahead; 0 loads on a thread of this one.
 
     Yields
     ------
@@ -207,10 +209,27 @@ def batches(
         _OrItsError(dataset), batch_sampler=keys, num_workers=n_workers, collate_fn=_collate,
         multiprocessing_context="forkserver" if n_workers else None,
     )  # fmt: skip
-    for batch in loader:
+    # Made here and not on the thread: it draws from torch's generator, which training draws from.
+    loaded = iter(loader)
+    for batch in loaded if n_workers else _one_ahead(loaded):
         if isinstance(batch, GlomerulabError):
             raise batch
         yield batch
+
+
+def _one_ahead(loaded: Iterator[Batch | GlomerulabError]) -> Iterator[Batch | GlomerulabError]:
+    """Load the next batch on a thread, while the last one is in use."""
+    with ThreadPoolExecutor(1, initializer=_use_one_core) as thread:
+        coming = thread.submit(next, loaded, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, loaded, None)
+            yield batch
+
+
+def _use_one_core() -> None:
+    """Keep this thread's share of a tensor operation to itself: the other cores are training."""
+    torch.get_num_threads()  # torch sets it up for a new thread the first time it is asked
+    threadpool_limits(1, user_api="openmp")
 
 
 class _OrItsError(Dataset[object]):

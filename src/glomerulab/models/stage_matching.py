@@ -2,11 +2,13 @@
 
 In the reading ``paper`` the stages give as many channels as ResNet-50's, at the same sizes. So
 where ImageNet weights of ResNet-50 are at hand, even of its first stages only, each of those stages
-is a target for ours. No label is needed. It must not know where images and weights come from.
+is a target for ours. Behind them, where the ResNet's weights are lacking, the targets are summaries
+of its last whole stage, so that what it found reaches the pooled features. No label is needed. It
+must not know where images and weights come from.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +20,19 @@ from glomerulab.models.weights import Loaded
 __all__ = ["StageTeacher", "align_with", "first_modules", "matching_losses", "n_whole_stages"]
 
 N_STAGES = 4
+MAX_STATISTICS = 4
 LEAST_SPREAD = 1e-2
 """Channels of a target that hardly vary are divided by no less than this."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageTeacher:
-    """The leading stages of a ResNet, and what their maps look like on average."""
+    """The leading stages of a ResNet, summaries of the last, and what all look like on average."""
 
     stem: nn.Module
     stages: tuple[nn.Module, ...]
+    n_summaries: int
+    """Targets behind those of the stages."""
     means: tuple[Tensor, ...]
     """Of each stage's channels, shape (C, 1, 1)."""
     spreads: tuple[Tensor, ...]
@@ -58,25 +63,48 @@ class StageTeacher:
         layers = dict(resnet.eval().named_children())
         stem = nn.Sequential(*(layers[name] for name in ("conv1", "bn1", "act1", "maxpool")))
         stages = tuple(layers[f"layer{number}"] for number in range(1, n_stages + 1))
-        means, spreads = [], []
+        n_summaries = min(N_STAGES - n_stages, MAX_STATISTICS.bit_length() - 1)
+        teacher = cls(stem, stages, n_summaries, (), ())
         with torch.no_grad():
-            maps = stem(images)
-            for stage in stages:
-                maps = stage(maps)
-                means.append(maps.mean(dim=(0, 2, 3))[:, None, None])
-                spread = maps.std(dim=(0, 2, 3)).clamp(min=LEAST_SPREAD)
-                spreads.append(spread[:, None, None])
-        return cls(stem, stages, tuple(means), tuple(spreads))
+            found = teacher._maps(images)
+        means = tuple(maps.mean(dim=(0, 2, 3))[:, None, None] for maps in found)
+        spreads = tuple(
+            maps.std(dim=(0, 2, 3)).clamp(min=LEAST_SPREAD)[:, None, None] for maps in found
+        )
+        return replace(teacher, means=means, spreads=spreads)
 
     @torch.no_grad()
     def targets(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of each stage, every channel with mean 0 and spread 1."""
+        """Return the target of each stage of ours, every channel with mean 0 and spread 1."""
+        return [
+            (maps.float() - mean) / spread
+            for maps, mean, spread in zip(self._maps(images), self.means, self.spreads, strict=True)
+        ]
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
         maps = self.stem(images)
         found = []
-        for stage, mean, spread in zip(self.stages, self.means, self.spreads, strict=True):
+        for stage in self.stages:
             maps = stage(maps)
-            found.append((maps.float() - mean) / spread)
-        return found
+            found.append(maps)
+        return found + [_summary(maps, halvings) for halvings in range(1, self.n_summaries + 1)]
+
+
+def _summary(maps: Tensor, halvings: int) -> Tensor:
+    """Halve a map's sides so often, and double its channels: as a next stage does.
+
+    Each position tells of the block that it stands for: mean and maximum, from the second halving
+    on also minimum and standard deviation.
+    """
+    height, width = (-(-side // 2**halvings) for side in maps.shape[2:])
+    pooled = nn.functional.adaptive_avg_pool2d(maps, (height, width))
+    highest = nn.functional.adaptive_max_pool2d(maps, (height, width))
+    if halvings == 1:
+        return torch.cat([pooled, highest], dim=1)
+    lowest = -nn.functional.adaptive_max_pool2d(-maps, (height, width))
+    squares = nn.functional.adaptive_avg_pool2d(maps.float().square(), (height, width))
+    deviation = (squares - pooled.float().square()).clamp(min=0.0).sqrt()
+    return torch.cat([pooled, highest, lowest, deviation.to(maps.dtype)], dim=1)
 
 
 def n_whole_stages(loaded: Loaded) -> int:
@@ -131,17 +159,18 @@ def align_with(
     into the first module's norm, which is the identity otherwise. Where a target is matched, the
     norm that reads it adds mean / spread: its ReLU then cuts where the teacher's did.
     """
-    readers = first_modules(model)
-    for reader, mean in zip(readers[1:], teacher.means, strict=False):
-        if reader.norm1.num_features != mean.numel():
+    first, *others = (module.norm1 for module in first_modules(model))
+    readers = [*others, model.norm]
+    for reader, mean in zip(readers, teacher.means, strict=False):
+        if reader.num_features != mean.numel():
             raise ValueError(
-                f"a stage gives {reader.norm1.num_features} channels and the teacher's "
+                f"a stage gives {reader.num_features} channels and the teacher's "
                 f"{mean.numel()}; only the reading 'paper' has those of ResNet-50"
             )
     offset = carry_stem(model.stem, weights)
-    set_identity(readers[0].norm1, model.stem(images), offset)
-    for reader, mean, spread in zip(readers[1:], teacher.means, teacher.spreads, strict=False):
-        reader.norm1.bias.copy_((mean / spread).flatten())
+    set_identity(first, model.stem(images), offset)
+    for reader, mean, spread in zip(readers, teacher.means, teacher.spreads, strict=False):
+        reader.bias.copy_((mean / spread).flatten())
 
 
 def matching_losses(

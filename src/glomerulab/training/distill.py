@@ -96,7 +96,7 @@ def distill(settings: Distillation, *, track: Track = silent) -> list[dict[str, 
     assert isinstance(model, ImprovedSeResNet)
     align_with(model, teacher, weights, images.batch(-1, 4 * settings.batch_size))
     model.to(memory_format=torch.channels_last)
-    learned = nn.ModuleList(model.stages[: len(teacher.stages)])
+    learned = nn.ModuleList(model.stages[: len(teacher.means)])
     optimizer = torch.optim.Adam(learned.parameters(), lr=settings.learning_rate)
     progress = Progress(model, optimizer, [])
     _open(settings, progress)
@@ -118,7 +118,7 @@ def _learn(
     model.train()
     use_bfloat16 = has_bfloat16(torch.device("cpu"))
     first = STEPS_PER_ROW * len(progress.history)
-    sums = np.zeros(len(teacher.stages))
+    sums = np.zeros(len(teacher.means))
     n_left = max(0, settings.n_steps - first)
     for step in track(range(first, settings.n_steps), "Matching", n_left):
         for group in optimizer.param_groups:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glomerulab.cohort.dataset import CropDataset, ItemKey, batches, read_crop
+from glomerulab.cohort.dataset import Augment, CropDataset, ItemKey, batches, read_crop
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import ImageFileError
 from glomerulab.images import write_image
@@ -64,6 +65,36 @@ def test_batches_do_not_depend_on_the_number_of_workers(manifest: Manifest) -> N
     assert [batch.places.tolist() for batch in alone] == [[4, 0], [2]]
     for one, two in zip(alone, shared, strict=True):
         assert torch.equal(one.images, two.images)
+
+
+def test_the_next_batch_is_loaded_while_one_is_in_use(manifest: Manifest) -> None:
+    seen = {place: Event() for place in range(3)}
+    dataset = CropDataset(manifest, input_size=16, augment=_noticed(seen))
+    loaded = batches(dataset, [[ItemKey(place, 0)] for place in range(3)])
+    next(loaded)
+    assert seen[1].wait(timeout=30)
+    assert not seen[2].is_set()  # one ahead, no more: memory does not grow
+    loaded.close()  # type: ignore[attr-defined] # ends the thread, or the test run would hang
+
+
+def _noticed(seen: dict[int, Event]) -> Augment:
+    places = iter(range(len(seen)))
+
+    def notice(image: torch.Tensor, rng: np.random.Generator, partner: object) -> torch.Tensor:
+        del rng, partner
+        seen[next(places)].set()
+        return image
+
+    return notice
+
+
+def test_loading_ahead_leaves_what_training_draws_alone(manifest: Manifest) -> None:
+    dataset = CropDataset(manifest, input_size=16, augment=_shift)
+    keys = [[ItemKey(place, 0)] for place in range(4)]
+    torch.manual_seed(11)
+    drawn = [torch.rand(1).item() for _ in batches(dataset, keys)]
+    torch.manual_seed(11)
+    assert [torch.rand(1).item() for _ in batches(dataset, keys)] == drawn
 
 
 def test_each_epoch_draws_anew(manifest: Manifest) -> None:

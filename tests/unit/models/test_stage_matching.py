@@ -30,14 +30,40 @@ def test_targets_are_the_stages_of_the_resnet_with_mean_0_and_spread_1(
     resnet: torch.nn.Module,
 ) -> None:
     teacher = StageTeacher.measured(resnet, IMAGES, n_stages=2)
-    first, second = teacher.targets(IMAGES)
+    first, second, *summaries = teacher.targets(IMAGES)
+    assert [tuple(summary.shape) for summary in summaries] == [(4, 1024, 4, 4), (4, 2048, 2, 2)]
     maps = resnet.layer1(resnet.maxpool(resnet.act1(resnet.bn1(resnet.conv1(IMAGES)))))
     assert torch.allclose(first * teacher.spreads[0] + teacher.means[0], maps, atol=1e-3)
     assert second.shape == (4, 512, 8, 8)
-    for target, spread in zip((first, second), teacher.spreads, strict=True):
+    for target, spread in zip((first, second, *summaries), teacher.spreads, strict=True):
         varied = (spread > 0.011).flatten()
         assert target.mean(dim=(0, 2, 3)).abs().max() < 1e-3
         assert torch.allclose(target.std(dim=(0, 2, 3))[varied], torch.tensor(1.0), atol=1e-3)
+
+
+def test_behind_its_last_whole_stage_targets_are_statistics_of_blocks(
+    resnet: torch.nn.Module,
+) -> None:
+    teacher = StageTeacher.measured(resnet, IMAGES, n_stages=2)
+    _, second, third, fourth = (
+        target * spread + mean
+        for target, mean, spread in zip(
+            teacher.targets(IMAGES), teacher.means, teacher.spreads, strict=True
+        )
+    )
+    pairs, fours = (
+        second.unfold(2, n, n).unfold(3, n, n).flatten(start_dim=4) for n in (2, 4)
+    )  # (B, C, H / n, W / n, n²)
+    assert torch.allclose(third, torch.cat([pairs.mean(4), pairs.amax(4)], 1), atol=1e-3)
+    statistics = [fours.mean(4), fours.amax(4), fours.amin(4), fours.std(4, correction=0)]
+    assert torch.allclose(fourth, torch.cat(statistics, 1), atol=1e-3)
+
+
+def test_maps_of_odd_sides_have_summaries_of_the_networks_size(resnet: torch.nn.Module) -> None:
+    images = torch.randn(2, 3, 75, 75, generator=torch.Generator().manual_seed(1))
+    targets = StageTeacher.measured(resnet, images, n_stages=2).targets(images)
+    made = improved_seresnet50(2).eval().stage_maps(images)
+    assert [target.shape for target in targets] == [maps.shape for maps in made]
 
 
 def test_an_aligned_network_has_the_stem_exactly_and_reads_targets_as_the_resnet_does(
@@ -56,13 +82,26 @@ def test_an_aligned_network_has_the_stem_exactly_and_reads_targets_as_the_resnet
         assert torch.allclose(read, resnet.layer1(expected), atol=1e-3)
 
 
+def test_the_last_norm_of_an_aligned_network_reads_summaries_as_they_are(
+    resnet: torch.nn.Module,
+) -> None:
+    teacher = StageTeacher.measured(resnet, IMAGES, n_stages=2)
+    model = improved_seresnet50(2).eval()
+    align_with(model, teacher, resnet.state_dict(), IMAGES)
+    with torch.no_grad():
+        target = teacher.targets(IMAGES)[3]
+        read = model.norm(target).relu() * teacher.spreads[3]
+    # Statistics of values behind a ReLU are never negative: its own ReLU leaves them alone.
+    assert torch.allclose(read, target * teacher.spreads[3] + teacher.means[3], atol=1e-3)
+
+
 def test_steps_lower_what_is_unexplained_and_leave_later_stages_alone(
     resnet: torch.nn.Module,
 ) -> None:
     teacher = StageTeacher.measured(resnet, IMAGES, n_stages=1)
     model = improved_seresnet50(2).train()
     align_with(model, teacher, resnet.state_dict(), IMAGES)
-    targets = teacher.targets(IMAGES)
+    targets = teacher.targets(IMAGES)[:1]
     optimizer = torch.optim.Adam(model.stages[0].parameters(), lr=1e-3)
     seen = []
     for _ in range(6):
