@@ -13,9 +13,8 @@ from accelerate import Accelerator
 
 from glomerulab.cohort.dataset import CropDataset
 from glomerulab.cohort.leakage import find_leaks
-from glomerulab.cohort.manifest import Manifest, read_manifest, write_manifest
-from glomerulab.errors import ConfigError, LeakageError, OutputError, TrainingError
-from glomerulab.files import make_folder, remove_partial_files
+from glomerulab.cohort.manifest import Manifest, read_manifest
+from glomerulab.errors import ConfigError, LeakageError, TrainingError
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from glomerulab.models.heads import probabilities
 from glomerulab.models.registry import create_model, find_model
@@ -23,11 +22,12 @@ from glomerulab.predictions import predictions_table, write_predictions
 from glomerulab.progress import Track, silent
 from glomerulab.run_seal import SEAL_FILE, write_seal
 from glomerulab.training.board import board
-from glomerulab.training.config import TrainConfig, read_config, write_config
+from glomerulab.training.config import TrainConfig
 from glomerulab.training.dealing import refuse_empty_shares
-from glomerulab.training.environment import add_warning, has_bfloat16, write_environment
+from glomerulab.training.environment import has_bfloat16
 from glomerulab.training.history import EpochRow, write_history
 from glomerulab.training.loop import AfterEpoch, Progress, fit, make_optimizer, predict_logits
+from glomerulab.training.run_folder import open_run
 from glomerulab.training.start import Tell, set_start
 from glomerulab.training.state import has_state, load_state, save_state
 
@@ -36,13 +36,6 @@ __all__ = ["Watch", "train"]
 logger = logging.getLogger(__name__)
 
 PARTS = ("train", "validation", "test")
-CHANGES_NOTHING = {"out", "n_workers", "tensorboard"}
-CHANGES_THE_REST = {
-    "accumulate", "clip_gradient_norm", "optimizer.learning_rate", "precision",
-}  # fmt: skip
-"""What helps a run that ended by itself; a resumed run notes that it was changed."""
-
-
 Watch = Callable[[list[EpochRow]], None]
 """Takes the history after each epoch; what it raises ends the training, which can be resumed."""
 
@@ -104,7 +97,7 @@ def train(
     card = _card(config, parts["train"], config.model.input_size or entry.input_size)
     run = config.out
     if accelerator.is_main_process:
-        _open_run(
+        open_run(
             run, config, manifest, resume=resume, device=str(accelerator.device), warnings=warnings
         )
     accelerator.wait_for_everyone()
@@ -278,69 +271,6 @@ def _card(config: TrainConfig, training: Manifest, input_size: int) -> ModelCard
         mpp=float(np.median(mpp.to_numpy(dtype=np.float64))) if len(mpp) else None,
         stain_reference=config.stain_reference,
     )
-
-
-def _open_run(
-    run: Path,
-    config: TrainConfig,
-    manifest: Manifest,
-    *,
-    resume: bool,
-    device: str,
-    warnings: list[str],
-) -> None:
-    """Make the run folder, or make sure that the one there is this run."""  # noqa: DOC501
-    config_path = run / "config.toml"
-    if config_path.is_file():
-        if not resume:
-            raise OutputError(
-                "holds a run already; give --resume to go on with it, or another --out",
-                where=str(run),
-            )
-        _take_changes(run, config, where=str(config_path))
-        remove_partial_files(run)
-        return
-    make_folder(run)
-    manifest_path = run / "manifest.csv"
-    write_manifest(manifest, manifest_path)
-    write_environment(
-        run / "environment.json", seed=config.seed, manifest_path=config.manifest, device=device,
-        warnings=warnings,
-    )  # fmt: skip
-    write_config(config, config_path)  # last: where it stands, the others do
-
-
-def _take_changes(run: Path, wanted: TrainConfig, *, where: str) -> None:
-    """Go on with another configuration, and note it, where that is allowed."""  # noqa: DOC501
-    old, new = (
-        _flat(one.model_dump(mode="json")) for one in (read_config(run / "config.toml"), wanted)
-    )
-    differ = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    for key in differ:
-        if key not in CHANGES_NOTHING | CHANGES_THE_REST:
-            raise ConfigError(
-                f"the run was begun with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; "
-                "resume with the same configuration, or give another --out",
-                where=where,
-            )
-    if not differ or (run / SEAL_FILE).is_file():  # a complete run stays as it was sealed
-        return
-    for key in sorted(CHANGES_THE_REST.intersection(differ)):
-        add_warning(
-            run / "environment.json",
-            f"resumed with {key} = {new.get(key)!r} instead of {old.get(key)!r}",
-        )
-    write_config(wanted, run / "config.toml")
-
-
-def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
-    """Name what stands in tables by dotted keys."""
-    flat: dict[str, object] = {}
-    for key, value in table.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
 
 
 def _dataset(

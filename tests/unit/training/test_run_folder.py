@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glomerulab.cohort.manifest import read_manifest
+from glomerulab.errors import ConfigError, OutputError
+from glomerulab.files import PARTIAL_MARK
+from glomerulab.run_seal import SEAL_FILE
+from glomerulab.training.config import TrainConfig, read_config
+from glomerulab.training.run_folder import open_run
+
+
+def _open(config: TrainConfig, *, resume: bool = False) -> None:
+    manifest = read_manifest(config.manifest)
+    open_run(config.out, config, manifest, resume=resume, device="cpu", warnings=["a warning"])
+
+
+def _changed(config: TrainConfig, **changes: Any) -> TrainConfig:
+    return TrainConfig.model_validate(config.model_dump() | changes)
+
+
+def _warnings(run: Path) -> list[str]:
+    found: list[str] = json.loads((run / "environment.json").read_text())["warnings"]
+    return found
+
+
+def test_a_new_run_holds_what_it_is_made_from(config: TrainConfig) -> None:
+    _open(config)
+    kept = read_manifest(config.out / "manifest.csv")
+    assert list(kept.table["image_id"]) == list(read_manifest(config.manifest).table["image_id"])
+    assert read_config(config.out / "config.toml") == config
+    assert _warnings(config.out) == ["a warning"]
+
+
+def test_a_standing_run_is_taken_up_only_when_asked_and_as_it_was_configured(
+    config: TrainConfig,
+) -> None:
+    _open(config)
+    with pytest.raises(OutputError, match="give --resume"):
+        _open(config)
+    _open(config, resume=True)
+    with pytest.raises(ConfigError, match=r"begun with seed = \d+, now it is 99; resume with the"):
+        _open(_changed(config, seed=99), resume=True)
+
+
+def test_what_changes_no_weight_may_change_and_what_helps_a_stopped_run_is_noted(
+    config: TrainConfig,
+) -> None:
+    _open(config)
+    _open(_changed(config, n_workers=1), resume=True)
+    assert _warnings(config.out) == ["a warning"]
+    _open(_changed(config, accumulate=2), resume=True)
+    assert _warnings(config.out)[1:] == ["resumed with accumulate = 2 instead of 1"]
+    assert read_config(config.out / "config.toml").accumulate == 2
+
+
+def test_a_complete_run_stays_as_it_was_sealed(config: TrainConfig) -> None:
+    _open(config)
+    (config.out / SEAL_FILE).write_text("{}")
+    _open(_changed(config, accumulate=2), resume=True)
+    assert read_config(config.out / "config.toml") == config
+
+
+def test_what_a_killed_run_left_half_written_is_removed(config: TrainConfig) -> None:
+    _open(config)
+    before = {path.name for path in config.out.iterdir()}
+    (config.out / f".history.csv{PARTIAL_MARK}999999999").write_text("epo")
+    _open(config, resume=True)
+    assert {path.name for path in config.out.iterdir()} == before
