@@ -66,6 +66,10 @@ class GlomerulusCall:
     """The region, in level-0 pixels; empty for crops without a slide."""
     image_path: str | None = None
     """Of the crop as it was cut, relative to the folder of the predictions."""
+    saliency_path: str | None = None
+    """Of the picture of where the network looked, likewise; None where nobody asked."""
+    is_proposed: bool = False
+    """Whether a detector proposed the region, and nobody drew it."""
 
     @property
     def is_referred(self) -> bool:

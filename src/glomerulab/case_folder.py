@@ -26,6 +26,7 @@ __all__ = [
     "PREDICTIONS_FILE",
     "CaseFacts",
     "CaseFolder",
+    "DetectorFacts",
     "ModelFacts",
     "SlideFacts",
     "outline_text",
@@ -97,6 +98,18 @@ class ModelFacts(_Facts):
         return Taxonomy(self.taxonomy_name, self.labels)
 
 
+class DetectorFacts(_Facts):
+    """What a reader must know of the detector that proposed regions."""
+
+    run: str
+    """Name of its run folder."""
+    weights_sha256: str
+    score_threshold: float
+    test_summary: str
+    """How it did on slides of patients it never saw, in one sentence; empty without such."""
+    trained_on_synthetic: bool
+
+
 class CaseFacts(_Facts):
     """All that stands beside the table."""
 
@@ -107,6 +120,8 @@ class CaseFacts(_Facts):
     """Version of this package."""
     model: ModelFacts
     slides: tuple[SlideFacts, ...] = ()
+    detector: DetectorFacts | None = None
+    """Where regions were proposed in this run."""
     is_synthetic: bool
     """Whether any image was rendered by a program."""
     notes: tuple[str, ...] = ()
@@ -164,7 +179,8 @@ def read_case_folder(folder: Path) -> CaseFolder:
         Or one of the two files in it. The table holds, beside the columns of a predictions table,
         ``called_<id>`` (1 or 0) and ``state_<id>`` (present, absent, either) per label,
         ``reasons`` (words of `glomerulab.calls.REASONS` separated by blanks), ``region_id``,
-        ``image_path``, ``x, y, width, height`` and ``outline`` (``x y, x y``).
+        ``image_path``, ``x, y, width, height`` and ``outline`` (``x y, x y``). Two may be
+        missing: ``saliency_path`` and ``proposed`` (1: by a detector, and drawn by no person).
 
     Returns
     -------
@@ -244,6 +260,8 @@ def _call(row: dict[str, Any], taxonomy: Taxonomy, where: str) -> GlomerulusCall
         box=box,
         outline=outline,
         image_path=text("image_path"),
+        saliency_path=text("saliency_path"),
+        is_proposed=text("proposed") == "1",
     )
 
 

@@ -12,6 +12,7 @@ import typer
 from glomerulab.cli.annotate import annotate_app
 from glomerulab.cli.augment import augment
 from glomerulab.cli.compare import compare
+from glomerulab.cli.detector import train_detector
 from glomerulab.cli.distill import distill
 from glomerulab.cli.evaluate import evaluate
 from glomerulab.cli.explain import explain
@@ -70,6 +71,7 @@ app.command()(train)
 app.command()(search)
 app.command()(compare)
 app.command()(evaluate)
+app.command()(train_detector)
 app.command()(gates)
 app.command()(predict)
 app.command()(export)

@@ -23,6 +23,10 @@ def predict(
         Path | None,
         typer.Option(help="For slides: a region file, or a folder with one per slide."),
     ] = None,
+    detect: Annotated[
+        Path | None,
+        typer.Option(help="Instead of regions: what `train-detector` made, to propose them."),
+    ] = None,
     stain: Annotated[
         str | None, typer.Option(help="HE, PAS, PASM, TRI or other, where slides do not say.")
     ] = None,
@@ -35,6 +39,13 @@ def predict(
             min=0.001, max=100, help="Micrometres per pixel of the slides, if they do not say."
         ),
     ] = None,
+    symmetries: Annotated[
+        bool,
+        typer.Option("--symmetries", help="Judge each image turned and mirrored, take the mean."),
+    ] = False,
+    saliency: Annotated[
+        bool, typer.Option("--saliency", help="Draw where the network looked (Grad-CAM).")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that cut and normalise.")] = 1,
 ) -> None:
     """Call each glomerulus, with what cannot be ruled out. Run again to continue.
@@ -50,7 +61,10 @@ def predict(
 
     if stain is not None and stain not in STAINS:
         raise typer.BadParameter(f"must be one of {', '.join(STAINS)}", param_hint="--stain")
-    settings = PredictSettings(regions, margin, mpp_override, stain, workers)
+    settings = PredictSettings(
+        regions, margin, mpp_override, stain, workers, detector=detect, symmetries=symmetries,
+        saliency=saliency,
+    )  # fmt: skip
     summary = run_prediction(source, model, out, settings=settings, track=shown)
     _tell(summary)
     if summary.failures:
@@ -88,4 +102,9 @@ def _tell(summary: "PredictSummary") -> None:
         )
         for failure in summary.failures[:10]:
             typer.echo(f"  {failure.slide} {failure.region}: {failure.reason}", err=True)
+    if summary.n_proposed:
+        typer.echo(
+            f"{summary.n_proposed} regions were proposed by a detector, not drawn by a person. "
+            "Correct them in QuPath or the annotation program, then predict with --regions."
+        )
     typer.echo("Research use only.")

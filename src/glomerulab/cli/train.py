@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["fit_run_gates", "train"]
+__all__ = ["fit_run_gates", "parsed_settings", "train"]
 
 
 def train(
@@ -31,7 +31,7 @@ def train(
     from glomerulab.training.config import read_config
     from glomerulab.training.run import train as train_run
 
-    overrides = dict(_parsed(setting) for setting in settings or [])
+    overrides = parsed_settings(settings)
     given = {"out": out, "manifest": manifest, "start.weights": weights}
     overrides |= {key: value for key, value in given.items() if value}
     told = read_config(config, overrides)
@@ -61,6 +61,11 @@ def fit_run_gates(run: Path, *, resume: bool) -> None:
         fit_gates(run, track=shown)
     except GlomerulabError as error:
         typer.echo(f"not ready for `glomerulab predict`: {error}", err=True)
+
+
+def parsed_settings(settings: list[str] | None) -> dict[str, object]:
+    """Read what ``--set`` was given, as `read_config` takes it."""
+    return dict(_parsed(setting) for setting in settings or [])
 
 
 def _parsed(setting: str) -> tuple[str, object]:

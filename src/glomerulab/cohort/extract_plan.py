@@ -27,7 +27,10 @@ __all__ = [
     "PlannedCrop",
     "crop_image_id",
     "plan_crops",
+    "refuse_nameless",
     "region_file_of",
+    "regions_on",
+    "safe_name",
 ]
 
 CROPS_FOLDER = "crops"
@@ -133,7 +136,7 @@ def plan_crops(
     if not regions_path.exists():
         raise RegionError("there is no such region file or folder", where=str(regions_path))
     if len(entries) > 1 and regions_path.is_file():
-        _refuse_nameless(regions_path, len(entries))
+        refuse_nameless(regions_path, len(entries))
     slide_ids = frozenset(entry.slide_id for entry in entries)
     planner = _Planner(regions_path, out, settings, taxonomy, slide_ids)
     for entry in track(entries, "Reading regions"):
@@ -211,7 +214,7 @@ class _Planner:
         labels = self._labels(region)
         self._image_ids.add(image_id)
         relative = Path(
-            CROPS_FOLDER, _safe(entry.slide_id), image_id + SUFFIXES[settings.image_format]
+            CROPS_FOLDER, safe_name(entry.slide_id), image_id + SUFFIXES[settings.image_format]
         )
         row: dict[str, object] = {
             **dict(entry.further),  # first: what extract itself knows stands above it
@@ -250,8 +253,19 @@ class _Planner:
         return flags
 
 
-def _refuse_nameless(path: Path, n_slides: int) -> None:
-    """Refuse one file for several slides where it does not say which region is whose."""  # noqa: DOC501
+def refuse_nameless(path: Path, n_slides: int) -> None:
+    """Refuse one file for several slides where it does not say which region is whose.
+
+    Parameters
+    ----------
+    path : Path
+    n_slides : int
+
+    Raises
+    ------
+    RegionError
+        If a region names no slide.
+    """
     for region in read_regions(path):
         if region.slide_id is None:
             raise RegionError(
@@ -294,6 +308,27 @@ def region_file_of(entry: SlideEntry, folder: Path) -> Path:
     return found[0]
 
 
+def regions_on(entry: SlideEntry, regions_path: Path, *, bounds_offset: Point) -> list[Region]:
+    """Return the regions that lie on a slide.
+
+    Parameters
+    ----------
+    entry : SlideEntry
+    regions_path : Path
+        One region file, or a folder with one called after each slide.
+    bounds_offset : tuple of float
+        Of the slide; added to QuPath's coordinates.
+
+    Returns
+    -------
+    list of Region
+        May be empty.
+    """
+    path = region_file_of(entry, regions_path) if regions_path.is_dir() else regions_path
+    found = read_regions(path, bounds_offset=bounds_offset)
+    return [region for region in found if region.slide_id in {None, entry.slide_id}]
+
+
 def _fingerprint(slide: Slide, regions: Sequence[Region]) -> str:
     """Tell this slide with these regions from any other."""
     own = slide.properties.get("openslide.quickhash-1", "")
@@ -309,11 +344,21 @@ def _fingerprint(slide: Slide, regions: Sequence[Region]) -> str:
 
 def crop_image_id(slide_id: str, region_id: str) -> str:
     """Return the image id of the crop of a region, which a file can be called by anywhere."""
-    return _safe(f"{slide_id}__{region_id}")
+    return safe_name(f"{slide_id}__{region_id}")
 
 
-def _safe(name: str) -> str:
-    """Make a name a file can have on any system; other scripts stay, a hash keeps it unique."""
+def safe_name(name: str) -> str:
+    """Make a name a file can have on any system; other scripts stay, a hash keeps it unique.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+        `name` itself where it will do.
+    """
     safe = UNSAFE.sub("_", name).strip(".") or "_"
     if safe == name and len(safe.encode()) <= MAX_NAME_LENGTH:
         return safe

@@ -53,6 +53,14 @@ class Manifest:
         """What an error calls it: its file, else its folder."""
         return str(self.file or self.folder)
 
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether any image was rendered by a program, as its column ``synthetic`` says."""
+        if "synthetic" not in self.table:
+            return False
+        flags = self.table["synthetic"].astype("string").str.casefold()
+        return bool(flags.isin(["1", "1.0", "true"]).any())
+
     def image_paths(self) -> list[Path]:
         """Return the absolute path of every image, in the order of the rows."""
         folder = self.folder.absolute()

@@ -55,13 +55,10 @@ class RunTables:
         """The labels, in the order of every table and figure."""
         return self.manifest.taxonomy
 
-    @cached_property
+    @property
     def is_synthetic(self) -> bool:
         """Whether any image of the manifest was rendered, not scanned."""
-        if "synthetic" not in self.manifest.table:
-            return False
-        flags = self.manifest.table["synthetic"].astype("string").str.casefold()
-        return bool(flags.isin(["1", "1.0", "true"]).any())
+        return self.manifest.is_synthetic
 
     @cached_property
     def image_paths(self) -> dict[str, Path]:

@@ -22,12 +22,12 @@ from glomerulab.explain.measures import (
     points_inside,
     random_control,
 )
-from glomerulab.explain.overlay import overlay
+from glomerulab.explain.overlay import laid_over, overlay
 from glomerulab.explain.perturbation import area, deletion_curve, insertion_curve
 from glomerulab.explain.sanity import randomised, rank_correlation
 from glomerulab.explain.subjects import Subject, read_mask
 from glomerulab.files import make_folder
-from glomerulab.images import read_image, write_image
+from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.heads import probabilities
 from glomerulab.parallel import Outcome
@@ -116,6 +116,26 @@ class Explainer:
             except GlomerulabError as error:
                 failures.append(Outcome(subject.image_id, None, error))
         return Explained(pd.DataFrame(rows), tuple(failures))
+
+    def picture(self, path: Path, label_id: str) -> RgbImage:
+        """Draw where the model looked for one label, by the first of the methods.
+
+        Parameters
+        ----------
+        path : Path
+            An image as the model is shown it.
+        label_id : str
+            One of the model's.
+
+        Returns
+        -------
+        ndarray of uint8, shape (H, W, 3)
+            As large as the image.
+        """
+        target = [label.id for label in self.card.labels].index(label_id)
+        image = self._tensor(Subject("", path))
+        saliency = attribute(self.model, image, target, self.methods[0]).numpy()
+        return laid_over(read_image(path), saliency)
 
     def sanity(
         self, subjects: Sequence[Subject], *, track: Track = silent

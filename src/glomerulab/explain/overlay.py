@@ -10,7 +10,7 @@ from PIL import Image
 
 from glomerulab.images import RgbImage
 
-__all__ = ["overlay"]
+__all__ = ["laid_over", "overlay"]
 
 COLOURS = "viridis"  # rises in lightness too: told apart without colour, and in print
 MAX_OPACITY = 0.75
@@ -38,6 +38,26 @@ def overlay(
     ndarray of uint8, shape (H, 2 * W, 3)
         The more salient, the more opaque and the brighter; the lesion's edge is orange.
     """
+    return np.concatenate([image, laid_over(image, saliency, mask=mask)], axis=1)
+
+
+def laid_over(
+    image: RgbImage,
+    saliency: npt.NDArray[np.float32],
+    *,
+    mask: npt.NDArray[np.bool_] | None = None,
+) -> RgbImage:
+    """Draw a map over its image.
+
+    Parameters
+    ----------
+    image, saliency, mask
+        As for `overlay`.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+    """
     height, width = image.shape[:2]
     # Not by the maximum: the single brightest pixel of a noisy map would hide all others.
     top = max(float(np.quantile(saliency, BRIGHTEST)), float(saliency.max()) / 20.0, 1e-12)
@@ -48,7 +68,8 @@ def overlay(
     shown = grey * (1.0 - opacity) + colour * opacity
     if mask is not None:
         shown[_edge(_resized(mask.astype(np.float32), width, height) >= 0.5)] = OUTLINE
-    return np.concatenate([image, shown.round().astype(np.uint8)], axis=1)
+    found: RgbImage = shown.round().astype(np.uint8)
+    return found
 
 
 def _resized(values: npt.NDArray[np.float32], width: int, height: int) -> npt.NDArray[np.float32]:

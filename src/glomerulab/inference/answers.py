@@ -1,39 +1,56 @@
-"""The answers of a model to the images of a manifest, kept line by line so that a run resumes.
+"""What a model finds in images: read on several processes, shown to it in batches, in order.
 
-An image that cannot be read is a failure beside the others and stops nothing.
+An image that cannot be read is a failure beside the others and stops nothing. Answers to the images
+of a manifest are kept line by line, so that a run resumes.
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.normalize_progress import file_mark
-from glomerulab.errors import GlomerulabError
 from glomerulab.images import RgbImage, read_image, resized
 from glomerulab.inference.engine import Engine
 from glomerulab.inference.gates import Gates
 from glomerulab.inference.sharpness import sharpness
 from glomerulab.models.card import ModelCard
+from glomerulab.parallel import Outcome, map_outcomes
 from glomerulab.progress import Track, silent
 
 __all__ = [
     "ANSWERS_FILE",
     "Answer",
     "Finding",
+    "ImageToAnswer",
     "Shown",
     "answer_manifest",
     "answer_shown",
+    "read_batches",
     "shown_to",
+    "to_answer",
 ]
 
 ANSWERS_FILE = "answers.jsonl"
 BATCH = 16
 SAME_MPP = 0.02
+
+
+class ImageToAnswer(NamedTuple):
+    """One image file, and what is known of its scale."""
+
+    place: int
+    """In the order of the manifest."""
+    image_id: str
+    path: Path
+    mpp: float | None
 
 
 @dataclass(frozen=True)
@@ -69,15 +86,15 @@ class Finding:
     sharpness: float
 
 
-@dataclass(frozen=True)
-class _Item:
-    image_id: str
-    path: Path
-    mpp: float | None
-
-
 def answer_manifest(
-    manifest: Manifest, engine: Engine, gates: Gates, folder: Path, *, track: Track = silent
+    manifest: Manifest,
+    engine: Engine,
+    gates: Gates,
+    folder: Path,
+    *,
+    mark: str | None = None,
+    n_workers: int = 1,
+    track: Track = silent,
 ) -> tuple[dict[str, Answer], dict[str, str]]:
     """Answer every image, except those that were answered before by the same model.
 
@@ -88,6 +105,11 @@ def answer_manifest(
     gates : Gates
     folder : Path
         Where ``answers.jsonl`` is kept.
+    mark : str, optional
+        Tells these answers from those of another model, or of another way to ask it; by default
+        that of the gates.
+    n_workers : int, default 1
+        Processes that decode images.
     track : Track, optional
 
     Returns
@@ -97,40 +119,79 @@ def answer_manifest(
     failures : dict of str to str
         Why the others could not.
     """
-    path = folder / ANSWERS_FILE
-    known = _read(path, gates.mark)
-    items = _items(manifest)
+    path, mark = folder / ANSWERS_FILE, mark or gates.mark
+    known = _known(path, mark)
+    items = to_answer(manifest)
     waiting = [item for item in items if not _is_done(item, known.get(item.image_id))]
-    failures: dict[str, str] = {}
-    starts = range(0, len(waiting), BATCH)
+    failed: list[Outcome[ImageToAnswer, Shown]] = []
     with path.open("a", encoding="utf-8") as lines:
         lines.write("\n")  # ends the line that a killed run may have left
-        for start in track(starts, "Predicting", len(starts)):
-            readable = list(_readable(waiting[start : start + BATCH], failures))
-            for answer in _answer_batch(readable, engine, gates):
+        for batch in read_batches(waiting, engine.card, failed, n_workers=n_workers, track=track):
+            found = answer_shown([shown for _, shown in batch], engine, gates)
+            for (item, _), finding in zip(batch, found, strict=True):
+                size, modified = file_mark(item.path)
+                answer = Answer(
+                    item.image_id, mark, size, modified,
+                    finding.logits, finding.distance, finding.sharpness,
+                )  # fmt: skip
                 known[answer.image_id] = answer
                 lines.write(json.dumps(asdict(answer)) + "\n")
             lines.flush()
+    failures = {one.item.image_id: str(one.error) for one in failed}
     wanted = {item.image_id for item in items} - set(failures)
     return {key: answer for key, answer in known.items() if key in wanted}, failures
 
 
-def _items(manifest: Manifest) -> list[_Item]:
-    columns = zip(
-        manifest.table["image_id"], manifest.image_paths(), manifest.table["mpp"], strict=True
-    )
+def to_answer(manifest: Manifest) -> list[ImageToAnswer]:
+    """Return the images of a manifest, in its order."""
+    table = manifest.table
+    rows = zip(table["image_id"], manifest.image_paths(), table["mpp"], strict=True)
     return [
-        _Item(str(image_id), path, None if pd.isna(mpp) else float(mpp))
-        for image_id, path, mpp in columns
+        ImageToAnswer(place, str(image_id), path, None if pd.isna(mpp) else float(mpp))
+        for place, (image_id, path, mpp) in enumerate(rows)
     ]
 
 
-def _readable(items: Sequence[_Item], failures: dict[str, str]) -> Iterator[tuple[_Item, RgbImage]]:
-    for item in items:
-        try:
-            yield item, read_image(item.path)
-        except GlomerulabError as error:
-            failures[item.image_id] = str(error)
+def read_batches(
+    items: Sequence[ImageToAnswer],
+    card: ModelCard,
+    failures: list[Outcome[ImageToAnswer, Shown]],
+    *,
+    batch_size: int = BATCH,
+    n_workers: int = 1,
+    track: Track = silent,
+) -> Iterator[list[tuple[ImageToAnswer, Shown]]]:
+    """Read image files and make of them what a network is shown.
+
+    Parameters
+    ----------
+    items : sequence of ImageToAnswer
+    card : ModelCard
+    failures : list of Outcome
+        Gets the images that cannot be read, each with its error.
+    batch_size : int, default 16
+    n_workers : int, default 1
+        Processes that decode images.
+    track : Track, default silent
+
+    Yields
+    ------
+    list of tuple of ImageToAnswer and Shown
+        One batch; the same batches whatever the number of processes.
+    """
+    batch: list[tuple[ImageToAnswer, Shown]] = []
+    read = partial(_read, card=card)
+    with closing(map_outcomes(read, items, n_workers=n_workers)) as outcomes:
+        for outcome in track(_in_order(outcomes, items), "Predicting", len(items)):
+            if outcome.value is None:
+                failures.append(outcome)
+                continue
+            batch.append((outcome.item, outcome.value))
+            if len(batch) == batch_size:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
 
 
 def shown_to(card: ModelCard, image: RgbImage, mpp: float | None) -> Shown:
@@ -178,19 +239,22 @@ def answer_shown(batch: Sequence[Shown], engine: Engine, gates: Gates) -> list[F
     ]
 
 
-def _answer_batch(
-    batch: Sequence[tuple[_Item, RgbImage]], engine: Engine, gates: Gates
-) -> Iterator[Answer]:
-    if not batch:
-        return
-    shown = [shown_to(engine.card, image, item.mpp) for item, image in batch]
-    found = answer_shown(shown, engine, gates)
-    for (item, _), finding in zip(batch, found, strict=True):
-        size, modified = file_mark(item.path)
-        yield Answer(
-            item.image_id, gates.mark, size, modified, finding.logits,
-            finding.distance, finding.sharpness,
-        )  # fmt: skip
+def _read(item: ImageToAnswer, *, card: ModelCard) -> Shown:
+    return shown_to(card, read_image(item.path), item.mpp)
+
+
+def _in_order(
+    outcomes: Iterator[Outcome[ImageToAnswer, Shown]], items: Sequence[ImageToAnswer]
+) -> Iterator[Outcome[ImageToAnswer, Shown]]:
+    """Give outcomes in the order of the items, whichever process was faster."""
+    waiting: dict[ImageToAnswer, Outcome[ImageToAnswer, Shown]] = {}
+    places = iter(items)
+    wanted = next(places, None)
+    for outcome in outcomes:
+        waiting[outcome.item] = outcome
+        while wanted in waiting:
+            yield waiting.pop(wanted)
+            wanted = next(places, None)
 
 
 def _at_mpp(image: RgbImage, mpp: float | None, wanted: float | None) -> RgbImage:
@@ -201,11 +265,12 @@ def _at_mpp(image: RgbImage, mpp: float | None, wanted: float | None) -> RgbImag
     return resized(image, width, height)
 
 
-def _is_done(item: _Item, answer: Answer | None) -> bool:
+def _is_done(item: ImageToAnswer, answer: Answer | None) -> bool:
     return answer is not None and (answer.size, answer.modified) == file_mark(item.path)
 
 
-def _read(path: Path, mark: str) -> dict[str, Answer]:
+def _known(path: Path, mark: str) -> dict[str, Answer]:
+    """Read the answers of an earlier run that are of the same model."""
     if not path.is_file():
         return {}
     known = {}

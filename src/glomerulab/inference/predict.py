@@ -6,35 +6,31 @@ are not made again. Training is never imported.
 
 import csv
 import datetime as dt
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from glomerulab.case_folder import (
-    CaseFacts,
-    ModelFacts,
-    SlideFacts,
-    outline_text,
-    write_case_folder,
-)
+from glomerulab.case_folder import CaseFacts, DetectorFacts, ModelFacts, write_case_folder
 from glomerulab.cohort.extract import CropSettings, Failure, extract_crops
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.cohort.normalize import normalize_manifest
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.errors import CheckpointError, ConfigError, PredictionsError
 from glomerulab.files import make_folder, written_whole
-from glomerulab.geometry import Point
-from glomerulab.inference.answers import Answer, answer_manifest
-from glomerulab.inference.decide import decide
+from glomerulab.inference.answers import answer_manifest
+from glomerulab.inference.case_table import case_table, likeliest_labels
+from glomerulab.inference.detector import is_detector, open_detector
 from glomerulab.inference.engine import Engine, open_engine
 from glomerulab.inference.fit_gates import fit_gates
 from glomerulab.inference.gates import Gates, has_gates, read_gates
-from glomerulab.inference.slide_facts import read_slide_facts
+from glomerulab.inference.propose import Proposed, propose_regions
+from glomerulab.inference.saliency import refuse_export, write_saliency
+from glomerulab.inference.slide_facts import SlidesRead, read_slide_facts
+from glomerulab.inference.symmetries import MARK, SymmetricEngine
+from glomerulab.models.card import ModelCard
 from glomerulab.progress import Track, silent
 
 __all__ = ["PredictSettings", "PredictSummary", "model_facts", "predict"]
@@ -56,6 +52,12 @@ class PredictSettings:
     stain: str | None = None
     """Of slides and crops that do not say."""
     n_workers: int = 1
+    detector: Path | None = None
+    """Instead of regions: what ``train-detector`` made; it proposes them."""
+    symmetries: bool = False
+    """Whether each image is judged in all eight ways it can lie, and the mean taken."""
+    saliency: bool = False
+    """Whether a picture of where the network looked is made of each image."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class PredictSummary:
     n_images: int
     n_referred: int
     failures: tuple[Failure, ...]
+    n_proposed: int = 0
+    """Images of regions that a detector proposed and nobody drew."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,12 @@ class _Cut:
     """Crops to be judged, whichever way they came."""
 
     manifest: Manifest
-    slides: tuple[SlideFacts, ...] = ()
-    outlines: dict[tuple[str, str], tuple[Point, ...]] | None = None
+    read: SlidesRead = field(default_factory=lambda: SlidesRead((), {}))
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
+    detector: DetectorFacts | None = None
+    scores: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Of proposals, by slide id and region id."""
 
 
 def predict(
@@ -117,6 +123,7 @@ def predict(
         If the source is missing, or `out` holds crops of other settings.
     """
     settings = settings or PredictSettings()
+    _refuse_mismatch(run, settings)
     engine = open_engine(run)
     gates = read_gates(run) if has_gates(run) else fit_gates(run, track=track)
     if gates.facts.weights_sha256 != engine.weights_sha256:
@@ -127,24 +134,56 @@ def predict(
     make_folder(out)
     cut = _crops(source, engine, out, settings, track)
     shown, notes = _normalized(cut.manifest, gates, out, settings, track)
-    answers, unreadable = answer_manifest(shown, engine, gates, out, track=track)
+    asked, mark = (
+        (SymmetricEngine(engine), f"{gates.mark}-{MARK}")
+        if settings.symmetries
+        else (engine, gates.mark)
+    )
+    answers, unreadable = answer_manifest(
+        shown, asked, gates, out, mark=mark, n_workers=settings.n_workers, track=track
+    )
     failures = (*cut.failures, *(Failure("", key, text) for key, text in unreadable.items()))
     _write_failures(out / FAILURES_FILE, failures)
     if not answers:
-        reason = failures[0].reason if failures else "the source holds no image"
+        reason = failures[0].reason if failures else " ".join(cut.notes) or "it holds no image"
         raise PredictionsError(f"not one image could be judged: {reason}", where=str(source))
-    table = _table(cut, shown, answers, engine=engine, gates=gates, out=out)
+    table = case_table(
+        cut.manifest, shown, answers, card=engine.card, gates=gates, out=out, read=cut.read,
+        scores=cut.scores,
+    )  # fmt: skip
+    if settings.saliency:
+        pictures = write_saliency(
+            run, shown, likeliest_labels(table, engine.card.taxonomy), out,
+            mark=engine.weights_sha256, track=track,
+        )  # fmt: skip
+        table["saliency_path"] = [pictures.get(key, pd.NA) for key in table["image_id"]]
     facts = CaseFacts(
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         glomerulab=version("glomerulab"),
         model=model_facts(engine, gates, run),
-        slides=cut.slides,
-        is_synthetic=_is_synthetic(cut.manifest),
-        notes=(*cut.notes, *notes),
+        slides=cut.read.facts,
+        detector=cut.detector,
+        is_synthetic=cut.manifest.is_synthetic,
+        notes=(*cut.notes, *notes, *_asking_notes(settings)),
     )
     write_case_folder(out, facts, table)
     n_referred = int((table["reasons"] != "").sum())
-    return PredictSummary(out, len(table), n_referred, failures)
+    n_proposed = int(table["proposed"].sum()) if "proposed" in table else 0
+    return PredictSummary(out, len(table), n_referred, failures, n_proposed)
+
+
+def _refuse_mismatch(run: Path, settings: PredictSettings) -> None:
+    """Refuse what cannot go together before any work is done."""  # noqa: DOC501
+    if settings.saliency:
+        refuse_export(run)
+    if is_detector(run):
+        raise ConfigError(
+            "is a detector, which tells glomeruli from other tissue and no lesions: give it with "
+            "--detect, and a run of `glomerulab train` with --model",
+            where=str(run),
+        )
+    if settings.detector is not None and settings.regions is not None:
+        raise ConfigError("give --regions (drawn ones) or --detect (proposals), not both")
 
 
 def _crops(
@@ -155,10 +194,10 @@ def _crops(
     if _is_manifest(source):
         manifest = read_manifest(source, card.taxonomy)
         return _Cut(_with_stain(manifest, settings.stain), notes=_mpp_notes(manifest, card.mpp))
-    if settings.regions is None:
+    if settings.regions is None and settings.detector is None:
         raise ConfigError(
             "slides need regions: give --regions FILE or FOLDER (QuPath GeoJSON, ImageScope, "
-            "ASAP, COCO or CSV)",
+            "ASAP, COCO or CSV), or --detect DETECTOR, which proposes them",
             where=str(source),
         )
     if card.mpp is None:
@@ -167,28 +206,54 @@ def _crops(
             "cut the crops with `glomerulab extract --mpp` and give their manifest",
             where=str(source),
         )
-    cutting = CropSettings(card.mpp, settings.margin, mpp_override=settings.mpp_override)
+    if settings.detector is None:
+        return _cut(source, settings.regions or source, card, out, settings=settings, track=track)
+    detector = open_detector(settings.detector)
+    proposed = propose_regions(
+        read_slides(source), detector, out, mpp_override=settings.mpp_override,
+        stain=settings.stain, track=track,
+    )  # fmt: skip
+    cut = _cut(source, proposed.folder, card, out, settings=settings, track=track)
+    return replace(
+        cut, detector=detector.facts, scores=proposed.scores,
+        notes=(*proposed.notes, *cut.notes), failures=_without_empty(cut.failures, proposed),
+    )  # fmt: skip
+
+
+def _cut(
+    source: Path,
+    regions: Path,
+    card: ModelCard,
+    out: Path,
+    *,
+    settings: PredictSettings,
+    track: Track,
+) -> _Cut:
+    """Cut the regions of slides at the mpp of the model."""
+    taxonomy, mpp = card.taxonomy, card.mpp or 0.0
+    cutting = CropSettings(mpp, settings.margin, mpp_override=settings.mpp_override)
     done = extract_crops(
-        source, regions=settings.regions, out=out / CUT_FOLDER, settings=cutting,
-        taxonomy=card.taxonomy, n_workers=settings.n_workers, track=track,
+        source, regions=regions, out=out / CUT_FOLDER, settings=cutting, taxonomy=taxonomy,
+        n_workers=settings.n_workers, track=track,
     )  # fmt: skip
     entries = read_slides(source)
-    slides = read_slide_facts(
-        entries, settings.regions, out=out, mpp_override=settings.mpp_override,
-        stain=settings.stain,
-    )  # fmt: skip
-    manifest = read_manifest(done.manifest_path, card.taxonomy)
+    read = read_slide_facts(
+        entries, regions, out=out, mpp_override=settings.mpp_override, stain=settings.stain
+    )
+    manifest = read_manifest(done.manifest_path, taxonomy)
     ours = manifest.table["slide_id"].isin({entry.slide_id for entry in entries})
     manifest = manifest.with_table(manifest.table[ours.to_numpy(dtype=bool)])
     notes = [
-        f"Slide {name} is coarser than the model's {card.mpp:g} µm per pixel: its crops were "
+        f"Slide {name} is coarser than the model's {mpp:g} µm per pixel: its crops were "
         "enlarged and hold no finer detail."
         for name in done.enlarged_slides
     ]
-    return _Cut(
-        _with_stain(manifest, settings.stain), slides.facts, slides.outlines, done.failures,
-        tuple(notes),
-    )  # fmt: skip
+    return _Cut(_with_stain(manifest, settings.stain), read, done.failures, tuple(notes))
+
+
+def _without_empty(failures: Sequence[Failure], proposed: Proposed) -> tuple[Failure, ...]:
+    """Leave out slides on which nothing was proposed: that is an answer, told by a note."""
+    return tuple(one for one in failures if one.slide not in proposed.empty_slides)
 
 
 def _is_manifest(source: Path) -> bool:
@@ -242,55 +307,14 @@ def _normalized(
     return done.manifest, ()
 
 
-def _table(
-    cut: _Cut,
-    shown: Manifest,
-    answers: dict[str, Answer],
-    *,
-    engine: Engine,
-    gates: Gates,
-    out: Path,
-) -> pd.DataFrame:
-    """Join rows, answers and calls into the table that `read_case_folder` reads."""
-    card = engine.card
-    rows = cut.manifest.table
-    rows = rows[rows["image_id"].isin(list(answers))].reset_index(drop=True)
-    statuses: dict[str, str] = {}
-    if "stain_status" in shown.table:
-        statuses = dict(zip(shown.table["image_id"], shown.table["stain_status"], strict=True))
-    found = [answers[key] for key in rows["image_id"]]
-    decisions = decide(
-        np.array([answer.logits for answer in found]),
-        [answer.distance for answer in found],
-        [answer.sharpness for answer in found],
-        stains=[None if pd.isna(stain) else str(stain) for stain in rows["stain"]],
-        stain_statuses=[statuses.get(key) for key in rows["image_id"]],
-        gates=gates, taxonomy=card.taxonomy, head=card.head,
-    )  # fmt: skip
-    paths = dict(zip(cut.manifest.table["image_id"], cut.manifest.image_paths(), strict=True))
-    keys = card.taxonomy.label_ids
-    columns: dict[str, object] = {
-        name: rows.get(name, pd.NA)
-        for name in (
-            "image_id", "patient_id", "slide_id", "region_id", "stain", "mpp",
-            "x", "y", "width", "height",
-        )
-    }  # fmt: skip
-    columns["image_path"] = [_relative(paths[key], out) for key in rows["image_id"]]
-    for key in keys:
-        columns[f"label_{key}"] = rows[key]
-    for key in keys:
-        columns[f"probability_{key}"] = [one.probabilities[key] for one in decisions]
-    for key in keys:
-        columns[f"called_{key}"] = [int(key in one.called) for one in decisions]
-        columns[f"state_{key}"] = [one.states[key] for one in decisions]
-    columns["reasons"] = [" ".join(one.reasons) for one in decisions]
-    columns["distance"] = [round(answer.distance, 4) for answer in found]
-    columns["sharpness"] = [round(answer.sharpness, 4) for answer in found]
-    if cut.outlines is not None:
-        places = zip(rows["slide_id"], rows["region_id"], strict=True)
-        columns["outline"] = [outline_text(cut.outlines.get(place, ())) for place in places]
-    return pd.DataFrame(columns)
+def _asking_notes(settings: PredictSettings) -> tuple[str, ...]:
+    if not settings.symmetries:
+        return ()
+    note = (
+        "Probabilities are means over the eight symmetries of each image; calibration and "
+        "conformal sets were fitted on images as they are."
+    )
+    return (note,)
 
 
 def model_facts(engine: Engine, gates: Gates, run: Path) -> ModelFacts:
@@ -313,17 +337,6 @@ def model_facts(engine: Engine, gates: Gates, run: Path) -> ModelFacts:
         run=run.resolve().name, normalized_to=tuple(gates.references),
         **facts.model_dump(exclude={"format"}),
     )  # fmt: skip
-
-
-def _is_synthetic(manifest: Manifest) -> bool:
-    if "synthetic" not in manifest.table:
-        return False
-    flags = manifest.table["synthetic"].astype("string").str.casefold()
-    return bool(flags.isin(["1", "1.0", "true"]).any())
-
-
-def _relative(path: Path, start: Path) -> str:
-    return Path(os.path.relpath(path, start.absolute())).as_posix()
 
 
 def _write_failures(path: Path, failures: Sequence[Failure]) -> None:

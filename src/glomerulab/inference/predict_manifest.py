@@ -1,40 +1,28 @@
 """What a trained model says of every image of a manifest, as a predictions table.
 
-`evaluate --on` judges what this gives; whoever predicts crops of slides can build on it: an image
-file that cannot be read becomes a failure beside the table and stops nothing. It knows checkpoints
-and manifests, and nothing of slides or training.
+`evaluate` judges what this gives. Images are shown as `predict` shows them; what it leaves to
+others are calibration, gates and calls. It knows nothing of slides or training.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
-from torch import Tensor, nn
 
-from glomerulab.cohort.dataset import read_crop
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import TaxonomyError
-from glomerulab.models.checkpoint import ModelCard, load_checkpoint
-from glomerulab.models.heads import probabilities
+from glomerulab.inference.answers import ImageToAnswer, Shown, read_batches, to_answer
+from glomerulab.inference.engine import probabilities_of
+from glomerulab.inference.torch_engine import TorchEngine
+from glomerulab.models.card import ModelCard
 from glomerulab.models.parts import features_seen
-from glomerulab.parallel import Outcome, map_outcomes
+from glomerulab.parallel import Outcome
 from glomerulab.predictions import predictions_table
 from glomerulab.progress import Track, silent
 
 __all__ = ["ManifestPredictions", "predict_manifest"]
-
-FloatArray = npt.NDArray[np.float64]
-
-
-class _Item(NamedTuple):
-    place: int
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -83,33 +71,26 @@ def predict_manifest(
     GlomerulabError
         The error of the first image, if not a single one can be read.
     """
-    model, card = load_checkpoint(checkpoint)
+    engine = TorchEngine(checkpoint)
+    card = engine.card
     _refuse_other_labels(card, manifest)
-    model = model.to(_device()).to(memory_format=torch.channels_last)
-    items = [_Item(place, path) for place, path in enumerate(manifest.image_paths())]
-    read = partial(_read, input_size=card.input_size)
-    outcomes = track(map_outcomes(read, items, n_workers=n_workers), "Predicting", len(items))
-    failed: list[Outcome[_Item, Tensor]] = []
+    failed: list[Outcome[ImageToAnswer, Shown]] = []
     places: list[int] = []
-    logits: list[Tensor] = []
-    with features_seen(model) as features:
-        for batch in _batches(outcomes, batch_size, failed):
-            places += [place for place, _ in batch]
-            logits.append(_forward(model, card, [pixels for _, pixels in batch]))
+    logits = [np.zeros((0, len(card.labels)), dtype=np.float32)]
+    with features_seen(engine.network.model) as vectors:
+        for batch in read_batches(
+            to_answer(manifest), card, failed, batch_size=batch_size, n_workers=n_workers,
+            track=track,
+        ):  # fmt: skip
+            places += [item.place for item, _ in batch]
+            logits.append(engine.answer(np.stack([shown.pixels for _, shown in batch])).logits)
     if not places and failed:
         raise failed[0].error or AssertionError  # an outcome without value has its error
-    order = np.argsort(places)
-    values = probabilities(torch.cat(logits), card.head).numpy() if logits else _none(card)
-    rows = manifest.table.iloc[np.asarray(places, dtype=np.intp)[order]]
-    vectors = torch.cat(features).numpy() if features else np.zeros((0, 0), dtype=np.float32)
-    ids = manifest.table["image_id"].astype(str).tolist()
+    values = probabilities_of(np.concatenate(logits), card.head)
     return ManifestPredictions(
-        table=predictions_table(rows, values[order], card.taxonomy),
-        features=vectors[order],
-        failures=tuple(
-            Outcome(ids[one.item.place], None, one.error)
-            for one in sorted(failed, key=lambda one: one.item.place)
-        ),
+        table=predictions_table(manifest.table.iloc[places], values, card.taxonomy),
+        features=np.concatenate([one.numpy() for one in vectors]) if vectors else _no_vectors(),
+        failures=tuple(Outcome(one.item.image_id, None, one.error) for one in failed),
     )
 
 
@@ -123,40 +104,5 @@ def _refuse_other_labels(card: ModelCard, manifest: Manifest) -> None:
         )
 
 
-def _read(item: _Item, *, input_size: int) -> Tensor:
-    return read_crop(item.path, input_size)
-
-
-def _batches(
-    outcomes: Iterable[Outcome[_Item, Tensor]],
-    batch_size: int,
-    failed: list[Outcome[_Item, Tensor]],
-) -> Iterator[list[tuple[int, Tensor]]]:
-    """Group what was read; put what was not into `failed`."""
-    batch: list[tuple[int, Tensor]] = []
-    for outcome in outcomes:
-        if outcome.value is None:
-            failed.append(outcome)
-            continue
-        batch.append((outcome.item.place, outcome.value))
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _forward(model: nn.Module, card: ModelCard, pixels: list[Tensor]) -> Tensor:
-    images = torch.stack(pixels).to(_device(), memory_format=torch.channels_last).float() / 255.0
-    mean, std = (images.new_tensor(v)[:, None, None] for v in (card.mean, card.std))
-    with torch.inference_mode():
-        found: Tensor = model((images - mean) / std)
-    return found.float().cpu()
-
-
-def _none(card: ModelCard) -> FloatArray:
-    return np.zeros((0, len(card.labels)))
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _no_vectors() -> npt.NDArray[np.float32]:
+    return np.zeros((0, 0), dtype=np.float32)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glomerulab.case_folder import SlideFacts
-from glomerulab.cohort.extract_plan import region_file_of
+from glomerulab.cohort.extract_plan import regions_on
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import GlomerulabError
 from glomerulab.files import make_folder
 from glomerulab.geometry import Point
 from glomerulab.images import write_image
-from glomerulab.slides.regions import read_regions
+from glomerulab.slides.region_proposals import is_proposal
 from glomerulab.slides.source import Slide, open_slide
 
 __all__ = ["SlidesRead", "read_slide_facts"]
@@ -29,6 +29,8 @@ class SlidesRead:
     facts: tuple[SlideFacts, ...]
     outlines: dict[tuple[str, str], tuple[Point, ...]]
     """By slide id and region id, level-0 pixels."""
+    proposed: frozenset[tuple[str, str]] = frozenset()
+    """Slide id and region id of those that a detector proposed and nobody drew."""
 
 
 def read_slide_facts(
@@ -58,18 +60,19 @@ def read_slide_facts(
         A slide that cannot be read is left out: extracting its regions says why.
     """
     facts, outlines = [], {}
+    proposed: set[tuple[str, str]] = set()
     for entry in entries:
         try:
             with open_slide(entry.path, mpp_override=mpp_override or entry.mpp) as slide:
                 facts.append(_facts(entry, slide, out, stain))
                 offset = slide.bounds_offset
-            path = region_file_of(entry, regions) if regions.is_dir() else regions
-            for region in read_regions(path, bounds_offset=offset):
-                if region.slide_id in {None, entry.slide_id}:
-                    outlines[entry.slide_id, region.region_id] = region.polygon
+            for region in regions_on(entry, regions, bounds_offset=offset):
+                outlines[entry.slide_id, region.region_id] = region.polygon
+                if is_proposal(region):
+                    proposed.add((entry.slide_id, region.region_id))
         except GlomerulabError:  # it stands in failures.csv, with its reason
             continue
-    return SlidesRead(tuple(facts), outlines)
+    return SlidesRead(tuple(facts), outlines, frozenset(proposed))
 
 
 def _facts(entry: SlideEntry, slide: Slide, out: Path, stain: str | None) -> SlideFacts:

@@ -112,7 +112,7 @@ def _answer(
         return ItemResult(item, None, 0, 0, (), (), f"the model has no label for {lacking}")
     view = _View(item, {key: found for key, (found, _) in matched.items()})
     called = view.counts([one.called for one in glomeruli])
-    caveats = _caveats(rule_set, item, named, matched)
+    caveats = (*_caveats(rule_set, item, named, matched), *_proposed(item, glomeruli))
     if called[0] == 0 and item.counts:
         reason = "no glomerulus to count" if not glomeruli else "no glomerulus in the denominator"
         return ItemResult(item, None, called[-1], 0, (), labels, reason, caveats)
@@ -120,6 +120,18 @@ def _answer(
     return ItemResult(
         item, view.grade(called), called[-1], called[0], possible, labels, "", caveats
     )
+
+
+def _proposed(item: Item, glomeruli: Sequence[Glomerulus]) -> tuple[str, ...]:
+    """Say of a number of glomeruli that a program chose what was counted."""
+    n_proposed = sum(any(call.is_proposed for call in one.calls) for one in glomeruli)
+    if not n_proposed or all(grade.at_least_n is None for grade in item.grades):
+        return ()
+    text = (
+        f"{n_proposed} of {len(glomeruli)} glomeruli were proposed by a detector and drawn by no "
+        "person: some may be missed, some no glomeruli, some counted on each section anew."
+    )
+    return (text,)
 
 
 def _caveats(

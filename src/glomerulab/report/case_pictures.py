@@ -12,7 +12,7 @@ from glomerulab.images import image_size
 from glomerulab.report.case_view import Shown
 from glomerulab.report.data_uri import thumbnail_uri
 
-__all__ = ["MapMark", "Picture", "SlideMap", "crop_picture", "slide_map"]
+__all__ = ["MapMark", "Picture", "SlideMap", "crop_picture", "saliency_uri", "slide_map"]
 
 CROP_PX = 256
 MAP_PX = 1600
@@ -86,6 +86,27 @@ def crop_picture(call: GlomerulusCall, folder: Path) -> Picture:
         points = _points([((x - call.box.x) * scale, (y - call.box.y) * scale)
                           for x, y in call.outline])  # fmt: skip
     return Picture(uri, width, height, points, stroke=round(max(width, height) / 110, 1))
+
+
+def saliency_uri(call: GlomerulusCall, folder: Path) -> str:
+    """Return the picture of where the network looked; empty where there is none.
+
+    Parameters
+    ----------
+    call : GlomerulusCall
+    folder : Path
+        Of the predictions.
+
+    Returns
+    -------
+    str
+    """
+    if call.saliency_path is None:
+        return ""
+    try:
+        return thumbnail_uri(folder / call.saliency_path, size_px=CROP_PX)
+    except ImageFileError:  # the crop stands beside it; a report does not fail for this
+        return ""
 
 
 def slide_map(slide: SlideFacts, shown: Sequence[Shown], folder: Path) -> SlideMap | None:

@@ -184,12 +184,24 @@ def _summary(case: ReportedCase, language: Language) -> tuple[str, ...]:
 def _warnings(case: ReportedCase, language: Language) -> tuple[tuple[str, str, bool], ...]:
     s, zh = case.summary, language == "zh"
     n_changed = len(case.overruled)
+    n_proposed = sum(call.is_proposed for call in case.calls)
+    detector = "" if case.facts.detector is None else case.facts.detector.test_summary
     look, changed = _n(s.n_referred, "glomerulus", "glomeruli"), _n(n_changed, "call")
     possible = [
         (
             case.facts.model.trained_on_synthetic, True,
             ("The model was trained on synthetic images", "Its calls say nothing about patients."),
             ("模型由合成图像训练", "其判定不反映真实患者。"),
+        ),
+        (
+            n_proposed > 0, True,
+            (f"{n_proposed} of {len(case.calls)} regions were proposed by a detector",
+             "No person drew them. It may have missed glomeruli, taken other tissue for one, and "  # noqa: ISC004
+             "counted one anew on each section: numbers, shares and adequacy rest on what it "
+             f"found. {detector}"),
+            (f"{len(case.calls)}个区域中有{n_proposed}个由检测器提出",
+             "未经人工勾画。检测器可能遗漏肾小球、误认其他组织，或在每张切片上重复计数："  # noqa: ISC004
+             f"数量、比例和标本充足性均取决于其检出结果。{detector}"),
         ),
         (
             s.n_referred > 0, True,

@@ -25,7 +25,7 @@ def write_images_csv(case: ReportedCase, path: Path) -> None:
     keys = case.taxonomy.label_ids
     header = (
         "image_id", "patient", "slide_id", "region_id", "stain", "counted_as", "called_by_model",
-        "changed_by", "changed_at", "reason_of_change", "refer",
+        "changed_by", "changed_at", "reason_of_change", "refer", "proposed_by_detector",
         *(f"probability_{key}" for key in keys), "note",
     )  # fmt: skip
     rows = []
@@ -38,7 +38,8 @@ def write_images_csv(case: ReportedCase, path: Path) -> None:
                 NOT_A_GLOMERULUS if reading is None else "+".join(sorted(reading)),
                 "+".join(sorted(call.called)),
                 *(("", "", "") if entry is None else (entry.by, entry.time, entry.reason)),
-                " ".join(call.reasons), *(f"{call.probabilities[key]:.6f}" for key in keys), NOTE,
+                " ".join(call.reasons), int(call.is_proposed),
+                *(f"{call.probabilities[key]:.6f}" for key in keys), NOTE,
             )
         )  # fmt: skip
     _write(path, header, rows)
@@ -72,7 +73,7 @@ def write_results_csv(case: ReportedCase, path: Path) -> None:
                 case.patient, result.rule_set.id, result.rule_set.version, item.item.id,
                 item.grade.grade if item.grade else "", item.n_with, item.n_of, "", "",
                 "; ".join(grade.grade for grade in item.possible), "+".join(item.labels),
-                item.not_assessed, NOTE,
+                item.not_assessed, " ".join((NOTE + ".", *item.caveats)) if item.caveats else NOTE,
             )
             for item in result.items
         ]  # fmt: skip

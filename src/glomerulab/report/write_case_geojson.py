@@ -73,6 +73,8 @@ def _feature(case: ReportedCase, call: GlomerulusCall, slide: SlideFacts) -> dic
         "refer": " ".join(call.reasons),
         "note": "research use only",
     }
+    if call.is_proposed:
+        metadata["proposed"] = "by a detector, drawn by no person"
     if entry is not None:
         metadata["changed"] = f"{entry.by}, {entry.time}: {entry.reason}"
     properties: dict[str, Any] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from glomerulab.files import written_whole
-from glomerulab.report.case_pictures import crop_picture, slide_map
+from glomerulab.report.case_pictures import crop_picture, saliency_uri, slide_map
 from glomerulab.report.case_view import case_view
 from glomerulab.report.reported_case import ReportedCase
 from glomerulab.report.words import Language, reading_words, words
@@ -44,6 +44,7 @@ def render_case_html(case: ReportedCase, folder: Path, *, language: Language = "
         is_synthetic=case.facts.is_synthetic,
         maps=[one for one in maps if one is not None],
         pictures={call.image_id: crop_picture(call, folder) for call in case.calls},
+        saliency={call.image_id: saliency_uri(call, folder) for call in case.calls},
         changes=change_rows(case, language),
         folder=folder.resolve().name,
         example=case.taxonomy.label_ids[-1],

@@ -1,6 +1,6 @@
 import numpy as np
 
-from glomerulab.explain.overlay import overlay
+from glomerulab.explain.overlay import laid_over, overlay
 
 
 def _image(height=20, width=30):
@@ -33,3 +33,11 @@ def test_the_lesion_gets_an_outline_and_not_a_filling():
     assert orange[50, 69]
     assert not orange[50, 50]
     assert not orange[20, 50]
+
+
+def test_the_map_alone_is_the_right_half_of_the_pair(rng) -> None:
+    image = rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    saliency = rng.random((5, 5), dtype=np.float32)
+    alone = laid_over(image, saliency)
+    assert alone.shape == image.shape
+    assert (overlay(image, saliency)[:, 30:] == alone).all()

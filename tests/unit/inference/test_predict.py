@@ -2,15 +2,20 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from glomerulab.case_folder import read_case_folder
 from glomerulab.errors import CheckpointError, ConfigError, PredictionsError
 from glomerulab.geometry import Box, Region
+from glomerulab.inference.detector import Detector
 from glomerulab.inference.predict import PredictSettings, predict
+from glomerulab.report.reported_case import reported_cases
 from glomerulab.slides.pyramid import write_pyramid
-from glomerulab.slides.regions import write_regions
+from glomerulab.slides.regions import read_regions, write_regions
 from tests.cases import COLOURS, picture
+from tests.detecting import ByColour, disc_slide
+from tests.unit.inference.test_detector import card
 
 
 @pytest.fixture
@@ -117,3 +122,105 @@ def test_a_stain_nobody_trained_on_is_referred(slides, trained, tmp_path) -> Non
     run_on(slides, trained, tmp_path / "out", stain="PASM")
     case = read_case_folder(tmp_path / "out")
     assert all("stain_unseen" in call.reasons for call in case.calls)
+
+
+@pytest.fixture
+def detector(monkeypatch) -> Path:
+    """A detector that knows the pictures of these slides by their colour."""
+    known = Detector(ByColour(side=32, mpp=1.0), card(score_threshold=0.2), "dots")
+    monkeypatch.setattr("glomerulab.inference.predict.open_detector", lambda _: known)
+    return Path("dots")
+
+
+def detected(slides: Path, trained: Path, out: Path, detector: Path, **settings):
+    settings = PredictSettings(detector=detector, margin=0.0, **settings)
+    return predict(slides / "slides.csv", trained, out, settings=settings)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Slides with a glomerulus that is large enough to be one; nothing on the second."""
+    folder = tmp_path / "large"
+    disc_slide(folder / "s1.tif", [(400, 300, 90), (1100, 600, 110)], mpp=1.0)
+    disc_slide(folder / "s2.tif", [], mpp=1.0)
+    (folder / "slides.csv").write_text(
+        "slide_path,slide_id,patient_id,stain\ns1.tif,s1,p1,PAS\ns2.tif,s2,p1,PAS\n"
+    )
+    return folder
+
+
+def test_proposals_are_judged_and_told_to_be_proposals(large, trained, tmp_path, detector) -> None:
+    done = detected(large, trained, tmp_path / "out", detector)
+    assert (done.n_images, done.n_proposed, done.failures) == (2, 2, ())
+    case = read_case_folder(tmp_path / "out")
+    assert all(call.is_proposed for call in case.calls)
+    assert case.facts.detector.run == "dots"
+    assert "The detector proposed nothing on slide s2." in case.facts.notes
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert table["detector_score"].between(0.2, 1).all()
+    summary = reported_cases(case)[0].summary
+    adequacy = next(rule for rule in summary.rules if rule.rule_set.id == "adequacy")
+    assert "2 of 2 glomeruli were proposed by a detector" in adequacy.items[0].caveats[-1]
+
+
+def test_proposals_on_two_sections_are_never_taken_for_one(large, trained, tmp_path, detector):
+    disc_slide(large / "s2.tif", [(400, 300, 90)], mpp=1.0)
+    detected(large, trained, tmp_path / "out", detector)
+    assert reported_cases(read_case_folder(tmp_path / "out"))[0].summary.n_glomeruli == 3
+
+
+def test_proposals_keep_their_mark_when_they_come_back_as_regions(
+    large, trained, tmp_path, detector
+) -> None:
+    detected(large, trained, tmp_path / "out", detector)
+    regions = read_regions(tmp_path / "out" / "proposals" / "s1.geojson")
+    drawn = Region(regions[0].region_id, regions[0].polygon)  # a person took the class off
+    (tmp_path / "corrected").mkdir()
+    write_regions([drawn, regions[1]], tmp_path / "corrected" / "s1.geojson")
+    settings = PredictSettings(tmp_path / "corrected", margin=0.0)
+    done = predict(large / "s1.tif", trained, tmp_path / "again", settings=settings)
+    assert (done.n_images, done.n_proposed) == (2, 1)
+
+
+def test_regions_and_a_detector_exclude_each_other(large, trained, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="not both"):
+        predict(large / "slides.csv", trained, tmp_path / "out",
+                settings=PredictSettings(large, detector=large))  # fmt: skip
+
+
+def test_a_detector_in_the_place_of_the_model_is_named(own_run, large, tmp_path) -> None:
+    (own_run / "detector.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is a detector"):
+        predict(large / "slides.csv", own_run, tmp_path / "out")
+
+
+def test_nothing_proposed_anywhere_is_said(large, trained, tmp_path, detector) -> None:
+    disc_slide(large / "s1.tif", [], mpp=1.0)
+    with pytest.raises(PredictionsError, match="proposed nothing on slide s1"):
+        detected(large, trained, tmp_path / "out", detector)
+
+
+def test_symmetries_change_the_answers_and_are_told(slides, trained, tmp_path) -> None:
+    run_on(slides, trained, tmp_path / "out")
+    plain = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    run_on(slides, trained, tmp_path / "out", symmetries=True)
+    meant = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    columns = [name for name in plain if name.startswith("probability_")]
+    assert not np.allclose(plain[columns], meant[columns], atol=1e-7)
+    np.testing.assert_allclose(plain["distance"], meant["distance"], atol=1e-3)
+    notes = read_case_folder(tmp_path / "out").facts.notes
+    assert any("eight symmetries" in note for note in notes)
+
+
+def test_saliency_pictures_stand_beside_the_calls(slides, trained, tmp_path) -> None:
+    run_on(slides, trained, tmp_path / "out", saliency=True)
+    for call in read_case_folder(tmp_path / "out").calls:
+        assert (tmp_path / "out" / call.saliency_path).is_file()
+        assert f".{next(iter(call.called))}." in call.saliency_path
+
+
+def test_saliency_of_an_export_is_refused_before_any_work(own_run, slides, tmp_path) -> None:
+    (own_run / "model.onnx").write_bytes(b"")
+    with pytest.raises(ConfigError, match="no gradients"):
+        run_on(slides, own_run, tmp_path / "out", saliency=True)
+    assert not (tmp_path / "out").exists()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from glomerulab.report.case_view import case_view, colour_of
 from glomerulab.report.overrides import add_override
 from glomerulab.report.reported_case import reported_cases
@@ -47,3 +49,18 @@ def test_chinese_pages_are_chinese(folder) -> None:
     view = case_view(reported_cases(folder)[0], "zh")
     assert view.headline.startswith("5个肾小球")
     assert view.rules[1].name == "MEST-C 类似评分（牛津）"
+
+
+def test_regions_of_a_detector_are_told_above_all_and_beside_adequacy(folder) -> None:
+    first = replace(folder.calls[0], is_proposed=True)
+    proposed = replace(folder, calls=(first, *folder.calls[1:]))
+    for language, words in (("en", "1 of 6 regions were proposed by a detector"), ("zh", "检测器")):
+        view = case_view(reported_cases(proposed)[0], language)
+        title, _, severe = next(one for one in view.warnings if words in one[0])
+        assert severe, title
+        adequacy = next(rule for rule in view.rules if "Banff" in rule.source)
+        assert any("proposed by a detector" in caveat for caveat in adequacy.caveats)
+        others = [rule for rule in view.rules if rule is not adequacy]
+        assert not any("detector" in text for rule in others for text in rule.caveats)
+    plain = case_view(reported_cases(folder)[0], "en")
+    assert not any("detector" in title for title, _, _ in plain.warnings)

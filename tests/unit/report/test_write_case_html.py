@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 from glomerulab.report.overrides import add_override
 from glomerulab.report.reported_case import reported_cases
@@ -38,3 +39,17 @@ def test_the_original_call_is_struck_and_the_change_is_listed(folder) -> None:
 def test_each_image_shows_the_command_that_changes_it(folder) -> None:
     page = render_case_html(reported_cases(folder)[0], folder.folder)
     assert page.count("glomerulab override predictions ") == 6
+
+
+def test_where_the_network_looked_opens_beside_the_crop(folder) -> None:
+    with_maps = [
+        replace(call, saliency_path=call.image_path if place else "gone.png")
+        for place, call in enumerate(folder.calls)
+    ]
+    shown = replace(folder, calls=tuple(with_maps))
+    page = render_case_html(reported_cases(shown)[0], folder.folder)
+    assert page.count("<summary>Where the network looked</summary>") == 5  # one file is gone
+    assert "proves no lesion" in page
+    assert "Where the network looked" not in render_case_html(
+        reported_cases(folder)[0], folder.folder
+    )

@@ -1,0 +1,191 @@
+"""How well proposed regions find drawn ones: matching, recall, precision, and their intervals.
+
+Pure: outlines in, numbers out; which program proposed them does not matter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from glomerulab.evaluation.intervals import Interval, patient_weights, percentile_interval
+from glomerulab.geometry import Point
+from glomerulab.slides.outlines import centroid, contains, overlap
+
+__all__ = ["DetectionScores", "MatchRule", "SlideMatches", "best_threshold", "match", "scores_of"]
+
+MatchRule = Literal["iou", "centre"]
+IOU_LEAST = 0.5
+N_RESAMPLES = 2000
+
+Outline = Sequence[Point]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SlideMatches:
+    """Proposals of one slide against what was drawn on it."""
+
+    patient: str
+    n_truth: int
+    scores: FloatArray
+    """Of the proposals, highest first, shape (n,)."""
+    found: npt.NDArray[np.int64]
+    """Place of the drawn region that each proposal found, -1 for none, shape (n,)."""
+
+
+@dataclass(frozen=True)
+class DetectionScores:
+    """Recall and precision over slides, with intervals over patients."""
+
+    n_slides: int
+    n_patients: int
+    n_truth: int
+    n_proposed: int
+    n_found: int
+    recall: float
+    """NaN where nothing was drawn."""
+    precision: float
+    """NaN where nothing was proposed."""
+    recall_interval: Interval
+    precision_interval: Interval
+
+
+def match(
+    proposals: Sequence[Outline],
+    scores: Sequence[float],
+    truth: Sequence[Outline],
+    *,
+    patient: str,
+    rule: MatchRule = "iou",
+) -> SlideMatches:
+    """Match the proposals of a slide with the regions drawn on it, one to one.
+
+    Parameters
+    ----------
+    proposals : sequence of outline
+    scores : sequence of float
+    truth : sequence of outline
+    patient : str
+        Whose slide it is; resampled as a whole.
+    rule : {"iou", "centre"}, default "iou"
+        Shared area of at least half of the joint area, or the proposal's centre inside the region.
+
+    Returns
+    -------
+    SlideMatches
+
+    Raises
+    ------
+    ValueError
+        If the rule is unknown.
+
+    Notes
+    -----
+    As in the PASCAL VOC challenge [1]_: the surest proposal chooses first, the region it agrees
+    with best; a second proposal on a region that is taken is false.
+
+    References
+    ----------
+    .. [1] Everingham et al., Int. J. Comput. Vis. 88:303-338, 2010.
+    """
+    if rule not in get_args(MatchRule):
+        raise ValueError(f"rule must be one of {get_args(MatchRule)}, got {rule!r}")
+    order = np.argsort([-score for score in scores], kind="stable")
+    free = dict(enumerate(truth))
+    found = np.full(len(order), -1, dtype=np.int64)
+    for place, number in enumerate(order):
+        agreements = {key: _agreement(proposals[number], one, rule) for key, one in free.items()}
+        best = max(agreements, key=lambda key: agreements[key], default=None)
+        if best is not None and agreements[best] > 0:
+            found[place] = best
+            del free[best]
+    values = np.asarray(scores, dtype=np.float64)[order] if len(order) else np.zeros(0)
+    return SlideMatches(patient, len(truth), values, found)
+
+
+def scores_of(
+    matches: Sequence[SlideMatches], *, threshold: float = 0.0, seed: int = 0
+) -> DetectionScores:
+    """Add up slides.
+
+    Parameters
+    ----------
+    matches : sequence of SlideMatches
+        At least one.
+    threshold : float, default 0.0
+        Proposals with a lower score do not count.
+    seed : int, default 0
+        Of the resamples of patients.
+
+    Returns
+    -------
+    DetectionScores
+    """
+    patients = sorted({one.patient for one in matches})
+    counts = np.zeros((len(patients), 3))  # drawn, proposed, found
+    for one in matches:
+        kept = one.scores >= threshold
+        counts[patients.index(one.patient)] += (
+            one.n_truth, kept.sum(), (kept & (one.found >= 0)).sum(),
+        )  # fmt: skip
+    weights = patient_weights(len(patients), n_resamples=N_RESAMPLES, seed=seed)
+    n_truth, n_proposed, n_found = (int(value) for value in counts.sum(axis=0))
+    drawn, proposed, found = (weights @ counts).T
+    return DetectionScores(
+        len(matches), len(patients), n_truth, n_proposed, n_found,
+        n_found / n_truth if n_truth else np.nan,
+        n_found / n_proposed if n_proposed else np.nan,
+        percentile_interval(_ratio(found, drawn)), percentile_interval(_ratio(found, proposed)),
+    )  # fmt: skip
+
+
+def best_threshold(matches: Sequence[SlideMatches]) -> float:
+    """Return the score from which proposals are to count: where F1 is highest.
+
+    Parameters
+    ----------
+    matches : sequence of SlideMatches
+
+    Returns
+    -------
+    float
+        Halfway between the last score that counts and the next lower one; 0.5 where nothing was
+        found.
+    """
+    scores = np.concatenate([one.scores for one in matches])
+    found = np.concatenate([one.found >= 0 for one in matches])
+    n_truth = sum(one.n_truth for one in matches)
+    if not found.any():
+        return 0.5
+    order = np.argsort(-scores, kind="stable")
+    scores, hits = scores[order], np.cumsum(found[order])
+    f1 = 2 * hits / (np.arange(1, len(scores) + 1) + n_truth)
+    last = int(np.flatnonzero(f1 >= f1.max() - 1e-12)[-1])
+    below = scores[last + 1] if last + 1 < len(scores) else 0.0
+    return float((scores[last] + below) / 2)
+
+
+def _agreement(proposal: Outline, truth: Outline, rule: MatchRule) -> float:
+    """Return how well a proposal agrees, 0 where it does not."""
+    if rule == "centre":
+        middle = centroid(proposal)
+        if not contains(truth, [middle])[0]:
+            return 0.0
+        return 1.0 / (1.0 + float(np.hypot(*np.subtract(middle, centroid(truth)))))
+    if not _boxes_touch(proposal, truth):
+        return 0.0
+    shared = overlap(proposal, truth)
+    return shared if shared >= IOU_LEAST else 0.0
+
+
+def _boxes_touch(one: Outline, other: Outline) -> bool:
+    first, second = np.asarray(one), np.asarray(other)
+    apart = (first.max(axis=0) < second.min(axis=0)) | (second.max(axis=0) < first.min(axis=0))
+    return not bool(apart.any())
+
+
+def _ratio(over: FloatArray, under: FloatArray) -> FloatArray:
+    return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)

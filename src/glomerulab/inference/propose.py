@@ -1,0 +1,95 @@
+"""Regions for slides that have none: a detector's proposals, as files like those people draw."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from glomerulab.cohort.extract_plan import safe_name
+from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.errors import GlomerulabError
+from glomerulab.files import make_folder
+from glomerulab.inference.detector import Detector
+from glomerulab.progress import Track, silent
+from glomerulab.slides.region_proposals import read_scores, write_proposals
+from glomerulab.slides.source import open_slide
+
+__all__ = ["PROPOSALS_FOLDER", "Proposed", "propose_regions"]
+
+PROPOSALS_FOLDER = "proposals"
+
+
+@dataclass
+class Proposed:
+    """What was proposed."""
+
+    folder: Path
+    """Holds one GeoJSON per slide, called after it."""
+    scores: dict[tuple[str, str], float] = field(default_factory=dict)
+    """By slide id and region id."""
+    empty_slides: list[str] = field(default_factory=list)
+    """Slides on which the detector found nothing."""
+    notes: list[str] = field(default_factory=list)
+
+
+def propose_regions(
+    entries: Sequence[SlideEntry],
+    detector: Detector,
+    out: Path,
+    *,
+    mpp_override: float | None = None,
+    stain: str | None = None,
+    track: Track = silent,
+) -> Proposed:
+    """Propose regions on slides; those that this detector proposed before stay as they are.
+
+    Parameters
+    ----------
+    entries : sequence of SlideEntry
+    detector : Detector
+    out : Path
+        Gets ``proposals/``.
+    mpp_override : float, optional
+    stain : str, optional
+        Of slides that do not say.
+    track : Track, optional
+
+    Returns
+    -------
+    Proposed
+        A slide that cannot be read is left out: cutting its crops says why.
+    """
+    found = Proposed(make_folder(out / PROPOSALS_FOLDER))
+    made_by = detector.facts.model_dump()
+    unseen: set[str] = set()
+    for entry in track(entries, "Looking for glomeruli", len(entries)):
+        path = found.folder / f"{_file_stem(entry)}.geojson"
+        try:
+            with open_slide(entry.path, mpp_override=mpp_override or entry.mpp) as slide:
+                scores = read_scores(path, made_by=made_by)
+                if scores is None:
+                    proposals = detector.propose(slide, entry.slide_id)
+                    write_proposals(
+                        proposals, path, bounds_offset=slide.bounds_offset, made_by=made_by
+                    )
+                    scores = {one.region.region_id: one.score for one in proposals}
+                unseen.add(str(entry.stain or slide.stain or stain))
+        except GlomerulabError:  # it stands in failures.csv, with its reason
+            continue
+        found.scores |= {(entry.slide_id, name): score for name, score in scores.items()}
+        if not scores:
+            found.empty_slides.append(entry.slide_id)
+    unseen -= {*detector.card.stains_seen, "None"}
+    found.notes += [
+        f"The detector proposed nothing on slide {name}." for name in found.empty_slides
+    ]
+    if unseen:
+        found.notes.append(
+            f"The detector was trained on no slide stained {', '.join(sorted(unseen))}."
+        )
+    return found
+
+
+def _file_stem(entry: SlideEntry) -> str:
+    """Return what the file of a slide is called, so that `region_file_of` finds it."""
+    named = entry.slide_id == safe_name(entry.slide_id)
+    return entry.slide_id if named else entry.path.name

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from glomerulab.evaluation.detection import best_threshold, match, scores_of
+from glomerulab.geometry import Box
+
+
+def square(x: int, y: int = 0, side: int = 100):
+    return Box(x, y, side, side).corners()
+
+
+def test_the_surest_proposal_takes_the_region_and_a_second_one_is_false() -> None:
+    found = match(
+        [square(5), square(0), square(900)], [0.7, 0.9, 0.8], [square(0), square(400)], patient="p"
+    )
+    assert found.scores.tolist() == [0.9, 0.8, 0.7]
+    assert found.found.tolist() == [0, -1, -1]
+    assert found.n_truth == 2
+
+
+def test_an_overlap_of_half_is_asked_for_and_a_centre_is_content_with_less() -> None:
+    small = square(30, 30, 40)  # inside, a sixth of the area
+    assert match([small], [0.9], [square(0)], patient="p").found.tolist() == [-1]
+    assert match([small], [0.9], [square(0)], patient="p", rule="centre").found.tolist() == [0]
+
+
+def test_of_two_regions_the_better_one_is_taken() -> None:
+    truth = [square(30), square(2)]
+    assert match([square(0)], [0.9], truth, patient="p").found.tolist() == [1]
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    with pytest.raises(ValueError, match="'dice'"):
+        match([], [], [], patient="p", rule="dice")
+
+
+def test_recall_and_precision_add_up_over_slides() -> None:
+    matches = [
+        match([square(0), square(500)], [0.9, 0.4], [square(0), square(300)], patient="a"),
+        match([square(0)], [0.8], [square(0)], patient="b"),
+    ]
+    scores = scores_of(matches)
+    assert (scores.n_slides, scores.n_patients) == (2, 2)
+    assert (scores.n_truth, scores.n_proposed, scores.n_found) == (3, 3, 2)
+    assert scores.recall == scores.precision == pytest.approx(2 / 3)
+    assert scores.recall_interval.low == pytest.approx(0.5)  # patient a twice
+    assert scores.recall_interval.high == 1.0
+    surer = scores_of(matches, threshold=0.5)
+    assert (surer.n_proposed, surer.precision) == (2, 1.0)
+
+
+def test_nothing_proposed_has_no_precision_and_no_recall_of_one() -> None:
+    scores = scores_of([match([], [], [square(0)], patient="a")])
+    assert scores.recall == 0.0
+    assert np.isnan(scores.precision)
+
+
+def test_the_threshold_lies_between_the_last_right_and_the_first_needless_proposal() -> None:
+    matches = [
+        match(
+            [square(0), square(300), square(600), square(900)], [0.9, 0.6, 0.4, 0.2],
+            [square(0), square(300)], patient="a",
+        )
+    ]  # fmt: skip
+    assert best_threshold(matches) == pytest.approx(0.5)
+    assert best_threshold([match([], [], [square(0)], patient="a")]) == 0.5
