@@ -244,11 +244,19 @@ def _rng(slide_id: str, seed: int) -> np.random.Generator:
 def _mark(entries: Sequence[SlideEntry], regions_path: Path, settings: TileSettings) -> str:
     """Tell these slides, regions and settings from any others."""
     files = [regions_path] if regions_path.is_file() else sorted(regions_path.iterdir())
-    digest = hashlib.sha256(repr((asdict(settings), [str(one) for one in entries])).encode())
+    slides = [
+        (one.slide_id, one.patient_id, one.stain, one.mpp, one.further, _n_bytes(one.path))
+        for one in entries
+    ]
+    digest = hashlib.sha256(repr((asdict(settings), slides)).encode())
     for path in files:
         if path.is_file():
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _n_bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _continue_or_refuse(out: Path, mark: str) -> None:

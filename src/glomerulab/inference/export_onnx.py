@@ -9,6 +9,7 @@ import torch
 
 from glomerulab.errors import CheckpointError
 from glomerulab.files import make_folder, written_whole
+from glomerulab.inference.detector import DETECTOR_FILE, is_detector
 from glomerulab.inference.engine import probabilities_of
 from glomerulab.inference.gates import GATES_FOLDER, has_gates, read_gates
 from glomerulab.inference.onnx_engine import CARD_FILE, MODEL_FILE, ExportCard, OnnxEngine
@@ -53,6 +54,8 @@ def export_onnx(run: Path, out: Path) -> float:
     with written_whole(out / CARD_FILE) as temporary:
         temporary.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     shutil.copytree(run / GATES_FOLDER, out / GATES_FOLDER, dirs_exist_ok=True)
+    if is_detector(run):
+        shutil.copyfile(run / DETECTOR_FILE, out / DETECTOR_FILE)
     difference = _largest_difference(engine, OnnxEngine(out))
     if difference > MAX_DIFFERENCE:
         (out / MODEL_FILE).unlink()

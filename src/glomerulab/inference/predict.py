@@ -192,6 +192,8 @@ def _crops(
     """Read the manifest, or cut the slides at the mpp of the model."""  # noqa: DOC501
     card = engine.card
     if _is_manifest(source):
+        if settings.detector is not None:
+            raise ConfigError("holds crops already: leave out --detect", where=str(source))
         manifest = read_manifest(source, card.taxonomy)
         return _Cut(_with_stain(manifest, settings.stain), notes=_mpp_notes(manifest, card.mpp))
     if settings.regions is None and settings.detector is None:

@@ -57,15 +57,20 @@ def propose_regions(
     -------
     Proposed
         A slide that cannot be read is left out: cutting its crops says why.
+
+    Raises
+    ------
+    RegionError
+        If a person's regions stand where proposals would go.
     """
     found = Proposed(make_folder(out / PROPOSALS_FOLDER))
     made_by = detector.facts.model_dump()
     unseen: set[str] = set()
     for entry in track(entries, "Looking for glomeruli", len(entries)):
         path = found.folder / f"{_file_stem(entry)}.geojson"
+        scores = read_scores(path, made_by=made_by)
         try:
             with open_slide(entry.path, mpp_override=mpp_override or entry.mpp) as slide:
-                scores = read_scores(path, made_by=made_by)
                 if scores is None:
                     proposals = detector.propose(slide, entry.slide_id)
                     write_proposals(

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glomerulab.errors import RegionError
 from glomerulab.files import written_whole
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.region_geojson import render_geojson
+from glomerulab.slides.region_text import load_json
 
 __all__ = ["PROPOSAL_LABEL", "Proposal", "is_proposal", "read_scores", "write_proposals"]
 
@@ -84,15 +86,26 @@ def read_scores(path: Path, *, made_by: Mapping[str, object]) -> dict[str, float
     Returns
     -------
     dict of str to float or None
-        By region id; None where the file has to be made (anew).
+        By region id; None where there is no file, or it is another detector's: it has to be made.
+
+    Raises
+    ------
+    RegionError
+        If the file is no longer what a detector wrote: somebody's work is not written over.
     """
+    if not path.exists():
+        return None
+    content = load_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["proposed_by"] != dict(made_by):
-            return None
-        return {
+        author = content["proposed_by"]
+        scores = {
             str(one["properties"]["name"]): float(one["properties"]["measurements"][SCORE])
             for one in content["features"]
         }
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (KeyError, TypeError, ValueError) as error:
+        raise RegionError(
+            "was changed since the detector wrote it; give it with --regions and another --out, or "
+            "move it away to have proposals made anew",
+            where=str(path),
+        ) from error
+    return scores if author == dict(made_by) else None

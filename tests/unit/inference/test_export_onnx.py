@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from glomerulab.errors import CheckpointError
+from glomerulab.inference.detector import open_detector, write_detector_card
 from glomerulab.inference.engine import open_engine, probabilities_of
 from glomerulab.inference.export_onnx import MAX_DIFFERENCE, export_onnx
 from glomerulab.inference.onnx_engine import OnnxEngine
 from glomerulab.inference.predict import predict
+from tests.unit.inference.test_detector import card
 
 pytestmark = pytest.mark.slow  # torch's exporter takes its time, whatever the network
 
@@ -68,3 +70,12 @@ def test_a_run_without_gates_says_how_to_get_them(own_run, tmp_path) -> None:
     next((own_run / "gates").glob("*.json")).unlink()
     with pytest.raises(CheckpointError, match="glomerulab gates"):
         export_onnx(own_run, tmp_path)
+
+
+def test_a_detectors_export_is_a_detector(own_run, tmp_path) -> None:
+    sha = open_engine(own_run).weights_sha256
+    write_detector_card(card(weights_sha256=sha), own_run)
+    export_onnx(own_run, tmp_path / "onnx")
+    detector = open_detector(tmp_path / "onnx")
+    assert isinstance(detector.engine, OnnxEngine)
+    assert detector.card.weights_sha256 == sha

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from glomerulab.case_folder import read_case_folder
-from glomerulab.errors import CheckpointError, ConfigError, PredictionsError
+from glomerulab.errors import CheckpointError, ConfigError, PredictionsError, RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.inference.detector import Detector
 from glomerulab.inference.predict import PredictSettings, predict
@@ -224,3 +224,19 @@ def test_saliency_of_an_export_is_refused_before_any_work(own_run, slides, tmp_p
     with pytest.raises(ConfigError, match="no gradients"):
         run_on(slides, own_run, tmp_path / "out", saliency=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_crops_need_no_detector(trained, tmp_path, detector) -> None:
+    with pytest.raises(ConfigError, match="leave out --detect"):
+        predict(trained / "manifest.csv", trained, tmp_path / "out",
+                settings=PredictSettings(detector=detector))  # fmt: skip
+
+
+def test_corrections_saved_over_the_proposals_are_kept(large, trained, tmp_path, detector) -> None:
+    detected(large, trained, tmp_path / "out", detector)
+    path = tmp_path / "out" / "proposals" / "s1.geojson"
+    write_regions(read_regions(path)[:1], path)
+    before = path.read_bytes()
+    with pytest.raises(RegionError, match="--regions"):
+        detected(large, trained, tmp_path / "out", detector)
+    assert path.read_bytes() == before

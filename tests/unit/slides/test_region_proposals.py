@@ -1,6 +1,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from glomerulab.errors import RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.region_proposals import (
     PROPOSAL_LABEL,
@@ -57,7 +60,8 @@ def test_scores_come_back_only_for_the_detector_that_gave_them(tmp_path: Path) -
     assert read_scores(path, made_by=MADE_BY) == {}
 
 
-def test_a_file_that_is_no_proposals_file_is_made_anew(tmp_path: Path) -> None:
+def test_what_a_person_saved_in_its_place_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "s1.geojson"
-    path.write_text('{"features": 3, "proposed_by": {}}')
-    assert read_scores(path, made_by={}) is None
+    write_regions([one.region for one in proposals()], path)  # as a correction comes out of QuPath
+    with pytest.raises(RegionError, match="--regions"):
+        read_scores(path, made_by=MADE_BY)
