@@ -11,6 +11,8 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -78,6 +80,13 @@ class Taxonomy:
     def label_ids(self) -> tuple[str, ...]:
         """Ids in order."""
         return tuple(label.id for label in self.labels)
+
+    @cached_property
+    def exclusions(self) -> npt.NDArray[np.bool_]:
+        """Which labels cannot stand together, whichever names the other; symmetric, (K, K)."""
+        named = [[other in label.excludes for other in self.label_ids] for label in self.labels]
+        one_way = np.array(named, dtype=np.bool_).reshape(len(self.labels), len(self.labels))
+        return one_way | one_way.T
 
     def find(self, name: str) -> Label:
         """Return the label of an id or of a display name in either language.

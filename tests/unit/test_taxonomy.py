@@ -34,6 +34,16 @@ def test_normal_excludes_every_lesion_and_lesions_may_stand_together() -> None:
     assert paper.conflicts({"normal": None, "fsg": 1}) == []
 
 
+def test_exclusions_are_a_symmetric_table() -> None:
+    table = load_taxonomy("paper").exclusions
+    assert table.tolist() == [
+        [False, True, True, True],
+        [True, False, False, False],
+        [True, False, False, False],
+        [True, False, False, False],
+    ]
+
+
 def test_an_exclusion_holds_whichever_side_names_it() -> None:
     taxonomy = Taxonomy("t", (Label(id="a", name="A"), Label(id="b", name="B", excludes=("a",))))
     assert taxonomy.conflicts({"a": 1, "b": 1}) == [("a", "b")]

@@ -51,7 +51,7 @@ class Batch:
     images: Tensor
     """float32, (B, 3, H, W), normalised."""
     labels: Tensor
-    """float32, (B, K): 1, 0, or NaN where unknown."""
+    """float32, (B, K): 1, 0, or NaN where unknown and not excluded by a label that is present."""
     places: Tensor
     """int64, (B,): rows of the manifest."""
 
@@ -93,7 +93,8 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         seed: int = 0,
     ) -> None:
         self.paths = manifest.image_paths()
-        self.labels = torch.from_numpy(_labels(manifest)).float()  # (N, K)
+        labels = _labels(manifest)
+        self.labels = torch.from_numpy(labels).float()  # (N, K)
         self.input_size = input_size
         self.mean = torch.tensor(mean)[:, None, None]
         self.std = torch.tensor(std)[:, None, None]
@@ -101,7 +102,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         self.restaining = restaining
         self.stains = [str(stain) for stain in manifest.table["stain"].fillna("")]
         self.seed = seed
-        self.same_labels = _same_label_sets(_labels(manifest))
+        self.same_labels = _same_label_sets(labels)
         self._cache: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -259,8 +260,12 @@ def _collate(items: list[tuple[Tensor, Tensor, int] | GlomerulabError]) -> Batch
 
 
 def _labels(manifest: Manifest) -> npt.NDArray[np.float64]:
+    """Return the labels, and 0 where nobody said but a label that is present excludes it."""
     columns = list(manifest.taxonomy.label_ids)
-    return manifest.table[columns].to_numpy(dtype=np.float64, na_value=np.nan)
+    known = manifest.table[columns].to_numpy(dtype=np.float64, na_value=np.nan)
+    excluded = (known == 1).astype(np.intp) @ manifest.taxonomy.exclusions > 0
+    known[excluded & np.isnan(known)] = 0.0
+    return known
 
 
 def _same_label_sets(labels: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:

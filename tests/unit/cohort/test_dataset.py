@@ -44,8 +44,18 @@ def test_items_are_normalised_squares_with_labels(manifest: Manifest) -> None:
     assert (image.shape, image.dtype, place) == ((3, 32, 32), torch.float32, 5)
     expected = (read_crop(manifest.image_paths()[5], 32).float() / 255 - 0.5) / 0.25
     assert torch.allclose(image, expected)
-    assert labels[:3].isnan().all()
+    assert labels[1:3].isnan().all()
     assert labels[3] == 1
+
+
+def test_a_label_that_is_present_makes_what_it_excludes_absent(manifest: Manifest) -> None:
+    table = manifest.table.copy()
+    table.loc[table.index[0], ["mspgn", "fsg", "cgn"]] = pd.NA
+    dataset = CropDataset(manifest.with_table(table), input_size=16)
+    assert dataset.labels[0].tolist() == [1, 0, 0, 0]
+    # A crescent says that it is not normal, and nothing of the other lesions.
+    assert dataset.labels[5].isnan().tolist() == [False, True, True, False]
+    assert dataset.labels[5, 0] == 0
 
 
 def test_resizing_is_antialiased(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
-"""Any network and start on real colon fields (GlaS), in folds by patient, within a time budget.
+"""Any network and start on real images, in folds by patient, within a time budget.
 
-    GLOMERULAB_REAL_DATA=... python benchmarks/glas.py --model improved_seresnet50 --weights RUN \
-        --size 128 --minutes 30 --out glas.csv
+    GLOMERULAB_REAL_DATA=... python benchmarks/starts.py --task glas --model improved_seresnet50 \
+        --weights RUN --size 128 --minutes 30 --out starts.csv
 
-One row per fold in the CSV; a fold that stands there is not trained again. At the end it prints the
-accuracy over all images, each judged by the fold that did not see its patient, with an interval
-over patients. `--minutes` is for all folds together: a first epoch is timed, and the number of
-epochs follows. `--model frozen` trains no network: it takes the features of the ResNet50 in
-`--weights` (or of the improved network, where that is a run) through its second stage, averaged
-over each image, and a logistic regression.
+Tasks: `glas` (colon fields, benign or malignant, folds by patient), `structure` and `stain` of
+kidney patches (folds by the image a patch was cut from; their magnification differs by structure,
+so the first is partly a task of scale). One row per fold in the CSV; a fold that stands there is
+not trained again. At the end it prints the accuracy over all images, each judged by the fold that
+did not see its patient, with an interval over patients. `--minutes` is for all folds together: a
+first epoch is timed, and the number of epochs follows. `--model frozen` trains no network: it takes
+the features of the ResNet50 in `--weights` (or of the improved network, where that is a run)
+through its second stage, averaged over each image, and a logistic regression.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import csv
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +35,7 @@ from glomerulab.evaluation.intervals import patient_weights, percentile_interval
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.registry import create_model
 from glomerulab.models.weights import load_fitting, read_weights
-from glomerulab.taxonomy import load_taxonomy
+from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.run import train
 
@@ -44,7 +47,7 @@ SHARE_OF_BUDGET = 0.9  # the rest is for reading, measuring norms and judging
 def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
-    folded = assign_folds(read_glas(args.data), n_folds=args.folds, seed=args.seed)
+    folded = assign_folds(TASKS[args.task](args.data), n_folds=args.folds, seed=args.seed)
     done = {int(row["fold"]) for row in rows_of(args)}
     for fold in sorted(folded.table["fold"].unique()):
         if int(fold) not in done:
@@ -54,7 +57,8 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=REAL_DATA / "glas_colon_he")
+    parser.add_argument("--task", choices=TASKS, default="glas")
+    parser.add_argument("--data", type=Path, default=REAL_DATA)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", help="of this setting in the CSV; by default model and weights")
     parser.add_argument("--model", default="improved_seresnet50")
@@ -70,13 +74,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     start = Path(args.weights).stem if args.weights else "random"
-    args.name = args.name or f"{args.model} from {start}, {args.size} px, seed {args.seed}"
+    args.name = (
+        args.name or f"{args.task}: {args.model} from {start}, {args.size} px, seed {args.seed}"
+    )
     return args
 
 
-def read_glas(folder: Path) -> Manifest:
+def read_glas(data: Path) -> Manifest:
     names = ("benign", "malignant")
     taxonomy = load_taxonomy(ROOT / "configs" / "taxonomies" / "glas.toml")
+    folder = data / "glas_colon_he"
     table = pd.read_csv(folder / "labels.csv", dtype=str)
     rows = pd.DataFrame(
         {"image_id": table["image"], "image_path": "images/" + table["image"], "stain": "HE"}
@@ -86,12 +93,36 @@ def read_glas(folder: Path) -> Manifest:
     return manifest_from_rows(rows, folder=folder, taxonomy=taxonomy)
 
 
+def read_kidney(data: Path, column: str) -> Manifest:
+    """Return kidney patches with the values of a column as classes."""
+    folder = data / "kidney_compartments"
+    table = pd.read_csv(folder / "labels.csv", dtype=str)
+    names = sorted(table[column].unique())
+    ids = [name.lower() for name in names]
+    taxonomy = Taxonomy(
+        column, tuple(Label(id=id_, name=name) for id_, name in zip(ids, names, strict=True))
+    )
+    rows = pd.DataFrame(
+        {"image_id": table["image"], "image_path": table["image"], "stain": "other"}
+        | {"patient_id": table["source_image"]}
+        | {id_: (table[column] == name).astype(int) for id_, name in zip(ids, names, strict=True)}
+    )
+    return manifest_from_rows(rows, folder=folder, taxonomy=taxonomy)
+
+
+TASKS = {
+    "glas": read_glas,
+    "structure": partial(read_kidney, column="class"),
+    "stain": partial(read_kidney, column="stain"),
+}
+
+
 def judge_fold(folded: Manifest, fold: int, args: argparse.Namespace) -> None:
     start = time.perf_counter()
     judge = frozen_features if args.model == "frozen" else trained
-    probability, patients, truth, n_epochs = judge(folded, fold, args)
+    probability, patients, truth, n_epochs = judge(folded, fold, args)  # (N, K), N, N
     seconds = time.perf_counter() - start
-    right = (probability > 0.5) == truth
+    right = probability.argmax(axis=1) == truth
     row = {
         "name": args.name, "fold": fold, "n_images": len(truth), "accuracy": right.mean(),
         "epochs": n_epochs, "seconds": round(seconds, 1), "threads": args.threads,
@@ -119,8 +150,11 @@ def trained(
         run = train(configured(Path(folder), args, out="run", epochs=n_epochs), tell=print)
         predictions = pd.read_csv(run / "predictions.csv", dtype={"patient_id": str})
     test = predictions[predictions["split"] == "test"]
-    truth = test["label_malignant"].to_numpy() == 1
-    return test["probability_malignant"].to_numpy(), list(test["patient_id"]), truth, n_epochs
+    probability, labels = (
+        test[[f"{kind}_{name}" for name in folded.taxonomy.label_ids]].to_numpy()
+        for kind in ("probability", "label")
+    )
+    return probability, list(test["patient_id"]), labels.argmax(axis=1), n_epochs
 
 
 def epochs_within(folder: Path, args: argparse.Namespace) -> int:
@@ -156,12 +190,12 @@ def frozen_features(
         features = np.concatenate(
             [network(images[place][0][None]).mean((2, 3)).numpy() for place in range(len(images))]
         )
-    truth = (folded.table["malignant"] == 1).to_numpy(dtype=bool)
+    truth = folded.labels().argmax(axis=1)
     inside = (folded.table["fold"] == fold).to_numpy(dtype=bool)
     peer = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=3000))
     peer.fit(features[~inside], truth[~inside])
     patients = list(folded.table["patient_id"][inside])
-    return peer.predict_proba(features[inside])[:, 1], patients, truth[inside], 0
+    return peer.predict_proba(features[inside]), patients, truth[inside], 0
 
 
 def leading_stages(args: argparse.Namespace) -> torch.nn.Module:
