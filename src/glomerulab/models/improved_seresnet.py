@@ -53,10 +53,13 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Scale the channels of `maps`, shape (B, C, H, W)."""
+        return maps * self.scales(maps)  # eq. (3)
+
+    def scales(self, maps: Tensor) -> Tensor:
+        """Return what each channel is multiplied by, shape (B, C, 1, 1), from 0 to 1."""
         means = maps.mean(dim=(2, 3))  # (B, C), eq. (1)
-        scales = self.excite(self.squeeze(means).relu()).sigmoid()  # (B, C), eq. (2)
-        weighted: Tensor = maps * scales[:, :, None, None]  # eq. (3)
-        return weighted
+        scales: Tensor = self.excite(self.squeeze(means).relu()).sigmoid()  # (B, C), eq. (2)
+        return scales[:, :, None, None]
 
 
 class ImprovedModule(nn.Module):
@@ -113,14 +116,15 @@ class ImprovedModule(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Take (B, n_in, H, W) to (B, n_out, H / stride, W / stride)."""
-        active = self.norm1(maps).relu()
+        # ReLUs overwrite their input and the last step weighs and adds in one: each pass over the
+        # maps that is spared counts, since convolutions this thin wait for memory.
+        active = self.norm1(maps).relu_()
         kept = maps if self.shortcut is None else self.shortcut(active)
         inner = self.conv1(active)
-        inner = self.conv2(inner if self.norm2 is None else self.norm2(inner).relu())
-        inner = self.conv3(self.norm3(inner).relu())
-        inner = self.conv4(inner if self.norm4 is None else self.norm4(inner).relu())
-        added: Tensor = kept + self.attention(inner)
-        return added
+        inner = self.conv2(inner if self.norm2 is None else self.norm2(inner).relu_())
+        inner = self.conv3(self.norm3(inner).relu_())
+        inner = self.conv4(inner if self.norm4 is None else self.norm4(inner).relu_())
+        return torch.addcmul(kept, inner, self.attention.scales(inner))
 
 
 class ImprovedSeResNet(nn.Module):
@@ -289,7 +293,7 @@ def _stage(
     ]  # fmt: skip
     if reading == "paper":
         widen = nn.Conv2d(width, EXPANSION * width, 1, bias=conv_bias)
-        layers += [nn.BatchNorm2d(width), nn.ReLU(), widen]
+        layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True), widen]
     return nn.Sequential(*layers)
 
 
