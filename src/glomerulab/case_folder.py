@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glomerulab.calls import REASONS, GlomerulusCall
 from glomerulab.errors import PredictionsError
@@ -28,6 +28,7 @@ __all__ = [
     "CaseFolder",
     "DetectorFacts",
     "ModelFacts",
+    "Note",
     "SlideFacts",
     "outline_text",
     "read_case_folder",
@@ -89,6 +90,7 @@ class ModelFacts(_Facts):
     trained_on_synthetic: bool
     test_summary: str
     """How the run did on its own held-out part, in one sentence; empty where it has none."""
+    test_summary_zh: str = ""
     normalized_to: tuple[str, ...]
     """Stains whose images are brought to the run's stain reference."""
 
@@ -110,6 +112,19 @@ class DetectorFacts(_Facts):
     trained_on_synthetic: bool
 
 
+class Note(_Facts):
+    """A sentence for whoever reads the predictions."""
+
+    en: str
+    zh: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_english(cls, found: object) -> object:
+        # Predictions made before notes had two languages hold the English sentence alone.
+        return {"en": found} if isinstance(found, str) else found
+
+
 class CaseFacts(_Facts):
     """All that stands beside the table."""
 
@@ -124,7 +139,7 @@ class CaseFacts(_Facts):
     """Where regions were proposed in this run."""
     is_synthetic: bool
     """Whether any image was rendered by a program."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     """What a reader must know of how these predictions were made."""
 
 

@@ -157,24 +157,28 @@ def _training_facts(tables: RunTables, training: Manifest) -> dict[str, object]:
         "n_training_patients": int(training.table["patient_id"].nunique()),
         "stains_seen": {str(stain): int(n) for stain, n in stains.items()},
         "trained_on_synthetic": tables.is_synthetic,
-        "test_summary": _test_summary(tables),
+        **_test_summary(tables),
     }
 
 
-def _test_summary(tables: RunTables) -> str:
+def _test_summary(tables: RunTables) -> dict[str, str]:
+    """Say in English and Chinese how the run did on its held-out part."""
     try:
         test = judged_part(tables.predictions, tables.taxonomy, head=tables.head)
     except PredictionsError:  # a run without a held-out part: then nothing is claimed
-        return ""
+        return {"test_summary": ""}
     if tables.head == "softmax":
         n_right = int((test.decision == test.truth).sum())
     else:
         unknown = np.isnan(test.labels)
         n_right = int((((test.labels == 1) == test.calls) | unknown).all(axis=1).sum())
-    return (
-        f"{n_right} of {test.n_images} held-out images right "
-        f"({n_right / test.n_images:.0%}), of {test.n_patients} patients"
-    )
+    share = f"{n_right / test.n_images:.0%}"
+    return {
+        "test_summary": f"{n_right} of {test.n_images} held-out images right ({share}), "
+        f"of {test.n_patients} patients",
+        "test_summary_zh": f"{test.n_patients} 名患者的 {test.n_images} 幅留出图像中 {n_right} 幅"
+        f"判定正确（{share}）",
+    }
 
 
 def _references(tables: RunTables) -> dict[str, StainReference]:

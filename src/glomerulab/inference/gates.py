@@ -45,6 +45,7 @@ class GateFacts(BaseModel):
     stains_seen: dict[str, int]
     trained_on_synthetic: bool
     test_summary: str
+    test_summary_zh: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from glomerulab.case_folder import CaseFacts, DetectorFacts, ModelFacts, write_case_folder
+from glomerulab.case_folder import (
+    CaseFacts,
+    DetectorFacts,
+    ModelFacts,
+    Note,
+    write_case_folder,
+)
 from glomerulab.cohort.extract import CropSettings, Failure, extract_crops
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.cohort.normalize import normalize_manifest
@@ -79,7 +85,7 @@ class _Cut:
     manifest: Manifest
     read: SlidesRead = field(default_factory=lambda: SlidesRead((), {}))
     failures: tuple[Failure, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     detector: DetectorFacts | None = None
     scores: dict[tuple[str, str], float] = field(default_factory=dict)
     """Of proposals, by slide id and region id."""
@@ -145,7 +151,7 @@ def predict(
     failures = (*cut.failures, *(Failure("", key, text) for key, text in unreadable.items()))
     _write_failures(out / FAILURES_FILE, failures)
     if not answers:
-        reason = failures[0].reason if failures else " ".join(cut.notes) or "it holds no image"
+        reason = _why_none(failures, cut.notes)
         raise PredictionsError(f"not one image could be judged: {reason}", where=str(source))
     table = case_table(
         cut.manifest, shown, answers, card=engine.card, gates=gates, out=out, read=cut.read,
@@ -184,6 +190,12 @@ def _refuse_mismatch(run: Path, settings: PredictSettings) -> None:
         )
     if settings.detector is not None and settings.regions is not None:
         raise ConfigError("give --regions (drawn ones) or --detect (proposals), not both")
+
+
+def _why_none(failures: Sequence[Failure], notes: Sequence[Note]) -> str:
+    if failures:
+        return failures[0].reason
+    return " ".join(note.en for note in notes) or "it holds no image"
 
 
 def _crops(
@@ -246,8 +258,11 @@ def _cut(
     ours = manifest.table["slide_id"].isin({entry.slide_id for entry in entries})
     manifest = manifest.with_table(manifest.table[ours.to_numpy(dtype=bool)])
     notes = [
-        f"Slide {name} is coarser than the model's {mpp:g} µm per pixel: its crops were "
-        "enlarged and hold no finer detail."
+        Note(
+            en=f"Slide {name} is coarser than the model's {mpp:g} µm per pixel: its crops "
+            "were enlarged and hold no finer detail.",
+            zh=f"切片 {name} 的分辨率低于模型的 {mpp:g} µm/像素：图像经放大，并无更多细节。",
+        )
         for name in done.enlarged_slides
     ]
     return _Cut(_with_stain(manifest, settings.stain), read, done.failures, tuple(notes))
@@ -275,22 +290,31 @@ def _with_stain(manifest: Manifest, stain: str | None) -> Manifest:
     return manifest.with_table(table)
 
 
-def _mpp_notes(manifest: Manifest, mpp: float | None) -> tuple[str, ...]:
+def _mpp_notes(manifest: Manifest, mpp: float | None) -> tuple[Note, ...]:
     """Say which crops have another scale than the model's."""
     stated = manifest.table["mpp"].dropna()
     if mpp is None or stated.empty:
-        return ("Whether the crops have the model's micrometres per pixel is not known.",)
+        return (
+            Note(
+                en="Whether the crops have the model's micrometres per pixel is not known.",
+                zh="图像的分辨率（µm/像素）是否与模型一致，尚不清楚。",
+            ),
+        )
     n_other = int(((stated / mpp - 1).abs() > 0.1).sum())
     if not n_other:
         return ()
     return (
-        f"{n_other} of {len(manifest.table)} crops are not at the model's {mpp:g} µm per pixel.",
+        Note(
+            en=f"{n_other} of {len(manifest.table)} crops are not at the model's {mpp:g} µm per "
+            "pixel.",
+            zh=f"{len(manifest.table)} 幅图像中有 {n_other} 幅的分辨率不是模型的 {mpp:g} µm/像素。",
+        ),
     )
 
 
 def _normalized(
     manifest: Manifest, gates: Gates, out: Path, settings: PredictSettings, track: Track
-) -> tuple[Manifest, tuple[str, ...]]:
+) -> tuple[Manifest, tuple[Note, ...]]:
     """Bring the crops to the run's stain references, as its training images were."""
     references = {
         stain: reference
@@ -298,7 +322,10 @@ def _normalized(
         if (manifest.table["stain"] == stain).any()
     }
     if not references:
-        note = "Crops were judged in their own colours: the run holds no stain reference for them."
+        note = Note(
+            en="Crops were judged in their own colours: the run holds no stain reference for them.",
+            zh="图像未经颜色归一化即判定：模型没有相应的染色参考。",
+        )
         return manifest, (note,)
     per_slide = not manifest.table["slide_id"].isna().any()
     done = normalize_manifest(
@@ -309,12 +336,13 @@ def _normalized(
     return done.manifest, ()
 
 
-def _asking_notes(settings: PredictSettings) -> tuple[str, ...]:
+def _asking_notes(settings: PredictSettings) -> tuple[Note, ...]:
     if not settings.symmetries:
         return ()
-    note = (
-        "Probabilities are means over the eight symmetries of each image; calibration and "
-        "conformal sets were fitted on images as they are."
+    note = Note(
+        en="Probabilities are means over the eight symmetries of each image; calibration and "
+        "conformal sets were fitted on images as they are.",
+        zh="概率为每幅图像八种对称变换的平均；校准与共形集由未变换的图像拟合。",
     )
     return (note,)
 

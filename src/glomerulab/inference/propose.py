@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from glomerulab.case_folder import Note
 from glomerulab.cohort.extract_plan import safe_name
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import GlomerulabError
@@ -28,7 +29,7 @@ class Proposed:
     """By slide id and region id."""
     empty_slides: list[str] = field(default_factory=list)
     """Slides on which the detector found nothing."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
 
 
 def propose_regions(
@@ -85,12 +86,16 @@ def propose_regions(
             found.empty_slides.append(entry.slide_id)
     unseen -= {*detector.card.stains_seen, "None"}
     found.notes += [
-        f"The detector proposed nothing on slide {name}." for name in found.empty_slides
-    ]
+        Note(en=f"The detector proposed nothing on slide {name}.",
+             zh=f"检测器在切片 {name} 上未检出任何区域。")
+        for name in found.empty_slides
+    ]  # fmt: skip
     if unseen:
+        stains = ", ".join(sorted(unseen))
         found.notes.append(
-            f"The detector was trained on no slide stained {', '.join(sorted(unseen))}."
-        )
+            Note(en=f"The detector was trained on no slide stained {stains}.",
+                 zh=f"检测器未用 {stains} 染色的切片训练。")
+        )  # fmt: skip
     return found
 
 

@@ -39,8 +39,11 @@ class ItemResult:
     """Labels it rests on."""
     not_assessed: str = ""
     """Why there is no grade."""
+    not_assessed_zh: str = ""
     caveats: tuple[str, ...] = ()
     """What would make a pathologist's answer differ."""
+    caveats_zh: tuple[str, ...] = ()
+    """The same in Chinese, one for one."""
 
     @property
     def is_certain(self) -> bool:
@@ -99,7 +102,7 @@ def _answer(
     rule_set: RuleSet, item: Item, glomeruli: Sequence[Glomerulus], taxonomy: Taxonomy
 ) -> ItemResult:
     if item.never:
-        return ItemResult(item, None, 0, 0, (), (), item.never)
+        return _without_grade(item, item.never, item.never_zh or item.never)
     matched = {key: labels_of(found, taxonomy) for key, found in rule_set.findings.items()}
     named = dict.fromkeys(
         key for keys in (item.counts, *(grade.counts for grade in item.grades)) for key in keys
@@ -108,30 +111,46 @@ def _answer(
         key for key in taxonomy.label_ids if any(key in matched[name][0] for name in named)
     )
     if named and not labels:
-        lacking = ", ".join(rule_set.findings[key].name.lower() for key in named)
-        return ItemResult(item, None, 0, 0, (), (), f"the model has no label for {lacking}")
+        lacking = [rule_set.findings[key] for key in named]
+        return _without_grade(
+            item,
+            f"the model has no label for {', '.join(one.name.lower() for one in lacking)}",
+            f"模型没有以下标签：{'、'.join(one.name_zh for one in lacking)}",
+        )
     view = _View(item, {key: found for key, (found, _) in matched.items()})
     called = view.counts([one.called for one in glomeruli])
-    caveats = (*_caveats(rule_set, item, named, matched), *_proposed(item, glomeruli))
+    caveats = [*_caveats(rule_set, item, named, matched), *_proposed(item, glomeruli)]
+    texts, texts_zh = tuple(en for en, _ in caveats), tuple(zh for _, zh in caveats)
     if called[0] == 0 and item.counts:
-        reason = "no glomerulus to count" if not glomeruli else "no glomerulus in the denominator"
-        return ItemResult(item, None, called[-1], 0, (), labels, reason, caveats)
+        reason = ("no glomerulus in the denominator", "没有可计入分母的肾小球")
+        if not glomeruli:
+            reason = ("no glomerulus to count", "没有可计数的肾小球")
+        return ItemResult(item, None, called[-1], 0, (), labels, *reason, texts, texts_zh)
     possible = view.reachable_grades([one.possible for one in glomeruli])
     return ItemResult(
-        item, view.grade(called), called[-1], called[0], possible, labels, "", caveats
-    )
+        item, view.grade(called), called[-1], called[0], possible, labels,
+        caveats=texts, caveats_zh=texts_zh,
+    )  # fmt: skip
 
 
-def _proposed(item: Item, glomeruli: Sequence[Glomerulus]) -> tuple[str, ...]:
+def _without_grade(item: Item, reason: str, reason_zh: str) -> ItemResult:
+    return ItemResult(item, None, 0, 0, (), (), reason, reason_zh)
+
+
+def _proposed(item: Item, glomeruli: Sequence[Glomerulus]) -> list[tuple[str, str]]:
     """Say of a number of glomeruli that a program chose what was counted."""
     n_proposed = sum(any(call.is_proposed for call in one.calls) for one in glomeruli)
     if not n_proposed or all(grade.at_least_n is None for grade in item.grades):
-        return ()
+        return []
     text = (
         f"{n_proposed} of {len(glomeruli)} glomeruli were proposed by a detector and drawn by no "
         "person: some may be missed, some no glomeruli, some counted on each section anew."
     )
-    return (text,)
+    text_zh = (
+        f"{len(glomeruli)} 个肾小球中有 {n_proposed} 个由检测器提出，未经人工勾画："
+        "可能有遗漏、误认，或在每张切片上重复计数。"
+    )
+    return [(text, text_zh)]
 
 
 def _caveats(
@@ -139,20 +158,23 @@ def _caveats(
     item: Item,
     named: Iterable[str],
     matched: dict[str, tuple[frozenset[str], bool]],
-) -> tuple[str, ...]:
-    findings = rule_set.findings
-    found = [
-        f"No label for {findings[key].name.lower()}: glomeruli with it alone are not counted."
-        for key in named
-        if not matched[key][0]
+) -> list[tuple[str, str]]:
+    """Say in English and Chinese what would make a pathologist's answer differ."""
+    found = []
+    for finding, (labels, is_wider) in ((rule_set.findings[key], matched[key]) for key in named):
+        if not labels:
+            en = f"No label for {finding.name.lower()}: glomeruli with it alone are not counted."
+            found.append((en, f"没有“{finding.name_zh}”标签：仅有该病变的肾小球未计入。"))
+        elif is_wider:
+            found.append((finding.wider_note, finding.wider_note_zh or finding.wider_note))
+    without = [rule_set.findings[key] for key in item.leaves_out if not matched[key][0]]
+    return found + [
+        (
+            f"No label for {one.name.lower()}: such glomeruli stay in the denominator.",
+            f"没有“{one.name_zh}”标签：此类肾小球仍计入分母。",
+        )
+        for one in without
     ]
-    found += [findings[key].wider_note for key in named if matched[key][1]]
-    found += [
-        f"No label for {findings[key].name.lower()}: such glomeruli stay in the denominator."
-        for key in item.leaves_out
-        if not matched[key][0]
-    ]
-    return tuple(found)
 
 
 class _View:

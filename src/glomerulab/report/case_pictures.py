@@ -29,7 +29,7 @@ class Picture:
     """The region's outline, as SVG writes it."""
     stroke: float = 1.0
     reason: str = ""
-    """Why there is no picture."""
+    """Why the image cannot be shown; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def crop_picture(call: GlomerulusCall, folder: Path) -> Picture:
         Without an image, and with the reason, where the file cannot be read.
     """
     if call.image_path is None:
-        return Picture(None, reason="no image")
+        return Picture(None)
     path = folder / call.image_path
     try:
         width, height = image_size(path)

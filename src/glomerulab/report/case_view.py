@@ -4,8 +4,16 @@ from dataclasses import dataclass
 
 from glomerulab.calls import GlomerulusCall, Reading
 from glomerulab.report.apply_rules import ItemResult, RuleResult
+from glomerulab.report.model_rows import model_rows
 from glomerulab.report.reported_case import ReportedCase
-from glomerulab.report.words import Language, grade_name, name_of, reading_words, words
+from glomerulab.report.words import (
+    Language,
+    grade_name,
+    grade_sign,
+    name_of,
+    reading_words,
+    words,
+)
 
 __all__ = ["CaseView", "ItemRow", "LabelRow", "RuleBlock", "Shown", "case_view", "colour_of"]
 
@@ -141,7 +149,7 @@ def case_view(case: ReportedCase, language: Language) -> CaseView:
         labels=_label_rows(case, language),
         shown=shown,
         groups=tuple((name, tuple(members)) for name, members in groups.items()),
-        model=_model_rows(case, language),
+        model=model_rows(case.facts, language),
         slides=tuple(
             (one.slide_id, f"{one.stain or '?'}, {one.width} × {one.height} px"
              + (f", {one.mpp:.3g} µm/px" if one.mpp else ""))
@@ -223,7 +231,10 @@ def _warnings(case: ReportedCase, language: Language) -> tuple[tuple[str, str, b
     ]  # fmt: skip
     found = [(*(chinese if zh else english), severe)
              for holds, severe, english, chinese in possible if holds]  # fmt: skip
-    found += [("备注" if zh else "Note", note, False) for note in case.facts.notes]
+    found += [
+        ("备注", note.zh or note.en, False) if zh else ("Note", note.en, False)
+        for note in case.facts.notes
+    ]
     return tuple(found)
 
 
@@ -233,7 +244,10 @@ def _rule_block(result: RuleResult, case: ReportedCase, language: Language) -> R
     pairs = list(zip(result.items, rows, strict=True))
     too_few = ""
     if not result.has_enough:
-        too_few = f"{words(language)['too_few']}: {result.n_glomeruli} < {rules.min_glomeruli}"
+        phrase = words(language)
+        too_few = (
+            f"{phrase['too_few']}{phrase['colon']}{result.n_glomeruli} < {rules.min_glomeruli}"
+        )
     return RuleBlock(
         name=name_of(rules, language),
         version=rules.version,
@@ -242,30 +256,33 @@ def _rule_block(result: RuleResult, case: ReportedCase, language: Language) -> R
         too_few=too_few,
         rows=tuple(row for one, row in pairs if one.grade is not None),
         not_assessed=tuple(row for one, row in pairs if one.grade is None),
-        caveats=tuple(dict.fromkeys(text for one, _ in pairs for text in one.caveats)),
+        caveats=tuple(
+            dict.fromkeys(
+                text
+                for one in result.items
+                for text in (one.caveats_zh if language == "zh" else one.caveats)
+            )
+        ),
     )
 
 
 def _item_row(result: ItemResult, case: ReportedCase, language: Language) -> ItemRow:
     names = {label.id: name_of(label, language) for label in case.taxonomy.labels}
-    others = [] if result.is_certain else [grade.grade for grade in result.possible]
+    others = [] if result.is_certain else [grade_sign(one, language) for one in result.possible]
     share = ""
     if result.item.counts and result.n_of:
         percent = round(100 * result.n_with / result.n_of, 1)
         share = f"{result.n_with} / {result.n_of} ({percent:g} %)"
     elif result.grade is not None:
         share = str(result.n_of)
-    reason = result.not_assessed
-    if language == "zh" and result.item.never_zh and result.item.never:
-        reason = result.item.never_zh
     return ItemRow(
         result.item.id,
         name_of(result.item, language),
         "" if result.grade is None else grade_name(result.grade, language),
         share,
         " – ".join(reversed(others)),
-        ", ".join(names[key] for key in result.labels),
-        reason,
+        words(language)["comma"].join(names[key] for key in result.labels),
+        result.not_assessed_zh if language == "zh" else result.not_assessed,
     )
 
 
@@ -311,31 +328,6 @@ def _shown(case: ReportedCase, language: Language) -> tuple[Shown, ...]:
             )
         )
     return tuple(found)
-
-
-def _model_rows(case: ReportedCase, language: Language) -> tuple[tuple[str, str], ...]:
-    m = case.facts.model
-    stains = ", ".join(f"{stain} {n}" for stain, n in m.stains_seen.items()) or "?"
-    synthetic = "; SYNTHETIC" if m.trained_on_synthetic else ""
-    images = _n(m.n_training_images, "image")
-    rows = [
-        ("Model", "模型", f"{m.model}, {m.head}; run {m.run}; weights {m.weights_sha256[:12]}"),
-        ("Trained on", "训练数据",
-         f"{images} of {_n(m.n_training_patients, 'patient')}; stains: {stains}{synthetic}"),
-        ("On its held-out part", "留出集表现", m.test_summary or "not stated"),
-        ("Answers", "可给出的标签", ", ".join(name_of(one, language) for one in m.labels)),
-        ("Temperature", "温度",
-         f"{m.temperature:.2f}, fitted on {m.n_validation} validation images"),
-        ("Conformal sets", "共形集",
-         f"hold the truth in {m.coverage:.0%}; an answer needs {m.conformal_threshold:.2f}"),
-        ("Unlike the training images", "与训练图像不相似",
-         f"distance above {m.distance_threshold:.2f} (95 % of validation images lie nearer)"),
-        ("Out of focus", "失焦", f"sharpness below {m.sharpness_threshold:.2f}"),
-        ("Colours brought to a reference", "颜色归一化", ", ".join(m.normalized_to) or "no"),
-        ("Predicted", "预测时间", f"{case.facts.created}, glomerulab {case.facts.glomerulab}"),
-        ("Not for", "不可用于", "Diagnosis or treatment; any decision about a patient."),
-    ]  # fmt: skip
-    return tuple((zh if language == "zh" else en, text) for en, zh, text in rows)
 
 
 def _n(number: int, one: str, many: str | None = None) -> str:

@@ -53,6 +53,7 @@ class Finding(_Strict):
     wider: tuple[str, ...] = ()
     """Codes of labels that mean more than this; taken with `wider_note`."""
     wider_note: str = ""
+    wider_note_zh: str = ""
     ids: tuple[str, ...] = ()
     """Label ids that mean this although they have no code, such as ``normal``."""
 
@@ -61,6 +62,8 @@ class Grade(_Strict):
     """One answer, and what it takes; without any limit it is the answer to all the rest."""
 
     grade: str
+    grade_zh: str = ""
+    """In Chinese, where the grade is a word and not a sign such as ``M1``."""
     name: str = ""
     name_zh: str = ""
     counts: tuple[str, ...] = ()

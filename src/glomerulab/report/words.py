@@ -9,7 +9,7 @@ from glomerulab.calls import Reading
 from glomerulab.report.rules import Grade, Item, RuleSet
 from glomerulab.taxonomy import Label, Taxonomy
 
-__all__ = ["Language", "grade_name", "name_of", "reading_words", "words"]
+__all__ = ["Language", "grade_name", "grade_sign", "name_of", "reading_words", "words"]
 
 Language = Literal["en", "zh"]
 
@@ -26,10 +26,18 @@ def name_of(thing: Label | Item | RuleSet, language: Language) -> str:
     return (thing.name_zh if language == "zh" else thing.name) or thing.name
 
 
+def grade_sign(grade: Grade, language: Language) -> str:
+    """Return a grade alone, such as ``M1`` or ``IV-like``."""
+    return (grade.grade_zh if language == "zh" else grade.grade) or grade.grade
+
+
 def grade_name(grade: Grade, language: Language) -> str:
     """Return a grade with what it means, such as ``IV-like (diffuse, 50 % or more)``."""
-    meaning = (grade.name_zh if language == "zh" else grade.name) or grade.name
-    return f"{grade.grade} ({meaning})" if meaning else grade.grade
+    sign = grade_sign(grade, language)
+    if language == "zh":
+        meaning = grade.name_zh or grade.name
+        return f"{sign}（{meaning}）" if meaning else sign
+    return f"{sign} ({grade.name})" if grade.name else sign
 
 
 def reading_words(reading: Reading, taxonomy: Taxonomy, language: Language) -> str:

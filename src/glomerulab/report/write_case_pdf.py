@@ -96,7 +96,7 @@ def _facts(case: ReportedCase, folder: Path, room: Path, language: Language) -> 
         "maps": _maps(case, view.shown, folder, room),
         "groups": [
             {"name": name, "colour": members[0].colour,
-             "members": [_member(one, folder, room) for one in members]}
+             "members": [_member(one, folder, room, words(language)) for one in members]}
             for name, members in view.groups
         ],
         "changes": change_rows(case, language),
@@ -110,7 +110,7 @@ def _row(row: Any) -> dict[str, str]:  # noqa: ANN401
             ("name", "grade", "share", "possible", "rests_on", "reason")}  # fmt: skip
 
 
-def _member(one: Shown, folder: Path, room: Path) -> dict[str, Any]:
+def _member(one: Shown, folder: Path, room: Path, phrase: dict[str, str]) -> dict[str, Any]:
     """Put a crop with its outline into the room, and say what stands beside it."""
     picture = crop_picture(one.call, folder)
     file = ""
@@ -127,10 +127,11 @@ def _member(one: Shown, folder: Path, room: Path) -> dict[str, Any]:
         "number": one.number,
         "name": one.call.region_id or one.call.image_id,
         "file": file,
-        "missing": picture.reason,
+        "missing": phrase["no_picture"]
+        + (phrase["colon"] + picture.reason if picture.reason else ""),
         "original": one.original,
         "said": one.said,
-        "reasons": "; ".join(one.reasons),
+        "reasons": phrase["semicolon"].join(one.reasons),
         "chances": [(label, f"{chance:.0%}") for label, chance in one.chances],
     }
 

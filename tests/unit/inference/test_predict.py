@@ -155,7 +155,7 @@ def test_proposals_are_judged_and_told_to_be_proposals(large, trained, tmp_path,
     case = read_case_folder(tmp_path / "out")
     assert all(call.is_proposed for call in case.calls)
     assert case.facts.detector.run == "dots"
-    assert "The detector proposed nothing on slide s2." in case.facts.notes
+    assert "The detector proposed nothing on slide s2." in [note.en for note in case.facts.notes]
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert table["detector_score"].between(0.2, 1).all()
     summary = reported_cases(case)[0].summary
@@ -209,7 +209,7 @@ def test_symmetries_change_the_answers_and_are_told(slides, trained, tmp_path) -
     assert not np.allclose(plain[columns], meant[columns], atol=1e-7)
     np.testing.assert_allclose(plain["distance"], meant["distance"], atol=1e-3)
     notes = read_case_folder(tmp_path / "out").facts.notes
-    assert any("eight symmetries" in note for note in notes)
+    assert any("eight symmetries" in note.en for note in notes)
 
 
 def test_saliency_pictures_stand_beside_the_calls(slides, trained, tmp_path) -> None:

@@ -17,8 +17,8 @@ def test_every_readable_slide_gets_a_file_and_empty_ones_are_told(tmp_path) -> N
     found = propose_regions(entries(tmp_path), Detector(ByColour(), card(), "d"), tmp_path / "out")
     assert list(found.scores) == [("slide a", "slide a proposal 1")]
     assert found.empty_slides == ["slide b"]
-    assert any("nothing on slide slide b" in note for note in found.notes)
-    assert any("no slide stained HE" in note for note in found.notes)
+    assert any("nothing on slide slide b" in note.en for note in found.notes)
+    assert any("no slide stained HE" in note.en for note in found.notes)
     names = sorted(path.name for path in found.folder.iterdir())
     assert names == ["a.tif.geojson", "b.tif.geojson"]
     assert len(read_regions(found.folder / "a.tif.geojson")) == 1

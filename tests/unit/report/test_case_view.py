@@ -58,9 +58,10 @@ def test_regions_of_a_detector_are_told_above_all_and_beside_adequacy(folder) ->
         view = case_view(reported_cases(proposed)[0], language)
         title, _, severe = next(one for one in view.warnings if words in one[0])
         assert severe, title
-        adequacy = next(rule for rule in view.rules if "Banff" in rule.source)
-        assert any("proposed by a detector" in caveat for caveat in adequacy.caveats)
+        adequacy = next(rule for rule in view.rules if "Banff" in rule.name)
+        said = "proposed by a detector" if language == "en" else "检测器"
+        assert any(said in caveat for caveat in adequacy.caveats)
         others = [rule for rule in view.rules if rule is not adequacy]
-        assert not any("detector" in text for rule in others for text in rule.caveats)
+        assert not any(said in text for rule in others for text in rule.caveats)
     plain = case_view(reported_cases(folder)[0], "en")
     assert not any("detector" in title for title, _, _ in plain.warnings)
