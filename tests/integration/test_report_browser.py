@@ -61,7 +61,7 @@ def _opened(browser, report, width):
     page.wait_for_load_state("load")
     yield page
     assert complaints == []
-    assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
+    assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {report.as_uri()}
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     broken = page.evaluate("[...document.images].filter(image => !image.naturalWidth).length")
     assert broken == 0
@@ -98,3 +98,56 @@ def test_features_saliency_and_external_set_are_seen(browser, report_of_model, w
         )
         assert figures
         assert all(one["left"] >= 0 and one["right"] <= width for one in figures)
+
+
+def test_a_call_changed_on_the_page_is_kept_marked_saved_and_counted(browser, tmp_path):
+    calls = [*case((7, "normal"), (2, "cgn")), one_call("x<1>", "fsg", either="normal+fsg")]
+    home = write_case(tmp_path / "predictions", calls)
+    report = write_case_reports(home, home / "out", formats=["html"]).paths[0]
+    with _opened(browser, report, 1280) as page:
+        assert page.locator(".stale:visible").count() == 0
+        card = page.locator('.cards li[data-image="x<1>"]')
+        card.locator(".change summary").click()
+        assert card.get_by_label("Segmental sclerosis").is_checked()
+        card.get_by_label("Normal").check()
+        assert card.get_by_label("Segmental sclerosis").is_checked() is False  # they exclude
+        card.get_by_label("Crescent").check()
+        card.get_by_role("button", name="Keep this change").click()
+        assert page.locator(".pending").count() == 0  # no name and no reason: nothing is kept
+        card.get_by_label("Why").fill('cells, "many"')
+        card.get_by_label("Your name").fill("Dr Li <b>")
+        card.get_by_role("button", name="Keep this change").click()
+        assert "Crescent" in card.locator(".pending").inner_text()
+        assert page.locator(".stale:visible").count() == 4  # bar, headline, counts, results
+
+        page.reload()
+        assert "Dr Li <b>" in card.locator(".pending").inner_text()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save them as a file").click()
+        saved = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved)
+
+        done = CliRunner().invoke(app, ["override", str(home), "--from", str(saved)])
+        assert done.exit_code == 0, done.output
+        case_now = write_case_reports(home, home / "out", formats=["html"]).cases[0]
+        assert case_now.overrides[0].reason == 'cells, "many"'
+        assert case_now.overrides[0].reading == {"cgn"}
+        page.reload()  # counted: no longer pending, and what the model said is still there
+        assert page.locator(".stale:visible, .pending").count() == 0
+        assert page.locator(".headline").inner_text() == "10 glomeruli: 7 normal, 3 crescent"
+        assert "Segmental sclerosis" in page.locator("s").inner_text()
+
+
+def test_a_change_can_be_taken_back_before_it_is_counted(browser, tmp_path):
+    home = write_case(tmp_path / "predictions", case((2, "normal")))
+    report = write_case_reports(home, home / "out", formats=["html"]).paths[0]
+    with _opened(browser, report, 390) as page:
+        card = page.locator(".cards li").first
+        card.locator(".change summary").click()
+        card.get_by_label("not a glomerulus").check()
+        assert card.get_by_label("Normal").is_checked() is False
+        card.get_by_label("Why").fill("tubule")
+        card.get_by_label("Your name").fill("A")
+        card.get_by_role("button", name="Keep this change").click()
+        card.get_by_role("button", name="Take back").click()
+        assert page.locator(".stale:visible, .pending").count() == 0

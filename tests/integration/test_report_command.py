@@ -37,3 +37,32 @@ def test_an_unknown_format_is_wrong_usage(tmp_path: Path) -> None:
 def test_a_folder_without_predictions_is_named(tmp_path: Path) -> None:
     done = RUN.invoke(app, ["report", str(tmp_path)])
     assert isinstance(done.exception, PredictionsError)
+
+
+def test_changes_of_a_page_are_counted_by_one_command(tmp_path: Path) -> None:
+    where = str(write_case(tmp_path, [*case((3, "normal")), one_call("x", "normal")]))
+    changes = tmp_path / "p1.changes.csv"
+    changes.write_text(
+        "time,by,image_id,labels,reason\n2099-01-01T00:00:00+00:00,Dr Li,x,cgn,seen\n"
+    )
+    done = RUN.invoke(app, ["override", where, "--from", str(changes)])
+    assert done.exit_code == 0, done.output
+    assert "1 changes added, 0 were there before" in done.output
+    RUN.invoke(app, ["report", where, "--format", "csv"])
+    assert "count,,cgn,,1,4" in (tmp_path / "reports" / "p1.results.csv").read_text()
+
+
+def test_an_overtaken_change_is_named_with_the_way_out(tmp_path: Path) -> None:
+    where = str(write_case(tmp_path, [one_call("x", "normal")]))
+    RUN.invoke(app, ["override", where, "x", "--labels", "fsg", "--by", "B", "--reason", "seen"])
+    changes = tmp_path / "c.csv"
+    changes.write_text("time,by,image_id,labels,reason\n2020-01-01T00:00:00+00:00,A,x,cgn,y\n")
+    done = RUN.invoke(app, ["override", where, "--from", str(changes)])
+    assert done.exit_code == 1
+    assert "x: not added, since B changed it later" in done.output
+
+
+def test_a_file_of_changes_stands_alone(tmp_path: Path) -> None:
+    where = str(write_case(tmp_path, [one_call("x", "normal")]))
+    for wrong in (["x"], ["x", "--labels", "cgn"], ["x", "--from", "f.csv"]):
+        assert RUN.invoke(app, ["override", where, *wrong]).exit_code == 2

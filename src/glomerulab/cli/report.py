@@ -68,13 +68,18 @@ def report(
 
 def override(
     predictions: Annotated[Path, typer.Argument(help="Folder that `glomerulab predict` wrote.")],
-    image: Annotated[str, typer.Argument(help="image_id, as in predictions.csv.")],
+    image: Annotated[
+        str | None, typer.Argument(help="image_id, as in predictions.csv; not with --from.")
+    ] = None,
     *,
     labels: Annotated[
-        str, typer.Option(help="What it shows: label ids by commas, or not_a_glomerulus.")
-    ],
-    by: Annotated[str, typer.Option(help="Name of the person who says so.")],
-    reason: Annotated[str, typer.Option(help="Why.")],
+        str | None, typer.Option(help="What it shows: label ids by commas, or not_a_glomerulus.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Name of the person who says so.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    changes: Annotated[
+        Path | None, typer.Option("--from", help="Changes that the page of a report has saved.")
+    ] = None,
 ) -> None:
     """Change a call: every count follows, and what the model said stays visible.
 
@@ -82,7 +87,24 @@ def override(
     changed. Confirm a call by giving it again. Research use only.
 
     Example: glomerulab override predictions s1__g7 --labels cgn --by "Dr Li" --reason "crescent"
-    """
+
+    Example: glomerulab override predictions --from P12.changes.csv
+    """  # noqa: DOC501 - BadParameter is how typer refuses wrong usage
+    one = (image, labels, by, reason)
+    if changes is not None and any(part is not None for part in one):
+        raise typer.BadParameter(
+            "stands alone: its file holds images, labels, names and reasons", param_hint="--from"
+        )
+    if changes is not None:
+        _override_all(predictions, changes)
+    elif image is None or labels is None or by is None or reason is None:
+        raise typer.BadParameter("give IMAGE with --labels, --by and --reason, or --from FILE")
+    else:
+        _override_one(predictions, image, labels=labels, by=by, reason=reason)
+    typer.echo("Write the reports again with `glomerulab report`. Research use only.")
+
+
+def _override_one(predictions: Path, image: str, *, labels: str, by: str, reason: str) -> None:
     from glomerulab.case_folder import read_case_folder
     from glomerulab.report.overrides import add_override
 
@@ -90,4 +112,23 @@ def override(
     words = [word for word in labels.split(",") if word.strip()]
     entry = add_override(case, image, labels=words, by=by, reason=reason)
     typer.echo(f"{entry.image_id} counts as {entry.labels_text} from now on ({entry.by})")
-    typer.echo("Write the reports again with `glomerulab report`. Research use only.")
+
+
+def _override_all(predictions: Path, path: Path) -> None:
+    """Add a file of changes; what was overtaken is told, and ends with exit code 1."""  # noqa: DOC501
+    from glomerulab.case_folder import read_case_folder
+    from glomerulab.report.overrides import add_changes
+
+    done = add_changes(read_case_folder(predictions), path)
+    for entry in done.added:
+        typer.echo(f"{entry.image_id} counts as {entry.labels_text} from now on ({entry.by})")
+    typer.echo(f"{len(done.added)} changes added, {len(done.known)} were there before")
+    for change, later in done.overtaken:
+        typer.echo(
+            f"{change.image_id}: not added, since {later.by} changed it later ({later.time}, to "
+            f"{later.labels_text}); decide with `glomerulab override {predictions} "
+            f"{change.image_id} --labels {change.labels_text.replace('+', ',')} ...`",
+            err=True,
+        )
+    if done.overtaken:
+        raise typer.Exit(1)

@@ -1,5 +1,7 @@
 """One case, ready to be told: what was called, what people changed, what it adds up to."""
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +13,9 @@ from glomerulab.report.overrides import Override, read_overrides
 from glomerulab.report.rules import BUILT_IN_RULE_SETS, RuleSet, load_rule_set
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["ReportedCase", "reported_cases"]
+__all__ = ["ReportedCase", "file_stem", "reported_cases"]
+
+UNSAFE = re.compile(r"[^\w.\-]+")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,12 @@ class ReportedCase:
     def overruled(self) -> dict[str, Override]:
         """By image, the entry that counts."""
         return {entry.image_id: entry for entry in self.overrides}
+
+    @property
+    def mark(self) -> str:
+        """Tells this case, as predicted this once, from all others."""
+        model = self.facts.model.weights_sha256
+        return f"{model}/{self.facts.created}/{self.patient}"
 
     def reading_of(self, call: GlomerulusCall) -> Reading:
         """Return what counts of one image: a person's word, else the call."""
@@ -85,3 +95,20 @@ def reported_cases(
             )
         )
     return tuple(cases)
+
+
+def file_stem(name: str) -> str:
+    """Make a name that a file can have; a hash keeps it unique where it had to change.
+
+    Parameters
+    ----------
+    name : str
+        Of a patient or a slide.
+
+    Returns
+    -------
+    str
+        The name itself where it will do.
+    """
+    safe = UNSAFE.sub("_", name).strip(".")[:80] or "_"
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,7 +1,5 @@
 """Every case of a predictions folder in every format that was asked for."""
 
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from glomerulab.case_folder import read_case_folder
 from glomerulab.errors import PredictionsError
 from glomerulab.files import make_folder
 from glomerulab.progress import Track, silent
-from glomerulab.report.reported_case import ReportedCase, reported_cases
+from glomerulab.report.reported_case import ReportedCase, file_stem, reported_cases
 from glomerulab.report.rules import RuleSet
 from glomerulab.report.words import Language
 
@@ -19,7 +17,6 @@ __all__ = ["FORMATS", "ReportFormat", "WrittenReports", "write_case_reports"]
 
 ReportFormat = Literal["html", "pdf", "csv", "geojson", "dicom-sr", "fhir"]
 FORMATS: tuple[ReportFormat, ...] = get_args(ReportFormat)
-UNSAFE = re.compile(r"[^\w.\-]+")
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def _write(
     case: ReportedCase, folder: Path, out: Path, name: ReportFormat, language: Language
 ) -> list[Path]:
     """Write one case in one format; each writer is loaded when it is needed."""
-    stem = _safe(case.patient)
+    stem = file_stem(case.patient)
     if name == "html":
         from glomerulab.report.write_case_html import write_case_html
 
@@ -135,12 +132,6 @@ def _write_places(case: ReportedCase, out: Path) -> list[Path]:
 
     paths = []
     for slide in case.slides:
-        paths.append(out / f"{_safe(slide.slide_id)}.geojson")
+        paths.append(out / f"{file_stem(slide.slide_id)}.geojson")
         write_case_geojson(case, slide, paths[-1])
     return paths
-
-
-def _safe(name: str) -> str:
-    """Make a name that a file can have; a hash keeps it unique where it had to change."""
-    safe = UNSAFE.sub("_", name).strip(".")[:80] or "_"
-    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

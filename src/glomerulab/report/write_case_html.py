@@ -1,14 +1,20 @@
 """A case as one HTML file that loads nothing: read on a screen, a phone or paper."""
 
+import base64
+import hashlib
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from glomerulab.files import written_whole
 from glomerulab.report.case_pictures import crop_picture, saliency_uri, slide_map
 from glomerulab.report.case_view import case_view
-from glomerulab.report.reported_case import ReportedCase
-from glomerulab.report.words import Language, reading_words, words
+from glomerulab.report.overrides import NOT_A_GLOMERULUS, labels_text
+from glomerulab.report.reported_case import ReportedCase, file_stem
+from glomerulab.report.words import Language, name_of, reading_words, words
 
 __all__ = ["change_rows", "render_case_html", "write_case_html"]
 
@@ -26,7 +32,8 @@ def render_case_html(case: ReportedCase, folder: Path, *, language: Language = "
     Returns
     -------
     str
-        Everything in it is escaped; a content policy forbids the browser to load anything.
+        Everything in it is escaped; a content policy forbids the browser to load anything, and to
+        run anything but the page's own script.
     """
     environment = Environment(
         loader=PackageLoader("glomerulab.report"),
@@ -36,6 +43,8 @@ def render_case_html(case: ReportedCase, folder: Path, *, language: Language = "
         lstrip_blocks=True,
     )
     view = case_view(case, language)
+    script = resources.files("glomerulab.report").joinpath("templates/case.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     maps = [slide_map(slide, view.shown, folder) for slide in case.slides]
     return environment.get_template("case.html.j2").render(
         view=view,
@@ -47,6 +56,10 @@ def render_case_html(case: ReportedCase, folder: Path, *, language: Language = "
         saliency={call.image_id: saliency_uri(call, folder) for call in case.calls},
         changes=change_rows(case, language),
         folder=folder.resolve().name,
+        facts=_script_facts(case, language),
+        readings={call.image_id: labels_text(case.reading_of(call)) for call in case.calls},
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=f"sha256-{digest}",
         example=case.taxonomy.label_ids[-1],
     )
 
@@ -68,6 +81,30 @@ def write_case_html(
     text = render_case_html(case, folder, language=language)
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _script_facts(case: ReportedCase, language: Language) -> dict[str, Any]:
+    """Return what the page's script needs to take changes down as `overrides.csv` does."""
+    phrase = words(language)
+    labels = case.taxonomy.labels
+    known = {
+        one.id: {"name": name_of(one, language), "excludes": [*one.excludes, NOT_A_GLOMERULUS]}
+        for one in labels
+    }
+    known[NOT_A_GLOMERULUS] = {"name": phrase["not_a_glomerulus"], "excludes": []}
+    return {
+        "key": case.mark,
+        "file": f"{file_stem(case.patient)}.changes.csv",
+        "labels": known,
+        "counted": [
+            (one.time, one.by, one.image_id, one.labels_text, one.reason) for one in case.overrides
+        ],
+        "words": {
+            key: phrase[key]
+            for key in ("change_pending", "change_take_back", "change_needs", "change_no_label",
+                        "colon")
+        },
+    }  # fmt: skip
 
 
 def change_rows(case: ReportedCase, language: Language) -> list[tuple[str, ...]]:

@@ -72,9 +72,9 @@ def case_sr(case: ReportedCase) -> ComprehensiveSR:
     return ComprehensiveSR(
         evidence=[_identity(case)],
         content=report[0],
-        series_instance_uid=_uid(_mark(case), "series"),
+        series_instance_uid=_uid(case.mark, "series"),
         series_number=1,
-        sop_instance_uid=_uid(_mark(case), "document"),
+        sop_instance_uid=_uid(case.mark, "document"),
         instance_number=1,
         manufacturer="glomerulab (research use only)",
         is_complete=False,
@@ -125,7 +125,7 @@ def _case_group(case: ReportedCase) -> MeasurementsAndQualitativeEvaluations:
     ]  # fmt: skip
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
-            uid=_uid(_mark(case), "case"), identifier=f"case {case.patient}"
+            uid=_uid(case.mark, "case"), identifier=f"case {case.patient}"
         ),
         finding_type=_own("case", "All glomeruli of the case"),
         measurements=counts,
@@ -147,7 +147,7 @@ def _group(case: ReportedCase, call: GlomerulusCall) -> MeasurementsAndQualitati
     ]
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
-            uid=_uid(_mark(case), call.image_id), identifier=call.region_id or call.image_id
+            uid=_uid(case.mark, call.image_id), identifier=call.region_id or call.image_id
         ),
         finding_type=_own("glomerulus", "Glomerulus"),
         measurements=[
@@ -211,11 +211,11 @@ def _identity(case: ReportedCase) -> Dataset:
         "PatientSex": "",
         "AccessionNumber": "",
         "StudyID": "",
-        "StudyInstanceUID": _uid(_mark(case), "study"),
+        "StudyInstanceUID": _uid(case.mark, "study"),
         "StudyDate": when.strftime("%Y%m%d"),
         "StudyTime": when.strftime("%H%M%S"),
-        "SeriesInstanceUID": _uid(_mark(case), "slides"),
-        "SOPInstanceUID": _uid(_mark(case), "slide"),
+        "SeriesInstanceUID": _uid(case.mark, "slides"),
+        "SOPInstanceUID": _uid(case.mark, "slide"),
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6",
         "Modality": "SM",
     }
@@ -223,10 +223,6 @@ def _identity(case: ReportedCase) -> Dataset:
     for name, value in fields.items():
         setattr(identity, name, value)
     return identity
-
-
-def _mark(case: ReportedCase) -> str:
-    return f"{case.facts.model.weights_sha256}/{case.facts.created}/{case.patient}"
 
 
 def _uid(*parts: str) -> hd.UID:

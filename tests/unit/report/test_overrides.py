@@ -3,7 +3,12 @@ from pathlib import Path
 import pytest
 
 from glomerulab.errors import PredictionsError, TaxonomyError
-from glomerulab.report.overrides import OVERRIDES_FILE, add_override, read_overrides
+from glomerulab.report.overrides import (
+    OVERRIDES_FILE,
+    add_changes,
+    add_override,
+    read_overrides,
+)
 
 
 def test_entries_come_back_with_name_time_and_reason(folder) -> None:
@@ -49,3 +54,55 @@ def test_a_damaged_file_is_named_and_not_written_to(folder) -> None:
     with pytest.raises(PredictionsError, match="entry 2"):
         add_override(folder, "b", labels=["cgn"], by="A", reason="x")
     assert path.read_text().count("\n") == 2
+
+
+HEADER = "time,by,image_id,labels,reason\n"
+
+
+def _file(folder, *rows: str) -> Path:
+    path: Path = folder.folder / "p1.changes.csv"
+    path.write_text(HEADER + "".join(f"{row}\n" for row in rows))
+    return path
+
+
+def test_changes_of_a_page_are_added_with_their_own_times_and_only_once(folder) -> None:
+    path = _file(
+        folder,
+        '"2099-01-02T03:04:05+00:00","Dr Li","b","cgn+fsg","both, ""sure"""',
+        "2099-01-02T03:05:05+00:00,Dr Li,c,not_a_glomerulus,tubule",
+    )
+    done = add_changes(folder, path)
+    assert [entry.image_id for entry in done.added] == ["b", "c"]
+    assert read_overrides(folder) == done.added
+    assert done.added[0].reason == 'both, "sure"'
+    again = add_changes(folder, path)
+    assert (again.added, len(again.known)) == ((), 2)
+    assert len(read_overrides(folder)) == 2
+
+
+def test_a_change_does_not_undo_what_another_person_said_later(folder) -> None:
+    add_override(folder, "b", labels=["normal"], by="Dr Wu", reason="recut")
+    path = _file(
+        folder, "2020-01-01T00:00:00+00:00,A,b,cgn,x", "2020-01-01T00:00:00+00:00,A,c,cgn,x"
+    )
+    done = add_changes(folder, path)
+    assert [entry.image_id for entry in done.added] == ["c"]
+    assert [(mine.by, later.by) for mine, later in done.overtaken] == [("A", "Dr Wu")]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("2020-01-01T00:00:00+00:00,A,nobody,cgn,x", "no image 'nobody'"),
+        ("2020-01-01T00:00:00+00:00,A,c,normal+cgn,x", "exclude each other"),
+        ("2020-01-01T00:00:00+00:00,,c,cgn,x", "needs a name"),
+        ("2020-01-01T00:00:00+00:00,A,c,cgn, ", "a reason"),
+        ("yesterday,A,c,cgn,x", "no time: 'yesterday'"),
+        ("2020-01-01T00:00:00+00:00,A,c", "not whole"),
+    ],
+)
+def test_of_a_damaged_file_of_changes_nothing_is_added(folder, row, message) -> None:
+    path = _file(folder, "2020-01-01T00:00:00+00:00,A,b,cgn,x", row)
+    with pytest.raises(PredictionsError, match=message):
+        add_changes(folder, path)
+    assert not (folder.folder / OVERRIDES_FILE).exists()
