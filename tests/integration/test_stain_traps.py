@@ -135,6 +135,24 @@ def test_the_order_of_stains_does_not_depend_on_their_amounts(
 
 
 @pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "is_eosin"), [("im_89", True), ("im_90", False), ("im_95", False)]
+)
+def test_silver_beside_haematoxylin_is_not_taken_for_silver_beside_eosin(
+    real_data: Path, name: str, is_eosin: bool
+) -> None:
+    paths = sorted((real_data / "kidney_compartments").glob(f"*/sil/{name}_?.png"))
+    assert paths
+    for path in paths:
+        found = try_fit(read_image(path), "PASM")
+        if is_eosin:
+            assert not isinstance(found, Refusal)
+        else:  # silver is the second dye there: recolouring would turn it pink
+            assert isinstance(found, Refusal)
+            assert found.status is StainStatus.NOT_TISSUE
+
+
+@pytest.mark.real
 @pytest.mark.parametrize(("folder", "stain"), [("he", "HE"), ("pas", "PAS")])
 def test_the_order_of_stains_holds_on_real_sections(
     real_data: Path, folder: str, stain: str

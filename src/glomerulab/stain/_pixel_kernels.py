@@ -26,16 +26,22 @@ from glomerulab.compiled import (
 )
 
 __all__ = [
+    "Light",
     "brightest_peak",
     "channel_histograms",
     "code",
     "concentration_percentiles",
+    "decode_tissue",
     "gather_tissue",
     "mark_tissue",
     "recolour",
 ]
 
 Reals = F32 | F64
+Light = tuple[F32, F32, F32]
+"""What grey levels mean, all float32. Luminance, (2, 3, 256): each channel's share of a pixel's own
+luminance, then of its luminance relative to white. Limits, (2,): black up to the first of the own,
+glass from the second of the relative. Optical density, (3, 256)."""
 
 BLOCK_PX = 1024
 N_BINS = 8192
@@ -92,30 +98,27 @@ def brightest_peak(brightness: I64, lowest: int, min_seen: Real, drop: Real, cha
 
 
 @compiled
-def mark_tissue(pixels: U8, luminance: F32, lowest: Real, highest: Real, mask: Flags) -> None:
-    """Set `mask` (n,) where lowest < luminance < highest for the pixels (n, 3).
-
-    `luminance` is float32 (2, 3, 256): each channel's share of a pixel's own luminance, then of
-    its luminance relative to white.
-    """
+def mark_tissue(pixels: U8, light: Light, mask: Flags) -> None:
+    """Set `mask` (n,) where the pixels (n, 3) are neither black nor glass."""
+    luminance, limits, _ = light
     own, relative = luminance[0], luminance[1]
     for i in range(pixels.shape[0]):
         r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
-        dark = own[0, r] + own[1, g] + own[2, b] <= lowest
-        bright = relative[0, r] + relative[1, g] + relative[2, b] >= highest
+        dark = own[0, r] + own[1, g] + own[2, b] <= limits[0]
+        bright = relative[0, r] + relative[1, g] + relative[2, b] >= limits[1]
         mask[i] = (not dark) & (not bright)
 
 
 @compiled
-def gather_tissue(
-    pixels: U8, luminance: F32, lowest: Real, highest: Real, table: F32, od: F32
-) -> int:
+def gather_tissue(pixels: U8, light: Light, od: F32) -> int:
     """Write the optical density of tissue pixels to `od` (3, n) in order; return how many."""
+    luminance, limits, table = light
     own, relative = luminance[0], luminance[1]
+    lowest, highest = limits
     red, green, blue = relative[0], relative[1], relative[2]
-    suspect = 0  # green levels below this may belong to a black pixel
-    while suspect < 256 and own[1, suspect] <= lowest:
-        suspect += 1
+    table_red, table_green, table_blue = table[0], table[1], table[2]
+    out_red, out_green, out_blue = od[0], od[1], od[2]
+    suspect = _first_light_green(own, lowest)
     n = 0
     for i in range(pixels.shape[0]):
         r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
@@ -123,11 +126,65 @@ def gather_tissue(
             continue
         if g < suspect and own[0, r] + own[1, g] + own[2, b] <= lowest:
             continue
-        od[0, n] = table[0, r]
-        od[1, n] = table[1, g]
-        od[2, n] = table[2, b]
+        out_red[n], out_green[n], out_blue[n] = table_red[r], table_green[g], table_blue[b]
         n += 1
     return n
+
+
+@compiled
+def decode_tissue(pixels: U8, light: Light, brightness: F32, od: F32) -> int:
+    """Write the optical density of the pixels (n, 3) to `od` (3, >= n), 0 where there is no tissue.
+
+    Returns how many are tissue. What is 0 belongs to no stain, so that it adds to no sum; it is
+    cheaper to keep than to leave out. `brightness` (>= n,) is scratch memory.
+    """
+    luminance, limits, table = light
+    own, relative = luminance[0], luminance[1]
+    lowest, highest = limits
+    red, green, blue = relative[0], relative[1], relative[2]
+    od_red, od_green, od_blue = od[0], od[1], od[2]
+    table_red, table_green, table_blue = table[0], table[1], table[2]
+    for i in range(pixels.shape[0]):
+        r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
+        od_red[i], od_green[i], od_blue[i] = table_red[r], table_green[g], table_blue[b]
+        brightness[i] = red[r] + green[g] + blue[b]
+    # Black is rare, and asking each pixel takes as long as all the rest: by green, block by block.
+    darkest = max(_first_light_green(own, lowest) - 1, 0)
+    if _n_at_least(od_green[: pixels.shape[0]], table_green[darkest]) > 0:
+        for i in range(pixels.shape[0]):
+            if own[0, pixels[i, 0]] + own[1, pixels[i, 1]] + own[2, pixels[i, 2]] <= lowest:
+                brightness[i] = highest
+    n = pixels.shape[0]
+    return _clear_glass(brightness[:n], highest, od_red[:n], od_green[:n], od_blue[:n])
+
+
+@compiled
+def _first_light_green(own: F32, lowest: Real) -> int:
+    """Return the lowest green level at which no pixel is black, whatever its red and blue."""
+    level = 0
+    while level < 256 and own[1, level] <= lowest:
+        level += 1
+    return level
+
+
+@compiled_reordered
+def _n_at_least(values: F32, lowest: Real) -> int:
+    n, one, zero = np.float32(0.0), np.float32(1.0), np.float32(0.0)
+    for i in range(values.shape[0]):
+        n += one if values[i] >= lowest else zero
+    return int(n)
+
+
+@compiled_reordered
+def _clear_glass(brightness: F32, highest: Real, red: F32, green: F32, blue: F32) -> int:
+    n, one, zero = np.float32(0.0), np.float32(1.0), np.float32(0.0)
+    for i in range(brightness.shape[0]):
+        weight = one if brightness[i] < highest else zero
+        red[i] *= weight
+        green[i] *= weight
+        blue[i] *= weight
+        n += weight
+    return int(n)
 
 
 @compiled_reordered

@@ -9,10 +9,11 @@ that a stain is a row.
 
 import numpy as np
 
-from glomerulab.compiled import F32, F64, Real, compiled, compiled_reordered
+from glomerulab.compiled import F32, F64, U8, Real, compiled, compiled_reordered
 from glomerulab.stain._newton_kernels import N_MOMENTS, newton_step
+from glomerulab.stain._pixel_kernels import Light, decode_tissue
 
-__all__ = ["descend", "sum_moments"]
+__all__ = ["descend", "sum_moments", "sum_tissue_moments"]
 
 MAX_PASSES = 60
 FIRST_DAMPING = 1e-3
@@ -23,42 +24,79 @@ BLOCK_PX = 1024  # single-precision sums run over one block, then go to double p
 
 
 @compiled
-def sum_moments(red: F32, green: F32, blue: F32, stains: F64, sparsity: Real, moments: F64) -> None:
+def sum_moments(
+    red: F32, green: F32, blue: F32, stains: F64, sparsity: Real, moments: F64
+) -> float:
     """Fill `moments` (3, 10) for the pixels of stain 1 alone, stain 2 alone, and both.
 
-    The planes of optical density are apart since only arrays without gaps are worked on eight
-    pixels at a time. `stains` is (2, 3).
+    The planes of optical density are apart since only arrays without gaps are worked on sixteen
+    pixels at a time. `stains` is (2, 3). Returns the sum of squares, Σ|v|².
     """
     member = np.empty((3, BLOCK_PX), np.float32)
     stains32 = stains.astype(np.float32)
     sparsity32 = np.float32(sparsity)
     moments[:] = 0.0
+    squares = 0.0
     for begin in range(0, red.shape[0], BLOCK_PX):
         end = min(begin + BLOCK_PX, red.shape[0])
         p, q, r = red[begin:end], green[begin:end], blue[begin:end]
-        _assign_sets(p, q, r, stains32, sparsity32, member)
-        for which in range(3):
-            _add_moments(p, q, r, member[which], moments[which])
+        squares += _add_block(p, q, r, stains32, sparsity32, member, moments)
+    return squares
+
+
+@compiled
+def sum_tissue_moments(
+    pixels: U8, light: Light, stains: F64, sparsity: Real, moments: F64
+) -> tuple[float, int]:
+    """Do as `sum_moments` for the tissue among the pixels (n, 3); return also how many it are.
+
+    Optical density is worked out block by block: writing that of millions of pixels down would
+    take longer than finding it again.
+    """
+    density = np.empty((3, BLOCK_PX), np.float32)
+    brightness = np.empty(BLOCK_PX, np.float32)
+    member = np.empty((3, BLOCK_PX), np.float32)
+    stains32 = stains.astype(np.float32)
+    sparsity32 = np.float32(sparsity)
+    moments[:] = 0.0
+    squares: float = 0.0
+    n_tissue = 0
+    for begin in range(0, pixels.shape[0], BLOCK_PX):
+        n = min(BLOCK_PX, pixels.shape[0] - begin)
+        n_tissue += decode_tissue(pixels[begin : begin + n], light, brightness, density)
+        p, q, r = density[0, :n], density[1, :n], density[2, :n]
+        squares += _add_block(p, q, r, stains32, sparsity32, member, moments)
+    return squares, n_tissue
 
 
 @compiled
 def descend(
-    red: F32, green: F32, blue: F32, stains: F64, sparsity: Real, expected: Real
+    red: F32,
+    green: F32,
+    blue: F32,
+    stains: F64,
+    sparsity: Real,
+    expected: Real,
+    scale: Real,
+    offset: F64,
 ) -> tuple[float, int]:
     """Newton steps until less than `expected`, relative, is to be gained by another.
 
-    `stains` (2, 3) are the start and become the result; the last step is taken unseen. Returns
-    the objective there and the number of passes over the pixels.
-    """
-    constant = 0.5 * _sum_squares(red, green, blue)
+    `stains` (2, 3) are the start and become the result; the last step is taken unseen. Moments
+    are `offset` (3, 10) and `scale` times those of the pixels: of a sample, what stands for the
+    rest. Returns the objective there, without the share of `offset` in ½Σ|v|², and the number of
+    passes over the pixels.
+    """  # fmt: skip
     moments, trial = np.empty((3, N_MOMENTS)), np.empty((3, N_MOMENTS))
     candidate, following = np.empty((2, 3)), np.empty((2, 3))
     damping = 0.0
-    sum_moments(red, green, blue, stains, sparsity, moments)
+    constant = 0.5 * scale * sum_moments(red, green, blue, stains, sparsity, moments)
+    _scale_and_add(moments, scale, offset)
     value, decrease = newton_step(moments, stains, sparsity, damping, candidate)
     n_passes = 1
     while decrease > expected * (constant + value) and n_passes < MAX_PASSES:
         sum_moments(red, green, blue, candidate, sparsity, trial)
+        _scale_and_add(trial, scale, offset)
         n_passes += 1
         relaxed = 0.0 if damping < MIN_DAMPING else 0.1 * damping
         reached, ahead = newton_step(trial, candidate, sparsity, relaxed, following)
@@ -71,7 +109,14 @@ def descend(
             damping = max(10.0 * damping, FIRST_DAMPING)
             _, decrease = newton_step(moments, stains, sparsity, damping, candidate)
     _copy(candidate, stains)
-    return constant + value - decrease, n_passes
+    return float(constant + value - decrease), n_passes
+
+
+@compiled
+def _scale_and_add(moments: F64, scale: Real, offset: F64) -> None:
+    for i in range(moments.shape[0]):
+        for j in range(moments.shape[1]):
+            moments[i, j] = scale * moments[i, j] + offset[i, j]
 
 
 @compiled
@@ -83,16 +128,17 @@ def _copy(source: F64, target: F64) -> None:
 
 
 @compiled
-def _sum_squares(red: F32, green: F32, blue: F32) -> float:
-    total = 0.0
-    for begin in range(0, red.shape[0], BLOCK_PX):
-        end = min(begin + BLOCK_PX, red.shape[0])
-        total += float(_block_squares(red[begin:end], green[begin:end], blue[begin:end]))
-    return total
+def _add_block(
+    red: F32, green: F32, blue: F32, stains: F32, sparsity: Real, member: F32, moments: F64
+) -> float:
+    _assign_sets(red, green, blue, stains, sparsity, member)
+    for which in range(3):
+        _add_moments(red, green, blue, member[which], moments[which])
+    return float(_sum_squares(red, green, blue))
 
 
 @compiled_reordered
-def _block_squares(red: F32, green: F32, blue: F32) -> Real:
+def _sum_squares(red: F32, green: F32, blue: F32) -> Real:
     total = np.float32(0.0)
     for i in range(red.shape[0]):
         total += red[i] * red[i] + green[i] * green[i] + blue[i] * blue[i]

@@ -26,8 +26,8 @@ from glomerulab.stain.parameters import RECOMMENDED, StainParameters
 from glomerulab.stain.priors import MIN_SEPARATION_DEGREES, StainPrior, prior_of
 from glomerulab.stain.reference import StainReference
 from glomerulab.stain.reinhard import lab_statistics
-from glomerulab.stain.tissue import tissue_density, tissue_mask
-from glomerulab.stain.vahadane import solve
+from glomerulab.stain.tissue import find_tissue, tissue_mask
+from glomerulab.stain.vahadane import solve_tissue
 
 __all__ = [
     "MIN_TISSUE_PX",
@@ -230,17 +230,19 @@ def _try_fit(
 ) -> StainReference | Refusal:
     pixels = checked_image(image)
     level = estimate_white(pixels) if white is None else checked_white(white)
-    density = tissue_density(pixels, level, glass_lightness=parameters.glass_lightness)
-    n_tissue = density.shape[1]
+    tissue = find_tissue(pixels, level, glass_lightness=parameters.glass_lightness)
+    density, n_tissue = tissue.density, tissue.density.shape[1]
     if n_tissue < MIN_TISSUE_PX:
         return _why_no_tissue(pixels, n_tissue)
     value = None
     try:
         if parameters.method == "vahadane":
-            solved = solve(density, sparsity=parameters.sparsity)
-            matrix, value = solved.stain_matrix, solved.objective / n_tissue
+            solved = solve_tissue(tissue, sparsity=parameters.sparsity)
+            matrix, n_tissue = solved.stain_matrix, solved.n_px
+            value = solved.objective / n_tissue
         else:
             matrix = macenko_stains(density)
+            n_tissue = tissue.count()
     except StainError as error:
         constant = bool(np.all(pixels == pixels[0, 0]))
         return Refusal(StainStatus.CONSTANT if constant else StainStatus.ONE_STAIN, error.message)

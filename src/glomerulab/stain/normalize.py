@@ -17,12 +17,11 @@ from glomerulab.stain.optical_density import (
     White,
     checked_image,
     optical_density,
-    optical_density_table,
     transmitted_light,
 )
 from glomerulab.stain.reference import StainReference
 from glomerulab.stain.reinhard import transfer_lab_statistics
-from glomerulab.stain.tissue import tissue_mask
+from glomerulab.stain.tissue import light_of, tissue_mask
 from glomerulab.stain.vahadane import concentrations
 
 __all__ = [
@@ -239,7 +238,7 @@ def recompose_with(
     flat = out.reshape(-1)
     recolour(
         pixels.reshape(-1, 3),
-        optical_density_table(np.array(source.white)).astype(np.float32),
+        light_of(source.white)[2],
         np.array(source.stain_vectors),
         source.parameters.coding_sparsity,
         gains,

@@ -11,20 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from glomerulab.errors import StainError
+from glomerulab.stain._newton_kernels import N_MOMENTS, newton_step
 from glomerulab.stain._pixel_kernels import code
-from glomerulab.stain._solve_kernels import descend
+from glomerulab.stain._solve_kernels import descend, sum_moments, sum_tissue_moments
 from glomerulab.stain.macenko import even_sample, macenko_stains
 from glomerulab.stain.optical_density import FloatArray
+from glomerulab.stain.tissue import Tissue
 
-__all__ = ["Factorisation", "concentrations", "objective", "solve"]
+__all__ = ["Factorisation", "concentrations", "objective", "solve", "solve_tissue"]
 
 START_SAMPLE_PX = 512
 FIRST_SAMPLE_PX = 4096
-SAMPLE_GROWTH = 4
-EXPECTED_DECREASE = (
-    1e-8  # of the objective; the last step is then taken unseen: it squares the rest
-)
+SAMPLE_GROWTH = 8
+# Decreases of the objective, relative, that one more step promises.
+EXPECTED_DECREASE = 1e-6  # that step is then taken unseen: it leaves some hundred times the square
+CLOSE_DECREASE = 1e-8  # where a pass costs little
 ROUGH_DECREASE = 1e-6  # enough on a sample, whose optimum is not that of all pixels
+MAX_PASSES = 5
 MIN_SEPARATION_COSINE = 0.9999995  # 0.06 degrees: beyond it the amounts of two stains explode
 
 
@@ -38,6 +41,8 @@ class Factorisation:
     """Eq. (9) at the solution, summed over the pixels."""
     n_passes: int
     """Passes over all pixels that were needed."""
+    n_px: int
+    """How many pixels these are."""
 
 
 def solve(
@@ -78,24 +83,82 @@ def solve(
     ----------
     .. [1] The paper's eq. (9), after Vahadane et al., IEEE Trans. Med. Imaging 35(8), 2016.
     """
-    if start is None:
-        start = macenko_stains(even_sample(density, START_SAMPLE_PX))
-    stains = np.ascontiguousarray(start.T, dtype=np.float64)
+    stains = _start(density) if start is None else np.ascontiguousarray(start.T, dtype=np.float64)
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
-    n = density.shape[1]
+    value, n_passes = _descend(density, stains, sparsity, EXPECTED_DECREASE)
+    return _factorisation(stains, value, n_passes, density.shape[1])
+
+
+def solve_tissue(tissue: Tissue, *, sparsity: float) -> Factorisation:
+    """Do as `solve` for the tissue of an image, all of it, without writing its density down.
+
+    Parameters
+    ----------
+    tissue : Tissue
+    sparsity : float
+        As for `solve`.
+
+    Returns
+    -------
+    Factorisation
+
+    Raises
+    ------
+    StainError
+        If the two stains fall onto each other.
+
+    Notes
+    -----
+    A pass over all pixels costs most. It is made at the optimum of the sample, W₀, and gives the
+    moments M(W₀). Those at a W nearby are M(W₀) + N/n (m(W) - m(W₀)), with m those of the n
+    sampled pixels: only the few that change sets between W₀ and W are guessed, by those of the
+    sample that do. Where W₀ was too far off for that, there is another pass.
+    """
+    if tissue.pixels is None:
+        return solve(tissue.density, sparsity=sparsity)
+    red, green, blue = tissue.density
+    stains = _start(tissue.density)
+    _descend(tissue.density, stains, sparsity, ROUGH_DECREASE)
+    whole, part = np.empty((3, N_MOMENTS)), np.empty((3, N_MOMENTS))
+    n_passes, is_far = 0, True
+    while is_far and n_passes < MAX_PASSES:
+        squares, n_px = sum_tissue_moments(tissue.pixels, tissue.light, stains, sparsity, whole)
+        value, decrease = newton_step(whole, stains, sparsity, 0.0, np.empty((2, 3)))
+        value += 0.5 * squares
+        is_far = decrease > EXPECTED_DECREASE * value
+        sum_moments(red, green, blue, stains, sparsity, part)
+        scale = n_px / len(red)
+        rest = whole - scale * part
+        descend(red, green, blue, stains, sparsity, CLOSE_DECREASE, scale, rest)
+        n_passes += 1
+    return _factorisation(stains, value - decrease, n_passes, n_px)
+
+
+def _start(density: npt.NDArray[np.float32]) -> FloatArray:
+    return np.ascontiguousarray(macenko_stains(even_sample(density, START_SAMPLE_PX)).T)
+
+
+def _descend(
+    density: npt.NDArray[np.float32], stains: FloatArray, sparsity: float, expected: float
+) -> tuple[float, int]:
+    """Bring `stains` to the optimum of ever larger samples, then of all pixels."""
+    nothing = np.zeros((3, N_MOMENTS))
     sample_px = FIRST_SAMPLE_PX
-    while 2 * sample_px < n:
+    while 2 * sample_px < density.shape[1]:
         red, green, blue = even_sample(density, sample_px)
-        descend(red, green, blue, stains, sparsity, ROUGH_DECREASE)
+        descend(red, green, blue, stains, sparsity, ROUGH_DECREASE, 1.0, nothing)
         sample_px *= SAMPLE_GROWTH
     red, green, blue = density
-    value, n_passes = descend(red, green, blue, stains, sparsity, EXPECTED_DECREASE)
+    return descend(red, green, blue, stains, sparsity, expected, 1.0, nothing)
+
+
+def _factorisation(stains: FloatArray, value: float, n_passes: int, n_px: int) -> Factorisation:
     # Written so that NaN, which next to constant pixels can give, is refused as well: compiled code
     # turns it into a place outside of its tables.
     if not float(stains[0] @ stains[1]) <= MIN_SEPARATION_COSINE:
         raise StainError("the pixels hold one stain only: two cannot be told apart")
     order = [0, 1] if stains[0, 0] >= stains[1, 0] else [1, 0]
-    return Factorisation(np.ascontiguousarray(stains[order].T), value, n_passes)
+    return Factorisation(np.ascontiguousarray(stains[order].T), value, n_passes, n_px)
 
 
 def concentrations(density: FloatArray, stain_matrix: FloatArray, *, sparsity: float) -> FloatArray:

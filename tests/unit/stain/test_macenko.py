@@ -28,6 +28,5 @@ def test_too_few_pixels_are_an_error() -> None:
 def test_an_even_sample_is_evenly_spaced_and_small_enough() -> None:
     density = np.arange(3000, dtype=np.float32).reshape(3, 1000)
     sample = even_sample(density, 300)
-    assert sample.shape == (3, 250)
-    assert sample[0].tolist() == list(range(0, 1000, 4))
+    assert sample[0].tolist() == list(range(0, 1000, 5))  # odd: JPEG repeats every eight pixels
     assert np.array_equal(even_sample(density, 5000), density)

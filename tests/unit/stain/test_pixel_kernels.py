@@ -3,6 +3,7 @@ import pytest
 
 from glomerulab.stain import _pixel_kernels as kernels
 from glomerulab.stain.optical_density import optical_density_table
+from glomerulab.stain.tissue import light_of
 from tests.beer_lambert import HE, PAS, section, unit_rows
 
 
@@ -105,11 +106,24 @@ def test_any_number_of_pixels_is_worked_on_to_the_last() -> None:
 def test_tissue_is_gathered_where_it_is_marked(pixels: np.ndarray) -> None:
     table = optical_density_table(240.0).astype(np.float32)
     luminance = np.broadcast_to(np.arange(256, dtype=np.float32) / 765, (2, 3, 256)).copy()
-    lowest, highest = np.float32(0.1), np.float32(0.8)
+    light = (luminance, np.array([0.1, 0.8], np.float32), table)
     mask = np.empty(len(pixels), np.bool_)
-    kernels.mark_tissue(pixels, luminance, lowest, highest, mask)
+    kernels.mark_tissue(pixels, light, mask)
     density = np.empty((3, len(pixels)), np.float32)
-    n = kernels.gather_tissue(pixels, luminance, lowest, highest, table, density)
-    assert n == np.count_nonzero(mask) > 0
+    n = kernels.gather_tissue(pixels, light, density)
+    assert 0 < n == np.count_nonzero(mask) < len(pixels)
     kept = pixels[mask]
     assert np.array_equal(density[:, :n], np.stack([table[c][kept[:, c]] for c in range(3)]))
+
+
+@pytest.mark.parametrize("border", [0.0, 0.3])
+def test_tissue_is_decoded_where_it_is_marked(border: float) -> None:
+    pixels = np.ascontiguousarray(section(7, size=30, border=border).image.reshape(-1, 3))
+    light = light_of(240.0)
+    mask = np.empty(len(pixels), np.bool_)
+    kernels.mark_tissue(pixels, light, mask)
+    density, brightness = np.empty((3, len(pixels)), np.float32), np.empty(len(pixels), np.float32)
+    n = kernels.decode_tissue(pixels, light, brightness, density)
+    assert 0 < n == np.count_nonzero(mask) < len(pixels)
+    expected = np.stack([light[2][c][pixels[:, c]] for c in range(3)]) * mask
+    assert np.array_equal(density, expected)

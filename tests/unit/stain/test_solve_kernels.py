@@ -3,10 +3,13 @@ import pytest
 
 from glomerulab.stain import _newton_kernels as newton
 from glomerulab.stain import _solve_kernels as kernels
+from glomerulab.stain.tissue import light_of, tissue_density
 from glomerulab.stain.vahadane import objective
 from tests.beer_lambert import section, unit_rows
 
 START = unit_rows(((0.55, 0.70, 0.46), (0.20, 0.90, 0.25)))
+
+NOTHING = np.zeros((3, newton.N_MOMENTS))
 
 
 @pytest.fixture
@@ -45,14 +48,42 @@ def test_a_component_at_zero_stays_there_where_it_would_turn_negative() -> None:
     density = (amounts @ dyes).T.astype(np.float32).copy()
     stains = unit_rows(((0.7, 0.7, 0.1), (0.1, 0.7, 0.7)))
     red, green, blue = density
-    kernels.descend(red, green, blue, stains, 0.0, 1e-9)
+    kernels.descend(red, green, blue, stains, 0.0, 1e-9, 1.0, NOTHING)
     assert stains == pytest.approx(dyes, abs=2e-3)
     assert stains.min() >= 0.0
 
 
 def test_descent_reports_its_passes_and_objective(density: np.ndarray) -> None:
     stains = START.copy()
-    value, n_passes = kernels.descend(*density, stains, 0.02, 1e-8)
+    value, n_passes = kernels.descend(*density, stains, 0.02, 1e-8, 1.0, NOTHING)
     exact = objective(density.T.astype(float), stains.T, sparsity=0.02)
     assert value == pytest.approx(exact, rel=1e-4)
     assert 1 <= n_passes <= 15
+
+
+def test_tissue_moments_are_those_of_the_gathered_density() -> None:
+    truth = section(12, size=96, glass=0.4, border=0.2)  # 9,216 pixels: the last block is short
+    tissue = tissue_density(truth.image, truth.white)
+    gathered, blockwise = (np.empty((3, newton.N_MOMENTS)) for _ in range(2))
+    squares = kernels.sum_moments(*np.ascontiguousarray(tissue), START, 0.02, gathered)
+    pixels, light = truth.image.reshape(-1, 3), light_of(truth.white)
+    squares_too, n = kernels.sum_tissue_moments(pixels, light, START, 0.02, blockwise)
+    assert 0 < n == tissue.shape[1] < len(pixels)
+    assert squares_too == pytest.approx(squares, rel=1e-6)
+    assert squares == pytest.approx(np.sum(tissue.astype(float) ** 2), rel=1e-6)
+    assert blockwise == pytest.approx(gathered, rel=1e-5)
+
+
+def test_a_sample_stands_for_all_where_the_rest_is_known(density: np.ndarray) -> None:
+    # Twice the pixels of a sample, written as the sample itself and the moments of the other half.
+    whole, part = (np.empty((3, newton.N_MOMENTS)) for _ in range(2))
+    sample = np.ascontiguousarray(density[:, ::2])
+    direct, by_sample = START.copy(), START.copy()
+    kernels.descend(*density, direct, 0.02, 1e-10, 1.0, NOTHING)
+    kernels.descend(*sample, by_sample, 0.02, 1e-10, 1.0, NOTHING)
+    assert np.abs(by_sample - direct).max() > 1e-5
+    kernels.sum_moments(*density, by_sample, 0.02, whole)
+    kernels.sum_moments(*sample, by_sample, 0.02, part)
+    scale = density.shape[1] / sample.shape[1]
+    kernels.descend(*sample, by_sample, 0.02, 1e-10, scale, whole - scale * part)
+    assert np.abs(by_sample - direct).max() < 1e-5

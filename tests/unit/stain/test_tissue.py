@@ -1,7 +1,7 @@
 import numpy as np
 
 from glomerulab.stain.optical_density import optical_density
-from glomerulab.stain.tissue import tissue_density, tissue_mask
+from glomerulab.stain.tissue import find_tissue, tissue_density, tissue_mask
 from tests.beer_lambert import section
 
 
@@ -41,3 +41,17 @@ def test_an_image_with_gaps_in_memory_gives_the_same() -> None:
         tissue_mask(truth.image[::2, ::2], truth.white),
         tissue_mask(truth.image[::2, ::2].copy(), truth.white),
     )
+
+
+def test_of_a_large_image_the_density_is_that_of_an_even_sample() -> None:
+    truth = section(3, size=800)
+    tissue = find_tissue(truth.image, truth.white)
+    assert tissue.pixels is not None
+    whole = tissue_density(truth.image, truth.white)
+    assert tissue.count() == whole.shape[1] > 2 * tissue.density.shape[1]
+    assert np.array_equal(
+        tissue.density, tissue_density(truth.image.reshape(1, -1, 3)[:, ::3], truth.white)
+    )
+    small = find_tissue(truth.image[:400], truth.white)
+    assert small.pixels is None
+    assert small.count() == small.density.shape[1]

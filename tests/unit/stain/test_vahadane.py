@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glomerulab.errors import StainError
-from glomerulab.stain.tissue import tissue_density
-from glomerulab.stain.vahadane import concentrations, objective, solve
+from glomerulab.stain.tissue import find_tissue, tissue_density
+from glomerulab.stain.vahadane import concentrations, objective, solve, solve_tissue
 from tests.beer_lambert import HE, PAS, section, unit_rows, worst_angle
 
 
@@ -34,6 +34,22 @@ def test_the_objective_is_that_of_the_paper_at_the_solution() -> None:
 def test_a_handful_of_passes_is_enough() -> None:
     truth = section(4, size=512)
     assert solve(tissue_density(truth.image, truth.white), sparsity=0.02).n_passes <= 5
+
+
+@pytest.mark.parametrize("sparsity", [0.02, 0.1])
+@pytest.mark.parametrize("glass", [0.2, 0.95])
+def test_a_large_image_ends_at_the_optimum_of_all_its_pixels(sparsity: float, glass: float) -> None:
+    truth = section(5, size=900, glass=glass, nuclei=0.05)
+    density = tissue_density(truth.image, truth.white)
+    tissue = find_tissue(truth.image, truth.white)
+    assert (tissue.pixels is None) == (glass > 0.9)  # too little tissue to take a sample of
+    solved = solve_tissue(tissue, sparsity=sparsity)
+    assert solved.n_px == density.shape[1]
+    polished = solve(density, sparsity=sparsity, start=solved.stain_matrix).stain_matrix
+    exact = density.T.astype(float)
+    best = objective(exact, polished, sparsity=sparsity)
+    assert objective(exact, solved.stain_matrix, sparsity=sparsity) <= best * (1.0 + 1e-9)
+    assert solved.objective == pytest.approx(best, rel=1e-4)
 
 
 def test_one_colour_cannot_be_separated() -> None:
