@@ -1,6 +1,7 @@
 """What every test may ask for: the real data, where it is, and a seeded generator."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,3 +62,21 @@ def make_slide(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a small network, with its gates; not to be changed."""
+    from glomerulab.inference.fit_gates import fit_gates
+    from tests.model_runs import train_small_run
+
+    run = train_small_run(tmp_path_factory.mktemp("trained"))
+    fit_gates(run)
+    return run
+
+
+@pytest.fixture
+def own_run(trained: Path, tmp_path: Path) -> Path:
+    """A copy with its images, to be damaged."""
+    shutil.copytree(trained.parent, tmp_path / "copy")
+    return tmp_path / "copy" / "run"

@@ -25,6 +25,7 @@ from glomerulab.cli.predict import gates, predict
 from glomerulab.cli.quickstart import quickstart
 from glomerulab.cli.report import override, report
 from glomerulab.cli.search import search
+from glomerulab.cli.serve import api_key, serve
 from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
 from glomerulab.cli.stain_check import stain_check
@@ -75,6 +76,8 @@ app.command()(train_detector)
 app.command()(gates)
 app.command()(predict)
 app.command()(export)
+app.command()(serve)
+app.command()(api_key)
 app.command()(explain)
 app.command()(report)
 app.command()(override)

@@ -26,6 +26,7 @@ from glomerulab.errors import (
     StoreError,
     UnknownRecordError,
 )
+from glomerulab.web.faults import problems_of
 
 __all__ = ["install_faults", "status_of"]
 
@@ -107,11 +108,7 @@ def _current(error: SaveConflictError) -> dict[str, Any] | None:
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:
-    # What was sent is not repeated: it may be no JSON (NaN) or another's script.
-    problems = [
-        f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()
-    ]
-    return _answer(request, 422, "; ".join(problems[:5]))
+    return _answer(request, 422, problems_of(error))
 
 
 def _http(request: Request, error: HTTPException) -> Response:

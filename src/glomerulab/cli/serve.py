@@ -1,0 +1,72 @@
+"""``glomerulab serve``: a model over HTTP; ``glomerulab api-key``: who may ask it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["api_key", "serve"]
+
+
+def serve(
+    *,
+    model: Annotated[Path, typer.Option(help="Run folder, or what `export` made of one.")],
+    keys: Annotated[
+        Path | None, typer.Option(help="Key file of `api-key`; needed beyond this computer.")
+    ] = None,
+    slides: Annotated[
+        Path | None, typer.Option(help="The one folder whose slides clients may name.")
+    ] = None,
+    jobs: Annotated[
+        Path | None, typer.Option(help="Folder where jobs and results are kept; with --slides.")
+    ] = None,
+    taxonomy: Annotated[
+        str | None, typer.Option(help="Refuse a model of other labels: a name, or a TOML file.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes of a job that cut and normalise.")
+    ] = 1,
+    max_upload_mib: Annotated[
+        int, typer.Option(min=1, max=1024, help="Largest crop that is taken, in MiB.")
+    ] = 20,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Host name that clients use, such as a proxy's; may be given again."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8800,
+) -> None:
+    """Answer crops at once and slides as jobs, for programs and on a page. Research use only.
+
+    Example: glomerulab serve --model run --slides slides/ --jobs jobs/ --keys keys.json
+    """
+    from glomerulab.serving.limits import Limits
+    from glomerulab.serving.server import ServeSettings
+    from glomerulab.serving.server import serve as run_server
+    from glomerulab.taxonomy import load_taxonomy
+
+    settings = ServeSettings(
+        model, keys, slides, jobs, None if taxonomy is None else load_taxonomy(taxonomy), workers,
+        tuple(name or ()), Limits(upload_bytes=max_upload_mib * 2**20),
+    )  # fmt: skip
+    run_server(settings, host=host, port=port, tell=typer.echo)
+
+
+def api_key(
+    name: Annotated[str, typer.Argument(help="Of the client; jobs belong to this name.")],
+    *,
+    keys: Annotated[Path, typer.Option(help="Key file; made if need be.")],
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take the key back.")] = False,
+) -> None:
+    """Make an API key for `serve`, and show it once: the file keeps only its hash.
+
+    Example: glomerulab api-key pathology-lis --keys keys.json
+    """
+    from glomerulab.serving.keys import add_key, revoke_key
+
+    if revoke:
+        revoke_key(keys, name)
+        typer.echo(f"The key of {name} is no longer valid.")
+        return
+    typer.echo(add_key(keys, name))
+    typer.echo(f"Key of {name}, shown this once. Send it as: Authorization: Bearer KEY", err=True)

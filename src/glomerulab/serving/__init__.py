@@ -1,0 +1,1 @@
+"""A trained model over HTTP: crops are answered at once, slides become jobs."""

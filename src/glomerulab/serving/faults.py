@@ -1,0 +1,80 @@
+"""Errors as answers: JSON with words a client can act on, never a trace or a path of the server."""
+
+import logging
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from glomerulab.errors import GlomerulabError, NotAllowedError, OutputError, UnknownRecordError
+from glomerulab.serving.notice import NOTICE
+from glomerulab.serving.refusals import BusyError, JobStateError, NoKeyError
+from glomerulab.web.faults import problems_of
+
+__all__ = ["fault", "install_faults"]
+
+log = logging.getLogger(__name__)
+
+STATUSES: tuple[tuple[type[GlomerulabError], int], ...] = (
+    (NoKeyError, 401),
+    (NotAllowedError, 403),
+    (UnknownRecordError, 404),
+    (JobStateError, 409),
+    (OutputError, 507),
+    (GlomerulabError, 422),
+)
+
+
+def install_faults(app: FastAPI) -> None:
+    """Give an application its answers to errors.
+
+    Parameters
+    ----------
+    app : FastAPI
+    """
+    handlers: dict[type[Exception], Callable[..., Response]] = {
+        GlomerulabError: lambda request, error: fault(error, request),
+        RequestValidationError: lambda _request, error: _answer(422, problems_of(error)),
+        HTTPException: _http,
+        Exception: _unforeseen,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+def fault(error: GlomerulabError, request: Request | None = None) -> JSONResponse:
+    """Turn an error into an answer.
+
+    Parameters
+    ----------
+    error : GlomerulabError
+        Only its message goes out: its place may be a path of this machine.
+    request : Request, optional
+        Named in the log where the server is at fault.
+
+    Returns
+    -------
+    JSONResponse
+    """
+    if isinstance(error, BusyError):
+        return _answer(error.status, error.message, {"Retry-After": str(error.wait_s)})
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    if status >= 500:
+        log.error("%s: %s", request and request.url.path, error)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    return _answer(status, error.message, headers)
+
+
+def _http(_request: Request, error: HTTPException) -> Response:
+    return _answer(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+def _unforeseen(request: Request, error: Exception) -> Response:
+    log.error("%s %s", request.method, request.url.path, exc_info=error)
+    return _answer(500, "something unforeseen went wrong; the server's log says what")
+
+
+def _answer(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": message, "research_use_only": NOTICE}, status, headers)

@@ -1,0 +1,160 @@
+"""The process that does one job, apart from the server: what goes wrong in it hurts nobody else.
+
+It ends with the server, however that ends; begun again, `predict` goes on where it was.
+"""
+
+import csv
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from glomerulab.errors import GlomerulabError
+from glomerulab.files import make_folder, written_whole
+from glomerulab.parallel import end_with_parent
+from glomerulab.progress import Description
+from glomerulab.serving.job_records import JobFolder, JobRequest, Outcome, Progress
+from glomerulab.serving.results import FAILURES_FILE, REPORTS_FOLDER, pack_results
+from glomerulab.serving.slide_folder import SlideFolder
+
+__all__ = ["JobTask", "do_job", "work_on"]
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_REPORTS = 0.3
+NICENESS = 5
+"""Crops, which somebody waits for, go first."""
+SLIDES_FILE = "slides.csv"
+LOCK_FILE = ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class JobTask:
+    """All that the process needs to know; small enough to be sent to it."""
+
+    folder: Path
+    request: JobRequest
+    run: Path
+    slides: Path
+    n_workers: int
+
+
+def work_on(task: JobTask) -> None:
+    """Do a job as the whole life of a process.
+
+    Parameters
+    ----------
+    task : JobTask
+    """
+    end_with_parent()
+    os.setsid()  # so that a cancelled job's own workers are ended with it
+    os.nice(NICENESS)
+    with (task.folder / LOCK_FILE).open("w", encoding="utf-8") as lock:
+        # A killed server's process may take a moment to follow it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        do_job(task)
+
+
+def do_job(task: JobTask) -> None:
+    """Judge the slides of a job, write its report, and say how it ended.
+
+    Parameters
+    ----------
+    task : JobTask
+    """
+    folder = JobFolder(task.folder)
+    try:
+        outcome = _judge(task, folder)
+    except GlomerulabError as error:
+        outcome = Outcome(error=_without_paths(str(error), task))
+    folder.write_outcome(outcome)
+
+
+def _judge(task: JobTask, folder: JobFolder) -> Outcome:
+    from glomerulab.inference.predict import PredictSettings, predict
+    from glomerulab.report.write_case import write_case_reports
+
+    allowed = SlideFolder(task.slides)
+    settings = PredictSettings(
+        regions=allowed.find(task.request.regions), margin=task.request.margin,
+        n_workers=task.n_workers,
+    )  # fmt: skip
+    table = _write_slides(task, allowed)
+    track = _Reported(folder)
+    summary = predict(table, task.run, folder.result, settings=settings, track=track)
+    _hide_paths(folder.result / FAILURES_FILE, task)
+    write_case_reports(
+        folder.result, folder.result / REPORTS_FOLDER, formats=["html"],
+        language=task.request.language, track=track,
+    )  # fmt: skip
+    pack_results(folder.result)
+    return Outcome(
+        n_images=summary.n_images, n_referred=summary.n_referred, n_failures=len(summary.failures)
+    )
+
+
+def _write_slides(task: JobTask, allowed: SlideFolder) -> Path:
+    """Write the slides table of the request: paths checked once more, now that they are opened."""
+    path = make_folder(task.folder) / SLIDES_FILE
+    rows = [
+        (
+            str(allowed.find(slide.path)),
+            task.request.patient or "",
+            slide.stain or "",
+            "" if slide.mpp is None else repr(slide.mpp),
+        )
+        for slide in task.request.slides
+    ]
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("slide_path", "patient_id", "stain", "mpp"))
+        writer.writerows(rows)
+    return path
+
+
+def _hide_paths(path: Path, task: JobTask) -> None:
+    """Take the server's folders out of a table that goes to a client."""
+    if not path.is_file():
+        return
+    text = _without_paths(path.read_text(encoding="utf-8"), task)
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _without_paths(text: str, task: JobTask) -> str:
+    """Name files as the client does."""
+    for place in (task.slides.resolve(), task.folder, task.folder.resolve(), task.run):
+        text = text.replace(f"{place}/", "").replace(str(place), place.name)
+    return text
+
+
+class _Reported:
+    """A `Track` that says in ``progress.json`` how far the work is."""
+
+    def __init__(self, folder: JobFolder) -> None:
+        self._folder = folder
+        self._last = 0.0
+
+    def __call__(
+        self, items: Iterable[Item], description: Description, total: int | None = None
+    ) -> Iterator[Item]:
+        """Yield every item, and report now and then."""
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        stage = description if isinstance(description, str) else description()
+        self._report(stage, 0, total, at_once=True)
+        for n_done, item in enumerate(items, start=1):
+            yield item
+            self._report(stage, n_done, total)
+
+    def _report(self, stage: str, done: int, total: int | None, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if at_once or now - self._last >= SECONDS_BETWEEN_REPORTS:
+            self._last = now
+            self._folder.write_progress(Progress(stage=stage, done=done, total=total))

@@ -1,0 +1,62 @@
+"""The page for people: drop a crop on it, see the call. It asks the same interface as programs."""
+
+from functools import lru_cache
+
+from fastapi import APIRouter
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from starlette.responses import HTMLResponse, Response
+
+from glomerulab.cohort.columns import STAINS
+from glomerulab.errors import UnknownRecordError
+from glomerulab.serving.notice import NOTICE
+from glomerulab.serving.service import CurrentService
+from glomerulab.web.assets import Assets
+from glomerulab.web.security import content_policy
+
+__all__ = ["router"]
+
+ASSETS = Assets("glomerulab.serving")
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def page(service: CurrentService) -> HTMLResponse:
+    """Show the page."""
+    model = service.model
+    content = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            facts=model.facts,
+            stains=STAINS,
+            needs_key=service.needs_key,
+            can_draw=model.overlays is not None,
+            max_mib=service.limits.upload_bytes // 2**20,
+            notice=NOTICE,
+        )
+    )
+    policy = content_policy(with_blobs=True)
+    return HTMLResponse(content, headers={"Content-Security-Policy": policy})
+
+
+@router.get("/static/{name:path}")
+async def static(name: str) -> Response:
+    """Give a file of the package by a name that is on its list."""  # noqa: DOC501
+    answer = ASSETS.response(name)
+    if answer is None:
+        raise UnknownRecordError("there is no such file")
+    return answer
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("glomerulab.serving"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["asset"] = ASSETS.url
+    return environment

@@ -1,0 +1,82 @@
+"""The real command, killed in the middle of its work as a power cut would."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from glomerulab.errors import ConfigError
+from glomerulab.serving.keys import KeyRing
+from tests.served_models import ServedProcess, wait_for, write_slide
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(one) for path in found for one in path.read_text().split()]
+
+
+def test_a_server_killed_in_the_middle_of_a_job_takes_it_up_again(trained, tmp_path):
+    write_slide(tmp_path / "slides", n=150)
+    server = ServedProcess(
+        tmp_path, "--model", trained, "--slides", tmp_path / "slides", "--jobs", tmp_path / "jobs"
+    )
+    body = {"slides": [{"path": "s1.tif", "stain": "PAS"}], "regions": "s1.geojson"}
+    job_id = server.http.post("/v1/jobs", json=body).json()["id"]
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        job = server.http.get(f"/v1/jobs/{job_id}").json()
+        if (job["progress"] or {}).get("stage") == "Cutting crops":
+            break
+    workers = children(server.process.pid)
+    server.kill()
+    assert workers
+    deadline = time.monotonic() + 20
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))
+    assert not (tmp_path / "jobs" / job_id / "result" / "case.json").exists()
+    server.start()
+    job = wait_for(job_id, server.http, "done", "failed")
+    server.stop()
+    assert (job["state"], job["n_starts"], job["outcome"]["n_images"]) == ("done", 2, 150)
+    assert not list((tmp_path / "jobs").rglob("*.partial-*"))
+
+
+def test_a_key_is_made_shown_once_and_taken_back_on_the_command_line(run, tmp_path):
+    keys = tmp_path / "keys.json"
+    made = run("api-key", "anna", "--keys", keys)
+    key = made.out.strip()
+    assert made.code == 0
+    assert "Bearer" in made.err
+    assert KeyRing(keys).find(key) == "anna"
+    assert run("api-key", "anna", "--keys", keys).code == 1
+    assert "no longer valid" in run("api-key", "anna", "--keys", keys, "--revoke").out
+    assert KeyRing(keys).find(key) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--host", "0.0.0.0"], "glomerulab api-key"),
+        (["--keys", "nowhere.json"], "no such key file"),
+        (["--slides", "nowhere"], "takes a folder"),
+        (["--taxonomy", "nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_a_server_that_cannot_be_started_says_why_in_one_line(run, trained, options, words):
+    done = run("serve", "--model", trained, "--port", "0", *options)
+    assert done.code == 1
+    assert words in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_model_that_is_none_is_refused_in_one_line(run, tmp_path):
+    done = run("serve", "--model", tmp_path, "--port", "0")
+    assert done.code == 1
+    assert "checkpoint" in done.err
+    assert issubclass(ConfigError, Exception)
