@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glomerulab.errors import NotAllowedError, UnknownRecordError
@@ -39,6 +39,7 @@ def test_a_name_that_leads_elsewhere_is_refused(root, name):
         SlideFolder(root).find(name)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=60))
 def test_no_name_whatever_leads_out(tmp_path_factory, name):
     root = tmp_path_factory.getbasetemp() / "any-root"
