@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,9 +110,8 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
         )
     keys = None if settings.keys is None else KeyRing(settings.keys)
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
-    listener = listen(host, port)
-    service = open_service(settings)
-    try:
+    # The place is taken first: a taken port is told before a model is loaded.
+    with closing(listen(host, port)) as listener, closing(open_service(settings)) as service:
         hosts = frozenset(settings.names) | (LOCAL_HOSTS if is_local(host) else frozenset())
         app = create_app(service, keys=keys, hosts=hosts)
         for line in announce(settings, service, host=host, port=listener.getsockname()[1]):
@@ -121,9 +121,6 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
             timeout_graceful_shutdown=SHUTDOWN_S, limit_concurrency=MAX_CONNECTIONS,
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[listener])
-    finally:
-        service.close()
-        listener.close()
 
 
 def announce(settings: ServeSettings, service: Service, *, host: str, port: int) -> list[str]:

@@ -20,7 +20,7 @@ function preview() {
   picture.hidden = true;
   say(null);
   if (!file) return;
-  byId("drop-words").textContent = file.name;
+  byId("drop-words").textContent = "Drop another image here, or choose one:";
   picture.onload = () => { picture.hidden = false; };
   picture.onerror = () => { picture.hidden = true; }; // a TIFF, which browsers do not show
   picture.alt = `Chosen image ${file.name}`;
