@@ -27,6 +27,7 @@ __all__ = [
     "CaseFacts",
     "CaseFolder",
     "DetectorFacts",
+    "DicomReference",
     "ModelFacts",
     "Note",
     "SlideFacts",
@@ -42,6 +43,15 @@ STATES = ("present", "absent", "either")
 
 class _Facts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DicomReference(_Facts):
+    """Where a slide that is DICOM stands in an archive."""
+
+    study_uid: str
+    series_uid: str
+    instances: tuple[tuple[str, str], ...] = Field(min_length=1)
+    """SOP class and SOP instance of each level of the slide, the largest first."""
 
 
 class SlideFacts(_Facts):
@@ -60,6 +70,8 @@ class SlideFacts(_Facts):
     """What QuPath's coordinates lack to be level-0 pixels."""
     map_path: str | None = None
     """A small picture of the whole slide, relative to the folder."""
+    dicom: DicomReference | None = None
+    """None where the slide is not DICOM."""
 
 
 class ModelFacts(_Facts):

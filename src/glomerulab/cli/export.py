@@ -15,14 +15,26 @@ class ExportFormat(StrEnum):
     ONNX = "onnx"
 
 
+class ExportPrecision(StrEnum):
+    """Numbers the network is computed in."""
+
+    FLOAT32 = "float32"
+    INT8 = "int8"
+
+
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder with its gates.")],
     *,
     file_format: Annotated[
         ExportFormat, typer.Option("--format", help="onnx.")
     ] = ExportFormat.ONNX,
+    precision: Annotated[
+        ExportPrecision,
+        typer.Option(help="float32, or int8: faster, and its loss is measured and told."),
+    ] = ExportPrecision.FLOAT32,
     out: Annotated[
-        Path | None, typer.Option(help="Folder; by default onnx/ in the run folder.")
+        Path | None,
+        typer.Option(help="Folder; by default onnx/ in the run folder, or onnx-int8/."),
     ] = None,
 ) -> None:
     """Write a folder that `predict --model` takes in the run's place, and that needs no torch.
@@ -30,11 +42,18 @@ def export(
     Its answers are compared with torch's before it is kept. Research use only.
 
     Example: glomerulab export run --format onnx
+
+    Example: glomerulab export run --precision int8
     """
     from glomerulab.inference.export_onnx import export_onnx
 
     del file_format  # there is one
-    folder = out or run / "onnx"
-    difference = export_onnx(run, folder)
-    typer.echo(f"{folder}: probabilities differ from torch's by {difference:.1g} at most")
+    is_int8 = precision is ExportPrecision.INT8
+    folder = out or run / ("onnx-int8" if is_int8 else "onnx")
+    done = export_onnx(run, folder, precision="int8" if is_int8 else "float32")
+    exact = f"probabilities differ from torch's by {done.difference:.1g} at most"
+    if done.loss is None:
+        typer.echo(f"{folder}: {exact}")
+    else:
+        typer.echo(f"{folder}: int8; in float32 {exact}. In int8, {done.loss.text}.")
     typer.echo("Research use only.")

@@ -1,26 +1,66 @@
 """An exported model, run by ONNX Runtime: the same answers without torch."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glomerulab.errors import CheckpointError
 from glomerulab.inference.engine import Answers
 from glomerulab.models.card import ModelCard
 
-__all__ = ["CARD_FILE", "MODEL_FILE", "ExportCard", "OnnxEngine"]
+__all__ = ["CARD_FILE", "MODEL_FILE", "ExportCard", "IntegerLoss", "OnnxEngine", "Precision"]
+
+Precision = Literal["float32", "int8"]
 
 MODEL_FILE = "model.onnx"
 CARD_FILE = "card.json"
 
 
+class IntegerLoss(BaseModel):
+    """What 8-bit integers changed in the answers to held-out images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_images: int
+    n_calls_changed: int
+    n_right_float32: int
+    """Images of which every known label is called rightly."""
+    n_right: int
+    """The same, in 8-bit integers."""
+    largest_difference: float
+    """Of a probability, before the temperature."""
+    mean_difference: float
+
+    @property
+    def text(self) -> str:
+        """One sentence for a person."""
+        return (
+            f"of {self.n_images} held-out images {self.n_calls_changed} changed their call, "
+            f"{self.n_right} instead of {self.n_right_float32} are right, and probabilities differ "
+            f"by {self.largest_difference:.2g} at most, by {self.mean_difference:.1g} on average"
+        )
+
+    @property
+    def text_zh(self) -> str:
+        """The same in Chinese."""
+        return (
+            f"{self.n_images} 幅留出图像中 {self.n_calls_changed} 幅的判定改变，"
+            f"正确数由 {self.n_right_float32} 变为 {self.n_right}，概率最多相差 "
+            f"{self.largest_difference:.2g}，平均相差 {self.mean_difference:.1g}"
+        )
+
+
 class ExportCard(ModelCard):
-    """The model's card, and which weights were exported."""
+    """The model's card, which weights were exported, and how exactly they are computed."""
 
     weights_sha256: str
+    precision: Precision = "float32"
+    loss: IntegerLoss | None = None
+    """Of int8, measured when it was exported."""
 
 
 class OnnxEngine:

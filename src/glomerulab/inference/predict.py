@@ -170,7 +170,7 @@ def predict(
         slides=cut.read.facts,
         detector=cut.detector,
         is_synthetic=cut.manifest.is_synthetic,
-        notes=(*cut.notes, *notes, *_asking_notes(settings)),
+        notes=(*cut.notes, *notes, *_asking_notes(engine, settings)),
     )
     write_case_folder(out, facts, table)
     n_referred = int((table["reasons"] != "").sum())
@@ -336,15 +336,25 @@ def _normalized(
     return done.manifest, ()
 
 
-def _asking_notes(settings: PredictSettings) -> tuple[Note, ...]:
+def _asking_notes(engine: Engine, settings: PredictSettings) -> tuple[Note, ...]:
+    """Say what of the answers is not as the model was judged."""
+    notes = []
+    loss = getattr(engine.card, "loss", None)
+    if loss is not None:
+        notes.append(
+            Note(
+                en=f"The model was run in 8-bit integers; when it was exported, {loss.text}.",
+                zh=f"模型以8位整数运行；导出时，{loss.text_zh}。",
+            )
+        )
     if not settings.symmetries:
-        return ()
+        return tuple(notes)
     note = Note(
         en="Probabilities are means over the eight symmetries of each image; calibration and "
         "conformal sets were fitted on images as they are.",
         zh="概率为每幅图像八种对称变换的平均；校准与共形集由未变换的图像拟合。",
     )
-    return (note,)
+    return (*notes, note)
 
 
 def model_facts(engine: Engine, gates: Gates, run: Path) -> ModelFacts:

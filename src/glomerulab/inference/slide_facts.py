@@ -12,6 +12,7 @@ from glomerulab.errors import GlomerulabError
 from glomerulab.files import make_folder
 from glomerulab.geometry import Point
 from glomerulab.images import write_image
+from glomerulab.slides.dicom_folder import dicom_reference
 from glomerulab.slides.region_proposals import is_proposal
 from glomerulab.slides.source import Slide, open_slide
 
@@ -92,4 +93,5 @@ def _facts(entry: SlideEntry, slide: Slide, out: Path, stain: str | None) -> Sli
         mpp=slide.mpp,
         bounds_offset=slide.bounds_offset,
         map_path=f"{MAPS_FOLDER}/{name}",
+        dicom=dicom_reference(entry.path),
     )

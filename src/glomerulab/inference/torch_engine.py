@@ -35,7 +35,8 @@ class AnswersWithFeatures(nn.Module):
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
         self._seen: list[Tensor] = []
-        last_stage(model).register_forward_hook(lambda *seen: self._seen.append(seen[2]))
+        # A bound method, so that a copy of this module sees its own maps.
+        last_stage(model).register_forward_hook(self._see)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Answer a batch.
@@ -55,6 +56,9 @@ class AnswersWithFeatures(nn.Module):
         features = self._seen[-1].mean(dim=(2, 3))
         self._seen.clear()
         return logits, features
+
+    def _see(self, _: nn.Module, __: tuple[Tensor, ...], maps: Tensor) -> None:
+        self._seen.append(maps)
 
 
 class TorchEngine:

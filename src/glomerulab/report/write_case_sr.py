@@ -20,6 +20,7 @@ from highdicom.sr import (
     ObservationContext,
     ObserverContext,
     QualitativeEvaluation,
+    SourceImageForMeasurementGroup,
     TrackingIdentifier,
 )
 from pydicom import Dataset
@@ -69,8 +70,8 @@ def case_sr(case: ReportedCase) -> ComprehensiveSR:
         imaging_measurements=[_case_group(case), *(_group(case, call) for call in case.calls)],
         title=codes.DCM.ImagingMeasurementReport,
     )
-    return ComprehensiveSR(
-        evidence=[_identity(case)],
+    document = ComprehensiveSR(
+        evidence=[_identity(case), *_slides(case)],
         content=report[0],
         series_instance_uid=_uid(case.mark, "series"),
         series_number=1,
@@ -80,9 +81,11 @@ def case_sr(case: ReportedCase) -> ComprehensiveSR:
         is_complete=False,
         is_final=False,
         is_verified=False,
-        record_evidence=False,  # the slides are not DICOM: nothing that does not exist is named
         specific_character_set="ISO_IR 192",
     )
+    # It holds what `_identity` had to call an image: nothing that does not exist is named.
+    del document.CurrentRequestedProcedureEvidenceSequence
+    return document
 
 
 def write_case_sr(case: ReportedCase, path: Path) -> None:
@@ -157,7 +160,32 @@ def _group(case: ReportedCase, call: GlomerulusCall) -> MeasurementsAndQualitati
             for key, chance in call.probabilities.items()
         ],
         qualitative_evaluations=evaluations,
+        source_images=_source_images(case, call),
     )
+
+
+def _source_images(
+    case: ReportedCase, call: GlomerulusCall
+) -> list[SourceImageForMeasurementGroup] | None:
+    """Refer to the largest level of the slide, where that is DICOM."""
+    for slide in case.slides:
+        if slide.slide_id == call.slide_id and slide.dicom is not None:
+            return [SourceImageForMeasurementGroup(*slide.dicom.instances[0])]
+    return None
+
+
+def _slides(case: ReportedCase) -> list[Dataset]:
+    """Name every level of the slides that are DICOM, in the shape in which highdicom takes it."""
+    found = []
+    for reference in (slide.dicom for slide in case.slides if slide.dicom is not None):
+        for sop_class, sop_instance in reference.instances:
+            level = Dataset()
+            level.StudyInstanceUID, level.SeriesInstanceUID = (
+                reference.study_uid, reference.series_uid,
+            )  # fmt: skip
+            level.SOPClassUID, level.SOPInstanceUID = sop_class, sop_instance
+            found.append(level)
+    return found
 
 
 def _grade_code(grade: str, possible: list[str]) -> CodedConcept:

@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from glomerulab.case_folder import DicomReference
 from glomerulab.errors import SlideError
 from glomerulab.slides.openslide_source import OpenSlideSource, detect_vendor
 
-__all__ = ["DICOM_SUFFIXES", "dicom_files", "one_file_per_series"]
+__all__ = ["DICOM_SUFFIXES", "dicom_files", "dicom_reference", "one_file_per_series"]
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
+TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "ImageType",
+        "TotalPixelMatrixColumns"]  # fmt: skip
 SERIES_PROPERTY = "dicom.SeriesInstanceUID"
 
 
@@ -46,6 +52,44 @@ def one_file_per_series(files: list[Path]) -> list[Path]:
     for path in files:
         first_of.setdefault(_series(path), path)
     return list(first_of.values())
+
+
+def dicom_reference(path: Path) -> DicomReference | None:
+    """Return what names a DICOM slide in an archive.
+
+    Parameters
+    ----------
+    path : Path
+        Any file of the slide; the others of its series are looked for beside it.
+
+    Returns
+    -------
+    DicomReference or None
+        None where the file is not DICOM. Only the levels of the slide itself are named, not its
+        thumbnail, label or overview.
+    """
+    own = _header(path)
+    if own is None:
+        return None
+    beside = (one for one in map(_header, dicom_files(path.parent)) if one is not None)
+    series = {str(one.SOPInstanceUID): one for one in (own, *beside)
+              if one.SeriesInstanceUID == own.SeriesInstanceUID}  # fmt: skip
+    levels = [one for one in series.values() if "VOLUME" in one.get("ImageType", [])]
+    levels.sort(key=lambda one: -int(one.get("TotalPixelMatrixColumns", 0)))
+    return DicomReference(
+        study_uid=str(own.StudyInstanceUID),
+        series_uid=str(own.SeriesInstanceUID),
+        instances=tuple((str(one.SOPClassUID), str(one.SOPInstanceUID)) for one in levels or [own]),
+    )
+
+
+def _header(path: Path) -> pydicom.Dataset | None:
+    """Read what names a file; None where it is no DICOM file or lacks its names."""
+    try:
+        found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+    except (InvalidDicomError, OSError):
+        return None
+    return found if all(tag in found for tag in TAGS[:4]) else None
 
 
 def _series(path: Path) -> str:

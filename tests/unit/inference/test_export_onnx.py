@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from glomerulab.case_folder import read_case_folder
 from glomerulab.errors import CheckpointError
 from glomerulab.inference.detector import open_detector, write_detector_card
 from glomerulab.inference.engine import open_engine, probabilities_of
@@ -37,7 +38,9 @@ predict(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
 @pytest.fixture(scope="session")
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported")
-    assert export_onnx(trained, out) <= MAX_DIFFERENCE
+    done = export_onnx(trained, out)
+    assert done.difference <= MAX_DIFFERENCE
+    assert done.loss is None
     return out
 
 
@@ -79,3 +82,33 @@ def test_a_detectors_export_is_a_detector(own_run, tmp_path) -> None:
     detector = open_detector(tmp_path / "onnx")
     assert isinstance(detector.engine, OnnxEngine)
     assert detector.card.weights_sha256 == sha
+
+
+def test_int8_says_what_it_loses_and_that_is_what_it_loses(trained, exported, tmp_path) -> None:
+    loss = export_onnx(trained, tmp_path / "int8", precision="int8").loss
+    engine = open_engine(tmp_path / "int8")
+    assert engine.card.precision == "int8"
+    assert engine.card.loss == loss
+    predict(trained / "manifest.csv", tmp_path / "int8", tmp_path / "one")
+    predict(trained / "manifest.csv", exported, tmp_path / "other")
+    tables = [pd.read_csv(tmp_path / name / "predictions.csv") for name in ("one", "other")]
+    manifest = pd.read_csv(trained / "manifest.csv")
+    test = manifest.loc[manifest["split"] == "test", "image_id"]
+    one, other = (table[table["image_id"].isin(test)] for table in tables)
+    called = [name for name in one if name.startswith("called_")]
+    changed = (one[called].to_numpy() != other[called].to_numpy()).any(axis=1)
+    assert loss.n_images == len(test)
+    assert loss.n_calls_changed == changed.sum()
+    # Integers do differ, and by less than a guess would: the network is still the same one.
+    assert 0 < loss.largest_difference < 0.3
+    assert (tmp_path / "int8" / "model.onnx").read_bytes().count(b"QuantizeLinear")
+    notes = read_case_folder(tmp_path / "one").facts.notes
+    assert any("8-bit integers" in note.en and note.zh for note in notes)
+
+
+def test_int8_without_the_images_says_why_and_leaves_nothing(own_run, tmp_path) -> None:
+    for picture in own_run.parent.glob("*.png"):
+        picture.unlink()
+    with pytest.raises(CheckpointError, match="int8 needs the run's images"):
+        export_onnx(own_run, tmp_path / "int8", precision="int8")
+    assert not list((tmp_path / "int8").iterdir())

@@ -1,10 +1,12 @@
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pydicom
 import pytest
 from highdicom.sr import ComprehensiveSR
 
+from glomerulab.case_folder import DicomReference
 from glomerulab.report.overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_sr import write_case_sr
@@ -59,8 +61,57 @@ def test_one_code_never_has_two_meanings(path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (dicom3tools)")
-def test_dciodvfy_finds_no_error(path) -> None:
+@pytest.mark.parametrize("name", ["path", "of_dicom"])
+def test_dciodvfy_finds_no_error(name, request) -> None:
+    path = request.getfixturevalue(name)
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
     told = done.stdout + done.stderr
     assert "ComprehensiveSR" in told
     assert [line for line in told.splitlines() if line.startswith("Error")] == []
+
+
+LARGE, SMALL = "1.2.826.0.1.9.1", "1.2.826.0.1.9.2"
+WSI = "1.2.840.10008.5.1.4.1.1.77.1.6"
+
+
+@pytest.fixture
+def of_dicom(folder, tmp_path):
+    """The document of a case of which one slide of two is DICOM."""
+    case = reported_cases(folder)[0]
+    reference = DicomReference(
+        study_uid="1.2.826.0.1.7",
+        series_uid="1.2.826.0.1.8",
+        instances=((WSI, LARGE), (WSI, SMALL)),
+    )
+    first, *others = case.slides
+    slides = (first.model_copy(update={"dicom": reference}), *others)
+    write_case_sr(replace(case, slides=slides), tmp_path / "dicom.dcm")
+    return tmp_path / "dicom.dcm"
+
+
+def test_slides_that_are_dicom_are_named_as_evidence(of_dicom) -> None:
+    document = pydicom.dcmread(of_dicom)
+    study = document.PertinentOtherEvidenceSequence[0]
+    assert study.StudyInstanceUID == "1.2.826.0.1.7"
+    series = study.ReferencedSeriesSequence[0]
+    assert series.SeriesInstanceUID == "1.2.826.0.1.8"
+    named = [one.ReferencedSOPInstanceUID for one in series.ReferencedSOPSequence]
+    assert named == [LARGE, SMALL]
+
+
+def test_each_glomerulus_refers_to_the_largest_level_of_its_slide(of_dicom) -> None:
+    document = ComprehensiveSR.from_dataset(pydicom.dcmread(of_dicom))
+    groups = document.content.get_image_measurement_groups()[1:]
+    found = {group.tracking_identifier: group.source_images for group in groups}
+    assert [one.referenced_sop_instance_uid for one in found["b"]] == [LARGE]
+    assert found["d"] == []  # its slide is no DICOM
+
+
+@pytest.mark.parametrize("name", ["path", "of_dicom"])
+def test_nothing_that_does_not_exist_is_named(name, request) -> None:
+    document = pydicom.dcmread(request.getfixturevalue(name))
+    named = {
+        str(item.value) for item in document.iterall() if item.keyword == "ReferencedSOPInstanceUID"
+    }
+    assert named <= {LARGE, SMALL}
+    assert "CurrentRequestedProcedureEvidenceSequence" not in document
