@@ -46,7 +46,9 @@ def predict(
     saliency: Annotated[
         bool, typer.Option("--saliency", help="Draw where the network looked (Grad-CAM).")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that cut and normalise.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes, once there are 500 glomeruli.")
+    ] = 1,
 ) -> None:
     """Call each glomerulus, with what cannot be ruled out. Run again to continue.
 

@@ -44,6 +44,8 @@ __all__ = ["PredictSettings", "PredictSummary", "model_facts", "predict"]
 CUT_FOLDER = "cut"
 NORMALIZED_FOLDER = "normalized"
 FAILURES_FILE = "failures.csv"
+MANY_IMAGES = 500
+"""From so many on processes are started: each start takes seconds, an image some 20 ms here."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class PredictSettings:
     """Whether each image is judged in all eight ways it can lie, and the mean taken."""
     saliency: bool = False
     """Whether a picture of where the network looked is made of each image."""
+
+    def processes(self, n_images: int) -> int:
+        """Return how many processes so many images are worth, `n_workers` at most."""
+        return self.n_workers if n_images >= MANY_IMAGES else 1
 
 
 @dataclass(frozen=True)
@@ -146,8 +152,9 @@ def predict(
         else (engine, gates.mark)
     )
     answers, unreadable = answer_manifest(
-        shown, asked, gates, out, mark=mark, n_workers=settings.n_workers, track=track
-    )
+        shown, asked, gates, out, mark=mark, n_workers=settings.processes(len(shown.table)),
+        track=track,
+    )  # fmt: skip
     failures = (*cut.failures, *(Failure("", key, text) for key, text in unreadable.items()))
     _write_failures(out / FAILURES_FILE, failures)
     if not answers:
@@ -246,14 +253,14 @@ def _cut(
     """Cut the regions of slides at the mpp of the model."""
     taxonomy, mpp = card.taxonomy, card.mpp or 0.0
     cutting = CropSettings(mpp, settings.margin, mpp_override=settings.mpp_override)
-    done = extract_crops(
-        source, regions=regions, out=out / CUT_FOLDER, settings=cutting, taxonomy=taxonomy,
-        n_workers=settings.n_workers, track=track,
-    )  # fmt: skip
     entries = read_slides(source)
     read = read_slide_facts(
         entries, regions, out=out, mpp_override=settings.mpp_override, stain=settings.stain
     )
+    done = extract_crops(
+        source, regions=regions, out=out / CUT_FOLDER, settings=cutting, taxonomy=taxonomy,
+        n_workers=settings.processes(len(read.outlines)), track=track,
+    )  # fmt: skip
     manifest = read_manifest(done.manifest_path, taxonomy)
     ours = manifest.table["slide_id"].isin({entry.slide_id for entry in entries})
     manifest = manifest.with_table(manifest.table[ours.to_numpy(dtype=bool)])
@@ -330,7 +337,8 @@ def _normalized(
     per_slide = not manifest.table["slide_id"].isna().any()
     done = normalize_manifest(
         manifest, references, make_folder(out / NORMALIZED_FOLDER),
-        per="slide" if per_slide else "image", keep_others=True, n_workers=settings.n_workers,
+        per="slide" if per_slide else "image", keep_others=True,
+        n_workers=settings.processes(len(manifest.table)),
         track=track,
     )  # fmt: skip
     return done.manifest, ()

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def _script_facts(case: ReportedCase, language: Language) -> dict[str, Any]:
     }
     known[NOT_A_GLOMERULUS] = {"name": phrase["not_a_glomerulus"], "excludes": []}
     return {
-        "key": case.mark,
+        "key": _browser_key(case),
         "file": f"{file_stem(case.patient)}.changes.csv",
         "labels": known,
         "counted": [
@@ -105,6 +106,13 @@ def _script_facts(case: ReportedCase, language: Language) -> dict[str, Any]:
                         "colon")
         },
     }  # fmt: skip
+
+
+def _browser_key(case: ReportedCase) -> str:
+    """Tell this case from others, and know it again when the same images are predicted anew."""
+    ids = sorted(call.image_id for call in case.calls)
+    said = json.dumps([case.facts.model.weights_sha256, case.patient, ids])
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def change_rows(case: ReportedCase, language: Language) -> list[tuple[str, ...]]:

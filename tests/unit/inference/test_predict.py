@@ -240,3 +240,15 @@ def test_corrections_saved_over_the_proposals_are_kept(large, trained, tmp_path,
     with pytest.raises(RegionError, match="--regions"):
         detected(large, trained, tmp_path / "out", detector)
     assert path.read_bytes() == before
+
+
+def test_processes_are_started_for_many_images_only(trained, tmp_path, monkeypatch) -> None:
+    def refuse(*_, **__):
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr("glomerulab.parallel.ProcessPoolExecutor", refuse)
+    settings = PredictSettings(n_workers=2)
+    assert predict(trained / "manifest.csv", trained, tmp_path / "few", settings=settings).n_images
+    monkeypatch.setattr("glomerulab.inference.predict.MANY_IMAGES", 10)
+    with pytest.raises(AssertionError, match="a process was started"):
+        predict(trained / "manifest.csv", trained, tmp_path / "many", settings=settings)

@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import json
 import re
 from dataclasses import replace
 
@@ -63,3 +64,19 @@ def test_where_the_network_looked_opens_beside_the_crop(folder) -> None:
     assert "Where the network looked" not in render_case_html(
         reported_cases(folder)[0], folder.folder
     )
+
+
+def _key(case, folder) -> str:
+    page = render_case_html(case, folder.folder)
+    facts = re.search(r'id="facts">(.*?)</script>', page, re.DOTALL)
+    assert facts is not None
+    return json.loads(facts[1])["key"]
+
+
+def test_changes_in_the_browser_outlive_a_new_prediction_of_the_same_images(folder) -> None:
+    """`predict` writes a new time whenever it continues: what waits must not be lost to it."""
+    case, other = reported_cases(folder)
+    later = replace(case, facts=case.facts.model_copy(update={"created": "2099-01-01T00:00:00"}))
+    assert _key(later, folder) == _key(case, folder)
+    assert _key(replace(case, calls=case.calls[1:]), folder) != _key(case, folder)
+    assert _key(other, folder) != _key(case, folder)
