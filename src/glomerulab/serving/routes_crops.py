@@ -70,7 +70,7 @@ async def _answered(
     )
     finding = await asyncio.wrap_future(model.judge.submit(crop))
     decision = decided(crop, finding, model.card, model.gates)
-    overlay, notes = None, _mpp_notes(mpp, model.card.mpp)
+    overlay, notes = None, (*model.notes, *_mpp_notes(mpp, model.card.mpp))
     if saliency and not draws:
         notes = (*notes, NO_OVERLAY)
     elif draws:

@@ -48,4 +48,5 @@ async def model(service: CurrentService) -> ModelAnswer:
         epochs=loaded.card.epoch,
         engine=loaded.engine_name,
         can_draw_overlays=loaded.overlays is not None,
+        notes=loaded.notes,
     )

@@ -126,6 +126,7 @@ class ModelAnswer(_Answer):
     epochs: int
     engine: str
     can_draw_overlays: bool
+    notes: tuple[str, ...]
     intended_use: str = (
         "Research on crops of single glomeruli like those it was trained on, read by a pathologist."
     )

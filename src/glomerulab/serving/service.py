@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from glomerulab.case_folder import ModelFacts
 from glomerulab.errors import CheckpointError, TaxonomyError
-from glomerulab.inference.engine import open_engine
+from glomerulab.inference.engine import Engine, open_engine
 from glomerulab.inference.gates import Gates, has_gates, read_gates
 from glomerulab.inference.predict import model_facts
 from glomerulab.models.card import ModelCard
@@ -40,6 +40,8 @@ class LoadedModel:
     engine_name: str
     overlays: "Overlays | None"
     """None: an exported run, which holds no gradients."""
+    notes: tuple[str, ...] = ()
+    """What goes with every answer: that the engine is not the one that was judged."""
 
 
 def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None) -> LoadedModel:
@@ -91,8 +93,15 @@ def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None)
     judge = Judge(engine, gates, on_batch=metrics.batches.observe)
     return LoadedModel(
         run, engine.card, gates, model_facts(engine, gates, run), judge,
-        "onnxruntime" if is_export else "torch", overlays,
+        "onnxruntime" if is_export else "torch", overlays, _engine_notes(engine),
     )  # fmt: skip
+
+
+def _engine_notes(engine: Engine) -> tuple[str, ...]:
+    loss = getattr(engine.card, "loss", None)
+    if loss is None:
+        return ()
+    return (f"The model runs in 8-bit integers; when it was exported, {loss.text}.",)
 
 
 @dataclass(frozen=True, eq=False)

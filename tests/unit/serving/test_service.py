@@ -55,3 +55,14 @@ def test_an_export_answers_the_same_without_overlays(trained, tmp_path):
     assert onnx["called"] == torch["called"]
     chances = [[label["probability"] for label in one["labels"]] for one in answers]
     assert np.abs(np.subtract(*chances)).max() < 1e-4
+
+
+def test_a_model_in_8_bit_integers_says_so_with_every_answer(own_run, tmp_path):
+    export_onnx(own_run, tmp_path / "int8", precision="int8")
+    image = (own_run.parent / "60.png").read_bytes()
+    with served(tmp_path / "int8", tmp_path) as one:
+        notes = one.client().post("/v1/crops?mpp=0.5", content=image).json()["notes"]
+        card = one.client().get("/v1/model").json()
+    assert "8-bit integers" in notes[0]
+    assert "held-out images" in notes[0]
+    assert card["notes"] == notes
