@@ -122,6 +122,7 @@ class ServedProcess:
 
     def stop(self) -> None:
         """End it as a person would."""
+        self.http.close()
         self.process.send_signal(signal.SIGINT)
         try:
             self.process.wait(timeout=60)

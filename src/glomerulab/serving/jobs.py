@@ -333,7 +333,8 @@ class Jobs:
             process.join(LOOK_EVERY_S)
             if self._stopping:
                 return None
-            if self._records[job_id].state != "running":
+            record = self._records.get(job_id)
+            if record is None or record.state != "running":  # cancelled, perhaps forgotten
                 return True
             if time.monotonic() > deadline:
                 return False

@@ -1,0 +1,86 @@
+"""The page of a served model in Chromium, at the widths of a laptop and of a telephone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from glomerulab.serving.keys import add_key
+from tests.served_models import ServedProcess
+
+pytestmark = pytest.mark.browser
+
+AXE = Path(__file__).resolve().parents[2] / "build" / "dev-assets" / "axe.min.js"
+
+
+@pytest.fixture(scope="module")
+def served(trained, tmp_path_factory) -> Iterator[tuple[ServedProcess, str]]:
+    folder = tmp_path_factory.mktemp("served")
+    key = add_key(folder / "keys.json", "anna")
+    server = ServedProcess(folder, "--model", trained, "--keys", folder / "keys.json")
+    yield server, key
+    server.stop()
+
+
+@pytest.fixture(params=[(1280, 800), (390, 844)], ids=["laptop", "telephone"])
+def page(request, served) -> Iterator[Page]:
+    width, height = request.param
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": width, "height": height})
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(str(served[0].http.base_url))
+        yield page
+        browser.close()
+        # A refused request is told by the browser itself.
+        assert [text for text in said if "401" not in text and "422" not in text] == []
+
+
+def test_an_image_is_judged_by_keyboard_and_shown_with_an_overlay(page, served, trained):
+    page.get_by_label("API key").fill(served[1])
+    page.get_by_label("Image of one glomerulus").set_input_files(trained.parent / "63.png")
+    page.get_by_label("Stain").select_option("PAS")
+    page.get_by_label("µm per pixel").fill("0.5")
+    page.keyboard.press("Enter")
+    expect(page.locator("#call")).to_have_text("Crescent")
+    expect(page.locator("#labels tr")).to_have_count(4)
+    expect(page.locator("#overlay")).to_be_visible()
+    assert page.locator("#overlay").evaluate("image => image.naturalWidth") == 96
+    expect(page.locator("#answer")).to_be_focused()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+
+
+def test_what_goes_wrong_is_said_in_words(page, served, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    page.get_by_label("API key").fill("glk_wrong")
+    page.get_by_label("Image of one glomerulus").set_input_files(tmp_path / "text.png")
+    page.get_by_role("button", name="Judge").click()
+    expect(page.get_by_role("alert")).to_contain_text("not known")
+    page.get_by_label("API key").fill(served[1])
+    page.get_by_role("button", name="Judge").click()
+    expect(page.get_by_role("alert")).to_contain_text("PNG, JPEG, TIFF, BMP")
+
+
+def test_an_image_can_be_dropped(page, served, trained):
+    content = list((trained.parent / "60.png").read_bytes())
+    page.evaluate(
+        """bytes => {
+          const carried = new DataTransfer();
+          carried.items.add(new File([new Uint8Array(bytes)], "a.png", {type: "image/png"}));
+          document.getElementById("drop").dispatchEvent(
+            new DragEvent("drop", {dataTransfer: carried, bubbles: true, cancelable: true}));
+        }""",
+        content,
+    )
+    expect(page.locator("#preview")).to_be_visible()
+    page.get_by_label("API key").fill(served[1])
+    page.get_by_role("button", name="Judge").click()
+    expect(page.locator("#call")).to_have_text("Normal")
