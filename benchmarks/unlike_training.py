@@ -1,10 +1,16 @@
-"""How well images unlike the training images are told: phantom fields, and real kidney apart.
+"""How well images unlike the training images, and blurred ones, are told: synthetic and real apart.
 
     glomerulab quickstart --out quickstart
-    python benchmarks/unlike_training.py quickstart [--kidney FOLDER]
+    glomerulab phantom --out fresh --slides --patients 16 --per-patient 8 --mpp 0.5 --seed 202
+    python benchmarks/unlike_training.py synthetic quickstart --fresh fresh [--kidney FOLDER]
+    glomerulab train configs/default.toml --manifest glas/manifest.csv --out run --set ...
+    python benchmarks/unlike_training.py real run --kidney FOLDER
 
-Synthetic glomeruli of held-out patients stand against tubule fields and empty glass cut from the
-same slides. Real patches are reported apart: the network saw none of that kind in training.
+`synthetic`: glomeruli of held-out patients, and of a cohort from other scanners, against fields of
+tubules and of glass from the same slides. Of the real kidney patches, whole glomeruli stand against
+fields of 90 px cut from the same patches beside every capsule: the patches of the other classes
+have another magnification, and some of them show glomeruli. `real`: a network trained on GlaS
+(colon), whose held-out images stand against kidney.
 """
 
 import argparse
@@ -12,139 +18,220 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.covariance import LedoitWolf
+from scipy.ndimage import gaussian_filter, label
 from sklearn.metrics import roc_auc_score
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.geometry import Box
 from glomerulab.images import read_image
-from glomerulab.inference.engine import probabilities_of, stacked
+from glomerulab.inference.engine import stacked
+from glomerulab.inference.fit_gates import KNOWN_SHARE, fit_cloud
 from glomerulab.inference.gates import class_distances, read_gates
+from glomerulab.inference.sharpness import sharpness
 from glomerulab.inference.torch_engine import TorchEngine
-from glomerulab.models.parts import features_seen
 from glomerulab.slides.regions import read_regions
 from glomerulab.slides.source import open_slide
+from glomerulab.stain.fitting import fit_many
 from glomerulab.stain.normalize import normalize
 from glomerulab.stain.reference import read_reference
 from glomerulab.stain.tissue import tissue_mask
 
-SIDE, N_TUBULES, N_EMPTY = 200, 8, 4
+SIDE_UM, N_TUBULES, N_EMPTY = 200.0, 8, 4
+FIELD_PX, LEAST_PX = 90, 45
+BLURS = (0.5, 1.0, 1.5, 2.0)
 
 
-def see(engine, images):
-    """Return logits, mean maps of the last stage, and the vector of the classifier."""
-    found, vectors = [], []
-    with features_seen(engine.network.model) as seen:
-        for start in range(0, len(images), 32):
-            batch = stacked(images[start : start + 32], engine.card.input_size)
-            found.append(engine.answer(batch))
-        vectors = np.concatenate([one.numpy() for one in seen])
-    return (
-        np.concatenate([one.logits for one in found]),
-        np.concatenate([one.features for one in found]),
-        vectors,
-    )
+def answered(engine, images):
+    """Return the features of images."""
+    parts = [
+        engine.answer(stacked(images[start : start + 32], engine.card.input_size)).features
+        for start in range(0, len(images), 32)
+    ]
+    return np.concatenate(parts)
 
 
-def fields(home, slides, references):
+def part(manifest, name):
+    """Read the originals of a part, and their labels."""
+    table = manifest.table
+    inside = (table["split"] == name).to_numpy(bool) & table["parent_id"].isna().to_numpy(bool)
+    images = [
+        read_image(path) for path, wanted in zip(manifest.image_paths(), inside, strict=True)
+        if wanted
+    ]  # fmt: skip
+    return images, manifest.with_table(table[inside]).labels()
+
+
+def last_alone(train, labels, validation, n_last):
+    """Return the gate as it would be with the last stage's features alone."""
+    means, whitening = fit_cloud(train[:, -n_last:], labels, where="benchmark")
+    near = np.sort(class_distances(validation[:, -n_last:], means, whitening))
+    place = min(int(np.ceil((len(near) + 1) * KNOWN_SHARE)), len(near)) - 1
+    return lambda rows: class_distances(rows[:, -n_last:], means, whitening), near[place]
+
+
+def fields(home, entries, references, source_of):
     """Cut tubule fields and empty glass from slides, normalised as their crops are."""
     rng = np.random.default_rng(0)
-    tubules, empty = [], []
-    for row in slides.itertuples():
-        regions = read_regions(home / "phantom" / "regions" / f"{row.slide_id}.geojson")
+    tubules, glass = [], []
+    for row in entries.itertuples():
+        regions = read_regions(home / "regions" / f"{row.slide_id}.geojson")
         boxes = [region.box() for region in regions]
-        source = read_reference(home / "normalized" / "slides" / f"{row.slide_id}.{row.stain}.json")
-        with open_slide(home / "phantom" / row.slide_path) as slide:
+        source = source_of(row)
+        with open_slide(home / row.slide_path) as slide:
+            side = round(SIDE_UM / slide.mpp)
             width, height = slide.dimensions
-            here, glass = [], []
+            here, empty = 0, 0
             for _ in range(3000):
-                x, y = int(rng.integers(width - SIDE)), int(rng.integers(height - SIDE))
-                box = Box(x, y, SIDE, SIDE)
+                x, y = int(rng.integers(width - side)), int(rng.integers(height - side))
+                box = Box(x, y, side, side)
                 if any(box.intersection_area(b) > 0.05 * b.width * b.height for b in boxes):
                     continue
-                pixels = slide.read_region(box, mpp=slide.mpp)
+                pixels = slide.read_region(box, mpp=1.0)
                 share = tissue_mask(pixels, np.array(slide.white, dtype=float)).mean()
-                shown = normalize(pixels, references[row.stain], source=source).image
-                if share > 0.8 and len(here) < N_TUBULES:
-                    here.append(shown)
-                if share < 0.02 and len(glass) < N_EMPTY:
-                    glass.append(shown)
-            tubules += here
-            empty += glass
-    return {"phantom tubules": tubules, "phantom empty glass": empty}
+                if share > 0.8 and here < N_TUBULES:
+                    here += 1
+                    tubules.append(normalize(pixels, references[row.stain], source=source).image)
+                if share < 0.02 and empty < N_EMPTY:
+                    empty += 1
+                    glass.append(normalize(pixels, references[row.stain], source=source).image)
+                if here == N_TUBULES and empty == N_EMPTY:
+                    break
+    return tubules, glass
 
 
-def kidney(folder, references):
-    """Read the real HE and PAS patches by class."""
+def kidney_patches(folder, stains):
+    """Return whole glomeruli of the capsule patches, and fields beside them."""
+    rng = np.random.default_rng(0)
     table = pd.read_csv(folder / "labels.csv")
-    table = table[table["stain"].isin(list(references))]
-    return {
-        f"real {name}": [
-            normalize(read_image(folder / row.image), references[row.stain]).image
-            for row in rows.itertuples()
+    whole, beside = [], []
+    rows = table[(table["class"] == "glomerulus_capsule") & table["stain"].isin(stains)]
+    for row in rows.itertuples():
+        image = read_image(folder / row.image)
+        mask = read_image(folder / row.mask).max(axis=2) > 0
+        labels, n = label(mask)
+        for number in range(1, n + 1):
+            ys, xs = np.nonzero(labels == number)
+            longer = max(np.ptp(ys), np.ptp(xs))
+            cut = min(ys.min(), xs.min()) == 0 or max(ys.max(), xs.max()) >= len(mask) - 1
+            if cut or longer < LEAST_PX:
+                continue
+            edge = longer // 10
+            upper, left = max(ys.min() - edge, 0), max(xs.min() - edge, 0)
+            crop = image[upper : ys.max() + edge + 1, left : xs.max() + edge + 1]
+            whole.append((row.stain, crop))
+        n_here = 0
+        for _ in range(400):
+            y, x = rng.integers(0, len(mask) - FIELD_PX, 2)
+            place = (slice(y, y + FIELD_PX), slice(x, x + FIELD_PX))
+            if not mask[place].any() and (image[place].mean(axis=2) < 215).mean() > 0.8:
+                beside.append((row.stain, image[place]))
+                n_here += 1
+            if n_here == 4:
+                break
+    return whole, beside
+
+
+def told(engine, gates, last, test, others):
+    """Print for each set what the gate refers, and would by the last stage alone."""
+    known = answered(engine, test)
+    print(f"{'':34} {'n':>4} {'referred':>9} {'AUROC':>6} | last stage alone")
+    for name, images in {"held-out images": test, **others}.items():
+        rows, cells = answered(engine, images), []
+        for far, limit in ((gates.distances, gates.facts.distance_threshold), last):
+            scores = np.concatenate([far(known), far(rows)])
+            area = roc_auc_score([0] * len(known) + [1] * len(rows), scores)
+            cells.append(f"{(far(rows) > limit * (1 + 1e-5)).mean():9.0%} {area:6.2f}")
+        print(f"{name:34} {len(images):4} {' | '.join(cells)}")
+
+
+def blurred(gates, test):
+    """Print what the focus gate stops as images get blurred."""
+    for sigma in (0.0, *BLURS):
+        stopped = [
+            sharpness(gaussian_filter(image, (sigma, sigma, 0)) if sigma else image)
+            < gates.facts.sharpness_threshold
+            for image in test
         ]
-        for name, rows in table.groupby("class")
+        print(f"blurred by {sigma:g} px: {np.mean(stopped):.0%} out of focus")
+
+
+def opened(run):
+    """Return a run's engine, gates, held-out images, and the gate by the last stage alone."""
+    engine, gates, manifest = TorchEngine(run), read_gates(run), read_manifest(run / "manifest.csv")
+    train, labels = part(manifest, "train")
+    validation, _ = part(manifest, "validation")
+    test, _ = part(manifest, "test")
+    n_last = gates.class_means.shape[1] * 8 // 15  # widths double from stage to stage
+    last = last_alone(answered(engine, train), labels, answered(engine, validation), n_last)
+    print(f"{len(train)} training, {len(validation)} validation, {len(test)} held-out images")
+    return engine, gates, manifest, test, last
+
+
+def synthetic(home, fresh, kidney):
+    """Judge the quickstart's network."""
+    engine, gates, manifest, test, last = opened(home / "run")
+    table = manifest.table
+    held_out = set(table.loc[(table["split"] == "test").to_numpy(bool), "slide_id"])
+    slides = pd.read_csv(home / "phantom" / "slides.csv")
+    tubules, glass = fields(
+        home / "phantom", slides[slides["slide_id"].isin(held_out)], gates.references,
+        lambda row: read_reference(
+            home / "normalized" / "slides" / f"{row.slide_id}.{row.stain}.json"
+        ),
+    )  # fmt: skip
+    others = {"tubules": tubules, "empty glass": glass}
+    if fresh:
+        slides, sources, crops = pd.read_csv(fresh / "slides.csv"), {}, []
+        for row in slides.itertuples():
+            regions = read_regions(fresh / "regions" / f"{row.slide_id}.geojson")
+            with open_slide(fresh / row.slide_path) as slide:
+                cut = [slide.read_region(one.box().grown(0.1), mpp=1.0) for one in regions]
+            sources[row.slide_id] = fit_many(cut, row.stain, source=row.slide_id)
+            crops += [
+                normalize(one, gates.references[row.stain], source=sources[row.slide_id]).image
+                for one in cut
+            ]
+        others["glomeruli, other scanners"] = crops
+        others["tubules, other scanners"] = fields(
+            fresh, slides, gates.references, lambda row: sources[row.slide_id]
+        )[0]
+    if kidney:
+        whole, beside = kidney_patches(kidney, list(gates.references))
+        for name, found in (("whole glomeruli", whole), ("fields beside them", beside)):
+            others[f"real: {name}"] = [
+                normalize(image, gates.references[stain]).image for stain, image in found
+            ]
+    told(engine, gates, last, test, others)
+    blurred(gates, test)
+
+
+def real(run, kidney):
+    """Judge a network that was trained on GlaS."""
+    engine, gates, _, test, last = opened(run)
+    table = pd.read_csv(kidney / "labels.csv")
+    others = {
+        f"kidney {stain}": [read_image(kidney / image) for image in rows["image"]]
+        for stain, rows in table.groupby("stain")
     }
-
-
-def mahalanobis(train, classes):
-    means = np.stack([train[classes == one].mean(axis=0) for one in np.unique(classes)])
-    spread = LedoitWolf(assume_centered=True).fit(train - means[classes])
-    root = np.linalg.cholesky(spread.precision_)
-    return lambda rows: class_distances(rows, means, root)
-
-
-def neighbours(train):
-    scale = train.std(axis=0) + 1e-6
-    return lambda rows: np.sort(np.linalg.norm((rows[:, None] - train[None]) / scale, axis=2))[:, 4]
+    told(engine, gates, last, test, others)
+    blurred(gates, test)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("quickstart", type=Path)
-    parser.add_argument("--kidney", type=Path)
-    arguments = parser.parse_args()
-    home = arguments.quickstart
-    engine, gates = TorchEngine(home / "run"), read_gates(home / "run")
-    manifest = read_manifest(home / "run" / "manifest.csv")
-    table = manifest.table
-    original = table["parent_id"].isna().to_numpy()
-    parts = {
-        name: [
-            read_image(path)
-            for path, inside in zip(
-                manifest.image_paths(), original & (table["split"] == name).to_numpy(), strict=True
-            )
-            if inside
-        ]
-        for name in ("train", "test")
-    }
-    training = table[original & (table["split"] == "train").to_numpy()]
-    classes = training[list(engine.card.taxonomy.label_ids)].to_numpy(float).argmax(axis=1)
-    slides = pd.read_csv(home / "phantom" / "slides.csv")
-    held_out = set(table.loc[(table["split"] == "test").to_numpy(), "slide_id"])
-    foreign = fields(home, slides[slides["slide_id"].isin(held_out)], gates.references)
-    if arguments.kidney:
-        foreign |= kidney(arguments.kidney, gates.references)
-    seen = {name: see(engine, images) for name, images in (parts | foreign).items() if images}
-    ways = {
-        "last maps, Mahalanobis (the gate)": (1, gates.distances),
-        "classifier's vector, Mahalanobis": (2, mahalanobis(seen["train"][2], classes)),
-        "last maps, 5th neighbour": (1, neighbours(seen["train"][1])),
-        "1 - highest probability": (
-            0, lambda logits: 1 - probabilities_of(logits, engine.card.head).max(axis=1),
-        ),
-    }  # fmt: skip
-    limit = gates.facts.distance_threshold
-    print(f"{len(parts['train'])} training, {len(parts['test'])} held-out glomeruli (synthetic)")
-    print(f"held-out glomeruli referred: {(gates.distances(seen['test'][1]) > limit).mean():.1%}")
-    for name in foreign:
-        print(f"\n{name}, n = {len(foreign[name])}")
-        print(f"  referred by the gate: {(gates.distances(seen[name][1]) > limit).mean():.0%}")
-        for way, (place, score) in ways.items():
-            known, other = score(seen["test"][place]), score(seen[name][place])
-            truth = [0] * len(known) + [1] * len(other)
-            print(f"  AUROC {roc_auc_score(truth, np.concatenate([known, other])):.2f}  {way}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("synthetic")
+    one.add_argument("quickstart", type=Path)
+    one.add_argument("--fresh", type=Path)
+    one.add_argument("--kidney", type=Path)
+    other = commands.add_parser("real")
+    other.add_argument("run", type=Path)
+    other.add_argument("--kidney", type=Path, required=True)
+    told_to = parser.parse_args()
+    if told_to.command == "synthetic":
+        synthetic(told_to.quickstart, told_to.fresh, told_to.kidney)
+    else:
+        real(told_to.run, told_to.kidney)
 
 
 if __name__ == "__main__":

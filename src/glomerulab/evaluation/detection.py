@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from glomerulab.evaluation.intervals import Interval, patient_weights, percentile_interval
 from glomerulab.geometry import Point
@@ -123,6 +124,11 @@ def scores_of(
     Returns
     -------
     DetectionScores
+
+    Notes
+    -----
+    Ends of 95 % intervals are the wider of two: resampled patients, and Wilson's over regions.
+    Where all were found no resample misses one, and the first alone would claim certainty.
     """
     patients = sorted({one.patient for one in matches})
     counts = np.zeros((len(patients), 3))  # drawn, proposed, found
@@ -138,7 +144,8 @@ def scores_of(
         len(matches), len(patients), n_truth, n_proposed, n_found,
         n_found / n_truth if n_truth else np.nan,
         n_found / n_proposed if n_proposed else np.nan,
-        percentile_interval(_ratio(found, drawn)), percentile_interval(_ratio(found, proposed)),
+        _interval(_ratio(found, drawn), n_found, n_truth),
+        _interval(_ratio(found, proposed), n_found, n_proposed),
     )  # fmt: skip
 
 
@@ -185,6 +192,16 @@ def _boxes_touch(one: Outline, other: Outline) -> bool:
     first, second = np.asarray(one), np.asarray(other)
     apart = (first.max(axis=0) < second.min(axis=0)) | (second.max(axis=0) < first.min(axis=0))
     return not bool(apart.any())
+
+
+def _interval(resampled: FloatArray, n_hits: int, n: int) -> Interval:
+    """Join the interval over patients with Wilson's."""
+    over_patients = percentile_interval(resampled)
+    if not n:
+        return over_patients
+    wilson = binomtest(n_hits, n).proportion_ci(method="wilson")
+    low, high = np.fmin(over_patients.low, wilson.low), np.fmax(over_patients.high, wilson.high)
+    return Interval(float(low), float(high), over_patients.defined_share)
 
 
 def _ratio(over: FloatArray, under: FloatArray) -> FloatArray:

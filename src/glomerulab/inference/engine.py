@@ -29,7 +29,7 @@ class Answers:
     logits: npt.NDArray[np.float32]
     """Shape (B, K)."""
     features: npt.NDArray[np.float32]
-    """Shape (B, D): the mean of each map of the last stage."""
+    """Shape (B, D): the mean of each map of every stage, the first stage first."""
 
 
 class Engine(Protocol):

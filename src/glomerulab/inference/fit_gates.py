@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.linalg import solve_triangular
 from sklearn.covariance import LedoitWolf
 
 from glomerulab.cohort.manifest import Manifest
@@ -22,7 +23,7 @@ from glomerulab.inference.sharpness import sharpness
 from glomerulab.progress import Track, silent
 from glomerulab.stain.reference import StainReference, read_reference
 
-__all__ = ["fit_gates"]
+__all__ = ["KNOWN_SHARE", "fit_cloud", "fit_gates"]
 
 COVERAGE = 0.9
 KNOWN_SHARE = 0.95
@@ -30,6 +31,7 @@ KNOWN_SHARE = 0.95
 BLURRED_SHARE = 0.01
 """Share of training images that the sharpness gate would stop."""
 MIN_TRAINING = 10
+SMALLEST_SCALE = 1e-6
 BATCH = 32
 
 Matrix = npt.NDArray[np.float32]
@@ -80,7 +82,7 @@ def fit_gates(run: Path, *, track: Track = silent) -> Gates:
         ) from error
     parts = {name: _originals(tables, name) for name in ("train", "validation")}
     seen = {name: _see(part, engine, track) for name, part in parts.items()}
-    means, whitening = _cloud(seen["train"].features, parts["train"].labels(), where=str(run))
+    means, whitening = fit_cloud(seen["train"].features, parts["train"].labels(), where=str(run))
     near = np.sort(class_distances(seen["validation"].features, means, whitening))
     place = min(int(np.ceil((len(near) + 1) * KNOWN_SHARE)), len(near)) - 1
     gates = Gates(
@@ -131,10 +133,30 @@ def _read(path: Path) -> RgbImage:
         ) from error
 
 
-def _cloud(
+def fit_cloud(
     features: Matrix, labels: npt.NDArray[np.float64], *, where: str
 ) -> tuple[Matrix, Matrix]:
-    """Fit a mean per set of labels, and one shrunk covariance for all."""  # noqa: DOC501
+    """Fit a mean per set of labels, and one shrunk covariance for all.
+
+    Parameters
+    ----------
+    features : ndarray of float, shape (n, D)
+        Of training images.
+    labels : ndarray of float, shape (n, K)
+    where : str
+        The run, for the error.
+
+    Returns
+    -------
+    means : ndarray of float32, shape (C, D)
+    whitening : ndarray of float32, shape (D, D)
+        See `glomerulab.inference.gates.class_distances`.
+
+    Raises
+    ------
+    CheckpointError
+        If there are too few images.
+    """
     if len(features) < MIN_TRAINING:
         raise CheckpointError(
             f"{len(features)} training images are too few to know what is like them; "
@@ -145,8 +167,11 @@ def _cloud(
     classes = classes.reshape(-1)
     means = np.stack([features[classes == one].mean(axis=0) for one in range(classes.max() + 1)])
     deviations = (features - means[classes]).astype(np.float64)
-    precision = LedoitWolf(assume_centered=True).fit(deviations).precision_
-    whitening = np.linalg.cholesky(precision)
+    # Each map on a scale of its own: else shrinking would drown the stages whose values are small.
+    scale = deviations.std(axis=0) + SMALLEST_SCALE
+    covariance = LedoitWolf(assume_centered=True).fit(deviations / scale).covariance_
+    lower = np.linalg.cholesky(covariance)
+    whitening = solve_triangular(lower, np.eye(len(lower)), lower=True).T / scale[:, None]
     return means.astype(np.float32), np.ascontiguousarray(whitening, dtype=np.float32)
 
 

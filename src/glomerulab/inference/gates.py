@@ -22,6 +22,8 @@ __all__ = ["GATES_FOLDER", "GateFacts", "Gates", "has_gates", "read_gates", "wri
 
 GATES_FOLDER = "gates"
 NAME = "gates"
+FORMAT = 2
+"""1 had the last stage's features only."""
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -31,7 +33,7 @@ class GateFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    format: int = 1
+    format: int = FORMAT
     weights_sha256: str
     """Of the model they were fitted for."""
     temperature: float
@@ -146,6 +148,12 @@ def read_gates(folder: Path) -> Gates:
     references = found.pop("stain_references", {})
     try:
         facts = GateFacts.model_validate(found)
+        if facts.format != FORMAT:
+            raise CheckpointError(
+                "the gates were fitted by another version; run `glomerulab gates RUN` again, and "
+                "export again what was exported",
+                where=where,
+            )
         arrays = load(content)
         if not isinstance(references, dict):
             raise CheckpointError("stain_references must be an object", where=where)

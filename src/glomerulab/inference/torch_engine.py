@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from glomerulab.inference.engine import Answers
 from glomerulab.models.checkpoint import load_checkpoint
-from glomerulab.models.parts import last_stage
+from glomerulab.models.parts import stages_of
 
 __all__ = ["AnswersWithFeatures", "TorchEngine"]
 
@@ -35,8 +35,9 @@ class AnswersWithFeatures(nn.Module):
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
         self._seen: list[Tensor] = []
-        # A bound method, so that a copy of this module sees its own maps.
-        last_stage(model).register_forward_hook(self._see)
+        for stage in stages_of(model):
+            # A bound method, so that a copy of this module sees its own maps.
+            stage.register_forward_hook(self._see)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Answer a batch.
@@ -53,12 +54,12 @@ class AnswersWithFeatures(nn.Module):
         self._seen.clear()
         pixels = images.permute(0, 3, 1, 2).float() / 255.0  # (B, 3, S, S), channels last
         logits = self.model((pixels - self.mean) / self.std)
-        features = self._seen[-1].mean(dim=(2, 3))
+        features = torch.cat(self._seen, dim=1)
         self._seen.clear()
         return logits, features
 
     def _see(self, _: nn.Module, __: tuple[Tensor, ...], maps: Tensor) -> None:
-        self._seen.append(maps)
+        self._seen.append(maps.mean(dim=(2, 3)))
 
 
 class TorchEngine:

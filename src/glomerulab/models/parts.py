@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-__all__ = ["classifier", "features_seen", "last_stage"]
+__all__ = ["classifier", "features_seen", "last_stage", "stages_of"]
 
 
 def last_stage(model: nn.Module) -> nn.Module:
@@ -30,12 +30,32 @@ def last_stage(model: nn.Module) -> nn.Module:
     ValueError
         If the network does not say where its stages are, as some of timm do not.
     """
+    return stages_of(model)[-1]
+
+
+def stages_of(model: nn.Module) -> list[nn.Module]:
+    """Return the layers whose outputs are the maps of each stage.
+
+    Parameters
+    ----------
+    model : Module
+
+    Returns
+    -------
+    list of Module
+        In forward order; each gives maps of shape (B, C, H, W).
+
+    Raises
+    ------
+    ValueError
+        As `last_stage` does.
+    """
     stages = getattr(model, "stages", None)
     stated = getattr(model, "feature_info", None)
     if stated:
-        return model.get_submodule(str(stated[-1]["module"]))
+        return [model.get_submodule(str(stage["module"])) for stage in stated]
     if isinstance(stages, nn.ModuleList) and len(stages) > 0:
-        return stages[-1]
+        return list(stages)
     raise ValueError(f"{type(model).__name__} does not say where its last stage is")
 
 

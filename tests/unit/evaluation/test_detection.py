@@ -5,6 +5,14 @@ from glomerulab.evaluation.detection import best_threshold, match, scores_of
 from glomerulab.geometry import Box
 
 
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """Wilson 1927, eq. for 95 %, written out."""
+    z = 1.959963984540054
+    middle = (k + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * (k * (n - k) / n + z * z / 4) ** 0.5
+    return middle - half, middle + half
+
+
 def square(x: int, y: int = 0, side: int = 100):
     return Box(x, y, side, side).corners()
 
@@ -43,10 +51,16 @@ def test_recall_and_precision_add_up_over_slides() -> None:
     assert (scores.n_slides, scores.n_patients) == (2, 2)
     assert (scores.n_truth, scores.n_proposed, scores.n_found) == (3, 3, 2)
     assert scores.recall == scores.precision == pytest.approx(2 / 3)
-    assert scores.recall_interval.low == pytest.approx(0.5)  # patient a twice
-    assert scores.recall_interval.high == 1.0
+    low, high = wilson(2, 3)
+    assert scores.recall_interval.low == pytest.approx(low)  # patient a twice would give 0.5
+    assert scores.recall_interval.high == 1.0 > high  # patient b twice
     surer = scores_of(matches, threshold=0.5)
     assert (surer.n_proposed, surer.precision) == (2, 1.0)
+
+
+def test_all_found_is_not_taken_for_certainty() -> None:
+    matches = [match([square(0)], [0.9], [square(0)], patient=name) for name in "abcdefgh"]
+    assert scores_of(matches).recall_interval.low == pytest.approx(wilson(8, 8)[0])
 
 
 def test_nothing_proposed_has_no_precision_and_no_recall_of_one() -> None:

@@ -3,13 +3,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import mahalanobis
+from sklearn.covariance import LedoitWolf
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.errors import CheckpointError
 from glomerulab.images import read_image
 from glomerulab.inference.engine import open_engine, stacked
-from glomerulab.inference.fit_gates import fit_gates
-from glomerulab.inference.gates import read_gates
+from glomerulab.inference.fit_gates import fit_cloud, fit_gates
+from glomerulab.inference.gates import class_distances, read_gates
 from glomerulab.predictions import read_predictions
 
 
@@ -30,6 +32,24 @@ def test_the_threshold_lets_the_promised_share_of_validation_pass(trained: Path)
     images = [read_image(p) for p, k in zip(manifest.image_paths(), inside, strict=True) if k]
     far = gates.distances(engine.answer(stacked(images, 32)).features)
     assert (far <= gates.facts.distance_threshold + 1e-6).sum() == 24  # ceil(25 x 0.95) of 24
+
+
+def test_distances_are_mahalanobis_in_features_of_one_scale(rng: np.random.Generator) -> None:
+    features = rng.normal(size=(60, 6)) @ np.diag([1e-3, 1, 10, 1, 0.1, 5]) + 3
+    labels = np.eye(2)[np.arange(60) % 2]
+    means, whitening = fit_cloud(features.astype(np.float32), labels, where="run")
+    centres = np.stack([features[k::2].mean(axis=0) for k in range(2)])
+    inside = features - centres[np.arange(60) % 2]
+    scale = inside.std(axis=0)
+    precision = np.linalg.inv(LedoitWolf(assume_centered=True).fit(inside / scale).covariance_)
+    expected = [
+        min(mahalanobis(row / scale, centre / scale, precision) for centre in centres)
+        for row in features
+    ]
+    # Classes stand in the order of their rows of labels.
+    assert sorted(means[:, 2].tolist()) == pytest.approx(sorted(centres[:, 2].tolist()), rel=1e-4)
+    found = class_distances(features.astype(np.float32), means, whitening)
+    assert found == pytest.approx(expected, rel=1e-2)
 
 
 def test_a_perfect_validation_part_does_not_make_a_model_infallible(trained: Path) -> None:

@@ -33,3 +33,10 @@ def test_altered_gates_are_refused(own_run: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(CheckpointError, match="SHA-256"):
         read_gates(own_run)
+
+
+def test_gates_of_an_older_version_name_the_way_out(own_run: Path) -> None:
+    path = own_run / "gates" / "gates.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(CheckpointError, match="glomerulab gates RUN"):
+        read_gates(own_run)

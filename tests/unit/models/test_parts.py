@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from glomerulab.models.parts import classifier, features_seen, last_stage
+from glomerulab.models.parts import classifier, features_seen, last_stage, stages_of
 from glomerulab.models.registry import MODELS, create_model
 from tests.unit.models.test_registry import HEAVY
 
@@ -26,6 +26,12 @@ def test_the_last_stage_gives_the_last_maps_and_the_classifier_gives_the_logits(
         n_seen = len(vectors)
     model(torch.rand(2, 3, size, size))
     assert len(vectors) == n_seen  # nobody listens any more
+
+
+def test_the_last_of_the_stages_is_the_last_stage():
+    model = create_model("improved_seresnet_small", 3)
+    assert len(stages_of(model)) == 4
+    assert stages_of(model)[-1] is last_stage(model)
 
 
 def test_a_network_that_says_neither_is_refused():
