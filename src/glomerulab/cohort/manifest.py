@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.cohort.columns import MANIFEST_COLUMNS, SPLITS, STAINS, Problem, typed_table
-from glomerulab.errors import ManifestError
+from glomerulab.errors import ManifestError, TaxonomyError
 from glomerulab.files import written_whole
 from glomerulab.taxonomy import Taxonomy, load_taxonomy, write_taxonomy
 
@@ -29,6 +29,7 @@ __all__ = [
     "parse_manifest",
     "raise_first",
     "read_manifest",
+    "refuse_other_labels",
     "write_manifest",
 ]
 
@@ -218,6 +219,30 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
             table.to_csv(temporary, index=False)
         else:
             table.to_parquet(temporary, index=False)
+
+
+def refuse_other_labels(manifest: Manifest, taxonomy: Taxonomy) -> None:
+    """Refuse images that are labelled, but not with what a model answers.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    taxonomy : Taxonomy
+        Of the model.
+
+    Raises
+    ------
+    TaxonomyError
+        If the labels are others and any is known; images without labels may be of any model.
+    """
+    answers, asked = taxonomy.label_ids, manifest.taxonomy.label_ids
+    if answers != asked and not np.isnan(manifest.labels()).all():
+        raise TaxonomyError(
+            f"its images are labelled {', '.join(asked)}, but the model answers "
+            f"{', '.join(answers)}: is it the right model? Without label columns and "
+            "taxonomy.toml the manifest is judged all the same",
+            where=manifest.place,
+        )
 
 
 def raise_first(problems: list[Problem], *, where: str | None) -> None:

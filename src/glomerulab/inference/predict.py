@@ -21,7 +21,7 @@ from glomerulab.case_folder import (
     write_case_folder,
 )
 from glomerulab.cohort.extract import CropSettings, Failure, extract_crops
-from glomerulab.cohort.manifest import Manifest, read_manifest
+from glomerulab.cohort.manifest import Manifest, read_manifest, refuse_other_labels
 from glomerulab.cohort.normalize import normalize_manifest
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.errors import CheckpointError, ConfigError, PredictionsError
@@ -146,11 +146,8 @@ def predict(
     make_folder(out)
     cut = _crops(source, engine, out, settings, track)
     shown, notes = _normalized(cut.manifest, gates, out, settings, track)
-    asked, mark = (
-        (SymmetricEngine(engine), f"{gates.mark}-{MARK}")
-        if settings.symmetries
-        else (engine, gates.mark)
-    )
+    asked = SymmetricEngine(engine) if settings.symmetries else engine
+    mark = f"{gates.mark}-{MARK}" if settings.symmetries else gates.mark
     answers, unreadable = answer_manifest(
         shown, asked, gates, out, mark=mark, n_workers=settings.processes(len(shown.table)),
         track=track,
@@ -213,6 +210,7 @@ def _crops(
     if _is_manifest(source):
         if settings.detector is not None:
             raise ConfigError("holds crops already: leave out --detect", where=str(source))
+        refuse_other_labels(read_manifest(source), card.taxonomy)
         manifest = read_manifest(source, card.taxonomy)
         return _Cut(_with_stain(manifest, settings.stain), notes=_mpp_notes(manifest, card.mpp))
     if settings.regions is None and settings.detector is None:
@@ -237,7 +235,7 @@ def _crops(
     cut = _cut(source, proposed.folder, card, out, settings=settings, track=track)
     return replace(
         cut, detector=detector.facts, scores=proposed.scores,
-        notes=(*proposed.notes, *cut.notes), failures=_without_empty(cut.failures, proposed),
+        notes=(*proposed.notes, *cut.notes), failures=_told_once(cut.failures, proposed),
     )  # fmt: skip
 
 
@@ -275,9 +273,10 @@ def _cut(
     return _Cut(_with_stain(manifest, settings.stain), read, done.failures, tuple(notes))
 
 
-def _without_empty(failures: Sequence[Failure], proposed: Proposed) -> tuple[Failure, ...]:
-    """Leave out slides on which nothing was proposed: that is an answer, told by a note."""
-    return tuple(one for one in failures if one.slide not in proposed.empty_slides)
+def _told_once(failures: Sequence[Failure], proposed: Proposed) -> tuple[Failure, ...]:
+    """Say of slides without regions why, and nothing where none was proposed: a note tells that."""
+    told = {*proposed.empty_slides, *(one.slide for one in proposed.failures)}
+    return (*proposed.failures, *(one for one in failures if one.slide not in told))
 
 
 def _is_manifest(source: Path) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glomerulab.case_folder import Note
-from glomerulab.cohort.extract_plan import safe_name
+from glomerulab.cohort.extract_plan import Failure, safe_name
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import GlomerulabError
 from glomerulab.files import make_folder
@@ -27,6 +27,8 @@ class Proposed:
     """Holds one GeoJSON per slide, called after it."""
     scores: dict[tuple[str, str], float] = field(default_factory=dict)
     """By slide id and region id."""
+    failures: list[Failure] = field(default_factory=list)
+    """Slides that could not be looked at, and why."""
     empty_slides: list[str] = field(default_factory=list)
     """Slides on which the detector found nothing."""
     notes: list[Note] = field(default_factory=list)
@@ -57,7 +59,7 @@ def propose_regions(
     Returns
     -------
     Proposed
-        A slide that cannot be read is left out: cutting its crops says why.
+        A slide that cannot be looked at stops no other.
 
     Raises
     ------
@@ -79,7 +81,8 @@ def propose_regions(
                     )
                     scores = {one.region.region_id: one.score for one in proposals}
                 unseen.add(str(entry.stain or slide.stain or stain))
-        except GlomerulabError:  # it stands in failures.csv, with its reason
+        except GlomerulabError as error:
+            found.failures.append(Failure(entry.slide_id, "", str(error)))
             continue
         found.scores |= {(entry.slide_id, name): score for name, score in scores.items()}
         if not scores:

@@ -6,13 +6,21 @@ import pandas as pd
 import pytest
 
 from glomerulab.case_folder import read_case_folder
-from glomerulab.errors import CheckpointError, ConfigError, PredictionsError, RegionError
+from glomerulab.errors import (
+    CheckpointError,
+    ConfigError,
+    PredictionsError,
+    RegionError,
+    TaxonomyError,
+)
 from glomerulab.geometry import Box, Region
+from glomerulab.images import write_image
 from glomerulab.inference.detector import Detector
 from glomerulab.inference.predict import PredictSettings, predict
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions import read_regions, write_regions
+from glomerulab.taxonomy import load_taxonomy, write_taxonomy
 from tests.cases import COLOURS, picture
 from tests.detecting import ByColour, disc_slide
 from tests.unit.inference.test_detector import card
@@ -252,3 +260,25 @@ def test_processes_are_started_for_many_images_only(trained, tmp_path, monkeypat
     monkeypatch.setattr("glomerulab.inference.predict.MANY_IMAGES", 10)
     with pytest.raises(AssertionError, match="a process was started"):
         predict(trained / "manifest.csv", trained, tmp_path / "many", settings=settings)
+
+
+def test_a_slide_without_mpp_is_told_so_and_not_that_its_regions_are_missing(
+    large, trained, tmp_path, detector
+) -> None:
+    write_image(np.full((300, 400, 3), 200, dtype=np.uint8), large / "s2.png")
+    table = large / "slides.csv"
+    table.write_text(table.read_text().replace("s2.tif", "s2.png"))
+    done = detected(large, trained, tmp_path / "out", detector)
+    assert [one.slide for one in done.failures] == ["s2"]
+    assert "--mpp-override" in done.failures[0].reason
+
+
+def test_crops_labelled_for_another_task_are_refused(trained, tmp_path) -> None:
+    write_image(np.full((48, 48, 3), 200, dtype=np.uint8), tmp_path / "a.png")
+    write_taxonomy(load_taxonomy(Path("configs/taxonomies/glas.toml")), tmp_path / "taxonomy.toml")
+    (tmp_path / "m.csv").write_text("image_id,image_path,benign,malignant\na,a.png,1,0\n")
+    with pytest.raises(TaxonomyError, match="labelled benign, malignant, but the model answers"):
+        predict(tmp_path / "m.csv", trained, tmp_path / "out")
+    (tmp_path / "m.csv").write_text("image_id,image_path\na,a.png\n")
+    (tmp_path / "taxonomy.toml").unlink()
+    assert predict(tmp_path / "m.csv", trained, tmp_path / "out").n_images == 1
