@@ -5,7 +5,6 @@ every stain matrix in the package.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -31,7 +30,7 @@ class StainPrior:
     max_angle_degrees: tuple[float, float]
     """How far each column may lie from its dye."""
 
-    @cached_property
+    @property
     def stain_matrix(self) -> FloatArray:
         """Columns of unit norm, shape (3, 2)."""
         columns = np.array(self.vectors, dtype=np.float64).T

@@ -57,8 +57,8 @@ def solve(
     sparsity : float
         λ of eq. (9), at least 0, in units of optical density.
     start : ndarray of float, shape (3, 2), optional
-        Where to begin; columns non-negative. By default the stains Macenko's method finds in an
-        even sample of the pixels.
+        Where to begin; columns non-negative. Never changed. By default the stains Macenko's
+        method finds in an even sample of the pixels.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def solve(
     ----------
     .. [1] The paper's eq. (9), after Vahadane et al., IEEE Trans. Med. Imaging 35(8), 2016.
     """
-    stains = _start(density) if start is None else np.ascontiguousarray(start.T, dtype=np.float64)
+    stains = _start(density) if start is None else np.array(start.T, dtype=np.float64, order="C")
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
     value, n_passes = _descend(density, stains, sparsity, EXPECTED_DECREASE)
     return _factorisation(stains, value, n_passes, density.shape[1])

@@ -22,3 +22,10 @@ def test_dyes_of_a_stain_are_farther_apart_than_the_gate(prior) -> None:
 def test_an_unknown_stain_names_the_known_ones() -> None:
     with pytest.raises(StainError, match="unknown stain 'IHC'; known are: HE, PAS, PASM, TRI"):
         prior_of("IHC")
+
+
+def test_who_changes_a_prior_changes_a_copy() -> None:
+    matrix = prior_of("HE").stain_matrix
+    kept = matrix.copy()
+    matrix[:] = 0.0
+    assert np.array_equal(prior_of("HE").stain_matrix, kept)

@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -29,6 +31,15 @@ def test_the_objective_is_that_of_the_paper_at_the_solution() -> None:
     solved = solve(density, sparsity=0.1)
     exact = objective(density.T.astype(float), solved.stain_matrix, sparsity=0.1)
     assert solved.objective == pytest.approx(exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_callers_start_is_never_changed(order: Literal["C", "F"]) -> None:
+    truth = section(4)
+    start = np.array(unit_rows(PAS).T * 2.0, order=order)
+    given = start.copy()
+    solve(tissue_density(truth.image, truth.white), sparsity=0.02, start=start)
+    assert np.array_equal(start, given)
 
 
 def test_a_handful_of_passes_is_enough() -> None:
