@@ -1,5 +1,8 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from glomerulab.errors import StainError
 from glomerulab.stain.fitting import (
@@ -73,6 +76,16 @@ def test_a_blank_crop_does_not_spoil_its_slide() -> None:
     blank = np.full((64, 64, 3), 241, dtype=np.uint8)
     together = fit_many([blank, truth.image], "HE")
     assert worst_angle(together.stain_matrix, truth.stain_matrix) < 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blocks_of_jpeg_do_not_move_the_stains_of_a_slide(seed: int) -> None:
+    file = io.BytesIO()  # each block of 8 by 8 pixels errs alike, and most widths are multiples
+    Image.fromarray(section(seed, size=1024).image).save(file, "JPEG", quality=50)
+    image = np.array(Image.open(file))
+    own = fit(image, "HE")
+    together = fit_many([image], "HE", white=np.array(own.white))
+    assert worst_angle(together.stain_matrix, own.stain_matrix) < 0.1
 
 
 def test_no_image_is_a_refusal() -> None:
