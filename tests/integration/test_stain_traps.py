@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 from glomerulab.errors import StainError
 from glomerulab.images import read_image
 from glomerulab.stain.fitting import Refusal, StainStatus, fit, try_fit
-from glomerulab.stain.normalize import StainNormalizer, normalize, transform
+from glomerulab.stain.normalize import StainNormalizer, normalize, separate, transform
 from glomerulab.stain.parameters import PAPER, RECOMMENDED
+from glomerulab.stain.tissue import find_tissue, tissue_mask
 from tests.beer_lambert import HE, PAS, TARGET_HE, Truth, section, worst_angle
 
 HARD_CASES = {
@@ -102,6 +103,19 @@ def test_two_percent_tissue_does_not_colour_the_glass(target_truth: Truth) -> No
     result = normalize(truth.image, target, strict=True)
     bare = truth.amounts.sum(axis=-1) == 0.0
     assert np.abs(result.image[bare].mean(axis=0) - target.white).max() < 5.0
+
+
+def test_nuclei_in_one_corner_of_a_large_image_give_its_stains() -> None:
+    size, corner = 1000, 250  # nuclei are 2 % of a field of which only a sample is kept
+    image = section(1, size=size, nuclei=0.001, strength=(0.3, 1.0)).image
+    nuclei = section(2, size=corner, nuclei=0.3)
+    image[:corner, :corner] = nuclei.image
+    found = fit(image, "HE")
+    assert find_tissue(image, np.array(found.white)).pixels is not None
+    assert worst_angle(found.stain_matrix, nuclei.stain_matrix) < 1.0
+    amounts = separate(image, found)[tissue_mask(image, np.array(found.white))]
+    assert found.n_tissue_px == len(amounts)
+    assert found.percentiles == pytest.approx(np.percentile(amounts, 99, axis=0), rel=0.03)
 
 
 def test_weak_stain_is_separated_better_by_less_sparsity() -> None:
