@@ -148,7 +148,7 @@ def _united(one: Reading, other: Reading, taxonomy: Taxonomy) -> Iterable[Readin
         if label.id in union and union.intersection(label.excludes)
     ]  # fmt: skip
     kept = union.difference(falling)
-    if kept:
+    if kept or not union:
         return (frozenset(kept),)
     return tuple(frozenset({label_id}) for label_id in falling)
 

@@ -60,3 +60,10 @@ def test_labels_that_exclude_each_other_leave_either_possible() -> None:
         "t", (Label(id="a", name="A", excludes=("b",)), Label(id="b", name="B", excludes=("a",)))
     )
     assert merged_readings([sets("a"), sets("b")], both) == sets("a", "b")
+
+
+def test_sections_without_any_label_stay_without_and_are_not_lost() -> None:
+    none = frozenset[str]()
+    assert merged_readings([frozenset({none})] * 2, PAPER) == {none}
+    doubtful = frozenset({none, frozenset({"cgn"})})
+    assert merged_readings([doubtful] * 2, PAPER) == {none, frozenset({"cgn"})}
