@@ -41,6 +41,8 @@ __all__ = [
 ANSWERS_FILE = "answers.jsonl"
 BATCH = 16
 SAME_MPP = 0.02
+MAX_ENLARGED_PX = 4096
+"""Side of what sharpness is measured on where an image is enlarged for it."""
 
 
 class ImageToAnswer(NamedTuple):
@@ -261,8 +263,18 @@ def _at_mpp(image: RgbImage, mpp: float | None, wanted: float | None) -> RgbImag
     """Bring an image to the model's scale, on which its sharpness can be compared."""
     if mpp is None or wanted is None or abs(mpp / wanted - 1) < SAME_MPP:
         return image
-    height, width = (max(round(side * mpp / wanted), 3) for side in image.shape[:2])
+    factor = mpp / wanted
+    if factor > 1:
+        # What a stated scale would enlarge without bounds is measured in its middle alone.
+        most = max(int(MAX_ENLARGED_PX / factor), 3)
+        image = image[_middle(image.shape[0], most), _middle(image.shape[1], most)]
+    height, width = (max(round(side * factor), 3) for side in image.shape[:2])
     return resized(image, width, height)
+
+
+def _middle(length: int, most: int) -> slice:
+    start = max(length - most, 0) // 2
+    return slice(start, start + most)
 
 
 def _is_done(item: ImageToAnswer, answer: Answer | None) -> bool:

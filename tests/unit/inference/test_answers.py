@@ -1,5 +1,7 @@
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from glomerulab.cohort.manifest import Manifest, read_manifest
@@ -74,3 +76,14 @@ def test_an_image_in_memory_is_answered_like_its_file(own_run, manifest, tmp_pat
         assert finding.logits == pytest.approx(answer.logits, abs=1e-4)
         assert finding.distance == pytest.approx(answer.distance, rel=1e-4)
         assert finding.sharpness == answer.sharpness
+
+
+def test_a_scale_far_from_the_models_takes_no_more_memory_than_a_large_crop(own_run) -> None:
+    card = read_gates(own_run) and open_engine(own_run).card.model_copy(update={"mpp": 0.5})
+    picture = np.random.default_rng(1).integers(0, 255, (400, 3000, 3), dtype=np.uint8)
+    tracemalloc.start()
+    shown = shown_to(card, picture, 100.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.2e9  # whole, it would be 80,000 by 600,000 pixels
+    assert shown.sharpness < shown_to(card, picture, 0.5).sharpness
