@@ -55,6 +55,10 @@ class ReportedCase:
         entry = self.overruled.get(call.image_id)
         return call.called if entry is None else entry.reading
 
+    def reasons_of(self, call: GlomerulusCall) -> tuple[str, ...]:
+        """Return why a human must look at an image: nothing, once one has."""
+        return () if call.image_id in self.overruled else call.reasons
+
 
 def reported_cases(
     folder: CaseFolder, rule_sets: Sequence[RuleSet] | None = None

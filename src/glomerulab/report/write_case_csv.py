@@ -38,7 +38,7 @@ def write_images_csv(case: ReportedCase, path: Path) -> None:
                 NOT_A_GLOMERULUS if reading is None else "+".join(sorted(reading)),
                 "+".join(sorted(call.called)),
                 *(("", "", "") if entry is None else (entry.by, entry.time, entry.reason)),
-                " ".join(call.reasons), int(call.is_proposed),
+                " ".join(case.reasons_of(call)), int(call.is_proposed),
                 *(f"{call.probabilities[key]:.6f}" for key in keys), NOTE,
             )
         )  # fmt: skip

@@ -70,7 +70,7 @@ def _feature(case: ReportedCase, call: GlomerulusCall, slide: SlideFacts) -> dic
     colour = colour_of(reading, keys).removeprefix("#")
     metadata = {
         "called by model": "+".join(sorted(call.called)),
-        "refer": " ".join(call.reasons),
+        "refer": " ".join(case.reasons_of(call)),
         "note": "research use only",
     }
     if call.is_proposed:

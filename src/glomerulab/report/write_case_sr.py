@@ -51,7 +51,8 @@ def case_sr(case: ReportedCase) -> ComprehensiveSR:
     Returns
     -------
     ComprehensiveSR
-        Its UIDs follow from model, time and patient: the same predictions give the same document.
+        Its study follows from model, time and patient. The document's own UID follows from its
+        content too: an archive keeps what it has, and would drop a correction under an old UID.
     """
     device = DeviceObserverIdentifyingAttributes(
         uid=_uid(case.facts.model.weights_sha256),
@@ -75,7 +76,7 @@ def case_sr(case: ReportedCase) -> ComprehensiveSR:
         content=report[0],
         series_instance_uid=_uid(case.mark, "series"),
         series_number=1,
-        sop_instance_uid=_uid(case.mark, "document"),
+        sop_instance_uid=_uid(case.mark, "document", report[0].to_json()),
         instance_number=1,
         manufacturer="glomerulab (research use only)",
         is_complete=False,
@@ -146,8 +147,11 @@ def _group(case: ReportedCase, call: GlomerulusCall) -> MeasurementsAndQualitati
         evaluations.append(QualitativeEvaluation(_own("changed", "Changed by a person"), said))
     evaluations += [
         QualitativeEvaluation(_own("refer", "Refer to a human"), _own(reason, reason))
-        for reason in call.reasons
+        for reason in case.reasons_of(call)
     ]
+    if call.is_proposed:
+        value = _own("proposed", "Proposed by a detector, drawn by no person")
+        evaluations.append(QualitativeEvaluation(_own("region", "Region"), value))
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=_uid(case.mark, call.image_id), identifier=call.region_id or call.image_id

@@ -1,5 +1,10 @@
+import csv
+import json
+
 from glomerulab.report.overrides import add_override
 from glomerulab.report.reported_case import reported_cases
+from glomerulab.report.write_case_csv import write_images_csv
+from glomerulab.report.write_case_geojson import render_case_geojson
 
 
 def counts(summary) -> dict[str, int]:
@@ -23,3 +28,16 @@ def test_every_count_follows_a_person_and_the_original_stays(folder) -> None:
     assert (case.original.n_referred, case.summary.n_referred) == (2, 0)
     c = next(i for i in case.summary.rules[1].items if i.item.id == "C")
     assert (c.n_with, c.n_of, c.grade.grade) == (2, 4, "C2")
+
+
+def test_what_a_person_looked_at_is_referred_no_more(folder) -> None:
+    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
+    case = reported_cases(folder)[0]
+    assert {one.image_id: case.reasons_of(one) for one in case.calls}["c"] == ()
+    write_images_csv(case, folder.folder / "i.csv")
+    with (folder.folder / "i.csv").open(encoding="utf-8", newline="") as file:
+        assert {row["image_id"]: row["refer"] for row in csv.DictReader(file)}["c"] == ""
+    found = json.loads(render_case_geojson(case, case.slides[0]))["features"]
+    assert {one["properties"]["name"]: "refer" in one["properties"]["metadata"] for one in found}[
+        "c"
+    ] is False

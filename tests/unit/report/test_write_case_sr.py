@@ -9,7 +9,7 @@ from highdicom.sr import ComprehensiveSR
 from glomerulab.case_folder import DicomReference
 from glomerulab.report.overrides import add_override
 from glomerulab.report.reported_case import reported_cases
-from glomerulab.report.write_case_sr import write_case_sr
+from glomerulab.report.write_case_sr import case_sr, write_case_sr
 
 
 @pytest.fixture
@@ -115,3 +115,25 @@ def test_nothing_that_does_not_exist_is_named(name, request) -> None:
     }
     assert named <= {LARGE, SMALL}
     assert "CurrentRequestedProcedureEvidenceSequence" not in document
+
+
+def test_another_content_is_another_document_of_the_same_study(folder) -> None:
+    first = case_sr(reported_cases(folder)[0])
+    assert case_sr(reported_cases(folder)[0]).SOPInstanceUID == first.SOPInstanceUID
+    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    changed = case_sr(reported_cases(folder)[0])
+    assert changed.SOPInstanceUID != first.SOPInstanceUID
+    assert changed.StudyInstanceUID == first.StudyInstanceUID
+    fewer = case_sr(reported_cases(folder, [])[0])
+    assert fewer.SOPInstanceUID != changed.SOPInstanceUID
+
+
+def test_what_a_person_has_settled_is_referred_no_more_and_proposals_say_so(folder) -> None:
+    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
+    proposed = replace(folder, calls=tuple(replace(one, is_proposed=True) for one in folder.calls))
+    document = ComprehensiveSR.from_dataset(case_sr(reported_cases(proposed)[0]))
+    groups = document.content.get_image_measurement_groups()
+    (group,) = [one for one in groups if one.tracking_identifier == "c"]
+    said = [(one.name.meaning, one.value.meaning) for one in group.get_qualitative_evaluations()]
+    assert "Refer to a human" not in dict(said)
+    assert ("Region", "Proposed by a detector, drawn by no person") in said
