@@ -31,6 +31,7 @@ __all__ = [
     "ModelFacts",
     "Note",
     "SlideFacts",
+    "Unjudged",
     "outline_text",
     "read_case_folder",
     "write_case_folder",
@@ -124,6 +125,16 @@ class DetectorFacts(_Facts):
     trained_on_synthetic: bool
 
 
+class Unjudged(_Facts):
+    """A slide, region or image that nothing was said of."""
+
+    case: str
+    """Patient; the slide or image where that is not known."""
+    slide_id: str
+    name: str
+    """Of the region or image; empty for the whole slide."""
+
+
 class Note(_Facts):
     """A sentence for whoever reads the predictions."""
 
@@ -149,6 +160,8 @@ class CaseFacts(_Facts):
     slides: tuple[SlideFacts, ...] = ()
     detector: DetectorFacts | None = None
     """Where regions were proposed in this run."""
+    unjudged: tuple[Unjudged, ...] = ()
+    """What could not be judged; the reasons are in ``failures.csv``."""
     is_synthetic: bool
     """Whether any image was rendered by a program."""
     notes: tuple[Note, ...] = ()

@@ -25,7 +25,7 @@ from glomerulab.cohort.manifest import Manifest, read_manifest, refuse_other_lab
 from glomerulab.cohort.normalize import normalize_manifest
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.errors import CheckpointError, ConfigError, PredictionsError
-from glomerulab.files import make_folder, written_whole
+from glomerulab.files import make_folder
 from glomerulab.inference.answers import answer_manifest
 from glomerulab.inference.case_table import case_table, likeliest_labels
 from glomerulab.inference.detector import is_detector, open_detector
@@ -36,6 +36,7 @@ from glomerulab.inference.propose import Proposed, propose_regions
 from glomerulab.inference.saliency import refuse_export, write_saliency
 from glomerulab.inference.slide_facts import SlidesRead, read_slide_facts
 from glomerulab.inference.symmetries import MARK, SymmetricEngine
+from glomerulab.inference.unjudged import FAILURES_FILE, unjudged_of, write_failures
 from glomerulab.models.card import ModelCard
 from glomerulab.progress import Track, silent
 
@@ -43,7 +44,6 @@ __all__ = ["PredictSettings", "PredictSummary", "model_facts", "predict"]
 
 CUT_FOLDER = "cut"
 NORMALIZED_FOLDER = "normalized"
-FAILURES_FILE = "failures.csv"
 MANY_IMAGES = 500
 """From so many on processes are started: each start takes seconds, an image some 20 ms here."""
 
@@ -95,6 +95,8 @@ class _Cut:
     detector: DetectorFacts | None = None
     scores: dict[tuple[str, str], float] = field(default_factory=dict)
     """Of proposals, by slide id and region id."""
+    patients: dict[str, str | None] = field(default_factory=dict)
+    """Of the slides, by slide id."""
 
 
 def predict(
@@ -153,7 +155,7 @@ def predict(
         track=track,
     )  # fmt: skip
     failures = (*cut.failures, *(Failure("", key, text) for key, text in unreadable.items()))
-    _write_failures(out / FAILURES_FILE, failures)
+    write_failures(out / FAILURES_FILE, failures)
     if not answers:
         reason = _why_none(failures, cut.notes)
         raise PredictionsError(f"not one image could be judged: {reason}", where=str(source))
@@ -173,6 +175,7 @@ def predict(
         model=model_facts(engine, gates, run),
         slides=cut.read.facts,
         detector=cut.detector,
+        unjudged=unjudged_of(failures, cut.patients, cut.manifest),
         is_synthetic=cut.manifest.is_synthetic,
         notes=(*cut.notes, *notes, *_asking_notes(engine, settings)),
     )
@@ -270,7 +273,10 @@ def _cut(
         )
         for name in done.enlarged_slides
     ]
-    return _Cut(_with_stain(manifest, settings.stain), read, done.failures, tuple(notes))
+    return _Cut(
+        _with_stain(manifest, settings.stain), read, done.failures, tuple(notes),
+        patients={entry.slide_id: entry.patient_id for entry in entries},
+    )  # fmt: skip
 
 
 def _told_once(failures: Sequence[Failure], proposed: Proposed) -> tuple[Failure, ...]:
@@ -384,16 +390,3 @@ def model_facts(engine: Engine, gates: Gates, run: Path) -> ModelFacts:
         run=run.resolve().name, normalized_to=tuple(gates.references),
         **facts.model_dump(exclude={"format"}),
     )  # fmt: skip
-
-
-def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    with (
-        written_whole(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("slide", "region_or_image", "reason"))
-        writer.writerows((one.slide, one.region, one.reason) for one in failures)

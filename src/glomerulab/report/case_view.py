@@ -98,6 +98,7 @@ class CaseView:
 # Colours that colour-blind readers tell apart (Okabe and Ito), the first for what is listed first.
 COLOURS = ("#009E73", "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A6D00", "#000000")
 SEVERAL = "#6A3D9A"
+MAX_LISTED = 12
 GREY = "#5F6B76"
 
 
@@ -194,6 +195,7 @@ def _warnings(case: ReportedCase, language: Language) -> tuple[tuple[str, str, b
     n_changed = len(case.overruled)
     n_proposed = sum(call.is_proposed for call in case.calls)
     detector = "" if case.facts.detector is None else case.facts.detector.test_summary
+    unjudged = _n(len(case.unjudged), "region, image or slide", "regions, images or slides")
     look, changed = _n(s.n_referred, "glomerulus", "glomeruli"), _n(n_changed, "call")
     possible = [
         (
@@ -210,6 +212,13 @@ def _warnings(case: ReportedCase, language: Language) -> tuple[tuple[str, str, b
             (f"{len(case.calls)}个区域中有{n_proposed}个由检测器提出",
              "未经人工勾画。检测器可能遗漏肾小球、误认其他组织，或在每张切片上重复计数："  # noqa: ISC004
              f"数量、比例和标本充足性均取决于其检出结果。{detector}"),
+        ),
+        (
+            bool(case.unjudged), True,
+            (f"{unjudged} could not be judged",
+             f"In no count: {_listed(case.unjudged, ', ')}. See failures.csv."),
+            (f"{len(case.unjudged)} 个区域、图像或切片未能判定",
+             f"未计入任何结果：{_listed(case.unjudged, '、')}。原因见 failures.csv。"),
         ),
         (
             s.n_referred > 0, True,
@@ -328,6 +337,10 @@ def _shown(case: ReportedCase, language: Language) -> tuple[Shown, ...]:
             )
         )
     return tuple(found)
+
+
+def _listed(names: tuple[str, ...], comma: str) -> str:
+    return comma.join(names[:MAX_LISTED]) + (" …" if len(names) > MAX_LISTED else "")
 
 
 def _n(number: int, one: str, many: str | None = None) -> str:

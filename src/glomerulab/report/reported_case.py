@@ -45,6 +45,15 @@ class ReportedCase:
         return {entry.image_id: entry for entry in self.overrides}
 
     @property
+    def unjudged(self) -> tuple[str, ...]:
+        """Slides, regions and images of this case that are in no count."""
+        return tuple(
+            " ".join(filter(None, (one.slide_id, one.name)))
+            for one in self.facts.unjudged
+            if one.case == self.patient
+        )
+
+    @property
     def mark(self) -> str:
         """Tells this case, as predicted this once, from all others."""
         model = self.facts.model.weights_sha256

@@ -82,6 +82,7 @@ def _report(case: ReportedCase, results: list[str]) -> Resource:
         "issued": case.facts.created,
         "result": [{"reference": url} for url in results],
         "conclusion": f"{view.headline}. {NOTE}"
+        + (f" In no count, since not judged: {len(case.unjudged)}." if case.unjudged else "")
         + (" SYNTHETIC DATA: no patient's images." if case.facts.is_synthetic else ""),
     }
 

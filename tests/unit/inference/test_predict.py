@@ -17,7 +17,9 @@ from glomerulab.geometry import Box, Region
 from glomerulab.images import write_image
 from glomerulab.inference.detector import Detector
 from glomerulab.inference.predict import PredictSettings, predict
+from glomerulab.report.case_view import case_view
 from glomerulab.report.reported_case import reported_cases
+from glomerulab.report.write_case_fhir import case_bundle
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions import read_regions, write_regions
 from glomerulab.taxonomy import load_taxonomy, write_taxonomy
@@ -282,3 +284,15 @@ def test_crops_labelled_for_another_task_are_refused(trained, tmp_path) -> None:
     (tmp_path / "m.csv").write_text("image_id,image_path\na,a.png\n")
     (tmp_path / "taxonomy.toml").unlink()
     assert predict(tmp_path / "m.csv", trained, tmp_path / "out").n_images == 1
+
+
+def test_the_report_of_a_case_says_what_could_not_be_judged(slides, trained, tmp_path) -> None:
+    (slides / "s2.tif").write_bytes(b"no slide")
+    run_on(slides, trained, tmp_path / "out")
+    case = reported_cases(read_case_folder(tmp_path / "out"))[0]
+    assert case.unjudged == ("s2",)
+    titles = [title for title, _, severe in case_view(case, "en").warnings if severe]
+    assert "1 region, image or slide could not be judged" in titles
+    texts = [text for _, text, _ in case_view(case, "zh").warnings]
+    assert any("s2" in text and "未计入" in text for text in texts)
+    assert "not judged: 1" in case_bundle(case).entry[0].resource.conclusion
