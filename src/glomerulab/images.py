@@ -114,7 +114,11 @@ def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
                         f"{max_pixels:,} allowed"
                     )
                 return np.array(_as_rgb(image), dtype=np.uint8)
-        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        except Image.DecompressionBombError as error:
+            raise ImageFileError(
+                f"the image claims more than the {max_pixels:,} pixels allowed"
+            ) from error
+        except UnidentifiedImageError as error:
             known = ", ".join(SENT_FORMATS)
             raise ImageFileError(f"not an image in a format that is taken ({known})") from error
         except (OSError, ValueError, SyntaxError) as error:

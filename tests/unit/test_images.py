@@ -236,7 +236,7 @@ def test_sent_bytes_that_claim_too_much_are_not_decoded(tmp_path: Path) -> None:
     content = _bomb(tmp_path / "a.png", 5000).read_bytes()
     with pytest.raises(ImageFileError, match=r"5000 x 5000.*16,000,000"):
         decode_image(content, max_pixels=16_000_000)
-    with pytest.raises(ImageFileError, match="not an image"):
+    with pytest.raises(ImageFileError, match="claims more than the 100,000,000 pixels"):
         decode_image(_bomb(tmp_path / "b.png", 100_000).read_bytes())
 
 
