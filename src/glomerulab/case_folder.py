@@ -122,6 +122,7 @@ class DetectorFacts(_Facts):
     score_threshold: float
     test_summary: str
     """How it did on slides of patients it never saw, in one sentence; empty without such."""
+    test_summary_zh: str = ""
     trained_on_synthetic: bool
 
 

@@ -49,6 +49,7 @@ class DetectorCard(BaseModel):
     trained_on_synthetic: bool
     test_summary: str
     """How it did on held-out slides, in one sentence; empty without such slides."""
+    test_summary_zh: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ class Detector:
             weights_sha256=self.engine.weights_sha256,
             score_threshold=self.card.score_threshold,
             test_summary=self.card.test_summary,
+            test_summary_zh=self.card.test_summary_zh,
             trained_on_synthetic=self.card.trained_on_synthetic,
         )
 

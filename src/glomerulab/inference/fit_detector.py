@@ -31,7 +31,7 @@ from glomerulab.progress import Track, silent
 from glomerulab.slides.outlines import contains, mean_radius
 from glomerulab.slides.source import open_slide
 
-__all__ = ["LookedAt", "fit_detector", "look_at", "matches_of", "summary_of"]
+__all__ = ["LookedAt", "fit_detector", "look_at", "matches_of", "summary_of", "summary_zh_of"]
 
 LIKELY = 0.5
 
@@ -83,10 +83,11 @@ def fit_detector(
     growth = _growth(seen["validation"], where=run)
     threshold = best_threshold(matches_of(seen["validation"], growth=growth))
     synthetic = tiles.is_synthetic
-    summary = ""
+    summary = summary_zh = ""
     if seen["test"]:
         scores = scores_of(matches_of(seen["test"], growth=growth), threshold=threshold)
         summary = summary_of(scores, synthetic=synthetic)
+        summary_zh = summary_zh_of(scores, synthetic=synthetic)
     stains = tiles.table.loc[(tiles.table["split"] == "train").fillna(value=False), "stain"]
     card = DetectorCard(
         weights_sha256=engine.weights_sha256,
@@ -96,6 +97,7 @@ def fit_detector(
         stains_seen=tuple(sorted({str(stain) for stain in stains.dropna()})),
         trained_on_synthetic=synthetic,
         test_summary=summary,
+        test_summary_zh=summary_zh,
     )
     write_detector_card(card, run)
     return card
@@ -157,6 +159,22 @@ def summary_of(scores: DetectionScores, *, synthetic: bool) -> str:
         f"were right (precision {scores.precision:.2f}, {_ends(scores.precision_interval)}); "
         "right is an overlap (IoU) of at least 0.5."
     )
+
+
+def summary_zh_of(scores: DetectionScores, *, synthetic: bool) -> str:
+    """Say the same in Chinese."""
+    kind = "合成切片" if synthetic else "切片"
+    return (
+        f"在训练中未见过的 {scores.n_patients} 名患者的 {scores.n_slides} 张{kind}上，"
+        f"{scores.n_truth} 个肾小球中检出 {scores.n_found} 个（召回率 {scores.recall:.2f}，"
+        f"{_ends_zh(scores.recall_interval)}），{scores.n_proposed} 个提议中 {scores.n_found} 个"
+        f"正确（精确率 {scores.precision:.2f}，{_ends_zh(scores.precision_interval)}）；"
+        "交并比（IoU）不低于 0.5 视为正确。"
+    )
+
+
+def _ends_zh(interval: Interval) -> str:
+    return f"95%区间 {interval.low:.2f} 至 {interval.high:.2f}"
 
 
 def _ends(interval: Interval) -> str:

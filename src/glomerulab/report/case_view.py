@@ -194,7 +194,10 @@ def _warnings(case: ReportedCase, language: Language) -> tuple[tuple[str, str, b
     s, zh = case.summary, language == "zh"
     n_changed = len(case.overruled)
     n_proposed = sum(call.is_proposed for call in case.calls)
-    detector = "" if case.facts.detector is None else case.facts.detector.test_summary
+    made = case.facts.detector
+    detector = "" if made is None else made.test_summary
+    if made is not None and zh:
+        detector = made.test_summary_zh or made.test_summary
     unjudged = _n(len(case.unjudged), "region, image or slide", "regions, images or slides")
     look, changed = _n(s.n_referred, "glomerulus", "glomeruli"), _n(n_changed, "call")
     possible = [

@@ -47,7 +47,9 @@ def test_threshold_and_size_come_from_validation_and_the_summary_from_test(cohor
     assert card.trained_on_synthetic
     assert "On 1 synthetic slides of 1 patients" in card.test_summary
     assert "found 2 of 2 glomeruli (recall 1.00" in card.test_summary
+    assert "2 个肾小球中检出 2 个（召回率 1.00" in card.test_summary_zh
     assert open_detector(cohort[0]).card == card
+    assert open_detector(cohort[0]).facts.test_summary_zh == card.test_summary_zh
 
 
 def test_without_a_test_part_nothing_is_claimed(cohort) -> None:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+from glomerulab.case_folder import DetectorFacts
 from glomerulab.report.case_view import case_view, colour_of
 from glomerulab.report.overrides import add_override
 from glomerulab.report.reported_case import reported_cases
@@ -65,3 +66,21 @@ def test_regions_of_a_detector_are_told_above_all_and_beside_adequacy(folder) ->
         assert not any(said in text for rule in others for text in rule.caveats)
     plain = case_view(reported_cases(folder)[0], "en")
     assert not any("detector" in title for title, _, _ in plain.warnings)
+
+
+def test_a_chinese_report_says_in_chinese_how_well_the_detector_does(folder) -> None:
+    made = DetectorFacts(
+        run="d", weights_sha256="0" * 64, score_threshold=0.5, test_summary="Found 2 of 2.",
+        test_summary_zh="检出全部。", trained_on_synthetic=True,
+    )  # fmt: skip
+    proposed = replace(
+        folder,
+        facts=folder.facts.model_copy(update={"detector": made}),
+        calls=tuple(replace(one, is_proposed=True) for one in folder.calls),
+    )
+    case = reported_cases(proposed)[0]
+    said = {lang: " ".join(text for _, text, _ in case_view(case, lang).warnings)
+            for lang in ("en", "zh")}  # fmt: skip
+    assert "检出全部。" in said["zh"]
+    assert "Found" not in said["zh"]
+    assert "Found 2 of 2." in said["en"]

@@ -80,3 +80,10 @@ def test_changes_in_the_browser_outlive_a_new_prediction_of_the_same_images(fold
     assert _key(later, folder) == _key(case, folder)
     assert _key(replace(case, calls=case.calls[1:]), folder) != _key(case, folder)
     assert _key(other, folder) != _key(case, folder)
+
+
+def test_the_command_on_a_chinese_page_makes_a_chinese_page_again(folder) -> None:
+    case = reported_cases(folder)[0]
+    again = "glomerulab report predictions --language zh</code>"
+    assert again in render_case_html(case, folder.folder, language="zh")
+    assert "--language" not in render_case_html(case, folder.folder, language="en")
