@@ -204,3 +204,15 @@ def test_strange_things_in_the_folder_are_left_alone(settings):
     assert jobs.of("anna") == []
     jobs.close()
     assert (settings.folder / ("1" * 16) / "job.json").read_text() == "{broken"
+
+
+def test_a_job_the_server_cannot_do_names_no_path_of_the_server(settings, monkeypatch):
+    jobs = Jobs(settings, work=quick)
+
+    def full(_record):
+        raise OutputError("cannot write: No space left on device", where="/data/jobs/1")
+
+    monkeypatch.setattr(jobs, "_do", full)
+    error = until(jobs, jobs.add(REQUEST, "anna").id, "failed").error
+    assert error == "the server could not do it: cannot write: No space left on device"
+    jobs.close()
