@@ -194,11 +194,7 @@ def _warnings(case: ReportedCase, language: Language) -> tuple[tuple[str, str, b
     s, zh = case.summary, language == "zh"
     n_changed = len(case.overruled)
     n_proposed = sum(call.is_proposed for call in case.calls)
-    made = case.facts.detector
-    detector = "" if made is None else made.test_summary
-    if made is not None and zh:
-        detector = made.test_summary_zh or made.test_summary
-    unjudged = _n(len(case.unjudged), "region, image or slide", "regions, images or slides")
+    detector = _detector_words(case, language)
     look, changed = _n(s.n_referred, "glomerulus", "glomeruli"), _n(n_changed, "call")
     possible = [
         (
@@ -216,13 +212,7 @@ def _warnings(case: ReportedCase, language: Language) -> tuple[tuple[str, str, b
              "未经人工勾画。检测器可能遗漏肾小球、误认其他组织，或在每张切片上重复计数："  # noqa: ISC004
              f"数量、比例和标本充足性均取决于其检出结果。{detector}"),
         ),
-        (
-            bool(case.unjudged), True,
-            (f"{unjudged} could not be judged",
-             f"In no count: {_listed(case.unjudged, ', ')}. See failures.csv."),
-            (f"{len(case.unjudged)} 个区域、图像或切片未能判定",
-             f"未计入任何结果：{_listed(case.unjudged, '、')}。原因见 failures.csv。"),
-        ),
+        _unjudged(case),
         (
             s.n_referred > 0, True,
             (f"{look} not settled",
@@ -248,6 +238,27 @@ def _warnings(case: ReportedCase, language: Language) -> tuple[tuple[str, str, b
         for note in case.facts.notes
     ]
     return tuple(found)
+
+
+def _unjudged(case: ReportedCase) -> tuple[bool, bool, tuple[str, str], tuple[str, str]]:
+    """Say what is in no count: whether it holds, is severe, and reads in English and Chinese."""
+    n = len(case.unjudged)
+    named = _n(n, "region, image or slide", "regions, images or slides")
+    return (
+        n > 0, True,
+        (f"{named} could not be judged",
+         f"In no count: {_listed(case.unjudged, ', ')}. See failures.csv."),
+        (f"{n} 个区域、图像或切片未能判定",
+         f"未计入任何结果：{_listed(case.unjudged, '、')}。原因见 failures.csv。"),
+    )  # fmt: skip
+
+
+def _detector_words(case: ReportedCase, language: Language) -> str:
+    """Say how well the detector does, where one proposed regions."""
+    made = case.facts.detector
+    if made is None:
+        return ""
+    return (made.test_summary_zh if language == "zh" else "") or made.test_summary
 
 
 def _rule_block(result: RuleResult, case: ReportedCase, language: Language) -> RuleBlock:
