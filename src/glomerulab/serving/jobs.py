@@ -285,7 +285,9 @@ class Jobs:
                 self._do(record)
             except (GlomerulabError, OSError) as error:  # such as a full disk
                 log.exception("job %s", record.id)
-                self._fail(record.id, f"the server could not do it: {_words(error)}")
+                # The words alone: the place is a path of this server.
+                said = error.message if isinstance(error, GlomerulabError) else error.strerror
+                self._fail(record.id, f"the server could not do it: {said}")
 
     def _begin_next(self) -> JobRecord | None:
         with self._lock:
@@ -362,13 +364,6 @@ class Jobs:
     def _fail(self, job_id: str, reason: str) -> None:
         with self._lock, suppress(OutputError):
             self._put(self._records[job_id], state="failed", error=reason, ended=_now())
-
-
-def _words(error: GlomerulabError | OSError) -> str:
-    """Say what went wrong without the server's paths."""
-    if isinstance(error, GlomerulabError):
-        return error.message
-    return error.strerror or type(error).__name__
 
 
 def _end(process: BaseProcess) -> None:
