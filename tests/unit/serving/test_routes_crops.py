@@ -113,9 +113,10 @@ GOOD = png(picture(np.random.default_rng(5), "cgn"))
         (b"%!PS-Adobe-3.0 EPSF-3.0", 422, "PNG, JPEG, TIFF, BMP"),
         (GOOD[: len(GOOD) // 2], 422, "cannot be read"),
         (bomb(6000), 422, "6000 x 6000"),
-        (bomb(60_000), 422, "not an image in a format"),
+        (bomb(60_000), 422, "more than the 16,000,000 pixels allowed"),
         (bytes(21 * 2**20), 413, "20480 KiB"),
     ],
+    ids=["empty", "text", "script", "truncated", "large", "bomb", "heavy"],
 )
 def test_a_bad_upload_is_told_what_is_wrong_and_the_next_one_is_answered(
     open_server, content, status, words
