@@ -24,7 +24,7 @@ START_SAMPLE_PX = 512
 FIRST_SAMPLE_PX = 4096
 SAMPLE_GROWTH = 8
 # Decreases of the objective, relative, that one more step promises.
-EXPECTED_DECREASE = 1e-6  # that step is then taken unseen: it leaves some hundred times the square
+EXPECTED_DECREASE = 1e-7  # that step is then taken unseen: it leaves some hundred times the square
 CLOSE_DECREASE = 1e-8  # where a pass costs little
 ROUGH_DECREASE = 1e-6  # enough on a sample, whose optimum is not that of all pixels
 MAX_PASSES = 5
