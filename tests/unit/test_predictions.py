@@ -77,7 +77,10 @@ def test_a_row_that_breaks_a_rule_is_named(column: str, value: object, reason: s
 
 
 def test_under_a_sigmoid_head_probabilities_need_not_sum_to_one() -> None:
-    validate_predictions(_changed("probability_cgn", 1, 0.9), PAPER, head="sigmoid")
+    table = _changed("probability_cgn", 1, 0.9)
+    validate_predictions(table, PAPER, head="sigmoid")
+    with pytest.raises(PredictionsError, match="sum"):
+        validate_predictions(table, PAPER, head="softmax")
 
 
 def test_missing_and_surplus_columns_are_named() -> None:

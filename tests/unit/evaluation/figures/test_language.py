@@ -88,3 +88,4 @@ def test_chinese_is_drawn_without_a_missing_letter(tmp_path):
         figure = new_figure(3.0, 2.0)
         figure.subplots().set_title(" ".join(names.names))
         save_figure(figure, tmp_path, "title")
+    assert (tmp_path / "title.png").stat().st_size > 0
