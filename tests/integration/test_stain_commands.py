@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
-from glomerulab.errors import GlomerulabError, StainError
+from glomerulab.errors import GlomerulabError, LeakageError, StainError
 from glomerulab.images import read_image, write_image
 from glomerulab.stain.fitting import fit
 from glomerulab.stain.reference import aggregate, read_reference, write_reference
@@ -113,6 +113,35 @@ def test_a_given_white_is_kept_with_the_slides(cohort: Path) -> None:
     assert done.exit_code == 0, done.output
     slides = sorted((cohort.parent.parent / "out" / "slides").iterdir())
     assert {read_reference(slide).white for slide in slides} == {(241.0, 238.0, 242.0)}
+
+
+def test_a_target_from_the_test_part_is_told_at_the_end(cohort: Path) -> None:
+    root = cohort.parent.parent
+    table = pd.read_csv(cohort)
+    table["split"] = ["train" if patient == "p0" else "test" for patient in table["patient_id"]]
+    table.to_csv(cohort, index=False)
+    (root / "he.png").write_bytes((cohort.parent / "8.png").read_bytes())
+    done = _normalize(cohort)
+    assert done.exit_code == 0, done.output
+    assert "warning: the target for HE" in done.stderr
+    assert "comes from image 'i8' of the test part" in done.stderr
+    strict = _normalize(cohort, "--strict")
+    assert isinstance(strict.exception, LeakageError)
+
+
+def test_the_images_of_a_mean_are_checked_when_its_reference_is_used_again(cohort: Path) -> None:
+    root = cohort.parent.parent
+    table = pd.read_csv(cohort).assign(split="train")
+    table.to_csv(cohort, index=False)
+    assert _normalize(cohort, "--target-he", cohort.parent / "0.png").exit_code == 0
+    table.loc[0, ["split", "patient_id"]] = ["test", "alone"]
+    table.to_csv(cohort, index=False)
+    done = _run(
+        "normalize", cohort, "--target-he", root / "out" / "targets" / "HE.json",
+        "--target-pas", root / "pas.json", "--out", root / "again", "--strict",
+    )  # fmt: skip
+    assert isinstance(done.exception, LeakageError)
+    assert "comes from image 'i0' of the test part" in str(done.exception)
 
 
 def test_an_unreadable_image_ends_with_exit_code_1_and_a_row(cohort: Path) -> None:

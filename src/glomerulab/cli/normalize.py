@@ -63,7 +63,11 @@ def normalize(
         bool, typer.Option("--keep-others", help="Leave stains without a target as they are.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="An image that cannot be normalised is an error.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="An image that cannot be normalised, or a target from the test part, is an error.",
+        ),
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
@@ -97,6 +101,8 @@ def normalize(
     )
     for status, n in sorted(result.n_by_status.items()):
         typer.echo(f"{status}: {n}")
+    for leak in result.target_leaks.values():
+        typer.echo(f"warning: {leak}", err=True)
     typer.echo(f"wrote {result.path} (research use only)")
     if result.n_unreadable:
         typer.echo("some images could not be read; see the column stain_reason", err=True)
@@ -135,7 +141,9 @@ def _load_target(files: list[Path], stain: str, parameters: "StainParameters") -
     references = [_load_reference(file, stain, parameters) for file in files]
     if len(references) == 1:
         return references[0]
-    return aggregate(references, source=", ".join(str(file) for file in files))
+    # Of a mean the images it was made of, not the file it stands in: they are looked for.
+    names = [one.source or str(file) for one, file in zip(references, files, strict=True)]
+    return aggregate(references, source=", ".join(names))
 
 
 def _load_reference(file: Path, stain: str, parameters: "StainParameters") -> "StainReference":

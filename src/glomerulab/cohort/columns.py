@@ -14,7 +14,14 @@ from pandas.api.extensions import ExtensionDtype
 from glomerulab.errors import TaxonomyError
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["MANIFEST_COLUMNS", "SPLITS", "STAINS", "Problem", "typed_table"]
+__all__ = [
+    "MANIFEST_COLUMNS",
+    "SPLITS",
+    "STAINS",
+    "TARGET_LEAK_COLUMN",
+    "Problem",
+    "typed_table",
+]
 
 MANIFEST_COLUMNS = (
     "image_id", "image_path", "patient_id", "slide_id", "stain", "mpp",
@@ -28,6 +35,9 @@ immunohistochemistry in brown (haematoxylin and diaminobenzidine)."""
 
 SPLITS = ("train", "validation", "test")
 """Parts of a split."""
+
+TARGET_LEAK_COLUMN = "stain_target_leak"
+"""Of a normalised manifest: the part that an image's stain target comes from, if it should not."""
 
 INTEGER_COLUMNS = ("x", "y", "width", "height", "fold")
 REQUIRED_COLUMNS = ("image_id", "image_path")

@@ -4,7 +4,6 @@ Images are worked on by processes, one image per call; what is finished is noted
 that a run that was stopped continues. The target must come from the training part.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import quote
 
-import pandas as pd
-
 from glomerulab.cohort.manifest import Manifest, write_manifest
 from glomerulab.cohort.normalize_progress import Progress, Record, file_mark, open_progress
+from glomerulab.cohort.normalized_manifest import NO_TARGET, UNREADABLE, normalized_manifest
+from glomerulab.cohort.target_leaks import TargetLeak, find_target_leaks, refuse_target_leaks
 from glomerulab.errors import ImageFileError, ManifestError, OutputError, StainError
 from glomerulab.files import make_folder, remove_partial_files
 from glomerulab.images import RgbImage, read_image, write_image
@@ -27,15 +26,9 @@ from glomerulab.stain.normalize import normalize
 from glomerulab.stain.optical_density import White, checked_white
 from glomerulab.stain.reference import StainReference, write_reference
 
-__all__ = ["NO_TARGET", "UNREADABLE", "NormalizedCohort", "Per", "normalize_manifest"]
+__all__ = ["NormalizedCohort", "Per", "normalize_manifest"]
 
 Per = Literal["slide", "image"]
-
-NO_TARGET = "no_target"
-"""Status of an image whose stain has no target."""
-
-UNREADABLE = "unreadable"
-"""Status of an image that could not be read; its row points to the original."""
 
 MAX_CROPS_PER_SLIDE_FIT = 16
 LACKS_TWO_STAINS = {StainStatus.ONE_STAIN.value, StainStatus.NOT_TISSUE.value}
@@ -51,6 +44,8 @@ class NormalizedCohort:
     manifest: Manifest
     path: Path
     n_by_status: Mapping[str, int]
+    target_leaks: Mapping[str, TargetLeak]
+    """By stain, the targets that come from the test or the validation part."""
 
     @property
     def n_unreadable(self) -> int:
@@ -77,7 +72,8 @@ def normalize_manifest(
     manifest : Manifest
         Column ``stain`` filled; ``slide_id`` too where `per` is ``"slide"``.
     targets : mapping of str to StainReference
-        By stain. They must come from the training part, or the test part leaks into training.
+        By stain. They must come from the training part, or the test part leaks into training:
+        one that does not is told in the result and in the new manifest.
     out : Path
         Folder of the result: ``manifest.csv``, ``images/``, ``targets/``, ``slides/``. Work that
         is already there, with the same targets, is not done again.
@@ -89,7 +85,8 @@ def normalize_manifest(
     keep_others : bool, default False
         Leave images of stains without a target as they are instead of refusing.
     strict : bool, default False
-        Raise where an image cannot be normalised.
+        Raise where an image cannot be normalised, and before all else where a target comes from
+        the test or the validation part.
     n_workers : int, default 1
         Processes.
     track : Track, default silent
@@ -99,12 +96,14 @@ def normalize_manifest(
     -------
     NormalizedCohort
         Its table has the columns of `manifest` and ``stain_status``, ``stain_reason``,
-        ``stain_target``, ``normalized_from``.
+        ``stain_target``, ``stain_target_leak``, ``normalized_from``.
 
     Raises
     ------
     ManifestError
         If stains or slides are missing.
+    LeakageError
+        If `strict` and a target comes from the test or the validation part.
     StainError
         If `strict` and an image cannot be normalised; the others are done nevertheless.
     OutputError
@@ -123,6 +122,9 @@ def normalize_manifest(
         checked_white(white)
     _check_rows(manifest, targets, per=per, keep_others=keep_others)
     _check_out(manifest, out)
+    leaks = find_target_leaks(manifest, targets)
+    if strict:
+        refuse_target_leaks(manifest, leaks)
     remove_partial_files(make_folder(out))
     progress = open_progress(out, targets, per=per, white=white)
     tasks = _tasks(manifest, targets, out, white)
@@ -143,7 +145,7 @@ def normalize_manifest(
             [task for task in helped if isinstance(task.source, StainReference)],
             "Using the stains of the slides",
         )
-    result = _finish(manifest, tasks, progress, out)
+    result = _finish(manifest, tasks, progress, out, leaks)
     if strict:
         _raise_for_unchanged(result)
     return result
@@ -285,43 +287,18 @@ def _tasks(
 
 
 def _finish(
-    manifest: Manifest, tasks: Sequence[_Task], progress: Progress, out: Path
+    manifest: Manifest,
+    tasks: Sequence[_Task],
+    progress: Progress,
+    out: Path,
+    leaks: Mapping[str, TargetLeak],
 ) -> NormalizedCohort:
     """Write the manifest of the new images."""
-    new_paths = {task.image_id: task.out for task in tasks}
-    originals = dict(zip(manifest.table["image_id"], manifest.image_paths(), strict=True))
-    rows = []
-    for image_id, original in originals.items():
-        record = progress.records[image_id] if image_id in new_paths else None
-        status = record.status if record else NO_TARGET
-        written = record is not None and status != UNREADABLE
-        rows.append(
-            (
-                str(new_paths[image_id] if written else original),
-                status,
-                record.reason if record else "",
-                str(original) if written else "",
-            )
-        )
-    paths, statuses, reasons, origins = zip(*rows, strict=True) if rows else ((), (), (), ())
-    absolute_out = out.absolute()
-    table = manifest.table.copy()
-    table["image_path"] = _text([_relative(path, absolute_out) for path in paths])
-    table["stain_status"] = _text(statuses)
-    table["stain_reason"] = _text(reasons)
-    table["stain_target"] = _text(
-        [
-            f"targets/{task_stain}.json" if origin else ""
-            for task_stain, origin in zip(_stains(manifest), origins, strict=True)
-        ]
-    )
-    table["normalized_from"] = _text(
-        [_relative(path, absolute_out) if path else "" for path in origins]
-    )
-    new = Manifest(table, out, manifest.taxonomy)
+    files = {task.image_id: task.out for task in tasks}
+    new = normalized_manifest(manifest, files, progress.records, out=out, leaks=leaks)
     path = out / "manifest.csv"
     write_manifest(new, path)
-    return NormalizedCohort(new, path, Counter(statuses))
+    return NormalizedCohort(new, path, Counter(new.table["stain_status"]), leaks)
 
 
 def _check_rows(
@@ -374,11 +351,3 @@ def _raise_for_unchanged(result: NormalizedCohort) -> None:
 
 def _stains(manifest: Manifest) -> list[str]:
     return [str(stain) for stain in manifest.table["stain"].fillna("")]
-
-
-def _relative(path: str, start: Path) -> str:
-    return Path(os.path.relpath(path, start)).as_posix()
-
-
-def _text(values: Sequence[str]) -> "pd.api.extensions.ExtensionArray":
-    return pd.array([value or None for value in values], dtype="string")

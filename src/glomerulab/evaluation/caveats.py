@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from glomerulab.cohort.columns import TARGET_LEAK_COLUMN
 from glomerulab.evaluation.judged import Judged
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
 
@@ -52,6 +53,7 @@ def find_caveats(
         *_shared_patients(run),
         *_unknown_patients(judged),
         *_augmented(run),
+        *_stain_targets(run),
         *_absent_labels(judged),
         *_never_called(judged),
         *_few_patients(judged),
@@ -119,6 +121,22 @@ def _augmented(run: RunTables) -> list[Caveat]:
         "images may be augmented."
     )
     return [Caveat("Augmented images among the held-out", text, severe=True)]
+
+
+def _stain_targets(run: RunTables) -> list[Caveat]:
+    table = run.manifest.table
+    if TARGET_LEAK_COLUMN not in table:
+        return []
+    own = table.loc[(table["split"] != EXTERNAL).to_numpy(dtype=bool, na_value=True)]
+    parts = sorted(set(own[TARGET_LEAK_COLUMN].dropna()))
+    if not parts:
+        return []
+    text = (
+        f"The stains were normalised to a target that was taken from the {' and the '.join(parts)} "
+        "part, so what the model is judged on has shaped what it learned from. Normalise to "
+        "training images."
+    )
+    return [Caveat("Stain target not from training", text, severe=True)]
 
 
 def _absent_labels(judged: Judged) -> list[Caveat]:

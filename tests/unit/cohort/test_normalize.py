@@ -6,7 +6,7 @@ import pytest
 
 from glomerulab.cohort.manifest import STAINS, Manifest, manifest_from_rows, read_manifest
 from glomerulab.cohort.normalize import normalize_manifest
-from glomerulab.errors import ManifestError, OutputError, StainError
+from glomerulab.errors import LeakageError, ManifestError, OutputError, StainError
 from glomerulab.images import read_image, write_image
 from glomerulab.stain.fitting import fit
 from glomerulab.stain.normalize import normalize
@@ -151,6 +151,27 @@ def test_strict_makes_it_an_error_after_the_others_are_done(
     with pytest.raises(StainError, match="he/4: blank"):
         normalize_manifest(cohort, TARGETS, tmp_path / "out", strict=True)
     assert len(list((tmp_path / "out" / "images").iterdir())) == 6
+
+
+def test_a_target_of_the_test_part_is_told_and_refused_if_strict(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    parts = ["test", "train", "train", "train", "train", "train"]
+    table = cohort.table.assign(
+        split=pd.array(parts, dtype="string"), patient_id=cohort.table["image_id"]
+    )
+    divided = cohort.with_table(table)
+    first = cohort.image_paths()[0]
+    targets = TARGETS | {"HE": fit(read_image(first), "HE", source=str(first))}
+    with pytest.raises(LeakageError, match=r"he-1\.png, comes from image 'he/1' of the test part"):
+        normalize_manifest(divided, targets, tmp_path / "out", strict=True)
+    assert not (tmp_path / "out").exists()
+    result = normalize_manifest(divided, targets, tmp_path / "out")
+    assert {stain: leak.part for stain, leak in result.target_leaks.items()} == {"HE": "test"}
+    told = read_manifest(result.path).table["stain_target_leak"].fillna("").tolist()
+    assert told == ["test"] * 4 + [""] * 2
+    again = normalize_manifest(cohort, targets, tmp_path / "out")  # no split: nothing is known
+    assert again.target_leaks == {}
 
 
 def test_an_unreadable_image_becomes_a_row_with_its_reason(

@@ -73,6 +73,20 @@ def test_augmented_images_among_the_held_out_are_found(small):
     assert "24 images" in _caveats(small)["Augmented images among the held-out"].text
 
 
+def test_a_stain_target_from_the_test_part_is_said(small):
+    table = pd.read_csv(small / "manifest.csv").assign(stain_target_leak="test")
+    table.to_csv(small / "manifest.csv", index=False)
+    caveat = _caveats(small)["Stain target not from training"]
+    assert "taken from the test part" in caveat.text
+    assert caveat.severe
+
+
+def test_stain_targets_from_elsewhere_are_no_caveat(small):
+    table = pd.read_csv(small / "manifest.csv").assign(stain_target_leak="")
+    table.to_csv(small / "manifest.csv", index=False)
+    assert "Stain target not from training" not in _caveats(small)
+
+
 def test_images_that_cannot_be_judged_are_counted(small):
     _change(small, "label_fsg", 1)
     table = pd.read_csv(small / "manifest.csv").assign(fsg=1)
