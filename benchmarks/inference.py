@@ -18,16 +18,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import timm
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from torch.fx.experimental.optimization import fuse
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.images import read_image
 from glomerulab.inference.engine import probabilities_of, stacked
 from glomerulab.inference.export_onnx import write_onnx
+from glomerulab.inference.onnx_engine import DealtSession
 from glomerulab.inference.quantize_onnx import write_int8
 from glomerulab.inference.torch_engine import AnswersWithFeatures, TorchEngine
 from glomerulab.models.registry import create_model
@@ -46,7 +45,6 @@ class Engines:
         self.made = {}
         self.by_name = {
             "eager float32": self.eager,
-            "eager float32, batch norm folded": self.folded,
             "eager bfloat16, autocast": self.autocast,
             "eager bfloat16 weights": self.bfloat16,
             "inductor float32": lambda: self.compiled(self.network),
@@ -80,17 +78,6 @@ class Engines:
         def answer(images):
             with torch.inference_mode():
                 return network(torch.from_numpy(images))[0].float().numpy()
-
-        return answer
-
-    def folded(self):
-        # Folding follows the graph of the classifier alone: the hook of the features is lost.
-        inner = fuse(copy.deepcopy(self.network.model)).to(memory_format=torch.channels_last)
-
-        def answer(images):
-            with torch.inference_mode():
-                pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0
-                return inner((pixels - self.network.mean) / self.network.std).numpy()
 
         return answer
 
@@ -141,8 +128,8 @@ class Engines:
         return self.onnx(path)
 
     def onnx(self, path):
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return lambda images: session.run(["logits"], {"images": images})[0]
+        session = DealtSession(path)
+        return lambda images: session.answer(images).logits
 
     def openvino(self, path, precision):
         import openvino

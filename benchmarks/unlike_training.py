@@ -26,7 +26,7 @@ from glomerulab.geometry import Box
 from glomerulab.images import read_image
 from glomerulab.inference.engine import stacked
 from glomerulab.inference.fit_gates import KNOWN_SHARE, fit_cloud
-from glomerulab.inference.gates import class_distances, read_gates
+from glomerulab.inference.gates import nearest, read_gates, whitened
 from glomerulab.inference.sharpness import sharpness
 from glomerulab.inference.torch_engine import TorchEngine
 from glomerulab.slides.regions import read_regions
@@ -64,9 +64,10 @@ def part(manifest, name):
 def last_alone(train, labels, validation, n_last):
     """Return the gate as it would be with the last stage's features alone."""
     means, whitening = fit_cloud(train[:, -n_last:], labels, where="benchmark")
-    near = np.sort(class_distances(validation[:, -n_last:], means, whitening))
+    cloud = whitened(means, whitening)
+    near = np.sort(nearest(validation[:, -n_last:], cloud))
     place = min(int(np.ceil((len(near) + 1) * KNOWN_SHARE)), len(near)) - 1
-    return lambda rows: class_distances(rows[:, -n_last:], means, whitening), near[place]
+    return lambda rows: nearest(rows[:, -n_last:], cloud), near[place]
 
 
 def fields(home, entries, references, source_of):

@@ -45,6 +45,7 @@ class ByColour:
             input_size=side, mean=(0.5,) * 3, std=(0.5,) * 3, mpp=mpp,
         )  # fmt: skip
         self.weights_sha256 = "cd" * 32
+        self.n_at_once = 1
         self.n_images = 0
 
     def answer(self, images) -> Answers:

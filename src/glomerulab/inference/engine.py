@@ -37,6 +37,8 @@ class Engine(Protocol):
 
     card: ModelCard
     weights_sha256: str
+    n_at_once: int
+    """Threads that may ask at the same time, and are answered soonest if they do."""
 
     def answer(self, images: npt.NDArray[np.uint8]) -> Answers:
         """Answer a batch, shape (B, S, S, 3), S being ``card.input_size``."""

@@ -18,7 +18,7 @@ from glomerulab.evaluation.run_tables import RunTables, read_run
 from glomerulab.evaluation.temperature import fit_temperature
 from glomerulab.images import RgbImage, read_image
 from glomerulab.inference.engine import Engine, open_engine, stacked
-from glomerulab.inference.gates import GateFacts, Gates, class_distances, write_gates
+from glomerulab.inference.gates import GateFacts, Gates, nearest, whitened, write_gates
 from glomerulab.inference.sharpness import sharpness
 from glomerulab.progress import Track, silent
 from glomerulab.stain.reference import StainReference, read_reference
@@ -83,7 +83,7 @@ def fit_gates(run: Path, *, track: Track = silent) -> Gates:
     parts = {name: _originals(tables, name) for name in ("train", "validation")}
     seen = {name: _see(part, engine, track) for name, part in parts.items()}
     means, whitening = fit_cloud(seen["train"].features, parts["train"].labels(), where=str(run))
-    near = np.sort(class_distances(seen["validation"].features, means, whitening))
+    near = np.sort(nearest(seen["validation"].features, whitened(means, whitening)))
     place = min(int(np.ceil((len(near) + 1) * KNOWN_SHARE)), len(near)) - 1
     gates = Gates(
         GateFacts(
@@ -150,7 +150,7 @@ def fit_cloud(
     -------
     means : ndarray of float32, shape (C, D)
     whitening : ndarray of float32, shape (D, D)
-        See `glomerulab.inference.gates.class_distances`.
+        See `glomerulab.inference.gates.whitened`.
 
     Raises
     ------

@@ -6,6 +6,7 @@ seen and the stain references: with it a run's folder is all that applying it ne
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -79,32 +80,60 @@ class Gates:
         ndarray of float64, shape (B,)
             Mahalanobis' distance with one covariance for all classes.
         """
-        return class_distances(features, self.class_means, self.whitening)
+        return nearest(features, self._cloud)
+
+    @cached_property
+    def _cloud(self) -> "Cloud":
+        return whitened(self.class_means, self.whitening)
 
 
-def class_distances(
-    features: npt.NDArray[np.float32],
-    class_means: npt.NDArray[np.float32],
-    whitening: npt.NDArray[np.float32],
-) -> FloatArray:
-    """Return the distance of each image to the nearest class mean.
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Where the training images lie, in coordinates in which distance is Mahalanobis'."""
+
+    middle: npt.NDArray[np.float32]
+    """Shape (D,): of the class means, as features."""
+    whitening: npt.NDArray[np.float32]
+    """Shape (D, D): L of the precision matrix L L'."""
+    centres: npt.NDArray[np.float32]
+    """Shape (C, D): of the classes, from the middle, whitened."""
+
+
+def whitened(class_means: npt.NDArray[np.float32], whitening: npt.NDArray[np.float32]) -> Cloud:
+    """Prepare what every distance needs.
 
     Parameters
     ----------
-    features : ndarray of float, shape (B, D)
     class_means : ndarray of float, shape (C, D)
     whitening : ndarray of float, shape (D, D)
         L of the precision matrix L L'.
 
     Returns
     -------
+    Cloud
+    """
+    middle = class_means.mean(axis=0)
+    return Cloud(middle, whitening, (class_means - middle) @ whitening)
+
+
+def nearest(features: npt.NDArray[np.float32], cloud: Cloud) -> FloatArray:
+    """Return the distance of each image to the nearest class mean.
+
+    Parameters
+    ----------
+    features : ndarray of float, shape (B, D)
+    cloud : Cloud
+
+    Returns
+    -------
     ndarray of float64, shape (B,)
     """
-    rows = features.astype(np.float64) @ whitening  # (B, D)
-    centres = class_means.astype(np.float64) @ whitening  # (C, D)
-    differences = rows[:, None] - centres[None]  # (B, C, D)
-    nearest: FloatArray = np.linalg.norm(differences, axis=2).min(axis=1)
-    return nearest
+    # Single precision, or every call would copy the whitening: 60 MB for 3,840 features. Measured
+    # from the middle of the classes, so that little is lost where features are large.
+    rows = (features - cloud.middle) @ cloud.whitening  # (B, D)
+    differences = (rows[:, None] - cloud.centres[None]).astype(np.float64)  # (B, C, D)
+    distances: FloatArray = np.linalg.norm(differences, axis=2).min(axis=1)
+    return distances
 
 
 def has_gates(folder: Path) -> bool:

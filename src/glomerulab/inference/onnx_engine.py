@@ -1,5 +1,7 @@
 """An exported model, run by ONNX Runtime: the same answers without torch."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +14,15 @@ from glomerulab.errors import CheckpointError
 from glomerulab.inference.engine import Answers
 from glomerulab.models.card import ModelCard
 
-__all__ = ["CARD_FILE", "MODEL_FILE", "ExportCard", "IntegerLoss", "OnnxEngine", "Precision"]
+__all__ = [
+    "CARD_FILE",
+    "MODEL_FILE",
+    "DealtSession",
+    "ExportCard",
+    "IntegerLoss",
+    "OnnxEngine",
+    "Precision",
+]
 
 Precision = Literal["float32", "int8"]
 
@@ -76,9 +86,7 @@ class OnnxEngine:
         path = folder / CARD_FILE
         try:
             card = ExportCard.model_validate_json(path.read_text(encoding="utf-8"))
-            self._session = onnxruntime.InferenceSession(
-                folder / MODEL_FILE, providers=["CPUExecutionProvider"]
-            )
+            self._session = DealtSession(folder / MODEL_FILE)
         except OSError as error:
             raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from error
         except ValidationError as error:
@@ -93,6 +101,7 @@ class OnnxEngine:
 
         self.card: ModelCard = card
         self.weights_sha256 = card.weights_sha256
+        self.n_at_once = self._session.n_threads
 
     def answer(self, images: npt.NDArray[np.uint8]) -> Answers:
         """Answer a batch.
@@ -105,5 +114,42 @@ class OnnxEngine:
         -------
         Answers
         """
-        logits, features = self._session.run(["logits", "features"], {"images": images})
-        return Answers(logits, features)
+        return self._session.answer(images)
+
+
+class DealtSession:
+    """An ONNX file, run by one thread for each part of a batch.
+
+    Parameters
+    ----------
+    path : Path
+        As ``export`` wrote it.
+
+    Notes
+    -----
+    A core for each part of a batch is about a sixth faster than all cores for each layer of it: no
+    layer waits for its slowest thread.
+    """
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # a call runs in the thread that makes it
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+        self.n_threads = len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(self.n_threads, thread_name_prefix="onnx")
+
+    def answer(self, images: npt.NDArray[np.uint8]) -> Answers:
+        """Answer a batch of at least one, shape (B, S, S, 3)."""
+        if len(images) == 1:
+            return self._part(images)
+        parts = np.array_split(images, min(self.n_threads, len(images)))
+        answers = list(self._threads.map(self._part, parts))
+        return Answers(
+            np.concatenate([one.logits for one in answers]),
+            np.concatenate([one.features for one in answers]),
+        )
+
+    def _part(self, images: npt.NDArray[np.uint8]) -> Answers:
+        return Answers(*self._session.run(["logits", "features"], {"images": images}))

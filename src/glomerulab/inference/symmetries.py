@@ -28,11 +28,13 @@ class SymmetricEngine:
 
     card: ModelCard
     weights_sha256: str
+    n_at_once: int
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.card = engine.card
         self.weights_sha256 = engine.weights_sha256
+        self.n_at_once = engine.n_at_once
 
     def answer(self, images: npt.NDArray[np.uint8]) -> Answers:
         """Answer a batch.

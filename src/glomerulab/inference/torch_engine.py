@@ -71,6 +71,8 @@ class TorchEngine:
         A run folder.
     """
 
+    n_at_once = 1  # each answer takes all cores; and the hooks of two would see each other's maps
+
     def __init__(self, folder: Path) -> None:
         model, self.card = load_checkpoint(folder)
         self.weights_sha256 = _weights_hash(model)

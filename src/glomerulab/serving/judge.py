@@ -1,4 +1,4 @@
-"""The model of a running server: one thread owns it, crops that wait together go through together.
+"""The model of a running server: few threads ask it, crops that wait together go in together.
 
 A crop is prepared by whoever brings it and comes out by the same functions as `glomerulab predict`
 uses, so that both say the same of an image.
@@ -113,15 +113,16 @@ class _Waiting:
 
 
 class Judge:
-    """Answers crops one batch after the other.
+    """Answers crops batch by batch, in as many threads as the engine takes at once.
 
     Parameters
     ----------
     engine : Engine
-        From here on only this object's thread may use it.
+        From here on only this object's threads may use it.
     gates : Gates
     max_batch : int, default 8
-        Crops that wait while a batch is answered make the next one, up to so many.
+        Crops that wait while a batch is answered make the next one, up to so many. An engine that
+        answers several threads at once gains nothing by that: there each crop goes alone.
     on_batch : callable, optional
         Is told the size of each batch.
 
@@ -142,16 +143,20 @@ class Judge:
         _refuse_mismatch(engine, gates)
         self._engine = engine
         self._gates = gates
-        self._max_batch = max_batch
+        self._max_batch = max_batch if engine.n_at_once == 1 else 1
         self._on_batch = on_batch
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"judge-{number}", daemon=True)
+            for number in range(engine.n_at_once)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def is_alive(self) -> bool:
         """Whether crops are being answered."""
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
     def submit(self, crop: PreparedCrop) -> "Future[Finding]":
         """Queue a crop; whoever no longer waits cancels the future.
@@ -170,8 +175,10 @@ class Judge:
 
     def close(self) -> None:
         """Answer what waits, then end."""
-        self._queue.put(None)
-        self._thread.join()
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         is_open = True

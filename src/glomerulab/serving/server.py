@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from glomerulab.errors import ConfigError
 from glomerulab.serving.app import create_app
@@ -110,6 +111,8 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
         )
     keys = None if settings.keys is None else KeyRing(settings.keys)
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
+    # Distances are small products: BLAS's own threads would take the cores from the network.
+    threadpool_limits(limits=1, user_api="blas")
     # The place is taken first: a taken port is told before a model is loaded.
     with closing(listen(host, port)) as listener, closing(open_service(settings)) as service:
         hosts = frozenset(settings.names) | (LOCAL_HOSTS if is_local(host) else frozenset())

@@ -11,7 +11,7 @@ from glomerulab.errors import CheckpointError
 from glomerulab.images import read_image
 from glomerulab.inference.engine import open_engine, stacked
 from glomerulab.inference.fit_gates import fit_cloud, fit_gates
-from glomerulab.inference.gates import class_distances, read_gates
+from glomerulab.inference.gates import nearest, read_gates, whitened
 from glomerulab.predictions import read_predictions
 
 
@@ -48,7 +48,7 @@ def test_distances_are_mahalanobis_in_features_of_one_scale(rng: np.random.Gener
     ]
     # Classes stand in the order of their rows of labels.
     assert sorted(means[:, 2].tolist()) == pytest.approx(sorted(centres[:, 2].tolist()), rel=1e-4)
-    found = class_distances(features.astype(np.float32), means, whitening)
+    found = nearest(features.astype(np.float32), whitened(means, whitening))
     assert found == pytest.approx(expected, rel=1e-2)
 
 

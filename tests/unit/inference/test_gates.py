@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 
 from glomerulab.errors import CheckpointError
-from glomerulab.inference.gates import class_distances, has_gates, read_gates, write_gates
+from glomerulab.inference.gates import has_gates, nearest, read_gates, whitened, write_gates
 
 
 def test_the_distance_is_mahalanobis_to_the_nearest_class(rng: np.random.Generator) -> None:
@@ -13,7 +13,7 @@ def test_the_distance_is_mahalanobis_to_the_nearest_class(rng: np.random.Generat
     precision = root @ root.T + np.eye(5)
     means = rng.normal(size=(3, 5)).astype(np.float32)
     rows = rng.normal(size=(7, 5)).astype(np.float32)
-    found = class_distances(rows, means, np.linalg.cholesky(precision).astype(np.float32))
+    found = nearest(rows, whitened(means, np.linalg.cholesky(precision).astype(np.float32)))
     expected = [min(mahalanobis(row, mean, precision) for mean in means) for row in rows]
     assert found == pytest.approx(expected, rel=1e-4)
 

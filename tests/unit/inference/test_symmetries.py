@@ -10,6 +10,7 @@ class Corner:
     """Answers by the brightness of one corner: it changes with every turn."""
 
     weights_sha256 = "ab"
+    n_at_once = 1
 
     def __init__(self, head: str) -> None:
         self.card = type("Card", (), {"head": head})()

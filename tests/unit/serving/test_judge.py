@@ -18,6 +18,7 @@ class Held:
 
     def __init__(self, engine) -> None:
         self.card, self.weights_sha256, self._engine = engine.card, engine.weights_sha256, engine
+        self.n_at_once = engine.n_at_once
         self.may_go = threading.Event()
         self.may_go.set()
 
@@ -54,6 +55,31 @@ def test_crops_that_wait_together_are_answered_together_and_as_if_alone(trained,
     for one, other in zip(alone, together, strict=True):
         assert one.logits == pytest.approx(other.logits, abs=1e-4)
         assert one.sharpness == other.sharpness
+
+
+def test_an_engine_that_answers_two_at_once_is_asked_by_two_threads(trained, engine):
+    gates, sizes = read_gates(trained), []
+    both, one_by_one = threading.Barrier(2), threading.Lock()
+
+    class Two(Held):
+        def answer(self, images) -> Answers:
+            if images.min() < 255:  # not the blank image that a judge begins with
+                both.wait(30)
+            with one_by_one:  # torch below is one for all
+                return super().answer(images)
+
+    crops = [crop(engine, gates, seed=seed) for seed in range(4)]
+    alone = Judge(engine, gates)
+    expected = [alone.submit(one).result(30) for one in crops]
+    two = Two(engine)
+    two.n_at_once = 2
+    judge = Judge(two, gates, on_batch=sizes.append)
+    answers = [judge.submit(one) for one in crops]
+    for answer, other in zip(answers, expected, strict=True):
+        assert answer.result(30).logits == pytest.approx(other.logits, abs=1e-4)
+    judge.close()
+    assert sizes == [1] * 4
+    assert not judge.is_alive
 
 
 def test_an_image_that_breaks_the_network_fails_alone(trained, engine):
