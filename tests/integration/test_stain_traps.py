@@ -8,7 +8,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from glomerulab.errors import StainError
+from glomerulab.geometry import Box
 from glomerulab.images import read_image
+from glomerulab.slides.source import open_slide
 from glomerulab.stain.fitting import Refusal, StainStatus, fit, try_fit
 from glomerulab.stain.normalize import StainNormalizer, normalize, separate, transform
 from glomerulab.stain.parameters import PAPER, RECOMMENDED
@@ -226,3 +228,16 @@ def test_inference_without_gradients_gives_the_same_numbers(target_truth: Truth)
         assert np.array_equal(normalizer(image), expected)
     with torch.inference_mode():
         assert np.array_equal(normalizer(torch.from_numpy(image).numpy()), expected)
+
+
+@pytest.mark.real
+def test_real_ink_is_named_and_nothing_else_is_called_ink(real_data: Path) -> None:
+    with open_slide(real_data / "slides" / "CMU-1-Small-Region.svs") as slide:
+        inked = slide.read_region(Box(0, 0, 512, 512))
+    refused = try_fit(inked, "HE")
+    assert isinstance(refused, Refusal)
+    assert "marker ink" in refused.reason
+    stains = {"he": "HE", "pas": "PAS", "sil": "PASM", "tri": "TRI"}
+    for path in sorted((real_data / "kidney_compartments").glob("*/*/*[0-9].png")):
+        found = try_fit(read_image(path), stains[path.parent.name])
+        assert not isinstance(found, Refusal) or "ink" not in found.reason

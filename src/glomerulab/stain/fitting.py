@@ -48,6 +48,13 @@ MIN_PERCENTILE = 0.05
 
 SAMPLE_PX_PER_IMAGE = 1 << 16
 
+# Green and teal ink takes far more red than green light; no dye of a prior does. Measured on the
+# crops of a real slide with teal ink that are refused: 0.9 % to 14 % of the tissue; on real HE, PAS
+# and silver without ink 0.24 % at most.
+INK_RED_OVER_GREEN = 2.0
+MIN_INK_DENSITY = 0.2
+MIN_INK_SHARE = 0.005
+
 
 class StainStatus(StrEnum):
     """What became of an image."""
@@ -248,7 +255,7 @@ def _try_fit(
         return Refusal(StainStatus.CONSTANT if constant else StainStatus.ONE_STAIN, error.message)
     refusal = _gate(matrix, prior)
     if refusal is not None:
-        return refusal
+        return _with_ink(refusal, density)
     percentiles = _percentiles(density, matrix, parameters)
     if min(percentiles) < MIN_PERCENTILE:
         missing = prior.dyes[int(np.argmin(percentiles))]
@@ -306,6 +313,20 @@ def _gate(matrix: FloatArray, prior: StainPrior) -> Refusal | None:
                 f"allowed: not {prior.stain}?",
             )
     return None
+
+
+def _with_ink(refusal: Refusal, density: npt.NDArray[np.float32]) -> Refusal:
+    """Add that marker ink is seen, which is a likelier cause than another stain."""
+    red, green, _ = density
+    is_ink = (red > INK_RED_OVER_GREEN * green) & (red > MIN_INK_DENSITY)
+    share = float(np.mean(is_ink))
+    if refusal.status is not StainStatus.NOT_TISSUE or share < MIN_INK_SHARE:
+        return refusal
+    return replace(
+        refusal,
+        reason=f"{refusal.reason} {share:.1%} of the tissue has the colour of green or teal marker "
+        "ink: cut it off, or leave the image out",
+    )
 
 
 def _percentiles(

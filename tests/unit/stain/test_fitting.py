@@ -58,6 +58,24 @@ def test_another_stain_is_not_taken_for_this_one() -> None:
     assert "not HE?" in refused.reason
 
 
+def test_teal_ink_over_a_section_is_named_as_the_likely_cause() -> None:
+    truth = section(1)
+    # Like the darker ink on a real slide, whose median lets 0.30, 0.67 and 0.68 through.
+    truth.image[:, :80] = np.rint(truth.image[:, :80] * (0.15, 0.62, 0.66)).astype(np.uint8)
+    refused = try_fit(truth.image, "HE")
+    assert isinstance(refused, Refusal)
+    assert refused.status is StainStatus.NOT_TISSUE
+    assert "not HE?" in refused.reason
+    assert "green or teal marker ink" in refused.reason
+
+
+def test_another_stain_without_ink_is_not_called_ink() -> None:
+    brown = section(1, dyes=((0.65, 0.70, 0.29), (0.27, 0.57, 0.78)))
+    refused = try_fit(brown.image, "HE")
+    assert isinstance(refused, Refusal)
+    assert "ink" not in refused.reason
+
+
 def test_h_dab_is_fitted_by_its_own_prior() -> None:
     truth = section(1, dyes=((0.65, 0.70, 0.29), (0.27, 0.57, 0.78)))
     assert worst_angle(fit(truth.image, "H-DAB").stain_matrix, truth.stain_matrix) < 1.0
