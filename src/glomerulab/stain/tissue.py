@@ -102,6 +102,10 @@ class Tissue:
     pixels: RgbImage | None = None
     """All pixels, shape (N, 3), where `density` is that of a sample."""
 
+    def whole_density(self) -> npt.NDArray[np.float32]:
+        """Return the optical density of all tissue, shape (3, n), in the sample or not."""
+        return self.density if self.pixels is None else _gathered(self.pixels, self.light)
+
     def count(self) -> int:
         """Return how many pixels are tissue, in the sample or not."""
         if self.pixels is None:

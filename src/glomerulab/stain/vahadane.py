@@ -5,7 +5,7 @@ and the stain matrix has four unknowns: Newton's method on them needs a handful 
 pixels. No randomness: the same pixels give the same result.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ SAMPLE_GROWTH = 8
 EXPECTED_DECREASE = 1e-7  # that step is then taken unseen: it leaves some hundred times the square
 CLOSE_DECREASE = 1e-8  # where a pass costs little
 ROUGH_DECREASE = 1e-6  # enough on a sample, whose optimum is not that of all pixels
-MAX_PASSES = 5
+MAX_SAMPLED_PASSES = 5
 MIN_SEPARATION_COSINE = 0.9999995  # 0.06 degrees: beyond it the amounts of two stains explode
 
 
@@ -40,7 +40,7 @@ class Factorisation:
     objective: float
     """Eq. (9) at the solution, summed over the pixels."""
     n_passes: int
-    """Passes over all pixels that were needed."""
+    """Passes over all pixels that were needed; 60 where the search was given up."""
     n_px: int
     """How many pixels these are."""
 
@@ -112,7 +112,8 @@ def solve_tissue(tissue: Tissue, *, sparsity: float) -> Factorisation:
     A pass over all pixels costs most. It is made at the optimum of the sample, W₀, and gives the
     moments M(W₀). Those at a W nearby are M(W₀) + N/n (m(W) - m(W₀)), with m those of the n
     sampled pixels: only the few that change sets between W₀ and W are guessed, by those of the
-    sample that do. Where W₀ was too far off for that, there is another pass.
+    sample that do. Where W₀ was too far off for that, there is another pass; where five were not
+    enough, the density of all pixels is written down and given to `solve`.
     """
     if tissue.pixels is None:
         return solve(tissue.density, sparsity=sparsity)
@@ -120,8 +121,7 @@ def solve_tissue(tissue: Tissue, *, sparsity: float) -> Factorisation:
     stains = _start(tissue.density)
     _descend(tissue.density, stains, sparsity, ROUGH_DECREASE)
     whole, part = np.empty((3, N_MOMENTS)), np.empty((3, N_MOMENTS))
-    n_passes, is_far = 0, True
-    while is_far and n_passes < MAX_PASSES:
+    for n_passes in range(1, MAX_SAMPLED_PASSES + 1):
         squares, n_px = sum_tissue_moments(tissue.pixels, tissue.light, stains, sparsity, whole)
         value, decrease = newton_step(whole, stains, sparsity, 0.0, np.empty((2, 3)))
         value += 0.5 * squares
@@ -130,8 +130,11 @@ def solve_tissue(tissue: Tissue, *, sparsity: float) -> Factorisation:
         scale = n_px / len(red)
         rest = whole - scale * part
         descend(red, green, blue, stains, sparsity, CLOSE_DECREASE, scale, rest)
-        n_passes += 1
-    return _factorisation(stains, value - decrease, n_passes, n_px)
+        if not is_far:
+            return _factorisation(stains, value - decrease, n_passes, n_px)
+    # The sample misleads, as one does that meets a pattern of the pixels: do without it.
+    found = solve(tissue.whole_density(), sparsity=sparsity)
+    return replace(found, n_passes=MAX_SAMPLED_PASSES + found.n_passes)
 
 
 def _start(density: npt.NDArray[np.float32]) -> FloatArray:

@@ -52,6 +52,8 @@ def test_of_a_large_image_the_density_is_that_of_an_even_sample() -> None:
     assert np.array_equal(
         tissue.density, tissue_density(truth.image.reshape(1, -1, 3)[:, ::3], truth.white)
     )
+    assert np.array_equal(tissue.whole_density(), whole)
     small = find_tissue(truth.image[:400], truth.white)
+    assert small.whole_density() is small.density
     assert small.pixels is None
     assert small.count() == small.density.shape[1]

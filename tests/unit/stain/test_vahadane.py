@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from glomerulab.errors import StainError
 from glomerulab.stain.tissue import find_tissue, tissue_density
-from glomerulab.stain.vahadane import concentrations, objective, solve, solve_tissue
+from glomerulab.stain.vahadane import (
+    MAX_SAMPLED_PASSES,
+    concentrations,
+    objective,
+    solve,
+    solve_tissue,
+)
 from tests.beer_lambert import HE, PAS, section, unit_rows, worst_angle
 
 
@@ -61,6 +67,23 @@ def test_a_large_image_ends_at_the_optimum_of_all_its_pixels(sparsity: float, gl
     best = objective(exact, polished, sparsity=sparsity)
     assert objective(exact, solved.stain_matrix, sparsity=sparsity) <= best * (1.0 + 1e-9)
     assert solved.objective == pytest.approx(best, rel=1e-4)
+
+
+@pytest.mark.parametrize("sparsity", [0.02, 0.1])
+def test_a_sample_that_misleads_does_not_keep_it_from_the_optimum(sparsity: float) -> None:
+    truth, other = section(1, size=900), section(2, size=900, dyes=PAS)
+    image = truth.image.copy()
+    image.reshape(-1, 3)[::3] = other.image.reshape(-1, 3)[::3]  # all that the sample meets
+    tissue = find_tissue(image, truth.white)
+    assert tissue.pixels is not None
+    density = tissue_density(image, truth.white)
+    solved = solve_tissue(tissue, sparsity=sparsity)
+    assert solved.n_px == density.shape[1]
+    assert solved.n_passes > MAX_SAMPLED_PASSES
+    polished = solve(density, sparsity=sparsity, start=solved.stain_matrix).stain_matrix
+    exact = density.T.astype(float)
+    best = objective(exact, polished, sparsity=sparsity)
+    assert objective(exact, solved.stain_matrix, sparsity=sparsity) <= best * (1.0 + 1e-9)
 
 
 def test_one_colour_cannot_be_separated() -> None:
