@@ -9,16 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
 from glomerulab.images import write_image
+from glomerulab.models.checkpoint import load_checkpoint, read_checkpoint
+from glomerulab.models.freezing import freeze_first
 from glomerulab.models.sealed import read_sealed
 from glomerulab.predictions import read_predictions
 from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.run import train
+from glomerulab.training.start import read_start
 
 TAXONOMY = Taxonomy("colours", (Label(id="pink", name="Pink"), Label(id="blue", name="Blue")))
+LOSSES = ["train_loss", "validation_loss"]
 N_OF_PART = {"train": 21, "validation": 9, "test": 7}  # odd: processes get unequal shares
 
 
@@ -75,7 +80,7 @@ def test_two_processes_train_as_one_does(config: TrainConfig, tmp_path: Path) ->
     assert out.count("run folder") == 1
     one = train(config)
     histories = [pd.read_csv(run / "history.csv") for run in (one, tmp_path / "two")]
-    losses = [table[["train_loss", "validation_loss"]].to_numpy() for table in histories]
+    losses = [table[LOSSES].to_numpy() for table in histories]
     assert np.allclose(losses[0], losses[1], rtol=1e-4)
     assert histories[0]["train_accuracy"].equals(histories[1]["train_accuracy"])
     steps = [read_sealed(run / "state", "state")[0] for run in (one, tmp_path / "two")]
@@ -92,8 +97,58 @@ def test_a_process_that_dies_ends_the_other_and_both_resume(
 ) -> None:
     whole = _start(config, "--out", tmp_path / "whole", "--set", "epochs=6")
     assert _end(whole)[0] == 0
-    process = _start(config, "--set", "epochs=6")
-    history = config.out / "history.csv"
+    _kill_in_the_middle(_start(config, "--set", "epochs=6"), config.out, n_epochs=6)
+    code, _, err = _end(_start(config, "--set", "epochs=6", "--resume"))
+    assert code == 0, err
+    _assert_same_state(config.out, tmp_path / "whole")
+    assert read_config(config.out / "config.toml").epochs == 6
+
+
+@pytest.mark.slow
+def test_an_error_is_one_line_though_two_processes_meet_it(config: TrainConfig) -> None:
+    (config.manifest.parent / "3.png").write_bytes(b"not an image")
+    code, _, err = _end(_start(config))
+    assert code != 0
+    assert "3.png: not an image in any known format" in err
+
+
+@pytest.mark.slow
+def test_two_processes_hold_what_is_frozen_and_go_on_after_a_kill(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    base = train(config.model_copy(update={"out": tmp_path / "base", "seed": 9, "epochs": 1}))
+    start = {"weights": str(base), "frozen_share": 0.75}
+    config = TrainConfig.model_validate(config.model_dump() | {"start": start, "epochs": 4})
+    write_config(config, tmp_path / "config.toml")
+    one, two, killed = train(config), tmp_path / "two", tmp_path / "killed"
+    code, _, err = _end(_start(config, "--out", two))
+    assert code == 0, err
+    losses = [pd.read_csv(run / "history.csv")[LOSSES].to_numpy() for run in (one, two)]
+    assert np.allclose(losses[0], losses[1], rtol=1e-4)
+    frozen = _frozen_entries(one, input_size=32)
+    before = read_checkpoint(base)[0]
+    for run in (one, two):
+        after = read_sealed(run / "state", "state")[0]
+        moved = {key for key in before if not torch.equal(before[key], after[f"model.{key}"])}
+        assert frozen.isdisjoint(moved)
+        assert {key for key in before if key.endswith("weight")} <= frozen | moved
+    _kill_in_the_middle(_start(config, "--out", killed), killed, n_epochs=4)
+    code, _, err = _end(_start(config, "--out", killed, "--resume"))
+    assert code == 0, err
+    _assert_same_state(killed, two)
+
+
+def _frozen_entries(run: Path, *, input_size: int) -> set[str]:
+    """Entries of the weights that a run was to leave as they came, batch norms' averages too."""
+    start, (model, _) = read_start(run), load_checkpoint(run / "checkpoint")
+    layers = freeze_first(model, start.pretrained, share=0.75, input_size=input_size)
+    assert any(isinstance(model.get_submodule(layer), nn.BatchNorm2d) for layer in layers)
+    return {key for key in model.state_dict() if key.rpartition(".")[0] in layers}
+
+
+def _kill_in_the_middle(process: subprocess.Popen[str], run: Path, *, n_epochs: int) -> None:
+    """Kill one of two processes as soon as an epoch is done; the other ends with it."""
+    history = run / "history.csv"
     while process.poll() is None and not history.is_file():
         time.sleep(0.005)
     assert process.poll() is None
@@ -104,22 +159,13 @@ def test_a_process_that_dies_ends_the_other_and_both_resume(
     assert code != 0
     assert "Signal 9 (SIGKILL)" in err
     assert not any(Path(f"/proc/{child}").exists() for child in children)
-    assert 1 <= len(pd.read_csv(history)) < 6
-    code, _, err = _end(_start(config, "--set", "epochs=6", "--resume"))
-    assert code == 0, err
-    first, second = (
-        read_sealed(run / "state", "state")[0] for run in (config.out, tmp_path / "whole")
-    )
+    assert 1 <= len(pd.read_csv(history)) < n_epochs
+
+
+def _assert_same_state(run: Path, other: Path) -> None:
+    first, second = (read_sealed(one / "state", "state")[0] for one in (run, other))
+    assert first.keys() == second.keys()
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
-    assert read_config(config.out / "config.toml").epochs == 6
-
-
-@pytest.mark.slow
-def test_an_error_is_one_line_though_two_processes_meet_it(config: TrainConfig) -> None:
-    (config.manifest.parent / "3.png").write_bytes(b"not an image")
-    code, _, err = _end(_start(config))
-    assert code != 0
-    assert "3.png: not an image in any known format" in err
 
 
 def _children(parent: int) -> list[int]:
