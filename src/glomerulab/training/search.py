@@ -5,10 +5,11 @@ test image, so that none can be read. All that was tried stands in a database: s
 it, and a search that was stopped goes on.
 """
 
+import re
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,12 +75,16 @@ def search(config: SearchConfig, *, track: Track = silent) -> SearchResult:
     """
     make_folder(config.out)
     manifest_path = _without_test(config)
-    with _quiet_optuna():
-        study = _open_study(config)
+    with _quiet_optuna(), _open_study(config) as study:
         _refuse_other_space(study, config)
         for _ in track(_tickets(study, config), "Trials", config.n_trials):
             study.sampler = _sampler(config, seed=config.seed + len(study.trials))
             study.optimize(_objective(config, manifest_path), n_trials=1, catch=GlomerulabError)
+        return _write_result(study, config)
+
+
+def _write_result(study: optuna.Study, config: SearchConfig) -> SearchResult:
+    """Write what was found."""  # noqa: DOC501
     table = write_trials(study, config.out / "trials.csv")
     complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
     if not complete:
@@ -105,22 +110,51 @@ def _without_test(config: SearchConfig) -> Path:
     return path
 
 
-def _open_study(config: SearchConfig) -> optuna.Study:
+@contextmanager
+def _open_study(config: SearchConfig) -> Iterator[optuna.Study]:
+    """Give the study, and its connections back at the end: a server has few of them."""
+    storage = _open_storage(config)
+    try:
+        yield optuna.load_study(
+            storage=storage,
+            study_name=STUDY_NAME,
+            pruner=optuna.pruners.MedianPruner(n_warmup_steps=config.n_warmup_epochs)
+            if config.prune
+            else optuna.pruners.NopPruner(),
+        )
+    finally:
+        _close(storage)
+
+
+def _open_storage(config: SearchConfig) -> RDBStorage:
     # Below another name than SQLite's own errors: whatever SQLAlchemy or a driver raises.
-    url = config.storage or f"sqlite:///{config.out.absolute() / 'study.db'}"
+    url = _database_url(config)
     for n_before in range(MAX_OPENINGS):
         try:
-            return _create_or_load(url, config)
+            return _storage_with_study(url, config)
         except Exception as error:
             reason = str(error).splitlines()[0]
             is_made_by_another = any(words in str(error).lower() for words in MADE_BY_ANOTHER)
             if not is_made_by_another or n_before == MAX_OPENINGS - 1:
-                raise ConfigError(f"storage cannot be opened: {reason}", where=url) from error
+                raise ConfigError(
+                    f"storage cannot be opened: {reason}", where=_without_password(url)
+                ) from error
             time.sleep(0.5)  # a worker that began at the same time is making the tables
     raise AssertionError("the last opening either returns or raises")
 
 
-def _create_or_load(url: str, config: SearchConfig) -> optuna.Study:
+def _database_url(config: SearchConfig) -> str:
+    if config.storage is None:
+        return f"sqlite:///{config.out.absolute() / 'study.db'}"
+    # The driver that is installed with us; SQLAlchemy would look for another one.
+    return re.sub("^postgres(ql)?://", "postgresql+psycopg://", config.storage)
+
+
+def _without_password(url: str) -> str:
+    return re.sub("(://[^:/]*):.*@", r"\1:***@", url)
+
+
+def _storage_with_study(url: str, config: SearchConfig) -> RDBStorage:
     storage = RDBStorage(
         url,
         engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
@@ -128,15 +162,22 @@ def _create_or_load(url: str, config: SearchConfig) -> optuna.Study:
         grace_period=3 * SECONDS_BETWEEN_SIGNS_OF_LIFE,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
     )
-    return optuna.create_study(
-        storage=storage,
-        study_name=STUDY_NAME,
-        load_if_exists=True,
-        direction="minimize" if config.metric == "validation_loss" else "maximize",
-        pruner=optuna.pruners.MedianPruner(n_warmup_steps=config.n_warmup_epochs)
-        if config.prune
-        else optuna.pruners.NopPruner(),
-    )
+    try:
+        optuna.create_study(
+            storage=storage,
+            study_name=STUDY_NAME,
+            load_if_exists=True,
+            direction="minimize" if config.metric == "validation_loss" else "maximize",
+        )
+    except Exception:
+        _close(storage)
+        raise
+    return storage
+
+
+def _close(storage: RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _refuse_other_space(study: optuna.Study, config: SearchConfig) -> None:
@@ -152,25 +193,41 @@ def _refuse_other_space(study: optuna.Study, config: SearchConfig) -> None:
     if stands is not None and stands != asked:
         raise ConfigError(
             "holds a search over another space or by another metric; give another --out or storage",
-            where=config.storage or str(config.out),
+            where=_without_password(config.storage or str(config.out)),
         )
     study.set_user_attr("asked", asked)
 
 
 def _tickets(study: optuna.Study, config: SearchConfig) -> Iterator[int]:
     """Give a ticket for each trial that is this worker's to run."""
+    n_asked = min(config.n_trials, _n_combinations(config))
     while True:
         fail_stale_trials(study)  # of workers that were killed: they are queued again
-        trials = study.get_trials(deepcopy=False)
-        again = {RetryHeartbeatStaleTrialCallback.retried_trial_number(trial) for trial in trials}
-        n_ended = sum(_has_ended(trial) and trial.number not in again for trial in trials)
-        n_running = sum(trial.state is TrialState.RUNNING for trial in trials)
-        if n_ended >= min(config.n_trials, _n_combinations(config)):
+        n_ended, n_running = _ended_and_running(study.get_trials(deepcopy=False))
+        if n_ended >= n_asked:
             return
-        if n_ended + n_running < min(config.n_trials, _n_combinations(config)):
+        if n_ended + n_running < n_asked:
             yield n_ended
         else:  # others run the last ones; should they die, their trials are ours
             time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _ended_and_running(trials: Sequence[FrozenTrial]) -> tuple[int, int]:
+    """Count trials, those that were begun again once."""
+    again = {RetryHeartbeatStaleTrialCallback.retried_trial_number(trial) for trial in trials}
+    n_ended = sum(_has_ended(trial) and trial.number not in again for trial in trials)
+    return n_ended, sum(trial.state is TrialState.RUNNING for trial in trials)
+
+
+class _SurplusTrialError(GlomerulabError):
+    """Others have begun the last of the trials since this worker looked."""
+
+
+def _refuse_surplus(trial: optuna.Trial, config: SearchConfig) -> None:
+    """Leave a trial that nobody asked for undone; without a reason it does not count."""  # noqa: DOC501
+    earlier = [one for one in trial.study.get_trials(deepcopy=False) if one.number < trial.number]
+    if sum(_ended_and_running(earlier)) >= min(config.n_trials, _n_combinations(config)):
+        raise _SurplusTrialError("is one more than were asked for")
 
 
 def _has_ended(trial: FrozenTrial) -> bool:
@@ -205,6 +262,7 @@ def _objective(config: SearchConfig, manifest: Path) -> Callable[[optuna.Trial],
     better = min if config.metric == "validation_loss" else max
 
     def run(trial: optuna.Trial) -> float:
+        _refuse_surplus(trial, config)
         values = {key: _suggest(trial, key, what) for key, what in config.space.items()}
         first = RetryHeartbeatStaleTrialCallback.retried_trial_number(
             trial.study.get_trials(deepcopy=False)[trial.number]

@@ -47,8 +47,8 @@ class SearchConfig(BaseModel):
     manifest: Path | None = None
     """Instead of the one of `train`."""
     storage: str | None = None
-    """URL of a database that several workers share, such as ``postgresql+psycopg://…``; by default
-    SQLite in `out`."""
+    """URL of a database that several workers share, such as ``postgresql://…``; by default SQLite
+    in `out`."""
     n_trials: int = Field(default=20, ge=1)
     """Of all workers together."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"

@@ -28,7 +28,8 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
     -------
     DataFrame
         ``trial``, ``state``, ``value``, ``n_epochs``, ``seconds``, ``folder``, ``reason``, then one
-        column per searched setting; a pruned trial's value is that of its last epoch.
+        column per searched setting; a pruned trial's value is that of its last epoch. One that a
+        worker asked for and left, since others had begun the last, is no row.
     """
     return pd.DataFrame(
         [
@@ -43,6 +44,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
                 **trial.params,
             }
             for trial in study.trials
+            if trial.state is not TrialState.FAIL or trial.user_attrs  # it was begun
         ]
     )
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from glomerulab.training import search as search_module
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.search import search
 from glomerulab.training.search_config import SearchConfig, read_search_config
+from tests.postgres import POSTGRES_URL, WITHOUT_POSTGRES, empty_schema
 
 RATES = [3e-3, 1e-8]
 
@@ -26,6 +28,23 @@ def _search(config: TrainConfig, **changes: object) -> SearchConfig:
     } | changes  # fmt: skip
     (folder / "search.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
     return read_search_config(folder / "search.toml")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """What to say of the database that workers share."""
+    if request.param == "sqlite":
+        yield {}
+        return
+    if not POSTGRES_URL:
+        pytest.skip(WITHOUT_POSTGRES)
+    with empty_schema() as url:
+        yield {"storage": url}
+
+
+def _worker(told: SearchConfig) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "glomerulab", "search", str(told.out.parent / "search.toml")]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_search_finds_the_better_setting_and_never_reads_the_test_part(
@@ -92,22 +111,50 @@ def test_another_space_and_a_missing_validation_part_are_refused(config: TrainCo
         search(_search(short, storage="nosuch://database"))
 
 
-@pytest.mark.slow
-def test_two_workers_share_a_search_and_one_that_is_killed_loses_nothing(
+def test_no_password_is_told(config: TrainConfig) -> None:
+    told = _search(config, storage="postgresql://me:secret@127.0.0.1:1/none")
+    with pytest.raises(ConfigError, match=r"postgresql\+psycopg://me:\*\*\*@127.0.0.1") as raised:
+        search(told)
+    assert "secret" not in str(raised.value)
+
+
+def test_no_more_trials_are_run_than_were_asked_for_if_two_workers_look_at_once(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = _search(config.model_copy(update={"epochs": 30}), n_trials=4, prune=False)
-    command = [sys.executable, "-m", "glomerulab", "search", str(told.out.parent / "search.toml")]
-    workers = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    told = _search(config.model_copy(update={"epochs": 1}), n_trials=2)
+    # As if the last free trial had been seen by this worker while another was asking for it.
+    monkeypatch.setattr(search_module, "_tickets", lambda study, config: iter(range(4)))
+    table = search(told).trials
+    assert table["state"].tolist() == ["complete"] * 2
+    assert len(list((told.out / "trials").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_workers_that_begin_together_share_the_trials(
+    config: TrainConfig, storage: dict[str, str]
+) -> None:
+    told = _search(config, n_trials=6, prune=False, **storage)
+    workers = [_worker(told) for _ in range(2)]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=400)
+        assert worker.returncode == 0, errors
+    table = search(told).trials
+    assert table["state"].tolist() == ["complete"] * 6
+    assert sorted(table["folder"]) == [f"{number:04d}" for number in range(6)]
+
+
+@pytest.mark.slow
+def test_two_workers_share_a_search_and_one_that_is_killed_loses_nothing(
+    config: TrainConfig, storage: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = _search(config.model_copy(update={"epochs": 30}), n_trials=4, prune=False, **storage)
+    workers = [_worker(told) for _ in range(2)]
     trials = told.out / "trials"
     while len(list(trials.glob("*/history.csv"))) < 2:
         assert workers[0].poll() is None, workers[0].communicate()[1]
         time.sleep(0.05)
     workers[1].kill()
-    workers[1].wait()
+    workers[1].communicate()
     _, errors = workers[0].communicate(timeout=400)
     assert workers[0].returncode == 0, errors
     monkeypatch.setattr(search_module, "SECONDS_BETWEEN_LOOKS", 0.1)
