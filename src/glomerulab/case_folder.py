@@ -188,10 +188,15 @@ class CaseFolder:
         return self.facts.model.head
 
     def patients(self) -> dict[str, tuple[GlomerulusCall, ...]]:
-        """Return the calls of each case; a slide without patient is a case by itself."""
+        """Return the calls of each case; a slide without patient is a case by itself.
+
+        A case of which nothing could be judged has none: its report says what is missing.
+        """
         cases: dict[str, list[GlomerulusCall]] = {}
         for call in self.calls:
             cases.setdefault(call.patient_id or call.slide_id or call.image_id, []).append(call)
+        for lost in self.facts.unjudged:
+            cases.setdefault(lost.case, [])
         return {name: tuple(calls) for name, calls in cases.items()}
 
 

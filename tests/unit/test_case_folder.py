@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from glomerulab.case_folder import outline_text, read_case_folder
+from glomerulab.case_folder import Unjudged, outline_text, read_case_folder
 from glomerulab.errors import PredictionsError
 from tests.cases import one_call, write_case
 
@@ -44,3 +45,10 @@ def test_a_damaged_table_names_what_is_wrong(tmp_path, old, new, message) -> Non
 def test_patients_are_cases_and_a_slide_without_one_is_its_own(tmp_path: Path) -> None:
     write_case(tmp_path, [one_call("a"), one_call("b", patient=None, slide="s9")])
     assert list(read_case_folder(tmp_path).patients()) == ["p1", "s9"]
+
+
+def test_a_case_of_which_nothing_could_be_judged_is_a_case_all_the_same(tmp_path: Path) -> None:
+    lost = (Unjudged(case="p2", slide_id="s7", name=""), Unjudged(case="p1", slide_id="s1", name="g"))
+    folder = read_case_folder(write_case(tmp_path, [one_call("a")]))
+    folder = replace(folder, facts=folder.facts.model_copy(update={"unjudged": lost}))
+    assert {name: len(calls) for name, calls in folder.patients().items()} == {"p1": 1, "p2": 0}

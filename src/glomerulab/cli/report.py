@@ -59,8 +59,10 @@ def report(
     )
     for case in written.cases:
         summary = case.summary
+        lost = f", {len(case.unjudged)} not judged" if case.unjudged else ""
         typer.echo(
             f"{case.patient}: {summary.n_glomeruli} glomeruli, {summary.n_referred} to look at"
+            + lost
         )
     typer.echo(f"{len(written.paths)} files in {written.paths[0].parent if written.paths else out}")
     typer.echo("Research use only.")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from glomerulab.calls import GlomerulusCall, Reading
 from glomerulab.report.apply_rules import ItemResult, RuleResult
+from glomerulab.report.case_warnings import CaseWarning, case_warnings
 from glomerulab.report.model_rows import model_rows
 from glomerulab.report.reported_case import ReportedCase
 from glomerulab.report.words import (
@@ -85,8 +86,7 @@ class CaseView:
     title: str
     headline: str
     summary: tuple[str, ...]
-    warnings: tuple[tuple[str, str, bool], ...]
-    """Title, text, and whether it is severe."""
+    warnings: tuple[CaseWarning, ...]
     rules: tuple[RuleBlock, ...]
     labels: tuple[LabelRow, ...]
     shown: tuple[Shown, ...]
@@ -98,7 +98,6 @@ class CaseView:
 # Colours that colour-blind readers tell apart (Okabe and Ito), the first for what is listed first.
 COLOURS = ("#009E73", "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A6D00", "#000000")
 SEVERAL = "#6A3D9A"
-MAX_LISTED = 12
 GREY = "#5F6B76"
 
 
@@ -145,7 +144,7 @@ def case_view(case: ReportedCase, language: Language) -> CaseView:
         title=f"{phrase['case']} {case.patient}",
         headline=_headline(case, language),
         summary=_summary(case, language),
-        warnings=_warnings(case, language),
+        warnings=case_warnings(case, language),
         rules=tuple(_rule_block(result, case, language) for result in summary.rules),
         labels=_label_rows(case, language),
         shown=shown,
@@ -188,77 +187,6 @@ def _summary(case: ReportedCase, language: Language) -> tuple[str, ...]:
         first = f"{_n(s.n_images, 'image')} on {_n(s.n_slides, 'slide')}; {look} to be looked at."
         several = f"{stand} on several sections, and counted once each."
     return (first, several) if s.n_on_several_sections else (first,)
-
-
-def _warnings(case: ReportedCase, language: Language) -> tuple[tuple[str, str, bool], ...]:
-    s, zh = case.summary, language == "zh"
-    n_changed = len(case.overruled)
-    n_proposed = sum(call.is_proposed for call in case.calls)
-    detector = _detector_words(case, language)
-    look, changed = _n(s.n_referred, "glomerulus", "glomeruli"), _n(n_changed, "call")
-    possible = [
-        (
-            case.facts.model.trained_on_synthetic, True,
-            ("The model was trained on synthetic images", "Its calls say nothing about patients."),
-            ("模型由合成图像训练", "其判定不反映真实患者。"),
-        ),
-        (
-            n_proposed > 0, True,
-            (f"{n_proposed} of {len(case.calls)} regions were proposed by a detector",
-             "No person drew them. It may have missed glomeruli, taken other tissue for one, and "  # noqa: ISC004
-             "counted one anew on each section: numbers, shares and adequacy rest on what it "
-             f"found. {detector}"),
-            (f"{len(case.calls)}个区域中有{n_proposed}个由检测器提出",
-             "未经人工勾画。检测器可能遗漏肾小球、误认其他组织，或在每张切片上重复计数："  # noqa: ISC004
-             f"数量、比例和标本充足性均取决于其检出结果。{detector}"),
-        ),
-        _unjudged(case),
-        (
-            s.n_referred > 0, True,
-            (f"{look} not settled",
-             "Results may change when a human has looked; the reason stands beside each."),
-            (f"{s.n_referred} 个肾小球待复核", "复核后结果可能改变；原因见各图像旁。"),
-        ),
-        (
-            s.is_small, False,
-            ("Fewer than 25 glomeruli", "Percentages are unreliable: read the intervals."),
-            ("少于25个肾小球", "百分比不可靠，请看区间。"),
-        ),
-        (
-            n_changed > 0, False,
-            (f"{changed} changed by a person",
-             "Counts follow the person; what the model said is still shown."),
-            (f"{n_changed} 个判定经人工更改", "计数采用更改后的结果；模型原判定仍列出。"),
-        ),
-    ]  # fmt: skip
-    found = [(*(chinese if zh else english), severe)
-             for holds, severe, english, chinese in possible if holds]  # fmt: skip
-    found += [
-        ("备注", note.zh or note.en, False) if zh else ("Note", note.en, False)
-        for note in case.facts.notes
-    ]
-    return tuple(found)
-
-
-def _unjudged(case: ReportedCase) -> tuple[bool, bool, tuple[str, str], tuple[str, str]]:
-    """Say what is in no count: whether it holds, is severe, and reads in English and Chinese."""
-    n = len(case.unjudged)
-    named = _n(n, "region, image or slide", "regions, images or slides")
-    return (
-        n > 0, True,
-        (f"{named} could not be judged",
-         f"In no count: {_listed(case.unjudged, ', ')}. See failures.csv."),
-        (f"{n} 个区域、图像或切片未能判定",
-         f"未计入任何结果：{_listed(case.unjudged, '、')}。原因见 failures.csv。"),
-    )  # fmt: skip
-
-
-def _detector_words(case: ReportedCase, language: Language) -> str:
-    """Say how well the detector does, where one proposed regions."""
-    made = case.facts.detector
-    if made is None:
-        return ""
-    return (made.test_summary_zh if language == "zh" else "") or made.test_summary
 
 
 def _rule_block(result: RuleResult, case: ReportedCase, language: Language) -> RuleBlock:
@@ -351,10 +279,6 @@ def _shown(case: ReportedCase, language: Language) -> tuple[Shown, ...]:
             )
         )
     return tuple(found)
-
-
-def _listed(names: tuple[str, ...], comma: str) -> str:
-    return comma.join(names[:MAX_LISTED]) + (" …" if len(names) > MAX_LISTED else "")
 
 
 def _n(number: int, one: str, many: str | None = None) -> str:

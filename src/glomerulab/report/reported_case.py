@@ -95,6 +95,7 @@ def reported_cases(
         glomeruli = glomeruli_of(calls, folder.taxonomy, head=folder.head, overruled=said)
         alone = glomeruli_of(calls, folder.taxonomy, head=folder.head)
         slide_ids = {call.slide_id for call in calls}
+        slide_ids |= {one.slide_id for one in folder.facts.unjudged if one.case == patient}
         cases.append(
             ReportedCase(
                 patient=patient,

@@ -1,10 +1,14 @@
-"""A case as two tables: every image with what counts of it, and every result."""
+"""A case as two tables: every image with what counts of it, and every result.
+
+Before the results stand the warnings of the case and what is in no count, a row each.
+"""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from glomerulab.files import written_whole
+from glomerulab.report.case_warnings import case_warnings
 from glomerulab.report.overrides import NOT_A_GLOMERULUS
 from glomerulab.report.reported_case import ReportedCase
 
@@ -46,19 +50,25 @@ def write_images_csv(case: ReportedCase, path: Path) -> None:
 
 
 def write_results_csv(case: ReportedCase, path: Path) -> None:
-    """Write one row per count and per question of each rule set.
+    """Write one row per warning, per count and per question of each rule set.
 
     Parameters
     ----------
     case : ReportedCase
     path : Path
-        Replaced if it exists.
+        Replaced if it exists. Of a warning, ``rule_set`` is ``warning`` and ``item`` its kind; of
+        what could not be judged it is ``not_judged``, and ``item`` names the slide, region or
+        image. The rows of counts have ``count``.
     """
     header = (
         "patient", "rule_set", "version", "item", "grade", "n_with", "n_of", "low", "high",
         "possible", "labels", "not_assessed", "note",
     )  # fmt: skip
-    rows: list[tuple[object, ...]] = []
+    rows = [
+        _told(case, "warning", one.kind, f"{NOTE}. {one.sentence}", len(header))
+        for one in case_warnings(case, "en", max_listed=None)
+    ]
+    rows += [_told(case, "not_judged", name, NOTE, len(header)) for name in case.unjudged]
     for one in case.summary.labels:
         low, high = one.interval or ("", "")
         rows.append(
@@ -78,6 +88,13 @@ def write_results_csv(case: ReportedCase, path: Path) -> None:
             for item in result.items
         ]  # fmt: skip
     _write(path, header, rows)
+
+
+def _told(
+    case: ReportedCase, kind: str, item: str, note: str, n_columns: int
+) -> tuple[object, ...]:
+    """Make a row without numbers."""
+    return (case.patient, kind, "", item, *[""] * (n_columns - 5), note)
 
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

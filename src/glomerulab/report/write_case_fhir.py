@@ -14,8 +14,10 @@ from glomerulab.files import written_whole
 from glomerulab.report.apply_rules import ItemResult
 from glomerulab.report.case_summary import LabelCount
 from glomerulab.report.case_view import case_view
+from glomerulab.report.case_warnings import case_warnings
 from glomerulab.report.reported_case import ReportedCase
 from glomerulab.report.rules import RuleSet
+from glomerulab.report.words import words
 
 __all__ = ["case_bundle", "write_case_fhir"]
 
@@ -24,7 +26,7 @@ ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 SECTION = "http://terminology.hl7.org/CodeSystem/v2-0074"
 UCUM = "http://unitsofmeasure.org"
 NAMESPACE = uuid.UUID("2c0c7a5e-6a2b-5f0e-9d36-0b7e5c2f4a90")
-NOTE = "Research use only. Not a medical device; not for diagnosis."
+NOTE = words("en")["research_only"]
 
 Resource = dict[str, Any]
 
@@ -71,7 +73,6 @@ def write_case_fhir(case: ReportedCase, path: Path) -> None:
 
 
 def _report(case: ReportedCase, results: list[str]) -> Resource:
-    view = case_view(case, "en")
     return {
         "resourceType": "DiagnosticReport",
         "status": "preliminary",
@@ -81,10 +82,14 @@ def _report(case: ReportedCase, results: list[str]) -> Resource:
         "effectiveDateTime": case.facts.created,
         "issued": case.facts.created,
         "result": [{"reference": url} for url in results],
-        "conclusion": f"{view.headline}. {NOTE}"
-        + (f" In no count, since not judged: {len(case.unjudged)}." if case.unjudged else "")
-        + (" SYNTHETIC DATA: no patient's images." if case.facts.is_synthetic else ""),
+        "conclusion": "\n".join([f"{case_view(case, 'en').headline}. {NOTE}", *_told(case)]),
     }
+
+
+def _told(case: ReportedCase) -> list[str]:
+    """Say what a reader must know before the numbers, a line each."""
+    lines = [words("en")["synthetic"]] if case.facts.is_synthetic else []
+    return lines + [one.sentence for one in case_warnings(case, "en", max_listed=None)]
 
 
 def _count(case: ReportedCase, one: LabelCount) -> Resource:
@@ -92,6 +97,9 @@ def _count(case: ReportedCase, one: LabelCount) -> Resource:
     if one.label.hpo:
         code["coding"] = [{"system": HPO, "code": one.label.hpo, "display": one.label.name}]
     found = {**_observation(case, code), "valueInteger": one.n_with}
+    # A record shows an Observation without its report: what the number rests on goes with it.
+    severe = [told.sentence for told in case_warnings(case, "en") if told.is_severe]
+    found["note"] = [{"text": text} for text in (NOTE, *severe)]
     components = [_number("Glomeruli in all", one.n_of)]
     if one.interval is not None and one.share is not None:
         low, high = one.interval

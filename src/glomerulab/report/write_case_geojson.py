@@ -9,8 +9,10 @@ from glomerulab.calls import GlomerulusCall
 from glomerulab.case_folder import SlideFacts
 from glomerulab.files import written_whole
 from glomerulab.report.case_view import colour_of
+from glomerulab.report.case_warnings import case_warnings
 from glomerulab.report.overrides import NOT_A_GLOMERULUS
 from glomerulab.report.reported_case import ReportedCase
+from glomerulab.report.words import words
 
 __all__ = ["render_case_geojson", "write_case_geojson"]
 
@@ -31,7 +33,8 @@ def render_case_geojson(case: ReportedCase, slide: SlideFacts) -> str:
     str
         JSON. Each glomerulus is a locked annotation, named by its region, classified by what counts
         of it (names of several labels are joined as QuPath joins derived classes), with the
-        probability of each label as a measurement; everything else is metadata.
+        probability of each label as a measurement; everything else is metadata. The warnings of the
+        case stand beside the features, where QuPath passes over them and other programs find them.
     """
     features = [
         _feature(case, call, slide) for call in case.calls if call.slide_id == slide.slide_id
@@ -39,7 +42,8 @@ def render_case_geojson(case: ReportedCase, slide: SlideFacts) -> str:
     found = {
         "type": "FeatureCollection",
         "features": [one for one in features if one is not None],
-        "note": "Research use only. Not a medical device; not for diagnosis.",
+        "note": words("en")["research_only"],
+        "warnings": [one.sentence for one in case_warnings(case, "en", max_listed=None)],
     }
     return json.dumps(found, ensure_ascii=False)
 

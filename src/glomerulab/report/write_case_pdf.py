@@ -80,7 +80,10 @@ def _facts(case: ReportedCase, folder: Path, room: Path, language: Language) -> 
         "title": view.title,
         "headline": view.headline,
         "summary": view.summary,
-        "warnings": [{"title": a, "text": b, "severe": c} for a, b, c in view.warnings],
+        "warnings": [
+            {"title": one.title, "text": one.text, "severe": one.is_severe}
+            for one in view.warnings
+        ],
         "labels": [
             {"name": one.name, "number": one.number, "share": one.share, "range": one.range,
              "by_model": one.by_model}

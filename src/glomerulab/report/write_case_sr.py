@@ -1,5 +1,7 @@
 """A case as DICOM SR, TID 1500: one measurement group for the case, one for each glomerulus.
 
+What a reader must know before the numbers stands as text at the level of the document.
+
 HPO is no scheme that DICOM registers, so its codes carry the designator ``99HPO`` with the full
 meaning. The document is neither complete nor verified: a person makes it so.
 """
@@ -13,6 +15,8 @@ import highdicom as hd
 from highdicom.sr import (
     CodedConcept,
     ComprehensiveSR,
+    ContainerContentItem,
+    ContentSequence,
     DeviceObserverIdentifyingAttributes,
     Measurement,
     MeasurementReport,
@@ -20,7 +24,9 @@ from highdicom.sr import (
     ObservationContext,
     ObserverContext,
     QualitativeEvaluation,
+    RelationshipTypeValues,
     SourceImageForMeasurementGroup,
+    TextContentItem,
     TrackingIdentifier,
 )
 from pydicom import Dataset
@@ -28,9 +34,10 @@ from pydicom.sr.codedict import codes
 
 from glomerulab.calls import GlomerulusCall, Reading
 from glomerulab.files import written_whole
+from glomerulab.report.case_warnings import case_warnings
 from glomerulab.report.overrides import NOT_A_GLOMERULUS
 from glomerulab.report.reported_case import ReportedCase
-from glomerulab.report.words import reading_words
+from glomerulab.report.words import reading_words, words
 from glomerulab.taxonomy import Label
 
 __all__ = ["case_sr", "write_case_sr"]
@@ -71,6 +78,7 @@ def case_sr(case: ReportedCase) -> ComprehensiveSR:
         imaging_measurements=[_case_group(case), *(_group(case, call) for call in case.calls)],
         title=codes.DCM.ImagingMeasurementReport,
     )
+    report[0].ContentSequence.append(_told(case))
     document = ComprehensiveSR(
         evidence=[_identity(case), *_slides(case)],
         content=report[0],
@@ -101,6 +109,28 @@ def write_case_sr(case: ReportedCase, path: Path) -> None:
     document = case_sr(case)
     with written_whole(path) as temporary:
         document.save_as(temporary)
+
+
+def _told(case: ReportedCase) -> ContainerContentItem:
+    """Say of the whole document what a reader must know (TID 1500 rows 12 and 14)."""
+    lines = [(_own("use", "Intended use"), words("en")["research_only"])]
+    if case.facts.is_synthetic:
+        lines.append((_own("synthetic", "Synthetic data"), words("en")["synthetic"]))
+    lines += [
+        (_own("read_first", "To be read before the numbers"), one.sentence)
+        for one in case_warnings(case, "en")
+    ]
+    lines += [(_own("in_no_count", "In no count, not judged"), name) for name in case.unjudged]
+    container = ContainerContentItem(
+        CodedConcept("C0034375", "UMLS", "Qualitative Evaluations"),
+        relationship_type=RelationshipTypeValues.CONTAINS,
+    )
+    container.ContentSequence = ContentSequence([_text(*line) for line in lines])
+    return container
+
+
+def _text(name: CodedConcept, value: str) -> TextContentItem:
+    return TextContentItem(name, value, RelationshipTypeValues.CONTAINS)
 
 
 def _case_group(case: ReportedCase) -> MeasurementsAndQualitativeEvaluations:
@@ -143,8 +173,6 @@ def _group(case: ReportedCase, call: GlomerulusCall) -> MeasurementsAndQualitati
     evaluations = _readings(_own("counted_as", "Counted as"), reading, case)
     if entry is not None:
         evaluations += _readings(_own("model", "Called by the model"), call.called, case)
-        said = _said_code(f"{entry.by}: {entry.reason}")
-        evaluations.append(QualitativeEvaluation(_own("changed", "Changed by a person"), said))
     evaluations += [
         QualitativeEvaluation(_own("refer", "Refer to a human"), _own(reason, reason))
         for reason in case.reasons_of(call)
@@ -152,7 +180,7 @@ def _group(case: ReportedCase, call: GlomerulusCall) -> MeasurementsAndQualitati
     if call.is_proposed:
         value = _own("proposed", "Proposed by a detector, drawn by no person")
         evaluations.append(QualitativeEvaluation(_own("region", "Region"), value))
-    return MeasurementsAndQualitativeEvaluations(
+    group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=_uid(case.mark, call.image_id), identifier=call.region_id or call.image_id
         ),
@@ -166,6 +194,10 @@ def _group(case: ReportedCase, call: GlomerulusCall) -> MeasurementsAndQualitati
         qualitative_evaluations=evaluations,
         source_images=_source_images(case, call),
     )
+    if entry is not None:  # as text, since a code's meaning would cut the reason short
+        said = f"{entry.by}, {entry.time}: {entry.reason}"
+        group[0].ContentSequence.append(_text(_own("changed", "Changed by a person"), said))
+    return group
 
 
 def _source_images(
@@ -219,11 +251,6 @@ def _readings(
 def _label_code(label: Label, kind: str) -> CodedConcept:
     what = "Number of" if kind == "n" else "Probability of"
     return _own(f"{kind}_{label.id}", f"{what}: {label.name}")
-
-
-def _said_code(text: str) -> CodedConcept:
-    mark = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return CodedConcept(mark, OWN, text[:MAX_MEANING])
 
 
 def _own(code: str, meaning: str) -> CodedConcept:

@@ -291,8 +291,8 @@ def test_the_report_of_a_case_says_what_could_not_be_judged(slides, trained, tmp
     run_on(slides, trained, tmp_path / "out")
     case = reported_cases(read_case_folder(tmp_path / "out"))[0]
     assert case.unjudged == ("s2",)
-    titles = [title for title, _, severe in case_view(case, "en").warnings if severe]
+    titles = [one.title for one in case_view(case, "en").warnings if one.is_severe]
     assert "1 region, image or slide could not be judged" in titles
-    texts = [text for _, text, _ in case_view(case, "zh").warnings]
+    texts = [one.text for one in case_view(case, "zh").warnings]
     assert any("s2" in text and "未计入" in text for text in texts)
-    assert "not judged: 1" in case_bundle(case).entry[0].resource.conclusion
+    assert "In no count: s2." in case_bundle(case).entry[0].resource.conclusion

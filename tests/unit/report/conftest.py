@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glomerulab.case_folder import CaseFolder, SlideFacts, read_case_folder
+from glomerulab.case_folder import CaseFolder, Note, SlideFacts, Unjudged, read_case_folder
 from glomerulab.images import write_image
 from tests.cases import one_call, picture, write_case
 
@@ -42,3 +42,22 @@ def folder(tmp_path: Path) -> CaseFolder:
             )
         )  # fmt: skip
     return read_case_folder(write_case(home, whole, slides=slides))
+
+
+@pytest.fixture
+def doubtful(folder: CaseFolder) -> CaseFolder:
+    """The same, with a region that a detector proposed, a note, and what could not be judged.
+
+    Of patient p3 nothing could.
+    """
+    facts = folder.facts.model_copy(
+        update={
+            "notes": (Note(en="Crops were enlarged.", zh="图像经放大。"),),
+            "unjudged": (
+                Unjudged(case="p1", slide_id="s1", name="g 9"),
+                Unjudged(case="p3", slide_id="s7", name=""),
+            ),
+        }
+    )
+    first, *others = folder.calls
+    return replace(folder, facts=facts, calls=(replace(first, is_proposed=True), *others))

@@ -37,7 +37,7 @@ def test_no_english_sentence_is_left_in_a_chinese_report(folder, has_notes) -> N
     case = reported_cases(type(folder)(folder.folder, facts, folder.calls))[0]
     view = case_view(case, "zh")
     said = [view.title, view.headline, *view.summary, *words("zh").values()]
-    said += [text for warning in view.warnings for text in warning[:2]]
+    said += [text for one in view.warnings for text in (one.title, one.text)]
     for rule in view.rules:
         said += [rule.name, rule.note, rule.too_few, *rule.caveats]
         for row in (*rule.rows, *rule.not_assessed):

@@ -27,3 +27,16 @@ def test_an_unknown_patient_names_those_there_are(folder, tmp_path) -> None:
 def test_an_unknown_format_is_refused(folder, tmp_path) -> None:
     with pytest.raises(ValueError, match="hl7"):
         write_case_reports(folder.folder, tmp_path / "out", formats=["hl7"])
+
+
+def test_a_patient_of_whom_nothing_could_be_judged_has_a_report_that_says_so(
+    doubtful, tmp_path
+) -> None:
+    (doubtful.folder / "case.json").write_text(doubtful.facts.model_dump_json(), encoding="utf-8")
+    done = write_case_reports(doubtful.folder, tmp_path / "out", formats=FORMATS, patient="p3")
+    (case,) = done.cases
+    assert (case.summary.n_glomeruli, case.unjudged) == (0, ("s7",))
+    page = (tmp_path / "out" / "p3.html").read_text(encoding="utf-8")
+    assert "0 glomeruli: none to count" in page
+    assert "In no count: s7." in page
+    assert {path.suffix for path in done.paths} == {".html", ".pdf", ".csv", ".dcm", ".json"}

@@ -29,3 +29,17 @@ def test_results_hold_counts_grades_and_what_was_not_assessed(folder, tmp_path) 
     assert found["mest_c_like", "C"]["grade"] == "C1"
     assert "no label" in found["mest_c_like", "E"]["not_assessed"]
     assert found["mest_c_like", "E"]["grade"] == ""
+
+
+def test_results_begin_with_what_must_be_read_first_and_what_is_in_no_count(
+    doubtful, tmp_path
+) -> None:
+    write_results_csv(reported_cases(doubtful)[0], tmp_path / "r.csv")
+    found = rows(tmp_path / "r.csv")
+    told = {row["item"]: row["note"] for row in found if row["rule_set"] == "warning"}
+    assert "1 of 6 regions were proposed by a detector" in told["proposed"]
+    assert "In no count: s1 g 9." in told["not_judged"]
+    assert told["note"].endswith("Crops were enlarged.")
+    assert [row["item"] for row in found if row["rule_set"] == "not_judged"] == ["s1 g 9"]
+    assert all(row["note"].startswith("research use only") for row in found)
+    assert found[0]["rule_set"] == "warning"

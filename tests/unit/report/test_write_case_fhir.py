@@ -47,3 +47,18 @@ def test_nothing_is_final_and_all_is_for_research(folder, tmp_path) -> None:
     assert {one["status"] for one in resources} == {"preliminary"}
     assert all("Research use only" in json.dumps(one) for one in resources)
     assert "SYNTHETIC" in resources[0]["conclusion"]
+
+
+def test_the_conclusion_and_each_count_tell_what_the_numbers_rest_on(doubtful, tmp_path) -> None:
+    resources = [entry["resource"] for entry in written(doubtful, tmp_path)["entry"]]
+    conclusion = resources[0]["conclusion"]
+    for said in ("1 of 6 regions were proposed by a detector", "In no count: s1 g 9.",
+                 "Note. Crops were enlarged.", "Research use only"):  # fmt: skip
+        assert said in conclusion
+    counts = [one for one in resources[1:] if one["code"]["text"].startswith("Glomeruli: ")]
+    assert len(counts) == 4
+    for one in counts:
+        notes = " ".join(note["text"] for note in one["note"])
+        assert "proposed by a detector" in notes
+        assert "s1 g 9" in notes
+        assert "enlarged" not in notes  # of the report, not of this number

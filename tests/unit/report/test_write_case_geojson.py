@@ -49,3 +49,11 @@ def test_what_is_no_glomerulus_has_a_class_of_its_own(folder) -> None:
     features = json.loads(render_case_geojson(case, case.slides[1]))["features"]
     names = [one["properties"]["classification"]["name"] for one in features]
     assert names == ["normal", "not_a_glomerulus"]
+
+
+def test_what_must_be_read_before_the_features_stands_beside_them(doubtful) -> None:
+    case = reported_cases(doubtful)[0]
+    found = json.loads(render_case_geojson(case, case.slides[0]))
+    assert "Research use only" in found["note"]
+    assert any("proposed by a detector" in text for text in found["warnings"])
+    assert any("s1 g 9" in text for text in found["warnings"])

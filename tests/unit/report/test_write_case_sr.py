@@ -12,6 +12,16 @@ from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_sr import case_sr, write_case_sr
 
 
+def texts_of(container) -> dict[str, list[str]]:
+    """Every text right below a container, by its name."""
+    found: dict[str, list[str]] = {}
+    for item in container.ContentSequence:
+        if item.ValueType == "TEXT":
+            name = item.ConceptNameCodeSequence[0].CodeMeaning
+            found.setdefault(name, []).append(item.TextValue)
+    return found
+
+
 @pytest.fixture
 def path(folder, tmp_path):
     add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
@@ -30,7 +40,7 @@ def test_highdicom_reads_back_every_group(path) -> None:
     said = {one.name.meaning: one.value.meaning for one in groups[3].get_qualitative_evaluations()}
     assert said["Counted as"] == "Crescent"
     assert said["Called by the model"] == "Mesangial proliferation"
-    assert "Dr Li" in said["Changed by a person"]
+    assert "Dr Li" in texts_of(groups[3][0])["Changed by a person"][0]
 
 
 def test_findings_are_coded_by_hpo_beside_their_probabilities(path) -> None:
@@ -50,9 +60,10 @@ def test_it_is_neither_complete_nor_verified(path) -> None:
     assert document.PatientID == "p1"
 
 
-def test_one_code_never_has_two_meanings(path) -> None:
+@pytest.mark.parametrize("name", ["path", "of_doubts"])
+def test_one_code_never_has_two_meanings(name, request) -> None:
     meanings: dict[tuple[str, str], set[str]] = {}
-    for item in pydicom.dcmread(path).iterall():
+    for item in pydicom.dcmread(request.getfixturevalue(name)).iterall():
         if item.keyword in {"ConceptCodeSequence", "ConceptNameCodeSequence"}:
             for code in item.value:
                 key = (code.CodingSchemeDesignator, code.CodeValue)
@@ -61,13 +72,44 @@ def test_one_code_never_has_two_meanings(path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (dicom3tools)")
-@pytest.mark.parametrize("name", ["path", "of_dicom"])
+@pytest.mark.parametrize("name", ["path", "of_dicom", "of_doubts"])
 def test_dciodvfy_finds_no_error(name, request) -> None:
     path = request.getfixturevalue(name)
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
     told = done.stdout + done.stderr
     assert "ComprehensiveSR" in told
     assert [line for line in told.splitlines() if line.startswith("Error")] == []
+
+
+@pytest.fixture
+def of_doubts(doubtful, tmp_path):
+    add_override(doubtful, "b", labels=["cgn"], by="Dr Li", reason="细胞性新月体 " * 40)
+    write_case_sr(reported_cases(doubtful)[0], tmp_path / "doubts.dcm")
+    return tmp_path / "doubts.dcm"
+
+
+def test_the_document_tells_as_text_what_must_be_read_before_its_numbers(of_doubts) -> None:
+    document = ComprehensiveSR.from_dataset(pydicom.dcmread(of_doubts))
+    (told,) = [
+        item
+        for item in document.ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeMeaning == "Qualitative Evaluations"
+    ]
+    said = texts_of(told)
+    assert said["Intended use"] == ["Research use only. Not a medical device; not for diagnosis."]
+    assert said["In no count, not judged"] == ["s1 g 9"]
+    first = " ".join(said["To be read before the numbers"])
+    assert "1 of 6 regions were proposed by a detector" in first
+    assert "Crops were enlarged." in first
+    assert "SYNTHETIC" in said["Synthetic data"][0]
+
+
+def test_a_persons_reason_is_not_cut_short(of_doubts) -> None:
+    groups = ComprehensiveSR.from_dataset(
+        pydicom.dcmread(of_doubts)
+    ).content.get_image_measurement_groups()
+    (group,) = [one for one in groups if one.tracking_identifier == "b"]
+    assert texts_of(group[0])["Changed by a person"][0].count("细胞性新月体") == 40
 
 
 LARGE, SMALL = "1.2.826.0.1.9.1", "1.2.826.0.1.9.2"

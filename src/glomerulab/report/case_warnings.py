@@ -1,0 +1,150 @@
+"""What a reader must know before the numbers of a case: one list, told in every format."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from glomerulab.report.reported_case import ReportedCase
+from glomerulab.report.words import Language
+
+__all__ = ["CaseWarning", "case_warnings"]
+
+MAX_LISTED = 12
+
+
+@dataclass(frozen=True)
+class CaseWarning:
+    """One thing that makes the numbers of a case mean less, or something else."""
+
+    kind: str
+    """The same in every language, for programs: such as ``proposed`` or ``not_judged``."""
+    title: str
+    text: str
+    is_severe: bool
+
+    @property
+    def sentence(self) -> str:
+        """Title and text as English prose."""
+        return f"{self.title}. {self.text}"
+
+
+def case_warnings(
+    case: ReportedCase, language: Language, *, max_listed: int | None = MAX_LISTED
+) -> tuple[CaseWarning, ...]:
+    """Say what a reader must know of a case.
+
+    Parameters
+    ----------
+    case : ReportedCase
+    language : {"en", "zh"}
+    max_listed : int or None, default 12
+        Names that a list on a page holds at most; None: all of them.
+
+    Returns
+    -------
+    tuple of CaseWarning
+        What weighs most first; the notes of the predictions last.
+    """
+    zh = language == "zh"
+    makers: tuple[Callable[[], CaseWarning | None], ...] = (
+        lambda: _synthetic_model(case, zh=zh),
+        lambda: _proposed(case, zh=zh),
+        lambda: _not_judged(case, max_listed, zh=zh),
+        lambda: _not_settled(case, zh=zh),
+        lambda: _few(case, zh=zh),
+        lambda: _changed(case, zh=zh),
+    )
+    found = [made for make in makers if (made := make()) is not None]
+    for note in case.facts.notes:
+        title, text = ("备注", note.zh or note.en) if zh else ("Note", note.en)
+        found.append(CaseWarning("note", title, text, is_severe=False))
+    return tuple(found)
+
+
+def _synthetic_model(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+    if not case.facts.model.trained_on_synthetic:
+        return None
+    if zh:
+        title, text = "模型由合成图像训练", "其判定不反映真实患者。"
+    else:
+        title = "The model was trained on synthetic images"
+        text = "Its calls say nothing about patients."
+    return CaseWarning("synthetic_model", title, text, is_severe=True)
+
+
+def _proposed(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+    n_proposed, n_all = sum(call.is_proposed for call in case.calls), len(case.calls)
+    if not n_proposed:
+        return None
+    made = case.facts.detector
+    summary = "" if made is None else (made.test_summary_zh if zh else "") or made.test_summary
+    if zh:
+        title = f"{n_all}个区域中有{n_proposed}个由检测器提出"
+        text = (
+            "未经人工勾画。检测器可能遗漏肾小球、误认其他组织，或在每张切片上重复计数："
+            f"数量、比例和标本充足性均取决于其检出结果。{summary}"
+        )
+    else:
+        title = f"{n_proposed} of {n_all} regions were proposed by a detector"
+        text = (
+            "No person drew them. It may have missed glomeruli, taken other tissue for one, and "
+            "counted one anew on each section: numbers, shares and adequacy rest on what it "
+            f"found. {summary}"
+        ).rstrip()
+    return CaseWarning("proposed", title, text, is_severe=True)
+
+
+def _not_judged(case: ReportedCase, max_listed: int | None, *, zh: bool) -> CaseWarning | None:
+    names = case.unjudged
+    if not names:
+        return None
+    if zh:
+        title = f"{len(names)} 个区域、图像或切片未能判定"
+        listed = _listed(names, "、", max_listed)
+        text = f"未计入任何结果：{listed}。原因见 failures.csv。"
+    else:
+        named = _n(len(names), "region, image or slide", "regions, images or slides")
+        title = f"{named} could not be judged"
+        text = f"In no count: {_listed(names, ', ', max_listed)}. See failures.csv."
+    return CaseWarning("not_judged", title, text, is_severe=True)
+
+
+def _not_settled(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+    n = case.summary.n_referred
+    if not n:
+        return None
+    if zh:
+        title, text = f"{n} 个肾小球待复核", "复核后结果可能改变；原因见各图像旁。"
+    else:
+        title = f"{_n(n, 'glomerulus', 'glomeruli')} not settled"
+        text = "Results may change when a human has looked; the reason stands beside each."
+    return CaseWarning("not_settled", title, text, is_severe=True)
+
+
+def _few(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+    if not case.summary.is_small:
+        return None
+    if zh:
+        title, text = "少于25个肾小球", "百分比不可靠，请看区间。"
+    else:
+        title, text = "Fewer than 25 glomeruli", "Percentages are unreliable: read the intervals."
+    return CaseWarning("few", title, text, is_severe=False)
+
+
+def _changed(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+    n = len(case.overruled)
+    if not n:
+        return None
+    if zh:
+        title, text = f"{n} 个判定经人工更改", "计数采用更改后的结果；模型原判定仍列出。"
+    else:
+        title = f"{_n(n, 'call')} changed by a person"
+        text = "Counts follow the person; what the model said is still shown."
+    return CaseWarning("changed", title, text, is_severe=False)
+
+
+def _listed(names: tuple[str, ...], comma: str, most: int | None) -> str:
+    return comma.join(names[:most]) + (" …" if most is not None and len(names) > most else "")
+
+
+def _n(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,60 @@
+from dataclasses import replace
+
+from glomerulab.case_folder import DetectorFacts, Note, Unjudged
+from glomerulab.report.case_warnings import case_warnings
+from glomerulab.report.overrides import add_override
+from glomerulab.report.reported_case import reported_cases
+
+
+def test_what_makes_results_doubtful_is_told_by_weight(folder) -> None:
+    found = case_warnings(reported_cases(folder)[0], "en")
+    assert [one.kind for one in found] == ["synthetic_model", "not_settled", "few"]
+    assert [one.is_severe for one in found] == [True, True, False]
+    assert found[1].sentence.startswith("2 glomeruli not settled. Results may change")
+
+
+def test_changes_and_notes_are_told(folder) -> None:
+    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    notes = (Note(en="Crops were judged.", zh="图像已判定。"), Note(en="English alone."))
+    noted = replace(folder, facts=folder.facts.model_copy(update={"notes": notes}))
+    case = reported_cases(noted)[0]
+    english = {one.title: one.text for one in case_warnings(case, "en")}
+    assert "1 call changed by a person" in english
+    chinese = [one.text for one in case_warnings(case, "zh") if one.kind == "note"]
+    assert chinese == ["图像已判定。", "English alone."]
+
+
+def test_proposed_regions_come_with_how_well_the_detector_does_in_each_language(folder) -> None:
+    made = DetectorFacts(
+        run="d", weights_sha256="0" * 64, score_threshold=0.5, test_summary="Found 2 of 2.",
+        test_summary_zh="检出全部。", trained_on_synthetic=True,
+    )  # fmt: skip
+    proposed = replace(
+        folder,
+        facts=folder.facts.model_copy(update={"detector": made}),
+        calls=(replace(folder.calls[0], is_proposed=True), *folder.calls[1:]),
+    )
+    case = reported_cases(proposed)[0]
+    said = {
+        language: next(one for one in case_warnings(case, language) if one.kind == "proposed")
+        for language in ("en", "zh")
+    }
+    assert said["en"].is_severe
+    assert said["en"].title == "1 of 6 regions were proposed by a detector"
+    assert said["en"].text.endswith("Found 2 of 2.")
+    assert said["zh"].text.endswith("检出全部。")
+    assert "Found" not in said["zh"].text
+
+
+def test_a_page_lists_a_dozen_of_what_was_not_judged_and_a_program_gets_all(folder) -> None:
+    lost = tuple(Unjudged(case="p1", slide_id="s1", name=f"g{place}") for place in range(20))
+    case = reported_cases(
+        replace(folder, facts=folder.facts.model_copy(update={"unjudged": lost}))
+    )[0]
+    short = next(one for one in case_warnings(case, "zh") if one.kind == "not_judged")
+    whole = next(
+        one for one in case_warnings(case, "en", max_listed=None) if one.kind == "not_judged"
+    )
+    assert short.title == "20 个区域、图像或切片未能判定"
+    assert short.text.count("s1 g") == 12
+    assert whole.text.count("s1 g") == 20
