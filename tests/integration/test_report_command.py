@@ -66,3 +66,23 @@ def test_a_file_of_changes_stands_alone(tmp_path: Path) -> None:
     where = str(write_case(tmp_path, [one_call("x", "normal")]))
     for wrong in (["x"], ["x", "--labels", "cgn"], ["x", "--from", "f.csv"]):
         assert RUN.invoke(app, ["override", where, *wrong]).exit_code == 2
+
+
+def test_changes_of_regions_that_have_vanished_are_named_and_the_report_is_written(
+    tmp_path: Path,
+) -> None:
+    where = tmp_path / "predictions"
+    write_case(where, [*case((3, "normal")), one_call("x", "normal")])
+    change = ["override", str(where), "x", "--labels", "cgn", "--by", "Dr Li", "--reason", "seen"]
+    assert RUN.invoke(app, change).exit_code == 0
+    kept = (where / "overrides.csv").read_bytes()
+    write_case(where, case((3, "normal")))  # predicted again, with other regions
+    done = RUN.invoke(app, ["report", str(where), "--format", "html,csv"])
+    assert done.exit_code == 0, done.output
+    assert "in no count: x = cgn (Dr Li, " in done.output
+    assert "these predictions hold no such image" in done.output
+    page = (where / "reports" / "p1.html").read_text(encoding="utf-8")
+    assert "1 change by people no longer applies" in page
+    assert "seen" in page  # the whole entry, below what people changed
+    assert "warning,,lost_changes" in (where / "reports" / "p1.results.csv").read_text()
+    assert (where / "overrides.csv").read_bytes() == kept

@@ -41,6 +41,7 @@ def report(
     Example: glomerulab report predictions --format html,pdf,geojson
     """  # noqa: DOC501 - BadParameter is how typer refuses wrong usage
     from glomerulab.progress import shown
+    from glomerulab.report.case_warnings import lost_words
     from glomerulab.report.rules import load_rule_set
     from glomerulab.report.write_case import FORMATS, write_case_reports
 
@@ -64,6 +65,8 @@ def report(
             f"{case.patient}: {summary.n_glomeruli} glomeruli, {summary.n_referred} to look at"
             + lost
         )
+    for lost in dict.fromkeys(one for case in written.cases for one in case.lost):
+        typer.echo(f"overrides.csv, in no count: {lost_words(lost, 'en')}", err=True)
     typer.echo(f"{len(written.paths)} files in {written.paths[0].parent if written.paths else out}")
     typer.echo("Research use only.")
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from glomerulab.report.overrides import LostOverride
 from glomerulab.report.reported_case import ReportedCase
-from glomerulab.report.words import Language
+from glomerulab.report.words import Language, words
 
-__all__ = ["CaseWarning", "case_warnings"]
+__all__ = ["CaseWarning", "case_warnings", "lost_words"]
 
 MAX_LISTED = 12
 
@@ -49,6 +50,7 @@ def case_warnings(
         lambda: _synthetic_model(case, zh=zh),
         lambda: _proposed(case, zh=zh),
         lambda: _not_judged(case, max_listed, zh=zh),
+        lambda: _lost_changes(case, zh=zh),
         lambda: _not_settled(case, zh=zh),
         lambda: _few(case, zh=zh),
         lambda: _changed(case, zh=zh),
@@ -140,6 +142,33 @@ def _changed(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
         title = f"{_n(n, 'call')} changed by a person"
         text = "Counts follow the person; what the model said is still shown."
     return CaseWarning("changed", title, text, is_severe=False)
+
+
+def _lost_changes(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+    if not case.lost:
+        return None
+    entries = [lost_words(one, "zh" if zh else "en") for one in case.lost]
+    if zh:
+        title = f"{len(entries)} 条人工更改不再适用"
+        text = (
+            f"未计入任何结果，仍保留在 overrides.csv 中：{'；'.join(entries)}。请查看新图像并重新更改。"
+        )
+    else:
+        title = f"{_n(len(entries), 'change')} by people no longer "
+        title += "applies" if len(entries) == 1 else "apply"
+        text = (
+            f"In no count, and still in overrides.csv: {'; '.join(entries)}. Look at the image as "
+            "it is now, and change its call again."
+        )
+    return CaseWarning("lost_changes", title, text, is_severe=True)
+
+
+def lost_words(lost: LostOverride, language: Language) -> str:
+    """Name an entry that no longer applies, and say why."""
+    row, phrase = lost.row, words(language)
+    when = row.time[:16].replace("T", " ")
+    what = f"{row.image_id} = {row.labels} ({row.by}, {when})"
+    return f"{what}{phrase['colon']}{phrase[f'lost_{lost.why}']}"
 
 
 def _listed(names: tuple[str, ...], comma: str, most: int | None) -> str:

@@ -1,38 +1,48 @@
 """What people said instead of the model: an append-only file beside the predictions.
 
 Nothing is ever changed or removed in it; of several entries for one image the last one counts. The
-model's own call stays where it was.
+model's own call stays where it was. Entries of images that predictions made anew no longer hold
+stay in the file and are told as such.
 """
 
-import csv
 import datetime as dt
-import fcntl
-import io
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from glomerulab.calls import Reading
+from glomerulab.calls import GlomerulusCall, Reading
 from glomerulab.case_folder import CaseFolder
-from glomerulab.errors import OutputError, PredictionsError
+from glomerulab.errors import PredictionsError, TaxonomyError
+from glomerulab.geometry import Box
+from glomerulab.report.override_rows import OverrideRow, append_rows, read_rows
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
     "NOT_A_GLOMERULUS",
     "OVERRIDES_FILE",
     "AddedChanges",
+    "LostOverride",
+    "LostReason",
     "Override",
     "add_changes",
     "add_override",
     "labels_text",
+    "lost_overrides",
+    "place_of",
     "read_overrides",
 ]
 
 OVERRIDES_FILE = "overrides.csv"
 NOT_A_GLOMERULUS = "not_a_glomerulus"
 """Stands in place of labels where an image shows none."""
-COLUMNS = ("time", "by", "image_id", "labels", "reason")
+SAME_PLACE = 0.5
+"""Of two boxes, shared over joint area from which on they hold the same glomerulus."""
+
+LostReason = Literal["no_image", "moved", "other_labels", "superseded"]
+"""Why an entry no longer applies: there is no such image; its region lies elsewhere now; it names
+labels that the model does not have, or that exclude each other; a later entry of its image no
+longer applies."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,14 @@ class Override:
 
 
 @dataclass(frozen=True)
+class LostOverride:
+    """An entry that stands in the file and no longer applies to the predictions."""
+
+    row: OverrideRow
+    why: LostReason
+
+
+@dataclass(frozen=True)
 class AddedChanges:
     """What became of a file of changes."""
 
@@ -69,8 +87,14 @@ def labels_text(reading: Reading) -> str:
     return NOT_A_GLOMERULUS if reading is None else "+".join(sorted(reading))
 
 
+def place_of(call: GlomerulusCall) -> str:
+    """Write where an image lies on its slide as the file holds it; empty if it is not known."""
+    box = call.box
+    return "" if box is None else f"{box.x} {box.y} {box.width} {box.height}"
+
+
 def read_overrides(case: CaseFolder) -> tuple[Override, ...]:
-    """Read all entries, oldest first.
+    """Read the entries that apply, oldest first.
 
     Parameters
     ----------
@@ -84,30 +108,84 @@ def read_overrides(case: CaseFolder) -> tuple[Override, ...]:
     Raises
     ------
     PredictionsError
-        If the file is damaged, or names an image or label that is not there.
+        If the file is damaged.
     """
-    path = case.folder / OVERRIDES_FILE
-    return _entries(path, case) if path.is_file() else ()
+    return _applying(_rows(case), case)
 
 
-def _entries(path: Path, case: CaseFolder) -> tuple[Override, ...]:
-    """Read a file of entries, every one of them checked."""  # noqa: DOC501
+def lost_overrides(case: CaseFolder) -> tuple[LostOverride, ...]:
+    """Read the entries that no longer apply, oldest first.
+
+    Parameters
+    ----------
+    case : CaseFolder
+
+    Returns
+    -------
+    tuple of LostOverride
+        Such as those of regions that were drawn anew under other names.
+
+    Raises
+    ------
+    PredictionsError
+        If the file is damaged.
+    """
+    judged = zip(rows := _rows(case), _whys(rows, case), strict=True)
+    return tuple(LostOverride(row, why) for row, why in judged if why is not None)
+
+
+def _rows(case: CaseFolder) -> tuple[OverrideRow, ...]:
+    return read_rows(case.folder / OVERRIDES_FILE)
+
+
+def _applying(rows: Sequence[OverrideRow], case: CaseFolder) -> tuple[Override, ...]:
+    judged = zip(rows, _whys(rows, case), strict=True)
+    return tuple(_override(row, case.taxonomy) for row, why in judged if why is None)
+
+
+def _whys(rows: Sequence[OverrideRow], case: CaseFolder) -> list[LostReason | None]:
+    """Say of each row why it does not apply, or that it does (None).
+
+    An entry before one that does not apply was no longer its people's word: it does not come back.
+    """
+    calls = {call.image_id: call for call in case.calls}
+    lost: set[str] = set()
+    found: list[LostReason | None] = []
+    for row in reversed(rows):
+        why = _why(row, calls, case.taxonomy)
+        if why is None and row.image_id in lost:
+            why = "superseded"
+        if why is not None:
+            lost.add(row.image_id)
+        found.append(why)
+    return found[::-1]
+
+
+def _why(
+    row: OverrideRow, calls: Mapping[str, GlomerulusCall], taxonomy: Taxonomy
+) -> LostReason | None:
+    call = calls.get(row.image_id)
+    if call is None:
+        return "no_image"
+    if row.place and call.box is not None and not _is_same_place(row.place, call.box):
+        return "moved"
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PredictionsError(f"cannot be read: {error}", where=str(path)) from error
-    known = {call.image_id for call in case.calls}
-    found = []
-    for line, row in enumerate(rows, start=2):
-        if set(row) != set(COLUMNS) or None in row.values():
-            raise PredictionsError(f"entry {line} is not whole", where=str(path))
-        if row["image_id"] not in known:
-            raise PredictionsError(
-                f"entry {line}: no image {row['image_id']!r} in the predictions", where=str(path)
-            )
-        reading = _parsed(row["labels"], case.taxonomy, where=f"{path}: entry {line}")
-        found.append(Override(row["time"], row["by"], row["image_id"], reading, row["reason"]))
-    return tuple(found)
+        _parsed(row.labels, taxonomy, where="")
+    except (PredictionsError, TaxonomyError):
+        return "other_labels"
+    return None
+
+
+def _is_same_place(place: str, box: Box) -> bool:
+    before = Box(*map(int, place.split()))
+    shared = before.intersection_area(box)
+    joint = before.width * before.height + box.width * box.height - shared
+    return shared / joint >= SAME_PLACE
+
+
+def _override(row: OverrideRow, taxonomy: Taxonomy) -> Override:
+    reading = _parsed(row.labels, taxonomy, where=row.image_id)
+    return Override(row.time, row.by, row.image_id, reading, row.reason)
 
 
 def add_override(
@@ -136,16 +214,22 @@ def add_override(
     OutputError
         If the file cannot be written.
     """
-    read_overrides(case)  # a damaged file is not written to
-    if image_id not in {call.image_id for call in case.calls}:
+    call = next((call for call in case.calls if call.image_id == image_id), None)
+    if call is None:
         raise PredictionsError(f"no image {image_id!r}", where=str(case.folder))
     if not by.strip() or not reason.strip():
         raise PredictionsError("a change needs the person's name and a reason")
     reading = _parsed("+".join(labels), case.taxonomy, where="labels")
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     entry = Override(now, by.strip(), image_id, reading, reason.strip())
-    _append(case.folder / OVERRIDES_FILE, [entry])
+    append_rows(case.folder / OVERRIDES_FILE, lambda _stored: [_row(entry, call)])
     return entry
+
+
+def _row(entry: Override, call: GlomerulusCall) -> OverrideRow:
+    return OverrideRow(
+        entry.time, entry.by, entry.image_id, entry.labels_text, entry.reason, place_of(call)
+    )
 
 
 def add_changes(case: CaseFolder, path: Path) -> AddedChanges:
@@ -165,27 +249,63 @@ def add_changes(case: CaseFolder, path: Path) -> AddedChanges:
     ------
     PredictionsError
         If one entry is not whole, has no name, reason or time, or names an image or label that is
-        not there; then none is added.
+        not there, or an image whose region lies elsewhere now; then none is added.
     OutputError
         If the file cannot be written.
     """
-    stored = read_overrides(case)
-    known, added, overtaken = [], [], []
-    for line, change in enumerate(_entries(path, case), start=2):
-        if not change.by.strip() or not change.reason.strip():
-            raise PredictionsError(f"entry {line} needs a name and a reason", where=str(path))
-        made = _instant(change, where=f"{path}: entry {line}")
-        later = [one for one in stored if one.image_id == change.image_id
-                 and _instant(one, where=str(case.folder / OVERRIDES_FILE)) > made]  # fmt: skip
-        if change in stored or change in added:
-            known.append(change)
-        elif later:
-            overtaken.append((change, later[-1]))
-        else:
-            added.append(change)
-    if added:
-        _append(case.folder / OVERRIDES_FILE, added)
+    if not path.is_file():
+        raise PredictionsError("is no file", where=str(path))
+    calls = {call.image_id: call for call in case.calls}
+    changes = [
+        _change(row, calls, case.taxonomy, where=f"{path}: entry {line}")
+        for line, row in enumerate(read_rows(path), start=2)
+    ]
+    known: list[Override] = []
+    added: list[Override] = []
+    overtaken: list[tuple[Override, Override]] = []
+
+    def choose(rows: tuple[OverrideRow, ...]) -> list[OverrideRow]:
+        stored, said = _applying(rows, case), {row.said for row in rows}
+        for change in changes:
+            made = _instant(change, where=str(path))
+            later = [one for one in stored if one.image_id == change.image_id
+                     and _instant(one, where=str(case.folder / OVERRIDES_FILE)) > made]  # fmt: skip
+            row = _row(change, calls[change.image_id])
+            if row.said in said or change in (*stored, *added):
+                known.append(change)
+            elif later:
+                overtaken.append((change, later[-1]))
+            else:
+                added.append(change)
+        return [_row(change, calls[change.image_id]) for change in added]
+
+    if changes:
+        append_rows(case.folder / OVERRIDES_FILE, choose)
     return AddedChanges(tuple(added), tuple(known), tuple(overtaken))
+
+
+def _change(
+    row: OverrideRow, calls: Mapping[str, GlomerulusCall], taxonomy: Taxonomy, *, where: str
+) -> Override:
+    """Take one entry of a file of changes for what it says, or refuse it."""  # noqa: DOC501
+    if not row.by.strip() or not row.reason.strip():
+        raise PredictionsError("needs a name and a reason", where=where)
+    problems = {
+        "no_image": f"no image {row.image_id!r} in the predictions",
+        "moved": f"the region of image {row.image_id!r} lies elsewhere in these predictions",
+    }
+    why = _why(row, calls, taxonomy)
+    if why is not None and why in problems:
+        raise PredictionsError(
+            f"{problems[why]}; give those that the page was made of, or take the entry out of the "
+            "file and look at the image anew",
+            where=where,
+        )
+    entry = Override(
+        row.time, row.by, row.image_id, _parsed(row.labels, taxonomy, where=where), row.reason
+    )
+    _instant(entry, where=where)
+    return entry
 
 
 def _instant(entry: Override, *, where: str) -> dt.datetime:
@@ -206,21 +326,3 @@ def _parsed(text: str, taxonomy: Taxonomy, *, where: str) -> Reading:
     for first, second in taxonomy.conflicts(dict.fromkeys(found, 1)):
         raise PredictionsError(f"{first} and {second} exclude each other", where=where)
     return found
-
-
-def _append(path: Path, entries: Sequence[Override]) -> None:
-    """Append under a lock, and give nothing back before the disk has it."""  # noqa: DOC501
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    rows = [(one.time, one.by, one.image_id, one.labels_text, one.reason) for one in entries]
-    try:
-        with path.open("a", encoding="utf-8", newline="") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if path.stat().st_size == 0:
-                writer.writerow(COLUMNS)
-            writer.writerows(rows)
-            file.write(buffer.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OutputError(f"cannot write: {error.strerror}", where=str(path)) from error

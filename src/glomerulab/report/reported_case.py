@@ -9,7 +9,12 @@ from glomerulab.calls import GlomerulusCall, Reading
 from glomerulab.case_folder import CaseFacts, CaseFolder, SlideFacts
 from glomerulab.report.case_summary import CaseSummary, summarize_case
 from glomerulab.report.counting import Glomerulus, glomeruli_of
-from glomerulab.report.overrides import Override, read_overrides
+from glomerulab.report.overrides import (
+    LostOverride,
+    Override,
+    lost_overrides,
+    read_overrides,
+)
 from glomerulab.report.rules import BUILT_IN_RULE_SETS, RuleSet, load_rule_set
 from glomerulab.taxonomy import Taxonomy
 
@@ -33,6 +38,8 @@ class ReportedCase:
     """As the model alone has it."""
     overrides: tuple[Override, ...]
     """Of this case, oldest first."""
+    lost: tuple[LostOverride, ...]
+    """Entries that no longer apply: of this case, or of nobody knows which."""
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -86,7 +93,7 @@ def reported_cases(
         One per patient.
     """
     rules = rule_sets if rule_sets is not None else [load_rule_set(n) for n in BUILT_IN_RULE_SETS]
-    overrides = read_overrides(folder)
+    overrides, lost = read_overrides(folder), lost_overrides(folder)
     cases = []
     for patient, calls in folder.patients().items():
         ids = {call.image_id for call in calls}
@@ -106,9 +113,24 @@ def reported_cases(
                 summary=summarize_case(glomeruli, folder.taxonomy, rules, reviewed=frozenset(said)),
                 original=summarize_case(alone, folder.taxonomy, rules),
                 overrides=mine,
+                lost=tuple(
+                    one for one in lost if _owner(one.row.image_id, folder) in {patient, None}
+                ),
             )
         )
     return tuple(cases)
+
+
+def _owner(image_id: str, folder: CaseFolder) -> str | None:
+    """Return the case of an image that may be gone; None where its id names no slide either."""
+    slides = {one.slide_id: one.patient_id or one.slide_id for one in folder.facts.slides}
+    for name, calls in folder.patients().items():
+        for call in calls:
+            if call.image_id == image_id:
+                return name
+            slides.setdefault(call.slide_id, name)
+    named = [slide for slide in slides if slide and image_id.startswith(f"{slide}__")]
+    return slides[max(named, key=len)] if named else None
 
 
 def file_stem(name: str) -> str:

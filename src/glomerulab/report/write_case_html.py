@@ -13,7 +13,7 @@ from markupsafe import Markup
 from glomerulab.files import written_whole
 from glomerulab.report.case_pictures import crop_picture, saliency_uri, slide_map
 from glomerulab.report.case_view import case_view
-from glomerulab.report.overrides import NOT_A_GLOMERULUS, labels_text
+from glomerulab.report.overrides import NOT_A_GLOMERULUS, labels_text, place_of
 from glomerulab.report.reported_case import ReportedCase, file_stem
 from glomerulab.report.words import Language, name_of, reading_words, words
 
@@ -59,6 +59,7 @@ def render_case_html(case: ReportedCase, folder: Path, *, language: Language = "
         folder=folder.resolve().name,
         facts=_script_facts(case, language),
         readings={call.image_id: labels_text(case.reading_of(call)) for call in case.calls},
+        places={call.image_id: place_of(call) for call in case.calls},
         script=Markup(script),  # noqa: S704 - our own file
         script_hash=f"sha256-{digest}",
         example=case.taxonomy.label_ids[-1],
@@ -116,16 +117,34 @@ def _browser_key(case: ReportedCase) -> str:
 
 
 def change_rows(case: ReportedCase, language: Language) -> list[tuple[str, ...]]:
-    """Return what people changed, a row of text per entry, oldest first."""
+    """Return what people changed, a row of text per entry: what applies, then what no longer does.
+
+    Each oldest first.
+    """
     calls = {call.image_id: call for call in case.calls}
-    return [
+    applying = [
         (
             entry.image_id,
             reading_words(calls[entry.image_id].called, case.taxonomy, language),
             reading_words(entry.reading, case.taxonomy, language),
             entry.by,
-            entry.time[:16].replace("T", " ") + " UTC",
+            _when(entry.time),
             entry.reason,
         )
         for entry in case.overrides
     ]
+    return applying + [
+        (
+            lost.row.image_id,
+            "–",
+            f"{lost.row.labels} ({words(language)[f'lost_{lost.why}']})",
+            lost.row.by,
+            _when(lost.row.time),
+            lost.row.reason,
+        )
+        for lost in case.lost
+    ]
+
+
+def _when(time: str) -> str:
+    return time[:16].replace("T", " ") + " UTC"

@@ -58,3 +58,18 @@ def test_a_page_lists_a_dozen_of_what_was_not_judged_and_a_program_gets_all(fold
     assert short.title == "20 个区域、图像或切片未能判定"
     assert short.text.count("s1 g") == 12
     assert whole.text.count("s1 g") == 20
+
+
+def test_words_on_images_that_are_gone_are_named_in_each_language(folder) -> None:
+    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    anew = replace(folder, calls=tuple(one for one in folder.calls if one.image_id != "b"))
+    case = reported_cases(anew)[0]
+    told = {
+        language: next(one for one in case_warnings(case, language) if one.kind == "lost_changes")
+        for language in ("en", "zh")
+    }
+    assert told["en"].title == "1 change by people no longer applies"
+    assert "b = cgn (Dr Li, " in told["en"].text
+    assert "these predictions hold no such image" in told["en"].text
+    assert "当前预测中没有该图像" in told["zh"].text
+    assert told["zh"].is_severe

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from glomerulab.report.overrides import (
     OVERRIDES_FILE,
     add_changes,
     add_override,
+    lost_overrides,
     read_overrides,
 )
 
@@ -106,3 +108,62 @@ def test_of_a_damaged_file_of_changes_nothing_is_added(folder, row, message) -> 
     with pytest.raises(PredictionsError, match=message):
         add_changes(folder, path)
     assert not (folder.folder / OVERRIDES_FILE).exists()
+
+
+def _moved(folder, image: str, by_px: int):
+    """The same predictions, made anew with one region drawn elsewhere."""
+    calls = tuple(
+        replace(call, box=replace(call.box, x=call.box.x + by_px))
+        if call.image_id == image
+        else call
+        for call in folder.calls
+    )
+    return replace(folder, calls=calls)
+
+
+def test_entries_of_images_that_are_gone_are_told_and_stay_in_the_file(folder) -> None:
+    add_override(folder, "b", labels=["cgn"], by="A", reason="x")
+    add_override(folder, "c", labels=["fsg"], by="A", reason="y")
+    before = (folder.folder / OVERRIDES_FILE).read_bytes()
+    anew = replace(folder, calls=tuple(one for one in folder.calls if one.image_id != "b"))
+    assert [entry.image_id for entry in read_overrides(anew)] == ["c"]
+    (lost,) = lost_overrides(anew)
+    assert (lost.row.image_id, lost.row.reason, lost.why) == ("b", "x", "no_image")
+    add_override(anew, "c", labels=["cgn"], by="B", reason="z")
+    assert (folder.folder / OVERRIDES_FILE).read_bytes().startswith(before)
+    assert lost_overrides(folder) == ()  # the first predictions again: it counts again
+
+
+def test_a_word_on_one_region_is_not_taken_for_one_on_another_of_its_name(folder) -> None:
+    add_override(folder, "b", labels=["cgn"], by="A", reason="x")
+    assert read_overrides(_moved(folder, "b", 3)) == read_overrides(folder)  # drawn a little better
+    anew = _moved(folder, "b", 500)
+    assert read_overrides(anew) == ()
+    assert [one.why for one in lost_overrides(anew)] == ["moved"]
+    add_override(anew, "b", labels=["fsg"], by="B", reason="the other one")
+    assert [entry.by for entry in read_overrides(anew)] == ["B"]
+
+
+def test_an_earlier_word_does_not_come_back_when_a_later_one_no_longer_applies(folder) -> None:
+    path: Path = folder.folder / OVERRIDES_FILE
+    path.write_text(
+        f"{HEADER}2026-01-01T00:00:00+00:00,A,b,cgn,x\n2026-01-02T00:00:00+00:00,B,b,tumour,y\n"
+    )
+    assert read_overrides(folder) == ()
+    assert [one.why for one in lost_overrides(folder)] == ["superseded", "other_labels"]
+
+
+def test_a_file_of_changes_made_on_other_regions_is_refused_with_the_way_out(folder) -> None:
+    path = _file(folder)
+    path.write_text(
+        "time,by,image_id,labels,reason,place\n"
+        "2020-01-01T00:00:00+00:00,A,b,cgn,x,90000 90000 50 50\n"
+    )
+    with pytest.raises(PredictionsError, match="lies elsewhere in these predictions; give those"):
+        add_changes(folder, path)
+    assert not (folder.folder / OVERRIDES_FILE).exists()
+
+
+def test_a_file_of_changes_that_is_not_there_is_named(folder) -> None:
+    with pytest.raises(PredictionsError, match="is no file"):
+        add_changes(folder, folder.folder / "nowhere.csv")

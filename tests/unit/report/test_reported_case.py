@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 from glomerulab.report.overrides import add_override
 from glomerulab.report.reported_case import reported_cases
@@ -41,3 +42,28 @@ def test_what_a_person_looked_at_is_referred_no_more(folder) -> None:
     assert {one["properties"]["name"]: "refer" in one["properties"]["metadata"] for one in found}[
         "c"
     ] is False
+
+
+def test_words_on_images_that_are_gone_are_told_in_the_case_of_their_slide(folder) -> None:
+    gone = "".join(
+        f"2026-01-01T00:00:00+00:00,Dr Li,{image},cgn,seen,1 2 3 4\n"
+        for image in ("s1__g7", "s9__g1", "nobody")
+    )
+    (folder.folder / "overrides.csv").write_text(
+        f"time,by,image_id,labels,reason,place\n{gone}", encoding="utf-8"
+    )
+    first, second = reported_cases(folder)
+    assert [one.row.image_id for one in first.lost] == ["s1__g7", "nobody"]
+    assert [one.row.image_id for one in second.lost] == ["s9__g1", "nobody"]
+    assert first.overruled == {}
+
+
+def test_a_word_on_a_region_that_was_drawn_anew_elsewhere_counts_no_more(folder) -> None:
+    add_override(folder, "b", labels=["cgn"], by="A", reason="x")
+    calls = tuple(
+        replace(one, box=replace(one.box, y=one.box.y + 900)) if one.image_id == "b" else one
+        for one in folder.calls
+    )
+    case = reported_cases(replace(folder, calls=calls))[0]
+    assert counts(case.summary) == counts(case.original)
+    assert [one.why for one in case.lost] == ["moved"]

@@ -4,7 +4,8 @@
 (() => {
   const facts = JSON.parse(document.getElementById("facts").textContent);
   const say = facts.words;
-  const FIELDS = ["time", "by", "image_id", "labels", "reason"];
+  const FIELDS = ["time", "by", "image_id", "labels", "reason"];  // what makes a change the same one
+  const COLUMNS = [...FIELDS, "place"];
   const PLACE = "glomerulab changes " + facts.key;
   const NAME = "glomerulab name";
   let unkept = [];  // where the browser keeps nothing
@@ -74,7 +75,7 @@
       const time = new Date().toISOString().slice(0, 19) + "+00:00";
       remember(by);
       isSaved = false;
-      keep([...kept(), { time, by, image_id: card.dataset.image, labels, reason }]);
+      keep([...kept(), { time, by, image_id: card.dataset.image, labels, reason, place: card.dataset.place }]);
       form.closest("details").open = false;
       form.elements.reason.value = "";
       show();
@@ -111,8 +112,8 @@
   }
 
   function save() {
-    const quoted = (text) => '"' + text.replaceAll('"', '""') + '"';
-    const lines = [FIELDS.join(","), ...kept().map((one) => FIELDS.map((f) => quoted(one[f])).join(","))];
+    const quoted = (text = "") => '"' + text.replaceAll('"', '""') + '"';
+    const lines = [COLUMNS.join(","), ...kept().map((one) => COLUMNS.map((c) => quoted(one[c])).join(","))];
     const link = element("a");
     link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
     link.download = facts.file;
