@@ -9,6 +9,7 @@ __all__ = ["serve"]
 
 
 def serve(
+    *,
     db: Annotated[str, typer.Option(help="Database: a SQLite file, or postgresql://…")],
     manifest: Annotated[
         Path | None, typer.Option(help="Images of a new study; not needed for one that exists.")
@@ -18,6 +19,12 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address of a proxy whose X-Forwarded-For is believed; nobody's is else."
+        ),
+    ] = None,
 ) -> None:
     """Label images in the browser: several readers, blinded, nothing lost.
 
@@ -39,4 +46,7 @@ def serve(
     with open_store(db, create=images is not None) as store:
         if images is None and not has_study(store):
             raise ConfigError("holds no study yet; give its images with --manifest", where=db)
-        serve_site(Site(store, shelf, manifest=images), host=host, port=port, tell=typer.echo)
+        serve_site(
+            Site(store, shelf, manifest=images), host=host, port=port, tell=typer.echo,
+            proxies=proxy or (),
+        )  # fmt: skip

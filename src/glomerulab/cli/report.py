@@ -60,10 +60,10 @@ def report(
     )
     for case in written.cases:
         summary = case.summary
-        lost = f", {len(case.unjudged)} not judged" if case.unjudged else ""
+        unjudged = f", {len(case.unjudged)} not judged" if case.unjudged else ""
         typer.echo(
             f"{case.patient}: {summary.n_glomeruli} glomeruli, {summary.n_referred} to look at"
-            + lost
+            + unjudged
         )
     for lost in dict.fromkeys(one for case in written.cases for one in case.lost):
         typer.echo(f"overrides.csv, in no count: {lost_words(lost, 'en')}", err=True)

@@ -33,6 +33,12 @@ def serve(
         list[str] | None,
         typer.Option(help="Host name that clients use, such as a proxy's; may be given again."),
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address of a proxy whose X-Forwarded-For is believed; nobody's is else."
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8800,
 ) -> None:
@@ -47,7 +53,7 @@ def serve(
 
     settings = ServeSettings(
         model, keys, slides, jobs, None if taxonomy is None else load_taxonomy(taxonomy), workers,
-        tuple(name or ()), Limits(upload_bytes=max_upload_mib * 2**20),
+        tuple(name or ()), tuple(proxy or ()), Limits(upload_bytes=max_upload_mib * 2**20),
     )  # fmt: skip
     run_server(settings, host=host, port=port, tell=typer.echo)
 

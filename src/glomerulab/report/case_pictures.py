@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from glomerulab.calls import GlomerulusCall
 from glomerulab.case_folder import SlideFacts
@@ -28,8 +29,8 @@ class Picture:
     points: str = ""
     """The region's outline, as SVG writes it."""
     stroke: float = 1.0
-    reason: str = ""
-    """Why the image cannot be shown; empty where there is none."""
+    reason: Literal["", "picture_gone", "picture_unreadable"] = ""
+    """Why the image cannot be shown, by its phrase in `words`; empty where there never was one."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def crop_picture(call: GlomerulusCall, folder: Path) -> Picture:
         width, height = image_size(path)
         uri = thumbnail_uri(path, size_px=CROP_PX)
     except ImageFileError as error:
-        return Picture(None, reason=error.message)
+        is_gone = isinstance(error.__cause__, FileNotFoundError)
+        return Picture(None, reason="picture_gone" if is_gone else "picture_unreadable")
     points = ""
     if call.box is not None and call.outline:
         scale = width / call.box.width
@@ -110,7 +112,7 @@ def saliency_uri(call: GlomerulusCall, folder: Path) -> str:
 
 
 def slide_map(slide: SlideFacts, shown: Sequence[Shown], folder: Path) -> SlideMap | None:
-    """Return the map of a slide, or None where its picture is not there.
+    """Return the map of a slide, or None where its picture is not there or cannot be read.
 
     Parameters
     ----------
@@ -124,7 +126,11 @@ def slide_map(slide: SlideFacts, shown: Sequence[Shown], folder: Path) -> SlideM
     -------
     SlideMap or None
     """
-    if slide.map_path is None or not (folder / slide.map_path).is_file():
+    if slide.map_path is None:
+        return None
+    try:
+        uri = thumbnail_uri(folder / slide.map_path, size_px=MAP_PX)
+    except ImageFileError:  # a map is an extra; a report does not fail for it
         return None
     longer = max(slide.width, slide.height)
     marks = []
@@ -138,8 +144,8 @@ def slide_map(slide: SlideFacts, shown: Sequence[Shown], folder: Path) -> SlideM
             MapMark(one.number, one.group, _points(outline), x, y, one.colour, bool(one.reasons))
         )
     return SlideMap(
-        slide.slide_id, thumbnail_uri(folder / slide.map_path, size_px=MAP_PX), slide.width,
-        slide.height, max(longer // 220, 1), max(longer // 42, 6), tuple(marks),
+        slide.slide_id, uri, slide.width, slide.height, max(longer // 220, 1),
+        max(longer // 42, 6), tuple(marks),
     )  # fmt: skip
 
 

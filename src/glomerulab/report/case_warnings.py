@@ -150,9 +150,8 @@ def _lost_changes(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
     entries = [lost_words(one, "zh" if zh else "en") for one in case.lost]
     if zh:
         title = f"{len(entries)} 条人工更改不再适用"
-        text = (
-            f"未计入任何结果，仍保留在 overrides.csv 中：{'；'.join(entries)}。请查看新图像并重新更改。"
-        )
+        listed = "；".join(entries)
+        text = f"未计入任何结果，仍保留在 overrides.csv 中：{listed}。请查看新图像并重新更改。"
     else:
         title = f"{_n(len(entries), 'change')} by people no longer "
         title += "applies" if len(entries) == 1 else "apply"

@@ -125,10 +125,9 @@ def _owner(image_id: str, folder: CaseFolder) -> str | None:
     """Return the case of an image that may be gone; None where its id names no slide either."""
     slides = {one.slide_id: one.patient_id or one.slide_id for one in folder.facts.slides}
     for name, calls in folder.patients().items():
-        for call in calls:
-            if call.image_id == image_id:
-                return name
-            slides.setdefault(call.slide_id, name)
+        if any(call.image_id == image_id for call in calls):
+            return name
+        slides |= {call.slide_id: name for call in calls}
     named = [slide for slide in slides if slide and image_id.startswith(f"{slide}__")]
     return slides[max(named, key=len)] if named else None
 

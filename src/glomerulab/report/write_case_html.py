@@ -122,7 +122,7 @@ def change_rows(case: ReportedCase, language: Language) -> list[tuple[str, ...]]
     Each oldest first.
     """
     calls = {call.image_id: call for call in case.calls}
-    applying = [
+    rows: list[tuple[str, ...]] = [
         (
             entry.image_id,
             reading_words(calls[entry.image_id].called, case.taxonomy, language),
@@ -133,7 +133,7 @@ def change_rows(case: ReportedCase, language: Language) -> list[tuple[str, ...]]
         )
         for entry in case.overrides
     ]
-    return applying + [
+    rows += [
         (
             lost.row.image_id,
             "–",
@@ -144,6 +144,7 @@ def change_rows(case: ReportedCase, language: Language) -> list[tuple[str, ...]]
         )
         for lost in case.lost
     ]
+    return rows
 
 
 def _when(time: str) -> str:

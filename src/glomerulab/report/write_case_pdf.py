@@ -9,7 +9,7 @@ from typing import Any
 import typst
 from PIL import Image, ImageDraw, ImageFont
 
-from glomerulab.errors import ConfigError, ImageFileError
+from glomerulab.errors import ConfigError
 from glomerulab.files import written_whole
 from glomerulab.images import read_image
 from glomerulab.report.case_pictures import crop_picture, slide_map
@@ -131,7 +131,7 @@ def _member(one: Shown, folder: Path, room: Path, phrase: dict[str, str]) -> dic
         "name": one.call.region_id or one.call.image_id,
         "file": file,
         "missing": phrase["no_picture"]
-        + (phrase["colon"] + picture.reason if picture.reason else ""),
+        + (phrase["colon"] + phrase[picture.reason] if picture.reason else ""),
         "original": one.original,
         "said": one.said,
         "reasons": phrase["semicolon"].join(one.reasons),
@@ -148,10 +148,7 @@ def _maps(
         drawn = slide_map(slide, shown, folder)
         if drawn is None or slide.map_path is None:
             continue
-        try:
-            image = Image.fromarray(read_image(folder / slide.map_path))
-        except ImageFileError:  # the page says of each crop what it lacks; a map is an extra
-            continue
+        image = Image.fromarray(read_image(folder / slide.map_path))
         image.thumbnail((MAP_PX, MAP_PX))
         scale = image.width / slide.width
         pen = ImageDraw.Draw(image)

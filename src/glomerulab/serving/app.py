@@ -9,7 +9,6 @@ from glomerulab.serving.faults import install_faults
 from glomerulab.serving.guard import CROPS_PATH, Guard
 from glomerulab.serving.keys import KeyRing
 from glomerulab.serving.metrics import Timed
-from glomerulab.serving.notice import NOTICE, NOTICE_HEADER
 from glomerulab.serving.openapi import DESCRIPTION, describe_keys
 from glomerulab.serving.service import Service
 from glomerulab.web.security import Shield
@@ -51,7 +50,7 @@ def create_app(
 
     # The last one added is the first to see a request.
     app.add_middleware(Guard, keys=keys, limits=limits)
-    app.add_middleware(Shield, hosts=hosts, limit_of=limit_of, headers={NOTICE_HEADER: NOTICE})
+    app.add_middleware(Shield, hosts=hosts, limit_of=limit_of)
     app.add_middleware(Timed, metrics=service.metrics)
     install_faults(app)
     for module in (routes_service, routes_crops, routes_jobs, routes_page):

@@ -9,9 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from glomerulab.errors import GlomerulabError, NotAllowedError, OutputError, UnknownRecordError
-from glomerulab.serving.notice import NOTICE
 from glomerulab.serving.refusals import BusyError, JobStateError, NoKeyError
 from glomerulab.web.faults import problems_of
+from glomerulab.web.notice import NOTICE
 
 __all__ = ["fault", "install_faults"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from glomerulab.case_folder import CASE_FILE, PREDICTIONS_FILE
 from glomerulab.errors import UnknownRecordError
 from glomerulab.files import written_whole
-from glomerulab.serving.notice import NOTICE
+from glomerulab.web.notice import NOTICE
 
 __all__ = [
     "FAILURES_FILE",

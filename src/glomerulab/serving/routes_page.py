@@ -8,9 +8,9 @@ from starlette.responses import HTMLResponse, Response
 
 from glomerulab.cohort.columns import STAINS
 from glomerulab.errors import UnknownRecordError
-from glomerulab.serving.notice import NOTICE
 from glomerulab.serving.service import CurrentService
 from glomerulab.web.assets import Assets
+from glomerulab.web.notice import NOTICE
 from glomerulab.web.security import content_policy
 
 __all__ = ["router"]

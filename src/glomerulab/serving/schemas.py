@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from glomerulab.case_folder import ModelFacts
 from glomerulab.cohort.columns import STAINS
 from glomerulab.serving.job_records import JobRequest, JobState, Outcome, Progress
-from glomerulab.serving.notice import NOTICE
+from glomerulab.web.notice import NOTICE
 
 __all__ = [
     "CropAnswer",

@@ -1,12 +1,10 @@
 """Run the server of a model, and say on the terminal what that means."""
 
-import logging
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import uvicorn
 from threadpoolctl import threadpool_limits
 
 from glomerulab.errors import ConfigError
@@ -18,13 +16,10 @@ from glomerulab.serving.metrics import Metrics
 from glomerulab.serving.service import Service, load_model
 from glomerulab.serving.slide_folder import SlideFolder
 from glomerulab.taxonomy import Taxonomy
+from glomerulab.web.answering import answer
 from glomerulab.web.listening import LOCAL_HOSTS, address_of, is_local, listen
 
 __all__ = ["ServeSettings", "announce", "open_service", "serve"]
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
-SHUTDOWN_S = 5
-MAX_CONNECTIONS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +38,8 @@ class ServeSettings:
     """Processes of a job that cut and normalise."""
     names: tuple[str, ...] = ()
     """What clients call the server by, where a proxy passes that on."""
+    proxies: tuple[str, ...] = ()
+    """Addresses whose word on who asks is taken."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -100,7 +97,7 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
     Raises
     ------
     ConfigError
-        If others could reach the server without a key.
+        If others could reach the server without a key, or a proxy is no address.
     GlomerulabError
         If the model cannot be served, or the address is taken.
     """
@@ -110,7 +107,6 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
             "(`glomerulab api-key NAME --keys FILE` makes one)"
         )
     keys = None if settings.keys is None else KeyRing(settings.keys)
-    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     # Distances are small products: BLAS's own threads would take the cores from the network.
     threadpool_limits(limits=1, user_api="blas")
     # The place is taken first: a taken port is told before a model is loaded.
@@ -119,11 +115,7 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
         app = create_app(service, keys=keys, hosts=hosts)
         for line in announce(settings, service, host=host, port=listener.getsockname()[1]):
             tell(line)
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_S, limit_concurrency=MAX_CONNECTIONS,
-        )  # fmt: skip
-        uvicorn.Server(config).run(sockets=[listener])
+        answer(app, listener, proxies=settings.proxies)
 
 
 def announce(settings: ServeSettings, service: Service, *, host: str, port: int) -> list[str]:

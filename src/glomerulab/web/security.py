@@ -3,8 +3,7 @@
 Plain ASGI, so that it holds for files, pages and errors alike. It must not know of accounts.
 """
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,12 +11,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from glomerulab.web.notice import NOTICE, NOTICE_HEADER
+
 __all__ = ["SAFE_METHODS", "Shield", "content_policy"]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 """A style element without content: with one there, OpenSeadragon adds none of its own."""
+
+ANOTHER_SITE = "a page of another site may not write here"
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -27,6 +30,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
     "X-Robots-Tag": "noindex, nofollow",
+    NOTICE_HEADER: NOTICE,
 }
 
 
@@ -62,7 +66,7 @@ def content_policy(*, with_boxes: bool = False, with_blobs: bool = False) -> str
 
 
 class Shield:
-    """Security headers on every answer; size, host and origin of every request.
+    """Security headers and the notice on every answer; size, host and origin of every request.
 
     Parameters
     ----------
@@ -71,8 +75,6 @@ class Shield:
         Names this server is called by; empty means any (a server for the network).
     limit_of : callable
         Gives for a path how many bytes a request to it may bring.
-    headers : mapping of str to str, optional
-        Of every answer, beside the security headers.
     """
 
     def __init__(
@@ -81,19 +83,17 @@ class Shield:
         *,
         hosts: frozenset[str],
         limit_of: Callable[[str], int],
-        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.app = app
         self.hosts = hosts
         self.limit_of = limit_of
-        self.headers = {**HEADERS, **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        shielded = _with_headers(send, self.headers)
+        shielded = _with_headers(send)
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
         if refusal is not None:
@@ -109,22 +109,22 @@ class Shield:
         """Say why a request is not even looked at, or nothing."""
         host = headers.get("host", "")
         if self.hosts and _name(host) not in self.hosts:
-            return JSONResponse({"detail": "this server is not called so"}, 421)
+            return _refused("this server is not called so", 421)
         if scope["method"] in SAFE_METHODS:
             return None
         if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-            return JSONResponse({"detail": "a page of another site may not write here"}, 403)
+            return _refused(ANOTHER_SITE, 403)
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
-            return JSONResponse({"detail": "a page of another site may not write here"}, 403)
+            return _refused(ANOTHER_SITE, 403)
         return None
 
 
-def _with_headers(send: Send, values: Mapping[str, str]) -> Send:
+def _with_headers(send: Send) -> Send:
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in values.items():
+            for name, value in HEADERS.items():
                 headers.setdefault(name, value)
             headers.setdefault("Content-Security-Policy", content_policy())
             headers.setdefault("Cache-Control", "no-store")
@@ -149,7 +149,11 @@ def _bounded(receive: Receive, limit: int) -> Receive:
 
 
 def _too_large(limit: int) -> JSONResponse:
-    return JSONResponse({"detail": _too_large_text(limit)}, 413)
+    return _refused(_too_large_text(limit), 413)
+
+
+def _refused(why: str, status: int) -> JSONResponse:
+    return JSONResponse({"detail": why, "research_use_only": NOTICE}, status)
 
 
 def _too_large_text(limit: int) -> str:

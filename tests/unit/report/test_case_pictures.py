@@ -15,7 +15,9 @@ def test_a_missing_crop_says_why(folder) -> None:
     (folder.folder / "crop0.png").unlink()
     found = crop_picture(folder.calls[0], folder.folder)
     assert found.uri is None
-    assert "No such file" in found.reason
+    assert found.reason == "picture_gone"
+    (folder.folder / "crop0.png").write_bytes(b"no picture")
+    assert crop_picture(folder.calls[0], folder.folder).reason == "picture_unreadable"
 
 
 def test_a_map_marks_the_glomeruli_of_its_slide(folder) -> None:
@@ -27,5 +29,7 @@ def test_a_map_marks_the_glomeruli_of_its_slide(folder) -> None:
 
 def test_a_slide_without_its_map_is_left_out(folder) -> None:
     case = reported_cases(folder)[0]
+    (folder.folder / "s1.jpg").write_bytes(b"no picture")
+    assert slide_map(case.slides[0], (), folder.folder) is None
     (folder.folder / "s1.jpg").unlink()
     assert slide_map(case.slides[0], (), folder.folder) is None

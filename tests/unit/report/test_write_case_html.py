@@ -87,3 +87,12 @@ def test_the_command_on_a_chinese_page_makes_a_chinese_page_again(folder) -> Non
     again = "glomerulab report predictions --language zh</code>"
     assert again in render_case_html(case, folder.folder, language="zh")
     assert "--language" not in render_case_html(case, folder.folder, language="en")
+
+
+def test_a_picture_that_is_gone_is_told_in_the_language_of_the_page(folder) -> None:
+    (folder.folder / "crop0.png").unlink()
+    case = reported_cases(folder)[0]
+    assert "no picture: its file is no longer there" in render_case_html(case, folder.folder)
+    chinese = render_case_html(case, folder.folder, language="zh")
+    assert "无图像：文件已不存在" in chinese
+    assert "No such file" not in chinese

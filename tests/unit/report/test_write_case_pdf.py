@@ -58,3 +58,16 @@ def test_a_missing_crop_does_not_stop_the_page(folder, tmp_path) -> None:
     (folder.folder / "crop0.png").unlink()
     write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
     assert (tmp_path / "a.pdf").stat().st_size > 10_000
+
+
+@needs_pdftotext
+def test_a_missing_crop_is_told_in_the_language_of_the_page(folder, tmp_path) -> None:
+    (folder.folder / "crop0.png").unlink()
+    for language, said in (("en", "its file is no longer there"), ("zh", "文件已不存在")):
+        if language == "zh" and not HAS_CHINESE:
+            continue
+        path = tmp_path / f"{language}.pdf"
+        write_case_pdf(reported_cases(folder)[0], folder.folder, path, language=language)
+        text = text_of(path)
+        assert said in " ".join(text.split())
+        assert "No such file" not in text

@@ -1,5 +1,7 @@
 import pytest
 
+from glomerulab.web.notice import NOTICE, NOTICE_HEADER
+
 
 @pytest.mark.parametrize(
     "path",
@@ -27,4 +29,30 @@ def test_a_page_of_another_site_cannot_ask_in_a_visitors_name(open_server):
     client = open_server.client()
     headers = {"Origin": "http://evil.example"}
     assert client.post("/v1/crops", content=b"x", headers=headers).status_code == 403
-    assert client.get("/health", headers={"Host": "evil.example"}).status_code == 421
+    refused = client.get("/health", headers={"Host": "evil.example"})
+    assert refused.status_code == 421
+    assert refused.json()["research_use_only"] == NOTICE
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"), ("GET", "/health"), ("GET", "/ready"), ("GET", "/metrics"),
+        ("GET", "/v1/model"), ("POST", "/v1/crops"), ("GET", "/v1/jobs"), ("GET", "/nowhere"),
+        ("GET", "/static/page.js"), ("GET", "/openapi.json"), ("PUT", "/v1/crops"),
+    ],
+)  # fmt: skip
+def test_every_answer_says_research_use_only(open_server, keyed, method, path):
+    for client in (open_server.client(), keyed.client("anna"), keyed.client()):
+        answer = client.request(method, path)
+        assert answer.headers[NOTICE_HEADER] == NOTICE
+        assert NOTICE.startswith("Research use only")
+        if answer.headers["content-type"] == "application/json" and path != "/openapi.json":
+            assert answer.json()["research_use_only"] == NOTICE
+
+
+def test_the_page_and_the_numbers_say_it_where_a_person_reads(open_server):
+    client = open_server.client()
+    for path in ("/", "/metrics"):
+        assert NOTICE in client.get(path).text
+    assert "Research use only" in client.get("/openapi.json").json()["info"]["description"]

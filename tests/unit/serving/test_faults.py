@@ -10,8 +10,8 @@ from glomerulab.errors import (
     UnknownRecordError,
 )
 from glomerulab.serving.faults import fault
-from glomerulab.serving.notice import NOTICE
 from glomerulab.serving.refusals import BusyError, JobStateError, NoKeyError
+from glomerulab.web.notice import NOTICE
 
 
 @pytest.mark.parametrize(

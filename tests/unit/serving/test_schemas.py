@@ -2,8 +2,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from glomerulab.cohort.columns import STAINS
-from glomerulab.serving.notice import NOTICE
 from glomerulab.serving.schemas import Fault, Health, Mpp, Stain
+from glomerulab.web.notice import NOTICE
 
 
 def test_every_answer_brings_the_notice():

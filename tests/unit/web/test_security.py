@@ -5,6 +5,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from glomerulab.web.notice import NOTICE, NOTICE_HEADER
 from glomerulab.web.security import Shield, content_policy
 
 
@@ -20,15 +21,14 @@ def client() -> TestClient:
         Shield,
         hosts=frozenset({"testserver"}),
         limit_of=lambda path: 5000 if path == "/large" else 1000,
-        headers={"X-Own": "its own"},
     )
     return TestClient(app)
 
 
-def test_every_answer_carries_the_headers_and_the_programs_own(client):
+def test_every_answer_carries_the_headers_and_the_notice(client):
     for answer in (client.get("/here"), client.get("/no/where"), client.post("/x", content=b"")):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["X-Own"] == "its own"
+        assert answer.headers[NOTICE_HEADER] == NOTICE
         assert answer.headers["Cache-Control"] == "no-store"
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
@@ -55,6 +55,21 @@ def test_a_write_from_another_site_is_refused(client, headers):
 
 def test_a_host_this_server_is_not_called_by_is_refused(client):
     assert client.get("/small", headers={"Host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "status"),
+    [
+        ({"Host": "evil.example"}, b"", 421),
+        ({"Origin": "http://evil.example"}, b"", 403),
+        ({"Sec-Fetch-Site": "cross-site"}, b"", 403),
+        ({}, b"x" * 1001, 413),
+    ],
+)
+def test_a_refusal_says_research_use_only_where_a_program_reads(client, headers, content, status):
+    answer = client.post("/small", content=content, headers=headers)
+    assert answer.status_code == status
+    assert answer.json()["research_use_only"] == NOTICE
 
 
 def test_nothing_may_compile_except_on_the_page_that_draws_boxes():

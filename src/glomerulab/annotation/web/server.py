@@ -1,23 +1,26 @@
 """Run the annotation program, and say on the terminal what that means."""
 
-import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
-
-import uvicorn
 
 from glomerulab.annotation.web.app import create_app
 from glomerulab.annotation.web.site import Site
+from glomerulab.web.answering import answer
 from glomerulab.web.listening import LOCAL_HOSTS, address_of, is_local, listen
 
 __all__ = ["announce", "serve"]
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
-SHUTDOWN_S = 5
 
-
-def serve(site: Site, *, host: str, port: int, tell: Callable[[str], None]) -> None:
+def serve(
+    site: Site,
+    *,
+    host: str,
+    port: int,
+    tell: Callable[[str], None],
+    proxies: Sequence[str] = (),
+) -> None:
     """Answer requests until interrupted.
 
     Parameters
@@ -29,9 +32,13 @@ def serve(site: Site, *, host: str, port: int, tell: Callable[[str], None]) -> N
         0 for any free one.
     tell : callable
         Gets the lines for the terminal.
+    proxies : sequence of str, default empty
+        Addresses whose word on who asks is taken.
 
     Raises
     ------
+    ConfigError
+        If a proxy is no address.
     OutputError
         If the address is taken or not this machine's.
     """
@@ -39,18 +46,10 @@ def serve(site: Site, *, host: str, port: int, tell: Callable[[str], None]) -> N
         site = replace(site, setup_token=secrets.token_urlsafe(18))
     hosts = LOCAL_HOSTS if is_local(host) else frozenset()
     site = replace(site, settings=replace(site.settings, hosts=hosts))
-    listener = listen(host, port)
-    for line in announce(site, host=host, port=listener.getsockname()[1]):
-        tell(line)
-    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
-    config = uvicorn.Config(
-        create_app(site), log_config=None, access_log=False, server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_S, limit_concurrency=500,
-    )  # fmt: skip
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    finally:
-        listener.close()
+    with closing(listen(host, port)) as listener:
+        for line in announce(site, host=host, port=listener.getsockname()[1]):
+            tell(line)
+        answer(create_app(site), listener, proxies=proxies)
 
 
 def announce(site: Site, *, host: str, port: int) -> list[str]:
