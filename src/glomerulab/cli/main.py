@@ -24,6 +24,7 @@ from glomerulab.cli.phantom import phantom
 from glomerulab.cli.predict import gates, predict
 from glomerulab.cli.quickstart import quickstart
 from glomerulab.cli.report import override, report
+from glomerulab.cli.review import review
 from glomerulab.cli.search import search
 from glomerulab.cli.serve import api_key, serve
 from glomerulab.cli.slide import slide_app
@@ -80,6 +81,7 @@ app.command()(serve)
 app.command()(api_key)
 app.command()(explain)
 app.command()(report)
+app.command()(review)
 app.command()(override)
 
 

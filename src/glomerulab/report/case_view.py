@@ -11,6 +11,7 @@ from glomerulab.report.words import (
     Language,
     grade_name,
     grade_sign,
+    moment,
     name_of,
     reading_words,
     words,
@@ -273,7 +274,9 @@ def _shown(case: ReportedCase, language: Language) -> tuple[Shown, ...]:
                 reading_words(reading, case.taxonomy, language),
                 colour_of(reading, case.taxonomy.label_ids),
                 "" if entry is None else reading_words(call.called, case.taxonomy, language),
-                "" if entry is None else f"{entry.by}, {entry.time[:16]}: {entry.reason}",
+                ""
+                if entry is None
+                else f"{entry.by}, {moment(entry.time)}{phrase['colon']}{entry.reason}",
                 tuple((names[key], chance) for key, chance in chances),
                 () if entry is not None else tuple(phrase[reason] for reason in call.reasons),
             )

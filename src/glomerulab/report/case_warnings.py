@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from glomerulab.report.overrides import LostOverride
 from glomerulab.report.reported_case import ReportedCase
-from glomerulab.report.words import Language, words
+from glomerulab.report.words import Language, moment, words
 
 __all__ = ["CaseWarning", "case_warnings", "lost_words"]
 
@@ -165,8 +165,7 @@ def _lost_changes(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
 def lost_words(lost: LostOverride, language: Language) -> str:
     """Name an entry that no longer applies, and say why."""
     row, phrase = lost.row, words(language)
-    when = row.time[:16].replace("T", " ")
-    what = f"{row.image_id} = {row.labels} ({row.by}, {when})"
+    what = f"{row.image_id} = {row.labels} ({row.by}, {moment(row.time)})"
     return f"{what}{phrase['colon']}{phrase[f'lost_{lost.why}']}"
 
 

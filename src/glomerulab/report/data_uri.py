@@ -1,6 +1,7 @@
 """Files and pictures written into a page itself, so that it needs nothing beside it."""
 
 import base64
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -48,6 +49,16 @@ def thumbnail_uri(path: Path, *, size_px: int = THUMBNAIL_PX) -> str:
     ImageFileError
         If the image cannot be read.
     """
+    try:
+        found = path.stat()
+    except OSError:  # the reader says what is wrong
+        return _thumbnail_uri(path, size_px, (0, 0))
+    return _thumbnail_uri(path, size_px, (found.st_mtime_ns, found.st_size))
+
+
+# A page whose calls are changed is made anew with the same pictures, and so is each format.
+@lru_cache(maxsize=1024)
+def _thumbnail_uri(path: Path, size_px: int, _written: tuple[int, int]) -> str:
     image = Image.fromarray(read_image(path))
     image.thumbnail((size_px, size_px), Image.Resampling.LANCZOS)
     buffer = BytesIO()

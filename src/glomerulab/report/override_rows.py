@@ -121,14 +121,14 @@ def _parsed(content: bytes, path: Path) -> tuple[OverrideRow, ...]:
 def _text(rows: Sequence[OverrideRow], content: bytes) -> str:
     """Write rows as they follow on what is there."""
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
+    # Quoted throughout: a lone carriage return in a reason would end the row for whoever reads it.
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
     n_columns = len(COLUMNS)
     if content.strip():
-        header = content.decode("utf-8-sig").split("\n", 1)[0]
-        n_columns = len(header.split(","))
+        n_columns = len(next(csv.reader([content.decode("utf-8-sig").split("\n", 1)[0]])))
         if not content.endswith(b"\n"):  # as some editors leave it
             buffer.write("\n")
     else:
-        writer.writerow(COLUMNS)
+        buffer.write(",".join(COLUMNS) + "\n")
     writer.writerows(astuple(row)[:n_columns] for row in rows)
     return buffer.getvalue()

@@ -22,11 +22,14 @@ __all__ = [
     "NOT_A_GLOMERULUS",
     "OVERRIDES_FILE",
     "AddedChanges",
+    "LostImageError",
     "LostOverride",
     "LostReason",
     "Override",
+    "OvertakenError",
     "add_changes",
     "add_override",
+    "add_seen_change",
     "labels_text",
     "lost_overrides",
     "place_of",
@@ -69,6 +72,48 @@ class LostOverride:
 
     row: OverrideRow
     why: LostReason
+
+
+class LostImageError(PredictionsError):
+    """A change is of an image that these predictions do not hold.
+
+    Parameters
+    ----------
+    image_id : str
+    why : str
+        ``no_image`` or ``moved``.
+    where : str
+        The change.
+    """
+
+    def __init__(self, image_id: str, why: str, *, where: str) -> None:
+        said = {
+            "no_image": f"no image {image_id!r} in the predictions",
+            "moved": f"the region of image {image_id!r} lies elsewhere in these predictions",
+        }
+        super().__init__(
+            f"{said[why]}; give those that the change was made on, or take it out and look at the "
+            "image as it is now",
+            where=where,
+        )
+        self.why = why
+
+
+class OvertakenError(PredictionsError):
+    """Somebody else changed the image since.
+
+    Parameters
+    ----------
+    newest : OverrideRow or None
+        The last entry of the image; None where the file was taken away.
+    n_now : int
+        Entries of the image.
+    """
+
+    def __init__(self, newest: OverrideRow | None, *, n_now: int) -> None:
+        super().__init__("somebody else changed this call since the page was shown")
+        self.newest = newest
+        self.n_now = n_now
 
 
 @dataclass(frozen=True)
@@ -232,6 +277,52 @@ def _row(entry: Override, call: GlomerulusCall) -> OverrideRow:
     )
 
 
+def add_seen_change(case: CaseFolder, change: OverrideRow, *, n_seen: int) -> int:
+    """Add one change, unless somebody else changed the same image since its author looked.
+
+    Parameters
+    ----------
+    case : CaseFolder
+    change : OverrideRow
+        Kept with the time it was made at. One that is there already is not added again.
+    n_seen : int
+        Entries of its image that its author saw, as `ReportedCase.n_entries` counts them.
+
+    Returns
+    -------
+    int
+        Entries of its image up to this one: what its author has seen now.
+
+    Raises
+    ------
+    OvertakenError
+        If there are more entries, or fewer; nothing is added.
+    PredictionsError
+        As `add_changes` raises it.
+    OutputError
+        If the file cannot be written.
+    """
+    calls = {call.image_id: call for call in case.calls}
+    entry = _change(change, calls, case.taxonomy, where="the change")
+    row = _row(entry, calls[entry.image_id])
+    n_now = n_seen
+
+    def choose(rows: tuple[OverrideRow, ...]) -> list[OverrideRow]:
+        nonlocal n_now
+        mine = [one.said for one in rows if one.image_id == row.image_id]
+        if row.said in mine:  # sent twice, since its answer did not arrive
+            n_now = mine.index(row.said) + 1
+            return []
+        if len(mine) != n_seen:
+            newest = [one for one in rows if one.image_id == row.image_id]
+            raise OvertakenError(newest[-1] if newest else None, n_now=len(mine))
+        n_now = n_seen + 1
+        return [row]
+
+    append_rows(case.folder / OVERRIDES_FILE, choose)
+    return n_now
+
+
 def add_changes(case: CaseFolder, path: Path) -> AddedChanges:
     """Add the changes that the page of a report has saved, with the times they were made at.
 
@@ -287,20 +378,12 @@ def add_changes(case: CaseFolder, path: Path) -> AddedChanges:
 def _change(
     row: OverrideRow, calls: Mapping[str, GlomerulusCall], taxonomy: Taxonomy, *, where: str
 ) -> Override:
-    """Take one entry of a file of changes for what it says, or refuse it."""  # noqa: DOC501
+    """Take one change for what it says, or refuse it."""  # noqa: DOC501
     if not row.by.strip() or not row.reason.strip():
         raise PredictionsError("needs a name and a reason", where=where)
-    problems = {
-        "no_image": f"no image {row.image_id!r} in the predictions",
-        "moved": f"the region of image {row.image_id!r} lies elsewhere in these predictions",
-    }
     why = _why(row, calls, taxonomy)
-    if why is not None and why in problems:
-        raise PredictionsError(
-            f"{problems[why]}; give those that the page was made of, or take the entry out of the "
-            "file and look at the image anew",
-            where=where,
-        )
+    if why in {"no_image", "moved"}:
+        raise LostImageError(row.image_id, why, where=where)
     entry = Override(
         row.time, row.by, row.image_id, _parsed(row.labels, taxonomy, where=where), row.reason
     )

@@ -71,6 +71,12 @@ class ReportedCase:
         entry = self.overruled.get(call.image_id)
         return call.called if entry is None else entry.reading
 
+    def n_entries(self, call: GlomerulusCall) -> int:
+        """Return how many entries of an image there are, whether they apply or not."""
+        named = [*(entry.image_id for entry in self.overrides),
+                 *(lost.row.image_id for lost in self.lost)]  # fmt: skip
+        return named.count(call.image_id)
+
     def reasons_of(self, call: GlomerulusCall) -> tuple[str, ...]:
         """Return why a human must look at an image: nothing, once one has."""
         return () if call.image_id in self.overruled else call.reasons

@@ -9,7 +9,7 @@ from glomerulab.calls import Reading
 from glomerulab.report.rules import Grade, Item, RuleSet
 from glomerulab.taxonomy import Label, Taxonomy
 
-__all__ = ["Language", "grade_name", "grade_sign", "name_of", "reading_words", "words"]
+__all__ = ["Language", "grade_name", "grade_sign", "moment", "name_of", "reading_words", "words"]
 
 Language = Literal["en", "zh"]
 
@@ -38,6 +38,17 @@ def grade_name(grade: Grade, language: Language) -> str:
         meaning = grade.name_zh or grade.name
         return f"{sign}（{meaning}）" if meaning else sign
     return f"{sign} ({grade.name})" if grade.name else sign
+
+
+def moment(time: str) -> str:
+    """Return when an entry was made (UTC, ISO 8601) as pages show it, to the minute.
+
+    Examples
+    --------
+    >>> moment("2026-11-25T04:18:09+00:00")
+    '2026-11-25 04:18 UTC'
+    """
+    return time[:16].replace("T", " ") + " UTC"
 
 
 def reading_words(reading: Reading, taxonomy: Taxonomy, language: Language) -> str:

@@ -18,7 +18,7 @@ from glomerulab.report.reported_case import ReportedCase
 from glomerulab.report.words import Language, words
 from glomerulab.report.write_case_html import change_rows
 
-__all__ = ["write_case_pdf"]
+__all__ = ["render_case_pdf", "write_case_pdf"]
 
 LATIN = ("Noto Sans", "DejaVu Sans", "Liberation Sans", "Libertinus Serif")
 CHINESE = ("Noto Sans CJK SC", "Noto Serif CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei",
@@ -47,15 +47,39 @@ def write_case_pdf(
     ConfigError
         If the machine has no font with Chinese.
     """
+    content = render_case_pdf(case, folder, language=language)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def render_case_pdf(case: ReportedCase, folder: Path, *, language: Language = "en") -> bytes:
+    """Return a case as PDF.
+
+    Parameters
+    ----------
+    case : ReportedCase
+    folder : Path
+        Of the predictions, where the crops are.
+    language : {"en", "zh"}, default "en"
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ConfigError
+        If the machine has no font with Chinese.
+    """
     fonts = _fonts(language)
     template = resources.files("glomerulab.report").joinpath("templates/case.typ")
-    with tempfile.TemporaryDirectory() as made, written_whole(path) as temporary:
+    with tempfile.TemporaryDirectory() as made:
         room = Path(made)
         facts = _facts(case, folder, room, language) | {"fonts": fonts}
         (room / "case.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
         (room / "case.typ").write_text(template.read_text("utf-8"), encoding="utf-8")
         typst.compile(room / "case.typ", output=room / "case.pdf", root=room, format="pdf")
-        temporary.write_bytes((room / "case.pdf").read_bytes())
+        return (room / "case.pdf").read_bytes()
 
 
 def _fonts(language: Language) -> list[str]:

@@ -1,16 +1,13 @@
 """Errors as answers: JSON with words a client can act on, never a trace or a path of the server."""
 
 import logging
-from collections.abc import Callable
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from glomerulab.errors import GlomerulabError, NotAllowedError, OutputError, UnknownRecordError
 from glomerulab.serving.refusals import BusyError, JobStateError, NoKeyError
-from glomerulab.web.faults import problems_of
+from glomerulab.web import faults
 from glomerulab.web.notice import NOTICE
 
 __all__ = ["fault", "install_faults"]
@@ -34,14 +31,11 @@ def install_faults(app: FastAPI) -> None:
     ----------
     app : FastAPI
     """
-    handlers: dict[type[Exception], Callable[..., Response]] = {
-        GlomerulabError: lambda request, error: fault(error, request),
-        RequestValidationError: lambda _request, error: _answer(422, problems_of(error)),
-        HTTPException: _http,
-        Exception: _unforeseen,
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
+    faults.install_faults(
+        app,
+        foreseen=lambda request, error: fault(error, request),
+        answer=lambda _request, status, message: _answer(status, message),
+    )
 
 
 def fault(error: GlomerulabError, request: Request | None = None) -> JSONResponse:
@@ -65,15 +59,6 @@ def fault(error: GlomerulabError, request: Request | None = None) -> JSONRespons
         log.error("%s: %s", request and request.url.path, error)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     return _answer(status, error.message, headers)
-
-
-def _http(_request: Request, error: HTTPException) -> Response:
-    return _answer(error.status_code, str(error.detail), dict(error.headers or {}))
-
-
-def _unforeseen(request: Request, error: Exception) -> Response:
-    log.error("%s %s", request.method, request.url.path, exc_info=error)
-    return _answer(500, "something unforeseen went wrong; the server's log says what")
 
 
 def _answer(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

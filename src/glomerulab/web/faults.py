@@ -1,10 +1,66 @@
-"""What is wrong with a request, in words."""
+"""Errors as answers, for every program here: which there are, and what is wrong in words."""
 
+import logging
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
-__all__ = ["problems_of"]
+from glomerulab.errors import GlomerulabError
+
+__all__ = ["UNFORESEEN", "Answer", "install_faults", "problems_of"]
+
+log = logging.getLogger(__name__)
 
 MAX_PROBLEMS = 5
+UNFORESEEN = "something unforeseen went wrong; the server's log says what"
+
+Answer = Callable[[Request, int, str], Response]
+"""Makes an answer of a status and words, such as JSON or a page."""
+
+
+def install_faults(
+    app: FastAPI,
+    *,
+    foreseen: Callable[[Request, GlomerulabError], Response],
+    answer: Answer,
+    unforeseen: str = UNFORESEEN,
+) -> None:
+    """Give an application its answers to errors; no trace ever goes out.
+
+    Parameters
+    ----------
+    app : FastAPI
+    foreseen : callable
+        Answers an error of the program's own.
+    answer : callable
+        Answers every other one.
+    unforeseen : str, optional
+        What is said of a fault of the program; the log has the rest.
+    """
+
+    def http(request: Request, error: HTTPException) -> Response:
+        made = answer(request, error.status_code, str(error.detail))
+        made.headers.update(error.headers or {})
+        return made
+
+    def broken(request: Request, error: Exception) -> Response:
+        log.error("%s %s", request.method, request.url.path, exc_info=error)
+        return answer(request, 500, unforeseen)
+
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        return answer(request, 422, problems_of(error))
+
+    handlers: dict[type[Exception], Callable[..., Response]] = {
+        GlomerulabError: foreseen,
+        RequestValidationError: invalid,
+        HTTPException: http,
+        Exception: broken,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
 
 
 def problems_of(error: RequestValidationError) -> str:

@@ -1,16 +1,22 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from glomerulab.errors import PredictionsError, TaxonomyError
+from glomerulab.report.override_rows import OverrideRow
 from glomerulab.report.overrides import (
     OVERRIDES_FILE,
+    LostImageError,
+    OvertakenError,
     add_changes,
     add_override,
+    add_seen_change,
     lost_overrides,
     read_overrides,
 )
+from glomerulab.report.reported_case import reported_cases
 
 
 def test_entries_come_back_with_name_time_and_reason(folder) -> None:
@@ -167,3 +173,60 @@ def test_a_file_of_changes_made_on_other_regions_is_refused_with_the_way_out(fol
 def test_a_file_of_changes_that_is_not_there_is_named(folder) -> None:
     with pytest.raises(PredictionsError, match="is no file"):
         add_changes(folder, folder.folder / "nowhere.csv")
+
+
+MINE = OverrideRow("2026-01-01T00:00:00+00:00", "A", "b", "cgn", "x")
+THEIRS = OverrideRow("2026-01-01T00:00:01+00:00", "B", "b", "fsg", "y")
+
+
+def test_a_change_is_added_where_nobody_came_between_and_only_once(folder) -> None:
+    assert add_seen_change(folder, MINE, n_seen=0) == 1
+    assert add_seen_change(folder, MINE, n_seen=0) == 1  # its answer was lost on the way
+    assert add_seen_change(folder, THEIRS, n_seen=1) == 2
+    assert [entry.by for entry in read_overrides(folder)] == ["A", "B"]
+    assert reported_cases(folder)[0].n_entries(folder.calls[2]) == 2
+
+
+def test_a_change_does_not_go_over_one_that_its_author_has_not_seen(folder) -> None:
+    add_seen_change(folder, THEIRS, n_seen=0)
+    before = (folder.folder / OVERRIDES_FILE).read_bytes()
+    with pytest.raises(OvertakenError, match="somebody else") as caught:
+        add_seen_change(folder, MINE, n_seen=0)
+    assert (caught.value.newest.by, caught.value.n_now) == ("B", 1)
+    assert (folder.folder / OVERRIDES_FILE).read_bytes() == before
+    assert add_seen_change(folder, MINE, n_seen=caught.value.n_now) == 2
+    assert [entry.by for entry in read_overrides(folder)] == ["B", "A"]
+
+
+def test_one_sent_again_does_not_count_as_having_seen_what_came_after_it(folder) -> None:
+    add_seen_change(folder, MINE, n_seen=0)
+    add_seen_change(folder, THEIRS, n_seen=1)
+    assert add_seen_change(folder, MINE, n_seen=0) == 1
+
+
+def test_of_two_people_at_once_one_is_told_of_the_other(folder) -> None:
+    rows = [replace(MINE, by=f"reader {place}") for place in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        done = [pool.submit(add_seen_change, folder, row, n_seen=0) for row in rows]
+    overtaken = [one for one in done if isinstance(one.exception(), OvertakenError)]
+    assert len(overtaken) == 5
+    assert len(read_overrides(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"image_id": "nobody"}, LostImageError, "no image"),
+        ({"place": "90000 1 5 5"}, LostImageError, "lies elsewhere"),
+        ({"labels": "normal+cgn"}, PredictionsError, "exclude each other"),
+        ({"labels": "tumour"}, TaxonomyError, "unknown label"),
+        ({"by": " "}, PredictionsError, "name"),
+        ({"time": "now"}, PredictionsError, "no time"),
+    ],
+)
+def test_a_change_that_says_nothing_is_refused_and_not_written(
+    folder, change, error, message
+) -> None:
+    with pytest.raises(error, match=message):
+        add_seen_change(folder, replace(MINE, **change), n_seen=0)
+    assert not (folder.folder / OVERRIDES_FILE).exists()

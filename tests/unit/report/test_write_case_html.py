@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from glomerulab.report.overrides import add_override
 from glomerulab.report.reported_case import reported_cases
-from glomerulab.report.write_case_html import render_case_html
+from glomerulab.report.write_case_html import ReviewFacts, page_policy, render_case_html
 
 
 def test_the_page_loads_nothing(folder) -> None:
@@ -96,3 +96,25 @@ def test_a_picture_that_is_gone_is_told_in_the_language_of_the_page(folder) -> N
     chinese = render_case_html(case, folder.folder, language="zh")
     assert "无图像：文件已不存在" in chinese
     assert "No such file" not in chinese
+
+
+def test_a_page_with_a_program_behind_it_may_ask_it_and_one_without_may_not(folder) -> None:
+    case = reported_cases(folder)[0]
+    facts = ReviewFacts("now", n_cases=2)
+    page = render_case_html(case, folder.folder, review=facts)
+    assert page_policy(facts) in page
+    assert page_policy(facts).endswith("connect-src 'self'")
+    assert len(re.findall(r"<script>", page)) == 2
+    assert '"review": {"n_cases": 2, "state": "now"}' in page
+    alone = render_case_html(case, folder.folder)
+    assert "connect-src" not in alone
+    assert '"review": null' in alone
+    assert "report.pdf" not in alone
+
+
+def test_each_image_carries_what_a_change_of_it_must_know(folder) -> None:
+    add_override(folder, "b", labels=["cgn"], by="A", reason="x")
+    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    box = folder.calls[2].box
+    place = f"{box.x} {box.y} {box.width} {box.height}"
+    assert f'data-image="b" data-labels="cgn" data-place="{place}" data-seen="1"' in page

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from glomerulab.annotation.records import Annotation, DrawnRegion, SaveConflictError
@@ -26,11 +24,13 @@ from glomerulab.errors import (
     StoreError,
     UnknownRecordError,
 )
-from glomerulab.web.faults import problems_of
+from glomerulab.web import faults
 
 __all__ = ["install_faults", "status_of"]
 
 log = logging.getLogger(__name__)
+
+UNFORESEEN = f"{faults.UNFORESEEN}. Nothing that was saved is lost."
 
 STATUSES: tuple[tuple[type[GlomerulabError], int], ...] = (
     (NotAllowedError, 403),
@@ -50,13 +50,10 @@ def install_faults(app: FastAPI) -> None:
     ----------
     app : FastAPI
     """
+    faults.install_faults(app, foreseen=_foreseen, answer=_answer, unforeseen=UNFORESEEN)
     handlers: dict[type[Exception], Callable[..., Response]] = {
         NotLoggedInError: _not_logged_in,
         TooManyTriesError: _too_many_tries,
-        GlomerulabError: _foreseen,
-        RequestValidationError: _invalid,
-        HTTPException: _http,
-        Exception: _unforeseen,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
@@ -105,24 +102,6 @@ def _current(error: SaveConflictError) -> dict[str, Any] | None:
     if isinstance(error.current, DrawnRegion):
         return region_json(error.current, may_edit=True)
     return None
-
-
-def _invalid(request: Request, error: RequestValidationError) -> Response:
-    return _answer(request, 422, problems_of(error))
-
-
-def _http(request: Request, error: HTTPException) -> Response:
-    answer = _answer(request, error.status_code, str(error.detail))
-    answer.headers.update(error.headers or {})
-    return answer
-
-
-def _unforeseen(request: Request, error: Exception) -> Response:
-    log.error("%s %s", request.method, request.url.path, exc_info=error)
-    return _answer(
-        request, 500, "something unforeseen went wrong; the server's log says what. "
-        "Nothing that was saved is lost.",
-    )  # fmt: skip
 
 
 def _answer(request: Request, status: int, message: str, **further: object) -> Response:

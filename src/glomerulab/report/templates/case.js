@@ -1,6 +1,7 @@
 "use strict";
-// Changes of calls, made on the page of a report. They stay in this browser until they are saved as a
-// file and counted by `glomerulab override --from`; until then the page says that its numbers lack them.
+// Changes of calls, made on the page of a report. They stay in this browser until they are counted: saved as a
+// file and given to `glomerulab override --from`, or sent to `glomerulab review` (case_review.js). Until then the
+// page says that its numbers lack them.
 (() => {
   const facts = JSON.parse(document.getElementById("facts").textContent);
   const say = facts.words;
@@ -48,7 +49,10 @@
     return made;
   }
 
-  const nameOf = (labels) => labels.split("+").map((id) => facts.labels[id].name).join(" + ");
+  const nameOf = (labels) => labels.split("+").map((id) => facts.labels[id]?.name ?? id).join(" + ");
+  const moment = (time) => time.slice(0, 16).replace("T", " ") + " UTC";
+  const cardOf = (image) => [...document.querySelectorAll(".cards li[data-image]")]
+    .find((card) => card.dataset.image === image);
 
   function makeForm(card) {
     const form = document.getElementById("change-form").content.cloneNode(true).querySelector("form");
@@ -75,18 +79,26 @@
       const time = new Date().toISOString().slice(0, 19) + "+00:00";
       remember(by);
       isSaved = false;
-      keep([...kept(), { time, by, image_id: card.dataset.image, labels, reason, place: card.dataset.place }]);
+      const { image: image_id, place, seen } = card.dataset;
+      keep([...kept(), { time, by, image_id, labels, reason, place, seen: Number(seen) }]);
       form.closest("details").open = false;
       form.elements.reason.value = "";
       show();
+      page.onKept();
     });
     return form;
+  }
+
+  function openForm(card) {
+    const details = card.querySelector(".change");
+    if (!details.querySelector("form")) details.querySelector("summary").after(makeForm(card));
+    return details;
   }
 
   function pendingLine(entry) {
     const line = element("p", "", "pending");
     line.append(element("b", say.change_pending + say.colon + nameOf(entry.labels)), element("br"));
-    line.append(`${entry.by}, ${entry.time.slice(0, 16)}${say.colon}${entry.reason} `);
+    line.append(`${entry.by}, ${moment(entry.time)}${say.colon}${entry.reason} `);
     const back = element("button", say.change_take_back);
     back.type = "button";
     back.addEventListener("click", () => {
@@ -94,12 +106,13 @@
       show();
     });
     line.append(back);
+    page.onShown(entry, line);
     return line;
   }
 
   function show() {
     const entries = kept();
-    document.querySelectorAll(".pending").forEach((line) => line.remove());
+    document.querySelectorAll(".cards .pending").forEach((line) => line.remove());
     for (const card of document.querySelectorAll(".cards li[data-image]")) {
       const mine = entries.filter((one) => one.image_id === card.dataset.image);
       card.querySelector(".change").before(...mine.map(pendingLine));
@@ -121,16 +134,17 @@
     isSaved = true;
   }
 
+  // What a page with a program behind it adds: case_review.js puts its own in place of these.
+  const page = { facts, say, kept, keep, row, show, element, nameOf, moment, cardOf, openForm, onKept() {}, onShown() {} };
+  window.casePage = page;
+
   for (const card of document.querySelectorAll(".cards li[data-image]")) {
-    const details = card.querySelector(".change");
-    details.addEventListener("toggle", () => {
-      if (!details.querySelector("form")) details.querySelector("summary").after(makeForm(card));
-    });
+    card.querySelector(".change").addEventListener("toggle", () => openForm(card));
   }
   document.getElementById("save-changes").addEventListener("click", save);
   window.addEventListener("storage", show);  // the same page in another tab
   window.addEventListener("beforeunload", (event) => {
-    if (!keeps && !isSaved) event.preventDefault();
+    if (!keeps && !isSaved && kept().length) event.preventDefault();
   });
   show();
 })();

@@ -1,0 +1,45 @@
+"""``glomerulab review``: the page of a report with a program behind it, so that counts follow."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glomerulab.cli.report import ReportLanguage
+
+__all__ = ["review"]
+
+
+def review(
+    predictions: Annotated[Path, typer.Argument(help="Folder that `glomerulab predict` wrote.")],
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
+    language: Annotated[
+        ReportLanguage, typer.Option(help="Of the pages: en or zh.")
+    ] = ReportLanguage.EN,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(help="Rule set, by name or TOML file; may be given again. Default: all."),
+    ] = None,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Show the pages in the browser at once.")
+    ] = False,
+) -> None:
+    """Change calls in the browser: every count, range and rule result follows at once.
+
+    The pages are those of `glomerulab report`, on this computer alone. A change is kept in
+    overrides.csv with name, time and reason; what the model said stays visible. Research use only.
+
+    Example: glomerulab review predictions --open
+    """
+    from glomerulab.report.rules import load_rule_set
+    from glomerulab.review.server import review as run_review
+
+    run_review(
+        predictions,
+        port=port,
+        language="zh" if language is ReportLanguage.ZH else "en",
+        tell=typer.echo,
+        rule_sets=[load_rule_set(name) for name in rules] if rules else None,
+        open_browser=open_browser,
+    )
