@@ -111,7 +111,7 @@ def override(
 
 def _override_one(predictions: Path, image: str, *, labels: str, by: str, reason: str) -> None:
     from glomerulab.case_folder import read_case_folder
-    from glomerulab.report.overrides import add_override
+    from glomerulab.report.add_overrides import add_override
 
     case = read_case_folder(predictions)
     words = [word for word in labels.split(",") if word.strip()]
@@ -122,7 +122,7 @@ def _override_one(predictions: Path, image: str, *, labels: str, by: str, reason
 def _override_all(predictions: Path, path: Path) -> None:
     """Add a file of changes; what was overtaken is told, and ends with exit code 1."""  # noqa: DOC501
     from glomerulab.case_folder import read_case_folder
-    from glomerulab.report.overrides import add_changes
+    from glomerulab.report.add_overrides import add_changes
 
     done = add_changes(read_case_folder(predictions), path)
     for entry in done.added:

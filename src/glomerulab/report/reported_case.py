@@ -9,12 +9,7 @@ from glomerulab.calls import GlomerulusCall, Reading
 from glomerulab.case_folder import CaseFacts, CaseFolder, SlideFacts
 from glomerulab.report.case_summary import CaseSummary, summarize_case
 from glomerulab.report.counting import Glomerulus, glomeruli_of
-from glomerulab.report.overrides import (
-    LostOverride,
-    Override,
-    lost_overrides,
-    read_overrides,
-)
+from glomerulab.report.overrides import LostOverride, Override, lost_overrides, read_overrides
 from glomerulab.report.rules import BUILT_IN_RULE_SETS, RuleSet, load_rule_set
 from glomerulab.taxonomy import Taxonomy
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError
+from glomerulab.report.add_overrides import LostImageError, OvertakenError
 from glomerulab.report.override_rows import OverrideRow
-from glomerulab.report.overrides import LostImageError, OvertakenError
 from glomerulab.report.reported_case import file_stem
 from glomerulab.report.words import Language, words
 from glomerulab.report.write_case_html import ReviewFacts, page_policy, render_case_html

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from glomerulab.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFolder, read_case_folder
 from glomerulab.errors import UnknownRecordError
+from glomerulab.report.add_overrides import add_seen_change
 from glomerulab.report.override_rows import OverrideRow
-from glomerulab.report.overrides import OVERRIDES_FILE, add_seen_change
+from glomerulab.report.overrides import OVERRIDES_FILE
 from glomerulab.report.reported_case import ReportedCase, file_stem, reported_cases
 from glomerulab.report.rules import RuleSet
 

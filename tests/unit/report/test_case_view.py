@@ -1,7 +1,7 @@
 from dataclasses import replace
 
+from glomerulab.report.add_overrides import add_override
 from glomerulab.report.case_view import case_view, colour_of
-from glomerulab.report.overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from tests.cases import PAPER
 

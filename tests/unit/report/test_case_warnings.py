@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 from glomerulab.case_folder import DetectorFacts, Note, Unjudged
+from glomerulab.report.add_overrides import add_override
 from glomerulab.report.case_warnings import case_warnings
-from glomerulab.report.overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 
 

@@ -10,6 +10,7 @@ from glomerulab.report.words import words
 
 TERMS = re.compile(  # names, signs and citations that stay as they are in a Chinese report
     r"MEST-C|ISN/RPS|Banff|ANCA|IgA|Berden|H-Grade|softmax|glomerulab|improved_seresnet50|Wilson|Grad-CAM|PAS|III"
+    r"|PDF| review"
 )
 
 

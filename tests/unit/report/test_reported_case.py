@@ -2,7 +2,7 @@ import csv
 import json
 from dataclasses import replace
 
-from glomerulab.report.overrides import add_override
+from glomerulab.report.add_overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_csv import write_images_csv
 from glomerulab.report.write_case_geojson import render_case_geojson

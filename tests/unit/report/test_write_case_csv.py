@@ -1,7 +1,7 @@
 import csv
 from pathlib import Path
 
-from glomerulab.report.overrides import add_override
+from glomerulab.report.add_overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_csv import write_images_csv, write_results_csv
 

@@ -3,7 +3,7 @@ import uuid
 
 import numpy as np
 
-from glomerulab.report.overrides import add_override
+from glomerulab.report.add_overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_geojson import render_case_geojson, write_case_geojson
 from glomerulab.slides.regions import read_regions

@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import replace
 
-from glomerulab.report.overrides import add_override
+from glomerulab.report.add_overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_html import ReviewFacts, page_policy, render_case_html
 

@@ -6,7 +6,7 @@ import typst
 
 from glomerulab.errors import ConfigError
 from glomerulab.report import write_case_pdf as module
-from glomerulab.report.overrides import add_override
+from glomerulab.report.add_overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_pdf import write_case_pdf
 

@@ -7,7 +7,7 @@ import pytest
 from highdicom.sr import ComprehensiveSR
 
 from glomerulab.case_folder import DicomReference
-from glomerulab.report.overrides import add_override
+from glomerulab.report.add_overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_sr import case_sr, write_case_sr
 

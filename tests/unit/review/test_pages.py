@@ -1,5 +1,5 @@
 from glomerulab.case_folder import read_case_folder
-from glomerulab.report.overrides import add_override
+from glomerulab.report.add_overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.review.pages import cases_page, told_page
 from tests.cases import one_call, write_case
