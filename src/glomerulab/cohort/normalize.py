@@ -129,22 +129,10 @@ def normalize_manifest(
     progress = open_progress(out, targets, per=per, white=white)
     tasks = _tasks(manifest, targets, out, white)
     run = _Run(out, progress, n_workers, track)
-    waiting = [task for task in tasks if not progress.is_done(task.image_id, task.path, task.out)]
     if per == "slide":
-        fitted = run.fit_slides(waiting, tasks)
-        waiting = [replace(task, source=fitted[task.slide, task.target.stain]) for task in waiting]
-    run.normalize(waiting, "Normalising")
-    if per == "image":
-        lacking = [task for task in tasks if task.slide and run.lacks_two_stains(task)]
-        fitted = run.fit_slides(lacking, tasks)
-        helped = [
-            replace(task, source=fitted[task.slide, task.target.stain], helps_out=True)
-            for task in lacking
-        ]
-        run.normalize(
-            [task for task in helped if isinstance(task.source, StainReference)],
-            "Using the stains of the slides",
-        )
+        run.per_slide(tasks)
+    else:
+        run.per_image(tasks)
     result = _finish(manifest, tasks, progress, out, leaks)
     if strict:
         _raise_for_unchanged(result)
@@ -182,6 +170,32 @@ class _Run:
     progress: Progress
     n_workers: int
     track: Track
+
+    def per_slide(self, tasks: Sequence[_Task]) -> None:
+        """Do what is left to be done with the stains of each image's slide."""
+        waiting = self.waiting(tasks)
+        fitted = self.fit_slides(waiting, tasks)
+        known = [replace(task, source=fitted[task.slide, task.target.stain]) for task in waiting]
+        self.normalize(known, "Normalising")
+
+    def per_image(self, tasks: Sequence[_Task]) -> None:
+        """Do what is left with the stains of each image, or of its slide where it has none."""
+        self.normalize(self.waiting(tasks), "Normalising")
+        lacking = [task for task in tasks if task.slide and self.lacks_two_stains(task)]
+        fitted = self.fit_slides(lacking, tasks)
+        helped = [
+            replace(task, source=fitted[task.slide, task.target.stain], helps_out=True)
+            for task in lacking
+        ]
+        self.normalize(
+            [task for task in helped if isinstance(task.source, StainReference)],
+            "Using the stains of the slides",
+        )
+
+    def waiting(self, tasks: Sequence[_Task]) -> list[_Task]:
+        """Return the images that an earlier run did not do, or whose file changed since."""
+        is_done = self.progress.is_done
+        return [task for task in tasks if not is_done(task.image_id, task.path, task.out)]
 
     def normalize(self, tasks: Sequence[_Task], description: str) -> None:
         """Write the images and note what became of each."""

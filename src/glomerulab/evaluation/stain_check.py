@@ -4,7 +4,7 @@ Reads two manifests and their pixels. t-SNE is shown as the paper shows it (Fig.
 nothing: that is left to how well the slide or scanner can still be predicted from the pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -143,16 +143,7 @@ def check_stains(
         If the manifests share no image, or `predict` is no column.
     """
     pairs, rows = _matched(before, after, predict)
-    measured: list[_Measured] = []
-    unreadable: list[str] = []
-    for outcome in track(
-        map_outcomes(_measure, pairs, n_workers=n_workers), "Measuring", len(pairs)
-    ):
-        if outcome.value is None:
-            unreadable.append(f"{outcome.item.image_id}: {outcome.error}")
-        else:
-            measured.append(_Measured(outcome.item, *outcome.value))
-    measured.sort(key=lambda one: one.pair.image_id)  # whatever order the processes ended in
+    measured, unreadable = _measure_all(pairs, n_workers, track)
     if not measured:
         raise ManifestError("no image could be read", where=str(after.folder))
     table = rows.loc[[one.pair.image_id for one in measured]].reset_index()
@@ -170,7 +161,7 @@ def check_stains(
         table=_with_maps(table, parts),
         column=predict,
         parts=parts,
-        unreadable=tuple(unreadable),
+        unreadable=unreadable,
         paths=tuple((one.pair.before, one.pair.after) for one in measured),
         targets=_target_images(after),
     )
@@ -205,6 +196,23 @@ def _target_images(after: Manifest) -> dict[str, Path]:
             continue
         found[target.stain] = Path(target.source)
     return found
+
+
+def _measure_all(
+    pairs: Sequence[_Pair], n_workers: int, track: Track
+) -> tuple[list[_Measured], tuple[str, ...]]:
+    """Measure every pair; return those that could be, and a sentence for each that could not."""
+    measured: list[_Measured] = []
+    unreadable: list[str] = []
+    for outcome in track(
+        map_outcomes(_measure, pairs, n_workers=n_workers), "Measuring", len(pairs)
+    ):
+        if outcome.value is None:
+            unreadable.append(f"{outcome.item.image_id}: {outcome.error}")
+        else:
+            measured.append(_Measured(outcome.item, *outcome.value))
+    measured.sort(key=lambda one: one.pair.image_id)  # whatever order the processes ended in
+    return measured, tuple(unreadable)
 
 
 def _measure(pair: _Pair) -> tuple[dict[str, float], FloatArray, FloatArray]:

@@ -91,13 +91,7 @@ def write_comparison(
         _entry(name, folder, split, n_resamples, seed)
         for name, folder in track(list(zip(names, folders, strict=True)), "Judging runs")
     ]
-    heads = {entry.run.head for entry in entries}
-    if len(heads) > 1:
-        raise ConfigError(
-            "some runs answer with one class (softmax), others with any labels (sigmoid); compare "
-            "runs of one kind",
-            where=", ".join(names),
-        )
+    _refuse_two_heads(entries)
     models = [(entry.name, entry.judged) for entry in entries]
     found = compare_models(models, n_resamples=n_resamples, seed=seed)
     areas = compare_areas(models)
@@ -105,22 +99,14 @@ def write_comparison(
     write_table_csv(pd.DataFrame([asdict(one) for one in found]), out / "comparison.csv")
     if areas:
         write_table_csv(pd.DataFrame([asdict(one) for one in areas]), out / "areas.csv")
-    sentence = _headline(found)
-    costs_table = None
-    if costs is not None:
-        head = entries[0].run.head
-        scores = {entry.name: entry.scores for entry in entries}
-        table = model_table(scores, costs, head=head)
-        is_synthetic = any(entry.run.is_synthetic for entry in entries)
-        write_model_table(table, out, head=head, is_synthetic=is_synthetic)
-        costs_table = model_page_table(table, head=head)
-    html_path = out / "comparison.html"
     tables = (
-        *(() if costs_table is None else (costs_table,)),
+        *(() if costs is None else (_written_model_table(entries, costs, out),)),
         _score_table(entries),
         _pair_table(found),
         *_area_table(entries, areas),
     )
+    sentence = _headline(found)
+    html_path = out / "comparison.html"
     write_html(_page(entries, sentence, tables), html_path)
     return ComparisonReport(sentence, found, areas, html_path)
 
@@ -129,6 +115,26 @@ def _entry(name: str, folder: Path, split: str, n_resamples: int, seed: int) -> 
     run = read_run(folder)
     judged = judged_part(run.predictions, run.taxonomy, head=run.head, split=split)
     return _Entry(name, run, judged, score_table(judged, n_resamples=n_resamples, seed=seed))
+
+
+def _refuse_two_heads(entries: Sequence[_Entry]) -> None:
+    if len({entry.run.head for entry in entries}) > 1:
+        raise ConfigError(
+            "some runs answer with one class (softmax), others with any labels (sigmoid); compare "
+            "runs of one kind",
+            where=", ".join(entry.name for entry in entries),
+        )
+
+
+def _written_model_table(
+    entries: Sequence[_Entry], costs: Mapping[str, ModelCost], out: Path
+) -> Table:
+    """Write Table 1 beside the page; return it as the page shows it."""
+    head = entries[0].run.head
+    table = model_table({entry.name: entry.scores for entry in entries}, costs, head=head)
+    is_synthetic = any(entry.run.is_synthetic for entry in entries)
+    write_model_table(table, out, head=head, is_synthetic=is_synthetic)
+    return model_page_table(table, head=head)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -96,26 +96,10 @@ def fit(
     for epoch in epochs:
         if is_stale(progress.history, config.patience):
             break
-        start = time.perf_counter()
-        rate = config.schedule.rate(
-            epoch, initial=config.optimizer.learning_rate, n_epochs=config.epochs
-        )
-        for group in progress.optimizer.param_groups:
-            group["lr"] = rate
-        loss, accuracy = _train_epoch(
+        row = _learn(
             progress, training, config, epoch, weights=weights, accelerator=accelerator,
             use_bfloat16=use_bfloat16, ticks=ticks,
         )  # fmt: skip
-        _remeasure_norms(
-            progress.model, training, config, epoch, accelerator=accelerator,
-            use_bfloat16=use_bfloat16,
-        )  # fmt: skip
-        seconds = time.perf_counter() - start
-        row: EpochRow = {
-            "epoch": epoch + 1, "learning_rate": rate, "train_loss": loss,
-            "train_accuracy": accuracy, "validation_loss": None, "validation_accuracy": None,
-            "images_per_second": len(training) / seconds,
-        }  # fmt: skip
         if validation is not None:
             row["validation_loss"], row["validation_accuracy"] = _validate(
                 progress.model, validation, config, weights=weights, accelerator=accelerator,
@@ -126,6 +110,38 @@ def fit(
         progress.history.append(row)
         after_epoch(progress, best)
     next(ticks, None)  # lets the last line be told
+
+
+def _learn(
+    progress: Progress,
+    training: CropDataset,
+    config: TrainConfig,
+    epoch: int,
+    *,
+    weights: Tensor | None,
+    accelerator: Accelerator,
+    use_bfloat16: bool,
+    ticks: Iterator[int],
+) -> EpochRow:
+    """Train for an epoch at its own rate, and measure batch norm on what came of it."""
+    start = time.perf_counter()
+    rate = config.schedule.rate(
+        epoch, initial=config.optimizer.learning_rate, n_epochs=config.epochs
+    )
+    for group in progress.optimizer.param_groups:
+        group["lr"] = rate
+    loss, accuracy = _train_epoch(
+        progress, training, config, epoch, weights=weights, accelerator=accelerator,
+        use_bfloat16=use_bfloat16, ticks=ticks,
+    )  # fmt: skip
+    _remeasure_norms(
+        progress.model, training, config, epoch, accelerator=accelerator, use_bfloat16=use_bfloat16
+    )
+    return {
+        "epoch": epoch + 1, "learning_rate": rate, "train_loss": loss, "train_accuracy": accuracy,
+        "validation_loss": None, "validation_accuracy": None,
+        "images_per_second": len(training) / (time.perf_counter() - start),
+    }  # fmt: skip
 
 
 def _train_epoch(

@@ -86,15 +86,8 @@ def train(
     n_processes = accelerator.num_processes
     refuse_empty_shares(len(parts["train"].table), config, n_processes=n_processes)
     warnings = _leaks(manifest, config)
-    try:
-        entry = find_model(config.model.name)
-        model = create_model(
-            config.model.name, len(manifest.taxonomy.label_ids), seed=config.seed,
-            dropout=config.model.dropout, options=config.model.options,
-        )  # fmt: skip
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
-    card = _card(config, parts["train"], config.model.input_size or entry.input_size)
+    model, input_size = _model(config, n_classes=len(manifest.taxonomy.label_ids))
+    card = _card(config, parts["train"], input_size)
     run = config.out
     if accelerator.is_main_process:
         open_run(
@@ -255,6 +248,19 @@ def _leaks(manifest: Manifest, config: TrainConfig) -> list[str]:
             where=str(config.manifest),
         )
     return leaks
+
+
+def _model(config: TrainConfig, *, n_classes: int) -> tuple[torch.nn.Module, int]:
+    """Make the network with random weights; return also the size of its images, px."""  # noqa: DOC501
+    told = config.model
+    try:
+        entry = find_model(told.name)
+        model = create_model(
+            told.name, n_classes, seed=config.seed, dropout=told.dropout, options=told.options
+        )
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+    return model, told.input_size or entry.input_size
 
 
 def _card(config: TrainConfig, training: Manifest, input_size: int) -> ModelCard:
