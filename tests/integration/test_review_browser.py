@@ -99,10 +99,15 @@ def test_every_count_and_rule_follows_a_change_and_outlives_the_program(
         "10 glomeruli: 7 normal, 1 segmental sclerosis, 2 crescent"
     )
     expect(_grade(page, "Cellular or fibrocellular crescents")).to_contain_text("C1")
+    doubted = page.get_by_role("row", name="Segmental sclerosis 1 / 10")
+    expect(doubted.locator("td").nth(2)).to_have_text("0 – 1")
     _change(page, "Crescent", why='cells, "many"')
     expect(page.locator(".headline")).to_have_text("10 glomeruli: 7 normal, 3 crescent")
     expect(page.locator("#review")).to_contain_text("Counted")
     expect(page.locator(".cards .pending, .stale:visible")).to_have_count(0)
+    for row in ("Segmental sclerosis 0 / 10", "Crescent 3 / 10"):  # the doubt is gone too
+        counted = page.get_by_role("row", name=row)
+        expect(counted.locator("td").nth(2)).to_have_text(row.split()[-3])
     expect(_grade(page, "Cellular or fibrocellular crescents")).to_contain_text("C2")  # 3 of 10
     expect(_card(page).locator("s")).to_have_text("Segmental sclerosis")
     expect(_card(page)).to_contain_text('cells, "many"')

@@ -14,7 +14,7 @@ from glomerulab.review.desk import Desk
 from glomerulab.web.answering import answer
 from glomerulab.web.listening import address_of, listen
 
-__all__ = ["announce", "review"]
+__all__ = ["announce", "open_browser_at", "review"]
 
 HOST = "127.0.0.1"
 """This computer alone: there are no accounts here, and a change bears the name that is typed."""
@@ -61,7 +61,7 @@ def review(
         for line in announce(desk, address, n_cases=len(cases)):
             tell(line)
         if open_browser:
-            _open(address, Path(made))
+            open_browser_at(address, Path(made))
         answer(app, listener)
 
 
@@ -89,10 +89,15 @@ def announce(desk: Desk, address: str, *, n_cases: int) -> list[str]:
     ]
 
 
-def _open(address: str, folder: Path) -> None:
+def open_browser_at(address: str, folder: Path) -> None:
     """Show the pages by way of a file that only this user can read.
 
-    The address itself would stand among a browser's arguments, where every user can read it.
+    Parameters
+    ----------
+    address : str
+        Would stand among a browser's arguments, where every user of the computer can read it.
+    folder : Path
+        Gets the file.
     """
     page = folder / "review.html"
     page.touch(mode=0o600)

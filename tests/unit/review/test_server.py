@@ -1,8 +1,10 @@
 import socket
+import stat
 
 import pytest
 
 from glomerulab.errors import OutputError, PredictionsError
+from glomerulab.review import server
 from glomerulab.review.server import announce, review
 
 
@@ -28,3 +30,13 @@ def test_a_taken_port_is_named(predictions):
         port = taken.getsockname()[1]
         with pytest.raises(OutputError, match="--port"):
             review(predictions, port=port, language="en", tell=print)
+
+
+def test_the_browser_is_given_a_file_of_this_user_and_not_the_address(tmp_path, monkeypatch):
+    given: list[str] = []
+    monkeypatch.setattr(server.webbrowser, "open", given.append)
+    server.open_browser_at("http://127.0.0.1:8000/secret/", tmp_path)
+    (page,) = tmp_path.iterdir()
+    assert given == [page.as_uri()]
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert "url=http://127.0.0.1:8000/secret/" in page.read_text(encoding="utf-8")
