@@ -83,22 +83,31 @@ def append_rows(
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        If the file cannot be written; what it held it still holds.
     PredictionsError
         If it is damaged.
     """
     try:
-        with path.open("a+b") as file:
+        with path.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
-            content = file.read()
+            content = file.readall()
             rows = choose(_parsed(content, path))
             if rows:
-                file.write(_text(rows, content).encode())
-                file.flush()
-                os.fsync(file.fileno())
+                _append(file, _text(rows, content).encode(), n_before=len(content))
     except OSError as error:
         raise OutputError(f"cannot write: {error.strerror}", where=str(path)) from error
+
+
+def _append(file: io.FileIO, added: bytes, *, n_before: int) -> None:
+    """Append all or nothing: half a row would keep the whole file from being read."""  # noqa: DOC501
+    try:
+        while added:
+            added = added[file.write(added) :]
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(n_before)
+        raise
 
 
 def _parsed(content: bytes, path: Path) -> tuple[OverrideRow, ...]:

@@ -1,4 +1,6 @@
 import csv
+import resource
+import signal
 import threading
 from pathlib import Path
 
@@ -84,3 +86,21 @@ def test_a_folder_that_is_not_there_is_named(tmp_path) -> None:
         append_rows(tmp_path / "no" / "o.csv", lambda stored: [ROW])
     assert caught.value.where == str(tmp_path / "no" / "o.csv")
     assert read_rows(tmp_path / "no" / "o.csv") == ()
+
+
+def test_a_disk_that_is_full_half_way_through_a_row_leaves_the_file_as_it_was(tmp_path) -> None:
+    path = tmp_path / "o.csv"
+    append_rows(path, lambda stored: [ROW])
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot write"):
+            append_rows(path, lambda stored: [ROW])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+    append_rows(path, lambda stored: [ROW])
+    assert read_rows(path) == (ROW, ROW)
