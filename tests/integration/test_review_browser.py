@@ -73,8 +73,10 @@ def _card(page: Page, image: str = "x<1>") -> Locator:
     return page.locator(f'.cards li[data-image="{image}"]')
 
 
-def _change(page: Page, label: str, *, by: str = "Dr Li", why: str = "cells") -> None:
-    card = _card(page)
+def _change(
+    page: Page, label: str, *, image: str = "x<1>", by: str = "Dr Li", why: str = "cells"
+) -> None:
+    card = _card(page, image)
     card.locator(".change summary").click()
     expect(card.get_by_label("Why")).to_be_visible()  # the form is made when it is opened
     for box in card.get_by_role("checkbox", checked=True).all():
@@ -145,6 +147,27 @@ def test_two_tabs_are_told_of_each_other_and_neither_change_is_lost(start, open_
     expect(second.locator(".headline")).to_have_text("10 glomeruli: 8 normal, 2 crescent")
     rows = (predictions / "overrides.csv").read_text(encoding="utf-8")
     assert rows.index("Dr Li") < rows.index("Dr Wu")
+
+
+def test_a_card_that_moves_to_another_group_is_shown_there(start, open_page):
+    page = open_page(start().address, 390)
+    _change(page, "Crescent", image="normal-0")
+    expect(page.locator("#review")).to_contain_text("Counted")
+    page.wait_for_load_state("load")
+    bar, card = page.locator("#review").bounding_box(), _card(page, "normal-0").bounding_box()
+    assert bar["y"] + bar["height"] <= card["y"] < 450  # below the bar, in the upper half
+
+
+def test_a_page_with_a_change_that_waits_does_not_say_that_all_is_counted(start, open_page):
+    address = start().address
+    page = open_page(address)
+    httpx.post(f"{address}cases/p1/changes", json=change(image_id="x<1>")).raise_for_status()
+    _change(page, "Normal")
+    expect(_card(page).locator(".pending")).to_contain_text("somebody else")
+    _change(page, "Crescent", image="normal-0")
+    expect(page.locator(".headline")).to_have_text("10 glomeruli: 6 normal, 4 crescent")
+    expect(page.locator(".stale:visible").first).to_be_visible()
+    expect(page.locator("#review")).not_to_contain_text("every number")
 
 
 def test_somebody_elses_change_of_another_image_does_not_stand_in_the_way(start, open_page):

@@ -59,9 +59,8 @@ class Desk:
             If a file of the folder is missing or damaged.
         """
         with self._lock:
-            state = (
-                self.state()
-            )  # before the files are read: an older state makes a page look again
+            # Before the files are read: an older state makes a page look again.
+            state = self.state()
             if self._counted is None or self._counted[0] != state:
                 found = reported_cases(self._case_folder(), self._rule_sets)
                 self._counted = state, {file_stem(case.patient): case for case in found}

@@ -148,8 +148,10 @@
   function showCounted() {
     const card = cardOf(recall(COUNTED));
     remember(COUNTED, "");
+    // A card that moved to another group is looked for below; the browser would go back to where it was.
+    history.scrollRestoration = card ? "manual" : "auto";
     if (!card) return;
-    tell(`${say.review_counted} ${document.querySelector(".headline").textContent}`);
+    if (kept().length === 0) tell(`${say.review_counted} ${document.querySelector(".headline").textContent}`);
     card.classList.add("counted");
     card.querySelector(".change summary").focus({ preventScroll: true });
     card.scrollIntoView({ block: "start" });  // below the bar
