@@ -175,5 +175,7 @@ def _json(status: int, message: str, **further: object) -> JSONResponse:
 def _answer(request: Request, status: int, message: str) -> Response:
     """Answer a browser with a page, and the page's script with JSON."""
     if "text/html" in request.headers.get("accept", ""):
-        return _page(told_page(message, request.app.state.language), PLAIN_POLICY, status)
+        language = request.app.state.language
+        text = words(language)["review_no_address"] if status == 404 else message
+        return _page(told_page(text, language), PLAIN_POLICY, status)
     return _json(status, message)

@@ -1,8 +1,10 @@
 import re
 
 import pytest
+from starlette.testclient import TestClient
 
 from glomerulab.report.overrides import OVERRIDES_FILE
+from glomerulab.review.app import create_app
 from glomerulab.web.notice import NOTICE
 from tests.cases import case, one_call, write_case
 from tests.reviews import change
@@ -43,6 +45,22 @@ def test_whoever_does_not_know_the_secret_is_told_nothing(client, predictions):
     refused = client.post(f"http://127.0.0.1/wrong/{CHANGES}", json=change())
     assert refused.status_code == 404
     assert not (predictions / OVERRIDES_FILE).exists()
+
+
+@pytest.mark.parametrize("path", ["cases/none/", "nothing"])
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("en", "open the one that glomerulab review gives"), ("zh", "请打开 glomerulab review")],
+)
+def test_an_address_that_leads_nowhere_says_the_way_out_in_the_pages_language(
+    desk, path, language, told
+):
+    app = create_app(desk, secret=SECRET, language=language)
+    answer = TestClient(app, base_url=f"http://127.0.0.1/{SECRET}/").get(
+        path, headers={"Accept": "text/html"}
+    )
+    assert answer.status_code == 404
+    assert told in answer.text
 
 
 @pytest.mark.parametrize(
