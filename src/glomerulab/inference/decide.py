@@ -73,7 +73,8 @@ def decide(
             *(["out_of_focus"] if sharpnesses[place] < gates.facts.sharpness_threshold else []),
             *(
                 ["out_of_distribution"]
-                if distances[place] > gates.facts.distance_threshold * (1 + ROUNDING)
+                if not distances[place]
+                <= gates.facts.distance_threshold * (1 + ROUNDING)  # NaN is referred
                 else []
             ),
             *_stain_reasons(stains[place], stain_statuses[place], gates),

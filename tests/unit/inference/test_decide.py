@@ -67,6 +67,7 @@ def test_under_sigmoid_each_label_has_its_own_set(gates: Gates) -> None:
     ("given", "reason"),
     [
         ({"distance": 5.1}, "out_of_distribution"),
+        ({"distance": float("nan")}, "out_of_distribution"),
         ({"sharp": -1.1}, "out_of_focus"),
         ({"stain": "PASM"}, "stain_unseen"),
         ({"stain": None}, "stain_unseen"),
