@@ -23,7 +23,8 @@ import glomerulab.inference.predict as predicting
 import glomerulab.report.write_case as writing
 import glomerulab.report.write_case_html as html
 from glomerulab.inference.engine import open_engine
-from glomerulab.inference.predict import PredictSettings, predict
+from glomerulab.inference.predict import predict
+from glomerulab.inference.predict_settings import PredictSettings
 from glomerulab.phantom.slides import write_phantom_slides
 from glomerulab.report.write_case import write_case_reports
 from glomerulab.slides.regions import read_regions

@@ -26,7 +26,7 @@ class ReviewProcess:
 
     def __init__(self, predictions: Path, *options: str) -> None:
         self._command = [
-            sys.executable, "-m", "glomerulab", "review", str(predictions), *options
+            sys.executable, "-m", "glomerulab", "review", str(predictions), "--port", "0", *options
         ]  # fmt: skip
         self._log = predictions.parent / "review.log"
         self.address = self.start()

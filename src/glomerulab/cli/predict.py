@@ -57,8 +57,8 @@ def predict(
     Example: glomerulab predict slides.csv --model run --regions regions/ --out predictions
     """  # noqa: DOC501 - BadParameter is typer's, exit code 1 when anything could not be judged
     from glomerulab.cohort.columns import STAINS
-    from glomerulab.inference.predict import PredictSettings
     from glomerulab.inference.predict import predict as run_prediction
+    from glomerulab.inference.predict_settings import PredictSettings
     from glomerulab.progress import shown
 
     if stain is not None and stain not in STAINS:

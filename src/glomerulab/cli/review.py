@@ -13,7 +13,7 @@ __all__ = ["review"]
 def review(
     predictions: Annotated[Path, typer.Argument(help="Folder that `glomerulab predict` wrote.")],
     *,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8810,
     language: Annotated[
         ReportLanguage, typer.Option(help="Of the pages: en or zh.")
     ] = ReportLanguage.EN,

@@ -4,72 +4,37 @@ Every step continues what an earlier run left: crops, normalised crops and answe
 are not made again. Training is never imported.
 """
 
-import csv
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
-from glomerulab.case_folder import (
-    CaseFacts,
-    DetectorFacts,
-    ModelFacts,
-    Note,
-    write_case_folder,
-)
-from glomerulab.cohort.extract import CropSettings, Failure, extract_crops
-from glomerulab.cohort.manifest import Manifest, read_manifest, refuse_other_labels
+from glomerulab.case_folder import CaseFacts, ModelFacts, Note, write_case_folder
+from glomerulab.cohort.extract import Failure
+from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.normalize import normalize_manifest
-from glomerulab.cohort.slides_table import read_slides
 from glomerulab.errors import CheckpointError, ConfigError, PredictionsError
 from glomerulab.files import make_folder
 from glomerulab.inference.answers import answer_manifest
 from glomerulab.inference.case_table import case_table, likeliest_labels
-from glomerulab.inference.detector import is_detector, open_detector
+from glomerulab.inference.detector import is_detector
 from glomerulab.inference.engine import Engine, open_engine
 from glomerulab.inference.fit_gates import fit_gates
 from glomerulab.inference.gates import Gates, has_gates, read_gates
-from glomerulab.inference.propose import Proposed, propose_regions
+from glomerulab.inference.judged_crops import JudgedCrops, crops_of
+from glomerulab.inference.model_facts import model_facts
+from glomerulab.inference.predict_settings import PredictSettings
 from glomerulab.inference.saliency import refuse_export, write_saliency
-from glomerulab.inference.slide_facts import SlidesRead, read_slide_facts
 from glomerulab.inference.symmetries import MARK, SymmetricEngine
 from glomerulab.inference.unjudged import FAILURES_FILE, unjudged_of, write_failures
-from glomerulab.models.card import ModelCard
 from glomerulab.progress import Track, silent
 
-__all__ = ["PredictSettings", "PredictSummary", "model_facts", "predict"]
+__all__ = ["PredictSummary", "predict"]
 
-CUT_FOLDER = "cut"
 NORMALIZED_FOLDER = "normalized"
-MANY_IMAGES = 500
-"""From so many on processes are started: each start takes seconds, an image some 20 ms here."""
-
-
-@dataclass(frozen=True)
-class PredictSettings:
-    """How slides are read."""
-
-    regions: Path | None = None
-    """For slides: one region file, or a folder with one called after each slide."""
-    margin: float = 0.1
-    """As the training crops were cut."""
-    mpp_override: float | None = None
-    stain: str | None = None
-    """Of slides and crops that do not say."""
-    n_workers: int = 1
-    detector: Path | None = None
-    """Instead of regions: what ``train-detector`` made; it proposes them."""
-    symmetries: bool = False
-    """Whether each image is judged in all eight ways it can lie, and the mean taken."""
-    saliency: bool = False
-    """Whether a picture of where the network looked is made of each image."""
-
-    def processes(self, n_images: int) -> int:
-        """Return how many processes so many images are worth, `n_workers` at most."""
-        return self.n_workers if n_images >= MANY_IMAGES else 1
 
 
 @dataclass(frozen=True)
@@ -82,21 +47,6 @@ class PredictSummary:
     failures: tuple[Failure, ...]
     n_proposed: int = 0
     """Images of regions that a detector proposed and nobody drew."""
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """Crops to be judged, whichever way they came."""
-
-    manifest: Manifest
-    read: SlidesRead = field(default_factory=lambda: SlidesRead((), {}))
-    failures: tuple[Failure, ...] = ()
-    notes: tuple[Note, ...] = ()
-    detector: DetectorFacts | None = None
-    scores: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Of proposals, by slide id and region id."""
-    patients: dict[str, str | None] = field(default_factory=dict)
-    """Of the slides, by slide id."""
 
 
 def predict(
@@ -138,15 +88,9 @@ def predict(
     """
     settings = settings or PredictSettings()
     _refuse_mismatch(run, settings)
-    engine = open_engine(run)
-    gates = read_gates(run) if has_gates(run) else fit_gates(run, track=track)
-    if gates.facts.weights_sha256 != engine.weights_sha256:
-        raise CheckpointError(
-            "the gates were fitted for other weights; run `glomerulab gates RUN` again",
-            where=str(run),
-        )
+    engine, gates = _opened(run, track)
     make_folder(out)
-    cut = _crops(source, engine, out, settings, track)
+    cut = crops_of(source, engine.card, out, settings=settings, track=track)
     shown, notes = _normalized(cut.manifest, gates, out, settings, track)
     asked = SymmetricEngine(engine) if settings.symmetries else engine
     mark = f"{gates.mark}-{MARK}" if settings.symmetries else gates.mark
@@ -169,16 +113,8 @@ def predict(
             mark=engine.weights_sha256, track=track,
         )  # fmt: skip
         table["saliency_path"] = [pictures.get(key, pd.NA) for key in table["image_id"]]
-    facts = CaseFacts(
-        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        glomerulab=version("glomerulab"),
-        model=model_facts(engine, gates, run),
-        slides=cut.read.facts,
-        detector=cut.detector,
-        unjudged=unjudged_of(failures, cut.patients, cut.manifest),
-        is_synthetic=cut.manifest.is_synthetic,
-        notes=(*cut.notes, *notes, *_asking_notes(engine, settings)),
-    )
+    notes = (*cut.notes, *notes, *_asking_notes(engine, settings))
+    facts = _case_facts(cut, failures, notes, model=model_facts(engine, gates, run))
     write_case_folder(out, facts, table)
     n_referred = int((table["reasons"] != "").sum())
     n_proposed = int(table["proposed"].sum()) if "proposed" in table else 0
@@ -199,129 +135,22 @@ def _refuse_mismatch(run: Path, settings: PredictSettings) -> None:
         raise ConfigError("give --regions (drawn ones) or --detect (proposals), not both")
 
 
+def _opened(run: Path, track: Track) -> tuple[Engine, Gates]:
+    """Return the model and its gates, fitted now if they were not yet."""  # noqa: DOC501
+    engine = open_engine(run)
+    gates = read_gates(run) if has_gates(run) else fit_gates(run, track=track)
+    if gates.facts.weights_sha256 != engine.weights_sha256:
+        raise CheckpointError(
+            "the gates were fitted for other weights; run `glomerulab gates RUN` again",
+            where=str(run),
+        )
+    return engine, gates
+
+
 def _why_none(failures: Sequence[Failure], notes: Sequence[Note]) -> str:
     if failures:
         return failures[0].reason
     return " ".join(note.en for note in notes) or "it holds no image"
-
-
-def _crops(
-    source: Path, engine: Engine, out: Path, settings: PredictSettings, track: Track
-) -> _Cut:
-    """Read the manifest, or cut the slides at the mpp of the model."""  # noqa: DOC501
-    card = engine.card
-    if _is_manifest(source):
-        if settings.detector is not None:
-            raise ConfigError("holds crops already: leave out --detect", where=str(source))
-        refuse_other_labels(read_manifest(source), card.taxonomy)
-        manifest = read_manifest(source, card.taxonomy)
-        return _Cut(_with_stain(manifest, settings.stain), notes=_mpp_notes(manifest, card.mpp))
-    if settings.regions is None and settings.detector is None:
-        raise ConfigError(
-            "slides need regions: give --regions FILE or FOLDER (QuPath GeoJSON, ImageScope, "
-            "ASAP, COCO or CSV), or --detect DETECTOR, which proposes them",
-            where=str(source),
-        )
-    if card.mpp is None:
-        raise ConfigError(
-            "the model does not say its micrometres per pixel, since its training crops did not; "
-            "cut the crops with `glomerulab extract --mpp` and give their manifest",
-            where=str(source),
-        )
-    if settings.detector is None:
-        return _cut(source, settings.regions or source, card, out, settings=settings, track=track)
-    detector = open_detector(settings.detector)
-    proposed = propose_regions(
-        read_slides(source), detector, out, mpp_override=settings.mpp_override,
-        stain=settings.stain, track=track,
-    )  # fmt: skip
-    cut = _cut(source, proposed.folder, card, out, settings=settings, track=track)
-    return replace(
-        cut, detector=detector.facts, scores=proposed.scores,
-        notes=(*proposed.notes, *cut.notes), failures=_told_once(cut.failures, proposed),
-    )  # fmt: skip
-
-
-def _cut(
-    source: Path,
-    regions: Path,
-    card: ModelCard,
-    out: Path,
-    *,
-    settings: PredictSettings,
-    track: Track,
-) -> _Cut:
-    """Cut the regions of slides at the mpp of the model."""
-    taxonomy, mpp = card.taxonomy, card.mpp or 0.0
-    cutting = CropSettings(mpp, settings.margin, mpp_override=settings.mpp_override)
-    entries = read_slides(source)
-    read = read_slide_facts(
-        entries, regions, out=out, mpp_override=settings.mpp_override, stain=settings.stain
-    )
-    done = extract_crops(
-        source, regions=regions, out=out / CUT_FOLDER, settings=cutting, taxonomy=taxonomy,
-        n_workers=settings.processes(len(read.outlines)), track=track,
-    )  # fmt: skip
-    manifest = read_manifest(done.manifest_path, taxonomy)
-    ours = manifest.table["slide_id"].isin({entry.slide_id for entry in entries})
-    manifest = manifest.with_table(manifest.table[ours.to_numpy(dtype=bool)])
-    notes = [
-        Note(
-            en=f"Slide {name} is coarser than the model's {mpp:g} µm per pixel: its crops "
-            "were enlarged and hold no finer detail.",
-            zh=f"切片 {name} 的分辨率低于模型的 {mpp:g} µm/像素：图像经放大，并无更多细节。",
-        )
-        for name in done.enlarged_slides
-    ]
-    return _Cut(
-        _with_stain(manifest, settings.stain), read, done.failures, tuple(notes),
-        patients={entry.slide_id: entry.patient_id for entry in entries},
-    )  # fmt: skip
-
-
-def _told_once(failures: Sequence[Failure], proposed: Proposed) -> tuple[Failure, ...]:
-    """Say of slides without regions why, and nothing where none was proposed: a note tells that."""
-    told = {*proposed.empty_slides, *(one.slide for one in proposed.failures)}
-    return (*proposed.failures, *(one for one in failures if one.slide not in told))
-
-
-def _is_manifest(source: Path) -> bool:
-    if source.suffix.lower() == ".parquet":
-        return True
-    if source.suffix.lower() != ".csv" or not source.is_file():
-        return False
-    with source.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = next(csv.reader(file), [])
-    return "slide_path" not in {name.strip() for name in header}
-
-
-def _with_stain(manifest: Manifest, stain: str | None) -> Manifest:
-    if stain is None:
-        return manifest
-    table = manifest.table.assign(stain=manifest.table["stain"].fillna(stain))
-    return manifest.with_table(table)
-
-
-def _mpp_notes(manifest: Manifest, mpp: float | None) -> tuple[Note, ...]:
-    """Say which crops have another scale than the model's."""
-    stated = manifest.table["mpp"].dropna()
-    if mpp is None or stated.empty:
-        return (
-            Note(
-                en="Whether the crops have the model's micrometres per pixel is not known.",
-                zh="图像的分辨率（µm/像素）是否与模型一致，尚不清楚。",
-            ),
-        )
-    n_other = int(((stated / mpp - 1).abs() > 0.1).sum())
-    if not n_other:
-        return ()
-    return (
-        Note(
-            en=f"{n_other} of {len(manifest.table)} crops are not at the model's {mpp:g} µm per "
-            "pixel.",
-            zh=f"{len(manifest.table)} 幅图像中有 {n_other} 幅的分辨率不是模型的 {mpp:g} µm/像素。",
-        ),
-    )
 
 
 def _normalized(
@@ -349,6 +178,21 @@ def _normalized(
     return done.manifest, ()
 
 
+def _case_facts(
+    cut: JudgedCrops, failures: Sequence[Failure], notes: Sequence[Note], *, model: ModelFacts
+) -> CaseFacts:
+    return CaseFacts(
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        glomerulab=version("glomerulab"),
+        model=model,
+        slides=cut.read.facts,
+        detector=cut.detector,
+        unjudged=unjudged_of(failures, cut.patients, cut.manifest),
+        is_synthetic=cut.manifest.is_synthetic,
+        notes=tuple(notes),
+    )
+
+
 def _asking_notes(engine: Engine, settings: PredictSettings) -> tuple[Note, ...]:
     """Say what of the answers is not as the model was judged."""
     notes = []
@@ -368,25 +212,3 @@ def _asking_notes(engine: Engine, settings: PredictSettings) -> tuple[Note, ...]
         zh="概率为每幅图像八种对称变换的平均；校准与共形集由未变换的图像拟合。",
     )
     return (*notes, note)
-
-
-def model_facts(engine: Engine, gates: Gates, run: Path) -> ModelFacts:
-    """Say what a reader must know of a model.
-
-    Parameters
-    ----------
-    engine : Engine
-    gates : Gates
-    run : Path
-        Only its name is told.
-
-    Returns
-    -------
-    ModelFacts
-    """
-    card, facts = engine.card, gates.facts
-    return ModelFacts(
-        model=card.model, head=card.head, taxonomy_name=card.taxonomy_name, labels=card.labels,
-        run=run.resolve().name, normalized_to=tuple(gates.references),
-        **facts.model_dump(exclude={"format"}),
-    )  # fmt: skip

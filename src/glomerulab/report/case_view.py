@@ -71,7 +71,9 @@ class Shown:
     """The reading it is shown under."""
     colour: str
     original: str
-    """The model's call where a person said otherwise; else empty."""
+    """The model's call where a person spoke; else empty."""
+    is_changed: bool
+    """Whether the person said otherwise than the model."""
     said: str
     """Who said so, when and why; else empty."""
     chances: tuple[tuple[str, float], ...]
@@ -274,6 +276,7 @@ def _shown(case: ReportedCase, language: Language) -> tuple[Shown, ...]:
                 reading_words(reading, case.taxonomy, language),
                 colour_of(reading, case.taxonomy.label_ids),
                 "" if entry is None else reading_words(call.called, case.taxonomy, language),
+                entry is not None and entry.reading != call.called,
                 ""
                 if entry is None
                 else f"{entry.by}, {moment(entry.time)}{phrase['colon']}{entry.reason}",

@@ -53,7 +53,7 @@ def case_warnings(
         lambda: _lost_changes(case, zh=zh),
         lambda: _not_settled(case, zh=zh),
         lambda: _few(case, zh=zh),
-        lambda: _changed(case, zh=zh),
+        lambda: _seen(case, zh=zh),
     )
     found = [made for make in makers if (made := make()) is not None]
     for note in case.facts.notes:
@@ -132,16 +132,19 @@ def _few(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
     return CaseWarning("few", title, text, is_severe=False)
 
 
-def _changed(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
-    n = len(case.overruled)
-    if not n:
-        return None
+def _seen(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+    n_confirmed = len(case.confirmed)
+    n_changed = len(case.overruled) - n_confirmed
     if zh:
-        title, text = f"{n} 个判定经人工更改", "计数采用更改后的结果；模型原判定仍列出。"
+        changed, confirmed = f"{n_changed} 个判定经人工更改", f"{n_confirmed} 个判定经人工确认"
+        join, end, text = "，", "", "计数采用人工结果；模型原判定仍列出。"
     else:
-        title = f"{_n(n, 'call')} changed by a person"
+        changed = f"{_n(n_changed, 'call')} changed"
+        confirmed = f"{_n(n_confirmed, 'call')} confirmed"
+        join, end = " and ", " by a person"
         text = "Counts follow the person; what the model said is still shown."
-    return CaseWarning("changed", title, text, is_severe=False)
+    told = [said for said, n in ((changed, n_changed), (confirmed, n_confirmed)) if n]
+    return CaseWarning("seen", join.join(told) + end, text, is_severe=False) if told else None
 
 
 def _lost_changes(case: ReportedCase, *, zh: bool) -> CaseWarning | None:

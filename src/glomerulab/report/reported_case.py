@@ -47,6 +47,12 @@ class ReportedCase:
         return {entry.image_id: entry for entry in self.overrides}
 
     @property
+    def confirmed(self) -> frozenset[str]:
+        """Images of which a person said what the model had said."""
+        called = {call.image_id: call.called for call in self.calls}
+        return frozenset(key for key, e in self.overruled.items() if e.reading == called[key])
+
+    @property
     def unjudged(self) -> tuple[str, ...]:
         """Slides, regions and images of this case that are in no count."""
         return tuple(

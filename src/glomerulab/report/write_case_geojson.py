@@ -80,7 +80,8 @@ def _feature(case: ReportedCase, call: GlomerulusCall, slide: SlideFacts) -> dic
     if call.is_proposed:
         metadata["proposed"] = "by a detector, drawn by no person"
     if entry is not None:
-        metadata["changed"] = f"{entry.by}, {entry.time}: {entry.reason}"
+        key = "confirmed" if call.image_id in case.confirmed else "changed"
+        metadata[key] = f"{entry.by}, {entry.time}: {entry.reason}"
     properties: dict[str, Any] = {
         "objectType": "annotation",
         "name": call.region_id or call.image_id,

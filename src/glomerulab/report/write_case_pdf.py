@@ -157,6 +157,7 @@ def _member(one: Shown, folder: Path, room: Path, phrase: dict[str, str]) -> dic
         "missing": phrase["no_picture"]
         + (phrase["colon"] + phrase[picture.reason] if picture.reason else ""),
         "original": one.original,
+        "is_changed": one.is_changed,
         "said": one.said,
         "reasons": phrase["semicolon"].join(one.reasons),
         "chances": [(label, f"{chance:.0%}") for label, chance in one.chances],

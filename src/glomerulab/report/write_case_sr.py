@@ -196,7 +196,9 @@ def _group(case: ReportedCase, call: GlomerulusCall) -> MeasurementsAndQualitati
     )
     if entry is not None:  # as text, since a code's meaning would cut the reason short
         said = f"{entry.by}, {entry.time}: {entry.reason}"
-        group[0].ContentSequence.append(_text(_own("changed", "Changed by a person"), said))
+        done = "confirmed" if call.image_id in case.confirmed else "changed"
+        name = _own(done, f"{done.capitalize()} by a person")
+        group[0].ContentSequence.append(_text(name, said))
     return group
 
 

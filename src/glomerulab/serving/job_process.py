@@ -74,7 +74,8 @@ def do_job(task: JobTask) -> None:
 
 
 def _judge(task: JobTask, folder: JobFolder) -> Outcome:
-    from glomerulab.inference.predict import PredictSettings, predict
+    from glomerulab.inference.predict import predict
+    from glomerulab.inference.predict_settings import PredictSettings
     from glomerulab.report.write_case import write_case_reports
 
     allowed = SlideFolder(task.slides)

@@ -16,7 +16,7 @@ from glomerulab.serving.metrics import Metrics
 from glomerulab.serving.service import Service, load_model
 from glomerulab.serving.slide_folder import SlideFolder
 from glomerulab.taxonomy import Taxonomy
-from glomerulab.web.answering import answer
+from glomerulab.web.answering import answer, refuse_bad_proxies
 from glomerulab.web.listening import LOCAL_HOSTS, address_of, is_local, listen
 
 __all__ = ["ServeSettings", "announce", "open_service", "serve"]
@@ -106,6 +106,7 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
             f"{host} can be reached from the network: give the clients' keys with --keys FILE "
             "(`glomerulab api-key NAME --keys FILE` makes one)"
         )
+    refuse_bad_proxies(settings.proxies)
     keys = None if settings.keys is None else KeyRing(settings.keys)
     # Distances are small products: BLAS's own threads would take the cores from the network.
     threadpool_limits(limits=1, user_api="blas")

@@ -12,7 +12,7 @@ from glomerulab.case_folder import ModelFacts
 from glomerulab.errors import CheckpointError, TaxonomyError
 from glomerulab.inference.engine import Engine, open_engine
 from glomerulab.inference.gates import Gates, has_gates, read_gates
-from glomerulab.inference.predict import model_facts
+from glomerulab.inference.model_facts import model_facts
 from glomerulab.models.card import ModelCard
 from glomerulab.run_seal import check_seal
 from glomerulab.serving.jobs import Jobs

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from glomerulab.errors import ConfigError
 
-__all__ = ["answer", "server_config"]
+__all__ = ["answer", "refuse_bad_proxies", "server_config"]
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 SHUTDOWN_S = 5
@@ -42,6 +42,29 @@ def answer(app: ASGIApp, listener: socket.socket, *, proxies: Sequence[str] = ()
     uvicorn.Server(config).run(sockets=[listener])
 
 
+def refuse_bad_proxies(proxies: Sequence[str]) -> None:
+    """Refuse what is no address, before anything is loaded or begun.
+
+    Parameters
+    ----------
+    proxies : sequence of str
+        As `server_config` takes them.
+
+    Raises
+    ------
+    ConfigError
+        If a proxy is no address.
+    """
+    for one in proxies:
+        try:
+            ipaddress.ip_network(one)
+        except ValueError as error:
+            raise ConfigError(
+                f"{one!r} is no address of a proxy; --proxy takes one such as 127.0.0.1, or a "
+                "network such as 10.0.0.0/24"
+            ) from error
+
+
 def server_config(app: ASGIApp, *, proxies: Sequence[str] = ()) -> uvicorn.Config:
     """Return how an application is run.
 
@@ -61,14 +84,7 @@ def server_config(app: ASGIApp, *, proxies: Sequence[str] = ()) -> uvicorn.Confi
     ConfigError
         If a proxy is no address.
     """
-    for one in proxies:
-        try:
-            ipaddress.ip_network(one)
-        except ValueError as error:
-            raise ConfigError(
-                f"{one!r} is no address of a proxy; --proxy takes one such as 127.0.0.1, or a "
-                "network such as 10.0.0.0/24"
-            ) from error
+    refuse_bad_proxies(proxies)
     return uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_S, limit_concurrency=MAX_CONNECTIONS,

@@ -1,5 +1,6 @@
 """Where a server listens, and whether others than this computer's users can reach it."""
 
+import errno
 import ipaddress
 import socket
 
@@ -9,6 +10,7 @@ __all__ = ["LOCAL_HOSTS", "address_of", "is_local", "listen"]
 
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 """Names of a server that this computer alone can reach."""
+OF_THE_PORT = (errno.EADDRINUSE, errno.EACCES)
 
 
 def is_local(host: str) -> bool:
@@ -62,7 +64,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = error.strerror or str(error)
+        at_fault = "--port" if error.errno in OF_THE_PORT else "--host"
         raise OutputError(
-            f"cannot listen there: {reason}; give another --port or --host", where=f"{host}:{port}"
+            f"cannot listen there: {reason}; give another {at_fault}", where=f"{host}:{port}"
         ) from error
     return listener

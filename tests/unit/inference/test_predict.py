@@ -6,23 +6,17 @@ import pandas as pd
 import pytest
 
 from glomerulab.case_folder import read_case_folder
-from glomerulab.errors import (
-    CheckpointError,
-    ConfigError,
-    PredictionsError,
-    RegionError,
-    TaxonomyError,
-)
+from glomerulab.errors import CheckpointError, ConfigError, PredictionsError, RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.images import write_image
 from glomerulab.inference.detector import Detector
-from glomerulab.inference.predict import PredictSettings, predict
+from glomerulab.inference.predict import predict
+from glomerulab.inference.predict_settings import PredictSettings
 from glomerulab.report.case_view import case_view
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_fhir import case_bundle
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions import read_regions, write_regions
-from glomerulab.taxonomy import load_taxonomy, write_taxonomy
 from tests.cases import COLOURS, picture
 from tests.detecting import ByColour, disc_slide
 from tests.unit.inference.test_detector import card
@@ -108,11 +102,6 @@ def test_a_manifest_is_judged_as_it_is(trained: Path, tmp_path: Path) -> None:
     assert right > 76
 
 
-def test_slides_without_regions_say_what_is_missing(slides, trained, tmp_path) -> None:
-    with pytest.raises(ConfigError, match="--regions"):
-        predict(slides / "s1.tif", trained, tmp_path / "out")
-
-
 def test_a_truncated_checkpoint_is_refused(own_run: Path, slides, tmp_path) -> None:
     path = next((own_run / "checkpoint").glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:1000])
@@ -138,7 +127,7 @@ def test_a_stain_nobody_trained_on_is_referred(slides, trained, tmp_path) -> Non
 def detector(monkeypatch) -> Path:
     """A detector that knows the pictures of these slides by their colour."""
     known = Detector(ByColour(side=32, mpp=1.0), card(score_threshold=0.2), "dots")
-    monkeypatch.setattr("glomerulab.inference.predict.open_detector", lambda _: known)
+    monkeypatch.setattr("glomerulab.inference.judged_crops.open_detector", lambda _: known)
     return Path("dots")
 
 
@@ -236,12 +225,6 @@ def test_saliency_of_an_export_is_refused_before_any_work(own_run, slides, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_crops_need_no_detector(trained, tmp_path, detector) -> None:
-    with pytest.raises(ConfigError, match="leave out --detect"):
-        predict(trained / "manifest.csv", trained, tmp_path / "out",
-                settings=PredictSettings(detector=detector))  # fmt: skip
-
-
 def test_corrections_saved_over_the_proposals_are_kept(large, trained, tmp_path, detector) -> None:
     detected(large, trained, tmp_path / "out", detector)
     path = tmp_path / "out" / "proposals" / "s1.geojson"
@@ -259,7 +242,7 @@ def test_processes_are_started_for_many_images_only(trained, tmp_path, monkeypat
     monkeypatch.setattr("glomerulab.parallel.ProcessPoolExecutor", refuse)
     settings = PredictSettings(n_workers=2)
     assert predict(trained / "manifest.csv", trained, tmp_path / "few", settings=settings).n_images
-    monkeypatch.setattr("glomerulab.inference.predict.MANY_IMAGES", 10)
+    monkeypatch.setattr("glomerulab.inference.predict_settings.MANY_IMAGES", 10)
     with pytest.raises(AssertionError, match="a process was started"):
         predict(trained / "manifest.csv", trained, tmp_path / "many", settings=settings)
 
@@ -273,17 +256,6 @@ def test_a_slide_without_mpp_is_told_so_and_not_that_its_regions_are_missing(
     done = detected(large, trained, tmp_path / "out", detector)
     assert [one.slide for one in done.failures] == ["s2"]
     assert "--mpp-override" in done.failures[0].reason
-
-
-def test_crops_labelled_for_another_task_are_refused(trained, tmp_path) -> None:
-    write_image(np.full((48, 48, 3), 200, dtype=np.uint8), tmp_path / "a.png")
-    write_taxonomy(load_taxonomy(Path("configs/taxonomies/glas.toml")), tmp_path / "taxonomy.toml")
-    (tmp_path / "m.csv").write_text("image_id,image_path,benign,malignant\na,a.png,1,0\n")
-    with pytest.raises(TaxonomyError, match="labelled benign, malignant, but the model answers"):
-        predict(tmp_path / "m.csv", trained, tmp_path / "out")
-    (tmp_path / "m.csv").write_text("image_id,image_path\na,a.png\n")
-    (tmp_path / "taxonomy.toml").unlink()
-    assert predict(tmp_path / "m.csv", trained, tmp_path / "out").n_images == 1
 
 
 def test_the_report_of_a_case_says_what_could_not_be_judged(slides, trained, tmp_path) -> None:

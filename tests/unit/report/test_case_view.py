@@ -32,6 +32,16 @@ def test_a_changed_call_shows_both_and_is_no_longer_referred(folder) -> None:
     assert shown["b"].reasons == ("the model cannot settle on one answer",)
 
 
+def test_a_confirmed_call_is_told_apart_from_a_changed_one(folder) -> None:
+    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
+    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    shown = {one.call.image_id: one for one in case_view(reported_cases(folder)[0], "en").shown}
+    assert (shown["c"].group, shown["c"].original) == ("Segmental sclerosis",) * 2
+    assert not shown["c"].is_changed
+    assert shown["c"].reasons == ()
+    assert shown["b"].is_changed
+
+
 def test_what_was_not_assessed_is_apart_from_the_results(folder) -> None:
     mest = case_view(reported_cases(folder)[0], "en").rules[1]
     assert [row.item for row in mest.rows] == ["M", "S", "C"]

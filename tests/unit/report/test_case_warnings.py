@@ -24,6 +24,22 @@ def test_changes_and_notes_are_told(folder) -> None:
     assert chinese == ["图像已判定。", "English alone."]
 
 
+def test_calls_that_a_person_confirmed_are_not_told_as_changed(folder) -> None:
+    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
+    (told,) = [one for one in case_warnings(reported_cases(folder)[0], "en") if one.kind == "seen"]
+    assert told.title == "1 call confirmed by a person"
+    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    case = reported_cases(folder)[0]
+    titles = {
+        language: next(one.title for one in case_warnings(case, language) if one.kind == "seen")
+        for language in ("en", "zh")
+    }
+    assert titles == {
+        "en": "1 call changed and 1 call confirmed by a person",
+        "zh": "1 个判定经人工更改，1 个判定经人工确认",
+    }
+
+
 def test_proposed_regions_come_with_how_well_the_detector_does_in_each_language(folder) -> None:
     made = DetectorFacts(
         run="d", weights_sha256="0" * 64, score_threshold=0.5, test_summary="Found 2 of 2.",

@@ -40,6 +40,13 @@ def test_research_use_and_synthetic_stand_on_top(folder) -> None:
     assert page.index("SYNTHETIC DATA") < page.index("<main>")
 
 
+def test_a_confirmed_call_is_not_struck(folder) -> None:
+    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
+    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    assert "<s>" not in page
+    assert "Dr Li" in page
+
+
 def test_the_original_call_is_struck_and_the_change_is_listed(folder) -> None:
     add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
     page = render_case_html(reported_cases(folder)[0], folder.folder)

@@ -43,6 +43,17 @@ def test_highdicom_reads_back_every_group(path) -> None:
     assert "Dr Li" in texts_of(groups[3][0])["Changed by a person"][0]
 
 
+def test_a_confirmed_call_is_named_so(folder, tmp_path) -> None:
+    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
+    write_case_sr(reported_cases(folder)[0], tmp_path / "case.dcm")
+    document = ComprehensiveSR.from_dataset(pydicom.dcmread(tmp_path / "case.dcm"))
+    said = [texts_of(group[0]) for group in document.content.get_image_measurement_groups()]
+    confirmed = [one["Confirmed by a person"] for one in said if "Confirmed by a person" in one]
+    assert len(confirmed) == 1
+    assert "sharp enough" in confirmed[0][0]
+    assert not any("Changed by a person" in one for one in said)
+
+
 def test_findings_are_coded_by_hpo_beside_their_probabilities(path) -> None:
     document = ComprehensiveSR.from_dataset(pydicom.dcmread(path))
     group = document.content.get_image_measurement_groups()[1]

@@ -32,3 +32,9 @@ def test_the_terminal_says_where_for_whom_and_what_is_not_safe(trained, tmp_path
     assert "WARNING" not in near
     assert "unencrypted" in far
     assert "No keys" in bare
+
+
+def test_a_mistyped_proxy_is_told_before_a_model_is_looked_for(tmp_path):
+    settings = ServeSettings(tmp_path / "no run", proxies=("nginx",))
+    with pytest.raises(ConfigError, match="--proxy"):
+        serve(settings, host="127.0.0.1", port=0, tell=print)
