@@ -24,8 +24,9 @@ from glomerulab.models.registry import create_model
 from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training import loop
 from glomerulab.training.config import TrainConfig
-from glomerulab.training.environment import has_bfloat16, processor
+from glomerulab.training.environment import processor
 from glomerulab.training.losses import loss_sum
+from glomerulab.training.precision import has_bfloat16
 
 REAL_DATA = Path(
     os.environ.get("GLOMERULAB_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")

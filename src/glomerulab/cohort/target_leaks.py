@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from glomerulab.cohort.columns import TARGET_LEAK_COLUMN
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import LeakageError
 from glomerulab.stain.reference import StainReference
 
-__all__ = ["TargetLeak", "find_target_leaks", "refuse_target_leaks"]
+__all__ = ["TargetLeak", "find_target_leaks", "leaking_parts", "refuse_target_leaks"]
 
 JUDGED_PARTS = ("test", "validation")  # the worse first
 
@@ -75,6 +76,24 @@ def find_target_leaks(
         return {}
     found = {stain: next(_leaks(manifest, one), None) for stain, one in sorted(targets.items())}
     return {stain: leak for stain, leak in found.items() if leak is not None}
+
+
+def leaking_parts(manifest: Manifest) -> list[str]:
+    """Return the parts that targets were taken from, as `normalize` noted them in a manifest.
+
+    Parameters
+    ----------
+    manifest : Manifest
+
+    Returns
+    -------
+    list of str
+        Of ``test`` and ``validation``; empty where the targets are training images, or there are
+        none.
+    """
+    if TARGET_LEAK_COLUMN not in manifest.table:
+        return []
+    return sorted(set(manifest.table[TARGET_LEAK_COLUMN].dropna()))
 
 
 def refuse_target_leaks(manifest: Manifest, leaks: Mapping[str, TargetLeak]) -> None:

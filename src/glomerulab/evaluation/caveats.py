@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.cohort.columns import TARGET_LEAK_COLUMN
+from glomerulab.cohort.target_leaks import leaking_parts
 from glomerulab.evaluation.judged import Judged
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
 
@@ -125,10 +125,8 @@ def _augmented(run: RunTables) -> list[Caveat]:
 
 def _stain_targets(run: RunTables) -> list[Caveat]:
     table = run.manifest.table
-    if TARGET_LEAK_COLUMN not in table:
-        return []
-    own = table.loc[(table["split"] != EXTERNAL).to_numpy(dtype=bool, na_value=True)]
-    parts = sorted(set(own[TARGET_LEAK_COLUMN].dropna()))
+    own = (table["split"] != EXTERNAL).to_numpy(dtype=bool, na_value=True)
+    parts = leaking_parts(run.manifest.with_table(table[own]))
     if not parts:
         return []
     text = (

@@ -13,6 +13,7 @@ from glomerulab.cohort.dataset import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.errors import ConfigError
 from glomerulab.files import written_whole
 from glomerulab.predictions import Head
+from glomerulab.training.precision import Precision
 from glomerulab.training.schedule import constant_rate, cosine_rate, multistep_rate
 
 __all__ = [
@@ -148,8 +149,8 @@ class TrainConfig(_Frozen):
     keep: Literal["best", "last"] = "best"
     """Weights that become the checkpoint: of the lowest validation loss, or of the last epoch. The
     others are kept beside them."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto`` takes bfloat16 where the processor really has it."""
+    precision: Precision = "auto"
+    """``auto`` takes bfloat16 where the processor really has it, for images of more than 32 px."""
     n_workers: int = Field(default=0, ge=0)
     """Processes that load images ahead, beside each training process."""
     tensorboard: bool = False

@@ -15,7 +15,8 @@ from glomerulab.evaluation.model_cost import ModelCost
 from glomerulab.files import written_whole
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.training.config import read_config
-from glomerulab.training.environment import has_bfloat16, processor
+from glomerulab.training.environment import processor
+from glomerulab.training.precision import Precision, uses_bfloat16
 
 __all__ = ["count_macs", "measure_cost"]
 
@@ -77,10 +78,10 @@ def count_macs(model: nn.Module, input_size: int) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def _inference_speed(model: nn.Module, input_size: int, *, precision: str) -> float:
+def _inference_speed(model: nn.Module, input_size: int, *, precision: Precision) -> float:
     """Return images per second, the best of several batches, on the device training would take."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    in_bfloat16 = has_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+    in_bfloat16 = uses_bfloat16(precision, device, input_size=input_size)
     model = model.to(device).to(memory_format=torch.channels_last)
     images = torch.zeros(BATCH_SIZE, 3, input_size, input_size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)

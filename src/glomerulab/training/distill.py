@@ -31,9 +31,9 @@ from glomerulab.models.stage_matching import (
 from glomerulab.models.weights import head_of, load_fitting, read_weights
 from glomerulab.progress import Track, silent
 from glomerulab.training.batch_norm import remeasure_batch_norm
-from glomerulab.training.environment import has_bfloat16
 from glomerulab.training.history import write_history
 from glomerulab.training.loop import Progress
+from glomerulab.training.precision import uses_bfloat16
 from glomerulab.training.schedule import cosine_rate
 from glomerulab.training.state import has_state, load_state, save_state
 
@@ -116,7 +116,8 @@ def _learn(
     model, optimizer = progress.model, progress.optimizer
     assert isinstance(model, ImprovedSeResNet)
     model.train()
-    use_bfloat16 = has_bfloat16(torch.device("cpu"))
+    cpu = torch.device("cpu")
+    use_bfloat16 = uses_bfloat16("auto", cpu, input_size=settings.input_size)
     first = STEPS_PER_ROW * len(progress.history)
     sums = np.zeros(len(teacher.means))
     n_left = max(0, settings.n_steps - first)

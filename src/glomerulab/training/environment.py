@@ -12,7 +12,7 @@ import torch
 
 from glomerulab.files import written_whole
 
-__all__ = ["add_warning", "has_bfloat16", "processor", "write_environment"]
+__all__ = ["add_warning", "cpu_flags", "processor", "write_environment"]
 
 PACKAGES = ("glomerulab", "torch", "torchvision", "timm", "accelerate", "numpy", "pandas", "pillow")
 
@@ -66,23 +66,8 @@ def add_warning(path: Path, warning: str) -> None:
         temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device computes in bfloat16 by itself; elsewhere it would be slower.
-
-    Parameters
-    ----------
-    device : torch.device
-
-    Returns
-    -------
-    bool
-    """
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and "avx512_bf16" in _cpu_flags()
-
-
-def _cpu_flags() -> str:
+def cpu_flags() -> str:
+    """Return what Linux says of the processor; empty elsewhere."""
     path = Path("/proc/cpuinfo")
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
@@ -91,7 +76,7 @@ def processor() -> str:
     """Return the name of the GPU, or else of the processor."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    for line in _cpu_flags().splitlines():
+    for line in cpu_flags().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor()

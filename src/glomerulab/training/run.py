@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from glomerulab.cohort.dataset import CropDataset
 from glomerulab.cohort.leakage import find_leaks
 from glomerulab.cohort.manifest import Manifest, read_manifest
+from glomerulab.cohort.target_leaks import leaking_parts
 from glomerulab.errors import ConfigError, LeakageError, TrainingError
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from glomerulab.models.heads import probabilities
@@ -24,9 +25,9 @@ from glomerulab.run_seal import SEAL_FILE, write_seal
 from glomerulab.training.board import board
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.dealing import refuse_empty_shares
-from glomerulab.training.environment import has_bfloat16
 from glomerulab.training.history import EpochRow, write_history
 from glomerulab.training.loop import AfterEpoch, Progress, fit, make_optimizer, predict_logits
+from glomerulab.training.precision import uses_bfloat16
 from glomerulab.training.run_folder import open_run
 from glomerulab.training.start import Tell, set_start
 from glomerulab.training.state import has_state, load_state, save_state
@@ -76,8 +77,8 @@ def train(
         If a patient, or a copy and its parent, stand in two parts, and
         ``config.allow_image_level_split`` is false.
     ConfigError
-        If the network does not exist or takes no such option, or a resumed run was configured
-        otherwise.
+        If the network does not exist or takes no such option, the precision is not one for images
+        this small, or a resumed run was configured otherwise.
     """
     accelerator = _accelerator()
     manifest = read_manifest(config.manifest)
@@ -86,8 +87,14 @@ def train(
     n_processes = accelerator.num_processes
     refuse_empty_shares(len(parts["train"].table), config, n_processes=n_processes)
     warnings = _leaks(manifest, config)
+    for part in leaking_parts(manifest):
+        tell(
+            f"WARNING: a stain target was taken from the {part} part: scores on it may be too "
+            "high. Normalise to training images"
+        )
     model, input_size = _model(config, n_classes=len(manifest.taxonomy.label_ids))
     card = _card(config, parts["train"], input_size)
+    use_bfloat16 = uses_bfloat16(config.precision, accelerator.device, input_size=input_size)
     run = config.out
     if accelerator.is_main_process:
         open_run(
@@ -98,9 +105,10 @@ def train(
         return run
     with _clear_memory_errors(config), torch.random.fork_rng(devices=[]):
         _fit(
-            model, parts, card, config, accelerator=accelerator, track=track, tell=tell, watch=watch
-        )
-        _predict_all(parts, config, accelerator=accelerator, track=track)
+            model, parts, card, config, accelerator=accelerator, use_bfloat16=use_bfloat16,
+            track=track, tell=tell, watch=watch,
+        )  # fmt: skip
+        _predict_all(parts, config, accelerator=accelerator, use_bfloat16=use_bfloat16, track=track)
     return run
 
 
@@ -111,6 +119,7 @@ def _fit(
     config: TrainConfig,
     *,
     accelerator: Accelerator,
+    use_bfloat16: bool,
     track: Track,
     tell: Tell,
     watch: Watch | None,
@@ -134,7 +143,7 @@ def _fit(
     ) as after_epoch:
         fit(
             progress, training, validation, config, accelerator=accelerator,
-            use_bfloat16=_use_bfloat16(config, accelerator.device), after_epoch=after_epoch,
+            use_bfloat16=use_bfloat16, after_epoch=after_epoch,
             track=track if accelerator.is_main_process else silent,
         )  # fmt: skip
     accelerator.wait_for_everyone()
@@ -182,7 +191,12 @@ def _recorder(
 
 
 def _predict_all(
-    parts: dict[str, Manifest], config: TrainConfig, *, accelerator: Accelerator, track: Track
+    parts: dict[str, Manifest],
+    config: TrainConfig,
+    *,
+    accelerator: Accelerator,
+    use_bfloat16: bool,
+    track: Track,
 ) -> None:
     """Let the checkpoint judge every original image of all parts."""
     model, card = load_checkpoint(config.out / "checkpoint")
@@ -191,7 +205,7 @@ def _predict_all(
     everything = parts["train"].with_table(pd.concat(originals))
     logits = predict_logits(
         model, _dataset(everything, card, config), config, accelerator=accelerator,
-        use_bfloat16=_use_bfloat16(config, accelerator.device),
+        use_bfloat16=use_bfloat16,
         track=track if accelerator.is_main_process else silent,
     )  # fmt: skip
     if accelerator.is_main_process:
@@ -288,12 +302,6 @@ def _dataset(
         augment=augmentation, restaining=augmentation.restaining if augmentation else None,
         seed=config.seed,
     )  # fmt: skip
-
-
-def _use_bfloat16(config: TrainConfig, device: torch.device) -> bool:
-    if config.precision == "auto":
-        return has_bfloat16(device)
-    return config.precision == "bfloat16"
 
 
 def _on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:

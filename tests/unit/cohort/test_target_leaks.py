@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
-from glomerulab.cohort.target_leaks import find_target_leaks, refuse_target_leaks
+from glomerulab.cohort.target_leaks import find_target_leaks, leaking_parts, refuse_target_leaks
 from glomerulab.errors import LeakageError
 from glomerulab.images import write_image
 from glomerulab.stain.reference import StainReference, aggregate
@@ -109,3 +109,9 @@ def test_a_leak_can_be_made_an_error(cohort: Manifest) -> None:
         refuse_target_leaks(cohort, leaks)
     assert raised.value.where == cohort.place
     refuse_target_leaks(cohort, {})
+
+
+def test_what_was_noted_in_a_manifest_is_found_again(cohort: Manifest) -> None:
+    assert leaking_parts(cohort) == []
+    noted = cohort.table.assign(stain_target_leak=["test", None, "validation", "test", None, None])
+    assert leaking_parts(cohort.with_table(noted)) == ["test", "validation"]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import torch
 
-from glomerulab.training.environment import has_bfloat16, write_environment
+from glomerulab.training.environment import write_environment
 
 
 def test_what_is_needed_to_repeat_a_run_is_written(tmp_path: Path) -> None:
@@ -15,10 +15,3 @@ def test_what_is_needed_to_repeat_a_run_is_written(tmp_path: Path) -> None:
     assert (facts["seed"], facts["device"], facts["research_use_only"]) == (7, "cpu", True)
     assert facts["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert len(facts["manifest_sha256"]) == 64
-
-
-def test_bfloat16_is_used_only_where_the_processor_has_it() -> None:
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    assert has_bfloat16(torch.device("cpu")) == ("avx512_bf16" in flags)
-    assert not has_bfloat16(torch.device("meta"))

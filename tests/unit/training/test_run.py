@@ -322,6 +322,15 @@ def test_a_patient_in_two_parts_is_refused_unless_the_config_allows_it(
     assert warning == "patients in several parts: 1, such as 'p9' in train, validation"
 
 
+def test_a_stain_target_from_the_test_part_is_told(config: TrainConfig) -> None:
+    manifest = read_manifest(config.manifest)
+    table = manifest.table.assign(stain_target_leak="test")
+    write_manifest(manifest.with_table(table), config.manifest)
+    told: list[str] = []
+    train(config.model_copy(update={"epochs": 1}), tell=told.append)
+    assert any("stain target was taken from the test part" in line for line in told)
+
+
 def test_a_run_killed_before_its_seal_is_predicted_again_and_sealed(config: TrainConfig) -> None:
     short = config.model_copy(update={"epochs": 1})
     run = train(short)

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from glomerulab.errors import ConfigError
+from glomerulab.models.registry import create_model
+from glomerulab.training.precision import LEAST_BFLOAT16_SIZE, has_bfloat16, uses_bfloat16
+
+
+def test_bfloat16_is_used_only_where_the_processor_has_it() -> None:
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    assert has_bfloat16(torch.device("cpu")) == ("avx512_bf16" in flags)
+    assert not has_bfloat16(torch.device("meta"))
+
+
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="no bfloat16 here")
+@pytest.mark.parametrize("name", ["improved_seresnet_small", "timm:resnet18"])
+def test_from_the_least_size_on_bfloat16_gives_what_float32_gives(name: str) -> None:
+    model = create_model(name, 2, seed=0).to(memory_format=torch.channels_last)
+    images = torch.randn(8, 3, LEAST_BFLOAT16_SIZE, LEAST_BFLOAT16_SIZE)
+    images = images.to(memory_format=torch.channels_last)
+    for _ in range(10):  # memory that was used before holds other numbers
+        gradients = []
+        for use_bfloat16 in (True, False):
+            model.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=use_bfloat16):
+                loss = model(images).float().square().mean()
+            loss.backward()
+            parts = [one.grad.flatten() for one in model.parameters() if one.grad is not None]
+            gradients.append(torch.cat(parts))
+        assert torch.cosine_similarity(*gradients, dim=0) > 0.9
+
+
+def test_small_images_are_computed_in_float32() -> None:
+    cpu = torch.device("cpu")
+    assert not uses_bfloat16("auto", cpu, input_size=32)
+    assert uses_bfloat16("auto", cpu, input_size=224) == has_bfloat16(cpu)
+    assert uses_bfloat16("bfloat16", cpu, input_size=224)
+    assert not uses_bfloat16("float32", cpu, input_size=224)
+    with pytest.raises(ConfigError, match="33 px or more"):
+        uses_bfloat16("bfloat16", cpu, input_size=32)
