@@ -47,6 +47,15 @@ class ReportedCase:
         return {entry.image_id: entry for entry in self.overrides}
 
     @property
+    def glomerulus_numbers(self) -> dict[str, int]:
+        """By image, which of `glomeruli` it shows, from 1: several sections may show the same."""
+        return {
+            call.image_id: number
+            for number, one in enumerate(self.glomeruli, start=1)
+            for call in one.calls
+        }
+
+    @property
     def confirmed(self) -> frozenset[str]:
         """Images of which a person said what the model had said."""
         called = {call.image_id: call.called for call in self.calls}

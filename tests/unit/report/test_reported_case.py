@@ -67,3 +67,8 @@ def test_a_word_on_a_region_that_was_drawn_anew_elsewhere_counts_no_more(folder)
     case = reported_cases(replace(folder, calls=calls))[0]
     assert counts(case.summary) == counts(case.original)
     assert [one.why for one in case.lost] == ["moved"]
+
+
+def test_images_of_one_glomerulus_bear_one_number(folder) -> None:
+    numbers = reported_cases(folder)[0].glomerulus_numbers
+    assert numbers == {"a1": 1, "a2": 1, "b": 2, "c": 3, "d": 4, '<i>"e"</i> & 名': 5}
