@@ -22,7 +22,7 @@ from glomerulab.models.registry import create_model
 
 NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
     "improved": ("improved_seresnet50", {}),
-    "improved, plain pairs": ("improved_seresnet50", {"activation_inside_pair": False}),
+    "improved, ReLU inside": ("improved_seresnet50", {"activation_inside_pair": True}),
     "ResNet50 (timm)": ("resnet50", {}),
     "SE-ResNet50 (timm)": ("seresnet50", {}),
 }

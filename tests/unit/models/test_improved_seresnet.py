@@ -42,11 +42,26 @@ def test_basic_and_bottleneck_blocks_of_resnet_hold_what_equations_5_and_6_say()
 
 
 @pytest.mark.parametrize(
-    ("reading", "millions"), [("paper", 18.42), ("cited", 14.94), ("wide", 40.98)]
+    ("reading", "inside", "millions"),
+    [
+        ("paper", False, 18.40),
+        ("paper", True, 18.42),
+        ("cited", True, 14.94),
+        ("wide", True, 40.98),
+    ],
 )
-def test_each_reading_has_the_parameters_counted_by_hand(reading: str, millions: float) -> None:
-    model = improved_seresnet50(4, reading=reading)
+def test_each_reading_has_the_parameters_counted_by_hand(
+    reading: str, inside: bool, millions: float
+) -> None:
+    model = improved_seresnet50(4, reading=reading, activation_inside_pair=inside)
     assert round(_n_weights(model) / 1e6, 2) == millions
+
+
+def test_pairs_are_plain_but_in_the_cited_network() -> None:
+    for reading, inside in (("paper", False), ("cited", True), ("wide", False)):
+        by_default = improved_seresnet50(4, reading=reading)
+        stated = improved_seresnet50(4, reading=reading, activation_inside_pair=inside)
+        assert by_default.state_dict().keys() == stated.state_dict().keys()
 
 
 def test_the_paper_reading_is_smaller_than_resnet50() -> None:
