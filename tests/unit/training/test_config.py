@@ -78,7 +78,7 @@ def test_the_papers_configuration_is_the_papers() -> None:
     assert (config.epochs, config.batch_size, config.optimizer.learning_rate) == (200, 16, 1e-4)
     assert config.schedule == MultistepSchedule(milestones=(60, 120, 160), gamma=0.1)
     assert (config.model.name, config.model.input_size) == ("improved_seresnet50", 224)
-    assert config.model.options == {"reading": "paper"}
+    assert config.model.options == {"reading": "paper", "activation_inside_pair": True}
     assert config.model.head == "softmax"
     assert config.model.dropout > 0
     assert config.augmentation is None  # it was done before, offline
