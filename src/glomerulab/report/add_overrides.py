@@ -17,6 +17,7 @@ from glomerulab.report.overrides import (
     OVERRIDES_FILE,
     Override,
     applying_overrides,
+    instant_of,
     place_of,
     reading_of,
     why_lost,
@@ -246,8 +247,7 @@ def _change(
 
 def _instant(entry: Override, *, where: str) -> dt.datetime:
     """Return when an entry was made."""  # noqa: DOC501
-    try:
-        found = dt.datetime.fromisoformat(entry.time)
-    except ValueError as error:
-        raise PredictionsError(f"no time: {entry.time!r}", where=where) from error
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+    found = instant_of(entry.time)
+    if found is None:
+        raise PredictionsError(f"no time: {entry.time!r}", where=where)
+    return found

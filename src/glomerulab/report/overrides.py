@@ -5,6 +5,7 @@ model's own call stays where it was. Entries of images that predictions made ane
 stay in the file and are told as such.
 """
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,7 @@ __all__ = [
     "LostReason",
     "Override",
     "applying_overrides",
+    "instant_of",
     "labels_text",
     "lost_overrides",
     "place_of",
@@ -67,6 +69,15 @@ class LostOverride:
 
     row: OverrideRow
     why: LostReason
+
+
+def instant_of(time: str) -> dt.datetime | None:
+    """Read the time of an entry; None where it is none. Without an offset it is UTC."""
+    try:
+        found = dt.datetime.fromisoformat(time)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def labels_text(reading: Reading) -> str:

@@ -1,5 +1,6 @@
 """One case, ready to be told: what was called, what people changed, what it adds up to."""
 
+import datetime as dt
 import hashlib
 import re
 from collections.abc import Sequence
@@ -9,7 +10,13 @@ from glomerulab.calls import GlomerulusCall, Reading
 from glomerulab.case_folder import CaseFacts, CaseFolder, SlideFacts
 from glomerulab.report.case_summary import CaseSummary, summarize_case
 from glomerulab.report.counting import Glomerulus, glomeruli_of
-from glomerulab.report.overrides import LostOverride, Override, lost_overrides, read_overrides
+from glomerulab.report.overrides import (
+    LostOverride,
+    Override,
+    instant_of,
+    lost_overrides,
+    read_overrides,
+)
 from glomerulab.report.rules import BUILT_IN_RULE_SETS, RuleSet, load_rule_set
 from glomerulab.taxonomy import Taxonomy
 
@@ -75,6 +82,17 @@ class ReportedCase:
         """Tells this case, as predicted this once, from all others."""
         model = self.facts.model.weights_sha256
         return f"{model}/{self.facts.created}/{self.patient}"
+
+    @property
+    def told_at(self) -> dt.datetime:
+        """When the newest thing it tells was said: the predictions, or a person's word; UTC.
+
+        Not when it is written: the same content gives the same files.
+        """
+        times = [self.facts.created, *(one.time for one in self.overrides),
+                 *(one.row.time for one in self.lost)]  # fmt: skip
+        found = [when.astimezone(dt.UTC) for time in times if (when := instant_of(time))]
+        return max(found, default=dt.datetime.fromtimestamp(0, dt.UTC))
 
     def reading_of(self, call: GlomerulusCall) -> Reading:
         """Return what counts of one image: a person's word, else the call."""

@@ -1,34 +1,38 @@
 """A case as FHIR R4: a bundle of one DiagnosticReport and its Observations, coded by HPO.
 
-Counts carry HPO codes from the taxonomy; no diagnosis is ever coded. The report is *preliminary*: a
-person, not a program, makes it final.
+Counts carry HPO codes from the taxonomy; no diagnosis is ever coded. The report is *preliminary*,
+after a correction too: a person, not a program, makes it final. Bundle and resources of another
+content have other UUIDs; the identifiers stay, and tell a receiver what is a version of what.
 """
 
+import hashlib
+import json
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fhir.resources.R4B.bundle import Bundle
 
 from glomerulab.files import written_whole
-from glomerulab.report.apply_rules import ItemResult
-from glomerulab.report.case_summary import LabelCount
 from glomerulab.report.case_view import case_view
 from glomerulab.report.case_warnings import case_warnings
+from glomerulab.report.fhir_observations import (
+    NAMESPACE,
+    Resource,
+    identifier,
+    observations,
+    subject,
+)
+from glomerulab.report.overrides import Override
+from glomerulab.report.plain_text import clean_text
 from glomerulab.report.reported_case import ReportedCase
-from glomerulab.report.rules import RuleSet
-from glomerulab.report.words import words
+from glomerulab.report.words import moment, reading_words, words
 
 __all__ = ["case_bundle", "write_case_fhir"]
 
-HPO = "http://human-phenotype-ontology.org"
-ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 SECTION = "http://terminology.hl7.org/CodeSystem/v2-0074"
-UCUM = "http://unitsofmeasure.org"
-NAMESPACE = uuid.UUID("2c0c7a5e-6a2b-5f0e-9d36-0b7e5c2f4a90")
 NOTE = words("en")["research_only"]
-
-Resource = dict[str, Any]
 
 
 def case_bundle(case: ReportedCase) -> Bundle:
@@ -41,20 +45,25 @@ def case_bundle(case: ReportedCase) -> Bundle:
     Returns
     -------
     Bundle
-        Of type ``collection``; the patient is named by identifier only.
+        Of type ``collection``; the patient is named by identifier only. ``timestamp`` and
+        ``issued`` are the time of the newest word in it.
     """
-    observations = [_count(case, one) for one in case.summary.labels]
-    observations += [
-        _item(case, result.rule_set, item, has_enough=result.has_enough)
-        for result in case.summary.rules
-        for item in result.items
-    ]
-    identified = [(_url(case, str(place)), one) for place, one in enumerate(observations)]
-    report = _report(case, [url for url, _ in identified])
-    entries = [{"fullUrl": _url(case, "report"), "resource": report}]
-    entries += [{"fullUrl": url, "resource": one} for url, one in identified]
-    facts = {"resourceType": "Bundle", "type": "collection", "timestamp": case.facts.created}
-    bundle: Bundle = Bundle.model_validate({**facts, "entry": entries})
+    resources: list[Resource] = _clean([_report(case), *observations(case)])
+    said = json.dumps(resources, sort_keys=True)
+    version = f"{case.mark}/{hashlib.sha256(said.encode()).hexdigest()}"
+    urls = [_url(version, str(place)) for place in range(len(resources))]
+    if urls[1:]:
+        resources[0]["result"] = [{"reference": url} for url in urls[1:]]
+    facts = {
+        "resourceType": "Bundle",
+        "identifier": {"system": "urn:ietf:rfc:3986", "value": _url(version, "bundle")},
+        "type": "collection",
+        "timestamp": case.told_at.isoformat(),
+        "entry": [
+            {"fullUrl": url, "resource": one} for url, one in zip(urls, resources, strict=True)
+        ],
+    }
+    bundle: Bundle = Bundle.model_validate(facts)
     return bundle
 
 
@@ -72,93 +81,51 @@ def write_case_fhir(case: ReportedCase, path: Path) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _report(case: ReportedCase, results: list[str]) -> Resource:
+def _report(case: ReportedCase) -> Resource:
     return {
         "resourceType": "DiagnosticReport",
+        "identifier": [identifier(case)],
         "status": "preliminary",
         "category": [{"coding": [{"system": SECTION, "code": "PAT", "display": "Pathology"}]}],
         "code": {"text": "Glomeruli counted by a program (research use only)"},
-        "subject": _subject(case),
+        "subject": subject(case),
         "effectiveDateTime": case.facts.created,
-        "issued": case.facts.created,
-        "result": [{"reference": url} for url in results],
+        "issued": case.told_at.isoformat(),
         "conclusion": "\n".join([f"{case_view(case, 'en').headline}. {NOTE}", *_told(case)]),
     }
 
 
 def _told(case: ReportedCase) -> list[str]:
-    """Say what a reader must know before the numbers, a line each."""
+    """Say what a reader must know before the numbers, and what people changed, a line each."""
     lines = [words("en")["synthetic"]] if case.facts.is_synthetic else []
-    return lines + [one.sentence for one in case_warnings(case, "en", max_listed=None)]
+    lines += [one.sentence for one in case_warnings(case, "en", max_listed=None)]
+    if case.overrides:
+        alone = case_view(replace(case, summary=case.original), "en").headline
+        lines.append(f"By the model alone: {alone}.")
+    return lines + [_word(case, entry) for entry in case.overruled.values()]
 
 
-def _count(case: ReportedCase, one: LabelCount) -> Resource:
-    code: Resource = {"text": f"Glomeruli: {one.label.name}"}
-    if one.label.hpo:
-        code["coding"] = [{"system": HPO, "code": one.label.hpo, "display": one.label.name}]
-    found = {**_observation(case, code), "valueInteger": one.n_with}
-    # A record shows an Observation without its report: what the number rests on goes with it.
-    severe = [told.sentence for told in case_warnings(case, "en") if told.is_severe]
-    found["note"] = [{"text": text} for text in (NOTE, *severe)]
-    components = [_number("Glomeruli in all", one.n_of)]
-    if one.interval is not None and one.share is not None:
-        low, high = one.interval
-        components += [
-            _percent("Share of glomeruli", one.share),
-            _percent("Share, lower end of the 95 % interval (Wilson)", low),
-            _percent("Share, upper end of the 95 % interval (Wilson)", high),
-        ]
-    components += [
-        _number("Fewest that uncertain glomeruli allow", one.n_range[0]),
-        _number("Most that uncertain glomeruli allow", one.n_range[1]),
-    ]
-    return found | {"component": components}
+def _word(case: ReportedCase, entry: Override) -> str:
+    """Say of one image what counts, who said so and why. R4 reports have no notes for it."""
+    called = next(one.called for one in case.calls if one.image_id == entry.image_id)
+    now, before = (reading_words(one, case.taxonomy, "en") for one in (entry.reading, called))
+    done, what = "changed", f"{now} instead of {before}"
+    if entry.image_id in case.confirmed:
+        done, what = "confirmed", now
+    return (
+        f"Image {entry.image_id} {done} by {entry.by}, {moment(entry.time)}: {what}. "
+        f"Reason: {entry.reason}"
+    )
 
 
-def _item(case: ReportedCase, rules: RuleSet, item: ItemResult, *, has_enough: bool) -> Resource:
-    name = f"{rules.name} {rules.version}: {item.item.name}"
-    found = _observation(case, {"text": name})
-    notes = [NOTE, *item.caveats]
-    if item.grade is None:
-        absent = {"system": ABSENT, "code": "not-performed", "display": "Not Performed"}
-        found["dataAbsentReason"] = {"coding": [absent], "text": item.not_assessed}
-    else:
-        found["valueCodeableConcept"] = {"text": item.grade.grade}
-        if not item.is_certain:
-            possible = ", ".join(grade.grade for grade in item.possible)
-            notes.append(f"Uncertain glomeruli allow: {possible}.")
-        if not has_enough:
-            notes.append(
-                f"Fewer than the {rules.min_glomeruli} glomeruli that the source asks for."
-            )
-    return found | {"note": [{"text": text} for text in notes]}
+def _clean(found: Any) -> Any:  # noqa: ANN401
+    """Take the control characters, which FHIR allows nowhere, from every string."""
+    if isinstance(found, dict):
+        return {key: _clean(value) for key, value in found.items()}
+    if isinstance(found, list):
+        return [_clean(one) for one in found]
+    return clean_text(found) if isinstance(found, str) else found
 
 
-def _observation(case: ReportedCase, code: Resource) -> Resource:
-    return {
-        "resourceType": "Observation",
-        "status": "preliminary",
-        "code": code,
-        "subject": _subject(case),
-        "effectiveDateTime": case.facts.created,
-        "device": {"display": f"glomerulab {case.facts.glomerulab}, {case.facts.model.model}"},
-        "note": [{"text": NOTE}],
-    }
-
-
-def _subject(case: ReportedCase) -> Resource:
-    return {"type": "Patient", "identifier": {"value": case.patient}}
-
-
-def _number(text: str, value: int) -> Resource:
-    return {"code": {"text": text}, "valueInteger": value}
-
-
-def _percent(text: str, share: float) -> Resource:
-    quantity = {"value": round(100 * share, 2), "unit": "%", "system": UCUM, "code": "%"}
-    return {"code": {"text": text}, "valueQuantity": quantity}
-
-
-def _url(case: ReportedCase, part: str) -> str:
-    name = f"{case.facts.model.weights_sha256}/{case.facts.created}/{case.patient}/{part}"
-    return f"urn:uuid:{uuid.uuid5(NAMESPACE, name)}"
+def _url(version: str, part: str) -> str:
+    return f"urn:uuid:{uuid.uuid5(NAMESPACE, f'{version}/{part}')}"

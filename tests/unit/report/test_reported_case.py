@@ -72,3 +72,13 @@ def test_a_word_on_a_region_that_was_drawn_anew_elsewhere_counts_no_more(folder)
 def test_images_of_one_glomerulus_bear_one_number(folder) -> None:
     numbers = reported_cases(folder)[0].glomerulus_numbers
     assert numbers == {"a1": 1, "a2": 1, "b": 2, "c": 3, "d": 4, '<i>"e"</i> & 名': 5}
+
+
+def test_it_is_as_new_as_the_newest_word_in_it(folder) -> None:
+    assert reported_cases(folder)[0].told_at.isoformat() == "2026-11-24T20:00:00+00:00"
+    first = add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    case, other = reported_cases(folder)
+    assert case.told_at.isoformat() == first.time
+    assert other.told_at.isoformat() == "2026-11-24T20:00:00+00:00"
+    unreadable = replace(case.overrides[0], time="yesterday")
+    assert replace(case, overrides=(unreadable,)).told_at.isoformat() == "2026-11-24T20:00:00+00:00"

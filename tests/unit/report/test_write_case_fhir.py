@@ -1,9 +1,30 @@
 import json
+from dataclasses import replace
 
 from fhir.resources.R4B.bundle import Bundle
 
+from glomerulab.report.add_overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_fhir import write_case_fhir
+
+R4_ELEMENTS = {  # https://hl7.org/fhir/R4, 4.0.1: what our writer could be tempted to use
+    "Bundle": {
+        "resourceType", "id", "meta", "identifier", "type", "timestamp", "total", "link", "entry",
+    },
+    "DiagnosticReport": {
+        "resourceType", "id", "meta", "text", "identifier", "basedOn", "status", "category", "code",
+        "subject", "encounter", "effectiveDateTime", "effectivePeriod", "issued", "performer",
+        "resultsInterpreter", "specimen", "result", "imagingStudy", "media", "conclusion",
+        "conclusionCode", "presentedForm",
+    },
+    "Observation": {
+        "resourceType", "id", "meta", "text", "identifier", "basedOn", "partOf", "status",
+        "category", "code", "subject", "focus", "encounter", "effectiveDateTime", "issued",
+        "performer", "valueQuantity", "valueCodeableConcept", "valueString", "valueInteger",
+        "dataAbsentReason", "interpretation", "note", "bodySite", "method", "specimen", "device",
+        "referenceRange", "hasMember", "derivedFrom", "component",
+    },
+}  # fmt: skip
 
 
 def written(folder, tmp_path) -> dict:
@@ -62,3 +83,87 @@ def test_the_conclusion_and_each_count_tell_what_the_numbers_rest_on(doubtful, t
         assert "proposed by a detector" in notes
         assert "s1 g 9" in notes
         assert "enlarged" not in notes  # of the report, not of this number
+
+
+def resources_of(bundle: dict, text: str) -> list[dict]:
+    """Every Observation whose code says so."""
+    found = [entry["resource"] for entry in bundle["entry"][1:]]
+    return [one for one in found if text in one["code"]["text"]]
+
+
+def test_a_correction_has_other_ids_and_its_own_time_and_the_same_identifier(
+    folder, tmp_path
+) -> None:
+    before = written(folder, tmp_path)
+    assert written(folder, tmp_path) == before
+    entry = add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    after = written(folder, tmp_path)
+    assert written(folder, tmp_path) == after
+    urls = [{one["fullUrl"] for one in bundle["entry"]} for bundle in (before, after)]
+    assert urls[0].isdisjoint(urls[1])
+    assert before["identifier"] != after["identifier"]
+    old, new = (bundle["entry"][0]["resource"] for bundle in (before, after))
+    assert old["identifier"] == new["identifier"]
+    assert old["issued"] == before["timestamp"] == "2026-11-24T20:00:00Z"
+    assert new["issued"] == after["timestamp"] == entry.time.replace("+00:00", "Z")
+    counts = [resources_of(bundle, "Crescent")[0] for bundle in (before, after)]
+    assert counts[0]["identifier"] == counts[1]["identifier"]
+    assert [one["valueInteger"] for one in counts] == [1, 2]
+
+
+def test_another_patient_has_another_identifier(folder, tmp_path) -> None:
+    found = []
+    for case in reported_cases(folder):
+        write_case_fhir(case, tmp_path / "f.json")
+        bundle = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+        found.append(bundle["entry"][0]["resource"]["identifier"][0]["value"])
+    assert len(set(found)) == 2
+
+
+def test_only_elements_that_r4_has_are_used(folder, tmp_path) -> None:
+    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    bundle = written(folder, tmp_path)
+    for one in (bundle, *(entry["resource"] for entry in bundle["entry"])):
+        assert set(one) <= R4_ELEMENTS[one["resourceType"]]
+
+
+def test_a_case_without_glomeruli_is_written_with_adequacy_and_warning(doubtful, tmp_path) -> None:
+    (case,) = [one for one in reported_cases(doubtful) if one.patient == "p3"]
+    assert case.calls == ()
+    write_case_fhir(case, tmp_path / "f.json")
+    bundle = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+    Bundle.model_validate(bundle)
+    (adequacy,) = resources_of(bundle, "Adequacy")
+    assert adequacy["valueCodeableConcept"]["text"] == "inadequate"
+    (everything,) = resources_of(bundle, "Glomeruli in all")
+    assert everything["valueInteger"] == 0
+    assert "could not be judged" in bundle["entry"][0]["resource"]["conclusion"]
+    bare = replace(case, facts=case.facts.model_copy(update={"unjudged": ()}), slides=())
+    write_case_fhir(bare, tmp_path / "f.json")
+    assert "Fewer than 25 glomeruli" in (tmp_path / "f.json").read_text(encoding="utf-8")
+
+
+def test_control_characters_reach_no_string_and_part_no_patients(folder, tmp_path) -> None:
+    add_override(folder, "b", labels=["cgn"], by="Dr\x07 Li", reason="cells\x00seen")
+    first = reported_cases(folder)[0]
+    found = []
+    for name in ("a\x01", "a\x02"):
+        write_case_fhir(replace(first, patient=name), tmp_path / "f.json")
+        bundle = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+        Bundle.model_validate(bundle)
+        found.append(bundle["entry"][0]["resource"]["subject"]["identifier"]["value"])
+        assert not any(ord(sign) < 32 for sign in json.dumps(bundle, ensure_ascii=False))
+        assert all(sign not in json.dumps(bundle) for sign in ("\\u0007", "\\u0000", "\\u0001"))
+    assert found[0] != found[1]
+
+
+def test_the_conclusion_names_who_changed_what_and_what_the_model_alone_had(
+    folder, tmp_path
+) -> None:
+    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    add_override(folder, "d", labels=["normal"], by="Dr Li", reason="yes")
+    conclusion = written(folder, tmp_path)["entry"][0]["resource"]["conclusion"]
+    assert "Image b changed by Dr Li" in conclusion
+    assert "Crescent instead of Mesangial proliferation. Reason: cells" in conclusion
+    assert "Image d confirmed by Dr Li" in conclusion
+    assert "By the model alone: 5 glomeruli" in conclusion
