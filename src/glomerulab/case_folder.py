@@ -141,6 +141,9 @@ class Note(_Facts):
 
     en: str
     zh: str = ""
+    case: str | None = None
+    """Whose report alone tells it, as `Unjudged.case`; None: every report of the folder. A sentence
+    that names a slide or an image must say whose it is."""
 
     @model_validator(mode="before")
     @classmethod

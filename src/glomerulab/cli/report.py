@@ -65,7 +65,9 @@ def report(
             f"{case.patient}: {summary.n_glomeruli} glomeruli, {summary.n_referred} to look at"
             + unjudged
         )
-    for lost in dict.fromkeys(one for case in written.cases for one in case.lost):
+    for lost in dict.fromkeys(
+        one for case in written.cases for one in (*case.lost, *case.lost_of_nobody)
+    ):
         typer.echo(f"overrides.csv, in no count: {lost_words(lost, 'en')}", err=True)
     typer.echo(f"{len(written.paths)} files in {written.paths[0].parent if written.paths else out}")
     typer.echo("Research use only.")

@@ -121,18 +121,19 @@ def _cut_at_regions(
     manifest = read_manifest(done.manifest_path, taxonomy)
     ours = manifest.table["slide_id"].isin({entry.slide_id for entry in entries})
     manifest = manifest.with_table(manifest.table[ours.to_numpy(dtype=bool)])
+    patients = {entry.slide_id: entry.patient_id for entry in entries}
     notes = [
         Note(
             en=f"Slide {name} is coarser than the model's {mpp:g} µm per pixel: its crops "
             "were enlarged and hold no finer detail.",
             zh=f"切片 {name} 的分辨率低于模型的 {mpp:g} µm/像素：图像经放大，并无更多细节。",
+            case=patients[name] or name,
         )
         for name in done.enlarged_slides
     ]
     return JudgedCrops(
-        _with_stain(manifest, settings.stain), read, done.failures, tuple(notes),
-        patients={entry.slide_id: entry.patient_id for entry in entries},
-    )  # fmt: skip
+        _with_stain(manifest, settings.stain), read, done.failures, tuple(notes), patients=patients
+    )
 
 
 def _told_once(failures: Sequence[Failure], proposed: Proposed) -> tuple[Failure, ...]:
@@ -159,7 +160,7 @@ def _with_stain(manifest: Manifest, stain: str | None) -> Manifest:
 
 
 def _mpp_notes(manifest: Manifest, mpp: float | None) -> tuple[Note, ...]:
-    """Say which crops have another scale than the model's."""
+    """Say of each case how many crops have another scale than the model's."""
     stated = manifest.table["mpp"].dropna()
     if mpp is None or stated.empty:
         return (
@@ -168,13 +169,16 @@ def _mpp_notes(manifest: Manifest, mpp: float | None) -> tuple[Note, ...]:
                 zh="图像的分辨率（µm/像素）是否与模型一致，尚不清楚。",
             ),
         )
-    n_other = int(((stated / mpp - 1).abs() > 0.1).sum())
-    if not n_other:
-        return ()
-    return (
+    table = manifest.table
+    is_other = (table["mpp"].astype("float64") / mpp - 1).abs() > 0.1
+    cases = table["patient_id"].fillna(table["slide_id"]).fillna(table["image_id"])
+    counted = is_other.groupby(cases, sort=False).agg(["sum", "size"])
+    return tuple(
         Note(
-            en=f"{n_other} of {len(manifest.table)} crops are not at the model's {mpp:g} µm per "
-            "pixel.",
-            zh=f"{len(manifest.table)} 幅图像中有 {n_other} 幅的分辨率不是模型的 {mpp:g} µm/像素。",
-        ),
+            en=f"{n_other} of {n} crops are not at the model's {mpp:g} µm per pixel.",
+            zh=f"{n} 幅图像中有 {n_other} 幅的分辨率不是模型的 {mpp:g} µm/像素。",
+            case=str(case),
+        )
+        for case, n_other, n in counted.itertuples()
+        if n_other
     )

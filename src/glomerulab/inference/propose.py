@@ -87,10 +87,11 @@ def propose_regions(
         found.scores |= {(entry.slide_id, name): score for name, score in scores.items()}
         if not scores:
             found.empty_slides.append(entry.slide_id)
+    patients = {entry.slide_id: entry.patient_id for entry in entries}
     unseen -= {*detector.card.stains_seen, "None"}
     found.notes += [
         Note(en=f"The detector proposed nothing on slide {name}.",
-             zh=f"检测器在切片 {name} 上未检出任何区域。")
+             zh=f"检测器在切片 {name} 上未检出任何区域。", case=patients[name] or name)
         for name in found.empty_slides
     ]  # fmt: skip
     if unseen:

@@ -51,12 +51,13 @@ def case_warnings(
         lambda: _proposed(case, zh=zh),
         lambda: _not_judged(case, max_listed, zh=zh),
         lambda: _lost_changes(case, zh=zh),
+        lambda: _changes_of_nobody(case, zh=zh),
         lambda: _not_settled(case, zh=zh),
         lambda: _few(case, zh=zh),
         lambda: _seen(case, zh=zh),
     )
     found = [made for make in makers if (made := make()) is not None]
-    for note in case.facts.notes:
+    for note in case.notes:
         title, text = ("备注", note.zh or note.en) if zh else ("Note", note.en)
         found.append(CaseWarning("note", title, text, is_severe=False))
     return tuple(found)
@@ -161,6 +162,24 @@ def _lost_changes(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
         text = (
             f"In no count, and still in overrides.csv: {'; '.join(entries)}. Look at the image as "
             "it is now, and change its call again."
+        )
+    return CaseWarning("lost_changes", title, text, is_severe=True)
+
+
+def _changes_of_nobody(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+    n = len(case.lost_of_nobody)
+    if not n:
+        return None
+    if zh:
+        title = f"{n} 条人工更改不知属于哪个病例"
+        text = (
+            "其图像不在任何切片上，可能属于其他患者，因此未列出。未计入任何结果，见 overrides.csv。"
+        )
+    else:
+        title = f"{_n(n, 'change')} by people of nobody knows which case"
+        text = (
+            "The images are of no slide of these predictions and may be another patient's, so they "
+            "are not named here. In no count; see overrides.csv."
         )
     return CaseWarning("lost_changes", title, text, is_severe=True)
 

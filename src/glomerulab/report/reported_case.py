@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glomerulab.calls import GlomerulusCall, Reading
-from glomerulab.case_folder import CaseFacts, CaseFolder, SlideFacts
+from glomerulab.case_folder import CaseFacts, CaseFolder, Note, SlideFacts
 from glomerulab.report.case_summary import CaseSummary, summarize_case
 from glomerulab.report.counting import Glomerulus, glomeruli_of
 from glomerulab.report.overrides import (
@@ -41,7 +41,10 @@ class ReportedCase:
     overrides: tuple[Override, ...]
     """Of this case, oldest first."""
     lost: tuple[LostOverride, ...]
-    """Entries that no longer apply: of this case, or of nobody knows which."""
+    """Entries of this case that no longer apply."""
+    lost_of_nobody: tuple[LostOverride, ...] = ()
+    """Such entries of which nobody knows the case. No report may name their images: they may be
+    another patient's."""
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -76,6 +79,11 @@ class ReportedCase:
             for one in self.facts.unjudged
             if one.case == self.patient
         )
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Notes on the predictions that are this case's, or everybody's."""
+        return tuple(note for note in self.facts.notes if note.case in {None, self.patient})
 
     @property
     def mark(self) -> str:
@@ -128,8 +136,12 @@ def reported_cases(
     """
     rules = rule_sets if rule_sets is not None else [load_rule_set(n) for n in BUILT_IN_RULE_SETS]
     overrides, lost = read_overrides(folder), lost_overrides(folder)
+    owners = [_owner(one.row.image_id, folder) for one in lost]
+    patients = folder.patients()
+    if len(patients) == 1:  # then it is nobody else's
+        owners = list(patients) * len(lost)
     cases = []
-    for patient, calls in folder.patients().items():
+    for patient, calls in patients.items():
         ids = {call.image_id for call in calls}
         mine = tuple(entry for entry in overrides if entry.image_id in ids)
         said: dict[str, Reading] = {entry.image_id: entry.reading for entry in mine}
@@ -147,12 +159,17 @@ def reported_cases(
                 summary=summarize_case(glomeruli, folder.taxonomy, rules, reviewed=frozenset(said)),
                 original=summarize_case(alone, folder.taxonomy, rules),
                 overrides=mine,
-                lost=tuple(
-                    one for one in lost if _owner(one.row.image_id, folder) in {patient, None}
-                ),
+                lost=_of(patient, lost, owners),
+                lost_of_nobody=_of(None, lost, owners),
             )
         )
     return tuple(cases)
+
+
+def _of(
+    case: str | None, lost: Sequence[LostOverride], owners: Sequence[str | None]
+) -> tuple[LostOverride, ...]:
+    return tuple(one for one, owner in zip(lost, owners, strict=True) if owner == case)
 
 
 def _owner(image_id: str, folder: CaseFolder) -> str | None:

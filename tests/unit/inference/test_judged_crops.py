@@ -53,6 +53,14 @@ def test_a_slide_coarser_than_the_model_is_told(slide: Path, tmp_path: Path) -> 
     assert [note.en.split(":")[0] for note in cut.notes] == [
         "Slide s1 is coarser than the model's 0.25 µm per pixel"
     ]
+    assert [note.case for note in cut.notes] == ["s1"]
+
+
+def test_a_coarse_slide_is_told_in_the_report_of_its_patient(slide: Path, tmp_path: Path) -> None:
+    table = tmp_path / "slides.csv"
+    table.write_text("slide_path,slide_id,patient_id\ns1.tif,s1,p7\n")
+    cut = crops(table, tmp_path / "out", mpp=0.25, regions=slide.with_suffix(".geojson"))
+    assert [note.case for note in cut.notes] == ["p7"]
 
 
 def test_slides_without_regions_say_what_is_missing(slide: Path, tmp_path: Path) -> None:
@@ -67,7 +75,12 @@ def test_a_model_without_mpp_cannot_cut(slide: Path, tmp_path: Path) -> None:
 
 def test_crops_of_another_scale_are_counted(manifest: Path, tmp_path: Path) -> None:
     (note,) = crops(manifest, tmp_path / "out").notes
+    assert note.en == "1 of 1 crops are not at the model's 1 µm per pixel."
+    assert note.case == "b"
+    manifest.write_text("image_id,image_path,patient_id,mpp\na,a.png,p1,1.0\nb,b.png,p1,0.5\n")
+    (note,) = crops(manifest, tmp_path / "out").notes
     assert note.en == "1 of 2 crops are not at the model's 1 µm per pixel."
+    assert note.case == "p1"
 
 
 def test_crops_that_do_not_say_their_stain_get_the_stated_one(manifest, tmp_path) -> None:

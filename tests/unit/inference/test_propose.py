@@ -18,7 +18,8 @@ def test_every_readable_slide_gets_a_file_and_empty_ones_are_told(tmp_path) -> N
     assert list(found.scores) == [("slide a", "slide a proposal 1")]
     assert found.empty_slides == ["slide b"]
     assert [one.slide for one in found.failures] == ["slide c"]
-    assert any("nothing on slide slide b" in note.en for note in found.notes)
+    (nothing,) = [note for note in found.notes if "nothing on slide slide b" in note.en]
+    assert nothing.case == "p"
     assert any("no slide stained HE" in note.en for note in found.notes)
     names = sorted(path.name for path in found.folder.iterdir())
     assert names == ["a.tif.geojson", "b.tif.geojson"]

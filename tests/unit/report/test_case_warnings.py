@@ -78,7 +78,7 @@ def test_a_page_lists_a_dozen_of_what_was_not_judged_and_a_program_gets_all(fold
 
 def test_words_on_images_that_are_gone_are_named_in_each_language(folder) -> None:
     add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
-    anew = replace(folder, calls=tuple(one for one in folder.calls if one.image_id != "b"))
+    anew = replace(folder, calls=tuple(one for one in folder.calls if one.image_id not in "bz"))
     case = reported_cases(anew)[0]
     told = {
         language: next(one for one in case_warnings(case, language) if one.kind == "lost_changes")
@@ -89,3 +89,39 @@ def test_words_on_images_that_are_gone_are_named_in_each_language(folder) -> Non
     assert "these predictions hold no such image" in told["en"].text
     assert "当前预测中没有该图像" in told["zh"].text
     assert told["zh"].is_severe
+
+
+def test_a_note_on_one_case_stands_in_no_other_report(folder) -> None:
+    notes = (Note(en="Slide s9 is coarser.", case="p/2"), Note(en="Of all."))
+    noted = replace(folder, facts=folder.facts.model_copy(update={"notes": notes}))
+    told = {
+        case.patient: [one.text for one in case_warnings(case, "en") if one.kind == "note"]
+        for case in reported_cases(noted)
+    }
+    assert told == {"p1": ["Of all."], "p/2": ["Slide s9 is coarser.", "Of all."]}
+
+
+def test_changes_of_images_that_may_be_another_patients_are_counted_and_not_named(folder) -> None:
+    (folder.folder / "overrides.csv").write_text(
+        "time,by,image_id,labels,reason,place\n"
+        "2026-01-01T00:00:00+00:00,Dr Li,s77__g1,cgn,seen,1 2 3 4\n",
+        encoding="utf-8",
+    )
+    for case in reported_cases(folder):
+        for language in ("en", "zh"):
+            (told,) = [one for one in case_warnings(case, language) if one.kind == "lost_changes"]
+            assert "1" in told.title
+            assert "s77" not in told.sentence
+            assert "overrides.csv" in told.text
+
+
+def test_where_there_is_one_case_what_no_longer_applies_is_named(folder) -> None:
+    alone = replace(folder, calls=folder.calls[:-1])
+    (folder.folder / "overrides.csv").write_text(
+        "time,by,image_id,labels,reason,place\n"
+        "2026-01-01T00:00:00+00:00,Dr Li,s77__g1,cgn,seen,1 2 3 4\n",
+        encoding="utf-8",
+    )
+    (case,) = reported_cases(alone)
+    assert [one.row.image_id for one in case.lost] == ["s77__g1"]
+    assert case.lost_of_nobody == ()
