@@ -40,6 +40,7 @@ __all__ = [
 CASE_FILE = "case.json"
 PREDICTIONS_FILE = "predictions.csv"
 STATES = ("present", "absent", "either")
+WAY_OUT = "make the table anew with `glomerulab predict`, or mend the cell"
 
 
 class _Facts(BaseModel):
@@ -264,6 +265,7 @@ def read_case_folder(folder: Path) -> CaseFolder:
         _call(
             {str(name): cell for name, cell in row.items()},
             taxonomy,
+            facts.model.head,
             f"{table_path}: line {place + 2}",
         )
         for place, row in enumerate(table.to_dict("records"))
@@ -282,16 +284,33 @@ def _check_columns(table: pd.DataFrame, taxonomy: Taxonomy, where: str) -> None:
         )
 
 
-def _call(row: dict[str, Any], taxonomy: Taxonomy, where: str) -> GlomerulusCall:
+def _call(row: dict[str, Any], taxonomy: Taxonomy, head: Head, where: str) -> GlomerulusCall:
     def text(name: str) -> str | None:
         value = row.get(name)
         return None if value is None or pd.isna(value) else str(value)
 
-    states = {key: str(row[f"state_{key}"]) for key in taxonomy.label_ids}
+    states = {key: text(f"state_{key}") or "" for key in taxonomy.label_ids}
+    for key, state in states.items():
+        if state not in STATES:
+            said = f"unknown word {state!r}" if state else "is empty"
+            raise PredictionsError(
+                f"state_{key}: {said}; it must be {', '.join(STATES)}: {WAY_OUT}", where=where
+            )
     reasons = tuple((text("reasons") or "").split())
-    wrong = sorted({*states.values()} - set(STATES)) + sorted({*reasons} - set(REASONS))
-    if wrong:
-        raise PredictionsError(f"unknown word {wrong[0]!r}", where=where)
+    strange = sorted({*reasons} - set(REASONS))
+    if strange:
+        raise PredictionsError(
+            f"reasons: unknown word {strange[0]!r}; known are {', '.join(REASONS)}", where=where
+        )
+    called = frozenset(
+        key for key in taxonomy.label_ids if _flag(text(f"called_{key}"), f"called_{key}", where)
+    )
+    if head == "softmax" and len(called) != 1:
+        raise PredictionsError(
+            f"called_*: {len(called)} labels are 1, but this model calls exactly one of "
+            f"{', '.join(taxonomy.label_ids)}: {WAY_OUT}",
+            where=where,
+        )
     try:
         box, outline = _box(row), _outline(text("outline"))
     except ValueError as error:
@@ -303,20 +322,33 @@ def _call(row: dict[str, Any], taxonomy: Taxonomy, where: str) -> GlomerulusCall
         region_id=text("region_id"),
         stain=text("stain"),
         probabilities={key: float(row[f"probability_{key}"]) for key in taxonomy.label_ids},
-        called=frozenset(key for key in taxonomy.label_ids if text(f"called_{key}") == "1"),
+        called=called,
         states=states,
         reasons=reasons,
         box=box,
         outline=outline,
         image_path=text("image_path"),
         saliency_path=text("saliency_path"),
-        is_proposed=text("proposed") == "1",
+        is_proposed="proposed" in row and _flag(text("proposed"), "proposed", where),
     )
+
+
+def _flag(cell: str | None, column: str, where: str) -> bool:
+    """Read 1 or 0, which programs that know only fractions write as 1.0 and 0.0."""  # noqa: DOC501
+    if cell in {"1", "1.0"}:
+        return True
+    if cell in {"0", "0.0"}:
+        return False
+    said = "is empty" if cell is None else f"holds {cell!r}"
+    raise PredictionsError(f"{column} {said}; it must be 1 or 0: {WAY_OUT}", where=where)
 
 
 def _box(row: dict[str, Any]) -> Box | None:
     values = [row.get(name) for name in ("x", "y", "width", "height")]
-    if any(value is None or pd.isna(value) for value in values):
+    n_missing = sum(value is None or pd.isna(value) for value in values)
+    if 0 < n_missing < len(values):
+        raise ValueError("of x, y, width and height some are empty; give all four or none")
+    if n_missing:
         return None
     x, y, width, height = (int(str(value)) for value in values)
     return Box(x, y, width, height)

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from glomerulab.case_folder import Unjudged, outline_text, read_case_folder
@@ -39,6 +40,64 @@ def test_a_damaged_table_names_what_is_wrong(tmp_path, old, new, message) -> Non
     path = tmp_path / "predictions.csv"
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(PredictionsError, match=message):
+        read_case_folder(tmp_path)
+
+
+def _with_cell(folder: Path, column: str, cell: str) -> None:
+    """Put a cell into the second row of a table."""
+    table = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
+    if column not in table:
+        table[column] = "0"
+    table.loc[1, column] = cell
+    table.to_csv(folder / "predictions.csv", index=False)
+
+
+@pytest.mark.parametrize("column", ["called_cgn", "called_fsg", "proposed"])
+@pytest.mark.parametrize("cell", ["yes", "TRUE", "", "2", "0.5", "nan", "1 "])
+def test_a_flag_that_is_neither_1_nor_0_is_never_taken_for_0(tmp_path, column, cell) -> None:
+    write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
+    _with_cell(tmp_path, column, cell)
+    with pytest.raises(PredictionsError, match=rf"line 3: {column} .*must be 1 or 0.*predict"):
+        read_case_folder(tmp_path)
+
+
+def test_flags_that_a_program_wrote_as_fractions_are_read(tmp_path: Path) -> None:
+    write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
+    for column, cell in (("called_cgn", "1.0"), ("called_fsg", "0.0"), ("proposed", "1.0")):
+        _with_cell(tmp_path, column, cell)
+    second = read_case_folder(tmp_path).calls[1]
+    assert second.called == {"cgn"}
+    assert second.is_proposed
+
+
+@pytest.mark.parametrize(("column", "cell", "n"), [("called_cgn", "0", 0), ("called_fsg", "1", 2)])
+def test_a_softmax_model_calls_exactly_one_label(tmp_path, column, cell, n) -> None:
+    write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
+    _with_cell(tmp_path, column, cell)
+    with pytest.raises(PredictionsError, match=rf"line 3: called_\*: {n} labels are 1"):
+        read_case_folder(tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["", "maybe"])
+def test_a_state_that_is_no_word_names_its_column(tmp_path, cell) -> None:
+    write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
+    _with_cell(tmp_path, "state_fsg", cell)
+    with pytest.raises(PredictionsError, match=r"line 3: state_fsg.*present, absent, either"):
+        read_case_folder(tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", "", "1.2", "-0.1", "x"])
+def test_a_probability_that_is_none_is_refused(tmp_path, cell) -> None:
+    write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")], head="sigmoid")
+    _with_cell(tmp_path, "probability_cgn", cell)
+    with pytest.raises(PredictionsError, match="line 3, image 'b'"):
+        read_case_folder(tmp_path)
+
+
+def test_half_a_box_is_refused(tmp_path) -> None:
+    write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
+    _with_cell(tmp_path, "x", "")
+    with pytest.raises(PredictionsError, match=r"line 3: .*all four or none"):
         read_case_folder(tmp_path)
 
 
