@@ -18,6 +18,7 @@ import pandas as pd
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.normalize_progress import file_mark
 from glomerulab.images import RgbImage, read_image, resized
+from glomerulab.inference.decide import NOT_FINITE
 from glomerulab.inference.engine import Engine
 from glomerulab.inference.gates import Gates
 from glomerulab.inference.sharpness import sharpness
@@ -117,7 +118,7 @@ def answer_manifest(
     Returns
     -------
     answers : dict of str to Answer
-        By image id, of the images of the manifest that could be read.
+        By image id, of the images of the manifest that could be read and answered in numbers.
     failures : dict of str to str
         Why the others could not.
     """
@@ -141,7 +142,11 @@ def answer_manifest(
             lines.flush()
     failures = {one.item.image_id: str(one.error) for one in failed}
     wanted = {item.image_id for item in items} - set(failures)
-    return {key: answer for key, answer in known.items() if key in wanted}, failures
+    found_all = {key: answer for key, answer in known.items() if key in wanted}
+    failures |= {
+        key: NOT_FINITE for key, one in found_all.items() if not np.isfinite(one.logits).all()
+    }
+    return {key: one for key, one in found_all.items() if key not in failures}, failures
 
 
 def to_answer(manifest: Manifest) -> list[ImageToAnswer]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from glomerulab.errors import PredictionsError
 from glomerulab.evaluation.judged import DECISION_THRESHOLD
 from glomerulab.inference.engine import probabilities_of
 from glomerulab.inference.gates import Gates
@@ -13,7 +14,12 @@ from glomerulab.predictions import Head
 from glomerulab.stain.fitting import StainStatus
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["Decision", "decide"]
+__all__ = ["NOT_FINITE", "Decision", "decide"]
+
+NOT_FINITE = (
+    "the network's answer is not a finite number, so nothing can be said of the image; if this "
+    "happens often, the weights are damaged: train or export the model again"
+)
 
 NO_TISSUE = {StainStatus.BLANK, StainStatus.NOT_TISSUE, StainStatus.BLACK, StainStatus.CONSTANT}
 ROUNDING = 1e-5
@@ -60,8 +66,16 @@ def decide(
     Returns
     -------
     list of Decision
-        Under softmax the call is the likeliest class; under sigmoid every label from 0.5 on.
+        Under softmax the call is the likeliest class; under sigmoid every label from 0.5 on, of
+        labels that exclude each other the likeliest.
+
+    Raises
+    ------
+    PredictionsError
+        If an answer is not finite: nothing can be said of such an image.
     """
+    if not np.isfinite(logits).all():
+        raise PredictionsError(NOT_FINITE)
     raw = probabilities_of(logits, head)
     calibrated = probabilities_of(logits / gates.facts.temperature, head)
     found = []
@@ -70,7 +84,11 @@ def decide(
         states = _states(raw[place], called, taxonomy, head, gates.facts.conformal_threshold)
         reasons = [
             *(["uncertain"] if "either" in states.values() else []),
-            *(["out_of_focus"] if sharpnesses[place] < gates.facts.sharpness_threshold else []),
+            *(
+                ["out_of_focus"]
+                if not sharpnesses[place] >= gates.facts.sharpness_threshold  # NaN is referred
+                else []
+            ),
             *(
                 ["out_of_distribution"]
                 if not distances[place]
@@ -93,11 +111,13 @@ def decide(
 def _called(chances: npt.NDArray[np.float64], taxonomy: Taxonomy, head: Head) -> frozenset[str]:
     if head == "softmax":
         return frozenset({taxonomy.label_ids[int(np.argmax(chances))]})
-    return frozenset(
-        key
-        for key, chance in zip(taxonomy.label_ids, chances, strict=True)
-        if chance >= DECISION_THRESHOLD
-    )
+    called: list[str] = []
+    for place in np.argsort(-chances, kind="stable"):
+        key = taxonomy.label_ids[int(place)]
+        fits = not taxonomy.conflicts(dict.fromkeys([*called, key], 1))
+        if chances[place] >= DECISION_THRESHOLD and fits:
+            called.append(key)
+    return frozenset(called)
 
 
 def _states(
@@ -121,7 +141,10 @@ def _states(
         may_be, may_not = p >= threshold - ROUNDING, 1 - p >= threshold - ROUNDING
         settled = "present" if may_be else "absent"
         states[key] = "either" if may_be == may_not else settled
-    return states
+    present = {key: int(state == "present") for key, state in states.items()}
+    # What cannot stand together is not settled, however sure the model is of each.
+    torn = {key for pair in taxonomy.conflicts(present) for key in pair}
+    return states | dict.fromkeys(torn, "either")
 
 
 def _stain_reasons(stain: str | None, status: str | None, gates: Gates) -> list[str]:

@@ -136,10 +136,10 @@ def reported_cases(
     """
     rules = rule_sets if rule_sets is not None else [load_rule_set(n) for n in BUILT_IN_RULE_SETS]
     overrides, lost = read_overrides(folder), lost_overrides(folder)
-    owners = [_owner(one.row.image_id, folder) for one in lost]
+    owners: list[str | None] = [_owner(one.row.image_id, folder) for one in lost]
     patients = folder.patients()
     if len(patients) == 1:  # then it is nobody else's
-        owners = list(patients) * len(lost)
+        owners = [*patients] * len(lost)
     cases = []
     for patient, calls in patients.items():
         ids = {call.image_id for call in calls}

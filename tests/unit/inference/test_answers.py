@@ -64,6 +64,27 @@ def test_an_unreadable_image_is_a_failure_and_stops_nothing(own_run, manifest, t
     assert "not an image" in failures["i2"]
 
 
+class Broken(Counting):
+    """An engine whose answer to the first image of each batch is no number."""
+
+    def answer(self, images):
+        answers = super().answer(images)
+        answers.logits[0, 1] = np.nan
+        return answers
+
+
+def test_an_answer_that_is_no_number_is_a_failure_now_and_when_resumed(
+    own_run, manifest, tmp_path
+) -> None:
+    engine, gates = Broken(open_engine(own_run)), read_gates(own_run)
+    for _ in range(2):
+        answers, failures = answer_manifest(manifest, engine, gates, tmp_path)
+        assert list(failures) == ["i0", "i16"]
+        assert "not a finite number" in failures["i0"]
+        assert len(answers) == 18
+    assert engine.n_images == 20
+
+
 def test_an_image_in_memory_is_answered_like_its_file(own_run, manifest, tmp_path) -> None:
     engine, gates = open_engine(own_run), read_gates(own_run)
     from_files, _ = answer_manifest(manifest, engine, gates, tmp_path)

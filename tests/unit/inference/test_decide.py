@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from glomerulab.errors import PredictionsError
 from glomerulab.inference.decide import decide
 from glomerulab.inference.gates import Gates, read_gates
 from glomerulab.taxonomy import load_taxonomy
@@ -69,6 +70,7 @@ def test_under_sigmoid_each_label_has_its_own_set(gates: Gates) -> None:
         ({"distance": 5.1}, "out_of_distribution"),
         ({"distance": float("nan")}, "out_of_distribution"),
         ({"sharp": -1.1}, "out_of_focus"),
+        ({"sharp": float("nan")}, "out_of_focus"),
         ({"stain": "PASM"}, "stain_unseen"),
         ({"stain": None}, "stain_unseen"),
         ({"status": "not_tissue"}, "no_tissue"),
@@ -82,3 +84,22 @@ def test_each_gate_gives_its_reason(gates: Gates, given, reason: str) -> None:
 
 def test_on_the_threshold_nothing_is_referred(gates: Gates) -> None:
     assert one(gates, [0, 0, 0, 8], distance=5.0, sharp=-1.0, status="normalized").reasons == ()
+
+
+def test_labels_that_exclude_each_other_are_not_both_called_and_a_human_looks(gates: Gates) -> None:
+    torn = one(gates, [5, -8, -8, 6], head="sigmoid")
+    assert torn.called == {"cgn"}
+    assert torn.states == {"normal": "either", "mspgn": "absent", "fsg": "absent", "cgn": "either"}
+    assert torn.reasons == ("uncertain",)
+
+
+def test_what_several_labels_exclude_falls_only_where_it_is_the_less_likely(gates: Gates) -> None:
+    assert one(gates, [7, -8, 5, 6], head="sigmoid").called == {"normal"}
+    assert one(gates, [5, -8, 6, 7], head="sigmoid").called == {"fsg", "cgn"}
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_answer_that_is_no_number_is_refused(gates: Gates, head, value) -> None:
+    with pytest.raises(PredictionsError, match="not a finite number"):
+        one(gates, [0, 0, value, 1], head=head)
