@@ -5,21 +5,30 @@ reached are found exactly, so that the range of answers is neither a guess nor a
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from glomerulab.calls import Reading
 from glomerulab.report.counting import Glomerulus
-from glomerulab.report.rules import Grade, Item, RuleSet, labels_of
+from glomerulab.report.rules import Finding, Grade, Item, RuleSet, labels_of
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["ItemResult", "RuleResult", "apply_rule_set"]
+__all__ = ["Counted", "ItemResult", "RuleResult", "apply_rule_set"]
 
 MAX_STATES = 50_000
 
 Counts = tuple[int, ...]
 """Glomeruli in the denominator, then those that count for each grade."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One count that a grade rests on."""
+
+    findings: tuple[Finding, ...]
+    """Any of them counts; empty where they are those that the question itself names."""
+    n_with: int
 
 
 @dataclass(frozen=True)
@@ -29,12 +38,15 @@ class ItemResult:
     item: Item
     grade: Grade | None
     """None where it was not assessed."""
-    n_with: int
-    """Glomeruli with any finding of the item."""
+    counted: tuple[Counted, ...]
+    """What the grade rests on; several where no single one decided, as for a mixed class."""
     n_of: int
     """Glomeruli in the denominator."""
     possible: tuple[Grade, ...]
-    """Every grade that some reading of the uncertain glomeruli gives, in the order of the rules."""
+    """Every grade that some reading of the uncertain glomeruli gives, in the order of the rules.
+
+    Not empty without a grade where only the calls, and not the doubts, leave nothing to count.
+    """
     labels: tuple[str, ...]
     """Labels it rests on."""
     not_assessed: str = ""
@@ -47,8 +59,13 @@ class ItemResult:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the doubts leave only one grade."""
-        return len(self.possible) == 1
+        """Whether there is a grade, and the doubts leave no other."""
+        return self.grade is not None and len(self.possible) == 1
+
+    @property
+    def n_with(self) -> int | None:
+        """Glomeruli with what the grade rests on; None without a grade, or with several counts."""
+        return self.counted[0].n_with if len(self.counted) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,16 @@ class RuleResult:
     def has_enough(self) -> bool:
         """Whether there are the glomeruli that the source asks for."""
         return self.n_glomeruli >= self.rule_set.min_glomeruli
+
+    @property
+    def too_few(self) -> str:
+        """Say that the source asks for more glomeruli; empty where there are enough."""
+        n, least = self.n_glomeruli, self.rule_set.min_glomeruli
+        return (
+            ""
+            if self.has_enough
+            else f"Only {n} of the {least} glomeruli that the source asks for."
+        )
 
     @property
     def not_assessed(self) -> tuple[ItemResult, ...]:
@@ -121,20 +148,21 @@ def _answer(
     called = view.counts([one.called for one in glomeruli])
     caveats = [*_caveats(rule_set, item, named, matched), *_proposed(item, glomeruli)]
     texts, texts_zh = tuple(en for en, _ in caveats), tuple(zh for _, zh in caveats)
+    possible = view.reachable_grades([one.possible for one in glomeruli])
     if called[0] == 0 and item.counts:
         reason = ("no glomerulus in the denominator", "没有可计入分母的肾小球")
         if not glomeruli:
             reason = ("no glomerulus to count", "没有可计数的肾小球")
-        return ItemResult(item, None, called[-1], 0, (), labels, *reason, texts, texts_zh)
-    possible = view.reachable_grades([one.possible for one in glomeruli])
+        return ItemResult(item, None, (), 0, possible, labels, *reason, texts, texts_zh)
+    grade = view.grade(called)
+    counted = view.counted(grade, called, rule_set.findings)
     return ItemResult(
-        item, view.grade(called), called[-1], called[0], possible, labels,
-        caveats=texts, caveats_zh=texts_zh,
-    )  # fmt: skip
+        item, grade, counted, called[0], possible, labels, caveats=texts, caveats_zh=texts_zh
+    )
 
 
 def _without_grade(item: Item, reason: str, reason_zh: str) -> ItemResult:
-    return ItemResult(item, None, 0, 0, (), (), reason, reason_zh)
+    return ItemResult(item, None, (), 0, (), (), reason, reason_zh)
 
 
 def _proposed(item: Item, glomeruli: Sequence[Glomerulus]) -> list[tuple[str, str]]:
@@ -187,19 +215,16 @@ class _View:
             frozenset[str]().union(*(labels[key] for key in grade.counts or item.counts))
             for grade in item.grades
         ]
-        self.of_item = frozenset[str]().union(*(labels[key] for key in item.counts))
 
     def row(self, reading: Reading) -> Counts:
         """Return what one glomerulus adds to the counts."""
-        width = len(self.of_grade) + 2
         if reading is None or reading & self.left_out:
-            return (0,) * width
-        shown = [int(bool(reading & labels)) for labels in (*self.of_grade, self.of_item)]
-        return (1, *shown)
+            return (0,) * (len(self.of_grade) + 1)
+        return (1, *(int(bool(reading & labels)) for labels in self.of_grade))
 
     def counts(self, readings: Iterable[Reading]) -> Counts:
         """Return the counts of a case whose readings are settled."""
-        total = (0,) * (len(self.of_grade) + 2)
+        total = (0,) * (len(self.of_grade) + 1)
         for reading in readings:
             total = _added(total, self.row(reading))
         return total
@@ -213,10 +238,24 @@ class _View:
         )
         return next(fitting)  # the last grade has no limits
 
+    def counted(
+        self, grade: Grade, counts: Counts, findings: Mapping[str, Finding]
+    ) -> tuple[Counted, ...]:
+        """Return the count that decided for a grade; for the rest, all that decided against it."""
+        found: dict[tuple[str, ...], Counted] = {}
+        for place, one in enumerate(self.item.grades):
+            keys = one.counts or self.item.counts
+            decided = grade.is_rest or one == grade
+            if decided and not one.is_rest and self.of_grade[place]:
+                named = () if keys == self.item.counts else tuple(findings[key] for key in keys)
+                found[keys] = Counted(named, counts[1 + place])
+        # What the question names comes first: it stands without a name of its own.
+        return tuple(sorted(found.values(), key=lambda one: len(one.findings) > 0))
+
     def reachable_grades(self, possible: Sequence[frozenset[Reading]]) -> tuple[Grade, ...]:
         """Return every grade that some choice of the readings gives."""
         options = Counter(frozenset(self.row(one) for one in readings) for readings in possible)
-        states = _reachable(options, len(self.of_grade) + 2)
+        states = _reachable(options, len(self.of_grade) + 1)
         if states is None:  # so many doubts leave hardly a grade out: say that none is
             return self.item.grades
         found = {self.grade(state).grade for state in states if state[0] or not self.item.counts}

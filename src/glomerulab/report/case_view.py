@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from glomerulab.calls import GlomerulusCall, Reading
-from glomerulab.report.apply_rules import ItemResult, RuleResult
+from glomerulab.report.apply_rules import Counted, ItemResult, RuleResult
 from glomerulab.report.case_warnings import CaseWarning, case_warnings
 from glomerulab.report.model_rows import model_rows
 from glomerulab.report.reported_case import ReportedCase
@@ -17,7 +17,16 @@ from glomerulab.report.words import (
     words,
 )
 
-__all__ = ["CaseView", "ItemRow", "LabelRow", "RuleBlock", "Shown", "case_view", "colour_of"]
+__all__ = [
+    "CaseView",
+    "Group",
+    "ItemRow",
+    "LabelRow",
+    "RuleBlock",
+    "Shown",
+    "case_view",
+    "colour_of",
+]
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,18 @@ class Shown:
     """Label and probability, likeliest first."""
     reasons: tuple[str, ...]
     """Why a human must look; empty once one has."""
+    shared: str
+    """Where else the same glomerulus stands, and what it counts as; empty if nowhere."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that show the same."""
+
+    name: str
+    n_images: str
+    """How many, and how many of glomeruli that stand on several sections."""
+    members: tuple[Shown, ...]
 
 
 @dataclass(frozen=True)
@@ -93,7 +114,7 @@ class CaseView:
     rules: tuple[RuleBlock, ...]
     labels: tuple[LabelRow, ...]
     shown: tuple[Shown, ...]
-    groups: tuple[tuple[str, tuple[Shown, ...]], ...]
+    groups: tuple[Group, ...]
     model: tuple[tuple[str, str], ...]
     slides: tuple[tuple[str, str], ...]
 
@@ -151,7 +172,10 @@ def case_view(case: ReportedCase, language: Language) -> CaseView:
         rules=tuple(_rule_block(result, case, language) for result in summary.rules),
         labels=_label_rows(case, language),
         shown=shown,
-        groups=tuple((name, tuple(members)) for name, members in groups.items()),
+        groups=tuple(
+            Group(name, _n_images(members, language), tuple(members))
+            for name, members in groups.items()
+        ),
         model=model_rows(case.facts, language),
         slides=tuple(
             (one.slide_id, f"{one.stain or '?'}, {one.width} × {one.height} px"
@@ -222,22 +246,30 @@ def _rule_block(result: RuleResult, case: ReportedCase, language: Language) -> R
 
 def _item_row(result: ItemResult, case: ReportedCase, language: Language) -> ItemRow:
     names = {label.id: name_of(label, language) for label in case.taxonomy.labels}
-    others = [] if result.is_certain else [grade_sign(one, language) for one in result.possible]
-    share = ""
-    if result.item.counts and result.n_of:
-        percent = round(100 * result.n_with / result.n_of, 1)
-        share = f"{result.n_with} / {result.n_of} ({percent:g} %)"
-    elif result.grade is not None:
+    phrase = words(language)
+    signs = [grade_sign(one, language) for one in reversed(result.possible)]
+    possible = phrase["comma"].join(signs[:-1]) + phrase["or"] + signs[-1] if signs[1:] else ""
+    if result.grade is None:
+        possible = possible or "".join(signs)
+    share = phrase["semicolon"].join(_share(one, result.n_of, language) for one in result.counted)
+    if not share and result.grade is not None:
         share = str(result.n_of)
     return ItemRow(
         result.item.id,
         name_of(result.item, language),
         "" if result.grade is None else grade_name(result.grade, language),
         share,
-        " – ".join(reversed(others)),
-        words(language)["comma"].join(names[key] for key in result.labels),
+        possible,
+        phrase["comma"].join(names[key] for key in result.labels),
         result.not_assessed_zh if language == "zh" else result.not_assessed,
     )
+
+
+def _share(one: Counted, n_of: int, language: Language) -> str:
+    phrase = words(language)
+    said = phrase["comma"].join(name_of(finding, language) for finding in one.findings)
+    share = f"{one.n_with} / {n_of} ({round(100 * one.n_with / n_of, 1):g} %)"
+    return f"{said}{phrase['colon']}{share}" if said else share
 
 
 def _label_rows(case: ReportedCase, language: Language) -> tuple[LabelRow, ...]:
@@ -258,6 +290,26 @@ def _label_rows(case: ReportedCase, language: Language) -> tuple[LabelRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def _n_images(members: list[Shown], language: Language) -> str:
+    n, n_shared = len(members), sum(one.shared != "" for one in members)
+    if language == "zh":
+        return f"{n} 幅图像" + (f"，其中 {n_shared} 幅的肾小球出现在多张切片上" if n_shared else "")
+    shared = f", {n_shared} of glomeruli on several sections" if n_shared else ""
+    return _n(n, "image") + shared
+
+
+def _shared(case: ReportedCase, call: GlomerulusCall, language: Language) -> str:
+    others = case.also_on(call)
+    if not others:
+        return ""
+    number = case.glomerulus_numbers[call.image_id]
+    counted = reading_words(case.glomerulus_of(call).called, case.taxonomy, language)
+    if language == "zh":
+        return f"肾小球 {number}，亦见于切片 {'、'.join(others)}；计为：{counted}"
+    slides = "slide" if len(others) == 1 else "slides"
+    return f"Glomerulus {number}, also on {slides} {', '.join(others)}; counted as: {counted}"
 
 
 def _shown(case: ReportedCase, language: Language) -> tuple[Shown, ...]:
@@ -282,6 +334,7 @@ def _shown(case: ReportedCase, language: Language) -> tuple[Shown, ...]:
                 else f"{entry.by}, {moment(entry.time)}{phrase['colon']}{entry.reason}",
                 tuple((names[key], chance) for key, chance in chances),
                 () if entry is not None else tuple(phrase[reason] for reason in call.reasons),
+                _shared(case, call, language),
             )
         )
     return tuple(found)

@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 from glomerulab.calls import Reading
-from glomerulab.report.apply_rules import ItemResult
+from glomerulab.report.apply_rules import Counted, ItemResult, RuleResult
 from glomerulab.report.case_summary import LabelCount
 from glomerulab.report.case_warnings import case_warnings
 from glomerulab.report.overrides import Override, instant_of
@@ -50,12 +50,8 @@ def observations(case: ReportedCase) -> list[Resource]:
     labels = zip(case.summary.labels, case.original.labels, strict=True)
     found += [_count(case, one, alone.n_with) for one, alone in labels]
     for result, original in zip(case.summary.rules, case.original.rules, strict=True):
-        few = ""
-        if not result.has_enough:
-            few = (f"Only {result.n_glomeruli} of the {result.rule_set.min_glomeruli} glomeruli "
-                   "that the source asks for.")  # fmt: skip
         for item, alone_item in zip(result.items, original.items, strict=True):
-            found.append(_item(case, result.rule_set, item, alone_item.grade, few))
+            found.append(_item(case, result, item, alone_item.grade))
     return found + [_word(case, entry) for entry in case.overruled.values()]
 
 
@@ -97,8 +93,9 @@ def _count(case: ReportedCase, one: LabelCount, by_model: int) -> Resource:
 
 
 def _item(
-    case: ReportedCase, rules: RuleSet, item: ItemResult, alone: Grade | None, few: str
+    case: ReportedCase, result: RuleResult, item: ItemResult, alone: Grade | None
 ) -> Resource:
+    rules = result.rule_set
     name = f"{rules.name} {rules.version}: {item.item.name}"
     key = question_code(rules, item.item)
     coding = {"system": OWN_CODES, "code": key, "display": name}
@@ -110,16 +107,14 @@ def _item(
         found["dataAbsentReason"] = {"coding": [absent], "text": item.not_assessed}
     else:
         found["valueCodeableConcept"] = _grade(rules, item, item.grade)
-        notes += [few] if few else []
-        if item.item.counts:
-            said = "Glomeruli with a finding of the question"
-            components.append(_number(said, item.n_with))
+        notes += [result.too_few] if result.too_few else []
+        components += [_number(_counted(one), one.n_with) for one in item.counted]
         components.append(_number("Glomeruli in the denominator", item.n_of))
-        components += [
-            _concept("Grade that the doubts allow too", _grade(rules, item, one))
-            for one in item.possible
-            if one.grade != item.grade.grade
-        ]
+    components += [
+        _concept("Grade that the doubts allow too", _grade(rules, item, one))
+        for one in item.possible
+        if one != item.grade
+    ]
     labels = [label for label in case.taxonomy.labels if label.id in item.labels]
     components += [
         _concept("Rests on the label", _hpo([one]) | {"text": one.name}) for one in labels
@@ -129,6 +124,12 @@ def _item(
     if components:
         found["component"] = components
     return found | {"note": [{"text": text} for text in notes]}
+
+
+def _counted(one: Counted) -> str:
+    if not one.findings:
+        return "Glomeruli with a finding of the question"
+    return "Glomeruli counted: " + " or ".join(finding.name for finding in one.findings)
 
 
 def _word(case: ReportedCase, newest: Override) -> Resource:

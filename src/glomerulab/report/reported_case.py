@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from glomerulab.calls import GlomerulusCall, Reading
 from glomerulab.case_folder import CaseFacts, CaseFolder, Note, SlideFacts
@@ -56,7 +57,7 @@ class ReportedCase:
         """By image, the entry that counts."""
         return {entry.image_id: entry for entry in self.overrides}
 
-    @property
+    @cached_property
     def glomerulus_numbers(self) -> dict[str, int]:
         """By image, which of `glomeruli` it shows, from 1: several sections may show the same."""
         return {
@@ -103,9 +104,21 @@ class ReportedCase:
         return max(found, default=dt.datetime.fromtimestamp(0, dt.UTC))
 
     def reading_of(self, call: GlomerulusCall) -> Reading:
-        """Return what counts of one image: a person's word, else the call."""
+        """Return what one image shows: a person's word, else the call.
+
+        What counts of its glomerulus rests on all images of it: see `glomerulus_of`.
+        """
         entry = self.overruled.get(call.image_id)
         return call.called if entry is None else entry.reading
+
+    def glomerulus_of(self, call: GlomerulusCall) -> Glomerulus:
+        """Return the glomerulus that an image shows, with what it counts as."""
+        return self.glomeruli[self.glomerulus_numbers[call.image_id] - 1]
+
+    def also_on(self, call: GlomerulusCall) -> tuple[str, ...]:
+        """Return the slides of the other images of the same glomerulus."""
+        others = (one for one in self.glomerulus_of(call).calls if one.image_id != call.image_id)
+        return tuple(dict.fromkeys(one.slide_id or one.image_id for one in others))
 
     def n_entries(self, call: GlomerulusCall) -> int:
         """Return how many entries of an image there are, whether they apply or not."""

@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Literal
 
 from glomerulab.calls import Reading
-from glomerulab.report.rules import Grade, Item, RuleSet
+from glomerulab.report.rules import Finding, Grade, Item, RuleSet
 from glomerulab.taxonomy import Label, Taxonomy
 
 __all__ = ["Language", "grade_name", "grade_sign", "moment", "name_of", "reading_words", "words"]
@@ -21,7 +21,7 @@ def words(language: Language) -> dict[str, str]:
     return {key: phrase[language] for key, phrase in tomllib.loads(text).items()}
 
 
-def name_of(thing: Label | Item | RuleSet, language: Language) -> str:
+def name_of(thing: Label | Finding | Item | RuleSet, language: Language) -> str:
     """Return a name in a language, in English where there is no other."""
     return (thing.name_zh if language == "zh" else thing.name) or thing.name
 

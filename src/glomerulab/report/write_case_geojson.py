@@ -10,7 +10,7 @@ from glomerulab.case_folder import SlideFacts
 from glomerulab.files import written_whole
 from glomerulab.report.case_view import colour_of
 from glomerulab.report.case_warnings import case_warnings
-from glomerulab.report.overrides import NOT_A_GLOMERULUS
+from glomerulab.report.overrides import NOT_A_GLOMERULUS, labels_text
 from glomerulab.report.reported_case import ReportedCase
 from glomerulab.report.words import words
 
@@ -31,9 +31,10 @@ def render_case_geojson(case: ReportedCase, slide: SlideFacts) -> str:
     Returns
     -------
     str
-        JSON. Each glomerulus is a locked annotation, named by its region, classified by what counts
-        of it (names of several labels are joined as QuPath joins derived classes), with the
-        probability of each label as a measurement; everything else is metadata. The warnings of the
+        JSON. Each glomerulus is a locked annotation, named by its region, classified by what
+        this image of it shows (names of several labels are joined as QuPath joins derived classes),
+        with the probability of each label as a measurement; everything else is metadata. Of a
+        glomerulus on several slides that says which and what it counts as. The warnings of the
         case stand beside the features, where QuPath passes over them and other programs find them.
     """
     features = [
@@ -77,6 +78,12 @@ def _feature(case: ReportedCase, call: GlomerulusCall, slide: SlideFacts) -> dic
         "refer": " ".join(case.reasons_of(call)),
         "note": "research use only",
     }
+    if others := case.also_on(call):
+        metadata |= {
+            "glomerulus": str(case.glomerulus_numbers[call.image_id]),
+            "also on": ", ".join(others),
+            "glomerulus counted as": labels_text(case.glomerulus_of(call).called),
+        }
     if call.is_proposed:
         metadata["proposed"] = "by a detector, drawn by no person"
     if entry is not None:

@@ -122,9 +122,9 @@ def _facts(case: ReportedCase, folder: Path, room: Path, language: Language) -> 
         ],
         "maps": _maps(case, view.shown, folder, room),
         "groups": [
-            {"name": name, "colour": members[0].colour,
-             "members": [_member(one, folder, room, words(language)) for one in members]}
-            for name, members in view.groups
+            {"name": group.name, "n_images": group.n_images, "colour": group.members[0].colour,
+             "members": [_member(one, folder, room, words(language)) for one in group.members]}
+            for group in view.groups
         ],
         "changes": change_rows(case, language),
         "model": view.model,
@@ -159,6 +159,7 @@ def _member(one: Shown, folder: Path, room: Path, phrase: dict[str, str]) -> dic
         "original": one.original,
         "is_changed": one.is_changed,
         "said": one.said,
+        "shared": one.shared,
         "reasons": phrase["semicolon"].join(one.reasons),
         "chances": [(label, f"{chance:.0%}") for label, chance in one.chances],
     }

@@ -121,6 +121,11 @@ def _told(case: ReportedCase) -> ContainerContentItem:
         for one in case_warnings(case, "en")
     ]
     lines += [(_own("in_no_count", "In no count, not judged"), name) for name in case.unjudged]
+    lines += [
+        (_own("too_few", "Too few glomeruli"), f"{result.rule_set.name}: {result.too_few}")
+        for result in case.summary.rules
+        if result.too_few
+    ]
     container = ContainerContentItem(
         CodedConcept("C0034375", "UMLS", "Qualitative Evaluations"),
         relationship_type=RelationshipTypeValues.CONTAINS,
@@ -151,11 +156,14 @@ def _case_group(case: ReportedCase) -> MeasurementsAndQualitativeEvaluations:
         QualitativeEvaluation(
             name=_own(f"{result.rule_set.id}_{item.item.id}",
                       f"{result.rule_set.name} {result.rule_set.version}: {item.item.name}"),
-            value=_grade_code(item.grade.grade, [grade.grade for grade in item.possible]),
+            value=_grade_code(
+                item.grade.grade if item.grade else "not assessed",
+                [grade.grade for grade in item.possible],
+            ),
         )
         for result in case.summary.rules
         for item in result.items
-        if item.grade is not None
+        if item.grade is not None or item.possible
     ]  # fmt: skip
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
@@ -170,7 +178,9 @@ def _case_group(case: ReportedCase) -> MeasurementsAndQualitativeEvaluations:
 def _group(case: ReportedCase, call: GlomerulusCall) -> MeasurementsAndQualitativeEvaluations:
     labels = {label.id: label for label in case.taxonomy.labels}
     reading, entry = case.reading_of(call), case.overruled.get(call.image_id)
-    evaluations = _readings(_own("counted_as", "Counted as"), reading, case)
+    whole = case.glomerulus_of(call)
+    evaluations = _readings(_own("shows", "Shown by this image"), reading, case)
+    evaluations += _readings(_own("counted_as", "Glomerulus counted as"), whole.called, case)
     if entry is not None:
         evaluations += _readings(_own("model", "Called by the model"), call.called, case)
     evaluations += [
@@ -194,6 +204,10 @@ def _group(case: ReportedCase, call: GlomerulusCall) -> MeasurementsAndQualitati
         qualitative_evaluations=evaluations,
         source_images=_source_images(case, call),
     )
+    if others := case.also_on(call):
+        number = case.glomerulus_numbers[call.image_id]
+        said = f"glomerulus {number}, also on {', '.join(others)}, counted once"
+        group[0].ContentSequence.append(_text(_own("same", "Other images of the glomerulus"), said))
     if entry is not None:  # as text, since a code's meaning would cut the reason short
         said = f"{entry.by}, {entry.time}: {entry.reason}"
         done = "confirmed" if call.image_id in case.confirmed else "changed"

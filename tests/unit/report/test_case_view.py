@@ -1,9 +1,10 @@
 from dataclasses import replace
 
+from glomerulab.case_folder import read_case_folder
 from glomerulab.report.add_overrides import add_override
 from glomerulab.report.case_view import case_view, colour_of
 from glomerulab.report.reported_case import reported_cases
-from tests.cases import PAPER
+from tests.cases import PAPER, WITH_GLOBAL, case, one_call, write_case
 
 
 def test_headline_counts_glomeruli_and_not_images(folder) -> None:
@@ -73,3 +74,61 @@ def test_regions_of_a_detector_are_told_beside_adequacy_and_nowhere_else(folder)
         assert not any(said in text for rule in others for text in rule.caveats)
     plain = case_view(reported_cases(folder)[0], "en")
     assert not any("detector" in one.title for one in plain.warnings)
+
+
+def view_of(tmp_path, calls, taxonomy=WITH_GLOBAL, language="en"):
+    write_case(tmp_path, calls, taxonomy=taxonomy)
+    return case_view(reported_cases(read_case_folder(tmp_path))[0], language)
+
+
+def test_a_share_names_what_it_counts_where_the_question_does_not(tmp_path) -> None:
+    calls = case((4, "normal"), (3, "cgn"), (2, "gs"), (1, "fsg"), taxonomy=WITH_GLOBAL)
+    for language, said in (
+        (
+            "en",
+            (
+                "Global sclerosis: 2 / 10 (20 %); Normal glomerulus: 4 / 10 (40 %); "
+                "Cellular crescent: 3 / 10 (30 %)"
+            ),
+        ),
+        ("zh", "球性硬化：2 / 10 (20 %)；正常肾小球：4 / 10 (40 %)；细胞性新月体：3 / 10 (30 %)"),
+    ):  # fmt: skip
+        shares = {row.item: row.share for rule in view_of(tmp_path, calls, language=language).rules
+                  for row in rule.rows}  # fmt: skip
+        assert shares["class"] == said
+        assert shares["C"] == "3 / 8 (37.5 %)"
+        assert shares["adequacy"] == "10"
+
+
+def test_possible_grades_are_joined_by_or(tmp_path) -> None:
+    calls = [one_call("x", "cgn", either="cgn+normal", taxonomy=WITH_GLOBAL)]
+    for language, said in (("en", "C0 or C2"), ("zh", "C0 或 C2")):
+        rows = view_of(tmp_path, calls, language=language).rules[1].rows
+        assert {row.item: row.possible for row in rows}["C"] == said
+
+
+def test_what_was_not_assessed_tells_the_grades_that_the_doubts_allow(tmp_path) -> None:
+    calls = [one_call(f"x{n}", "gs", either="gs+cgn", taxonomy=WITH_GLOBAL) for n in range(8)]
+    rows = {row.item: row for row in view_of(tmp_path, calls).rules[1].not_assessed}
+    assert (rows["C"].grade, rows["C"].possible) == ("", "C2")
+    assert rows["T"].possible == ""
+
+
+def test_the_gallery_counts_images_and_tells_of_what_stands_on_several_sections(folder) -> None:
+    for language, headings, said in (
+        (
+            "en",
+            {"Normal": "3 images, 1 of glomeruli on several sections",
+             "Segmental sclerosis": "1 image"},
+            "Glomerulus 1, also on slide s1; counted as: Crescent",
+        ),
+        (
+            "zh",
+            {"正常肾小球": "3 幅图像，其中 1 幅的肾小球出现在多张切片上", "节段性硬化": "1 幅图像"},
+            "肾小球 1，亦见于切片 s1；计为：新月体形成",
+        ),
+    ):  # fmt: skip
+        view = case_view(reported_cases(folder)[0], language)
+        assert headings.items() <= {one.name: one.n_images for one in view.groups}.items()
+        shared = {one.call.image_id: one.shared for one in view.shown}
+        assert (shared["a2"], shared["b"]) == (said, "")

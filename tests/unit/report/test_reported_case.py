@@ -36,7 +36,7 @@ def test_what_a_person_looked_at_is_referred_no_more(folder) -> None:
     case = reported_cases(folder)[0]
     assert {one.image_id: case.reasons_of(one) for one in case.calls}["c"] == ()
     write_images_csv(case, folder.folder / "i.csv")
-    with (folder.folder / "i.csv").open(encoding="utf-8", newline="") as file:
+    with (folder.folder / "i.csv").open(encoding="utf-8-sig", newline="") as file:
         assert {row["image_id"]: row["refer"] for row in csv.DictReader(file)}["c"] == ""
     found = json.loads(render_case_geojson(case, case.slides[0]))["features"]
     assert {one["properties"]["name"]: "refer" in one["properties"]["metadata"] for one in found}[
@@ -83,3 +83,10 @@ def test_it_is_as_new_as_the_newest_word_in_it(folder) -> None:
     assert other.told_at.isoformat() == "2026-11-24T20:00:00+00:00"
     unreadable = replace(case.overrides[0], time="yesterday")
     assert replace(case, overrides=(unreadable,)).told_at.isoformat() == "2026-11-24T20:00:00+00:00"
+
+
+def test_an_image_knows_its_glomerulus_and_where_else_that_stands(folder) -> None:
+    first = reported_cases(folder)[0]
+    a1, _, b = first.calls[:3]
+    assert (first.also_on(a1), first.also_on(b)) == (("s2",), ())
+    assert first.glomerulus_of(a1).called == frozenset({"cgn"})

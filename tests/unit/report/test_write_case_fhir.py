@@ -3,9 +3,12 @@ from dataclasses import replace
 
 from fhir.resources.R4B.bundle import Bundle
 
+from glomerulab.case_folder import read_case_folder
 from glomerulab.report.add_overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_fhir import write_case_fhir
+from tests import cases
+from tests.cases import WITH_GLOBAL, one_call, write_case
 
 R4_ELEMENTS = {  # https://hl7.org/fhir/R4, 4.0.1: what our writer could be tempted to use
     "Bundle": {
@@ -167,3 +170,28 @@ def test_the_conclusion_names_who_changed_what_and_what_the_model_alone_had(
     assert "Crescent instead of Mesangial proliferation. Reason: cells" in conclusion
     assert "Image d confirmed by Dr Li" in conclusion
     assert "By the model alone: 5 glomeruli" in conclusion
+
+
+def test_grades_that_only_the_doubts_allow_are_told_without_a_grade(tmp_path) -> None:
+    calls = [one_call(f"x{n}", "gs", either="gs+cgn", taxonomy=WITH_GLOBAL) for n in range(8)]
+    write_case(tmp_path, calls, taxonomy=WITH_GLOBAL)
+    found = written(read_case_folder(tmp_path), tmp_path)
+    (one,) = resources_of(found, "Cellular or fibrocellular crescents")
+    assert one["dataAbsentReason"]["text"] == "no glomerulus in the denominator"
+    said = [(part["code"]["text"], part.get("valueCodeableConcept", {}).get("text"))
+            for part in one["component"]]  # fmt: skip
+    assert ("Grade that the doubts allow too", "C2") in said
+
+
+def test_each_count_that_a_mixed_class_rests_on_is_a_component(tmp_path) -> None:
+    calls = cases.case((4, "normal"), (3, "cgn"), (2, "gs"), (1, "fsg"), taxonomy=WITH_GLOBAL)
+    write_case(tmp_path, calls, taxonomy=WITH_GLOBAL)
+    (mixed,) = resources_of(written(read_case_folder(tmp_path), tmp_path), "Berden (ANCA) 1.0")
+    numbers = {one["code"]["text"]: one["valueInteger"] for one in mixed["component"]
+               if "valueInteger" in one}  # fmt: skip
+    assert numbers == {
+        "Glomeruli counted: Global sclerosis": 2,
+        "Glomeruli counted: Normal glomerulus": 4,
+        "Glomeruli counted: Cellular crescent": 3,
+        "Glomeruli in the denominator": 10,
+    }

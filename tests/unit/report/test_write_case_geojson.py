@@ -57,3 +57,12 @@ def test_what_must_be_read_before_the_features_stands_beside_them(doubtful) -> N
     assert "Research use only" in found["note"]
     assert any("proposed by a detector" in text for text in found["warnings"])
     assert any("s1 g 9" in text for text in found["warnings"])
+
+
+def test_a_glomerulus_on_several_slides_says_so_in_its_metadata(folder) -> None:
+    case = reported_cases(folder)[0]
+    features = json.loads(render_case_geojson(case, case.slides[1]))["features"]
+    said = {one["properties"]["name"]: one["properties"]["metadata"] for one in features}
+    shared = {"glomerulus": "1", "also on": "s1", "glomerulus counted as": "cgn"}
+    assert shared.items() <= said["g1"].items()
+    assert not shared.keys() & said["d"].keys()

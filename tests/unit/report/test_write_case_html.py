@@ -125,3 +125,10 @@ def test_each_image_carries_what_a_change_of_it_must_know(folder) -> None:
     box = folder.calls[2].box
     place = f"{box.x} {box.y} {box.width} {box.height}"
     assert f'data-image="b" data-labels="cgn" data-place="{place}" data-seen="1"' in page
+
+
+def test_pictures_of_one_glomerulus_tell_of_each_other(folder) -> None:
+    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    assert "Normal (3 images, 1 of glomeruli on several sections)" in page
+    assert "Glomerulus 1, also on slide s1; counted as: Crescent" in page
+    assert page.count("; counted as: ") == 2

@@ -71,3 +71,13 @@ def test_a_missing_crop_is_told_in_the_language_of_the_page(folder, tmp_path) ->
         text = text_of(path)
         assert said in " ".join(text.split())
         assert "No such file" not in text
+
+
+@needs_pdftotext
+def test_pictures_of_one_glomerulus_tell_of_each_other(folder, tmp_path) -> None:
+    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
+    raw = subprocess.run(["pdftotext", str(tmp_path / "a.pdf"), "-"], capture_output=True,
+                         text=True, check=True).stdout  # fmt: skip
+    said = " ".join(raw.split())
+    assert "Normal (3 images, 1 of glomeruli on several sections)" in said
+    assert "Glomerulus 1, also on slide s1; counted as: Crescent" in said

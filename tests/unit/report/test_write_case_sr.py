@@ -38,7 +38,7 @@ def test_highdicom_reads_back_every_group(path) -> None:
     assert counts["Glomeruli in all"] == 5
     assert counts["Number of: Crescent"] == 2
     said = {one.name.meaning: one.value.meaning for one in groups[3].get_qualitative_evaluations()}
-    assert said["Counted as"] == "Crescent"
+    assert said["Shown by this image"] == said["Glomerulus counted as"] == "Crescent"
     assert said["Called by the model"] == "Mesangial proliferation"
     assert "Dr Li" in texts_of(groups[3][0])["Changed by a person"][0]
 
@@ -190,3 +190,14 @@ def test_what_a_person_has_settled_is_referred_no_more_and_proposals_say_so(fold
     said = [(one.name.meaning, one.value.meaning) for one in group.get_qualitative_evaluations()]
     assert "Refer to a human" not in dict(said)
     assert ("Region", "Proposed by a detector, drawn by no person") in said
+
+
+def test_a_glomerulus_on_several_slides_says_so_and_too_few_are_told(folder) -> None:
+    document = ComprehensiveSR.from_dataset(case_sr(reported_cases(folder)[0]))
+    group = document.content.get_image_measurement_groups()[2]  # image a2
+    said = {one.name.meaning: one.value.meaning for one in group.get_qualitative_evaluations()}
+    assert (said["Shown by this image"], said["Glomerulus counted as"]) == ("Normal", "Crescent")
+    (other,) = texts_of(group[0])["Other images of the glomerulus"]
+    assert other == "glomerulus 1, also on s1, counted once"
+    told = texts_of(document.ContentSequence[-1])["Too few glomeruli"]
+    assert "MEST-C-like (Oxford): Only 5 of the 8 glomeruli that the source asks for." in told
