@@ -7,13 +7,13 @@ import uuid
 from typing import Any
 
 from glomerulab.calls import Reading
-from glomerulab.report.apply_rules import Counted, ItemResult, RuleResult
+from glomerulab.report.apply_rules import ItemResult, RuleResult
 from glomerulab.report.case_summary import LabelCount
 from glomerulab.report.case_warnings import case_warnings
 from glomerulab.report.overrides import Override, instant_of
 from glomerulab.report.plain_text import clean_id
 from glomerulab.report.reported_case import ReportedCase
-from glomerulab.report.rule_codes import grade_code, question_code
+from glomerulab.report.rule_codes import counted_name, grade_code, question_code
 from glomerulab.report.rules import Grade, RuleSet
 from glomerulab.report.words import reading_words, words
 from glomerulab.taxonomy import Label
@@ -108,7 +108,7 @@ def _item(
     else:
         found["valueCodeableConcept"] = _grade(rules, item, item.grade)
         notes += [result.too_few] if result.too_few else []
-        components += [_number(_counted(one), one.n_with) for one in item.counted]
+        components += [_number(counted_name(one), one.n_with) for one in item.counted]
         components.append(_number("Glomeruli in the denominator", item.n_of))
     components += [
         _concept("Grade that the doubts allow too", _grade(rules, item, one))
@@ -124,12 +124,6 @@ def _item(
     if components:
         found["component"] = components
     return found | {"note": [{"text": text} for text in notes]}
-
-
-def _counted(one: Counted) -> str:
-    if not one.findings:
-        return "Glomeruli with a finding of the question"
-    return "Glomeruli counted: " + " or ".join(finding.name for finding in one.findings)
 
 
 def _word(case: ReportedCase, newest: Override) -> Resource:

@@ -34,7 +34,8 @@ def clean_id(name: str, *, most: int | None = None, without: str = "") -> str:
     name : str
         Of a patient.
     most : int, optional
-        Characters that there may be, the hash with them.
+        Characters that there may be, the hash with them. Some receivers count bytes: an id that had
+        to change is short by either.
     without : str, default ""
         Further characters that may not be in it.
 
@@ -55,5 +56,7 @@ def clean_id(name: str, *, most: int | None = None, without: str = "") -> str:
         safe = safe.replace(sign, "_")
     if safe == name and name and (most is None or len(name) <= most):
         return name
-    kept = safe if most is None else safe[: most - N_HASH - 1]
+    kept = safe
+    if most is not None:
+        kept = safe.encode()[: most - N_HASH - 1].decode(errors="ignore")
     return f"{kept}-{hashlib.sha256(name.encode()).hexdigest()[:N_HASH]}"

@@ -99,7 +99,7 @@ class ReportedCase:
         Not when it is written: the same content gives the same files.
         """
         times = [self.facts.created, *(one.time for one in self.overrides),
-                 *(one.row.time for one in self.lost)]  # fmt: skip
+                 *(one.row.time for one in (*self.lost, *self.lost_of_nobody))]  # fmt: skip
         found = [when.astimezone(dt.UTC) for time in times if (when := instant_of(time))]
         return max(found, default=dt.datetime.fromtimestamp(0, dt.UTC))
 

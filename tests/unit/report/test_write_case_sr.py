@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 
 import pydicom
@@ -10,16 +11,7 @@ from glomerulab.case_folder import DicomReference
 from glomerulab.report.add_overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.write_case_sr import case_sr, write_case_sr
-
-
-def texts_of(container) -> dict[str, list[str]]:
-    """Every text right below a container, by its name."""
-    found: dict[str, list[str]] = {}
-    for item in container.ContentSequence:
-        if item.ValueType == "TEXT":
-            name = item.ConceptNameCodeSequence[0].CodeMeaning
-            found.setdefault(name, []).append(item.TextValue)
-    return found
+from tests.sr_groups import groups_of, images_of, numbers_of, question_of, said_of, texts_of
 
 
 @pytest.fixture
@@ -30,37 +22,17 @@ def path(folder, tmp_path):
 
 
 def test_highdicom_reads_back_every_group(path) -> None:
-    document = ComprehensiveSR.from_dataset(pydicom.dcmread(path))
-    groups = document.content.get_image_measurement_groups()
-    assert [group.tracking_identifier for group in groups][:2] == ["case p1", "g1"]
-    assert len(groups) == 1 + 6
-    counts = {one.name.meaning: one.value for one in groups[0].get_measurements()}
+    groups = groups_of(path)
+    assert groups[0].tracking_identifier == "case p1"
+    counts = numbers_of(groups[0])
     assert counts["Glomeruli in all"] == 5
     assert counts["Number of: Crescent"] == 2
-    said = {one.name.meaning: one.value.meaning for one in groups[3].get_qualitative_evaluations()}
-    assert said["Shown by this image"] == said["Glomerulus counted as"] == "Crescent"
-    assert said["Called by the model"] == "Mesangial proliferation"
-    assert "Dr Li" in texts_of(groups[3][0])["Changed by a person"][0]
-
-
-def test_a_confirmed_call_is_named_so(folder, tmp_path) -> None:
-    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
-    write_case_sr(reported_cases(folder)[0], tmp_path / "case.dcm")
-    document = ComprehensiveSR.from_dataset(pydicom.dcmread(tmp_path / "case.dcm"))
-    said = [texts_of(group[0]) for group in document.content.get_image_measurement_groups()]
-    confirmed = [one["Confirmed by a person"] for one in said if "Confirmed by a person" in one]
-    assert len(confirmed) == 1
-    assert "sharp enough" in confirmed[0][0]
-    assert not any("Changed by a person" in one for one in said)
-
-
-def test_findings_are_coded_by_hpo_beside_their_probabilities(path) -> None:
-    document = ComprehensiveSR.from_dataset(pydicom.dcmread(path))
-    group = document.content.get_image_measurement_groups()[1]
-    said = group.get_qualitative_evaluations()[0].value
-    assert (said.value, said.scheme_designator, said.meaning) == ("HP:0033316", "99HPO", "Crescent")
-    chances = {one.name.meaning: one.value for one in group.get_measurements()}
-    assert chances["Probability of: Crescent"] == pytest.approx(0.9)
+    images = images_of(groups)
+    assert list(images) == ["a1", "a2", "b", "c", "d", '<i>"e"</i> & 名']
+    assert "Dr Li" in texts_of(images["b"][0])["Changed by a person"][0]
+    tracked = {one.tracking_uid for one in images.values()}
+    assert len(tracked) == counts["Glomeruli in all"]
+    assert said_of(question_of(groups, "MEST-C-like (Oxford) 1.0: Cellular"))["Grade"] == ["C2"]
 
 
 def test_it_is_neither_complete_nor_verified(path) -> None:
@@ -71,19 +43,20 @@ def test_it_is_neither_complete_nor_verified(path) -> None:
     assert document.PatientID == "p1"
 
 
-@pytest.mark.parametrize("name", ["path", "of_doubts"])
+@pytest.mark.parametrize("name", ["path", "of_doubts", "of_bad_names"])
 def test_one_code_never_has_two_meanings(name, request) -> None:
     meanings: dict[tuple[str, str], set[str]] = {}
     for item in pydicom.dcmread(request.getfixturevalue(name)).iterall():
         if item.keyword in {"ConceptCodeSequence", "ConceptNameCodeSequence"}:
             for code in item.value:
-                key = (code.CodingSchemeDesignator, code.CodeValue)
+                value = code.get("CodeValue") or code.LongCodeValue
+                key = (code.CodingSchemeDesignator, value)
                 meanings.setdefault(key, set()).add(code.CodeMeaning)
     assert {key: found for key, found in meanings.items() if len(found) > 1} == {}
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (dicom3tools)")
-@pytest.mark.parametrize("name", ["path", "of_dicom", "of_doubts"])
+@pytest.mark.parametrize("name", ["path", "of_dicom", "of_doubts", "of_nothing", "of_bad_names"])
 def test_dciodvfy_finds_no_error(name, request) -> None:
     path = request.getfixturevalue(name)
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
@@ -116,10 +89,7 @@ def test_the_document_tells_as_text_what_must_be_read_before_its_numbers(of_doub
 
 
 def test_a_persons_reason_is_not_cut_short(of_doubts) -> None:
-    groups = ComprehensiveSR.from_dataset(
-        pydicom.dcmread(of_doubts)
-    ).content.get_image_measurement_groups()
-    (group,) = [one for one in groups if one.tracking_identifier == "b"]
+    group = images_of(groups_of(of_doubts))["b"]
     assert texts_of(group[0])["Changed by a person"][0].count("细胞性新月体") == 40
 
 
@@ -153,9 +123,7 @@ def test_slides_that_are_dicom_are_named_as_evidence(of_dicom) -> None:
 
 
 def test_each_glomerulus_refers_to_the_largest_level_of_its_slide(of_dicom) -> None:
-    document = ComprehensiveSR.from_dataset(pydicom.dcmread(of_dicom))
-    groups = document.content.get_image_measurement_groups()[1:]
-    found = {group.tracking_identifier: group.source_images for group in groups}
+    found = {name: group.source_images for name, group in images_of(groups_of(of_dicom)).items()}
     assert [one.referenced_sop_instance_uid for one in found["b"]] == [LARGE]
     assert found["d"] == []  # its slide is no DICOM
 
@@ -181,23 +149,88 @@ def test_another_content_is_another_document_of_the_same_study(folder) -> None:
     assert fewer.SOPInstanceUID != changed.SOPInstanceUID
 
 
-def test_what_a_person_has_settled_is_referred_no_more_and_proposals_say_so(folder) -> None:
-    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
-    proposed = replace(folder, calls=tuple(replace(one, is_proposed=True) for one in folder.calls))
-    document = ComprehensiveSR.from_dataset(case_sr(reported_cases(proposed)[0]))
-    groups = document.content.get_image_measurement_groups()
-    (group,) = [one for one in groups if one.tracking_identifier == "c"]
-    said = [(one.name.meaning, one.value.meaning) for one in group.get_qualitative_evaluations()]
-    assert "Refer to a human" not in dict(said)
-    assert ("Region", "Proposed by a detector, drawn by no person") in said
+def test_the_same_content_gives_the_same_bytes_and_the_time_of_its_newest_word(
+    folder, tmp_path
+) -> None:
+    path = tmp_path / "case.dcm"
+    write_case_sr(reported_cases(folder)[0], path)
+    before = path.read_bytes()
+    time.sleep(1.1)  # DICOM times are whole seconds
+    write_case_sr(reported_cases(folder)[0], path)
+    assert path.read_bytes() == before
+    document = pydicom.dcmread(path)
+    assert (document.ContentDate, document.ContentTime) == ("20261124", "200000")
+    assert document.TimezoneOffsetFromUTC == "+0000"
+    entry = add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    changed = case_sr(reported_cases(folder)[0])
+    assert changed.ContentDate == entry.time[:10].replace("-", "")
+    assert changed.ContentTime == entry.time[11:19].replace(":", "")
 
 
-def test_a_glomerulus_on_several_slides_says_so_and_too_few_are_told(folder) -> None:
-    document = ComprehensiveSR.from_dataset(case_sr(reported_cases(folder)[0]))
-    group = document.content.get_image_measurement_groups()[2]  # image a2
-    said = {one.name.meaning: one.value.meaning for one in group.get_qualitative_evaluations()}
-    assert (said["Shown by this image"], said["Glomerulus counted as"]) == ("Normal", "Crescent")
-    (other,) = texts_of(group[0])["Other images of the glomerulus"]
-    assert other == "glomerulus 1, also on s1, counted once"
-    told = texts_of(document.ContentSequence[-1])["Too few glomeruli"]
-    assert "MEST-C-like (Oxford): Only 5 of the 8 glomeruli that the source asks for." in told
+@pytest.fixture
+def of_nothing(doubtful, tmp_path):
+    """The document of a case of which nothing could be judged."""
+    (case,) = [one for one in reported_cases(doubtful) if one.patient == "p3"]
+    write_case_sr(case, tmp_path / "nothing.dcm")
+    return tmp_path / "nothing.dcm"
+
+
+def test_a_case_without_glomeruli_is_written_with_adequacy_and_warning(of_nothing) -> None:
+    assert images_of(groups_of(of_nothing)) == {}
+    group = groups_of(of_nothing)[0]
+    assert numbers_of(group)["Glomeruli in all"] == 0
+    assert "Share of: Crescent" not in numbers_of(group)
+    assert "no glomerulus" in texts_of(group[0])["Shares and intervals"][0]
+    assert said_of(question_of(groups_of(of_nothing), "Adequacy"))["Grade"] == ["inadequate"]
+    crescents = question_of(groups_of(of_nothing), "MEST-C-like (Oxford) 1.0: Cellular")
+    assert said_of(crescents)["Grade"] == ["Not assessed"]
+    document = ComprehensiveSR.from_dataset(pydicom.dcmread(of_nothing))
+    told = [item for item in document.ContentSequence if item.ValueType == "CONTAINER"]
+    few = texts_of(told[-1])["Too few glomeruli"]
+    assert "MEST-C-like (Oxford): Only 0 of the 8 glomeruli that the source asks for." in few
+    said = [text for item in told for text in texts_of(item).get("In no count, not judged", [])]
+    assert said == ["s7"]
+
+
+BAD = "王\\小明\x07 " + "x" * 80
+
+
+@pytest.fixture
+def of_bad_names(folder, tmp_path):
+    """The document of names that DICOM has no place for."""
+    first, *others = folder.calls
+    bad = replace(first, image_id=f"im\\a\x00{'g' * 70}", slide_id="s\\1\x1b", region_id=None)
+    calls = tuple(replace(one, patient_id=BAD) for one in (bad, *others))
+    label, *labels = folder.facts.model.labels
+    named = label.model_copy(update={"name": "Nor\\mal\n" + "n" * 70})
+    model = folder.facts.model.model_copy(
+        update={"labels": (named, *labels), "model": "net\\1\x02"}
+    )
+    facts = folder.facts.model_copy(update={"model": model})
+    write_case_sr(reported_cases(replace(folder, facts=facts, calls=calls))[0], tmp_path / "n.dcm")
+    return tmp_path / "n.dcm"
+
+
+def test_no_value_is_longer_than_dicom_allows_or_several(of_bad_names) -> None:
+    document = pydicom.dcmread(of_bad_names)
+    assert str(document.PatientName) == ""
+    for item in document.iterall():
+        if item.VR in {"LO", "SH", "UC"}:
+            assert item.VM <= 1, item
+            assert len(str(item.value)) <= {"LO": 64, "SH": 16, "UC": 1000}[item.VR], item
+        if item.VR in {"LO", "SH", "UC", "UT"}:
+            assert not {sign for sign in str(item.value) if ord(sign) < 32 and sign != "\n"}, item
+    (group,) = [
+        one for name, one in images_of(groups_of(of_bad_names)).items() if name.startswith("im")
+    ]
+    assert texts_of(group[0])["Slide"] == ["s\\1\ufffd"]
+
+
+def test_two_patients_never_become_one(folder) -> None:
+    case = reported_cases(folder)[0]
+    names = ["x" * 64, "x" * 65, "x" * 66, "a\\b", "a_b", " a_b", "a\tb"]
+    ids = [str(case_sr(replace(case, patient=name)).PatientID) for name in names]
+    assert ids[0] == names[0]
+    assert ids[4] == names[4]
+    assert len({one.strip() for one in ids}) == len(names)
+    assert max(map(len, ids)) == 64
