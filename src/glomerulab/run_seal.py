@@ -9,12 +9,13 @@ import hashlib
 import json
 from pathlib import Path
 
-from glomerulab.errors import RunError
+from glomerulab.errors import CheckpointError, RunError
 from glomerulab.files import written_whole
 
-__all__ = ["SEALED_FILES", "SEAL_FILE", "check_seal", "write_seal"]
+__all__ = ["SEALED_FILES", "SEAL_FILE", "check_seal", "refuse_no_run", "write_seal"]
 
 SEAL_FILE = "seal.json"
+MODEL_FILES = ("checkpoint/checkpoint.json", "checkpoint.json", "model.onnx")
 SEALED_FILES = (
     "config.toml",
     "manifest.csv",
@@ -25,6 +26,29 @@ SEALED_FILES = (
     "checkpoint/checkpoint.json",
 )
 """Where they are there. The checkpoint's JSON holds the hash of the weights."""
+
+
+def refuse_no_run(folder: Path) -> None:
+    """Make sure that a folder holds a trained model.
+
+    Parameters
+    ----------
+    folder : Path
+        A run folder, its ``checkpoint`` folder, or what ``export`` made of one.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such folder, or no model in it.
+    """
+    if not folder.is_dir():
+        raise CheckpointError("no such run folder", where=str(folder))
+    if not any((folder / name).is_file() for name in MODEL_FILES):
+        raise CheckpointError(
+            "is no run folder: it holds no trained model; give the folder that `glomerulab train` "
+            "or `glomerulab export` wrote",
+            where=str(folder),
+        )
 
 
 def write_seal(folder: Path) -> None:

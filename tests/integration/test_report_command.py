@@ -47,7 +47,7 @@ def test_changes_of_a_page_are_counted_by_one_command(tmp_path: Path) -> None:
     )
     done = RUN.invoke(app, ["override", where, "--from", str(changes)])
     assert done.exit_code == 0, done.output
-    assert "1 changes added, 0 were there before" in done.output
+    assert "1 change added, 0 there before" in done.output
     RUN.invoke(app, ["report", where, "--format", "csv"])
     assert "count,,cgn,,1,4" in (tmp_path / "reports" / "p1.results.csv").read_text()
 
@@ -86,3 +86,29 @@ def test_changes_of_regions_that_have_vanished_are_named_and_the_report_is_writt
     assert "seen" in page  # the whole entry, below what people changed
     assert "warning,,lost_changes" in (where / "reports" / "p1.results.csv").read_text()
     assert (where / "overrides.csv").read_bytes() == kept
+
+
+def test_one_glomerulus_is_not_glomeruli(tmp_path: Path) -> None:
+    write_case(tmp_path, [one_call("x")])
+    done = RUN.invoke(app, ["report", str(tmp_path)])
+    assert "p1: 1 glomerulus, 0 to look at" in done.output
+    assert "1 file in " in done.output
+
+
+def test_places_of_crops_without_slides_are_refused_with_the_reason(tmp_path: Path) -> None:
+    write_case(tmp_path, [one_call("x")])
+    done = RUN.invoke(app, ["report", str(tmp_path), "--format", "geojson"])
+    assert done.exit_code == 1
+    assert "no GeoJSON of p1: predictions of crops name no slide to draw on" in done.output
+    both = RUN.invoke(app, ["report", str(tmp_path), "--format", "geojson,html"])
+    assert both.exit_code == 0
+    assert "no GeoJSON of p1" in both.output
+
+
+def test_predictions_of_nothing_are_an_error(tmp_path: Path) -> None:
+    write_case(tmp_path, [one_call("x")])
+    table = tmp_path / "predictions.csv"
+    table.write_text(table.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    done = RUN.invoke(app, ["report", str(tmp_path)])
+    assert isinstance(done.exception, PredictionsError)
+    assert "there is nothing to report" in str(done.exception)

@@ -229,3 +229,15 @@ def test_a_chinese_page_says_all_this_in_chinese(start, open_page):
     card.get_by_role("button", name="保留此更改").click()
     expect(page.locator("#review")).to_contain_text("已计入")
     expect(page.locator(".headline")).to_contain_text("3")
+
+
+def test_predictions_damaged_meanwhile_are_told_by_their_own_error(start, open_page, predictions):
+    page = open_page(start().address)
+    table = predictions / "predictions.csv"
+    whole = table.read_bytes()
+    table.write_text("nonsense\n1\n", encoding="utf-8")
+    expect(page.locator("#review")).to_contain_text("predictions.csv", timeout=15_000)
+    expect(page.locator("#review")).to_contain_text("cannot be counted now")
+    expect(page.locator("#review")).not_to_contain_text("does not answer")
+    table.write_bytes(whole)
+    expect(page.locator("#review")).not_to_contain_text("cannot be counted", timeout=15_000)

@@ -252,3 +252,43 @@ def test_sent_bytes_that_end_early_are_refused(tmp_path: Path, rng) -> None:
     write_image(_colours(rng), tmp_path / "a.png")
     with pytest.raises(ImageFileError, match="cannot be read"):
         decode_image((tmp_path / "a.png").read_bytes()[:-400])
+
+
+def _png(image: RgbImage, n_rows: int) -> bytes:
+    """A PNG whose compressed pixels end in good order after some rows."""
+    height, width, _ = image.shape
+    raw = b"".join(b"\0" + row.tobytes() for row in image[:n_rows])
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw))
+        + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("n_rows", [1, 12, 23])
+def test_a_png_whose_pixels_end_early_in_good_order_is_damaged(
+    tmp_path: Path, rng: np.random.Generator, n_rows: int
+) -> None:
+    content = _png(_colours(rng), n_rows)
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ImageFileError, match="damaged"):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(ImageFileError, match="damaged"):
+        decode_image(content)
+
+
+def test_a_png_that_is_black_at_its_bottom_is_whole(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    image = _colours(rng)
+    image[-3:] = 0
+    content = _png(image, len(image))
+    (tmp_path / "a.png").write_bytes(content)
+    assert np.array_equal(read_image(tmp_path / "a.png"), image)
+    assert np.array_equal(decode_image(content), image)

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from glomerulab.errors import RunError
-from glomerulab.run_seal import SEALED_FILES, check_seal, write_seal
+from glomerulab.errors import CheckpointError, RunError
+from glomerulab.run_seal import SEALED_FILES, check_seal, refuse_no_run, write_seal
 
 
 @pytest.fixture
@@ -49,3 +49,14 @@ def test_a_broken_seal_is_an_error_not_a_pass(run, content):
     (run / "seal.json").write_text(content, encoding="utf-8")
     with pytest.raises(RunError, match="cannot be read as a seal"):
         check_seal(run)
+
+
+def test_a_folder_that_is_not_there_or_no_run_is_told_so(tmp_path):
+    with pytest.raises(CheckpointError, match="no such run folder"):
+        refuse_no_run(tmp_path / "nosuch")
+    with pytest.raises(CheckpointError, match="is no run folder: it holds no trained model"):
+        refuse_no_run(tmp_path)
+    for name in ("checkpoint.json", "model.onnx"):
+        (tmp_path / name).touch()
+        refuse_no_run(tmp_path)
+        (tmp_path / name).unlink()

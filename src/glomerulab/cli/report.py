@@ -59,17 +59,25 @@ def report(
         track=shown,
     )
     for case in written.cases:
-        summary = case.summary
+        n = case.summary.n_glomeruli
+        noun = "glomerulus" if n == 1 else "glomeruli"
         unjudged = f", {len(case.unjudged)} not judged" if case.unjudged else ""
-        typer.echo(
-            f"{case.patient}: {summary.n_glomeruli} glomeruli, {summary.n_referred} to look at"
-            + unjudged
-        )
+        typer.echo(f"{case.patient}: {n} {noun}, {case.summary.n_referred} to look at{unjudged}")
     for lost in dict.fromkeys(
         one for case in written.cases for one in (*case.lost, *case.lost_of_nobody)
     ):
         typer.echo(f"overrides.csv, in no count: {lost_words(lost, 'en')}", err=True)
-    typer.echo(f"{len(written.paths)} files in {written.paths[0].parent if written.paths else out}")
+    placeless = [case.patient for case in written.cases if not case.slides]
+    if "geojson" in wanted and placeless:
+        typer.echo(
+            f"no GeoJSON of {', '.join(placeless)}: predictions of crops name no slide to draw on; "
+            "choose another --format",
+            err=True,
+        )
+    if not written.paths:
+        raise typer.Exit(1)
+    n = len(written.paths)
+    typer.echo(f"{n} {'file' if n == 1 else 'files'} in {written.paths[0].parent}")
     typer.echo("Research use only.")
 
 
@@ -129,7 +137,9 @@ def _override_all(predictions: Path, path: Path) -> None:
     done = add_changes(read_case_folder(predictions), path)
     for entry in done.added:
         typer.echo(f"{entry.image_id} counts as {entry.labels_text} from now on ({entry.by})")
-    typer.echo(f"{len(done.added)} changes added, {len(done.known)} were there before")
+    n = len(done.added)
+    added = f"{n} {'change' if n == 1 else 'changes'} added"
+    typer.echo(f"{added}, {len(done.known)} there before")
     for change, later in done.overtaken:
         typer.echo(
             f"{change.image_id}: not added, since {later.by} changed it later ({later.time}, to "

@@ -32,6 +32,7 @@ from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.heads import probabilities
 from glomerulab.parallel import Outcome
 from glomerulab.progress import Track, silent
+from glomerulab.run_seal import refuse_no_run
 
 __all__ = ["CONTROLS", "Explained", "Explainer"]
 
@@ -75,6 +76,7 @@ class Explainer:
         self, checkpoint: Path, *, methods: Sequence[Method] = METHODS, seed: int = 0
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        refuse_no_run(checkpoint)
         model, self.card = load_checkpoint(checkpoint)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.methods = methods

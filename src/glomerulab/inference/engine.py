@@ -16,6 +16,7 @@ from scipy.special import expit, softmax
 from glomerulab.images import RgbImage, resized
 from glomerulab.models.card import ModelCard
 from glomerulab.predictions import Head
+from glomerulab.run_seal import refuse_no_run
 
 __all__ = ["Answers", "Engine", "open_engine", "probabilities_of", "stacked"]
 
@@ -56,7 +57,13 @@ def open_engine(folder: Path) -> Engine:
     Returns
     -------
     Engine
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such folder, or no whole model in it.
     """
+    refuse_no_run(folder)
     if (folder / "model.onnx").is_file():
         from glomerulab.inference.onnx_engine import OnnxEngine
 

@@ -30,6 +30,7 @@ from glomerulab.inference.onnx_engine import (
 from glomerulab.inference.quantize_onnx import write_int8
 from glomerulab.inference.torch_engine import AnswersWithFeatures, TorchEngine
 from glomerulab.predictions import Head
+from glomerulab.run_seal import refuse_no_run
 
 __all__ = ["MAX_DIFFERENCE", "Exported", "export_onnx", "write_onnx"]
 
@@ -72,6 +73,7 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
     CheckpointError
         If the run has no gates, the two engines differ in float32, or int8 lacks the images.
     """
+    refuse_no_run(run)
     if not has_gates(run):
         raise CheckpointError("has no gates yet; run `glomerulab gates RUN` first", where=str(run))
     read_gates(run)  # altered ones are not handed on

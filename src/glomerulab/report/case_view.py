@@ -197,7 +197,8 @@ def _headline(case: ReportedCase, language: Language) -> str:
     summary = case.summary
     parts = [f"{one.n_with} {name_of(one.label, language)}" for one in summary.labels if one.n_with]
     if language == "zh":
-        return f"{summary.n_glomeruli}{words(language)['glomeruli']}：" + "，".join(parts)
+        listed = "，".join(parts) or "无可计数"
+        return f"{summary.n_glomeruli}{words(language)['glomeruli']}：{listed}"
     noun = "glomerulus" if summary.n_glomeruli == 1 else "glomeruli"
     listed = ", ".join(part[:1] + part[1:].lower() for part in parts) or "none to count"
     return f"{summary.n_glomeruli} {noun}: {listed}"

@@ -48,6 +48,7 @@ def case_warnings(
     zh = language == "zh"
     makers: tuple[Callable[[], CaseWarning | None], ...] = (
         lambda: _synthetic_model(case, zh=zh),
+        lambda: _nothing_judged(case, zh=zh),
         lambda: _proposed(case, zh=zh),
         lambda: _not_judged(case, max_listed, zh=zh),
         lambda: _lost_changes(case, zh=zh),
@@ -72,6 +73,17 @@ def _synthetic_model(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
         title = "The model was trained on synthetic images"
         text = "Its calls say nothing about patients."
     return CaseWarning("synthetic_model", title, text, is_severe=True)
+
+
+def _nothing_judged(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+    if case.calls:
+        return None
+    if zh:
+        title, text = "没有任何图像得到判定", "各项计数为 0 是因为没有可用图像，并不表示没有病变。"
+    else:
+        title = "Not one image was judged"
+        text = "Every count is 0 for want of images: that says nothing of lesions."
+    return CaseWarning("nothing_judged", title, text, is_severe=True)
 
 
 def _proposed(case: ReportedCase, *, zh: bool) -> CaseWarning | None:

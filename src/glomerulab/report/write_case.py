@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from glomerulab.case_folder import read_case_folder
+from glomerulab.case_folder import PREDICTIONS_FILE, read_case_folder
 from glomerulab.errors import PredictionsError
 from glomerulab.files import make_folder
 from glomerulab.progress import Track, silent
@@ -62,7 +62,7 @@ def write_case_reports(
     Raises
     ------
     PredictionsError
-        If the folder is damaged, or has no such patient.
+        If the folder is damaged, holds nothing to report, or has no such patient.
     ValueError
         If a format is unknown.
     """
@@ -71,6 +71,12 @@ def write_case_reports(
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {unknown[0]!r}")
     folder = read_case_folder(predictions)
     cases = reported_cases(folder, rule_sets)
+    if not cases:
+        raise PredictionsError(
+            "names no image, judged or not: there is nothing to report; run `glomerulab predict` "
+            "again",
+            where=str(folder.folder / PREDICTIONS_FILE),
+        )
     if patient is not None:
         known = ", ".join(case.patient for case in cases)
         cases = tuple(case for case in cases if case.patient == patient)

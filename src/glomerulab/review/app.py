@@ -127,8 +127,8 @@ def case(name: str, desk: CurrentDesk, language: CurrentLanguage) -> Response:
 
 @router.get("/cases/{name}/state")
 def state(desk: CurrentDesk) -> dict[str, str]:
-    """Say what a page compares with what it shows."""
-    return {"state": desk.state(), "research_use_only": NOTICE}
+    """Say what a page compares with what it shows, or why nothing can be counted now."""
+    return {"state": desk.cases()[0], "research_use_only": NOTICE}
 
 
 @router.post("/cases/{name}/changes")

@@ -29,6 +29,8 @@ NICENESS = 5
 """Crops, which somebody waits for, go first."""
 SLIDES_FILE = "slides.csv"
 LOCK_FILE = ".lock"
+FIELDS = {"--mpp-override": "`mpp` of the slide", "--margin": "`margin`"}
+"""What the command line's options are called in a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def do_job(task: JobTask) -> None:
     try:
         outcome = _judge(task, folder)
     except GlomerulabError as error:
-        outcome = Outcome(error=_without_paths(str(error), task))
+        outcome = Outcome(error=_as_client_says(str(error), task))
     folder.write_outcome(outcome)
 
 
@@ -86,7 +88,7 @@ def _judge(task: JobTask, folder: JobFolder) -> Outcome:
     table = _write_slides(task, allowed)
     track = _Reported(folder)
     summary = predict(table, task.run, folder.result, settings=settings, track=track)
-    _hide_paths(folder.result / FAILURES_FILE, task)
+    _tell_as_client_says(folder.result / FAILURES_FILE, task)
     write_case_reports(
         folder.result, folder.result / REPORTS_FOLDER, formats=["html"],
         language=task.request.language, track=track,
@@ -119,19 +121,21 @@ def _write_slides(task: JobTask, allowed: SlideFolder) -> Path:
     return path
 
 
-def _hide_paths(path: Path, task: JobTask) -> None:
-    """Take the server's folders out of a table that goes to a client."""
+def _tell_as_client_says(path: Path, task: JobTask) -> None:
+    """Put a table that goes to a client into its words."""
     if not path.is_file():
         return
-    text = _without_paths(path.read_text(encoding="utf-8"), task)
+    text = _as_client_says(path.read_text(encoding="utf-8"), task)
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _without_paths(text: str, task: JobTask) -> str:
-    """Name files as the client does."""
+def _as_client_says(text: str, task: JobTask) -> str:
+    """Name files and settings as the client does, who knows no folder and no option of ours."""
     for place in (task.slides.resolve(), task.folder, task.folder.resolve(), task.run):
         text = text.replace(f"{place}/", "").replace(str(place), place.name)
+    for option, field in FIELDS.items():
+        text = text.replace(option, field)
     return text
 
 

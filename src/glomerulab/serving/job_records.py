@@ -56,7 +56,7 @@ class JobRequest(_Kept):
     regions: str = Field(
         min_length=1, max_length=1024,
         description="A region file, or a folder with one called after each slide; relative to the "
-        "slides folder.",
+        "slides folder, which is ``.`` itself.",
     )  # fmt: skip
     patient: str | None = Field(
         default=None, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$",

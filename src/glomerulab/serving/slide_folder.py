@@ -30,7 +30,7 @@ class SlideFolder:
         Parameters
         ----------
         name : str
-            Relative to the root, parts separated by ``/``.
+            Relative to the root, parts separated by ``/``; ``.`` is the root itself.
 
         Returns
         -------
@@ -46,10 +46,10 @@ class SlideFolder:
         """
         parts = PurePosixPath(name).parts
         if (
-            not parts or len(name) > MAX_LENGTH or name.startswith("/") or ".." in parts
+            not name or len(name) > MAX_LENGTH or name.startswith("/") or ".." in parts
             or "\\" in name or not name.isprintable()
         ):  # fmt: skip
-            raise NotAllowedError("a path must be relative to the slides folder and lie below it")
+            raise NotAllowedError("a path must be relative to the slides folder and lie in it")
         place = self._below(self.root.joinpath(*parts))
         if not place.exists():
             raise UnknownRecordError(f"there is no {PurePosixPath(name)} in the slides folder")

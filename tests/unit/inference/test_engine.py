@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from glomerulab.inference.engine import probabilities_of, stacked
+from glomerulab.errors import CheckpointError
+from glomerulab.inference.engine import open_engine, probabilities_of, stacked
 from glomerulab.models.heads import probabilities
 
 
@@ -16,3 +17,10 @@ def test_probabilities_are_those_of_torch(head, rng: np.random.Generator) -> Non
 def test_images_of_any_size_become_one_batch(rng: np.random.Generator) -> None:
     images = [rng.integers(0, 255, size, dtype=np.uint8) for size in ((9, 30, 3), (64, 40, 3))]
     assert stacked(images, 32).shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize("folder", ["nosuch", "."])
+def test_what_is_no_run_is_told_before_a_file_of_it_is_looked_for(tmp_path, folder) -> None:
+    with pytest.raises(CheckpointError, match=r"no (such )?run folder") as caught:
+        open_engine(tmp_path / folder)
+    assert caught.value.where == str(tmp_path / folder)

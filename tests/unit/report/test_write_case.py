@@ -1,5 +1,8 @@
+import csv
+
 import pytest
 
+from glomerulab.case_folder import Unjudged
 from glomerulab.errors import PredictionsError
 from glomerulab.report.write_case import FORMATS, write_case_reports
 
@@ -40,3 +43,30 @@ def test_a_patient_of_whom_nothing_could_be_judged_has_a_report_that_says_so(
     assert "0 glomeruli: none to count" in page
     assert "In no count: s7." in page
     assert {path.suffix for path in done.paths} == {".html", ".pdf", ".csv", ".dcm", ".json"}
+
+
+def test_predictions_without_one_call_have_every_report_and_are_inadequate(
+    folder, tmp_path
+) -> None:
+    lost = (Unjudged(case="p1", slide_id="s1", name="g1"),)
+    facts = folder.facts.model_copy(update={"unjudged": lost})
+    (folder.folder / "case.json").write_text(facts.model_dump_json(), encoding="utf-8")
+    table = folder.folder / "predictions.csv"
+    table.write_text(table.read_text("utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    for language in ("en", "zh"):
+        done = write_case_reports(
+            folder.folder, tmp_path / language, formats=FORMATS, language=language
+        )
+        assert [case.patient for case in done.cases] == ["p1"]
+        assert len(done.paths) == 7
+    with (tmp_path / "en" / "p1.results.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = {row["item"]: row for row in csv.DictReader(file)}
+    assert (rows["adequacy"]["grade"], rows["adequacy"]["n_of"]) == ("inadequate", "0")
+    assert "Not one image was judged." in rows["nothing_judged"]["note"]
+    assert rows["C"]["not_assessed"] == "no glomerulus to count"
+    english = (tmp_path / "en" / "p1.html").read_text(encoding="utf-8")
+    assert "inadequate" in english
+    assert "Not one image was judged" in english
+    chinese = (tmp_path / "zh" / "p1.html").read_text(encoding="utf-8")
+    assert "0个肾小球：无可计数" in chinese
+    assert "没有任何图像得到判定" in chinese

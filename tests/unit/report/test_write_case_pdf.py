@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 
@@ -81,3 +82,18 @@ def test_pictures_of_one_glomerulus_tell_of_each_other(folder, tmp_path) -> None
     said = " ".join(raw.split())
     assert "Normal (3 images, 1 of glomeruli on several sections)" in said
     assert "Glomerulus 1, also on slide s1; counted as: Crescent" in said
+
+
+@needs_pdftotext
+def test_a_long_name_without_a_break_wraps_within_its_column(folder, tmp_path) -> None:
+    name = "WWWWWWWWWWWWWWWWWWWWWWWWWW"  # 26 wide letters
+    add_override(folder, "b", labels=["cgn"], by=name, reason="seen")
+    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
+    boxes = subprocess.run(["pdftotext", "-bbox", str(tmp_path / "a.pdf"), "-"],
+                           capture_output=True, text=True, check=True).stdout  # fmt: skip
+    found = re.findall(r'xMin="([\d.]+)".* xMax="([\d.]+)".*>(.*)</word>', boxes)
+    who, when = (next(float(x) for x, _, text in found if text == head) for head in ("Who", "When"))
+    parts = [(text, float(right)) for left, right, text in found
+             if abs(float(left) - who) < 1 and text.startswith("W") and text != "Who"]  # fmt: skip
+    assert "".join(text for text, _ in parts) == name  # it can be copied as it is
+    assert max(right for _, right in parts) <= when

@@ -156,3 +156,15 @@ def test_the_page_may_ask_its_own_server_and_nobody_else(client):
     assert re.search(r"script-src ('sha256-[\w+/=]+' ?){2};", policy)
     assert answer.headers["X-Research-Use-Only"] == NOTICE
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_predictions_that_were_damaged_meanwhile_are_told_by_their_own_error(client, predictions):
+    assert client.get(f"{PAGE}state").status_code == 200
+    table = predictions / "predictions.csv"
+    whole = table.read_text(encoding="utf-8")
+    table.write_text("nonsense\n1\n", encoding="utf-8")
+    answer = client.get(f"{PAGE}state")
+    assert answer.status_code == 422
+    assert "predictions.csv" in answer.json()["detail"]
+    table.write_text(whole, encoding="utf-8")
+    assert client.get(f"{PAGE}state").status_code == 200

@@ -29,7 +29,7 @@ def test_a_slide_is_found_by_its_name_below_the_folder(root):
 @pytest.mark.parametrize(
     "name",
     [
-        "../secret.txt", "肾 case/../../secret.txt", "/etc/passwd", "", ".", "..", "a\0b",
+        "../secret.txt", "肾 case/../../secret.txt", "/etc/passwd", "", "..", "./..", "a\0b",
         "..\\secret.txt", "肾 case/..", "//etc/passwd", "../slides-of-others/a.tif", "a" * 2000,
         "~/../secret.txt", "a\n.tif",
     ],
@@ -71,3 +71,11 @@ def test_a_folder_that_is_a_link_itself_may_be_the_root(root):
     link = root.parent / "link"
     Path(link).symlink_to(root)
     assert SlideFolder(link).find("肾 case/a.tif") == root / "肾 case" / "a.tif"
+
+
+def test_the_folder_itself_may_be_named_unless_a_link_in_it_leads_out(root):
+    for name in (".", "./", "./."):
+        assert SlideFolder(root).find(name) == root
+    (root / "outside").symlink_to(root.parent)
+    with pytest.raises(NotAllowedError, match="leads out"):
+        SlideFolder(root).find(".")

@@ -46,6 +46,8 @@
 
   // Nobody there, or a program that was started anew under another address.
   const tellLost = () => tell(say.review_lost, say.review_again, again);
+  // Somebody is there, and says why it cannot count: such as a damaged file.
+  const tellWhy = (detail) => tell(`${say.review_cannot_count}${say.colon}${detail}`, say.review_again, again);
   const tellEnded = () => tell(say.review_ended);
 
   async function send() {
@@ -110,7 +112,7 @@
     const { ok, status, body } = await ask("state");
     if (isSending) return;
     if (status === 404) tellEnded();
-    else if (!ok) tellLost();
+    else if (!ok) { if (body.detail) tellWhy(body.detail); else tellLost(); }
     else if (body.state !== facts.review.state) tell(say.review_newer, say.review_show_newer, () => showAnew());
     else if (place.querySelector("button")) { tell(""); send(); }
   }
