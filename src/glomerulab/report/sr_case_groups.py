@@ -49,7 +49,7 @@ def _counts(case: ReportedCase) -> MeasurementsAndQualitativeEvaluations:
         number("n_by_model", "Glomeruli in all, by the model alone", original.n_glomeruli),
         number("n_several", "Glomeruli on several sections, each counted once",
                summary.n_on_several_sections),
-        number("n_images", "Images of glomeruli", summary.n_images),
+        number("n_images", "Images", summary.n_images),
     ]  # fmt: skip
     for one, alone in zip(summary.labels, original.labels, strict=True):
         counts += _label(one, alone.n_with)
@@ -67,23 +67,23 @@ def _counts(case: ReportedCase) -> MeasurementsAndQualitativeEvaluations:
 
 
 def _label(one: LabelCount, by_model: int) -> list[Measurement]:
-    key, name = one.label.id, one.label.name
+    key, name = one.label.id, one.label.name  # no id has a slash: no code is another one's
     found = [
-        number(f"n_{key}", f"Number of: {name}", one.n_with),
-        number(f"of_{key}", f"Glomeruli in the denominator of: {name}", one.n_of),
+        number(f"n/{key}", f"Number of: {name}", one.n_with),
+        number(f"n/{key}/of", f"Glomeruli in the denominator of: {name}", one.n_of),
     ]
     if one.share is not None and one.interval is not None:
         low, high = one.interval
         found += [
-            percent(f"share_{key}", f"Share of: {name}", one.share),
-            percent(f"share_low_{key}", f"Share, low end (Wilson, 95 %), of: {name}", low),
-            percent(f"share_high_{key}", f"Share, high end (Wilson, 95 %), of: {name}", high),
+            percent(f"share/{key}", f"Share of: {name}", one.share),
+            percent(f"share/{key}/low", f"Share, low end (Wilson, 95 %), of: {name}", low),
+            percent(f"share/{key}/high", f"Share, high end (Wilson, 95 %), of: {name}", high),
         ]
     return [
         *found,
-        number(f"n_least_{key}", f"Fewest that the doubts allow of: {name}", one.n_range[0]),
-        number(f"n_most_{key}", f"Most that the doubts allow of: {name}", one.n_range[1]),
-        number(f"n_by_model_{key}", f"Number by the model alone of: {name}", by_model),
+        number(f"n/{key}/least", f"Fewest that the doubts allow of: {name}", one.n_range[0]),
+        number(f"n/{key}/most", f"Most that the doubts allow of: {name}", one.n_range[1]),
+        number(f"n/{key}/by_model", f"Number by the model alone of: {name}", by_model),
     ]
 
 

@@ -100,7 +100,7 @@ def _left_open(case: ReportedCase, glomerulus: Glomerulus) -> list[CodedConcept]
 
 def _probabilities(case: ReportedCase, call: GlomerulusCall) -> list[Measurement]:
     return [
-        number(f"p_{label.id}", f"Probability of: {label.name}",
+        number(f"p/{label.id}", f"Probability of: {label.name}",
                round(call.probabilities[label.id], 6))
         for label in case.taxonomy.labels
     ]  # fmt: skip

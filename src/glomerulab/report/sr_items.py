@@ -39,7 +39,7 @@ def label_code(label: Label) -> CodedConcept:
     """Code a label by HPO where it has a code."""
     if label.hpo:
         return CodedConcept(label.hpo, HPO, _meaning(label.name))
-    return own(f"is_{label.id}", label.name)
+    return own(f"is/{label.id}", label.name)
 
 
 def readings(

@@ -1,8 +1,11 @@
 import pytest
 
+from glomerulab.case_folder import read_case_folder
 from glomerulab.report.add_overrides import add_override
 from glomerulab.report.reported_case import reported_cases
 from glomerulab.report.sr_case_groups import case_groups
+from glomerulab.taxonomy import Label, Taxonomy
+from tests.cases import one_call, write_case
 from tests.sr_groups import numbers_of, question_of, said_of, texts_of
 
 MEST = "MEST-C-like (Oxford) 1.0: "
@@ -81,3 +84,13 @@ def test_a_grade_that_rests_on_several_counts_tells_each(folder) -> None:
     assert counts["Glomeruli counted: Cellular crescent"] == 1
     codes = [one.name.value for one in group.get_measurements()]
     assert "n_with/normal_glomerulus" in codes
+
+
+def test_labels_named_like_counts_share_no_code_with_them(tmp_path) -> None:
+    names = ("glomeruli", "a", "least_a", "images")
+    labels = tuple(Label(id=name, name=f"Label {name}") for name in names)
+    taxonomy = Taxonomy("odd", labels)
+    calls = [one_call("i", "a", taxonomy=taxonomy)]
+    case = reported_cases(read_case_folder(write_case(tmp_path, calls, taxonomy=taxonomy)))[0]
+    codes = [one.name.value for one in case_groups(case)[0].get_measurements()]
+    assert len(set(codes)) == len(codes)

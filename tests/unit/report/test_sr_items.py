@@ -18,7 +18,7 @@ def test_a_meaning_has_no_backslash_and_no_line_break() -> None:
 
 def test_a_label_without_code_has_one_of_ours() -> None:
     code = label_code(Label(id="scar", name="Scar"))
-    assert (code.value, code.scheme_designator) == ("is_scar", "99GLOMERULAB")
+    assert (code.value, code.scheme_designator) == ("is/scar", "99GLOMERULAB")
 
 
 def test_what_shows_nothing_says_so() -> None:
