@@ -6,7 +6,6 @@ when a file is too large to trust. Slides are not opened here.
 
 import io
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from glomerulab.errors import ImageFileError
 from glomerulab.files import written_whole
-from glomerulab.png_rows import lacks_rows
 
 __all__ = [
     "MAX_PIXELS",
@@ -77,9 +75,7 @@ def read_image(path: Path) -> RgbImage:
         try:
             with Image.open(path) as image:
                 _refuse_huge(image.size, path)
-                pixels = np.array(_as_rgb(image), dtype=np.uint8)
-                _refuse_short(image, path.read_bytes)
-                return pixels
+                return np.array(_as_rgb(image), dtype=np.uint8)
         except (UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise ImageFileError(_unidentified_reason(path, error), where=str(path)) from error
         except (OSError, ValueError, SyntaxError) as error:
@@ -117,9 +113,7 @@ def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
                         f"the image claims {width} x {height} pixels, more than the "
                         f"{max_pixels:,} allowed"
                     )
-                pixels = np.array(_as_rgb(image), dtype=np.uint8)
-                _refuse_short(image, lambda: content)
-                return pixels
+                return np.array(_as_rgb(image), dtype=np.uint8)
         except Image.DecompressionBombError as error:
             raise ImageFileError(
                 f"the image claims more than the {max_pixels:,} pixels allowed"
@@ -227,17 +221,6 @@ def _as_rgb(image: ImageFile.ImageFile) -> Image.Image:
         opaque.alpha_composite(image.convert("RGBA"))
         return opaque.convert("RGB")
     return image.convert("RGB")
-
-
-def _refuse_short(image: ImageFile.ImageFile, content: Callable[[], bytes]) -> None:
-    """Refuse a PNG without its last rows, which Pillow leaves at zero."""  # noqa: DOC501
-    if image.format != "PNG":
-        return
-    width, height = image.size
-    last = np.asarray(image.crop((0, height - 1, width, height)))
-    # Counting takes a second decompression: only where rows may lack.
-    if (image.info.get("interlace") or not last.any()) and lacks_rows(content()):
-        raise ValueError("its pixels end before the last row: the file is damaged")
 
 
 def _grey_to_8_bit(grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
