@@ -8,7 +8,6 @@ or files.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 
 from glomerulab.geometry import Box, Point
 from glomerulab.predictions import Head
@@ -18,7 +17,9 @@ __all__ = [
     "REASONS",
     "GlomerulusCall",
     "LabelState",
+    "OpenCall",
     "Reading",
+    "left_open",
     "merged_readings",
     "possible_readings",
 ]
@@ -40,6 +41,10 @@ REASONS: Mapping[str, str] = {
 """Why a glomerulus is referred to a human, by the word that stands in the table."""
 
 NOT_A_GLOMERULUS = frozenset({"out_of_distribution", "no_tissue"})
+MAX_READINGS = 4096
+"""Of one image; with more of them they are not told one by one."""
+MAX_PAIRS = 100_000
+"""Of readings of two sections that are joined one by one."""
 UNTRUSTED = frozenset(REASONS) - {"uncertain"}
 
 
@@ -77,10 +82,32 @@ class GlomerulusCall:
         return bool(self.reasons)
 
 
-def possible_readings(
-    call: GlomerulusCall, taxonomy: Taxonomy, *, head: Head
-) -> frozenset[Reading]:
-    """Return every reading that the model cannot rule out.
+@dataclass(frozen=True)
+class OpenCall:
+    """What one image leaves open: the readings, as the labels that they are made of."""
+
+    called: Reading
+    sure: frozenset[str]
+    """In every reading."""
+    unsure: frozenset[str]
+    """In some: alone under softmax, else in every combination that breaks no exclusion."""
+    is_one_label: bool
+    may_be_none: bool
+    """Whether it may be no glomerulus."""
+    is_settled: bool = False
+    """Whether the call is the only reading."""
+
+    @classmethod
+    def settled(cls, reading: Reading) -> "OpenCall":
+        """Return what is left open where a person spoke: nothing."""
+        empty = frozenset[str]()
+        return cls(
+            reading, empty, empty, is_one_label=False, may_be_none=reading is None, is_settled=True
+        )
+
+
+def left_open(call: GlomerulusCall, taxonomy: Taxonomy, *, head: Head) -> OpenCall:
+    """Say what a call leaves open.
 
     Parameters
     ----------
@@ -91,41 +118,67 @@ def possible_readings(
 
     Returns
     -------
-    frozenset of reading
-        Always with the call itself. An image whose answer cannot be trusted (out of focus, unseen
-        stain) may be anything; one unlike the training images may be no glomerulus at all.
+    OpenCall
+        An image whose answer cannot be trusted (out of focus, unseen stain) may be anything; one
+        unlike the training images may be no glomerulus at all. Labels that exclude each other
+        are unsure, however sure the model is of each.
     """
     if UNTRUSTED.intersection(call.reasons):
         unsure, sure = frozenset(taxonomy.label_ids), frozenset[str]()
     else:
         unsure = frozenset(key for key, state in call.states.items() if state == "either")
         sure = frozenset(key for key, state in call.states.items() if state == "present")
-    if head == "softmax":
-        found: set[Reading] = {frozenset({label_id}) for label_id in unsure | sure}
+        torn = {key for pair in taxonomy.conflicts(dict.fromkeys(sure, 1)) for key in pair}
+        unsure, sure = unsure | torn, sure - torn
+    may_be_none = bool(NOT_A_GLOMERULUS.intersection(call.reasons))
+    return OpenCall(call.called, sure, unsure, head == "softmax", may_be_none)
+
+
+def possible_readings(call: OpenCall, taxonomy: Taxonomy) -> frozenset[Reading] | None:
+    """Return every reading that cannot be ruled out.
+
+    Parameters
+    ----------
+    call : OpenCall
+    taxonomy : Taxonomy
+
+    Returns
+    -------
+    frozenset of reading or None
+        Always with the call itself. None: more than `MAX_READINGS`.
+    """
+    if call.is_settled:
+        return frozenset({call.called})
+    found: set[Reading] = {call.called}
+    if call.is_one_label:
+        found |= {frozenset({label_id}) for label_id in call.unsure | call.sure}
     else:
-        found = set(_combinations(sure, unsure, taxonomy))
-    found.add(call.called)
-    if NOT_A_GLOMERULUS.intersection(call.reasons):
+        combined = _combinations(call.sure, call.unsure, taxonomy)
+        if combined is None:
+            return None
+        found.update(combined)
+    if call.may_be_none:
         found.add(None)
     return frozenset(found)
 
 
 def merged_readings(
-    sections: Iterable[frozenset[Reading]], taxonomy: Taxonomy
-) -> frozenset[Reading]:
+    sections: Iterable[frozenset[Reading] | None], taxonomy: Taxonomy
+) -> frozenset[Reading] | None:
     """Join the readings of one glomerulus on several sections.
 
     Parameters
     ----------
-    sections : iterable of frozenset of reading
-        At least one.
+    sections : iterable of frozenset of reading or None
+        At least one; None where a section has too many to tell.
     taxonomy : Taxonomy
 
     Returns
     -------
-    frozenset of reading
+    frozenset of reading or None
         A lesion that one section shows is there. A label that excludes what another section
         shows (normal beside a crescent) falls; where two exclude each other, either may be true.
+        None: too many.
 
     Notes
     -----
@@ -133,6 +186,8 @@ def merged_readings(
     """
     joined: frozenset[Reading] = frozenset({None})
     for readings in sections:
+        if readings is None or len(joined) * len(readings) > MAX_PAIRS:
+            return None
         joined = frozenset(
             whole for one in joined for other in readings for whole in _united(one, other, taxonomy)
         )
@@ -140,9 +195,9 @@ def merged_readings(
 
 
 def _united(one: Reading, other: Reading, taxonomy: Taxonomy) -> Iterable[Reading]:
-    if one is None or other is None:
-        return (other if one is None else one,)
-    union = one | other
+    if one is None and other is None:
+        return (None,)
+    union = (one or frozenset()) | (other or frozenset())
     falling = [
         label.id for label in taxonomy.labels
         if label.id in union and union.intersection(label.excludes)
@@ -156,12 +211,24 @@ def _united(one: Reading, other: Reading, taxonomy: Taxonomy) -> Iterable[Readin
 @lru_cache(maxsize=4096)
 def _combinations(
     sure: frozenset[str], unsure: frozenset[str], taxonomy: Taxonomy
-) -> tuple[frozenset[str], ...]:
-    """Every way to settle the unsure labels without breaking an exclusion."""
-    order = [label_id for label_id in taxonomy.label_ids if label_id in unsure]
-    found = []
-    for flags in product((False, True), repeat=len(order)):
-        chosen = sure.union(key for key, flag in zip(order, flags, strict=True) if flag)
-        if not taxonomy.conflicts(dict.fromkeys(chosen, 1)):
-            found.append(frozenset(chosen))
-    return tuple(found) or (sure,)
+) -> tuple[frozenset[str], ...] | None:
+    """Every way to settle the unsure labels without breaking an exclusion; None: too many."""
+    found = [] if taxonomy.conflicts(dict.fromkeys(sure, 1)) else [sure]
+    for key in taxonomy.label_ids:
+        if key not in unsure:
+            continue
+        excluded = _excluded(taxonomy)[key]
+        found += [one | {key} for one in found if excluded.isdisjoint(one)]
+        if len(found) > MAX_READINGS:
+            return None
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _excluded(taxonomy: Taxonomy) -> Mapping[str, frozenset[str]]:
+    """Return what cannot stand beside each label, whichever of the two names the other."""
+    keys = taxonomy.label_ids
+    return {
+        key: frozenset(other for other, apart in zip(keys, row, strict=True) if apart)
+        for key, row in zip(keys, taxonomy.exclusions, strict=True)
+    }

@@ -1,4 +1,5 @@
-from glomerulab.calls import GlomerulusCall, merged_readings, possible_readings
+from glomerulab.calls import GlomerulusCall, OpenCall, left_open, merged_readings
+from glomerulab.calls import possible_readings as readings_of
 from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
 
 PAPER = load_taxonomy("paper")
@@ -10,6 +11,10 @@ def call(called="normal", *, states=None, reasons=()):
         "i1", "s1", "p1", "g1", "PAS", dict.fromkeys(PAPER.label_ids, 0.25),
         frozenset({called}), states, reasons,
     )  # fmt: skip
+
+
+def possible_readings(call, taxonomy, *, head):
+    return readings_of(left_open(call, taxonomy, head=head), taxonomy)
 
 
 def sets(*names):
@@ -67,3 +72,28 @@ def test_sections_without_any_label_stay_without_and_are_not_lost() -> None:
     assert merged_readings([frozenset({none})] * 2, PAPER) == {none}
     doubtful = frozenset({none, frozenset({"cgn"})})
     assert merged_readings([doubtful] * 2, PAPER) == {none, frozenset({"cgn"})}
+
+
+def test_labels_that_exclude_each_other_are_unsure_however_sure_the_model_is() -> None:
+    torn = call("cgn", states={"normal": "present", "fsg": "present"})
+    found = possible_readings(torn, PAPER, head="sigmoid")
+    assert found == sets("cgn", "normal", "fsg", "cgn+fsg") | {frozenset()}
+
+
+def test_a_call_of_labels_that_exclude_each_other_counts_as_on_two_sections() -> None:
+    both = frozenset({frozenset({"normal", "cgn"})})
+    assert merged_readings([both], PAPER) == sets("cgn")
+
+
+def test_twenty_unsure_labels_are_not_told_one_by_one() -> None:
+    many = Taxonomy("many", tuple(Label(id=f"l{n}", name=f"L{n}") for n in range(20)))
+    anything = OpenCall(
+        frozenset(), frozenset(), frozenset(many.label_ids), is_one_label=False, may_be_none=False
+    )
+    assert readings_of(anything, many) is None
+    assert merged_readings([None, sets("l1")], many) is None
+
+
+def test_what_a_person_said_leaves_nothing_open() -> None:
+    for reading in (None, frozenset({"cgn", "fsg"})):
+        assert readings_of(OpenCall.settled(reading), PAPER) == {reading}

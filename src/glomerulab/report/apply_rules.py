@@ -115,8 +115,8 @@ def apply_rule_set(
     -------
     RuleResult
     """
-    n_sure = sum(1 for one in glomeruli if None not in one.possible)
-    n_most = sum(1 for one in glomeruli if one.possible != {None})
+    n_sure = sum(1 for one in glomeruli if not one.may_be_none)
+    n_most = sum(1 for one in glomeruli if not one.must_be_none)
     return RuleResult(
         rule_set,
         tuple(_answer(rule_set, item, glomeruli, taxonomy) for item in rule_set.items),
@@ -148,7 +148,7 @@ def _answer(
     called = view.counts([one.called for one in glomeruli])
     caveats = [*_caveats(rule_set, item, named, matched), *_proposed(item, glomeruli)]
     texts, texts_zh = tuple(en for en, _ in caveats), tuple(zh for _, zh in caveats)
-    possible = view.reachable_grades([one.possible for one in glomeruli])
+    possible = view.reachable_grades(glomeruli)
     if called[0] == 0 and item.counts:
         reason = ("no glomerulus in the denominator", "没有可计入分母的肾小球")
         if not glomeruli:
@@ -252,11 +252,18 @@ class _View:
         # What the question names comes first: it stands without a name of its own.
         return tuple(sorted(found.values(), key=lambda one: len(one.findings) > 0))
 
-    def reachable_grades(self, possible: Sequence[frozenset[Reading]]) -> tuple[Grade, ...]:
+    def reachable_grades(self, glomeruli: Sequence[Glomerulus]) -> tuple[Grade, ...]:
         """Return every grade that some choice of the readings gives."""
-        options = Counter(frozenset(self.row(one) for one in readings) for readings in possible)
+        groups = (self.left_out, *self.of_grade)
+        possible = [one.possible(groups) for one in glomeruli]
+        options = Counter(
+            frozenset(self.row(one) for one in readings)
+            for readings in possible
+            if readings is not None
+        )
         states = _reachable(options, len(self.of_grade) + 1)
-        if states is None:  # so many doubts leave hardly a grade out: say that none is
+        if states is None or None in possible:
+            # So many doubts leave hardly a grade out: say that none is.
             return self.item.grades
         found = {self.grade(state).grade for state in states if state[0] or not self.item.counts}
         return tuple(grade for grade in self.item.grades if grade.grade in found)

@@ -83,8 +83,8 @@ def summarize_case(
     return CaseSummary(
         n_glomeruli=n_glomeruli,
         n_range=(
-            sum(1 for one in glomeruli if None not in one.possible),
-            sum(1 for one in glomeruli if one.possible != {None}),
+            sum(1 for one in glomeruli if not one.may_be_none),
+            sum(1 for one in glomeruli if not one.must_be_none),
         ),
         n_images=len(calls),
         n_slides=len({call.slide_id for call in calls}),
@@ -100,17 +100,15 @@ def summarize_case(
 
 
 def _count(label: Label, glomeruli: Sequence[Glomerulus], n_of: int) -> LabelCount:
-    def shows(reading: frozenset[str] | None) -> bool:
-        return reading is not None and label.id in reading
-
-    n_with = sum(shows(one.called) for one in glomeruli)
+    n_with = sum(one.called is not None and label.id in one.called for one in glomeruli)
+    shown = [one.shows(label.id) for one in glomeruli]
     return LabelCount(
         label,
         n_with,
         n_of,
         wilson_interval(n_with, n_of) if n_of else None,
         (
-            sum(all(shows(reading) for reading in one.possible) for one in glomeruli),
-            sum(any(shows(reading) for reading in one.possible) for one in glomeruli),
+            sum(answers == {True} for answers in shown),
+            sum(True in answers for answers in shown),
         ),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from glomerulab.report.counting import is_only_numbered
 from glomerulab.report.overrides import LostOverride
 from glomerulab.report.reported_case import ReportedCase
 from glomerulab.report.words import Language, moment, words
@@ -54,6 +55,7 @@ def case_warnings(
         lambda: _lost_changes(case, zh=zh),
         lambda: _changes_of_nobody(case, zh=zh),
         lambda: _not_settled(case, zh=zh),
+        lambda: _numbered(case, max_listed, zh=zh),
         lambda: _few(case, zh=zh),
         lambda: _seen(case, zh=zh),
     )
@@ -133,6 +135,32 @@ def _not_settled(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
         title = f"{_n(n, 'glomerulus', 'glomeruli')} not settled"
         text = "Results may change when a human has looked; the reason stands beside each."
     return CaseWarning("not_settled", title, text, is_severe=True)
+
+
+def _numbered(case: ReportedCase, max_listed: int | None, *, zh: bool) -> CaseWarning | None:
+    """Say which regions were not joined although they are called alike: by a number."""
+    slides: dict[str, set[str]] = {}
+    for call in case.calls:
+        if call.region_id is not None and is_only_numbered(call.region_id):
+            slides.setdefault(call.region_id, set()).add(call.slide_id)
+    names = tuple(name for name, found in slides.items() if len(found) > 1)
+    if not names:
+        return None
+    if zh:
+        title = f"{len(names)} 个编号出现在多张切片上，各自计数"
+        text = (
+            f"编号 {_listed(names, '、', max_listed)}：软件会自动编号，仅有编号者不跨切片合并。"
+            "若编号相同者为同一肾小球，则被重复计数；请以字母命名区域（如 g7）后重新预测。"
+        )
+    else:
+        stand = _n(len(names), "number stands", "numbers stand")
+        title = f"{stand} on several slides, counted on each"
+        text = (
+            f"Regions called {_listed(names, ', ', max_listed)}: a bare number joins no sections, "
+            "as programs number regions by themselves. If equal numbers are one glomerulus, it was "
+            "counted more than once: name the regions with a letter (g7) and predict again."
+        )
+    return CaseWarning("numbered", title, text, is_severe=False)
 
 
 def _few(case: ReportedCase, *, zh: bool) -> CaseWarning | None:

@@ -4,14 +4,26 @@ Pure: a case is a list of calls, its glomeruli are counted once each, also where
 stands on several sections under one id.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from glomerulab.calls import GlomerulusCall, Reading, merged_readings, possible_readings
+from glomerulab.calls import (
+    GlomerulusCall,
+    OpenCall,
+    Reading,
+    left_open,
+    merged_readings,
+    possible_readings,
+)
 from glomerulab.predictions import Head
+from glomerulab.report.label_kinds import label_kinds
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["Glomerulus", "glomeruli_of"]
+__all__ = ["Glomerulus", "glomeruli_of", "is_only_numbered"]
+
+NUMBERED = re.compile(r"\s*(annotation\s*)?\d+([.-]\d+)*\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -21,13 +33,49 @@ class Glomerulus:
     calls: tuple[GlomerulusCall, ...]
     called: Reading
     """What counts: the call, or a person's where there is one."""
-    possible: frozenset[Reading]
-    """Every reading that cannot be ruled out; `called` among them."""
+    sections: tuple[OpenCall, ...]
+    """What each image leaves open; nothing where a person spoke."""
+    taxonomy: Taxonomy
+
+    @property
+    def may_be_none(self) -> bool:
+        """Whether it may be no glomerulus."""
+        return all(one.may_be_none for one in self.sections)
+
+    @property
+    def must_be_none(self) -> bool:
+        """Whether it is no glomerulus: a person said so of each image."""
+        return all(one.is_settled and one.called is None for one in self.sections)
 
     @property
     def is_certain(self) -> bool:
         """Whether there is only one reading."""
-        return len(self.possible) == 1
+        if self.may_be_none and not self.must_be_none:
+            return False
+        return all(len(self.shows(label_id)) == 1 for label_id in self.taxonomy.label_ids)
+
+    def shows(self, label_id: str) -> frozenset[bool]:
+        """Say whether it has a label: yes, no, or both where the doubts allow both."""
+        readings = self.possible((frozenset({label_id}),))
+        if readings is None:
+            return frozenset({True, False})
+        return frozenset(reading is not None and label_id in reading for reading in readings)
+
+    def possible(self, groups: tuple[frozenset[str], ...]) -> frozenset[Reading] | None:
+        """Return every reading that cannot be ruled out, as far as a question goes.
+
+        Parameters
+        ----------
+        groups : tuple of frozenset of str
+            What is asked: whether a reading shares a label with each group. Labels that no group
+            tells apart are named by the first of them.
+
+        Returns
+        -------
+        frozenset of reading or None
+            None: too many to be told one by one; anything may be.
+        """
+        return _possible(self.sections, self.taxonomy, groups)
 
 
 def glomeruli_of(
@@ -55,8 +103,8 @@ def glomeruli_of(
 
     Notes
     -----
-    Images of different slides with the same region id are one glomerulus. A region id that is a
-    plain number joins nothing: that is what regions without a name are given.
+    Images of different slides with the same region id are one glomerulus. A number joins nothing
+    (see `is_only_numbered`): the same number on two slides is hardly ever the same glomerulus.
     """
     groups: dict[object, list[GlomerulusCall]] = {}
     for call in calls:
@@ -66,9 +114,30 @@ def glomeruli_of(
     )
 
 
+def is_only_numbered(region_id: str) -> bool:
+    """Say whether a region is called by a number, as programs call what nobody named.
+
+    Parameters
+    ----------
+    region_id : str
+
+    Returns
+    -------
+    bool
+        Such as ``3``, ``3.1`` (a part of it), ``2-3`` (layer and number of ImageScope) or ASAP's
+        ``Annotation 3``.
+
+    Examples
+    --------
+    >>> is_only_numbered("2-3"), is_only_numbered("g3")
+    (True, False)
+    """
+    return NUMBERED.fullmatch(region_id) is not None
+
+
 def _identity(call: GlomerulusCall) -> object:
     region = call.region_id
-    if region is None or region.isdecimal():
+    if region is None or is_only_numbered(region):
         return (call.image_id,)
     return call.patient_id, region
 
@@ -79,18 +148,24 @@ def _glomerulus(
     head: Head,
     overruled: dict[str, Reading],
 ) -> Glomerulus:
-    sections: list[frozenset[Reading]] = []
-    settled: list[frozenset[Reading]] = []
-    for call in calls:
-        if call.image_id in overruled:
-            settled.append(frozenset({overruled[call.image_id]}))
-            sections.append(settled[-1])
-        else:
-            settled.append(frozenset({call.called}))
-            sections.append(possible_readings(call, taxonomy, head=head))
-    possible = merged_readings(sections, taxonomy)
-    called = _likeliest(merged_readings(settled, taxonomy), calls)
-    return Glomerulus(calls, called, possible | {called})
+    sections = tuple(
+        OpenCall.settled(overruled[call.image_id])
+        if call.image_id in overruled
+        else left_open(call, taxonomy, head=head)
+        for call in calls
+    )
+    settled = merged_readings([frozenset({one.called}) for one in sections], taxonomy)
+    assert settled is not None  # a reading a section
+    return Glomerulus(calls, _likeliest(settled, calls), sections, taxonomy)
+
+
+@lru_cache(maxsize=8192)
+def _possible(
+    sections: tuple[OpenCall, ...], taxonomy: Taxonomy, groups: tuple[frozenset[str], ...]
+) -> frozenset[Reading] | None:
+    kinds = label_kinds(taxonomy, groups)
+    found = (possible_readings(kinds.simplified(one), kinds.taxonomy) for one in sections)
+    return merged_readings(found, kinds.taxonomy)
 
 
 def _likeliest(readings: frozenset[Reading], calls: tuple[GlomerulusCall, ...]) -> Reading:

@@ -125,3 +125,19 @@ def test_where_there_is_one_case_what_no_longer_applies_is_named(folder) -> None
     (case,) = reported_cases(alone)
     assert [one.row.image_id for one in case.lost] == ["s77__g1"]
     assert case.lost_of_nobody == ()
+
+
+def test_numbers_that_stand_on_several_slides_are_told_to_be_counted_on_each(folder) -> None:
+    calls = tuple(
+        replace(call, region_id="7") if call.image_id in {"b", "d", "z"} else call
+        for call in folder.calls
+    )
+    first, second = reported_cases(replace(folder, calls=calls))
+    told = {
+        language: [one for one in case_warnings(first, language) if one.kind == "numbered"]
+        for language in ("en", "zh")
+    }
+    assert told["en"][0].title == "1 number stands on several slides, counted on each"
+    assert "Regions called 7: a bare number joins no sections" in told["en"][0].text
+    assert "编号 7" in told["zh"][0].text
+    assert not [one for one in case_warnings(second, "en") if one.kind == "numbered"]
