@@ -15,7 +15,7 @@ from glomerulab.errors import GlomerulabError, RegionError, TaxonomyError
 from glomerulab.geometry import Point, Region
 from glomerulab.progress import Track, silent
 from glomerulab.slides.cutting import CropTask
-from glomerulab.slides.regions import REGION_SUFFIXES, read_regions
+from glomerulab.slides.regions import REGION_SUFFIXES, BrokenRegion, read_regions
 from glomerulab.slides.source import Slide, open_slide
 from glomerulab.taxonomy import Taxonomy
 
@@ -164,7 +164,7 @@ class _Planner:
         self._out = out
         self._settings = settings
         self._taxonomy = taxonomy
-        self._parsed: tuple[Path, Point, list[Region]] | None = None
+        self._parsed: tuple[Path, Point, list[Region], list[BrokenRegion]] | None = None
         self._image_ids: set[str] = set()
 
     def add(self, entry: SlideEntry) -> None:
@@ -189,12 +189,16 @@ class _Planner:
             path = region_file_of(entry, path)
         offset = (0.0, 0.0) if self._settings.ignore_bounds else slide.bounds_offset
         if self._parsed is None or self._parsed[:2] != (path, offset):
-            self._parsed = (path, offset, read_regions(path, bounds_offset=offset))
+            spoiled: list[BrokenRegion] = []
+            found = read_regions(path, bounds_offset=offset, broken=spoiled)
+            self._parsed = (path, offset, found, spoiled)
         regions = self._parsed[2]
         named = {region.slide_id for region in regions if region.slide_id is not None}
         self.plan.other_slides |= named - self._slide_ids
         mine = [region for region in regions if region.slide_id in {None, entry.slide_id}]
-        if not mine:
+        lost = [one for one in self._parsed[3] if one.slide_id in {None, entry.slide_id}]
+        self.plan.failures += [Failure(entry.slide_id, one.region_id, one.reason) for one in lost]
+        if not mine and not lost:
             raise RegionError(f"no region for slide {entry.slide_id!r}", where=str(path))
         return mine
 
@@ -266,7 +270,9 @@ def refuse_nameless(path: Path, n_slides: int) -> None:
     RegionError
         If a region names no slide.
     """
-    for region in read_regions(path):
+    broken: list[BrokenRegion] = []
+    regions: list[Region | BrokenRegion] = [*read_regions(path, broken=broken)]
+    for region in (*regions, *broken):
         if region.slide_id is None:
             raise RegionError(
                 f"region {region.region_id!r} does not say which of the {n_slides} slides it lies "
@@ -308,7 +314,13 @@ def region_file_of(entry: SlideEntry, folder: Path) -> Path:
     return found[0]
 
 
-def regions_on(entry: SlideEntry, regions_path: Path, *, bounds_offset: Point) -> list[Region]:
+def regions_on(
+    entry: SlideEntry,
+    regions_path: Path,
+    *,
+    bounds_offset: Point,
+    broken: list[BrokenRegion] | None = None,
+) -> list[Region]:
     """Return the regions that lie on a slide.
 
     Parameters
@@ -318,6 +330,8 @@ def regions_on(entry: SlideEntry, regions_path: Path, *, bounds_offset: Point) -
         One region file, or a folder with one called after each slide.
     bounds_offset : tuple of float
         Of the slide; added to QuPath's coordinates.
+    broken : list of BrokenRegion, optional
+        See `read_regions`.
 
     Returns
     -------
@@ -325,7 +339,7 @@ def regions_on(entry: SlideEntry, regions_path: Path, *, bounds_offset: Point) -
         May be empty.
     """
     path = region_file_of(entry, regions_path) if regions_path.is_dir() else regions_path
-    found = read_regions(path, bounds_offset=bounds_offset)
+    found = read_regions(path, bounds_offset=bounds_offset, broken=broken)
     return [region for region in found if region.slide_id in {None, entry.slide_id}]
 
 

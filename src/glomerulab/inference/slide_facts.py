@@ -14,6 +14,7 @@ from glomerulab.geometry import Point
 from glomerulab.images import write_image
 from glomerulab.slides.dicom_folder import dicom_reference
 from glomerulab.slides.region_proposals import is_proposal
+from glomerulab.slides.regions import BrokenRegion
 from glomerulab.slides.source import Slide, open_slide
 
 __all__ = ["SlidesRead", "read_slide_facts"]
@@ -67,7 +68,8 @@ def read_slide_facts(
             with open_slide(entry.path, mpp_override=mpp_override or entry.mpp) as slide:
                 facts.append(_facts(entry, slide, out, stain))
                 offset = slide.bounds_offset
-            for region in regions_on(entry, regions, bounds_offset=offset):
+            broken: list[BrokenRegion] = []  # extracting the regions says what is wrong
+            for region in regions_on(entry, regions, bounds_offset=offset, broken=broken):
                 outlines[entry.slide_id, region.region_id] = region.polygon
                 if is_proposal(region):
                     proposed.add((entry.slide_id, region.region_id))

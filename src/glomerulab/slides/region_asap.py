@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.region_text import (
+    BrokenRegion,
     join_labels,
     leave_out,
     make_region,
@@ -25,7 +26,7 @@ NO_GROUP = "None"
 WITHOUT_AREA = {"Dot", "PointSet", "Measurement"}
 
 
-def parse_asap(root: Element, path: Path) -> list[Region]:
+def parse_asap(root: Element, path: Path) -> list[Region | BrokenRegion]:
     """Turn ASAP XML into regions.
 
     Parameters
@@ -37,13 +38,13 @@ def parse_asap(root: Element, path: Path) -> list[Region]:
 
     Returns
     -------
-    list of Region
+    list of Region or BrokenRegion
         Called by their name where it is unique, else by their number.
     """
     found = list(root.iter("Annotation"))
     fallbacks = [str(number) for number in range(1, len(found) + 1)]
     names = [element.get("Name") for element in found]
-    regions: list[Region] = []
+    regions: list[Region | BrokenRegion] = []
     for number, (region_id, element) in enumerate(
         zip(unique_names(names, fallbacks), found, strict=True), start=1
     ):
@@ -55,7 +56,7 @@ def parse_asap(root: Element, path: Path) -> list[Region]:
             continue
         group = element.get("PartOfGroup", NO_GROUP)
         labels = () if group == NO_GROUP else split_labels(group)
-        regions.append(make_region(region_id, points, labels, path=path, feature=where))
+        regions.append(make_region(region_id, points, labels, feature=where))
     return regions
 
 

@@ -11,12 +11,18 @@ from typing import Any
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.find import SLIDE_SUFFIXES
-from glomerulab.slides.region_text import LABEL_SEPARATOR, make_region, parse_point, split_labels
+from glomerulab.slides.region_text import (
+    LABEL_SEPARATOR,
+    BrokenRegion,
+    make_region,
+    parse_point,
+    split_labels,
+)
 
 __all__ = ["parse_coco", "render_coco"]
 
 
-def parse_coco(content: dict[str, Any], path: Path) -> list[Region]:
+def parse_coco(content: dict[str, Any], path: Path) -> list[Region | BrokenRegion]:
     """Turn parsed COCO JSON into regions.
 
     Parameters
@@ -28,7 +34,7 @@ def parse_coco(content: dict[str, Any], path: Path) -> list[Region]:
 
     Returns
     -------
-    list of Region
+    list of Region or BrokenRegion
         Called by their annotation id; `slide_id` is the stem of the image's file name. Run-length
         masks are taken by their bounding box.
     """
@@ -40,7 +46,7 @@ def parse_coco(content: dict[str, Any], path: Path) -> list[Region]:
         _id(category, path, "category"): _category_labels(category, path)
         for category in _entries(content, "categories", path)
     }
-    regions: list[Region] = []
+    regions: list[Region | BrokenRegion] = []
     for number, entry in enumerate(_entries(content, "annotations", path), start=1):
         where = f"annotation {number}"
         slide_id = _known(slides, _field(entry, "image_id", path, where), "image", path, where)
@@ -50,9 +56,7 @@ def parse_coco(content: dict[str, Any], path: Path) -> list[Region]:
         rings = _rings(entry, path, where)
         for part, ring in enumerate(rings, start=1):
             part_id = region_id if len(rings) == 1 else f"{region_id}.{part}"
-            regions.append(
-                make_region(part_id, ring, named, path=path, feature=where, slide_id=slide_id)
-            )
+            regions.append(make_region(part_id, ring, named, feature=where, slide_id=slide_id))
     return regions
 
 
@@ -148,7 +152,7 @@ def _rings(entry: dict[str, Any], path: Path, where: str) -> list[list[Point]]:
         raise RegionError(f"{where} has neither a polygon nor a box", where=str(path))
     x, y = parse_point(box[0], box[1], path=path, feature=where)
     width, height = parse_point(box[2], box[3], path=path, feature=where)
-    if not (width > 0 and height > 0):
+    if width <= 0 or height <= 0:  # a size that is no number breaks this region alone
         raise RegionError(f"{where}: its box has no area", where=str(path))
     return [[(x, y), (x + width, y), (x + width, y + height), (x, y + height)]]
 

@@ -11,7 +11,13 @@ from pathlib import Path
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
-from glomerulab.slides.region_text import load_text, make_region, parse_point, shown_number
+from glomerulab.slides.region_text import (
+    BrokenRegion,
+    load_text,
+    make_region,
+    parse_point,
+    shown_number,
+)
 
 __all__ = ["REGION_COLUMNS", "parse_csv", "render_csv"]
 
@@ -31,7 +37,7 @@ BOX_COLUMNS = ("x", "y", "width", "height")
 LABEL_JOINT = ";"
 
 
-def parse_csv(path: Path) -> list[Region]:
+def parse_csv(path: Path) -> list[Region | BrokenRegion]:
     """Read a region CSV.
 
     Parameters
@@ -40,7 +46,7 @@ def parse_csv(path: Path) -> list[Region]:
 
     Returns
     -------
-    list of Region
+    list of Region or BrokenRegion
         Called by ``region_id``, else by row number.
 
     Raises
@@ -100,14 +106,15 @@ def render_csv(regions: Sequence[Region]) -> str:
     return text.getvalue()
 
 
-def _region(row: dict[str, str | None], number: int, path: Path, where: str) -> Region:
+def _region(
+    row: dict[str, str | None], number: int, path: Path, where: str
+) -> Region | BrokenRegion:
     if None in row:
         raise RegionError(f"{where} has more fields than the header", where=str(path))
     return make_region(
         (row.get("region_id") or "").strip() or str(number),
         _outline(row, path, where),
         _split(row.get("labels") or ""),
-        path=path,
         feature=where,
         slide_id=(row.get("slide_id") or "").strip() or None,
     )
@@ -129,6 +136,6 @@ def _outline(row: dict[str, str | None], path: Path, where: str) -> list[Point]:
         return [parse_point(x, y, path=path, feature=where) for x, y in pairs]
     x, y = parse_point(row.get("x"), row.get("y"), path=path, feature=where)
     width, height = parse_point(row.get("width"), row.get("height"), path=path, feature=where)
-    if not (width > 0 and height > 0):
+    if width <= 0 or height <= 0:  # a size that is no number breaks this region alone
         raise RegionError(f"{where}: width and height must be above 0", where=str(path))
     return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]

@@ -14,6 +14,7 @@ from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.region_text import (
     LABEL_SEPARATOR,
+    BrokenRegion,
     leave_out,
     make_region,
     parse_point,
@@ -31,7 +32,9 @@ OBJECT_KINDS = frozenset(
 GLOMERULUS_COLOUR = (0, 128, 64)
 
 
-def parse_geojson(content: object, path: Path, *, bounds_offset: Point) -> list[Region]:
+def parse_geojson(
+    content: object, path: Path, *, bounds_offset: Point
+) -> list[Region | BrokenRegion]:
     """Turn parsed GeoJSON into regions.
 
     Parameters
@@ -45,7 +48,7 @@ def parse_geojson(content: object, path: Path, *, bounds_offset: Point) -> list[
 
     Returns
     -------
-    list of Region
+    list of Region or BrokenRegion
         Called by their QuPath name where it is unique, else by their id, else by their number.
 
     Raises
@@ -64,14 +67,14 @@ def parse_geojson(content: object, path: Path, *, bounds_offset: Point) -> list[
             raise RegionError(f"{where}: its properties are not an object", where=str(path))
     names = [_text((feature.get("properties") or {}).get("name")) for _, feature in features]
     fallbacks = [_own_id(feature) or str(number) for number, (_, feature) in enumerate(features, 1)]
-    regions: list[Region] = []
+    regions: list[Region | BrokenRegion] = []
     for region_id, (where, feature) in zip(unique_names(names, fallbacks), features, strict=True):
         labels = _labels((feature.get("properties") or {}).get("classification"), path, where)
         rings = list(_outer_rings(feature["geometry"], path, where))
         for part, ring in enumerate(rings, start=1):
             part_id = region_id if len(rings) == 1 else f"{region_id}.{part}"
             points = [_shifted(vertex, bounds_offset, path, where) for vertex in ring]
-            regions.append(make_region(part_id, points, labels, path=path, feature=where))
+            regions.append(make_region(part_id, points, labels, feature=where))
     return regions
 
 

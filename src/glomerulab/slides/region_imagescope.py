@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.region_text import (
+    BrokenRegion,
     join_labels,
     leave_out,
     make_region,
@@ -25,7 +26,7 @@ RECTANGLE, ELLIPSE, ARROW, RULER = "1", "2", "3", "4"
 N_ELLIPSE_POINTS = 64
 
 
-def parse_imagescope(root: Element, path: Path) -> list[Region]:
+def parse_imagescope(root: Element, path: Path) -> list[Region | BrokenRegion]:
     """Turn ImageScope XML into regions.
 
     Parameters
@@ -37,7 +38,7 @@ def parse_imagescope(root: Element, path: Path) -> list[Region]:
 
     Returns
     -------
-    list of Region
+    list of Region or BrokenRegion
         Called by their ``DisplayId`` where it is unique, else by layer and region ``Id``.
     """
     found = [
@@ -51,7 +52,7 @@ def parse_imagescope(root: Element, path: Path) -> list[Region]:
         for layer_number, number, layer, element in found
     ]
     names = [element.get("DisplayId") for _, _, _, element in found]
-    regions: list[Region] = []
+    regions: list[Region | BrokenRegion] = []
     for region_id, (layer_number, number, layer, element) in zip(
         unique_names(names, fallbacks), found, strict=True
     ):
@@ -64,9 +65,7 @@ def parse_imagescope(root: Element, path: Path) -> list[Region]:
             leave_out(path, where, "negative region", reason="which is cut out of another")
             continue
         outline = _outline(element.get("Type"), points)
-        regions.append(
-            make_region(region_id, outline, _labels(layer, element), path=path, feature=where)
-        )
+        regions.append(make_region(region_id, outline, _labels(layer, element), feature=where))
     return regions
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -19,6 +20,7 @@ from glomerulab.geometry import Point, Region
 
 __all__ = [
     "LABEL_SEPARATOR",
+    "BrokenRegion",
     "join_labels",
     "leave_out",
     "load_json",
@@ -35,6 +37,16 @@ LABEL_SEPARATOR = ": "
 """Between the parts of a QuPath class name with several labels, and of ours in XML and COCO."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRegion:
+    """A region that bounds no area, in a file that is well formed: the other regions stand."""
+
+    region_id: str
+    slide_id: str | None
+    reason: str
+    """Names the feature of the file."""
 
 
 def load_text(path: Path) -> str:
@@ -154,10 +166,9 @@ def make_region(
     points: Sequence[Point],
     labels: Sequence[str] = (),
     *,
-    path: Path,
     feature: str,
     slide_id: str | None = None,
-) -> Region:
+) -> Region | BrokenRegion:
     """Make a region from a ring of a file, closed or not.
 
     Parameters
@@ -165,20 +176,14 @@ def make_region(
     region_id : str
     points : sequence of tuple of float
     labels : sequence of str, default ()
-    path : Path
-        For the error.
     feature : str
-        For the error.
+        For the reason.
     slide_id : str, optional
 
     Returns
     -------
-    Region
-
-    Raises
-    ------
-    RegionError
-        If the ring has fewer than three points or a coordinate that is not finite.
+    Region or BrokenRegion
+        Broken if the ring has fewer than three points or a coordinate that is not finite.
     """
     ring = list(points)
     if len(ring) > 3 and ring[0] == ring[-1]:
@@ -186,7 +191,7 @@ def make_region(
     try:
         return Region(region_id, tuple(ring), tuple(labels), slide_id)
     except ValueError as error:
-        raise RegionError(f"{feature}: {error}", where=str(path)) from error
+        return BrokenRegion(region_id, slide_id, f"{feature}: {error}")
 
 
 def leave_out(path: Path, feature: str, kind: str, *, reason: str = "which has no area") -> None:

@@ -16,9 +16,9 @@ from glomerulab.slides.region_coco import parse_coco, render_coco
 from glomerulab.slides.region_csv import parse_csv, render_csv
 from glomerulab.slides.region_geojson import parse_geojson, render_geojson
 from glomerulab.slides.region_imagescope import parse_imagescope, render_imagescope
-from glomerulab.slides.region_text import load_json, load_xml
+from glomerulab.slides.region_text import BrokenRegion, load_json, load_xml
 
-__all__ = ["REGION_SUFFIXES", "RegionFormat", "read_regions", "write_regions"]
+__all__ = ["REGION_SUFFIXES", "BrokenRegion", "RegionFormat", "read_regions", "write_regions"]
 
 RegionFormat = Literal["geojson", "imagescope", "asap", "coco", "csv"]
 
@@ -34,7 +34,9 @@ DEFAULT_FORMATS: dict[str, RegionFormat] = {
 NO_OFFSET: Point = (0.0, 0.0)
 
 
-def read_regions(path: Path, *, bounds_offset: Point = NO_OFFSET) -> list[Region]:
+def read_regions(
+    path: Path, *, bounds_offset: Point = NO_OFFSET, broken: list[BrokenRegion] | None = None
+) -> list[Region]:
     """Read a region file.
 
     Parameters
@@ -43,6 +45,9 @@ def read_regions(path: Path, *, bounds_offset: Point = NO_OFFSET) -> list[Region
         QuPath GeoJSON, Aperio ImageScope XML, ASAP XML, COCO JSON or CSV.
     bounds_offset : tuple of float, default (0.0, 0.0)
         `Slide.bounds_offset` of the slide; added to QuPath's coordinates only.
+    broken : list of BrokenRegion, optional
+        Gets the regions that bound no area (a coordinate that is not finite, fewer than three
+        points); without it one such region is an error.
 
     Returns
     -------
@@ -63,7 +68,13 @@ def read_regions(path: Path, *, bounds_offset: Point = NO_OFFSET) -> list[Region
     if suffix not in REGION_SUFFIXES:
         known = ", ".join(REGION_SUFFIXES)
         raise RegionError(f"not a region file: its name must end in {known}", where=str(path))
-    regions = _parse(path, suffix, bounds_offset)
+    found = _parse(path, suffix, bounds_offset)
+    regions = [one for one in found if isinstance(one, Region)]
+    spoiled = [one for one in found if isinstance(one, BrokenRegion)]
+    if spoiled and broken is None:
+        raise RegionError(spoiled[0].reason, where=str(path))
+    if broken is not None:
+        broken += spoiled
     _refuse_duplicates(regions, path)
     return regions
 
@@ -115,7 +126,7 @@ def write_regions(
         temporary.write_bytes(text.encode("utf-8"))
 
 
-def _parse(path: Path, suffix: str, bounds_offset: Point) -> list[Region]:
+def _parse(path: Path, suffix: str, bounds_offset: Point) -> list[Region | BrokenRegion]:
     if suffix == ".csv":
         return parse_csv(path)
     if suffix == ".xml":

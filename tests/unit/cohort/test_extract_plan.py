@@ -152,3 +152,38 @@ def test_the_fingerprint_of_a_plain_image_changes_with_its_pixels(tmp_path):
         made = plan(tmp_path / "a.bmp", [region], tmp_path, mpp_override=0.5)
         prints.append(made.fingerprints["a"])
     assert prints[0] == prints[2] != prints[1]
+
+
+def _planned(source, regions, tmp_path):
+    return plan_crops(
+        read_slides(source), regions, out=tmp_path / "out", settings=CropSettings(),
+        taxonomy=load_taxonomy("paper"),
+    )  # fmt: skip
+
+
+def test_a_region_that_is_not_finite_is_a_failure_and_the_others_are_cut(make_slide, tmp_path):
+    table = tmp_path / "r.csv"
+    table.write_text("region_id,x,y,width,height\ngood,200,300,90,90\nbad,nan,300,90,90\n")
+    made = _planned(make_slide(), table, tmp_path)
+    assert [crop.region_id for crop in made.crops] == ["good"]
+    assert [(one.slide, one.region) for one in made.failures] == [("slide", "bad")]
+    assert "line 3" in made.failures[0].reason
+    assert "not finite" in made.failures[0].reason
+
+
+def test_where_every_region_is_broken_each_is_named(make_slide, tmp_path):
+    table = tmp_path / "r.csv"
+    table.write_text("region_id,x,y,width,height\nbad,nan,300,90,90\n")
+    made = _planned(make_slide(), table, tmp_path)
+    assert [(one.slide, one.region) for one in made.failures] == [("slide", "bad")]
+
+
+def test_one_file_for_several_slides_gives_each_its_broken_regions(make_slide, tmp_path):
+    make_slide("a.tiff"), make_slide("b.tiff")
+    (tmp_path / "s.csv").write_text("slide_path,slide_id\na.tiff,a\nb.tiff,b\n")
+    table = tmp_path / "r.csv"
+    head = "slide_id,region_id,x,y,width,height\n"
+    table.write_text(f"{head}a,g,200,300,90,90\nb,g,200,300,90,90\nb,bad,inf,300,90,90\n")
+    made = _planned(tmp_path / "s.csv", table, tmp_path)
+    assert len(made.crops) == 2
+    assert [(one.slide, one.region) for one in made.failures] == [("b", "bad")]

@@ -30,6 +30,13 @@ def test_without_a_polygon_the_box_is_taken():
     assert region.labels == ()
 
 
+def test_a_box_that_is_not_finite_breaks_its_region_alone():
+    (broken,) = parse_coco(content(bbox=[1, 2, float("nan"), 4]), FILE)
+    assert (broken.region_id, broken.slide_id) == ("7", "case.1")
+    assert "annotation 1" in broken.reason
+    assert "not finite" in broken.reason
+
+
 def test_parts_become_regions():
     parts = [[0, 0, 9, 0, 9, 9], [20, 20, 29, 20, 29, 29]]
     assert [r.region_id for r in parse_coco(content(segmentation=parts), FILE)] == ["7.1", "7.2"]

@@ -37,11 +37,20 @@ def test_excel_may_have_put_a_byte_order_mark_and_its_line_ends(tmp_path):
     assert (region.region_id, region.box()) == ("肾小球 1", Box(10, 20, 30, 40))
 
 
+@pytest.mark.parametrize("cells", ["1,2,inf,4", "nan,2,3,4", "1,2,nan,4"])
+def test_a_box_that_is_not_finite_breaks_its_region_alone(tmp_path, cells):
+    (tmp_path / "r.csv").write_text(f"x,y,width,height\n{cells}\n1,2,3,4\n")
+    broken, whole = parse_csv(tmp_path / "r.csv")
+    assert whole.box() == Box(1, 2, 3, 4)
+    assert (broken.region_id, broken.slide_id) == ("1", None)
+    assert broken.reason.startswith("line 2")
+    assert "not finite" in broken.reason
+
+
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
         ("1,2,3,4\n5,6,7\n", "line 3.*pair of numbers"),
-        ("1,2,inf,4\n", "line 2.*finite"),
         ('1,2,"3\n', "not valid CSV"),
     ],
 )

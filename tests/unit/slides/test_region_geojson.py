@@ -94,10 +94,16 @@ def test_no_hole_adds_a_point_to_the_outline():
     assert region.polygon == ((100.0, 50.0), (109.0, 50.0), (109.0, 59.0), (100.0, 59.0))
 
 
+def test_a_part_without_points_is_broken_beside_the_others():
+    two = feature({"type": "MultiPolygon", "coordinates": [[SQUARE], [[]]]})
+    whole, broken = parse([two])
+    assert (whole.region_id, broken.region_id) == ("1.1", "1.2")
+    assert broken.reason.startswith("feature 1") and "has 0 points" in broken.reason
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (feature({"type": "MultiPolygon", "coordinates": [[SQUARE], [[]]]}), "has 0 points"),
         (feature({"type": "MultiPolygon", "coordinates": [[SQUARE], []]}), "without an outline"),
         (feature({"type": "Polygon", "coordinates": [[1, 2]]}), "is not a vertex"),
         (feature(properties=["name"]), "properties are not an object"),

@@ -14,9 +14,9 @@ from glomerulab.slides.region_text import (
 )
 
 
-def test_a_closed_ring_is_opened(tmp_path):
+def test_a_closed_ring_is_opened():
     ring = [(0.0, 0.0), (4.0, 0.0), (0.0, 4.0), (0.0, 0.0)]
-    region = make_region("g", ring, path=tmp_path, feature="feature 1")
+    region = make_region("g", ring, feature="feature 1")
     assert region.polygon == ((0.0, 0.0), (4.0, 0.0), (0.0, 4.0))
 
 

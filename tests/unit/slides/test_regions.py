@@ -112,6 +112,47 @@ def test_a_malformed_file_is_refused_by_name_and_feature(tmp_path, name, content
     assert caught.value.where == str(path)
 
 
+RING = "[[%s,0],[9,0],[9,9]]"
+ASAP_ONE = """<Annotation Name="%s"><Coordinates><Coordinate X="%s" Y="0"/>
+<Coordinate X="9" Y="0"/><Coordinate X="9" Y="9"/></Coordinates></Annotation>"""
+IMAGESCOPE_ONE = """<Region DisplayId="%s"><Vertices><Vertex X="%s" Y="0"/>
+<Vertex X="9" Y="0"/><Vertex X="9" Y="9"/></Vertices></Region>"""
+
+
+def _each(file_format: str, x: str) -> str:
+    """Write one region that is whole, and one with a coordinate."""
+    if file_format == "geojson":
+        features = [
+            f'{{"geometry": {{"type": "Polygon", "coordinates": [{RING % value}]}}, '
+            f'"properties": {{"name": "{name}"}}}}'
+            for name, value in (("good", "0"), ("bad", x))
+        ]
+        return f"[{','.join(features)}]"
+    one = ASAP_ONE if file_format == "asap" else IMAGESCOPE_ONE
+    both = one % ("good", "0") + one % ("bad", x)
+    if file_format == "asap":
+        return f"<ASAP_Annotations><Annotations>{both}</Annotations></ASAP_Annotations>"
+    return f"<Annotations><Annotation><Regions>{both}</Regions></Annotation></Annotations>"
+
+
+@pytest.mark.parametrize(
+    ("name", "file_format", "x"),
+    [
+        ("r.geojson", "geojson", "NaN"), ("r.geojson", "geojson", "1e999"),
+        ("r.xml", "asap", "nan"), ("r.xml", "imagescope", "inf"),
+    ],
+)  # fmt: skip
+def test_a_region_that_is_not_finite_stands_beside_those_that_are(tmp_path, name, file_format, x):
+    path = tmp_path / name
+    path.write_text(_each(file_format, x))
+    broken = []
+    assert [one.region_id for one in read_regions(path, broken=broken)] == ["good"]
+    assert [one.region_id for one in broken] == ["bad"]
+    assert "not finite" in broken[0].reason
+    with pytest.raises(RegionError, match="not finite"):
+        read_regions(path)
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(RegionError, match="cannot be read"):
         read_regions(tmp_path / "none.geojson")
