@@ -98,7 +98,8 @@ def test_a_part_without_points_is_broken_beside_the_others():
     two = feature({"type": "MultiPolygon", "coordinates": [[SQUARE], [[]]]})
     whole, broken = parse([two])
     assert (whole.region_id, broken.region_id) == ("1.1", "1.2")
-    assert broken.reason.startswith("feature 1") and "has 0 points" in broken.reason
+    assert broken.reason.startswith("feature 1")
+    assert "has 0 points" in broken.reason
 
 
 @pytest.mark.parametrize(
