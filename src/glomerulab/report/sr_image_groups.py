@@ -87,13 +87,9 @@ def _evaluations(case: ReportedCase, call: GlomerulusCall) -> list[QualitativeEv
 
 def _left_open(case: ReportedCase, glomerulus: Glomerulus) -> list[CodedConcept]:
     """Name the labels that some possible readings hold and others do not."""
-    possible = glomerulus.possible
-    labels = [
-        label for label in case.taxonomy.labels
-        if 0 < sum(one is not None and label.id in one for one in possible) < len(possible)
-    ]  # fmt: skip
+    labels = [label for label in case.taxonomy.labels if len(glomerulus.shows(label.id)) > 1]
     found = [label_code(label) for label in labels]
-    if None in possible and len(possible) > 1:
+    if glomerulus.may_be_none and not glomerulus.must_be_none:
         found.append(own(NOT_A_GLOMERULUS, reading_words(None, case.taxonomy, "en")))
     return found
 
