@@ -194,13 +194,18 @@ class CaseFolder:
     def patients(self) -> dict[str, tuple[GlomerulusCall, ...]]:
         """Return the calls of each case; a slide without patient is a case by itself.
 
-        A case of which nothing could be judged has none: its report says what is missing.
+        A case of which nothing could be judged, or on whose slides no region lies, has none: its
+        report says so.
         """
         cases: dict[str, list[GlomerulusCall]] = {}
         for call in self.calls:
             cases.setdefault(call.patient_id or call.slide_id or call.image_id, []).append(call)
         for lost in self.facts.unjudged:
             cases.setdefault(lost.case, [])
+        judged = {call.slide_id for call in self.calls}
+        for slide in self.facts.slides:
+            if slide.slide_id not in judged:
+                cases.setdefault(slide.patient_id or slide.slide_id, [])
         return {name: tuple(calls) for name, calls in cases.items()}
 
 

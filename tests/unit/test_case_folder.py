@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from glomerulab.case_folder import Unjudged, outline_text, read_case_folder
+from glomerulab.case_folder import SlideFacts, Unjudged, outline_text, read_case_folder
 from glomerulab.errors import PredictionsError
 from tests.cases import one_call, write_case
 
@@ -114,3 +114,14 @@ def test_a_case_of_which_nothing_could_be_judged_is_a_case_all_the_same(tmp_path
     folder = read_case_folder(write_case(tmp_path, [one_call("a")]))
     folder = replace(folder, facts=folder.facts.model_copy(update={"unjudged": lost}))
     assert {name: len(calls) for name, calls in folder.patients().items()} == {"p1": 1, "p2": 0}
+
+
+def test_a_slide_without_calls_is_a_case_of_its_patient(tmp_path: Path) -> None:
+    slides = [
+        SlideFacts(slide_id=name, file_name=f"{name}.svs", patient_id=who, width=9, height=9)
+        for name, who in (("s1", "p1"), ("s2", "p2"), ("s3", None))
+    ]
+    folder = read_case_folder(write_case(tmp_path, [one_call("a", slide="s1")], slides=slides))
+    assert {name: len(found) for name, found in folder.patients().items()} == {
+        "p1": 1, "p2": 0, "s3": 0,
+    }  # fmt: skip

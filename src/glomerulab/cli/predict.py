@@ -69,7 +69,7 @@ def predict(
     )  # fmt: skip
     summary = run_prediction(source, model, out, settings=settings, track=shown)
     _tell(summary)
-    if summary.failures:
+    if summary.failures or not summary.n_images:
         raise typer.Exit(1)
 
 
@@ -97,6 +97,12 @@ def _tell(summary: "PredictSummary") -> None:
         f"{summary.n_images} images judged, {summary.n_referred} of them referred to a human: "
         f"{summary.folder / 'predictions.csv'}"
     )
+    if not summary.n_images:
+        typer.echo(
+            "No glomerulus: no region was drawn or proposed on the slides that could be read. "
+            "`glomerulab report` says so for each case.",
+            err=True,
+        )
     if summary.failures:
         typer.echo(
             f"{len(summary.failures)} could not be judged: {summary.folder / 'failures.csv'}",

@@ -61,7 +61,7 @@ def case_table(
         statuses = dict(zip(shown.table["image_id"], shown.table["stain_status"], strict=True))
     found = [answers[key] for key in rows["image_id"]]
     decisions = decide(
-        np.array([answer.logits for answer in found]),
+        np.array([answer.logits for answer in found]).reshape(-1, len(card.taxonomy.label_ids)),
         [answer.distance for answer in found],
         [answer.sharpness for answer in found],
         stains=[None if pd.isna(stain) else str(stain) for stain in rows["stain"]],
@@ -104,7 +104,8 @@ def _places(
     """Return what is known of the regions that crops of slides were cut by."""
     if not read.facts:
         return {}
-    places = list(zip(rows["slide_id"], rows["region_id"], strict=True))
+    regions = rows.get("region_id", ())  # no column where no crop was cut
+    places = list(zip(rows["slide_id"], regions, strict=True))
     found: dict[str, object] = {
         "outline": [outline_text(read.outlines.get(place, ())) for place in places]
     }

@@ -131,6 +131,15 @@ def _cut_at_regions(
         )
         for name in done.enlarged_slides
     ]
+    if settings.detector is None:  # of proposals there is a note already
+        notes += [
+            Note(
+                en=f"No region lies on slide {name}: it adds no glomerulus.",
+                zh=f"切片 {name} 上没有任何区域：不计入肾小球。",
+                case=patients[name] or name,
+            )
+            for name in read.bare
+        ]
     return JudgedCrops(
         _with_stain(manifest, settings.stain), read, done.failures, tuple(notes), patients=patients
     )

@@ -82,7 +82,7 @@ def predict(
     CheckpointError
         If the model cannot be read, or its gates are another model's.
     PredictionsError
-        If not one image could be judged.
+        If not one image could be judged, unless a slide was read on which no region lies.
     GlomerulabError
         If the source is missing, or `out` holds crops of other settings.
     """
@@ -100,14 +100,14 @@ def predict(
     )  # fmt: skip
     failures = (*cut.failures, *(Failure("", key, text) for key, text in unreadable.items()))
     write_failures(out / FAILURES_FILE, failures)
-    if not answers:
+    if not answers and not cut.read.bare:  # a slide without glomeruli is a case: it is inadequate
         reason = _why_none(failures, cut.notes)
         raise PredictionsError(f"not one image could be judged: {reason}", where=str(source))
     table = case_table(
         cut.manifest, shown, answers, card=engine.card, gates=gates, out=out, read=cut.read,
         scores=cut.scores,
     )  # fmt: skip
-    if settings.saliency:
+    if settings.saliency and answers:
         pictures = write_saliency(
             run, shown, likeliest_labels(table, engine.card.taxonomy), out,
             mark=engine.weights_sha256, track=track,
@@ -157,6 +157,8 @@ def _normalized(
     manifest: Manifest, gates: Gates, out: Path, settings: PredictSettings, track: Track
 ) -> tuple[Manifest, tuple[Note, ...]]:
     """Bring the crops to the run's stain references, as its training images were."""
+    if manifest.table.empty:
+        return manifest, ()
     references = {
         stain: reference
         for stain, reference in gates.references.items()

@@ -33,6 +33,8 @@ class SlidesRead:
     """By slide id and region id, level-0 pixels."""
     proposed: frozenset[tuple[str, str]] = frozenset()
     """Slide id and region id of those that a detector proposed and nobody drew."""
+    bare: tuple[str, ...] = ()
+    """Slides whose region file was read and holds no region for them."""
 
 
 def read_slide_facts(
@@ -61,7 +63,7 @@ def read_slide_facts(
     SlidesRead
         A slide that cannot be read is left out: extracting its regions says why.
     """
-    facts, outlines = [], {}
+    facts, outlines, bare = [], {}, []
     proposed: set[tuple[str, str]] = set()
     for entry in entries:
         try:
@@ -69,13 +71,16 @@ def read_slide_facts(
                 facts.append(_facts(entry, slide, out, stain))
                 offset = slide.bounds_offset
             broken: list[BrokenRegion] = []  # extracting the regions says what is wrong
-            for region in regions_on(entry, regions, bounds_offset=offset, broken=broken):
+            found = regions_on(entry, regions, bounds_offset=offset, broken=broken)
+            if not found and not broken:
+                bare.append(entry.slide_id)
+            for region in found:
                 outlines[entry.slide_id, region.region_id] = region.polygon
                 if is_proposal(region):
                     proposed.add((entry.slide_id, region.region_id))
         except GlomerulabError:  # it stands in failures.csv, with its reason
             continue
-    return SlidesRead(tuple(facts), outlines, frozenset(proposed))
+    return SlidesRead(tuple(facts), outlines, frozenset(proposed), tuple(bare))
 
 
 def _facts(entry: SlideEntry, slide: Slide, out: Path, stain: str | None) -> SlideFacts:

@@ -162,6 +162,11 @@ def reported_cases(
         alone = glomeruli_of(calls, folder.taxonomy, head=folder.head)
         slide_ids = {call.slide_id for call in calls}
         slide_ids |= {one.slide_id for one in folder.facts.unjudged if one.case == patient}
+        slide_ids |= {
+            one.slide_id
+            for one in folder.facts.slides
+            if (one.patient_id or one.slide_id) == patient
+        }
         cases.append(
             ReportedCase(
                 patient=patient,

@@ -14,6 +14,7 @@ from glomerulab.inference.predict import predict
 from glomerulab.inference.predict_settings import PredictSettings
 from glomerulab.report.case_view import case_view
 from glomerulab.report.reported_case import reported_cases
+from glomerulab.report.write_case import FORMATS, write_case_reports
 from glomerulab.report.write_case_fhir import case_bundle
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions import read_regions, write_regions
@@ -193,12 +194,6 @@ def test_a_detector_in_the_place_of_the_model_is_named(own_run, large, tmp_path)
         predict(large / "slides.csv", own_run, tmp_path / "out")
 
 
-def test_nothing_proposed_anywhere_is_said(large, trained, tmp_path, detector) -> None:
-    disc_slide(large / "s1.tif", [], mpp=1.0)
-    with pytest.raises(PredictionsError, match="proposed nothing on slide s1"):
-        detected(large, trained, tmp_path / "out", detector)
-
-
 def test_symmetries_change_the_answers_and_are_told(slides, trained, tmp_path) -> None:
     run_on(slides, trained, tmp_path / "out")
     plain = pd.read_csv(tmp_path / "out" / "predictions.csv")
@@ -268,3 +263,69 @@ def test_the_report_of_a_case_says_what_could_not_be_judged(slides, trained, tmp
     texts = [one.text for one in case_view(case, "zh").warnings]
     assert any("s2" in text and "未计入" in text for text in texts)
     assert "In no count: s2." in case_bundle(case).entry[0].resource.conclusion
+
+
+EMPTY = '{"type": "FeatureCollection", "features": []}'
+
+
+def test_a_slide_without_regions_is_a_case_without_glomeruli(slides, trained, tmp_path) -> None:
+    (slides / "s1.geojson").write_text(EMPTY)
+    out = tmp_path / "out"
+    done = predict(
+        slides / "s1.tif", trained, out,
+        settings=PredictSettings(slides / "s1.geojson", margin=0.0, saliency=True),
+    )  # fmt: skip
+    assert (done.n_images, done.n_referred) == (0, 0)
+    assert ["no region for slide" in one.reason for one in done.failures] == [True]
+    folder = read_case_folder(out)
+    assert folder.calls == ()
+    (case,) = reported_cases(folder)
+    assert [one.slide_id for one in case.slides] == ["s1"]
+    adequacy = next(rule for rule in case.summary.rules if rule.rule_set.id == "adequacy")
+    assert (adequacy.n_glomeruli, adequacy.items[0].grade.grade) == (0, "inadequate")
+    told = [one.sentence for one in case_view(case, "en").warnings]
+    assert any("No region lies on slide s1: it adds no glomerulus" in one for one in told)
+    assert not any("own colours" in one for one in told)
+    again = predict(
+        slides / "s1.tif", trained, out,
+        settings=PredictSettings(slides / "s1.geojson", margin=0.0),
+    )  # fmt: skip
+    assert again.n_images == 0
+
+
+def test_a_patient_without_regions_has_a_report_beside_the_others(slides, trained, tmp_path):
+    (slides / "s2.geojson").write_text(EMPTY)
+    table = slides / "slides.csv"
+    table.write_text(table.read_text().replace("s2.tif,s2,p1", "s2.tif,s2,p2"))
+    assert run_on(slides, trained, tmp_path / "out").n_images == 2
+    first, second = reported_cases(read_case_folder(tmp_path / "out"))
+    assert (first.patient, first.summary.n_glomeruli) == ("p1", 2)
+    assert (second.patient, second.summary.n_glomeruli) == ("p2", 0)
+    assert first.notes != second.notes
+
+
+def test_where_no_region_file_can_be_read_there_is_no_case(slides, trained, tmp_path) -> None:
+    for number in (1, 2):
+        (slides / f"s{number}.geojson").write_text("{")
+    with pytest.raises(PredictionsError, match="not valid JSON"):
+        run_on(slides, trained, tmp_path / "out")
+    assert not (tmp_path / "out" / "case.json").exists()
+
+
+def test_slides_on_which_nothing_is_proposed_are_cases(large, trained, tmp_path, detector) -> None:
+    disc_slide(large / "s1.tif", [], mpp=1.0)
+    done = detected(large, trained, tmp_path / "out", detector)
+    assert (done.n_images, done.failures) == (0, ())
+    (case,) = reported_cases(read_case_folder(tmp_path / "out"))
+    assert (case.patient, len(case.slides), case.summary.n_glomeruli) == ("p1", 2, 0)
+    assert "The detector proposed nothing on slide s2." in [note.en for note in case.notes]
+
+
+def test_a_case_without_glomeruli_is_reported_in_every_format(slides, trained, tmp_path) -> None:
+    (slides / "s1.geojson").write_text(EMPTY)
+    settings = PredictSettings(slides / "s1.geojson", margin=0.0)
+    predict(slides / "s1.tif", trained, tmp_path / "out", settings=settings)
+    done = write_case_reports(tmp_path / "out", tmp_path / "reports", formats=FORMATS)
+    assert len(done.paths) == 7
+    page = (tmp_path / "reports" / "s1.html").read_text(encoding="utf-8")
+    assert "No region lies on slide s1" in page
