@@ -33,12 +33,13 @@ def folder(tmp_path: Path) -> CaseFolder:
         outline = tuple((box.x + x, box.y + y) for x, y in corners)
         whole.append(replace(call, image_path=f"crop{place}.png", outline=outline))
     slides = []
-    for name in ("s1", "s2", "s9"):
+    for name, patient in (("s1", "p1"), ("s2", "p1"), ("s9", "p/2")):
         write_image(picture(rng, "normal", 200), home / f"{name}.jpg")
         slides.append(
             SlideFacts(
-                slide_id=name, file_name=f"{name}.svs", stain="PAS", width=1000, height=1000,
-                mpp=0.5, bounds_offset=(40.0, 20.0), map_path=f"{name}.jpg",
+                slide_id=name, file_name=f"{name}.svs", patient_id=patient, stain="PAS",
+                width=1000, height=1000, mpp=0.5, bounds_offset=(40.0, 20.0),
+                map_path=f"{name}.jpg",
             )
         )  # fmt: skip
     return read_case_folder(write_case(home, whole, slides=slides))

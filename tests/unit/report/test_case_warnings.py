@@ -1,9 +1,14 @@
 from dataclasses import replace
 
-from glomerulab.case_folder import DetectorFacts, Note, Unjudged
+from glomerulab.case_folder import CaseFolder, DetectorFacts, Note, Unjudged
 from glomerulab.report.add_overrides import add_override
 from glomerulab.report.case_warnings import case_warnings
 from glomerulab.report.reported_case import reported_cases
+
+
+def of_first_patient(folder: CaseFolder) -> CaseFolder:
+    facts = folder.facts.model_copy(update={"slides": folder.facts.slides[:2]})
+    return replace(folder, facts=facts, calls=folder.calls[:-1])
 
 
 def test_what_makes_results_doubtful_is_told_by_weight(folder) -> None:
@@ -78,8 +83,9 @@ def test_a_page_lists_a_dozen_of_what_was_not_judged_and_a_program_gets_all(fold
 
 def test_words_on_images_that_are_gone_are_named_in_each_language(folder) -> None:
     add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
-    anew = replace(folder, calls=tuple(one for one in folder.calls if one.image_id not in "bz"))
-    case = reported_cases(anew)[0]
+    alone = of_first_patient(folder)
+    anew = replace(alone, calls=tuple(one for one in alone.calls if one.image_id != "b"))
+    (case,) = reported_cases(anew)
     told = {
         language: next(one for one in case_warnings(case, language) if one.kind == "lost_changes")
         for language in ("en", "zh")
@@ -116,13 +122,12 @@ def test_changes_of_images_that_may_be_another_patients_are_counted_and_not_name
 
 
 def test_where_there_is_one_case_what_no_longer_applies_is_named(folder) -> None:
-    alone = replace(folder, calls=folder.calls[:-1])
     (folder.folder / "overrides.csv").write_text(
         "time,by,image_id,labels,reason,place\n"
         "2026-01-01T00:00:00+00:00,Dr Li,s77__g1,cgn,seen,1 2 3 4\n",
         encoding="utf-8",
     )
-    (case,) = reported_cases(alone)
+    (case,) = reported_cases(of_first_patient(folder))
     assert [one.row.image_id for one in case.lost] == ["s77__g1"]
     assert case.lost_of_nobody == ()
 

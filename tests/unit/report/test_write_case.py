@@ -57,8 +57,8 @@ def test_predictions_without_one_call_have_every_report_and_are_inadequate(
         done = write_case_reports(
             folder.folder, tmp_path / language, formats=FORMATS, language=language
         )
-        assert [case.patient for case in done.cases] == ["p1"]
-        assert len(done.paths) == 7
+        assert [case.patient for case in done.cases] == ["p1", "p/2"]
+        assert len(done.paths) == 15
     with (tmp_path / "en" / "p1.results.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = {row["item"]: row for row in csv.DictReader(file)}
     assert (rows["adequacy"]["grade"], rows["adequacy"]["n_of"]) == ("inadequate", "0")
