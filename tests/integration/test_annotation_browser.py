@@ -204,6 +204,42 @@ def _draw_boxes_on_the_slide(page, server):
     ] * 2
 
 
+@pytest.mark.real
+def test_a_box_begun_before_any_timer_has_run_is_kept(server, open_page, real_data):
+    # On a slow computer a press comes before the timers that fell due since the last one.
+    page = open_page("anna")
+    page.click("text=Slides")
+    page.click("text=CMU-1-Small-Region")
+    page.wait_for_selector("#viewer[data-ready]")
+    page.keyboard.press("b")
+    page.wait_for_selector("#draw[aria-pressed=true]")
+    page.evaluate(DRAW_WITHOUT_TIMERS, [[380, 180], [480, 420], [440, 560]])
+    page.wait_for_selector("#count:has-text('3 boxes')")
+    _all_saved(page)
+    with open_store(server.db) as store:
+        assert len(list_regions(store, login="anna")) == 3
+    page.click("#box-list li:nth-child(2) .toggle")  # to look at one is to have drawn enough
+    page.wait_for_selector("#box-list li:nth-child(2) .toggle[aria-pressed=true]")
+    assert page.get_attribute("#draw", "aria-pressed") == "false"
+
+
+# Promises are kept between two events of the browser; a timer is not.
+DRAW_WITHOUT_TIMERS = """async (corners) => {
+  const layer = document.querySelector("#viewer svg.a9s-annotationlayer");
+  const area = layer.getBoundingClientRect();
+  const strokes = [["down", 0, 0], ["move", 75, 65], ["move", 80, 70], ["up", 80, 70]];
+  for (const [left, upper] of corners) {
+    for (const [type, dx, dy] of strokes) {
+      layer.dispatchEvent(new PointerEvent(`pointer${type}`, {
+        bubbles: true, cancelable: true, isPrimary: true, pointerType: "mouse",
+        clientX: area.left + left + dx, clientY: area.top + upper + dy,
+      }));
+      for (let kept = 0; kept < 50; kept += 1) await null;
+    }
+  }
+}"""
+
+
 def _drag(page, area, start, end):
     x, y = area["x"], area["y"]
     page.mouse.move(x + start[0], y + start[1])

@@ -34,6 +34,11 @@ const drawn = AnnotoriousOSD.createOSDAnnotator(viewer, {
   userSelectAction: (annotation) => (boxes.get(annotation.id)?.may_edit === false ? "SELECT" : "EDIT"),
 });
 drawn.setDrawingTool("rectangle");
+// A new box is selected at once, and with a box selected the next drag draws nothing. This must not wait for
+// an event of the annotator: those come by a timer, on a slow computer after the next press, and a box was lost.
+drawn.state.selection.subscribe(({ selected }) => {
+  if (isDrawing() && selected.length) queueMicrotask(() => drawn.cancelSelected());
+});
 
 const outbox = new Outbox(`${settings.login}:${settings.key}`, {
   onChange: (n, error) => showSaveState(n, error, () => outbox.tryNow()),
@@ -70,8 +75,6 @@ drawn.on("createAnnotation", (annotation) => {
   if (width < 8 || height < 8) { drawn.removeAnnotation(annotation.id); return; } // a slip of the hand
   boxes.set(annotation.id, { region_id: randomKey(), version: 0, may_edit: true, login: settings.login });
   save(annotation);
-  // With a box selected the next drag would be taken for it.
-  if (isDrawing()) setTimeout(() => drawn.cancelSelected());
 });
 drawn.on("updateAnnotation", (annotation) => save(annotation));
 drawn.on("deleteAnnotation", (annotation) => forget(annotation));
@@ -102,7 +105,7 @@ function list() {
     show.className = "small toggle";
     show.setAttribute("aria-pressed", String(selected.has(annotation.id)));
     show.textContent = `${index + 1} · ${width} × ${height}${box.login === settings.login ? "" : ` · ${box.login}`}`;
-    show.addEventListener("click", () => { drawn.setSelected(annotation.id, box.may_edit); drawn.fitBounds(annotation.id, { padding: 90 }); });
+    show.addEventListener("click", () => { setDrawing(false); drawn.setSelected(annotation.id, box.may_edit); drawn.fitBounds(annotation.id, { padding: 90 }); });
     line.append(show);
     if (box.may_edit) {
       const erase = document.createElement("button");
