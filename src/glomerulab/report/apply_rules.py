@@ -84,14 +84,22 @@ class RuleResult:
         return self.n_glomeruli >= self.rule_set.min_glomeruli
 
     @property
+    def may_have_too_few(self) -> bool:
+        """Whether there are enough only if each image shows a glomerulus."""
+        return self.has_enough and self.n_range[0] < self.rule_set.min_glomeruli
+
+    @property
     def too_few(self) -> str:
-        """Say that the source asks for more glomeruli; empty where there are enough."""
-        n, least = self.n_glomeruli, self.rule_set.min_glomeruli
-        return (
-            ""
-            if self.has_enough
-            else f"Only {n} of the {least} glomeruli that the source asks for."
-        )
+        """Say that the source asks for more glomeruli, surely or perhaps; empty if it does not."""
+        least = self.rule_set.min_glomeruli
+        if not self.has_enough:
+            return f"Only {self.n_glomeruli} of the {least} glomeruli that the source asks for."
+        if self.may_have_too_few:
+            return (
+                f"Perhaps only {self.n_range[0]} of the {least} glomeruli that the source asks "
+                "for, given the doubts."
+            )
+        return ""
 
     @property
     def not_assessed(self) -> tuple[ItemResult, ...]:

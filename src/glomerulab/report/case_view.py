@@ -61,7 +61,7 @@ class RuleBlock:
 
 @dataclass(frozen=True)
 class LabelRow:
-    """One label's count."""
+    """One label's count; in the first row that of all glomeruli."""
 
     name: str
     number: str
@@ -221,18 +221,12 @@ def _rule_block(result: RuleResult, case: ReportedCase, language: Language) -> R
     rules = result.rule_set
     rows = tuple(_item_row(one, case, language) for one in result.items)
     pairs = list(zip(result.items, rows, strict=True))
-    too_few = ""
-    if not result.has_enough:
-        phrase = words(language)
-        too_few = (
-            f"{phrase['too_few']}{phrase['colon']}{result.n_glomeruli} < {rules.min_glomeruli}"
-        )
     return RuleBlock(
         name=name_of(rules, language),
         version=rules.version,
         source=rules.source,
         note=(rules.note_zh if language == "zh" else rules.note) or rules.note,
-        too_few=too_few,
+        too_few=_too_few(result, language),
         rows=tuple(row for one, row in pairs if one.grade is not None),
         not_assessed=tuple(row for one, row in pairs if one.grade is None),
         caveats=tuple(
@@ -243,6 +237,15 @@ def _rule_block(result: RuleResult, case: ReportedCase, language: Language) -> R
             )
         ),
     )
+
+
+def _too_few(result: RuleResult, language: Language) -> str:
+    phrase, least = words(language), result.rule_set.min_glomeruli
+    if not result.has_enough:
+        return f"{phrase['too_few']}{phrase['colon']}{result.n_glomeruli} < {least}"
+    if result.may_have_too_few:
+        return f"{phrase['perhaps_too_few']}{phrase['colon']}{result.n_range[0]} < {least}"
+    return ""
 
 
 def _item_row(result: ItemResult, case: ReportedCase, language: Language) -> ItemRow:
@@ -274,23 +277,36 @@ def _share(one: Counted, n_of: int, language: Language) -> str:
 
 
 def _label_rows(case: ReportedCase, language: Language) -> tuple[LabelRow, ...]:
-    rows = []
-    for one, alone in zip(case.summary.labels, case.original.labels, strict=True):
+    summary, original = case.summary, case.original
+    rows = [
+        LabelRow(
+            words(language)["all_glomeruli"],
+            str(summary.n_glomeruli),
+            "–",
+            _range(summary.n_range),
+            str(original.n_glomeruli),
+        )
+    ]
+    for one, alone in zip(summary.labels, original.labels, strict=True):
         share = "–"
         if one.interval is not None and one.share is not None:
             low, high = one.interval
             share = f"{round(100 * one.share, 1):g} % ({100 * low:.0f} – {100 * high:.0f} %)"
-        low_n, high_n = one.n_range
         rows.append(
             LabelRow(
                 name_of(one.label, language),
                 f"{one.n_with} / {one.n_of}",
                 share,
-                str(low_n) if low_n == high_n else f"{low_n} – {high_n}",
+                _range(one.n_range),
                 str(alone.n_with),
             )
         )
     return tuple(rows)
+
+
+def _range(ends: tuple[int, int]) -> str:
+    low, high = ends
+    return str(low) if low == high else f"{low} – {high}"
 
 
 def _n_images(members: list[Shown], language: Language) -> str:

@@ -65,8 +65,8 @@ def write_results_csv(case: ReportedCase, path: Path) -> None:
     path : Path
         Replaced if it exists. Of a warning, ``rule_set`` is ``warning`` and ``item`` its kind; of
         what could not be judged it is ``not_judged``, and ``item`` names the slide, region or
-        image. The rows of counts have ``count``. Where a grade rests on several counts, ``n_with``
-        is empty and ``counted`` names each.
+        image. The number of glomeruli has ``glomeruli``, the rows of labels have ``count``. Where
+        a grade rests on several counts, ``n_with`` is empty and ``counted`` names each.
     """
     header = (
         "patient", "rule_set", "version", "item", "grade", "n_with", "n_of", "counted", "low",
@@ -77,16 +77,24 @@ def write_results_csv(case: ReportedCase, path: Path) -> None:
         for one in case_warnings(case, "en", max_listed=None)
     ]
     rows += [_told(case, "not_judged", name, NOTE, len(header)) for name in case.unjudged]
+    rows.append(_all(case))
     for one in case.summary.labels:
         low, high = one.interval or ("", "")
         rows.append(
             (
                 case.patient, "count", "", one.label.id, "", one.n_with, one.n_of, "", low,
-                high, f"{one.n_range[0]}-{one.n_range[1]}", one.label.id, "", NOTE,
+                high, _range(one.n_range), one.label.id, "", NOTE,
             )
         )  # fmt: skip
     rows += [_item(case, result, item) for result in case.summary.rules for item in result.items]
     _write(path, header, rows)
+
+
+def _all(case: ReportedCase) -> tuple[object, ...]:
+    """Make the row of the number of glomeruli, which every share is of."""
+    n = case.summary.n_glomeruli
+    doubts = _range(case.summary.n_range)
+    return (case.patient, "glomeruli", "", "all", "", n, n, "", "", "", doubts, "", "", NOTE)
 
 
 def _item(case: ReportedCase, result: RuleResult, item: ItemResult) -> tuple[object, ...]:
@@ -104,6 +112,11 @@ def _item(case: ReportedCase, result: RuleResult, item: ItemResult) -> tuple[obj
         "+".join(item.labels), item.not_assessed,
         " ".join((NOTE + ".", *notes)) if notes else NOTE,
     )  # fmt: skip
+
+
+def _range(ends: tuple[int, int]) -> str:
+    """Write the fewest and the most; spreadsheets take ``2-5`` for the second of May."""
+    return f"{ends[0]} to {ends[1]}"
 
 
 def _told(

@@ -253,3 +253,10 @@ def test_grades_that_only_the_doubts_leave_open_are_told_without_a_grade() -> No
     assert [grade.grade for grade in found.possible] == ["C2"]
     assert not found.is_certain
     assert item_of("mest_c_like", [], "C").possible == ()
+
+
+def test_enough_glomeruli_are_perhaps_too_few_where_an_image_may_show_none() -> None:
+    calls = [*case((7, "normal")), one_call("x", "normal", reasons=("out_of_distribution",))]
+    said = "Perhaps only 7 of the 8 glomeruli that the source asks for, given the doubts."
+    assert result("mest_c_like", calls).too_few == said
+    assert result("mest_c_like", case((8, "normal"))).too_few == ""

@@ -132,3 +132,18 @@ def test_the_gallery_counts_images_and_tells_of_what_stands_on_several_sections(
         assert headings.items() <= {one.name: one.n_images for one in view.groups}.items()
         shared = {one.call.image_id: one.shared for one in view.shown}
         assert (shared["a2"], shared["b"]) == (said, "")
+
+
+def test_the_number_of_glomeruli_has_a_range_too(folder) -> None:
+    for language, said in (("en", "Glomeruli in all"), ("zh", "肾小球总数")):
+        first = case_view(reported_cases(folder)[0], language).labels[0]
+        assert (first.name, first.number, first.range, first.by_model) == (said, "5", "4 – 5", "5")
+
+
+def test_a_rule_set_says_that_there_are_enough_only_if_the_doubts_are_wrong(tmp_path) -> None:
+    calls = case((7, "normal"))
+    calls.append(one_call("x", "normal", reasons=("out_of_distribution",)))
+    for language, said in (("en", "given the doubts: 7 < 8"), ("zh", "标准的要求：7 < 8")):
+        mest = view_of(tmp_path, calls, PAPER, language).rules[1]
+        assert mest.too_few.endswith(said)
+    assert view_of(tmp_path, case((8, "normal")), PAPER).rules[1].too_few == ""

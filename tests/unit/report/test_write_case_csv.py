@@ -102,3 +102,16 @@ def test_spreadsheets_see_by_the_first_bytes_that_it_is_utf_8(folder, tmp_path) 
     for write in (write_images_csv, write_results_csv):
         write(first, tmp_path / "x.csv")
         assert (tmp_path / "x.csv").read_bytes().startswith(b"\xef\xbb\xbf")
+
+
+def test_results_hold_the_number_of_glomeruli_and_its_range(folder, tmp_path) -> None:
+    write_results_csv(reported_cases(folder)[0], tmp_path / "r.csv")
+    found = {(row["rule_set"], row["item"]): row for row in rows(tmp_path / "r.csv")}
+    told = found["glomeruli", "all"]
+    assert (told["n_with"], told["n_of"], told["possible"]) == ("5", "5", "4 to 5")
+
+
+def test_no_range_of_numbers_is_a_date_for_a_spreadsheet(folder, tmp_path) -> None:
+    write_results_csv(reported_cases(folder)[0], tmp_path / "r.csv")
+    counts = [row["possible"] for row in rows(tmp_path / "r.csv") if row["rule_set"] == "count"]
+    assert counts == ["2 to 4", "0 to 2", "0 to 2", "1 to 2"]
