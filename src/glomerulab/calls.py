@@ -36,6 +36,7 @@ REASONS: Mapping[str, str] = {
     "out_of_distribution": "the image is unlike those the model was trained on",
     "no_tissue": "the image shows next to no tissue",
     "stain_unseen": "the model was trained on no image of this stain",
+    "stain_unknown": "nobody said which stain it is, so the model may be strange to it",
     "not_normalized": "its colours could not be brought to the model's stain reference",
 }
 """Why a glomerulus is referred to a human, by the word that stands in the table."""

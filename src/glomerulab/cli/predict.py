@@ -97,6 +97,13 @@ def _tell(summary: "PredictSummary") -> None:
         f"{summary.n_images} images judged, {summary.n_referred} of them referred to a human: "
         f"{summary.folder / 'predictions.csv'}"
     )
+    if summary.n_without_stain:
+        typer.echo(
+            f"Of {summary.n_without_stain} images the stain is not stated: their colours stay as "
+            "they are, and a human must look at each. Predict again with --stain, or with a "
+            "column `stain` in the table.",
+            err=True,
+        )
     if not summary.n_images:
         typer.echo(
             "No glomerulus: no region was drawn or proposed on the slides that could be read. "

@@ -149,7 +149,9 @@ def _states(
 
 def _stain_reasons(stain: str | None, status: str | None, gates: Gates) -> list[str]:
     reasons = []
-    if stain not in gates.facts.stains_seen:
+    if stain is None:
+        reasons.append("stain_unknown")
+    elif stain not in gates.facts.stains_seen:
         reasons.append("stain_unseen")
     if status in NO_TISSUE:
         reasons.append("no_tissue")

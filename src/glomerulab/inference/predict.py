@@ -47,6 +47,8 @@ class PredictSummary:
     failures: tuple[Failure, ...]
     n_proposed: int = 0
     """Images of regions that a detector proposed and nobody drew."""
+    n_without_stain: int = 0
+    """Images whose stain nobody stated: each is referred for that alone."""
 
 
 def predict(
@@ -118,7 +120,8 @@ def predict(
     write_case_folder(out, facts, table)
     n_referred = int((table["reasons"] != "").sum())
     n_proposed = int(table["proposed"].sum()) if "proposed" in table else 0
-    return PredictSummary(out, len(table), n_referred, failures, n_proposed)
+    n_without_stain = int(table["stain"].isna().sum())
+    return PredictSummary(out, len(table), n_referred, failures, n_proposed, n_without_stain)
 
 
 def _refuse_mismatch(run: Path, settings: PredictSettings) -> None:

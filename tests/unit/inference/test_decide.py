@@ -72,7 +72,7 @@ def test_under_sigmoid_each_label_has_its_own_set(gates: Gates) -> None:
         ({"sharp": -1.1}, "out_of_focus"),
         ({"sharp": float("nan")}, "out_of_focus"),
         ({"stain": "PASM"}, "stain_unseen"),
-        ({"stain": None}, "stain_unseen"),
+        ({"stain": None}, "stain_unknown"),
         ({"status": "not_tissue"}, "no_tissue"),
         ({"status": "one_stain"}, "not_normalized"),
         ({"status": "no_target"}, "not_normalized"),

@@ -124,6 +124,20 @@ def test_a_stain_nobody_trained_on_is_referred(slides, trained, tmp_path) -> Non
     assert all("stain_unseen" in call.reasons for call in case.calls)
 
 
+def test_a_stain_that_nobody_stated_is_told_apart_and_counted(slides, trained, tmp_path) -> None:
+    table = slides / "slides.csv"
+    table.write_text(table.read_text().replace(",PAS,", ",,"))
+    done = run_on(slides, trained, tmp_path / "out")
+    calls = read_case_folder(tmp_path / "out").calls
+    assert all("stain_unknown" in call.reasons for call in calls)
+    assert not any("stain_unseen" in call.reasons for call in calls)
+    assert done.n_without_stain == len(calls) > 0
+    again = run_on(slides, trained, tmp_path / "out", stain="PAS")
+    assert again.n_without_stain == 0
+    calls = read_case_folder(tmp_path / "out").calls
+    assert not any({"stain_unknown", "stain_unseen"}.intersection(call.reasons) for call in calls)
+
+
 @pytest.fixture
 def detector(monkeypatch) -> Path:
     """A detector that knows the pictures of these slides by their colour."""
