@@ -6,11 +6,17 @@ says which one to fetch and where to put it.
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glomerulab.errors import CheckpointError
 from glomerulab.models.registry import find_model
 
-__all__ = ["imagenet_weights", "weights_folder"]
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
+__all__ = ["imagenet_scale", "imagenet_weights", "weights_folder"]
+
+Triple = tuple[float, float, float]
 
 FOLDER_VARIABLE = "GLOMERULAB_WEIGHTS"
 
@@ -48,15 +54,46 @@ def imagenet_weights(name: str) -> Path:
     ValueError
         If the name is unknown.
     """
+    config = _config(name)
+    tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+    path = weights_folder() / f"{tagged}.safetensors"
+    return path if path.is_file() else _from_hub(str(config.hf_hub_id), path)
+
+
+def imagenet_scale(name: str) -> tuple[Triple, Triple]:
+    """Return the mean and standard deviation that timm's ImageNet weights of a network expect.
+
+    Parameters
+    ----------
+    name : str
+        As `imagenet_weights` takes it.
+
+    Returns
+    -------
+    mean, std : tuple of 3 float
+        Inception V3's are not those of the others.
+
+    Raises
+    ------
+    CheckpointError
+        If there are no weights for this network.
+    ValueError
+        If the name is unknown.
+    """
+    config = _config(name)
+    mean, std = ((r, g, b) for r, g, b in (config.mean, config.std))
+    return mean, std
+
+
+def _config(name: str) -> "PretrainedCfg":
+    """Return what timm says of the ImageNet weights of a network."""  # noqa: DOC501
     import timm
 
     timm_name = find_model(name).imagenet
     config = timm.get_pretrained_cfg(timm_name) if timm_name else None
     if config is None or not config.hf_hub_id:
         raise CheckpointError("timm has no ImageNet weights for it; give a file", where=name)
-    tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
-    path = weights_folder() / f"{tagged}.safetensors"
-    return path if path.is_file() else _from_hub(config.hf_hub_id, path)
+    return config
 
 
 def _from_hub(repository: str, path: Path) -> Path:

@@ -26,6 +26,7 @@ __all__ = [
     "OptimizerConfig",
     "StartConfig",
     "TrainConfig",
+    "Triple",
     "first_problem",
     "read_config",
     "write_config",
@@ -36,6 +37,7 @@ IMAGENET = "imagenet"
 """A name of weights, and no path."""
 
 Triple = tuple[float, float, float]
+"""One number for each colour channel."""
 
 Balance = Literal["none", "weights", "sampling"]
 

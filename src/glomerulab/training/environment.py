@@ -10,9 +10,17 @@ from pathlib import Path
 
 import torch
 
+from glomerulab.errors import RunError
 from glomerulab.files import written_whole
 
-__all__ = ["add_warning", "cpu_flags", "processor", "write_environment"]
+__all__ = [
+    "add_warning",
+    "cpu_flags",
+    "hash_of",
+    "kept_manifest_hash",
+    "processor",
+    "write_environment",
+]
 
 PACKAGES = ("glomerulab", "torch", "torchvision", "timm", "accelerate", "numpy", "pandas", "pillow")
 
@@ -35,7 +43,7 @@ def write_environment(
     facts = {
         "research_use_only": True,
         "seed": seed,
-        "manifest_sha256": hashlib.sha256(manifest_path.read_bytes()).hexdigest(),
+        "manifest_sha256": hash_of(manifest_path),
         "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in PACKAGES if _is_installed(name)},
@@ -47,6 +55,34 @@ def write_environment(
     }
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def kept_manifest_hash(path: Path) -> str:
+    """Return the hash of the manifest that a run was begun with.
+
+    Parameters
+    ----------
+    path : Path
+        As `write_environment` wrote it.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    RunError
+        If the file is missing or damaged.
+    """
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["manifest_sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"is damaged or missing: {error}; train again", where=str(path)) from error
 
 
 def add_warning(path: Path, warning: str) -> None:

@@ -28,8 +28,8 @@ from glomerulab.training.dealing import refuse_empty_shares
 from glomerulab.training.history import EpochRow, write_history
 from glomerulab.training.loop import AfterEpoch, Progress, fit, make_optimizer, predict_logits
 from glomerulab.training.precision import uses_bfloat16
-from glomerulab.training.run_folder import open_run
-from glomerulab.training.start import Tell, set_start
+from glomerulab.training.run_folder import open_run, refuse_other_run
+from glomerulab.training.start import Tell, set_start, write_start
 from glomerulab.training.state import has_state, load_state, save_state
 
 __all__ = ["Watch", "train"]
@@ -97,16 +97,26 @@ def train(
     use_bfloat16 = uses_bfloat16(config.precision, accelerator.device, input_size=input_size)
     run = config.out
     if accelerator.is_main_process:
-        open_run(
-            run, config, manifest, resume=resume, device=str(accelerator.device), warnings=warnings
-        )
-    accelerator.wait_for_everyone()
+        refuse_other_run(run, config, resume=resume)
     if (run / SEAL_FILE).is_file():  # only a resumed run that was complete
         return run
     with _clear_memory_errors(config), torch.random.fork_rng(devices=[]):
+        training = _dataset(parts["train"], card, config, augmented=True)
+        # Before anything is written: a start that is refused leaves no folder in the way.
+        start = set_start(
+            model, config, card, training.without_augmentation(),
+            is_resumed=has_state(run / "state"),
+        )  # fmt: skip
+        if accelerator.is_main_process:
+            open_run(run, config, manifest, device=str(accelerator.device), warnings=warnings)
+            if not has_state(run / "state"):
+                write_start(start, run)
+                for line in start.lines():
+                    tell(line)
+        accelerator.wait_for_everyone()
         _fit(
-            model, parts, card, config, accelerator=accelerator, use_bfloat16=use_bfloat16,
-            track=track, tell=tell, watch=watch,
+            model, training, parts["validation"], card, config, accelerator=accelerator,
+            use_bfloat16=use_bfloat16, track=track, watch=watch,
         )  # fmt: skip
         _predict_all(parts, config, accelerator=accelerator, use_bfloat16=use_bfloat16, track=track)
     return run
@@ -114,30 +124,25 @@ def train(
 
 def _fit(
     model: torch.nn.Module,
-    parts: dict[str, Manifest],
+    training: CropDataset,
+    validation_part: Manifest,
     card: ModelCard,
     config: TrainConfig,
     *,
     accelerator: Accelerator,
     use_bfloat16: bool,
     track: Track,
-    tell: Tell,
     watch: Watch | None,
 ) -> None:
     """Train, and after each epoch write what a resumed run, and a reader, needs."""
-    training = _dataset(parts["train"], card, config, augmented=True)
-    set_start(
-        model, config, card, training.without_augmentation(),
-        is_resumed=has_state(config.out / "state"), is_main=accelerator.is_main_process, tell=tell,
-    )  # fmt: skip
     model = _on_device(model, accelerator.device)
     optimizer = make_optimizer(model, config.optimizer)
     progress = Progress(model, optimizer, [])
     if has_state(config.out / "state"):
         load_state(config.out / "state", progress)
     progress.model, progress.optimizer = accelerator.prepare(model, optimizer)
-    judged = len(parts["validation"].table) > 0
-    validation = _dataset(parts["validation"], card, config) if judged else None
+    judged = len(validation_part.table) > 0
+    validation = _dataset(validation_part, card, config) if judged else None
     with _recorder(
         config, model, card, progress, accelerator=accelerator, watch=watch
     ) as after_epoch:

@@ -17,10 +17,11 @@ from glomerulab.files import written_whole
 from glomerulab.models.checkpoint import ModelCard, read_checkpoint
 from glomerulab.models.freezing import freeze_first
 from glomerulab.models.improved_seresnet import ImprovedSeResNet
-from glomerulab.models.pretrained import imagenet_weights
+from glomerulab.models.pretrained import imagenet_scale, imagenet_weights
 from glomerulab.models.separable import PairEnergy, is_basic_resnet, transfer_basic_resnet
 from glomerulab.models.weights import Loaded, head_of, load_fitting, read_weights
-from glomerulab.training.config import IMAGENET, TrainConfig
+from glomerulab.run_seal import refuse_no_run
+from glomerulab.training.config import IMAGENET, TrainConfig, Triple
 
 __all__ = ["Start", "Tell", "begin", "freeze", "read_start", "set_start", "write_start"]
 
@@ -76,9 +77,7 @@ def set_start(
     training: CropDataset,
     *,
     is_resumed: bool,
-    is_main: bool,
-    tell: Tell,
-) -> None:
+) -> Start:
     """Let a new run begin with the weights it was told to, and freeze what is to stay.
 
     Parameters
@@ -92,20 +91,15 @@ def set_start(
         Not augmented; batch norms are measured on some of its images where that is needed.
     is_resumed : bool
         Whether the weights come from a saved state: then only the freezing is repeated.
-    is_main : bool
-        Whether this process writes ``start.json`` and tells.
-    tell : callable
-        Takes each line for the reader.
+
+    Returns
+    -------
+    Start
+        For `write_start`; nothing is written yet.
     """
-    if is_resumed:
-        start = read_start(config.out)
-    else:
-        start = begin(model, config, card, training)
-        if is_main:
-            write_start(start, config.out)
-            for line in start.lines():
-                tell(line)
+    start = read_start(config.out) if is_resumed else begin(model, config, card, training)
     freeze(model, start, config, card)
+    return start
 
 
 def begin(model: nn.Module, config: TrainConfig, card: ModelCard, training: CropDataset) -> Start:
@@ -130,18 +124,20 @@ def begin(model: nn.Module, config: TrainConfig, card: ModelCard, training: Crop
     CheckpointError
         If the weights cannot be read or downloaded, or none of them fits.
     ConfigError
-        If they were trained on images normalised otherwise.
+        If they were trained on images normalised otherwise, or a run's are of another network.
     """
     named = config.start.weights
     if named is None:
         return Start("random")
-    weights, source = _weights(named, card)
+    weights, source, theirs = _weights(named, card)
     if isinstance(model, ImprovedSeResNet) and is_basic_resnet(weights, model):
         energies = transfer_basic_resnet(model, weights, _some_images(training, config.seed))
         new = (*head_of(model), "attention.")
         pretrained = [key for key in model.state_dict() if not any(part in key for part in new)]
         return Start(source, tuple(pretrained), energies=energies)
     loaded = load_fitting(model, weights, input_size=card.input_size, leave=head_of(model))
+    if theirs is not None:
+        _refuse_other_network(loaded, theirs, card, head_of(model), where=source)
     if not any(key.endswith("weight") for key in loaded.loaded):
         raise CheckpointError(
             f"no weight in it is of {card.model}; "
@@ -213,22 +209,57 @@ def read_start(run: Path) -> Start:
         raise CheckpointError(f"is damaged: {error}; train again", where=str(path)) from error
 
 
-def _weights(named: str, card: ModelCard) -> tuple[dict[str, Tensor], str]:
-    """Read the weights of a name, a file or a run, and say where they were."""  # noqa: DOC501
+def _weights(named: str, card: ModelCard) -> tuple[dict[str, Tensor], str, ModelCard | None]:
+    """Read the weights of a name, a file or a run; say where they were, and a run's card."""
     if named == IMAGENET:
+        _refuse_other_scale(*imagenet_scale(card.model), card, where=f"ImageNet, {card.model}")
         path = imagenet_weights(card.model)
-        return read_weights(path), str(path)
+        return read_weights(path), str(path), None
     path = Path(named)
     if not path.is_dir():
-        return read_weights(path), named
+        return read_weights(path), named, None
+    refuse_no_run(path)
     weights, theirs = read_checkpoint(path)
-    if (theirs.mean, theirs.std) != (card.mean, card.std):
+    _refuse_other_scale(theirs.mean, theirs.std, card, where=named)
+    return weights, named, theirs
+
+
+def _refuse_other_scale(mean: Triple, std: Triple, card: ModelCard, *, where: str) -> None:
+    if (mean, std) != (card.mean, card.std):
         raise ConfigError(
-            f"its images had mean {theirs.mean} and std {theirs.std} taken off; set model.mean and "
-            "model.std to the same",
-            where=named,
+            f"its images had mean {list(mean)} taken off and were divided by {list(std)}; set "
+            "model.mean and model.std to the same",
+            where=where,
         )
-    return weights, named
+
+
+def _refuse_other_network(
+    loaded: Loaded, theirs: ModelCard, card: ModelCard, head: tuple[str, ...], *, where: str
+) -> None:
+    """Take a run only whole: half of what it learned computes nothing that it learned."""  # noqa: DOC501
+    unused = [key for key in loaded.unused if key.rpartition(".")[0] not in head]
+    strange = (*unused, *loaded.missing, *loaded.misshapen)
+    if not strange:
+        return
+    if theirs.model != card.model:
+        differs = f"it is of {theirs.model}, this one of {card.model}"
+    else:
+        keys = sorted(theirs.options.keys() | card.options.keys())
+        differs = (
+            "; ".join(
+                f"{key} is {theirs.options.get(key, 'not set')} there and "
+                f"{card.options.get(key, 'not set')} here"
+                for key in keys
+                if theirs.options.get(key) != card.options.get(key)
+            )
+            or "it was made by another version"
+        )
+    raise ConfigError(
+        f"another network than this one: {differs}; tensors that differ: {_shortened(strange)}. "
+        "Set model.name and model.options to the run's; or, to take what fits and leave the rest "
+        "random, name the .safetensors file in its checkpoint folder instead of the run",
+        where=where,
+    )
 
 
 def _some_images(training: CropDataset, seed: int) -> Tensor:

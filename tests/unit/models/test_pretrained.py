@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from glomerulab.errors import CheckpointError
-from glomerulab.models.pretrained import imagenet_weights, weights_folder
+from glomerulab.models.pretrained import imagenet_scale, imagenet_weights, weights_folder
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,11 @@ def test_offline_it_says_what_to_fetch_and_where_to_put_it(
 def test_networks_without_imagenet_weights_say_so() -> None:
     with pytest.raises(CheckpointError, match="improved_seresnet_small: timm has no ImageNet"):
         imagenet_weights("improved_seresnet_small")
+
+
+def test_inception_was_trained_on_another_scale_than_the_others() -> None:
+    assert imagenet_scale("inception_v3") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert imagenet_scale("improved_seresnet50")[0] == (0.485, 0.456, 0.406)
 
 
 def test_without_the_variable_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,14 +7,14 @@ import pytest
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.errors import ConfigError, OutputError
 from glomerulab.files import PARTIAL_MARK
-from glomerulab.run_seal import SEAL_FILE
 from glomerulab.training.config import TrainConfig, read_config
-from glomerulab.training.run_folder import open_run
+from glomerulab.training.run_folder import open_run, refuse_other_run
 
 
 def _open(config: TrainConfig, *, resume: bool = False) -> None:
+    refuse_other_run(config.out, config, resume=resume)
     manifest = read_manifest(config.manifest)
-    open_run(config.out, config, manifest, resume=resume, device="cpu", warnings=["a warning"])
+    open_run(config.out, config, manifest, device="cpu", warnings=["a warning"])
 
 
 def _changed(config: TrainConfig, **changes: Any) -> TrainConfig:
@@ -56,11 +56,14 @@ def test_what_changes_no_weight_may_change_and_what_helps_a_stopped_run_is_noted
     assert read_config(config.out / "config.toml").accumulate == 2
 
 
-def test_a_complete_run_stays_as_it_was_sealed(config: TrainConfig) -> None:
+def test_a_run_is_not_resumed_on_another_manifest(config: TrainConfig) -> None:
     _open(config)
-    (config.out / SEAL_FILE).write_text("{}")
-    _open(_changed(config, accumulate=2), resume=True)
-    assert read_config(config.out / "config.toml") == config
+    text = config.manifest.read_text()
+    config.manifest.write_text(text.replace(",test,", ",train,", 1))
+    with pytest.raises(ConfigError, match=r"manifest\.csv: has changed since the run began"):
+        _open(config, resume=True)
+    config.manifest.write_text(text)
+    _open(config, resume=True)
 
 
 def test_what_a_killed_run_left_half_written_is_removed(config: TrainConfig) -> None:

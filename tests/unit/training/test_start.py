@@ -74,8 +74,57 @@ def test_a_file_of_another_network_is_refused_before_anything_is_written(
     config: TrainConfig, tmp_path: Path
 ) -> None:
     save_file({"conv9.weight": torch.zeros(2)}, tmp_path / "w.safetensors")
+    begun = _begun(config, tmp_path / "w.safetensors", "second")
     with pytest.raises(CheckpointError, match=r"w\.safetensors: no weight in it is of improved_"):
-        train(_begun(config, tmp_path / "w.safetensors", "second"))
+        train(begun)
+    assert not begun.out.exists()
+    with pytest.raises(CheckpointError, match="is no run folder: it holds no trained model"):
+        train(_begun(config, tmp_path, "second"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"options": {"activation_inside_pair": False}},
+            "activation_inside_pair is not set there and False here; tensors that differ: stages",
+        ),
+        (
+            {"name": "improved_seresnet50"},
+            "it is of improved_seresnet_small, this one of improved_seresnet50",
+        ),
+    ],
+)
+def test_a_run_of_another_network_is_refused_and_the_way_out_named(
+    config: TrainConfig, first: Path, changes: dict[str, object], reason: str
+) -> None:
+    model = config.model.model_copy(update=changes)
+    begun = _begun(config, first, "second").model_copy(update={"model": model})
+    with pytest.raises(ConfigError, match=reason) as caught:
+        train(begun)
+    assert not begun.out.exists()
+    assert "name the .safetensors file in its checkpoint folder" in str(caught.value)
+
+
+def test_the_file_of_another_network_is_taken_as_far_as_it_fits(
+    config: TrainConfig, first: Path
+) -> None:
+    model = config.model.model_copy(update={"options": {"activation_inside_pair": False}})
+    (file,) = (first / "checkpoint").glob("*.safetensors")
+    told: list[str] = []
+    begun = _begun(config, file, "second").model_copy(update={"model": model})
+    train(begun, tell=told.append)
+    assert "in the file only, not used" in told[1]
+
+
+def test_imagenet_weights_are_refused_for_images_normalised_otherwise(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOMERULAB_WEIGHTS", str(tmp_path / "none"))
+    model = config.model.model_copy(update={"name": "inception_v3", "input_size": 299})
+    begun = _begun(config, "imagenet", "second").model_copy(update={"model": model})
+    with pytest.raises(ConfigError, match=r"had mean \[0\.5, 0\.5, 0\.5\] taken off"):
+        train(begun)
 
 
 def test_other_normalisation_and_nothing_to_freeze_are_refused(
