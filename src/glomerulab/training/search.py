@@ -24,6 +24,7 @@ from glomerulab.errors import ConfigError, GlomerulabError, TrainingError
 from glomerulab.files import make_folder
 from glomerulab.progress import Track, silent
 from glomerulab.training.config import TrainConfig, write_config
+from glomerulab.training.environment import hash_of
 from glomerulab.training.history import EpochRow
 from glomerulab.training.run import train
 from glomerulab.training.search_config import Range, SearchConfig, trial_config
@@ -36,6 +37,8 @@ MAX_OPENINGS = 10
 MADE_BY_ANOTHER = ("already exists", "unique constraint", "duplicate key")
 SECONDS_BETWEEN_SIGNS_OF_LIFE = 10
 SECONDS_BETWEEN_LOOKS = 2.0
+CHANGES_NO_TRIAL = {"out", "manifest", "n_workers", "tensorboard"}
+"""Of the training configuration; the manifest is known by its content."""
 NOT_KEPT = ("state", "checkpoint", "last", "best")
 
 
@@ -74,9 +77,9 @@ def search(config: SearchConfig, *, track: Track = silent) -> SearchResult:
         If the database cannot be opened, or is of another search.
     """
     make_folder(config.out)
-    manifest_path = _without_test(config)
     with _quiet_optuna(), _open_study(config) as study:
-        _refuse_other_space(study, config)
+        _refuse_other_search(study, config)
+        manifest_path = _without_test(config)
         for _ in track(_tickets(study, config), "Trials", config.n_trials):
             study.sampler = _sampler(config, seed=config.seed + len(study.trials))
             study.optimize(_objective(config, manifest_path), n_trials=1, catch=GlomerulabError)
@@ -180,19 +183,23 @@ def _close(storage: RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def _refuse_other_space(study: optuna.Study, config: SearchConfig) -> None:
-    """Go on with a search only if it is this one."""  # noqa: DOC501
-    asked = {
+def _refuse_other_search(study: optuna.Study, config: SearchConfig) -> None:
+    """Go on with a search only if it is this one: its values are compared with each other."""  # noqa: DOC501
+    training = trial_config(config, {}, config.out)
+    asked: dict[str, object] = {
         "metric": config.metric,
         "space": {
             key: values.model_dump() if isinstance(values, Range) else list(values)
             for key, values in config.space.items()
         },
+        "training": training.model_dump(mode="json", exclude=CHANGES_NO_TRIAL),
+        "manifest": hash_of(training.manifest),
     }
-    stands = study.user_attrs.get("asked")
-    if stands is not None and stands != asked:
+    stands = study.user_attrs.get("asked", asked)
+    differ = [name for name, value in asked.items() if stands.get(name, value) != value]
+    if differ:
         raise ConfigError(
-            "holds a search over another space or by another metric; give another --out or storage",
+            f"holds a search with another {' and '.join(differ)}; give another --out or storage",
             where=_without_password(config.storage or str(config.out)),
         )
     study.set_user_attr("asked", asked)

@@ -105,8 +105,17 @@ def test_a_bad_trial_is_stopped_early(config: TrainConfig) -> None:
 def test_another_space_and_a_missing_validation_part_are_refused(config: TrainConfig) -> None:
     short = config.model_copy(update={"epochs": 1})
     search(_search(short, n_trials=1))
-    with pytest.raises(ConfigError, match="holds a search over another space"):
+    with pytest.raises(ConfigError, match="holds a search with another space; give another --out"):
         search(_search(short, space={"batch_size": [8]}))
+    with pytest.raises(ConfigError, match="holds a search with another training; give"):
+        search(_search(config))
+    kept, before = (config.out.parent / "search" / "manifest.csv").read_bytes(), config.manifest
+    text = before.read_text()
+    before.write_text(text.replace(",train,", ",validation,", 1))
+    with pytest.raises(ConfigError, match="holds a search with another manifest; give"):
+        search(_search(short, n_trials=2))
+    before.write_text(text)
+    assert (config.out.parent / "search" / "manifest.csv").read_bytes() == kept
     with pytest.raises(ConfigError, match="storage cannot be opened"):
         search(_search(short, storage="nosuch://database"))
 
