@@ -6,9 +6,11 @@ It ends with the server, however that ends; begun again, `predict` goes on where
 import csv
 import fcntl
 import os
+import signal
 import time
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +22,7 @@ from glomerulab.serving.job_records import JobFolder, JobRequest, Outcome, Progr
 from glomerulab.serving.results import FAILURES_FILE, REPORTS_FOLDER, pack_results
 from glomerulab.serving.slide_folder import SlideFolder
 
-__all__ = ["JobTask", "do_job", "work_on"]
+__all__ = ["JobTask", "do_job", "end_work", "work_on"]
 
 Item = TypeVar("Item")
 
@@ -29,6 +31,8 @@ NICENESS = 5
 """Crops, which somebody waits for, go first."""
 SLIDES_FILE = "slides.csv"
 LOCK_FILE = ".lock"
+END_S = 5.0
+"""For a process to end when it is told to, before it is killed."""
 FIELDS = {"--mpp-override": "`mpp` of the slide", "--margin": "`margin`"}
 """What the command line's options are called in a request."""
 
@@ -58,6 +62,24 @@ def work_on(task: JobTask) -> None:
         # A killed server's process may take a moment to follow it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         do_job(task)
+
+
+def end_work(process: BaseProcess) -> None:
+    """End a job's process and those it started.
+
+    Parameters
+    ----------
+    process : BaseProcess
+        Of `work_on`; may have ended by itself.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not process.is_alive():
+            break
+        try:
+            os.killpg(process.pid or 0, number)
+        except (ProcessLookupError, PermissionError):  # it has no group of its own yet
+            process.kill()
+        process.join(END_S)
 
 
 def do_job(task: JobTask) -> None:

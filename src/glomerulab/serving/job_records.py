@@ -5,6 +5,7 @@ its last act, ``outcome.json``. What a killed server leaves is therefore always 
 """
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -170,11 +171,12 @@ class JobFolder:
 
     def forget_work(self) -> None:
         """Delete all but ``job.json``."""
-        for child in self.path.iterdir():
-            if child.is_dir():
-                shutil.rmtree(child, ignore_errors=True)
-            elif child.name != JOB_FILE:
-                child.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # the job is forgotten meanwhile, folder and all
+            for child in self.path.iterdir():
+                if child.is_dir():
+                    shutil.rmtree(child, ignore_errors=True)
+                elif child.name != JOB_FILE:
+                    child.unlink(missing_ok=True)
 
     def forget_outcome(self) -> None:
         """Delete what an earlier start said of its end."""

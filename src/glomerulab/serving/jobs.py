@@ -4,9 +4,7 @@ import datetime as dt
 import fcntl
 import logging
 import multiprocessing
-import os
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -17,11 +15,12 @@ from pathlib import Path
 
 from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError
 from glomerulab.files import make_folder
-from glomerulab.serving.job_process import JobTask, work_on
+from glomerulab.serving.job_process import JobTask, end_work, work_on
 from glomerulab.serving.job_records import JobFolder, JobRecord, JobRequest, Progress
 from glomerulab.serving.limits import Limits
 from glomerulab.serving.refusals import BusyError, JobStateError
 from glomerulab.serving.slide_folder import SlideFolder
+from glomerulab.web.faults import UNFORESEEN
 
 __all__ = ["JobSettings", "Jobs"]
 
@@ -29,7 +28,6 @@ log = logging.getLogger(__name__)
 
 LOCK_FILE = ".server.lock"
 LOOK_EVERY_S = 0.1
-END_S = 5.0
 GIVEN_UP = (
     "the server ended {n} times in the middle of this job, which is given up: the job may be what "
     "ended it (see the server's log)"
@@ -202,7 +200,7 @@ class Jobs:
             record = self._put(record, state="cancelled", ended=_now())
             running = self._running
         if running is not None and running[0] == job_id:
-            _end(running[1])
+            end_work(running[1])
         self._folder(job_id).forget_work()
         return record
 
@@ -283,11 +281,9 @@ class Jobs:
                 continue
             try:
                 self._do(record)
-            except (GlomerulabError, OSError) as error:  # such as a full disk
+            except Exception as error:  # such as a full disk; the next job must not wait for ever
                 log.exception("job %s", record.id)
-                # The words alone: the place is a path of this server.
-                said = error.message if isinstance(error, GlomerulabError) else error.strerror
-                self._fail(record.id, f"the server could not do it: {said}")
+                self._fail(record.id, f"the server could not do it: {_words_of(error)}")
 
     def _begin_next(self) -> JobRecord | None:
         with self._lock:
@@ -317,11 +313,14 @@ class Jobs:
         with self._lock:
             self._running = (record.id, process)
         ended_in_time = self._wait(process, record.id)
-        _end(process)
+        end_work(process)
         with self._lock:
             self._running = None
             current = self._records.get(record.id)
-            if current is None or current.state != "running":  # cancelled meanwhile
+            if current is None:  # cancelled and forgotten meanwhile
+                folder.remove()
+                return
+            if current.state != "running":  # cancelled meanwhile
                 folder.forget_work()
                 return
             if self._stopping and ended_in_time is None:
@@ -363,19 +362,18 @@ class Jobs:
 
     def _fail(self, job_id: str, reason: str) -> None:
         with self._lock, suppress(OutputError):
-            self._put(self._records[job_id], state="failed", error=reason, ended=_now())
+            record = self._records.get(job_id)
+            if record is not None and not record.is_ended:
+                self._put(record, state="failed", error=reason, ended=_now())
 
 
-def _end(process: BaseProcess) -> None:
-    """End a process and those it started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if not process.is_alive():
-            break
-        try:
-            os.killpg(process.pid or 0, number)
-        except (ProcessLookupError, PermissionError):  # it has no group of its own yet
-            process.kill()
-        process.join(END_S)
+def _words_of(error: Exception) -> str:
+    """Say what a client may know: a place could be a path of this server."""
+    if isinstance(error, GlomerulabError):
+        return error.message
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return UNFORESEEN
 
 
 def _only_server(folder: Path) -> Callable[[], None]:

@@ -4,7 +4,7 @@ Plain ASGI, so that it holds for files, pages and errors alike. It must not know
 """
 
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -115,7 +115,7 @@ class Shield:
         if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             return _refused(ANOTHER_SITE, 403)
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _parts(origin).netloc != host:
             return _refused(ANOTHER_SITE, 403)
         return None
 
@@ -167,4 +167,12 @@ def _stated_size(headers: Headers) -> int:
 
 def _name(host: str) -> str:
     """Return a Host header without its port."""
-    return urlsplit(f"//{host}").hostname or ""
+    return _parts(f"//{host}").hostname or ""
+
+
+def _parts(address: str) -> SplitResult:
+    """Split an address that anybody may have written; what is none has no parts."""
+    try:
+        return urlsplit(address)
+    except ValueError:  # such as "[": no IPv6 address
+        return urlsplit("")

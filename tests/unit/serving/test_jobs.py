@@ -19,6 +19,7 @@ from glomerulab.serving.jobs import Jobs, JobSettings
 from glomerulab.serving.limits import Limits
 from glomerulab.serving.refusals import BusyError, JobStateError
 from glomerulab.serving.slide_folder import SlideFolder
+from glomerulab.web.faults import UNFORESEEN
 
 REQUEST = JobRequest(slides=(SlideRequest(path="a.tif"),), regions="a.geojson")
 
@@ -215,4 +216,34 @@ def test_a_job_the_server_cannot_do_names_no_path_of_the_server(settings, monkey
     monkeypatch.setattr(jobs, "_do", full)
     error = until(jobs, jobs.add(REQUEST, "anna").id, "failed").error
     assert error == "the server could not do it: cannot write: No space left on device"
+    jobs.close()
+
+
+def test_a_job_cancelled_and_forgotten_at_once_stops_no_other_and_leaves_nothing(settings):
+    jobs = Jobs(settings, work=endless)
+    for _ in range(3):
+        record = jobs.add(REQUEST, "anna")
+        while jobs.get(record.id, "anna").state != "running":
+            time.sleep(0.0005)
+        jobs.cancel(record.id, "anna")  # before its process runs, most often
+        jobs.forget(record.id, "anna")
+    jobs._work = quick
+    assert until(jobs, jobs.add(REQUEST, "anna").id, "done").n_starts == 1
+    jobs.close()
+    assert len([path for path in settings.folder.iterdir() if path.is_dir()]) == 1
+
+
+def test_what_nobody_foresaw_fails_one_job_and_not_the_next(settings, monkeypatch):
+    jobs = Jobs(settings, work=quick)
+    do = jobs._do
+
+    def broken(_record):
+        monkeypatch.setattr(jobs, "_do", do)
+        raise ValueError("/data/jobs/1")
+
+    monkeypatch.setattr(jobs, "_do", broken)
+    first, second = jobs.add(REQUEST, "anna"), jobs.add(REQUEST, "anna")
+    error = until(jobs, first.id, "failed").error
+    assert error == f"the server could not do it: {UNFORESEEN}"
+    until(jobs, second.id, "done")
     jobs.close()

@@ -61,6 +61,9 @@ def test_a_host_this_server_is_not_called_by_is_refused(client):
     ("headers", "content", "status"),
     [
         ({"Host": "evil.example"}, b"", 421),
+        ({"Host": "["}, b"", 421),
+        ({"Host": "a]b"}, b"", 421),
+        ({"Origin": "http://["}, b"", 403),
         ({"Origin": "http://evil.example"}, b"", 403),
         ({"Sec-Fetch-Site": "cross-site"}, b"", 403),
         ({}, b"x" * 1001, 413),
