@@ -4,6 +4,8 @@ Command files import only what parsing needs at the top; what a command works wi
 its body, so that ``--help`` answers at once.
 """
 
+import atexit
+import gc
 import sys
 from typing import Annotated
 
@@ -87,6 +89,9 @@ app.command()(override)
 
 def main() -> None:
     """Run the command line; a foreseen error is one line on standard error and exit code 1."""
+    # Python's end looks several times for cycles in all there is: with torch half a million objects
+    # and seconds, in which a command that has said its last word seems to hang.
+    atexit.register(gc.freeze)
     try:
         app()
     except GlomerulabError as error:

@@ -152,7 +152,11 @@ def _opened(run: Path, track: Track) -> tuple[Engine, Gates]:
 
 def _why_none(failures: Sequence[Failure], notes: Sequence[Note]) -> str:
     if failures:
-        return failures[0].reason
+        first, n_others = failures[0], len(failures) - 1
+        is_on_slide = first.slide and first.region
+        where = f"region {first.region!r} of {first.slide}: " if is_on_slide else ""
+        others = f" ({n_others} more could not be judged)" if n_others else ""
+        return f"{where}{first.reason}{others}"
     return " ".join(note.en for note in notes) or "it holds no image"
 
 

@@ -154,6 +154,7 @@ def _tell_as_client_says(path: Path, task: JobTask) -> None:
 
 def _as_client_says(text: str, task: JobTask) -> str:
     """Name files and settings as the client does, who knows no folder and no option of ours."""
+    text = text.replace(f"{task.folder / SLIDES_FILE}: ", "")  # nor the table of its own slides
     for place in (task.slides.resolve(), task.folder, task.folder.resolve(), task.run):
         text = text.replace(f"{place}/", "").replace(str(place), place.name)
     for option, field in FIELDS.items():

@@ -60,7 +60,7 @@ def test_an_unpacked_result_can_be_reported_again(task, tmp_path):
 @pytest.mark.parametrize(
     ("slide", "regions", "words"),
     [
-        ("s1.tif", "far.geojson", "outside the slide"),
+        ("s1.tif", "far.geojson", "region 'far' of s1: lies wholly outside the slide"),
         ("plain.png", "plain.geojson", "give them with `mpp` of the slide"),
         ("broken.tif", "s1.geojson", "not one image could be judged"),
         ("../secret.tif", "s1.geojson", "relative to the slides folder"),
@@ -80,6 +80,7 @@ def test_a_job_that_cannot_be_done_says_why_without_a_path(task, tmp_path, slide
     error = JobFolder(job.folder).take_outcome().error
     assert words in error
     assert str(tmp_path) not in error
+    assert "slides.csv" not in error
     assert "--" not in error  # options of the command line are no fields of a request
 
 
