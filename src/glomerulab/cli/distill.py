@@ -16,6 +16,10 @@ def distill(
     steps: Annotated[int, typer.Option(min=1, help="Steps of 16 crops.")] = 3000,
     crop: Annotated[int, typer.Option(min=32, help="Height and width of the crops, px.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Of the crops.")] = 0,
+    activation_inside_pair: Annotated[
+        bool,
+        typer.Option("--activation-inside-pair", help="For networks with this model option."),
+    ] = False,
 ) -> None:
     """Teach the improved network what ResNet-50's first stages compute. Research use only.
 
@@ -26,7 +30,10 @@ def distill(
     from glomerulab.training.distill import Distillation
     from glomerulab.training.distill import distill as distill_run
 
-    settings = Distillation(manifest, teacher, out, n_steps=steps, input_size=crop, seed=seed)
+    settings = Distillation(
+        manifest, teacher, out, n_steps=steps, input_size=crop, seed=seed,
+        activation_inside_pair=activation_inside_pair,
+    )  # fmt: skip
     history = distill_run(settings, track=shown)
     for name, share in history[-1].items():
         if name != "step" and share is not None:

@@ -65,6 +65,13 @@ class Distillation:
     batch_size: int = 16
     learning_rate: float = 2e-3
     seed: int = 0
+    activation_inside_pair: bool = False
+    """Of the network that learns, see `ImprovedModule`; who starts from it needs the same."""
+
+    @property
+    def options(self) -> dict[str, bool]:
+        """What the network that learns is told beside its defaults."""
+        return {"activation_inside_pair": True} if self.activation_inside_pair else {}
 
 
 def distill(settings: Distillation, *, track: Track = silent) -> list[dict[str, float | None]]:
@@ -92,7 +99,10 @@ def distill(settings: Distillation, *, track: Track = silent) -> list[dict[str, 
     """
     images = _Crops(_shown(read_manifest(settings.manifest)), settings)
     teacher, weights = _teacher(settings, images)
-    model = create_model(STUDENT, len(images.manifest.taxonomy.label_ids), seed=settings.seed)
+    model = create_model(
+        STUDENT, len(images.manifest.taxonomy.label_ids), seed=settings.seed,
+        options=settings.options,
+    )  # fmt: skip
     assert isinstance(model, ImprovedSeResNet)
     align_with(model, teacher, weights, images.batch(-1, 4 * settings.batch_size))
     model.to(memory_format=torch.channels_last)
@@ -154,7 +164,8 @@ def _write_run(model: ImprovedSeResNet, images: "_Crops", settings: Distillation
     remeasure_batch_norm(model, batches, accelerator=Accelerator(cpu=True), use_bfloat16=False)
     taxonomy = images.manifest.taxonomy
     card = ModelCard(
-        model=STUDENT, taxonomy_name=taxonomy.name, labels=taxonomy.labels,
+        model=STUDENT, options=dict(settings.options), taxonomy_name=taxonomy.name,
+        labels=taxonomy.labels,
         input_size=settings.input_size, mean=IMAGENET_MEAN, std=IMAGENET_STD,
     )  # fmt: skip
     save_checkpoint(settings.out / "checkpoint", model.state_dict(), card)
@@ -194,7 +205,8 @@ def _open(settings: Distillation, progress: Progress) -> None:
         make_folder(settings.out)
         with written_whole(path) as temporary:
             temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    elif json.loads(path.read_text(encoding="utf-8")) != facts:
+    # Those that were begun before there was this option did without.
+    elif {"activation_inside_pair": False} | json.loads(path.read_text(encoding="utf-8")) != facts:
         raise OutputError(
             "was begun with other settings (distillation.json); give the same, or another --out",
             where=str(settings.out),

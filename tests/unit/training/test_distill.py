@@ -14,6 +14,7 @@ from glomerulab.training import distill as module
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.distill import Distillation, distill
 from glomerulab.training.run import train
+from glomerulab.training.start import read_start
 
 
 @pytest.fixture
@@ -53,6 +54,21 @@ def test_stages_learn_a_stopped_one_goes_on_alike_and_a_training_starts_from_it(
     changes = {"model": model, "start": start, "epochs": 1}
     train(config.model_copy(update=changes), tell=told.append)
     assert "  2 in the file only, not used: classifier.bias, classifier.weight" in told
+
+
+def test_a_network_with_relu_inside_its_pairs_is_taught_as_well(
+    settings: Distillation, config: TrainConfig
+) -> None:
+    told = replace(settings, n_steps=2, activation_inside_pair=True)
+    distill(told)
+    _, card = read_checkpoint(told.out)
+    assert card.options == {"activation_inside_pair": True}
+    model = config.model.model_copy(update={"name": "improved_seresnet50", "options": card.options})
+    start = config.start.model_copy(update={"weights": str(told.out)})
+    run = train(config.model_copy(update={"model": model, "start": start, "epochs": 1}))
+    assert any(key.endswith("norm2.weight") for key in read_start(run).pretrained)
+    with pytest.raises(OutputError, match="begun with other settings"):
+        distill(replace(told, activation_inside_pair=False))
 
 
 def test_images_that_judge_are_never_shown(settings: Distillation) -> None:
