@@ -112,3 +112,14 @@ def test_predictions_of_nothing_are_an_error(tmp_path: Path) -> None:
     done = RUN.invoke(app, ["report", str(tmp_path)])
     assert isinstance(done.exception, PredictionsError)
     assert "there is nothing to report" in str(done.exception)
+
+
+def test_a_change_of_one_section_tells_what_the_whole_glomerulus_counts_as(tmp_path: Path) -> None:
+    calls = [one_call("a", "normal", slide="s1", region="g1"),
+             one_call("b", "cgn", slide="s2", region="g1"), one_call("c")]  # fmt: skip
+    where = str(write_case(tmp_path, calls))
+    person = ["--by", "Dr Li", "--reason", "seen"]
+    done = RUN.invoke(app, ["override", where, "a", "--labels", "not_a_glomerulus", *person])
+    assert "its glomerulus stands on s2 too, and counts as cgn" in done.output
+    alone = RUN.invoke(app, ["override", where, "c", "--labels", "fsg", *person])
+    assert "c counts as fsg from now on (Dr Li)" in alone.output

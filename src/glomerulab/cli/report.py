@@ -1,10 +1,14 @@
 """``glomerulab report``: predictions for people and programs; ``override``: a person's word."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from glomerulab.report.overrides import Override
 
 __all__ = ["override", "report"]
 
@@ -126,7 +130,7 @@ def _override_one(predictions: Path, image: str, *, labels: str, by: str, reason
     case = read_case_folder(predictions)
     words = [word for word in labels.split(",") if word.strip()]
     entry = add_override(case, image, labels=words, by=by, reason=reason)
-    typer.echo(f"{entry.image_id} counts as {entry.labels_text} from now on ({entry.by})")
+    _tell_counted(predictions, [entry])
 
 
 def _override_all(predictions: Path, path: Path) -> None:
@@ -135,8 +139,7 @@ def _override_all(predictions: Path, path: Path) -> None:
     from glomerulab.report.add_overrides import add_changes
 
     done = add_changes(read_case_folder(predictions), path)
-    for entry in done.added:
-        typer.echo(f"{entry.image_id} counts as {entry.labels_text} from now on ({entry.by})")
+    _tell_counted(predictions, done.added)
     n = len(done.added)
     added = f"{n} {'change' if n == 1 else 'changes'} added"
     typer.echo(f"{added}, {len(done.known)} there before")
@@ -149,3 +152,25 @@ def _override_all(predictions: Path, path: Path) -> None:
         )
     if done.overtaken:
         raise typer.Exit(1)
+
+
+def _tell_counted(predictions: Path, entries: Sequence["Override"]) -> None:
+    """Say what counts from now on: of an image whose glomerulus has others, what all give."""
+    from glomerulab.case_folder import read_case_folder
+    from glomerulab.report.overrides import labels_text
+    from glomerulab.report.reported_case import reported_cases
+
+    cases = reported_cases(read_case_folder(predictions), [])
+    found = {call.image_id: (case, call) for case in cases for call in case.calls}
+    for entry in entries:
+        case, call = found[entry.image_id]
+        said = f"{entry.labels_text} from now on ({entry.by})"
+        others = ", ".join(case.also_on(call))
+        if others:
+            whole = labels_text(case.glomerulus_of(call).called)
+            typer.echo(
+                f"{entry.image_id} shows {said}; its glomerulus stands on {others} too, and counts "
+                f"as {whole}"
+            )
+        else:
+            typer.echo(f"{entry.image_id} counts as {said}")

@@ -42,6 +42,7 @@ class CaseSummary:
     """Fewest and most glomeruli, as some images may show none."""
     n_images: int
     n_slides: int
+    """Slides that the images are of; crops of a manifest may name none."""
     n_on_several_sections: int
     n_referred: int
     """Glomeruli with an image that a human must look at and has not."""
@@ -87,7 +88,7 @@ def summarize_case(
             sum(1 for one in glomeruli if not one.must_be_none),
         ),
         n_images=len(calls),
-        n_slides=len({call.slide_id for call in calls}),
+        n_slides=len({call.slide_id for call in calls} - {""}),
         n_on_several_sections=sum(1 for one in glomeruli if len(one.calls) > 1),
         n_referred=sum(
             any(call.is_referred and call.image_id not in reviewed for call in one.calls)

@@ -207,13 +207,15 @@ def _headline(case: ReportedCase, language: Language) -> str:
 def _summary(case: ReportedCase, language: Language) -> tuple[str, ...]:
     s = case.summary
     if language == "zh":
-        first = f"{s.n_slides} 张切片，{s.n_images} 幅图像；{s.n_referred} 个肾小球需人工复核。"
+        slides = f"{s.n_slides} 张切片，" if s.n_slides else ""
+        first = f"{slides}{s.n_images} 幅图像；{s.n_referred} 个肾小球需人工复核。"
         several = f"{s.n_on_several_sections} 个肾小球出现在多张切片上，各计一次。"
     else:
         look = _n(s.n_referred, "glomerulus", "glomeruli")
         stand = _n(s.n_on_several_sections, "glomerulus stands", "glomeruli stand")
-        first = f"{_n(s.n_images, 'image')} on {_n(s.n_slides, 'slide')}; {look} to be looked at."
-        several = f"{stand} on several sections, and counted once each."
+        slides = f" on {_n(s.n_slides, 'slide')}" if s.n_slides else ""
+        first = f"{_n(s.n_images, 'image')}{slides}; {look} to be looked at."
+        several = f"{stand} on several sections; each is counted once."
     return (first, several) if s.n_on_several_sections else (first,)
 
 

@@ -1,11 +1,13 @@
 """The words of case reports in English and Chinese."""
 
+import datetime as dt
 import tomllib
 from functools import cache
 from importlib import resources
 from typing import Literal
 
 from glomerulab.calls import Reading
+from glomerulab.report.overrides import instant_of
 from glomerulab.report.rules import Finding, Grade, Item, RuleSet
 from glomerulab.taxonomy import Label, Taxonomy
 
@@ -41,14 +43,15 @@ def grade_name(grade: Grade, language: Language) -> str:
 
 
 def moment(time: str) -> str:
-    """Return when an entry was made (UTC, ISO 8601) as pages show it, to the minute.
+    """Return when an entry was made (ISO 8601) as pages show it: in UTC, to the minute.
 
     Examples
     --------
-    >>> moment("2026-11-25T04:18:09+00:00")
+    >>> moment("2026-11-25T12:18:09+08:00")
     '2026-11-25 04:18 UTC'
     """
-    return time[:16].replace("T", " ") + " UTC"
+    when = instant_of(time)
+    return time if when is None else f"{when.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def reading_words(reading: Reading, taxonomy: Taxonomy, language: Language) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import typst
 from PIL import Image, ImageDraw, ImageFont
 
-from glomerulab.errors import ConfigError
+from glomerulab.errors import ConfigError, ImageFileError
 from glomerulab.files import written_whole
 from glomerulab.images import read_image
 from glomerulab.report.case_pictures import crop_picture, slide_map
@@ -126,6 +126,7 @@ def _facts(case: ReportedCase, folder: Path, room: Path, language: Language) -> 
              "members": [_member(one, folder, room, words(language)) for one in group.members]}
             for group in view.groups
         ],
+        "has_saliency": any(call.saliency_path is not None for call in case.calls),
         "changes": change_rows(case, language),
         "model": view.model,
         "slides": view.slides,
@@ -151,6 +152,7 @@ def _member(one: Shown, folder: Path, room: Path, phrase: dict[str, str]) -> dic
         image.thumbnail((CROP_PX, CROP_PX))
         image.save(room / file, quality=JPEG_QUALITY)
     return {
+        "looked": _looked(one, folder, room),
         "number": one.number,
         "name": one.call.region_id or one.call.image_id,
         "file": file,
@@ -163,6 +165,20 @@ def _member(one: Shown, folder: Path, room: Path, phrase: dict[str, str]) -> dic
         "reasons": phrase["semicolon"].join(one.reasons),
         "chances": [(label, f"{chance:.0%}") for label, chance in one.chances],
     }
+
+
+def _looked(one: Shown, folder: Path, room: Path) -> str:
+    """Put the picture of where the network looked into the room; empty where there is none."""
+    if one.call.saliency_path is None:
+        return ""
+    try:
+        image = Image.fromarray(read_image(folder / one.call.saliency_path))
+    except ImageFileError:  # the crop stands above it; a report does not fail for this
+        return ""
+    file = f"looked-{one.number}.jpg"
+    image.thumbnail((CROP_PX, CROP_PX))
+    image.save(room / file, quality=JPEG_QUALITY)
+    return file
 
 
 def _maps(

@@ -147,3 +147,9 @@ def test_a_rule_set_says_that_there_are_enough_only_if_the_doubts_are_wrong(tmp_
         mest = view_of(tmp_path, calls, PAPER, language).rules[1]
         assert mest.too_few.endswith(said)
     assert view_of(tmp_path, case((8, "normal")), PAPER).rules[1].too_few == ""
+
+
+def test_crops_that_name_no_slide_are_not_of_one(tmp_path) -> None:
+    calls = [one_call("x", slide=""), one_call("y", slide="")]
+    assert view_of(tmp_path, calls, PAPER).summary[0].startswith("2 images; 0 glomeruli")
+    assert view_of(tmp_path, calls, PAPER, "zh").summary[0].startswith("2 幅图像")

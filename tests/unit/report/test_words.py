@@ -3,7 +3,7 @@ from importlib import resources
 
 from glomerulab.calls import REASONS
 from glomerulab.report.rules import load_rule_set
-from glomerulab.report.words import grade_name, reading_words, words
+from glomerulab.report.words import grade_name, moment, reading_words, words
 from tests.cases import PAPER
 
 
@@ -26,3 +26,9 @@ def test_readings_and_grades_in_both_languages() -> None:
     assert reading_words(frozenset(), PAPER, "en") == "none of the labels"
     grade = load_rule_set("isn_rps_like").items[0].grades[0]
     assert grade_name(grade, "en") == "VI-like (globally sclerosed, 90 % or more)"
+
+
+def test_times_of_other_zones_are_told_in_utc() -> None:
+    assert moment("2026-11-25T12:18:09+08:00") == "2026-11-25 04:18 UTC"
+    assert moment("2026-11-25T04:18:09") == "2026-11-25 04:18 UTC"
+    assert moment("at noon") == "at noon"

@@ -1,6 +1,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 import typst
@@ -97,3 +98,19 @@ def test_a_long_name_without_a_break_wraps_within_its_column(folder, tmp_path) -
              if abs(float(left) - who) < 1 and text.startswith("W") and text != "Who"]  # fmt: skip
     assert "".join(text for text, _ in parts) == name  # it can be copied as it is
     assert max(right for _, right in parts) <= when
+
+
+@needs_pdftotext
+def test_where_the_network_looked_stands_under_each_crop(folder, tmp_path) -> None:
+    case = reported_cases(folder)[0]
+    write_case_pdf(case, folder.folder, tmp_path / "a.pdf")
+    before = text_of(tmp_path / "a.pdf")
+    assert "Where the network looked" not in before
+    looked = [replace(one, saliency_path=one.image_path) for one in folder.calls]
+    looked[1] = replace(looked[1], saliency_path="gone.png")
+    case = reported_cases(replace(folder, calls=tuple(looked)))[0]
+    write_case_pdf(case, folder.folder, tmp_path / "b.pdf")
+    said = " ".join(text_of(tmp_path / "b.pdf").split())
+    assert "It shows what moved the answer" in said
+    # Above the gallery, and under each crop but the one whose picture is gone.
+    assert said.count("looked") - before.count("looked") == 1 + len(case.calls) - 1

@@ -50,7 +50,11 @@
   }
 
   const nameOf = (labels) => labels.split("+").map((id) => facts.labels[id]?.name ?? id).join(" + ");
-  const moment = (time) => time.slice(0, 16).replace("T", " ") + " UTC";
+  function moment(time) {
+    const when = new Date(/(Z|[+-]\d\d:?\d\d)$/.test(time) ? time : time + "Z");
+    return Number.isNaN(when.getTime()) ? time : when.toISOString().slice(0, 16).replace("T", " ") + " UTC";
+  }
+
   const cardOf = (image) => [...document.querySelectorAll(".cards li[data-image]")]
     .find((card) => card.dataset.image === image);
 
