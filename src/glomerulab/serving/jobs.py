@@ -361,10 +361,15 @@ class Jobs:
         folder.forget_work()
 
     def _fail(self, job_id: str, reason: str) -> None:
-        with self._lock, suppress(OutputError):
+        with self._lock:
             record = self._records.get(job_id)
-            if record is not None and not record.is_ended:
-                self._put(record, state="failed", error=reason, ended=_now())
+            if record is None or record.is_ended:
+                return
+            # Said even where it cannot be written down; there the next start takes the job up again.
+            changes = {"state": "failed", "error": reason, "ended": _now()}
+            self._records[job_id] = record.model_copy(update=changes)
+            with suppress(OutputError):
+                self._folder(job_id).write(self._records[job_id])
 
 
 def _words_of(error: Exception) -> str:

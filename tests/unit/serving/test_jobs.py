@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -45,6 +46,12 @@ def endless(task: JobTask) -> None:
 
 def shot(_task: JobTask) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def losing_its_folder(task: JobTask) -> None:
+    """Leave a place where nothing can be written down, as on a full disk."""
+    shutil.rmtree(task.folder)
+    task.folder.write_text("")
 
 
 @pytest.fixture
@@ -246,4 +253,12 @@ def test_what_nobody_foresaw_fails_one_job_and_not_the_next(settings, monkeypatc
     error = until(jobs, first.id, "failed").error
     assert error == f"the server could not do it: {UNFORESEEN}"
     until(jobs, second.id, "done")
+    jobs.close()
+
+
+def test_a_job_whose_end_cannot_be_written_down_is_not_said_to_be_running(settings):
+    jobs = Jobs(settings, work=losing_its_folder)
+    record = until(jobs, jobs.add(REQUEST, "anna").id, "failed")
+    assert record.error.startswith("the server could not do it: ")
+    assert record.ended is not None
     jobs.close()
