@@ -365,7 +365,7 @@ class Jobs:
             record = self._records.get(job_id)
             if record is None or record.is_ended:
                 return
-            # Said even where it cannot be written down; there the next start takes the job up again.
+            # Said even where it cannot be written down: the next start takes such a job up again.
             changes = {"state": "failed", "error": reason, "ended": _now()}
             self._records[job_id] = record.model_copy(update=changes)
             with suppress(OutputError):
