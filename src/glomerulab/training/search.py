@@ -83,16 +83,16 @@ def search(config: SearchConfig, *, track: Track = silent) -> SearchResult:
         for _ in track(_tickets(study, config), "Trials", config.n_trials):
             study.sampler = _sampler(config, seed=config.seed + len(study.trials))
             study.optimize(_objective(config, manifest_path), n_trials=1, catch=GlomerulabError)
-        return _write_result(study, config)
+        return _write_result(study, config, is_synthetic=read_manifest(manifest_path).is_synthetic)
 
 
-def _write_result(study: optuna.Study, config: SearchConfig) -> SearchResult:
+def _write_result(study: optuna.Study, config: SearchConfig, *, is_synthetic: bool) -> SearchResult:
     """Write what was found."""  # noqa: DOC501
     table = write_trials(study, config.out / "trials.csv")
     complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
     if not complete:
         raise TrainingError(f"no trial came to a result; the last: {_last_reason(study)}")
-    write_plot(study, config.out, metric=config.metric)
+    write_plot(study, config.out, metric=config.metric, is_synthetic=is_synthetic)
     values = study.best_trial.params
     best_config = config.out / "best.toml"
     write_config(trial_config(config, values, config.out / "run"), best_config)

@@ -57,7 +57,7 @@ def write_trials(study: optuna.Study, path: Path) -> pd.DataFrame:
     return table
 
 
-def write_plot(study: optuna.Study, folder: Path, *, metric: str) -> None:
+def write_plot(study: optuna.Study, folder: Path, *, metric: str, is_synthetic: bool) -> None:
     """Draw the values over the trials, and over each searched setting, as PNG and SVG.
 
     Parameters
@@ -68,6 +68,8 @@ def write_plot(study: optuna.Study, folder: Path, *, metric: str) -> None:
         Gets ``search.png`` and ``search.svg``.
     metric : str
         Named on the axis.
+    is_synthetic : bool
+        Whether the images were rendered; the title then says so.
     """
     table = trials_table(study)
     complete = table[table["state"] == TrialState.COMPLETE.name.lower()]
@@ -82,9 +84,8 @@ def write_plot(study: optuna.Study, folder: Path, *, metric: str) -> None:
         axis.set_axis_off()
     for row in range(n_rows):
         axes[row * PANELS_PER_ROW].set_ylabel(metric.replace("_", " "))
-    figure.suptitle(
-        "Settings tried, judged on the validation part. Research use only.", fontsize=10
-    )
+    images = "synthetic images of the validation part" if is_synthetic else "the validation part"
+    figure.suptitle(f"Settings tried, judged on {images}. Research use only.", fontsize=10)
     save_figure(figure, folder, "search")
 
 

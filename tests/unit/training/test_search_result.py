@@ -41,7 +41,8 @@ def test_every_trial_is_a_row_with_its_settings_and_its_end(
 
 
 def test_the_trials_are_drawn(study: optuna.Study, tmp_path: Path) -> None:
-    write_plot(study, tmp_path, metric="validation_loss")
+    write_plot(study, tmp_path, metric="validation_loss", is_synthetic=True)
+    assert "judged on synthetic images" in (tmp_path / "search.svg").read_text(encoding="utf-8")
     with Image.open(tmp_path / "search.png") as image:
         assert image.size[0] > 1000
         assert len(image.convert("RGB").getcolors(image.size[0] * image.size[1])) > 10
