@@ -60,7 +60,7 @@ def open_page(chromium, server):
     """Open a page as a person of their own; what the browser complains of fails the test."""
     contexts, complaints = [], []
 
-    def open_one(login, *, width=1280, height=800, touch=False):
+    def open_one(login, *, width=1280, height=800, touch=False, refused=None):
         context = chromium.new_context(
             viewport={"width": width, "height": height}, has_touch=touch, locale="en-GB"
         )
@@ -72,6 +72,8 @@ def open_page(chromium, server):
         page.on(
             "request", lambda one: complaints.append(one.url) if _foreign(one.url, server) else None
         )
+        if refused:  # by the network
+            page.route(refused, lambda route: route.abort())
         page.goto(f"{server.address}/login")
         _log_in(page, login)
         return page
@@ -287,6 +289,17 @@ def test_a_dead_server_costs_no_label(server, open_page):
     assert dict(kept[2].judgement.labels) == _flags(("3",))
     assert kept[2].judgement.unsure
     assert kept[2].version == 1
+
+
+def test_an_image_that_could_not_be_loaded_ahead_is_loaded_when_its_turn_comes(server, open_page):
+    page = open_page("anna", refused="**/items/2/image*")
+    with page.expect_event("requestfailed", lambda request: "/items/2/image" in request.url):
+        page.reload()
+    _shown(page, 1)
+    page.unroute("**/items/2/image*")
+    _label(page, 1, ("2",))
+    _shown(page, 2)
+    _all_saved(page)
 
 
 def test_a_label_waiting_in_a_closed_page_is_sent_by_the_next(server, open_page):

@@ -77,7 +77,8 @@ function openAfter(place) {
 }
 function prefetch(place) {
   for (const near of [openAfter(place), place - 1]) {
-    if (near) fetchItem(near).then((item) => item.image_error || viewer.load(item.image_url), () => {});
+    // What cannot be loaded ahead is asked for again when its turn comes, and told then.
+    if (near) fetchItem(near).then((item) => item.image_error || viewer.load(item.image_url)).catch(() => {});
   }
 }
 
