@@ -99,7 +99,7 @@ def test_places_of_crops_without_slides_are_refused_with_the_reason(tmp_path: Pa
     write_case(tmp_path, [one_call("x")])
     done = RUN.invoke(app, ["report", str(tmp_path), "--format", "geojson"])
     assert done.exit_code == 1
-    assert "no GeoJSON of p1: predictions of crops name no slide to draw on" in done.output
+    assert "no GeoJSON of p1: no slide to draw on (crops, or" in done.output
     both = RUN.invoke(app, ["report", str(tmp_path), "--format", "geojson,html"])
     assert both.exit_code == 0
     assert "no GeoJSON of p1" in both.output

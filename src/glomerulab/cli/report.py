@@ -74,8 +74,8 @@ def report(
     placeless = [case.patient for case in written.cases if not case.slides]
     if "geojson" in wanted and placeless:
         typer.echo(
-            f"no GeoJSON of {', '.join(placeless)}: predictions of crops name no slide to draw on; "
-            "choose another --format",
+            f"no GeoJSON of {', '.join(placeless)}: no slide to draw on (crops, or a slide that "
+            "could not be read); choose another --format",
             err=True,
         )
     if not written.paths:
