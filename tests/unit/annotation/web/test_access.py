@@ -63,12 +63,25 @@ def test_every_write_of_the_application_is_in_the_list_above(web):
     assert not any({"put", "patch", "delete"} & set(m) for m in web.app.openapi()["paths"].values())
 
 
-@pytest.mark.parametrize("change", ["x", "", "a.b.c", "%C3%BC"])
-def test_a_forged_cookie_is_no_session(web, change):
+def _one_letter_changed(cookie):
+    # Not the last: some of its bits are padding, so that another letter can say the same.
+    return cookie[:-5] + ("y" if cookie[-5] == "x" else "x") + cookie[-4:]
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        _one_letter_changed,
+        lambda cookie: cookie[:-1],
+        lambda cookie: cookie[:-1] + "a.b.c",
+        lambda cookie: cookie[:-1] + "%C3%BC",
+    ],
+)
+def test_a_forged_cookie_is_no_session(web, forge):
     client = web.client("anna")
     good = client.cookies[SESSION_COOKIE]
     client.cookies.clear()
-    client.cookies.set(SESSION_COOKIE, good[:-1] + change)
+    client.cookies.set(SESSION_COOKIE, forge(good))
     assert client.get("/api/items").status_code == 401
 
 
