@@ -299,7 +299,9 @@ def test_an_image_that_could_not_be_loaded_ahead_is_loaded_when_its_turn_comes(s
     page.unroute("**/items/2/image*")
     _label(page, 1, ("2",))
     _shown(page, 2)
+    assert page.locator("#stage-message").is_hidden()  # which would say what could not be loaded
     _all_saved(page)
+    assert dict(_kept(server, "anna")[1].judgement.labels) == _flags(("2",))
 
 
 def test_a_label_waiting_in_a_closed_page_is_sent_by_the_next(server, open_page):
