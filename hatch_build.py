@@ -17,7 +17,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-ASSETS = Path("src/glomerulab/annotation/web/static/vendor")
+ASSETS = Path("src/glomerulab/apps/annotation/web/static/vendor")
 DEV_ASSETS = Path("build/dev-assets")
 FILES = {
     "htmx.min.js": "htmx.org/dist/htmx.min.js",

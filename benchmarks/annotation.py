@@ -36,12 +36,12 @@ import pandas as pd
 from openslide.deepzoom import DeepZoomGenerator
 from PIL import Image
 
-from glomerulab.annotation.records import StudySettings
-from glomerulab.annotation.store.accounts import create_account
-from glomerulab.annotation.store.assignments import distribute
-from glomerulab.annotation.store.database import open_store
-from glomerulab.annotation.store.study import new_study
-from glomerulab.annotation.web.shelf import slide_key
+from glomerulab.apps.annotation.records import StudySettings
+from glomerulab.apps.annotation.store.accounts import create_account
+from glomerulab.apps.annotation.store.assignments import distribute
+from glomerulab.apps.annotation.store.database import open_store
+from glomerulab.apps.annotation.store.study import new_study
+from glomerulab.apps.annotation.web.slide_cache import slide_key
 from glomerulab.cohort.manifest import manifest_from_rows
 from glomerulab.slides import tiles
 from glomerulab.slides.pyramid import write_pyramid
@@ -80,9 +80,13 @@ def begin(folder: Path, *, n_images: int, n_annotators: int) -> Path:
         new_study(store, manifest, owner="owner", settings=settings)
         for number in range(n_annotators):
             create_account(
-                store, login=f"reader{number}", name="Reader", role="annotator",
-                password=PASSWORD, by="owner",
-            )  # fmt: skip
+                store,
+                login=f"reader{number}",
+                name="Reader",
+                role="annotator",
+                password=PASSWORD,
+                by="owner",
+            )
         distribute(store, by="owner")
     return db
 
@@ -128,9 +132,11 @@ class Person:
         async with httpx.AsyncClient(base_url=f"http://{self.host}:{self.port}") as client:
             token = (await client.get("/api/entry")).json()["csrf_token"]
             answer = await client.post(
-                "/api/session", json={"login": login, "password": PASSWORD},
-                headers={"X-CSRF-Token": token}, timeout=60,
-            )  # fmt: skip
+                "/api/session",
+                json={"login": login, "password": PASSWORD},
+                headers={"X-CSRF-Token": token},
+                timeout=60,
+            )
             cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
         token = answer.raise_for_status().json()["csrf_token"]
         self.headers = (
@@ -165,10 +171,13 @@ async def annotate(
         item = json.loads(content)
         seen, _ = await timed(times["image"], person.ask("GET", item["image_url"]))
         body = {
-            "assignment_id": item["assignment_id"], "labels": {"mspgn": 1},
-            "expected_version": 0, "save_key": str(uuid.uuid4()), "seconds": 2.0,
+            "assignment_id": item["assignment_id"],
+            "labels": {"mspgn": 1},
+            "expected_version": 0,
+            "save_key": str(uuid.uuid4()),
+            "seconds": 2.0,
             "image_mark": item["image_mark"],
-        }  # fmt: skip
+        }
         sent = json.dumps(body).encode()
         saved, _ = await timed(times["save"], person.ask("POST", "/api/annotations", sent))
         n_errors += sum(one != 200 for one in (status, seen, saved))

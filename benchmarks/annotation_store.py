@@ -18,13 +18,13 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 
-from glomerulab.annotation.records import Judgement, StudySettings
-from glomerulab.annotation.store.accounts import create_account
-from glomerulab.annotation.store.annotations import list_items, next_item, save_annotation
-from glomerulab.annotation.store.assignments import distribute
-from glomerulab.annotation.store.audit import verify_store
-from glomerulab.annotation.store.database import Store, open_store
-from glomerulab.annotation.store.study import new_study
+from glomerulab.apps.annotation.records import Judgement, StudySettings
+from glomerulab.apps.annotation.store.accounts import create_account
+from glomerulab.apps.annotation.store.annotations import list_items, next_item, save_annotation
+from glomerulab.apps.annotation.store.assignments import distribute
+from glomerulab.apps.annotation.store.audit import verify_store
+from glomerulab.apps.annotation.store.database import Store, open_store
+from glomerulab.apps.annotation.store.study import new_study
 from glomerulab.cohort.manifest import manifest_from_rows
 from glomerulab.taxonomy import load_taxonomy
 
@@ -76,10 +76,14 @@ def _work(store: Store, login: str) -> list[float]:
     for item in list_items(store, login):
         begin = time.perf_counter()
         save_annotation(
-            store, login=login, assignment_id=item.assignment_id,
+            store,
+            login=login,
+            assignment_id=item.assignment_id,
             judgement=Judgement({"normal": 0, "mspgn": 1, "fsg": 0, "cgn": 0}),
-            expected_version=0, save_key=str(uuid4()), seconds=2.0,
-        )  # fmt: skip
+            expected_version=0,
+            save_key=str(uuid4()),
+            seconds=2.0,
+        )
         seconds.append(time.perf_counter() - begin)
     assert next_item(store, login) is None
     return seconds

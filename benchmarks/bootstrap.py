@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
-from glomerulab.evaluation.judged import Judged, judged_part
+from glomerulab.evaluation.eval_set import Judged, judged_part
 from glomerulab.evaluation.scores import score_table
 from glomerulab.predictions import predictions_table
 from glomerulab.taxonomy import load_taxonomy

@@ -30,8 +30,8 @@ from glomerulab.geometry import Region
 from glomerulab.images import read_image
 from glomerulab.inference.detector import open_detector
 from glomerulab.inference.fit_detector import look_at, matches_of
-from glomerulab.slides.outlines import mean_radius
-from glomerulab.slides.regions import write_regions
+from glomerulab.slides.regions.files import write_regions
+from glomerulab.slides.regions.polygons import mean_radius
 
 PATCH_MPP = 2.0
 LEAST_RADIUS_UM = 40.0
@@ -133,24 +133,40 @@ def matches_above(seen, card):
         for one in seen
     ]
     return list(
-        zip(*(matches_of(kept, growth=card.growth, rule=rule) for rule in ("iou", "centre")),
-            strict=True)
-    )  # fmt: skip
+        zip(
+            *(matches_of(kept, growth=card.growth, rule=rule) for rule in ("iou", "centre")),
+            strict=True,
+        )
+    )
 
 
 def train(entries, home, run, start, epochs):
-    """Train as a user would."""  # noqa: DOC501
+    """Train as a user would."""
     table = home / f"{run.name}.csv"
     rows = [
-        {"slide_path": str(one.path.resolve()), "slide_id": one.slide_id,
-         "patient_id": one.patient_id, "stain": one.stain, "mpp": one.mpp}
+        {
+            "slide_path": str(one.path.resolve()),
+            "slide_id": one.slide_id,
+            "patient_id": one.patient_id,
+            "stain": one.stain,
+            "mpp": one.mpp,
+        }
         for one in entries
-    ]  # fmt: skip
+    ]
     pd.DataFrame(rows).to_csv(table, index=False)
     command = [
-        sys.executable, "-m", "glomerulab", "train-detector", table, "--regions", home / "regions",
-        "--out", run, "--set", f"epochs={epochs}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "glomerulab",
+        "train-detector",
+        table,
+        "--regions",
+        home / "regions",
+        "--out",
+        run,
+        "--set",
+        f"epochs={epochs}",
+    ]
     if start is not None:
         command += ["--set", f"start.weights={str(start.resolve())!r}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

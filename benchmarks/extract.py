@@ -23,7 +23,7 @@ import openslide
 from PIL import Image
 
 from glomerulab.geometry import Box, Region
-from glomerulab.slides.regions import write_regions
+from glomerulab.slides.regions.files import write_regions
 
 SLIDE_SIDE = 10_000
 SLIDE_MPP = 0.25
@@ -89,7 +89,7 @@ def seconds(work: Callable[[Path], object], folder: Path) -> float:
 
 def main() -> None:
     # Not at the top: workers import this file, and the command spares them the tables, too.
-    from glomerulab.cohort.extract import CropSettings, extract_crops
+    from glomerulab.pipeline.extract import CropSettings, extract_crops
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--regions", type=int, default=200)

@@ -23,7 +23,7 @@ from PIL import Image
 from glomerulab.geometry import Box, Region
 from glomerulab.phantom.glomerulus import render_crop
 from glomerulab.phantom.section import draw_section, scanner_park
-from glomerulab.slides.regions import write_regions
+from glomerulab.slides.regions.files import write_regions
 from glomerulab.slides.tiff_structure import Directory, Tag, write_tiff
 
 SIDE = 100_000
@@ -87,12 +87,23 @@ def _tags(side: int, places: list[tuple[int, int]], *, is_reduced: bool) -> dict
 
     per_centimetre = Tag(5, 1, struct.pack("<2I", round(10_000 / MPP), 1))
     return {
-        254: long(int(is_reduced)), 256: long(side), 257: long(side), 258: short(8, 8, 8),
-        259: short(7), 262: short(6), 277: short(3), 282: per_centimetre, 283: per_centimetre,
-        284: short(1), 296: short(3), 322: short(TILE), 323: short(TILE),
-        324: long(*(start for start, _ in places)), 325: long(*(length for _, length in places)),
+        254: long(int(is_reduced)),
+        256: long(side),
+        257: long(side),
+        258: short(8, 8, 8),
+        259: short(7),
+        262: short(6),
+        277: short(3),
+        282: per_centimetre,
+        283: per_centimetre,
+        284: short(1),
+        296: short(3),
+        322: short(TILE),
+        323: short(TILE),
+        324: long(*(start for start, _ in places)),
+        325: long(*(length for _, length in places)),
         530: short(1, 1),
-    }  # fmt: skip
+    }
 
 
 def regions_of_islands(n: int, *, seed: int = 1) -> list[Region]:
@@ -123,7 +134,7 @@ print(json.dumps({"code": code, "peak_kib": int(peak)}))
 
 
 def peak_mib(*arguments: object) -> float:
-    """Run a command of the program and return its peak memory in MiB."""  # noqa: DOC501
+    """Run a command of the program and return its peak memory in MiB."""
     command = [sys.executable, "-c", MEASURED, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     told = json.loads(done.stdout.splitlines()[-1])

@@ -24,11 +24,11 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.images import read_image
-from glomerulab.inference.engine import probabilities_of, stacked
-from glomerulab.inference.export_onnx import write_onnx
-from glomerulab.inference.onnx_engine import DealtSession
-from glomerulab.inference.quantize_onnx import write_int8
-from glomerulab.inference.torch_engine import AnswersWithFeatures, TorchEngine
+from glomerulab.inference.engines.base import probabilities_of, stacked
+from glomerulab.inference.engines.onnx_engine import DealtSession
+from glomerulab.inference.engines.torch_engine import AnswersWithFeatures, TorchEngine
+from glomerulab.inference.onnx_export import write_onnx
+from glomerulab.inference.onnx_quantize import write_int8
 from glomerulab.models.registry import create_model
 
 BATCH = 16

@@ -99,8 +99,10 @@ def measure(name: str, pictures: list[RgbImage], groups: npt.NDArray[np.object_]
     between = distances[first, second][groups[first] != groups[second]]
     within = np.sort(distances[first, second][groups[first] == groups[second]])
     print(f"## {name}: {len(pictures)} images, {len(between)} pairs of different groups\n")
-    print(f"Nearest pairs of different groups: {np.sort(between)[:5].tolist()} of {N_BITS} bits; "
-          f"of one group: {within[:5].tolist()}\n")  # fmt: skip
+    print(
+        f"Nearest pairs of different groups: {np.sort(between)[:5].tolist()} of {N_BITS} bits; "
+        f"of one group: {within[:5].tolist()}\n"
+    )
     print("| share found, by bits allowed | " + " | ".join(map(str, LIMITS)) + " | farthest |")
     print("|---" * (len(LIMITS) + 2) + "|")
     row("different pictures (false alarms)", between)

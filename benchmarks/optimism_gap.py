@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from glomerulab.augment.offline import augment_manifest
 from glomerulab.cohort.manifest import Manifest, read_manifest, write_manifest
 from glomerulab.cohort.splits import split_by_image, split_by_patient
 from glomerulab.phantom.cohort import write_phantom_cohort
+from glomerulab.pipeline.augment import augment_manifest
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.run import train
 from starts import REAL_DATA, read_glas
@@ -80,14 +80,19 @@ def accuracy(cohort: Manifest, args: argparse.Namespace, *, honest: bool, seed: 
         write_manifest(make(absolute(cohort), place, seed), dealt)
     config = TrainConfig.model_validate(
         {
-            "manifest": dealt, "out": place / "run", "epochs": args.epochs, "keep": "last",
-            "seed": seed, "augmentation": None, "allow_image_level_split": not honest,
+            "manifest": dealt,
+            "out": place / "run",
+            "epochs": args.epochs,
+            "keep": "last",
+            "seed": seed,
+            "augmentation": None,
+            "allow_image_level_split": not honest,
             "model": {"name": args.model, "input_size": args.size},
             "start": {"weights": args.weights},
             "optimizer": {"learning_rate": args.learning_rate, "weight_decay": 1e-4},
             "schedule": {"kind": "cosine", "n_warmup": 1},
         }
-    )  # fmt: skip
+    )
     table = pd.read_csv(train(config, resume=True) / "predictions.csv")
     test = table[table["split"] == "test"]
     truth, called = (

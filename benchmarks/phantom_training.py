@@ -42,9 +42,14 @@ def main() -> None:
     path = folder / "split.csv"
     if not path.is_file():
         made = write_phantom_cohort(
-            folder, n_patients=args.patients, n_per_patient=20, seed=7, size=256, mpp=1.0,
+            folder,
+            n_patients=args.patients,
+            n_per_patient=20,
+            seed=7,
+            size=256,
+            mpp=1.0,
             n_workers=2,
-        )  # fmt: skip
+        )
         write_manifest(split_by_patient(read_manifest(made), ratios=(6, 2, 2)), path)
     manifest = read_manifest(path)
     print(f"synthetic: {len(manifest.table)} crops of {args.patients} patients")
@@ -57,14 +62,16 @@ def predictions(args: argparse.Namespace, manifest: Path, head: str) -> pd.DataF
     start = Path(args.weights).stem if args.weights else "random"
     config = TrainConfig.model_validate(
         {
-            "manifest": manifest, "epochs": args.epochs, "label_smoothing": 0.05,
+            "manifest": manifest,
+            "epochs": args.epochs,
+            "label_smoothing": 0.05,
             "out": args.folder / f"{args.model}-{start}-{head}",
             "model": {"name": args.model, "input_size": args.size, "head": head},
             "start": {"weights": args.weights},
             "optimizer": {"learning_rate": args.learning_rate, "weight_decay": 1e-4},
             "schedule": {"kind": "cosine", "n_warmup": 1},
         }
-    )  # fmt: skip
+    )
     run = train(config, resume=True)
     table = pd.read_csv(run / "predictions.csv", dtype={"patient_id": str})
     history = pd.read_csv(run / "history.csv")

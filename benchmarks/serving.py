@@ -28,7 +28,7 @@ import numpy as np
 import tomli_w
 
 from glomerulab.cohort.manifest import read_manifest, write_manifest
-from glomerulab.inference.fit_gates import fit_gates
+from glomerulab.inference.fit_calibration import fit_gates
 from glomerulab.inference.predict_manifest import predict_manifest
 from glomerulab.models.card import ModelCard
 from glomerulab.models.checkpoint import save_checkpoint
@@ -56,9 +56,14 @@ def make_run(folder: Path) -> Path:
     manifest = manifest.with_table(manifest.table.assign(split=parts))
     paper = load_taxonomy("paper")
     card = ModelCard(
-        model=MODEL, taxonomy_name=paper.name, labels=paper.labels, input_size=224,
-        mean=(0.7, 0.5, 0.7), std=(0.2, 0.2, 0.2), mpp=0.75,
-    )  # fmt: skip
+        model=MODEL,
+        taxonomy_name=paper.name,
+        labels=paper.labels,
+        input_size=224,
+        mean=(0.7, 0.5, 0.7),
+        std=(0.2, 0.2, 0.2),
+        mpp=0.75,
+    )
     save_checkpoint(run / "checkpoint", create_model(MODEL, 4, seed=1).state_dict(), card)
     write_manifest(manifest, run / "manifest.csv")
     write_predictions(predict_manifest(run, manifest).table, run / "predictions.csv")

@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import glomerulab.inference.predict as predicting
-import glomerulab.report.write_case as writing
-import glomerulab.report.write_case_html as html
-from glomerulab.inference.engine import open_engine
-from glomerulab.inference.predict import predict
-from glomerulab.inference.predict_settings import PredictSettings
+import glomerulab.pipeline.prediction.predict as predicting
+import glomerulab.reports.case.write as writing
+from glomerulab.inference.engines.base import open_engine
 from glomerulab.phantom.slides import write_phantom_slides
-from glomerulab.report.write_case import write_case_reports
-from glomerulab.slides.regions import read_regions
-from glomerulab.slides.source import open_slide
+from glomerulab.pipeline.prediction.predict import predict
+from glomerulab.pipeline.prediction.settings import PredictSettings
+from glomerulab.reports.case import html
+from glomerulab.reports.case.write import write_case_reports
+from glomerulab.slides.regions.files import read_regions
+from glomerulab.slides.slide import open_slide
 
 N_GLOMERULI = 100
 STAGES = (
@@ -110,9 +110,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         write_phantom_slides(
-            home / "phantom", n_patients=1, n_glomeruli=N_GLOMERULI, seed=7, mpp=engine.card.mpp,
+            home / "phantom",
+            n_patients=1,
+            n_glomeruli=N_GLOMERULI,
+            seed=7,
+            mpp=engine.card.mpp,
             n_workers=arguments.workers,
-        )  # fmt: skip
+        )
         rounds, bares = [], []
         for _ in range(arguments.rounds):
             bares.append(bare(home, engine))

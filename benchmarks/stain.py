@@ -124,9 +124,17 @@ def spams_vahadane(target_image: RgbImage) -> Callable[[RgbImage], RgbImage]:
         density = -np.log(np.maximum(image.reshape(-1, 3), 1) / 255.0)
         tissue = np.asfortranarray(density[image.reshape(-1, 3).mean(axis=1) < 216].T)
         found = spams.trainDL(
-            X=tissue, K=2, lambda1=0.1, mode=2, modeD=0, posAlpha=True, posD=True, iter=200,
-            verbose=False, numThreads=1,
-        )  # fmt: skip
+            X=tissue,
+            K=2,
+            lambda1=0.1,
+            mode=2,
+            modeD=0,
+            posAlpha=True,
+            posD=True,
+            iter=200,
+            verbose=False,
+            numThreads=1,
+        )
         stains = np.asfortranarray(found[:, np.argsort(-found[0])] / np.linalg.norm(found, axis=0))
         amounts = spams.lasso(
             np.asfortranarray(density.T), D=stains, mode=2, lambda1=0.1, pos=True, numThreads=1
@@ -200,8 +208,10 @@ def print_gaps(paths: list[Path], sparsity: float) -> None:
             *gaps_to_peers(density[:, :: max(1, density.shape[1] // 4000)].copy(), sparsity, spams),
         ):
             gaps.setdefault(name, []).append(gap)
-    print(f"\n| objective, {len(paths)} real images, λ {sparsity} | images | ours above at most | "
-          "above by more than 1e-9 | on average |")  # fmt: skip
+    print(
+        f"\n| objective, {len(paths)} real images, λ {sparsity} | images | ours above at most | "
+        "above by more than 1e-9 | on average |"
+    )
     print("|---|---|---|---|---|")
     for name, values in gaps.items():
         n_above = sum(value > 1e-9 for value in values)
@@ -234,17 +244,32 @@ def gaps_to_peers(
     ours_matrix = solve(density, sparsity=sparsity).stain_matrix
     ours = objective(exact.T, ours_matrix, sparsity=sparsity)
     learner = MiniBatchDictionaryLearning(
-        2, alpha=sparsity, fit_algorithm="cd", transform_algorithm="lasso_cd", positive_code=True,
-        positive_dict=True, max_iter=10, random_state=0, dict_init=ours_matrix.T.copy(),
-    )  # fmt: skip
+        2,
+        alpha=sparsity,
+        fit_algorithm="cd",
+        transform_algorithm="lasso_cd",
+        positive_code=True,
+        positive_dict=True,
+        max_iter=10,
+        random_state=0,
+        dict_init=ours_matrix.T.copy(),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = {"scikit-learn dictionary learning": learner.fit(exact.T).components_.T}
     if spams is not None:
         found["spams, 500 iterations"] = spams.trainDL(
-            X=exact, K=2, lambda1=sparsity, mode=2, modeD=0, posAlpha=True, posD=True, iter=500,
-            verbose=False, numThreads=1,
-        )  # fmt: skip
+            X=exact,
+            K=2,
+            lambda1=sparsity,
+            mode=2,
+            modeD=0,
+            posAlpha=True,
+            posD=True,
+            iter=500,
+            verbose=False,
+            numThreads=1,
+        )
     gaps = []
     for name, matrix in found.items():
         unit = matrix / np.linalg.norm(matrix, axis=0)
@@ -287,8 +312,10 @@ def cohort_share() -> None:
     print(f"| decode {reading:.1f} and encode {writing:.1f} | {coding:.1f} | | |")
     for name, own_ms in (("per image", per_image), ("per slide", per_slide)):
         total = coding + own_ms
-        print(f"| with normalisation {name} | {total:.1f} | {coding / total:.0%} | "
-              f"{2658 * total / 1e3:.0f} s |")  # fmt: skip
+        print(
+            f"| with normalisation {name} | {total:.1f} | {coding / total:.0%} | "
+            f"{2658 * total / 1e3:.0f} s |"
+        )
 
 
 def cold_start() -> None:
@@ -302,8 +329,11 @@ def cold_start() -> None:
         for name in ("after install (compiles)", "afterwards", "afterwards, again"):
             done = subprocess.run(
                 [sys.executable, "-c", COLD, image],
-                env=environment, capture_output=True, text=True, check=True,
-            )  # fmt: skip
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
             loading, call = map(float, done.stdout.split())
             print(f"| {name} | {loading:.2f} | {call:.2f} |")
 

@@ -15,6 +15,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from beer_lambert import TARGET_HE, section, worst_angle
+
 from glomerulab.images import read_image
 from glomerulab.phantom.glomerulus import PhantomCrop, render_crop
 from glomerulab.phantom.materials import Stain
@@ -72,9 +73,11 @@ def gains(amounts: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 def phantom_truth() -> None:
     """The same on phantom crops, whose materials all mix the dyes, as scanned and without noise."""
-    print("\n| phantom crops | preset | worst-stain angle, mean (max) | purest 1 % | "
-          "first stain from these | colour error (true stains known) | the same without noise | "
-          "untouched |")  # fmt: skip
+    print(
+        "\n| phantom crops | preset | worst-stain angle, mean (max) | purest 1 % | "
+        "first stain from these | colour error (true stains known) | the same without noise | "
+        "untouched |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for stain in ("HE", "PAS"):
         target, *noisy = (phantom_crop(stain, seed) for seed in (100, *range(8)))

@@ -28,15 +28,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from glomerulab.cohort.dataset import CropDataset
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows, write_manifest
 from glomerulab.cohort.splits import assign_folds
 from glomerulab.evaluation.intervals import patient_weights, percentile_interval
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.registry import create_model
-from glomerulab.models.weights import load_fitting, read_weights
+from glomerulab.models.transfer.load_weights import load_fitting, read_weights
 from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
 from glomerulab.training.config import TrainConfig
+from glomerulab.training.dataset import CropDataset
 from glomerulab.training.run import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,10 +124,16 @@ def judge_fold(folded: Manifest, fold: int, args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     right = probability.argmax(axis=1) == truth
     row = {
-        "name": args.name, "fold": fold, "n_images": len(truth), "accuracy": right.mean(),
-        "epochs": n_epochs, "seconds": round(seconds, 1), "threads": args.threads,
-        "patients": " ".join(patients), "right": " ".join(str(int(one)) for one in right),
-    }  # fmt: skip
+        "name": args.name,
+        "fold": fold,
+        "n_images": len(truth),
+        "accuracy": right.mean(),
+        "epochs": n_epochs,
+        "seconds": round(seconds, 1),
+        "threads": args.threads,
+        "patients": " ".join(patients),
+        "right": " ".join(str(int(one)) for one in right),
+    }
     is_new = not args.out.is_file()
     with args.out.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(row))
@@ -171,14 +177,18 @@ def configured(folder: Path, args: argparse.Namespace, *, out: str, epochs: int)
     options = {key: {"true": True, "false": False}.get(v, v) for key, v in options.items()}
     return TrainConfig.model_validate(
         {
-            "manifest": folder / "manifest.csv", "out": folder / out, "epochs": epochs,
-            "seed": args.seed, "keep": "last", "label_smoothing": 0.05,
+            "manifest": folder / "manifest.csv",
+            "out": folder / out,
+            "epochs": epochs,
+            "seed": args.seed,
+            "keep": "last",
+            "label_smoothing": 0.05,
             "model": {"name": args.model, "input_size": args.size, "options": options},
             "start": {"weights": args.weights, "frozen_share": args.frozen_share},
             "optimizer": {"learning_rate": args.learning_rate, "weight_decay": 1e-4},
             "schedule": {"kind": "cosine", "n_warmup": 2},
         }
-    )  # fmt: skip
+    )
 
 
 def frozen_features(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glomerulab.case_folder import read_case_folder
+from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.evaluation.intervals import patient_weights, percentile_interval
 from glomerulab.predictions import label_array, probability_array, read_predictions
 

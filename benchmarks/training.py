@@ -18,12 +18,12 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
-from glomerulab.cohort.dataset import CropDataset, ItemKey, batches
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.models.registry import create_model
 from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training import loop
 from glomerulab.training.config import TrainConfig
+from glomerulab.training.dataset import CropDataset, ItemKey, batches
 from glomerulab.training.environment import processor
 from glomerulab.training.losses import loss_sum
 from glomerulab.training.precision import has_bfloat16
@@ -92,9 +92,15 @@ def main() -> None:
     def whole(dataset: CropDataset, epoch: int) -> float:
         start = time.perf_counter()
         loop._train_epoch(  # noqa: SLF001 - an epoch alone, without what follows it
-            progress, dataset, config, epoch, weights=None, accelerator=accelerator,
-            use_bfloat16=use_bfloat16, ticks=iter(range(10**6)),
-        )  # fmt: skip
+            progress,
+            dataset,
+            config,
+            epoch,
+            weights=None,
+            accelerator=accelerator,
+            use_bfloat16=use_bfloat16,
+            ticks=iter(range(10**6)),
+        )
         return time.perf_counter() - start
 
     bare_epoch(model, progress.optimizer, in_memory[:1], use_bfloat16=use_bfloat16)  # warms up

@@ -42,12 +42,17 @@ def main() -> None:
             name += "random" if weights is None else "from ResNet-34"
             runs = [
                 run_of(
-                    args, target_cohort, f"{name.replace(', ', '-').replace(' ', '-')}-{seed}",
-                    model="improved_seresnet50", epochs=args.epochs, seed=seed, weights=weights,
+                    args,
+                    target_cohort,
+                    f"{name.replace(', ', '-').replace(' ', '-')}-{seed}",
+                    model="improved_seresnet50",
+                    epochs=args.epochs,
+                    seed=seed,
+                    weights=weights,
                     options={"activation_inside_pair": inside},
                 )
                 for seed in range(args.seeds)
-            ]  # fmt: skip
+            ]
             curves = [pd.read_csv(run / "history.csv")["validation_accuracy"] for run in runs]
             rows[name] = np.mean(curves, axis=0)
             if weights is not None and inside:
@@ -82,13 +87,16 @@ def run_of(
 ) -> Path:
     config = TrainConfig.model_validate(
         {
-            "manifest": manifest, "out": args.folder / name, "epochs": epochs, "seed": seed,
+            "manifest": manifest,
+            "out": args.folder / name,
+            "epochs": epochs,
+            "seed": seed,
             "model": {"name": model, "input_size": args.size, "options": options or {}},
             "start": {"weights": None if weights is None else str(weights)},
             "optimizer": {"learning_rate": 1e-3, "weight_decay": 1e-4},
             "schedule": {"kind": "cosine", "n_warmup": 1},
         }
-    )  # fmt: skip
+    )
     run = train(config, resume=True)
     last = pd.read_csv(run / "history.csv").iloc[-1]
     print(f"{name}: validation accuracy {last['validation_accuracy']:.3f}", flush=True)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
 from glomerulab.images import read_image
-from glomerulab.slides.source import open_slide
+from glomerulab.slides.slide import open_slide
 from glomerulab.taxonomy import load_taxonomy
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -24,13 +24,13 @@ from sklearn.metrics import roc_auc_score
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.geometry import Box
 from glomerulab.images import read_image
-from glomerulab.inference.engine import stacked
-from glomerulab.inference.fit_gates import KNOWN_SHARE, fit_cloud
-from glomerulab.inference.gates import nearest, read_gates, whitened
+from glomerulab.inference.calibration import nearest, read_gates, whitened
+from glomerulab.inference.engines.base import stacked
+from glomerulab.inference.engines.torch_engine import TorchEngine
+from glomerulab.inference.fit_calibration import KNOWN_SHARE, fit_cloud
 from glomerulab.inference.sharpness import sharpness
-from glomerulab.inference.torch_engine import TorchEngine
-from glomerulab.slides.regions import read_regions
-from glomerulab.slides.source import open_slide
+from glomerulab.slides.regions.files import read_regions
+from glomerulab.slides.slide import open_slide
 from glomerulab.stain.fitting import fit_many
 from glomerulab.stain.normalize import normalize
 from glomerulab.stain.reference import read_reference
@@ -55,9 +55,10 @@ def part(manifest, name):
     table = manifest.table
     inside = (table["split"] == name).to_numpy(bool) & table["parent_id"].isna().to_numpy(bool)
     images = [
-        read_image(path) for path, wanted in zip(manifest.image_paths(), inside, strict=True)
+        read_image(path)
+        for path, wanted in zip(manifest.image_paths(), inside, strict=True)
         if wanted
-    ]  # fmt: skip
+    ]
     return images, manifest.with_table(table[inside]).labels()
 
 
@@ -175,11 +176,13 @@ def synthetic(home, fresh, kidney):
     held_out = set(table.loc[(table["split"] == "test").to_numpy(bool), "slide_id"])
     slides = pd.read_csv(home / "phantom" / "slides.csv")
     tubules, glass = fields(
-        home / "phantom", slides[slides["slide_id"].isin(held_out)], gates.references,
+        home / "phantom",
+        slides[slides["slide_id"].isin(held_out)],
+        gates.references,
         lambda row: read_reference(
             home / "normalized" / "slides" / f"{row.slide_id}.{row.stain}.json"
         ),
-    )  # fmt: skip
+    )
     others = {"tubules": tubules, "empty glass": glass}
     if fresh:
         slides, sources, crops = pd.read_csv(fresh / "slides.csv"), {}, []

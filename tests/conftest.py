@@ -67,8 +67,8 @@ def make_slide(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a small network, with its gates; not to be changed."""
-    from glomerulab.inference.fit_gates import fit_gates
-    from tests.model_runs import train_small_run
+    from glomerulab.inference.fit_calibration import fit_gates
+    from tests.support.model_runs import train_small_run
 
     run = train_small_run(tmp_path_factory.mktemp("trained"))
     fit_gates(run)

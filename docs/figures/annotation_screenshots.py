@@ -14,11 +14,11 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from glomerulab.annotation.records import StudySettings
-from glomerulab.annotation.store.accounts import create_account
-from glomerulab.annotation.store.assignments import distribute
-from glomerulab.annotation.store.database import open_store
-from glomerulab.annotation.store.study import new_study
+from glomerulab.apps.annotation.records import StudySettings
+from glomerulab.apps.annotation.store.accounts import create_account
+from glomerulab.apps.annotation.store.assignments import distribute
+from glomerulab.apps.annotation.store.database import open_store
+from glomerulab.apps.annotation.store.study import new_study
 from glomerulab.cohort.manifest import read_manifest
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
@@ -38,9 +38,18 @@ def main() -> None:
         db = Path(folder) / "annotations.db"
         begin(db, arguments.manifest)
         command = [
-            sys.executable, "-m", "glomerulab", "annotate", "serve", "--db", str(db),
-            "--slides", str(arguments.slides), "--port", str(PORT),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "glomerulab",
+            "annotate",
+            "serve",
+            "--db",
+            str(db),
+            "--slides",
+            str(arguments.slides),
+            "--port",
+            str(PORT),
+        ]
         server = subprocess.Popen(command)  # noqa: S603 - our own words
         try:
             time.sleep(8)

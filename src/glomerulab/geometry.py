@@ -25,7 +25,7 @@ class Box:
     height: int
 
     def __post_init__(self) -> None:
-        """Refuse a box without area."""  # noqa: DOC501
+        """Refuse a box without area."""
         if self.width < 1 or self.height < 1:
             raise ValueError(f"a box must be at least 1 x 1, got {self.width} x {self.height}")
 
@@ -83,7 +83,7 @@ class Region:
     """The slide it lies on, where the file says so (CSV, COCO)."""
 
     def __post_init__(self) -> None:
-        """Refuse an outline that bounds no area."""  # noqa: DOC501
+        """Refuse an outline that bounds no area."""
         if len(self.polygon) < 3:
             raise ValueError(f"region {self.region_id!r} has {len(self.polygon)} points, needs 3")
         if not all(math.isfinite(value) for point in self.polygon for value in point):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from glomerulab.errors import ImageFileError
-from glomerulab.files import written_whole
+from glomerulab.runtime.files import written_whole
 
 __all__ = [
     "MAX_PIXELS",
@@ -209,7 +209,7 @@ def write_image(image: RgbImage, path: Path, *, jpeg_quality: int = 95) -> None:
 
 
 def _as_rgb(image: ImageFile.ImageFile) -> Image.Image:
-    """Convert any Pillow mode to RGB."""  # noqa: DOC501
+    """Convert any Pillow mode to RGB."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode == "F":

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.errors import PredictionsError
-from glomerulab.files import written_whole
+from glomerulab.runtime.files import written_whole
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
@@ -161,7 +161,7 @@ def write_predictions(table: pd.DataFrame, path: Path) -> None:
 
 
 def _make_numeric(table: pd.DataFrame, where: str) -> None:
-    """Turn the label and probability columns into numbers."""  # noqa: DOC501
+    """Turn the label and probability columns into numbers."""
     for name in [str(name) for name in table if str(name).startswith(("label_", "probability_"))]:
         numbers = pd.to_numeric(table[name], errors="coerce").astype("Float64")
         wrong = numbers.isna() & table[name].notna()

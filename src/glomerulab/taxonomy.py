@@ -17,7 +17,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glomerulab.errors import TaxonomyError
-from glomerulab.files import written_whole
+from glomerulab.runtime.files import written_whole
 
 __all__ = [
     "BUILT_IN_TAXONOMIES",
@@ -63,7 +63,7 @@ class Taxonomy:
     labels: tuple[Label, ...]
 
     def __post_init__(self) -> None:
-        """Refuse duplicate ids and exclusions of labels that do not exist."""  # noqa: DOC501
+        """Refuse duplicate ids and exclusions of labels that do not exist."""
         ids = [label.id for label in self.labels]
         twice = sorted({label_id for label_id in ids if ids.count(label_id) > 1})
         if twice:

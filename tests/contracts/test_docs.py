@@ -6,10 +6,8 @@ import typer
 from glomerulab.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "src" / "glomerulab"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROSE = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-API = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
 
 
 def _commands() -> dict[str, list[str]]:
@@ -41,15 +39,3 @@ def test_the_docs_show_every_command(command: str) -> None:
 def test_the_docs_mention_every_option(command: str) -> None:
     unmentioned = [name for name in COMMANDS[command] if name not in PROSE and name != "--help"]
     assert unmentioned == []
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        ".".join(("glomerulab", *path.relative_to(SOURCE).with_suffix("").parts))
-        for path in sorted(SOURCE.rglob("*.py"))
-        if not path.name.startswith("_") and path.relative_to(SOURCE).parts[0] != "cli"
-    ],
-)
-def test_the_reference_lists_every_public_module(module: str) -> None:
-    assert f"{module}\n" in API

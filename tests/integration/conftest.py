@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glomerulab.cli.main import main
-from tests.command_line import Done, Run
+from tests.support.command_line import Done, Run
 
 
 @pytest.fixture

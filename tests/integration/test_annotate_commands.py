@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from glomerulab.annotation.store.database import open_store
-from glomerulab.annotation.store.readings import list_annotations
+from glomerulab.apps.annotation.store.database import open_store
+from glomerulab.apps.annotation.store.readings import list_annotations
 from glomerulab.cli.main import app
 from glomerulab.cohort.manifest import read_manifest, write_manifest
-from tests.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, image_manifest, save
+from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, image_manifest, save
 
 N_WRITERS = 10
 
@@ -129,9 +129,9 @@ def test_an_account_is_shut_out_and_let_in(study: Path, tmp_path: Path) -> None:
 
 WRITER = """
 import sys, threading, uuid
-from glomerulab.annotation.records import Judgement
-from glomerulab.annotation.store.annotations import list_items, save_annotation
-from glomerulab.annotation.store.database import open_store
+from glomerulab.apps.annotation.records import Judgement
+from glomerulab.apps.annotation.store.annotations import list_items, save_annotation
+from glomerulab.apps.annotation.store.database import open_store
 
 store = open_store(sys.argv[1])
 queues = {f"w{n}": list_items(store, f"w{n}") for n in range(10)}  # read before anyone writes
@@ -162,8 +162,17 @@ def test_every_acknowledged_save_outlives_a_kill_of_ten_writers_and_none_is_ther
     (tmp_path / "password").write_text("a long enough password\n")
     password = ("--password-file", tmp_path / "password")
     database = tmp_path / "study.db"
-    _run("create", database, "--manifest", tmp_path / "manifest.csv", "--readers", N_WRITERS,
-         "--repeat", "0", *password)  # fmt: skip
+    _run(
+        "create",
+        database,
+        "--manifest",
+        tmp_path / "manifest.csv",
+        "--readers",
+        N_WRITERS,
+        "--repeat",
+        "0",
+        *password,
+    )
     for number in range(N_WRITERS):
         _run("add-annotator", database, f"w{number}", *password)
     assert "1000 readings" in _run("distribute", database)

@@ -5,8 +5,8 @@ from typer.testing import CliRunner
 from glomerulab.cli.main import app
 from glomerulab.cohort.manifest import write_manifest
 from glomerulab.errors import GlomerulabError
-from tests.annotation_server import Server
-from tests.annotation_web import write_images
+from tests.support.annotation_server import Server
+from tests.support.annotation_web import write_images
 
 
 def _run(*arguments: str) -> GlomerulabError:

@@ -5,22 +5,27 @@ import shutil
 
 import pytest
 
-from glomerulab.annotation.store.adjudications import adjudication_history
-from glomerulab.annotation.store.annotations import history, list_items
-from glomerulab.annotation.store.database import open_store
-from glomerulab.annotation.store.regions import list_regions
-from tests.annotation_server import Server
-from tests.annotation_studies import PASSWORD, make_study
-from tests.annotation_web import write_images
+from glomerulab.apps.annotation.store.adjudications import adjudication_history
+from glomerulab.apps.annotation.store.annotations import history, list_items
+from glomerulab.apps.annotation.store.database import open_store
+from glomerulab.apps.annotation.store.regions import list_regions
 from tests.conftest import ROOT
+from tests.support.annotation_server import Server
+from tests.support.annotation_studies import PASSWORD, make_study
+from tests.support.annotation_web import write_images
 
 pytestmark = pytest.mark.browser
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = (
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic",
-    "--no-first-run", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+)
 N_IMAGES = 20
 LABELS = ("normal", "mspgn", "fsg", "cgn")
 AXE = ROOT / "build" / "dev-assets" / "axe.min.js"
@@ -82,10 +87,11 @@ def open_page(chromium, server):
     for context in contexts:
         context.close()
     serious = [
-        one for one in complaints
+        one
+        for one in complaints
         if one.startswith(("error", "http", "TypeError", "ReferenceError", "Error"))
         and not any(words in one for words in HARMLESS)
-    ]  # fmt: skip
+    ]
     assert serious == []
 
 

@@ -6,14 +6,14 @@ import uuid
 from contextlib import closing, suppress
 from pathlib import Path
 
-from glomerulab.annotation.store.annotations import history
-from glomerulab.annotation.store.audit import verify_store
-from glomerulab.annotation.store.database import open_store
-from glomerulab.annotation.web.app import create_app
-from glomerulab.annotation.web.shelf import SlideShelf
-from glomerulab.annotation.web.site import Site, SiteSettings
-from tests.annotation_studies import make_study
-from tests.annotation_web import HOSTS, Browser, Web, write_images
+from glomerulab.apps.annotation.store.annotations import history
+from glomerulab.apps.annotation.store.audit import verify_store
+from glomerulab.apps.annotation.store.database import open_store
+from glomerulab.apps.annotation.web.app import create_app
+from glomerulab.apps.annotation.web.site import Site, SiteSettings
+from glomerulab.apps.annotation.web.slide_cache import SlideShelf
+from tests.support.annotation_studies import make_study
+from tests.support.annotation_web import HOSTS, Browser, Web, write_images
 
 
 def open_on(place: Path, images: Path, *, n_images: int) -> Web:

@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.generation import GenerationMode
 
-from glomerulab.annotation import passwords
-from glomerulab.annotation.web.shelf import slide_key
-from tests.annotation_web import open_web
+from glomerulab.apps.annotation import passwords
+from glomerulab.apps.annotation.web.slide_cache import slide_key
+from tests.support.annotation_web import open_web
 
 pytestmark = pytest.mark.slow
 
@@ -42,9 +42,13 @@ def test_no_request_ends_in_an_error_of_the_server(web, login, mode):
         strategy = operation.as_strategy(mode, **({"path_parameters": fixed} if fixed else {}))
 
         @settings(
-            max_examples=N_EXAMPLES, deadline=None, database=None, derandomize=True,
-            phases=[Phase.generate], suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+            max_examples=N_EXAMPLES,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
         @given(case=strategy)
         def check(case):
             nonlocal n_answers

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from glomerulab.annotation.store.annotations import history
-from glomerulab.annotation.store.database import open_store
-from tests.annotation_server import Person, Server
-from tests.annotation_studies import make_study
-from tests.annotation_web import write_images
+from glomerulab.apps.annotation.store.annotations import history
+from glomerulab.apps.annotation.store.database import open_store
+from tests.support.annotation_server import Person, Server
+from tests.support.annotation_studies import make_study
+from tests.support.annotation_web import write_images
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +37,12 @@ class Reader:
         item = self._until_it_answers(lambda: self.person.item(place))
         label = ("mspgn", "fsg", "cgn")[place % 3]
         body = {
-            "assignment_id": item["assignment_id"], "labels": {label: 1}, "seconds": 1.0,
-            "expected_version": item["version"], "save_key": str(uuid.uuid4()),
-        }  # fmt: skip
+            "assignment_id": item["assignment_id"],
+            "labels": {label: 1},
+            "seconds": 1.0,
+            "expected_version": item["version"],
+            "save_key": str(uuid.uuid4()),
+        }
 
         def save() -> None:
             self.n_tries += 1
@@ -59,9 +62,11 @@ class Reader:
 def test_every_acknowledged_save_is_there_and_none_twice(tmp_path):
     with open_store(tmp_path / "annotations.db", create=True) as store:
         make_study(
-            store, manifest=write_images(tmp_path, N_IMAGES, side=32), annotators=LOGINS,
+            store,
+            manifest=write_images(tmp_path, N_IMAGES, side=32),
+            annotators=LOGINS,
             n_readers=N_PEOPLE,
-        )  # fmt: skip
+        )
     server = Server(tmp_path / "annotations.db")
     readers = {login: Reader(Person(server.address, login)) for login in LOGINS}
 

@@ -17,15 +17,32 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(1200)]
 def test_colon_glands_go_from_labels_csv_to_a_report(real_data: Path, tmp_path: Path) -> None:
     glas = real_data / "glas_colon_he"
     _run(
-        "manifest", "import", str(glas / "labels.csv"), "--out", str(tmp_path / "manifest.csv"),
-        "--taxonomy", str(ROOT / "configs" / "taxonomies" / "glas.toml"),
-        "--image-root", str(glas / "images"), "--column", "image_path=image",
-        "--column", "patient_id=patient_id", "--label-column", "label", "--set", "stain=HE",
-    )  # fmt: skip
+        "manifest",
+        "import",
+        str(glas / "labels.csv"),
+        "--out",
+        str(tmp_path / "manifest.csv"),
+        "--taxonomy",
+        str(ROOT / "configs" / "taxonomies" / "glas.toml"),
+        "--image-root",
+        str(glas / "images"),
+        "--column",
+        "image_path=image",
+        "--column",
+        "patient_id=patient_id",
+        "--label-column",
+        "label",
+        "--set",
+        "stain=HE",
+    )
     _run(
-        "split", str(tmp_path / "manifest.csv"), "--out", str(tmp_path / "split.csv"),
-        "--by", "patient",
-    )  # fmt: skip
+        "split",
+        str(tmp_path / "manifest.csv"),
+        "--out",
+        str(tmp_path / "split.csv"),
+        "--by",
+        "patient",
+    )
     table = read_manifest(tmp_path / "split.csv").table
     assert len(table) == 165
     assert table["patient_id"].nunique() == 16
@@ -33,10 +50,19 @@ def test_colon_glands_go_from_labels_csv_to_a_report(real_data: Path, tmp_path: 
 
     run = tmp_path / "run"
     _run(
-        "train", str(ROOT / "configs" / "default.toml"), "--manifest", str(tmp_path / "split.csv"),
-        "--out", str(run), "--set", "epochs=3", "--set", "model.name=improved_seresnet_small",
-        "--set", "model.input_size=96",
-    )  # fmt: skip
+        "train",
+        str(ROOT / "configs" / "default.toml"),
+        "--manifest",
+        str(tmp_path / "split.csv"),
+        "--out",
+        str(run),
+        "--set",
+        "epochs=3",
+        "--set",
+        "model.name=improved_seresnet_small",
+        "--set",
+        "model.input_size=96",
+    )
     told = _run("evaluate", str(run))
     assert f"Report: {run / 'report.html'}" in told.output
     scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))

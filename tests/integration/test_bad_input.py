@@ -15,9 +15,9 @@ from PIL import Image
 from glomerulab.cohort.manifest import manifest_from_rows, read_manifest, write_manifest
 from glomerulab.geometry import Box, Region
 from glomerulab.images import RgbImage, read_image, write_image
-from glomerulab.slides.regions import write_regions
+from glomerulab.slides.regions.files import write_regions
 from glomerulab.taxonomy import load_taxonomy
-from tests.command_line import Run
+from tests.support.command_line import Run
 
 SIDE = 96
 BAD = {
@@ -120,8 +120,9 @@ def test_a_contact_sheet_shows_the_good_and_lists_the_bad(
     manifest = tmp_path / "m.csv"
     run("manifest", "import", folder.parent, "--out", manifest)
     n_images = len(BAD) + len(good)
-    done = run("manifest", "contact-sheet", manifest, "--out", tmp_path / "s.png",
-               "--per-group", n_images)  # fmt: skip
+    done = run(
+        "manifest", "contact-sheet", manifest, "--out", tmp_path / "s.png", "--per-group", n_images
+    )
     assert done.returncode == 1
     assert all(name in done.stdout for name in BAD)
     assert f"{len(BAD)} image(s) cannot be read" in done.stderr
@@ -136,8 +137,22 @@ def test_in_a_batch_of_extract_bad_images_become_rows_and_good_ones_are_cut_exac
     regions = [Region.from_box("g", Box(8, 16, 64, 48), slide_id=name) for name in (*good, *BAD)]
     write_regions(regions, tmp_path / "r.csv")
     out = tmp_path / "裁 剪"
-    done = run("extract", folder, "--regions", tmp_path / "r.csv", "--out", out, "--mpp", 0.5,
-               "--mpp-override", 0.5, "--margin", 0, "--workers", workers)  # fmt: skip
+    done = run(
+        "extract",
+        folder,
+        "--regions",
+        tmp_path / "r.csv",
+        "--out",
+        out,
+        "--mpp",
+        0.5,
+        "--mpp-override",
+        0.5,
+        "--margin",
+        0,
+        "--workers",
+        workers,
+    )
     assert done.returncode == 1
     failures = pd.read_csv(out / "failures.csv").set_index("slide")["reason"].to_dict()
     assert failures.keys() == BAD.keys()
@@ -158,8 +173,15 @@ def manifest(tmp_path: Path) -> Path:
     for n in range(6):
         noise = np.random.default_rng(n).integers(0, 256, (256, 256, 3), dtype=np.uint8)
         write_image(noise, tmp_path / f"{n}.png")
-        rows.append({"image_id": f"{n}", "image_path": f"{n}.png", "patient_id": f"p{n}",
-                     "cgn": n % 2, "split": "train"})  # fmt: skip
+        rows.append(
+            {
+                "image_id": f"{n}",
+                "image_path": f"{n}.png",
+                "patient_id": f"p{n}",
+                "cgn": n % 2,
+                "split": "train",
+            }
+        )
     table = manifest_from_rows(pd.DataFrame(rows), folder=tmp_path, taxonomy=load_taxonomy("paper"))
     write_manifest(table, tmp_path / "manifest.csv")
     return tmp_path / "manifest.csv"

@@ -8,7 +8,7 @@ import pytest
 from glomerulab.cohort.manifest import manifest_from_rows, read_manifest, write_manifest
 from glomerulab.images import read_image, write_image
 from glomerulab.taxonomy import load_taxonomy
-from tests.command_line import Run
+from tests.support.command_line import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -141,11 +141,26 @@ def test_glas_is_imported_checked_and_split_by_patient(
 ) -> None:
     folder, manifest, split = real_data / "glas_colon_he", tmp_path / "m.csv", tmp_path / "s.csv"
     done = run(
-        "manifest", "import", folder / "labels.csv", "--out", manifest,
-        "--image-root", folder / "images", "--taxonomy", ROOT / "configs/taxonomies/glas.toml",
-        "--column", "image_path=image", "--column", "patient_id=patient_id",
-        "--label-column", "label", "--class", "benign=benign", "--set", "stain=HE",
-    )  # fmt: skip
+        "manifest",
+        "import",
+        folder / "labels.csv",
+        "--out",
+        manifest,
+        "--image-root",
+        folder / "images",
+        "--taxonomy",
+        ROOT / "configs/taxonomies/glas.toml",
+        "--column",
+        "image_path=image",
+        "--column",
+        "patient_id=patient_id",
+        "--label-column",
+        "label",
+        "--class",
+        "benign=benign",
+        "--set",
+        "stain=HE",
+    )
     assert done.returncode == 0, done.stderr
     assert run("manifest", "check", manifest).returncode == 0
     done = run("split", manifest, "--out", split)
@@ -165,15 +180,37 @@ def test_kidney_compartments_are_imported_with_their_stains_and_shown(
 ) -> None:
     manifest, sheet = tmp_path / "m.csv", tmp_path / "sheet.png"
     done = run(
-        "manifest", "import", real_data / "kidney_compartments" / "labels.csv", "--out", manifest,
-        "--taxonomy", ROOT / "configs/taxonomies/kidney_compartments.toml",
-        "--column", "image_path=image", "--column", "stain=stain", "--value", "stain:SIL=PASM",
-        "--label-column", "class",
-    )  # fmt: skip
+        "manifest",
+        "import",
+        real_data / "kidney_compartments" / "labels.csv",
+        "--out",
+        manifest,
+        "--taxonomy",
+        ROOT / "configs/taxonomies/kidney_compartments.toml",
+        "--column",
+        "image_path=image",
+        "--column",
+        "stain=stain",
+        "--value",
+        "stain:SIL=PASM",
+        "--label-column",
+        "class",
+    )
     assert done.returncode == 0, done.stderr
     stains = read_manifest(manifest).table["stain"].value_counts().to_dict()
     assert stains == {"HE": 25, "PAS": 40, "PASM": 25 - 5, "TRI": 25}
-    done = run("manifest", "contact-sheet", manifest, "--out", sheet, "--per-group", 5,
-                "--cell", 64, "--workers", 1)  # fmt: skip
+    done = run(
+        "manifest",
+        "contact-sheet",
+        manifest,
+        "--out",
+        sheet,
+        "--per-group",
+        5,
+        "--cell",
+        64,
+        "--workers",
+        1,
+    )
     assert done.returncode == 0, done.stderr
     assert read_image(sheet).shape[1] == 6 + 5 * 70

@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 
 from glomerulab.inference.detector import open_detector
-from glomerulab.slides.outlines import overlap
-from glomerulab.slides.region_proposals import is_proposal
-from glomerulab.slides.regions import read_regions, write_regions
-from tests.annotation_studies import image_manifest
-from tests.command_line import Run
-from tests.detecting import disc_slide
-from tests.model_runs import train_small_run
+from glomerulab.slides.regions.files import read_regions, write_regions
+from glomerulab.slides.regions.polygons import overlap
+from glomerulab.slides.regions.proposals import is_proposal
+from tests.support.annotation_studies import image_manifest
+from tests.support.command_line import Run
+from tests.support.detecting import disc_slide
+from tests.support.model_runs import train_small_run
 
 MPP = 4.0
 
@@ -31,9 +31,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_drawn_slides_to_corrected_proposals(home: Path, run: Run, tmp_path: Path) -> None:
-    words = ("train-detector", home / "slides.csv", "--regions", home / "regions", "--out",
-             tmp_path / "detector", "--set", "epochs=6", "--set", "model.input_size=32",
-             "--set", "optimizer.learning_rate=5e-3")  # fmt: skip
+    words = (
+        "train-detector",
+        home / "slides.csv",
+        "--regions",
+        home / "regions",
+        "--out",
+        tmp_path / "detector",
+        "--set",
+        "epochs=6",
+        "--set",
+        "model.input_size=32",
+        "--set",
+        "optimizer.learning_rate=5e-3",
+    )
     done = run(*words)
     assert done.returncode == 0, done.stderr
     assert "On 1 synthetic slides of 1 patients it never saw" in done.stdout
@@ -43,8 +54,16 @@ def test_from_drawn_slides_to_corrected_proposals(home: Path, run: Run, tmp_path
     assert open_detector(tmp_path / "detector").card.weights_sha256 == weights
 
     model = train_small_run(tmp_path / "model")
-    judged = run("predict", home / "slides.csv", "--model", model, "--detect",
-                 tmp_path / "detector", "--out", tmp_path / "out")  # fmt: skip
+    judged = run(
+        "predict",
+        home / "slides.csv",
+        "--model",
+        model,
+        "--detect",
+        tmp_path / "detector",
+        "--out",
+        tmp_path / "out",
+    )
     assert judged.returncode == 0, judged.stderr
     assert "regions were proposed by a detector, not drawn by a person" in judged.stdout
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
@@ -66,12 +85,29 @@ def test_from_drawn_slides_to_corrected_proposals(home: Path, run: Run, tmp_path
     study, secret = tmp_path / "study.db", ("--password-file", tmp_path / "password")
     run("annotate", "create", study, "--manifest", tmp_path / "manifest.csv", *secret)
     run("annotate", "add-annotator", study, "anna", "--name", "Dr Anna", *secret)
-    imported = run("annotate", "import", study, "--regions",
-                   tmp_path / "out" / "proposals" / "s3.geojson", "--slide", home / "s3.tif",
-                   "--annotator", "anna")  # fmt: skip
+    imported = run(
+        "annotate",
+        "import",
+        study,
+        "--regions",
+        tmp_path / "out" / "proposals" / "s3.geojson",
+        "--slide",
+        home / "s3.tif",
+        "--annotator",
+        "anna",
+    )
     assert f"{len(proposals)} regions drawn by anna" in imported.stdout, imported.stderr
-    run("annotate", "export", study, "--what", "regions", "--slide", home / "s3.tif",
-        "--out", tmp_path / "back.geojson")  # fmt: skip
+    run(
+        "annotate",
+        "export",
+        study,
+        "--what",
+        "regions",
+        "--slide",
+        home / "s3.tif",
+        "--out",
+        tmp_path / "back.geojson",
+    )
     back = read_regions(tmp_path / "back.geojson")
     assert len(back) == len(proposals)
     assert all(is_proposal(region) for region in back)
@@ -81,7 +117,13 @@ def test_two_patients_cannot_be_split_in_three(home: Path, run: Run, tmp_path: P
     text = (home / "slides.csv").read_text().replace("s0.tif", str(home / "s0.tif"))
     lines = text.replace("s1.tif", str(home / "s1.tif")).splitlines()[:3]
     (tmp_path / "two.csv").write_text("\n".join(lines) + "\n")
-    done = run("train-detector", tmp_path / "two.csv", "--regions", home / "regions", "--out",
-               tmp_path / "out")  # fmt: skip
+    done = run(
+        "train-detector",
+        tmp_path / "two.csv",
+        "--regions",
+        home / "regions",
+        "--out",
+        tmp_path / "out",
+    )
     assert done.returncode == 1
     assert "patients" in done.stderr

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
-from tests.run_folders import RunRecipe, write_run
+from tests.support.run_folders import RunRecipe, write_run
 
 SKILLS = [("able", 2.2), ("poor", 1.0)]
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from glomerulab.cli.main import app
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.inference.predict_manifest import predict_manifest
-from tests.untrained_runs import write_two_cohorts, write_untrained_run
+from tests.support.untrained_runs import write_two_cohorts, write_untrained_run
 
 
 @pytest.fixture(scope="module")

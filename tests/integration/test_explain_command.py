@@ -23,9 +23,14 @@ def cohort(tmp_path_factory):
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     card = ModelCard(
-        model="improved_seresnet_small", taxonomy_name=PAPER.name, labels=PAPER.labels,
-        input_size=48, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), head="sigmoid",
-    )  # fmt: skip
+        model="improved_seresnet_small",
+        taxonomy_name=PAPER.name,
+        labels=PAPER.labels,
+        input_size=48,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        head="sigmoid",
+    )
     model = create_model("improved_seresnet_small", 4, seed=1)
     save_checkpoint(folder / "checkpoint", model.state_dict(), card)
     return folder
@@ -46,8 +51,10 @@ def test_it_measures_every_method_against_the_phantoms_masks(run, cohort, tmp_pa
     n_masks = len(list((cohort.parent / "masks").glob("*.png")))
     assert len(with_mask) == 5 * n_masks  # three methods and two controls
     assert {path.name for path in (tmp_path / "out").glob("*.csv")} == {
-        "explanations.csv", "methods.csv", "sanity.csv",
-    }  # fmt: skip
+        "explanations.csv",
+        "methods.csv",
+        "sanity.csv",
+    }
     drawn = table["overlay"].dropna()
     assert all((tmp_path / "out" / name).is_file() for name in drawn)
 

@@ -16,8 +16,8 @@ from glomerulab.cohort.manifest import read_manifest
 from glomerulab.geometry import Box, Region
 from glomerulab.images import read_image
 from glomerulab.slides.pyramid import write_pyramid
-from glomerulab.slides.regions import write_regions
-from glomerulab.slides.source import open_slide
+from glomerulab.slides.regions.files import write_regions
+from glomerulab.slides.slide import open_slide
 
 BROKEN = ("histolab_broken.svs", "openslide_unopenable.tiff", "openslide_unreadable.svs")
 
@@ -84,8 +84,20 @@ def test_twenty_real_regions_equal_openslides_level_0_resampled_by_hand(real_dat
     ]
     write_regions(regions, tmp_path / "r.geojson")
     out = tmp_path / "out"
-    done = run("extract", slide, "--regions", tmp_path / "r.geojson", "--out", out,
-               "--mpp", 1.0, "--margin", 0, "--workers", 2)  # fmt: skip
+    done = run(
+        "extract",
+        slide,
+        "--regions",
+        tmp_path / "r.geojson",
+        "--out",
+        out,
+        "--mpp",
+        1.0,
+        "--margin",
+        0,
+        "--workers",
+        2,
+    )
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(out / "manifest.csv")
     assert len(manifest.table) == 20
@@ -167,8 +179,18 @@ def test_real_kidney_pixels_go_from_slide_to_glomerulus_crops(real_data, tmp_pat
         sources[region_id] = pixels[upper : upper + box.height, left : left + box.width]
     write_pyramid(canvas, tmp_path / "kidney.tiff", mpp=0.5, compression="deflate")
     write_regions(regions, tmp_path / "kidney.geojson")
-    done = run("extract", tmp_path / "kidney.tiff", "--regions", tmp_path / "kidney.geojson",
-               "--out", tmp_path / "out", "--mpp", 0.5, "--margin", 0)  # fmt: skip
+    done = run(
+        "extract",
+        tmp_path / "kidney.tiff",
+        "--regions",
+        tmp_path / "kidney.geojson",
+        "--out",
+        tmp_path / "out",
+        "--mpp",
+        0.5,
+        "--margin",
+        0,
+    )
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(tmp_path / "out" / "manifest.csv")
     assert len(manifest.table) == len(patches) >= 20
@@ -190,8 +212,10 @@ def test_every_command_of_slides_says_research_use_only(run, make_slide, tmp_pat
 
 def test_what_there_is_much_of_is_told_in_short(run, make_slide, tmp_path):
     classes = [f"class {n}" for n in range(12)]
-    boxes = [Region.from_box(f"g{n}", Box(70, 70, 50, 50), labels=(name,))
-             for n, name in enumerate(classes)]  # fmt: skip
+    boxes = [
+        Region.from_box(f"g{n}", Box(70, 70, 50, 50), labels=(name,))
+        for n, name in enumerate(classes)
+    ]
     write_regions(boxes, tmp_path / "r.geojson")
     done = run(
         "extract", make_slide(), "--regions", tmp_path / "r.geojson", "--out", tmp_path / "o"
@@ -299,9 +323,21 @@ def test_a_killed_run_is_continued_with_nothing_lost_or_doubled(make_slide, tmp_
 def test_the_workers_of_a_killed_run_do_not_stay_behind(make_slide, tmp_path):
     regions = tmp_path / "r.csv"
     write_regions(grid(80, size=600, step=60), regions)
-    command = [sys.executable, "-m", "glomerulab", "extract", str(make_slide(size=(1600, 1300))),
-               "--regions", str(regions), "--out", str(tmp_path / "out"), "--mpp", "0.25",
-               "--workers", "2"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "glomerulab",
+        "extract",
+        str(make_slide(size=(1600, 1300))),
+        "--regions",
+        str(regions),
+        "--out",
+        str(tmp_path / "out"),
+        "--mpp",
+        "0.25",
+        "--workers",
+        "2",
+    ]
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(list((tmp_path / "out").rglob("*.png"))) < 5:
         assert killed.poll() is None

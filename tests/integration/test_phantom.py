@@ -3,8 +3,8 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
-from glomerulab.cohort.extract import extract_crops
 from glomerulab.cohort.manifest import read_manifest
+from glomerulab.pipeline.extract import extract_crops
 
 
 def _run(*arguments: str):
@@ -13,9 +13,20 @@ def _run(*arguments: str):
 
 def test_crops_are_rendered_and_called_synthetic(tmp_path: Path) -> None:
     result = _run(
-        "--out", str(tmp_path), "--crops", "--patients", "2", "--per-patient", "2",
-        "--size", "48", "--mpp", "4", "--seed", "2",
-    )  # fmt: skip
+        "--out",
+        str(tmp_path),
+        "--crops",
+        "--patients",
+        "2",
+        "--per-patient",
+        "2",
+        "--size",
+        "48",
+        "--mpp",
+        "4",
+        "--seed",
+        "2",
+    )
     assert result.exit_code == 0
     assert "synthetic, research use only" in result.output
     assert len(read_manifest(tmp_path / "manifest.csv").table) == 4
@@ -23,9 +34,18 @@ def test_crops_are_rendered_and_called_synthetic(tmp_path: Path) -> None:
 
 def test_glomeruli_cut_out_of_phantom_slides_carry_their_labels(tmp_path: Path) -> None:
     result = _run(
-        "--out", str(tmp_path / "in"), "--slides", "--patients", "1", "--per-patient", "3",
-        "--mpp", "2", "--stains", "pas",
-    )  # fmt: skip
+        "--out",
+        str(tmp_path / "in"),
+        "--slides",
+        "--patients",
+        "1",
+        "--per-patient",
+        "3",
+        "--mpp",
+        "2",
+        "--stains",
+        "pas",
+    )
     assert result.exit_code == 0
     extract_crops(
         tmp_path / "in" / "slides.csv", regions=tmp_path / "in" / "regions", out=tmp_path / "out"

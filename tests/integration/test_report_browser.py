@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
-from glomerulab.report.run_report import write_run_report
-from glomerulab.report.write_case import write_case_reports
-from tests.cases import case, one_call, write_case
-from tests.run_folders import RunRecipe, write_run
-from tests.untrained_runs import write_two_cohorts, write_untrained_run
+from glomerulab.reports.case.write import write_case_reports
+from glomerulab.reports.run.report import write_run_report
+from tests.support.cases import case, one_call, write_case
+from tests.support.run_folders import RunRecipe, write_run
+from tests.support.untrained_runs import write_two_cohorts, write_untrained_run
 
 pytestmark = pytest.mark.browser
 

@@ -4,7 +4,7 @@ from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
 from glomerulab.errors import PredictionsError
-from tests.cases import case, one_call, write_case
+from tests.support.cases import case, one_call, write_case
 
 RUN = CliRunner()
 
@@ -115,8 +115,11 @@ def test_predictions_of_nothing_are_an_error(tmp_path: Path) -> None:
 
 
 def test_a_change_of_one_section_tells_what_the_whole_glomerulus_counts_as(tmp_path: Path) -> None:
-    calls = [one_call("a", "normal", slide="s1", region="g1"),
-             one_call("b", "cgn", slide="s2", region="g1"), one_call("c")]  # fmt: skip
+    calls = [
+        one_call("a", "normal", slide="s1", region="g1"),
+        one_call("b", "cgn", slide="s2", region="g1"),
+        one_call("c"),
+    ]
     where = str(write_case(tmp_path, calls))
     person = ["--by", "Dr Li", "--reason", "seen"]
     done = RUN.invoke(app, ["override", where, "a", "--labels", "not_a_glomerulus", *person])

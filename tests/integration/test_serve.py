@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from glomerulab.serving.keys import KeyRing
-from tests.served_models import ServedProcess, wait_for, write_slide
+from glomerulab.apps.serve.keys import KeyRing
+from tests.support.served_models import ServedProcess, wait_for, write_slide
 
 
 def alive(pid: int) -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from glomerulab.serving.keys import add_key
-from tests.served_models import ServedProcess
+from glomerulab.apps.serve.keys import add_key
+from tests.support.served_models import ServedProcess
 
 pytestmark = pytest.mark.browser
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.generation import GenerationMode
 
-from tests.served_models import served, write_slide
+from tests.support.served_models import served, write_slide
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,13 @@ def ask_everything(server, mode: GenerationMode, n_examples: int) -> tuple[int, 
         n_operations += 1
 
         @settings(
-            max_examples=n_examples, deadline=None, database=None, derandomize=True,
-            phases=[Phase.generate], suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+            max_examples=n_examples,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
         @given(case=operation.as_strategy(mode))
         def check(case):
             sent = case.as_transport_kwargs(base_url="http://testserver")

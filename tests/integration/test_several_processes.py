@@ -15,7 +15,7 @@ from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
 from glomerulab.images import write_image
 from glomerulab.models.checkpoint import load_checkpoint, read_checkpoint
 from glomerulab.models.freezing import freeze_first
-from glomerulab.models.sealed import read_sealed
+from glomerulab.models.tensor_files import read_sealed
 from glomerulab.predictions import read_predictions
 from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training.config import TrainConfig, read_config, write_config
@@ -45,27 +45,45 @@ def config(tmp_path: Path, rng: np.random.Generator) -> TrainConfig:
     write_manifest(manifest, tmp_path / "manifest.csv")
     config = TrainConfig.model_validate(
         {
-            "manifest": tmp_path / "manifest.csv", "out": tmp_path / "run", "epochs": 3,
-            "batch_size": 8, "accumulate": 2, "clip_gradient_norm": 1.0, "precision": "float32",
-            "label_smoothing": 0.05, "balance": "weights",
+            "manifest": tmp_path / "manifest.csv",
+            "out": tmp_path / "run",
+            "epochs": 3,
+            "batch_size": 8,
+            "accumulate": 2,
+            "clip_gradient_norm": 1.0,
+            "precision": "float32",
+            "label_smoothing": 0.05,
+            "balance": "weights",
             "model": {"name": "improved_seresnet_small", "input_size": 32, "dropout": 0.3},
             # Not Adam, which turns a rounding error of a gradient near 0 into a step's full size.
             "optimizer": {"name": "sgd", "learning_rate": 1e-4},
         }
-    )  # fmt: skip
+    )
     write_config(config, tmp_path / "config.toml")
     return config
 
 
 def _start(config: TrainConfig, *options: str | Path) -> subprocess.Popen[str]:
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "glomerulab", "train", config.manifest.parent / "config.toml", *options,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "glomerulab",
+        "train",
+        config.manifest.parent / "config.toml",
+        *options,
+    ]
     return subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
 
 
 def _end(process: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ from glomerulab.errors import GlomerulabError, LeakageError, StainError
 from glomerulab.images import read_image, write_image
 from glomerulab.stain.fitting import fit
 from glomerulab.stain.reference import aggregate, read_reference, write_reference
-from tests.beer_lambert import PAS, TARGET_HE, section
+from tests.support.beer_lambert import PAS, TARGET_HE, section
 
 
 def _run(*arguments: object):
@@ -37,9 +37,16 @@ def cohort(tmp_path: Path) -> Path:
 def _normalize(cohort: Path, *more: object):
     root = cohort.parent.parent
     return _run(
-        "normalize", cohort, "--target-he", root / "he.png", "--target-pas", root / "pas.json",
-        "--out", root / "out", *more,
-    )  # fmt: skip
+        "normalize",
+        cohort,
+        "--target-he",
+        root / "he.png",
+        "--target-pas",
+        root / "pas.json",
+        "--out",
+        root / "out",
+        *more,
+    )
 
 
 @pytest.mark.parametrize("per", ["slide", "image"])
@@ -67,9 +74,15 @@ def test_another_target_in_the_same_folder_is_refused(cohort: Path) -> None:
 def test_targets_of_further_stains_are_named(cohort: Path) -> None:
     root = cohort.parent.parent
     done = _run(
-        "normalize", cohort, "--target", f"HE={root / 'he.png'}",
-        "--target", f"PAS={root / 'pas.json'}", "--out", root / "out",
-    )  # fmt: skip
+        "normalize",
+        cohort,
+        "--target",
+        f"HE={root / 'he.png'}",
+        "--target",
+        f"PAS={root / 'pas.json'}",
+        "--out",
+        root / "out",
+    )
     assert done.exit_code == 0, done.output
 
 
@@ -137,9 +150,16 @@ def test_the_images_of_a_mean_are_checked_when_its_reference_is_used_again(cohor
     table.loc[0, ["split", "patient_id"]] = ["test", "alone"]
     table.to_csv(cohort, index=False)
     done = _run(
-        "normalize", cohort, "--target-he", root / "out" / "targets" / "HE.json",
-        "--target-pas", root / "pas.json", "--out", root / "again", "--strict",
-    )  # fmt: skip
+        "normalize",
+        cohort,
+        "--target-he",
+        root / "out" / "targets" / "HE.json",
+        "--target-pas",
+        root / "pas.json",
+        "--out",
+        root / "again",
+        "--strict",
+    )
     assert isinstance(done.exception, LeakageError)
     assert "comes from image 'i0' of the test part" in str(done.exception)
 

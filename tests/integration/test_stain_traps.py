@@ -10,12 +10,12 @@ from torch.utils.data import DataLoader, Dataset
 from glomerulab.errors import StainError
 from glomerulab.geometry import Box
 from glomerulab.images import read_image
-from glomerulab.slides.source import open_slide
+from glomerulab.slides.slide import open_slide
 from glomerulab.stain.fitting import Refusal, StainStatus, fit, try_fit
 from glomerulab.stain.normalize import StainNormalizer, normalize, separate, transform
 from glomerulab.stain.parameters import PAPER, RECOMMENDED
 from glomerulab.stain.tissue import find_tissue, tissue_mask
-from tests.beer_lambert import HE, PAS, TARGET_HE, Truth, section, worst_angle
+from tests.support.beer_lambert import HE, PAS, TARGET_HE, Truth, section, worst_angle
 
 HARD_CASES = {
     "few nuclei": {"nuclei": 0.05},

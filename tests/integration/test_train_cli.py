@@ -56,9 +56,17 @@ def test_real_colon_glands_are_augmented_trained_on_and_predicted(
     more = tmp_path / "more" / "manifest.csv"
     assert (read_manifest(more).table["split"] == "train").sum() == n_before + 5
     done = _glomerulab(
-        "train", CONFIG, "--manifest", more, "--out", tmp_path / "run",
-        "--set", "epochs=3", "--set", "model.name=improved_seresnet_small",
-    )  # fmt: skip
+        "train",
+        CONFIG,
+        "--manifest",
+        more,
+        "--out",
+        tmp_path / "run",
+        "--set",
+        "epochs=3",
+        "--set",
+        "model.name=improved_seresnet_small",
+    )
     assert done.returncode == 0, done.stderr
     assert "research use only" in done.stdout
     _, card = load_checkpoint(tmp_path / "run")

@@ -15,7 +15,7 @@ from glomerulab.evaluation.calibration import (
     reliability_bins,
 )
 from glomerulab.evaluation.temperature import fit_temperature, with_temperature
-from tests.judged_samples import judged_from, random_sigmoid, random_softmax
+from tests.support.judged_samples import judged_from, random_sigmoid, random_softmax
 
 
 @pytest.fixture

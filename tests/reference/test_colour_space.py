@@ -3,7 +3,7 @@ import pytest
 from skimage.color import lab2rgb, rgb2lab
 from skimage.metrics import structural_similarity as skimage_ssim
 
-from glomerulab.evaluation.stain_features import structural_similarity
+from glomerulab.stain.features import structural_similarity
 from glomerulab.stain.reinhard import lab_to_rgb, rgb_to_lab
 
 

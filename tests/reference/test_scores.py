@@ -7,7 +7,7 @@ from sklearn import metrics
 from glomerulab.evaluation.discrimination import resampled_discrimination
 from glomerulab.evaluation.intervals import patient_weights
 from glomerulab.evaluation.scores import score_table
-from tests.judged_samples import random_sigmoid, random_softmax
+from tests.support.judged_samples import random_sigmoid, random_softmax
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from glomerulab.stain.macenko import even_sample
 from glomerulab.stain.optical_density import estimate_white
 from glomerulab.stain.tissue import tissue_density
 from glomerulab.stain.vahadane import concentrations, objective, solve
-from tests.beer_lambert import HE, section, unit_rows
+from tests.support.beer_lambert import HE, section, unit_rows
 
 GAP = 1e-9
 
@@ -50,9 +50,13 @@ def _polished(density: np.ndarray, start: np.ndarray, sparsity: float) -> np.nda
         )
 
     found = minimize(
-        value, start.ravel(), jac=True, method="L-BFGS-B", bounds=[(1e-12, None)] * 6,
+        value,
+        start.ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(1e-12, None)] * 6,
         options={"maxiter": 500, "ftol": 1e-15, "gtol": 1e-10},
-    )  # fmt: skip
+    )
     matrix = found.x.reshape(3, 2)
     return matrix / np.linalg.norm(matrix, axis=0)
 
@@ -75,10 +79,16 @@ def test_dictionary_learning_turned_the_right_way_is_never_better(sparsity: floa
     density = _density(1)
     ours = solve(density, sparsity=sparsity).stain_matrix
     learner = MiniBatchDictionaryLearning(
-        n_components=2, alpha=sparsity, fit_algorithm="cd", transform_algorithm="lasso_cd",
-        positive_code=True, positive_dict=True, max_iter=60, random_state=0,
+        n_components=2,
+        alpha=sparsity,
+        fit_algorithm="cd",
+        transform_algorithm="lasso_cd",
+        positive_code=True,
+        positive_dict=True,
+        max_iter=60,
+        random_state=0,
         dict_init=unit_rows(HE),
-    )  # fmt: skip
+    )
     theirs = learner.fit(density.T.astype(np.float64)).components_.T
     theirs = theirs / np.linalg.norm(theirs, axis=0)
     assert _relative_gap(density, ours, theirs, sparsity) <= GAP
@@ -98,9 +108,12 @@ def test_without_sparsity_nmf_is_never_better() -> None:
 def test_amounts_are_those_of_scikit_learns_lasso(sparsity: float) -> None:
     density = _density(3, 200).T.astype(np.float64)
     coder = SparseCoder(
-        unit_rows(HE), transform_algorithm="lasso_cd", transform_alpha=sparsity,
-        positive_code=True, transform_max_iter=5000,
-    )  # fmt: skip
+        unit_rows(HE),
+        transform_algorithm="lasso_cd",
+        transform_alpha=sparsity,
+        positive_code=True,
+        transform_max_iter=5000,
+    )
     theirs = coder.transform(density)
     assert np.allclose(
         concentrations(density, unit_rows(HE).T, sparsity=sparsity), theirs, atol=1e-4

@@ -106,8 +106,10 @@ def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
     pixels = np.array([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 128]]], dtype=np.uint8)
     Image.fromarray(pixels, "RGBA").save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png")[0].tolist() == [
-        [255, 0, 0], [255, 255, 255], [127, 127, 127],
-    ]  # fmt: skip
+        [255, 0, 0],
+        [255, 255, 255],
+        [127, 127, 127],
+    ]
 
 
 def test_grey_with_alpha_lies_on_white(tmp_path: Path) -> None:

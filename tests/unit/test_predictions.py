@@ -37,8 +37,12 @@ def _table() -> pd.DataFrame:
 
 def test_a_table_holds_keys_labels_and_probabilities_and_no_paths() -> None:
     assert list(_table())[:5] == [
-        "image_id", "patient_id", "split", "label_normal", "probability_normal",
-    ]  # fmt: skip
+        "image_id",
+        "patient_id",
+        "split",
+        "label_normal",
+        "probability_normal",
+    ]
     assert np.array_equal(probability_array(_table(), PAPER), PROBABILITIES)
     assert np.isnan(label_array(_table(), PAPER)[1]).all()
 

@@ -20,11 +20,17 @@ def test_the_paper_has_its_four_labels_in_order() -> None:
     paper = load_taxonomy("paper")
     assert paper.label_ids == ("normal", "mspgn", "fsg", "cgn")
     assert [label.name_zh for label in paper.labels] == [
-        "正常肾小球", "系膜细胞增生", "节段性硬化", "新月体形成",
-    ]  # fmt: skip
+        "正常肾小球",
+        "系膜细胞增生",
+        "节段性硬化",
+        "新月体形成",
+    ]
     assert [label.hpo for label in paper.labels] == [
-        None, "HP:0012574", "HP:0033495", "HP:0033316",
-    ]  # fmt: skip
+        None,
+        "HP:0012574",
+        "HP:0033495",
+        "HP:0033316",
+    ]
 
 
 def test_normal_excludes_every_lesion_and_lesions_may_stand_together() -> None:

@@ -10,7 +10,7 @@ from glomerulab.cli.annotate_options import As, Database, owner_of, password_fro
 from glomerulab.cli.annotate_serve import serve
 
 if TYPE_CHECKING:
-    from glomerulab.annotation.store.database import Store
+    from glomerulab.apps.annotation.store.database import Store
 
 __all__ = ["annotate_app"]
 
@@ -52,10 +52,10 @@ def create(
 
     Example: glomerulab annotate create study.db --manifest crops/manifest.csv --readers 2
     """
-    from glomerulab.annotation.records import StudySettings
-    from glomerulab.annotation.store.accounts import create_account, list_accounts
-    from glomerulab.annotation.store.database import open_store
-    from glomerulab.annotation.store.study import new_study
+    from glomerulab.apps.annotation.records import StudySettings
+    from glomerulab.apps.annotation.store.accounts import create_account, list_accounts
+    from glomerulab.apps.annotation.store.database import open_store
+    from glomerulab.apps.annotation.store.study import new_study
     from glomerulab.cohort.manifest import read_manifest
 
     settings = StudySettings(
@@ -94,7 +94,7 @@ def add_annotator(
 
     Example: glomerulab annotate add-annotator study.db anna --name "Dr Anna Berg"
     """
-    from glomerulab.annotation.store.accounts import create_account
+    from glomerulab.apps.annotation.store.accounts import create_account
 
     with _opened(database) as store:
         made = create_account(
@@ -126,7 +126,7 @@ def account(
 
     Example: glomerulab annotate account study.db anna --new-password
     """
-    from glomerulab.annotation.store.accounts import find_account, set_active, set_password
+    from glomerulab.apps.annotation.store.accounts import find_account, set_active, set_password
 
     with _opened(database) as store:
         by = owner_of(store, as_)
@@ -152,9 +152,9 @@ def distribute(
 
     Example: glomerulab annotate distribute study.db
     """
-    from glomerulab.annotation.store.adjudications import list_disagreements
-    from glomerulab.annotation.store.assignments import assign_third_reader
-    from glomerulab.annotation.store.assignments import distribute as distribute_images
+    from glomerulab.apps.annotation.store.adjudications import list_disagreements
+    from glomerulab.apps.annotation.store.assignments import assign_third_reader
+    from glomerulab.apps.annotation.store.assignments import distribute as distribute_images
 
     with _opened(database) as store:
         by = owner_of(store, as_)
@@ -176,7 +176,7 @@ def progress(database: Database, *, as_: As = None) -> None:
 
     Example: glomerulab annotate progress study.db
     """
-    from glomerulab.annotation.store.progress import study_progress
+    from glomerulab.apps.annotation.store.progress import study_progress
 
     with _opened(database) as store:
         everyone = study_progress(store, by=owner_of(store, as_))
@@ -202,12 +202,12 @@ def agreement(
 
     Example: glomerulab annotate agreement study.db --out agreement
     """
-    from glomerulab.annotation.agreement import study_agreement
-    from glomerulab.annotation.exports import write_table
-    from glomerulab.annotation.store.adjudications import list_outcomes
-    from glomerulab.annotation.store.readings import list_annotations
-    from glomerulab.annotation.store.study import read_study
-    from glomerulab.files import make_folder
+    from glomerulab.apps.annotation.agreement import study_agreement
+    from glomerulab.apps.annotation.exports import write_table
+    from glomerulab.apps.annotation.store.adjudications import list_outcomes
+    from glomerulab.apps.annotation.store.readings import list_annotations
+    from glomerulab.apps.annotation.store.study import read_study
+    from glomerulab.runtime.files import make_folder
 
     with _opened(database) as store:
         by = owner_of(store, as_)
@@ -246,7 +246,7 @@ def disagreements(
 
     Example: glomerulab annotate disagreements study.db
     """
-    from glomerulab.annotation.store.adjudications import list_disagreements
+    from glomerulab.apps.annotation.store.adjudications import list_disagreements
 
     with _opened(database) as store:
         found = list_disagreements(store, by=owner_of(store, as_), include_settled=settled)
@@ -282,8 +282,8 @@ def adjudicate(
     """Settle disagreements: all by a rule, or one image by consensus. The history is kept.
 
     Example: glomerulab annotate adjudicate study.db g017 --label cgn --note "fibrous"
-    """  # noqa: DOC501
-    from glomerulab.annotation.store.adjudications import adjudicate_all
+    """
+    from glomerulab.apps.annotation.store.adjudications import adjudicate_all
     from glomerulab.errors import ConfigError
 
     if (image_id is not None) + majority + third != 1:
@@ -312,8 +312,8 @@ def verify(
     """Check that nothing in the record was changed, removed or put in another order.
 
     Example: glomerulab annotate verify study.db --head 1234:9f86d081...
-    """  # noqa: DOC501
-    from glomerulab.annotation.store.audit import parse_head, verify_store
+    """
+    from glomerulab.apps.annotation.store.audit import parse_head, verify_store
     from glomerulab.errors import StoreError
 
     earlier = None if head is None else parse_head(head)
@@ -327,7 +327,7 @@ def verify(
 
 
 def _opened(database: str) -> "Store":
-    from glomerulab.annotation.store.database import open_store
+    from glomerulab.apps.annotation.store.database import open_store
 
     return open_store(database)
 
@@ -335,9 +335,9 @@ def _opened(database: str) -> "Store":
 def _settle(store: "Store", image_id: str, names: list[str], note: str, by: str) -> None:
     from uuid import uuid4
 
-    from glomerulab.annotation.store.adjudications import adjudicate as settle
-    from glomerulab.annotation.store.adjudications import find_outcome
-    from glomerulab.annotation.store.study import read_study
+    from glomerulab.apps.annotation.store.adjudications import adjudicate as settle
+    from glomerulab.apps.annotation.store.adjudications import find_outcome
+    from glomerulab.apps.annotation.store.study import read_study
 
     taxonomy = read_study(store).taxonomy
     shown = {taxonomy.find(name).id for name in names}

@@ -8,7 +8,7 @@ import typer
 from glomerulab.cli.annotate_options import As, Database, owner_of
 
 if TYPE_CHECKING:
-    from glomerulab.annotation.store.database import Store
+    from glomerulab.apps.annotation.store.database import Store
 
 __all__ = ["export", "import_files"]
 
@@ -46,8 +46,8 @@ def import_files(
     """Take images, labels, regions or a model's calls into a study. Research use only.
 
     Example: glomerulab annotate import study.db --labels old.json --annotator anna
-    """  # noqa: DOC501
-    from glomerulab.annotation.store.database import open_store
+    """
+    from glomerulab.apps.annotation.store.database import open_store
     from glomerulab.errors import ConfigError
 
     given = [one for one in (images, labels, regions, model, cut) if one is not None]
@@ -99,8 +99,8 @@ def export(
 
     Example: glomerulab annotate export study.db --out labels.json
     """
-    from glomerulab.annotation.store.audit import read_head
-    from glomerulab.annotation.store.database import open_store
+    from glomerulab.apps.annotation.store.audit import read_head
+    from glomerulab.apps.annotation.store.database import open_store
 
     with open_store(database) as store:
         by = owner_of(store, as_)
@@ -116,8 +116,8 @@ def export(
 
 
 def _import_images(store: "Store", manifest: Path, by: str) -> None:
-    from glomerulab.annotation.store.images import add_images, images_of_manifest
-    from glomerulab.annotation.store.study import read_study
+    from glomerulab.apps.annotation.store.images import add_images, images_of_manifest
+    from glomerulab.apps.annotation.store.study import read_study
     from glomerulab.cohort.manifest import read_manifest
 
     study = read_study(store)
@@ -127,8 +127,8 @@ def _import_images(store: "Store", manifest: Path, by: str) -> None:
 
 
 def _import_labels(store: "Store", source: Path, annotator: str, by: str) -> None:
-    from glomerulab.annotation.store.imported_labels import import_labels
-    from glomerulab.annotation.store.study import read_study
+    from glomerulab.apps.annotation.store.imported_labels import import_labels
+    from glomerulab.apps.annotation.store.study import read_study
     from glomerulab.cohort.manifest import read_manifest
     from glomerulab.cohort.paper_labels import import_paper_labels
 
@@ -145,8 +145,8 @@ def _import_labels(store: "Store", source: Path, annotator: str, by: str) -> Non
 
 
 def _import_regions(store: "Store", source: Path, slide: Path | None, annotator: str) -> None:
-    """Import a region file."""  # noqa: DOC501
-    from glomerulab.annotation.region_files import import_regions
+    """Import a region file."""
+    from glomerulab.apps.annotation.region_files import import_regions
     from glomerulab.errors import ConfigError
 
     if slide is None:
@@ -158,8 +158,8 @@ def _import_regions(store: "Store", source: Path, slide: Path | None, annotator:
 def _import_model(
     store: "Store", predictions: Path, head: Literal["softmax", "sigmoid"], by: str
 ) -> None:
-    from glomerulab.annotation.store.model_calls import set_model_calls
-    from glomerulab.annotation.store.study import read_study
+    from glomerulab.apps.annotation.store.model_calls import set_model_calls
+    from glomerulab.apps.annotation.store.study import read_study
     from glomerulab.predictions import read_predictions
 
     table = read_predictions(predictions, read_study(store).taxonomy, head=head)
@@ -168,8 +168,8 @@ def _import_model(
 
 
 def _cut(store: "Store", slides: Path, crops: Path, mpp: float, by: str) -> None:
-    """Cut drawn regions, and end non-zero if one could not be."""  # noqa: DOC501
-    from glomerulab.annotation.crops import crop_regions
+    """Cut drawn regions, and end non-zero if one could not be."""
+    from glomerulab.apps.annotation.crops import crop_regions
     from glomerulab.cohort.slides_table import read_slides
     from glomerulab.errors import RegionError
 
@@ -184,11 +184,11 @@ def _cut(store: "Store", slides: Path, crops: Path, mpp: float, by: str) -> None
 
 
 def _export_labels(store: "Store", out: Path, annotator: str | None, by: str, *, soft: bool) -> str:
-    """Write settled, soft or one annotator's labels."""  # noqa: DOC501
-    from glomerulab.annotation.exports import annotator_manifest, final_manifest
-    from glomerulab.annotation.store.adjudications import list_outcomes
-    from glomerulab.annotation.store.readings import list_annotations
-    from glomerulab.annotation.store.study import read_study
+    """Write settled, soft or one annotator's labels."""
+    from glomerulab.apps.annotation.exports import annotator_manifest, final_manifest
+    from glomerulab.apps.annotation.store.adjudications import list_outcomes
+    from glomerulab.apps.annotation.store.readings import list_annotations
+    from glomerulab.apps.annotation.store.study import read_study
     from glomerulab.cohort.manifest import write_manifest
     from glomerulab.cohort.paper_labels import write_paper_labels
     from glomerulab.errors import ConfigError
@@ -213,10 +213,10 @@ def _export_labels(store: "Store", out: Path, annotator: str | None, by: str, *,
 
 
 def _export_annotations(store: "Store", out: Path, by: str, *, every_version: bool) -> str:
-    from glomerulab.annotation.exports import annotations_table, write_table
-    from glomerulab.annotation.store.adjudications import list_outcomes
-    from glomerulab.annotation.store.readings import list_annotations
-    from glomerulab.annotation.store.study import read_study
+    from glomerulab.apps.annotation.exports import annotations_table, write_table
+    from glomerulab.apps.annotation.store.adjudications import list_outcomes
+    from glomerulab.apps.annotation.store.readings import list_annotations
+    from glomerulab.apps.annotation.store.study import read_study
 
     said = list_annotations(store, by=by, every_version=every_version)
     images = {one.image.image_id: one.image for one in list_outcomes(store, by=by)}
@@ -225,15 +225,15 @@ def _export_annotations(store: "Store", out: Path, by: str, *, every_version: bo
 
 
 def _export_audit(store: "Store", out: Path) -> str:
-    from glomerulab.annotation.exports import write_events
-    from glomerulab.annotation.store.audit import iterate_events
+    from glomerulab.apps.annotation.exports import write_events
+    from glomerulab.apps.annotation.store.audit import iterate_events
 
     return f"{write_events(iterate_events(store), out)} entries"
 
 
 def _export_regions(store: "Store", out: Path, slide: Path | None, by: str) -> str:
-    """Write the regions of a slide."""  # noqa: DOC501
-    from glomerulab.annotation.region_files import export_regions
+    """Write the regions of a slide."""
+    from glomerulab.apps.annotation.region_files import export_regions
     from glomerulab.errors import ConfigError
 
     if slide is None:

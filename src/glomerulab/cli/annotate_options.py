@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from glomerulab.annotation.store.database import Store
+    from glomerulab.apps.annotation.store.database import Store
 
 __all__ = ["As", "Database", "owner_of", "password_from"]
 
@@ -17,8 +17,8 @@ As = Annotated[
 
 
 def owner_of(store: "Store", login: str | None) -> str:
-    """Return the owner who acts: the one named, or the only one."""  # noqa: DOC501
-    from glomerulab.annotation.store.accounts import list_accounts
+    """Return the owner who acts: the one named, or the only one."""
+    from glomerulab.apps.annotation.store.accounts import list_accounts
     from glomerulab.errors import AnnotationError
 
     if login is not None:
@@ -31,7 +31,7 @@ def owner_of(store: "Store", login: str | None) -> str:
 
 
 def password_from(file: Path | None, login: str) -> str:
-    """Read a password from a file, or ask for it twice without showing it."""  # noqa: DOC501
+    """Read a password from a file, or ask for it twice without showing it."""
     from glomerulab.errors import ConfigError
 
     if file is None:

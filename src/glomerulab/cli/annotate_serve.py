@@ -32,12 +32,12 @@ def serve(
     owner makes the study. Research use only.
 
     Example: glomerulab annotate serve --manifest crops/manifest.csv --db annotations.db
-    """  # noqa: DOC501
-    from glomerulab.annotation.store.database import open_store
-    from glomerulab.annotation.store.study import has_study
-    from glomerulab.annotation.web.server import serve as serve_site
-    from glomerulab.annotation.web.shelf import SlideShelf
-    from glomerulab.annotation.web.site import Site
+    """
+    from glomerulab.apps.annotation.store.database import open_store
+    from glomerulab.apps.annotation.store.study import has_study
+    from glomerulab.apps.annotation.web.server import serve as serve_site
+    from glomerulab.apps.annotation.web.site import Site
+    from glomerulab.apps.annotation.web.slide_cache import SlideShelf
     from glomerulab.cohort.manifest import read_manifest
     from glomerulab.errors import ConfigError
 
@@ -47,6 +47,9 @@ def serve(
         if images is None and not has_study(store):
             raise ConfigError("holds no study yet; give its images with --manifest", where=db)
         serve_site(
-            Site(store, shelf, manifest=images), host=host, port=port, tell=typer.echo,
+            Site(store, shelf, manifest=images),
+            host=host,
+            port=port,
+            tell=typer.echo,
             proxies=proxy or (),
-        )  # fmt: skip
+        )

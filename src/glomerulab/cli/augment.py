@@ -22,18 +22,23 @@ def augment(
     """Add rotated, noisy and mixed copies to the training part; never to validation or test.
 
     Example: glomerulab augment split.csv --to 13471 --out augmented --workers 2
-    """  # noqa: DOC501 - Exit is how typer ends
-    from glomerulab.augment.offline import augment_manifest
+    """
     from glomerulab.cohort.manifest import read_manifest, write_manifest
-    from glomerulab.files import remove_partial_files
-    from glomerulab.progress import shown
+    from glomerulab.pipeline.augment import augment_manifest
+    from glomerulab.runtime.files import remove_partial_files
+    from glomerulab.runtime.progress import shown
 
     if out.is_dir():
         remove_partial_files(out)
     result = augment_manifest(
-        read_manifest(manifest), out, to=to, seed=seed, balanced=balanced, n_workers=workers,
+        read_manifest(manifest),
+        out,
+        to=to,
+        seed=seed,
+        balanced=balanced,
+        n_workers=workers,
         track=shown,
-    )  # fmt: skip
+    )
     path = out / "manifest.csv"
     write_manifest(result.manifest, path)
     n_training = int((result.manifest.table["split"] == "train").sum())

@@ -21,8 +21,8 @@ def compare(
 
     Example: glomerulab compare configs/compare.toml --manifest split.csv --out comparison
     """
-    from glomerulab.progress import shown
-    from glomerulab.report.comparison_report import write_comparison
+    from glomerulab.reports.run.comparison import write_comparison
+    from glomerulab.runtime.progress import shown
     from glomerulab.training.compare import compare as run_comparison
     from glomerulab.training.compare import read_compare_config
 

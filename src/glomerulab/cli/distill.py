@@ -26,14 +26,19 @@ def distill(
     Run the same command again to go on where it stopped. Example: glomerulab distill manifest.csv
     --teacher resnet50.pth --out start
     """
-    from glomerulab.progress import shown
+    from glomerulab.runtime.progress import shown
     from glomerulab.training.distill import Distillation
     from glomerulab.training.distill import distill as distill_run
 
     settings = Distillation(
-        manifest, teacher, out, n_steps=steps, input_size=crop, seed=seed,
+        manifest,
+        teacher,
+        out,
+        n_steps=steps,
+        input_size=crop,
+        seed=seed,
         activation_inside_pair=activation_inside_pair,
-    )  # fmt: skip
+    )
     history = distill_run(settings, track=shown)
     for name, share in history[-1].items():
         if name != "step" and share is not None:

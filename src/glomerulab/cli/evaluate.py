@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from glomerulab.cohort.near_duplicates import NearDuplicate
     from glomerulab.evaluation.worst_errors import WorstError
     from glomerulab.explain.explain import Explainer
-    from glomerulab.report.pictures import Pictures
-    from glomerulab.report.run_report import ExternalSet
+    from glomerulab.reports.run.pictures import Pictures
+    from glomerulab.reports.run.report import ExternalSet
 
 __all__ = ["evaluate", "look_into"]
 
@@ -67,13 +67,13 @@ def evaluate(
     Several runs are compared instead: comparison.html and comparison.csv.
 
     Example: glomerulab evaluate runs/first --on other-hospital/manifest.csv
-    """  # noqa: DOC501 - BadParameter is how typer refuses wrong usage
-    from glomerulab.progress import shown
+    """
+    from glomerulab.runtime.progress import shown
 
     if len(runs) > 1:
         if on is not None:
             raise typer.BadParameter("judges a single run", param_hint="--on")
-        from glomerulab.report.comparison_report import write_comparison
+        from glomerulab.reports.run.comparison import write_comparison
 
         comparison = write_comparison(
             runs, out or runs[0], split=split, n_resamples=resamples, seed=seed, track=shown
@@ -84,8 +84,8 @@ def evaluate(
         raise typer.BadParameter("is for a comparison of several runs", param_hint="--out")
     if on is not None and tables_only:
         raise typer.BadParameter("needs the checkpoint and the images", param_hint="--on")
-    from glomerulab.report.pictures import NO_PICTURES
-    from glomerulab.report.run_report import write_run_report
+    from glomerulab.reports.run.pictures import NO_PICTURES
+    from glomerulab.reports.run.report import write_run_report
 
     external = None if on is None else _external(runs[0], on, workers)
     report = write_run_report(
@@ -131,8 +131,8 @@ def look_into(run: Path, split: str = "test", *, workers: int = 1) -> "Pictures"
     from glomerulab.errors import CheckpointError, ImageFileError
     from glomerulab.evaluation.run_tables import read_run
     from glomerulab.inference.predict_manifest import predict_manifest
-    from glomerulab.progress import shown
-    from glomerulab.report.pictures import Pictures
+    from glomerulab.reports.run.pictures import Pictures
+    from glomerulab.runtime.progress import shown
 
     tables = read_run(run)
     if not (run / "checkpoint").is_dir():
@@ -158,7 +158,7 @@ def look_into(run: Path, split: str = "test", *, workers: int = 1) -> "Pictures"
 
 
 def _external(run: Path, on: Path, workers: int) -> "ExternalSet":
-    """Predict an external set and look for its pictures among the run's own."""  # noqa: DOC501
+    """Predict an external set and look for its pictures among the run's own."""
     from dataclasses import replace
 
     import pandas as pd
@@ -167,9 +167,9 @@ def _external(run: Path, on: Path, workers: int) -> "ExternalSet":
     from glomerulab.evaluation.external import with_external_set
     from glomerulab.evaluation.run_tables import read_run
     from glomerulab.inference.predict_manifest import predict_manifest
-    from glomerulab.progress import shown
-    from glomerulab.report.pictures import Pictures
-    from glomerulab.report.run_report import ExternalSet
+    from glomerulab.reports.run.pictures import Pictures
+    from glomerulab.reports.run.report import ExternalSet
+    from glomerulab.runtime.progress import shown
 
     tables, manifest = read_run(run), read_manifest(on)
     if on.resolve().parent == run.resolve():
@@ -212,7 +212,7 @@ class _Overlays:
 
     def __call__(self, error: "WorstError") -> Path | None:
         from glomerulab.explain.explain import Explainer
-        from glomerulab.explain.subjects import Subject
+        from glomerulab.explain.targets import Subject
 
         path = self.image_paths.get(error.image_id)
         if path is None:
@@ -229,7 +229,7 @@ def _near_duplicates(manifest: "Manifest", workers: int) -> "tuple[NearDuplicate
     """Look for the same picture in two parts; None where an image cannot be read."""
     from glomerulab.cohort.near_duplicates import find_near_duplicates
     from glomerulab.errors import ManifestError
-    from glomerulab.progress import shown
+    from glomerulab.runtime.progress import shown
 
     originals = manifest.with_table(manifest.table[manifest.table["parent_id"].isna()])
     try:

@@ -52,19 +52,19 @@ def explain(
     Research use only.
 
     Example: glomerulab explain runs/first cohort/split.csv --split test
-    """  # noqa: DOC501 - Exit is how typer ends with a code
+    """
     from glomerulab.errors import TaxonomyError
     from glomerulab.explain.attribution import METHODS
     from glomerulab.explain.explain import Explainer
-    from glomerulab.explain.subjects import find_subjects
-    from glomerulab.progress import shown
-    from glomerulab.report.explanation_summary import (
+    from glomerulab.explain.targets import find_subjects
+    from glomerulab.reports.run.explanation_summary import (
         explanation_summary,
         sanity_summary,
         summary_lines,
     )
-    from glomerulab.report.write_scores import write_table_csv
-    from glomerulab.run_seal import check_seal
+    from glomerulab.reports.run.score_files import write_table_csv
+    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.run_seal import check_seal
 
     check_seal(run)
     chosen = [known for known in METHODS if method is None or known in method]

@@ -45,7 +45,7 @@ def export(
 
     Example: glomerulab export run --precision int8
     """
-    from glomerulab.inference.export_onnx import export_onnx
+    from glomerulab.inference.onnx_export import export_onnx
 
     del file_format  # there is one
     is_int8 = precision is ExportPrecision.INT8

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glomerulab.cohort.extract import ExtractSummary
+    from glomerulab.pipeline.extract import ExtractSummary
 
 __all__ = ["extract"]
 
@@ -71,9 +71,9 @@ def extract(
     """Cut each region with a margin at a wanted mpp. Run again to continue. Research use only.
 
     Example: glomerulab extract slides/ --regions regions/ --out crops --mpp 0.5 --workers 2
-    """  # noqa: DOC501 - exit code 1 when anything could not be cut
-    from glomerulab.cohort.extract import CropSettings, extract_crops
-    from glomerulab.progress import shown
+    """
+    from glomerulab.pipeline.extract import CropSettings, extract_crops
+    from glomerulab.runtime.progress import shown
     from glomerulab.taxonomy import load_taxonomy
 
     summary = extract_crops(

@@ -14,7 +14,6 @@ import typer
 from glomerulab.cli.annotate import annotate_app
 from glomerulab.cli.augment import augment
 from glomerulab.cli.compare import compare
-from glomerulab.cli.detector import train_detector
 from glomerulab.cli.distill import distill
 from glomerulab.cli.evaluate import evaluate
 from glomerulab.cli.explain import explain
@@ -33,6 +32,7 @@ from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
 from glomerulab.cli.stain_check import stain_check
 from glomerulab.cli.train import train
+from glomerulab.cli.train_detector import train_detector
 from glomerulab.errors import GlomerulabError
 
 __all__ = ["app", "main"]

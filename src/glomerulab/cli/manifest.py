@@ -53,12 +53,12 @@ def import_cohort(
     """Make a manifest of a folder per class, a CSV, or the paper's label JSON.
 
     Example: glomerulab manifest import labels.csv --out manifest.csv --column image_path=image
-    """  # noqa: DOC501
+    """
     from glomerulab.cohort.import_csv import ColumnMapping, import_csv
     from glomerulab.cohort.import_folder import import_folder
     from glomerulab.cohort.manifest import write_manifest
     from glomerulab.cohort.paper_labels import import_paper_labels
-    from glomerulab.files import make_folder
+    from glomerulab.runtime.files import make_folder
     from glomerulab.taxonomy import load_taxonomy
 
     labels = load_taxonomy(taxonomy)
@@ -107,10 +107,10 @@ def check(
     """List everything that is wrong with a manifest, by line; exit code 1 if anything is.
 
     Example: glomerulab manifest check cohort/manifest.csv --workers 2
-    """  # noqa: DOC501
+    """
     from glomerulab.cohort.manifest import parse_manifest
     from glomerulab.cohort.validation import validate_manifest
-    from glomerulab.progress import shown
+    from glomerulab.runtime.progress import shown
 
     cohort, problems = parse_manifest(manifest)
     problems += validate_manifest(
@@ -160,10 +160,10 @@ def contact_sheet(
     """Lay the images out by class and stain, names under them.
 
     Example: glomerulab manifest contact-sheet cohort/manifest.csv --out sheet.png --per-group 10
-    """  # noqa: DOC501
+    """
     from glomerulab.cohort.contact_sheet import write_contact_sheet
     from glomerulab.cohort.manifest import read_manifest
-    from glomerulab.progress import shown
+    from glomerulab.runtime.progress import shown
 
     errors = write_contact_sheet(
         read_manifest(manifest),
@@ -177,12 +177,13 @@ def contact_sheet(
     for error in errors:
         typer.echo(str(error))
     if errors:
-        raise ManifestError(f"{len(errors)} image(s) cannot be read, listed above",
-                            where=str(manifest))  # fmt: skip
+        raise ManifestError(
+            f"{len(errors)} image(s) cannot be read, listed above", where=str(manifest)
+        )
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
-    """Parse NAME=VALUE options."""  # noqa: DOC501
+    """Parse NAME=VALUE options."""
     pairs: dict[str, str] = {}
     for text in given or []:
         name, equals, value = text.partition("=")
@@ -195,7 +196,7 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
 
 
 def _values(given: list[str] | None) -> dict[tuple[str, str], str]:
-    """Parse COLUMN:OLD=NEW options."""  # noqa: DOC501
+    """Parse COLUMN:OLD=NEW options."""
     values = {}
     for key, new in _pairs(given, "--value").items():
         column, colon, old = key.partition(":")

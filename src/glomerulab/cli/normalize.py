@@ -77,12 +77,12 @@ def normalize(
 
     Example: glomerulab normalize cohort/manifest.csv --target-he he.png --target-pas pas.png
     --out normalized
-    """  # noqa: DOC501 - Exit is how typer sets the exit code
+    """
     from dataclasses import replace
 
     from glomerulab.cohort.manifest import read_manifest
-    from glomerulab.cohort.normalize import normalize_manifest
-    from glomerulab.progress import shown
+    from glomerulab.pipeline.normalize import normalize_manifest
+    from glomerulab.runtime.progress import shown
     from glomerulab.stain.parameters import PRESETS
 
     parameters = replace(PRESETS[preset.value], method=method.value)

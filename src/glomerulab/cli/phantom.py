@@ -36,18 +36,32 @@ def phantom(
     """
     from glomerulab.phantom.cohort import parse_stains, write_phantom_cohort
     from glomerulab.phantom.slides import write_phantom_slides
-    from glomerulab.progress import shown
+    from glomerulab.runtime.progress import shown
 
     wanted = parse_stains(stains)
     if slides:
         path = write_phantom_slides(
-            out, n_patients=patients, slides_per_patient=slides_per_patient,
-            n_glomeruli=per_patient, seed=seed, mpp=mpp, stains=wanted, n_workers=workers,
+            out,
+            n_patients=patients,
+            slides_per_patient=slides_per_patient,
+            n_glomeruli=per_patient,
+            seed=seed,
+            mpp=mpp,
+            stains=wanted,
+            n_workers=workers,
             track=shown,
-        )  # fmt: skip
+        )
     else:
         path = write_phantom_cohort(
-            out, n_patients=patients, n_per_patient=per_patient, seed=seed, size=size, mpp=mpp,
-            stains=wanted, concentrations=concentrations, n_workers=workers, track=shown,
-        )  # fmt: skip
+            out,
+            n_patients=patients,
+            n_per_patient=per_patient,
+            seed=seed,
+            size=size,
+            mpp=mpp,
+            stains=wanted,
+            concentrations=concentrations,
+            n_workers=workers,
+            track=shown,
+        )
     typer.echo(f"{path} (synthetic, research use only)")

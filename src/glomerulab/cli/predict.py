@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from glomerulab.inference.predict import PredictSummary
+    from glomerulab.pipeline.prediction.predict import PredictSummary
 
 __all__ = ["gates", "predict"]
 
@@ -55,18 +55,24 @@ def predict(
     Research use only. Make reports of the result with `glomerulab report`.
 
     Example: glomerulab predict slides.csv --model run --regions regions/ --out predictions
-    """  # noqa: DOC501 - BadParameter is typer's, exit code 1 when anything could not be judged
-    from glomerulab.cohort.columns import STAINS
-    from glomerulab.inference.predict import predict as run_prediction
-    from glomerulab.inference.predict_settings import PredictSettings
-    from glomerulab.progress import shown
+    """
+    from glomerulab.cohort.schema import STAINS
+    from glomerulab.pipeline.prediction.predict import predict as run_prediction
+    from glomerulab.pipeline.prediction.settings import PredictSettings
+    from glomerulab.runtime.progress import shown
 
     if stain is not None and stain not in STAINS:
         raise typer.BadParameter(f"must be one of {', '.join(STAINS)}", param_hint="--stain")
     settings = PredictSettings(
-        regions, margin, mpp_override, stain, workers, detector=detect, symmetries=symmetries,
+        regions,
+        margin,
+        mpp_override,
+        stain,
+        workers,
+        detector=detect,
+        symmetries=symmetries,
         saliency=saliency,
-    )  # fmt: skip
+    )
     summary = run_prediction(source, model, out, settings=settings, track=shown)
     _tell(summary)
     if summary.failures or not summary.n_images:
@@ -82,8 +88,8 @@ def gates(
 
     Example: glomerulab gates run
     """
-    from glomerulab.inference.fit_gates import fit_gates
-    from glomerulab.progress import shown
+    from glomerulab.inference.fit_calibration import fit_gates
+    from glomerulab.runtime.progress import shown
 
     facts = fit_gates(run, track=shown).facts
     typer.echo(

@@ -36,8 +36,8 @@ def quickstart(
     Example: glomerulab quickstart --out my-first-run
     """
     from glomerulab.cli.evaluate import look_into
-    from glomerulab.files import make_folder
-    from glomerulab.report.run_report import write_run_report
+    from glomerulab.reports.run.report import write_run_report
+    from glomerulab.runtime.files import make_folder
 
     make_folder(out)
     _remember(out, seed)
@@ -49,7 +49,7 @@ def quickstart(
     run = _train(training_table, out / "run", seed=seed)
     fit_run_gates(run, resume=True)
 
-    from glomerulab.progress import shown
+    from glomerulab.runtime.progress import shown
 
     report = write_run_report(run, pictures=look_into(run), track=shown)
     typer.echo("")
@@ -59,9 +59,9 @@ def quickstart(
 
 
 def _remember(out: Path, seed: int) -> None:
-    """Refuse a folder that holds the quickstart of another seed."""  # noqa: DOC501
+    """Refuse a folder that holds the quickstart of another seed."""
     from glomerulab.errors import OutputError
-    from glomerulab.files import written_whole
+    from glomerulab.runtime.files import written_whole
 
     note = out / "seed.txt"
     if note.is_file() and note.read_text(encoding="utf-8").strip() != str(seed):
@@ -76,28 +76,37 @@ def _remember(out: Path, seed: int) -> None:
 
 def _render(out: Path, *, seed: int, workers: int) -> Path:
     from glomerulab.phantom.slides import write_phantom_slides
-    from glomerulab.progress import shown
+    from glomerulab.runtime.progress import shown
 
     table = out / "slides.csv"
     if table.is_file():  # written last: where it stands, every slide does
         return table
     return write_phantom_slides(
-        out, n_patients=N_PATIENTS, n_glomeruli=N_GLOMERULI, seed=seed, mpp=MPP,
-        n_workers=workers, track=shown,
-    )  # fmt: skip
+        out,
+        n_patients=N_PATIENTS,
+        n_glomeruli=N_GLOMERULI,
+        seed=seed,
+        mpp=MPP,
+        n_workers=workers,
+        track=shown,
+    )
 
 
 def _extract(slides_table: Path, out: Path, *, seed: int, workers: int) -> "Manifest":
-    from glomerulab.cohort.extract import CropSettings, extract_crops
     from glomerulab.cohort.manifest import read_manifest, write_manifest
     from glomerulab.cohort.near_duplicates import refuse_near_duplicates
     from glomerulab.cohort.splits import split_by_patient
-    from glomerulab.progress import shown
+    from glomerulab.pipeline.extract import CropSettings, extract_crops
+    from glomerulab.runtime.progress import shown
 
     summary = extract_crops(
-        slides_table, regions=slides_table.parent / "regions", out=out,
-        settings=CropSettings(mpp=MPP), n_workers=workers, track=shown,
-    )  # fmt: skip
+        slides_table,
+        regions=slides_table.parent / "regions",
+        out=out,
+        settings=CropSettings(mpp=MPP),
+        n_workers=workers,
+        track=shown,
+    )
     cohort = split_by_patient(read_manifest(summary.manifest_path), seed=seed)
     refuse_near_duplicates(cohort, n_workers=workers, track=shown)
     write_manifest(cohort, out / "split.csv")
@@ -105,8 +114,8 @@ def _extract(slides_table: Path, out: Path, *, seed: int, workers: int) -> "Mani
 
 
 def _normalize(cohort: "Manifest", out: Path, *, workers: int) -> "Manifest":
-    from glomerulab.cohort.normalize import normalize_manifest
-    from glomerulab.progress import shown
+    from glomerulab.pipeline.normalize import normalize_manifest
+    from glomerulab.runtime.progress import shown
 
     targets = {
         str(stain): _training_target(cohort, str(stain)) for stain in set(cohort.table["stain"])
@@ -127,9 +136,9 @@ def _training_target(cohort: "Manifest", stain: str) -> "StainReference":
 
 
 def _augment(cohort: "Manifest", out: Path, *, seed: int, workers: int) -> Path:
-    from glomerulab.augment.offline import augment_manifest
     from glomerulab.cohort.manifest import write_manifest
-    from glomerulab.progress import shown
+    from glomerulab.pipeline.augment import augment_manifest
+    from glomerulab.runtime.progress import shown
 
     result = augment_manifest(
         cohort, out, to=N_TRAINING_IMAGES, seed=seed, balanced=True, n_workers=workers, track=shown
@@ -141,7 +150,7 @@ def _augment(cohort: "Manifest", out: Path, *, seed: int, workers: int) -> Path:
 def _train(manifest: Path, out: Path, *, seed: int) -> Path:
     from importlib import resources
 
-    from glomerulab.progress import shown
+    from glomerulab.runtime.progress import shown
     from glomerulab.training.config import read_config
     from glomerulab.training.run import train
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from glomerulab.report.overrides import Override
+    from glomerulab.cases.corrections import Override
 
 __all__ = ["override", "report"]
 
@@ -43,11 +43,11 @@ def report(
     Research use only.
 
     Example: glomerulab report predictions --format html,pdf,geojson
-    """  # noqa: DOC501 - BadParameter is how typer refuses wrong usage
-    from glomerulab.progress import shown
-    from glomerulab.report.case_warnings import lost_words
-    from glomerulab.report.rules import load_rule_set
-    from glomerulab.report.write_case import FORMATS, write_case_reports
+    """
+    from glomerulab.cases.rules import load_rule_set
+    from glomerulab.reports.case.warnings import lost_words
+    from glomerulab.reports.case.write import FORMATS, write_case_reports
+    from glomerulab.runtime.progress import shown
 
     asked = [name.strip() for name in formats.split(",") if name.strip()]
     wanted = [name for name in FORMATS if name in asked]
@@ -108,7 +108,7 @@ def override(
     Example: glomerulab override predictions s1__g7 --labels cgn --by "Dr Li" --reason "crescent"
 
     Example: glomerulab override predictions --from P12.changes.csv
-    """  # noqa: DOC501 - BadParameter is how typer refuses wrong usage
+    """
     one = (image, labels, by, reason)
     if changes is not None and any(part is not None for part in one):
         raise typer.BadParameter(
@@ -124,8 +124,8 @@ def override(
 
 
 def _override_one(predictions: Path, image: str, *, labels: str, by: str, reason: str) -> None:
-    from glomerulab.case_folder import read_case_folder
-    from glomerulab.report.add_overrides import add_override
+    from glomerulab.cases.add_corrections import add_override
+    from glomerulab.cases.case_folder import read_case_folder
 
     case = read_case_folder(predictions)
     words = [word for word in labels.split(",") if word.strip()]
@@ -134,9 +134,9 @@ def _override_one(predictions: Path, image: str, *, labels: str, by: str, reason
 
 
 def _override_all(predictions: Path, path: Path) -> None:
-    """Add a file of changes; what was overtaken is told, and ends with exit code 1."""  # noqa: DOC501
-    from glomerulab.case_folder import read_case_folder
-    from glomerulab.report.add_overrides import add_changes
+    """Add a file of changes; what was overtaken is told, and ends with exit code 1."""
+    from glomerulab.cases.add_corrections import add_changes
+    from glomerulab.cases.case_folder import read_case_folder
 
     done = add_changes(read_case_folder(predictions), path)
     _tell_counted(predictions, done.added)
@@ -156,9 +156,9 @@ def _override_all(predictions: Path, path: Path) -> None:
 
 def _tell_counted(predictions: Path, entries: Sequence["Override"]) -> None:
     """Say what counts from now on: of an image whose glomerulus has others, what all give."""
-    from glomerulab.case_folder import read_case_folder
-    from glomerulab.report.overrides import labels_text
-    from glomerulab.report.reported_case import reported_cases
+    from glomerulab.cases.case import reported_cases
+    from glomerulab.cases.case_folder import read_case_folder
+    from glomerulab.cases.corrections import labels_text
 
     cases = reported_cases(read_case_folder(predictions), [])
     found = {call.image_id: (case, call) for case in cases for call in case.calls}

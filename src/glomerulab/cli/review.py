@@ -32,8 +32,8 @@ def review(
 
     Example: glomerulab review predictions --open
     """
-    from glomerulab.report.rules import load_rule_set
-    from glomerulab.review.server import review as run_review
+    from glomerulab.apps.review.server import review as run_review
+    from glomerulab.cases.rules import load_rule_set
 
     run_review(
         predictions,

@@ -26,7 +26,7 @@ def search(
 
     Example: glomerulab search configs/search.toml --manifest split.csv --out search
     """
-    from glomerulab.progress import shown
+    from glomerulab.runtime.progress import shown
     from glomerulab.training.search import search as run_search
     from glomerulab.training.search_config import read_search_config
 

@@ -46,15 +46,22 @@ def serve(
 
     Example: glomerulab serve --model run --slides slides/ --jobs jobs/ --keys keys.json
     """
-    from glomerulab.serving.limits import Limits
-    from glomerulab.serving.server import ServeSettings
-    from glomerulab.serving.server import serve as run_server
+    from glomerulab.apps.serve.limits import Limits
+    from glomerulab.apps.serve.server import ServeSettings
+    from glomerulab.apps.serve.server import serve as run_server
     from glomerulab.taxonomy import load_taxonomy
 
     settings = ServeSettings(
-        model, keys, slides, jobs, None if taxonomy is None else load_taxonomy(taxonomy), workers,
-        tuple(name or ()), tuple(proxy or ()), Limits(upload_bytes=max_upload_mib * 2**20),
-    )  # fmt: skip
+        model,
+        keys,
+        slides,
+        jobs,
+        None if taxonomy is None else load_taxonomy(taxonomy),
+        workers,
+        tuple(name or ()),
+        tuple(proxy or ()),
+        Limits(upload_bytes=max_upload_mib * 2**20),
+    )
     run_server(settings, host=host, port=port, tell=typer.echo)
 
 
@@ -68,7 +75,7 @@ def api_key(
 
     Example: glomerulab api-key pathology-lis --keys keys.json
     """
-    from glomerulab.serving.keys import add_key, revoke_key
+    from glomerulab.apps.serve.keys import add_key, revoke_key
 
     if revoke:
         revoke_key(keys, name)

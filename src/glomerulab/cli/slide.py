@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from glomerulab.slides.source import Slide
+    from glomerulab.slides.slide import Slide
 
 __all__ = ["slide_app"]
 
@@ -36,7 +36,7 @@ def info(
 
     Example: glomerulab slide info CMU-1.svs
     """
-    from glomerulab.slides.source import open_slide
+    from glomerulab.slides.slide import open_slide
 
     with open_slide(slide, mpp_override=mpp_override) as opened:
         facts = _facts(opened)
@@ -62,10 +62,10 @@ def thumbnail(
     """Write the whole slide as one small image. Research use only.
 
     Example: glomerulab slide thumbnail CMU-1.svs CMU-1.png --size 1024
-    """  # noqa: DOC501
+    """
     from glomerulab.errors import OutputError
     from glomerulab.images import write_image
-    from glomerulab.slides.source import open_slide
+    from glomerulab.slides.slide import open_slide
 
     if out.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
         raise OutputError("must end in .png, .jpg or .jpeg", where=str(out))

@@ -56,7 +56,7 @@ def split(
         split_by_patient,
         split_warnings,
     )
-    from glomerulab.progress import shown
+    from glomerulab.runtime.progress import shown
 
     whole = read_manifest(manifest)
     allowed = read_allowed_pairs(allow_near_duplicates) if allow_near_duplicates else frozenset()

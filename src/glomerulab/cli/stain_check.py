@@ -22,11 +22,11 @@ def stain_check(
     """Compare images before and after normalisation; research use only.
 
     Example: glomerulab stain-check cohort/manifest.csv normalized/manifest.csv --out check
-    """  # noqa: DOC501 - Exit is how typer sets the exit code
+    """
     from glomerulab.cohort.manifest import read_manifest
     from glomerulab.evaluation.stain_check import check_stains
-    from glomerulab.progress import shown
-    from glomerulab.report.stain_check_page import write_stain_check
+    from glomerulab.reports.run.stain_check import write_stain_check
+    from glomerulab.runtime.progress import shown
 
     original = read_manifest(before)
     flags = original.table.get("synthetic")

@@ -27,7 +27,7 @@ def train(
 
     Example: glomerulab train configs/default.toml --manifest split.csv --out run --set epochs=30
     """
-    from glomerulab.progress import shown
+    from glomerulab.runtime.progress import shown
     from glomerulab.training.config import read_config
     from glomerulab.training.run import train as train_run
 
@@ -51,9 +51,9 @@ def train(
 def fit_run_gates(run: Path, *, resume: bool) -> None:
     """Make a run ready for `predict`; say why where it cannot be, which spoils no training."""
     from glomerulab.errors import GlomerulabError
-    from glomerulab.inference.fit_gates import fit_gates
-    from glomerulab.inference.gates import has_gates
-    from glomerulab.progress import shown
+    from glomerulab.inference.calibration import has_gates
+    from glomerulab.inference.fit_calibration import fit_gates
+    from glomerulab.runtime.progress import shown
 
     if resume and has_gates(run):
         return
@@ -69,7 +69,7 @@ def parsed_settings(settings: list[str] | None) -> dict[str, object]:
 
 
 def _parsed(setting: str) -> tuple[str, object]:
-    """Split KEY=VALUE; what is no TOML value is a string, so that names need no quotes."""  # noqa: DOC501
+    """Split KEY=VALUE; what is no TOML value is a string, so that names need no quotes."""
     import tomllib
 
     from glomerulab.errors import ConfigError

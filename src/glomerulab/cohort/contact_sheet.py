@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import GlomerulabError, ManifestError
 from glomerulab.images import RgbImage, read_image, write_image
-from glomerulab.parallel import map_outcomes
-from glomerulab.progress import Track, silent
+from glomerulab.runtime.parallel import map_outcomes
+from glomerulab.runtime.progress import Track, silent
 
 __all__ = ["contact_sheet", "write_contact_sheet"]
 

@@ -9,8 +9,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from glomerulab.cohort.columns import Problem
 from glomerulab.cohort.manifest import Manifest, raise_first
+from glomerulab.cohort.schema import Problem
 
 __all__ = ["By", "group_rows"]
 

@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from glomerulab.cohort.columns import MANIFEST_COLUMNS
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
+from glomerulab.cohort.schema import MANIFEST_COLUMNS
 from glomerulab.errors import ManifestError, TaxonomyError
 from glomerulab.taxonomy import Taxonomy
 
@@ -91,9 +91,13 @@ def import_csv(
 def _read(path: Path) -> pd.DataFrame:
     try:
         cells = pd.read_csv(
-            path, dtype="string", keep_default_na=False, na_values=[""], encoding="utf-8-sig",
+            path,
+            dtype="string",
+            keep_default_na=False,
+            na_values=[""],
+            encoding="utf-8-sig",
             skip_blank_lines=False,
-        )  # fmt: skip
+        )
         header = pd.read_csv(
             path, dtype="string", keep_default_na=False, encoding="utf-8-sig", header=None, nrows=1
         ).iloc[0]
@@ -122,7 +126,7 @@ def _with_own_names(
 
 
 def _check(mapping: ColumnMapping, source: pd.DataFrame, taxonomy: Taxonomy, path: Path) -> None:
-    """Refuse a mapping to or from columns that do not exist."""  # noqa: DOC501
+    """Refuse a mapping to or from columns that do not exist."""
     targets = {*mapping.columns, *mapping.constants}
     unknown = sorted(targets - {*MANIFEST_COLUMNS, *taxonomy.label_ids})
     if unknown:

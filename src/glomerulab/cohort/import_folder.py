@@ -56,7 +56,7 @@ def import_folder(root: Path, taxonomy: Taxonomy) -> Manifest:
 
 
 def _refuse_two_of_one_name(paths: list[Path]) -> None:
-    """Refuse ``a.png`` beside ``a.jpg``: one id, and most often one picture."""  # noqa: DOC501
+    """Refuse ``a.png`` beside ``a.jpg``: one id, and most often one picture."""
     first: dict[Path, Path] = {}
     for path in paths:
         other = first.setdefault(path.with_suffix(""), path)
@@ -77,7 +77,7 @@ def _row(path: Path, root: Path, taxonomy: Taxonomy) -> dict[str, str | int]:
 
 
 def _label(folder: Path, taxonomy: Taxonomy) -> Label:
-    """Return the label a folder is called after."""  # noqa: DOC501
+    """Return the label a folder is called after."""
     try:
         return taxonomy.find(folder.name)
     except TaxonomyError as error:

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.cohort.columns import MANIFEST_COLUMNS, SPLITS, STAINS, Problem, typed_table
+from glomerulab.cohort.schema import MANIFEST_COLUMNS, SPLITS, STAINS, Problem, typed_table
 from glomerulab.errors import ManifestError, TaxonomyError
-from glomerulab.files import written_whole
+from glomerulab.runtime.files import written_whole
 from glomerulab.taxonomy import Taxonomy, load_taxonomy, write_taxonomy
 
 __all__ = [
@@ -272,7 +272,7 @@ def _check_suffix(path: Path) -> None:
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
-    """Read the file, CSV cells as text or missing, and check its header."""  # noqa: DOC501
+    """Read the file, CSV cells as text or missing, and check its header."""
     _check_suffix(path)
     try:
         rows = _read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
@@ -295,9 +295,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
     # Everything as text: a patient called 007 or NA must stay so. Blank lines are kept, so that
     # the row number still is the line number; only those at the end are dropped.
     cells = pd.read_csv(
-        path, header=None, dtype="string", keep_default_na=False, na_values=[""],
-        skip_blank_lines=False, encoding="utf-8-sig",
-    )  # fmt: skip
+        path,
+        header=None,
+        dtype="string",
+        keep_default_na=False,
+        na_values=[""],
+        skip_blank_lines=False,
+        encoding="utf-8-sig",
+    )
     header = [str(name).strip() for name in cells.iloc[0].fillna("")]
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:

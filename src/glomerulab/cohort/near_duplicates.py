@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from glomerulab.cohort.columns import Problem
 from glomerulab.cohort.manifest import Manifest, raise_first
+from glomerulab.cohort.schema import Problem
 from glomerulab.errors import LeakageError, ManifestError
 from glomerulab.images import RgbImage, read_image
-from glomerulab.parallel import map_outcomes
-from glomerulab.progress import Track, silent
+from glomerulab.runtime.parallel import map_outcomes
+from glomerulab.runtime.progress import Track, silent
 
 __all__ = [
     "MAX_DISTANCE",
@@ -172,10 +172,13 @@ def find_near_duplicates(
                 row, other = rows[i], later[j]
                 found.append(
                     NearDuplicate(
-                        str(ids[row]), str(parts[row]), str(ids[other]), str(parts[other]),
+                        str(ids[row]),
+                        str(parts[row]),
+                        str(ids[other]),
+                        str(parts[other]),
                         int(distances[i, j]),
                     )
-                )  # fmt: skip
+                )
     return sorted(found, key=lambda pair: (pair.distance, pair.image_id, pair.other_image_id))
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import ManifestError, TaxonomyError
-from glomerulab.files import make_folder, written_whole
+from glomerulab.runtime.files import make_folder, written_whole
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["import_paper_labels", "write_paper_labels"]
@@ -109,7 +109,7 @@ def write_paper_labels(manifest: Manifest, path: Path) -> None:
 
 
 def _objects(file: Path) -> list[dict[str, object]]:
-    """Decode every object of a file, whatever stands between them."""  # noqa: DOC501
+    """Decode every object of a file, whatever stands between them."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -137,7 +137,7 @@ def _objects(file: Path) -> list[dict[str, object]]:
 
 
 def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Make an object whose keys are all there."""  # noqa: DOC501
+    """Make an object whose keys are all there."""
     one = dict(pairs)
     if len(one) < len(pairs):
         twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
@@ -176,7 +176,7 @@ def _row(one: dict[str, object], taxonomy: Taxonomy, where: str) -> dict[str, Ce
 
 
 def _objects_of(manifest: Manifest) -> dict[str, dict[str, Cell]]:
-    """Return the object of each image by its file name."""  # noqa: DOC501
+    """Return the object of each image by its file name."""
     table = manifest.table
     names = [PurePosixPath(path).name for path in table["image_path"]]
     name, number = Counter(names).most_common(1)[0] if names else ("", 0)
@@ -198,7 +198,7 @@ def _objects_of(manifest: Manifest) -> dict[str, dict[str, Cell]]:
 
 
 def _refuse_one_file_for_two(names: Iterable[str], manifest: Manifest) -> None:
-    """Refuse ``1.png`` and ``1.jpg``, whose labels would both be ``1.json``."""  # noqa: DOC501
+    """Refuse ``1.png`` and ``1.jpg``, whose labels would both be ``1.json``."""
     first: dict[str, str] = {}
     for name in names:
         other = first.setdefault(PurePosixPath(name).stem, name)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glomerulab.cohort.columns import STAINS
+from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ManifestError
 from glomerulab.slides.find import find_slides
 
@@ -86,7 +86,7 @@ def _read_table(path: Path) -> list[SlideEntry]:
 
 
 def _columns(header: Sequence[str], path: Path) -> list[str]:
-    """Return the names without outer blanks; a column without a name is none of ours."""  # noqa: DOC501
+    """Return the names without outer blanks; a column without a name is none of ours."""
     columns = [name.strip() for name in header]
     if "slide_path" not in columns:
         raise ManifestError("a slides table needs the column slide_path", where=str(path))

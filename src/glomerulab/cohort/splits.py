@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.cohort.balance import balanced_parts
-from glomerulab.cohort.columns import SPLITS
 from glomerulab.cohort.grouping import By, group_rows
 from glomerulab.cohort.manifest import Manifest
+from glomerulab.cohort.schema import SPLITS
 from glomerulab.errors import ManifestError
 
 __all__ = [
@@ -220,7 +220,7 @@ def _split(
 def _parts(
     manifest: Manifest, inside: npt.NDArray[np.bool_], by: By, shares: FloatArray, *, seed: int
 ) -> npt.NDArray[np.int64]:
-    """Return the part of each row that is inside."""  # noqa: DOC501
+    """Return the part of each row that is inside."""
     group = np.unique(group_rows(manifest, by)[inside], return_inverse=True)[1]
     n_groups = int(group.max()) + 1 if len(group) else 0
     if n_groups < len(shares):

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.cohort.columns import TARGET_LEAK_COLUMN
 from glomerulab.cohort.manifest import Manifest
+from glomerulab.cohort.schema import TARGET_LEAK_COLUMN
 from glomerulab.errors import LeakageError
 from glomerulab.stain.reference import StainReference
 

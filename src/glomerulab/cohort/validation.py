@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from glomerulab.cohort.columns import Problem
 from glomerulab.cohort.manifest import Manifest, raise_first
+from glomerulab.cohort.schema import Problem
 from glomerulab.images import read_image
-from glomerulab.parallel import map_outcomes
-from glomerulab.progress import Track, silent
+from glomerulab.runtime.parallel import map_outcomes
+from glomerulab.runtime.progress import Track, silent
 
 __all__ = ["raise_if_invalid", "validate_manifest"]
 

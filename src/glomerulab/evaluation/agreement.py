@@ -162,7 +162,7 @@ def pair_matrices(
 
 
 def _check(ratings: FloatArray, groups: npt.NDArray[np.intp], n_categories: int) -> None:
-    """Refuse ratings that are no categories, or not as many as groups."""  # noqa: DOC501
+    """Refuse ratings that are no categories, or not as many as groups."""
     if n_categories < 2:
         raise ValueError(f"n_categories must be at least 2, got {n_categories}")
     if ratings.ndim != 2 or len(ratings) != len(groups):

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from glomerulab.evaluation.comparison import holm, shared_places
 from glomerulab.evaluation.delong import delong_difference
-from glomerulab.evaluation.judged import Judged
+from glomerulab.evaluation.eval_set import Judged
 
 __all__ = ["AreaComparison", "compare_areas"]
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from glomerulab.evaluation.judged import Judged
+from glomerulab.evaluation.eval_set import Judged
 
 __all__ = [
     "SMALLEST",

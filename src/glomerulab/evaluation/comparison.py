@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from glomerulab.errors import PredictionsError
+from glomerulab.evaluation.eval_set import Judged
 from glomerulab.evaluation.intervals import patient_weights, percentile_interval
-from glomerulab.evaluation.judged import Judged
 from glomerulab.evaluation.risk_coverage import image_is_right
 
 __all__ = ["Comparison", "compare_models", "holm", "mcnemar_exact", "shared_places"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.evaluation.judged import Judged
+from glomerulab.evaluation.eval_set import Judged
 
 __all__ = ["ConformalResult", "conformal_result", "conformal_sets", "conformal_threshold"]
 

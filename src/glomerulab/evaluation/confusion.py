@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.evaluation.judged import Judged
+from glomerulab.evaluation.eval_set import Judged
 
 __all__ = [
     "BinaryCounts",

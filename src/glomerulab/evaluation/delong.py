@@ -102,7 +102,7 @@ def delong_difference(
 
 
 def _areas_and_covariance(labels: FloatArray, scores: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Areas (M,) and their covariance (M, M) of M models' scores (M, n)."""  # noqa: DOC501
+    """Areas (M,) and their covariance (M, M) of M models' scores (M, n)."""
     positive = labels == 1
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     if min(n_positive, n_negative) < 2:

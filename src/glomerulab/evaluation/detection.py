@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from glomerulab.evaluation.intervals import Interval, patient_weights, percentile_interval
 from glomerulab.geometry import Point
-from glomerulab.slides.outlines import centroid, contains, overlap
+from glomerulab.slides.regions.polygons import centroid, contains, overlap
 
 __all__ = ["DetectionScores", "MatchRule", "SlideMatches", "best_threshold", "match", "scores_of"]
 
@@ -135,18 +135,24 @@ def scores_of(
     for one in matches:
         kept = one.scores >= threshold
         counts[patients.index(one.patient)] += (
-            one.n_truth, kept.sum(), (kept & (one.found >= 0)).sum(),
-        )  # fmt: skip
+            one.n_truth,
+            kept.sum(),
+            (kept & (one.found >= 0)).sum(),
+        )
     weights = patient_weights(len(patients), n_resamples=N_RESAMPLES, seed=seed)
     n_truth, n_proposed, n_found = (int(value) for value in counts.sum(axis=0))
     drawn, proposed, found = (weights @ counts).T
     return DetectionScores(
-        len(matches), len(patients), n_truth, n_proposed, n_found,
+        len(matches),
+        len(patients),
+        n_truth,
+        n_proposed,
+        n_found,
         n_found / n_truth if n_truth else np.nan,
         n_found / n_proposed if n_proposed else np.nan,
         _interval(_ratio(found, drawn), n_found, n_truth),
         _interval(_ratio(found, proposed), n_found, n_proposed),
-    )  # fmt: skip
+    )
 
 
 def best_threshold(matches: Sequence[SlideMatches]) -> float:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.evaluation.caveats import Caveat
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
+from glomerulab.evaluation.warnings import Caveat
 
 __all__ = ["external_caveats", "with_external_set"]
 

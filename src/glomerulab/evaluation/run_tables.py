@@ -17,7 +17,7 @@ import pandas as pd
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.errors import ConfigError, PredictionsError, TrainingError
 from glomerulab.predictions import Head, read_predictions
-from glomerulab.run_seal import check_seal
+from glomerulab.runtime.run_seal import check_seal
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["EXTERNAL", "RunTables", "read_run"]
@@ -127,7 +127,7 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _head(config: dict[str, Any], path: Path) -> Head:
-    """Find the head where the training writes it."""  # noqa: DOC501 - told by read_run
+    """Find the head where the training writes it."""
     model = config.get("model")
     head = model.get("head", "softmax") if isinstance(model, dict) else "softmax"
     if head == "softmax":
@@ -138,7 +138,7 @@ def _head(config: dict[str, Any], path: Path) -> Head:
 
 
 def _refuse_disagreement(predictions: pd.DataFrame, manifest: Manifest, where: str) -> None:
-    """Make sure that both tables are of one run, and neither was edited since."""  # noqa: DOC501
+    """Make sure that both tables are of one run, and neither was edited since."""
     known = manifest.table.drop_duplicates("image_id").set_index("image_id")
     unknown = ~predictions["image_id"].isin(known.index).to_numpy(dtype=bool)
     if unknown.any():

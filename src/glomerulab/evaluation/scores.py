@@ -25,8 +25,8 @@ from glomerulab.evaluation.discrimination import (
     resampled_discrimination,
     roc_auc,
 )
+from glomerulab.evaluation.eval_set import Judged
 from glomerulab.evaluation.intervals import MIN_RESAMPLES, patient_weights, percentile_interval
-from glomerulab.evaluation.judged import Judged
 
 __all__ = ["LABEL_SCORES", "OVERALL_SCORES", "score_table"]
 

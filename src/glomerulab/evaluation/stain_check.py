@@ -20,10 +20,10 @@ from sklearn.preprocessing import StandardScaler
 
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import ImageFileError, ManifestError, StainError
-from glomerulab.evaluation.stain_features import image_features, measure_pair, shrunk
 from glomerulab.images import read_image
-from glomerulab.parallel import map_outcomes
-from glomerulab.progress import Track, silent
+from glomerulab.runtime.parallel import map_outcomes
+from glomerulab.runtime.progress import Track, silent
+from glomerulab.stain.features import image_features, measure_pair, shrunk
 from glomerulab.stain.reference import read_reference
 
 __all__ = ["Embedding", "SourcePrediction", "StainCheck", "StainPart", "check_stains"]
@@ -153,10 +153,17 @@ def check_stains(
     features_after = np.stack([one.after for one in measured])
     stains = table["stain"].astype("string").fillna("").to_numpy(dtype=object)
     parts = tuple(
-        _part(stain, np.flatnonzero(stains == stain), features_before, features_after, table,
-              predict=predict, seed=seed)
+        _part(
+            stain,
+            np.flatnonzero(stains == stain),
+            features_before,
+            features_after,
+            table,
+            predict=predict,
+            seed=seed,
+        )
         for stain in sorted(set(stains))
-    )  # fmt: skip
+    )
     return StainCheck(
         table=_with_maps(table, parts),
         column=predict,

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from glomerulab.evaluation.eval_set import Judged
 from glomerulab.evaluation.intervals import patient_weights, percentile_interval
-from glomerulab.evaluation.judged import Judged
 from glomerulab.evaluation.risk_coverage import image_is_right
 
 __all__ = ["SUBGROUP_COLUMNS", "subgroup_table"]

@@ -8,7 +8,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, log_softmax
 
 from glomerulab.evaluation.calibration import SMALLEST, negative_log_likelihood
-from glomerulab.evaluation.judged import Judged
+from glomerulab.evaluation.eval_set import Judged
 
 __all__ = ["FEW_ERRORS", "MAX_TEMPERATURE", "fit_temperature", "with_temperature"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from glomerulab.models.parts import last_stage
+from glomerulab.models.feature_layers import last_stage
 
 __all__ = ["METHODS", "Method", "attribute", "mean_colour"]
 

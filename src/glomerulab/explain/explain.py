@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from glomerulab.cohort.dataset import read_crop
 from glomerulab.errors import GlomerulabError
 from glomerulab.explain.attribution import METHODS, Method, attribute
 from glomerulab.explain.measures import (
@@ -25,14 +24,15 @@ from glomerulab.explain.measures import (
 from glomerulab.explain.overlay import laid_over, overlay
 from glomerulab.explain.perturbation import area, deletion_curve, insertion_curve
 from glomerulab.explain.sanity import randomised, rank_correlation
-from glomerulab.explain.subjects import Subject, read_mask
-from glomerulab.files import make_folder
+from glomerulab.explain.targets import Subject, read_mask
 from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.heads import probabilities
-from glomerulab.parallel import Outcome
-from glomerulab.progress import Track, silent
-from glomerulab.run_seal import refuse_no_run
+from glomerulab.models.preprocessing import read_crop
+from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.parallel import Outcome
+from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.run_seal import refuse_no_run
 
 __all__ = ["CONTROLS", "Explained", "Explainer"]
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from glomerulab.errors import PredictionsError
-from glomerulab.evaluation.judged import DECISION_THRESHOLD
-from glomerulab.inference.engine import probabilities_of
-from glomerulab.inference.gates import Gates
+from glomerulab.evaluation.eval_set import DECISION_THRESHOLD
+from glomerulab.inference.calibration import Gates
+from glomerulab.inference.engines.base import probabilities_of
 from glomerulab.predictions import Head
 from glomerulab.stain.fitting import StainStatus
 from glomerulab.taxonomy import Taxonomy
@@ -156,7 +156,8 @@ def _stain_reasons(stain: str | None, status: str | None, gates: Gates) -> list[
     if status in NO_TISSUE:
         reasons.append("no_tissue")
     elif status is not None and status not in {
-        StainStatus.NORMALIZED, StainStatus.SLIDE_STAINS,
-    }:  # fmt: skip
+        StainStatus.NORMALIZED,
+        StainStatus.SLIDE_STAINS,
+    }:
         reasons.append("not_normalized")
     return reasons

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from glomerulab.case_folder import DetectorFacts
+from glomerulab.cases.case_folder import DetectorFacts
 from glomerulab.errors import CheckpointError
-from glomerulab.files import written_whole
 from glomerulab.geometry import Region
-from glomerulab.inference.engine import Engine, open_engine
+from glomerulab.inference.engines.base import Engine, open_engine
 from glomerulab.inference.proposals import Blob, blob_outline, find_blobs
 from glomerulab.inference.score_map import score_map
-from glomerulab.slides.region_proposals import PROPOSAL_LABEL, Proposal
-from glomerulab.slides.source import Slide
+from glomerulab.runtime.files import written_whole
+from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, Proposal
+from glomerulab.slides.slide import Slide
 
 __all__ = [
     "DETECTOR_FILE",

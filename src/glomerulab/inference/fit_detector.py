@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from glomerulab.cohort.extract_plan import regions_on
 from glomerulab.cohort.manifest import Manifest
+from glomerulab.cohort.slide_regions import regions_on
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import TrainingError
 from glomerulab.evaluation.detection import (
@@ -24,12 +24,12 @@ from glomerulab.evaluation.detection import (
 from glomerulab.evaluation.intervals import Interval
 from glomerulab.geometry import Point
 from glomerulab.inference.detector import DetectorCard, write_detector_card
-from glomerulab.inference.engine import Engine, open_engine
+from glomerulab.inference.engines.base import Engine, open_engine
 from glomerulab.inference.proposals import Blob, blob_outline, find_blobs
 from glomerulab.inference.score_map import score_map
-from glomerulab.progress import Track, silent
-from glomerulab.slides.outlines import contains, mean_radius
-from glomerulab.slides.source import open_slide
+from glomerulab.runtime.progress import Track, silent
+from glomerulab.slides.regions.polygons import contains, mean_radius
+from glomerulab.slides.slide import open_slide
 
 __all__ = ["LookedAt", "fit_detector", "look_at", "matches_of", "summary_of", "summary_zh_of"]
 
@@ -143,10 +143,13 @@ def matches_of(
     return [
         match(
             [blob_outline(blob, growth=growth) for blob in one.blobs],
-            [blob.score for blob in one.blobs], one.truth, patient=one.patient, rule=rule,
+            [blob.score for blob in one.blobs],
+            one.truth,
+            patient=one.patient,
+            rule=rule,
         )
         for one in seen
-    ]  # fmt: skip
+    ]
 
 
 def summary_of(scores: DetectionScores, *, synthetic: bool) -> str:
@@ -191,7 +194,7 @@ def _parts(tiles: Manifest, entries: Sequence[SlideEntry]) -> dict[str, list[Sli
 
 
 def _growth(seen: Sequence[LookedAt], *, where: Path) -> float:
-    """Return how much larger glomeruli are than the blobs on them, by the median."""  # noqa: DOC501
+    """Return how much larger glomeruli are than the blobs on them, by the median."""
     ratios = [
         mean_radius(outline) / blob.radius
         for one in seen

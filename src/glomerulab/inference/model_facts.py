@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from glomerulab.case_folder import ModelFacts
-from glomerulab.inference.engine import Engine
-from glomerulab.inference.gates import Gates
+from glomerulab.cases.case_folder import ModelFacts
+from glomerulab.inference.calibration import Gates
+from glomerulab.inference.engines.base import Engine
 
 __all__ = ["model_facts"]
 
@@ -25,7 +25,11 @@ def model_facts(engine: Engine, gates: Gates, run: Path) -> ModelFacts:
     """
     card, facts = engine.card, gates.facts
     return ModelFacts(
-        model=card.model, head=card.head, taxonomy_name=card.taxonomy_name, labels=card.labels,
-        run=run.resolve().name, normalized_to=tuple(gates.references),
+        model=card.model,
+        head=card.head,
+        taxonomy_name=card.taxonomy_name,
+        labels=card.labels,
+        run=run.resolve().name,
+        normalized_to=tuple(gates.references),
         **facts.model_dump(exclude={"format"}),
-    )  # fmt: skip
+    )

@@ -13,14 +13,14 @@ import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import TaxonomyError
-from glomerulab.inference.answers import ImageToAnswer, Shown, read_batches, to_answer
-from glomerulab.inference.engine import probabilities_of
-from glomerulab.inference.torch_engine import TorchEngine
+from glomerulab.inference.engines.base import probabilities_of
+from glomerulab.inference.engines.torch_engine import TorchEngine
+from glomerulab.inference.image_predictions import ImageToAnswer, Shown, read_batches, to_answer
 from glomerulab.models.card import ModelCard
-from glomerulab.models.parts import features_seen
-from glomerulab.parallel import Outcome
+from glomerulab.models.feature_layers import features_seen
 from glomerulab.predictions import predictions_table
-from glomerulab.progress import Track, silent
+from glomerulab.runtime.parallel import Outcome
+from glomerulab.runtime.progress import Track, silent
 
 __all__ = ["ManifestPredictions", "predict_manifest"]
 
@@ -79,9 +79,13 @@ def predict_manifest(
     logits = [np.zeros((0, len(card.labels)), dtype=np.float32)]
     with features_seen(engine.network.model) as vectors:
         for batch in read_batches(
-            to_answer(manifest), card, failed, batch_size=batch_size, n_workers=n_workers,
+            to_answer(manifest),
+            card,
+            failed,
+            batch_size=batch_size,
+            n_workers=n_workers,
             track=track,
-        ):  # fmt: skip
+        ):
             places += [item.place for item, _ in batch]
             logits.append(engine.answer(np.stack([shown.pixels for _, shown in batch])).logits)
     if not places and failed:

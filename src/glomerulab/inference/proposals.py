@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter,
 
 from glomerulab.geometry import Point
 from glomerulab.inference.score_map import ScoreMap
-from glomerulab.slides.outlines import contains
+from glomerulab.slides.regions.polygons import contains
 
 __all__ = ["Blob", "blob_outline", "find_blobs"]
 
@@ -132,7 +132,10 @@ def _blob(part: Mask, smooth: Map, scores: ScoreMap, corner: tuple[int, int]) ->
     spread, axes = np.linalg.eigh(np.cov(xs, ys))
     area = len(rows) * scores.cell_px[0] * scores.cell_px[1]
     return Blob(
-        float(xs.mean()), float(ys.mean()), float(np.sqrt(area / np.pi)),
+        float(xs.mean()),
+        float(ys.mean()),
+        float(np.sqrt(area / np.pi)),
         float(np.sqrt(spread[1] / max(spread[0], 1e-9))),
-        float(np.arctan2(axes[1, 1], axes[0, 1])), float(smooth[part].max()),
-    )  # fmt: skip
+        float(np.arctan2(axes[1, 1], axes[0, 1])),
+        float(smooth[part].max()),
+    )

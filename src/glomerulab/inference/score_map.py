@@ -13,8 +13,8 @@ from scipy.ndimage import binary_dilation, uniform_filter, zoom
 
 from glomerulab.geometry import Box
 from glomerulab.images import RgbImage, resized
-from glomerulab.inference.engine import Engine, probabilities_of
-from glomerulab.slides.source import Slide
+from glomerulab.inference.engines.base import Engine, probabilities_of
+from glomerulab.slides.slide import Slide
 from glomerulab.stain.tissue import tissue_mask
 
 __all__ = ["CELL_PX", "ScoreMap", "score_map"]

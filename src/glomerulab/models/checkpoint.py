@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from glomerulab.errors import CheckpointError
 from glomerulab.models.card import ModelCard
 from glomerulab.models.registry import create_model
-from glomerulab.models.sealed import read_sealed, write_sealed
+from glomerulab.models.tensor_files import read_sealed, write_sealed
 
 __all__ = ["ModelCard", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from torch import nn
 
-from glomerulab.models.forward_order import layers_in_forward_order
+from glomerulab.models.transfer.forward_order import layers_in_forward_order
 
 __all__ = ["freeze_first", "hold_frozen_norms"]
 

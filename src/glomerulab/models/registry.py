@@ -10,7 +10,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from glomerulab.models.improved_seresnet import improved_seresnet50, improved_seresnet_small
+from glomerulab.models.networks.improved_seresnet import (
+    improved_seresnet50,
+    improved_seresnet_small,
+)
 
 __all__ = ["MODELS", "ModelEntry", "create_model", "find_model"]
 

@@ -101,7 +101,7 @@ def _glomerulus_places(
     room: float,
     rng: np.random.Generator,
 ) -> npt.NDArray[np.float64]:
-    """Draw n places that keep their distance, shape (n, 2)."""  # noqa: DOC501
+    """Draw n places that keep their distance, shape (n, 2)."""
     left, upper, right, lower = area
     for _ in range(N_TRIES):
         xs, ys = rng.uniform(left, right, 400 * n), rng.uniform(upper, lower, 400 * n)

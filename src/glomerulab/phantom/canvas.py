@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.compiled import compiled
 from glomerulab.phantom.texture import FloatArray
+from glomerulab.runtime.jit import compiled
 
 __all__ = ["Canvas", "Ink", "Paint", "cover", "lay", "pixel_span", "put"]
 

@@ -12,14 +12,14 @@ import pandas as pd
 
 from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
 from glomerulab.errors import ConfigError
-from glomerulab.files import make_folder, written_whole
 from glomerulab.images import write_image
-from glomerulab.parallel import map_outcomes
 from glomerulab.phantom.glomerulus import PhantomCrop, render_crop
 from glomerulab.phantom.lesions import kind_schedule
 from glomerulab.phantom.materials import Stain
 from glomerulab.phantom.section import Section, draw_section, scanner_park
-from glomerulab.progress import Track, silent
+from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.parallel import map_outcomes
+from glomerulab.runtime.progress import Track, silent
 from glomerulab.taxonomy import load_taxonomy
 
 __all__ = ["NOTICE", "parse_stains", "section_of", "write_phantom_cohort", "write_truth"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.compiled import compiled
 from glomerulab.geometry import Point
 from glomerulab.phantom.nuclei import nuclei_table, spread_out
 from glomerulab.phantom.sites import (
@@ -23,6 +22,7 @@ from glomerulab.phantom.sites import (
     two_nearest,
 )
 from glomerulab.phantom.texture import FloatArray
+from glomerulab.runtime.jit import compiled
 
 __all__ = ["ARTERIOLE", "CAPILLARY", "DISTAL", "PROXIMAL", "Cortex", "draw_cortex"]
 

@@ -30,7 +30,7 @@ class Lesions:
     cgn: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a severity outside 0 to 1."""  # noqa: DOC501
+        """Refuse a severity outside 0 to 1."""
         for name in ("mspgn", "fsg", "cgn"):
             severity = getattr(self, name)
             if not 0.0 <= severity <= PLAINEST:

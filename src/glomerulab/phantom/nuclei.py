@@ -5,10 +5,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.compiled import compiled
 from glomerulab.phantom.canvas import Canvas, Ink, cover, pixel_span, put
 from glomerulab.phantom.sites import far_apart
 from glomerulab.phantom.texture import FloatArray, noise_at
+from glomerulab.runtime.jit import compiled
 
 __all__ = ["NO_NUCLEI", "N_NUCLEUS_COLUMNS", "nuclei_table", "paint_nuclei", "spread_out"]
 

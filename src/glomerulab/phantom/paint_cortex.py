@@ -5,10 +5,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.compiled import compiled
 from glomerulab.phantom.canvas import Canvas, Ink, Paint, cover, lay, put
 from glomerulab.phantom.sites import MAX_GATHERED, SiteGrid, gather, two_nearest
 from glomerulab.phantom.texture import FloatArray, noise_at
+from glomerulab.runtime.jit import compiled
 
 __all__ = ["distance_to_core", "paint_cortex"]
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.compiled import compiled
 from glomerulab.phantom.canvas import Canvas, Ink, Paint, cover, lay, pixel_span, put
 from glomerulab.phantom.sites import MAX_GATHERED, SiteGrid, gather, two_nearest
 from glomerulab.phantom.texture import FloatArray, noise_at
+from glomerulab.runtime.jit import compiled
 
 __all__ = ["CGN_BIT", "FSG_BIT", "MSPGN_BIT", "GlomerulusShape", "paint_glomerulus"]
 

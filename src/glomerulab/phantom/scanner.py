@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from glomerulab.compiled import compiled
 from glomerulab.images import RgbImage
 from glomerulab.phantom.texture import FloatArray
+from glomerulab.runtime.jit import compiled
 
 __all__ = ["Scanner", "draw_scanner", "expose"]
 
@@ -40,7 +40,7 @@ class Scanner:
     """1 to 100; None keeps every grey level."""
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""  # noqa: DOC501
+        """Refuse impossible settings."""
         if not all(0 < level <= 255 for level in self.white):
             raise ValueError(f"white must be three levels in (0, 255], got {self.white}")
         for name in ("blur_um", "noise"):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.compiled import compiled
 from glomerulab.phantom.anatomy import Glomerulus
 from glomerulab.phantom.canvas import Canvas, Ink
 from glomerulab.phantom.cortex import Cortex
@@ -18,6 +17,7 @@ from glomerulab.phantom.paint_cortex import distance_to_core, paint_cortex
 from glomerulab.phantom.paint_glomerulus import paint_glomerulus
 from glomerulab.phantom.section import Section
 from glomerulab.phantom.texture import FloatArray, noise_at, noise_bank
+from glomerulab.runtime.jit import compiled
 
 __all__ = ["Painting", "Scene", "paint"]
 

@@ -34,7 +34,7 @@ class Section:
     tubule_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""  # noqa: DOC501
+        """Refuse impossible settings."""
         if self.stain not in {"HE", "PAS"}:
             raise ValueError(f"stain must be HE or PAS, got {self.stain!r}")
         if self.stain_matrix.shape != (3, 2):

@@ -13,10 +13,8 @@ import pandas as pd
 from PIL import Image
 
 from glomerulab.errors import ConfigError
-from glomerulab.files import make_folder, written_whole
 from glomerulab.geometry import Region
 from glomerulab.images import RgbImage
-from glomerulab.parallel import map_outcomes
 from glomerulab.phantom.anatomy import Glomerulus
 from glomerulab.phantom.biopsy import biopsy_scene
 from glomerulab.phantom.cohort import section_of, write_truth
@@ -26,9 +24,11 @@ from glomerulab.phantom.scanner import expose
 from glomerulab.phantom.scene import Scene, paint
 from glomerulab.phantom.section import Section
 from glomerulab.phantom.stains import recompose
-from glomerulab.progress import Track, silent
+from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.parallel import map_outcomes
+from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.pyramid import write_pyramid
-from glomerulab.slides.regions import write_regions
+from glomerulab.slides.regions.files import write_regions
 
 __all__ = ["PhantomSlide", "render_slide", "write_phantom_slides"]
 
@@ -187,9 +187,13 @@ def _tile(
     halo = math.ceil(3 * section.scanner.blur_um / mpp) + 1
     shape = (lower - upper + 2 * halo, right - left + 2 * halo)
     view = paint(
-        scene, section, left_um=(left - halo) * mpp, upper_um=(upper - halo) * mpp,
-        shape=shape, mpp=mpp,
-    )  # fmt: skip
+        scene,
+        section,
+        left_um=(left - halo) * mpp,
+        upper_um=(upper - halo) * mpp,
+        shape=shape,
+        mpp=mpp,
+    )
     light = recompose(view.concentrations, section.stain_matrix, white=1.0)
     # A line scanner shades no corners, and the pyramid does its own compression.
     scanner = replace(section.scanner, shading=0.0, black_border=0.0, jpeg_quality=None)
@@ -202,9 +206,10 @@ def _tasks(
     n_patients: int, slides_per_patient: int, n_glomeruli: int, seed: int, stains: Sequence[Stain]
 ) -> list[_SlideTask]:
     for name, value in (
-        ("patients", n_patients), ("slides per patient", slides_per_patient),
+        ("patients", n_patients),
+        ("slides per patient", slides_per_patient),
         ("glomeruli per slide", n_glomeruli),
-    ):  # fmt: skip
+    ):
         if value < 1:
             raise ConfigError(f"the number of {name} must be at least 1, got {value}")
     if not stains or set(stains) - {"HE", "PAS"}:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from glomerulab.compiled import compiled
+from glomerulab.runtime.jit import compiled
 
 __all__ = ["FloatArray", "noise_at", "noise_bank"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glomerulab.errors import SlideError
-from glomerulab.files import make_folder
 from glomerulab.geometry import Box
 from glomerulab.images import write_image
-from glomerulab.slides.source import Slide, open_slide
+from glomerulab.runtime.files import make_folder
+from glomerulab.slides.slide import Slide, open_slide
 
 __all__ = ["CropTask", "cut_crop"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glomerulab.errors import OutputError, SlideError
-from glomerulab.files import written_whole
+from glomerulab.runtime.files import written_whole
 from glomerulab.slides.openslide_source import OpenSlideSource, detect_vendor
-from glomerulab.slides.source import open_slide
+from glomerulab.slides.slide import open_slide
 from glomerulab.slides.tiff_structure import (
     Directory,
     Tag,
@@ -29,10 +29,42 @@ __all__ = ["REWRITABLE_VENDORS", "Deidentified", "deidentify"]
 REWRITABLE_VENDORS = ("aperio", "generic-tiff")
 """Formats that are rewritten; every other is refused."""
 
-KEPT_TAGS = frozenset({
-    254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 282, 283, 284, 296, 317, 320,
-    322, 323, 324, 325, 338, 339, 347, 512, 530, 531, 532, 32997, 32998, 34675,
-})  # fmt: skip
+KEPT_TAGS = frozenset(
+    {
+        254,
+        256,
+        257,
+        258,
+        259,
+        262,
+        266,
+        273,
+        274,
+        277,
+        278,
+        279,
+        282,
+        283,
+        284,
+        296,
+        317,
+        320,
+        322,
+        323,
+        324,
+        325,
+        338,
+        339,
+        347,
+        512,
+        530,
+        531,
+        532,
+        32997,
+        32998,
+        34675,
+    }
+)
 """Layout, compression, colour and resolution. Not among them: dates, names, software, XMP, EXIF."""
 
 NEW_SUBFILE_TYPE, IMAGE_WIDTH, IMAGE_LENGTH, IMAGE_DESCRIPTION, SUB_IFDS = 254, 256, 257, 270, 330
@@ -41,11 +73,28 @@ REDUCED_IMAGE = 1
 PIXELS_OF_ROUNDING, SHARE_OF_ROUNDING = 2.0, 0.02
 APERIO_LABEL_SUBFILE_TYPES = (1, 9)
 
-KEPT_APERIO_KEYS = frozenset({
-    "AppMag", "MPP", "StripeWidth", "Left", "Top", "LineCameraSkew", "LineAreaXOffset",
-    "LineAreaYOffset", "Focus Offset", "OriginalWidth", "OriginalHeight", "Originalheight",
-    "Filtered", "ICC Profile", "Gamma", "DisplayColor", "Exposure Time", "Exposure Scale",
-})  # fmt: skip
+KEPT_APERIO_KEYS = frozenset(
+    {
+        "AppMag",
+        "MPP",
+        "StripeWidth",
+        "Left",
+        "Top",
+        "LineCameraSkew",
+        "LineAreaXOffset",
+        "LineAreaYOffset",
+        "Focus Offset",
+        "OriginalWidth",
+        "OriginalHeight",
+        "Originalheight",
+        "Filtered",
+        "ICC Profile",
+        "Gamma",
+        "DisplayColor",
+        "Exposure Time",
+        "Exposure Scale",
+    }
+)
 """Keys of Aperio's description that tell of optics and geometry only."""
 
 NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
@@ -136,7 +185,7 @@ def _refuse_undecodable(slide: Path) -> None:
 
 
 def _kept_directories(tiff: TiffFile, vendor: str, slide: Path) -> list[Directory]:
-    """Choose the images that stay, without their telling tags."""  # noqa: DOC501
+    """Choose the images that stay, without their telling tags."""
     kept: list[Directory] = []
     for place, directory in enumerate(tiff.directories):
         if SUB_IFDS in directory.tags:
@@ -160,7 +209,7 @@ def _is_level(place: int, directory: Directory, vendor: str) -> bool:
 
 
 def _refuse_other_shape(first: Directory, directory: Directory, slide: Path) -> None:
-    """Refuse a page that calls itself a level and is no smaller copy of the slide."""  # noqa: DOC501
+    """Refuse a page that calls itself a level and is no smaller copy of the slide."""
     (wide, high), (width, height) = (
         (each.numbers(IMAGE_WIDTH)[0], each.numbers(IMAGE_LENGTH)[0]) for each in (first, directory)
     )
@@ -208,7 +257,7 @@ def _is_harmless(pair: str) -> bool:
 def _verify(
     slide: Path, copy: Path, kept: list[Directory]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read the copy and prove it clean and whole; tell what it lacks."""  # noqa: DOC501
+    """Read the copy and prove it clean and whole; tell what it lacks."""
     rewritten = read_tiff(copy)
     for before, after in zip(kept, rewritten.directories, strict=True):
         allowed = KEPT_TAGS | {IMAGE_DESCRIPTION}

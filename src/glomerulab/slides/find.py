@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from glomerulab.errors import SlideError
-from glomerulab.slides.dicom_folder import DICOM_SUFFIXES, dicom_files, one_file_per_series
+from glomerulab.slides.dicom import DICOM_SUFFIXES, dicom_files, one_file_per_series
 
 __all__ = ["SLIDE_SUFFIXES", "find_slides"]
 

@@ -13,8 +13,8 @@ import numpy as np
 import pyvips
 
 from glomerulab.errors import OutputError
-from glomerulab.files import written_whole
 from glomerulab.images import RgbImage
+from glomerulab.runtime.files import written_whole
 
 __all__ = ["Compression", "write_pyramid"]
 

@@ -14,8 +14,24 @@ from glomerulab.errors import SlideError
 
 __all__ = ["Directory", "Tag", "TiffFile", "block_ranges", "blocks", "read_tiff", "write_tiff"]
 
-TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8,
-              13: 4, 16: 8, 17: 8, 18: 8}  # fmt: skip
+TYPE_SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 UNSIGNED_FORMATS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 LONG, LONG8 = 4, 16
 STRIP_OFFSETS, STRIP_BYTE_COUNTS = 273, 279
@@ -169,7 +185,7 @@ def write_tiff(
 
 
 def _header(stream: BinaryIO) -> tuple[str, bool, int]:
-    """Return byte order, whether BigTIFF, and the offset of the first directory."""  # noqa: DOC501
+    """Return byte order, whether BigTIFF, and the offset of the first directory."""
     head = stream.read(16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None:
@@ -183,7 +199,7 @@ def _header(stream: BinaryIO) -> tuple[str, bool, int]:
 
 
 def _chain(stream: BinaryIO, offset: int, order: str, is_big: bool) -> Iterator[Directory]:
-    """Follow the directories from one to the next."""  # noqa: DOC501
+    """Follow the directories from one to the next."""
     seen: set[int] = set()
     while offset:
         if offset in seen or len(seen) > MAX_DIRECTORIES:
@@ -194,7 +210,7 @@ def _chain(stream: BinaryIO, offset: int, order: str, is_big: bool) -> Iterator[
 
 
 def _directory(stream: BinaryIO, offset: int, order: str, is_big: bool) -> tuple[Directory, int]:
-    """Read one directory and the offset of the next."""  # noqa: DOC501
+    """Read one directory and the offset of the next."""
     count_format, entry_format, link_format = _formats(order, is_big)
     stream.seek(offset)
     (n_tags,) = struct.unpack(count_format, stream.read(struct.calcsize(count_format)))
@@ -229,7 +245,7 @@ def _header_bytes(order: str, is_big: bool) -> bytes:
 
 
 def _copy(source: BinaryIO, target: BinaryIO, start: int, length: int) -> int:
-    """Copy bytes to the end of the target; return where they lie. Empty tiles stay empty."""  # noqa: DOC501
+    """Copy bytes to the end of the target; return where they lie. Empty tiles stay empty."""
     if length == 0:
         return 0
     _align(target)

@@ -14,7 +14,7 @@ from openslide.deepzoom import DeepZoomGenerator
 from PIL import Image
 
 from glomerulab.errors import SlideError
-from glomerulab.slides.source import Slide
+from glomerulab.slides.slide import Slide
 
 __all__ = ["TILE_SIZE", "TilePyramid"]
 

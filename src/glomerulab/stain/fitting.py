@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from glomerulab.errors import StainError
 from glomerulab.images import RgbImage
-from glomerulab.stain._pixel_kernels import concentration_percentiles
+from glomerulab.stain.kernels.pixels import concentration_percentiles
 from glomerulab.stain.macenko import macenko_stains
 from glomerulab.stain.optical_density import (
     FloatArray,

@@ -10,8 +10,8 @@ import numpy as np
 
 from glomerulab.errors import StainError
 from glomerulab.images import RgbImage
-from glomerulab.stain._pixel_kernels import recolour
 from glomerulab.stain.fitting import StainStatus, check_tissue, try_fit
+from glomerulab.stain.kernels.pixels import recolour
 from glomerulab.stain.optical_density import (
     FloatArray,
     White,

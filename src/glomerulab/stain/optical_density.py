@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glomerulab.images import RgbImage
-from glomerulab.stain._pixel_kernels import brightest_peak, channel_histograms
+from glomerulab.stain.kernels.pixels import brightest_peak, channel_histograms
 
 __all__ = [
     "FloatArray",

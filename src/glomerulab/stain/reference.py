@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from glomerulab.errors import StainError
-from glomerulab.files import written_whole
+from glomerulab.runtime.files import written_whole
 from glomerulab.stain.optical_density import FloatArray
 from glomerulab.stain.parameters import RECOMMENDED, StainParameters
 from glomerulab.stain.priors import prior_of

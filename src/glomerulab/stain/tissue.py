@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glomerulab.images import RgbImage
-from glomerulab.stain._pixel_kernels import Light, gather_tissue, mark_tissue
+from glomerulab.stain.kernels.pixels import Light, gather_tissue, mark_tissue
 from glomerulab.stain.optical_density import (
     FloatArray,
     White,

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from glomerulab.errors import StainError
-from glomerulab.stain._newton_kernels import N_MOMENTS, newton_step
-from glomerulab.stain._pixel_kernels import code
-from glomerulab.stain._solve_kernels import descend, sum_moments, sum_tissue_moments
+from glomerulab.stain.kernels.newton import N_MOMENTS, newton_step
+from glomerulab.stain.kernels.pixels import code
+from glomerulab.stain.kernels.solve import descend, sum_moments, sum_tissue_moments
 from glomerulab.stain.macenko import even_sample, macenko_stains
 from glomerulab.stain.optical_density import FloatArray
 from glomerulab.stain.tissue import Tissue

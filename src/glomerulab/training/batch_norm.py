@@ -49,9 +49,10 @@ def remeasure_batch_norm(
         norm.momentum = None  # an average in which every batch counts the same
     n_batches = 0
     try:
-        with torch.no_grad(), torch.autocast(
-            accelerator.device.type, torch.bfloat16, enabled=use_bfloat16
-        ):  # fmt: skip
+        with (
+            torch.no_grad(),
+            torch.autocast(accelerator.device.type, torch.bfloat16, enabled=use_bfloat16),
+        ):
             for images in batches:
                 model(images)
                 n_batches += 1

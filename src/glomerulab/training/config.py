@@ -9,10 +9,10 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glomerulab.augment.online import OnlineAugmentation
-from glomerulab.cohort.dataset import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.errors import ConfigError
-from glomerulab.files import written_whole
+from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.predictions import Head
+from glomerulab.runtime.files import written_whole
 from glomerulab.training.precision import Precision
 from glomerulab.training.schedule import constant_rate, cosine_rate, multistep_rate
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from glomerulab.evaluation.model_cost import ModelCost
-from glomerulab.files import written_whole
 from glomerulab.models.checkpoint import load_checkpoint
+from glomerulab.runtime.files import written_whole
 from glomerulab.training.config import read_config
 from glomerulab.training.environment import processor
 from glomerulab.training.precision import Precision, uses_bfloat16

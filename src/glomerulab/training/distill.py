@@ -14,22 +14,22 @@ import torchvision.transforms.v2 as transforms
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from glomerulab.cohort.dataset import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.errors import CheckpointError, ManifestError, OutputError
-from glomerulab.files import make_folder, written_whole
 from glomerulab.images import read_image
 from glomerulab.models.checkpoint import ModelCard, save_checkpoint
-from glomerulab.models.improved_seresnet import ImprovedSeResNet
+from glomerulab.models.networks.improved_seresnet import ImprovedSeResNet
+from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.models.registry import create_model
-from glomerulab.models.stage_matching import (
+from glomerulab.models.transfer.load_weights import head_of, load_fitting, read_weights
+from glomerulab.models.transfer.stage_matching import (
     StageTeacher,
     align_with,
     matching_losses,
     n_whole_stages,
 )
-from glomerulab.models.weights import head_of, load_fitting, read_weights
-from glomerulab.progress import Track, silent
+from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.progress import Track, silent
 from glomerulab.training.batch_norm import remeasure_batch_norm
 from glomerulab.training.history import write_history
 from glomerulab.training.loop import Progress
@@ -100,9 +100,11 @@ def distill(settings: Distillation, *, track: Track = silent) -> list[dict[str, 
     images = _Crops(_shown(read_manifest(settings.manifest)), settings)
     teacher, weights = _teacher(settings, images)
     model = create_model(
-        STUDENT, len(images.manifest.taxonomy.label_ids), seed=settings.seed,
+        STUDENT,
+        len(images.manifest.taxonomy.label_ids),
+        seed=settings.seed,
         options=settings.options,
-    )  # fmt: skip
+    )
     assert isinstance(model, ImprovedSeResNet)
     align_with(model, teacher, weights, images.batch(-1, 4 * settings.batch_size))
     model.to(memory_format=torch.channels_last)
@@ -164,10 +166,14 @@ def _write_run(model: ImprovedSeResNet, images: "_Crops", settings: Distillation
     remeasure_batch_norm(model, batches, accelerator=Accelerator(cpu=True), use_bfloat16=False)
     taxonomy = images.manifest.taxonomy
     card = ModelCard(
-        model=STUDENT, options=dict(settings.options), taxonomy_name=taxonomy.name,
+        model=STUDENT,
+        options=dict(settings.options),
+        taxonomy_name=taxonomy.name,
         labels=taxonomy.labels,
-        input_size=settings.input_size, mean=IMAGENET_MEAN, std=IMAGENET_STD,
-    )  # fmt: skip
+        input_size=settings.input_size,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
     save_checkpoint(settings.out / "checkpoint", model.state_dict(), card)
 
 
@@ -187,7 +193,7 @@ def _teacher(settings: Distillation, images: "_Crops") -> tuple[StageTeacher, di
 
 
 def _shown(manifest: Manifest) -> Manifest:
-    """Return the images that are in no validation or test part, and no copies of others."""  # noqa: DOC501
+    """Return the images that are in no validation or test part, and no copies of others."""
     table = manifest.table
     judged = table["split"].isin(["validation", "test"]).to_numpy(dtype=bool)
     shown = manifest.with_table(table[~judged & table["parent_id"].isna().to_numpy(dtype=bool)])
@@ -197,7 +203,7 @@ def _shown(manifest: Manifest) -> Manifest:
 
 
 def _open(settings: Distillation, progress: Progress) -> None:
-    """Make the run folder, or take up what stands there."""  # noqa: DOC501
+    """Make the run folder, or take up what stands there."""
     path = settings.out / "distillation.json"
     facts = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(settings).items()}
     del facts["out"]

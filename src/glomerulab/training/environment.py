@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from glomerulab.errors import RunError
-from glomerulab.files import written_whole
+from glomerulab.runtime.files import written_whole
 
 __all__ = [
     "add_warning",

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from glomerulab.errors import TrainingError
-from glomerulab.files import written_whole
+from glomerulab.runtime.files import written_whole
 from glomerulab.training.config import TrainConfig
 
 __all__ = [

@@ -17,15 +17,15 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from glomerulab.cohort.dataset import Batch, CropDataset, ItemKey, batches
 from glomerulab.models.freezing import hold_frozen_norms
 from glomerulab.models.heads import agrees
 from glomerulab.predictions import Head
-from glomerulab.progress import Track, silent
+from glomerulab.runtime.progress import Track, silent
 from glomerulab.training.balance import label_weights
 from glomerulab.training.batch_norm import remeasure_batch_norm
+from glomerulab.training.batch_plan import deal_epoch, own_share, steps_per_epoch
 from glomerulab.training.config import OptimizerConfig, TrainConfig
-from glomerulab.training.dealing import deal_epoch, own_share, steps_per_epoch
+from glomerulab.training.dataset import Batch, CropDataset, ItemKey, batches
 from glomerulab.training.global_batch import GlobalBatch
 from glomerulab.training.history import (
     EpochRow,
@@ -97,14 +97,24 @@ def fit(
         if is_stale(progress.history, config.patience):
             break
         row = _learn(
-            progress, training, config, epoch, weights=weights, accelerator=accelerator,
-            use_bfloat16=use_bfloat16, ticks=ticks,
-        )  # fmt: skip
+            progress,
+            training,
+            config,
+            epoch,
+            weights=weights,
+            accelerator=accelerator,
+            use_bfloat16=use_bfloat16,
+            ticks=ticks,
+        )
         if validation is not None:
             row["validation_loss"], row["validation_accuracy"] = _validate(
-                progress.model, validation, config, weights=weights, accelerator=accelerator,
+                progress.model,
+                validation,
+                config,
+                weights=weights,
+                accelerator=accelerator,
                 use_bfloat16=use_bfloat16,
-            )  # fmt: skip
+            )
         refuse_not_finite(row)
         best = is_best(row, progress.history)
         progress.history.append(row)
@@ -131,17 +141,27 @@ def _learn(
     for group in progress.optimizer.param_groups:
         group["lr"] = rate
     loss, accuracy = _train_epoch(
-        progress, training, config, epoch, weights=weights, accelerator=accelerator,
-        use_bfloat16=use_bfloat16, ticks=ticks,
-    )  # fmt: skip
+        progress,
+        training,
+        config,
+        epoch,
+        weights=weights,
+        accelerator=accelerator,
+        use_bfloat16=use_bfloat16,
+        ticks=ticks,
+    )
     _remeasure_norms(
         progress.model, training, config, epoch, accelerator=accelerator, use_bfloat16=use_bfloat16
     )
     return {
-        "epoch": epoch + 1, "learning_rate": rate, "train_loss": loss, "train_accuracy": accuracy,
-        "validation_loss": None, "validation_accuracy": None,
+        "epoch": epoch + 1,
+        "learning_rate": rate,
+        "train_loss": loss,
+        "train_accuracy": accuracy,
+        "validation_loss": None,
+        "validation_accuracy": None,
         "images_per_second": len(training) / (time.perf_counter() - start),
-    }  # fmt: skip
+    }
 
 
 def _train_epoch(
@@ -157,8 +177,11 @@ def _train_epoch(
 ) -> tuple[float, float]:
     """Take every step of an epoch; return mean loss and accuracy over the known labels."""
     model, optimizer, device, head = (
-        progress.model, progress.optimizer, accelerator.device, config.model.head
-    )  # fmt: skip
+        progress.model,
+        progress.optimizer,
+        accelerator.device,
+        config.model.head,
+    )
     torch.manual_seed(_derived_seed(config.seed, epoch, 0))  # for dropout, alike everywhere
     steps = deal_epoch(dataset.labels.numpy(), config, epoch)
     parts = [part for step in steps for part in step]
@@ -183,9 +206,12 @@ def _train_epoch(
                     with torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16):
                         logits = model(images)  # (B, K)
                     loss = loss_sum(
-                        logits, labels, head, label_smoothing=config.label_smoothing,
+                        logits,
+                        labels,
+                        head,
+                        label_smoothing=config.label_smoothing,
                         weights=None if weights is None else weights.to(device),
-                    )  # fmt: skip
+                    )
                     accelerator.backward(loss * factor)
                 sums += _sums(loss.detach(), logits.detach(), labels, head)
             if config.clip_gradient_norm is not None:

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 
-from glomerulab.cohort.dataset import CropDataset
 from glomerulab.cohort.leakage import find_leaks
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.cohort.target_leaks import leaking_parts
@@ -20,17 +19,18 @@ from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkp
 from glomerulab.models.heads import probabilities
 from glomerulab.models.registry import create_model, find_model
 from glomerulab.predictions import predictions_table, write_predictions
-from glomerulab.progress import Track, silent
-from glomerulab.run_seal import SEAL_FILE, write_seal
-from glomerulab.training.board import board
+from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.run_seal import SEAL_FILE, write_seal
+from glomerulab.training.batch_plan import refuse_empty_shares
 from glomerulab.training.config import TrainConfig
-from glomerulab.training.dealing import refuse_empty_shares
+from glomerulab.training.dataset import CropDataset
 from glomerulab.training.history import EpochRow, write_history
 from glomerulab.training.loop import AfterEpoch, Progress, fit, make_optimizer, predict_logits
 from glomerulab.training.precision import uses_bfloat16
 from glomerulab.training.run_folder import open_run, refuse_other_run
 from glomerulab.training.start import Tell, set_start, write_start
 from glomerulab.training.state import has_state, load_state, save_state
+from glomerulab.training.tensorboard import board
 
 __all__ = ["Watch", "train"]
 
@@ -104,9 +104,12 @@ def train(
         training = _dataset(parts["train"], card, config, augmented=True)
         # Before anything is written: a start that is refused leaves no folder in the way.
         start = set_start(
-            model, config, card, training.without_augmentation(),
+            model,
+            config,
+            card,
+            training.without_augmentation(),
             is_resumed=has_state(run / "state"),
-        )  # fmt: skip
+        )
         if accelerator.is_main_process:
             open_run(run, config, manifest, device=str(accelerator.device), warnings=warnings)
             if not has_state(run / "state"):
@@ -115,9 +118,16 @@ def train(
                     tell(line)
         accelerator.wait_for_everyone()
         _fit(
-            model, training, parts["validation"], card, config, accelerator=accelerator,
-            use_bfloat16=use_bfloat16, track=track, watch=watch,
-        )  # fmt: skip
+            model,
+            training,
+            parts["validation"],
+            card,
+            config,
+            accelerator=accelerator,
+            use_bfloat16=use_bfloat16,
+            track=track,
+            watch=watch,
+        )
         _predict_all(parts, config, accelerator=accelerator, use_bfloat16=use_bfloat16, track=track)
     return run
 
@@ -147,10 +157,15 @@ def _fit(
         config, model, card, progress, accelerator=accelerator, watch=watch
     ) as after_epoch:
         fit(
-            progress, training, validation, config, accelerator=accelerator,
-            use_bfloat16=use_bfloat16, after_epoch=after_epoch,
+            progress,
+            training,
+            validation,
+            config,
+            accelerator=accelerator,
+            use_bfloat16=use_bfloat16,
+            after_epoch=after_epoch,
             track=track if accelerator.is_main_process else silent,
-        )  # fmt: skip
+        )
     accelerator.wait_for_everyone()
 
 
@@ -209,10 +224,13 @@ def _predict_all(
     originals = [part.table[part.table["parent_id"].isna()] for part in parts.values()]
     everything = parts["train"].with_table(pd.concat(originals))
     logits = predict_logits(
-        model, _dataset(everything, card, config), config, accelerator=accelerator,
+        model,
+        _dataset(everything, card, config),
+        config,
+        accelerator=accelerator,
         use_bfloat16=use_bfloat16,
         track=track if accelerator.is_main_process else silent,
-    )  # fmt: skip
+    )
     if accelerator.is_main_process:
         values = probabilities(logits, card.head).numpy()
         table = predictions_table(everything.table, values, card.taxonomy)
@@ -234,7 +252,7 @@ def _part(manifest: Manifest, name: str) -> Manifest:
 
 
 def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:
-    """Refuse a split with nothing to learn from, or nothing to choose by."""  # noqa: DOC501
+    """Refuse a split with nothing to learn from, or nothing to choose by."""
     where = str(config.manifest)
     chosen_by_loss = config.keep == "best" or config.patience is not None
     for name in ("train", "validation") if chosen_by_loss else ("train",):
@@ -258,7 +276,7 @@ def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:
 
 
 def _leaks(manifest: Manifest, config: TrainConfig) -> list[str]:
-    """Return the leaks of a split as warnings, if the configuration allows them."""  # noqa: DOC501
+    """Return the leaks of a split as warnings, if the configuration allows them."""
     leaks = find_leaks(manifest)
     if leaks and not config.allow_image_level_split:
         raise LeakageError(
@@ -270,7 +288,7 @@ def _leaks(manifest: Manifest, config: TrainConfig) -> list[str]:
 
 
 def _model(config: TrainConfig, *, n_classes: int) -> tuple[torch.nn.Module, int]:
-    """Make the network with random weights; return also the size of its images, px."""  # noqa: DOC501
+    """Make the network with random weights; return also the size of its images, px."""
     told = config.model
     try:
         entry = find_model(told.name)
@@ -303,10 +321,14 @@ def _dataset(
 ) -> CropDataset:
     augmentation = config.augmentation if augmented else None
     return CropDataset(
-        manifest, input_size=card.input_size, mean=card.mean, std=card.std,
-        augment=augmentation, restaining=augmentation.restaining if augmentation else None,
+        manifest,
+        input_size=card.input_size,
+        mean=card.mean,
+        std=card.std,
+        augment=augmentation,
+        restaining=augmentation.restaining if augmentation else None,
         seed=config.seed,
-    )  # fmt: skip
+    )
 
 
 def _on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
@@ -316,7 +338,7 @@ def _on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
 
 @contextmanager
 def _clear_memory_errors(config: TrainConfig) -> Iterator[None]:
-    """Say what to lower when the memory does not suffice."""  # noqa: DOC501
+    """Say what to lower when the memory does not suffice."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch has no class for it on CPUs

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from glomerulab.cohort.manifest import Manifest, write_manifest
 from glomerulab.errors import ConfigError, OutputError
-from glomerulab.files import make_folder, remove_partial_files
+from glomerulab.runtime.files import make_folder, remove_partial_files
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.environment import (
     add_warning,
@@ -17,8 +17,11 @@ __all__ = ["open_run", "refuse_other_run"]
 
 CHANGES_NOTHING = {"out", "n_workers", "tensorboard"}
 CHANGES_THE_REST = {
-    "accumulate", "clip_gradient_norm", "optimizer.learning_rate", "precision",
-}  # fmt: skip
+    "accumulate",
+    "clip_gradient_norm",
+    "optimizer.learning_rate",
+    "precision",
+}
 """What helps a run that ended by itself; a resumed run notes that it was changed."""
 
 
@@ -93,9 +96,12 @@ def open_run(
     manifest_path = run / "manifest.csv"
     write_manifest(manifest, manifest_path)
     write_environment(
-        run / "environment.json", seed=config.seed, manifest_path=config.manifest, device=device,
+        run / "environment.json",
+        seed=config.seed,
+        manifest_path=config.manifest,
+        device=device,
         warnings=warnings,
-    )  # fmt: skip
+    )
     write_config(config, config_path)  # last: where it stands, the others do
 
 

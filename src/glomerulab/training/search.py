@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from glomerulab.cohort.manifest import read_manifest, write_manifest
 from glomerulab.errors import ConfigError, GlomerulabError, TrainingError
-from glomerulab.files import make_folder
-from glomerulab.progress import Track, silent
+from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.progress import Track, silent
 from glomerulab.training.config import TrainConfig, write_config
 from glomerulab.training.environment import hash_of
 from glomerulab.training.history import EpochRow
@@ -87,7 +87,7 @@ def search(config: SearchConfig, *, track: Track = silent) -> SearchResult:
 
 
 def _write_result(study: optuna.Study, config: SearchConfig, *, is_synthetic: bool) -> SearchResult:
-    """Write what was found."""  # noqa: DOC501
+    """Write what was found."""
     table = write_trials(study, config.out / "trials.csv")
     complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
     if not complete:
@@ -100,7 +100,7 @@ def _write_result(study: optuna.Study, config: SearchConfig, *, is_synthetic: bo
 
 
 def _without_test(config: SearchConfig) -> Path:
-    """Write the manifest that trials see: training and validation, nothing else."""  # noqa: DOC501
+    """Write the manifest that trials see: training and validation, nothing else."""
     manifest = read_manifest(trial_config(config, {}, config.out).manifest)
     inside = manifest.table["split"].isin(["train", "validation"]).to_numpy(dtype=bool)
     if not (manifest.table["split"] == "validation").any():
@@ -184,7 +184,7 @@ def _close(storage: RDBStorage) -> None:
 
 
 def _refuse_other_search(study: optuna.Study, config: SearchConfig) -> None:
-    """Go on with a search only if it is this one: its values are compared with each other."""  # noqa: DOC501
+    """Go on with a search only if it is this one: its values are compared with each other."""
     training = trial_config(config, {}, config.out)
     asked: dict[str, object] = {
         "metric": config.metric,
@@ -231,7 +231,7 @@ class _SurplusTrialError(GlomerulabError):
 
 
 def _refuse_surplus(trial: optuna.Trial, config: SearchConfig) -> None:
-    """Leave a trial that nobody asked for undone; without a reason it does not count."""  # noqa: DOC501
+    """Leave a trial that nobody asked for undone; without a reason it does not count."""
     earlier = [one for one in trial.study.get_trials(deepcopy=False) if one.number < trial.number]
     if sum(_ended_and_running(earlier)) >= min(config.n_trials, _n_combinations(config)):
         raise _SurplusTrialError("is one more than were asked for")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from optuna.trial import TrialState
 
 from glomerulab.evaluation.figures.style import new_figure, save_figure
-from glomerulab.files import written_whole
+from glomerulab.runtime.files import written_whole
 
 __all__ = ["trials_table", "write_plot", "write_trials"]
 

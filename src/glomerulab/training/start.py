@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from glomerulab.cohort.dataset import CropDataset
 from glomerulab.errors import CheckpointError, ConfigError
-from glomerulab.files import written_whole
 from glomerulab.models.checkpoint import ModelCard, read_checkpoint
 from glomerulab.models.freezing import freeze_first
-from glomerulab.models.improved_seresnet import ImprovedSeResNet
-from glomerulab.models.pretrained import imagenet_scale, imagenet_weights
-from glomerulab.models.separable import PairEnergy, is_basic_resnet, transfer_basic_resnet
-from glomerulab.models.weights import Loaded, head_of, load_fitting, read_weights
-from glomerulab.run_seal import refuse_no_run
+from glomerulab.models.networks.improved_seresnet import ImprovedSeResNet
+from glomerulab.models.transfer.load_weights import Loaded, head_of, load_fitting, read_weights
+from glomerulab.models.transfer.pretrained import imagenet_scale, imagenet_weights
+from glomerulab.models.transfer.separable import PairEnergy, is_basic_resnet, transfer_basic_resnet
+from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.run_seal import refuse_no_run
 from glomerulab.training.config import IMAGENET, TrainConfig, Triple
+from glomerulab.training.dataset import CropDataset
 
 __all__ = ["Start", "Tell", "begin", "freeze", "read_start", "set_start", "write_start"]
 
@@ -236,7 +236,7 @@ def _refuse_other_scale(mean: Triple, std: Triple, card: ModelCard, *, where: st
 def _refuse_other_network(
     loaded: Loaded, theirs: ModelCard, card: ModelCard, head: tuple[str, ...], *, where: str
 ) -> None:
-    """Take a run only whole: half of what it learned computes nothing that it learned."""  # noqa: DOC501
+    """Take a run only whole: half of what it learned computes nothing that it learned."""
     unused = [key for key in loaded.unused if key.rpartition(".")[0] not in head]
     strange = (*unused, *loaded.missing, *loaded.misshapen)
     if not strange:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glomerulab.errors import CheckpointError
-from glomerulab.models.sealed import read_sealed, write_sealed
+from glomerulab.models.tensor_files import read_sealed, write_sealed
 from glomerulab.training.loop import Progress
 
 __all__ = ["has_state", "load_state", "save_state"]

@@ -27,8 +27,9 @@ def _manifest(folder: Path, n: int = 5) -> Manifest:
 
 def test_images_of_each_class_and_stain_are_laid_out_at_their_place(tmp_path: Path) -> None:
     red = np.full((10, 20, 3), (255, 0, 0), dtype=np.uint8)
-    sheet = contact_sheet({"first": [("a", red), ("b", red)], "second": [("c", red)]},
-                          cell_px=40, n_columns=2)  # fmt: skip
+    sheet = contact_sheet(
+        {"first": [("a", red), ("b", red)], "second": [("c", red)]}, cell_px=40, n_columns=2
+    )
     is_red = (sheet == (255, 0, 0)).all(axis=2)
     assert is_red.sum() == 3 * 40 * 20  # fitted into 40 x 40 without distortion
     assert (sheet[:, -1] == 255).all()

@@ -20,8 +20,10 @@ def test_the_folder_is_the_label_by_id_or_by_either_name(tmp_path: Path) -> None
     table = import_folder(tmp_path, PAPER).table
     assert table["image_id"].tolist() == ["Segmental sclerosis/c", "cgn/a", "正常肾小球/deep/b 1"]
     assert table[list(PAPER.label_ids)].to_numpy().tolist() == [
-        [0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0],
-    ]  # fmt: skip
+        [0, 0, 1, 0],
+        [0, 0, 0, 1],
+        [1, 0, 0, 0],
+    ]
     assert table["patient_id"].isna().all()
 
 

@@ -16,7 +16,7 @@ LINES = (
     '{"image_name": "0496052bb_1.png", "正常肾小球": 1, "节段性硬化": 0, "系膜细胞增生": 0, "新月体形成": 0}',  # noqa: E501
     '{"image_name": "0496052bb_10.png", "正常肾小球": 0, "节段性硬化": 0, "系膜细胞增生": 1, "新月体形成": 0}',  # noqa: E501
     '{"image_name": "0496052bb_100.png", "正常肾小球": 0, "节段性硬化": 1, "系膜细胞增生": 0, "新月体形成": 0}',  # noqa: E501
-)  # fmt: skip
+)
 """The first three objects of Fig. 5b, as printed."""
 
 
@@ -39,8 +39,10 @@ def test_the_figure_is_read_however_its_objects_are_joined(tmp_path: Path, text:
     assert table["image_id"].tolist() == ["0496052bb_1", "0496052bb_10", "0496052bb_100"]
     assert table["image_path"].tolist()[0] == "0496052bb_1.png"
     assert table[["normal", "mspgn", "fsg", "cgn"]].to_numpy().tolist() == [
-        [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0],
-    ]  # fmt: skip
+        [1, 0, 0, 0],
+        [0, 1, 0, 0],
+        [0, 0, 1, 0],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -266,8 +266,13 @@ def test_parts_are_counted_in_patients_images_and_labels() -> None:
     table = parts_table(manifest)
     assert table.index.tolist() == ["train", "test"]
     assert table.loc["train"].to_dict() == {
-        "patients": 1, "images": 2, "normal": 1, "mspgn": 0, "fsg": 1, "cgn": 0,
-    }  # fmt: skip
+        "patients": 1,
+        "images": 2,
+        "normal": 1,
+        "mspgn": 0,
+        "fsg": 1,
+        "cgn": 0,
+    }
 
 
 def test_folds_by_image_say_what_they_risk_and_folds_by_patient_need_not() -> None:

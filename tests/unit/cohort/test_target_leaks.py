@@ -11,7 +11,7 @@ from glomerulab.errors import LeakageError
 from glomerulab.images import write_image
 from glomerulab.stain.reference import StainReference, aggregate
 from glomerulab.taxonomy import load_taxonomy
-from tests.beer_lambert import HE, section, unit_rows
+from tests.support.beer_lambert import HE, section, unit_rows
 
 VECTORS = tuple(map(tuple, unit_rows(HE)))
 
@@ -26,9 +26,13 @@ def _target(source: str, n_sources: int = 1) -> StainReference:
 def cohort(tmp_path: Path) -> Manifest:
     """Six images of five patients; p3 has one in the test part and one in none."""
     rows = [
-        ("a", "p0", "s0", "train"), ("b", "p1", "s1", "train"), ("c", "p2", "s2", "validation"),
-        ("d", "p3", "s3", "test"), ("e", "p3", "s4", None), ("f", None, None, "test"),
-    ]  # fmt: skip
+        ("a", "p0", "s0", "train"),
+        ("b", "p1", "s1", "train"),
+        ("c", "p2", "s2", "validation"),
+        ("d", "p3", "s3", "test"),
+        ("e", "p3", "s4", None),
+        ("f", None, None, "test"),
+    ]
     for place, (image_id, *_) in enumerate(rows):
         write_image(section(place, size=32).image, tmp_path / f"{image_id}.png")
     table = pd.DataFrame(rows, columns=["image_id", "patient_id", "slide_id", "split"])

@@ -4,7 +4,7 @@ from scipy.stats import norm
 
 from glomerulab.errors import PredictionsError
 from glomerulab.evaluation.area_comparison import compare_areas
-from tests.judged_samples import judged_from, random_sigmoid, random_softmax
+from tests.support.judged_samples import judged_from, random_sigmoid, random_softmax
 
 
 def _alone(judged, probabilities=None):

@@ -12,7 +12,7 @@ from glomerulab.evaluation.calibration import (
     reliability_bins,
     top_confidence,
 )
-from tests.judged_samples import judged_from
+from tests.support.judged_samples import judged_from
 
 SAID = np.array([0.05, 0.15, 0.15, 0.95, 0.95])
 CAME = np.array([0.0, 0.0, 1.0, 1.0, 0.0])

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from glomerulab.errors import PredictionsError
 from glomerulab.evaluation.comparison import compare_models, holm, mcnemar_exact
-from tests.judged_samples import judged_from, random_softmax
+from tests.support.judged_samples import judged_from, random_softmax
 
 
 def _with_accuracy(share, seed, n=200):

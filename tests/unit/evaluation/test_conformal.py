@@ -6,7 +6,7 @@ from glomerulab.evaluation.conformal import (
     conformal_sets,
     conformal_threshold,
 )
-from tests.judged_samples import judged_from, random_sigmoid, random_softmax
+from tests.support.judged_samples import judged_from, random_sigmoid, random_softmax
 
 
 def test_hand_computed_threshold():

@@ -18,7 +18,7 @@ from glomerulab.evaluation.confusion import (
     recall,
     specificity,
 )
-from tests.judged_samples import random_sigmoid, random_softmax
+from tests.support.judged_samples import random_sigmoid, random_softmax
 
 MATRICES = hnp.arrays(np.float64, (3, 3), elements=st.integers(0, 50))
 

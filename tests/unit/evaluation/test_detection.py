@@ -72,9 +72,11 @@ def test_nothing_proposed_has_no_precision_and_no_recall_of_one() -> None:
 def test_the_threshold_lies_between_the_last_right_and_the_first_needless_proposal() -> None:
     matches = [
         match(
-            [square(0), square(300), square(600), square(900)], [0.9, 0.6, 0.4, 0.2],
-            [square(0), square(300)], patient="a",
+            [square(0), square(300), square(600), square(900)],
+            [0.9, 0.6, 0.4, 0.2],
+            [square(0), square(300)],
+            patient="a",
         )
-    ]  # fmt: skip
+    ]
     assert best_threshold(matches) == pytest.approx(0.5)
     assert best_threshold([match([], [], [square(0)], patient="a")]) == 0.5

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from glomerulab.evaluation.external import external_caveats, with_external_set
-from glomerulab.evaluation.judgement import judge_run
+from glomerulab.evaluation.result import judge_run
 from glomerulab.evaluation.run_tables import EXTERNAL, read_run
-from tests.run_folders import RunRecipe, write_run
+from tests.support.run_folders import RunRecipe, write_run
 
 
 @pytest.fixture
@@ -53,8 +53,10 @@ def test_shared_patients_another_scale_and_another_treatment_are_said(run, other
     table["stain_status"] = pd.array(["normalized"] * len(table), dtype="string")
     found = {one.title: one for one in external_caveats(run, other.manifest.with_table(table))}
     assert set(found) == {
-        "External set shares patients", "Stains treated differently", "Different resolution",
-    }  # fmt: skip
+        "External set shares patients",
+        "Stains treated differently",
+        "Different resolution",
+    }
     assert found["External set shares patients"].severe
     assert "1 patient ids" in found["External set shares patients"].text
     assert "0.25 µm per pixel, the run's own 0.50" in found["Different resolution"].text

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from glomerulab.evaluation.risk_coverage import image_confidence, image_is_right, risk_coverage
-from tests.judged_samples import judged_from, random_softmax
+from tests.support.judged_samples import judged_from, random_softmax
 
 
 def test_hand_computed_curve():

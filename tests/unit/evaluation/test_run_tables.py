@@ -4,7 +4,7 @@ import pytest
 from glomerulab.errors import ConfigError, GlomerulabError, PredictionsError, TrainingError
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.taxonomy import Label, Taxonomy
-from tests.run_folders import RunRecipe, write_run
+from tests.support.run_folders import RunRecipe, write_run
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from glomerulab.evaluation.scores import LABEL_SCORES, OVERALL_SCORES, score_table
-from tests.judged_samples import judged_from, random_sigmoid, random_softmax
+from tests.support.judged_samples import judged_from, random_sigmoid, random_softmax
 
 
 def _row(table, score, label=None):

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
-from glomerulab.cohort.normalize import normalize_manifest
 from glomerulab.errors import ManifestError
 from glomerulab.evaluation.stain_check import StainCheck, check_stains
 from glomerulab.images import write_image
+from glomerulab.pipeline.normalize import normalize_manifest
 from glomerulab.stain.fitting import fit
 from glomerulab.taxonomy import load_taxonomy
-from tests.beer_lambert import section
+from tests.support.beer_lambert import section
 
 SCANNERS = {
     "a": {"dyes": ((0.68, 0.66, 0.31), (0.12, 0.95, 0.28)), "white": (245.0, 243.0, 244.0)},

@@ -3,7 +3,7 @@ import pytest
 
 from glomerulab.evaluation.risk_coverage import image_is_right
 from glomerulab.evaluation.subgroups import subgroup_table
-from tests.judged_samples import judged_from, random_softmax
+from tests.support.judged_samples import judged_from, random_softmax
 
 
 def _judged():
@@ -43,5 +43,9 @@ def test_shares_of_agreement_become_levels_and_words_stay():
     judged.rows["agreement"] = ["1", "1.0", "0.67", "0.5", "consensus", None]
     table = subgroup_table(judged, "agreement").set_index("group")["n_images"]
     assert table.to_dict() == {
-        "all agree": 2, "most agree": 1, "half or fewer agree": 1, "consensus": 1, "unknown": 1,
-    }  # fmt: skip
+        "all agree": 2,
+        "most agree": 1,
+        "half or fewer agree": 1,
+        "consensus": 1,
+        "unknown": 1,
+    }

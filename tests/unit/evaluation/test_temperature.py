@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from glomerulab.evaluation.temperature import fit_temperature, with_temperature
-from tests.judged_samples import judged_from, random_sigmoid, random_softmax
+from tests.support.judged_samples import judged_from, random_sigmoid, random_softmax
 
 
 @pytest.mark.parametrize("judged", [random_softmax(), random_sigmoid()], ids=["softmax", "sigmoid"])

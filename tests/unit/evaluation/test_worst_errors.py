@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from glomerulab.evaluation.worst_errors import worst_errors
-from tests.judged_samples import judged_from
+from tests.support.judged_samples import judged_from
 
 
 def test_the_most_convinced_wrong_answer_comes_first():

@@ -4,7 +4,7 @@ from torch.nn.functional import interpolate
 
 from glomerulab.explain.attribution import METHODS, attribute, mean_colour
 from glomerulab.models.registry import MODELS, create_model
-from tests.known_networks import PooledMaps
+from tests.support.known_networks import PooledMaps
 from tests.unit.models.test_registry import HEAVY
 
 

@@ -7,7 +7,7 @@ import pytest
 from glomerulab.errors import CheckpointError
 from glomerulab.explain.explain import CONTROLS, Explainer
 from glomerulab.explain.sanity import SHARES
-from glomerulab.explain.subjects import Subject
+from glomerulab.explain.targets import Subject
 from glomerulab.images import read_image, write_image
 from glomerulab.models.checkpoint import ModelCard, save_checkpoint
 from glomerulab.models.registry import create_model
@@ -20,9 +20,13 @@ PAPER = load_taxonomy("paper")
 def run(tmp_path):
     model = create_model("improved_seresnet_small", 4, seed=3)
     card = ModelCard(
-        model="improved_seresnet_small", taxonomy_name=PAPER.name, labels=PAPER.labels,
-        input_size=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
-    )  # fmt: skip
+        model="improved_seresnet_small",
+        taxonomy_name=PAPER.name,
+        labels=PAPER.labels,
+        input_size=32,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+    )
     save_checkpoint(tmp_path / "run" / "checkpoint", model.state_dict(), card)
     return tmp_path / "run"
 

@@ -10,9 +10,13 @@ from glomerulab.taxonomy import load_taxonomy
 
 PAPER = load_taxonomy("paper")
 CARD = ModelCard(
-    model="improved_seresnet_small", taxonomy_name=PAPER.name, labels=PAPER.labels, input_size=32,
-    mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
-)  # fmt: skip
+    model="improved_seresnet_small",
+    taxonomy_name=PAPER.name,
+    labels=PAPER.labels,
+    input_size=32,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.2, 0.2, 0.2),
+)
 
 
 def test_weights_are_forgotten_from_the_classifier_down_until_none_is_left():

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from glomerulab.errors import PredictionsError
+from glomerulab.inference.calibration import Gates, read_gates
 from glomerulab.inference.decide import decide
-from glomerulab.inference.gates import Gates, read_gates
 from glomerulab.taxonomy import load_taxonomy
 
 PAPER = load_taxonomy("paper")
@@ -15,17 +15,27 @@ PAPER = load_taxonomy("paper")
 @pytest.fixture
 def gates(trained: Path) -> Gates:
     facts = read_gates(trained).facts.model_copy(
-        update={"temperature": 2.0, "conformal_threshold": 0.2, "distance_threshold": 5.0,
-                "sharpness_threshold": -1.0}
-    )  # fmt: skip
+        update={
+            "temperature": 2.0,
+            "conformal_threshold": 0.2,
+            "distance_threshold": 5.0,
+            "sharpness_threshold": -1.0,
+        }
+    )
     return replace(read_gates(trained), facts=facts)
 
 
 def one(gates, logits, *, distance=1.0, sharp=0.0, stain="PAS", status=None, head="softmax"):
     return decide(
-        np.array([logits], dtype=float), [distance], [sharp], stains=[stain],
-        stain_statuses=[status], gates=gates, taxonomy=PAPER, head=head,
-    )[0]  # fmt: skip
+        np.array([logits], dtype=float),
+        [distance],
+        [sharp],
+        stains=[stain],
+        stain_statuses=[status],
+        gates=gates,
+        taxonomy=PAPER,
+        head=head,
+    )[0]
 
 
 def test_a_sure_answer_is_called_and_not_referred(gates: Gates) -> None:

@@ -10,19 +10,23 @@ from glomerulab.inference.detector import (
     open_detector,
     write_detector_card,
 )
-from glomerulab.inference.engine import open_engine
-from glomerulab.slides.outlines import overlap
-from glomerulab.slides.region_proposals import is_proposal
-from glomerulab.slides.source import open_slide
-from tests.detecting import ByColour, disc_slide
+from glomerulab.inference.engines.base import open_engine
+from glomerulab.slides.regions.polygons import overlap
+from glomerulab.slides.regions.proposals import is_proposal
+from glomerulab.slides.slide import open_slide
+from tests.support.detecting import ByColour, disc_slide
 
 
 def card(**changes) -> DetectorCard:
     facts = {
-        "weights_sha256": "cd" * 32, "score_threshold": 0.5, "growth": 1.0,
-        "n_validation_slides": 2, "stains_seen": ("PAS",), "trained_on_synthetic": True,
+        "weights_sha256": "cd" * 32,
+        "score_threshold": 0.5,
+        "growth": 1.0,
+        "n_validation_slides": 2,
+        "stains_seen": ("PAS",),
+        "trained_on_synthetic": True,
         "test_summary": "",
-    }  # fmt: skip
+    }
     return DetectorCard.model_validate(facts | changes)
 
 

@@ -4,19 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glomerulab.cohort.detector_tiles import DETECTOR_TAXONOMY
 from glomerulab.cohort.manifest import manifest_from_rows
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import TrainingError
 from glomerulab.inference import fit_detector as subject
 from glomerulab.inference.detector import open_detector
-from glomerulab.slides.regions import write_regions
-from tests.detecting import ByColour, disc_slide
+from glomerulab.pipeline.tiles import DETECTOR_TAXONOMY
+from glomerulab.slides.regions.files import write_regions
+from tests.support.detecting import ByColour, disc_slide
 
 DISCS = {
-    "t": [(300, 300, 80)], "v": [(400, 300, 90), (1100, 550, 110)],
+    "t": [(300, 300, 80)],
+    "v": [(400, 300, 90), (1100, 550, 110)],
     "x": [(500, 450, 100), (1200, 300, 85)],
-}  # fmt: skip
+}
 PART = {"t": "train", "v": "validation", "x": "test"}
 
 
@@ -29,10 +30,19 @@ def cohort(tmp_path, monkeypatch):
         write_regions(disc_slide(tmp_path / f"{name}.tif", discs), tmp_path / f"regions/{name}.csv")
     entries = [SlideEntry(tmp_path / f"{name}.tif", name, f"p{name}", "HE") for name in DISCS]
     rows = [
-        {"image_id": name, "image_path": "x.png", "slide_id": name, "patient_id": f"p{name}",
-         "split": part, "stain": "HE", "glomerulus": 1, "other": 0, "synthetic": 1}
+        {
+            "image_id": name,
+            "image_path": "x.png",
+            "slide_id": name,
+            "patient_id": f"p{name}",
+            "split": part,
+            "stain": "HE",
+            "glomerulus": 1,
+            "other": 0,
+            "synthetic": 1,
+        }
         for name, part in PART.items()
-    ]  # fmt: skip
+    ]
     tiles = manifest_from_rows(pd.DataFrame(rows), folder=tmp_path, taxonomy=DETECTOR_TAXONOMY)
     monkeypatch.setattr(subject, "open_engine", lambda _: ByColour())
     monkeypatch.setattr("glomerulab.inference.detector.open_engine", lambda _: ByColour())

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from glomerulab.inference.engine import open_engine
-from glomerulab.inference.fit_gates import fit_gates
+from glomerulab.inference.engines.base import open_engine
+from glomerulab.inference.fit_calibration import fit_gates
 from glomerulab.inference.model_facts import model_facts
 
 

@@ -9,7 +9,7 @@ from glomerulab.errors import ImageFileError, TaxonomyError
 from glomerulab.images import write_image
 from glomerulab.inference.predict_manifest import predict_manifest
 from glomerulab.models.checkpoint import ModelCard, save_checkpoint
-from glomerulab.models.parts import classifier
+from glomerulab.models.feature_layers import classifier
 from glomerulab.models.registry import create_model
 from glomerulab.taxonomy import load_taxonomy
 
@@ -21,9 +21,14 @@ def checkpoint(tmp_path: Path) -> Path:
     """An untrained network: what it says is fixed by its seed, which is all that is asked here."""
     model = create_model("improved_seresnet_small", 4, seed=1)
     card = ModelCard(
-        model="improved_seresnet_small", taxonomy_name=PAPER.name, labels=PAPER.labels,
-        input_size=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), head="sigmoid",
-    )  # fmt: skip
+        model="improved_seresnet_small",
+        taxonomy_name=PAPER.name,
+        labels=PAPER.labels,
+        input_size=32,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        head="sigmoid",
+    )
     save_checkpoint(tmp_path / "run" / "checkpoint", model.state_dict(), card)
     return tmp_path / "run"
 

@@ -5,7 +5,7 @@ import pytest
 
 from glomerulab.inference.proposals import blob_outline, find_blobs
 from glomerulab.inference.score_map import ScoreMap
-from glomerulab.slides.outlines import centroid, contains, mean_radius
+from glomerulab.slides.regions.polygons import centroid, contains, mean_radius
 
 CELL_UM = 16.0
 CELL_PX = 32.0  # level-0 pixels of half a micrometre

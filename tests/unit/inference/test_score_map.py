@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from glomerulab.inference.score_map import CELL_PX, score_map
-from glomerulab.slides.source import open_slide
-from tests.detecting import ByColour, disc_slide
+from glomerulab.slides.slide import open_slide
+from tests.support.detecting import ByColour, disc_slide
 
 
 @pytest.mark.parametrize(("mpp", "scale"), [(1.0, 1), (0.7, 1)])

@@ -13,9 +13,15 @@ from glomerulab.taxonomy import load_taxonomy
 def folder(tmp_path: Path) -> Path:
     taxonomy = load_taxonomy("paper")
     card = ModelCard(
-        model="improved_seresnet_small", taxonomy_name=taxonomy.name, labels=taxonomy.labels,
-        input_size=64, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), mpp=0.5, epoch=7,
-    )  # fmt: skip
+        model="improved_seresnet_small",
+        taxonomy_name=taxonomy.name,
+        labels=taxonomy.labels,
+        input_size=64,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        mpp=0.5,
+        epoch=7,
+    )
     model = create_model(card.model, 4)
     save_checkpoint(tmp_path / "checkpoint", model.state_dict(), card)
     return tmp_path

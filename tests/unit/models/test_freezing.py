@@ -8,9 +8,14 @@ from glomerulab.models.freezing import freeze_first, hold_frozen_norms
 def _model() -> nn.Sequential:
     """Layers of 24, 16, 136, 16 and 18 parameters."""
     return nn.Sequential(
-        nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 17, 1, bias=False),
-        nn.BatchNorm2d(17), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(17, 2),
-    )  # fmt: skip
+        nn.Conv2d(3, 8, 1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.Conv2d(8, 17, 1, bias=False),
+        nn.BatchNorm2d(17),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(17, 2),
+    )
 
 
 PRETRAINED = ("0.weight", "1.weight", "1.bias", "2.weight", "3.weight", "3.bias")

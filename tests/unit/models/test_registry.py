@@ -33,9 +33,13 @@ def test_a_model_gives_logits_and_all_its_weights_learn(name: str) -> None:
 def test_a_model_survives_saving_and_a_seed_makes_it_again(name: str, tmp_path: Path) -> None:
     taxonomy = load_taxonomy("paper")
     card = ModelCard(
-        model=name, taxonomy_name=taxonomy.name, labels=taxonomy.labels, input_size=96,
-        mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
-    )  # fmt: skip
+        model=name,
+        taxonomy_name=taxonomy.name,
+        labels=taxonomy.labels,
+        input_size=96,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
     model, twin = create_model(name, 4, seed=5).eval(), create_model(name, 4, seed=5).eval()
     save_checkpoint(tmp_path, model.state_dict(), card)
     loaded, loaded_card = load_checkpoint(tmp_path)

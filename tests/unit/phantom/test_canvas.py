@@ -20,9 +20,13 @@ def test_laying_mixes_by_share_and_names_what_prevails():
 
 def test_putting_leaves_the_rest_of_what_was_there():
     canvas = Canvas(
-        np.ones((2, 1, 1), np.float32), np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8),
-        0.0, 0.0, 1.0,
-    )  # fmt: skip
+        np.ones((2, 1, 1), np.float32),
+        np.zeros((1, 1), np.uint8),
+        np.zeros((1, 1), np.uint8),
+        0.0,
+        0.0,
+        1.0,
+    )
     put(canvas, 0, 0, (0.0, 3.0, 7), 0.75)
     assert canvas.amounts[:, 0, 0].tolist() == [0.25, 2.5]
     assert canvas.structure[0, 0] == 7

@@ -9,9 +9,13 @@ from glomerulab.phantom.texture import noise_bank
 
 def _canvas(side: int = 64) -> Canvas:
     return Canvas(
-        np.zeros((2, side, side), np.float32), np.zeros((side, side), np.uint8),
-        np.zeros((side, side), np.uint8), 0.0, 0.0, 0.5,
-    )  # fmt: skip
+        np.zeros((2, side, side), np.float32),
+        np.zeros((side, side), np.uint8),
+        np.zeros((side, side), np.uint8),
+        0.0,
+        0.0,
+        0.5,
+    )
 
 
 def test_a_nucleus_is_painted_where_and_as_large_as_its_table_says(rng):
@@ -32,9 +36,11 @@ def test_a_nucleus_is_painted_where_and_as_large_as_its_table_says(rng):
 def test_nuclei_outside_the_view_leave_it_blank(rng):
     canvas = _canvas()
     table = nuclei_table(
-        np.array([[-20.0, 10.0], [200.0, 10.0]]), half_axes_um=(3.0, 2.0),
-        angles=np.zeros(2), rng=rng,
-    )  # fmt: skip
+        np.array([[-20.0, 10.0], [200.0, 10.0]]),
+        half_axes_um=(3.0, 2.0),
+        angles=np.zeros(2),
+        rng=rng,
+    )
     paint_nuclei(canvas, table, Ink(material_table("PAS"), noise_bank()))
     assert not canvas.structure.any()
 

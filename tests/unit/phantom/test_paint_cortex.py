@@ -13,9 +13,13 @@ CORES = np.array([[-500.0, 100.0, 500.0, 100.0, 300.0]], np.float32)
 def _painted(side: int, left: float, upper: float, holes: np.ndarray, cores=CORES) -> Canvas:
     cortex = draw_cortex((0.0, 0.0, 250.0, 250.0), np.zeros((0, 3)), np.random.default_rng(2))
     canvas = Canvas(
-        np.zeros((2, side, side), np.float32), np.zeros((side, side), np.uint8),
-        np.zeros((side, side), np.uint8), left, upper, 0.5,
-    )  # fmt: skip
+        np.zeros((2, side, side), np.float32),
+        np.zeros((side, side), np.uint8),
+        np.zeros((side, side), np.uint8),
+        left,
+        upper,
+        0.5,
+    )
     ink = Ink(material_table("PAS"), noise_bank())
     paint_cortex(canvas, cores, cortex.sites, ink, holes.astype(np.float32))
     return canvas
@@ -24,9 +28,13 @@ def _painted(side: int, left: float, upper: float, holes: np.ndarray, cores=CORE
 def test_tissue_shows_tubules_with_lumina_and_membranes_in_interstitium():
     structure = _painted(256, 60.0, 60.0, np.zeros((0, 3))).structure
     for material in (
-        Material.INTERSTITIUM, Material.TUBULE_MEMBRANE, Material.PROXIMAL, Material.BRUSH_BORDER,
-        Material.DISTAL, Material.TUBULE_LUMEN,
-    ):  # fmt: skip
+        Material.INTERSTITIUM,
+        Material.TUBULE_MEMBRANE,
+        Material.PROXIMAL,
+        Material.BRUSH_BORDER,
+        Material.DISTAL,
+        Material.TUBULE_LUMEN,
+    ):
         assert (structure == material).mean() > 0.005, material
     assert (structure == Material.GLASS).sum() == 0
 

@@ -12,9 +12,13 @@ from glomerulab.phantom.texture import noise_bank
 def _painted(lesions: Lesions, seed: int = 0) -> Canvas:
     glomerulus = draw_glomerulus(lesions, np.random.default_rng(seed))
     canvas = Canvas(
-        np.zeros((2, 440, 440), np.float32), np.zeros((440, 440), np.uint8),
-        np.zeros((440, 440), np.uint8), -110.0, -110.0, 0.5,
-    )  # fmt: skip
+        np.zeros((2, 440, 440), np.float32),
+        np.zeros((440, 440), np.uint8),
+        np.zeros((440, 440), np.uint8),
+        -110.0,
+        -110.0,
+        0.5,
+    )
     paint_glomerulus(canvas, glomerulus.shape(), Ink(material_table("PAS"), noise_bank()))
     return canvas
 
@@ -23,9 +27,13 @@ def test_a_normal_glomerulus_has_capsule_space_loops_and_mesangium():
     structure = _painted(Lesions()).structure
     inside = structure > 0
     for material in (
-        Material.CAPSULE, Material.SPACE, Material.LOOP_WALL, Material.LOOP_LUMEN,
-        Material.MESANGIUM, Material.TUFT_CELL,
-    ):  # fmt: skip
+        Material.CAPSULE,
+        Material.SPACE,
+        Material.LOOP_WALL,
+        Material.LOOP_LUMEN,
+        Material.MESANGIUM,
+        Material.TUFT_CELL,
+    ):
         assert (structure == material).sum() > 0.01 * inside.sum(), material
     assert not np.isin(structure, [Material.SCLEROSIS, Material.CRESCENT]).any()
 

@@ -11,7 +11,7 @@ from glomerulab.errors import ConfigError
 from glomerulab.phantom.scanner import Scanner
 from glomerulab.phantom.section import draw_section
 from glomerulab.phantom.slides import render_slide, write_phantom_slides
-from glomerulab.slides.regions import read_regions
+from glomerulab.slides.regions.files import read_regions
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glomerulab.case_folder import CaseFolder, Note, SlideFacts, Unjudged, read_case_folder
+from glomerulab.cases.case_folder import CaseFolder, Note, SlideFacts, Unjudged, read_case_folder
 from glomerulab.images import write_image
-from tests.cases import one_call, picture, write_case
+from tests.support.cases import one_call, picture, write_case
 
 
 @pytest.fixture
@@ -37,11 +37,17 @@ def folder(tmp_path: Path) -> CaseFolder:
         write_image(picture(rng, "normal", 200), home / f"{name}.jpg")
         slides.append(
             SlideFacts(
-                slide_id=name, file_name=f"{name}.svs", patient_id=patient, stain="PAS",
-                width=1000, height=1000, mpp=0.5, bounds_offset=(40.0, 20.0),
+                slide_id=name,
+                file_name=f"{name}.svs",
+                patient_id=patient,
+                stain="PAS",
+                width=1000,
+                height=1000,
+                mpp=0.5,
+                bounds_offset=(40.0, 20.0),
                 map_path=f"{name}.jpg",
             )
-        )  # fmt: skip
+        )
     return read_case_folder(write_case(home, whole, slides=slides))
 
 

@@ -7,7 +7,7 @@ from glomerulab.geometry import Box
 from glomerulab.images import read_image
 from glomerulab.slides import cutting
 from glomerulab.slides.cutting import CropTask, cut_crop
-from glomerulab.slides.source import open_slide
+from glomerulab.slides.slide import open_slide
 
 
 def test_a_crop_is_cut_once(make_slide, tmp_path):

@@ -72,9 +72,15 @@ def test_the_pixels_of_label_and_macro_are_not_in_the_copy(real_data, tmp_path):
 def test_a_generic_pyramid_loses_its_secrets_and_keeps_every_level(tmp_path, rng, is_big):
     pixels = rng.integers(0, 256, (700, 900, 3), dtype=np.uint8)
     pyvips.Image.new_from_array(pixels).tiffsave(
-        str(tmp_path / "plain.tiff"), tile=True, pyramid=True, compression="deflate",
-        bigtiff=is_big, xres=2000, yres=2000, resunit="cm",
-    )  # fmt: skip
+        str(tmp_path / "plain.tiff"),
+        tile=True,
+        pyramid=True,
+        compression="deflate",
+        bigtiff=is_big,
+        xres=2000,
+        yres=2000,
+        resunit="cm",
+    )
     with_secrets(tmp_path / "plain.tiff", tmp_path / "secret.tiff")
     assert b"Zhang San" in (tmp_path / "secret.tiff").read_bytes()
     done = deidentify(tmp_path / "secret.tiff", tmp_path / "copy.tiff")

@@ -57,8 +57,14 @@ def lanczos_matrix(n_in, start, stop, n_out):
 def test_the_level_just_finer_than_wanted_is_taken():
     downsamples = (1.0, 4.0, 16.0)
     assert [best_level(downsamples, d) for d in (0.5, 1.0, 3.9, 4.0, 15.0, 16.0, 99.0)] == [
-        0, 0, 0, 1, 1, 2, 2,
-    ]  # fmt: skip
+        0,
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+    ]
 
 
 @given(

@@ -8,7 +8,7 @@ from PIL import Image
 
 from glomerulab.errors import SlideError
 from glomerulab.slides import tiles
-from glomerulab.slides.source import open_slide
+from glomerulab.slides.slide import open_slide
 from glomerulab.slides.tiles import TilePyramid
 
 

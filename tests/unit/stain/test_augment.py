@@ -3,7 +3,7 @@ import pytest
 
 from glomerulab.stain.augment import StainJitter, jitter_stains
 from glomerulab.stain.fitting import fit
-from tests.beer_lambert import section
+from tests.support.beer_lambert import section
 
 
 def test_the_same_generator_gives_the_same_image() -> None:

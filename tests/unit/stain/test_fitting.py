@@ -15,7 +15,7 @@ from glomerulab.stain.fitting import (
     try_fit_many,
 )
 from glomerulab.stain.parameters import PAPER, StainParameters
-from tests.beer_lambert import HE, PAS, section, worst_angle
+from tests.support.beer_lambert import HE, PAS, section, worst_angle
 
 
 @pytest.mark.parametrize(("stain", "dyes"), [("HE", HE), ("PAS", PAS)])

@@ -4,7 +4,7 @@ import pytest
 from glomerulab.errors import StainError
 from glomerulab.stain.macenko import even_sample, macenko_stains
 from glomerulab.stain.tissue import tissue_density
-from tests.beer_lambert import section, worst_angle
+from tests.support.beer_lambert import section, worst_angle
 
 
 def test_dyes_are_found_within_a_few_degrees() -> None:

@@ -16,7 +16,7 @@ from glomerulab.stain.normalize import (
     transform,
 )
 from glomerulab.stain.parameters import PAPER, StainParameters
-from tests.beer_lambert import PAS, TARGET_HE, section
+from tests.support.beer_lambert import PAS, TARGET_HE, section
 
 TARGET = section(100, dyes=TARGET_HE, white=(245.0, 245.0, 245.0))
 

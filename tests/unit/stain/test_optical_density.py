@@ -11,7 +11,7 @@ from glomerulab.stain.optical_density import (
     optical_density_table,
     transmitted_light,
 )
-from tests.beer_lambert import section
+from tests.support.beer_lambert import section
 
 
 def test_density_is_the_natural_logarithm_of_white_over_light() -> None:

@@ -14,7 +14,7 @@ from glomerulab.stain.reference import (
     read_reference,
     write_reference,
 )
-from tests.beer_lambert import HE, PAS, section, worst_angle
+from tests.support.beer_lambert import HE, PAS, section, worst_angle
 
 REFERENCE = fit(section(1, size=96).image, "HE", source="中.png")
 

@@ -7,7 +7,7 @@ from glomerulab.stain.reinhard import (
     rgb_to_lab,
     transfer_lab_statistics,
 )
-from tests.beer_lambert import section
+from tests.support.beer_lambert import section
 
 
 def test_white_and_black_lie_on_the_grey_axis() -> None:

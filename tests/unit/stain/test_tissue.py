@@ -2,7 +2,7 @@ import numpy as np
 
 from glomerulab.stain.optical_density import optical_density
 from glomerulab.stain.tissue import find_tissue, tissue_density, tissue_mask
-from tests.beer_lambert import section
+from tests.support.beer_lambert import section
 
 
 def test_glass_and_black_are_not_tissue() -> None:

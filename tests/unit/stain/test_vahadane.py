@@ -14,7 +14,7 @@ from glomerulab.stain.vahadane import (
     solve,
     solve_tissue,
 )
-from tests.beer_lambert import HE, PAS, section, unit_rows, worst_angle
+from tests.support.beer_lambert import HE, PAS, section, unit_rows, worst_angle
 
 
 def test_the_dyes_are_found() -> None:

@@ -5,7 +5,7 @@ import pytest
 import tomli_w
 
 from glomerulab.errors import ConfigError
-from glomerulab.report.comparison_report import write_comparison
+from glomerulab.reports.run.comparison import write_comparison
 from glomerulab.training.compare import CompareConfig, compare, read_compare_config, run_config
 from glomerulab.training.config import TrainConfig, write_config
 

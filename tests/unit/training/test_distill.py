@@ -26,9 +26,13 @@ def settings(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     save_file(kept, tmp_path / "resnet50.safetensors")
     monkeypatch.setattr(module, "STEPS_PER_ROW", 2)
     return Distillation(
-        config.manifest, tmp_path / "resnet50.safetensors", tmp_path / "start",
-        n_steps=6, input_size=32, batch_size=4,
-    )  # fmt: skip
+        config.manifest,
+        tmp_path / "resnet50.safetensors",
+        tmp_path / "start",
+        n_steps=6,
+        input_size=32,
+        batch_size=4,
+    )
 
 
 def test_stages_learn_a_stopped_one_goes_on_alike_and_a_training_starts_from_it(

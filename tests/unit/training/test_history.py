@@ -20,11 +20,14 @@ CONFIG = TrainConfig.model_validate({"manifest": "m", "out": "o", "epochs": 5})
 def _rows(*losses: float | None) -> list[EpochRow]:
     return [
         {
-            "epoch": n, "train_loss": 0.5, "validation_loss": loss,
-            "validation_accuracy": None if loss is None else 0.75, "images_per_second": 12.34,
+            "epoch": n,
+            "train_loss": 0.5,
+            "validation_loss": loss,
+            "validation_accuracy": None if loss is None else 0.75,
+            "images_per_second": 12.34,
         }
         for n, loss in enumerate(losses, start=1)
-    ]  # fmt: skip
+    ]
 
 
 def test_the_first_of_equal_epochs_is_the_best() -> None:

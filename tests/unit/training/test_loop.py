@@ -1,10 +1,10 @@
 import torch
 from accelerate import Accelerator
 
-from glomerulab.cohort.dataset import CropDataset
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.models.registry import create_model
 from glomerulab.training.config import OptimizerConfig, TrainConfig
+from glomerulab.training.dataset import CropDataset
 from glomerulab.training.loop import Progress, fit, make_optimizer, predict_logits
 
 
@@ -15,9 +15,14 @@ def _fit(config: TrainConfig) -> tuple[Progress, list[bool]]:
     progress = Progress(model, make_optimizer(model, config.optimizer), [])
     best: list[bool] = []
     fit(
-        progress, dataset, dataset, config, accelerator=Accelerator(), use_bfloat16=False,
+        progress,
+        dataset,
+        dataset,
+        config,
+        accelerator=Accelerator(),
+        use_bfloat16=False,
         after_epoch=lambda _, is_best: best.append(is_best),
-    )  # fmt: skip
+    )
     return progress, best
 
 

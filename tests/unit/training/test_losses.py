@@ -17,9 +17,11 @@ def test_softmax_equals_torchs_cross_entropy(
     labels = torch.eye(3)
     total = softmax_loss(LOGITS, labels, label_smoothing=smoothing, weights=weights)
     expected = cross_entropy(
-        LOGITS, torch.arange(3), label_smoothing=smoothing,
+        LOGITS,
+        torch.arange(3),
+        label_smoothing=smoothing,
         weight=None if weights is None else weights[1],
-    )  # fmt: skip
+    )
     mean = total / known_weight(labels, "softmax", weights=weights)
     assert mean.item() == pytest.approx(expected.item())
 

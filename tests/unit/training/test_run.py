@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 
-from glomerulab.cohort import dataset as dataset_module
 from glomerulab.cohort.manifest import read_manifest, write_manifest
 from glomerulab.errors import (
     ConfigError,
@@ -23,8 +22,9 @@ from glomerulab.errors import (
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.images import RgbImage
 from glomerulab.models.checkpoint import load_checkpoint
-from glomerulab.models.sealed import read_sealed
+from glomerulab.models.tensor_files import read_sealed
 from glomerulab.predictions import read_predictions
+from glomerulab.training import dataset as dataset_module
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.run import train
 
@@ -49,9 +49,18 @@ def test_a_run_learns_and_its_folder_is_complete(config: TrainConfig) -> None:
     run = train(config.model_copy(update={"epochs": 8}))
     files = {path.name for path in run.iterdir()}
     assert files == {
-        "config.toml", "manifest.csv", "taxonomy.toml", "environment.json", "history.csv",
-        "start.json", "checkpoint", "last", "state", "predictions.csv", "seal.json",
-    }  # fmt: skip
+        "config.toml",
+        "manifest.csv",
+        "taxonomy.toml",
+        "environment.json",
+        "history.csv",
+        "start.json",
+        "checkpoint",
+        "last",
+        "state",
+        "predictions.csv",
+        "seal.json",
+    }
     history = pd.read_csv(run / "history.csv")
     assert history["epoch"].tolist() == list(range(1, 9))
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
@@ -61,8 +70,10 @@ def test_a_run_learns_and_its_folder_is_complete(config: TrainConfig) -> None:
     assert (card.mpp, card.input_size) == (0.5, 32)
     predictions = read_predictions(run / "predictions.csv", card.taxonomy)
     assert predictions["split"].value_counts().to_dict() == {
-        "train": 20, "validation": 8, "test": 8,
-    }  # fmt: skip
+        "train": 20,
+        "validation": 8,
+        "test": 8,
+    }
     test = predictions[predictions["split"] == "test"]
     right = (test["probability_pink"] > 0.5).astype(int) == test["label_pink"]
     assert right.mean() > 0.85
@@ -251,7 +262,7 @@ def test_an_image_that_breaks_in_the_middle_of_epoch_3_costs_that_epoch_only(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(config.model_copy(update={"out": tmp_path / "whole"}))
-    monkeypatch.setattr("glomerulab.cohort.dataset.MAX_CACHE_BYTES", 0)
+    monkeypatch.setattr("glomerulab.training.dataset.MAX_CACHE_BYTES", 0)
     path = read_manifest(config.manifest).image_paths()[3]
     good = path.read_bytes()
     reading = dataset_module.read_image
@@ -346,8 +357,9 @@ def test_predictions_changed_after_training_are_noticed(config: TrainConfig) -> 
     run = train(config.model_copy(update={"epochs": 1}))
     table = pd.read_csv(run / "predictions.csv")
     table["probability_pink"], table["probability_blue"] = (
-        table["probability_blue"], table["probability_pink"],
-    )  # fmt: skip
+        table["probability_blue"],
+        table["probability_pink"],
+    )
     table.to_csv(run / "predictions.csv", index=False)
     with pytest.raises(RunError, match=r"predictions\.csv: changed since the run was trained"):
         read_run(run)

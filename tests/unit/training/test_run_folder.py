@@ -6,7 +6,7 @@ import pytest
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.errors import ConfigError, OutputError
-from glomerulab.files import PARTIAL_MARK
+from glomerulab.runtime.files import PARTIAL_MARK
 from glomerulab.training.config import TrainConfig, read_config
 from glomerulab.training.run_folder import open_run, refuse_other_run
 

@@ -14,7 +14,7 @@ from glomerulab.training import search as search_module
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.search import search
 from glomerulab.training.search_config import SearchConfig, read_search_config
-from tests.postgres import POSTGRES_URL, WITHOUT_POSTGRES, empty_schema
+from tests.support.postgres import POSTGRES_URL, WITHOUT_POSTGRES, empty_schema
 
 RATES = [3e-3, 1e-8]
 
@@ -23,9 +23,12 @@ def _search(config: TrainConfig, **changes: object) -> SearchConfig:
     folder = config.manifest.parent
     write_config(config, folder / "train.toml")
     table = {
-        "train": "train.toml", "out": "search", "n_trials": 3, "sampler": "random",
+        "train": "train.toml",
+        "out": "search",
+        "n_trials": 3,
+        "sampler": "random",
         "space": {"optimizer.learning_rate": RATES, "batch_size": [4, 8]},
-    } | changes  # fmt: skip
+    } | changes
     (folder / "search.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
     return read_search_config(folder / "search.toml")
 

@@ -39,7 +39,7 @@ def test_paths_are_relative_to_the_file_and_a_trial_varies_the_training(tmp_path
         ('sampler = "grid"\n[space]\nepochs = {low = 1, high = 9}', "a grid needs lists"),
         ('[space]\nbalance = ["none", "weights"]', "balance changes what the validation loss is"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_search_config(_file(tmp_path, text))

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from glomerulab.evaluation.decision_curve import decision_curve
+from glomerulab.evaluation.eval_set import Judged
 from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import (
     COLOURS,
@@ -14,7 +15,6 @@ from glomerulab.evaluation.figures.style import (
     new_figure,
     plain_axes,
 )
-from glomerulab.evaluation.judged import Judged
 from glomerulab.evaluation.risk_coverage import RiskCoverage
 
 __all__ = ["draw_decision_curves", "draw_risk_coverage"]

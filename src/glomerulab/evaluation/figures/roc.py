@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from glomerulab.evaluation.discrimination import precision_recall_points, roc_points
+from glomerulab.evaluation.eval_set import Judged
 from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import (
     COLOURS,
@@ -15,7 +16,6 @@ from glomerulab.evaluation.figures.style import (
     new_figure,
     plain_axes,
 )
-from glomerulab.evaluation.judged import Judged
 
 __all__ = ["AreaText", "draw_precision_recall", "draw_roc"]
 

@@ -51,9 +51,13 @@ def embedding_figure(
     axes.set_yticks([])
     figure.legend(
         *axes.get_legend_handles_labels(),
-        title=column, loc="outside lower center", ncols=2, fontsize=9, title_fontsize=9,
+        title=column,
+        loc="outside lower center",
+        ncols=2,
+        fontsize=9,
+        title_fontsize=9,
         frameon=False,
-    )  # fmt: skip
+    )
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from glomerulab.files import written_whole
+from glomerulab.runtime.files import written_whole
 
 __all__ = ["COLOURS", "GREY", "LINE_STYLES", "MARKERS", "new_figure", "plain_axes", "save_figure"]
 

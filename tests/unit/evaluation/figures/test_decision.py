@@ -2,7 +2,7 @@ import numpy as np
 
 from glomerulab.evaluation.figures.decision import draw_decision_curves, draw_risk_coverage
 from glomerulab.evaluation.risk_coverage import risk_coverage
-from tests.judged_samples import judged_from, random_softmax
+from tests.support.judged_samples import judged_from, random_softmax
 
 
 def test_every_class_has_axes_with_model_all_and_none():

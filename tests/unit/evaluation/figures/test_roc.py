@@ -1,7 +1,7 @@
 import numpy as np
 
 from glomerulab.evaluation.figures.roc import AreaText, draw_precision_recall, draw_roc
-from tests.judged_samples import judged_from, random_softmax
+from tests.support.judged_samples import judged_from, random_softmax
 
 TEXTS = [AreaText(name, "0.9") for name in "ABCD"]
 

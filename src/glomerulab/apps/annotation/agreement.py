@@ -1,0 +1,262 @@
+"""How far the annotators of a study agree: with each other, and with themselves.
+
+First readings only: a third reader sees what is hard, which says nothing of the rest.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from glomerulab.apps.annotation.records import Annotation, Labels
+from glomerulab.evaluation.agreement import (
+    Coefficients,
+    PairCoefficients,
+    group_agreement,
+    pair_agreement,
+    pair_matrices,
+)
+from glomerulab.evaluation.intervals import (
+    MIN_RESAMPLES,
+    Interval,
+    patient_weights,
+    percentile_interval,
+)
+from glomerulab.taxonomy import Taxonomy
+
+__all__ = ["EXACT_SET", "StudyAgreement", "study_agreement"]
+
+EXACT_SET = "exact set"
+"""Stands where a label does, for agreement on all labels of an image at once."""
+
+TABLE_COLUMNS = (
+    "comparison",
+    "readers",
+    "label",
+    "score",
+    "value",
+    "low",
+    "high",
+    "defined_share",
+    "n_images",
+)
+CONFUSION_COLUMNS = (
+    "comparison",
+    "readers",
+    "label",
+    "both",
+    "first_only",
+    "second_only",
+    "neither",
+)
+
+FloatArray = npt.NDArray[np.float64]
+Reader = tuple[str, str]
+"""Login, and ``first`` or ``repeat``."""
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class StudyAgreement:
+    """Agreement of all annotators, of every two, and of each with themselves."""
+
+    table: pd.DataFrame
+    """``comparison`` (all, pair, self), ``readers``, ``label``, ``score`` (percent, fleiss, cohen,
+    ac1), ``value``, ``low``, ``high``, ``defined_share``, ``n_images``. NaN: not defined."""
+    confusion: pd.DataFrame
+    """``comparison`` (pair, self), ``readers``, ``label``, and the number of images with the label
+    set by ``both``, ``first_only``, ``second_only``, ``neither``."""
+    resampled: str
+    """What the intervals resample: ``patients``, or ``images`` where a patient is not known."""
+    n_groups: int
+    """How many of them there are."""
+
+
+def study_agreement(
+    annotations: Sequence[Annotation],
+    patients: Mapping[str, str | None],
+    taxonomy: Taxonomy,
+    *,
+    n_resamples: int = MIN_RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> StudyAgreement:
+    """Compute the agreement of a study with bootstrap intervals.
+
+    Parameters
+    ----------
+    annotations : sequence of Annotation
+        The newest of each item.
+    patients : mapping of str to str or None
+        Patient of each image of the study, by image id.
+    taxonomy : Taxonomy
+    n_resamples : int, default 2000
+    seed : int, default 0
+        Same seed, same intervals.
+    level : float, default 0.95
+
+    Returns
+    -------
+    StudyAgreement
+
+    Notes
+    -----
+    An unknown label is no rating; of an exact set, an image with any unknown label is none. An
+    interval needs at least two groups.
+    """
+    judged = [one for one in annotations if one.judgement.skip_reason is None]
+    image_ids = sorted({one.image_id for one in judged})
+    groups, resampled = _groups(image_ids, patients)
+    n_groups = int(groups.max()) + 1 if len(groups) else 0
+    weights = (
+        patient_weights(n_groups, n_resamples=n_resamples, seed=seed) if n_groups > 1 else None
+    )
+    resampling = _Resampling(groups, weights, level)
+    table, confusion = [], []
+    for label in (*taxonomy.label_ids, EXACT_SET):
+        ratings = _ratings(judged, image_ids, label, taxonomy)
+        n_categories = 2 if label != EXACT_SET else 2 ** len(taxonomy.label_ids)
+        table += _rows_of_all(ratings, resampling, label, n_categories)
+        for comparison, readers, first, second in _pairs(ratings):
+            key: Row = {"comparison": comparison, "readers": readers, "label": label}
+            table += _rows_of_pair(key, first, second, resampling, n_categories)
+            if label != EXACT_SET:
+                confusion.append(key | _confusion(first, second, groups))
+    return StudyAgreement(
+        pd.DataFrame(table, columns=TABLE_COLUMNS),
+        pd.DataFrame(confusion, columns=CONFUSION_COLUMNS),
+        resampled,
+        n_groups,
+    )
+
+
+@dataclass(frozen=True)
+class _Resampling:
+    """Which group each image is of, and how often each resample has each group."""
+
+    groups: npt.NDArray[np.intp]
+    weights: FloatArray | None
+    level: float
+
+
+def _groups(
+    image_ids: Sequence[str], patients: Mapping[str, str | None]
+) -> tuple[npt.NDArray[np.intp], str]:
+    """Give each image the number of its patient, or its own where a patient is not known."""
+    names = [patients.get(image_id) for image_id in image_ids]
+    known = all(name is not None for name in names)
+    of_each = np.array(names if known else list(image_ids), dtype=np.str_)
+    return np.unique(of_each, return_inverse=True)[1], "patients" if known else "images"
+
+
+def _ratings(
+    judged: Sequence[Annotation], image_ids: Sequence[str], label: str, taxonomy: Taxonomy
+) -> dict[Reader, FloatArray]:
+    """Return what each reader said of each image at first and again, NaN where nothing."""
+    place = {image_id: row for row, image_id in enumerate(image_ids)}
+    ratings: dict[Reader, FloatArray] = {}
+    for one in judged:
+        column = ratings.setdefault((one.login, one.purpose), np.full(len(image_ids), np.nan))
+        column[place[one.image_id]] = _category(one.judgement.labels, label, taxonomy)
+    return dict(sorted(ratings.items()))
+
+
+def _category(labels: Labels, label: str, taxonomy: Taxonomy) -> float:
+    wanted = taxonomy.label_ids if label == EXACT_SET else (label,)
+    flags = [labels.get(label_id) for label_id in wanted]
+    if any(flag is None for flag in flags):
+        return np.nan
+    return float(sum(2**place for place, flag in enumerate(flags) if flag))
+
+
+def _pairs(
+    ratings: Mapping[Reader, FloatArray],
+) -> Iterator[tuple[str, str, FloatArray, FloatArray]]:
+    """Give every two readers, and each reader beside themselves."""
+    firsts = [(login, column) for (login, purpose), column in ratings.items() if purpose == "first"]
+    for (one, first), (other, second) in combinations(firsts, 2):
+        yield "pair", f"{one}, {other}", first, second
+    for login, first in firsts:
+        again = ratings.get((login, "repeat"))
+        if again is not None:
+            yield "self", login, first, again
+
+
+def _rows_of_all(
+    ratings: Mapping[Reader, FloatArray], resampling: _Resampling, label: str, n_categories: int
+) -> list[Row]:
+    columns = [column for (_, purpose), column in ratings.items() if purpose == "first"]
+    if len(columns) < 2:
+        return []
+    table = np.column_stack(columns)  # (n_images, n_readers)
+    point = group_agreement(table, resampling.groups, n_categories=n_categories)
+    draws = point
+    if resampling.weights is not None:
+        draws = group_agreement(
+            table, resampling.groups, n_categories=n_categories, weights=resampling.weights
+        )
+    n_images = int(((~np.isnan(table)).sum(axis=1) >= 2).sum())
+    key: Row = {"comparison": "all", "readers": f"{len(columns)} readers", "label": label}
+    return [
+        _row(key, name, point, draws, resampling=resampling, n_images=n_images)
+        for name in ("percent", "fleiss", "ac1")
+    ]
+
+
+def _rows_of_pair(
+    key: Row, first: FloatArray, second: FloatArray, resampling: _Resampling, n_categories: int
+) -> list[Row]:
+    point = pair_agreement(first, second, resampling.groups, n_categories=n_categories)
+    draws = point
+    if resampling.weights is not None:
+        draws = pair_agreement(
+            first,
+            second,
+            resampling.groups,
+            n_categories=n_categories,
+            weights=resampling.weights,
+        )
+    n_images = int((~(np.isnan(first) | np.isnan(second))).sum())
+    return [
+        _row(key, name, point, draws, resampling=resampling, n_images=n_images)
+        for name in ("percent", "cohen", "ac1")
+    ]
+
+
+def _row(
+    key: Row,
+    score: str,
+    point: Coefficients | PairCoefficients,
+    draws: Coefficients | PairCoefficients,
+    *,
+    resampling: _Resampling,
+    n_images: int,
+) -> Row:
+    value = float(getattr(point, score)[0])
+    interval = Interval(np.nan, np.nan, 0.0)
+    if resampling.weights is not None and not np.isnan(value):
+        interval = percentile_interval(getattr(draws, score), level=resampling.level)
+    return {
+        **key,
+        "score": score,
+        "value": value,
+        "low": interval.low,
+        "high": interval.high,
+        "defined_share": interval.defined_share,
+        "n_images": n_images,
+    }
+
+
+def _confusion(
+    first: FloatArray, second: FloatArray, groups: npt.NDArray[np.intp]
+) -> dict[str, object]:
+    counts = pair_matrices(first, second, groups, n_categories=2).sum(axis=0).astype(int)
+    return {
+        "both": counts[1, 1],
+        "first_only": counts[1, 0],
+        "second_only": counts[0, 1],
+        "neither": counts[0, 0],
+    }

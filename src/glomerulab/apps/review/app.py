@@ -1,0 +1,181 @@
+"""The application: the pages of the cases, and where their changes go.
+
+Every address begins with a secret that is drawn anew at each start: who does not have it is told
+nothing, other users of this computer included.
+"""
+
+import secrets
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from glomerulab.apps.review.pages import PLAIN_POLICY, cases_page, told_page
+from glomerulab.apps.review.review_session import Desk
+from glomerulab.apps.web.error_handlers import install_faults
+from glomerulab.apps.web.notice import NOTICE
+from glomerulab.apps.web.security import Shield
+from glomerulab.apps.web.sockets import LOCAL_HOSTS
+from glomerulab.cases.add_corrections import LostImageError, OvertakenError
+from glomerulab.cases.case import file_stem
+from glomerulab.cases.correction_rows import OverrideRow
+from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError
+from glomerulab.reports.case.html import ReviewFacts, page_policy, render_case_html
+from glomerulab.reports.case.words import Language, words
+
+__all__ = ["create_app"]
+
+MAX_BODY_BYTES = 64 * 1024
+FRAMES = "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+router = APIRouter()
+
+
+class Change(BaseModel):
+    """A change as the page sends it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    time: str = Field(max_length=40)
+    by: str = Field(max_length=100)
+    image_id: str
+    labels: str
+    reason: str = Field(max_length=500)
+    place: str = Field(default="", pattern=r"^(-?\d{1,9} -?\d{1,9} [1-9]\d{0,8} [1-9]\d{0,8})?$")
+    seen: int = Field(ge=0)
+
+    @property
+    def row(self) -> OverrideRow:
+        """The change as the file holds it."""
+        by, reason = self.by.strip(), self.reason.strip()
+        return OverrideRow(self.time, by, self.image_id, self.labels, reason, self.place)
+
+
+def create_app(desk: Desk, *, secret: str, language: Language) -> FastAPI:
+    """Make the application of one predictions folder.
+
+    Parameters
+    ----------
+    desk : Desk
+    secret : str
+        What every address begins with.
+    language : {"en", "zh"}
+
+    Returns
+    -------
+    FastAPI
+        Answers to this computer's own names alone.
+    """
+    app = FastAPI(
+        title="glomerulab review (research use only)",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.desk, app.state.secret, app.state.language = desk, secret, language
+    app.add_middleware(Shield, hosts=LOCAL_HOSTS, limit_of=lambda _path: MAX_BODY_BYTES)
+    install_faults(app, foreseen=_foreseen, answer=_answer)
+    app.get("/")(_without_secret)
+    app.include_router(router, prefix="/{secret}", dependencies=[Depends(_known)])
+    return app
+
+
+def _known(secret: str, request: Request) -> None:
+    """Let nobody in who does not have the secret."""
+    if not secrets.compare_digest(secret.encode(), request.app.state.secret.encode()):
+        raise UnknownRecordError(words(request.app.state.language)["review_no_address"])
+
+
+def _without_secret(request: Request) -> None:
+    _known("", request)
+
+
+def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+def _language(request: Request) -> Language:
+    language: Language = request.app.state.language
+    return language
+
+
+CurrentDesk = Annotated[Desk, Depends(_desk)]
+CurrentLanguage = Annotated[Language, Depends(_language)]
+
+
+@router.get("/")
+def cases(desk: CurrentDesk, language: CurrentLanguage, request: Request) -> Response:
+    """List the cases; where there is one, show it."""
+    _state, found = desk.cases()
+    if len(found) == 1:
+        path = request.url.path
+        return RedirectResponse(f"{path}cases/{next(iter(found))}/", 303)
+    return _page(cases_page(found, language), PLAIN_POLICY)
+
+
+@router.get("/cases/{name}/")
+def case(name: str, desk: CurrentDesk, language: CurrentLanguage) -> Response:
+    """Show a case as it is counted now."""
+    state, one = desk.case(name)
+    facts = ReviewFacts(state, n_cases=len(desk.cases()[1]))
+    content = render_case_html(one, desk.folder, language=language, review=facts)
+    return _page(content, page_policy(facts))
+
+
+@router.get("/cases/{name}/state")
+def state(desk: CurrentDesk) -> dict[str, str]:
+    """Say what a page compares with what it shows, or why nothing can be counted now."""
+    return {"state": desk.cases()[0], "research_use_only": NOTICE}
+
+
+@router.post("/cases/{name}/changes")
+def add(change: Change, desk: CurrentDesk) -> dict[str, Any]:
+    """Add a change; it is on disk when this answers."""
+    return {"seen": desk.add(change.row, n_seen=change.seen), "research_use_only": NOTICE}
+
+
+@router.get("/cases/{name}/report.pdf")
+def pdf(name: str, desk: CurrentDesk, language: CurrentLanguage) -> Response:
+    """Give a case on paper, as it is counted now."""
+    from glomerulab.reports.case.pdf import render_case_pdf
+
+    _state, one = desk.case(name)
+    content = render_case_pdf(one, desk.folder, language=language)
+    headers = {"Content-Disposition": f'attachment; filename="{_ascii(one.patient)}.pdf"'}
+    return Response(content, media_type="application/pdf", headers=headers)
+
+
+def _ascii(patient: str) -> str:
+    return file_stem(patient).encode("ascii", "replace").decode().replace("?", "_")
+
+
+def _page(content: str, policy: str, status: int = 200) -> HTMLResponse:
+    return HTMLResponse(content, status, headers={"Content-Security-Policy": policy + FRAMES})
+
+
+def _foreseen(request: Request, error: GlomerulabError) -> Response:
+    if isinstance(error, OvertakenError):
+        current = None if error.newest is None else asdict(error.newest)
+        return _json(409, error.message, current=current, seen=error.n_now)
+    if isinstance(error, LostImageError):
+        return _json(422, error.message, why=error.why)
+    kinds = ((UnknownRecordError, 404), (OutputError, 507))
+    status = next((status for kind, status in kinds if isinstance(error, kind)), 422)
+    # Who sees this runs the program, or was let in by who does: places may be named.
+    return _answer(request, status, str(error))
+
+
+def _json(status: int, message: str, **further: object) -> JSONResponse:
+    return JSONResponse({"detail": message, **further, "research_use_only": NOTICE}, status)
+
+
+def _answer(request: Request, status: int, message: str) -> Response:
+    """Answer a browser with a page, and the page's script with JSON."""
+    if "text/html" in request.headers.get("accept", ""):
+        language = request.app.state.language
+        text = words(language)["review_no_address"] if status == 404 else message
+        return _page(told_page(text, language), PLAIN_POLICY, status)
+    return _json(status, message)

@@ -1,0 +1,78 @@
+"""The pages around those of the cases: which cases there are, and what cannot be shown."""
+
+from collections.abc import Mapping
+from functools import cache
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from glomerulab.cases.case import ReportedCase
+from glomerulab.reports.case.view import case_view
+from glomerulab.reports.case.words import Language, words
+
+__all__ = ["PLAIN_POLICY", "cases_page", "told_page"]
+
+PLAIN_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""Of pages without scripts and pictures."""
+
+
+def cases_page(cases: Mapping[str, ReportedCase], language: Language) -> str:
+    """Return the list of the cases.
+
+    Parameters
+    ----------
+    cases : mapping of str to ReportedCase
+        By the last part of their address.
+    language : {"en", "zh"}
+
+    Returns
+    -------
+    str
+    """
+    rows = [
+        (
+            name,
+            case.patient,
+            case_view(case, language).headline,
+            case.summary.n_referred,
+            len(case.overruled),
+        )
+        for name, case in cases.items()
+    ]
+    is_synthetic = any(case.facts.is_synthetic for case in cases.values())
+    return _page("cases.html.j2", language, rows=rows, is_synthetic=is_synthetic)
+
+
+def told_page(text: str, language: Language) -> str:
+    """Return a page that says why there is no other.
+
+    Parameters
+    ----------
+    text : str
+    language : {"en", "zh"}
+
+    Returns
+    -------
+    str
+    """
+    return _page("told.html.j2", language, text=text)
+
+
+def _page(template: str, language: Language, **values: object) -> str:
+    return (
+        _environment()
+        .get_template(template)
+        .render(words=words(language), language=language, **values)
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=ChoiceLoader(
+            [PackageLoader("glomerulab.apps.review"), PackageLoader("glomerulab.reports.case")]
+        ),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,131 @@
+"""The predictions under review: read from their folder, and read again when a file there changes.
+
+Nothing is kept here that is not in the folder: a program that was killed has lost nothing.
+"""
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from glomerulab.cases.add_corrections import add_seen_change
+from glomerulab.cases.case import ReportedCase, file_stem, reported_cases
+from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFolder, read_case_folder
+from glomerulab.cases.correction_rows import OverrideRow
+from glomerulab.cases.corrections import OVERRIDES_FILE
+from glomerulab.cases.rules import RuleSet
+from glomerulab.errors import UnknownRecordError
+
+__all__ = ["Desk"]
+
+
+class Desk:
+    """A predictions folder that several pages look at; safe to use from several threads.
+
+    Parameters
+    ----------
+    folder : Path
+        That `predict` wrote.
+    rule_sets : sequence of RuleSet, optional
+        By default all built-in ones.
+    """
+
+    def __init__(self, folder: Path, *, rule_sets: Sequence[RuleSet] | None = None) -> None:
+        self.folder = folder.parent if folder.name in {CASE_FILE, PREDICTIONS_FILE} else folder
+        self._rule_sets = rule_sets
+        self._lock = threading.Lock()
+        self._read: tuple[str, CaseFolder] | None = None
+        self._counted: tuple[str, dict[str, ReportedCase]] | None = None
+
+    def state(self) -> str:
+        """Return what changes whenever the predictions or what people said of them change."""
+        path = self.folder / OVERRIDES_FILE
+        said = path.read_bytes() if path.is_file() else b""
+        return hashlib.sha256(self._predicted().encode() + said).hexdigest()[:32]
+
+    def cases(self) -> tuple[str, dict[str, ReportedCase]]:
+        """Count every case.
+
+        Returns
+        -------
+        str
+            The state that was counted, or one before it.
+        dict of str to ReportedCase
+            By the name of its files.
+
+        Raises
+        ------
+        PredictionsError
+            If a file of the folder is missing or damaged.
+        """
+        with self._lock:
+            # Before the files are read: an older state makes a page look again.
+            state = self.state()
+            if self._counted is None or self._counted[0] != state:
+                found = reported_cases(self._case_folder(), self._rule_sets)
+                self._counted = state, {file_stem(case.patient): case for case in found}
+            return self._counted
+
+    def case(self, name: str) -> tuple[str, ReportedCase]:
+        """Count one case.
+
+        Parameters
+        ----------
+        name : str
+            Of its files.
+
+        Returns
+        -------
+        str
+            As `cases` gives it.
+        ReportedCase
+
+        Raises
+        ------
+        PredictionsError
+            If a file of the folder is missing or damaged.
+        UnknownRecordError
+            If there is no such case.
+        """
+        state, cases = self.cases()
+        if name not in cases:
+            raise UnknownRecordError("there is no such case in these predictions")
+        return state, cases[name]
+
+    def add(self, change: OverrideRow, *, n_seen: int) -> int:
+        """Add a change, on disk when this returns.
+
+        Parameters
+        ----------
+        change : OverrideRow
+        n_seen : int
+            As `add_seen_change` takes it.
+
+        Returns
+        -------
+        int
+            As `add_seen_change` gives it.
+
+        Raises
+        ------
+        GlomerulabError
+            As `add_seen_change` raises it.
+        """
+        with self._lock:
+            return add_seen_change(self._case_folder(), change, n_seen=n_seen)
+
+    def _case_folder(self) -> CaseFolder:
+        """Return the predictions, read again if they were written anew."""
+        predicted = self._predicted()
+        if self._read is None or self._read[0] != predicted:
+            self._read = predicted, read_case_folder(self.folder)
+        return self._read[1]
+
+    def _predicted(self) -> str:
+        """Return what changes whenever the predictions are written anew."""
+        stats = [
+            (self.folder / name).stat()
+            for name in (CASE_FILE, PREDICTIONS_FILE)
+            if (self.folder / name).is_file()
+        ]
+        return repr([(one.st_mtime_ns, one.st_size, one.st_ino) for one in stats])

@@ -1,0 +1,109 @@
+"""Run the review of a predictions folder, and say on the terminal where it is."""
+
+import secrets
+import tempfile
+import webbrowser
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from glomerulab.apps.review.app import create_app
+from glomerulab.apps.review.review_session import Desk
+from glomerulab.apps.web.server import answer
+from glomerulab.apps.web.sockets import address_of, listen
+from glomerulab.cases.rules import RuleSet
+from glomerulab.reports.case.words import Language
+
+__all__ = ["announce", "open_browser_at", "review"]
+
+HOST = "127.0.0.1"
+"""This computer alone: there are no accounts here, and a change bears the name that is typed."""
+
+
+def review(
+    predictions: Path,
+    *,
+    port: int,
+    language: Language,
+    tell: Callable[[str], None],
+    rule_sets: Sequence[RuleSet] | None = None,
+    open_browser: bool = False,
+) -> None:
+    """Answer requests until interrupted.
+
+    Parameters
+    ----------
+    predictions : Path
+        What `glomerulab predict` wrote.
+    port : int
+        0 for any free one.
+    language : {"en", "zh"}
+    tell : callable
+        Gets the lines for the terminal.
+    rule_sets : sequence of RuleSet, optional
+        By default all built-in ones.
+    open_browser : bool, default False
+        Whether the pages are shown at once.
+
+    Raises
+    ------
+    PredictionsError
+        If the folder is damaged, or none of predictions.
+    OutputError
+        If the port is taken.
+    """
+    desk = Desk(predictions, rule_sets=rule_sets)
+    _state, cases = desk.cases()  # what cannot be read is told here, and not in a browser
+    secret = secrets.token_urlsafe(24)
+    app = create_app(desk, secret=secret, language=language)
+    with closing(listen(HOST, port)) as listener, tempfile.TemporaryDirectory() as made:
+        address = f"{address_of(HOST, listener.getsockname()[1])}/{secret}/"
+        for line in announce(desk, address, n_cases=len(cases)):
+            tell(line)
+        if open_browser:
+            open_browser_at(address, Path(made))
+        answer(app, listener)
+
+
+def announce(desk: Desk, address: str, *, n_cases: int) -> list[str]:
+    """Return what the terminal says at the start.
+
+    Parameters
+    ----------
+    desk : Desk
+    address : str
+        With its secret.
+    n_cases : int
+
+    Returns
+    -------
+    list of str
+    """
+    noun = "case" if n_cases == 1 else "cases"
+    return [
+        f"{n_cases} {noun} of {desk.folder} to review (research use only). Stop it with Ctrl+C.",
+        "Open this address on this computer; whoever has it may change calls:",
+        f"  {address}",
+        "Changes are counted at once and kept in overrides.csv. Reports written before do not hold",
+        "them: write those again with `glomerulab report`.",
+    ]
+
+
+def open_browser_at(address: str, folder: Path) -> None:
+    """Show the pages by way of a file that only this user can read.
+
+    Parameters
+    ----------
+    address : str
+        Would stand among a browser's arguments, where every user of the computer can read it.
+    folder : Path
+        Gets the file.
+    """
+    page = folder / "review.html"
+    page.touch(mode=0o600)
+    page.write_text(
+        f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">'
+        f'<a href="{address}">Research use only</a>',
+        encoding="utf-8",
+    )
+    webbrowser.open(page.as_uri())

@@ -1,0 +1,192 @@
+"""The process that does one job, apart from the server: what goes wrong in it hurts nobody else.
+
+It ends with the server, however that ends; begun again, `predict` goes on where it was.
+"""
+
+import csv
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TypeVar
+
+from glomerulab.apps.serve.job_records import JobFolder, JobRequest, Outcome, Progress
+from glomerulab.apps.serve.results import FAILURES_FILE, REPORTS_FOLDER, pack_results
+from glomerulab.apps.serve.slide_folder import SlideFolder
+from glomerulab.errors import GlomerulabError
+from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.parallel import end_with_parent
+from glomerulab.runtime.progress import Description
+
+__all__ = ["JobTask", "do_job", "end_work", "work_on"]
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_REPORTS = 0.3
+NICENESS = 5
+"""Crops, which somebody waits for, go first."""
+SLIDES_FILE = "slides.csv"
+LOCK_FILE = ".lock"
+END_S = 5.0
+"""For a process to end when it is told to, before it is killed."""
+FIELDS = {"--mpp-override": "`mpp` of the slide", "--margin": "`margin`"}
+"""What the command line's options are called in a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobTask:
+    """All that the process needs to know; small enough to be sent to it."""
+
+    folder: Path
+    request: JobRequest
+    run: Path
+    slides: Path
+    n_workers: int
+
+
+def work_on(task: JobTask) -> None:
+    """Do a job as the whole life of a process.
+
+    Parameters
+    ----------
+    task : JobTask
+    """
+    end_with_parent()
+    os.setsid()  # so that a cancelled job's own workers are ended with it
+    os.nice(NICENESS)
+    with (task.folder / LOCK_FILE).open("w", encoding="utf-8") as lock:
+        # A killed server's process may take a moment to follow it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        do_job(task)
+
+
+def end_work(process: BaseProcess) -> None:
+    """End a job's process and those it started.
+
+    Parameters
+    ----------
+    process : BaseProcess
+        Of `work_on`; may have ended by itself.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not process.is_alive():
+            break
+        try:
+            os.killpg(process.pid or 0, number)
+        except (ProcessLookupError, PermissionError):  # it has no group of its own yet
+            process.kill()
+        process.join(END_S)
+
+
+def do_job(task: JobTask) -> None:
+    """Judge the slides of a job, write its report, and say how it ended.
+
+    Parameters
+    ----------
+    task : JobTask
+    """
+    folder = JobFolder(task.folder)
+    try:
+        outcome = _judge(task, folder)
+    except GlomerulabError as error:
+        outcome = Outcome(error=_as_client_says(str(error), task))
+    folder.write_outcome(outcome)
+
+
+def _judge(task: JobTask, folder: JobFolder) -> Outcome:
+    from glomerulab.pipeline.prediction.predict import predict
+    from glomerulab.pipeline.prediction.settings import PredictSettings
+    from glomerulab.reports.case.write import write_case_reports
+
+    allowed = SlideFolder(task.slides)
+    settings = PredictSettings(
+        regions=allowed.find(task.request.regions),
+        margin=task.request.margin,
+        n_workers=task.n_workers,
+    )
+    table = _write_slides(task, allowed)
+    track = _Reported(folder)
+    summary = predict(table, task.run, folder.result, settings=settings, track=track)
+    _tell_as_client_says(folder.result / FAILURES_FILE, task)
+    write_case_reports(
+        folder.result,
+        folder.result / REPORTS_FOLDER,
+        formats=["html"],
+        language=task.request.language,
+        track=track,
+    )
+    pack_results(folder.result)
+    return Outcome(
+        n_images=summary.n_images, n_referred=summary.n_referred, n_failures=len(summary.failures)
+    )
+
+
+def _write_slides(task: JobTask, allowed: SlideFolder) -> Path:
+    """Write the slides table of the request: paths checked once more, now that they are opened."""
+    path = make_folder(task.folder) / SLIDES_FILE
+    rows = [
+        (
+            str(allowed.find(slide.path)),
+            task.request.patient or "",
+            slide.stain or "",
+            "" if slide.mpp is None else repr(slide.mpp),
+        )
+        for slide in task.request.slides
+    ]
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("slide_path", "patient_id", "stain", "mpp"))
+        writer.writerows(rows)
+    return path
+
+
+def _tell_as_client_says(path: Path, task: JobTask) -> None:
+    """Put a table that goes to a client into its words."""
+    if not path.is_file():
+        return
+    text = _as_client_says(path.read_text(encoding="utf-8"), task)
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _as_client_says(text: str, task: JobTask) -> str:
+    """Name files and settings as the client does, who knows no folder and no option of ours."""
+    text = text.replace(f"{task.folder / SLIDES_FILE}: ", "")  # nor the table of its own slides
+    for place in (task.slides.resolve(), task.folder, task.folder.resolve(), task.run):
+        text = text.replace(f"{place}/", "").replace(str(place), place.name)
+    for option, field in FIELDS.items():
+        text = text.replace(option, field)
+    return text
+
+
+class _Reported:
+    """A `Track` that says in ``progress.json`` how far the work is."""
+
+    def __init__(self, folder: JobFolder) -> None:
+        self._folder = folder
+        self._last = 0.0
+
+    def __call__(
+        self, items: Iterable[Item], description: Description, total: int | None = None
+    ) -> Iterator[Item]:
+        """Yield every item, and report now and then."""
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        stage = description if isinstance(description, str) else description()
+        self._report(stage, 0, total, at_once=True)
+        for n_done, item in enumerate(items, start=1):
+            yield item
+            self._report(stage, n_done, total)
+
+    def _report(self, stage: str, done: int, total: int | None, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if at_once or now - self._last >= SECONDS_BETWEEN_REPORTS:
+            self._last = now
+            self._folder.write_progress(Progress(stage=stage, done=done, total=total))

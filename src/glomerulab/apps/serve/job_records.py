@@ -1,0 +1,217 @@
+"""Jobs as they stand on disk: one folder each, whose ``job.json`` is whole at every moment.
+
+Only the server writes ``job.json``; the process that does the work writes ``progress.json`` and, as
+its last act, ``outcome.json``. What a killed server leaves is therefore always one of the states.
+"""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from glomerulab.errors import OutputError
+from glomerulab.runtime.files import make_folder, written_whole
+
+__all__ = [
+    "ENDED",
+    "JobFolder",
+    "JobRecord",
+    "JobRequest",
+    "JobState",
+    "Outcome",
+    "Progress",
+    "SlideRequest",
+]
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+ENDED = frozenset({"done", "failed", "cancelled"})
+
+Kept = TypeVar("Kept", bound=BaseModel)
+
+JOB_FILE = "job.json"
+PROGRESS_FILE = "progress.json"
+OUTCOME_FILE = "outcome.json"
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SlideRequest(_Kept):
+    """One slide of a job."""
+
+    path: str = Field(min_length=1, max_length=1024, description="Relative to the slides folder.")
+    stain: str | None = Field(default=None, description="Where the slide does not say it.")
+    mpp: float | None = Field(
+        default=None,
+        ge=0.001,
+        le=100,
+        allow_inf_nan=False,
+        description="Micrometres per pixel of level 0, where the slide does not say them.",
+    )
+
+
+class JobRequest(_Kept):
+    """What a client asks for: the slides of one case."""
+
+    slides: tuple[SlideRequest, ...] = Field(min_length=1, max_length=32)
+    regions: str = Field(
+        min_length=1,
+        max_length=1024,
+        description="A region file, or a folder with one called after each slide; relative to the "
+        "slides folder, which is ``.`` itself.",
+    )
+    patient: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="Needed for several slides: they are read as one case.",
+    )
+    margin: float = Field(
+        default=0.1,
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
+        description="Around regions, as the training crops were cut.",
+    )
+    language: Literal["en", "zh"] = Field(default="en", description="Of the HTML report.")
+
+
+class Progress(_Kept):
+    """How far a running job is."""
+
+    stage: str
+    done: int
+    total: int | None
+
+
+class Outcome(_Kept):
+    """How a job's work ended."""
+
+    error: str | None = None
+    n_images: int = 0
+    n_referred: int = 0
+    n_failures: int = 0
+    """Slides, regions and images that could not be judged."""
+
+
+class JobRecord(_Kept):
+    """One job."""
+
+    format: Literal[1] = 1
+    id: str
+    client: str
+    """Name of the API key it came with."""
+    request: JobRequest
+    state: JobState = "queued"
+    created: str
+    started: str | None = None
+    ended: str | None = None
+    n_starts: int = 0
+    """More than 1: the server ended in the middle, and the job was taken up again."""
+    error: str | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in ENDED
+
+
+class JobFolder:
+    """The folder of one job.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def result(self) -> Path:
+        """Where predictions and reports go; of no worth before the job is done."""
+        return self.path / "result"
+
+    def write(self, record: JobRecord) -> None:
+        """Replace ``job.json``.
+
+        Parameters
+        ----------
+        record : JobRecord
+        """
+        self._write(JOB_FILE, record)
+
+    def read(self) -> JobRecord | None:
+        """Return the record; None if there is none that can be read."""
+        return self._read(JOB_FILE, JobRecord)
+
+    def write_progress(self, progress: Progress) -> None:
+        """Replace ``progress.json``.
+
+        Parameters
+        ----------
+        progress : Progress
+        """
+        # Not flushed to disk: it is written often, and of no use after a power cut.
+        temporary = self.path / f".{PROGRESS_FILE}.new"
+        temporary.write_text(progress.model_dump_json(), encoding="utf-8")
+        temporary.replace(self.path / PROGRESS_FILE)
+
+    def read_progress(self) -> Progress | None:
+        """Return how far the work is; None if it has not begun."""
+        return self._read(PROGRESS_FILE, Progress)
+
+    def write_outcome(self, outcome: Outcome) -> None:
+        """Write ``outcome.json``, the last act of the work.
+
+        Parameters
+        ----------
+        outcome : Outcome
+        """
+        self._write(OUTCOME_FILE, outcome)
+
+    def take_outcome(self) -> Outcome | None:
+        """Return how the work ended; None if it did not come to an end."""
+        return self._read(OUTCOME_FILE, Outcome)
+
+    def forget_work(self) -> None:
+        """Delete all but ``job.json``."""
+        with suppress(FileNotFoundError):  # the job is forgotten meanwhile, folder and all
+            for child in self.path.iterdir():
+                if child.is_dir():
+                    shutil.rmtree(child, ignore_errors=True)
+                elif child.name != JOB_FILE:
+                    child.unlink(missing_ok=True)
+
+    def forget_outcome(self) -> None:
+        """Delete what an earlier start said of its end."""
+        (self.path / OUTCOME_FILE).unlink(missing_ok=True)
+
+    def make(self) -> None:
+        """Make the folder, for its owner alone: it will hold a patient's images."""
+        make_folder(self.path)
+        try:
+            self.path.chmod(0o700)
+        except OSError as error:
+            raise OutputError(f"cannot write: {error.strerror}", where=str(self.path)) from error
+
+    def remove(self) -> None:
+        """Delete the job with everything that came of it."""
+        # First what names it: a half removed job is then none.
+        (self.path / JOB_FILE).unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _write(self, name: str, value: BaseModel) -> None:
+        with written_whole(self.path / name) as temporary:
+            temporary.write_text(value.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    def _read(self, name: str, kind: type[Kept]) -> Kept | None:
+        try:
+            return kind.model_validate_json((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValidationError):
+            return None

@@ -1,0 +1,399 @@
+"""The jobs of a server: a queue on disk, one thread that starts them, one process per job."""
+
+import datetime as dt
+import fcntl
+import logging
+import multiprocessing
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from glomerulab.apps.serve.errors import BusyError, JobStateError
+from glomerulab.apps.serve.job_process import JobTask, end_work, work_on
+from glomerulab.apps.serve.job_records import JobFolder, JobRecord, JobRequest, Progress
+from glomerulab.apps.serve.limits import Limits
+from glomerulab.apps.serve.slide_folder import SlideFolder
+from glomerulab.apps.web.error_handlers import UNFORESEEN
+from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError
+from glomerulab.runtime.files import make_folder
+
+__all__ = ["JobSettings", "Jobs"]
+
+log = logging.getLogger(__name__)
+
+LOCK_FILE = ".server.lock"
+LOOK_EVERY_S = 0.1
+GIVEN_UP = (
+    "the server ended {n} times in the middle of this job, which is given up: the job may be what "
+    "ended it (see the server's log)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """What every job is done with."""
+
+    folder: Path
+    """Where jobs are kept."""
+    run: Path
+    slides: SlideFolder
+    n_workers: int = 1
+
+
+class Jobs:
+    """Accepts, does, cancels and forgets jobs; safe to use from several threads.
+
+    Parameters
+    ----------
+    settings : JobSettings
+    limits : Limits, optional
+    work : callable, default `work_on`
+        What a job's process does with a `JobTask`.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to, or another server uses it.
+    """
+
+    def __init__(
+        self,
+        settings: JobSettings,
+        limits: Limits | None = None,
+        *,
+        work: Callable[[JobTask], None] = work_on,
+    ) -> None:
+        self.settings = replace(settings, folder=make_folder(settings.folder).resolve())
+        self.limits = limits or Limits()
+        self._work = work
+        self._lock = threading.RLock()
+        self._changed = threading.Event()
+        self._stopping = False
+        self._running: tuple[str, BaseProcess] | None = None
+        self._server_lock = _only_server(self.settings.folder)
+        self._records = self._found()
+        self._thread = threading.Thread(target=self._loop, name="jobs", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether jobs are being done."""
+        return self._thread.is_alive()
+
+    def add(self, request: JobRequest, client: str) -> JobRecord:
+        """Queue a job.
+
+        Parameters
+        ----------
+        request : JobRequest
+            Its paths have been looked at.
+        client : str
+
+        Returns
+        -------
+        JobRecord
+
+        Raises
+        ------
+        BusyError
+            If too many jobs wait, of this client or of all.
+        OutputError
+            If it cannot be written down.
+        """
+        with self._lock:
+            waiting = [record for record in self._records.values() if not record.is_ended]
+            n_own = sum(record.client == client for record in waiting)
+            if n_own >= self.limits.jobs_per_client:
+                raise BusyError(f"{n_own} jobs of yours wait already", status=429, wait_s=60)
+            if len(waiting) >= self.limits.jobs_waiting:
+                raise BusyError(f"{len(waiting)} jobs wait already", status=503, wait_s=60)
+            record = JobRecord(
+                id=secrets.token_hex(8), client=client, request=request, created=_now()
+            )
+            folder = self._folder(record.id)
+            folder.make()
+            folder.write(record)
+            self._records[record.id] = record
+        self._changed.set()
+        return record
+
+    def of(self, client: str) -> list[JobRecord]:
+        """Return a client's jobs, the newest first."""
+        with self._lock:
+            own = [record for record in self._records.values() if record.client == client]
+        return sorted(own, key=lambda record: record.created, reverse=True)
+
+    def get(self, job_id: str, client: str) -> JobRecord:
+        """Return a job.
+
+        Parameters
+        ----------
+        job_id : str
+        client : str
+
+        Returns
+        -------
+        JobRecord
+
+        Raises
+        ------
+        UnknownRecordError
+            If there is none, or it is another client's.
+        """
+        with self._lock:
+            record = self._records.get(job_id)
+        if record is None or record.client != client:
+            raise UnknownRecordError("there is no such job")
+        return record
+
+    def progress(self, record: JobRecord) -> Progress | None:
+        """Say how far a running job is."""
+        return self._folder(record.id).read_progress() if record.state == "running" else None
+
+    def result(self, record: JobRecord) -> Path:
+        """Return the folder of a finished job's predictions and reports.
+
+        Parameters
+        ----------
+        record : JobRecord
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        JobStateError
+            If it is not done.
+        """
+        if record.state != "done":
+            raise JobStateError(f"the job is {record.state}; only one that is done has a result")
+        return self._folder(record.id).result
+
+    def cancel(self, job_id: str, client: str) -> JobRecord:
+        """End a job that has not ended; nothing of its work is left.
+
+        Parameters
+        ----------
+        job_id : str
+        client : str
+
+        Returns
+        -------
+        JobRecord
+
+        Raises
+        ------
+        JobStateError
+            If it ended before.
+        """
+        with self._lock:
+            record = self.get(job_id, client)
+            if record.is_ended:
+                raise JobStateError(f"the job is {record.state} already")
+            # First the word, then the deed: a server killed in between finds what was decided.
+            record = self._put(record, state="cancelled", ended=_now())
+            running = self._running
+        if running is not None and running[0] == job_id:
+            end_work(running[1])
+        self._folder(job_id).forget_work()
+        return record
+
+    def forget(self, job_id: str, client: str) -> None:
+        """Delete a job that has ended, with its result.
+
+        Parameters
+        ----------
+        job_id : str
+        client : str
+
+        Raises
+        ------
+        JobStateError
+            If it has not ended.
+        """
+        with self._lock:
+            record = self.get(job_id, client)
+            if not record.is_ended:
+                raise JobStateError(f"the job is {record.state}; cancel it first")
+            del self._records[job_id]
+        self._folder(job_id).remove()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs stand in each state."""
+        found = dict.fromkeys(("queued", "running", "done", "failed", "cancelled"), 0)
+        with self._lock:
+            for record in self._records.values():
+                found[record.state] += 1
+        return found
+
+    def close(self) -> None:
+        """End; the job that is being done goes on at the next start."""
+        self._stopping = True
+        self._changed.set()
+        self._thread.join()
+        self._server_lock()
+
+    def _folder(self, job_id: str) -> JobFolder:
+        return JobFolder(self.settings.folder / job_id)
+
+    def _found(self) -> dict[str, JobRecord]:
+        """Read what an earlier server left, and put in order what its end interrupted."""
+        records = {}
+        for path in sorted(self.settings.folder.iterdir()):
+            record = JobFolder(path).read() if path.is_dir() else None
+            if record is None or record.id != path.name:
+                continue
+            if record.state == "cancelled":
+                JobFolder(path).forget_work()
+            elif record.state == "running":
+                record = self._taken_up(record)
+            records[record.id] = record
+        return records
+
+    def _taken_up(self, record: JobRecord) -> JobRecord:
+        if record.n_starts >= self.limits.job_starts:
+            error = GIVEN_UP.format(n=record.n_starts)
+            record = record.model_copy(update={"state": "failed", "error": error, "ended": _now()})
+        else:
+            log.warning("job %s was interrupted and is taken up again", record.id)
+            record = record.model_copy(update={"state": "queued"})
+        self._folder(record.id).write(record)
+        return record
+
+    def _put(self, record: JobRecord, **changes: object) -> JobRecord:
+        changed = record.model_copy(update=changes)
+        self._folder(record.id).write(changed)
+        self._records[record.id] = changed
+        return changed
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            self._changed.clear()
+            record = self._begin_next()
+            if record is None:
+                self._changed.wait(timeout=5.0)
+                continue
+            try:
+                self._do(record)
+            except Exception as error:  # such as a full disk; the next job must not wait for ever
+                log.exception("job %s", record.id)
+                self._fail(record.id, f"the server could not do it: {_words_of(error)}")
+
+    def _begin_next(self) -> JobRecord | None:
+        with self._lock:
+            queued = [record for record in self._records.values() if record.state == "queued"]
+            if not queued or self._stopping:
+                return None
+            oldest = min(queued, key=lambda record: (record.created, record.id))
+            try:
+                return self._put(
+                    oldest, state="running", started=_now(), n_starts=oldest.n_starts + 1
+                )
+            except OutputError:
+                log.exception("job %s cannot be started", oldest.id)
+                return None
+
+    def _do(self, record: JobRecord) -> None:
+        folder = self._folder(record.id)
+        folder.forget_outcome()
+        settings = self.settings
+        task = JobTask(
+            folder.path, record.request, settings.run, settings.slides.root, settings.n_workers
+        )
+        # Spawned: torch's threads do not live through a fork.
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=self._work, args=(task,), name=f"job {record.id}")
+        process.start()
+        with self._lock:
+            self._running = (record.id, process)
+        ended_in_time = self._wait(process, record.id)
+        end_work(process)
+        with self._lock:
+            self._running = None
+            current = self._records.get(record.id)
+            if current is None:  # cancelled and forgotten meanwhile
+                folder.remove()
+                return
+            if current.state != "running":  # cancelled meanwhile
+                folder.forget_work()
+                return
+            if self._stopping and ended_in_time is None:
+                return  # stands as running, and is taken up at the next start
+            self._conclude(record, folder, process.exitcode, in_time=ended_in_time is True)
+
+    def _wait(self, process: BaseProcess, job_id: str) -> bool | None:
+        """Wait for the process: True if it ended by itself, False if too late, None if stopped."""
+        deadline = time.monotonic() + self.limits.job_s
+        while process.is_alive():
+            process.join(LOOK_EVERY_S)
+            if self._stopping:
+                return None
+            record = self._records.get(job_id)
+            if record is None or record.state != "running":  # cancelled, perhaps forgotten
+                return True
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+    def _conclude(
+        self, record: JobRecord, folder: JobFolder, exit_code: int | None, *, in_time: bool
+    ) -> None:
+        outcome = folder.take_outcome()
+        if outcome is not None and outcome.error is None:
+            self._put(record, state="done", outcome=outcome, ended=_now())
+            return
+        if outcome is not None:
+            reason = outcome.error
+        elif in_time:
+            reason = (
+                f"the job's process ended without a word (exit code {exit_code}), most often "
+                "because the memory ran out; the server's log may say more"
+            )
+        else:
+            reason = f"not done within {self.limits.job_s / 3600:g} hours"
+        self._put(record, state="failed", error=reason, ended=_now())
+        folder.forget_work()
+
+    def _fail(self, job_id: str, reason: str) -> None:
+        with self._lock:
+            record = self._records.get(job_id)
+            if record is None or record.is_ended:
+                return
+            # Said even where it cannot be written down: the next start takes such a job up again.
+            changes = {"state": "failed", "error": reason, "ended": _now()}
+            self._records[job_id] = record.model_copy(update=changes)
+            with suppress(OutputError):
+                self._folder(job_id).write(self._records[job_id])
+
+
+def _words_of(error: Exception) -> str:
+    """Say what a client may know: a place could be a path of this server."""
+    if isinstance(error, GlomerulabError):
+        return error.message
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return UNFORESEEN
+
+
+def _only_server(folder: Path) -> Callable[[], None]:
+    """Keep a second server out of the folder; return what lets it in again."""
+    try:
+        lock = (folder / LOCK_FILE).open("w", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write here: {error.strerror}", where=str(folder)) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise OutputError("another server keeps its jobs here", where=str(folder)) from error
+    return lock.close
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")

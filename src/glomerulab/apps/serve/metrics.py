@@ -1,0 +1,109 @@
+"""What Prometheus is told of a server: requests, crops, batches, jobs, memory."""
+
+import time
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from glomerulab.apps.web.notice import NOTICE
+
+__all__ = ["METRICS_TYPE", "Metrics", "Timed"]
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
+
+
+class Metrics:
+    """The numbers of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.registry = registry
+        self.requests = Counter(
+            "glomerulab_requests",
+            "Requests by route and status.",
+            ("method", "route", "status"),
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "glomerulab_request_seconds",
+            "Time to the end of the answer.",
+            ("method", "route"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.crops = Counter(
+            "glomerulab_crops",
+            "Crops judged, by whether a human must look.",
+            ("referred",),
+            registry=registry,
+        )
+        self.batches = Histogram(
+            "glomerulab_batch_size", "Crops answered together.", buckets=SIZES, registry=registry
+        )
+        self.in_flight = Gauge(
+            "glomerulab_crops_in_flight", "Crops being answered now.", registry=registry
+        )
+        self.jobs = Gauge("glomerulab_jobs", "Jobs by state.", ("state",), registry=registry)
+        ProcessCollector(registry=registry)
+
+    def text(self, job_counts: dict[str, int]) -> str:
+        """Return everything in Prometheus' text format.
+
+        Parameters
+        ----------
+        job_counts : dict of str to int
+            Jobs by state.
+
+        Returns
+        -------
+        str
+        """
+        for state, count in job_counts.items():
+            self.jobs.labels(state).set(count)
+        return f"# {NOTICE}\n{generate_latest(self.registry).decode()}"
+
+
+class Timed:
+    """Counts every request of an application, by the route it took and never by its own path.
+
+    Parameters
+    ----------
+    app : ASGIApp
+    metrics : Metrics
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        start = time.perf_counter()
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            # An address nobody made a route for could be anything: it would fill the memory.
+            route = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if route != "none" else "any"
+            self.metrics.requests.labels(method, route, str(status)).inc()
+            self.metrics.seconds.labels(method, route).observe(time.perf_counter() - start)

@@ -1,0 +1,152 @@
+"""A crop in, its call out, in one request."""
+
+import asyncio
+import base64
+from functools import partial
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request
+
+from glomerulab.apps.serve.auth import CROPS_PATH
+from glomerulab.apps.serve.errors import BusyError
+from glomerulab.apps.serve.openapi import IMAGE_BODY, faults
+from glomerulab.apps.serve.predictor import PreparedCrop, decided, prepared
+from glomerulab.apps.serve.schemas import CropAnswer, LabelAnswer, Mpp, Overlay, Reason, Stain
+from glomerulab.apps.serve.service import CurrentService, LoadedModel, Service
+from glomerulab.cases.calls import REASONS
+from glomerulab.errors import ImageFileError
+from glomerulab.images import decode_image
+from glomerulab.inference.decide import Decision
+from glomerulab.inference.image_predictions import Finding
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+SAME_MPP = 0.1
+"""As `glomerulab predict` tells crops of another scale."""
+NO_OVERLAY = (
+    "No overlay: this server runs an export, which holds no gradients. Serve the run itself for it."
+)
+
+
+@router.post(
+    CROPS_PATH, responses=faults(401, 403, 408, 413, 422, 429, 503), openapi_extra=IMAGE_BODY
+)
+async def judge_crop(
+    request: Request,
+    service: CurrentService,
+    stain: Annotated[Stain | None, Query(description="As manifests call it.")] = None,
+    mpp: Annotated[Mpp | None, Query(description="Micrometres per pixel of the crop.")] = None,
+    saliency: Annotated[bool, Query(description="Draw where the model looked, too.")] = False,
+) -> CropAnswer:
+    """Judge one crop of a glomerulus: the body is the image file, PNG, JPEG, TIFF or BMP."""
+    content = await request.body()
+    if not content:
+        raise ImageFileError("the request's body is empty; it must be an image file")
+    service.metrics.in_flight.inc()
+    try:
+        async with asyncio.timeout(service.limits.answer_s):
+            answer = await _answered(service, content, stain=stain, mpp=mpp, saliency=saliency)
+    except TimeoutError as error:
+        raise BusyError(
+            f"no answer within {service.limits.answer_s:g} s", status=503, wait_s=10
+        ) from error
+    finally:
+        service.metrics.in_flight.dec()
+    service.metrics.crops.labels("yes" if answer.referred else "no").inc()
+    return answer
+
+
+async def _answered(
+    service: Service, content: bytes, *, stain: str | None, mpp: float | None, saliency: bool
+) -> CropAnswer:
+    model = service.model
+    draws = saliency and model.overlays is not None
+    crop = await to_thread.run_sync(
+        partial(_prepared, service, content, stain=stain, mpp=mpp, saliency=draws),
+        limiter=service.preparing,
+    )
+    finding = await asyncio.wrap_future(model.judge.submit(crop))
+    decision = decided(crop, finding, model.card, model.gates)
+    overlay, notes = None, (*model.notes, *_mpp_notes(mpp, model.card.mpp))
+    if saliency and not draws:
+        notes = (*notes, NO_OVERLAY)
+    elif draws:
+        overlay = await to_thread.run_sync(
+            partial(_overlay, model, crop, decision), limiter=service.preparing
+        )
+    return _answer(model, crop, finding, decision, overlay=overlay, notes=notes)
+
+
+def _prepared(
+    service: Service, content: bytes, *, stain: str | None, mpp: float | None, saliency: bool
+) -> PreparedCrop:
+    image = decode_image(content, max_pixels=service.limits.crop_pixels)
+    model = service.model
+    return prepared(image, model.card, model.gates, stain=stain, mpp=mpp, with_picture=saliency)
+
+
+def _overlay(model: LoadedModel, crop: PreparedCrop, decision: Decision) -> Overlay:
+    assert model.overlays is not None
+    assert crop.picture is not None
+    chances = decision.probabilities
+    likeliest = max(chances, key=lambda label_id: chances[label_id])
+    png = model.overlays.draw(crop.shown.pixels, crop.picture, likeliest)
+    return Overlay(
+        label=likeliest, method=model.overlays.method, png_base64=base64.b64encode(png).decode()
+    )
+
+
+def _mpp_notes(mpp: float | None, wanted: float | None) -> tuple[str, ...]:
+    """Say what the scale leaves open."""
+    if mpp is None or wanted is None:
+        return ("Whether the crop has the model's micrometres per pixel is not known.",)
+    if abs(mpp / wanted - 1) <= SAME_MPP:
+        return ()
+    text = (
+        f"The crop is at {mpp:g} µm per pixel, the model was trained on crops at {wanted:g}: it is "
+        "resized to the network's input like them, whatever it shows."
+    )
+    return (text,)
+
+
+def _answer(
+    model: LoadedModel,
+    crop: PreparedCrop,
+    finding: Finding,
+    decision: Decision,
+    *,
+    overlay: Overlay | None,
+    notes: tuple[str, ...],
+) -> CropAnswer:
+    facts = model.gates.facts
+    labels = tuple(
+        LabelAnswer(
+            id=label.id,
+            name=label.name,
+            name_zh=label.name_zh,
+            probability=decision.probabilities[label.id],
+            called=label.id in decision.called,
+            state=decision.states[label.id],
+        )
+        for label in model.card.labels
+    )
+    return CropAnswer(
+        weights_sha256=facts.weights_sha256,
+        labels=labels,
+        called=tuple(label.id for label in labels if label.called),
+        conformal_set=tuple(label.id for label in labels if label.state != "absent"),
+        coverage=facts.coverage,
+        referred=bool(decision.reasons),
+        reasons=tuple(Reason(word=word, meaning=REASONS[word]) for word in decision.reasons),
+        stain=crop.stain,
+        stain_status=crop.stain_status,
+        distance=finding.distance,
+        distance_threshold=facts.distance_threshold,
+        sharpness=finding.sharpness,
+        sharpness_threshold=facts.sharpness_threshold,
+        overlay=overlay,
+        notes=notes,
+    )

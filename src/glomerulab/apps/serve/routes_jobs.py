@@ -1,0 +1,119 @@
+"""Slides of the allowed folder, judged as jobs: started, looked at, cancelled, downloaded."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse
+
+from glomerulab.apps.serve.job_records import JobRecord, JobRequest
+from glomerulab.apps.serve.jobs import Jobs
+from glomerulab.apps.serve.openapi import faults
+from glomerulab.apps.serve.results import RESULTS, find_result, result_file
+from glomerulab.apps.serve.schemas import Job, JobList
+from glomerulab.apps.serve.service import Client, CurrentService, Service
+from glomerulab.apps.serve.slide_folder import SlideFolder
+from glomerulab.cohort.schema import STAINS
+from glomerulab.errors import ConfigError, UnknownRecordError
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/jobs")
+
+JobId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
+
+
+@router.post("", status_code=202, responses=faults(401, 403, 404, 408, 413, 422, 429, 503, 507))
+def start_job(
+    request: JobRequest, service: CurrentService, client: Client, response: Response
+) -> Job:
+    """Judge the slides of one case; the answer says where to look how far it is."""
+    jobs, slides = _jobs(service)
+    _check(request, slides, service)
+    record = jobs.add(request, client)
+    response.headers["Location"] = f"/v1/jobs/{record.id}"
+    return _job(jobs, record)
+
+
+@router.get("", responses=faults(401, 404, 429, 503))
+def list_jobs(service: CurrentService, client: Client) -> JobList:
+    """List the jobs that this client started, the newest first."""
+    jobs, _ = _jobs(service)
+    return JobList(jobs=tuple(_job(jobs, record) for record in jobs.of(client)))
+
+
+@router.get("/{job_id}", responses=faults(401, 404, 422, 429, 503))
+def show_job(job_id: JobId, service: CurrentService, client: Client) -> Job:
+    """Show how far a job is, or how it ended."""
+    jobs, _ = _jobs(service)
+    return _job(jobs, jobs.get(job_id, client))
+
+
+@router.post("/{job_id}/cancel", responses=faults(401, 404, 409, 422, 429, 503, 507))
+def cancel_job(job_id: JobId, service: CurrentService, client: Client) -> Job:
+    """End a job that has not ended; nothing of its work is kept."""
+    jobs, _ = _jobs(service)
+    return _job(jobs, jobs.cancel(job_id, client))
+
+
+@router.delete("/{job_id}", status_code=204, responses=faults(401, 404, 409, 422, 429, 503, 507))
+def forget_job(job_id: JobId, service: CurrentService, client: Client) -> None:
+    """Delete a job that has ended, with its result."""
+    jobs, _ = _jobs(service)
+    jobs.forget(job_id, client)
+
+
+@router.get(
+    "/{job_id}/result/{name}",
+    response_class=FileResponse,
+    responses=faults(401, 404, 409, 422, 429, 503)
+    | {200: {"content": {kind: {} for kind in RESULTS.values()}, "description": "The file."}},
+)
+async def download(
+    job_id: JobId,
+    name: Literal["result.zip", "predictions.csv", "failures.csv", "case.json", "report.html"],
+    service: CurrentService,
+    client: Client,
+) -> FileResponse:
+    """Download a finished job's result: all of it (`result.zip`), or one file of it."""
+    jobs, _ = _jobs(service)
+    record = jobs.get(job_id, client)
+    path = await run_in_threadpool(result_file, jobs.result(record), name)
+    return FileResponse(path, media_type=RESULTS[name], filename=f"{job_id}-{name}")
+
+
+def _jobs(service: Service) -> tuple[Jobs, SlideFolder]:
+    if service.jobs is None or service.slides is None:
+        raise UnknownRecordError("this server takes no slides; start it with --slides FOLDER")
+    return service.jobs, service.slides
+
+
+def _check(request: JobRequest, slides: SlideFolder, service: Service) -> None:
+    """Refuse at once what the job would fail for."""
+    if len(request.slides) > 1 and request.patient is None:
+        raise ConfigError("several slides are read as one case: name its patient")
+    places = [slides.find(slide.path) for slide in request.slides]
+    if len(set(places)) < len(places):
+        raise ConfigError("a slide is named twice")
+    slides.find(request.regions)
+    for slide in request.slides:
+        if slide.stain is not None and slide.stain not in STAINS:
+            raise ConfigError(f"stain must be one of {', '.join(STAINS)}")
+    if service.model.card.mpp is None:
+        raise ConfigError(
+            "the model does not say its micrometres per pixel, so that slides cannot be cut for it"
+        )
+
+
+def _job(jobs: Jobs, record: JobRecord) -> Job:
+    names: tuple[str, ...] = ()
+    if record.state == "done":
+        folder = jobs.result(record)
+        names = tuple(name for name in RESULTS if find_result(folder, name))
+    return Job(
+        **record.model_dump(exclude={"format", "client", "request", "outcome"}),
+        request=record.request,
+        outcome=record.outcome,
+        progress=jobs.progress(record),
+        results=tuple(f"/v1/jobs/{record.id}/result/{name}" for name in names),
+    )

@@ -1,0 +1,155 @@
+"""What answers look like: the part of this server that clients are written against."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from glomerulab.apps.serve.job_records import JobRequest, JobState, Outcome, Progress
+from glomerulab.apps.web.notice import NOTICE
+from glomerulab.cases.case_folder import ModelFacts
+from glomerulab.cohort.schema import STAINS
+
+__all__ = [
+    "CropAnswer",
+    "Fault",
+    "Health",
+    "Job",
+    "JobList",
+    "LabelAnswer",
+    "ModelAnswer",
+    "Mpp",
+    "Overlay",
+    "Readiness",
+    "Reason",
+    "Stain",
+]
+
+
+def _known_stain(word: str) -> str:
+    if word not in STAINS:
+        raise ValueError(f"must be one of {', '.join(STAINS)}")
+    return word
+
+
+Stain = Annotated[
+    str, AfterValidator(_known_stain), Field(json_schema_extra={"enum": list(STAINS)})
+]
+Mpp = Annotated[float, Field(ge=0.001, le=100, allow_inf_nan=False)]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    research_use_only: str = NOTICE
+
+
+class Fault(_Answer):
+    """Why a request was refused."""
+
+    detail: str
+
+
+class Health(_Answer):
+    """The server lives."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(_Answer):
+    """Whether crops and jobs are being done."""
+
+    status: Literal["ready", "not ready"]
+    crops: bool
+    jobs: bool | None
+    """None: this server was started without a slides folder."""
+
+
+class LabelAnswer(BaseModel):
+    """What was said of one label."""
+
+    id: str
+    name: str
+    name_zh: str
+    probability: float = Field(ge=0, le=1, description="Calibrated.")
+    called: bool
+    state: Literal["present", "absent", "either"] = Field(
+        description="From the conformal set: whether it settles this label."
+    )
+
+
+class Reason(BaseModel):
+    """Why a human must look."""
+
+    word: str
+    meaning: str
+
+
+class Overlay(BaseModel):
+    """Where the model found its answer."""
+
+    label: str
+    method: str
+    png_base64: str = Field(description="The crop, and beside it the map, more salient brighter.")
+
+
+class CropAnswer(_Answer):
+    """What a model says of a crop: the same as `glomerulab predict`."""
+
+    weights_sha256: str
+    """Which model it was."""
+    labels: tuple[LabelAnswer, ...]
+    called: tuple[str, ...]
+    conformal_set: tuple[str, ...] = Field(description="Labels that cannot be ruled out.")
+    coverage: float = Field(description="Share of such sets that hold the truth, as promised.")
+    referred: bool
+    reasons: tuple[Reason, ...]
+    stain: str | None
+    stain_status: str | None = Field(
+        description="What became of the crop in normalisation; null where the run has no "
+        "reference for its stain."
+    )
+    distance: float
+    distance_threshold: float
+    sharpness: float
+    sharpness_threshold: float
+    overlay: Overlay | None
+    notes: tuple[str, ...]
+
+
+class ModelAnswer(_Answer):
+    """The model card."""
+
+    facts: ModelFacts
+    input_size: int
+    mpp: float | None
+    """Of the training crops."""
+    epochs: int
+    engine: str
+    can_draw_overlays: bool
+    notes: tuple[str, ...]
+    intended_use: str = (
+        "Research on crops of single glomeruli like those it was trained on, read by a pathologist."
+    )
+    not_for: str = "Diagnosis or treatment; any decision about a patient."
+
+
+class Job(_Answer):
+    """A job as its client sees it."""
+
+    id: str
+    state: JobState
+    created: str
+    started: str | None
+    ended: str | None
+    n_starts: int
+    request: JobRequest
+    progress: Progress | None
+    outcome: Outcome | None
+    error: str | None
+    results: tuple[str, ...] = Field(description="Addresses to download from, once it is done.")
+
+
+class JobList(_Answer):
+    """A client's jobs, the newest first."""
+
+    jobs: tuple[Job, ...]

@@ -1,0 +1,149 @@
+"""What all requests of one running server share."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+
+from glomerulab.apps.serve.jobs import Jobs
+from glomerulab.apps.serve.limits import Limits
+from glomerulab.apps.serve.metrics import Metrics
+from glomerulab.apps.serve.predictor import Judge
+from glomerulab.apps.serve.slide_folder import SlideFolder
+from glomerulab.cases.case_folder import ModelFacts
+from glomerulab.errors import CheckpointError, TaxonomyError
+from glomerulab.inference.calibration import Gates, has_gates, read_gates
+from glomerulab.inference.engines.base import Engine, open_engine
+from glomerulab.inference.model_facts import model_facts
+from glomerulab.models.card import ModelCard
+from glomerulab.runtime.run_seal import check_seal
+from glomerulab.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from glomerulab.apps.serve.overlays import Overlays
+
+__all__ = ["Client", "CurrentService", "LoadedModel", "Service", "load_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A run, ready to answer."""
+
+    run: Path
+    card: ModelCard
+    gates: Gates
+    facts: ModelFacts
+    judge: Judge
+    engine_name: str
+    overlays: "Overlays | None"
+    """None: an exported run, which holds no gradients."""
+    notes: tuple[str, ...] = ()
+    """What goes with every answer: that the engine is not the one that was judged."""
+
+
+def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None) -> LoadedModel:
+    """Load a run or what ``export`` made of one, and let it answer once.
+
+    Parameters
+    ----------
+    run : Path
+    metrics : Metrics
+        Is told of every batch.
+    taxonomy : Taxonomy, optional
+        What clients count on: another one is refused.
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    CheckpointError
+        If model or gates are missing, damaged, or do not belong together.
+    RunError
+        If the run was changed since it was trained.
+    TaxonomyError
+        If the model answers other labels than `taxonomy`.
+    """
+    check_seal(run)
+    engine = open_engine(run)
+    if not has_gates(run):
+        raise CheckpointError("has no gates yet; run `glomerulab gates RUN` first", where=str(run))
+    gates = read_gates(run)
+    if gates.facts.weights_sha256 != engine.weights_sha256:
+        raise CheckpointError(
+            "the gates were fitted for other weights; run `glomerulab gates RUN` again",
+            where=str(run),
+        )
+    if taxonomy is not None and taxonomy.label_ids != engine.card.taxonomy.label_ids:
+        raise TaxonomyError(
+            f"the model answers {', '.join(engine.card.taxonomy.label_ids)}, but clients count on "
+            f"the taxonomy {taxonomy.name}: {', '.join(taxonomy.label_ids)}",
+            where=str(run),
+        )
+    overlays = None
+    is_export = (run / "model.onnx").is_file()
+    if not is_export:
+        from glomerulab.apps.serve.overlays import Overlays
+
+        overlays = Overlays(run)
+    judge = Judge(engine, gates, on_batch=metrics.batches.observe)
+    return LoadedModel(
+        run,
+        engine.card,
+        gates,
+        model_facts(engine, gates, run),
+        judge,
+        "onnxruntime" if is_export else "torch",
+        overlays,
+        _engine_notes(engine),
+    )
+
+
+def _engine_notes(engine: Engine) -> tuple[str, ...]:
+    loss = getattr(engine.card, "loss", None)
+    if loss is None:
+        return ()
+    return (f"The model runs in 8-bit integers; when it was exported, {loss.text}.",)
+
+
+@dataclass(frozen=True, eq=False)
+class Service:
+    """Everything a route needs beside the request."""
+
+    model: LoadedModel
+    metrics: Metrics
+    limits: Limits = field(default_factory=Limits)
+    needs_key: bool = False
+    slides: SlideFolder | None = None
+    jobs: Jobs | None = None
+    """None, like `slides`: only crops are answered."""
+    # Decoding takes memory by the size of the image, so that few are decoded at once.
+    preparing: CapacityLimiter = field(
+        default_factory=lambda: CapacityLimiter(max(2, os.cpu_count() or 2))
+    )
+
+    def close(self) -> None:
+        """End what runs beside the requests."""
+        if self.jobs is not None:
+            self.jobs.close()
+        self.model.judge.close()
+
+
+async def _service(request: Request) -> Service:
+    # Async although it waits for nothing: a plain function would be handed to a thread.
+    service: Service = request.app.state.service
+    return service
+
+
+async def _client(request: Request) -> str:
+    name: str = request.state.client
+    return name
+
+
+CurrentService = Annotated[Service, Depends(_service)]
+Client = Annotated[str, Depends(_client)]
+"""Name of who asks, as the guard found it."""

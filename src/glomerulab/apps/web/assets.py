@@ -1,0 +1,69 @@
+"""Files of the package that pages load: named by their content, so that browsers may keep them."""
+
+import hashlib
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+from starlette.responses import FileResponse, Response
+
+__all__ = ["Assets"]
+
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+class Assets:
+    """The files below the folder ``static`` of a package.
+
+    Parameters
+    ----------
+    package : str
+        Such as ``glomerulab.apps.annotation.web``.
+    """
+
+    def __init__(self, package: str) -> None:
+        self.root = Path(str(resources.files(package) / "static"))
+        self._urls: dict[str, str] = {}
+
+    def url(self, name: str) -> str:
+        """Return the address of a file; it changes when the file does.
+
+        Parameters
+        ----------
+        name : str
+            Below ``static``.
+
+        Returns
+        -------
+        str
+        """
+        if name not in self._urls:
+            digest = hashlib.sha256((self.root / name).read_bytes()).hexdigest()[:12]
+            self._urls[name] = f"/static/{name}?v={digest}"
+        return self._urls[name]
+
+    def response(self, name: str) -> Response | None:
+        """Return a file by a name that is on the list of them; None for any other.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Response or None
+        """
+        path = self._files.get(name)
+        if path is None:
+            return None
+        # The address holds the file's digest, so that it may be kept.
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return FileResponse(path, media_type=TYPES[path.suffix], headers=headers)
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        return {
+            path.relative_to(self.root).as_posix(): path
+            for path in self.root.rglob("*")
+            if path.suffix in TYPES
+        }

@@ -1,0 +1,178 @@
+"""What every answer carries and every request must bear, before any page is asked.
+
+Plain ASGI, so that it holds for files, pages and errors alike. It must not know of accounts.
+"""
+
+from collections.abc import Callable
+from urllib.parse import SplitResult, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from glomerulab.apps.web.notice import NOTICE, NOTICE_HEADER
+
+__all__ = ["SAFE_METHODS", "Shield", "content_policy"]
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+"""A style element without content: with one there, OpenSeadragon adds none of its own."""
+
+ANOTHER_SITE = "a page of another site may not write here"
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+    "X-Robots-Tag": "noindex, nofollow",
+    NOTICE_HEADER: NOTICE,
+}
+
+
+def content_policy(*, with_boxes: bool = False, with_blobs: bool = False) -> str:
+    """Return the Content-Security-Policy: nothing foreign, nothing inline.
+
+    Parameters
+    ----------
+    with_boxes : bool, default False
+        For the one page that draws boxes: Annotorious' renderer compiles its shader calls and sets
+        style attributes, which that page alone allows.
+    with_blobs : bool, default False
+        For a page that shows images which it holds itself and which have no address.
+
+    Returns
+    -------
+    str
+    """
+    script = "script-src 'self' 'unsafe-eval'" if with_boxes else "script-src 'self'"
+    parts = [
+        "default-src 'none'",
+        script,
+        f"style-src 'self' {EMPTY_STYLE}",
+        "img-src 'self' blob:" if with_blobs else "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ]
+    if with_boxes:
+        parts.append("style-src-attr 'unsafe-inline'")
+    return "; ".join(parts)
+
+
+class Shield:
+    """Security headers and the notice on every answer; size, host and origin of every request.
+
+    Parameters
+    ----------
+    app : ASGIApp
+    hosts : frozenset of str
+        Names this server is called by; empty means any (a server for the network).
+    limit_of : callable
+        Gives for a path how many bytes a request to it may bring.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: frozenset[str],
+        limit_of: Callable[[str], int],
+    ) -> None:
+        self.app = app
+        self.hosts = hosts
+        self.limit_of = limit_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        shielded = _with_headers(send)
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            await refusal(scope, receive, shielded)
+            return
+        limit = self.limit_of(scope["path"])
+        if _stated_size(headers) > limit:
+            await _too_large(limit)(scope, receive, shielded)
+            return
+        await self.app(scope, _bounded(receive, limit), shielded)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+        """Say why a request is not even looked at, or nothing."""
+        host = headers.get("host", "")
+        if self.hosts and _name(host) not in self.hosts:
+            return _refused("this server is not called so", 421)
+        if scope["method"] in SAFE_METHODS:
+            return None
+        if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+            return _refused(ANOTHER_SITE, 403)
+        origin = headers.get("origin")
+        if origin is not None and _parts(origin).netloc != host:
+            return _refused(ANOTHER_SITE, 403)
+        return None
+
+
+def _with_headers(send: Send) -> Send:
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("Content-Security-Policy", content_policy())
+            headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return wrapped
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """Count what really comes: a stated size can lie, and a chunked body states none."""
+    n_bytes = 0
+
+    async def counted() -> Message:
+        nonlocal n_bytes
+        message = await receive()
+        n_bytes += len(message.get("body", b""))
+        if n_bytes > limit:
+            raise HTTPException(413, _too_large_text(limit))
+        return message
+
+    return counted
+
+
+def _too_large(limit: int) -> JSONResponse:
+    return _refused(_too_large_text(limit), 413)
+
+
+def _refused(why: str, status: int) -> JSONResponse:
+    return JSONResponse({"detail": why, "research_use_only": NOTICE}, status)
+
+
+def _too_large_text(limit: int) -> str:
+    return f"a request may hold {limit // 1024} KiB"
+
+
+def _stated_size(headers: Headers) -> int:
+    stated = headers.get("content-length", "0")
+    return int(stated) if stated.isdecimal() else 0
+
+
+def _name(host: str) -> str:
+    """Return a Host header without its port."""
+    return _parts(f"//{host}").hostname or ""
+
+
+def _parts(address: str) -> SplitResult:
+    """Split an address that anybody may have written; what is none has no parts."""
+    try:
+        return urlsplit(address)
+    except ValueError:  # such as "[": no IPv6 address
+        return urlsplit("")

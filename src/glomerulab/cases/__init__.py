@@ -1,0 +1,1 @@
+"""What was found in a patient: calls, counts, grades, corrections, and the case folder."""

@@ -1,0 +1,383 @@
+"""The folder that ``predict`` writes and ``report`` reads: a table of calls, and facts beside it.
+
+``predictions.csv`` holds one row per image and is a valid predictions table with more columns;
+``case.json`` says which model spoke, of which slides, and by which thresholds. It must not know of
+models or slides' pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from glomerulab.cases.calls import REASONS, GlomerulusCall
+from glomerulab.errors import PredictionsError
+from glomerulab.geometry import Box, Point
+from glomerulab.predictions import Head, read_predictions, write_predictions
+from glomerulab.runtime.files import written_whole
+from glomerulab.slides.dicom import DicomReference
+from glomerulab.taxonomy import Label, Taxonomy
+
+__all__ = [
+    "CASE_FILE",
+    "PREDICTIONS_FILE",
+    "CaseFacts",
+    "CaseFolder",
+    "DetectorFacts",
+    "ModelFacts",
+    "Note",
+    "SlideFacts",
+    "Unjudged",
+    "outline_text",
+    "read_case_folder",
+    "write_case_folder",
+]
+
+CASE_FILE = "case.json"
+PREDICTIONS_FILE = "predictions.csv"
+STATES = ("present", "absent", "either")
+WAY_OUT = "make the table anew with `glomerulab predict`, or mend the cell"
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SlideFacts(_Facts):
+    """One slide of the predictions."""
+
+    slide_id: str
+    file_name: str
+    """Without its folder: folders name patients."""
+    patient_id: str | None = None
+    stain: str | None = None
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    """Of level 0, px."""
+    mpp: float | None = None
+    bounds_offset: tuple[float, float] = (0.0, 0.0)
+    """What QuPath's coordinates lack to be level-0 pixels."""
+    map_path: str | None = None
+    """A small picture of the whole slide, relative to the folder."""
+    dicom: DicomReference | None = None
+    """None where the slide is not DICOM."""
+
+
+class ModelFacts(_Facts):
+    """What a reader must know of the model that spoke."""
+
+    model: str
+    head: Head
+    taxonomy_name: str
+    labels: tuple[Label, ...]
+    weights_sha256: str
+    """Of the file of weights: which model it was, beyond doubt."""
+    run: str
+    """Name of the run folder."""
+    temperature: float
+    coverage: float
+    """Share of conformal sets that hold the truth, as promised."""
+    conformal_threshold: float
+    """Probability that an answer must reach to be in a set, before the temperature."""
+    n_validation: int
+    """Images that temperature and thresholds rest on."""
+    distance_threshold: float
+    """Of the distance in feature space, above which an image is unlike the training images."""
+    sharpness_threshold: float
+    n_training_images: int
+    n_training_patients: int
+    stains_seen: dict[str, int]
+    """Training images by stain."""
+    trained_on_synthetic: bool
+    test_summary: str
+    """How the run did on its own held-out part, in one sentence; empty where it has none."""
+    test_summary_zh: str = ""
+    normalized_to: tuple[str, ...]
+    """Stains whose images are brought to the run's stain reference."""
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The labels, in the order of every table."""
+        return Taxonomy(self.taxonomy_name, self.labels)
+
+
+class DetectorFacts(_Facts):
+    """What a reader must know of the detector that proposed regions."""
+
+    run: str
+    """Name of its run folder."""
+    weights_sha256: str
+    score_threshold: float
+    test_summary: str
+    """How it did on slides of patients it never saw, in one sentence; empty without such."""
+    test_summary_zh: str = ""
+    trained_on_synthetic: bool
+
+
+class Unjudged(_Facts):
+    """A slide, region or image that nothing was said of."""
+
+    case: str
+    """Patient; the slide or image where that is not known."""
+    slide_id: str
+    name: str
+    """Of the region or image; empty for the whole slide."""
+
+
+class Note(_Facts):
+    """A sentence for whoever reads the predictions."""
+
+    en: str
+    zh: str = ""
+    case: str | None = None
+    """Whose report alone tells it, as `Unjudged.case`; None: every report of the folder. A sentence
+    that names a slide or an image must say whose it is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_english(cls, found: object) -> object:
+        # Predictions made before notes had two languages hold the English sentence alone.
+        return {"en": found} if isinstance(found, str) else found
+
+
+class CaseFacts(_Facts):
+    """All that stands beside the table."""
+
+    format: Literal[1] = 1
+    created: str
+    """UTC, ISO 8601."""
+    glomerulab: str
+    """Version of this package."""
+    model: ModelFacts
+    slides: tuple[SlideFacts, ...] = ()
+    detector: DetectorFacts | None = None
+    """Where regions were proposed in this run."""
+    unjudged: tuple[Unjudged, ...] = ()
+    """What could not be judged; the reasons are in ``failures.csv``."""
+    is_synthetic: bool
+    """Whether any image was rendered by a program."""
+    notes: tuple[Note, ...] = ()
+    """What a reader must know of how these predictions were made."""
+
+
+@dataclass(frozen=True)
+class CaseFolder:
+    """Predictions as read from their folder."""
+
+    folder: Path
+    facts: CaseFacts
+    calls: tuple[GlomerulusCall, ...]
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The labels of the model."""
+        return self.facts.model.taxonomy
+
+    @property
+    def head(self) -> Head:
+        """The head of the model."""
+        return self.facts.model.head
+
+    def patients(self) -> dict[str, tuple[GlomerulusCall, ...]]:
+        """Return the calls of each case; a slide without patient is a case by itself.
+
+        A case of which nothing could be judged, or on whose slides no region lies, has none: its
+        report says so.
+        """
+        cases: dict[str, list[GlomerulusCall]] = {}
+        for call in self.calls:
+            cases.setdefault(call.patient_id or call.slide_id or call.image_id, []).append(call)
+        for lost in self.facts.unjudged:
+            cases.setdefault(lost.case, [])
+        judged = {call.slide_id for call in self.calls}
+        for slide in self.facts.slides:
+            if slide.slide_id not in judged:
+                cases.setdefault(slide.patient_id or slide.slide_id, [])
+        return {name: tuple(calls) for name, calls in cases.items()}
+
+
+def write_case_folder(folder: Path, facts: CaseFacts, table: pd.DataFrame) -> None:
+    """Write facts and table; the facts last, so that where they stand the table does too.
+
+    Parameters
+    ----------
+    folder : Path
+        Must exist.
+    facts : CaseFacts
+    table : DataFrame
+        As `read_case_folder` describes it.
+    """
+    write_predictions(table, folder / PREDICTIONS_FILE)
+    with written_whole(folder / CASE_FILE) as temporary:
+        temporary.write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_case_folder(folder: Path) -> CaseFolder:
+    """Read what ``predict`` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        Or one of the two files in it. The table holds, beside the columns of a predictions table,
+        ``called_<id>`` (1 or 0) and ``state_<id>`` (present, absent, either) per label,
+        ``reasons`` (words of `glomerulab.cases.calls.REASONS` separated by blanks), ``region_id``,
+        ``image_path``, ``x, y, width, height`` and ``outline`` (``x y, x y``). Two may be
+        missing: ``saliency_path`` and ``proposed`` (1: by a detector, and drawn by no person).
+
+    Returns
+    -------
+    CaseFolder
+
+    Raises
+    ------
+    PredictionsError
+        If a file is missing or breaks a rule.
+    """
+    if folder.name in {CASE_FILE, PREDICTIONS_FILE}:
+        folder = folder.parent
+    path = folder / CASE_FILE
+    try:
+        facts = CaseFacts.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PredictionsError(
+            "holds no case.json; give the folder that `glomerulab predict` wrote",
+            where=str(folder),
+        ) from error
+    except OSError as error:
+        raise PredictionsError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise PredictionsError(f"{key}: {first['msg']}", where=str(path)) from error
+    table_path = folder / PREDICTIONS_FILE
+    taxonomy = facts.model.taxonomy
+    table = read_predictions(table_path, taxonomy, head=facts.model.head)
+    _check_columns(table, taxonomy, str(table_path))
+    calls = tuple(
+        _call(
+            {str(name): cell for name, cell in row.items()},
+            taxonomy,
+            facts.model.head,
+            f"{table_path}: line {place + 2}",
+        )
+        for place, row in enumerate(table.to_dict("records"))
+    )
+    return CaseFolder(folder, facts, calls)
+
+
+def _check_columns(table: pd.DataFrame, taxonomy: Taxonomy, where: str) -> None:
+    wanted = ["slide_id", "patient_id", "reasons", "image_path"]
+    wanted += [f"{kind}_{key}" for kind in ("called", "state") for key in taxonomy.label_ids]
+    missing = [name for name in wanted if name not in table]
+    if missing:
+        raise PredictionsError(
+            f"missing column(s): {', '.join(missing)}; this is no table of `glomerulab predict`",
+            where=where,
+        )
+
+
+def _call(row: dict[str, Any], taxonomy: Taxonomy, head: Head, where: str) -> GlomerulusCall:
+    def text(name: str) -> str | None:
+        value = row.get(name)
+        return None if value is None or pd.isna(value) else str(value)
+
+    states = {key: text(f"state_{key}") or "" for key in taxonomy.label_ids}
+    for key, state in states.items():
+        if state not in STATES:
+            said = f"unknown word {state!r}" if state else "is empty"
+            raise PredictionsError(
+                f"state_{key}: {said}; it must be {', '.join(STATES)}: {WAY_OUT}", where=where
+            )
+    reasons = tuple((text("reasons") or "").split())
+    strange = sorted({*reasons} - set(REASONS))
+    if strange:
+        raise PredictionsError(
+            f"reasons: unknown word {strange[0]!r}; known are {', '.join(REASONS)}", where=where
+        )
+    called = frozenset(
+        key for key in taxonomy.label_ids if _flag(text(f"called_{key}"), f"called_{key}", where)
+    )
+    if head == "softmax" and len(called) != 1:
+        raise PredictionsError(
+            f"called_*: {len(called)} labels are 1, but this model calls exactly one of "
+            f"{', '.join(taxonomy.label_ids)}: {WAY_OUT}",
+            where=where,
+        )
+    try:
+        box, outline = _box(row), _outline(text("outline"))
+    except ValueError as error:
+        raise PredictionsError(f"place on the slide: {error}", where=where) from error
+    return GlomerulusCall(
+        image_id=str(row["image_id"]),
+        slide_id=text("slide_id") or "",
+        patient_id=text("patient_id"),
+        region_id=text("region_id"),
+        stain=text("stain"),
+        probabilities={key: float(row[f"probability_{key}"]) for key in taxonomy.label_ids},
+        called=called,
+        states=states,
+        reasons=reasons,
+        box=box,
+        outline=outline,
+        image_path=text("image_path"),
+        saliency_path=text("saliency_path"),
+        is_proposed="proposed" in row and _flag(text("proposed"), "proposed", where),
+    )
+
+
+def _flag(cell: str | None, column: str, where: str) -> bool:
+    """Read 1 or 0, which programs that know only fractions write as 1.0 and 0.0."""
+    if cell in {"1", "1.0"}:
+        return True
+    if cell in {"0", "0.0"}:
+        return False
+    said = "is empty" if cell is None else f"holds {cell!r}"
+    raise PredictionsError(f"{column} {said}; it must be 1 or 0: {WAY_OUT}", where=where)
+
+
+def _box(row: dict[str, Any]) -> Box | None:
+    values = [row.get(name) for name in ("x", "y", "width", "height")]
+    n_missing = sum(value is None or pd.isna(value) for value in values)
+    if 0 < n_missing < len(values):
+        raise ValueError("of x, y, width and height some are empty; give all four or none")
+    if n_missing:
+        return None
+    x, y, width, height = (int(str(value)) for value in values)
+    return Box(x, y, width, height)
+
+
+def _outline(text: str | None) -> tuple[Point, ...]:
+    if not text:
+        return ()
+    numbers = np.array([pair.split() for pair in text.split(",")], dtype=np.float64)
+    if numbers.ndim != 2 or numbers.shape[1] != 2 or not np.isfinite(numbers).all():
+        raise ValueError(f"not an outline: {text[:40]!r}")
+    return tuple((float(x), float(y)) for x, y in numbers)
+
+
+def outline_text(outline: Sequence[Point]) -> str:
+    """Write an outline as a cell of the table holds it.
+
+    Parameters
+    ----------
+    outline : sequence of point
+
+    Returns
+    -------
+    str
+        ``x y, x y``, tenths of a pixel.
+
+    Examples
+    --------
+    >>> outline_text([(1.0, 2.0), (3.25, 4.0)])
+    '1 2, 3.2 4'
+    """
+    return ", ".join(f"{_tenths(x)} {_tenths(y)}" for x, y in outline)
+
+
+def _tenths(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

@@ -1,0 +1,205 @@
+"""The columns of a manifest: which there are, what a cell of each may hold, and of which type.
+
+Pure tables: no file is opened here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pandas.api.extensions import ExtensionDtype
+
+from glomerulab.errors import TaxonomyError
+from glomerulab.taxonomy import Taxonomy
+
+__all__ = [
+    "MANIFEST_COLUMNS",
+    "SPLITS",
+    "STAINS",
+    "TARGET_LEAK_COLUMN",
+    "Problem",
+    "typed_table",
+]
+
+MANIFEST_COLUMNS = (
+    "image_id",
+    "image_path",
+    "patient_id",
+    "slide_id",
+    "stain",
+    "mpp",
+    "x",
+    "y",
+    "width",
+    "height",
+    "parent_id",
+    "split",
+    "fold",
+)
+"""Columns of every manifest, in order; those of the labels follow, then any others."""
+
+STAINS = ("HE", "PAS", "PASM", "TRI", "H-DAB", "other")
+"""Haematoxylin-eosin, periodic acid-Schiff, periodic acid silver methenamine, Masson trichrome,
+immunohistochemistry in brown (haematoxylin and diaminobenzidine)."""
+
+SPLITS = ("train", "validation", "test")
+"""Parts of a split."""
+
+TARGET_LEAK_COLUMN = "stain_target_leak"
+"""Of a normalised manifest: the part that an image's stain target comes from, if it should not."""
+
+INTEGER_COLUMNS = ("x", "y", "width", "height", "fold")
+REQUIRED_COLUMNS = ("image_id", "image_path")
+
+Cells = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a manifest, and the row it is in."""
+
+    message: str
+    """What is wrong and the way out."""
+    row: int | None = None
+    """Place in the table, from 0; None if it is about the whole file."""
+    image_id: str | None = None
+
+    def __str__(self) -> str:
+        """Name the line as a text editor counts it (the header is line 1), then the message."""
+        if self.row is None:
+            return self.message
+        image = "" if self.image_id is None else f", image {self.image_id!r}"
+        return f"line {self.row + 2}{image}: {self.message}"
+
+
+def typed_table(rows: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, list[Problem]]:
+    """Give every column its type, in the standing order, and collect the cells that do not fit.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Any of `MANIFEST_COLUMNS` and the labels, as text or already typed, and any others, which
+        are kept as they are. Text is stripped; empty text is missing.
+    taxonomy : Taxonomy
+
+    Returns
+    -------
+    table : DataFrame
+        Text columns "string", mpp Float64, places and fold Int64, labels Int8. Columns that
+        `rows` lacks are empty, and so are the cells that do not fit.
+    problems : list of Problem
+        In the order of the rows.
+
+    Raises
+    ------
+    TaxonomyError
+        If a label is called like a column.
+    """
+    clash = sorted(set(taxonomy.label_ids) & set(MANIFEST_COLUMNS))
+    if clash:
+        raise TaxonomyError(
+            f"label(s) called like a manifest column: {', '.join(clash)}", where=taxonomy.name
+        )
+    columns: dict[str, object] = {}
+    found: list[tuple[int, str]] = []
+    for name in (*MANIFEST_COLUMNS, *taxonomy.label_ids):
+        cells = rows[name] if name in rows else pd.Series([pd.NA] * len(rows), dtype="string")
+        columns[name], messages = _typed_column(cells, name)
+        found += messages
+    table = pd.DataFrame(columns, index=pd.RangeIndex(len(rows)))
+    others = [name for name in rows if name not in columns]
+    if others:
+        table = pd.concat([table, rows[others].reset_index(drop=True)], axis="columns")
+    found += _duplicate_ids(table["image_id"])
+    ids = table["image_id"]
+    problems = [
+        Problem(message, row, None if pd.isna(ids[row]) else str(ids[row]))
+        for row, message in sorted(found, key=lambda item: item[0])
+    ]
+    return table, problems
+
+
+def _typed_column(cells: pd.Series, name: str) -> tuple[object, list[tuple[int, str]]]:
+    """Return the column with its type, and (row, message) of what does not fit."""
+    text = _as_text(cells)
+    given = text.notna().to_numpy()
+    if name in TEXT_RULES:
+        fits, rule = TEXT_RULES[name]
+        wrong = given & ~fits(text)
+        column: object = text.mask(wrong).array
+    elif name not in MANIFEST_COLUMNS or name in INTEGER_COLUMNS or name == "mpp":
+        wrong, column, rule = _number_column(text, given, name)
+    else:
+        wrong, column, rule = np.zeros(len(text), dtype=np.bool_), text.array, ""
+    messages = [
+        (int(row), f"{name} must be {rule}, got {text.iloc[row]!r}")
+        for row in np.flatnonzero(wrong)
+    ]
+    if name in REQUIRED_COLUMNS:
+        messages += [(int(row), f"{name} is empty") for row in np.flatnonzero(~given)]
+    return column, messages
+
+
+def _number_column(
+    text: pd.Series, given: npt.NDArray[np.bool_], name: str
+) -> tuple[Flags, object, str]:
+    fits, rule, dtype = NUMBER_RULES.get(name, LABEL_RULE)
+    values = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    wrong = given & ~fits(values)
+    values[wrong] = np.nan
+    return wrong, pd.Series(values).astype("Float64").astype(dtype).array, rule
+
+
+def _as_text(cells: pd.Series) -> pd.Series:
+    """Return the cells as stripped text, the empty ones as missing."""
+    if cells.dtype == bool:
+        cells = cells.astype("Int8")  # True is 1
+    text = cells.reset_index(drop=True).astype("string").str.strip()
+    return text.mask(text == "")
+
+
+def _duplicate_ids(ids: pd.Series) -> list[tuple[int, str]]:
+    first: dict[str, int] = {}
+    messages = []
+    for row, image_id in enumerate(ids):
+        if not pd.isna(image_id) and first.setdefault(image_id, row) != row:
+            messages.append((row, f"image_id stands in line {first[image_id] + 2} already"))
+    return messages
+
+
+def _one_of(known: tuple[str, ...]) -> Callable[[pd.Series], Flags]:
+    def fits(text: pd.Series) -> Flags:
+        return np.asarray(text.isin(known).to_numpy(), dtype=np.bool_)
+
+    return fits
+
+
+def _whole(values: Cells, low: float) -> Flags:
+    fitting: Flags = np.isfinite(values) & (values == np.rint(values)) & (values >= low)
+    return fitting
+
+
+TEXT_RULES = {
+    "stain": (_one_of(STAINS), f"one of {', '.join(STAINS)}"),
+    "split": (_one_of(SPLITS), f"one of {', '.join(SPLITS)}"),
+}
+
+NumberRule = tuple[Callable[[Cells], Flags], str, ExtensionDtype]
+
+LABEL_RULE: NumberRule = (
+    lambda v: np.isin(v, (0.0, 1.0)),
+    "1, 0 or empty (unknown)",
+    pd.Int8Dtype(),
+)
+
+NUMBER_RULES: dict[str, NumberRule] = {
+    "mpp": (lambda v: np.isfinite(v) & (v > 0), "micrometres per pixel above 0", pd.Float64Dtype()),
+    "x": (lambda v: _whole(v, -np.inf), "a whole number", pd.Int64Dtype()),
+    "y": (lambda v: _whole(v, -np.inf), "a whole number", pd.Int64Dtype()),
+    "width": (lambda v: _whole(v, 1), "a whole number of at least 1", pd.Int64Dtype()),
+    "height": (lambda v: _whole(v, 1), "a whole number of at least 1", pd.Int64Dtype()),
+    "fold": (lambda v: _whole(v, 0), "a whole number of at least 0", pd.Int64Dtype()),
+}

@@ -1,0 +1,1 @@
+"""Run a model: by torch, or by ONNX Runtime without torch."""

@@ -1,0 +1,1 @@
+"""Weights carried from a pretrained network into another."""

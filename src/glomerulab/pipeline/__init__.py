@@ -1,0 +1,1 @@
+"""The steps that the commands and the quickstart call."""

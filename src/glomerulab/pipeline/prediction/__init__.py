@@ -1,0 +1,1 @@
+"""Apply a trained model: from slides or crops to a case folder."""

@@ -1,0 +1,279 @@
+"""Tiles with and without glomeruli, cut from slides with regions: what a detector learns from.
+
+A tile is called after what lies under its centre, so that a network that slides over a tissue
+draws a map of where glomeruli are. What lies between the core of a glomerulus and its outside is
+left out: nobody needs the network to be sure there.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest, write_manifest
+from glomerulab.cohort.slide_regions import regions_on
+from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.errors import OutputError, RegionError
+from glomerulab.geometry import Box, Point, Region
+from glomerulab.images import write_image
+from glomerulab.pipeline.crop_plan import Failure, refuse_nameless
+from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.names import safe_name
+from glomerulab.runtime.parallel import map_outcomes
+from glomerulab.runtime.progress import Track, silent
+from glomerulab.slides.regions.polygons import contains, scaled
+from glomerulab.slides.slide import Slide, open_slide
+from glomerulab.stain.tissue import tissue_mask
+from glomerulab.taxonomy import Label, Taxonomy
+
+__all__ = ["DETECTOR_TAXONOMY", "TileSettings", "TilesCut", "cut_tiles"]
+
+DETECTOR_TAXONOMY = Taxonomy(
+    "detector",
+    (
+        Label(id="glomerulus", name="Glomerulus", name_zh="肾小球", excludes=("other",)),
+        Label(id="other", name="Other tissue", name_zh="其他组织"),
+    ),
+)
+
+CORE = 0.5
+"""A tile shows a glomerulus if its centre lies in the outline shrunk by this."""
+OUTSIDE = 1.15
+"""And other tissue if it lies beyond every outline enlarged by this."""
+RING = 1.8
+"""Places just outside are the hardest: a share of the tiles comes from up to here."""
+N_EACH = 4
+"""Tiles per glomerulus in its core, in its ring, and anywhere else."""
+LEAST_ELSEWHERE = 16
+N_TRIES = 200
+TISSUE_MPP = 16.0
+STATE_FILE = "tiles.json"
+
+Points = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class TileSettings:
+    """How tiles are cut."""
+
+    mpp: float = 4.0
+    """Micrometres per pixel: coarse, since a glomerulus is known by its shape."""
+    side_px: int = 64
+    """A glomerulus of 200 µm and what is around it."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TilesCut:
+    """What was cut."""
+
+    manifest: Manifest
+    failures: tuple[Failure, ...]
+    """Slides that could not be used, and why."""
+
+
+def cut_tiles(
+    entries: Sequence[SlideEntry],
+    regions_path: Path,
+    out: Path,
+    *,
+    settings: TileSettings | None = None,
+    n_workers: int = 1,
+    track: Track = silent,
+) -> TilesCut:
+    """Cut tiles from slides; what an earlier run cut of the same slides is taken as it is.
+
+    Parameters
+    ----------
+    entries : sequence of SlideEntry
+    regions_path : Path
+        One region file, or a folder with one per slide. A file without regions says that its slide
+        shows no glomerulus.
+    out : Path
+        Gets ``manifest.csv`` and the tiles; made if need be.
+    settings : TileSettings, optional
+    n_workers : int, default 1
+        Processes.
+    track : Track, default silent
+
+    Returns
+    -------
+    TilesCut
+
+    Raises
+    ------
+    RegionError
+        If no slide could be used, or one file for several slides does not say which region lies
+        where.
+    OutputError
+        If `out` holds tiles of other slides, regions or settings.
+    """
+    settings = settings or TileSettings()
+    if not regions_path.exists():
+        raise RegionError("there is no such region file or folder", where=str(regions_path))
+    if len(entries) > 1 and regions_path.is_file():
+        refuse_nameless(regions_path, len(entries))
+    make_folder(out)
+    mark = _mark(entries, regions_path, settings)
+    _continue_or_refuse(out, mark)
+    path = out / "manifest.csv"
+    cut = partial(_cut_slide, regions_path=regions_path, out=out, settings=settings)
+    rows: dict[str, list[dict[str, object]]] = {}
+    failures: list[Failure] = []
+    if path.is_file():
+        return TilesCut(read_manifest(path, DETECTOR_TAXONOMY), ())
+    with closing(map_outcomes(cut, entries, n_workers=n_workers)) as outcomes:
+        for outcome in track(outcomes, "Cutting tiles", len(entries)):
+            if outcome.error is not None:
+                failures.append(Failure(outcome.item.slide_id, "", str(outcome.error)))
+            else:
+                rows[outcome.item.slide_id] = outcome.value or []
+    table = pd.DataFrame([row for entry in entries for row in rows.get(entry.slide_id, ())])
+    if table.empty or not (table["glomerulus"] == 1).any():
+        reason = failures[0].reason if failures else "no region lies on them"
+        raise RegionError(f"no glomerulus on any slide: {reason}", where=str(regions_path))
+    manifest = manifest_from_rows(table, folder=out, taxonomy=DETECTOR_TAXONOMY)
+    if not failures:  # a slide that failed may be there the next time
+        write_manifest(manifest, path)
+    return TilesCut(manifest, tuple(failures))
+
+
+def _cut_slide(
+    entry: SlideEntry, *, regions_path: Path, out: Path, settings: TileSettings
+) -> list[dict[str, object]]:
+    """Cut the tiles of one slide and return their rows."""
+    with open_slide(entry.path, mpp_override=entry.mpp) as slide:
+        regions = regions_on(entry, regions_path, bounds_offset=slide.bounds_offset)
+        folder = make_folder(out / "tiles" / safe_name(entry.slide_id))
+        rows: list[dict[str, object]] = []
+        places = _places(slide, regions, _rng(entry.slide_id, settings.seed))
+        for number, (label, (x, y)) in enumerate(places):
+            box = _box(slide, x, y, settings)
+            image_id = f"{safe_name(entry.slide_id)}-{number:05d}"
+            image = folder / f"{image_id}.png"
+            write_image(slide.read_region(box, mpp=settings.mpp), image)
+            rows.append(
+                dict(entry.further)
+                | {
+                    "image_id": image_id,
+                    "image_path": image.relative_to(out).as_posix(),
+                    "patient_id": entry.patient_id,
+                    "slide_id": entry.slide_id,
+                    "stain": entry.stain or slide.stain,
+                    "mpp": settings.mpp,
+                    "x": box.x,
+                    "y": box.y,
+                    "width": box.width,
+                    "height": box.height,
+                    "glomerulus": int(label == "glomerulus"),
+                    "other": int(label == "other"),
+                }
+            )
+        return rows
+
+
+def _places(
+    slide: Slide, regions: Sequence[Region], rng: np.random.Generator
+) -> Iterator[tuple[str, Point]]:
+    """Yield a label and a centre for each tile, in level-0 pixels."""
+    tissue = _Tissue(slide)
+    outlines = [region.polygon for region in regions]
+    wide = [scaled(outline, OUTSIDE) for outline in outlines]
+    for outline in outlines:
+        core, ring = scaled(outline, CORE), scaled(outline, RING)
+        for point in _drawn_in(core, rng)[:N_EACH]:
+            yield "glomerulus", point
+        around = _drawn_in(ring, rng)
+        free = [point for point in around if not _in_any(wide, point) and tissue.at(point)]
+        for point in free[:N_EACH]:
+            yield "other", point
+    anywhere = [point for point in tissue.drawn(rng) if not _in_any(wide, point)]
+    for point in anywhere[: max(N_EACH * len(outlines), LEAST_ELSEWHERE)]:
+        yield "other", point
+
+
+class _Tissue:
+    """Where the tissue of a slide is, coarsely."""
+
+    def __init__(self, slide: Slide) -> None:
+        whole = Box(0, 0, *slide.dimensions)
+        pixels = slide.read_region(whole, mpp=TISSUE_MPP)
+        self._mask = tissue_mask(pixels, np.array(slide.white, dtype=np.float64))
+        height, width = self._mask.shape
+        self._step = slide.dimensions[0] / width, slide.dimensions[1] / height
+
+    def at(self, point: Point) -> bool:
+        """Say whether a place lies on tissue."""
+        column, row = int(point[0] // self._step[0]), int(point[1] // self._step[1])
+        height, width = self._mask.shape
+        return 0 <= row < height and 0 <= column < width and bool(self._mask[row, column])
+
+    def drawn(self, rng: np.random.Generator) -> list[Point]:
+        """Draw places on the tissue, each anywhere in its pixel."""
+        rows, columns = np.nonzero(self._mask)
+        if not len(rows):
+            return []
+        chosen = rng.integers(len(rows), size=max(N_TRIES, 40 * LEAST_ELSEWHERE))
+        across, down = rng.random((2, len(chosen)))
+        xs = (columns[chosen] + across) * self._step[0]
+        ys = (rows[chosen] + down) * self._step[1]
+        return list(zip(xs.tolist(), ys.tolist(), strict=True))
+
+
+def _drawn_in(outline: Sequence[Point], rng: np.random.Generator) -> list[Point]:
+    """Draw places inside an outline."""
+    corners = np.asarray(outline)
+    points = rng.uniform(corners.min(axis=0), corners.max(axis=0), (N_TRIES, 2))
+    inside: Points = points[contains(outline, points)]
+    return [(float(x), float(y)) for x, y in inside]
+
+
+def _in_any(outlines: Sequence[Sequence[Point]], point: Point) -> bool:
+    return any(bool(contains(outline, [point])[0]) for outline in outlines)
+
+
+def _box(slide: Slide, x: float, y: float, settings: TileSettings) -> Box:
+    across, down = (settings.side_px * settings.mpp / own for own in slide.mpp_xy)
+    return Box(round(x - across / 2), round(y - down / 2), round(across), round(down))
+
+
+def _rng(slide_id: str, seed: int) -> np.random.Generator:
+    # By the slide's own name: the tiles of a slide do not depend on which others there are.
+    name = int.from_bytes(hashlib.sha256(slide_id.encode()).digest()[:4])
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(name,)))
+
+
+def _mark(entries: Sequence[SlideEntry], regions_path: Path, settings: TileSettings) -> str:
+    """Tell these slides, regions and settings from any others."""
+    files = [regions_path] if regions_path.is_file() else sorted(regions_path.iterdir())
+    slides = [
+        (one.slide_id, one.patient_id, one.stain, one.mpp, one.further, _n_bytes(one.path))
+        for one in entries
+    ]
+    digest = hashlib.sha256(repr((asdict(settings), slides)).encode())
+    for path in files:
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _n_bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _continue_or_refuse(out: Path, mark: str) -> None:
+    path = out / STATE_FILE
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("mark") != mark:
+        raise OutputError(
+            "its tiles were cut from other slides, regions or settings; choose another --out",
+            where=str(out),
+        )
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps({"mark": mark}), encoding="utf-8")

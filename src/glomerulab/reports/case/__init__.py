@@ -1,0 +1,1 @@
+"""The report of a case: HTML, PDF, CSV, GeoJSON, FHIR, DICOM SR."""

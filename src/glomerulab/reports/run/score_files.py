@@ -1,0 +1,102 @@
+"""The numbers of a report as files for programs: what the page shows, as CSV and JSON."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from glomerulab.evaluation.result import Judgement
+from glomerulab.runtime.files import written_whole
+
+__all__ = ["write_scores_json", "write_table_csv"]
+
+
+def write_table_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV; what is not defined is empty.
+
+    Parameters
+    ----------
+    table : DataFrame
+    path : Path
+        Replaced if it exists.
+    """
+    with written_whole(path) as temporary:
+        table.to_csv(temporary, index=False, na_rep="")
+
+
+def write_scores_json(
+    judgement: Judgement, path: Path, *, headline: str, external: Judgement | None = None
+) -> None:
+    """Write everything that was found as JSON; what is not defined is null.
+
+    Parameters
+    ----------
+    judgement : Judgement
+    path : Path
+        Replaced if it exists.
+    headline : str
+    external : Judgement, optional
+        Of an external set; its scores stand under the key ``external``.
+    """
+    facts = _facts(judgement, headline)
+    if external is not None:
+        facts["external"] = {
+            "n_images": external.judged.n_images,
+            "n_patients": external.judged.n_patients,
+            "scores": external.scores.to_dict("records"),
+            "calibration": asdict(external.calibration),
+        }
+    text = json.dumps(_plain(facts), ensure_ascii=False, indent=2, allow_nan=False)
+    with written_whole(path) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _facts(judgement: Judgement, headline: str) -> dict[str, Any]:
+    run, judged, fitted = judgement.run, judgement.judged, judgement.fitted
+    return {
+        "research_use_only": True,
+        "synthetic": run.is_synthetic,
+        "headline": headline,
+        "split": judgement.split,
+        "head": run.head,
+        "taxonomy": run.taxonomy.name,
+        "n_images": judged.n_images,
+        "n_patients": judged.n_patients,
+        "n_left_out": judged.n_left_out,
+        "interval": {
+            "level": 0.95,
+            "method": "percentile bootstrap over patients",
+            "n_resamples": judgement.n_resamples,
+            "seed": judgement.seed,
+        },
+        "caveats": [asdict(caveat) for caveat in judgement.caveats],
+        "scores": judgement.scores.to_dict("records"),
+        "calibration": asdict(judgement.calibration),
+        "fitted_on_validation": None
+        if fitted is None
+        else {
+            "n_images": fitted.n_images,
+            "temperature": fitted.temperature,
+            "calibration": asdict(fitted.calibration),
+            "conformal": [asdict(result) for result in fitted.conformal],
+        },
+        "subgroups": judgement.subgroups.to_dict("records"),
+        "delong": judgement.delong.to_dict("records"),
+    }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """Turn numpy's numbers into Python's, and what is not defined into null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value

@@ -1,0 +1,320 @@
+"""The page and the table of a stain check: one HTML file that loads nothing, and one CSV."""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from glomerulab.evaluation.figures.stain_check import embedding_figure, spread_figure
+from glomerulab.evaluation.stain_check import StainCheck, StainPart
+from glomerulab.evaluation.warnings import Caveat
+from glomerulab.reports.data_uri import thumbnail_uri
+from glomerulab.reports.run.html import Table
+from glomerulab.runtime.files import make_folder, written_whole
+
+__all__ = ["StainCheckFiles", "write_stain_check"]
+
+N_PANELS = 8
+WHEN = ("before", "after")
+PANEL_PX = 320
+DOTS_PER_INCH = 130
+
+NORMALISATION_MAY_HURT = Caveat(
+    "Normalisation does not always help",
+    "Colour augmentation in training often does as well or better (Tellez et al. 2019), and "
+    "normalisation can lower accuracy (Vu et al. 2023). Train once without it and compare.",
+)
+SIMILARITY_IS_BLIND = Caveat(
+    "Similarity does not prove separation",
+    "SSIM, PCC and colour difference stay high even where stains are separated wrongly; t-SNE maps "
+    "depend on their settings. Look at the pairs, and at whether the source can still be told.",
+)
+
+
+@dataclass(frozen=True)
+class StainCheckFiles:
+    """What was written, and the finding in a few words per stain."""
+
+    html_path: Path
+    csv_path: Path
+    """A row per image."""
+    summary_path: Path
+    """A row per stain and measure."""
+    headline: str
+
+
+@dataclass(frozen=True)
+class _Panel:
+    image_id: str
+    note: str
+    pictures: tuple[tuple[str, str], ...]
+    """What each shows, and its data URI."""
+
+
+@dataclass(frozen=True)
+class _Figure:
+    title: str
+    caption: str
+    pictures: tuple[tuple[str, str], ...]
+    """Alternative text and data URI; side by side where there is room."""
+
+
+def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> StainCheckFiles:
+    """Write ``stain_check.html``, ``stain_check.csv`` and ``stain_check_summary.csv``.
+
+    Parameters
+    ----------
+    check : StainCheck
+    out : Path
+        Folder; made where it is missing.
+    is_synthetic : bool
+        Whether the images come from the phantom; the page then says so.
+
+    Returns
+    -------
+    StainCheckFiles
+    """
+    make_folder(out)
+    csv_path, html_path = out / "stain_check.csv", out / "stain_check.html"
+    summary_path = out / "stain_check_summary.csv"
+    with written_whole(summary_path) as temporary:
+        _summary_rows(check).to_csv(temporary, index=False)
+    with written_whole(csv_path) as temporary:
+        check.table.to_csv(temporary, index=False)
+    headline = _headline(check)
+    environment = Environment(
+        loader=PackageLoader("glomerulab.reports.run"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template("stain_check.html.j2").render(
+        is_synthetic=is_synthetic,
+        headline=headline,
+        caveats=_caveats(check),
+        tables=[_summary(check.table), *_prediction_table(check), *_status_table(check.table)],
+        panels=_panels(check),
+        has_targets=bool(check.targets),
+        figures=list(_figures(check)),
+    )
+    with written_whole(html_path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return StainCheckFiles(html_path, csv_path, summary_path, headline)
+
+
+def _headline(check: StainCheck) -> str:
+    found = [part for part in check.parts if part.prediction is not None]
+    n = len(check.table)
+    if not found:
+        before, after = (_variation(check.table[f"nmi_{name}"]) for name in ("before", "after"))
+        return (
+            f"{n} images: intensity varies by {before:.1%} between them before normalisation and "
+            f"by {after:.1%} after."
+        )
+    said = "; ".join(
+        f"{_name(part.stain)} {part.prediction.before:.2f} before and {part.prediction.after:.2f} "
+        f"after (chance reaches {part.prediction.chance:.2f})"
+        for part in found
+        if part.prediction is not None
+    )
+    return (
+        f"{n} images. How well {check.column} is told from the pixels (balanced accuracy): {said}."
+    )
+
+
+def _name(stain: str) -> str:
+    return stain or "no stain given"
+
+
+def _summary_rows(check: StainCheck) -> pd.DataFrame:
+    """One row per stain and measure, with its value before and after."""
+    rows: list[tuple[str, str, float | None, float | None]] = []
+    for part in check.parts:
+        table, name = check.table.iloc[part.places], _name(part.stain)
+        rows.append((name, "n_images", len(table), len(table)))
+        before, after = (_variation(table[f"nmi_{when}"]) for when in WHEN)
+        rows += [(name, "nmi_variation", before, after)]
+        for measure in ("saturated", "background"):
+            before, after = (float(table[f"{measure}_{when}"].mean()) for when in WHEN)
+            rows += [(name, measure, before, after)]
+        rows += [(name, m, None, table[m].mean()) for m in ("ssim", "pcc", "background_delta_e")]
+        if part.before is not None and part.after is not None:
+            trust = (part.before.trustworthiness, part.after.trustworthiness)
+            rows.append((name, "tsne_trustworthiness", *trust))
+        if part.prediction is not None:
+            found = part.prediction
+            rows.append((name, f"balanced_accuracy_{found.column}", found.before, found.after))
+            rows.append((name, f"chance_{found.column}", None, found.chance))
+    return pd.DataFrame(rows, columns=["stain", "measure", "before", "after"])
+
+
+def _caveats(check: StainCheck) -> list[Caveat]:
+    found = [NORMALISATION_MAY_HURT, SIMILARITY_IS_BLIND]
+    for part in check.parts:
+        if part.why_no_prediction:
+            text = f"{_name(part.stain)}: {part.why_no_prediction}."
+            found.append(Caveat("Source not predicted", text))
+    few = [_name(part.stain) for part in check.parts if part.before is None]
+    if few:
+        text = f"There are too few images for t-SNE of {', '.join(few)}."
+        found.append(Caveat("No map", text))
+    if check.unreadable:
+        listed = "; ".join(check.unreadable[:5])
+        text = f"{len(check.unreadable)} images could not be compared: {listed}"
+        found.append(Caveat("Images left out", text, severe=True))
+    return found
+
+
+def _summary(table: pd.DataFrame) -> Table:
+    """Means over the images, one row per stain and one over all."""
+    stains = table["stain"].fillna("no stain given")
+    parts = [(str(stain), rows) for stain, rows in table.groupby(stains)]
+    if len(parts) > 1:
+        parts.append(("all", table))
+    columns = (
+        "Stain",
+        "Images",
+        "NMI variation",
+        "SSIM",
+        "PCC",
+        "Saturated pixels",
+        "Background",
+        "Background ΔE",
+    )
+    note = (
+        "NMI: median over 95th percentile of tissue intensity; its coefficient of variation over "
+        "the images, before and after. SSIM and PCC: of luminance, before against after. "
+        "Saturated: a channel at 0 or 255. ΔE: CIE76, of the glass."
+    )
+    return Table("What changed and what was kept", columns, tuple(map(_row, parts)), note)
+
+
+def _row(part: tuple[str, pd.DataFrame]) -> tuple[str, ...]:
+    stain, rows = part
+    return (
+        stain,
+        str(len(rows)),
+        f"{_variation(rows['nmi_before']):.1%} → {_variation(rows['nmi_after']):.1%}",
+        f"{rows['ssim'].mean():.3f}",
+        f"{rows['pcc'].mean():.3f}",
+        f"{rows['saturated_before'].mean():.2%} → {rows['saturated_after'].mean():.2%}",
+        f"{rows['background_before'].mean():.1%} → {rows['background_after'].mean():.1%}",
+        "no glass"
+        if rows["background_delta_e"].isna().all()
+        else f"{rows['background_delta_e'].mean():.1f}",
+    )
+
+
+def _prediction_table(check: StainCheck) -> list[Table]:
+    parts = [part for part in check.parts if part.prediction is not None]
+    if not parts:
+        return []
+    columns = ("Stain", "Told from the pixels", "Values", "Images", "Before", "After", "Chance")
+    rows = tuple(row for part in parts for row in _prediction_rows(part))
+    return [Table("Can the source still be told?", columns, rows, _prediction_note(parts[0]))]
+
+
+def _prediction_rows(part: StainPart) -> list[tuple[str, ...]]:
+    found = part.prediction
+    if found is None:
+        return []
+    return [
+        (
+            _name(part.stain),
+            found.column,
+            str(found.n_classes),
+            str(found.n_images),
+            f"{found.before:.3f}",
+            f"{found.after:.3f}",
+            f"{found.chance:.3f}",
+        )
+    ]
+
+
+def _prediction_note(part: StainPart) -> str:
+    grouped = part.prediction.grouped_by if part.prediction else ""
+    return (
+        "Balanced accuracy of logistic regression on colour and texture statistics, "
+        f"cross-validated within each stain; no {grouped} stands on both sides. Chance: 95th "
+        "percentile with shuffled labels. Nearer to chance after normalisation is what one wants."
+    )
+
+
+def _status_table(table: pd.DataFrame) -> list[Table]:
+    if "stain_status" not in table:
+        return []
+    counts = table["stain_status"].fillna("not stated").value_counts()
+    rows = tuple((str(status), str(n)) for status, n in counts.items())
+    return [Table("What became of the images", ("Status", "Images"), rows)]
+
+
+def _panels(check: StainCheck) -> list[_Panel]:
+    """Pairs spread evenly over the images, ordered by stain and slide."""
+    order = check.table.sort_values(["stain", "slide_id", "image_id"], na_position="last").index
+    chosen = np.unique(
+        np.linspace(0, len(order) - 1, min(N_PANELS, len(order))).round().astype(int)
+    )
+    targets = {
+        stain: thumbnail_uri(path, size_px=PANEL_PX) for stain, path in check.targets.items()
+    }
+    return [_panel(check, place, targets) for place in order[chosen]]
+
+
+def _panel(check: StainCheck, place: int, targets: dict[str, str]) -> _Panel:
+    row, (before, after) = check.table.loc[place], check.paths[place]
+    note = ", ".join(
+        str(row[name]) for name in ("stain", "stain_status") if name in row and pd.notna(row[name])
+    )
+    pictures = [
+        ("before", thumbnail_uri(before, size_px=PANEL_PX)),
+        ("after", thumbnail_uri(after, size_px=PANEL_PX)),
+    ]
+    if str(row["stain"]) in targets:
+        pictures.append(("target", targets[str(row["stain"])]))
+    return _Panel(str(row["image_id"]), note, tuple(pictures))
+
+
+def _figures(check: StainCheck) -> Iterable[_Figure]:
+    for part in check.parts:
+        if part.before is None or part.after is None:
+            continue
+        named = check.table[check.column].iloc[part.places].fillna("not given")
+        sources = named.to_numpy(dtype=object)
+        maps = tuple(
+            (
+                f"Scatter plot of {len(sources)} images {when} normalisation, by {check.column}.",
+                _png_uri(embedding_figure(found, sources, title=when.title(), column=check.column)),
+            )
+            for when, found in zip(WHEN, (part.before, part.after), strict=True)
+        )
+        yield _Figure(
+            f"Maps of the {_name(part.stain)} images (t-SNE of colour and texture statistics)",
+            "As the paper's Fig. 8. Images of one source that stand apart before and mix after "
+            "have lost its colours; distances between groups mean nothing.",
+            maps,
+        )
+    alt = "Cumulative distributions of normalised median intensity before and after."
+    yield _Figure(
+        "Spread of intensity",
+        "Cumulative share of images. The steeper, the more alike the images are.",
+        ((alt, _png_uri(spread_figure(check.table))),),
+    )
+
+
+def _png_uri(figure: MatplotlibFigure) -> str:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _variation(values: pd.Series) -> float:
+    """Coefficient of variation."""
+    numbers = values.dropna().to_numpy(dtype=np.float64)
+    return float(numbers.std() / numbers.mean()) if len(numbers) else float("nan")

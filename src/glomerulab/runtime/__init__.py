@@ -1,0 +1,1 @@
+"""Files, processes, progress, seals and compiled loops: what every package builds on."""

@@ -1,0 +1,1 @@
+"""Region files of QuPath, ImageScope, ASAP, COCO and CSV."""

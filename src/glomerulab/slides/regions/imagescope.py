@@ -1,0 +1,147 @@
+"""Aperio ImageScope XML: layers (`Annotation`) of regions, vertices in level-0 pixels.
+
+A region's labels are its layer's name and its own `Text`; the attribute names are ImageScope's.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from glomerulab.geometry import Point, Region
+from glomerulab.slides.regions.parsing import (
+    BrokenRegion,
+    join_labels,
+    leave_out,
+    make_region,
+    parse_point,
+    shown_number,
+    split_labels,
+    unique_names,
+)
+
+__all__ = ["parse_imagescope", "render_imagescope"]
+
+RECTANGLE, ELLIPSE, ARROW, RULER = "1", "2", "3", "4"
+N_ELLIPSE_POINTS = 64
+
+
+def parse_imagescope(root: Element, path: Path) -> list[Region | BrokenRegion]:
+    """Turn ImageScope XML into regions.
+
+    Parameters
+    ----------
+    root : Element
+        ``<Annotations>``.
+    path : Path
+        For the errors.
+
+    Returns
+    -------
+    list of Region or BrokenRegion
+        Called by their ``DisplayId`` where it is unique, else by layer and region ``Id``.
+    """
+    found = [
+        (layer_number, number, layer, element)
+        for layer_number, layer in enumerate(root.iter("Annotation"), start=1)
+        for number, element in enumerate(layer.iter("Region"), start=1)
+    ]
+    # Ids start anew in each layer of ImageScope's files.
+    fallbacks = [
+        f"{layer.get('Id', layer_number)}-{element.get('Id', number)}"
+        for layer_number, number, layer, element in found
+    ]
+    names = [element.get("DisplayId") for _, _, _, element in found]
+    regions: list[Region | BrokenRegion] = []
+    for region_id, (layer_number, number, layer, element) in zip(
+        unique_names(names, fallbacks), found, strict=True
+    ):
+        where = f"region {number} of layer {layer_number}"
+        points = _vertices(element, path, where)
+        if element.get("Type") in {ARROW, RULER}:
+            leave_out(path, where, "ruler or arrow")
+            continue
+        if element.get("NegativeROA") == "1":
+            leave_out(path, where, "negative region", reason="which is cut out of another")
+            continue
+        outline = _outline(element.get("Type"), points)
+        regions.append(make_region(region_id, outline, _labels(layer, element), feature=where))
+    return regions
+
+
+def render_imagescope(regions: Sequence[Region]) -> str:
+    """Write regions as ImageScope XML; a new layer begins where the labels change.
+
+    Parameters
+    ----------
+    regions : sequence of Region
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    RegionError
+        If the labels of a region would be read back otherwise.
+    """
+    root = Element("Annotations")
+    layer = None
+    for region in regions:
+        name = join_labels(region)
+        if layer is None or layer.get("Name") != name:
+            layer = _add_layer(root, name)
+        holder = layer.find("Regions")
+        assert holder is not None
+        element = SubElement(
+            holder, "Region", Id=str(len(holder) + 1), Type="0", DisplayId=region.region_id
+        )
+        vertices = SubElement(element, "Vertices")
+        for x, y in region.polygon:
+            SubElement(vertices, "Vertex", X=shown_number(x), Y=shown_number(y), Z="0")
+    return tostring(root, encoding="unicode", xml_declaration=True)
+
+
+def _add_layer(root: Element, name: str) -> Element:
+    layer = SubElement(
+        root, "Annotation", Id=str(len(root) + 1), Name=name, Visible="1", LineColor="65280"
+    )
+    SubElement(layer, "Regions")
+    return layer
+
+
+def _vertices(element: Element, path: Path, where: str) -> list[Point]:
+    return [
+        parse_point(vertex.get("X"), vertex.get("Y"), path=path, feature=where)
+        for vertex in element.iter("Vertex")
+    ]
+
+
+def _outline(kind: str | None, points: list[Point]) -> list[Point]:
+    """Turn the two corners that stand for an ellipse or a rectangle into an outline."""
+    if kind not in {RECTANGLE, ELLIPSE} or len(points) not in {2, 4}:
+        return points
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    left, right, upper, lower = min(xs), max(xs), min(ys), max(ys)
+    if kind == RECTANGLE:
+        if len(points) == 4:
+            return points
+        return [(left, upper), (right, upper), (right, lower), (left, lower)]
+    centre, radii = ((left + right) / 2, (upper + lower) / 2), (right - left, lower - upper)
+    angles = [2 * math.pi * step / N_ELLIPSE_POINTS for step in range(N_ELLIPSE_POINTS)]
+    return [
+        (centre[0] + radii[0] / 2 * math.cos(turn), centre[1] + radii[1] / 2 * math.sin(turn))
+        for turn in angles
+    ]
+
+
+def _labels(layer: Element, element: Element) -> tuple[str, ...]:
+    """Collect layer name, the layer's own attributes, and the region's text."""
+    names = [layer.get("Name")]
+    attributes = layer.find("Attributes")
+    if attributes is not None:
+        # A layer is often left unnamed and described by an attribute; only its value is a class.
+        names += [each.get("Value") for each in attributes.iter("Attribute")]
+    names.append(element.get("Text"))
+    labels = [label for name in names for label in split_labels(name)]
+    return tuple(dict.fromkeys(labels))

@@ -1,0 +1,146 @@
+"""A served model in this process, and the real command in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+from starlette.testclient import TestClient
+
+from glomerulab.apps.serve.app import create_app
+from glomerulab.apps.serve.keys import KeyRing, add_key
+from glomerulab.apps.serve.limits import Limits
+from glomerulab.apps.serve.server import ServeSettings, open_service
+from glomerulab.geometry import Box, Region
+from glomerulab.slides.pyramid import write_pyramid
+from glomerulab.slides.regions.files import write_regions
+from tests.support.annotation_server import free_port
+from tests.support.cases import picture
+
+START_S = 120
+
+
+@contextmanager
+def served(
+    run: Path, folder: Path, *, with_keys: bool = False, with_slides: bool = False, **limits
+) -> Iterator["Served"]:
+    """Give clients of an application around a run."""
+    slides = folder / "slides" if with_slides else None
+    if slides is not None:
+        slides.mkdir(exist_ok=True)
+    keys = folder / "keys.json" if with_keys else None
+    names = {name: add_key(keys, name) for name in ("anna", "bo")} if keys else {}
+    settings = ServeSettings(
+        run, keys, slides, folder / "jobs" if slides else None, limits=Limits(**limits)
+    )
+    service = open_service(settings)
+    try:
+        yield Served(service, KeyRing(keys) if keys else None, names)
+    finally:
+        service.close()
+
+
+class Served:
+    """An application and the keys of its clients."""
+
+    def __init__(self, service, ring, keys) -> None:
+        self.service, self.keys = service, keys
+        self.app = create_app(service, keys=ring, hosts=frozenset({"testserver", "127.0.0.1"}))
+
+    def client(self, name: str | None = None) -> TestClient:
+        """Return a client, with a key if it is named."""
+        client = TestClient(self.app, raise_server_exceptions=False)
+        if name is not None:
+            client.headers["Authorization"] = f"Bearer {self.keys[name]}"
+        return client
+
+
+def write_slide(
+    folder: Path, name: str = "s1", *, n: int = 2, mpp: float | None = 0.5, seed: int = 2
+) -> None:
+    """Write a synthetic slide with n discs of tissue, and the regions around them."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((64 * n + 120, 900, 3), 243, dtype=np.uint8)
+    regions = []
+    for place in range(n):
+        box = Box(100, 60 + 64 * place, 48, 48)
+        label = ("normal", "cgn")[place % 2]
+        pixels[box.y : box.y + 48, box.x : box.x + 48] = picture(rng, label)
+        regions.append(Region.from_box(f"g{place}", box))
+    if mpp is None:
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    else:
+        write_pyramid(pixels, folder / f"{name}.tif", mpp=mpp, compression="deflate")
+    write_regions(regions, folder / f"{name}.geojson")
+
+
+class ServedProcess:
+    """``glomerulab serve`` on a free port; may be killed and started again."""
+
+    def __init__(self, folder: Path, *options: object) -> None:
+        self.port = free_port()
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        self._command = [
+            sys.executable,
+            "-m",
+            "glomerulab",
+            "serve",
+            "--port",
+            str(self.port),
+            *map(str, options),
+        ]
+        self._log = folder / "serve.log"
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(self.output())
+            try:
+                if self.http.get("/ready").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.1)
+        raise AssertionError(f"not ready after {START_S} s: {self.output()}")
+
+    def output(self) -> str:
+        """Return what it said so far."""
+        return self._log.read_text(encoding="utf-8")
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it as a person would."""
+        self.http.close()
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+def wait_for(job_id: str, http, *states: str, seconds: float = 120) -> dict:
+    """Ask until a job stands in one of the states."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        job = http.get(f"/v1/jobs/{job_id}").json()
+        if job["state"] in states:
+            return job
+        time.sleep(0.05)
+    raise AssertionError(json.dumps(job))

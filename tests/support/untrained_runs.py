@@ -1,0 +1,58 @@
+"""Runs with a checkpoint and images, for tests of what tables alone do not hold."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tomli_w
+
+from glomerulab.cohort.manifest import read_manifest, write_manifest
+from glomerulab.inference.predict_manifest import predict_manifest
+from glomerulab.models.checkpoint import ModelCard, save_checkpoint
+from glomerulab.models.registry import create_model
+from glomerulab.phantom.cohort import write_phantom_cohort
+from glomerulab.predictions import write_predictions
+from glomerulab.runtime.run_seal import write_seal
+from glomerulab.taxonomy import load_taxonomy
+
+__all__ = ["write_two_cohorts", "write_untrained_run"]
+
+
+def write_two_cohorts(folder: Path) -> tuple[Path, Path]:
+    """Write two phantom cohorts; of the first every third patient is validation, or test."""
+    own = write_phantom_cohort(
+        folder / "own", n_patients=6, n_per_patient=7, size=64, mpp=3.0, seed=1
+    )
+    other = write_phantom_cohort(
+        folder / "other", n_patients=3, n_per_patient=4, size=64, mpp=3.0, seed=2
+    )
+    manifest = read_manifest(own)
+    number = manifest.table["patient_id"].str[-3:].astype(int)
+    parts = np.array(["train", "validation", "test"])[number % 3]
+    table = manifest.table.assign(
+        split=pd.array(parts, dtype="string"), site=np.where(number % 2, "north", "south")
+    )
+    write_manifest(manifest.with_table(table), own)
+    return own, other
+
+
+def write_untrained_run(folder: Path, manifest_path: Path) -> Path:
+    """Write the sealed run of an untrained network: it errs a lot, which is what is looked at."""
+    paper = load_taxonomy("paper")
+    card = ModelCard(
+        model="improved_seresnet_small",
+        taxonomy_name=paper.name,
+        labels=paper.labels,
+        input_size=48,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+    )
+    model = create_model("improved_seresnet_small", 4, seed=1)
+    save_checkpoint(folder / "checkpoint", model.state_dict(), card)
+    manifest = read_manifest(manifest_path)
+    write_manifest(manifest, folder / "manifest.csv")
+    write_predictions(predict_manifest(folder, manifest).table, folder / "predictions.csv")
+    config = {"seed": 0, "model": {"name": card.model, "head": card.head}}
+    (folder / "config.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
+    write_seal(folder)
+    return folder

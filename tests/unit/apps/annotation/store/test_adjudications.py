@@ -1,0 +1,162 @@
+from uuid import uuid4
+
+import pytest
+
+from glomerulab.apps.annotation.records import Adjudication, AdjudicationSummary, SaveConflictError
+from glomerulab.apps.annotation.store.adjudications import (
+    adjudicate,
+    adjudicate_all,
+    adjudication_history,
+    find_outcome,
+    list_disagreements,
+    list_outcomes,
+)
+from glomerulab.apps.annotation.store.assignments import assign_third_reader
+from glomerulab.apps.annotation.store.database import Store
+from glomerulab.errors import AnnotationError, NotAllowedError, UnknownRecordError
+from tests.support.annotation_studies import (
+    CRESCENT,
+    NORMAL,
+    OWNER,
+    SCLEROSIS,
+    add_account,
+    make_study,
+    save,
+)
+
+THREE = ("anna", "bo", "chen")
+
+
+def _settle(
+    store: Store, image_id: str, labels: dict[str, int | None], version: int = 0
+) -> Adjudication:
+    return adjudicate(
+        store,
+        image_id,
+        labels,
+        by=OWNER,
+        expected_version=version,
+        save_key=str(uuid4()),
+        note="looked at together",
+    )
+
+
+def _differ(store: Store) -> None:
+    for image_id, labels in (("g000", NORMAL), ("g001", CRESCENT), ("g002", CRESCENT)):
+        save(store, "anna", image_id, labels)
+    for image_id, labels in (("g000", NORMAL), ("g001", SCLEROSIS), ("g002", NORMAL)):
+        save(store, "bo", image_id, labels)
+
+
+def test_the_queue_of_disagreements_shows_who_said_what(store: Store) -> None:
+    make_study(store)
+    _differ(store)
+    queue = list_disagreements(store, by=OWNER)
+    assert [(one.image.image_id, one.labels) for one in queue] == [
+        ("g001", ("fsg", "cgn")),
+        ("g002", ("normal", "cgn")),
+    ]
+    assert [reading.login for reading in queue[0].readings] == ["anna", "bo"]
+    with pytest.raises(NotAllowedError):
+        list_disagreements(store, by="anna")
+
+
+def test_a_consensus_takes_the_image_off_the_queue_and_keeps_its_history(store: Store) -> None:
+    make_study(store)
+    _differ(store)
+    first = _settle(store, "g001", CRESCENT)
+    assert (first.method, first.note, first.login) == ("consensus", "looked at together", OWNER)
+    assert [one.image.image_id for one in list_disagreements(store, by=OWNER)] == ["g002"]
+    second = _settle(store, "g001", SCLEROSIS, version=1)
+    assert adjudication_history(store, "g001", by=OWNER) == [first, second]
+    assert find_outcome(store, "g001", by=OWNER).adjudication == second
+    assert len(find_outcome(store, "g001", by=OWNER).readings) == 2
+
+
+def test_a_settled_image_returns_when_a_reader_changes_their_mind(store: Store) -> None:
+    make_study(store)
+    _differ(store)
+    _settle(store, "g001", CRESCENT)
+    save(store, "anna", "g001", NORMAL)
+    [stale] = [one for one in list_disagreements(store, by=OWNER) if one.adjudication]
+    assert (stale.image.image_id, stale.stale) == ("g001", True)
+
+
+def test_a_settled_image_returns_even_if_its_readers_agree_now_and_can_be_settled_again(
+    store: Store,
+) -> None:
+    make_study(store)
+    _differ(store)
+    _settle(store, "g001", SCLEROSIS)
+    readings = find_outcome(store, "g001", by=OWNER).readings
+    for reading in readings:
+        save(store, reading.login, "g001", CRESCENT)
+    [stale] = [one for one in list_disagreements(store, by=OWNER) if one.stale]
+    assert (stale.image.image_id, stale.labels) == ("g001", ())
+    adjudicate_all(store, "majority", by=OWNER)
+    settled = find_outcome(store, "g001", by=OWNER)
+    assert (dict(settled.adjudication.labels), settled.stale) == (CRESCENT, False)
+
+
+def test_two_owners_do_not_settle_over_each_other(store: Store) -> None:
+    make_study(store)
+    _differ(store)
+    first = _settle(store, "g001", CRESCENT)
+    with pytest.raises(SaveConflictError) as caught:
+        _settle(store, "g001", SCLEROSIS)
+    assert caught.value.current == first
+
+
+def test_a_consensus_sent_again_is_stored_once(store: Store) -> None:
+    make_study(store)
+    key = str(uuid4())
+    call = {"by": OWNER, "expected_version": 0, "save_key": key}
+    assert adjudicate(store, "g001", CRESCENT, **call) == adjudicate(
+        store, "g001", CRESCENT, **call
+    )
+    assert len(adjudication_history(store, "g001", by=OWNER)) == 1
+
+
+def test_only_what_can_be_is_settled_and_only_by_an_owner(store: Store) -> None:
+    make_study(store)
+    with pytest.raises(AnnotationError, match="exclude each other"):
+        _settle(store, "g001", {"normal": 1, "cgn": 1})
+    with pytest.raises(UnknownRecordError):
+        _settle(store, "g999", CRESCENT)
+    with pytest.raises(NotAllowedError):
+        adjudicate(store, "g001", CRESCENT, by="anna", expected_version=0, save_key="x" * 8)
+
+
+def test_a_majority_settles_what_it_can_and_leaves_the_rest(store: Store) -> None:
+    make_study(store, annotators=THREE, n_readers=3)
+    for login, first, second in zip(
+        THREE, (CRESCENT, CRESCENT, NORMAL), (CRESCENT, SCLEROSIS, {"mspgn": 1}), strict=True
+    ):
+        save(store, login, "g000", first)
+        save(store, login, "g001", second)
+    assert adjudicate_all(store, "majority", by=OWNER) == AdjudicationSummary(1, ("g001",))
+    assert find_outcome(store, "g000", by=OWNER).adjudication.labels == CRESCENT
+    assert adjudicate_all(store, "majority", by=OWNER) == AdjudicationSummary(0, ("g001",))
+
+
+def test_a_third_reader_settles_blindly_by_reading(store: Store) -> None:
+    make_study(store)
+    _differ(store)
+    add_account(store, "chen")
+    assign_third_reader(store, ["g001", "g002"], login="chen", by=OWNER)
+    save(store, "chen", "g001", SCLEROSIS)
+    assert adjudicate_all(store, "third_reader", by=OWNER) == AdjudicationSummary(1, ("g002",))
+    settled = find_outcome(store, "g001", by=OWNER).adjudication
+    assert (settled.labels, settled.method) == (SCLEROSIS, "third_reader")
+    assert len(settled.readings) == 3
+    with pytest.raises(ValueError, match="majority or third_reader"):
+        adjudicate_all(store, "consensus", by=OWNER)
+
+
+def test_every_image_has_an_outcome_in_the_order_of_the_manifest(store: Store) -> None:
+    make_study(store, n_images=4)
+    _differ(store)
+    outcomes = list_outcomes(store, by=OWNER)
+    assert [one.image.image_id for one in outcomes] == ["g000", "g001", "g002", "g003"]
+    assert [len(one.readings) for one in outcomes] == [2, 2, 2, 0]
+    assert outcomes[0].image_path == "crops/g000.png"

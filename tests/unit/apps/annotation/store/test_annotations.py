@@ -1,0 +1,178 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from glomerulab.apps.annotation.records import Judgement, SaveConflictError
+from glomerulab.apps.annotation.store.annotations import (
+    find_item,
+    history,
+    item_at,
+    list_items,
+    next_item,
+    save_annotation,
+)
+from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.progress import own_progress
+from glomerulab.errors import AnnotationError, NotAllowedError, UnknownRecordError
+from tests.support.annotation_studies import CRESCENT, NORMAL, make_study, save
+
+
+def test_the_queue_goes_on_with_what_is_neither_labelled_nor_skipped(store: Store) -> None:
+    make_study(store, n_images=3)
+    first, second, third = (item.image_id for item in list_items(store, "anna"))
+    assert next_item(store, "anna").image.image_id == first
+    save(store, "anna", first, NORMAL)
+    save(store, "anna", second, skip_reason="out of focus")
+    item = next_item(store, "anna")
+    assert (item.image.image_id, item.place, item.n_items, item.version) == (third, 3, 3, 0)
+    assert item.image.image_path == Path(f"/images/crops/{third}.png")
+    save(store, "anna", third, CRESCENT)
+    assert next_item(store, "anna") is None
+    assert [item.state for item in list_items(store, "anna")] == ["done", "skipped", "done"]
+
+
+def test_going_back_shows_what_was_saved(store: Store) -> None:
+    make_study(store)
+    item = next_item(store, "anna")
+    saved = save(store, "anna", item.image.image_id, CRESCENT, unsure=True, note=" fibrous? ")
+    back = item_at(store, "anna", 1)
+    assert back.annotation == saved
+    assert back.annotation.judgement == Judgement(CRESCENT, unsure=True, note="fibrous?")
+    assert back == find_item(store, "anna", item.assignment_id)
+
+
+def test_a_change_is_a_new_version_and_the_old_one_stays(store: Store) -> None:
+    make_study(store)
+    save(store, "anna", "g002", NORMAL, seconds=1.0)
+    save(store, "anna", "g002", CRESCENT, seconds=2.5)
+    item = next(i for i in list_items(store, "anna") if i.image_id == "g002")
+    versions = history(store, "anna", item.assignment_id)
+    assert [v.version for v in versions] == [1, 2]
+    assert [v.judgement.labels for v in versions] == [NORMAL, CRESCENT]
+    assert [v.seconds for v in versions] == [1.0, 2.5]
+    assert versions[0].saved_at <= versions[1].saved_at
+
+
+def test_labels_that_were_not_given_stay_unknown(store: Store) -> None:
+    make_study(store)
+    saved = save(store, "anna", "g001", {"cgn": 1})
+    assert saved.judgement.labels == {"normal": None, "mspgn": None, "fsg": None, "cgn": 1}
+
+
+def test_a_save_that_is_sent_again_is_not_stored_twice(store: Store) -> None:
+    make_study(store)
+    item = next_item(store, "anna")
+    call = {
+        "login": "anna",
+        "assignment_id": item.assignment_id,
+        "judgement": Judgement(NORMAL),
+        "expected_version": 0,
+        "save_key": str(uuid4()),
+        "seconds": 1.0,
+    }
+    first = save_annotation(store, **call)
+    again = save_annotation(store, **call)
+    assert (first.was_there, again.was_there) == (False, True)
+    assert again.annotation == first.annotation
+    assert len(history(store, "anna", item.assignment_id)) == 1
+    with pytest.raises(AnnotationError, match="used for another save"):
+        save_annotation(store, **call | {"judgement": Judgement(CRESCENT)})
+
+
+def test_the_second_of_two_tabs_does_not_overwrite_the_first(store: Store) -> None:
+    make_study(store)
+    item = next_item(store, "anna")
+
+    def from_a_tab(labels: dict[str, int | None], expected_version: int) -> None:
+        save_annotation(
+            store,
+            login="anna",
+            assignment_id=item.assignment_id,
+            judgement=Judgement(labels),
+            expected_version=expected_version,
+            save_key=str(uuid4()),
+            seconds=1.0,
+        )
+
+    from_a_tab(NORMAL, 0)
+    with pytest.raises(SaveConflictError, match="saved since") as caught:
+        from_a_tab(CRESCENT, 0)
+    assert caught.value.current.judgement.labels == NORMAL
+    assert len(history(store, "anna", item.assignment_id)) == 1
+    from_a_tab(CRESCENT, caught.value.current.version)
+    assert find_item(store, "anna", item.assignment_id).annotation.judgement.labels == CRESCENT
+
+
+def test_of_many_saves_at_once_of_one_item_exactly_one_is_stored(store: Store) -> None:
+    make_study(store)
+    item = next_item(store, "anna")
+
+    def one(_number: int) -> bool:
+        try:
+            save_annotation(
+                store,
+                login="anna",
+                assignment_id=item.assignment_id,
+                judgement=Judgement(NORMAL),
+                expected_version=0,
+                save_key=str(uuid4()),
+                seconds=1.0,
+            )
+        except SaveConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(one, range(16))) == 1
+    assert len(history(store, "anna", item.assignment_id)) == 1
+
+
+def test_nobody_reaches_into_the_queue_of_another(store: Store) -> None:
+    make_study(store)
+    item = next_item(store, "anna")
+    with pytest.raises(NotAllowedError):
+        find_item(store, "bo", item.assignment_id)
+    with pytest.raises(NotAllowedError):
+        history(store, "bo", item.assignment_id)
+    with pytest.raises(NotAllowedError):
+        save_annotation(
+            store,
+            login="bo",
+            assignment_id=item.assignment_id,
+            judgement=Judgement(NORMAL),
+            expected_version=0,
+            save_key=str(uuid4()),
+            seconds=1.0,
+        )
+    with pytest.raises(UnknownRecordError):
+        find_item(store, "anna", 10_000)
+    with pytest.raises(UnknownRecordError):
+        item_at(store, "anna", 10_000)
+
+
+def test_a_refused_judgement_leaves_nothing(store: Store) -> None:
+    make_study(store)
+    with pytest.raises(AnnotationError, match="exclude each other"):
+        save(store, "anna", "g000", {"normal": 1, "cgn": 1})
+    item = next(i for i in list_items(store, "anna") if i.image_id == "g000")
+    assert history(store, "anna", item.assignment_id) == []
+    assert own_progress(store, "anna").n_done == 0
+
+
+def test_an_annotator_sees_nothing_of_the_others_unless_the_study_says_so(store: Store) -> None:
+    make_study(store)
+    save(store, "bo", "g003", CRESCENT)
+    mine = next(i for i in list_items(store, "anna") if i.image_id == "g003")
+    item = find_item(store, "anna", mine.assignment_id)
+    assert (item.annotation, item.others, item.model) == (None, (), None)
+    assert not save(store, "anna", "g003", NORMAL).others_shown
+
+
+def test_an_unblinded_study_shows_the_others_and_says_so_in_each_save(store: Store) -> None:
+    make_study(store, show_others=True)
+    theirs = save(store, "bo", "g003", CRESCENT)
+    mine = next(i for i in list_items(store, "anna") if i.image_id == "g003")
+    assert find_item(store, "anna", mine.assignment_id).others == (theirs,)
+    assert save(store, "anna", "g003", NORMAL).others_shown

@@ -1,0 +1,137 @@
+import pytest
+
+from glomerulab.apps.annotation.store.accounts import set_active
+from glomerulab.apps.annotation.store.audit import (
+    Head,
+    iterate_events,
+    parse_head,
+    read_head,
+    verify_store,
+)
+from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.ledger import entry_hash
+from glomerulab.errors import AnnotationError
+from tests.support.annotation_studies import CRESCENT, NORMAL, OWNER, make_study, save
+
+LABELS = '"cgn":1'
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    make_study(store, n_images=4, repeat_share=0.25)
+    save(store, "anna", "g000", NORMAL)
+    save(store, "bo", "g000", CRESCENT)
+    save(store, "anna", "g001", skip_reason="torn")
+    save(store, "anna", "g000", CRESCENT)
+    set_active(store, login="bo", active=False, by=OWNER)
+    return store
+
+
+def _tamper(store: Store, statement: str) -> tuple[str, ...]:
+    with store.writing() as connection:
+        connection.exec_driver_sql(statement)
+    return verify_store(store).problems
+
+
+def test_an_untouched_store_is_as_it_was_written(filled: Store) -> None:
+    found = verify_store(filled)
+    assert found.problems == ()
+    events = list(iterate_events(filled))
+    assert found.n_entries == len(events) == events[-1].sequence
+    assert found.head == read_head(filled) == Head(events[-1].sequence, events[-1].hash)
+    assert [e.kind for e in events[:6]] == [
+        "account",
+        "study",
+        "images",
+        "account",
+        "account",
+        "assignments",
+    ]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"UPDATE event SET payload = replace(payload, '{LABELS}', '\"cgn\":0') WHERE sequence = 8",
+        "UPDATE event SET actor = 'anna' WHERE sequence = 8",
+        "UPDATE event SET at = '2020-01-01T00:00:00.000000+00:00' WHERE sequence = 8",
+        "UPDATE event SET payload = 'not json' WHERE sequence = 8",
+    ],
+)
+def test_a_changed_entry_is_found(filled: Store, statement: str) -> None:
+    assert "entry 8 (annotation) was changed" in _tamper(filled, statement)
+
+
+def test_a_removed_entry_is_found(filled: Store) -> None:
+    problems = _tamper(filled, "DELETE FROM event WHERE sequence = 8")
+    assert "entry 8 is missing" in problems
+
+
+def test_two_entries_that_changed_places_are_found(filled: Store) -> None:
+    for old, new in ((8, 99), (9, 8), (99, 9)):
+        problems = _tamper(filled, f"UPDATE event SET sequence = {new} WHERE sequence = {old}")
+    assert "entry 8 does not follow the one before it" in problems
+
+
+def test_last_entries_that_were_cut_off_are_found_by_the_head(filled: Store) -> None:
+    earlier = read_head(filled)
+    problems = _tamper(filled, f"DELETE FROM event WHERE sequence = {earlier.sequence}")
+    assert any("its head says" in problem for problem in problems)
+    with filled.reading() as connection:
+        last = connection.exec_driver_sql("SELECT max(sequence) FROM event").scalar()
+        kept = connection.exec_driver_sql(
+            f"SELECT hash FROM event WHERE sequence = {last}"
+        ).scalar()
+    # A forger who mends the head in the file is found by the head that was kept elsewhere.
+    _tamper(filled, f"UPDATE ledger_head SET sequence = {last}, hash = '{kept}'")
+    assert any("there were" in p for p in verify_store(filled, earlier=earlier).problems)
+
+
+def test_a_chain_that_was_computed_anew_is_found_by_an_earlier_head(filled: Store) -> None:
+    earlier = read_head(filled)
+    _forge(filled, sequence=8)
+    assert verify_store(filled).problems == ()
+    assert verify_store(filled, earlier=earlier).problems == (
+        f"entry {earlier.sequence} is not the one of the head {earlier}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("UPDATE assignment SET state = 'open' WHERE version > 0", "not as its annotations say"),
+        ("UPDATE assignment SET purpose = 'third' WHERE purpose = 'repeat'", "items of entry 6"),
+        ("DELETE FROM assignment WHERE version > 0", "annotated and is missing"),
+        ("UPDATE image SET image_path = 'x.png' WHERE image_id = 'g001'", "images of entry 3"),
+        ("UPDATE account SET role = 'owner' WHERE login = 'anna'", "account anna is not"),
+    ],
+)
+def test_a_table_that_does_not_say_what_the_ledger_says_is_found(
+    filled: Store, statement: str, message: str
+) -> None:
+    assert any(message in problem for problem in _tamper(filled, statement))
+
+
+def test_a_head_is_read_as_it_is_written() -> None:
+    head = Head(12, "ab" * 32)
+    assert parse_head(f" {head}\n") == head
+    with pytest.raises(AnnotationError, match="a head looks like"):
+        parse_head("12:short")
+
+
+def _forge(store: Store, *, sequence: int) -> None:
+    """Change an entry and compute the whole chain anew from there, as a forger would."""
+    with store.writing() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE event SET actor = 'forged' WHERE sequence = {sequence - 1}"
+        )
+        rows = connection.exec_driver_sql("SELECT * FROM event ORDER BY sequence").mappings().all()
+        previous = "0" * 64
+        for row in rows:
+            changed = dict(row) | {"previous_hash": previous}
+            previous = entry_hash(changed)
+            connection.exec_driver_sql(
+                f"UPDATE event SET previous_hash = '{changed['previous_hash']}', "
+                f"hash = '{previous}' WHERE sequence = {row['sequence']}"
+            )
+        connection.exec_driver_sql(f"UPDATE ledger_head SET hash = '{previous}'")

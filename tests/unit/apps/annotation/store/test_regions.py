@@ -1,0 +1,100 @@
+from uuid import uuid4
+
+import pytest
+
+from glomerulab.apps.annotation.records import SaveConflictError
+from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.regions import (
+    RegionToSave,
+    list_regions,
+    save_region,
+    save_regions,
+)
+from glomerulab.errors import AnnotationError, NotAllowedError
+from glomerulab.geometry import Box
+from tests.support.annotation_studies import OWNER, make_study
+
+BOX = Box(100, 200, 300, 280)
+
+
+def _drawn(
+    region_id: str = "r1", slide_id: str = "S-1", box: Box = BOX, version: int = 0, **more: object
+) -> RegionToSave:
+    key = more.pop("save_key", None) or str(uuid4())
+    return RegionToSave(region_id, slide_id, box, version, key, **more)
+
+
+def test_a_region_comes_back_as_it_was_drawn(store: Store) -> None:
+    make_study(store)
+    saved = save_region(store, _drawn(labels=("Glomerulus",)), login="anna").region
+    assert (saved.slide_id, saved.box, saved.labels) == ("S-1", BOX, ("Glomerulus",))
+    assert (saved.outline, saved.login, saved.version) == (BOX.corners(), "anna", 1)
+    assert list_regions(store, login="anna", slide_id="S-1") == [saved]
+    assert list_regions(store, login="anna", slide_id="S-2") == []
+
+
+def test_a_shape_from_a_file_keeps_its_outline(store: Store) -> None:
+    make_study(store)
+    triangle = ((100.0, 200.0), (400.0, 200.5), (250.0, 480.0))
+    saved = save_region(store, _drawn(outline=triangle), login="anna").region
+    assert saved.outline == triangle
+
+
+def test_moving_and_deleting_are_new_versions_in_the_order_of_drawing(store: Store) -> None:
+    make_study(store)
+    save_region(store, _drawn("r1"), login="anna")
+    second = save_region(store, _drawn("r2"), login="anna").region
+    moved = save_region(store, _drawn("r1", box=Box(0, 0, 9, 9), version=1), login="anna").region
+    assert list_regions(store, login="anna") == [moved, second]
+    save_region(store, _drawn("r1", version=2, deleted=True), login="anna")
+    assert list_regions(store, login="anna") == [second]
+
+
+def test_a_region_that_is_sent_again_is_not_drawn_twice(store: Store) -> None:
+    make_study(store)
+    drawn = _drawn()
+    first, again = (save_region(store, drawn, login="anna") for _ in range(2))
+    assert (first.was_there, again.was_there) == (False, True)
+    assert first.region == again.region
+
+
+def test_a_change_of_what_was_changed_since_is_refused(store: Store) -> None:
+    make_study(store)
+    save_region(store, _drawn(), login="anna")
+    moved = save_region(store, _drawn(box=Box(5, 5, 5, 5), version=1), login="anna").region
+    with pytest.raises(SaveConflictError, match="changed since") as caught:
+        save_region(store, _drawn(version=1, deleted=True), login="anna")
+    assert caught.value.current == moved
+
+
+def test_annotators_see_and_change_only_their_own(store: Store) -> None:
+    make_study(store)
+    save_region(store, _drawn("r1"), login="anna")
+    save_region(store, _drawn("r2"), login="bo")
+    assert [r.region_id for r in list_regions(store, login="anna")] == ["r1"]
+    assert [r.region_id for r in list_regions(store, login=OWNER)] == ["r1", "r2"]
+    with pytest.raises(NotAllowedError, match="someone else drew"):
+        save_region(store, _drawn("r1", version=1, deleted=True), login="bo")
+    moved = save_region(store, _drawn("r1", version=1, box=Box(1, 1, 1, 1)), login=OWNER).region
+    assert moved.login == "anna"
+
+
+def test_a_region_stays_on_its_slide(store: Store) -> None:
+    make_study(store)
+    save_region(store, _drawn(), login="anna")
+    with pytest.raises(AnnotationError, match="stands on slide 'S-1'"):
+        save_region(store, _drawn(slide_id="S-2", version=1), login="anna")
+
+
+@pytest.mark.parametrize("bad", ["", "a/b", "..\\x", "a\nb", "x" * 121])
+def test_an_id_that_could_name_a_path_is_refused(store: Store, bad: str) -> None:
+    make_study(store)
+    with pytest.raises(AnnotationError, match="slash"):
+        save_region(store, _drawn(bad), login="anna")
+
+
+def test_of_several_regions_all_are_saved_or_none(store: Store) -> None:
+    make_study(store)
+    with pytest.raises(AnnotationError):
+        save_regions(store, [_drawn("r1"), _drawn("a/b")], login="anna")
+    assert list_regions(store, login="anna") == []

@@ -1,0 +1,89 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glomerulab.apps.annotation.consensus import (
+    differing_labels,
+    final_labels,
+    majority_labels,
+    soft_labels,
+)
+from glomerulab.taxonomy import load_taxonomy
+from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, outcome
+
+PAPER = load_taxonomy("paper")
+BOTH = {"normal": 0, "mspgn": 0, "fsg": 1, "cgn": 1}
+MESANGIAL = {"normal": 0, "mspgn": 1, "fsg": 0, "cgn": 0}
+
+READING = st.one_of(
+    st.just(NORMAL),
+    st.fixed_dictionaries(
+        {"normal": st.sampled_from([0, None])}
+        | {name: st.sampled_from([0, 1, None]) for name in ("mspgn", "fsg", "cgn")}
+    ),
+)
+
+
+def test_readers_differ_where_one_sets_what_another_denies() -> None:
+    assert differing_labels([CRESCENT, BOTH], PAPER) == ("fsg",)
+    assert differing_labels([NORMAL, BOTH], PAPER) == ("normal", "fsg", "cgn")
+    assert differing_labels([CRESCENT, {"cgn": None}], PAPER) == ()
+    assert differing_labels([CRESCENT], PAPER) == ()
+
+
+def test_a_majority_is_more_than_half_of_those_who_judged() -> None:
+    assert majority_labels([CRESCENT, BOTH, SCLEROSIS], PAPER) == BOTH
+    assert majority_labels([CRESCENT, CRESCENT, NORMAL], PAPER) == CRESCENT
+    assert majority_labels([CRESCENT, NORMAL], PAPER) is None
+    unknown = majority_labels([{"cgn": 1}, {"cgn": 1, "fsg": 0}], PAPER)
+    assert unknown == {"normal": None, "mspgn": None, "fsg": 0, "cgn": 1}
+
+
+def test_three_readers_with_three_lesions_do_not_make_an_image_without() -> None:
+    assert majority_labels([CRESCENT, SCLEROSIS, MESANGIAL], PAPER) is None
+    nothing = dict.fromkeys(PAPER.label_ids, 0)
+    assert majority_labels([nothing, nothing, CRESCENT], PAPER) == nothing
+
+
+@given(st.lists(READING, min_size=1, max_size=7))
+def test_a_majority_never_sets_what_excludes_each_other_nor_what_nobody_said(
+    readings: list[dict[str, int | None]],
+) -> None:
+    labels = majority_labels(readings, PAPER)
+    if labels is None:
+        return
+    assert PAPER.conflicts(labels) == []
+    for label_id, value in labels.items():
+        votes = [reading.get(label_id) for reading in readings]
+        against = [vote for vote in votes if vote is not None and vote != value]
+        assert (value is None) == all(vote is None for vote in votes)
+        assert value is None or votes.count(value) > len(against)
+
+
+@given(st.lists(READING, min_size=1, max_size=7))
+def test_a_soft_label_is_the_share_of_votes(readings: list[dict[str, int | None]]) -> None:
+    for label_id, share in soft_labels(readings, PAPER).items():
+        votes = [reading[label_id] for reading in readings if reading.get(label_id) is not None]
+        assert share == (pytest.approx(sum(votes) / len(votes)) if votes else None)
+
+
+def test_an_image_is_final_when_adjudicated_or_when_enough_readers_agree() -> None:
+    unknown = dict.fromkeys(PAPER.label_ids)
+    cases = [
+        (outcome([CRESCENT, CRESCENT]), CRESCENT, "agreed"),
+        (outcome([CRESCENT]), unknown, "incomplete"),
+        (outcome([]), unknown, "incomplete"),
+        (outcome([CRESCENT, NORMAL]), unknown, "disagreed"),
+        (outcome([CRESCENT, NORMAL], settled=SCLEROSIS), SCLEROSIS, "consensus"),
+        (outcome([{"cgn": 1}, CRESCENT]), CRESCENT, "agreed"),
+        (outcome([CRESCENT, NORMAL], settled=CRESCENT, based_on=(1,)), unknown, "stale"),
+        (outcome([CRESCENT, CRESCENT], settled=NORMAL, based_on=(1,)), unknown, "stale"),
+    ]
+    for one, labels, grounds in cases:
+        assert final_labels(one, PAPER, n_readers=2) == (labels, grounds)
+
+
+def test_an_adjudication_is_stale_once_its_readings_are_no_longer_those_there_are() -> None:
+    assert not outcome([CRESCENT, NORMAL], settled=CRESCENT).stale
+    assert outcome([CRESCENT, NORMAL], settled=CRESCENT, based_on=(1,)).stale
+    assert not outcome([CRESCENT, NORMAL]).stale

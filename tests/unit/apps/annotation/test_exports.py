@@ -1,0 +1,149 @@
+import csv
+import hashlib
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from glomerulab.apps.annotation.exports import (
+    annotations_table,
+    annotator_manifest,
+    final_manifest,
+    write_events,
+    write_table,
+)
+from glomerulab.apps.annotation.records import Image, Study, StudySettings
+from glomerulab.apps.annotation.store.ledger import Event, entry_hash
+from glomerulab.cohort.manifest import read_manifest, write_manifest
+from glomerulab.cohort.paper_labels import write_paper_labels
+from glomerulab.errors import OutputError
+from glomerulab.geometry import Box
+from glomerulab.taxonomy import load_taxonomy
+from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, outcome
+
+STUDY = Study(StudySettings("study"), load_taxonomy("paper"), Path("/images"), 1)
+
+
+def _outcomes() -> list:
+    images = [
+        Image("g1", Path("/images/g1.png"), "p1", "S-1", "HE", 0.25, Box(1, 2, 30, 40)),
+        *(Image(f"g{number}", Path(f"/images/g{number}.png")) for number in (2, 3, 4)),
+    ]
+    return [
+        outcome([CRESCENT, CRESCENT], image=images[0]),
+        outcome([CRESCENT, NORMAL], image=images[1]),
+        outcome([CRESCENT, NORMAL], image=images[2], settled=SCLEROSIS),
+        outcome([{"cgn": 1}], image=images[3]),
+    ]
+
+
+def _with_paths(outcomes: list) -> list:
+
+    return [replace(one, image_path=one.image.image_path.name) for one in outcomes]
+
+
+def test_settled_labels_go_out_and_what_is_not_settled_stays_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "final.csv"
+    write_manifest(final_manifest(_with_paths(_outcomes()), STUDY), path)
+    table = read_manifest(path).table.set_index("image_id")
+    assert table["settled"].tolist() == ["agreed", "disagreed", "consensus", "incomplete"]
+    assert table.loc["g1", list(CRESCENT)].to_dict() == CRESCENT
+    assert table.loc["g3", list(SCLEROSIS)].to_dict() == SCLEROSIS
+    assert table.loc[["g2", "g4"], list(NORMAL)].isna().all(axis=None)
+    assert table.loc["g1", ["patient_id", "slide_id", "stain"]].tolist() == ["p1", "S-1", "HE"]
+    assert table.loc["g1", ["x", "y", "width", "height"]].tolist() == [1, 2, 30, 40]
+
+
+def test_soft_labels_are_shares_of_the_readers_who_judged() -> None:
+    table = final_manifest(_with_paths(_outcomes()), STUDY, soft=True).table.set_index("image_id")
+    assert table.loc["g2", ["soft_normal", "soft_cgn", "soft_fsg"]].tolist() == [0.5, 0.5, 0.0]
+    assert table.loc["g4", "soft_cgn"] == 1.0
+    assert pd.isna(table.loc["g4", "soft_normal"])
+
+
+def test_the_papers_json_is_exactly_what_was_said(tmp_path: Path) -> None:
+    outcomes = _with_paths(_outcomes())[:1]
+    said = outcomes[0].readings
+    manifest = annotator_manifest(outcomes, said, STUDY, login="reader1")
+    write_paper_labels(manifest, tmp_path / "labels.json")
+    assert (tmp_path / "labels.json").read_text(encoding="utf-8") == (
+        '[{"image_name": "g1.png", "正常肾小球": 0, "节段性硬化": 0, "系膜细胞增生": 0, '
+        '"新月体形成": 1}]\n'
+    )
+    assert len(annotator_manifest(outcomes, said, STUDY, login="nobody").table) == 0
+
+
+def test_a_table_of_judgements_keeps_unknown_apart_from_absent(tmp_path: Path) -> None:
+    outcomes = _outcomes()
+    said = [reading for one in outcomes for reading in one.readings]
+    images = {one.image.image_id: one.image for one in outcomes}
+    write_table(annotations_table(said, images, STUDY.taxonomy.label_ids), tmp_path / "all.csv")
+    rows = list(csv.DictReader((tmp_path / "all.csv").read_text("utf-8").splitlines()))
+    assert len(rows) == 7
+    assert [rows[-1][name] for name in NORMAL] == ["", "", "", "1"]
+    assert (rows[0]["patient_id"], rows[0]["annotator"], rows[0]["cgn"]) == ("p1", "reader1", "1")
+    with pytest.raises(OutputError, match=r"must end in \.csv"):
+        write_table(pd.DataFrame(), tmp_path / "all.xlsx")
+
+
+def _event(sequence: int, previous: str) -> Event:
+    row = {
+        "sequence": sequence,
+        "at": "2026-01-02T03:04:05.000006+00:00",
+        "actor": "anna",
+        "kind": "annotation",
+        "subject": "7",
+        "version": sequence,
+        "save_key": None,
+        "payload": '{"note":"新月体","labels":{"cgn":1}}',
+        "previous_hash": previous,
+    }
+    payload = json.loads(row["payload"])
+    row["payload"] = json.dumps(payload, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return Event(
+        **{
+            **row,
+            "at": datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
+            "payload": payload,
+            "hash": entry_hash(row),
+        }
+    )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_the_exported_record_can_be_verified_by_whoever_reads_it(
+    tmp_path: Path, suffix: str
+) -> None:
+    first = _event(1, "0" * 64)
+    path = tmp_path / f"audit{suffix}"
+    assert write_events([first, _event(2, first.hash)], path) == 2
+    if suffix == ".csv":
+        rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+        rows = [row | {"payload": json.loads(row["payload"]), "save_key": None} for row in rows]
+    else:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    previous = "0" * 64
+    for row in rows:
+        compact = {"ensure_ascii": False, "sort_keys": True, "separators": (",", ":")}
+        sealed = [
+            int(row["sequence"]),
+            row["at"],
+            row["actor"],
+            row["kind"],
+            row["subject"],
+            int(row["version"]),
+            row["save_key"],
+            json.dumps(row["payload"], **compact),
+            previous,
+        ]
+        text = json.dumps(sealed, ensure_ascii=False, separators=(",", ":"))
+        assert row["hash"] == hashlib.sha256(text.encode()).hexdigest()
+        previous = row["hash"]
+
+
+def test_a_record_in_another_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"csv or \.jsonl"):
+        write_events([], tmp_path / "audit.txt")

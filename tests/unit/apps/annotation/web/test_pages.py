@@ -1,0 +1,49 @@
+import json
+
+import pytest
+from starlette.requests import Request
+
+from glomerulab.apps.annotation.web.pages import _script_json, language_of
+
+
+def _request(**headers: str) -> Request:
+    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "headers": pairs, "path": "/", "method": "GET"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "language"),
+    [
+        ({}, "en"),
+        ({"accept_language": "zh-CN,zh;q=0.9"}, "zh"),
+        ({"accept_language": "de"}, "en"),
+        ({"accept_language": "zh", "cookie": "glomerulab_language=en"}, "en"),
+        ({"cookie": "glomerulab_language=<script>"}, "en"),
+    ],
+)
+def test_the_language_is_the_chosen_one_else_the_browsers(headers, language):
+    assert language_of(_request(**headers)) == language
+
+
+def test_data_for_scripts_cannot_end_their_element():
+    value = {"note": "</script><script>alert('&')</script>", "zh": "系膜"}
+    text = str(_script_json(value))
+    assert "<" not in text
+    assert json.loads(text) == value
+
+
+def test_pages_speak_chinese_when_asked(web):
+    client = web.client("anna")
+    client.write("/language", data={"language": "zh", "next": "/label"})
+    page = client.get("/label").text
+    assert 'lang="zh-Hans"' in page
+    assert "保存并继续" in page
+
+
+def test_names_are_escaped_on_pages(web):
+    owner = web.client("owner")
+    name = "<img src=x onerror=alert(1)>"
+    owner.write("/study/people", data={"name": name, "login": "eve", "role": "annotator"})
+    page = owner.get("/study/people").text
+    assert "<img src=x" not in page
+    assert "&lt;img src=x" in page

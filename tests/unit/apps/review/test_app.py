@@ -1,0 +1,180 @@
+import re
+
+import pytest
+from starlette.testclient import TestClient
+
+from glomerulab.apps.review.app import create_app
+from glomerulab.apps.web.notice import NOTICE
+from glomerulab.cases.corrections import OVERRIDES_FILE
+from tests.support.cases import case, one_call, write_case
+from tests.support.reviews import change
+
+SECRET = "the-secret"  # of the fixture
+PAGE = "cases/p1/"
+CHANGES = "cases/p1/changes"
+
+
+def test_a_change_is_counted_and_the_page_that_follows_holds_it(client, predictions):
+    before = client.get(PAGE).text
+    assert "10 glomeruli: 7 normal, 1 segmental sclerosis, 2 crescent" in before
+    answer = client.post(CHANGES, json=change())
+    assert (answer.status_code, answer.json()["seen"]) == (200, 1)
+    after = client.get(PAGE).text
+    assert "10 glomeruli: 7 normal, 3 crescent" in after
+    assert "<s>Segmental sclerosis</s>" in after  # what the model said
+    assert "Dr Li" in after
+    assert "3 / 10 (30 %)" in after  # of the rules
+    assert "Dr Li" in (predictions / OVERRIDES_FILE).read_text(encoding="utf-8")
+
+
+def test_one_case_is_shown_at_once_and_several_are_listed(client, predictions):
+    assert client.get("").url.path == f"/{SECRET}/cases/p1/"
+    write_case(predictions, [one_call("a"), one_call("b", patient="p2")])
+    listed = client.get("").text
+    assert 'href="cases/p1/"' in listed
+    assert 'href="cases/p2/"' in listed
+    assert 'href="../../"' in client.get(PAGE).text
+
+
+def test_whoever_does_not_know_the_secret_is_told_nothing(client, predictions):
+    for path in ("/", "/wrong/", f"/{SECRET}x/", f"/wrong/{PAGE}", f"/wrong/{PAGE}state"):
+        answer = client.get(f"http://127.0.0.1{path}", headers={"Accept": "text/html"})
+        assert answer.status_code == 404
+        assert "open the one that glomerulab review gives" in answer.text
+        assert "p1" not in answer.text
+    refused = client.post(f"http://127.0.0.1/wrong/{CHANGES}", json=change())
+    assert refused.status_code == 404
+    assert not (predictions / OVERRIDES_FILE).exists()
+
+
+@pytest.mark.parametrize("path", ["cases/none/", "nothing"])
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("en", "open the one that glomerulab review gives"), ("zh", "请打开 glomerulab review")],
+)
+def test_an_address_that_leads_nowhere_says_the_way_out_in_the_pages_language(
+    desk, path, language, told
+):
+    app = create_app(desk, secret=SECRET, language=language)
+    answer = TestClient(app, base_url=f"http://127.0.0.1/{SECRET}/").get(
+        path, headers={"Accept": "text/html"}
+    )
+    assert answer.status_code == 404
+    assert told in answer.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+def test_no_other_page_can_change_a_call_even_with_the_secret(client, predictions, headers, status):
+    answer = client.post(CHANGES, json=change(), headers=headers)
+    assert answer.status_code == status
+    assert answer.json()["research_use_only"] == NOTICE
+    assert not (predictions / OVERRIDES_FILE).exists()
+
+
+def test_a_page_that_does_not_know_of_a_change_is_told_whose_it_is(client):
+    client.post(CHANGES, json=change(by="Dr Wu", labels="mspgn"))
+    answer = client.post(CHANGES, json=change())
+    assert answer.status_code == 409
+    told = answer.json()
+    assert (told["current"]["by"], told["current"]["labels"], told["seen"]) == ("Dr Wu", "mspgn", 1)
+    assert client.post(CHANGES, json=change(seen=1)).json()["seen"] == 2
+
+
+def test_a_change_sent_again_is_counted_once(client, predictions):
+    for _ in range(2):
+        assert client.post(CHANGES, json=change()).json()["seen"] == 1
+    assert (predictions / OVERRIDES_FILE).read_text(encoding="utf-8").count("Dr Li") == 1
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"image_id": "nobody"},
+        {"labels": "tumour"},
+        {"labels": ""},
+        {"labels": "normal+cgn"},
+        {"by": " "},
+        {"reason": ""},
+        {"reason": "x" * 501},
+        {"time": "now"},
+        {"seen": -1},
+        {"place": "here"},
+        {"place": "99999 99999 10 10"},
+        {"further": 1},
+        {"by": None},
+    ],
+)
+def test_what_is_no_change_is_refused_in_words_and_not_written(client, predictions, parts):
+    answer = client.post(CHANGES, json=change(**parts))
+    assert answer.status_code == 422
+    assert answer.json()["detail"]
+    assert answer.json()["research_use_only"] == NOTICE
+    assert not (predictions / OVERRIDES_FILE).exists()
+
+
+def test_an_image_that_is_gone_says_why_in_a_word_that_the_page_translates(client, predictions):
+    write_case(predictions, case((3, "normal")))
+    assert client.post(CHANGES, json=change()).json()["why"] == "no_image"
+
+
+def test_a_damaged_folder_is_a_page_that_names_it_and_is_well_again_when_it_is(client, predictions):
+    (predictions / OVERRIDES_FILE).write_text("time,by\n1,2\n")
+    broken = client.get(PAGE, headers={"Accept": "text/html"})
+    assert broken.status_code == 422
+    assert "overrides.csv" in broken.text
+    assert "Research use only" in broken.text
+    (predictions / OVERRIDES_FILE).unlink()
+    assert client.get(PAGE).status_code == 200
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_and_nothing_is_half_written(
+    client, predictions
+):
+    (predictions / OVERRIDES_FILE).mkdir()
+    answer = client.post(CHANGES, json=change())
+    assert answer.status_code == 507
+    assert "cannot write" in answer.json()["detail"]
+
+
+def test_the_state_changes_when_a_call_does(client):
+    first = client.get("cases/p1/state").json()["state"]
+    assert f'"state": "{first}"' in client.get(PAGE).text
+    client.post(CHANGES, json=change())
+    assert client.get("cases/p1/state").json()["state"] != first
+
+
+def test_the_pdf_holds_what_is_counted_now(client):
+    answer = client.get("cases/p1/report.pdf")
+    assert answer.content.startswith(b"%PDF-")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="p1.pdf"'
+
+
+def test_the_page_may_ask_its_own_server_and_nobody_else(client):
+    answer = client.get(PAGE)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert re.search(r"script-src ('sha256-[\w+/=]+' ?){2};", policy)
+    assert answer.headers["X-Research-Use-Only"] == NOTICE
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_predictions_that_were_damaged_meanwhile_are_told_by_their_own_error(client, predictions):
+    assert client.get(f"{PAGE}state").status_code == 200
+    table = predictions / "predictions.csv"
+    whole = table.read_text(encoding="utf-8")
+    table.write_text("nonsense\n1\n", encoding="utf-8")
+    answer = client.get(f"{PAGE}state")
+    assert answer.status_code == 422
+    assert "predictions.csv" in answer.json()["detail"]
+    table.write_text(whole, encoding="utf-8")
+    assert client.get(f"{PAGE}state").status_code == 200

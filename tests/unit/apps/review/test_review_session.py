@@ -1,0 +1,52 @@
+import shutil
+
+import pytest
+
+from glomerulab.apps.review.review_session import Desk
+from glomerulab.cases.correction_rows import OverrideRow
+from glomerulab.cases.rules import load_rule_set
+from glomerulab.errors import PredictionsError, UnknownRecordError
+from tests.support.cases import case, write_case
+
+CHANGE = OverrideRow("2026-11-25T10:00:00+00:00", "Dr Li", "x", "cgn", "seen")
+
+
+def _n_with(desk: Desk, label: str) -> int:
+    _state, found = desk.case("p1")
+    return next(one.n_with for one in found.summary.labels if one.label.id == label)
+
+
+def test_a_change_is_counted_at_once_and_by_whoever_reads_the_folder_next(desk, predictions):
+    before = desk.state()
+    assert _n_with(desk, "cgn") == 2
+    assert desk.add(CHANGE, n_seen=0) == 1
+    assert _n_with(desk, "cgn") == 3
+    assert desk.state() != before
+    assert _n_with(Desk(predictions), "cgn") == 3  # a program started anew
+
+
+def test_a_change_that_another_program_made_is_counted_too(desk, predictions):
+    assert _n_with(desk, "cgn") == 2
+    Desk(predictions).add(CHANGE, n_seen=0)
+    assert _n_with(desk, "cgn") == 3
+
+
+def test_predictions_made_anew_are_read_anew(desk, predictions):
+    assert _n_with(desk, "normal") == 7
+    before = desk.state()
+    write_case(predictions, case((3, "normal")))
+    assert desk.state() != before
+    assert _n_with(desk, "normal") == 3
+
+
+def test_only_the_rules_that_were_asked_for_are_applied(predictions):
+    one = Desk(predictions / "case.json", rule_sets=[load_rule_set("berden")])
+    assert [rule.rule_set.id for rule in one.case("p1")[1].summary.rules] == ["berden"]
+
+
+def test_what_is_not_there_is_named(desk, predictions):
+    with pytest.raises(UnknownRecordError, match="no such case"):
+        desk.case("p2")
+    shutil.rmtree(predictions)
+    with pytest.raises(PredictionsError, match=r"holds no case\.json"):
+        desk.cases()

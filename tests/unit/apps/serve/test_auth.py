@@ -1,0 +1,137 @@
+import asyncio
+
+import pytest
+from starlette.testclient import TestClient
+
+from glomerulab.apps.serve.auth import OPEN_PATHS, Guard
+from glomerulab.apps.serve.error_handlers import install_faults
+from glomerulab.apps.serve.keys import KeyRing, add_key
+from glomerulab.apps.serve.limits import Limits
+
+
+async def call(app, path: str, *, chunks=(b"",), headers=(), address="1.2.3.4", hold=None):
+    """Send one request by hand; give status and headers."""
+    waiting, sent = list(chunks), []
+
+    async def receive():
+        if not waiting:
+            await asyncio.sleep(3600)
+        one = waiting.pop(0)
+        if isinstance(one, float):
+            await asyncio.sleep(one)
+            one = waiting.pop(0)
+        return {"type": "http.request", "body": one, "more_body": bool(waiting)}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "path": path,
+        "method": "POST",
+        "headers": list(headers),
+        "client": (address, 1),
+        "query_string": b"",
+        "scheme": "http",
+        "server": ("x", 80),
+        "root_path": "",
+        "raw_path": path.encode(),
+        "http_version": "1.1",
+    }
+    await app(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"])
+
+
+class Slow:
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.clients = []
+
+    async def __call__(self, scope, receive, send):
+        self.clients.append(scope["state"]["client"])
+        await self.go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.mark.parametrize("path", ["/v1/crops", "/v1/model", "/v1/jobs", "/metrics", "/nowhere"])
+def test_without_a_key_nothing_is_told(keyed, path):
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic YTpi"}):
+        answer = keyed.client().request("GET", path, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert keyed.client("anna").get(path).status_code != 401
+
+
+@pytest.mark.parametrize("path", sorted(OPEN_PATHS))
+def test_what_monitoring_and_the_page_need_takes_no_key(keyed, path):
+    assert keyed.client().get(path).status_code == 200
+
+
+def test_a_revoked_key_no_longer_opens_and_a_broken_key_file_opens_to_nobody(tmp_path):
+    from fastapi import FastAPI
+
+    path = tmp_path / "keys.json"
+    key = add_key(path, "anna")
+    app = FastAPI()
+    install_faults(app)
+    app.add_middleware(Guard, keys=KeyRing(path), limits=Limits())
+    client = TestClient(app, headers={"Authorization": f"Bearer {key}"})
+    assert client.get("/x").status_code == 404
+    path.write_text("nonsense")
+    assert client.get("/x").status_code == 503
+
+
+def test_one_client_cannot_take_all_there_is_and_another_is_let_in():
+    async def run():
+        slow = Slow()
+        app = Guard(slow, keys=None, limits=Limits(requests_per_client=3, crops_waiting=50))
+        first = [asyncio.create_task(call(app, "/v1/crops")) for _ in range(3)]
+        await asyncio.sleep(0)
+        status, headers = await call(app, "/v1/crops")
+        other = asyncio.create_task(call(app, "/v1/crops", address="5.6.7.8"))
+        await asyncio.sleep(0)
+        slow.go.set()
+        assert [one[0] for one in await asyncio.gather(*first, other)] == [200] * 4
+        assert (status, headers[b"retry-after"]) == (429, b"1")
+        assert (await call(app, "/v1/crops"))[0] == 200
+        assert set(slow.clients) == {"at 1.2.3.4", "at 5.6.7.8"}
+
+    asyncio.run(run())
+
+
+def test_more_crops_than_the_server_takes_are_sent_away_and_other_requests_are_not():
+    async def run():
+        slow = Slow()
+        app = Guard(slow, keys=None, limits=Limits(requests_per_client=50, crops_waiting=2))
+        first = [asyncio.create_task(call(app, "/v1/crops")) for _ in range(2)]
+        await asyncio.sleep(0)
+        status, headers = await call(app, "/v1/crops", address="5.6.7.8")
+        model = asyncio.create_task(call(app, "/v1/model"))
+        await asyncio.sleep(0)
+        slow.go.set()
+        assert (status, headers[b"retry-after"]) == (503, b"2")
+        assert (await model)[0] == 200
+        await asyncio.gather(*first)
+
+    asyncio.run(run())
+
+
+def test_a_body_that_dribbles_in_is_given_up(open_server):
+    async def run():
+        from fastapi import FastAPI, Request
+
+        inner = FastAPI()
+        install_faults(inner)
+
+        @inner.post("/v1/crops")
+        async def read(request: Request):
+            return len(await request.body())
+
+        app = Guard(inner, keys=None, limits=Limits(body_s=0.05))
+        assert (await call(app, "/v1/crops", chunks=(b"a", b"b")))[0] == 200
+        assert (await call(app, "/v1/crops", chunks=(b"a", 5.0, b"b")))[0] == 408
+
+    asyncio.run(run())

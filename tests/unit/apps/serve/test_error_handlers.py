@@ -1,0 +1,55 @@
+import json
+
+import pytest
+
+from glomerulab.apps.serve.error_handlers import fault
+from glomerulab.apps.serve.errors import BusyError, JobStateError, NoKeyError
+from glomerulab.apps.web.notice import NOTICE
+from glomerulab.errors import (
+    GlomerulabError,
+    ImageFileError,
+    NotAllowedError,
+    OutputError,
+    UnknownRecordError,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NoKeyError("x"), 401),
+        (NotAllowedError("x"), 403),
+        (UnknownRecordError("x"), 404),
+        (JobStateError("x"), 409),
+        (ImageFileError("x"), 422),
+        (GlomerulabError("x"), 422),
+        (OutputError("x"), 507),
+    ],
+)
+def test_each_error_has_the_status_that_fits(error, status):
+    answer = fault(error)
+    assert answer.status_code == status
+    assert json.loads(answer.body) == {"detail": "x", "research_use_only": NOTICE}
+
+
+def test_a_path_of_the_server_stays_on_the_server():
+    answer = fault(ImageFileError("cannot be read", where="/srv/secret/patient.png"))
+    assert b"secret" not in answer.body
+
+
+def test_a_busy_server_says_when_to_come_again():
+    answer = fault(BusyError("too much", status=503, wait_s=9))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "9")
+
+
+def test_what_nobody_foresaw_is_500_without_a_trace_and_hurts_nobody_else(open_server, monkeypatch):
+    from glomerulab.apps.serve import routes_service
+
+    def broken():
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(routes_service, "ModelAnswer", lambda **_parts: broken())
+    answer = open_server.client().get("/v1/model")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert open_server.client().get("/health").status_code == 200

@@ -1,0 +1,119 @@
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from glomerulab.apps.serve.job_process import JobTask, do_job
+from glomerulab.apps.serve.job_records import JobFolder, JobRequest
+from glomerulab.cases.case_folder import read_case_folder
+from tests.support.served_models import write_slide
+
+
+@pytest.fixture
+def task(trained: Path, tmp_path: Path):
+    """Make a task of some slides."""
+
+    def make(*names: str, regions: str = ".", **request) -> JobTask:
+        folder = JobFolder(tmp_path / "job")
+        folder.make()
+        slides = [name if isinstance(name, dict) else {"path": name} for name in names]
+        asked = JobRequest.model_validate({"slides": slides, "regions": regions, **request})
+        return JobTask(folder.path, asked, trained, tmp_path / "slides", 1)
+
+    write_slide(tmp_path / "slides")
+    return make
+
+
+def test_slides_become_predictions_and_a_report(task, tmp_path):
+    write_slide(tmp_path / "slides", "s2", n=3)
+    for name in ("s1", "s2"):
+        (tmp_path / "slides" / "regions").mkdir(exist_ok=True)
+        (tmp_path / "slides" / f"{name}.geojson").rename(
+            tmp_path / "slides" / "regions" / f"{name}.geojson"
+        )
+    slides = ({"path": "s1.tif", "stain": "PAS"}, {"path": "s2.tif", "stain": "PAS"})
+    job = task(*slides, regions="regions", patient="p1", language="zh")
+    do_job(job)
+    folder = JobFolder(job.folder)
+    outcome = folder.take_outcome()
+    assert (outcome.error, outcome.n_images, outcome.n_failures) == (None, 5, 0)
+    case = read_case_folder(folder.result)
+    assert {call.patient_id for call in case.calls} == {"p1"}
+    assert {call.stain for call in case.calls} == {"PAS"}
+    assert "仅供研究" in (folder.result / "reports" / "p1.html").read_text(encoding="utf-8")
+    assert folder.read_progress().stage == "Writing reports"
+    with zipfile.ZipFile(folder.result / "result.zip") as archive:
+        assert "predictions.csv" in archive.namelist()
+
+
+def test_an_unpacked_result_can_be_reported_again(task, tmp_path):
+    from glomerulab.reports.case.write import write_case_reports
+
+    job = task("s1.tif", regions="s1.geojson")
+    do_job(job)
+    with zipfile.ZipFile(job.folder / "result" / "result.zip") as archive:
+        archive.extractall(tmp_path / "unpacked")
+    done = write_case_reports(tmp_path / "unpacked", tmp_path / "again", formats=["html", "csv"])
+    assert len(done.paths) == 3
+
+
+@pytest.mark.parametrize(
+    ("slide", "regions", "words"),
+    [
+        ("s1.tif", "far.geojson", "region 'far' of s1: lies wholly outside the slide"),
+        ("plain.png", "plain.geojson", "give them with `mpp` of the slide"),
+        ("broken.tif", "s1.geojson", "not one image could be judged"),
+        ("../secret.tif", "s1.geojson", "relative to the slides folder"),
+        ("nowhere.tif", "s1.geojson", "there is no nowhere.tif"),
+    ],
+)
+def test_a_job_that_cannot_be_done_says_why_without_a_path(task, tmp_path, slide, regions, words):
+    from glomerulab.geometry import Box, Region
+    from glomerulab.slides.regions.files import write_regions
+
+    slides = tmp_path / "slides"
+    write_slide(slides, "plain", mpp=None)
+    (slides / "broken.tif").write_bytes(b"II*\0broken")
+    write_regions([Region.from_box("far", Box(90_000, 90_000, 50, 50))], slides / "far.geojson")
+    job = task(slide, regions=regions)
+    do_job(job)
+    error = JobFolder(job.folder).take_outcome().error
+    assert words in error
+    assert str(tmp_path) not in error
+    assert "slides.csv" not in error
+    assert "--" not in error  # options of the command line are no fields of a request
+
+
+def test_a_slide_without_mpp_is_judged_when_the_request_says_it(task, tmp_path):
+    write_slide(tmp_path / "slides", "plain", mpp=None)
+    job = task({"path": "plain.png", "mpp": 0.5}, regions="plain.geojson")
+    do_job(job)
+    assert JobFolder(job.folder).take_outcome().n_images == 2
+
+
+def test_what_failed_is_told_without_a_path_of_the_server(task, tmp_path):
+    from glomerulab.geometry import Box, Region
+    from glomerulab.slides.regions.files import read_regions, write_regions
+
+    path = tmp_path / "slides" / "s1.geojson"
+    regions = [*read_regions(path), Region.from_box("far", Box(90_000, 90_000, 50, 50))]
+    write_regions(regions, path)
+    job = task("s1.tif", regions="s1.geojson")
+    do_job(job)
+    assert JobFolder(job.folder).take_outcome().n_failures == 1
+    failures = (job.folder / "result" / "failures.csv").read_text()
+    assert "outside the slide" in failures
+    assert str(tmp_path) not in failures
+
+
+def test_a_job_that_was_interrupted_goes_on_where_it_was(task):
+    job = task("s1.tif", regions="s1.geojson")
+    do_job(job)
+    answers = (job.folder / "result" / "answers.jsonl").read_text()
+    first = (job.folder / "result" / "predictions.csv").read_bytes()
+    (job.folder / "result" / "predictions.csv").unlink()
+    (job.folder / "result" / "case.json").unlink()
+    do_job(job)
+    assert (job.folder / "result" / "predictions.csv").read_bytes() == first
+    again = (job.folder / "result" / "answers.jsonl").read_text()
+    assert again.split() == answers.split()

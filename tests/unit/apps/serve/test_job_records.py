@@ -1,0 +1,69 @@
+import pytest
+from pydantic import ValidationError
+
+from glomerulab.apps.serve.job_records import (
+    JobFolder,
+    JobRecord,
+    JobRequest,
+    Outcome,
+    Progress,
+    SlideRequest,
+)
+
+REQUEST = JobRequest(slides=(SlideRequest(path="a.tif"),), regions="a.geojson")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = JobFolder(tmp_path / "0123456789abcdef")
+    made.make()
+    return made
+
+
+def test_what_is_written_is_read_back_and_for_its_owner_alone(folder):
+    record = JobRecord(id="0" * 16, client="anna", request=REQUEST, created="2026")
+    folder.write(record)
+    folder.write_progress(Progress(stage="Cutting", done=3, total=None))
+    folder.write_outcome(Outcome(n_images=4))
+    assert folder.read() == record
+    assert folder.read_progress().done == 3
+    assert folder.take_outcome() == Outcome(n_images=4)
+    assert folder.path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"id": 1}', "\x00"])
+def test_what_cannot_be_read_is_no_job(folder, content):
+    (folder.path / "job.json").write_text(content)
+    assert folder.read() is None
+    assert folder.read_progress() is None
+    assert folder.take_outcome() is None
+
+
+def test_all_but_the_record_can_be_forgotten(folder):
+    folder.write(JobRecord(id="0" * 16, client="anna", request=REQUEST, created="2026"))
+    folder.write_outcome(Outcome())
+    (folder.result / "cut").mkdir(parents=True)
+    (folder.result / "cut" / "a.png").write_text("x")
+    folder.forget_work()
+    assert [path.name for path in folder.path.iterdir()] == ["job.json"]
+    folder.remove()
+    assert not folder.path.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"slides": []},
+        {"slides": [{"path": ""}]},
+        {"slides": [{"path": "a", "mpp": 0}]},
+        {"regions": ""},
+        {"patient": "a\nb"},
+        {"margin": -1},
+        {"language": "de"},
+        {"more": 1},
+        {"slides": [{"path": "a", "mpp": float("nan")}]},
+    ],
+)
+def test_a_request_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        JobRequest.model_validate({"slides": [{"path": "a"}], "regions": "r", **wrong})

@@ -1,0 +1,164 @@
+import asyncio
+import base64
+import io
+import struct
+import zlib
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
+from glomerulab.pipeline.prediction.predict import predict
+from glomerulab.taxonomy import load_taxonomy
+from tests.support.cases import picture
+from tests.support.served_models import served
+
+
+def png(image: np.ndarray, kind: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format=kind)
+    return stream.getvalue()
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of a few bytes whose header claims side x side pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        whole = kind + data
+        return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("stain", ["PAS", "HE", None])
+def test_the_answer_is_what_predict_says_of_the_same_image(
+    open_server, trained, tmp_path, rng, stain
+):
+    paper = load_taxonomy("paper")
+    rows = []
+    for number, label in enumerate(("normal", "mspgn", "fsg", "cgn")):
+        (tmp_path / f"{number}.png").write_bytes(png(picture(rng, label, 60)))
+        rows.append(
+            {"image_id": f"i{number}", "image_path": f"{number}.png", "stain": stain, "mpp": 0.5}
+        )
+    manifest = manifest_from_rows(pd.DataFrame(rows), folder=tmp_path, taxonomy=paper)
+    write_manifest(manifest, tmp_path / "manifest.csv")
+    predict(tmp_path / "manifest.csv", trained, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
+    asked = {"mpp": 0.5} | ({"stain": stain} if stain else {})
+    for number, row in table.iterrows():
+        content = (tmp_path / f"{number}.png").read_bytes()
+        answer = open_server.client().post("/v1/crops", content=content, params=asked).json()
+        for label in answer["labels"]:
+            assert label["probability"] == pytest.approx(
+                float(row[f"probability_{label['id']}"]), abs=1e-5
+            )
+            assert label["called"] == (int(row[f"called_{label['id']}"]) == 1)
+            assert label["state"] == row[f"state_{label['id']}"]
+        assert [reason["word"] for reason in answer["reasons"]] == row["reasons"].split()
+        assert answer["distance"] == pytest.approx(float(row["distance"]), abs=2e-3)
+        assert answer["sharpness"] == pytest.approx(float(row["sharpness"]), abs=1e-4)
+
+
+def test_an_answer_names_the_model_the_set_and_why_a_person_must_look(open_server, rng):
+    tubule = np.clip(rng.normal(40, 60, (60, 60, 3)), 0, 255).astype(np.uint8)
+    answer = open_server.client().post("/v1/crops?stain=TRI", content=png(tubule)).json()
+    assert answer["referred"]
+    words = {reason["word"]: reason["meaning"] for reason in answer["reasons"]}
+    assert "stain_unseen" in words
+    assert words["stain_unseen"] == "the model was trained on no image of this stain"
+    assert set(answer["called"]) <= set(answer["conformal_set"])
+    assert answer["coverage"] == 0.9
+    assert len(answer["weights_sha256"]) == 64
+    assert "micrometres" in answer["notes"][0]
+
+
+def test_the_scale_of_the_crop_is_spoken_of(open_server, rng):
+    content = png(picture(rng, "cgn"))
+    notes = open_server.client().post("/v1/crops?mpp=2.0", content=content).json()["notes"]
+    assert "2 µm per pixel" in notes[0]
+    assert not open_server.client().post("/v1/crops?mpp=0.5", content=content).json()["notes"]
+
+
+def test_an_overlay_is_drawn_when_asked_for(open_server, rng):
+    content = png(picture(rng, "cgn", 60))
+    assert open_server.client().post("/v1/crops", content=content).json()["overlay"] is None
+    answer = open_server.client().post("/v1/crops?saliency=true", content=content).json()
+    drawn = Image.open(io.BytesIO(base64.b64decode(answer["overlay"]["png_base64"])))
+    assert drawn.size == (120, 60)
+    likeliest = max(answer["labels"], key=lambda label: label["probability"])
+    assert answer["overlay"]["label"] == likeliest["id"]
+    assert answer["overlay"]["method"] == "grad-cam"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP"])
+def test_every_format_that_is_promised_is_taken(open_server, rng, kind):
+    answer = open_server.client().post("/v1/crops", content=png(picture(rng, "cgn"), kind))
+    assert answer.status_code == 200
+
+
+GOOD = png(picture(np.random.default_rng(5), "cgn"))
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "words"),
+    [
+        (b"", 422, "empty"),
+        (b"just text", 422, "PNG, JPEG, TIFF, BMP"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", 422, "PNG, JPEG, TIFF, BMP"),
+        (GOOD[: len(GOOD) // 2], 422, "cannot be read"),
+        (bomb(6000), 422, "6000 x 6000"),
+        (bomb(60_000), 422, "more than the 16,000,000 pixels allowed"),
+        (bytes(21 * 2**20), 413, "20480 KiB"),
+    ],
+    ids=["empty", "text", "script", "truncated", "large", "bomb", "heavy"],
+)
+def test_a_bad_upload_is_told_what_is_wrong_and_the_next_one_is_answered(
+    open_server, content, status, words
+):
+    client = open_server.client()
+    answer = client.post("/v1/crops", content=content)
+    assert answer.status_code == status
+    assert words in answer.json()["detail"]
+    assert client.post("/v1/crops", content=GOOD).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "query", ["stain=XYZ", "stain=", "mpp=0", "mpp=-1", "mpp=nan", "mpp=inf", "mpp=x", "saliency=9"]
+)
+def test_a_bad_parameter_is_named(open_server, query):
+    answer = open_server.client().post(f"/v1/crops?{query}", content=GOOD)
+    assert answer.status_code == 422
+    assert query.split("=")[0] in answer.json()["detail"]
+
+
+def test_bad_requests_among_good_ones_hurt_nobody(open_server):
+    contents = [GOOD, b"junk", bomb(6000), GOOD[:500]] * 6
+
+    async def ask_all():
+        transport = httpx.ASGITransport(open_server.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+            return await asyncio.gather(
+                *(client.post("/v1/crops", content=one) for one in contents)
+            )
+
+    answers = asyncio.run(ask_all())
+    assert [one.status_code for one in answers] == [200, 422, 422, 422] * 6
+    assert len({one.json()["called"][0] for one in answers[::4]}) == 1
+
+
+def test_an_answer_that_takes_too_long_is_given_up_with_a_word_when_to_come_again(
+    trained, tmp_path, monkeypatch
+):
+    with served(trained, tmp_path, answer_s=0.05) as one:
+        monkeypatch.setattr(
+            "glomerulab.apps.serve.routes_crops._answered", lambda *_a, **_k: asyncio.sleep(30)
+        )
+        answer = one.client().post("/v1/crops", content=GOOD)
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "10"

@@ -1,0 +1,97 @@
+import csv
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.served_models import wait_for, write_slide
+
+
+@pytest.fixture
+def slides(keyed) -> Path:
+    root = keyed.service.slides.root
+    if not (root / "s1.tif").exists():
+        write_slide(root)
+    return root
+
+
+def asked(slide: str = "s1.tif", regions: str = "s1.geojson", **more) -> dict:
+    return {"slides": [{"path": slide, "stain": "PAS"}], "regions": regions, **more}
+
+
+def test_a_slide_becomes_a_job_whose_result_can_be_downloaded(keyed, slides):
+    anna = keyed.client("anna")
+    answer = anna.post("/v1/jobs", json=asked())
+    assert answer.status_code == 202
+    assert anna.get(answer.headers["Location"]).json()["id"] == answer.json()["id"]
+    job = wait_for(answer.json()["id"], anna, "done", "failed")
+    assert job["error"] is None
+    assert job["outcome"]["n_images"] == 2
+    got = {Path(address).name: anna.get(address) for address in job["results"]}
+    assert set(got) == {"result.zip", "predictions.csv", "case.json", "report.html"}
+    assert all(one.status_code == 200 for one in got.values())
+    rows = list(csv.DictReader(io.StringIO(got["predictions.csv"].text)))
+    assert [row["region_id"] for row in rows] == ["g0", "g1"]
+    assert [row["called_cgn"] for row in rows] == ["0", "1"]
+    assert json.loads(got["case.json"].text)["model"]["taxonomy_name"] == "paper"
+    assert "esearch use only" in got["report.html"].text
+    assert str(slides) not in got["report.html"].text + got["predictions.csv"].text
+    assert zipfile.ZipFile(io.BytesIO(got["result.zip"].content)).testzip() is None
+    assert anna.get(f"/v1/jobs/{job['id']}/result/failures.csv").status_code == 404
+    # Another client has no such job, and its own list is empty.
+    bo = keyed.client("bo")
+    assert bo.get("/v1/jobs").json()["jobs"] == []
+    assert [one["id"] for one in anna.get("/v1/jobs").json()["jobs"]] == [job["id"]]
+    for address in (f"/v1/jobs/{job['id']}", *job["results"]):
+        assert bo.get(address).status_code == 404
+    assert anna.post(f"/v1/jobs/{job['id']}/cancel").status_code == 409
+    assert anna.delete(f"/v1/jobs/{job['id']}").status_code == 204
+    assert anna.get(f"/v1/jobs/{job['id']}").status_code == 404
+
+
+def test_crops_are_answered_during_a_job_and_a_cancelled_one_leaves_nothing(keyed, slides, trained):
+    anna = keyed.client("anna")
+    job_id = anna.post("/v1/jobs", json=asked()).json()["id"]
+    image = (trained.parent / "60.png").read_bytes()
+    assert anna.post("/v1/crops", content=image).status_code == 200
+    assert anna.get(f"/v1/jobs/{job_id}").json()["state"] in {"queued", "running"}
+    assert anna.get(f"/v1/jobs/{job_id}/result/predictions.csv").status_code == 409
+    assert anna.delete(f"/v1/jobs/{job_id}").status_code == 409
+    assert anna.post(f"/v1/jobs/{job_id}/cancel").json()["state"] == "cancelled"
+    wait_for(job_id, anna, "cancelled")
+    anna.delete(f"/v1/jobs/{job_id}")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (asked("../secret.tif"), 403, "relative to the slides folder"),
+        (asked("/etc/passwd"), 403, "relative to the slides folder"),
+        (asked("link.tif"), 403, "leads out"),
+        (asked("nowhere.tif"), 404, "nowhere.tif"),
+        (asked(regions="../s1.geojson"), 403, "relative to the slides folder"),
+        (asked(regions="nowhere.geojson"), 404, "nowhere.geojson"),
+        (asked() | {"slides": [{"path": "s1.tif", "stain": "pas"}]}, 422, "H-DAB"),
+        (asked() | {"slides": [{"path": "s1.tif"}, {"path": "s1.geojson"}]}, 422, "patient"),
+        (asked(patient="p") | {"slides": [{"path": "s1.tif"}, {"path": "./s1.tif"}]}, 422, "twice"),
+        ({}, 422, "slides"),
+        (asked(margin=-1), 422, "margin"),
+    ],
+)
+def test_a_request_that_cannot_be_done_is_refused_at_once(keyed, slides, body, status, words):
+    link = slides / "link.tif"
+    if not link.is_symlink():
+        link.symlink_to("/etc/hostname")
+    answer = keyed.client("anna").post("/v1/jobs", json=body)
+    assert answer.status_code == status
+    assert words in answer.json()["detail"]
+    assert keyed.client("anna").get("/v1/jobs").json()["jobs"] == []
+
+
+def test_a_server_without_a_slides_folder_says_so(open_server):
+    for path in ("/v1/jobs", "/v1/jobs/0123456789abcdef"):
+        answer = open_server.client().get(path)
+        assert answer.status_code == 404
+        assert "--slides" in answer.json()["detail"]

@@ -1,0 +1,27 @@
+def test_a_server_says_that_it_lives_and_that_it_is_ready(open_server, keyed):
+    assert open_server.client().get("/health").json()["status"] == "alive"
+    assert open_server.client().get("/ready").json() | {"research_use_only": ""} == {
+        "status": "ready",
+        "crops": True,
+        "jobs": None,
+        "research_use_only": "",
+    }
+    assert keyed.client().get("/ready").json()["jobs"] is True
+
+
+def test_a_server_whose_judge_has_died_is_not_ready(open_server, monkeypatch):
+    judge = type(open_server.service.model.judge)
+    monkeypatch.setattr(judge, "is_alive", property(lambda _self: False))
+    answer = open_server.client().get("/ready")
+    assert (answer.status_code, answer.json()["status"]) == (503, "not ready")
+    assert open_server.client().get("/health").status_code == 200
+
+
+def test_the_model_card_says_what_it_rests_on_and_what_it_is_not_for(open_server):
+    card = open_server.client().get("/v1/model").json()
+    assert [label["id"] for label in card["facts"]["labels"]] == ["normal", "mspgn", "fsg", "cgn"]
+    assert card["facts"]["n_training_images"] == 48
+    assert card["facts"]["trained_on_synthetic"] is True
+    assert card["mpp"] == 0.5
+    assert card["can_draw_overlays"] is True
+    assert "Diagnosis" in card["not_for"]

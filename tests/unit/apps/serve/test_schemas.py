@@ -1,0 +1,26 @@
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from glomerulab.apps.serve.schemas import Fault, Health, Mpp, Stain
+from glomerulab.apps.web.notice import NOTICE
+from glomerulab.cohort.schema import STAINS
+
+
+def test_every_answer_brings_the_notice():
+    assert Health().research_use_only == NOTICE
+    assert Fault(detail="x").research_use_only == NOTICE
+
+
+def test_stains_are_those_of_manifests():
+    stain = TypeAdapter(Stain)
+    for word in STAINS:
+        assert stain.validate_python(word) == word
+    assert stain.json_schema()["enum"] == list(STAINS)
+    with pytest.raises(ValidationError, match="H-DAB"):
+        stain.validate_python("pas")
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), 1000])
+def test_a_scale_that_cannot_be_is_refused(value):
+    with pytest.raises(ValidationError):
+        TypeAdapter(Mpp).validate_python(value)

@@ -1,0 +1,40 @@
+import pytest
+
+from glomerulab.apps.serve.keys import add_key
+from glomerulab.apps.serve.server import ServeSettings, announce, open_service, serve
+from glomerulab.errors import ConfigError
+
+
+def test_beyond_this_computer_a_server_needs_keys(trained):
+    with pytest.raises(ConfigError, match="glomerulab api-key"):
+        serve(ServeSettings(trained), host="0.0.0.0", port=0, tell=print)
+
+
+def test_slides_need_a_folder_and_a_place_for_jobs(trained, tmp_path):
+    with pytest.raises(ConfigError, match="no folder"):
+        open_service(ServeSettings(trained, slides=tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="--jobs"):
+        open_service(ServeSettings(trained, slides=tmp_path))
+
+
+def test_the_terminal_says_where_for_whom_and_what_is_not_safe(trained, tmp_path):
+    keys = tmp_path / "keys.json"
+    add_key(keys, "anna")
+    settings = ServeSettings(trained, keys=keys)
+    service = open_service(settings)
+    near = "\n".join(announce(settings, service, host="127.0.0.1", port=8800))
+    far = "\n".join(announce(settings, service, host="0.0.0.0", port=8800))
+    bare = "\n".join(announce(ServeSettings(trained), service, host="::1", port=8800))
+    service.close()
+    assert "http://127.0.0.1:8800/" in near
+    assert "research use only" in near
+    assert "cgn" in near
+    assert "WARNING" not in near
+    assert "unencrypted" in far
+    assert "No keys" in bare
+
+
+def test_a_mistyped_proxy_is_told_before_a_model_is_looked_for(tmp_path):
+    settings = ServeSettings(tmp_path / "no run", proxies=("nginx",))
+    with pytest.raises(ConfigError, match="--proxy"):
+        serve(settings, host="127.0.0.1", port=0, tell=print)

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glomerulab.apps.serve.slide_folder import SlideFolder
+from glomerulab.errors import NotAllowedError, UnknownRecordError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "slides-of-others").mkdir()
+    (tmp_path / "slides-of-others" / "a.tif").write_text("x")
+    root = tmp_path / "slides"
+    (root / "肾 case").mkdir(parents=True)
+    (root / "肾 case" / "a.tif").write_text("x")
+    return root
+
+
+def test_a_slide_is_found_by_its_name_below_the_folder(root):
+    assert SlideFolder(root).find("肾 case/a.tif") == root / "肾 case" / "a.tif"
+    assert SlideFolder(root).find("./肾 case//a.tif") == root / "肾 case" / "a.tif"
+    with pytest.raises(UnknownRecordError, match=r"b\.tif"):
+        SlideFolder(root).find("肾 case/b.tif")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret.txt",
+        "肾 case/../../secret.txt",
+        "/etc/passwd",
+        "",
+        "..",
+        "./..",
+        "a\0b",
+        "..\\secret.txt",
+        "肾 case/..",
+        "//etc/passwd",
+        "../slides-of-others/a.tif",
+        "a" * 2000,
+        "~/../secret.txt",
+        "a\n.tif",
+    ],
+)
+def test_a_name_that_leads_elsewhere_is_refused(root, name):
+    with pytest.raises(NotAllowedError):
+        SlideFolder(root).find(name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=60))
+def test_no_name_whatever_leads_out(tmp_path_factory, name):
+    root = tmp_path_factory.getbasetemp() / "any-root"
+    root.mkdir(exist_ok=True)
+    try:
+        place = SlideFolder(root).find(name)
+    except (NotAllowedError, UnknownRecordError):
+        return
+    assert root.resolve() in {place, *place.parents}
+
+
+def test_links_that_lead_out_are_refused_also_within_a_folder_that_is_named(root):
+    (root / "out.txt").symlink_to(root.parent / "secret.txt")
+    (root / "outside").symlink_to(root.parent)
+    (root / "dicom").mkdir()
+    (root / "dicom" / "1.dcm").symlink_to(root.parent / "secret.txt")
+    (root / "loop").symlink_to(root / "loop")
+    for name in ("out.txt", "outside", "outside/secret.txt", "dicom", "loop"):
+        with pytest.raises((NotAllowedError, UnknownRecordError)):
+            SlideFolder(root).find(name)
+
+
+def test_a_link_within_the_folder_is_followed(root):
+    (root / "other.tif").symlink_to(root / "肾 case" / "a.tif")
+    assert SlideFolder(root).find("other.tif") == root / "肾 case" / "a.tif"
+
+
+def test_a_folder_that_is_a_link_itself_may_be_the_root(root):
+    link = root.parent / "link"
+    Path(link).symlink_to(root)
+    assert SlideFolder(link).find("肾 case/a.tif") == root / "肾 case" / "a.tif"
+
+
+def test_the_folder_itself_may_be_named_unless_a_link_in_it_leads_out(root):
+    for name in (".", "./", "./."):
+        assert SlideFolder(root).find(name) == root
+    (root / "outside").symlink_to(root.parent)
+    with pytest.raises(NotAllowedError, match="leads out"):
+        SlideFolder(root).find(".")

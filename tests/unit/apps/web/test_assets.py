@@ -1,0 +1,26 @@
+import re
+
+import pytest
+
+from glomerulab.apps.web.assets import Assets
+
+ASSETS = Assets("glomerulab.apps.annotation.web")
+
+
+def test_an_address_of_a_file_changes_with_the_file(tmp_path):
+    assert re.fullmatch(r"/static/app\.css\?v=[0-9a-f]{12}", ASSETS.url("app.css"))
+    other = Assets("glomerulab.apps.annotation.web")
+    other.root = tmp_path
+    (tmp_path / "app.css").write_text("body {}")
+    assert other.url("app.css") != ASSETS.url("app.css")
+
+
+def test_a_file_comes_with_its_kind_and_may_be_kept():
+    answer = ASSETS.response("label.js")
+    assert answer.media_type == "text/javascript"
+    assert "immutable" in answer.headers["cache-control"]
+
+
+@pytest.mark.parametrize("name", ["../app.py", "/etc/passwd", "", "nowhere.css", "./app.css"])
+def test_what_is_not_on_the_list_is_no_file(name):
+    assert ASSETS.response(name) is None

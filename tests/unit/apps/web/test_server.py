@@ -1,0 +1,47 @@
+import asyncio
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from glomerulab.apps.web.server import server_config
+from glomerulab.errors import ConfigError
+
+
+async def _who(scope, receive, send) -> None:
+    request = Request(scope)
+    told = {"address": request.client.host, "scheme": request.url.scheme}
+    await JSONResponse(told)(scope, receive, send)
+
+
+def _asked(*proxies: str, sender: str = "127.0.0.1") -> dict[str, str]:
+    """Ask, as a sender who claims to speak for somebody else."""
+    config = server_config(_who, proxies=proxies)
+    config.load()
+
+    async def ask() -> dict[str, str]:
+        transport = httpx.ASGITransport(config.loaded_app, client=(sender, 4321))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            headers = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
+            return (await client.get("/", headers=headers)).json()
+
+    return asyncio.run(ask())
+
+
+def test_nobody_on_this_computer_can_ask_under_another_address(monkeypatch):
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # of another program's settings
+    assert _asked() == {"address": "127.0.0.1", "scheme": "http"}
+
+
+def test_a_proxy_that_was_named_is_believed_and_no_other():
+    told = {"address": "192.0.2.7", "scheme": "https"}
+    assert _asked("127.0.0.1") == told
+    assert _asked("10.0.0.0/8", sender="10.1.2.3") == told
+    assert _asked("10.0.0.5", sender="127.0.0.1")["address"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("name", ["*", "proxy.example", "10.0.0.1/8", ""])
+def test_what_is_no_address_is_named_with_the_way_out(name):
+    with pytest.raises(ConfigError, match="is no address of a proxy; --proxy takes"):
+        server_config(_who, proxies=[name])

@@ -1,0 +1,92 @@
+import csv
+import json
+from dataclasses import replace
+
+from glomerulab.cases.add_corrections import add_override
+from glomerulab.cases.case import reported_cases
+from glomerulab.reports.case.csv_tables import write_images_csv
+from glomerulab.reports.case.geojson import render_case_geojson
+
+
+def counts(summary) -> dict[str, int]:
+    return {one.label.id: one.n_with for one in summary.labels}
+
+
+def test_each_patient_is_a_case_with_its_slides(folder) -> None:
+    first, second = reported_cases(folder)
+    assert (first.patient, second.patient) == ("p1", "p/2")
+    assert [slide.slide_id for slide in first.slides] == ["s1", "s2"]
+    assert first.summary.n_glomeruli == 5  # g1 stands on two sections
+
+
+def test_every_count_follows_a_person_and_the_original_stays(folder) -> None:
+    add_override(folder, "b", labels=["cgn"], by="A", reason="x")
+    add_override(folder, "c", labels=["not_a_glomerulus"], by="A", reason="a tubule")
+    case = reported_cases(folder)[0]
+    assert counts(case.original) == {"normal": 2, "mspgn": 1, "fsg": 1, "cgn": 1}
+    assert counts(case.summary) == {"normal": 2, "mspgn": 0, "fsg": 0, "cgn": 2}
+    assert (case.original.n_glomeruli, case.summary.n_glomeruli) == (5, 4)
+    assert (case.original.n_referred, case.summary.n_referred) == (2, 0)
+    c = next(i for i in case.summary.rules[1].items if i.item.id == "C")
+    assert (c.n_with, c.n_of, c.grade.grade) == (2, 4, "C2")
+
+
+def test_what_a_person_looked_at_is_referred_no_more(folder) -> None:
+    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
+    case = reported_cases(folder)[0]
+    assert {one.image_id: case.reasons_of(one) for one in case.calls}["c"] == ()
+    write_images_csv(case, folder.folder / "i.csv")
+    with (folder.folder / "i.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert {row["image_id"]: row["refer"] for row in csv.DictReader(file)}["c"] == ""
+    found = json.loads(render_case_geojson(case, case.slides[0]))["features"]
+    assert {one["properties"]["name"]: "refer" in one["properties"]["metadata"] for one in found}[
+        "c"
+    ] is False
+
+
+def test_words_on_images_that_are_gone_are_told_in_the_case_of_their_slide(folder) -> None:
+    gone = "".join(
+        f"2026-01-01T00:00:00+00:00,Dr Li,{image},cgn,seen,1 2 3 4\n"
+        for image in ("s1__g7", "s9__g1", "nobody")
+    )
+    (folder.folder / "overrides.csv").write_text(
+        f"time,by,image_id,labels,reason,place\n{gone}", encoding="utf-8"
+    )
+    first, second = reported_cases(folder)
+    assert [one.row.image_id for one in first.lost] == ["s1__g7"]
+    assert [one.row.image_id for one in second.lost] == ["s9__g1"]
+    assert [one.row.image_id for one in first.lost_of_nobody] == ["nobody"]
+    assert first.overruled == {}
+
+
+def test_a_word_on_a_region_that_was_drawn_anew_elsewhere_counts_no_more(folder) -> None:
+    add_override(folder, "b", labels=["cgn"], by="A", reason="x")
+    calls = tuple(
+        replace(one, box=replace(one.box, y=one.box.y + 900)) if one.image_id == "b" else one
+        for one in folder.calls
+    )
+    case = reported_cases(replace(folder, calls=calls))[0]
+    assert counts(case.summary) == counts(case.original)
+    assert [one.why for one in case.lost] == ["moved"]
+
+
+def test_images_of_one_glomerulus_bear_one_number(folder) -> None:
+    numbers = reported_cases(folder)[0].glomerulus_numbers
+    assert numbers == {"a1": 1, "a2": 1, "b": 2, "c": 3, "d": 4, '<i>"e"</i> & 名': 5}
+
+
+def test_it_is_as_new_as_the_newest_word_in_it(folder) -> None:
+    assert reported_cases(folder)[0].told_at.isoformat() == "2026-11-24T20:00:00+00:00"
+    first = add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    case, other = reported_cases(folder)
+    assert case.told_at.isoformat() == first.time
+    assert other.told_at.isoformat() == "2026-11-24T20:00:00+00:00"
+    unreadable = replace(case.overrides[0], time="yesterday")
+    assert replace(case, overrides=(unreadable,)).told_at.isoformat() == "2026-11-24T20:00:00+00:00"
+
+
+def test_an_image_knows_its_glomerulus_and_where_else_that_stands(folder) -> None:
+    first = reported_cases(folder)[0]
+    a1, _, b = first.calls[:3]
+    assert (first.also_on(a1), first.also_on(b)) == (("s2",), ())
+    assert first.glomerulus_of(a1).called == frozenset({"cgn"})

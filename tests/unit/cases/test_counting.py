@@ -1,0 +1,152 @@
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glomerulab.cases.counting import glomeruli_of
+from glomerulab.cases.rules import BUILT_IN_RULE_SETS, load_rule_set
+from glomerulab.cases.summary import summarize_case
+from glomerulab.taxonomy import Label, Taxonomy
+from tests.support.cases import PAPER, one_call
+
+EACH = tuple(frozenset({label_id}) for label_id in PAPER.label_ids)
+
+
+def test_one_id_on_serial_sections_is_one_glomerulus() -> None:
+    calls = [
+        one_call("a", "normal", slide="s1", region="g7"),
+        one_call("b", "cgn", slide="s2", region="g7"),
+        one_call("c", "normal", slide="s2", region="g8"),
+    ]
+    glomeruli = glomeruli_of(calls, PAPER, head="softmax")
+    assert [one.called for one in glomeruli] == [frozenset({"cgn"}), frozenset({"normal"})]
+
+
+@pytest.mark.parametrize("number", ["1", "12", "3.1", "2-7", "Annotation 0", " 4"])
+def test_numbers_that_stand_for_no_name_join_nothing(number: str) -> None:
+    calls = [one_call("a", slide="s1", region=number), one_call("b", slide="s2", region=number)]
+    assert len(glomeruli_of(calls, PAPER, head="softmax")) == 2
+
+
+@pytest.mark.parametrize("name", ["g1", "7a", "Annotation 3 left", "uuid-1-2"])
+def test_a_name_with_more_than_a_number_joins(name: str) -> None:
+    calls = [one_call("a", slide="s1", region=name), one_call("b", slide="s2", region=name)]
+    assert len(glomeruli_of(calls, PAPER, head="softmax")) == 1
+
+
+def test_glomeruli_of_two_patients_are_never_joined() -> None:
+    calls = [one_call("a", region="g1", patient="p1"), one_call("b", region="g1", patient="p2")]
+    assert len(glomeruli_of(calls, PAPER, head="softmax")) == 2
+
+
+def test_a_person_settles_what_the_model_could_not() -> None:
+    calls = [one_call("a", "mspgn", either="normal+mspgn")]
+    unsure = glomeruli_of(calls, PAPER, head="softmax")[0]
+    assert unsure.possible(EACH) == {frozenset({"mspgn"}), frozenset({"normal"})}
+    said = {"a": frozenset({"cgn", "fsg"})}
+    settled = glomeruli_of(calls, PAPER, head="softmax", overruled=said)[0]
+    assert settled.called == {"cgn", "fsg"}
+    assert settled.is_certain
+
+
+def test_a_person_can_say_that_it_is_no_glomerulus() -> None:
+    calls = [one_call("a"), one_call("b")]
+    glomeruli = glomeruli_of(calls, PAPER, head="softmax", overruled={"a": None})
+    assert [one.called for one in glomeruli] == [None, frozenset({"normal"})]
+
+
+FIVE = ("a", "b", "c", "d", "e")
+SOME = st.frozensets(st.sampled_from(FIVE))
+EXCLUSIONS = st.lists(st.tuples(st.sampled_from(FIVE), st.sampled_from(FIVE)), max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    EXCLUSIONS,
+    st.lists(st.tuples(SOME, SOME, st.booleans()), min_size=1, max_size=2),
+    st.lists(SOME, max_size=3),
+    st.sampled_from(["softmax", "sigmoid"]),
+)
+def test_a_question_gets_the_readings_that_trying_all_labels_gives(
+    pairs, sections, groups, head
+) -> None:
+    excludes = {key: tuple({b for a, b in pairs if a == key != b}) for key in FIVE}
+    taxonomy = Taxonomy("t", tuple(Label(id=k, name=k, excludes=excludes[k]) for k in FIVE))
+    calls = [
+        one_call(
+            f"x{place}",
+            "+".join(sorted(called)) or "a",
+            either="+".join(sorted(either)),
+            reasons=("no_tissue",) if strange else (),
+            taxonomy=taxonomy,
+            slide=f"s{place}",
+            region="g",
+        )
+        for place, (called, either, strange) in enumerate(sections)
+    ]
+    (one,) = glomeruli_of(calls, taxonomy, head=head)
+    whole = one.possible(tuple(frozenset({key}) for key in FIVE))
+    asked = one.possible(tuple(groups))
+    assert whole is not None
+    assert asked is not None
+
+    def answers(readings):
+        return {None if r is None else tuple(bool(r & group) for group in groups) for r in readings}
+
+    assert answers(asked) == answers(whole)
+    assert one.called in whole
+    assert one.is_certain == (len(whole) == 1)
+    assert one.may_be_none == (None in whole)
+    for key in FIVE:
+        assert one.shows(key) == {reading is not None and key in reading for reading in whole}
+
+
+def test_many_unsure_labels_on_several_sections_are_counted_in_no_time() -> None:
+    lesions = tuple(f"lesion{n}" for n in range(17))
+    names = ("normal", "cgn", "fsg", *lesions)
+    taxonomy = Taxonomy(
+        "wide",
+        tuple(
+            Label(
+                id=key,
+                name=key,
+                excludes=names[1:] if key == "normal" else (),
+                hpo=next((one.hpo for one in PAPER.labels if one.id == key), None),
+            )
+            for key in names
+        ),
+    )
+    calls = [
+        one_call(
+            f"x{n}",
+            "normal",
+            reasons=("out_of_focus",),
+            taxonomy=taxonomy,
+            slide=f"s{n}",
+            region="g",
+        )
+        for n in range(3)
+    ]
+    start = time.perf_counter()
+    glomeruli = glomeruli_of(calls, taxonomy, head="sigmoid")
+    rules = [load_rule_set(name) for name in BUILT_IN_RULE_SETS]
+    found = summarize_case(glomeruli, taxonomy, rules)
+    assert time.perf_counter() - start < 2
+    assert {count.n_range for count in found.labels} == {(0, 1)}
+    assert found.n_uncertain == 1
+
+
+def test_where_readings_are_too_many_every_answer_stays_open() -> None:
+    names = tuple(f"l{n}" for n in range(20))
+    # Each excludes another one: no two labels are alike, and all of them stay apart.
+    taxonomy = Taxonomy(
+        "odd",
+        tuple(
+            Label(id=key, name=key, excludes=(names[(n + 1) % 20],)) for n, key in enumerate(names)
+        ),
+    )
+    calls = [one_call("x", "l0", reasons=("out_of_focus",), taxonomy=taxonomy)]
+    found = summarize_case(glomeruli_of(calls, taxonomy, head="sigmoid"), taxonomy, [])
+    assert {count.n_range for count in found.labels} == {(0, 1)}
+    assert found.n_uncertain == 1

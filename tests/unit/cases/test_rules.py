@@ -1,0 +1,56 @@
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from glomerulab.cases.rules import BUILT_IN_RULE_SETS, labels_of, load_rule_set
+from glomerulab.errors import ConfigError
+from tests.support.cases import PAPER, WITH_GLOBAL
+
+
+@pytest.mark.parametrize("name", BUILT_IN_RULE_SETS)
+def test_every_built_in_rule_set_has_version_and_source(name: str) -> None:
+    rules = load_rule_set(name)
+    assert rules.id == name
+    assert rules.version
+    assert any(year in rules.source for year in ("2003", "2004", "2010", "2013", "2017"))
+
+
+def test_thresholds_are_exact() -> None:
+    berden = load_rule_set("isn_rps_like")
+    assert berden.items[0].grades[0].at_least == Fraction(9, 10)
+
+
+def test_a_label_is_found_by_its_code_and_a_wider_one_is_marked() -> None:
+    rules = load_rule_set("mest_c_like")
+    assert labels_of(rules.findings["segmental"], PAPER) == (frozenset({"fsg"}), False)
+    assert labels_of(rules.findings["crescent"], PAPER) == (frozenset({"cgn"}), True)
+    assert labels_of(rules.findings["global"], PAPER) == (frozenset(), False)
+    assert labels_of(rules.findings["global"], WITH_GLOBAL) == (frozenset({"gs"}), False)
+
+
+def test_an_unknown_rule_set_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mest_c_like"):
+        load_rule_set(tmp_path / "nothing.toml")
+
+
+@pytest.mark.parametrize(
+    ("grades", "message"),
+    [
+        ('[{ grade = "a", above = 0 }]', "must be without limits"),
+        ('[{ grade = "a" }, { grade = "b" }]', "only the last"),
+        ('[{ grade = "a", above = 2 }, { grade = "b" }]', "less than or equal to 1"),
+        ('[{ grade = "a", counts = ["x"] }]', "no such finding: x"),
+    ],
+)
+def test_a_rule_set_that_answers_nothing_is_refused(
+    tmp_path: Path, grades: str, message: str
+) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'id = "own"\nversion = "1"\nname = "Own"\nname_zh = "自"\nsource = "us"\n'
+        f'[[items]]\nid = "q"\nname = "Q"\nname_zh = "问"\ngrades = {grades}\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError, match=message):
+        load_rule_set(path)

@@ -1,0 +1,114 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glomerulab.cases.case_folder import read_case_folder
+from glomerulab.errors import CheckpointError
+from glomerulab.inference.detector import open_detector, write_detector_card
+from glomerulab.inference.engines.base import open_engine, probabilities_of
+from glomerulab.inference.engines.onnx_engine import OnnxEngine
+from glomerulab.inference.onnx_export import MAX_DIFFERENCE, export_onnx
+from glomerulab.pipeline.prediction.predict import predict
+from tests.unit.inference.test_detector import card
+
+pytestmark = pytest.mark.slow  # torch's exporter takes its time, whatever the network
+
+WITHOUT_TORCH = """
+import sys
+
+
+class AsIfNotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision"}:
+            raise ModuleNotFoundError(name)
+
+
+sys.meta_path.insert(0, AsIfNotInstalled())
+from pathlib import Path
+from glomerulab.pipeline.prediction.predict import predict
+
+predict(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+@pytest.fixture(scope="session")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported")
+    done = export_onnx(trained, out)
+    assert done.difference <= MAX_DIFFERENCE
+    assert done.loss is None
+    return out
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_answers_are_those_of_torch_for_any_batch(trained, exported, rng, n: int) -> None:
+    images = rng.integers(0, 255, (n, 32, 32, 3), dtype=np.uint8)
+    ours, theirs = open_engine(exported).answer(images), open_engine(trained).answer(images)
+    assert isinstance(open_engine(exported), OnnxEngine)
+    difference = probabilities_of(ours.logits, "softmax") - probabilities_of(
+        theirs.logits, "softmax"
+    )
+    assert np.abs(difference).max() <= MAX_DIFFERENCE
+    assert ours.features == pytest.approx(theirs.features, abs=1e-3)
+
+
+def test_predictions_without_torch_are_the_same(trained, exported, tmp_path) -> None:
+    manifest = trained / "manifest.csv"
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(manifest), str(exported)]
+    subprocess.run([*command, str(tmp_path / "onnx")], check=True)
+    predict(manifest, trained, tmp_path / "torch")
+    one, other = (pd.read_csv(tmp_path / name / "predictions.csv") for name in ("onnx", "torch"))
+    columns = [name for name in one if name.startswith("probability_")]
+    assert np.abs(one[columns].to_numpy() - other[columns].to_numpy()).max() <= MAX_DIFFERENCE
+    for name in one.columns:
+        if name.startswith(("called_", "state_")) or name == "reasons":
+            assert one[name].equals(other[name])
+
+
+def test_a_run_without_gates_says_how_to_get_them(own_run, tmp_path) -> None:
+    next((own_run / "gates").glob("*.json")).unlink()
+    with pytest.raises(CheckpointError, match="glomerulab gates"):
+        export_onnx(own_run, tmp_path)
+
+
+def test_a_detectors_export_is_a_detector(own_run, tmp_path) -> None:
+    sha = open_engine(own_run).weights_sha256
+    write_detector_card(card(weights_sha256=sha), own_run)
+    export_onnx(own_run, tmp_path / "onnx")
+    detector = open_detector(tmp_path / "onnx")
+    assert isinstance(detector.engine, OnnxEngine)
+    assert detector.card.weights_sha256 == sha
+
+
+def test_int8_says_what_it_loses_and_that_is_what_it_loses(trained, exported, tmp_path) -> None:
+    loss = export_onnx(trained, tmp_path / "int8", precision="int8").loss
+    engine = open_engine(tmp_path / "int8")
+    assert engine.card.precision == "int8"
+    assert engine.card.loss == loss
+    predict(trained / "manifest.csv", tmp_path / "int8", tmp_path / "one")
+    predict(trained / "manifest.csv", exported, tmp_path / "other")
+    tables = [pd.read_csv(tmp_path / name / "predictions.csv") for name in ("one", "other")]
+    manifest = pd.read_csv(trained / "manifest.csv")
+    test = manifest.loc[manifest["split"] == "test", "image_id"]
+    one, other = (table[table["image_id"].isin(test)] for table in tables)
+    called = [name for name in one if name.startswith("called_")]
+    changed = (one[called].to_numpy() != other[called].to_numpy()).any(axis=1)
+    assert loss.n_images == len(test)
+    assert loss.n_calls_changed == changed.sum()
+    # Integers do differ, and by less than a guess would: the network is still the same one.
+    assert 0 < loss.largest_difference < 0.3
+    assert (tmp_path / "int8" / "model.onnx").read_bytes().count(b"QuantizeLinear")
+    notes = read_case_folder(tmp_path / "one").facts.notes
+    assert any("8-bit integers" in note.en and note.zh for note in notes)
+
+
+def test_int8_without_the_images_says_why_and_leaves_nothing(own_run, tmp_path) -> None:
+    for picture in own_run.parent.glob("*.png"):
+        picture.unlink()
+    with pytest.raises(CheckpointError, match="int8 needs the run's images"):
+        export_onnx(own_run, tmp_path / "int8", precision="int8")
+    assert not list((tmp_path / "int8").iterdir())

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from glomerulab.errors import CheckpointError
+from glomerulab.models.registry import create_model
+from glomerulab.models.transfer.load_weights import head_of, load_fitting, read_weights
+
+TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+def test_a_file_of_torch_is_read_whatever_wraps_it(tmp_path: Path, wrapper: str | None) -> None:
+    content = {f"module.{key}": value for key, value in TENSORS.items()}
+    torch.save(content if wrapper is None else {wrapper: content, "epoch": 3}, tmp_path / "w.pth")
+    read = read_weights(tmp_path / "w.pth")
+    assert read.keys() == TENSORS.keys()
+    assert torch.equal(read["a.weight"], TENSORS["a.weight"])
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "w.safetensors")
+    assert torch.equal(read_weights(tmp_path / "w.safetensors")["a.bias"], TENSORS["a.bias"])
+
+
+class _Shell:
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("this must not run",)
+
+
+def test_a_file_that_would_execute_something_is_refused_and_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": _Shell()}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"w\.pth: holds more than tensors"):
+        read_weights(tmp_path / "w.pth")
+    assert "must not run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 half a zip"])
+def test_files_that_are_no_weights_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"w.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"w\.{suffix}: no file of weights"):
+        read_weights(path)
+
+
+def test_missing_files_and_files_without_tensors_are_named(tmp_path: Path) -> None:
+    for name in ("none.pth", "none.safetensors"):
+        with pytest.raises(CheckpointError, match=rf"{name}: cannot be read: No such file"):
+            read_weights(tmp_path / name)
+    torch.save({"epoch": 3}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="holds no named tensors"):
+        read_weights(tmp_path / "w.pth")
+
+
+def _net() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 1),
+        nn.BatchNorm2d(4),
+        nn.Conv2d(4, 4, 1),
+        nn.BatchNorm2d(4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
+
+
+def test_what_fits_is_loaded_and_the_rest_is_named() -> None:
+    theirs = {key: torch.full_like(value, 7) for key, value in _net().state_dict().items()}
+    theirs["2.weight"] = torch.zeros(9, 4, 1, 1)
+    del theirs["2.bias"]
+    theirs["other.weight"] = torch.zeros(1)
+    net = _net()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    told = load_fitting(net, theirs, input_size=4, leave=("6",))
+    norm = {f"1.{key}" for key in ("weight", "bias", "running_mean", "running_var")}
+    assert set(told.loaded) == {"0.weight", "0.bias", "1.num_batches_tracked", *norm}
+    assert (told.missing, told.misshapen) == (("2.bias",), ("2.weight",))
+    assert set(told.unused) == {"other.weight", "6.weight", "6.bias"}
+    assert {key for key in told.reset if "num" not in key} == {
+        key.replace("1.", "3.") for key in norm
+    }
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, theirs[key] if key in told.loaded else before[key])
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("improved_seresnet_small", ("classifier",)),
+        ("resnet50", ("fc",)),
+        ("mobilenetv3_small", ("classifier",)),
+        ("timm:deit_tiny_distilled_patch16_224", ("head", "head_dist")),
+    ],
+)
+def test_the_head_is_the_layer_that_depends_on_the_labels(name: str, head: tuple[str, ...]) -> None:
+    assert head_of(create_model(name, 3)) == head
+    two, three = create_model(name, 2).state_dict(), create_model(name, 3).state_dict()
+    differ = {key.rpartition(".")[0] for key in two if two[key].shape != three[key].shape}
+    assert differ == set(head)
+
+
+@pytest.mark.real
+def test_the_genuine_partial_resnet50_loads_up_to_its_third_stage(real_data: Path) -> None:
+    weights = read_weights(real_data / "weights" / "resnet50_imagenet1k_v1_partial.pth")
+    net = create_model("resnet50", 2)
+    fresh = create_model("resnet50", 2, seed=1).state_dict()
+    told = load_fitting(net, weights, input_size=64, leave=head_of(net))
+    assert told.missing[0] == "layer3.0.conv2.weight"
+    assert "layer3.0.bn1.running_var" in told.loaded
+    assert "layer3.0.bn2.weight" in told.reset
+    assert told.unused == ("fc.bias",)
+    convs = {key for key in told.loaded if "conv" in key or "downsample.0" in key}
+    assert len(convs) == 1 + (9 + 1) + (12 + 1) + 1
+    own = net.state_dict()
+    assert torch.equal(own["layer2.3.conv3.weight"], weights["layer2.3.conv3.weight"])
+    assert torch.equal(own["layer4.2.bn3.running_var"], fresh["layer4.2.bn3.running_var"])

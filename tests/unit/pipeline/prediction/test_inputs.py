@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glomerulab.errors import ConfigError, TaxonomyError
+from glomerulab.geometry import Box, Region
+from glomerulab.images import write_image
+from glomerulab.models.card import ModelCard
+from glomerulab.pipeline.prediction.inputs import crops_of
+from glomerulab.pipeline.prediction.settings import PredictSettings
+from glomerulab.slides.pyramid import write_pyramid
+from glomerulab.slides.regions.files import write_regions
+from glomerulab.taxonomy import load_taxonomy, write_taxonomy
+from tests.support.cases import PAPER
+
+
+def card(mpp: float | None = 1.0) -> ModelCard:
+    return ModelCard(
+        model="resnet18",
+        taxonomy_name=PAPER.name,
+        labels=PAPER.labels,
+        input_size=32,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        mpp=mpp,
+    )
+
+
+def crops(source: Path, out: Path, *, mpp: float | None = 1.0, **settings):
+    return crops_of(source, card(mpp), out, settings=PredictSettings(**settings))
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    write_pyramid(pixels, tmp_path / "s1.tif", mpp=0.5, compression="deflate")
+    write_regions([Region.from_box("g1", Box(100, 150, 80, 80))], tmp_path / "s1.geojson")
+    return tmp_path / "s1.tif"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    for name in ("a", "b"):
+        write_image(np.full((48, 48, 3), 200, dtype=np.uint8), tmp_path / f"{name}.png")
+    (tmp_path / "m.csv").write_text("image_id,image_path,stain,mpp\na,a.png,HE,1.0\nb,b.png,,0.5\n")
+    return tmp_path / "m.csv"
+
+
+def test_crops_have_the_mpp_of_the_model(slide: Path, tmp_path: Path) -> None:
+    cut = crops(slide, tmp_path / "out", regions=slide.with_suffix(".geojson"), margin=0.0)
+    assert cut.manifest.table["mpp"].tolist() == [1.0]
+    assert cut.notes == ()
+
+
+def test_a_slide_coarser_than_the_model_is_told(slide: Path, tmp_path: Path) -> None:
+    cut = crops(slide, tmp_path / "out", mpp=0.25, regions=slide.with_suffix(".geojson"))
+    assert [note.en.split(":")[0] for note in cut.notes] == [
+        "Slide s1 is coarser than the model's 0.25 µm per pixel"
+    ]
+    assert [note.case for note in cut.notes] == ["s1"]
+
+
+def test_a_coarse_slide_is_told_in_the_report_of_its_patient(slide: Path, tmp_path: Path) -> None:
+    table = tmp_path / "slides.csv"
+    table.write_text("slide_path,slide_id,patient_id\ns1.tif,s1,p7\n")
+    cut = crops(table, tmp_path / "out", mpp=0.25, regions=slide.with_suffix(".geojson"))
+    assert [note.case for note in cut.notes] == ["p7"]
+
+
+def test_slides_without_regions_say_what_is_missing(slide: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--regions"):
+        crops(slide, tmp_path / "out")
+
+
+def test_a_model_without_mpp_cannot_cut(slide: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="extract --mpp"):
+        crops(slide, tmp_path / "out", mpp=None, regions=slide.with_suffix(".geojson"))
+
+
+def test_crops_of_another_scale_are_counted(manifest: Path, tmp_path: Path) -> None:
+    (note,) = crops(manifest, tmp_path / "out").notes
+    assert note.en == "1 of 1 crops are not at the model's 1 µm per pixel."
+    assert note.case == "b"
+    manifest.write_text("image_id,image_path,patient_id,mpp\na,a.png,p1,1.0\nb,b.png,p1,0.5\n")
+    (note,) = crops(manifest, tmp_path / "out").notes
+    assert note.en == "1 of 2 crops are not at the model's 1 µm per pixel."
+    assert note.case == "p1"
+
+
+def test_crops_that_do_not_say_their_stain_get_the_stated_one(manifest, tmp_path) -> None:
+    table = crops(manifest, tmp_path / "out", stain="PAS").manifest.table
+    assert table["stain"].tolist() == ["HE", "PAS"]
+
+
+def test_crops_need_no_detector(manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leave out --detect"):
+        crops(manifest, tmp_path / "out", detector=tmp_path / "dots")
+
+
+def test_crops_labelled_for_another_task_are_refused(manifest: Path, tmp_path: Path) -> None:
+    write_taxonomy(load_taxonomy(Path("configs/taxonomies/glas.toml")), tmp_path / "taxonomy.toml")
+    manifest.write_text("image_id,image_path,benign,malignant\na,a.png,1,0\n")
+    with pytest.raises(TaxonomyError, match="labelled benign, malignant, but the model answers"):
+        crops(manifest, tmp_path / "out")
+    manifest.write_text("image_id,image_path\na,a.png\n")
+    (tmp_path / "taxonomy.toml").unlink()
+    assert len(crops(manifest, tmp_path / "out").manifest.table) == 1

@@ -1,0 +1,180 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glomerulab.cohort.manifest import read_manifest
+from glomerulab.errors import OutputError, RegionError
+from glomerulab.geometry import Box, Region
+from glomerulab.images import read_image
+from glomerulab.pipeline.extract import CropSettings, extract_crops
+from glomerulab.slides.regions.files import write_regions
+from glomerulab.slides.slide import open_slide
+
+
+def boxes(n, *, size=120, labels=("cgn",), slide_id=None):
+    return [
+        Region.from_box(
+            f"g{i}", Box(70 + 37 * i, 70 + 23 * i, size, size), labels=labels, slide_id=slide_id
+        )
+        for i in range(n)
+    ]
+
+
+@pytest.fixture
+def cohort(make_slide, tmp_path) -> tuple[Path, Path]:
+    slides, regions = tmp_path / "slides", tmp_path / "regions"
+    regions.mkdir()
+    for number, name in enumerate(("a", "b")):
+        make_slide(f"slides/{name}.tiff", seed=number)
+        write_regions(boxes(5), regions / f"{name}.geojson")
+    return slides, regions
+
+
+def test_crops_are_what_the_slide_reads_there(cohort, tmp_path):
+    slides, regions = cohort
+    out = tmp_path / "out"
+    summary = extract_crops(slides, regions=regions, out=out, settings=CropSettings(mpp=0.8))
+    assert summary.n_cut == 10
+    assert summary.failures == ()
+    assert not (out / "failures.csv").exists()
+    manifest = read_manifest(summary.manifest_path)
+    assert len(manifest.table) == 10
+    for row, path in zip(manifest.table.itertuples(), manifest.image_paths(), strict=True):
+        with open_slide(slides / f"{row.slide_id}.tiff") as slide:
+            expected = slide.read_region(Box(row.x, row.y, row.width, row.height), mpp=0.8)
+        np.testing.assert_array_equal(read_image(path), expected)
+        assert (row.cgn, row.normal, row.fsg, row.mspgn) == (1, 0, 0, 0)
+
+
+def test_two_workers_give_what_one_gives(cohort, tmp_path):
+    slides, regions = cohort
+    for n_workers in (1, 2):
+        extract_crops(slides, regions=regions, out=tmp_path / f"{n_workers}", n_workers=n_workers)
+    one, two = tmp_path / "1", tmp_path / "2"
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
+    for file in files:
+        assert (one / file).read_bytes() == (two / file).read_bytes()
+
+
+def test_a_second_run_cuts_only_what_is_missing(cohort, tmp_path):
+    slides, regions = cohort
+    out = tmp_path / "out"
+    first = extract_crops(slides, regions=regions, out=out)
+    before = first.manifest_path.read_bytes()
+    crops = sorted((out / "crops").rglob("*.png"))
+    crops[3].unlink()
+    first.manifest_path.unlink()
+    again = extract_crops(slides, regions=regions, out=out)
+    assert (again.n_cut, again.n_there) == (1, 9)
+    assert again.manifest_path.read_bytes() == before
+
+
+def test_slides_may_be_added_run_by_run(cohort, tmp_path):
+    slides, regions = cohort
+    out = tmp_path / "out"
+    for name in ("a", "b", "a"):
+        extract_crops(slides / f"{name}.tiff", regions=regions, out=out)
+    table = read_manifest(out / "manifest.csv").table
+    assert sorted(table["slide_id"]) == ["a"] * 5 + ["b"] * 5
+    assert table["image_id"].is_unique
+
+
+def test_other_settings_are_refused_with_the_way_out(cohort, tmp_path):
+    slides, regions = cohort
+    out = tmp_path / "out"
+    extract_crops(slides, regions=regions, out=out)
+    with pytest.raises(OutputError, match=r"mpp 0.5 then, 1.0 now.*--overwrite"):
+        extract_crops(slides, regions=regions, out=out, settings=CropSettings(mpp=1.0))
+    summary = extract_crops(
+        slides, regions=regions, out=out, settings=CropSettings(mpp=1.0), overwrite=True
+    )
+    assert summary.n_cut == 10
+
+
+def test_changed_regions_are_refused(cohort, tmp_path):
+    slides, regions = cohort
+    out = tmp_path / "out"
+    extract_crops(slides, regions=regions, out=out)
+    write_regions(boxes(5, size=100), regions / "b.geojson")
+    with pytest.raises(OutputError, match="slide 'b' or its regions changed"):
+        extract_crops(slides, regions=regions, out=out)
+
+
+def test_a_region_that_leaves_the_slide_is_padded_and_marked(make_slide, tmp_path):
+    slide = make_slide(size=(1200, 900))
+    write_regions([Region.from_box("g", Box(1100, 100, 200, 100))], tmp_path / "r.csv")
+    settings = CropSettings(mpp=0.5, margin=0.0)
+    summary = extract_crops(
+        slide, regions=tmp_path / "r.csv", out=tmp_path / "o", settings=settings
+    )
+    assert summary.n_padded == 1
+    manifest = read_manifest(summary.manifest_path)
+    assert float(manifest.table["padded_share"].iloc[0]) == 0.5
+    assert (read_image(manifest.image_paths()[0])[:, 100:] == (244, 242, 240)).all()
+
+
+def test_bad_items_become_rows_and_the_others_are_done(cohort, tmp_path):
+    slides, regions = cohort
+    (slides / "broken.svs").write_bytes(b"junk")
+    (slides / "c.tiff").write_bytes((slides / "a.tiff").read_bytes())
+    outside = Region.from_box("far", Box(5000, 5000, 10, 10))
+    both = Region.from_box("both", Box(100, 100, 50, 50), labels=("normal", "fsg"))
+    write_regions([*boxes(2), outside, both], regions / "b.geojson")
+    summary = extract_crops(slides, regions=regions, out=tmp_path / "out")
+    assert summary.n_cut == 7
+    failures = (tmp_path / "out" / "failures.csv").read_text()
+    rows = list(csv.DictReader(failures.splitlines()))
+    reasons = {(row["slide"], row["region"]): row["reason"] for row in rows}
+    assert reasons.keys() == {("broken", ""), ("c", ""), ("b", "far"), ("b", "both")}
+    assert "broken.svs: neither a slide" in reasons["broken", ""]
+    assert "no region file" in reasons["c", ""]
+    assert "region file of another slide?" in reasons["b", "far"]
+    assert "exclude each other" in reasons["b", "both"]
+
+
+def test_unknown_classes_leave_labels_unknown_and_are_told(make_slide, tmp_path):
+    regions = [
+        Region.from_box("t", Box(100, 100, 50, 50), labels=("Tubule",)),
+        Region.from_box("g", Box(100, 200, 50, 50), labels=("Glomerulus", "新月体形成")),
+    ]
+    write_regions(regions, tmp_path / "r.geojson")
+    summary = extract_crops(make_slide(), regions=tmp_path / "r.geojson", out=tmp_path / "o")
+    assert summary.unknown_classes == {"Tubule": 1, "Glomerulus": 1}
+    labels = read_manifest(summary.manifest_path).labels()
+    assert np.isnan(labels[0]).all()
+    assert labels[1].tolist() == [0, 0, 0, 1]
+
+
+def test_a_slides_table_gives_patient_stain_and_mpp(make_slide, tmp_path):
+    make_slide("slides/a.tiff", mpp=400.0)
+    (tmp_path / "slides.csv").write_text(
+        "slide_path,slide_id,patient_id,stain,mpp\nslides/a.tiff,S1,P007,PAS,0.25\n"
+    )
+    write_regions(boxes(1, slide_id="S1"), tmp_path / "r.csv")
+    summary = extract_crops(tmp_path / "slides.csv", regions=tmp_path / "r.csv", out=tmp_path / "o")
+    row = read_manifest(summary.manifest_path).table.iloc[0]
+    assert (row["slide_id"], row["patient_id"], row["stain"]) == ("S1", "P007", "PAS")
+    with pytest.raises(RegionError, match="no such region file"):
+        extract_crops(tmp_path / "slides.csv", regions=tmp_path / "none", out=tmp_path / "o2")
+
+
+def test_one_file_for_several_slides_must_say_which(cohort, tmp_path):
+    slides, _ = cohort
+    write_regions(boxes(2), tmp_path / "all.csv")
+    with pytest.raises(RegionError, match="which of the 2 slides"):
+        extract_crops(slides, regions=tmp_path / "all.csv", out=tmp_path / "o")
+    write_regions(boxes(2, slide_id="a") + boxes(3, slide_id="b"), tmp_path / "all.csv")
+    assert extract_crops(slides, regions=tmp_path / "all.csv", out=tmp_path / "o").n_cut == 5
+
+
+def test_a_folder_that_extract_did_not_fill_is_left_alone(cohort, tmp_path):
+    slides, regions = cohort
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "manifest.csv").write_text("mine")
+    with pytest.raises(OutputError, match="did not write"):
+        extract_crops(slides, regions=regions, out=out, overwrite=True)
+    assert (out / "manifest.csv").read_text() == "mine"

@@ -1,0 +1,238 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glomerulab.cohort.manifest import STAINS, Manifest, manifest_from_rows, read_manifest
+from glomerulab.errors import LeakageError, ManifestError, OutputError, StainError
+from glomerulab.images import read_image, write_image
+from glomerulab.pipeline.normalize import normalize_manifest
+from glomerulab.stain.fitting import fit
+from glomerulab.stain.normalize import normalize
+from glomerulab.stain.priors import STAIN_PRIORS
+from glomerulab.stain.reference import read_reference
+from glomerulab.taxonomy import load_taxonomy
+from tests.support.beer_lambert import HE, PAS, TARGET_HE, section, worst_angle
+
+TARGETS = {
+    "HE": fit(section(100, dyes=TARGET_HE).image, "HE", source="target.png"),
+    "PAS": fit(section(101, dyes=PAS).image, "PAS"),
+}
+BLANK = np.clip(np.random.default_rng(0).normal(242, 1.5, (96, 96, 3)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Manifest:
+    """Two HE slides and one PAS slide of two crops each; one crop has eosin only, one is blank."""
+    folder = tmp_path / "cohort"
+    folder.mkdir()
+    crops = {
+        "he/1": (section(1, size=96).image, "s1", "HE"),
+        "he/2": (section(2, size=96, strength=(0.0, 1.0)).image, "s1", "HE"),
+        "he/3": (section(3, size=96, white=(130.0, 131.0, 129.0)).image, "s2", "HE"),
+        "he/4": (BLANK, "s2", "HE"),
+        "pas/1": (section(4, size=96, dyes=PAS).image, "s3", "PAS"),
+        "pas/2": (section(5, size=96, dyes=PAS).image, "s3", "PAS"),
+    }
+    rows = []
+    for image_id, (image, slide, stain) in crops.items():
+        name = f"{image_id.replace('/', '-')}.png"
+        write_image(image, folder / name)
+        rows.append((image_id, name, slide, stain, "p1"))
+    columns = ["image_id", "image_path", "slide_id", "stain", "patient_id"]
+    return manifest_from_rows(
+        pd.DataFrame(rows, columns=columns), folder=folder, taxonomy=load_taxonomy("paper")
+    )
+
+
+def _statuses(manifest: Manifest) -> dict[str, str]:
+    return dict(zip(manifest.table["image_id"], manifest.table["stain_status"], strict=True))
+
+
+def test_each_stain_goes_to_its_own_target(cohort: Manifest, tmp_path: Path) -> None:
+    result = normalize_manifest(cohort, TARGETS, tmp_path / "out", per="image")
+    assert _statuses(result.manifest) == {
+        "he/1": "normalized",
+        "he/2": "slide_stains",
+        "he/3": "normalized",
+        "he/4": "blank",
+        "pas/1": "normalized",
+        "pas/2": "normalized",
+    }
+    originals, news = cohort.image_paths(), result.manifest.image_paths()
+    for place, stain in ((0, "HE"), (4, "PAS")):
+        expected = normalize(read_image(originals[place]), TARGETS[stain]).image
+        assert np.array_equal(read_image(news[place]), expected)
+
+
+def test_the_new_manifest_says_where_everything_comes_from(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    result = normalize_manifest(cohort, TARGETS, tmp_path / "out")
+    again = read_manifest(result.path)
+    assert again.image_paths() == result.manifest.image_paths()
+    assert all(path.is_file() for path in again.image_paths())
+    first = again.table.iloc[0]
+    assert first["patient_id"] == "p1"
+    assert first["normalized_from"] == "../cohort/he-1.png"
+    assert first["stain_target"] == "targets/HE.json"
+    assert read_reference(tmp_path / "out" / "targets" / "HE.json") == TARGETS["HE"]
+
+
+def test_per_slide_all_crops_share_the_stains_of_their_slide(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    result = normalize_manifest(cohort, TARGETS, tmp_path / "out", per="slide")
+    slide = read_reference(tmp_path / "out" / "slides" / "s1.HE.json")
+    assert worst_angle(slide.stain_matrix, section(1, size=32, dyes=HE).stain_matrix) < 1.5
+    assert slide.n_sources == 2
+    for place in (0, 1):
+        expected = normalize(
+            read_image(cohort.image_paths()[place]), TARGETS["HE"], source=slide
+        ).image
+        assert np.array_equal(read_image(result.manifest.image_paths()[place]), expected)
+    assert _statuses(result.manifest)["he/4"] == "blank"
+
+
+def test_an_image_that_cannot_be_normalised_passes_unchanged(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    result = normalize_manifest(cohort, TARGETS, tmp_path / "out")
+    assert np.array_equal(read_image(result.manifest.image_paths()[3]), BLANK)
+    assert "tissue" in result.manifest.table["stain_reason"][3]
+    assert result.n_by_status["blank"] == 1
+
+
+def test_every_stain_with_a_prior_can_stand_in_a_manifest() -> None:
+    assert set(STAIN_PRIORS) <= set(STAINS)
+
+
+def test_h_dab_goes_from_manifest_to_manifest(tmp_path: Path) -> None:
+    brown = ((0.65, 0.70, 0.29), (0.27, 0.57, 0.78))
+    target = fit(section(1, dyes=brown).image, "H-DAB")
+    write_image(section(2, size=96, dyes=brown).image, tmp_path / "a.png")
+    row = {"image_id": ["a"], "image_path": ["a.png"], "stain": ["H-DAB"]}
+    manifest = manifest_from_rows(
+        pd.DataFrame(row), folder=tmp_path, taxonomy=load_taxonomy("paper")
+    )
+    result = normalize_manifest(manifest, {"H-DAB": target}, tmp_path / "out", per="image")
+    assert _statuses(result.manifest) == {"a": "normalized"}
+    assert read_manifest(result.path).table["stain"].tolist() == ["H-DAB"]
+
+
+@pytest.mark.parametrize("per", ["slide", "image"])
+def test_a_given_white_is_used_instead_of_the_estimated(
+    cohort: Manifest, tmp_path: Path, per: str
+) -> None:
+    white = (241.0, 238.0, 242.0)
+    result = normalize_manifest(cohort, TARGETS, tmp_path / "out", per=per, white=white)
+    first = read_image(cohort.image_paths()[0])
+    if per == "image":
+        expected = normalize(first, TARGETS["HE"], white=white)
+    else:
+        slide = read_reference(tmp_path / "out" / "slides" / "s1.HE.json")
+        assert slide.white == white
+        expected = normalize(first, TARGETS["HE"], source=slide)
+    assert np.array_equal(read_image(result.manifest.image_paths()[0]), expected.image)
+
+
+def test_an_impossible_white_is_refused_before_anything_is_written(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="white"):
+        normalize_manifest(cohort, TARGETS, tmp_path / "out", white=(0.0, 1.0, 300.0))
+    assert not (tmp_path / "out").exists()
+
+
+def test_strict_makes_it_an_error_after_the_others_are_done(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    with pytest.raises(StainError, match="he/4: blank"):
+        normalize_manifest(cohort, TARGETS, tmp_path / "out", strict=True)
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 6
+
+
+def test_a_target_of_the_test_part_is_told_and_refused_if_strict(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    parts = ["test", "train", "train", "train", "train", "train"]
+    table = cohort.table.assign(
+        split=pd.array(parts, dtype="string"), patient_id=cohort.table["image_id"]
+    )
+    divided = cohort.with_table(table)
+    first = cohort.image_paths()[0]
+    targets = TARGETS | {"HE": fit(read_image(first), "HE", source=str(first))}
+    with pytest.raises(LeakageError, match=r"he-1\.png, comes from image 'he/1' of the test part"):
+        normalize_manifest(divided, targets, tmp_path / "out", strict=True)
+    assert not (tmp_path / "out").exists()
+    result = normalize_manifest(divided, targets, tmp_path / "out")
+    assert {stain: leak.part for stain, leak in result.target_leaks.items()} == {"HE": "test"}
+    told = read_manifest(result.path).table["stain_target_leak"].fillna("").tolist()
+    assert told == ["test"] * 4 + [""] * 2
+    again = normalize_manifest(cohort, targets, tmp_path / "out")  # no split: nothing is known
+    assert again.target_leaks == {}
+
+
+def test_an_unreadable_image_becomes_a_row_with_its_reason(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    cohort.image_paths()[0].write_bytes(b"no image")
+    result = normalize_manifest(cohort, TARGETS, tmp_path / "out")
+    assert result.n_unreadable == 1
+    assert "not an image" in result.manifest.table["stain_reason"][0]
+    assert result.manifest.image_paths()[0].resolve() == cohort.image_paths()[0].resolve()
+
+
+def test_a_second_run_does_nothing_and_a_changed_image_is_done_again(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = normalize_manifest(cohort, TARGETS, out, per="image")
+    times = {path: path.stat().st_mtime_ns for path in first.manifest.image_paths()}
+    write_image(section(9, size=96).image, cohort.image_paths()[0])
+    second = normalize_manifest(cohort, TARGETS, out, per="image")
+    changed = [path for path in times if path.stat().st_mtime_ns != times[path]]
+    assert changed == [first.manifest.image_paths()[0]]
+    assert _statuses(second.manifest) == _statuses(first.manifest)
+
+
+def test_processes_give_the_same_files(cohort: Manifest, tmp_path: Path) -> None:
+    one = normalize_manifest(cohort, TARGETS, tmp_path / "one", per="image")
+    two = normalize_manifest(cohort, TARGETS, tmp_path / "two", per="image", n_workers=2)
+    assert one.manifest.table.equals(two.manifest.table)
+    for first, second in zip(one.manifest.image_paths(), two.manifest.image_paths(), strict=True):
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_stain_without_a_target_is_refused_or_kept(cohort: Manifest, tmp_path: Path) -> None:
+    only_he = {"HE": TARGETS["HE"]}
+    with pytest.raises(ManifestError, match=r"no target for stain PAS \(2 images\)"):
+        normalize_manifest(cohort, only_he, tmp_path / "out")
+    kept = normalize_manifest(cohort, only_he, tmp_path / "out", keep_others=True)
+    assert _statuses(kept.manifest)["pas/1"] == "no_target"
+    assert kept.manifest.image_paths()[4].resolve() == cohort.image_paths()[4].resolve()
+
+
+def test_per_slide_needs_slides(cohort: Manifest, tmp_path: Path) -> None:
+    nameless = cohort.with_table(cohort.table.assign(slide_id=pd.NA))
+    with pytest.raises(ManifestError, match="--per image"):
+        normalize_manifest(nameless, TARGETS, tmp_path / "out")
+    result = normalize_manifest(nameless, TARGETS, tmp_path / "out", per="image")
+    assert _statuses(result.manifest)["he/2"] in {"one_stain", "not_tissue"}
+
+
+def test_the_cohort_itself_is_never_written_over(cohort: Manifest) -> None:
+    with pytest.raises(OutputError, match="choose another"):
+        normalize_manifest(cohort, TARGETS, cohort.folder)
+
+
+def test_a_target_of_another_stain_is_refused(cohort: Manifest, tmp_path: Path) -> None:
+    swapped = {"HE": TARGETS["PAS"], "PAS": TARGETS["HE"]}
+    with pytest.raises(ManifestError, match="target given for HE is of stain PAS"):
+        normalize_manifest(cohort, swapped, tmp_path / "out")
+
+
+def test_fitting_per_something_else_is_refused(cohort: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="slide or image"):
+        normalize_manifest(cohort, TARGETS, tmp_path / "out", per="patient")

@@ -1,0 +1,160 @@
+from dataclasses import replace
+
+from glomerulab.cases.add_corrections import add_override
+from glomerulab.cases.case import reported_cases
+from glomerulab.cases.case_folder import read_case_folder
+from glomerulab.reports.case.view import case_view, colour_of
+from tests.support.cases import PAPER, WITH_GLOBAL, case, one_call, write_case
+
+
+def test_headline_counts_glomeruli_and_not_images(folder) -> None:
+    view = case_view(reported_cases(folder)[0], "en")
+    assert view.headline.startswith("5 glomeruli: 2 normal")
+    assert "6 images on 2 slides" in view.summary[0]
+    assert "on several sections" in view.summary[1]
+
+
+def test_warnings_name_what_makes_results_doubtful(folder) -> None:
+    titles = [one.title for one in case_view(reported_cases(folder)[0], "en").warnings]
+    assert titles[:3] == [
+        "The model was trained on synthetic images",
+        "2 glomeruli not settled",
+        "Fewer than 25 glomeruli",
+    ]
+
+
+def test_a_changed_call_shows_both_and_is_no_longer_referred(folder) -> None:
+    add_override(folder, "c", labels=["normal"], by="Dr Li", reason="sharp enough")
+    shown = {one.call.image_id: one for one in case_view(reported_cases(folder)[0], "en").shown}
+    assert shown["c"].group == "Normal"
+    assert shown["c"].original == "Segmental sclerosis"
+    assert "Dr Li" in shown["c"].said
+    assert shown["c"].reasons == ()
+    assert shown["b"].reasons == ("the model cannot settle on one answer",)
+
+
+def test_a_confirmed_call_is_told_apart_from_a_changed_one(folder) -> None:
+    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
+    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    shown = {one.call.image_id: one for one in case_view(reported_cases(folder)[0], "en").shown}
+    assert (shown["c"].group, shown["c"].original) == ("Segmental sclerosis",) * 2
+    assert not shown["c"].is_changed
+    assert shown["c"].reasons == ()
+    assert shown["b"].is_changed
+
+
+def test_what_was_not_assessed_is_apart_from_the_results(folder) -> None:
+    mest = case_view(reported_cases(folder)[0], "en").rules[1]
+    assert [row.item for row in mest.rows] == ["M", "S", "C"]
+    assert [row.item for row in mest.not_assessed] == ["E", "T"]
+    assert mest.too_few.endswith("5 < 8")
+
+
+def test_labels_have_colours_of_their_own() -> None:
+    ids = PAPER.label_ids
+    colours = {colour_of(frozenset({key}), ids) for key in ids}
+    assert len(colours | {colour_of(None, ids), colour_of(frozenset(ids[1:]), ids)}) == 6
+
+
+def test_chinese_pages_are_chinese(folder) -> None:
+    view = case_view(reported_cases(folder)[0], "zh")
+    assert view.headline.startswith("5个肾小球")
+    assert view.rules[1].name == "MEST-C 类似评分（牛津）"
+
+
+def test_regions_of_a_detector_are_told_beside_adequacy_and_nowhere_else(folder) -> None:
+    first = replace(folder.calls[0], is_proposed=True)
+    proposed = replace(folder, calls=(first, *folder.calls[1:]))
+    for language, said in (("en", "proposed by a detector"), ("zh", "检测器")):
+        view = case_view(reported_cases(proposed)[0], language)
+        assert any(said in one.title for one in view.warnings)
+        adequacy = next(rule for rule in view.rules if "Banff" in rule.name)
+        assert any(said in caveat for caveat in adequacy.caveats)
+        others = [rule for rule in view.rules if rule is not adequacy]
+        assert not any(said in text for rule in others for text in rule.caveats)
+    plain = case_view(reported_cases(folder)[0], "en")
+    assert not any("detector" in one.title for one in plain.warnings)
+
+
+def view_of(tmp_path, calls, taxonomy=WITH_GLOBAL, language="en"):
+    write_case(tmp_path, calls, taxonomy=taxonomy)
+    return case_view(reported_cases(read_case_folder(tmp_path))[0], language)
+
+
+def test_a_share_names_what_it_counts_where_the_question_does_not(tmp_path) -> None:
+    calls = case((4, "normal"), (3, "cgn"), (2, "gs"), (1, "fsg"), taxonomy=WITH_GLOBAL)
+    for language, said in (
+        (
+            "en",
+            (
+                "Global sclerosis: 2 / 10 (20 %); Normal glomerulus: 4 / 10 (40 %); "
+                "Cellular crescent: 3 / 10 (30 %)"
+            ),
+        ),
+        ("zh", "球性硬化：2 / 10 (20 %)；正常肾小球：4 / 10 (40 %)；细胞性新月体：3 / 10 (30 %)"),
+    ):
+        shares = {
+            row.item: row.share
+            for rule in view_of(tmp_path, calls, language=language).rules
+            for row in rule.rows
+        }
+        assert shares["class"] == said
+        assert shares["C"] == "3 / 8 (37.5 %)"
+        assert shares["adequacy"] == "10"
+
+
+def test_possible_grades_are_joined_by_or(tmp_path) -> None:
+    calls = [one_call("x", "cgn", either="cgn+normal", taxonomy=WITH_GLOBAL)]
+    for language, said in (("en", "C0 or C2"), ("zh", "C0 或 C2")):
+        rows = view_of(tmp_path, calls, language=language).rules[1].rows
+        assert {row.item: row.possible for row in rows}["C"] == said
+
+
+def test_what_was_not_assessed_tells_the_grades_that_the_doubts_allow(tmp_path) -> None:
+    calls = [one_call(f"x{n}", "gs", either="gs+cgn", taxonomy=WITH_GLOBAL) for n in range(8)]
+    rows = {row.item: row for row in view_of(tmp_path, calls).rules[1].not_assessed}
+    assert (rows["C"].grade, rows["C"].possible) == ("", "C2")
+    assert rows["T"].possible == ""
+
+
+def test_the_gallery_counts_images_and_tells_of_what_stands_on_several_sections(folder) -> None:
+    for language, headings, said in (
+        (
+            "en",
+            {
+                "Normal": "3 images, 1 of glomeruli on several sections",
+                "Segmental sclerosis": "1 image",
+            },
+            "Glomerulus 1, also on slide s1; counted as: Crescent",
+        ),
+        (
+            "zh",
+            {"正常肾小球": "3 幅图像，其中 1 幅的肾小球出现在多张切片上", "节段性硬化": "1 幅图像"},
+            "肾小球 1，亦见于切片 s1；计为：新月体形成",
+        ),
+    ):
+        view = case_view(reported_cases(folder)[0], language)
+        assert headings.items() <= {one.name: one.n_images for one in view.groups}.items()
+        shared = {one.call.image_id: one.shared for one in view.shown}
+        assert (shared["a2"], shared["b"]) == (said, "")
+
+
+def test_the_number_of_glomeruli_has_a_range_too(folder) -> None:
+    for language, said in (("en", "Glomeruli in all"), ("zh", "肾小球总数")):
+        first = case_view(reported_cases(folder)[0], language).labels[0]
+        assert (first.name, first.number, first.range, first.by_model) == (said, "5", "4 – 5", "5")
+
+
+def test_a_rule_set_says_that_there_are_enough_only_if_the_doubts_are_wrong(tmp_path) -> None:
+    calls = case((7, "normal"))
+    calls.append(one_call("x", "normal", reasons=("out_of_distribution",)))
+    for language, said in (("en", "given the doubts: 7 < 8"), ("zh", "标准的要求：7 < 8")):
+        mest = view_of(tmp_path, calls, PAPER, language).rules[1]
+        assert mest.too_few.endswith(said)
+    assert view_of(tmp_path, case((8, "normal")), PAPER).rules[1].too_few == ""
+
+
+def test_crops_that_name_no_slide_are_not_of_one(tmp_path) -> None:
+    calls = [one_call("x", slide=""), one_call("y", slide="")]
+    assert view_of(tmp_path, calls, PAPER).summary[0].startswith("2 images; 0 glomeruli")
+    assert view_of(tmp_path, calls, PAPER, "zh").summary[0].startswith("2 幅图像")

@@ -1,0 +1,72 @@
+import csv
+
+import pytest
+
+from glomerulab.cases.case_folder import Unjudged
+from glomerulab.errors import PredictionsError
+from glomerulab.reports.case.write import FORMATS, write_case_reports
+
+
+def test_every_format_is_written_for_every_patient(folder, tmp_path) -> None:
+    done = write_case_reports(folder.folder, tmp_path / "out", formats=FORMATS)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert len(names) == len(done.paths) == 2 * 6 + 3
+    assert {"p1.html", "p1.pdf", "p1.images.csv", "p1.results.csv", "p1.dcm", "p1.fhir.json"} < set(
+        names
+    )
+    assert {"s1.geojson", "s2.geojson", "s9.geojson"} < set(names)
+
+
+def test_a_name_that_climbs_stays_in_the_folder(folder, tmp_path) -> None:
+    done = write_case_reports(folder.folder, tmp_path / "out", formats=["csv"], patient="p/2")
+    assert {path.parent for path in done.paths} == {tmp_path / "out"}
+
+
+def test_an_unknown_patient_names_those_there_are(folder, tmp_path) -> None:
+    with pytest.raises(PredictionsError, match="p1, p/2"):
+        write_case_reports(folder.folder, tmp_path / "out", formats=["csv"], patient="p7")
+
+
+def test_an_unknown_format_is_refused(folder, tmp_path) -> None:
+    with pytest.raises(ValueError, match="hl7"):
+        write_case_reports(folder.folder, tmp_path / "out", formats=["hl7"])
+
+
+def test_a_patient_of_whom_nothing_could_be_judged_has_a_report_that_says_so(
+    doubtful, tmp_path
+) -> None:
+    (doubtful.folder / "case.json").write_text(doubtful.facts.model_dump_json(), encoding="utf-8")
+    done = write_case_reports(doubtful.folder, tmp_path / "out", formats=FORMATS, patient="p3")
+    (case,) = done.cases
+    assert (case.summary.n_glomeruli, case.unjudged) == (0, ("s7",))
+    page = (tmp_path / "out" / "p3.html").read_text(encoding="utf-8")
+    assert "0 glomeruli: none to count" in page
+    assert "In no count: s7." in page
+    assert {path.suffix for path in done.paths} == {".html", ".pdf", ".csv", ".dcm", ".json"}
+
+
+def test_predictions_without_one_call_have_every_report_and_are_inadequate(
+    folder, tmp_path
+) -> None:
+    lost = (Unjudged(case="p1", slide_id="s1", name="g1"),)
+    facts = folder.facts.model_copy(update={"unjudged": lost})
+    (folder.folder / "case.json").write_text(facts.model_dump_json(), encoding="utf-8")
+    table = folder.folder / "predictions.csv"
+    table.write_text(table.read_text("utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    for language in ("en", "zh"):
+        done = write_case_reports(
+            folder.folder, tmp_path / language, formats=FORMATS, language=language
+        )
+        assert [case.patient for case in done.cases] == ["p1", "p/2"]
+        assert len(done.paths) == 15
+    with (tmp_path / "en" / "p1.results.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = {row["item"]: row for row in csv.DictReader(file)}
+    assert (rows["adequacy"]["grade"], rows["adequacy"]["n_of"]) == ("inadequate", "0")
+    assert "Not one image was judged." in rows["nothing_judged"]["note"]
+    assert rows["C"]["not_assessed"] == "no glomerulus to count"
+    english = (tmp_path / "en" / "p1.html").read_text(encoding="utf-8")
+    assert "inadequate" in english
+    assert "Not one image was judged" in english
+    chinese = (tmp_path / "zh" / "p1.html").read_text(encoding="utf-8")
+    assert "0个肾小球：无可计数" in chinese
+    assert "没有任何图像得到判定" in chinese

@@ -1,0 +1,63 @@
+import re
+from dataclasses import replace
+
+from glomerulab.evaluation.warnings import Caveat
+from glomerulab.reports.run.html import Figure, GalleryItem, Page, Table, render_html, write_html
+
+PAGE = Page(
+    title="Evaluation of a <b>run</b>",
+    is_synthetic=False,
+    headline="right on 90 %",
+    summary=("how",),
+    caveats=(Caveat("Few patients", "only 3"),),
+    tables=(Table("Scores", ("Score", "Value"), (("Accuracy\nshare right", "0.9"),), note="note"),),
+    figures=(Figure("ROC", "how to read it", "alt text", "data:image/svg+xml;base64,AA=="),),
+    gallery=(
+        GalleryItem("i1", "Normal", "Crescent", "95 %", "data:image/jpeg;base64,AA=="),
+        GalleryItem("i2", "Normal", "Crescent", "94 %", None, "i2.png: not an image"),
+    ),
+    gallery_note="worst first",
+    appendix=(),
+    config_text='name = "<script>alert(1)</script>"',
+    footer="end",
+)
+
+
+def test_everything_that_was_given_is_on_the_page():
+    html = render_html(PAGE)
+    for text in (
+        *("right on 90 %", "how", "Few patients", "only 3", "Accuracy", "share right", "note"),
+        *("how to read it", "alt text", "i1", "i2.png: not an image", "worst first", "end"),
+    ):
+        assert text in html
+
+
+def test_what_comes_from_files_is_escaped():
+    html = render_html(PAGE)
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "&lt;b&gt;run&lt;/b&gt;" in html
+
+
+def test_the_page_names_no_other_place():
+    html = render_html(PAGE)
+    assert not re.search(r"(src|href)=\"(?!data:)", html)
+    assert "url(" not in html
+    assert "default-src 'none'" in html
+
+
+def test_research_use_only_is_always_said_and_synthetic_when_it_is():
+    assert "Research use only" in render_html(PAGE)
+    assert "SYNTHETIC DATA" not in render_html(PAGE)
+    assert "SYNTHETIC DATA" in render_html(replace(PAGE, is_synthetic=True))
+
+
+def test_the_file_is_utf_8(tmp_path):
+    write_html(replace(PAGE, headline="新月体形成"), tmp_path / "report.html")
+    assert "新月体形成" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_collapsed_table_opens_by_a_click():
+    table = Table("Checklist", ("Item", "Known"), (("1", "yes"),), is_collapsed=True)
+    html = render_html(replace(PAGE, appendix=(table,)))
+    assert "<summary>Show 1 items</summary>" in html

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from glomerulab.errors import OutputError
+from glomerulab.runtime.files import make_folder, remove_partial_files, written_whole
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    with written_whole(target) as temporary:
+        temporary.write_text("a,b\n")
+        assert not target.exists()
+    assert target.read_text() == "a,b\n"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError):
+        _write_half_and_fail(target)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "slide.ome.tiff") as temporary:
+        temporary.touch()
+        assert temporary.suffix == ".tiff"
+
+
+def test_a_missing_folder_is_an_output_error_that_names_the_path(tmp_path: Path) -> None:
+    target = tmp_path / "nowhere" / "a.csv"
+    with pytest.raises(OutputError, match=r"nowhere/a\.csv: cannot write"):
+        _write(target, "x")
+
+
+def test_a_file_where_a_folder_should_be_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match="out: cannot make this folder"):
+        make_folder(tmp_path / "out")
+
+
+def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / ".crop.partial-12ab.png").touch()
+    (tmp_path / "deep" / "crop.png").touch()
+    assert remove_partial_files(tmp_path) == 1
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["crop.png"]
+
+
+def _write(target: Path, text: str) -> None:
+    with written_whole(target) as temporary:
+        temporary.write_text(text)
+
+
+def _write_half_and_fail(target: Path) -> None:
+    with written_whole(target) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError

@@ -1,0 +1,78 @@
+import multiprocessing
+import os
+import signal
+from contextlib import closing
+from functools import partial
+
+import pytest
+
+from glomerulab.errors import GlomerulabError, MissingMppError, SlideError
+from glomerulab.runtime.parallel import map_outcomes
+
+
+def _half(number: int) -> int:
+    if number % 2:
+        raise MissingMppError("is odd", where=f"item {number}")
+    return number // 2
+
+
+def _divide(number: int, by: int) -> float:
+    return number / by
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_every_item_has_one_outcome_and_errors_are_values(n_workers: int) -> None:
+    outcomes = sorted(map_outcomes(_half, range(20), n_workers=n_workers), key=lambda o: o.item)
+    assert [outcome.item for outcome in outcomes] == list(range(20))
+    assert [outcome.value for outcome in outcomes[::2]] == list(range(10))
+    for outcome in outcomes[1::2]:
+        assert outcome.value is None
+        assert isinstance(outcome.error, SlideError)
+        assert str(outcome.error) == f"item {outcome.item}: is odd"
+
+
+def test_one_worker_keeps_the_order_and_works_as_results_are_asked_for() -> None:
+    done: list[int] = []
+    outcomes = map_outcomes(done.append, [3, 1, 2])
+    assert done == []
+    next(iter(outcomes))
+    assert done == [3]
+    assert [outcome.item for outcome in outcomes] == [1, 2]
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_fault_of_the_program_ends_the_batch(n_workers: int) -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(map_outcomes(partial(_divide, by=0), [1, 2], n_workers=n_workers))
+
+
+def test_nothing_to_do_is_nothing() -> None:
+    assert list(map_outcomes(_half, [], n_workers=3)) == []
+
+
+def test_no_worker_at_all_is_the_callers_mistake() -> None:
+    with pytest.raises(ValueError, match="n_workers must be at least 1, got 0"):
+        list(map_outcomes(_half, [1], n_workers=0))
+
+
+def test_the_errors_of_a_batch_share_one_base() -> None:
+    (outcome,) = map_outcomes(_half, [1])
+    assert isinstance(outcome.error, GlomerulabError)
+
+
+def test_closing_early_ends_the_processes_before_it_returns():
+    with closing(map_outcomes(abs, range(-200, 0), n_workers=2)) as outcomes:
+        assert next(outcomes).value is not None
+        assert multiprocessing.active_children()
+    assert multiprocessing.active_children() == []
+
+
+def _die_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_worker_that_is_killed_is_told_with_the_way_out() -> None:
+    with pytest.raises(GlomerulabError, match="memory ran out; run again with fewer --workers"):
+        list(map_outcomes(_die_at_three, range(8), n_workers=2))

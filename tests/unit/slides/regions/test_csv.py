@@ -1,0 +1,60 @@
+import pytest
+
+from glomerulab.errors import RegionError
+from glomerulab.geometry import Box, Region
+from glomerulab.slides.regions.csv import parse_csv, render_csv
+
+
+def test_a_box_is_enough(tmp_path):
+    (tmp_path / "r.csv").write_text("x,y,width,height,labels\n10,20,30,40,cgn; fsg\n")
+    (region,) = parse_csv(tmp_path / "r.csv")
+    assert region.box() == Box(10, 20, 30, 40)
+    assert (region.region_id, region.labels, region.slide_id) == ("1", ("cgn", "fsg"), None)
+
+
+def test_a_polygon_goes_before_the_box(tmp_path):
+    (tmp_path / "r.csv").write_text('region_id,slide_id,polygon\ng,s,"0 0, 5 0, 0 5.5"\n')
+    (region,) = parse_csv(tmp_path / "r.csv")
+    assert region == Region("g", ((0.0, 0.0), (5.0, 0.0), (0.0, 5.5)), (), "s")
+
+
+def test_a_row_longer_than_the_header_is_named(tmp_path):
+    (tmp_path / "r.csv").write_text("x,y,width,height\n1,2,3,4,5\n")
+    with pytest.raises(RegionError, match="line 2 has more fields"):
+        parse_csv(tmp_path / "r.csv")
+
+
+def test_a_label_with_a_semicolon_cannot_be_written():
+    region = Region("g", ((0.0, 0.0), (5.0, 0.0), (0.0, 5.0)), ("a;b",))
+    with pytest.raises(RegionError, match="semicolon"):
+        render_csv([region])
+
+
+def test_excel_may_have_put_a_byte_order_mark_and_its_line_ends(tmp_path):
+    text = "region_id,x,y,width,height\r\n肾小球 1,10,20,30,40\r\n"
+    (tmp_path / "r.csv").write_bytes(text.encode("utf-8-sig"))
+    (region,) = parse_csv(tmp_path / "r.csv")
+    assert (region.region_id, region.box()) == ("肾小球 1", Box(10, 20, 30, 40))
+
+
+@pytest.mark.parametrize("cells", ["1,2,inf,4", "nan,2,3,4", "1,2,nan,4"])
+def test_a_box_that_is_not_finite_breaks_its_region_alone(tmp_path, cells):
+    (tmp_path / "r.csv").write_text(f"x,y,width,height\n{cells}\n1,2,3,4\n")
+    broken, whole = parse_csv(tmp_path / "r.csv")
+    assert whole.box() == Box(1, 2, 3, 4)
+    assert (broken.region_id, broken.slide_id) == ("1", None)
+    assert broken.reason.startswith("line 2")
+    assert "not finite" in broken.reason
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ("1,2,3,4\n5,6,7\n", "line 3.*pair of numbers"),
+        ('1,2,"3\n', "not valid CSV"),
+    ],
+)
+def test_a_row_that_breaks_off_is_named(tmp_path, rows, reason):
+    (tmp_path / "r.csv").write_text(f"x,y,width,height\n{rows}")
+    with pytest.raises(RegionError, match=reason):
+        parse_csv(tmp_path / "r.csv")
