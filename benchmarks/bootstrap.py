@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
-from glomerulab.evaluation.eval_set import Judged, judged_part
+from glomerulab.evaluation.eval_set import EvalSet, eval_set_of_split
 from glomerulab.evaluation.scores import score_table
 from glomerulab.predictions import predictions_table
 from glomerulab.taxonomy import load_taxonomy
@@ -37,7 +37,7 @@ def main() -> None:
     print(f"| loop over scikit-learn (scaled from {N_LOOPED} resamples) | {looped:.0f} |")
 
 
-def sample() -> Judged:
+def sample() -> EvalSet:
     rng = np.random.default_rng(0)
     taxonomy = load_taxonomy("paper")
     truth = rng.integers(4, size=N_IMAGES)
@@ -47,10 +47,10 @@ def sample() -> Judged:
     rows["patient_id"] = [f"p{patient}" for patient in rng.integers(N_PATIENTS, size=N_IMAGES)]
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     table = predictions_table(rows, probabilities, taxonomy)
-    return judged_part(table, taxonomy, split=None)
+    return eval_set_of_split(table, taxonomy, split=None)
 
 
-def plain_loop(judged: Judged, n_resamples: int) -> None:
+def plain_loop(judged: EvalSet, n_resamples: int) -> None:
     rng = np.random.default_rng(0)
     places = [np.flatnonzero(judged.patients == p) for p in range(judged.n_patients)]
     for _ in range(n_resamples):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from glomerulab.errors import ImageFileError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = [
     "MAX_PIXELS",
@@ -195,7 +195,7 @@ def write_image(image: RgbImage, path: Path, *, jpeg_quality: int = 95) -> None:
     suffix = path.suffix.lower()
     if suffix not in {".png", ".jpg", ".jpeg"}:
         raise ValueError(f"image path must end in .png, .jpg or .jpeg, got {path.name!r}")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         if suffix == ".png":
             # Run lengths alone are matched (zlib's Z_RLE): tissue has no longer repeats, so that
             # files are no larger than the default's and written in well under half the time.

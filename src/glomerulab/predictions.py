@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.errors import PredictionsError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
@@ -156,7 +156,7 @@ def validate_predictions(
 
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
     """Write a predictions table as CSV, whole or not at all."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False)
 
 

@@ -17,7 +17,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glomerulab.errors import TaxonomyError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = [
     "BUILT_IN_TAXONOMIES",
@@ -192,5 +192,5 @@ def write_taxonomy(taxonomy: Taxonomy, path: Path) -> None:
     labels = [
         label.model_dump(exclude_none=True, exclude_defaults=True) for label in taxonomy.labels
     ]
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(tomli_w.dumps({"name": taxonomy.name, "labels": labels}).encode())

@@ -11,7 +11,7 @@ from glomerulab.apps.annotation.store.audit import verify_store
 from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.apps.annotation.web.app import create_app
 from glomerulab.apps.annotation.web.site import Site, SiteSettings
-from glomerulab.apps.annotation.web.slide_cache import SlideShelf
+from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from tests.support.annotation_studies import make_study
 from tests.support.annotation_web import HOSTS, Browser, Web, write_images
 
@@ -19,7 +19,7 @@ from tests.support.annotation_web import HOSTS, Browser, Web, write_images
 def open_on(place: Path, images: Path, *, n_images: int) -> Web:
     store = open_store(place / "annotations.db", create=True, busy_timeout_s=0.3)
     make_study(store, manifest=write_images(images, n_images, side=8))
-    site = Site(store, SlideShelf(), SiteSettings(hosts=HOSTS))
+    site = Site(store, SlideCache(), SiteSettings(hosts=HOSTS))
     return Web(images, store, site, create_app(site))
 
 

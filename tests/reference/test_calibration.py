@@ -49,21 +49,21 @@ def test_bins_of_equal_width_are_those_of_scikit_learn(said_and_came):
 
 
 def test_brier_and_likelihood_are_those_of_scikit_learn():
-    judged = random_softmax()
+    eval_set = random_softmax()
     names = range(4)
-    assert brier_score(judged) == pytest.approx(
-        sum(brier_score_loss(judged.labels[:, k], judged.probabilities[:, k]) for k in names)
+    assert brier_score(eval_set) == pytest.approx(
+        sum(brier_score_loss(eval_set.labels[:, k], eval_set.probabilities[:, k]) for k in names)
     )
-    assert negative_log_likelihood(judged) == pytest.approx(
-        log_loss(judged.truth, judged.probabilities, labels=list(names))
+    assert negative_log_likelihood(eval_set) == pytest.approx(
+        log_loss(eval_set.truth, eval_set.probabilities, labels=list(names))
     )
 
 
 def test_brier_of_labels_is_the_mean_over_those_known():
-    judged = random_sigmoid()
-    known = ~np.isnan(judged.labels)
-    expected = brier_score_loss(judged.labels[known], judged.probabilities[known])
-    assert brier_score(judged) == pytest.approx(expected)
+    eval_set = random_sigmoid()
+    known = ~np.isnan(eval_set.labels)
+    expected = brier_score_loss(eval_set.labels[known], eval_set.probabilities[known])
+    assert brier_score(eval_set) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
@@ -72,14 +72,14 @@ def test_the_temperature_that_spoilt_the_probabilities_is_found(temperature):
     logits = rng.normal(size=(20000, 4)) * 1.5
     honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     truth = (rng.random(20000)[:, None] > honest.cumsum(axis=1)).sum(axis=1)
-    judged = judged_from(np.eye(4)[truth], honest)
-    spoilt = with_temperature(judged, 1 / temperature)
+    eval_set = judged_from(np.eye(4)[truth], honest)
+    spoilt = with_temperature(eval_set, 1 / temperature)
     assert fit_temperature(spoilt) == pytest.approx(temperature, rel=0.05)
 
 
 def test_the_fitted_temperature_is_a_minimum_of_the_likelihood():
-    judged = random_sigmoid(n=800)
-    best = fit_temperature(judged)
-    at_best = negative_log_likelihood(with_temperature(judged, best))
+    eval_set = random_sigmoid(n=800)
+    best = fit_temperature(eval_set)
+    at_best = negative_log_likelihood(with_temperature(eval_set, best))
     for factor in (0.98, 1.02):
-        assert at_best < negative_log_likelihood(with_temperature(judged, best * factor))
+        assert at_best < negative_log_likelihood(with_temperature(eval_set, best * factor))

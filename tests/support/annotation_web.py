@@ -15,7 +15,7 @@ from glomerulab.apps.annotation.store.sessions import open_session
 from glomerulab.apps.annotation.web.access import SESSION_COOKIE
 from glomerulab.apps.annotation.web.app import create_app
 from glomerulab.apps.annotation.web.site import Site, SiteSettings
-from glomerulab.apps.annotation.web.slide_cache import SlideShelf
+from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.taxonomy import load_taxonomy
 from tests.support.annotation_studies import PASSWORD, make_study
@@ -103,5 +103,5 @@ def open_web(
     """Make a study of plain images with annotators anna and bo, and its application."""
     store = open_store(folder / "annotations.db", create=True)
     make_study(store, manifest=write_images(folder, n_images), **design)
-    site = Site(store, SlideShelf(slides), SiteSettings(hosts=HOSTS))
+    site = Site(store, SlideCache(slides), SiteSettings(hosts=HOSTS))
     return Web(folder, store, site, create_app(site))

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from glomerulab.evaluation.eval_set import Judged, judged_part
+from glomerulab.evaluation.eval_set import EvalSet, eval_set_of_split
 from glomerulab.predictions import predictions_table
 from glomerulab.taxonomy import Taxonomy, load_taxonomy
 
@@ -30,10 +30,10 @@ def judged_from(
             [None if np.isnan(value) else int(value) for value in labels[:, k]], dtype="Int8"
         )
     table = predictions_table(rows, np.asarray(probabilities, dtype=float), taxonomy)
-    return judged_part(table, taxonomy, head=head)
+    return eval_set_of_split(table, taxonomy, head=head)
 
 
-def random_softmax(seed=0, n=240, n_patients=30, n_classes=4) -> Judged:
+def random_softmax(seed=0, n=240, n_patients=30, n_classes=4) -> EvalSet:
     rng = np.random.default_rng(seed)
     truth = rng.integers(n_classes, size=n)
     logits = 1.5 * np.eye(n_classes)[truth] + rng.normal(size=(n, n_classes))
@@ -41,7 +41,7 @@ def random_softmax(seed=0, n=240, n_patients=30, n_classes=4) -> Judged:
     return judged_from(np.eye(n_classes)[truth], probabilities, rng.integers(n_patients, size=n))
 
 
-def random_sigmoid(seed=0, n=240, n_patients=30) -> Judged:
+def random_sigmoid(seed=0, n=240, n_patients=30) -> EvalSet:
     """Some labels unknown, probabilities rounded so that ties occur."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((n, 4)) < [0.5, 0.3, 0.2, 0.1]).astype(float)

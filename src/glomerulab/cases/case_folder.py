@@ -18,7 +18,7 @@ from glomerulab.cases.calls import REASONS, GlomerulusCall
 from glomerulab.errors import PredictionsError
 from glomerulab.geometry import Box, Point
 from glomerulab.predictions import Head, read_predictions, write_predictions
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 from glomerulab.slides.dicom import DicomReference
 from glomerulab.taxonomy import Label, Taxonomy
 
@@ -212,7 +212,7 @@ def write_case_folder(folder: Path, facts: CaseFacts, table: pd.DataFrame) -> No
         As `read_case_folder` describes it.
     """
     write_predictions(table, folder / PREDICTIONS_FILE)
-    with written_whole(folder / CASE_FILE) as temporary:
+    with atomic_write(folder / CASE_FILE) as temporary:
         temporary.write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

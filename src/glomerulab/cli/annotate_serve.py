@@ -37,12 +37,12 @@ def serve(
     from glomerulab.apps.annotation.store.study import has_study
     from glomerulab.apps.annotation.web.server import serve as serve_site
     from glomerulab.apps.annotation.web.site import Site
-    from glomerulab.apps.annotation.web.slide_cache import SlideShelf
+    from glomerulab.apps.annotation.web.slide_cache import SlideCache
     from glomerulab.cohort.manifest import read_manifest
     from glomerulab.errors import ConfigError
 
     images = None if manifest is None else read_manifest(manifest)
-    shelf = SlideShelf(slides)
+    shelf = SlideCache(slides)
     with open_store(db, create=images is not None) as store:
         if images is None and not has_study(store):
             raise ConfigError("holds no study yet; give its images with --manifest", where=db)

@@ -142,8 +142,8 @@ def look_into(run: Path, split: str = "test", *, workers: int = 1) -> "Pictures"
         )
     pairs = _near_duplicates(tables.manifest, workers)
     own = tables.manifest.table
-    judged = set(tables.predictions.loc[tables.predictions["split"] == split, "image_id"])
-    part = tables.manifest.with_table(own[own["image_id"].isin(judged)])
+    eval_set = set(tables.predictions.loc[tables.predictions["split"] == split, "image_id"])
+    part = tables.manifest.with_table(own[own["image_id"].isin(eval_set)])
     try:
         found = predict_manifest(run, part, n_workers=workers, track=shown)
         features = _features(found.table["image_id"], found.features)

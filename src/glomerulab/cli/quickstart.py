@@ -61,7 +61,7 @@ def quickstart(
 def _remember(out: Path, seed: int) -> None:
     """Refuse a folder that holds the quickstart of another seed."""
     from glomerulab.errors import OutputError
-    from glomerulab.runtime.files import written_whole
+    from glomerulab.runtime.files import atomic_write
 
     note = out / "seed.txt"
     if note.is_file() and note.read_text(encoding="utf-8").strip() != str(seed):
@@ -70,7 +70,7 @@ def _remember(out: Path, seed: int) -> None:
             "give another --out",
             where=str(out),
         )
-    with written_whole(note) as temporary:
+    with atomic_write(note) as temporary:
         temporary.write_text(f"{seed}\n", encoding="utf-8")
 
 

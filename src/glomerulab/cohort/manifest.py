@@ -15,7 +15,7 @@ import pandas as pd
 
 from glomerulab.cohort.schema import MANIFEST_COLUMNS, SPLITS, STAINS, Problem, typed_table
 from glomerulab.errors import ManifestError, TaxonomyError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 from glomerulab.taxonomy import Taxonomy, load_taxonomy, write_taxonomy
 
 __all__ = [
@@ -214,7 +214,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
         start = path.parent.absolute()
         relative = [Path(os.path.relpath(p, start)).as_posix() for p in manifest.image_paths()]
         table["image_path"] = pd.array(relative, dtype="string")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         if path.suffix.lower() == ".csv":
             table.to_csv(temporary, index=False)
         else:

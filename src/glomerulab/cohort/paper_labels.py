@@ -13,7 +13,7 @@ import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import ManifestError, TaxonomyError
-from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["import_paper_labels", "write_paper_labels"]
@@ -210,5 +210,5 @@ def _refuse_one_file_for_two(names: Iterable[str], manifest: Manifest) -> None:
 
 
 def _write_text(text: str, path: Path) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))

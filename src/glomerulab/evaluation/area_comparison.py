@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from glomerulab.evaluation.comparison import holm, shared_places
 from glomerulab.evaluation.delong import delong_difference
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 
 __all__ = ["AreaComparison", "compare_areas"]
 
@@ -34,7 +34,7 @@ class AreaComparison:
     """The same, corrected for the number of pairs and labels compared."""
 
 
-def compare_areas(models: Sequence[tuple[str, Judged]]) -> list[AreaComparison]:
+def compare_areas(models: Sequence[tuple[str, EvalSet]]) -> list[AreaComparison]:
     """Compare the ROC areas of every pair of models, label by label.
 
     Parameters
@@ -58,7 +58,7 @@ def compare_areas(models: Sequence[tuple[str, Judged]]) -> list[AreaComparison]:
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
 
-def _compare(first: tuple[str, Judged], second: tuple[str, Judged]) -> list[AreaComparison]:
+def _compare(first: tuple[str, EvalSet], second: tuple[str, EvalSet]) -> list[AreaComparison]:
     (name_a, a), (name_b, b) = first, second
     in_a, in_b = shared_places(a, b, f"{name_a} and {name_b}")
     if not _are_independent(a, in_a):
@@ -89,9 +89,9 @@ def _compare(first: tuple[str, Judged], second: tuple[str, Judged]) -> list[Area
     return found
 
 
-def _are_independent(judged: Judged, places: np.ndarray) -> bool:
+def _are_independent(eval_set: EvalSet, places: np.ndarray) -> bool:
     """Whether each image is of another patient, and every patient is known."""
-    if "patient_id" not in judged.rows:
+    if "patient_id" not in eval_set.rows:
         return False
-    patients = judged.rows["patient_id"].iloc[places]
+    patients = eval_set.rows["patient_id"].iloc[places]
     return bool(patients.notna().all() and patients.is_unique)

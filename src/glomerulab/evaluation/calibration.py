@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 
 __all__ = [
     "SMALLEST",
@@ -71,7 +71,7 @@ class CalibrationSummary:
     intercept: float
 
 
-def calibration_summary(judged: Judged, *, n_bins: int = 10) -> CalibrationSummary:
+def calibration_summary(eval_set: EvalSet, *, n_bins: int = 10) -> CalibrationSummary:
     """Compute every calibration number of a part.
 
     Parameters
@@ -85,13 +85,13 @@ def calibration_summary(judged: Judged, *, n_bins: int = 10) -> CalibrationSumma
     CalibrationSummary
         Errors, slope and intercept are those of `top_confidence`.
     """
-    probability, outcome = top_confidence(judged)
+    probability, outcome = top_confidence(eval_set)
     line = calibration_line(probability, outcome)
     width = reliability_bins(probability, outcome, n_bins=n_bins)
     mass = reliability_bins(probability, outcome, n_bins=n_bins, binning="equal-mass")
     return CalibrationSummary(
-        brier=brier_score(judged),
-        negative_log_likelihood=negative_log_likelihood(judged),
+        brier=brier_score(eval_set),
+        negative_log_likelihood=negative_log_likelihood(eval_set),
         ece_equal_width=expected_calibration_error(width),
         ece_equal_mass=expected_calibration_error(mass),
         slope=line.slope,
@@ -99,7 +99,7 @@ def calibration_summary(judged: Judged, *, n_bins: int = 10) -> CalibrationSumma
     )
 
 
-def top_confidence(judged: Judged) -> tuple[FloatArray, FloatArray]:
+def top_confidence(eval_set: EvalSet) -> tuple[FloatArray, FloatArray]:
     """Return what calibration is asked of.
 
     Parameters
@@ -112,11 +112,11 @@ def top_confidence(judged: Judged) -> tuple[FloatArray, FloatArray]:
         Under softmax the probability of each image's decision and whether it was right; under
         sigmoid every known label's probability and whether the label is there.
     """
-    if judged.head == "softmax":
-        top = judged.probabilities.max(axis=1)
-        return top, (judged.decision == judged.truth).astype(np.float64)
-    known = ~np.isnan(judged.labels)
-    return judged.probabilities[known], judged.labels[known]
+    if eval_set.head == "softmax":
+        top = eval_set.probabilities.max(axis=1)
+        return top, (eval_set.decision == eval_set.truth).astype(np.float64)
+    known = ~np.isnan(eval_set.labels)
+    return eval_set.probabilities[known], eval_set.labels[known]
 
 
 def reliability_bins(
@@ -166,7 +166,7 @@ def expected_calibration_error(bins: ReliabilityBins) -> float:
     return float(np.average(gap, weights=bins.count))
 
 
-def brier_score(judged: Judged) -> float:
+def brier_score(eval_set: EvalSet) -> float:
     """Mean squared distance of probabilities from labels.
 
     Parameters
@@ -179,19 +179,19 @@ def brier_score(judged: Judged) -> float:
         Under softmax summed over the classes, from 0 to 2 (Brier 1950); under sigmoid the mean
         over known labels, from 0 to 1.
     """
-    squared = (judged.probabilities - judged.labels) ** 2
-    if judged.head == "softmax":
+    squared = (eval_set.probabilities - eval_set.labels) ** 2
+    if eval_set.head == "softmax":
         return float(squared.sum(axis=1).mean())
     return float(np.nanmean(squared))
 
 
-def negative_log_likelihood(judged: Judged) -> float:
+def negative_log_likelihood(eval_set: EvalSet) -> float:
     """Return the mean negative log-likelihood of the known labels, natural logarithm, >= 0."""
-    positive, negative = judged.labels == 1, judged.labels == 0
-    log_p = np.log(np.clip(judged.probabilities, SMALLEST, 1.0))
-    if judged.head == "softmax":
+    positive, negative = eval_set.labels == 1, eval_set.labels == 0
+    log_p = np.log(np.clip(eval_set.probabilities, SMALLEST, 1.0))
+    if eval_set.head == "softmax":
         return float(-log_p[positive].mean())
-    log_not = np.log(np.clip(1.0 - judged.probabilities, SMALLEST, 1.0))
+    log_not = np.log(np.clip(1.0 - eval_set.probabilities, SMALLEST, 1.0))
     return float(-np.concatenate([log_p[positive], log_not[negative]]).mean())
 
 

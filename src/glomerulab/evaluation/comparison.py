@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from glomerulab.errors import PredictionsError
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.intervals import patient_weights, percentile_interval
 from glomerulab.evaluation.risk_coverage import image_is_right
 
@@ -38,7 +38,7 @@ class Comparison:
 
 
 def compare_models(
-    models: Sequence[tuple[str, Judged]], *, n_resamples: int = 2000, seed: int = 0
+    models: Sequence[tuple[str, EvalSet]], *, n_resamples: int = 2000, seed: int = 0
 ) -> list[Comparison]:
     """Compare every pair of models on the images both judged.
 
@@ -113,7 +113,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def shared_places(
-    a: Judged, b: Judged, where: str
+    a: EvalSet, b: EvalSet, where: str
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Find the images both judged, and make sure their labels agree.
 
@@ -149,7 +149,7 @@ def shared_places(
 
 
 def _compare(
-    first: tuple[str, Judged], second: tuple[str, Judged], n_resamples: int, seed: int
+    first: tuple[str, EvalSet], second: tuple[str, EvalSet], n_resamples: int, seed: int
 ) -> Comparison:
     (name_a, a), (name_b, b) = first, second
     in_a, in_b = shared_places(a, b, f"{name_a} and {name_b}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 
 __all__ = ["ConformalResult", "conformal_result", "conformal_sets", "conformal_threshold"]
 
@@ -35,7 +35,7 @@ class ConformalResult:
     """Patients they are of; an image without one counts as a patient."""
 
 
-def conformal_threshold(validation: Judged, *, coverage: float = 0.9) -> float:
+def conformal_threshold(validation: EvalSet, *, coverage: float = 0.9) -> float:
     """Find the probability an answer must reach to be in the set.
 
     Parameters
@@ -71,7 +71,7 @@ def conformal_threshold(validation: Judged, *, coverage: float = 0.9) -> float:
     return float(1.0 - strangeness[place - 1])
 
 
-def conformal_sets(judged: Judged, threshold: float) -> npt.NDArray[np.bool_]:
+def conformal_sets(eval_set: EvalSet, threshold: float) -> npt.NDArray[np.bool_]:
     """Return which answers are in each set.
 
     Parameters
@@ -87,11 +87,11 @@ def conformal_sets(judged: Judged, threshold: float) -> npt.NDArray[np.bool_]:
         set of {absent, present} for each of the m known labels.
     """
     # A rounding error must not cost an answer that stands exactly at the threshold.
-    return np.asarray(_answers(judged) >= threshold - 1e-12, dtype=np.bool_)
+    return np.asarray(_answers(eval_set) >= threshold - 1e-12, dtype=np.bool_)
 
 
 def conformal_result(
-    validation: Judged, judged: Judged, *, coverage: float = 0.9
+    validation: EvalSet, eval_set: EvalSet, *, coverage: float = 0.9
 ) -> ConformalResult:
     """Fit on validation, and count what the sets of the judged images hold.
 
@@ -105,12 +105,12 @@ def conformal_result(
     ConformalResult
     """
     threshold = conformal_threshold(validation, coverage=coverage)
-    sets = conformal_sets(judged, threshold)
+    sets = conformal_sets(eval_set, threshold)
     size = sets.sum(axis=1)
     return ConformalResult(
         stated_coverage=coverage,
         threshold=threshold,
-        coverage=float(sets[_truths(judged)].mean()),
+        coverage=float(sets[_truths(eval_set)].mean()),
         mean_size=float(size.mean()),
         share_single=float((size == 1).mean()),
         share_empty=float((size == 0).mean()),
@@ -119,17 +119,17 @@ def conformal_result(
     )
 
 
-def _answers(judged: Judged) -> FloatArray:
+def _answers(eval_set: EvalSet) -> FloatArray:
     """Probabilities of all answers: of each class, or of absent and present of each label."""
-    if judged.head == "softmax":
-        return judged.probabilities
-    present = judged.probabilities[~np.isnan(judged.labels)]
+    if eval_set.head == "softmax":
+        return eval_set.probabilities
+    present = eval_set.probabilities[~np.isnan(eval_set.labels)]
     return np.stack([1.0 - present, present], axis=1)
 
 
-def _truths(judged: Judged) -> npt.NDArray[np.bool_]:
+def _truths(eval_set: EvalSet) -> npt.NDArray[np.bool_]:
     """Which answer is true, same shape as the answers; exactly one per row."""
-    if judged.head == "softmax":
-        return np.asarray(judged.labels == 1, dtype=np.bool_)
-    present = judged.labels[~np.isnan(judged.labels)] == 1
+    if eval_set.head == "softmax":
+        return np.asarray(eval_set.labels == 1, dtype=np.bool_)
+    present = eval_set.labels[~np.isnan(eval_set.labels)] == 1
     return np.stack([~present, present], axis=1)

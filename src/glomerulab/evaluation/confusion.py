@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 
 __all__ = [
     "BinaryCounts",
@@ -67,28 +67,28 @@ def confusion_matrix(
     return counts.reshape(n_classes, n_classes).astype(np.float64)
 
 
-def matrices_by_patient(judged: Judged) -> FloatArray:
+def matrices_by_patient(eval_set: EvalSet) -> FloatArray:
     """Return one confusion matrix per patient, shape (P, K, K), rows being the truth."""
-    n_classes = judged.n_labels
-    places = (judged.patients * n_classes + judged.truth) * n_classes + judged.decision
-    counts = np.bincount(places, minlength=judged.n_patients * n_classes**2)
-    return counts.reshape(judged.n_patients, n_classes, n_classes).astype(np.float64)
+    n_classes = eval_set.n_labels
+    places = (eval_set.patients * n_classes + eval_set.truth) * n_classes + eval_set.decision
+    counts = np.bincount(places, minlength=eval_set.n_patients * n_classes**2)
+    return counts.reshape(eval_set.n_patients, n_classes, n_classes).astype(np.float64)
 
 
-def label_counts_by_patient(judged: Judged) -> BinaryCounts:
+def label_counts_by_patient(eval_set: EvalSet) -> BinaryCounts:
     """Return right and wrong calls per patient and label, shape (P, K), of known labels."""
-    positive, negative = judged.labels == 1, judged.labels == 0
+    positive, negative = eval_set.labels == 1, eval_set.labels == 0
 
     def per_patient(kind: npt.NDArray[np.bool_]) -> FloatArray:
-        counts = np.zeros((judged.n_patients, judged.n_labels))
-        np.add.at(counts, judged.patients, kind)
+        counts = np.zeros((eval_set.n_patients, eval_set.n_labels))
+        np.add.at(counts, eval_set.patients, kind)
         return counts
 
     return BinaryCounts(
-        true_positive=per_patient(positive & judged.calls),
-        false_positive=per_patient(negative & judged.calls),
-        false_negative=per_patient(positive & ~judged.calls),
-        true_negative=per_patient(negative & ~judged.calls),
+        true_positive=per_patient(positive & eval_set.calls),
+        false_positive=per_patient(negative & eval_set.calls),
+        false_negative=per_patient(positive & ~eval_set.calls),
+        true_negative=per_patient(negative & ~eval_set.calls),
     )
 
 

@@ -11,14 +11,14 @@ from glomerulab.errors import PredictionsError
 from glomerulab.predictions import Head, label_array, probability_array
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["DECISION_THRESHOLD", "Judged", "judged_part"]
+__all__ = ["DECISION_THRESHOLD", "EvalSet", "eval_set_of_split"]
 
 DECISION_THRESHOLD = 0.5
 """Under a sigmoid head, a label is called present from this probability on."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvalSet:
     """One part of a predictions table, ready for arithmetic.
 
     Under a softmax head only images with exactly one label set and the others known to be absent
@@ -84,9 +84,9 @@ class Judged:
         return np.array([len(np.unique(self.patients[column == 1])) for column in self.labels.T])
 
 
-def judged_part(
+def eval_set_of_split(
     table: pd.DataFrame, taxonomy: Taxonomy, *, head: Head = "softmax", split: str | None = "test"
-) -> Judged:
+) -> EvalSet:
     """Take one part of a predictions table.
 
     Parameters
@@ -119,7 +119,7 @@ def judged_part(
         raise PredictionsError(f"none of the {len(rows)} {split or ''} images has {reason}")
     rows = rows.loc[can_be_judged].reset_index(drop=True)
     patients, n_patients, n_without = _patient_numbers(rows)
-    return Judged(
+    return EvalSet(
         rows=rows,
         labels=labels[can_be_judged],
         probabilities=probability_array(rows, taxonomy),

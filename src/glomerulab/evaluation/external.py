@@ -9,7 +9,7 @@ import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
-from glomerulab.evaluation.warnings import Caveat
+from glomerulab.evaluation.warnings import EvaluationWarning
 
 __all__ = ["external_caveats", "with_external_set"]
 
@@ -47,7 +47,7 @@ def with_external_set(run: RunTables, predictions: pd.DataFrame, manifest: Manif
     )
 
 
-def external_caveats(run: RunTables, manifest: Manifest) -> tuple[Caveat, ...]:
+def external_caveats(run: RunTables, manifest: Manifest) -> tuple[EvaluationWarning, ...]:
     """Find what stands against calling a set external, or against comparing it.
 
     Parameters
@@ -71,13 +71,13 @@ def external_caveats(run: RunTables, manifest: Manifest) -> tuple[Caveat, ...]:
             "run's own cohort too. Unless two hospitals number alike by chance, the set is not "
             "external."
         )
-        found.append(Caveat("External set shares patients", text, severe=True))
+        found.append(EvaluationWarning("External set shares patients", text, severe=True))
     if _is_normalized(run.manifest) != _is_normalized(manifest):
         text = (
             "Only one of the two was stain-normalised. Run `glomerulab normalize` on the external "
             "set with the run's targets, or the scores tell of stains."
         )
-        found.append(Caveat("Stains treated differently", text, severe=True))
+        found.append(EvaluationWarning("Stains treated differently", text, severe=True))
     here, there = (m.table["mpp"].dropna() for m in (run.manifest, manifest))
     if len(here) and len(there):
         ratio = float(there.median()) / float(here.median())
@@ -86,7 +86,7 @@ def external_caveats(run: RunTables, manifest: Manifest) -> tuple[Caveat, ...]:
                 f"The external crops have a median of {there.median():.2f} µm per pixel, the run's "
                 f"own {here.median():.2f}. Extract both at one resolution."
             )
-            found.append(Caveat("Different resolution", text))
+            found.append(EvaluationWarning("Different resolution", text))
     return tuple(found)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 
 __all__ = ["RiskCoverage", "image_confidence", "image_is_right", "risk_coverage"]
 
@@ -24,25 +24,25 @@ class RiskCoverage:
     """Mean risk over all coverages; lower is better."""
 
 
-def image_confidence(judged: Judged) -> FloatArray:
+def image_confidence(eval_set: EvalSet) -> FloatArray:
     """Return how certain the model is of each image, shape (n,).
 
     Under softmax the probability of its decision; under sigmoid the smallest, over the known
     labels, of the probability of its call.
     """
-    if judged.head == "softmax":
-        return np.asarray(judged.probabilities.max(axis=1), dtype=np.float64)
-    of_call = np.where(judged.calls, judged.probabilities, 1.0 - judged.probabilities)
-    return np.asarray(np.nanmin(np.where(np.isnan(judged.labels), np.nan, of_call), axis=1))
+    if eval_set.head == "softmax":
+        return np.asarray(eval_set.probabilities.max(axis=1), dtype=np.float64)
+    of_call = np.where(eval_set.calls, eval_set.probabilities, 1.0 - eval_set.probabilities)
+    return np.asarray(np.nanmin(np.where(np.isnan(eval_set.labels), np.nan, of_call), axis=1))
 
 
-def image_is_right(judged: Judged) -> npt.NDArray[np.bool_]:
+def image_is_right(eval_set: EvalSet) -> npt.NDArray[np.bool_]:
     """Return whether every known label of an image was called right, shape (n,)."""
-    agrees = (judged.calls == (judged.labels == 1)) | np.isnan(judged.labels)
+    agrees = (eval_set.calls == (eval_set.labels == 1)) | np.isnan(eval_set.labels)
     return np.asarray(agrees.all(axis=1), dtype=np.bool_)
 
 
-def risk_coverage(judged: Judged) -> RiskCoverage:
+def risk_coverage(eval_set: EvalSet) -> RiskCoverage:
     """Keep images from the most certain on, and follow the share that is wrong.
 
     Parameters
@@ -59,9 +59,9 @@ def risk_coverage(judged: Judged) -> RiskCoverage:
     Geifman & El-Yaniv 2017. Ours: the area is the mean of the risk over images, each at the
     coverage at which it would be kept.
     """
-    confidence = image_confidence(judged)
+    confidence = image_confidence(eval_set)
     order = np.argsort(-confidence, kind="stable")
-    wrong = ~image_is_right(judged)[order]
+    wrong = ~image_is_right(eval_set)[order]
     kept = np.arange(1, len(order) + 1)
     risk = np.cumsum(wrong) / kept
     sorted_confidence = confidence[order]

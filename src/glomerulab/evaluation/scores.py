@@ -25,7 +25,7 @@ from glomerulab.evaluation.discrimination import (
     resampled_discrimination,
     roc_auc,
 )
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.intervals import MIN_RESAMPLES, patient_weights, percentile_interval
 
 __all__ = ["LABEL_SCORES", "OVERALL_SCORES", "score_table"]
@@ -85,7 +85,7 @@ class _Values:
 
 
 def score_table(
-    judged: Judged, *, n_resamples: int = MIN_RESAMPLES, seed: int = 0, level: float = 0.95
+    eval_set: EvalSet, *, n_resamples: int = MIN_RESAMPLES, seed: int = 0, level: float = 0.95
 ) -> pd.DataFrame:
     """Compute every score with its patient-clustered bootstrap interval.
 
@@ -109,34 +109,34 @@ def score_table(
     A macro score is the plain mean over the labels that occur among the judged images; it is not
     defined where one of its terms is not. With a single patient no interval is defined.
     """
-    point = _values(judged, np.ones((1, judged.n_patients)), exact=True)
-    if judged.n_patients > 1:
-        weights = patient_weights(judged.n_patients, n_resamples=n_resamples, seed=seed)
-        resampled = _values(judged, weights, exact=False)
+    point = _values(eval_set, np.ones((1, eval_set.n_patients)), exact=True)
+    if eval_set.n_patients > 1:
+        weights = patient_weights(eval_set.n_patients, n_resamples=n_resamples, seed=seed)
+        resampled = _values(eval_set, weights, exact=False)
     else:
         resampled = _undefined_like(point)
     rows = [
-        _row(judged, None, name, (point.overall[name], resampled.overall[name]), level)
-        for name in OVERALL_SCORES[judged.head]
+        _row(eval_set, None, name, (point.overall[name], resampled.overall[name]), level)
+        for name in OVERALL_SCORES[eval_set.head]
     ]
     rows += [
         _row(
-            judged,
+            eval_set,
             k,
             name,
             (point.per_label[name][:, k], resampled.per_label[name][:, k]),
             level,
         )
-        for k in range(judged.n_labels)
+        for k in range(eval_set.n_labels)
         for name in LABEL_SCORES
     ]
     return pd.DataFrame(rows).astype({"label": "string"})
 
 
-def _values(judged: Judged, weights: FloatArray, *, exact: bool) -> _Values:
+def _values(eval_set: EvalSet, weights: FloatArray, *, exact: bool) -> _Values:
     """Score every resample; `exact` takes scikit-learn's areas, for the sample itself."""
-    if judged.head == "softmax":
-        matrices = np.tensordot(weights, matrices_by_patient(judged), axes=1)  # (R, K, K)
+    if eval_set.head == "softmax":
+        matrices = np.tensordot(weights, matrices_by_patient(eval_set), axes=1)  # (R, K, K)
         counts = binary_counts(matrices)
         overall = {
             "accuracy": accuracy(matrices),
@@ -144,9 +144,9 @@ def _values(judged: Judged, weights: FloatArray, *, exact: bool) -> _Values:
             "kappa": cohen_kappa(matrices),
         }
     else:
-        counts = _weighted(label_counts_by_patient(judged), weights)
-        overall = _multi_label_overall(judged, counts, weights)
-    areas = _exact_areas(judged) if exact else _resampled_areas(judged, weights)
+        counts = _weighted(label_counts_by_patient(eval_set), weights)
+        overall = _multi_label_overall(eval_set, counts, weights)
+    areas = _exact_areas(eval_set) if exact else _resampled_areas(eval_set, weights)
     per_label = {
         "precision": precision(counts),
         "recall": recall(counts),
@@ -157,20 +157,20 @@ def _values(judged: Judged, weights: FloatArray, *, exact: bool) -> _Values:
         "roc_auc": areas[0],
         "average_precision": areas[1],
     }
-    per_label = {name: _only_where_asked(judged, name, v) for name, v in per_label.items()}
+    per_label = {name: _only_where_asked(eval_set, name, v) for name, v in per_label.items()}
     for name in LABEL_SCORES:
-        overall[f"macro_{name}"] = _macro(judged, name, per_label[name])
+        overall[f"macro_{name}"] = _macro(eval_set, name, per_label[name])
     overall["balanced_accuracy"] = overall["macro_recall"]
     return _Values(overall, per_label)
 
 
 def _multi_label_overall(
-    judged: Judged, counts: BinaryCounts, weights: FloatArray
+    eval_set: EvalSet, counts: BinaryCounts, weights: FloatArray
 ) -> dict[str, FloatArray]:
     """Exact match over images whose labels are all known, and the share of right single calls."""
-    known = ~np.isnan(judged.labels).any(axis=1)
-    exact = known & (judged.calls == (judged.labels == 1)).all(axis=1)
-    patients, size = judged.patients, judged.n_patients
+    known = ~np.isnan(eval_set.labels).any(axis=1)
+    exact = known & (eval_set.calls == (eval_set.labels == 1)).all(axis=1)
+    patients, size = eval_set.patients, eval_set.n_patients
     n_known = weights @ np.bincount(patients[known], minlength=size).astype(np.float64)
     n_exact = weights @ np.bincount(patients[exact], minlength=size).astype(np.float64)
     right = (counts.true_positive + counts.true_negative).sum(axis=-1)
@@ -180,17 +180,17 @@ def _multi_label_overall(
     return {"exact_match": exact_match, "label_accuracy": right / (right + wrong)}
 
 
-def _exact_areas(judged: Judged) -> tuple[FloatArray, FloatArray]:
-    pairs = list(zip(judged.labels.T, judged.probabilities.T, strict=True))
+def _exact_areas(eval_set: EvalSet) -> tuple[FloatArray, FloatArray]:
+    pairs = list(zip(eval_set.labels.T, eval_set.probabilities.T, strict=True))
     auc = np.array([[roc_auc(labels, scores) for labels, scores in pairs]])
     ap = np.array([[average_precision(labels, scores) for labels, scores in pairs]])
     return auc, ap
 
 
-def _resampled_areas(judged: Judged, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _resampled_areas(eval_set: EvalSet, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
     areas = [
-        resampled_discrimination(labels, scores, judged.patients, weights)
-        for labels, scores in zip(judged.labels.T, judged.probabilities.T, strict=True)
+        resampled_discrimination(labels, scores, eval_set.patients, weights)
+        for labels, scores in zip(eval_set.labels.T, eval_set.probabilities.T, strict=True)
     ]
     auc, ap = zip(*areas, strict=True)
     return np.stack(auc, axis=1), np.stack(ap, axis=1)
@@ -212,22 +212,22 @@ def _two_by_two(counts: BinaryCounts) -> FloatArray:
     return np.stack([absent, present], axis=-2)
 
 
-def _asked(judged: Judged, name: str) -> npt.NDArray[np.bool_]:
+def _asked(eval_set: EvalSet, name: str) -> npt.NDArray[np.bool_]:
     """Shape (K,): for which labels a score can be asked at all."""
-    asked = np.ones(judged.n_labels, dtype=bool)
+    asked = np.ones(eval_set.n_labels, dtype=bool)
     if name in NEEDS_POSITIVE:
-        asked &= judged.n_positive > 0
+        asked &= eval_set.n_positive > 0
     if name in NEEDS_NEGATIVE:
-        asked &= judged.n_negative > 0
+        asked &= eval_set.n_negative > 0
     return asked
 
 
-def _only_where_asked(judged: Judged, name: str, values: FloatArray) -> FloatArray:
-    return np.where(_asked(judged, name), values, np.nan)
+def _only_where_asked(eval_set: EvalSet, name: str, values: FloatArray) -> FloatArray:
+    return np.where(_asked(eval_set, name), values, np.nan)
 
 
-def _macro(judged: Judged, name: str, values: FloatArray) -> FloatArray:
-    asked = _asked(judged, name)
+def _macro(eval_set: EvalSet, name: str, values: FloatArray) -> FloatArray:
+    asked = _asked(eval_set, name)
     if not asked.any():
         return np.full(len(values), np.nan)
     return np.asarray(values[:, asked].mean(axis=1), dtype=np.float64)
@@ -241,24 +241,24 @@ def _undefined_like(point: _Values) -> _Values:
 
 
 def _row(
-    judged: Judged, k: int | None, name: str, values: tuple[FloatArray, FloatArray], level: float
+    eval_set: EvalSet, k: int | None, name: str, values: tuple[FloatArray, FloatArray], level: float
 ) -> dict[str, object]:
     point, draws = values
     value = float(point[0])
     interval = percentile_interval(draws, level=level)
     defined = not np.isnan(value)
     return {
-        "label": None if k is None else judged.taxonomy.label_ids[k],
+        "label": None if k is None else eval_set.taxonomy.label_ids[k],
         "score": name,
         "value": value,
         "low": interval.low if defined else np.nan,
         "high": interval.high if defined else np.nan,
         "defined_share": interval.defined_share if defined else 0.0,
-        "n_images": judged.n_images if k is None else int(_n_known(judged)[k]),
-        "n_positive": None if k is None else int(judged.n_positive[k]),
-        "n_patients": judged.n_patients,
+        "n_images": eval_set.n_images if k is None else int(_n_known(eval_set)[k]),
+        "n_positive": None if k is None else int(eval_set.n_positive[k]),
+        "n_patients": eval_set.n_patients,
     }
 
 
-def _n_known(judged: Judged) -> npt.NDArray[np.intp]:
-    return judged.n_positive + judged.n_negative
+def _n_known(eval_set: EvalSet) -> npt.NDArray[np.intp]:
+    return eval_set.n_positive + eval_set.n_negative

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.intervals import patient_weights, percentile_interval
 from glomerulab.evaluation.risk_coverage import image_is_right
 
@@ -19,7 +19,7 @@ AGREEMENT_LEVELS = ("all agree", "most agree", "half or fewer agree")
 
 
 def subgroup_table(
-    judged: Judged, column: str, *, n_resamples: int = 2000, seed: int = 0
+    eval_set: EvalSet, column: str, *, n_resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """Count images and right calls in each group.
 
@@ -43,20 +43,20 @@ def subgroup_table(
     ValueError
         If there is no such column.
     """
-    if column not in judged.rows:
+    if column not in eval_set.rows:
         raise ValueError(f"no column {column!r} in the predictions")
-    groups = _groups(judged.rows[column])
-    right = image_is_right(judged)
+    groups = _groups(eval_set.rows[column])
+    right = image_is_right(eval_set)
     rows = []
     for group in groups.drop_duplicates():
         inside = (groups == group).to_numpy(dtype=bool)
-        low, high = _interval(right[inside], judged.patients[inside], n_resamples, seed)
+        low, high = _interval(right[inside], eval_set.patients[inside], n_resamples, seed)
         rows.append(
             {
                 "column": column,
                 "group": str(group),
                 "n_images": int(inside.sum()),
-                "n_patients": len(np.unique(judged.patients[inside])),
+                "n_patients": len(np.unique(eval_set.patients[inside])),
                 "n_right": int(right[inside].sum()),
                 "share_right": float(right[inside].mean()),
                 "low": low,

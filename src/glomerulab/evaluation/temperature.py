@@ -8,7 +8,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, log_softmax
 
 from glomerulab.evaluation.calibration import SMALLEST, negative_log_likelihood
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 
 __all__ = ["FEW_ERRORS", "MAX_TEMPERATURE", "fit_temperature", "with_temperature"]
 
@@ -18,7 +18,7 @@ FEW_ERRORS = 5
 """With fewer wrong answers the likeliest temperature is chance, or next to 0."""
 
 
-def fit_temperature(validation: Judged) -> float:
+def fit_temperature(validation: EvalSet) -> float:
     """Find the temperature under which the labels are most likely.
 
     Parameters
@@ -54,7 +54,7 @@ def fit_temperature(validation: Judged) -> float:
     return max(likeliest, _temperature_of(validation, most))
 
 
-def with_temperature(judged: Judged, temperature: float) -> Judged:
+def with_temperature(eval_set: EvalSet, temperature: float) -> EvalSet:
     """Return the same images with probabilities cooled or heated.
 
     Parameters
@@ -75,30 +75,30 @@ def with_temperature(judged: Judged, temperature: float) -> Judged:
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    clipped = np.clip(judged.probabilities, SMALLEST, 1.0)
-    if judged.head == "softmax":
+    clipped = np.clip(eval_set.probabilities, SMALLEST, 1.0)
+    if eval_set.head == "softmax":
         scaled = np.exp(log_softmax(np.log(clipped) / temperature, axis=1))
     else:
-        logits = np.log(clipped) - np.log(np.clip(1.0 - judged.probabilities, SMALLEST, 1.0))
+        logits = np.log(clipped) - np.log(np.clip(1.0 - eval_set.probabilities, SMALLEST, 1.0))
         scaled = expit(logits / temperature)
-    return replace(judged, probabilities=scaled)
+    return replace(eval_set, probabilities=scaled)
 
 
-def _answers_right(judged: Judged) -> npt.NDArray[np.bool_]:
+def _answers_right(eval_set: EvalSet) -> npt.NDArray[np.bool_]:
     """Say of each image (softmax) or each known label (sigmoid) whether it was called right."""
-    if judged.head == "softmax":
-        return np.asarray(judged.decision == judged.truth, dtype=np.bool_)
-    known = ~np.isnan(judged.labels)
-    return np.asarray((judged.calls == (judged.labels == 1))[known], dtype=np.bool_)
+    if eval_set.head == "softmax":
+        return np.asarray(eval_set.decision == eval_set.truth, dtype=np.bool_)
+    known = ~np.isnan(eval_set.labels)
+    return np.asarray((eval_set.calls == (eval_set.labels == 1))[known], dtype=np.bool_)
 
 
-def _temperature_of(judged: Judged, confidence: float) -> float:
+def _temperature_of(eval_set: EvalSet, confidence: float) -> float:
     """Find the temperature at which the model is that sure of itself on average."""
-    known = ~np.isnan(judged.labels)
+    known = ~np.isnan(eval_set.labels)
 
     def excess(log_t: float) -> float:
-        p = with_temperature(judged, float(np.exp(log_t))).probabilities
-        if judged.head == "softmax":
+        p = with_temperature(eval_set, float(np.exp(log_t))).probabilities
+        if eval_set.head == "softmax":
             return float(p.max(axis=1).mean()) - confidence
         return float(np.maximum(p, 1 - p)[known].mean()) - confidence
 

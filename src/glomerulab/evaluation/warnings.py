@@ -7,10 +7,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.cohort.target_leaks import leaking_parts
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
 
-__all__ = ["FEW_PATIENTS", "SMALL_CLASS_IMAGES", "SMALL_CLASS_PATIENTS", "Caveat", "find_caveats"]
+__all__ = [
+    "FEW_PATIENTS",
+    "SMALL_CLASS_IMAGES",
+    "SMALL_CLASS_PATIENTS",
+    "EvaluationWarning",
+    "find_warnings",
+]
 
 FEW_PATIENTS = 20
 """With fewer, a percentile bootstrap over patients is known to be too narrow."""
@@ -19,7 +25,7 @@ SMALL_CLASS_PATIENTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Caveat:
+class EvaluationWarning:
     """One warning."""
 
     title: str
@@ -28,9 +34,9 @@ class Caveat:
     """Whether the scores may be wrong, not only uncertain."""
 
 
-def find_caveats(
-    run: RunTables, judged: Judged, scores: pd.DataFrame, *, has_external_set: bool = False
-) -> list[Caveat]:
+def find_warnings(
+    run: RunTables, eval_set: EvalSet, scores: pd.DataFrame, *, has_external_set: bool = False
+) -> list[EvaluationWarning]:
     """Find what limits the scores of a run, the severe first.
 
     Parameters
@@ -39,7 +45,7 @@ def find_caveats(
     judged : Judged
         The part of its predictions that is judged.
     scores : DataFrame
-        Of `judged`, see `glomerulab.evaluation.scores.score_table`.
+        Of `eval_set`, see `glomerulab.evaluation.scores.score_table`.
     has_external_set : bool, default False
         Whether an external set was judged too.
 
@@ -51,41 +57,41 @@ def find_caveats(
         *_synthetic(run),
         *_without_seal(run),
         *_shared_patients(run),
-        *_unknown_patients(judged),
+        *_unknown_patients(eval_set),
         *_augmented(run),
         *_stain_targets(run),
-        *_absent_labels(judged),
-        *_never_called(judged),
-        *_few_patients(judged),
-        *_small_classes(judged),
-        *_without_an_error(judged, scores),
-        *_left_out(judged),
+        *_absent_labels(eval_set),
+        *_never_called(eval_set),
+        *_few_patients(eval_set),
+        *_small_classes(eval_set),
+        *_without_an_error(eval_set, scores),
+        *_left_out(eval_set),
         *([] if has_external_set else _one_source()),
     ]
     return sorted(found, key=lambda caveat: not caveat.severe)
 
 
-def _synthetic(run: RunTables) -> list[Caveat]:
+def _synthetic(run: RunTables) -> list[EvaluationWarning]:
     if not run.is_synthetic:
         return []
     text = (
         "The images were rendered by a program. The scores show that the pipeline works; they say "
         "nothing about patients."
     )
-    return [Caveat("Synthetic data", text, severe=True)]
+    return [EvaluationWarning("Synthetic data", text, severe=True)]
 
 
-def _without_seal(run: RunTables) -> list[Caveat]:
+def _without_seal(run: RunTables) -> list[EvaluationWarning]:
     if run.is_sealed:
         return []
     text = (
         "The folder has no seal.json, as `glomerulab train` writes it, so it cannot be told "
         "whether a table was changed since."
     )
-    return [Caveat("Not sealed", text)]
+    return [EvaluationWarning("Not sealed", text)]
 
 
-def _shared_patients(run: RunTables) -> list[Caveat]:
+def _shared_patients(run: RunTables) -> list[EvaluationWarning]:
     known = run.manifest.table.dropna(subset=["patient_id", "split"])
     known = known.loc[known["split"] != EXTERNAL]
     n_parts = known.groupby("patient_id")["split"].nunique()
@@ -96,21 +102,21 @@ def _shared_patients(run: RunTables) -> list[Caveat]:
         f"{len(shared)} of {len(n_parts)} patients have images in more than one part, so the model "
         "was judged on patients it had learned from. Such scores are too high; split by patient."
     )
-    return [Caveat("Split by image, not by patient", text, severe=True)]
+    return [EvaluationWarning("Split by image, not by patient", text, severe=True)]
 
 
-def _unknown_patients(judged: Judged) -> list[Caveat]:
-    if judged.n_without_patient == 0:
+def _unknown_patients(eval_set: EvalSet) -> list[EvaluationWarning]:
+    if eval_set.n_without_patient == 0:
         return []
     text = (
-        f"{judged.n_without_patient} of {judged.n_images} judged images name no patient. Each "
+        f"{eval_set.n_without_patient} of {eval_set.n_images} judged images name no patient. Each "
         "counts as a patient of its own, so the intervals are too narrow, and a patient may stand "
         "in two parts unseen. Fill the column patient_id."
     )
-    return [Caveat("Patients unknown", text, severe=True)]
+    return [EvaluationWarning("Patients unknown", text, severe=True)]
 
 
-def _augmented(run: RunTables) -> list[Caveat]:
+def _augmented(run: RunTables) -> list[EvaluationWarning]:
     table = run.manifest.table
     held_out = table["split"].isin(["test", "validation"])
     n_copies = int((held_out & table["parent_id"].notna()).sum())
@@ -120,10 +126,10 @@ def _augmented(run: RunTables) -> list[Caveat]:
         f"{n_copies} images outside the training part were made from other images. Only training "
         "images may be augmented."
     )
-    return [Caveat("Augmented images among the held-out", text, severe=True)]
+    return [EvaluationWarning("Augmented images among the held-out", text, severe=True)]
 
 
-def _stain_targets(run: RunTables) -> list[Caveat]:
+def _stain_targets(run: RunTables) -> list[EvaluationWarning]:
     table = run.manifest.table
     own = (table["split"] != EXTERNAL).to_numpy(dtype=bool, na_value=True)
     parts = leaking_parts(run.manifest.with_table(table[own]))
@@ -134,92 +140,94 @@ def _stain_targets(run: RunTables) -> list[Caveat]:
         "part, so what the model is judged on has shaped what it learned from. Normalise to "
         "training images."
     )
-    return [Caveat("Stain target not from training", text, severe=True)]
+    return [EvaluationWarning("Stain target not from training", text, severe=True)]
 
 
-def _absent_labels(judged: Judged) -> list[Caveat]:
-    names = _names(judged, judged.n_positive == 0)
+def _absent_labels(eval_set: EvalSet) -> list[EvaluationWarning]:
+    names = _names(eval_set, eval_set.n_positive == 0)
     if not names:
         return []
     text = f"No judged image shows {names}: its scores are not defined, and macro means omit it."
-    return [Caveat("Class absent", text, severe=True)]
+    return [EvaluationWarning("Class absent", text, severe=True)]
 
 
-def _never_called(judged: Judged) -> list[Caveat]:
-    names = _names(judged, (judged.calls.sum(axis=0) == 0) & (judged.n_positive > 0))
+def _never_called(eval_set: EvalSet) -> list[EvaluationWarning]:
+    names = _names(eval_set, (eval_set.calls.sum(axis=0) == 0) & (eval_set.n_positive > 0))
     if not names:
         return []
     text = f"The model never answered {names}: precision is not defined there, nor its macro mean."
-    return [Caveat("Class never called", text, severe=True)]
+    return [EvaluationWarning("Class never called", text, severe=True)]
 
 
-def _few_patients(judged: Judged) -> list[Caveat]:
-    if judged.n_patients == 1:
+def _few_patients(eval_set: EvalSet) -> list[EvaluationWarning]:
+    if eval_set.n_patients == 1:
         text = "All judged images are of one patient: intervals are not defined."
-        return [Caveat("One patient", text, severe=True)]
-    if judged.n_patients >= FEW_PATIENTS:
+        return [EvaluationWarning("One patient", text, severe=True)]
+    if eval_set.n_patients >= FEW_PATIENTS:
         return []
     text = (
-        f"The scores rest on {judged.n_patients} patients. With fewer than {FEW_PATIENTS} the "
+        f"The scores rest on {eval_set.n_patients} patients. With fewer than {FEW_PATIENTS} the "
         "intervals are themselves uncertain, and likely too narrow."
     )
-    return [Caveat("Few patients", text)]
+    return [EvaluationWarning("Few patients", text)]
 
 
-def _small_classes(judged: Judged) -> list[Caveat]:
-    present = judged.n_positive > 0
+def _small_classes(eval_set: EvalSet) -> list[EvaluationWarning]:
+    present = eval_set.n_positive > 0
     small = present & (
-        (judged.n_positive < SMALL_CLASS_IMAGES)
-        | (judged.n_patients_positive < SMALL_CLASS_PATIENTS)
+        (eval_set.n_positive < SMALL_CLASS_IMAGES)
+        | (eval_set.n_patients_positive < SMALL_CLASS_PATIENTS)
     )
     if not small.any():
         return []
     counts = ", ".join(
-        f"{judged.taxonomy.labels[k].name} ({judged.n_positive[k]} images of "
-        f"{judged.n_patients_positive[k]} patients)"
+        f"{eval_set.taxonomy.labels[k].name} ({eval_set.n_positive[k]} images of "
+        f"{eval_set.n_patients_positive[k]} patients)"
         for k in np.flatnonzero(small)
     )
     text = (
         f"Fewer than {SMALL_CLASS_IMAGES} images or {SMALL_CLASS_PATIENTS} patients show: {counts}."
     )
-    return [Caveat("Small classes", text)]
+    return [EvaluationWarning("Small classes", text)]
 
 
-def _without_an_error(judged: Judged, scores: pd.DataFrame) -> list[Caveat]:
+def _without_an_error(eval_set: EvalSet, scores: pd.DataFrame) -> list[EvaluationWarning]:
     perfect = scores.loc[(scores["value"] == 1.0) & (scores["low"] == 1.0), "label"]
     ids = perfect.dropna().unique().tolist()
     if perfect.empty:
         return []
-    found = [label.name for label in judged.taxonomy.labels if label.id in ids]
+    found = [label.name for label in eval_set.taxonomy.labels if label.id in ids]
     whom = f" of {', '.join(found)}" if found else ""
     text = (
         f"Some scores{whom} are 1 in every resample, so that their interval has no width. No error "
-        f"of that kind was seen in {judged.n_patients} patients; by the rule of three, errors in "
-        f"up to {min(1.0, 3.0 / judged.n_patients):.0%} of patients would still be compatible with "
-        "that."
+        f"of that kind was seen in {eval_set.n_patients} patients; by the rule of three, errors in "
+        f"up to {min(1.0, 3.0 / eval_set.n_patients):.0%} of patients would still be compatible "
+        "with that."
     )
-    return [Caveat("Scores without a single error", text)]
+    return [EvaluationWarning("Scores without a single error", text)]
 
 
-def _left_out(judged: Judged) -> list[Caveat]:
-    if judged.n_left_out == 0:
+def _left_out(eval_set: EvalSet) -> list[EvaluationWarning]:
+    if eval_set.n_left_out == 0:
         return []
     reason = (
         "carry no label, several labels or an unknown one, and a model that answers with exactly "
         "one class can be neither right nor wrong on them"
-        if judged.head == "softmax"
+        if eval_set.head == "softmax"
         else "have no known label"
     )
-    return [Caveat("Images left out", f"{judged.n_left_out} held-out images {reason}.")]
+    return [
+        EvaluationWarning("Images left out", f"{eval_set.n_left_out} held-out images {reason}.")
+    ]
 
 
-def _one_source() -> list[Caveat]:
+def _one_source() -> list[EvaluationWarning]:
     text = (
         "Training and test images come from one collection. How the model does on another "
         "hospital's slides is not known; `glomerulab evaluate RUN --on MANIFEST` tells."
     )
-    return [Caveat("No external set", text)]
+    return [EvaluationWarning("No external set", text)]
 
 
-def _names(judged: Judged, which: npt.NDArray[np.bool_]) -> str:
-    return ", ".join(judged.taxonomy.labels[k].name for k in np.flatnonzero(which))
+def _names(eval_set: EvalSet, which: npt.NDArray[np.bool_]) -> str:
+    return ", ".join(eval_set.taxonomy.labels[k].name for k in np.flatnonzero(which))

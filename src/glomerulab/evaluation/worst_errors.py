@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 
 __all__ = ["WorstError", "worst_errors"]
 
@@ -25,7 +25,7 @@ class WorstError:
     """The label it is about: called though absent, or missed though present."""
 
 
-def worst_errors(judged: Judged, *, n_most: int = 12) -> list[WorstError]:
+def worst_errors(eval_set: EvalSet, *, n_most: int = 12) -> list[WorstError]:
     """Find the wrong images, those with the most convinced wrong answer first.
 
     Parameters
@@ -38,24 +38,24 @@ def worst_errors(judged: Judged, *, n_most: int = 12) -> list[WorstError]:
     list of WorstError
         At most `n_most`; equally wrong images stand in the order of the table.
     """
-    truth = judged.labels == 1
-    known = ~np.isnan(judged.labels)
-    wrong_label = known & (judged.calls != truth)
+    truth = eval_set.labels == 1
+    known = ~np.isnan(eval_set.labels)
+    wrong_label = known & (eval_set.calls != truth)
     # How much probability went to the wrong answer of each label.
-    wrongness = np.where(judged.calls, judged.probabilities, 1.0 - judged.probabilities)
-    if judged.head == "softmax":
-        wrong_label &= judged.calls  # an error is counted once, by what was answered
+    wrongness = np.where(eval_set.calls, eval_set.probabilities, 1.0 - eval_set.probabilities)
+    if eval_set.head == "softmax":
+        wrong_label &= eval_set.calls  # an error is counted once, by what was answered
     by_label = np.where(wrong_label, wrongness, -1.0)
     conviction = by_label.max(axis=1)
     order = np.argsort(-conviction, kind="stable")[:n_most]
-    names = [label.name for label in judged.taxonomy.labels]
+    names = [label.name for label in eval_set.taxonomy.labels]
     return [
         WorstError(
-            image_id=str(judged.rows["image_id"].iloc[place]),
+            image_id=str(eval_set.rows["image_id"].iloc[place]),
             true_label=_joined(names, truth[place]),
-            called=_joined(names, judged.calls[place]),
+            called=_joined(names, eval_set.calls[place]),
             confidence=float(conviction[place]),
-            label_id=judged.taxonomy.label_ids[int(by_label[place].argmax())],
+            label_id=eval_set.taxonomy.label_ids[int(by_label[place].argmax())],
         )
         for place in order
         if conviction[place] >= 0

@@ -32,7 +32,7 @@ from glomerulab.models.preprocessing import read_crop
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.parallel import Outcome
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.runtime.run_seal import refuse_no_run
+from glomerulab.runtime.run_seal import require_run_folder
 
 __all__ = ["CONTROLS", "Explained", "Explainer"]
 
@@ -76,7 +76,7 @@ class Explainer:
         self, checkpoint: Path, *, methods: Sequence[Method] = METHODS, seed: int = 0
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        refuse_no_run(checkpoint)
+        require_run_folder(checkpoint)
         model, self.card = load_checkpoint(checkpoint)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.methods = methods

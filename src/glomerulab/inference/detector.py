@@ -16,7 +16,7 @@ from glomerulab.geometry import Region
 from glomerulab.inference.engines.base import Engine, open_engine
 from glomerulab.inference.proposals import Blob, blob_outline, find_blobs
 from glomerulab.inference.score_map import score_map
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, Proposal
 from glomerulab.slides.slide import Slide
 
@@ -153,5 +153,5 @@ def open_detector(folder: Path) -> Detector:
 
 def write_detector_card(card: DetectorCard, folder: Path) -> None:
     """Write the card of a detector into its run folder, whole or not at all."""
-    with written_whole(folder / DETECTOR_FILE) as temporary:
+    with atomic_write(folder / DETECTOR_FILE) as temporary:
         temporary.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from sklearn.covariance import LedoitWolf
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import CheckpointError, ConfigError, GlomerulabError, PredictionsError
 from glomerulab.evaluation.conformal import conformal_threshold
-from glomerulab.evaluation.eval_set import judged_part
+from glomerulab.evaluation.eval_set import eval_set_of_split
 from glomerulab.evaluation.run_tables import RunTables, read_run
 from glomerulab.evaluation.temperature import fit_temperature
 from glomerulab.images import RgbImage, read_image
@@ -72,7 +72,7 @@ def fit_gates(run: Path, *, track: Track = silent) -> Gates:
     tables = read_run(run)
     engine = open_engine(run)
     try:
-        validation = judged_part(
+        validation = eval_set_of_split(
             tables.predictions, tables.taxonomy, head=tables.head, split="validation"
         )
     except PredictionsError as error:
@@ -190,7 +190,7 @@ def _training_facts(tables: RunTables, training: Manifest) -> dict[str, object]:
 def _test_summary(tables: RunTables) -> dict[str, str]:
     """Say in English and Chinese how the run did on its held-out part."""
     try:
-        test = judged_part(tables.predictions, tables.taxonomy, head=tables.head)
+        test = eval_set_of_split(tables.predictions, tables.taxonomy, head=tables.head)
     except PredictionsError:  # a run without a held-out part: then nothing is claimed
         return {"test_summary": ""}
     if tables.head == "softmax":

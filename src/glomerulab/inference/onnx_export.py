@@ -29,8 +29,8 @@ from glomerulab.inference.engines.onnx_engine import (
 from glomerulab.inference.engines.torch_engine import AnswersWithFeatures, TorchEngine
 from glomerulab.inference.onnx_quantize import write_int8
 from glomerulab.predictions import Head
-from glomerulab.runtime.files import make_folder, written_whole
-from glomerulab.runtime.run_seal import refuse_no_run
+from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.run_seal import require_run_folder
 
 __all__ = ["MAX_DIFFERENCE", "Exported", "export_onnx", "write_onnx"]
 
@@ -73,7 +73,7 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
     CheckpointError
         If the run has no gates, the two engines differ in float32, or int8 lacks the images.
     """
-    refuse_no_run(run)
+    require_run_folder(run)
     if not has_gates(run):
         raise CheckpointError("has no gates yet; run `glomerulab gates RUN` first", where=str(run))
     read_gates(run)  # altered ones are not handed on
@@ -92,7 +92,7 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
             )
         if precision == "int8":
             card = _to_int8(run, engine, card, work)
-        with written_whole(out / MODEL_FILE) as temporary:
+        with atomic_write(out / MODEL_FILE) as temporary:
             shutil.copyfile(work / MODEL_FILE, temporary)
     _write_card(card, out)
     shutil.copytree(run / GATES_FOLDER, out / GATES_FOLDER, dirs_exist_ok=True)
@@ -135,7 +135,7 @@ def write_onnx(network: AnswersWithFeatures, input_size: int, path: Path) -> Non
 
 
 def _write_card(card: ExportCard, folder: Path) -> None:
-    with written_whole(folder / CARD_FILE) as temporary:
+    with atomic_write(folder / CARD_FILE) as temporary:
         temporary.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

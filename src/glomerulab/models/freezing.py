@@ -6,7 +6,7 @@ from torch import nn
 
 from glomerulab.models.transfer.forward_order import layers_in_forward_order
 
-__all__ = ["freeze_first", "hold_frozen_norms"]
+__all__ = ["freeze_batchnorm_stats", "freeze_first"]
 
 
 def freeze_first(
@@ -62,7 +62,7 @@ def freeze_first(
     return tuple(frozen)
 
 
-def hold_frozen_norms(model: nn.Module) -> None:
+def freeze_batchnorm_stats(model: nn.Module) -> None:
     """Put batch norms whose scale is frozen into evaluation mode; to be called after ``train()``.
 
     Their averages are those they came with: neither the batches nor a new measurement moves them.

@@ -17,7 +17,7 @@ from glomerulab.phantom.glomerulus import PhantomCrop, render_crop
 from glomerulab.phantom.lesions import kind_schedule
 from glomerulab.phantom.materials import Stain
 from glomerulab.phantom.section import Section, draw_section, scanner_park
-from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.taxonomy import load_taxonomy
@@ -176,7 +176,7 @@ def write_truth(path: Path, truth: dict[str, Any]) -> None:
     truth : dict
     """
     text = json.dumps({"synthetic": True, "notice": NOTICE, **truth}, indent=1)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -215,7 +215,7 @@ def _write_crop(
         write_image(grey, out / "masks" / f"{task.image_id}.{label}.png")
     write_truth(out / "truth" / f"{task.image_id}.json", _truth(crop, section))
     if concentrations:
-        with written_whole(out / "truth" / f"{task.image_id}.npz") as temporary:
+        with atomic_write(out / "truth" / f"{task.image_id}.npz") as temporary:
             np.savez_compressed(
                 temporary, concentrations=crop.concentrations, structure=crop.structure
             )

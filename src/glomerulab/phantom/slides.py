@@ -24,7 +24,7 @@ from glomerulab.phantom.scanner import expose
 from glomerulab.phantom.scene import Scene, paint
 from glomerulab.phantom.section import Section
 from glomerulab.phantom.stains import recompose
-from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.pyramid import write_pyramid
@@ -124,7 +124,7 @@ def write_phantom_slides(
             raise outcome.error
         rows[outcome.item.number] = outcome.value or {}
     path = out / "slides.csv"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         pd.DataFrame([rows[task.number] for task in tasks]).to_csv(temporary, index=False)
     return path
 
@@ -238,7 +238,7 @@ def _write_slide(task: _SlideTask, *, out: Path, seed: int, mpp: float) -> dict[
     write_pyramid(slide.pixels, out / name, mpp=mpp, jpeg_quality=max(quality, 90))
     regions = slide.regions(task.slide_id)
     write_regions(regions, out / "regions" / f"{task.slide_id}.geojson")
-    with written_whole(out / "masks" / f"{task.slide_id}.png") as temporary:
+    with atomic_write(out / "masks" / f"{task.slide_id}.png") as temporary:
         Image.fromarray(slide.lesion_bits).save(temporary, compress_level=1)
     write_truth(out / "truth" / f"{task.slide_id}.json", _truth(slide, regions))
     return {

@@ -23,7 +23,7 @@ from glomerulab.pipeline.extract_state import (
     exclusive,
     forget_run,
 )
-from glomerulab.runtime.files import make_folder, remove_partial_files, written_whole
+from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.cutting import CropTask, cut_crop
@@ -186,7 +186,7 @@ def _write_failures(path: Path, ours: set[str], failures: list[Failure]) -> None
         path.unlink(missing_ok=True)
         return
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         writer = csv.writer(stream, lineterminator="\n")

@@ -14,7 +14,7 @@ from typing import Any
 
 from glomerulab.errors import OutputError
 from glomerulab.pipeline.crop_plan import CROPS_FOLDER
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = [
     "FAILURES_FILE",
@@ -101,7 +101,7 @@ def continue_or_refuse(
         "settings": dict(settings),
         "fingerprints": {**known["fingerprints"], **fingerprints},
     }
-    with written_whole(out / STATE_FILE) as temporary:
+    with atomic_write(out / STATE_FILE) as temporary:
         temporary.write_text(json.dumps(state, ensure_ascii=False, indent=1), encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import file_mark, written_whole
+from glomerulab.runtime.files import atomic_write, file_mark
 from glomerulab.stain.reference import StainReference
 
 __all__ = ["Progress", "Record", "open_progress"]
@@ -107,7 +107,7 @@ def open_progress(
                 where=str(out),
             )
     else:
-        with written_whole(settings_path) as temporary:
+        with atomic_write(settings_path) as temporary:
             temporary.write_text(settings, encoding="utf-8")
     records_path = out / RECORDS_FILE
     return Progress(records_path, _read_records(records_path))
@@ -119,7 +119,7 @@ def _read_records(path: Path) -> dict[str, Record]:
     text = path.read_text(encoding="utf-8")
     whole, _, torn = text.rpartition("\n")
     if torn:  # the last line of a run that was killed: begin behind what is whole
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(whole + "\n" if whole else "", encoding="utf-8")
     records = [Record(**json.loads(line)) for line in whole.splitlines()]
     return {record.image_id: record for record in records}

@@ -24,7 +24,7 @@ from glomerulab.errors import OutputError, RegionError
 from glomerulab.geometry import Box, Point, Region
 from glomerulab.images import write_image
 from glomerulab.pipeline.crop_plan import Failure, refuse_nameless
-from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
@@ -275,5 +275,5 @@ def _continue_or_refuse(out: Path, mark: str) -> None:
             "its tiles were cut from other slides, regions or settings; choose another --out",
             where=str(out),
         )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps({"mark": mark}), encoding="utf-8")

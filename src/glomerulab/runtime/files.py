@@ -12,14 +12,14 @@ from pathlib import Path
 
 from glomerulab.errors import OutputError
 
-__all__ = ["PARTIAL_MARK", "file_mark", "make_folder", "remove_partial_files", "written_whole"]
+__all__ = ["PARTIAL_MARK", "atomic_write", "file_mark", "make_folder", "remove_partial_files"]
 
 PARTIAL_MARK = ".partial-"
 """Stands in the name of every file that is still being written."""
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to, and rename it to `path` when the block ends well.
 
     The temporary name keeps the suffix of `path`, since many writers choose the format by it. On

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 
 from glomerulab.errors import CheckpointError, RunError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
-__all__ = ["SEALED_FILES", "SEAL_FILE", "check_seal", "refuse_no_run", "write_seal"]
+__all__ = ["SEALED_FILES", "SEAL_FILE", "check_seal", "require_run_folder", "write_seal"]
 
 SEAL_FILE = "seal.json"
 MODEL_FILES = ("checkpoint/checkpoint.json", "checkpoint.json", "model.onnx")
@@ -28,7 +28,7 @@ SEALED_FILES = (
 """Where they are there. The checkpoint's JSON holds the hash of the weights."""
 
 
-def refuse_no_run(folder: Path) -> None:
+def require_run_folder(folder: Path) -> None:
     """Make sure that a folder holds a trained model.
 
     Parameters
@@ -60,7 +60,7 @@ def write_seal(folder: Path) -> None:
         The run folder, complete.
     """
     hashes = {name: _sha256(folder / name) for name in SEALED_FILES if (folder / name).is_file()}
-    with written_whole(folder / SEAL_FILE) as temporary:
+    with atomic_write(folder / SEAL_FILE) as temporary:
         temporary.write_text(json.dumps({"sha256": hashes}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from glomerulab.errors import CheckpointError
-from glomerulab.runtime.files import make_folder, remove_partial_files, written_whole
+from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
 
 __all__ = ["seal", "unseal"]
 
@@ -33,10 +33,10 @@ def seal(folder: Path, name: str, content: bytes, facts: Mapping[str, object]) -
     make_folder(folder)
     digest = hashlib.sha256(content).hexdigest()
     file_name = f"{name}-{digest[:16]}.safetensors"
-    with written_whole(folder / file_name) as temporary:
+    with atomic_write(folder / file_name) as temporary:
         temporary.write_bytes(content)
     sealed = {**facts, "tensors_file": file_name, "tensors_sha256": digest}
-    with written_whole(folder / f"{name}.json") as temporary:
+    with atomic_write(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(sealed, indent=2, ensure_ascii=False), encoding="utf-8")
     for path in folder.glob(f"{name}-*.safetensors"):
         if path.name != file_name:

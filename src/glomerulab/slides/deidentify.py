@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glomerulab.errors import OutputError, SlideError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 from glomerulab.slides.openslide_source import OpenSlideSource, detect_vendor
 from glomerulab.slides.slide import open_slide
 from glomerulab.slides.tiff_structure import (
@@ -147,7 +147,7 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
     _refuse_undecodable(slide)
     original = read_tiff(slide)
     kept = _kept_directories(original, vendor, slide)
-    with written_whole(out) as temporary:
+    with atomic_write(out) as temporary:
         write_tiff(kept, slide, temporary, is_big=original.is_big)
         images, properties = _verify(slide, temporary, kept)
     if vendor != "aperio":

@@ -14,7 +14,7 @@ import pyvips
 
 from glomerulab.errors import OutputError
 from glomerulab.images import RgbImage
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["Compression", "write_pyramid"]
 
@@ -71,7 +71,7 @@ def write_pyramid(
         raise ValueError(f"path must end in .tif or .tiff, got {path.name!r}")
     level_0 = _as_vips(image)
     per_millimetre = MICROMETRES_PER_MILLIMETRE / mpp
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             level_0.tiffsave(
                 str(temporary),

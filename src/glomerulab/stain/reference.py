@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from glomerulab.errors import StainError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 from glomerulab.stain.optical_density import FloatArray
 from glomerulab.stain.parameters import RECOMMENDED, StainParameters
 from glomerulab.stain.priors import prior_of
@@ -155,7 +155,7 @@ def write_reference(reference: StainReference, path: Path) -> None:
         Replaced if it exists.
     """
     text = json.dumps({"format": FORMAT, **asdict(reference)}, indent=2, ensure_ascii=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

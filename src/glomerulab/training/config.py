@@ -12,7 +12,7 @@ from glomerulab.augment.online import OnlineAugmentation
 from glomerulab.errors import ConfigError
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.predictions import Head
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 from glomerulab.training.precision import Precision
 from glomerulab.training.schedule import constant_rate, cosine_rate, multistep_rate
 
@@ -239,7 +239,7 @@ def write_config(config: TrainConfig, path: Path) -> None:
     data = config.model_dump(mode="json", exclude_none=True)
     if config.augmentation is None:
         data["augmentation"] = False
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(tomli_w.dumps(data).encode())
 
 

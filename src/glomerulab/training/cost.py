@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glomerulab.evaluation.model_cost import ModelCost
 from glomerulab.models.checkpoint import load_checkpoint
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 from glomerulab.training.config import read_config
 from glomerulab.training.environment import processor
 from glomerulab.training.precision import Precision, uses_bfloat16
@@ -52,7 +52,7 @@ def measure_cost(run: Path, kept: Path) -> ModelCost:
         n_bytes=sum(path.stat().st_size for path in (run / "checkpoint").glob("*.safetensors")),
         machine=f"{processor()}, {torch.get_num_threads()} threads",
     )
-    with written_whole(kept) as temporary:
+    with atomic_write(kept) as temporary:
         temporary.write_text(json.dumps(asdict(cost), indent=2) + "\n", encoding="utf-8")
     return cost
 

@@ -28,7 +28,7 @@ from glomerulab.models.transfer.stage_matching import (
     matching_losses,
     n_whole_stages,
 )
-from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.training.batch_norm import remeasure_batch_norm
 from glomerulab.training.history import write_history
@@ -209,7 +209,7 @@ def _open(settings: Distillation, progress: Progress) -> None:
     del facts["out"]
     if not path.is_file():
         make_folder(settings.out)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     # Those that were begun before there was this option did without.
     elif {"activation_inside_pair": False} | json.loads(path.read_text(encoding="utf-8")) != facts:

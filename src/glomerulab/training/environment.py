@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from glomerulab.errors import RunError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = [
     "add_warning",
@@ -53,7 +53,7 @@ def write_environment(
         "n_threads": torch.get_num_threads(),
         "warnings": list(warnings),
     }
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 
@@ -98,7 +98,7 @@ def add_warning(path: Path, warning: str) -> None:
     if warning in facts["warnings"]:
         return
     facts["warnings"].append(warning)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 

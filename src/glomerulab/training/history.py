@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from glomerulab.errors import TrainingError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 from glomerulab.training.config import TrainConfig
 
 __all__ = [
     "EpochRow",
     "is_best",
     "is_stale",
+    "progress_text",
     "refuse_not_finite",
-    "where_it_stands",
     "write_history",
 ]
 
@@ -60,7 +60,7 @@ def is_stale(history: Sequence[EpochRow], patience: int | None) -> bool:
     return best is not None and len(history) - 1 - best >= patience
 
 
-def where_it_stands(history: Sequence[EpochRow], config: TrainConfig) -> str:
+def progress_text(history: Sequence[EpochRow], config: TrainConfig) -> str:
     """Say which epoch runs, and what the last one came to.
 
     Parameters
@@ -120,7 +120,7 @@ def write_history(history: Sequence[EpochRow], path: Path) -> None:
         Replaced if it exists.
     """
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(file, fieldnames=list(history[0]))

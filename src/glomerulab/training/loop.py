@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from glomerulab.models.freezing import hold_frozen_norms
+from glomerulab.models.freezing import freeze_batchnorm_stats
 from glomerulab.models.heads import agrees
 from glomerulab.predictions import Head
 from glomerulab.runtime.progress import Track, silent
@@ -31,8 +31,8 @@ from glomerulab.training.history import (
     EpochRow,
     is_best,
     is_stale,
+    progress_text,
     refuse_not_finite,
-    where_it_stands,
 )
 from glomerulab.training.losses import known_weight, loss_sum
 
@@ -92,7 +92,7 @@ def fit(
         weights = label_weights(training.labels, config.model.head)
     epochs = range(len(progress.history), config.epochs)
     n_steps = len(epochs) * steps_per_epoch(len(training), config)
-    ticks = track(range(n_steps), lambda: where_it_stands(progress.history, config), n_steps)
+    ticks = track(range(n_steps), lambda: progress_text(progress.history, config), n_steps)
     for epoch in epochs:
         if is_stale(progress.history, config.patience):
             break
@@ -190,7 +190,7 @@ def _train_epoch(
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right, known
     weight_of_epoch = 0.0
     model.train()
-    hold_frozen_norms(model)
+    freeze_batchnorm_stats(model)
     with whole if accelerator.num_processes > 1 else nullcontext():
         for step in steps:
             places = [key.place for part in step for key in part]

@@ -28,7 +28,7 @@ from glomerulab.training.history import EpochRow, write_history
 from glomerulab.training.loop import AfterEpoch, Progress, fit, make_optimizer, predict_logits
 from glomerulab.training.precision import uses_bfloat16
 from glomerulab.training.run_folder import open_run, refuse_other_run
-from glomerulab.training.start import Tell, set_start, write_start
+from glomerulab.training.start import Echo, set_start, write_start
 from glomerulab.training.state import has_state, load_state, save_state
 from glomerulab.training.tensorboard import board
 
@@ -46,7 +46,7 @@ def train(
     *,
     resume: bool = False,
     track: Track = silent,
-    tell: Tell = logger.info,
+    tell: Echo = logger.info,
     watch: Watch | None = None,
 ) -> Path:
     """Train a model and write its run folder.

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from optuna.trial import TrialState
 
 from glomerulab.evaluation.figures.style import new_figure, save_figure
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["trials_table", "write_plot", "write_trials"]
 
@@ -52,7 +52,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
 def write_trials(study: optuna.Study, path: Path) -> pd.DataFrame:
     """Write the table as CSV and return it."""
     table = trials_table(study)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False)
     return table
 

@@ -18,14 +18,14 @@ from glomerulab.models.networks.improved_seresnet import ImprovedSeResNet
 from glomerulab.models.transfer.load_weights import Loaded, head_of, load_fitting, read_weights
 from glomerulab.models.transfer.pretrained import imagenet_scale, imagenet_weights
 from glomerulab.models.transfer.separable import PairEnergy, is_basic_resnet, transfer_basic_resnet
-from glomerulab.runtime.files import written_whole
-from glomerulab.runtime.run_seal import refuse_no_run
+from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.run_seal import require_run_folder
 from glomerulab.training.config import IMAGENET, TrainConfig, Triple
 from glomerulab.training.dataset import CropDataset
 
-__all__ = ["Start", "Tell", "begin", "freeze", "read_start", "set_start", "write_start"]
+__all__ = ["Echo", "Start", "begin", "freeze", "read_start", "set_start", "write_start"]
 
-Tell = Callable[[str], None]
+Echo = Callable[[str], None]
 """Takes a line that a person should read."""
 
 FILE = "start.json"
@@ -174,7 +174,7 @@ def freeze(model: nn.Module, start: Start, config: TrainConfig, card: ModelCard)
 
 def write_start(start: Start, run: Path) -> None:
     """Write a start into a run folder as ``start.json``."""
-    with written_whole(run / FILE) as temporary:
+    with atomic_write(run / FILE) as temporary:
         temporary.write_text(json.dumps(asdict(start), indent=1), encoding="utf-8")
 
 
@@ -218,7 +218,7 @@ def _weights(named: str, card: ModelCard) -> tuple[dict[str, Tensor], str, Model
     path = Path(named)
     if not path.is_dir():
         return read_weights(path), named, None
-    refuse_no_run(path)
+    require_run_folder(path)
     weights, theirs = read_checkpoint(path)
     _refuse_other_scale(theirs.mean, theirs.std, card, where=named)
     return weights, named, theirs

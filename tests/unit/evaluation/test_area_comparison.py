@@ -7,10 +7,10 @@ from glomerulab.evaluation.area_comparison import compare_areas
 from tests.support.judged_samples import judged_from, random_sigmoid, random_softmax
 
 
-def _alone(judged, probabilities=None):
+def _alone(eval_set, probabilities=None):
     """The same images, each of a patient of its own."""
-    said = judged.probabilities if probabilities is None else probabilities
-    return judged_from(judged.labels, said, range(judged.n_images), head=judged.head)
+    said = eval_set.probabilities if probabilities is None else probabilities
+    return judged_from(eval_set.labels, said, range(eval_set.n_images), head=eval_set.head)
 
 
 def _by_definition(labels, first, second):
@@ -27,15 +27,15 @@ def _by_definition(labels, first, second):
 
 @pytest.mark.parametrize("sample", [random_softmax, random_sigmoid])
 def test_each_label_has_the_difference_and_p_of_the_definition(sample):
-    judged = sample(n=150)
-    noise = np.random.default_rng(3).dirichlet(np.ones(4), size=judged.n_images)
-    worse = 0.7 * judged.probabilities + 0.3 * noise
-    found = compare_areas([("a", _alone(judged)), ("b", _alone(judged, worse))])
-    assert [one.label for one in found] == list(judged.taxonomy.label_ids)
+    eval_set = sample(n=150)
+    noise = np.random.default_rng(3).dirichlet(np.ones(4), size=eval_set.n_images)
+    worse = 0.7 * eval_set.probabilities + 0.3 * noise
+    found = compare_areas([("a", _alone(eval_set)), ("b", _alone(eval_set, worse))])
+    assert [one.label for one in found] == list(eval_set.taxonomy.label_ids)
     for k, one in enumerate(found):
-        known = ~np.isnan(judged.labels[:, k])
+        known = ~np.isnan(eval_set.labels[:, k])
         difference, error, p = _by_definition(
-            judged.labels[known, k], judged.probabilities[known, k], worse[known, k]
+            eval_set.labels[known, k], eval_set.probabilities[known, k], worse[known, k]
         )
         assert one.difference == pytest.approx(difference)
         assert one.high - one.difference == pytest.approx(1.959964 * error)
@@ -46,16 +46,16 @@ def test_each_label_has_the_difference_and_p_of_the_definition(sample):
 
 
 def test_patients_with_several_images_or_unknown_are_not_compared():
-    judged = random_softmax()
-    assert compare_areas([("a", judged), ("b", judged)]) == []
-    unknown = judged_from(judged.labels, judged.probabilities, [None] * judged.n_images)
+    eval_set = random_softmax()
+    assert compare_areas([("a", eval_set), ("b", eval_set)]) == []
+    unknown = judged_from(eval_set.labels, eval_set.probabilities, [None] * eval_set.n_images)
     assert compare_areas([("a", unknown), ("b", unknown)]) == []
 
 
 def test_a_label_that_one_image_shows_is_left_out():
     labels = np.eye(4)[[0] * 5 + [1] * 5 + [2]]
-    judged = judged_from(labels, np.full((11, 4), 0.25), range(11))
-    found = compare_areas([("a", judged), ("b", judged)])
+    eval_set = judged_from(labels, np.full((11, 4), 0.25), range(11))
+    found = compare_areas([("a", eval_set), ("b", eval_set)])
     assert [one.label for one in found] == ["normal", "mspgn"]
     assert [one.p_holm for one in found] == [1.0, 1.0]
 

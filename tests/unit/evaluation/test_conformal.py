@@ -12,14 +12,14 @@ from tests.support.judged_samples import judged_from, random_sigmoid, random_sof
 def test_hand_computed_threshold():
     # p(truth) 0.1 .. 0.9: strangeness 0.9 .. 0.1; ceil(10 · 0.8) = 8th smallest is 0.8
     said = np.array([[p, 1 - p, 0, 0] for p in np.arange(1, 10) / 10])
-    judged = judged_from(np.eye(4)[[0] * 9], said)
-    assert conformal_threshold(judged, coverage=0.8) == pytest.approx(0.2)
+    eval_set = judged_from(np.eye(4)[[0] * 9], said)
+    assert conformal_threshold(eval_set, coverage=0.8) == pytest.approx(0.2)
 
 
 def test_too_small_a_validation_part_promises_by_answering_everything():
-    judged = judged_from(np.eye(4)[[0, 0]], [[0.9, 0.1, 0, 0]] * 2)
-    assert conformal_threshold(judged, coverage=0.9) == 0.0
-    assert conformal_sets(judged, 0.0).all()
+    eval_set = judged_from(np.eye(4)[[0, 0]], [[0.9, 0.1, 0, 0]] * 2)
+    assert conformal_threshold(eval_set, coverage=0.9) == 0.0
+    assert conformal_sets(eval_set, 0.0).all()
 
 
 @pytest.mark.parametrize("sample", [random_softmax, random_sigmoid])
@@ -35,15 +35,15 @@ def test_the_truth_is_in_the_set_as_often_as_promised(sample, coverage):
 
 
 def test_more_coverage_needs_larger_sets():
-    validation, judged = random_softmax(seed=1), random_softmax(seed=2)
-    sizes = [conformal_result(validation, judged, coverage=c).mean_size for c in (0.6, 0.8, 0.95)]
+    validation, eval_set = random_softmax(seed=1), random_softmax(seed=2)
+    sizes = [conformal_result(validation, eval_set, coverage=c).mean_size for c in (0.6, 0.8, 0.95)]
     assert sizes == sorted(sizes)
 
 
 def test_sets_of_labels_hold_absent_or_present():
-    judged = random_sigmoid()
-    sets = conformal_sets(judged, 0.4)
-    assert sets.shape == (int((~np.isnan(judged.labels)).sum()), 2)
+    eval_set = random_sigmoid()
+    sets = conformal_sets(eval_set, 0.4)
+    assert sets.shape == (int((~np.isnan(eval_set.labels)).sum()), 2)
 
 
 def test_an_impossible_coverage_is_refused():

@@ -89,14 +89,14 @@ def test_leading_axes_are_resamples():
 
 
 def test_matrices_of_patients_add_up_to_that_of_all():
-    judged = random_softmax()
-    expected = confusion_matrix(judged.truth, judged.decision, judged.n_labels)
-    assert (matrices_by_patient(judged).sum(axis=0) == expected).all()
+    eval_set = random_softmax()
+    expected = confusion_matrix(eval_set.truth, eval_set.decision, eval_set.n_labels)
+    assert (matrices_by_patient(eval_set).sum(axis=0) == expected).all()
 
 
 def test_counts_of_patients_leave_unknown_labels_out():
-    judged = random_sigmoid()
-    counts = label_counts_by_patient(judged)
+    eval_set = random_sigmoid()
+    counts = label_counts_by_patient(eval_set)
     total = counts.true_positive + counts.false_positive
     total = total + counts.false_negative + counts.true_negative
-    assert (total.sum(axis=0) == (~np.isnan(judged.labels)).sum(axis=0)).all()
+    assert (total.sum(axis=0) == (~np.isnan(eval_set.labels)).sum(axis=0)).all()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from glomerulab.errors import PredictionsError
-from glomerulab.evaluation.eval_set import judged_part
+from glomerulab.evaluation.eval_set import eval_set_of_split
 from glomerulab.taxonomy import load_taxonomy
 from tests.support.judged_samples import judged_from
 
@@ -11,36 +11,36 @@ EVEN = [0.25, 0.25, 0.25, 0.25]
 
 def test_a_one_class_model_is_not_judged_on_two_lesions_or_unknown_labels():
     labels = [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [1, np.nan, 0, 0]]
-    judged = judged_from(labels, [EVEN] * 4)
-    assert judged.n_images == 1
-    assert judged.n_left_out == 3
+    eval_set = judged_from(labels, [EVEN] * 4)
+    assert eval_set.n_images == 1
+    assert eval_set.n_left_out == 3
 
 
 def test_a_multi_label_model_is_judged_on_what_is_known():
     labels = [[1, 0, 0, 0], [0, 1, np.nan, 0], [np.nan] * 4]
-    judged = judged_from(labels, [EVEN] * 3, head="sigmoid")
-    assert judged.n_images == 2
-    assert judged.n_positive.tolist() == [1, 1, 0, 0]
-    assert judged.n_negative.tolist() == [1, 1, 1, 2]
+    eval_set = judged_from(labels, [EVEN] * 3, head="sigmoid")
+    assert eval_set.n_images == 2
+    assert eval_set.n_positive.tolist() == [1, 1, 0, 0]
+    assert eval_set.n_negative.tolist() == [1, 1, 1, 2]
 
 
 def test_images_without_a_patient_count_as_patients_of_their_own():
-    judged = judged_from(np.eye(4), [EVEN] * 4, [7, None, 7, None])
-    assert judged.n_patients == 3
-    assert judged.n_without_patient == 2
-    assert judged.patients[0] == judged.patients[2]
-    assert len(set(judged.patients.tolist())) == 3
+    eval_set = judged_from(np.eye(4), [EVEN] * 4, [7, None, 7, None])
+    assert eval_set.n_patients == 3
+    assert eval_set.n_without_patient == 2
+    assert eval_set.patients[0] == eval_set.patients[2]
+    assert len(set(eval_set.patients.tolist())) == 3
 
 
 def test_patients_of_a_label_are_counted_once():
-    judged = judged_from(np.eye(4)[[0, 0, 1]], [EVEN] * 3, [1, 1, 2])
-    assert judged.n_patients_positive.tolist() == [1, 1, 0, 0]
+    eval_set = judged_from(np.eye(4)[[0, 0, 1]], [EVEN] * 3, [1, 1, 2])
+    assert eval_set.n_patients_positive.tolist() == [1, 1, 0, 0]
 
 
 def test_a_missing_part_is_an_error_that_names_those_there_are():
-    judged = judged_from(np.eye(4), [EVEN] * 4)
+    eval_set = judged_from(np.eye(4), [EVEN] * 4)
     with pytest.raises(PredictionsError, match=r"'external'.*test"):
-        judged_part(judged.rows, load_taxonomy("paper"), split="external")
+        eval_set_of_split(eval_set.rows, load_taxonomy("paper"), split="external")
 
 
 def test_a_part_that_cannot_be_judged_is_an_error():
@@ -49,5 +49,5 @@ def test_a_part_that_cannot_be_judged_is_an_error():
 
 
 def test_a_probability_of_one_half_is_a_call():
-    judged = judged_from([[1, 0, 0, 0]], [[0.5, 0.49, 0.0, 1.0]], head="sigmoid")
-    assert judged.calls.tolist() == [[True, False, False, True]]
+    eval_set = judged_from([[1, 0, 0, 0]], [[0.5, 0.49, 0.0, 1.0]], head="sigmoid")
+    assert eval_set.calls.tolist() == [[True, False, False, True]]

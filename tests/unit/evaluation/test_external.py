@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from glomerulab.evaluation.external import external_caveats, with_external_set
-from glomerulab.evaluation.result import judge_run
+from glomerulab.evaluation.result import evaluate_run
 from glomerulab.evaluation.run_tables import EXTERNAL, read_run
 from tests.support.run_folders import RunRecipe, write_run
 
@@ -27,9 +27,9 @@ def other(tmp_path):
 
 def test_the_external_images_are_judged_with_what_validation_gave(run, other):
     both = with_external_set(run, other.predictions, other.manifest)
-    outside = judge_run(both, split=EXTERNAL, has_external_set=True)
-    inside = judge_run(run)
-    assert outside.judged.n_images == len(other.predictions)
+    outside = evaluate_run(both, split=EXTERNAL, has_external_set=True)
+    inside = evaluate_run(run)
+    assert outside.eval_set.n_images == len(other.predictions)
     assert outside.fitted.temperature == inside.fitted.temperature
     assert outside.fitted.n_images == inside.fitted.n_images
     titles = {caveat.title for caveat in outside.caveats}

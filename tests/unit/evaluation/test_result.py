@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from glomerulab.evaluation.result import CONFORMAL_COVERAGES, judge_run
+from glomerulab.evaluation.result import CONFORMAL_COVERAGES, evaluate_run
 from glomerulab.evaluation.run_tables import read_run
 from tests.support.run_folders import RunRecipe, write_run
 
@@ -12,13 +12,13 @@ def folder(tmp_path):
 
 
 def test_what_is_fitted_rests_on_validation_and_not_on_what_is_judged(folder):
-    before = judge_run(read_run(folder))
+    before = evaluate_run(read_run(folder))
     table = pd.read_csv(folder / "predictions.csv")
     in_test = table["split"] == "test"
     table.loc[in_test, [f"probability_{k}" for k in ("mspgn", "fsg", "cgn")]] = 0.0
     table.loc[in_test, "probability_normal"] = 1.0
     table.to_csv(folder / "predictions.csv", index=False)
-    after = judge_run(read_run(folder))
+    after = evaluate_run(read_run(folder))
     assert after.fitted.temperature == before.fitted.temperature
     assert [one.threshold for one in after.fitted.conformal] == [
         one.threshold for one in before.fitted.conformal
@@ -28,26 +28,26 @@ def test_what_is_fitted_rests_on_validation_and_not_on_what_is_judged(folder):
 
 def test_an_overconfident_model_is_cooled_and_better_calibrated(tmp_path):
     recipe = RunRecipe(n_patients=80, n_images_per_patient=10, overconfidence=4.0)
-    judgement = judge_run(read_run(write_run(tmp_path / "run", recipe)))
+    judgement = evaluate_run(read_run(write_run(tmp_path / "run", recipe)))
     assert judgement.fitted.temperature > 1.5
     assert judgement.fitted.calibration.brier < judgement.calibration.brier
     assert judgement.fitted.calibration.ece_equal_mass < judgement.calibration.ece_equal_mass
 
 
 def test_each_promised_coverage_has_its_result(folder):
-    found = judge_run(read_run(folder)).fitted.conformal
+    found = evaluate_run(read_run(folder)).fitted.conformal
     assert tuple(one.stated_coverage for one in found) == CONFORMAL_COVERAGES
 
 
 def test_nothing_is_fitted_where_validation_is_what_is_judged_or_absent(folder):
-    assert judge_run(read_run(folder), split="validation").fitted is None
+    assert evaluate_run(read_run(folder), split="validation").fitted is None
     table = pd.read_csv(folder / "predictions.csv")
     table.loc[table["split"] == "test"].to_csv(folder / "predictions.csv", index=False)
-    assert judge_run(read_run(folder)).fitted is None
+    assert evaluate_run(read_run(folder)).fitted is None
 
 
 def test_columns_without_a_value_make_no_subgroups(folder):
     for name in ("predictions.csv", "manifest.csv"):
         pd.read_csv(folder / name).assign(stain=None).to_csv(folder / name, index=False)
-    found = judge_run(read_run(folder)).subgroups
+    found = evaluate_run(read_run(folder)).subgroups
     assert set(found["column"]) == {"slide_id", "patient_id"}

@@ -21,11 +21,13 @@ def test_equally_certain_images_are_one_point():
 
 
 def test_full_coverage_has_the_error_of_the_model():
-    judged = random_softmax()
-    assert risk_coverage(judged).risk[-1] == pytest.approx((judged.truth != judged.decision).mean())
+    eval_set = random_softmax()
+    assert risk_coverage(eval_set).risk[-1] == pytest.approx(
+        (eval_set.truth != eval_set.decision).mean()
+    )
 
 
 def test_an_image_with_several_labels_is_as_certain_as_its_least_certain_known_one():
-    judged = judged_from([[1, 0, np.nan, 0]], [[0.9, 0.3, 0.5, 0.1]], head="sigmoid")
-    assert image_confidence(judged).tolist() == [0.7]
-    assert image_is_right(judged).tolist() == [True]
+    eval_set = judged_from([[1, 0, np.nan, 0]], [[0.9, 0.3, 0.5, 0.1]], head="sigmoid")
+    assert image_confidence(eval_set).tolist() == [0.7]
+    assert image_is_right(eval_set).tolist() == [True]

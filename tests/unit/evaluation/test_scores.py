@@ -17,8 +17,8 @@ def test_the_table_holds_every_score_once():
 
 
 @pytest.mark.parametrize("judged", [random_softmax(), random_sigmoid()], ids=["softmax", "sigmoid"])
-def test_every_interval_holds_its_value(judged):
-    table = score_table(judged)
+def test_every_interval_holds_its_value(eval_set):
+    table = score_table(eval_set)
     assert (table["low"] <= table["value"]).all()
     assert (table["value"] <= table["high"]).all()
 
@@ -30,10 +30,12 @@ def test_the_same_seed_gives_the_same_table():
 
 
 def test_an_absent_class_is_not_defined_and_macro_scores_leave_it_out():
-    judged = random_softmax()
-    present = judged.truth != 3
+    eval_set = random_softmax()
+    present = eval_set.truth != 3
     table = score_table(
-        judged_from(judged.labels[present], judged.probabilities[present], judged.patients[present])
+        judged_from(
+            eval_set.labels[present], eval_set.probabilities[present], eval_set.patients[present]
+        )
     )
     for score in ("recall", "precision", "f1", "roc_auc", "average_precision", "mcc", "kappa"):
         assert np.isnan(_row(table, score, "cgn")["value"]), score
@@ -53,9 +55,9 @@ def test_a_class_never_called_leaves_precision_and_its_mean_undefined():
 
 
 def test_a_class_of_one_patient_has_a_value_but_no_interval():
-    judged = random_softmax(n=120, n_patients=10)
-    patients = np.where(judged.truth == 3, 99, judged.patients)
-    table = score_table(judged_from(judged.labels, judged.probabilities, patients))
+    eval_set = random_softmax(n=120, n_patients=10)
+    patients = np.where(eval_set.truth == 3, 99, eval_set.patients)
+    table = score_table(judged_from(eval_set.labels, eval_set.probabilities, patients))
     row = _row(table, "recall", "cgn")
     assert not np.isnan(row["value"])
     assert np.isnan(row["low"])
@@ -63,8 +65,8 @@ def test_a_class_of_one_patient_has_a_value_but_no_interval():
 
 
 def test_one_patient_gives_values_without_intervals():
-    judged = random_softmax(n=40)
-    table = score_table(judged_from(judged.labels, judged.probabilities, [1] * 40))
+    eval_set = random_softmax(n=40)
+    table = score_table(judged_from(eval_set.labels, eval_set.probabilities, [1] * 40))
     assert table["value"].notna().any()
     assert table["low"].isna().all()
 

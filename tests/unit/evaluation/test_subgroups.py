@@ -7,17 +7,17 @@ from tests.support.judged_samples import judged_from, random_softmax
 
 
 def _judged():
-    judged = random_softmax()
-    judged.rows["stain"] = np.where(np.arange(judged.n_images) % 3 == 0, "HE", "PAS")
-    judged.rows.loc[:4, "stain"] = None
-    return judged
+    eval_set = random_softmax()
+    eval_set.rows["stain"] = np.where(np.arange(eval_set.n_images) % 3 == 0, "HE", "PAS")
+    eval_set.rows.loc[:4, "stain"] = None
+    return eval_set
 
 
 def test_groups_add_up_to_the_whole():
-    judged = _judged()
-    table = subgroup_table(judged, "stain")
-    assert table["n_images"].sum() == judged.n_images
-    assert table["n_right"].sum() == image_is_right(judged).sum()
+    eval_set = _judged()
+    table = subgroup_table(eval_set, "stain")
+    assert table["n_images"].sum() == eval_set.n_images
+    assert table["n_right"].sum() == image_is_right(eval_set).sum()
     assert list(table["group"]) == ["PAS", "HE", "unknown"]
 
 
@@ -39,9 +39,9 @@ def test_a_column_that_is_not_there_is_refused():
 
 
 def test_shares_of_agreement_become_levels_and_words_stay():
-    judged = judged_from(np.eye(4)[[0, 1, 2, 3, 0, 1]], np.eye(4)[[0, 1, 2, 3, 0, 1]])
-    judged.rows["agreement"] = ["1", "1.0", "0.67", "0.5", "consensus", None]
-    table = subgroup_table(judged, "agreement").set_index("group")["n_images"]
+    eval_set = judged_from(np.eye(4)[[0, 1, 2, 3, 0, 1]], np.eye(4)[[0, 1, 2, 3, 0, 1]])
+    eval_set.rows["agreement"] = ["1", "1.0", "0.67", "0.5", "consensus", None]
+    table = subgroup_table(eval_set, "agreement").set_index("group")["n_images"]
     assert table.to_dict() == {
         "all agree": 2,
         "most agree": 1,

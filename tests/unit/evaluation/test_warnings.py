@@ -2,17 +2,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glomerulab.evaluation.eval_set import judged_part
+from glomerulab.evaluation.eval_set import eval_set_of_split
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.evaluation.scores import score_table
-from glomerulab.evaluation.warnings import find_caveats
+from glomerulab.evaluation.warnings import find_warnings
 from tests.support.run_folders import RunRecipe, write_run
 
 
 def _caveats(folder):
     run = read_run(folder)
-    judged = judged_part(run.predictions, run.taxonomy, head=run.head)
-    found = find_caveats(run, judged, score_table(judged))
+    eval_set = eval_set_of_split(run.predictions, run.taxonomy, head=run.head)
+    found = find_warnings(run, eval_set, score_table(eval_set))
     return {caveat.title: caveat for caveat in found}
 
 
@@ -46,8 +46,8 @@ def test_a_large_one_still_lacks_an_external_set(tmp_path):
 
 def test_severe_ones_come_first(tmp_path):
     run = read_run(write_run(tmp_path / "run", RunRecipe(n_patients=10, by_patient=False)))
-    judged = judged_part(run.predictions, run.taxonomy)
-    severe = [caveat.severe for caveat in find_caveats(run, judged, score_table(judged))]
+    eval_set = eval_set_of_split(run.predictions, run.taxonomy)
+    severe = [caveat.severe for caveat in find_warnings(run, eval_set, score_table(eval_set))]
     assert severe == sorted(severe, reverse=True)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from glomerulab.models.freezing import freeze_first, hold_frozen_norms
+from glomerulab.models.freezing import freeze_batchnorm_stats, freeze_first
 
 
 def _model() -> nn.Sequential:
@@ -51,7 +51,7 @@ def test_a_layer_that_is_not_wholly_pretrained_is_never_frozen() -> None:
 def test_frozen_norms_judge_while_the_others_train() -> None:
     model = _model()
     freeze_first(model, PRETRAINED, share=0.25, input_size=4)
-    hold_frozen_norms(model.train())
+    freeze_batchnorm_stats(model.train())
     assert (model[1].training, model[3].training) == (False, True)
     before = model[1].running_mean.clone()
     model(torch.rand(4, 3, 4, 4))

@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import make_folder, remove_partial_files, written_whole
+from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "table.csv"
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text("a,b\n")
         assert not target.exists()
     assert target.read_text() == "a,b\n"
@@ -25,7 +25,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
-    with written_whole(tmp_path / "slide.ome.tiff") as temporary:
+    with atomic_write(tmp_path / "slide.ome.tiff") as temporary:
         temporary.touch()
         assert temporary.suffix == ".tiff"
 
@@ -51,11 +51,11 @@ def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) 
 
 
 def _write(target: Path, text: str) -> None:
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text(text)
 
 
 def _write_half_and_fail(target: Path) -> None:
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text("half")
         raise ZeroDivisionError

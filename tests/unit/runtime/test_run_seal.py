@@ -4,7 +4,7 @@ import json
 import pytest
 
 from glomerulab.errors import CheckpointError, RunError
-from glomerulab.runtime.run_seal import SEALED_FILES, check_seal, refuse_no_run, write_seal
+from glomerulab.runtime.run_seal import SEALED_FILES, check_seal, require_run_folder, write_seal
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ def test_a_broken_seal_is_an_error_not_a_pass(run, content):
 
 def test_a_folder_that_is_not_there_or_no_run_is_told_so(tmp_path):
     with pytest.raises(CheckpointError, match="no such run folder"):
-        refuse_no_run(tmp_path / "nosuch")
+        require_run_folder(tmp_path / "nosuch")
     with pytest.raises(CheckpointError, match="is no run folder: it holds no trained model"):
-        refuse_no_run(tmp_path)
+        require_run_folder(tmp_path)
     for name in ("checkpoint.json", "model.onnx"):
         (tmp_path / name).touch()
-        refuse_no_run(tmp_path)
+        require_run_folder(tmp_path)
         (tmp_path / name).unlink()

@@ -9,8 +9,8 @@ from glomerulab.training.history import (
     EpochRow,
     is_best,
     is_stale,
+    progress_text,
     refuse_not_finite,
-    where_it_stands,
     write_history,
 )
 
@@ -55,11 +55,11 @@ def test_patience_counts_epochs_since_the_best(
 
 
 def test_progress_says_epoch_loss_score_and_speed() -> None:
-    assert where_it_stands([], CONFIG) == "Epoch 1/5"
-    assert where_it_stands(_rows(0.6123), CONFIG) == (
+    assert progress_text([], CONFIG) == "Epoch 1/5"
+    assert progress_text(_rows(0.6123), CONFIG) == (
         "Epoch 2/5 (loss 0.500; validation loss 0.612, accuracy 0.750; 12.3 img/s)"
     )
-    assert where_it_stands(_rows(None), CONFIG) == "Epoch 2/5 (loss 0.500; 12.3 img/s)"
+    assert progress_text(_rows(None), CONFIG) == "Epoch 2/5 (loss 0.500; 12.3 img/s)"
 
 
 def test_a_loss_that_is_no_number_is_refused() -> None:

@@ -16,7 +16,7 @@ from glomerulab.apps.annotation.records import Annotation, Image, Outcome, Study
 from glomerulab.apps.annotation.store.ledger import Event
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = [
     "annotations_table",
@@ -147,7 +147,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """
     if path.suffix.lower() != ".csv":
         raise OutputError("must end in .csv", where=str(path))
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False)
 
 
@@ -174,7 +174,7 @@ def write_events(events: Iterable[Event], path: Path) -> int:
         raise OutputError("must end in .csv or .jsonl", where=str(path))
     n_events = 0
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         writer = csv.DictWriter(stream, EVENT_COLUMNS, lineterminator="\n")

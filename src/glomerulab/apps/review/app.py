@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from glomerulab.apps.review.pages import PLAIN_POLICY, cases_page, told_page
-from glomerulab.apps.review.review_session import Desk
+from glomerulab.apps.review.review_session import ReviewSession
 from glomerulab.apps.web.error_handlers import install_faults
 from glomerulab.apps.web.notice import NOTICE
-from glomerulab.apps.web.security import Shield
+from glomerulab.apps.web.security import SecurityMiddleware
 from glomerulab.apps.web.sockets import LOCAL_HOSTS
 from glomerulab.cases.add_corrections import LostImageError, OvertakenError
 from glomerulab.cases.case import file_stem
@@ -53,7 +53,7 @@ class Change(BaseModel):
         return OverrideRow(self.time, by, self.image_id, self.labels, reason, self.place)
 
 
-def create_app(desk: Desk, *, secret: str, language: Language) -> FastAPI:
+def create_app(desk: ReviewSession, *, secret: str, language: Language) -> FastAPI:
     """Make the application of one predictions folder.
 
     Parameters
@@ -75,7 +75,7 @@ def create_app(desk: Desk, *, secret: str, language: Language) -> FastAPI:
         openapi_url=None,
     )
     app.state.desk, app.state.secret, app.state.language = desk, secret, language
-    app.add_middleware(Shield, hosts=LOCAL_HOSTS, limit_of=lambda _path: MAX_BODY_BYTES)
+    app.add_middleware(SecurityMiddleware, hosts=LOCAL_HOSTS, limit_of=lambda _path: MAX_BODY_BYTES)
     install_faults(app, foreseen=_foreseen, answer=_answer)
     app.get("/")(_without_secret)
     app.include_router(router, prefix="/{secret}", dependencies=[Depends(_known)])
@@ -92,8 +92,8 @@ def _without_secret(request: Request) -> None:
     _known("", request)
 
 
-def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
+def _desk(request: Request) -> ReviewSession:
+    desk: ReviewSession = request.app.state.desk
     return desk
 
 
@@ -102,7 +102,7 @@ def _language(request: Request) -> Language:
     return language
 
 
-CurrentDesk = Annotated[Desk, Depends(_desk)]
+CurrentDesk = Annotated[ReviewSession, Depends(_desk)]
 CurrentLanguage = Annotated[Language, Depends(_language)]
 
 

@@ -16,10 +16,10 @@ from glomerulab.cases.corrections import OVERRIDES_FILE
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import UnknownRecordError
 
-__all__ = ["Desk"]
+__all__ = ["ReviewSession"]
 
 
-class Desk:
+class ReviewSession:
     """A predictions folder that several pages look at; safe to use from several threads.
 
     Parameters

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from glomerulab.apps.review.app import create_app
-from glomerulab.apps.review.review_session import Desk
+from glomerulab.apps.review.review_session import ReviewSession
 from glomerulab.apps.web.server import answer
 from glomerulab.apps.web.sockets import address_of, listen
 from glomerulab.cases.rules import RuleSet
@@ -52,7 +52,7 @@ def review(
     OutputError
         If the port is taken.
     """
-    desk = Desk(predictions, rule_sets=rule_sets)
+    desk = ReviewSession(predictions, rule_sets=rule_sets)
     _state, cases = desk.cases()  # what cannot be read is told here, and not in a browser
     secret = secrets.token_urlsafe(24)
     app = create_app(desk, secret=secret, language=language)
@@ -65,7 +65,7 @@ def review(
         answer(app, listener)
 
 
-def announce(desk: Desk, address: str, *, n_cases: int) -> list[str]:
+def announce(desk: ReviewSession, address: str, *, n_cases: int) -> list[str]:
     """Return what the terminal says at the start.
 
     Parameters

@@ -5,13 +5,13 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from glomerulab.apps.serve import routes_crops, routes_jobs, routes_page, routes_service
-from glomerulab.apps.serve.auth import CROPS_PATH, Guard
+from glomerulab.apps.serve.auth import CROPS_PATH, AuthMiddleware
 from glomerulab.apps.serve.error_handlers import install_faults
 from glomerulab.apps.serve.keys import KeyRing
 from glomerulab.apps.serve.metrics import Timed
 from glomerulab.apps.serve.openapi import DESCRIPTION, describe_keys
 from glomerulab.apps.serve.service import Service
-from glomerulab.apps.web.security import Shield
+from glomerulab.apps.web.security import SecurityMiddleware
 
 __all__ = ["create_app"]
 
@@ -49,8 +49,8 @@ def create_app(
         return limits.upload_bytes if path == CROPS_PATH else limits.body_bytes
 
     # The last one added is the first to see a request.
-    app.add_middleware(Guard, keys=keys, limits=limits)
-    app.add_middleware(Shield, hosts=hosts, limit_of=limit_of)
+    app.add_middleware(AuthMiddleware, keys=keys, limits=limits)
+    app.add_middleware(SecurityMiddleware, hosts=hosts, limit_of=limit_of)
     app.add_middleware(Timed, metrics=service.metrics)
     install_faults(app)
     for module in (routes_service, routes_crops, routes_jobs, routes_page):

@@ -16,7 +16,7 @@ from glomerulab.apps.serve.keys import KeyRing
 from glomerulab.apps.serve.limits import Limits
 from glomerulab.errors import ConfigError, GlomerulabError
 
-__all__ = ["CROPS_PATH", "OPEN_PATHS", "Guard"]
+__all__ = ["CROPS_PATH", "OPEN_PATHS", "AuthMiddleware"]
 
 CROPS_PATH = "/v1/crops"
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})
@@ -24,7 +24,7 @@ OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})
 SCHEME = "bearer "
 
 
-class Guard:
+class AuthMiddleware:
     """Names the client of each request, or refuses it.
 
     Parameters

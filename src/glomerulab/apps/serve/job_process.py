@@ -18,7 +18,7 @@ from glomerulab.apps.serve.job_records import JobFolder, JobRequest, Outcome, Pr
 from glomerulab.apps.serve.results import FAILURES_FILE, REPORTS_FOLDER, pack_results
 from glomerulab.apps.serve.slide_folder import SlideFolder
 from glomerulab.errors import GlomerulabError
-from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.parallel import end_with_parent
 from glomerulab.runtime.progress import Description
 
@@ -138,7 +138,7 @@ def _write_slides(task: JobTask, allowed: SlideFolder) -> Path:
         for slide in task.request.slides
     ]
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         writer = csv.writer(stream, lineterminator="\n")
@@ -152,7 +152,7 @@ def _tell_as_client_says(path: Path, task: JobTask) -> None:
     if not path.is_file():
         return
     text = _as_client_says(path.read_text(encoding="utf-8"), task)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

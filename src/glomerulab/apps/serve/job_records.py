@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.files import atomic_write, make_folder
 
 __all__ = [
     "ENDED",
@@ -207,7 +207,7 @@ class JobFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _write(self, name: str, value: BaseModel) -> None:
-        with written_whole(self.path / name) as temporary:
+        with atomic_write(self.path / name) as temporary:
             temporary.write_text(value.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     def _read(self, name: str, kind: type[Kept]) -> Kept | None:

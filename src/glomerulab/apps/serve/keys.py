@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glomerulab.errors import ConfigError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["ApiKey", "KeyRing", "add_key", "read_keys", "revoke_key"]
 
@@ -187,7 +187,7 @@ def _hash(key: str) -> str:
 
 
 def _write(path: Path, keys: tuple[ApiKey, ...]) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.touch(mode=0o600)
         content = _KeyFile(keys=keys).model_dump_json(indent=2) + "\n"
         temporary.write_text(content, encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 from glomerulab.apps.web.notice import NOTICE
 from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE
 from glomerulab.errors import UnknownRecordError
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = [
     "FAILURES_FILE",
@@ -44,7 +44,7 @@ def pack_results(folder: Path) -> None:
     """
     files = [folder / name for name in (PREDICTIONS_FILE, CASE_FILE, FAILURES_FILE)]
     files += [path for name in PACKED_FOLDERS for path in sorted((folder / name).rglob("*"))]
-    with written_whole(folder / ARCHIVE) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_write(folder / ARCHIVE) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         archive.writestr("RESEARCH-USE-ONLY.txt", NOTICE + "\n")
         for path in files:
             if path.is_file():

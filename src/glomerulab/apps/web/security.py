@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glomerulab.apps.web.notice import NOTICE, NOTICE_HEADER
 
-__all__ = ["SAFE_METHODS", "Shield", "content_policy"]
+__all__ = ["SAFE_METHODS", "SecurityMiddleware", "content_policy"]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -65,7 +65,7 @@ def content_policy(*, with_boxes: bool = False, with_blobs: bool = False) -> str
     return "; ".join(parts)
 
 
-class Shield:
+class SecurityMiddleware:
     """Security headers and the notice on every answer; size, host and origin of every request.
 
     Parameters

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from glomerulab.evaluation.decision_curve import decision_curve
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import (
     COLOURS,
@@ -20,7 +20,7 @@ from glomerulab.evaluation.risk_coverage import RiskCoverage
 __all__ = ["draw_decision_curves", "draw_risk_coverage"]
 
 
-def draw_decision_curves(judged: Judged, names: Sequence[str], *, say: Say = english) -> Figure:
+def draw_decision_curves(eval_set: EvalSet, names: Sequence[str], *, say: Say = english) -> Figure:
     """Draw the net benefit of each label on axes of its own, with acting on all and on none.
 
     Parameters
@@ -44,7 +44,7 @@ def draw_decision_curves(judged: Judged, names: Sequence[str], *, say: Say = eng
         axes.set_axis_off()
     for k, (axes, name) in enumerate(zip(grid.flat, names, strict=False)):
         plain_axes(axes, title=name)
-        curve = decision_curve(judged.labels[:, k], judged.probabilities[:, k])
+        curve = decision_curve(eval_set.labels[:, k], eval_set.probabilities[:, k])
         if curve is None:
             axes.text(
                 0.5, 0.5, say("not defined"), transform=axes.transAxes, ha="center", color=GREY

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from glomerulab.evaluation.discrimination import precision_recall_points, roc_points
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import (
     COLOURS,
@@ -28,7 +28,7 @@ class AreaText:
     area: str
 
 
-def draw_roc(judged: Judged, texts: Sequence[AreaText], *, say: Say = english) -> Figure:
+def draw_roc(eval_set: EvalSet, texts: Sequence[AreaText], *, say: Say = english) -> Figure:
     """Draw one ROC curve per label; a label without one says so in the legend.
 
     Parameters
@@ -51,7 +51,7 @@ def draw_roc(judged: Judged, texts: Sequence[AreaText], *, say: Say = english) -
         [0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle=(0, (1, 2)), label=say("chance: 0.5")
     )
     for k, text in enumerate(texts):
-        curve = roc_points(judged.labels[:, k], judged.probabilities[:, k])
+        curve = roc_points(eval_set.labels[:, k], eval_set.probabilities[:, k])
         if curve is None:
             axes.plot([], [], " ", label=f"{text.name}: {say('not defined')}")
             continue
@@ -68,7 +68,7 @@ def draw_roc(judged: Judged, texts: Sequence[AreaText], *, say: Say = english) -
 
 
 def draw_precision_recall(
-    judged: Judged, texts: Sequence[AreaText], *, say: Say = english
+    eval_set: EvalSet, texts: Sequence[AreaText], *, say: Say = english
 ) -> Figure:
     """Draw one precision-recall curve per label, as steps.
 
@@ -87,7 +87,7 @@ def draw_precision_recall(
     figure = new_figure(5.6, 5.0)
     axes = _square(figure, say("recall"), say("precision"))
     for k, text in enumerate(texts):
-        curve = precision_recall_points(judged.labels[:, k], judged.probabilities[:, k])
+        curve = precision_recall_points(eval_set.labels[:, k], eval_set.probabilities[:, k])
         if curve is None:
             axes.plot([], [], " ", label=f"{text.name}: {say('not defined')}")
             continue

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["COLOURS", "GREY", "LINE_STYLES", "MARKERS", "new_figure", "plain_axes", "save_figure"]
 
@@ -73,10 +73,10 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # it is laid out: not twice more for two files
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    with written_whole(png) as temporary:
+    with atomic_write(png) as temporary:
         figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata={"Software": None})
     # Letters as outlines: a reader's machine need not have the font.
     outlines = mpl.rc_context({"svg.hashsalt": SALT, "svg.fonttype": "path"})
-    with outlines, written_whole(svg) as temporary:
+    with outlines, atomic_write(svg) as temporary:
         figure.savefig(temporary, metadata={"Date": None, "Creator": None})
     return png, svg

@@ -16,7 +16,7 @@ from scipy.special import expit, softmax
 from glomerulab.images import RgbImage, resized
 from glomerulab.models.card import ModelCard
 from glomerulab.predictions import Head
-from glomerulab.runtime.run_seal import refuse_no_run
+from glomerulab.runtime.run_seal import require_run_folder
 
 __all__ = ["Answers", "Engine", "open_engine", "probabilities_of", "stacked"]
 
@@ -63,7 +63,7 @@ def open_engine(folder: Path) -> Engine:
     CheckpointError
         If there is no such folder, or no whole model in it.
     """
-    refuse_no_run(folder)
+    require_run_folder(folder)
     if (folder / "model.onnx").is_file():
         from glomerulab.inference.engines.onnx_engine import OnnxEngine
 

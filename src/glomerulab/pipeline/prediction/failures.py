@@ -12,7 +12,7 @@ import pandas as pd
 from glomerulab.cases.case_folder import Unjudged
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.pipeline.crop_plan import Failure
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["FAILURES_FILE", "unjudged_of", "write_failures"]
 
@@ -65,7 +65,7 @@ def write_failures(path: Path, failures: Sequence[Failure]) -> None:
         path.unlink(missing_ok=True)
         return
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         writer = csv.writer(stream, lineterminator="\n")

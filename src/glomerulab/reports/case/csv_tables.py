@@ -12,7 +12,7 @@ from glomerulab.cases.case import ReportedCase
 from glomerulab.cases.corrections import labels_text
 from glomerulab.cases.grading import ItemResult, RuleResult
 from glomerulab.reports.case.warnings import case_warnings
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["write_images_csv", "write_results_csv"]
 
@@ -180,7 +180,7 @@ def _told(
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8-sig", newline="") as file,
     ):
         writer = csv.writer(file)  # lines end as spreadsheets end them, so that a CR is quoted too

@@ -30,7 +30,7 @@ from glomerulab.reports.case.sr_image_groups import image_groups
 from glomerulab.reports.case.sr_items import own, text, uid
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.reports.case.words import words
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["case_sr", "write_case_sr"]
 
@@ -97,7 +97,7 @@ def write_case_sr(case: ReportedCase, path: Path) -> None:
         Replaced if it exists.
     """
     document = case_sr(case)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         document.save_as(temporary)
 
 

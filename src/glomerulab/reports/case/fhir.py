@@ -27,7 +27,7 @@ from glomerulab.reports.case.plain_text import clean_text
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.reports.case.words import moment, reading_words, words
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["case_bundle", "write_case_fhir"]
 
@@ -77,7 +77,7 @@ def write_case_fhir(case: ReportedCase, path: Path) -> None:
         Replaced if it exists.
     """
     text = str(case_bundle(case).model_dump_json(indent=2))
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

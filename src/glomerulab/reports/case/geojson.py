@@ -12,7 +12,7 @@ from glomerulab.cases.corrections import NOT_A_GLOMERULUS, labels_text
 from glomerulab.reports.case.view import colour_of
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.reports.case.words import words
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["render_case_geojson", "write_case_geojson"]
 
@@ -60,7 +60,7 @@ def write_case_geojson(case: ReportedCase, slide: SlideFacts, path: Path) -> Non
         Replaced if it exists.
     """
     text = render_case_geojson(case, slide)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ from glomerulab.cases.corrections import NOT_A_GLOMERULUS, labels_text, place_of
 from glomerulab.reports.case.pictures import crop_picture, saliency_uri, slide_map
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.words import Language, moment, name_of, reading_words, words
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["ReviewFacts", "change_rows", "page_policy", "render_case_html", "write_case_html"]
 
@@ -134,7 +134,7 @@ def write_case_html(
     language : {"en", "zh"}, default "en"
     """
     text = render_case_html(case, folder, language=language)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

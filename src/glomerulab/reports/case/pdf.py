@@ -16,7 +16,7 @@ from glomerulab.reports.case.html import change_rows
 from glomerulab.reports.case.pictures import crop_picture, slide_map
 from glomerulab.reports.case.view import Shown, case_view
 from glomerulab.reports.case.words import Language, words
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["render_case_pdf", "write_case_pdf"]
 
@@ -55,7 +55,7 @@ def write_case_pdf(
         If the machine has no font with Chinese.
     """
     content = render_case_pdf(case, folder, language=language)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 

@@ -2,7 +2,7 @@
 
 from glomerulab.evaluation.calibration import CalibrationSummary
 from glomerulab.evaluation.conformal import ConformalResult
-from glomerulab.evaluation.result import Fitted, Judgement
+from glomerulab.evaluation.result import EvaluationResult, Fitted
 from glomerulab.reports.run.html import Table
 from glomerulab.reports.run.score_words import percent, rounded
 
@@ -18,7 +18,7 @@ MEASURES = (
 )
 
 
-def certainty_tables(judgement: Judgement) -> tuple[Table, ...]:
+def certainty_tables(judgement: EvaluationResult) -> tuple[Table, ...]:
     """Return the tables of calibration and, where there is a validation part, of sets.
 
     Parameters
@@ -34,7 +34,7 @@ def certainty_tables(judgement: Judgement) -> tuple[Table, ...]:
     fitted = judgement.fitted
     answers, unit = (
         ("classes", "images")
-        if judgement.judged.head == "softmax"
+        if judgement.eval_set.head == "softmax"
         else ("answers (absent, present)", "known labels")
     )
     return (
@@ -43,7 +43,7 @@ def certainty_tables(judgement: Judgement) -> tuple[Table, ...]:
     )
 
 
-def _why_not_fitted(judgement: Judgement) -> str:
+def _why_not_fitted(judgement: EvaluationResult) -> str:
     if judgement.split == "validation":
         return "No temperature is fitted: this is the validation part itself."
     return "There is no validation part to fit a temperature on."

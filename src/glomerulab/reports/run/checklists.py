@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from glomerulab.evaluation.result import Judgement
+from glomerulab.evaluation.result import EvaluationResult
 from glomerulab.reports.run.facts import headline, split_note
 from glomerulab.reports.run.html import Table
 
@@ -37,7 +37,9 @@ class Checklist(BaseModel):
     items: tuple[_Item, ...]
 
 
-def checklist_tables(judgement: Judgement, *, external: str = NO_EXTERNAL_SET) -> tuple[Table, ...]:
+def checklist_tables(
+    judgement: EvaluationResult, *, external: str = NO_EXTERNAL_SET
+) -> tuple[Table, ...]:
     """Return every checklist with what the run knows of each item.
 
     Parameters
@@ -60,7 +62,7 @@ def load_checklist(name: str) -> Checklist:
     return Checklist.model_validate(tomllib.loads(text.read_text("utf-8")))
 
 
-def known_facts(judgement: Judgement, *, external: str = NO_EXTERNAL_SET) -> dict[str, str]:
+def known_facts(judgement: EvaluationResult, *, external: str = NO_EXTERNAL_SET) -> dict[str, str]:
     """Return what the run knows that checklists ask for, by name.
 
     Parameters
@@ -74,7 +76,7 @@ def known_facts(judgement: Judgement, *, external: str = NO_EXTERNAL_SET) -> dic
     dict of str to str
         One sentence each.
     """
-    run, judged, fitted = judgement.run, judgement.judged, judgement.fitted
+    run, eval_set, fitted = judgement.run, judgement.eval_set, judgement.fitted
     table = run.manifest.table
     parts = "; ".join(
         f"{part}: {len(rows)} images of {rows['patient_id'].nunique()} patients"
@@ -82,7 +84,7 @@ def known_facts(judgement: Judgement, *, external: str = NO_EXTERNAL_SET) -> dic
     )
     classes = ", ".join(
         f"{label.name} {count}"
-        for label, count in zip(run.taxonomy.labels, judged.n_positive, strict=True)
+        for label, count in zip(run.taxonomy.labels, eval_set.n_positive, strict=True)
     )
     return {
         "title": "A model that labels images of tissue.",
@@ -90,7 +92,7 @@ def known_facts(judgement: Judgement, *, external: str = NO_EXTERNAL_SET) -> dic
         "parts": f"{parts}.",
         "split": split_note(run),
         "classes": f"Judged images by label: {classes}.",
-        "missing": f"{judged.n_left_out} held-out images could not be judged and were left out.",
+        "missing": f"{eval_set.n_left_out} held-out images could not be judged and were left out.",
         "model": f"{_setting(run.config, 'model', 'name')}, {run.head} head; see Model and task.",
         "training": "See Configuration; learning curves are among the figures.",
         "selection": f"Kept weights: {run.config.get('keep', 'not stated')}.",
@@ -105,7 +107,7 @@ def known_facts(judgement: Judgement, *, external: str = NO_EXTERNAL_SET) -> dic
         "calibration": "Not fitted: no validation part."
         if fitted is None
         else f"Temperature {fitted.temperature:.2f}, fitted on {fitted.n_images} images.",
-        "performance": headline(judged, judgement.scores),
+        "performance": headline(eval_set, judgement.scores),
         "subgroups": "By stain, slide and patient: see the tables.",
         "failures": "See Worst errors.",
         "explained": "`glomerulab explain` draws and tests saliency; see Worst errors.",

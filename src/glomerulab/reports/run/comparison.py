@@ -10,12 +10,12 @@ import pandas as pd
 from glomerulab.errors import ConfigError
 from glomerulab.evaluation.area_comparison import AreaComparison, compare_areas
 from glomerulab.evaluation.comparison import Comparison, compare_models
-from glomerulab.evaluation.eval_set import Judged, judged_part
+from glomerulab.evaluation.eval_set import EvalSet, eval_set_of_split
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.model_cost import ModelCost
 from glomerulab.evaluation.run_tables import RunTables, read_run
 from glomerulab.evaluation.scores import OVERALL_SCORES, score_table
-from glomerulab.evaluation.warnings import Caveat, find_caveats
+from glomerulab.evaluation.warnings import EvaluationWarning, find_warnings
 from glomerulab.reports.run.html import Page, Table, write_html
 from glomerulab.reports.run.model_table import model_page_table, model_table, write_model_table
 from glomerulab.reports.run.report import FOOTER
@@ -46,7 +46,7 @@ class ComparisonReport:
 class _Entry:
     name: str
     run: RunTables
-    judged: Judged
+    eval_set: EvalSet
     scores: pd.DataFrame
 
 
@@ -92,7 +92,7 @@ def write_comparison(
         for name, folder in track(list(zip(names, folders, strict=True)), "Judging runs")
     ]
     _refuse_two_heads(entries)
-    models = [(entry.name, entry.judged) for entry in entries]
+    models = [(entry.name, entry.eval_set) for entry in entries]
     found = compare_models(models, n_resamples=n_resamples, seed=seed)
     areas = compare_areas(models)
     make_folder(out)
@@ -113,8 +113,8 @@ def write_comparison(
 
 def _entry(name: str, folder: Path, split: str, n_resamples: int, seed: int) -> _Entry:
     run = read_run(folder)
-    judged = judged_part(run.predictions, run.taxonomy, head=run.head, split=split)
-    return _Entry(name, run, judged, score_table(judged, n_resamples=n_resamples, seed=seed))
+    eval_set = eval_set_of_split(run.predictions, run.taxonomy, head=run.head, split=split)
+    return _Entry(name, run, eval_set, score_table(eval_set, n_resamples=n_resamples, seed=seed))
 
 
 def _refuse_two_heads(entries: Sequence[_Entry]) -> None:
@@ -175,28 +175,28 @@ def _headline(found: Sequence[Comparison]) -> str:
     )
 
 
-def _caveats(entries: Sequence[_Entry]) -> tuple[Caveat, ...]:
+def _caveats(entries: Sequence[_Entry]) -> tuple[EvaluationWarning, ...]:
     found = [*_different_images(entries), *_caveats_of_runs(entries)]
     return tuple(sorted(found, key=lambda caveat: not caveat.severe))
 
 
-def _different_images(entries: Sequence[_Entry]) -> tuple[Caveat, ...]:
-    ids = [set(entry.judged.rows["image_id"]) for entry in entries]
+def _different_images(entries: Sequence[_Entry]) -> tuple[EvaluationWarning, ...]:
+    ids = [set(entry.eval_set.rows["image_id"]) for entry in entries]
     if all(one == ids[0] for one in ids):
         return ()
     text = (
         "The runs judged different images. Their own scores are therefore not comparable; the "
         "pairs are, on the images they share."
     )
-    return (Caveat("Different test parts", text, severe=True),)
+    return (EvaluationWarning("Different test parts", text, severe=True),)
 
 
-def _caveats_of_runs(entries: Sequence[_Entry]) -> list[Caveat]:
+def _caveats_of_runs(entries: Sequence[_Entry]) -> list[EvaluationWarning]:
     """Say what stands against each run; once, where it stands against all in the same words."""
-    names: dict[Caveat, list[str]] = {}
+    names: dict[EvaluationWarning, list[str]] = {}
     for entry in entries:
         # That no external set was judged is no matter of a comparison.
-        for caveat in find_caveats(entry.run, entry.judged, entry.scores, has_external_set=True):
+        for caveat in find_warnings(entry.run, entry.eval_set, entry.scores, has_external_set=True):
             names.setdefault(caveat, []).append(entry.name)
     return [
         caveat

@@ -2,7 +2,7 @@
 
 import math
 
-from glomerulab.evaluation.result import Judgement
+from glomerulab.evaluation.result import EvaluationResult
 from glomerulab.evaluation.scores import OVERALL_SCORES
 from glomerulab.reports.run.html import Table
 from glomerulab.reports.run.score_tables import score_of
@@ -13,7 +13,7 @@ __all__ = ["external_tables"]
 PER_LABEL = ("recall", "specificity", "roc_auc")
 
 
-def external_tables(internal: Judgement, external: Judgement) -> tuple[Table, ...]:
+def external_tables(internal: EvaluationResult, external: EvaluationResult) -> tuple[Table, ...]:
     """Return the scores of both sets beside each other.
 
     Parameters
@@ -28,10 +28,13 @@ def external_tables(internal: Judgement, external: Judgement) -> tuple[Table, ..
     return (_overall(internal, external), _per_label(internal, external))
 
 
-def _overall(internal: Judgement, external: Judgement) -> Table:
+def _overall(internal: EvaluationResult, external: EvaluationResult) -> Table:
     both = (internal, external)
     rows = [
-        ("Images", *(f"{one.judged.n_images}\nof {one.judged.n_patients} patients" for one in both))
+        (
+            "Images",
+            *(f"{one.eval_set.n_images}\nof {one.eval_set.n_patients} patients" for one in both),
+        )
     ]
     rows += [
         (score_words(score)[0], *(_cell(one, score) for one in both))
@@ -51,10 +54,10 @@ def _overall(internal: Judgement, external: Judgement) -> Table:
     )
 
 
-def _per_label(internal: Judgement, external: Judgement) -> Table:
+def _per_label(internal: EvaluationResult, external: EvaluationResult) -> Table:
     rows = []
     for k, label in enumerate(internal.run.taxonomy.labels):
-        counts = f"{internal.judged.n_positive[k]} / {external.judged.n_positive[k]}"
+        counts = f"{internal.eval_set.n_positive[k]} / {external.eval_set.n_positive[k]}"
         cells = [
             f"{_cell(internal, score, label.id)}\n{_cell(external, score, label.id)}"
             for score in PER_LABEL
@@ -69,7 +72,7 @@ def _per_label(internal: Judgement, external: Judgement) -> Table:
     )
 
 
-def _cell(judgement: Judgement, score: str, label: str | None = None) -> str:
+def _cell(judgement: EvaluationResult, score: str, label: str | None = None) -> str:
     found = score_of(judgement.scores, score, label)
     if math.isnan(found["low"]):
         return rounded(found["value"])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from glomerulab.cohort.manifest import SPLITS
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
 from glomerulab.reports.run.html import Table
 from glomerulab.reports.run.score_tables import score_of
@@ -15,7 +15,7 @@ from glomerulab.reports.run.score_words import percent
 __all__ = ["appendix_tables", "data_table", "headline", "split_note", "summary"]
 
 
-def headline(judged: Judged, scores: pd.DataFrame, *, kind: str = "held-out") -> str:
+def headline(eval_set: EvalSet, scores: pd.DataFrame, *, kind: str = "held-out") -> str:
     """Say in one sentence what was judged and how it went.
 
     Parameters
@@ -30,7 +30,7 @@ def headline(judged: Judged, scores: pd.DataFrame, *, kind: str = "held-out") ->
     -------
     str
     """
-    softmax = judged.head == "softmax"
+    softmax = eval_set.head == "softmax"
     found = score_of(scores, "accuracy" if softmax else "exact_match")
     what = "was right on" if softmax else "had every label right on"
     interval = (
@@ -39,17 +39,17 @@ def headline(judged: Judged, scores: pd.DataFrame, *, kind: str = "held-out") ->
         else f"95 % interval {100 * found['low']:.1f} to {percent(found['high'])}"
     )
     return (
-        f"On {_count(judged.n_images, f'{kind} image')} of "
-        f"{_count(judged.n_patients, 'patient')}, the model {what} {percent(found['value'])} "
-        f"({interval}). {_chance(judged)}"
+        f"On {_count(eval_set.n_images, f'{kind} image')} of "
+        f"{_count(eval_set.n_patients, 'patient')}, the model {what} {percent(found['value'])} "
+        f"({interval}). {_chance(eval_set)}"
     )
 
 
-def summary(judged: Judged, *, n_resamples: int) -> tuple[str, ...]:
+def summary(eval_set: EvalSet, *, n_resamples: int) -> tuple[str, ...]:
     """Say how the headline was reached."""
     answer = (
         "The model answers each image with exactly one class, the most probable."
-        if judged.head == "softmax"
+        if eval_set.head == "softmax"
         else "The model answers each label on its own; a label is called present from 0.5 on."
     )
     return (f"{answer} Intervals: {n_resamples:,} resamples of patients, percentile method.",)
@@ -75,13 +75,13 @@ def data_table(run: RunTables) -> Table:
     )
 
 
-def appendix_tables(run: RunTables, judged: Judged) -> tuple[Table, ...]:
+def appendix_tables(run: RunTables, eval_set: EvalSet) -> tuple[Table, ...]:
     """Return settings of the model and the environment it was trained in."""
     about = (
-        ("Taxonomy", f"{run.taxonomy.name}: {', '.join(judged.taxonomy.label_ids)}"),
+        ("Taxonomy", f"{run.taxonomy.name}: {', '.join(eval_set.taxonomy.label_ids)}"),
         ("Head", "softmax (one class)" if run.head == "softmax" else "sigmoid (any labels)"),
         ("Epochs run", str(len(run.history)) if len(run.history) else "no history kept"),
-        ("Stains judged", _stains(judged)),
+        ("Stains judged", _stains(eval_set)),
     )
     model = run.config.get("model")
     rows = _flat(model) if isinstance(model, dict) else ()
@@ -96,14 +96,14 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _chance(judged: Judged) -> str:
+def _chance(eval_set: EvalSet) -> str:
     """Say what the most frequent answer would reach, without looking."""
-    if judged.head == "softmax":
-        most = int(np.argmax(judged.n_positive))
-        name = judged.taxonomy.labels[most].name
-        share = judged.n_positive[most] / judged.n_images
+    if eval_set.head == "softmax":
+        most = int(np.argmax(eval_set.n_positive))
+        name = eval_set.taxonomy.labels[most].name
+        share = eval_set.n_positive[most] / eval_set.n_images
         return f"Always answering “{name}” would be right on {percent(float(share))}."
-    known = judged.labels[~np.isnan(judged.labels).any(axis=1)]
+    known = eval_set.labels[~np.isnan(eval_set.labels).any(axis=1)]
     if len(known) == 0:
         return "No image has all its labels known."
     _, counts = np.unique(known, axis=0, return_counts=True)
@@ -133,10 +133,10 @@ def _copies(run: RunTables) -> str:
     return f" {n_copies} of the {int(training.sum())} training images were made from the others."
 
 
-def _stains(judged: Judged) -> str:
-    if "stain" not in judged.rows:
+def _stains(eval_set: EvalSet) -> str:
+    if "stain" not in eval_set.rows:
         return "unknown"
-    counts = judged.rows["stain"].fillna("unknown").value_counts()
+    counts = eval_set.rows["stain"].fillna("unknown").value_counts()
     return ", ".join(f"{stain} {count}" for stain, count in counts.items())
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from glomerulab.evaluation.calibration import reliability_bins, top_confidence
 from glomerulab.evaluation.confusion import label_counts_by_patient, matrices_by_patient
 from glomerulab.evaluation.embedding import MAX_IMAGES, MIN_IMAGES, embed
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.figures.confusion_matrix import draw_confusion_matrix, draw_label_counts
 from glomerulab.evaluation.figures.decision import draw_decision_curves, draw_risk_coverage
 from glomerulab.evaluation.figures.embedding import draw_embedding
@@ -21,7 +21,7 @@ from glomerulab.evaluation.figures.learning_curves import draw_learning_curves
 from glomerulab.evaluation.figures.reliability import draw_reliability
 from glomerulab.evaluation.figures.roc import AreaText, draw_precision_recall, draw_roc
 from glomerulab.evaluation.figures.style import save_figure
-from glomerulab.evaluation.result import Judgement
+from glomerulab.evaluation.result import EvaluationResult
 from glomerulab.evaluation.risk_coverage import image_is_right, risk_coverage
 from glomerulab.evaluation.run_tables import RunTables
 from glomerulab.reports.data_uri import svg_uri
@@ -48,7 +48,7 @@ class _Drawing:
 
 
 def write_run_figures(
-    judgement: Judgement,
+    judgement: EvaluationResult,
     names: FigureNames,
     folder: Path,
     *,
@@ -73,14 +73,14 @@ def write_run_figures(
     tuple of Figure
         As the page shows them.
     """
-    judged, scores = judgement.judged, judgement.scores
+    eval_set, scores = judgement.eval_set, judgement.scores
     drawings = [
         *_learning(judgement.run, names),
-        _confusion(judged, names),
-        _roc(judged, scores, names),
-        _precision_recall(judged, scores, names),
+        _confusion(eval_set, names),
+        _roc(eval_set, scores, names),
+        _precision_recall(eval_set, scores, names),
         _reliability(judgement, names),
-        _risk_coverage(judged, names),
+        _risk_coverage(eval_set, names),
         _decision(judgement, names),
         *_embedding(judgement, features, names, folder),
     ]
@@ -110,13 +110,13 @@ def _learning(run: RunTables, names: FigureNames) -> list[_Drawing]:
     ]
 
 
-def _confusion(judged: Judged, names: FigureNames) -> _Drawing:
-    if judged.head == "softmax":
-        matrix = matrices_by_patient(judged).sum(axis=0)
+def _confusion(eval_set: EvalSet, names: FigureNames) -> _Drawing:
+    if eval_set.head == "softmax":
+        matrix = matrices_by_patient(eval_set).sum(axis=0)
         return _Drawing(
             "confusion_matrix", lambda: draw_confusion_matrix(matrix, names.names, say=names.say)
         )
-    counts = label_counts_by_patient(judged)
+    counts = label_counts_by_patient(eval_set)
     matrices = np.stack(
         [
             np.stack([counts.true_negative, counts.false_positive], axis=-1).sum(axis=0),
@@ -131,47 +131,49 @@ def _confusion(judged: Judged, names: FigureNames) -> _Drawing:
     )
 
 
-def _roc(judged: Judged, scores: pd.DataFrame, names: FigureNames) -> _Drawing:
-    texts = _area_texts(judged, scores, "roc_auc", names)
-    return _Drawing("roc", lambda: draw_roc(judged, texts, say=names.say))
+def _roc(eval_set: EvalSet, scores: pd.DataFrame, names: FigureNames) -> _Drawing:
+    texts = _area_texts(eval_set, scores, "roc_auc", names)
+    return _Drawing("roc", lambda: draw_roc(eval_set, texts, say=names.say))
 
 
-def _precision_recall(judged: Judged, scores: pd.DataFrame, names: FigureNames) -> _Drawing:
-    texts = _area_texts(judged, scores, "average_precision", names)
-    return _Drawing("precision_recall", lambda: draw_precision_recall(judged, texts, say=names.say))
+def _precision_recall(eval_set: EvalSet, scores: pd.DataFrame, names: FigureNames) -> _Drawing:
+    texts = _area_texts(eval_set, scores, "average_precision", names)
+    return _Drawing(
+        "precision_recall", lambda: draw_precision_recall(eval_set, texts, say=names.say)
+    )
 
 
-def _reliability(judgement: Judgement, names: FigureNames) -> _Drawing:
-    parts = {"as trained": judgement.judged}
+def _reliability(judgement: EvaluationResult, names: FigureNames) -> _Drawing:
+    parts = {"as trained": judgement.eval_set}
     if judgement.fitted is not None:
         parts["after temperature scaling"] = judgement.fitted.scaled
     curves = {name: reliability_bins(*top_confidence(part)) for name, part in parts.items()}
     return _Drawing("reliability", lambda: draw_reliability(curves, say=names.say))
 
 
-def _risk_coverage(judged: Judged, names: FigureNames) -> _Drawing:
-    curve = risk_coverage(judged)
+def _risk_coverage(eval_set: EvalSet, names: FigureNames) -> _Drawing:
+    curve = risk_coverage(eval_set)
     return _Drawing("risk_coverage", lambda: draw_risk_coverage(curve, say=names.say))
 
 
-def _decision(judgement: Judgement, names: FigureNames) -> _Drawing:
+def _decision(judgement: EvaluationResult, names: FigureNames) -> _Drawing:
     fitted = judgement.fitted
-    judged = judgement.judged if fitted is None else fitted.scaled
+    eval_set = judgement.eval_set if fitted is None else fitted.scaled
     return _Drawing(
         "decision_curves",
-        lambda: draw_decision_curves(judged, names.names, say=names.say),
+        lambda: draw_decision_curves(eval_set, names.names, say=names.say),
         which=names.say("as trained" if fitted is None else "after temperature scaling"),
     )
 
 
 def _embedding(
-    judgement: Judgement, features: pd.DataFrame | None, names: FigureNames, folder: Path
+    judgement: EvaluationResult, features: pd.DataFrame | None, names: FigureNames, folder: Path
 ) -> list[_Drawing]:
     """Place the images by what the model saw in them, and write the places as CSV."""
     if features is None:
         return []
-    judged = judgement.judged
-    rows = judged.rows["image_id"].astype(str)
+    eval_set = judgement.eval_set
+    rows = eval_set.rows["image_id"].astype(str)
     places = features.index.intersection(pd.Index(rows))
     if not MIN_IMAGES <= len(places) <= MAX_IMAGES:
         return []
@@ -181,21 +183,21 @@ def _embedding(
         folder / "embedding.csv",
     )
     at = pd.Index(rows).get_indexer(places)
-    n_labels = (judged.labels[at] == 1).sum(axis=1)
-    groups = np.where(n_labels == 1, judged.labels[at].argmax(axis=1), len(names.names))
+    n_labels = (eval_set.labels[at] == 1).sum(axis=1)
+    groups = np.where(n_labels == 1, eval_set.labels[at].argmax(axis=1), len(names.names))
     shown = [*names.names, names.say("several or no label")]
-    wrong = ~image_is_right(judged)[at]
+    wrong = ~image_is_right(eval_set)[at]
     return [
         _Drawing("embedding", lambda: draw_embedding(spots, groups, shown, wrong, say=names.say)),
     ]
 
 
 def _area_texts(
-    judged: Judged, scores: pd.DataFrame, score: str, names: FigureNames
+    eval_set: EvalSet, scores: pd.DataFrame, score: str, names: FigureNames
 ) -> list[AreaText]:
     return [
         AreaText(name, _area_text(score_of(scores, score, label_id), names.say))
-        for name, label_id in zip(names.names, judged.taxonomy.label_ids, strict=True)
+        for name, label_id in zip(names.names, eval_set.taxonomy.label_ids, strict=True)
     ]
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from glomerulab.errors import ImageFileError
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.run_tables import RunTables
 from glomerulab.evaluation.worst_errors import worst_errors
 from glomerulab.reports.data_uri import THUMBNAIL_PX, thumbnail_uri
@@ -21,7 +21,7 @@ EXPLAINED = (
 
 
 def gallery(
-    run: RunTables, judged: Judged, *, n_most: int = 12, pictures: Pictures = NO_PICTURES
+    run: RunTables, eval_set: EvalSet, *, n_most: int = 12, pictures: Pictures = NO_PICTURES
 ) -> tuple[GalleryItem, ...]:
     """Show the worst errors; a picture that cannot be read is replaced by the reason.
 
@@ -38,8 +38,8 @@ def gallery(
     tuple of GalleryItem
     """
     items = []
-    names = {label.id: label.name for label in judged.taxonomy.labels}
-    for error in worst_errors(judged, n_most=n_most):
+    names = {label.id: label.name for label in eval_set.taxonomy.labels}
+    for error in worst_errors(eval_set, n_most=n_most):
         drawn = None if pictures.explain is None else pictures.explain(error)
         size_px = THUMBNAIL_PX if drawn is None else 2 * THUMBNAIL_PX
         uri, reason = _picture(drawn or run.image_paths.get(error.image_id), size_px)
@@ -57,14 +57,14 @@ def gallery(
     return tuple(items)
 
 
-def gallery_note(judged: Judged, *, pictures: Pictures = NO_PICTURES) -> str:
+def gallery_note(eval_set: EvalSet, *, pictures: Pictures = NO_PICTURES) -> str:
     """Say how many errors there are and what order the gallery is in."""
-    wrong = (judged.calls != (judged.labels == 1)) & (judged.labels == judged.labels)
+    wrong = (eval_set.calls != (eval_set.labels == 1)) & (eval_set.labels == eval_set.labels)
     n_wrong = int(wrong.any(axis=1).sum())
     if n_wrong == 0:
         return "There are none: every judged image was called right."
     return (
-        f"{n_wrong} of {judged.n_images} images were called wrong. The most convinced wrong "
+        f"{n_wrong} of {eval_set.n_images} images were called wrong. The most convinced wrong "
         "answers come first; the percentage is the probability the model gave to its answer. Look "
         "for a common cause: focus, stain, an edge of the biopsy, two lesions at once, or a label "
         "that deserves a second opinion." + (EXPLAINED if pictures.explain is not None else "")

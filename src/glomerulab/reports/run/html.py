@@ -6,8 +6,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from glomerulab.evaluation.figures.language import Language
-from glomerulab.evaluation.warnings import Caveat
-from glomerulab.runtime.files import written_whole
+from glomerulab.evaluation.warnings import EvaluationWarning
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["Figure", "GalleryItem", "Page", "Table", "render_html", "write_html"]
 
@@ -66,7 +66,7 @@ class Page:
     headline: str
     summary: tuple[str, ...]
     """Further sentences under the headline."""
-    caveats: tuple[Caveat, ...]
+    caveats: tuple[EvaluationWarning, ...]
     tables: tuple[Table, ...]
     figures: tuple[Figure, ...]
     gallery: tuple[GalleryItem, ...]
@@ -108,5 +108,5 @@ def write_html(page: Page, path: Path) -> None:
     path : Path
         Replaced if it exists.
     """
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(render_html(page), encoding="utf-8")

@@ -1,6 +1,6 @@
 """A model card from what the run knows; what it cannot know is left to the author, in words."""
 
-from glomerulab.evaluation.result import Judgement
+from glomerulab.evaluation.result import EvaluationResult
 from glomerulab.reports.run.facts import headline
 from glomerulab.reports.run.html import Table
 
@@ -9,7 +9,7 @@ __all__ = ["model_card"]
 FOR_THE_AUTHOR = "For the author to fill in."
 
 
-def model_card(judgement: Judgement) -> Table:
+def model_card(judgement: EvaluationResult) -> Table:
     """Return the model card.
 
     Parameters
@@ -39,7 +39,7 @@ def model_card(judgement: Judgement) -> Table:
         ("Intended use", "Research on images like those it was trained on, read by a pathologist."),
         ("Not for", "Diagnosis or treatment; any decision about a patient."),
         ("Training data", f"{trained_on}; stains: {stains}{made}"),
-        ("Evaluation", headline(judgement.judged, judgement.scores)),
+        ("Evaluation", headline(judgement.eval_set, judgement.scores)),
         ("Known weaknesses", ", ".join(severe) if severe else "See the warnings above."),
         ("Where the images come from", FOR_THE_AUTHOR),
         ("Who labelled them, and how they agreed", FOR_THE_AUTHOR),

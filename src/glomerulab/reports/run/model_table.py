@@ -12,7 +12,7 @@ from glomerulab.reports.run.html import Table
 from glomerulab.reports.run.score_files import write_table_csv
 from glomerulab.reports.run.score_tables import score_of
 from glomerulab.reports.run.score_words import rounded, score_words
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["model_page_table", "model_table", "write_model_table"]
 
@@ -93,7 +93,7 @@ def write_model_table(table: pd.DataFrame, folder: Path, *, head: Head, is_synth
     lines = [page.columns, tuple("---" for _ in page.columns), *page.rows]
     text = "\n".join(f"| {' | '.join(cells)} |".replace("\n", "<br>") for cells in lines)
     notice = "Synthetic images: this says nothing about patients. " if is_synthetic else ""
-    with written_whole(folder / "table1.md") as temporary:
+    with atomic_write(folder / "table1.md") as temporary:
         temporary.write_text(
             f"{text}\n\n{page.note} {notice}Research use only.\n", encoding="utf-8"
         )

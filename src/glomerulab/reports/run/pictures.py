@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from glomerulab.cohort.near_duplicates import NearDuplicate
-from glomerulab.evaluation.warnings import Caveat
+from glomerulab.evaluation.warnings import EvaluationWarning
 from glomerulab.evaluation.worst_errors import WorstError
 
 __all__ = ["NO_PICTURES", "Pictures"]
@@ -26,11 +26,11 @@ class Pictures:
     near_duplicates: tuple[NearDuplicate, ...] | None = None
     """Pairs of nearly the same picture in two parts; None where nobody looked."""
 
-    def caveats(self) -> tuple[Caveat, ...]:
+    def caveats(self) -> tuple[EvaluationWarning, ...]:
         """Return what a reader must know of near-duplicates."""
         if self.near_duplicates is None:
             text = "Nobody looked whether the same picture stands in two parts."
-            return (Caveat("Near-duplicates not looked for", text),)
+            return (EvaluationWarning("Near-duplicates not looked for", text),)
         if not self.near_duplicates:
             return ()
         named = "; ".join(map(str, self.near_duplicates[:N_NAMED]))
@@ -40,7 +40,7 @@ class Pictures:
             f"{len(self.near_duplicates)} pairs of images in different parts are nearly the same "
             f"picture, so that the model may have been judged on what it learned: {named}{more}."
         )
-        return (Caveat("Near-duplicates across parts", text, severe=True),)
+        return (EvaluationWarning("Near-duplicates across parts", text, severe=True),)
 
 
 NO_PICTURES = Pictures()

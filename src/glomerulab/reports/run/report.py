@@ -10,9 +10,9 @@ from glomerulab.cohort.manifest import Manifest, write_manifest
 from glomerulab.evaluation.external import external_caveats, with_external_set
 from glomerulab.evaluation.figures.language import Language, figure_names
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
-from glomerulab.evaluation.result import Judgement, judge_run
+from glomerulab.evaluation.result import EvaluationResult, evaluate_run
 from glomerulab.evaluation.run_tables import EXTERNAL, read_run
-from glomerulab.evaluation.warnings import Caveat
+from glomerulab.evaluation.warnings import EvaluationWarning
 from glomerulab.predictions import write_predictions
 from glomerulab.reports.run.certainty_tables import certainty_tables
 from glomerulab.reports.run.checklists import checklist_tables
@@ -58,7 +58,7 @@ class RunReport:
     """What was found, and where it stands."""
 
     headline: str
-    judgement: Judgement
+    judgement: EvaluationResult
     html_path: Path
     notice: str = ""
     """Why figures are in English although Chinese was asked for; empty otherwise."""
@@ -75,7 +75,7 @@ class _Settings:
 class _Outside:
     """What the run's own page tells of an external set."""
 
-    judgement: Judgement
+    judgement: EvaluationResult
     report: RunReport
     figures: tuple[Figure, ...]
 
@@ -120,7 +120,7 @@ def write_run_report(
     """
     run, settings = read_run(folder), _Settings(language, track)
     found = () if external is None else external_caveats(run, external.manifest)
-    judgement = judge_run(
+    judgement = evaluate_run(
         run,
         split=split,
         n_resamples=n_resamples,
@@ -131,7 +131,7 @@ def write_run_report(
     )
     if external is None:
         return _write(judgement, folder, pictures, settings)[0]
-    outside = judge_run(
+    outside = evaluate_run(
         with_external_set(run, external.predictions, external.manifest),
         split=EXTERNAL,
         n_resamples=n_resamples,
@@ -156,17 +156,19 @@ def write_run_report(
     return replace(own, external=told)
 
 
-def _caveats_of(external: ExternalSet, found: Sequence[Caveat]) -> tuple[Caveat, ...]:
+def _caveats_of(
+    external: ExternalSet, found: Sequence[EvaluationWarning]
+) -> tuple[EvaluationWarning, ...]:
     """Add to what was found about an external set the images that could not be read."""
     caveats = (*external.pictures.caveats(), *found)
     if not external.n_unreadable:
         return caveats
     text = f"{external.n_unreadable} images of the external manifest could not be read."
-    return (*caveats, Caveat("Images left unjudged", text, severe=True))
+    return (*caveats, EvaluationWarning("Images left unjudged", text, severe=True))
 
 
 def _write(
-    judgement: Judgement,
+    judgement: EvaluationResult,
     out: Path,
     pictures: Pictures,
     settings: _Settings,
@@ -176,7 +178,7 @@ def _write(
 ) -> tuple[RunReport, tuple[Figure, ...]]:
     """Write figures, numbers and page of one judgement."""
     kind = "external" if judgement.split == EXTERNAL else "held-out"
-    sentence = headline(judgement.judged, judgement.scores, kind=kind)
+    sentence = headline(judgement.eval_set, judgement.scores, kind=kind)
     names = figure_names(judgement.run.taxonomy, settings.language)
     figures = write_run_figures(
         judgement,
@@ -200,7 +202,7 @@ def _write(
 
 
 def _page(
-    judgement: Judgement,
+    judgement: EvaluationResult,
     sentence: str,
     figures: tuple[Figure, ...],
     pictures: Pictures,
@@ -208,7 +210,7 @@ def _page(
     beside: tuple[Table, ...],
     outside: _Outside | None,
 ) -> Page:
-    run, judged, scores = judgement.run, judgement.judged, judgement.scores
+    run, eval_set, scores = judgement.run, judgement.eval_set, judgement.scores
     kind = "External evaluation" if judgement.split == EXTERNAL else "Evaluation"
     known = {} if outside is None else {"external": outside.report.headline}
     if judgement.split == EXTERNAL:
@@ -217,23 +219,23 @@ def _page(
         title=f"{kind} of {run.folder.resolve().name}",
         is_synthetic=run.is_synthetic,
         headline=sentence,
-        summary=(*_external_lines(outside), *summary(judged, n_resamples=judgement.n_resamples)),
+        summary=(*_external_lines(outside), *summary(eval_set, n_resamples=judgement.n_resamples)),
         caveats=judgement.caveats,
         tables=(
             *beside,
-            overall_table(judged, scores),
-            label_table(judged, scores),
+            overall_table(eval_set, scores),
+            label_table(eval_set, scores),
             data_table(run),
         ),
         figures=(*figures, *_figures_of(outside)),
-        gallery=gallery(run, judged, pictures=pictures),
-        gallery_note=gallery_note(judged, pictures=pictures),
+        gallery=gallery(run, eval_set, pictures=pictures),
+        gallery_note=gallery_note(eval_set, pictures=pictures),
         appendix=(
             *certainty_tables(judgement),
             *subgroup_tables(judgement),
-            *delong_table(judged, judgement.delong),
+            *delong_table(eval_set, judgement.delong),
             model_card(judgement),
-            *appendix_tables(run, judged),
+            *appendix_tables(run, eval_set),
             *checklist_tables(judgement, **known),
         ),
         config_text=run.config_text,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from glomerulab.evaluation.result import Judgement
-from glomerulab.runtime.files import written_whole
+from glomerulab.evaluation.result import EvaluationResult
+from glomerulab.runtime.files import atomic_write
 
 __all__ = ["write_scores_json", "write_table_csv"]
 
@@ -24,12 +24,16 @@ def write_table_csv(table: pd.DataFrame, path: Path) -> None:
     path : Path
         Replaced if it exists.
     """
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False, na_rep="")
 
 
 def write_scores_json(
-    judgement: Judgement, path: Path, *, headline: str, external: Judgement | None = None
+    judgement: EvaluationResult,
+    path: Path,
+    *,
+    headline: str,
+    external: EvaluationResult | None = None,
 ) -> None:
     """Write everything that was found as JSON; what is not defined is null.
 
@@ -45,18 +49,18 @@ def write_scores_json(
     facts = _facts(judgement, headline)
     if external is not None:
         facts["external"] = {
-            "n_images": external.judged.n_images,
-            "n_patients": external.judged.n_patients,
+            "n_images": external.eval_set.n_images,
+            "n_patients": external.eval_set.n_patients,
             "scores": external.scores.to_dict("records"),
             "calibration": asdict(external.calibration),
         }
     text = json.dumps(_plain(facts), ensure_ascii=False, indent=2, allow_nan=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
-def _facts(judgement: Judgement, headline: str) -> dict[str, Any]:
-    run, judged, fitted = judgement.run, judgement.judged, judgement.fitted
+def _facts(judgement: EvaluationResult, headline: str) -> dict[str, Any]:
+    run, eval_set, fitted = judgement.run, judgement.eval_set, judgement.fitted
     return {
         "research_use_only": True,
         "synthetic": run.is_synthetic,
@@ -64,9 +68,9 @@ def _facts(judgement: Judgement, headline: str) -> dict[str, Any]:
         "split": judgement.split,
         "head": run.head,
         "taxonomy": run.taxonomy.name,
-        "n_images": judged.n_images,
-        "n_patients": judged.n_patients,
-        "n_left_out": judged.n_left_out,
+        "n_images": eval_set.n_images,
+        "n_patients": eval_set.n_patients,
+        "n_left_out": eval_set.n_left_out,
         "interval": {
             "level": 0.95,
             "method": "percentile bootstrap over patients",

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from glomerulab.evaluation.eval_set import Judged
+from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.scores import OVERALL_SCORES
 from glomerulab.reports.run.html import Table
 from glomerulab.reports.run.score_words import NOT_DEFINED, rounded, score_words
@@ -23,10 +23,10 @@ def score_of(scores: pd.DataFrame, score: str, label: str | None = None) -> dict
     return {name: float(row[name]) for name in ("value", "low", "high")}
 
 
-def overall_table(judged: Judged, scores: pd.DataFrame) -> Table:
+def overall_table(eval_set: EvalSet, scores: pd.DataFrame) -> Table:
     """Return the scores of all labels together, each with its interval and its meaning."""
     rows = []
-    for score in OVERALL_SCORES[judged.head]:
+    for score in OVERALL_SCORES[eval_set.head]:
         found = score_of(scores, score)
         name, meaning = score_words(score)
         rows.append((f"{name}\n{meaning}", rounded(found["value"]), _interval(found)))
@@ -39,13 +39,13 @@ def overall_table(judged: Judged, scores: pd.DataFrame) -> Table:
     )
 
 
-def label_table(judged: Judged, scores: pd.DataFrame) -> Table:
+def label_table(eval_set: EvalSet, scores: pd.DataFrame) -> Table:
     """Return each label against the rest, with counts."""
     rows = []
-    for k, label in enumerate(judged.taxonomy.labels):
+    for k, label in enumerate(eval_set.taxonomy.labels):
         found = [score_of(scores, name, label.id) for name in SHOWN_PER_LABEL]
         cells = [f"{rounded(one['value'])}\n{_interval(one)}" for one in found]
-        counts = f"{judged.n_positive[k]}\nof {judged.n_patients_positive[k]} patients"
+        counts = f"{eval_set.n_positive[k]}\nof {eval_set.n_patients_positive[k]} patients"
         rows.append((label.name, counts, *cells))
     columns = ("Class", "Images", *(score_words(name)[0] for name in SHOWN_PER_LABEL))
     return Table(
@@ -57,11 +57,11 @@ def label_table(judged: Judged, scores: pd.DataFrame) -> Table:
     )
 
 
-def delong_table(judged: Judged, delong: pd.DataFrame) -> tuple[Table, ...]:
+def delong_table(eval_set: EvalSet, delong: pd.DataFrame) -> tuple[Table, ...]:
     """Return the ROC areas by DeLong as a table, where there are any."""
     if delong.empty:
         return ()
-    names = {label.id: label.name for label in judged.taxonomy.labels}
+    names = {label.id: label.name for label in eval_set.taxonomy.labels}
     rows = tuple(
         (names[row["label"]], rounded(row["auc"]), f"{row['low']:.3f} to {row['high']:.3f}")
         for row in delong.to_dict("records")

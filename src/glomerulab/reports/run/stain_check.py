@@ -13,10 +13,10 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from glomerulab.evaluation.figures.stain_check import embedding_figure, spread_figure
 from glomerulab.evaluation.stain_check import StainCheck, StainPart
-from glomerulab.evaluation.warnings import Caveat
+from glomerulab.evaluation.warnings import EvaluationWarning
 from glomerulab.reports.data_uri import thumbnail_uri
 from glomerulab.reports.run.html import Table
-from glomerulab.runtime.files import make_folder, written_whole
+from glomerulab.runtime.files import atomic_write, make_folder
 
 __all__ = ["StainCheckFiles", "write_stain_check"]
 
@@ -25,12 +25,12 @@ WHEN = ("before", "after")
 PANEL_PX = 320
 DOTS_PER_INCH = 130
 
-NORMALISATION_MAY_HURT = Caveat(
+NORMALISATION_MAY_HURT = EvaluationWarning(
     "Normalisation does not always help",
     "Colour augmentation in training often does as well or better (Tellez et al. 2019), and "
     "normalisation can lower accuracy (Vu et al. 2023). Train once without it and compare.",
 )
-SIMILARITY_IS_BLIND = Caveat(
+SIMILARITY_IS_BLIND = EvaluationWarning(
     "Similarity does not prove separation",
     "SSIM, PCC and colour difference stay high even where stains are separated wrongly; t-SNE maps "
     "depend on their settings. Look at the pairs, and at whether the source can still be told.",
@@ -83,9 +83,9 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
     make_folder(out)
     csv_path, html_path = out / "stain_check.csv", out / "stain_check.html"
     summary_path = out / "stain_check_summary.csv"
-    with written_whole(summary_path) as temporary:
+    with atomic_write(summary_path) as temporary:
         _summary_rows(check).to_csv(temporary, index=False)
-    with written_whole(csv_path) as temporary:
+    with atomic_write(csv_path) as temporary:
         check.table.to_csv(temporary, index=False)
     headline = _headline(check)
     environment = Environment(
@@ -104,7 +104,7 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
         has_targets=bool(check.targets),
         figures=list(_figures(check)),
     )
-    with written_whole(html_path) as temporary:
+    with atomic_write(html_path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return StainCheckFiles(html_path, csv_path, summary_path, headline)
 
@@ -155,20 +155,20 @@ def _summary_rows(check: StainCheck) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["stain", "measure", "before", "after"])
 
 
-def _caveats(check: StainCheck) -> list[Caveat]:
+def _caveats(check: StainCheck) -> list[EvaluationWarning]:
     found = [NORMALISATION_MAY_HURT, SIMILARITY_IS_BLIND]
     for part in check.parts:
         if part.why_no_prediction:
             text = f"{_name(part.stain)}: {part.why_no_prediction}."
-            found.append(Caveat("Source not predicted", text))
+            found.append(EvaluationWarning("Source not predicted", text))
     few = [_name(part.stain) for part in check.parts if part.before is None]
     if few:
         text = f"There are too few images for t-SNE of {', '.join(few)}."
-        found.append(Caveat("No map", text))
+        found.append(EvaluationWarning("No map", text))
     if check.unreadable:
         listed = "; ".join(check.unreadable[:5])
         text = f"{len(check.unreadable)} images could not be compared: {listed}"
-        found.append(Caveat("Images left out", text, severe=True))
+        found.append(EvaluationWarning("Images left out", text, severe=True))
     return found
 
 

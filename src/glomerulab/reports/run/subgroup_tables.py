@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from glomerulab.evaluation.result import Judgement
+from glomerulab.evaluation.result import EvaluationResult
 from glomerulab.reports.run.html import Table
 from glomerulab.reports.run.score_words import percent
 
@@ -19,7 +19,7 @@ TITLES = {
 MAX_ROWS = 12
 
 
-def subgroup_tables(judgement: Judgement) -> tuple[Table, ...]:
+def subgroup_tables(judgement: EvaluationResult) -> tuple[Table, ...]:
     """Return one table per grouping; of long ones only the groups with the lowest share right.
 
     Parameters

@@ -10,7 +10,7 @@ from typing import Literal
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 from glomerulab.slides.regions.asap import parse_asap, render_asap
 from glomerulab.slides.regions.coco import parse_coco, render_coco
 from glomerulab.slides.regions.csv import parse_csv, render_csv
@@ -122,7 +122,7 @@ def write_regions(
         "csv": render_csv,
     }
     text = renderers[file_format](regions)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
 
 

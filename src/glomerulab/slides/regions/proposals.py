@@ -12,7 +12,7 @@ from typing import Any
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
-from glomerulab.runtime.files import written_whole
+from glomerulab.runtime.files import atomic_write
 from glomerulab.slides.regions.geojson import render_geojson
 from glomerulab.slides.regions.parsing import load_json
 
@@ -70,7 +70,7 @@ def write_proposals(
     content["note"] = (
         "Proposed by a detector, drawn by no person. Research use only. Not a medical device."
     )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 

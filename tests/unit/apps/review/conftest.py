@@ -4,7 +4,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from glomerulab.apps.review.app import create_app
-from glomerulab.apps.review.review_session import Desk
+from glomerulab.apps.review.review_session import ReviewSession
 from tests.support.cases import case, one_call, write_case
 
 SECRET = "the-secret"
@@ -18,12 +18,12 @@ def predictions(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def desk(predictions: Path) -> Desk:
-    return Desk(predictions)
+def desk(predictions: Path) -> ReviewSession:
+    return ReviewSession(predictions)
 
 
 @pytest.fixture
-def client(desk: Desk) -> TestClient:
+def client(desk: ReviewSession) -> TestClient:
     """A browser of this computer, at the address with the secret."""
     app = create_app(desk, secret=SECRET, language="en")
     return TestClient(app, base_url=f"http://127.0.0.1/{SECRET}/", raise_server_exceptions=False)

@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from glomerulab.apps.review.review_session import Desk
+from glomerulab.apps.review.review_session import ReviewSession
 from glomerulab.cases.correction_rows import OverrideRow
 from glomerulab.cases.rules import load_rule_set
 from glomerulab.errors import PredictionsError, UnknownRecordError
@@ -11,7 +11,7 @@ from tests.support.cases import case, write_case
 CHANGE = OverrideRow("2026-11-25T10:00:00+00:00", "Dr Li", "x", "cgn", "seen")
 
 
-def _n_with(desk: Desk, label: str) -> int:
+def _n_with(desk: ReviewSession, label: str) -> int:
     _state, found = desk.case("p1")
     return next(one.n_with for one in found.summary.labels if one.label.id == label)
 
@@ -22,12 +22,12 @@ def test_a_change_is_counted_at_once_and_by_whoever_reads_the_folder_next(desk, 
     assert desk.add(CHANGE, n_seen=0) == 1
     assert _n_with(desk, "cgn") == 3
     assert desk.state() != before
-    assert _n_with(Desk(predictions), "cgn") == 3  # a program started anew
+    assert _n_with(ReviewSession(predictions), "cgn") == 3  # a program started anew
 
 
 def test_a_change_that_another_program_made_is_counted_too(desk, predictions):
     assert _n_with(desk, "cgn") == 2
-    Desk(predictions).add(CHANGE, n_seen=0)
+    ReviewSession(predictions).add(CHANGE, n_seen=0)
     assert _n_with(desk, "cgn") == 3
 
 
@@ -40,7 +40,7 @@ def test_predictions_made_anew_are_read_anew(desk, predictions):
 
 
 def test_only_the_rules_that_were_asked_for_are_applied(predictions):
-    one = Desk(predictions / "case.json", rule_sets=[load_rule_set("berden")])
+    one = ReviewSession(predictions / "case.json", rule_sets=[load_rule_set("berden")])
     assert [rule.rule_set.id for rule in one.case("p1")[1].summary.rules] == ["berden"]
 
 

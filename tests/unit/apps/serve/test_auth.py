@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from starlette.testclient import TestClient
 
-from glomerulab.apps.serve.auth import OPEN_PATHS, Guard
+from glomerulab.apps.serve.auth import OPEN_PATHS, AuthMiddleware
 from glomerulab.apps.serve.error_handlers import install_faults
 from glomerulab.apps.serve.keys import KeyRing, add_key
 from glomerulab.apps.serve.limits import Limits
@@ -77,7 +77,7 @@ def test_a_revoked_key_no_longer_opens_and_a_broken_key_file_opens_to_nobody(tmp
     key = add_key(path, "anna")
     app = FastAPI()
     install_faults(app)
-    app.add_middleware(Guard, keys=KeyRing(path), limits=Limits())
+    app.add_middleware(AuthMiddleware, keys=KeyRing(path), limits=Limits())
     client = TestClient(app, headers={"Authorization": f"Bearer {key}"})
     assert client.get("/x").status_code == 404
     path.write_text("nonsense")
@@ -87,7 +87,9 @@ def test_a_revoked_key_no_longer_opens_and_a_broken_key_file_opens_to_nobody(tmp
 def test_one_client_cannot_take_all_there_is_and_another_is_let_in():
     async def run():
         slow = Slow()
-        app = Guard(slow, keys=None, limits=Limits(requests_per_client=3, crops_waiting=50))
+        app = AuthMiddleware(
+            slow, keys=None, limits=Limits(requests_per_client=3, crops_waiting=50)
+        )
         first = [asyncio.create_task(call(app, "/v1/crops")) for _ in range(3)]
         await asyncio.sleep(0)
         status, headers = await call(app, "/v1/crops")
@@ -105,7 +107,9 @@ def test_one_client_cannot_take_all_there_is_and_another_is_let_in():
 def test_more_crops_than_the_server_takes_are_sent_away_and_other_requests_are_not():
     async def run():
         slow = Slow()
-        app = Guard(slow, keys=None, limits=Limits(requests_per_client=50, crops_waiting=2))
+        app = AuthMiddleware(
+            slow, keys=None, limits=Limits(requests_per_client=50, crops_waiting=2)
+        )
         first = [asyncio.create_task(call(app, "/v1/crops")) for _ in range(2)]
         await asyncio.sleep(0)
         status, headers = await call(app, "/v1/crops", address="5.6.7.8")
@@ -130,7 +134,7 @@ def test_a_body_that_dribbles_in_is_given_up(open_server):
         async def read(request: Request):
             return len(await request.body())
 
-        app = Guard(inner, keys=None, limits=Limits(body_s=0.05))
+        app = AuthMiddleware(inner, keys=None, limits=Limits(body_s=0.05))
         assert (await call(app, "/v1/crops", chunks=(b"a", b"b")))[0] == 200
         assert (await call(app, "/v1/crops", chunks=(b"a", 5.0, b"b")))[0] == 408
 

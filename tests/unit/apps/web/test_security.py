@@ -6,7 +6,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from glomerulab.apps.web.notice import NOTICE, NOTICE_HEADER
-from glomerulab.apps.web.security import Shield, content_policy
+from glomerulab.apps.web.security import SecurityMiddleware, content_policy
 
 
 async def _size(request: Request) -> JSONResponse:
@@ -18,7 +18,7 @@ def client() -> TestClient:
     """A small program that may be sent 1000 bytes, or 5000 to /large."""
     app = Starlette(routes=[Route("/{name}", _size, methods=["GET", "POST"])])
     app.add_middleware(
-        Shield,
+        SecurityMiddleware,
         hosts=frozenset({"testserver"}),
         limit_of=lambda path: 5000 if path == "/large" else 1000,
     )

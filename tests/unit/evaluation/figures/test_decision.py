@@ -12,10 +12,10 @@ def test_every_class_has_axes_with_model_all_and_none():
 
 
 def test_an_absent_class_says_so():
-    judged = random_softmax()
-    kept = judged.truth != 0
+    eval_set = random_softmax()
+    kept = eval_set.truth != 0
     figure = draw_decision_curves(
-        judged_from(judged.labels[kept], judged.probabilities[kept]), list("ABCD")
+        judged_from(eval_set.labels[kept], eval_set.probabilities[kept]), list("ABCD")
     )
     assert figure.axes[0].texts[0].get_text() == "not defined"
     assert figure.legends
@@ -27,6 +27,6 @@ def test_a_single_class_draws_no_curve():
 
 
 def test_the_risk_curve_ends_at_the_error_of_the_model():
-    judged = random_softmax()
-    line = draw_risk_coverage(risk_coverage(judged)).axes[0].lines[0]
-    assert line.get_ydata()[-1] == np.mean(judged.truth != judged.decision)
+    eval_set = random_softmax()
+    line = draw_risk_coverage(risk_coverage(eval_set)).axes[0].lines[0]
+    assert line.get_ydata()[-1] == np.mean(eval_set.truth != eval_set.decision)

@@ -17,11 +17,11 @@ def test_every_class_has_a_curve_with_its_area():
 
 
 def test_an_absent_class_says_so_instead_of_a_curve():
-    judged = random_softmax()
-    kept = judged.truth != 2
-    judged = judged_from(judged.labels[kept], judged.probabilities[kept])
-    assert "C: not defined" in _legend(draw_roc(judged, TEXTS))
-    assert "C: not defined" in _legend(draw_precision_recall(judged, TEXTS))
+    eval_set = random_softmax()
+    kept = eval_set.truth != 2
+    eval_set = judged_from(eval_set.labels[kept], eval_set.probabilities[kept])
+    assert "C: not defined" in _legend(draw_roc(eval_set, TEXTS))
+    assert "C: not defined" in _legend(draw_precision_recall(eval_set, TEXTS))
 
 
 def test_a_perfect_model_reaches_the_corner():

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from glomerulab.evaluation.result import judge_run
+from glomerulab.evaluation.result import evaluate_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.reports.run.certainty_tables import certainty_tables
 from tests.support.run_folders import RunRecipe, write_run
@@ -10,7 +10,7 @@ from tests.support.run_folders import RunRecipe, write_run
 
 @pytest.fixture(scope="module")
 def judgement(tmp_path_factory):
-    return judge_run(read_run(write_run(tmp_path_factory.mktemp("run") / "run", RunRecipe())))
+    return evaluate_run(read_run(write_run(tmp_path_factory.mktemp("run") / "run", RunRecipe())))
 
 
 def test_calibration_is_shown_before_and_after(judgement):
@@ -37,5 +37,5 @@ def test_without_validation_only_what_was_trained_is_shown(judgement):
 
 
 def test_judging_validation_does_not_say_that_there_is_none(judgement):
-    (calibration,) = certainty_tables(judge_run(judgement.run, split="validation"))
+    (calibration,) = certainty_tables(evaluate_run(judgement.run, split="validation"))
     assert "this is the validation part itself" in calibration.note

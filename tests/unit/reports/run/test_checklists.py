@@ -1,6 +1,6 @@
 import pytest
 
-from glomerulab.evaluation.result import judge_run
+from glomerulab.evaluation.result import evaluate_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.reports.run.checklists import (
     CHECKLISTS,
@@ -14,7 +14,7 @@ from tests.support.run_folders import RunRecipe, write_run
 @pytest.fixture(scope="module")
 def judgement(tmp_path_factory):
     folder = write_run(tmp_path_factory.mktemp("run") / "run", RunRecipe(n_patients=10))
-    return judge_run(read_run(folder))
+    return evaluate_run(read_run(folder))
 
 
 @pytest.mark.parametrize(("name", "n_main"), [("tripod_ai", 27), ("claim", 44)])

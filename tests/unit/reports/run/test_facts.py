@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from glomerulab.evaluation.eval_set import judged_part
+from glomerulab.evaluation.eval_set import eval_set_of_split
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.evaluation.scores import score_table
 from glomerulab.reports.run.facts import appendix_tables, data_table, headline, summary
@@ -19,28 +19,28 @@ def run(tmp_path_factory):
 def test_the_headline_says_images_patients_accuracy_and_chance():
     labels = [[1, 0, 0, 0]] * 6 + [[0, 1, 0, 0]] * 4
     probabilities = [[0.9, 0.1, 0, 0]] * 8 + [[0.1, 0.9, 0, 0]] * 2
-    judged = judged_from(labels, probabilities)
-    text = headline(judged, score_table(judged)).replace("\N{NO-BREAK SPACE}", " ")
+    eval_set = judged_from(labels, probabilities)
+    text = headline(eval_set, score_table(eval_set)).replace("\N{NO-BREAK SPACE}", " ")
     assert text.startswith("On 10 held-out images of 10 patients, the model was right on 80.0 %")
     assert text.endswith("Always answering “Normal” would be right on 60.0 %.")
 
 
 def test_one_patient_is_singular_and_has_no_interval():
-    judged = judged_from([[1, 0, 0, 0]], [[1, 0, 0, 0]])
-    assert "1 held-out image of 1 patient," in headline(judged, score_table(judged))
-    assert "(interval not defined)" in headline(judged, score_table(judged))
+    eval_set = judged_from([[1, 0, 0, 0]], [[1, 0, 0, 0]])
+    assert "1 held-out image of 1 patient," in headline(eval_set, score_table(eval_set))
+    assert "(interval not defined)" in headline(eval_set, score_table(eval_set))
 
 
 def test_a_multi_label_headline_speaks_of_every_label():
-    judged = random_sigmoid()
-    text = headline(judged, score_table(judged))
+    eval_set = random_sigmoid()
+    text = headline(eval_set, score_table(eval_set))
     assert "had every label right on" in text
     assert "most frequent combination" in text
 
 
 def test_the_summary_says_how_intervals_were_made(run):
-    judged = judged_part(run.predictions, run.taxonomy)
-    assert "2,000 resamples of patients" in summary(judged, n_resamples=2000)[0]
+    eval_set = eval_set_of_split(run.predictions, run.taxonomy)
+    assert "2,000 resamples of patients" in summary(eval_set, n_resamples=2000)[0]
 
 
 def test_the_data_table_counts_every_part(run):
@@ -52,8 +52,8 @@ def test_the_data_table_counts_every_part(run):
 
 
 def test_the_appendix_shows_settings_and_versions(run):
-    judged = judged_part(run.predictions, run.taxonomy)
-    model, environment = appendix_tables(run, judged)
+    eval_set = eval_set_of_split(run.predictions, run.taxonomy)
+    model, environment = appendix_tables(run, eval_set)
     assert ("name", "improved_seresnet50") in model.rows
     assert ("packages.torch", "2.13.0") in environment.rows
 

@@ -7,7 +7,7 @@ from matplotlib.text import Text
 
 from glomerulab.evaluation.figures.language import figure_names, find_cjk_font
 from glomerulab.evaluation.figures.style import save_figure
-from glomerulab.evaluation.result import judge_run
+from glomerulab.evaluation.result import evaluate_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.evaluation.scores import score_table
 from glomerulab.reports.run import figures as run_figures
@@ -22,7 +22,7 @@ def test_every_figure_of_both_heads_has_a_caption_and_two_files(tmp_path, head):
     folder = write_run(tmp_path / "run", recipe)
     if head == "sigmoid":
         (folder / "history.csv").unlink()
-    judgement = judge_run(read_run(folder))
+    judgement = evaluate_run(read_run(folder))
     names = figure_names(judgement.run.taxonomy)
     figures = write_run_figures(judgement, names, tmp_path)
     shown = [number for number in (9, 10, 11) if any(f"Fig. {number} " in f.title for f in figures)]
@@ -39,8 +39,8 @@ def _latin_words(text: str) -> set[str]:
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
 def test_asked_for_chinese_no_figure_or_caption_has_an_english_word(tmp_path, head, monkeypatch):
     recipe = RunRecipe(n_patients=10, n_images_per_patient=6, head=head)
-    judgement = judge_run(read_run(write_run(tmp_path / "run", recipe)))
-    ids = judgement.judged.rows["image_id"].astype(str)
+    judgement = evaluate_run(read_run(write_run(tmp_path / "run", recipe)))
+    ids = judgement.eval_set.rows["image_id"].astype(str)
     features = pd.DataFrame(np.random.default_rng(0).normal(size=(len(ids), 8)), index=ids)
     drawn = {}
 
@@ -62,7 +62,7 @@ def test_asked_for_chinese_no_figure_or_caption_has_an_english_word(tmp_path, he
 def test_a_class_that_is_absent_has_no_area_and_one_of_one_patient_no_interval(tmp_path):
     labels = np.eye(4)[[0] * 10 + [1] * 10]
     said = np.random.default_rng(1).dirichlet(np.ones(4), size=20)
-    judged = judged_from(labels, said, [0] * 20)
-    texts = run_figures._area_texts(judged, score_table(judged), "roc_auc", figure_names(PAPER))
+    eval_set = judged_from(labels, said, [0] * 20)
+    texts = run_figures._area_texts(eval_set, score_table(eval_set), "roc_auc", figure_names(PAPER))
     assert texts[0].area.endswith("(interval not defined)")
     assert texts[2].area == "not defined"

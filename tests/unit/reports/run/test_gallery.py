@@ -1,6 +1,6 @@
 import pytest
 
-from glomerulab.evaluation.eval_set import judged_part
+from glomerulab.evaluation.eval_set import eval_set_of_split
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.reports.run.gallery import gallery, gallery_note
 from tests.support.judged_samples import judged_from
@@ -14,26 +14,26 @@ def run(tmp_path):
 
 
 def test_the_gallery_shows_pictures_from_the_manifest(run):
-    items = gallery(run, judged_part(run.predictions, run.taxonomy), n_most=3)
+    items = gallery(run, eval_set_of_split(run.predictions, run.taxonomy), n_most=3)
     assert len(items) == 3
     assert all(item.uri.startswith("data:image/jpeg") for item in items)
 
 
 def test_an_unreadable_picture_is_replaced_by_the_reason(run):
-    judged = judged_part(run.predictions, run.taxonomy)
-    first = gallery(run, judged, n_most=1)[0]
+    eval_set = eval_set_of_split(run.predictions, run.taxonomy)
+    first = gallery(run, eval_set, n_most=1)[0]
     run.image_paths[first.image_id].write_bytes(b"no picture")
-    item = gallery(run, judged, n_most=1)[0]
+    item = gallery(run, eval_set, n_most=1)[0]
     assert item.uri is None
     assert "not an image" in item.reason
 
 
 def test_the_note_counts_the_errors(run):
-    judged = judged_part(run.predictions, run.taxonomy)
-    n_wrong = int((judged.truth != judged.decision).sum())
-    assert gallery_note(judged).startswith(f"{n_wrong} of {judged.n_images} images")
+    eval_set = eval_set_of_split(run.predictions, run.taxonomy)
+    n_wrong = int((eval_set.truth != eval_set.decision).sum())
+    assert gallery_note(eval_set).startswith(f"{n_wrong} of {eval_set.n_images} images")
 
 
 def test_no_error_is_said_plainly():
-    judged = judged_from([[1, 0, 0, 0]], [[1, 0, 0, 0]])
-    assert gallery_note(judged) == "There are none: every judged image was called right."
+    eval_set = judged_from([[1, 0, 0, 0]], [[1, 0, 0, 0]])
+    assert gallery_note(eval_set) == "There are none: every judged image was called right."

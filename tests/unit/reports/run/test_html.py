@@ -1,7 +1,7 @@
 import re
 from dataclasses import replace
 
-from glomerulab.evaluation.warnings import Caveat
+from glomerulab.evaluation.warnings import EvaluationWarning
 from glomerulab.reports.run.html import Figure, GalleryItem, Page, Table, render_html, write_html
 
 PAGE = Page(
@@ -9,7 +9,7 @@ PAGE = Page(
     is_synthetic=False,
     headline="right on 90 %",
     summary=("how",),
-    caveats=(Caveat("Few patients", "only 3"),),
+    caveats=(EvaluationWarning("Few patients", "only 3"),),
     tables=(Table("Scores", ("Score", "Value"), (("Accuracy\nshare right", "0.9"),), note="note"),),
     figures=(Figure("ROC", "how to read it", "alt text", "data:image/svg+xml;base64,AA=="),),
     gallery=(

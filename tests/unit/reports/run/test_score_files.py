@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from glomerulab.evaluation.result import judge_run
+from glomerulab.evaluation.result import evaluate_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.reports.run.score_files import write_scores_json, write_table_csv
 from tests.support.run_folders import RunRecipe, write_run
@@ -14,7 +14,7 @@ def judgement(tmp_path_factory):
     folder = write_run(tmp_path_factory.mktemp("run") / "run", RunRecipe(n_patients=15))
     table = pd.read_csv(folder / "predictions.csv")
     table.loc[table["label_cgn"] == 0].to_csv(folder / "predictions.csv", index=False)
-    return judge_run(read_run(folder))
+    return evaluate_run(read_run(folder))
 
 
 def test_the_csv_reads_back_as_the_table(judgement, tmp_path):

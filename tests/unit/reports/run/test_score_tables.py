@@ -6,13 +6,13 @@ from tests.support.judged_samples import judged_from, random_softmax
 
 
 @pytest.fixture(scope="module")
-def judged():
+def eval_set():
     return random_softmax()
 
 
 @pytest.fixture(scope="module")
-def scores(judged):
-    return score_table(judged)
+def scores(eval_set):
+    return score_table(eval_set)
 
 
 def test_a_score_is_found_by_name_and_label(scores):
@@ -21,8 +21,8 @@ def test_a_score_is_found_by_name_and_label(scores):
     assert overall != of_label
 
 
-def test_the_overall_table_shows_value_interval_and_meaning(judged, scores):
-    first = overall_table(judged, scores).rows[0]
+def test_the_overall_table_shows_value_interval_and_meaning(eval_set, scores):
+    first = overall_table(eval_set, scores).rows[0]
     found = score_of(scores, "accuracy")
     assert first == (
         "Accuracy\nshare of images called right",
@@ -31,14 +31,16 @@ def test_the_overall_table_shows_value_interval_and_meaning(judged, scores):
     )
 
 
-def test_the_label_table_counts_images_and_patients(judged, scores):
-    rows = label_table(judged, scores).rows
-    assert [row[0] for row in rows] == [label.name for label in judged.taxonomy.labels]
-    assert rows[0][1].startswith(f"{judged.n_positive[0]}\nof ")
+def test_the_label_table_counts_images_and_patients(eval_set, scores):
+    rows = label_table(eval_set, scores).rows
+    assert [row[0] for row in rows] == [label.name for label in eval_set.taxonomy.labels]
+    assert rows[0][1].startswith(f"{eval_set.n_positive[0]}\nof ")
 
 
-def test_an_absent_class_is_not_defined_without_an_interval(judged):
-    kept = judged.truth != 0
-    without = judged_from(judged.labels[kept], judged.probabilities[kept], judged.patients[kept])
+def test_an_absent_class_is_not_defined_without_an_interval(eval_set):
+    kept = eval_set.truth != 0
+    without = judged_from(
+        eval_set.labels[kept], eval_set.probabilities[kept], eval_set.patients[kept]
+    )
     row = label_table(without, score_table(without)).rows[0]
     assert row[2] == "not defined\n"

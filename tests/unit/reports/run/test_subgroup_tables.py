@@ -3,7 +3,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from glomerulab.evaluation.result import judge_run
+from glomerulab.evaluation.result import evaluate_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.reports.run.subgroup_tables import MAX_ROWS, subgroup_tables
 from tests.support.run_folders import RunRecipe, write_run
@@ -11,7 +11,7 @@ from tests.support.run_folders import RunRecipe, write_run
 
 @pytest.fixture(scope="module")
 def judgement(tmp_path_factory):
-    return judge_run(read_run(write_run(tmp_path_factory.mktemp("run") / "run", RunRecipe())))
+    return evaluate_run(read_run(write_run(tmp_path_factory.mktemp("run") / "run", RunRecipe())))
 
 
 def test_stains_come_with_intervals_and_patients_without(judgement):

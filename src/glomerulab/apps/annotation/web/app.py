@@ -16,7 +16,7 @@ from glomerulab.apps.annotation.web.access import protected_write
 from glomerulab.apps.annotation.web.error_handlers import install_faults
 from glomerulab.apps.annotation.web.pages import ASSETS
 from glomerulab.apps.annotation.web.site import Site
-from glomerulab.apps.web.security import Shield
+from glomerulab.apps.web.security import SecurityMiddleware
 from glomerulab.errors import UnknownRecordError
 
 __all__ = ["create_app"]
@@ -56,7 +56,7 @@ def create_app(site: Site) -> FastAPI:
         openapi_url=None,
     )
     app.state.site = site
-    app.add_middleware(Shield, hosts=site.settings.hosts, limit_of=_limit_of)
+    app.add_middleware(SecurityMiddleware, hosts=site.settings.hosts, limit_of=_limit_of)
     install_faults(app)
     for module in ROUTERS:
         app.include_router(module.router, dependencies=[Depends(protected_write)])

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from glomerulab.apps.annotation.web.access import csrf_token
-from glomerulab.apps.annotation.web.words import LANGUAGES, script_words, translate
 from glomerulab.apps.web.assets import Assets
+from glomerulab.i18n.catalogue import LANGUAGES, Language, catalogue, language_name, translate
 
 __all__ = ["ASSETS", "LANGUAGE_COOKIE", "language_of", "render_page"]
 
@@ -32,11 +32,12 @@ def _environment() -> Environment:
     return environment
 
 
-def language_of(request: Request) -> str:
+def language_of(request: Request) -> Language:
     """Return the language chosen, else the browser's first that there is, else English."""
     chosen = request.cookies.get(LANGUAGE_COOKIE)
-    if chosen in LANGUAGES:
-        return str(chosen)
+    for language in LANGUAGES:
+        if language == chosen:
+            return language
     asked = request.headers.get("accept-language", "").lower()
     first = asked.split(",")[0].strip()
     return "zh" if first.startswith("zh") else "en"
@@ -68,10 +69,10 @@ def render_page(
     names = {
         "_": say,
         "language": language,
-        "languages": LANGUAGES,
+        "languages": {code: language_name(code) for code in LANGUAGES},
         "path": request.url.path,
         "csrf": csrf_token(request),
-        "words": script_words(language),
+        "words": catalogue(language, "annotation"),
         "account": None,
         **values,
     }

@@ -28,8 +28,8 @@ from glomerulab.apps.annotation.web.access import (
 from glomerulab.apps.annotation.web.pages import LANGUAGE_COOKIE, render_page
 from glomerulab.apps.annotation.web.schemas import Credentials
 from glomerulab.apps.annotation.web.site import Site
-from glomerulab.apps.annotation.web.words import LANGUAGES
 from glomerulab.errors import AnnotationError, NotAllowedError
+from glomerulab.i18n.catalogue import LANGUAGES
 
 __all__ = ["router"]
 

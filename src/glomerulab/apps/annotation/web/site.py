@@ -13,7 +13,7 @@ from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.sessions import signing_key
 from glomerulab.apps.annotation.store.study import has_study, read_study
 from glomerulab.apps.annotation.web.login_limits import LoginLimits
-from glomerulab.apps.annotation.web.slide_cache import SlideShelf
+from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from glomerulab.apps.web.sockets import LOCAL_HOSTS
 from glomerulab.cohort.manifest import Manifest
 
@@ -38,7 +38,7 @@ class Site:
     """Everything a route needs beside the request."""
 
     store: Store
-    shelf: SlideShelf
+    shelf: SlideCache
     settings: SiteSettings = SiteSettings()
     manifest: Manifest | None = None
     """What a new study is made of; needed only until there is one."""

@@ -17,7 +17,7 @@ from glomerulab.errors import SlideError, UnknownRecordError
 from glomerulab.slides.slide import open_slide
 from glomerulab.slides.tiles import TilePyramid
 
-__all__ = ["SlideShelf", "slide_key"]
+__all__ = ["SlideCache", "slide_key"]
 
 MAX_OPEN = 8
 THUMBNAIL_PX = 480
@@ -38,7 +38,7 @@ def slide_key(slide_id: str) -> str:
     return hashlib.sha256(slide_id.encode()).hexdigest()[:16]
 
 
-class SlideShelf:
+class SlideCache:
     """Slides by key, the last few of them open; safe to use from several threads.
 
     Parameters

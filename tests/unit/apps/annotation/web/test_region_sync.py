@@ -15,7 +15,7 @@ from glomerulab.apps.annotation.web.region_sync import (
     import_regions,
     queue_boxes,
 )
-from glomerulab.apps.annotation.web.slide_cache import SlideShelf, slide_key
+from glomerulab.apps.annotation.web.slide_cache import SlideCache, slide_key
 from glomerulab.errors import AnnotationError, RegionError, SlideError
 from glomerulab.geometry import Box
 from glomerulab.slides.regions.files import read_regions
@@ -27,7 +27,7 @@ BOX = Box(300, 200, 200, 160)
 
 @pytest.fixture
 def site(web, make_slide):
-    return replace(web.site, shelf=SlideShelf(make_slide(mpp=0.5)))
+    return replace(web.site, shelf=SlideCache(make_slide(mpp=0.5)))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_box_may_be_moved_and_deleted_before_that(site, entry):
 
 def test_a_slide_without_mpp_is_not_cut(web, tmp_path):
     Image.new("RGB", (900, 700), (200, 150, 180)).save(tmp_path / "slide.png")
-    site = replace(web.site, shelf=SlideShelf(tmp_path / "slide.png"))
+    site = replace(web.site, shelf=SlideCache(tmp_path / "slide.png"))
     entry = site.shelf.entry(slide_key("slide"))
     _draw(site)
     with pytest.raises(SlideError, match=r"could not be cut.*micromet") as caught:

@@ -5,7 +5,7 @@ from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.apps.annotation.store.study import read_study
 from glomerulab.apps.annotation.web.app import create_app
 from glomerulab.apps.annotation.web.site import Site, SiteSettings
-from glomerulab.apps.annotation.web.slide_cache import SlideShelf
+from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from tests.support.annotation_studies import PASSWORD
 from tests.support.annotation_web import HOSTS, Browser, write_images
 
@@ -25,7 +25,7 @@ def fresh(tmp_path):
     """A client of a server whose database is empty."""
     with open_store(tmp_path / "new.db", create=True) as store:
         site = Site(
-            store, SlideShelf(), SiteSettings(hosts=HOSTS), write_images(tmp_path, 3), "secret"
+            store, SlideCache(), SiteSettings(hosts=HOSTS), write_images(tmp_path, 3), "secret"
         )
         client = Browser(create_app(site), follow_redirects=False)
         client.token = client.get("/api/entry").json()["csrf_token"]

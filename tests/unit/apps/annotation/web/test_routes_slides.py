@@ -5,7 +5,7 @@ import uuid
 import pytest
 from PIL import Image
 
-from glomerulab.apps.annotation.web.slide_cache import SlideShelf, slide_key
+from glomerulab.apps.annotation.web.slide_cache import SlideCache, slide_key
 from tests.support.annotation_web import open_web
 
 KEY = slide_key("slide")
@@ -118,4 +118,4 @@ def test_a_slide_that_cannot_be_read_is_told_and_the_others_go_on(tmp_path, real
 
 def test_a_study_without_slides_says_so(web):
     assert "--slides" in web.client("owner").get("/slides").text
-    assert SlideShelf().entries() == []
+    assert SlideCache().entries() == []

@@ -6,7 +6,7 @@ import pytest
 from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.apps.annotation.web.server import announce, serve
 from glomerulab.apps.annotation.web.site import Site
-from glomerulab.apps.annotation.web.slide_cache import SlideShelf
+from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from glomerulab.errors import OutputError
 
 
@@ -20,7 +20,7 @@ def test_on_the_network_the_terminal_warns(web):
 
 def test_a_new_database_is_set_up_through_an_address_with_a_secret(tmp_path):
     with open_store(tmp_path / "new.db", create=True) as store:
-        site = replace(Site(store, SlideShelf()), setup_token="the-secret")
+        site = replace(Site(store, SlideCache()), setup_token="the-secret")
         assert "/setup?token=the-secret" in "\n".join(announce(site, host="::1", port=8000))
 
 

@@ -2,14 +2,14 @@ from itsdangerous import TimestampSigner
 
 from glomerulab.apps.annotation.store.sessions import signing_key
 from glomerulab.apps.annotation.web.site import Site, SiteSettings
-from glomerulab.apps.annotation.web.slide_cache import SlideShelf
+from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from glomerulab.apps.web.sockets import LOCAL_HOSTS
 
 
 def test_a_site_signs_with_the_key_of_its_database(web):
     own = TimestampSigner(signing_key(web.store), salt="glomerulab-session")
     assert own.unsign(web.site.session_signer.sign("token")) == b"token"
-    again = Site(web.store, SlideShelf())
+    again = Site(web.store, SlideCache())
     assert again.csrf_signer.get_signature("x") == web.site.csrf_signer.get_signature("x")
 
 

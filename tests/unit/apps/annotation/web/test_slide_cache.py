@@ -5,13 +5,13 @@ import pytest
 from PIL import Image
 
 from glomerulab.apps.annotation.web import slide_cache as shelf_module
-from glomerulab.apps.annotation.web.slide_cache import SlideShelf, slide_key
+from glomerulab.apps.annotation.web.slide_cache import SlideCache, slide_key
 from glomerulab.errors import SlideError, UnknownRecordError
 
 
 def test_slides_are_known_by_key_and_new_ones_are_found(make_slide, tmp_path):
     make_slide("slides/a.tiff")
-    shelf = SlideShelf(tmp_path / "slides")
+    shelf = SlideCache(tmp_path / "slides")
     assert [entry.slide_id for entry in shelf.entries()] == ["a"]
     make_slide("slides/b.tiff")
     assert [entry.slide_id for entry in shelf.entries()] == ["a", "b"]
@@ -24,7 +24,7 @@ def test_a_key_says_nothing_and_is_no_path():
 
 
 def test_what_is_not_on_the_shelf_is_not_there(make_slide):
-    shelf = SlideShelf(make_slide())
+    shelf = SlideCache(make_slide())
     for key in ("../slide", "slide", slide_key("other"), ""):
         with pytest.raises(UnknownRecordError):
             shelf.tile(key, 0, 0, 0)
@@ -33,11 +33,11 @@ def test_what_is_not_on_the_shelf_is_not_there(make_slide):
 
 
 def test_an_empty_shelf_has_nothing():
-    assert SlideShelf().entries() == []
+    assert SlideCache().entries() == []
 
 
 def test_tiles_read_at_once_by_many_are_those_read_alone(make_slide):
-    shelf = SlideShelf(make_slide())
+    shelf = SlideCache(make_slide())
     key = slide_key("slide")
     level = shelf.pyramid(key).max_level
     places = [(column, row) for column in range(5) for row in range(4)]
@@ -50,7 +50,7 @@ def test_only_the_last_slides_stay_open(make_slide, tmp_path, monkeypatch):
     monkeypatch.setattr(shelf_module, "MAX_OPEN", 2)
     for name in "abc":
         make_slide(f"slides/{name}.tiff")
-    shelf = SlideShelf(tmp_path / "slides")
+    shelf = SlideCache(tmp_path / "slides")
     for name in "abca":
         shelf.tile(slide_key(name), 3, 0, 0)
     assert list(shelf._open) == [slide_key("c"), slide_key("a")]
@@ -58,7 +58,7 @@ def test_only_the_last_slides_stay_open(make_slide, tmp_path, monkeypatch):
 
 @pytest.mark.real
 def test_an_unreadable_slide_says_so_every_time(real_data):
-    shelf = SlideShelf(real_data / "slides" / "openslide_unreadable.svs")
+    shelf = SlideCache(real_data / "slides" / "openslide_unreadable.svs")
     key = slide_key("openslide_unreadable")
     for _ in range(2):
         with pytest.raises(SlideError):
@@ -68,7 +68,7 @@ def test_an_unreadable_slide_says_so_every_time(real_data):
 
 @pytest.mark.real
 def test_the_thumbnail_is_of_the_tissue_and_not_the_label(real_data):
-    shelf = SlideShelf(real_data / "slides" / "CMU-1-Small-Region.svs")
+    shelf = SlideCache(real_data / "slides" / "CMU-1-Small-Region.svs")
     image = Image.open(io.BytesIO(shelf.thumbnail(slide_key("CMU-1-Small-Region"))))
     assert image.height == 480
     assert abs(image.width / image.height - 2220 / 2967) < 0.01

@@ -1,0 +1,1 @@
+"""English and Chinese: one catalogue for pages, reports, figures and notes."""

@@ -1,0 +1,64 @@
+"""Translations of the English texts in the code, kept in ``zh/*.toml``.
+
+The English text itself is the key, so that code and templates read as the page looks. Where one
+English text needs two translations, the key carries a context: ``"map|Case"``.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+__all__ = ["LANGUAGES", "Language", "catalogue", "language_name", "translate"]
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+
+
+@cache
+def catalogue(language: Language, part: str | None = None) -> Mapping[str, str]:
+    """Return the translations of a language by their English text; empty for English.
+
+    `part` names one file of the catalogue, such as ``annotation``; the default is all of them.
+    """
+    if language == "en":
+        return {}
+    folder = resources.files("glomerulab.i18n") / language
+    texts: dict[str, str] = {}
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if part is None or file.name == f"{part}.toml":
+            texts |= tomllib.loads(file.read_text("utf-8"))
+    return texts
+
+
+def language_name(language: Language) -> str:
+    """Return what a language calls itself."""
+    return translate("language|English", language)
+
+
+def translate(text: str, language: Language, **values: object) -> str:
+    """Translate an English text, then fill in the names in braces.
+
+    Parameters
+    ----------
+    text : str
+        English, perhaps with a context in front (``"map|Case"``) and with names in braces.
+    language : {"en", "zh"}
+    **values
+        What the braces hold; without any, the text is returned unformatted.
+
+    Returns
+    -------
+    str
+        The English text where the catalogue has no other.
+
+    Examples
+    --------
+    >>> translate("Note", "zh") == translate("Note", "en")
+    False
+    >>> translate("map|Case", "en")
+    'Case'
+    """
+    found = catalogue(language).get(text) or text.partition("|")[2] or text
+    return found.format(**values) if values else found
