@@ -18,7 +18,7 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 
-from glomerulab.apps.annotation.records import EvaluationResult, StudySettings
+from glomerulab.apps.annotation.records import Judgement, StudySettings
 from glomerulab.apps.annotation.store.accounts import create_account
 from glomerulab.apps.annotation.store.annotations import list_items, next_item, save_annotation
 from glomerulab.apps.annotation.store.assignments import distribute
@@ -79,7 +79,7 @@ def _work(store: Store, login: str) -> list[float]:
             store,
             login=login,
             assignment_id=item.assignment_id,
-            judgement=EvaluationResult({"normal": 0, "mspgn": 1, "fsg": 0, "cgn": 0}),
+            judgement=Judgement({"normal": 0, "mspgn": 1, "fsg": 0, "cgn": 0}),
             expected_version=0,
             save_key=str(uuid4()),
             seconds=2.0,
