@@ -8,7 +8,7 @@ models or slides' pixels.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from glomerulab.cases.calls import REASONS, GlomerulusCall
 from glomerulab.errors import PredictionsError
 from glomerulab.geometry import Box, Point
+from glomerulab.i18n.catalogue import LANGUAGES, translate
 from glomerulab.predictions import Head, read_predictions, write_predictions
 from glomerulab.runtime.files import atomic_write
 from glomerulab.slides.dicom import DicomReference
@@ -142,6 +143,12 @@ class Note(_Facts):
     def _from_english(cls, found: object) -> object:
         # Predictions made before notes had two languages hold the English sentence alone.
         return {"en": found} if isinstance(found, str) else found
+
+    @classmethod
+    def of(cls, text: str, *, case: str | None = None, **values: object) -> Self:
+        """Make a note of an English text in the catalogue and what its braces hold."""
+        english, chinese = (translate(text, language, **values) for language in LANGUAGES)
+        return cls(en=english, zh=chinese, case=case)
 
 
 class CaseFacts(_Facts):
