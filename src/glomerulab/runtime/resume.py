@@ -20,7 +20,6 @@ A typical step::
 
 import fcntl
 import json
-import reprlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,8 +42,9 @@ __all__ = [
 MAX_CHANGES_LISTED = 5
 NOT_SET = None
 CHOOSE_ANOTHER = "choose another output folder"
+MAX_VALUE_LENGTH = 80
 
-_short = reprlib.Repr(maxstring=80, maxother=80, maxlist=6, maxtuple=6, maxdict=6)
+_as_json = partial(json.dumps, ensure_ascii=False, indent=1)
 
 
 class Change(NamedTuple):
@@ -109,7 +109,7 @@ class SettingsFile:
 
     path: Path
     load: Callable[[str], Any] = json.loads
-    dump: Callable[[Mapping[str, Any]], str] = partial(json.dumps, ensure_ascii=False, indent=1)
+    dump: Callable[[Mapping[str, Any]], str] = _as_json
 
     def read(self) -> dict[str, Any] | None:
         """Return the settings of the run in the folder; None where there is none.
@@ -268,4 +268,7 @@ def _as_list(value: object) -> object:
 
 
 def _text(value: object) -> str:
-    return "not set" if value is NOT_SET else _short.repr(value)
+    if value is NOT_SET:
+        return "not set"
+    text = repr(value)
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 3]}..."
