@@ -1,9 +1,8 @@
 """The pages around those of the cases: which cases there are, and what cannot be shown."""
 
 from collections.abc import Mapping
-from functools import cache
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+from glomerulab.reports.html import page_environment
 
 from glomerulab.cases.case import ReportedCase
 from glomerulab.reports.case.view import case_view
@@ -59,20 +58,9 @@ def told_page(text: str, language: Language) -> str:
 
 def _page(template: str, language: Language, **values: object) -> str:
     return (
-        _environment()
+        page_environment("glomerulab.apps.review")
         .get_template(template)
         .render(words=words(language), language=language, **values)
     )
 
 
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("glomerulab.apps.review"), PackageLoader("glomerulab.reports.case")]
-        ),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -4,12 +4,11 @@ import base64
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from glomerulab.reports.html import page_environment
 from markupsafe import Markup
 
 from glomerulab.cases.case import ReportedCase, file_stem
@@ -59,7 +58,7 @@ def render_case_html(
     view = case_view(case, language)
     maps = [slide_map(slide, view.shown, folder) for slide in case.slides]
     return (
-        _environment()
+        page_environment("glomerulab.reports.case")
         .get_template("case.html.j2")
         .render(
             view=view,
@@ -79,17 +78,6 @@ def render_case_html(
             policy=Markup(page_policy(review)),  # noqa: S704 - our own words
             example=case.taxonomy.label_ids[-1],
         )
-    )
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("glomerulab.reports.case"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )
 
 

@@ -11,7 +11,7 @@ from glomerulab.errors import ImageFileError
 from glomerulab.geometry import Box, Point
 from glomerulab.images import image_size
 from glomerulab.reports.case.view import Shown
-from glomerulab.reports.data_uri import thumbnail_uri
+from glomerulab.reports.html import thumbnail_uri
 
 __all__ = ["MapMark", "Picture", "SlideMap", "crop_picture", "saliency_uri", "slide_map"]
 

@@ -24,7 +24,7 @@ from glomerulab.evaluation.figures.style import save_figure
 from glomerulab.evaluation.result import EvaluationResult
 from glomerulab.evaluation.risk_coverage import image_is_right, risk_coverage
 from glomerulab.evaluation.run_tables import RunTables
-from glomerulab.reports.data_uri import svg_uri
+from glomerulab.reports.html import svg_uri
 from glomerulab.reports.run.figure_captions import figure_text
 from glomerulab.reports.run.html import Figure
 from glomerulab.reports.run.score_files import write_table_csv

@@ -6,7 +6,7 @@ from glomerulab.errors import ImageFileError
 from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.run_tables import RunTables
 from glomerulab.evaluation.worst_errors import worst_errors
-from glomerulab.reports.data_uri import THUMBNAIL_PX, thumbnail_uri
+from glomerulab.reports.html import THUMBNAIL_PX, thumbnail_uri
 from glomerulab.reports.run.html import GalleryItem
 from glomerulab.reports.run.pictures import NO_PICTURES, Pictures
 from glomerulab.reports.run.score_words import percent

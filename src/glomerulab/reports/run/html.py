@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from glomerulab.reports.html import page_environment
 
 from glomerulab.evaluation.figures.language import Language
 from glomerulab.evaluation.warnings import EvaluationWarning
@@ -89,13 +89,7 @@ def render_html(page: Page) -> str:
     str
         Everything in it is escaped; a content policy in it forbids the browser to load anything.
     """
-    environment = Environment(
-        loader=PackageLoader("glomerulab.reports.run"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("glomerulab.reports.run")
     return environment.get_template("report.html.j2").render(page=page)
 
 

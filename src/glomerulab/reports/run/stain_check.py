@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from glomerulab.reports.html import page_environment
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from glomerulab.evaluation.figures.stain_check import embedding_figure, spread_figure
 from glomerulab.evaluation.stain_check import StainCheck, StainPart
 from glomerulab.evaluation.warnings import EvaluationWarning
-from glomerulab.reports.data_uri import thumbnail_uri
+from glomerulab.reports.html import thumbnail_uri
 from glomerulab.reports.run.html import Table
 from glomerulab.runtime.files import atomic_write, make_folder
 
@@ -88,13 +88,7 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
     with atomic_write(csv_path) as temporary:
         check.table.to_csv(temporary, index=False)
     headline = _headline(check)
-    environment = Environment(
-        loader=PackageLoader("glomerulab.reports.run"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("glomerulab.reports.run")
     text = environment.get_template("stain_check.html.j2").render(
         is_synthetic=is_synthetic,
         headline=headline,

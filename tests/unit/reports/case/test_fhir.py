@@ -7,7 +7,7 @@ from glomerulab.cases.add_corrections import add_override
 from glomerulab.cases.case import reported_cases
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.reports.case.fhir import write_case_fhir
-from tests import cases
+from tests.support import cases
 from tests.support.cases import WITH_GLOBAL, one_call, write_case
 
 R4_ELEMENTS = {  # https://hl7.org/fhir/R4, 4.0.1: what our writer could be tempted to use

@@ -8,7 +8,7 @@ from tests.support.cases import PAPER
 
 
 def test_every_phrase_is_there_in_both_languages() -> None:
-    text = resources.files("glomerulab.report").joinpath("words.toml").read_text("utf-8")
+    text = resources.files("glomerulab.reports.case").joinpath("words.toml").read_text("utf-8")
     for key, phrase in tomllib.loads(text).items():
         assert set(phrase) == {"en", "zh"}, key
         assert all(phrase.values()), key

@@ -1,18 +1,35 @@
-"""Files and pictures written into a page itself, so that it needs nothing beside it."""
+"""What HTML reports share: the Jinja environment, and images as data URIs."""
 
 import base64
-from functools import lru_cache
+from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
 
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from PIL import Image
 
 from glomerulab.images import read_image
 
-__all__ = ["THUMBNAIL_PX", "svg_uri", "thumbnail_uri"]
+__all__ = ["THUMBNAIL_PX", "page_environment", "svg_uri", "thumbnail_uri"]
 
 THUMBNAIL_PX = 192
 JPEG_QUALITY = 85
+
+
+@cache
+def page_environment(*packages: str) -> Environment:
+    """Return a Jinja environment with autoescaping, strict names and the shared style sheet.
+
+    Templates are looked up in the ``templates`` folder of each of `packages`, then in that of
+    `glomerulab.reports`, which holds ``report.css``.
+    """
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "glomerulab.reports")]),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def svg_uri(path: Path) -> str:

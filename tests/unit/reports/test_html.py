@@ -7,7 +7,7 @@ from PIL import Image
 
 from glomerulab.errors import ImageFileError
 from glomerulab.images import write_image
-from glomerulab.reports.data_uri import svg_uri, thumbnail_uri
+from glomerulab.reports.html import svg_uri, thumbnail_uri
 
 
 def _decode(uri):

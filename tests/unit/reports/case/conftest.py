@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import pytest
+
+from glomerulab.cases.case_folder import CaseFolder
+from tests.support.cases import case_folder, doubtful_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> CaseFolder:
+    return case_folder(tmp_path / "predictions")
+
+
+@pytest.fixture
+def doubtful(folder: CaseFolder) -> CaseFolder:
+    return doubtful_folder(folder)
