@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-from glomerulab.reports.html import page_environment
-
 from glomerulab.cases.case import ReportedCase
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.words import Language, words
+from glomerulab.reports.html import page_environment
 
 __all__ = ["PLAIN_POLICY", "cases_page", "told_page"]
 
@@ -62,5 +61,3 @@ def _page(template: str, language: Language, **values: object) -> str:
         .get_template(template)
         .render(words=words(language), language=language, **values)
     )
-
-

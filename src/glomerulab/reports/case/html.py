@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from glomerulab.reports.html import page_environment
 from markupsafe import Markup
 
 from glomerulab.cases.case import ReportedCase, file_stem
@@ -16,6 +15,7 @@ from glomerulab.cases.corrections import NOT_A_GLOMERULUS, labels_text, place_of
 from glomerulab.reports.case.pictures import crop_picture, saliency_uri, slide_map
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.words import Language, moment, name_of, reading_words, words
+from glomerulab.reports.html import page_environment
 from glomerulab.runtime.files import atomic_write
 
 __all__ = ["ReviewFacts", "change_rows", "page_policy", "render_case_html", "write_case_html"]

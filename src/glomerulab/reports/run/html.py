@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from glomerulab.reports.html import page_environment
-
 from glomerulab.evaluation.figures.language import Language
 from glomerulab.evaluation.warnings import EvaluationWarning
+from glomerulab.reports.html import page_environment
 from glomerulab.runtime.files import atomic_write
 
 __all__ = ["Figure", "GalleryItem", "Page", "Table", "render_html", "write_html"]

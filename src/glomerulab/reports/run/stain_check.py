@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from glomerulab.reports.html import page_environment
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from glomerulab.evaluation.figures.stain_check import embedding_figure, spread_figure
 from glomerulab.evaluation.stain_check import StainCheck, StainPart
 from glomerulab.evaluation.warnings import EvaluationWarning
-from glomerulab.reports.html import thumbnail_uri
+from glomerulab.reports.html import page_environment, thumbnail_uri
 from glomerulab.reports.run.html import Table
 from glomerulab.runtime.files import atomic_write, make_folder
 
