@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glomerulab.errors import TaxonomyError
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.messages import first_problem
 
 __all__ = [
     "BUILT_IN_TAXONOMIES",
@@ -174,9 +175,7 @@ def load_taxonomy(name_or_path: str | Path) -> Taxonomy:
     except tomllib.TOMLDecodeError as error:
         raise TaxonomyError(f"not valid TOML: {error}", where=where) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise TaxonomyError(f"{key}: {first['msg']}", where=where) from error
+        raise TaxonomyError(first_problem(error), where=where) from error
     return Taxonomy(parsed.name, parsed.labels)
 
 

@@ -8,7 +8,7 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis.generation import GenerationMode
 
 from glomerulab.apps.annotation import passwords
-from glomerulab.apps.annotation.web.slide_cache import slide_key
+from glomerulab.runtime.names import hashed_name
 from tests.support.annotation_web import open_web
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def test_no_request_ends_in_an_error_of_the_server(web, login, mode):
         n_operations += 1
 
         # One example of a slide and an item that exist, so that requests get past the door.
-        known = {"key": slide_key("slide"), "place": 1, "assignment_id": 1, "login": "bo"}
+        known = {"key": hashed_name("slide"), "place": 1, "assignment_id": 1, "login": "bo"}
         names = {parameter.name for parameter in operation.path_parameters}
         fixed = {name: known[name] for name in names & set(known)}
         strategy = operation.as_strategy(mode, **({"path_parameters": fixed} if fixed else {}))

@@ -13,9 +13,8 @@ from torch import nn
 
 from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
 from glomerulab.images import write_image
-from glomerulab.models.checkpoint import load_checkpoint, read_checkpoint
+from glomerulab.models.checkpoint import load_checkpoint, read_checkpoint, read_tensors
 from glomerulab.models.freezing import freeze_first
-from glomerulab.models.tensor_files import read_sealed
 from glomerulab.predictions import read_predictions
 from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training.config import TrainConfig, read_config, write_config
@@ -101,7 +100,7 @@ def test_two_processes_train_as_one_does(config: TrainConfig, tmp_path: Path) ->
     losses = [table[LOSSES].to_numpy() for table in histories]
     assert np.allclose(losses[0], losses[1], rtol=1e-4)
     assert histories[0]["train_accuracy"].equals(histories[1]["train_accuracy"])
-    steps = [read_sealed(run / "state", "state")[0] for run in (one, tmp_path / "two")]
+    steps = [read_tensors(run / "state", "state")[0] for run in (one, tmp_path / "two")]
     for name in (name for name in steps[0] if name.endswith("momentum_buffer")):
         first, second = steps[0][name], steps[1][name]  # gradients, summed; ReLUs near 0 flip
         assert (first - second).norm() <= 0.1 * first.norm() + 1e-5
@@ -146,7 +145,7 @@ def test_two_processes_hold_what_is_frozen_and_go_on_after_a_kill(
     frozen = _frozen_entries(one, input_size=32)
     before = read_checkpoint(base)[0]
     for run in (one, two):
-        after = read_sealed(run / "state", "state")[0]
+        after = read_tensors(run / "state", "state")[0]
         moved = {key for key in before if not torch.equal(before[key], after[f"model.{key}"])}
         assert frozen.isdisjoint(moved)
         assert {key for key in before if key.endswith("weight")} <= frozen | moved
@@ -181,7 +180,7 @@ def _kill_in_the_middle(process: subprocess.Popen[str], run: Path, *, n_epochs: 
 
 
 def _assert_same_state(run: Path, other: Path) -> None:
-    first, second = (read_sealed(one / "state", "state")[0] for one in (run, other))
+    first, second = (read_tensors(one / "state", "state")[0] for one in (run, other))
     assert first.keys() == second.keys()
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
 

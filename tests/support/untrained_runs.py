@@ -12,7 +12,7 @@ from glomerulab.models.checkpoint import ModelCard, save_checkpoint
 from glomerulab.models.registry import create_model
 from glomerulab.phantom.cohort import write_phantom_cohort
 from glomerulab.predictions import write_predictions
-from glomerulab.runtime.run_seal import write_seal
+from glomerulab.runtime.sealing import write_seal
 from glomerulab.taxonomy import load_taxonomy
 
 __all__ = ["write_two_cohorts", "write_untrained_run"]

@@ -1,8 +1,6 @@
 """One case, ready to be told: what was called, what people changed, what it adds up to."""
 
 import datetime as dt
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,9 +19,7 @@ from glomerulab.cases.rules import BUILT_IN_RULE_SETS, RuleSet, load_rule_set
 from glomerulab.cases.summary import CaseSummary, summarize_case
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["ReportedCase", "file_stem", "reported_cases"]
-
-UNSAFE = re.compile(r"[^\w.\-]+")
+__all__ = ["ReportedCase", "reported_cases"]
 
 
 @dataclass(frozen=True)
@@ -204,20 +200,3 @@ def _owner(image_id: str, folder: CaseFolder) -> str | None:
         slides |= {call.slide_id: name for call in calls}
     named = [slide for slide in slides if slide and image_id.startswith(f"{slide}__")]
     return slides[max(named, key=len)] if named else None
-
-
-def file_stem(name: str) -> str:
-    """Make a name that a file can have; a hash keeps it unique where it had to change.
-
-    Parameters
-    ----------
-    name : str
-        Of a patient or a slide.
-
-    Returns
-    -------
-    str
-        The name itself where it will do.
-    """
-    safe = UNSAFE.sub("_", name).strip(".")[:80] or "_"
-    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -20,6 +20,7 @@ from glomerulab.geometry import Box, Point
 from glomerulab.i18n.catalogue import LANGUAGES, translate
 from glomerulab.predictions import Head, read_predictions, write_predictions
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.messages import first_problem
 from glomerulab.slides.dicom import DicomReference
 from glomerulab.taxonomy import Label, Taxonomy
 
@@ -257,9 +258,7 @@ def read_case_folder(folder: Path) -> CaseFolder:
     except OSError as error:
         raise PredictionsError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise PredictionsError(f"{key}: {first['msg']}", where=str(path)) from error
+        raise PredictionsError(first_problem(error), where=str(path)) from error
     table_path = folder / PREDICTIONS_FILE
     taxonomy = facts.model.taxonomy
     table = read_predictions(table_path, taxonomy, head=facts.model.head)

@@ -5,7 +5,6 @@ is asked in `glomerulab.cases.corrections`.
 """
 
 import csv
-import fcntl
 import io
 import os
 import re
@@ -14,6 +13,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from glomerulab.errors import OutputError, PredictionsError
+from glomerulab.runtime.files import lock_file
 
 __all__ = ["OverrideRow", "append_rows", "read_rows"]
 
@@ -89,7 +89,7 @@ def append_rows(
     """
     try:
         with path.open("a+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock_file(file)
             file.seek(0)
             content = file.readall()
             rows = choose(_parsed(content, path))

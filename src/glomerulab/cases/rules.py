@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from glomerulab.errors import ConfigError
+from glomerulab.runtime.messages import first_problem
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
@@ -171,9 +172,7 @@ def load_rule_set(name_or_path: str | Path) -> RuleSet:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid TOML: {error}", where=where) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{key}: {first['msg']}", where=where) from error
+        raise ConfigError(first_problem(error), where=where) from error
 
 
 def labels_of(finding: Finding, taxonomy: Taxonomy) -> tuple[frozenset[str], bool]:

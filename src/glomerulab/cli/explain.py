@@ -64,7 +64,7 @@ def explain(
     )
     from glomerulab.reports.run.score_files import write_table_csv
     from glomerulab.runtime.progress import shown
-    from glomerulab.runtime.run_seal import check_seal
+    from glomerulab.runtime.sealing import check_seal
 
     check_seal(run)
     chosen = [known for known in METHODS if method is None or known in method]

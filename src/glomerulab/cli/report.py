@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glomerulab.runtime.messages import count_noun
+
 if TYPE_CHECKING:
     from glomerulab.cases.corrections import Override
 
@@ -63,10 +65,9 @@ def report(
         track=shown,
     )
     for case in written.cases:
-        n = case.summary.n_glomeruli
-        noun = "glomerulus" if n == 1 else "glomeruli"
+        glomeruli = count_noun(case.summary.n_glomeruli, "glomerulus", "glomeruli")
         unjudged = f", {len(case.unjudged)} not judged" if case.unjudged else ""
-        typer.echo(f"{case.patient}: {n} {noun}, {case.summary.n_referred} to look at{unjudged}")
+        typer.echo(f"{case.patient}: {glomeruli}, {case.summary.n_referred} to look at{unjudged}")
     for lost in dict.fromkeys(
         one for case in written.cases for one in (*case.lost, *case.lost_of_nobody)
     ):
@@ -80,8 +81,7 @@ def report(
         )
     if not written.paths:
         raise typer.Exit(1)
-    n = len(written.paths)
-    typer.echo(f"{n} {'file' if n == 1 else 'files'} in {written.paths[0].parent}")
+    typer.echo(f"{count_noun(len(written.paths), 'file')} in {written.paths[0].parent}")
     typer.echo("Research use only.")
 
 
@@ -140,9 +140,7 @@ def _override_all(predictions: Path, path: Path) -> None:
 
     done = add_changes(read_case_folder(predictions), path)
     _tell_counted(predictions, done.added)
-    n = len(done.added)
-    added = f"{n} {'change' if n == 1 else 'changes'} added"
-    typer.echo(f"{added}, {len(done.known)} there before")
+    typer.echo(f"{count_noun(len(done.added), 'change')} added, {len(done.known)} there before")
     for change, later in done.overtaken:
         typer.echo(
             f"{change.image_id}: not added, since {later.by} changed it later ({later.time}, to "

@@ -17,7 +17,7 @@ import pandas as pd
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.errors import ConfigError, PredictionsError, TrainingError
 from glomerulab.predictions import Head, read_predictions
-from glomerulab.runtime.run_seal import check_seal
+from glomerulab.runtime.sealing import check_seal
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["EXTERNAL", "RunTables", "read_run"]

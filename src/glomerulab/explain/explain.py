@@ -32,7 +32,7 @@ from glomerulab.models.preprocessing import read_crop
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.parallel import Outcome
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.runtime.run_seal import require_run_folder
+from glomerulab.runtime.sealing import require_run_folder
 
 __all__ = ["CONTROLS", "Explained", "Explainer"]
 

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from glomerulab.errors import CheckpointError, StainError
-from glomerulab.runtime.sealing import seal, unseal
+from glomerulab.runtime.messages import first_problem
+from glomerulab.runtime.sealing import read_bundle, write_bundle
 from glomerulab.stain.reference import StainReference, reference_from_json
 
 __all__ = ["GATES_FOLDER", "GateFacts", "Gates", "has_gates", "read_gates", "write_gates"]
@@ -153,7 +154,7 @@ def write_gates(gates: Gates, folder: Path) -> None:
     content = save({"class_means": gates.class_means, "whitening": gates.whitening})
     facts = gates.facts.model_dump(mode="json")
     facts["stain_references"] = {stain: asdict(one) for stain, one in gates.references.items()}
-    seal(folder / GATES_FOLDER, NAME, content, facts)
+    write_bundle(folder / GATES_FOLDER, NAME, content, facts)
 
 
 def read_gates(folder: Path) -> Gates:
@@ -172,7 +173,7 @@ def read_gates(folder: Path) -> Gates:
     CheckpointError
         If they are missing, altered or malformed.
     """
-    content, found = unseal(folder / GATES_FOLDER, NAME)
+    content, found = read_bundle(folder / GATES_FOLDER, NAME)
     where = str(folder / GATES_FOLDER / f"{NAME}.json")
     references = found.pop("stain_references", {})
     try:
@@ -193,8 +194,6 @@ def read_gates(folder: Path) -> Gates:
             {stain: reference_from_json(one) for stain, one in references.items()},
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{key}: {first['msg']}", where=where) from error
+        raise CheckpointError(first_problem(error), where=where) from error
     except (SafetensorError, KeyError, TypeError, ValueError, StainError) as error:
         raise CheckpointError(f"not valid gates: {error!r}", where=where) from error

@@ -17,6 +17,7 @@ from glomerulab.inference.engines.base import Engine, open_engine
 from glomerulab.inference.proposals import Blob, blob_outline, find_blobs
 from glomerulab.inference.score_map import score_map
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.messages import first_problem
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, Proposal
 from glomerulab.slides.slide import Slide
 
@@ -139,9 +140,7 @@ def open_detector(folder: Path) -> Detector:
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{key}: {first['msg']}", where=str(path)) from error
+        raise CheckpointError(first_problem(error), where=str(path)) from error
     engine = open_engine(folder)
     if engine.weights_sha256 != card.weights_sha256:
         raise CheckpointError(

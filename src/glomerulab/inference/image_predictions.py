@@ -22,7 +22,7 @@ from glomerulab.inference.decide import NOT_FINITE
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.sharpness import sharpness
 from glomerulab.models.card import ModelCard
-from glomerulab.runtime.files import file_mark
+from glomerulab.runtime.files import size_and_mtime
 from glomerulab.runtime.parallel import Outcome, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 
@@ -132,7 +132,7 @@ def answer_manifest(
         for batch in read_batches(waiting, engine.card, failed, n_workers=n_workers, track=track):
             found = answer_shown([shown for _, shown in batch], engine, gates)
             for (item, _), finding in zip(batch, found, strict=True):
-                size, modified = file_mark(item.path)
+                size, modified = size_and_mtime(item.path)
                 answer = Answer(
                     item.image_id,
                     mark,
@@ -288,7 +288,7 @@ def _middle(length: int, most: int) -> slice:
 
 
 def _is_done(item: ImageToAnswer, answer: Answer | None) -> bool:
-    return answer is not None and (answer.size, answer.modified) == file_mark(item.path)
+    return answer is not None and (answer.size, answer.modified) == size_and_mtime(item.path)
 
 
 def _known(path: Path, mark: str) -> dict[str, Answer]:

@@ -30,7 +30,7 @@ from glomerulab.inference.engines.torch_engine import AnswersWithFeatures, Torch
 from glomerulab.inference.onnx_quantize import write_int8
 from glomerulab.predictions import Head
 from glomerulab.runtime.files import atomic_write, make_folder
-from glomerulab.runtime.run_seal import require_run_folder
+from glomerulab.runtime.sealing import require_run_folder
 
 __all__ = ["MAX_DIFFERENCE", "Exported", "export_onnx", "write_onnx"]
 

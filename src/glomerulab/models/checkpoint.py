@@ -7,14 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError
 from glomerulab.models.card import ModelCard
 from glomerulab.models.registry import create_model
-from glomerulab.models.tensor_files import read_sealed, write_sealed
+from glomerulab.runtime.messages import first_problem
+from glomerulab.runtime.sealing import read_bundle, write_bundle
 
-__all__ = ["ModelCard", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
+__all__ = [
+    "ModelCard",
+    "load_checkpoint",
+    "read_checkpoint",
+    "read_tensors",
+    "save_checkpoint",
+    "write_tensors",
+]
 
 NAME = "checkpoint"
 
@@ -30,7 +40,7 @@ def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], card: ModelCard
         The model's ``state_dict()``.
     card : ModelCard
     """
-    write_sealed(folder, NAME, weights, card.model_dump(mode="json"))
+    write_tensors(folder, NAME, weights, card.model_dump(mode="json"))
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], ModelCard]:
@@ -53,15 +63,13 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], ModelCard]:
     """
     if (folder / NAME / f"{NAME}.json").is_file():
         folder /= NAME
-    weights, facts = read_sealed(folder, NAME)
+    weights, facts = read_tensors(folder, NAME)
     known = {key: value for key, value in facts.items() if not key.startswith("tensors_")}
     try:
         return weights, ModelCard.model_validate(known)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
         where = str(folder / f"{NAME}.json")
-        raise CheckpointError(f"{key}: {first['msg']}", where=where) from error
+        raise CheckpointError(first_problem(error), where=where) from error
 
 
 def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
@@ -92,3 +100,30 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
             f"weights and model do not fit: {first_line}", where=str(folder)
         ) from error
     return model.eval(), card
+
+
+def write_tensors(
+    folder: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, object]
+) -> None:
+    """Write tensors and facts as one bundle; see `glomerulab.runtime.sealing`."""
+    # Tensors that share memory or are not contiguous are refused by safetensors: copy.
+    content = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+    write_bundle(folder, name, content, facts)
+
+
+def read_tensors(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Read the tensors (on the CPU) and the facts of a bundle.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing or unreadable, or the tensors are not those the facts were written for.
+    """
+    content, facts = read_bundle(folder, name)
+    try:
+        return load(content), facts
+    except SafetensorError as error:
+        file_name = str(facts["tensors_file"])
+        raise CheckpointError(
+            f"{file_name} is not a safetensors file: {error}", where=str(folder / file_name)
+        ) from error

@@ -4,7 +4,6 @@
 crop; a crop that stands in the folder is therefore known to be of these settings and regions.
 """
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 
 from glomerulab.errors import OutputError
 from glomerulab.pipeline.crop_plan import CROPS_FOLDER
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import atomic_write, exclusive_lock
 
 __all__ = [
     "FAILURES_FILE",
@@ -51,17 +50,8 @@ def exclusive(out: Path) -> Iterator[None]:
     OutputError
         If another run is at work there, or the folder cannot be written to.
     """
-    try:
-        lock = (out / LOCK_FILE).open("w", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write here: {error.strerror}", where=str(out)) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(
-                "another extract is at work in this folder", where=str(out)
-            ) from error
+    busy = "another extract is at work in this folder; wait for it or choose another --out"
+    with exclusive_lock(out / LOCK_FILE, busy=busy):
         yield
 
 

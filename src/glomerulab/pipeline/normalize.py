@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
-from urllib.parse import quote
 
 from glomerulab.cohort.manifest import Manifest, write_manifest
 from glomerulab.cohort.target_leaks import TargetLeak, find_target_leaks, refuse_target_leaks
@@ -18,7 +17,8 @@ from glomerulab.errors import ImageFileError, ManifestError, OutputError, StainE
 from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.pipeline.normalize_progress import Progress, Record, open_progress
 from glomerulab.pipeline.normalized_manifest import NO_TARGET, UNREADABLE, normalized_manifest
-from glomerulab.runtime.files import file_mark, make_folder, remove_partial_files
+from glomerulab.runtime.files import make_folder, remove_partial_files, size_and_mtime
+from glomerulab.runtime.names import quoted_name
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.stain.fitting import Refusal, StainStatus, try_fit_many
@@ -205,7 +205,7 @@ class _Run:
             for outcome in self.track(outcomes, description, len(tasks)):
                 if isinstance(outcome.error, OutputError):
                     raise outcome.error  # a full or read-only disk is no fault of this image
-                size, modified = file_mark(outcome.item.path)
+                size, modified = size_and_mtime(outcome.item.path)
                 status, reason = outcome.value or (UNREADABLE, str(outcome.error))
                 self.progress.add(Record(outcome.item.image_id, status, reason, size, modified))
 
@@ -234,7 +234,7 @@ class _Run:
                 key = outcome.item.slide, outcome.item.target.stain
                 fitted[key] = outcome.value
                 if isinstance(outcome.value, StainReference):
-                    name = f"{quote(key[0], safe=' ')}.{key[1]}.json"
+                    name = f"{quoted_name(key[0])}.{key[1]}.json"
                     write_reference(outcome.value, make_folder(self.out / "slides") / name)
         return fitted
 
@@ -288,7 +288,7 @@ def _tasks(
         _Task(
             image_id,
             path,
-            images / f"{quote(image_id, safe=' ')}.png",
+            images / f"{quoted_name(image_id)}.png",
             slide,
             targets[stain],
             white,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import atomic_write, file_mark
+from glomerulab.runtime.files import atomic_write, size_and_mtime
 from glomerulab.stain.reference import StainReference
 
 __all__ = ["Progress", "Record", "open_progress"]
@@ -54,7 +54,7 @@ class Progress:
         record = self.records.get(image_id)
         if record is None or not out.is_file() or not original.is_file():
             return False
-        return (record.size, record.modified) == file_mark(original)
+        return (record.size, record.modified) == size_and_mtime(original)
 
     def add(self, record: Record) -> None:
         """Note one image, on disk at once.

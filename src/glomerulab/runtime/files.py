@@ -1,39 +1,49 @@
-"""Files that are there whole or not at all.
+"""Atomic file writes and file locks.
 
 Everything the package writes goes to a temporary name beside its place and is renamed when it is
 complete, so that a killed run, a full disk or a reader in between never sees half a file.
 """
 
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from glomerulab.errors import OutputError
 
-__all__ = ["PARTIAL_MARK", "atomic_write", "file_mark", "make_folder", "remove_partial_files"]
+__all__ = [
+    "PARTIAL_MARK",
+    "atomic_write",
+    "exclusive_lock",
+    "lock_file",
+    "make_folder",
+    "remove_partial_files",
+    "size_and_mtime",
+]
 
 PARTIAL_MARK = ".partial-"
-"""Stands in the name of every file that is still being written."""
+"""Part of the name of every file that is still being written."""
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, and rename it to `path` when the block ends well.
+    """Yield a temporary path to write to; rename it to `path` when the block ends without error.
 
-    The temporary name keeps the suffix of `path`, since many writers choose the format by it. On
-    any error the temporary file is removed and what stood at `path` before is untouched.
+    On any error the temporary file is removed and `path` stays untouched.
 
     Parameters
     ----------
     path : Path
-        Where the file goes in the end. Its folder must exist.
+        The final place. Its folder must exist.
 
     Yields
     ------
     Path
-        The temporary path, in the same folder.
+        In the same folder and with the suffix of `path`, since many writers choose the format by
+        the suffix.
 
     Raises
     ------
@@ -44,71 +54,100 @@ def atomic_write(path: Path) -> Iterator[Path]:
     --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> with written_whole(folder / "a.txt") as temporary:
-    ...     _ = temporary.write_text("whole")
+    >>> with atomic_write(folder / "a.txt") as temporary:
+    ...     _ = temporary.write_text("complete")
     >>> [file.name for file in folder.iterdir()]
     ['a.txt']
     """
     if not path.parent.is_dir():
-        # Asked here, since some writers raise an error without a number for it.
-        raise OutputError("cannot write: no such folder", where=str(path))
+        # Checked here, since some writers raise an error without a number for it.
+        raise OutputError("the file cannot be written: its folder does not exist", where=str(path))
     temporary = path.with_name(f".{path.stem}{PARTIAL_MARK}{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
         _flush_to_disk(temporary)
         temporary.replace(path)
     except OSError as error:
-        if not _is_about_writing(error):
+        if error.errno is None:  # Pillow and others: about the content, not about writing
             raise
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot write: {reason}", where=str(path)) from error
+        raise _cannot_write("the file cannot be written", path, error) from error
     finally:
-        _remove_if_there(temporary)
+        _remove_if_exists(temporary)
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder and its parents, or say why not.
-
-    Parameters
-    ----------
-    path : Path
-        The folder; it may exist already.
-
-    Returns
-    -------
-    Path
-        `path` itself.
+    """Make a folder and its parents where they do not exist, and return it.
 
     Raises
     ------
     OutputError
-        If it cannot be made, or a file stands in its place.
+        If it cannot be made, or a file has its name.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot make this folder: {reason}", where=str(path)) from error
+        raise _cannot_write("the folder cannot be made", path, error) from error
     return path
 
 
 def remove_partial_files(folder: Path) -> int:
-    """Delete what a killed run left half written below a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Searched with all its subfolders.
-
-    Returns
-    -------
-    int
-        How many files were deleted.
-    """
+    """Delete the unfinished files of a killed run below a folder, and return their number."""
     leftovers = [path for path in folder.rglob(f".*{PARTIAL_MARK}*") if path.is_file()]
     for path in leftovers:
         path.unlink()
     return len(leftovers)
+
+
+@contextmanager
+def exclusive_lock(path: Path, *, busy: str | None = None) -> Iterator[None]:
+    """Hold a lock file; the lock ends with the block, and with the process if it is killed.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file, made if it does not exist. Its folder must exist.
+    busy : str, optional
+        Message of the error when another process holds the lock; without one, wait for it.
+
+    Raises
+    ------
+    OutputError
+        If the lock is held, or the file cannot be written; `where` is its folder.
+    """
+    folder = path.parent
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise _cannot_write("the folder cannot be written to", folder, error) from error
+    with file:
+        try:
+            lock_file(file, wait=busy is None)
+        except BlockingIOError as error:
+            raise OutputError(busy or "", where=str(folder)) from error
+        yield
+
+
+def lock_file(file: IO[str] | IO[bytes], *, wait: bool = True) -> None:
+    """Lock an open file until it is closed.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds the lock and `wait` is False.
+    """
+    fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def size_and_mtime(path: Path) -> tuple[int, int]:
+    """Return bytes, and nanoseconds since 1970 of the last change; zeros for a missing file."""
+    if not path.is_file():
+        return 0, 0
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _cannot_write(what: str, path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{what}: {error.strerror or error}", where=str(path))
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -120,31 +159,8 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _is_about_writing(error: OSError) -> bool:
-    # Pillow and others raise OSErrors without a number about the *content*: not ours.
-    return error.errno is not None
-
-
-def _remove_if_there(path: Path) -> None:
+def _remove_if_exists(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-    except OSError:  # the folder itself is gone or read-only: the first error tells it better
+    except OSError:  # the folder is gone or read-only, which the first error reports better
         return
-
-
-def file_mark(path: Path) -> tuple[int, int]:
-    """Return size and modification time of a file; zeros where it is missing.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    tuple of int
-        Bytes, and nanoseconds since 1970.
-    """
-    if not path.is_file():
-        return 0, 0
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns

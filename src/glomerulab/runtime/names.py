@@ -1,29 +1,87 @@
-"""File names that are valid on every system and unique for each id."""
+"""Names and texts that file systems, addresses and archives accept, unique for each original."""
 
 import hashlib
 import re
+from urllib.parse import quote
 
-__all__ = ["safe_name"]
+__all__ = [
+    "clean_id",
+    "clean_text",
+    "hashed_name",
+    "quoted_name",
+    "safe_name",
+]
 
-UNSAFE = re.compile(r"[^\w.\-]+")
-MAX_NAME_LENGTH = 120
+NOT_IN_FILE_NAME = re.compile(r"[^\w.\-]+")
+MAX_FILE_NAME_BYTES = 120
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+N_HASH = 8
 
 
 def safe_name(name: str) -> str:
-    """Make a name a file can have on any system; other scripts stay, a hash keeps it unique.
+    """Return a file name that is valid on every system, readable and in any script.
+
+    It is `name` itself where that is valid and at most 120 bytes long; otherwise a hash is added
+    to keep it unique.
+    """
+    safe = NOT_IN_FILE_NAME.sub("_", name).strip(".") or "_"
+    if safe == name and len(safe.encode()) <= MAX_FILE_NAME_BYTES:
+        return safe
+    kept = safe.encode()[:MAX_FILE_NAME_BYTES].decode(errors="ignore")
+    return f"{kept}-{_hash(name, N_HASH)}"
+
+
+def quoted_name(name: str) -> str:
+    """Return a file name from which the original can be read back (percent encoding)."""
+    return quote(name, safe=" ")
+
+
+def hashed_name(name: str) -> str:
+    """Return 16 hexadecimal digits: neither a path nor anything about a patient."""
+    return _hash(name, 16)
+
+
+def clean_id(name: str, *, most: int | None = None, without: str = "") -> str:
+    r"""Return an id without control characters, for DICOM and FHIR.
 
     Parameters
     ----------
     name : str
+        Returned itself where it is valid. Blanks at its ends are not, since receivers drop them.
+        A changed id ends in a hash that keeps it unique.
+    most : int, optional
+        Maximum characters, hash included. A changed id also keeps to it in bytes, which some
+        receivers count.
+    without : str, default ""
+        Further characters that are not allowed.
 
-    Returns
-    -------
-    str
-        `name` itself where it will do.
+    Examples
+    --------
+    >>> clean_id("P12", most=64)
+    'P12'
+    >>> clean_id("P\\12", without="\\")
+    'P_12-4f683f70'
     """
-    safe = UNSAFE.sub("_", name).strip(".") or "_"
-    if safe == name and len(safe.encode()) <= MAX_NAME_LENGTH:
-        return safe
-    mark = hashlib.sha256(name.encode()).hexdigest()[:8]
-    kept = safe.encode()[:MAX_NAME_LENGTH].decode(errors="ignore")
-    return f"{kept}-{mark}"
+    safe = CONTROL.sub("_", name).strip()
+    for character in without:
+        safe = safe.replace(character, "_")
+    if safe == name and name and (most is None or len(name) <= most):
+        return name
+    kept = safe
+    if most is not None:
+        kept = safe.encode()[: most - N_HASH - 1].decode(errors="ignore")
+    return f"{kept}-{_hash(name, N_HASH)}"
+
+
+def clean_text(text: str) -> str:
+    """Replace control characters except line breaks and tabs; a blank text becomes a dash.
+
+    DICOM and FHIR have no empty text.
+    """
+    found = NOT_IN_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
+    return found if found.strip() else "-"
+
+
+def _hash(name: str, n_digits: int) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:n_digits]

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from glomerulab.errors import ConfigError
 from glomerulab.evaluation.model_cost import ModelCost
 from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.training.config import TrainConfig, first_problem, read_config
+from glomerulab.training.config import TrainConfig, read_config
 from glomerulab.training.cost import measure_cost
 from glomerulab.training.run import train
 

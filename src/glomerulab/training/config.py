@@ -13,6 +13,7 @@ from glomerulab.errors import ConfigError
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.predictions import Head
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.messages import first_problem
 from glomerulab.training.precision import Precision
 from glomerulab.training.schedule import constant_rate, cosine_rate, multistep_rate
 
@@ -27,7 +28,6 @@ __all__ = [
     "StartConfig",
     "TrainConfig",
     "Triple",
-    "first_problem",
     "read_config",
     "write_config",
 ]
@@ -264,12 +264,3 @@ def _set(data: dict[str, object], dotted: str, value: object, *, where: str) -> 
             raise ConfigError(f"{dotted}: {name} is not a table", where=where)
         data = inner
     data[last] = value
-
-
-def first_problem(error: ValidationError) -> str:
-    """Say in one line what is wrong with a configuration, naming the key."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the file"
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}"
-    return f"{key}: {first['msg']}, got {first['input']!r}"

@@ -20,7 +20,7 @@ from glomerulab.models.heads import probabilities
 from glomerulab.models.registry import create_model, find_model
 from glomerulab.predictions import predictions_table, write_predictions
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.runtime.run_seal import SEAL_FILE, write_seal
+from glomerulab.runtime.sealing import SEAL_FILE, write_seal
 from glomerulab.training.batch_plan import refuse_empty_shares
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.dataset import CropDataset

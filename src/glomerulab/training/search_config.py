@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glomerulab.errors import ConfigError
-from glomerulab.training.config import TrainConfig, first_problem, read_config
+from glomerulab.runtime.messages import first_problem
+from glomerulab.training.config import TrainConfig, read_config
 
 __all__ = ["Choice", "Range", "SearchConfig", "read_search_config", "trial_config"]
 

@@ -19,7 +19,7 @@ from glomerulab.models.transfer.load_weights import Loaded, head_of, load_fittin
 from glomerulab.models.transfer.pretrained import imagenet_scale, imagenet_weights
 from glomerulab.models.transfer.separable import PairEnergy, is_basic_resnet, transfer_basic_resnet
 from glomerulab.runtime.files import atomic_write
-from glomerulab.runtime.run_seal import require_run_folder
+from glomerulab.runtime.sealing import require_run_folder
 from glomerulab.training.config import IMAGENET, TrainConfig, Triple
 from glomerulab.training.dataset import CropDataset
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glomerulab.errors import CheckpointError
-from glomerulab.models.tensor_files import read_sealed, write_sealed
+from glomerulab.models.checkpoint import read_tensors, write_tensors
 from glomerulab.training.loop import Progress
 
 __all__ = ["has_state", "load_state", "save_state"]
@@ -38,7 +38,7 @@ def save_state(folder: Path, progress: Progress, weights: dict[str, Tensor]) -> 
         for name, value in values.items():
             if value is not None:  # SGD without momentum has a name and nothing behind it
                 tensors[f"optimizer.{place}.{name}"] = torch.as_tensor(value)
-    write_sealed(folder, NAME, tensors, {"history": progress.history})
+    write_tensors(folder, NAME, tensors, {"history": progress.history})
 
 
 def load_state(folder: Path, progress: Progress) -> None:
@@ -55,7 +55,7 @@ def load_state(folder: Path, progress: Progress) -> None:
     CheckpointError
         If the files are altered, or of another model or optimiser.
     """
-    tensors, facts = read_sealed(folder, NAME)
+    tensors, facts = read_tensors(folder, NAME)
     weights: dict[str, Tensor] = {}
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

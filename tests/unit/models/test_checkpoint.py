@@ -2,10 +2,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from glomerulab.errors import CheckpointError
-from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from glomerulab.models.checkpoint import (
+    ModelCard,
+    load_checkpoint,
+    read_tensors,
+    save_checkpoint,
+    write_tensors,
+)
 from glomerulab.models.registry import create_model
+from glomerulab.runtime.sealing import write_bundle
 from glomerulab.taxonomy import load_taxonomy
 
 
@@ -56,5 +64,22 @@ def test_a_card_that_does_not_fit_is_refused(
 
 
 def test_a_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"checkpoint\.json: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.json cannot be read"):
         load_checkpoint(tmp_path)
+
+
+def test_tensors_read_back_as_written(tmp_path: Path) -> None:
+    written = torch.arange(6.0).reshape(2, 3)
+    write_tensors(tmp_path, "state", {"a": written, "b": written.T}, {"epoch": 3})
+    tensors, facts = read_tensors(tmp_path, "state")
+    assert torch.equal(tensors["a"], written)
+    assert torch.equal(tensors["b"], written.T)
+    assert facts["epoch"] == 3
+
+
+def test_bytes_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
+    write_bundle(tmp_path, "state", b"text", {})
+    with pytest.raises(CheckpointError) as caught:
+        read_tensors(tmp_path, "state")
+    assert caught.value.where is not None
+    assert caught.value.where.endswith(".safetensors")

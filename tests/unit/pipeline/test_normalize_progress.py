@@ -4,7 +4,7 @@ import pytest
 
 from glomerulab.errors import OutputError
 from glomerulab.pipeline.normalize_progress import Record, open_progress
-from glomerulab.runtime.files import file_mark
+from glomerulab.runtime.files import size_and_mtime
 from glomerulab.stain.fitting import fit
 from tests.support.beer_lambert import section
 
@@ -12,7 +12,7 @@ TARGETS = {"HE": fit(section(1, size=96).image, "HE")}
 
 
 def _record(image_id: str, original: Path) -> Record:
-    return Record(image_id, "normalized", "", *file_mark(original))
+    return Record(image_id, "normalized", "", *size_and_mtime(original))
 
 
 def test_what_was_noted_is_known_to_the_next_run(tmp_path: Path) -> None:
@@ -58,4 +58,4 @@ def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_has_no_mark(tmp_path: Path) -> None:
-    assert file_mark(tmp_path / "none") == (0, 0)
+    assert size_and_mtime(tmp_path / "none") == (0, 0)

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
+from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder, remove_partial_files
 
 
-def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "table.csv"
     with atomic_write(target) as temporary:
         temporary.write_text("a,b\n")
@@ -32,14 +32,16 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_an_output_error_that_names_the_path(tmp_path: Path) -> None:
     target = tmp_path / "nowhere" / "a.csv"
-    with pytest.raises(OutputError, match=r"nowhere/a\.csv: cannot write"):
+    with pytest.raises(OutputError) as caught:
         _write(target, "x")
+    assert caught.value.where == str(target)
 
 
 def test_a_file_where_a_folder_should_be_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
-    with pytest.raises(OutputError, match="out: cannot make this folder"):
+    with pytest.raises(OutputError) as caught:
         make_folder(tmp_path / "out")
+    assert caught.value.where == str(tmp_path / "out")
 
 
 def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -48,6 +50,24 @@ def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) 
     (tmp_path / "deep" / "crop.png").touch()
     assert remove_partial_files(tmp_path) == 1
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["crop.png"]
+
+
+def test_a_held_lock_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    with exclusive_lock(lock, busy="in use"):
+        with (
+            pytest.raises(OutputError, match="in use") as caught,
+            exclusive_lock(lock, busy="in use"),
+        ):
+            pass
+        assert caught.value.where == str(tmp_path)
+    with exclusive_lock(lock):
+        pass
+
+
+def test_a_lock_in_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError), exclusive_lock(tmp_path / "missing" / ".lock"):
+        pass
 
 
 def _write(target: Path, text: str) -> None:

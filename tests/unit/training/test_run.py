@@ -21,8 +21,7 @@ from glomerulab.errors import (
 )
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.images import RgbImage
-from glomerulab.models.checkpoint import load_checkpoint
-from glomerulab.models.tensor_files import read_sealed
+from glomerulab.models.checkpoint import load_checkpoint, read_tensors
 from glomerulab.predictions import read_predictions
 from glomerulab.training import dataset as dataset_module
 from glomerulab.training.config import TrainConfig, read_config, write_config
@@ -30,7 +29,7 @@ from glomerulab.training.run import train
 
 
 def _weights(run: Path) -> dict[str, torch.Tensor]:
-    return read_sealed(run / "state", "state")[0]
+    return read_tensors(run / "state", "state")[0]
 
 
 def _assert_same(first: Path, second: Path) -> None:
@@ -149,7 +148,7 @@ def _assert_same_run(first: Path, second: Path) -> None:
     _assert_same(first, second)
     assert (first / "predictions.csv").read_bytes() == (second / "predictions.csv").read_bytes()
     for name in ("checkpoint", "last"):
-        one, two = (read_sealed(run / name, "checkpoint") for run in (first, second))
+        one, two = (read_tensors(run / name, "checkpoint") for run in (first, second))
         assert one[1] == two[1]  # the weights' hash among it
 
 

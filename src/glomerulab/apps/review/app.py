@@ -19,11 +19,11 @@ from glomerulab.apps.web.notice import NOTICE
 from glomerulab.apps.web.security import SecurityMiddleware
 from glomerulab.apps.web.sockets import LOCAL_HOSTS
 from glomerulab.cases.add_corrections import LostImageError, OvertakenError
-from glomerulab.cases.case import file_stem
 from glomerulab.cases.correction_rows import OverrideRow
 from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError
 from glomerulab.reports.case.html import ReviewFacts, page_policy, render_case_html
 from glomerulab.reports.case.words import Language, words
+from glomerulab.runtime.names import safe_name
 
 __all__ = ["create_app"]
 
@@ -149,7 +149,7 @@ def pdf(name: str, desk: CurrentDesk, language: CurrentLanguage) -> Response:
 
 
 def _ascii(patient: str) -> str:
-    return file_stem(patient).encode("ascii", "replace").decode().replace("?", "_")
+    return safe_name(patient).encode("ascii", "replace").decode().replace("?", "_")
 
 
 def _page(content: str, policy: str, status: int = 200) -> HTMLResponse:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glomerulab.cases.add_corrections import add_seen_change
-from glomerulab.cases.case import ReportedCase, file_stem, reported_cases
+from glomerulab.cases.case import ReportedCase, reported_cases
 from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFolder, read_case_folder
 from glomerulab.cases.correction_rows import OverrideRow
 from glomerulab.cases.corrections import OVERRIDES_FILE
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import UnknownRecordError
+from glomerulab.runtime.names import safe_name
 
 __all__ = ["ReviewSession"]
 
@@ -63,7 +64,7 @@ class ReviewSession:
             state = self.state()
             if self._counted is None or self._counted[0] != state:
                 found = reported_cases(self._case_folder(), self._rule_sets)
-                self._counted = state, {file_stem(case.patient): case for case in found}
+                self._counted = state, {safe_name(case.patient): case for case in found}
             return self._counted
 
     def case(self, name: str) -> tuple[str, ReportedCase]:

@@ -13,6 +13,7 @@ from glomerulab.apps.web.server import answer
 from glomerulab.apps.web.sockets import address_of, listen
 from glomerulab.cases.rules import RuleSet
 from glomerulab.reports.case.words import Language
+from glomerulab.runtime.messages import count_noun
 
 __all__ = ["announce", "open_browser_at", "review"]
 
@@ -79,9 +80,9 @@ def announce(desk: ReviewSession, address: str, *, n_cases: int) -> list[str]:
     -------
     list of str
     """
-    noun = "case" if n_cases == 1 else "cases"
+    cases = count_noun(n_cases, "case")
     return [
-        f"{n_cases} {noun} of {desk.folder} to review (research use only). Stop it with Ctrl+C.",
+        f"{cases} of {desk.folder} to review (research use only). Stop it with Ctrl+C.",
         "Open this address on this computer; whoever has it may change calls:",
         f"  {address}",
         "Changes are counted at once and kept in overrides.csv. Reports written before do not hold",

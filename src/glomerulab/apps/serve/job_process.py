@@ -4,7 +4,6 @@ It ends with the server, however that ends; begun again, `predict` goes on where
 """
 
 import csv
-import fcntl
 import os
 import signal
 import time
@@ -18,7 +17,7 @@ from glomerulab.apps.serve.job_records import JobFolder, JobRequest, Outcome, Pr
 from glomerulab.apps.serve.results import FAILURES_FILE, REPORTS_FOLDER, pack_results
 from glomerulab.apps.serve.slide_folder import SlideFolder
 from glomerulab.errors import GlomerulabError
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder
 from glomerulab.runtime.parallel import end_with_parent
 from glomerulab.runtime.progress import Description
 
@@ -58,9 +57,8 @@ def work_on(task: JobTask) -> None:
     end_with_parent()
     os.setsid()  # so that a cancelled job's own workers are ended with it
     os.nice(NICENESS)
-    with (task.folder / LOCK_FILE).open("w", encoding="utf-8") as lock:
-        # A killed server's process may take a moment to follow it.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # A killed server's process may take a moment to end.
+    with exclusive_lock(task.folder / LOCK_FILE):
         do_job(task)
 
 

@@ -1,14 +1,13 @@
 """The jobs of a server: a queue on disk, one thread that starts them, one process per job."""
 
 import datetime as dt
-import fcntl
 import logging
 import multiprocessing
 import secrets
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,7 +19,7 @@ from glomerulab.apps.serve.limits import Limits
 from glomerulab.apps.serve.slide_folder import SlideFolder
 from glomerulab.apps.web.error_handlers import UNFORESEEN
 from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError
-from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.files import exclusive_lock, make_folder
 
 __all__ = ["JobSettings", "Jobs"]
 
@@ -383,15 +382,9 @@ def _words_of(error: Exception) -> str:
 
 def _only_server(folder: Path) -> Callable[[], None]:
     """Keep a second server out of the folder; return what lets it in again."""
-    try:
-        lock = (folder / LOCK_FILE).open("w", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write here: {error.strerror}", where=str(folder)) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise OutputError("another server keeps its jobs here", where=str(folder)) from error
+    lock = ExitStack()
+    busy = "another server keeps its jobs in this folder; give another --jobs"
+    lock.enter_context(exclusive_lock(folder / LOCK_FILE, busy=busy))
     return lock.close
 
 

@@ -19,7 +19,7 @@ from glomerulab.inference.calibration import Gates, has_gates, read_gates
 from glomerulab.inference.engines.base import Engine, open_engine
 from glomerulab.inference.model_facts import model_facts
 from glomerulab.models.card import ModelCard
-from glomerulab.runtime.run_seal import check_seal
+from glomerulab.runtime.sealing import check_seal
 from glomerulab.taxonomy import Taxonomy
 
 if TYPE_CHECKING:

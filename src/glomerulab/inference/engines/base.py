@@ -16,7 +16,7 @@ from scipy.special import expit, softmax
 from glomerulab.images import RgbImage, resized
 from glomerulab.models.card import ModelCard
 from glomerulab.predictions import Head
-from glomerulab.runtime.run_seal import require_run_folder
+from glomerulab.runtime.sealing import require_run_folder
 
 __all__ = ["Answers", "Engine", "open_engine", "probabilities_of", "stacked"]
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from glomerulab.errors import CheckpointError
 from glomerulab.inference.engines.base import Answers
 from glomerulab.models.card import ModelCard
+from glomerulab.runtime.messages import first_problem
 
 __all__ = [
     "CARD_FILE",
@@ -90,9 +91,7 @@ class OnnxEngine:
         except OSError as error:
             raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from error
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise CheckpointError(f"{key}: {first['msg']}", where=str(path)) from error
+            raise CheckpointError(first_problem(error), where=str(path)) from error
         except Exception as error:  # ONNX Runtime's own errors have no common base
             raise CheckpointError(
                 f"ONNX Runtime cannot load it: {str(error).splitlines()[0]}",

@@ -1,6 +1,5 @@
 """What a report needs of the slides themselves: their size, a small map, the regions' outlines."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from glomerulab.errors import GlomerulabError
 from glomerulab.geometry import Point
 from glomerulab.images import write_image
 from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.names import hashed_name
 from glomerulab.slides.dicom import dicom_reference
 from glomerulab.slides.regions.files import BrokenRegion
 from glomerulab.slides.regions.proposals import is_proposal
@@ -86,7 +86,7 @@ def read_slide_facts(
 def _facts(entry: SlideEntry, slide: Slide, out: Path, stain: str | None) -> SlideFacts:
     width, height = slide.dimensions
     # Named by a hash: a slide may be called what no file can be.
-    name = f"{hashlib.sha256(entry.slide_id.encode()).hexdigest()[:16]}.jpg"
+    name = f"{hashed_name(entry.slide_id)}.jpg"
     path = make_folder(out / MAPS_FOLDER) / name
     if not path.is_file():
         write_image(slide.thumbnail(MAP_PX), path, jpeg_quality=MAP_QUALITY)

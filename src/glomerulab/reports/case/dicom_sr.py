@@ -24,13 +24,13 @@ from pydicom.sr.codedict import codes
 
 from glomerulab.cases.case import ReportedCase
 from glomerulab.cases.corrections import instant_of
-from glomerulab.reports.case.plain_text import clean_id, clean_text
 from glomerulab.reports.case.sr_case_groups import case_groups
 from glomerulab.reports.case.sr_image_groups import image_groups
 from glomerulab.reports.case.sr_items import own, text, uid
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.reports.case.words import words
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.names import clean_id, clean_text
 
 __all__ = ["case_sr", "write_case_sr"]
 

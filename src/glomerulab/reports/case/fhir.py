@@ -23,11 +23,11 @@ from glomerulab.reports.case.fhir_observations import (
     observations,
     subject,
 )
-from glomerulab.reports.case.plain_text import clean_text
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.reports.case.words import moment, reading_words, words
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.names import clean_text
 
 __all__ = ["case_bundle", "write_case_fhir"]
 

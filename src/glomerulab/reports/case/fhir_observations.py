@@ -13,9 +13,9 @@ from glomerulab.cases.grading import ItemResult, RuleResult
 from glomerulab.cases.rule_codes import counted_name, grade_code, question_code
 from glomerulab.cases.rules import Grade, RuleSet
 from glomerulab.cases.summary import LabelCount
-from glomerulab.reports.case.plain_text import clean_id
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.reports.case.words import reading_words, words
+from glomerulab.runtime.names import clean_id
 from glomerulab.taxonomy import Label
 
 __all__ = ["NAMESPACE", "Resource", "identifier", "observations", "subject"]

@@ -10,13 +10,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from glomerulab.cases.case import ReportedCase, file_stem
+from glomerulab.cases.case import ReportedCase
 from glomerulab.cases.corrections import NOT_A_GLOMERULUS, labels_text, place_of
 from glomerulab.reports.case.pictures import crop_picture, saliency_uri, slide_map
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.words import Language, moment, name_of, reading_words, words
 from glomerulab.reports.html import page_environment
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.names import safe_name
 
 __all__ = ["ReviewFacts", "change_rows", "page_policy", "render_case_html", "write_case_html"]
 
@@ -139,7 +140,7 @@ def _script_facts(
     known[NOT_A_GLOMERULUS] = {"name": phrase["not_a_glomerulus"], "excludes": []}
     return {
         "key": _browser_key(case),
-        "file": f"{file_stem(case.patient)}.changes.csv",
+        "file": f"{safe_name(case.patient)}.changes.csv",
         "labels": known,
         "counted": [
             (one.time, one.by, one.image_id, one.labels_text, one.reason) for one in case.overrides

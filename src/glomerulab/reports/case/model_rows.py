@@ -2,6 +2,7 @@
 
 from glomerulab.cases.case_folder import CaseFacts, ModelFacts
 from glomerulab.reports.case.words import Language, name_of
+from glomerulab.runtime.messages import count_noun
 
 __all__ = ["model_rows"]
 
@@ -25,7 +26,10 @@ def model_rows(facts: CaseFacts, language: Language) -> tuple[tuple[str, str], .
 def _english(facts: CaseFacts) -> tuple[tuple[str, str], ...]:
     m = facts.model
     synthetic = "; SYNTHETIC" if m.trained_on_synthetic else ""
-    images, patients = _n(m.n_training_images, "image"), _n(m.n_training_patients, "patient")
+    images, patients = (
+        count_noun(m.n_training_images, "image"),
+        count_noun(m.n_training_patients, "patient"),
+    )
     return (
         ("Model", f"{m.model}, {m.head}; run {m.run}; weights {m.weights_sha256[:12]}"),
         ("Trained on", f"{images} of {patients}; stains: {_stains(m)}{synthetic}"),
@@ -71,7 +75,3 @@ def _chinese(facts: CaseFacts) -> tuple[tuple[str, str], ...]:
 
 def _stains(model: ModelFacts) -> str:
     return ", ".join(f"{stain} {n}" for stain, n in model.stains_seen.items()) or "?"
-
-
-def _n(number: int, one: str) -> str:
-    return f"{number} {one if number == 1 else one + 's'}"

@@ -13,9 +13,9 @@ from glomerulab.cases.grading import ItemResult, RuleResult
 from glomerulab.cases.rule_codes import counted_code, counted_name, grade_code, question_code
 from glomerulab.cases.rules import Grade, RuleSet
 from glomerulab.cases.summary import LabelCount
-from glomerulab.reports.case.plain_text import clean_text
 from glomerulab.reports.case.sr_items import label_code, number, own, percent, text, uid
 from glomerulab.reports.case.words import grade_name
+from glomerulab.runtime.names import clean_text
 
 __all__ = ["case_groups"]
 

@@ -14,9 +14,9 @@ from glomerulab.cases.calls import GlomerulusCall
 from glomerulab.cases.case import ReportedCase
 from glomerulab.cases.corrections import NOT_A_GLOMERULUS
 from glomerulab.cases.counting import Glomerulus
-from glomerulab.reports.case.plain_text import clean_text
 from glomerulab.reports.case.sr_items import label_code, number, own, readings, text, uid
 from glomerulab.reports.case.words import reading_words
+from glomerulab.runtime.names import clean_text
 
 __all__ = ["image_groups"]
 

@@ -19,8 +19,8 @@ from pydicom.sr.codedict import codes
 
 from glomerulab.cases.calls import Reading
 from glomerulab.cases.corrections import NOT_A_GLOMERULUS
-from glomerulab.reports.case.plain_text import clean_text
 from glomerulab.reports.case.words import reading_words
+from glomerulab.runtime.names import clean_text
 from glomerulab.taxonomy import Label, Taxonomy
 
 __all__ = ["label_code", "number", "own", "percent", "readings", "text", "uid"]

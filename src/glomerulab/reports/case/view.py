@@ -16,6 +16,7 @@ from glomerulab.reports.case.words import (
     reading_words,
     words,
 )
+from glomerulab.runtime.messages import count_noun
 
 __all__ = [
     "CaseView",
@@ -202,9 +203,8 @@ def _headline(case: ReportedCase, language: Language) -> str:
     if language == "zh":
         listed = "，".join(parts) or "无可计数"
         return f"{summary.n_glomeruli}{words(language)['glomeruli']}：{listed}"
-    noun = "glomerulus" if summary.n_glomeruli == 1 else "glomeruli"
     listed = ", ".join(part[:1] + part[1:].lower() for part in parts) or "none to count"
-    return f"{summary.n_glomeruli} {noun}: {listed}"
+    return f"{count_noun(summary.n_glomeruli, 'glomerulus', 'glomeruli')}: {listed}"
 
 
 def _summary(case: ReportedCase, language: Language) -> tuple[str, ...]:
@@ -214,10 +214,10 @@ def _summary(case: ReportedCase, language: Language) -> tuple[str, ...]:
         first = f"{slides}{s.n_images} 幅图像；{s.n_referred} 个肾小球需人工复核。"
         several = f"{s.n_on_several_sections} 个肾小球出现在多张切片上，各计一次。"
     else:
-        look = _n(s.n_referred, "glomerulus", "glomeruli")
-        stand = _n(s.n_on_several_sections, "glomerulus stands", "glomeruli stand")
-        slides = f" on {_n(s.n_slides, 'slide')}" if s.n_slides else ""
-        first = f"{_n(s.n_images, 'image')}{slides}; {look} to be looked at."
+        look = count_noun(s.n_referred, "glomerulus", "glomeruli")
+        stand = count_noun(s.n_on_several_sections, "glomerulus stands", "glomeruli stand")
+        slides = f" on {count_noun(s.n_slides, 'slide')}" if s.n_slides else ""
+        first = f"{count_noun(s.n_images, 'image')}{slides}; {look} to be looked at."
         several = f"{stand} on several sections; each is counted once."
     return (first, several) if s.n_on_several_sections else (first,)
 
@@ -319,7 +319,7 @@ def _n_images(members: list[Shown], language: Language) -> str:
     if language == "zh":
         return f"{n} 幅图像" + (f"，其中 {n_shared} 幅的肾小球出现在多张切片上" if n_shared else "")
     shared = f", {n_shared} of glomeruli on several sections" if n_shared else ""
-    return _n(n, "image") + shared
+    return count_noun(n, "image") + shared
 
 
 def _shared(case: ReportedCase, call: GlomerulusCall, language: Language) -> str:
@@ -360,7 +360,3 @@ def _shown(case: ReportedCase, language: Language) -> tuple[Shown, ...]:
             )
         )
     return tuple(found)
-
-
-def _n(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -7,6 +7,7 @@ from glomerulab.cases.case import ReportedCase
 from glomerulab.cases.corrections import LostOverride
 from glomerulab.cases.counting import is_only_numbered
 from glomerulab.reports.case.words import Language, moment, words
+from glomerulab.runtime.messages import count_noun
 
 __all__ = ["CaseWarning", "case_warnings", "lost_words"]
 
@@ -119,7 +120,7 @@ def _not_judged(case: ReportedCase, max_listed: int | None, *, zh: bool) -> Case
         listed = _listed(names, "、", max_listed)
         text = f"未计入任何结果：{listed}。原因见 failures.csv。"
     else:
-        named = _n(len(names), "region, image or slide", "regions, images or slides")
+        named = count_noun(len(names), "region, image or slide", "regions, images or slides")
         title = f"{named} could not be judged"
         text = f"In no count: {_listed(names, ', ', max_listed)}. See failures.csv."
     return CaseWarning("not_judged", title, text, is_severe=True)
@@ -132,7 +133,7 @@ def _not_settled(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
     if zh:
         title, text = f"{n} 个肾小球待复核", "复核后结果可能改变；原因见各图像旁。"
     else:
-        title = f"{_n(n, 'glomerulus', 'glomeruli')} not settled"
+        title = f"{count_noun(n, 'glomerulus', 'glomeruli')} not settled"
         text = "Results may change when a human has looked; the reason stands beside each."
     return CaseWarning("not_settled", title, text, is_severe=True)
 
@@ -153,7 +154,7 @@ def _numbered(case: ReportedCase, max_listed: int | None, *, zh: bool) -> CaseWa
             "若编号相同者为同一肾小球，则被重复计数；请以字母命名区域（如 g7）后重新预测。"
         )
     else:
-        stand = _n(len(names), "number stands", "numbers stand")
+        stand = count_noun(len(names), "number stands", "numbers stand")
         title = f"{stand} on several slides, counted on each"
         text = (
             f"Regions called {_listed(names, ', ', max_listed)}: a bare number joins no sections, "
@@ -180,8 +181,8 @@ def _seen(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
         changed, confirmed = f"{n_changed} 个判定经人工更改", f"{n_confirmed} 个判定经人工确认"
         join, end, text = "，", "", "计数采用人工结果；模型原判定仍列出。"
     else:
-        changed = f"{_n(n_changed, 'call')} changed"
-        confirmed = f"{_n(n_confirmed, 'call')} confirmed"
+        changed = f"{count_noun(n_changed, 'call')} changed"
+        confirmed = f"{count_noun(n_confirmed, 'call')} confirmed"
         join, end = " and ", " by a person"
         text = "Counts follow the person; what the model said is still shown."
     told = [said for said, n in ((changed, n_changed), (confirmed, n_confirmed)) if n]
@@ -197,7 +198,7 @@ def _lost_changes(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
         listed = "；".join(entries)
         text = f"未计入任何结果，仍保留在 overrides.csv 中：{listed}。请查看新图像并重新更改。"
     else:
-        title = f"{_n(len(entries), 'change')} by people no longer "
+        title = f"{count_noun(len(entries), 'change')} by people no longer "
         title += "applies" if len(entries) == 1 else "apply"
         text = (
             f"In no count, and still in overrides.csv: {'; '.join(entries)}. Look at the image as "
@@ -216,7 +217,7 @@ def _changes_of_nobody(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
             "其图像不在任何切片上，可能属于其他患者，因此未列出。未计入任何结果，见 overrides.csv。"
         )
     else:
-        title = f"{_n(n, 'change')} by people of nobody knows which case"
+        title = f"{count_noun(n, 'change')} by people of nobody knows which case"
         text = (
             "The images are of no slide of these predictions and may be another patient's, so they "
             "are not named here. In no count; see overrides.csv."
@@ -233,7 +234,3 @@ def lost_words(lost: LostOverride, language: Language) -> str:
 
 def _listed(names: tuple[str, ...], comma: str, most: int | None) -> str:
     return comma.join(names[:most]) + (" …" if most is not None and len(names) > most else "")
-
-
-def _n(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

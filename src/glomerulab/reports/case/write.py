@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from glomerulab.cases.case import ReportedCase, file_stem, reported_cases
+from glomerulab.cases.case import ReportedCase, reported_cases
 from glomerulab.cases.case_folder import PREDICTIONS_FILE, read_case_folder
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import PredictionsError
 from glomerulab.reports.case.words import Language
 from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
 
 __all__ = ["FORMATS", "ReportFormat", "WrittenReports", "write_case_reports"]
@@ -98,7 +99,7 @@ def _write(
     case: ReportedCase, folder: Path, out: Path, name: ReportFormat, language: Language
 ) -> list[Path]:
     """Write one case in one format; each writer is loaded when it is needed."""
-    stem = file_stem(case.patient)
+    stem = safe_name(case.patient)
     if name == "html":
         from glomerulab.reports.case.html import write_case_html
 
@@ -138,6 +139,6 @@ def _write_places(case: ReportedCase, out: Path) -> list[Path]:
 
     paths = []
     for slide in case.slides:
-        paths.append(out / f"{file_stem(slide.slide_id)}.geojson")
+        paths.append(out / f"{safe_name(slide.slide_id)}.geojson")
         write_case_geojson(case, slide, paths[-1])
     return paths

@@ -11,6 +11,7 @@ from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
 from glomerulab.reports.run.html import Table
 from glomerulab.reports.run.score_tables import score_of
 from glomerulab.reports.run.score_words import percent
+from glomerulab.runtime.messages import count_noun
 
 __all__ = ["appendix_tables", "data_table", "headline", "split_note", "summary"]
 
@@ -39,8 +40,8 @@ def headline(eval_set: EvalSet, scores: pd.DataFrame, *, kind: str = "held-out")
         else f"95 % interval {100 * found['low']:.1f} to {percent(found['high'])}"
     )
     return (
-        f"On {_count(eval_set.n_images, f'{kind} image')} of "
-        f"{_count(eval_set.n_patients, 'patient')}, the model {what} {percent(found['value'])} "
+        f"On {count_noun(eval_set.n_images, f'{kind} image')} of "
+        f"{count_noun(eval_set.n_patients, 'patient')}, the model {what} {percent(found['value'])} "
         f"({interval}). {_chance(eval_set)}"
     )
 
@@ -90,10 +91,6 @@ def appendix_tables(run: RunTables, eval_set: EvalSet) -> tuple[Table, ...]:
         Table("Model and task", ("Setting", "Value"), (*about, *rows), is_settings=True),
         Table("Environment", ("What", "Value"), environment, is_settings=True),
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _chance(eval_set: EvalSet) -> str:

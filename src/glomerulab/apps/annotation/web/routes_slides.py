@@ -14,8 +14,8 @@ from glomerulab.apps.annotation.web.access import CurrentAccount, CurrentSite, O
 from glomerulab.apps.annotation.web.pages import render_page
 from glomerulab.apps.annotation.web.region_sync import export_regions, import_regions, queue_boxes
 from glomerulab.apps.annotation.web.schemas import RegionBody, region_json
-from glomerulab.apps.annotation.web.slide_cache import slide_key
 from glomerulab.apps.web.security import content_policy
+from glomerulab.runtime.names import hashed_name
 from glomerulab.slides.tiles import TILE_SIZE
 
 __all__ = ["router"]
@@ -23,7 +23,7 @@ __all__ = ["router"]
 router = APIRouter()
 
 Key = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
-"""Of `slide_key`."""
+"""Of `hashed_name`."""
 TileNumber = Annotated[int, Path(ge=0, le=1_000_000)]
 FOR_AN_HOUR = {"Cache-Control": "private, max-age=3600"}
 
@@ -31,7 +31,7 @@ FOR_AN_HOUR = {"Cache-Control": "private, max-age=3600"}
 @router.get("/slides")
 def slides_page(request: Request, site: CurrentSite, account: CurrentAccount) -> Response:
     """List the slides."""
-    slides = [(slide_key(entry.slide_id), entry) for entry in site.shelf.entries()]
+    slides = [(hashed_name(entry.slide_id), entry) for entry in site.shelf.entries()]
     return render_page(
         request, "slides.html.j2", account=account, study=site.study(), slides=slides
     )

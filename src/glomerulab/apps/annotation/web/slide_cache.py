@@ -4,7 +4,6 @@ A slide is kept open while it is in use; after an error it is opened anew, since
 every later read of a failed handle with the same error.
 """
 
-import hashlib
 import io
 import threading
 from collections import OrderedDict
@@ -14,28 +13,14 @@ from PIL import Image
 
 from glomerulab.cohort.slides_table import SlideEntry, read_slides
 from glomerulab.errors import SlideError, UnknownRecordError
+from glomerulab.runtime.names import hashed_name
 from glomerulab.slides.slide import open_slide
 from glomerulab.slides.tiles import TilePyramid
 
-__all__ = ["SlideCache", "slide_key"]
+__all__ = ["SlideCache"]
 
 MAX_OPEN = 8
 THUMBNAIL_PX = 480
-
-
-def slide_key(slide_id: str) -> str:
-    """Return what a slide is called in addresses: neither a path nor a patient's name.
-
-    Parameters
-    ----------
-    slide_id : str
-
-    Returns
-    -------
-    str
-        16 hexadecimal digits.
-    """
-    return hashlib.sha256(slide_id.encode()).hexdigest()[:16]
 
 
 class SlideCache:
@@ -67,7 +52,7 @@ class SlideCache:
         Parameters
         ----------
         key : str
-            Of `slide_key`.
+            Of `hashed_name`.
 
         Returns
         -------
@@ -173,4 +158,4 @@ class SlideCache:
 
     def _look(self) -> None:
         assert self.place is not None
-        self._entries = {slide_key(entry.slide_id): entry for entry in read_slides(self.place)}
+        self._entries = {hashed_name(entry.slide_id): entry for entry in read_slides(self.place)}

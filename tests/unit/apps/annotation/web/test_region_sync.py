@@ -15,9 +15,10 @@ from glomerulab.apps.annotation.web.region_sync import (
     import_regions,
     queue_boxes,
 )
-from glomerulab.apps.annotation.web.slide_cache import SlideCache, slide_key
+from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from glomerulab.errors import AnnotationError, RegionError, SlideError
 from glomerulab.geometry import Box
+from glomerulab.runtime.names import hashed_name
 from glomerulab.slides.regions.files import read_regions
 from glomerulab.slides.slide import open_slide
 
@@ -32,7 +33,7 @@ def site(web, make_slide):
 
 @pytest.fixture
 def entry(site):
-    return site.shelf.entry(slide_key("slide"))
+    return site.shelf.entry(hashed_name("slide"))
 
 
 def _draw(site, login="anna", *, box=BOX, version=0, region_id=REGION, deleted=False):
@@ -75,7 +76,7 @@ def test_a_box_may_be_moved_and_deleted_before_that(site, entry):
 def test_a_slide_without_mpp_is_not_cut(web, tmp_path):
     Image.new("RGB", (900, 700), (200, 150, 180)).save(tmp_path / "slide.png")
     site = replace(web.site, shelf=SlideCache(tmp_path / "slide.png"))
-    entry = site.shelf.entry(slide_key("slide"))
+    entry = site.shelf.entry(hashed_name("slide"))
     _draw(site)
     with pytest.raises(SlideError, match=r"could not be cut.*micromet") as caught:
         queue_boxes(site, find_account(site.store, "owner"), entry)

@@ -5,10 +5,11 @@ import uuid
 import pytest
 from PIL import Image
 
-from glomerulab.apps.annotation.web.slide_cache import SlideCache, slide_key
+from glomerulab.apps.annotation.web.slide_cache import SlideCache
+from glomerulab.runtime.names import hashed_name
 from tests.support.annotation_web import open_web
 
-KEY = slide_key("slide")
+KEY = hashed_name("slide")
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_tiles_and_thumbnails_are_pictures_of_the_slide(slide_web):
         assert answer.headers["content-type"] == "image/jpeg"
         assert Image.open(io.BytesIO(answer.content)).size[0] > 100
     assert anna.get(f"/slides/{KEY}/tiles/99/0_0.jpg").status_code == 404
-    assert anna.get(f"/slides/{slide_key('other')}/tiles/0/0_0.jpg").status_code == 404
+    assert anna.get(f"/slides/{hashed_name('other')}/tiles/0/0_0.jpg").status_code == 404
     assert slide_web.client().get(f"/slides/{KEY}/tiles/8/0_0.jpg").status_code in {303, 401}
 
 
@@ -108,7 +109,7 @@ def test_only_the_owner_hands_out(slide_web):
 @pytest.mark.real
 def test_a_slide_that_cannot_be_read_is_told_and_the_others_go_on(tmp_path, real_data):
     web = open_web(tmp_path, slides=real_data / "slides" / "openslide_unreadable.svs")
-    key = slide_key("openslide_unreadable")
+    key = hashed_name("openslide_unreadable")
     answer = web.client("anna").get(f"/slides/{key}/thumbnail.jpg")
     assert answer.status_code == 422
     assert str(real_data) not in answer.text
