@@ -41,8 +41,8 @@ from glomerulab.apps.annotation.store.accounts import create_account
 from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.apps.annotation.store.study import new_study
-from glomerulab.apps.annotation.web.slide_cache import slide_key
 from glomerulab.cohort.manifest import manifest_from_rows
+from glomerulab.runtime.names import hashed_name
 from glomerulab.slides import tiles
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.taxonomy import load_taxonomy
@@ -279,7 +279,7 @@ def measure_tiles(repeats: int) -> None:
             for _ in range(repeats):
                 n_tiles, seconds = bare_tiles(slide)
                 bare.append(n_tiles / seconds)
-                taken = served_tiles(address, slide_key("slide"), side, side)
+                taken = served_tiles(address, hashed_name("slide"), side, side)
                 served.append(n_tiles / taken)
     ratio = statistics.median(one / other for one, other in zip(served, bare, strict=True))
     print(f"{side * side} tiles, {N_CONNECTIONS} connections, {repeats} runs, best of each")

@@ -251,7 +251,7 @@ def test_an_output_below_a_file_is_one_line(make_slide, tmp_path):
         "extract", make_slide(), "--regions", tmp_path / "r.csv", "--out", tmp_path / "file" / "o"
     )
     assert done.returncode == 1
-    assert "cannot make this folder" in done.stderr
+    assert "the folder cannot be made" in done.stderr
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -78,4 +78,4 @@ def test_a_server_that_cannot_be_started_says_why_in_one_line(run, trained, opti
 def test_a_model_that_is_none_is_refused_in_one_line(run, tmp_path):
     done = run("serve", "--model", tmp_path, "--port", "0")
     assert done.returncode == 1
-    assert "is no run folder" in done.stderr
+    assert "no trained model" in done.stderr

@@ -213,7 +213,7 @@ def test_only_png_and_jpeg_are_written(tmp_path: Path, rng: np.random.Generator)
 def test_writing_into_no_folder_is_an_output_error(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_image(_colours(rng), tmp_path / "none" / "a.png")
 
 

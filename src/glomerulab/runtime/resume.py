@@ -18,17 +18,16 @@ A typical step::
             done.append({"image_id": item.image_id})
 """
 
-import fcntl
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import atomic_write, exclusive_lock
 
 __all__ = [
     "Change",
@@ -218,8 +217,7 @@ class JsonLines:
             file.write(lines.encode())
 
 
-@contextmanager
-def folder_lock(folder: Path, name: str) -> Iterator[None]:
+def folder_lock(folder: Path, name: str) -> AbstractContextManager[None]:
     """Keep other processes that use the same lock out of a folder; the lock ends with the process.
 
     Parameters
@@ -234,22 +232,10 @@ def folder_lock(folder: Path, name: str) -> Iterator[None]:
     OutputError
         If another process holds the lock, or the folder cannot be written to.
     """
-    try:
-        lock = (folder / name).open("w", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to this folder: {error.strerror}", where=str(folder)
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(
-                "another process is writing to this folder; wait until it has ended, "
-                f"or {CHOOSE_ANOTHER}",
-                where=str(folder),
-            ) from error
-        yield
+    busy = (
+        f"another process is writing to this folder; wait until it has ended, or {CHOOSE_ANOTHER}"
+    )
+    return exclusive_lock(folder / name, busy=busy)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

@@ -201,7 +201,7 @@ def test_rows_made_in_memory_are_checked_too(tmp_path: Path) -> None:
 def test_writing_where_there_is_no_folder_is_an_output_error(tmp_path: Path) -> None:
     rows = pd.DataFrame({"image_id": ["a"], "image_path": ["a.png"]})
     manifest = manifest_from_rows(rows, folder=tmp_path, taxonomy=PAPER)
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_manifest(manifest, tmp_path / "nowhere" / "m.csv")
     with pytest.raises(ManifestError, match="must end in"):
         write_manifest(manifest, tmp_path / "m.txt")

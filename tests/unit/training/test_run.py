@@ -360,5 +360,5 @@ def test_predictions_changed_after_training_are_noticed(config: TrainConfig) -> 
         table["probability_pink"],
     )
     table.to_csv(run / "predictions.csv", index=False)
-    with pytest.raises(RunError, match=r"predictions\.csv: changed since the run was trained"):
+    with pytest.raises(RunError, match=r"predictions\.csv changed since the run was trained"):
         read_run(run)

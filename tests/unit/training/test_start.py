@@ -78,7 +78,7 @@ def test_a_file_of_another_network_is_refused_before_anything_is_written(
     with pytest.raises(CheckpointError, match=r"w\.safetensors: no weight in it is of improved_"):
         train(begun)
     assert not begun.out.exists()
-    with pytest.raises(CheckpointError, match="is no run folder: it holds no trained model"):
+    with pytest.raises(CheckpointError, match="holds no trained model"):
         train(_begun(config, tmp_path, "second"))
 
 
