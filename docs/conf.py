@@ -24,7 +24,7 @@ extensions = [
 ]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_options"]
 html_theme = "furo"
 html_title = f"glomerulab {version}"
 html_show_sourcelink = False
@@ -36,9 +36,55 @@ numpydoc_xref_param_type = False
 html_math_renderer = "mathml"  # what browsers show by themselves: the pages must open offline
 
 
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _option_rows(command: typer.core.TyperCommand) -> list[str]:
+    """Return the rows of a table of a command's options: names, meaning, default."""
+    rows = []
+    for option in command.params:
+        if option.param_type_name != "option" or option.name == "help" or option.hidden:
+            continue
+        names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+        default = option.default
+        is_shown = default not in (None, False, (), []) and not callable(default)
+        shown = f"`{getattr(default, 'value', default)}`" if is_shown else ""
+        shown = "required" if option.required else shown
+        rows.append(f"| {names} | {_escaped(option.help or '')} | {shown} |")
+    return rows
+
+
+def _command_section(command: typer.core.TyperCommand, path: tuple[str, ...]) -> list[str]:
+    """Return a command's usage, description, arguments and options as Markdown."""
+    with command.make_context(" ".join(path), [], resilient_parsing=True) as context:
+        usage = command.get_usage(context).removeprefix("Usage: ")
+    lines = [f"## {' '.join(path)}", "", f"`{usage}`", ""]
+    for paragraph in (command.help or "").strip().split("\n\n"):
+        text = " ".join(paragraph.split())
+        example = text.removeprefix("Example: ")
+        lines += ["```bash", example, "```", ""] if example != text else [_escaped(text), ""]
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    if arguments:
+        lines += ["| argument | meaning |", "|---|---|"]
+        lines += [
+            f"| `{(one.metavar or one.name).upper()}` | {_escaped(getattr(one, 'help', '') or '')} |"
+            for one in arguments
+        ] + [""]
+    return lines
+
+
+def _write_if_changed(target: Path, lines: list[str]) -> None:
+    content = "\n".join(lines) + "\n"
+    target.parent.mkdir(exist_ok=True)
+    if not target.exists() or target.read_text(encoding="utf-8") != content:
+        target.write_text(content, encoding="utf-8")
+
+
 def write_command_reference() -> None:
-    """Write one section per command from the program's own help."""
-    pages = ["# Commands", "", "Made from `glomerulab --help` when these pages are built."]
+    """Write the page of all commands, and one table of options per command for other pages."""
+    here = Path(__file__).parent
+    page = ["# Commands", "", "Written from the program itself when these pages are built.", ""]
 
     def visit(command: object, path: tuple[str, ...]) -> None:
         children = getattr(command, "commands", None)
@@ -46,15 +92,13 @@ def write_command_reference() -> None:
             for name in sorted(children):
                 visit(children[name], (*path, name))
             return
-        with command.make_context(" ".join(path), [], resilient_parsing=True) as context:
-            text = command.get_help(context)
-        pages.extend(["", f"## {' '.join(path)}", "", "```text", text.strip(), "```"])
+        rows = _option_rows(command)
+        table = ["| option | meaning | default |", "|---|---|---|", *rows] if rows else []
+        page.extend([*_command_section(command, path), *table, ""])
+        _write_if_changed(here / "_options" / f"{'-'.join(path[1:])}.md", table)
 
     visit(typer.main.get_command(command_line), ("glomerulab",))
-    target = Path(__file__).parent / "reference" / "commands.md"
-    content = "\n".join(pages) + "\n"
-    if not target.exists() or target.read_text(encoding="utf-8") != content:
-        target.write_text(content, encoding="utf-8")
+    _write_if_changed(here / "reference" / "commands.md", page)
 
 
 def setup(app):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "look_into"]
 
 GALLERY_METHOD: Literal["occlusion"] = "occlusion"
-"""Of three, the one whose maps most decided the answer when measured, see decision 0064."""
+"""Of three, the one whose maps most decided the answer when measured, see decision 0063."""
 
 
 class FigureLanguage(StrEnum):

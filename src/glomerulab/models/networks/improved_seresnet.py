@@ -264,7 +264,7 @@ def improved_seresnet_small(
     reading, dropout
         See `ImprovedSeResNet`.
     activation_inside_pair : bool, default True
-        See `ImprovedModule`. In stages of one module neither was clearly better (decision 0055).
+        See `ImprovedModule`. In stages of one module neither was clearly better (decision 0050).
 
     Returns
     -------
