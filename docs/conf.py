@@ -67,10 +67,10 @@ def _command_section(command: typer.core.TyperCommand, path: tuple[str, ...]) ->
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     if arguments:
         lines += ["| argument | meaning |", "|---|---|"]
-        lines += [
-            f"| `{(one.metavar or one.name).upper()}` | {_escaped(getattr(one, 'help', '') or '')} |"
-            for one in arguments
-        ] + [""]
+        for one in arguments:
+            name = (one.metavar or one.name).upper()
+            lines.append(f"| `{name}` | {_escaped(getattr(one, 'help', '') or '')} |")
+        lines.append("")
     return lines
 
 

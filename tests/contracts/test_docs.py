@@ -71,9 +71,10 @@ def test_mentioned_decisions_exist() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    broken = []
-    for page, text in PAGES.items():
-        for target in re.findall(r"\]\(([^)#\s]+\.(?:md|png|jpg))[)#]", text):
-            if "://" not in target and not (ROOT / page.parent / target).exists():
-                broken.append(f"{page}: {target}")
+    broken = [
+        f"{page}: {target}"
+        for page, text in PAGES.items()
+        for target in re.findall(r"\]\(([^)#\s]+\.(?:md|png|jpg))[)#]", text)
+        if "://" not in target and not (ROOT / page.parent / target).exists()
+    ]
     assert broken == []
