@@ -11,10 +11,10 @@ from glomerulab.cases.calls import GlomerulusCall
 from glomerulab.cases.case_folder import (
     CaseFacts,
     CaseFolder,
+    FailureFacts,
     ModelFacts,
     Note,
     SlideFacts,
-    Unjudged,
     outline_text,
     read_case_folder,
     write_case_folder,
@@ -214,9 +214,9 @@ def doubtful_folder(folder: CaseFolder) -> CaseFolder:
     facts = folder.facts.model_copy(
         update={
             "notes": (Note(en="Crops were enlarged.", zh="图像经放大。"),),
-            "unjudged": (
-                Unjudged(case="p1", slide_id="s1", name="g 9"),
-                Unjudged(case="p3", slide_id="s7", name=""),
+            "failures": (
+                FailureFacts(case="p1", slide_id="s1", name="g 9"),
+                FailureFacts(case="p3", slide_id="s7", name=""),
             ),
         }
     )

@@ -11,41 +11,41 @@ from pathlib import Path
 
 from glomerulab.cases.calls import GlomerulusCall
 from glomerulab.cases.case_folder import CaseFolder
-from glomerulab.cases.correction_rows import OverrideRow, append_rows, read_rows
+from glomerulab.cases.correction_rows import CorrectionRow, append_rows, read_rows
 from glomerulab.cases.corrections import (
-    OVERRIDES_FILE,
-    Override,
-    applying_overrides,
-    instant_of,
-    place_of,
+    CORRECTIONS_FILE,
+    Correction,
+    box_text,
+    current_corrections,
+    outdated_reason,
+    parse_time,
     reading_of,
-    why_lost,
 )
 from glomerulab.errors import PredictionsError
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
-    "AddedChanges",
-    "LostImageError",
-    "OvertakenError",
-    "add_changes",
-    "add_override",
-    "add_seen_change",
+    "CorrectionConflictError",
+    "ImportedCorrections",
+    "OutdatedCorrectionError",
+    "add_correction",
+    "import_corrections",
+    "submit_correction",
 ]
 
 
 @dataclass(frozen=True)
-class AddedChanges:
+class ImportedCorrections:
     """What became of a file of changes."""
 
-    added: tuple[Override, ...]
-    known: tuple[Override, ...]
+    added: tuple[Correction, ...]
+    known: tuple[Correction, ...]
     """Were added by an earlier call."""
-    overtaken: tuple[tuple[Override, Override], ...]
+    overtaken: tuple[tuple[Correction, Correction], ...]
     """Not added, each with a later entry of the same image that its author may not have seen."""
 
 
-class LostImageError(PredictionsError):
+class OutdatedCorrectionError(PredictionsError):
     """A change is of an image that these predictions do not hold.
 
     Parameters
@@ -70,7 +70,7 @@ class LostImageError(PredictionsError):
         self.why = why
 
 
-class OvertakenError(PredictionsError):
+class CorrectionConflictError(PredictionsError):
     """Somebody else changed the image since.
 
     Parameters
@@ -81,15 +81,15 @@ class OvertakenError(PredictionsError):
         Entries of the image.
     """
 
-    def __init__(self, newest: OverrideRow | None, *, n_now: int) -> None:
+    def __init__(self, newest: CorrectionRow | None, *, n_now: int) -> None:
         super().__init__("somebody else changed this call since the page was shown")
         self.newest = newest
         self.n_now = n_now
 
 
-def add_override(
+def add_correction(
     case: CaseFolder, image_id: str, *, labels: Sequence[str], by: str, reason: str
-) -> Override:
+) -> Correction:
     """Add one entry, on disk when this returns.
 
     Parameters
@@ -120,18 +120,18 @@ def add_override(
         raise PredictionsError("a change needs the person's name and a reason")
     reading = reading_of("+".join(labels), case.taxonomy, where="labels")
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    entry = Override(now, by.strip(), image_id, reading, reason.strip())
-    append_rows(case.folder / OVERRIDES_FILE, lambda _stored: [_row(entry, call)])
+    entry = Correction(now, by.strip(), image_id, reading, reason.strip())
+    append_rows(case.folder / CORRECTIONS_FILE, lambda _stored: [_row(entry, call)])
     return entry
 
 
-def _row(entry: Override, call: GlomerulusCall) -> OverrideRow:
-    return OverrideRow(
-        entry.time, entry.by, entry.image_id, entry.labels_text, entry.reason, place_of(call)
+def _row(entry: Correction, call: GlomerulusCall) -> CorrectionRow:
+    return CorrectionRow(
+        entry.time, entry.by, entry.image_id, entry.labels_text, entry.reason, box_text(call)
     )
 
 
-def add_seen_change(case: CaseFolder, change: OverrideRow, *, n_seen: int) -> int:
+def submit_correction(case: CaseFolder, change: CorrectionRow, *, n_seen: int) -> int:
     """Add one change, unless somebody else changed the same image since its author looked.
 
     Parameters
@@ -152,7 +152,7 @@ def add_seen_change(case: CaseFolder, change: OverrideRow, *, n_seen: int) -> in
     OvertakenError
         If there are more entries, or fewer; nothing is added.
     PredictionsError
-        As `add_changes` raises it.
+        As `import_corrections` raises it.
     OutputError
         If the file cannot be written.
     """
@@ -161,7 +161,7 @@ def add_seen_change(case: CaseFolder, change: OverrideRow, *, n_seen: int) -> in
     row = _row(entry, calls[entry.image_id])
     n_now = n_seen
 
-    def choose(rows: tuple[OverrideRow, ...]) -> list[OverrideRow]:
+    def choose(rows: tuple[CorrectionRow, ...]) -> list[CorrectionRow]:
         nonlocal n_now
         mine = [one.said for one in rows if one.image_id == row.image_id]
         if row.said in mine:  # sent twice, since its answer did not arrive
@@ -169,15 +169,15 @@ def add_seen_change(case: CaseFolder, change: OverrideRow, *, n_seen: int) -> in
             return []
         if len(mine) != n_seen:
             newest = [one for one in rows if one.image_id == row.image_id]
-            raise OvertakenError(newest[-1] if newest else None, n_now=len(mine))
+            raise CorrectionConflictError(newest[-1] if newest else None, n_now=len(mine))
         n_now = n_seen + 1
         return [row]
 
-    append_rows(case.folder / OVERRIDES_FILE, choose)
+    append_rows(case.folder / CORRECTIONS_FILE, choose)
     return n_now
 
 
-def add_changes(case: CaseFolder, path: Path) -> AddedChanges:
+def import_corrections(case: CaseFolder, path: Path) -> ImportedCorrections:
     """Add the changes that the page of a report has saved, with the times they were made at.
 
     Parameters
@@ -205,19 +205,19 @@ def add_changes(case: CaseFolder, path: Path) -> AddedChanges:
         _change(row, calls, case.taxonomy, where=f"{path}: entry {line}")
         for line, row in enumerate(read_rows(path), start=2)
     ]
-    known: list[Override] = []
-    added: list[Override] = []
-    overtaken: list[tuple[Override, Override]] = []
+    known: list[Correction] = []
+    added: list[Correction] = []
+    overtaken: list[tuple[Correction, Correction]] = []
 
-    def choose(rows: tuple[OverrideRow, ...]) -> list[OverrideRow]:
-        stored, said = applying_overrides(rows, case), {row.said for row in rows}
+    def choose(rows: tuple[CorrectionRow, ...]) -> list[CorrectionRow]:
+        stored, said = current_corrections(rows, case), {row.said for row in rows}
         for change in changes:
             made = _instant(change, where=str(path))
             later = [
                 one
                 for one in stored
                 if one.image_id == change.image_id
-                and _instant(one, where=str(case.folder / OVERRIDES_FILE)) > made
+                and _instant(one, where=str(case.folder / CORRECTIONS_FILE)) > made
             ]
             row = _row(change, calls[change.image_id])
             if row.said in said or change in (*stored, *added):
@@ -229,29 +229,29 @@ def add_changes(case: CaseFolder, path: Path) -> AddedChanges:
         return [_row(change, calls[change.image_id]) for change in added]
 
     if changes:
-        append_rows(case.folder / OVERRIDES_FILE, choose)
-    return AddedChanges(tuple(added), tuple(known), tuple(overtaken))
+        append_rows(case.folder / CORRECTIONS_FILE, choose)
+    return ImportedCorrections(tuple(added), tuple(known), tuple(overtaken))
 
 
 def _change(
-    row: OverrideRow, calls: Mapping[str, GlomerulusCall], taxonomy: Taxonomy, *, where: str
-) -> Override:
+    row: CorrectionRow, calls: Mapping[str, GlomerulusCall], taxonomy: Taxonomy, *, where: str
+) -> Correction:
     """Take one change for what it says, or refuse it."""
     if not row.by.strip() or not row.reason.strip():
         raise PredictionsError("needs a name and a reason", where=where)
-    why = why_lost(row, calls, taxonomy)
+    why = outdated_reason(row, calls, taxonomy)
     if why in {"no_image", "moved"}:
-        raise LostImageError(row.image_id, why, where=where)
-    entry = Override(
+        raise OutdatedCorrectionError(row.image_id, why, where=where)
+    entry = Correction(
         row.time, row.by, row.image_id, reading_of(row.labels, taxonomy, where=where), row.reason
     )
     _instant(entry, where=where)
     return entry
 
 
-def _instant(entry: Override, *, where: str) -> dt.datetime:
+def _instant(entry: Correction, *, where: str) -> dt.datetime:
     """Return when an entry was made."""
-    found = instant_of(entry.time)
+    found = parse_time(entry.time)
     if found is None:
         raise PredictionsError(f"no time: {entry.time!r}", where=where)
     return found

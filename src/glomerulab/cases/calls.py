@@ -15,16 +15,16 @@ from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
     "REASONS",
+    "CallUncertainty",
     "GlomerulusCall",
+    "LabelSet",
     "LabelState",
-    "OpenCall",
-    "Reading",
-    "left_open",
-    "merged_readings",
-    "possible_readings",
+    "call_uncertainty",
+    "merge_label_sets",
+    "possible_label_sets",
 ]
 
-Reading = frozenset[str] | None
+LabelSet = frozenset[str] | None
 """Ids of the labels that are present; None: this is no glomerulus."""
 
 LabelState = str
@@ -84,10 +84,10 @@ class GlomerulusCall:
 
 
 @dataclass(frozen=True)
-class OpenCall:
+class CallUncertainty:
     """What one image leaves open: the readings, as the labels that they are made of."""
 
-    called: Reading
+    called: LabelSet
     sure: frozenset[str]
     """In every reading."""
     unsure: frozenset[str]
@@ -99,7 +99,7 @@ class OpenCall:
     """Whether the call is the only reading."""
 
     @classmethod
-    def settled(cls, reading: Reading) -> "OpenCall":
+    def settled(cls, reading: LabelSet) -> "CallUncertainty":
         """Return what is left open where a person spoke: nothing."""
         empty = frozenset[str]()
         return cls(
@@ -107,7 +107,7 @@ class OpenCall:
         )
 
 
-def left_open(call: GlomerulusCall, taxonomy: Taxonomy, *, head: Head) -> OpenCall:
+def call_uncertainty(call: GlomerulusCall, taxonomy: Taxonomy, *, head: Head) -> CallUncertainty:
     """Say what a call leaves open.
 
     Parameters
@@ -132,10 +132,10 @@ def left_open(call: GlomerulusCall, taxonomy: Taxonomy, *, head: Head) -> OpenCa
         torn = {key for pair in taxonomy.conflicts(dict.fromkeys(sure, 1)) for key in pair}
         unsure, sure = unsure | torn, sure - torn
     may_be_none = bool(NOT_A_GLOMERULUS.intersection(call.reasons))
-    return OpenCall(call.called, sure, unsure, head == "softmax", may_be_none)
+    return CallUncertainty(call.called, sure, unsure, head == "softmax", may_be_none)
 
 
-def possible_readings(call: OpenCall, taxonomy: Taxonomy) -> frozenset[Reading] | None:
+def possible_label_sets(call: CallUncertainty, taxonomy: Taxonomy) -> frozenset[LabelSet] | None:
     """Return every reading that cannot be ruled out.
 
     Parameters
@@ -150,7 +150,7 @@ def possible_readings(call: OpenCall, taxonomy: Taxonomy) -> frozenset[Reading] 
     """
     if call.is_settled:
         return frozenset({call.called})
-    found: set[Reading] = {call.called}
+    found: set[LabelSet] = {call.called}
     if call.is_one_label:
         found |= {frozenset({label_id}) for label_id in call.unsure | call.sure}
     else:
@@ -163,9 +163,9 @@ def possible_readings(call: OpenCall, taxonomy: Taxonomy) -> frozenset[Reading] 
     return frozenset(found)
 
 
-def merged_readings(
-    sections: Iterable[frozenset[Reading] | None], taxonomy: Taxonomy
-) -> frozenset[Reading] | None:
+def merge_label_sets(
+    sections: Iterable[frozenset[LabelSet] | None], taxonomy: Taxonomy
+) -> frozenset[LabelSet] | None:
     """Join the readings of one glomerulus on several sections.
 
     Parameters
@@ -185,7 +185,7 @@ def merged_readings(
     -----
     Where one section may show no glomerulus, the others decide.
     """
-    joined: frozenset[Reading] = frozenset({None})
+    joined: frozenset[LabelSet] = frozenset({None})
     for readings in sections:
         if readings is None or len(joined) * len(readings) > MAX_PAIRS:
             return None
@@ -195,7 +195,7 @@ def merged_readings(
     return joined
 
 
-def _united(one: Reading, other: Reading, taxonomy: Taxonomy) -> Iterable[Reading]:
+def _united(one: LabelSet, other: LabelSet, taxonomy: Taxonomy) -> Iterable[LabelSet]:
     if one is None and other is None:
         return (None,)
     union = (one or frozenset()) | (other or frozenset())

@@ -30,10 +30,10 @@ __all__ = [
     "CaseFacts",
     "CaseFolder",
     "DetectorFacts",
+    "FailureFacts",
     "ModelFacts",
     "Note",
     "SlideFacts",
-    "Unjudged",
     "outline_text",
     "read_case_folder",
     "write_case_folder",
@@ -46,7 +46,9 @@ WAY_OUT = "make the table anew with `glomerulab predict`, or mend the cell"
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True
+    )
 
 
 class SlideFacts(_Facts):
@@ -120,7 +122,7 @@ class DetectorFacts(_Facts):
     trained_on_synthetic: bool
 
 
-class Unjudged(_Facts):
+class FailureFacts(_Facts):
     """A slide, region or image that nothing was said of."""
 
     case: str
@@ -164,7 +166,7 @@ class CaseFacts(_Facts):
     slides: tuple[SlideFacts, ...] = ()
     detector: DetectorFacts | None = None
     """Where regions were proposed in this run."""
-    unjudged: tuple[Unjudged, ...] = ()
+    failures: tuple[FailureFacts, ...] = Field(default=(), alias="unjudged")
     """What could not be judged; the reasons are in ``failures.csv``."""
     is_synthetic: bool
     """Whether any image was rendered by a program."""
@@ -199,7 +201,7 @@ class CaseFolder:
         cases: dict[str, list[GlomerulusCall]] = {}
         for call in self.calls:
             cases.setdefault(call.patient_id or call.slide_id or call.image_id, []).append(call)
-        for lost in self.facts.unjudged:
+        for lost in self.facts.failures:
             cases.setdefault(lost.case, [])
         judged = {call.slide_id for call in self.calls}
         for slide in self.facts.slides:

@@ -15,7 +15,7 @@ from pathlib import Path
 from glomerulab.errors import OutputError, PredictionsError
 from glomerulab.runtime.files import lock_file
 
-__all__ = ["OverrideRow", "append_rows", "read_rows"]
+__all__ = ["CorrectionRow", "append_rows", "read_rows"]
 
 COLUMNS = ("time", "by", "image_id", "labels", "reason", "place")
 N_BEFORE_PLACES = 5
@@ -24,7 +24,7 @@ PLACE = re.compile(r"|-?\d+ -?\d+ [1-9]\d* [1-9]\d*")
 
 
 @dataclass(frozen=True)
-class OverrideRow:
+class CorrectionRow:
     """One entry as the file holds it, every cell as text."""
 
     time: str
@@ -41,7 +41,7 @@ class OverrideRow:
         return astuple(self)[:N_BEFORE_PLACES]
 
 
-def read_rows(path: Path) -> tuple[OverrideRow, ...]:
+def read_rows(path: Path) -> tuple[CorrectionRow, ...]:
     """Read a file of entries, oldest first.
 
     Parameters
@@ -68,7 +68,7 @@ def read_rows(path: Path) -> tuple[OverrideRow, ...]:
 
 
 def append_rows(
-    path: Path, choose: Callable[[tuple[OverrideRow, ...]], Sequence[OverrideRow]]
+    path: Path, choose: Callable[[tuple[CorrectionRow, ...]], Sequence[CorrectionRow]]
 ) -> None:
     """Append rows while nobody else can, on disk when this returns.
 
@@ -110,7 +110,7 @@ def _append(file: io.FileIO, added: bytes, *, n_before: int) -> None:
         raise
 
 
-def _parsed(content: bytes, path: Path) -> tuple[OverrideRow, ...]:
+def _parsed(content: bytes, path: Path) -> tuple[CorrectionRow, ...]:
     """Take a file apart, every row of it checked."""
     try:
         text = content.decode("utf-8-sig")
@@ -124,10 +124,10 @@ def _parsed(content: bytes, path: Path) -> tuple[OverrideRow, ...]:
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values() or not PLACE.fullmatch(row.get("place", "")):
             raise PredictionsError(f"entry {line} is not whole", where=str(path))
-    return tuple(OverrideRow(**row) for row in rows)
+    return tuple(CorrectionRow(**row) for row in rows)
 
 
-def _text(rows: Sequence[OverrideRow], content: bytes) -> str:
+def _text(rows: Sequence[CorrectionRow], content: bytes) -> str:
     """Write rows as they follow on what is there."""
     buffer = io.StringIO(newline="")
     # Quoted throughout: a lone carriage return in a reason would end the row for whoever reads it.

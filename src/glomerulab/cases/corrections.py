@@ -10,50 +10,50 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from glomerulab.cases.calls import GlomerulusCall, Reading
+from glomerulab.cases.calls import GlomerulusCall, LabelSet
 from glomerulab.cases.case_folder import CaseFolder
-from glomerulab.cases.correction_rows import OverrideRow, read_rows
+from glomerulab.cases.correction_rows import CorrectionRow, read_rows
 from glomerulab.errors import PredictionsError, TaxonomyError
 from glomerulab.geometry import Box
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
+    "CORRECTIONS_FILE",
     "NOT_A_GLOMERULUS",
-    "OVERRIDES_FILE",
-    "LostOverride",
-    "LostReason",
-    "Override",
-    "applying_overrides",
-    "instant_of",
+    "Correction",
+    "OutdatedCorrection",
+    "OutdatedReason",
+    "box_text",
+    "current_corrections",
     "labels_text",
-    "lost_overrides",
-    "place_of",
-    "read_overrides",
+    "outdated_corrections",
+    "outdated_reason",
+    "parse_time",
+    "read_corrections",
     "reading_of",
-    "why_lost",
 ]
 
-OVERRIDES_FILE = "overrides.csv"
+CORRECTIONS_FILE = "overrides.csv"
 NOT_A_GLOMERULUS = "not_a_glomerulus"
 """Stands in place of labels where an image shows none."""
 SAME_PLACE = 0.5
 """Of two boxes, shared over joint area from which on they hold the same glomerulus."""
 
-LostReason = Literal["no_image", "moved", "other_labels", "superseded"]
+OutdatedReason = Literal["no_image", "moved", "other_labels", "superseded"]
 """Why an entry no longer applies: there is no such image; its region lies elsewhere now; it names
 labels that the model does not have, or that exclude each other; a later entry of its image no
 longer applies."""
 
 
 @dataclass(frozen=True)
-class Override:
+class Correction:
     """One person's word on one image."""
 
     time: str
     """UTC, ISO 8601."""
     by: str
     image_id: str
-    reading: Reading
+    reading: LabelSet
     """The labels that are present; None: no glomerulus."""
     reason: str
 
@@ -64,14 +64,14 @@ class Override:
 
 
 @dataclass(frozen=True)
-class LostOverride:
+class OutdatedCorrection:
     """An entry that stands in the file and no longer applies to the predictions."""
 
-    row: OverrideRow
-    why: LostReason
+    row: CorrectionRow
+    why: OutdatedReason
 
 
-def instant_of(time: str) -> dt.datetime | None:
+def parse_time(time: str) -> dt.datetime | None:
     """Read the time of an entry; None where it is none. Without an offset it is UTC."""
     try:
         found = dt.datetime.fromisoformat(time)
@@ -80,18 +80,18 @@ def instant_of(time: str) -> dt.datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
-def labels_text(reading: Reading) -> str:
+def labels_text(reading: LabelSet) -> str:
     """Write a reading as the file holds it: label ids joined by ``+``."""
     return NOT_A_GLOMERULUS if reading is None else "+".join(sorted(reading))
 
 
-def place_of(call: GlomerulusCall) -> str:
+def box_text(call: GlomerulusCall) -> str:
     """Write where an image lies on its slide as the file holds it; empty if it is not known."""
     box = call.box
     return "" if box is None else f"{box.x} {box.y} {box.width} {box.height}"
 
 
-def read_overrides(case: CaseFolder) -> tuple[Override, ...]:
+def read_corrections(case: CaseFolder) -> tuple[Correction, ...]:
     """Read the entries that apply, oldest first.
 
     Parameters
@@ -108,10 +108,10 @@ def read_overrides(case: CaseFolder) -> tuple[Override, ...]:
     PredictionsError
         If the file is damaged.
     """
-    return applying_overrides(_rows(case), case)
+    return current_corrections(_rows(case), case)
 
 
-def lost_overrides(case: CaseFolder) -> tuple[LostOverride, ...]:
+def outdated_corrections(case: CaseFolder) -> tuple[OutdatedCorrection, ...]:
     """Read the entries that no longer apply, oldest first.
 
     Parameters
@@ -129,14 +129,14 @@ def lost_overrides(case: CaseFolder) -> tuple[LostOverride, ...]:
         If the file is damaged.
     """
     judged = zip(rows := _rows(case), _whys(rows, case), strict=True)
-    return tuple(LostOverride(row, why) for row, why in judged if why is not None)
+    return tuple(OutdatedCorrection(row, why) for row, why in judged if why is not None)
 
 
-def _rows(case: CaseFolder) -> tuple[OverrideRow, ...]:
-    return read_rows(case.folder / OVERRIDES_FILE)
+def _rows(case: CaseFolder) -> tuple[CorrectionRow, ...]:
+    return read_rows(case.folder / CORRECTIONS_FILE)
 
 
-def applying_overrides(rows: Sequence[OverrideRow], case: CaseFolder) -> tuple[Override, ...]:
+def current_corrections(rows: Sequence[CorrectionRow], case: CaseFolder) -> tuple[Correction, ...]:
     """Return those of some rows that apply, oldest first.
 
     Parameters
@@ -152,16 +152,16 @@ def applying_overrides(rows: Sequence[OverrideRow], case: CaseFolder) -> tuple[O
     return tuple(_override(row, case.taxonomy) for row, why in judged if why is None)
 
 
-def _whys(rows: Sequence[OverrideRow], case: CaseFolder) -> list[LostReason | None]:
+def _whys(rows: Sequence[CorrectionRow], case: CaseFolder) -> list[OutdatedReason | None]:
     """Say of each row why it does not apply, or that it does (None).
 
     An entry before one that does not apply was no longer its people's word: it does not come back.
     """
     calls = {call.image_id: call for call in case.calls}
     lost: set[str] = set()
-    found: list[LostReason | None] = []
+    found: list[OutdatedReason | None] = []
     for row in reversed(rows):
-        why = why_lost(row, calls, case.taxonomy)
+        why = outdated_reason(row, calls, case.taxonomy)
         if why is None and row.image_id in lost:
             why = "superseded"
         if why is not None:
@@ -170,9 +170,9 @@ def _whys(rows: Sequence[OverrideRow], case: CaseFolder) -> list[LostReason | No
     return found[::-1]
 
 
-def why_lost(
-    row: OverrideRow, calls: Mapping[str, GlomerulusCall], taxonomy: Taxonomy
-) -> LostReason | None:
+def outdated_reason(
+    row: CorrectionRow, calls: Mapping[str, GlomerulusCall], taxonomy: Taxonomy
+) -> OutdatedReason | None:
     """Say why a row does not apply by itself, or that it does (None).
 
     Parameters
@@ -206,12 +206,12 @@ def _is_same_place(place: str, box: Box) -> bool:
     return shared / joint >= SAME_PLACE
 
 
-def _override(row: OverrideRow, taxonomy: Taxonomy) -> Override:
+def _override(row: CorrectionRow, taxonomy: Taxonomy) -> Correction:
     reading = reading_of(row.labels, taxonomy, where=row.image_id)
-    return Override(row.time, row.by, row.image_id, reading, row.reason)
+    return Correction(row.time, row.by, row.image_id, reading, row.reason)
 
 
-def reading_of(text: str, taxonomy: Taxonomy, *, where: str) -> Reading:
+def reading_of(text: str, taxonomy: Taxonomy, *, where: str) -> LabelSet:
     """Take labels as the file holds them, or as a person types them.
 
     Parameters

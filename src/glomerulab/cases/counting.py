@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from glomerulab.cases.calls import (
+    CallUncertainty,
     GlomerulusCall,
-    OpenCall,
-    Reading,
-    left_open,
-    merged_readings,
-    possible_readings,
+    LabelSet,
+    call_uncertainty,
+    merge_label_sets,
+    possible_label_sets,
 )
 from glomerulab.cases.label_kinds import label_kinds
 from glomerulab.predictions import Head
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["Glomerulus", "glomeruli_of", "is_only_numbered"]
+__all__ = ["Glomerulus", "group_glomeruli", "is_bare_number"]
 
 NUMBERED = re.compile(r"\s*(annotation\s*)?\d+([.-]\d+)*\s*", re.IGNORECASE)
 
@@ -31,9 +31,9 @@ class Glomerulus:
     """One glomerulus of a case, on one section or several."""
 
     calls: tuple[GlomerulusCall, ...]
-    called: Reading
+    called: LabelSet
     """What counts: the call, or a person's where there is one."""
-    sections: tuple[OpenCall, ...]
+    sections: tuple[CallUncertainty, ...]
     """What each image leaves open; nothing where a person spoke."""
     taxonomy: Taxonomy
 
@@ -61,7 +61,7 @@ class Glomerulus:
             return frozenset({True, False})
         return frozenset(reading is not None and label_id in reading for reading in readings)
 
-    def possible(self, groups: tuple[frozenset[str], ...]) -> frozenset[Reading] | None:
+    def possible(self, groups: tuple[frozenset[str], ...]) -> frozenset[LabelSet] | None:
         """Return every reading that cannot be ruled out, as far as a question goes.
 
         Parameters
@@ -78,12 +78,12 @@ class Glomerulus:
         return _possible(self.sections, self.taxonomy, groups)
 
 
-def glomeruli_of(
+def group_glomeruli(
     calls: Sequence[GlomerulusCall],
     taxonomy: Taxonomy,
     *,
     head: Head,
-    overruled: dict[str, Reading] | None = None,
+    latest_corrections: dict[str, LabelSet] | None = None,
 ) -> tuple[Glomerulus, ...]:
     """Count what is one glomerulus once.
 
@@ -104,17 +104,18 @@ def glomeruli_of(
     Notes
     -----
     Images of different slides with the same region id are one glomerulus. A number joins nothing
-    (see `is_only_numbered`): the same number on two slides is hardly ever the same glomerulus.
+    (see `is_bare_number`): the same number on two slides is hardly ever the same glomerulus.
     """
     groups: dict[object, list[GlomerulusCall]] = {}
     for call in calls:
         groups.setdefault(_identity(call), []).append(call)
     return tuple(
-        _glomerulus(tuple(group), taxonomy, head, overruled or {}) for group in groups.values()
+        _glomerulus(tuple(group), taxonomy, head, latest_corrections or {})
+        for group in groups.values()
     )
 
 
-def is_only_numbered(region_id: str) -> bool:
+def is_bare_number(region_id: str) -> bool:
     """Say whether a region is called by a number, as programs call what nobody named.
 
     Parameters
@@ -137,7 +138,7 @@ def is_only_numbered(region_id: str) -> bool:
 
 def _identity(call: GlomerulusCall) -> object:
     region = call.region_id
-    if region is None or is_only_numbered(region):
+    if region is None or is_bare_number(region):
         return (call.image_id,)
     return call.patient_id, region
 
@@ -146,29 +147,29 @@ def _glomerulus(
     calls: tuple[GlomerulusCall, ...],
     taxonomy: Taxonomy,
     head: Head,
-    overruled: dict[str, Reading],
+    latest_corrections: dict[str, LabelSet],
 ) -> Glomerulus:
     sections = tuple(
-        OpenCall.settled(overruled[call.image_id])
-        if call.image_id in overruled
-        else left_open(call, taxonomy, head=head)
+        CallUncertainty.settled(latest_corrections[call.image_id])
+        if call.image_id in latest_corrections
+        else call_uncertainty(call, taxonomy, head=head)
         for call in calls
     )
-    settled = merged_readings([frozenset({one.called}) for one in sections], taxonomy)
+    settled = merge_label_sets([frozenset({one.called}) for one in sections], taxonomy)
     assert settled is not None  # a reading a section
     return Glomerulus(calls, _likeliest(settled, calls), sections, taxonomy)
 
 
 @lru_cache(maxsize=8192)
 def _possible(
-    sections: tuple[OpenCall, ...], taxonomy: Taxonomy, groups: tuple[frozenset[str], ...]
-) -> frozenset[Reading] | None:
+    sections: tuple[CallUncertainty, ...], taxonomy: Taxonomy, groups: tuple[frozenset[str], ...]
+) -> frozenset[LabelSet] | None:
     kinds = label_kinds(taxonomy, groups)
-    found = (possible_readings(kinds.simplified(one), kinds.taxonomy) for one in sections)
-    return merged_readings(found, kinds.taxonomy)
+    found = (possible_label_sets(kinds.simplified(one), kinds.taxonomy) for one in sections)
+    return merge_label_sets(found, kinds.taxonomy)
 
 
-def _likeliest(readings: frozenset[Reading], calls: tuple[GlomerulusCall, ...]) -> Reading:
+def _likeliest(readings: frozenset[LabelSet], calls: tuple[GlomerulusCall, ...]) -> LabelSet:
     """Of calls that exclude each other on different sections, take the surest."""
     if len(readings) == 1:
         return next(iter(readings))

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from glomerulab.cases.calls import Reading
+from glomerulab.cases.calls import LabelSet
 from glomerulab.cases.counting import Glomerulus
-from glomerulab.cases.rules import Finding, Grade, Item, RuleSet, labels_of
+from glomerulab.cases.rules import Finding, Grade, Item, RuleSet, matching_labels
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["Counted", "ItemResult", "RuleResult", "apply_rule_set"]
+__all__ = ["FindingCount", "ItemResult", "RuleResult", "apply_rule_set"]
 
 MAX_STATES = 50_000
 
@@ -23,7 +23,7 @@ Counts = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Counted:
+class FindingCount:
     """One count that a grade rests on."""
 
     findings: tuple[Finding, ...]
@@ -38,7 +38,7 @@ class ItemResult:
     item: Item
     grade: Grade | None
     """None where it was not assessed."""
-    counted: tuple[Counted, ...]
+    counted: tuple[FindingCount, ...]
     """What the grade rests on; several where no single one decided, as for a mixed class."""
     n_of: int
     """Glomeruli in the denominator."""
@@ -138,7 +138,7 @@ def _answer(
 ) -> ItemResult:
     if item.never:
         return _without_grade(item, item.never, item.never_zh or item.never)
-    matched = {key: labels_of(found, taxonomy) for key, found in rule_set.findings.items()}
+    matched = {key: matching_labels(found, taxonomy) for key, found in rule_set.findings.items()}
     named = dict.fromkeys(
         key for keys in (item.counts, *(grade.counts for grade in item.grades)) for key in keys
     )
@@ -224,13 +224,13 @@ class _View:
             for grade in item.grades
         ]
 
-    def row(self, reading: Reading) -> Counts:
+    def row(self, reading: LabelSet) -> Counts:
         """Return what one glomerulus adds to the counts."""
         if reading is None or reading & self.left_out:
             return (0,) * (len(self.of_grade) + 1)
         return (1, *(int(bool(reading & labels)) for labels in self.of_grade))
 
-    def counts(self, readings: Iterable[Reading]) -> Counts:
+    def counts(self, readings: Iterable[LabelSet]) -> Counts:
         """Return the counts of a case whose readings are settled."""
         total = (0,) * (len(self.of_grade) + 1)
         for reading in readings:
@@ -248,15 +248,15 @@ class _View:
 
     def counted(
         self, grade: Grade, counts: Counts, findings: Mapping[str, Finding]
-    ) -> tuple[Counted, ...]:
+    ) -> tuple[FindingCount, ...]:
         """Return the count that decided for a grade; for the rest, all that decided against it."""
-        found: dict[tuple[str, ...], Counted] = {}
+        found: dict[tuple[str, ...], FindingCount] = {}
         for place, one in enumerate(self.item.grades):
             keys = one.counts or self.item.counts
             decided = grade.is_rest or one == grade
             if decided and not one.is_rest and self.of_grade[place]:
                 named = () if keys == self.item.counts else tuple(findings[key] for key in keys)
-                found[keys] = Counted(named, counts[1 + place])
+                found[keys] = FindingCount(named, counts[1 + place])
         # What the question names comes first: it stands without a name of its own.
         return tuple(sorted(found.values(), key=lambda one: len(one.findings) > 0))
 

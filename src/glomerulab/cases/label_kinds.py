@@ -7,13 +7,13 @@ whether there is a crescent, and whether there is anything else that matters to 
 from dataclasses import replace
 from functools import lru_cache
 
-from glomerulab.cases.calls import OpenCall, Reading
+from glomerulab.cases.calls import CallUncertainty, LabelSet
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["LabelKinds", "label_kinds"]
+__all__ = ["LabelClasses", "label_kinds"]
 
 
-class LabelKinds:
+class LabelClasses:
     """Labels in kinds; each kind is called by the first of its labels.
 
     Parameters
@@ -56,9 +56,9 @@ class LabelKinds:
         """Return the kinds of some labels."""
         return frozenset(self._kind_of[key] for key in labels)
 
-    def simplified(self, call: OpenCall) -> OpenCall:
+    def simplified(self, call: CallUncertainty) -> CallUncertainty:
         """Return what a call leaves open of the kinds."""
-        called: Reading = None if call.called is None else self.of(call.called)
+        called: LabelSet = None if call.called is None else self.of(call.called)
         sure = self.of(call.sure)
         unsure = self.of(call.unsure)
         # Where a label is there, its kind is: another one of it that may be there adds nothing.
@@ -67,6 +67,6 @@ class LabelKinds:
 
 
 @lru_cache(maxsize=1024)
-def label_kinds(taxonomy: Taxonomy, groups: tuple[frozenset[str], ...]) -> LabelKinds:
-    """Return the kinds of a taxonomy for a question; see `LabelKinds`."""
-    return LabelKinds(taxonomy, groups)
+def label_kinds(taxonomy: Taxonomy, groups: tuple[frozenset[str], ...]) -> LabelClasses:
+    """Return the kinds of a taxonomy for a question; see `LabelClasses`."""
+    return LabelClasses(taxonomy, groups)

@@ -6,7 +6,7 @@ same grade has the same code in each report.
 
 import re
 
-from glomerulab.cases.grading import Counted
+from glomerulab.cases.grading import FindingCount
 from glomerulab.cases.rules import Grade, Item, RuleSet
 
 __all__ = ["counted_code", "counted_name", "grade_code", "question_code"]
@@ -24,12 +24,12 @@ def grade_code(rules: RuleSet, item: Item, grade: Grade) -> str:
     return NOT_IN_CODES.sub("_", f"{question_code(rules, item)}/{grade.grade}")
 
 
-def counted_code(one: Counted) -> str:
+def counted_code(one: FindingCount) -> str:
     """Return the code of a count that a grade rests on, such as ``n_with/global_sclerosis``."""
     return NOT_IN_CODES.sub("_", "/".join(("n_with", *(f.name.lower() for f in one.findings))))
 
 
-def counted_name(one: Counted) -> str:
+def counted_name(one: FindingCount) -> str:
     """Say what such a count holds."""
     if not one.findings:
         return "Glomeruli with a finding of the question"

@@ -22,8 +22,8 @@ __all__ = [
     "Grade",
     "Item",
     "RuleSet",
-    "labels_of",
     "load_rule_set",
+    "matching_labels",
 ]
 
 BUILT_IN_RULE_SETS = (
@@ -175,7 +175,7 @@ def load_rule_set(name_or_path: str | Path) -> RuleSet:
         raise ConfigError(first_problem(error), where=where) from error
 
 
-def labels_of(finding: Finding, taxonomy: Taxonomy) -> tuple[frozenset[str], bool]:
+def matching_labels(finding: Finding, taxonomy: Taxonomy) -> tuple[frozenset[str], bool]:
     """Return the labels of a taxonomy that stand for a finding.
 
     Parameters

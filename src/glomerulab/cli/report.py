@@ -10,7 +10,7 @@ import typer
 from glomerulab.runtime.messages import count_noun
 
 if TYPE_CHECKING:
-    from glomerulab.cases.corrections import Override
+    from glomerulab.cases.corrections import Correction
 
 __all__ = ["override", "report"]
 
@@ -66,10 +66,10 @@ def report(
     )
     for case in written.cases:
         glomeruli = count_noun(case.summary.n_glomeruli, "glomerulus", "glomeruli")
-        unjudged = f", {len(case.unjudged)} not judged" if case.unjudged else ""
-        typer.echo(f"{case.patient}: {glomeruli}, {case.summary.n_referred} to look at{unjudged}")
+        failures = f", {len(case.failures)} not judged" if case.failures else ""
+        typer.echo(f"{case.patient}: {glomeruli}, {case.summary.n_referred} to look at{failures}")
     for lost in dict.fromkeys(
-        one for case in written.cases for one in (*case.lost, *case.lost_of_nobody)
+        one for case in written.cases for one in (*case.lost, *case.unmatched_corrections)
     ):
         typer.echo(f"overrides.csv, in no count: {lost_words(lost, 'en')}", err=True)
     placeless = [case.patient for case in written.cases if not case.slides]
@@ -124,21 +124,21 @@ def override(
 
 
 def _override_one(predictions: Path, image: str, *, labels: str, by: str, reason: str) -> None:
-    from glomerulab.cases.add_corrections import add_override
+    from glomerulab.cases.add_corrections import add_correction
     from glomerulab.cases.case_folder import read_case_folder
 
     case = read_case_folder(predictions)
     words = [word for word in labels.split(",") if word.strip()]
-    entry = add_override(case, image, labels=words, by=by, reason=reason)
+    entry = add_correction(case, image, labels=words, by=by, reason=reason)
     _tell_counted(predictions, [entry])
 
 
 def _override_all(predictions: Path, path: Path) -> None:
     """Add a file of changes; what was overtaken is told, and ends with exit code 1."""
-    from glomerulab.cases.add_corrections import add_changes
+    from glomerulab.cases.add_corrections import import_corrections
     from glomerulab.cases.case_folder import read_case_folder
 
-    done = add_changes(read_case_folder(predictions), path)
+    done = import_corrections(read_case_folder(predictions), path)
     _tell_counted(predictions, done.added)
     typer.echo(f"{count_noun(len(done.added), 'change')} added, {len(done.known)} there before")
     for change, later in done.overtaken:
@@ -152,18 +152,18 @@ def _override_all(predictions: Path, path: Path) -> None:
         raise typer.Exit(1)
 
 
-def _tell_counted(predictions: Path, entries: Sequence["Override"]) -> None:
+def _tell_counted(predictions: Path, entries: Sequence["Correction"]) -> None:
     """Say what counts from now on: of an image whose glomerulus has others, what all give."""
-    from glomerulab.cases.case import reported_cases
+    from glomerulab.cases.case import build_cases
     from glomerulab.cases.case_folder import read_case_folder
     from glomerulab.cases.corrections import labels_text
 
-    cases = reported_cases(read_case_folder(predictions), [])
+    cases = build_cases(read_case_folder(predictions), [])
     found = {call.image_id: (case, call) for case in cases for call in case.calls}
     for entry in entries:
         case, call = found[entry.image_id]
         said = f"{entry.labels_text} from now on ({entry.by})"
-        others = ", ".join(case.also_on(call))
+        others = ", ".join(case.other_slides_of(call))
         if others:
             whole = labels_text(case.glomerulus_of(call).called)
             typer.echo(

@@ -1,5 +1,10 @@
-from glomerulab.cases.calls import GlomerulusCall, OpenCall, left_open, merged_readings
-from glomerulab.cases.calls import possible_readings as readings_of
+from glomerulab.cases.calls import (
+    CallUncertainty,
+    GlomerulusCall,
+    call_uncertainty,
+    merge_label_sets,
+)
+from glomerulab.cases.calls import possible_label_sets as readings_of
 from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
 
 PAPER = load_taxonomy("paper")
@@ -20,8 +25,8 @@ def call(called="normal", *, states=None, reasons=()):
     )
 
 
-def possible_readings(call, taxonomy, *, head):
-    return readings_of(left_open(call, taxonomy, head=head), taxonomy)
+def possible_label_sets(call, taxonomy, *, head):
+    return readings_of(call_uncertainty(call, taxonomy, head=head), taxonomy)
 
 
 def sets(*names):
@@ -29,78 +34,78 @@ def sets(*names):
 
 
 def test_a_certain_call_has_one_reading() -> None:
-    assert possible_readings(call("cgn"), PAPER, head="softmax") == sets("cgn")
+    assert possible_label_sets(call("cgn"), PAPER, head="softmax") == sets("cgn")
 
 
 def test_the_conformal_set_gives_the_readings_of_a_softmax_head() -> None:
     unsure = call("mspgn", states={"mspgn": "either", "normal": "either"}, reasons=("uncertain",))
-    assert possible_readings(unsure, PAPER, head="softmax") == sets("mspgn", "normal")
+    assert possible_label_sets(unsure, PAPER, head="softmax") == sets("mspgn", "normal")
 
 
 def test_under_sigmoid_unsure_labels_combine_but_never_against_an_exclusion() -> None:
     unsure = call("cgn", states={"fsg": "either", "normal": "either"}, reasons=("uncertain",))
-    assert possible_readings(unsure, PAPER, head="sigmoid") == sets("cgn", "cgn+fsg")
+    assert possible_label_sets(unsure, PAPER, head="sigmoid") == sets("cgn", "cgn+fsg")
 
 
 def test_an_image_that_cannot_be_trusted_may_show_anything() -> None:
     blurred = call("cgn", reasons=("out_of_focus",))
-    assert possible_readings(blurred, PAPER, head="softmax") == sets(*PAPER.label_ids)
+    assert possible_label_sets(blurred, PAPER, head="softmax") == sets(*PAPER.label_ids)
 
 
 def test_an_image_unlike_all_others_may_be_no_glomerulus() -> None:
     strange = call("cgn", reasons=("out_of_distribution",))
-    assert None in possible_readings(strange, PAPER, head="softmax")
-    assert None not in possible_readings(call("cgn"), PAPER, head="softmax")
+    assert None in possible_label_sets(strange, PAPER, head="softmax")
+    assert None not in possible_label_sets(call("cgn"), PAPER, head="softmax")
 
 
 def test_a_lesion_on_one_section_is_a_lesion_of_the_glomerulus() -> None:
-    assert merged_readings([sets("normal"), sets("cgn")], PAPER) == sets("cgn")
-    assert merged_readings([sets("fsg"), sets("cgn")], PAPER) == sets("fsg+cgn")
+    assert merge_label_sets([sets("normal"), sets("cgn")], PAPER) == sets("cgn")
+    assert merge_label_sets([sets("fsg"), sets("cgn")], PAPER) == sets("fsg+cgn")
 
 
 def test_doubts_on_two_sections_multiply() -> None:
-    joined = merged_readings([sets("normal", "mspgn"), sets("normal", "cgn")], PAPER)
+    joined = merge_label_sets([sets("normal", "mspgn"), sets("normal", "cgn")], PAPER)
     assert joined == sets("normal", "mspgn", "cgn", "mspgn+cgn")
 
 
 def test_a_section_that_may_show_no_glomerulus_leaves_the_word_to_the_other() -> None:
-    assert merged_readings([frozenset({None}), sets("cgn")], PAPER) == sets("cgn")
+    assert merge_label_sets([frozenset({None}), sets("cgn")], PAPER) == sets("cgn")
 
 
 def test_labels_that_exclude_each_other_leave_either_possible() -> None:
     both = Taxonomy(
         "t", (Label(id="a", name="A", excludes=("b",)), Label(id="b", name="B", excludes=("a",)))
     )
-    assert merged_readings([sets("a"), sets("b")], both) == sets("a", "b")
+    assert merge_label_sets([sets("a"), sets("b")], both) == sets("a", "b")
 
 
 def test_sections_without_any_label_stay_without_and_are_not_lost() -> None:
     none = frozenset[str]()
-    assert merged_readings([frozenset({none})] * 2, PAPER) == {none}
+    assert merge_label_sets([frozenset({none})] * 2, PAPER) == {none}
     doubtful = frozenset({none, frozenset({"cgn"})})
-    assert merged_readings([doubtful] * 2, PAPER) == {none, frozenset({"cgn"})}
+    assert merge_label_sets([doubtful] * 2, PAPER) == {none, frozenset({"cgn"})}
 
 
 def test_labels_that_exclude_each_other_are_unsure_however_sure_the_model_is() -> None:
     torn = call("cgn", states={"normal": "present", "fsg": "present"})
-    found = possible_readings(torn, PAPER, head="sigmoid")
+    found = possible_label_sets(torn, PAPER, head="sigmoid")
     assert found == sets("cgn", "normal", "fsg", "cgn+fsg") | {frozenset()}
 
 
 def test_a_call_of_labels_that_exclude_each_other_counts_as_on_two_sections() -> None:
     both = frozenset({frozenset({"normal", "cgn"})})
-    assert merged_readings([both], PAPER) == sets("cgn")
+    assert merge_label_sets([both], PAPER) == sets("cgn")
 
 
 def test_twenty_unsure_labels_are_not_told_one_by_one() -> None:
     many = Taxonomy("many", tuple(Label(id=f"l{n}", name=f"L{n}") for n in range(20)))
-    anything = OpenCall(
+    anything = CallUncertainty(
         frozenset(), frozenset(), frozenset(many.label_ids), is_one_label=False, may_be_none=False
     )
     assert readings_of(anything, many) is None
-    assert merged_readings([None, sets("l1")], many) is None
+    assert merge_label_sets([None, sets("l1")], many) is None
 
 
 def test_what_a_person_said_leaves_nothing_open() -> None:
     for reading in (None, frozenset({"cgn", "fsg"})):
-        assert readings_of(OpenCall.settled(reading), PAPER) == {reading}
+        assert readings_of(CallUncertainty.settled(reading), PAPER) == {reading}

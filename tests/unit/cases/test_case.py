@@ -2,8 +2,8 @@ import csv
 import json
 from dataclasses import replace
 
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.reports.case.csv_tables import write_images_csv
 from glomerulab.reports.case.geojson import render_case_geojson
 
@@ -13,16 +13,16 @@ def counts(summary) -> dict[str, int]:
 
 
 def test_each_patient_is_a_case_with_its_slides(folder) -> None:
-    first, second = reported_cases(folder)
+    first, second = build_cases(folder)
     assert (first.patient, second.patient) == ("p1", "p/2")
     assert [slide.slide_id for slide in first.slides] == ["s1", "s2"]
     assert first.summary.n_glomeruli == 5  # g1 stands on two sections
 
 
 def test_every_count_follows_a_person_and_the_original_stays(folder) -> None:
-    add_override(folder, "b", labels=["cgn"], by="A", reason="x")
-    add_override(folder, "c", labels=["not_a_glomerulus"], by="A", reason="a tubule")
-    case = reported_cases(folder)[0]
+    add_correction(folder, "b", labels=["cgn"], by="A", reason="x")
+    add_correction(folder, "c", labels=["not_a_glomerulus"], by="A", reason="a tubule")
+    case = build_cases(folder)[0]
     assert counts(case.original) == {"normal": 2, "mspgn": 1, "fsg": 1, "cgn": 1}
     assert counts(case.summary) == {"normal": 2, "mspgn": 0, "fsg": 0, "cgn": 2}
     assert (case.original.n_glomeruli, case.summary.n_glomeruli) == (5, 4)
@@ -32,9 +32,9 @@ def test_every_count_follows_a_person_and_the_original_stays(folder) -> None:
 
 
 def test_what_a_person_looked_at_is_referred_no_more(folder) -> None:
-    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
-    case = reported_cases(folder)[0]
-    assert {one.image_id: case.reasons_of(one) for one in case.calls}["c"] == ()
+    add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
+    case = build_cases(folder)[0]
+    assert {one.image_id: case.review_reasons_of(one) for one in case.calls}["c"] == ()
     write_images_csv(case, folder.folder / "i.csv")
     with (folder.folder / "i.csv").open(encoding="utf-8-sig", newline="") as file:
         assert {row["image_id"]: row["refer"] for row in csv.DictReader(file)}["c"] == ""
@@ -52,41 +52,44 @@ def test_words_on_images_that_are_gone_are_told_in_the_case_of_their_slide(folde
     (folder.folder / "overrides.csv").write_text(
         f"time,by,image_id,labels,reason,place\n{gone}", encoding="utf-8"
     )
-    first, second = reported_cases(folder)
+    first, second = build_cases(folder)
     assert [one.row.image_id for one in first.lost] == ["s1__g7"]
     assert [one.row.image_id for one in second.lost] == ["s9__g1"]
-    assert [one.row.image_id for one in first.lost_of_nobody] == ["nobody"]
-    assert first.overruled == {}
+    assert [one.row.image_id for one in first.unmatched_corrections] == ["nobody"]
+    assert first.latest_corrections == {}
 
 
 def test_a_word_on_a_region_that_was_drawn_anew_elsewhere_counts_no_more(folder) -> None:
-    add_override(folder, "b", labels=["cgn"], by="A", reason="x")
+    add_correction(folder, "b", labels=["cgn"], by="A", reason="x")
     calls = tuple(
         replace(one, box=replace(one.box, y=one.box.y + 900)) if one.image_id == "b" else one
         for one in folder.calls
     )
-    case = reported_cases(replace(folder, calls=calls))[0]
+    case = build_cases(replace(folder, calls=calls))[0]
     assert counts(case.summary) == counts(case.original)
     assert [one.why for one in case.lost] == ["moved"]
 
 
 def test_images_of_one_glomerulus_bear_one_number(folder) -> None:
-    numbers = reported_cases(folder)[0].glomerulus_numbers
+    numbers = build_cases(folder)[0].glomerulus_numbers
     assert numbers == {"a1": 1, "a2": 1, "b": 2, "c": 3, "d": 4, '<i>"e"</i> & 名': 5}
 
 
 def test_it_is_as_new_as_the_newest_word_in_it(folder) -> None:
-    assert reported_cases(folder)[0].told_at.isoformat() == "2026-11-24T20:00:00+00:00"
-    first = add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
-    case, other = reported_cases(folder)
-    assert case.told_at.isoformat() == first.time
-    assert other.told_at.isoformat() == "2026-11-24T20:00:00+00:00"
-    unreadable = replace(case.overrides[0], time="yesterday")
-    assert replace(case, overrides=(unreadable,)).told_at.isoformat() == "2026-11-24T20:00:00+00:00"
+    assert build_cases(folder)[0].last_modified.isoformat() == "2026-11-24T20:00:00+00:00"
+    first = add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    case, other = build_cases(folder)
+    assert case.last_modified.isoformat() == first.time
+    assert other.last_modified.isoformat() == "2026-11-24T20:00:00+00:00"
+    unreadable = replace(case.corrections[0], time="yesterday")
+    assert (
+        replace(case, corrections=(unreadable,)).last_modified.isoformat()
+        == "2026-11-24T20:00:00+00:00"
+    )
 
 
 def test_an_image_knows_its_glomerulus_and_where_else_that_stands(folder) -> None:
-    first = reported_cases(folder)[0]
+    first = build_cases(folder)[0]
     a1, _, b = first.calls[:3]
-    assert (first.also_on(a1), first.also_on(b)) == (("s2",), ())
+    assert (first.other_slides_of(a1), first.other_slides_of(b)) == (("s2",), ())
     assert first.glomerulus_of(a1).called == frozenset({"cgn"})

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from glomerulab.cases.case_folder import SlideFacts, Unjudged, outline_text, read_case_folder
+from glomerulab.cases.case_folder import FailureFacts, SlideFacts, outline_text, read_case_folder
 from glomerulab.errors import PredictionsError
 from tests.support.cases import one_call, write_case
 
@@ -108,11 +108,11 @@ def test_patients_are_cases_and_a_slide_without_one_is_its_own(tmp_path: Path) -
 
 def test_a_case_of_which_nothing_could_be_judged_is_a_case_all_the_same(tmp_path: Path) -> None:
     lost = (
-        Unjudged(case="p2", slide_id="s7", name=""),
-        Unjudged(case="p1", slide_id="s1", name="g"),
+        FailureFacts(case="p2", slide_id="s7", name=""),
+        FailureFacts(case="p1", slide_id="s1", name="g"),
     )
     folder = read_case_folder(write_case(tmp_path, [one_call("a")]))
-    folder = replace(folder, facts=folder.facts.model_copy(update={"unjudged": lost}))
+    folder = replace(folder, facts=folder.facts.model_copy(update={"failures": lost}))
     assert {name: len(calls) for name, calls in folder.patients().items()} == {"p1": 1, "p2": 0}
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from glomerulab.cases.correction_rows import OverrideRow, append_rows, read_rows
+from glomerulab.cases.correction_rows import CorrectionRow, append_rows, read_rows
 from glomerulab.errors import OutputError, PredictionsError
 
 OLD = "time,by,image_id,labels,reason\n2026-01-01T00:00:00+00:00,A,x,cgn,seen\n"
-ROW = OverrideRow("2026-02-02T00:00:00+00:00", "B", "x", "fsg", "seen, twice", "10 20 30 40")
+ROW = CorrectionRow("2026-02-02T00:00:00+00:00", "B", "x", "fsg", "seen, twice", "10 20 30 40")
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)  # surrogates are no text
 
@@ -22,7 +22,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)  # surrog
 def test_whatever_people_write_comes_back_and_a_spreadsheet_reads_the_same(tmp_path, cells) -> None:
     path: Path = tmp_path / "o.csv"
     path.unlink(missing_ok=True)
-    rows = tuple(OverrideRow(*one) for one in cells)
+    rows = tuple(CorrectionRow(*one) for one in cells)
     append_rows(path, lambda stored: rows[:1])
     append_rows(path, lambda stored: rows[1:])
     assert read_rows(path) == rows
@@ -70,7 +70,7 @@ def test_who_chooses_sees_all_that_is_there_and_nobody_comes_between(tmp_path) -
     path = tmp_path / "o.csv"
     append_rows(path, lambda stored: [ROW])
 
-    def add_once(stored: tuple[OverrideRow, ...]) -> list[OverrideRow]:
+    def add_once(stored: tuple[CorrectionRow, ...]) -> list[CorrectionRow]:
         return [] if len(stored) > 1 else [ROW]
 
     threads = [threading.Thread(target=append_rows, args=(path, add_once)) for _ in range(8)]

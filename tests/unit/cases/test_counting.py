@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glomerulab.cases.counting import glomeruli_of
+from glomerulab.cases.counting import group_glomeruli
 from glomerulab.cases.rules import BUILT_IN_RULE_SETS, load_rule_set
 from glomerulab.cases.summary import summarize_case
 from glomerulab.taxonomy import Label, Taxonomy
@@ -19,40 +19,40 @@ def test_one_id_on_serial_sections_is_one_glomerulus() -> None:
         one_call("b", "cgn", slide="s2", region="g7"),
         one_call("c", "normal", slide="s2", region="g8"),
     ]
-    glomeruli = glomeruli_of(calls, PAPER, head="softmax")
+    glomeruli = group_glomeruli(calls, PAPER, head="softmax")
     assert [one.called for one in glomeruli] == [frozenset({"cgn"}), frozenset({"normal"})]
 
 
 @pytest.mark.parametrize("number", ["1", "12", "3.1", "2-7", "Annotation 0", " 4"])
 def test_numbers_that_stand_for_no_name_join_nothing(number: str) -> None:
     calls = [one_call("a", slide="s1", region=number), one_call("b", slide="s2", region=number)]
-    assert len(glomeruli_of(calls, PAPER, head="softmax")) == 2
+    assert len(group_glomeruli(calls, PAPER, head="softmax")) == 2
 
 
 @pytest.mark.parametrize("name", ["g1", "7a", "Annotation 3 left", "uuid-1-2"])
 def test_a_name_with_more_than_a_number_joins(name: str) -> None:
     calls = [one_call("a", slide="s1", region=name), one_call("b", slide="s2", region=name)]
-    assert len(glomeruli_of(calls, PAPER, head="softmax")) == 1
+    assert len(group_glomeruli(calls, PAPER, head="softmax")) == 1
 
 
 def test_glomeruli_of_two_patients_are_never_joined() -> None:
     calls = [one_call("a", region="g1", patient="p1"), one_call("b", region="g1", patient="p2")]
-    assert len(glomeruli_of(calls, PAPER, head="softmax")) == 2
+    assert len(group_glomeruli(calls, PAPER, head="softmax")) == 2
 
 
 def test_a_person_settles_what_the_model_could_not() -> None:
     calls = [one_call("a", "mspgn", either="normal+mspgn")]
-    unsure = glomeruli_of(calls, PAPER, head="softmax")[0]
+    unsure = group_glomeruli(calls, PAPER, head="softmax")[0]
     assert unsure.possible(EACH) == {frozenset({"mspgn"}), frozenset({"normal"})}
     said = {"a": frozenset({"cgn", "fsg"})}
-    settled = glomeruli_of(calls, PAPER, head="softmax", overruled=said)[0]
+    settled = group_glomeruli(calls, PAPER, head="softmax", latest_corrections=said)[0]
     assert settled.called == {"cgn", "fsg"}
     assert settled.is_certain
 
 
 def test_a_person_can_say_that_it_is_no_glomerulus() -> None:
     calls = [one_call("a"), one_call("b")]
-    glomeruli = glomeruli_of(calls, PAPER, head="softmax", overruled={"a": None})
+    glomeruli = group_glomeruli(calls, PAPER, head="softmax", latest_corrections={"a": None})
     assert [one.called for one in glomeruli] == [None, frozenset({"normal"})]
 
 
@@ -85,7 +85,7 @@ def test_a_question_gets_the_readings_that_trying_all_labels_gives(
         )
         for place, (called, either, strange) in enumerate(sections)
     ]
-    (one,) = glomeruli_of(calls, taxonomy, head=head)
+    (one,) = group_glomeruli(calls, taxonomy, head=head)
     whole = one.possible(tuple(frozenset({key}) for key in FIVE))
     asked = one.possible(tuple(groups))
     assert whole is not None
@@ -129,7 +129,7 @@ def test_many_unsure_labels_on_several_sections_are_counted_in_no_time() -> None
         for n in range(3)
     ]
     start = time.perf_counter()
-    glomeruli = glomeruli_of(calls, taxonomy, head="sigmoid")
+    glomeruli = group_glomeruli(calls, taxonomy, head="sigmoid")
     rules = [load_rule_set(name) for name in BUILT_IN_RULE_SETS]
     found = summarize_case(glomeruli, taxonomy, rules)
     assert time.perf_counter() - start < 2
@@ -147,6 +147,6 @@ def test_where_readings_are_too_many_every_answer_stays_open() -> None:
         ),
     )
     calls = [one_call("x", "l0", reasons=("out_of_focus",), taxonomy=taxonomy)]
-    found = summarize_case(glomeruli_of(calls, taxonomy, head="sigmoid"), taxonomy, [])
+    found = summarize_case(group_glomeruli(calls, taxonomy, head="sigmoid"), taxonomy, [])
     assert {count.n_range for count in found.labels} == {(0, 1)}
     assert found.n_uncertain == 1

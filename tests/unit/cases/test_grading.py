@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glomerulab.cases.counting import glomeruli_of
+from glomerulab.cases.counting import group_glomeruli
 from glomerulab.cases.grading import apply_rule_set
 from glomerulab.cases.rules import BUILT_IN_RULE_SETS, load_rule_set
 from tests.support.cases import PAPER, WITH_GLOBAL, case, one_call
 
 
 def result(name, calls, taxonomy=PAPER, head="softmax"):
-    glomeruli = glomeruli_of(calls, taxonomy, head=head)
+    glomeruli = group_glomeruli(calls, taxonomy, head=head)
     return apply_rule_set(load_rule_set(name), glomeruli, taxonomy)
 
 
@@ -180,11 +180,11 @@ def test_the_range_is_what_trying_every_reading_gives(drawn) -> None:
         )
         for place, (called, either, strange) in enumerate(drawn)
     ]
-    glomeruli = glomeruli_of(calls, WITH_GLOBAL, head="softmax")
+    glomeruli = group_glomeruli(calls, WITH_GLOBAL, head="softmax")
     tried: dict[tuple[str, str], set[str]] = {}
     for world in product(*(one.possible(EACH) for one in glomeruli)):
         said = {call.image_id: reading for call, reading in zip(calls, world, strict=True)}
-        settled = glomeruli_of(calls, WITH_GLOBAL, head="softmax", overruled=said)
+        settled = group_glomeruli(calls, WITH_GLOBAL, head="softmax", latest_corrections=said)
         for name in ("mest_c_like", "berden", "isn_rps_like"):
             for answer in apply_rule_set(load_rule_set(name), settled, WITH_GLOBAL).items:
                 if answer.grade is not None:

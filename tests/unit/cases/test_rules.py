@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from glomerulab.cases.rules import BUILT_IN_RULE_SETS, labels_of, load_rule_set
+from glomerulab.cases.rules import BUILT_IN_RULE_SETS, load_rule_set, matching_labels
 from glomerulab.errors import ConfigError
 from tests.support.cases import PAPER, WITH_GLOBAL
 
@@ -23,10 +23,10 @@ def test_thresholds_are_exact() -> None:
 
 def test_a_label_is_found_by_its_code_and_a_wider_one_is_marked() -> None:
     rules = load_rule_set("mest_c_like")
-    assert labels_of(rules.findings["segmental"], PAPER) == (frozenset({"fsg"}), False)
-    assert labels_of(rules.findings["crescent"], PAPER) == (frozenset({"cgn"}), True)
-    assert labels_of(rules.findings["global"], PAPER) == (frozenset(), False)
-    assert labels_of(rules.findings["global"], WITH_GLOBAL) == (frozenset({"gs"}), False)
+    assert matching_labels(rules.findings["segmental"], PAPER) == (frozenset({"fsg"}), False)
+    assert matching_labels(rules.findings["crescent"], PAPER) == (frozenset({"cgn"}), True)
+    assert matching_labels(rules.findings["global"], PAPER) == (frozenset(), False)
+    assert matching_labels(rules.findings["global"], WITH_GLOBAL) == (frozenset({"gs"}), False)
 
 
 def test_an_unknown_rule_set_names_the_known_ones(tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
 import pytest
 
-from glomerulab.cases.counting import glomeruli_of
+from glomerulab.cases.counting import group_glomeruli
 from glomerulab.cases.rules import load_rule_set
 from glomerulab.cases.summary import summarize_case
 from tests.support.cases import PAPER, case, one_call
 
 
 def summary(calls, **further):
-    overruled = further.pop("overruled", None)
-    glomeruli = glomeruli_of(calls, PAPER, head="softmax", overruled=overruled)
+    latest_corrections = further.pop("overruled", None)
+    glomeruli = group_glomeruli(calls, PAPER, head="softmax", latest_corrections=latest_corrections)
     return summarize_case(glomeruli, PAPER, [load_rule_set("mest_c_like")], **further)
 
 

@@ -18,8 +18,8 @@ from glomerulab.apps.web.error_handlers import install_faults
 from glomerulab.apps.web.notice import NOTICE
 from glomerulab.apps.web.security import SecurityMiddleware
 from glomerulab.apps.web.sockets import LOCAL_HOSTS
-from glomerulab.cases.add_corrections import LostImageError, OvertakenError
-from glomerulab.cases.correction_rows import OverrideRow
+from glomerulab.cases.add_corrections import CorrectionConflictError, OutdatedCorrectionError
+from glomerulab.cases.correction_rows import CorrectionRow
 from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError
 from glomerulab.reports.case.html import ReviewFacts, page_policy, render_case_html
 from glomerulab.reports.case.words import Language, words
@@ -47,10 +47,10 @@ class Change(BaseModel):
     seen: int = Field(ge=0)
 
     @property
-    def row(self) -> OverrideRow:
+    def row(self) -> CorrectionRow:
         """The change as the file holds it."""
         by, reason = self.by.strip(), self.reason.strip()
-        return OverrideRow(self.time, by, self.image_id, self.labels, reason, self.place)
+        return CorrectionRow(self.time, by, self.image_id, self.labels, reason, self.place)
 
 
 def create_app(desk: ReviewSession, *, secret: str, language: Language) -> FastAPI:
@@ -157,10 +157,10 @@ def _page(content: str, policy: str, status: int = 200) -> HTMLResponse:
 
 
 def _foreseen(request: Request, error: GlomerulabError) -> Response:
-    if isinstance(error, OvertakenError):
+    if isinstance(error, CorrectionConflictError):
         current = None if error.newest is None else asdict(error.newest)
         return _json(409, error.message, current=current, seen=error.n_now)
-    if isinstance(error, LostImageError):
+    if isinstance(error, OutdatedCorrectionError):
         return _json(422, error.message, why=error.why)
     kinds = ((UnknownRecordError, 404), (OutputError, 507))
     status = next((status for kind, status in kinds if isinstance(error, kind)), 422)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from glomerulab.cases.case import ReportedCase
+from glomerulab.cases.case import Case
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.words import Language, words
 from glomerulab.reports.html import page_environment
@@ -13,7 +13,7 @@ PLAIN_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Of pages without scripts and pictures."""
 
 
-def cases_page(cases: Mapping[str, ReportedCase], language: Language) -> str:
+def cases_page(cases: Mapping[str, Case], language: Language) -> str:
     """Return the list of the cases.
 
     Parameters
@@ -32,7 +32,7 @@ def cases_page(cases: Mapping[str, ReportedCase], language: Language) -> str:
             case.patient,
             case_view(case, language).headline,
             case.summary.n_referred,
-            len(case.overruled),
+            len(case.latest_corrections),
         )
         for name, case in cases.items()
     ]

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from glomerulab.cases.add_corrections import add_seen_change
-from glomerulab.cases.case import ReportedCase, reported_cases
+from glomerulab.cases.add_corrections import submit_correction
+from glomerulab.cases.case import Case, build_cases
 from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFolder, read_case_folder
-from glomerulab.cases.correction_rows import OverrideRow
-from glomerulab.cases.corrections import OVERRIDES_FILE
+from glomerulab.cases.correction_rows import CorrectionRow
+from glomerulab.cases.corrections import CORRECTIONS_FILE
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import UnknownRecordError
 from glomerulab.runtime.names import safe_name
@@ -36,15 +36,15 @@ class ReviewSession:
         self._rule_sets = rule_sets
         self._lock = threading.Lock()
         self._read: tuple[str, CaseFolder] | None = None
-        self._counted: tuple[str, dict[str, ReportedCase]] | None = None
+        self._counted: tuple[str, dict[str, Case]] | None = None
 
     def state(self) -> str:
         """Return what changes whenever the predictions or what people said of them change."""
-        path = self.folder / OVERRIDES_FILE
+        path = self.folder / CORRECTIONS_FILE
         said = path.read_bytes() if path.is_file() else b""
         return hashlib.sha256(self._predicted().encode() + said).hexdigest()[:32]
 
-    def cases(self) -> tuple[str, dict[str, ReportedCase]]:
+    def cases(self) -> tuple[str, dict[str, Case]]:
         """Count every case.
 
         Returns
@@ -63,11 +63,11 @@ class ReviewSession:
             # Before the files are read: an older state makes a page look again.
             state = self.state()
             if self._counted is None or self._counted[0] != state:
-                found = reported_cases(self._case_folder(), self._rule_sets)
+                found = build_cases(self._case_folder(), self._rule_sets)
                 self._counted = state, {safe_name(case.patient): case for case in found}
             return self._counted
 
-    def case(self, name: str) -> tuple[str, ReportedCase]:
+    def case(self, name: str) -> tuple[str, Case]:
         """Count one case.
 
         Parameters
@@ -93,27 +93,27 @@ class ReviewSession:
             raise UnknownRecordError("there is no such case in these predictions")
         return state, cases[name]
 
-    def add(self, change: OverrideRow, *, n_seen: int) -> int:
+    def add(self, change: CorrectionRow, *, n_seen: int) -> int:
         """Add a change, on disk when this returns.
 
         Parameters
         ----------
         change : OverrideRow
         n_seen : int
-            As `add_seen_change` takes it.
+            As `submit_correction` takes it.
 
         Returns
         -------
         int
-            As `add_seen_change` gives it.
+            As `submit_correction` gives it.
 
         Raises
         ------
         GlomerulabError
-            As `add_seen_change` raises it.
+            As `submit_correction` raises it.
         """
         with self._lock:
-            return add_seen_change(self._case_folder(), change, n_seen=n_seen)
+            return submit_correction(self._case_folder(), change, n_seen=n_seen)
 
     def _case_folder(self) -> CaseFolder:
         """Return the predictions, read again if they were written anew."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from glomerulab.cases.case_folder import Unjudged
+from glomerulab.cases.case_folder import FailureFacts
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.pipeline.crop_plan import Failure
 from glomerulab.runtime.files import atomic_write
@@ -21,7 +21,7 @@ FAILURES_FILE = "failures.csv"
 
 def unjudged_of(
     failures: Sequence[Failure], patients: Mapping[str, str | None], manifest: Manifest
-) -> tuple[Unjudged, ...]:
+) -> tuple[FailureFacts, ...]:
     """Say of which case each failure is.
 
     Parameters
@@ -49,7 +49,9 @@ def unjudged_of(
         slide, patient = one.slide, patients.get(one.slide)
         if not slide and one.region in rows:
             slide, patient = rows[one.region]
-        found.append(Unjudged(case=patient or slide or one.region, slide_id=slide, name=one.region))
+        found.append(
+            FailureFacts(case=patient or slide or one.region, slide_id=slide, name=one.region)
+        )
     return tuple(found)
 
 

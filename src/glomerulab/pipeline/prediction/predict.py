@@ -214,7 +214,7 @@ def _case_facts(
         model=model,
         slides=cut.read.facts,
         detector=cut.detector,
-        unjudged=unjudged_of(failures, cut.patients, cut.manifest),
+        failures=unjudged_of(failures, cut.patients, cut.manifest),
         is_synthetic=cut.manifest.is_synthetic,
         notes=tuple(notes),
     )

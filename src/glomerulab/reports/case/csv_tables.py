@@ -8,7 +8,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from glomerulab.cases.case import ReportedCase
+from glomerulab.cases.case import Case
 from glomerulab.cases.corrections import labels_text
 from glomerulab.cases.grading import ItemResult, RuleResult
 from glomerulab.reports.case.warnings import case_warnings
@@ -21,7 +21,7 @@ FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 """What makes a spreadsheet run a cell; the wide signs where it is set to Chinese or Japanese."""
 
 
-def write_images_csv(case: ReportedCase, path: Path) -> None:
+def write_images_csv(case: Case, path: Path) -> None:
     """Write one row per image.
 
     Parameters
@@ -53,7 +53,7 @@ def write_images_csv(case: ReportedCase, path: Path) -> None:
     )
     rows = []
     for call in case.calls:
-        entry = case.overruled.get(call.image_id)
+        entry = case.latest_corrections.get(call.image_id)
         rows.append(
             (
                 call.image_id,
@@ -66,7 +66,7 @@ def write_images_csv(case: ReportedCase, path: Path) -> None:
                 labels_text(case.reading_of(call)),
                 labels_text(call.called),
                 *(("", "", "") if entry is None else (entry.by, entry.time, entry.reason)),
-                " ".join(case.reasons_of(call)),
+                " ".join(case.review_reasons_of(call)),
                 int(call.is_proposed),
                 *(f"{call.probabilities[key]:.6f}" for key in keys),
                 NOTE,
@@ -75,7 +75,7 @@ def write_images_csv(case: ReportedCase, path: Path) -> None:
     _write(path, header, rows)
 
 
-def write_results_csv(case: ReportedCase, path: Path) -> None:
+def write_results_csv(case: Case, path: Path) -> None:
     """Write one row per warning, per count and per question of each rule set.
 
     Parameters
@@ -107,7 +107,7 @@ def write_results_csv(case: ReportedCase, path: Path) -> None:
         _told(case, "warning", one.kind, f"{NOTE}. {one.sentence}", len(header))
         for one in case_warnings(case, "en", max_listed=None)
     ]
-    rows += [_told(case, "not_judged", name, NOTE, len(header)) for name in case.unjudged]
+    rows += [_told(case, "not_judged", name, NOTE, len(header)) for name in case.failures]
     rows.append(_all(case))
     for one in case.summary.labels:
         low, high = one.interval or ("", "")
@@ -133,14 +133,14 @@ def write_results_csv(case: ReportedCase, path: Path) -> None:
     _write(path, header, rows)
 
 
-def _all(case: ReportedCase) -> tuple[object, ...]:
+def _all(case: Case) -> tuple[object, ...]:
     """Make the row of the number of glomeruli, which every share is of."""
     n = case.summary.n_glomeruli
     doubts = _range(case.summary.n_range)
     return (case.patient, "glomeruli", "", "all", "", n, n, "", "", "", doubts, "", "", NOTE)
 
 
-def _item(case: ReportedCase, result: RuleResult, item: ItemResult) -> tuple[object, ...]:
+def _item(case: Case, result: RuleResult, item: ItemResult) -> tuple[object, ...]:
     """Make the row of a question."""
     counted = [
         f"{' or '.join(finding.name for finding in one.findings) or item.item.name}: {one.n_with}"
@@ -171,9 +171,7 @@ def _range(ends: tuple[int, int]) -> str:
     return f"{ends[0]} to {ends[1]}"
 
 
-def _told(
-    case: ReportedCase, kind: str, item: str, note: str, n_columns: int
-) -> tuple[object, ...]:
+def _told(case: Case, kind: str, item: str, note: str, n_columns: int) -> tuple[object, ...]:
     """Make a row without numbers."""
     return (case.patient, kind, "", item, *[""] * (n_columns - 5), note)
 

@@ -22,8 +22,8 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from glomerulab.cases.case import ReportedCase
-from glomerulab.cases.corrections import instant_of
+from glomerulab.cases.case import Case
+from glomerulab.cases.corrections import parse_time
 from glomerulab.reports.case.sr_case_groups import case_groups
 from glomerulab.reports.case.sr_image_groups import image_groups
 from glomerulab.reports.case.sr_items import own, text, uid
@@ -37,7 +37,7 @@ __all__ = ["case_sr", "write_case_sr"]
 MAX_ID = 64
 
 
-def case_sr(case: ReportedCase) -> ComprehensiveSR:
+def case_sr(case: Case) -> ComprehensiveSR:
     """Return a case as a Comprehensive SR document.
 
     Parameters
@@ -73,7 +73,9 @@ def case_sr(case: ReportedCase) -> ComprehensiveSR:
         content=report[0],
         series_instance_uid=uid(case.mark, "series"),
         series_number=1,
-        sop_instance_uid=uid(case.mark, "document", case.told_at.isoformat(), report[0].to_json()),
+        sop_instance_uid=uid(
+            case.mark, "document", case.last_modified.isoformat(), report[0].to_json()
+        ),
         instance_number=1,
         manufacturer="glomerulab (research use only)",
         is_complete=False,
@@ -83,11 +85,11 @@ def case_sr(case: ReportedCase) -> ComprehensiveSR:
     )
     # It holds what `_identity` had to call an image: nothing that does not exist is named.
     del document.CurrentRequestedProcedureEvidenceSequence
-    _date(document, case.told_at)
+    _date(document, case.last_modified)
     return document
 
 
-def write_case_sr(case: ReportedCase, path: Path) -> None:
+def write_case_sr(case: Case, path: Path) -> None:
     """Write the document, whole or not at all.
 
     Parameters
@@ -111,7 +113,7 @@ def _date(document: ComprehensiveSR, when: dt.datetime) -> None:
         made.ContributionDateTime = when.strftime("%Y%m%d%H%M%S")
 
 
-def _told(case: ReportedCase) -> ContainerContentItem:
+def _told(case: Case) -> ContainerContentItem:
     """Say of the whole document what a reader must know (TID 1500 rows 12 and 14)."""
     said = [text("use", "Intended use", words("en")["research_only"])]
     if case.facts.is_synthetic:
@@ -120,7 +122,7 @@ def _told(case: ReportedCase) -> ContainerContentItem:
         text("read_first", "To be read before the numbers", one.sentence)
         for one in case_warnings(case, "en", max_listed=None)
     ]
-    said += [text("in_no_count", "In no count, not judged", name) for name in case.unjudged]
+    said += [text("in_no_count", "In no count, not judged", name) for name in case.failures]
     said += [
         text("few", "Too few glomeruli", f"{result.rule_set.name}: {result.too_few}")
         for result in case.summary.rules
@@ -134,7 +136,7 @@ def _told(case: ReportedCase) -> ContainerContentItem:
     return container
 
 
-def _slides(case: ReportedCase) -> list[Dataset]:
+def _slides(case: Case) -> list[Dataset]:
     """Name every level of the slides that are DICOM, in the shape in which highdicom takes it."""
     found = []
     for reference in (slide.dicom for slide in case.slides if slide.dicom is not None):
@@ -149,9 +151,9 @@ def _slides(case: ReportedCase) -> list[Dataset]:
     return found
 
 
-def _identity(case: ReportedCase) -> Dataset:
+def _identity(case: Case) -> Dataset:
     """Whose document it is, in the shape in which highdicom takes it over."""
-    when = instant_of(case.facts.created) or case.told_at
+    when = parse_time(case.facts.created) or case.last_modified
     fields: Mapping[str, object] = {
         "PatientID": clean_id(case.patient, most=MAX_ID, without="\\"),
         "PatientName": "",

@@ -14,8 +14,8 @@ from typing import Any
 
 from fhir.resources.R4B.bundle import Bundle
 
-from glomerulab.cases.case import ReportedCase
-from glomerulab.cases.corrections import Override
+from glomerulab.cases.case import Case
+from glomerulab.cases.corrections import Correction
 from glomerulab.reports.case.fhir_observations import (
     NAMESPACE,
     Resource,
@@ -35,7 +35,7 @@ SECTION = "http://terminology.hl7.org/CodeSystem/v2-0074"
 NOTE = words("en")["research_only"]
 
 
-def case_bundle(case: ReportedCase) -> Bundle:
+def case_bundle(case: Case) -> Bundle:
     """Return a case as a validated bundle.
 
     Parameters
@@ -58,7 +58,7 @@ def case_bundle(case: ReportedCase) -> Bundle:
         "resourceType": "Bundle",
         "identifier": {"system": "urn:ietf:rfc:3986", "value": _url(version, "bundle")},
         "type": "collection",
-        "timestamp": case.told_at.isoformat(),
+        "timestamp": case.last_modified.isoformat(),
         "entry": [
             {"fullUrl": url, "resource": one} for url, one in zip(urls, resources, strict=True)
         ],
@@ -67,7 +67,7 @@ def case_bundle(case: ReportedCase) -> Bundle:
     return bundle
 
 
-def write_case_fhir(case: ReportedCase, path: Path) -> None:
+def write_case_fhir(case: Case, path: Path) -> None:
     """Write the bundle as JSON, whole or not at all.
 
     Parameters
@@ -81,7 +81,7 @@ def write_case_fhir(case: ReportedCase, path: Path) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _report(case: ReportedCase) -> Resource:
+def _report(case: Case) -> Resource:
     return {
         "resourceType": "DiagnosticReport",
         "identifier": [identifier(case)],
@@ -90,22 +90,22 @@ def _report(case: ReportedCase) -> Resource:
         "code": {"text": "Glomeruli counted by a program (research use only)"},
         "subject": subject(case),
         "effectiveDateTime": case.facts.created,
-        "issued": case.told_at.isoformat(),
+        "issued": case.last_modified.isoformat(),
         "conclusion": "\n".join([f"{case_view(case, 'en').headline}. {NOTE}", *_told(case)]),
     }
 
 
-def _told(case: ReportedCase) -> list[str]:
+def _told(case: Case) -> list[str]:
     """Say what a reader must know before the numbers, and what people changed, a line each."""
     lines = [words("en")["synthetic"]] if case.facts.is_synthetic else []
     lines += [one.sentence for one in case_warnings(case, "en", max_listed=None)]
-    if case.overrides:
+    if case.corrections:
         alone = case_view(replace(case, summary=case.original), "en").headline
         lines.append(f"By the model alone: {alone}.")
-    return lines + [_word(case, entry) for entry in case.overruled.values()]
+    return lines + [_word(case, entry) for entry in case.latest_corrections.values()]
 
 
-def _word(case: ReportedCase, entry: Override) -> str:
+def _word(case: Case, entry: Correction) -> str:
     """Say of one image what counts, who said so and why. R4 reports have no notes for it."""
     called = next(one.called for one in case.calls if one.image_id == entry.image_id)
     now, before = (reading_words(one, case.taxonomy, "en") for one in (entry.reading, called))

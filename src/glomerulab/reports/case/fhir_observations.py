@@ -6,9 +6,9 @@ A record shows an Observation without its report, so that each tells what its nu
 import uuid
 from typing import Any
 
-from glomerulab.cases.calls import Reading
-from glomerulab.cases.case import ReportedCase
-from glomerulab.cases.corrections import Override, instant_of
+from glomerulab.cases.calls import LabelSet
+from glomerulab.cases.case import Case
+from glomerulab.cases.corrections import Correction, parse_time
 from glomerulab.cases.grading import ItemResult, RuleResult
 from glomerulab.cases.rule_codes import counted_name, grade_code, question_code
 from glomerulab.cases.rules import Grade, RuleSet
@@ -33,7 +33,7 @@ NOTE = words("en")["research_only"]
 Resource = dict[str, Any]
 
 
-def observations(case: ReportedCase) -> list[Resource]:
+def observations(case: Case) -> list[Resource]:
     """Return a case as Observations.
 
     Parameters
@@ -52,21 +52,21 @@ def observations(case: ReportedCase) -> list[Resource]:
     for result, original in zip(case.summary.rules, case.original.rules, strict=True):
         for item, alone_item in zip(result.items, original.items, strict=True):
             found.append(_item(case, result, item, alone_item.grade))
-    return found + [_word(case, entry) for entry in case.overruled.values()]
+    return found + [_word(case, entry) for entry in case.latest_corrections.values()]
 
 
-def subject(case: ReportedCase) -> Resource:
+def subject(case: Case) -> Resource:
     """Name the patient, by identifier only."""
     return {"type": "Patient", "identifier": {"value": clean_id(case.patient)}}
 
 
-def identifier(case: ReportedCase, *parts: str) -> Resource:
+def identifier(case: Case, *parts: str) -> Resource:
     """Name what stays the same in each version of a case: the report, or a part of it."""
     value = "/".join((str(uuid.uuid5(NAMESPACE, case.mark)), *parts))
     return {"system": OWN_IDS, "value": value}
 
 
-def _all(case: ReportedCase) -> Resource:
+def _all(case: Case) -> Resource:
     summary = case.summary
     found = _observation(case, {"text": "Glomeruli in all"}, "glomeruli")
     components = _range(summary.n_range, case.original.n_glomeruli)
@@ -77,7 +77,7 @@ def _all(case: ReportedCase) -> Resource:
     }
 
 
-def _count(case: ReportedCase, one: LabelCount, by_model: int) -> Resource:
+def _count(case: Case, one: LabelCount, by_model: int) -> Resource:
     code: Resource = {"text": f"Glomeruli: {one.label.name}"} | _hpo([one.label])
     found = {**_observation(case, code, "count", one.label.id), "valueInteger": one.n_with}
     components = [_number("Glomeruli in all", one.n_of)]
@@ -92,9 +92,7 @@ def _count(case: ReportedCase, one: LabelCount, by_model: int) -> Resource:
     return found | {"note": _severe(case), "component": components}
 
 
-def _item(
-    case: ReportedCase, result: RuleResult, item: ItemResult, alone: Grade | None
-) -> Resource:
+def _item(case: Case, result: RuleResult, item: ItemResult, alone: Grade | None) -> Resource:
     rules = result.rule_set
     name = f"{rules.name} {rules.version}: {item.item.name}"
     key = question_code(rules, item.item)
@@ -126,20 +124,20 @@ def _item(
     return found | {"note": [{"text": text} for text in notes]}
 
 
-def _word(case: ReportedCase, newest: Override) -> Resource:
+def _word(case: Case, newest: Correction) -> Resource:
     """Tell of one image what people said of it, the newest word as value."""
     call = next(one for one in case.calls if one.image_id == newest.image_id)
     done = "confirmed" if call.image_id in case.confirmed else "changed"
     code = {"text": f"Image that the model called, {done} by a person"}
     found = _observation(case, code, "image", call.image_id)
     del found["device"], found["issued"], found["effectiveDateTime"]  # a person said it, and when:
-    if when := instant_of(newest.time):
+    if when := parse_time(newest.time):
         found |= {"effectiveDateTime": when.isoformat(), "issued": when.isoformat()}
     notes: list[Resource] = [{"text": NOTE}]
-    for entry in case.overrides:
+    for entry in case.corrections:
         if entry.image_id == call.image_id:
             said = reading_words(entry.reading, case.taxonomy, "en")
-            time = instant_of(entry.time)
+            time = parse_time(entry.time)
             dated = {"time": time.isoformat()} if time else {}
             notes.append({"authorString": entry.by, "text": f"{said}: {entry.reason}"} | dated)
     components = [_text("Image", call.image_id)]
@@ -155,7 +153,7 @@ def _word(case: ReportedCase, newest: Override) -> Resource:
     }
 
 
-def _observation(case: ReportedCase, code: Resource, *key: str) -> Resource:
+def _observation(case: Case, code: Resource, *key: str) -> Resource:
     return {
         "resourceType": "Observation",
         "identifier": [identifier(case, *key)],
@@ -163,12 +161,12 @@ def _observation(case: ReportedCase, code: Resource, *key: str) -> Resource:
         "code": code,
         "subject": subject(case),
         "effectiveDateTime": case.facts.created,
-        "issued": case.told_at.isoformat(),
+        "issued": case.last_modified.isoformat(),
         "device": {"display": f"glomerulab {case.facts.glomerulab}, {case.facts.model.model}"},
     }
 
 
-def _severe(case: ReportedCase) -> list[Resource]:
+def _severe(case: Case) -> list[Resource]:
     severe = [told.sentence for told in case_warnings(case, "en") if told.is_severe]
     return [{"text": text} for text in (NOTE, *severe)]
 
@@ -187,7 +185,7 @@ def _grade(rules: RuleSet, item: ItemResult, grade: Grade) -> Resource:
     return {"coding": [coding], "text": grade.grade}
 
 
-def _reading(case: ReportedCase, reading: Reading) -> Resource:
+def _reading(case: Case, reading: LabelSet) -> Resource:
     shown = [label for label in case.taxonomy.labels if reading and label.id in reading]
     # Codings of one concept mean the same: of several labels none alone is what the image shows.
     coding = _hpo(shown) if len(shown) == 1 else {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from glomerulab.cases.calls import GlomerulusCall
-from glomerulab.cases.case import ReportedCase
+from glomerulab.cases.case import Case
 from glomerulab.cases.case_folder import SlideFacts
 from glomerulab.cases.corrections import NOT_A_GLOMERULUS, labels_text
 from glomerulab.reports.case.view import colour_of
@@ -19,7 +19,7 @@ __all__ = ["render_case_geojson", "write_case_geojson"]
 NAMESPACE = uuid.UUID("6f1b8e0a-7d0c-5b52-9a65-3f7f6a1d2c11")
 
 
-def render_case_geojson(case: ReportedCase, slide: SlideFacts) -> str:
+def render_case_geojson(case: Case, slide: SlideFacts) -> str:
     """Return the calls on a slide as a FeatureCollection.
 
     Parameters
@@ -49,7 +49,7 @@ def render_case_geojson(case: ReportedCase, slide: SlideFacts) -> str:
     return json.dumps(found, ensure_ascii=False)
 
 
-def write_case_geojson(case: ReportedCase, slide: SlideFacts, path: Path) -> None:
+def write_case_geojson(case: Case, slide: SlideFacts, path: Path) -> None:
     """Write the calls on a slide, whole or not at all.
 
     Parameters
@@ -64,21 +64,21 @@ def write_case_geojson(case: ReportedCase, slide: SlideFacts, path: Path) -> Non
         temporary.write_text(text, encoding="utf-8")
 
 
-def _feature(case: ReportedCase, call: GlomerulusCall, slide: SlideFacts) -> dict[str, Any] | None:
+def _feature(case: Case, call: GlomerulusCall, slide: SlideFacts) -> dict[str, Any] | None:
     if call.box is None:
         return None
     left, upper = slide.bounds_offset
     ring = [[x - left, y - upper] for x, y in call.outline or call.box.corners()]
     keys = case.taxonomy.label_ids
-    reading, entry = case.reading_of(call), case.overruled.get(call.image_id)
+    reading, entry = case.reading_of(call), case.latest_corrections.get(call.image_id)
     names = [NOT_A_GLOMERULUS] if reading is None else [k for k in keys if k in reading]
     colour = colour_of(reading, keys).removeprefix("#")
     metadata = {
         "called by model": "+".join(sorted(call.called)),
-        "refer": " ".join(case.reasons_of(call)),
+        "refer": " ".join(case.review_reasons_of(call)),
         "note": "research use only",
     }
-    if others := case.also_on(call):
+    if others := case.other_slides_of(call):
         metadata |= {
             "glomerulus": str(case.glomerulus_numbers[call.image_id]),
             "also on": ", ".join(others),

@@ -10,8 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from glomerulab.cases.case import ReportedCase
-from glomerulab.cases.corrections import NOT_A_GLOMERULUS, labels_text, place_of
+from glomerulab.cases.case import Case
+from glomerulab.cases.corrections import NOT_A_GLOMERULUS, box_text, labels_text
 from glomerulab.reports.case.pictures import crop_picture, saliency_uri, slide_map
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.words import Language, moment, name_of, reading_words, words
@@ -32,7 +32,7 @@ class ReviewFacts:
 
 
 def render_case_html(
-    case: ReportedCase,
+    case: Case,
     folder: Path,
     *,
     language: Language = "en",
@@ -73,8 +73,8 @@ def render_case_html(
             folder=folder.resolve().name,
             facts=_script_facts(case, language, review),
             readings={call.image_id: labels_text(case.reading_of(call)) for call in case.calls},
-            places={call.image_id: place_of(call) for call in case.calls},
-            seen={call.image_id: case.n_entries(call) for call in case.calls},
+            places={call.image_id: box_text(call) for call in case.calls},
+            seen={call.image_id: case.n_corrections(call) for call in case.calls},
             scripts=[Markup(script) for script in _scripts(review)],  # noqa: S704 - our own files
             policy=Markup(page_policy(review)),  # noqa: S704 - our own words
             example=case.taxonomy.label_ids[-1],
@@ -108,9 +108,7 @@ def _scripts(review: ReviewFacts | None) -> list[str]:
     return [folder.joinpath(name).read_text("utf-8") for name in names]
 
 
-def write_case_html(
-    case: ReportedCase, folder: Path, path: Path, *, language: Language = "en"
-) -> None:
+def write_case_html(case: Case, folder: Path, path: Path, *, language: Language = "en") -> None:
     """Write the page, whole or not at all.
 
     Parameters
@@ -127,9 +125,7 @@ def write_case_html(
         temporary.write_text(text, encoding="utf-8")
 
 
-def _script_facts(
-    case: ReportedCase, language: Language, review: ReviewFacts | None
-) -> dict[str, Any]:
+def _script_facts(case: Case, language: Language, review: ReviewFacts | None) -> dict[str, Any]:
     """Return what the page's script needs to take changes down as `overrides.csv` does."""
     phrase = words(language)
     labels = case.taxonomy.labels
@@ -143,7 +139,8 @@ def _script_facts(
         "file": f"{safe_name(case.patient)}.changes.csv",
         "labels": known,
         "counted": [
-            (one.time, one.by, one.image_id, one.labels_text, one.reason) for one in case.overrides
+            (one.time, one.by, one.image_id, one.labels_text, one.reason)
+            for one in case.corrections
         ],
         "review": None if review is None else asdict(review),
         "words": {
@@ -154,14 +151,14 @@ def _script_facts(
     }
 
 
-def _browser_key(case: ReportedCase) -> str:
+def _browser_key(case: Case) -> str:
     """Tell this case from others, and know it again when the same images are predicted anew."""
     ids = sorted(call.image_id for call in case.calls)
     said = json.dumps([case.facts.model.weights_sha256, case.patient, ids])
     return hashlib.sha256(said.encode()).hexdigest()
 
 
-def change_rows(case: ReportedCase, language: Language) -> list[tuple[str, ...]]:
+def change_rows(case: Case, language: Language) -> list[tuple[str, ...]]:
     """Return what people changed, a row of text per entry: what applies, then what no longer does.
 
     Each oldest first.
@@ -176,7 +173,7 @@ def change_rows(case: ReportedCase, language: Language) -> list[tuple[str, ...]]
             moment(entry.time),
             entry.reason,
         )
-        for entry in case.overrides
+        for entry in case.corrections
     ]
     rows += [
         (

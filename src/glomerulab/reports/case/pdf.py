@@ -9,12 +9,12 @@ from typing import Any
 import typst
 from PIL import Image, ImageDraw, ImageFont
 
-from glomerulab.cases.case import ReportedCase
+from glomerulab.cases.case import Case
 from glomerulab.errors import ConfigError, ImageFileError
 from glomerulab.images import read_image
 from glomerulab.reports.case.html import change_rows
 from glomerulab.reports.case.pictures import crop_picture, slide_map
-from glomerulab.reports.case.view import Shown, case_view
+from glomerulab.reports.case.view import GlomerulusRow, case_view
 from glomerulab.reports.case.words import Language, words
 from glomerulab.runtime.files import atomic_write
 
@@ -35,9 +35,7 @@ CROP_PX = 256
 MAP_PX = 1600
 
 
-def write_case_pdf(
-    case: ReportedCase, folder: Path, path: Path, *, language: Language = "en"
-) -> None:
+def write_case_pdf(case: Case, folder: Path, path: Path, *, language: Language = "en") -> None:
     """Write a case as PDF, whole or not at all.
 
     Parameters
@@ -59,7 +57,7 @@ def write_case_pdf(
         temporary.write_bytes(content)
 
 
-def render_case_pdf(case: ReportedCase, folder: Path, *, language: Language = "en") -> bytes:
+def render_case_pdf(case: Case, folder: Path, *, language: Language = "en") -> bytes:
     """Return a case as PDF.
 
     Parameters
@@ -102,7 +100,7 @@ def _fonts(language: Language) -> list[str]:
     return [*chinese, *latin] if language == "zh" else [*latin, *chinese]
 
 
-def _facts(case: ReportedCase, folder: Path, room: Path, language: Language) -> dict[str, Any]:
+def _facts(case: Case, folder: Path, room: Path, language: Language) -> dict[str, Any]:
     view = case_view(case, language)
     return {
         "language": language,
@@ -161,7 +159,7 @@ def _row(row: Any) -> dict[str, str]:  # noqa: ANN401
     }
 
 
-def _member(one: Shown, folder: Path, room: Path, phrase: dict[str, str]) -> dict[str, Any]:
+def _member(one: GlomerulusRow, folder: Path, room: Path, phrase: dict[str, str]) -> dict[str, Any]:
     """Put a crop with its outline into the room, and say what stands beside it."""
     picture = crop_picture(one.call, folder)
     file = ""
@@ -190,7 +188,7 @@ def _member(one: Shown, folder: Path, room: Path, phrase: dict[str, str]) -> dic
     }
 
 
-def _looked(one: Shown, folder: Path, room: Path) -> str:
+def _looked(one: GlomerulusRow, folder: Path, room: Path) -> str:
     """Put the picture of where the network looked into the room; empty where there is none."""
     if one.call.saliency_path is None:
         return ""
@@ -205,7 +203,7 @@ def _looked(one: Shown, folder: Path, room: Path) -> str:
 
 
 def _maps(
-    case: ReportedCase, shown: tuple[Shown, ...], folder: Path, room: Path
+    case: Case, shown: tuple[GlomerulusRow, ...], folder: Path, room: Path
 ) -> list[dict[str, str]]:
     """Draw the glomeruli onto the slides' maps."""
     found = []

@@ -10,7 +10,7 @@ from glomerulab.cases.case_folder import SlideFacts
 from glomerulab.errors import ImageFileError
 from glomerulab.geometry import Box, Point
 from glomerulab.images import image_size
-from glomerulab.reports.case.view import Shown
+from glomerulab.reports.case.view import GlomerulusRow
 from glomerulab.reports.html import thumbnail_uri
 
 __all__ = ["MapMark", "Picture", "SlideMap", "crop_picture", "saliency_uri", "slide_map"]
@@ -112,7 +112,7 @@ def saliency_uri(call: GlomerulusCall, folder: Path) -> str:
         return ""
 
 
-def slide_map(slide: SlideFacts, shown: Sequence[Shown], folder: Path) -> SlideMap | None:
+def slide_map(slide: SlideFacts, shown: Sequence[GlomerulusRow], folder: Path) -> SlideMap | None:
     """Return the map of a slide, or None where its picture is not there or cannot be read.
 
     Parameters

@@ -8,7 +8,7 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 
-from glomerulab.cases.case import ReportedCase
+from glomerulab.cases.case import Case
 from glomerulab.cases.grading import ItemResult, RuleResult
 from glomerulab.cases.rule_codes import counted_code, counted_name, grade_code, question_code
 from glomerulab.cases.rules import Grade, RuleSet
@@ -20,7 +20,7 @@ from glomerulab.runtime.names import clean_text
 __all__ = ["case_groups"]
 
 
-def case_groups(case: ReportedCase) -> list[MeasurementsAndQualitativeEvaluations]:
+def case_groups(case: Case) -> list[MeasurementsAndQualitativeEvaluations]:
     """Return the groups of the whole case.
 
     Parameters
@@ -39,7 +39,7 @@ def case_groups(case: ReportedCase) -> list[MeasurementsAndQualitativeEvaluation
     return found
 
 
-def _counts(case: ReportedCase) -> MeasurementsAndQualitativeEvaluations:
+def _counts(case: Case) -> MeasurementsAndQualitativeEvaluations:
     summary, original = case.summary, case.original
     low, high = summary.n_range
     counts = [
@@ -91,7 +91,7 @@ def _label(one: LabelCount, by_model: int) -> list[Measurement]:
 
 
 def _question(
-    case: ReportedCase, result: RuleResult, item: ItemResult, alone: Grade | None
+    case: Case, result: RuleResult, item: ItemResult, alone: Grade | None
 ) -> MeasurementsAndQualitativeEvaluations:
     """Put one question into a group: the same names serve every question."""
     rules = result.rule_set
@@ -119,7 +119,7 @@ def _numbers(item: ItemResult) -> list[Measurement]:
 
 
 def _grades(
-    case: ReportedCase, rules: RuleSet, item: ItemResult, alone: Grade | None
+    case: Case, rules: RuleSet, item: ItemResult, alone: Grade | None
 ) -> list[QualitativeEvaluation]:
     def evaluation(code: str, meaning: str, grade: Grade) -> QualitativeEvaluation:
         value = own(grade_code(rules, item.item, grade), grade_name(grade, "en"))

@@ -17,7 +17,7 @@ from highdicom.sr import (
 )
 from pydicom.sr.codedict import codes
 
-from glomerulab.cases.calls import Reading
+from glomerulab.cases.calls import LabelSet
 from glomerulab.cases.corrections import NOT_A_GLOMERULUS
 from glomerulab.reports.case.words import reading_words
 from glomerulab.runtime.names import clean_text
@@ -43,7 +43,7 @@ def label_code(label: Label) -> CodedConcept:
 
 
 def readings(
-    name: CodedConcept, reading: Reading, taxonomy: Taxonomy
+    name: CodedConcept, reading: LabelSet, taxonomy: Taxonomy
 ) -> list[QualitativeEvaluation]:
     """Say what is shown: one evaluation per label."""
     shown = [label for label in taxonomy.labels if reading and label.id in reading]

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from glomerulab.cases.calls import GlomerulusCall, Reading
-from glomerulab.cases.case import ReportedCase
-from glomerulab.cases.grading import Counted, ItemResult, RuleResult
+from glomerulab.cases.calls import GlomerulusCall, LabelSet
+from glomerulab.cases.case import Case
+from glomerulab.cases.grading import FindingCount, ItemResult, RuleResult
 from glomerulab.reports.case.model_rows import model_rows
 from glomerulab.reports.case.warnings import CaseWarning, case_warnings
 from glomerulab.reports.case.words import (
@@ -20,11 +20,11 @@ from glomerulab.runtime.messages import count_noun
 
 __all__ = [
     "CaseView",
+    "GlomerulusRow",
     "Group",
     "ItemRow",
     "LabelRow",
     "RuleBlock",
-    "Shown",
     "case_view",
     "colour_of",
 ]
@@ -72,7 +72,7 @@ class LabelRow:
 
 
 @dataclass(frozen=True)
-class Shown:
+class GlomerulusRow:
     """One image of a glomerulus, numbered as on the map."""
 
     number: int
@@ -101,7 +101,7 @@ class Group:
     name: str
     n_images: str
     """How many, and how many of glomeruli that stand on several sections."""
-    members: tuple[Shown, ...]
+    members: tuple[GlomerulusRow, ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class CaseView:
     warnings: tuple[CaseWarning, ...]
     rules: tuple[RuleBlock, ...]
     labels: tuple[LabelRow, ...]
-    shown: tuple[Shown, ...]
+    shown: tuple[GlomerulusRow, ...]
     groups: tuple[Group, ...]
     model: tuple[tuple[str, str], ...]
     slides: tuple[tuple[str, str], ...]
@@ -126,7 +126,7 @@ SEVERAL = "#6A3D9A"
 GREY = "#5F6B76"
 
 
-def colour_of(reading: Reading, label_ids: tuple[str, ...]) -> str:
+def colour_of(reading: LabelSet, label_ids: tuple[str, ...]) -> str:
     """Return the colour a reading has on maps, in galleries and in QuPath.
 
     Parameters
@@ -147,7 +147,7 @@ def colour_of(reading: Reading, label_ids: tuple[str, ...]) -> str:
     return COLOURS[label_ids.index(next(iter(reading))) % len(COLOURS)]
 
 
-def case_view(case: ReportedCase, language: Language) -> CaseView:
+def case_view(case: Case, language: Language) -> CaseView:
     """Put a case into words.
 
     Parameters
@@ -161,7 +161,7 @@ def case_view(case: ReportedCase, language: Language) -> CaseView:
     """
     phrase = words(language)
     shown = _shown(case, language)
-    groups: dict[str, list[Shown]] = {}
+    groups: dict[str, list[GlomerulusRow]] = {}
     for one in sorted(shown, key=lambda one: _order(case, one)):
         groups.setdefault(one.group, []).append(one)
     summary = case.summary
@@ -189,7 +189,7 @@ def case_view(case: ReportedCase, language: Language) -> CaseView:
     )
 
 
-def _order(case: ReportedCase, one: Shown) -> tuple[int, str, int]:
+def _order(case: Case, one: GlomerulusRow) -> tuple[int, str, int]:
     reading = case.reading_of(one.call)
     if reading is None:
         return 99, one.group, one.number
@@ -197,7 +197,7 @@ def _order(case: ReportedCase, one: Shown) -> tuple[int, str, int]:
     return (50 if len(places) != 1 else places[0]), one.group, one.number
 
 
-def _headline(case: ReportedCase, language: Language) -> str:
+def _headline(case: Case, language: Language) -> str:
     summary = case.summary
     parts = [f"{one.n_with} {name_of(one.label, language)}" for one in summary.labels if one.n_with]
     if language == "zh":
@@ -207,7 +207,7 @@ def _headline(case: ReportedCase, language: Language) -> str:
     return f"{count_noun(summary.n_glomeruli, 'glomerulus', 'glomeruli')}: {listed}"
 
 
-def _summary(case: ReportedCase, language: Language) -> tuple[str, ...]:
+def _summary(case: Case, language: Language) -> tuple[str, ...]:
     s = case.summary
     if language == "zh":
         slides = f"{s.n_slides} 张切片，" if s.n_slides else ""
@@ -222,7 +222,7 @@ def _summary(case: ReportedCase, language: Language) -> tuple[str, ...]:
     return (first, several) if s.n_on_several_sections else (first,)
 
 
-def _rule_block(result: RuleResult, case: ReportedCase, language: Language) -> RuleBlock:
+def _rule_block(result: RuleResult, case: Case, language: Language) -> RuleBlock:
     rules = result.rule_set
     rows = tuple(_item_row(one, case, language) for one in result.items)
     pairs = list(zip(result.items, rows, strict=True))
@@ -253,7 +253,7 @@ def _too_few(result: RuleResult, language: Language) -> str:
     return ""
 
 
-def _item_row(result: ItemResult, case: ReportedCase, language: Language) -> ItemRow:
+def _item_row(result: ItemResult, case: Case, language: Language) -> ItemRow:
     names = {label.id: name_of(label, language) for label in case.taxonomy.labels}
     phrase = words(language)
     signs = [grade_sign(one, language) for one in reversed(result.possible)]
@@ -274,14 +274,14 @@ def _item_row(result: ItemResult, case: ReportedCase, language: Language) -> Ite
     )
 
 
-def _share(one: Counted, n_of: int, language: Language) -> str:
+def _share(one: FindingCount, n_of: int, language: Language) -> str:
     phrase = words(language)
     said = phrase["comma"].join(name_of(finding, language) for finding in one.findings)
     share = f"{one.n_with} / {n_of} ({round(100 * one.n_with / n_of, 1):g} %)"
     return f"{said}{phrase['colon']}{share}" if said else share
 
 
-def _label_rows(case: ReportedCase, language: Language) -> tuple[LabelRow, ...]:
+def _label_rows(case: Case, language: Language) -> tuple[LabelRow, ...]:
     summary, original = case.summary, case.original
     rows = [
         LabelRow(
@@ -314,7 +314,7 @@ def _range(ends: tuple[int, int]) -> str:
     return str(low) if low == high else f"{low} – {high}"
 
 
-def _n_images(members: list[Shown], language: Language) -> str:
+def _n_images(members: list[GlomerulusRow], language: Language) -> str:
     n, n_shared = len(members), sum(one.shared != "" for one in members)
     if language == "zh":
         return f"{n} 幅图像" + (f"，其中 {n_shared} 幅的肾小球出现在多张切片上" if n_shared else "")
@@ -322,8 +322,8 @@ def _n_images(members: list[Shown], language: Language) -> str:
     return count_noun(n, "image") + shared
 
 
-def _shared(case: ReportedCase, call: GlomerulusCall, language: Language) -> str:
-    others = case.also_on(call)
+def _shared(case: Case, call: GlomerulusCall, language: Language) -> str:
+    others = case.other_slides_of(call)
     if not others:
         return ""
     number = case.glomerulus_numbers[call.image_id]
@@ -334,17 +334,17 @@ def _shared(case: ReportedCase, call: GlomerulusCall, language: Language) -> str
     return f"Glomerulus {number}, also on {slides} {', '.join(others)}; counted as: {counted}"
 
 
-def _shown(case: ReportedCase, language: Language) -> tuple[Shown, ...]:
+def _shown(case: Case, language: Language) -> tuple[GlomerulusRow, ...]:
     phrase = words(language)
     names = {label.id: name_of(label, language) for label in case.taxonomy.labels}
-    overruled = case.overruled
+    latest_corrections = case.latest_corrections
     found = []
     for number, call in enumerate(case.calls, start=1):
-        entry = overruled.get(call.image_id)
+        entry = latest_corrections.get(call.image_id)
         reading = case.reading_of(call)
         chances = sorted(call.probabilities.items(), key=lambda item: -item[1])
         found.append(
-            Shown(
+            GlomerulusRow(
                 number,
                 call,
                 reading_words(reading, case.taxonomy, language),

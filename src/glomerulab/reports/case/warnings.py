@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from glomerulab.cases.case import ReportedCase
-from glomerulab.cases.corrections import LostOverride
-from glomerulab.cases.counting import is_only_numbered
+from glomerulab.cases.case import Case
+from glomerulab.cases.corrections import OutdatedCorrection
+from glomerulab.cases.counting import is_bare_number
 from glomerulab.reports.case.words import Language, moment, words
 from glomerulab.runtime.messages import count_noun
 
@@ -31,7 +31,7 @@ class CaseWarning:
 
 
 def case_warnings(
-    case: ReportedCase, language: Language, *, max_listed: int | None = MAX_LISTED
+    case: Case, language: Language, *, max_listed: int | None = MAX_LISTED
 ) -> tuple[CaseWarning, ...]:
     """Say what a reader must know of a case.
 
@@ -67,7 +67,7 @@ def case_warnings(
     return tuple(found)
 
 
-def _synthetic_model(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+def _synthetic_model(case: Case, *, zh: bool) -> CaseWarning | None:
     if not case.facts.model.trained_on_synthetic:
         return None
     if zh:
@@ -78,7 +78,7 @@ def _synthetic_model(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
     return CaseWarning("synthetic_model", title, text, is_severe=True)
 
 
-def _nothing_judged(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+def _nothing_judged(case: Case, *, zh: bool) -> CaseWarning | None:
     if case.calls:
         return None
     if zh:
@@ -89,7 +89,7 @@ def _nothing_judged(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
     return CaseWarning("nothing_judged", title, text, is_severe=True)
 
 
-def _proposed(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+def _proposed(case: Case, *, zh: bool) -> CaseWarning | None:
     n_proposed, n_all = sum(call.is_proposed for call in case.calls), len(case.calls)
     if not n_proposed:
         return None
@@ -111,8 +111,8 @@ def _proposed(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
     return CaseWarning("proposed", title, text, is_severe=True)
 
 
-def _not_judged(case: ReportedCase, max_listed: int | None, *, zh: bool) -> CaseWarning | None:
-    names = case.unjudged
+def _not_judged(case: Case, max_listed: int | None, *, zh: bool) -> CaseWarning | None:
+    names = case.failures
     if not names:
         return None
     if zh:
@@ -126,7 +126,7 @@ def _not_judged(case: ReportedCase, max_listed: int | None, *, zh: bool) -> Case
     return CaseWarning("not_judged", title, text, is_severe=True)
 
 
-def _not_settled(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+def _not_settled(case: Case, *, zh: bool) -> CaseWarning | None:
     n = case.summary.n_referred
     if not n:
         return None
@@ -138,11 +138,11 @@ def _not_settled(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
     return CaseWarning("not_settled", title, text, is_severe=True)
 
 
-def _numbered(case: ReportedCase, max_listed: int | None, *, zh: bool) -> CaseWarning | None:
+def _numbered(case: Case, max_listed: int | None, *, zh: bool) -> CaseWarning | None:
     """Say which regions were not joined although they are called alike: by a number."""
     slides: dict[str, set[str]] = {}
     for call in case.calls:
-        if call.region_id is not None and is_only_numbered(call.region_id):
+        if call.region_id is not None and is_bare_number(call.region_id):
             slides.setdefault(call.region_id, set()).add(call.slide_id)
     names = tuple(name for name, found in slides.items() if len(found) > 1)
     if not names:
@@ -164,7 +164,7 @@ def _numbered(case: ReportedCase, max_listed: int | None, *, zh: bool) -> CaseWa
     return CaseWarning("numbered", title, text, is_severe=False)
 
 
-def _few(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+def _few(case: Case, *, zh: bool) -> CaseWarning | None:
     if not case.summary.is_small:
         return None
     if zh:
@@ -174,9 +174,9 @@ def _few(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
     return CaseWarning("few", title, text, is_severe=False)
 
 
-def _seen(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+def _seen(case: Case, *, zh: bool) -> CaseWarning | None:
     n_confirmed = len(case.confirmed)
-    n_changed = len(case.overruled) - n_confirmed
+    n_changed = len(case.latest_corrections) - n_confirmed
     if zh:
         changed, confirmed = f"{n_changed} 个判定经人工更改", f"{n_confirmed} 个判定经人工确认"
         join, end, text = "，", "", "计数采用人工结果；模型原判定仍列出。"
@@ -189,7 +189,7 @@ def _seen(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
     return CaseWarning("seen", join.join(told) + end, text, is_severe=False) if told else None
 
 
-def _lost_changes(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
+def _lost_changes(case: Case, *, zh: bool) -> CaseWarning | None:
     if not case.lost:
         return None
     entries = [lost_words(one, "zh" if zh else "en") for one in case.lost]
@@ -207,8 +207,8 @@ def _lost_changes(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
     return CaseWarning("lost_changes", title, text, is_severe=True)
 
 
-def _changes_of_nobody(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
-    n = len(case.lost_of_nobody)
+def _changes_of_nobody(case: Case, *, zh: bool) -> CaseWarning | None:
+    n = len(case.unmatched_corrections)
     if not n:
         return None
     if zh:
@@ -225,7 +225,7 @@ def _changes_of_nobody(case: ReportedCase, *, zh: bool) -> CaseWarning | None:
     return CaseWarning("lost_changes", title, text, is_severe=True)
 
 
-def lost_words(lost: LostOverride, language: Language) -> str:
+def lost_words(lost: OutdatedCorrection, language: Language) -> str:
     """Name an entry that no longer applies, and say why."""
     row, phrase = lost.row, words(language)
     what = f"{row.image_id} = {row.labels} ({row.by}, {moment(row.time)})"

@@ -6,8 +6,8 @@ from functools import cache
 from importlib import resources
 from typing import Literal
 
-from glomerulab.cases.calls import Reading
-from glomerulab.cases.corrections import instant_of
+from glomerulab.cases.calls import LabelSet
+from glomerulab.cases.corrections import parse_time
 from glomerulab.cases.rules import Finding, Grade, Item, RuleSet
 from glomerulab.taxonomy import Label, Taxonomy
 
@@ -50,11 +50,11 @@ def moment(time: str) -> str:
     >>> moment("2026-11-25T12:18:09+08:00")
     '2026-11-25 04:18 UTC'
     """
-    when = instant_of(time)
+    when = parse_time(time)
     return time if when is None else f"{when.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def reading_words(reading: Reading, taxonomy: Taxonomy, language: Language) -> str:
+def reading_words(reading: LabelSet, taxonomy: Taxonomy, language: Language) -> str:
     """Return a reading as a person says it."""
     if reading is None:
         return words(language)["not_a_glomerulus"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from glomerulab.cases.case import ReportedCase, reported_cases
+from glomerulab.cases.case import Case, build_cases
 from glomerulab.cases.case_folder import PREDICTIONS_FILE, read_case_folder
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import PredictionsError
@@ -24,7 +24,7 @@ FORMATS: tuple[ReportFormat, ...] = get_args(ReportFormat)
 class WrittenReports:
     """What was written."""
 
-    cases: tuple[ReportedCase, ...]
+    cases: tuple[Case, ...]
     paths: tuple[Path, ...]
 
 
@@ -71,7 +71,7 @@ def write_case_reports(
     if unknown:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {unknown[0]!r}")
     folder = read_case_folder(predictions)
-    cases = reported_cases(folder, rule_sets)
+    cases = build_cases(folder, rule_sets)
     if not cases:
         raise PredictionsError(
             "names no image, judged or not: there is nothing to report; run `glomerulab predict` "
@@ -96,7 +96,7 @@ def write_case_reports(
 
 
 def _write(
-    case: ReportedCase, folder: Path, out: Path, name: ReportFormat, language: Language
+    case: Case, folder: Path, out: Path, name: ReportFormat, language: Language
 ) -> list[Path]:
     """Write one case in one format; each writer is loaded when it is needed."""
     stem = safe_name(case.patient)
@@ -125,7 +125,7 @@ def _write(
     return [path]
 
 
-def _write_tables(case: ReportedCase, out: Path, stem: str) -> list[Path]:
+def _write_tables(case: Case, out: Path, stem: str) -> list[Path]:
     from glomerulab.reports.case.csv_tables import write_images_csv, write_results_csv
 
     images, results = out / f"{stem}.images.csv", out / f"{stem}.results.csv"
@@ -134,7 +134,7 @@ def _write_tables(case: ReportedCase, out: Path, stem: str) -> list[Path]:
     return [images, results]
 
 
-def _write_places(case: ReportedCase, out: Path) -> list[Path]:
+def _write_places(case: Case, out: Path) -> list[Path]:
     from glomerulab.reports.case.geojson import write_case_geojson
 
     paths = []

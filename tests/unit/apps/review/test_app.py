@@ -5,7 +5,7 @@ from starlette.testclient import TestClient
 
 from glomerulab.apps.review.app import create_app
 from glomerulab.apps.web.notice import NOTICE
-from glomerulab.cases.corrections import OVERRIDES_FILE
+from glomerulab.cases.corrections import CORRECTIONS_FILE
 from tests.support.cases import case, one_call, write_case
 from tests.support.reviews import change
 
@@ -24,7 +24,7 @@ def test_a_change_is_counted_and_the_page_that_follows_holds_it(client, predicti
     assert "<s>Segmental sclerosis</s>" in after  # what the model said
     assert "Dr Li" in after
     assert "3 / 10 (30 %)" in after  # of the rules
-    assert "Dr Li" in (predictions / OVERRIDES_FILE).read_text(encoding="utf-8")
+    assert "Dr Li" in (predictions / CORRECTIONS_FILE).read_text(encoding="utf-8")
 
 
 def test_one_case_is_shown_at_once_and_several_are_listed(client, predictions):
@@ -44,7 +44,7 @@ def test_whoever_does_not_know_the_secret_is_told_nothing(client, predictions):
         assert "p1" not in answer.text
     refused = client.post(f"http://127.0.0.1/wrong/{CHANGES}", json=change())
     assert refused.status_code == 404
-    assert not (predictions / OVERRIDES_FILE).exists()
+    assert not (predictions / CORRECTIONS_FILE).exists()
 
 
 @pytest.mark.parametrize("path", ["cases/none/", "nothing"])
@@ -76,7 +76,7 @@ def test_no_other_page_can_change_a_call_even_with_the_secret(client, prediction
     answer = client.post(CHANGES, json=change(), headers=headers)
     assert answer.status_code == status
     assert answer.json()["research_use_only"] == NOTICE
-    assert not (predictions / OVERRIDES_FILE).exists()
+    assert not (predictions / CORRECTIONS_FILE).exists()
 
 
 def test_a_page_that_does_not_know_of_a_change_is_told_whose_it_is(client):
@@ -91,7 +91,7 @@ def test_a_page_that_does_not_know_of_a_change_is_told_whose_it_is(client):
 def test_a_change_sent_again_is_counted_once(client, predictions):
     for _ in range(2):
         assert client.post(CHANGES, json=change()).json()["seen"] == 1
-    assert (predictions / OVERRIDES_FILE).read_text(encoding="utf-8").count("Dr Li") == 1
+    assert (predictions / CORRECTIONS_FILE).read_text(encoding="utf-8").count("Dr Li") == 1
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_is_no_change_is_refused_in_words_and_not_written(client, predictio
     assert answer.status_code == 422
     assert answer.json()["detail"]
     assert answer.json()["research_use_only"] == NOTICE
-    assert not (predictions / OVERRIDES_FILE).exists()
+    assert not (predictions / CORRECTIONS_FILE).exists()
 
 
 def test_an_image_that_is_gone_says_why_in_a_word_that_the_page_translates(client, predictions):
@@ -126,19 +126,19 @@ def test_an_image_that_is_gone_says_why_in_a_word_that_the_page_translates(clien
 
 
 def test_a_damaged_folder_is_a_page_that_names_it_and_is_well_again_when_it_is(client, predictions):
-    (predictions / OVERRIDES_FILE).write_text("time,by\n1,2\n")
+    (predictions / CORRECTIONS_FILE).write_text("time,by\n1,2\n")
     broken = client.get(PAGE, headers={"Accept": "text/html"})
     assert broken.status_code == 422
     assert "overrides.csv" in broken.text
     assert "Research use only" in broken.text
-    (predictions / OVERRIDES_FILE).unlink()
+    (predictions / CORRECTIONS_FILE).unlink()
     assert client.get(PAGE).status_code == 200
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_and_nothing_is_half_written(
     client, predictions
 ):
-    (predictions / OVERRIDES_FILE).mkdir()
+    (predictions / CORRECTIONS_FILE).mkdir()
     answer = client.post(CHANGES, json=change())
     assert answer.status_code == 507
     assert "cannot write" in answer.json()["detail"]

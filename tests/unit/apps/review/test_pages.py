@@ -1,6 +1,6 @@
 from glomerulab.apps.review.pages import cases_page, told_page
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
 from tests.support.cases import one_call, write_case
 
@@ -12,8 +12,8 @@ def test_the_list_shows_each_case_with_what_is_left_to_do(tmp_path):
         one_call("c", "normal", patient="<p 2>"),
     ]
     folder = read_case_folder(write_case(tmp_path, calls))
-    add_override(folder, "c", labels=["fsg"], by="A", reason="x")
-    cases = {f"stem {place}": one for place, one in enumerate(reported_cases(folder))}
+    add_correction(folder, "c", labels=["fsg"], by="A", reason="x")
+    cases = {f"stem {place}": one for place, one in enumerate(build_cases(folder))}
     page = cases_page(cases, "en")
     assert '<a href="cases/stem%201/">&lt;p 2&gt;</a>' in page
     assert "<td>2 glomeruli: 2 segmental sclerosis</td><td>1</td><td>1</td>" in page

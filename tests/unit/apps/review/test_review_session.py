@@ -3,12 +3,12 @@ import shutil
 import pytest
 
 from glomerulab.apps.review.review_session import ReviewSession
-from glomerulab.cases.correction_rows import OverrideRow
+from glomerulab.cases.correction_rows import CorrectionRow
 from glomerulab.cases.rules import load_rule_set
 from glomerulab.errors import PredictionsError, UnknownRecordError
 from tests.support.cases import case, write_case
 
-CHANGE = OverrideRow("2026-11-25T10:00:00+00:00", "Dr Li", "x", "cgn", "seen")
+CHANGE = CorrectionRow("2026-11-25T10:00:00+00:00", "Dr Li", "x", "cgn", "seen")
 
 
 def _n_with(desk: ReviewSession, label: str) -> int:

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.errors import CheckpointError, ConfigError, PredictionsError, RegionError
 from glomerulab.geometry import Box, Region
@@ -172,7 +172,7 @@ def test_proposals_are_judged_and_told_to_be_proposals(large, trained, tmp_path,
     assert "The detector proposed nothing on slide s2." in [note.en for note in case.facts.notes]
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert table["detector_score"].between(0.2, 1).all()
-    summary = reported_cases(case)[0].summary
+    summary = build_cases(case)[0].summary
     adequacy = next(rule for rule in summary.rules if rule.rule_set.id == "adequacy")
     assert "2 of 2 glomeruli were proposed by a detector" in adequacy.items[0].caveats[-1]
 
@@ -180,7 +180,7 @@ def test_proposals_are_judged_and_told_to_be_proposals(large, trained, tmp_path,
 def test_proposals_on_two_sections_are_never_taken_for_one(large, trained, tmp_path, detector):
     disc_slide(large / "s2.tif", [(400, 300, 90)], mpp=1.0)
     detected(large, trained, tmp_path / "out", detector)
-    assert reported_cases(read_case_folder(tmp_path / "out"))[0].summary.n_glomeruli == 3
+    assert build_cases(read_case_folder(tmp_path / "out"))[0].summary.n_glomeruli == 3
 
 
 def test_proposals_keep_their_mark_when_they_come_back_as_regions(
@@ -274,8 +274,8 @@ def test_a_slide_without_mpp_is_told_so_and_not_that_its_regions_are_missing(
 def test_the_report_of_a_case_says_what_could_not_be_judged(slides, trained, tmp_path) -> None:
     (slides / "s2.tif").write_bytes(b"no slide")
     run_on(slides, trained, tmp_path / "out")
-    case = reported_cases(read_case_folder(tmp_path / "out"))[0]
-    assert case.unjudged == ("s2",)
+    case = build_cases(read_case_folder(tmp_path / "out"))[0]
+    assert case.failures == ("s2",)
     titles = [one.title for one in case_view(case, "en").warnings if one.is_severe]
     assert "1 region, image or slide could not be judged" in titles
     texts = [one.text for one in case_view(case, "zh").warnings]
@@ -299,7 +299,7 @@ def test_a_slide_without_regions_is_a_case_without_glomeruli(slides, trained, tm
     assert ["no region for slide" in one.reason for one in done.failures] == [True]
     folder = read_case_folder(out)
     assert folder.calls == ()
-    (case,) = reported_cases(folder)
+    (case,) = build_cases(folder)
     assert [one.slide_id for one in case.slides] == ["s1"]
     adequacy = next(rule for rule in case.summary.rules if rule.rule_set.id == "adequacy")
     assert (adequacy.n_glomeruli, adequacy.items[0].grade.grade) == (0, "inadequate")
@@ -320,7 +320,7 @@ def test_a_patient_without_regions_has_a_report_beside_the_others(slides, traine
     table = slides / "slides.csv"
     table.write_text(table.read_text().replace("s2.tif,s2,p1", "s2.tif,s2,p2"))
     assert run_on(slides, trained, tmp_path / "out").n_images == 2
-    first, second = reported_cases(read_case_folder(tmp_path / "out"))
+    first, second = build_cases(read_case_folder(tmp_path / "out"))
     assert (first.patient, first.summary.n_glomeruli) == ("p1", 2)
     assert (second.patient, second.summary.n_glomeruli) == ("p2", 0)
     assert first.notes != second.notes
@@ -338,7 +338,7 @@ def test_slides_on_which_nothing_is_proposed_are_cases(large, trained, tmp_path,
     disc_slide(large / "s1.tif", [], mpp=1.0)
     done = detected(large, trained, tmp_path / "out", detector)
     assert (done.n_images, done.failures) == (0, ())
-    (case,) = reported_cases(read_case_folder(tmp_path / "out"))
+    (case,) = build_cases(read_case_folder(tmp_path / "out"))
     assert (case.patient, len(case.slides), case.summary.n_glomeruli) == ("p1", 2, 0)
     assert "The detector proposed nothing on slide s2." in [note.en for note in case.notes]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.reports.case.csv_tables import write_images_csv, write_results_csv
 from tests.support.cases import WITH_GLOBAL, case, one_call, write_case
@@ -17,8 +17,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_images_carry_what_counts_and_what_the_model_said(folder, tmp_path) -> None:
-    add_override(folder, "b", labels=["not_a_glomerulus"], by="A, B", reason='a "tubule"')
-    write_images_csv(reported_cases(folder)[0], tmp_path / "i.csv")
+    add_correction(folder, "b", labels=["not_a_glomerulus"], by="A, B", reason='a "tubule"')
+    write_images_csv(build_cases(folder)[0], tmp_path / "i.csv")
     found = {row["image_id"]: row for row in rows(tmp_path / "i.csv")}
     assert found["b"]["image_shows"] == "not_a_glomerulus"
     assert found["b"]["called_by_model"] == "mspgn"
@@ -28,7 +28,7 @@ def test_images_carry_what_counts_and_what_the_model_said(folder, tmp_path) -> N
 
 
 def test_results_hold_counts_grades_and_what_was_not_assessed(folder, tmp_path) -> None:
-    write_results_csv(reported_cases(folder)[0], tmp_path / "r.csv")
+    write_results_csv(build_cases(folder)[0], tmp_path / "r.csv")
     found = {(row["rule_set"], row["item"]): row for row in rows(tmp_path / "r.csv")}
     assert found["count", "normal"]["n_with"] == "2"
     assert found["mest_c_like", "C"]["grade"] == "C1"
@@ -39,7 +39,7 @@ def test_results_hold_counts_grades_and_what_was_not_assessed(folder, tmp_path) 
 def test_results_begin_with_what_must_be_read_first_and_what_is_in_no_count(
     doubtful, tmp_path
 ) -> None:
-    write_results_csv(reported_cases(doubtful)[0], tmp_path / "r.csv")
+    write_results_csv(build_cases(doubtful)[0], tmp_path / "r.csv")
     found = rows(tmp_path / "r.csv")
     told = {row["item"]: row["note"] for row in found if row["rule_set"] == "warning"}
     assert "1 of 6 regions were proposed by a detector" in told["proposed"]
@@ -57,7 +57,7 @@ def test_images_of_one_glomerulus_bear_its_number_and_what_it_counts_as(tmp_path
         one_call("b", "normal", slide="s1"),
     ]
     write_case(tmp_path, calls, head="sigmoid")
-    write_images_csv(reported_cases(read_case_folder(tmp_path))[0], tmp_path / "i.csv")
+    write_images_csv(build_cases(read_case_folder(tmp_path))[0], tmp_path / "i.csv")
     assert [
         (row["image_id"], row["glomerulus"], row["glomerulus_counts_as"], row["image_shows"])
         for row in rows(tmp_path / "i.csv")
@@ -65,7 +65,7 @@ def test_images_of_one_glomerulus_bear_its_number_and_what_it_counts_as(tmp_path
 
 
 def test_results_say_where_the_source_asks_for_more_glomeruli(folder, tmp_path) -> None:
-    write_results_csv(reported_cases(folder)[0], tmp_path / "r.csv")
+    write_results_csv(build_cases(folder)[0], tmp_path / "r.csv")
     found = {(row["rule_set"], row["item"]): row["note"] for row in rows(tmp_path / "r.csv")}
     assert "Only 5 of the 8 glomeruli that the source asks for." in found["mest_c_like", "C"]
     assert "Only" not in found["adequacy", "adequacy"]
@@ -74,7 +74,7 @@ def test_results_say_where_the_source_asks_for_more_glomeruli(folder, tmp_path) 
 def test_results_name_each_count_that_a_mixed_class_rests_on(tmp_path) -> None:
     calls = case((4, "normal"), (3, "cgn"), (2, "gs"), (1, "fsg"), taxonomy=WITH_GLOBAL)
     write_case(tmp_path, calls, taxonomy=WITH_GLOBAL)
-    write_results_csv(reported_cases(read_case_folder(tmp_path))[0], tmp_path / "r.csv")
+    write_results_csv(build_cases(read_case_folder(tmp_path))[0], tmp_path / "r.csv")
     found = {(row["rule_set"], row["item"]): row for row in rows(tmp_path / "r.csv")}
     mixed = found["berden", "class"]
     assert (mixed["grade"], mixed["n_with"], mixed["n_of"]) == ("mixed", "", "10")
@@ -84,9 +84,9 @@ def test_results_name_each_count_that_a_mixed_class_rests_on(tmp_path) -> None:
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "＝"])
 def test_no_text_of_a_person_or_a_file_is_a_formula(folder, tmp_path, start) -> None:
-    add_override(folder, "b", labels=["cgn"], by="=1+1", reason=f'{start}HYPERLINK("x")')
+    add_correction(folder, "b", labels=["cgn"], by="=1+1", reason=f'{start}HYPERLINK("x")')
     named = [replace(one, patient_id=f"{start}p") for one in folder.calls]
-    first = reported_cases(replace(folder, calls=tuple(named)))[0]
+    first = build_cases(replace(folder, calls=tuple(named)))[0]
     write_images_csv(first, tmp_path / "i.csv")
     write_results_csv(first, tmp_path / "r.csv")
     found = {row["image_id"]: row for row in rows(tmp_path / "i.csv")}["b"]
@@ -102,20 +102,20 @@ def test_no_text_of_a_person_or_a_file_is_a_formula(folder, tmp_path, start) -> 
 
 
 def test_spreadsheets_see_by_the_first_bytes_that_it_is_utf_8(folder, tmp_path) -> None:
-    first = reported_cases(folder)[0]
+    first = build_cases(folder)[0]
     for write in (write_images_csv, write_results_csv):
         write(first, tmp_path / "x.csv")
         assert (tmp_path / "x.csv").read_bytes().startswith(b"\xef\xbb\xbf")
 
 
 def test_results_hold_the_number_of_glomeruli_and_its_range(folder, tmp_path) -> None:
-    write_results_csv(reported_cases(folder)[0], tmp_path / "r.csv")
+    write_results_csv(build_cases(folder)[0], tmp_path / "r.csv")
     found = {(row["rule_set"], row["item"]): row for row in rows(tmp_path / "r.csv")}
     told = found["glomeruli", "all"]
     assert (told["n_with"], told["n_of"], told["possible"]) == ("5", "5", "4 to 5")
 
 
 def test_no_range_of_numbers_is_a_date_for_a_spreadsheet(folder, tmp_path) -> None:
-    write_results_csv(reported_cases(folder)[0], tmp_path / "r.csv")
+    write_results_csv(build_cases(folder)[0], tmp_path / "r.csv")
     counts = [row["possible"] for row in rows(tmp_path / "r.csv") if row["rule_set"] == "count"]
     assert counts == ["2 to 4", "0 to 2", "0 to 1", "1 to 2"]

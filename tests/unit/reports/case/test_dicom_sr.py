@@ -7,8 +7,8 @@ import pydicom
 import pytest
 from highdicom.sr import ComprehensiveSR
 
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import DicomReference
 from glomerulab.reports.case.dicom_sr import case_sr, write_case_sr
 from tests.support.sr_groups import groups_of, images_of, numbers_of, question_of, said_of, texts_of
@@ -16,8 +16,8 @@ from tests.support.sr_groups import groups_of, images_of, numbers_of, question_o
 
 @pytest.fixture
 def path(folder, tmp_path):
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
-    write_case_sr(reported_cases(folder)[0], tmp_path / "case.dcm")
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
+    write_case_sr(build_cases(folder)[0], tmp_path / "case.dcm")
     return tmp_path / "case.dcm"
 
 
@@ -67,8 +67,8 @@ def test_dciodvfy_finds_no_error(name, request) -> None:
 
 @pytest.fixture
 def of_doubts(doubtful, tmp_path):
-    add_override(doubtful, "b", labels=["cgn"], by="Dr Li", reason="细胞性新月体 " * 40)
-    write_case_sr(reported_cases(doubtful)[0], tmp_path / "doubts.dcm")
+    add_correction(doubtful, "b", labels=["cgn"], by="Dr Li", reason="细胞性新月体 " * 40)
+    write_case_sr(build_cases(doubtful)[0], tmp_path / "doubts.dcm")
     return tmp_path / "doubts.dcm"
 
 
@@ -100,7 +100,7 @@ WSI = "1.2.840.10008.5.1.4.1.1.77.1.6"
 @pytest.fixture
 def of_dicom(folder, tmp_path):
     """The document of a case of which one slide of two is DICOM."""
-    case = reported_cases(folder)[0]
+    case = build_cases(folder)[0]
     reference = DicomReference(
         study_uid="1.2.826.0.1.7",
         series_uid="1.2.826.0.1.8",
@@ -139,13 +139,13 @@ def test_nothing_that_does_not_exist_is_named(name, request) -> None:
 
 
 def test_another_content_is_another_document_of_the_same_study(folder) -> None:
-    first = case_sr(reported_cases(folder)[0])
-    assert case_sr(reported_cases(folder)[0]).SOPInstanceUID == first.SOPInstanceUID
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
-    changed = case_sr(reported_cases(folder)[0])
+    first = case_sr(build_cases(folder)[0])
+    assert case_sr(build_cases(folder)[0]).SOPInstanceUID == first.SOPInstanceUID
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    changed = case_sr(build_cases(folder)[0])
     assert changed.SOPInstanceUID != first.SOPInstanceUID
     assert changed.StudyInstanceUID == first.StudyInstanceUID
-    fewer = case_sr(reported_cases(folder, [])[0])
+    fewer = case_sr(build_cases(folder, [])[0])
     assert fewer.SOPInstanceUID != changed.SOPInstanceUID
 
 
@@ -153,16 +153,16 @@ def test_the_same_content_gives_the_same_bytes_and_the_time_of_its_newest_word(
     folder, tmp_path
 ) -> None:
     path = tmp_path / "case.dcm"
-    write_case_sr(reported_cases(folder)[0], path)
+    write_case_sr(build_cases(folder)[0], path)
     before = path.read_bytes()
     time.sleep(1.1)  # DICOM times are whole seconds
-    write_case_sr(reported_cases(folder)[0], path)
+    write_case_sr(build_cases(folder)[0], path)
     assert path.read_bytes() == before
     document = pydicom.dcmread(path)
     assert (document.ContentDate, document.ContentTime) == ("20261124", "200000")
     assert document.TimezoneOffsetFromUTC == "+0000"
-    entry = add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
-    changed = case_sr(reported_cases(folder)[0])
+    entry = add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    changed = case_sr(build_cases(folder)[0])
     assert changed.ContentDate == entry.time[:10].replace("-", "")
     assert changed.ContentTime == entry.time[11:19].replace(":", "")
 
@@ -170,7 +170,7 @@ def test_the_same_content_gives_the_same_bytes_and_the_time_of_its_newest_word(
 @pytest.fixture
 def of_nothing(doubtful, tmp_path):
     """The document of a case of which nothing could be judged."""
-    (case,) = [one for one in reported_cases(doubtful) if one.patient == "p3"]
+    (case,) = [one for one in build_cases(doubtful) if one.patient == "p3"]
     write_case_sr(case, tmp_path / "nothing.dcm")
     return tmp_path / "nothing.dcm"
 
@@ -207,7 +207,7 @@ def of_bad_names(folder, tmp_path):
         update={"labels": (named, *labels), "model": "net\\1\x02"}
     )
     facts = folder.facts.model_copy(update={"model": model})
-    write_case_sr(reported_cases(replace(folder, facts=facts, calls=calls))[0], tmp_path / "n.dcm")
+    write_case_sr(build_cases(replace(folder, facts=facts, calls=calls))[0], tmp_path / "n.dcm")
     return tmp_path / "n.dcm"
 
 
@@ -227,7 +227,7 @@ def test_no_value_is_longer_than_dicom_allows_or_several(of_bad_names) -> None:
 
 
 def test_two_patients_never_become_one(folder) -> None:
-    case = reported_cases(folder)[0]
+    case = build_cases(folder)[0]
     names = ["x" * 64, "x" * 65, "x" * 66, "a\\b", "a_b", " a_b", "a\tb"]
     ids = [str(case_sr(replace(case, patient=name)).PatientID) for name in names]
     assert ids[0] == names[0]

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 from fhir.resources.R4B.bundle import Bundle
 
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.reports.case.fhir import write_case_fhir
 from tests.support import cases
@@ -84,7 +84,7 @@ R4_ELEMENTS = {  # https://hl7.org/fhir/R4, 4.0.1: what our writer could be temp
 
 
 def written(folder, tmp_path) -> dict:
-    write_case_fhir(reported_cases(folder)[0], tmp_path / "f.json")
+    write_case_fhir(build_cases(folder)[0], tmp_path / "f.json")
     return json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
 
 
@@ -156,7 +156,7 @@ def test_a_correction_has_other_ids_and_its_own_time_and_the_same_identifier(
 ) -> None:
     before = written(folder, tmp_path)
     assert written(folder, tmp_path) == before
-    entry = add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    entry = add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
     after = written(folder, tmp_path)
     assert written(folder, tmp_path) == after
     urls = [{one["fullUrl"] for one in bundle["entry"]} for bundle in (before, after)]
@@ -173,7 +173,7 @@ def test_a_correction_has_other_ids_and_its_own_time_and_the_same_identifier(
 
 def test_another_patient_has_another_identifier(folder, tmp_path) -> None:
     found = []
-    for case in reported_cases(folder):
+    for case in build_cases(folder):
         write_case_fhir(case, tmp_path / "f.json")
         bundle = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
         found.append(bundle["entry"][0]["resource"]["identifier"][0]["value"])
@@ -181,14 +181,14 @@ def test_another_patient_has_another_identifier(folder, tmp_path) -> None:
 
 
 def test_only_elements_that_r4_has_are_used(folder, tmp_path) -> None:
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
     bundle = written(folder, tmp_path)
     for one in (bundle, *(entry["resource"] for entry in bundle["entry"])):
         assert set(one) <= R4_ELEMENTS[one["resourceType"]]
 
 
 def test_a_case_without_glomeruli_is_written_with_adequacy_and_warning(doubtful, tmp_path) -> None:
-    (case,) = [one for one in reported_cases(doubtful) if one.patient == "p3"]
+    (case,) = [one for one in build_cases(doubtful) if one.patient == "p3"]
     assert case.calls == ()
     write_case_fhir(case, tmp_path / "f.json")
     bundle = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
@@ -198,14 +198,14 @@ def test_a_case_without_glomeruli_is_written_with_adequacy_and_warning(doubtful,
     (everything,) = resources_of(bundle, "Glomeruli in all")
     assert everything["valueInteger"] == 0
     assert "could not be judged" in bundle["entry"][0]["resource"]["conclusion"]
-    bare = replace(case, facts=case.facts.model_copy(update={"unjudged": ()}), slides=())
+    bare = replace(case, facts=case.facts.model_copy(update={"failures": ()}), slides=())
     write_case_fhir(bare, tmp_path / "f.json")
     assert "Fewer than 25 glomeruli" in (tmp_path / "f.json").read_text(encoding="utf-8")
 
 
 def test_control_characters_reach_no_string_and_part_no_patients(folder, tmp_path) -> None:
-    add_override(folder, "b", labels=["cgn"], by="Dr\x07 Li", reason="cells\x00seen")
-    first = reported_cases(folder)[0]
+    add_correction(folder, "b", labels=["cgn"], by="Dr\x07 Li", reason="cells\x00seen")
+    first = build_cases(folder)[0]
     found = []
     for name in ("a\x01", "a\x02"):
         write_case_fhir(replace(first, patient=name), tmp_path / "f.json")
@@ -220,8 +220,8 @@ def test_control_characters_reach_no_string_and_part_no_patients(folder, tmp_pat
 def test_the_conclusion_names_who_changed_what_and_what_the_model_alone_had(
     folder, tmp_path
 ) -> None:
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
-    add_override(folder, "d", labels=["normal"], by="Dr Li", reason="yes")
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    add_correction(folder, "d", labels=["normal"], by="Dr Li", reason="yes")
     conclusion = written(folder, tmp_path)["entry"][0]["resource"]["conclusion"]
     assert "Image b changed by Dr Li" in conclusion
     assert "Crescent instead of Mesangial proliferation. Reason: cells" in conclusion

@@ -1,11 +1,11 @@
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.reports.case.fhir_observations import observations
 
 
 def named(folder, text: str) -> list[dict]:
     """Every Observation of the first case whose code says so."""
-    found = observations(reported_cases(folder)[0])
+    found = observations(build_cases(folder)[0])
     return [one for one in found if text in one["code"]["text"]]
 
 
@@ -19,9 +19,9 @@ def parts_of(observation: dict) -> dict[str, object]:
 
 
 def test_who_changed_which_image_when_and_why_stands_beside_the_models_call(folder) -> None:
-    add_override(folder, "b", labels=["fsg"], by="Dr Wu", reason="a scar")
-    entry = add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
-    add_override(folder, "d", labels=["normal"], by="Dr Li", reason="yes")
+    add_correction(folder, "b", labels=["fsg"], by="Dr Wu", reason="a scar")
+    entry = add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    add_correction(folder, "d", labels=["normal"], by="Dr Li", reason="yes")
     (changed,) = named(folder, "changed by a person")
     (confirmed,) = named(folder, "confirmed by a person")
     assert changed["valueCodeableConcept"]["coding"][0]["code"] == "HP:0033316"
@@ -41,14 +41,14 @@ def test_who_changed_which_image_when_and_why_stands_beside_the_models_call(fold
 
 
 def test_an_image_of_no_glomerulus_says_so(folder) -> None:
-    add_override(folder, "b", labels=["not_a_glomerulus"], by="Dr Li", reason="a vessel")
+    add_correction(folder, "b", labels=["not_a_glomerulus"], by="Dr Li", reason="a vessel")
     (changed,) = named(folder, "changed by a person")
     assert changed["valueCodeableConcept"]["text"] == "not a glomerulus"
     assert "glomerulus" not in changed["code"]["text"]
 
 
 def test_counts_and_grades_tell_what_the_model_alone_had(folder) -> None:
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
     (crescents,) = named(folder, "Glomeruli: Crescent")
     assert (crescents["valueInteger"], parts_of(crescents)["By the model alone"]) == (2, 1)
     (everything,) = named(folder, "Glomeruli in all")

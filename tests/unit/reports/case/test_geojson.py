@@ -3,15 +3,15 @@ import uuid
 
 import numpy as np
 
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.reports.case.geojson import render_case_geojson, write_case_geojson
 from glomerulab.slides.regions.files import read_regions
 
 
 def test_our_reader_reads_back_names_classes_and_places(folder, tmp_path) -> None:
-    add_override(folder, "b", labels=["cgn", "fsg"], by="A", reason="x")
-    case = reported_cases(folder)[0]
+    add_correction(folder, "b", labels=["cgn", "fsg"], by="A", reason="x")
+    case = build_cases(folder)[0]
     slide = case.slides[0]
     write_case_geojson(case, slide, tmp_path / "s1.geojson")
     found = read_regions(tmp_path / "s1.geojson", bounds_offset=slide.bounds_offset)
@@ -24,7 +24,7 @@ def test_our_reader_reads_back_names_classes_and_places(folder, tmp_path) -> Non
 
 def test_each_feature_is_what_qupath_reads(folder) -> None:
     """QuPath's QuPathTypeAdapters (0.4 on): uuid, objectType, classification, measurements."""
-    case = reported_cases(folder)[0]
+    case = build_cases(folder)[0]
     features = json.loads(render_case_geojson(case, case.slides[0]))["features"]
     for feature in features:
         uuid.UUID(feature["id"])
@@ -39,20 +39,20 @@ def test_each_feature_is_what_qupath_reads(folder) -> None:
 
 
 def test_ids_stay_the_same_in_each_export(folder) -> None:
-    case = reported_cases(folder)[0]
+    case = build_cases(folder)[0]
     assert render_case_geojson(case, case.slides[0]) == render_case_geojson(case, case.slides[0])
 
 
 def test_what_is_no_glomerulus_has_a_class_of_its_own(folder) -> None:
-    add_override(folder, "d", labels=["not_a_glomerulus"], by="A", reason="x")
-    case = reported_cases(folder)[0]
+    add_correction(folder, "d", labels=["not_a_glomerulus"], by="A", reason="x")
+    case = build_cases(folder)[0]
     features = json.loads(render_case_geojson(case, case.slides[1]))["features"]
     names = [one["properties"]["classification"]["name"] for one in features]
     assert names == ["normal", "not_a_glomerulus"]
 
 
 def test_what_must_be_read_before_the_features_stands_beside_them(doubtful) -> None:
-    case = reported_cases(doubtful)[0]
+    case = build_cases(doubtful)[0]
     found = json.loads(render_case_geojson(case, case.slides[0]))
     assert "Research use only" in found["note"]
     assert any("proposed by a detector" in text for text in found["warnings"])
@@ -60,7 +60,7 @@ def test_what_must_be_read_before_the_features_stands_beside_them(doubtful) -> N
 
 
 def test_a_glomerulus_on_several_slides_says_so_in_its_metadata(folder) -> None:
-    case = reported_cases(folder)[0]
+    case = build_cases(folder)[0]
     features = json.loads(render_case_geojson(case, case.slides[1]))["features"]
     said = {one["properties"]["name"]: one["properties"]["metadata"] for one in features}
     shared = {"glomerulus": "1", "also on": "s1", "glomerulus counted as": "cgn"}

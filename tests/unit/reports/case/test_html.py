@@ -4,13 +4,13 @@ import json
 import re
 from dataclasses import replace
 
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.reports.case.html import ReviewFacts, page_policy, render_case_html
 
 
 def test_the_page_loads_nothing(folder) -> None:
-    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    page = render_case_html(build_cases(folder)[0], folder.folder)
     assert "default-src 'none'" in page
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources
@@ -18,7 +18,7 @@ def test_the_page_loads_nothing(folder) -> None:
 
 
 def test_only_the_script_of_the_page_itself_may_run(folder) -> None:
-    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    page = render_case_html(build_cases(folder)[0], folder.folder)
     scripts = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
     assert [kind for kind, _ in scripts] == [' type="application/json" id="facts"', ""]
     digest = base64.b64encode(hashlib.sha256(scripts[1][1].encode()).digest()).decode()
@@ -26,8 +26,8 @@ def test_only_the_script_of_the_page_itself_may_run(folder) -> None:
 
 
 def test_names_from_files_are_escaped(folder) -> None:
-    add_override(folder, "b", labels=["cgn"], by="<b>", reason="<script>alert(1)</script>")
-    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    add_correction(folder, "b", labels=["cgn"], by="<b>", reason="<script>alert(1)</script>")
+    page = render_case_html(build_cases(folder)[0], folder.folder)
     assert "<i>" not in page.replace("<i><b style", "")
     assert "<script>alert" not in page
     assert "&lt;script&gt;" in page
@@ -35,27 +35,27 @@ def test_names_from_files_are_escaped(folder) -> None:
 
 
 def test_research_use_and_synthetic_stand_on_top(folder) -> None:
-    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    page = render_case_html(build_cases(folder)[0], folder.folder)
     assert page.index("Research use only") < page.index("<main>")
     assert page.index("SYNTHETIC DATA") < page.index("<main>")
 
 
 def test_a_confirmed_call_is_not_struck(folder) -> None:
-    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
-    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
+    page = render_case_html(build_cases(folder)[0], folder.folder)
     assert "<s>" not in page
     assert "Dr Li" in page
 
 
 def test_the_original_call_is_struck_and_the_change_is_listed(folder) -> None:
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
-    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
+    page = render_case_html(build_cases(folder)[0], folder.folder)
     assert "<s>Mesangial proliferation</s>" in page
     assert page.partition("<script")[0].count("Dr Li") == 2
 
 
 def test_each_image_shows_the_command_that_changes_it(folder) -> None:
-    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    page = render_case_html(build_cases(folder)[0], folder.folder)
     assert page.count("<pre>glomerulab override predictions ") == 6
 
 
@@ -65,12 +65,10 @@ def test_where_the_network_looked_opens_beside_the_crop(folder) -> None:
         for place, call in enumerate(folder.calls)
     ]
     shown = replace(folder, calls=tuple(with_maps))
-    page = render_case_html(reported_cases(shown)[0], folder.folder)
+    page = render_case_html(build_cases(shown)[0], folder.folder)
     assert page.count("<summary>Where the network looked</summary>") == 5  # one file is gone
     assert "proves no lesion" in page
-    assert "Where the network looked" not in render_case_html(
-        reported_cases(folder)[0], folder.folder
-    )
+    assert "Where the network looked" not in render_case_html(build_cases(folder)[0], folder.folder)
 
 
 def _key(case, folder) -> str:
@@ -82,7 +80,7 @@ def _key(case, folder) -> str:
 
 def test_changes_in_the_browser_outlive_a_new_prediction_of_the_same_images(folder) -> None:
     """`predict` writes a new time whenever it continues: what waits must not be lost to it."""
-    case, other = reported_cases(folder)
+    case, other = build_cases(folder)
     later = replace(case, facts=case.facts.model_copy(update={"created": "2099-01-01T00:00:00"}))
     assert _key(later, folder) == _key(case, folder)
     assert _key(replace(case, calls=case.calls[1:]), folder) != _key(case, folder)
@@ -90,7 +88,7 @@ def test_changes_in_the_browser_outlive_a_new_prediction_of_the_same_images(fold
 
 
 def test_the_command_on_a_chinese_page_makes_a_chinese_page_again(folder) -> None:
-    case = reported_cases(folder)[0]
+    case = build_cases(folder)[0]
     again = "glomerulab report predictions --language zh</code>"
     assert again in render_case_html(case, folder.folder, language="zh")
     assert "--language" not in render_case_html(case, folder.folder, language="en")
@@ -98,7 +96,7 @@ def test_the_command_on_a_chinese_page_makes_a_chinese_page_again(folder) -> Non
 
 def test_a_picture_that_is_gone_is_told_in_the_language_of_the_page(folder) -> None:
     (folder.folder / "crop0.png").unlink()
-    case = reported_cases(folder)[0]
+    case = build_cases(folder)[0]
     assert "no picture: its file is no longer there" in render_case_html(case, folder.folder)
     chinese = render_case_html(case, folder.folder, language="zh")
     assert "无图像：文件已不存在" in chinese
@@ -106,7 +104,7 @@ def test_a_picture_that_is_gone_is_told_in_the_language_of_the_page(folder) -> N
 
 
 def test_a_page_with_a_program_behind_it_may_ask_it_and_one_without_may_not(folder) -> None:
-    case = reported_cases(folder)[0]
+    case = build_cases(folder)[0]
     facts = ReviewFacts("now", n_cases=2)
     page = render_case_html(case, folder.folder, review=facts)
     assert page_policy(facts) in page
@@ -120,15 +118,15 @@ def test_a_page_with_a_program_behind_it_may_ask_it_and_one_without_may_not(fold
 
 
 def test_each_image_carries_what_a_change_of_it_must_know(folder) -> None:
-    add_override(folder, "b", labels=["cgn"], by="A", reason="x")
-    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    add_correction(folder, "b", labels=["cgn"], by="A", reason="x")
+    page = render_case_html(build_cases(folder)[0], folder.folder)
     box = folder.calls[2].box
     place = f"{box.x} {box.y} {box.width} {box.height}"
     assert f'data-image="b" data-labels="cgn" data-place="{place}" data-seen="1"' in page
 
 
 def test_pictures_of_one_glomerulus_tell_of_each_other(folder) -> None:
-    page = render_case_html(reported_cases(folder)[0], folder.folder)
+    page = render_case_html(build_cases(folder)[0], folder.folder)
     assert "Normal (3 images, 1 of glomeruli on several sections)" in page
     assert "Glomerulus 1, also on slide s1; counted as: Crescent" in page
     assert page.count("; counted as: ") == 2

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import Note
 from glomerulab.reports.case.model_rows import model_rows
 from glomerulab.reports.case.view import case_view
@@ -35,7 +35,7 @@ def test_no_english_sentence_is_left_in_a_chinese_report(folder, has_notes) -> N
     notes = (Note(en="Crops were judged.", zh="图像未经归一化。"),) if has_notes else ()
     model = folder.facts.model.model_copy(update={"test_summary_zh": "120 幅中 101 幅正确"})
     facts = folder.facts.model_copy(update={"notes": notes, "model": model})
-    case = reported_cases(type(folder)(folder.folder, facts, folder.calls))[0]
+    case = build_cases(type(folder)(folder.folder, facts, folder.calls))[0]
     view = case_view(case, "zh")
     said = [view.title, view.headline, *view.summary, *words("zh").values()]
     said += [text for one in view.warnings for text in (one.title, one.text)]

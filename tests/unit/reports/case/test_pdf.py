@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import typst
 
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.errors import ConfigError
 from glomerulab.reports.case import pdf as module
 from glomerulab.reports.case.pdf import write_case_pdf
@@ -26,8 +26,8 @@ def text_of(path) -> str:
 
 @needs_pdftotext
 def test_every_page_says_research_use_only_and_shows_what_was_changed(folder, tmp_path) -> None:
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
-    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
+    write_case_pdf(build_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
     pages = text_of(tmp_path / "a.pdf").split("\f")[:-1]
     assert all("Research use only" in page and "SYNTHETIC DATA" in page for page in pages)
     whole = " ".join(pages)
@@ -39,12 +39,12 @@ def test_every_page_says_research_use_only_and_shows_what_was_changed(folder, tm
 @needs_pdftotext
 @pytest.mark.skipif(not HAS_CHINESE, reason="needs a font with Chinese (fonts-noto-cjk)")
 def test_chinese_pages_hold_chinese_text(folder, tmp_path) -> None:
-    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf", language="zh")
+    write_case_pdf(build_cases(folder)[0], folder.folder, tmp_path / "a.pdf", language="zh")
     assert "仅供研究使用" in text_of(tmp_path / "a.pdf")
 
 
 def test_it_is_a4(folder, tmp_path) -> None:
-    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
+    write_case_pdf(build_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
     content = (tmp_path / "a.pdf").read_bytes()
     assert content.startswith(b"%PDF-")
 
@@ -52,13 +52,13 @@ def test_it_is_a4(folder, tmp_path) -> None:
 def test_without_a_chinese_font_the_way_out_is_named(folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "CHINESE", ("No Such Font",))
     with pytest.raises(ConfigError, match="fonts-noto-cjk"):
-        write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf", language="zh")
+        write_case_pdf(build_cases(folder)[0], folder.folder, tmp_path / "a.pdf", language="zh")
     assert not (tmp_path / "a.pdf").exists()
 
 
 def test_a_missing_crop_does_not_stop_the_page(folder, tmp_path) -> None:
     (folder.folder / "crop0.png").unlink()
-    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
+    write_case_pdf(build_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
     assert (tmp_path / "a.pdf").stat().st_size > 10_000
 
 
@@ -69,7 +69,7 @@ def test_a_missing_crop_is_told_in_the_language_of_the_page(folder, tmp_path) ->
         if language == "zh" and not HAS_CHINESE:
             continue
         path = tmp_path / f"{language}.pdf"
-        write_case_pdf(reported_cases(folder)[0], folder.folder, path, language=language)
+        write_case_pdf(build_cases(folder)[0], folder.folder, path, language=language)
         text = text_of(path)
         assert said in " ".join(text.split())
         assert "No such file" not in text
@@ -77,7 +77,7 @@ def test_a_missing_crop_is_told_in_the_language_of_the_page(folder, tmp_path) ->
 
 @needs_pdftotext
 def test_pictures_of_one_glomerulus_tell_of_each_other(folder, tmp_path) -> None:
-    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
+    write_case_pdf(build_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
     raw = subprocess.run(
         ["pdftotext", str(tmp_path / "a.pdf"), "-"], capture_output=True, text=True, check=True
     ).stdout
@@ -89,8 +89,8 @@ def test_pictures_of_one_glomerulus_tell_of_each_other(folder, tmp_path) -> None
 @needs_pdftotext
 def test_a_long_name_without_a_break_wraps_within_its_column(folder, tmp_path) -> None:
     name = "WWWWWWWWWWWWWWWWWWWWWWWWWW"  # 26 wide letters
-    add_override(folder, "b", labels=["cgn"], by=name, reason="seen")
-    write_case_pdf(reported_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
+    add_correction(folder, "b", labels=["cgn"], by=name, reason="seen")
+    write_case_pdf(build_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
     boxes = subprocess.run(
         ["pdftotext", "-bbox", str(tmp_path / "a.pdf"), "-"],
         capture_output=True,
@@ -110,13 +110,13 @@ def test_a_long_name_without_a_break_wraps_within_its_column(folder, tmp_path) -
 
 @needs_pdftotext
 def test_where_the_network_looked_stands_under_each_crop(folder, tmp_path) -> None:
-    case = reported_cases(folder)[0]
+    case = build_cases(folder)[0]
     write_case_pdf(case, folder.folder, tmp_path / "a.pdf")
     before = text_of(tmp_path / "a.pdf")
     assert "Where the network looked" not in before
     looked = [replace(one, saliency_path=one.image_path) for one in folder.calls]
     looked[1] = replace(looked[1], saliency_path="gone.png")
-    case = reported_cases(replace(folder, calls=tuple(looked)))[0]
+    case = build_cases(replace(folder, calls=tuple(looked)))[0]
     write_case_pdf(case, folder.folder, tmp_path / "b.pdf")
     said = " ".join(text_of(tmp_path / "b.pdf").split())
     assert "It shows what moved the answer" in said

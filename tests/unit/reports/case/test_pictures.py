@@ -1,4 +1,4 @@
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.case import build_cases
 from glomerulab.reports.case.pictures import crop_picture, slide_map
 from glomerulab.reports.case.view import case_view
 
@@ -21,14 +21,14 @@ def test_a_missing_crop_says_why(folder) -> None:
 
 
 def test_a_map_marks_the_glomeruli_of_its_slide(folder) -> None:
-    case = reported_cases(folder)[0]
+    case = build_cases(folder)[0]
     drawn = slide_map(case.slides[0], case_view(case, "en").shown, folder.folder)
     assert [mark.number for mark in drawn.marks] == [1, 3, 4, 6]
     assert [mark.is_referred for mark in drawn.marks] == [False, True, True, False]
 
 
 def test_a_slide_without_its_map_is_left_out(folder) -> None:
-    case = reported_cases(folder)[0]
+    case = build_cases(folder)[0]
     (folder.folder / "s1.jpg").write_bytes(b"no picture")
     assert slide_map(case.slides[0], (), folder.folder) is None
     (folder.folder / "s1.jpg").unlink()

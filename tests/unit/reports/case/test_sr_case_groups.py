@@ -1,7 +1,7 @@
 import pytest
 
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.reports.case.sr_case_groups import case_groups
 from glomerulab.taxonomy import Label, Taxonomy
@@ -12,7 +12,7 @@ MEST = "MEST-C-like (Oxford) 1.0: "
 
 
 def groups(folder) -> list:
-    return case_groups(reported_cases(folder)[0])
+    return case_groups(build_cases(folder)[0])
 
 
 def test_counts_have_denominators_shares_intervals_and_ranges(folder) -> None:
@@ -32,7 +32,7 @@ def test_counts_have_denominators_shares_intervals_and_ranges(folder) -> None:
 
 
 def test_counts_and_grades_tell_what_the_model_alone_had(folder) -> None:
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
     found = groups(folder)
     counts = numbers_of(found[0])
     assert counts["Number of: Crescent"] == 2
@@ -73,7 +73,7 @@ def test_a_grade_has_one_code_whatever_the_doubts(folder) -> None:
             for one in group.get_qualitative_evaluations()
             if one.name.meaning == "Grade"
         ]
-        add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="settled")
+        add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="settled")
     assert found == [("mest_c_like/1.0/S/S1", "S1")] * 2
 
 
@@ -92,6 +92,6 @@ def test_labels_named_like_counts_share_no_code_with_them(tmp_path) -> None:
     labels = tuple(Label(id=name, name=f"Label {name}") for name in names)
     taxonomy = Taxonomy("odd", labels)
     calls = [one_call("i", "a", taxonomy=taxonomy)]
-    case = reported_cases(read_case_folder(write_case(tmp_path, calls, taxonomy=taxonomy)))[0]
+    case = build_cases(read_case_folder(write_case(tmp_path, calls, taxonomy=taxonomy)))[0]
     codes = [one.name.value for one in case_groups(case)[0].get_measurements()]
     assert len(set(codes)) == len(codes)

@@ -2,14 +2,14 @@ from dataclasses import replace
 
 import pytest
 
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.reports.case.sr_image_groups import image_groups
 from tests.support.sr_groups import images_of, numbers_of, said_of, texts_of
 
 
 def images(folder) -> dict:
-    return images_of(image_groups(reported_cases(folder)[0]))
+    return images_of(image_groups(build_cases(folder)[0]))
 
 
 def test_the_images_of_a_glomerulus_are_tracked_as_one(folder) -> None:
@@ -28,8 +28,8 @@ def test_the_images_of_a_glomerulus_are_tracked_as_one(folder) -> None:
 
 
 def test_what_a_person_called_no_glomerulus_is_none_in_its_group(folder) -> None:
-    add_override(folder, "b", labels=["not_a_glomerulus"], by="Dr Li", reason="a vessel")
-    add_override(folder, "a2", labels=["not_a_glomerulus"], by="Dr Li", reason="torn")
+    add_correction(folder, "b", labels=["not_a_glomerulus"], by="Dr Li", reason="a vessel")
+    add_correction(folder, "a2", labels=["not_a_glomerulus"], by="Dr Li", reason="torn")
     found = images(folder)
     for name in ("b", "a2"):
         assert found[name].finding_type.meaning == "not a glomerulus"
@@ -48,7 +48,7 @@ def test_an_image_tells_what_the_doubts_leave_open(folder) -> None:
 
 
 def test_a_changed_call_stands_beside_what_counts(folder) -> None:
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
     group = images(folder)["b"]
     said = said_of(group)
     assert said["Shown by this image"] == said["Glomerulus counted as"] == ["Crescent"]
@@ -57,7 +57,7 @@ def test_a_changed_call_stands_beside_what_counts(folder) -> None:
 
 
 def test_a_confirmed_call_is_named_so(folder) -> None:
-    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
+    add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
     said = {name: texts_of(group[0]) for name, group in images(folder).items()}
     assert "sharp enough" in said["c"]["Confirmed by a person"][0]
     assert [name for name, one in said.items() if "Confirmed by a person" in one] == ["c"]
@@ -73,7 +73,7 @@ def test_findings_are_coded_by_hpo_beside_their_probabilities(folder) -> None:
 
 def test_what_a_person_has_settled_is_referred_no_more_and_proposals_say_so(folder) -> None:
     assert "Refer to a human" in said_of(images(folder)["c"])
-    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
+    add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
     proposed = replace(folder, calls=tuple(replace(one, is_proposed=True) for one in folder.calls))
     said = said_of(images(proposed)["c"])
     assert "Refer to a human" not in said

@@ -1,21 +1,21 @@
 from dataclasses import replace
 
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.reports.case.view import case_view, colour_of
 from tests.support.cases import PAPER, WITH_GLOBAL, case, one_call, write_case
 
 
 def test_headline_counts_glomeruli_and_not_images(folder) -> None:
-    view = case_view(reported_cases(folder)[0], "en")
+    view = case_view(build_cases(folder)[0], "en")
     assert view.headline.startswith("5 glomeruli: 2 normal")
     assert "6 images on 2 slides" in view.summary[0]
     assert "on several sections" in view.summary[1]
 
 
 def test_warnings_name_what_makes_results_doubtful(folder) -> None:
-    titles = [one.title for one in case_view(reported_cases(folder)[0], "en").warnings]
+    titles = [one.title for one in case_view(build_cases(folder)[0], "en").warnings]
     assert titles[:3] == [
         "The model was trained on synthetic images",
         "2 glomeruli not settled",
@@ -24,8 +24,8 @@ def test_warnings_name_what_makes_results_doubtful(folder) -> None:
 
 
 def test_a_changed_call_shows_both_and_is_no_longer_referred(folder) -> None:
-    add_override(folder, "c", labels=["normal"], by="Dr Li", reason="sharp enough")
-    shown = {one.call.image_id: one for one in case_view(reported_cases(folder)[0], "en").shown}
+    add_correction(folder, "c", labels=["normal"], by="Dr Li", reason="sharp enough")
+    shown = {one.call.image_id: one for one in case_view(build_cases(folder)[0], "en").shown}
     assert shown["c"].group == "Normal"
     assert shown["c"].original == "Segmental sclerosis"
     assert "Dr Li" in shown["c"].said
@@ -34,9 +34,9 @@ def test_a_changed_call_shows_both_and_is_no_longer_referred(folder) -> None:
 
 
 def test_a_confirmed_call_is_told_apart_from_a_changed_one(folder) -> None:
-    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
-    shown = {one.call.image_id: one for one in case_view(reported_cases(folder)[0], "en").shown}
+    add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    shown = {one.call.image_id: one for one in case_view(build_cases(folder)[0], "en").shown}
     assert (shown["c"].group, shown["c"].original) == ("Segmental sclerosis",) * 2
     assert not shown["c"].is_changed
     assert shown["c"].reasons == ()
@@ -44,7 +44,7 @@ def test_a_confirmed_call_is_told_apart_from_a_changed_one(folder) -> None:
 
 
 def test_what_was_not_assessed_is_apart_from_the_results(folder) -> None:
-    mest = case_view(reported_cases(folder)[0], "en").rules[1]
+    mest = case_view(build_cases(folder)[0], "en").rules[1]
     assert [row.item for row in mest.rows] == ["M", "S", "C"]
     assert [row.item for row in mest.not_assessed] == ["E", "T"]
     assert mest.too_few.endswith("5 < 8")
@@ -57,7 +57,7 @@ def test_labels_have_colours_of_their_own() -> None:
 
 
 def test_chinese_pages_are_chinese(folder) -> None:
-    view = case_view(reported_cases(folder)[0], "zh")
+    view = case_view(build_cases(folder)[0], "zh")
     assert view.headline.startswith("5个肾小球")
     assert view.rules[1].name == "MEST-C 类似评分（牛津）"
 
@@ -66,19 +66,19 @@ def test_regions_of_a_detector_are_told_beside_adequacy_and_nowhere_else(folder)
     first = replace(folder.calls[0], is_proposed=True)
     proposed = replace(folder, calls=(first, *folder.calls[1:]))
     for language, said in (("en", "proposed by a detector"), ("zh", "检测器")):
-        view = case_view(reported_cases(proposed)[0], language)
+        view = case_view(build_cases(proposed)[0], language)
         assert any(said in one.title for one in view.warnings)
         adequacy = next(rule for rule in view.rules if "Banff" in rule.name)
         assert any(said in caveat for caveat in adequacy.caveats)
         others = [rule for rule in view.rules if rule is not adequacy]
         assert not any(said in text for rule in others for text in rule.caveats)
-    plain = case_view(reported_cases(folder)[0], "en")
+    plain = case_view(build_cases(folder)[0], "en")
     assert not any("detector" in one.title for one in plain.warnings)
 
 
 def view_of(tmp_path, calls, taxonomy=WITH_GLOBAL, language="en"):
     write_case(tmp_path, calls, taxonomy=taxonomy)
-    return case_view(reported_cases(read_case_folder(tmp_path))[0], language)
+    return case_view(build_cases(read_case_folder(tmp_path))[0], language)
 
 
 def test_a_share_names_what_it_counts_where_the_question_does_not(tmp_path) -> None:
@@ -133,7 +133,7 @@ def test_the_gallery_counts_images_and_tells_of_what_stands_on_several_sections(
             "肾小球 1，亦见于切片 s1；计为：新月体形成",
         ),
     ):
-        view = case_view(reported_cases(folder)[0], language)
+        view = case_view(build_cases(folder)[0], language)
         assert headings.items() <= {one.name: one.n_images for one in view.groups}.items()
         shared = {one.call.image_id: one.shared for one in view.shown}
         assert (shared["a2"], shared["b"]) == (said, "")
@@ -141,7 +141,7 @@ def test_the_gallery_counts_images_and_tells_of_what_stands_on_several_sections(
 
 def test_the_number_of_glomeruli_has_a_range_too(folder) -> None:
     for language, said in (("en", "Glomeruli in all"), ("zh", "肾小球总数")):
-        first = case_view(reported_cases(folder)[0], language).labels[0]
+        first = case_view(build_cases(folder)[0], language).labels[0]
         assert (first.name, first.number, first.range, first.by_model) == (said, "5", "4 – 5", "5")
 
 

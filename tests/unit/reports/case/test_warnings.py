@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from glomerulab.cases.add_corrections import add_override
-from glomerulab.cases.case import reported_cases
-from glomerulab.cases.case_folder import CaseFolder, DetectorFacts, Note, Unjudged
+from glomerulab.cases.add_corrections import add_correction
+from glomerulab.cases.case import build_cases
+from glomerulab.cases.case_folder import CaseFolder, DetectorFacts, FailureFacts, Note
 from glomerulab.reports.case.warnings import case_warnings
 
 
@@ -12,17 +12,17 @@ def of_first_patient(folder: CaseFolder) -> CaseFolder:
 
 
 def test_what_makes_results_doubtful_is_told_by_weight(folder) -> None:
-    found = case_warnings(reported_cases(folder)[0], "en")
+    found = case_warnings(build_cases(folder)[0], "en")
     assert [one.kind for one in found] == ["synthetic_model", "not_settled", "few"]
     assert [one.is_severe for one in found] == [True, True, False]
     assert found[1].sentence.startswith("2 glomeruli not settled. Results may change")
 
 
 def test_changes_and_notes_are_told(folder) -> None:
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
     notes = (Note(en="Crops were judged.", zh="图像已判定。"), Note(en="English alone."))
     noted = replace(folder, facts=folder.facts.model_copy(update={"notes": notes}))
-    case = reported_cases(noted)[0]
+    case = build_cases(noted)[0]
     english = {one.title: one.text for one in case_warnings(case, "en")}
     assert "1 call changed by a person" in english
     chinese = [one.text for one in case_warnings(case, "zh") if one.kind == "note"]
@@ -30,11 +30,11 @@ def test_changes_and_notes_are_told(folder) -> None:
 
 
 def test_calls_that_a_person_confirmed_are_not_told_as_changed(folder) -> None:
-    add_override(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
-    (told,) = [one for one in case_warnings(reported_cases(folder)[0], "en") if one.kind == "seen"]
+    add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
+    (told,) = [one for one in case_warnings(build_cases(folder)[0], "en") if one.kind == "seen"]
     assert told.title == "1 call confirmed by a person"
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
-    case = reported_cases(folder)[0]
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    case = build_cases(folder)[0]
     titles = {
         language: next(one.title for one in case_warnings(case, language) if one.kind == "seen")
         for language in ("en", "zh")
@@ -59,7 +59,7 @@ def test_proposed_regions_come_with_how_well_the_detector_does_in_each_language(
         facts=folder.facts.model_copy(update={"detector": made}),
         calls=(replace(folder.calls[0], is_proposed=True), *folder.calls[1:]),
     )
-    case = reported_cases(proposed)[0]
+    case = build_cases(proposed)[0]
     said = {
         language: next(one for one in case_warnings(case, language) if one.kind == "proposed")
         for language in ("en", "zh")
@@ -72,10 +72,8 @@ def test_proposed_regions_come_with_how_well_the_detector_does_in_each_language(
 
 
 def test_a_page_lists_a_dozen_of_what_was_not_judged_and_a_program_gets_all(folder) -> None:
-    lost = tuple(Unjudged(case="p1", slide_id="s1", name=f"g{place}") for place in range(20))
-    case = reported_cases(
-        replace(folder, facts=folder.facts.model_copy(update={"unjudged": lost}))
-    )[0]
+    lost = tuple(FailureFacts(case="p1", slide_id="s1", name=f"g{place}") for place in range(20))
+    case = build_cases(replace(folder, facts=folder.facts.model_copy(update={"failures": lost})))[0]
     short = next(one for one in case_warnings(case, "zh") if one.kind == "not_judged")
     whole = next(
         one for one in case_warnings(case, "en", max_listed=None) if one.kind == "not_judged"
@@ -86,10 +84,10 @@ def test_a_page_lists_a_dozen_of_what_was_not_judged_and_a_program_gets_all(fold
 
 
 def test_words_on_images_that_are_gone_are_named_in_each_language(folder) -> None:
-    add_override(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
     alone = of_first_patient(folder)
     anew = replace(alone, calls=tuple(one for one in alone.calls if one.image_id != "b"))
-    (case,) = reported_cases(anew)
+    (case,) = build_cases(anew)
     told = {
         language: next(one for one in case_warnings(case, language) if one.kind == "lost_changes")
         for language in ("en", "zh")
@@ -106,7 +104,7 @@ def test_a_note_on_one_case_stands_in_no_other_report(folder) -> None:
     noted = replace(folder, facts=folder.facts.model_copy(update={"notes": notes}))
     told = {
         case.patient: [one.text for one in case_warnings(case, "en") if one.kind == "note"]
-        for case in reported_cases(noted)
+        for case in build_cases(noted)
     }
     assert told == {"p1": ["Of all."], "p/2": ["Slide s9 is coarser.", "Of all."]}
 
@@ -117,7 +115,7 @@ def test_changes_of_images_that_may_be_another_patients_are_counted_and_not_name
         "2026-01-01T00:00:00+00:00,Dr Li,s77__g1,cgn,seen,1 2 3 4\n",
         encoding="utf-8",
     )
-    for case in reported_cases(folder):
+    for case in build_cases(folder):
         for language in ("en", "zh"):
             (told,) = [one for one in case_warnings(case, language) if one.kind == "lost_changes"]
             assert "1" in told.title
@@ -131,9 +129,9 @@ def test_where_there_is_one_case_what_no_longer_applies_is_named(folder) -> None
         "2026-01-01T00:00:00+00:00,Dr Li,s77__g1,cgn,seen,1 2 3 4\n",
         encoding="utf-8",
     )
-    (case,) = reported_cases(of_first_patient(folder))
+    (case,) = build_cases(of_first_patient(folder))
     assert [one.row.image_id for one in case.lost] == ["s77__g1"]
-    assert case.lost_of_nobody == ()
+    assert case.unmatched_corrections == ()
 
 
 def test_numbers_that_stand_on_several_slides_are_told_to_be_counted_on_each(folder) -> None:
@@ -141,7 +139,7 @@ def test_numbers_that_stand_on_several_slides_are_told_to_be_counted_on_each(fol
         replace(call, region_id="7") if call.image_id in {"b", "d", "z"} else call
         for call in folder.calls
     )
-    first, second = reported_cases(replace(folder, calls=calls))
+    first, second = build_cases(replace(folder, calls=calls))
     told = {
         language: [one for one in case_warnings(first, language) if one.kind == "numbered"]
         for language in ("en", "zh")

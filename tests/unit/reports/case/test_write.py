@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from glomerulab.cases.case_folder import Unjudged
+from glomerulab.cases.case_folder import FailureFacts
 from glomerulab.errors import PredictionsError
 from glomerulab.reports.case.write import FORMATS, write_case_reports
 
@@ -38,7 +38,7 @@ def test_a_patient_of_whom_nothing_could_be_judged_has_a_report_that_says_so(
     (doubtful.folder / "case.json").write_text(doubtful.facts.model_dump_json(), encoding="utf-8")
     done = write_case_reports(doubtful.folder, tmp_path / "out", formats=FORMATS, patient="p3")
     (case,) = done.cases
-    assert (case.summary.n_glomeruli, case.unjudged) == (0, ("s7",))
+    assert (case.summary.n_glomeruli, case.failures) == (0, ("s7",))
     page = (tmp_path / "out" / "p3.html").read_text(encoding="utf-8")
     assert "0 glomeruli: none to count" in page
     assert "In no count: s7." in page
@@ -48,8 +48,8 @@ def test_a_patient_of_whom_nothing_could_be_judged_has_a_report_that_says_so(
 def test_predictions_without_one_call_have_every_report_and_are_inadequate(
     folder, tmp_path
 ) -> None:
-    lost = (Unjudged(case="p1", slide_id="s1", name="g1"),)
-    facts = folder.facts.model_copy(update={"unjudged": lost})
+    lost = (FailureFacts(case="p1", slide_id="s1", name="g1"),)
+    facts = folder.facts.model_copy(update={"failures": lost})
     (folder.folder / "case.json").write_text(facts.model_dump_json(), encoding="utf-8")
     table = folder.folder / "predictions.csv"
     table.write_text(table.read_text("utf-8").splitlines()[0] + "\n", encoding="utf-8")
