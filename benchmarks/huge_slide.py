@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from glomerulab.geometry import Box, Region
-from glomerulab.phantom.glomerulus import render_crop
+from glomerulab.phantom.crops import render_crop
 from glomerulab.phantom.section import draw_section, scanner_park
 from glomerulab.slides.regions.files import write_regions
 from glomerulab.slides.tiff_structure import Directory, Tag, write_tiff

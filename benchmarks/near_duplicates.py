@@ -23,7 +23,7 @@ from PIL import Image
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.cohort.near_duplicates import N_BITS, hash_distances, orientation_hashes
 from glomerulab.images import RgbImage, read_image
-from glomerulab.phantom.cohort import write_phantom_cohort
+from glomerulab.phantom.crops import write_phantom_crops
 
 REAL_DATA = Path(
     os.environ.get("GLOMERULAB_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
@@ -82,7 +82,7 @@ def main() -> None:
         measure(name, pictures, labels[group].astype(str).to_numpy())
     with tempfile.TemporaryDirectory() as out:
         # Centred glomeruli resemble each other more than fields of tissue do.
-        manifest = read_manifest(write_phantom_cohort(Path(out), n_patients=24, size=256))
+        manifest = read_manifest(write_phantom_crops(Path(out), n_patients=24, size=256))
         pictures = [read_image(path) for path in manifest.image_paths()]
         patients = manifest.table["patient_id"].astype(str).to_numpy()
         measure("phantom (synthetic)", pictures, patients)

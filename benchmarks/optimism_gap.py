@@ -17,7 +17,7 @@ import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, read_manifest, write_manifest
 from glomerulab.cohort.splits import split_by_image, split_by_patient
-from glomerulab.phantom.cohort import write_phantom_cohort
+from glomerulab.phantom.crops import write_phantom_crops
 from glomerulab.pipeline.augment import augment_manifest
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.run import train
@@ -63,7 +63,7 @@ def phantom(args: argparse.Namespace) -> Manifest:
     folder = args.folder / "phantom"
     path = folder / "manifest.csv"
     if not path.is_file():
-        write_phantom_cohort(
+        write_phantom_crops(
             folder, n_patients=16, n_per_patient=10, seed=5, size=256, mpp=1.0, n_workers=2
         )
     manifest = read_manifest(path)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from glomerulab.phantom.glomerulus import render_crop
-from glomerulab.phantom.lesions import KINDS
+from glomerulab.phantom.crops import render_crop
+from glomerulab.phantom.glomerulus import KINDS
 from glomerulab.phantom.section import draw_section, scanner_park
 from glomerulab.phantom.slides import render_slide
 

@@ -19,7 +19,7 @@ import torch
 from glomerulab.cohort.manifest import Manifest, read_manifest, write_manifest
 from glomerulab.cohort.splits import split_by_patient
 from glomerulab.evaluation.intervals import patient_weights, percentile_interval
-from glomerulab.phantom.cohort import write_phantom_cohort
+from glomerulab.phantom.crops import write_phantom_crops
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.run import train
 
@@ -41,7 +41,7 @@ def main() -> None:
     folder = args.folder / "cohort"
     path = folder / "split.csv"
     if not path.is_file():
-        made = write_phantom_cohort(
+        made = write_phantom_crops(
             folder,
             n_patients=args.patients,
             n_per_patient=20,

@@ -33,7 +33,7 @@ from glomerulab.inference.predict_manifest import predict_manifest
 from glomerulab.models.card import ModelCard
 from glomerulab.models.checkpoint import save_checkpoint
 from glomerulab.models.registry import create_model
-from glomerulab.phantom.cohort import write_phantom_cohort
+from glomerulab.phantom.crops import write_phantom_crops
 from glomerulab.predictions import write_predictions
 from glomerulab.taxonomy import load_taxonomy
 
@@ -47,7 +47,7 @@ def make_run(folder: Path) -> Path:
     run = folder / "run"
     if (run / "gates" / "gates.json").is_file():
         return run
-    path = write_phantom_cohort(
+    path = write_phantom_crops(
         folder / "crops", n_patients=6, n_per_patient=7, size=CROP_PX, mpp=0.75, seed=1
     )
     manifest = read_manifest(path)

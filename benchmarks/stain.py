@@ -33,10 +33,13 @@ from glomerulab.errors import StainError  # noqa: E402
 from glomerulab.images import RgbImage, read_image  # noqa: E402
 from glomerulab.stain.fitting import fit  # noqa: E402
 from glomerulab.stain.normalize import normalize, transform  # noqa: E402
-from glomerulab.stain.optical_density import estimate_white  # noqa: E402
-from glomerulab.stain.parameters import PAPER, RECOMMENDED  # noqa: E402
-from glomerulab.stain.tissue import find_tissue, tissue_density  # noqa: E402
-from glomerulab.stain.vahadane import objective, solve, solve_tissue  # noqa: E402
+from glomerulab.stain.optical_density import (  # noqa: E402
+    estimate_white,
+    find_tissue,
+    tissue_density,
+)
+from glomerulab.stain.reference import PAPER, RECOMMENDED  # noqa: E402
+from glomerulab.stain.separation import objective, solve, solve_tissue  # noqa: E402
 
 REAL_DATA = Path(
     os.environ.get("GLOMERULAB_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")

@@ -17,14 +17,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from beer_lambert import TARGET_HE, section, worst_angle
 
 from glomerulab.images import read_image
-from glomerulab.phantom.glomerulus import PhantomCrop, render_crop
-from glomerulab.phantom.materials import Stain
-from glomerulab.phantom.scanner import expose
-from glomerulab.phantom.section import Section, draw_section, scanner_park
+from glomerulab.phantom.crops import PhantomCrop, render_crop
+from glomerulab.phantom.section import Section, draw_section, expose, scanner_park
+from glomerulab.phantom.stains import Stain
 from glomerulab.phantom.stains import recompose as phantom_light
 from glomerulab.stain.fitting import fit
 from glomerulab.stain.normalize import recompose_with, transform
-from glomerulab.stain.parameters import PRESETS, StainParameters
+from glomerulab.stain.reference import PRESETS, StainParameters
 
 REAL_DATA = Path(
     os.environ.get("GLOMERULAB_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")

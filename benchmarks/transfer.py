@@ -17,7 +17,7 @@ import pandas as pd
 
 from glomerulab.cohort.manifest import read_manifest, write_manifest
 from glomerulab.cohort.splits import split_by_patient
-from glomerulab.phantom.cohort import write_phantom_cohort
+from glomerulab.phantom.crops import write_phantom_crops
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.run import train
 
@@ -67,7 +67,7 @@ def cohort(folder: Path, *, n_patients: int, seed: int) -> Path:
     """Render crops of 128 px at 2 µm and split them by patient."""
     path = folder / "split.csv"
     if not path.is_file():
-        manifest = write_phantom_cohort(
+        manifest = write_phantom_crops(
             folder, n_patients=n_patients, n_per_patient=10, seed=seed, size=128, mpp=2.0
         )
         write_manifest(split_by_patient(read_manifest(manifest), ratios=(6, 4, 0)), path)

@@ -33,8 +33,8 @@ from glomerulab.slides.regions.files import read_regions
 from glomerulab.slides.slide import open_slide
 from glomerulab.stain.fitting import fit_many
 from glomerulab.stain.normalize import normalize
+from glomerulab.stain.optical_density import tissue_mask
 from glomerulab.stain.reference import read_reference
-from glomerulab.stain.tissue import tissue_mask
 
 SIDE_UM, N_TUBULES, N_EMPTY = 200.0, 8, 4
 FIELD_PX, LEAST_PX = 90, 45

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from glomerulab.phantom.glomerulus import render_crop
-from glomerulab.phantom.lesions import Lesions
+from glomerulab.phantom.crops import render_crop
+from glomerulab.phantom.glomerulus import Lesions
 from glomerulab.phantom.section import draw_section, scanner_park
 
 OUT = Path(__file__).parents[1] / "images" / "phantom_contact_sheet.png"

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from glomerulab.cli.main import app
 from glomerulab.models.checkpoint import ModelCard, save_checkpoint
 from glomerulab.models.registry import create_model
-from glomerulab.phantom.cohort import write_phantom_cohort
+from glomerulab.phantom.crops import write_phantom_crops
 from glomerulab.taxonomy import load_taxonomy
 
 PAPER = load_taxonomy("paper")
@@ -16,7 +16,7 @@ PAPER = load_taxonomy("paper")
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
-    return write_phantom_cohort(folder, n_patients=2, n_per_patient=4, size=96, mpp=2.0, seed=1)
+    return write_phantom_crops(folder, n_patients=2, n_per_patient=4, size=96, mpp=2.0, seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from glomerulab.images import read_image
 from glomerulab.slides.slide import open_slide
 from glomerulab.stain.fitting import Refusal, StainStatus, fit, try_fit
 from glomerulab.stain.normalize import StainNormalizer, normalize, separate, transform
-from glomerulab.stain.parameters import PAPER, RECOMMENDED
-from glomerulab.stain.tissue import find_tissue, tissue_mask
+from glomerulab.stain.optical_density import find_tissue, tissue_mask
+from glomerulab.stain.reference import PAPER, RECOMMENDED
 from tests.support.beer_lambert import HE, PAS, TARGET_HE, Truth, section, worst_angle
 
 HARD_CASES = {

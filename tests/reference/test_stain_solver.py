@@ -8,10 +8,8 @@ from scipy.optimize import minimize, nnls
 from sklearn.decomposition import NMF, MiniBatchDictionaryLearning, SparseCoder
 
 from glomerulab.images import read_image
-from glomerulab.stain.macenko import even_sample
-from glomerulab.stain.optical_density import estimate_white
-from glomerulab.stain.tissue import tissue_density
-from glomerulab.stain.vahadane import concentrations, objective, solve
+from glomerulab.stain.optical_density import estimate_white, tissue_density
+from glomerulab.stain.separation import concentrations, even_sample, objective, solve
 from tests.support.beer_lambert import HE, section, unit_rows
 
 GAP = 1e-9

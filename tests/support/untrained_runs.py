@@ -10,7 +10,7 @@ from glomerulab.cohort.manifest import read_manifest, write_manifest
 from glomerulab.inference.predict_manifest import predict_manifest
 from glomerulab.models.checkpoint import ModelCard, save_checkpoint
 from glomerulab.models.registry import create_model
-from glomerulab.phantom.cohort import write_phantom_cohort
+from glomerulab.phantom.crops import write_phantom_crops
 from glomerulab.predictions import write_predictions
 from glomerulab.runtime.sealing import write_seal
 from glomerulab.taxonomy import load_taxonomy
@@ -20,10 +20,10 @@ __all__ = ["write_two_cohorts", "write_untrained_run"]
 
 def write_two_cohorts(folder: Path) -> tuple[Path, Path]:
     """Write two phantom cohorts; of the first every third patient is validation, or test."""
-    own = write_phantom_cohort(
+    own = write_phantom_crops(
         folder / "own", n_patients=6, n_per_patient=7, size=64, mpp=3.0, seed=1
     )
-    other = write_phantom_cohort(
+    other = write_phantom_crops(
         folder / "other", n_patients=3, n_per_patient=4, size=64, mpp=3.0, seed=2
     )
     manifest = read_manifest(own)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from glomerulab.stain.parameters import StainParameters
-    from glomerulab.stain.reference import StainReference
+    from glomerulab.stain.reference import StainParameters, StainReference
 
 __all__ = ["normalize"]
 
@@ -83,7 +82,7 @@ def normalize(
     from glomerulab.cohort.manifest import read_manifest
     from glomerulab.pipeline.normalize import normalize_manifest
     from glomerulab.runtime.progress import shown
-    from glomerulab.stain.parameters import PRESETS
+    from glomerulab.stain.reference import PRESETS
 
     parameters = replace(PRESETS[preset.value], method=method.value)
     files = _target_files(target_he or [], target_pas or [], target or [])

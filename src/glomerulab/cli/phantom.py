@@ -34,7 +34,7 @@ def phantom(
 
     Example: glomerulab phantom --out phantom --patients 24 --per-patient 8 --slides --mpp 1
     """
-    from glomerulab.phantom.cohort import parse_stains, write_phantom_cohort
+    from glomerulab.phantom.crops import parse_stains, write_phantom_crops
     from glomerulab.phantom.slides import write_phantom_slides
     from glomerulab.runtime.progress import shown
 
@@ -52,7 +52,7 @@ def phantom(
             track=shown,
         )
     else:
-        path = write_phantom_cohort(
+        path = write_phantom_crops(
             out,
             n_patients=patients,
             n_per_patient=per_patient,

@@ -15,7 +15,7 @@ from glomerulab.geometry import Box
 from glomerulab.images import RgbImage, resized
 from glomerulab.inference.engines.base import Engine, probabilities_of
 from glomerulab.slides.slide import Slide
-from glomerulab.stain.tissue import tissue_mask
+from glomerulab.stain.optical_density import tissue_mask
 
 __all__ = ["CELL_PX", "ScoreMap", "score_map"]
 

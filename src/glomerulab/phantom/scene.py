@@ -1,33 +1,42 @@
-"""A scene: glomeruli in their tissue, and its painting at any place and resolution.
+"""A scene of glomeruli in their tissue, its layout as a biopsy core, and its painting.
 
 Concentrations are functions of the place in µm, so that tiles rendered one by one fit together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.phantom.anatomy import Glomerulus
-from glomerulab.phantom.canvas import Canvas, Ink
-from glomerulab.phantom.cortex import Cortex
-from glomerulab.phantom.materials import material_table
-from glomerulab.phantom.nuclei import paint_nuclei
-from glomerulab.phantom.paint_cortex import distance_to_core, paint_cortex
-from glomerulab.phantom.paint_glomerulus import paint_glomerulus
+from glomerulab.errors import ConfigError
+from glomerulab.phantom.cortex import Cortex, distance_to_core, draw_cortex, paint_cortex
+from glomerulab.phantom.glomerulus import (
+    Glomerulus,
+    draw_glomerulus,
+    draw_lesions,
+    paint_glomerulus,
+)
+from glomerulab.phantom.primitives import (
+    Canvas,
+    FloatArray,
+    Ink,
+    far_apart,
+    noise_at,
+    noise_bank,
+    paint_nuclei,
+)
 from glomerulab.phantom.section import Section
-from glomerulab.phantom.texture import FloatArray, noise_at, noise_bank
+from glomerulab.phantom.stains import material_table
 from glomerulab.runtime.jit import compiled
 
-__all__ = ["Painting", "Scene", "paint"]
-
 HOLE_INSET_UM = 5.0
-"""The tissue under a glomerulus is not painted, but for a rim."""
+"""Width of the rim of tissue that is painted under a glomerulus."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """Everything there is to paint."""
+    """Glomeruli, the tissue between them, and the extent of the tissue."""
 
     glomeruli: tuple[Glomerulus, ...]
     cortex: Cortex
@@ -60,18 +69,12 @@ def paint(
 
     Parameters
     ----------
-    scene : Scene
-    section : Section
     left_um, upper_um : float
-        Place of the upper left corner of the view.
+        Upper left corner of the view.
     shape : tuple of int
         Height and width in pixels.
     mpp : float
         Micrometres per pixel.
-
-    Returns
-    -------
-    Painting
     """
     canvas = Canvas(
         np.zeros((2, *shape), np.float32),
@@ -93,7 +96,7 @@ def paint(
     nuclei = _in_view(nuclei, left_um, upper_um, right, lower)
     nuclei = _on_tissue(nuclei, scene.cores, ink.bank)
     if section.nuclei_kept < 1.0:
-        # The darkness of a nucleus was drawn at random, so its digits can choose without a seed.
+        # The darkness of a nucleus is random, so its digits choose without another seed.
         nuclei = nuclei[(nuclei[:, 6] * 997.0) % 1.0 < section.nuclei_kept]
     paint_nuclei(canvas, nuclei, ink)
     first = section.thickness * section.first_strength
@@ -109,7 +112,7 @@ def _touches(one: Glomerulus, left: float, upper: float, right: float, lower: fl
 
 @compiled
 def _cut(canvas: Canvas, bank: FloatArray, first: float, second: float) -> None:
-    """Scale both stains by the thickness of the section, which no knife keeps quite even."""
+    """Scale both stains by the slightly uneven thickness of the section."""
     height, width = canvas.structure.shape
     for row in range(height):
         y = canvas.upper_um + row * canvas.mpp
@@ -124,7 +127,7 @@ def _cut(canvas: Canvas, bank: FloatArray, first: float, second: float) -> None:
 
 @compiled
 def _on_tissue(nuclei: FloatArray, cores: FloatArray, bank: FloatArray) -> FloatArray:
-    """Leave out the nuclei that would lie on glass."""
+    """Drop the nuclei that lie on glass."""
     kept = np.zeros(nuclei.shape[0], np.bool_)
     for item in range(nuclei.shape[0]):
         kept[item] = distance_to_core(cores, bank, nuclei[item, 0], nuclei[item, 1]) < -1.5
@@ -137,3 +140,88 @@ def _in_view(
     xs, ys, reach = nuclei[:, 0], nuclei[:, 1], 1.3 * nuclei[:, 2]
     seen = (xs + reach > left) & (xs - reach < right) & (ys + reach > upper) & (ys - reach < lower)
     return np.ascontiguousarray(nuclei[seen])
+
+
+HALF_CORE_UM = 340.0
+"""Half the width of a core; grows with the patient's glomeruli."""
+GLASS_UM = 130.0
+"""Empty glass around the tissue."""
+LENGTH_PER_GLOMERULUS_UM = 190.0
+LEAST_LENGTH_UM = 300.0
+ORDINARY_RADIUS_UM = 85.0
+ROOM = 1.3
+"""Space of a glomerulus, in mean radii."""
+N_TRIES = 100
+
+
+def biopsy_scene(
+    kinds: Sequence[str], section: Section, rng: np.random.Generator
+) -> tuple[Scene, tuple[float, float]]:
+    """Lay out a biopsy core with its glomeruli.
+
+    `kinds` are of `glomerulab.phantom.glomerulus.KINDS`. Returns the scene, and width and height
+    of the slide in µm.
+    """
+    scale = section.radius_um / ORDINARY_RADIUS_UM
+    length = max(len(kinds) * LENGTH_PER_GLOMERULUS_UM * scale, LEAST_LENGTH_UM)
+    half = HALF_CORE_UM * scale
+    width_um = length + 2 * half + 2 * GLASS_UM
+    height_um = 2 * half + 2 * GLASS_UM + 60.0
+    start, middle = GLASS_UM + half, height_um / 2
+    cores = _core(start, length, middle, half, rng)
+    inset = ROOM * section.radius_um + 30.0
+    area = (
+        start - half / 2,
+        middle - half + inset,
+        start + length + half / 2,
+        middle + half - inset,
+    )
+    places = _glomerulus_places(len(kinds), area, ROOM * section.radius_um, rng)
+    glomeruli = tuple(
+        draw_glomerulus(
+            draw_lesions(kind, rng),
+            rng,
+            place_um=(float(x), float(y)),
+            radius_um=section.radius_um * float(rng.uniform(0.9, 1.1)),
+        )
+        for kind, (x, y) in zip(kinds, places, strict=True)
+    )
+    holes = np.array([[one.x_um, one.y_um, one.capsule_um.mean()] for one in glomeruli])
+    poles = [one.pole for one in glomeruli if one.pole is not None]
+    cortex = draw_cortex(
+        (0.0, 0.0, width_um, height_um), holes, rng, poles=poles, tubule_scale=section.tubule_scale
+    )
+    return Scene(glomeruli, cortex, cores), (width_um, height_um)
+
+
+def _core(
+    start: float, length: float, middle: float, half: float, rng: np.random.Generator
+) -> FloatArray:
+    """Return a biopsy core as thick segments that bend a little, broken off at both ends."""
+    bends = rng.uniform(-25.0, 25.0, 5)
+    xs = np.linspace(start, start + length, 5)
+    spine = [
+        [xs[n], middle + bends[n], xs[n + 1], middle + bends[n + 1], half * rng.uniform(0.94, 1.0)]
+        for n in range(4)
+    ]
+    ends = [
+        [xs[place], middle, xs[place] + shift, middle + rng.uniform(-0.5, 0.5) * half, 0.55 * half]
+        for place, shift in ((0, -0.35 * half), (-1, 0.35 * half))
+    ]
+    return np.array(spine + ends, np.float32)
+
+
+def _glomerulus_places(
+    n: int,
+    area: tuple[float, float, float, float],
+    room: float,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.float64]:
+    """Draw n places with room around each, shape (n, 2)."""
+    left, upper, right, lower = area
+    for _ in range(N_TRIES):
+        xs, ys = rng.uniform(left, right, 400 * n), rng.uniform(upper, lower, 400 * n)
+        kept = far_apart(xs, ys, np.full(xs.size, 0.95 * room), 2 * room)
+        if kept.sum() >= n:
+            return np.stack([xs[kept][:n], ys[kept][:n]], axis=1)
+    raise ConfigError(f"{n} glomeruli do not fit into one core; ask for fewer per slide")

@@ -12,25 +12,20 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from glomerulab.errors import ConfigError
 from glomerulab.geometry import Region
 from glomerulab.images import RgbImage
-from glomerulab.phantom.anatomy import Glomerulus
-from glomerulab.phantom.biopsy import biopsy_scene
-from glomerulab.phantom.cohort import section_of, write_truth
-from glomerulab.phantom.lesions import kind_schedule
-from glomerulab.phantom.materials import Stain
-from glomerulab.phantom.scanner import expose
-from glomerulab.phantom.scene import Scene, paint
-from glomerulab.phantom.section import Section
-from glomerulab.phantom.stains import recompose
+from glomerulab.phantom.crops import check_cohort, write_truth
+from glomerulab.phantom.glomerulus import Glomerulus, kind_schedule
+from glomerulab.phantom.scene import Scene, biopsy_scene, paint
+from glomerulab.phantom.section import Section, expose, section_of
+from glomerulab.phantom.stains import Stain, recompose
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import write_regions
 
-__all__ = ["PhantomSlide", "render_slide", "write_phantom_slides"]
+__all__ = ["render_slide", "write_phantom_slides"]
 
 TILE_PX = 512
 
@@ -39,7 +34,7 @@ KIND_STREAM, SLIDE_STREAM, NOISE_STREAM = 4, 5, 6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PhantomSlide:
-    """A synthetic slide in memory. Not a clinical image, and never to be shown as one."""
+    """A synthetic slide; not a clinical image, and not to be presented as one."""
 
     pixels: RgbImage
     lesion_bits: npt.NDArray[np.uint8]
@@ -49,7 +44,7 @@ class PhantomSlide:
     mpp: float
 
     def regions(self, prefix: str) -> list[Region]:
-        """Return Bowman's capsules as regions in level-0 pixels, called `prefix`-g01 and so on."""
+        """Return Bowman's capsules as regions in level-0 pixels, named `prefix`-g01 and so on."""
         return [
             Region(
                 f"{prefix}-g{number:02d}",
@@ -102,11 +97,9 @@ def write_phantom_slides(
     mpp : float, default 0.5
         Micrometres per pixel of level 0.
     stains : sequence of {"HE", "PAS"}
-        Successive slides take turns.
+        Successive slides alternate between the stains.
     n_workers : int, default 1
         Processes.
-    track : Track
-        Shows progress.
 
     Returns
     -------
@@ -141,14 +134,7 @@ def render_slide(
     Parameters
     ----------
     kinds : sequence of str
-        The kind of each glomerulus, of `glomerulab.phantom.lesions.KINDS`.
-    section : Section
-    seed : int or SeedSequence
-    mpp : float, default 0.5
-
-    Returns
-    -------
-    PhantomSlide
+        The kind of each glomerulus, of `glomerulab.phantom.glomerulus.KINDS`.
 
     Raises
     ------
@@ -182,7 +168,7 @@ def _tile(
     mpp: float,
     rng: np.random.Generator,
 ) -> tuple[RgbImage, npt.NDArray[np.uint8]]:
-    """Render one tile with enough around it that the blur does not show its edge."""
+    """Render one tile with a margin for the blur."""
     left, upper, right, lower = box
     halo = math.ceil(3 * section.scanner.blur_um / mpp) + 1
     shape = (lower - upper + 2 * halo, right - left + 2 * halo)
@@ -195,7 +181,7 @@ def _tile(
         mpp=mpp,
     )
     light = recompose(view.concentrations, section.stain_matrix, white=1.0)
-    # A line scanner shades no corners, and the pyramid does its own compression.
+    # A line scanner shades no corners, and the pyramid is compressed when written.
     scanner = replace(section.scanner, shading=0.0, black_border=0.0, jpeg_quality=None)
     pixels = expose(light, scanner, rng, mpp=mpp)
     inner = slice(halo, shape[0] - halo), slice(halo, shape[1] - halo)
@@ -205,15 +191,12 @@ def _tile(
 def _tasks(
     n_patients: int, slides_per_patient: int, n_glomeruli: int, seed: int, stains: Sequence[Stain]
 ) -> list[_SlideTask]:
-    for name, value in (
-        ("patients", n_patients),
-        ("slides per patient", slides_per_patient),
-        ("glomeruli per slide", n_glomeruli),
-    ):
-        if value < 1:
-            raise ConfigError(f"the number of {name} must be at least 1, got {value}")
-    if not stains or set(stains) - {"HE", "PAS"}:
-        raise ConfigError(f"stains must be HE, PAS or both, got {', '.join(stains) or 'none'}")
+    counts = {
+        "patients": n_patients,
+        "slides per patient": slides_per_patient,
+        "glomeruli per slide": n_glomeruli,
+    }
+    check_cohort(counts, stains)
     n_slides = n_patients * slides_per_patient
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(KIND_STREAM,)))
     kinds = kind_schedule(n_slides * n_glomeruli, rng)

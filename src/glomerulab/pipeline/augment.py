@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from glomerulab.augment.operations import add_noise, flip, mix, rotate
+from glomerulab.augment import add_noise, flip, mix, rotate
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import ManifestError, OutputError
 from glomerulab.images import RgbImage, read_image, write_image

@@ -30,7 +30,7 @@ from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.regions.polygons import contains, scaled
 from glomerulab.slides.slide import Slide, open_slide
-from glomerulab.stain.tissue import tissue_mask
+from glomerulab.stain.optical_density import tissue_mask
 from glomerulab.taxonomy import Label, Taxonomy
 
 __all__ = ["DETECTOR_TAXONOMY", "TileSettings", "TilesCut", "cut_tiles"]

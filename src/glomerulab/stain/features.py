@@ -12,9 +12,8 @@ from PIL import Image
 from scipy import ndimage
 
 from glomerulab.images import RgbImage
-from glomerulab.stain.optical_density import estimate_white
+from glomerulab.stain.optical_density import estimate_white, tissue_mask
 from glomerulab.stain.reinhard import rgb_to_lab
-from glomerulab.stain.tissue import tissue_mask
 
 __all__ = ["FEATURE_NAMES", "ImageMeasures", "image_features", "measure_pair", "shrunk"]
 
@@ -108,10 +107,6 @@ def measure_pair(before: RgbImage, after: RgbImage) -> ImageMeasures:
     Parameters
     ----------
     before, after : ndarray of uint8, shape (H, W, 3)
-
-    Returns
-    -------
-    ImageMeasures
 
     Raises
     ------

@@ -14,20 +14,25 @@ import numpy.typing as npt
 from glomerulab.errors import StainError
 from glomerulab.images import RgbImage
 from glomerulab.stain.kernels.pixels import concentration_percentiles
-from glomerulab.stain.macenko import macenko_stains
 from glomerulab.stain.optical_density import (
     FloatArray,
     White,
     checked_image,
     checked_white,
     estimate_white,
+    find_tissue,
+    tissue_mask,
 )
-from glomerulab.stain.parameters import RECOMMENDED, StainParameters
-from glomerulab.stain.priors import MIN_SEPARATION_DEGREES, StainPrior, prior_of
-from glomerulab.stain.reference import StainReference
+from glomerulab.stain.reference import (
+    MIN_SEPARATION_DEGREES,
+    RECOMMENDED,
+    StainParameters,
+    StainPrior,
+    StainReference,
+    prior_of,
+)
 from glomerulab.stain.reinhard import lab_statistics
-from glomerulab.stain.tissue import find_tissue, tissue_mask
-from glomerulab.stain.vahadane import solve_tissue
+from glomerulab.stain.separation import macenko_stains, solve_tissue
 
 __all__ = [
     "MIN_TISSUE_PX",
@@ -96,15 +101,10 @@ def fit(
         Never changed.
     stain : str
         HE, PAS, PASM, TRI or H-DAB.
-    parameters : StainParameters, default `RECOMMENDED`
     white : float or ndarray of float, shape (3,), optional
         Grey level of unstained glass in (0, 255]; estimated from the image where not given.
     source : str, default ""
         Where the image comes from; kept in the reference and named in errors.
-
-    Returns
-    -------
-    StainReference
 
     Raises
     ------
@@ -130,10 +130,6 @@ def try_fit(
     ----------
     image, stain, parameters, white, source
         As for `fit`.
-
-    Returns
-    -------
-    StainReference or Refusal
     """
     return _try_fit(image, prior_of(stain), parameters, white, source)
 
@@ -154,15 +150,10 @@ def fit_many(
         Read once; of each an even sample of up to 65,536 pixels is kept.
     stain : str
         HE, PAS, PASM, TRI or H-DAB.
-    parameters : StainParameters, default `RECOMMENDED`
     white : float or ndarray of float, shape (3,), optional
         Grey level of unstained glass; estimated from all images together where not given.
     source : str, default ""
         Name of the slide; kept in the reference and named in errors.
-
-    Returns
-    -------
-    StainReference
 
     Raises
     ------
@@ -187,10 +178,6 @@ def try_fit_many(
     ----------
     images, stain, parameters, white, source
         As for `fit_many`.
-
-    Returns
-    -------
-    StainReference or Refusal
     """
     samples = [_even_sample(image) for image in images]
     if not samples:
@@ -208,11 +195,6 @@ def check_tissue(image: RgbImage, source: StainReference) -> StainReference | Re
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W, 3)
-    source : StainReference
-
-    Returns
-    -------
-    StainReference or Refusal
     """
     pixels = checked_image(image)
     mask = tissue_mask(

@@ -16,13 +16,14 @@ from glomerulab.stain.optical_density import (
     FloatArray,
     White,
     checked_image,
+    light_of,
     optical_density,
+    tissue_mask,
     transmitted_light,
 )
 from glomerulab.stain.reference import StainReference
 from glomerulab.stain.reinhard import transfer_lab_statistics
-from glomerulab.stain.tissue import light_of, tissue_mask
-from glomerulab.stain.vahadane import concentrations
+from glomerulab.stain.separation import concentrations
 
 __all__ = [
     "Normalized",
@@ -116,10 +117,6 @@ def normalize(
         Stains of the slide, used where the image shows tissue but not two stains.
     strict : bool, default False
         Raise where the image would be left as it is.
-
-    Returns
-    -------
-    Normalized
 
     Raises
     ------

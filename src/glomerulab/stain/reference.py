@@ -1,27 +1,160 @@
-"""What is known of the stains of an image, a slide or a target: a frozen value, kept as JSON."""
+"""What is known of the stains of an image, a slide or a target, and what it was found with."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from glomerulab.errors import StainError
 from glomerulab.runtime.files import atomic_write
-from glomerulab.stain.optical_density import FloatArray
-from glomerulab.stain.parameters import RECOMMENDED, StainParameters
-from glomerulab.stain.priors import prior_of
+from glomerulab.stain.optical_density import GLASS_LIGHTNESS, FloatArray
 
 __all__ = [
+    "MIN_SEPARATION_DEGREES",
+    "PAPER",
+    "PRESETS",
+    "RECOMMENDED",
+    "STAIN_PRIORS",
+    "Method",
+    "StainParameters",
+    "StainPrior",
     "StainReference",
     "aggregate",
+    "prior_of",
     "read_reference",
     "reference_from_json",
     "write_reference",
 ]
+
+Method = Literal["vahadane", "macenko", "reinhard"]
+
+
+@dataclass(frozen=True)
+class StainParameters:
+    """How stains are separated and matched."""
+
+    method: Method = "vahadane"
+    sparsity: float = 0.02
+    """λ of the paper's eq. (9) while the stain matrix is sought."""
+    coding_sparsity: float = 0.0
+    """λ when the amounts are solved again for recolouring."""
+    percentile: float = 99.0
+    """Of each stain's amount over tissue; matched between source and target."""
+    glass_lightness: float = GLASS_LIGHTNESS
+    """CIE lightness relative to white from which a pixel is glass, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range.
+
+        Raises
+        ------
+        ValueError
+            If the method is unknown or a number is out of its range.
+        """
+        if self.method not in {"vahadane", "macenko", "reinhard"}:
+            raise ValueError(f"method must be vahadane, macenko or reinhard, got {self.method!r}")
+        for name in ("sparsity", "coding_sparsity"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and 0.0 <= value < 1.0):
+                raise ValueError(f"{name} must be in [0, 1), got {value}")
+        if not 50.0 <= self.percentile <= 100.0:
+            raise ValueError(f"percentile must be in [50, 100], got {self.percentile}")
+        if not 0.0 < self.glass_lightness <= 1.0:
+            raise ValueError(f"glass_lightness must be in (0, 1], got {self.glass_lightness}")
+
+
+RECOMMENDED = StainParameters()
+"""λ 0.02, and none when the amounts are solved again: closest to known truth."""
+
+PAPER = StainParameters(sparsity=0.1, coding_sparsity=0.1)
+"""λ 0.1 throughout, as Vahadane's publication and its re-implementations use."""
+
+PRESETS = {"recommended": RECOMMENDED, "paper": PAPER}
+"""By name, for the command line."""
+
+
+MIN_SEPARATION_DEGREES = 10.0
+"""Two columns closer than this are one stain seen twice."""
+
+
+@dataclass(frozen=True)
+class StainPrior:
+    """The two dyes of a stain and how far an image may stray from them."""
+
+    stain: str
+    dyes: tuple[str, str]
+    """Names of the columns."""
+    vectors: tuple[tuple[float, float, float], tuple[float, float, float]]
+    """Absorbance in red, green, blue of each dye, any length."""
+    max_angle_degrees: tuple[float, float]
+    """How far each column may lie from its dye."""
+
+    @property
+    def stain_matrix(self) -> FloatArray:
+        """Columns of unit norm, shape (3, 2)."""
+        columns = np.array(self.vectors, dtype=np.float64).T
+        unit: FloatArray = columns / np.linalg.norm(columns, axis=0)
+        return unit
+
+
+HAEMATOXYLIN = (0.61, 0.71, 0.35)
+EOSIN = (0.15, 0.93, 0.35)
+# Midway between the two published pairs: Ruifrok & Johnston 2001 (as in ImageJ) and Macenko 2009.
+# Schiff, silver and trichrome: means over public renal sections, see the decision page 0041.
+
+STAIN_PRIORS = {
+    prior.stain: prior
+    for prior in (
+        StainPrior("HE", ("haematoxylin", "eosin"), (HAEMATOXYLIN, EOSIN), (26.0, 30.0)),
+        StainPrior(
+            "PAS",
+            ("haematoxylin", "periodic acid-Schiff"),
+            (HAEMATOXYLIN, (0.34, 0.89, 0.29)),
+            (26.0, 26.0),
+        ),
+        StainPrior(
+            "PASM", ("silver", "eosin"), ((0.59, 0.62, 0.52), (0.20, 0.91, 0.35)), (26.0, 22.0)
+        ),
+        StainPrior(
+            "TRI",
+            ("aniline blue", "ponceau-fuchsin"),
+            ((0.76, 0.59, 0.27), (0.18, 0.81, 0.55)),
+            (30.0, 30.0),
+        ),
+        StainPrior(
+            "H-DAB",
+            ("haematoxylin", "diaminobenzidine"),
+            (HAEMATOXYLIN, (0.27, 0.57, 0.78)),
+            (26.0, 30.0),
+        ),
+    )
+}
+"""By name of the stain, as in the manifest's column ``stain``."""
+
+
+def prior_of(stain: str) -> StainPrior:
+    """Return the prior of a stain.
+
+    Parameters
+    ----------
+    stain : str
+        One of `STAIN_PRIORS`.
+
+    Raises
+    ------
+    StainError
+        If the stain is not known; the message lists those that are.
+    """
+    prior = STAIN_PRIORS.get(stain)
+    if prior is None:
+        known = ", ".join(STAIN_PRIORS)
+        raise StainError(f"unknown stain {stain!r}; known are: {known}")
+    return prior
+
 
 FORMAT = "glomerulab-stain-reference-1"
 
@@ -150,7 +283,6 @@ def write_reference(reference: StainReference, path: Path) -> None:
 
     Parameters
     ----------
-    reference : StainReference
     path : Path
         Replaced if it exists.
     """
@@ -161,14 +293,6 @@ def write_reference(reference: StainReference, path: Path) -> None:
 
 def read_reference(path: Path) -> StainReference:
     """Read a reference from JSON.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    StainReference
 
     Raises
     ------
@@ -196,10 +320,6 @@ def reference_from_json(content: Mapping[str, Any]) -> StainReference:
     ----------
     content : mapping
         As `dataclasses.asdict` gives it.
-
-    Returns
-    -------
-    StainReference
     """
     values = dict(content)
     values["parameters"] = StainParameters(**values["parameters"])

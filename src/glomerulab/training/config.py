@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from glomerulab.augment.online import OnlineAugmentation
+from glomerulab.augment import OnlineAugmentation
 from glomerulab.errors import ConfigError
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.predictions import Head

@@ -3,7 +3,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from glomerulab.augment.online import OnlineAugmentation
+from glomerulab.augment import OnlineAugmentation
 
 IMAGE = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(1))
 NOTHING = OnlineAugmentation(rotation=0, flips=False, noise=0, mixup=0, stain_jitter=0)

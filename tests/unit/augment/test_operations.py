@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from glomerulab.augment.operations import add_noise, flip, jitter_optical_density, mix, rotate
+from glomerulab.augment import add_noise, flip, jitter_optical_density, mix, rotate
 
 
 def _image(height: int, width: int) -> torch.Tensor:

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from glomerulab.errors import ConfigError
-from glomerulab.phantom.scanner import Scanner
-from glomerulab.phantom.section import draw_section
+from glomerulab.phantom.section import Scanner, draw_section
 from glomerulab.phantom.slides import render_slide, write_phantom_slides
 from glomerulab.slides.regions.files import read_regions
 

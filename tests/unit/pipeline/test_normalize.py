@@ -10,8 +10,7 @@ from glomerulab.images import read_image, write_image
 from glomerulab.pipeline.normalize import normalize_manifest
 from glomerulab.stain.fitting import fit
 from glomerulab.stain.normalize import normalize
-from glomerulab.stain.priors import STAIN_PRIORS
-from glomerulab.stain.reference import read_reference
+from glomerulab.stain.reference import STAIN_PRIORS, read_reference
 from glomerulab.taxonomy import load_taxonomy
 from tests.support.beer_lambert import HE, PAS, TARGET_HE, section, worst_angle
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import glomerulab.runtime.jit
-from glomerulab.phantom.sites import far_apart
+from glomerulab.phantom.primitives import far_apart
 from glomerulab.runtime.jit import compiled, compiled_reordered
 
 
@@ -72,7 +72,7 @@ def test_other_faults_of_compilation_are_not_hidden(monkeypatch: pytest.MonkeyPa
 
 def test_an_empty_cache_folder_is_filled_and_used_again(tmp_path: Path) -> None:
     code = (
-        "import numpy as np; from glomerulab.stain.macenko import even_sample;"
+        "import numpy as np; from glomerulab.stain.separation import even_sample;"
         "from glomerulab.stain.kernels.pixels import brightest_peak as peak;"
         "peak(np.zeros(256, np.int64), 180, 1.0, 0.1, 1.0);"
         "print(sum(peak.stats.cache_hits.values()))"

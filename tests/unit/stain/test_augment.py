@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glomerulab.stain.augment import StainJitter, jitter_stains
+from glomerulab.augment import StainJitter, jitter_stains
 from glomerulab.stain.fitting import fit
 from tests.support.beer_lambert import section
 

@@ -14,7 +14,7 @@ from glomerulab.stain.fitting import (
     try_fit,
     try_fit_many,
 )
-from glomerulab.stain.parameters import PAPER, StainParameters
+from glomerulab.stain.reference import PAPER, StainParameters
 from tests.support.beer_lambert import HE, PAS, section, worst_angle
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from glomerulab.errors import StainError
-from glomerulab.stain.macenko import even_sample, macenko_stains
-from glomerulab.stain.tissue import tissue_density
+from glomerulab.stain.optical_density import tissue_density
+from glomerulab.stain.separation import even_sample, macenko_stains
 from tests.support.beer_lambert import section, worst_angle
 
 

@@ -15,7 +15,7 @@ from glomerulab.stain.normalize import (
     separate,
     transform,
 )
-from glomerulab.stain.parameters import PAPER, StainParameters
+from glomerulab.stain.reference import PAPER, StainParameters
 from tests.support.beer_lambert import PAS, TARGET_HE, section
 
 TARGET = section(100, dyes=TARGET_HE, white=(245.0, 245.0, 245.0))

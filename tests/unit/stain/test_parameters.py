@@ -1,6 +1,6 @@
 import pytest
 
-from glomerulab.stain.parameters import PAPER, PRESETS, RECOMMENDED, StainParameters
+from glomerulab.stain.reference import PAPER, PRESETS, RECOMMENDED, StainParameters
 
 
 def test_the_presets_are_what_their_names_say() -> None:

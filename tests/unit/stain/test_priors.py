@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from glomerulab.errors import StainError
-from glomerulab.stain.priors import MIN_SEPARATION_DEGREES, STAIN_PRIORS, prior_of
+from glomerulab.stain.reference import MIN_SEPARATION_DEGREES, STAIN_PRIORS, prior_of
 
 
 @pytest.mark.parametrize("stain", ["HE", "PAS", "PASM", "TRI", "H-DAB"])

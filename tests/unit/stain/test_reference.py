@@ -7,8 +7,9 @@ import pytest
 
 from glomerulab.errors import StainError
 from glomerulab.stain.fitting import fit
-from glomerulab.stain.parameters import PAPER, StainParameters
 from glomerulab.stain.reference import (
+    PAPER,
+    StainParameters,
     StainReference,
     aggregate,
     read_reference,

@@ -1,7 +1,11 @@
 import numpy as np
 
-from glomerulab.stain.optical_density import optical_density
-from glomerulab.stain.tissue import find_tissue, tissue_density, tissue_mask
+from glomerulab.stain.optical_density import (
+    find_tissue,
+    optical_density,
+    tissue_density,
+    tissue_mask,
+)
 from tests.support.beer_lambert import section
 
 

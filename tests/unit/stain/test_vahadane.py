@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glomerulab.errors import StainError
-from glomerulab.stain.tissue import find_tissue, tissue_density
-from glomerulab.stain.vahadane import (
+from glomerulab.stain.optical_density import find_tissue, tissue_density
+from glomerulab.stain.separation import (
     MAX_SAMPLED_PASSES,
     concentrations,
     objective,

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from glomerulab.augment import StainJitter
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import ImageFileError
 from glomerulab.images import write_image
 from glomerulab.models.preprocessing import read_crop
-from glomerulab.stain.augment import StainJitter
 from glomerulab.taxonomy import load_taxonomy
 from glomerulab.training.dataset import Augment, CropDataset, ItemKey, batches
 from tests.support.beer_lambert import section

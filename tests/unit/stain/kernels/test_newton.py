@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from glomerulab.stain.kernels import newton
-from glomerulab.stain.kernels import solve as kernels
-from glomerulab.stain.vahadane import objective
+from glomerulab.stain.kernels import solver as kernels
+from glomerulab.stain.kernels import solver as newton
+from glomerulab.stain.separation import objective
 from tests.support.beer_lambert import HE, section, unit_rows
 
 START = unit_rows(((0.55, 0.70, 0.46), (0.20, 0.90, 0.25)))

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from glomerulab.stain.kernels import pixels as kernels
-from glomerulab.stain.optical_density import optical_density_table
-from glomerulab.stain.tissue import light_of
+from glomerulab.stain.optical_density import light_of, optical_density_table
 from tests.support.beer_lambert import HE, PAS, section, unit_rows
 
 

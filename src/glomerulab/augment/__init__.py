@@ -1,1 +1,0 @@
-"""Augmentation: more training images, each with its parent."""
