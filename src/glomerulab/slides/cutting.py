@@ -1,7 +1,7 @@
 """Cut one crop of a slide to an image file: the unit of work of ``extract``.
 
-Runs in worker processes, so it imports no tables and no taxonomy. Each process keeps the slide it
-last cut from open.
+Runs in worker processes, so it imports no tables and no taxonomy. Each process keeps one slide open,
+the last one it used: regions come slide by slide.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from glomerulab.images import write_image
 from glomerulab.runtime.files import make_folder
 from glomerulab.slides.slide import Slide, open_slide
 
-__all__ = ["CropTask", "cut_crop"]
+__all__ = ["CropTask", "close_current_slide", "current_slide", "cut_crop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +49,48 @@ def cut_crop(task: CropTask) -> bool:
     """
     if task.image_path.exists():
         return False
-    slide = _open.slide_for(task.slide_path, task.mpp_override)
+    slide = current_slide(task.slide_path, mpp_override=task.mpp_override)
     try:
         pixels = slide.read_region(task.box, mpp=task.mpp)
     except SlideError:
         # OpenSlide answers every later read of a failed handle with the same error.
-        _open.close()
+        close_current_slide()
         raise
     make_folder(task.image_path.parent)
     write_image(pixels, task.image_path)
     return True
 
 
-class _LastSlide:
-    """The slide this process last cut from; regions come slide by slide."""
+def current_slide(path: Path, *, mpp_override: float | None = None) -> Slide:
+    """Return the slide that this process has open, or open this one in its place.
 
-    def __init__(self) -> None:
-        self._key: tuple[object, ...] | None = None
-        self._slide: Slide | None = None
+    `cut_crop` uses the same slide, so that whoever looks at a slide before cutting opens it once.
+    A file that was replaced since is opened anew. The slide must not be closed by the caller, except
+    through `close_current_slide` after a failed read.
+    """
+    key = (path, mpp_override, *_version(path))
+    if _current.slide is None or _current.key != key:
+        close_current_slide()
+        _current.slide = open_slide(path, mpp_override=mpp_override)
+        _current.key = key
+    return _current.slide
 
-    def slide_for(self, path: Path, mpp_override: float | None) -> Slide:
-        """Return the open slide, closing the one before, or the same one if it was replaced."""
-        key = (path, mpp_override, *_version(path))
-        if self._slide is None or self._key != key:
-            self.close()
-            self._slide = open_slide(path, mpp_override=mpp_override)
-            self._key = key
-        return self._slide
 
-    def close(self) -> None:
-        """Close what is open."""
-        if self._slide is not None:
-            self._slide.close()
-        self._slide, self._key = None, None
+def close_current_slide() -> None:
+    """Close the slide that this process has open, if there is one."""
+    if _current.slide is not None:
+        _current.slide.close()
+    _current.slide, _current.key = None, None
+
+
+@dataclass
+class _Current:
+    slide: Slide | None = None
+    key: tuple[object, ...] | None = None
 
 
 def _version(path: Path) -> tuple[int, ...]:
-    """Tell a file from the one that stood there before; nothing for one that is missing."""
+    """Tell a file from the one that was there before; nothing for one that is missing."""
     try:
         state = path.stat()
     except OSError:
@@ -93,4 +98,4 @@ def _version(path: Path) -> tuple[int, ...]:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-_open = _LastSlide()
+_current = _Current()
