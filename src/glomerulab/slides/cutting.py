@@ -1,7 +1,7 @@
 """Cut one crop of a slide to an image file: the unit of work of ``extract``.
 
-Runs in worker processes, so it imports no tables and no taxonomy. Each process keeps one slide open,
-the last one it used: regions come slide by slide.
+Runs in worker processes, so it imports no tables and no taxonomy. Each process keeps the slide that
+it used last open: regions come slide by slide.
 """
 
 from dataclasses import dataclass
@@ -64,9 +64,9 @@ def cut_crop(task: CropTask) -> bool:
 def current_slide(path: Path, *, mpp_override: float | None = None) -> Slide:
     """Return the slide that this process has open, or open this one in its place.
 
-    `cut_crop` uses the same slide, so that whoever looks at a slide before cutting opens it once.
-    A file that was replaced since is opened anew. The slide must not be closed by the caller, except
-    through `close_current_slide` after a failed read.
+    `cut_crop` uses the same slide: a slide that is inspected before it is cut is opened once. A file
+    that was replaced since is opened anew. Do not close the slide; after a failed read, which
+    spoils the handle, call `close_current_slide`.
     """
     key = (path, mpp_override, *_version(path))
     if _current.slide is None or _current.key != key:

@@ -34,7 +34,7 @@ def test_a_failed_slide_is_opened_anew_for_the_next_region(real_data, tmp_path):
     slide = real_data / "slides" / "openslide_unreadable.svs"
     with pytest.raises(SlideError, match="marker length"):
         cut_crop(CropTask(slide, None, Box(0, 0, 8, 8), 0.499, tmp_path / "a.png"))
-    assert cutting._open._slide is None
+    assert cutting._current.slide is None
     assert not (tmp_path / "a.png").exists()
 
 
