@@ -64,7 +64,7 @@ def cut_crop(task: CropTask) -> bool:
 def current_slide(path: Path, *, mpp_override: float | None = None) -> Slide:
     """Return the slide that this process has open, or open this one in its place.
 
-    `cut_crop` uses the same slide: a slide that is inspected before it is cut is opened once. A file
+    `cut_crop` uses the same slide: one that is inspected before it is cut is opened once. A file
     that was replaced since is opened anew. Do not close the slide; after a failed read, which
     spoils the handle, call `close_current_slide`.
     """
