@@ -94,7 +94,7 @@ def _render(out: Path, *, seed: int, workers: int) -> Path:
 
 def _extract(slides_table: Path, out: Path, *, seed: int, workers: int) -> "Manifest":
     from glomerulab.cohort.manifest import read_manifest, write_manifest
-    from glomerulab.cohort.near_duplicates import refuse_near_duplicates
+    from glomerulab.cohort.near_duplicates import check_near_duplicates
     from glomerulab.cohort.splits import split_by_patient
     from glomerulab.pipeline.extract import CropSettings, extract_crops
     from glomerulab.runtime.progress import shown
@@ -108,7 +108,7 @@ def _extract(slides_table: Path, out: Path, *, seed: int, workers: int) -> "Mani
         track=shown,
     )
     cohort = split_by_patient(read_manifest(summary.manifest_path), seed=seed)
-    refuse_near_duplicates(cohort, n_workers=workers, track=shown)
+    check_near_duplicates(cohort, n_workers=workers, track=shown)
     write_manifest(cohort, out / "split.csv")
     return cohort
 

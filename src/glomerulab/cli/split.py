@@ -48,7 +48,7 @@ def split(
     Example: glomerulab split cohort/manifest.csv --out cohort/split.csv --ratios 6:2:2 --seed 1
     """
     from glomerulab.cohort.manifest import read_manifest, write_manifest
-    from glomerulab.cohort.near_duplicates import read_allowed_pairs, refuse_near_duplicates
+    from glomerulab.cohort.near_duplicates import read_allowed_pairs, check_near_duplicates
     from glomerulab.cohort.splits import (
         assign_folds,
         parts_table,
@@ -67,7 +67,7 @@ def split(
         divide = split_by_patient if by is By.patient else split_by_image
         divided = divide(whole, ratios=_parsed(ratios), seed=seed)
     if near_duplicates:
-        refuse_near_duplicates(
+        check_near_duplicates(
             divided, column=column, allowed=allowed, n_workers=workers, track=shown
         )
     write_manifest(divided, out)

@@ -56,7 +56,7 @@ def write_contact_sheet(
     """
     groups = _groups(manifest, n_per_group)
     if not groups:
-        raise ManifestError("has no images to show", where=manifest.place)
+        raise ManifestError("has no images to show", where=manifest.location)
     chosen = sorted(row for rows in groups.values() for row in rows)
     paths = manifest.image_paths()
     outcomes = map_outcomes(_read_one, [(row, paths[row]) for row in chosen], n_workers=n_workers)

@@ -92,7 +92,7 @@ def _refuse_patientless(manifest: Manifest, group: npt.NDArray[np.int64]) -> Non
         )
         for row in np.flatnonzero(~known)
     ]
-    raise_first(problems, where=manifest.place)
+    raise_first(problems, where=manifest.location)
 
 
 def _numbered_by_smallest_id(ids: pd.Series, group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -1,17 +1,66 @@
-"""Images that would let a model be judged on what it has learned from."""
+"""Data leakage: images that connect the training part with the held-out parts."""
 
-from collections.abc import Mapping
+import filecmp
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest
+from glomerulab.cohort.schema import TARGET_LEAK_COLUMN
+from glomerulab.errors import LeakageError
 
-__all__ = ["find_leaks"]
+if TYPE_CHECKING:
+    from glomerulab.stain.reference import StainReference
+
+__all__ = [
+    "TargetLeak",
+    "check_target_leaks",
+    "find_leaks",
+    "find_target_leaks",
+    "patients_in_several_parts",
+    "target_leak_parts",
+]
 
 ORIGINS = {"parent_id": "parent", "partner_id": "mixup partner"}
 """Columns that name another image of which this one holds pixels."""
+HELD_OUT_PARTS = ("test", "validation")  # the worse leak first
+
+Mask = npt.NDArray[np.bool_]
+
+
+def patients_in_several_parts(
+    table: pd.DataFrame, column: str = "split"
+) -> dict[str, tuple[str, ...]]:
+    """Find the patients with images in more than one part.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of a manifest. Rows without patient_id or without a part are ignored.
+    column : str, default "split"
+        Holds the part: "split" or "fold".
+
+    Returns
+    -------
+    dict of str to tuple of str
+        Sorted names of the parts by patient_id, in the order of the ids.
+    """
+    known = table[["patient_id", column]].dropna()
+    parts = known.groupby("patient_id")[column].unique()
+    return {
+        str(patient): tuple(sorted(map(str, found)))
+        for patient, found in parts.items()
+        if len(found) > 1
+    }
 
 
 def find_leaks(manifest: Manifest) -> list[str]:
-    """Tell which patients, and which copies, stand in two parts of a split.
+    """Find patients, and augmented copies, that are divided between parts of a split.
 
     Parameters
     ----------
@@ -23,27 +72,25 @@ def find_leaks(manifest: Manifest) -> list[str]:
     list of str
         One sentence per kind of leak with its count and first example; empty if there is none.
     """
-    used = manifest.with_table(manifest.table[manifest.table["split"].notna()])
-    part_of = dict(zip(used.table["image_id"], used.table["split"], strict=True))
+    used = manifest.table[manifest.table["split"].notna()]
+    leaks = []
+    divided = patients_in_several_parts(used)
+    if divided:
+        first, parts = next(iter(divided.items()))
+        leaks.append(
+            f"patients in several parts: {len(divided)}, such as {first!r} in {', '.join(parts)}"
+        )
+    part_of = dict(zip(used["image_id"], used["split"], strict=True))
     copies = (_divided_copies(used, column, name, part_of) for column, name in ORIGINS.items())
-    return [leak for leak in (_divided_patients(used), *copies) if leak is not None]
-
-
-def _divided_patients(used: Manifest) -> str | None:
-    parts = used.table.dropna(subset=["patient_id"]).groupby("patient_id")["split"].unique()
-    divided = parts[parts.map(len) > 1]
-    if divided.empty:
-        return None
-    first, where = str(divided.index[0]), ", ".join(sorted(map(str, divided.iloc[0])))
-    return f"patients in several parts: {len(divided)}, such as {first!r} in {where}"
+    return leaks + [leak for leak in copies if leak is not None]
 
 
 def _divided_copies(
-    used: Manifest, column: str, name: str, part_of: Mapping[object, object]
+    used: pd.DataFrame, column: str, name: str, part_of: Mapping[object, object]
 ) -> str | None:
-    if column not in used.table:
+    if column not in used:
         return None
-    copies = used.table[used.table[column].isin(list(part_of))]
+    copies = used[used[column].isin(list(part_of))]
     origins = copies[column].map(part_of)
     divided = copies[(copies["split"] != origins).to_numpy(dtype=bool)]
     if divided.empty:
@@ -53,3 +100,119 @@ def _divided_copies(
         f"copies in another part than their {name}: {len(divided)}, such as "
         f"{row['image_id']!r} in {row['split']} with {row[column]!r} in {part_of[row[column]]}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLeak:
+    """A stain target from an image, or a patient, of the test or the validation part."""
+
+    stain: str
+    source: str
+    """The image or slide that the target was fitted on, as its reference names it."""
+    part: str
+    """``test`` or ``validation``."""
+    image_id: str
+    """An image of that part: the target itself, or another of its patient."""
+    patient_id: str = ""
+    """Set where not the target itself is in the part, but another image of its patient."""
+
+    def __str__(self) -> str:
+        """Name the image, the consequence and the way out."""
+        origin = (
+            f"patient {self.patient_id!r}, whose image {self.image_id!r} is in the {self.part} part"
+            if self.patient_id
+            else f"image {self.image_id!r} of the {self.part} part"
+        )
+        return (
+            f"the target for {self.stain}, {self.source}, comes from {origin}: held-out data would "
+            "shape what the model learns from. Choose a training image, or give several, whose "
+            "mean is then the target"
+        )
+
+
+def find_target_leaks(
+    manifest: Manifest, targets: "Mapping[str, StainReference]"
+) -> dict[str, TargetLeak]:
+    """Find the stain targets that were taken from the test or the validation part.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    targets : mapping of str to StainReference
+        By stain.
+
+    Returns
+    -------
+    dict of str to TargetLeak
+        The worst leak of each stain: test before validation, the image before its patient. A
+        source is matched by image_id, by slide_id, or as a file with the same content; a source
+        without a match is not reported.
+    """
+    if not manifest.table["split"].isin(HELD_OUT_PARTS).any():
+        return {}
+    found = {stain: next(_leaks_of(manifest, one), None) for stain, one in sorted(targets.items())}
+    return {stain: leak for stain, leak in found.items() if leak is not None}
+
+
+def check_target_leaks(manifest: Manifest, leaks: Mapping[str, TargetLeak]) -> None:
+    """Raise a `LeakageError` for the first leak, if there is one."""
+    for leak in leaks.values():
+        raise LeakageError(str(leak), where=manifest.location)
+
+
+def target_leak_parts(manifest: Manifest) -> list[str]:
+    """Return the held-out parts that stain targets were taken from, as `normalize` noted them."""
+    if TARGET_LEAK_COLUMN not in manifest.table:
+        return []
+    return sorted(set(manifest.table[TARGET_LEAK_COLUMN].dropna()))
+
+
+def _leaks_of(manifest: Manifest, target: "StainReference") -> Iterator[TargetLeak]:
+    """Yield the leaks of one target, the worst first."""
+    table = manifest.table
+    names = [target.source]
+    if target.n_sources > 1:  # the source of a mean lists its members
+        names += target.source.split(", ")
+    rows = {name: _rows_of(name, manifest) for name in names if name}
+    for part in HELD_OUT_PARTS:
+        inside = _mask(table["split"] == part)
+        for name, own in rows.items():
+            for row in np.flatnonzero(own & inside):
+                yield TargetLeak(target.stain, name, part, str(table["image_id"].iloc[row]))
+        for name, own in rows.items():
+            of_patients = _mask(table["patient_id"].isin(table["patient_id"][own].dropna()))
+            for row in np.flatnonzero(of_patients & inside):
+                image_id, patient_id = table[["image_id", "patient_id"]].iloc[row]
+                yield TargetLeak(target.stain, name, part, str(image_id), str(patient_id))
+
+
+def _rows_of(name: str, manifest: Manifest) -> Mask:
+    """Mark the images that a source is or holds."""
+    table = manifest.table
+    named = _mask(table["image_id"] == name) | _mask(table["slide_id"] == name)
+    size = _size(Path(name))
+    if size is None:
+        return named
+    same: Mask = np.array(
+        [_size(path) == size and _is_same(Path(name), path) for path in manifest.image_paths()]
+    )
+    return named | same
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # missing, not permitted, or not a valid path
+        return None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:  # an unreadable image is reported for its own row
+        return False
+
+
+def _mask(column: "pd.Series[bool]") -> Mask:
+    mask: Mask = column.fillna(value=False).to_numpy(dtype=bool)
+    return mask

@@ -29,7 +29,7 @@ __all__ = [
     "parse_manifest",
     "raise_first",
     "read_manifest",
-    "refuse_other_labels",
+    "check_same_labels",
     "write_manifest",
 ]
 
@@ -50,7 +50,7 @@ class Manifest:
     """The file it was read from, for messages; None if it was made in memory."""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """What an error calls it: its file, else its folder."""
         return str(self.file or self.folder)
 
@@ -221,7 +221,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
             table.to_parquet(temporary, index=False)
 
 
-def refuse_other_labels(manifest: Manifest, taxonomy: Taxonomy) -> None:
+def check_same_labels(manifest: Manifest, taxonomy: Taxonomy) -> None:
     """Refuse images that are labelled, but not with what a model answers.
 
     Parameters
@@ -241,7 +241,7 @@ def refuse_other_labels(manifest: Manifest, taxonomy: Taxonomy) -> None:
             f"its images are labelled {', '.join(asked)}, but the model answers "
             f"{', '.join(answers)}: is it the right model? Without label columns and "
             "taxonomy.toml the manifest is judged all the same",
-            where=manifest.place,
+            where=manifest.location,
         )
 
 

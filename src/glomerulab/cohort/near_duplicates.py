@@ -29,7 +29,7 @@ __all__ = [
     "hash_distances",
     "orientation_hashes",
     "read_allowed_pairs",
-    "refuse_near_duplicates",
+    "check_near_duplicates",
 ]
 
 Bits = npt.NDArray[np.bool_]
@@ -182,7 +182,7 @@ def find_near_duplicates(
     return sorted(found, key=lambda pair: (pair.distance, pair.image_id, pair.other_image_id))
 
 
-def refuse_near_duplicates(
+def check_near_duplicates(
     manifest: Manifest,
     *,
     column: str = "split",
@@ -276,7 +276,7 @@ def _hash_images(
             problems[row] = Problem(str(outcome.error), row, image_id)
         else:
             hashes[place] = outcome.value
-    raise_first([problems[row] for row in sorted(problems)], where=manifest.place)
+    raise_first([problems[row] for row in sorted(problems)], where=manifest.location)
     return hashes
 
 

@@ -183,7 +183,7 @@ def _objects_of(manifest: Manifest) -> dict[str, dict[str, Cell]]:
     if number > 1:
         raise ManifestError(
             f"{number} images are called {name!r}; the paper's files tell images by name alone",
-            where=manifest.place,
+            where=manifest.location,
         )
     keys = {label.name_zh or label.name: label.id for label in manifest.taxonomy.labels}
     order = FIGURE_ORDER if set(keys) == set(FIGURE_ORDER) else tuple(keys)
@@ -205,7 +205,7 @@ def _refuse_one_file_for_two(names: Iterable[str], manifest: Manifest) -> None:
         if other != name:
             raise ManifestError(
                 f"{other!r} and {name!r} would be one file of labels; write a .json or .jsonl",
-                where=manifest.place,
+                where=manifest.location,
             )
 
 

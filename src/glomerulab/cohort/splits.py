@@ -12,6 +12,7 @@ import pandas as pd
 
 from glomerulab.cohort.balance import balanced_parts
 from glomerulab.cohort.grouping import By, group_rows
+from glomerulab.cohort.leakage import patients_in_several_parts
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.schema import SPLITS
 from glomerulab.errors import ManifestError
@@ -143,12 +144,11 @@ def split_warnings(manifest: Manifest, *, column: str = "split") -> list[str]:
         words = ("folds", "fold")
         part = part.fillna(table["split"].where(table["split"] == "test"))
     warnings = []
-    n_parts = part.groupby(table["patient_id"]).nunique()
-    shared = int((n_parts > 1).sum())
+    shared = len(patients_in_several_parts(table.assign(**{column: part}), column))
     if shared:
         held_out = "the test part" if column == "split" else "a fold that is held out"
         warnings.append(
-            f"{shared} of {len(n_parts)} patients have images in several {words[0]}: the model "
+            f"{shared} of {table['patient_id'].nunique()} patients have images in several {words[0]}: the model "
             f"sees patients of {held_out} in training, and scores will be optimistic"
         )
     if table["patient_id"].isna().any():
@@ -228,7 +228,7 @@ def _parts(
         raise ManifestError(
             f"{n_groups} {by}(s) cannot fill {len(shares)} parts; bring more or ask for fewer"
             + or_by_image,
-            where=manifest.place,
+            where=manifest.location,
         )
     per_row, weights = _countables(manifest, inside)
     counts = np.zeros((n_groups, per_row.shape[1]))

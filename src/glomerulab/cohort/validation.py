@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from glomerulab.cohort.leakage import patients_in_several_parts
 from glomerulab.cohort.manifest import Manifest, raise_first
 from glomerulab.cohort.schema import Problem
 from glomerulab.images import read_image
@@ -97,7 +99,7 @@ def raise_if_invalid(
         allow_shared_patients=allow_shared_patients,
         n_workers=n_workers,
     )
-    raise_first(problems, where=where or manifest.place)
+    raise_first(problems, where=where or manifest.location)
 
 
 def _problem(manifest: Manifest, row: int, message: str) -> Problem:
@@ -119,11 +121,13 @@ def _conflicting_labels(manifest: Manifest) -> list[Problem]:
 def _slides_of_two_patients(manifest: Manifest) -> list[Problem]:
     return [
         _problem(manifest, row, f"slide {slide!r} belongs to patient {patient!r} in line {line}")
-        for row, slide, patient, line in _contradictions(manifest, "slide_id", "patient_id")
+        for row, slide, patient, line in _contradictions(manifest.table, "slide_id", "patient_id")
     ]
 
 
 def _divided_patients(manifest: Manifest, column: str) -> list[Problem]:
+    divided = patients_in_several_parts(manifest.table, column)
+    rows = manifest.table[manifest.table["patient_id"].isin(list(divided))]
     return [
         _problem(
             manifest,
@@ -131,17 +135,16 @@ def _divided_patients(manifest: Manifest, column: str) -> list[Problem]:
             f"patient {patient!r} is in {column} {part} in line {line} already; "
             "split again by patient",
         )
-        for row, patient, part, line in _contradictions(manifest, "patient_id", column)
+        for row, patient, part, line in _contradictions(rows, "patient_id", column)
     ]
 
 
 def _contradictions(
-    manifest: Manifest, key: str, column: str
+    table: pd.DataFrame, key: str, column: str
 ) -> Iterator[tuple[int, str, str, int]]:
-    """Give each row whose key had another value of the column before: row, key, value, line."""
-    table = manifest.table[[key, column]].dropna()
+    """Yield (row, key, first value, its line) of each row whose key had another value before."""
     first: dict[str, tuple[str, int]] = {}
-    cells = table.astype(str).itertuples(name=None)
+    cells = table[[key, column]].dropna().astype(str).itertuples(name=None)
     for row, name, value in cells:
         known, line = first.setdefault(name, (value, row + 2))
         if known != value:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.cohort.target_leaks import leaking_parts
+from glomerulab.cohort.leakage import patients_in_several_parts, target_leak_parts
 from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
 
@@ -94,13 +94,13 @@ def _without_seal(run: RunTables) -> list[EvaluationWarning]:
 def _shared_patients(run: RunTables) -> list[EvaluationWarning]:
     known = run.manifest.table.dropna(subset=["patient_id", "split"])
     known = known.loc[known["split"] != EXTERNAL]
-    n_parts = known.groupby("patient_id")["split"].nunique()
-    shared = n_parts.index[n_parts > 1]
-    if len(shared) == 0:
+    shared = patients_in_several_parts(known)
+    if not shared:
         return []
     text = (
-        f"{len(shared)} of {len(n_parts)} patients have images in more than one part, so the model "
-        "was judged on patients it had learned from. Such scores are too high; split by patient."
+        f"{len(shared)} of {known['patient_id'].nunique()} patients have images in more than one "
+        "part, so the model was judged on patients it had learned from. Such scores are too high; "
+        "split by patient."
     )
     return [EvaluationWarning("Split by image, not by patient", text, severe=True)]
 
@@ -132,7 +132,7 @@ def _augmented(run: RunTables) -> list[EvaluationWarning]:
 def _stain_targets(run: RunTables) -> list[EvaluationWarning]:
     table = run.manifest.table
     own = (table["split"] != EXTERNAL).to_numpy(dtype=bool, na_value=True)
-    parts = leaking_parts(run.manifest.with_table(table[own]))
+    parts = target_leak_parts(run.manifest.with_table(table[own]))
     if not parts:
         return []
     text = (

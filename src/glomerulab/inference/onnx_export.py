@@ -168,7 +168,7 @@ def _images(
     )
     places = np.flatnonzero(ours)
     if not len(places):
-        raise ImageFileError(f"no {split} images", where=manifest.place)
+        raise ImageFileError(f"no {split} images", where=manifest.location)
     if at_most is not None and len(places) > at_most:
         places = places[np.linspace(0, len(places) - 1, at_most).astype(int)]
     paths = manifest.image_paths()

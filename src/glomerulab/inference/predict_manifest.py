@@ -104,7 +104,7 @@ def _refuse_other_labels(card: ModelCard, manifest: Manifest) -> None:
         raise TaxonomyError(
             f"the manifest has the labels {', '.join(asked)}, but the model answers "
             f"{', '.join(answers)}; give the manifest the taxonomy.toml of the run, and its labels",
-            where=manifest.place,
+            where=manifest.location,
         )
 
 

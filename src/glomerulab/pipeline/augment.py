@@ -104,12 +104,12 @@ def augment_manifest(
     if len(training) == 0:
         raise ManifestError(
             "no row stands in the training part; run `glomerulab split` first",
-            where=manifest.place,
+            where=manifest.location,
         )
     if to < len(training):
         raise ManifestError(
             f"the training part holds {len(training)} images already, more than {to}",
-            where=manifest.place,
+            where=manifest.location,
         )
     folder = make_folder(out / "images")
     copies = _plan(
@@ -141,7 +141,7 @@ def _plan(
     if not originals and n_new:
         raise ManifestError(
             "every training image is a copy already; augment the originals",
-            where=manifest.place,
+            where=manifest.location,
         )
     names = _label_set_names(manifest)
     groups: dict[str, list[int]] = {}

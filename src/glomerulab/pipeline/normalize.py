@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from glomerulab.cohort.manifest import Manifest, write_manifest
-from glomerulab.cohort.target_leaks import TargetLeak, find_target_leaks, refuse_target_leaks
+from glomerulab.cohort.leakage import TargetLeak, find_target_leaks, check_target_leaks
 from glomerulab.errors import ImageFileError, ManifestError, OutputError, StainError
 from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.pipeline.normalize_progress import Progress, Record, open_progress
@@ -124,7 +124,7 @@ def normalize_manifest(
     _check_out(manifest, out)
     leaks = find_target_leaks(manifest, targets)
     if strict:
-        refuse_target_leaks(manifest, leaks)
+        check_target_leaks(manifest, leaks)
     remove_partial_files(make_folder(out))
     progress = open_progress(out, targets, per=per, white=white)
     tasks = _tasks(manifest, targets, out, white)
@@ -329,7 +329,7 @@ def _check_rows(
             raise ManifestError(
                 f"no target for stain {listed}; give one with --target STAIN=FILE, or leave these "
                 "images as they are with --keep-others",
-                where=manifest.place,
+                where=manifest.location,
             )
     if per == "slide":
         empty = manifest.table["slide_id"].isna().to_numpy()
@@ -338,7 +338,7 @@ def _check_rows(
             raise ManifestError(
                 f"row {without[0] + 2}: no slide_id ({len(without)} rows in all); fill the column, "
                 "or fit every image by itself with --per image",
-                where=manifest.place,
+                where=manifest.location,
             )
 
 

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from glomerulab.cohort.leakage import find_leaks
 from glomerulab.cohort.manifest import Manifest, read_manifest
-from glomerulab.cohort.target_leaks import leaking_parts
+from glomerulab.cohort.leakage import target_leak_parts
 from glomerulab.errors import ConfigError, LeakageError, TrainingError
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from glomerulab.models.heads import probabilities
@@ -87,7 +87,7 @@ def train(
     n_processes = accelerator.num_processes
     refuse_empty_shares(len(parts["train"].table), config, n_processes=n_processes)
     warnings = _leaks(manifest, config)
-    for part in leaking_parts(manifest):
+    for part in target_leak_parts(manifest):
         tell(
             f"WARNING: a stain target was taken from the {part} part: scores on it may be too "
             "high. Normalise to training images"

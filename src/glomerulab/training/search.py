@@ -106,7 +106,7 @@ def _without_test(config: SearchConfig) -> Path:
     if not (manifest.table["split"] == "validation").any():
         raise TrainingError(
             "no image in the validation part, by which settings are chosen; run `glomerulab split`",
-            where=manifest.place,
+            where=manifest.location,
         )
     path = config.out / "manifest.csv"
     write_manifest(manifest.with_table(manifest.table[inside]), path)

@@ -258,4 +258,4 @@ def test_messages_name_the_file_and_for_rows_in_memory_the_folder(tmp_path: Path
     with pytest.raises(ManifestError, match=r"cohort\.csv: .*patient_id is empty"):
         split_by_patient(manifest)
     in_memory = manifest_from_rows(manifest.table, folder=tmp_path, taxonomy=manifest.taxonomy)
-    assert in_memory.place == str(tmp_path)
+    assert in_memory.location == str(tmp_path)

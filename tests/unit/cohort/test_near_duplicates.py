@@ -13,7 +13,7 @@ from glomerulab.cohort.near_duplicates import (
     hash_distances,
     orientation_hashes,
     read_allowed_pairs,
-    refuse_near_duplicates,
+    check_near_duplicates,
 )
 from glomerulab.errors import LeakageError, ManifestError
 from glomerulab.images import RgbImage, read_image, write_image
@@ -78,10 +78,10 @@ def test_copies_in_two_parts_are_found_and_in_one_part_are_not(tmp_path: Path) -
 def test_near_duplicates_are_refused_unless_allowed_by_name(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, {"a": (_picture(1), "train"), "b": (_picture(1), "test")})
     with pytest.raises(LeakageError, match=r"1 pair.*'b' \(test\) and 'a' \(train\), 0 of 256"):
-        refuse_near_duplicates(manifest)
-    refuse_near_duplicates(manifest, allowed={frozenset(("a", "b"))})
+        check_near_duplicates(manifest)
+    check_near_duplicates(manifest, allowed={frozenset(("a", "b"))})
     with pytest.raises(LeakageError):
-        refuse_near_duplicates(manifest, allowed={frozenset(("a", "c"))})
+        check_near_duplicates(manifest, allowed={frozenset(("a", "c"))})
 
 
 def test_folds_are_compared_likewise(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 
 from glomerulab.cohort.manifest import manifest_from_rows
-from glomerulab.cohort.target_leaks import TargetLeak
+from glomerulab.cohort.leakage import TargetLeak
 from glomerulab.pipeline.normalize_progress import Record
 from glomerulab.pipeline.normalized_manifest import normalized_manifest
 from glomerulab.taxonomy import load_taxonomy

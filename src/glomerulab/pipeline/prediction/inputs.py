@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glomerulab.cases.case_folder import DetectorFacts, Note
-from glomerulab.cohort.manifest import Manifest, read_manifest, refuse_other_labels
+from glomerulab.cohort.manifest import Manifest, read_manifest, check_same_labels
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.errors import ConfigError
 from glomerulab.inference.detector import open_detector
@@ -65,7 +65,7 @@ def crops_of(
     if _is_manifest(source):
         if settings.detector is not None:
             raise ConfigError("holds crops already: leave out --detect", where=str(source))
-        refuse_other_labels(read_manifest(source), card.taxonomy)
+        check_same_labels(read_manifest(source), card.taxonomy)
         manifest = read_manifest(source, card.taxonomy)
         return JudgedCrops(
             _with_stain(manifest, settings.stain), notes=_mpp_notes(manifest, card.mpp)

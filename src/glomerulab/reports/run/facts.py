@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from glomerulab.cohort.leakage import patients_in_several_parts
 from glomerulab.cohort.manifest import SPLITS
 from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
@@ -114,9 +115,9 @@ def split_note(run: RunTables) -> str:
     known = known.loc[known["split"] != EXTERNAL]
     if known.empty:
         return "The manifest does not say patients or split."
-    shared = int((known.groupby("patient_id")["split"].nunique() > 1).sum())
+    shared = patients_in_several_parts(known)
     if shared:
-        return f"Split by image: {shared} patients stand in more than one part."
+        return f"Split by image: {len(shared)} patients stand in more than one part."
     return "Split by patient: no patient stands in more than one part."
 
 
