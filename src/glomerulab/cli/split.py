@@ -48,7 +48,7 @@ def split(
     Example: glomerulab split cohort/manifest.csv --out cohort/split.csv --ratios 6:2:2 --seed 1
     """
     from glomerulab.cohort.manifest import read_manifest, write_manifest
-    from glomerulab.cohort.near_duplicates import read_allowed_pairs, check_near_duplicates
+    from glomerulab.cohort.near_duplicates import check_near_duplicates, read_allowed_pairs
     from glomerulab.cohort.splits import (
         assign_folds,
         parts_table,

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from glomerulab.cohort.leakage import TargetLeak, check_target_leaks, find_target_leaks
 from glomerulab.cohort.manifest import Manifest, write_manifest
-from glomerulab.cohort.leakage import TargetLeak, find_target_leaks, check_target_leaks
 from glomerulab.errors import ImageFileError, ManifestError, OutputError, StainError
 from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.pipeline.normalize_progress import Progress, Record, open_progress

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from glomerulab.cohort.leakage import TargetLeak
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.schema import TARGET_LEAK_COLUMN
-from glomerulab.cohort.leakage import TargetLeak
 from glomerulab.pipeline.normalize_progress import Record
 
 __all__ = ["NO_TARGET", "UNREADABLE", "normalized_manifest"]

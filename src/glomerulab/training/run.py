@@ -11,9 +11,8 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 
-from glomerulab.cohort.leakage import find_leaks
+from glomerulab.cohort.leakage import find_leaks, target_leak_parts
 from glomerulab.cohort.manifest import Manifest, read_manifest
-from glomerulab.cohort.leakage import target_leak_parts
 from glomerulab.errors import ConfigError, LeakageError, TrainingError
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from glomerulab.models.heads import probabilities

@@ -9,11 +9,11 @@ from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.cohort.near_duplicates import (
     MAX_DISTANCE,
     N_BITS,
+    check_near_duplicates,
     find_near_duplicates,
     hash_distances,
     orientation_hashes,
     read_allowed_pairs,
-    check_near_duplicates,
 )
 from glomerulab.errors import LeakageError, ManifestError
 from glomerulab.images import RgbImage, read_image, write_image

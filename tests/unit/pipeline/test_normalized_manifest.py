@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from glomerulab.cohort.manifest import manifest_from_rows
 from glomerulab.cohort.leakage import TargetLeak
+from glomerulab.cohort.manifest import manifest_from_rows
 from glomerulab.pipeline.normalize_progress import Record
 from glomerulab.pipeline.normalized_manifest import normalized_manifest
 from glomerulab.taxonomy import load_taxonomy

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glomerulab.cases.case_folder import DetectorFacts, Note
-from glomerulab.cohort.manifest import Manifest, read_manifest, check_same_labels
+from glomerulab.cohort.manifest import Manifest, check_same_labels, read_manifest
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.errors import ConfigError
 from glomerulab.inference.detector import open_detector
