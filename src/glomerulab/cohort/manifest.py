@@ -25,11 +25,11 @@ __all__ = [
     "TAXONOMY_FILE",
     "Manifest",
     "Problem",
+    "check_same_labels",
     "manifest_from_rows",
     "parse_manifest",
     "raise_first",
     "read_manifest",
-    "check_same_labels",
     "write_manifest",
 ]
 

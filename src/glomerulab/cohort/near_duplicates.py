@@ -25,11 +25,11 @@ __all__ = [
     "MAX_DISTANCE",
     "N_BITS",
     "NearDuplicate",
+    "check_near_duplicates",
     "find_near_duplicates",
     "hash_distances",
     "orientation_hashes",
     "read_allowed_pairs",
-    "check_near_duplicates",
 ]
 
 Bits = npt.NDArray[np.bool_]

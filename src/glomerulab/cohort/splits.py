@@ -148,8 +148,8 @@ def split_warnings(manifest: Manifest, *, column: str = "split") -> list[str]:
     if shared:
         held_out = "the test part" if column == "split" else "a fold that is held out"
         warnings.append(
-            f"{shared} of {table['patient_id'].nunique()} patients have images in several {words[0]}: the model "
-            f"sees patients of {held_out} in training, and scores will be optimistic"
+            f"{shared} of {table['patient_id'].nunique()} patients have images in several "
+            f"{words[0]}: the model sees patients of {held_out} in training, and scores will be optimistic"
         )
     if table["patient_id"].isna().any():
         n_unknown = int(table["patient_id"].isna().sum())

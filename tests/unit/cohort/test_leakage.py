@@ -120,7 +120,7 @@ def test_another_picture_of_the_same_size_is_no_leak(cohort: Manifest, tmp_path:
 def test_another_image_of_a_test_patient_is_found(cohort: Manifest) -> None:
     assert _found(cohort, "e") == ("test", "d", "p3")
     text = str(find_target_leaks(cohort, {"HE": _target("e")})["HE"])
-    assert text.startswith("the target for HE, e, comes from patient 'p3', whose image 'd' stands")
+    assert "patient 'p3', whose image 'd'" in text
     assert "training image" in text
 
 
