@@ -67,7 +67,7 @@ def test_near_duplicates_stop_a_split_until_they_are_allowed_by_name(
     refused = run("split", cohort, "--out", out)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].startswith("glomerulab: ")
-    assert "nearly the same picture in two parts" in refused.stderr
+    assert "nearly identical images in two parts" in refused.stderr
     assert not out.exists()
     pairs = [(f"图 {a}", f"图 {b}") for a in range(6) for b in range(a)]
     allowed = cohort.with_name("allowed.csv")

@@ -1,4 +1,4 @@
-"""A contact sheet: the images of a cohort on one page, sorted by class and stain."""
+"""Contact sheet: the images of a cohort on one page, sorted by class and stain."""
 
 import math
 from pathlib import Path
@@ -38,16 +38,16 @@ def write_contact_sheet(
     path : Path
         Ends in ``.png`` or ``.jpg``.
     n_per_group : int, default 8
-        Images shown of each class and stain: the first by image_id.
+        Images of each class and stain: the first by image_id.
     cell_px : int, default 128
-        Side of the square an image is fitted into.
+        Side of the square that an image is fitted into.
     n_workers : int, default 1
     track : Track, default silent
 
     Returns
     -------
     list of GlomerulabError
-        Images that could not be read; their squares are crossed out.
+        Errors of unreadable images, whose squares are crossed out.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def write_contact_sheet(
     """
     groups = _groups(manifest, n_per_group)
     if not groups:
-        raise ManifestError("has no images to show", where=manifest.location)
+        raise ManifestError("the manifest has no rows", where=manifest.location)
     chosen = sorted(row for rows in groups.values() for row in rows)
     paths = manifest.image_paths()
     outcomes = map_outcomes(_read_one, [(row, paths[row]) for row in chosen], n_workers=n_workers)
@@ -78,7 +78,7 @@ def write_contact_sheet(
 def contact_sheet(
     groups: dict[str, list[tuple[str, RgbImage | None]]], *, cell_px: int = 128, n_columns: int = 8
 ) -> RgbImage:
-    """Lay named images out in titled groups.
+    """Arrange named images in titled groups.
 
     Parameters
     ----------
@@ -109,8 +109,8 @@ def contact_sheet(
     for (title, cells), lines in zip(groups.items(), n_lines, strict=True):
         draw.text((GAP_PX, top + 7), title, fill="black", font=_font(14))
         top += TITLE_PX
-        for place, (name, image) in enumerate(cells):
-            line, column = divmod(place, n_columns)
+        for index, (name, image) in enumerate(cells):
+            line, column = divmod(index, n_columns)
             corner = (GAP_PX + column * step, top + line * (step + NAME_PX))
             _draw_cell(sheet, draw, corner, cell_px, name=name, image=image)
         top += lines * (step + NAME_PX)
@@ -119,13 +119,13 @@ def contact_sheet(
 
 
 def _groups(manifest: Manifest, n_per_group: int) -> dict[str, list[int]]:
-    """Return the rows to show by title: what an image shows, and its stain."""
+    """Return row numbers by title: labels and stain."""
     table = manifest.table
-    shown = manifest.labels() == 1
+    present = manifest.labels() == 1
     label_ids = np.array(manifest.taxonomy.label_ids)
     titles = [
         f"{' + '.join(label_ids[flags]) or 'no label'}, {_stain(table['stain'].iloc[row])}"
-        for row, flags in enumerate(shown)
+        for row, flags in enumerate(present)
     ]
     order = np.argsort(table["image_id"].astype(str).to_numpy(), kind="stable")
     groups: dict[str, list[int]] = {title: [] for title in sorted(set(titles))}
@@ -167,7 +167,7 @@ def _draw_cell(
 
 
 def _fitted(name: str, width_px: int) -> str:
-    """Cut a name from the left, where images of one cohort are alike."""
+    """Shorten a name from the left, where names of one cohort are alike."""
     font = _font(10)
     if font.getlength(name) <= width_px:
         return name

@@ -1,4 +1,4 @@
-"""Import a cohort from any table, by telling which of its columns is what."""
+"""Import a cohort from a CSV with a mapping of columns, classes and values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from glomerulab.cohort.manifest import Manifest, manifest_from_rows
+from glomerulab.cohort.manifest import NOT_UTF8, Manifest, manifest_from_rows
 from glomerulab.cohort.schema import MANIFEST_COLUMNS
 from glomerulab.errors import ManifestError, TaxonomyError
 from glomerulab.taxonomy import Taxonomy
@@ -16,16 +16,16 @@ __all__ = ["ColumnMapping", "import_csv"]
 
 @dataclass(frozen=True)
 class ColumnMapping:
-    """Which column of a foreign table is what."""
+    """How the columns of a table correspond to those of a manifest."""
 
     columns: Mapping[str, str]
-    """Manifest column or label id to the name of the table's column, where they differ."""
+    """Manifest column or label id to the table's column, where the names differ."""
     constants: Mapping[str, str] = field(default_factory=dict)
-    """Manifest column to a value that holds for every row, such as ``{"stain": "HE"}``."""
+    """Manifest column to the value of every row, such as ``{"stain": "HE"}``."""
     label_column: str | None = None
     """Column that names one class per row."""
     classes: Mapping[str, str] = field(default_factory=dict)
-    """Name of a class in `label_column` to label id; those missing are sought in the taxonomy."""
+    """Class in `label_column` to label id; other classes are looked up in the taxonomy."""
     values: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """(manifest column, value in the table) to value: ``("stain", "sil")`` to ``"PASM"``."""
 
@@ -37,19 +37,19 @@ def import_csv(
     *,
     image_root: Path | None = None,
 ) -> Manifest:
-    """Make a manifest of a CSV.
+    """Build a manifest from a CSV.
 
     Parameters
     ----------
     path : Path
         UTF-8, with a header, separated by commas.
     mapping : ColumnMapping
-        Columns of the table that it does not mention are kept; those called like a column of the
-        manifest, or like a label where no label column is given, are taken for it. Without a
-        column for image_id it is the image path without suffix.
+        Columns that it does not mention are kept; those with the name of a manifest column, or of a
+        label if there is no label column, are mapped to it. Without a column for image_id, the id
+        is the image path without suffix.
     taxonomy : Taxonomy
     image_root : Path, optional
-        What the image paths start from; by default the folder of `path`.
+        Base of the image paths; by default the folder of `path`.
 
     Returns
     -------
@@ -60,13 +60,13 @@ def import_csv(
     Raises
     ------
     ManifestError
-        If the file cannot be read, a column that the mapping names is not there, or a cell cannot
-        be; the message names the line.
+        If the file cannot be read, a mapped column is missing, or a cell is malformed; the message
+        names the line.
     TaxonomyError
-        If a row names a class that is not a label; the message names the line.
+        If a class is not a label; the message names the line.
     """
     source = _read(path)
-    mapping = _with_own_names(mapping, source, taxonomy)
+    mapping = _with_default_columns(mapping, source, taxonomy)
     _check(mapping, source, taxonomy, path)
     rows = pd.DataFrame(index=source.index)
     for column, name in mapping.columns.items():
@@ -102,21 +102,21 @@ def _read(path: Path) -> pd.DataFrame:
             path, dtype="string", keep_default_na=False, encoding="utf-8-sig", header=None, nrows=1
         ).iloc[0]
     except UnicodeDecodeError as error:
-        raise ManifestError("is not UTF-8 text; save it as CSV UTF-8", where=str(path)) from error
+        raise ManifestError(NOT_UTF8, where=str(path)) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).strip()
-        raise ManifestError(f"cannot be read: {reason}", where=str(path)) from error
+        raise ManifestError(f"the table cannot be read: {reason}", where=str(path)) from error
     twice = header[header.duplicated() & (header != "")].unique()
-    if len(twice):  # pandas would call the second one otherwise without a word
+    if len(twice):  # pandas renames the second one silently
         names = ", ".join(map(repr, twice))
         raise ManifestError(f"column given twice: {names}; rename one", where=str(path))
     return cells
 
 
-def _with_own_names(
+def _with_default_columns(
     mapping: ColumnMapping, source: pd.DataFrame, taxonomy: Taxonomy
 ) -> ColumnMapping:
-    """Let a column that is called as in a manifest be that column: dropping it loses patients."""
+    """Map columns with the name of a manifest column to it, so that no patients are lost."""
     labels = () if mapping.label_column is not None else taxonomy.label_ids
     taken = {*mapping.columns, *mapping.columns.values(), *mapping.constants, mapping.label_column}
     own = {
@@ -126,18 +126,18 @@ def _with_own_names(
 
 
 def _check(mapping: ColumnMapping, source: pd.DataFrame, taxonomy: Taxonomy, path: Path) -> None:
-    """Refuse a mapping to or from columns that do not exist."""
+    """Check that the mapped columns exist in the manifest and in the table."""
     targets = {*mapping.columns, *mapping.constants}
     unknown = sorted(targets - {*MANIFEST_COLUMNS, *taxonomy.label_ids})
     if unknown:
         raise ManifestError(
-            f"no such manifest column or label: {', '.join(unknown)}; there are "
+            f"no such manifest column or label: {', '.join(unknown)}; known are "
             + ", ".join((*MANIFEST_COLUMNS, *taxonomy.label_ids)),
             where=str(path),
         )
     if "image_path" not in mapping.columns:
         raise ManifestError(
-            "say which column is the image, such as --column image_path=NAME", where=str(path)
+            "no column is mapped to image_path; give --column image_path=NAME", where=str(path)
         )
     wanted = {*mapping.columns.values()} | ({mapping.label_column} - {None})
     missing = sorted(str(name) for name in wanted if name not in source)

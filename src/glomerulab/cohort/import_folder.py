@@ -1,4 +1,4 @@
-"""Import a cohort that is sorted into one folder per class."""
+"""Import a cohort from a folder with one subfolder per class."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import ManifestError, TaxonomyError
 from glomerulab.taxonomy import Label, Taxonomy
 
-__all__ = ["IMAGE_SUFFIXES", "import_folder"]
+__all__ = ["import_folder"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
-"""What counts as an image in a folder, in any case."""
+"""Compared in lower case."""
 
 
 def import_folder(root: Path, taxonomy: Taxonomy) -> Manifest:
-    """Make a manifest of a folder per class.
+    """Build a manifest from a folder with one subfolder per class.
 
     Parameters
     ----------
     root : Path
-        Holds folders called like labels (id, English or Chinese name), images at any depth below.
+        Holds folders named after labels (id, English or Chinese name), images at any depth below.
     taxonomy : Taxonomy
         The label of the folder is 1, all others are 0.
 
@@ -33,13 +33,15 @@ def import_folder(root: Path, taxonomy: Taxonomy) -> Manifest:
     Raises
     ------
     ManifestError
-        If there is no image, a file lies outside of the class folders, or two images would have
-        one id.
+        If there is no image, an image is outside the class folders, or two images would have the
+        same id.
     TaxonomyError
-        If a folder is called like no label.
+        If a folder has the name of no label.
     """
     if not root.is_dir():
-        raise ManifestError("is not a folder", where=str(root))
+        raise ManifestError(
+            "this is not a folder; give one with a subfolder per class", where=str(root)
+        )
     paths = sorted(
         path
         for path in root.rglob("*")
@@ -49,39 +51,41 @@ def import_folder(root: Path, taxonomy: Taxonomy) -> Manifest:
     )
     if not paths:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise ManifestError(f"holds no image ({known})", where=str(root))
-    _refuse_two_of_one_name(paths)
+        raise ManifestError(f"the folder holds no image ({known})", where=str(root))
+    _check_unique_ids(paths)
     rows = [_row(path.relative_to(root), root, taxonomy) for path in paths]
     return manifest_from_rows(pd.DataFrame(rows), folder=root, taxonomy=taxonomy)
 
 
-def _refuse_two_of_one_name(paths: list[Path]) -> None:
-    """Refuse ``a.png`` beside ``a.jpg``: one id, and most often one picture."""
+def _check_unique_ids(paths: list[Path]) -> None:
+    """Refuse ``a.png`` beside ``a.jpg``, which would have the same id."""
     first: dict[Path, Path] = {}
     for path in paths:
         other = first.setdefault(path.with_suffix(""), path)
         if other != path:
             raise ManifestError(
-                f"would have the same image id as {other.name} beside it; "
-                "rename one, or take it out if it is the same picture",
+                f"the image would have the same id as {other.name} beside it; rename one, or "
+                "remove it if it is the same picture",
                 where=str(path),
             )
 
 
 def _row(path: Path, root: Path, taxonomy: Taxonomy) -> dict[str, str | int]:
     if len(path.parts) < 2:
-        raise ManifestError("lies outside of the folders of the classes", where=str(root / path))
+        raise ManifestError(
+            "the image is outside the class folders; move it into one", where=str(root / path)
+        )
     label = _label(root / path.parts[0], taxonomy)
     flags = {label_id: int(label_id == label.id) for label_id in taxonomy.label_ids}
     return {"image_id": path.with_suffix("").as_posix(), "image_path": path.as_posix()} | flags
 
 
 def _label(folder: Path, taxonomy: Taxonomy) -> Label:
-    """Return the label a folder is called after."""
+    """Return the label with the name of a folder."""
     try:
         return taxonomy.find(folder.name)
     except TaxonomyError as error:
         raise TaxonomyError(
-            f"{error.message} (taxonomy {taxonomy.name!r}; another is given with --taxonomy)",
+            f"{error.message} (taxonomy {taxonomy.name!r}; choose another with --taxonomy)",
             where=str(folder),
         ) from error

@@ -1,6 +1,6 @@
-"""The manifest: one row per image, with whose it is, where it comes from, and what it shows.
+"""The manifest: one row per image, with its patient, origin, position and labels.
 
-Reading gives every column its type and refuses cells that cannot have it; rules that need several
+Reading converts every column to its type and refuses malformed cells; rules that need several
 rows, the taxonomy or the pixels are in `glomerulab.cohort.validation`. No image is opened here.
 """
 
@@ -13,18 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.cohort.schema import MANIFEST_COLUMNS, SPLITS, STAINS, Problem, typed_table
+from glomerulab.cohort.schema import MANIFEST_COLUMNS, Problem, typed_table
 from glomerulab.errors import ManifestError, TaxonomyError
 from glomerulab.runtime.files import atomic_write
 from glomerulab.taxonomy import Taxonomy, load_taxonomy, write_taxonomy
 
 __all__ = [
-    "MANIFEST_COLUMNS",
-    "SPLITS",
-    "STAINS",
     "TAXONOMY_FILE",
     "Manifest",
-    "Problem",
     "check_same_labels",
     "manifest_from_rows",
     "parse_manifest",
@@ -33,30 +29,31 @@ __all__ = [
     "write_manifest",
 ]
 
+NOT_UTF8 = "the table is not UTF-8 text; save it as CSV UTF-8"
 TAXONOMY_FILE = "taxonomy.toml"
-"""Stands beside a manifest whose labels are not those of the built-in taxonomy ``paper``."""
+"""File beside a manifest whose labels differ from the built-in taxonomy ``paper``."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A table of images, the folder its paths start from, and the meaning of its labels."""
+    """A table of images, the folder of its paths, and its taxonomy."""
 
     table: pd.DataFrame
     """One row per image: `MANIFEST_COLUMNS`, then one Int8 column per label, then any others."""
     folder: Path
-    """What `image_path` is relative to."""
+    """Base of the relative `image_path`."""
     taxonomy: Taxonomy
     file: Path | None = None
-    """The file it was read from, for messages; None if it was made in memory."""
+    """The file it was read from; None if it was made in memory."""
 
     @property
     def location(self) -> str:
-        """What an error calls it: its file, else its folder."""
+        """The file, or else the folder, for error messages."""
         return str(self.file or self.folder)
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether any image was rendered by a program, as its column ``synthetic`` says."""
+        """Whether any image was rendered by a program, according to the column ``synthetic``."""
         if "synthetic" not in self.table:
             return False
         flags = self.table["synthetic"].astype("string").str.casefold()
@@ -73,25 +70,21 @@ class Manifest:
         return self.table[columns].to_numpy(dtype=np.float64, na_value=np.nan)
 
     def with_table(self, table: pd.DataFrame) -> "Manifest":
-        """Return the same cohort with another table, its index counted from 0."""
+        """Return a copy with another table, whose index is reset."""
         return replace(self, table=table.reset_index(drop=True))
 
     def with_constants(self, constants: Mapping[str, str]) -> "Manifest":
-        """Return the same cohort with columns that have one value in every row.
+        """Return a copy with columns that have one value in every row.
 
         Parameters
         ----------
         constants : mapping of str to str
             Name of a manifest column or label to its value, such as ``{"stain": "HE"}``.
 
-        Returns
-        -------
-        Manifest
-
         Raises
         ------
         ManifestError
-            If there is no such column, or it cannot hold the value.
+            If there is no such column, or its value is malformed.
         """
         unknown = sorted(set(constants) - {*MANIFEST_COLUMNS, *self.taxonomy.label_ids})
         if unknown:
@@ -118,17 +111,17 @@ def read_manifest(path: Path, taxonomy: Taxonomy | None = None) -> Manifest:
     Returns
     -------
     Manifest
-        Columns that the file lacks are there and empty.
+        Columns that the file lacks are empty.
 
     Raises
     ------
     ManifestError
-        If the file is missing, malformed, or a cell cannot be what its column says; the message
-        names the file and the first such row.
+        If the file or a cell is missing or malformed; the message names the file and the first
+        such row.
 
     See Also
     --------
-    glomerulab.cohort.validation.validate_manifest : What reading cannot see.
+    glomerulab.cohort.validation.validate_manifest : Checks of several rows, labels and pixels.
     """
     manifest, problems = parse_manifest(path, taxonomy)
     raise_first(problems, where=str(path))
@@ -136,18 +129,12 @@ def read_manifest(path: Path, taxonomy: Taxonomy | None = None) -> Manifest:
 
 
 def parse_manifest(path: Path, taxonomy: Taxonomy | None = None) -> tuple[Manifest, list[Problem]]:
-    """Read a manifest and return every bad cell instead of raising at the first.
-
-    Parameters
-    ----------
-    path : Path
-    taxonomy : Taxonomy, optional
-        As in `read_manifest`.
+    """Read a manifest like `read_manifest`, and return every malformed cell instead of raising.
 
     Returns
     -------
     manifest : Manifest
-        Bad cells are empty in it.
+        Malformed cells are empty.
     problems : list of Problem
         In the order of the rows.
 
@@ -165,24 +152,15 @@ def parse_manifest(path: Path, taxonomy: Taxonomy | None = None) -> tuple[Manife
 
 
 def manifest_from_rows(rows: pd.DataFrame, *, folder: Path, taxonomy: Taxonomy) -> Manifest:
-    """Make a manifest of rows that were made in memory, with the checks of `read_manifest`.
+    """Build a manifest from rows in memory, with the checks of `read_manifest`.
 
     Parameters
     ----------
     rows : DataFrame
         Any of `MANIFEST_COLUMNS` and the labels; at least image_id and image_path.
     folder : Path
-        What `image_path` is relative to.
+        Base of the relative `image_path`.
     taxonomy : Taxonomy
-
-    Returns
-    -------
-    Manifest
-
-    Raises
-    ------
-    ManifestError
-        As `read_manifest`.
     """
     missing = [name for name in ("image_id", "image_path") if name not in rows]
     if missing:
@@ -198,14 +176,14 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     Parameters
     ----------
     manifest : Manifest
-        Its image paths are expressed anew, relative to the folder of `path`.
+        Its image paths are rewritten relative to the folder of `path`.
     path : Path
         Ends in ``.csv`` or ``.parquet``; replaced if it exists.
 
     Raises
     ------
     ManifestError
-        If the suffix is another, or the folder holds manifests of another taxonomy.
+        If the suffix is another, or the folder holds manifests with another taxonomy.
     """
     _check_suffix(path)
     _write_taxonomy_beside(manifest.taxonomy, path.parent)
@@ -222,43 +200,22 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
 
 def check_same_labels(manifest: Manifest, taxonomy: Taxonomy) -> None:
-    """Refuse images that are labelled, but not with what a model answers.
+    """Raise a `TaxonomyError` if images have known labels that are not those of a model.
 
-    Parameters
-    ----------
-    manifest : Manifest
-    taxonomy : Taxonomy
-        Of the model.
-
-    Raises
-    ------
-    TaxonomyError
-        If the labels are others and any is known; images without labels may be of any model.
+    Images without labels are accepted for any model.
     """
-    answers, asked = taxonomy.label_ids, manifest.taxonomy.label_ids
-    if answers != asked and not np.isnan(manifest.labels()).all():
+    of_model, of_images = taxonomy.label_ids, manifest.taxonomy.label_ids
+    if of_model != of_images and not np.isnan(manifest.labels()).all():
         raise TaxonomyError(
-            f"its images are labelled {', '.join(asked)}, but the model answers "
-            f"{', '.join(answers)}: is it the right model? Without label columns and "
-            "taxonomy.toml the manifest is judged all the same",
+            f"the images have labels {', '.join(of_images)}, but the model predicts "
+            f"{', '.join(of_model)}; give another model, or remove the label columns and "
+            "taxonomy.toml to predict without labels",
             where=manifest.location,
         )
 
 
 def raise_first(problems: list[Problem], *, where: str | None) -> None:
-    """Raise the first problem and count the others; do nothing when there are none.
-
-    Parameters
-    ----------
-    problems : list of Problem
-    where : str or None
-        The file.
-
-    Raises
-    ------
-    ManifestError
-        If there is a problem.
-    """
+    """Raise a `ManifestError` for the first problem, with the number of the others, if any."""
     if not problems:
         return
     others = len(problems) - 1
@@ -277,23 +234,23 @@ def _read_rows(path: Path) -> pd.DataFrame:
     try:
         rows = _read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
     except UnicodeDecodeError as error:
-        raise ManifestError("is not UTF-8 text; save it as CSV UTF-8", where=str(path)) from error
+        raise ManifestError(NOT_UTF8, where=str(path)) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).strip()
-        raise ManifestError(f"cannot be read: {reason}", where=str(path)) from error
+        raise ManifestError(f"the table cannot be read: {reason}", where=str(path)) from error
     missing = [name for name in ("image_id", "image_path") if name not in rows]
     if missing:
         raise ManifestError(
-            f"missing column(s): {', '.join(missing)}; `glomerulab manifest import` makes a "
-            "manifest of other tables",
+            f"missing column(s): {', '.join(missing)}; `glomerulab manifest import` converts other "
+            "tables to a manifest",
             where=str(path),
         )
     return rows
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    # Everything as text: a patient called 007 or NA must stay so. Blank lines are kept, so that
-    # the row number still is the line number; only those at the end are dropped.
+    # Everything as text, so that the patients 007 and NA keep their names. Blank lines are kept, so
+    # that rows correspond to lines; only those at the end are dropped.
     cells = pd.read_csv(
         path,
         header=None,
@@ -317,7 +274,7 @@ def _write_taxonomy_beside(taxonomy: Taxonomy, folder: Path) -> None:
     if beside.is_file():
         if load_taxonomy(beside) != taxonomy:
             raise ManifestError(
-                "is the taxonomy of other manifests in this folder; write to another folder",
+                "this folder holds manifests with another taxonomy; write to another folder",
                 where=str(beside),
             )
     elif taxonomy != load_taxonomy("paper"):

@@ -1,7 +1,7 @@
-"""Find pictures that are nearly the same in two parts of a split, and refuse them.
+"""Near-duplicate images in different parts of a split.
 
-A perceptual hash of each picture is compared with those of the other parts in all eight
-orientations, so a copy that was re-encoded, resized, turned or mirrored is found.
+A perceptual hash of each image is compared with those of the other parts in all eight
+orientations, which finds re-encoded, resized, rotated and mirrored copies.
 """
 
 from collections.abc import Collection
@@ -35,18 +35,18 @@ __all__ = [
 Bits = npt.NDArray[np.bool_]
 
 HASH_SIZE = 16
-THUMBNAIL_PX = 64  # what a hash of 16 x 16 is computed from
+THUMBNAIL_PX = 64  # input of a 16 x 16 hash
 
 N_BITS = HASH_SIZE * HASH_SIZE
 """Length of a hash."""
 
 MAX_DISTANCE = 48
-"""Bits that two hashes may differ in and still be nearly the same picture, as measured."""
+"""Largest distance, in bits, of two hashes of the same picture, as measured."""
 
 N_NAMED = 20
 N_ROWS_AT_ONCE = 512
 
-TURNS = (
+ORIENTATIONS = (
     None,
     Image.Transpose.FLIP_LEFT_RIGHT,
     Image.Transpose.FLIP_TOP_BOTTOM,
@@ -60,7 +60,7 @@ TURNS = (
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicate:
-    """Two images of different parts that are nearly the same picture."""
+    """Two nearly identical images in different parts."""
 
     image_id: str
     part: str
@@ -78,7 +78,7 @@ class NearDuplicate:
 
 
 def orientation_hashes(image: RgbImage) -> Bits:
-    """Hash a picture in its eight orientations.
+    """Hash an image in its eight orientations.
 
     Parameters
     ----------
@@ -87,42 +87,42 @@ def orientation_hashes(image: RgbImage) -> Bits:
     Returns
     -------
     ndarray of bool, shape (8, N_BITS)
-        The first is the picture as it is.
+        The first is the hash of the unchanged image.
 
     Notes
     -----
-    The hash is imagehash's `phash` of 16 x 16 coefficients: which of the lowest frequencies of a
-    64 x 64 grey thumbnail are above their median.
+    The hash is imagehash's `phash` of 16 x 16 coefficients: whether each of the lowest frequencies
+    of a 64 x 64 grey thumbnail is above their median.
     """
     thumbnail = (
         Image.fromarray(image)
         .convert("L")
         .resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
     )
-    turned = [thumbnail if turn is None else thumbnail.transpose(turn) for turn in TURNS]
-    return np.stack([imagehash.phash(one, hash_size=HASH_SIZE).hash.ravel() for one in turned])
+    oriented = [thumbnail if step is None else thumbnail.transpose(step) for step in ORIENTATIONS]
+    return np.stack([imagehash.phash(one, hash_size=HASH_SIZE).hash.ravel() for one in oriented])
 
 
 def hash_distances(hashes: Bits, others: Bits) -> npt.NDArray[np.int64]:
-    """Count the bits in which pictures differ, in the orientation that fits best.
+    """Count the bits in which hashes differ, in the best matching orientation.
 
     Parameters
     ----------
     hashes : ndarray of bool, shape (n, N_BITS)
-        Of pictures as they are.
+        Of unchanged images.
     others : ndarray of bool, shape (m, 8, N_BITS)
-        Of pictures in every orientation.
+        Of images in every orientation.
 
     Returns
     -------
     ndarray of int64, shape (n, m)
         From 0 to `N_BITS`.
     """
-    # With bits as -1 and 1 the product counts equal minus different bits: one matrix product.
+    # With bits as -1 and 1 the matrix product is the number of equal minus different bits.
     signs = np.where(hashes, np.float32(1), np.float32(-1))
     other_signs = np.where(others, np.float32(1), np.float32(-1)).reshape(-1, N_BITS)
-    likeness = (signs @ other_signs.T).reshape(len(hashes), len(others), others.shape[1])
-    distances: npt.NDArray[np.int64] = ((N_BITS - likeness.max(axis=2)) / 2).astype(np.int64)
+    similarity = (signs @ other_signs.T).reshape(len(hashes), len(others), others.shape[1])
+    distances: npt.NDArray[np.int64] = ((N_BITS - similarity.max(axis=2)) / 2).astype(np.int64)
     return distances
 
 
@@ -134,15 +134,15 @@ def find_near_duplicates(
     n_workers: int = 1,
     track: Track = silent,
 ) -> list[NearDuplicate]:
-    """Find the pairs of images in different parts that are nearly the same picture.
+    """Find the pairs of nearly identical images in different parts.
 
     Parameters
     ----------
     manifest : Manifest
     column : str, default "split"
-        "split" or "fold"; images without a part are left out.
+        "split" or "fold"; images without a part are ignored.
     max_distance : int, default MAX_DISTANCE
-        Bits that may differ.
+        In bits.
     n_workers : int, default 1
         Processes that read images.
     track : Track, default silent
@@ -163,7 +163,7 @@ def find_near_duplicates(
     hashes = _hash_images(manifest, rows_inside, n_workers, track)
     found = []
     for part in sorted(set(parts)):
-        # Each pair of parts once; the rows in slices, so that memory stays small.
+        # Each pair of parts once; rows in chunks, to bound the memory.
         here, later = np.flatnonzero(parts == part), np.flatnonzero(parts > part)
         for start in range(0, len(here), N_ROWS_AT_ONCE):
             rows = here[start : start + N_ROWS_AT_ONCE]
@@ -187,67 +187,56 @@ def check_near_duplicates(
     *,
     column: str = "split",
     allowed: Collection[frozenset[str]] = (),
-    max_distance: int = MAX_DISTANCE,
     n_workers: int = 1,
     track: Track = silent,
 ) -> None:
-    """Raise if pictures of two parts are nearly the same and nobody allowed it by name.
+    """Raise an error if `find_near_duplicates` finds pairs that are not allowed.
 
     Parameters
     ----------
     manifest : Manifest
     column : str, default "split"
     allowed : collection of frozenset of str, default ()
-        Pairs of image_ids that were looked at and may stand in two parts.
-    max_distance : int, default MAX_DISTANCE
+        Pairs of image_ids that may be in two parts, since a person has checked them.
     n_workers : int, default 1
     track : Track, default silent
 
     Raises
     ------
     LeakageError
-        Listing the pairs.
+        With the list of pairs.
     ManifestError
         If an image cannot be read.
     """
-    found = find_near_duplicates(
-        manifest, column=column, max_distance=max_distance, n_workers=n_workers, track=track
-    )
+    found = find_near_duplicates(manifest, column=column, n_workers=n_workers, track=track)
     refused = [
         pair for pair in found if frozenset((pair.image_id, pair.other_image_id)) not in allowed
     ]
     if refused:
         rest = f"; and {len(refused) - N_NAMED} more" if len(refused) > N_NAMED else ""
         raise LeakageError(
-            f"{len(refused)} pair(s) of nearly the same picture in two parts: "
+            f"{len(refused)} pair(s) of nearly identical images in two parts: "
             + "; ".join(str(pair) for pair in refused[:N_NAMED])
             + rest
-            + ". Remove one of each, give both the same patient_id, or list the pairs that differ "
-            "in truth in a CSV for --allow-near-duplicates"
+            + ". Remove one of each, give both the same patient_id, or list pairs that are really "
+            "different in a CSV for --allow-near-duplicates"
         )
 
 
 def read_allowed_pairs(path: Path) -> frozenset[frozenset[str]]:
-    """Read the pairs of images that may stand in two parts.
-
-    Parameters
-    ----------
-    path : Path
-        CSV with the columns image_id and other_image_id.
-
-    Returns
-    -------
-    frozenset of frozenset of str
+    """Read the pairs for `check_near_duplicates` from a CSV with image_id and other_image_id.
 
     Raises
     ------
     ManifestError
-        If it cannot be read or lacks a column or a cell.
+        If the file cannot be read or lacks a column or a cell.
     """
     try:
         table = pd.read_csv(path, dtype="string", keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise ManifestError(f"cannot be read as CSV: {error}", where=str(path)) from error
+        raise ManifestError(
+            f"the allowed pairs cannot be read as CSV: {error}", where=str(path)
+        ) from error
     missing = [name for name in ("image_id", "other_image_id") if name not in table]
     if missing:
         raise ManifestError(f"missing column(s): {', '.join(missing)}", where=str(path))
@@ -255,27 +244,27 @@ def read_allowed_pairs(path: Path) -> frozenset[frozenset[str]]:
     empty = (pairs == "").any(axis=1).to_numpy()
     if empty.any():
         line = int(np.flatnonzero(empty)[0]) + 2
-        raise ManifestError("a pair needs two image_ids", where=f"{path}: line {line}")
+        raise ManifestError(f"line {line}: a pair needs two image_ids", where=str(path))
     return frozenset(frozenset(pair) for pair in pairs.itertuples(index=False, name=None))
 
 
 def _hash_images(
     manifest: Manifest, rows: npt.NDArray[np.int64], n_workers: int, track: Track
 ) -> Bits:
-    """Return the hashes of the images of some rows, shape (n_rows, 8, N_BITS)."""
+    """Return the hashes of the given rows, shape (n_rows, 8, N_BITS)."""
     paths = manifest.image_paths()
-    items = [(place, paths[row]) for place, row in enumerate(rows)]
-    hashes = np.zeros((len(rows), len(TURNS), N_BITS), dtype=np.bool_)
+    items = [(index, paths[row]) for index, row in enumerate(rows)]
+    hashes = np.zeros((len(rows), len(ORIENTATIONS), N_BITS), dtype=np.bool_)
     problems = {}
     outcomes = map_outcomes(_hash_file, items, n_workers=n_workers)
     for outcome in track(outcomes, "Comparing images", len(items)):
-        place = outcome.item[0]
+        index = outcome.item[0]
         if outcome.value is None:
-            row = int(rows[place])
+            row = int(rows[index])
             image_id = str(manifest.table["image_id"].iloc[row])
             problems[row] = Problem(str(outcome.error), row, image_id)
         else:
-            hashes[place] = outcome.value
+            hashes[index] = outcome.value
     raise_first([problems[row] for row in sorted(problems)], where=manifest.location)
     return hashes
 

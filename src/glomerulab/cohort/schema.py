@@ -1,7 +1,4 @@
-"""The columns of a manifest: which there are, what a cell of each may hold, and of which type.
-
-Pure tables: no file is opened here.
-"""
+"""The columns of a manifest: their names, types and rules for a single cell. No file is opened."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +45,7 @@ SPLITS = ("train", "validation", "test")
 """Parts of a split."""
 
 TARGET_LEAK_COLUMN = "stain_target_leak"
-"""Of a normalised manifest: the part that an image's stain target comes from, if it should not."""
+"""Of a normalised manifest: the held-out part that an image's stain target was taken from."""
 
 INTEGER_COLUMNS = ("x", "y", "width", "height", "fold")
 REQUIRED_COLUMNS = ("image_id", "image_path")
@@ -59,16 +56,15 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a manifest, and the row it is in."""
+    """A problem of a manifest, and its row."""
 
     message: str
-    """What is wrong and the way out."""
     row: int | None = None
-    """Place in the table, from 0; None if it is about the whole file."""
+    """Index in the table, from 0; None if the problem concerns the whole file."""
     image_id: str | None = None
 
     def __str__(self) -> str:
-        """Name the line as a text editor counts it (the header is line 1), then the message."""
+        """Return the line as a text editor counts it (the header is line 1), then the message."""
         if self.row is None:
             return self.message
         image = "" if self.image_id is None else f", image {self.image_id!r}"
@@ -76,32 +72,33 @@ class Problem:
 
 
 def typed_table(rows: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, list[Problem]]:
-    """Give every column its type, in the standing order, and collect the cells that do not fit.
+    """Convert every column to its type, in the canonical order, and collect invalid cells.
 
     Parameters
     ----------
     rows : DataFrame
         Any of `MANIFEST_COLUMNS` and the labels, as text or already typed, and any others, which
-        are kept as they are. Text is stripped; empty text is missing.
+        are unchanged. Text is stripped; empty text is missing.
     taxonomy : Taxonomy
 
     Returns
     -------
     table : DataFrame
-        Text columns "string", mpp Float64, places and fold Int64, labels Int8. Columns that
-        `rows` lacks are empty, and so are the cells that do not fit.
+        Text columns "string", mpp Float64, coordinates and fold Int64, labels Int8. Columns that
+        `rows` lacks are empty, and so are invalid cells.
     problems : list of Problem
         In the order of the rows.
 
     Raises
     ------
     TaxonomyError
-        If a label is called like a column.
+        If a label has the name of a column.
     """
     clash = sorted(set(taxonomy.label_ids) & set(MANIFEST_COLUMNS))
     if clash:
         raise TaxonomyError(
-            f"label(s) called like a manifest column: {', '.join(clash)}", where=taxonomy.name
+            f"label(s) with the name of a manifest column: {', '.join(clash)}; rename them",
+            where=taxonomy.name,
         )
     columns: dict[str, object] = {}
     found: list[tuple[int, str]] = []
@@ -123,7 +120,7 @@ def typed_table(rows: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, l
 
 
 def _typed_column(cells: pd.Series, name: str) -> tuple[object, list[tuple[int, str]]]:
-    """Return the column with its type, and (row, message) of what does not fit."""
+    """Return the typed column, and (row, message) of each invalid cell."""
     text = _as_text(cells)
     given = text.notna().to_numpy()
     if name in TEXT_RULES:
@@ -166,7 +163,7 @@ def _duplicate_ids(ids: pd.Series) -> list[tuple[int, str]]:
     messages = []
     for row, image_id in enumerate(ids):
         if not pd.isna(image_id) and first.setdefault(image_id, row) != row:
-            messages.append((row, f"image_id stands in line {first[image_id] + 2} already"))
+            messages.append((row, f"image_id is in line {first[image_id] + 2} already"))
     return messages
 
 
@@ -177,7 +174,7 @@ def _one_of(known: tuple[str, ...]) -> Callable[[pd.Series], Flags]:
     return fits
 
 
-def _whole(values: Cells, low: float) -> Flags:
+def _is_integer(values: Cells, low: float) -> Flags:
     fitting: Flags = np.isfinite(values) & (values == np.rint(values)) & (values >= low)
     return fitting
 
@@ -197,9 +194,9 @@ LABEL_RULE: NumberRule = (
 
 NUMBER_RULES: dict[str, NumberRule] = {
     "mpp": (lambda v: np.isfinite(v) & (v > 0), "micrometres per pixel above 0", pd.Float64Dtype()),
-    "x": (lambda v: _whole(v, -np.inf), "a whole number", pd.Int64Dtype()),
-    "y": (lambda v: _whole(v, -np.inf), "a whole number", pd.Int64Dtype()),
-    "width": (lambda v: _whole(v, 1), "a whole number of at least 1", pd.Int64Dtype()),
-    "height": (lambda v: _whole(v, 1), "a whole number of at least 1", pd.Int64Dtype()),
-    "fold": (lambda v: _whole(v, 0), "a whole number of at least 0", pd.Int64Dtype()),
+    "x": (lambda v: _is_integer(v, -np.inf), "a whole number", pd.Int64Dtype()),
+    "y": (lambda v: _is_integer(v, -np.inf), "a whole number", pd.Int64Dtype()),
+    "width": (lambda v: _is_integer(v, 1), "a whole number of at least 1", pd.Int64Dtype()),
+    "height": (lambda v: _is_integer(v, 1), "a whole number of at least 1", pd.Int64Dtype()),
+    "fold": (lambda v: _is_integer(v, 0), "a whole number of at least 0", pd.Int64Dtype()),
 }

@@ -1,20 +1,22 @@
-"""Divide a cohort into train, validation and test, or into folds, without letting anyone leak.
+"""Split a cohort into train, validation and test, or into folds, without leakage.
 
-Whole groups of images go to one part, so balanced on labels and stains as the groups allow. No
-image is opened here.
+Whole groups of images (those of a patient, those made from one another) go to one part, balanced
+on labels and stains as far as the groups allow. No image is opened here.
 """
 
+from collections.abc import Iterable
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from glomerulab.cohort.balance import balanced_parts
-from glomerulab.cohort.grouping import By, group_rows
 from glomerulab.cohort.leakage import patients_in_several_parts
-from glomerulab.cohort.manifest import Manifest
-from glomerulab.cohort.schema import SPLITS
+from glomerulab.cohort.manifest import Manifest, raise_first
+from glomerulab.cohort.schema import SPLITS, Problem
 from glomerulab.errors import ManifestError
 
 __all__ = [
@@ -26,15 +28,23 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+By = Literal["patient", "image"]
+"""The unit that is never divided: a patient, or an image with everything made from it."""
 
 MINOR_WEIGHT = 0.5
-"""Of stains and of pairs of labels, beside 1 of images, groups and labels."""
+"""Of stains and of pairs of labels; images, groups and labels weigh 1."""
+N_STARTS = (8, 24)
+"""At least and at most: small problems have more poor local optima and cost less."""
+N_SWAP_CANDIDATES = 400
+SMALLEST_GAIN = 1e-12
 
 
 def split_by_patient(
     manifest: Manifest, *, ratios: tuple[float, float, float] = (6, 2, 2), seed: int = 0
 ) -> Manifest:
-    """Divide a cohort so that all images of a patient are in one part.
+    """Split a cohort so that all images of a patient are in one part.
 
     Parameters
     ----------
@@ -47,14 +57,14 @@ def split_by_patient(
     Returns
     -------
     Manifest
-        With `split` filled; all else as before.
+        With `split` filled and all else unchanged.
 
     Raises
     ------
     ManifestError
         If an image has no patient, or there are fewer patients than parts.
     ValueError
-        If the ratios cannot be.
+        If a ratio is negative or not finite, or that of train is 0.
     """
     return _split(manifest, by="patient", ratios=ratios, seed=seed)
 
@@ -62,27 +72,11 @@ def split_by_patient(
 def split_by_image(
     manifest: Manifest, *, ratios: tuple[float, float, float] = (6, 2, 2), seed: int = 0
 ) -> Manifest:
-    """Divide a cohort image by image: the paper's protocol, which lets patients leak.
+    """Split a cohort image by image: the paper's protocol, which divides patients.
 
-    Images made of one another (`parent_id`) still stay together. `split_warnings` says how many
-    patients stand in several parts; scores on such a test part are optimistic.
-
-    Parameters
-    ----------
-    manifest : Manifest
-    ratios : tuple of float, default (6, 2, 2)
-    seed : int, default 0
-
-    Returns
-    -------
-    Manifest
-
-    Raises
-    ------
-    ManifestError
-        If there are fewer images than parts.
-    ValueError
-        If the ratios cannot be.
+    Images made from one another (`parent_id`) still stay together. Scores on such a test part are
+    optimistic; `split_warnings` counts the divided patients. Parameters, result and errors are
+    those of `split_by_patient`, except that images may lack a patient.
     """
     return _split(manifest, by="image", ratios=ratios, seed=seed)
 
@@ -90,12 +84,12 @@ def split_by_image(
 def assign_folds(
     manifest: Manifest, *, n_folds: int, by: By = "patient", seed: int = 0
 ) -> Manifest:
-    """Give every image a fold, the folds being of about equal size and make-up.
+    """Assign every image to one of several folds of about equal size and composition.
 
     Parameters
     ----------
     manifest : Manifest
-        Images whose `split` is "test" stay out of every fold: they are for the very end.
+        Images whose `split` is "test" are left out of every fold.
     n_folds : int
         At least 2.
     by : {"patient", "image"}, default "patient"
@@ -117,14 +111,14 @@ def assign_folds(
         raise ValueError(f"n_folds must be at least 2, got {n_folds}")
     table = manifest.table.copy()
     inside = (table["split"] != "test").fillna(value=True).to_numpy(dtype=np.bool_)
-    part = _parts(manifest, inside, by, np.full(n_folds, 1 / n_folds), seed=seed)
+    part = _assign_parts(manifest, inside, by, np.full(n_folds, 1 / n_folds), seed=seed)
     table["fold"] = pd.array([pd.NA] * len(table), dtype="Int64")
     table.loc[inside, "fold"] = part
     return manifest.with_table(table)
 
 
 def split_warnings(manifest: Manifest, *, column: str = "split") -> list[str]:
-    """Say what a reader of scores on this split must know.
+    """List what limits the scores of a split: divided or unknown patients, absent labels.
 
     Parameters
     ----------
@@ -132,45 +126,31 @@ def split_warnings(manifest: Manifest, *, column: str = "split") -> list[str]:
         With `column` filled.
     column : str, default "split"
         "split" or "fold"; beside folds the test part counts as one more part.
-
-    Returns
-    -------
-    list of str
-        Sentences: patients that stand in several parts, labels that a part lacks.
     """
-    table, words = manifest.table, ("parts", "part")
+    table, plural = manifest.table, "parts" if column == "split" else "folds"
+    held_out = "the test part" if column == "split" else "a fold that is held out"
     part = table[column].astype("string")
     if column == "fold":
-        words = ("folds", "fold")
         part = part.fillna(table["split"].where(table["split"] == "test"))
     warnings = []
-    shared = len(patients_in_several_parts(table.assign(**{column: part}), column))
-    if shared:
-        held_out = "the test part" if column == "split" else "a fold that is held out"
+    n_divided = len(patients_in_several_parts(table.assign(**{column: part}), column))
+    if n_divided:
+        n_patients = table["patient_id"].nunique()
         warnings.append(
-            f"{shared} of {table['patient_id'].nunique()} patients have images in several "
-            f"{words[0]}: the model sees patients of {held_out} in training, and scores will be optimistic"
+            f"{n_divided} of {n_patients} patients have images in several {plural}: the model "
+            f"sees patients of {held_out} in training, and scores will be optimistic"
         )
-    if table["patient_id"].isna().any():
-        n_unknown = int(table["patient_id"].isna().sum())
+    n_unknown = int(table["patient_id"].isna().sum())
+    if n_unknown:
         warnings.append(
-            f"{n_unknown} images have no patient_id: nobody can tell whether their patients "
-            f"stand in several {words[0]}"
+            f"{n_unknown} images have no patient_id: their patients may be in several {plural} "
+            "without notice"
         )
-    return warnings + _absent_labels(manifest, column)
-
-
-def _absent_labels(manifest: Manifest, column: str) -> list[str]:
-    """Name the labels that no image of a part shows."""
-    table = manifest.table
-    parts = SPLITS if column == "split" else sorted(table[column].dropna().unique())
-    warnings = []
-    for part in parts:
-        rows = table[(table[column] == part).fillna(value=False)]
+    for name, rows in _rows_by_part(manifest, column).items():
         absent = [i for i in manifest.taxonomy.label_ids if not (rows[i] == 1).any()]
-        if len(rows) and absent:
-            place = f"the {part} part" if column == "split" else f"fold {part}"
-            warnings.append(f"no image of {place} shows: {', '.join(absent)}")
+        if absent:
+            where = f"the {name} part" if column == "split" else f"fold {name}"
+            warnings.append(f"no image of {where} shows: {', '.join(absent)}")
     return warnings
 
 
@@ -186,19 +166,23 @@ def parts_table(manifest: Manifest, *, column: str = "split") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per part that is there (index), in order; columns patients, images, then for each
+        One row per part that has images (index), in order; columns patients, images, then for each
         label the number of images that show it.
     """
+    rows = {
+        part: {"patients": int(inside["patient_id"].nunique()), "images": len(inside)}
+        | {i: int((inside[i] == 1).sum()) for i in manifest.taxonomy.label_ids}
+        for part, inside in _rows_by_part(manifest, column).items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _rows_by_part(manifest: Manifest, column: str) -> dict[object, pd.DataFrame]:
+    """Return the rows of each part that has any, in the order of the parts."""
     table = manifest.table
     parts = SPLITS if column == "split" else sorted(table[column].dropna().unique())
-    rows = {}
-    for part in parts:
-        inside = table[(table[column] == part).fillna(value=False)]
-        if len(inside):
-            counts = {i: int((inside[i] == 1).sum()) for i in manifest.taxonomy.label_ids}
-            patients = int(inside["patient_id"].nunique())
-            rows[part] = {"patients": patients, "images": len(inside)} | counts
-    return pd.DataFrame.from_dict(rows, orient="index")
+    rows = {part: table[(table[column] == part).fillna(value=False)] for part in parts}
+    return {part: inside for part, inside in rows.items() if len(inside)}
 
 
 def _split(
@@ -212,25 +196,25 @@ def _split(
     names = [name for name, ratio in zip(SPLITS, wanted, strict=True) if ratio > 0]
     shares = wanted[wanted > 0] / wanted.sum()
     table = manifest.table.copy()
-    part = _parts(manifest, np.ones(len(table), dtype=np.bool_), by, shares, seed=seed)
-    table["split"] = pd.array([names[place] for place in part], dtype="string")
+    part = _assign_parts(manifest, np.ones(len(table), dtype=np.bool_), by, shares, seed=seed)
+    table["split"] = pd.array([names[index] for index in part], dtype="string")
     return manifest.with_table(table)
 
 
-def _parts(
+def _assign_parts(
     manifest: Manifest, inside: npt.NDArray[np.bool_], by: By, shares: FloatArray, *, seed: int
-) -> npt.NDArray[np.int64]:
+) -> IntArray:
     """Return the part of each row that is inside."""
     group = np.unique(group_rows(manifest, by)[inside], return_inverse=True)[1]
     n_groups = int(group.max()) + 1 if len(group) else 0
     if n_groups < len(shares):
         or_by_image = ", or split by image" if by == "patient" else ""
         raise ManifestError(
-            f"{n_groups} {by}(s) cannot fill {len(shares)} parts; bring more or ask for fewer"
+            f"{n_groups} {by}(s) cannot fill {len(shares)} parts; add {by}s or ask for fewer parts"
             + or_by_image,
             where=manifest.location,
         )
-    per_row, weights = _countables(manifest, inside)
+    per_row, weights = _balanced_columns(manifest, inside)
     counts = np.zeros((n_groups, per_row.shape[1]))
     np.add.at(counts, group, per_row)
     counts = np.column_stack([np.ones(n_groups), counts])
@@ -238,14 +222,16 @@ def _parts(
     return part_of_group[group]
 
 
-def _countables(manifest: Manifest, inside: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-    """Return what is to be balanced, shape (rows, columns), and how much each column matters."""
+def _balanced_columns(
+    manifest: Manifest, inside: npt.NDArray[np.bool_]
+) -> tuple[FloatArray, FloatArray]:
+    """Return the quantities to balance, shape (rows, columns), and the weight of each column."""
     labels = manifest.labels()[inside]
-    shown = np.nan_to_num(labels)
-    columns = [np.ones(len(labels)), *shown.T]
+    present = np.nan_to_num(labels)
+    columns = [np.ones(len(labels)), *present.T]
     minor = [
-        shown[:, first] * shown[:, second]
-        for first, second in combinations(range(shown.shape[1]), 2)
+        present[:, first] * present[:, second]
+        for first, second in combinations(range(present.shape[1]), 2)
     ]
     known = ~np.isnan(labels)
     if not known.all():
@@ -254,3 +240,240 @@ def _countables(manifest: Manifest, inside: npt.NDArray[np.bool_]) -> tuple[Floa
     minor += [(stain == name).to_numpy(dtype=np.float64) for name in sorted(set(stain.dropna()))]
     weights = np.repeat([1.0, MINOR_WEIGHT], [len(columns), len(minor)])
     return np.column_stack(columns + minor), weights
+
+
+def group_rows(manifest: Manifest, by: By) -> IntArray:
+    """Find the groups of images that no split may divide.
+
+    An image and everything made from it (named by `parent_id`) are always one group, even if the
+    parent itself is not in the manifest.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    by : {"patient", "image"}
+        Whether the images of a patient are one group, too.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_rows,)
+        Group of each row, from 0, numbered by the smallest image_id of the group, so that the
+        order of the rows does not matter.
+
+    Raises
+    ------
+    ManifestError
+        If `by` is "patient" and neither an image nor any of its relatives has one.
+    ValueError
+        If `by` is neither.
+    """
+    if by not in {"patient", "image"}:
+        raise ValueError(f"by must be 'patient' or 'image', got {by!r}")
+    table = manifest.table
+    nodes = [("image", image_id) for image_id in table["image_id"]]
+    links = [
+        (row, ("image", parent))
+        for row, parent in enumerate(table["parent_id"])
+        if isinstance(parent, str)
+    ]
+    if by == "patient":
+        links += [
+            (row, ("patient", patient))
+            for row, patient in enumerate(table["patient_id"])
+            if isinstance(patient, str)
+        ]
+    group = _connected_components(nodes, links)
+    if by == "patient":
+        _check_patients_known(manifest, group)
+    smallest = table["image_id"].astype(object).groupby(group).min()
+    order = {old: new for new, old in enumerate(smallest.sort_values().index)}
+    return np.array([order[old] for old in group], dtype=np.int64)
+
+
+def _connected_components(
+    nodes: list[tuple[str, str]], links: Iterable[tuple[int, tuple[str, str]]]
+) -> IntArray:
+    """Return the component of each given node; links may name further nodes."""
+    number = {node: index for index, node in enumerate(nodes)}
+    pairs = [(row, number.setdefault(node, len(number))) for row, node in links]
+    ends = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(number),) * 2)
+    _, component = connected_components(graph, directed=False)
+    return np.asarray(component[: len(nodes)], dtype=np.int64)
+
+
+def _check_patients_known(manifest: Manifest, group: IntArray) -> None:
+    table = manifest.table
+    has_patient = table["patient_id"].notna().to_numpy()
+    known = np.isin(group, np.unique(group[has_patient]))
+    problems = [
+        Problem(
+            "patient_id is empty, so a split by patient is impossible; fill the column (on import: "
+            "--column patient_id=NAME; on extract: a slides table), or split by image, "
+            "which lets pictures of one patient be in several parts",
+            int(row),
+            str(table["image_id"].iloc[row]),
+        )
+        for row in np.flatnonzero(~known)
+    ]
+    raise_first(problems, where=manifest.location)
+
+
+def balanced_parts(
+    counts: FloatArray, shares: FloatArray, weights: FloatArray, *, seed: int
+) -> IntArray:
+    """Assign indivisible groups to parts so that each part has its share of every column.
+
+    Parameters
+    ----------
+    counts : ndarray of float, shape (n_groups, n_columns)
+        Amount of each quantity in each group, at least 0.
+    shares : ndarray of float, shape (n_parts,)
+        Wanted share of each part, above 0, summing to 1.
+    weights : ndarray of float, shape (n_columns,)
+        Importance of each column, at least 0.
+    seed : int
+        Of the order in which groups are tried.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_groups,)
+        Part of each group, from 0; no part is empty.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer groups than parts.
+
+    Notes
+    -----
+    Minimises the weighted sum, over parts and columns, of the squared relative difference between
+    the actual and the wanted amount. (Relative, since three images of a rare label then go to
+    three parts rather than all to the largest.) Greedy assignment, largest groups first, then
+    moves and swaps until none helps, from several seeded starts; the best is kept. The result
+    depends on the order of the groups, so callers pass them in a defined order.
+    """
+    n_groups, n_parts = len(counts), len(shares)
+    if n_groups < n_parts:
+        raise ValueError(f"{n_groups} group(s) cannot fill {n_parts} parts")
+    totals = counts.sum(axis=0)
+    used = totals > 0
+    scaled = counts[:, used] / totals[used] * np.sqrt(weights[used])  # (groups, columns)
+    wanted = shares[:, np.newaxis] * np.sqrt(weights[used])  # (parts, columns)
+    rng = np.random.default_rng(seed)
+    best_parts, best_loss = None, np.inf
+    n_starts = int(np.clip(1000 // n_groups, *N_STARTS))
+    for start in range(n_starts):
+        search = _LocalSearch(scaled, wanted, 1 / shares**2, rng, jitter=start / n_starts)
+        search.fill_empty_parts()
+        search.improve()
+        loss = search.loss()
+        if best_parts is None or loss < best_loss - SMALLEST_GAIN:
+            best_parts, best_loss = search.parts, loss
+    assert best_parts is not None
+    return best_parts
+
+
+class _LocalSearch:
+    """A greedy start and its improvement; `excess` is the actual minus the wanted amount."""
+
+    def __init__(
+        self,
+        scaled: FloatArray,
+        wanted: FloatArray,
+        part_weights: FloatArray,
+        rng: np.random.Generator,
+        *,
+        jitter: float,
+    ) -> None:
+        self.scaled = scaled
+        self.norms = (scaled**2).sum(axis=1)
+        self.excess = -wanted
+        self.part_weights = part_weights
+        self.parts: IntArray = np.empty(len(scaled), dtype=np.int64)
+        self.rng = rng
+        # From largest first to a random order, so that the starts differ.
+        tie_break = rng.permutation(len(scaled))
+        rank = np.argsort(np.lexsort((tie_break, -self.norms))) / len(scaled)
+        order = (1 - jitter) * rank + jitter * rng.uniform(0, 1, len(scaled))
+        for group in np.argsort(order, kind="stable"):
+            change = 2 * self.excess @ scaled[group] + self.norms[group]
+            part = int(np.argmin(part_weights * change))
+            self.parts[group] = part
+            self.excess[part] += scaled[group]
+        self.sizes = np.bincount(self.parts, minlength=len(wanted))
+
+    def loss(self) -> float:
+        """Return the weighted squared difference from the wanted shares."""
+        return float(self.part_weights @ (self.excess**2).sum(axis=1))
+
+    def fill_empty_parts(self) -> None:
+        """Move the cheapest group of a part that has several into each empty part."""
+        for part in np.flatnonzero(self.sizes == 0):
+            change = self._change_of_moves()[:, part]
+            change[self.sizes[self.parts] < 2] = np.inf
+            self._move(int(np.argmin(change)), int(part))
+
+    def improve(self) -> None:
+        """Move or swap groups as long as the loss falls."""
+        # Sampled swaps can miss an improvement, so they are drawn more than once.
+        patience = 1 if len(self.parts) <= N_SWAP_CANDIDATES else 3
+        failures = 0
+        while failures < patience:
+            if self._best_move() or self._best_swap():
+                failures = 0
+            else:
+                failures += 1
+
+    def _change_of_moves(self) -> FloatArray:
+        """Return how the loss changes when a group moves to a part, shape (groups, parts)."""
+        weights = self.part_weights
+        along = self._along_excess(self.scaled)
+        here = np.take_along_axis(along, self.parts[:, np.newaxis], axis=1)
+        both = weights[self.parts][:, np.newaxis] + weights
+        change: FloatArray = 2 * (along - here) + self.norms[:, np.newaxis] * both
+        change[np.arange(len(change)), self.parts] = 0.0
+        return change
+
+    def _best_move(self) -> bool:
+        change = self._change_of_moves()
+        change[self.sizes[self.parts] < 2] = np.inf  # would leave a part empty
+        group, part = np.unravel_index(int(np.argmin(change)), change.shape)
+        if change[group, part] >= -SMALLEST_GAIN:
+            return False
+        self._move(int(group), int(part))
+        return True
+
+    def _best_swap(self) -> bool:
+        chosen = np.arange(len(self.parts))
+        if len(chosen) > N_SWAP_CANDIDATES:
+            chosen = np.sort(self.rng.choice(chosen, N_SWAP_CANDIDATES, replace=False))
+        scaled, parts = self.scaled[chosen], self.parts[chosen]
+        along = self._along_excess(scaled)
+        here = along[np.arange(len(chosen)), parts]
+        there = along[:, parts]  # of group i, along the part of group j
+        distance = self.norms[chosen][:, np.newaxis] + self.norms[chosen] - 2 * scaled @ scaled.T
+        weights = self.part_weights[parts]
+        both = weights[:, np.newaxis] + weights
+        change = 2 * (there + there.T - here[:, np.newaxis] - here) + distance * both
+        change[parts[:, np.newaxis] == parts] = np.inf
+        first, second = np.unravel_index(int(np.argmin(change)), change.shape)
+        if change[first, second] >= -SMALLEST_GAIN:
+            return False
+        part, other_part = int(parts[first]), int(parts[second])
+        self._move(int(chosen[first]), other_part)
+        self._move(int(chosen[second]), part)
+        return True
+
+    def _along_excess(self, scaled: FloatArray) -> FloatArray:
+        """Return the product of groups with the weighted excess, shape (groups, parts)."""
+        along: FloatArray = scaled @ (self.part_weights[:, np.newaxis] * self.excess).T
+        return along
+
+    def _move(self, group: int, part: int) -> None:
+        old = self.parts[group]
+        self.excess[old] -= self.scaled[group]
+        self.excess[part] += self.scaled[group]
+        self.sizes[old] -= 1
+        self.sizes[part] += 1
+        self.parts[group] = part

@@ -1,7 +1,7 @@
-"""Everything that can be wrong with a manifest beyond a single cell, found all at once.
+"""Validation of a manifest beyond single cells, with all problems found at once.
 
-Rows against each other (patients, parents, slides), labels against the taxonomy, and the table
-against the pixels.
+Rows are checked against each other (patients, parents, slides), labels against the taxonomy, and
+the table against the pixels.
 """
 
 import hashlib
@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 
 from glomerulab.cohort.leakage import patients_in_several_parts
-from glomerulab.cohort.manifest import Manifest, raise_first
+from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.schema import Problem
 from glomerulab.images import read_image
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 
-__all__ = ["raise_if_invalid", "validate_manifest"]
+__all__ = ["validate_manifest"]
 
-PIXELS_OF_ROUNDING = 2.0
-SHARE_OF_ROUNDING = 0.02
+ROUNDING_PX = 2.0
+ROUNDING_SHARE = 0.02
 
 
 def validate_manifest(
@@ -38,13 +38,12 @@ def validate_manifest(
     Parameters
     ----------
     manifest : Manifest
-        As read; cells that cannot be were refused then.
+        As read; reading has already refused malformed cells.
     check_pixels : bool, default True
-        Decode every image, to find the unreadable, the same picture under two ids, and pictures
-        of another shape than the box they were cut from. Without it only whether the files are
-        there is checked.
+        Decode every image, to find unreadable files, the same pixels under two ids, and images
+        whose shape differs from their box. Otherwise only check that the files exist.
     allow_shared_patients : bool, default False
-        A split by image, the paper's protocol, puts a patient into several parts on purpose.
+        Accept patients in several parts, as in a split by image (the paper's protocol).
     n_workers : int, default 1
         Processes that decode images.
     track : Track, default silent
@@ -58,48 +57,14 @@ def validate_manifest(
         *_conflicting_labels(manifest),
         *_slides_of_two_patients(manifest),
         *_bad_parents(manifest),
-        *_half_known_boxes(manifest),
+        *_incomplete_boxes(manifest),
     ]
     for column in ("split", "fold"):
         problems += _divided_parents(manifest, column)
         if not allow_shared_patients:
             problems += _divided_patients(manifest, column)
-    problems += _pixels(manifest, n_workers, track) if check_pixels else _absent(manifest)
+    problems += _check_pixels(manifest, n_workers, track) if check_pixels else _missing(manifest)
     return sorted(problems, key=lambda problem: -1 if problem.row is None else problem.row)
-
-
-def raise_if_invalid(
-    manifest: Manifest,
-    *,
-    check_pixels: bool = True,
-    allow_shared_patients: bool = False,
-    n_workers: int = 1,
-    where: str | None = None,
-) -> None:
-    """Raise the first problem of a manifest, counting the others.
-
-    Parameters
-    ----------
-    manifest : Manifest
-    check_pixels : bool, default True
-    allow_shared_patients : bool, default False
-    n_workers : int, default 1
-        All as in `validate_manifest`.
-    where : str, optional
-        The file, for the message; by default the folder of the manifest.
-
-    Raises
-    ------
-    ManifestError
-        If there is any problem.
-    """
-    problems = validate_manifest(
-        manifest,
-        check_pixels=check_pixels,
-        allow_shared_patients=allow_shared_patients,
-        n_workers=n_workers,
-    )
-    raise_first(problems, where=where or manifest.location)
 
 
 def _problem(manifest: Manifest, row: int, message: str) -> Problem:
@@ -109,8 +74,8 @@ def _problem(manifest: Manifest, row: int, message: str) -> Problem:
 
 def _conflicting_labels(manifest: Manifest) -> list[Problem]:
     problems = []
-    for row, shown in enumerate(manifest.labels() == 1):
-        flags = {i: int(on) for i, on in zip(manifest.taxonomy.label_ids, shown, strict=True)}
+    for row, present in enumerate(manifest.labels() == 1):
+        flags = {i: int(on) for i, on in zip(manifest.taxonomy.label_ids, present, strict=True)}
         problems += [
             _problem(manifest, row, f"labels {first} and {second} exclude each other")
             for first, second in manifest.taxonomy.conflicts(flags)
@@ -156,7 +121,7 @@ def _bad_parents(manifest: Manifest) -> list[Problem]:
     known = set(manifest.table["image_id"].dropna())
     for row, (image_id, parent) in enumerate(_text(manifest, "image_id", "parent_id")):
         if parent and parent == image_id:
-            problems.append(_problem(manifest, row, "is its own parent"))
+            problems.append(_problem(manifest, row, "the image is its own parent"))
         elif parent and parent not in known:
             problems.append(
                 _problem(manifest, row, f"its parent {parent!r} is not in the manifest")
@@ -165,14 +130,17 @@ def _bad_parents(manifest: Manifest) -> list[Problem]:
 
 
 def _divided_parents(manifest: Manifest, column: str) -> list[Problem]:
-    """Tell each child that stands in another part than its parent."""
     part_of = {cells[0]: cells[1] for cells in _text(manifest, "image_id", column)}
-    problems = []
-    for row, (parent, part) in enumerate(_text(manifest, "parent_id", column)):
-        if parent and parent in part_of and part_of[parent] != part:
-            places = f"is in {column} {part or 'none'}, its parent {parent!r} in "
-            problems.append(_problem(manifest, row, places + (part_of[parent] or "none")))
-    return problems
+    return [
+        _problem(
+            manifest,
+            row,
+            f"the image is in {column} {part or 'none'}, its parent {parent!r} in "
+            f"{part_of[parent] or 'none'}",
+        )
+        for row, (parent, part) in enumerate(_text(manifest, "parent_id", column))
+        if parent and parent in part_of and part_of[parent] != part
+    ]
 
 
 def _text(manifest: Manifest, *columns: str) -> list[tuple[str, ...]]:
@@ -181,17 +149,17 @@ def _text(manifest: Manifest, *columns: str) -> list[tuple[str, ...]]:
     return list(cells.itertuples(index=False, name=None))
 
 
-def _half_known_boxes(manifest: Manifest) -> list[Problem]:
-    """Tell each row that gives only half of a place, half of a size, or a place without a size."""
+def _incomplete_boxes(manifest: Manifest) -> list[Problem]:
+    """Find rows with half a position, half a size, or a position without a size."""
     known = manifest.table[["x", "y", "width", "height"]].notna().to_numpy()
     half = (known[:, 0] != known[:, 1]) | (known[:, 2] != known[:, 3])
     return [
-        _problem(manifest, int(row), "x and y belong together, and to a width and height")
+        _problem(manifest, int(row), "x and y need each other, and a width and height")
         for row in np.flatnonzero(half | (known[:, 0] & ~known[:, 2]))
     ]
 
 
-def _absent(manifest: Manifest) -> list[Problem]:
+def _missing(manifest: Manifest) -> list[Problem]:
     return [
         _problem(manifest, row, f"{path}: no such image")
         for row, path in _paths(manifest)
@@ -204,19 +172,19 @@ def _paths(manifest: Manifest) -> list[tuple[int, Path]]:
     return [(row, path) for row, path in enumerate(manifest.image_paths()) if given.iloc[row]]
 
 
-def _pixels(manifest: Manifest, n_workers: int, track: Track) -> list[Problem]:
-    """Decode every image and tell the unreadable, the doubled and the misshapen."""
+def _check_pixels(manifest: Manifest, n_workers: int, track: Track) -> list[Problem]:
+    """Decode every image to find unreadable files, duplicates and wrong shapes."""
     paths = _paths(manifest)
     pictures: dict[int, _Picture] = {}
     problems = []
-    outcomes = map_outcomes(_look_at, paths, n_workers=n_workers)
+    outcomes = map_outcomes(_decode, paths, n_workers=n_workers)
     for outcome in track(outcomes, "Checking images", len(paths)):
         row, _ = outcome.item
         if outcome.value is None:
             problems.append(_problem(manifest, row, str(outcome.error)))
         else:
             pictures[row] = outcome.value
-    return problems + _same_pixels(manifest, pictures) + _misshapen(manifest, pictures)
+    return problems + _same_pixels(manifest, pictures) + _wrong_shapes(manifest, pictures)
 
 
 def _same_pixels(manifest: Manifest, pictures: "dict[int, _Picture]") -> list[Problem]:
@@ -231,24 +199,22 @@ def _same_pixels(manifest: Manifest, pictures: "dict[int, _Picture]") -> list[Pr
     return problems
 
 
-def _misshapen(manifest: Manifest, pictures: "dict[int, _Picture]") -> list[Problem]:
-    """Tell each image that cannot be a picture of the box it claims: the shapes differ."""
+def _wrong_shapes(manifest: Manifest, pictures: "dict[int, _Picture]") -> list[Problem]:
+    """Find images whose aspect ratio differs from that of their box."""
     table = manifest.table
-    # What was made of another image may have been turned.
+    # An image made from another may be rotated.
     boxed = table[["width", "height"]].notna().all(axis=1) & table["parent_id"].isna()
     problems = []
     for row in sorted(pictures):
         if not boxed.iloc[row]:
             continue
-        picture, box = (
-            pictures[row],
-            (int(table["width"].iloc[row]), int(table["height"].iloc[row])),
-        )
-        wanted = picture.width * box[1] / box[0]
-        if abs(picture.height - wanted) > PIXELS_OF_ROUNDING + SHARE_OF_ROUNDING * wanted:
+        picture = pictures[row]
+        width, height = int(table["width"].iloc[row]), int(table["height"].iloc[row])
+        wanted = picture.width * height / width
+        if abs(picture.height - wanted) > ROUNDING_PX + ROUNDING_SHARE * wanted:
             message = (
-                f"is {picture.width} x {picture.height} pixels, another shape than its box of "
-                f"{box[0]} x {box[1]} level-0 pixels"
+                f"the image has {picture.width} x {picture.height} pixels, another shape than its "
+                f"box of {width} x {height} level-0 pixels"
             )
             problems.append(_problem(manifest, row, message))
     return problems
@@ -262,7 +228,7 @@ class _Picture:
     """Hash of size and decoded pixels, so that the file format does not matter."""
 
 
-def _look_at(item: tuple[int, Path]) -> _Picture:
+def _decode(item: tuple[int, Path]) -> _Picture:
     image = read_image(item[1])
     digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
     return _Picture(image.shape[1], image.shape[0], digest)

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.cohort.slide_regions import regions_on
-from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.cohort.slides_table import SlideEntry, regions_on
 from glomerulab.errors import TrainingError
 from glomerulab.evaluation.detection import (
     DetectionScores,

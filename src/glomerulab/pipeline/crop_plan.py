@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from glomerulab.cohort.slide_regions import region_file_of
-from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.cohort.slides_table import SlideEntry, region_file_of
 from glomerulab.errors import GlomerulabError, RegionError, TaxonomyError
 from glomerulab.geometry import Point, Region
 from glomerulab.runtime.names import safe_name

@@ -18,8 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest, write_manifest
-from glomerulab.cohort.slide_regions import regions_on
-from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.cohort.slides_table import SlideEntry, regions_on
 from glomerulab.errors import OutputError, RegionError
 from glomerulab.geometry import Box, Point, Region
 from glomerulab.images import write_image

@@ -53,7 +53,7 @@ def test_only_so_many_of_a_group_are_shown(tmp_path: Path) -> None:
 
 def test_nothing_to_show_and_cells_too_small_are_refused(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, n=1)
-    with pytest.raises(ManifestError, match="has no images to show"):
+    with pytest.raises(ManifestError, match="has no rows"):
         write_contact_sheet(manifest.with_table(manifest.table[:0]), tmp_path / "sheet.png")
     with pytest.raises(ValueError, match="cell_px must be at least 16"):
         contact_sheet({}, cell_px=8)

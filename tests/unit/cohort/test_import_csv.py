@@ -85,7 +85,7 @@ def test_a_bad_cell_names_file_and_line(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"columns": {"image_path": "picture"}}, "no column 'picture'; the table has 'file', "),
-        ({"columns": {"patient_id": "who"}}, "say which column is the image"),
+        ({"columns": {"patient_id": "who"}}, "no column is mapped to image_path"),
         ({"columns": {"image_path": "file", "nose": "who"}}, "no such manifest column or label"),
         ({"constants": {"eye": "1"}}, "no such manifest column or label: eye"),
         ({"label_column": "none"}, "no column 'none'"),

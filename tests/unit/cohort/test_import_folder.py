@@ -35,14 +35,14 @@ def test_an_unknown_folder_is_no_label(tmp_path: Path) -> None:
 
 def test_an_image_outside_of_the_class_folders_is_refused(tmp_path: Path) -> None:
     _touch(tmp_path / "a.png")
-    with pytest.raises(ManifestError, match=r"a\.png: lies outside"):
+    with pytest.raises(ManifestError, match=r"a\.png: .* outside the class folders"):
         import_folder(tmp_path, PAPER)
 
 
 def test_two_suffixes_of_one_name_would_be_one_id(tmp_path: Path) -> None:
     _touch(tmp_path / "cgn" / "a.png")
     _touch(tmp_path / "cgn" / "a.jpg")
-    with pytest.raises(ManifestError, match=r"cgn/a\.png: .*as a\.jpg beside it"):
+    with pytest.raises(ManifestError, match=r"cgn/a\.png: .*as a\.jpg"):
         import_folder(tmp_path, PAPER)
 
 

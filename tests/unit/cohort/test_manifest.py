@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glomerulab.cohort.manifest import (
-    MANIFEST_COLUMNS,
     manifest_from_rows,
     parse_manifest,
     raise_first,
     read_manifest,
     write_manifest,
 )
+from glomerulab.cohort.schema import MANIFEST_COLUMNS
 from glomerulab.cohort.splits import split_by_patient
 from glomerulab.errors import ManifestError, OutputError, TaxonomyError
 from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy, write_taxonomy
@@ -99,7 +99,7 @@ def test_every_bad_cell_is_found_in_the_order_of_the_rows(tmp_path: Path) -> Non
         "line 3: image_id is empty",
         "line 3: normal must be 1, 0 or empty (unknown), got '7'",
         "line 4, image 'a': image_path is empty",
-        "line 4, image 'a': image_id stands in line 2 already",
+        "line 4, image 'a': image_id is in line 2 already",
     ]
     assert manifest.table["normal"].tolist() == [1, pd.NA, 0]
     with pytest.raises(ManifestError, match=r"and 4 more; `glomerulab manifest check`"):
@@ -115,11 +115,11 @@ def test_blank_lines_at_the_end_are_nothing_but_inside_they_are_told(tmp_path: P
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "cannot be read: "),
+        (b"", "the table cannot be read: "),
         (b"image_id,patient_id\na,1\n", r"missing column\(s\): image_path; .*manifest import"),
         (b"image_id,image_path,stain,stain\na,a.png,HE,HE\n", "column given twice: 'stain'"),
-        (b"image_id,image_path\na,a.png,1,2\n", "cannot be read: .*line 2"),
-        ("image_id,image_path\n肾,a.png\n".encode("gbk"), "is not UTF-8 text"),
+        (b"image_id,image_path\na,a.png,1,2\n", "the table cannot be read: .*line 2"),
+        ("image_id,image_path\n肾,a.png\n".encode("gbk"), "the table is not UTF-8 text"),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_name(
@@ -137,7 +137,7 @@ def test_a_missing_file_and_another_suffix_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"must end in \.csv or \.parquet"):
         read_manifest(tmp_path / "manifest.xlsx")
     (tmp_path / "broken.parquet").write_bytes(b"no parquet")
-    with pytest.raises(ManifestError, match=r"broken\.parquet: cannot be read"):
+    with pytest.raises(ManifestError, match=r"broken\.parquet: the table cannot be read"):
         read_manifest(tmp_path / "broken.parquet")
 
 
@@ -186,7 +186,7 @@ def test_a_folder_holds_manifests_of_one_taxonomy(tmp_path: Path) -> None:
 def test_a_label_called_like_a_column_is_refused(tmp_path: Path) -> None:
     taxonomy = Taxonomy("bad", (Label(id="fold", name="Fold"), Label(id="b", name="B")))
     path = _write(tmp_path, "image_id,image_path\na,a.png\n")
-    with pytest.raises(TaxonomyError, match=r"label.* called like a manifest column: fold"):
+    with pytest.raises(TaxonomyError, match="name of a manifest column: fold"):
         read_manifest(path, taxonomy)
 
 

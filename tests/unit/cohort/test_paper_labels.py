@@ -91,18 +91,18 @@ def test_labels_survive_the_round_trip_also_unknown_ones(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('[{"正常肾小球": 1}]', r"l\.json: object 1: has no 'image_name'"),
+        ('[{"正常肾小球": 1}]', r"l\.json: object 1: the object has no 'image_name'"),
         (
             '[{"image_name": "a.png", "正常肾小球": 2}]',
             "object 1, image 'a.png': 正常肾小球 must be",
         ),
         ('[{"image_name": "a.png", "正常肾小球": true}]', "must be 1, 0 or null, got True"),
-        ('[{"image_name": "a.png"}, {"image_name": "a.png"}]', "image_id stands in line 2 already"),
-        ('[{"image_name": "a.png"', r"l\.json: not JSON in line 1"),
+        ('[{"image_name": "a.png"}, {"image_name": "a.png"}]', "image_id is in line 2 already"),
+        ('[{"image_name": "a.png"', r"l\.json: the label file is not JSON: line 1"),
         ("[1]", "1 is not an object of one image"),
-        ("[]", r"l\.json: holds no object of an image"),
+        ("[]", r"l\.json: the label file holds no JSON object"),
         ('[{"image_name": "a.png", "正常肾小球": [1]}]', r"must be 1, 0 or null, got \[1\]"),
-        ('[{"image_name": "."}]', "object 1: has no 'image_name'"),
+        ('[{"image_name": "."}]', "object 1: the object has no 'image_name'"),
         (
             '[{"image_name": "a.png", "正常肾小球": 1, "normal": 0}]',
             "normal is a second key of label 'normal'",
@@ -138,16 +138,16 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_two_images_of_one_name_cannot_be_told_apart(tmp_path: Path) -> None:
     rows = pd.DataFrame({"image_id": ["a", "b"], "image_path": ["x/1.png", "y/1.png"]})
     manifest = manifest_from_rows(rows, folder=tmp_path, taxonomy=PAPER)
-    with pytest.raises(ManifestError, match=r"2 images are called '1\.png'"):
+    with pytest.raises(ManifestError, match=r"2 images are named '1\.png'"):
         write_paper_labels(manifest, tmp_path / "l.json")
-    with pytest.raises(ManifestError, match=r"must end in \.json or \.jsonl"):
+    with pytest.raises(ManifestError, match=r"\.json or \.jsonl file"):
         write_paper_labels(manifest.with_table(manifest.table[:1]), tmp_path / "l.xml")
 
 
 def test_a_folder_of_labels_never_writes_one_file_for_two_images(tmp_path: Path) -> None:
     rows = pd.DataFrame({"image_id": ["a", "b"], "image_path": ["1.png", "1.jpg"]})
     manifest = manifest_from_rows(rows, folder=tmp_path, taxonomy=PAPER)
-    with pytest.raises(ManifestError, match=r"'1\.png' and '1\.jpg' would be one file of labels"):
+    with pytest.raises(ManifestError, match=r"'1\.png' and '1\.jpg' would be the same label file"):
         write_paper_labels(manifest, tmp_path / "labels")
     assert not (tmp_path / "labels").exists()
     write_paper_labels(manifest, tmp_path / "labels.json")

@@ -1,4 +1,5 @@
 import random
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -6,10 +7,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.cohort.splits import (
     assign_folds,
+    balanced_parts,
+    group_rows,
     parts_table,
     split_by_image,
     split_by_patient,
@@ -195,9 +199,7 @@ def test_siblings_of_an_absent_parent_stay_together() -> None:
 
 def test_too_few_patients_is_a_clear_error() -> None:
     manifest = _manifest({"image_id": list("abcd"), "patient_id": ["p", "p", "q", "q"]})
-    with pytest.raises(
-        ManifestError, match=r"2 patient\(s\) cannot fill 3 parts; bring more or .* by image"
-    ):
+    with pytest.raises(ManifestError, match=r"2 patient\(s\) cannot fill 3 parts; .* by image"):
         split_by_patient(manifest)
     with pytest.raises(ManifestError, match=r"4 image\(s\) cannot fill 5 parts"):
         assign_folds(manifest, n_folds=5, by="image")
@@ -229,14 +231,14 @@ def test_the_test_part_stays_out_of_the_folds() -> None:
     assert parts_table(manifest, column="fold").index.tolist() == [0, 1, 2, 3]
 
 
-def test_fewer_than_two_folds_or_another_kind_of_group_is_the_callers_mistake() -> None:
+def test_fewer_than_two_folds_or_an_unknown_unit_raise_a_value_error() -> None:
     with pytest.raises(ValueError, match="n_folds must be at least 2"):
         assign_folds(_cohort(5), n_folds=1)
     with pytest.raises(ValueError, match="by must be 'patient' or 'image'"):
         assign_folds(_cohort(5), n_folds=2, by="slide")  # type: ignore[arg-type]
 
 
-def test_a_split_by_image_says_what_it_risks() -> None:
+def test_a_split_by_image_warns_of_divided_patients() -> None:
     divided = split_by_image(_cohort(10))
     n_shared = int((divided.table.groupby("patient_id")["split"].nunique() > 1).sum())
     assert n_shared > 3
@@ -246,7 +248,7 @@ def test_a_split_by_image_says_what_it_risks() -> None:
     assert split_warnings(split_by_patient(_cohort(40))) == []
 
 
-def test_missing_patients_and_absent_labels_are_told() -> None:
+def test_missing_patients_and_absent_labels_are_warnings() -> None:
     manifest = _manifest({"image_id": list("abc"), "normal": [1, 1, 1], "cgn": [0, 0, 0]})
     warnings = split_warnings(split_by_image(manifest))
     assert warnings[0].startswith("3 images have no patient_id")
@@ -275,7 +277,7 @@ def test_parts_are_counted_in_patients_images_and_labels() -> None:
     }
 
 
-def test_folds_by_image_say_what_they_risk_and_folds_by_patient_need_not() -> None:
+def test_folds_by_image_warn_of_divided_patients_and_folds_by_patient_do_not() -> None:
     divided = assign_folds(_cohort(10), n_folds=3, by="image")
     n_shared = int((divided.table.groupby("patient_id")["fold"].nunique() > 1).sum())
     assert n_shared > 3
@@ -285,7 +287,7 @@ def test_folds_by_image_say_what_they_risk_and_folds_by_patient_need_not() -> No
     assert split_warnings(assign_folds(_cohort(40), n_folds=3), column="fold") == []
 
 
-def test_folds_beside_a_test_part_that_shares_their_patients_say_so() -> None:
+def test_folds_that_share_patients_with_the_test_part_warn() -> None:
     manifest = _manifest(
         {
             "image_id": list("abc"),
@@ -298,3 +300,84 @@ def test_folds_beside_a_test_part_that_shares_their_patients_say_so() -> None:
     warnings = split_warnings(manifest, column="fold")
     assert warnings[0].startswith("1 of 2 patients have images in several folds")
     assert "no image of fold 1 shows: normal, mspgn, fsg, cgn" in warnings
+
+
+def test_images_of_a_patient_are_one_group_numbered_by_the_smallest_id() -> None:
+    manifest = _manifest({"image_id": ["d", "a", "c", "b"], "patient_id": ["x", "y", "x", "y"]})
+    assert group_rows(manifest, "patient").tolist() == [1, 0, 1, 0]
+    assert group_rows(manifest, "image").tolist() == [3, 0, 2, 1]
+
+
+def test_grandchildren_belong_to_the_same_group() -> None:
+    manifest = _manifest({"image_id": ["a", "b", "c", "d"], "parent_id": [None, "a", "b", None]})
+    assert group_rows(manifest, "image").tolist() == [0, 0, 0, 1]
+
+
+def test_a_child_joins_two_patients_when_it_names_one_and_its_parent_another() -> None:
+    manifest = _manifest(
+        {"image_id": ["a", "b", "c"], "patient_id": ["p", "q", "r"], "parent_id": [None, "a", None]}
+    )
+    assert group_rows(manifest, "patient").tolist() == [0, 0, 1]
+
+
+def test_a_patient_called_like_an_image_is_not_that_image() -> None:
+    manifest = _manifest({"image_id": ["a", "b"], "patient_id": ["b", "x"]})
+    assert group_rows(manifest, "patient").tolist() == [0, 1]
+
+
+SHARES = np.array([0.6, 0.2, 0.2])
+
+EVERY_WAY = [np.array(parts) for parts in product(range(3), repeat=6) if set(parts) == {0, 1, 2}]
+
+
+def _loss(counts: np.ndarray, shares: np.ndarray, parts: np.ndarray) -> float:
+    """The loss, computed directly from its definition."""
+    totals = counts.sum(axis=0)
+    loss = 0.0
+    for part, share in enumerate(shares):
+        wanted = share * totals
+        has = counts[parts == part].sum(axis=0)
+        loss += float((((has - wanted)[totals > 0] / wanted[totals > 0]) ** 2).sum())
+    return loss
+
+
+@settings(max_examples=30, deadline=None)
+@given(counts=arrays(np.float64, (6, 3), elements=st.integers(0, 6)), seed=st.integers(0, 99))
+def test_small_problems_are_solved_as_well_as_by_trying_everything(
+    counts: np.ndarray, seed: int
+) -> None:
+    counts[:, 0] = np.maximum(counts[:, 0], 1)
+    found = balanced_parts(counts, SHARES, np.ones(3), seed=seed)
+    best = min(_loss(counts, SHARES, parts) for parts in EVERY_WAY)
+    assert _loss(counts, SHARES, found) <= 1.1 * best + 1e-9
+
+
+def test_no_move_or_swap_improves_what_is_returned(rng: np.random.Generator) -> None:
+    counts = rng.integers(0, 10, (25, 4)).astype(np.float64)
+    parts = balanced_parts(counts, SHARES, np.ones(4), seed=3)
+    loss = _loss(counts, SHARES, parts)
+    for group in range(25):
+        for part in range(3):
+            moved = parts.copy()
+            moved[group] = part
+            assert len(set(moved)) < 3 or _loss(counts, SHARES, moved) >= loss - 1e-9
+        for other in range(group):
+            swapped = parts.copy()
+            swapped[[group, other]] = parts[[other, group]]
+            assert _loss(counts, SHARES, swapped) >= loss - 1e-9
+
+
+def test_a_column_of_weight_zero_does_not_count(rng: np.random.Generator) -> None:
+    counts = np.column_stack([np.ones(30), rng.integers(0, 50, 30)]).astype(np.float64)
+    parts = balanced_parts(counts, SHARES, np.array([1.0, 0.0]), seed=0)
+    assert np.bincount(parts).tolist() == [18, 6, 6]
+
+
+def test_no_part_is_empty_even_when_one_group_outweighs_all() -> None:
+    counts = np.array([[1000.0], [1.0], [1.0]])
+    assert set(balanced_parts(counts, SHARES, np.ones(1), seed=0)) == {0, 1, 2}
+
+
+def test_fewer_groups_than_parts_raise_a_value_error() -> None:
+    with pytest.raises(ValueError, match=r"2 group\(s\) cannot fill 3 parts"):
+        balanced_parts(np.ones((2, 1)), SHARES, np.ones(1), seed=0)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glomerulab.cohort.manifest import STAINS, Manifest, manifest_from_rows, read_manifest
+from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest
+from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import LeakageError, ManifestError, OutputError, StainError
 from glomerulab.images import read_image, write_image
 from glomerulab.pipeline.normalize import normalize_manifest

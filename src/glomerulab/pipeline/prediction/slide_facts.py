@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glomerulab.cases.case_folder import SlideFacts
-from glomerulab.cohort.slide_regions import regions_on
-from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.cohort.slides_table import SlideEntry, regions_on
 from glomerulab.errors import GlomerulabError
 from glomerulab.geometry import Point
 from glomerulab.images import write_image

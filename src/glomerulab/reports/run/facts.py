@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from glomerulab.cohort.leakage import patients_in_several_parts
-from glomerulab.cohort.manifest import SPLITS
+from glomerulab.cohort.schema import SPLITS
 from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
 from glomerulab.reports.run.html import Table
