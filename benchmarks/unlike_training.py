@@ -89,7 +89,7 @@ def fields(home, entries, references, source_of):
                 if any(box.intersection_area(b) > 0.05 * b.width * b.height for b in boxes):
                     continue
                 pixels = slide.read_region(box, mpp=1.0)
-                share = tissue_mask(pixels, np.array(slide.white, dtype=float)).mean()
+                share = tissue_mask(pixels, np.array(slide.background, dtype=float)).mean()
                 if share > 0.8 and here < N_TUBULES:
                     here += 1
                     tubules.append(normalize(pixels, references[row.stain], source=source).image)

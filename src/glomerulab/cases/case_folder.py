@@ -21,7 +21,7 @@ from glomerulab.i18n.catalogue import LANGUAGES, translate
 from glomerulab.predictions import Head, read_predictions, write_predictions
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.messages import first_problem
-from glomerulab.slides.dicom import DicomReference
+from glomerulab.slides.files import DicomReference
 from glomerulab.taxonomy import Label, Taxonomy
 
 __all__ = [

@@ -123,7 +123,7 @@ def _facts(slide: "Slide") -> dict[str, Any]:
         "mpp_problem": mpp_problem,
         "objective": slide.objective,
         "stain": slide.stain,
-        "white": list(slide.white),
+        "white": list(slide.background),
         "bounds": None
         if slide.bounds is None
         else [slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height],

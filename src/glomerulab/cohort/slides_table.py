@@ -15,8 +15,8 @@ from pathlib import Path
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ManifestError, RegionError
 from glomerulab.geometry import Point, Region
-from glomerulab.slides.find import find_slides
-from glomerulab.slides.regions.files import REGION_SUFFIXES, BrokenRegion, read_regions
+from glomerulab.slides.files import find_slides
+from glomerulab.slides.regions.files import REGION_SUFFIXES, InvalidRegion, read_regions
 
 __all__ = ["SlideEntry", "read_slides", "region_file_of", "regions_on"]
 
@@ -97,7 +97,7 @@ def regions_on(
     regions_path: Path,
     *,
     bounds_offset: Point,
-    broken: list[BrokenRegion] | None = None,
+    invalid: list[InvalidRegion] | None = None,
 ) -> list[Region]:
     """Read the regions of a slide.
 
@@ -108,7 +108,7 @@ def regions_on(
         One region file, or a folder with one named after each slide.
     bounds_offset : tuple of float
         Of the slide; added to QuPath's coordinates.
-    broken : list of BrokenRegion, optional
+    invalid : list of InvalidRegion, optional
         See `read_regions`.
 
     Returns
@@ -117,7 +117,7 @@ def regions_on(
         May be empty.
     """
     path = region_file_of(entry, regions_path) if regions_path.is_dir() else regions_path
-    found = read_regions(path, bounds_offset=bounds_offset, broken=broken)
+    found = read_regions(path, bounds_offset=bounds_offset, invalid=invalid)
     return [region for region in found if region.slide_id in {None, entry.slide_id}]
 
 

@@ -90,7 +90,7 @@ class _Window:
         """Mark the cells that have enough tissue around them."""
         whole = Box(0, 0, *self.slide.dimensions)
         pixels = self.slide.read_region(whole, mpp=CELL_PX * self.mpp)
-        mask = tissue_mask(pixels, np.array(self.slide.white, dtype=np.float64))
+        mask = tissue_mask(pixels, np.array(self.slide.background, dtype=np.float64))
         share = uniform_filter(mask.astype(np.float32), TISSUE_CELLS, mode="constant")
         enough: BoolMap = share >= LEAST_TISSUE
         return enough

@@ -15,7 +15,7 @@ from glomerulab.geometry import Point, Region
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.cutting import CropTask
-from glomerulab.slides.regions.files import BrokenRegion, read_regions
+from glomerulab.slides.regions.files import InvalidRegion, read_regions
 from glomerulab.slides.slide import Slide, open_slide
 from glomerulab.taxonomy import Taxonomy
 
@@ -159,7 +159,7 @@ class _Planner:
         self._out = out
         self._settings = settings
         self._taxonomy = taxonomy
-        self._parsed: tuple[Path, Point, list[Region], list[BrokenRegion]] | None = None
+        self._parsed: tuple[Path, Point, list[Region], list[InvalidRegion]] | None = None
         self._image_ids: set[str] = set()
 
     def add(self, entry: SlideEntry) -> None:
@@ -184,9 +184,9 @@ class _Planner:
             path = region_file_of(entry, path)
         offset = (0.0, 0.0) if self._settings.ignore_bounds else slide.bounds_offset
         if self._parsed is None or self._parsed[:2] != (path, offset):
-            spoiled: list[BrokenRegion] = []
-            found = read_regions(path, bounds_offset=offset, broken=spoiled)
-            self._parsed = (path, offset, found, spoiled)
+            invalid: list[InvalidRegion] = []
+            found = read_regions(path, bounds_offset=offset, invalid=invalid)
+            self._parsed = (path, offset, found, invalid)
         regions = self._parsed[2]
         named = {region.slide_id for region in regions if region.slide_id is not None}
         self.plan.other_slides |= named - self._slide_ids
@@ -265,9 +265,9 @@ def refuse_nameless(path: Path, n_slides: int) -> None:
     RegionError
         If a region names no slide.
     """
-    broken: list[BrokenRegion] = []
-    regions: list[Region | BrokenRegion] = [*read_regions(path, broken=broken)]
-    for region in (*regions, *broken):
+    invalid: list[InvalidRegion] = []
+    regions: list[Region | InvalidRegion] = [*read_regions(path, invalid=invalid)]
+    for region in (*regions, *invalid):
         if region.slide_id is None:
             raise RegionError(
                 f"region {region.region_id!r} does not say which of the {n_slides} slides it lies "

@@ -204,7 +204,7 @@ class _Tissue:
     def __init__(self, slide: Slide) -> None:
         whole = Box(0, 0, *slide.dimensions)
         pixels = slide.read_region(whole, mpp=TISSUE_MPP)
-        self._mask = tissue_mask(pixels, np.array(slide.white, dtype=np.float64))
+        self._mask = tissue_mask(pixels, np.array(slide.background, dtype=np.float64))
         height, width = self._mask.shape
         self._step = slide.dimensions[0] / width, slide.dimensions[1] / height
 

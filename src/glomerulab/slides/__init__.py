@@ -1,4 +1,4 @@
-"""Slides: open them, read regions at a stated mpp, cut, copy without identity.
+"""Open slides, read regions at a given mpp, cut crops, and copy slides without identity.
 
-The only place that opens slides.
+The only package that opens slides.
 """

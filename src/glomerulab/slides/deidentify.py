@@ -12,8 +12,8 @@ from pathlib import Path
 
 from glomerulab.errors import OutputError, SlideError
 from glomerulab.runtime.files import atomic_write
-from glomerulab.slides.openslide_source import OpenSlideSource, detect_vendor
 from glomerulab.slides.slide import open_slide
+from glomerulab.slides.sources import OpenSlideSource, detect_vendor
 from glomerulab.slides.tiff_structure import (
     Directory,
     Tag,
@@ -181,7 +181,7 @@ def _rewritable_vendor(slide: Path) -> str:
 def _refuse_undecodable(slide: Path) -> None:
     """Decode a sample of the pixels: a bit-for-bit copy of damage is no verified copy."""
     with open_slide(slide) as opened:
-        _ = opened.white
+        _ = opened.background
 
 
 def _kept_directories(tiff: TiffFile, vendor: str, slide: Path) -> list[Directory]:

@@ -1,76 +1,42 @@
-"""From a box of a slide to pixels at a wanted sampling: the right level, then a smooth resize.
+"""Read a box of a slide at any sampling: choose the level, then resize smoothly.
 
-Nothing here knows of micrometres: samplings are downsamples relative to level 0. Memory is bounded
-by the output and by `MAX_READ_PX`, not by the slide.
+Samplings are downsamples relative to level 0; micrometres are left to `glomerulab.slides.slide`.
+Memory is bounded by the output and by `MAX_READ_PX`, not by the slide.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from glomerulab.geometry import Box
 from glomerulab.images import MAX_PIXELS, RgbImage
+from glomerulab.slides.sources import PixelSource
 
-__all__ = ["PixelSource", "White", "best_level", "read_box"]
-
-White = tuple[int, int, int]
-"""Grey levels of unstained glass in red, green and blue."""
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
 
 SAME_SAMPLING = 1e-3
-"""Samplings that differ by less than this share are one: scanners are calibrated no finer."""
+"""Samplings that differ by less than this share are equal: scanners are calibrated no finer."""
 
 LANCZOS_LOBES = 3
 REDUCING_GAP = 2.0
 """Blocks are averaged until this much downsampling is left to the Lanczos filter."""
 
 MAX_READ_PX = 16_000_000
-"""Above this many pixels a level is read in strips, each averaged at once."""
-
-
-class PixelSource(Protocol):
-    """What a kind of slide must offer to be read."""
-
-    @property
-    def level_dimensions(self) -> tuple[tuple[int, int], ...]:
-        """Width and height of every level, level 0 first."""
-        ...
-
-    @property
-    def level_downsamples(self) -> tuple[float, ...]:
-        """Factor from each level to level 0, rising."""
-        ...
-
-    @property
-    def properties(self) -> Mapping[str, str]:
-        """What the file says of itself."""
-        ...
-
-    @property
-    def associated_images(self) -> tuple[str, ...]:
-        """Names of the images beside the pyramid."""
-        ...
-
-    def read(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Image.Image:
-        """Read RGBA pixels of a level; the corner is in level-0 pixels."""
-        ...
-
-    def close(self) -> None:
-        """Give the file back."""
-        ...
+"""Above this number of pixels a level is read in strips, each averaged at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """One axis of a read: where it starts in level-0 pixels, and its length in the level's."""
+    """One axis of a read: its start in level-0 pixels, and its length in level pixels."""
 
     corner: int
     length: int
     start: float
-    """Where the wanted part starts, in level pixels from `corner`."""
+    """Start of the wanted part, in level pixels from `corner`."""
     stop: float
 
 
@@ -94,10 +60,6 @@ def best_level(downsamples: tuple[float, ...], wanted: float) -> int:
     wanted : float
         Downsample relative to level 0.
 
-    Returns
-    -------
-    int
-
     Examples
     --------
     >>> best_level((1.0, 4.0, 16.0), 8.0)
@@ -110,7 +72,11 @@ def best_level(downsamples: tuple[float, ...], wanted: float) -> int:
 
 
 def read_box(
-    source: PixelSource, box: Box, *, downsample: tuple[float, float], white: Callable[[], White]
+    source: PixelSource,
+    box: Box,
+    *,
+    downsample: tuple[float, float],
+    background: Callable[[], Colour],
 ) -> RgbImage:
     """Read a box of a slide at any sampling.
 
@@ -118,11 +84,11 @@ def read_box(
     ----------
     source : PixelSource
     box : Box
-        In level-0 pixels; may leave the slide.
+        In level-0 pixels; may reach beyond the slide.
     downsample : tuple of float
         Wanted level-0 pixels per output pixel, along x and y.
-    white : callable
-        Gives the glass laid under what is transparent or outside; called only if needed.
+    background : callable
+        Returns the colour under transparent pixels and outside the slide; called only if needed.
 
     Returns
     -------
@@ -136,26 +102,30 @@ def read_box(
 
     Notes
     -----
-    Where a level has the wanted sampling its pixels come back unaltered. Otherwise the next finer
-    level is resized with a Lanczos filter, as OpenSlide's own thumbnails are, with real pixels
-    around the box under the filter's tails. Reads above `MAX_READ_PX` are averaged in whole
-    blocks first.
+    Where a level has the wanted sampling, its pixels are returned unaltered. Otherwise the next
+    finer level is resized with a Lanczos filter, as OpenSlide's own thumbnails are, with real
+    pixels around the box under the filter's tails. Reads above `MAX_READ_PX` are first averaged in
+    blocks of full pixels.
     """
     size = (
         max(1, round(box.width / downsample[0])),
         max(1, round(box.height / downsample[1])),
     )
     if size[0] * size[1] > MAX_PIXELS:
-        raise ValueError(f"{size[0]} x {size[1]} pixels at this sampling, {MAX_PIXELS:,} allowed")
+        raise ValueError(
+            f"the image would have {size[0]} x {size[1]} pixels at this sampling, "
+            f"{MAX_PIXELS:,} are allowed"
+        )
     level = best_level(source.level_downsamples, min(downsample))
     own = source.level_downsamples[level]
     if all(abs(wanted / own - 1) < SAME_SAMPLING for wanted in downsample):
-        pixels = _on_white(source.read(level, (box.x, box.y), size), white)
+        pixels = _on_background(source.read(level, (box.x, box.y), size), background)
         return np.asarray(pixels)
     step = (box.width / size[0], box.height / size[1])  # level-0 pixels per output pixel
     side = _tile_side(size, (step[0] / own, step[1] / own))
     if side >= max(size):
-        return _resampled(source, level, _Frame(box.x, box.y, box.width, box.height), size, white)
+        frame = _Frame(box.x, box.y, box.width, box.height)
+        return _resampled(source, level, frame, size, background)
     out = np.empty((size[1], size[0], 3), np.uint8)
     for upper in range(0, size[1], side):
         for left in range(0, size[0], side):
@@ -167,7 +137,7 @@ def read_box(
                 height * step[1],
             )
             out[upper : upper + height, left : left + width] = _resampled(
-                source, level, frame, (width, height), white
+                source, level, frame, (width, height), background
             )
     return out
 
@@ -185,7 +155,7 @@ def _resampled(
     level: int,
     frame: _Frame,
     size: tuple[int, int],
-    white: Callable[[], White],
+    background: Callable[[], Colour],
 ) -> RgbImage:
     """Read the pixels under a frame with those around it, and resize them to `size`."""
     own = source.level_downsamples[level]
@@ -194,7 +164,7 @@ def _resampled(
     across = _span(frame.left, frame.width, steps[0], own, widths)
     down = _span(frame.upper, frame.height, steps[1], own, heights)
     factor = _block_factor(across, down, min(steps) / own)
-    pixels = _read_reduced(source, level, across, down, factor=factor, white=white)
+    pixels = _read_reduced(source, level, across, down, factor=factor, background=background)
     wanted_part = (
         across.start / factor,
         down.start / factor,
@@ -218,7 +188,7 @@ def _span(
     reach = max(last, min(last + tail, float(extents[1])))
     count = max(1, math.ceil(reach - origin))
     if start + length <= extents[0]:
-        # A level's size is rounded: do not read a sliver of glass past its last column.
+        # A level's size is rounded: do not read a sliver of background past its last column.
         count = max(1, min(count, round(extents[1] - origin)))
     return _Span(corner, count, first - origin, min(last - origin, float(count)))
 
@@ -236,12 +206,12 @@ def _read_reduced(
     down: _Span,
     *,
     factor: int,
-    white: Callable[[], White],
+    background: Callable[[], Colour],
 ) -> Image.Image:
     """Read a part of a level, averaged over blocks of `factor` squared, in tiles if it is large."""
     if factor == 1:
-        whole = source.read(level, (across.corner, down.corner), (across.length, down.length))
-        return _on_white(whole, white)
+        pixels = source.read(level, (across.corner, down.corner), (across.length, down.length))
+        return _on_background(pixels, background)
     own = source.level_downsamples[level]
     size = (math.ceil(across.length / factor), math.ceil(down.length / factor))
     reduced = Image.new("RGB", size)
@@ -256,15 +226,15 @@ def _read_reduced(
                 min(side * factor, across.length - column * factor),
                 min(side * factor, down.length - row * factor),
             )
-            tile = _on_white(source.read(level, corner, length), white)
+            tile = _on_background(source.read(level, corner, length), background)
             reduced.paste(tile.reduce(factor), (column, row))
     return reduced
 
 
-def _on_white(pixels: Image.Image, white: Callable[[], White]) -> Image.Image:
-    """Lay RGBA pixels on glass."""
+def _on_background(pixels: Image.Image, background: Callable[[], Colour]) -> Image.Image:
+    """Return RGBA pixels as RGB, the background showing through."""
     if pixels.getchannel("A").getextrema() == (255, 255):
         return pixels.convert("RGB")
-    glass = Image.new("RGBA", pixels.size, (*white(), 255))
-    glass.alpha_composite(pixels)
-    return glass.convert("RGB")
+    opaque = Image.new("RGBA", pixels.size, (*background(), 255))
+    opaque.alpha_composite(pixels)
+    return opaque.convert("RGB")

@@ -1,10 +1,11 @@
-"""A slide: what it says of itself, and its pixels at any micrometres per pixel.
+"""Open a slide: its metadata, and its pixels at any micrometres per pixel.
 
-`open_slide` is the one way in, for OpenSlide's formats, DICOM and plain images alike. The mpp is
-never guessed: a slide without one raises `MissingMppError` as soon as somebody needs it.
+`open_slide` opens OpenSlide's formats, DICOM and plain images alike. The mpp is never guessed: a
+slide without one raises `MissingMppError` as soon as it is needed.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,20 +19,31 @@ from PIL import Image
 from glomerulab.errors import MissingMppError, SlideError
 from glomerulab.geometry import Box, Point
 from glomerulab.images import RgbImage
-from glomerulab.slides.dicom import dicom_files
-from glomerulab.slides.image_source import ImageSource
-from glomerulab.slides.openslide_source import OpenSlideSource, detect_vendor
-from glomerulab.slides.resampling import MAX_READ_PX, PixelSource, White, read_box
-from glomerulab.slides.stain_name import stain_of_properties
-from glomerulab.slides.white import estimate_white
+from glomerulab.slides.files import dicom_files
+from glomerulab.slides.resampling import MAX_READ_PX, Colour, read_box
+from glomerulab.slides.sources import ImageSource, OpenSlideSource, PixelSource, detect_vendor
 
-__all__ = ["MAX_PLAUSIBLE_MPP", "Level", "Slide", "open_slide"]
+__all__ = ["Level", "Slide", "open_slide"]
 
 MAX_PLAUSIBLE_MPP = 40.0
-"""A file that states more was given a print resolution by a program, not a scale by a scanner."""
+"""A larger value is a print resolution that a program wrote, not the scale of a scanner."""
 
-WHITE_SAMPLE_PX = 512
-N_WHITE_SAMPLES_PER_SIDE = 8
+BACKGROUND_SAMPLE_PX = 512
+N_SAMPLES_PER_SIDE = 8
+MIN_GLASS_LEVEL = 190
+MAX_GLASS_SPREAD = 25
+MIN_GLASS_SHARE = 0.005
+PURE_WHITE: Colour = (255, 255, 255)
+
+# Silver comes before PAS: "PAS-M" and "periodic acid silver methenamine" start like PAS.
+STAIN_PATTERNS = (
+    ("H-DAB", r"\bdab\b|diaminobenzidine"),
+    ("PASM", r"\bpas[-\s]?m\b|\bpams\b|methenamine|jones|silver"),
+    ("PAS", r"\bpas\b|periodic acid[- ]schiff"),
+    ("TRI", r"trichrom|masson"),
+    ("HE", r"\bh\s?(&|\+|and|-)?\s?e\b|ha?ematoxylin.*eosin|eosin.*ha?ematoxylin"),
+)
+PREPARATION = re.compile(r"stain|specimenpreparation", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,7 @@ def open_slide(path: Path, *, mpp_override: float | None = None) -> "Slide":
     path : Path
         Anything OpenSlide or Pillow reads; for DICOM one of the files, or their folder.
     mpp_override : float, optional
-        Micrometres per pixel of level 0, in place of what the file says.
+        Micrometres per pixel of level 0, in place of the file's own.
 
     Returns
     -------
@@ -88,7 +100,7 @@ class Slide:
     vendor : str or None
         OpenSlide's name of the format; None for a plain image.
     mpp_override : float, optional
-        Micrometres per pixel of level 0, in place of what the file says.
+        Micrometres per pixel of level 0, in place of the file's own.
     """
 
     def __init__(
@@ -122,7 +134,7 @@ class Slide:
         return _reopen, (self.path, self._mpp_override)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._source.close()
 
     @property
@@ -143,7 +155,7 @@ class Slide:
 
     @cached_property
     def properties(self) -> Mapping[str, str]:
-        """Everything the file says of itself, under OpenSlide's names."""
+        """All metadata of the file, under OpenSlide's names."""
         return self._source.properties
 
     @property
@@ -159,7 +171,7 @@ class Slide:
         ------
         MissingMppError
             If neither the file nor `mpp_override` states them, or the file states a print
-            resolution (above `MAX_PLAUSIBLE_MPP`).
+            resolution (above 40 micrometres per pixel).
         """
         if self._mpp_override is not None:
             return self._mpp_override, self._mpp_override
@@ -167,36 +179,30 @@ class Slide:
         across, down = stated
         if not across or not down:
             raise MissingMppError(
-                "does not say its micrometres per pixel; give them with --mpp-override",
+                "the slide does not state its micrometres per pixel; give them with --mpp-override",
                 where=str(self.path),
             )
         if max(across, down) > MAX_PLAUSIBLE_MPP:
             raise MissingMppError(
-                f"says {across:g} micrometres per pixel, a print resolution and no scan's; "
-                "give the true ones with --mpp-override",
+                f"the slide states {across:g} micrometres per pixel, which is a print resolution "
+                "and not that of a scan; give the true ones with --mpp-override",
                 where=str(self.path),
             )
         return across, down
 
     @property
     def mpp(self) -> float:
-        """Micrometres per level-0 pixel, the mean of both axes.
-
-        Raises
-        ------
-        MissingMppError
-            If nobody states them.
-        """
+        """Micrometres per level-0 pixel, the mean of both axes; errors as for `mpp_xy`."""
         return sum(self.mpp_xy) / 2
 
     @cached_property
     def objective(self) -> float | None:
-        """Power of the objective, if the file says it. For display only, never for scaling."""
+        """Power of the objective, if the file states it. For display only, never for scaling."""
         return _number(self.properties.get("openslide.objective-power"))
 
     @cached_property
     def stain(self) -> str | None:
-        """The stain that the file's metadata name (see `stain_of_properties`), or None."""
+        """The stain that the metadata name: HE, PAS, PASM, TRI, H-DAB, or None."""
         return stain_of_properties(self.properties)
 
     @cached_property
@@ -211,11 +217,11 @@ class Slide:
 
     @property
     def bounds_offset(self) -> Point:
-        """What QuPath's coordinates lack to be level-0 pixels: the corner of `bounds`."""
+        """Corner of `bounds`, from which QuPath counts its coordinates."""
         return (0.0, 0.0) if self.bounds is None else (float(self.bounds.x), float(self.bounds.y))
 
     @cached_property
-    def white(self) -> White:
+    def background(self) -> Colour:
         """Colour of the empty glass, estimated from the coarsest level.
 
         Raises
@@ -223,7 +229,7 @@ class Slide:
         SlideError
             If the pixels cannot be decoded.
         """
-        return estimate_white(self._sample())
+        return estimate_background(self._sample())
 
     def read_region(self, box: Box, *, mpp: float | None = None) -> RgbImage:
         """Read a box of the slide.
@@ -231,7 +237,7 @@ class Slide:
         Parameters
         ----------
         box : Box
-            In level-0 pixels. What leaves the slide is filled with `white`.
+            In level-0 pixels. Pixels outside the slide get the colour of `background`.
         mpp : float, optional
             Wanted micrometres per pixel; None means level-0 pixels as they are.
 
@@ -259,12 +265,12 @@ class Slide:
         return self._read(box, downsample)
 
     def thumbnail(self, max_side: int = 1024) -> RgbImage:
-        """Read the whole slide, small.
+        """Read the complete slide at low resolution.
 
         Parameters
         ----------
         max_side : int, default 1024
-            Pixels along the longer side; a smaller slide is not enlarged.
+            Pixels along the longer side, at least 1; a smaller slide is not enlarged.
 
         Returns
         -------
@@ -274,8 +280,6 @@ class Slide:
         ------
         SlideError
             If the pixels cannot be decoded.
-        ValueError
-            If `max_side` is below 1.
         """
         if max_side < 1:
             raise ValueError(f"max_side must be at least 1, got {max_side}")
@@ -283,7 +287,7 @@ class Slide:
         return self._read(Box(0, 0, *self.dimensions), (factor, factor))
 
     def read_level(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Image.Image:
-        """Read pixels of one level as they lie in the file, for viewers.
+        """Read the stored pixels of one level, for viewers; see `PixelSource.read`.
 
         Parameters
         ----------
@@ -306,54 +310,82 @@ class Slide:
         return self._source.read(level, corner, size)
 
     def padded_share(self, box: Box) -> float:
-        """Return the share of a box that lies outside the slide.
-
-        Parameters
-        ----------
-        box : Box
-
-        Returns
-        -------
-        float
-            0 inside, 1 if nothing of it is on the slide.
-        """
+        """Return the share of a box that lies outside the slide, from 0 to 1."""
         inside = box.intersection_area(Box(0, 0, *self.dimensions))
         return 1.0 - inside / (box.width * box.height)
 
     def _read(self, box: Box, downsample: tuple[float, float]) -> RgbImage:
         try:
-            return read_box(self._source, box, downsample=downsample, white=lambda: self.white)
+            return read_box(
+                self._source, box, downsample=downsample, background=lambda: self.background
+            )
         except ValueError as error:
             raise SlideError(
                 f"{error}; give a larger mpp or a smaller region", where=str(self.path)
             ) from error
 
     def _sample(self) -> RgbImage:
-        """Pixels from all over the slide, few enough for any slide."""
+        """Read pixels from all over the slide, few enough for any slide."""
         coarsest = self.levels[-1]
         if coarsest.width * coarsest.height <= MAX_READ_PX:
-            factor = max(coarsest.downsample, max(self.dimensions) / WHITE_SAMPLE_PX)
-            whole = Box(0, 0, *self.dimensions)
-            return read_box(
-                self._source, whole, downsample=(factor, factor), white=lambda: (0, 0, 0)
-            )
+            factor = max(coarsest.downsample, max(self.dimensions) / BACKGROUND_SAMPLE_PX)
+            return self._read_on_black(Box(0, 0, *self.dimensions), factor)
         # A large slide without a pyramid: small pieces on a grid instead of every pixel.
-        side = WHITE_SAMPLE_PX // N_WHITE_SAMPLES_PER_SIDE
+        side = BACKGROUND_SAMPLE_PX // N_SAMPLES_PER_SIDE
         xs, ys = (
-            np.linspace(0, length - side, N_WHITE_SAMPLES_PER_SIDE).astype(int)
+            np.linspace(0, length - side, N_SAMPLES_PER_SIDE).astype(int)
             for length in self.dimensions
         )
-        pieces = [
-            read_box(
-                self._source,
-                Box(int(x), int(y), side, side),
-                downsample=(1.0, 1.0),
-                white=lambda: (0, 0, 0),
-            )
-            for y in ys
-            for x in xs
-        ]
+        pieces = [self._read_on_black(Box(int(x), int(y), side, side), 1.0) for y in ys for x in xs]
         return np.concatenate(pieces)
+
+    def _read_on_black(self, box: Box, factor: float) -> RgbImage:
+        return read_box(
+            self._source, box, downsample=(factor, factor), background=lambda: (0, 0, 0)
+        )
+
+
+def estimate_background(pixels: RgbImage) -> Colour:
+    """Return the median colour of the bright pixels without hue, which are empty glass.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (..., 3)
+        A sample of the complete slide, such as its thumbnail.
+
+    Returns
+    -------
+    tuple of int
+        255 each where fewer than one pixel in 200 is glass.
+
+    Notes
+    -----
+    It is for padding; `glomerulab.stain.optical_density.estimate_white` measures the light for
+    optical densities.
+    """
+    flat = pixels.reshape(-1, 3)
+    darkest, brightest = flat.min(axis=1), flat.max(axis=1)
+    glass = flat[(darkest >= MIN_GLASS_LEVEL) & (brightest - darkest <= MAX_GLASS_SPREAD)]
+    if len(glass) < max(1.0, MIN_GLASS_SHARE * len(flat)):
+        return PURE_WHITE
+    red, green, blue = (int(level) for level in np.median(glass, axis=0))
+    return red, green, blue
+
+
+def stain_of_properties(properties: Mapping[str, str]) -> str | None:
+    """Return the stain that properties about staining name, or None.
+
+    Examples
+    --------
+    >>> stain_of_properties({"vendor.Stain": "Periodic acid-Schiff"})
+    'PAS'
+    """
+    # DICOM lists the dyes of one stain as separate steps: read them together.
+    stated = " ; ".join(value for name, value in properties.items() if PREPARATION.search(name))
+    for stain, pattern in STAIN_PATTERNS:
+        if re.search(pattern, stated, re.IGNORECASE | re.DOTALL):
+            return stain
+    return None
 
 
 def _reopen(path: Path, mpp_override: float | None) -> Slide:
@@ -361,25 +393,27 @@ def _reopen(path: Path, mpp_override: float | None) -> Slide:
 
 
 def _slide_file(path: Path) -> Path:
-    """Return the file to open for a path, or say at once why there is none."""
+    """Return the file to open for a path."""
     if path.is_dir():
         files = dicom_files(path)
         if not files:
-            raise SlideError("is a folder without DICOM files; name a slide in it", where=str(path))
+            raise SlideError("the folder holds no DICOM files; give a slide in it", where=str(path))
         return files[0]
     try:
         n_bytes = path.stat().st_size
     except FileNotFoundError as error:
-        raise SlideError("there is no such file", where=str(path)) from error
+        raise SlideError("there is no such slide file", where=str(path)) from error
     except OSError as error:
-        raise SlideError(f"cannot be opened: {error.strerror}", where=str(path)) from error
+        raise SlideError(
+            f"the slide cannot be opened: {error.strerror}", where=str(path)
+        ) from error
     if n_bytes == 0:
-        raise SlideError("the file is empty (0 bytes)", where=str(path))
+        raise SlideError("the slide file is empty (0 bytes)", where=str(path))
     return path
 
 
 def _number(text: str | None) -> float | None:
-    """Return a property as a positive or zero finite number, or None if it is none."""
+    """Return a property as a finite number of at least 0, or None if it is not one."""
     try:
         value = math.nan if text is None else float(text)
     except ValueError:

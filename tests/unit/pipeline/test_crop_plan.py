@@ -8,8 +8,8 @@ from glomerulab.cohort.slides_table import read_slides
 from glomerulab.geometry import Box, Region
 from glomerulab.pipeline.crop_plan import CropSettings, crop_image_id, plan_crops
 from glomerulab.pipeline.extract import extract_crops
-from glomerulab.slides.openslide_source import OpenSlideSource
 from glomerulab.slides.regions.files import write_regions
+from glomerulab.slides.sources import OpenSlideSource
 from glomerulab.taxonomy import load_taxonomy
 
 

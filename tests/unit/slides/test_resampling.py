@@ -79,7 +79,10 @@ def test_native_sampling_gives_the_pixels_of_the_file_and_white_beyond(x, y, wid
     padded = np.full((200 + 400, 260 + 400, 3), WHITE, dtype=np.uint8)
     padded[200:400, 200:460] = pixels
     read = read_box(
-        Pyramid(pixels, 3), Box(x, y, width, height), downsample=(1.0, 1.0), white=lambda: WHITE
+        Pyramid(pixels, 3),
+        Box(x, y, width, height),
+        downsample=(1.0, 1.0),
+        background=lambda: WHITE,
     )
     np.testing.assert_array_equal(
         read, padded[200 + y : 200 + y + height, 200 + x : 200 + x + width]
@@ -88,7 +91,7 @@ def test_native_sampling_gives_the_pixels_of_the_file_and_white_beyond(x, y, wid
 
 def test_a_level_of_the_wanted_sampling_is_given_unaltered():
     pyramid = Pyramid(texture(256, 256), 3)
-    read = read_box(pyramid, Box(64, 32, 100, 60), downsample=(4.0, 4.0), white=lambda: WHITE)
+    read = read_box(pyramid, Box(64, 32, 100, 60), downsample=(4.0, 4.0), background=lambda: WHITE)
     level = np.asarray(pyramid.levels[2].convert("RGB"))
     np.testing.assert_array_equal(read, level[8 : 8 + 15, 16 : 16 + 25])
 
@@ -97,7 +100,7 @@ def test_a_level_of_the_wanted_sampling_is_given_unaltered():
 def test_resizing_is_lanczos_from_the_best_level_with_real_pixels_around_the_box(downsample, level):
     pyramid = Pyramid(texture(512, 640, seed=3), 3)
     box = Box(100, 60, 301, 203)
-    read = read_box(pyramid, box, downsample=(downsample, downsample), white=lambda: WHITE)
+    read = read_box(pyramid, box, downsample=(downsample, downsample), background=lambda: WHITE)
     source = np.asarray(pyramid.levels[level].convert("RGB")).astype(float)
     factor = 2**level
     height, width = round(203 / downsample), round(301 / downsample)
@@ -112,7 +115,7 @@ def test_resizing_is_lanczos_from_the_best_level_with_real_pixels_around_the_box
 def test_at_the_edge_of_the_slide_no_glass_is_mixed_in():
     black = np.zeros((200, 200, 3), dtype=np.uint8)
     read = read_box(
-        Pyramid(black, 1), Box(0, 0, 200, 200), downsample=(2.5, 2.5), white=lambda: WHITE
+        Pyramid(black, 1), Box(0, 0, 200, 200), downsample=(2.5, 2.5), background=lambda: WHITE
     )
     assert read.max() == 0
 
@@ -120,7 +123,7 @@ def test_at_the_edge_of_the_slide_no_glass_is_mixed_in():
 def test_a_box_that_leaves_the_slide_is_white_there():
     black = np.zeros((200, 200, 3), dtype=np.uint8)
     read = read_box(
-        Pyramid(black, 1), Box(100, 0, 200, 100), downsample=(2.0, 2.0), white=lambda: WHITE
+        Pyramid(black, 1), Box(100, 0, 200, 100), downsample=(2.0, 2.0), background=lambda: WHITE
     )
     assert read[:, :46].max() < 20
     assert (read[:, 56:] == WHITE).all()
@@ -129,7 +132,7 @@ def test_a_box_that_leaves_the_slide_is_white_there():
 def test_transparent_pixels_are_laid_on_white():
     pyramid = Pyramid(np.zeros((64, 64, 3), dtype=np.uint8), 1)
     pyramid.levels[0].putalpha(0)
-    read = read_box(pyramid, Box(0, 0, 8, 8), downsample=(1.0, 1.0), white=lambda: WHITE)
+    read = read_box(pyramid, Box(0, 0, 8, 8), downsample=(1.0, 1.0), background=lambda: WHITE)
     assert (read == WHITE).all()
 
 
@@ -140,7 +143,9 @@ def test_white_is_not_asked_for_when_nothing_is_missing():
         asked.append(1)
         return WHITE
 
-    read_box(Pyramid(texture(64, 64), 1), Box(8, 8, 16, 16), downsample=(1.0, 1.0), white=white)
+    read_box(
+        Pyramid(texture(64, 64), 1), Box(8, 8, 16, 16), downsample=(1.0, 1.0), background=white
+    )
     assert asked == []
 
 
@@ -149,9 +154,9 @@ def test_a_read_in_tiles_equals_one_read(monkeypatch):
     box, downsample = Box(13, 17, 840, 640), (9.0, 9.0)
     monkeypatch.setattr(resampling, "REDUCING_GAP", 2.0)
     monkeypatch.setattr(resampling, "MAX_READ_PX", 600_000)  # whole blocks, a single tile
-    whole = read_box(pyramid, box, downsample=downsample, white=lambda: WHITE)
+    whole = read_box(pyramid, box, downsample=downsample, background=lambda: WHITE)
     monkeypatch.setattr(resampling, "MAX_READ_PX", 10_000)
-    tiled = read_box(pyramid, box, downsample=downsample, white=lambda: WHITE)
+    tiled = read_box(pyramid, box, downsample=downsample, background=lambda: WHITE)
     direct = np.asarray(
         pyramid.levels[0]
         .convert("RGB")
@@ -167,7 +172,7 @@ def test_an_output_too_large_to_hold_is_refused():
             Pyramid(texture(64, 64), 1),
             Box(0, 0, 20_000, 20_000),
             downsample=(1.0, 1.0),
-            white=lambda: WHITE,
+            background=lambda: WHITE,
         )
 
 
@@ -182,10 +187,10 @@ def test_a_large_read_just_above_a_level_is_made_in_tiles_too(monkeypatch, downs
 
     monkeypatch.setattr(source, "read", read)
     box = Box(-20, 30, 901, 607)
-    whole = read_box(source, box, downsample=downsample, white=lambda: WHITE)
+    whole = read_box(source, box, downsample=downsample, background=lambda: WHITE)
     monkeypatch.setattr(resampling, "MAX_READ_PX", 40_000)
     reads.clear()
-    tiled = read_box(source, box, downsample=downsample, white=lambda: WHITE)
+    tiled = read_box(source, box, downsample=downsample, background=lambda: WHITE)
     assert len(reads) > 4
     assert max(reads) < 80_000  # the tails of the filter come on top
     assert np.abs(tiled.astype(int) - whole).max() <= 2

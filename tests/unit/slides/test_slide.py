@@ -8,10 +8,10 @@ from PIL import Image
 
 from glomerulab.errors import MissingMppError, SlideError
 from glomerulab.geometry import Box
-from glomerulab.slides.slide import open_slide
+from glomerulab.slides.slide import estimate_background, open_slide, stain_of_properties
 
 
-def test_a_slide_tells_its_size_levels_and_mpp(make_slide):
+def test_a_slide_has_its_size_levels_and_mpp(make_slide):
     with open_slide(make_slide(size=(1200, 900), mpp=0.25)) as slide:
         assert slide.slide_id == "slide"
         assert slide.vendor == "generic-tiff"
@@ -38,9 +38,9 @@ def test_a_plain_image_is_a_slide_of_one_level_without_mpp(tmp_path, rng):
 
 def test_padding_is_the_glass_of_the_slide(make_slide):
     with open_slide(make_slide()) as slide:
-        assert slide.white == (244, 242, 240)
+        assert slide.background == (244, 242, 240)
         crop = slide.read_region(Box(-50, -50, 100, 100))
-        assert (crop[:50] == slide.white).all()
+        assert (crop[:50] == slide.background).all()
         assert slide.padded_share(Box(-50, -50, 100, 100)) == 0.75
 
 
@@ -86,13 +86,13 @@ def test_a_region_too_large_for_memory_is_refused_with_the_way_out(make_slide):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "no such file"),
+        (None, "no such slide"),
         (b"", "empty"),
-        (b"not a slide at all", "neither a slide"),
-        (b"II*\0\x08\0\0\0", "neither a slide|cannot be read"),
+        (b"not a slide at all", "not a slide"),
+        (b"II*\0\x08\0\0\0", "not a slide"),
     ],
 )
-def test_what_is_no_slide_is_refused_with_its_name_and_reason(tmp_path, content, reason):
+def test_a_file_that_is_not_a_slide_is_refused_with_its_name_and_reason(tmp_path, content, reason):
     path = tmp_path / "病理 切片.svs"
     if content is not None:
         path.write_bytes(content)
@@ -102,7 +102,7 @@ def test_what_is_no_slide_is_refused_with_its_name_and_reason(tmp_path, content,
 
 
 def test_a_folder_without_dicom_is_refused(tmp_path):
-    with pytest.raises(SlideError, match="without DICOM"):
+    with pytest.raises(SlideError, match="no DICOM"):
         open_slide(tmp_path)
 
 
@@ -129,12 +129,12 @@ def test_a_dicom_folder_is_one_slide(real_data: Path):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("histolab_broken.svs", "neither a slide"),
+        ("histolab_broken.svs", "not a slide"),
         ("openslide_unopenable.tiff", "compression"),
         ("openslide_unreadable.svs", "marker length"),
     ],
 )
-def test_the_broken_samples_say_what_is_wrong(real_data: Path, name, reason):
+def test_the_errors_of_damaged_samples_give_the_reason(real_data: Path, name, reason):
     with pytest.raises(SlideError, match=reason), open_slide(real_data / "slides" / name) as slide:
         slide.read_region(Box(0, 0, 16, 16))
 
@@ -147,3 +147,66 @@ def test_native_pixels_are_openslides_own(real_data: Path):
         np.testing.assert_array_equal(slide.read_region(Box(600, 700, 333, 222)), np.asarray(own))
         same = slide.read_region(Box(600, 700, 333, 222), mpp=0.499)
         np.testing.assert_array_equal(same, np.asarray(own))
+
+
+PREPARATION = "dicom.SpecimenDescriptionSequence[0].SpecimenPreparationSequence[{}].CodeMeaning"
+
+
+@pytest.mark.parametrize(
+    ("text", "stain"),
+    [
+        ("H&E", "HE"),
+        ("hematoxylin and eosin", "HE"),
+        ("Haematoxylin-Eosin", "HE"),
+        ("PAS", "PAS"),
+        ("Periodic acid-Schiff", "PAS"),
+        ("PAS-M", "PASM"),
+        ("periodic acid silver methenamine", "PASM"),
+        ("Masson's trichrome", "TRI"),
+        ("hematoxylin, DAB", "H-DAB"),
+        ("Hematoxylin and 3,3'-diaminobenzidine", "H-DAB"),
+        ("dabigatran", None),
+        ("Congo red", None),
+        ("pass", None),
+    ],
+)
+def test_a_stain_is_known_by_its_names(text, stain):
+    assert stain_of_properties({"scanner.Stain": text}) == stain
+
+
+def test_the_dyes_of_one_dicom_preparation_are_read_together():
+    properties = {
+        PREPARATION.format(0): "hematoxylin stain",
+        PREPARATION.format(1): "water soluble eosin stain",
+    }
+    assert stain_of_properties(properties) == "HE"
+
+
+def test_other_properties_name_no_stain():
+    assert stain_of_properties({"aperio.Filename": "case 7 PAS"}) is None
+
+
+def test_the_background_is_the_glass_not_the_tissue():
+    pixels = np.full((100, 100, 3), (180, 90, 150), dtype=np.uint8)
+    pixels[:20] = (245, 243, 241)
+    assert estimate_background(pixels) == (245, 243, 241)
+
+
+def test_without_glass_the_background_is_pure_white():
+    assert estimate_background(np.full((50, 50, 3), 100, dtype=np.uint8)) == (255, 255, 255)
+
+
+def test_a_few_bright_specks_are_not_glass():
+    pixels = np.full((100, 100, 3), 100, dtype=np.uint8)
+    pixels[0, :20] = 230
+    assert estimate_background(pixels) == (255, 255, 255)
+
+
+def test_grey_glass_is_found_beside_pale_tissue():
+    pixels = np.full((100, 100, 3), (201, 203, 198), dtype=np.uint8)
+    pixels[30:] = (230, 150, 200)  # pale eosin: as bright as the glass, but coloured
+    assert estimate_background(pixels) == (201, 203, 198)
+
+
+def test_a_dark_image_has_a_pure_white_background():
+    assert estimate_background(np.full((50, 50, 3), 180, dtype=np.uint8)) == (255, 255, 255)

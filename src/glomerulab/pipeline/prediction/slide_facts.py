@@ -11,8 +11,8 @@ from glomerulab.geometry import Point
 from glomerulab.images import write_image
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import hashed_name
-from glomerulab.slides.dicom import dicom_reference
-from glomerulab.slides.regions.files import BrokenRegion
+from glomerulab.slides.files import dicom_reference
+from glomerulab.slides.regions.files import InvalidRegion
 from glomerulab.slides.regions.proposals import is_proposal
 from glomerulab.slides.slide import Slide, open_slide
 
@@ -69,9 +69,9 @@ def read_slide_facts(
             with open_slide(entry.path, mpp_override=mpp_override or entry.mpp) as slide:
                 facts.append(_facts(entry, slide, out, stain))
                 offset = slide.bounds_offset
-            broken: list[BrokenRegion] = []  # extracting the regions says what is wrong
-            found = regions_on(entry, regions, bounds_offset=offset, broken=broken)
-            if not found and not broken:
+            invalid: list[InvalidRegion] = []  # extracting the regions says what is wrong
+            found = regions_on(entry, regions, bounds_offset=offset, invalid=invalid)
+            if not found and not invalid:
                 bare.append(entry.slide_id)
             for region in found:
                 outlines[entry.slide_id, region.region_id] = region.polygon

@@ -1,104 +1,67 @@
 """Regions as CSV: one row each, a box or a polygon, for one slide or several.
 
 Columns: ``region_id``, ``x, y, width, height``, ``polygon``, ``labels``, ``slide_id``. A row needs
-a box or a polygon; the rest may be absent.
+a box or a polygon; the other columns are optional.
 """
 
 import csv
 import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.regions.parsing import (
-    BrokenRegion,
-    load_text,
+    Parsed,
+    format_number,
     make_region,
+    parse_box,
     parse_point,
-    shown_number,
 )
-
-__all__ = ["REGION_COLUMNS", "parse_csv", "render_csv"]
-
-REGION_COLUMNS = (
-    "region_id",
-    "slide_id",
-    "x",
-    "y",
-    "width",
-    "height",
-    "labels",
-    "polygon",
-)
-"""``labels`` are joined by semicolons; ``polygon`` is ``x y`` pairs joined by commas."""
 
 BOX_COLUMNS = ("x", "y", "width", "height")
-LABEL_JOINT = ";"
+REGION_COLUMNS = ("region_id", "slide_id", *BOX_COLUMNS, "labels", "polygon")
+LABEL_SEPARATOR = ";"
 
 
-def parse_csv(path: Path) -> list[Region | BrokenRegion]:
-    """Read a region CSV.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    list of Region or BrokenRegion
-        Called by ``region_id``, else by row number.
-
-    Raises
-    ------
-    RegionError
-        If the columns or a row are not as they must be; the message gives the line.
-    """
+def parse_csv(text: str) -> Iterator[Parsed]:
+    """Yield the regions of a CSV, under their ``region_id`` or row number."""
+    reader = csv.DictReader(io.StringIO(text), strict=True)
     try:
-        reader = csv.DictReader(io.StringIO(load_text(path)), strict=True)
         columns = set(reader.fieldnames or ())
         if "polygon" not in columns and not columns.issuperset(BOX_COLUMNS):
             raise RegionError(
-                f"needs the columns {', '.join(BOX_COLUMNS)} or the column polygon, separated by "
-                f"commas; has {', '.join(sorted(columns)) or 'none'}",
-                where=str(path),
+                f"a region CSV needs the columns {', '.join(BOX_COLUMNS)} or the column polygon, "
+                f"separated by commas; this one has {', '.join(sorted(columns)) or 'none'}"
             )
-        return [
-            _region(row, number, path, f"line {reader.line_num}")
-            for number, row in enumerate(reader, start=1)
-        ]
+        for number, row in enumerate(reader, start=1):
+            feature = f"line {reader.line_num}"
+            if None in row:
+                raise RegionError(f"{feature} has more fields than the header")
+            yield make_region(
+                (row.get("region_id") or "").strip() or str(number),
+                _outline(row, feature),
+                _split(row.get("labels") or ""),
+                feature=feature,
+                slide_id=(row.get("slide_id") or "").strip() or None,
+            )
     except csv.Error as error:
-        raise RegionError(f"not valid CSV: {error}", where=str(path)) from error
+        raise RegionError(f"the region file is not valid CSV: {error}") from error
 
 
 def render_csv(regions: Sequence[Region]) -> str:
-    """Write regions as CSV.
-
-    Parameters
-    ----------
-    regions : sequence of Region
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    RegionError
-        If a label is empty, has outer blanks or holds a semicolon, which joins labels.
-    """
+    """Return regions as CSV, with box and polygon."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(REGION_COLUMNS)
     for region in regions:
-        labels = LABEL_JOINT.join(region.labels)
+        labels = LABEL_SEPARATOR.join(region.labels)
         if _split(labels) != region.labels:
             raise RegionError(
-                f"region {region.region_id!r}: a label may not be empty, nor have outer blanks or "
-                f"a semicolon, which joins labels in CSV: {region.labels}"
+                f"region {region.region_id!r}: in CSV a label may not be empty, have outer blanks "
+                f"or hold a semicolon, which separates labels: {region.labels}"
             )
         box = region.box()
-        points = (f"{shown_number(x)} {shown_number(y)}" for x, y in region.polygon)
+        points = (f"{format_number(x)} {format_number(y)}" for x, y in region.polygon)
         numbers = (box.x, box.y, box.width, box.height)
         writer.writerow(
             (region.region_id, region.slide_id or "", *numbers, labels, ", ".join(points))
@@ -106,36 +69,16 @@ def render_csv(regions: Sequence[Region]) -> str:
     return text.getvalue()
 
 
-def _region(
-    row: dict[str, str | None], number: int, path: Path, where: str
-) -> Region | BrokenRegion:
-    if None in row:
-        raise RegionError(f"{where} has more fields than the header", where=str(path))
-    return make_region(
-        (row.get("region_id") or "").strip() or str(number),
-        _outline(row, path, where),
-        _split(row.get("labels") or ""),
-        feature=where,
-        slide_id=(row.get("slide_id") or "").strip() or None,
-    )
-
-
 def _split(labels: str) -> tuple[str, ...]:
-    parts = (label.strip() for label in labels.split(LABEL_JOINT))
+    parts = (label.strip() for label in labels.split(LABEL_SEPARATOR))
     return tuple(label for label in parts if label)
 
 
-def _outline(row: dict[str, str | None], path: Path, where: str) -> list[Point]:
+def _outline(row: dict[str, str | None], feature: str) -> list[Point]:
     polygon = (row.get("polygon") or "").strip()
-    if polygon:
-        pairs = [pair.split() for pair in polygon.split(",")]
-        if any(len(pair) != 2 for pair in pairs):
-            raise RegionError(
-                f"{where}: polygon must be x y pairs joined by commas", where=str(path)
-            )
-        return [parse_point(x, y, path=path, feature=where) for x, y in pairs]
-    x, y = parse_point(row.get("x"), row.get("y"), path=path, feature=where)
-    width, height = parse_point(row.get("width"), row.get("height"), path=path, feature=where)
-    if width <= 0 or height <= 0:  # a size that is no number breaks this region alone
-        raise RegionError(f"{where}: width and height must be above 0", where=str(path))
-    return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+    if not polygon:
+        return parse_box(*(row.get(name) for name in BOX_COLUMNS), feature=feature)
+    pairs = [pair.split() for pair in polygon.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise RegionError(f"{feature}: polygon must be x y pairs separated by commas")
+    return [parse_point(x, y, feature=feature) for x, y in pairs]

@@ -1,10 +1,11 @@
-"""Region files: the annotated areas of a slide, in the formats of five programs.
+"""Read and write region files: the annotated areas of a slide, in five formats.
 
-The format is told by suffix and content; one module per format knows its details. Coordinates are
-level-0 pixels everywhere except in QuPath's files, which count from the slide's bounds.
+The format is chosen by suffix and content; one module per format knows its details. Coordinates are
+level-0 pixels in all formats except QuPath's, which count from the corner of the slide's bounds.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +17,18 @@ from glomerulab.slides.regions.coco import parse_coco, render_coco
 from glomerulab.slides.regions.csv import parse_csv, render_csv
 from glomerulab.slides.regions.geojson import parse_geojson, render_geojson
 from glomerulab.slides.regions.imagescope import parse_imagescope, render_imagescope
-from glomerulab.slides.regions.parsing import BrokenRegion, load_json, load_xml
+from glomerulab.slides.regions.parsing import (
+    InvalidRegion,
+    Parsed,
+    Skipped,
+    load_json,
+    load_text,
+    load_xml,
+)
 
-__all__ = ["REGION_SUFFIXES", "BrokenRegion", "RegionFormat", "read_regions", "write_regions"]
+__all__ = ["REGION_SUFFIXES", "InvalidRegion", "RegionFormat", "read_regions", "write_regions"]
 
 RegionFormat = Literal["geojson", "imagescope", "asap", "coco", "csv"]
-
-REGION_SUFFIXES = (".geojson", ".json", ".xml", ".csv")
-"""Suffixes of files that `read_regions` takes."""
 
 DEFAULT_FORMATS: dict[str, RegionFormat] = {
     ".geojson": "geojson",
@@ -31,11 +36,14 @@ DEFAULT_FORMATS: dict[str, RegionFormat] = {
     ".xml": "asap",
     ".csv": "csv",
 }
+REGION_SUFFIXES = tuple(DEFAULT_FORMATS)
 NO_OFFSET: Point = (0.0, 0.0)
+
+logger = logging.getLogger(__name__)
 
 
 def read_regions(
-    path: Path, *, bounds_offset: Point = NO_OFFSET, broken: list[BrokenRegion] | None = None
+    path: Path, *, bounds_offset: Point = NO_OFFSET, invalid: list[InvalidRegion] | None = None
 ) -> list[Region]:
     """Read a region file.
 
@@ -45,9 +53,9 @@ def read_regions(
         QuPath GeoJSON, Aperio ImageScope XML, ASAP XML, COCO JSON or CSV.
     bounds_offset : tuple of float, default (0.0, 0.0)
         `Slide.bounds_offset` of the slide; added to QuPath's coordinates only.
-    broken : list of BrokenRegion, optional
-        Gets the regions that bound no area (a coordinate that is not finite, fewer than three
-        points); without it one such region is an error.
+    invalid : list of InvalidRegion, optional
+        Receives the regions that bound no area (a coordinate that is not finite, fewer than three
+        points). Without it, one such region is an error.
 
     Returns
     -------
@@ -61,21 +69,23 @@ def read_regions(
 
     Notes
     -----
-    Points and lines have no area: they are left out with a warning in the log. Of an area with
-    holes the outline is kept; an area of several parts becomes one region per part.
+    Points and lines have no area: they are skipped with a warning in the log. Of an area with holes
+    the outer ring is kept; an area of several parts becomes one region per part.
     """
-    suffix = path.suffix.lower()
-    if suffix not in REGION_SUFFIXES:
-        known = ", ".join(REGION_SUFFIXES)
-        raise RegionError(f"not a region file: its name must end in {known}", where=str(path))
-    found = _parse(path, suffix, bounds_offset)
-    regions = [one for one in found if isinstance(one, Region)]
-    spoiled = [one for one in found if isinstance(one, BrokenRegion)]
-    if spoiled and broken is None:
-        raise RegionError(spoiled[0].reason, where=str(path))
-    if broken is not None:
-        broken += spoiled
-    _refuse_duplicates(regions, path)
+    try:
+        parsed = list(_parse(path, bounds_offset))
+    except RegionError as error:  # the parsers know the feature, not the file
+        raise RegionError(error.message, where=str(path)) from error
+    for one in parsed:
+        if isinstance(one, Skipped):
+            logger.warning("%s: %s; skipped", path, one.reason)
+    found = [one for one in parsed if isinstance(one, InvalidRegion)]
+    if invalid is not None:
+        invalid += found
+    elif found:
+        raise RegionError(found[0].reason, where=str(path))
+    regions = [one for one in parsed if isinstance(one, Region)]
+    _check_unique(regions, path)
     return regions
 
 
@@ -94,10 +104,10 @@ def write_regions(
     path : Path
         Replaced if it exists.
     file_format : str, optional
-        ``geojson``, ``imagescope``, ``asap``, ``coco`` or ``csv``; by default told by the suffix
+        ``geojson``, ``imagescope``, ``asap``, ``coco`` or ``csv``; by default chosen by the suffix
         (``.xml`` is ASAP's, ``.json`` is GeoJSON).
     bounds_offset : tuple of float, default (0.0, 0.0)
-        `Slide.bounds_offset` of the slide; taken off for QuPath only.
+        `Slide.bounds_offset` of the slide; subtracted for QuPath only.
 
     Raises
     ------
@@ -107,13 +117,12 @@ def write_regions(
 
     Notes
     -----
-    Only COCO and CSV say which slide a region lies on.
+    Only COCO and CSV keep `Region.slide_id`.
     """
     file_format = file_format or DEFAULT_FORMATS.get(path.suffix.lower())
     if file_format is None:
-        known = ", ".join(DEFAULT_FORMATS)
-        raise RegionError(f"no format is known by this suffix; give {known}", where=str(path))
-    _refuse_duplicates(regions, path)
+        raise _unknown_suffix(path)
+    _check_unique(regions, path)
     renderers: dict[RegionFormat, Callable[[Sequence[Region]], str]] = {
         "geojson": lambda kept: render_geojson(kept, bounds_offset=bounds_offset),
         "imagescope": render_imagescope,
@@ -126,29 +135,40 @@ def write_regions(
         temporary.write_bytes(text.encode("utf-8"))
 
 
-def _parse(path: Path, suffix: str, bounds_offset: Point) -> list[Region | BrokenRegion]:
+def _parse(path: Path, bounds_offset: Point) -> Iterable[Parsed]:
+    suffix = path.suffix.lower()
+    if suffix not in REGION_SUFFIXES:
+        raise _unknown_suffix(path)
     if suffix == ".csv":
-        return parse_csv(path)
+        return parse_csv(load_text(path))
     if suffix == ".xml":
         root = load_xml(path)
         if root.tag == "ASAP_Annotations":
-            return parse_asap(root, path)
+            return parse_asap(root)
         if root.tag == "Annotations":
-            return parse_imagescope(root, path)
+            return parse_imagescope(root)
         raise RegionError(
-            f"<{root.tag}> is neither ImageScope's <Annotations> nor ASAP's <ASAP_Annotations>",
-            where=str(path),
+            f"the root <{root.tag}> is neither ImageScope's <Annotations> nor ASAP's "
+            "<ASAP_Annotations>"
         )
     content = load_json(path)
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
-        return parse_coco(content, path)
-    return parse_geojson(content, path, bounds_offset=bounds_offset)
+        return parse_coco(content)
+    return parse_geojson(content, bounds_offset=bounds_offset)
 
 
-def _refuse_duplicates(regions: Sequence[Region], path: Path) -> None:
+def _unknown_suffix(path: Path) -> RegionError:
+    known = ", ".join(REGION_SUFFIXES)
+    return RegionError(f"the name of a region file must end in {known}", where=str(path))
+
+
+def _check_unique(regions: Sequence[Region], path: Path) -> None:
     seen: set[tuple[str | None, str]] = set()
     for region in regions:
         key = (region.slide_id, region.region_id)
         if key in seen:
-            raise RegionError(f"region id {region.region_id!r} is given twice", where=str(path))
+            raise RegionError(
+                f"region id {region.region_id!r} is given twice; ids must be unique on a slide",
+                where=str(path),
+            )
         seen.add(key)

@@ -1,45 +1,32 @@
-"""Aperio ImageScope XML: layers (`Annotation`) of regions, vertices in level-0 pixels.
+"""Aperio ImageScope XML: layers (``Annotation``) of regions, vertices in level-0 pixels.
 
-A region's labels are its layer's name and its own `Text`; the attribute names are ImageScope's.
+A region's labels are the name and attributes of its layer and its own ``Text``.
 """
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.regions.parsing import (
-    BrokenRegion,
+    Parsed,
+    Skipped,
+    format_number,
     join_labels,
-    leave_out,
     make_region,
     parse_point,
-    shown_number,
     split_labels,
     unique_names,
 )
-
-__all__ = ["parse_imagescope", "render_imagescope"]
 
 RECTANGLE, ELLIPSE, ARROW, RULER = "1", "2", "3", "4"
 N_ELLIPSE_POINTS = 64
 
 
-def parse_imagescope(root: Element, path: Path) -> list[Region | BrokenRegion]:
-    """Turn ImageScope XML into regions.
+def parse_imagescope(root: Element) -> Iterator[Parsed]:
+    """Yield the regions of ``<Annotations>``.
 
-    Parameters
-    ----------
-    root : Element
-        ``<Annotations>``.
-    path : Path
-        For the errors.
-
-    Returns
-    -------
-    list of Region or BrokenRegion
-        Called by their ``DisplayId`` where it is unique, else by layer and region ``Id``.
+    Ids are the ``DisplayId`` where it is unique, else the ``Id`` of layer and region.
     """
     found = [
         (layer_number, number, layer, element)
@@ -51,40 +38,24 @@ def parse_imagescope(root: Element, path: Path) -> list[Region | BrokenRegion]:
         f"{layer.get('Id', layer_number)}-{element.get('Id', number)}"
         for layer_number, number, layer, element in found
     ]
-    names = [element.get("DisplayId") for _, _, _, element in found]
-    regions: list[Region | BrokenRegion] = []
-    for region_id, (layer_number, number, layer, element) in zip(
-        unique_names(names, fallbacks), found, strict=True
-    ):
-        where = f"region {number} of layer {layer_number}"
-        points = _vertices(element, path, where)
+    ids = unique_names([element.get("DisplayId") for *_, element in found], fallbacks)
+    for region_id, (layer_number, number, layer, element) in zip(ids, found, strict=True):
+        feature = f"region {number} of layer {layer_number}"
+        points = [
+            parse_point(vertex.get("X"), vertex.get("Y"), feature=feature)
+            for vertex in element.iter("Vertex")
+        ]
         if element.get("Type") in {ARROW, RULER}:
-            leave_out(path, where, "ruler or arrow")
-            continue
-        if element.get("NegativeROA") == "1":
-            leave_out(path, where, "negative region", reason="which is cut out of another")
-            continue
-        outline = _outline(element.get("Type"), points)
-        regions.append(make_region(region_id, outline, _labels(layer, element), feature=where))
-    return regions
+            yield Skipped(f"{feature} is a ruler or arrow, which has no area")
+        elif element.get("NegativeROA") == "1":
+            yield Skipped(f"{feature} is a negative region, which is cut out of another")
+        else:
+            outline = _outline(element.get("Type"), points)
+            yield make_region(region_id, outline, _labels(layer, element), feature=feature)
 
 
 def render_imagescope(regions: Sequence[Region]) -> str:
-    """Write regions as ImageScope XML; a new layer begins where the labels change.
-
-    Parameters
-    ----------
-    regions : sequence of Region
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    RegionError
-        If the labels of a region would be read back otherwise.
-    """
+    """Return regions as ImageScope XML; a new layer begins where the labels change."""
     root = Element("Annotations")
     layer = None
     for region in regions:
@@ -98,7 +69,7 @@ def render_imagescope(regions: Sequence[Region]) -> str:
         )
         vertices = SubElement(element, "Vertices")
         for x, y in region.polygon:
-            SubElement(vertices, "Vertex", X=shown_number(x), Y=shown_number(y), Z="0")
+            SubElement(vertices, "Vertex", X=format_number(x), Y=format_number(y), Z="0")
     return tostring(root, encoding="unicode", xml_declaration=True)
 
 
@@ -110,15 +81,8 @@ def _add_layer(root: Element, name: str) -> Element:
     return layer
 
 
-def _vertices(element: Element, path: Path, where: str) -> list[Point]:
-    return [
-        parse_point(vertex.get("X"), vertex.get("Y"), path=path, feature=where)
-        for vertex in element.iter("Vertex")
-    ]
-
-
 def _outline(kind: str | None, points: list[Point]) -> list[Point]:
-    """Turn the two corners that stand for an ellipse or a rectangle into an outline."""
+    """Return the outline of an ellipse or a rectangle, which may be given by two corners."""
     if kind not in {RECTANGLE, ELLIPSE} or len(points) not in {2, 4}:
         return points
     xs, ys = [x for x, _ in points], [y for _, y in points]
@@ -136,7 +100,6 @@ def _outline(kind: str | None, points: list[Point]) -> list[Point]:
 
 
 def _labels(layer: Element, element: Element) -> tuple[str, ...]:
-    """Collect layer name, the layer's own attributes, and the region's text."""
     names = [layer.get("Name")]
     attributes = layer.find("Attributes")
     if attributes is not None:

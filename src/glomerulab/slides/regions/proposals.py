@@ -1,7 +1,7 @@
-"""Regions that a detector proposed: the same files as drawn ones, marked as what they are.
+"""Regions that a detector proposed, in the files of annotated regions.
 
-The mark is the class of the region, so it goes through every region format and falls when a
-person gives the region a class of their own, or draws it anew.
+The class of the region marks it as a proposal. Every region format keeps the class, and it is lost
+when a person gives the region another class or draws it anew.
 """
 
 import json
@@ -28,13 +28,13 @@ class Proposal:
     """One region that a detector takes for a glomerulus."""
 
     region: Region
-    """Classified as `PROPOSAL_LABEL`."""
+    """Its class is `PROPOSAL_LABEL`."""
     score: float
-    """From 0 to 1; no probability: it orders proposals."""
+    """From 0 to 1; it orders proposals and is not a probability."""
 
 
 def is_proposal(region: Region) -> bool:
-    """Say whether a region still bears the mark of a detector."""
+    """Return whether a region is an uncorrected proposal of a detector."""
     return PROPOSAL_LABEL in region.labels
 
 
@@ -54,9 +54,9 @@ def write_proposals(
     path : Path
         Replaced if it exists.
     bounds_offset : tuple of float
-        `Slide.bounds_offset`, which QuPath's coordinates leave out.
+        `Slide.bounds_offset`, subtracted for QuPath.
     made_by : mapping of str to object
-        Of the detector; kept as ``proposed_by``, which QuPath passes over.
+        Facts of the detector, stored under ``proposed_by``, which QuPath ignores.
     """
     content: dict[str, Any] = json.loads(
         render_geojson([one.region for one in proposals], bounds_offset=bounds_offset)
@@ -75,23 +75,23 @@ def write_proposals(
 
 
 def read_scores(path: Path, *, made_by: Mapping[str, object]) -> dict[str, float] | None:
-    """Return the scores in a file of proposals, if it is there and by this detector.
+    """Return the scores by region id in a file of proposals of this detector.
 
     Parameters
     ----------
     path : Path
     made_by : mapping of str to object
-        As `write_proposals` was given it.
+        As given to `write_proposals`.
 
     Returns
     -------
     dict of str to float or None
-        By region id; None where there is no file, or it is another detector's: it has to be made.
+        None where there is no file, or one of another detector.
 
     Raises
     ------
     RegionError
-        If the file is no longer what a detector wrote: somebody's work is not written over.
+        If the file was changed since the detector wrote it, so that it holds a person's work.
     """
     if not path.exists():
         return None
@@ -104,8 +104,8 @@ def read_scores(path: Path, *, made_by: Mapping[str, object]) -> dict[str, float
         }
     except (KeyError, TypeError, ValueError) as error:
         raise RegionError(
-            "was changed since the detector wrote it; give it with --regions and another --out, or "
-            "move it away to have proposals made anew",
+            f"{path.name} was changed since the detector wrote it; give it with --regions and "
+            "another --out, or move it away to have proposals made anew",
             where=str(path),
         ) from error
     return scores if author == dict(made_by) else None

@@ -1,5 +1,3 @@
-import logging
-from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -8,17 +6,12 @@ from glomerulab.errors import RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.regions.asap import parse_asap, render_asap
 from glomerulab.slides.regions.files import read_regions
-
-FILE = Path("r.xml")
+from glomerulab.slides.regions.parsing import Skipped
 
 
 def parse(annotations):
-    return parse_asap(
-        fromstring(
-            f"<ASAP_Annotations><Annotations>{annotations}</Annotations></ASAP_Annotations>"
-        ),
-        FILE,
-    )
+    text = f"<ASAP_Annotations><Annotations>{annotations}</Annotations></ASAP_Annotations>"
+    return list(parse_asap(fromstring(text)))
 
 
 def annotation(attributes, points):
@@ -40,18 +33,18 @@ def test_the_group_is_the_label_and_none_is_no_group():
     assert second.labels == ()
 
 
-def test_vertices_come_in_the_order_they_number_themselves():
+def test_vertices_come_in_the_order_of_their_numbers():
     (read,) = parse(annotation('Name="a"', [(2, 0, 10), (0, 0, 0), (1, 10, 0)]))
     assert read.polygon == ((0.0, 0.0), (10.0, 0.0), (0.0, 10.0))
 
 
-def test_dots_are_left_out_with_a_warning(caplog):
-    with caplog.at_level(logging.WARNING):
-        assert parse(annotation('Name="d" Type="Dot"', [(0, 1, 1)])) == []
-    assert "Dot" in caplog.text
+def test_dots_are_skipped():
+    (read,) = parse(annotation('Name="d" Type="Dot"', [(0, 1, 1)]))
+    assert isinstance(read, Skipped)
+    assert "Dot" in read.reason
 
 
-def test_names_used_twice_give_way_to_numbers():
+def test_names_used_twice_are_replaced_by_numbers():
     read = parse(annotation('Name="a"', TRIANGLE) * 2)
     assert [each.region_id for each in read] == ["1", "2"]
 
@@ -74,7 +67,7 @@ AS_ASAP_WRITES = """<?xml version="1.0"?>
 </ASAP_Annotations>"""
 
 
-def test_a_whole_file_of_asap_is_read(tmp_path):
+def test_a_file_that_asap_wrote_is_read(tmp_path):
     path = tmp_path / "slide.xml"
     path.write_text(AS_ASAP_WRITES, encoding="utf-8")
     (read,) = read_regions(path)
@@ -88,11 +81,11 @@ def test_every_group_in_use_is_declared_once():
     regions = [Region(f"g{i}", corners, each) for i, each in enumerate(labels)]
     root = fromstring(render_asap(regions))
     assert [group.get("Name") for group in root.iter("Group")] == ["cgn: fsg", "cgn"]
-    assert parse_asap(root, FILE) == regions
+    assert list(parse_asap(root)) == regions
 
 
 @pytest.mark.parametrize("label", ["grade:2", "None", " padded", ""])
-def test_a_label_that_asap_would_give_back_otherwise_cannot_be_written(label):
+def test_a_label_that_asap_would_read_back_differently_cannot_be_written(label):
     region = Region("g", ((0.0, 0.0), (5.0, 0.0), (0.0, 5.0)), (label,))
     with pytest.raises(RegionError, match=repr(label)):
         render_asap([region])

@@ -3,25 +3,30 @@ import pytest
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.regions.csv import parse_csv, render_csv
+from glomerulab.slides.regions.parsing import load_text
+
+
+def parse(folder):
+    return list(parse_csv(load_text(folder / "r.csv")))
 
 
 def test_a_box_is_enough(tmp_path):
     (tmp_path / "r.csv").write_text("x,y,width,height,labels\n10,20,30,40,cgn; fsg\n")
-    (region,) = parse_csv(tmp_path / "r.csv")
+    (region,) = parse(tmp_path)
     assert region.box() == Box(10, 20, 30, 40)
     assert (region.region_id, region.labels, region.slide_id) == ("1", ("cgn", "fsg"), None)
 
 
-def test_a_polygon_goes_before_the_box(tmp_path):
+def test_a_polygon_needs_no_box(tmp_path):
     (tmp_path / "r.csv").write_text('region_id,slide_id,polygon\ng,s,"0 0, 5 0, 0 5.5"\n')
-    (region,) = parse_csv(tmp_path / "r.csv")
+    (region,) = parse(tmp_path)
     assert region == Region("g", ((0.0, 0.0), (5.0, 0.0), (0.0, 5.5)), (), "s")
 
 
 def test_a_row_longer_than_the_header_is_named(tmp_path):
     (tmp_path / "r.csv").write_text("x,y,width,height\n1,2,3,4,5\n")
     with pytest.raises(RegionError, match="line 2 has more fields"):
-        parse_csv(tmp_path / "r.csv")
+        parse(tmp_path)
 
 
 def test_a_label_with_a_semicolon_cannot_be_written():
@@ -33,18 +38,18 @@ def test_a_label_with_a_semicolon_cannot_be_written():
 def test_excel_may_have_put_a_byte_order_mark_and_its_line_ends(tmp_path):
     text = "region_id,x,y,width,height\r\n肾小球 1,10,20,30,40\r\n"
     (tmp_path / "r.csv").write_bytes(text.encode("utf-8-sig"))
-    (region,) = parse_csv(tmp_path / "r.csv")
+    (region,) = parse(tmp_path)
     assert (region.region_id, region.box()) == ("肾小球 1", Box(10, 20, 30, 40))
 
 
 @pytest.mark.parametrize("cells", ["1,2,inf,4", "nan,2,3,4", "1,2,nan,4"])
-def test_a_box_that_is_not_finite_breaks_its_region_alone(tmp_path, cells):
+def test_a_box_that_is_not_finite_makes_only_its_region_invalid(tmp_path, cells):
     (tmp_path / "r.csv").write_text(f"x,y,width,height\n{cells}\n1,2,3,4\n")
-    broken, whole = parse_csv(tmp_path / "r.csv")
-    assert whole.box() == Box(1, 2, 3, 4)
-    assert (broken.region_id, broken.slide_id) == ("1", None)
-    assert broken.reason.startswith("line 2")
-    assert "not finite" in broken.reason
+    invalid, valid = parse(tmp_path)
+    assert valid.box() == Box(1, 2, 3, 4)
+    assert (invalid.region_id, invalid.slide_id) == ("1", None)
+    assert invalid.reason.startswith("line 2")
+    assert "not finite" in invalid.reason
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,7 @@ def test_a_box_that_is_not_finite_breaks_its_region_alone(tmp_path, cells):
         ('1,2,"3\n', "not valid CSV"),
     ],
 )
-def test_a_row_that_breaks_off_is_named(tmp_path, rows, reason):
+def test_an_incomplete_row_is_named(tmp_path, rows, reason):
     (tmp_path / "r.csv").write_text(f"x,y,width,height\n{rows}")
     with pytest.raises(RegionError, match=reason):
-        parse_csv(tmp_path / "r.csv")
+        parse(tmp_path)

@@ -51,7 +51,7 @@ def region_lists(draw, *, with_slides=False):
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_what_is_written_is_read_back_equal(tmp_path, suffix, file_format, data):
+def test_every_format_reads_back_equal(tmp_path, suffix, file_format, data):
     regions = data.draw(region_lists(with_slides=file_format in {"coco", "csv"}))
     path = tmp_path / f"regions{suffix}"
     write_regions(regions, path, file_format=file_format)
@@ -119,8 +119,8 @@ IMAGESCOPE_ONE = """<Region DisplayId="%s"><Vertices><Vertex X="%s" Y="0"/>
 <Vertex X="9" Y="0"/><Vertex X="9" Y="9"/></Vertices></Region>"""
 
 
-def _each(file_format: str, x: str) -> str:
-    """Write one region that is whole, and one with a coordinate."""
+def _two_regions(file_format: str, x: str) -> str:
+    """Return a file with one valid region, and one with the coordinate `x`."""
     if file_format == "geojson":
         features = [
             f'{{"geometry": {{"type": "Polygon", "coordinates": [{RING % value}]}}, '
@@ -144,13 +144,13 @@ def _each(file_format: str, x: str) -> str:
         ("r.xml", "imagescope", "inf"),
     ],
 )
-def test_a_region_that_is_not_finite_stands_beside_those_that_are(tmp_path, name, file_format, x):
+def test_a_region_that_is_not_finite_does_not_hide_the_others(tmp_path, name, file_format, x):
     path = tmp_path / name
-    path.write_text(_each(file_format, x))
-    broken = []
-    assert [one.region_id for one in read_regions(path, broken=broken)] == ["good"]
-    assert [one.region_id for one in broken] == ["bad"]
-    assert "not finite" in broken[0].reason
+    path.write_text(_two_regions(file_format, x))
+    invalid = []
+    assert [one.region_id for one in read_regions(path, invalid=invalid)] == ["good"]
+    assert [one.region_id for one in invalid] == ["bad"]
+    assert "not finite" in invalid[0].reason
     with pytest.raises(RegionError, match="not finite"):
         read_regions(path)
 
@@ -160,7 +160,7 @@ def test_a_missing_file_is_refused(tmp_path):
         read_regions(tmp_path / "none.geojson")
 
 
-def test_what_has_no_area_is_left_out_with_a_warning(tmp_path, caplog):
+def test_a_feature_without_area_is_skipped_with_a_warning(tmp_path, caplog):
     path = tmp_path / "r.geojson"
     features = [
         {"geometry": {"type": "Point", "coordinates": [1, 2]}},

@@ -1,5 +1,4 @@
 import logging
-from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -8,20 +7,19 @@ from glomerulab.errors import RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.regions.files import read_regions
 from glomerulab.slides.regions.imagescope import parse_imagescope, render_imagescope
-
-FILE = Path("r.xml")
+from glomerulab.slides.regions.parsing import Skipped
 
 
 def parse(regions, layer='Id="1" Name="Crescent"', attributes=""):
     inside = f"{attributes}<Regions>{regions}</Regions>"
     text = f"<Annotations><Annotation {layer}>{inside}</Annotation></Annotations>"
-    return parse_imagescope(fromstring(text), FILE)
+    return list(parse_imagescope(fromstring(text)))
 
 
 def region(points, **attributes):
     vertices = "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in points)
-    told = " ".join(f'{name}="{value}"' for name, value in attributes.items())
-    return f"<Region {told}><Vertices>{vertices}</Vertices></Region>"
+    attributes = " ".join(f'{name}="{value}"' for name, value in attributes.items())
+    return f"<Region {attributes}><Vertices>{vertices}</Vertices></Region>"
 
 
 TRIANGLE = [(0, 0), (10.5, 0), (0, 10)]
@@ -51,22 +49,20 @@ def test_a_rectangle_is_given_by_two_or_four_corners():
     assert two.box() == four.box() == Box(10, 20, 20, 40)
 
 
-def test_rulers_are_left_out_with_a_warning(caplog):
-    with caplog.at_level(logging.WARNING):
-        assert parse(region([(0, 0), (5, 5)], Type=4)) == []
-    assert "ruler" in caplog.text
+def test_rulers_are_skipped():
+    (read,) = parse(region([(0, 0), (5, 5)], Type=4))
+    assert isinstance(read, Skipped)
 
 
 def test_ids_that_start_anew_in_each_layer_stay_apart():
     one = f'<Annotation Id="1"><Regions>{region(TRIANGLE, Id=1)}</Regions></Annotation>'
     two = f'<Annotation Id="2"><Regions>{region(TRIANGLE, Id=1)}</Regions></Annotation>'
-    read = parse_imagescope(fromstring(f"<Annotations>{one}{two}</Annotations>"), FILE)
+    read = list(parse_imagescope(fromstring(f"<Annotations>{one}{two}</Annotations>")))
     assert [each.region_id for each in read] == ["1-1", "2-1"]
 
 
-@pytest.mark.parametrize("name", ["DisplayId"])
-def test_a_unique_display_id_is_the_id(name):
-    (read,) = parse(region(TRIANGLE, **{name: "g9"}))
+def test_a_unique_display_id_is_the_id():
+    (read,) = parse(region(TRIANGLE, DisplayId="g9"))
     assert read.region_id == "g9"
 
 
@@ -92,7 +88,7 @@ AS_IMAGESCOPE_WRITES = """<?xml version="1.0" encoding="UTF-8"?>
 </Annotations>"""
 
 
-def test_a_whole_file_of_imagescope_gives_its_region_and_no_crop_of_a_hole(tmp_path, caplog):
+def test_a_file_that_imagescope_wrote_gives_its_region_and_no_hole(tmp_path, caplog):
     path = tmp_path / "slide.xml"
     path.write_text(AS_IMAGESCOPE_WRITES, encoding="utf-8")
     with caplog.at_level(logging.WARNING):
@@ -105,7 +101,7 @@ def test_a_whole_file_of_imagescope_gives_its_region_and_no_crop_of_a_hole(tmp_p
 def test_regions_keep_their_order_when_layers_alternate():
     corners = ((0.0, 0.0), (5.0, 0.0), (0.0, 5.0))
     regions = [Region(f"g{i}", corners, ("cgn",) if i % 2 else ("fsg",)) for i in range(4)]
-    assert parse_imagescope(fromstring(render_imagescope(regions)), FILE) == regions
+    assert list(parse_imagescope(fromstring(render_imagescope(regions)))) == regions
 
 
 def test_a_label_that_would_be_read_as_two_cannot_be_written():

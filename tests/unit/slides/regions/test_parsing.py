@@ -4,12 +4,12 @@ from hypothesis import strategies as st
 
 from glomerulab.errors import RegionError
 from glomerulab.slides.regions.parsing import (
+    format_number,
     load_json,
     load_text,
     load_xml,
     make_region,
     parse_point,
-    shown_number,
     split_labels,
 )
 
@@ -20,7 +20,7 @@ def test_a_closed_ring_is_opened():
     assert region.polygon == ((0.0, 0.0), (4.0, 0.0), (0.0, 4.0))
 
 
-def test_a_byte_order_mark_is_no_content(tmp_path):
+def test_a_byte_order_mark_is_dropped(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfx,y")
     assert load_text(tmp_path / "a.csv") == "x,y"
 
@@ -31,16 +31,16 @@ def test_another_encoding_is_refused(tmp_path):
         load_text(tmp_path / "a.csv")
 
 
-@pytest.mark.parametrize(("value", "shown"), [(3, "3"), (3.0, "3"), (0.1, "0.1"), (-2.5, "-2.5")])
-def test_numbers_are_shown_without_a_needless_fraction(value, shown):
-    assert shown_number(value) == shown
+@pytest.mark.parametrize(("value", "text"), [(3, "3"), (3.0, "3"), (0.1, "0.1"), (-2.5, "-2.5")])
+def test_numbers_are_written_without_a_needless_fraction(value, text):
+    assert format_number(value) == text
 
 
 @pytest.mark.parametrize(
     ("name", "labels"),
     [(None, ()), ("", ()), ("a", ("a",)), ("a: b", ("a", "b")), (" a :b: ", ("a", "b"))],
 )
-def test_joined_class_names_are_taken_apart(name, labels):
+def test_joined_class_names_are_split(name, labels):
     assert split_labels(name) == labels
 
 
@@ -67,7 +67,7 @@ def test_an_xml_may_be_in_the_encoding_it_declares(tmp_path, encoding):
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "klingon"])
-def test_an_xml_in_an_encoding_nobody_reads_is_a_region_error(tmp_path, encoding):
+def test_an_xml_in_an_unknown_encoding_is_a_region_error(tmp_path, encoding):
     (tmp_path / "a.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?><Annotations/>')
     with pytest.raises(RegionError, match="not valid XML"):
         load_xml(tmp_path / "a.xml")
@@ -81,11 +81,11 @@ def test_json_that_cannot_be_loaded_is_a_region_error(tmp_path, text):
 
 
 @pytest.mark.parametrize("value", [10**400, None, "", [1], "0x10"])
-def test_what_is_no_coordinate_is_refused_with_its_feature(tmp_path, value):
+def test_what_is_no_coordinate_is_refused_with_its_feature(value):
     with pytest.raises(RegionError, match=r"feature 4.*pair of numbers"):
-        parse_point(1, value, path=tmp_path, feature="feature 4")
+        parse_point(1, value, feature="feature 4")
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_a_shown_number_reads_back_equal(value):
-    assert float(shown_number(value)) == value
+def test_a_format_number_reads_back_equal(value):
+    assert float(format_number(value)) == value

@@ -25,7 +25,7 @@ def proposals() -> list[Proposal]:
     return [Proposal(regions[0], 0.98765), Proposal(regions[1], 0.5)]
 
 
-def test_proposals_are_read_as_regions_that_still_bear_the_mark(tmp_path: Path) -> None:
+def test_proposals_are_read_as_marked_regions(tmp_path: Path) -> None:
     path = tmp_path / "s1.geojson"
     write_proposals(proposals(), path, bounds_offset=(7.0, 3.0), made_by=MADE_BY)
     read = read_regions(path, bounds_offset=(7.0, 3.0))
@@ -33,7 +33,7 @@ def test_proposals_are_read_as_regions_that_still_bear_the_mark(tmp_path: Path) 
     assert all(is_proposal(region) for region in read)
 
 
-def test_the_mark_goes_through_every_region_format(tmp_path: Path) -> None:
+def test_every_region_format_keeps_the_mark(tmp_path: Path) -> None:
     for name in ("a.geojson", "a.xml", "a.csv"):
         write_regions([one.region for one in proposals()], tmp_path / name)
         assert all(is_proposal(region) for region in read_regions(tmp_path / name))
@@ -50,7 +50,7 @@ def test_qupath_finds_the_score_among_the_measurements(tmp_path: Path) -> None:
     assert "Research use only" in content["note"]
 
 
-def test_scores_come_back_only_for_the_detector_that_gave_them(tmp_path: Path) -> None:
+def test_scores_are_returned_only_for_their_detector(tmp_path: Path) -> None:
     path = tmp_path / "s1.geojson"
     assert read_scores(path, made_by=MADE_BY) is None
     write_proposals(proposals(), path, bounds_offset=(0.0, 0.0), made_by=MADE_BY)
@@ -60,7 +60,7 @@ def test_scores_come_back_only_for_the_detector_that_gave_them(tmp_path: Path) -
     assert read_scores(path, made_by=MADE_BY) == {}
 
 
-def test_what_a_person_saved_in_its_place_is_not_written_over(tmp_path: Path) -> None:
+def test_a_corrected_file_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "s1.geojson"
     write_regions([one.region for one in proposals()], path)  # as a correction comes out of QuPath
     with pytest.raises(RegionError, match="--regions"):

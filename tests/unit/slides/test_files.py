@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from glomerulab.errors import SlideError
-from glomerulab.slides.find import find_slides
+from glomerulab.slides.files import _one_file_per_series, dicom_files, dicom_reference, find_slides
 
 
 def test_a_folder_gives_its_slides_by_name_and_nothing_else(tmp_path):
@@ -13,15 +13,15 @@ def test_a_folder_gives_its_slides_by_name_and_nothing_else(tmp_path):
     assert [path.name for path in find_slides(tmp_path)] == ["a.TIFF", "b.svs"]
 
 
-def test_one_slide_stands_for_itself(tmp_path):
+def test_a_file_is_one_slide(tmp_path):
     (tmp_path / "odd.name").write_text("x")
     assert find_slides(tmp_path / "odd.name") == [tmp_path / "odd.name"]
 
 
 def test_no_slide_is_an_error(tmp_path):
-    with pytest.raises(SlideError, match="no slide in this folder"):
+    with pytest.raises(SlideError, match="no slide"):
         find_slides(tmp_path)
-    with pytest.raises(SlideError, match="no such file or folder"):
+    with pytest.raises(SlideError, match="no such slide"):
         find_slides(tmp_path / "none")
 
 
@@ -46,3 +46,36 @@ def test_dicom_of_two_cases_is_found_beside_other_slides(real_data, tmp_path):
         shutil.copytree(real_data / "slides" / "boxes_dicom", tmp_path / case)
     shutil.copy(real_data / "slides" / "openslide_small.svs", tmp_path / "a.svs")
     assert [path.name for path in find_slides(tmp_path)] == ["a.svs", "b", "c"]
+
+
+@pytest.mark.real
+def test_two_files_of_one_series_are_one_slide(real_data):
+    files = dicom_files(real_data / "slides" / "boxes_dicom")
+    assert len(files) == 2
+    assert _one_file_per_series(files) == files[:1]
+
+
+def test_files_that_cannot_be_opened_are_kept(tmp_path):
+    for name in ("a.dcm", "b.DCM", "c.txt", ".d.dcm"):
+        (tmp_path / name).write_bytes(b"junk")
+    files = dicom_files(tmp_path)
+    assert [path.name for path in files] == ["a.dcm", "b.DCM"]
+    assert _one_file_per_series(files) == files
+
+
+@pytest.mark.real
+def test_a_dicom_slide_is_named_by_its_levels_alone(real_data):
+    files = dicom_files(real_data / "slides" / "boxes_dicom")
+    found = [dicom_reference(path) for path in files]
+    assert found[0] == found[1]  # whichever file stands for the slide
+    assert found[0].study_uid.endswith(".5.0")
+    assert found[0].series_uid.endswith(".4.0")
+    assert [instance.rpartition(".1689669825649.")[2] for _, instance in found[0].instances] == [
+        "10.0"  # the other one is a thumbnail
+    ]
+
+
+def test_what_is_not_dicom_has_no_reference(tmp_path):
+    path = tmp_path / "slide.svs"
+    path.write_bytes(b"II*\0")
+    assert dicom_reference(path) is None

@@ -1,9 +1,10 @@
 import numpy as np
 import openslide
 import pytest
+from PIL import Image
 
 from glomerulab.errors import SlideError
-from glomerulab.slides.openslide_source import OpenSlideSource, detect_vendor
+from glomerulab.slides.sources import ImageSource, OpenSlideSource, detect_vendor
 
 
 def test_levels_and_properties_are_openslides(make_slide):
@@ -22,7 +23,7 @@ def test_an_unknown_format_has_no_vendor(tmp_path):
 
 
 @pytest.mark.real
-def test_what_openslide_refuses_is_a_slide_error_with_its_reason(real_data):
+def test_the_error_of_openslide_is_a_slide_error_with_its_reason(real_data):
     path = real_data / "slides" / "openslide_unopenable.tiff"
     with pytest.raises(SlideError, match="compression") as caught:
         OpenSlideSource(path)
@@ -42,7 +43,37 @@ def test_pixels_of_every_level_are_openslides(real_data):
 
 
 @pytest.mark.real
-def test_label_and_macro_of_a_scanner_are_told(real_data):
+def test_label_and_macro_are_associated_images(real_data):
     source = OpenSlideSource(real_data / "slides" / "CMU-1-Small-Region.svs")
     assert source.associated_images == ("label", "macro", "thumbnail")
     source.close()
+
+
+def test_an_image_is_a_slide_of_one_level(tmp_path, rng):
+    pixels = rng.integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    source = ImageSource(tmp_path / "a.png")
+    assert source.level_dimensions == ((50, 30),)
+    assert source.level_downsamples == (1.0,)
+    read = np.asarray(source.read(0, (-5, 10), (10, 10)))
+    assert (read[:, :5, 3] == 0).all()
+    np.testing.assert_array_equal(read[:, 5:, :3], pixels[10:20, :5])
+    with pytest.raises(ValueError, match="only level 0"):
+        source.read(1, (0, 0), (1, 1))
+    source.close()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16"])
+def test_every_mode_of_image_opens(tmp_path, mode):
+    name = "a.tif" if mode in {"CMYK", "I;16"} else "a.png"
+    Image.new(mode, (20, 10)).save(tmp_path / name)
+    assert ImageSource(tmp_path / name).level_dimensions == ((20, 10),)
+
+
+def test_a_damaged_image_is_a_slide_error(tmp_path, rng):
+    path = tmp_path / "cut.png"
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(SlideError, match="cannot be read") as caught:
+        ImageSource(path)
+    assert caught.value.where == str(path)

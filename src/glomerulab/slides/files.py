@@ -1,0 +1,167 @@
+"""Find slide files: one file per slide, or the files of one DICOM series."""
+
+from pathlib import Path
+
+import pydicom
+from pydantic import BaseModel, ConfigDict, Field
+from pydicom.errors import InvalidDicomError
+
+from glomerulab.errors import SlideError
+from glomerulab.slides.sources import OpenSlideSource, detect_vendor
+
+__all__ = ["SLIDE_SUFFIXES", "DicomReference", "dicom_reference", "find_slides"]
+
+DICOM_SUFFIXES = (".dcm", ".dicom")
+SLIDE_SUFFIXES = (
+    ".svs",
+    ".tif",
+    ".tiff",
+    ".ndpi",
+    ".mrxs",
+    ".scn",
+    ".bif",
+    ".vms",
+    ".vmu",
+    ".svslide",
+    ".czi",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    *DICOM_SUFFIXES,
+)
+"""Suffixes of the slides in a folder; a slide given by its own path may have any."""
+
+TAGS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "ImageType",
+    "TotalPixelMatrixColumns",
+]
+N_REQUIRED_TAGS = 4
+SERIES_PROPERTY = "dicom.SeriesInstanceUID"
+
+
+class DicomReference(BaseModel):
+    """Study, series and instances of a DICOM slide."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study_uid: str
+    series_uid: str
+    instances: tuple[tuple[str, str], ...] = Field(min_length=1)
+    """SOP class and SOP instance of each level of the slide, the largest first."""
+
+
+def find_slides(path: Path) -> list[Path]:
+    """Return the slides of a folder, or the one slide that `path` is.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a folder, which is searched without its subfolders. A subfolder of DICOM files
+        counts as one slide per series.
+
+    Returns
+    -------
+    list of Path
+        By name. Only DICOM files are opened, to tell their series apart.
+
+    Raises
+    ------
+    SlideError
+        If there is no such path, or no slide in the folder.
+    """
+    if not path.exists():
+        raise SlideError("there is no such slide or folder of slides", where=str(path))
+    if not path.is_dir():
+        return [path]
+    slides = _one_file_per_series(dicom_files(path))
+    for entry in sorted(path.iterdir()):
+        suffix = entry.suffix.lower()
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            files = _one_file_per_series(dicom_files(entry))
+            slides += [entry] if len(files) == 1 else files
+        elif suffix in SLIDE_SUFFIXES and suffix not in DICOM_SUFFIXES:
+            slides.append(entry)
+    if not slides:
+        known = ", ".join(SLIDE_SUFFIXES)
+        raise SlideError(f"the folder holds no slide ({known})", where=str(path))
+    return sorted(slides)
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """Return the DICOM files directly in a folder, by name."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in DICOM_SUFFIXES and path.is_file() and path.name[0] != "."
+    )
+
+
+def dicom_reference(path: Path) -> DicomReference | None:
+    """Return what identifies a DICOM slide in an archive; None where the file is not DICOM.
+
+    Parameters
+    ----------
+    path : Path
+        Any file of the slide; the others of its series are searched beside it.
+
+    Returns
+    -------
+    DicomReference or None
+        Lists the levels of the slide itself, not its thumbnail, label or overview.
+    """
+    own = _header(path)
+    if own is None:
+        return None
+    beside = (one for one in map(_header, dicom_files(path.parent)) if one is not None)
+    series = {
+        str(one.SOPInstanceUID): one
+        for one in (own, *beside)
+        if one.SeriesInstanceUID == own.SeriesInstanceUID
+    }
+    levels = [one for one in series.values() if "VOLUME" in one.get("ImageType", [])]
+    levels.sort(key=lambda one: -int(one.get("TotalPixelMatrixColumns", 0)))
+    return DicomReference(
+        study_uid=str(own.StudyInstanceUID),
+        series_uid=str(own.SeriesInstanceUID),
+        instances=tuple((str(one.SOPClassUID), str(one.SOPInstanceUID)) for one in levels or [own]),
+    )
+
+
+def _header(path: Path) -> pydicom.Dataset | None:
+    """Return the identifying tags of a file; None where it is not DICOM or lacks them."""
+    try:
+        found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+    except (InvalidDicomError, OSError):
+        return None
+    return found if all(tag in found for tag in TAGS[:N_REQUIRED_TAGS]) else None
+
+
+def _one_file_per_series(files: list[Path]) -> list[Path]:
+    """Keep the first file of each series, beside which OpenSlide finds the others.
+
+    A file that cannot be opened is kept, so that opening it later reports the error.
+    """
+    first_of: dict[str, Path] = {}
+    for path in files:
+        first_of.setdefault(_series(path), path)
+    return list(first_of.values())
+
+
+def _series(path: Path) -> str:
+    try:
+        if detect_vendor(path) is None:
+            return str(path)
+        source = OpenSlideSource(path)
+    except SlideError:
+        return str(path)
+    try:
+        return source.properties.get(SERIES_PROPERTY, str(path))
+    finally:
+        source.close()

@@ -1,0 +1,149 @@
+"""Pixels and properties of a slide file: OpenSlide's formats (with DICOM) and plain images.
+
+The only module that holds an OpenSlide handle. Sources give pixels as they are in the file, with
+transparency; mpp, regions and padding are left to `glomerulab.slides.slide`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from openslide import OpenSlide, OpenSlideError
+from PIL import Image
+
+from glomerulab.errors import ImageFileError, SlideError
+from glomerulab.images import read_image
+
+
+class PixelSource(Protocol):
+    """The interface of an open slide file."""
+
+    @property
+    def level_dimensions(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of every level, level 0 first."""
+        ...
+
+    @property
+    def level_downsamples(self) -> tuple[float, ...]:
+        """Factor from each level to level 0, rising."""
+        ...
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Metadata of the file, under OpenSlide's names."""
+        ...
+
+    @property
+    def associated_images(self) -> tuple[str, ...]:
+        """Names of the images beside the pyramid, such as label and macro."""
+        ...
+
+    def read(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+        """Read RGBA pixels of one level, transparent outside the slide.
+
+        `corner` is the upper left corner (x, y) in level-0 pixels, `size` the width and height in
+        pixels of `level`. After a `SlideError` the source has to be opened anew.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+def detect_vendor(path: Path) -> str | None:
+    """Return OpenSlide's name of a file's format (``aperio``, ``dicom``), None if unknown."""
+    vendor: str | None = OpenSlide.detect_format(path)
+    return vendor
+
+
+class OpenSlideSource:
+    """A `PixelSource` of a file for which `detect_vendor` returns a format."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._handle = OpenSlide(path)
+        except (OpenSlideError, OSError) as error:
+            raise SlideError(f"the slide cannot be opened: {error}", where=str(path)) from error
+
+    @property
+    def level_dimensions(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of every level."""
+        return tuple(self._handle.level_dimensions)
+
+    @property
+    def level_downsamples(self) -> tuple[float, ...]:
+        """Factor from each level to level 0."""
+        return tuple(self._handle.level_downsamples)
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Metadata under OpenSlide's names."""
+        return dict(self._handle.properties)
+
+    @property
+    def associated_images(self) -> tuple[str, ...]:
+        """Names of the images beside the pyramid."""
+        return tuple(sorted(self._handle.associated_images))
+
+    def read(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+        """Read RGBA pixels of one level."""
+        try:
+            return self._handle.read_region(corner, level, size)
+        except (OpenSlideError, OSError) as error:
+            raise SlideError(
+                f"the pixels of the slide cannot be read: {error}", where=str(self.path)
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+
+class ImageSource:
+    """A `PixelSource` of a plain image (PNG, JPEG, TIFF in strips), held in memory as one level.
+
+    Its size is limited by `glomerulab.images.MAX_PIXELS`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._image = Image.fromarray(read_image(path)).convert("RGBA")
+        except ImageFileError as error:
+            raise SlideError(
+                f"the file is not a slide in a format of OpenSlide, and as an image: "
+                f"{error.message}",
+                where=str(path),
+            ) from error
+
+    @property
+    def level_dimensions(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of every level."""
+        return (self._image.size,)
+
+    @property
+    def level_downsamples(self) -> tuple[float, ...]:
+        """Factor from each level to level 0."""
+        return (1.0,)
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Metadata under OpenSlide's names."""
+        return {}  # an image file states the resolution of print, not of a microscope
+
+    @property
+    def associated_images(self) -> tuple[str, ...]:
+        """Names of the images beside the pyramid."""
+        return ()
+
+    def read(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+        """Read RGBA pixels of one level."""
+        if level != 0:
+            raise ValueError(f"a plain image has only level 0, got {level}")
+        (x, y), (width, height) = corner, size
+        return self._image.crop((x, y, x + width, y + height))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._image.close()
