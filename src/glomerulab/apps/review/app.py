@@ -58,7 +58,6 @@ def create_app(desk: ReviewSession, *, secret: str, language: Language) -> FastA
 
     Parameters
     ----------
-    desk : Desk
     secret : str
         What every address begins with.
     language : {"en", "zh"}

@@ -21,10 +21,6 @@ def cases_page(cases: Mapping[str, Case], language: Language) -> str:
     cases : mapping of str to ReportedCase
         By the last part of their address.
     language : {"en", "zh"}
-
-    Returns
-    -------
-    str
     """
     rows = [
         (
@@ -45,12 +41,7 @@ def told_page(text: str, language: Language) -> str:
 
     Parameters
     ----------
-    text : str
     language : {"en", "zh"}
-
-    Returns
-    -------
-    str
     """
     return _page("told.html.j2", language, text=text)
 

@@ -98,7 +98,6 @@ class ReviewSession:
 
         Parameters
         ----------
-        change : OverrideRow
         n_seen : int
             As `submit_correction` takes it.
 

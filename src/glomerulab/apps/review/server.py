@@ -71,14 +71,8 @@ def announce(desk: ReviewSession, address: str, *, n_cases: int) -> list[str]:
 
     Parameters
     ----------
-    desk : Desk
     address : str
         With its secret.
-    n_cases : int
-
-    Returns
-    -------
-    list of str
     """
     cases = count_noun(n_cases, "case")
     return [

@@ -29,10 +29,8 @@ class AuthMiddleware:
 
     Parameters
     ----------
-    app : ASGIApp
     keys : KeyRing or None
         None: everyone who reaches this server may ask, and is told apart by address.
-    limits : Limits
     """
 
     def __init__(self, app: ASGIApp, *, keys: KeyRing | None, limits: Limits) -> None:

@@ -25,12 +25,7 @@ STATUSES: tuple[tuple[type[GlomerulabError], int], ...] = (
 
 
 def install_faults(app: FastAPI) -> None:
-    """Give an application its answers to errors.
-
-    Parameters
-    ----------
-    app : FastAPI
-    """
+    """Give an application its answers to errors."""
     faults.install_faults(
         app,
         foreseen=lambda request, error: fault(error, request),
@@ -47,10 +42,6 @@ def fault(error: GlomerulabError, request: Request | None = None) -> JSONRespons
         Only its message goes out: its place may be a path of this machine.
     request : Request, optional
         Named in the log where the server is at fault.
-
-    Returns
-    -------
-    JSONResponse
     """
     if isinstance(error, BusyError):
         return _answer(error.status, error.message, {"Retry-After": str(error.wait_s)})

@@ -18,7 +18,6 @@ class BusyError(GlomerulabError):
 
     Parameters
     ----------
-    message : str
     status : int
         429 if it is this client's own doing, else 503.
     wait_s : int

@@ -48,12 +48,7 @@ class JobTask:
 
 
 def work_on(task: JobTask) -> None:
-    """Do a job as the whole life of a process.
-
-    Parameters
-    ----------
-    task : JobTask
-    """
+    """Do a job as the whole life of a process."""
     end_with_parent()
     os.setsid()  # so that a cancelled job's own workers are ended with it
     os.nice(NICENESS)
@@ -81,12 +76,7 @@ def end_work(process: BaseProcess) -> None:
 
 
 def do_job(task: JobTask) -> None:
-    """Judge the slides of a job, write its report, and say how it ended.
-
-    Parameters
-    ----------
-    task : JobTask
-    """
+    """Judge the slides of a job, write its report, and say how it ended."""
     folder = JobFolder(task.folder)
     try:
         outcome = _judge(task, folder)

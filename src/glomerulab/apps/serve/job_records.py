@@ -122,12 +122,7 @@ class JobRecord(_Kept):
 
 
 class JobFolder:
-    """The folder of one job.
-
-    Parameters
-    ----------
-    path : Path
-    """
+    """The folder of one job."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -138,12 +133,7 @@ class JobFolder:
         return self.path / "result"
 
     def write(self, record: JobRecord) -> None:
-        """Replace ``job.json``.
-
-        Parameters
-        ----------
-        record : JobRecord
-        """
+        """Replace ``job.json``."""
         self._write(JOB_FILE, record)
 
     def read(self) -> JobRecord | None:
@@ -151,12 +141,7 @@ class JobFolder:
         return self._read(JOB_FILE, JobRecord)
 
     def write_progress(self, progress: Progress) -> None:
-        """Replace ``progress.json``.
-
-        Parameters
-        ----------
-        progress : Progress
-        """
+        """Replace ``progress.json``."""
         # Not flushed to disk: it is written often, and of no use after a power cut.
         temporary = self.path / f".{PROGRESS_FILE}.new"
         temporary.write_text(progress.model_dump_json(), encoding="utf-8")
@@ -167,12 +152,7 @@ class JobFolder:
         return self._read(PROGRESS_FILE, Progress)
 
     def write_outcome(self, outcome: Outcome) -> None:
-        """Write ``outcome.json``, the last act of the work.
-
-        Parameters
-        ----------
-        outcome : Outcome
-        """
+        """Write ``outcome.json``, the last act of the work."""
         self._write(OUTCOME_FILE, outcome)
 
     def take_outcome(self) -> Outcome | None:

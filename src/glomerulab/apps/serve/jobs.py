@@ -49,8 +49,6 @@ class Jobs:
 
     Parameters
     ----------
-    settings : JobSettings
-    limits : Limits, optional
     work : callable, default `work_on`
         What a job's process does with a `JobTask`.
 
@@ -91,11 +89,6 @@ class Jobs:
         ----------
         request : JobRequest
             Its paths have been looked at.
-        client : str
-
-        Returns
-        -------
-        JobRecord
 
         Raises
         ------
@@ -130,15 +123,6 @@ class Jobs:
     def get(self, job_id: str, client: str) -> JobRecord:
         """Return a job.
 
-        Parameters
-        ----------
-        job_id : str
-        client : str
-
-        Returns
-        -------
-        JobRecord
-
         Raises
         ------
         UnknownRecordError
@@ -157,14 +141,6 @@ class Jobs:
     def result(self, record: JobRecord) -> Path:
         """Return the folder of a finished job's predictions and reports.
 
-        Parameters
-        ----------
-        record : JobRecord
-
-        Returns
-        -------
-        Path
-
         Raises
         ------
         JobStateError
@@ -176,15 +152,6 @@ class Jobs:
 
     def cancel(self, job_id: str, client: str) -> JobRecord:
         """End a job that has not ended; nothing of its work is left.
-
-        Parameters
-        ----------
-        job_id : str
-        client : str
-
-        Returns
-        -------
-        JobRecord
 
         Raises
         ------
@@ -205,11 +172,6 @@ class Jobs:
 
     def forget(self, job_id: str, client: str) -> None:
         """Delete a job that has ended, with its result.
-
-        Parameters
-        ----------
-        job_id : str
-        client : str
 
         Raises
         ------

@@ -45,14 +45,6 @@ class _KeyFile(BaseModel):
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
     """Read a key file.
 
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    tuple of ApiKey
-
     Raises
     ------
     ConfigError
@@ -105,11 +97,6 @@ def add_key(path: Path, name: str) -> str:
 def revoke_key(path: Path, name: str) -> None:
     """Take a client's key back; a running server notices at the next request.
 
-    Parameters
-    ----------
-    path : Path
-    name : str
-
     Raises
     ------
     ConfigError
@@ -125,10 +112,6 @@ def revoke_key(path: Path, name: str) -> None:
 
 class KeyRing:
     """The keys of a running server, read again whenever their file changes.
-
-    Parameters
-    ----------
-    path : Path
 
     Raises
     ------
@@ -148,10 +131,6 @@ class KeyRing:
 
     def find(self, given: str) -> str | None:
         """Return whose key this is, in a time that does not tell how much of it was right.
-
-        Parameters
-        ----------
-        given : str
 
         Returns
         -------

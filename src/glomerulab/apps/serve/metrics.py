@@ -62,10 +62,6 @@ class Metrics:
         ----------
         job_counts : dict of str to int
             Jobs by state.
-
-        Returns
-        -------
-        str
         """
         for state, count in job_counts.items():
             self.jobs.labels(state).set(count)
@@ -73,13 +69,7 @@ class Metrics:
 
 
 class Timed:
-    """Counts every request of an application, by the route it took and never by its own path.
-
-    Parameters
-    ----------
-    app : ASGIApp
-    metrics : Metrics
-    """
+    """Counts every request of an application, by the route it took and never by its own path."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self.app = app

@@ -42,10 +42,6 @@ IMAGE_BODY: dict[str, Any] = {
 def faults(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe the refusals of a route.
 
-    Parameters
-    ----------
-    *statuses : int
-
     Returns
     -------
     dict

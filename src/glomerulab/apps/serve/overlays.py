@@ -45,7 +45,6 @@ class Overlays:
             As the network was shown it.
         picture : ndarray of uint8, shape (H, W, 3)
             The same in its own proportions.
-        label_id : str
 
         Returns
         -------

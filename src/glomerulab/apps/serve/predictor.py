@@ -56,18 +56,12 @@ def prepared(
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W, 3)
-    card : ModelCard
-    gates : Gates
     stain : str or None
         As manifests call it; None where unknown, and then the crop keeps its colours.
     mpp : float or None
         Micrometres per pixel.
     with_picture : bool, default False
         Whether something will be drawn on it.
-
-    Returns
-    -------
-    PreparedCrop
     """
     reference = None if stain is None else gates.references.get(stain)
     status = None
@@ -85,19 +79,7 @@ def _fitting(image: RgbImage) -> RgbImage:
 
 
 def decided(crop: PreparedCrop, finding: Finding, card: ModelCard, gates: Gates) -> Decision:
-    """Turn what was found in a crop into the call.
-
-    Parameters
-    ----------
-    crop : PreparedCrop
-    finding : Finding
-    card : ModelCard
-    gates : Gates
-
-    Returns
-    -------
-    Decision
-    """
+    """Turn what was found in a crop into the call."""
     (decision,) = decide(
         np.array([finding.logits]),
         [finding.distance],
@@ -124,7 +106,6 @@ class Judge:
     ----------
     engine : Engine
         From here on only this object's threads may use it.
-    gates : Gates
     max_batch : int, default 8
         Crops that wait while a batch is answered make the next one, up to so many. An engine that
         answers several threads at once gains nothing by that: there each crop goes alone.
@@ -164,16 +145,7 @@ class Judge:
         return all(thread.is_alive() for thread in self._threads)
 
     def submit(self, crop: PreparedCrop) -> "Future[Finding]":
-        """Queue a crop; whoever no longer waits cancels the future.
-
-        Parameters
-        ----------
-        crop : PreparedCrop
-
-        Returns
-        -------
-        Future of Finding
-        """
+        """Queue a crop; whoever no longer waits cancels the future."""
         answer: Future[Finding] = Future()
         self._queue.put(_Waiting(crop, answer))
         return answer

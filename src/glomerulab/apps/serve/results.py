@@ -58,13 +58,8 @@ def find_result(folder: Path, name: str) -> Path | None:
 
     Parameters
     ----------
-    folder : Path
     name : str
         Of `RESULTS`.
-
-    Returns
-    -------
-    Path or None
     """
     if name == "report.html":
         return next(iter(sorted((folder / REPORTS_FOLDER).glob("*.html"))), None)
@@ -77,13 +72,8 @@ def result_file(folder: Path, name: str) -> Path:
 
     Parameters
     ----------
-    folder : Path
     name : str
         Of `RESULTS`.
-
-    Returns
-    -------
-    Path
 
     Raises
     ------

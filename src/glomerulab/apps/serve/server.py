@@ -46,10 +46,6 @@ class ServeSettings:
 def open_service(settings: ServeSettings) -> Service:
     """Load the model and take up the jobs that an earlier server left.
 
-    Parameters
-    ----------
-    settings : ServeSettings
-
     Returns
     -------
     Service
@@ -90,7 +86,6 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
 
     Parameters
     ----------
-    settings : ServeSettings
     host : str
         Address to bind to.
     port : int
@@ -124,19 +119,7 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
 
 
 def announce(settings: ServeSettings, service: Service, *, host: str, port: int) -> list[str]:
-    """Return what the terminal says at the start.
-
-    Parameters
-    ----------
-    settings : ServeSettings
-    service : Service
-    host : str
-    port : int
-
-    Returns
-    -------
-    list of str
-    """
+    """Return what the terminal says at the start."""
     facts, address = service.model.facts, address_of(host, port)
     labels = ", ".join(label.id for label in facts.labels)
     lines = [

@@ -49,15 +49,10 @@ def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None)
 
     Parameters
     ----------
-    run : Path
     metrics : Metrics
         Is told of every batch.
     taxonomy : Taxonomy, optional
         What clients count on: another one is refused.
-
-    Returns
-    -------
-    LoadedModel
 
     Raises
     ------

@@ -32,10 +32,6 @@ class Assets:
         ----------
         name : str
             Below ``static``.
-
-        Returns
-        -------
-        str
         """
         if name not in self._urls:
             digest = hashlib.sha256((self.root / name).read_bytes()).hexdigest()[:12]
@@ -43,16 +39,7 @@ class Assets:
         return self._urls[name]
 
     def response(self, name: str) -> Response | None:
-        """Return a file by a name that is on the list of them; None for any other.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Response or None
-        """
+        """Return a file by a name that is on the list of them; None for any other."""
         path = self._files.get(name)
         if path is None:
             return None

@@ -32,7 +32,6 @@ def install_faults(
 
     Parameters
     ----------
-    app : FastAPI
     foreseen : callable
         Answers an error of the program's own.
     answer : callable
@@ -65,10 +64,6 @@ def install_faults(
 
 def problems_of(error: RequestValidationError) -> str:
     """Say in one line what does not fit.
-
-    Parameters
-    ----------
-    error : RequestValidationError
 
     Returns
     -------

@@ -44,10 +44,6 @@ def content_policy(*, with_boxes: bool = False, with_blobs: bool = False) -> str
         style attributes, which that page alone allows.
     with_blobs : bool, default False
         For a page that shows images which it holds itself and which have no address.
-
-    Returns
-    -------
-    str
     """
     script = "script-src 'self' 'unsafe-eval'" if with_boxes else "script-src 'self'"
     parts = [
@@ -70,7 +66,6 @@ class SecurityMiddleware:
 
     Parameters
     ----------
-    app : ASGIApp
     hosts : frozenset of str
         Names this server is called by; empty means any (a server for the network).
     limit_of : callable

@@ -26,7 +26,6 @@ def answer(app: ASGIApp, listener: socket.socket, *, proxies: Sequence[str] = ()
 
     Parameters
     ----------
-    app : ASGIApp
     listener : socket
         Stays the caller's to close.
     proxies : sequence of str, default empty
@@ -70,14 +69,9 @@ def server_config(app: ASGIApp, *, proxies: Sequence[str] = ()) -> uvicorn.Confi
 
     Parameters
     ----------
-    app : ASGIApp
     proxies : sequence of str, default empty
         Addresses or networks whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed;
         empty: nobody's, whatever the environment says.
-
-    Returns
-    -------
-    uvicorn.Config
 
     Raises
     ------

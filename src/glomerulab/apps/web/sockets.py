@@ -45,10 +45,6 @@ def listen(host: str, port: int) -> socket.socket:
     port : int
         0 for any free one.
 
-    Returns
-    -------
-    socket
-
     Raises
     ------
     OutputError
