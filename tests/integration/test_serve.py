@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from glomerulab.apps.serve.keys import KeyRing
+from glomerulab.apps.serve.auth import KeyRing
 from tests.support.served_models import ServedProcess, wait_for, write_slide
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from glomerulab.apps.serve.keys import add_key
+from glomerulab.apps.serve.auth import add_key
 from tests.support.served_models import ServedProcess
 
 pytestmark = pytest.mark.browser

@@ -15,10 +15,9 @@ import numpy as np
 from PIL import Image
 from starlette.testclient import TestClient
 
-from glomerulab.apps.serve.app import create_app
-from glomerulab.apps.serve.keys import KeyRing, add_key
-from glomerulab.apps.serve.limits import Limits
-from glomerulab.apps.serve.server import ServeSettings, open_service
+from glomerulab.apps.serve.auth import KeyRing, add_key
+from glomerulab.apps.serve.server import create_app, open_service
+from glomerulab.apps.serve.settings import Limits, ServeSettings
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import write_regions

@@ -46,9 +46,8 @@ def serve(
 
     Example: glomerulab serve --model run --slides slides/ --jobs jobs/ --keys keys.json
     """
-    from glomerulab.apps.serve.limits import Limits
-    from glomerulab.apps.serve.server import ServeSettings
     from glomerulab.apps.serve.server import serve as run_server
+    from glomerulab.apps.serve.settings import Limits, ServeSettings
     from glomerulab.taxonomy import load_taxonomy
 
     settings = ServeSettings(
@@ -75,7 +74,7 @@ def api_key(
 
     Example: glomerulab api-key pathology-lis --keys keys.json
     """
-    from glomerulab.apps.serve.keys import add_key, revoke_key
+    from glomerulab.apps.serve.auth import add_key, revoke_key
 
     if revoke:
         revoke_key(keys, name)

@@ -15,9 +15,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from glomerulab.apps.review.pages import PLAIN_POLICY, cases_page, told_page
 from glomerulab.apps.review.review_session import ReviewSession
 from glomerulab.apps.web.error_handlers import install_faults
-from glomerulab.apps.web.notice import NOTICE
-from glomerulab.apps.web.security import SecurityMiddleware
-from glomerulab.apps.web.sockets import LOCAL_HOSTS
+from glomerulab.apps.web.security import NOTICE, SecurityMiddleware
+from glomerulab.apps.web.server import LOCAL_HOSTS
 from glomerulab.cases.add_corrections import CorrectionConflictError, OutdatedCorrectionError
 from glomerulab.cases.correction_rows import CorrectionRow
 from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError

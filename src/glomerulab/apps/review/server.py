@@ -9,8 +9,7 @@ from pathlib import Path
 
 from glomerulab.apps.review.app import create_app
 from glomerulab.apps.review.review_session import ReviewSession
-from glomerulab.apps.web.server import answer
-from glomerulab.apps.web.sockets import address_of, listen
+from glomerulab.apps.web.server import address_of, answer, listen
 from glomerulab.cases.rules import RuleSet
 from glomerulab.reports.case.words import Language
 from glomerulab.runtime.messages import count_noun

@@ -1,8 +1,15 @@
 """Errors that are no fault of the data: the server is busy, or a job is not where it must be."""
 
-from glomerulab.errors import GlomerulabError
+import logging
 
-__all__ = ["BusyError", "JobStateError", "NoKeyError"]
+from fastapi import FastAPI, Request
+from starlette.responses import JSONResponse
+
+from glomerulab.apps.web import error_handlers as faults
+from glomerulab.apps.web.security import NOTICE
+from glomerulab.errors import GlomerulabError, NotAllowedError, OutputError, UnknownRecordError
+
+__all__ = ["BusyError", "JobStateError", "NoKeyError", "fault", "install_faults"]
 
 
 class NoKeyError(GlomerulabError):
@@ -28,3 +35,47 @@ class BusyError(GlomerulabError):
         super().__init__(message)
         self.status = status
         self.wait_s = wait_s
+
+
+log = logging.getLogger(__name__)
+
+STATUSES: tuple[tuple[type[GlomerulabError], int], ...] = (
+    (NoKeyError, 401),
+    (NotAllowedError, 403),
+    (UnknownRecordError, 404),
+    (JobStateError, 409),
+    (OutputError, 507),
+    (GlomerulabError, 422),
+)
+
+
+def install_faults(app: FastAPI) -> None:
+    """Give an application its answers to errors."""
+    faults.install_faults(
+        app,
+        foreseen=lambda request, error: fault(error, request),
+        answer=lambda _request, status, message: _answer(status, message),
+    )
+
+
+def fault(error: GlomerulabError, request: Request | None = None) -> JSONResponse:
+    """Turn an error into an answer.
+
+    Parameters
+    ----------
+    error : GlomerulabError
+        Only its message goes out: its place may be a path of this machine.
+    request : Request, optional
+        Named in the log where the server is at fault.
+    """
+    if isinstance(error, BusyError):
+        return _answer(error.status, error.message, {"Retry-After": str(error.wait_s)})
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    if status >= 500:
+        log.error("%s: %s", request and request.url.path, error)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    return _answer(status, error.message, headers)
+
+
+def _answer(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": message, "research_use_only": NOTICE}, status, headers)

@@ -13,9 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
+from glomerulab.apps.serve.files import FAILURES_FILE, REPORTS_FOLDER, SlideFolder, pack_results
 from glomerulab.apps.serve.job_records import JobFolder, JobRequest, Outcome, Progress
-from glomerulab.apps.serve.results import FAILURES_FILE, REPORTS_FOLDER, pack_results
-from glomerulab.apps.serve.slide_folder import SlideFolder
 from glomerulab.errors import GlomerulabError
 from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder
 from glomerulab.runtime.parallel import end_with_parent

@@ -8,20 +8,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from glomerulab.apps.serve.errors import BusyError, JobStateError
 from glomerulab.apps.serve.job_process import JobTask, end_work, work_on
 from glomerulab.apps.serve.job_records import JobFolder, JobRecord, JobRequest, Progress
-from glomerulab.apps.serve.limits import Limits
-from glomerulab.apps.serve.slide_folder import SlideFolder
+from glomerulab.apps.serve.settings import JobSettings, Limits
 from glomerulab.apps.web.error_handlers import UNFORESEEN
 from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError
 from glomerulab.runtime.files import exclusive_lock, make_folder
 
-__all__ = ["JobSettings", "Jobs"]
+__all__ = ["Jobs"]
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +30,6 @@ GIVEN_UP = (
     "the server ended {n} times in the middle of this job, which is given up: the job may be what "
     "ended it (see the server's log)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class JobSettings:
-    """What every job is done with."""
-
-    folder: Path
-    """Where jobs are kept."""
-    run: Path
-    slides: SlideFolder
-    n_workers: int = 1
 
 
 class Jobs:

@@ -12,7 +12,7 @@ from prometheus_client import (
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glomerulab.apps.web.notice import NOTICE
+from glomerulab.apps.web.security import NOTICE
 
 __all__ = ["METRICS_TYPE", "Metrics", "Timed"]
 

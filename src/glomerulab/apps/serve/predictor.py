@@ -4,25 +4,32 @@ A crop is prepared by whoever brings it and comes out by the same functions as `
 uses, so that both say the same of an image.
 """
 
+import io
 import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
 
 from glomerulab.errors import CheckpointError
+from glomerulab.explain.attribution import attribute
+from glomerulab.explain.overlay import overlay
 from glomerulab.images import RgbImage, resized
 from glomerulab.inference.calibration import Gates
 from glomerulab.inference.decide import Decision, decide
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.image_predictions import Finding, Shown, answer_shown, shown_to
 from glomerulab.models.card import ModelCard
+from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.stain.normalize import normalize
 
-__all__ = ["Judge", "PreparedCrop", "decided", "prepared"]
+__all__ = ["Judge", "Overlays", "PreparedCrop", "decided", "prepared"]
 
 log = logging.getLogger(__name__)
 
@@ -209,3 +216,50 @@ def _refuse_mismatch(engine: Engine, gates: Gates) -> None:
             f"the model gives {answers.features.shape[1]} features, its gates were fitted on "
             f"{n_features}; run `glomerulab gates RUN` again"
         )
+
+
+class Overlays:
+    """A network of its own, since gradients need one that was not made ready for speed.
+
+    Parameters
+    ----------
+    run : Path
+        A run folder.
+    """
+
+    method = "grad-cam"
+    """One pass back and forth; the other methods of `explain` take seconds."""
+
+    def __init__(self, run: Path) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model, self._card = load_checkpoint(run)
+        self._model = model.eval().to(self._device).to(memory_format=torch.channels_last)
+        self._lock = threading.Lock()
+
+    def draw(self, pixels: RgbImage, picture: RgbImage, label_id: str) -> bytes:
+        """Draw a crop, and beside it what spoke for a label.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (S, S, 3)
+            As the network was shown it.
+        picture : ndarray of uint8, shape (H, W, 3)
+            The same in its own proportions.
+
+        Returns
+        -------
+        bytes
+            A PNG of 2 W by H pixels.
+        """
+        card = self._card
+        shown = torch.from_numpy(pixels).to(self._device).float() / 255.0  # (S, S, 3)
+        tensor = ((shown - shown.new_tensor(card.mean)) / shown.new_tensor(card.std)).permute(
+            2, 0, 1
+        )
+        target = card.taxonomy.label_ids.index(label_id)
+        with self._lock:  # captum hangs hooks on the network
+            saliency = attribute(self._model, tensor, target, "grad-cam").numpy()
+        stream = io.BytesIO()
+        drawn = Image.fromarray(overlay(picture, saliency))
+        drawn.save(stream, format="PNG", compress_level=1)
+        return stream.getvalue()

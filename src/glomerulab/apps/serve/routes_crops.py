@@ -10,9 +10,17 @@ from fastapi import APIRouter, Query, Request
 
 from glomerulab.apps.serve.auth import CROPS_PATH
 from glomerulab.apps.serve.errors import BusyError
-from glomerulab.apps.serve.openapi import IMAGE_BODY, faults
 from glomerulab.apps.serve.predictor import PreparedCrop, decided, prepared
-from glomerulab.apps.serve.schemas import CropAnswer, LabelAnswer, Mpp, Overlay, Reason, Stain
+from glomerulab.apps.serve.schemas import (
+    IMAGE_BODY,
+    CropAnswer,
+    LabelAnswer,
+    Mpp,
+    Overlay,
+    Reason,
+    Stain,
+    faults,
+)
 from glomerulab.apps.serve.service import CurrentService, LoadedModel, Service
 from glomerulab.cases.calls import REASONS
 from glomerulab.errors import ImageFileError

@@ -6,13 +6,11 @@ from fastapi import APIRouter, Path, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
+from glomerulab.apps.serve.files import RESULTS, SlideFolder, find_result, result_file
 from glomerulab.apps.serve.job_records import JobRecord, JobRequest
 from glomerulab.apps.serve.jobs import Jobs
-from glomerulab.apps.serve.openapi import faults
-from glomerulab.apps.serve.results import RESULTS, find_result, result_file
-from glomerulab.apps.serve.schemas import Job, JobList
+from glomerulab.apps.serve.schemas import Job, JobList, faults
 from glomerulab.apps.serve.service import Client, CurrentService, Service
-from glomerulab.apps.serve.slide_folder import SlideFolder
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ConfigError, UnknownRecordError
 

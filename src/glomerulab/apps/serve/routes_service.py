@@ -1,12 +1,18 @@
 """What monitoring, proxies and curious people ask: alive, ready, numbers, which model."""
 
-from fastapi import APIRouter, Response
-from starlette.responses import PlainTextResponse
+from functools import lru_cache
+
+from fastapi import APIRouter
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from glomerulab.apps.serve.metrics import METRICS_TYPE
-from glomerulab.apps.serve.openapi import faults
-from glomerulab.apps.serve.schemas import Health, ModelAnswer, Readiness
+from glomerulab.apps.serve.schemas import Health, ModelAnswer, Readiness, faults
 from glomerulab.apps.serve.service import CurrentService
+from glomerulab.apps.web.assets import Assets
+from glomerulab.apps.web.security import NOTICE, content_policy
+from glomerulab.cohort.schema import STAINS
+from glomerulab.errors import UnknownRecordError
 
 __all__ = ["router"]
 
@@ -50,3 +56,48 @@ async def model(service: CurrentService) -> ModelAnswer:
         can_draw_overlays=loaded.overlays is not None,
         notes=loaded.notes,
     )
+
+
+ASSETS = Assets("glomerulab.apps.serve")
+
+
+@router.get("/", include_in_schema=False)
+async def page(service: CurrentService) -> HTMLResponse:
+    """Show the page."""
+    model = service.model
+    content = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            facts=model.facts,
+            stains=STAINS,
+            needs_key=service.needs_key,
+            can_draw=model.overlays is not None,
+            max_mib=service.limits.upload_bytes // 2**20,
+            notice=NOTICE,
+        )
+    )
+    policy = content_policy(with_blobs=True)
+    return HTMLResponse(content, headers={"Content-Security-Policy": policy})
+
+
+@router.get("/static/{name:path}", include_in_schema=False)
+async def static(name: str) -> Response:
+    """Give a file of the package by a name that is on its list."""
+    answer = ASSETS.response(name)
+    if answer is None:
+        raise UnknownRecordError("there is no such file")
+    return answer
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("glomerulab.apps.serve"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["asset"] = ASSETS.url
+    return environment

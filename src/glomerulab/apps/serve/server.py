@@ -2,45 +2,32 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
-from pathlib import Path
+from importlib.metadata import version
 
+from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
-from glomerulab.apps.serve.app import create_app
-from glomerulab.apps.serve.jobs import Jobs, JobSettings
-from glomerulab.apps.serve.keys import KeyRing
-from glomerulab.apps.serve.limits import Limits
-from glomerulab.apps.serve.metrics import Metrics
+from glomerulab.apps.serve import routes_crops, routes_jobs, routes_service
+from glomerulab.apps.serve.auth import CROPS_PATH, AuthMiddleware, KeyRing
+from glomerulab.apps.serve.errors import install_faults
+from glomerulab.apps.serve.files import SlideFolder
+from glomerulab.apps.serve.jobs import Jobs
+from glomerulab.apps.serve.metrics import Metrics, Timed
+from glomerulab.apps.serve.schemas import DESCRIPTION, describe_keys
 from glomerulab.apps.serve.service import Service, load_model
-from glomerulab.apps.serve.slide_folder import SlideFolder
-from glomerulab.apps.web.server import answer, refuse_bad_proxies
-from glomerulab.apps.web.sockets import LOCAL_HOSTS, address_of, is_local, listen
+from glomerulab.apps.serve.settings import JobSettings, ServeSettings
+from glomerulab.apps.web.security import SecurityMiddleware
+from glomerulab.apps.web.server import (
+    LOCAL_HOSTS,
+    address_of,
+    answer,
+    is_local,
+    listen,
+    refuse_bad_proxies,
+)
 from glomerulab.errors import ConfigError
-from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["ServeSettings", "announce", "open_service", "serve"]
-
-
-@dataclass(frozen=True, slots=True)
-class ServeSettings:
-    """How a server is run."""
-
-    run: Path
-    keys: Path | None = None
-    slides: Path | None = None
-    """The one folder whose slides may be named; None: crops only."""
-    jobs: Path | None = None
-    """Where jobs are kept; needed with `slides`."""
-    taxonomy: Taxonomy | None = None
-    """What clients count on; another model is refused."""
-    n_workers: int = 1
-    """Processes of a job that cut and normalise."""
-    names: tuple[str, ...] = ()
-    """What clients call the server by, where a proxy passes that on."""
-    proxies: tuple[str, ...] = ()
-    """Addresses whose word on who asks is taken."""
-    limits: Limits = field(default_factory=Limits)
+__all__ = ["announce", "create_app", "open_service", "serve"]
 
 
 def open_service(settings: ServeSettings) -> Service:
@@ -138,3 +125,47 @@ def announce(settings: ServeSettings, service: Service, *, host: str, port: int)
     elif settings.keys is None:
         lines.append("No keys: every user of this computer may ask.")
     return lines
+
+
+def create_app(
+    service: Service, *, keys: KeyRing | None = None, hosts: frozenset[str] = frozenset()
+) -> FastAPI:
+    """Make the application of one model.
+
+    Parameters
+    ----------
+    service : Service
+        Stays the caller's to close.
+    keys : KeyRing, optional
+        None: whoever reaches this server may ask.
+    hosts : frozenset of str, default empty
+        Names this server is called by; empty means any.
+
+    Returns
+    -------
+    FastAPI
+        Its description is at ``/openapi.json``; without pages that load scripts from elsewhere.
+    """
+    app = FastAPI(
+        title="glomerulab (research use only)",
+        description=DESCRIPTION,
+        version=version("glomerulab"),
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    limits = service.limits
+
+    def limit_of(path: str) -> int:
+        return limits.upload_bytes if path == CROPS_PATH else limits.body_bytes
+
+    # The last one added is the first to see a request.
+    app.add_middleware(AuthMiddleware, keys=keys, limits=limits)
+    app.add_middleware(SecurityMiddleware, hosts=hosts, limit_of=limit_of)
+    app.add_middleware(Timed, metrics=service.metrics)
+    install_faults(app)
+    for module in (routes_service, routes_crops, routes_jobs):
+        app.include_router(module.router)
+    if keys is not None:
+        describe_keys(app)
+    return app

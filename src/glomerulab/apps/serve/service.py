@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from glomerulab.apps.serve.files import SlideFolder
 from glomerulab.apps.serve.jobs import Jobs
-from glomerulab.apps.serve.limits import Limits
 from glomerulab.apps.serve.metrics import Metrics
 from glomerulab.apps.serve.predictor import Judge
-from glomerulab.apps.serve.slide_folder import SlideFolder
+from glomerulab.apps.serve.settings import Limits
 from glomerulab.cases.case_folder import ModelFacts
 from glomerulab.errors import CheckpointError, TaxonomyError
 from glomerulab.inference.calibration import Gates, has_gates, read_gates
@@ -23,7 +23,7 @@ from glomerulab.runtime.sealing import check_seal
 from glomerulab.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
-    from glomerulab.apps.serve.overlays import Overlays
+    from glomerulab.apps.serve.predictor import Overlays
 
 __all__ = ["Client", "CurrentService", "LoadedModel", "Service", "load_model"]
 
@@ -82,7 +82,7 @@ def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None)
     overlays = None
     is_export = (run / "model.onnx").is_file()
     if not is_export:
-        from glomerulab.apps.serve.overlays import Overlays
+        from glomerulab.apps.serve.predictor import Overlays
 
         overlays = Overlays(run)
     judge = Judge(engine, gates, on_batch=metrics.batches.observe)

@@ -11,9 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glomerulab.apps.web.notice import NOTICE, NOTICE_HEADER
+__all__ = ["NOTICE", "NOTICE_HEADER", "SAFE_METHODS", "SecurityMiddleware", "content_policy"]
 
-__all__ = ["SAFE_METHODS", "SecurityMiddleware", "content_policy"]
+NOTICE = "Research use only: not a medical device, not for diagnosis. A pathologist must check it."
+NOTICE_HEADER = "X-Research-Use-Only"
+
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 

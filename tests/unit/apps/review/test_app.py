@@ -4,7 +4,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from glomerulab.apps.review.app import create_app
-from glomerulab.apps.web.notice import NOTICE
+from glomerulab.apps.web.security import NOTICE
 from glomerulab.cases.corrections import CORRECTIONS_FILE
 from tests.support.cases import case, one_call, write_case
 from tests.support.reviews import change

@@ -1,6 +1,6 @@
 import pytest
 
-from glomerulab.apps.web.notice import NOTICE, NOTICE_HEADER
+from glomerulab.apps.web.security import NOTICE, NOTICE_HEADER
 
 
 @pytest.mark.parametrize(

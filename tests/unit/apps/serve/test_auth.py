@@ -3,10 +3,9 @@ import asyncio
 import pytest
 from starlette.testclient import TestClient
 
-from glomerulab.apps.serve.auth import OPEN_PATHS, AuthMiddleware
-from glomerulab.apps.serve.error_handlers import install_faults
-from glomerulab.apps.serve.keys import KeyRing, add_key
-from glomerulab.apps.serve.limits import Limits
+from glomerulab.apps.serve.auth import OPEN_PATHS, AuthMiddleware, KeyRing, add_key
+from glomerulab.apps.serve.errors import install_faults
+from glomerulab.apps.serve.settings import Limits
 
 
 async def call(app, path: str, *, chunks=(b"",), headers=(), address="1.2.3.4", hold=None):

@@ -2,9 +2,8 @@ import json
 
 import pytest
 
-from glomerulab.apps.serve.error_handlers import fault
-from glomerulab.apps.serve.errors import BusyError, JobStateError, NoKeyError
-from glomerulab.apps.web.notice import NOTICE
+from glomerulab.apps.serve.errors import BusyError, JobStateError, NoKeyError, fault
+from glomerulab.apps.web.security import NOTICE
 from glomerulab.errors import (
     GlomerulabError,
     ImageFileError,

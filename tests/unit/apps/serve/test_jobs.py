@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from glomerulab.apps.serve.errors import BusyError, JobStateError
+from glomerulab.apps.serve.files import SlideFolder
 from glomerulab.apps.serve.job_process import JobTask
 from glomerulab.apps.serve.job_records import (
     JobFolder,
@@ -16,9 +17,8 @@ from glomerulab.apps.serve.job_records import (
     Progress,
     SlideRequest,
 )
-from glomerulab.apps.serve.jobs import Jobs, JobSettings
-from glomerulab.apps.serve.limits import Limits
-from glomerulab.apps.serve.slide_folder import SlideFolder
+from glomerulab.apps.serve.jobs import Jobs
+from glomerulab.apps.serve.settings import JobSettings, Limits
 from glomerulab.apps.web.error_handlers import UNFORESEEN
 from glomerulab.errors import OutputError, UnknownRecordError
 

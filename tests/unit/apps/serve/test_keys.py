@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from glomerulab.apps.serve.keys import KeyRing, add_key, read_keys, revoke_key
+from glomerulab.apps.serve.auth import KeyRing, add_key, read_keys, revoke_key
 from glomerulab.errors import ConfigError
 
 

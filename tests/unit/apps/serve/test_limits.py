@@ -1,6 +1,6 @@
 import pytest
 
-from glomerulab.apps.serve.limits import Limits
+from glomerulab.apps.serve.settings import Limits
 from tests.support.served_models import served
 
 

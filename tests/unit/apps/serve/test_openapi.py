@@ -1,4 +1,4 @@
-from glomerulab.apps.serve.openapi import faults
+from glomerulab.apps.serve.schemas import faults
 
 
 def test_the_description_is_complete_and_names_no_other_host(keyed, open_server):

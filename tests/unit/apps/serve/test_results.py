@@ -2,7 +2,7 @@ import zipfile
 
 import pytest
 
-from glomerulab.apps.serve.results import RESULTS, find_result, pack_results, result_file
+from glomerulab.apps.serve.files import RESULTS, find_result, pack_results, result_file
 from glomerulab.errors import UnknownRecordError
 
 

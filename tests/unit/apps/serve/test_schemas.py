@@ -2,7 +2,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from glomerulab.apps.serve.schemas import Fault, Health, Mpp, Stain
-from glomerulab.apps.web.notice import NOTICE
+from glomerulab.apps.web.security import NOTICE
 from glomerulab.cohort.schema import STAINS
 
 

@@ -1,7 +1,8 @@
 import pytest
 
-from glomerulab.apps.serve.keys import add_key
-from glomerulab.apps.serve.server import ServeSettings, announce, open_service, serve
+from glomerulab.apps.serve.auth import add_key
+from glomerulab.apps.serve.server import announce, open_service, serve
+from glomerulab.apps.serve.settings import ServeSettings
 from glomerulab.errors import ConfigError
 
 

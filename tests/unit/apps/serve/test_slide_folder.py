@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glomerulab.apps.serve.slide_folder import SlideFolder
+from glomerulab.apps.serve.files import SlideFolder
 from glomerulab.errors import NotAllowedError, UnknownRecordError
 
 

@@ -1,4 +1,4 @@
-from glomerulab.apps.web.notice import NOTICE, NOTICE_HEADER
+from glomerulab.apps.web.security import NOTICE, NOTICE_HEADER
 
 
 def test_the_notice_says_what_it_must_and_can_stand_in_a_header():

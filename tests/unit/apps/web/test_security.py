@@ -5,8 +5,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from glomerulab.apps.web.notice import NOTICE, NOTICE_HEADER
-from glomerulab.apps.web.security import SecurityMiddleware, content_policy
+from glomerulab.apps.web.security import NOTICE, NOTICE_HEADER, SecurityMiddleware, content_policy
 
 
 async def _size(request: Request) -> JSONResponse:

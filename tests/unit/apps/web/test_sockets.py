@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from glomerulab.apps.web.sockets import is_local, listen
+from glomerulab.apps.web.server import is_local, listen
 from glomerulab.errors import OutputError
 
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from glomerulab.apps.annotation.web.app import create_app
 from glomerulab.apps.annotation.web.site import Site
-from glomerulab.apps.web.server import answer
-from glomerulab.apps.web.sockets import LOCAL_HOSTS, address_of, is_local, listen
+from glomerulab.apps.web.server import LOCAL_HOSTS, address_of, answer, is_local, listen
 
 __all__ = ["announce", "serve"]
 

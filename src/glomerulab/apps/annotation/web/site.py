@@ -14,7 +14,7 @@ from glomerulab.apps.annotation.store.sessions import signing_key
 from glomerulab.apps.annotation.store.study import has_study, read_study
 from glomerulab.apps.annotation.web.login_limits import LoginLimits
 from glomerulab.apps.annotation.web.slide_cache import SlideCache
-from glomerulab.apps.web.sockets import LOCAL_HOSTS
+from glomerulab.apps.web.server import LOCAL_HOSTS
 from glomerulab.cohort.manifest import Manifest
 
 __all__ = ["Site", "SiteSettings"]

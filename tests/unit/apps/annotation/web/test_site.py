@@ -3,7 +3,7 @@ from itsdangerous import TimestampSigner
 from glomerulab.apps.annotation.store.sessions import signing_key
 from glomerulab.apps.annotation.web.site import Site, SiteSettings
 from glomerulab.apps.annotation.web.slide_cache import SlideCache
-from glomerulab.apps.web.sockets import LOCAL_HOSTS
+from glomerulab.apps.web.server import LOCAL_HOSTS
 
 
 def test_a_site_signs_with_the_key_of_its_database(web):

@@ -1,0 +1,155 @@
+"""From what a client calls a slide to a file of the allowed folder, and to no other file.
+
+The answer never tells whether something exists elsewhere.
+"""
+
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from glomerulab.apps.web.security import NOTICE
+from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE
+from glomerulab.errors import NotAllowedError, UnknownRecordError
+from glomerulab.runtime.files import atomic_write
+
+__all__ = [
+    "FAILURES_FILE",
+    "REPORTS_FOLDER",
+    "RESULTS",
+    "SlideFolder",
+    "find_result",
+    "pack_results",
+    "result_file",
+]
+
+MAX_LENGTH = 1024
+
+
+class SlideFolder:
+    """The one folder that jobs may read.
+
+    Parameters
+    ----------
+    root : Path
+        Must exist.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def find(self, name: str) -> Path:
+        """Return the file or folder of a name.
+
+        Parameters
+        ----------
+        name : str
+            Relative to the root, parts separated by ``/``; ``.`` is the root itself.
+
+        Returns
+        -------
+        Path
+            Absolute, without symbolic links.
+
+        Raises
+        ------
+        NotAllowedError
+            If the name is absolute, climbs, or a symbolic link leads out of the root.
+        UnknownRecordError
+            If there is no such file or folder.
+        """
+        parts = PurePosixPath(name).parts
+        if (
+            not name
+            or len(name) > MAX_LENGTH
+            or name.startswith("/")
+            or ".." in parts
+            or "\\" in name
+            or not name.isprintable()
+        ):
+            raise NotAllowedError("a path must be relative to the slides folder and lie in it")
+        place = self._below(self.root.joinpath(*parts))
+        if not place.exists():
+            raise UnknownRecordError(f"there is no {PurePosixPath(name)} in the slides folder")
+        if place.is_dir():
+            # A DICOM slide, or a folder of region files: its files are read by their own names.
+            for child in place.iterdir():
+                self._below(child)
+        return place
+
+    def _below(self, path: Path) -> Path:
+        """Follow symbolic links, and refuse those that lead out."""
+        try:
+            place = path.resolve()
+        except (OSError, RuntimeError) as error:  # a link to itself
+            raise NotAllowedError("the path cannot be followed") from error
+        if place != self.root and self.root not in place.parents:
+            raise NotAllowedError("a symbolic link there leads out of the slides folder")
+        return place
+
+
+REPORTS_FOLDER = "reports"
+FAILURES_FILE = "failures.csv"
+ARCHIVE = "result.zip"
+RESULTS = {
+    ARCHIVE: "application/zip",
+    PREDICTIONS_FILE: "text/csv",
+    FAILURES_FILE: "text/csv",
+    CASE_FILE: "application/json",
+    "report.html": "text/html",
+}
+"""Name to media type."""
+
+PACKED_FOLDERS = ("cut/crops", "maps", REPORTS_FOLDER)
+"""With the tables they are all that `glomerulab report` needs."""
+PACKED_ALREADY = {".png", ".jpg", ".jpeg"}
+
+
+def pack_results(folder: Path) -> None:
+    """Put predictions, crops and reports of a finished job into one archive.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``result.zip``.
+    """
+    files = [folder / name for name in (PREDICTIONS_FILE, CASE_FILE, FAILURES_FILE)]
+    files += [path for name in PACKED_FOLDERS for path in sorted((folder / name).rglob("*"))]
+    with atomic_write(folder / ARCHIVE) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        archive.writestr("RESEARCH-USE-ONLY.txt", NOTICE + "\n")
+        for path in files:
+            if path.is_file():
+                is_packed = path.suffix.lower() in PACKED_ALREADY
+                method = zipfile.ZIP_STORED if is_packed else zipfile.ZIP_DEFLATED
+                archive.write(path, path.relative_to(folder), compress_type=method)
+
+
+def find_result(folder: Path, name: str) -> Path | None:
+    """Return a file of a result; None if there is none.
+
+    Parameters
+    ----------
+    name : str
+        Of `RESULTS`.
+    """
+    if name == "report.html":
+        return next(iter(sorted((folder / REPORTS_FOLDER).glob("*.html"))), None)
+    path = folder / name
+    return path if path.is_file() else None
+
+
+def result_file(folder: Path, name: str) -> Path:
+    """Return a file of a result.
+
+    Parameters
+    ----------
+    name : str
+        Of `RESULTS`.
+
+    Raises
+    ------
+    UnknownRecordError
+        If there is none, such as failures where nothing failed.
+    """
+    path = find_result(folder, name)
+    if path is None:
+        raise UnknownRecordError(f"this job has no {name}")
+    return path
