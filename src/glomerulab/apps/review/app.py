@@ -12,9 +12,9 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from glomerulab.apps.review.pages import PLAIN_POLICY, cases_page, told_page
+from glomerulab.apps.review.pages import PLAIN_POLICY, cases_page, message_page
 from glomerulab.apps.review.review_session import ReviewSession
-from glomerulab.apps.web.error_handlers import install_faults
+from glomerulab.apps.web.error_handlers import install_error_handlers
 from glomerulab.apps.web.security import NOTICE, SecurityMiddleware
 from glomerulab.apps.web.server import LOCAL_HOSTS
 from glomerulab.cases.add_corrections import CorrectionConflictError, OutdatedCorrectionError
@@ -52,7 +52,7 @@ class Change(BaseModel):
         return CorrectionRow(self.time, by, self.image_id, self.labels, reason, self.place)
 
 
-def create_app(desk: ReviewSession, *, secret: str, language: Language) -> FastAPI:
+def create_app(session: ReviewSession, *, secret: str, language: Language) -> FastAPI:
     """Make the application of one predictions folder.
 
     Parameters
@@ -72,9 +72,9 @@ def create_app(desk: ReviewSession, *, secret: str, language: Language) -> FastA
         redoc_url=None,
         openapi_url=None,
     )
-    app.state.desk, app.state.secret, app.state.language = desk, secret, language
+    app.state.session, app.state.secret, app.state.language = session, secret, language
     app.add_middleware(SecurityMiddleware, hosts=LOCAL_HOSTS, limit_of=lambda _path: MAX_BODY_BYTES)
-    install_faults(app, foreseen=_foreseen, answer=_answer)
+    install_error_handlers(app, foreseen=_foreseen, answer=_answer)
     app.get("/")(_without_secret)
     app.include_router(router, prefix="/{secret}", dependencies=[Depends(_known)])
     return app
@@ -90,9 +90,9 @@ def _without_secret(request: Request) -> None:
     _known("", request)
 
 
-def _desk(request: Request) -> ReviewSession:
-    desk: ReviewSession = request.app.state.desk
-    return desk
+def _session(request: Request) -> ReviewSession:
+    session: ReviewSession = request.app.state.session
+    return session
 
 
 def _language(request: Request) -> Language:
@@ -100,14 +100,14 @@ def _language(request: Request) -> Language:
     return language
 
 
-CurrentDesk = Annotated[ReviewSession, Depends(_desk)]
+CurrentSession = Annotated[ReviewSession, Depends(_session)]
 CurrentLanguage = Annotated[Language, Depends(_language)]
 
 
 @router.get("/")
-def cases(desk: CurrentDesk, language: CurrentLanguage, request: Request) -> Response:
+def cases(session: CurrentSession, language: CurrentLanguage, request: Request) -> Response:
     """List the cases; where there is one, show it."""
-    _state, found = desk.cases()
+    _state, found = session.cases()
     if len(found) == 1:
         path = request.url.path
         return RedirectResponse(f"{path}cases/{next(iter(found))}/", 303)
@@ -115,33 +115,33 @@ def cases(desk: CurrentDesk, language: CurrentLanguage, request: Request) -> Res
 
 
 @router.get("/cases/{name}/")
-def case(name: str, desk: CurrentDesk, language: CurrentLanguage) -> Response:
+def case(name: str, session: CurrentSession, language: CurrentLanguage) -> Response:
     """Show a case as it is counted now."""
-    state, one = desk.case(name)
-    facts = ReviewFacts(state, n_cases=len(desk.cases()[1]))
-    content = render_case_html(one, desk.folder, language=language, review=facts)
+    state, one = session.case(name)
+    facts = ReviewFacts(state, n_cases=len(session.cases()[1]))
+    content = render_case_html(one, session.folder, language=language, review=facts)
     return _page(content, page_policy(facts))
 
 
 @router.get("/cases/{name}/state")
-def state(desk: CurrentDesk) -> dict[str, str]:
+def state(session: CurrentSession) -> dict[str, str]:
     """Say what a page compares with what it shows, or why nothing can be counted now."""
-    return {"state": desk.cases()[0], "research_use_only": NOTICE}
+    return {"state": session.cases()[0], "research_use_only": NOTICE}
 
 
 @router.post("/cases/{name}/changes")
-def add(change: Change, desk: CurrentDesk) -> dict[str, Any]:
+def add(change: Change, session: CurrentSession) -> dict[str, Any]:
     """Add a change; it is on disk when this answers."""
-    return {"seen": desk.add(change.row, n_seen=change.seen), "research_use_only": NOTICE}
+    return {"seen": session.add(change.row, n_seen=change.seen), "research_use_only": NOTICE}
 
 
 @router.get("/cases/{name}/report.pdf")
-def pdf(name: str, desk: CurrentDesk, language: CurrentLanguage) -> Response:
+def pdf(name: str, session: CurrentSession, language: CurrentLanguage) -> Response:
     """Give a case on paper, as it is counted now."""
     from glomerulab.reports.case.pdf import render_case_pdf
 
-    _state, one = desk.case(name)
-    content = render_case_pdf(one, desk.folder, language=language)
+    _state, one = session.case(name)
+    content = render_case_pdf(one, session.folder, language=language)
     headers = {"Content-Disposition": f'attachment; filename="{_ascii(one.patient)}.pdf"'}
     return Response(content, media_type="application/pdf", headers=headers)
 
@@ -175,5 +175,5 @@ def _answer(request: Request, status: int, message: str) -> Response:
     if "text/html" in request.headers.get("accept", ""):
         language = request.app.state.language
         text = words(language)["review_no_address"] if status == 404 else message
-        return _page(told_page(text, language), PLAIN_POLICY, status)
+        return _page(message_page(text, language), PLAIN_POLICY, status)
     return _json(status, message)

@@ -7,7 +7,7 @@ from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.words import Language, words
 from glomerulab.reports.html import page_environment
 
-__all__ = ["PLAIN_POLICY", "cases_page", "told_page"]
+__all__ = ["PLAIN_POLICY", "cases_page", "message_page"]
 
 PLAIN_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Of pages without scripts and pictures."""
@@ -36,7 +36,7 @@ def cases_page(cases: Mapping[str, Case], language: Language) -> str:
     return _page("cases.html.j2", language, rows=rows, is_synthetic=is_synthetic)
 
 
-def told_page(text: str, language: Language) -> str:
+def message_page(text: str, language: Language) -> str:
     """Return a page that says why there is no other.
 
     Parameters

@@ -52,20 +52,20 @@ def review(
     OutputError
         If the port is taken.
     """
-    desk = ReviewSession(predictions, rule_sets=rule_sets)
-    _state, cases = desk.cases()  # what cannot be read is told here, and not in a browser
+    session = ReviewSession(predictions, rule_sets=rule_sets)
+    _state, cases = session.cases()  # what cannot be read is told here, and not in a browser
     secret = secrets.token_urlsafe(24)
-    app = create_app(desk, secret=secret, language=language)
+    app = create_app(session, secret=secret, language=language)
     with closing(listen(HOST, port)) as listener, tempfile.TemporaryDirectory() as made:
         address = f"{address_of(HOST, listener.getsockname()[1])}/{secret}/"
-        for line in announce(desk, address, n_cases=len(cases)):
+        for line in announce(session, address, n_cases=len(cases)):
             tell(line)
         if open_browser:
             open_browser_at(address, Path(made))
         answer(app, listener)
 
 
-def announce(desk: ReviewSession, address: str, *, n_cases: int) -> list[str]:
+def announce(session: ReviewSession, address: str, *, n_cases: int) -> list[str]:
     """Return what the terminal says at the start.
 
     Parameters
@@ -75,7 +75,7 @@ def announce(desk: ReviewSession, address: str, *, n_cases: int) -> list[str]:
     """
     cases = count_noun(n_cases, "case")
     return [
-        f"{cases} of {desk.folder} to review (research use only). Stop it with Ctrl+C.",
+        f"{cases} of {session.folder} to review (research use only). Stop it with Ctrl+C.",
         "Open this address on this computer; whoever has it may change calls:",
         f"  {address}",
         "Changes are counted at once and kept in overrides.csv. Reports written before do not hold",

@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glomerulab.apps.serve.errors import BusyError, NoKeyError, fault
+from glomerulab.apps.serve.errors import BusyError, NoKeyError, error_response
 from glomerulab.apps.serve.settings import Limits
 from glomerulab.errors import ConfigError, GlomerulabError
 from glomerulab.runtime.files import atomic_write
@@ -219,7 +219,7 @@ class AuthMiddleware:
             client = self._client(scope)
             self._refuse_too_many(client, scope)
         except GlomerulabError as error:
-            await fault(error)(scope, receive, send)
+            await error_response(error)(scope, receive, send)
             return
         scope.setdefault("state", {})["client"] = client
         is_crop = scope["path"] == CROPS_PATH

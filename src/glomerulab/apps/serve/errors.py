@@ -5,11 +5,11 @@ import logging
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse
 
-from glomerulab.apps.web import error_handlers as faults
+from glomerulab.apps.web import error_handlers as error_responses
 from glomerulab.apps.web.security import NOTICE
 from glomerulab.errors import GlomerulabError, NotAllowedError, OutputError, UnknownRecordError
 
-__all__ = ["BusyError", "JobStateError", "NoKeyError", "fault", "install_faults"]
+__all__ = ["BusyError", "JobStateError", "NoKeyError", "fault", "install_error_handlers"]
 
 
 class NoKeyError(GlomerulabError):
@@ -49,16 +49,16 @@ STATUSES: tuple[tuple[type[GlomerulabError], int], ...] = (
 )
 
 
-def install_faults(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI) -> None:
     """Give an application its answers to errors."""
-    faults.install_faults(
+    error_responses.install_error_handlers(
         app,
-        foreseen=lambda request, error: fault(error, request),
+        foreseen=lambda request, error: error_response(error, request),
         answer=lambda _request, status, message: _answer(status, message),
     )
 
 
-def fault(error: GlomerulabError, request: Request | None = None) -> JSONResponse:
+def error_response(error: GlomerulabError, request: Request | None = None) -> JSONResponse:
     """Turn an error into an answer.
 
     Parameters

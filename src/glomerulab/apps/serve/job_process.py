@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from glomerulab.apps.serve.files import FAILURES_FILE, REPORTS_FOLDER, SlideFolder, pack_results
-from glomerulab.apps.serve.job_records import JobFolder, JobRequest, Outcome, Progress
+from glomerulab.apps.serve.job_records import JobFolder, JobProgress, JobRequest, JobResult
 from glomerulab.errors import GlomerulabError
 from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder
 from glomerulab.runtime.parallel import end_with_parent
 from glomerulab.runtime.progress import Description
 
-__all__ = ["JobTask", "do_job", "end_work", "work_on"]
+__all__ = ["JobTask", "end_process", "run_job", "run_job_process"]
 
 Item = TypeVar("Item")
 
@@ -46,23 +46,23 @@ class JobTask:
     n_workers: int
 
 
-def work_on(task: JobTask) -> None:
+def run_job_process(task: JobTask) -> None:
     """Do a job as the whole life of a process."""
     end_with_parent()
     os.setsid()  # so that a cancelled job's own workers are ended with it
     os.nice(NICENESS)
     # A killed server's process may take a moment to end.
     with exclusive_lock(task.folder / LOCK_FILE):
-        do_job(task)
+        run_job(task)
 
 
-def end_work(process: BaseProcess) -> None:
+def end_process(process: BaseProcess) -> None:
     """End a job's process and those it started.
 
     Parameters
     ----------
     process : BaseProcess
-        Of `work_on`; may have ended by itself.
+        Of `run_job_process`; may have ended by itself.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not process.is_alive():
@@ -74,17 +74,17 @@ def end_work(process: BaseProcess) -> None:
         process.join(END_S)
 
 
-def do_job(task: JobTask) -> None:
+def run_job(task: JobTask) -> None:
     """Judge the slides of a job, write its report, and say how it ended."""
     folder = JobFolder(task.folder)
     try:
-        outcome = _judge(task, folder)
+        outcome = _predict(task, folder)
     except GlomerulabError as error:
-        outcome = Outcome(error=_as_client_says(str(error), task))
+        outcome = JobResult(error=_client_wording(str(error), task))
     folder.write_outcome(outcome)
 
 
-def _judge(task: JobTask, folder: JobFolder) -> Outcome:
+def _predict(task: JobTask, folder: JobFolder) -> JobResult:
     from glomerulab.pipeline.prediction.predict import predict
     from glomerulab.pipeline.prediction.settings import PredictSettings
     from glomerulab.reports.case.write import write_case_reports
@@ -98,7 +98,7 @@ def _judge(task: JobTask, folder: JobFolder) -> Outcome:
     table = _write_slides(task, allowed)
     track = _Reported(folder)
     summary = predict(table, task.run, folder.result, settings=settings, track=track)
-    _tell_as_client_says(folder.result / FAILURES_FILE, task)
+    _translate_table(folder.result / FAILURES_FILE, task)
     write_case_reports(
         folder.result,
         folder.result / REPORTS_FOLDER,
@@ -107,7 +107,7 @@ def _judge(task: JobTask, folder: JobFolder) -> Outcome:
         track=track,
     )
     pack_results(folder.result)
-    return Outcome(
+    return JobResult(
         n_images=summary.n_images, n_referred=summary.n_referred, n_failures=len(summary.failures)
     )
 
@@ -134,16 +134,16 @@ def _write_slides(task: JobTask, allowed: SlideFolder) -> Path:
     return path
 
 
-def _tell_as_client_says(path: Path, task: JobTask) -> None:
+def _translate_table(path: Path, task: JobTask) -> None:
     """Put a table that goes to a client into its words."""
     if not path.is_file():
         return
-    text = _as_client_says(path.read_text(encoding="utf-8"), task)
+    text = _client_wording(path.read_text(encoding="utf-8"), task)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _as_client_says(text: str, task: JobTask) -> str:
+def _client_wording(text: str, task: JobTask) -> str:
     """Name files and settings as the client does, who knows no folder and no option of ours."""
     text = text.replace(f"{task.folder / SLIDES_FILE}: ", "")  # nor the table of its own slides
     for place in (task.slides.resolve(), task.folder, task.folder.resolve(), task.run):
@@ -176,4 +176,4 @@ class _Reported:
         now = time.monotonic()
         if at_once or now - self._last >= SECONDS_BETWEEN_REPORTS:
             self._last = now
-            self._folder.write_progress(Progress(stage=stage, done=done, total=total))
+            self._folder.write_progress(JobProgress(stage=stage, done=done, total=total))

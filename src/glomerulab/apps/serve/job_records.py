@@ -17,11 +17,11 @@ from glomerulab.runtime.files import atomic_write, make_folder
 __all__ = [
     "ENDED",
     "JobFolder",
+    "JobProgress",
     "JobRecord",
     "JobRequest",
+    "JobResult",
     "JobState",
-    "Outcome",
-    "Progress",
     "SlideRequest",
 ]
 
@@ -35,11 +35,11 @@ PROGRESS_FILE = "progress.json"
 OUTCOME_FILE = "outcome.json"
 
 
-class _Kept(BaseModel):
+class _Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SlideRequest(_Kept):
+class SlideRequest(_Stored):
     """One slide of a job."""
 
     path: str = Field(min_length=1, max_length=1024, description="Relative to the slides folder.")
@@ -53,7 +53,7 @@ class SlideRequest(_Kept):
     )
 
 
-class JobRequest(_Kept):
+class JobRequest(_Stored):
     """What a client asks for: the slides of one case."""
 
     slides: tuple[SlideRequest, ...] = Field(min_length=1, max_length=32)
@@ -80,7 +80,7 @@ class JobRequest(_Kept):
     language: Literal["en", "zh"] = Field(default="en", description="Of the HTML report.")
 
 
-class Progress(_Kept):
+class JobProgress(_Stored):
     """How far a running job is."""
 
     stage: str
@@ -88,7 +88,7 @@ class Progress(_Kept):
     total: int | None
 
 
-class Outcome(_Kept):
+class JobResult(_Stored):
     """How a job's work ended."""
 
     error: str | None = None
@@ -98,7 +98,7 @@ class Outcome(_Kept):
     """Slides, regions and images that could not be judged."""
 
 
-class JobRecord(_Kept):
+class JobRecord(_Stored):
     """One job."""
 
     format: Literal[1] = 1
@@ -113,7 +113,7 @@ class JobRecord(_Kept):
     n_starts: int = 0
     """More than 1: the server ended in the middle, and the job was taken up again."""
     error: str | None = None
-    outcome: Outcome | None = None
+    outcome: JobResult | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -140,24 +140,24 @@ class JobFolder:
         """Return the record; None if there is none that can be read."""
         return self._read(JOB_FILE, JobRecord)
 
-    def write_progress(self, progress: Progress) -> None:
+    def write_progress(self, progress: JobProgress) -> None:
         """Replace ``progress.json``."""
         # Not flushed to disk: it is written often, and of no use after a power cut.
         temporary = self.path / f".{PROGRESS_FILE}.new"
         temporary.write_text(progress.model_dump_json(), encoding="utf-8")
         temporary.replace(self.path / PROGRESS_FILE)
 
-    def read_progress(self) -> Progress | None:
+    def read_progress(self) -> JobProgress | None:
         """Return how far the work is; None if it has not begun."""
-        return self._read(PROGRESS_FILE, Progress)
+        return self._read(PROGRESS_FILE, JobProgress)
 
-    def write_outcome(self, outcome: Outcome) -> None:
+    def write_outcome(self, outcome: JobResult) -> None:
         """Write ``outcome.json``, the last act of the work."""
         self._write(OUTCOME_FILE, outcome)
 
-    def take_outcome(self) -> Outcome | None:
+    def take_outcome(self) -> JobResult | None:
         """Return how the work ended; None if it did not come to an end."""
-        return self._read(OUTCOME_FILE, Outcome)
+        return self._read(OUTCOME_FILE, JobResult)
 
     def forget_work(self) -> None:
         """Delete all but ``job.json``."""

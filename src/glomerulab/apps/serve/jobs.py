@@ -13,10 +13,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from glomerulab.apps.serve.errors import BusyError, JobStateError
-from glomerulab.apps.serve.job_process import JobTask, end_work, work_on
-from glomerulab.apps.serve.job_records import JobFolder, JobRecord, JobRequest, Progress
+from glomerulab.apps.serve.job_process import JobTask, end_process, run_job_process
+from glomerulab.apps.serve.job_records import JobFolder, JobProgress, JobRecord, JobRequest
 from glomerulab.apps.serve.settings import JobSettings, Limits
-from glomerulab.apps.web.error_handlers import UNFORESEEN
+from glomerulab.apps.web.error_handlers import UNEXPECTED
 from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError
 from glomerulab.runtime.files import exclusive_lock, make_folder
 
@@ -37,7 +37,7 @@ class Jobs:
 
     Parameters
     ----------
-    work : callable, default `work_on`
+    work : callable, default `run_job_process`
         What a job's process does with a `JobTask`.
 
     Raises
@@ -51,7 +51,7 @@ class Jobs:
         settings: JobSettings,
         limits: Limits | None = None,
         *,
-        work: Callable[[JobTask], None] = work_on,
+        work: Callable[[JobTask], None] = run_job_process,
     ) -> None:
         self.settings = replace(settings, folder=make_folder(settings.folder).resolve())
         self.limits = limits or Limits()
@@ -122,7 +122,7 @@ class Jobs:
             raise UnknownRecordError("there is no such job")
         return record
 
-    def progress(self, record: JobRecord) -> Progress | None:
+    def progress(self, record: JobRecord) -> JobProgress | None:
         """Say how far a running job is."""
         return self._folder(record.id).read_progress() if record.state == "running" else None
 
@@ -154,7 +154,7 @@ class Jobs:
             record = self._put(record, state="cancelled", ended=_now())
             running = self._running
         if running is not None and running[0] == job_id:
-            end_work(running[1])
+            end_process(running[1])
         self._folder(job_id).forget_work()
         return record
 
@@ -232,7 +232,7 @@ class Jobs:
                 self._do(record)
             except Exception as error:  # such as a full disk; the next job must not wait for ever
                 log.exception("job %s", record.id)
-                self._fail(record.id, f"the server could not do it: {_words_of(error)}")
+                self._fail(record.id, f"the server could not do it: {_public_message(error)}")
 
     def _begin_next(self) -> JobRecord | None:
         with self._lock:
@@ -262,7 +262,7 @@ class Jobs:
         with self._lock:
             self._running = (record.id, process)
         ended_in_time = self._wait(process, record.id)
-        end_work(process)
+        end_process(process)
         with self._lock:
             self._running = None
             current = self._records.get(record.id)
@@ -321,13 +321,13 @@ class Jobs:
                 self._folder(job_id).write(self._records[job_id])
 
 
-def _words_of(error: Exception) -> str:
+def _public_message(error: Exception) -> str:
     """Say what a client may know: a place could be a path of this server."""
     if isinstance(error, GlomerulabError):
         return error.message
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return UNFORESEEN
+    return UNEXPECTED
 
 
 def _only_server(folder: Path) -> Callable[[], None]:

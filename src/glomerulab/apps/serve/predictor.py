@@ -29,7 +29,7 @@ from glomerulab.models.card import ModelCard
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.stain.normalize import normalize
 
-__all__ = ["Judge", "Overlays", "PreparedCrop", "decided", "prepared"]
+__all__ = ["Overlays", "Predictor", "PreparedCrop", "decided", "prepared"]
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class PreparedCrop:
     """A small copy in its own proportions, where one was asked for."""
 
 
-def prepared(
+def prepare_crop(
     image: RgbImage,
     card: ModelCard,
     gates: Gates,
@@ -85,7 +85,7 @@ def _fitting(image: RgbImage) -> RgbImage:
     return resized(image, max(round(width * factor), 1), max(round(height * factor), 1))
 
 
-def decided(crop: PreparedCrop, finding: Finding, card: ModelCard, gates: Gates) -> Decision:
+def decide_crop(crop: PreparedCrop, finding: Finding, card: ModelCard, gates: Gates) -> Decision:
     """Turn what was found in a crop into the call."""
     (decision,) = decide(
         np.array([finding.logits]),
@@ -106,7 +106,7 @@ class _Waiting:
     answer: "Future[Finding]"
 
 
-class Judge:
+class Predictor:
     """Answers crops batch by batch, in as many threads as the engine takes at once.
 
     Parameters

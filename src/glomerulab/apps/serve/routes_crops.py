@@ -10,16 +10,16 @@ from fastapi import APIRouter, Query, Request
 
 from glomerulab.apps.serve.auth import CROPS_PATH
 from glomerulab.apps.serve.errors import BusyError
-from glomerulab.apps.serve.predictor import PreparedCrop, decided, prepared
+from glomerulab.apps.serve.predictor import PreparedCrop, decide_crop, prepare_crop
 from glomerulab.apps.serve.schemas import (
     IMAGE_BODY,
-    CropAnswer,
-    LabelAnswer,
+    CropResponse,
+    LabelResponse,
     Mpp,
     Overlay,
     Reason,
     Stain,
-    faults,
+    error_responses,
 )
 from glomerulab.apps.serve.service import CurrentService, LoadedModel, Service
 from glomerulab.cases.calls import REASONS
@@ -40,15 +40,17 @@ NO_OVERLAY = (
 
 
 @router.post(
-    CROPS_PATH, responses=faults(401, 403, 408, 413, 422, 429, 503), openapi_extra=IMAGE_BODY
+    CROPS_PATH,
+    responses=error_responses(401, 403, 408, 413, 422, 429, 503),
+    openapi_extra=IMAGE_BODY,
 )
-async def judge_crop(
+async def predict_crop(
     request: Request,
     service: CurrentService,
     stain: Annotated[Stain | None, Query(description="As manifests call it.")] = None,
     mpp: Annotated[Mpp | None, Query(description="Micrometres per pixel of the crop.")] = None,
     saliency: Annotated[bool, Query(description="Draw where the model looked, too.")] = False,
-) -> CropAnswer:
+) -> CropResponse:
     """Judge one crop of a glomerulus: the body is the image file, PNG, JPEG, TIFF or BMP."""
     content = await request.body()
     if not content:
@@ -69,15 +71,15 @@ async def judge_crop(
 
 async def _answered(
     service: Service, content: bytes, *, stain: str | None, mpp: float | None, saliency: bool
-) -> CropAnswer:
+) -> CropResponse:
     model = service.model
     draws = saliency and model.overlays is not None
     crop = await to_thread.run_sync(
         partial(_prepared, service, content, stain=stain, mpp=mpp, saliency=draws),
         limiter=service.preparing,
     )
-    finding = await asyncio.wrap_future(model.judge.submit(crop))
-    decision = decided(crop, finding, model.card, model.gates)
+    finding = await asyncio.wrap_future(model.predictor.submit(crop))
+    decision = decide_crop(crop, finding, model.card, model.gates)
     overlay, notes = None, (*model.notes, *_mpp_notes(mpp, model.card.mpp))
     if saliency and not draws:
         notes = (*notes, NO_OVERLAY)
@@ -93,7 +95,7 @@ def _prepared(
 ) -> PreparedCrop:
     image = decode_image(content, max_pixels=service.limits.crop_pixels)
     model = service.model
-    return prepared(image, model.card, model.gates, stain=stain, mpp=mpp, with_picture=saliency)
+    return prepare_crop(image, model.card, model.gates, stain=stain, mpp=mpp, with_picture=saliency)
 
 
 def _overlay(model: LoadedModel, crop: PreparedCrop, decision: Decision) -> Overlay:
@@ -128,10 +130,10 @@ def _answer(
     *,
     overlay: Overlay | None,
     notes: tuple[str, ...],
-) -> CropAnswer:
+) -> CropResponse:
     facts = model.gates.facts
     labels = tuple(
-        LabelAnswer(
+        LabelResponse(
             id=label.id,
             name=label.name,
             name_zh=label.name_zh,
@@ -141,7 +143,7 @@ def _answer(
         )
         for label in model.card.labels
     )
-    return CropAnswer(
+    return CropResponse(
         weights_sha256=facts.weights_sha256,
         labels=labels,
         called=tuple(label.id for label in labels if label.called),

@@ -9,7 +9,7 @@ from starlette.responses import FileResponse
 from glomerulab.apps.serve.files import RESULTS, SlideFolder, find_result, result_file
 from glomerulab.apps.serve.job_records import JobRecord, JobRequest
 from glomerulab.apps.serve.jobs import Jobs
-from glomerulab.apps.serve.schemas import Job, JobList, faults
+from glomerulab.apps.serve.schemas import Job, JobList, error_responses
 from glomerulab.apps.serve.service import Client, CurrentService, Service
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ConfigError, UnknownRecordError
@@ -21,7 +21,9 @@ router = APIRouter(prefix="/v1/jobs")
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
 
 
-@router.post("", status_code=202, responses=faults(401, 403, 404, 408, 413, 422, 429, 503, 507))
+@router.post(
+    "", status_code=202, responses=error_responses(401, 403, 404, 408, 413, 422, 429, 503, 507)
+)
 def start_job(
     request: JobRequest, service: CurrentService, client: Client, response: Response
 ) -> Job:
@@ -33,28 +35,30 @@ def start_job(
     return _job(jobs, record)
 
 
-@router.get("", responses=faults(401, 404, 429, 503))
+@router.get("", responses=error_responses(401, 404, 429, 503))
 def list_jobs(service: CurrentService, client: Client) -> JobList:
     """List the jobs that this client started, the newest first."""
     jobs, _ = _jobs(service)
     return JobList(jobs=tuple(_job(jobs, record) for record in jobs.of(client)))
 
 
-@router.get("/{job_id}", responses=faults(401, 404, 422, 429, 503))
+@router.get("/{job_id}", responses=error_responses(401, 404, 422, 429, 503))
 def show_job(job_id: JobId, service: CurrentService, client: Client) -> Job:
     """Show how far a job is, or how it ended."""
     jobs, _ = _jobs(service)
     return _job(jobs, jobs.get(job_id, client))
 
 
-@router.post("/{job_id}/cancel", responses=faults(401, 404, 409, 422, 429, 503, 507))
+@router.post("/{job_id}/cancel", responses=error_responses(401, 404, 409, 422, 429, 503, 507))
 def cancel_job(job_id: JobId, service: CurrentService, client: Client) -> Job:
     """End a job that has not ended; nothing of its work is kept."""
     jobs, _ = _jobs(service)
     return _job(jobs, jobs.cancel(job_id, client))
 
 
-@router.delete("/{job_id}", status_code=204, responses=faults(401, 404, 409, 422, 429, 503, 507))
+@router.delete(
+    "/{job_id}", status_code=204, responses=error_responses(401, 404, 409, 422, 429, 503, 507)
+)
 def forget_job(job_id: JobId, service: CurrentService, client: Client) -> None:
     """Delete a job that has ended, with its result."""
     jobs, _ = _jobs(service)
@@ -64,7 +68,7 @@ def forget_job(job_id: JobId, service: CurrentService, client: Client) -> None:
 @router.get(
     "/{job_id}/result/{name}",
     response_class=FileResponse,
-    responses=faults(401, 404, 409, 422, 429, 503)
+    responses=error_responses(401, 404, 409, 422, 429, 503)
     | {200: {"content": {kind: {} for kind in RESULTS.values()}, "description": "The file."}},
 )
 async def download(

@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from glomerulab.apps.serve.metrics import METRICS_TYPE
-from glomerulab.apps.serve.schemas import Health, ModelAnswer, Readiness, faults
+from glomerulab.apps.serve.schemas import Health, ModelResponse, Readiness, error_responses
 from glomerulab.apps.serve.service import CurrentService
 from glomerulab.apps.web.assets import Assets
 from glomerulab.apps.web.security import NOTICE, content_policy
@@ -28,7 +28,7 @@ async def health() -> Health:
 @router.get("/ready", responses={503: {"model": Readiness, "description": "Not ready."}})
 async def ready(service: CurrentService, response: Response) -> Readiness:
     """Say whether crops and jobs are being done; 503 if not."""
-    crops = service.model.judge.is_alive
+    crops = service.model.predictor.is_alive
     jobs = None if service.jobs is None else service.jobs.is_alive
     is_ready = crops and jobs is not False
     if not is_ready:
@@ -36,18 +36,18 @@ async def ready(service: CurrentService, response: Response) -> Readiness:
     return Readiness(status="ready" if is_ready else "not ready", crops=crops, jobs=jobs)
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses=faults(401, 429, 503))
+@router.get("/metrics", response_class=PlainTextResponse, responses=error_responses(401, 429, 503))
 def metrics(service: CurrentService) -> Response:
     """Give the numbers that Prometheus collects."""
     counts = {} if service.jobs is None else service.jobs.counts()
     return Response(service.metrics.text(counts), media_type=METRICS_TYPE)
 
 
-@router.get("/v1/model", responses=faults(401, 429, 503))
-async def model(service: CurrentService) -> ModelAnswer:
+@router.get("/v1/model", responses=error_responses(401, 429, 503))
+async def model(service: CurrentService) -> ModelResponse:
     """Show the model card."""
     loaded = service.model
-    return ModelAnswer(
+    return ModelResponse(
         facts=loaded.facts,
         input_size=loaded.card.input_size,
         mpp=loaded.card.mpp,

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from glomerulab.apps.serve.auth import OPEN_PATHS
-from glomerulab.apps.serve.job_records import JobRequest, JobState, Outcome, Progress
+from glomerulab.apps.serve.job_records import JobProgress, JobRequest, JobResult, JobState
 from glomerulab.apps.web.security import NOTICE
 from glomerulab.cases.case_folder import ModelFacts
 from glomerulab.cohort.schema import STAINS
@@ -14,13 +14,13 @@ from glomerulab.cohort.schema import STAINS
 __all__ = [
     "DESCRIPTION",
     "IMAGE_BODY",
-    "CropAnswer",
-    "Fault",
+    "CropResponse",
+    "ErrorResponse",
     "Health",
     "Job",
     "JobList",
-    "LabelAnswer",
-    "ModelAnswer",
+    "LabelResponse",
+    "ModelResponse",
     "Mpp",
     "Overlay",
     "Readiness",
@@ -43,25 +43,25 @@ Stain = Annotated[
 Mpp = Annotated[float, Field(ge=0.001, le=100, allow_inf_nan=False)]
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     research_use_only: str = NOTICE
 
 
-class Fault(_Answer):
+class ErrorResponse(_Response):
     """Why a request was refused."""
 
     detail: str
 
 
-class Health(_Answer):
+class Health(_Response):
     """The server lives."""
 
     status: Literal["alive"] = "alive"
 
 
-class Readiness(_Answer):
+class Readiness(_Response):
     """Whether crops and jobs are being done."""
 
     status: Literal["ready", "not ready"]
@@ -70,7 +70,7 @@ class Readiness(_Answer):
     """None: this server was started without a slides folder."""
 
 
-class LabelAnswer(BaseModel):
+class LabelResponse(BaseModel):
     """What was said of one label."""
 
     id: str
@@ -98,12 +98,12 @@ class Overlay(BaseModel):
     png_base64: str = Field(description="The crop, and beside it the map, more salient brighter.")
 
 
-class CropAnswer(_Answer):
+class CropResponse(_Response):
     """What a model says of a crop: the same as `glomerulab predict`."""
 
     weights_sha256: str
     """Which model it was."""
-    labels: tuple[LabelAnswer, ...]
+    labels: tuple[LabelResponse, ...]
     called: tuple[str, ...]
     conformal_set: tuple[str, ...] = Field(description="Labels that cannot be ruled out.")
     coverage: float = Field(description="Share of such sets that hold the truth, as promised.")
@@ -122,7 +122,7 @@ class CropAnswer(_Answer):
     notes: tuple[str, ...]
 
 
-class ModelAnswer(_Answer):
+class ModelResponse(_Response):
     """The model card."""
 
     facts: ModelFacts
@@ -139,7 +139,7 @@ class ModelAnswer(_Answer):
     not_for: str = "Diagnosis or treatment; any decision about a patient."
 
 
-class Job(_Answer):
+class Job(_Response):
     """A job as its client sees it."""
 
     id: str
@@ -149,13 +149,13 @@ class Job(_Answer):
     ended: str | None
     n_starts: int
     request: JobRequest
-    progress: Progress | None
-    outcome: Outcome | None
+    progress: JobProgress | None
+    outcome: JobResult | None
     error: str | None
     results: tuple[str, ...] = Field(description="Addresses to download from, once it is done.")
 
 
-class JobList(_Answer):
+class JobList(_Response):
     """A client's jobs, the newest first."""
 
     jobs: tuple[Job, ...]
@@ -191,7 +191,7 @@ IMAGE_BODY: dict[str, Any] = {
 }
 
 
-def faults(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe the refusals of a route.
 
     Returns
@@ -199,7 +199,9 @@ def faults(*statuses: int) -> dict[int | str, dict[str, Any]]:
     dict
         For FastAPI's ``responses``.
     """
-    return {status: {"model": Fault, "description": MEANINGS[status]} for status in statuses}
+    return {
+        status: {"model": ErrorResponse, "description": MEANINGS[status]} for status in statuses
+    }
 
 
 def describe_keys(app: FastAPI) -> None:

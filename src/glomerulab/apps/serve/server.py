@@ -9,10 +9,10 @@ from threadpoolctl import threadpool_limits
 
 from glomerulab.apps.serve import routes_crops, routes_jobs, routes_service
 from glomerulab.apps.serve.auth import CROPS_PATH, AuthMiddleware, KeyRing
-from glomerulab.apps.serve.errors import install_faults
+from glomerulab.apps.serve.errors import install_error_handlers
 from glomerulab.apps.serve.files import SlideFolder
 from glomerulab.apps.serve.jobs import Jobs
-from glomerulab.apps.serve.metrics import Metrics, Timed
+from glomerulab.apps.serve.metrics import Metrics, MetricsMiddleware
 from glomerulab.apps.serve.schemas import DESCRIPTION, describe_keys
 from glomerulab.apps.serve.service import Service, load_model
 from glomerulab.apps.serve.settings import JobSettings, ServeSettings
@@ -21,9 +21,9 @@ from glomerulab.apps.web.server import (
     LOCAL_HOSTS,
     address_of,
     answer,
+    check_proxies,
     is_local,
     listen,
-    refuse_bad_proxies,
 )
 from glomerulab.errors import ConfigError
 
@@ -92,7 +92,7 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
             f"{host} can be reached from the network: give the clients' keys with --keys FILE "
             "(`glomerulab api-key NAME --keys FILE` makes one)"
         )
-    refuse_bad_proxies(settings.proxies)
+    check_proxies(settings.proxies)
     keys = None if settings.keys is None else KeyRing(settings.keys)
     # Distances are small products: BLAS's own threads would take the cores from the network.
     threadpool_limits(limits=1, user_api="blas")
@@ -162,8 +162,8 @@ def create_app(
     # The last one added is the first to see a request.
     app.add_middleware(AuthMiddleware, keys=keys, limits=limits)
     app.add_middleware(SecurityMiddleware, hosts=hosts, limit_of=limit_of)
-    app.add_middleware(Timed, metrics=service.metrics)
-    install_faults(app)
+    app.add_middleware(MetricsMiddleware, metrics=service.metrics)
+    install_error_handlers(app)
     for module in (routes_service, routes_crops, routes_jobs):
         app.include_router(module.router)
     if keys is not None:

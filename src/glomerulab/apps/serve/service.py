@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from glomerulab.apps.serve.files import SlideFolder
 from glomerulab.apps.serve.jobs import Jobs
 from glomerulab.apps.serve.metrics import Metrics
-from glomerulab.apps.serve.predictor import Judge
+from glomerulab.apps.serve.predictor import Predictor
 from glomerulab.apps.serve.settings import Limits
 from glomerulab.cases.case_folder import ModelFacts
 from glomerulab.errors import CheckpointError, TaxonomyError
@@ -36,7 +36,7 @@ class LoadedModel:
     card: ModelCard
     gates: Gates
     facts: ModelFacts
-    judge: Judge
+    predictor: Predictor
     engine_name: str
     overlays: "Overlays | None"
     """None: an exported run, which holds no gradients."""
@@ -85,13 +85,13 @@ def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None)
         from glomerulab.apps.serve.predictor import Overlays
 
         overlays = Overlays(run)
-    judge = Judge(engine, gates, on_batch=metrics.batches.observe)
+    predictor = Predictor(engine, gates, on_batch=metrics.batches.observe)
     return LoadedModel(
         run,
         engine.card,
         gates,
         model_facts(engine, gates, run),
-        judge,
+        predictor,
         "onnxruntime" if is_export else "torch",
         overlays,
         _engine_notes(engine),
@@ -125,7 +125,7 @@ class Service:
         """End what runs beside the requests."""
         if self.jobs is not None:
             self.jobs.close()
-        self.model.judge.close()
+        self.model.predictor.close()
 
 
 async def _service(request: Request) -> Service:

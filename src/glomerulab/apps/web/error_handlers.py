@@ -10,23 +10,23 @@ from starlette.responses import Response
 
 from glomerulab.errors import GlomerulabError
 
-__all__ = ["UNFORESEEN", "Answer", "install_faults", "problems_of"]
+__all__ = ["UNEXPECTED", "Answer", "install_error_handlers", "validation_problems"]
 
 log = logging.getLogger(__name__)
 
 MAX_PROBLEMS = 5
-UNFORESEEN = "something unforeseen went wrong; the server's log says what"
+UNEXPECTED = "something unforeseen went wrong; the server's log says what"
 
 Answer = Callable[[Request, int, str], Response]
 """Makes an answer of a status and words, such as JSON or a page."""
 
 
-def install_faults(
+def install_error_handlers(
     app: FastAPI,
     *,
     foreseen: Callable[[Request, GlomerulabError], Response],
     answer: Answer,
-    unforeseen: str = UNFORESEEN,
+    unforeseen: str = UNEXPECTED,
 ) -> None:
     """Give an application its answers to errors; no trace ever goes out.
 
@@ -50,7 +50,7 @@ def install_faults(
         return answer(request, 500, unforeseen)
 
     def invalid(request: Request, error: RequestValidationError) -> Response:
-        return answer(request, 422, problems_of(error))
+        return answer(request, 422, validation_problems(error))
 
     handlers: dict[type[Exception], Callable[..., Response]] = {
         GlomerulabError: foreseen,
@@ -62,7 +62,7 @@ def install_faults(
         app.add_exception_handler(kind, handler)
 
 
-def problems_of(error: RequestValidationError) -> str:
+def validation_problems(error: RequestValidationError) -> str:
     """Say in one line what does not fit.
 
     Returns

@@ -19,9 +19,9 @@ __all__ = [
     "LOCAL_HOSTS",
     "address_of",
     "answer",
+    "check_proxies",
     "is_local",
     "listen",
-    "refuse_bad_proxies",
     "server_config",
 ]
 
@@ -109,7 +109,7 @@ def answer(app: ASGIApp, listener: socket.socket, *, proxies: Sequence[str] = ()
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def refuse_bad_proxies(proxies: Sequence[str]) -> None:
+def check_proxies(proxies: Sequence[str]) -> None:
     """Refuse what is no address, before anything is loaded or begun.
 
     Parameters
@@ -146,7 +146,7 @@ def server_config(app: ASGIApp, *, proxies: Sequence[str] = ()) -> uvicorn.Confi
     ConfigError
         If a proxy is no address.
     """
-    refuse_bad_proxies(proxies)
+    check_proxies(proxies)
     return uvicorn.Config(
         app,
         log_config=None,

@@ -18,12 +18,12 @@ def predictions(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def desk(predictions: Path) -> ReviewSession:
+def session(predictions: Path) -> ReviewSession:
     return ReviewSession(predictions)
 
 
 @pytest.fixture
-def client(desk: ReviewSession) -> TestClient:
+def client(session: ReviewSession) -> TestClient:
     """A browser of this computer, at the address with the secret."""
-    app = create_app(desk, secret=SECRET, language="en")
+    app = create_app(session, secret=SECRET, language="en")
     return TestClient(app, base_url=f"http://127.0.0.1/{SECRET}/", raise_server_exceptions=False)

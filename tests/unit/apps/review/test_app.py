@@ -53,9 +53,9 @@ def test_whoever_does_not_know_the_secret_is_told_nothing(client, predictions):
     [("en", "open the one that glomerulab review gives"), ("zh", "请打开 glomerulab review")],
 )
 def test_an_address_that_leads_nowhere_says_the_way_out_in_the_pages_language(
-    desk, path, language, told
+    session, path, language, told
 ):
-    app = create_app(desk, secret=SECRET, language=language)
+    app = create_app(session, secret=SECRET, language=language)
     answer = TestClient(app, base_url=f"http://127.0.0.1/{SECRET}/").get(
         path, headers={"Accept": "text/html"}
     )

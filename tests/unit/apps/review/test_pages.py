@@ -1,4 +1,4 @@
-from glomerulab.apps.review.pages import cases_page, told_page
+from glomerulab.apps.review.pages import cases_page, message_page
 from glomerulab.cases.add_corrections import add_correction
 from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
@@ -23,6 +23,6 @@ def test_the_list_shows_each_case_with_what_is_left_to_do(tmp_path):
 
 
 def test_what_cannot_be_shown_is_said_and_escaped():
-    page = told_page("no <b>", "zh")
+    page = message_page("no <b>", "zh")
     assert "no &lt;b&gt;" in page
     assert "仅供研究使用" in page

@@ -11,32 +11,32 @@ from tests.support.cases import case, write_case
 CHANGE = CorrectionRow("2026-11-25T10:00:00+00:00", "Dr Li", "x", "cgn", "seen")
 
 
-def _n_with(desk: ReviewSession, label: str) -> int:
-    _state, found = desk.case("p1")
+def _n_with(session: ReviewSession, label: str) -> int:
+    _state, found = session.case("p1")
     return next(one.n_with for one in found.summary.labels if one.label.id == label)
 
 
-def test_a_change_is_counted_at_once_and_by_whoever_reads_the_folder_next(desk, predictions):
-    before = desk.state()
-    assert _n_with(desk, "cgn") == 2
-    assert desk.add(CHANGE, n_seen=0) == 1
-    assert _n_with(desk, "cgn") == 3
-    assert desk.state() != before
+def test_a_change_is_counted_at_once_and_by_whoever_reads_the_folder_next(session, predictions):
+    before = session.state()
+    assert _n_with(session, "cgn") == 2
+    assert session.add(CHANGE, n_seen=0) == 1
+    assert _n_with(session, "cgn") == 3
+    assert session.state() != before
     assert _n_with(ReviewSession(predictions), "cgn") == 3  # a program started anew
 
 
-def test_a_change_that_another_program_made_is_counted_too(desk, predictions):
-    assert _n_with(desk, "cgn") == 2
+def test_a_change_that_another_program_made_is_counted_too(session, predictions):
+    assert _n_with(session, "cgn") == 2
     ReviewSession(predictions).add(CHANGE, n_seen=0)
-    assert _n_with(desk, "cgn") == 3
+    assert _n_with(session, "cgn") == 3
 
 
-def test_predictions_made_anew_are_read_anew(desk, predictions):
-    assert _n_with(desk, "normal") == 7
-    before = desk.state()
+def test_predictions_made_anew_are_read_anew(session, predictions):
+    assert _n_with(session, "normal") == 7
+    before = session.state()
     write_case(predictions, case((3, "normal")))
-    assert desk.state() != before
-    assert _n_with(desk, "normal") == 3
+    assert session.state() != before
+    assert _n_with(session, "normal") == 3
 
 
 def test_only_the_rules_that_were_asked_for_are_applied(predictions):
@@ -44,9 +44,9 @@ def test_only_the_rules_that_were_asked_for_are_applied(predictions):
     assert [rule.rule_set.id for rule in one.case("p1")[1].summary.rules] == ["berden"]
 
 
-def test_what_is_not_there_is_named(desk, predictions):
+def test_what_is_not_there_is_named(session, predictions):
     with pytest.raises(UnknownRecordError, match="no such case"):
-        desk.case("p2")
+        session.case("p2")
     shutil.rmtree(predictions)
     with pytest.raises(PredictionsError, match=r"holds no case\.json"):
-        desk.cases()
+        session.cases()

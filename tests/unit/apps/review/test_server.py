@@ -8,8 +8,8 @@ from glomerulab.apps.review.server import announce, review
 from glomerulab.errors import OutputError, PredictionsError
 
 
-def test_the_terminal_gives_the_address_and_what_it_is_not(desk):
-    said = "\n".join(announce(desk, "http://127.0.0.1:8000/secret/", n_cases=1))
+def test_the_terminal_gives_the_address_and_what_it_is_not(session):
+    said = "\n".join(announce(session, "http://127.0.0.1:8000/secret/", n_cases=1))
     assert "1 case of" in said
     assert "  http://127.0.0.1:8000/secret/" in said
     assert "research use only" in said

@@ -4,7 +4,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from glomerulab.apps.serve.auth import OPEN_PATHS, AuthMiddleware, KeyRing, add_key
-from glomerulab.apps.serve.errors import install_faults
+from glomerulab.apps.serve.errors import install_error_handlers
 from glomerulab.apps.serve.settings import Limits
 
 
@@ -75,7 +75,7 @@ def test_a_revoked_key_no_longer_opens_and_a_broken_key_file_opens_to_nobody(tmp
     path = tmp_path / "keys.json"
     key = add_key(path, "anna")
     app = FastAPI()
-    install_faults(app)
+    install_error_handlers(app)
     app.add_middleware(AuthMiddleware, keys=KeyRing(path), limits=Limits())
     client = TestClient(app, headers={"Authorization": f"Bearer {key}"})
     assert client.get("/x").status_code == 404
@@ -127,7 +127,7 @@ def test_a_body_that_dribbles_in_is_given_up(open_server):
         from fastapi import FastAPI, Request
 
         inner = FastAPI()
-        install_faults(inner)
+        install_error_handlers(inner)
 
         @inner.post("/v1/crops")
         async def read(request: Request):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from glomerulab.apps.serve.errors import BusyError, JobStateError, NoKeyError, fault
+from glomerulab.apps.serve.errors import BusyError, JobStateError, NoKeyError, error_response
 from glomerulab.apps.web.security import NOTICE
 from glomerulab.errors import (
     GlomerulabError,
@@ -26,18 +26,18 @@ from glomerulab.errors import (
     ],
 )
 def test_each_error_has_the_status_that_fits(error, status):
-    answer = fault(error)
+    answer = error_response(error)
     assert answer.status_code == status
     assert json.loads(answer.body) == {"detail": "x", "research_use_only": NOTICE}
 
 
 def test_a_path_of_the_server_stays_on_the_server():
-    answer = fault(ImageFileError("cannot be read", where="/srv/secret/patient.png"))
+    answer = error_response(ImageFileError("cannot be read", where="/srv/secret/patient.png"))
     assert b"secret" not in answer.body
 
 
 def test_a_busy_server_says_when_to_come_again():
-    answer = fault(BusyError("too much", status=503, wait_s=9))
+    answer = error_response(BusyError("too much", status=503, wait_s=9))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "9")
 
 
@@ -47,7 +47,7 @@ def test_what_nobody_foresaw_is_500_without_a_trace_and_hurts_nobody_else(open_s
     def broken():
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(routes_service, "ModelAnswer", lambda **_parts: broken())
+    monkeypatch.setattr(routes_service, "ModelResponse", lambda **_parts: broken())
     answer = open_server.client().get("/v1/model")
     assert answer.status_code == 500
     assert "secret" not in answer.text

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from glomerulab.apps.serve.job_process import JobTask, do_job
+from glomerulab.apps.serve.job_process import JobTask, run_job
 from glomerulab.apps.serve.job_records import JobFolder, JobRequest
 from glomerulab.cases.case_folder import read_case_folder
 from tests.support.served_models import write_slide
@@ -33,7 +33,7 @@ def test_slides_become_predictions_and_a_report(task, tmp_path):
         )
     slides = ({"path": "s1.tif", "stain": "PAS"}, {"path": "s2.tif", "stain": "PAS"})
     job = task(*slides, regions="regions", patient="p1", language="zh")
-    do_job(job)
+    run_job(job)
     folder = JobFolder(job.folder)
     outcome = folder.take_outcome()
     assert (outcome.error, outcome.n_images, outcome.n_failures) == (None, 5, 0)
@@ -50,7 +50,7 @@ def test_an_unpacked_result_can_be_reported_again(task, tmp_path):
     from glomerulab.reports.case.write import write_case_reports
 
     job = task("s1.tif", regions="s1.geojson")
-    do_job(job)
+    run_job(job)
     with zipfile.ZipFile(job.folder / "result" / "result.zip") as archive:
         archive.extractall(tmp_path / "unpacked")
     done = write_case_reports(tmp_path / "unpacked", tmp_path / "again", formats=["html", "csv"])
@@ -76,7 +76,7 @@ def test_a_job_that_cannot_be_done_says_why_without_a_path(task, tmp_path, slide
     (slides / "broken.tif").write_bytes(b"II*\0broken")
     write_regions([Region.from_box("far", Box(90_000, 90_000, 50, 50))], slides / "far.geojson")
     job = task(slide, regions=regions)
-    do_job(job)
+    run_job(job)
     error = JobFolder(job.folder).take_outcome().error
     assert words in error
     assert str(tmp_path) not in error
@@ -87,7 +87,7 @@ def test_a_job_that_cannot_be_done_says_why_without_a_path(task, tmp_path, slide
 def test_a_slide_without_mpp_is_judged_when_the_request_says_it(task, tmp_path):
     write_slide(tmp_path / "slides", "plain", mpp=None)
     job = task({"path": "plain.png", "mpp": 0.5}, regions="plain.geojson")
-    do_job(job)
+    run_job(job)
     assert JobFolder(job.folder).take_outcome().n_images == 2
 
 
@@ -99,7 +99,7 @@ def test_what_failed_is_told_without_a_path_of_the_server(task, tmp_path):
     regions = [*read_regions(path), Region.from_box("far", Box(90_000, 90_000, 50, 50))]
     write_regions(regions, path)
     job = task("s1.tif", regions="s1.geojson")
-    do_job(job)
+    run_job(job)
     assert JobFolder(job.folder).take_outcome().n_failures == 1
     failures = (job.folder / "result" / "failures.csv").read_text()
     assert "outside the slide" in failures
@@ -108,12 +108,12 @@ def test_what_failed_is_told_without_a_path_of_the_server(task, tmp_path):
 
 def test_a_job_that_was_interrupted_goes_on_where_it_was(task):
     job = task("s1.tif", regions="s1.geojson")
-    do_job(job)
+    run_job(job)
     answers = (job.folder / "result" / "answers.jsonl").read_text()
     first = (job.folder / "result" / "predictions.csv").read_bytes()
     (job.folder / "result" / "predictions.csv").unlink()
     (job.folder / "result" / "case.json").unlink()
-    do_job(job)
+    run_job(job)
     assert (job.folder / "result" / "predictions.csv").read_bytes() == first
     again = (job.folder / "result" / "answers.jsonl").read_text()
     assert again.split() == answers.split()

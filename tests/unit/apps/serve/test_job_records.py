@@ -3,10 +3,10 @@ from pydantic import ValidationError
 
 from glomerulab.apps.serve.job_records import (
     JobFolder,
+    JobProgress,
     JobRecord,
     JobRequest,
-    Outcome,
-    Progress,
+    JobResult,
     SlideRequest,
 )
 
@@ -23,11 +23,11 @@ def folder(tmp_path):
 def test_what_is_written_is_read_back_and_for_its_owner_alone(folder):
     record = JobRecord(id="0" * 16, client="anna", request=REQUEST, created="2026")
     folder.write(record)
-    folder.write_progress(Progress(stage="Cutting", done=3, total=None))
-    folder.write_outcome(Outcome(n_images=4))
+    folder.write_progress(JobProgress(stage="Cutting", done=3, total=None))
+    folder.write_outcome(JobResult(n_images=4))
     assert folder.read() == record
     assert folder.read_progress().done == 3
-    assert folder.take_outcome() == Outcome(n_images=4)
+    assert folder.take_outcome() == JobResult(n_images=4)
     assert folder.path.stat().st_mode & 0o077 == 0
 
 
@@ -41,7 +41,7 @@ def test_what_cannot_be_read_is_no_job(folder, content):
 
 def test_all_but_the_record_can_be_forgotten(folder):
     folder.write(JobRecord(id="0" * 16, client="anna", request=REQUEST, created="2026"))
-    folder.write_outcome(Outcome())
+    folder.write_outcome(JobResult())
     (folder.result / "cut").mkdir(parents=True)
     (folder.result / "cut" / "a.png").write_text("x")
     folder.forget_work()

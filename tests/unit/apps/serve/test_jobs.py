@@ -11,15 +11,15 @@ from glomerulab.apps.serve.files import SlideFolder
 from glomerulab.apps.serve.job_process import JobTask
 from glomerulab.apps.serve.job_records import (
     JobFolder,
+    JobProgress,
     JobRecord,
     JobRequest,
-    Outcome,
-    Progress,
+    JobResult,
     SlideRequest,
 )
 from glomerulab.apps.serve.jobs import Jobs
 from glomerulab.apps.serve.settings import JobSettings, Limits
-from glomerulab.apps.web.error_handlers import UNFORESEEN
+from glomerulab.apps.web.error_handlers import UNEXPECTED
 from glomerulab.errors import OutputError, UnknownRecordError
 
 REQUEST = JobRequest(slides=(SlideRequest(path="a.tif"),), regions="a.geojson")
@@ -29,18 +29,18 @@ REQUEST = JobRequest(slides=(SlideRequest(path="a.tif"),), regions="a.geojson")
 
 
 def quick(task: JobTask) -> None:
-    JobFolder(task.folder).write_outcome(Outcome(n_images=3, n_referred=1))
+    JobFolder(task.folder).write_outcome(JobResult(n_images=3, n_referred=1))
 
 
 def failing(task: JobTask) -> None:
-    JobFolder(task.folder).write_outcome(Outcome(error="no such slide"))
+    JobFolder(task.folder).write_outcome(JobResult(error="no such slide"))
 
 
 def endless(task: JobTask) -> None:
     folder = JobFolder(task.folder)
     folder.result.mkdir()
     (folder.result / "half.png").write_text("half")
-    folder.write_progress(Progress(stage="Cutting crops", done=1, total=9))
+    folder.write_progress(JobProgress(stage="Cutting crops", done=1, total=9))
     time.sleep(600)
 
 
@@ -74,7 +74,7 @@ def test_a_job_is_done_and_kept(settings):
     jobs = Jobs(settings, work=quick)
     record = jobs.add(REQUEST, "anna")
     done = until(jobs, record.id, "done")
-    assert done.outcome == Outcome(n_images=3, n_referred=1)
+    assert done.outcome == JobResult(n_images=3, n_referred=1)
     assert done.ended >= done.started >= done.created
     assert jobs.counts()["done"] == 1
     jobs.close()
@@ -252,7 +252,7 @@ def test_what_nobody_foresaw_fails_one_job_and_not_the_next(settings, monkeypatc
     monkeypatch.setattr(jobs, "_do", broken)
     first, second = jobs.add(REQUEST, "anna"), jobs.add(REQUEST, "anna")
     error = until(jobs, first.id, "failed").error
-    assert error == f"the server could not do it: {UNFORESEEN}"
+    assert error == f"the server could not do it: {UNEXPECTED}"
     until(jobs, second.id, "done")
     jobs.close()
 

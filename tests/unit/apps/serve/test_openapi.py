@@ -1,4 +1,4 @@
-from glomerulab.apps.serve.schemas import faults
+from glomerulab.apps.serve.schemas import error_responses
 
 
 def test_the_description_is_complete_and_names_no_other_host(keyed, open_server):
@@ -15,5 +15,5 @@ def test_the_description_is_complete_and_names_no_other_host(keyed, open_server)
 
 
 def test_each_refusal_is_described():
-    assert set(faults(401, 503)) == {401, 503}
-    assert all(one["description"] for one in faults(401, 408, 507).values())
+    assert set(error_responses(401, 503)) == {401, 503}
+    assert all(one["description"] for one in error_responses(401, 408, 507).values())

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glomerulab.apps.serve.predictor import Judge, PreparedCrop, decided, prepared
+from glomerulab.apps.serve.predictor import Predictor, PreparedCrop, decide_crop, prepare_crop
 from glomerulab.errors import CheckpointError
 from glomerulab.inference.calibration import read_gates
 from glomerulab.inference.engines.base import Answers, open_engine
@@ -36,19 +36,19 @@ def engine(trained: Path) -> Held:
 
 def crop(engine, gates, label="cgn", seed=0) -> PreparedCrop:
     image = picture(np.random.default_rng(seed), label)
-    return prepared(image, engine.card, gates, stain="PAS", mpp=0.5)
+    return prepare_crop(image, engine.card, gates, stain="PAS", mpp=0.5)
 
 
 def test_crops_that_wait_together_are_answered_together_and_as_if_alone(trained, engine):
     gates, sizes = read_gates(trained), []
-    judge = Judge(engine, gates, max_batch=4, on_batch=sizes.append)
+    predictor = Predictor(engine, gates, max_batch=4, on_batch=sizes.append)
     crops = [crop(engine, gates, seed=seed) for seed in range(9)]
-    alone = [judge.submit(one).result(30) for one in crops]
+    alone = [predictor.submit(one).result(30) for one in crops]
     engine.may_go.clear()
-    answers = [judge.submit(one) for one in crops]
+    answers = [predictor.submit(one) for one in crops]
     engine.may_go.set()
     together = [answer.result(30) for answer in answers]
-    judge.close()
+    predictor.close()
     assert sizes[:9] == [1] * 9
     assert sum(sizes[9:]) == 9
     assert max(sizes) == 4
@@ -69,48 +69,48 @@ def test_an_engine_that_answers_two_at_once_is_asked_by_two_threads(trained, eng
                 return super().answer(images)
 
     crops = [crop(engine, gates, seed=seed) for seed in range(4)]
-    alone = Judge(engine, gates)
+    alone = Predictor(engine, gates)
     expected = [alone.submit(one).result(30) for one in crops]
     two = Two(engine)
     two.n_at_once = 2
-    judge = Judge(two, gates, on_batch=sizes.append)
-    answers = [judge.submit(one) for one in crops]
+    predictor = Predictor(two, gates, on_batch=sizes.append)
+    answers = [predictor.submit(one) for one in crops]
     for answer, other in zip(answers, expected, strict=True):
         assert answer.result(30).logits == pytest.approx(other.logits, abs=1e-4)
-    judge.close()
+    predictor.close()
     assert sizes == [1] * 4
-    assert not judge.is_alive
+    assert not predictor.is_alive
 
 
 def test_an_image_that_breaks_the_network_fails_alone(trained, engine):
     gates = read_gates(trained)
-    judge = Judge(engine, gates)
-    bad = prepared(np.zeros((48, 48, 3), np.uint8), engine.card, gates, stain="PAS", mpp=0.5)
+    predictor = Predictor(engine, gates)
+    bad = prepare_crop(np.zeros((48, 48, 3), np.uint8), engine.card, gates, stain="PAS", mpp=0.5)
     engine.may_go.clear()
-    first = judge.submit(crop(engine, gates))
-    answers = [judge.submit(one) for one in (crop(engine, gates), bad, crop(engine, gates))]
+    first = predictor.submit(crop(engine, gates))
+    answers = [predictor.submit(one) for one in (crop(engine, gates), bad, crop(engine, gates))]
     engine.may_go.set()
     assert first.result(30).logits == answers[0].result(30).logits
     assert answers[2].result(30).logits
     with pytest.raises(RuntimeError, match="black"):
         answers[1].result(30)
-    assert judge.is_alive
-    judge.close()
-    assert not judge.is_alive
+    assert predictor.is_alive
+    predictor.close()
+    assert not predictor.is_alive
 
 
 def test_a_crop_nobody_waits_for_is_not_answered(trained, engine):
     gates, sizes = read_gates(trained), []
-    judge = Judge(engine, gates, on_batch=sizes.append)
+    predictor = Predictor(engine, gates, on_batch=sizes.append)
     engine.may_go.clear()
-    first = judge.submit(crop(engine, gates))
+    first = predictor.submit(crop(engine, gates))
     while not first.running():
         pass
-    given_up = judge.submit(crop(engine, gates))
+    given_up = predictor.submit(crop(engine, gates))
     assert given_up.cancel()
     engine.may_go.set()
     first.result(30)
-    judge.close()
+    predictor.close()
     assert sizes == [1]
 
 
@@ -119,23 +119,23 @@ def test_a_model_that_does_not_answer_as_its_card_says_is_refused(trained):
     other = open_engine(trained)
     other.card = other.card.model_copy(update={"labels": other.card.labels[:3]})
     with pytest.raises(CheckpointError, match="4 answers, its card names 3 labels"):
-        Judge(other, gates)
+        Predictor(other, gates)
     narrow = replace(gates, class_means=gates.class_means[:, :5])
     with pytest.raises(CheckpointError, match="gates were fitted on 5"):
-        Judge(open_engine(trained), narrow)
+        Predictor(open_engine(trained), narrow)
 
 
 def test_a_crop_of_a_stain_with_a_reference_takes_its_colours(trained, two_stains):
     engine, gates = open_engine(trained), read_gates(trained)
     gates = replace(gates, references={"HE": fit(two_stains, "HE")})
-    own = prepared(two_stains // 2 + 100, engine.card, gates, stain="HE", mpp=None)
+    own = prepare_crop(two_stains // 2 + 100, engine.card, gates, stain="HE", mpp=None)
     assert own.stain_status == "normalized"
-    assert prepared(two_stains, engine.card, gates, stain="PAS", mpp=None).stain_status is None
+    assert prepare_crop(two_stains, engine.card, gates, stain="PAS", mpp=None).stain_status is None
     glass = np.full((64, 64, 3), 244, np.uint8)
-    blank = prepared(glass, engine.card, gates, stain="HE", mpp=None)
+    blank = prepare_crop(glass, engine.card, gates, stain="HE", mpp=None)
     assert blank.stain_status == "constant"
-    finding = Judge(engine, gates).submit(blank).result(30)
-    assert "no_tissue" in decided(blank, finding, engine.card, gates).reasons
+    finding = Predictor(engine, gates).submit(blank).result(30)
+    assert "no_tissue" in decide_crop(blank, finding, engine.card, gates).reasons
 
 
 @pytest.fixture
@@ -150,6 +150,6 @@ def two_stains() -> np.ndarray:
 def test_a_picture_to_draw_on_is_small_and_keeps_its_proportions(trained):
     engine, gates = open_engine(trained), read_gates(trained)
     image = np.zeros((300, 1024, 3), np.uint8)
-    assert prepared(image, engine.card, gates, stain=None, mpp=None).picture is None
-    kept = prepared(image, engine.card, gates, stain=None, mpp=None, with_picture=True)
+    assert prepare_crop(image, engine.card, gates, stain=None, mpp=None).picture is None
+    kept = prepare_crop(image, engine.card, gates, stain=None, mpp=None, with_picture=True)
     assert kept.picture.shape == (150, 512, 3)

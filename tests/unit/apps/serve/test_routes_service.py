@@ -10,8 +10,8 @@ def test_a_server_says_that_it_lives_and_that_it_is_ready(open_server, keyed):
 
 
 def test_a_server_whose_judge_has_died_is_not_ready(open_server, monkeypatch):
-    judge = type(open_server.service.model.judge)
-    monkeypatch.setattr(judge, "is_alive", property(lambda _self: False))
+    predictor = type(open_server.service.model.predictor)
+    monkeypatch.setattr(predictor, "is_alive", property(lambda _self: False))
     answer = open_server.client().get("/ready")
     assert (answer.status_code, answer.json()["status"]) == (503, "not ready")
     assert open_server.client().get("/health").status_code == 200

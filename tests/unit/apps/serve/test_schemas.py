@@ -1,14 +1,14 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from glomerulab.apps.serve.schemas import Fault, Health, Mpp, Stain
+from glomerulab.apps.serve.schemas import ErrorResponse, Health, Mpp, Stain
 from glomerulab.apps.web.security import NOTICE
 from glomerulab.cohort.schema import STAINS
 
 
 def test_every_answer_brings_the_notice():
     assert Health().research_use_only == NOTICE
-    assert Fault(detail="x").research_use_only == NOTICE
+    assert ErrorResponse(detail="x").research_use_only == NOTICE
 
 
 def test_stains_are_those_of_manifests():

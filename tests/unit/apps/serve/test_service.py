@@ -11,7 +11,7 @@ from tests.support.served_models import served
 
 def test_a_run_is_loaded_with_its_gates_and_overlays(trained):
     model = load_model(trained, Metrics(), taxonomy=load_taxonomy("paper"))
-    model.judge.close()
+    model.predictor.close()
     assert model.engine_name == "torch"
     assert model.overlays is not None
     assert model.facts.run == "run"

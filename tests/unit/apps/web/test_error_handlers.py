@@ -4,7 +4,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from glomerulab.apps.web.error_handlers import install_faults, problems_of
+from glomerulab.apps.web.error_handlers import install_error_handlers, validation_problems
 from glomerulab.errors import OutputError
 
 
@@ -12,7 +12,7 @@ def test_the_first_problems_are_named_by_place_and_what_was_sent_is_not_repeated
     problems = [
         {"loc": ("body", "slides", n), "msg": "is odd", "input": "<script>"} for n in range(9)
     ]
-    said = problems_of(RequestValidationError(problems))
+    said = validation_problems(RequestValidationError(problems))
     assert said.startswith("slides.0: is odd; slides.1: is odd")
     assert said.count("is odd") == 5
     assert "<script>" not in said
@@ -20,7 +20,7 @@ def test_the_first_problems_are_named_by_place_and_what_was_sent_is_not_repeated
 
 def test_every_kind_of_error_becomes_an_answer_without_a_trace():
     app = FastAPI()
-    install_faults(
+    install_error_handlers(
         app,
         foreseen=lambda _request, error: PlainTextResponse(error.message, 507),
         answer=lambda _request, status, message: PlainTextResponse(message, status),

@@ -13,7 +13,7 @@ from glomerulab.apps.annotation.web import (
     routes_study,
 )
 from glomerulab.apps.annotation.web.access import protected_write
-from glomerulab.apps.annotation.web.error_handlers import install_faults
+from glomerulab.apps.annotation.web.error_handlers import install_error_handlers
 from glomerulab.apps.annotation.web.pages import ASSETS
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.web.security import SecurityMiddleware
@@ -57,7 +57,7 @@ def create_app(site: Site) -> FastAPI:
     )
     app.state.site = site
     app.add_middleware(SecurityMiddleware, hosts=site.settings.hosts, limit_of=_limit_of)
-    install_faults(app)
+    install_error_handlers(app)
     for module in ROUTERS:
         app.include_router(module.router, dependencies=[Depends(protected_write)])
     app.get("/static/{name:path}", include_in_schema=False)(_static)

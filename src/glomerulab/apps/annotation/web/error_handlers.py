@@ -26,11 +26,11 @@ from glomerulab.errors import (
     UnknownRecordError,
 )
 
-__all__ = ["install_faults", "status_of"]
+__all__ = ["install_error_handlers", "status_of"]
 
 log = logging.getLogger(__name__)
 
-UNFORESEEN = f"{faults.UNFORESEEN}. Nothing that was saved is lost."
+UNEXPECTED = f"{faults.UNEXPECTED}. Nothing that was saved is lost."
 
 STATUSES: tuple[tuple[type[GlomerulabError], int], ...] = (
     (NotAllowedError, 403),
@@ -43,14 +43,14 @@ STATUSES: tuple[tuple[type[GlomerulabError], int], ...] = (
 )
 
 
-def install_faults(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI) -> None:
     """Give an application its answers to errors.
 
     Parameters
     ----------
     app : FastAPI
     """
-    faults.install_faults(app, foreseen=_foreseen, answer=_answer, unforeseen=UNFORESEEN)
+    faults.install_error_handlers(app, foreseen=_foreseen, answer=_answer, unforeseen=UNEXPECTED)
     handlers: dict[type[Exception], Callable[..., Response]] = {
         NotLoggedInError: _not_logged_in,
         TooManyTriesError: _too_many_tries,
