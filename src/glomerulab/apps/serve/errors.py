@@ -9,7 +9,7 @@ from glomerulab.apps.web import error_handlers as error_responses
 from glomerulab.apps.web.security import NOTICE
 from glomerulab.errors import GlomerulabError, NotAllowedError, OutputError, UnknownRecordError
 
-__all__ = ["BusyError", "JobStateError", "NoKeyError", "fault", "install_error_handlers"]
+__all__ = ["BusyError", "JobStateError", "NoKeyError", "error_response", "install_error_handlers"]
 
 
 class NoKeyError(GlomerulabError):

@@ -29,7 +29,7 @@ from glomerulab.models.card import ModelCard
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.stain.normalize import normalize
 
-__all__ = ["Overlays", "Predictor", "PreparedCrop", "decided", "prepared"]
+__all__ = ["Overlays", "Predictor", "PreparedCrop", "decide_crop", "prepare_crop"]
 
 log = logging.getLogger(__name__)
 

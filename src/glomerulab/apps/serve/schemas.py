@@ -27,7 +27,7 @@ __all__ = [
     "Reason",
     "Stain",
     "describe_keys",
-    "faults",
+    "error_responses",
 ]
 
 
