@@ -25,7 +25,7 @@ import pandas as pd
 from skimage.measure import find_contours
 
 from glomerulab.cohort.slides_table import SlideEntry, read_slides
-from glomerulab.evaluation.detection import scores_of
+from glomerulab.evaluation.detection import detection_scores
 from glomerulab.geometry import Region
 from glomerulab.images import read_image
 from glomerulab.inference.detector import open_detector
@@ -42,7 +42,7 @@ def told(name, seen, card):
     """Print recall and precision by both rules."""
     for rule in ("iou", "centre"):
         matches = matches_of(seen, growth=card.growth, rule=rule)
-        one = scores_of(matches, threshold=card.score_threshold)
+        one = detection_scores(matches, threshold=card.score_threshold)
         recall, precision = one.recall_interval, one.precision_interval
         print(
             f"{name:28} {rule:6} {one.n_found}/{one.n_truth} drawn, {one.n_proposed} proposed: "
@@ -113,7 +113,7 @@ def taught(kidney, start, epochs):
             seen = [look_at(entry, home / "regions", detector.engine) for entry in held]
             results += matches_above(seen, detector.card)
         for rule, position in (("iou", 0), ("centre", 1)):
-            one = scores_of([result[position] for result in results])
+            one = detection_scores([result[position] for result in results])
             print(
                 f"{rule:6} {one.n_found}/{one.n_truth} drawn, {one.n_proposed} proposed: recall "
                 f"{one.recall:.2f} ({one.recall_interval.low:.2f}-{one.recall_interval.high:.2f}), "

@@ -11,11 +11,12 @@ from sklearn.metrics import brier_score_loss, log_loss
 from glomerulab.evaluation.calibration import (
     brier_score,
     calibration_line,
+    fit_temperature,
     negative_log_likelihood,
     reliability_bins,
+    with_temperature,
 )
-from glomerulab.evaluation.temperature import fit_temperature, with_temperature
-from tests.support.judged_samples import judged_from, random_sigmoid, random_softmax
+from tests.support.eval_sets import eval_set_from, random_sigmoid, random_softmax
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_the_temperature_that_spoilt_the_probabilities_is_found(temperature):
     logits = rng.normal(size=(20000, 4)) * 1.5
     honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     truth = (rng.random(20000)[:, None] > honest.cumsum(axis=1)).sum(axis=1)
-    eval_set = judged_from(np.eye(4)[truth], honest)
+    eval_set = eval_set_from(np.eye(4)[truth], honest)
     spoilt = with_temperature(eval_set, 1 / temperature)
     assert fit_temperature(spoilt) == pytest.approx(temperature, rel=0.05)
 

@@ -7,7 +7,7 @@ pROC's aSAH data are not copied here (GPL). Computed on them by hand: s100b 0.73
 import numpy as np
 import pytest
 
-from glomerulab.evaluation.delong import delong_area, delong_difference
+from glomerulab.evaluation.comparison import delong_area, delong_difference
 
 # Hanley & McNeil, Radiology 143:29-36, 1982, Table I: 109 CT images rated 1 to 5.
 NORMAL = {1: 33, 2: 6, 3: 6, 4: 11, 5: 2}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from glomerulab.evaluation.discrimination import resampled_discrimination
 from glomerulab.evaluation.intervals import patient_weights
+from glomerulab.evaluation.metrics import resampled_discrimination
 from glomerulab.evaluation.scores import score_table
-from tests.support.judged_samples import random_sigmoid, random_softmax
+from tests.support.eval_sets import random_sigmoid, random_softmax
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def _value(table, score, label=None):
     return table.loc[chosen.fillna(value=False) & (table["score"] == score), "value"].item()
 
 
-def test_overall_scores_of_one_class_models_are_those_of_scikit_learn(softmax):
+def test_overall_detection_scores_one_class_models_are_those_of_scikit_learn(softmax):
     eval_set, table = softmax
     truth, decision = eval_set.truth, eval_set.decision
     expected = {
@@ -45,7 +45,7 @@ def test_overall_scores_of_one_class_models_are_those_of_scikit_learn(softmax):
         assert _value(table, score) == pytest.approx(value, abs=1e-12), score
 
 
-def test_scores_of_each_class_are_those_of_scikit_learn(softmax):
+def test_detection_scores_each_class_are_those_of_scikit_learn(softmax):
     eval_set, table = softmax
     for k, label_id in enumerate(eval_set.taxonomy.label_ids):
         truth, call = eval_set.truth == k, eval_set.decision == k

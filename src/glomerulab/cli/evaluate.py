@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from glomerulab.cohort.manifest import Manifest
     from glomerulab.cohort.near_duplicates import NearDuplicate
-    from glomerulab.evaluation.worst_errors import WorstError
+    from glomerulab.evaluation.error_analysis import WorstError
     from glomerulab.explain.explain import Explainer
     from glomerulab.reports.run.pictures import Pictures
     from glomerulab.reports.run.report import ExternalSet
@@ -164,8 +164,7 @@ def _external(run: Path, on: Path, workers: int) -> "ExternalSet":
     import pandas as pd
 
     from glomerulab.cohort.manifest import read_manifest
-    from glomerulab.evaluation.external import with_external_set
-    from glomerulab.evaluation.run_tables import read_run
+    from glomerulab.evaluation.run_tables import read_run, with_external_set
     from glomerulab.inference.predict_manifest import predict_manifest
     from glomerulab.reports.run.pictures import Pictures
     from glomerulab.reports.run.report import ExternalSet

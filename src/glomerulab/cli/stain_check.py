@@ -24,7 +24,7 @@ def stain_check(
     Example: glomerulab stain-check cohort/manifest.csv normalized/manifest.csv --out check
     """
     from glomerulab.cohort.manifest import read_manifest
-    from glomerulab.evaluation.stain_check import check_stains
+    from glomerulab.pipeline.stain_check import check_stains
     from glomerulab.reports.run.stain_check import write_stain_check
     from glomerulab.runtime.progress import shown
 

@@ -1,9 +1,9 @@
-r"""Agreement of people who labelled the same images: kappas, AC1, and their terms by group.
+r"""Agreement of raters: Cohen's and Fleiss' κ, and Gwet's AC1.
 
 Ratings are an array of shape (n_images, n_raters) of category numbers from 0, NaN where a rater
-did not rate an image, so that studies in which each image has its own readers are judged as well.
-All coefficients are functions of sums over images; the sums of each group (patient) are kept apart,
-so that resampling groups costs one matrix product.
+did not rate an image; each image may have raters of its own. All coefficients are functions of
+sums over images; the sums of each group (patient) are kept apart, so that resampling groups costs
+one matrix product.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.evaluation.confusion import cohen_kappa
+from glomerulab.evaluation.metrics import cohen_kappa
 
 __all__ = ["Coefficients", "PairCoefficients", "group_agreement", "pair_agreement", "pair_matrices"]
 
@@ -20,19 +20,19 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Agreement of any number of raters; every array has shape (R,), NaN for "not defined"."""
+    """Agreement of any number of raters; arrays of shape (R,), NaN where not defined."""
 
     percent: FloatArray
-    """Share of pairs of ratings of one image that agree, from 0 to 1."""
+    """Share of the pairs of ratings of an image that agree, from 0 to 1."""
     fleiss: FloatArray
-    """Fleiss' kappa, at most 1; not defined where all ratings are one category."""
+    """Fleiss' kappa, at most 1; not defined where all ratings are of one category."""
     ac1: FloatArray
     """Gwet's AC1, at most 1."""
 
 
 @dataclass(frozen=True)
 class PairCoefficients:
-    """Agreement of two raters; every array has shape (R,), NaN for "not defined"."""
+    """Agreement of two raters; arrays of shape (R,), NaN where not defined."""
 
     percent: FloatArray
     cohen: FloatArray
@@ -46,7 +46,7 @@ def group_agreement(
     n_categories: int,
     weights: FloatArray | None = None,
 ) -> Coefficients:
-    r"""Compute the agreement of two or more raters, each of whom may have rated some images only.
+    r"""Compute the agreement of two or more raters.
 
     Parameters
     ----------
@@ -57,16 +57,12 @@ def group_agreement(
     n_categories : int
         At least 2.
     weights : ndarray of float, shape (R, G), optional
-        How often each group stands in each resample; by default once, R = 1.
-
-    Returns
-    -------
-    Coefficients
+        How often each group occurs in each resample; by default once, R = 1.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, or a rating is no category.
+        If the shapes do not match, or a rating is not a category.
 
     Notes
     -----
@@ -111,58 +107,37 @@ def pair_agreement(
     n_categories: int,
     weights: FloatArray | None = None,
 ) -> PairCoefficients:
-    """Compute the agreement of two raters over the images that both have rated.
+    """Compute the agreement of two raters over the images that both rated.
 
-    Parameters
-    ----------
-    first, second : ndarray of float, shape (n_images,)
-        As a column of the ratings of `group_agreement`.
-    groups : ndarray of int, shape (n_images,)
-    n_categories : int
-    weights : ndarray of float, shape (R, G), optional
-
-    Returns
-    -------
-    PairCoefficients
+    `first` and `second` are columns of the ratings of `group_agreement`, shape (n_images,).
 
     Notes
     -----
-    Cohen 1960, unweighted. Unlike Fleiss' kappa it takes chance from the habits of each rater.
+    Cohen 1960, unweighted. Unlike Fleiss' κ, its expected agreement uses each rater's own
+    category frequencies.
     """
     both = np.column_stack([first, second])
-    both[np.isnan(both).any(axis=1)] = np.nan  # an image that only one has rated is no evidence
+    both[np.isnan(both).any(axis=1)] = np.nan  # leave out images that only one rated
     matrices = _weighted(pair_matrices(first, second, groups, n_categories=n_categories), weights)
-    alike = group_agreement(both, groups, n_categories=n_categories, weights=weights)
-    return PairCoefficients(alike.percent, cohen_kappa(matrices), alike.ac1)
+    coefficients = group_agreement(both, groups, n_categories=n_categories, weights=weights)
+    return PairCoefficients(coefficients.percent, cohen_kappa(matrices), coefficients.ac1)
 
 
 def pair_matrices(
     first: FloatArray, second: FloatArray, groups: npt.NDArray[np.intp], *, n_categories: int
 ) -> FloatArray:
-    """Count what two raters said of the same images, group by group.
-
-    Parameters
-    ----------
-    first, second : ndarray of float, shape (n_images,)
-    groups : ndarray of int, shape (n_images,)
-    n_categories : int
-
-    Returns
-    -------
-    ndarray of float64, shape (G, n_categories, n_categories)
-        Rows are what the first said, columns the second.
-    """
+    """Return one confusion matrix of two raters per group, shape (G, q, q); rows are the first."""
     _check(np.column_stack([first, second]), groups, n_categories)
     rated = ~(np.isnan(first) | np.isnan(second))
     n_groups = int(groups.max()) + 1 if len(groups) else 0
     matrices = np.zeros((n_groups, n_categories, n_categories))
-    places = (groups[rated], first[rated].astype(np.intp), second[rated].astype(np.intp))
-    np.add.at(matrices, places, 1.0)
+    cells = (groups[rated], first[rated].astype(np.intp), second[rated].astype(np.intp))
+    np.add.at(matrices, cells, 1.0)
     return matrices
 
 
 def _check(ratings: FloatArray, groups: npt.NDArray[np.intp], n_categories: int) -> None:
-    """Refuse ratings that are no categories, or not as many as groups."""
+    """Check shapes and categories."""
     if n_categories < 2:
         raise ValueError(f"n_categories must be at least 2, got {n_categories}")
     if ratings.ndim != 2 or len(ratings) != len(groups):
@@ -189,10 +164,10 @@ def _weighted(sums: FloatArray, weights: FloatArray | None) -> FloatArray:
 
 
 def _corrected(observed: FloatArray, by_chance: FloatArray) -> FloatArray:
-    # Rounding must not make a kappa of what is one category throughout: 1 - p_e is 0 there.
+    # With a single category 1 - p_e is 0 up to rounding.
     room = np.where(1.0 - by_chance > 1e-12, 1.0 - by_chance, np.nan)
     return np.asarray((observed - by_chance) / room, dtype=np.float64)
 
 
-def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
-    return np.asarray(part / np.where(whole > 0, whole, np.nan), dtype=np.float64)
+def _share(part: FloatArray, total: FloatArray) -> FloatArray:
+    return np.asarray(part / np.where(total > 0, total, np.nan), dtype=np.float64)

@@ -1,67 +1,64 @@
-"""Whether a probability of 0.8 is right eight times in ten."""
+"""Calibration: reliability, Brier score, ECE, slope and intercept, and temperature scaling."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
-from scipy.special import expit
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import expit, log_softmax
 
 from glomerulab.evaluation.eval_set import EvalSet
 
 __all__ = [
-    "SMALLEST",
-    "Binning",
-    "CalibrationLine",
     "CalibrationSummary",
-    "ReliabilityBins",
-    "brier_score",
-    "calibration_line",
-    "calibration_summary",
-    "expected_calibration_error",
-    "negative_log_likelihood",
+    "fit_temperature",
     "reliability_bins",
     "top_confidence",
+    "with_temperature",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 Binning = Literal["equal-width", "equal-mass"]
 
 SMALLEST = 1e-12
-"""Probabilities nearer to 0 or 1 count as this, so that their logit is finite."""
+"""Probabilities are clipped to this distance from 0 and 1, so that their logit is finite."""
 MAX_NEWTON_STEPS = 50
 MAX_COEFFICIENT = 1e3
 """Beyond it the two outcomes are separated and the likelihood has no maximum."""
+MAX_TEMPERATURE = 100.0
+"""Temperatures are searched from the inverse of this to this."""
+FEW_ERRORS = 5
+"""With fewer errors, the most likely temperature is chance, or next to 0."""
 
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """What was said and what came true, bin by bin; empty bins are left out."""
+    """Predicted against observed frequency by bin, without empty bins."""
 
     confidence: FloatArray
-    """Mean probability in each bin."""
+    """Mean probability of each bin."""
     frequency: FloatArray
-    """Share that came true in each bin."""
+    """Share of positive outcomes in each bin."""
     count: npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationLine:
-    """How logits relate to outcomes; NaN where one outcome is absent.
+    """Logistic relation of outcomes to logits; NaN where one outcome is absent.
 
-    The slope is NaN too where the two outcomes are separated, or all logits are the same.
+    The slope is NaN too where the outcomes are separated, or all logits are the same.
     """
 
     slope: float
-    """1 is right; below 1 the probabilities are too extreme."""
+    """1 is calibrated; below 1 the probabilities are too extreme."""
     intercept: float
-    """In the large, at slope 1: 0 is right; below 0 the probabilities are too high."""
+    """In the large, at slope 1: 0 is calibrated; below 0 the probabilities are too high."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSummary:
-    """How honest the probabilities of a part are."""
+    """Every calibration measure of an `EvalSet`."""
 
     brier: float
     negative_log_likelihood: float
@@ -72,19 +69,7 @@ class CalibrationSummary:
 
 
 def calibration_summary(eval_set: EvalSet, *, n_bins: int = 10) -> CalibrationSummary:
-    """Compute every calibration number of a part.
-
-    Parameters
-    ----------
-    judged : Judged
-    n_bins : int, default 10
-        Of the expected calibration errors.
-
-    Returns
-    -------
-    CalibrationSummary
-        Errors, slope and intercept are those of `top_confidence`.
-    """
+    """Compute every calibration measure; ECE, slope and intercept are of `top_confidence`."""
     probability, outcome = top_confidence(eval_set)
     line = calibration_line(probability, outcome)
     width = reliability_bins(probability, outcome, n_bins=n_bins)
@@ -100,17 +85,10 @@ def calibration_summary(eval_set: EvalSet, *, n_bins: int = 10) -> CalibrationSu
 
 
 def top_confidence(eval_set: EvalSet) -> tuple[FloatArray, FloatArray]:
-    """Return what calibration is asked of.
+    """Return the probabilities whose calibration is measured, and their outcomes, shape (m,).
 
-    Parameters
-    ----------
-    judged : Judged
-
-    Returns
-    -------
-    probability, outcome : ndarray of float64, shape (m,)
-        Under softmax the probability of each image's decision and whether it was right; under
-        sigmoid every known label's probability and whether the label is there.
+    Under softmax the probability of each image's decision and whether it is correct; under
+    sigmoid the probability of every known label and whether the label is present.
     """
     if eval_set.head == "softmax":
         top = eval_set.probabilities.max(axis=1)
@@ -126,7 +104,7 @@ def reliability_bins(
     n_bins: int = 10,
     binning: Binning = "equal-width",
 ) -> ReliabilityBins:
-    """Group probabilities into bins and compare each with what came true.
+    """Bin probabilities and compare the mean of each bin with the observed frequency.
 
     Parameters
     ----------
@@ -134,17 +112,14 @@ def reliability_bins(
         From 0 to 1; 1 or 0.
     n_bins : int, default 10
     binning : {"equal-width", "equal-mass"}, default "equal-width"
-        Bins of the same width on 0 to 1, left-open as in Guo et al. 2017, or of the same number of
-        probabilities as far as it divides.
-
-    Returns
-    -------
-    ReliabilityBins
+        Bins of equal width on 0 to 1, left-open as in Guo et al. 2017, or of an equal number of
+        probabilities as far as it divides. scikit-learn's ``calibration_curve`` gives no counts,
+        and its quantile bins split ties differently.
 
     Raises
     ------
     ValueError
-        If there is nothing to bin or `n_bins` is below 1.
+        If there are no probabilities or `n_bins` is below 1.
     """
     if n_bins < 1 or len(probability) == 0:
         raise ValueError(f"need bins and probabilities, got {n_bins} and {len(probability)}")
@@ -155,13 +130,13 @@ def reliability_bins(
         bin_of = rank * n_bins // len(probability)
     count = np.bincount(bin_of, minlength=n_bins)
     filled = count > 0
-    said = np.bincount(bin_of, probability, minlength=n_bins)[filled] / count[filled]
-    came = np.bincount(bin_of, outcome, minlength=n_bins)[filled] / count[filled]
-    return ReliabilityBins(said, came, count[filled])
+    confidence = np.bincount(bin_of, probability, minlength=n_bins)[filled] / count[filled]
+    frequency = np.bincount(bin_of, outcome, minlength=n_bins)[filled] / count[filled]
+    return ReliabilityBins(confidence, frequency, count[filled])
 
 
 def expected_calibration_error(bins: ReliabilityBins) -> float:
-    """Mean distance between what was said and what came true, weighted by bin size, 0 to 1."""
+    """Mean distance of confidence from frequency, weighted by bin size, 0 to 1."""
     gap = np.abs(bins.confidence - bins.frequency)
     return float(np.average(gap, weights=bins.count))
 
@@ -169,15 +144,8 @@ def expected_calibration_error(bins: ReliabilityBins) -> float:
 def brier_score(eval_set: EvalSet) -> float:
     """Mean squared distance of probabilities from labels.
 
-    Parameters
-    ----------
-    judged : Judged
-
-    Returns
-    -------
-    float
-        Under softmax summed over the classes, from 0 to 2 (Brier 1950); under sigmoid the mean
-        over known labels, from 0 to 1.
+    Under softmax summed over the classes, from 0 to 2 (Brier 1950); under sigmoid the mean over
+    known labels, from 0 to 1.
     """
     squared = (eval_set.probabilities - eval_set.labels) ** 2
     if eval_set.head == "softmax":
@@ -186,7 +154,7 @@ def brier_score(eval_set: EvalSet) -> float:
 
 
 def negative_log_likelihood(eval_set: EvalSet) -> float:
-    """Return the mean negative log-likelihood of the known labels, natural logarithm, >= 0."""
+    """Mean negative log-likelihood of the known labels, natural logarithm, at least 0."""
     positive, negative = eval_set.labels == 1, eval_set.labels == 0
     log_p = np.log(np.clip(eval_set.probabilities, SMALLEST, 1.0))
     if eval_set.head == "softmax":
@@ -203,10 +171,6 @@ def calibration_line(probability: FloatArray, outcome: FloatArray) -> Calibratio
     probability, outcome : ndarray of float, shape (m,)
         From 0 to 1; 1 or 0.
 
-    Returns
-    -------
-    CalibrationLine
-
     Notes
     -----
     Cox 1958; Van Calster et al. 2019. The slope is that of a logistic regression of the outcome on
@@ -220,8 +184,70 @@ def calibration_line(probability: FloatArray, outcome: FloatArray) -> Calibratio
     return CalibrationLine(slope=float(line[1]), intercept=_level(logit, outcome))
 
 
+def fit_temperature(validation: EvalSet) -> float:
+    """Return the temperature, from 0.01 to 100, under which the labels are most likely.
+
+    Above 1 the model is overconfident, below 1 underconfident.
+
+    Parameters
+    ----------
+    validation : EvalSet
+        Images that are neither trained on nor evaluated.
+
+    Notes
+    -----
+    Guo et al. 2017, section 4.2. Probabilities suffice: their logarithms are the logits up to a
+    constant, which softmax does not see.
+
+    Unlike theirs: with fewer than `FEW_ERRORS` errors, the most likely temperature is next to 0
+    and every probability 1. It is then not lowered further than to a mean confidence of
+    (n_right + 1) / (n + 2), Laplace's estimate of the accuracy.
+    """
+    found = minimize_scalar(
+        lambda log_t: negative_log_likelihood(with_temperature(validation, float(np.exp(log_t)))),
+        bounds=(-np.log(MAX_TEMPERATURE), np.log(MAX_TEMPERATURE)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    likeliest = float(np.exp(found.x))
+    right = _correct_calls(validation)
+    if int((~right).sum()) >= FEW_ERRORS:
+        return likeliest
+    most = (float(right.sum()) + 1) / (len(right) + 2)
+    return max(likeliest, _temperature_of(validation, most))
+
+
+def with_temperature(eval_set: EvalSet, temperature: float) -> EvalSet:
+    """Return the same images with their logits divided by a temperature.
+
+    The order of an image's classes, and under sigmoid the call at 0.5, stay the same.
+
+    Raises
+    ------
+    ValueError
+        If `temperature` is not above 0.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    clipped = np.clip(eval_set.probabilities, SMALLEST, 1.0)
+    if eval_set.head == "softmax":
+        scaled = np.exp(log_softmax(np.log(clipped) / temperature, axis=1))
+    else:
+        logits = np.log(clipped) - np.log(np.clip(1.0 - eval_set.probabilities, SMALLEST, 1.0))
+        scaled = expit(logits / temperature)
+    return replace(eval_set, probabilities=scaled)
+
+
+def _correct_calls(eval_set: EvalSet) -> npt.NDArray[np.bool_]:
+    """Whether each image (softmax) or each known label (sigmoid) is called correctly."""
+    if eval_set.head == "softmax":
+        return np.asarray(eval_set.decision == eval_set.truth, dtype=np.bool_)
+    known = ~np.isnan(eval_set.labels)
+    return np.asarray((eval_set.calls == (eval_set.labels == 1))[known], dtype=np.bool_)
+
+
 def _level(logit: FloatArray, outcome: FloatArray) -> float:
-    """Find the shift of all logits that makes the probabilities add up to the outcomes."""
+    """Find the shift of all logits that makes the probabilities sum to the outcomes."""
 
     def excess(shift: float) -> float:
         return float(np.sum(expit(logit + shift) - outcome))
@@ -262,3 +288,21 @@ def _no_worse(
     while loss(coefficients + step) > here + 1e-9 and np.abs(step).max() > 1e-10:
         step = step / 2.0
     return coefficients + step
+
+
+def _temperature_of(eval_set: EvalSet, confidence: float) -> float:
+    """Find the temperature at which the mean confidence is `confidence`."""
+    known = ~np.isnan(eval_set.labels)
+
+    def excess(log_t: float) -> float:
+        p = with_temperature(eval_set, float(np.exp(log_t))).probabilities
+        if eval_set.head == "softmax":
+            return float(p.max(axis=1).mean()) - confidence
+        return float(np.maximum(p, 1 - p)[known].mean()) - confidence
+
+    low, high = -np.log(MAX_TEMPERATURE), np.log(MAX_TEMPERATURE)
+    if excess(low) <= 0:
+        return MAX_TEMPERATURE**-1
+    if excess(high) >= 0:
+        return MAX_TEMPERATURE
+    return float(np.exp(brentq(excess, low, high, xtol=1e-4)))

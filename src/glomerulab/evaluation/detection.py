@@ -1,7 +1,4 @@
-"""How well proposed regions find drawn ones: matching, recall, precision, and their intervals.
-
-Pure: outlines in, numbers out; which program proposed them does not matter.
-"""
+"""Object detection: matching of proposed with annotated regions, recall, precision, intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +12,17 @@ from glomerulab.evaluation.intervals import Interval, patient_weights, percentil
 from glomerulab.geometry import Point
 from glomerulab.slides.regions.polygons import centroid, contains, overlap
 
-__all__ = ["DetectionScores", "MatchRule", "SlideMatches", "best_threshold", "match", "scores_of"]
+__all__ = [
+    "DetectionScores",
+    "MatchRule",
+    "SlideMatches",
+    "best_threshold",
+    "detection_scores",
+    "match",
+]
 
 MatchRule = Literal["iou", "centre"]
-IOU_LEAST = 0.5
+MIN_IOU = 0.5
 N_RESAMPLES = 2000
 
 Outline = Sequence[Point]
@@ -27,14 +31,14 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SlideMatches:
-    """Proposals of one slide against what was drawn on it."""
+    """Proposals of one slide, matched with its annotated regions."""
 
     patient: str
     n_truth: int
     scores: FloatArray
     """Of the proposals, highest first, shape (n,)."""
     found: npt.NDArray[np.int64]
-    """Place of the drawn region that each proposal found, -1 for none, shape (n,)."""
+    """Index of the annotated region that each proposal matches, -1 for none, shape (n,)."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,9 @@ class DetectionScores:
     n_proposed: int
     n_found: int
     recall: float
-    """NaN where nothing was drawn."""
+    """NaN without annotated regions."""
     precision: float
-    """NaN where nothing was proposed."""
+    """NaN without proposals."""
     recall_interval: Interval
     precision_interval: Interval
 
@@ -62,21 +66,16 @@ def match(
     patient: str,
     rule: MatchRule = "iou",
 ) -> SlideMatches:
-    """Match the proposals of a slide with the regions drawn on it, one to one.
+    """Match the proposals of a slide with its annotated regions, one to one.
 
     Parameters
     ----------
-    proposals : sequence of outline
+    proposals, truth : sequence of outline
     scores : sequence of float
-    truth : sequence of outline
     patient : str
-        Whose slide it is; resampled as a whole.
+        Patient of the slide, the unit of resampling.
     rule : {"iou", "centre"}, default "iou"
-        Shared area of at least half of the joint area, or the proposal's centre inside the region.
-
-    Returns
-    -------
-    SlideMatches
+        Intersection over union of at least 0.5, or the proposal's centre inside the region.
 
     Raises
     ------
@@ -85,8 +84,8 @@ def match(
 
     Notes
     -----
-    As in the PASCAL VOC challenge [1]_: the surest proposal chooses first, the region it agrees
-    with best; a second proposal on a region that is taken is false.
+    As in the PASCAL VOC challenge [1]_: by falling score, each proposal takes the free region that
+    it overlaps most; a second proposal for a region is a false positive.
 
     References
     ----------
@@ -97,41 +96,36 @@ def match(
     order = np.argsort([-score for score in scores], kind="stable")
     free = dict(enumerate(truth))
     found = np.full(len(order), -1, dtype=np.int64)
-    for place, number in enumerate(order):
-        agreements = {key: _agreement(proposals[number], one, rule) for key, one in free.items()}
-        best = max(agreements, key=lambda key: agreements[key], default=None)
-        if best is not None and agreements[best] > 0:
-            found[place] = best
+    for rank, number in enumerate(order):
+        overlaps = {key: _similarity(proposals[number], one, rule) for key, one in free.items()}
+        best = max(overlaps, key=lambda key: overlaps[key], default=None)
+        if best is not None and overlaps[best] > 0:
+            found[rank] = best
             del free[best]
     values = np.asarray(scores, dtype=np.float64)[order] if len(order) else np.zeros(0)
     return SlideMatches(patient, len(truth), values, found)
 
 
-def scores_of(
+def detection_scores(
     matches: Sequence[SlideMatches], *, threshold: float = 0.0, seed: int = 0
 ) -> DetectionScores:
-    """Add up slides.
+    """Compute recall and precision over slides.
 
     Parameters
     ----------
     matches : sequence of SlideMatches
         At least one.
     threshold : float, default 0.0
-        Proposals with a lower score do not count.
+        Proposals with a lower score are ignored.
     seed : int, default 0
-        Of the resamples of patients.
-
-    Returns
-    -------
-    DetectionScores
 
     Notes
     -----
-    Ends of 95 % intervals are the wider of two: resampled patients, and Wilson's over regions.
-    Where all were found no resample misses one, and the first alone would claim certainty.
+    Each end of a 95 % interval is the wider of the bootstrap over patients and Wilson's interval
+    over regions: where every region is found, the bootstrap alone has no width.
     """
     patients = sorted({one.patient for one in matches})
-    counts = np.zeros((len(patients), 3))  # drawn, proposed, found
+    counts = np.zeros((len(patients), 3))  # annotated, proposed, found
     for one in matches:
         kept = one.scores >= threshold
         counts[patients.index(one.patient)] += (
@@ -141,7 +135,7 @@ def scores_of(
         )
     weights = patient_weights(len(patients), n_resamples=N_RESAMPLES, seed=seed)
     n_truth, n_proposed, n_found = (int(value) for value in counts.sum(axis=0))
-    drawn, proposed, found = (weights @ counts).T
+    annotated, proposed, found = (weights @ counts).T
     return DetectionScores(
         len(matches),
         len(patients),
@@ -150,23 +144,15 @@ def scores_of(
         n_found,
         n_found / n_truth if n_truth else np.nan,
         n_found / n_proposed if n_proposed else np.nan,
-        _interval(_ratio(found, drawn), n_found, n_truth),
+        _interval(_ratio(found, annotated), n_found, n_truth),
         _interval(_ratio(found, proposed), n_found, n_proposed),
     )
 
 
 def best_threshold(matches: Sequence[SlideMatches]) -> float:
-    """Return the score from which proposals are to count: where F1 is highest.
+    """Return the score threshold with the highest F1.
 
-    Parameters
-    ----------
-    matches : sequence of SlideMatches
-
-    Returns
-    -------
-    float
-        Halfway between the last score that counts and the next lower one; 0.5 where nothing was
-        found.
+    Halfway between the last score above it and the next lower one; 0.5 where nothing was found.
     """
     scores = np.concatenate([one.scores for one in matches])
     found = np.concatenate([one.found >= 0 for one in matches])
@@ -181,17 +167,17 @@ def best_threshold(matches: Sequence[SlideMatches]) -> float:
     return float((scores[last] + below) / 2)
 
 
-def _agreement(proposal: Outline, truth: Outline, rule: MatchRule) -> float:
-    """Return how well a proposal agrees, 0 where it does not."""
+def _similarity(proposal: Outline, truth: Outline, rule: MatchRule) -> float:
+    """Return how well a proposal matches a region, 0 for not."""
     if rule == "centre":
-        middle = centroid(proposal)
-        if not contains(truth, [middle])[0]:
+        centre = centroid(proposal)
+        if not contains(truth, [centre])[0]:
             return 0.0
-        return 1.0 / (1.0 + float(np.hypot(*np.subtract(middle, centroid(truth)))))
+        return 1.0 / (1.0 + float(np.hypot(*np.subtract(centre, centroid(truth)))))
     if not _boxes_touch(proposal, truth):
         return 0.0
-    shared = overlap(proposal, truth)
-    return shared if shared >= IOU_LEAST else 0.0
+    iou = overlap(proposal, truth)
+    return iou if iou >= MIN_IOU else 0.0
 
 
 def _boxes_touch(one: Outline, other: Outline) -> bool:
@@ -201,7 +187,7 @@ def _boxes_touch(one: Outline, other: Outline) -> bool:
 
 
 def _interval(resampled: FloatArray, n_hits: int, n: int) -> Interval:
-    """Join the interval over patients with Wilson's."""
+    """Widen the interval over patients to Wilson's."""
     over_patients = percentile_interval(resampled)
     if not n:
         return over_patients

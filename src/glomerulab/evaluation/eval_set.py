@@ -1,4 +1,4 @@
-"""The images that are judged: labels, probabilities and patients as aligned arrays."""
+"""The evaluated images: labels, probabilities and patients as aligned arrays."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,20 +19,20 @@ DECISION_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class EvalSet:
-    """One part of a predictions table, ready for arithmetic.
+    """One split of a predictions table as arrays.
 
-    Under a softmax head only images with exactly one label set and the others known to be absent
-    are held; the rest cannot be right or wrong and are counted in `n_left_out`.
+    Under a softmax head it holds only images with exactly one positive label and all others known
+    to be absent; `n_left_out` counts the rest.
     """
 
     rows: pd.DataFrame
-    """The rows themselves, in the order of the arrays."""
+    """Rows of the predictions, in the order of the arrays."""
     labels: npt.NDArray[np.float64]
     """Shape (n, K): 1, 0, or NaN where unknown (sigmoid only)."""
     probabilities: npt.NDArray[np.float64]
     """Shape (n, K), from 0 to 1."""
     patients: npt.NDArray[np.intp]
-    """Shape (n,): each image's patient as a number from 0; an image without one is its own."""
+    """Shape (n,): patient numbers from 0; an image without a patient counts as its own."""
     n_patients: int
     n_without_patient: int
     n_left_out: int
@@ -41,12 +41,12 @@ class EvalSet:
 
     @property
     def n_images(self) -> int:
-        """How many images are judged."""
+        """Number of images."""
         return len(self.labels)
 
     @property
     def n_labels(self) -> int:
-        """How many labels the taxonomy has, K."""
+        """Number of labels of the taxonomy, K."""
         return len(self.taxonomy.label_ids)
 
     @cached_property
@@ -69,6 +69,12 @@ class EvalSet:
         return np.asarray(called, dtype=np.bool_)
 
     @cached_property
+    def is_correct(self) -> npt.NDArray[np.bool_]:
+        """Shape (n,): whether every known label of an image is called correctly."""
+        agrees = (self.calls == (self.labels == 1)) | np.isnan(self.labels)
+        return np.asarray(agrees.all(axis=1), dtype=np.bool_)
+
+    @cached_property
     def n_positive(self) -> npt.NDArray[np.intp]:
         """Shape (K,): images that carry each label."""
         return np.asarray(np.sum(self.labels == 1, axis=0), dtype=np.intp)
@@ -87,7 +93,7 @@ class EvalSet:
 def eval_set_of_split(
     table: pd.DataFrame, taxonomy: Taxonomy, *, head: Head = "softmax", split: str | None = "test"
 ) -> EvalSet:
-    """Take one part of a predictions table.
+    """Return one split of a predictions table as an `EvalSet`.
 
     Parameters
     ----------
@@ -96,37 +102,33 @@ def eval_set_of_split(
     taxonomy : Taxonomy
     head : {"softmax", "sigmoid"}, default "softmax"
     split : str or None, default "test"
-        Which part; None takes every row.
-
-    Returns
-    -------
-    Judged
+        None takes every row.
 
     Raises
     ------
     PredictionsError
-        If no row of that part can be judged.
+        If the split does not exist, or none of its images has usable labels.
     """
     rows = table if split is None else _rows_of(table, split)
     labels = label_array(rows, taxonomy)
     if head == "softmax":
-        can_be_judged = np.nansum(labels, axis=1) == 1
-        can_be_judged &= ~np.isnan(labels).any(axis=1)
+        usable = np.nansum(labels, axis=1) == 1
+        usable &= ~np.isnan(labels).any(axis=1)
     else:
-        can_be_judged = ~np.isnan(labels).all(axis=1)
-    if not can_be_judged.any():
+        usable = ~np.isnan(labels).all(axis=1)
+    if not usable.any():
         reason = "exactly one label" if head == "softmax" else "any known label"
         raise PredictionsError(f"none of the {len(rows)} {split or ''} images has {reason}")
-    rows = rows.loc[can_be_judged].reset_index(drop=True)
+    rows = rows.loc[usable].reset_index(drop=True)
     patients, n_patients, n_without = _patient_numbers(rows)
     return EvalSet(
         rows=rows,
-        labels=labels[can_be_judged],
+        labels=labels[usable],
         probabilities=probability_array(rows, taxonomy),
         patients=patients,
         n_patients=n_patients,
         n_without_patient=n_without,
-        n_left_out=int((~can_be_judged).sum()),
+        n_left_out=int((~usable).sum()),
         taxonomy=taxonomy,
         head=head,
     )
@@ -134,16 +136,18 @@ def eval_set_of_split(
 
 def _rows_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
     if "split" not in table:
-        raise PredictionsError("no column split: it cannot be told which images are held out")
+        raise PredictionsError(
+            "the predictions have no column split, so the held-out images are not known"
+        )
     rows = table.loc[(table["split"] == split).fillna(value=False).astype(bool)]
     if rows.empty:
         found = ", ".join(sorted(table["split"].dropna().unique())) or "none"
-        raise PredictionsError(f"no image has split {split!r}; the splits there are: {found}")
+        raise PredictionsError(f"no image has split {split!r} (splits in the table: {found})")
     return rows
 
 
 def _patient_numbers(rows: pd.DataFrame) -> tuple[npt.NDArray[np.intp], int, int]:
-    """Give each patient a number from 0, then each image without one."""
+    """Return patient numbers from 0; images without a patient come last."""
     if "patient_id" not in rows:
         return np.arange(len(rows)), len(rows), len(rows)
     codes, names = pd.factorize(rows["patient_id"])

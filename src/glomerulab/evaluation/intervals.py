@@ -1,37 +1,32 @@
-"""Intervals by resampling patients, since images of one patient are not independent."""
+"""Bootstrap intervals over patients, since images of one patient are not independent."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "MIN_DEFINED_SHARE",
-    "MIN_RESAMPLES",
-    "Interval",
-    "patient_weights",
-    "percentile_interval",
-]
+__all__ = ["MIN_RESAMPLES", "Interval", "mean_interval", "patient_weights", "percentile_interval"]
+
+FloatArray = npt.NDArray[np.float64]
 
 MIN_RESAMPLES = 2000
 """Fewer make the ends of a 95 % interval visibly random."""
-
 MIN_DEFINED_SHARE = 0.8
-"""Below this share of resamples in which a score exists, its interval is not given: too few
-patients carry what it is about."""
+"""Least share of resamples in which a score must be defined for its interval to be defined."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Two ends, and how many of the resamples they rest on; NaN ends mean "not defined"."""
+    """Two ends, NaN where not defined."""
 
     low: float
     high: float
     defined_share: float
+    """Share of the resamples in which the score is defined."""
 
 
-def patient_weights(n_patients: int, *, n_resamples: int, seed: int) -> npt.NDArray[np.float64]:
-    """Draw how often each patient stands in each resample.
+def patient_weights(n_patients: int, *, n_resamples: int, seed: int) -> FloatArray:
+    """Draw how often each patient occurs in each resample.
 
     Parameters
     ----------
@@ -62,30 +57,29 @@ def patient_weights(n_patients: int, *, n_resamples: int, seed: int) -> npt.NDAr
     return counts.reshape(n_resamples, n_patients).astype(np.float64)
 
 
-def percentile_interval(resampled: npt.NDArray[np.float64], *, level: float = 0.95) -> Interval:
-    """Take the middle share of the resampled values of one score.
+def percentile_interval(resampled: FloatArray, *, level: float = 0.95) -> Interval:
+    """Return the percentile interval of the resampled values of one score.
 
     Parameters
     ----------
     resampled : ndarray of float, shape (R,)
         NaN where the score is not defined in a resample.
     level : float, default 0.95
-        Between 0 and 1.
+        Strictly between 0 and 1.
 
     Returns
     -------
     Interval
-        With NaN ends where all resamples are one and the same patient's, or too few are defined.
+        Not defined where fewer than `MIN_DEFINED_SHARE` of the values are.
 
     Raises
     ------
     ValueError
-        If `level` is not between 0 and 1.
+        If `level` is out of range.
 
     Notes
     -----
-    Efron 1979, percentile method, on clusters. With few patients it is too narrow: the report says
-    so.
+    Efron 1979, percentile method, on clusters. With few patients it is too narrow; reports warn.
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must be between 0 and 1, got {level}")
@@ -96,3 +90,29 @@ def percentile_interval(resampled: npt.NDArray[np.float64], *, level: float = 0.
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(defined, [tail, 1.0 - tail])
     return Interval(float(low), float(high), share)
+
+
+def mean_interval(
+    values: npt.NDArray[np.float64 | np.bool_],
+    patients: npt.NDArray[np.intp],
+    *,
+    n_resamples: int = MIN_RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the 95 % interval of a mean over images, resampling patients; NaN with one patient.
+
+    Parameters
+    ----------
+    values : ndarray of float or bool, shape (n,)
+    patients : ndarray of int, shape (n,)
+    n_resamples, seed : int
+    """
+    _, patients = np.unique(patients, return_inverse=True)
+    n_patients = int(patients.max()) + 1
+    if n_patients < 2:
+        return float("nan"), float("nan")
+    weights = patient_weights(n_patients, n_resamples=n_resamples, seed=seed)
+    totals = weights @ np.bincount(patients, weights=values)
+    counts = weights @ np.bincount(patients).astype(np.float64)
+    interval = percentile_interval(totals / counts)
+    return interval.low, interval.high

@@ -1,4 +1,4 @@
-"""All that can be said of one run from its tables, computed once; reports only tell it."""
+"""All metrics of one run, computed from its tables."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -7,32 +7,36 @@ import numpy as np
 import pandas as pd
 
 from glomerulab.errors import PredictionsError
-from glomerulab.evaluation.calibration import CalibrationSummary, calibration_summary
-from glomerulab.evaluation.conformal import ConformalResult, conformal_result
-from glomerulab.evaluation.delong import delong_area
+from glomerulab.evaluation.calibration import (
+    CalibrationSummary,
+    calibration_summary,
+    fit_temperature,
+    with_temperature,
+)
+from glomerulab.evaluation.comparison import delong_area
+from glomerulab.evaluation.error_analysis import SUBGROUP_COLUMNS, subgroup_table
 from glomerulab.evaluation.eval_set import EvalSet, eval_set_of_split
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.run_tables import RunTables
 from glomerulab.evaluation.scores import score_table
-from glomerulab.evaluation.subgroups import SUBGROUP_COLUMNS, subgroup_table
-from glomerulab.evaluation.temperature import fit_temperature, with_temperature
+from glomerulab.evaluation.uncertainty import ConformalResult, conformal_result
 from glomerulab.evaluation.warnings import EvaluationWarning, find_warnings
 
-__all__ = ["CONFORMAL_COVERAGES", "EvaluationResult", "Fitted", "evaluate_run"]
+__all__ = ["EvaluationResult", "Fitted", "evaluate_run"]
 
 CONFORMAL_COVERAGES = (0.8, 0.9, 0.95)
-"""Stated coverages that a report shows."""
+"""Stated coverages of the prediction sets in a report."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was fitted on the validation part and applied to the judged one."""
+    """Calibration fitted on the validation split and applied to the evaluated one."""
 
     n_images: int
     """Validation images."""
     temperature: float
     scaled: EvalSet
-    """The judged images with their probabilities scaled."""
+    """The evaluated images with scaled probabilities."""
     calibration: CalibrationSummary
     """Of `scaled`."""
     conformal: tuple[ConformalResult, ...]
@@ -40,7 +44,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What was found on one part of a run."""
+    """Metrics of one split of a run."""
 
     run: RunTables
     split: str
@@ -51,13 +55,13 @@ class EvaluationResult:
     """See `glomerulab.evaluation.scores.score_table`."""
     calibration: CalibrationSummary
     fitted: Fitted | None
-    """None where there is no other part to fit on."""
+    """None without another split to fit on."""
     subgroups: pd.DataFrame
-    """See `glomerulab.evaluation.subgroups.subgroup_table`; all columns one under another."""
-    caveats: tuple[EvaluationWarning, ...]
+    """See `glomerulab.evaluation.error_analysis.subgroup_table`; the tables are concatenated."""
+    warnings: tuple[EvaluationWarning, ...]
     delong: pd.DataFrame
-    """ROC areas by DeLong (``label``, ``auc``, ``standard_error``, ``low``, ``high``); empty where
-    images are not independent, that is, where a patient has several or is not known."""
+    """ROC areas by DeLong (``label``, ``auc``, ``standard_error``, ``low``, ``high``); empty unless
+    every image is of another known patient, since the method assumes independent images."""
 
 
 def evaluate_run(
@@ -67,10 +71,10 @@ def evaluate_run(
     n_resamples: int = MIN_RESAMPLES,
     seed: int = 0,
     by: Sequence[str] = (),
-    more_caveats: Sequence[EvaluationWarning] = (),
+    extra_warnings: Sequence[EvaluationWarning] = (),
     has_external_set: bool = False,
 ) -> EvaluationResult:
-    """Judge one part of a run.
+    """Compute all metrics of one split of a run.
 
     Parameters
     ----------
@@ -81,20 +85,16 @@ def evaluate_run(
     seed : int, default 0
         Of the resampling.
     by : sequence of str, default ()
-        Columns of the manifest to look into beside `SUBGROUP_COLUMNS`.
-    more_caveats : sequence of Caveat, default ()
-        What the caller knows beside the tables.
+        Columns of the manifest for subgroups, beside `SUBGROUP_COLUMNS`.
+    extra_warnings : sequence of EvaluationWarning, default ()
+        Limitations that the tables do not show.
     has_external_set : bool, default False
-        Whether an external set is judged, here or beside.
-
-    Returns
-    -------
-    Judgement
+        Whether an external set is evaluated, now or besides.
 
     Raises
     ------
     PredictionsError
-        If no image of that part can be judged, or a column of `by` is not there.
+        If the split has no image with usable labels, or a column of `by` does not exist.
     """
     eval_set = _with_columns(
         eval_set_of_split(run.predictions, run.taxonomy, head=run.head, split=split), run, by
@@ -105,8 +105,8 @@ def evaluate_run(
         if column in eval_set.rows and eval_set.rows[column].notna().any()
     ]
     scores = score_table(eval_set, n_resamples=n_resamples, seed=seed)
-    caveats = [
-        *more_caveats,
+    warnings = [
+        *extra_warnings,
         *find_warnings(run, eval_set, scores, has_external_set=has_external_set),
     ]
     return EvaluationResult(
@@ -120,21 +120,21 @@ def evaluate_run(
         fitted=_fitted(run, eval_set, split),
         subgroups=pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(),
         delong=_delong(eval_set),
-        caveats=tuple(sorted(caveats, key=lambda caveat: not caveat.severe)),
+        warnings=tuple(sorted(warnings, key=lambda warning: not warning.severe)),
     )
 
 
 def _with_columns(eval_set: EvalSet, run: RunTables, by: Sequence[str]) -> EvalSet:
-    """Bring columns of the manifest beside the predictions."""
+    """Add columns of the manifest to the rows."""
     table = run.manifest.table
     missing = [name for name in by if name not in table]
     if missing:
         raise PredictionsError(
-            f"the manifest has no column {', '.join(missing)} to look into",
+            f"the manifest has no column {', '.join(missing)} for subgroups",
             where=str(run.folder / "manifest.csv"),
         )
     wanted = [name for name in ("agreement", *by) if name in table and name not in eval_set.rows]
-    # Of an external set an id may stand in the run's own cohort too: the last one is meant.
+    # An id of the external set may occur in the own cohort too; external rows come last.
     known = table.drop_duplicates("image_id", keep="last").set_index("image_id")
     rows = eval_set.rows.copy()
     for name in wanted:
@@ -143,7 +143,7 @@ def _with_columns(eval_set: EvalSet, run: RunTables, by: Sequence[str]) -> EvalS
 
 
 def _delong(eval_set: EvalSet) -> pd.DataFrame:
-    """Compute areas by DeLong where every image is of another known patient."""
+    """Return DeLong areas, or nothing unless every image is of another known patient."""
     if eval_set.n_patients < eval_set.n_images or eval_set.n_without_patient:
         return pd.DataFrame()
     rows = []
@@ -156,14 +156,14 @@ def _delong(eval_set: EvalSet) -> pd.DataFrame:
 
 
 def _fitted(run: RunTables, eval_set: EvalSet, split: str) -> Fitted | None:
-    """Fit on validation, unless that is what is judged."""
+    """Fit on the validation split, unless that is the evaluated one."""
     if split == "validation" or not (run.predictions["split"] == "validation").any():
         return None
     try:
         validation = eval_set_of_split(
             run.predictions, run.taxonomy, head=run.head, split="validation"
         )
-    except PredictionsError:  # none of its images can be judged, so nothing can be fitted
+    except PredictionsError:  # without usable labels nothing can be fitted
         return None
     temperature = fit_temperature(validation)
     scaled = with_temperature(eval_set, temperature)

@@ -1,11 +1,8 @@
-"""The tables of a run folder, read and checked: all that judging ever sees of a model.
-
-It must not know of weights, images' pixels or how the run was made.
-"""
+"""The tables of a run folder, read and checked. Neither weights nor pixels are opened."""
 
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,35 +17,35 @@ from glomerulab.predictions import Head, read_predictions
 from glomerulab.runtime.sealing import check_seal
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["EXTERNAL", "RunTables", "read_run"]
+__all__ = ["EXTERNAL", "RunTables", "read_run", "with_external_set"]
 
 EXTERNAL = "external"
-"""The part that an external set is in a run's tables, see `glomerulab.evaluation.external`."""
+"""Split of an external set in a run's tables, see `with_external_set`."""
 
 MUST_AGREE = ("patient_id", "slide_id", "stain", "split")
-"""What the predictions repeat of the manifest."""
+"""Columns of the manifest that the predictions repeat."""
 
 
 @dataclass(frozen=True)
 class RunTables:
-    """What a run folder says of itself."""
+    """Tables and settings of a run folder."""
 
     folder: Path
     head: Head
     predictions: pd.DataFrame
     """One row per image, see `glomerulab.predictions`."""
     manifest: Manifest
-    """The images the run was trained and judged on."""
+    """Images that the run was trained and evaluated on."""
     history: pd.DataFrame
-    """One row per epoch; empty where the run keeps none."""
+    """One row per epoch; empty without ``history.csv``."""
     config: dict[str, Any]
     """The resolved configuration."""
     config_text: str
-    """The same as it stands in the file."""
+    """Text of the configuration file."""
     environment: dict[str, Any]
     """Versions, machine, commit, seed."""
     is_sealed: bool = False
-    """Whether the files are known to be those that training wrote."""
+    """Whether a seal proves that training wrote the files."""
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -57,7 +54,7 @@ class RunTables:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether any image of the manifest was rendered, not scanned."""
+        """Whether any image of the manifest is rendered."""
         return self.manifest.is_synthetic
 
     @cached_property
@@ -76,17 +73,13 @@ def read_run(folder: Path) -> RunTables:
         As `glomerulab train` writes it. ``predictions.csv``, ``manifest.csv`` and ``config.toml``
         must be there; ``history.csv``, ``environment.json`` and ``taxonomy.toml`` may.
 
-    Returns
-    -------
-    RunTables
-
     Raises
     ------
     RunError
-        If a file that training sealed is missing or was changed.
+        If a sealed file is missing or changed.
     PredictionsError
-        If the folder or its predictions are missing or break a rule, or say of an image what the
-        manifest does not; the message names the row.
+        If the folder or its predictions are missing or invalid, or contradict the manifest; the
+        message names the row.
     ManifestError
         If the manifest is missing or malformed.
     ConfigError
@@ -95,24 +88,59 @@ def read_run(folder: Path) -> RunTables:
         If the history or the environment is there but cannot be read.
     """
     if not folder.is_dir():
-        raise PredictionsError("no such run folder", where=str(folder))
+        raise PredictionsError("this run folder does not exist", where=str(folder))
     is_sealed = check_seal(folder)
     config_text, config = _read_config(folder / "config.toml")
     head = _head(config, folder / "config.toml")
     predictions_path = folder / "predictions.csv"
     if not predictions_path.is_file():
         raise PredictionsError(
-            "missing; a run folder has one when `glomerulab train` has ended",
+            "the run has no predictions yet; `glomerulab train` writes them at its end",
             where=str(predictions_path),
         )
     manifest = read_manifest(folder / "manifest.csv")
     predictions = read_predictions(predictions_path, manifest.taxonomy, head=head)
-    _refuse_disagreement(predictions, manifest, str(predictions_path))
+    _check_agreement(predictions, manifest, str(predictions_path))
     history = _read_history(folder / "history.csv")
     environment = _read_environment(folder / "environment.json")
     return RunTables(
         folder, head, predictions, manifest, history, config, config_text, environment, is_sealed
     )
+
+
+def with_external_set(run: RunTables, predictions: pd.DataFrame, manifest: Manifest) -> RunTables:
+    """Return a run's tables with an external set as a further split.
+
+    The predictions are those of the validation split, for fitting, and of the external set.
+
+    Parameters
+    ----------
+    run : RunTables
+    predictions : DataFrame
+        Predictions of the run's model for the external images.
+    manifest : Manifest
+        The external images.
+    """
+    validation = run.predictions.loc[
+        (run.predictions["split"] == "validation").fillna(value=False).astype(bool)
+    ]
+    of_set = predictions.assign(split=pd.array([EXTERNAL] * len(predictions), dtype="string"))
+    both = [
+        _with_absolute_paths(run.manifest),
+        _with_absolute_paths(manifest).drop(columns="fold").assign(split=EXTERNAL),
+    ]
+    table = pd.concat(both, ignore_index=True)
+    table["split"] = table["split"].astype("string")
+    return replace(
+        run,
+        predictions=pd.concat([validation, of_set], ignore_index=True),
+        manifest=replace(run.manifest, table=table),
+    )
+
+
+def _with_absolute_paths(manifest: Manifest) -> pd.DataFrame:
+    paths = pd.array([str(path) for path in manifest.image_paths()], dtype="string")
+    return manifest.table.assign(image_path=paths)
 
 
 def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
@@ -121,13 +149,14 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
         return text, tomllib.loads(text)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError(f"cannot be read: {reason}", where=str(path)) from error
+        raise ConfigError(f"the configuration cannot be read: {reason}", where=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
+        raise ConfigError(
+            f"the configuration is not valid TOML: {error}", where=str(path)
+        ) from error
 
 
 def _head(config: dict[str, Any], path: Path) -> Head:
-    """Find the head where the training writes it."""
     model = config.get("model")
     head = model.get("head", "softmax") if isinstance(model, dict) else "softmax"
     if head == "softmax":
@@ -137,13 +166,13 @@ def _head(config: dict[str, Any], path: Path) -> Head:
     raise ConfigError(f"model.head must be softmax or sigmoid, got {head!r}", where=str(path))
 
 
-def _refuse_disagreement(predictions: pd.DataFrame, manifest: Manifest, where: str) -> None:
-    """Make sure that both tables are of one run, and neither was edited since."""
+def _check_agreement(predictions: pd.DataFrame, manifest: Manifest, where: str) -> None:
+    """Check that predictions and manifest belong together and agree."""
     known = manifest.table.drop_duplicates("image_id").set_index("image_id")
     unknown = ~predictions["image_id"].isin(known.index).to_numpy(dtype=bool)
     if unknown.any():
         raise PredictionsError(
-            f"{_row(predictions, unknown)}: not in manifest.csv; the two are not of one run",
+            f"{_row(predictions, unknown)} is not in manifest.csv; the two are not of one run",
             where=where,
         )
     expected = known.loc[predictions["image_id"]].reset_index(drop=True)
@@ -155,15 +184,15 @@ def _refuse_disagreement(predictions: pd.DataFrame, manifest: Manifest, where: s
         differs = ~same.to_numpy(dtype=bool)
         if differs.any():
             raise PredictionsError(
-                f"{_row(predictions, differs)}: {column} is not what manifest.csv says; one of "
-                "the two was changed after the run",
+                f"{_row(predictions, differs)}: {column} differs from manifest.csv; one of the two "
+                "was changed after the run",
                 where=where,
             )
 
 
 def _row(table: pd.DataFrame, wrong: npt.NDArray[np.bool_]) -> str:
-    place = int(np.flatnonzero(wrong)[0])
-    return f"line {place + 2}, image {table['image_id'].iloc[place]!r}"
+    row = int(np.flatnonzero(wrong)[0])
+    return f"line {row + 2}, image {table['image_id'].iloc[row]!r}"
 
 
 def _read_history(path: Path) -> pd.DataFrame:
@@ -172,9 +201,11 @@ def _read_history(path: Path) -> pd.DataFrame:
     try:
         history = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise TrainingError(f"cannot be read as CSV: {error}", where=str(path)) from error
+        raise TrainingError(
+            f"the history cannot be read as CSV: {error}", where=str(path)
+        ) from error
     if "epoch" not in history:
-        raise TrainingError("missing column: epoch", where=str(path))
+        raise TrainingError("the history has no column epoch", where=str(path))
     return history
 
 
@@ -184,7 +215,9 @@ def _read_environment(path: Path) -> dict[str, Any]:
     try:
         environment = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TrainingError(f"cannot be read as JSON: {error}", where=str(path)) from error
+        raise TrainingError(
+            f"the environment cannot be read as JSON: {error}", where=str(path)
+        ) from error
     if not isinstance(environment, dict):
-        raise TrainingError("must hold one JSON object", where=str(path))
+        raise TrainingError("the environment must be one JSON object", where=str(path))
     return environment

@@ -1,4 +1,4 @@
-"""The table of scores: every number of a report, each with its interval."""
+"""The table of scores with their patient-clustered bootstrap intervals."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.evaluation.confusion import (
+from glomerulab.evaluation.eval_set import EvalSet
+from glomerulab.evaluation.intervals import MIN_RESAMPLES, patient_weights, percentile_interval
+from glomerulab.evaluation.metrics import (
     BinaryCounts,
     accuracy,
+    average_precision,
     binary_counts,
     cohen_kappa,
     f1,
@@ -18,17 +21,12 @@ from glomerulab.evaluation.confusion import (
     matthews_binary,
     precision,
     recall,
-    specificity,
-)
-from glomerulab.evaluation.discrimination import (
-    average_precision,
     resampled_discrimination,
     roc_auc,
+    specificity,
 )
-from glomerulab.evaluation.eval_set import EvalSet
-from glomerulab.evaluation.intervals import MIN_RESAMPLES, patient_weights, percentile_interval
 
-__all__ = ["LABEL_SCORES", "OVERALL_SCORES", "score_table"]
+__all__ = ["OVERALL_SCORES", "score_table"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -87,27 +85,26 @@ class _Values:
 def score_table(
     eval_set: EvalSet, *, n_resamples: int = MIN_RESAMPLES, seed: int = 0, level: float = 0.95
 ) -> pd.DataFrame:
-    """Compute every score with its patient-clustered bootstrap interval.
+    """Compute every score with its interval.
 
     Parameters
     ----------
-    judged : Judged
+    eval_set : EvalSet
     n_resamples : int, default 2000
     seed : int, default 0
-        Same seed, same intervals.
     level : float, default 0.95
 
     Returns
     -------
     DataFrame
-        Columns ``label`` (id, or empty for all together), ``score``, ``value``, ``low``, ``high``,
+        Columns ``label`` (id; empty for all together), ``score``, ``value``, ``low``, ``high``,
         ``defined_share`` (of the resamples), ``n_images``, ``n_positive``, ``n_patients``. NaN
-        means "not defined": the class is absent, or never called, or too few patients carry it.
+        means "not defined": the label is absent or never called, or too few patients carry it.
 
     Notes
     -----
-    A macro score is the plain mean over the labels that occur among the judged images; it is not
-    defined where one of its terms is not. With a single patient no interval is defined.
+    A macro score is the mean over the labels that occur among the evaluated images; it is not
+    defined where one of its terms is not. With one patient no interval is defined.
     """
     point = _values(eval_set, np.ones((1, eval_set.n_patients)), exact=True)
     if eval_set.n_patients > 1:
@@ -157,7 +154,7 @@ def _values(eval_set: EvalSet, weights: FloatArray, *, exact: bool) -> _Values:
         "roc_auc": areas[0],
         "average_precision": areas[1],
     }
-    per_label = {name: _only_where_asked(eval_set, name, v) for name, v in per_label.items()}
+    per_label = {name: _only_where_defined(eval_set, name, v) for name, v in per_label.items()}
     for name in LABEL_SCORES:
         overall[f"macro_{name}"] = _macro(eval_set, name, per_label[name])
     overall["balanced_accuracy"] = overall["macro_recall"]
@@ -167,7 +164,7 @@ def _values(eval_set: EvalSet, weights: FloatArray, *, exact: bool) -> _Values:
 def _multi_label_overall(
     eval_set: EvalSet, counts: BinaryCounts, weights: FloatArray
 ) -> dict[str, FloatArray]:
-    """Exact match over images whose labels are all known, and the share of right single calls."""
+    """Exact match over images whose labels are all known, and accuracy over single labels."""
     known = ~np.isnan(eval_set.labels).any(axis=1)
     exact = known & (eval_set.calls == (eval_set.labels == 1)).all(axis=1)
     patients, size = eval_set.patients, eval_set.n_patients
@@ -212,25 +209,25 @@ def _two_by_two(counts: BinaryCounts) -> FloatArray:
     return np.stack([absent, present], axis=-2)
 
 
-def _asked(eval_set: EvalSet, name: str) -> npt.NDArray[np.bool_]:
-    """Shape (K,): for which labels a score can be asked at all."""
-    asked = np.ones(eval_set.n_labels, dtype=bool)
+def _is_defined(eval_set: EvalSet, name: str) -> npt.NDArray[np.bool_]:
+    """Shape (K,): labels for which a score is defined at all."""
+    defined = np.ones(eval_set.n_labels, dtype=bool)
     if name in NEEDS_POSITIVE:
-        asked &= eval_set.n_positive > 0
+        defined &= eval_set.n_positive > 0
     if name in NEEDS_NEGATIVE:
-        asked &= eval_set.n_negative > 0
-    return asked
+        defined &= eval_set.n_negative > 0
+    return defined
 
 
-def _only_where_asked(eval_set: EvalSet, name: str, values: FloatArray) -> FloatArray:
-    return np.where(_asked(eval_set, name), values, np.nan)
+def _only_where_defined(eval_set: EvalSet, name: str, values: FloatArray) -> FloatArray:
+    return np.where(_is_defined(eval_set, name), values, np.nan)
 
 
 def _macro(eval_set: EvalSet, name: str, values: FloatArray) -> FloatArray:
-    asked = _asked(eval_set, name)
-    if not asked.any():
+    defined = _is_defined(eval_set, name)
+    if not defined.any():
         return np.full(len(values), np.nan)
-    return np.asarray(values[:, asked].mean(axis=1), dtype=np.float64)
+    return np.asarray(values[:, defined].mean(axis=1), dtype=np.float64)
 
 
 def _undefined_like(point: _Values) -> _Values:

@@ -1,4 +1,4 @@
-"""What a reader must know before believing a score, in plain sentences found from the tables."""
+"""Warnings about the scores of a run, derived from its tables."""
 
 from dataclasses import dataclass
 
@@ -7,51 +7,42 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.cohort.leakage import patients_in_several_parts, target_leak_parts
+from glomerulab.cohort.manifest import Manifest
 from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
 
-__all__ = [
-    "FEW_PATIENTS",
-    "SMALL_CLASS_IMAGES",
-    "SMALL_CLASS_PATIENTS",
-    "EvaluationWarning",
-    "find_warnings",
-]
+__all__ = ["EvaluationWarning", "find_external_warnings", "find_warnings"]
 
 FEW_PATIENTS = 20
-"""With fewer, a percentile bootstrap over patients is known to be too narrow."""
+"""With fewer, percentile intervals over patients are too narrow."""
 SMALL_CLASS_IMAGES = 30
 SMALL_CLASS_PATIENTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationWarning:
-    """One warning."""
+    """A limitation of the scores, for the reader of a report."""
 
     title: str
     text: str
     severe: bool = False
-    """Whether the scores may be wrong, not only uncertain."""
+    """Whether the scores may be invalid, not only uncertain."""
 
 
 def find_warnings(
     run: RunTables, eval_set: EvalSet, scores: pd.DataFrame, *, has_external_set: bool = False
 ) -> list[EvaluationWarning]:
-    """Find what limits the scores of a run, the severe first.
+    """Return the limitations of a run's scores, the severe ones first.
 
     Parameters
     ----------
     run : RunTables
-    judged : Judged
-        The part of its predictions that is judged.
+    eval_set : EvalSet
+        The evaluated split.
     scores : DataFrame
         Of `eval_set`, see `glomerulab.evaluation.scores.score_table`.
     has_external_set : bool, default False
-        Whether an external set was judged too.
-
-    Returns
-    -------
-    list of Caveat
+        Whether an external set is evaluated too.
     """
     found = [
         *_synthetic(run),
@@ -68,15 +59,59 @@ def find_warnings(
         *_left_out(eval_set),
         *([] if has_external_set else _one_source()),
     ]
-    return sorted(found, key=lambda caveat: not caveat.severe)
+    return sorted(found, key=lambda warning: not warning.severe)
+
+
+def find_external_warnings(run: RunTables, manifest: Manifest) -> list[EvaluationWarning]:
+    """Return what speaks against calling a set external, or comparing it with the run's own.
+
+    Parameters
+    ----------
+    run : RunTables
+        Without the external set.
+    manifest : Manifest
+        The external images.
+    """
+    found = []
+    shared = set(run.manifest.table["patient_id"].dropna()) & set(
+        manifest.table["patient_id"].dropna()
+    )
+    if shared:
+        text = (
+            f"{len(shared)} patient ids of the external set, such as {min(shared)}, occur in the "
+            "run's own cohort too. Unless two hospitals use the same numbers by chance, the set is "
+            "not external."
+        )
+        found.append(EvaluationWarning("External set shares patients", text, severe=True))
+    if _is_normalized(run.manifest) != _is_normalized(manifest):
+        text = (
+            "Only one of the two sets is stain-normalised, so the scores may reflect the stains. "
+            "Run `glomerulab normalize` on the external set with the run's targets."
+        )
+        found.append(EvaluationWarning("Stains treated differently", text, severe=True))
+    here, there = (m.table["mpp"].dropna() for m in (run.manifest, manifest))
+    if len(here) and len(there):
+        ratio = float(there.median()) / float(here.median())
+        if not 0.8 <= ratio <= 1.25:
+            text = (
+                f"The external crops have a median of {there.median():.2f} µm per pixel, the run's "
+                f"own {here.median():.2f}. Extract both at one resolution."
+            )
+            found.append(EvaluationWarning("Different resolution", text))
+    return found
+
+
+def _is_normalized(manifest: Manifest) -> bool:
+    table = manifest.table
+    return "stain_status" in table and bool((table["stain_status"] == "normalized").any())
 
 
 def _synthetic(run: RunTables) -> list[EvaluationWarning]:
     if not run.is_synthetic:
         return []
     text = (
-        "The images were rendered by a program. The scores show that the pipeline works; they say "
-        "nothing about patients."
+        "The images were rendered by a program. The scores show that the pipeline works, not how "
+        "it performs on patients."
     )
     return [EvaluationWarning("Synthetic data", text, severe=True)]
 
@@ -85,8 +120,8 @@ def _without_seal(run: RunTables) -> list[EvaluationWarning]:
     if run.is_sealed:
         return []
     text = (
-        "The folder has no seal.json, as `glomerulab train` writes it, so it cannot be told "
-        "whether a table was changed since."
+        "The folder has no seal.json, as `glomerulab train` writes it, so later changes to its "
+        "tables cannot be detected."
     )
     return [EvaluationWarning("Not sealed", text)]
 
@@ -99,8 +134,8 @@ def _shared_patients(run: RunTables) -> list[EvaluationWarning]:
         return []
     text = (
         f"{len(shared)} of {known['patient_id'].nunique()} patients have images in more than one "
-        "part, so the model was judged on patients it had learned from. Such scores are too high; "
-        "split by patient."
+        "split, so the model was evaluated on patients it was trained on. Such scores are too "
+        "high; split by patient."
     )
     return [EvaluationWarning("Split by image, not by patient", text, severe=True)]
 
@@ -109,9 +144,9 @@ def _unknown_patients(eval_set: EvalSet) -> list[EvaluationWarning]:
     if eval_set.n_without_patient == 0:
         return []
     text = (
-        f"{eval_set.n_without_patient} of {eval_set.n_images} judged images name no patient. Each "
-        "counts as a patient of its own, so the intervals are too narrow, and a patient may stand "
-        "in two parts unseen. Fill the column patient_id."
+        f"{eval_set.n_without_patient} of {eval_set.n_images} evaluated images have no patient. "
+        "Each counts as a patient of its own, so the intervals are too narrow, and leakage of a "
+        "patient between splits cannot be detected. Fill the column patient_id."
     )
     return [EvaluationWarning("Patients unknown", text, severe=True)]
 
@@ -123,22 +158,22 @@ def _augmented(run: RunTables) -> list[EvaluationWarning]:
     if n_copies == 0:
         return []
     text = (
-        f"{n_copies} images outside the training part were made from other images. Only training "
-        "images may be augmented."
+        f"{n_copies} images outside the training split are augmented copies. Only training images "
+        "may be augmented."
     )
-    return [EvaluationWarning("Augmented images among the held-out", text, severe=True)]
+    return [EvaluationWarning("Augmented held-out images", text, severe=True)]
 
 
 def _stain_targets(run: RunTables) -> list[EvaluationWarning]:
     table = run.manifest.table
     own = (table["split"] != EXTERNAL).to_numpy(dtype=bool, na_value=True)
-    parts = target_leak_parts(run.manifest.with_table(table[own]))
-    if not parts:
+    splits = target_leak_parts(run.manifest.with_table(table[own]))
+    if not splits:
         return []
     text = (
-        f"The stains were normalised to a target that was taken from the {' and the '.join(parts)} "
-        "part, so what the model is judged on has shaped what it learned from. Normalise to "
-        "training images."
+        "The target of stain normalisation was taken from the "
+        f"{' and the '.join(splits)} split, so the evaluated images influenced the training "
+        "images. Normalise to training images."
     )
     return [EvaluationWarning("Stain target not from training", text, severe=True)]
 
@@ -147,7 +182,7 @@ def _absent_labels(eval_set: EvalSet) -> list[EvaluationWarning]:
     names = _names(eval_set, eval_set.n_positive == 0)
     if not names:
         return []
-    text = f"No judged image shows {names}: its scores are not defined, and macro means omit it."
+    text = f"No evaluated image shows {names}: its scores are not defined, and macro means omit it."
     return [EvaluationWarning("Class absent", text, severe=True)]
 
 
@@ -155,13 +190,13 @@ def _never_called(eval_set: EvalSet) -> list[EvaluationWarning]:
     names = _names(eval_set, (eval_set.calls.sum(axis=0) == 0) & (eval_set.n_positive > 0))
     if not names:
         return []
-    text = f"The model never answered {names}: precision is not defined there, nor its macro mean."
+    text = f"The model never called {names}: its precision is not defined, nor is the macro mean."
     return [EvaluationWarning("Class never called", text, severe=True)]
 
 
 def _few_patients(eval_set: EvalSet) -> list[EvaluationWarning]:
     if eval_set.n_patients == 1:
-        text = "All judged images are of one patient: intervals are not defined."
+        text = "All evaluated images are of one patient: intervals are not defined."
         return [EvaluationWarning("One patient", text, severe=True)]
     if eval_set.n_patients >= FEW_PATIENTS:
         return []
@@ -197,22 +232,22 @@ def _without_an_error(eval_set: EvalSet, scores: pd.DataFrame) -> list[Evaluatio
     if perfect.empty:
         return []
     found = [label.name for label in eval_set.taxonomy.labels if label.id in ids]
-    whom = f" of {', '.join(found)}" if found else ""
+    labels = f" of {', '.join(found)}" if found else ""
     text = (
-        f"Some scores{whom} are 1 in every resample, so that their interval has no width. No error "
-        f"of that kind was seen in {eval_set.n_patients} patients; by the rule of three, errors in "
-        f"up to {min(1.0, 3.0 / eval_set.n_patients):.0%} of patients would still be compatible "
-        "with that."
+        f"Some scores{labels} are 1 in every resample, so their interval has no width. No such "
+        f"error was seen in {eval_set.n_patients} patients; by the rule of three, errors in up to "
+        f"{min(1.0, 3.0 / eval_set.n_patients):.0%} of patients would still be compatible with "
+        "that."
     )
-    return [EvaluationWarning("Scores without a single error", text)]
+    return [EvaluationWarning("Scores without any error", text)]
 
 
 def _left_out(eval_set: EvalSet) -> list[EvaluationWarning]:
     if eval_set.n_left_out == 0:
         return []
     reason = (
-        "carry no label, several labels or an unknown one, and a model that answers with exactly "
-        "one class can be neither right nor wrong on them"
+        "have no label, several labels or an unknown one, so a model with exactly one class per "
+        "image cannot be scored on them"
         if eval_set.head == "softmax"
         else "have no known label"
     )
@@ -223,8 +258,8 @@ def _left_out(eval_set: EvalSet) -> list[EvaluationWarning]:
 
 def _one_source() -> list[EvaluationWarning]:
     text = (
-        "Training and test images come from one collection. How the model does on another "
-        "hospital's slides is not known; `glomerulab evaluate RUN --on MANIFEST` tells."
+        "Training and test images come from one collection. Performance on the slides of another "
+        "hospital is unknown; measure it with `glomerulab evaluate RUN --on MANIFEST`."
     )
     return [EvaluationWarning("No external set", text)]
 

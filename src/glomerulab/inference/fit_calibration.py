@@ -12,10 +12,10 @@ from sklearn.covariance import LedoitWolf
 
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import CheckpointError, ConfigError, GlomerulabError, PredictionsError
-from glomerulab.evaluation.conformal import conformal_threshold
+from glomerulab.evaluation.calibration import fit_temperature
 from glomerulab.evaluation.eval_set import eval_set_of_split
 from glomerulab.evaluation.run_tables import RunTables, read_run
-from glomerulab.evaluation.temperature import fit_temperature
+from glomerulab.evaluation.uncertainty import conformal_threshold
 from glomerulab.images import RgbImage, read_image
 from glomerulab.inference.calibration import GateFacts, Gates, nearest, whitened, write_gates
 from glomerulab.inference.engines.base import Engine, open_engine, stacked

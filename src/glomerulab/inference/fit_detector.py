@@ -17,8 +17,8 @@ from glomerulab.evaluation.detection import (
     MatchRule,
     SlideMatches,
     best_threshold,
+    detection_scores,
     match,
-    scores_of,
 )
 from glomerulab.evaluation.intervals import Interval
 from glomerulab.geometry import Point
@@ -84,7 +84,7 @@ def fit_detector(
     synthetic = tiles.is_synthetic
     summary = summary_zh = ""
     if seen["test"]:
-        scores = scores_of(matches_of(seen["test"], growth=growth), threshold=threshold)
+        scores = detection_scores(matches_of(seen["test"], growth=growth), threshold=threshold)
         summary = summary_of(scores, synthetic=synthetic)
         summary_zh = summary_zh_of(scores, synthetic=synthetic)
     stains = tiles.table.loc[(tiles.table["split"] == "train").fillna(value=False), "stain"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from glomerulab.errors import ConfigError
-from glomerulab.evaluation.model_cost import ModelCost
+from glomerulab.evaluation.comparison import ModelCost
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.progress import Track, silent

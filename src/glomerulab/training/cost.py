@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from glomerulab.evaluation.model_cost import ModelCost
+from glomerulab.evaluation.comparison import ModelCost
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.runtime.files import atomic_write
 from glomerulab.training.config import read_config

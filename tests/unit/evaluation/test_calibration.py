@@ -9,10 +9,12 @@ from glomerulab.evaluation.calibration import (
     brier_score,
     calibration_line,
     expected_calibration_error,
+    fit_temperature,
     reliability_bins,
     top_confidence,
+    with_temperature,
 )
-from tests.support.judged_samples import judged_from
+from tests.support.eval_sets import eval_set_from, random_sigmoid, random_softmax
 
 SAID = np.array([0.05, 0.15, 0.15, 0.95, 0.95])
 CAME = np.array([0.0, 0.0, 1.0, 1.0, 0.0])
@@ -44,15 +46,15 @@ def test_nothing_to_bin_is_refused():
 
 
 def test_perfect_and_worst_brier_scores():
-    assert brier_score(judged_from(np.eye(4), np.eye(4))) == 0
-    assert brier_score(judged_from(np.eye(4), np.roll(np.eye(4), 1, axis=1))) == 2
+    assert brier_score(eval_set_from(np.eye(4), np.eye(4))) == 0
+    assert brier_score(eval_set_from(np.eye(4), np.roll(np.eye(4), 1, axis=1))) == 2
     half = [[0.5] * 4]
-    assert brier_score(judged_from([[1, 0, np.nan, 0]], half, head="sigmoid")) == 0.25
+    assert brier_score(eval_set_from([[1, 0, np.nan, 0]], half, head="sigmoid")) == 0.25
 
 
 def test_confidence_is_that_of_the_decision():
     probability, outcome = top_confidence(
-        judged_from(np.eye(4)[[0, 1]], [[0.7, 0.1, 0.1, 0.1], [0.6, 0.4, 0, 0]])
+        eval_set_from(np.eye(4)[[0, 1]], [[0.7, 0.1, 0.1, 0.1], [0.6, 0.4, 0, 0]])
     )
     assert probability.tolist() == [0.7, 0.6]
     assert outcome.tolist() == [1.0, 0.0]
@@ -101,3 +103,42 @@ def test_a_line_is_found_wherever_scikit_learn_finds_one(seed, centre, spread, t
     peer.fit(x[:, None], came)
     assert line.slope == pytest.approx(float(peer.coef_[0, 0]), rel=1e-4, abs=1e-6)
     assert expit(x + line.intercept).sum() == pytest.approx(came.sum(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "eval_set", [random_softmax(), random_sigmoid()], ids=["softmax", "sigmoid"]
+)
+def test_no_call_changes(eval_set):
+    for temperature in (0.3, 1.0, 5.0):
+        assert (with_temperature(eval_set, temperature).calls == eval_set.calls).all()
+
+
+def test_a_temperature_of_one_changes_nothing():
+    eval_set = random_softmax()
+    assert with_temperature(eval_set, 1.0).probabilities == pytest.approx(eval_set.probabilities)
+
+
+def test_heat_makes_even_and_keeps_the_sum():
+    eval_set = eval_set_from([[1, 0, 0, 0]], [[0.97, 0.01, 0.01, 0.01]])
+    heated = with_temperature(eval_set, 50.0).probabilities
+    assert heated.sum() == pytest.approx(1.0)
+    assert heated.max() < 0.3
+
+
+def test_certainty_stays_finite():
+    eval_set = eval_set_from(np.eye(4), np.eye(4))
+    assert np.isfinite(with_temperature(eval_set, 2.0).probabilities).all()
+    assert 0.009 < fit_temperature(eval_set) < 100.1
+
+
+def test_a_temperature_of_zero_is_refused():
+    with pytest.raises(ValueError, match="got 0"):
+        with_temperature(random_softmax(), 0)
+
+
+def test_without_a_wrong_answer_confidence_stops_at_laplaces_estimate():
+    rng = np.random.default_rng(0)
+    truth = np.eye(4)[rng.integers(4, size=36)]
+    eval_set = eval_set_from(truth, 0.2 + 0.2 * truth)  # always right, never sure: 0.4 each
+    scaled = with_temperature(eval_set, fit_temperature(eval_set)).probabilities
+    assert scaled.max(axis=1).mean() == pytest.approx(37 / 38, abs=1e-3)

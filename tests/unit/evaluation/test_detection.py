@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glomerulab.evaluation.detection import best_threshold, match, scores_of
+from glomerulab.evaluation.detection import best_threshold, detection_scores, match
 from glomerulab.geometry import Box
 
 
@@ -47,24 +47,24 @@ def test_recall_and_precision_add_up_over_slides() -> None:
         match([square(0), square(500)], [0.9, 0.4], [square(0), square(300)], patient="a"),
         match([square(0)], [0.8], [square(0)], patient="b"),
     ]
-    scores = scores_of(matches)
+    scores = detection_scores(matches)
     assert (scores.n_slides, scores.n_patients) == (2, 2)
     assert (scores.n_truth, scores.n_proposed, scores.n_found) == (3, 3, 2)
     assert scores.recall == scores.precision == pytest.approx(2 / 3)
     low, high = wilson(2, 3)
     assert scores.recall_interval.low == pytest.approx(low)  # patient a twice would give 0.5
     assert scores.recall_interval.high == 1.0 > high  # patient b twice
-    surer = scores_of(matches, threshold=0.5)
+    surer = detection_scores(matches, threshold=0.5)
     assert (surer.n_proposed, surer.precision) == (2, 1.0)
 
 
 def test_all_found_is_not_taken_for_certainty() -> None:
     matches = [match([square(0)], [0.9], [square(0)], patient=name) for name in "abcdefgh"]
-    assert scores_of(matches).recall_interval.low == pytest.approx(wilson(8, 8)[0])
+    assert detection_scores(matches).recall_interval.low == pytest.approx(wilson(8, 8)[0])
 
 
 def test_nothing_proposed_has_no_precision_and_no_recall_of_one() -> None:
-    scores = scores_of([match([], [], [square(0)], patient="a")])
+    scores = detection_scores([match([], [], [square(0)], patient="a")])
     assert scores.recall == 0.0
     assert np.isnan(scores.precision)
 

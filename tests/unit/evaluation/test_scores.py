@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from glomerulab.evaluation.scores import LABEL_SCORES, OVERALL_SCORES, score_table
-from tests.support.judged_samples import judged_from, random_sigmoid, random_softmax
+from tests.support.eval_sets import eval_set_from, random_sigmoid, random_softmax
 
 
 def _row(table, score, label=None):
@@ -16,7 +16,9 @@ def test_the_table_holds_every_score_once():
     assert not table.duplicated(["label", "score"]).any()
 
 
-@pytest.mark.parametrize("judged", [random_softmax(), random_sigmoid()], ids=["softmax", "sigmoid"])
+@pytest.mark.parametrize(
+    "eval_set", [random_softmax(), random_sigmoid()], ids=["softmax", "sigmoid"]
+)
 def test_every_interval_holds_its_value(eval_set):
     table = score_table(eval_set)
     assert (table["low"] <= table["value"]).all()
@@ -33,7 +35,7 @@ def test_an_absent_class_is_not_defined_and_macro_scores_leave_it_out():
     eval_set = random_softmax()
     present = eval_set.truth != 3
     table = score_table(
-        judged_from(
+        eval_set_from(
             eval_set.labels[present], eval_set.probabilities[present], eval_set.patients[present]
         )
     )
@@ -47,7 +49,7 @@ def test_an_absent_class_is_not_defined_and_macro_scores_leave_it_out():
 def test_a_class_never_called_leaves_precision_and_its_mean_undefined():
     labels = np.eye(4)[np.tile([0, 1, 2, 3], 10)]
     probabilities = np.tile([0.4, 0.3, 0.29, 0.01], (40, 1))
-    table = score_table(judged_from(labels, probabilities))
+    table = score_table(eval_set_from(labels, probabilities))
     assert np.isnan(_row(table, "precision", "cgn")["value"])
     assert np.isnan(_row(table, "macro_precision")["value"])
     assert _row(table, "recall", "cgn")["value"] == 0
@@ -57,7 +59,7 @@ def test_a_class_never_called_leaves_precision_and_its_mean_undefined():
 def test_a_class_of_one_patient_has_a_value_but_no_interval():
     eval_set = random_softmax(n=120, n_patients=10)
     patients = np.where(eval_set.truth == 3, 99, eval_set.patients)
-    table = score_table(judged_from(eval_set.labels, eval_set.probabilities, patients))
+    table = score_table(eval_set_from(eval_set.labels, eval_set.probabilities, patients))
     row = _row(table, "recall", "cgn")
     assert not np.isnan(row["value"])
     assert np.isnan(row["low"])
@@ -66,7 +68,7 @@ def test_a_class_of_one_patient_has_a_value_but_no_interval():
 
 def test_one_patient_gives_values_without_intervals():
     eval_set = random_softmax(n=40)
-    table = score_table(judged_from(eval_set.labels, eval_set.probabilities, [1] * 40))
+    table = score_table(eval_set_from(eval_set.labels, eval_set.probabilities, [1] * 40))
     assert table["value"].notna().any()
     assert table["low"].isna().all()
 
@@ -76,8 +78,8 @@ def test_clustering_widens_the_interval_where_images_of_a_patient_agree():
     right = np.repeat(rng.random(20) < 0.7, 20)  # a patient is all right or all wrong
     labels = np.eye(4)[np.zeros(400, dtype=int)]
     probabilities = np.where(right[:, None], [0.9, 0.1, 0, 0], [0.1, 0.9, 0, 0])
-    by_patient = score_table(judged_from(labels, probabilities, np.repeat(np.arange(20), 20)))
-    by_image = score_table(judged_from(labels, probabilities))
+    by_patient = score_table(eval_set_from(labels, probabilities, np.repeat(np.arange(20), 20)))
+    by_image = score_table(eval_set_from(labels, probabilities))
     width = [
         (_row(t, "accuracy")["high"] - _row(t, "accuracy")["low"]) for t in (by_patient, by_image)
     ]

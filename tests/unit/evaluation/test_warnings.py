@@ -9,11 +9,11 @@ from glomerulab.evaluation.warnings import find_warnings
 from tests.support.run_folders import RunRecipe, write_run
 
 
-def _caveats(folder):
+def _warnings(folder):
     run = read_run(folder)
     eval_set = eval_set_of_split(run.predictions, run.taxonomy, head=run.head)
     found = find_warnings(run, eval_set, score_table(eval_set))
-    return {caveat.title: caveat for caveat in found}
+    return {warning.title: warning for warning in found}
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def _change(folder, column, value, where=None):
         table.to_csv(folder / name, index=False)
 
 
-def test_a_small_honest_run_says_what_it_lacks(small):
-    assert set(_caveats(small)) == {
+def test_a_small_run_without_a_defect_has_the_mild_warnings_only(small):
+    assert set(_warnings(small)) == {
         "Few patients",
         "Not sealed",
         "Small classes",
@@ -38,56 +38,56 @@ def test_a_small_honest_run_says_what_it_lacks(small):
     }
 
 
-def test_a_large_one_still_lacks_an_external_set(tmp_path):
+def test_a_large_run_still_lacks_an_external_set(tmp_path):
     recipe = RunRecipe(n_patients=130, n_images_per_patient=8, synthetic=False, skill=0.3)
-    found = _caveats(write_run(tmp_path / "run", recipe))
+    found = _warnings(write_run(tmp_path / "run", recipe))
     assert set(found) == {"No external set", "Not sealed"}
 
 
 def test_severe_ones_come_first(tmp_path):
     run = read_run(write_run(tmp_path / "run", RunRecipe(n_patients=10, by_patient=False)))
     eval_set = eval_set_of_split(run.predictions, run.taxonomy)
-    severe = [caveat.severe for caveat in find_warnings(run, eval_set, score_table(eval_set))]
+    severe = [warning.severe for warning in find_warnings(run, eval_set, score_table(eval_set))]
     assert severe == sorted(severe, reverse=True)
 
 
 def test_a_split_by_image_is_found_from_the_patients(tmp_path):
-    caveat = _caveats(write_run(tmp_path / "run", RunRecipe(n_patients=10, by_patient=False)))
-    assert "10 of 10 patients" in caveat["Split by image, not by patient"].text
+    warning = _warnings(write_run(tmp_path / "run", RunRecipe(n_patients=10, by_patient=False)))
+    assert "10 of 10 patients" in warning["Split by image, not by patient"].text
 
 
 def test_unknown_patients_are_counted(small):
     _change(small, "patient_id", np.nan)
-    assert "24 of 24 judged images" in _caveats(small)["Patients unknown"].text
+    assert "24 of 24 evaluated images" in _warnings(small)["Patients unknown"].text
 
 
 def test_one_patient_is_named_as_such(small):
     _change(small, "patient_id", "same", where=lambda table: table["split"] == "test")
-    assert "One patient" in _caveats(small)
+    assert "One patient" in _warnings(small)
 
 
 def test_augmented_images_among_the_held_out_are_found(small):
     table = pd.read_csv(small / "manifest.csv", dtype={"parent_id": "string"})
     table.loc[table["split"] == "test", "parent_id"] = "image_0000"
     table.to_csv(small / "manifest.csv", index=False)
-    assert "24 images" in _caveats(small)["Augmented images among the held-out"].text
+    assert "24 images" in _warnings(small)["Augmented held-out images"].text
 
 
-def test_a_stain_target_from_the_test_part_is_said(small):
+def test_a_stain_target_from_the_test_split_is_found(small):
     table = pd.read_csv(small / "manifest.csv").assign(stain_target_leak="test")
     table.to_csv(small / "manifest.csv", index=False)
-    caveat = _caveats(small)["Stain target not from training"]
-    assert "taken from the test part" in caveat.text
-    assert caveat.severe
+    warning = _warnings(small)["Stain target not from training"]
+    assert "the test split" in warning.text
+    assert warning.severe
 
 
-def test_stain_targets_from_elsewhere_are_no_caveat(small):
+def test_stain_targets_from_elsewhere_are_no_warning(small):
     table = pd.read_csv(small / "manifest.csv").assign(stain_target_leak="")
     table.to_csv(small / "manifest.csv", index=False)
-    assert "Stain target not from training" not in _caveats(small)
+    assert "Stain target not from training" not in _warnings(small)
 
 
-def test_images_that_cannot_be_judged_are_counted(small):
+def test_images_without_one_label_are_counted(small):
     _change(small, "label_fsg", 1)
     table = pd.read_csv(small / "manifest.csv").assign(fsg=1)
     table.to_csv(small / "manifest.csv", index=False)
@@ -98,7 +98,7 @@ def test_images_that_cannot_be_judged_are_counted(small):
             predictions.loc[in_test, ["label_normal", "label_mspgn", "label_cgn"]].sum(axis=1) > 0
         ).sum()
     )
-    assert f"{n_two} held-out images" in _caveats(small)["Images left out"].text
+    assert f"{n_two} held-out images" in _warnings(small)["Images left out"].text
 
 
 def test_a_class_never_called_is_named(small):
@@ -106,12 +106,12 @@ def test_a_class_never_called_is_named(small):
     for label in ("mspgn", "fsg", "cgn"):
         predictions[f"probability_{label}"] = 0.0
     predictions.assign(probability_normal=1.0).to_csv(small / "predictions.csv", index=False)
-    assert "Mesangial proliferation" in _caveats(small)["Class never called"].text
+    assert "Mesangial proliferation" in _warnings(small)["Class never called"].text
 
 
-def test_scores_without_a_single_error_are_not_taken_for_certainty(small):
+def test_scores_without_any_error_come_with_the_rule_of_three(small):
     predictions = pd.read_csv(small / "predictions.csv")
     for label in ("normal", "mspgn", "fsg", "cgn"):
         predictions[f"probability_{label}"] = predictions[f"label_{label}"].astype(float)
     predictions.to_csv(small / "predictions.csv", index=False)
-    assert "100% of patients" in _caveats(small)["Scores without a single error"].text
+    assert "100% of patients" in _warnings(small)["Scores without any error"].text

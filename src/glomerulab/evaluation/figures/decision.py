@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from glomerulab.evaluation.decision_curve import decision_curve
 from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import (
@@ -15,7 +14,8 @@ from glomerulab.evaluation.figures.style import (
     new_figure,
     plain_axes,
 )
-from glomerulab.evaluation.risk_coverage import RiskCoverage
+from glomerulab.evaluation.metrics import decision_curve
+from glomerulab.evaluation.uncertainty import RiskCoverage
 
 __all__ = ["draw_decision_curves", "draw_risk_coverage"]
 

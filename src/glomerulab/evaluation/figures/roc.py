@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from glomerulab.evaluation.discrimination import precision_recall_points, roc_points
 from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import (
@@ -16,6 +15,7 @@ from glomerulab.evaluation.figures.style import (
     new_figure,
     plain_axes,
 )
+from glomerulab.evaluation.metrics import precision_recall_points, roc_points
 
 __all__ = ["AreaText", "draw_precision_recall", "draw_roc"]
 

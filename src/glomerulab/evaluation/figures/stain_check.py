@@ -14,7 +14,7 @@ from glomerulab.evaluation.figures.style import (
     new_figure,
     plain_axes,
 )
-from glomerulab.evaluation.stain_check import Embedding
+from glomerulab.evaluation.stain_check import StainEmbedding
 
 __all__ = ["embedding_figure", "spread_figure"]
 
@@ -22,13 +22,13 @@ MAX_NAMED = 7
 
 
 def embedding_figure(
-    embedding: Embedding, sources: npt.NDArray[np.object_], *, title: str, column: str
+    embedding: StainEmbedding, sources: npt.NDArray[np.object_], *, title: str, column: str
 ) -> Figure:
     """Show one t-SNE map, coloured by source, as the paper's Fig. 8.
 
     Parameters
     ----------
-    embedding : Embedding
+    embedding : StainEmbedding
     sources : ndarray of object, shape (n,)
         Value of `column` for each image; the seven most frequent are told apart.
     title : str

@@ -1,8 +1,8 @@
 """Whether the model's certainty can be used: calibration, and sets that hold the truth."""
 
 from glomerulab.evaluation.calibration import CalibrationSummary
-from glomerulab.evaluation.conformal import ConformalResult
 from glomerulab.evaluation.result import EvaluationResult, Fitted
+from glomerulab.evaluation.uncertainty import ConformalResult
 from glomerulab.reports.run.html import Table
 from glomerulab.reports.run.score_words import percent, rounded
 

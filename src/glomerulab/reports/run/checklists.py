@@ -112,7 +112,7 @@ def known_facts(judgement: EvaluationResult, *, external: str = NO_EXTERNAL_SET)
         "failures": "See Worst errors.",
         "explained": "`glomerulab explain` draws and tests saliency; see Worst errors.",
         "external": external,
-        "limits": "; ".join(caveat.title for caveat in judgement.caveats) + ".",
+        "limits": "; ".join(warning.title for warning in judgement.warnings) + ".",
     }
 
 

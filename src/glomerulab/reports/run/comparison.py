@@ -8,11 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from glomerulab.errors import ConfigError
-from glomerulab.evaluation.area_comparison import AreaComparison, compare_areas
-from glomerulab.evaluation.comparison import Comparison, compare_models
+from glomerulab.evaluation.comparison import (
+    AreaComparison,
+    Comparison,
+    ModelCost,
+    compare_areas,
+    compare_models,
+)
 from glomerulab.evaluation.eval_set import EvalSet, eval_set_of_split
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
-from glomerulab.evaluation.model_cost import ModelCost
 from glomerulab.evaluation.run_tables import RunTables, read_run
 from glomerulab.evaluation.scores import OVERALL_SCORES, score_table
 from glomerulab.evaluation.warnings import EvaluationWarning, find_warnings
@@ -149,7 +153,7 @@ def _page(entries: Sequence[_Entry], sentence: str, tables: tuple[Table, ...]) -
         is_synthetic=any(entry.run.is_synthetic for entry in entries),
         headline=sentence,
         summary=("Each pair is compared on the images that both judged.",),
-        caveats=_caveats(entries),
+        warnings=_warnings(entries),
         tables=tables,
         figures=(),
         gallery=(),
@@ -175,9 +179,9 @@ def _headline(found: Sequence[Comparison]) -> str:
     )
 
 
-def _caveats(entries: Sequence[_Entry]) -> tuple[EvaluationWarning, ...]:
-    found = [*_different_images(entries), *_caveats_of_runs(entries)]
-    return tuple(sorted(found, key=lambda caveat: not caveat.severe))
+def _warnings(entries: Sequence[_Entry]) -> tuple[EvaluationWarning, ...]:
+    found = [*_different_images(entries), *_warnings_of_runs(entries)]
+    return tuple(sorted(found, key=lambda warning: not warning.severe))
 
 
 def _different_images(entries: Sequence[_Entry]) -> tuple[EvaluationWarning, ...]:
@@ -191,18 +195,20 @@ def _different_images(entries: Sequence[_Entry]) -> tuple[EvaluationWarning, ...
     return (EvaluationWarning("Different test parts", text, severe=True),)
 
 
-def _caveats_of_runs(entries: Sequence[_Entry]) -> list[EvaluationWarning]:
+def _warnings_of_runs(entries: Sequence[_Entry]) -> list[EvaluationWarning]:
     """Say what stands against each run; once, where it stands against all in the same words."""
     names: dict[EvaluationWarning, list[str]] = {}
     for entry in entries:
         # That no external set was judged is no matter of a comparison.
-        for caveat in find_warnings(entry.run, entry.eval_set, entry.scores, has_external_set=True):
-            names.setdefault(caveat, []).append(entry.name)
+        for warning in find_warnings(
+            entry.run, entry.eval_set, entry.scores, has_external_set=True
+        ):
+            names.setdefault(warning, []).append(entry.name)
     return [
-        caveat
+        warning
         if len(whom) == len(entries)
-        else replace(caveat, text=f"{', '.join(whom)}: {caveat.text}")
-        for caveat, whom in names.items()
+        else replace(warning, text=f"{', '.join(whom)}: {warning.text}")
+        for warning, whom in names.items()
     ]
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from glomerulab.evaluation.calibration import reliability_bins, top_confidence
-from glomerulab.evaluation.confusion import label_counts_by_patient, matrices_by_patient
-from glomerulab.evaluation.embedding import MAX_IMAGES, MIN_IMAGES, embed
+from glomerulab.evaluation.error_analysis import MAX_EMBEDDED, MIN_EMBEDDED, embed
 from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.figures.confusion_matrix import draw_confusion_matrix, draw_label_counts
 from glomerulab.evaluation.figures.decision import draw_decision_curves, draw_risk_coverage
@@ -21,9 +20,10 @@ from glomerulab.evaluation.figures.learning_curves import draw_learning_curves
 from glomerulab.evaluation.figures.reliability import draw_reliability
 from glomerulab.evaluation.figures.roc import AreaText, draw_precision_recall, draw_roc
 from glomerulab.evaluation.figures.style import save_figure
+from glomerulab.evaluation.metrics import label_counts_by_patient, matrices_by_patient
 from glomerulab.evaluation.result import EvaluationResult
-from glomerulab.evaluation.risk_coverage import image_is_right, risk_coverage
 from glomerulab.evaluation.run_tables import RunTables
+from glomerulab.evaluation.uncertainty import risk_coverage
 from glomerulab.reports.html import svg_uri
 from glomerulab.reports.run.figure_captions import figure_text
 from glomerulab.reports.run.html import Figure
@@ -175,7 +175,7 @@ def _embedding(
     eval_set = judgement.eval_set
     rows = eval_set.rows["image_id"].astype(str)
     places = features.index.intersection(pd.Index(rows))
-    if not MIN_IMAGES <= len(places) <= MAX_IMAGES:
+    if not MIN_EMBEDDED <= len(places) <= MAX_EMBEDDED:
         return []
     spots = embed(features.loc[places].to_numpy(), seed=judgement.seed)
     write_table_csv(
@@ -186,7 +186,7 @@ def _embedding(
     n_labels = (eval_set.labels[at] == 1).sum(axis=1)
     groups = np.where(n_labels == 1, eval_set.labels[at].argmax(axis=1), len(names.names))
     shown = [*names.names, names.say("several or no label")]
-    wrong = ~image_is_right(eval_set)[at]
+    wrong = ~eval_set.is_correct[at]
     return [
         _Drawing("embedding", lambda: draw_embedding(spots, groups, shown, wrong, say=names.say)),
     ]

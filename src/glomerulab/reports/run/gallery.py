@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from glomerulab.errors import ImageFileError
+from glomerulab.evaluation.error_analysis import worst_errors
 from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.run_tables import RunTables
-from glomerulab.evaluation.worst_errors import worst_errors
 from glomerulab.reports.html import THUMBNAIL_PX, thumbnail_uri
 from glomerulab.reports.run.html import GalleryItem
 from glomerulab.reports.run.pictures import NO_PICTURES, Pictures

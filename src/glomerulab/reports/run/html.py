@@ -65,7 +65,7 @@ class Page:
     headline: str
     summary: tuple[str, ...]
     """Further sentences under the headline."""
-    caveats: tuple[EvaluationWarning, ...]
+    warnings: tuple[EvaluationWarning, ...]
     tables: tuple[Table, ...]
     figures: tuple[Figure, ...]
     gallery: tuple[GalleryItem, ...]

@@ -30,7 +30,7 @@ def model_card(judgement: EvaluationResult) -> Table:
     training = run.manifest.table.loc[(run.manifest.table["split"] == "train").fillna(value=False)]
     stains = ", ".join(sorted(training["stain"].dropna().unique())) or "unknown"
     labels = ", ".join(label.name for label in run.taxonomy.labels)
-    severe = [caveat.title for caveat in judgement.caveats if caveat.severe]
+    severe = [warning.title for warning in judgement.warnings if warning.severe]
     trained_on = f"{len(training)} images of {training['patient_id'].nunique()} patients"
     made = "; rendered by a program" if run.is_synthetic else ""
     rows = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from glomerulab.evaluation.model_cost import ModelCost
+from glomerulab.evaluation.comparison import ModelCost
 from glomerulab.predictions import Head
 from glomerulab.reports.run.html import Table
 from glomerulab.reports.run.score_files import write_table_csv

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from glomerulab.cohort.near_duplicates import NearDuplicate
+from glomerulab.evaluation.error_analysis import WorstError
 from glomerulab.evaluation.warnings import EvaluationWarning
-from glomerulab.evaluation.worst_errors import WorstError
 
 __all__ = ["NO_PICTURES", "Pictures"]
 
@@ -26,7 +26,7 @@ class Pictures:
     near_duplicates: tuple[NearDuplicate, ...] | None = None
     """Pairs of nearly the same picture in two parts; None where nobody looked."""
 
-    def caveats(self) -> tuple[EvaluationWarning, ...]:
+    def warnings(self) -> tuple[EvaluationWarning, ...]:
         """Return what a reader must know of near-duplicates."""
         if self.near_duplicates is None:
             text = "Nobody looked whether the same picture stands in two parts."

@@ -7,12 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, write_manifest
-from glomerulab.evaluation.external import external_caveats, with_external_set
 from glomerulab.evaluation.figures.language import Language, figure_names
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.result import EvaluationResult, evaluate_run
-from glomerulab.evaluation.run_tables import EXTERNAL, read_run
-from glomerulab.evaluation.warnings import EvaluationWarning
+from glomerulab.evaluation.run_tables import EXTERNAL, read_run, with_external_set
+from glomerulab.evaluation.warnings import EvaluationWarning, find_external_warnings
 from glomerulab.predictions import write_predictions
 from glomerulab.reports.run.certainty_tables import certainty_tables
 from glomerulab.reports.run.checklists import checklist_tables
@@ -119,14 +118,14 @@ def write_run_report(
     RunReport
     """
     run, settings = read_run(folder), _Settings(language, track)
-    found = () if external is None else external_caveats(run, external.manifest)
+    found = () if external is None else find_external_warnings(run, external.manifest)
     judgement = evaluate_run(
         run,
         split=split,
         n_resamples=n_resamples,
         seed=seed,
         by=by,
-        more_caveats=(*pictures.caveats(), *found),
+        extra_warnings=(*pictures.warnings(), *found),
         has_external_set=external is not None,
     )
     if external is None:
@@ -137,7 +136,7 @@ def write_run_report(
         n_resamples=n_resamples,
         seed=seed,
         by=[name for name in by if name in external.manifest.table],
-        more_caveats=_caveats_of(external, found),
+        extra_warnings=_warnings_of(external, found),
         has_external_set=True,
     )
     place = make_folder(folder / "external" / external.name)
@@ -156,15 +155,15 @@ def write_run_report(
     return replace(own, external=told)
 
 
-def _caveats_of(
+def _warnings_of(
     external: ExternalSet, found: Sequence[EvaluationWarning]
 ) -> tuple[EvaluationWarning, ...]:
     """Add to what was found about an external set the images that could not be read."""
-    caveats = (*external.pictures.caveats(), *found)
+    warnings = (*external.pictures.warnings(), *found)
     if not external.n_unreadable:
-        return caveats
+        return warnings
     text = f"{external.n_unreadable} images of the external manifest could not be read."
-    return (*caveats, EvaluationWarning("Images left unjudged", text, severe=True))
+    return (*warnings, EvaluationWarning("Images left unjudged", text, severe=True))
 
 
 def _write(
@@ -220,7 +219,7 @@ def _page(
         is_synthetic=run.is_synthetic,
         headline=sentence,
         summary=(*_external_lines(outside), *summary(eval_set, n_resamples=judgement.n_resamples)),
-        caveats=judgement.caveats,
+        warnings=judgement.warnings,
         tables=(
             *beside,
             overall_table(eval_set, scores),

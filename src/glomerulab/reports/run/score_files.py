@@ -77,7 +77,7 @@ def _facts(judgement: EvaluationResult, headline: str) -> dict[str, Any]:
             "n_resamples": judgement.n_resamples,
             "seed": judgement.seed,
         },
-        "caveats": [asdict(caveat) for caveat in judgement.caveats],
+        "caveats": [asdict(caveat) for caveat in judgement.warnings],
         "scores": judgement.scores.to_dict("records"),
         "calibration": asdict(judgement.calibration),
         "fitted_on_validation": None

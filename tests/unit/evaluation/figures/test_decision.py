@@ -1,8 +1,8 @@
 import numpy as np
 
 from glomerulab.evaluation.figures.decision import draw_decision_curves, draw_risk_coverage
-from glomerulab.evaluation.risk_coverage import risk_coverage
-from tests.support.judged_samples import judged_from, random_softmax
+from glomerulab.evaluation.uncertainty import risk_coverage
+from tests.support.eval_sets import eval_set_from, random_softmax
 
 
 def test_every_class_has_axes_with_model_all_and_none():
@@ -15,14 +15,14 @@ def test_an_absent_class_says_so():
     eval_set = random_softmax()
     kept = eval_set.truth != 0
     figure = draw_decision_curves(
-        judged_from(eval_set.labels[kept], eval_set.probabilities[kept]), list("ABCD")
+        eval_set_from(eval_set.labels[kept], eval_set.probabilities[kept]), list("ABCD")
     )
     assert figure.axes[0].texts[0].get_text() == "not defined"
     assert figure.legends
 
 
 def test_a_single_class_draws_no_curve():
-    figure = draw_decision_curves(judged_from([[1, 0, 0, 0]], [[1, 0, 0, 0]]), list("ABCD"))
+    figure = draw_decision_curves(eval_set_from([[1, 0, 0, 0]], [[1, 0, 0, 0]]), list("ABCD"))
     assert figure.legends == []
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from glomerulab.evaluation.figures.roc import AreaText, draw_precision_recall, draw_roc
-from tests.support.judged_samples import judged_from, random_softmax
+from tests.support.eval_sets import eval_set_from, random_softmax
 
 TEXTS = [AreaText(name, "0.9") for name in "ABCD"]
 
@@ -19,11 +19,11 @@ def test_every_class_has_a_curve_with_its_area():
 def test_an_absent_class_says_so_instead_of_a_curve():
     eval_set = random_softmax()
     kept = eval_set.truth != 2
-    eval_set = judged_from(eval_set.labels[kept], eval_set.probabilities[kept])
+    eval_set = eval_set_from(eval_set.labels[kept], eval_set.probabilities[kept])
     assert "C: not defined" in _legend(draw_roc(eval_set, TEXTS))
     assert "C: not defined" in _legend(draw_precision_recall(eval_set, TEXTS))
 
 
 def test_a_perfect_model_reaches_the_corner():
-    line = draw_roc(judged_from(np.eye(4), np.eye(4)), TEXTS).axes[0].lines[1]
+    line = draw_roc(eval_set_from(np.eye(4), np.eye(4)), TEXTS).axes[0].lines[1]
     assert (0.0, 1.0) in set(zip(line.get_xdata(), line.get_ydata(), strict=True))

@@ -2,14 +2,16 @@ import numpy as np
 import pandas as pd
 
 from glomerulab.evaluation.figures.stain_check import MAX_NAMED, embedding_figure, spread_figure
-from glomerulab.evaluation.stain_check import Embedding
+from glomerulab.evaluation.stain_check import StainEmbedding
 
 
 def test_the_frequent_sources_are_named_and_the_rest_are_others() -> None:
     rng = np.random.default_rng(0)
     sources = np.array([f"s{k}" for k in range(10) for _ in range(12 - k)], dtype=object)
     points = rng.normal(size=(len(sources), 2))
-    figure = embedding_figure(Embedding(points, 0.91), sources, title="Before", column="slide_id")
+    figure = embedding_figure(
+        StainEmbedding(points, 0.91), sources, title="Before", column="slide_id"
+    )
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["others", *(f"s{k}" for k in range(MAX_NAMED))]
     assert figure.axes[0].get_title(loc="left") == "Before (trustworthiness 0.91)"

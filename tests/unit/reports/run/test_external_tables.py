@@ -1,6 +1,5 @@
-from glomerulab.evaluation.external import with_external_set
 from glomerulab.evaluation.result import evaluate_run
-from glomerulab.evaluation.run_tables import EXTERNAL, read_run
+from glomerulab.evaluation.run_tables import EXTERNAL, read_run, with_external_set
 from glomerulab.reports.run.external_tables import external_tables
 from glomerulab.reports.run.score_tables import score_of
 from tests.support.run_folders import RunRecipe, write_run

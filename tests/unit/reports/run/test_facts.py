@@ -6,7 +6,7 @@ from glomerulab.evaluation.eval_set import eval_set_of_split
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.evaluation.scores import score_table
 from glomerulab.reports.run.facts import appendix_tables, data_table, headline, summary
-from tests.support.judged_samples import judged_from, random_sigmoid
+from tests.support.eval_sets import eval_set_from, random_sigmoid
 from tests.support.run_folders import RunRecipe, write_run
 
 
@@ -19,14 +19,14 @@ def run(tmp_path_factory):
 def test_the_headline_says_images_patients_accuracy_and_chance():
     labels = [[1, 0, 0, 0]] * 6 + [[0, 1, 0, 0]] * 4
     probabilities = [[0.9, 0.1, 0, 0]] * 8 + [[0.1, 0.9, 0, 0]] * 2
-    eval_set = judged_from(labels, probabilities)
+    eval_set = eval_set_from(labels, probabilities)
     text = headline(eval_set, score_table(eval_set)).replace("\N{NO-BREAK SPACE}", " ")
     assert text.startswith("On 10 held-out images of 10 patients, the model was right on 80.0 %")
     assert text.endswith("Always answering “Normal” would be right on 60.0 %.")
 
 
 def test_one_patient_is_singular_and_has_no_interval():
-    eval_set = judged_from([[1, 0, 0, 0]], [[1, 0, 0, 0]])
+    eval_set = eval_set_from([[1, 0, 0, 0]], [[1, 0, 0, 0]])
     assert "1 held-out image of 1 patient," in headline(eval_set, score_table(eval_set))
     assert "(interval not defined)" in headline(eval_set, score_table(eval_set))
 

@@ -12,7 +12,7 @@ from glomerulab.evaluation.run_tables import read_run
 from glomerulab.evaluation.scores import score_table
 from glomerulab.reports.run import figures as run_figures
 from glomerulab.reports.run.figures import write_run_figures
-from tests.support.judged_samples import PAPER, judged_from
+from tests.support.eval_sets import PAPER, eval_set_from
 from tests.support.run_folders import RunRecipe, write_run
 
 
@@ -62,7 +62,7 @@ def test_asked_for_chinese_no_figure_or_caption_has_an_english_word(tmp_path, he
 def test_a_class_that_is_absent_has_no_area_and_one_of_one_patient_no_interval(tmp_path):
     labels = np.eye(4)[[0] * 10 + [1] * 10]
     said = np.random.default_rng(1).dirichlet(np.ones(4), size=20)
-    eval_set = judged_from(labels, said, [0] * 20)
+    eval_set = eval_set_from(labels, said, [0] * 20)
     texts = run_figures._area_texts(eval_set, score_table(eval_set), "roc_auc", figure_names(PAPER))
     assert texts[0].area.endswith("(interval not defined)")
     assert texts[2].area == "not defined"

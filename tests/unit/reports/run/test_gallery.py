@@ -3,7 +3,7 @@ import pytest
 from glomerulab.evaluation.eval_set import eval_set_of_split
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.reports.run.gallery import gallery, gallery_note
-from tests.support.judged_samples import judged_from
+from tests.support.eval_sets import eval_set_from
 from tests.support.run_folders import RunRecipe, write_run
 
 
@@ -35,5 +35,5 @@ def test_the_note_counts_the_errors(run):
 
 
 def test_no_error_is_said_plainly():
-    eval_set = judged_from([[1, 0, 0, 0]], [[1, 0, 0, 0]])
+    eval_set = eval_set_from([[1, 0, 0, 0]], [[1, 0, 0, 0]])
     assert gallery_note(eval_set) == "There are none: every judged image was called right."

@@ -9,7 +9,7 @@ PAGE = Page(
     is_synthetic=False,
     headline="right on 90 %",
     summary=("how",),
-    caveats=(EvaluationWarning("Few patients", "only 3"),),
+    warnings=(EvaluationWarning("Few patients", "only 3"),),
     tables=(Table("Scores", ("Score", "Value"), (("Accuracy\nshare right", "0.9"),), note="note"),),
     figures=(Figure("ROC", "how to read it", "alt text", "data:image/svg+xml;base64,AA=="),),
     gallery=(

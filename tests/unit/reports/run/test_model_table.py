@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from glomerulab.evaluation.model_cost import ModelCost
+from glomerulab.evaluation.comparison import ModelCost
 from glomerulab.reports.run.model_table import model_page_table, model_table, write_model_table
 
 COST = ModelCost(224, 18_420_000, 2_900_000_000, 11.53, 40.27, 73_712_345, "a processor")

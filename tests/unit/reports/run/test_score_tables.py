@@ -2,7 +2,7 @@ import pytest
 
 from glomerulab.evaluation.scores import score_table
 from glomerulab.reports.run.score_tables import label_table, overall_table, score_of
-from tests.support.judged_samples import judged_from, random_softmax
+from tests.support.eval_sets import eval_set_from, random_softmax
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_the_label_table_counts_images_and_patients(eval_set, scores):
 
 def test_an_absent_class_is_not_defined_without_an_interval(eval_set):
     kept = eval_set.truth != 0
-    without = judged_from(
+    without = eval_set_from(
         eval_set.labels[kept], eval_set.probabilities[kept], eval_set.patients[kept]
     )
     row = label_table(without, score_table(without)).rows[0]

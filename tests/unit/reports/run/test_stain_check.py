@@ -5,7 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glomerulab.evaluation.stain_check import Embedding, SourcePrediction, StainCheck, StainPart
+from glomerulab.evaluation.stain_check import (
+    SourcePrediction,
+    StainCheck,
+    StainEmbedding,
+    StainPart,
+)
 from glomerulab.images import write_image
 from glomerulab.reports.run.stain_check import write_stain_check
 
@@ -36,7 +41,7 @@ def check(tmp_path: Path) -> StainCheck:
                 "background_delta_e": 1.5,
             }
         )
-    embedding = Embedding(rng.normal(size=(12, 2)), 0.9)
+    embedding = StainEmbedding(rng.normal(size=(12, 2)), 0.9)
     return StainCheck(
         table=pd.DataFrame(rows),
         column="slide_id",

@@ -1,23 +1,25 @@
 import numpy as np
 import pytest
 
-from glomerulab.evaluation.conformal import (
+from glomerulab.evaluation.uncertainty import (
     conformal_result,
     conformal_sets,
     conformal_threshold,
+    image_confidence,
+    risk_coverage,
 )
-from tests.support.judged_samples import judged_from, random_sigmoid, random_softmax
+from tests.support.eval_sets import eval_set_from, random_sigmoid, random_softmax
 
 
 def test_hand_computed_threshold():
     # p(truth) 0.1 .. 0.9: strangeness 0.9 .. 0.1; ceil(10 · 0.8) = 8th smallest is 0.8
     said = np.array([[p, 1 - p, 0, 0] for p in np.arange(1, 10) / 10])
-    eval_set = judged_from(np.eye(4)[[0] * 9], said)
+    eval_set = eval_set_from(np.eye(4)[[0] * 9], said)
     assert conformal_threshold(eval_set, coverage=0.8) == pytest.approx(0.2)
 
 
 def test_too_small_a_validation_part_promises_by_answering_everything():
-    eval_set = judged_from(np.eye(4)[[0, 0]], [[0.9, 0.1, 0, 0]] * 2)
+    eval_set = eval_set_from(np.eye(4)[[0, 0]], [[0.9, 0.1, 0, 0]] * 2)
     assert conformal_threshold(eval_set, coverage=0.9) == 0.0
     assert conformal_sets(eval_set, 0.0).all()
 
@@ -59,7 +61,7 @@ def _alike_within_patients(rng, n_patients, n_images=8):
     said = np.tile(((1 - of_truth) / 3)[:, None], 4)
     said[:, 0] = of_truth
     patients = np.repeat(np.arange(n_patients), n_images)
-    return judged_from(np.eye(4)[np.zeros(len(said), dtype=int)], said, patients)
+    return eval_set_from(np.eye(4)[np.zeros(len(said), dtype=int)], said, patients)
 
 
 def test_few_patients_whose_images_are_alike_break_the_promise_as_the_notes_say():
@@ -72,3 +74,31 @@ def test_few_patients_whose_images_are_alike_break_the_promise_as_the_notes_say(
     ]
     assert np.mean([one.coverage for one in found]) < 0.93
     assert (found[0].n_fitted, found[0].n_patients_fitted) == (40, 5)
+
+
+def test_hand_computed_curve():
+    # confidences 0.9 right, 0.8 wrong, 0.7 right
+    said = [[0.9, 0.1, 0, 0], [0.8, 0.2, 0, 0], [0.7, 0.3, 0, 0]]
+    curve = risk_coverage(eval_set_from(np.eye(4)[[0, 1, 0]], said))
+    assert curve.coverage == pytest.approx([1 / 3, 2 / 3, 1])
+    assert curve.risk == pytest.approx([0, 1 / 2, 1 / 3])
+    assert curve.area == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)
+
+
+def test_equally_certain_images_are_one_point():
+    curve = risk_coverage(eval_set_from(np.eye(4)[[0, 1]], [[0.9, 0.1, 0, 0]] * 2))
+    assert curve.coverage.tolist() == [1.0]
+    assert curve.area == 0.5
+
+
+def test_full_coverage_has_the_error_of_the_model():
+    eval_set = random_softmax()
+    assert risk_coverage(eval_set).risk[-1] == pytest.approx(
+        (eval_set.truth != eval_set.decision).mean()
+    )
+
+
+def test_an_image_with_several_labels_is_as_certain_as_its_least_certain_known_one():
+    eval_set = eval_set_from([[1, 0, np.nan, 0]], [[0.9, 0.3, 0.5, 0.1]], head="sigmoid")
+    assert image_confidence(eval_set).tolist() == [0.7]
+    assert eval_set.is_correct.tolist() == [True]

@@ -6,9 +6,10 @@ import pytest
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import ManifestError
-from glomerulab.evaluation.stain_check import StainCheck, check_stains
+from glomerulab.evaluation.stain_check import StainCheck
 from glomerulab.images import write_image
 from glomerulab.pipeline.normalize import normalize_manifest
+from glomerulab.pipeline.stain_check import check_stains
 from glomerulab.stain.fitting import fit
 from glomerulab.taxonomy import load_taxonomy
 from tests.support.beer_lambert import section
@@ -50,7 +51,7 @@ def check(cohorts) -> StainCheck:
     return check_stains(*cohorts)
 
 
-def test_the_scanner_is_harder_to_tell_after_normalisation(cohorts) -> None:
+def test_the_scanner_is_harder_to_predict_after_normalisation(cohorts) -> None:
     found = check_stains(*cohorts, predict="scanner").parts[0].prediction
     assert found is not None
     assert found.grouped_by == "patient_id"
@@ -77,7 +78,7 @@ def test_maps_come_with_their_trustworthiness(check: StainCheck) -> None:
     assert np.array_equal(check.table[["tsne_x_before", "tsne_y_before"]], part.before.points)
 
 
-def test_stains_are_judged_apart(cohorts) -> None:
+def test_stains_are_compared_separately(cohorts) -> None:
     before, after = (
         cohort.with_table(cohort.table.assign(stain=["HE", "PAS"] * 8)) for cohort in cohorts
     )
@@ -128,7 +129,7 @@ def test_a_source_with_one_value_cannot_be_predicted(tmp_path: Path) -> None:
 
 
 def test_an_unknown_column_names_those_there_are(cohorts) -> None:
-    with pytest.raises(ManifestError, match="no column 'hospital'; there are: image_id"):
+    with pytest.raises(ManifestError, match=r"no column 'hospital' .*image_id"):
         check_stains(*cohorts, predict="hospital")
 
 
@@ -143,7 +144,7 @@ def test_a_cohort_of_unreadable_images_is_an_error(tmp_path: Path) -> None:
     before = write_cohort(tmp_path / "cohort", n_per_scanner=1)
     for path in before.image_paths():
         path.unlink()
-    with pytest.raises(ManifestError, match="no image could be read"):
+    with pytest.raises(ManifestError, match="no image of the manifest"):
         check_stains(before, before)
 
 

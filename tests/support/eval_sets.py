@@ -1,4 +1,4 @@
-"""Small judged samples from a seed, for tests of scores."""
+"""Small evaluation sets from a seed."""
 
 import numpy as np
 import pandas as pd
@@ -7,15 +7,15 @@ from glomerulab.evaluation.eval_set import EvalSet, eval_set_of_split
 from glomerulab.predictions import predictions_table
 from glomerulab.taxonomy import Taxonomy, load_taxonomy
 
-__all__ = ["PAPER", "judged_from", "random_sigmoid", "random_softmax"]
+__all__ = ["PAPER", "eval_set_from", "random_sigmoid", "random_softmax"]
 
 PAPER = load_taxonomy("paper")
 
 
-def judged_from(
+def eval_set_from(
     labels, probabilities, patients=None, *, head="softmax", taxonomy: Taxonomy = PAPER
 ):
-    """Judge arrays of shape (n, K); without patients every image has its own."""
+    """Build an EvalSet from arrays of shape (n, K); by default each image has its own patient."""
     labels = np.asarray(labels, dtype=float)
     names = range(len(labels)) if patients is None else patients
     rows = pd.DataFrame(
@@ -38,7 +38,7 @@ def random_softmax(seed=0, n=240, n_patients=30, n_classes=4) -> EvalSet:
     truth = rng.integers(n_classes, size=n)
     logits = 1.5 * np.eye(n_classes)[truth] + rng.normal(size=(n, n_classes))
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return judged_from(np.eye(n_classes)[truth], probabilities, rng.integers(n_patients, size=n))
+    return eval_set_from(np.eye(n_classes)[truth], probabilities, rng.integers(n_patients, size=n))
 
 
 def random_sigmoid(seed=0, n=240, n_patients=30) -> EvalSet:
@@ -48,4 +48,4 @@ def random_sigmoid(seed=0, n=240, n_patients=30) -> EvalSet:
     probabilities = 1 / (1 + np.exp(-(2.0 * labels - 1 + rng.normal(size=(n, 4)))))
     labels[rng.random((n, 4)) < 0.1] = np.nan
     patients = rng.integers(n_patients, size=n)
-    return judged_from(labels, probabilities.round(2), patients, head="sigmoid")
+    return eval_set_from(labels, probabilities.round(2), patients, head="sigmoid")

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from glomerulab.evaluation.external import external_caveats, with_external_set
 from glomerulab.evaluation.result import evaluate_run
-from glomerulab.evaluation.run_tables import EXTERNAL, read_run
+from glomerulab.evaluation.run_tables import EXTERNAL, read_run, with_external_set
+from glomerulab.evaluation.warnings import find_external_warnings
 from tests.support.run_folders import RunRecipe, write_run
 
 
@@ -25,14 +25,14 @@ def other(tmp_path):
     return replace(found, manifest=found.manifest.with_table(renamed), predictions=predictions)
 
 
-def test_the_external_images_are_judged_with_what_validation_gave(run, other):
+def test_external_images_are_evaluated_with_the_calibration_of_validation(run, other):
     both = with_external_set(run, other.predictions, other.manifest)
     outside = evaluate_run(both, split=EXTERNAL, has_external_set=True)
     inside = evaluate_run(run)
     assert outside.eval_set.n_images == len(other.predictions)
     assert outside.fitted.temperature == inside.fitted.temperature
     assert outside.fitted.n_images == inside.fitted.n_images
-    titles = {caveat.title for caveat in outside.caveats}
+    titles = {warning.title for warning in outside.warnings}
     assert not titles & {"No external set", "Split by image, not by patient"}
 
 
@@ -43,15 +43,17 @@ def test_pictures_of_the_external_set_are_its_own_though_ids_repeat(run, other):
     assert both.image_paths[image_id] == other.image_paths[image_id]
 
 
-def test_nothing_is_said_of_a_set_that_is_truly_external(run, other):
-    assert external_caveats(run, other.manifest) == ()
+def test_a_truly_external_set_has_no_warning(run, other):
+    assert find_external_warnings(run, other.manifest) == []
 
 
-def test_shared_patients_another_scale_and_another_treatment_are_said(run, other):
+def test_shared_patients_another_scale_and_another_treatment_are_found(run, other):
     table = other.manifest.table.assign(mpp=0.25)
     table.loc[0, "patient_id"] = run.manifest.table["patient_id"].iloc[0]
     table["stain_status"] = pd.array(["normalized"] * len(table), dtype="string")
-    found = {one.title: one for one in external_caveats(run, other.manifest.with_table(table))}
+    found = {
+        one.title: one for one in find_external_warnings(run, other.manifest.with_table(table))
+    }
     assert set(found) == {
         "External set shares patients",
         "Stains treated differently",
