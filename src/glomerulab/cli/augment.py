@@ -26,7 +26,7 @@ def augment(
     from glomerulab.cohort.manifest import read_manifest, write_manifest
     from glomerulab.pipeline.augment import augment_manifest
     from glomerulab.runtime.files import remove_partial_files
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     if out.is_dir():
         remove_partial_files(out)
@@ -37,7 +37,7 @@ def augment(
         seed=seed,
         balanced=balanced,
         n_workers=workers,
-        track=shown,
+        track=show_progress,
     )
     path = out / "manifest.csv"
     write_manifest(result.manifest, path)

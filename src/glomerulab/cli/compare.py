@@ -22,20 +22,20 @@ def compare(
     Example: glomerulab compare configs/compare.toml --manifest split.csv --out comparison
     """
     from glomerulab.reports.run.comparison import write_comparison
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
     from glomerulab.training.compare import compare as run_comparison
     from glomerulab.training.compare import read_compare_config
 
     told = {"out": out, "manifest": manifest}
     overrides = {key: value for key, value in told.items() if value is not None}
     told_config = read_compare_config(config, overrides)
-    compared = run_comparison(told_config, track=shown)
+    compared = run_comparison(told_config, track=show_progress)
     report = write_comparison(
         list(compared.runs.values()),
         told_config.out,
         split=split,
         costs=compared.costs,
-        track=shown,
+        track=show_progress,
     )
     typer.echo((told_config.out / "table1.md").read_text(encoding="utf-8"))
     typer.echo(report.headline)

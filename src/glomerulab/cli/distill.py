@@ -26,7 +26,7 @@ def distill(
     Run the same command again to go on where it stopped. Example: glomerulab distill manifest.csv
     --teacher resnet50.pth --out start
     """
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
     from glomerulab.training.distill import Distillation
     from glomerulab.training.distill import distill as distill_run
 
@@ -39,7 +39,7 @@ def distill(
         seed=seed,
         activation_inside_pair=activation_inside_pair,
     )
-    history = distill_run(settings, track=shown)
+    history = distill_run(settings, track=show_progress)
     for name, share in history[-1].items():
         if name != "step" and share is not None:
             stage = name.removeprefix("unexplained_")

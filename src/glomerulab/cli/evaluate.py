@@ -68,7 +68,7 @@ def evaluate(
 
     Example: glomerulab evaluate runs/first --on other-hospital/manifest.csv
     """
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     if len(runs) > 1:
         if on is not None:
@@ -76,7 +76,7 @@ def evaluate(
         from glomerulab.reports.run.comparison import write_comparison
 
         comparison = write_comparison(
-            runs, out or runs[0], split=split, n_resamples=resamples, seed=seed, track=shown
+            runs, out or runs[0], split=split, n_resamples=resamples, seed=seed, track=show_progress
         )
         _tell(comparison.headline, comparison.html_path)
         return
@@ -97,7 +97,7 @@ def evaluate(
         by=by or (),
         pictures=NO_PICTURES if tables_only else look_into(runs[0], split, workers=workers),
         external=external,
-        track=shown,
+        track=show_progress,
     )
     if report.notice:
         typer.echo(report.notice)
@@ -132,7 +132,7 @@ def look_into(run: Path, split: str = "test", *, workers: int = 1) -> "Pictures"
     from glomerulab.evaluation.run_tables import read_run
     from glomerulab.inference.predict_manifest import predict_manifest
     from glomerulab.reports.run.pictures import Pictures
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     tables = read_run(run)
     if not (run / "checkpoint").is_dir():
@@ -145,7 +145,7 @@ def look_into(run: Path, split: str = "test", *, workers: int = 1) -> "Pictures"
     eval_set = set(tables.predictions.loc[tables.predictions["split"] == split, "image_id"])
     part = tables.manifest.with_table(own[own["image_id"].isin(eval_set)])
     try:
-        found = predict_manifest(run, part, n_workers=workers, track=shown)
+        found = predict_manifest(run, part, n_workers=workers, track=show_progress)
         features = _features(found.table["image_id"], found.features)
     except ImageFileError as error:  # the tables can be judged all the same
         typer.echo(f"no image of the {split} part can be read, so none is shown: {error}", err=True)
@@ -168,12 +168,12 @@ def _external(run: Path, on: Path, workers: int) -> "ExternalSet":
     from glomerulab.inference.predict_manifest import predict_manifest
     from glomerulab.reports.run.pictures import Pictures
     from glomerulab.reports.run.report import ExternalSet
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     tables, manifest = read_run(run), read_manifest(on)
     if on.resolve().parent == run.resolve():
         raise typer.BadParameter("is the run's own manifest", param_hint="--on")
-    found = predict_manifest(run, manifest, n_workers=workers, track=shown)
+    found = predict_manifest(run, manifest, n_workers=workers, track=show_progress)
     for failure in found.failures:
         typer.echo(f"not judged: {failure.item}: {failure.error}", err=True)
     readable = manifest.with_table(
@@ -228,11 +228,11 @@ def _near_duplicates(manifest: "Manifest", workers: int) -> "tuple[NearDuplicate
     """Look for the same picture in two parts; None where an image cannot be read."""
     from glomerulab.cohort.near_duplicates import find_near_duplicates
     from glomerulab.errors import ManifestError
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     originals = manifest.with_table(manifest.table[manifest.table["parent_id"].isna()])
     try:
-        return tuple(find_near_duplicates(originals, n_workers=workers, track=shown))
+        return tuple(find_near_duplicates(originals, n_workers=workers, track=show_progress))
     except ManifestError as error:
         typer.echo(f"near-duplicates not looked for: {error}", err=True)
         return None

@@ -63,7 +63,7 @@ def explain(
         summary_lines,
     )
     from glomerulab.reports.run.score_files import write_table_csv
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
     from glomerulab.runtime.sealing import check_seal
 
     check_seal(run)
@@ -79,12 +79,12 @@ def explain(
         )
     subjects = find_subjects(images, taxonomy, masks=masks, split=split)
     folder = out or run / "explanations"
-    found = explainer.explain(subjects, folder, label_ids=label or (), track=shown)
+    found = explainer.explain(subjects, folder, label_ids=label or (), track=show_progress)
     summary = explanation_summary(found.table)
     write_table_csv(_with_failures(found), folder / "explanations.csv")
     write_table_csv(summary, folder / "methods.csv")
     if sanity and not found.table.empty:
-        checked, _ = explainer.sanity(subjects[:sanity], track=shown)
+        checked, _ = explainer.sanity(subjects[:sanity], track=show_progress)
         write_table_csv(sanity_summary(checked), folder / "sanity.csv")
     for line in summary_lines(summary):
         typer.echo(line)

@@ -73,7 +73,7 @@ def extract(
     Example: glomerulab extract slides/ --regions regions/ --out crops --mpp 0.5 --workers 2
     """
     from glomerulab.pipeline.extract import CropSettings, extract_crops
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
     from glomerulab.taxonomy import load_taxonomy
 
     summary = extract_crops(
@@ -84,7 +84,7 @@ def extract(
         taxonomy=load_taxonomy(taxonomy),
         n_workers=workers,
         overwrite=overwrite,
-        track=shown,
+        track=show_progress,
     )
     _tell(summary)
     if summary.failures:

@@ -110,7 +110,7 @@ def check(
     """
     from glomerulab.cohort.manifest import parse_manifest
     from glomerulab.cohort.validation import validate_manifest
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     cohort, problems = parse_manifest(manifest)
     problems += validate_manifest(
@@ -118,7 +118,7 @@ def check(
         check_pixels=pixels,
         allow_shared_patients=allow_shared_patients,
         n_workers=workers,
-        track=shown,
+        track=show_progress,
     )
     problems.sort(key=lambda problem: -1 if problem.row is None else problem.row)
     for problem in problems:
@@ -163,7 +163,7 @@ def contact_sheet(
     """
     from glomerulab.cohort.contact_sheet import write_contact_sheet
     from glomerulab.cohort.manifest import read_manifest
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     errors = write_contact_sheet(
         read_manifest(manifest),
@@ -171,7 +171,7 @@ def contact_sheet(
         n_per_group=per_group,
         cell_px=cell,
         n_workers=workers,
-        track=shown,
+        track=show_progress,
     )
     typer.echo(f"Written: {out}. Research use only.")
     for error in errors:

@@ -81,7 +81,7 @@ def normalize(
 
     from glomerulab.cohort.manifest import read_manifest
     from glomerulab.pipeline.normalize import normalize_manifest
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
     from glomerulab.stain.reference import PRESETS
 
     parameters = replace(PRESETS[preset.value], method=method.value)
@@ -96,7 +96,7 @@ def normalize(
         keep_others=keep_others,
         strict=strict,
         n_workers=workers,
-        track=shown,
+        track=show_progress,
     )
     for status, n in sorted(result.n_by_status.items()):
         typer.echo(f"{status}: {n}")

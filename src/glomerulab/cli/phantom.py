@@ -36,7 +36,7 @@ def phantom(
     """
     from glomerulab.phantom.crops import parse_stains, write_phantom_crops
     from glomerulab.phantom.slides import write_phantom_slides
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     wanted = parse_stains(stains)
     if slides:
@@ -49,7 +49,7 @@ def phantom(
             mpp=mpp,
             stains=wanted,
             n_workers=workers,
-            track=shown,
+            track=show_progress,
         )
     else:
         path = write_phantom_crops(
@@ -62,6 +62,6 @@ def phantom(
             stains=wanted,
             concentrations=concentrations,
             n_workers=workers,
-            track=shown,
+            track=show_progress,
         )
     typer.echo(f"{path} (synthetic, research use only)")

@@ -59,7 +59,7 @@ def predict(
     from glomerulab.cohort.schema import STAINS
     from glomerulab.pipeline.prediction.predict import predict as run_prediction
     from glomerulab.pipeline.prediction.settings import PredictSettings
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     if stain is not None and stain not in STAINS:
         raise typer.BadParameter(f"must be one of {', '.join(STAINS)}", param_hint="--stain")
@@ -73,7 +73,7 @@ def predict(
         symmetries=symmetries,
         saliency=saliency,
     )
-    summary = run_prediction(source, model, out, settings=settings, track=shown)
+    summary = run_prediction(source, model, out, settings=settings, track=show_progress)
     _tell(summary)
     if summary.failures or not summary.n_images:
         raise typer.Exit(1)
@@ -89,9 +89,9 @@ def gates(
     Example: glomerulab gates run
     """
     from glomerulab.inference.fit_calibration import fit_gates
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
-    facts = fit_gates(run, track=shown).facts
+    facts = fit_gates(run, track=show_progress).facts
     typer.echo(
         f"temperature {facts.temperature:.2f}, conformal sets at {facts.coverage:.0%} from "
         f"{facts.n_validation} validation images; stored in {run / 'gates'}"

@@ -49,9 +49,9 @@ def quickstart(
     run = _train(training_table, out / "run", seed=seed)
     fit_run_gates(run, resume=True)
 
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
-    report = write_run_report(run, pictures=look_into(run), track=shown)
+    report = write_run_report(run, pictures=look_into(run), track=show_progress)
     typer.echo("")
     typer.echo(report.headline)
     typer.echo("These biopsies are synthetic: this says nothing about patients. Research use only.")
@@ -76,7 +76,7 @@ def _remember(out: Path, seed: int) -> None:
 
 def _render(out: Path, *, seed: int, workers: int) -> Path:
     from glomerulab.phantom.slides import write_phantom_slides
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     table = out / "slides.csv"
     if table.is_file():  # written last: where it stands, every slide does
@@ -88,7 +88,7 @@ def _render(out: Path, *, seed: int, workers: int) -> Path:
         seed=seed,
         mpp=MPP,
         n_workers=workers,
-        track=shown,
+        track=show_progress,
     )
 
 
@@ -97,7 +97,7 @@ def _extract(slides_table: Path, out: Path, *, seed: int, workers: int) -> "Mani
     from glomerulab.cohort.near_duplicates import check_near_duplicates
     from glomerulab.cohort.splits import split_by_patient
     from glomerulab.pipeline.extract import CropSettings, extract_crops
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     summary = extract_crops(
         slides_table,
@@ -105,22 +105,22 @@ def _extract(slides_table: Path, out: Path, *, seed: int, workers: int) -> "Mani
         out=out,
         settings=CropSettings(mpp=MPP),
         n_workers=workers,
-        track=shown,
+        track=show_progress,
     )
     cohort = split_by_patient(read_manifest(summary.manifest_path), seed=seed)
-    check_near_duplicates(cohort, n_workers=workers, track=shown)
+    check_near_duplicates(cohort, n_workers=workers, track=show_progress)
     write_manifest(cohort, out / "split.csv")
     return cohort
 
 
 def _normalize(cohort: "Manifest", out: Path, *, workers: int) -> "Manifest":
     from glomerulab.pipeline.normalize import normalize_manifest
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     targets = {
         str(stain): _training_target(cohort, str(stain)) for stain in set(cohort.table["stain"])
     }
-    return normalize_manifest(cohort, targets, out, n_workers=workers, track=shown).manifest
+    return normalize_manifest(cohort, targets, out, n_workers=workers, track=show_progress).manifest
 
 
 def _training_target(cohort: "Manifest", stain: str) -> "StainReference":
@@ -138,10 +138,16 @@ def _training_target(cohort: "Manifest", stain: str) -> "StainReference":
 def _augment(cohort: "Manifest", out: Path, *, seed: int, workers: int) -> Path:
     from glomerulab.cohort.manifest import write_manifest
     from glomerulab.pipeline.augment import augment_manifest
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     result = augment_manifest(
-        cohort, out, to=N_TRAINING_IMAGES, seed=seed, balanced=True, n_workers=workers, track=shown
+        cohort,
+        out,
+        to=N_TRAINING_IMAGES,
+        seed=seed,
+        balanced=True,
+        n_workers=workers,
+        track=show_progress,
     )
     write_manifest(result.manifest, out / "manifest.csv")
     return out / "manifest.csv"
@@ -150,10 +156,10 @@ def _augment(cohort: "Manifest", out: Path, *, seed: int, workers: int) -> Path:
 def _train(manifest: Path, out: Path, *, seed: int) -> Path:
     from importlib import resources
 
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
     from glomerulab.training.config import read_config
     from glomerulab.training.run import train
 
     with resources.as_file(resources.files("glomerulab.training") / "quickstart.toml") as settings:
         config = read_config(settings, {"manifest": manifest, "out": out, "seed": seed})
-    return train(config, resume=True, track=shown)
+    return train(config, resume=True, track=show_progress)

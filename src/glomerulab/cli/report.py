@@ -49,7 +49,7 @@ def report(
     from glomerulab.cases.rules import load_rule_set
     from glomerulab.reports.case.warnings import lost_words
     from glomerulab.reports.case.write import FORMATS, write_case_reports
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     asked = [name.strip() for name in formats.split(",") if name.strip()]
     wanted = [name for name in FORMATS if name in asked]
@@ -62,7 +62,7 @@ def report(
         rule_sets=[load_rule_set(name) for name in rules] if rules else None,
         language="zh" if language is ReportLanguage.ZH else "en",
         patient=patient,
-        track=shown,
+        track=show_progress,
     )
     for case in written.cases:
         glomeruli = count_noun(case.summary.n_glomeruli, "glomerulus", "glomeruli")

@@ -56,7 +56,7 @@ def split(
         split_by_patient,
         split_warnings,
     )
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     whole = read_manifest(manifest)
     allowed = read_allowed_pairs(allow_near_duplicates) if allow_near_duplicates else frozenset()
@@ -68,7 +68,7 @@ def split(
         divided = divide(whole, ratios=_parsed(ratios), seed=seed)
     if near_duplicates:
         check_near_duplicates(
-            divided, column=column, allowed=allowed, n_workers=workers, track=shown
+            divided, column=column, allowed=allowed, n_workers=workers, track=show_progress
         )
     write_manifest(divided, out)
     typer.echo(_as_text(parts_table(divided, column=column), column))

@@ -26,7 +26,7 @@ def stain_check(
     from glomerulab.cohort.manifest import read_manifest
     from glomerulab.pipeline.stain_check import check_stains
     from glomerulab.reports.run.stain_check import write_stain_check
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     original = read_manifest(before)
     flags = original.table.get("synthetic")
@@ -37,7 +37,7 @@ def stain_check(
         predict=predict,
         seed=seed,
         n_workers=workers,
-        track=shown,
+        track=show_progress,
     )
     files = write_stain_check(check, out, is_synthetic=is_synthetic)
     typer.echo(files.headline)

@@ -27,7 +27,7 @@ def train(
 
     Example: glomerulab train configs/default.toml --manifest split.csv --out run --set epochs=30
     """
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
     from glomerulab.training.config import read_config
     from glomerulab.training.run import train as train_run
 
@@ -35,7 +35,7 @@ def train(
     given = {"out": out, "manifest": manifest, "start.weights": weights}
     overrides |= {key: value for key, value in given.items() if value}
     told = read_config(config, overrides)
-    run = train_run(told, resume=resume, track=shown, tell=typer.echo)
+    run = train_run(told, resume=resume, track=show_progress, tell=typer.echo)
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return
     n_epochs = len((run / "history.csv").read_text(encoding="utf-8").splitlines()) - 1
@@ -53,12 +53,12 @@ def fit_run_gates(run: Path, *, resume: bool) -> None:
     from glomerulab.errors import GlomerulabError
     from glomerulab.inference.calibration import has_gates
     from glomerulab.inference.fit_calibration import fit_gates
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     if resume and has_gates(run):
         return
     try:
-        fit_gates(run, track=shown)
+        fit_gates(run, track=show_progress)
     except GlomerulabError as error:
         typer.echo(f"not ready for `glomerulab predict`: {error}", err=True)
 

@@ -44,14 +44,14 @@ def train_detector(
     """
     from glomerulab.cohort.slides_table import read_slides
     from glomerulab.inference.fit_detector import fit_detector
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
     from glomerulab.training.run import train
 
     entries = read_slides(slides)
     config = _config(out, parsed_settings(settings) | {"seed": seed})
     tiles, failures = _tiles(entries, regions, config, workers=workers)
-    run = train(config, resume=True, track=shown, tell=typer.echo)
-    card = fit_detector(run, tiles, entries, regions, track=shown)
+    run = train(config, resume=True, track=show_progress, tell=typer.echo)
+    card = fit_detector(run, tiles, entries, regions, track=show_progress)
     typer.echo(card.test_summary or "No slide was left to say how well it does.")
     typer.echo(f"detector: {run}; predict with --detect {run} (research use only)")
     for failure in failures:
@@ -77,16 +77,18 @@ def _tiles(
     from glomerulab.cohort.manifest import write_manifest
     from glomerulab.cohort.splits import split_by_patient
     from glomerulab.pipeline.tiles import TileSettings, cut_tiles
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
 
     size = TileSettings(side_px=config.model.input_size or TileSettings().side_px, seed=config.seed)
     folder = config.manifest.parent
-    cut = cut_tiles(entries, regions, folder, settings=size, n_workers=workers, track=shown)
+    cut = cut_tiles(entries, regions, folder, settings=size, n_workers=workers, track=show_progress)
     tiles = split_by_patient(cut.manifest, seed=config.seed)
     write_manifest(tiles, config.manifest)
     shares = tiles.table.groupby("split").agg(
-        n=("image_id", "size"), shown=("glomerulus", "sum"), slides=("slide_id", "nunique")
+        n=("image_id", "size"), n_positive=("glomerulus", "sum"), slides=("slide_id", "nunique")
     )
     for name, row in shares.iterrows():
-        typer.echo(f"{name}: {row['n']} tiles of {row['slides']} slides, {row['shown']} glomerulus")
+        typer.echo(
+            f"{name}: {row['n']} tiles of {row['slides']} slides, {row['n_positive']} glomerulus"
+        )
     return tiles, cut.failures

@@ -1,7 +1,8 @@
-"""How loops over pixels are compiled, in one place, and where what was compiled is kept.
+"""Compile loops over pixels with numba, and cache the compiled code.
 
-On one thread and without the interpreter's lock, so that images run side by side in threads;
-numba's own parallel loops stall when other programs use the processor.
+Compiled functions run on one thread and release the interpreter's lock, so that images can be
+processed side by side in threads; numba's own parallel loops stall when other programs use the
+processor.
 """
 
 import functools
@@ -42,40 +43,21 @@ logger = logging.getLogger(__name__)
 
 
 def compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Compile a function with IEEE arithmetic as written, keeping its type for the type checker.
-
-    Parameters
-    ----------
-    function : callable
-        Takes and gives numbers and arrays; module-level, so that the compiled code can be kept.
-
-    Returns
-    -------
-    callable
-        The same function, compiled at its first call.
+    """Compile a module-level function of numbers and arrays at its first call, in IEEE arithmetic.
 
     Notes
     -----
-    What was compiled is kept in ``NUMBA_CACHE_DIR``, beside the source or in the user's cache
-    folder, whichever can be written to first. Where none can, it is compiled at every start, and
-    a warning says so.
+    The compiled code is cached in ``NUMBA_CACHE_DIR``, beside the source or in the user's cache
+    folder, whichever can be written to first. Where none can, every start compiles again and logs a
+    warning.
     """
     return _compile(function, fastmath=False)
 
 
 def compiled_reordered(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Compile so that sums may be reordered and fused, which lets the processor do eight at once.
+    """Compile like `compiled`, but let sums be reordered and fused (SIMD).
 
     NaN, infinity and division keep their meaning.
-
-    Parameters
-    ----------
-    function : callable
-        As for `compiled`.
-
-    Returns
-    -------
-    callable
     """
     return _compile(function, fastmath={"reassoc", "contract", "nsz"})
 
@@ -89,14 +71,14 @@ def _compile(
     except RuntimeError as error:
         if "cannot cache" not in str(error):
             raise
-        _warn_of_no_cache()
+        _warn_no_cache()
         dispatcher = decorate()(function)
     return cast("Callable[Arguments, Result]", dispatcher)
 
 
-@functools.cache  # once is enough: there are dozens of such functions
-def _warn_of_no_cache() -> None:
+@functools.cache  # warn once for all functions
+def _warn_no_cache() -> None:
     logger.warning(
-        "compiled code cannot be kept, since no cache folder can be written to: every start "
-        "compiles anew, which takes ten seconds or more; set NUMBA_CACHE_DIR to a folder that can"
+        "compiled code cannot be cached, since no cache folder can be written to: every start "
+        "compiles again, which takes ten seconds or more; set NUMBA_CACHE_DIR to a writable folder"
     )

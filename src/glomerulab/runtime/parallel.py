@@ -1,7 +1,6 @@
-"""One function over many items on several processes, with every failure kept as a value.
+"""Apply a function to many items on several processes, with errors returned as values.
 
-A batch never stops at its first bad item: what an item raises of `GlomerulabError` comes back
-beside the item, and the caller decides.
+A batch does not stop at its first bad item: a `GlomerulabError` is returned with its item.
 """
 
 import multiprocessing
@@ -26,7 +25,7 @@ N_AHEAD_PER_WORKER = 4
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Item, Value]):
-    """What became of one item: a value, or the error that stood in its way."""
+    """The value of one item, or its error."""
 
     item: Item
     value: Value | None
@@ -36,37 +35,35 @@ class Outcome(Generic[Item, Value]):
 def map_outcomes(
     function: Callable[[Item], Value], items: Sequence[Item], *, n_workers: int = 1
 ) -> Generator[Outcome[Item, Value], None, None]:
-    """Apply a function to every item, as results come in.
+    """Apply a function to every item, and yield the results as they come in.
 
     Parameters
     ----------
     function : callable
-        Takes one item. A module-level function or a `functools.partial` of one, so that another
-        process can find it.
+        Takes one item. With several workers it must be a module-level function, or a
+        `functools.partial` of one.
     items : sequence
-        Each must be picklable when `n_workers` > 1.
+        Picklable with several workers.
     n_workers : int, default 1
-        Processes. With 1 the work is done here, in order, without starting any.
+        Processes. With 1 the items are processed here, in order.
 
     Yields
     ------
     Outcome
-        One per item; in order of completion when `n_workers` > 1.
+        One per item; in order of completion with several workers.
 
     Raises
     ------
     GlomerulabError
-        If a process is killed from outside.
-    ValueError
-        If `n_workers` is below 1.
+        If a worker process is killed.
 
     Notes
     -----
-    Whoever stops before the end closes the generator (`contextlib.closing`): that ends the
-    processes; left to the end of the program, they would end in disorder.
+    A caller that may stop early closes the generator (`contextlib.closing`), which ends the
+    processes in order.
 
-    Errors other than `GlomerulabError` are faults of the program and end the batch. New processes
-    are spawned, not forked: forking after numba or torch has started threads can hang.
+    Errors other than `GlomerulabError` are bugs and end the batch. Processes are spawned, not
+    forked: forking after numba or torch has started threads can hang.
     """
     if n_workers < 1:
         raise ValueError(f"n_workers must be at least 1, got {n_workers}")
@@ -92,7 +89,7 @@ def map_outcomes(
                     yield future.result()
         except BrokenProcessPool as error:
             raise GlomerulabError(
-                "a worker process was ended from outside, most often because the memory ran out; "
+                "a worker process was killed, most often because the memory ran out; "
                 "run again with fewer --workers"
             ) from error
         finally:
@@ -101,7 +98,7 @@ def map_outcomes(
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it ends: else a killed run's would go on."""
+    """End this worker process when its parent ends, so that it does not outlive a killed run."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         Thread(target=_exit_after, args=(parent.join,), daemon=True).start()

@@ -1,7 +1,7 @@
-"""How long work shows how far it is: a bar on a terminal, plain lines elsewhere.
+"""Progress of long work: a bar on a terminal, plain lines elsewhere.
 
-Library functions take a ``track`` argument that wraps what they iterate over and stays silent by
-default; only the command line passes `shown`.
+Library functions take a ``track`` argument that wraps the items they iterate over, by default
+`silent`; the command line passes `show_progress`.
 """
 
 import sys
@@ -9,18 +9,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Protocol, TypeVar
 
-__all__ = ["Description", "Track", "shown", "silent"]
+__all__ = ["Description", "Track", "show_progress", "silent"]
 
 Item = TypeVar("Item")
 
 Description = str | Callable[[], str]
-"""What is being done; as a function, it is asked again whenever it is shown."""
+"""Name of the work, such as ``"Extracting crops"``; a function is called at every update."""
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
 class Track(Protocol):
-    """Anything that passes items through and tells how many went by."""
+    """Yield every item unchanged, and report how many were processed.
+
+    `total` is the number of items; by default it is ``len(items)`` where that is defined.
+    """
 
     def __call__(
         self, items: Iterable[Item], description: Description, total: int | None = None
@@ -32,45 +35,15 @@ class Track(Protocol):
 def silent(
     items: Iterable[Item], description: Description, total: int | None = None
 ) -> Iterator[Item]:
-    """Pass the items through and show nothing.
-
-    Parameters
-    ----------
-    items : iterable
-        Passed through, in order.
-    description : str or callable
-        Not shown.
-    total : int, optional
-        Not used.
-
-    Yields
-    ------
-    object
-        Each item.
-    """
+    """Yield every item and show nothing."""
     del description, total
     yield from items
 
 
-def shown(
+def show_progress(
     items: Iterable[Item], description: Description, total: int | None = None
 ) -> Iterator[Item]:
-    """Pass the items through and show progress on standard error.
-
-    Parameters
-    ----------
-    items : iterable
-        Passed through, in order.
-    description : str or callable
-        What is being done, such as ``"Extracting crops"``; see `Description`.
-    total : int, optional
-        How many items there are; taken from ``len(items)`` where it has one.
-
-    Yields
-    ------
-    object
-        Each item.
-    """
+    """Yield every item and show the progress on standard error."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     follow = _bar if sys.stderr.isatty() else _lines
@@ -96,10 +69,10 @@ def _bar(items: Iterable[Item], description: Description, total: int | None) -> 
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(_said(description), total=total)
+        task = progress.add_task(_text(description), total=total)
         for item in items:
             yield item
-            progress.update(task, advance=1, description=_said(description))
+            progress.update(task, advance=1, description=_text(description))
 
 
 def _lines(items: Iterable[Item], description: Description, total: int | None) -> Iterator[Item]:
@@ -112,19 +85,18 @@ def _lines(items: Iterable[Item], description: Description, total: int | None) -
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
             sys.stderr.write(
-                f"{_said(description)}: {n_done}{of_total} after {now - start:.0f} s"
+                f"{_text(description)}: {n_done}{of_total} after {now - start:.0f} s"
                 f"{_time_left(now - start, n_done, total)}\n"
             )
     elapsed = time.monotonic() - start
-    sys.stderr.write(f"{_said(description)}: {n_done}{of_total} done in {elapsed:.1f} s\n")
+    sys.stderr.write(f"{_text(description)}: {n_done}{of_total} done in {elapsed:.1f} s\n")
 
 
-def _said(description: Description) -> str:
+def _text(description: Description) -> str:
     return description if isinstance(description, str) else description()
 
 
 def _time_left(elapsed: float, n_done: int, total: int | None) -> str:
-    """Guess from what was done so far."""
     if total is None or n_done >= total:
         return ""
     seconds = elapsed / n_done * (total - n_done)

@@ -112,8 +112,8 @@ class ImageSource:
             self._image = Image.fromarray(read_image(path)).convert("RGBA")
         except ImageFileError as error:
             raise SlideError(
-                f"the file is not a slide in a format of OpenSlide, and as an image: "
-                f"{error.message}",
+                "the file can be opened neither as a slide nor as an image "
+                f"({error.message}); it may be damaged or cut short",
                 where=str(path),
             ) from error
 

@@ -53,7 +53,7 @@ def test_without_a_folder_to_write_to_it_compiles_anew_and_warns_once(
 ) -> None:
     # No locator: what numba is left with in a read-only install without a home.
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
-    glomerulab.runtime.jit._warn_of_no_cache.cache_clear()
+    glomerulab.runtime.jit._warn_no_cache.cache_clear()
     with caplog.at_level(logging.WARNING):
         kernels = [compiled(_total), compiled_reordered(_total)]
     assert [kernel(np.array([1.0, 2.0])) for kernel in kernels] == [3.0, 3.0]

@@ -31,7 +31,7 @@ def test_every_item_has_one_outcome_and_errors_are_values(n_workers: int) -> Non
         assert str(outcome.error) == f"item {outcome.item}: is odd"
 
 
-def test_one_worker_keeps_the_order_and_works_as_results_are_asked_for() -> None:
+def test_one_worker_keeps_the_order_and_is_lazy() -> None:
     done: list[int] = []
     outcomes = map_outcomes(done.append, [3, 1, 2])
     assert done == []
@@ -41,16 +41,16 @@ def test_one_worker_keeps_the_order_and_works_as_results_are_asked_for() -> None
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_a_fault_of_the_program_ends_the_batch(n_workers: int) -> None:
+def test_another_error_ends_the_batch(n_workers: int) -> None:
     with pytest.raises(ZeroDivisionError):
         list(map_outcomes(partial(_divide, by=0), [1, 2], n_workers=n_workers))
 
 
-def test_nothing_to_do_is_nothing() -> None:
+def test_no_items_give_no_outcomes() -> None:
     assert list(map_outcomes(_half, [], n_workers=3)) == []
 
 
-def test_no_worker_at_all_is_the_callers_mistake() -> None:
+def test_zero_workers_are_a_value_error() -> None:
     with pytest.raises(ValueError, match="n_workers must be at least 1, got 0"):
         list(map_outcomes(_half, [1], n_workers=0))
 
@@ -73,6 +73,6 @@ def _die_at_three(number: int) -> int:
     return number
 
 
-def test_a_worker_that_is_killed_is_told_with_the_way_out() -> None:
+def test_a_killed_worker_is_an_error_with_the_way_out() -> None:
     with pytest.raises(GlomerulabError, match="memory ran out; run again with fewer --workers"):
         list(map_outcomes(_die_at_three, range(8), n_workers=2))

@@ -88,8 +88,8 @@ def test_a_region_too_large_for_memory_is_refused_with_the_way_out(make_slide):
     [
         (None, "no such slide"),
         (b"", "empty"),
-        (b"not a slide at all", "not a slide"),
-        (b"II*\0\x08\0\0\0", "not a slide"),
+        (b"not a slide at all", "neither as a slide"),
+        (b"II*\0\x08\0\0\0", "neither as a slide"),
     ],
 )
 def test_a_file_that_is_not_a_slide_is_refused_with_its_name_and_reason(tmp_path, content, reason):
@@ -129,7 +129,7 @@ def test_a_dicom_folder_is_one_slide(real_data: Path):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("histolab_broken.svs", "not a slide"),
+        ("histolab_broken.svs", "neither as a slide"),
         ("openslide_unopenable.tiff", "compression"),
         ("openslide_unreadable.svs", "marker length"),
     ],
