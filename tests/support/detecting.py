@@ -7,7 +7,7 @@ import numpy as np
 from glomerulab.geometry import Region
 from glomerulab.inference.engines.base import Answers
 from glomerulab.models.card import ModelCard
-from glomerulab.pipeline.tiles import DETECTOR_TAXONOMY
+from glomerulab.pipeline.detector import DETECTOR_TAXONOMY
 from glomerulab.slides.pyramid import write_pyramid
 
 __all__ = ["ByColour", "disc_outline", "disc_slide"]

@@ -1,45 +1,62 @@
-"""Stain normalisation of a whole cohort: every image to its stain's target, in a new manifest.
+"""Stain-normalise the images of a cohort to one target per stain, and write a new manifest.
 
-Images are worked on by processes, one image per call; what is finished is noted line by line, so
-that a run that was stopped continues. The target must come from the training part.
+Images are processed one per call, by several processes on request. Each finished image is recorded
+in ``normalize.jsonl``, so that a run that was stopped continues. Targets should come from the
+training part.
 """
 
+import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import pandas as pd
 
 from glomerulab.cohort.leakage import TargetLeak, check_target_leaks, find_target_leaks
 from glomerulab.cohort.manifest import Manifest, write_manifest
+from glomerulab.cohort.schema import TARGET_LEAK_COLUMN
 from glomerulab.errors import ImageFileError, ManifestError, OutputError, StainError
 from glomerulab.images import RgbImage, read_image, write_image
-from glomerulab.pipeline.normalize_progress import Progress, Record, open_progress
-from glomerulab.pipeline.normalized_manifest import NO_TARGET, UNREADABLE, normalized_manifest
-from glomerulab.runtime.files import make_folder, remove_partial_files, size_and_mtime
+from glomerulab.runtime.files import size_and_mtime, make_folder, remove_partial_files
+from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.names import quoted_name
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.resume import JsonLines, SettingsFile, folder_lock
 from glomerulab.stain.fitting import Refusal, StainStatus, try_fit_many
 from glomerulab.stain.normalize import normalize
 from glomerulab.stain.optical_density import White, checked_white
 from glomerulab.stain.reference import StainReference, write_reference
 
-__all__ = ["NormalizedCohort", "Per", "normalize_manifest"]
+__all__ = ["NormalizedCohort", "normalize_manifest"]
 
 Per = Literal["slide", "image"]
+Source = StainReference | Refusal | None
+"""Stains of the slide; why they could not be fitted; or None for the image's own stains."""
 
 MAX_CROPS_PER_SLIDE_FIT = 16
 LACKS_TWO_STAINS = {StainStatus.ONE_STAIN.value, StainStatus.NOT_TISSUE.value}
-
-Source = StainReference | Refusal | None
-"""Stains of the slide, why it has none, or None: the image's own."""
+NO_TARGET = "no_target"
+"""Status of an image whose stain has no target."""
+UNREADABLE = "unreadable"
+"""Status of an image that could not be read; its row points to the original."""
+COLUMNS = (
+    "image_path",
+    "stain_status",
+    "stain_reason",
+    "stain_target",
+    TARGET_LEAK_COLUMN,
+    "normalized_from",
+)
 
 
 @dataclass(frozen=True)
 class NormalizedCohort:
-    """The new manifest and how many images ended in which status."""
+    """The manifest of the normalised images, and how many have each status."""
 
     manifest: Manifest
     path: Path
@@ -72,25 +89,21 @@ def normalize_manifest(
     manifest : Manifest
         Column ``stain`` filled; ``slide_id`` too where `per` is ``"slide"``.
     targets : mapping of str to StainReference
-        By stain. They must come from the training part, or the test part leaks into training:
-        one that does not is told in the result and in the new manifest.
+        By stain. A target from the test or the validation part leaks into training: the result and
+        the new manifest name it.
     out : Path
-        Folder of the result: ``manifest.csv``, ``images/``, ``targets/``, ``slides/``. Work that
-        is already there, with the same targets, is not done again.
+        Folder for ``manifest.csv``, ``images/``, ``targets/`` and ``slides/``. Images that are
+        already there, made with the same targets, are not made again.
     per : {"slide", "image"}, default "slide"
         Fit the stains once per slide, or for every image as the paper does.
     white : tuple of 3 float, optional
-        Grey level of unstained glass in red, green and blue, for every image; by default it is
-        estimated from the slide's crops, or from the image where `per` is ``"image"``.
+        Grey level of unstained glass in red, green and blue, in (0, 255]; by default estimated from
+        the slide's crops, or from the image where `per` is ``"image"``.
     keep_others : bool, default False
-        Leave images of stains without a target as they are instead of refusing.
+        Leave images of stains without a target as they are instead of raising.
     strict : bool, default False
-        Raise where an image cannot be normalised, and before all else where a target comes from
-        the test or the validation part.
-    n_workers : int, default 1
-        Processes.
-    track : Track, default silent
-        Shows the progress.
+        Raise if a target comes from the test or the validation part, or if an image cannot be
+        normalised.
 
     Returns
     -------
@@ -103,18 +116,16 @@ def normalize_manifest(
     ManifestError
         If stains or slides are missing.
     LeakageError
-        If `strict` and a target comes from the test or the validation part.
+        If `strict` and a target comes from the test or the validation part; nothing is written.
     StainError
-        If `strict` and an image cannot be normalised; the others are done nevertheless.
+        If `strict` and an image cannot be normalised; the others are written.
     OutputError
         If `out` holds another run, or the images themselves.
-    ValueError
-        If `per` is neither, or `white` is not in (0, 255].
 
     Notes
     -----
-    With ``per="image"`` an image that shows only one stain, or none it should, takes the stains
-    of its slide where it has one (status ``slide_stains``).
+    With ``per="image"``, an image with one stain only, or with tissue that is not stained as
+    expected, takes the stains of its slide where it has one (status ``slide_stains``).
     """
     if per not in get_args(Per):
         raise ValueError(f"per must be slide or image, got {per!r}")
@@ -125,18 +136,74 @@ def normalize_manifest(
     leaks = find_target_leaks(manifest, targets)
     if strict:
         check_target_leaks(manifest, leaks)
-    remove_partial_files(make_folder(out))
-    progress = open_progress(out, targets, per=per, white=white)
-    tasks = _tasks(manifest, targets, out, white)
-    run = _Run(out, progress, n_workers, track)
-    if per == "slide":
-        run.per_slide(tasks)
-    else:
-        run.per_image(tasks)
-    result = _finish(manifest, tasks, progress, out, leaks)
+    with folder_lock(make_folder(out), ".normalize.lock"):
+        remove_partial_files(out)
+        records = _open_records(out, targets, per=per, white=white)
+        tasks = _tasks(manifest, targets, out, white)
+        run = _Run(out, records, n_workers, track)
+        if per == "slide":
+            run.per_slide(tasks)
+        else:
+            run.per_image(tasks)
+        files = {task.image_id: task.out for task in tasks}
+        new = normalized_manifest(manifest, files, records.by_image, out=out, leaks=leaks)
+        write_manifest(new, out / "manifest.csv")
+    result = NormalizedCohort(
+        new, out / "manifest.csv", Counter(new.table["stain_status"]), leaks
+    )
     if strict:
         _raise_for_unchanged(result)
     return result
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one image, with the size and time of the file it was made from."""
+
+    image_id: str
+    status: str
+    reason: str
+    size: int
+    """Bytes of the original."""
+    modified: int
+    """Nanoseconds since 1970."""
+
+
+class _Records:
+    """The records of a folder, in memory and on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = JsonLines(path)
+        found = [Record(**fields) for fields in self._lines.read()]
+        self.by_image = {record.image_id: record for record in found}
+
+    def add(self, record: Record) -> None:
+        """Replace the record of an image."""
+        self.by_image[record.image_id] = record
+        self._lines.append(asdict(record))
+
+    def is_done(self, image_id: str, original: Path, out: Path) -> bool:
+        """Whether the new image exists and its original has not changed since."""
+        record = self.by_image.get(image_id)
+        if record is None or not out.is_file() or not original.is_file():
+            return False
+        return (record.size, record.modified) == size_and_mtime(original)
+
+
+def _open_records(
+    out: Path, targets: Mapping[str, StainReference], *, per: str, white: object
+) -> _Records:
+    """Begin a run in a folder, or continue the one that is there."""
+    stains = {stain: asdict(target) for stain, target in sorted(targets.items())}
+    SettingsFile(out / "normalize.json", dump=_as_text).continue_or_refuse(
+        {"per": per, "white": white, "targets": stains},
+        way_out="choose another folder, or delete this one",
+    )
+    return _Records(out / "normalize.jsonl")
+
+
+def _as_text(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -151,7 +218,8 @@ class _Task:
     target: StainReference
     white: White | None
     source: Source = None
-    helps_out: bool = False
+    is_second_try: bool = False
+    """With the stains of the slide, since the image's own could not be separated."""
 
 
 @dataclass(frozen=True)
@@ -164,54 +232,54 @@ class _SlideTask:
 
 @dataclass(frozen=True)
 class _Run:
-    """Where a run writes to, and how it works."""
+    """One call of `normalize_manifest`."""
 
     out: Path
-    progress: Progress
+    records: _Records
     n_workers: int
     track: Track
 
     def per_slide(self, tasks: Sequence[_Task]) -> None:
-        """Do what is left to be done with the stains of each image's slide."""
+        """Normalise what is left with the stains of each image's slide."""
         waiting = self.waiting(tasks)
         fitted = self.fit_slides(waiting, tasks)
         known = [replace(task, source=fitted[task.slide, task.target.stain]) for task in waiting]
         self.normalize(known, "Normalising")
 
     def per_image(self, tasks: Sequence[_Task]) -> None:
-        """Do what is left with the stains of each image, or of its slide where it has none."""
+        """Normalise what is left with each image's stains, or its slide's where it has none."""
         self.normalize(self.waiting(tasks), "Normalising")
         lacking = [task for task in tasks if task.slide and self.lacks_two_stains(task)]
         fitted = self.fit_slides(lacking, tasks)
-        helped = [
-            replace(task, source=fitted[task.slide, task.target.stain], helps_out=True)
+        again = [
+            replace(task, source=fitted[task.slide, task.target.stain], is_second_try=True)
             for task in lacking
         ]
         self.normalize(
-            [task for task in helped if isinstance(task.source, StainReference)],
+            [task for task in again if isinstance(task.source, StainReference)],
             "Using the stains of the slides",
         )
 
     def waiting(self, tasks: Sequence[_Task]) -> list[_Task]:
-        """Return the images that an earlier run did not do, or whose file changed since."""
-        is_done = self.progress.is_done
+        """Return the images that no earlier run finished, or whose file changed since."""
+        is_done = self.records.is_done
         return [task for task in tasks if not is_done(task.image_id, task.path, task.out)]
 
     def normalize(self, tasks: Sequence[_Task], description: str) -> None:
-        """Write the images and note what became of each."""
+        """Write the images and a record of each."""
         if not tasks:
             return
         with closing(map_outcomes(_normalize_one, tasks, n_workers=self.n_workers)) as outcomes:
             for outcome in self.track(outcomes, description, len(tasks)):
                 if isinstance(outcome.error, OutputError):
-                    raise outcome.error  # a full or read-only disk is no fault of this image
+                    raise outcome.error  # a full or read-only disk is not a fault of this image
                 size, modified = size_and_mtime(outcome.item.path)
                 status, reason = outcome.value or (UNREADABLE, str(outcome.error))
-                self.progress.add(Record(outcome.item.image_id, status, reason, size, modified))
+                self.records.add(Record(outcome.item.image_id, status, reason, size, modified))
 
     def lacks_two_stains(self, task: _Task) -> bool:
-        """Say whether an image was left as it is for want of two stains of its own."""
-        record = self.progress.records.get(task.image_id)
+        """Whether an image was left as it is because two stains could not be separated."""
+        record = self.records.by_image.get(task.image_id)
         return record is not None and record.status in LACKS_TWO_STAINS
 
     def fit_slides(
@@ -231,12 +299,29 @@ class _Run:
             for outcome in self.track(outcomes, "Fitting the stains of each slide", len(slides)):
                 if outcome.value is None:
                     raise outcome.error or AssertionError
-                key = outcome.item.slide, outcome.item.target.stain
+                slide, stain = key = outcome.item.slide, outcome.item.target.stain
                 fitted[key] = outcome.value
                 if isinstance(outcome.value, StainReference):
-                    name = f"{quoted_name(key[0])}.{key[1]}.json"
+                    name = f"{quoted_name(slide)}.{stain}.json"
                     write_reference(outcome.value, make_folder(self.out / "slides") / name)
         return fitted
+
+
+def _tasks(
+    manifest: Manifest, targets: Mapping[str, StainReference], out: Path, white: White | None
+) -> list[_Task]:
+    for stain, target in targets.items():
+        write_reference(target, make_folder(out / "targets") / f"{stain}.json")
+    images = make_folder(out / "images")
+    table = manifest.table
+    slides = table["slide_id"].fillna("")
+    return [
+        _Task(image_id, path, images / f"{quoted_name(image_id)}.png", slide, targets[stain], white)
+        for image_id, path, slide, stain in zip(
+            table["image_id"], manifest.image_paths(), slides, _stains(manifest), strict=True
+        )
+        if stain in targets
+    ]
 
 
 def _normalize_one(task: _Task) -> tuple[str, str]:
@@ -247,7 +332,7 @@ def _normalize_one(task: _Task) -> tuple[str, str]:
         return task.source.status.value, f"the slide as a whole: {task.source.reason}"
     result = normalize(image, task.target, source=task.source, white=task.white)
     write_image(result.image, task.out)
-    if task.helps_out and result.is_changed:
+    if task.is_second_try and result.is_changed:
         return StainStatus.SLIDE_STAINS.value, "its own stains could not be told apart"
     return result.status.value, result.reason
 
@@ -271,48 +356,53 @@ def _readable(paths: Sequence[Path]) -> Iterator[RgbImage]:
     for path in paths:
         try:
             image = read_image(path)
-        except ImageFileError:  # reported with its own row when its turn comes
+        except ImageFileError:  # recorded when the image itself is normalised
             continue
         yield image
 
 
-def _tasks(
-    manifest: Manifest, targets: Mapping[str, StainReference], out: Path, white: White | None
-) -> list[_Task]:
-    for stain, target in targets.items():
-        write_reference(target, make_folder(out / "targets") / f"{stain}.json")
-    images = make_folder(out / "images")
-    table = manifest.table
-    slides = table["slide_id"].fillna("")
-    return [
-        _Task(
-            image_id,
-            path,
-            images / f"{quoted_name(image_id)}.png",
-            slide,
-            targets[stain],
-            white,
-        )
-        for image_id, path, slide, stain in zip(
-            table["image_id"], manifest.image_paths(), slides, _stains(manifest), strict=True
-        )
-        if stain in targets
-    ]
-
-
-def _finish(
+def normalized_manifest(
     manifest: Manifest,
-    tasks: Sequence[_Task],
-    progress: Progress,
+    files: Mapping[str, Path],
+    records: Mapping[str, Record],
+    *,
     out: Path,
     leaks: Mapping[str, TargetLeak],
-) -> NormalizedCohort:
-    """Write the manifest of the new images."""
-    files = {task.image_id: task.out for task in tasks}
-    new = normalized_manifest(manifest, files, progress.records, out=out, leaks=leaks)
-    path = out / "manifest.csv"
-    write_manifest(new, path)
-    return NormalizedCohort(new, path, Counter(new.table["stain_status"]), leaks)
+) -> Manifest:
+    """Return the manifest of the normalised images.
+
+    Images that could not be read, or have no target, point to the original. `files` and `records`
+    are by image id, `leaks` by stain; `out` is the folder of the new manifest.
+    """
+    table = manifest.table.copy()
+    start = out.absolute()
+    rows = []
+    for image_id, original, stain in zip(
+        table["image_id"], manifest.image_paths(), table["stain"].fillna(""), strict=True
+    ):
+        record = records[image_id] if image_id in files else None
+        if record is None or record.status == UNREADABLE:
+            status, reason = (record.status, record.reason) if record else (NO_TARGET, "")
+            rows.append((_relative(original, start), status, reason, "", "", ""))
+            continue
+        leak = leaks[stain].part if stain in leaks else ""
+        rows.append(
+            (
+                _relative(files[image_id], start),
+                record.status,
+                record.reason,
+                f"targets/{stain}.json",
+                leak,
+                _relative(original, start),
+            )
+        )
+    for place, column in enumerate(COLUMNS):
+        table[column] = pd.array([row[place] or None for row in rows], dtype="string")
+    return Manifest(table, out, manifest.taxonomy)
+
+
+def _relative(path: Path, start: Path) -> str:
+    return Path(os.path.relpath(path, start)).as_posix()
 
 
 def _check_rows(
@@ -325,7 +415,9 @@ def _check_rows(
     if not keep_others:
         others = Counter(stain or "empty" for stain in stains if stain not in targets)
         if others:
-            listed = ", ".join(f"{stain} ({n} images)" for stain, n in sorted(others.items()))
+            listed = ", ".join(
+                f"{stain} ({count_noun(n, 'image')})" for stain, n in sorted(others.items())
+            )
             raise ManifestError(
                 f"no target for stain {listed}; give one with --target STAIN=FILE, or leave these "
                 "images as they are with --keep-others",
@@ -336,18 +428,22 @@ def _check_rows(
         without = [n for n, stain in enumerate(stains) if stain in targets and empty[n]]
         if without:
             raise ManifestError(
-                f"row {without[0] + 2}: no slide_id ({len(without)} rows in all); fill the column, "
-                "or fit every image by itself with --per image",
+                f"row {without[0] + 2}: no slide_id ({count_noun(len(without), 'row')} in all); "
+                "fill the column, or fit every image by itself with --per image",
                 where=manifest.location,
             )
 
 
 def _check_out(manifest: Manifest, out: Path) -> None:
     if out.resolve() == manifest.folder.resolve():
-        raise OutputError("is the folder of the manifest itself; choose another", where=str(out))
+        raise OutputError(
+            "the output folder is the folder of the manifest; choose another", where=str(out)
+        )
     images = (out / "images").resolve()
     if any(path.resolve().parent == images for path in manifest.image_paths()):
-        raise OutputError("holds the images of the manifest; choose another", where=str(out))
+        raise OutputError(
+            "the output folder holds the images of the manifest; choose another", where=str(out)
+        )
 
 
 def _raise_for_unchanged(result: NormalizedCohort) -> None:
@@ -358,7 +454,8 @@ def _raise_for_unchanged(result: NormalizedCohort) -> None:
         first = bad.iloc[0]
         raise StainError(
             f"{first['image_id']}: {first['stain_status']}: {first['stain_reason']} "
-            f"({len(bad)} such images in all; see the column stain_status)",
+            f"({count_noun(len(bad), 'image')} could not be normalised; see the column "
+            "stain_status)",
             where=str(result.path),
         )
 

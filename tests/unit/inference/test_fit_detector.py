@@ -9,7 +9,7 @@ from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import TrainingError
 from glomerulab.inference import fit_detector as subject
 from glomerulab.inference.detector import open_detector
-from glomerulab.pipeline.tiles import DETECTOR_TAXONOMY
+from glomerulab.pipeline.detector import DETECTOR_TAXONOMY
 from glomerulab.slides.regions.files import write_regions
 from tests.support.detecting import ByColour, disc_slide
 

@@ -6,22 +6,44 @@ from PIL import Image
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.geometry import Box, Region
-from glomerulab.pipeline.crop_plan import CropSettings, crop_image_id, plan_crops
-from glomerulab.pipeline.extract import extract_crops
-from glomerulab.slides.regions.files import write_regions
+from glomerulab.pipeline.extract import CropPlan, CropSettings, crop_image_id, extract_crops
 from glomerulab.slides.sources import OpenSlideSource
+from glomerulab.slides.regions.files import write_regions
 from glomerulab.taxonomy import load_taxonomy
 
 
-def plan(slide, regions, tmp_path, **settings):
-    write_regions(regions, tmp_path / "r.csv")
-    return plan_crops(
-        read_slides(slide),
-        tmp_path / "r.csv",
+def planned(source, regions_path, tmp_path, **settings) -> CropPlan:
+    """Plan all slides of a source."""
+    entries = read_slides(source)
+    made = CropPlan(
+        entries,
+        regions_path,
         out=tmp_path / "out",
         settings=CropSettings(**settings),
         taxonomy=load_taxonomy("paper"),
     )
+    for entry in entries:
+        made.add(entry)
+    return made
+
+
+def plan(source, regions, tmp_path, **settings) -> CropPlan:
+    """Write the regions and plan all slides of a source."""
+    write_regions(regions, tmp_path / "r.csv")
+    return planned(source, tmp_path / "r.csv", tmp_path, **settings)
+
+
+def fingerprint(slide, regions, tmp_path, **settings) -> str | None:
+    """Plan one slide and return its fingerprint."""
+    write_regions(regions, tmp_path / "r.csv")
+    (entry,) = read_slides(slide)
+    return CropPlan(
+        [entry],
+        tmp_path / "r.csv",
+        out=tmp_path / "out",
+        settings=CropSettings(**settings),
+        taxonomy=load_taxonomy("paper"),
+    ).add(entry)
 
 
 def test_the_margin_is_a_share_of_the_longer_side(make_slide, tmp_path):
@@ -30,7 +52,7 @@ def test_the_margin_is_a_share_of_the_longer_side(make_slide, tmp_path):
     assert made.crops[0].row["padded_share"] == 0.0
 
 
-def test_slides_coarser_than_wanted_are_told(make_slide, tmp_path):
+def test_slides_coarser_than_wanted_are_listed(make_slide, tmp_path):
     region = Region.from_box("g", Box(200, 300, 200, 100))
     assert plan(make_slide(mpp=0.5), [region], tmp_path, mpp=0.25).enlarged_slides == ["slide"]
     assert plan(make_slide(mpp=0.5), [region], tmp_path, mpp=0.5).enlarged_slides == []
@@ -39,7 +61,7 @@ def test_slides_coarser_than_wanted_are_told(make_slide, tmp_path):
 def test_the_fingerprint_changes_with_the_regions_only(make_slide, tmp_path):
     slide = make_slide()
     one, two = (Region.from_box("g", Box(200, 300, side, 100)) for side in (200, 201))
-    prints = [plan(slide, [each], tmp_path).fingerprints["slide"] for each in (one, one, two)]
+    prints = [fingerprint(slide, [each], tmp_path) for each in (one, one, two)]
     assert prints[0] == prints[1] != prints[2]
 
 
@@ -69,7 +91,7 @@ def test_further_columns_of_the_slides_table_reach_the_manifest_of_the_crops(mak
     regions = [Region.from_box(name, Box(200, 300, 100, 100)) for name in ("g1", "g2")]
     made = plan(tmp_path / "slides.csv", regions, tmp_path, margin=0.0)
     assert [crop.row["scanner"] for crop in made.crops] == ["NanoZoomer S60"] * 2
-    assert [crop.row["width"] for crop in made.crops] == [100, 100]  # extract's own stands above
+    assert [crop.row["width"] for crop in made.crops] == [100, 100]  # extract's own column wins
     summary = extract_crops(
         tmp_path / "slides.csv", regions=tmp_path / "r.csv", out=tmp_path / "out"
     )
@@ -89,7 +111,7 @@ def test_two_regions_of_one_image_id_are_not_cut_over_each_other(make_slide, tmp
     made = plan(tmp_path / "slides", regions, tmp_path)
     assert [crop.row["image_id"] for crop in made.crops] == ["a__b__c"]
     assert [(failure.slide, failure.region) for failure in made.failures] == [("a__b", "c")]
-    assert "rename it" in made.failures[0].reason
+    assert "rename" in made.failures[0].reason
 
 
 def test_two_region_files_for_one_slide_are_refused_by_name(make_slide, tmp_path):
@@ -98,13 +120,7 @@ def test_two_region_files_for_one_slide_are_refused_by_name(make_slide, tmp_path
     slide = make_slide()
     for suffix in (".geojson", ".xml"):
         write_regions([Region.from_box("g", Box(9, 9, 9, 9))], folder / f"slide{suffix}")
-    made = plan_crops(
-        read_slides(slide),
-        folder,
-        out=tmp_path / "out",
-        settings=CropSettings(),
-        taxonomy=load_taxonomy("paper"),
-    )
+    made = planned(slide, folder, tmp_path)
     assert made.crops == []
     assert "slide.geojson and slide.xml are both for slide 'slide'" in made.failures[0].reason
 
@@ -117,7 +133,7 @@ def test_two_region_files_for_one_slide_are_refused_by_name(make_slide, tmp_path
         ("r.csv", False, (200, 300)),
     ],
 )
-def test_only_geojson_counts_from_the_bounds_unless_told_otherwise(
+def test_only_geojson_counts_from_the_bounds_unless_ignored(
     make_slide, tmp_path, monkeypatch, name, ignore_bounds, corner
 ):
     slide = make_slide()
@@ -127,17 +143,11 @@ def test_only_geojson_counts_from_the_bounds_unless_told_otherwise(
     own = OpenSlideSource.properties.fget
     monkeypatch.setattr(OpenSlideSource, "properties", property(lambda self: own(self) | stated))
     write_regions([Region.from_box("g", Box(200, 300, 100, 100))], tmp_path / name)
-    made = plan_crops(
-        read_slides(slide),
-        tmp_path / name,
-        out=tmp_path / "out",
-        settings=CropSettings(margin=0.0, ignore_bounds=ignore_bounds),
-        taxonomy=load_taxonomy("paper"),
-    )
+    made = planned(slide, tmp_path / name, tmp_path, margin=0.0, ignore_bounds=ignore_bounds)
     assert made.crops[0].task.box == Box(*corner, 100, 100)
 
 
-def test_regions_of_slides_that_are_not_given_are_told(make_slide, tmp_path):
+def test_slides_of_regions_that_were_not_given_are_listed(make_slide, tmp_path):
     box = Box(200, 300, 100, 100)
     regions = [Region.from_box(f"g{n}", box, slide_id=n) for n in ("slide", "Slide", "s2")]
     made = plan(make_slide(), regions, tmp_path)
@@ -149,25 +159,14 @@ def test_the_fingerprint_of_a_plain_image_changes_with_its_pixels(tmp_path):
     region, prints = Region.from_box("g", Box(4, 4, 20, 20)), []
     for level in (10, 200, 10):
         Image.new("RGB", (64, 64), (level,) * 3).save(tmp_path / "a.bmp")  # always of one size
-        made = plan(tmp_path / "a.bmp", [region], tmp_path, mpp_override=0.5)
-        prints.append(made.fingerprints["a"])
+        prints.append(fingerprint(tmp_path / "a.bmp", [region], tmp_path, mpp_override=0.5))
     assert prints[0] == prints[2] != prints[1]
-
-
-def _planned(source, regions, tmp_path):
-    return plan_crops(
-        read_slides(source),
-        regions,
-        out=tmp_path / "out",
-        settings=CropSettings(),
-        taxonomy=load_taxonomy("paper"),
-    )
 
 
 def test_a_region_that_is_not_finite_is_a_failure_and_the_others_are_cut(make_slide, tmp_path):
     table = tmp_path / "r.csv"
     table.write_text("region_id,x,y,width,height\ngood,200,300,90,90\nbad,nan,300,90,90\n")
-    made = _planned(make_slide(), table, tmp_path)
+    made = planned(make_slide(), table, tmp_path)
     assert [crop.region_id for crop in made.crops] == ["good"]
     assert [(one.slide, one.region) for one in made.failures] == [("slide", "bad")]
     assert "line 3" in made.failures[0].reason
@@ -177,7 +176,7 @@ def test_a_region_that_is_not_finite_is_a_failure_and_the_others_are_cut(make_sl
 def test_where_every_region_is_broken_each_is_named(make_slide, tmp_path):
     table = tmp_path / "r.csv"
     table.write_text("region_id,x,y,width,height\nbad,nan,300,90,90\n")
-    made = _planned(make_slide(), table, tmp_path)
+    made = planned(make_slide(), table, tmp_path)
     assert [(one.slide, one.region) for one in made.failures] == [("slide", "bad")]
 
 
@@ -187,6 +186,6 @@ def test_one_file_for_several_slides_gives_each_its_broken_regions(make_slide, t
     table = tmp_path / "r.csv"
     head = "slide_id,region_id,x,y,width,height\n"
     table.write_text(f"{head}a,g,200,300,90,90\nb,g,200,300,90,90\nb,bad,inf,300,90,90\n")
-    made = _planned(tmp_path / "s.csv", table, tmp_path)
+    made = planned(tmp_path / "s.csv", table, tmp_path)
     assert len(made.crops) == 2
     assert [(one.slide, one.region) for one in made.failures] == [("b", "bad")]

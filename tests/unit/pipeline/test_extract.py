@@ -1,4 +1,5 @@
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from glomerulab.errors import OutputError, RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.images import read_image
 from glomerulab.pipeline.extract import CropSettings, extract_crops
+from glomerulab.runtime.resume import folder_lock
 from glomerulab.slides.regions.files import write_regions
 from glomerulab.slides.slide import open_slide
 
@@ -103,6 +105,62 @@ def test_changed_regions_are_refused(cohort, tmp_path):
         extract_crops(slides, regions=regions, out=out)
 
 
+def test_fingerprints_of_all_slides_are_kept(cohort, tmp_path):
+    slides, regions = cohort
+    for name in "ab":
+        extract_crops(slides / f"{name}.tiff", regions=regions, out=tmp_path / "out")
+    state = json.loads((tmp_path / "out" / "extract.json").read_text())
+    assert list(state["fingerprints"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": 99}', '{"version": 1}'])
+def test_a_damaged_record_is_refused(cohort, tmp_path, content):
+    slides, regions = cohort
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "extract.json").write_text(content)
+    with pytest.raises(OutputError, match="choose another") as caught:
+        extract_crops(slides, regions=regions, out=out)
+    assert caught.value.where == str(out)
+
+
+def test_two_runs_do_not_share_a_folder(cohort, tmp_path):
+    slides, regions = cohort
+    with folder_lock(tmp_path, ".extract.lock"), pytest.raises(OutputError):
+        extract_crops(slides, regions=regions, out=tmp_path)
+
+
+def test_overwriting_deletes_only_what_extract_wrote(cohort, tmp_path):
+    slides, regions = cohort
+    out = tmp_path / "out"
+    (out / "crops").mkdir(parents=True)
+    with pytest.raises(OutputError, match="did not write"):
+        extract_crops(slides, regions=regions, out=out, overwrite=True)
+    (out / "crops").rmdir()
+    (out / "notes.txt").write_text("mine")
+    extract_crops(slides, regions=regions, out=out)
+    (out / "crops" / "old.png").touch()
+    extract_crops(slides, regions=regions, out=out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert not (out / "crops" / "old.png").exists()
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+@pytest.mark.parametrize("n_slides", [1, 2])
+def test_this_process_opens_each_slide_once(cohort, tmp_path, monkeypatch, n_workers, n_slides):
+    slides, regions = cohort
+    opened = []
+
+    def counted(path, **options):
+        opened.append(path.stem)
+        return open_slide(path, **options)
+
+    monkeypatch.setattr("glomerulab.slides.cutting.open_slide", counted)
+    source = slides if n_slides == 2 else slides / "a.tiff"
+    extract_crops(source, regions=regions, out=tmp_path / "out", n_workers=n_workers)
+    assert sorted(opened) == ["a", "b"][:n_slides]
+
+
 def test_a_region_that_leaves_the_slide_is_padded_and_marked(make_slide, tmp_path):
     slide = make_slide(size=(1200, 900))
     write_regions([Region.from_box("g", Box(1100, 100, 200, 100))], tmp_path / "r.csv")
@@ -164,7 +222,7 @@ def test_a_slides_table_gives_patient_stain_and_mpp(make_slide, tmp_path):
 def test_one_file_for_several_slides_must_say_which(cohort, tmp_path):
     slides, _ = cohort
     write_regions(boxes(2), tmp_path / "all.csv")
-    with pytest.raises(RegionError, match="which of the 2 slides"):
+    with pytest.raises(RegionError, match="2 slides were given"):
         extract_crops(slides, regions=tmp_path / "all.csv", out=tmp_path / "o")
     write_regions(boxes(2, slide_id="a") + boxes(3, slide_id="b"), tmp_path / "all.csv")
     assert extract_crops(slides, regions=tmp_path / "all.csv", out=tmp_path / "o").n_cut == 5

@@ -8,7 +8,8 @@ from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manife
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import LeakageError, ManifestError, OutputError, StainError
 from glomerulab.images import read_image, write_image
-from glomerulab.pipeline.normalize import normalize_manifest
+from glomerulab.cohort.leakage import TargetLeak
+from glomerulab.pipeline.normalize import Record, normalize_manifest, normalized_manifest
 from glomerulab.stain.fitting import fit
 from glomerulab.stain.normalize import normalize
 from glomerulab.stain.reference import STAIN_PRIORS, read_reference
@@ -197,6 +198,37 @@ def test_a_second_run_does_nothing_and_a_changed_image_is_done_again(
     assert _statuses(second.manifest) == _statuses(first.manifest)
 
 
+def test_a_missing_result_is_written_again_and_a_torn_record_counts_for_nothing(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = normalize_manifest(cohort, TARGETS, out)
+    new = first.manifest.image_paths()
+    before = [path.read_bytes() for path in new]
+    new[0].unlink()
+    records = out / "normalize.jsonl"
+    lines = records.read_text(encoding="utf-8").splitlines(keepends=True)
+    records.write_text("".join(lines[:-1]) + lines[-1][:20], encoding="utf-8")
+    times = {path: path.stat().st_mtime_ns for path in new[1:]}
+    normalize_manifest(cohort, TARGETS, out)
+    assert [path.read_bytes() for path in new] == before
+    assert [path for path in times if path.stat().st_mtime_ns != times[path]] == [new[-1]]
+
+
+@pytest.mark.parametrize("options", [{"per": "image"}, {"white": (240.0, 240.0, 240.0)}])
+def test_a_folder_of_another_run_is_refused(
+    cohort: Manifest, tmp_path: Path, options: dict
+) -> None:
+    out = tmp_path / "out"
+    normalize_manifest(cohort, TARGETS, out)
+    with pytest.raises(OutputError, match=next(iter(options))) as caught:
+        normalize_manifest(cohort, TARGETS, out, **options)
+    assert caught.value.where == str(out)
+    other = TARGETS | {"PAS": fit(section(102, dyes=PAS).image, "PAS")}
+    with pytest.raises(OutputError, match=r"targets\.PAS"):
+        normalize_manifest(cohort, other, out)
+
+
 def test_processes_give_the_same_files(cohort: Manifest, tmp_path: Path) -> None:
     one = normalize_manifest(cohort, TARGETS, tmp_path / "one", per="image")
     two = normalize_manifest(cohort, TARGETS, tmp_path / "two", per="image", n_workers=2)
@@ -236,3 +268,42 @@ def test_a_target_of_another_stain_is_refused(cohort: Manifest, tmp_path: Path) 
 def test_fitting_per_something_else_is_refused(cohort: Manifest, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="slide or image"):
         normalize_manifest(cohort, TARGETS, tmp_path / "out", per="patient")
+
+
+def test_every_image_says_what_became_of_it(tmp_path: Path) -> None:
+    rows = {
+        "image_id": list("abcd"),
+        "image_path": [f"{name}.jpg" for name in "abcd"],
+        "stain": ["HE", "PAS", "HE", "TRI"],
+    }
+    cohort = manifest_from_rows(
+        pd.DataFrame(rows), folder=tmp_path / "in", taxonomy=load_taxonomy("paper")
+    )
+    out = tmp_path / "out"
+    files = {name: out / "images" / f"{name}.png" for name in "abc"}
+    records = {
+        "a": Record("a", "normalized", "", 1, 1),
+        "b": Record("b", "blank", "no tissue", 1, 1),
+        "c": Record("c", "unreadable", "no image", 1, 1),
+        "gone": Record("gone", "normalized", "", 1, 1),  # of a run with more rows
+    }
+    leaks = {"HE": TargetLeak("HE", "he.png", "test", "z")}
+    new = normalized_manifest(cohort, files, records, out=out, leaks=leaks)
+    columns = ["image_path", "stain_status", "stain_reason", "stain_target", "stain_target_leak"]
+    table = new.table[[*columns, "normalized_from"]].fillna("")
+    assert table.to_numpy().tolist() == [
+        ["images/a.png", "normalized", "", "targets/HE.json", "test", "../in/a.jpg"],
+        ["images/b.png", "blank", "no tissue", "targets/PAS.json", "", "../in/b.jpg"],
+        ["../in/c.jpg", "unreadable", "no image", "", "", ""],
+        ["../in/d.jpg", "no_target", "", "", "", ""],
+    ]
+    assert new.folder == out
+    assert "stain_status" not in cohort.table
+
+
+def test_a_cohort_without_images_has_the_columns_too(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"image_id": [], "image_path": []}, dtype="string")
+    cohort = manifest_from_rows(rows, folder=tmp_path, taxonomy=load_taxonomy("paper"))
+    new = normalized_manifest(cohort, {}, {}, out=tmp_path / "out", leaks={})
+    assert "stain_target_leak" in new.table
+    assert len(new.table) == 0

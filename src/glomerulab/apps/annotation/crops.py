@@ -16,7 +16,7 @@ from glomerulab.apps.annotation.store.regions import list_regions
 from glomerulab.apps.annotation.store.study import read_study
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import SlideError
-from glomerulab.pipeline.crop_plan import crop_image_id
+from glomerulab.pipeline.extract import crop_image_id
 from glomerulab.slides.cutting import CropTask, cut_crop
 from glomerulab.slides.slide import Slide, open_slide
 

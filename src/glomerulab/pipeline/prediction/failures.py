@@ -11,7 +11,7 @@ import pandas as pd
 
 from glomerulab.cases.case_folder import FailureFacts
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.pipeline.crop_plan import Failure
+from glomerulab.pipeline.extract import Failure
 from glomerulab.runtime.files import atomic_write
 
 __all__ = ["FAILURES_FILE", "unjudged_of", "write_failures"]

@@ -8,7 +8,7 @@ from glomerulab.cases.case_folder import Note
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import GlomerulabError
 from glomerulab.inference.detector import Detector
-from glomerulab.pipeline.crop_plan import Failure
+from glomerulab.pipeline.extract import Failure
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent

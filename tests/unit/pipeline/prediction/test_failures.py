@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from glomerulab.pipeline.crop_plan import Failure
+from glomerulab.pipeline.extract import Failure
 from glomerulab.pipeline.prediction.failures import unjudged_of, write_failures
 
 FAILURES = (

@@ -4,7 +4,7 @@ import pytest
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import OutputError, RegionError
 from glomerulab.images import read_image
-from glomerulab.pipeline.tiles import TileSettings, cut_tiles
+from glomerulab.pipeline.detector import TileSettings, cut_tiles
 from glomerulab.slides.regions.files import write_regions
 from tests.support.detecting import disc_slide
 

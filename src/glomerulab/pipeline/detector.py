@@ -1,16 +1,17 @@
-"""Tiles with and without glomeruli, cut from slides with regions: what a detector learns from.
+"""Train a glomerulus detector on slides with drawn regions: cut tiles, split, train, calibrate.
 
-A tile is called after what lies under its centre, so that a network that slides over a tissue
-draws a map of where glomeruli are. What lies between the core of a glomerulus and its outside is
-left out: nobody needs the network to be sure there.
+A tile is labelled by what lies at its centre, so that the network, moved over a slide, draws a map
+of the glomeruli. Places between the core of a glomerulus and its surroundings are left out: the
+map need not be sharp there.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -18,42 +19,53 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest, write_manifest
-from glomerulab.cohort.slides_table import SlideEntry, regions_on
+from glomerulab.cohort.slides_table import SlideEntry, read_slides, regions_on
+from glomerulab.cohort.splits import split_by_patient
 from glomerulab.errors import OutputError, RegionError
 from glomerulab.geometry import Box, Point, Region
+from glomerulab.i18n.catalogue import translate
 from glomerulab.images import write_image
-from glomerulab.pipeline.crop_plan import Failure, refuse_nameless
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.inference.detector import DetectorCard
+from glomerulab.inference.fit_detector import fit_detector
+from glomerulab.pipeline.extract import Failure, refuse_nameless
+from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.resume import SettingsFile
 from glomerulab.slides.regions.polygons import contains, scaled
 from glomerulab.slides.slide import Slide, open_slide
 from glomerulab.stain.optical_density import tissue_mask
 from glomerulab.taxonomy import Label, Taxonomy
+from glomerulab.training.config import TrainConfig, read_config
+from glomerulab.training.run import train
 
-__all__ = ["DETECTOR_TAXONOMY", "TileSettings", "TilesCut", "cut_tiles"]
+__all__ = ["DETECTOR_TAXONOMY", "TileSettings", "cut_tiles", "train_detector"]
 
 DETECTOR_TAXONOMY = Taxonomy(
     "detector",
     (
-        Label(id="glomerulus", name="Glomerulus", name_zh="肾小球", excludes=("other",)),
-        Label(id="other", name="Other tissue", name_zh="其他组织"),
+        Label(
+            id="glomerulus",
+            name="Glomerulus",
+            name_zh=translate("Glomerulus", "zh"),
+            excludes=("other",),
+        ),
+        Label(id="other", name="Other tissue", name_zh=translate("Other tissue", "zh")),
     ),
 )
 
 CORE = 0.5
-"""A tile shows a glomerulus if its centre lies in the outline shrunk by this."""
+"""A tile is a glomerulus if its centre lies in the outline shrunk by this factor."""
 OUTSIDE = 1.15
-"""And other tissue if it lies beyond every outline enlarged by this."""
+"""A tile is other tissue if its centre lies outside every outline enlarged by this factor."""
 RING = 1.8
-"""Places just outside are the hardest: a share of the tiles comes from up to here."""
+"""Tissue just outside is the hardest: a share of the tiles comes from outlines enlarged so far."""
 N_EACH = 4
 """Tiles per glomerulus in its core, in its ring, and anywhere else."""
 LEAST_ELSEWHERE = 16
 N_TRIES = 200
 TISSUE_MPP = 16.0
-STATE_FILE = "tiles.json"
 
 Points = npt.NDArray[np.float64]
 
@@ -63,19 +75,67 @@ class TileSettings:
     """How tiles are cut."""
 
     mpp: float = 4.0
-    """Micrometres per pixel: coarse, since a glomerulus is known by its shape."""
+    """Micrometres per pixel: coarse, since a glomerulus is recognised by its shape."""
     side_px: int = 64
-    """A glomerulus of 200 µm and what is around it."""
+    """Covers a glomerulus of 200 µm and its surroundings."""
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TilesCut:
-    """What was cut."""
+    """The tiles, and the slides that could not be used."""
 
     manifest: Manifest
     failures: tuple[Failure, ...]
-    """Slides that could not be used, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedDetector:
+    """A detector's run folder and card, and the slides that could not be used."""
+
+    run: Path
+    card: DetectorCard
+    failures: tuple[Failure, ...]
+
+
+def train_detector(
+    slides: Path,
+    regions: Path,
+    out: Path,
+    *,
+    settings: dict[str, object],
+    seed: int = 0,
+    n_workers: int = 1,
+    track: Track = silent,
+    echo: Callable[[str], None] = lambda _: None,
+) -> TrainedDetector:
+    """Train a detector on slides whose glomeruli are all drawn, or continue its training.
+
+    Parameters
+    ----------
+    slides : Path
+        Slides table (CSV) with patients: the slides are split by patient.
+    regions : Path
+        One region file, or a folder with one per slide.
+    out : Path
+        Run folder; ``tiles/`` in it gets the tiles.
+    settings : dict
+        Changes to the training configuration, by dotted key.
+    echo : callable, optional
+        Called with each line about the tiles and the training.
+    """
+    entries = read_slides(slides)
+    config = _config(out, settings | {"seed": seed})
+    size = TileSettings(side_px=config.model.input_size or TileSettings().side_px, seed=config.seed)
+    folder = config.manifest.parent
+    cut = cut_tiles(entries, regions, folder, settings=size, n_workers=n_workers, track=track)
+    tiles = split_by_patient(cut.manifest, seed=config.seed)
+    write_manifest(tiles, config.manifest)
+    for line in _tile_counts(tiles):
+        echo(line)
+    run = train(config, resume=True, track=track, tell=echo)
+    card = fit_detector(run, tiles, entries, regions, track=track)
+    return TrainedDetector(run, card, cut.failures)
 
 
 def cut_tiles(
@@ -87,30 +147,21 @@ def cut_tiles(
     n_workers: int = 1,
     track: Track = silent,
 ) -> TilesCut:
-    """Cut tiles from slides; what an earlier run cut of the same slides is taken as it is.
+    """Cut tiles from slides; tiles that an earlier run cut of the same slides are used again.
 
     Parameters
     ----------
-    entries : sequence of SlideEntry
     regions_path : Path
-        One region file, or a folder with one per slide. A file without regions says that its slide
+        One region file, or a folder with one per slide. A file without regions means that its slide
         shows no glomerulus.
     out : Path
-        Gets ``manifest.csv`` and the tiles; made if need be.
-    settings : TileSettings, optional
-    n_workers : int, default 1
-        Processes.
-    track : Track, default silent
-
-    Returns
-    -------
-    TilesCut
+        Folder for ``manifest.csv`` and the tiles.
 
     Raises
     ------
     RegionError
-        If no slide could be used, or one file for several slides does not say which region lies
-        where.
+        If no slide could be used, or one file for several slides does not name the slide of each
+        region.
     OutputError
         If `out` holds tiles of other slides, regions or settings.
     """
@@ -120,14 +171,13 @@ def cut_tiles(
     if len(entries) > 1 and regions_path.is_file():
         refuse_nameless(regions_path, len(entries))
     make_folder(out)
-    mark = _mark(entries, regions_path, settings)
-    _continue_or_refuse(out, mark)
+    _continue_or_refuse(out, _digest(entries, regions_path, settings))
     path = out / "manifest.csv"
+    if path.is_file():
+        return TilesCut(read_manifest(path, DETECTOR_TAXONOMY), ())
     cut = partial(_cut_slide, regions_path=regions_path, out=out, settings=settings)
     rows: dict[str, list[dict[str, object]]] = {}
     failures: list[Failure] = []
-    if path.is_file():
-        return TilesCut(read_manifest(path, DETECTOR_TAXONOMY), ())
     with closing(map_outcomes(cut, entries, n_workers=n_workers)) as outcomes:
         for outcome in track(outcomes, "Cutting tiles", len(entries)):
             if outcome.error is not None:
@@ -139,9 +189,24 @@ def cut_tiles(
         reason = failures[0].reason if failures else "no region lies on them"
         raise RegionError(f"no glomerulus on any slide: {reason}", where=str(regions_path))
     manifest = manifest_from_rows(table, folder=out, taxonomy=DETECTOR_TAXONOMY)
-    if not failures:  # a slide that failed may be there the next time
+    if not failures:  # a slide that failed may be readable the next time
         write_manifest(manifest, path)
     return TilesCut(manifest, tuple(failures))
+
+
+def _config(out: Path, overrides: dict[str, object]) -> TrainConfig:
+    overrides = overrides | {"manifest": out / "tiles" / "split.csv", "out": out}
+    with resources.as_file(resources.files("glomerulab.training") / "detector.toml") as path:
+        return read_config(path, overrides)
+
+
+def _tile_counts(tiles: Manifest) -> Iterator[str]:
+    """Yield one line per part of the split."""
+    counts = tiles.table.groupby("split").agg(
+        n=("image_id", "size"), glomeruli=("glomerulus", "sum"), slides=("slide_id", "nunique")
+    )
+    for name, row in counts.iterrows():
+        yield f"{name}: {row['n']} tiles of {row['slides']} slides, {row['glomeruli']} glomerulus"
 
 
 def _cut_slide(
@@ -181,25 +246,25 @@ def _cut_slide(
 def _places(
     slide: Slide, regions: Sequence[Region], rng: np.random.Generator
 ) -> Iterator[tuple[str, Point]]:
-    """Yield a label and a centre for each tile, in level-0 pixels."""
+    """Yield the label and the centre of each tile, in level-0 pixels."""
     tissue = _Tissue(slide)
     outlines = [region.polygon for region in regions]
     wide = [scaled(outline, OUTSIDE) for outline in outlines]
     for outline in outlines:
         core, ring = scaled(outline, CORE), scaled(outline, RING)
-        for point in _drawn_in(core, rng)[:N_EACH]:
+        for point in _sample_inside(core, rng)[:N_EACH]:
             yield "glomerulus", point
-        around = _drawn_in(ring, rng)
+        around = _sample_inside(ring, rng)
         free = [point for point in around if not _in_any(wide, point) and tissue.at(point)]
         for point in free[:N_EACH]:
             yield "other", point
-    anywhere = [point for point in tissue.drawn(rng) if not _in_any(wide, point)]
+    anywhere = [point for point in tissue.sample(rng) if not _in_any(wide, point)]
     for point in anywhere[: max(N_EACH * len(outlines), LEAST_ELSEWHERE)]:
         yield "other", point
 
 
 class _Tissue:
-    """Where the tissue of a slide is, coarsely."""
+    """A coarse tissue mask of a slide."""
 
     def __init__(self, slide: Slide) -> None:
         whole = Box(0, 0, *slide.dimensions)
@@ -209,13 +274,13 @@ class _Tissue:
         self._step = slide.dimensions[0] / width, slide.dimensions[1] / height
 
     def at(self, point: Point) -> bool:
-        """Say whether a place lies on tissue."""
+        """Whether a point lies on tissue."""
         column, row = int(point[0] // self._step[0]), int(point[1] // self._step[1])
         height, width = self._mask.shape
         return 0 <= row < height and 0 <= column < width and bool(self._mask[row, column])
 
-    def drawn(self, rng: np.random.Generator) -> list[Point]:
-        """Draw places on the tissue, each anywhere in its pixel."""
+    def sample(self, rng: np.random.Generator) -> list[Point]:
+        """Return random points on tissue."""
         rows, columns = np.nonzero(self._mask)
         if not len(rows):
             return []
@@ -226,8 +291,8 @@ class _Tissue:
         return list(zip(xs.tolist(), ys.tolist(), strict=True))
 
 
-def _drawn_in(outline: Sequence[Point], rng: np.random.Generator) -> list[Point]:
-    """Draw places inside an outline."""
+def _sample_inside(outline: Sequence[Point], rng: np.random.Generator) -> list[Point]:
+    """Return random points inside an outline."""
     corners = np.asarray(outline)
     points = rng.uniform(corners.min(axis=0), corners.max(axis=0), (N_TRIES, 2))
     inside: Points = points[contains(outline, points)]
@@ -244,13 +309,13 @@ def _box(slide: Slide, x: float, y: float, settings: TileSettings) -> Box:
 
 
 def _rng(slide_id: str, seed: int) -> np.random.Generator:
-    # By the slide's own name: the tiles of a slide do not depend on which others there are.
+    # Seeded by the slide id, so that a slide's tiles do not depend on the other slides.
     name = int.from_bytes(hashlib.sha256(slide_id.encode()).digest()[:4])
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(name,)))
 
 
-def _mark(entries: Sequence[SlideEntry], regions_path: Path, settings: TileSettings) -> str:
-    """Tell these slides, regions and settings from any others."""
+def _digest(entries: Sequence[SlideEntry], regions_path: Path, settings: TileSettings) -> str:
+    """Return a hash of the slides, regions and settings."""
     files = [regions_path] if regions_path.is_file() else sorted(regions_path.iterdir())
     slides = [
         (one.slide_id, one.patient_id, one.stain, one.mpp, one.further, _n_bytes(one.path))
@@ -267,12 +332,13 @@ def _n_bytes(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _continue_or_refuse(out: Path, mark: str) -> None:
-    path = out / STATE_FILE
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("mark") != mark:
+def _continue_or_refuse(out: Path, digest: str) -> None:
+    file = SettingsFile(out / "tiles.json", dump=json.dumps)
+    then, now = file.read(), {"mark": digest}
+    if then is not None and then != now:
         raise OutputError(
-            "its tiles were cut from other slides, regions or settings; choose another --out",
+            "the tiles in this folder were cut from other slides, regions or settings; choose "
+            "another --out",
             where=str(out),
         )
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps({"mark": mark}), encoding="utf-8")
+    file.write(now)
