@@ -48,9 +48,7 @@ def train_detector(
         echo=typer.echo,
     )
     typer.echo(trained.card.test_summary or "No slide was left to measure its accuracy.")
-    typer.echo(
-        f"detector: {trained.run}; predict with --detect {trained.run} (research use only)"
-    )
+    typer.echo(f"detector: {trained.run}; predict with --detect {trained.run} (research use only)")
     for failure in trained.failures:
         typer.echo(f"not used: {failure.slide}: {failure.reason}", err=True)
     if trained.failures:

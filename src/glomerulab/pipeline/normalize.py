@@ -21,7 +21,7 @@ from glomerulab.cohort.manifest import Manifest, write_manifest
 from glomerulab.cohort.schema import TARGET_LEAK_COLUMN
 from glomerulab.errors import ImageFileError, ManifestError, OutputError, StainError
 from glomerulab.images import RgbImage, read_image, write_image
-from glomerulab.runtime.files import size_and_mtime, make_folder, remove_partial_files
+from glomerulab.runtime.files import make_folder, remove_partial_files, size_and_mtime
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.names import quoted_name
 from glomerulab.runtime.parallel import map_outcomes
@@ -148,9 +148,7 @@ def normalize_manifest(
         files = {task.image_id: task.out for task in tasks}
         new = normalized_manifest(manifest, files, records.by_image, out=out, leaks=leaks)
         write_manifest(new, out / "manifest.csv")
-    result = NormalizedCohort(
-        new, out / "manifest.csv", Counter(new.table["stain_status"]), leaks
-    )
+    result = NormalizedCohort(new, out / "manifest.csv", Counter(new.table["stain_status"]), leaks)
     if strict:
         _raise_for_unchanged(result)
     return result

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from glomerulab.cohort.leakage import TargetLeak
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import LeakageError, ManifestError, OutputError, StainError
 from glomerulab.images import read_image, write_image
-from glomerulab.cohort.leakage import TargetLeak
 from glomerulab.pipeline.normalize import Record, normalize_manifest, normalized_manifest
 from glomerulab.stain.fitting import fit
 from glomerulab.stain.normalize import normalize
