@@ -22,7 +22,7 @@ from glomerulab.phantom.section import Section, draw_section, expose, scanner_pa
 from glomerulab.phantom.stains import Stain
 from glomerulab.phantom.stains import recompose as phantom_light
 from glomerulab.stain.fitting import fit
-from glomerulab.stain.normalize import recompose_with, transform
+from glomerulab.stain.normalize import restain, transform
 from glomerulab.stain.reference import PRESETS, StainParameters
 
 REAL_DATA = Path(
@@ -158,7 +158,7 @@ def phantom_error(
         jpeg_quality=None,
     )
     ideal = expose(light, scanner, np.random.default_rng(0), mpp=crop.mpp).astype(np.float64)
-    known = recompose_with(
+    known = restain(
         crop.pixels,
         replace(own, stain_vectors=tuple(map(tuple, crop.stain_matrix.T)), white=crop.white),
         gains=factors * (shown.scanner.gamma / prepared.scanner.gamma),

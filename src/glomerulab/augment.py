@@ -1,4 +1,9 @@
-"""Augmentation of single images: turn, flip, noise, mixup, and other amounts of stain."""
+"""Augmentation of single images: rotation, flips, noise, mixup, and stain jitter.
+
+Operations on tensors are pure functions of float tensors (3, H, W) in 0 to 1; random numbers are
+drawn by the caller. `jitter_stains` varies amounts and colours of the stains and leaves glass
+unchanged.
+"""
 
 import math
 from collections.abc import Callable
@@ -10,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from glomerulab.images import RgbImage
-from glomerulab.stain.fitting import Refusal, try_fit
-from glomerulab.stain.normalize import recompose_with
+from glomerulab.stain.fitting import FitFailure, try_fit
+from glomerulab.stain.normalize import restain
 from glomerulab.stain.optical_density import FloatArray, checked_image
 from glomerulab.stain.reference import StainReference
 
@@ -29,23 +34,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StainJitter:
-    """How far stains are varied."""
+    """Ranges of the stain jitter."""
 
     amount: float = 0.25
     """Each stain's amounts are multiplied by a factor between 1/(1 + amount) and 1 + amount."""
     angle_degrees: float = 4.0
-    """Standard deviation of the turn of each stain's colour."""
+    """Standard deviation of the rotation of each stain vector."""
     white: float = 0.02
     """Light is multiplied by a factor between 1 - white and 1, one for all channels."""
 
     def __post_init__(self) -> None:
-        """Refuse values out of range.
-
-        Raises
-        ------
-        ValueError
-            If a number is negative or too large to leave an image.
-        """
+        """Raise `ValueError` for a number that is negative or too large."""
         for name, highest in (("amount", 4.0), ("angle_degrees", 45.0), ("white", 0.5)):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0.0 <= value <= highest):
@@ -71,32 +70,31 @@ def jitter_stains(
     stain : str
         HE, PAS, PASM, TRI or H-DAB.
     source : StainReference, optional
-        Stains of the image or its slide; fitted where not given.
+        Stains of the image or its slide; fitted to the image by default.
 
     Returns
     -------
     ndarray of uint8, shape (H, W, 3)
-        A new array; a plain copy where the image has no two stains to vary (blank, black, one
-        stain).
+        A new array; an unchanged copy if the image does not have two stains.
     """
     pixels = checked_image(image)
-    # Drawn before anything can fail, so that the generator moves on by the same amount.
+    # Drawn before the fit, so that the generator advances equally if the fit fails.
     gains = (1.0 + jitter.amount) ** rng.uniform(-1.0, 1.0, 2)
     turns = rng.normal(0.0, math.radians(jitter.angle_degrees) / math.sqrt(2.0), (2, 3))
     light = 1.0 - jitter.white * rng.random()
     known = source if source is not None else try_fit(pixels, stain)
-    if isinstance(known, Refusal):
+    if isinstance(known, FitFailure):
         return pixels.copy()
-    return recompose_with(
+    return restain(
         pixels,
         known,
         gains=gains,
-        stains=_turned(np.array(known.stain_vectors), turns),
+        stains=_rotate_vectors(np.array(known.stain_vectors), turns),
         white=light * np.array(known.white),
     )
 
 
-def _turned(stains: FloatArray, turns: FloatArray) -> FloatArray:
+def _rotate_vectors(stains: FloatArray, turns: FloatArray) -> FloatArray:
     """Move each unit vector along its tangent plane; absorbance stays non-negative."""
     tangent = turns - np.sum(turns * stains, axis=1, keepdims=True) * stains
     moved = np.maximum(stains + tangent, 0.0)
@@ -108,7 +106,7 @@ DARKEST = 1.0 / 255.0
 
 
 def rotate(image: Tensor, degrees: float) -> Tensor:
-    """Turn an image about its centre; what would be empty is filled by reflection.
+    """Rotate an image about its centre, with reflection at its edges.
 
     Parameters
     ----------
@@ -125,7 +123,7 @@ def rotate(image: Tensor, degrees: float) -> Tensor:
     if height == width and quarters == round(quarters):
         return torch.rot90(image, round(quarters) % 4, dims=(1, 2))
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    # affine_grid measures each axis from -1 to 1: undo that where the sides differ.
+    # affine_grid scales each axis to -1 to 1: correct for sides that differ.
     theta = torch.tensor(
         [[[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]]],
         dtype=image.dtype,
@@ -149,13 +147,13 @@ def add_noise(image: Tensor, noise: Tensor) -> Tensor:
 
 
 def mix(image: Tensor, partner: Tensor, share: float) -> Tensor:
-    """Blend two images of the same labels (mixup, Zhang et al. 2018); labels need no blending.
+    """Blend two images of the same labels (mixup, Zhang et al. 2018).
 
     Parameters
     ----------
     image, partner : Tensor of float, shape (3, H, W)
     share : float
-        Of `image`, from 0 to 1.
+        Weight of `image`, from 0 to 1.
 
     Returns
     -------
@@ -174,14 +172,14 @@ def mix(image: Tensor, partner: Tensor, share: float) -> Tensor:
 
 
 def jitter_optical_density(image: Tensor, factors: Tensor) -> Tensor:
-    """Make each colour channel absorb more or less, as thicker cuts and other batches of dye do.
+    """Scale the optical density of each channel, as section thickness and dye batches do.
 
     Parameters
     ----------
     image : Tensor of float, shape (3, H, W)
         White glass is 1.
     factors : Tensor of float, shape (3,)
-        1 leaves a channel as it is; 0 makes it white.
+        1 keeps a channel; 0 makes it white.
 
     Returns
     -------
@@ -189,17 +187,17 @@ def jitter_optical_density(image: Tensor, factors: Tensor) -> Tensor:
 
     Notes
     -----
-    Optical density is -log of the transmitted share, so that scaling it is a power of the share.
-    Ours, not the paper's; it needs no stain matrix, so it suits every stain.
+    Optical density is -log of transmittance, so scaling it is a power of transmittance. Ours, not
+    the paper's; it needs no stain matrix and suits every stain.
     """
     return image.clamp(DARKEST, 1.0) ** factors[:, None, None]
 
 
-BOTH_WAYS = 0.5
+FLIP_PROBABILITY = 0.5
 
 
 class OnlineAugmentation(BaseModel):
-    """How often and how far images are changed; calling it changes one.
+    """Probabilities and ranges of the operations; calling it augments one image.
 
     The paper's operations are rotation, noise and same-class mixup. Ours, not the paper's: flips,
     jitter of the optical density, and of the two stains of the image.
@@ -208,27 +206,27 @@ class OnlineAugmentation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rotation: float = Field(default=1.0, ge=0, le=1)
-    """Share of images that are turned, by any angle."""
+    """Share of images that are rotated, by any angle."""
     flips: bool = True
     """Mirror along each axis half of the time."""
     noise: float = Field(default=0.5, ge=0, le=1)
     """Share of images that get Gaussian noise."""
     noise_sigma: float = Field(default=0.03, ge=0, le=1)
-    """Largest standard deviation of the noise; white is 1."""
+    """Maximal standard deviation of the noise; white is 1."""
     mixup: float = Field(default=0.2, ge=0, le=1)
     """Share of images that are blended with another of the same labels."""
     mixup_alpha: float = Field(default=0.4, gt=0)
-    """Of the Beta distribution of the blend."""
+    """Parameter of the Beta distribution of the blend."""
     stain_jitter: float = Field(default=0.1, ge=0, lt=1)
     """Optical density of each channel is scaled by 1 ± up to this."""
     stain_amount: float = Field(default=0.0, ge=0, le=4)
-    """Amounts of each stain, found in the image, are multiplied or divided by up to 1 + this."""
+    """Fitted amounts of each stain are multiplied or divided by up to 1 + this."""
     stain_angle: float = Field(default=0.0, ge=0, le=45)
-    """Standard deviation of the turn of each stain's colour, degrees."""
+    """Standard deviation of the rotation of each stain vector, degrees."""
 
     @property
-    def restaining(self) -> StainJitter | None:
-        """What the data set does to the stains of an image, before it becomes a tensor."""
+    def two_stain_jitter(self) -> StainJitter | None:
+        """Jitter of the two stains, which the data set applies before conversion to a tensor."""
         if not (self.stain_amount or self.stain_angle):
             return None
         return StainJitter(amount=self.stain_amount, angle_degrees=self.stain_angle, white=0.0)
@@ -236,15 +234,15 @@ class OnlineAugmentation(BaseModel):
     def __call__(
         self, image: Tensor, rng: np.random.Generator, partner: Callable[[int], Tensor]
     ) -> Tensor:
-        """Change one image.
+        """Augment one image.
 
         Parameters
         ----------
         image : Tensor of float, shape (3, H, W), in 0 to 1
         rng : Generator
-            Every choice comes from it.
+            Source of every random number.
         partner : callable
-            Takes any integer, gives an image of the same labels and shape.
+            Maps any integer to an image of the same labels and shape.
 
         Returns
         -------
@@ -254,7 +252,7 @@ class OnlineAugmentation(BaseModel):
             share = float(rng.beta(self.mixup_alpha, self.mixup_alpha))
             image = mix(image, partner(int(rng.integers(2**31))), share)
         if self.flips:
-            across, down = rng.random(2) < BOTH_WAYS
+            across, down = rng.random(2) < FLIP_PROBABILITY
             image = flip(image, horizontally=bool(across), vertically=bool(down))
         if rng.random() < self.rotation:
             image = rotate(image, float(rng.uniform(-180.0, 180.0)))

@@ -11,7 +11,7 @@ from glomerulab.errors import StainError
 from glomerulab.geometry import Box
 from glomerulab.images import read_image
 from glomerulab.slides.slide import open_slide
-from glomerulab.stain.fitting import Refusal, StainStatus, fit, try_fit
+from glomerulab.stain.fitting import FitFailure, StainStatus, fit, try_fit
 from glomerulab.stain.normalize import StainNormalizer, normalize, separate, transform
 from glomerulab.stain.optical_density import find_tissue, tissue_mask
 from glomerulab.stain.reference import PAPER, RECOMMENDED
@@ -73,7 +73,7 @@ def test_grey_background_is_not_tissue() -> None:
     found = fit(truth.image, "HE")
     assert found.n_tissue_px < 0.6 * truth.amounts[..., 0].size
     taken_for_white = try_fit(truth.image, "HE", white=255.0)
-    assert isinstance(taken_for_white, Refusal) or (
+    assert isinstance(taken_for_white, FitFailure) or (
         worst_angle(taken_for_white.stain_matrix, truth.stain_matrix)
         > 5 * worst_angle(found.stain_matrix, truth.stain_matrix)
     )
@@ -162,9 +162,9 @@ def test_silver_beside_haematoxylin_is_not_taken_for_silver_beside_eosin(
     for path in paths:
         found = try_fit(read_image(path), "PASM")
         if is_eosin:
-            assert not isinstance(found, Refusal)
+            assert not isinstance(found, FitFailure)
         else:  # silver is the second dye there: recolouring would turn it pink
-            assert isinstance(found, Refusal)
+            assert isinstance(found, FitFailure)
             assert found.status is StainStatus.NOT_TISSUE
 
 
@@ -235,9 +235,9 @@ def test_real_ink_is_named_and_nothing_else_is_called_ink(real_data: Path) -> No
     with open_slide(real_data / "slides" / "CMU-1-Small-Region.svs") as slide:
         inked = slide.read_region(Box(0, 0, 512, 512))
     refused = try_fit(inked, "HE")
-    assert isinstance(refused, Refusal)
+    assert isinstance(refused, FitFailure)
     assert "marker ink" in refused.reason
     stains = {"he": "HE", "pas": "PAS", "sil": "PASM", "tri": "TRI"}
     for path in sorted((real_data / "kidney_compartments").glob("*/*/*[0-9].png")):
         found = try_fit(read_image(path), stains[path.parent.name])
-        assert not isinstance(found, Refusal) or "ink" not in found.reason
+        assert not isinstance(found, FitFailure) or "ink" not in found.reason

@@ -1,4 +1,4 @@
-"""``glomerulab augment``: more training images, each with its parent."""
+"""``glomerulab augment``: add modified copies of training images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ __all__ = ["augment"]
 def augment(
     manifest: Annotated[Path, typer.Argument(help="With a split; CSV or Parquet.")],
     *,
-    to: Annotated[int, typer.Option(min=1, help="Training images in the end, exactly.")],
+    to: Annotated[int, typer.Option(min=1, help="Final number of training images.")],
     out: Annotated[Path, typer.Option(help="Folder of the new images and manifest.csv.")],
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Copy rare label sets more often.")
@@ -44,7 +44,7 @@ def augment(
     n_training = int((result.manifest.table["split"] == "train").sum())
     typer.echo(f"{path}: {n_training} training images (research use only)")
     for image_id, reason in result.failures.items():
-        typer.echo(f"not made: {image_id}: {reason}", err=True)
+        typer.echo(f"{image_id} could not be made: {reason}", err=True)
     if result.failures:
         typer.echo(f"{len(result.failures)} of the new images could not be made", err=True)
         raise typer.Exit(1)

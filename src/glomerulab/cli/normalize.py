@@ -1,4 +1,4 @@
-"""``glomerulab normalize``: bring the images of a manifest to the colours of a target per stain."""
+"""``glomerulab normalize``: recolour the images of a manifest to one target per stain."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -13,21 +13,21 @@ __all__ = ["normalize"]
 
 
 class Per(StrEnum):
-    """What the stains are fitted on."""
+    """Unit of the fit of the stains."""
 
     SLIDE = "slide"
     IMAGE = "image"
 
 
 class Preset(StrEnum):
-    """Named parameters."""
+    """Named parameter sets."""
 
     RECOMMENDED = "recommended"
     PAPER = "paper"
 
 
 class Method(StrEnum):
-    """Ways to normalise."""
+    """Normalisation methods."""
 
     VAHADANE = "vahadane"
     MACENKO = "macenko"
@@ -41,25 +41,26 @@ def normalize(
     target_he: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Target for HE: an image or a stain reference (JSON); of several the mean."
+            help="Target for HE: an image or a stain reference (JSON); several are averaged."
         ),
     ] = None,
     target_pas: Annotated[
-        list[Path] | None, typer.Option(help="Target for PAS; repeatable as well.")
+        list[Path] | None, typer.Option(help="Target for PAS; repeatable.")
     ] = None,
     target: Annotated[
         list[str] | None, typer.Option(help="STAIN=FILE: target for another stain; repeatable.")
     ] = None,
     per: Annotated[Per, typer.Option(help="Fit stains per slide, or per image.")] = Per.SLIDE,
     preset: Annotated[
-        Preset, typer.Option(help="Parameters: as measured best, or the paper's.")
+        Preset, typer.Option(help="Parameters: measured best, or the paper's.")
     ] = Preset.RECOMMENDED,
-    method: Annotated[Method, typer.Option(help="How to normalise.")] = Method.VAHADANE,
+    method: Annotated[Method, typer.Option(help="Normalisation method.")] = Method.VAHADANE,
     white: Annotated[
-        str | None, typer.Option(help="R,G,B of unstained glass; by default it is estimated.")
+        str | None, typer.Option(help="R,G,B of unstained glass; estimated by default.")
     ] = None,
     keep_others: Annotated[
-        bool, typer.Option("--keep-others", help="Leave stains without a target as they are.")
+        bool,
+        typer.Option("--keep-others", help="Keep images of stains without a target unchanged."),
     ] = False,
     strict: Annotated[
         bool,
@@ -72,7 +73,7 @@ def normalize(
 ) -> None:
     """Normalise the stains of every image, each stain to its own target. Research use only.
 
-    The targets must come from the training part of the cohort. Running it again continues.
+    Targets must come from the training part of the cohort. A second run continues the first.
 
     Example: glomerulab normalize cohort/manifest.csv --target-he he.png --target-pas pas.png
     --out normalized
@@ -134,13 +135,13 @@ def _three_levels(text: str) -> tuple[float, float, float]:
 
 
 def _load_target(files: list[Path], stain: str, parameters: "StainParameters") -> "StainReference":
-    """Read or fit each file; of several the mean is the target."""
+    """Read or fit each file and average several."""
     from glomerulab.stain.reference import aggregate
 
     references = [_load_reference(file, stain, parameters) for file in files]
     if len(references) == 1:
         return references[0]
-    # Of a mean the images it was made of, not the file it stands in: they are looked for.
+    # Source of a mean: the images it is made of, since the leakage check searches for them.
     names = [one.source or str(file) for one, file in zip(references, files, strict=True)]
     return aggregate(references, source=", ".join(names))
 
@@ -156,7 +157,8 @@ def _load_reference(file: Path, stain: str, parameters: "StainParameters") -> "S
     reference = read_reference(file)
     if reference.parameters != parameters:
         raise StainError(
-            f"was fitted with {reference.parameters}; give the same --preset and --method",
+            f"the stain reference was fitted with {reference.parameters}; give the same --preset and "
+            "--method",
             where=str(file),
         )
     return reference

@@ -1,4 +1,4 @@
-"""``glomerulab stain-check``: what normalisation did to a cohort, as one page and one table."""
+"""``glomerulab stain-check``: compare a cohort before and after stain normalisation."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +9,12 @@ __all__ = ["stain_check"]
 
 
 def stain_check(
-    before: Annotated[Path, typer.Argument(help="Manifest of the images as they were.")],
+    before: Annotated[Path, typer.Argument(help="Manifest of the original images.")],
     after: Annotated[Path, typer.Argument(help="Manifest that `glomerulab normalize` wrote.")],
     *,
     out: Annotated[Path, typer.Option(help="Folder of stain_check.html and stain_check.csv.")],
     predict: Annotated[
-        str, typer.Option(help="Column to be told from the pixels: slide_id, or a scanner or site.")
+        str, typer.Option(help="Column to predict from the pixels: slide_id, or a scanner or site.")
     ] = "slide_id",
     seed: Annotated[int, typer.Option(min=0, help="Seed of t-SNE, folds, shuffles.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,

@@ -28,14 +28,20 @@ from glomerulab.phantom.glomerulus import (
     kind_schedule,
 )
 from glomerulab.phantom.scene import Painting, Scene, paint
-from glomerulab.phantom.section import Section, expose, section_of
+from glomerulab.phantom.section import Section, cohort_section, expose
 from glomerulab.phantom.stains import Stain, StainMatrix, recompose
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.taxonomy import load_taxonomy
 
-__all__ = ["PhantomCrop", "parse_stains", "render_crop", "write_phantom_crops"]
+__all__ = [
+    "PhantomCrop",
+    "example_crop",
+    "parse_stains",
+    "render_crop",
+    "write_phantom_crops",
+]
 
 LESION_BITS = {"mspgn": MSPGN_BIT, "fsg": FSG_BIT, "cgn": CGN_BIT}
 MARGIN_UM = 45.0
@@ -144,6 +150,20 @@ def render_crop(
         crescent_share=glomerulus.crescent_share,
         mesangial_cells=glomerulus.mesangial_cells,
     )
+
+
+def example_crop(
+    stain: Stain = "HE", kind: str = "normal", *, seed: int = 0, size: int = 128, mpp: float = 1.6
+) -> PhantomCrop:
+    """Return one crop of a random section, for examples and tests.
+
+    Examples
+    --------
+    >>> crop = example_crop("PAS", "fsg", seed=1)
+    >>> crop.pixels.shape, crop.labels
+    ((128, 128, 3), ('fsg',))
+    """
+    return render_crop(kind, cohort_section(0, stain, seed), seed, size=size, mpp=mpp)
 
 
 def _lesion_masks(view: Painting, lesions: Lesions) -> dict[str, npt.NDArray[np.bool_]]:
@@ -328,7 +348,7 @@ def _write_crop(
     task: _CropTask, *, out: Path, seed: int, size: int, mpp: float, concentrations: bool
 ) -> dict[str, Any]:
     """Render one crop, write its files, and return its row."""
-    section = section_of(task.patient, task.stain, seed)
+    section = cohort_section(task.patient, task.stain, seed)
     sequence = np.random.SeedSequence(seed, spawn_key=(CROP_STREAM, task.number))
     crop = render_crop(task.kind, section, sequence, size=size, mpp=mpp)
     _delete_truth(out, task.image_id)

@@ -226,7 +226,7 @@ def draw_section(
     )
 
 
-def section_of(patient: int, stain: Stain, seed: int) -> Section:
+def cohort_section(patient: int, stain: Stain, seed: int) -> Section:
     """Return the section of one patient in one stain.
 
     Parameters

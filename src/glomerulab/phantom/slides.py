@@ -17,7 +17,7 @@ from glomerulab.images import RgbImage
 from glomerulab.phantom.crops import check_cohort, write_truth
 from glomerulab.phantom.glomerulus import Glomerulus, kind_schedule
 from glomerulab.phantom.scene import Scene, biopsy_scene, paint
-from glomerulab.phantom.section import Section, expose, section_of
+from glomerulab.phantom.section import Section, cohort_section, expose
 from glomerulab.phantom.stains import Stain, recompose
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.parallel import map_outcomes
@@ -213,7 +213,7 @@ def _tasks(
 
 def _write_slide(task: _SlideTask, *, out: Path, seed: int, mpp: float) -> dict[str, Any]:
     """Render one slide, write its files, and return its row."""
-    section = section_of(task.patient, task.stain, seed)
+    section = cohort_section(task.patient, task.stain, seed)
     sequence = np.random.SeedSequence(seed, spawn_key=(SLIDE_STREAM, task.number))
     slide = render_slide(task.kinds, section, sequence, mpp=mpp)
     name = f"slides/{task.slide_id}.tif"

@@ -27,7 +27,7 @@ from glomerulab.runtime.names import quoted_name
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import JsonLines, SettingsFile, folder_lock
-from glomerulab.stain.fitting import Refusal, StainStatus, try_fit_many
+from glomerulab.stain.fitting import FitFailure, StainStatus, try_fit_many
 from glomerulab.stain.normalize import normalize
 from glomerulab.stain.optical_density import White, checked_white
 from glomerulab.stain.reference import StainReference, write_reference
@@ -35,7 +35,7 @@ from glomerulab.stain.reference import StainReference, write_reference
 __all__ = ["NormalizedCohort", "normalize_manifest"]
 
 Per = Literal["slide", "image"]
-Source = StainReference | Refusal | None
+Source = StainReference | FitFailure | None
 """Stains of the slide; why they could not be fitted; or None for the image's own stains."""
 
 MAX_CROPS_PER_SLIDE_FIT = 16
@@ -325,7 +325,7 @@ def _tasks(
 def _normalize_one(task: _Task) -> tuple[str, str]:
     """Write one image; return its status and the reason."""
     image = read_image(task.path)
-    if isinstance(task.source, Refusal):
+    if isinstance(task.source, FitFailure):
         write_image(image, task.out)
         return task.source.status.value, f"the slide as a whole: {task.source.reason}"
     result = normalize(image, task.target, source=task.source, white=task.white)

@@ -14,7 +14,7 @@ from glomerulab.evaluation.stain_check import StainCheck, compare_by_stain, with
 from glomerulab.images import read_image
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.stain.features import image_features, measure_pair, shrunk
+from glomerulab.stain.features import image_features, measure_pair, downscaled
 from glomerulab.stain.reference import read_reference
 
 __all__ = ["check_stains"]
@@ -149,5 +149,5 @@ def _measure(pair: _Pair) -> tuple[dict[str, float], FloatArray, FloatArray]:
             f"{before.shape[0]} px before normalisation",
             where=str(pair.after),
         )
-    before, after = shrunk(before), shrunk(after)
+    before, after = downscaled(before), downscaled(after)
     return asdict(measure_pair(before, after)), image_features(before), image_features(after)

@@ -1,7 +1,7 @@
-"""What an image looks like in numbers, and what normalisation did to it, from its pixels alone.
+"""Colour and texture of an image, and measures of what normalisation changed.
 
-Statistics of colour and texture that need no network and no training; what they cannot see, such
-as cell shape, they do not measure.
+Statistics of the pixels, without a network or training; they do not capture structure such as the
+shape of cells.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
+from skimage.metrics import structural_similarity
 
 from glomerulab.images import RgbImage
 from glomerulab.stain.optical_density import estimate_white, tissue_mask
 from glomerulab.stain.reinhard import rgb_to_lab
 
-__all__ = ["FEATURE_NAMES", "ImageMeasures", "image_features", "measure_pair", "shrunk"]
+__all__ = ["FEATURE_NAMES", "ImageMeasures", "downscaled", "image_features", "measure_pair"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -23,8 +24,6 @@ MAX_SIDE_PX = 512
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SCALES_PX = (1.0, 2.0, 4.0, 8.0)
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
-SSIM_SIGMA_PX = 1.5
-SSIM_RANGE = 255.0
 
 FEATURE_NAMES = (
     *(f"{c}_{s}" for c in "Lab" for s in ("mean", "std", *(f"q{q:g}" for q in QUANTILES))),
@@ -56,17 +55,8 @@ class ImageMeasures:
     """CIE76 colour difference of the glass between before and after; NaN without glass."""
 
 
-def shrunk(image: RgbImage) -> RgbImage:
-    """Return the image with its longer side at most 512 px.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W, 3)
-
-    Returns
-    -------
-    ndarray of uint8, shape (h, w, 3)
-    """
+def downscaled(image: RgbImage) -> RgbImage:
+    """Return the image with its longer side reduced to at most 512 px."""
     longest = max(image.shape[:2])
     if longest <= MAX_SIDE_PX:
         return image
@@ -76,7 +66,7 @@ def shrunk(image: RgbImage) -> RgbImage:
 
 
 def image_features(image: RgbImage) -> FloatArray:
-    """Describe colour and texture of the tissue.
+    """Return features of colour and texture of the tissue.
 
     Parameters
     ----------
@@ -102,7 +92,7 @@ def image_features(image: RgbImage) -> FloatArray:
 
 
 def measure_pair(before: RgbImage, after: RgbImage) -> ImageMeasures:
-    """Measure what normalisation changed in an image and what it kept.
+    """Compare an image before and after normalisation.
 
     Parameters
     ----------
@@ -122,7 +112,7 @@ def measure_pair(before: RgbImage, after: RgbImage) -> ImageMeasures:
     return ImageMeasures(
         nmi_before=_normalised_median(before, tissue),
         nmi_after=_normalised_median(after, tissue),
-        ssim=structural_similarity(one, other),
+        ssim=_structural_similarity(one, other),
         pcc=_correlation(one, other),
         saturated_before=_saturated_share(before),
         saturated_after=_saturated_share(after),
@@ -132,35 +122,21 @@ def measure_pair(before: RgbImage, after: RgbImage) -> ImageMeasures:
     )
 
 
-def structural_similarity(one: FloatArray, other: FloatArray) -> float:
+def _structural_similarity(one: FloatArray, other: FloatArray) -> float:
     """Return the mean structural similarity of two grey images of range 0 to 255.
 
-    Parameters
-    ----------
-    one, other : ndarray of float, shape (H, W)
-
-    Returns
-    -------
-    float
-        -1 to 1.
-
-    Notes
-    -----
-    Wang et al., IEEE Trans. Image Process. 13(4), 2004, with its Gaussian window of 1.5 px and
-    constants 0.01 and 0.03.
+    Wang et al., IEEE Trans. Image Process. 13(4), 2004, with its Gaussian window of 1.5 px.
     """
-
-    def blur(values: FloatArray) -> FloatArray:
-        return np.asarray(ndimage.gaussian_filter(values, SSIM_SIGMA_PX, truncate=3.5))
-
-    mean1, mean2 = blur(one), blur(other)
-    var1 = blur(one**2) - mean1**2
-    var2 = blur(other**2) - mean2**2
-    cov = blur(one * other) - mean1 * mean2
-    c1, c2 = (0.01 * SSIM_RANGE) ** 2, (0.03 * SSIM_RANGE) ** 2
-    above = (2.0 * mean1 * mean2 + c1) * (2.0 * cov + c2)
-    below = (mean1**2 + mean2**2 + c1) * (var1 + var2 + c2)
-    return float(np.mean(above / below))
+    similarity = structural_similarity(  # type: ignore[no-untyped-call]
+        one,
+        other,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255.0,
+        win_size=1,  # only trims the border before averaging: keep all pixels, and small images
+    )
+    return float(similarity)
 
 
 def _normalised_median(image: RgbImage, tissue: npt.NDArray[np.bool_]) -> float:

@@ -1,6 +1,6 @@
-"""Finding the stains of an image, or saying why it has no two: the status every image ends with.
+"""Fit of the stains of an image, with a status where it has no two stains.
 
-`glomerulab.stain.normalize` recolours with what is found here.
+`glomerulab.stain.normalize` recolours with the result.
 """
 
 import math
@@ -29,57 +29,48 @@ from glomerulab.stain.reference import (
     StainParameters,
     StainPrior,
     StainReference,
-    prior_of,
+    stain_prior,
 )
 from glomerulab.stain.reinhard import lab_statistics
 from glomerulab.stain.separation import macenko_stains, solve_tissue
 
-__all__ = [
-    "MIN_TISSUE_PX",
-    "Refusal",
-    "StainStatus",
-    "check_tissue",
-    "fit",
-    "fit_many",
-    "try_fit",
-    "try_fit_many",
-]
+__all__ = ["FitFailure", "StainStatus", "fit", "fit_many", "try_fit", "try_fit_many"]
 
 MIN_TISSUE_PX = 100
-"""Fewer tissue pixels than this say nothing about stains."""
+"""Minimal number of tissue pixels for a fit."""
 
 MIN_PERCENTILE = 0.05
-"""A stain whose upper percentile of optical density is below this is not there."""
+"""Minimal upper percentile of optical density of a stain that is present."""
 
 SAMPLE_PX_PER_IMAGE = 1 << 16
 
-# Green and teal ink takes far more red than green light; no dye of a prior does. Measured on the
-# crops of a real slide with teal ink that are refused: 0.9 % to 14 % of the tissue; on real HE, PAS
-# and silver without ink 0.24 % at most.
+# Green and teal ink absorbs far more red than green light; no dye of a prior does. On the rejected
+# crops of a real slide with teal ink, it covers 0.9 % to 14 % of the tissue; on real HE, PAS and
+# silver without ink the same criterion finds 0.24 % at most.
 INK_RED_OVER_GREEN = 2.0
 MIN_INK_DENSITY = 0.2
 MIN_INK_SHARE = 0.005
 
 
 class StainStatus(StrEnum):
-    """What became of an image."""
+    """Result of a fit or normalisation."""
 
     NORMALIZED = "normalized"
     SLIDE_STAINS = "slide_stains"
-    """Its own stains could not be told apart; those of its slide were used."""
+    """Its own stains could not be separated; those of its slide were used."""
     BLANK = "blank"
-    """Bare glass, or next to no tissue on it."""
+    """Bare glass, or too little tissue."""
     BLACK = "black"
     CONSTANT = "constant"
     TOO_SMALL = "too_small"
-    """Fewer pixels than say anything about stains, however much of them is tissue."""
+    """Too few pixels for a fit, even if all were tissue."""
     ONE_STAIN = "one_stain"
     NOT_TISSUE = "not_tissue"
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why an image has no stains to be told apart."""
+class FitFailure:
+    """Why no two stains were fitted to an image."""
 
     status: StainStatus
     reason: str
@@ -93,7 +84,7 @@ def fit(
     white: White | None = None,
     source: str = "",
 ) -> StainReference:
-    """Find the stains, their amounts and the white of one image.
+    """Fit the stains, their amounts and the white of one image.
 
     Parameters
     ----------
@@ -102,9 +93,9 @@ def fit(
     stain : str
         HE, PAS, PASM, TRI or H-DAB.
     white : float or ndarray of float, shape (3,), optional
-        Grey level of unstained glass in (0, 255]; estimated from the image where not given.
+        Grey level of unstained glass in (0, 255]; estimated from the image by default.
     source : str, default ""
-        Where the image comes from; kept in the reference and named in errors.
+        Origin of the image; kept in the reference and named in errors.
 
     Raises
     ------
@@ -113,7 +104,7 @@ def fit(
         not look like this stain.
     """
     found = try_fit(image, stain, parameters=parameters, white=white, source=source)
-    return _or_raise(found, source)
+    return _raise_failure(found, source)
 
 
 def try_fit(
@@ -123,15 +114,9 @@ def try_fit(
     parameters: StainParameters = RECOMMENDED,
     white: White | None = None,
     source: str = "",
-) -> StainReference | Refusal:
-    """Do what `fit` does, and return what stands in the way instead of raising it.
-
-    Parameters
-    ----------
-    image, stain, parameters, white, source
-        As for `fit`.
-    """
-    return _try_fit(image, prior_of(stain), parameters, white, source)
+) -> StainReference | FitFailure:
+    """Fit as `fit` does, and return a failure instead of raising it."""
+    return _try_fit(image, stain_prior(stain), parameters, white, source)
 
 
 def fit_many(
@@ -142,7 +127,7 @@ def fit_many(
     white: White | None = None,
     source: str = "",
 ) -> StainReference:
-    """Find one set of stains for several images of one slide, from their pixels together.
+    """Fit one set of stains to the pooled pixels of several images of one slide.
 
     Parameters
     ----------
@@ -151,7 +136,7 @@ def fit_many(
     stain : str
         HE, PAS, PASM, TRI or H-DAB.
     white : float or ndarray of float, shape (3,), optional
-        Grey level of unstained glass; estimated from all images together where not given.
+        Grey level of unstained glass; estimated from all images together by default.
     source : str, default ""
         Name of the slide; kept in the reference and named in errors.
 
@@ -161,7 +146,7 @@ def fit_many(
         As for `fit`, and if there are no images.
     """
     found = try_fit_many(images, stain, parameters=parameters, white=white, source=source)
-    return _or_raise(found, source)
+    return _raise_failure(found, source)
 
 
 def try_fit_many(
@@ -171,41 +156,30 @@ def try_fit_many(
     parameters: StainParameters = RECOMMENDED,
     white: White | None = None,
     source: str = "",
-) -> StainReference | Refusal:
-    """Do what `fit_many` does, and return what stands in the way instead of raising it.
-
-    Parameters
-    ----------
-    images, stain, parameters, white, source
-        As for `fit_many`.
-    """
+) -> StainReference | FitFailure:
+    """Fit as `fit_many` does, and return a failure instead of raising it."""
     samples = [_even_sample(image) for image in images]
     if not samples:
-        return Refusal(StainStatus.BLANK, "there are no images to fit stains on")
+        return FitFailure(StainStatus.BLANK, "there are no images to fit stains to")
     pooled = np.concatenate(samples)[np.newaxis]  # (1, n, 3)
     found = try_fit(pooled, stain, parameters=parameters, white=white, source=source)
-    if isinstance(found, Refusal):
+    if isinstance(found, FitFailure):
         return found
     return replace(found, n_sources=len(samples))
 
 
-def check_tissue(image: RgbImage, source: StainReference) -> StainReference | Refusal:
-    """Return the known stains of an image's slide, or why the image has no tissue to use them on.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W, 3)
-    """
+def check_tissue(image: RgbImage, source: StainReference) -> StainReference | FitFailure:
+    """Return the stains of the image's slide, or a failure if the image has too little tissue."""
     pixels = checked_image(image)
     mask = tissue_mask(
         pixels, np.array(source.white), glass_lightness=source.parameters.glass_lightness
     )
     n_tissue = int(np.count_nonzero(mask))
-    return source if n_tissue >= MIN_TISSUE_PX else _why_no_tissue(pixels, n_tissue)
+    return source if n_tissue >= MIN_TISSUE_PX else _no_tissue_failure(pixels, n_tissue)
 
 
-def _or_raise(found: StainReference | Refusal, source: str) -> StainReference:
-    if isinstance(found, Refusal):
+def _raise_failure(found: StainReference | FitFailure, source: str) -> StainReference:
+    if isinstance(found, FitFailure):
         raise StainError(f"{found.status.value}: {found.reason}", where=source or None)
     return found
 
@@ -216,13 +190,13 @@ def _try_fit(
     parameters: StainParameters,
     white: White | None,
     source: str,
-) -> StainReference | Refusal:
+) -> StainReference | FitFailure:
     pixels = checked_image(image)
     level = estimate_white(pixels) if white is None else checked_white(white)
     tissue = find_tissue(pixels, level, glass_lightness=parameters.glass_lightness)
     density, n_tissue = tissue.density, tissue.density.shape[1]
     if n_tissue < MIN_TISSUE_PX:
-        return _why_no_tissue(pixels, n_tissue)
+        return _no_tissue_failure(pixels, n_tissue)
     value = None
     try:
         if parameters.method == "vahadane":
@@ -234,14 +208,16 @@ def _try_fit(
             n_tissue = tissue.count()
     except StainError as error:
         constant = bool(np.all(pixels == pixels[0, 0]))
-        return Refusal(StainStatus.CONSTANT if constant else StainStatus.ONE_STAIN, error.message)
-    refusal = _gate(matrix, prior)
-    if refusal is not None:
-        return _with_ink(refusal, density)
+        return FitFailure(
+            StainStatus.CONSTANT if constant else StainStatus.ONE_STAIN, error.message
+        )
+    failure = _check_stains(matrix, prior)
+    if failure is not None:
+        return _with_ink(failure, density)
     percentiles = _percentiles(density, matrix, parameters)
     if min(percentiles) < MIN_PERCENTILE:
         missing = prior.dyes[int(np.argmin(percentiles))]
-        return Refusal(StainStatus.ONE_STAIN, f"there is next to no {missing}")
+        return FitFailure(StainStatus.ONE_STAIN, f"there is almost no {missing}")
     lab_mean, lab_std = (
         lab_statistics(pixels, tissue_mask(pixels, level))
         if parameters.method == "reinhard"
@@ -261,27 +237,27 @@ def _try_fit(
     )
 
 
-def _why_no_tissue(pixels: RgbImage, n_tissue: int) -> Refusal:
+def _no_tissue_failure(pixels: RgbImage, n_tissue: int) -> FitFailure:
     n = pixels.shape[0] * pixels.shape[1]
-    said = f"{n_tissue} of {n} pixels are tissue, at least {MIN_TISSUE_PX} are needed"
+    counts = f"{n_tissue} of {n} pixels are tissue, at least {MIN_TISSUE_PX} are needed"
     brightest = int(pixels.max())
     if brightest <= 12:  # luminance of (12, 12, 12) is 0.0037: black with sensor noise
-        return Refusal(StainStatus.BLACK, said)
+        return FitFailure(StainStatus.BLACK, counts)
     if bool(np.all(pixels == pixels[0, 0])):
-        return Refusal(StainStatus.CONSTANT, f"every pixel is {pixels[0, 0].tolist()}")
+        return FitFailure(StainStatus.CONSTANT, f"every pixel is {pixels[0, 0].tolist()}")
     if n < MIN_TISSUE_PX:
-        return Refusal(StainStatus.TOO_SMALL, said)
+        return FitFailure(StainStatus.TOO_SMALL, counts)
     is_black = not np.any(tissue_mask(pixels, 255.0, glass_lightness=1.0))
-    return Refusal(StainStatus.BLACK if is_black else StainStatus.BLANK, said)
+    return FitFailure(StainStatus.BLACK if is_black else StainStatus.BLANK, counts)
 
 
-def _gate(matrix: FloatArray, prior: StainPrior) -> Refusal | None:
-    """Refuse stains that are one, or that are not those of the prior."""
+def _check_stains(matrix: FloatArray, prior: StainPrior) -> FitFailure | None:
+    """Return a failure for stains that coincide or do not match the prior."""
     if not np.all(np.isfinite(matrix)):
-        return Refusal(StainStatus.ONE_STAIN, "the pixels do not determine two stains")
+        return FitFailure(StainStatus.ONE_STAIN, "the pixels do not determine two stains")
     separation = _degrees(matrix[:, 0], matrix[:, 1])
     if separation < MIN_SEPARATION_DEGREES:
-        return Refusal(
+        return FitFailure(
             StainStatus.ONE_STAIN,
             f"the two stains are {separation:.1f} degrees apart, at least "
             f"{MIN_SEPARATION_DEGREES:g} are needed",
@@ -289,25 +265,25 @@ def _gate(matrix: FloatArray, prior: StainPrior) -> Refusal | None:
     for column, (dye, limit) in enumerate(zip(prior.dyes, prior.max_angle_degrees, strict=True)):
         angle = _degrees(matrix[:, column], prior.stain_matrix[:, column])
         if angle > limit:
-            return Refusal(
+            return FitFailure(
                 StainStatus.NOT_TISSUE,
-                f"what should be {dye} lies {angle:.0f} degrees from it, at most {limit:g} are "
-                f"allowed: not {prior.stain}?",
+                f"the stain fitted as {dye} is {angle:.0f} degrees away from it, at most {limit:g} "
+                f"are allowed; is the stain {prior.stain}?",
             )
     return None
 
 
-def _with_ink(refusal: Refusal, density: npt.NDArray[np.float32]) -> Refusal:
-    """Add that marker ink is seen, which is a likelier cause than another stain."""
+def _with_ink(failure: FitFailure, density: npt.NDArray[np.float32]) -> FitFailure:
+    """Add to the reason that marker ink was found, a likelier cause than another stain."""
     red, green, _ = density
     is_ink = (red > INK_RED_OVER_GREEN * green) & (red > MIN_INK_DENSITY)
     share = float(np.mean(is_ink))
-    if refusal.status is not StainStatus.NOT_TISSUE or share < MIN_INK_SHARE:
-        return refusal
+    if failure.status is not StainStatus.NOT_TISSUE or share < MIN_INK_SHARE:
+        return failure
     return replace(
-        refusal,
-        reason=f"{refusal.reason} {share:.1%} of the tissue has the colour of green or teal marker "
-        "ink: cut it off, or leave the image out",
+        failure,
+        reason=f"{failure.reason} {share:.1%} of the tissue has the colour of green or teal marker "
+        "ink; crop it off, or exclude the image",
     )
 
 

@@ -1,7 +1,7 @@
-"""From an image and a target to the image in the target's colours, and every step between.
+"""Stain normalisation of an image to a target, and its steps.
 
-`transform` recolours with known stains, `normalize` finds them first and says what became of the
-image; `separate` and `recompose` give the amounts themselves.
+`transform` recolours with known stains; `normalize` fits them first and returns a status;
+`separate` and `recompose` give the amounts of stain themselves.
 """
 
 from dataclasses import dataclass
@@ -10,49 +10,41 @@ import numpy as np
 
 from glomerulab.errors import StainError
 from glomerulab.images import RgbImage
-from glomerulab.stain.fitting import StainStatus, check_tissue, try_fit
+from glomerulab.stain.fitting import StainStatus, check_tissue, fit, try_fit
 from glomerulab.stain.kernels.pixels import recolour
 from glomerulab.stain.optical_density import (
     FloatArray,
     White,
     checked_image,
-    light_of,
     optical_density,
+    pixel_tables,
     tissue_mask,
     transmitted_light,
 )
-from glomerulab.stain.reference import StainReference
+from glomerulab.stain.reference import RECOMMENDED, StainParameters, StainReference
 from glomerulab.stain.reinhard import transfer_lab_statistics
 from glomerulab.stain.separation import concentrations
 
-__all__ = [
-    "Normalized",
-    "StainNormalizer",
-    "normalize",
-    "recompose",
-    "recompose_with",
-    "separate",
-    "transform",
-]
+__all__ = ["StainNormalizer", "normalize", "restain", "separate", "transform"]
 
 CHANGED = frozenset({StainStatus.NORMALIZED, StainStatus.SLIDE_STAINS})
 
 
 @dataclass(frozen=True)
 class Normalized:
-    """An image after normalisation, and what was done to it."""
+    """An image after normalisation, with its status."""
 
     image: RgbImage
-    """A new array; equal to the input where `status` says that nothing was done."""
+    """A new array; equal to the input unless `is_changed`."""
     status: StainStatus
     reason: str
-    """Why the image was left as it is or took its slide's stains; empty otherwise."""
+    """Why the image is unchanged or its slide's stains were used; empty otherwise."""
     source: StainReference | None
-    """The stains the image was separated with; None where it was left as it is."""
+    """The stains the image was separated with; None if it is unchanged."""
 
     @property
     def is_changed(self) -> bool:
-        """Whether the image carries the target's colours."""
+        """Whether the image has the target's colours."""
         return self.status in CHANGED
 
 
@@ -82,7 +74,7 @@ def transform(image: RgbImage, source: StainReference, target: StainReference) -
     pixels = checked_image(image)
     if target.parameters.method == "reinhard":
         return _transform_reinhard(pixels, source, target)
-    return recompose_with(
+    return restain(
         pixels,
         source,
         gains=np.array(target.percentiles) / np.array(source.percentiles),
@@ -100,23 +92,23 @@ def normalize(
     fallback: StainReference | None = None,
     strict: bool = False,
 ) -> Normalized:
-    """Bring one image to the colours of a target, or leave it and say why.
+    """Recolour one image to a target, or return it unchanged with the reason.
 
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W, 3)
         Never changed.
     target : StainReference
-        Its stain and parameters are those the image is fitted with.
+        The image is fitted with its stain and parameters.
     source : StainReference, optional
-        Stains of the image's slide, to be used for every crop of it; by default the image's own
+        Stains of the image's slide, the same for all its crops; by default the image's own stains
         are fitted.
     white : float or ndarray of float, shape (3,), optional
-        Grey level of unstained glass; estimated from the image where not given.
+        Grey level of unstained glass; estimated from the image by default.
     fallback : StainReference, optional
-        Stains of the slide, used where the image shows tissue but not two stains.
+        Stains of the slide, used if the image has tissue but not two stains.
     strict : bool, default False
-        Raise where the image would be left as it is.
+        Raise an error instead of returning an unchanged image.
 
     Raises
     ------
@@ -139,26 +131,38 @@ def normalize(
 
 @dataclass(frozen=True)
 class StainNormalizer:
-    """`normalize` as a callable for a data loader: picklable, without state, without torch."""
+    """`normalize` as a callable for a data loader: picklable, stateless, without torch.
+
+    Examples
+    --------
+    >>> from glomerulab.phantom.crops import example_crop
+    >>> normalizer = StainNormalizer.fit(example_crop("HE", seed=1).pixels, "HE")
+    >>> image = example_crop("HE", seed=2).pixels
+    >>> recoloured = normalizer(image)
+    >>> recoloured.shape == image.shape and recoloured.dtype == image.dtype
+    True
+    """
 
     target: StainReference
     source: StainReference | None = None
-    """Stains of the slide, where they are known."""
+    """Stains of the slide, if known."""
     fallback: StainReference | None = None
     strict: bool = False
 
+    @classmethod
+    def fit(
+        cls,
+        target: RgbImage,
+        stain: str,
+        *,
+        parameters: StainParameters = RECOMMENDED,
+        white: White | None = None,
+    ) -> "StainNormalizer":
+        """Return a normaliser to the stains of a target image; arguments as for `fitting.fit`."""
+        return cls(fit(target, stain, parameters=parameters, white=white))
+
     def __call__(self, image: RgbImage) -> RgbImage:
-        """Return the image in the target's colours, or a copy where it cannot be normalised.
-
-        Parameters
-        ----------
-        image : ndarray of uint8, shape (H, W, 3)
-            Never changed.
-
-        Returns
-        -------
-        ndarray of uint8, shape (H, W, 3)
-        """
+        """Return the image in the target's colours, or a copy if it cannot be normalised."""
         result = normalize(
             image, self.target, source=self.source, fallback=self.fallback, strict=self.strict
         )
@@ -166,7 +170,7 @@ class StainNormalizer:
 
 
 def separate(image: RgbImage, source: StainReference) -> FloatArray:
-    """Return how much of each stain every pixel holds.
+    """Return the amount of each stain in every pixel.
 
     Parameters
     ----------
@@ -188,7 +192,7 @@ def separate(image: RgbImage, source: StainReference) -> FloatArray:
 def recompose(
     amounts: FloatArray, stain_matrix: FloatArray, *, white: FloatArray | float = 255.0
 ) -> RgbImage:
-    """Turn amounts of stain back into pixels.
+    """Convert amounts of stain to pixels.
 
     Parameters
     ----------
@@ -203,7 +207,7 @@ def recompose(
     return transmitted_light(amounts @ stain_matrix.T, white)
 
 
-def recompose_with(
+def restain(
     image: RgbImage,
     source: StainReference,
     *,
@@ -211,7 +215,7 @@ def recompose_with(
     stains: FloatArray,
     white: FloatArray,
 ) -> RgbImage:
-    """Separate an image by known stains, and compose it anew of others in one pass.
+    """Replace the known stains of an image by others, in one pass.
 
     Parameters
     ----------
@@ -235,7 +239,7 @@ def recompose_with(
     flat = out.reshape(-1)
     recolour(
         pixels.reshape(-1, 3),
-        light_of(source.white)[2],
+        pixel_tables(source.white)[2],
         np.array(source.stain_vectors),
         source.parameters.coding_sparsity,
         gains,
@@ -256,7 +260,7 @@ def _transform_reinhard(
 
 def _lab(reference: StainReference) -> tuple[FloatArray, FloatArray]:
     if reference.lab_mean is None or reference.lab_std is None:
-        raise ValueError("this reference was not fitted with method reinhard")
+        raise ValueError("the stain reference was not fitted with the method reinhard")
     return np.array(reference.lab_mean), np.array(reference.lab_std)
 
 

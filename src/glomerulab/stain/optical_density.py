@@ -1,4 +1,7 @@
-"""Optical density of bright-field pixels, the white it is measured against, and tissue."""
+"""Optical density of bright-field pixels, the white it is measured against, and the tissue mask.
+
+Tissue is neither bare glass nor black border or fold; the mask uses brightness only, not stains.
+"""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ import numpy.typing as npt
 
 from glomerulab.images import RgbImage
 from glomerulab.stain.kernels.pixels import (
-    Light,
+    PixelTables,
     brightest_peak,
     channel_histograms,
     gather_tissue,
@@ -17,21 +20,14 @@ from glomerulab.stain.kernels.pixels import (
 )
 
 __all__ = [
-    "BLACK_LUMINANCE",
-    "GLASS_LIGHTNESS",
     "FloatArray",
-    "Tissue",
     "White",
     "checked_image",
     "checked_white",
     "estimate_white",
     "find_tissue",
-    "light_of",
-    "optical_density",
-    "optical_density_table",
     "tissue_density",
     "tissue_mask",
-    "transmitted_light",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,17 +39,17 @@ MAX_PIXELS_FOR_WHITE = 1 << 14
 LOG_LEVELS = np.log(np.maximum(np.arange(256.0), 1.0))
 
 PALEST_QUANTILE = 0.995
-PEAK_WINDOW = 0.85  # of the palest: below it a peak is tissue
-PEAK_DROP = 0.07  # a peak is one when the histogram then falls by this share, beyond chance
+PEAK_WINDOW = 0.85  # of the palest; a darker peak is tissue
+PEAK_DROP = 0.07  # share by which the histogram falls after a peak, beyond chance
 CHANCE = 3.0  # standard deviations
 PEAK_HALF_WIDTH = 0.03
 MIN_GLASS_SHARE = 0.002
 MIN_GREEN = 0.92  # of the lower of red and blue
-SMOOTHED_BINS = 4.3  # bins that one smoothed by (1, 2, 3, 2, 1) / 9 is worth: 81 / 19
+SMOOTHED_BINS = 4.3  # effective number of bins after smoothing by (1, 2, 3, 2, 1) / 9: 81 / 19
 
 
 def optical_density(image: RgbImage, white: FloatArray | float = 255.0) -> FloatArray:
-    r"""Turn transmitted light into absorbance, which is linear in the amount of stain.
+    r"""Convert transmitted light to absorbance, which is linear in the amount of stain.
 
     Parameters
     ----------
@@ -89,28 +85,13 @@ def optical_density(image: RgbImage, white: FloatArray | float = 255.0) -> Float
 
 
 def optical_density_table(white: FloatArray | float = 255.0) -> FloatArray:
-    """Return the optical density of each of the 256 grey levels in each channel.
-
-    Parameters
-    ----------
-    white : float or ndarray of float, shape (3,), default 255.0
-        In (0, 255].
-
-    Returns
-    -------
-    ndarray of float64, shape (3, 256)
-
-    Raises
-    ------
-    ValueError
-        If `white` is out of range.
-    """
+    """Return the optical density of the 256 grey levels of each channel, shape (3, 256)."""
     table: FloatArray = np.log(checked_white(white))[:, np.newaxis] - LOG_LEVELS  # (3, 256)
     return np.maximum(table, 0.0)
 
 
 def transmitted_light(density: FloatArray, white: FloatArray | float = 255.0) -> RgbImage:
-    """Turn optical density back into pixels, rounded to the nearest grey level.
+    """Convert optical density to pixels, rounded to the nearest grey level.
 
     Parameters
     ----------
@@ -175,21 +156,7 @@ def _quantile(counts: npt.NDArray[np.int64], quantile: float) -> FloatArray:
 
 
 def checked_white(white: White) -> FloatArray:
-    """Return white as three numbers, or say what is wrong with it.
-
-    Parameters
-    ----------
-    white : float or ndarray of float, shape (3,)
-
-    Returns
-    -------
-    ndarray of float64, shape (3,)
-
-    Raises
-    ------
-    ValueError
-        If it has another shape, or is not in (0, 255].
-    """
+    """Return white as three grey levels; raise `ValueError` for another shape or range."""
     levels = np.array(white, dtype=np.float64)
     if levels.shape == ():
         levels = np.repeat(levels, 3)
@@ -199,22 +166,10 @@ def checked_white(white: White) -> FloatArray:
 
 
 def checked_image(image: RgbImage) -> RgbImage:
-    """Return the image in row-major order, copied only if it was not.
+    """Return the image in row-major order, copied only if needed.
 
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W, 3)
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-
-    Raises
-    ------
-    TypeError
-        If it is no array.
-    ValueError
-        If it has another type of number or shape, or no pixels.
+    Raises `TypeError` for something that is no array, and `ValueError` for one that is not
+    uint8 (H, W, 3) or is empty.
     """
     if not isinstance(image, np.ndarray):
         raise TypeError(f"image must be an array, uint8 (H, W, 3), got {type(image).__name__}")
@@ -256,12 +211,12 @@ def tissue_mask(
 
     Notes
     -----
-    Black is judged by the pixel's own luminance, glass by its luminance relative to white, both
-    with the sRGB transfer curve undone.
+    Black is defined by the luminance of the pixel, glass by its luminance relative to white, both
+    after inversion of the sRGB transfer curve.
     """
     pixels = checked_image(image)
     mask = np.empty(pixels.shape[:2], dtype=np.bool_)
-    mark_tissue(pixels.reshape(-1, 3), light_of(white, glass_lightness), mask.reshape(-1))
+    mark_tissue(pixels.reshape(-1, 3), pixel_tables(white, glass_lightness), mask.reshape(-1))
     return mask
 
 
@@ -283,29 +238,29 @@ def tissue_density(
     ndarray of float32, shape (3, n)
         n is the number of tissue pixels.
     """
-    return _gathered(checked_image(image).reshape(-1, 3), light_of(white, glass_lightness))
+    return _gathered(checked_image(image).reshape(-1, 3), pixel_tables(white, glass_lightness))
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """Optical density of the tissue of an image; of a large one, of an even sample."""
+    """Optical density of the tissue of an image, or of an even sample of a large one."""
 
     density: npt.NDArray[np.float32]
     """Shape (3, n), in the order of the image."""
-    light: Light
+    tables: PixelTables
     pixels: RgbImage | None = None
-    """All pixels, shape (N, 3), where `density` is that of a sample."""
+    """All pixels, shape (N, 3), if `density` is that of a sample."""
 
-    def whole_density(self) -> npt.NDArray[np.float32]:
-        """Return the optical density of all tissue, shape (3, n), in the sample or not."""
-        return self.density if self.pixels is None else _gathered(self.pixels, self.light)
+    def full_density(self) -> npt.NDArray[np.float32]:
+        """Return the optical density of all tissue, shape (3, n)."""
+        return self.density if self.pixels is None else _gathered(self.pixels, self.tables)
 
     def count(self) -> int:
-        """Return how many pixels are tissue, in the sample or not."""
+        """Return the number of tissue pixels of the image."""
         if self.pixels is None:
             return int(self.density.shape[1])
         mask = np.empty(len(self.pixels), dtype=np.bool_)
-        mark_tissue(self.pixels, self.light, mask)
+        mark_tissue(self.pixels, self.tables, mask)
         return int(np.count_nonzero(mask))
 
 
@@ -322,35 +277,29 @@ def find_tissue(
         As for `tissue_mask`.
     """
     pixels = checked_image(image).reshape(-1, 3)
-    light = light_of(white, glass_lightness)
-    # Odd, since JPEG repeats itself every eight pixels and so do most widths.
+    tables = pixel_tables(white, glass_lightness)
+    # Odd: JPEG blocks and most widths are multiples of eight.
     step = -(-len(pixels) // SAMPLE_PX) | 1
     if step > 1:
-        sample = _gathered(pixels[::step], light)
+        sample = _gathered(pixels[::step], tables)
         if sample.shape[1] >= MIN_SAMPLE_PX:
-            return Tissue(sample, light, pixels)
-    return Tissue(_gathered(pixels, light), light)
+            return Tissue(sample, tables, pixels)
+    return Tissue(_gathered(pixels, tables), tables)
 
 
-def light_of(white: White, glass_lightness: float = GLASS_LIGHTNESS) -> Light:
-    """Return the tables by which compiled code tells tissue from glass and reads its density.
-
-    Parameters
-    ----------
-    white, glass_lightness
-        As for `tissue_mask`.
-    """
+def pixel_tables(white: White, glass_lightness: float = GLASS_LIGHTNESS) -> PixelTables:
+    """Return the tables with which compiled code finds tissue and its optical density."""
     red, green, blue = checked_white(white).tolist()
-    return _light((red, green, blue), glass_lightness)
+    return _cached_tables((red, green, blue), glass_lightness)
 
 
-def _gathered(pixels: RgbImage, light: Light) -> npt.NDArray[np.float32]:
+def _gathered(pixels: RgbImage, tables: PixelTables) -> npt.NDArray[np.float32]:
     density = np.empty((3, len(pixels)), dtype=np.float32)
-    return density[:, : gather_tissue(pixels, light, density)]
+    return density[:, : gather_tissue(pixels, tables, density)]
 
 
 @lru_cache(maxsize=64)
-def _light(white: tuple[float, float, float], glass_lightness: float) -> Light:
+def _cached_tables(white: tuple[float, float, float], glass_lightness: float) -> PixelTables:
     weights = np.array(LUMINANCE_WEIGHTS)[:, np.newaxis]
     levels = np.arange(256.0)
     relative = np.minimum(levels / np.array(white)[:, np.newaxis], 1.0)

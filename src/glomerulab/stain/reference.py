@@ -1,11 +1,15 @@
-"""What is known of the stains of an image, a slide or a target, and what it was found with."""
+"""Parameters of a separation, priors of the known stains, and fitted references as JSON.
+
+Each stain is two dyes, listed with the one of higher red absorbance first; every stain matrix of
+the package has this order.
+"""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
@@ -14,17 +18,13 @@ from glomerulab.runtime.files import atomic_write
 from glomerulab.stain.optical_density import GLASS_LIGHTNESS, FloatArray
 
 __all__ = [
-    "MIN_SEPARATION_DEGREES",
     "PAPER",
     "PRESETS",
     "RECOMMENDED",
     "STAIN_PRIORS",
-    "Method",
     "StainParameters",
-    "StainPrior",
     "StainReference",
     "aggregate",
-    "prior_of",
     "read_reference",
     "reference_from_json",
     "write_reference",
@@ -35,26 +35,20 @@ Method = Literal["vahadane", "macenko", "reinhard"]
 
 @dataclass(frozen=True)
 class StainParameters:
-    """How stains are separated and matched."""
+    """Parameters of separation and matching."""
 
     method: Method = "vahadane"
     sparsity: float = 0.02
-    """λ of the paper's eq. (9) while the stain matrix is sought."""
+    """λ of the paper's eq. (9) in the fit of the stain matrix."""
     coding_sparsity: float = 0.0
-    """λ when the amounts are solved again for recolouring."""
+    """λ in the second solution of the amounts, for recolouring."""
     percentile: float = 99.0
-    """Of each stain's amount over tissue; matched between source and target."""
+    """Percentile of each stain's amount over tissue that is matched between source and target."""
     glass_lightness: float = GLASS_LIGHTNESS
     """CIE lightness relative to white from which a pixel is glass, in (0, 1]."""
 
     def __post_init__(self) -> None:
-        """Refuse values out of range.
-
-        Raises
-        ------
-        ValueError
-            If the method is unknown or a number is out of its range.
-        """
+        """Raise `ValueError` for an unknown method or a number out of range."""
         if self.method not in {"vahadane", "macenko", "reinhard"}:
             raise ValueError(f"method must be vahadane, macenko or reinhard, got {self.method!r}")
         for name in ("sparsity", "coding_sparsity"):
@@ -68,7 +62,7 @@ class StainParameters:
 
 
 RECOMMENDED = StainParameters()
-"""λ 0.02, and none when the amounts are solved again: closest to known truth."""
+"""λ 0.02 in the fit and 0 in recolouring: closest to the known truth of synthetic images."""
 
 PAPER = StainParameters(sparsity=0.1, coding_sparsity=0.1)
 """λ 0.1 throughout, as Vahadane's publication and its re-implementations use."""
@@ -78,12 +72,12 @@ PRESETS = {"recommended": RECOMMENDED, "paper": PAPER}
 
 
 MIN_SEPARATION_DEGREES = 10.0
-"""Two columns closer than this are one stain seen twice."""
+"""Minimal angle between the two columns of a stain matrix; below it they are one stain."""
 
 
 @dataclass(frozen=True)
 class StainPrior:
-    """The two dyes of a stain and how far an image may stray from them."""
+    """The two dyes of a stain and the tolerated deviation of an image from them."""
 
     stain: str
     dyes: tuple[str, str]
@@ -91,7 +85,7 @@ class StainPrior:
     vectors: tuple[tuple[float, float, float], tuple[float, float, float]]
     """Absorbance in red, green, blue of each dye, any length."""
     max_angle_degrees: tuple[float, float]
-    """How far each column may lie from its dye."""
+    """Maximal angle between each column and its dye."""
 
     @property
     def stain_matrix(self) -> FloatArray:
@@ -104,7 +98,7 @@ class StainPrior:
 HAEMATOXYLIN = (0.61, 0.71, 0.35)
 EOSIN = (0.15, 0.93, 0.35)
 # Midway between the two published pairs: Ruifrok & Johnston 2001 (as in ImageJ) and Macenko 2009.
-# Schiff, silver and trichrome: means over public renal sections, see the decision page 0041.
+# Schiff, silver and trichrome: means over public renal sections (decision 0041).
 
 STAIN_PRIORS = {
     prior.stain: prior
@@ -133,26 +127,15 @@ STAIN_PRIORS = {
         ),
     )
 }
-"""By name of the stain, as in the manifest's column ``stain``."""
+"""By stain, as in the column ``stain`` of a manifest."""
 
 
-def prior_of(stain: str) -> StainPrior:
-    """Return the prior of a stain.
-
-    Parameters
-    ----------
-    stain : str
-        One of `STAIN_PRIORS`.
-
-    Raises
-    ------
-    StainError
-        If the stain is not known; the message lists those that are.
-    """
+def stain_prior(stain: str) -> StainPrior:
+    """Return the prior of a stain; raise `StainError` for one that is not in `STAIN_PRIORS`."""
     prior = STAIN_PRIORS.get(stain)
     if prior is None:
         known = ", ".join(STAIN_PRIORS)
-        raise StainError(f"unknown stain {stain!r}; known are: {known}")
+        raise StainError(f"unknown stain {stain!r} (known: {known})")
     return prior
 
 
@@ -163,18 +146,18 @@ Three = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class StainReference:
-    """Stain matrix, amounts and white of a picture, with what they were found with."""
+    """Stain matrix, amounts and white of an image, and the parameters of their fit."""
 
     stain: str
     """HE, PAS, PASM, TRI or H-DAB."""
     stain_vectors: tuple[Three, Three]
-    """Absorbance of each dye in red, green, blue, unit norm, higher red first."""
+    """Absorbance of each dye in red, green, blue; unit norm, higher red first."""
     percentiles: tuple[float, float]
     """The upper percentile of each dye's amount over tissue, above 0."""
     white: Three
     """Grey level of unstained glass."""
     source: str = ""
-    """The file or slide it was fitted on."""
+    """The file or slide it was fitted to."""
     parameters: StainParameters = RECOMMENDED
     objective: float | None = None
     """Eq. (9) at the solution per tissue pixel; None for aggregates and other methods."""
@@ -185,32 +168,21 @@ class StainReference:
     lab_std: Three | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no pair of stains.
-
-        Raises
-        ------
-        StainError
-            If the stain is unknown or a number is out of its range.
-        """
-        prior_of(self.stain)
+        """Raise `StainError` for an unknown stain or a number out of range."""
+        stain_prior(self.stain)
         for vector in self.stain_vectors:
-            # Plain numbers: arrays would take longer to make than a small image to recolour.
+            # Plain numbers: creating arrays would take longer than recolouring a small image.
             if not all(math.isfinite(value) and value >= 0.0 for value in vector):
-                raise StainError(
-                    f"stain_vectors must be numbers >= 0, got {vector}", where=self.source or None
-                )
+                self._reject(f"stain_vectors must be numbers >= 0, got {vector}")
             if abs(math.hypot(*vector) - 1.0) > 1e-6:
-                raise StainError(
-                    f"stain_vectors must have unit norm, got {vector}", where=self.source or None
-                )
+                self._reject(f"stain_vectors must have unit norm, got {vector}")
         if not all(math.isfinite(value) and value > 0.0 for value in self.percentiles):
-            raise StainError(
-                f"percentiles must be above 0, got {self.percentiles}", where=self.source or None
-            )
+            self._reject(f"percentiles must be above 0, got {self.percentiles}")
         if not all(0.0 < level <= 255.0 for level in self.white):
-            raise StainError(
-                f"white must be in (0, 255], got {self.white}", where=self.source or None
-            )
+            self._reject(f"white must be in (0, 255], got {self.white}")
+
+    def _reject(self, message: str) -> NoReturn:
+        raise StainError(message, where=self.source or None)
 
     @property
     def stain_matrix(self) -> FloatArray:
@@ -245,12 +217,13 @@ def aggregate(references: Sequence[StainReference], *, source: str = "") -> Stai
     `glomerulab.stain.fitting.fit_many`.
     """
     if not references:
-        raise StainError("no references to aggregate", where=source or None)
+        raise StainError("there are no stain references to merge", where=source or None)
     for name in ("stain", "parameters"):
         kinds = {str(getattr(reference, name)) for reference in references}
         if len(kinds) > 1:
             raise StainError(
-                f"references differ in {name}: {', '.join(sorted(kinds))}", where=source or None
+                f"the stain references differ in {name}: {', '.join(sorted(kinds))}",
+                where=source or None,
             )
     weights = np.array([max(reference.n_tissue_px, 1) for reference in references], np.float64)
     vectors = np.array([reference.stain_vectors for reference in references])  # (k, 2, 3)
@@ -259,7 +232,6 @@ def aggregate(references: Sequence[StainReference], *, source: str = "") -> Stai
     percentiles = np.average([r.percentiles for r in references], axis=0, weights=weights)
     white = np.median([reference.white for reference in references], axis=0)
     first = references[0]
-    has_lab = first.lab_mean is not None and first.lab_std is not None
     return StainReference(
         stain=first.stain,
         stain_vectors=(_three(mean[0]), _three(mean[1])),
@@ -269,23 +241,19 @@ def aggregate(references: Sequence[StainReference], *, source: str = "") -> Stai
         parameters=first.parameters,
         n_tissue_px=sum(reference.n_tissue_px for reference in references),
         n_sources=sum(reference.n_sources for reference in references),
-        lab_mean=_three(np.average([r.lab_mean for r in references], axis=0, weights=weights))
-        if has_lab
-        else None,
-        lab_std=_three(np.average([r.lab_std for r in references], axis=0, weights=weights))
-        if has_lab
-        else None,
+        lab_mean=_mean([r.lab_mean for r in references], weights),
+        lab_std=_mean([r.lab_std for r in references], weights),
     )
 
 
-def write_reference(reference: StainReference, path: Path) -> None:
-    """Write a reference as JSON that `read_reference` reads back equal.
+def _mean(colours: Sequence[Three | None], weights: FloatArray) -> Three | None:
+    if any(colour is None for colour in colours):
+        return None
+    return _three(np.average(np.array(colours), axis=0, weights=weights))
 
-    Parameters
-    ----------
-    path : Path
-        Replaced if it exists.
-    """
+
+def write_reference(reference: StainReference, path: Path) -> None:
+    """Write a reference as JSON, in place of any file at `path`."""
     text = json.dumps({"format": FORMAT, **asdict(reference)}, indent=2, ensure_ascii=False)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -297,30 +265,28 @@ def read_reference(path: Path) -> StainReference:
     Raises
     ------
     StainError
-        If the file is missing, is not such a reference, or holds impossible numbers.
+        If the file is missing, is no stain reference, or holds invalid numbers.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise StainError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+        raise StainError(
+            f"the stain reference cannot be read: {error.strerror or error}", where=str(path)
+        ) from error
     except ValueError as error:
-        raise StainError(f"not valid JSON: {error}", where=str(path)) from error
+        raise StainError(
+            f"the stain reference is not valid JSON: {error}", where=str(path)
+        ) from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise StainError(f"not a stain reference (no format {FORMAT!r})", where=str(path))
+        raise StainError(f"this is not a stain reference (no format {FORMAT!r})", where=str(path))
     try:
         return reference_from_json(content)
     except (KeyError, TypeError, ValueError, StainError) as error:
-        raise StainError(f"not a valid stain reference: {error!r}", where=str(path)) from error
+        raise StainError(f"the stain reference is invalid: {error!r}", where=str(path)) from error
 
 
 def reference_from_json(content: Mapping[str, Any]) -> StainReference:
-    """Make a reference of what its fields are in JSON.
-
-    Parameters
-    ----------
-    content : mapping
-        As `dataclasses.asdict` gives it.
-    """
+    """Return the reference whose fields `dataclasses.asdict` returned."""
     values = dict(content)
     values["parameters"] = StainParameters(**values["parameters"])
     first, second = values["stain_vectors"]

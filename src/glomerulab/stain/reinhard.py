@@ -1,15 +1,10 @@
-"""Reinhard's colour transfer: mean and spread of each CIELAB channel, matched over tissue.
-
-A named alternative that knows of no stains. The colour space conversion is the CIE's.
-"""
+"""Reinhard's colour transfer: match mean and standard deviation of CIELAB over tissue."""
 
 import numpy as np
 import numpy.typing as npt
 
 from glomerulab.images import RgbImage
 from glomerulab.stain.optical_density import FloatArray
-
-__all__ = ["lab_statistics", "lab_to_rgb", "rgb_to_lab", "transfer_lab_statistics"]
 
 # IEC 61966-2-1 (sRGB) primaries to CIE XYZ, rows X, Y, Z, each divided by the D65 white.
 RGB_TO_XYZ = np.array(
@@ -48,7 +43,7 @@ def rgb_to_lab(image: RgbImage) -> FloatArray:
 
 
 def lab_to_rgb(lab: FloatArray) -> RgbImage:
-    """Convert CIELAB (D65) to sRGB pixels; colours out of the gamut are cut off.
+    """Convert CIELAB (D65) to sRGB pixels, clipped to the gamut.
 
     Parameters
     ----------
@@ -93,13 +88,13 @@ def transfer_lab_statistics(
     source: tuple[FloatArray, FloatArray],
     target: tuple[FloatArray, FloatArray],
 ) -> RgbImage:
-    """Shift and stretch each CIELAB channel of tissue from one mean and spread to another.
+    """Match mean and standard deviation of each CIELAB channel of tissue to a target.
 
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W, 3)
     mask : ndarray of bool, shape (H, W)
-        Tissue; what is not stays as it is.
+        Tissue; other pixels are unchanged.
     source, target : tuple of ndarray of float, shape (3,)
         Mean and standard deviation, as `lab_statistics` gives them.
 
@@ -111,7 +106,7 @@ def transfer_lab_statistics(
     Notes
     -----
     [1]_: scale and shift to the target's statistics channel by channel. Ours: CIELAB instead of
-    lαβ, as every stain tool does, and over tissue only, so that glass stays glass.
+    lαβ, as in other stain tools, and over tissue only, so that glass is unchanged.
 
     References
     ----------

@@ -1,4 +1,11 @@
-"""Two-stain separation: Macenko's extreme directions, and Vahadane's factors solved exactly."""
+"""Two-stain separation by Macenko's and by Vahadane's method.
+
+Macenko's method takes the extreme directions of the cloud of optical densities. Vahadane's finds
+non-negative factors with sparse amounts, here by an exact solver: with two stains the amounts of a
+pixel have a closed form, and the stain matrix has four unknowns, so Newton's method needs a handful
+of passes over the pixels. It starts from Macenko's stains. There is no randomness: the same pixels
+give the same result.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -16,16 +23,7 @@ from glomerulab.stain.kernels.solver import (
 )
 from glomerulab.stain.optical_density import FloatArray, Tissue
 
-__all__ = [
-    "ANGLE_PERCENTILE",
-    "Factorisation",
-    "concentrations",
-    "even_sample",
-    "macenko_stains",
-    "objective",
-    "solve",
-    "solve_tissue",
-]
+__all__ = ["objective", "solve", "solve_tissue"]
 
 ANGLE_PERCENTILE = 1.0
 """Per cent of the pixels beyond each extreme direction."""
@@ -72,7 +70,7 @@ def macenko_stains(
     centred = sample - sample.mean(axis=1, keepdims=True)
     spread, axes = np.linalg.eigh(centred @ centred.T / sample.shape[1])
     if spread[1] <= 1e-12:
-        raise StainError("all tissue has one colour: two stains cannot be told apart")
+        raise StainError("all tissue has one colour; two stains cannot be separated")
     plane = axes[:, [2, 1]]  # (3, 2), largest first
     if plane[:, 0].sum() < 0:
         plane[:, 0] = -plane[:, 0]
@@ -84,33 +82,23 @@ def macenko_stains(
     extremes = np.maximum(extremes, 0.0)
     norms = np.linalg.norm(extremes, axis=0)
     if np.any(norms <= 1e-9):
-        raise StainError("tissue colours lie outside what two absorbing stains can make")
+        raise StainError("two absorbing stains cannot produce the colours of the tissue")
     stains: FloatArray = extremes / norms
     return stains if stains[0, 0] >= stains[0, 1] else stains[:, ::-1].copy()
 
 
 def even_sample(density: npt.NDArray[np.float32], n_px: int) -> npt.NDArray[np.float32]:
-    """Return at most `n_px` of the pixels, evenly spaced: no randomness, the same every time.
-
-    Parameters
-    ----------
-    density : ndarray of float32, shape (3, n)
-
-    Returns
-    -------
-    ndarray of float32, shape (3, m)
-        m is at most `n_px`.
-    """
+    """Return at most `n_px` evenly spaced pixels of an array of shape (3, n)."""
     step = -(-density.shape[1] // n_px)
-    # Odd, since JPEG repeats itself every eight pixels.
+    # Odd: JPEG blocks are eight pixels wide.
     return np.ascontiguousarray(density[:, :: step | 1 if step > 1 else 1])
 
 
 START_SAMPLE_PX = 512
 FIRST_SAMPLE_PX = 4096
 SAMPLE_GROWTH = 8
-# Decreases of the objective, relative, that one more step promises.
-EXPECTED_DECREASE = 1e-7  # that step is then taken unseen: it leaves some hundred times the square
+# Relative decreases of the objective that are expected of one more step.
+EXPECTED_DECREASE = 1e-7  # that step is then taken unchecked; it leaves about 100 times the square
 CLOSE_DECREASE = 1e-8  # where a pass costs little
 ROUGH_DECREASE = 1e-6  # enough on a sample, whose optimum is not that of all pixels
 MAX_SAMPLED_PASSES = 5
@@ -119,22 +107,22 @@ MIN_SEPARATION_COSINE = 0.9999995  # 0.06 degrees: beyond it the amounts of two 
 
 @dataclass(frozen=True)
 class Factorisation:
-    """Two stains that explain the pixels best, and how well."""
+    """The optimal two stains and their objective."""
 
     stain_matrix: FloatArray
     """Shape (3, 2), columns non-negative with unit norm, higher red first."""
     objective: float
     """Eq. (9) at the solution, summed over the pixels."""
     n_passes: int
-    """Passes over all pixels that were needed; 60 where the search was given up."""
+    """Number of passes over all pixels; 60 is the limit."""
     n_px: int
-    """How many pixels these are."""
+    """Number of pixels."""
 
 
 def solve(
     density: npt.NDArray[np.float32], *, sparsity: float, start: FloatArray | None = None
 ) -> Factorisation:
-    r"""Minimise the paper's eq. (9) over the stain matrix, the amounts being optimal throughout.
+    r"""Minimise the paper's eq. (9) over the stain matrix, with optimal amounts throughout.
 
     Parameters
     ----------
@@ -143,13 +131,13 @@ def solve(
     sparsity : float
         λ of eq. (9), at least 0, in units of optical density.
     start : ndarray of float, shape (3, 2), optional
-        Where to begin; columns non-negative. Never changed. By default the stains Macenko's
-        method finds in an even sample of the pixels.
+        Initial stains, columns non-negative; never changed. By default Macenko's stains of an even
+        sample of the pixels.
 
     Raises
     ------
     StainError
-        If the two stains fall onto each other.
+        If the two stains coincide.
 
     Notes
     -----
@@ -172,7 +160,7 @@ def solve(
 
 
 def solve_tissue(tissue: Tissue, *, sparsity: float) -> Factorisation:
-    """Do as `solve` for the tissue of an image, all of it, without writing its density down.
+    """Solve as `solve` does for all tissue of an image, without storing its density.
 
     Parameters
     ----------
@@ -182,15 +170,15 @@ def solve_tissue(tissue: Tissue, *, sparsity: float) -> Factorisation:
     Raises
     ------
     StainError
-        If the two stains fall onto each other.
+        If the two stains coincide.
 
     Notes
     -----
     A pass over all pixels costs most. It is made at the optimum of the sample, W₀, and gives the
     moments M(W₀). Those at a W nearby are M(W₀) + N/n (m(W) - m(W₀)), with m those of the n
-    sampled pixels: only the few that change sets between W₀ and W are guessed, by those of the
-    sample that do. Where W₀ was too far off for that, there is another pass; where five were not
-    enough, the density of all pixels is written down and given to `solve`.
+    sampled pixels: only the few that change sets between W₀ and W are estimated, from those of the
+    sample that do. If W₀ was too far off for that, another pass follows; after five, `solve` takes
+    the density of all pixels.
     """
     if tissue.pixels is None:
         return solve(tissue.density, sparsity=sparsity)
@@ -199,7 +187,7 @@ def solve_tissue(tissue: Tissue, *, sparsity: float) -> Factorisation:
     _descend(tissue.density, stains, sparsity, ROUGH_DECREASE)
     whole, part = np.empty((3, N_MOMENTS)), np.empty((3, N_MOMENTS))
     for n_passes in range(1, MAX_SAMPLED_PASSES + 1):
-        squares, n_px = sum_tissue_moments(tissue.pixels, tissue.light, stains, sparsity, whole)
+        squares, n_px = sum_tissue_moments(tissue.pixels, tissue.tables, stains, sparsity, whole)
         value, decrease = newton_step(whole, stains, sparsity, 0.0, np.empty((2, 3)))
         value += 0.5 * squares
         is_far = decrease > EXPECTED_DECREASE * value
@@ -209,8 +197,8 @@ def solve_tissue(tissue: Tissue, *, sparsity: float) -> Factorisation:
         descend(red, green, blue, stains, sparsity, CLOSE_DECREASE, scale, rest)
         if not is_far:
             return _factorisation(stains, value - decrease, n_passes, n_px)
-    # The sample misleads, as one does that meets a pattern of the pixels: do without it.
-    found = solve(tissue.whole_density(), sparsity=sparsity)
+    # The sample is not representative, for example if it coincides with a pattern: use all pixels.
+    found = solve(tissue.full_density(), sparsity=sparsity)
     return replace(found, n_passes=MAX_SAMPLED_PASSES + found.n_passes)
 
 
@@ -233,10 +221,10 @@ def _descend(
 
 
 def _factorisation(stains: FloatArray, value: float, n_passes: int, n_px: int) -> Factorisation:
-    # Written so that NaN, which next to constant pixels can give, is refused as well: compiled code
-    # turns it into a place outside of its tables.
+    # Written so that NaN, which almost constant pixels can give, is rejected as well: compiled code
+    # would turn it into an index outside of its tables.
     if not float(stains[0] @ stains[1]) <= MIN_SEPARATION_COSINE:
-        raise StainError("the pixels hold one stain only: two cannot be told apart")
+        raise StainError("the pixels hold only one stain; two cannot be separated")
     order = [0, 1] if stains[0, 0] >= stains[1, 0] else [1, 0]
     return Factorisation(np.ascontiguousarray(stains[order].T), value, n_passes, n_px)
 

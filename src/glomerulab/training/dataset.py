@@ -85,7 +85,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         augment: Augment | None = None,
-        restaining: StainJitter | None = None,
+        two_stain_jitter: StainJitter | None = None,
         seed: int = 0,
     ) -> None:
         self.paths = manifest.image_paths()
@@ -95,7 +95,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         self.mean = torch.tensor(mean)[:, None, None]
         self.std = torch.tensor(std)[:, None, None]
         self.augment = augment
-        self.restaining = restaining
+        self.two_stain_jitter = two_stain_jitter
         self.stains = [str(stain) for stain in manifest.table["stain"].fillna("")]
         self.seed = seed
         self.same_labels = _same_label_sets(labels)
@@ -123,7 +123,9 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
             If the file cannot be read; it names the file.
         """
         place, epoch = key if isinstance(key, tuple) else (key, 0)
-        image = self._load(place) if self.restaining is None else self._restained(place, epoch)
+        image = (
+            self._load(place) if self.two_stain_jitter is None else self._restained(place, epoch)
+        )
         if self.augment is not None:
             rng = np.random.default_rng((self.seed, epoch, place))
             partners = self.same_labels[place]
@@ -135,7 +137,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
     def without_augmentation(self) -> "CropDataset":
         """Return the same images as they are; what is in memory is shared."""
         plain = copy.copy(self)
-        plain.augment = plain.restaining = None
+        plain.augment = plain.two_stain_jitter = None
         return plain
 
     def _load(self, place: int) -> Tensor:
@@ -145,12 +147,12 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
     def _restained(self, place: int, epoch: int) -> Tensor:
         """Load one image with its stains varied, if they are known."""
         stain = self.stains[place]
-        if self.restaining is None or stain not in STAIN_PRIORS:
+        if self.two_stain_jitter is None or stain not in STAIN_PRIORS:
             return self._load(place)
         # A stream of its own: what else is drawn for an image does not depend on this option.
         rng = np.random.default_rng((self.seed, epoch, place, RESTAINING_STREAM))
         image = self._pixels(place).permute(1, 2, 0).contiguous().numpy()
-        varied = jitter_stains(image, rng, stain=stain, jitter=self.restaining)
+        varied = jitter_stains(image, rng, stain=stain, jitter=self.two_stain_jitter)
         return torch.from_numpy(varied).permute(2, 0, 1).contiguous().float() / 255.0
 
     def _pixels(self, place: int) -> Tensor:

@@ -16,9 +16,9 @@ from glomerulab.images import read_image
 from glomerulab.phantom.crops import (
     LESION_BITS,
     NOTICE,
+    cohort_section,
     parse_stains,
     render_crop,
-    section_of,
     write_phantom_crops,
 )
 from glomerulab.phantom.glomerulus import KINDS, Lesions
@@ -190,11 +190,11 @@ def test_true_concentrations_are_written_when_asked_for(tmp_path):
 
 
 def test_patients_differ_and_both_stains_of_one_share_scanner_and_size():
-    sections = [section_of(patient, "HE", 0) for patient in range(6)]
+    sections = [cohort_section(patient, "HE", 0) for patient in range(6)]
     assert len({section.thickness for section in sections}) == 6
     assert len({section.scanner.name for section in sections}) > 1
-    assert section_of(2, "PAS", 0).scanner == sections[2].scanner
-    assert section_of(2, "PAS", 0).radius_um == sections[2].radius_um
+    assert cohort_section(2, "PAS", 0).scanner == sections[2].scanner
+    assert cohort_section(2, "PAS", 0).radius_um == sections[2].radius_um
 
 
 @pytest.mark.slow

@@ -3,9 +3,9 @@ import pytest
 
 from glomerulab.stain.features import (
     FEATURE_NAMES,
+    downscaled,
     image_features,
     measure_pair,
-    shrunk,
 )
 from tests.support.beer_lambert import TARGET_HE, section
 
@@ -58,6 +58,6 @@ def test_an_image_without_tissue_has_no_intensity_and_one_without_glass_no_diffe
 
 
 def test_large_images_are_shrunk_and_small_ones_kept() -> None:
-    assert shrunk(np.zeros((1000, 2000, 3), np.uint8)).shape == (256, 512, 3)
+    assert downscaled(np.zeros((1000, 2000, 3), np.uint8)).shape == (256, 512, 3)
     small = np.zeros((100, 200, 3), np.uint8)
-    assert shrunk(small) is small
+    assert downscaled(small) is small

@@ -8,14 +8,67 @@ import pytest
 from glomerulab.errors import StainError
 from glomerulab.stain.fitting import fit
 from glomerulab.stain.reference import (
+    MIN_SEPARATION_DEGREES,
     PAPER,
+    PRESETS,
+    RECOMMENDED,
+    STAIN_PRIORS,
     StainParameters,
     StainReference,
     aggregate,
     read_reference,
+    stain_prior,
     write_reference,
 )
 from tests.support.beer_lambert import HE, PAS, section, worst_angle
+
+
+def test_the_presets_are_what_their_names_say() -> None:
+    assert PRESETS == {"recommended": RECOMMENDED, "paper": PAPER}
+    assert (RECOMMENDED.sparsity, RECOMMENDED.coding_sparsity) == (0.02, 0.0)
+    assert (PAPER.sparsity, PAPER.coding_sparsity) == (0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("method", "magic"),
+        ("sparsity", -0.1),
+        ("coding_sparsity", float("nan")),
+        ("percentile", 20.0),
+        ("glass_lightness", 0.0),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        StainParameters(**{name: value})
+
+
+@pytest.mark.parametrize("stain", ["HE", "PAS", "PASM", "TRI", "H-DAB"])
+def test_every_stain_lists_the_dye_of_higher_red_first(stain: str) -> None:
+    matrix = stain_prior(stain).stain_matrix
+    assert matrix.shape == (3, 2)
+    assert np.linalg.norm(matrix, axis=0) == pytest.approx([1.0, 1.0])
+    assert matrix[0, 0] > matrix[0, 1]
+
+
+@pytest.mark.parametrize("prior", STAIN_PRIORS.values(), ids=lambda prior: prior.stain)
+def test_dyes_of_a_stain_are_farther_apart_than_the_gate(prior) -> None:
+    cosine = prior.stain_matrix[:, 0] @ prior.stain_matrix[:, 1]
+    assert np.degrees(np.arccos(cosine)) > 1.5 * MIN_SEPARATION_DEGREES
+
+
+def test_an_unknown_stain_names_the_known_ones() -> None:
+    with pytest.raises(StainError, match="IHC.*HE, PAS, PASM, TRI"):
+        stain_prior("IHC")
+
+
+def test_who_changes_a_prior_changes_a_copy() -> None:
+    matrix = stain_prior("HE").stain_matrix
+    kept = matrix.copy()
+    matrix[:] = 0.0
+    assert np.array_equal(stain_prior("HE").stain_matrix, kept)
+
 
 REFERENCE = fit(section(1, size=96).image, "HE", source="中.png")
 
@@ -44,7 +97,7 @@ def test_the_matrix_has_a_column_per_dye() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "named"),
     [
         ({"stain": "XX"}, "unknown stain"),
         ({"stain_vectors": ((1.0, 1.0, 0.0), (0.0, 1.0, 0.0))}, "unit norm"),
@@ -54,24 +107,24 @@ def test_the_matrix_has_a_column_per_dye() -> None:
         ({"white": (0.0, 255.0, 255.0)}, "white"),
     ],
 )
-def test_impossible_numbers_are_refused(change: dict, said: str) -> None:
-    with pytest.raises(StainError, match=said):
+def test_impossible_numbers_are_refused(change: dict, named: str) -> None:
+    with pytest.raises(StainError, match=named):
         replace(REFERENCE, **change)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "named"),
     [
-        ("{", "not valid JSON"),
-        ("[]", "not a stain reference"),
-        ('{"format": "other"}', "not a stain reference"),
-        ('{"format": "glomerulab-stain-reference-1"}', "not a valid stain reference"),
+        ("{", "JSON"),
+        ("[]", "glomerulab-stain-reference-1"),
+        ('{"format": "other"}', "glomerulab-stain-reference-1"),
+        ('{"format": "glomerulab-stain-reference-1"}', "stain reference"),
     ],
 )
-def test_what_is_no_reference_is_named(text: str, said: str, tmp_path: Path) -> None:
+def test_what_is_no_reference_is_named(text: str, named: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(StainError, match=said) as caught:
+    with pytest.raises(StainError, match=named) as caught:
         read_reference(path)
     assert caught.value.where == str(path)
 
@@ -86,7 +139,7 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
     write_reference(REFERENCE, path)
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**content, "evil": 1}), encoding="utf-8")
-    with pytest.raises(StainError, match="not a valid stain reference"):
+    with pytest.raises(StainError, match="stain reference"):
         read_reference(path)
 
 
@@ -107,7 +160,7 @@ def test_merging_one_reference_keeps_its_stains() -> None:
 
 
 def test_merging_needs_references_of_one_kind() -> None:
-    with pytest.raises(StainError, match="no references"):
+    with pytest.raises(StainError, match="no stain references"):
         aggregate([])
     other = fit(section(1, size=96, dyes=PAS).image, "PAS")
     with pytest.raises(StainError, match="differ in stain"):

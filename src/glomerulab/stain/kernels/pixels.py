@@ -1,8 +1,8 @@
 """Compiled passes over the pixels: tissue, concentrations, their percentiles, and new colours.
 
-Plain machine code on arrays, on one thread and without the interpreter's lock; checks and meaning
-stand in the modules that call it. Stain matrices are transposed here, (2, 3), so that a stain is
-a row, and tables of optical density are (3, 256).
+Machine code on arrays, on one thread and without the interpreter's lock; arguments are checked by
+the callers. Stain matrices are transposed, (2, 3), so that a stain is a row; tables of optical
+density are (3, 256).
 """
 
 # ruff: noqa: PLR0917 - a compiled function takes its arguments by place
@@ -25,23 +25,11 @@ from glomerulab.runtime.jit import (
     compiled_reordered,
 )
 
-__all__ = [
-    "Light",
-    "brightest_peak",
-    "channel_histograms",
-    "code",
-    "concentration_percentiles",
-    "decode_tissue",
-    "gather_tissue",
-    "mark_tissue",
-    "recolour",
-]
-
 Reals = F32 | F64
-Light = tuple[F32, F32, F32]
-"""What grey levels mean, all float32. Luminance, (2, 3, 256): each channel's share of a pixel's own
-luminance, then of its luminance relative to white. Limits, (2,): black up to the first of the own,
-glass from the second of the relative. Optical density, (3, 256)."""
+PixelTables = tuple[F32, F32, F32]
+"""Float32 tables by grey level. Luminance, (2, 3, 256): share of each channel in the luminance of a
+pixel, and in its luminance relative to white. Limits, (2,): black up to the first, in luminance;
+glass from the second, in relative luminance. Optical density, (3, 256)."""
 
 BLOCK_PX = 1024
 N_BINS = 8192
@@ -75,10 +63,10 @@ def channel_histograms(pixels: U8, dimmest: int, brightest: int, counts: I64) ->
 
 @compiled
 def brightest_peak(brightness: I64, lowest: int, min_seen: Real, drop: Real, chance: Real) -> int:
-    """Return the level of the brightest peak of a histogram (256,), -1 if there is only a slope.
+    """Return the level of the brightest peak of a histogram (256,), or -1 without a peak.
 
-    The histogram is smoothed by (1, 2, 3, 2, 1) / 9. Going down from white to `lowest`, a peak is
-    one when the histogram then falls by the share `drop` and by more than `chance` times the
+    The histogram is smoothed by (1, 2, 3, 2, 1) / 9. From white down to `lowest`, a maximum is a
+    peak if the histogram then falls by the share `drop` and by more than `chance` times the
     square root of its height, after `min_seen` pixels.
     """
     place, height, seen = -1, 0.0, 0
@@ -98,9 +86,9 @@ def brightest_peak(brightness: I64, lowest: int, min_seen: Real, drop: Real, cha
 
 
 @compiled
-def mark_tissue(pixels: U8, light: Light, mask: Flags) -> None:
+def mark_tissue(pixels: U8, tables: PixelTables, mask: Flags) -> None:
     """Set `mask` (n,) where the pixels (n, 3) are neither black nor glass."""
-    luminance, limits, _ = light
+    luminance, limits, _ = tables
     own, relative = luminance[0], luminance[1]
     for i in range(pixels.shape[0]):
         r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
@@ -110,9 +98,9 @@ def mark_tissue(pixels: U8, light: Light, mask: Flags) -> None:
 
 
 @compiled
-def gather_tissue(pixels: U8, light: Light, od: F32) -> int:
-    """Write the optical density of tissue pixels to `od` (3, n) in order; return how many."""
-    luminance, limits, table = light
+def gather_tissue(pixels: U8, tables: PixelTables, od: F32) -> int:
+    """Write the optical density of tissue pixels to `od` (3, n) in order; return their number."""
+    luminance, limits, table = tables
     own, relative = luminance[0], luminance[1]
     lowest, highest = limits
     red, green, blue = relative[0], relative[1], relative[2]
@@ -132,13 +120,13 @@ def gather_tissue(pixels: U8, light: Light, od: F32) -> int:
 
 
 @compiled
-def decode_tissue(pixels: U8, light: Light, brightness: F32, od: F32) -> int:
+def decode_tissue(pixels: U8, tables: PixelTables, brightness: F32, od: F32) -> int:
     """Write the optical density of the pixels (n, 3) to `od` (3, >= n), 0 where there is no tissue.
 
-    Returns how many are tissue. What is 0 belongs to no stain, so that it adds to no sum; it is
-    cheaper to keep than to leave out. `brightness` (>= n,) is scratch memory.
+    Returns the number of tissue pixels. Zeros belong to no stain and add to no sum; keeping them is
+    cheaper than compaction. `brightness` (>= n,) is scratch memory.
     """
-    luminance, limits, table = light
+    luminance, limits, table = tables
     own, relative = luminance[0], luminance[1]
     lowest, highest = limits
     red, green, blue = relative[0], relative[1], relative[2]
@@ -148,7 +136,7 @@ def decode_tissue(pixels: U8, light: Light, brightness: F32, od: F32) -> int:
         r, g, b = pixels[i, 0], pixels[i, 1], pixels[i, 2]
         od_red[i], od_green[i], od_blue[i] = table_red[r], table_green[g], table_blue[b]
         brightness[i] = red[r] + green[g] + blue[b]
-    # Black is rare, and asking each pixel takes as long as all the rest: by green, block by block.
+    # Black is rare, and testing each pixel takes as long as all the rest: test the block by green.
     darkest = max(_first_light_green(own, lowest) - 1, 0)
     if _n_at_least(od_green[: pixels.shape[0]], table_green[darkest]) > 0:
         for i in range(pixels.shape[0]):
@@ -201,7 +189,7 @@ def code(
     a0, a1, a2 = stains[0, 0], stains[0, 1], stains[0, 2]
     b0, b1, b2 = stains[1, 0], stains[1, 1], stains[1, 2]
     cosine = a0 * b0 + a1 * b1 + a2 * b2
-    # In the precision of the arguments: one double would make the whole loop double.
+    # In the precision of the arguments: one double would turn the loop into double precision.
     zero, one = stains.dtype.type(0.0), stains.dtype.type(1.0)
     factor = one / (one - cosine * cosine)
     for i in range(red.shape[0]):
@@ -209,7 +197,7 @@ def code(
         q = b0 * red[i] + b1 * green[i] + b2 * blue[i] - sparsity
         d1 = p - cosine * q
         d2 = q - cosine * p
-        # Without the other stain the amount is the projection, with it the solution for both.
+        # The amount is the projection without the other stain, the joint solution with it.
         first[i] = max(p if d2 <= zero else d1 * factor, zero)
         second[i] = max(q if d1 <= zero else d2 * factor, zero)
 
@@ -235,7 +223,7 @@ def concentration_percentiles(
         code(p, q, r, stains32, sparsity32, amounts[0], amounts[1])
         for k in range(2):
             _to_bins(amounts[k], per_unit, last, bins[k])
-            # Two tables in turn: adding to one bin twice running would wait for the first sum.
+            # Two tables in turn: two successive additions to one bin would stall.
             for i in range(0, end - begin - 1, 2):
                 counts[k, 0, bins[k, i]] += 1
                 counts[k, 1, bins[k, i + 1]] += 1
@@ -277,7 +265,7 @@ def recolour(
 ) -> None:
     """Write the pixels (n, 3) with other stains, amounts and white to `out` (n, 3).
 
-    `words` is the memory of `out` up to the last group of four pixels, in groups of four bytes.
+    `words` is the memory of `out` as 32-bit words, up to the last group of four pixels.
     """
     od = np.empty((3, BLOCK_PX), np.float32)
     amounts = np.empty((2, BLOCK_PX), np.float32)
@@ -340,7 +328,7 @@ def _transmit(first: F32, second: F32, weights: F32, white: F32, packed: U32) ->
 
 @compiled
 def _store(packed: U32, words: U32) -> None:
-    """Pack four words of three bytes each into three of four: a third of the stores."""
+    """Pack four words of three bytes each into three words of four bytes."""
     for j in range(packed.shape[0] // 4):
         p, q = packed[4 * j], packed[4 * j + 1]
         r, s = packed[4 * j + 2], packed[4 * j + 3]

@@ -1,29 +1,33 @@
-"""Compiled core of the two-stain solver: passes over the pixels, and Newton steps between them."""
+"""Compiled core of the two-stain solver: passes over the pixels, and Newton steps between them.
+
+Machine code on arrays, on one thread and without the interpreter's lock; arguments are checked by
+`glomerulab.stain.separation`, which gives the derivation and the sources. Stain matrices are
+transposed, (2, 3), so that a stain is a row. Newton steps are algebra on the moments of the pixels,
+element by element, since whole-array expressions take numba seconds to compile.
+"""
 
 import math
 
 import numpy as np
 
 from glomerulab.runtime.jit import F32, F64, U8, Real, compiled, compiled_reordered
-from glomerulab.stain.kernels.pixels import Light, decode_tissue
-
-__all__ = ["N_MOMENTS", "descend", "newton_step", "sum_moments", "sum_tissue_moments"]
+from glomerulab.stain.kernels.pixels import PixelTables, decode_tissue
 
 # ruff: noqa: PLR0917 - a compiled function takes its arguments by place
 
 
 N_MOMENTS = 10
-"""Of a set of pixels: count, sum of v (3), sum of v vᵀ (6, upper triangle by rows)."""
+"""Moments of a set of pixels: count, sum of v (3), sum of v vᵀ (6, upper triangle by rows)."""
 
 
 @compiled
 def newton_step(
     moments: F64, stains: F64, sparsity: Real, damping: Real, candidate: F64
 ) -> tuple[float, float]:
-    """Write the next stains to `candidate`; return the objective here and the decrease expected.
+    """Write the next stains to `candidate`; return the objective and the expected decrease.
 
-    The objective is without the constant ½Σ|v|². Components that stand at zero and would turn
-    negative stay there.
+    The objective excludes the constant ½Σ|v|². Components at zero that would become negative stay
+    at zero.
     """
     full = np.empty((3, 4, 4))
     inverse = np.empty((3, 2, 2))
@@ -71,7 +75,7 @@ def _unpack(row: F64, full: F64) -> None:
 
 @compiled
 def _matmul(left: F64, right: F64, out: F64) -> None:
-    # BLAS would cost more to call than these few products to make.
+    # A call of BLAS would cost more than these few products.
     for i in range(left.shape[0]):
         for j in range(right.shape[1]):
             total = 0.0
@@ -164,9 +168,9 @@ def _add_transpose(square: F64) -> None:
 
 @compiled
 def _tangents(stains: F64, gradient: F64, directions: F64) -> int:
-    """Write an orthonormal basis of the moves each stain may make on its unit sphere."""
+    """Write an orthonormal basis of the feasible moves of each stain on its unit sphere."""
     n = 0
-    held = np.empty((4, 3))  # what a move must be orthogonal to
+    held = np.empty((4, 3))  # rows a move must be orthogonal to
     for k in range(2):
         n_held = 1
         for c in range(3):
@@ -187,7 +191,7 @@ def _tangents(stains: F64, gradient: F64, directions: F64) -> int:
 
 @compiled
 def _orthogonal_to(held: F64, n_held: int) -> None:
-    """Write to row `n_held` the axis that is the least in the span of the rows before, made so."""
+    """Write to row `n_held` a unit vector orthogonal to the rows before it."""
     trial = np.empty(3)
     best_norm = -1.0
     for axis in range(3):
@@ -219,7 +223,7 @@ def _reduce(stains: F64, gradient: F64, directions: F64, turned: F64) -> tuple[F
                 slope[i] += gradient[k, c] * directions[i, k, c]
                 radial += gradient[k, c] * stains[k, c]
                 length += directions[i, k, c] ** 2
-            # A unit vector that turns by ε also sinks by ε²/2 towards the origin.
+            # A unit vector that turns by ε also moves by ε²/2 towards the origin.
             curvature[i, i] -= radial * length
         for j in range(n):
             for k in range(2):
@@ -275,7 +279,7 @@ def _cholesky(matrix: F64, shift: Real, lower: F64, floor: Real) -> bool:
 
 @compiled
 def _retract(stains: F64, directions: F64, step: F64, candidate: F64) -> None:
-    """Move, cut negative components off, and go back to unit length."""
+    """Take the step, clip negative components to 0, and normalise to unit length."""
     for k in range(2):
         norm = 0.0
         for c in range(3):
@@ -286,9 +290,6 @@ def _retract(stains: F64, directions: F64, step: F64, candidate: F64) -> None:
             norm += candidate[k, c] ** 2
         for c in range(3):
             candidate[k, c] /= math.sqrt(norm)
-
-
-# ruff: noqa: PLR0917 - a compiled function takes its arguments by place
 
 
 MAX_PASSES = 60
@@ -305,8 +306,8 @@ def sum_moments(
 ) -> float:
     """Fill `moments` (3, 10) for the pixels of stain 1 alone, stain 2 alone, and both.
 
-    The planes of optical density are apart since only arrays without gaps are worked on sixteen
-    pixels at a time. `stains` is (2, 3). Returns the sum of squares, Σ|v|².
+    The planes of optical density are separate, since only contiguous arrays are vectorised.
+    `stains` is (2, 3). Returns the sum of squares, Σ|v|².
     """
     member = np.empty((3, BLOCK_PX), np.float32)
     stains32 = stains.astype(np.float32)
@@ -322,12 +323,11 @@ def sum_moments(
 
 @compiled
 def sum_tissue_moments(
-    pixels: U8, light: Light, stains: F64, sparsity: Real, moments: F64
+    pixels: U8, tables: PixelTables, stains: F64, sparsity: Real, moments: F64
 ) -> tuple[float, int]:
-    """Do as `sum_moments` for the tissue among the pixels (n, 3); return also how many it are.
+    """Sum moments as `sum_moments` does for the tissue among pixels (n, 3); return also its size.
 
-    Optical density is worked out block by block: writing that of millions of pixels down would
-    take longer than finding it again.
+    Optical density is computed block by block, which is faster than storing and loading it.
     """
     density = np.empty((3, BLOCK_PX), np.float32)
     brightness = np.empty(BLOCK_PX, np.float32)
@@ -339,7 +339,7 @@ def sum_tissue_moments(
     n_tissue = 0
     for begin in range(0, pixels.shape[0], BLOCK_PX):
         n = min(BLOCK_PX, pixels.shape[0] - begin)
-        n_tissue += decode_tissue(pixels[begin : begin + n], light, brightness, density)
+        n_tissue += decode_tissue(pixels[begin : begin + n], tables, brightness, density)
         p, q, r = density[0, :n], density[1, :n], density[2, :n]
         squares += _add_block(p, q, r, stains32, sparsity32, member, moments)
     return squares, n_tissue
@@ -356,12 +356,12 @@ def descend(
     scale: Real,
     offset: F64,
 ) -> tuple[float, int]:
-    """Newton steps until less than `expected`, relative, is to be gained by another.
+    """Take Newton steps until the expected relative decrease is below `expected`.
 
-    `stains` (2, 3) are the start and become the result; the last step is taken unseen. Moments
-    are `offset` (3, 10) and `scale` times those of the pixels: of a sample, what stands for the
-    rest. Returns the objective there, without the share of `offset` in ½Σ|v|², and the number of
-    passes over the pixels.
+    `stains` (2, 3) are the start and become the result; the last step is taken unchecked. Moments
+    are `offset` (3, 10) plus `scale` times those of the pixels, which extrapolates a sample to
+    all pixels. Returns the objective there, without the share of `offset` in ½Σ|v|², and the
+    number of passes over the pixels.
     """
     moments, trial = np.empty((3, N_MOMENTS)), np.empty((3, N_MOMENTS))
     candidate, following = np.empty((2, 3)), np.empty((2, 3))

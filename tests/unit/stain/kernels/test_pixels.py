@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from glomerulab.stain.kernels import pixels as kernels
-from glomerulab.stain.optical_density import light_of, optical_density_table
+from glomerulab.stain.optical_density import optical_density_table, pixel_tables
 from tests.support.beer_lambert import HE, PAS, section, unit_rows
 
 
@@ -132,7 +132,7 @@ def test_tissue_is_gathered_where_it_is_marked(pixels: np.ndarray) -> None:
 @pytest.mark.parametrize("border", [0.0, 0.3])
 def test_tissue_is_decoded_where_it_is_marked(border: float) -> None:
     pixels = np.ascontiguousarray(section(7, size=30, border=border).image.reshape(-1, 3))
-    light = light_of(240.0)
+    light = pixel_tables(240.0)
     mask = np.empty(len(pixels), np.bool_)
     kernels.mark_tissue(pixels, light, mask)
     density, brightness = np.empty((3, len(pixels)), np.float32), np.empty(len(pixels), np.float32)

@@ -2,14 +2,12 @@ import numpy as np
 import pytest
 
 from glomerulab.stain.kernels import solver as kernels
-from glomerulab.stain.kernels import solver as newton
-from glomerulab.stain.optical_density import light_of, tissue_density
+from glomerulab.stain.optical_density import pixel_tables, tissue_density
 from glomerulab.stain.separation import objective
-from tests.support.beer_lambert import section, unit_rows
+from tests.support.beer_lambert import HE, section, unit_rows
 
 START = unit_rows(((0.55, 0.70, 0.46), (0.20, 0.90, 0.25)))
-
-NOTHING = np.zeros((3, newton.N_MOMENTS))
+NOTHING = np.zeros((3, kernels.N_MOMENTS))
 
 
 @pytest.fixture
@@ -20,10 +18,44 @@ def density() -> np.ndarray:
 
 
 def _step(density: np.ndarray, stains: np.ndarray, sparsity: float):
-    moments, candidate = np.empty((3, newton.N_MOMENTS)), np.empty((2, 3))
+    moments, candidate = np.empty((3, kernels.N_MOMENTS)), np.empty((2, 3))
     kernels.sum_moments(*density, stains, sparsity, moments)
-    value, decrease = newton.newton_step(moments, stains, sparsity, 0.0, candidate)
+    value, decrease = kernels.newton_step(moments, stains, sparsity, 0.0, candidate)
     return value + 0.5 * float(np.sum(density.astype(float) ** 2)), decrease, candidate
+
+
+def test_near_the_optimum_a_step_gains_what_it_promises(density: np.ndarray) -> None:
+    stains = unit_rows(HE)
+    for _ in range(3):
+        _, _, stains = _step(density, stains, 0.05)
+    nearby = stains + 1e-3 * np.random.default_rng(0).normal(size=(2, 3))
+    nearby = np.maximum(nearby, 0) / np.linalg.norm(np.maximum(nearby, 0), axis=1, keepdims=True)
+    exact = density.T.astype(float)
+    before, promised, there = _step(density, nearby, 0.05)
+    gained = objective(exact, nearby.T, sparsity=0.05) - objective(exact, there.T, sparsity=0.05)
+    assert before > 0
+    assert promised == pytest.approx(gained, rel=0.05)
+
+
+def test_the_gradient_is_that_of_finite_differences(density: np.ndarray) -> None:
+    # A heavily damped step is the steepest descent: its direction must agree.
+    moments, candidate = np.empty((3, kernels.N_MOMENTS)), np.empty((2, 3))
+    kernels.sum_moments(*density, START, 0.05, moments)
+    kernels.newton_step(moments, START, 0.05, 1e8, candidate)
+    taken = (candidate - START) / np.linalg.norm(candidate - START)
+    exact = density.T.astype(float)
+
+    def value(stains: np.ndarray) -> float:
+        unit = stains / np.linalg.norm(stains, axis=1, keepdims=True)
+        return objective(exact, unit.T, sparsity=0.05)
+
+    slope = np.zeros((2, 3))
+    for place in np.ndindex(2, 3):
+        step = np.zeros((2, 3))
+        step[place] = 1e-5
+        slope[place] = (value(START + step) - value(START - step)) / 2e-5
+    steepest = -slope / np.linalg.norm(slope)
+    assert float(np.sum(taken * steepest)) > 0.9999
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.02, 0.1])
@@ -34,7 +66,7 @@ def test_moments_give_the_objective(density: np.ndarray, sparsity: float) -> Non
 
 
 def test_moments_count_each_pixel_in_one_set(density: np.ndarray) -> None:
-    moments = np.empty((3, newton.N_MOMENTS))
+    moments = np.empty((3, kernels.N_MOMENTS))
     kernels.sum_moments(*density, START, 0.0, moments)
     assert moments[:, 0].sum() <= density.shape[1]
     assert moments[:, 0].sum() >= 0.5 * density.shape[1]
@@ -64,9 +96,9 @@ def test_descent_reports_its_passes_and_objective(density: np.ndarray) -> None:
 def test_tissue_moments_are_those_of_the_gathered_density() -> None:
     truth = section(12, size=96, glass=0.4, border=0.2)  # 9,216 pixels: the last block is short
     tissue = tissue_density(truth.image, truth.white)
-    gathered, blockwise = (np.empty((3, newton.N_MOMENTS)) for _ in range(2))
+    gathered, blockwise = (np.empty((3, kernels.N_MOMENTS)) for _ in range(2))
     squares = kernels.sum_moments(*np.ascontiguousarray(tissue), START, 0.02, gathered)
-    pixels, light = truth.image.reshape(-1, 3), light_of(truth.white)
+    pixels, light = truth.image.reshape(-1, 3), pixel_tables(truth.white)
     squares_too, n = kernels.sum_tissue_moments(pixels, light, START, 0.02, blockwise)
     assert 0 < n == tissue.shape[1] < len(pixels)
     assert squares_too == pytest.approx(squares, rel=1e-6)
@@ -76,7 +108,7 @@ def test_tissue_moments_are_those_of_the_gathered_density() -> None:
 
 def test_a_sample_stands_for_all_where_the_rest_is_known(density: np.ndarray) -> None:
     # Twice the pixels of a sample, written as the sample itself and the moments of the other half.
-    whole, part = (np.empty((3, newton.N_MOMENTS)) for _ in range(2))
+    whole, part = (np.empty((3, kernels.N_MOMENTS)) for _ in range(2))
     sample = np.ascontiguousarray(density[:, ::2])
     direct, by_sample = START.copy(), START.copy()
     kernels.descend(*density, direct, 0.02, 1e-10, 1.0, NOTHING)
