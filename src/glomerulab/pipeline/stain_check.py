@@ -14,7 +14,7 @@ from glomerulab.evaluation.stain_check import StainCheck, compare_by_stain, with
 from glomerulab.images import read_image
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.stain.features import image_features, measure_pair, downscaled
+from glomerulab.stain.features import downscaled, image_features, measure_pair
 from glomerulab.stain.reference import read_reference
 
 __all__ = ["check_stains"]
