@@ -157,8 +157,8 @@ def _load_reference(file: Path, stain: str, parameters: "StainParameters") -> "S
     reference = read_reference(file)
     if reference.parameters != parameters:
         raise StainError(
-            f"the stain reference was fitted with {reference.parameters}; give the same --preset and "
-            "--method",
+            f"the stain reference was fitted with {reference.parameters}; give the same --preset "
+            "and --method",
             where=str(file),
         )
     return reference

@@ -59,7 +59,7 @@ def test_dyes_of_a_stain_are_farther_apart_than_the_gate(prior) -> None:
 
 
 def test_an_unknown_stain_names_the_known_ones() -> None:
-    with pytest.raises(StainError, match="IHC.*HE, PAS, PASM, TRI"):
+    with pytest.raises(StainError, match=r"IHC.*HE, PAS, PASM, TRI"):
         stain_prior("IHC")
 
 
