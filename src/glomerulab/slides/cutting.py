@@ -1,7 +1,7 @@
 """Cut one crop of a slide to an image file: the unit of work of ``extract``.
 
-Runs in worker processes, so it imports no tables and no taxonomy. Each process keeps the slide that
-it used last open: regions come slide by slide.
+It runs in worker processes, so it imports no tables and no taxonomy. Each process keeps its last
+slide open, since crops are ordered by slide.
 """
 
 from dataclasses import dataclass
@@ -23,24 +23,17 @@ class CropTask:
     slide_path: Path
     mpp_override: float | None
     box: Box
-    """In level-0 pixels, margin included; may leave the slide."""
+    """In level-0 pixels, margin included; may reach beyond the slide."""
     mpp: float
     """Wanted micrometres per pixel."""
     image_path: Path
-    """Where the crop goes; ``.png`` or ``.jpg``."""
+    """``.png`` or ``.jpg``."""
 
 
 def cut_crop(task: CropTask) -> bool:
-    """Cut a crop, unless it is there already.
+    """Cut a crop and return True; return False if its file exists.
 
-    Parameters
-    ----------
-    task : CropTask
-
-    Returns
-    -------
-    bool
-        Whether it was cut now. A crop that is there is whole, since crops appear by renaming.
+    An existing file is complete, since crops are written atomically.
 
     Raises
     ------
@@ -53,7 +46,7 @@ def cut_crop(task: CropTask) -> bool:
     try:
         pixels = slide.read_region(task.box, mpp=task.mpp)
     except SlideError:
-        # OpenSlide answers every later read of a failed handle with the same error.
+        # After an error, every later read of an OpenSlide handle fails with the same error.
         close_current_slide()
         raise
     make_folder(task.image_path.parent)
@@ -65,8 +58,8 @@ def current_slide(path: Path, *, mpp_override: float | None = None) -> Slide:
     """Return the slide that this process has open, or open this one in its place.
 
     `cut_crop` uses the same slide: one that is inspected before it is cut is opened once. A file
-    that was replaced since is opened anew. Do not close the slide; after a failed read, which
-    spoils the handle, call `close_current_slide`.
+    that was replaced since is opened again. Do not close the slide; after a failed read, call
+    `close_current_slide`.
     """
     key = (path, mpp_override, *_version(path))
     if _current.slide is None or _current.key != key:
@@ -90,11 +83,11 @@ class _Current:
 
 
 def _version(path: Path) -> tuple[int, ...]:
-    """Tell a file from the one that was there before; nothing for one that is missing."""
+    """Return what changes when a file is replaced; empty for a missing file."""
     try:
         state = path.stat()
     except OSError:
-        return ()  # opening it says why
+        return ()  # opening it raises the error
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 

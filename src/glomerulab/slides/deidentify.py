@@ -1,8 +1,8 @@
-"""A copy of a slide without label, macro and anything that says whose or when it is.
+"""Copy a slide without label, macro and identifying metadata, and verify the copy.
 
-Only what is known to be harmless is kept (pyramid, thumbnail, structural tags, optical settings);
-everything else is left out. The compressed pixels are copied, never encoded anew. The copy is read
-again before it gets its name, so that there is a verified copy or none.
+Only what is known to be harmless is kept: pyramid, thumbnail, structural tags, optical settings.
+The compressed pixels are copied, never encoded again. The copy is verified before it gets its name,
+so that there is a verified copy or none.
 """
 
 import hashlib
@@ -24,48 +24,16 @@ from glomerulab.slides.tiff_structure import (
     write_tiff,
 )
 
-__all__ = ["REWRITABLE_VENDORS", "Deidentified", "deidentify"]
+__all__ = ["Deidentified", "deidentify"]
 
 REWRITABLE_VENDORS = ("aperio", "generic-tiff")
-"""Formats that are rewritten; every other is refused."""
+"""Formats that can be rewritten; every other is refused."""
 
-KEPT_TAGS = frozenset(
-    {
-        254,
-        256,
-        257,
-        258,
-        259,
-        262,
-        266,
-        273,
-        274,
-        277,
-        278,
-        279,
-        282,
-        283,
-        284,
-        296,
-        317,
-        320,
-        322,
-        323,
-        324,
-        325,
-        338,
-        339,
-        347,
-        512,
-        530,
-        531,
-        532,
-        32997,
-        32998,
-        34675,
-    }
-)
-"""Layout, compression, colour and resolution. Not among them: dates, names, software, XMP, EXIF."""
+STRUCTURE_TAGS = {254, 256, 257, 258, 259, 262, 266, 274, 277, 284, 317, 338, 339, 32997, 32998}
+PIXEL_TAGS = {273, 278, 279, 322, 323, 324, 325, 347, 512}
+COLOUR_TAGS = {282, 283, 296, 320, 530, 531, 532, 34675}
+KEPT_TAGS = frozenset(STRUCTURE_TAGS | PIXEL_TAGS | COLOUR_TAGS)
+"""Layout, compression, colour and resolution, but no dates, names, software, XMP or EXIF."""
 
 NEW_SUBFILE_TYPE, IMAGE_WIDTH, IMAGE_LENGTH, IMAGE_DESCRIPTION, SUB_IFDS = 254, 256, 257, 270, 330
 ASCII = 2
@@ -95,7 +63,7 @@ KEPT_APERIO_KEYS = frozenset(
         "Exposure Scale",
     }
 )
-"""Keys of Aperio's description that tell of optics and geometry only."""
+"""Keys of Aperio's description about optics and geometry only."""
 
 NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 LIBRARY_LINE = re.compile(
@@ -106,13 +74,13 @@ LIBRARY_LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Deidentified:
-    """What was left out of a copy."""
+    """What a verified copy lacks."""
 
     path: Path
     removed_images: tuple[str, ...]
-    """Images beside the pyramid that the copy lacks; pages of a generic TIFF have no names."""
+    """Names of images beside the pyramid; numbers of pages for a generic TIFF."""
     removed_properties: tuple[str, ...]
-    """Names of what the original said of itself and the copy does not."""
+    """Names of metadata properties."""
 
 
 def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentified:
@@ -123,7 +91,7 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
     slide : Path
         Aperio SVS, or a generic tiled TIFF.
     out : Path
-        The copy. Its name is the caller's: a name can identify, too.
+        The copy; choose a name that does not identify.
     overwrite : bool, default False
         Replace `out` if it exists.
 
@@ -134,19 +102,20 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
     Raises
     ------
     SlideError
-        If the format is one that cannot be rewritten, the pixels are damaged, or the copy does not
-        prove clean.
+        If the format cannot be rewritten, the pixels are damaged, or the copy fails verification.
     OutputError
         If `out` exists, or is the slide itself.
     """
     if out.exists() and out.samefile(slide):
-        raise OutputError("is the slide itself; write the copy elsewhere", where=str(out))
+        raise OutputError(
+            "the copy would replace the slide itself; write it elsewhere", where=str(out)
+        )
     if out.exists() and not overwrite:
-        raise OutputError("exists already; give --overwrite to replace it", where=str(out))
+        raise OutputError("the file exists; give --overwrite to replace it", where=str(out))
     vendor = _rewritable_vendor(slide)
-    _refuse_undecodable(slide)
+    _check_decodable(slide)
     original = read_tiff(slide)
-    kept = _kept_directories(original, vendor, slide)
+    kept = _choose_directories(original, vendor, slide)
     with atomic_write(out) as temporary:
         write_tiff(kept, slide, temporary, is_big=original.is_big)
         images, properties = _verify(slide, temporary, kept)
@@ -161,41 +130,41 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
 def _rewritable_vendor(slide: Path) -> str:
     if slide.is_dir():
         raise SlideError(
-            "is a folder (a DICOM slide is several files); only Aperio SVS and generic tiled TIFF, "
-            "one file each, can be rewritten without label and metadata, nothing was written",
+            "the slide is a folder (DICOM slides are several files); only Aperio SVS and generic "
+            "tiled TIFF can be rewritten without label and metadata, nothing was written",
             where=str(slide),
         )
     if not slide.is_file():
-        raise SlideError("there is no such file", where=str(slide))
+        raise SlideError("there is no such slide file", where=str(slide))
     vendor = detect_vendor(slide)
     if vendor not in REWRITABLE_VENDORS:
-        told = "a plain image or damaged" if vendor is None else f"in the format {vendor!r}"
+        kind = "a plain image or damaged" if vendor is None else f"in the format {vendor!r}"
         raise SlideError(
-            f"is {told}; only Aperio SVS and generic tiled TIFF can be rewritten without label and "
-            "metadata, nothing was written",
+            f"the slide is {kind}; only Aperio SVS and generic tiled TIFF can be rewritten without "
+            "label and metadata, nothing was written",
             where=str(slide),
         )
     return vendor
 
 
-def _refuse_undecodable(slide: Path) -> None:
-    """Decode a sample of the pixels: a bit-for-bit copy of damage is no verified copy."""
+def _check_decodable(slide: Path) -> None:
+    """Decode a sample of the pixels: a bit-for-bit copy of damage must not pass as verified."""
     with open_slide(slide) as opened:
         _ = opened.background
 
 
-def _kept_directories(tiff: TiffFile, vendor: str, slide: Path) -> list[Directory]:
-    """Choose the images that stay, without their telling tags."""
+def _choose_directories(tiff: TiffFile, vendor: str, slide: Path) -> list[Directory]:
+    """Return the images to keep, without their identifying tags."""
     kept: list[Directory] = []
     for place, directory in enumerate(tiff.directories):
         if SUB_IFDS in directory.tags:
             raise SlideError(
-                "keeps images in sub-directories (OME-TIFF); such files cannot be rewritten yet, "
-                "nothing was written",
+                "the slide has images in sub-directories (OME-TIFF); such files cannot be "
+                "rewritten, nothing was written",
                 where=str(slide),
             )
         if _is_level(place, directory, vendor):
-            _refuse_other_shape(tiff.directories[0], directory, slide)
+            _check_shape(tiff.directories[0], directory, slide)
             kept.append(_scrubbed(directory, vendor))
         elif vendor == "aperio" and _is_thumbnail(place, directory):
             kept.append(_scrubbed(directory, vendor))
@@ -203,27 +172,28 @@ def _kept_directories(tiff: TiffFile, vendor: str, slide: Path) -> list[Director
 
 
 def _is_level(place: int, directory: Directory, vendor: str) -> bool:
-    """Tell a level of the pyramid, as OpenSlide does, from other tiled pages, such as a label."""
+    """Return whether a page is a level of the pyramid, by the rules of OpenSlide."""
     reduced = next(iter(directory.numbers(NEW_SUBFILE_TYPE)), 0) & REDUCED_IMAGE
     return directory.is_tiled and (vendor == "aperio" or place == 0 or bool(reduced))
 
 
-def _refuse_other_shape(first: Directory, directory: Directory, slide: Path) -> None:
-    """Refuse a page that calls itself a level and is no smaller copy of the slide."""
+def _check_shape(first: Directory, directory: Directory, slide: Path) -> None:
+    """Refuse a page that is marked as a level but is not a smaller copy of the slide."""
     (wide, high), (width, height) = (
         (each.numbers(IMAGE_WIDTH)[0], each.numbers(IMAGE_LENGTH)[0]) for each in (first, directory)
     )
     wanted = width * high / wide
     if abs(height - wanted) > PIXELS_OF_ROUNDING + SHARE_OF_ROUNDING * wanted:
         raise SlideError(
-            f"has a page of {width} x {height} pixels among its levels, another shape than the "
-            f"slide ({wide} x {high}): perhaps a label; take it out first, nothing was written",
+            f"the slide has a page of {width} x {height} pixels among its levels, which is not the "
+            f"shape of the slide ({wide} x {high}) and perhaps a label; remove it first, nothing "
+            "was written",
             where=str(slide),
         )
 
 
 def _is_thumbnail(place: int, directory: Directory) -> bool:
-    """Tell Aperio's second image, the thumbnail, from a label or macro that stands there."""
+    """Return whether an image is Aperio's thumbnail, the second of the file, and not a label."""
     description = directory.text(IMAGE_DESCRIPTION).casefold()
     subfile_type = next(iter(directory.numbers(NEW_SUBFILE_TYPE)), 0)
     named = "label" in description or "macro" in description
@@ -239,7 +209,7 @@ def _scrubbed(directory: Directory, vendor: str) -> Directory:
 
 
 def _scrubbed_aperio(description: str) -> str:
-    """Keep geometry, optics, and what makes OpenSlide take the file as Aperio's."""
+    """Keep geometry, optics, and the words by which OpenSlide recognizes Aperio's format."""
     head, *pairs = description.split("|")
     lines = [LIBRARY_LINE.search(part) for part in head.split(";")]
     known = [" ".join(line.group().split()) for line in lines if line is not None]
@@ -257,12 +227,12 @@ def _is_harmless(pair: str) -> bool:
 def _verify(
     slide: Path, copy: Path, kept: list[Directory]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read the copy and prove it clean and whole; tell what it lacks."""
+    """Read the copy, check it against the original, and return what it lacks."""
     rewritten = read_tiff(copy)
     for before, after in zip(kept, rewritten.directories, strict=True):
         allowed = KEPT_TAGS | {IMAGE_DESCRIPTION}
         if not after.tags.keys() <= allowed or _digest(slide, before) != _digest(copy, after):
-            raise SlideError("the copy differs from what was to be kept", where=str(slide))
+            raise SlideError("the copy differs from what should be kept", where=str(slide))
     before_source, after_source = OpenSlideSource(slide), OpenSlideSource(copy)
     try:
         if after_source.level_dimensions != before_source.level_dimensions:

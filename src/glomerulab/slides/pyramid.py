@@ -1,6 +1,6 @@
 """Write a tiled, pyramidal TIFF that OpenSlide opens and that states its micrometres per pixel.
 
-Works in strips through libvips, so that a slide larger than the memory can be written.
+libvips works in strips, so that a slide larger than the memory can be written.
 """
 
 import errno
@@ -19,7 +19,6 @@ from glomerulab.runtime.files import atomic_write
 __all__ = ["Compression", "write_pyramid"]
 
 Compression = Literal["jpeg", "deflate"]
-"""``deflate`` is lossless."""
 
 MICROMETRES_PER_MILLIMETRE = 1000.0
 BIGTIFF_FROM_PX = 1_000_000_000
@@ -39,14 +38,13 @@ def write_pyramid(
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W, 3), or pyvips.Image with three bands of uint8
-        Level 0. The other levels are made from it, each of half the size, until one tile holds
-        all.
+        Level 0. Each further level has half the size, down to a single tile.
     path : Path
         Ends in ``.tif`` or ``.tiff``; replaced if it exists.
     mpp : float
-        Micrometres per pixel of level 0; OpenSlide gives it back as ``openslide.mpp-x``.
-    compression : str, default "jpeg"
-        ``jpeg``, or ``deflate``, which keeps every pixel.
+        Micrometres per pixel of level 0; OpenSlide reads it as ``openslide.mpp-x``.
+    compression : {"jpeg", "deflate"}, default "jpeg"
+        ``deflate`` is lossless.
     jpeg_quality : int, default 90
         1 to 100; from 90 chroma is not subsampled.
     tile_px : int, default 256
@@ -90,14 +88,15 @@ def write_pyramid(
                 keep="none",
             )
         except pyvips.Error as error:
-            raise OutputError(f"cannot write: {_reason(error)}", where=str(path)) from error
+            reason = _reason(error)
+            raise OutputError(f"the slide cannot be written: {reason}", where=str(path)) from error
 
 
 def _reason(error: "pyvips.Error") -> str:
-    """Return what the system said, which libvips buries among its own words."""
-    told = str(error)
+    """Return the system's message, which libvips surrounds with its own."""
+    text = str(error)
     known = (os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES))
-    return next((reason for reason in known if reason in told), " ".join(told.split()))
+    return next((reason for reason in known if reason in text), " ".join(text.split()))
 
 
 def _as_vips(image: "RgbImage | pyvips.Image") -> "pyvips.Image":

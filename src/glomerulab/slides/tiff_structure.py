@@ -1,7 +1,7 @@
-"""The skeleton of a TIFF: its directories and tags, read and written without touching pixels.
+"""Read and write the directories and tags of a TIFF without decoding its pixels.
 
-Classic TIFF and BigTIFF of either byte order. Compressed tiles and strips are copied as they are,
-so that a file can lose directories and tags and keep every pixel bit for bit.
+Classic TIFF and BigTIFF of either byte order. Compressed tiles and strips are copied unchanged, so
+that directories and tags can be removed while every pixel is kept bit for bit.
 """
 
 import struct
@@ -12,26 +12,8 @@ from typing import BinaryIO
 
 from glomerulab.errors import SlideError
 
-__all__ = ["Directory", "Tag", "TiffFile", "block_ranges", "blocks", "read_tiff", "write_tiff"]
-
-TYPE_SIZES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}
+KINDS_BY_SIZE = {1: (1, 2, 6, 7), 2: (3, 8), 4: (4, 9, 11, 13), 8: (5, 10, 12, 16, 17, 18)}
+TYPE_SIZES = {kind: size for size, kinds in KINDS_BY_SIZE.items() for kind in kinds}
 UNSIGNED_FORMATS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 LONG, LONG8 = 4, 16
 STRIP_OFFSETS, STRIP_BYTE_COUNTS = 273, 279
@@ -43,7 +25,7 @@ CLASSIC_LIMIT = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One entry of a directory, its value as the bytes of the file."""
+    """One entry of a directory; the value is the bytes of the file."""
 
     kind: int
     """TIFF field type."""
@@ -57,7 +39,7 @@ class Directory:
 
     tags: dict[int, Tag]
     order: str
-    """``<`` or ``>``, as `struct` writes byte orders."""
+    """Byte order as in `struct`: ``<`` or ``>``."""
 
     def numbers(self, code: int) -> tuple[int, ...]:
         """Return an unsigned value, empty if the tag is absent or of another type."""
@@ -73,7 +55,7 @@ class Directory:
 
     @property
     def is_tiled(self) -> bool:
-        """Whether its pixels lie in tiles and not in strips."""
+        """Whether the pixels are stored in tiles, not in strips."""
         return TILE_OFFSETS in self.tags
 
     def with_tags(self, tags: dict[int, Tag]) -> "Directory":
@@ -83,7 +65,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class TiffFile:
-    """The directories of a file, and how it is laid out."""
+    """The directories of a file, its byte order, and whether it is a BigTIFF."""
 
     directories: tuple[Directory, ...]
     order: str
@@ -91,50 +73,20 @@ class TiffFile:
 
 
 def read_tiff(path: Path) -> TiffFile:
-    """Read all directories of a TIFF.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    TiffFile
-
-    Raises
-    ------
-    SlideError
-        If it is no TIFF, or its directories are damaged.
-    """
+    """Read all directories of a TIFF; raise `SlideError` if they are damaged."""
     try:
         with path.open("rb") as stream:
             order, is_big, offset = _header(stream)
             directories = tuple(_chain(stream, offset, order, is_big))
     except (struct.error, ValueError, KeyError) as error:
-        raise SlideError(f"damaged TIFF: {error}", where=str(path)) from error
+        raise SlideError(f"the TIFF is damaged: {error}", where=str(path)) from error
     except OSError as error:
-        raise SlideError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise SlideError(f"the slide cannot be read: {error.strerror}", where=str(path)) from error
     return TiffFile(directories, order, is_big)
 
 
 def block_ranges(path: Path, directory: Directory) -> list[tuple[int, int]]:
-    """Return offset and length of every tile or strip.
-
-    Parameters
-    ----------
-    path : Path
-        For the error.
-    directory : Directory
-
-    Returns
-    -------
-    list of tuple of int
-
-    Raises
-    ------
-    SlideError
-        If offsets and lengths do not match.
-    """
+    """Return offset and length of every tile or strip; `path` is for the error."""
     codes = (
         (TILE_OFFSETS, TILE_BYTE_COUNTS)
         if directory.is_tiled
@@ -143,7 +95,7 @@ def block_ranges(path: Path, directory: Directory) -> list[tuple[int, int]]:
     offsets, lengths = (directory.numbers(code) for code in codes)
     if not offsets or len(offsets) != len(lengths):
         raise SlideError(
-            f"damaged TIFF: {len(offsets)} offsets and {len(lengths)} lengths of pixels",
+            f"the TIFF is damaged: {len(offsets)} offsets and {len(lengths)} lengths of pixels",
             where=str(path),
         )
     return list(zip(offsets, lengths, strict=True))
@@ -152,23 +104,23 @@ def block_ranges(path: Path, directory: Directory) -> list[tuple[int, int]]:
 def write_tiff(
     directories: Sequence[Directory], source: Path, target: Path, *, is_big: bool
 ) -> None:
-    """Write directories of one file to another, and the compressed pixels they point to.
+    """Write directories of one file to another, with the compressed pixels they point to.
 
     Parameters
     ----------
     directories : sequence of Directory
-        Of `source`, with any tags changed but those of the pixels' places.
+        Of `source`, with any tags changed except those that locate pixels.
     source : Path
-        Where the pixels are copied from.
+        The pixels are copied from here.
     target : Path
-        Written; holds nothing that no directory points to.
+        Written; holds only what a directory points to.
     is_big : bool
-        BigTIFF.
+        Whether to write BigTIFF.
 
     Raises
     ------
     SlideError
-        If the pixels are not where the directories say, or do not fit a classic TIFF.
+        If the pixels are not at their offsets, or do not fit a classic TIFF.
     """
     order = directories[0].order
     with source.open("rb") as pixels, target.open("wb") as out:
@@ -177,11 +129,11 @@ def write_tiff(
             [_copy(pixels, out, start, n) for start, n in block_ranges(source, directory)]
             for directory in directories
         ]
-        link = 8 if is_big else 4  # where the offset of the next directory goes
+        link = 8 if is_big else 4  # position of the offset of the next directory
         for directory, offsets in zip(directories, places, strict=True):
             link = _write_directory(out, _placed(directory, offsets, is_big), link, is_big)
         if not is_big and out.tell() >= CLASSIC_LIMIT:
-            raise SlideError("too large for a classic TIFF", where=str(source))
+            raise SlideError("the slide is too large for a classic TIFF", where=str(source))
 
 
 def _header(stream: BinaryIO) -> tuple[str, bool, int]:
@@ -199,11 +151,11 @@ def _header(stream: BinaryIO) -> tuple[str, bool, int]:
 
 
 def _chain(stream: BinaryIO, offset: int, order: str, is_big: bool) -> Iterator[Directory]:
-    """Follow the directories from one to the next."""
+    """Yield the linked list of directories."""
     seen: set[int] = set()
     while offset:
         if offset in seen or len(seen) > MAX_DIRECTORIES:
-            raise ValueError("its directories run in a circle")
+            raise ValueError("its directories form a circle")
         seen.add(offset)
         directory, offset = _directory(stream, offset, order, is_big)
         yield directory
@@ -245,7 +197,7 @@ def _header_bytes(order: str, is_big: bool) -> bytes:
 
 
 def _copy(source: BinaryIO, target: BinaryIO, start: int, length: int) -> int:
-    """Copy bytes to the end of the target; return where they lie. Empty tiles stay empty."""
+    """Copy bytes to the end of the target and return their offset; empty tiles stay empty."""
     if length == 0:
         return 0
     _align(target)
@@ -255,7 +207,7 @@ def _copy(source: BinaryIO, target: BinaryIO, start: int, length: int) -> int:
     while left:
         piece = source.read(min(left, COPY_BYTES))
         if not piece:
-            raise SlideError(f"ends before the pixels at byte {start}", where=source.name)
+            raise SlideError(f"the slide ends before the pixels at byte {start}", where=source.name)
         target.write(piece)
         left -= len(piece)
     return place
@@ -264,14 +216,14 @@ def _copy(source: BinaryIO, target: BinaryIO, start: int, length: int) -> int:
 def _placed(directory: Directory, offsets: Sequence[int], is_big: bool) -> Directory:
     code = TILE_OFFSETS if directory.is_tiled else STRIP_OFFSETS
     if not is_big and max(offsets) >= CLASSIC_LIMIT:
-        raise SlideError("its pixels do not fit a classic TIFF")
+        raise SlideError("the pixels do not fit a classic TIFF")
     kind, letter = (LONG8, "Q") if is_big else (LONG, "I")
     value = struct.pack(f"{directory.order}{len(offsets)}{letter}", *offsets)
     return directory.with_tags({**directory.tags, code: Tag(kind, len(offsets), value)})
 
 
 def _write_directory(out: BinaryIO, directory: Directory, link: int, is_big: bool) -> int:
-    """Append a directory, point `link` at it, and return where its own link lies."""
+    """Append a directory, point `link` at it, and return the position of its own link."""
     count_format, entry_format, link_format = _formats(directory.order, is_big)
     entries: list[bytes] = []
     for code, tag in sorted(directory.tags.items()):
@@ -293,22 +245,12 @@ def _write_directory(out: BinaryIO, directory: Directory, link: int, is_big: boo
 
 
 def _align(out: BinaryIO) -> None:
-    """Directories and values begin at even bytes."""
+    """Pad to a multiple of 8 bytes."""
     out.write(b"\0" * (-out.tell() % 8))
 
 
 def blocks(path: Path, directory: Directory) -> Iterator[bytes]:
-    """Yield every tile or strip as it is stored.
-
-    Parameters
-    ----------
-    path : Path
-    directory : Directory
-
-    Yields
-    ------
-    bytes
-    """
+    """Yield every tile or strip as it is stored."""
     with path.open("rb") as stream:
         for start, length in block_ranges(path, directory):
             stream.seek(start)

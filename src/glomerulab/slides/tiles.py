@@ -1,7 +1,7 @@
-"""A slide as the square tiles that viewers in a browser ask for (Deep Zoom).
+"""The tiles of a slide for viewers in a browser (Deep Zoom), as JPEG.
 
-OpenSlide's own generator says which pixels a tile is made of; here they are bounded, so that no
-request can fill the memory, and turned into JPEG. Label and macro images are not tiles.
+OpenSlide's own generator chooses the pixels of a tile. Their number is limited, so that no request
+can fill the memory. Label and macro images are not tiles.
 """
 
 import io
@@ -19,12 +19,12 @@ from glomerulab.slides.slide import Slide
 __all__ = ["TILE_SIZE", "TilePyramid"]
 
 TILE_SIZE = 254
-"""Pixels along a tile's side, without the overlap of one on each."""
+"""Pixels along a tile's side, without its overlap."""
 
 OVERLAP = 1
 JPEG_QUALITY = 80
 MAX_TILE_READ_PX = 40_000_000
-"""Level pixels behind one tile; a slide without a pyramid would need all of them for one."""
+"""Level pixels read for one tile; the coarsest tile of a slide without a pyramid needs all."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TilePyramid:
 
     @cached_property
     def min_level(self) -> int:
-        """The coarsest tile level that is served: coarser ones would read too many pixels."""
+        """The coarsest tile level that reads no more than `MAX_TILE_READ_PX` pixels."""
         for level in range(self.max_level):
             if self._n_read(level, (0, 0)) <= MAX_TILE_READ_PX:
                 return level
@@ -69,24 +69,24 @@ class TilePyramid:
         Returns
         -------
         bytes
-            JPEG, on the slide's background colour where it leaves the scanned area.
+            JPEG.
 
         Raises
         ------
         ValueError
             If there is no such tile.
         SlideError
-            If the pixels cannot be decoded, or would be too many; after the former the slide has
-            to be opened anew.
+            If the pixels cannot be decoded, after which the slide has to be opened anew, or would
+            be too many.
         """
         if self._n_read(level, (column, row)) > MAX_TILE_READ_PX:
             raise SlideError(
-                "has no pyramid fine enough to be shown this small; zoom in",
+                "the slide has no level coarse enough for this view; zoom in",
                 where=str(self.slide.path),
             )
         tile = self._generator.get_tile(level, (column, row))
         stream = io.BytesIO()
-        # Chroma is kept whole: stains live in it. No profile, no metadata.
+        # No chroma subsampling, which would blur stains. No profile, no metadata.
         tile.save(stream, format="JPEG", quality=JPEG_QUALITY, subsampling=0, icc_profile=None)
         return stream.getvalue()
 
@@ -96,7 +96,7 @@ class TilePyramid:
 
 
 class _Level0View:
-    """What OpenSlide's generator asks of a slide, answered by ours."""
+    """The interface that OpenSlide's generator needs, on a `Slide`."""
 
     def __init__(self, slide: Slide) -> None:
         self._slide = slide
@@ -106,12 +106,12 @@ class _Level0View:
         self.properties: dict[str, Any] = dict(slide.properties)
 
     def get_best_level_for_downsample(self, downsample: float) -> int:
-        """Return the coarsest level that is still finer than wanted, as OpenSlide does."""
+        """Return the coarsest level that is not coarser than wanted, as OpenSlide does."""
         fine = [n for n, factor in enumerate(self.level_downsamples) if factor <= downsample]
         return fine[-1] if fine else 0
 
     def read_region(
         self, corner: tuple[int, int], level: int, size: tuple[int, int]
     ) -> Image.Image:
-        """Read pixels in the order of arguments that OpenSlide has."""
+        """Read pixels, with OpenSlide's order of arguments."""
         return self._slide.read_level(level, corner, size)
