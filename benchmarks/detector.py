@@ -28,8 +28,7 @@ from glomerulab.cohort.slides_table import SlideEntry, read_slides
 from glomerulab.evaluation.detection import detection_scores
 from glomerulab.geometry import Region
 from glomerulab.images import read_image
-from glomerulab.inference.detector import open_detector
-from glomerulab.inference.fit_detector import look_at, matches_of
+from glomerulab.inference.detector import detect_on, match_slides, open_detector
 from glomerulab.slides.regions.files import write_regions
 from glomerulab.slides.regions.polygons import mean_radius
 
@@ -41,7 +40,7 @@ N_FOLDS = 5
 def told(name, seen, card):
     """Print recall and precision by both rules."""
     for rule in ("iou", "centre"):
-        matches = matches_of(seen, growth=card.growth, rule=rule)
+        matches = match_slides(seen, growth=card.growth, rule=rule)
         one = detection_scores(matches, threshold=card.score_threshold)
         recall, precision = one.recall_interval, one.precision_interval
         print(
@@ -57,7 +56,7 @@ def phantom(folder, home):
     print(detector.card.test_summary)
     entries = read_slides(home / "slides.csv")
     start = time.perf_counter()
-    seen = [look_at(entry, home / "regions", detector.engine) for entry in entries]
+    seen = [detect_on(entry, home / "regions", detector.engine) for entry in entries]
     print(f"{(time.perf_counter() - start) / len(entries):.1f} s per slide")
     told(f"{len(entries)} fresh slides", seen, detector.card)
     for stain in sorted({entry.stain for entry in entries}):
@@ -89,7 +88,7 @@ def real(folder, kidney):
     detector = open_detector(folder)
     with tempfile.TemporaryDirectory() as home:
         entries = patches(kidney, Path(home))
-        seen = [look_at(entry, Path(home) / "regions", detector.engine) for entry in entries]
+        seen = [detect_on(entry, Path(home) / "regions", detector.engine) for entry in entries]
     told(f"{len(entries)} real patches", seen, detector.card)
     for stain in sorted({entry.stain for entry in entries}):
         some = [one for one, entry in zip(seen, entries, strict=True) if entry.stain == stain]
@@ -110,7 +109,7 @@ def taught(kidney, start, epochs):
             train([one for one in entries if one.patient_id not in out], home, run, start, epochs)
             detector = open_detector(run)
             held = [one for one in entries if one.patient_id in out]
-            seen = [look_at(entry, home / "regions", detector.engine) for entry in held]
+            seen = [detect_on(entry, home / "regions", detector.engine) for entry in held]
             results += matches_above(seen, detector.card)
         for rule, position in (("iou", 0), ("centre", 1)):
             one = detection_scores([result[position] for result in results])
@@ -134,7 +133,7 @@ def matches_above(seen, card):
     ]
     return list(
         zip(
-            *(matches_of(kept, growth=card.growth, rule=rule) for rule in ("iou", "centre")),
+            *(match_slides(kept, growth=card.growth, rule=rule) for rule in ("iou", "centre")),
             strict=True,
         )
     )

@@ -24,9 +24,9 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.images import read_image
-from glomerulab.inference.engines.base import probabilities_of, stacked
-from glomerulab.inference.engines.onnx_engine import DealtSession
-from glomerulab.inference.engines.torch_engine import AnswersWithFeatures, TorchEngine
+from glomerulab.inference.engines.base import probabilities_of, stack_images
+from glomerulab.inference.engines.onnx_engine import ParallelSession
+from glomerulab.inference.engines.torch_engine import NetworkWithFeatures, TorchEngine
 from glomerulab.inference.onnx_export import write_onnx
 from glomerulab.inference.onnx_quantize import write_int8
 from glomerulab.models.registry import create_model
@@ -128,8 +128,8 @@ class Engines:
         return self.onnx(path)
 
     def onnx(self, path):
-        session = DealtSession(path)
-        return lambda images: session.answer(images).logits
+        session = ParallelSession(path)
+        return lambda images: session.predict(images).logits
 
     def openvino(self, path, precision):
         import openvino
@@ -143,7 +143,7 @@ class Engines:
 def speed(only, rounds):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (BATCH, 224, 224, 3), dtype=np.uint8)
-    network = AnswersWithFeatures(create_model("improved_seresnet50", 4).eval(), MEAN, STD)
+    network = NetworkWithFeatures(create_model("improved_seresnet50", 4).eval(), MEAN, STD)
     resnet = timm.create_model("resnet50", num_classes=4).eval()
     pixels = torch.randn(BATCH, 3, 224, 224)
 
@@ -173,8 +173,8 @@ def answers(run, only):
     original = table["parent_id"].isna().to_numpy()
     test = original & (table["split"] == "test").to_numpy()
     train = original & (table["split"] == "train").to_numpy()
-    shown = stacked([read_image(path) for path in paths[test]], size)
-    calibration = stacked([read_image(path) for path in paths[train][:64]], size)
+    shown = stack_images([read_image(path) for path in paths[test]], size)
+    calibration = stack_images([read_image(path) for path in paths[train][:64]], size)
     keys = list(engine.card.taxonomy.label_ids)
     truth = table.loc[test, keys].to_numpy(float).argmax(axis=1)
     with tempfile.TemporaryDirectory() as folder:

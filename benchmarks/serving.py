@@ -28,8 +28,8 @@ import numpy as np
 import tomli_w
 
 from glomerulab.cohort.manifest import read_manifest, write_manifest
-from glomerulab.inference.fit_calibration import fit_gates
-from glomerulab.inference.predict_manifest import predict_manifest
+from glomerulab.inference.fit_calibration import fit_calibration
+from glomerulab.inference.image_predictions import predict_manifest
 from glomerulab.models.card import ModelCard
 from glomerulab.models.checkpoint import save_checkpoint
 from glomerulab.models.registry import create_model
@@ -69,7 +69,7 @@ def make_run(folder: Path) -> Path:
     write_predictions(predict_manifest(run, manifest).table, run / "predictions.csv")
     config = {"seed": 0, "model": {"name": MODEL, "head": card.head}}
     (run / "config.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
-    fit_gates(run)
+    fit_calibration(run)
     return run
 
 

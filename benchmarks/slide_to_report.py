@@ -21,7 +21,7 @@ from PIL import Image
 
 import glomerulab.pipeline.prediction.predict as predicting
 import glomerulab.reports.case.write as writing
-from glomerulab.inference.engines.base import open_engine
+from glomerulab.inference.engines.open import open_engine
 from glomerulab.phantom.slides import write_phantom_slides
 from glomerulab.pipeline.prediction.predict import predict
 from glomerulab.pipeline.prediction.settings import PredictSettings
@@ -95,7 +95,7 @@ def bare(home, engine):
         ]
     batch = np.stack([np.asarray(crop) for crop in crops])
     for at in range(0, len(batch), 16):
-        engine.answer(batch[at : at + 16])
+        engine.predict(batch[at : at + 16])
     return time.perf_counter() - start
 
 

@@ -24,11 +24,12 @@ from sklearn.metrics import roc_auc_score
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.geometry import Box
 from glomerulab.images import read_image
-from glomerulab.inference.calibration import nearest, read_gates, whitened
-from glomerulab.inference.engines.base import stacked
+from glomerulab.inference.calibration import read_calibration
+from glomerulab.inference.engines.base import stack_images
 from glomerulab.inference.engines.torch_engine import TorchEngine
-from glomerulab.inference.fit_calibration import KNOWN_SHARE, fit_cloud
-from glomerulab.inference.sharpness import sharpness
+from glomerulab.inference.fit_calibration import IN_DISTRIBUTION_SHARE
+from glomerulab.inference.image_predictions import sharpness
+from glomerulab.inference.ood import MahalanobisDetector
 from glomerulab.slides.regions.files import read_regions
 from glomerulab.slides.slide import open_slide
 from glomerulab.stain.fitting import fit_many
@@ -44,7 +45,7 @@ BLURS = (0.5, 1.0, 1.5, 2.0)
 def answered(engine, images):
     """Return the features of images."""
     parts = [
-        engine.answer(stacked(images[start : start + 32], engine.card.input_size)).features
+        engine.predict(stack_images(images[start : start + 32], engine.card.input_size)).features
         for start in range(0, len(images), 32)
     ]
     return np.concatenate(parts)
@@ -64,11 +65,10 @@ def part(manifest, name):
 
 def last_alone(train, labels, validation, n_last):
     """Return the gate as it would be with the last stage's features alone."""
-    means, whitening = fit_cloud(train[:, -n_last:], labels, where="benchmark")
-    cloud = whitened(means, whitening)
-    near = np.sort(nearest(validation[:, -n_last:], cloud))
-    place = min(int(np.ceil((len(near) + 1) * KNOWN_SHARE)), len(near)) - 1
-    return lambda rows: nearest(rows[:, -n_last:], cloud), near[place]
+    detector = MahalanobisDetector.fit(train[:, -n_last:], labels, where="benchmark")
+    near = np.sort(detector.distances(validation[:, -n_last:]))
+    place = min(int(np.ceil((len(near) + 1) * IN_DISTRIBUTION_SHARE)), len(near)) - 1
+    return lambda rows: detector.distances(rows[:, -n_last:]), near[place]
 
 
 def fields(home, entries, references, source_of):
@@ -133,25 +133,25 @@ def kidney_patches(folder, stains):
     return whole, beside
 
 
-def told(engine, gates, last, test, others):
+def told(engine, calibration, last, test, others):
     """Print for each set what the gate refers, and would by the last stage alone."""
     known = answered(engine, test)
     print(f"{'':34} {'n':>4} {'referred':>9} {'AUROC':>6} | last stage alone")
     for name, images in {"held-out images": test, **others}.items():
         rows, cells = answered(engine, images), []
-        for far, limit in ((gates.distances, gates.facts.distance_threshold), last):
+        for far, limit in ((calibration.distances, calibration.facts.distance_threshold), last):
             scores = np.concatenate([far(known), far(rows)])
             area = roc_auc_score([0] * len(known) + [1] * len(rows), scores)
             cells.append(f"{(far(rows) > limit * (1 + 1e-5)).mean():9.0%} {area:6.2f}")
         print(f"{name:34} {len(images):4} {' | '.join(cells)}")
 
 
-def blurred(gates, test):
+def blurred(calibration, test):
     """Print what the focus gate stops as images get blurred."""
     for sigma in (0.0, *BLURS):
         stopped = [
             sharpness(gaussian_filter(image, (sigma, sigma, 0)) if sigma else image)
-            < gates.facts.sharpness_threshold
+            < calibration.facts.sharpness_threshold
             for image in test
         ]
         print(f"blurred by {sigma:g} px: {np.mean(stopped):.0%} out of focus")
@@ -159,26 +159,30 @@ def blurred(gates, test):
 
 def opened(run):
     """Return a run's engine, gates, held-out images, and the gate by the last stage alone."""
-    engine, gates, manifest = TorchEngine(run), read_gates(run), read_manifest(run / "manifest.csv")
+    engine, calibration, manifest = (
+        TorchEngine(run),
+        read_calibration(run),
+        read_manifest(run / "manifest.csv"),
+    )
     train, labels = part(manifest, "train")
     validation, _ = part(manifest, "validation")
     test, _ = part(manifest, "test")
-    n_last = gates.class_means.shape[1] * 8 // 15  # widths double from stage to stage
+    n_last = calibration.ood.n_features * 8 // 15  # widths double from stage to stage
     last = last_alone(answered(engine, train), labels, answered(engine, validation), n_last)
     print(f"{len(train)} training, {len(validation)} validation, {len(test)} held-out images")
-    return engine, gates, manifest, test, last
+    return engine, calibration, manifest, test, last
 
 
 def synthetic(home, fresh, kidney):
     """Judge the quickstart's network."""
-    engine, gates, manifest, test, last = opened(home / "run")
+    engine, calibration, manifest, test, last = opened(home / "run")
     table = manifest.table
     held_out = set(table.loc[(table["split"] == "test").to_numpy(bool), "slide_id"])
     slides = pd.read_csv(home / "phantom" / "slides.csv")
     tubules, glass = fields(
         home / "phantom",
         slides[slides["slide_id"].isin(held_out)],
-        gates.references,
+        calibration.references,
         lambda row: read_reference(
             home / "normalized" / "slides" / f"{row.slide_id}.{row.stain}.json"
         ),
@@ -192,33 +196,35 @@ def synthetic(home, fresh, kidney):
                 cut = [slide.read_region(one.box().grown(0.1), mpp=1.0) for one in regions]
             sources[row.slide_id] = fit_many(cut, row.stain, source=row.slide_id)
             crops += [
-                normalize(one, gates.references[row.stain], source=sources[row.slide_id]).image
+                normalize(
+                    one, calibration.references[row.stain], source=sources[row.slide_id]
+                ).image
                 for one in cut
             ]
         others["glomeruli, other scanners"] = crops
         others["tubules, other scanners"] = fields(
-            fresh, slides, gates.references, lambda row: sources[row.slide_id]
+            fresh, slides, calibration.references, lambda row: sources[row.slide_id]
         )[0]
     if kidney:
-        whole, beside = kidney_patches(kidney, list(gates.references))
+        whole, beside = kidney_patches(kidney, list(calibration.references))
         for name, found in (("whole glomeruli", whole), ("fields beside them", beside)):
             others[f"real: {name}"] = [
-                normalize(image, gates.references[stain]).image for stain, image in found
+                normalize(image, calibration.references[stain]).image for stain, image in found
             ]
-    told(engine, gates, last, test, others)
-    blurred(gates, test)
+    told(engine, calibration, last, test, others)
+    blurred(calibration, test)
 
 
 def real(run, kidney):
     """Judge a network that was trained on GlaS."""
-    engine, gates, _, test, last = opened(run)
+    engine, calibration, _, test, last = opened(run)
     table = pd.read_csv(kidney / "labels.csv")
     others = {
         f"kidney {stain}": [read_image(kidney / image) for image in rows["image"]]
         for stain, rows in table.groupby("stain")
     }
-    told(engine, gates, last, test, others)
-    blurred(gates, test)
+    told(engine, calibration, last, test, others)
+    blurred(calibration, test)
 
 
 def main() -> None:

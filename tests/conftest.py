@@ -67,11 +67,11 @@ def make_slide(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a small network, with its gates; not to be changed."""
-    from glomerulab.inference.fit_calibration import fit_gates
+    from glomerulab.inference.fit_calibration import fit_calibration
     from tests.support.model_runs import train_small_run
 
     run = train_small_run(tmp_path_factory.mktemp("trained"))
-    fit_gates(run)
+    fit_calibration(run)
     return run
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
 from glomerulab.cohort.manifest import read_manifest
-from glomerulab.inference.predict_manifest import predict_manifest
+from glomerulab.inference.image_predictions import predict_manifest
 from tests.support.untrained_runs import write_two_cohorts, write_untrained_run
 
 

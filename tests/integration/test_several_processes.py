@@ -14,7 +14,7 @@ from torch import nn
 from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
 from glomerulab.images import write_image
 from glomerulab.models.checkpoint import load_checkpoint, read_checkpoint, read_tensors
-from glomerulab.models.freezing import freeze_first
+from glomerulab.models.layers import freeze_first
 from glomerulab.predictions import read_predictions
 from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training.config import TrainConfig, read_config, write_config

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from glomerulab.geometry import Region
-from glomerulab.inference.engines.base import Answers
+from glomerulab.inference.detector import DetectorCard
+from glomerulab.inference.engines.base import ModelOutput
 from glomerulab.models.card import ModelCard
 from glomerulab.pipeline.detector import DETECTOR_TAXONOMY
 from glomerulab.slides.pyramid import write_pyramid
 
-__all__ = ["ByColour", "disc_outline", "disc_slide"]
+__all__ = ["ByColour", "detector_card", "disc_outline", "disc_slide"]
 
 TISSUE, GLOMERULUS, GLASS = (225, 170, 200), (120, 60, 140), (243, 242, 241)
 
@@ -50,13 +51,27 @@ class ByColour:
             mpp=mpp,
         )
         self.weights_sha256 = "cd" * 32
-        self.n_at_once = 1
+        self.max_concurrency = 1
         self.n_images = 0
 
-    def answer(self, images) -> Answers:
+    def predict(self, images) -> ModelOutput:
         """Answer a batch."""
         self.n_images += len(images)
         middle = self.card.input_size // 2
         core = images[:, middle - 2 : middle + 2, middle - 2 : middle + 2].mean(axis=(1, 2, 3))
         logits = np.stack([(150 - core) / 5, (core - 150) / 5], axis=1).astype(np.float32)
-        return Answers(logits, core[:, None].astype(np.float32))
+        return ModelOutput(logits, core[:, None].astype(np.float32))
+
+
+def detector_card(**changes) -> DetectorCard:
+    """A card of made-up numbers, for the weights of `ByColour`."""
+    facts = {
+        "weights_sha256": "cd" * 32,
+        "score_threshold": 0.5,
+        "growth": 1.0,
+        "n_validation_slides": 2,
+        "stains_seen": ("PAS",),
+        "trained_on_synthetic": True,
+        "test_summary": "",
+    }
+    return DetectorCard.model_validate(facts | changes)

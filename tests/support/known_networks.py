@@ -1,9 +1,18 @@
-"""Networks whose reasons are known by construction."""
+"""The networks of the registry, and one whose saliency is known by construction."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PooledMaps"]
+from glomerulab.models.registry import MODELS
+
+__all__ = ["EVERY_NETWORK", "PooledMaps"]
+
+HEAVY = {"vgg16", "inception_v3"}
+EVERY_NETWORK = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else [])
+    for name in (*MODELS, "timm:resnet18")
+]
 
 
 class PooledMaps(nn.Module):

@@ -7,7 +7,7 @@ import pandas as pd
 import tomli_w
 
 from glomerulab.cohort.manifest import read_manifest, write_manifest
-from glomerulab.inference.predict_manifest import predict_manifest
+from glomerulab.inference.image_predictions import predict_manifest
 from glomerulab.models.checkpoint import ModelCard, save_checkpoint
 from glomerulab.models.registry import create_model
 from glomerulab.phantom.crops import write_phantom_crops

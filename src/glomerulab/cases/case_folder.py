@@ -27,6 +27,7 @@ from glomerulab.taxonomy import Label, Taxonomy
 __all__ = [
     "CASE_FILE",
     "PREDICTIONS_FILE",
+    "CalibrationFacts",
     "CaseFacts",
     "CaseFolder",
     "DetectorFacts",
@@ -71,26 +72,20 @@ class SlideFacts(_Facts):
     """None where the slide is not DICOM."""
 
 
-class ModelFacts(_Facts):
-    """What a reader must know of the model that spoke."""
+class CalibrationFacts(_Facts):
+    """Temperature, thresholds and training images of a model, as fitted by ``glomerulab gates``."""
 
-    model: str
-    head: Head
-    taxonomy_name: str
-    labels: tuple[Label, ...]
     weights_sha256: str
-    """Of the file of weights: which model it was, beyond doubt."""
-    run: str
-    """Name of the run folder."""
+    """SHA-256 of the weights, which identifies the model."""
     temperature: float
     coverage: float
-    """Share of conformal sets that hold the truth, as promised."""
+    """Nominal share of conformal sets that hold the truth."""
     conformal_threshold: float
-    """Probability that an answer must reach to be in a set, before the temperature."""
+    """Probability, before the temperature, from which a label belongs to the conformal set."""
     n_validation: int
-    """Images that temperature and thresholds rest on."""
+    """Validation images that temperature and thresholds were fitted on."""
     distance_threshold: float
-    """Of the distance in feature space, above which an image is unlike the training images."""
+    """Distance in feature space above which an image is out of distribution."""
     sharpness_threshold: float
     n_training_images: int
     n_training_patients: int
@@ -98,10 +93,21 @@ class ModelFacts(_Facts):
     """Training images by stain."""
     trained_on_synthetic: bool
     test_summary: str
-    """How the run did on its own held-out part, in one sentence; empty where it has none."""
+    """Result on the held-out part of the run, in one sentence; empty without such a part."""
     test_summary_zh: str = ""
+
+
+class ModelFacts(CalibrationFacts):
+    """The model that made the predictions, and its calibration."""
+
+    model: str
+    head: Head
+    taxonomy_name: str
+    labels: tuple[Label, ...]
+    run: str
+    """Name of the run folder."""
     normalized_to: tuple[str, ...]
-    """Stains whose images are brought to the run's stain reference."""
+    """Stains whose images are normalised to the stain reference of the run."""
 
     @property
     def taxonomy(self) -> Taxonomy:

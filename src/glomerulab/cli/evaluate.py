@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from glomerulab.cohort.manifest import Manifest
     from glomerulab.cohort.near_duplicates import NearDuplicate
     from glomerulab.evaluation.error_analysis import WorstError
-    from glomerulab.explain.explain import Explainer
+    from glomerulab.explain.explainer import Explainer
     from glomerulab.reports.run.pictures import Pictures
     from glomerulab.reports.run.report import ExternalSet
 
@@ -130,7 +130,7 @@ def look_into(run: Path, split: str = "test", *, workers: int = 1) -> "Pictures"
     """
     from glomerulab.errors import CheckpointError, ImageFileError
     from glomerulab.evaluation.run_tables import read_run
-    from glomerulab.inference.predict_manifest import predict_manifest
+    from glomerulab.inference.image_predictions import predict_manifest
     from glomerulab.reports.run.pictures import Pictures
     from glomerulab.runtime.progress import show_progress
 
@@ -165,7 +165,7 @@ def _external(run: Path, on: Path, workers: int) -> "ExternalSet":
 
     from glomerulab.cohort.manifest import read_manifest
     from glomerulab.evaluation.run_tables import read_run, with_external_set
-    from glomerulab.inference.predict_manifest import predict_manifest
+    from glomerulab.inference.image_predictions import predict_manifest
     from glomerulab.reports.run.pictures import Pictures
     from glomerulab.reports.run.report import ExternalSet
     from glomerulab.runtime.progress import show_progress
@@ -210,8 +210,7 @@ class _Overlays:
         self.explainer: Explainer | None = None
 
     def __call__(self, error: "WorstError") -> Path | None:
-        from glomerulab.explain.explain import Explainer
-        from glomerulab.explain.targets import Subject
+        from glomerulab.explain.explainer import Explainer, ExplainInput
 
         path = self.image_paths.get(error.image_id)
         if path is None:
@@ -219,7 +218,10 @@ class _Overlays:
         if self.explainer is None:
             self.explainer = Explainer(self.run, methods=(GALLERY_METHOD,))
         found = self.explainer.explain(
-            [Subject(error.image_id, path)], self.out, label_ids=(error.label_id,), measured=False
+            [ExplainInput(error.image_id, path)],
+            self.out,
+            label_ids=(error.label_id,),
+            measured=False,
         )
         return None if found.failures else self.out / str(found.table["overlay"].iloc[0])
 

@@ -1,21 +1,14 @@
-"""``glomerulab explain``: where in an image a model found its answer, and whether that holds."""
+"""``glomerulab explain``: draw and measure the saliency of a model's predictions."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from glomerulab.explain.explain import Explained
-
-__all__ = ["explain"]
-
 
 class MethodName(StrEnum):
-    """Ways to look into a model."""
+    """Saliency methods."""
 
     GRAD_CAM = "grad-cam"
     INTEGRATED_GRADIENTS = "integrated-gradients"
@@ -53,10 +46,11 @@ def explain(
 
     Example: glomerulab explain runs/first cohort/split.csv --split test
     """
+    import pandas as pd
+
     from glomerulab.errors import TaxonomyError
     from glomerulab.explain.attribution import METHODS
-    from glomerulab.explain.explain import Explainer
-    from glomerulab.explain.targets import find_subjects
+    from glomerulab.explain.explainer import Explainer, find_inputs
     from glomerulab.reports.run.explanation_summary import (
         explanation_summary,
         sanity_summary,
@@ -67,24 +61,26 @@ def explain(
     from glomerulab.runtime.sealing import check_seal
 
     check_seal(run)
-    chosen = [known for known in METHODS if method is None or known in method]
-    explainer = Explainer(run, methods=chosen, seed=seed)
+    methods = [known for known in METHODS if method is None or known in method]
+    explainer = Explainer(run, methods=methods, seed=seed)
     taxonomy = explainer.card.taxonomy
     unknown = [name for name in label or [] if name not in taxonomy.label_ids]
     if unknown:
         raise TaxonomyError(
-            f"the model has no label {', '.join(unknown)}; it answers "
+            f"the model has no label {', '.join(unknown)}; it predicts "
             f"{', '.join(taxonomy.label_ids)}",
             where=str(run),
         )
-    subjects = find_subjects(images, taxonomy, masks=masks, split=split)
+    inputs = find_inputs(images, taxonomy, masks=masks, split=split)
     folder = out or run / "explanations"
-    found = explainer.explain(subjects, folder, label_ids=label or (), track=show_progress)
+    found = explainer.explain(inputs, folder, label_ids=label or (), track=show_progress)
     summary = explanation_summary(found.table)
-    write_table_csv(_with_failures(found), folder / "explanations.csv")
+    failed = [{"image_id": one.item, "reason": str(one.error)} for one in found.failures]
+    table = pd.concat([found.table, pd.DataFrame(failed)]) if failed else found.table
+    write_table_csv(table, folder / "explanations.csv")
     write_table_csv(summary, folder / "methods.csv")
     if sanity and not found.table.empty:
-        checked, _ = explainer.sanity(subjects[:sanity], track=show_progress)
+        checked, _ = explainer.sanity(inputs[:sanity], track=show_progress)
         write_table_csv(sanity_summary(checked), folder / "sanity.csv")
     for line in summary_lines(summary):
         typer.echo(line)
@@ -93,11 +89,3 @@ def explain(
     typer.echo(f"Written: {folder}. Research use only.")
     if found.failures:
         raise typer.Exit(1)
-
-
-def _with_failures(found: "Explained") -> "pd.DataFrame":
-    """Add a row with the reason for every image that could not be explained."""
-    import pandas as pd
-
-    failed = [{"image_id": one.item, "reason": str(one.error)} for one in found.failures]
-    return pd.concat([found.table, pd.DataFrame(failed)]) if failed else found.table

@@ -6,40 +6,38 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["export"]
-
 
 class ExportFormat(StrEnum):
-    """Formats a model can be exported to."""
+    """Export formats."""
 
     ONNX = "onnx"
 
 
 class ExportPrecision(StrEnum):
-    """Numbers the network is computed in."""
+    """Numeric precision of the exported network."""
 
     FLOAT32 = "float32"
     INT8 = "int8"
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder with its gates.")],
+    run: Annotated[Path, typer.Argument(help="Run folder with its calibration.")],
     *,
     file_format: Annotated[
         ExportFormat, typer.Option("--format", help="onnx.")
     ] = ExportFormat.ONNX,
     precision: Annotated[
         ExportPrecision,
-        typer.Option(help="float32, or int8: faster, and its loss is measured and told."),
+        typer.Option(help="float32, or int8: faster, and its loss is measured and printed."),
     ] = ExportPrecision.FLOAT32,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder; by default onnx/ in the run folder, or onnx-int8/."),
     ] = None,
 ) -> None:
-    """Write a folder that `predict --model` takes in the run's place, and that needs no torch.
+    """Write a folder that `predict --model` takes in place of the run, and that needs no torch.
 
-    Its answers are compared with torch's before it is kept. Research use only.
+    Its probabilities are compared with torch's before it is kept. Research use only.
 
     Example: glomerulab export run --format onnx
 
@@ -51,9 +49,9 @@ def export(
     is_int8 = precision is ExportPrecision.INT8
     folder = out or run / ("onnx-int8" if is_int8 else "onnx")
     done = export_onnx(run, folder, precision="int8" if is_int8 else "float32")
-    exact = f"probabilities differ from torch's by {done.difference:.1g} at most"
+    difference = f"probabilities differ from torch's by {done.difference:.1g} at most"
     if done.loss is None:
-        typer.echo(f"{folder}: {exact}")
+        typer.echo(f"{folder}: {difference}")
     else:
-        typer.echo(f"{folder}: int8; in float32 {exact}. In int8, {done.loss.text}.")
+        typer.echo(f"{folder}: int8; in float32 {difference}. In int8, {done.loss.text}.")
     typer.echo("Research use only.")

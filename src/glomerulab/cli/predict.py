@@ -88,10 +88,10 @@ def gates(
 
     Example: glomerulab gates run
     """
-    from glomerulab.inference.fit_calibration import fit_gates
+    from glomerulab.inference.fit_calibration import fit_calibration
     from glomerulab.runtime.progress import show_progress
 
-    facts = fit_gates(run, track=show_progress).facts
+    facts = fit_calibration(run, track=show_progress).facts
     typer.echo(
         f"temperature {facts.temperature:.2f}, conformal sets at {facts.coverage:.0%} from "
         f"{facts.n_validation} validation images; stored in {run / 'gates'}"

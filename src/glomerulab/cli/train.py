@@ -51,14 +51,14 @@ def train(
 def fit_run_gates(run: Path, *, resume: bool) -> None:
     """Make a run ready for `predict`; say why where it cannot be, which spoils no training."""
     from glomerulab.errors import GlomerulabError
-    from glomerulab.inference.calibration import has_gates
-    from glomerulab.inference.fit_calibration import fit_gates
+    from glomerulab.inference.calibration import has_calibration
+    from glomerulab.inference.fit_calibration import fit_calibration
     from glomerulab.runtime.progress import show_progress
 
-    if resume and has_gates(run):
+    if resume and has_calibration(run):
         return
     try:
-        fit_gates(run, track=show_progress)
+        fit_calibration(run, track=show_progress)
     except GlomerulabError as error:
         typer.echo(f"not ready for `glomerulab predict`: {error}", err=True)
 

@@ -1,1 +1,1 @@
-"""Explanations: where in an image a model found its answer, tested and not just drawn."""
+"""Explanations: saliency maps of a prediction, and measures of how faithful they are."""

@@ -1,1 +1,1 @@
-"""Inference: what a trained model says of images it has not seen."""
+"""Inference: predictions of a trained model for new images."""

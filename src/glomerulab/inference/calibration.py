@@ -1,199 +1,121 @@
-"""What decides whether an answer is trusted, fitted once and kept in the run folder.
+"""Calibration of a trained model, fitted once and kept in the folder ``gates`` of its run.
 
-Temperature, conformal threshold, the cloud of training features, sharpness, the stains that were
-seen and the stain references: with it a run's folder is all that applying it needs. Without torch.
+Temperature, conformal threshold, out-of-distribution detector, sharpness threshold, the stains of
+the training images and the stain references: with them a run folder is all that prediction needs.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from glomerulab.cases.case_folder import CalibrationFacts, ModelFacts
 from glomerulab.errors import CheckpointError, StainError
+from glomerulab.inference.engines.base import Engine
+from glomerulab.inference.ood import MahalanobisDetector
 from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.sealing import read_bundle, write_bundle
 from glomerulab.stain.reference import StainReference, reference_from_json
 
-__all__ = ["GATES_FOLDER", "GateFacts", "Gates", "has_gates", "read_gates", "write_gates"]
+__all__ = [
+    "CALIBRATION_FOLDER",
+    "ModelCalibration",
+    "has_calibration",
+    "model_facts",
+    "read_calibration",
+    "write_calibration",
+]
 
-GATES_FOLDER = "gates"
+CALIBRATION_FOLDER = "gates"
 NAME = "gates"
 FORMAT = 2
-"""1 had the last stage's features only."""
-
-FloatArray = npt.NDArray[np.float64]
-
-
-class GateFacts(BaseModel):
-    """The numbers among the gates."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    format: int = FORMAT
-    weights_sha256: str
-    """Of the model they were fitted for."""
-    temperature: float
-    coverage: float
-    conformal_threshold: float
-    n_validation: int
-    distance_threshold: float
-    sharpness_threshold: float
-    n_training_images: int
-    n_training_patients: int
-    stains_seen: dict[str, int]
-    trained_on_synthetic: bool
-    test_summary: str
-    test_summary_zh: str = ""
+"""Format 1 had the features of the last stage only."""
 
 
 @dataclass(frozen=True, eq=False)
-class Gates:
-    """Everything between a network's answer and a call."""
+class ModelCalibration:
+    """What turns the output of a network into a call."""
 
-    facts: GateFacts
-    class_means: npt.NDArray[np.float32]
-    """Shape (C, D): mean features of the training images of each set of labels."""
-    whitening: npt.NDArray[np.float32]
-    """Shape (D, D): turns differences of features into distances."""
+    facts: CalibrationFacts
+    ood: MahalanobisDetector
     references: Mapping[str, StainReference]
-    """By stain; empty if the run's images were not normalised."""
+    """By stain; empty if the images of the run were not normalised."""
 
     @property
-    def mark(self) -> str:
-        """Tells these gates, and the model they are for, from all others."""
+    def fingerprint(self) -> str:
+        """Identifies this calibration and its model."""
         return f"{self.facts.weights_sha256}-{self.facts.distance_threshold!r}"
 
-    def distances(self, features: npt.NDArray[np.float32]) -> FloatArray:
-        """Return how far images lie from the nearest class of training images.
-
-        Parameters
-        ----------
-        features : ndarray of float, shape (B, D)
-
-        Returns
-        -------
-        ndarray of float64, shape (B,)
-            Mahalanobis' distance with one covariance for all classes.
-        """
-        return nearest(features, self._cloud)
-
-    @cached_property
-    def _cloud(self) -> "Cloud":
-        return whitened(self.class_means, self.whitening)
+    def distances(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return the distance of each image to the training images, shape (B,)."""
+        return self.ood.distances(features)
 
 
-@dataclass(frozen=True, eq=False)
-class Cloud:
-    """Where the training images lie, in coordinates in which distance is Mahalanobis'."""
-
-    middle: npt.NDArray[np.float32]
-    """Shape (D,): of the class means, as features."""
-    whitening: npt.NDArray[np.float32]
-    """Shape (D, D): L of the precision matrix L L'."""
-    centres: npt.NDArray[np.float32]
-    """Shape (C, D): of the classes, from the middle, whitened."""
+def has_calibration(folder: Path) -> bool:
+    """Return whether a run folder holds its calibration."""
+    return (folder / CALIBRATION_FOLDER / f"{NAME}.json").is_file()
 
 
-def whitened(class_means: npt.NDArray[np.float32], whitening: npt.NDArray[np.float32]) -> Cloud:
-    """Prepare what every distance needs.
-
-    Parameters
-    ----------
-    class_means : ndarray of float, shape (C, D)
-    whitening : ndarray of float, shape (D, D)
-        L of the precision matrix L L'.
-
-    Returns
-    -------
-    Cloud
-    """
-    middle = class_means.mean(axis=0)
-    return Cloud(middle, whitening, (class_means - middle) @ whitening)
+def write_calibration(calibration: ModelCalibration, folder: Path) -> None:
+    """Write the calibration into a run folder, atomically."""
+    content = save(
+        {"class_means": calibration.ood.class_means, "whitening": calibration.ood.whitening}
+    )
+    facts: dict[str, object] = {"format": FORMAT, **calibration.facts.model_dump(mode="json")}
+    facts["stain_references"] = {
+        stain: asdict(reference) for stain, reference in calibration.references.items()
+    }
+    write_bundle(folder / CALIBRATION_FOLDER, NAME, content, facts)
 
 
-def nearest(features: npt.NDArray[np.float32], cloud: Cloud) -> FloatArray:
-    """Return the distance of each image to the nearest class mean.
-
-    Parameters
-    ----------
-    features : ndarray of float, shape (B, D)
-    cloud : Cloud
-
-    Returns
-    -------
-    ndarray of float64, shape (B,)
-    """
-    # Single precision, or every call would copy the whitening: 60 MB for 3,840 features. Measured
-    # from the middle of the classes, so that little is lost where features are large.
-    rows = (features - cloud.middle) @ cloud.whitening  # (B, D)
-    differences = (rows[:, None] - cloud.centres[None]).astype(np.float64)  # (B, C, D)
-    distances: FloatArray = np.linalg.norm(differences, axis=2).min(axis=1)
-    return distances
-
-
-def has_gates(folder: Path) -> bool:
-    """Say whether a run folder holds its gates."""
-    return (folder / GATES_FOLDER / f"{NAME}.json").is_file()
-
-
-def write_gates(gates: Gates, folder: Path) -> None:
-    """Write the gates into a run folder, whole or not at all.
-
-    Parameters
-    ----------
-    gates : Gates
-    folder : Path
-        The run folder.
-    """
-    content = save({"class_means": gates.class_means, "whitening": gates.whitening})
-    facts = gates.facts.model_dump(mode="json")
-    facts["stain_references"] = {stain: asdict(one) for stain, one in gates.references.items()}
-    write_bundle(folder / GATES_FOLDER, NAME, content, facts)
-
-
-def read_gates(folder: Path) -> Gates:
-    """Read the gates of a run folder.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    Gates
+def read_calibration(folder: Path) -> ModelCalibration:
+    """Read the calibration of a run folder.
 
     Raises
     ------
     CheckpointError
-        If they are missing, altered or malformed.
+        If it is missing, altered or malformed, or of an older version.
     """
-    content, found = read_bundle(folder / GATES_FOLDER, NAME)
-    where = str(folder / GATES_FOLDER / f"{NAME}.json")
-    references = found.pop("stain_references", {})
+    content, found = read_bundle(folder / CALIBRATION_FOLDER, NAME)
+    where = str(folder / CALIBRATION_FOLDER / f"{NAME}.json")
+    if found.get("format", FORMAT) != FORMAT:
+        raise CheckpointError(
+            "the calibration was fitted by another version; run `glomerulab gates RUN` again, and "
+            "export again what was exported",
+            where=where,
+        )
+    references = found.get("stain_references", {})
+    if not isinstance(references, dict):
+        raise CheckpointError("stain_references must be an object", where=where)
     try:
-        facts = GateFacts.model_validate(found)
-        if facts.format != FORMAT:
-            raise CheckpointError(
-                "the gates were fitted by another version; run `glomerulab gates RUN` again, and "
-                "export again what was exported",
-                where=where,
-            )
         arrays = load(content)
-        if not isinstance(references, dict):
-            raise CheckpointError("stain_references must be an object", where=where)
-        return Gates(
-            facts,
-            arrays["class_means"],
-            arrays["whitening"],
+        return ModelCalibration(
+            CalibrationFacts.model_validate(
+                {key: found[key] for key in CalibrationFacts.model_fields if key in found}
+            ),
+            MahalanobisDetector(arrays["class_means"], arrays["whitening"]),
             {stain: reference_from_json(one) for stain, one in references.items()},
         )
     except ValidationError as error:
         raise CheckpointError(first_problem(error), where=where) from error
     except (SafetensorError, KeyError, TypeError, ValueError, StainError) as error:
-        raise CheckpointError(f"not valid gates: {error!r}", where=where) from error
+        raise CheckpointError(f"not a valid calibration: {error!r}", where=where) from error
+
+
+def model_facts(engine: Engine, calibration: ModelCalibration, run: Path) -> ModelFacts:
+    """Collect what a case folder states about its model; of `run` only the folder name."""
+    card = engine.card
+    return ModelFacts(
+        model=card.model,
+        head=card.head,
+        taxonomy_name=card.taxonomy_name,
+        labels=card.labels,
+        run=run.resolve().name,
+        normalized_to=tuple(calibration.references),
+        **calibration.facts.model_dump(),
+    )

@@ -1,4 +1,4 @@
-"""From a network's answers to calls: calibrated, with what cannot be ruled out, and referrals."""
+"""Turn the output of a network into calls: calibrated probabilities, conformal sets, referrals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,33 +8,37 @@ import numpy.typing as npt
 
 from glomerulab.errors import PredictionsError
 from glomerulab.evaluation.eval_set import DECISION_THRESHOLD
-from glomerulab.inference.calibration import Gates
+from glomerulab.inference.calibration import ModelCalibration
 from glomerulab.inference.engines.base import probabilities_of
 from glomerulab.predictions import Head
 from glomerulab.stain.fitting import StainStatus
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["NOT_FINITE", "Decision", "decide"]
+__all__ = ["Decision", "decide"]
 
 NOT_FINITE = (
-    "the network's answer is not a finite number, so nothing can be said of the image; if this "
+    "the network's output is not a finite number, so there is no prediction for the image; if this "
     "happens often, the weights are damaged: train or export the model again"
 )
 
 NO_TISSUE = {StainStatus.BLANK, StainStatus.NOT_TISSUE, StainStatus.BLACK, StainStatus.CONSTANT}
-ROUNDING = 1e-5
-"""Thresholds are answers to validation images: an image that stands on one must not fall to either
-side by the rounding of the engine that runs the network. Sets only become larger by it."""
+NORMALIZED = {StainStatus.NORMALIZED, StainStatus.SLIDE_STAINS}
+TOLERANCE = 1e-5
+"""Thresholds are outputs for validation images: rounding by another engine must not move an image
+that lies exactly on one to the other side. Conformal sets can only become larger by it."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is said of one image."""
+    """The call for one image."""
 
     probabilities: Mapping[str, float]
+    """Calibrated, by label."""
     called: frozenset[str]
     states: Mapping[str, str]
+    """By label: ``present``, ``absent``, or ``either`` where the conformal set leaves it open."""
     reasons: tuple[str, ...]
+    """Why a person must look at the image; empty if none must."""
 
 
 def decide(
@@ -44,120 +48,114 @@ def decide(
     *,
     stains: Sequence[str | None],
     stain_statuses: Sequence[str | None],
-    gates: Gates,
+    calibration: ModelCalibration,
     taxonomy: Taxonomy,
     head: Head,
 ) -> list[Decision]:
-    """Turn answers into calls.
+    """Calibrate, call and apply the quality gates.
 
     Parameters
     ----------
     logits : ndarray of float, shape (n, K)
     distances, sharpnesses : sequence of float
-        Of each image.
+        One per image; NaN refers the image.
     stains : sequence of str or None
-        Of each image; None where it is unknown.
+        One per image; None where unknown.
     stain_statuses : sequence of str or None
-        What became of each image in normalisation; None where the run's images were not normalised.
-    gates : Gates
+        Result of the normalisation of each image; None where images are not normalised.
+    calibration : ModelCalibration
     taxonomy : Taxonomy
     head : {"softmax", "sigmoid"}
 
     Returns
     -------
     list of Decision
-        Under softmax the call is the likeliest class; under sigmoid every label from 0.5 on, of
-        labels that exclude each other the likeliest.
+        Under softmax the call is the likeliest class; under sigmoid every label from 0.5 on, and
+        the likeliest of labels that exclude each other.
 
     Raises
     ------
     PredictionsError
-        If an answer is not finite: nothing can be said of such an image.
+        If a logit is not finite.
     """
     if not np.isfinite(logits).all():
         raise PredictionsError(NOT_FINITE)
-    raw = probabilities_of(logits, head)
-    calibrated = probabilities_of(logits / gates.facts.temperature, head)
-    found = []
-    for place, chances in enumerate(calibrated):
-        called = _called(chances, taxonomy, head)
-        states = _states(raw[place], called, taxonomy, head, gates.facts.conformal_threshold)
-        reasons = [
-            *(["uncertain"] if "either" in states.values() else []),
-            *(
-                ["out_of_focus"]
-                if not sharpnesses[place] >= gates.facts.sharpness_threshold  # NaN is referred
-                else []
-            ),
-            *(
-                ["out_of_distribution"]
-                if not distances[place]
-                <= gates.facts.distance_threshold * (1 + ROUNDING)  # NaN is referred
-                else []
-            ),
-            *_stain_reasons(stains[place], stain_statuses[place], gates),
-        ]
-        found.append(
+    facts = calibration.facts
+    uncalibrated = probabilities_of(logits, head)
+    calibrated = probabilities_of(logits / facts.temperature, head)
+    decisions = []
+    for i, probabilities in enumerate(calibrated):
+        called = _called(probabilities, taxonomy, head)
+        states = _states(uncalibrated[i], called, taxonomy, head, facts.conformal_threshold)
+        # "not >=" and "not <=": NaN is referred.
+        gates = {
+            "uncertain": "either" in states.values(),
+            "out_of_focus": not sharpnesses[i] >= facts.sharpness_threshold,
+            "out_of_distribution": not distances[i] <= facts.distance_threshold * (1 + TOLERANCE),
+            **_stain_gates(stains[i], stain_statuses[i], facts.stains_seen),
+        }
+        decisions.append(
             Decision(
-                dict(zip(taxonomy.label_ids, map(float, chances), strict=True)),
+                dict(zip(taxonomy.label_ids, map(float, probabilities), strict=True)),
                 called,
                 states,
-                tuple(reasons),
+                tuple(reason for reason, is_referred in gates.items() if is_referred),
             )
         )
-    return found
+    return decisions
 
 
-def _called(chances: npt.NDArray[np.float64], taxonomy: Taxonomy, head: Head) -> frozenset[str]:
+def _called(
+    probabilities: npt.NDArray[np.float64], taxonomy: Taxonomy, head: Head
+) -> frozenset[str]:
     if head == "softmax":
-        return frozenset({taxonomy.label_ids[int(np.argmax(chances))]})
+        return frozenset({taxonomy.label_ids[int(np.argmax(probabilities))]})
     called: list[str] = []
-    for place in np.argsort(-chances, kind="stable"):
-        key = taxonomy.label_ids[int(place)]
-        fits = not taxonomy.conflicts(dict.fromkeys([*called, key], 1))
-        if chances[place] >= DECISION_THRESHOLD and fits:
-            called.append(key)
+    for index in np.argsort(-probabilities, kind="stable"):
+        label = taxonomy.label_ids[int(index)]
+        is_compatible = not taxonomy.conflicts(dict.fromkeys([*called, label], 1))
+        if probabilities[index] >= DECISION_THRESHOLD and is_compatible:
+            called.append(label)
     return frozenset(called)
 
 
 def _states(
-    raw: npt.NDArray[np.float64],
+    probabilities: npt.NDArray[np.float64],
     called: frozenset[str],
     taxonomy: Taxonomy,
     head: Head,
     threshold: float,
 ) -> dict[str, str]:
-    """Say of each label whether the conformal set settles it."""
-    keys = taxonomy.label_ids
+    """Return for each label whether the conformal set holds its presence, its absence, or both."""
+    labels = taxonomy.label_ids
     if head == "softmax":
-        inside = {key for key, p in zip(keys, raw, strict=True) if p >= threshold - ROUNDING}
-        if not inside:  # as strange as hardly any validation image: nothing is settled
-            return dict.fromkeys(keys, "either")
+        inside = {
+            label
+            for label, p in zip(labels, probabilities, strict=True)
+            if p >= threshold - TOLERANCE
+        }
+        if not inside:  # less typical than nearly every validation image: every label stays open
+            return dict.fromkeys(labels, "either")
         inside |= called
-        alone = "present" if len(inside) == 1 else "either"
-        return {key: alone if key in inside else "absent" for key in keys}
+        state = "present" if len(inside) == 1 else "either"
+        return {label: state if label in inside else "absent" for label in labels}
     states = {}
-    for key, p in zip(keys, raw, strict=True):
-        may_be, may_not = p >= threshold - ROUNDING, 1 - p >= threshold - ROUNDING
-        settled = "present" if may_be else "absent"
-        states[key] = "either" if may_be == may_not else settled
-    present = {key: int(state == "present") for key, state in states.items()}
-    # What cannot stand together is not settled, however sure the model is of each.
-    torn = {key for pair in taxonomy.conflicts(present) for key in pair}
-    return states | dict.fromkeys(torn, "either")
+    for label, p in zip(labels, probabilities, strict=True):
+        may_be, may_not = p >= threshold - TOLERANCE, 1 - p >= threshold - TOLERANCE
+        certain = "present" if may_be else "absent"
+        states[label] = "either" if may_be == may_not else certain
+    present = {label: int(state == "present") for label, state in states.items()}
+    # Labels that exclude each other stay open, however sure the model is of each.
+    conflicting = {label for pair in taxonomy.conflicts(present) for label in pair}
+    return states | dict.fromkeys(conflicting, "either")
 
 
-def _stain_reasons(stain: str | None, status: str | None, gates: Gates) -> list[str]:
-    reasons = []
-    if stain is None:
-        reasons.append("stain_unknown")
-    elif stain not in gates.facts.stains_seen:
-        reasons.append("stain_unseen")
-    if status in NO_TISSUE:
-        reasons.append("no_tissue")
-    elif status is not None and status not in {
-        StainStatus.NORMALIZED,
-        StainStatus.SLIDE_STAINS,
-    }:
-        reasons.append("not_normalized")
-    return reasons
+def _stain_gates(
+    stain: str | None, status: str | None, stains_seen: Mapping[str, int]
+) -> dict[str, bool]:
+    return {
+        "stain_unknown": stain is None,
+        "stain_unseen": stain is not None and stain not in stains_seen,
+        "no_tissue": status in NO_TISSUE,
+        "not_normalized": status is not None and status not in NO_TISSUE | NORMALIZED,
+    }

@@ -1,87 +1,87 @@
-"""A detector: a run that tells glomeruli from other tissue, and what it takes to apply it.
+"""A detector of glomeruli: a run trained on tiles, with a score threshold fitted on whole slides.
 
-``detector.json`` in its folder holds from which score its proposals count and how much larger than
-its blobs glomeruli are; `fit_detector` finds both on slides of the validation part.
+``detector.json`` in the run folder holds the threshold, and how much larger glomeruli are than
+their blobs. Both are fitted on the slides of the validation part, the summary on those of the test
+part.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glomerulab.cases.case_folder import DetectorFacts
-from glomerulab.errors import CheckpointError
-from glomerulab.geometry import Region
-from glomerulab.inference.engines.base import Engine, open_engine
-from glomerulab.inference.proposals import Blob, blob_outline, find_blobs
-from glomerulab.inference.score_map import score_map
+from glomerulab.cohort.manifest import Manifest
+from glomerulab.cohort.slides_table import SlideEntry, regions_on
+from glomerulab.errors import CheckpointError, TrainingError
+from glomerulab.evaluation.detection import (
+    DetectionScores,
+    MatchRule,
+    SlideMatches,
+    best_threshold,
+    detection_scores,
+    match,
+)
+from glomerulab.evaluation.intervals import Interval
+from glomerulab.geometry import Point, Region
+from glomerulab.i18n.catalogue import Language, translate
+from glomerulab.inference.engines.base import Engine
+from glomerulab.inference.engines.open import open_engine
+from glomerulab.inference.score_map import Blob, blob_outline, find_blobs, score_map
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.messages import first_problem
+from glomerulab.runtime.progress import Track, silent
+from glomerulab.slides.regions.polygons import contains, mean_radius
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, Proposal
-from glomerulab.slides.slide import Slide
+from glomerulab.slides.slide import Slide, open_slide
 
-__all__ = [
-    "DETECTOR_FILE",
-    "Detector",
-    "DetectorCard",
-    "is_detector",
-    "open_detector",
-    "write_detector_card",
-]
+__all__ = ["Detector", "fit_detector", "is_detector", "open_detector"]
 
 DETECTOR_FILE = "detector.json"
+LIKELY = 0.5
 
 
 class DetectorCard(BaseModel):
-    """What a detector needs besides its network."""
+    """The content of ``detector.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = 1
     weights_sha256: str
-    """Of the network it was fitted for."""
+    """SHA-256 of the weights it was fitted for."""
     score_threshold: float
-    """Score from which a proposal counts."""
+    """Score from which a blob is proposed."""
     growth: float
     """Radius of a glomerulus over that of its blob."""
     n_validation_slides: int
     stains_seen: tuple[str, ...]
     trained_on_synthetic: bool
     test_summary: str
-    """How it did on held-out slides, in one sentence; empty without such slides."""
+    """Result on held-out slides, in one sentence; empty without such slides."""
     test_summary_zh: str = ""
 
 
 @dataclass(frozen=True)
 class Detector:
-    """A network and its card, ready to look at slides."""
+    """A detection network and its card."""
 
     engine: Engine
     card: DetectorCard
     run: str
-    """Name of its folder."""
+    """Name of the run folder."""
 
     def propose(self, slide: Slide, slide_id: str) -> list[Proposal]:
-        """Propose glomeruli.
+        """Propose glomeruli of a slide, highest score first.
 
-        Parameters
-        ----------
-        slide : Slide
-        slide_id : str
-            Stands in the region ids: a number alone could be taken for the same glomerulus on
-            another section.
-
-        Returns
-        -------
-        list of Proposal
-            Highest score first.
+        Region ids contain `slide_id`: a number alone could be taken for the same glomerulus on
+        another section.
         """
-        blobs = find_blobs(score_map(slide, self.engine))
-        return self.proposals_of(blobs, slide_id)
+        return self.proposals_of(find_blobs(score_map(slide, self.engine)), slide_id)
 
     def proposals_of(self, blobs: Sequence[Blob], slide_id: str) -> list[Proposal]:
-        """Turn blobs that score enough into regions."""
+        """Turn blobs with a sufficient score into regions."""
         kept = [blob for blob in blobs if blob.score >= self.card.score_threshold]
         return [
             Proposal(
@@ -97,7 +97,7 @@ class Detector:
 
     @property
     def facts(self) -> DetectorFacts:
-        """What stands in a predictions folder of it."""
+        """What a predictions folder states about the detector."""
         return DetectorFacts(
             run=self.run,
             weights_sha256=self.engine.weights_sha256,
@@ -108,31 +108,33 @@ class Detector:
         )
 
 
+@dataclass(frozen=True)
+class SlideDetections:
+    """The blobs of one slide, and the outlines of its glomeruli."""
+
+    patient: str
+    blobs: tuple[Blob, ...]
+    truth: tuple[tuple[Point, ...], ...]
+
+
 def is_detector(folder: Path) -> bool:
-    """Say whether a folder holds a detector and not a classifier of glomeruli."""
+    """Return whether a run folder holds a detector, not a classifier."""
     return (folder / DETECTOR_FILE).is_file()
 
 
 def open_detector(folder: Path) -> Detector:
     """Open what ``train-detector`` made, or its export.
 
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    Detector
-
     Raises
     ------
     CheckpointError
-        If it is no detector, or its card is damaged or of another network.
+        If the folder holds no detector, or its card is damaged or of another network.
     """
     path = folder / DETECTOR_FILE
     if folder.is_dir() and not path.is_file():
         raise CheckpointError(
-            "is no detector: it has no detector.json; `glomerulab train-detector` makes one",
+            f"{folder.name} is not a detector: it holds no detector.json; "
+            "`glomerulab train-detector` makes one",
             where=str(folder),
         )
     try:
@@ -144,13 +146,156 @@ def open_detector(folder: Path) -> Detector:
     engine = open_engine(folder)
     if engine.weights_sha256 != card.weights_sha256:
         raise CheckpointError(
-            "its detector.json was fitted for other weights; run `glomerulab train-detector` again",
+            f"the detector.json of {folder.name} was fitted for other weights; run "
+            "`glomerulab train-detector` again",
             where=str(folder),
         )
     return Detector(engine, card, folder.resolve().name)
 
 
 def write_detector_card(card: DetectorCard, folder: Path) -> None:
-    """Write the card of a detector into its run folder, whole or not at all."""
     with atomic_write(folder / DETECTOR_FILE) as temporary:
         temporary.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def fit_detector(
+    run: Path,
+    tiles: Manifest,
+    entries: Sequence[SlideEntry],
+    regions_path: Path,
+    *,
+    track: Track = silent,
+) -> DetectorCard:
+    """Fit the threshold and the growth of a detector, and write its card.
+
+    Parameters
+    ----------
+    run : Path
+        Run folder of a network that was trained on `tiles`.
+    tiles : Manifest
+        Its split is also that of the slides.
+    entries : sequence of SlideEntry
+    regions_path : Path
+        Outlines of the glomeruli: a region file, or a folder with one per slide.
+    track : Track, optional
+
+    Returns
+    -------
+    DetectorCard
+
+    Raises
+    ------
+    TrainingError
+        If the network finds nothing on the validation slides.
+    """
+    engine = open_engine(run)
+    split_of = {
+        str(slide): str(split)
+        for slide, split in zip(tiles.table["slide_id"], tiles.table["split"], strict=True)
+    }
+    validation, test = (
+        [
+            detect_on(entry, regions_path, engine)
+            for entry in track(
+                [entry for entry in entries if split_of.get(entry.slide_id) == split],
+                f"Detecting on {split} slides",
+            )
+        ]
+        for split in ("validation", "test")
+    )
+    growth = _growth(validation, where=run)
+    threshold = best_threshold(match_slides(validation, growth=growth))
+    synthetic = tiles.is_synthetic
+    summary = summary_zh = ""
+    if test:
+        scores = detection_scores(match_slides(test, growth=growth), threshold=threshold)
+        summary = detection_summary(scores, "en", synthetic=synthetic)
+        summary_zh = detection_summary(scores, "zh", synthetic=synthetic)
+    stains = tiles.table.loc[(tiles.table["split"] == "train").fillna(value=False), "stain"]
+    card = DetectorCard(
+        weights_sha256=engine.weights_sha256,
+        score_threshold=threshold,
+        growth=growth,
+        n_validation_slides=len(validation),
+        stains_seen=tuple(sorted({str(stain) for stain in stains.dropna()})),
+        trained_on_synthetic=synthetic,
+        test_summary=summary,
+        test_summary_zh=summary_zh,
+    )
+    write_detector_card(card, run)
+    return card
+
+
+def detect_on(entry: SlideEntry, regions_path: Path, engine: Engine) -> SlideDetections:
+    """Run a network on a slide with known glomeruli."""
+    with open_slide(entry.path, mpp_override=entry.mpp) as slide:
+        regions = regions_on(entry, regions_path, bounds_offset=slide.bounds_offset)
+        blobs = find_blobs(score_map(slide, engine))
+    return SlideDetections(
+        entry.patient_id or entry.slide_id, tuple(blobs), tuple(one.polygon for one in regions)
+    )
+
+
+def match_slides(
+    slides: Sequence[SlideDetections], *, growth: float, rule: MatchRule = "iou"
+) -> list[SlideMatches]:
+    """Match the blobs of each slide with its glomeruli."""
+    return [
+        match(
+            [blob_outline(blob, growth=growth) for blob in one.blobs],
+            [blob.score for blob in one.blobs],
+            one.truth,
+            patient=one.patient,
+            rule=rule,
+        )
+        for one in slides
+    ]
+
+
+def detection_summary(scores: DetectionScores, language: Language, *, synthetic: bool) -> str:
+    """Summarise the scores of a detector in one sentence."""
+    return translate(
+        "On {n_slides} {slides} of {n_patients} patients it never saw it found {n_found} of "
+        "{n_truth} glomeruli (recall {recall:.2f}, {recall_interval}), and {n_found} of "
+        "{n_proposed} proposals were right (precision {precision:.2f}, {precision_interval}); "
+        "right is an overlap (IoU) of at least 0.5.",
+        language,
+        n_slides=scores.n_slides,
+        slides=(
+            translate("detector|synthetic slides", language)
+            if synthetic
+            else translate("detector|slides", language)
+        ),
+        n_patients=scores.n_patients,
+        n_found=scores.n_found,
+        n_truth=scores.n_truth,
+        n_proposed=scores.n_proposed,
+        recall=scores.recall,
+        recall_interval=_interval(scores.recall_interval, language),
+        precision=scores.precision,
+        precision_interval=_interval(scores.precision_interval, language),
+    )
+
+
+def _interval(interval: Interval, language: Language) -> str:
+    return translate(
+        "95 % interval {low:.2f} to {high:.2f}", language, low=interval.low, high=interval.high
+    )
+
+
+def _growth(slides: Sequence[SlideDetections], *, where: Path) -> float:
+    """Return the median ratio of the radius of a glomerulus to that of its blob."""
+    ratios = [
+        mean_radius(outline) / blob.radius
+        for one in slides
+        for blob in one.blobs
+        for outline in one.truth
+        if blob.score >= LIKELY and contains(outline, [(blob.x, blob.y)])[0]
+    ]
+    if not ratios:
+        raise TrainingError(
+            "the network finds no glomerulus on the validation slides; train longer with "
+            "--set epochs=N, or on more slides",
+            where=str(where),
+        )
+    return float(np.median(ratios))

@@ -1,7 +1,7 @@
-"""What a model finds in images: read on several processes, shown to it in batches, in order.
+"""Predict images in batches: read by several processes, passed to the network in order.
 
-An image that cannot be read is a failure beside the others and stops nothing. Answers to the images
-of a manifest are kept line by line, so that a run resumes.
+An image that cannot be read is reported beside the others. Predictions of a manifest are cached
+line by line in ``answers.jsonl``, so that an interrupted run continues.
 """
 
 import json
@@ -13,67 +13,43 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from scipy.ndimage import laplace
 
 from glomerulab.cohort.manifest import Manifest
+from glomerulab.errors import TaxonomyError
 from glomerulab.images import RgbImage, read_image, resized
-from glomerulab.inference.calibration import Gates
+from glomerulab.inference.calibration import ModelCalibration
 from glomerulab.inference.decide import NOT_FINITE
-from glomerulab.inference.engines.base import Engine
-from glomerulab.inference.sharpness import sharpness
+from glomerulab.inference.engines.base import Engine, probabilities_of
 from glomerulab.models.card import ModelCard
+from glomerulab.predictions import predictions_table
 from glomerulab.runtime.files import size_and_mtime
 from glomerulab.runtime.parallel import Outcome, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 
 __all__ = [
-    "ANSWERS_FILE",
-    "Answer",
-    "Finding",
-    "ImageToAnswer",
-    "Shown",
-    "answer_manifest",
-    "answer_shown",
-    "read_batches",
-    "shown_to",
-    "to_answer",
+    "ImagePrediction",
+    "ManifestPredictions",
+    "ModelInput",
+    "model_input",
+    "predict_batch",
+    "predict_images",
+    "predict_manifest",
 ]
 
-ANSWERS_FILE = "answers.jsonl"
+CACHE_FILE = "answers.jsonl"
 BATCH = 16
 SAME_MPP = 0.02
 MAX_ENLARGED_PX = 4096
-"""Side of what sharpness is measured on where an image is enlarged for it."""
-
-
-class ImageToAnswer(NamedTuple):
-    """One image file, and what is known of its scale."""
-
-    place: int
-    """In the order of the manifest."""
-    image_id: str
-    path: Path
-    mpp: float | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was found of one image."""
-
-    image_id: str
-    by: str
-    """Mark of the model and its gates."""
-    size: int
-    modified: int
-    """Of the file; with its size they tell whether it changed since."""
-    logits: tuple[float, ...]
-    distance: float
-    sharpness: float
+"""Maximum side of an image that is enlarged to measure its sharpness, px."""
+MIN_VARIANCE = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """An image as the network is shown it, and what only the whole image could tell."""
+class ModelInput:
+    """An image at the input size of a network, and the sharpness of the original."""
 
     pixels: RgbImage
     """Shape (S, S, 3), S being the input size of the model."""
@@ -81,117 +57,237 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a model and its gates find in one image, whether it came from a file or not."""
+class ImagePrediction:
+    """The raw prediction of one image: what `glomerulab.inference.decide.decide` needs."""
 
+    logits: tuple[float, ...]
+    distance: float
+    """Mahalanobis distance to the training images."""
+    sharpness: float
+
+
+@dataclass(frozen=True)
+class ManifestPredictions:
+    """Predictions of a manifest, and the images that could not be read."""
+
+    table: pd.DataFrame
+    """Predictions table of the readable images, in the order of the manifest."""
+    features: npt.NDArray[np.float32]
+    """Shape (n, D): the input of the classifier for each row of `table`."""
+    failures: tuple[Outcome[str, None], ...]
+    """Ids of the unreadable images, each with its error."""
+
+
+class ImageItem(NamedTuple):
+    """One image file of a manifest."""
+
+    position: int
+    """Row in the manifest."""
+    image_id: str
+    path: Path
+    mpp: float | None
+
+
+class _CachedPrediction(NamedTuple):
+    """One line of the cache."""
+
+    image_id: str
+    by: str
+    """Fingerprint of the model and its calibration."""
+    size: int
+    modified: int
+    """With `size`, detects that the file changed."""
     logits: tuple[float, ...]
     distance: float
     sharpness: float
 
+    @property
+    def prediction(self) -> ImagePrediction:
+        return ImagePrediction(self.logits, self.distance, self.sharpness)
 
-def answer_manifest(
+
+def predict_images(
     manifest: Manifest,
     engine: Engine,
-    gates: Gates,
+    calibration: ModelCalibration,
     folder: Path,
     *,
-    mark: str | None = None,
+    fingerprint: str | None = None,
     n_workers: int = 1,
     track: Track = silent,
-) -> tuple[dict[str, Answer], dict[str, str]]:
-    """Answer every image, except those that were answered before by the same model.
+) -> tuple[dict[str, ImagePrediction], dict[str, str]]:
+    """Predict every image of a manifest that the cache does not hold yet.
 
     Parameters
     ----------
     manifest : Manifest
     engine : Engine
-    gates : Gates
+    calibration : ModelCalibration
     folder : Path
-        Where ``answers.jsonl`` is kept.
-    mark : str, optional
-        Tells these answers from those of another model, or of another way to ask it; by default
-        that of the gates.
+        Folder of the cache ``answers.jsonl``.
+    fingerprint : str, optional
+        Cached predictions with another fingerprint are ignored; by default that of `calibration`.
     n_workers : int, default 1
         Processes that decode images.
     track : Track, optional
 
     Returns
     -------
-    answers : dict of str to Answer
-        By image id, of the images of the manifest that could be read and answered in numbers.
+    predictions : dict of str to ImagePrediction
+        By image id, of the images that were read and gave finite logits.
     failures : dict of str to str
-        Why the others could not.
+        The reason for each of the others.
     """
-    path, mark = folder / ANSWERS_FILE, mark or gates.mark
-    known = _known(path, mark)
-    items = to_answer(manifest)
-    waiting = [item for item in items if not _is_done(item, known.get(item.image_id))]
-    failed: list[Outcome[ImageToAnswer, Shown]] = []
-    with path.open("a", encoding="utf-8") as lines:
-        lines.write("\n")  # ends the line that a killed run may have left
-        for batch in read_batches(waiting, engine.card, failed, n_workers=n_workers, track=track):
-            found = answer_shown([shown for _, shown in batch], engine, gates)
-            for (item, _), finding in zip(batch, found, strict=True):
-                size, modified = size_and_mtime(item.path)
-                answer = Answer(
-                    item.image_id,
-                    mark,
-                    size,
-                    modified,
-                    finding.logits,
-                    finding.distance,
-                    finding.sharpness,
+    path, by = folder / CACHE_FILE, fingerprint or calibration.fingerprint
+    cached = _read_cache(path, by)
+    items = image_items(manifest)
+    pending = [item for item in items if not _is_current(cached.get(item.image_id), item)]
+    failed: list[Outcome[ImageItem, ModelInput]] = []
+    with path.open("a", encoding="utf-8") as cache:
+        cache.write("\n")  # ends a line that an interrupted run may have left incomplete
+        for batch in read_batches(pending, engine.card, failed, n_workers=n_workers, track=track):
+            found = predict_batch([image for _, image in batch], engine, calibration)
+            for (item, _), one in zip(batch, found, strict=True):
+                line = _CachedPrediction(
+                    item.image_id, by, *size_and_mtime(item.path), **asdict(one)
                 )
-                known[answer.image_id] = answer
-                lines.write(json.dumps(asdict(answer)) + "\n")
-            lines.flush()
+                cached[item.image_id] = line
+                cache.write(json.dumps(line._asdict()) + "\n")
+            cache.flush()
     failures = {one.item.image_id: str(one.error) for one in failed}
-    wanted = {item.image_id for item in items} - set(failures)
-    found_all = {key: answer for key, answer in known.items() if key in wanted}
-    failures |= {
-        key: NOT_FINITE for key, one in found_all.items() if not np.isfinite(one.logits).all()
-    }
-    return {key: one for key, one in found_all.items() if key not in failures}, failures
+    predictions = {}
+    for image_id in (item.image_id for item in items):
+        if image_id in failures:
+            continue
+        if np.isfinite(cached[image_id].logits).all():
+            predictions[image_id] = cached[image_id].prediction
+        else:
+            failures[image_id] = NOT_FINITE
+    return predictions, failures
 
 
-def to_answer(manifest: Manifest) -> list[ImageToAnswer]:
-    """Return the images of a manifest, in its order."""
-    table = manifest.table
-    rows = zip(table["image_id"], manifest.image_paths(), table["mpp"], strict=True)
-    return [
-        ImageToAnswer(place, str(image_id), path, None if pd.isna(mpp) else float(mpp))
-        for place, (image_id, path, mpp) in enumerate(rows)
-    ]
-
-
-def read_batches(
-    items: Sequence[ImageToAnswer],
-    card: ModelCard,
-    failures: list[Outcome[ImageToAnswer, Shown]],
+def predict_manifest(
+    checkpoint: Path,
+    manifest: Manifest,
     *,
     batch_size: int = BATCH,
     n_workers: int = 1,
     track: Track = silent,
-) -> Iterator[list[tuple[ImageToAnswer, Shown]]]:
-    """Read image files and make of them what a network is shown.
+) -> ManifestPredictions:
+    """Predict every image of a manifest with torch, uncalibrated, as `evaluate` needs it.
 
     Parameters
     ----------
-    items : sequence of ImageToAnswer
-    card : ModelCard
-    failures : list of Outcome
-        Gets the images that cannot be read, each with its error.
+    checkpoint : Path
+        A run folder, or its ``checkpoint`` folder.
+    manifest : Manifest
+        With the labels of the model.
     batch_size : int, default 16
     n_workers : int, default 1
         Processes that decode images.
-    track : Track, default silent
+    track : Track, optional
 
-    Yields
+    Returns
+    -------
+    ManifestPredictions
+
+    Raises
     ------
-    list of tuple of ImageToAnswer and Shown
-        One batch; the same batches whatever the number of processes.
+    CheckpointError
+        If the checkpoint is missing or altered.
+    TaxonomyError
+        If the manifest has other labels than the model.
+    GlomerulabError
+        If no image can be read: the error of the first.
     """
-    batch: list[tuple[ImageToAnswer, Shown]] = []
+    from glomerulab.inference.engines.torch_engine import TorchEngine
+    from glomerulab.models.layers import record_features
+
+    engine = TorchEngine(checkpoint)
+    card = engine.card
+    _check_labels(card, manifest)
+    failed: list[Outcome[ImageItem, ModelInput]] = []
+    rows: list[int] = []
+    logits = [np.zeros((0, len(card.labels)), dtype=np.float32)]
+    features = np.zeros((0, 0), dtype=np.float32)
+    with record_features(engine.network.model) as recorded:
+        for batch in read_batches(
+            image_items(manifest),
+            card,
+            failed,
+            batch_size=batch_size,
+            n_workers=n_workers,
+            track=track,
+        ):
+            rows += [item.position for item, _ in batch]
+            logits.append(engine.predict(np.stack([image.pixels for _, image in batch])).logits)
+    if not rows and failed:
+        raise failed[0].error or AssertionError  # an outcome without value has its error
+    if recorded:
+        features = np.concatenate([one.numpy() for one in recorded])
+    probabilities = probabilities_of(np.concatenate(logits), card.head)
+    return ManifestPredictions(
+        predictions_table(manifest.table.iloc[rows], probabilities, card.taxonomy),
+        features,
+        tuple(Outcome(one.item.image_id, None, one.error) for one in failed),
+    )
+
+
+def model_input(card: ModelCard, image: RgbImage, mpp: float | None) -> ModelInput:
+    """Resize an image to the input of a network, and measure its sharpness before that.
+
+    Parameters
+    ----------
+    card : ModelCard
+    image : ndarray of uint8, shape (H, W, 3)
+        Normalised to the stain reference of the run, if it has one.
+    mpp : float or None
+        Micrometres per pixel; None where unknown.
+
+    Returns
+    -------
+    ModelInput
+    """
+    pixels = resized(image, card.input_size, card.input_size)
+    return ModelInput(pixels, sharpness(_at_mpp(image, mpp, card.mpp)))
+
+
+def predict_batch(
+    batch: Sequence[ModelInput], engine: Engine, calibration: ModelCalibration
+) -> list[ImagePrediction]:
+    """Predict at least one image, and measure its distance to the training images."""
+    output = engine.predict(np.stack([one.pixels for one in batch]))
+    distances = calibration.distances(output.features)
+    return [
+        ImagePrediction(tuple(map(float, logits)), float(distance), one.sharpness)
+        for one, logits, distance in zip(batch, output.logits, distances, strict=True)
+    ]
+
+
+def image_items(manifest: Manifest) -> list[ImageItem]:
+    """Return the images of a manifest, in its order."""
+    table = manifest.table
+    rows = zip(table["image_id"], manifest.image_paths(), table["mpp"], strict=True)
+    return [
+        ImageItem(position, str(image_id), path, None if pd.isna(mpp) else float(mpp))
+        for position, (image_id, path, mpp) in enumerate(rows)
+    ]
+
+
+def read_batches(
+    items: Sequence[ImageItem],
+    card: ModelCard,
+    failures: list[Outcome[ImageItem, ModelInput]],
+    *,
+    batch_size: int = BATCH,
+    n_workers: int = 1,
+    track: Track = silent,
+) -> Iterator[list[tuple[ImageItem, ModelInput]]]:
+    """Yield images as batches of network inputs; append unreadable ones to `failures`.
+
+    The batches do not depend on the number of processes.
+    """
+    batch: list[tuple[ImageItem, ModelInput]] = []
     read = partial(_read, card=card)
     with closing(map_outcomes(read, items, n_workers=n_workers)) as outcomes:
         for outcome in track(_in_order(outcomes, items), "Predicting", len(items)):
@@ -206,76 +302,60 @@ def read_batches(
         yield batch
 
 
-def shown_to(card: ModelCard, image: RgbImage, mpp: float | None) -> Shown:
-    """Make of an image all that is needed to answer it, so that itself need not be kept.
+def sharpness(image: RgbImage) -> float:
+    """Measure how much of the contrast of an image is in its finest detail.
 
     Parameters
     ----------
-    card : ModelCard
     image : ndarray of uint8, shape (H, W, 3)
-        In the colours of the run's stain references.
-    mpp : float or None
-        Micrometres per pixel; None where unknown.
+        At the micrometres per pixel of the model: the measure depends on them.
 
     Returns
     -------
-    Shown
-    """
-    pixels = resized(image, card.input_size, card.input_size)
-    return Shown(pixels, sharpness(_at_mpp(image, mpp, card.mpp)))
+    float
+        Logarithm (base 10) of the variance of the Laplacian over the variance of the grey levels.
 
+    Notes
+    -----
+    The variance of the Laplacian [1]_ grows with the contrast of the staining; divided by the
+    variance it does not. Ours, not the paper's: the division, and the logarithm.
 
-def answer_shown(batch: Sequence[Shown], engine: Engine, gates: Gates) -> list[Finding]:
-    """Answer images, whether they came from files or not: what `decide` needs of each.
-
-    Parameters
+    References
     ----------
-    batch : sequence of Shown
-        At least one.
-    engine : Engine
-    gates : Gates
-
-    Returns
-    -------
-    list of Finding
+    .. [1] Pech-Pacheco et al., ICPR 2000.
     """
-    answers = engine.answer(np.stack([one.pixels for one in batch]))
-    distances = gates.distances(answers.features)
-    return [
-        Finding(
-            tuple(float(value) for value in answers.logits[place]),
-            float(distances[place]),
-            one.sharpness,
-        )
-        for place, one in enumerate(batch)
-    ]
+    # The mean of the channels, ten times faster than along the last axis; the sum is exact.
+    red, green, blue = (image[..., channel].astype(np.float64) for channel in range(3))
+    grey: npt.NDArray[np.float64] = (red + green + blue) / 3
+    variance = max(float(grey.var()), MIN_VARIANCE)
+    return float(np.log10(max(float(laplace(grey).var()), 1e-6) / variance))
 
 
-def _read(item: ImageToAnswer, *, card: ModelCard) -> Shown:
-    return shown_to(card, read_image(item.path), item.mpp)
+def _read(item: ImageItem, *, card: ModelCard) -> ModelInput:
+    return model_input(card, read_image(item.path), item.mpp)
 
 
 def _in_order(
-    outcomes: Iterator[Outcome[ImageToAnswer, Shown]], items: Sequence[ImageToAnswer]
-) -> Iterator[Outcome[ImageToAnswer, Shown]]:
-    """Give outcomes in the order of the items, whichever process was faster."""
-    waiting: dict[ImageToAnswer, Outcome[ImageToAnswer, Shown]] = {}
-    places = iter(items)
-    wanted = next(places, None)
+    outcomes: Iterator[Outcome[ImageItem, ModelInput]], items: Sequence[ImageItem]
+) -> Iterator[Outcome[ImageItem, ModelInput]]:
+    """Yield outcomes in the order of the items."""
+    waiting: dict[ImageItem, Outcome[ImageItem, ModelInput]] = {}
+    remaining = iter(items)
+    following = next(remaining, None)
     for outcome in outcomes:
         waiting[outcome.item] = outcome
-        while wanted in waiting:
-            yield waiting.pop(wanted)
-            wanted = next(places, None)
+        while following in waiting:
+            yield waiting.pop(following)
+            following = next(remaining, None)
 
 
-def _at_mpp(image: RgbImage, mpp: float | None, wanted: float | None) -> RgbImage:
-    """Bring an image to the model's scale, on which its sharpness can be compared."""
-    if mpp is None or wanted is None or abs(mpp / wanted - 1) < SAME_MPP:
+def _at_mpp(image: RgbImage, mpp: float | None, target_mpp: float | None) -> RgbImage:
+    """Rescale an image to the micrometres per pixel of the model."""
+    if mpp is None or target_mpp is None or abs(mpp / target_mpp - 1) < SAME_MPP:
         return image
-    factor = mpp / wanted
+    factor = mpp / target_mpp
     if factor > 1:
-        # What a stated scale would enlarge without bounds is measured in its middle alone.
+        # Bounds the size of what a wrong scale would enlarge: only the middle is measured.
         most = max(int(MAX_ENLARGED_PX / factor), 3)
         image = image[_middle(image.shape[0], most), _middle(image.shape[1], most)]
     height, width = (max(round(side * factor), 3) for side in image.shape[:2])
@@ -287,21 +367,32 @@ def _middle(length: int, most: int) -> slice:
     return slice(start, start + most)
 
 
-def _is_done(item: ImageToAnswer, answer: Answer | None) -> bool:
-    return answer is not None and (answer.size, answer.modified) == size_and_mtime(item.path)
+def _check_labels(card: ModelCard, manifest: Manifest) -> None:
+    model_labels, labels = card.taxonomy.label_ids, manifest.taxonomy.label_ids
+    if model_labels != labels:
+        raise TaxonomyError(
+            f"the manifest has the labels {', '.join(labels)}, but the model predicts "
+            f"{', '.join(model_labels)}; give the manifest the taxonomy.toml of the run, and its "
+            "labels",
+            where=manifest.location,
+        )
 
 
-def _known(path: Path, mark: str) -> dict[str, Answer]:
-    """Read the answers of an earlier run that are of the same model."""
+def _is_current(cached: _CachedPrediction | None, item: ImageItem) -> bool:
+    return cached is not None and (cached.size, cached.modified) == size_and_mtime(item.path)
+
+
+def _read_cache(path: Path, fingerprint: str) -> dict[str, _CachedPrediction]:
+    """Read the cached predictions of the same model, by image id."""
     if not path.is_file():
         return {}
-    known = {}
+    cached = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             fields = json.loads(line)
-            answer = Answer(**{**fields, "logits": tuple(fields["logits"])})
-        except (ValueError, TypeError, KeyError):  # the line a killed run was writing
+            one = _CachedPrediction(**{**fields, "logits": tuple(fields["logits"])})
+        except (ValueError, TypeError, KeyError):  # the last line of an interrupted run
             continue
-        if answer.by == mark:
-            known[answer.image_id] = answer
-    return known
+        if one.by == fingerprint:
+            cached[one.image_id] = one
+    return cached

@@ -1,8 +1,9 @@
-"""Export a run as ONNX: a folder that `predict` takes in the run's place, without torch."""
+"""Export a run as ONNX: a folder that `predict` takes in place of the run, without torch."""
 
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,73 +11,89 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.errors import CheckpointError, ImageFileError
 from glomerulab.evaluation.eval_set import DECISION_THRESHOLD
 from glomerulab.images import read_image
-from glomerulab.inference.calibration import GATES_FOLDER, has_gates, read_gates
+from glomerulab.inference.calibration import (
+    CALIBRATION_FOLDER,
+    has_calibration,
+    read_calibration,
+)
 from glomerulab.inference.detector import DETECTOR_FILE, is_detector
-from glomerulab.inference.engines.base import Engine, probabilities_of, stacked
+from glomerulab.inference.engines.base import Engine, probabilities_of, stack_images
 from glomerulab.inference.engines.onnx_engine import (
     CARD_FILE,
     MODEL_FILE,
     ExportCard,
-    IntegerLoss,
     OnnxEngine,
     Precision,
+    QuantizationLoss,
 )
-from glomerulab.inference.engines.torch_engine import AnswersWithFeatures, TorchEngine
-from glomerulab.inference.onnx_quantize import write_int8
+from glomerulab.inference.engines.torch_engine import NetworkWithFeatures, TorchEngine
 from glomerulab.predictions import Head
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.sealing import require_run_folder
 
-__all__ = ["MAX_DIFFERENCE", "Exported", "export_onnx", "write_onnx"]
+__all__ = ["export_onnx"]
 
 MAX_DIFFERENCE = 1e-4
-"""Between the probabilities of both engines; an export that differs more is not kept."""
+"""Maximum difference of a probability between the engines; otherwise the export is discarded."""
 N_CHECKED = 16
 N_CALIBRATION = 64
 BATCH = 16
 
+Images = npt.NDArray[np.uint8]
+
 
 @dataclass(frozen=True)
-class Exported:
-    """How an export answers, beside torch."""
+class ExportResult:
+    """How the exported model differs from torch."""
 
     difference: float
-    """Largest difference of a probability in float32, over images of noise of every kind."""
-    loss: IntegerLoss | None
+    """Largest difference of a probability in float32, over images of noise of many kinds."""
+    loss: QuantizationLoss | None
     """What 8-bit integers change on held-out images; None for float32."""
 
 
-def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Exported:
-    """Write a run as ONNX, and check that it answers as torch does.
+def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> ExportResult:
+    """Write a run as ONNX, and check that its probabilities are those of torch.
 
     Parameters
     ----------
     run : Path
-        A run folder with its gates.
+        A run folder with its calibration.
     out : Path
-        Gets ``model.onnx``, ``card.json`` and ``gates/``; made if need be.
+        Folder for ``model.onnx``, ``card.json`` and ``gates/``; created if needed.
     precision : {"float32", "int8"}, default "float32"
-        With int8 the run's images must still be there: training images calibrate it, and held-out
-        images show what it loses.
+        int8 needs the images of the run: training images for its calibration, held-out images to
+        measure the loss.
 
     Returns
     -------
-    Exported
+    ExportResult
 
     Raises
     ------
     CheckpointError
-        If the run has no gates, the two engines differ in float32, or int8 lacks the images.
+        If the run has no calibration, the two engines differ in float32, or int8 lacks the images.
     """
     require_run_folder(run)
-    if not has_gates(run):
-        raise CheckpointError("has no gates yet; run `glomerulab gates RUN` first", where=str(run))
-    read_gates(run)  # altered ones are not handed on
+    if not has_calibration(run):
+        raise CheckpointError(
+            f"the run {run.name} has no calibration yet; run `glomerulab gates RUN` first",
+            where=str(run),
+        )
+    read_calibration(run)  # refuses an altered one
     engine = TorchEngine(run)
     make_folder(out)
     card = ExportCard(**engine.card.model_dump(), weights_sha256=engine.weights_sha256)
@@ -87,30 +104,25 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
         difference = _largest_difference(engine, OnnxEngine(work))
         if difference > MAX_DIFFERENCE:
             raise CheckpointError(
-                f"ONNX answers differ from torch's by {difference:.2g} in probability; not kept",
+                f"the exported model was discarded: its probabilities differ from torch's by "
+                f"{difference:.2g}",
                 where=str(out),
             )
         if precision == "int8":
-            card = _to_int8(run, engine, card, work)
+            card = _quantize_run(run, engine, card, work)
         with atomic_write(out / MODEL_FILE) as temporary:
             shutil.copyfile(work / MODEL_FILE, temporary)
     _write_card(card, out)
-    shutil.copytree(run / GATES_FOLDER, out / GATES_FOLDER, dirs_exist_ok=True)
+    shutil.copytree(run / CALIBRATION_FOLDER, out / CALIBRATION_FOLDER, dirs_exist_ok=True)
     if is_detector(run):
         shutil.copyfile(run / DETECTOR_FILE, out / DETECTOR_FILE)
-    return Exported(difference, card.loss)
+    return ExportResult(difference, card.loss)
 
 
-def write_onnx(network: AnswersWithFeatures, input_size: int, path: Path) -> None:
+def write_onnx(network: NetworkWithFeatures, input_size: int, path: Path) -> None:
     """Write a network as an ONNX graph from bytes to logits and features.
 
-    Parameters
-    ----------
-    network : AnswersWithFeatures
-        In evaluation mode, on the CPU.
-    input_size : int
-        Side of its images, px; the number of images of a batch is left open.
-    path : Path
+    The network must be in evaluation mode and on the CPU; the graph takes any batch size.
 
     Raises
     ------
@@ -119,7 +131,7 @@ def write_onnx(network: AnswersWithFeatures, input_size: int, path: Path) -> Non
     """
     example = torch.zeros((2, input_size, input_size, 3), dtype=torch.uint8)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter about its own deprecated parts
+        warnings.simplefilter("ignore")  # the exporter warns of its own deprecated parts
         program = torch.onnx.export(
             network,
             (example,),
@@ -130,8 +142,57 @@ def write_onnx(network: AnswersWithFeatures, input_size: int, path: Path) -> Non
             dynamic_shapes={"images": {0: "batch"}},
         )
     if program is None:
-        raise CheckpointError("torch's exporter gave nothing", where=str(path))
+        raise CheckpointError("torch's exporter returned no program", where=str(path))
     program.save(path)
+
+
+def write_int8(source: Path, path: Path, images: Images) -> None:
+    """Quantise the convolutions of a float32 ONNX model to 8-bit integers.
+
+    Parameters
+    ----------
+    source : Path
+        A float32 model of `write_onnx`.
+    path : Path
+        Replaced if it exists.
+    images : ndarray of uint8, shape (N, S, S, 3)
+        Training images, which show the range of values of each layer.
+
+    Notes
+    -----
+    Weights have a scale per output channel, activations one per layer, between the smallest and
+    largest value seen. Everything but convolutions and the classifier stays in float32. Less exact,
+    and faster where the processor has VNNI.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(source, prepared)
+        quantize_static(
+            prepared,
+            path,
+            _CalibrationImages(images),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+        )
+
+
+class _CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
+    """Images in batches, for ONNX Runtime."""
+
+    def __init__(self, images: Images) -> None:
+        self._batches: Iterator[Images] = _batches(images)
+
+    def get_next(self) -> dict[str, Images] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"images": batch}
+
+
+def _batches(images: Images) -> Iterator[Images]:
+    return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
 
 
 def _write_card(card: ExportCard, folder: Path) -> None:
@@ -139,79 +200,78 @@ def _write_card(card: ExportCard, folder: Path) -> None:
         temporary.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def _to_int8(run: Path, engine: TorchEngine, card: ExportCard, work: Path) -> ExportCard:
-    """Put the 8-bit network in the place of the float32 one, and say what that loses."""
+def _quantize_run(run: Path, engine: Engine, card: ExportCard, work: Path) -> ExportCard:
+    """Replace the float32 model by an 8-bit one, and record the loss in its card."""
     manifest = read_manifest(run / "manifest.csv", engine.card.taxonomy)
     split = manifest.table["split"]
     held_out = "test" if (split == "test").any() else "validation"
     try:
-        training, _ = _images(manifest, "train", card.input_size, at_most=N_CALIBRATION)
-        shown, labels = _images(manifest, held_out, card.input_size)
+        training, _ = _read_part(manifest, "train", card.input_size, at_most=N_CALIBRATION)
+        images, labels = _read_part(manifest, held_out, card.input_size)
     except ImageFileError as error:
         raise CheckpointError(
-            f"int8 needs the run's images, to calibrate and to measure its loss: {error}",
+            "int8 needs the images of the run for its calibration and to measure its loss: "
+            f"{error}",
             where=str(run),
         ) from error
-    whole = (work / MODEL_FILE).rename(work / "float32.onnx")
-    write_int8(whole, work / MODEL_FILE, training)
-    loss = _loss(engine, OnnxEngine(work), shown, labels, head=card.head)
+    float32 = (work / MODEL_FILE).rename(work / "float32.onnx")
+    write_int8(float32, work / MODEL_FILE, training)
+    loss = _quantization_loss(engine, OnnxEngine(work), images, labels, head=card.head)
     return card.model_copy(update={"precision": "int8", "loss": loss})
 
 
-def _images(
+def _read_part(
     manifest: Manifest, split: str, input_size: int, *, at_most: int | None = None
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+) -> tuple[Images, npt.NDArray[np.float64]]:
     """Read the original images of a part, evenly over its rows, with their labels (N, K)."""
     table = manifest.table
-    ours = ((table["split"] == split).fillna(value=False) & table["parent_id"].isna()).to_numpy(
-        bool
-    )
-    places = np.flatnonzero(ours)
-    if not len(places):
-        raise ImageFileError(f"no {split} images", where=manifest.location)
-    if at_most is not None and len(places) > at_most:
-        places = places[np.linspace(0, len(places) - 1, at_most).astype(int)]
+    chosen = (table["split"] == split).fillna(value=False) & table["parent_id"].isna()
+    rows = np.flatnonzero(chosen.to_numpy(bool))
+    if not len(rows):
+        raise ImageFileError(f"the manifest has no {split} images", where=manifest.location)
+    if at_most is not None and len(rows) > at_most:
+        rows = rows[np.linspace(0, len(rows) - 1, at_most).astype(int)]
     paths = manifest.image_paths()
-    images = stacked([read_image(paths[place]) for place in places], input_size)
+    images = stack_images([read_image(paths[row]) for row in rows], input_size)
     keys = list(manifest.taxonomy.label_ids)
-    labels = table.iloc[places][keys].apply(pd.to_numeric).to_numpy(np.float64, na_value=np.nan)
+    labels = table.iloc[rows][keys].apply(pd.to_numeric).to_numpy(np.float64, na_value=np.nan)
     return images, labels
 
 
-def _loss(
-    one: Engine,
-    other: Engine,
-    images: npt.NDArray[np.uint8],
+def _quantization_loss(
+    float32: Engine,
+    int8: Engine,
+    images: Images,
     labels: npt.NDArray[np.float64],
     *,
     head: Head,
-) -> IntegerLoss:
-    found = [_chances(engine, images, head) for engine in (one, other)]
-    calls = [_calls(chances, head) for chances in found]
+) -> QuantizationLoss:
+    probabilities = [_probabilities(engine, images, head) for engine in (float32, int8)]
+    calls = [_calls(one, head) for one in probabilities]
     unknown = np.isnan(labels)
-    right = [((called == (labels == 1)) | unknown).all(axis=1).sum() for called in calls]
-    apart = np.abs(found[0] - found[1])
-    return IntegerLoss(
+    n_right = [((called == (labels == 1)) | unknown).all(axis=1).sum() for called in calls]
+    differences = np.abs(probabilities[0] - probabilities[1])
+    return QuantizationLoss(
         n_images=len(images),
         n_calls_changed=int((calls[0] != calls[1]).any(axis=1).sum()),
-        n_right_float32=int(right[0]),
-        n_right=int(right[1]),
-        largest_difference=float(apart.max()),
-        mean_difference=float(apart.mean()),
+        n_right_float32=int(n_right[0]),
+        n_right=int(n_right[1]),
+        largest_difference=float(differences.max()),
+        mean_difference=float(differences.mean()),
     )
 
 
-def _chances(engine: Engine, images: npt.NDArray[np.uint8], head: Head) -> npt.NDArray[np.float64]:
-    starts = range(0, len(images), BATCH)
-    logits = [engine.answer(images[start : start + BATCH]).logits for start in starts]
+def _probabilities(engine: Engine, images: Images, head: Head) -> npt.NDArray[np.float64]:
+    logits = [engine.predict(batch).logits for batch in _batches(images)]
     return probabilities_of(np.concatenate(logits), head)
 
 
-def _calls(chances: npt.NDArray[np.float64], head: Head) -> npt.NDArray[np.bool_]:
+def _calls(probabilities: npt.NDArray[np.float64], head: Head) -> npt.NDArray[np.bool_]:
     """Return the labels that are called, shape (N, K)."""
     if head == "sigmoid":
-        return chances >= DECISION_THRESHOLD
-    called: npt.NDArray[np.bool_] = np.arange(chances.shape[1]) == chances.argmax(axis=1)[:, None]
+        return probabilities >= DECISION_THRESHOLD
+    likeliest = probabilities.argmax(axis=1)[:, None]
+    called: npt.NDArray[np.bool_] = np.arange(probabilities.shape[1]) == likeliest
     return called
 
 
@@ -223,5 +283,5 @@ def _largest_difference(one: Engine, other: Engine) -> float:
         for spread in np.linspace(1, 80, N_CHECKED)
     ]
     batch = np.stack(images).astype(np.uint8)
-    found = [probabilities_of(engine.answer(batch).logits, head) for engine in (one, other)]
+    found = [probabilities_of(engine.predict(batch).logits, head) for engine in (one, other)]
     return float(np.abs(found[0] - found[1]).max())

@@ -1,4 +1,7 @@
-"""What logits mean: exactly one class (softmax), or each label on its own (sigmoid)."""
+"""Turn logits into probabilities, and compare them with labels, for both heads.
+
+Softmax: exactly one class per image. Sigmoid: each label by itself.
+"""
 
 from typing import get_args
 
@@ -6,7 +9,7 @@ from torch import Tensor
 
 from glomerulab.predictions import Head
 
-__all__ = ["Head", "agrees", "probabilities"]
+__all__ = ["is_correct", "probabilities"]
 
 
 def probabilities(logits: Tensor, head: Head) -> Tensor:
@@ -27,14 +30,13 @@ def probabilities(logits: Tensor, head: Head) -> Tensor:
     ValueError
         If the head is unknown.
     """
-    if head not in get_args(Head):
-        raise ValueError(f"head must be one of {get_args(Head)}, got {head!r}")
+    _check(head)
     exact = logits.double()
     return exact.softmax(dim=1) if head == "softmax" else exact.sigmoid()
 
 
-def agrees(logits: Tensor, labels: Tensor, head: Head) -> tuple[Tensor, Tensor]:
-    """Say for each image whether the model is right, as far as people know.
+def is_correct(logits: Tensor, labels: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+    """Return for each image whether the model is correct, and whether the labels can tell.
 
     Parameters
     ----------
@@ -45,24 +47,27 @@ def agrees(logits: Tensor, labels: Tensor, head: Head) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    right : Tensor of bool, shape (B,)
+    correct : Tensor of bool, shape (B,)
         Softmax: the likeliest class is present. Sigmoid: every known label is on the right side of
         one half.
     known : Tensor of bool, shape (B,)
-        Whether the labels say enough to judge: under softmax a label that is present, under
-        sigmoid any label at all.
+        Softmax: some label is present. Sigmoid: some label is known.
 
     Raises
     ------
     ValueError
         If the head is unknown.
     """
-    if head not in get_args(Head):
-        raise ValueError(f"head must be one of {get_args(Head)}, got {head!r}")
+    _check(head)
     if head == "softmax":
         present = labels == 1
         chosen = logits.argmax(dim=1, keepdim=True)  # (B, 1)
         return present.gather(1, chosen).squeeze(1), present.any(dim=1)
     unknown = labels.isnan()
-    right = ((logits > 0) == (labels == 1)) | unknown
-    return right.all(dim=1), ~unknown.all(dim=1)
+    correct = ((logits > 0) == (labels == 1)) | unknown
+    return correct.all(dim=1), ~unknown.all(dim=1)
+
+
+def _check(head: Head) -> None:
+    if head not in get_args(Head):
+        raise ValueError(f"head must be one of {get_args(Head)}, got {head!r}")

@@ -25,8 +25,7 @@ from glomerulab.errors import OutputError, RegionError
 from glomerulab.geometry import Box, Point, Region
 from glomerulab.i18n.catalogue import translate
 from glomerulab.images import write_image
-from glomerulab.inference.detector import DetectorCard
-from glomerulab.inference.fit_detector import fit_detector
+from glomerulab.inference.detector import DetectorCard, fit_detector
 from glomerulab.pipeline.extract import Failure, refuse_nameless
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import safe_name

@@ -18,16 +18,17 @@ from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.errors import CheckpointError, ManifestError, OutputError
 from glomerulab.images import read_image
 from glomerulab.models.checkpoint import ModelCard, save_checkpoint
+from glomerulab.models.layers import head_layers
 from glomerulab.models.networks.improved_seresnet import ImprovedSeResNet
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.models.registry import create_model
-from glomerulab.models.transfer.load_weights import head_of, load_fitting, read_weights
 from glomerulab.models.transfer.stage_matching import (
     StageTeacher,
-    align_with,
+    align_with_teacher,
     matching_losses,
-    n_whole_stages,
+    n_complete_stages,
 )
+from glomerulab.models.transfer.weights import load_matching, read_weights
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.training.batch_norm import remeasure_batch_norm
@@ -106,7 +107,7 @@ def distill(settings: Distillation, *, track: Track = silent) -> list[dict[str, 
         options=settings.options,
     )
     assert isinstance(model, ImprovedSeResNet)
-    align_with(model, teacher, weights, images.batch(-1, 4 * settings.batch_size))
+    align_with_teacher(model, teacher, weights, images.batch(-1, 4 * settings.batch_size))
     model.to(memory_format=torch.channels_last)
     learned = nn.ModuleList(model.stages[: len(teacher.means)])
     optimizer = torch.optim.Adam(learned.parameters(), lr=settings.learning_rate)
@@ -180,8 +181,8 @@ def _write_run(model: ImprovedSeResNet, images: "_Crops", settings: Distillation
 def _teacher(settings: Distillation, images: "_Crops") -> tuple[StageTeacher, dict[str, Tensor]]:
     weights = read_weights(settings.teacher)
     resnet = create_model(TEACHER, 1)
-    loaded = load_fitting(resnet, weights, input_size=64, leave=head_of(resnet))
-    n_stages = n_whole_stages(loaded)
+    loaded = load_matching(resnet, weights, input_size=64, leave=head_layers(resnet))
+    n_stages = n_complete_stages(loaded)
     if n_stages == 0:
         raise CheckpointError(
             "lacks a part of ResNet-50's stem or first stage: nothing to learn from",

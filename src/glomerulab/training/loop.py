@@ -17,8 +17,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from glomerulab.models.freezing import freeze_batchnorm_stats
-from glomerulab.models.heads import agrees
+from glomerulab.models.heads import is_correct
+from glomerulab.models.layers import freeze_batchnorm_stats
 from glomerulab.predictions import Head
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.training.balance import label_weights
@@ -341,7 +341,7 @@ def _on_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _sums(total: Tensor, logits: Tensor, labels: Tensor, head: Head) -> Tensor:
-    right, known = agrees(logits, labels, head)
+    right, known = is_correct(logits, labels, head)
     return torch.stack([total, (right & known).sum(), known.sum()]).double()
 
 

@@ -13,11 +13,16 @@ from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError, ConfigError
 from glomerulab.models.checkpoint import ModelCard, read_checkpoint
-from glomerulab.models.freezing import freeze_first
+from glomerulab.models.layers import freeze_first, head_layers
 from glomerulab.models.networks.improved_seresnet import ImprovedSeResNet
-from glomerulab.models.transfer.load_weights import Loaded, head_of, load_fitting, read_weights
-from glomerulab.models.transfer.pretrained import imagenet_scale, imagenet_weights
 from glomerulab.models.transfer.separable import PairEnergy, is_basic_resnet, transfer_basic_resnet
+from glomerulab.models.transfer.weights import (
+    LoadResult,
+    imagenet_scale,
+    imagenet_weights,
+    load_matching,
+    read_weights,
+)
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.sealing import require_run_folder
 from glomerulab.training.config import IMAGENET, TrainConfig, Triple
@@ -41,7 +46,7 @@ class Start:
     """``random``, or the file or folder."""
     pretrained: tuple[str, ...] = ()
     """Entries of the network's ``state_dict()`` that come from there."""
-    loaded: Loaded | None = None
+    loaded: LoadResult | None = None
     """Where tensors were taken by name."""
     energies: tuple[PairEnergy, ...] = ()
     """Where pairs stand for 3×3 kernels: what each of them keeps."""
@@ -132,12 +137,12 @@ def begin(model: nn.Module, config: TrainConfig, card: ModelCard, training: Crop
     weights, source, theirs = _weights(named, card)
     if isinstance(model, ImprovedSeResNet) and is_basic_resnet(weights, model):
         energies = transfer_basic_resnet(model, weights, _some_images(training, config.seed))
-        new = (*head_of(model), "attention.")
+        new = (*head_layers(model), "attention.")
         pretrained = [key for key in model.state_dict() if not any(part in key for part in new)]
         return Start(source, tuple(pretrained), energies=energies)
-    loaded = load_fitting(model, weights, input_size=card.input_size, leave=head_of(model))
+    loaded = load_matching(model, weights, input_size=card.input_size, leave=head_layers(model))
     if theirs is not None:
-        _refuse_other_network(loaded, theirs, card, head_of(model), where=source)
+        _refuse_other_network(loaded, theirs, card, head_layers(model), where=source)
     if not any(key.endswith("weight") for key in loaded.loaded):
         raise CheckpointError(
             f"no weight in it is of {card.model}; "
@@ -202,7 +207,7 @@ def read_start(run: Path) -> Start:
         return Start(
             str(facts["source"]),
             tuple(facts["pretrained"]),
-            None if facts["loaded"] is None else Loaded(**_tuples(facts["loaded"])),
+            None if facts["loaded"] is None else LoadResult(**_tuples(facts["loaded"])),
             tuple(PairEnergy(**pair) for pair in facts["energies"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -234,7 +239,7 @@ def _refuse_other_scale(mean: Triple, std: Triple, card: ModelCard, *, where: st
 
 
 def _refuse_other_network(
-    loaded: Loaded, theirs: ModelCard, card: ModelCard, head: tuple[str, ...], *, where: str
+    loaded: LoadResult, theirs: ModelCard, card: ModelCard, head: tuple[str, ...], *, where: str
 ) -> None:
     """Take a run only whole: half of what it learned computes nothing that it learned."""
     unused = [key for key in loaded.unused if key.rpartition(".")[0] not in head]

@@ -1,11 +1,17 @@
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from glomerulab.explain.attribution import METHODS, attribute, mean_colour
+from glomerulab.explain.attribution import (
+    METHODS,
+    attribute,
+    heatmap_overlay,
+    mean_colour,
+    overlay_beside,
+)
 from glomerulab.models.registry import MODELS, create_model
-from tests.support.known_networks import PooledMaps
-from tests.unit.models.test_registry import HEAVY
+from tests.support.known_networks import HEAVY, PooledMaps
 
 
 @pytest.fixture
@@ -71,3 +77,43 @@ def test_an_unknown_method_is_refused(image):
 
 def test_the_mean_colour_is_each_channels_mean(image):
     assert torch.allclose(mean_colour(image).flatten(), image.flatten(1).mean(dim=1))
+
+
+def _image(height=20, width=30):
+    return np.full((height, width, 3), (200, 120, 160), dtype=np.uint8)
+
+
+def test_the_image_stands_unchanged_beside_its_map():
+    drawn = overlay_beside(_image(), np.zeros((8, 8), dtype=np.float32))
+    assert drawn.shape == (20, 60, 3)
+    assert (drawn[:, :30] == _image()).all()
+    grey = drawn[:, 30:]
+    assert (grey == 160).all()  # nothing salient: plain grey
+
+
+def test_what_is_salient_is_coloured_and_what_is_not_stays_grey():
+    saliency = np.zeros((10, 10), dtype=np.float32)
+    saliency[2:4, 2:4] = 7.0
+    shown = overlay_beside(_image(100, 100), saliency)[:, 100:].astype(int)
+    spread = shown.max(axis=2) - shown.min(axis=2)
+    assert spread[30, 30] > 60
+    assert spread[80, 80] == 0
+
+
+def test_the_lesion_gets_an_outline_and_not_a_filling():
+    mask = np.zeros((100, 100), dtype=bool)
+    mask[30:70, 30:70] = True
+    shown = overlay_beside(_image(100, 100), np.zeros((100, 100), np.float32), mask=mask)[:, 100:]
+    orange = (shown == (213, 94, 0)).all(axis=2)
+    assert orange[30, 50]
+    assert orange[50, 69]
+    assert not orange[50, 50]
+    assert not orange[20, 50]
+
+
+def test_the_map_alone_is_the_right_half_of_the_pair(rng) -> None:
+    image = rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    saliency = rng.random((5, 5), dtype=np.float32)
+    alone = heatmap_overlay(image, saliency)
+    assert alone.shape == image.shape
+    assert (overlay_beside(image, saliency)[:, 30:] == alone).all()

@@ -1,14 +1,27 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import rankdata
+from torch import nn
 
 from glomerulab.explain.measures import (
+    N_STEPS,
+    RANDOM_SHARES,
+    area,
     centre_control,
+    deletion_curve,
     energy_inside,
+    insertion_curve,
     points_inside,
     random_control,
+    randomised_models,
+    rank_correlation,
 )
+from glomerulab.models.checkpoint import ModelCard
+from glomerulab.models.registry import create_model
+from glomerulab.taxonomy import load_taxonomy
 
 
 def _mask(*places, shape=(4, 5)):
@@ -63,3 +76,109 @@ def test_the_centre_control_points_at_the_centre():
     control = centre_control((31, 31))
     assert np.unravel_index(np.argmax(control), control.shape) == (15, 15)
     assert control[15, 15] == 1.0
+
+
+class _SumOfFirst(nn.Module):
+    """One logit: the mean of the first channel of the upper half."""
+
+    def forward(self, images):
+        return 8.0 * images[:, 0, : images.shape[2] // 2].mean(dim=(1, 2))[:, None]
+
+
+@pytest.fixture
+def image():
+    image = torch.zeros(3, 16, 16)
+    image[0, :8] = 1.0  # mean colour of the first channel: 0.5
+    return image
+
+
+def _upper_first():
+    return torch.linspace(1, 0, 256).reshape(16, 16)
+
+
+def test_deletion_follows_the_closed_form(image):
+    curve = deletion_curve(_SumOfFirst(), image, _upper_first(), 0, head="sigmoid")
+    share = np.linspace(0, 1, N_STEPS + 1)
+    # With a share s of the pixels gone, from the top, the upper half is 1 - 0.5 * min(1, 2 s).
+    expected = 1 / (1 + np.exp(-8 * (1 - 0.5 * np.minimum(1, 2 * share))))
+    np.testing.assert_allclose(curve, expected, atol=1e-6)
+
+
+def test_a_right_map_deletes_faster_and_inserts_sooner_than_a_wrong_one(image):
+    model, right = _SumOfFirst(), _upper_first()
+    wrong = right.flip(0)
+    gone = [area(deletion_curve(model, image, m, 0, head="sigmoid")) for m in (right, wrong)]
+    come = [area(insertion_curve(model, image, m, 0, head="sigmoid")) for m in (right, wrong)]
+    assert gone[0] < gone[1]
+    assert come[0] > come[1]
+
+
+def test_curves_begin_and_end_with_the_whole_image(image):
+    model = _SumOfFirst()
+    whole = float(torch.sigmoid(model(image[None]))[0, 0])
+    saliency = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
+    assert deletion_curve(model, image, saliency, 0, head="sigmoid")[0] == pytest.approx(whole)
+    assert insertion_curve(model, image, saliency, 0, head="sigmoid")[-1] == pytest.approx(whole)
+
+
+def test_under_softmax_the_curve_is_a_softmax_probability(image):
+    class Two(nn.Module):
+        def forward(self, images):
+            return images[:, :2].mean(dim=(2, 3))
+
+    curve = deletion_curve(Two(), image, _upper_first(), 0)
+    assert curve[0] == pytest.approx(1 / (1 + np.exp(-0.5)))
+
+
+def test_the_area_is_that_of_trapezoids():
+    assert area(np.array([1.0, 0.0])) == pytest.approx(0.5)
+    assert area(np.array([1.0, 1.0, 0.0])) == pytest.approx(0.75)
+
+
+PAPER = load_taxonomy("paper")
+CARD = ModelCard(
+    model="improved_seresnet_small",
+    taxonomy_name=PAPER.name,
+    labels=PAPER.labels,
+    input_size=32,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.2, 0.2, 0.2),
+)
+
+
+def test_weights_are_forgotten_from_the_classifier_down_until_none_is_left():
+    model = create_model(CARD.model, 4, seed=1).eval()
+    n_kept, states = [], []
+    for share, forgotten in randomised_models(model, CARD, seed=2):
+        states.append(share)
+        kept = [
+            name
+            for name, weight in forgotten.named_parameters()
+            if weight.ndim > 1 and torch.equal(weight, model.get_parameter(name))
+        ]
+        n_kept.append(len(kept))
+        assert "classifier.weight" not in kept
+        assert not forgotten.training
+    assert tuple(states) == RANDOM_SHARES
+    assert n_kept == sorted(n_kept, reverse=True)
+    assert len(set(n_kept)) == len(RANDOM_SHARES)
+    assert n_kept[-1] == 0
+
+
+def test_the_model_itself_is_left_alone():
+    model = create_model(CARD.model, 4, seed=1)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    list(randomised_models(model, CARD, seed=2))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_the_correlation_is_pearsons_of_the_ranks():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 9, 7)).astype(np.float32)
+    ranks = [rankdata(one) for one in (first, second)]
+    assert rank_correlation(first, second) == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    assert rank_correlation(first, first**3) == pytest.approx(1.0)
+
+
+def test_an_empty_map_has_no_correlation():
+    assert np.isnan(rank_correlation(np.zeros((3, 3), np.float32), np.ones((3, 3), np.float32)))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from glomerulab.errors import PredictionsError
-from glomerulab.inference.calibration import Gates, read_gates
+from glomerulab.inference.calibration import ModelCalibration, read_calibration
 from glomerulab.inference.decide import decide
 from glomerulab.taxonomy import load_taxonomy
 
@@ -13,8 +13,8 @@ PAPER = load_taxonomy("paper")
 
 
 @pytest.fixture
-def gates(trained: Path) -> Gates:
-    facts = read_gates(trained).facts.model_copy(
+def calibration(trained: Path) -> ModelCalibration:
+    facts = read_calibration(trained).facts.model_copy(
         update={
             "temperature": 2.0,
             "conformal_threshold": 0.2,
@@ -22,49 +22,49 @@ def gates(trained: Path) -> Gates:
             "sharpness_threshold": -1.0,
         }
     )
-    return replace(read_gates(trained), facts=facts)
+    return replace(read_calibration(trained), facts=facts)
 
 
-def one(gates, logits, *, distance=1.0, sharp=0.0, stain="PAS", status=None, head="softmax"):
+def one(calibration, logits, *, distance=1.0, sharp=0.0, stain="PAS", status=None, head="softmax"):
     return decide(
         np.array([logits], dtype=float),
         [distance],
         [sharp],
         stains=[stain],
         stain_statuses=[status],
-        gates=gates,
+        calibration=calibration,
         taxonomy=PAPER,
         head=head,
     )[0]
 
 
-def test_a_sure_answer_is_called_and_not_referred(gates: Gates) -> None:
-    sure = one(gates, [0, 0, 0, 8])
+def test_a_sure_answer_is_called_and_not_referred(calibration: ModelCalibration) -> None:
+    sure = one(calibration, [0, 0, 0, 8])
     assert sure.called == {"cgn"}
     assert sure.states == {"normal": "absent", "mspgn": "absent", "fsg": "absent", "cgn": "present"}
     assert sure.reasons == ()
 
 
-def test_probabilities_carry_the_temperature(gates: Gates) -> None:
-    found = one(gates, [0, 0, 0, 2]).probabilities
+def test_probabilities_carry_the_temperature(calibration: ModelCalibration) -> None:
+    found = one(calibration, [0, 0, 0, 2]).probabilities
     assert found["cgn"] == pytest.approx(np.e / (np.e + 3))
     assert sum(found.values()) == pytest.approx(1)
 
 
-def test_two_answers_in_the_set_are_uncertain(gates: Gates) -> None:
-    torn = one(gates, [5, 5.1, 0, 0])
+def test_two_answers_in_the_set_are_uncertain(calibration: ModelCalibration) -> None:
+    torn = one(calibration, [5, 5.1, 0, 0])
     assert torn.states == {"normal": "either", "mspgn": "either", "fsg": "absent", "cgn": "absent"}
     assert torn.reasons == ("uncertain",)
 
 
-def test_an_empty_set_leaves_everything_open(gates: Gates) -> None:
-    facts = gates.facts.model_copy(update={"conformal_threshold": 0.99})
-    empty = one(replace(gates, facts=facts), [1, 1, 1, 1.5])
+def test_an_empty_set_leaves_everything_open(calibration: ModelCalibration) -> None:
+    facts = calibration.facts.model_copy(update={"conformal_threshold": 0.99})
+    empty = one(replace(calibration, facts=facts), [1, 1, 1, 1.5])
     assert set(empty.states.values()) == {"either"}
 
 
-def test_under_sigmoid_each_label_has_its_own_set(gates: Gates) -> None:
-    found = one(gates, [-6, 0.1, 6, -6], head="sigmoid")
+def test_under_sigmoid_each_label_has_its_own_set(calibration: ModelCalibration) -> None:
+    found = one(calibration, [-6, 0.1, 6, -6], head="sigmoid")
     assert found.called == {"mspgn", "fsg"}
     assert found.states == {
         "normal": "absent",
@@ -88,28 +88,34 @@ def test_under_sigmoid_each_label_has_its_own_set(gates: Gates) -> None:
         ({"status": "no_target"}, "not_normalized"),
     ],
 )
-def test_each_gate_gives_its_reason(gates: Gates, given, reason: str) -> None:
-    assert one(gates, [0, 0, 0, 8], **given).reasons == (reason,)
+def test_each_gate_gives_its_reason(calibration: ModelCalibration, given, reason: str) -> None:
+    assert one(calibration, [0, 0, 0, 8], **given).reasons == (reason,)
 
 
-def test_on_the_threshold_nothing_is_referred(gates: Gates) -> None:
-    assert one(gates, [0, 0, 0, 8], distance=5.0, sharp=-1.0, status="normalized").reasons == ()
+def test_on_the_threshold_nothing_is_referred(calibration: ModelCalibration) -> None:
+    assert (
+        one(calibration, [0, 0, 0, 8], distance=5.0, sharp=-1.0, status="normalized").reasons == ()
+    )
 
 
-def test_labels_that_exclude_each_other_are_not_both_called_and_a_human_looks(gates: Gates) -> None:
-    torn = one(gates, [5, -8, -8, 6], head="sigmoid")
+def test_labels_that_exclude_each_other_are_not_both_called_and_a_human_looks(
+    calibration: ModelCalibration,
+) -> None:
+    torn = one(calibration, [5, -8, -8, 6], head="sigmoid")
     assert torn.called == {"cgn"}
     assert torn.states == {"normal": "either", "mspgn": "absent", "fsg": "absent", "cgn": "either"}
     assert torn.reasons == ("uncertain",)
 
 
-def test_what_several_labels_exclude_falls_only_where_it_is_the_less_likely(gates: Gates) -> None:
-    assert one(gates, [7, -8, 5, 6], head="sigmoid").called == {"normal"}
-    assert one(gates, [5, -8, 6, 7], head="sigmoid").called == {"fsg", "cgn"}
+def test_what_several_labels_exclude_falls_only_where_it_is_the_less_likely(
+    calibration: ModelCalibration,
+) -> None:
+    assert one(calibration, [7, -8, 5, 6], head="sigmoid").called == {"normal"}
+    assert one(calibration, [5, -8, 6, 7], head="sigmoid").called == {"fsg", "cgn"}
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_an_answer_that_is_no_number_is_refused(gates: Gates, head, value) -> None:
+def test_an_answer_that_is_no_number_is_refused(calibration: ModelCalibration, head, value) -> None:
     with pytest.raises(PredictionsError, match="not a finite number"):
-        one(gates, [0, 0, value, 1], head=head)
+        one(calibration, [0, 0, value, 1], head=head)

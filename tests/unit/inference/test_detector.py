@@ -1,38 +1,34 @@
 import json
+import math
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from glomerulab.errors import CheckpointError
+from glomerulab.cohort.manifest import manifest_from_rows
+from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.errors import CheckpointError, TrainingError
 from glomerulab.inference.detector import (
     Detector,
-    DetectorCard,
+    detect_on,
+    fit_detector,
     is_detector,
+    match_slides,
     open_detector,
     write_detector_card,
 )
-from glomerulab.inference.engines.base import open_engine
+from glomerulab.inference.engines.open import open_engine
+from glomerulab.pipeline.detector import DETECTOR_TAXONOMY
+from glomerulab.slides.regions.files import write_regions
 from glomerulab.slides.regions.polygons import overlap
 from glomerulab.slides.regions.proposals import is_proposal
 from glomerulab.slides.slide import open_slide
-from tests.support.detecting import ByColour, disc_slide
-
-
-def card(**changes) -> DetectorCard:
-    facts = {
-        "weights_sha256": "cd" * 32,
-        "score_threshold": 0.5,
-        "growth": 1.0,
-        "n_validation_slides": 2,
-        "stains_seen": ("PAS",),
-        "trained_on_synthetic": True,
-        "test_summary": "",
-    }
-    return DetectorCard.model_validate(facts | changes)
+from tests.support.detecting import ByColour, detector_card, disc_slide
 
 
 def test_discs_are_proposed_as_regions_on_the_slide(tmp_path) -> None:
     truth = disc_slide(tmp_path / "s1.tif", [(400, 300, 90), (1100, 600, 110)])
-    detector = Detector(ByColour(), card(), "dots")
+    detector = Detector(ByColour(), detector_card(), "dots")
     with open_slide(tmp_path / "s1.tif") as slide:
         proposals = detector.propose(slide, "s1")
     assert sorted(
@@ -47,7 +43,9 @@ def test_discs_are_proposed_as_regions_on_the_slide(tmp_path) -> None:
 def test_what_scores_less_than_the_threshold_is_not_proposed(tmp_path) -> None:
     disc_slide(tmp_path / "s1.tif", [(400, 300, 90)])
     with open_slide(tmp_path / "s1.tif") as slide:
-        assert Detector(ByColour(), card(score_threshold=1.1), "d").propose(slide, "s1") == []
+        assert (
+            Detector(ByColour(), detector_card(score_threshold=1.1), "d").propose(slide, "s1") == []
+        )
 
 
 def test_a_run_becomes_a_detector_by_its_card(own_run) -> None:
@@ -55,13 +53,13 @@ def test_a_run_becomes_a_detector_by_its_card(own_run) -> None:
     with pytest.raises(CheckpointError, match="train-detector"):
         open_detector(own_run)
     sha = open_engine(own_run).weights_sha256
-    write_detector_card(card(weights_sha256=sha), own_run)
+    write_detector_card(detector_card(weights_sha256=sha), own_run)
     assert is_detector(own_run)
     assert open_detector(own_run).card.growth == 1.0
 
 
 def test_a_card_of_other_weights_or_a_damaged_one_is_refused(own_run) -> None:
-    write_detector_card(card(), own_run)
+    write_detector_card(detector_card(), own_run)
     with pytest.raises(CheckpointError, match="other weights"):
         open_detector(own_run)
     path = own_run / "detector.json"
@@ -73,3 +71,78 @@ def test_a_card_of_other_weights_or_a_damaged_one_is_refused(own_run) -> None:
 def test_a_missing_folder_is_named(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         open_detector(tmp_path / "nowhere")
+
+
+DISCS = {
+    "t": [(300, 300, 80)],
+    "v": [(400, 300, 90), (1100, 550, 110)],
+    "x": [(500, 450, 100), (1200, 300, 85)],
+}
+PART = {"t": "train", "v": "validation", "x": "test"}
+
+
+@pytest.fixture
+def cohort(tmp_path, monkeypatch):
+    """One slide per part, and a network that knows discs by their colour."""
+    (tmp_path / "regions").mkdir()
+    (tmp_path / "run").mkdir()
+    for name, discs in DISCS.items():
+        write_regions(disc_slide(tmp_path / f"{name}.tif", discs), tmp_path / f"regions/{name}.csv")
+    entries = [SlideEntry(tmp_path / f"{name}.tif", name, f"p{name}", "HE") for name in DISCS]
+    rows = [
+        {
+            "image_id": name,
+            "image_path": "x.png",
+            "slide_id": name,
+            "patient_id": f"p{name}",
+            "split": part,
+            "stain": "HE",
+            "glomerulus": 1,
+            "other": 0,
+            "synthetic": 1,
+        }
+        for name, part in PART.items()
+    ]
+    tiles = manifest_from_rows(pd.DataFrame(rows), folder=tmp_path, taxonomy=DETECTOR_TAXONOMY)
+    monkeypatch.setattr("glomerulab.inference.detector.open_engine", lambda _: ByColour())
+    monkeypatch.setattr("glomerulab.inference.detector.open_engine", lambda _: ByColour())
+    return tmp_path / "run", tiles, entries, tmp_path / "regions"
+
+
+def test_threshold_and_size_come_from_validation_and_the_summary_from_test(cohort) -> None:
+    card = fit_detector(*cohort)
+    assert 0 < card.score_threshold < 0.95
+    assert card.growth == pytest.approx(1.0, abs=0.2)
+    assert (card.n_validation_slides, card.stains_seen) == (1, ("HE",))
+    assert card.trained_on_synthetic
+    assert "On 1 synthetic slides of 1 patients" in card.test_summary
+    assert "found 2 of 2 glomeruli (recall 1.00" in card.test_summary
+    assert "2 个肾小球中检出 2 个（召回率 1.00" in card.test_summary_zh
+    assert open_detector(cohort[0]).card == card
+    assert open_detector(cohort[0]).facts.test_summary_zh == card.test_summary_zh
+
+
+def test_without_a_test_part_nothing_is_claimed(cohort) -> None:
+    run, tiles, entries, regions = cohort
+    tiles = tiles.with_table(tiles.table[tiles.table["split"] != "test"])
+    assert fit_detector(run, tiles, entries, regions).test_summary == ""
+
+
+def test_a_network_that_finds_nothing_says_how_to_go_on(cohort, monkeypatch) -> None:
+    class Blind(ByColour):
+        def predict(self, images):
+            return super().predict(np.full_like(images, 255))
+
+    monkeypatch.setattr("glomerulab.inference.detector.open_engine", lambda _: Blind())
+    with pytest.raises(TrainingError, match="--set epochs"):
+        fit_detector(*cohort)
+
+
+def test_each_slide_is_matched_by_itself(cohort) -> None:
+    _, _, entries, regions = cohort
+    seen = [detect_on(entry, regions, ByColour()) for entry in entries]
+    assert [one.patient for one in seen] == ["pt", "pv", "px"]
+    matches = match_slides(seen, growth=1.0, rule="centre")
+    assert [one.n_truth for one in matches] == [1, 2, 2]
+    assert all((one.found >= 0).all() for one in matches)
+    assert math.isclose(sum(len(one.scores) for one in matches), 5)

@@ -2,18 +2,27 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter
 
-from glomerulab.cohort.manifest import Manifest, read_manifest
-from glomerulab.images import read_image
-from glomerulab.inference.calibration import read_gates
-from glomerulab.inference.engines.base import open_engine
+from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest
+from glomerulab.errors import ImageFileError, TaxonomyError
+from glomerulab.images import read_image, write_image
+from glomerulab.inference.calibration import read_calibration
+from glomerulab.inference.engines.open import open_engine
 from glomerulab.inference.image_predictions import (
-    ANSWERS_FILE,
-    answer_manifest,
-    answer_shown,
-    shown_to,
+    CACHE_FILE,
+    model_input,
+    predict_batch,
+    predict_images,
+    predict_manifest,
+    sharpness,
 )
+from glomerulab.models.checkpoint import ModelCard, save_checkpoint
+from glomerulab.models.layers import find_classifier
+from glomerulab.models.registry import create_model
+from glomerulab.taxonomy import load_taxonomy
 
 
 class Counting:
@@ -23,9 +32,9 @@ class Counting:
         self.engine, self.n_images = engine, 0
         self.card, self.weights_sha256 = engine.card, engine.weights_sha256
 
-    def answer(self, images):
+    def predict(self, images):
         self.n_images += len(images)
-        return self.engine.answer(images)
+        return self.engine.predict(images)
 
 
 @pytest.fixture
@@ -35,34 +44,34 @@ def manifest(own_run: Path) -> Manifest:
 
 
 def test_a_second_run_answers_only_what_is_new_or_changed(own_run, manifest, tmp_path) -> None:
-    engine, gates = Counting(open_engine(own_run)), read_gates(own_run)
-    first, _ = answer_manifest(manifest, engine, gates, tmp_path)
-    second, _ = answer_manifest(manifest, engine, gates, tmp_path)
+    engine, calibration = Counting(open_engine(own_run)), read_calibration(own_run)
+    first, _ = predict_images(manifest, engine, calibration, tmp_path)
+    second, _ = predict_images(manifest, engine, calibration, tmp_path)
     assert engine.n_images == 20
     assert first == second
     changed = manifest.image_paths()[3]
     changed.write_bytes(manifest.image_paths()[4].read_bytes())
-    answer_manifest(manifest, engine, gates, tmp_path)
+    predict_images(manifest, engine, calibration, tmp_path)
     assert engine.n_images == 21
 
 
 def test_the_line_a_killed_run_was_writing_is_made_again(own_run, manifest, tmp_path) -> None:
-    engine, gates = Counting(open_engine(own_run)), read_gates(own_run)
-    whole, _ = answer_manifest(manifest, engine, gates, tmp_path)
-    path = tmp_path / ANSWERS_FILE
+    engine, calibration = Counting(open_engine(own_run)), read_calibration(own_run)
+    whole, _ = predict_images(manifest, engine, calibration, tmp_path)
+    path = tmp_path / CACHE_FILE
     path.write_text(path.read_text()[:-40])
-    again, _ = answer_manifest(manifest, engine, gates, tmp_path)
+    again, _ = predict_images(manifest, engine, calibration, tmp_path)
     assert engine.n_images == 21
     assert again.keys() == whole.keys()
-    third, _ = answer_manifest(manifest, engine, gates, tmp_path)
+    third, _ = predict_images(manifest, engine, calibration, tmp_path)
     assert engine.n_images == 21
     assert third.keys() == whole.keys()
 
 
 def test_an_unreadable_image_is_a_failure_and_stops_nothing(own_run, manifest, tmp_path) -> None:
     manifest.image_paths()[2].write_bytes(b"no image")
-    answers, failures = answer_manifest(
-        manifest, open_engine(own_run), read_gates(own_run), tmp_path
+    answers, failures = predict_images(
+        manifest, open_engine(own_run), read_calibration(own_run), tmp_path
     )
     assert len(answers) == 19
     assert list(failures) == ["i2"]
@@ -72,8 +81,8 @@ def test_an_unreadable_image_is_a_failure_and_stops_nothing(own_run, manifest, t
 class Broken(Counting):
     """An engine whose answer to the first image of each batch is no number."""
 
-    def answer(self, images):
-        answers = super().answer(images)
+    def predict(self, images):
+        answers = super().predict(images)
         answers.logits[0, 1] = np.nan
         return answers
 
@@ -81,9 +90,9 @@ class Broken(Counting):
 def test_an_answer_that_is_no_number_is_a_failure_now_and_when_resumed(
     own_run, manifest, tmp_path
 ) -> None:
-    engine, gates = Broken(open_engine(own_run)), read_gates(own_run)
+    engine, calibration = Broken(open_engine(own_run)), read_calibration(own_run)
     for _ in range(2):
-        answers, failures = answer_manifest(manifest, engine, gates, tmp_path)
+        answers, failures = predict_images(manifest, engine, calibration, tmp_path)
         assert list(failures) == ["i0", "i16"]
         assert "not a finite number" in failures["i0"]
         assert len(answers) == 18
@@ -91,12 +100,12 @@ def test_an_answer_that_is_no_number_is_a_failure_now_and_when_resumed(
 
 
 def test_an_image_in_memory_is_answered_like_its_file(own_run, manifest, tmp_path) -> None:
-    engine, gates = open_engine(own_run), read_gates(own_run)
-    from_files, _ = answer_manifest(manifest, engine, gates, tmp_path)
+    engine, calibration = open_engine(own_run), read_calibration(own_run)
+    from_files, _ = predict_images(manifest, engine, calibration, tmp_path)
     images = [read_image(path) for path in manifest.image_paths()]
     mpps = manifest.table["mpp"]
-    shown = [shown_to(engine.card, image, mpp) for image, mpp in zip(images, mpps, strict=True)]
-    found = answer_shown(shown, engine, gates)
+    shown = [model_input(engine.card, image, mpp) for image, mpp in zip(images, mpps, strict=True)]
+    found = predict_batch(shown, engine, calibration)
     for image_id, finding in zip(manifest.table["image_id"], found, strict=True):
         answer = from_files[image_id]
         assert finding.logits == pytest.approx(answer.logits, abs=1e-4)
@@ -105,11 +114,112 @@ def test_an_image_in_memory_is_answered_like_its_file(own_run, manifest, tmp_pat
 
 
 def test_a_scale_far_from_the_models_takes_no_more_memory_than_a_large_crop(own_run) -> None:
-    card = read_gates(own_run) and open_engine(own_run).card.model_copy(update={"mpp": 0.5})
+    card = read_calibration(own_run) and open_engine(own_run).card.model_copy(update={"mpp": 0.5})
     picture = np.random.default_rng(1).integers(0, 255, (400, 3000, 3), dtype=np.uint8)
     tracemalloc.start()
-    shown = shown_to(card, picture, 100.0)
+    shown = model_input(card, picture, 100.0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1.2e9  # whole, it would be 80,000 by 600,000 pixels
-    assert shown.sharpness < shown_to(card, picture, 0.5).sharpness
+    assert shown.sharpness < model_input(card, picture, 0.5).sharpness
+
+
+PAPER = load_taxonomy("paper")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """An untrained network: what it says is fixed by its seed, which is all that is asked here."""
+    model = create_model("improved_seresnet_small", 4, seed=1)
+    card = ModelCard(
+        model="improved_seresnet_small",
+        taxonomy_name=PAPER.name,
+        labels=PAPER.labels,
+        input_size=32,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        head="sigmoid",
+    )
+    save_checkpoint(tmp_path / "run" / "checkpoint", model.state_dict(), card)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def crops(tmp_path: Path, rng: np.random.Generator):
+    rows = []
+    for number in range(7):
+        image = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+        write_image(image, tmp_path / f"{number}.png")
+        rows.append({"image_id": f"i{number}", "image_path": f"{number}.png", "normal": 1})
+    return manifest_from_rows(pd.DataFrame(rows), folder=tmp_path, taxonomy=PAPER)
+
+
+def _values(table):
+    return table[[f"probability_{name}" for name in PAPER.label_ids]].to_numpy()
+
+
+def test_batches_and_processes_do_not_change_what_is_said(checkpoint, crops):
+    alone = predict_manifest(checkpoint, crops, batch_size=1)
+    together = predict_manifest(checkpoint, crops, batch_size=3, n_workers=2)
+    assert alone.table["image_id"].tolist() == crops.table["image_id"].tolist()
+    assert together.table["image_id"].tolist() == alone.table["image_id"].tolist()
+    np.testing.assert_allclose(_values(alone.table), _values(together.table), atol=1e-6)
+    np.testing.assert_allclose(alone.features, together.features, atol=1e-5)
+    assert alone.failures == ()
+
+
+def test_features_and_the_classifier_give_the_probabilities(checkpoint, crops):
+    found = predict_manifest(checkpoint, crops)
+    layer = find_classifier(create_model("improved_seresnet_small", 4, seed=1))
+    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    logits = found.features @ weight.T + bias
+    np.testing.assert_allclose(_values(found.table), 1 / (1 + np.exp(-logits)), atol=1e-5)
+
+
+def test_unreadable_images_are_named_and_the_others_predicted(checkpoint, crops, tmp_path):
+    (tmp_path / "2.png").write_bytes(b"no image")
+    (tmp_path / "5.png").unlink()
+    found = predict_manifest(checkpoint, crops, batch_size=2)
+    assert found.table["image_id"].tolist() == ["i0", "i1", "i3", "i4", "i6"]
+    assert [outcome.item for outcome in found.failures] == ["i2", "i5"]
+    assert "5.png" in str(found.failures[1].error)
+
+
+def test_where_nothing_can_be_read_the_first_error_is_raised(checkpoint, crops, tmp_path):
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    with pytest.raises(ImageFileError, match=r"0\.png"):
+        predict_manifest(checkpoint, crops)
+
+
+def test_a_manifest_of_other_labels_is_refused(checkpoint, crops):
+    other = load_taxonomy(Path("configs/taxonomies/glas.toml"))
+    rows = crops.table[["image_id", "image_path"]]
+    glas = manifest_from_rows(rows, folder=crops.folder, taxonomy=other)
+    with pytest.raises(TaxonomyError, match="the model predicts normal, mspgn"):
+        predict_manifest(checkpoint, glas)
+
+
+def test_a_manifest_without_images_gives_an_empty_table(checkpoint, crops):
+    found = predict_manifest(checkpoint, crops.with_table(crops.table.iloc[:0]))
+    assert found.table.empty
+    assert "probability_cgn" in found.table
+
+
+def test_blur_lowers_it_step_by_step(rng: np.random.Generator) -> None:
+    image = rng.integers(0, 255, (64, 64, 3)).astype(float)
+    found = [
+        sharpness(gaussian_filter(image, (s, s, 0)).astype(np.uint8)) for s in (0, 0.5, 1, 2, 4)
+    ]
+    assert found == sorted(found, reverse=True)
+
+
+def test_paler_staining_does_not_count_as_blur(rng: np.random.Generator) -> None:
+    image = gaussian_filter(rng.integers(0, 255, (64, 64, 3)).astype(float), (1, 1, 0))
+    pale = 128 + (image - 128) * 0.5
+    difference = sharpness(image.astype(np.uint8)) - sharpness(pale.astype(np.uint8))
+    assert abs(difference) < 0.05
+
+
+def test_an_empty_field_is_a_number(rng: np.random.Generator) -> None:
+    assert np.isfinite(sharpness(np.full((8, 8, 3), 240, dtype=np.uint8)))

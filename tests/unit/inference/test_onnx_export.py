@@ -3,17 +3,23 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.errors import CheckpointError
 from glomerulab.inference.detector import open_detector, write_detector_card
-from glomerulab.inference.engines.base import open_engine, probabilities_of
-from glomerulab.inference.engines.onnx_engine import OnnxEngine
-from glomerulab.inference.onnx_export import MAX_DIFFERENCE, export_onnx
+from glomerulab.inference.engines.base import probabilities_of
+from glomerulab.inference.engines.onnx_engine import OnnxEngine, onnxruntime
+from glomerulab.inference.engines.open import open_engine
+from glomerulab.inference.engines.torch_engine import NetworkWithFeatures
+from glomerulab.inference.onnx_export import MAX_DIFFERENCE, export_onnx, write_int8, write_onnx
+from glomerulab.models.registry import create_model
 from glomerulab.pipeline.prediction.predict import predict
-from tests.unit.inference.test_detector import card
+from tests.support.detecting import detector_card
 
 pytestmark = pytest.mark.slow  # torch's exporter takes its time, whatever the network
 
@@ -47,7 +53,7 @@ def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("n", [1, 5])
 def test_answers_are_those_of_torch_for_any_batch(trained, exported, rng, n: int) -> None:
     images = rng.integers(0, 255, (n, 32, 32, 3), dtype=np.uint8)
-    ours, theirs = open_engine(exported).answer(images), open_engine(trained).answer(images)
+    ours, theirs = open_engine(exported).predict(images), open_engine(trained).predict(images)
     assert isinstance(open_engine(exported), OnnxEngine)
     difference = probabilities_of(ours.logits, "softmax") - probabilities_of(
         theirs.logits, "softmax"
@@ -77,7 +83,7 @@ def test_a_run_without_gates_says_how_to_get_them(own_run, tmp_path) -> None:
 
 def test_a_detectors_export_is_a_detector(own_run, tmp_path) -> None:
     sha = open_engine(own_run).weights_sha256
-    write_detector_card(card(weights_sha256=sha), own_run)
+    write_detector_card(detector_card(weights_sha256=sha), own_run)
     export_onnx(own_run, tmp_path / "onnx")
     detector = open_detector(tmp_path / "onnx")
     assert isinstance(detector.engine, OnnxEngine)
@@ -112,3 +118,25 @@ def test_int8_without_the_images_says_why_and_leaves_nothing(own_run, tmp_path) 
     with pytest.raises(CheckpointError, match="int8 needs the run's images"):
         export_onnx(own_run, tmp_path / "int8", precision="int8")
     assert not list((tmp_path / "int8").iterdir())
+
+
+def test_convolutions_become_integers_and_answers_stay_close(tmp_path, rng) -> None:
+    model = create_model("improved_seresnet_small", 3).eval()
+    assert isinstance(model, nn.Module)
+    network = NetworkWithFeatures(model, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).eval()
+    images = rng.integers(0, 255, (20, 32, 32, 3), dtype=np.uint8)
+    whole, small = tmp_path / "float32.onnx", tmp_path / "int8.onnx"
+    write_onnx(network, 32, whole)
+    write_int8(whole, small, images)
+
+    kinds = [node.op_type for node in onnx.load(small).graph.node]
+    n_convs = kinds.count("Conv")
+    assert n_convs
+    assert kinds.count("QuantizeLinear") >= n_convs
+    assert small.stat().st_size < 0.6 * whole.stat().st_size
+    with torch.inference_mode():
+        exact = network(torch.from_numpy(images))[0].numpy()
+    session = onnxruntime.InferenceSession(small, providers=["CPUExecutionProvider"])
+    found = session.run(["logits"], {"images": images[:5]})[0]
+    assert found.shape == (5, 3)
+    assert np.abs(found - exact[:5]).max() < 0.2 * np.abs(exact).max()

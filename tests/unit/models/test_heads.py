@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from glomerulab.models.heads import agrees, probabilities
+from glomerulab.models.heads import is_correct, probabilities
 
 NAN = float("nan")
 
@@ -15,7 +15,7 @@ def test_softmax_sums_to_one_and_sigmoid_stands_alone() -> None:
 def test_softmax_is_right_when_its_choice_is_present() -> None:
     logits = torch.tensor([[3.0, 0, 0], [3, 0, 0], [3, 0, 0]])
     labels = torch.tensor([[1.0, 1, 0], [0, 1, 0], [NAN, 0, 0]])
-    right, known = agrees(logits, labels, "softmax")
+    right, known = is_correct(logits, labels, "softmax")
     assert right.tolist() == [True, False, False]
     assert known.tolist() == [True, True, False]
 
@@ -23,7 +23,7 @@ def test_softmax_is_right_when_its_choice_is_present() -> None:
 def test_sigmoid_is_right_when_every_known_label_is() -> None:
     logits = torch.tensor([[3.0, -1], [3, -1], [3, 1]])
     labels = torch.tensor([[1.0, NAN], [NAN, NAN], [1, 0]])
-    right, known = agrees(logits, labels, "sigmoid")
+    right, known = is_correct(logits, labels, "sigmoid")
     assert right.tolist() == [True, True, False]
     assert known.tolist() == [True, False, True]
 
@@ -32,4 +32,4 @@ def test_an_unknown_head_is_refused() -> None:
     with pytest.raises(ValueError, match="head must be one of"):
         probabilities(torch.zeros(1, 2), "linear")
     with pytest.raises(ValueError, match="head must be one of"):
-        agrees(torch.zeros(1, 2), torch.zeros(1, 2), "linear")
+        is_correct(torch.zeros(1, 2), torch.zeros(1, 2), "linear")

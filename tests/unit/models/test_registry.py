@@ -4,14 +4,9 @@ import pytest
 import torch
 
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
-from glomerulab.models.registry import MODELS, create_model, find_model
+from glomerulab.models.registry import create_model, find_model
 from glomerulab.taxonomy import load_taxonomy
-
-HEAVY = {"vgg16", "inception_v3"}
-NAMES = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else [])
-    for name in (*MODELS, "timm:resnet18")
-]
+from tests.support.known_networks import EVERY_NETWORK
 
 
 def _images(name: str) -> torch.Tensor:
@@ -19,7 +14,7 @@ def _images(name: str) -> torch.Tensor:
     return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_a_model_gives_logits_and_all_its_weights_learn(name: str) -> None:
     model = create_model(name, 3).train()
     logits = model(_images(name))
@@ -29,7 +24,7 @@ def test_a_model_gives_logits_and_all_its_weights_learn(name: str) -> None:
     assert unreached == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_a_model_survives_saving_and_a_seed_makes_it_again(name: str, tmp_path: Path) -> None:
     taxonomy = load_taxonomy("paper")
     card = ModelCard(

@@ -18,13 +18,17 @@ import torch
 from PIL import Image
 
 from glomerulab.errors import CheckpointError
-from glomerulab.explain.attribution import attribute
-from glomerulab.explain.overlay import overlay
+from glomerulab.explain.attribution import attribute, overlay_beside
 from glomerulab.images import RgbImage, resized
-from glomerulab.inference.calibration import Gates
+from glomerulab.inference.calibration import ModelCalibration
 from glomerulab.inference.decide import Decision, decide
 from glomerulab.inference.engines.base import Engine
-from glomerulab.inference.image_predictions import Finding, Shown, answer_shown, shown_to
+from glomerulab.inference.image_predictions import (
+    ImagePrediction,
+    ModelInput,
+    model_input,
+    predict_batch,
+)
 from glomerulab.models.card import ModelCard
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.stain.normalize import normalize
@@ -41,7 +45,7 @@ MAX_PICTURE_PX = 512
 class PreparedCrop:
     """What is left of a crop once all that needs the whole of it is done."""
 
-    shown: Shown
+    shown: ModelInput
     stain: str | None
     stain_status: str | None
     """What became of it in normalisation; None where the run has no reference for its stain."""
@@ -52,7 +56,7 @@ class PreparedCrop:
 def prepare_crop(
     image: RgbImage,
     card: ModelCard,
-    gates: Gates,
+    calibration: ModelCalibration,
     *,
     stain: str | None,
     mpp: float | None,
@@ -70,13 +74,13 @@ def prepare_crop(
     with_picture : bool, default False
         Whether something will be drawn on it.
     """
-    reference = None if stain is None else gates.references.get(stain)
+    reference = None if stain is None else calibration.references.get(stain)
     status = None
     if reference is not None:
         found = normalize(image, reference)
         image, status = found.image, found.status.value
     picture = _fitting(image) if with_picture else None
-    return PreparedCrop(shown_to(card, image, mpp), stain, status, picture)
+    return PreparedCrop(model_input(card, image, mpp), stain, status, picture)
 
 
 def _fitting(image: RgbImage) -> RgbImage:
@@ -85,7 +89,9 @@ def _fitting(image: RgbImage) -> RgbImage:
     return resized(image, max(round(width * factor), 1), max(round(height * factor), 1))
 
 
-def decide_crop(crop: PreparedCrop, finding: Finding, card: ModelCard, gates: Gates) -> Decision:
+def decide_crop(
+    crop: PreparedCrop, finding: ImagePrediction, card: ModelCard, calibration: ModelCalibration
+) -> Decision:
     """Turn what was found in a crop into the call."""
     (decision,) = decide(
         np.array([finding.logits]),
@@ -93,7 +99,7 @@ def decide_crop(crop: PreparedCrop, finding: Finding, card: ModelCard, gates: Ga
         [finding.sharpness],
         stains=[crop.stain],
         stain_statuses=[crop.stain_status],
-        gates=gates,
+        calibration=calibration,
         taxonomy=card.taxonomy,
         head=card.head,
     )
@@ -103,7 +109,7 @@ def decide_crop(crop: PreparedCrop, finding: Finding, card: ModelCard, gates: Ga
 @dataclass(frozen=True, eq=False)
 class _Waiting:
     crop: PreparedCrop
-    answer: "Future[Finding]"
+    answer: "Future[ImagePrediction]"
 
 
 class Predictor:
@@ -128,20 +134,20 @@ class Predictor:
     def __init__(
         self,
         engine: Engine,
-        gates: Gates,
+        calibration: ModelCalibration,
         *,
         max_batch: int = MAX_BATCH,
         on_batch: Callable[[int], None] = lambda _size: None,
     ) -> None:
-        _refuse_mismatch(engine, gates)
+        _refuse_mismatch(engine, calibration)
         self._engine = engine
-        self._gates = gates
-        self._max_batch = max_batch if engine.n_at_once == 1 else 1
+        self._calibration = calibration
+        self._max_batch = max_batch if engine.max_concurrency == 1 else 1
         self._on_batch = on_batch
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name=f"judge-{number}", daemon=True)
-            for number in range(engine.n_at_once)
+            for number in range(engine.max_concurrency)
         ]
         for thread in self._threads:
             thread.start()
@@ -151,9 +157,9 @@ class Predictor:
         """Whether crops are being answered."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def submit(self, crop: PreparedCrop) -> "Future[Finding]":
+    def submit(self, crop: PreparedCrop) -> "Future[ImagePrediction]":
         """Queue a crop; whoever no longer waits cancels the future."""
-        answer: Future[Finding] = Future()
+        answer: Future[ImagePrediction] = Future()
         self._queue.put(_Waiting(crop, answer))
         return answer
 
@@ -189,7 +195,9 @@ class Predictor:
 
     def _answer(self, batch: Sequence[_Waiting]) -> None:
         try:
-            found = answer_shown([one.crop.shown for one in batch], self._engine, self._gates)
+            found = predict_batch(
+                [one.crop.shown for one in batch], self._engine, self._calibration
+            )
         except Exception as error:  # noqa: BLE001 - it is given to whoever waits for the answer
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)
@@ -202,11 +210,11 @@ class Predictor:
             one.answer.set_result(finding)
 
 
-def _refuse_mismatch(engine: Engine, gates: Gates) -> None:
+def _refuse_mismatch(engine: Engine, calibration: ModelCalibration) -> None:
     """Show the model one blank image: what does not fit together must not wait for a patient's."""
     size = engine.card.input_size
-    answers = engine.answer(np.full((1, size, size, 3), 255, dtype=np.uint8))
-    n_labels, n_features = len(engine.card.labels), gates.class_means.shape[1]
+    answers = engine.predict(np.full((1, size, size, 3), 255, dtype=np.uint8))
+    n_labels, n_features = len(engine.card.labels), calibration.ood.n_features
     if answers.logits.shape != (1, n_labels):
         raise CheckpointError(
             f"the model gives {answers.logits.shape[1]} answers, its card names {n_labels} labels"
@@ -260,6 +268,6 @@ class Overlays:
         with self._lock:  # captum hangs hooks on the network
             saliency = attribute(self._model, tensor, target, "grad-cam").numpy()
         stream = io.BytesIO()
-        drawn = Image.fromarray(overlay(picture, saliency))
+        drawn = Image.fromarray(overlay_beside(picture, saliency))
         drawn.save(stream, format="PNG", compress_level=1)
         return stream.getvalue()

@@ -26,7 +26,7 @@ from glomerulab.cases.calls import REASONS
 from glomerulab.errors import ImageFileError
 from glomerulab.images import decode_image
 from glomerulab.inference.decide import Decision
-from glomerulab.inference.image_predictions import Finding
+from glomerulab.inference.image_predictions import ImagePrediction
 
 __all__ = ["router"]
 
@@ -79,7 +79,7 @@ async def _answered(
         limiter=service.preparing,
     )
     finding = await asyncio.wrap_future(model.predictor.submit(crop))
-    decision = decide_crop(crop, finding, model.card, model.gates)
+    decision = decide_crop(crop, finding, model.card, model.calibration)
     overlay, notes = None, (*model.notes, *_mpp_notes(mpp, model.card.mpp))
     if saliency and not draws:
         notes = (*notes, NO_OVERLAY)
@@ -95,7 +95,9 @@ def _prepared(
 ) -> PreparedCrop:
     image = decode_image(content, max_pixels=service.limits.crop_pixels)
     model = service.model
-    return prepare_crop(image, model.card, model.gates, stain=stain, mpp=mpp, with_picture=saliency)
+    return prepare_crop(
+        image, model.card, model.calibration, stain=stain, mpp=mpp, with_picture=saliency
+    )
 
 
 def _overlay(model: LoadedModel, crop: PreparedCrop, decision: Decision) -> Overlay:
@@ -125,13 +127,13 @@ def _mpp_notes(mpp: float | None, wanted: float | None) -> tuple[str, ...]:
 def _answer(
     model: LoadedModel,
     crop: PreparedCrop,
-    finding: Finding,
+    finding: ImagePrediction,
     decision: Decision,
     *,
     overlay: Overlay | None,
     notes: tuple[str, ...],
 ) -> CropResponse:
-    facts = model.gates.facts
+    facts = model.calibration.facts
     labels = tuple(
         LabelResponse(
             id=label.id,

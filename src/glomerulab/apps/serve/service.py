@@ -15,9 +15,14 @@ from glomerulab.apps.serve.predictor import Predictor
 from glomerulab.apps.serve.settings import Limits
 from glomerulab.cases.case_folder import ModelFacts
 from glomerulab.errors import CheckpointError, TaxonomyError
-from glomerulab.inference.calibration import Gates, has_gates, read_gates
-from glomerulab.inference.engines.base import Engine, open_engine
-from glomerulab.inference.model_facts import model_facts
+from glomerulab.inference.calibration import (
+    ModelCalibration,
+    has_calibration,
+    model_facts,
+    read_calibration,
+)
+from glomerulab.inference.engines.base import Engine
+from glomerulab.inference.engines.open import open_engine
 from glomerulab.models.card import ModelCard
 from glomerulab.runtime.sealing import check_seal
 from glomerulab.taxonomy import Taxonomy
@@ -34,7 +39,7 @@ class LoadedModel:
 
     run: Path
     card: ModelCard
-    gates: Gates
+    calibration: ModelCalibration
     facts: ModelFacts
     predictor: Predictor
     engine_name: str
@@ -65,10 +70,10 @@ def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None)
     """
     check_seal(run)
     engine = open_engine(run)
-    if not has_gates(run):
+    if not has_calibration(run):
         raise CheckpointError("has no gates yet; run `glomerulab gates RUN` first", where=str(run))
-    gates = read_gates(run)
-    if gates.facts.weights_sha256 != engine.weights_sha256:
+    calibration = read_calibration(run)
+    if calibration.facts.weights_sha256 != engine.weights_sha256:
         raise CheckpointError(
             "the gates were fitted for other weights; run `glomerulab gates RUN` again",
             where=str(run),
@@ -85,12 +90,12 @@ def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None)
         from glomerulab.apps.serve.predictor import Overlays
 
         overlays = Overlays(run)
-    predictor = Predictor(engine, gates, on_batch=metrics.batches.observe)
+    predictor = Predictor(engine, calibration, on_batch=metrics.batches.observe)
     return LoadedModel(
         run,
         engine.card,
-        gates,
-        model_facts(engine, gates, run),
+        calibration,
+        model_facts(engine, calibration, run),
         predictor,
         "onnxruntime" if is_export else "torch",
         overlays,

@@ -1,1 +1,1 @@
-"""Run a model: by torch, or by ONNX Runtime without torch."""
+"""Inference engines: torch, or ONNX Runtime without torch."""

@@ -1,4 +1,4 @@
-"""A run folder, run by torch."""
+"""Run a run folder with torch."""
 
 import hashlib
 from pathlib import Path
@@ -8,20 +8,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from glomerulab.inference.engines.base import Answers
+from glomerulab.inference.engines.base import ModelOutput
 from glomerulab.models.checkpoint import load_checkpoint
-from glomerulab.models.feature_layers import stages_of
-
-__all__ = ["AnswersWithFeatures", "TorchEngine"]
+from glomerulab.models.layers import find_stages
 
 
-class AnswersWithFeatures(nn.Module):
-    """A network from bytes to logits and features: what is run, and what is exported.
+class NetworkWithFeatures(nn.Module):
+    """A network from bytes to logits and features; this is what is run and what is exported.
 
     Parameters
     ----------
     model : Module
-        Takes normalised images, gives logits.
+        Takes normalised images and returns logits.
     mean, std : sequence of 3 float
         Of each channel, of values from 0 to 1.
     """
@@ -34,13 +32,13 @@ class AnswersWithFeatures(nn.Module):
         self.model = model
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
-        self._seen: list[Tensor] = []
-        for stage in stages_of(model):
-            # A bound method, so that a copy of this module sees its own maps.
-            stage.register_forward_hook(self._see)
+        self._stage_features: list[Tensor] = []
+        for stage in find_stages(model):
+            # A bound method, so that a copy of this module records its own maps.
+            stage.register_forward_hook(self._record)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Answer a batch.
+        """Compute logits and features of a batch.
 
         Parameters
         ----------
@@ -51,49 +49,34 @@ class AnswersWithFeatures(nn.Module):
         logits : Tensor of float, shape (B, K)
         features : Tensor of float, shape (B, D)
         """
-        self._seen.clear()
+        self._stage_features.clear()
         pixels = images.permute(0, 3, 1, 2).float() / 255.0  # (B, 3, S, S), channels last
         logits = self.model((pixels - self.mean) / self.std)
-        features = torch.cat(self._seen, dim=1)
-        self._seen.clear()
+        features = torch.cat(self._stage_features, dim=1)
+        self._stage_features.clear()
         return logits, features
 
-    def _see(self, _: nn.Module, __: tuple[Tensor, ...], maps: Tensor) -> None:
-        self._seen.append(maps.mean(dim=(2, 3)))
+    def _record(self, _: nn.Module, __: tuple[Tensor, ...], maps: Tensor) -> None:
+        self._stage_features.append(maps.mean(dim=(2, 3)))
 
 
 class TorchEngine:
-    """A trained network on the GPU if there is one, else on the CPU.
+    """A run folder on the GPU if there is one, else on the CPU."""
 
-    Parameters
-    ----------
-    folder : Path
-        A run folder.
-    """
-
-    n_at_once = 1  # each answer takes all cores; and the hooks of two would see each other's maps
+    max_concurrency = 1  # one call takes all cores, and the hooks of two would mix their maps
 
     def __init__(self, folder: Path) -> None:
         model, self.card = load_checkpoint(folder)
         self.weights_sha256 = _weights_hash(model)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = AnswersWithFeatures(model, self.card.mean, self.card.std).eval()
+        network = NetworkWithFeatures(model, self.card.mean, self.card.std).eval()
         self.network = network.to(self._device).to(memory_format=torch.channels_last)
 
-    def answer(self, images: npt.NDArray[np.uint8]) -> Answers:
-        """Answer a batch.
-
-        Parameters
-        ----------
-        images : ndarray of uint8, shape (B, S, S, 3)
-
-        Returns
-        -------
-        Answers
-        """
+    def predict(self, images: npt.NDArray[np.uint8]) -> ModelOutput:
+        """Run the network on a batch, shape (B, S, S, 3)."""
         with torch.inference_mode():
             logits, features = self.network(torch.from_numpy(images).to(self._device))
-        return Answers(logits.float().cpu().numpy(), features.float().cpu().numpy())
+        return ModelOutput(logits.float().cpu().numpy(), features.float().cpu().numpy())
 
 
 def _weights_hash(model: nn.Module) -> str:

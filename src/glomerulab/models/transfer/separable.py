@@ -1,7 +1,7 @@
-"""The improved network from a ResNet-34: the stem as it is, each 3×3 kernel as its best pair.
+"""Initialise the improved network from a ResNet-34: each 3×3 kernel as its best separable pair.
 
-ResNet-34 has the improved network's layout: 3, 4, 6, 3 blocks of two 3×3 convolutions, where each
-improved module has two pairs of 1×3 and 3×1. It must not know where the weights come from.
+ResNet-34 has the layout of the improved network: 3, 4, 6, 3 blocks of two 3×3 convolutions, where
+each improved module has two pairs of 1×3 and 3×1.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,30 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from glomerulab.models.networks.improved_seresnet import ImprovedModule, ImprovedSeResNet
-from glomerulab.models.transfer.resnet_norms import (
-    carry_stem,
-    measure,
-    scale_and_offset,
-    set_identity,
-)
 
-__all__ = [
-    "PairEnergy",
-    "SeparablePair",
-    "is_basic_resnet",
-    "separable_pair",
-    "transfer_basic_resnet",
-]
+__all__ = ["PairEnergy", "is_basic_resnet", "transfer_basic_resnet"]
 
 Weights = Mapping[str, Tensor]
 
+NORM_EPS = 1e-5
+"""Of the batch norms of timm's and torchvision's ResNets."""
 OPEN_BY = 2.0
 """Standard deviations by which a ReLU inside a pair is opened, so that it passes nearly all."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeparablePair:
-    """A 1×3 and a 3×1 convolution that stand for one 3×3."""
+    """A 1×3 and a 3×1 convolution in place of a 3×3 one."""
 
     row: Tensor
     """Shape (rank, I, 1, 3)."""
@@ -46,7 +36,7 @@ class SeparablePair:
 
 @dataclass(frozen=True, slots=True)
 class PairEnergy:
-    """How much of one 3×3 kernel a pair keeps."""
+    """The share of one 3×3 kernel that its pair keeps."""
 
     layer: str
     """Name of the 3×3 convolution."""
@@ -66,7 +56,7 @@ def separable_pair(kernel: Tensor, rank: int) -> SeparablePair:
     Returns
     -------
     SeparablePair
-        In single precision. Where the kernel has a lower rank, the channels left over are zero.
+        In single precision. If the kernel has a lower rank, the remaining channels are zero.
 
     Raises
     ------
@@ -105,25 +95,20 @@ def separable_pair(kernel: Tensor, rank: int) -> SeparablePair:
 
 
 def is_basic_resnet(weights: Weights, model: ImprovedSeResNet) -> bool:
-    """Say whether weights are of a ResNet of basic blocks with the layout of an improved network.
+    """Return whether weights are of a ResNet of basic blocks with the layout of `model`.
 
     Parameters
     ----------
     weights : mapping of str to Tensor
-        Names as torchvision and timm give them.
+        Names as in torchvision and timm.
     model : ImprovedSeResNet
-
-    Returns
-    -------
-    bool
-        False too for a network whose modules widen (reading ``wide``): its last 3×1 is wider than
-        any 3×3 of a basic block.
+        False for the reading ``wide``, whose last 3×1 is wider than any 3×3 of a basic block.
     """
     stem = weights.get("conv1.weight")
     if stem is None or stem.shape != model.stem.state_dict()["0.weight"].shape:
         return False
-    for stage, block, module in _places(model):
-        kernels = [weights.get(f"{block}.conv{place}.weight") for place in (1, 2)]
+    for stage, block, module in _blocks(model):
+        kernels = [weights.get(f"{block}.conv{number}.weight") for number in (1, 2)]
         if any(kernel is None or kernel.shape[2:] != (3, 3) for kernel in kernels):
             return False
         widths = [0 if kernel is None else kernel.shape[0] for kernel in kernels]
@@ -138,16 +123,16 @@ def is_basic_resnet(weights: Weights, model: ImprovedSeResNet) -> bool:
 def transfer_basic_resnet(
     model: ImprovedSeResNet, weights: Weights, images: Tensor
 ) -> tuple[PairEnergy, ...]:
-    """Start an improved network from a ResNet of basic blocks, such as ResNet-34.
+    """Initialise an improved network from a ResNet of basic blocks, such as ResNet-34.
 
     Parameters
     ----------
     model : ImprovedSeResNet
         Of the reading ``paper`` or ``cited``; changed in place, all but its classifier.
     weights : mapping of str to Tensor
-        For which `is_basic_resnet` holds.
+        Weights for which `is_basic_resnet` holds.
     images : Tensor of float, shape (B, 3, H, W)
-        Training images, normalised as in training: batch norms are measured on them.
+        Normalised training images, on which batch norms are measured.
 
     Returns
     -------
@@ -156,59 +141,55 @@ def transfer_basic_resnet(
 
     Notes
     -----
-    Ours, not the paper's; what else is needed so that the start computes what ResNet-34 does:
+    Ours, not the paper's. So that the network starts by computing what ResNet-34 does:
 
     - The improved network has its batch norms before the convolutions. The scale of a ResNet's norm
       goes into the convolution before it, its offset into the next norm; the norms of the residual
       stream are set to the identity plus that offset, on the statistics of `images`.
     - Squeeze-and-excitation starts at one half for every channel, so the last 3×1 is doubled.
-    - A stage's widening (reading ``paper``) passes its input on in its first channels; the others
+    - A stage's widening (reading ``paper``) copies its input to its first channels; the others
       are random, and nothing reads them yet.
-    - A ReLU inside a pair is opened by two standard deviations, and the offset taken out again.
+    - A ReLU inside a pair is opened by two standard deviations, and the offset subtracted again.
 
     What differs: a ResNet keeps the sum after its ReLU, the improved network before it; and what a
     pair of that rank cannot hold, see the energies.
     """
     was_training = model.training
     model.eval()
-    walk = _Walk(dict(weights))
-    maps, offset = walk.stem(model, images)
-    n_same = maps.shape[1]  # channels that are the ResNet's; the first ones
+    transfer = _Transfer(dict(weights))
+    offset = copy_stem(model.stem, weights)
+    maps: Tensor = model.stem(images)
+    n_resnet = maps.shape[1]  # the first channels are those of the ResNet
     for stage in range(len(model.stages)):
-        for at, module in enumerate(_modules(model, stage)):
-            block = f"layer{stage + 1}.{at}"
-            maps, offset = walk.module(module, block, maps, offset, n_same=n_same)
-            n_same = maps.shape[1]
-        maps, offset = _pass_on(list(model.stages[stage].children()), maps, offset)
+        for index, module in enumerate(_modules(model, stage)):
+            block = f"layer{stage + 1}.{index}"
+            maps, offset = transfer.module(module, block, maps, offset, n_resnet=n_resnet)
+            n_resnet = maps.shape[1]
+        maps, offset = _set_widening(list(model.stages[stage].children()), maps, offset)
     set_identity(model.norm, maps, offset)
     model.train(was_training)
-    return tuple(walk.energies)
+    return tuple(transfer.energies)
 
 
-class _Walk:
-    """The images as they pass the network while its layers are set, first to last."""
+class _Transfer:
+    """Sets the modules of a network one after the other, passing the images through each."""
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         self.weights = weights
         self.energies: list[PairEnergy] = []
 
-    def stem(self, model: ImprovedSeResNet, images: Tensor) -> tuple[Tensor, Tensor]:
-        offset = carry_stem(model.stem, self.weights)
-        maps: Tensor = model.stem(images)
-        return maps, offset
-
     def module(
-        self, module: ImprovedModule, block: str, maps: Tensor, offset: Tensor, *, n_same: int
+        self, module: ImprovedModule, block: str, maps: Tensor, offset: Tensor, *, n_resnet: int
     ) -> tuple[Tensor, Tensor]:
-        """Set one module; return its output, and what is to be added to it."""
+        """Set one module; return its output, and the offset that is still to be added to it."""
         set_identity(module.norm1, maps, offset)
         active = module.norm1(maps).relu()
         if module.shortcut is None:
             kept, offset = maps, offset.clone()
         else:
-            offset = self._set_shortcut(module.shortcut, f"{block}.downsample", n_same)
+            offset = self._set_shortcut(module.shortcut, f"{block}.downsample", n_resnet)
             kept = module.shortcut(active)
-        self._set_pair(module.conv1, module.conv2, f"{block}.conv1", n_same)
+        self._set_pair(module.conv1, module.conv2, f"{block}.conv1", n_resnet)
         inner, _ = _through_pair(active, module.conv1, module.norm2, module.conv2)
         _set_norm(module.norm3, inner, self.weights, f"{block}.bn1")
         inner = module.norm3(inner).relu()
@@ -219,19 +200,62 @@ class _Walk:
         inner, opened = _through_pair(inner, module.conv3, module.norm4, module.conv4)
         return kept + module.attention(inner), offset + own_offset - 0.5 * opened
 
-    def _set_pair(self, row: nn.Conv2d, column: nn.Conv2d, layer: str, n_same: int) -> None:
+    def _set_pair(self, row: nn.Conv2d, column: nn.Conv2d, layer: str, n_resnet: int) -> None:
         pair = separable_pair(self.weights[f"{layer}.weight"], row.out_channels)
         row.weight.zero_()
-        row.weight[:, :n_same].copy_(pair.row)
+        row.weight[:, :n_resnet].copy_(pair.row)
         column.weight.copy_(pair.column)
         self.energies.append(PairEnergy(layer, pair.energy))
 
-    def _set_shortcut(self, shortcut: nn.Conv2d, layer: str, n_same: int) -> Tensor:
+    def _set_shortcut(self, shortcut: nn.Conv2d, layer: str, n_resnet: int) -> Tensor:
         scale, offset = scale_and_offset(self.weights, f"{layer}.1")
         shortcut.weight.zero_()
         kernel = self.weights[f"{layer}.0.weight"] * scale[:, None, None, None]
-        shortcut.weight[:, :n_same].copy_(kernel)
+        shortcut.weight[:, :n_resnet].copy_(kernel)
         return offset
+
+
+def scale_and_offset(weights: Weights, norm: str) -> tuple[Tensor, Tensor]:
+    """Return the factor and the summand of a batch norm in evaluation mode, each of shape (C,)."""
+    scale = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + NORM_EPS).sqrt()
+    return scale, weights[f"{norm}.bias"] - scale * weights[f"{norm}.running_mean"]
+
+
+@torch.no_grad()
+def copy_stem(stem: nn.Sequential, weights: Weights) -> Tensor:
+    """Copy the stem of a ResNet to a stem without a norm; return the norm's offset, shape (C,).
+
+    The scale of the norm goes into the convolution. Pooling keeps the order of values, so it may
+    come before the offset and the ReLU.
+    """
+    scale, offset = scale_and_offset(weights, "bn1")
+    kernel = weights["conv1.weight"] * scale[:, None, None, None]
+    stem.load_state_dict({"0.weight": kernel}, strict=False)
+    return offset
+
+
+@torch.no_grad()
+def set_identity(norm: nn.BatchNorm2d, maps: Tensor, offset: Tensor) -> None:
+    """Make a batch norm add an offset, shape (C,), and nothing else, on the statistics of maps."""
+    mean, variance = _measure(norm, maps)
+    norm.weight.copy_((variance + norm.eps).sqrt())
+    norm.bias.copy_(mean + offset)
+
+
+def _measure(norm: nn.BatchNorm2d, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Set the running statistics of a batch norm to those of maps, and return them."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(maps.mean(dim=(0, 2, 3)))
+    norm.running_var.copy_(maps.var(dim=(0, 2, 3)))
+    return norm.running_mean, norm.running_var
+
+
+def _set_norm(norm: nn.BatchNorm2d, maps: Tensor, weights: Weights, source: str) -> None:
+    """Copy the scale and bias of a norm, and measure its statistics anew."""
+    _measure(norm, maps)
+    norm.weight.copy_(weights[f"{source}.weight"])
+    norm.bias.copy_(weights[f"{source}.bias"])
 
 
 def _through_pair(
@@ -247,8 +271,8 @@ def _through_pair(
     return column(norm(inner).relu()), added
 
 
-def _pass_on(stage: list[nn.Module], maps: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Set what widens a stage, if anything does, to give its input in the first channels."""
+def _set_widening(stage: list[nn.Module], maps: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Make the widening at the end of a stage, if there is one, copy its input."""
     ends = [layer for layer in stage if not isinstance(layer, ImprovedModule)]
     if not ends:
         return maps, offset
@@ -261,21 +285,14 @@ def _pass_on(stage: list[nn.Module], maps: Tensor, offset: Tensor) -> tuple[Tens
     return wide, torch.zeros(wide.shape[1])
 
 
-def _set_norm(norm: nn.BatchNorm2d, maps: Tensor, weights: Weights, source: str) -> None:
-    """Take what a norm has learned, and measure anew what reaches it."""
-    measure(norm, maps)
-    norm.weight.copy_(weights[f"{source}.weight"])
-    norm.bias.copy_(weights[f"{source}.bias"])
-
-
 def _modules(model: ImprovedSeResNet, stage: int) -> list[ImprovedModule]:
     layers = model.stages[stage]
     assert isinstance(layers, nn.Sequential)
     return [layer for layer in layers if isinstance(layer, ImprovedModule)]
 
 
-def _places(model: ImprovedSeResNet) -> Iterator[tuple[int, str, ImprovedModule]]:
-    """Name the block of a ResNet that stands where each module does."""
+def _blocks(model: ImprovedSeResNet) -> Iterator[tuple[int, str, ImprovedModule]]:
+    """Yield the stage of each module, and the name of the corresponding block of a ResNet."""
     for stage in range(len(model.stages)):
-        for at, module in enumerate(_modules(model, stage)):
-            yield stage, f"layer{stage + 1}.{at}", module
+        for index, module in enumerate(_modules(model, stage)):
+            yield stage, f"layer{stage + 1}.{index}", module

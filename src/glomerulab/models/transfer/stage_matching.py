@@ -1,10 +1,9 @@
-"""The first stages of an improved network taught to compute what a ResNet-50's compute.
+"""Distil the first stages of a ResNet-50 into those of the improved network, without labels.
 
 In the reading ``paper`` the stages give as many channels as ResNet-50's, at the same sizes. So
-where ImageNet weights of ResNet-50 are at hand, even of its first stages only, each of those stages
-is a target for ours. Behind them, where the ResNet's weights are lacking, the targets are summaries
-of its last whole stage, so that what it found reaches the pooled features. No label is needed. It
-must not know where images and weights come from.
+each stage of a ResNet-50 with ImageNet weights is a target for ours, even if only its first stages
+have weights. Behind them the targets are summaries of its last complete stage, so that what it
+learned reaches the pooled features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,33 +13,33 @@ import torch
 from torch import Tensor, nn
 
 from glomerulab.models.networks.improved_seresnet import ImprovedModule, ImprovedSeResNet
-from glomerulab.models.transfer.load_weights import Loaded
-from glomerulab.models.transfer.resnet_norms import carry_stem, set_identity
+from glomerulab.models.transfer.separable import copy_stem, set_identity
+from glomerulab.models.transfer.weights import LoadResult
 
-__all__ = ["StageTeacher", "align_with", "first_modules", "matching_losses", "n_whole_stages"]
+__all__ = ["StageTeacher", "align_with_teacher", "matching_losses", "n_complete_stages"]
 
 N_STAGES = 4
 MAX_STATISTICS = 4
-LEAST_SPREAD = 1e-2
-"""Channels of a target that hardly vary are divided by no less than this."""
+MIN_SPREAD = 1e-2
+"""Lower bound of the standard deviation that a channel of a target is divided by."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageTeacher:
-    """The leading stages of a ResNet, summaries of the last, and what all look like on average."""
+    """The leading stages of a ResNet, summaries of the last, and the statistics of both."""
 
     stem: nn.Module
     stages: tuple[nn.Module, ...]
     n_summaries: int
-    """Targets behind those of the stages."""
+    """Number of targets behind those of the stages."""
     means: tuple[Tensor, ...]
-    """Of each stage's channels, shape (C, 1, 1)."""
+    """Of the channels of each target, shape (C, 1, 1)."""
     spreads: tuple[Tensor, ...]
     """Standard deviations, shape (C, 1, 1)."""
 
     @classmethod
     def measured(cls, resnet: nn.Module, images: Tensor, *, n_stages: int) -> "StageTeacher":
-        """Take the leading stages of a ResNet of timm, and measure them.
+        """Take the leading stages of a ResNet of timm, and measure their statistics.
 
         Parameters
         ----------
@@ -49,14 +48,10 @@ class StageTeacher:
         n_stages : int
             From 1 to 4.
 
-        Returns
-        -------
-        StageTeacher
-
         Raises
         ------
         ValueError
-            If there is no such number of stages.
+            If `n_stages` is out of range.
         """
         if not 1 <= n_stages <= N_STAGES:
             raise ValueError(f"n_stages must be from 1 to {N_STAGES}, got {n_stages}")
@@ -66,10 +61,10 @@ class StageTeacher:
         n_summaries = min(N_STAGES - n_stages, MAX_STATISTICS.bit_length() - 1)
         teacher = cls(stem, stages, n_summaries, (), ())
         with torch.no_grad():
-            found = teacher._maps(images)
-        means = tuple(maps.mean(dim=(0, 2, 3))[:, None, None] for maps in found)
+            targets = teacher._maps(images)
+        means = tuple(maps.mean(dim=(0, 2, 3))[:, None, None] for maps in targets)
         spreads = tuple(
-            maps.std(dim=(0, 2, 3)).clamp(min=LEAST_SPREAD)[:, None, None] for maps in found
+            maps.std(dim=(0, 2, 3)).clamp(min=MIN_SPREAD)[:, None, None] for maps in targets
         )
         return replace(teacher, means=means, spreads=spreads)
 
@@ -83,18 +78,18 @@ class StageTeacher:
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         maps = self.stem(images)
-        found = []
+        outputs = []
         for stage in self.stages:
             maps = stage(maps)
-            found.append(maps)
-        return found + [_summary(maps, halvings) for halvings in range(1, self.n_summaries + 1)]
+            outputs.append(maps)
+        return outputs + [_summary(maps, halvings) for halvings in range(1, self.n_summaries + 1)]
 
 
 def _summary(maps: Tensor, halvings: int) -> Tensor:
-    """Halve a map's sides so often, and double its channels: as a next stage does.
+    """Halve the sides of a map `halvings` times and double its channels, as further stages do.
 
-    Each position tells of the block that it stands for: mean and maximum, from the second halving
-    on also minimum and standard deviation.
+    Each position holds statistics of its block: mean and maximum, from the second halving on also
+    minimum and standard deviation.
     """
     height, width = (-(-side // 2**halvings) for side in maps.shape[2:])
     pooled = nn.functional.adaptive_avg_pool2d(maps, (height, width))
@@ -107,36 +102,30 @@ def _summary(maps: Tensor, halvings: int) -> Tensor:
     return torch.cat([pooled, highest, lowest, deviation.to(maps.dtype)], dim=1)
 
 
-def n_whole_stages(loaded: Loaded) -> int:
-    """Count the leading stages of a ResNet of which a file held every weight.
+def n_complete_stages(result: LoadResult) -> int:
+    """Count the leading stages of a ResNet of timm that a file had every weight of.
 
-    Parameters
-    ----------
-    loaded : Loaded
-        Of a ResNet of timm, its head aside.
-
-    Returns
-    -------
-    int
-        0 where the stem itself is not whole.
+    0 if the stem itself is incomplete.
     """
-    lacking = (*loaded.missing, *loaded.misshapen, *loaded.reset)
+    lacking = (*result.missing, *result.misshapen, *result.reset)
     if any(key.startswith(("conv1.", "bn1.")) for key in lacking):
         return 0
-    n_whole = 0
-    while n_whole < N_STAGES and not any(key.startswith(f"layer{n_whole + 1}.") for key in lacking):
-        n_whole += 1
-    return n_whole
+    n_complete = 0
+    while n_complete < N_STAGES and not any(
+        key.startswith(f"layer{n_complete + 1}.") for key in lacking
+    ):
+        n_complete += 1
+    return n_complete
 
 
 @torch.no_grad()
-def align_with(
+def align_with_teacher(
     model: ImprovedSeResNet,
     teacher: StageTeacher,
     weights: Mapping[str, Tensor],
     images: Tensor,
 ) -> None:
-    """Give an improved network the teacher's stem, and norms that undo the scaling of the targets.
+    """Copy the teacher's stem, and set the norms to undo the scaling of the targets.
 
     Parameters
     ----------
@@ -144,9 +133,9 @@ def align_with(
         Of the reading ``paper``; changed in place.
     teacher : StageTeacher
     weights : mapping of str to Tensor
-        The teacher's.
+        Weights of the teacher.
     images : Tensor of float, shape (B, 3, H, W)
-        For the norm behind the stem.
+        For the statistics of the norm behind the stem.
 
     Raises
     ------
@@ -155,9 +144,9 @@ def align_with(
 
     Notes
     -----
-    The stem is carried over exactly: the scale of its norm goes into the convolution, its offset
-    into the first module's norm, which is the identity otherwise. Where a target is matched, the
-    norm that reads it adds mean / spread: its ReLU then cuts where the teacher's did.
+    The stem is copied exactly: the scale of its norm goes into the convolution, its offset into the
+    norm of the first module, which is the identity otherwise. The norm that reads a matched target
+    adds mean / spread, so that its ReLU cuts where the teacher's does.
     """
     first, *others = (module.norm1 for module in first_modules(model))
     readers = [*others, model.norm]
@@ -167,7 +156,7 @@ def align_with(
                 f"a stage gives {reader.num_features} channels and the teacher's "
                 f"{mean.numel()}; only the reading 'paper' has those of ResNet-50"
             )
-    offset = carry_stem(model.stem, weights)
+    offset = copy_stem(model.stem, weights)
     set_identity(first, model.stem(images), offset)
     for reader, mean, spread in zip(readers, teacher.means, teacher.spreads, strict=False):
         reader.bias.copy_((mean / spread).flatten())
@@ -176,7 +165,7 @@ def align_with(
 def matching_losses(
     model: ImprovedSeResNet, images: Tensor, targets: Sequence[Tensor], *, forced: bool
 ) -> list[Tensor]:
-    """Return for each target the mean square that the network's stage leaves unexplained.
+    """Return the mean squared error of each stage, about 1 for one that explains nothing.
 
     Parameters
     ----------
@@ -185,25 +174,20 @@ def matching_losses(
     targets : sequence of Tensor
         Of `StageTeacher.targets`.
     forced : bool
-        Whether each stage reads the target of the stage before it, rather than what the network
-        made of it: stages then learn side by side.
-
-    Returns
-    -------
-    list of Tensor
-        Scalars; about 1 for a stage that explains nothing.
+        Teacher forcing: each stage reads the target of the stage before it instead of that stage's
+        output, so that all stages learn at the same time.
     """
     with torch.no_grad():  # the stem is the teacher's already
         maps = model.stem(images)
     losses = []
     for stage, target in zip(model.stages, targets, strict=False):
-        made = stage(maps)
-        losses.append((made.float() - target).square().mean())
-        maps = target if forced else made
+        output = stage(maps)
+        losses.append((output.float() - target).square().mean())
+        maps = target if forced else output
     return losses
 
 
 def first_modules(model: ImprovedSeResNet) -> list[ImprovedModule]:
     """Return the first module of each stage."""
-    found = [next(iter(stage.children())) for stage in model.stages]
-    return [module for module in found if isinstance(module, ImprovedModule)]
+    modules = [next(iter(stage.children())) for stage in model.stages]
+    return [module for module in modules if isinstance(module, ImprovedModule)]

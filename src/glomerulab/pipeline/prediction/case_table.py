@@ -9,9 +9,9 @@ import pandas as pd
 
 from glomerulab.cases.case_folder import outline_text
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.inference.calibration import Gates
+from glomerulab.inference.calibration import ModelCalibration
 from glomerulab.inference.decide import decide
-from glomerulab.inference.image_predictions import Answer
+from glomerulab.inference.image_predictions import ImagePrediction
 from glomerulab.models.card import ModelCard
 from glomerulab.pipeline.prediction.slide_facts import SlidesRead
 from glomerulab.taxonomy import Taxonomy
@@ -22,10 +22,10 @@ __all__ = ["case_table", "likeliest_labels"]
 def case_table(
     cut: Manifest,
     shown: Manifest,
-    answers: Mapping[str, Answer],
+    answers: Mapping[str, ImagePrediction],
     *,
     card: ModelCard,
-    gates: Gates,
+    calibration: ModelCalibration,
     out: Path,
     read: SlidesRead,
     scores: Mapping[tuple[str, str], float],
@@ -66,7 +66,7 @@ def case_table(
         [answer.sharpness for answer in found],
         stains=[None if pd.isna(stain) else str(stain) for stain in rows["stain"]],
         stain_statuses=[statuses.get(key) for key in rows["image_id"]],
-        gates=gates,
+        calibration=calibration,
         taxonomy=card.taxonomy,
         head=card.head,
     )

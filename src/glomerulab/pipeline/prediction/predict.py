@@ -15,13 +15,18 @@ import pandas as pd
 from glomerulab.cases.case_folder import CaseFacts, ModelFacts, Note, write_case_folder
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import CheckpointError, ConfigError, PredictionsError
-from glomerulab.inference.calibration import Gates, has_gates, read_gates
+from glomerulab.inference.calibration import (
+    ModelCalibration,
+    has_calibration,
+    model_facts,
+    read_calibration,
+)
 from glomerulab.inference.detector import is_detector
-from glomerulab.inference.engines.base import Engine, open_engine
-from glomerulab.inference.fit_calibration import fit_gates
-from glomerulab.inference.image_predictions import answer_manifest
-from glomerulab.inference.model_facts import model_facts
-from glomerulab.inference.tta import MARK, SymmetricEngine
+from glomerulab.inference.engines.base import Engine
+from glomerulab.inference.engines.open import open_engine
+from glomerulab.inference.fit_calibration import fit_calibration
+from glomerulab.inference.image_predictions import predict_images
+from glomerulab.inference.tta import TTA_MARK, TtaEngine
 from glomerulab.pipeline.extract import Failure
 from glomerulab.pipeline.normalize import normalize_manifest
 from glomerulab.pipeline.prediction.case_table import case_table, likeliest_labels
@@ -90,18 +95,20 @@ def predict(
     """
     settings = settings or PredictSettings()
     _refuse_mismatch(run, settings)
-    engine, gates = _opened(run, track)
+    engine, calibration = _opened(run, track)
     make_folder(out)
     cut = crops_of(source, engine.card, out, settings=settings, track=track)
-    shown, notes = _normalized(cut.manifest, gates, out, settings, track)
-    asked = SymmetricEngine(engine) if settings.symmetries else engine
-    mark = f"{gates.mark}-{MARK}" if settings.symmetries else gates.mark
-    answers, unreadable = answer_manifest(
+    shown, notes = _normalized(cut.manifest, calibration, out, settings, track)
+    asked = TtaEngine(engine) if settings.symmetries else engine
+    fingerprint = (
+        f"{calibration.fingerprint}-{TTA_MARK}" if settings.symmetries else calibration.fingerprint
+    )
+    answers, unreadable = predict_images(
         shown,
         asked,
-        gates,
+        calibration,
         out,
-        mark=mark,
+        fingerprint=fingerprint,
         n_workers=settings.processes(len(shown.table)),
         track=track,
     )
@@ -115,7 +122,7 @@ def predict(
         shown,
         answers,
         card=engine.card,
-        gates=gates,
+        calibration=calibration,
         out=out,
         read=cut.read,
         scores=cut.scores,
@@ -131,7 +138,7 @@ def predict(
         )
         table["saliency_path"] = [pictures.get(key, pd.NA) for key in table["image_id"]]
     notes = (*cut.notes, *notes, *_asking_notes(engine, settings))
-    facts = _case_facts(cut, failures, notes, model=model_facts(engine, gates, run))
+    facts = _case_facts(cut, failures, notes, model=model_facts(engine, calibration, run))
     write_case_folder(out, facts, table)
     n_referred = int((table["reasons"] != "").sum())
     n_proposed = int(table["proposed"].sum()) if "proposed" in table else 0
@@ -153,16 +160,18 @@ def _refuse_mismatch(run: Path, settings: PredictSettings) -> None:
         raise ConfigError("give --regions (drawn ones) or --detect (proposals), not both")
 
 
-def _opened(run: Path, track: Track) -> tuple[Engine, Gates]:
+def _opened(run: Path, track: Track) -> tuple[Engine, ModelCalibration]:
     """Return the model and its gates, fitted now if they were not yet."""
     engine = open_engine(run)
-    gates = read_gates(run) if has_gates(run) else fit_gates(run, track=track)
-    if gates.facts.weights_sha256 != engine.weights_sha256:
+    calibration = (
+        read_calibration(run) if has_calibration(run) else fit_calibration(run, track=track)
+    )
+    if calibration.facts.weights_sha256 != engine.weights_sha256:
         raise CheckpointError(
             "the gates were fitted for other weights; run `glomerulab gates RUN` again",
             where=str(run),
         )
-    return engine, gates
+    return engine, calibration
 
 
 def _why_none(failures: Sequence[Failure], notes: Sequence[Note]) -> str:
@@ -176,14 +185,18 @@ def _why_none(failures: Sequence[Failure], notes: Sequence[Note]) -> str:
 
 
 def _normalized(
-    manifest: Manifest, gates: Gates, out: Path, settings: PredictSettings, track: Track
+    manifest: Manifest,
+    calibration: ModelCalibration,
+    out: Path,
+    settings: PredictSettings,
+    track: Track,
 ) -> tuple[Manifest, tuple[Note, ...]]:
     """Bring the crops to the run's stain references, as its training images were."""
     if manifest.table.empty:
         return manifest, ()
     references = {
         stain: reference
-        for stain, reference in gates.references.items()
+        for stain, reference in calibration.references.items()
         if (manifest.table["stain"] == stain).any()
     }
     if not references:

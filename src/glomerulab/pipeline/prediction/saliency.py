@@ -69,7 +69,7 @@ def write_saliency(
         By image id, the path of its picture relative to `out`.
     """
     from glomerulab.explain.attribution import Method
-    from glomerulab.explain.explain import Explainer
+    from glomerulab.explain.explainer import Explainer
 
     folder = make_folder(out / SALIENCY_FOLDER / mark[:12])
     method: Method = "grad-cam"

@@ -19,9 +19,8 @@ def test_a_crop_and_its_map_stand_side_by_side(trained, rng):
 
 
 def test_the_map_is_the_one_that_explain_computes(trained, rng):
-    from glomerulab.explain.attribution import attribute
-    from glomerulab.explain.explain import Explainer
-    from glomerulab.explain.overlay import overlay
+    from glomerulab.explain.attribution import attribute, overlay_beside
+    from glomerulab.explain.explainer import Explainer
 
     pixels = picture(rng, "cgn", 32)
     explainer = Explainer(trained)
@@ -32,5 +31,5 @@ def test_the_map_is_the_one_that_explain_computes(trained, rng):
     mean, std = (torch.tensor(v)[:, None, None] for v in (card.mean, card.std))
     expected = attribute(explainer.model, (image - mean) / std, 3, "grad-cam").numpy()
     drawn = np.asarray(Image.open(io.BytesIO(Overlays(trained).draw(pixels, pixels, "cgn"))))
-    difference = np.abs(drawn.astype(int) - overlay(pixels, expected))
+    difference = np.abs(drawn.astype(int) - overlay_beside(pixels, expected))
     assert difference.max() <= 2

@@ -7,8 +7,9 @@ import pytest
 
 from glomerulab.apps.serve.predictor import Predictor, PreparedCrop, decide_crop, prepare_crop
 from glomerulab.errors import CheckpointError
-from glomerulab.inference.calibration import read_gates
-from glomerulab.inference.engines.base import Answers, open_engine
+from glomerulab.inference.calibration import read_calibration
+from glomerulab.inference.engines.base import ModelOutput
+from glomerulab.inference.engines.open import open_engine
 from glomerulab.stain.fitting import fit
 from tests.support.cases import picture
 
@@ -18,15 +19,15 @@ class Held:
 
     def __init__(self, engine) -> None:
         self.card, self.weights_sha256, self._engine = engine.card, engine.weights_sha256, engine
-        self.n_at_once = engine.n_at_once
+        self.max_concurrency = engine.max_concurrency
         self.may_go = threading.Event()
         self.may_go.set()
 
-    def answer(self, images) -> Answers:
+    def predict(self, images) -> ModelOutput:
         self.may_go.wait(30)
         if (images == 0).all(axis=(1, 2, 3)).any():
             raise RuntimeError("black")
-        return self._engine.answer(images)
+        return self._engine.predict(images)
 
 
 @pytest.fixture
@@ -34,15 +35,15 @@ def engine(trained: Path) -> Held:
     return Held(open_engine(trained))
 
 
-def crop(engine, gates, label="cgn", seed=0) -> PreparedCrop:
+def crop(engine, calibration, label="cgn", seed=0) -> PreparedCrop:
     image = picture(np.random.default_rng(seed), label)
-    return prepare_crop(image, engine.card, gates, stain="PAS", mpp=0.5)
+    return prepare_crop(image, engine.card, calibration, stain="PAS", mpp=0.5)
 
 
 def test_crops_that_wait_together_are_answered_together_and_as_if_alone(trained, engine):
-    gates, sizes = read_gates(trained), []
-    predictor = Predictor(engine, gates, max_batch=4, on_batch=sizes.append)
-    crops = [crop(engine, gates, seed=seed) for seed in range(9)]
+    calibration, sizes = read_calibration(trained), []
+    predictor = Predictor(engine, calibration, max_batch=4, on_batch=sizes.append)
+    crops = [crop(engine, calibration, seed=seed) for seed in range(9)]
     alone = [predictor.submit(one).result(30) for one in crops]
     engine.may_go.clear()
     answers = [predictor.submit(one) for one in crops]
@@ -58,22 +59,22 @@ def test_crops_that_wait_together_are_answered_together_and_as_if_alone(trained,
 
 
 def test_an_engine_that_answers_two_at_once_is_asked_by_two_threads(trained, engine):
-    gates, sizes = read_gates(trained), []
+    calibration, sizes = read_calibration(trained), []
     both, one_by_one = threading.Barrier(2), threading.Lock()
 
     class Two(Held):
-        def answer(self, images) -> Answers:
+        def predict(self, images) -> ModelOutput:
             if images.min() < 255:  # not the blank image that a judge begins with
                 both.wait(30)
             with one_by_one:  # torch below is one for all
-                return super().answer(images)
+                return super().predict(images)
 
-    crops = [crop(engine, gates, seed=seed) for seed in range(4)]
-    alone = Predictor(engine, gates)
+    crops = [crop(engine, calibration, seed=seed) for seed in range(4)]
+    alone = Predictor(engine, calibration)
     expected = [alone.submit(one).result(30) for one in crops]
     two = Two(engine)
-    two.n_at_once = 2
-    predictor = Predictor(two, gates, on_batch=sizes.append)
+    two.max_concurrency = 2
+    predictor = Predictor(two, calibration, on_batch=sizes.append)
     answers = [predictor.submit(one) for one in crops]
     for answer, other in zip(answers, expected, strict=True):
         assert answer.result(30).logits == pytest.approx(other.logits, abs=1e-4)
@@ -83,12 +84,16 @@ def test_an_engine_that_answers_two_at_once_is_asked_by_two_threads(trained, eng
 
 
 def test_an_image_that_breaks_the_network_fails_alone(trained, engine):
-    gates = read_gates(trained)
-    predictor = Predictor(engine, gates)
-    bad = prepare_crop(np.zeros((48, 48, 3), np.uint8), engine.card, gates, stain="PAS", mpp=0.5)
+    calibration = read_calibration(trained)
+    predictor = Predictor(engine, calibration)
+    bad = prepare_crop(
+        np.zeros((48, 48, 3), np.uint8), engine.card, calibration, stain="PAS", mpp=0.5
+    )
     engine.may_go.clear()
-    first = predictor.submit(crop(engine, gates))
-    answers = [predictor.submit(one) for one in (crop(engine, gates), bad, crop(engine, gates))]
+    first = predictor.submit(crop(engine, calibration))
+    answers = [
+        predictor.submit(one) for one in (crop(engine, calibration), bad, crop(engine, calibration))
+    ]
     engine.may_go.set()
     assert first.result(30).logits == answers[0].result(30).logits
     assert answers[2].result(30).logits
@@ -100,13 +105,13 @@ def test_an_image_that_breaks_the_network_fails_alone(trained, engine):
 
 
 def test_a_crop_nobody_waits_for_is_not_answered(trained, engine):
-    gates, sizes = read_gates(trained), []
-    predictor = Predictor(engine, gates, on_batch=sizes.append)
+    calibration, sizes = read_calibration(trained), []
+    predictor = Predictor(engine, calibration, on_batch=sizes.append)
     engine.may_go.clear()
-    first = predictor.submit(crop(engine, gates))
+    first = predictor.submit(crop(engine, calibration))
     while not first.running():
         pass
-    given_up = predictor.submit(crop(engine, gates))
+    given_up = predictor.submit(crop(engine, calibration))
     assert given_up.cancel()
     engine.may_go.set()
     first.result(30)
@@ -115,27 +120,31 @@ def test_a_crop_nobody_waits_for_is_not_answered(trained, engine):
 
 
 def test_a_model_that_does_not_answer_as_its_card_says_is_refused(trained):
-    gates = read_gates(trained)
+    calibration = read_calibration(trained)
     other = open_engine(trained)
     other.card = other.card.model_copy(update={"labels": other.card.labels[:3]})
     with pytest.raises(CheckpointError, match="4 answers, its card names 3 labels"):
-        Predictor(other, gates)
-    narrow = replace(gates, class_means=gates.class_means[:, :5])
+        Predictor(other, calibration)
+    ood = replace(calibration.ood, class_means=calibration.ood.class_means[:, :5])
+    narrow = replace(calibration, ood=ood)
     with pytest.raises(CheckpointError, match="gates were fitted on 5"):
         Predictor(open_engine(trained), narrow)
 
 
 def test_a_crop_of_a_stain_with_a_reference_takes_its_colours(trained, two_stains):
-    engine, gates = open_engine(trained), read_gates(trained)
-    gates = replace(gates, references={"HE": fit(two_stains, "HE")})
-    own = prepare_crop(two_stains // 2 + 100, engine.card, gates, stain="HE", mpp=None)
+    engine, calibration = open_engine(trained), read_calibration(trained)
+    calibration = replace(calibration, references={"HE": fit(two_stains, "HE")})
+    own = prepare_crop(two_stains // 2 + 100, engine.card, calibration, stain="HE", mpp=None)
     assert own.stain_status == "normalized"
-    assert prepare_crop(two_stains, engine.card, gates, stain="PAS", mpp=None).stain_status is None
+    assert (
+        prepare_crop(two_stains, engine.card, calibration, stain="PAS", mpp=None).stain_status
+        is None
+    )
     glass = np.full((64, 64, 3), 244, np.uint8)
-    blank = prepare_crop(glass, engine.card, gates, stain="HE", mpp=None)
+    blank = prepare_crop(glass, engine.card, calibration, stain="HE", mpp=None)
     assert blank.stain_status == "constant"
-    finding = Predictor(engine, gates).submit(blank).result(30)
-    assert "no_tissue" in decide_crop(blank, finding, engine.card, gates).reasons
+    finding = Predictor(engine, calibration).submit(blank).result(30)
+    assert "no_tissue" in decide_crop(blank, finding, engine.card, calibration).reasons
 
 
 @pytest.fixture
@@ -148,8 +157,8 @@ def two_stains() -> np.ndarray:
 
 
 def test_a_picture_to_draw_on_is_small_and_keeps_its_proportions(trained):
-    engine, gates = open_engine(trained), read_gates(trained)
+    engine, calibration = open_engine(trained), read_calibration(trained)
     image = np.zeros((300, 1024, 3), np.uint8)
-    assert prepare_crop(image, engine.card, gates, stain=None, mpp=None).picture is None
-    kept = prepare_crop(image, engine.card, gates, stain=None, mpp=None, with_picture=True)
+    assert prepare_crop(image, engine.card, calibration, stain=None, mpp=None).picture is None
+    kept = prepare_crop(image, engine.card, calibration, stain=None, mpp=None, with_picture=True)
     assert kept.picture.shape == (150, 512, 3)

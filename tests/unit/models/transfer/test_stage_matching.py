@@ -3,14 +3,14 @@ import torch
 
 from glomerulab.models.networks.improved_seresnet import improved_seresnet50
 from glomerulab.models.registry import create_model
-from glomerulab.models.transfer.load_weights import Loaded
 from glomerulab.models.transfer.stage_matching import (
     StageTeacher,
-    align_with,
+    align_with_teacher,
     first_modules,
     matching_losses,
-    n_whole_stages,
+    n_complete_stages,
 )
+from glomerulab.models.transfer.weights import LoadResult
 
 IMAGES = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -71,7 +71,7 @@ def test_an_aligned_network_has_the_stem_exactly_and_reads_targets_as_the_resnet
 ) -> None:
     teacher = StageTeacher.measured(resnet, IMAGES, n_stages=1)
     model = improved_seresnet50(2).eval()
-    align_with(model, teacher, resnet.state_dict(), IMAGES)
+    align_with_teacher(model, teacher, resnet.state_dict(), IMAGES)
     first, second = first_modules(model)[:2]
     with torch.no_grad():
         stem = first.norm1(model.stem(IMAGES)).relu()
@@ -87,7 +87,7 @@ def test_the_last_norm_of_an_aligned_network_reads_summaries_as_they_are(
 ) -> None:
     teacher = StageTeacher.measured(resnet, IMAGES, n_stages=2)
     model = improved_seresnet50(2).eval()
-    align_with(model, teacher, resnet.state_dict(), IMAGES)
+    align_with_teacher(model, teacher, resnet.state_dict(), IMAGES)
     with torch.no_grad():
         target = teacher.targets(IMAGES)[3]
         read = model.norm(target).relu() * teacher.spreads[3]
@@ -100,7 +100,7 @@ def test_steps_lower_what_is_unexplained_and_leave_later_stages_alone(
 ) -> None:
     teacher = StageTeacher.measured(resnet, IMAGES, n_stages=1)
     model = improved_seresnet50(2).train()
-    align_with(model, teacher, resnet.state_dict(), IMAGES)
+    align_with_teacher(model, teacher, resnet.state_dict(), IMAGES)
     targets = teacher.targets(IMAGES)[:1]
     optimizer = torch.optim.Adam(model.stages[0].parameters(), lr=1e-3)
     seen = []
@@ -117,10 +117,10 @@ def test_steps_lower_what_is_unexplained_and_leave_later_stages_alone(
 
 
 def test_only_stages_that_are_whole_count() -> None:
-    assert n_whole_stages(Loaded(())) == 4
-    assert n_whole_stages(Loaded((), missing=("layer3.0.conv2.weight",))) == 2
-    assert n_whole_stages(Loaded((), misshapen=("layer1.0.conv2.weight",))) == 0
-    assert n_whole_stages(Loaded((), reset=("bn1.weight",))) == 0
+    assert n_complete_stages(LoadResult(())) == 4
+    assert n_complete_stages(LoadResult((), missing=("layer3.0.conv2.weight",))) == 2
+    assert n_complete_stages(LoadResult((), misshapen=("layer1.0.conv2.weight",))) == 0
+    assert n_complete_stages(LoadResult((), reset=("bn1.weight",))) == 0
 
 
 def test_readings_with_other_channels_and_stages_that_are_none_are_refused(
@@ -131,4 +131,4 @@ def test_readings_with_other_channels_and_stages_that_are_none_are_refused(
     teacher = StageTeacher.measured(resnet, IMAGES, n_stages=1)
     model = improved_seresnet50(2, reading="cited")
     with pytest.raises(ValueError, match=r"64 channels and the teacher's 256; only .* 'paper'"):
-        align_with(model, teacher, resnet.state_dict(), IMAGES)
+        align_with_teacher(model, teacher, resnet.state_dict(), IMAGES)

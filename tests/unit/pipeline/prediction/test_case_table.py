@@ -1,26 +1,26 @@
 import pandas as pd
 
 from glomerulab.cohort.manifest import read_manifest
-from glomerulab.inference.calibration import read_gates
-from glomerulab.inference.engines.base import open_engine
-from glomerulab.inference.image_predictions import answer_manifest
+from glomerulab.inference.calibration import read_calibration
+from glomerulab.inference.engines.open import open_engine
+from glomerulab.inference.image_predictions import predict_images
 from glomerulab.pipeline.prediction.case_table import case_table, likeliest_labels
 from glomerulab.pipeline.prediction.slide_facts import SlidesRead
 from tests.support.cases import PAPER
 
 
 def test_images_without_an_answer_are_left_out_and_the_order_is_the_cuts(own_run, tmp_path) -> None:
-    engine, gates = open_engine(own_run), read_gates(own_run)
+    engine, calibration = open_engine(own_run), read_calibration(own_run)
     whole = read_manifest(own_run / "manifest.csv")
     few = whole.with_table(whole.table.iloc[:6])
-    answers, _ = answer_manifest(few, engine, gates, tmp_path)
+    answers, _ = predict_images(few, engine, calibration, tmp_path)
     del answers["i3"]
     table = case_table(
         few,
         few,
         answers,
         card=engine.card,
-        gates=gates,
+        calibration=calibration,
         out=tmp_path,
         read=SlidesRead((), {}),
         scores={},

@@ -19,8 +19,7 @@ from glomerulab.reports.case.write import FORMATS, write_case_reports
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import read_regions, write_regions
 from tests.support.cases import COLOURS, picture
-from tests.support.detecting import ByColour, disc_slide
-from tests.unit.inference.test_detector import card
+from tests.support.detecting import ByColour, detector_card, disc_slide
 
 
 @pytest.fixture
@@ -141,7 +140,7 @@ def test_a_stain_that_nobody_stated_is_told_apart_and_counted(slides, trained, t
 @pytest.fixture
 def detector(monkeypatch) -> Path:
     """A detector that knows the pictures of these slides by their colour."""
-    known = Detector(ByColour(side=32, mpp=1.0), card(score_threshold=0.2), "dots")
+    known = Detector(ByColour(side=32, mpp=1.0), detector_card(score_threshold=0.2), "dots")
     monkeypatch.setattr("glomerulab.pipeline.prediction.inputs.open_detector", lambda _: known)
     return Path("dots")
 

@@ -2,8 +2,7 @@ from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.inference.detector import Detector
 from glomerulab.pipeline.prediction.propose import propose_regions
 from glomerulab.slides.regions.files import read_regions
-from tests.support.detecting import ByColour, disc_slide
-from tests.unit.inference.test_detector import card
+from tests.support.detecting import ByColour, detector_card, disc_slide
 
 
 def entries(folder) -> list[SlideEntry]:
@@ -14,7 +13,9 @@ def entries(folder) -> list[SlideEntry]:
 
 
 def test_every_readable_slide_gets_a_file_and_empty_ones_are_told(tmp_path) -> None:
-    found = propose_regions(entries(tmp_path), Detector(ByColour(), card(), "d"), tmp_path / "out")
+    found = propose_regions(
+        entries(tmp_path), Detector(ByColour(), detector_card(), "d"), tmp_path / "out"
+    )
     assert list(found.scores) == [("slide a", "slide a proposal 1")]
     assert found.empty_slides == ["slide b"]
     assert [one.slide for one in found.failures] == ["slide c"]
@@ -28,10 +29,12 @@ def test_every_readable_slide_gets_a_file_and_empty_ones_are_told(tmp_path) -> N
 
 def test_a_second_run_looks_at_nothing_again_unless_the_detector_changed(tmp_path) -> None:
     slides, engine = entries(tmp_path), ByColour()
-    first = propose_regions(slides, Detector(engine, card(), "d"), tmp_path / "out")
+    first = propose_regions(slides, Detector(engine, detector_card(), "d"), tmp_path / "out")
     n_images = engine.n_images
-    again = propose_regions(slides, Detector(engine, card(), "d"), tmp_path / "out")
+    again = propose_regions(slides, Detector(engine, detector_card(), "d"), tmp_path / "out")
     assert engine.n_images == n_images
     assert again.empty_slides == first.empty_slides
-    propose_regions(slides, Detector(engine, card(score_threshold=0.4), "d"), tmp_path / "out")
+    propose_regions(
+        slides, Detector(engine, detector_card(score_threshold=0.4), "d"), tmp_path / "out"
+    )
     assert engine.n_images == 2 * n_images

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glomerulab.errors import CheckpointError
-from glomerulab.explain.explain import CONTROLS, Explainer
-from glomerulab.explain.sanity import SHARES
-from glomerulab.explain.targets import Subject
+from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
+from glomerulab.errors import CheckpointError, ImageFileError, ManifestError
+from glomerulab.explain.explainer import CONTROLS, Explainer, ExplainInput, find_inputs, read_mask
+from glomerulab.explain.measures import RANDOM_SHARES
 from glomerulab.images import read_image, write_image
 from glomerulab.models.checkpoint import ModelCard, save_checkpoint
 from glomerulab.models.registry import create_model
@@ -37,7 +37,7 @@ def subject(tmp_path, rng):
     mask = np.zeros((40, 60, 3), np.uint8)
     mask[10:20, 10:30] = 255
     write_image(mask, tmp_path / "a.fsg.png")
-    return Subject("a", tmp_path / "a.png", "p1", {"fsg": 1}, {"fsg": tmp_path / "a.fsg.png"})
+    return ExplainInput("a", tmp_path / "a.png", "p1", {"fsg": 1}, {"fsg": tmp_path / "a.fsg.png"})
 
 
 def test_every_map_is_drawn_and_measured_and_so_are_the_controls(run, subject, tmp_path):
@@ -79,12 +79,12 @@ def test_an_id_with_a_slash_stays_in_the_folder(run, subject, tmp_path):
     odd = replace(subject, image_id="../../x")
     Explainer(run, methods=("grad-cam",)).explain([odd], tmp_path / "out")
     assert not list(tmp_path.glob("x*"))
-    assert list((tmp_path / "out" / "overlays").glob(".._.._x.*.png"))
+    assert list((tmp_path / "out" / "overlays").glob("_.._x-*.png"))
 
 
 def test_the_sanity_check_has_a_row_for_every_step(run, subject):
     table, failures = Explainer(run, methods=("grad-cam", "occlusion")).sanity([subject])
-    assert len(table) == 2 * len(SHARES)
+    assert len(table) == 2 * len(RANDOM_SHARES)
     assert table["rank_correlation"].dropna().between(-1, 1).all()
     assert failures == ()
 
@@ -94,3 +94,68 @@ def test_an_altered_checkpoint_is_named(run, subject):
     weights.write_bytes(weights.read_bytes()[:-4] + b"0000")
     with pytest.raises(CheckpointError, match="SHA-256 differs"):
         Explainer(run)
+
+
+PAPER = load_taxonomy("paper")
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    rows = []
+    for number, split in enumerate(["train", "test", "test"]):
+        write_image(np.full((12, 12, 3), 200, np.uint8), tmp_path / "images" / f"a{number}.png")
+        rows.append(
+            {"image_id": f"a{number}", "image_path": f"images/a{number}.png", "split": split}
+            | {"patient_id": f"p{number}", "fsg": 1, "cgn": 0}
+        )
+    manifest = manifest_from_rows(pd.DataFrame(rows), folder=tmp_path, taxonomy=PAPER)
+    write_manifest(manifest, tmp_path / "manifest.csv")
+    mask = np.zeros((12, 12, 3), np.uint8)
+    mask[:6] = 255
+    write_image(mask, tmp_path / "masks" / "a1.fsg.png")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _folders(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+
+
+def test_a_manifest_gives_labels_patients_and_the_masks_beside_it(cohort):
+    found = find_inputs(cohort / "manifest.csv", PAPER, split="test")
+    assert [one.image_id for one in found] == ["a1", "a2"]
+    assert found[0].patient_id == "p1"
+    assert found[0].labels == {"fsg": 1, "cgn": 0}  # the others are unknown
+    assert found[0].masks == {"fsg": cohort / "masks" / "a1.fsg.png"}
+    assert found[1].masks == {}
+
+
+def test_a_folder_and_a_single_file_are_explained_too(cohort):
+    assert len(find_inputs(cohort / "images", PAPER)) == 3
+    one = find_inputs(cohort / "images" / "a1.png", PAPER, masks=cohort / "masks")[0]
+    assert (one.image_id, list(one.masks)) == ("a1", ["fsg"])
+
+
+def test_nothing_to_explain_is_an_error_that_says_what_was_looked_for(cohort, tmp_path):
+    with pytest.raises(ManifestError, match="no image of split 'validation'"):
+        find_inputs(cohort / "manifest.csv", PAPER, split="validation")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageFileError, match="holds no image"):
+        find_inputs(tmp_path / "empty", PAPER)
+    with pytest.raises(ImageFileError, match="there is no folder of masks"):
+        find_inputs(cohort / "images", PAPER, masks=tmp_path / "nowhere")
+
+
+def test_a_mask_is_brought_to_the_size_of_the_input_and_a_tiny_lesion_is_kept(cohort, tmp_path):
+    mask = read_mask(cohort / "masks" / "a1.fsg.png", 8)
+    assert mask.shape == (8, 8)
+    assert mask[:4].all()
+    assert not mask[4:].any()
+    dot = np.zeros((64, 64, 3), np.uint8)
+    dot[33, 33] = 255
+    write_image(dot, tmp_path / "dot.png")
+    assert read_mask(tmp_path / "dot.png", 8).sum() == 1
+    write_image(dot * 0, tmp_path / "none.png")
+    with pytest.raises(ImageFileError, match=r"the mask .*\.png is empty"):
+        read_mask(tmp_path / "none.png", 8)

@@ -6,8 +6,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from glomerulab.errors import CheckpointError
+from glomerulab.models.layers import head_layers
 from glomerulab.models.registry import create_model
-from glomerulab.models.transfer.load_weights import head_of, load_fitting, read_weights
+from glomerulab.models.transfer.weights import (
+    imagenet_scale,
+    imagenet_weights,
+    load_matching,
+    read_weights,
+    weights_folder,
+)
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 
@@ -35,7 +42,7 @@ def test_a_file_that_would_execute_something_is_refused_and_does_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save({"state_dict": _Shell()}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match=r"w\.pth: holds more than tensors"):
+    with pytest.raises(CheckpointError, match=r"w\.pth holds more than tensors"):
         read_weights(tmp_path / "w.pth")
     assert "must not run" not in capsys.readouterr().out
 
@@ -45,7 +52,7 @@ def test_a_file_that_would_execute_something_is_refused_and_does_not(
 def test_files_that_are_no_weights_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"w.{suffix}"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"w\.{suffix}: no file of weights"):
+    with pytest.raises(CheckpointError, match=rf"w\.{suffix} is not a file of weights"):
         read_weights(path)
 
 
@@ -77,7 +84,7 @@ def test_what_fits_is_loaded_and_the_rest_is_named() -> None:
     theirs["other.weight"] = torch.zeros(1)
     net = _net()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    told = load_fitting(net, theirs, input_size=4, leave=("6",))
+    told = load_matching(net, theirs, input_size=4, leave=("6",))
     norm = {f"1.{key}" for key in ("weight", "bias", "running_mean", "running_var")}
     assert set(told.loaded) == {"0.weight", "0.bias", "1.num_batches_tracked", *norm}
     assert (told.missing, told.misshapen) == (("2.bias",), ("2.weight",))
@@ -99,7 +106,7 @@ def test_what_fits_is_loaded_and_the_rest_is_named() -> None:
     ],
 )
 def test_the_head_is_the_layer_that_depends_on_the_labels(name: str, head: tuple[str, ...]) -> None:
-    assert head_of(create_model(name, 3)) == head
+    assert head_layers(create_model(name, 3)) == head
     two, three = create_model(name, 2).state_dict(), create_model(name, 3).state_dict()
     differ = {key.rpartition(".")[0] for key in two if two[key].shape != three[key].shape}
     assert differ == set(head)
@@ -110,7 +117,7 @@ def test_the_genuine_partial_resnet50_loads_up_to_its_third_stage(real_data: Pat
     weights = read_weights(real_data / "weights" / "resnet50_imagenet1k_v1_partial.pth")
     net = create_model("resnet50", 2)
     fresh = create_model("resnet50", 2, seed=1).state_dict()
-    told = load_fitting(net, weights, input_size=64, leave=head_of(net))
+    told = load_matching(net, weights, input_size=64, leave=head_layers(net))
     assert told.missing[0] == "layer3.0.conv2.weight"
     assert "layer3.0.bn1.running_var" in told.loaded
     assert "layer3.0.bn2.weight" in told.reset
@@ -120,3 +127,46 @@ def test_the_genuine_partial_resnet50_loads_up_to_its_third_stage(real_data: Pat
     own = net.state_dict()
     assert torch.equal(own["layer2.3.conv3.weight"], weights["layer2.3.conv3.weight"])
     assert torch.equal(own["layer4.2.bn3.running_var"], fresh["layer4.2.bn3.running_var"])
+
+
+@pytest.fixture(autouse=True)
+def _nowhere_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOMERULAB_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("resnet50", "resnet50.a1_in1k.safetensors"),
+        ("improved_seresnet50", "resnet34.a1_in1k.safetensors"),
+        ("timm:resnet18", "resnet18.a1_in1k.safetensors"),
+    ],
+)
+def test_offline_it_says_what_to_fetch_and_where_to_put_it(
+    tmp_path: Path, name: str, file: str
+) -> None:
+    tagged = file.removesuffix(".safetensors")
+    with pytest.raises(CheckpointError) as caught:
+        imagenet_weights(name)
+    message = str(caught.value)
+    assert f"https://huggingface.co/timm/{tagged}/resolve/main/model.safetensors" in message
+    assert str(tmp_path / file) in message
+    (tmp_path / file).write_bytes(b"fetched by hand")
+    assert imagenet_weights(name) == tmp_path / file
+
+
+def test_networks_without_imagenet_weights_say_so() -> None:
+    with pytest.raises(CheckpointError, match="improved_seresnet_small: timm has no ImageNet"):
+        imagenet_weights("improved_seresnet_small")
+
+
+def test_inception_was_trained_on_another_scale_than_the_others() -> None:
+    assert imagenet_scale("inception_v3") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert imagenet_scale("improved_seresnet50")[0] == (0.485, 0.456, 0.406)
+
+
+def test_without_the_variable_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLOMERULAB_WEIGHTS")
+    assert weights_folder() == Path.home() / ".cache" / "glomerulab" / "weights"

@@ -1,0 +1,35 @@
+"""Open a trained model with the engine that its folder is made for."""
+
+from pathlib import Path
+
+from glomerulab.inference.engines.base import Engine
+from glomerulab.runtime.sealing import require_run_folder
+
+__all__ = ["open_engine"]
+
+
+def open_engine(folder: Path) -> Engine:
+    """Open a run folder, or its export.
+
+    Parameters
+    ----------
+    folder : Path
+        If it holds ``model.onnx``, ONNX Runtime runs the model and torch is not imported.
+
+    Returns
+    -------
+    Engine
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such folder, or no complete model in it.
+    """
+    require_run_folder(folder)
+    if (folder / "model.onnx").is_file():
+        from glomerulab.inference.engines.onnx_engine import OnnxEngine
+
+        return OnnxEngine(folder)
+    from glomerulab.inference.engines.torch_engine import TorchEngine
+
+    return TorchEngine(folder)

@@ -1,0 +1,195 @@
+"""Find the layers of a network: its stages, its classifier, the order of the forward pass.
+
+Works for the networks of the registry, ours and those of timm. `freeze_first` and what depends on
+"the layers behind the first missing weight" follow the forward pass, not the order in which a
+constructor names the layers.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "find_classifier",
+    "find_stages",
+    "freeze_batchnorm_stats",
+    "freeze_first",
+    "head_layers",
+    "last_stage",
+    "record_features",
+]
+
+
+def find_stages(model: nn.Module) -> list[nn.Module]:
+    """Return the layers that end the stages, in forward order.
+
+    Each gives maps of shape (B, C, H, W).
+
+    Raises
+    ------
+    ValueError
+        If the network does not declare its stages, as some of timm do not.
+    """
+    stages = getattr(model, "stages", None)
+    declared = getattr(model, "feature_info", None)
+    if declared:
+        return [model.get_submodule(str(stage["module"])) for stage in declared]
+    if isinstance(stages, nn.ModuleList) and len(stages) > 0:
+        return list(stages)
+    raise ValueError(f"{type(model).__name__} does not declare its stages")
+
+
+def last_stage(model: nn.Module) -> nn.Module:
+    """Return the last layer whose output has height and width; raises as `find_stages`."""
+    return find_stages(model)[-1]
+
+
+def find_classifier(model: nn.Module) -> nn.Linear:
+    """Return the layer that turns the feature vector of an image into logits.
+
+    Raises
+    ------
+    ValueError
+        If the network does not end in a fully connected layer.
+    """
+    of_timm = getattr(model, "get_classifier", None)
+    found = of_timm() if callable(of_timm) else getattr(model, "classifier", None)
+    if isinstance(found, nn.Linear):
+        return found
+    raise ValueError(f"{type(model).__name__} does not end in a fully connected layer")
+
+
+def head_layers(model: nn.Module) -> tuple[str, ...]:
+    """Name the layers that give the logits, which weights for other labels must not replace."""
+    name = getattr(model, "pretrained_cfg", {}).get("classifier", "classifier")
+    return (name,) if isinstance(name, str) else tuple(name)
+
+
+@contextmanager
+def record_features(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Record the inputs of the classifier while the block runs.
+
+    Yields
+    ------
+    list of Tensor
+        One of shape (B, D), on the CPU, per batch.
+    """
+    features: list[Tensor] = []
+    handle = find_classifier(model).register_forward_pre_hook(
+        lambda _, inputs: features.append(inputs[0].detach().float().cpu())
+    )
+    try:
+        yield features
+    finally:
+        handle.remove()
+
+
+def freeze_first(
+    model: nn.Module, pretrained: Collection[str], *, share: float, input_size: int
+) -> tuple[str, ...]:
+    """Freeze a share of the pretrained parameters, in the order of the forward pass.
+
+    Parameters
+    ----------
+    model : Module
+        Changed in place: frozen parameters get no gradient.
+    pretrained : collection of str
+        Names of the pretrained entries of ``model.state_dict()``. A layer counts as pretrained if
+        all of its parameters do; no other layer is ever frozen.
+    share : float
+        Of the number of pretrained values, 0 to 1. Layers are frozen completely or not at all: the
+        last frozen layer is the last one that fits.
+    input_size : int
+        Height and width of an input image, px.
+
+    Returns
+    -------
+    tuple of str
+        The frozen layers.
+
+    Raises
+    ------
+    ValueError
+        If the share is not from 0 to 1.
+
+    Notes
+    -----
+    The frozen share of Sun et al. 2022 (100, 75, 25, 0 %). The paper does not say what it is a
+    share of; the number of values is our choice.
+    """
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"share must be in [0, 1], got {share}")
+    layers = dict(model.named_modules())
+    sizes = {}
+    for name in layers_in_forward_order(model, input_size=input_size):
+        own = {f"{name}.{key}": weight for key, weight in _own_parameters(layers[name])}
+        if own and own.keys() <= set(pretrained):
+            sizes[name] = sum(weight.numel() for weight in own.values())
+    remaining = round(share * sum(sizes.values()))
+    frozen = []
+    for name, size in sizes.items():
+        remaining -= size
+        if remaining < 0:
+            break
+        for _, weight in _own_parameters(layers[name]):
+            weight.requires_grad = False
+        frozen.append(name)
+    return tuple(frozen)
+
+
+def freeze_batchnorm_stats(model: nn.Module) -> None:
+    """Put batch norms with a frozen scale into evaluation mode; call it after ``train()``.
+
+    Neither batches nor a new measurement then change their running statistics.
+    """
+    for layer in model.modules():
+        if is_batch_norm(layer) and layer.affine and not layer.weight.requires_grad:
+            layer.eval()
+
+
+def layers_in_forward_order(model: nn.Module, *, input_size: int) -> list[str]:
+    """Name the layers with parameters or buffers of their own, in the order of the forward pass.
+
+    Layers that the forward pass skips in evaluation mode (an auxiliary head) come last. Mode and
+    running statistics of the model stay as they are.
+    """
+    names = {layer: name for name, layer in model.named_modules() if _has_own_tensors(layer)}
+    reached: dict[str, None] = {}
+
+    def record(layer: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
+        reached[names[layer]] = None
+
+    handles = [layer.register_forward_pre_hook(record) for layer in names]
+    was_training = model.training
+    try:
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, input_size, input_size, device=device))
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return [*reached, *(name for name in names.values() if name not in reached)]
+
+
+def weights_in_forward_order(model: nn.Module, *, input_size: int) -> list[str]:
+    """Name the entries of ``model.state_dict()`` in the order of `layers_in_forward_order`."""
+    order = layers_in_forward_order(model, input_size=input_size)
+    position = {name: index for index, name in enumerate(order)}
+    return sorted(model.state_dict(), key=lambda key: position[key.rpartition(".")[0]])
+
+
+def is_batch_norm(layer: nn.Module) -> bool:
+    """Return whether a layer is a batch norm of any dimension."""
+    base = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 - the one base of all batch norms
+    return isinstance(layer, base)
+
+
+def _has_own_tensors(layer: nn.Module) -> bool:
+    return bool([*layer.parameters(recurse=False), *layer.buffers(recurse=False)])
+
+
+def _own_parameters(layer: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return list(layer.named_parameters(recurse=False))

@@ -1,0 +1,227 @@
+"""Find pretrained weights, read them safely, and load what fits into a network.
+
+Files are safetensors, or pickles of ``torch.save`` read without executing code. ImageNet weights
+come from a local folder, since hospitals are offline, or else from the hub.
+"""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from glomerulab.errors import CheckpointError
+from glomerulab.models.layers import is_batch_norm, weights_in_forward_order
+from glomerulab.models.registry import find_model
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
+__all__ = ["LoadResult", "imagenet_scale", "imagenet_weights", "load_matching", "read_weights"]
+
+Triple = tuple[float, float, float]
+
+WRAPPERS = ("state_dict", "model", "model_state_dict")
+"""Keys under which training programs keep the weights of a checkpoint."""
+FOLDER_VARIABLE = "GLOMERULAB_WEIGHTS"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """Which tensors were loaded into a network; names as in ``model.state_dict()``."""
+
+    loaded: tuple[str, ...]
+    """Weights and batch norm values that were loaded."""
+    missing: tuple[str, ...] = ()
+    """In the network only: unchanged."""
+    misshapen: tuple[str, ...] = ()
+    """In both, with different shapes: unchanged."""
+    unused: tuple[str, ...] = ()
+    """In the file only."""
+    reset: tuple[str, ...] = ()
+    """Unchanged batch norms, since the values in the file belong to weights that are missing."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read named tensors from a file.
+
+    Parameters
+    ----------
+    path : Path
+        ``.safetensors``, or under any other suffix a file of ``torch.save``: a dict of tensors,
+        perhaps inside a dict under ``state_dict`` or ``model``.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU, without the prefix ``module.`` of wrappers for several GPUs.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or damaged, holds no tensors, or would execute code.
+    """
+    where = str(path)
+    try:
+        if path.suffix == ".safetensors":
+            content: object = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror or error}", where=where) from error
+    except pickle.UnpicklingError as error:
+        reason = (
+            f"{path.name} holds more than tensors, and reading it could execute code; save the "
+            "state_dict() as .safetensors where the file comes from"
+            if zipfile.is_zipfile(path)
+            else f"{path.name} is not a file of weights"
+        )
+        raise CheckpointError(reason, where=where) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path.name} is not a file of weights: {first_line}", where=where
+        ) from error
+    return _tensors(content, path)
+
+
+def load_matching(
+    model: nn.Module, weights: Mapping[str, Tensor], *, input_size: int, leave: tuple[str, ...] = ()
+) -> LoadResult:
+    """Load every tensor whose name and shape are the network's.
+
+    Parameters
+    ----------
+    model : Module
+        Changed in place.
+    weights : mapping of str to Tensor
+    input_size : int
+        Height and width of an input image, px.
+    leave : tuple of str, default ()
+        Layers to leave unchanged, such as the head.
+
+    Returns
+    -------
+    LoadResult
+
+    Notes
+    -----
+    The statistics of a batch norm belong to the maps that reach it. So batch norms behind the first
+    missing weight, in the order of the forward pass, keep their own values.
+    """
+    own = model.state_dict()
+    norms = {
+        f"{name}.{key}"
+        for name, layer in model.named_modules()
+        if is_batch_norm(layer)
+        for key in layer.state_dict()
+    }
+    left = {key for key in own if any(key.startswith(f"{layer}.") for layer in leave)}
+    loaded, missing, misshapen, reset = [], [], [], []
+    for key in weights_in_forward_order(model, input_size=input_size):
+        if key in left:
+            continue
+        if key not in weights:
+            if not key.endswith("num_batches_tracked"):
+                missing.append(key)
+        elif weights[key].shape != own[key].shape:
+            misshapen.append(key)
+        elif key in norms and (missing or misshapen):
+            reset.append(key)
+        else:
+            loaded.append(key)
+    with torch.no_grad():
+        for key in loaded:
+            own[key].copy_(weights[key])
+    unused = tuple(sorted(key for key in weights if key not in own or key in left))
+    return LoadResult(tuple(loaded), tuple(missing), tuple(misshapen), unused, tuple(reset))
+
+
+def weights_folder() -> Path:
+    """Return the local folder of weights: ``$GLOMERULAB_WEIGHTS``, or a folder in the cache."""
+    configured = os.environ.get(FOLDER_VARIABLE)
+    return Path(configured) if configured else Path.home() / ".cache" / "glomerulab" / "weights"
+
+
+def imagenet_weights(name: str) -> Path:
+    """Return the file of timm's ImageNet weights for a network.
+
+    Parameters
+    ----------
+    name : str
+        Of the registry. The improved network has no weights of its own and gets ResNet-34's.
+
+    Returns
+    -------
+    Path
+        In `weights_folder`, or else in the cache of the hub, downloaded if needed.
+
+    Raises
+    ------
+    CheckpointError
+        If there are no weights for this network, or they are neither local nor downloadable; the
+        message says which file to fetch and where to put it.
+    ValueError
+        If the name is unknown.
+    """
+    config = _pretrained_config(name)
+    tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+    path = weights_folder() / f"{tagged}.safetensors"
+    return path if path.is_file() else _download(str(config.hf_hub_id), path)
+
+
+def imagenet_scale(name: str) -> tuple[Triple, Triple]:
+    """Return the mean and standard deviation that the ImageNet weights of a network expect.
+
+    Inception V3's differ from the others'. Raises as `imagenet_weights`.
+    """
+    config = _pretrained_config(name)
+    mean, std = ((r, g, b) for r, g, b in (config.mean, config.std))
+    return mean, std
+
+
+def _pretrained_config(name: str) -> "PretrainedCfg":
+    import timm
+
+    timm_name = find_model(name).imagenet
+    config = timm.get_pretrained_cfg(timm_name) if timm_name else None
+    if config is None or not config.hf_hub_id:
+        raise CheckpointError(
+            f"timm has no ImageNet weights for {name}; give a file of weights", where=name
+        )
+    return config
+
+
+def _download(repository: str, path: Path) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, "model.safetensors"))
+    except OSError as error:
+        raise CheckpointError(
+            f"the weights {repository} cannot be downloaded here. On a machine with a network, "
+            f"fetch https://huggingface.co/{repository}/resolve/main/model.safetensors, put it at "
+            f"{path} (or in the folder that {FOLDER_VARIABLE} names), and run this again",
+            where=f"ImageNet weights {repository}",
+        ) from error
+
+
+def _tensors(content: object, path: Path) -> dict[str, Tensor]:
+    for key in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {
+        str(key).removeprefix("module."): value
+        for key, value in (content.items() if isinstance(content, Mapping) else ())
+        if isinstance(value, Tensor)
+    }
+    if not tensors:
+        raise CheckpointError(f"{path.name} holds no named tensors", where=str(path))
+    return tensors
