@@ -27,8 +27,7 @@ from glomerulab.images import read_image
 from glomerulab.inference.engines.base import probabilities_of, stack_images
 from glomerulab.inference.engines.onnx_engine import ParallelSession
 from glomerulab.inference.engines.torch_engine import NetworkWithFeatures, TorchEngine
-from glomerulab.inference.onnx_export import write_onnx
-from glomerulab.inference.onnx_export import write_int8
+from glomerulab.inference.onnx_export import write_int8, write_onnx
 from glomerulab.models.registry import create_model
 
 BATCH = 16
