@@ -1,31 +1,37 @@
-"""Everything that can go wrong in the world outside the program, as one tree.
+"""Errors from files, slides, disks and data, as one tree.
 
 ::
 
     GlomerulabError
     ├── SlideError            a slide cannot be opened, read or rewritten
-    │   └── MissingMppError   the slide does not say its micrometres per pixel
+    │   └── MissingMppError   the micrometres per pixel of a slide are unknown
     ├── RegionError           a region file is malformed, or of another slide
-    ├── ImageFileError        an image file is unreadable, truncated, or too large to trust
-    ├── ManifestError         a manifest, or a row of it, breaks the rules
-    │   └── LeakageError      one patient, or one picture, stands in two parts of a split
-    ├── TaxonomyError         a taxonomy file breaks the rules, or a label is unknown
-    ├── ConfigError           a configuration has an unknown key or an impossible value
+    ├── ImageFileError        an image file is unreadable, truncated, or too large
+    ├── ManifestError         a manifest, or a row of it, breaks a rule
+    │   └── LeakageError      one patient, or one picture, is in two parts of a split
+    ├── TaxonomyError         a taxonomy file breaks a rule, or a label is unknown
+    ├── ConfigError           a configuration has an unknown key or an invalid value
     ├── StainError            an image cannot be separated into its stains
     ├── CheckpointError       weights are missing, altered, or of another model
-    ├── TrainingError         training cannot start or go on
-    ├── RunError              a file of a run folder is missing, or was changed since
-    ├── PredictionsError      a predictions table breaks the rules
-    ├── AnnotationError       what was asked of a labelling study cannot be done
-    │   ├── NotAllowedError   the account may not do or see this
+    ├── TrainingError         training cannot start or continue
+    ├── RunError              a file of a run folder is missing or changed
+    ├── PredictionsError      a predictions table breaks a rule
+    ├── AnnotationError       a request to a labelling study cannot be fulfilled
+    │   ├── NotAllowedError   the account lacks the permission
     │   ├── UnknownRecordError no such account, image, item or region
     │   ├── SaveConflictError changed by someone since it was read (`annotation.records`)
     │   └── StoreError        the database cannot be opened, read or written
-    │       └── StoreBusyError another program holds it: try again
-    └── OutputError           the place to write to is taken, read-only or full
+    │       └── StoreBusyError another program uses the database: try again
+    └── OutputError           an output exists, is read-only, or the disk is full
 
 A caller's mistake (a wrong shape, a value out of range) is a ``ValueError`` or ``TypeError``
-instead. The command line catches `GlomerulabError` once and prints it in one line.
+instead. The command line catches `GlomerulabError` in one place (`glomerulab.cli.main`) and prints
+``where: message`` in one line.
+
+A message is complete without `where`, since servers return it alone: a path of the server is not
+for its clients. It has its own subject, and names the thing, what is wrong, and the way out, for
+example "the folder holds no trained model; give the folder that `glomerulab train` wrote". It
+starts in lower case and ends without a full stop, unless it is several sentences.
 """
 
 __all__ = [
@@ -53,14 +59,14 @@ __all__ = [
 
 
 class GlomerulabError(Exception):
-    """Base of every error that comes from files, slides, disks or data.
+    """Base of all errors from files, slides, disks or data.
 
     Parameters
     ----------
     message : str
-        What is wrong and the way out, without the place.
+        What is wrong and the way out; complete without `where`.
     where : str, optional
-        The file, row or item it is about, as the user knows it.
+        File, row or item, as the user knows it.
     """
 
     def __init__(self, message: str, *, where: str | None = None) -> None:
@@ -69,7 +75,7 @@ class GlomerulabError(Exception):
         self.where = where
 
     def __str__(self) -> str:
-        """Place and message in one line."""
+        """Return ``where: message``."""
         return self.message if self.where is None else f"{self.where}: {self.message}"
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -86,7 +92,7 @@ class SlideError(GlomerulabError):
 
 
 class MissingMppError(SlideError):
-    """A slide does not say its micrometres per pixel, and nobody gave them."""
+    """The micrometres per pixel of a slide are unknown: neither stated nor given."""
 
 
 class RegionError(GlomerulabError):
@@ -94,23 +100,23 @@ class RegionError(GlomerulabError):
 
 
 class ImageFileError(GlomerulabError):
-    """An image file is unreadable, truncated, or too large to trust."""
+    """An image file is unreadable, truncated, or too large."""
 
 
 class ManifestError(GlomerulabError):
-    """A manifest, or a row of it, breaks the rules."""
+    """A manifest, or a row of it, breaks a rule."""
 
 
 class LeakageError(ManifestError):
-    """One patient, or one picture, stands in two parts of a split."""
+    """One patient, or one picture, is in two parts of a split."""
 
 
 class TaxonomyError(GlomerulabError):
-    """A taxonomy file breaks the rules, or a label is not in it."""
+    """A taxonomy file breaks a rule, or a label is not in it."""
 
 
 class ConfigError(GlomerulabError):
-    """A configuration has an unknown key or an impossible value."""
+    """A configuration has an unknown key or an invalid value."""
 
 
 class StainError(GlomerulabError):
@@ -122,23 +128,23 @@ class CheckpointError(GlomerulabError):
 
 
 class TrainingError(GlomerulabError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class RunError(GlomerulabError):
-    """A file of a run folder is missing, or was changed since the run was trained."""
+    """A file of a run folder is missing, or changed since the run was trained."""
 
 
 class PredictionsError(GlomerulabError):
-    """A predictions table breaks the rules."""
+    """A predictions table breaks a rule."""
 
 
 class AnnotationError(GlomerulabError):
-    """What was asked of a labelling study cannot be done."""
+    """A request to a labelling study cannot be fulfilled."""
 
 
 class NotAllowedError(AnnotationError):
-    """The account may not do or see this."""
+    """The account lacks the permission."""
 
 
 class UnknownRecordError(AnnotationError):
@@ -150,8 +156,8 @@ class StoreError(AnnotationError):
 
 
 class StoreBusyError(StoreError):
-    """Another program holds the database; the same call may work later."""
+    """Another program uses the database; the same call may work later."""
 
 
 class OutputError(GlomerulabError):
-    """The place to write to is taken, read-only or full."""
+    """An output exists, is read-only, or the disk is full."""

@@ -1,7 +1,4 @@
-"""Places on a slide: boxes and regions in level-0 pixels, x to the right and y down.
-
-Pure values: no slide is opened here and no file is read.
-"""
+"""Points, boxes and regions of a slide in level-0 pixels, x to the right and y down."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +12,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An upright rectangle in level-0 pixels; it may reach beyond the slide."""
+    """An axis-parallel rectangle in level-0 pixels; it may reach beyond the slide."""
 
     x: int
     """Left edge."""
@@ -35,17 +32,7 @@ class Box:
         Parameters
         ----------
         margin : float
-            Share of the longer side, at least 0; 0.1 adds a tenth on each of the four sides.
-
-        Returns
-        -------
-        Box
-            Same centre.
-
-        Raises
-        ------
-        ValueError
-            If `margin` is negative or not finite.
+            At least 0; 0.1 adds a tenth of the longer side on each of the four sides.
 
         Examples
         --------
@@ -74,13 +61,13 @@ class Region:
     """One annotated area of a slide, usually a glomerulus."""
 
     region_id: str
-    """Unique within its slide; what the file calls it, or its place in the file."""
+    """Unique within its slide: the id of the file, or the number in the file."""
     polygon: tuple[Point, ...]
     """Outline in level-0 pixels, at least three points, not closed."""
     labels: tuple[str, ...] = ()
-    """Classification as the file words it, in its order; empty when the file gives none."""
+    """Classes as written in the file, in its order; empty when the file has none."""
     slide_id: str | None = None
-    """The slide it lies on, where the file says so (CSV, COCO)."""
+    """The slide of the region, where the file states it (CSV, COCO)."""
 
     def __post_init__(self) -> None:
         """Refuse an outline that bounds no area."""
@@ -102,7 +89,7 @@ class Region:
         return cls(region_id, box.corners(), tuple(labels), slide_id)
 
     def box(self) -> Box:
-        """Return the smallest box of whole pixels that holds the region."""
+        """Return the smallest box of integer pixels that contains the region."""
         xs = [x for x, _ in self.polygon]
         ys = [y for _, y in self.polygon]
         left, upper = math.floor(min(xs)), math.floor(min(ys))

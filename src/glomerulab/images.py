@@ -1,11 +1,13 @@
-"""Image files in and out: whatever Pillow reads becomes uint8 RGB, whatever is written is whole.
+"""Read and write image files: anything Pillow reads becomes uint8 RGB.
 
-The one place that decides what CMYK, 16-bit, palette, transparent and grey images turn into, and
-when a file is too large to trust. Slides are not opened here.
+The one place that defines what CMYK, 16-bit, palette, transparent and grey images become, and which
+files are too large.
 """
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +31,12 @@ RgbImage = npt.NDArray[np.uint8]
 """uint8, shape (H, W, 3), channels red, green, blue."""
 
 MAX_PIXELS = 100_000_000
-"""Images above this are refused: a small file can claim a size that fills the memory."""
-
-TOO_MANY_PIXELS = (
-    f"more than the {MAX_PIXELS:,} allowed in a plain image; a larger one must be a pyramidal TIFF"
-)
+"""Larger images are refused: a small file can claim a size that fills the memory."""
 
 MAX_GREY_16_BIT = 65535
 
-SENT_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-"""What bytes from elsewhere may be: some of Pillow's other formats start programs."""
+UNTRUSTED_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+"""Formats of images from clients: some of Pillow's other formats start programs."""
 
 Z_RLE = 3
 
@@ -63,34 +61,23 @@ def read_image(path: Path) -> RgbImage:
 
     Notes
     -----
-    Transparent pixels are laid on white, as glass is. 16-bit grey is scaled by 1/257;
-    floating-point grey is refused. CMYK and palettes are converted by Pillow; embedded colour
-    profiles are not applied, and EXIF orientation neither: pixels lie as stored.
+    Transparent pixels are blended with white, the colour of glass. 16-bit grey is scaled by 1/257;
+    floating-point grey is refused. CMYK and palettes are converted by Pillow. Embedded colour
+    profiles and EXIF orientation are not applied: pixels are returned as stored.
     """
-    with warnings.catch_warnings():
-        # The size is checked below against our own limit; Pillow's warning says nothing new.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        # Damaged metadata alone is no reason to speak; damaged pixels raise.
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-        try:
-            with Image.open(path) as image:
-                _refuse_huge(image.size, path)
-                return np.array(_as_rgb(image), dtype=np.uint8)
-        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise ImageFileError(_unidentified_reason(path, error), where=str(path)) from error
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ImageFileError(f"cannot be read: {_reason(error)}", where=str(path)) from error
+    with _opened(path) as image:
+        return np.array(_as_rgb(image), dtype=np.uint8)
 
 
 def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
-    """Read an image that somebody sent, to the same pixels as `read_image` its file.
+    """Decode an image from a client to the same pixels as `read_image` returns for its file.
 
     Parameters
     ----------
     content : bytes
         A PNG, JPEG, TIFF or BMP file.
     max_pixels : int, default `MAX_PIXELS`
-        Refused by the size that the header claims, before a pixel is decoded.
+        Limit of the size in the header, checked before a pixel is decoded.
 
     Returns
     -------
@@ -102,62 +89,24 @@ def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
     ImageFileError
         If it is truncated, of another format, or has too many pixels.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-        try:
-            with Image.open(io.BytesIO(content), formats=SENT_FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise ImageFileError(
-                        f"the image claims {width} x {height} pixels, more than the "
-                        f"{max_pixels:,} allowed"
-                    )
-                return np.array(_as_rgb(image), dtype=np.uint8)
-        except Image.DecompressionBombError as error:
-            raise ImageFileError(
-                f"the image claims more than the {max_pixels:,} pixels allowed"
-            ) from error
-        except UnidentifiedImageError as error:
-            known = ", ".join(SENT_FORMATS)
-            raise ImageFileError(f"not an image in a format that is taken ({known})") from error
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ImageFileError(f"the image cannot be read: {_reason(error)}") from error
+    with _opened(io.BytesIO(content), formats=UNTRUSTED_FORMATS, max_pixels=max_pixels) as image:
+        return np.array(_as_rgb(image), dtype=np.uint8)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) from the header, without decoding the pixels.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    tuple of int
-        Width and height in pixels.
+    """Return width and height from the header, without decoding the pixels.
 
     Raises
     ------
     ImageFileError
         If the header cannot be read or claims more than `MAX_PIXELS`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        # Damaged metadata alone is no reason to speak; damaged pixels raise.
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-        try:
-            with Image.open(path) as image:
-                _refuse_huge(image.size, path)
-                return image.size
-        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise ImageFileError(_unidentified_reason(path, error), where=str(path)) from error
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ImageFileError(f"cannot be read: {_reason(error)}", where=str(path)) from error
+    with _opened(path) as image:
+        return image.size
 
 
 def resized(image: RgbImage, width: int, height: int) -> RgbImage:
-    """Resize an image, antialiased, as every network here is shown it.
+    """Resize an image with antialiasing, as for the input of every network.
 
     Parameters
     ----------
@@ -168,14 +117,13 @@ def resized(image: RgbImage, width: int, height: int) -> RgbImage:
     Returns
     -------
     ndarray of uint8, shape (height, width, 3)
-        A new array.
     """
     picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.array(picture, dtype=np.uint8)
 
 
 def write_image(image: RgbImage, path: Path, *, jpeg_quality: int = 95) -> None:
-    """Write an RGB image as PNG or JPEG, by the suffix; the file appears whole or not at all.
+    """Write an RGB image atomically as PNG or JPEG, by the suffix.
 
     Parameters
     ----------
@@ -183,7 +131,7 @@ def write_image(image: RgbImage, path: Path, *, jpeg_quality: int = 95) -> None:
     path : Path
         Ends in ``.png``, ``.jpg`` or ``.jpeg``; replaced if it exists.
     jpeg_quality : int, default 95
-        1 to 100; chroma is not subsampled, since stains live in it.
+        1 to 100; chroma is not subsampled, which would blur stains.
 
     Raises
     ------
@@ -197,8 +145,8 @@ def write_image(image: RgbImage, path: Path, *, jpeg_quality: int = 95) -> None:
         raise ValueError(f"image path must end in .png, .jpg or .jpeg, got {path.name!r}")
     with atomic_write(path) as temporary:
         if suffix == ".png":
-            # Run lengths alone are matched (zlib's Z_RLE): tissue has no longer repeats, so that
-            # files are no larger than the default's and written in well under half the time.
+            # zlib's Z_RLE matches run lengths alone: tissue has no longer repeats, so that files
+            # are no larger than with the default and written in less than half the time.
             Image.fromarray(image).save(
                 temporary, format="PNG", compress_level=1, compress_type=Z_RLE
             )
@@ -208,12 +156,50 @@ def write_image(image: RgbImage, path: Path, *, jpeg_quality: int = 95) -> None:
             )
 
 
+@contextmanager
+def _opened(
+    file: Path | io.BytesIO, *, formats: tuple[str, ...] | None = None, max_pixels: int = MAX_PIXELS
+) -> Iterator[ImageFile.ImageFile]:
+    """Open an image of a limited size, and turn Pillow's errors into `ImageFileError`."""
+    where = str(file) if isinstance(file, Path) else None
+    limit = f"more than the {max_pixels:,} pixels allowed"
+    if where is not None:
+        limit += "; save a larger one as a pyramidal TIFF"
+    with warnings.catch_warnings():
+        # The size is checked below against our own limit.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Ignore warnings about metadata; damaged pixels raise.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        try:
+            with Image.open(file, formats=formats) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise ImageFileError(
+                        f"the image claims {width} x {height} pixels, {limit}", where=where
+                    )
+                yield image
+        except Image.DecompressionBombError as error:
+            raise ImageFileError(f"the image claims {limit}", where=where) from error
+        except UnidentifiedImageError as error:
+            known = (
+                "any known format" if formats is None else f"a known format ({', '.join(formats)})"
+            )
+            message = f"the file is not an image in {known}"
+            if isinstance(file, Path) and file.is_file() and file.stat().st_size == 0:
+                message = "the file is empty (0 bytes)"
+            raise ImageFileError(message, where=where) from error
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ImageFileError(
+                f"the image cannot be read: {_reason(error)}", where=where
+            ) from error
+
+
 def _as_rgb(image: ImageFile.ImageFile) -> Image.Image:
     """Convert any Pillow mode to RGB."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode == "F":
-        raise ValueError("floating-point grey levels have no stated white; save it as 8 or 16 bit")
+        raise ValueError("floating-point grey levels have no defined white; save it as 8 or 16 bit")
     if image.mode.startswith("I"):
         return Image.fromarray(_grey_to_8_bit(np.asarray(image))).convert("RGB")
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
@@ -229,22 +215,6 @@ def _grey_to_8_bit(grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     if not (0 <= low <= high <= MAX_GREY_16_BIT):
         raise ValueError(f"grey levels from {low:g} to {high:g} are outside 0 to {MAX_GREY_16_BIT}")
     return np.rint(values / 257.0).astype(np.uint8)
-
-
-def _refuse_huge(size: tuple[int, int], path: Path) -> None:
-    width, height = size
-    if width * height > MAX_PIXELS:
-        raise ImageFileError(
-            f"claims {width} x {height} pixels, {TOO_MANY_PIXELS}", where=str(path)
-        )
-
-
-def _unidentified_reason(path: Path, error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        return f"claims {TOO_MANY_PIXELS}"
-    if path.is_file() and path.stat().st_size == 0:
-        return "the file is empty (0 bytes)"
-    return "not an image in any known format"
 
 
 def _reason(error: Exception) -> str:

@@ -126,7 +126,7 @@ def test_an_error_is_one_line_though_two_processes_meet_it(config: TrainConfig) 
     (config.manifest.parent / "3.png").write_bytes(b"not an image")
     code, _, err = _end(_start(config))
     assert code != 0
-    assert "3.png: not an image in any known format" in err
+    assert "3.png: the file is not an image in any known format" in err
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ KINDS = [getattr(errors, name) for name in errors.__all__]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_error_has_one_base_and_survives_the_way_between_processes(
+def test_every_error_can_be_pickled(
     kind: type[GlomerulabError],
 ) -> None:
     error = kind("is odd", where="a.csv")
@@ -19,11 +19,11 @@ def test_every_error_has_one_base_and_survives_the_way_between_processes(
     assert (again.message, again.where) == ("is odd", "a.csv")
 
 
-def test_without_a_place_the_message_stands_alone() -> None:
+def test_without_a_place_the_text_is_the_message() -> None:
     assert str(GlomerulabError("is odd")) == "is odd"
 
 
-def test_leakage_is_a_fault_of_the_manifest() -> None:
+def test_leakage_is_an_error_of_the_manifest() -> None:
     assert issubclass(LeakageError, ManifestError)
 
 

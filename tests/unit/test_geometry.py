@@ -32,7 +32,7 @@ def test_a_grown_box_keeps_its_centre_and_holds_the_old_one(box: Box, margin: fl
 
 
 @pytest.mark.parametrize("margin", [-0.1, math.nan, math.inf])
-def test_a_margin_that_cannot_be_is_refused(margin: float) -> None:
+def test_an_invalid_margin_is_refused(margin: float) -> None:
     with pytest.raises(ValueError, match="margin must be"):
         Box(0, 0, 5, 5).grown(margin)
 
@@ -50,7 +50,7 @@ def test_corners_go_clockwise_on_screen_from_the_upper_left() -> None:
 
 
 @given(box=BOXES)
-def test_a_region_made_of_a_box_has_that_box(box: Box) -> None:
+def test_a_region_from_a_box_has_that_box(box: Box) -> None:
     region = Region.from_box("r", box, labels=["cgn"], slide_id="s")
     assert region.box() == box
     assert (region.labels, region.slide_id) == (("cgn",), "s")

@@ -90,7 +90,7 @@ def test_missing_broken_and_doubled_pictures_are_all_named(tmp_path: Path, n_wor
     messages = _messages(manifest, n_workers=n_workers)
     assert len(messages) == 3
     assert messages[0].startswith("line 3, image 'i1': ")
-    assert messages[0].endswith("i1.png: cannot be read: No such file or directory")
+    assert messages[0].endswith("i1.png: the image cannot be read: No such file or directory")
     assert "line 4, image 'i2': " in messages[1]
     assert messages[2] == "line 6, image 'i4': same pixels as image 'i0' in line 2"
 

@@ -159,6 +159,6 @@ def test_a_corrupt_image_is_named_in_one_line(manifest: Manifest, n_workers: int
     bad = manifest.image_paths()[1]
     bad.write_bytes(bad.read_bytes()[:100])
     dataset = CropDataset(manifest, input_size=16)
-    with pytest.raises(ImageFileError, match=r"1\.png: cannot be read") as caught:
+    with pytest.raises(ImageFileError, match=r"1\.png: the image cannot be read") as caught:
         list(batches(dataset, [[ItemKey(0, 0)], [ItemKey(1, 0)]], n_workers=n_workers))
     assert "\n" not in str(caught.value)
