@@ -1,1 +1,1 @@
-"""Change calls in the browser and see every count follow: a report's page and its program."""
+"""Correct calls in the browser; every count is updated at once."""

@@ -1,7 +1,7 @@
-"""The application: the pages of the cases, and where their changes go.
+"""The review application: pages of cases, and the corrections made on them.
 
-Every address begins with a secret that is drawn anew at each start: who does not have it is told
-nothing, other users of this computer included.
+Every address begins with a secret drawn at each start, since other users of this computer can reach
+the port.
 """
 
 import secrets
@@ -33,7 +33,7 @@ router = APIRouter()
 
 
 class Change(BaseModel):
-    """A change as the page sends it."""
+    """A correction sent by the page."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,18 +47,18 @@ class Change(BaseModel):
 
     @property
     def row(self) -> CorrectionRow:
-        """The change as the file holds it."""
+        """The row of the corrections file."""
         by, reason = self.by.strip(), self.reason.strip()
         return CorrectionRow(self.time, by, self.image_id, self.labels, reason, self.place)
 
 
 def create_app(session: ReviewSession, *, secret: str, language: Language) -> FastAPI:
-    """Make the application of one predictions folder.
+    """Build the application of one predictions folder.
 
     Parameters
     ----------
     secret : str
-        What every address begins with.
+        First part of every address.
     language : {"en", "zh"}
 
     Returns
@@ -81,7 +81,7 @@ def create_app(session: ReviewSession, *, secret: str, language: Language) -> Fa
 
 
 def _known(secret: str, request: Request) -> None:
-    """Let nobody in who does not have the secret."""
+    """Refuse a request without the secret."""
     if not secrets.compare_digest(secret.encode(), request.app.state.secret.encode()):
         raise UnknownRecordError(words(request.app.state.language)["review_no_address"])
 
@@ -106,7 +106,7 @@ CurrentLanguage = Annotated[Language, Depends(_language)]
 
 @router.get("/")
 def cases(session: CurrentSession, language: CurrentLanguage, request: Request) -> Response:
-    """List the cases; where there is one, show it."""
+    """List the cases, or show the only one."""
     _state, found = session.cases()
     if len(found) == 1:
         path = request.url.path
@@ -116,7 +116,7 @@ def cases(session: CurrentSession, language: CurrentLanguage, request: Request) 
 
 @router.get("/cases/{name}/")
 def case(name: str, session: CurrentSession, language: CurrentLanguage) -> Response:
-    """Show a case as it is counted now."""
+    """Show a case with its current counts."""
     state, one = session.case(name)
     facts = ReviewFacts(state, n_cases=len(session.cases()[1]))
     content = render_case_html(one, session.folder, language=language, review=facts)
@@ -125,19 +125,19 @@ def case(name: str, session: CurrentSession, language: CurrentLanguage) -> Respo
 
 @router.get("/cases/{name}/state")
 def state(session: CurrentSession) -> dict[str, str]:
-    """Say what a page compares with what it shows, or why nothing can be counted now."""
+    """Return the current state, which a page compares with the one it shows."""
     return {"state": session.cases()[0], "research_use_only": NOTICE}
 
 
 @router.post("/cases/{name}/changes")
 def add(change: Change, session: CurrentSession) -> dict[str, Any]:
-    """Add a change; it is on disk when this answers."""
+    """Add a correction; it is on disk when this returns."""
     return {"seen": session.add(change.row, n_seen=change.seen), "research_use_only": NOTICE}
 
 
 @router.get("/cases/{name}/report.pdf")
 def pdf(name: str, session: CurrentSession, language: CurrentLanguage) -> Response:
-    """Give a case on paper, as it is counted now."""
+    """Return the PDF of a case with its current counts."""
     from glomerulab.reports.case.pdf import render_case_pdf
 
     _state, one = session.case(name)
@@ -162,7 +162,7 @@ def _foreseen(request: Request, error: GlomerulabError) -> Response:
         return _json(422, error.message, why=error.why)
     kinds = ((UnknownRecordError, 404), (OutputError, 507))
     status = next((status for kind, status in kinds if isinstance(error, kind)), 422)
-    # Who sees this runs the program, or was let in by who does: places may be named.
+    # Only the user who started the program sees this, so `where` may be shown.
     return _answer(request, status, str(error))
 
 
@@ -171,7 +171,7 @@ def _json(status: int, message: str, **further: object) -> JSONResponse:
 
 
 def _answer(request: Request, status: int, message: str) -> Response:
-    """Answer a browser with a page, and the page's script with JSON."""
+    """Respond with a page to a browser, with JSON to the page's script."""
     if "text/html" in request.headers.get("accept", ""):
         language = request.app.state.language
         text = words(language)["review_no_address"] if status == 404 else message

@@ -1,4 +1,4 @@
-"""The pages around those of the cases: which cases there are, and what cannot be shown."""
+"""The list of cases and the message page."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,11 @@ from glomerulab.reports.html import page_environment
 __all__ = ["PLAIN_POLICY", "cases_page", "message_page"]
 
 PLAIN_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-"""Of pages without scripts and pictures."""
+"""Content policy of pages without scripts and images."""
 
 
 def cases_page(cases: Mapping[str, Case], language: Language) -> str:
-    """Return the list of the cases.
+    """Return the page that lists the cases.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ def cases_page(cases: Mapping[str, Case], language: Language) -> str:
 
 
 def message_page(text: str, language: Language) -> str:
-    """Return a page that says why there is no other.
+    """Return a page with a message.
 
     Parameters
     ----------
     language : {"en", "zh"}
     """
-    return _page("told.html.j2", language, text=text)
+    return _page("message.html.j2", language, text=text)
 
 
 def _page(template: str, language: Language, **values: object) -> str:

@@ -1,6 +1,6 @@
-"""The predictions under review: read from their folder, and read again when a file there changes.
+"""The predictions under review, reloaded when a file changes.
 
-Nothing is kept here that is not in the folder: a program that was killed has lost nothing.
+All state is in the folder, so a killed program loses nothing.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ __all__ = ["ReviewSession"]
 
 
 class ReviewSession:
-    """A predictions folder that several pages look at; safe to use from several threads.
+    """A predictions folder shown on several pages; thread-safe.
 
     Parameters
     ----------
@@ -39,10 +39,10 @@ class ReviewSession:
         self._counted: tuple[str, dict[str, Case]] | None = None
 
     def state(self) -> str:
-        """Return what changes whenever the predictions or what people said of them change."""
+        """Return a digest of the predictions and corrections."""
         path = self.folder / CORRECTIONS_FILE
-        said = path.read_bytes() if path.is_file() else b""
-        return hashlib.sha256(self._predicted().encode() + said).hexdigest()[:32]
+        corrections = path.read_bytes() if path.is_file() else b""
+        return hashlib.sha256(self._predicted().encode() + corrections).hexdigest()[:32]
 
     def cases(self) -> tuple[str, dict[str, Case]]:
         """Count every case.
@@ -60,7 +60,7 @@ class ReviewSession:
             If a file of the folder is missing or damaged.
         """
         with self._lock:
-            # Before the files are read: an older state makes a page look again.
+            # Before the files are read: an older state only makes a page reload.
             state = self.state()
             if self._counted is None or self._counted[0] != state:
                 found = build_cases(self._case_folder(), self._rule_sets)
@@ -90,11 +90,11 @@ class ReviewSession:
         """
         state, cases = self.cases()
         if name not in cases:
-            raise UnknownRecordError("there is no such case in these predictions")
+            raise UnknownRecordError("these predictions hold no such case")
         return state, cases[name]
 
     def add(self, change: CorrectionRow, *, n_seen: int) -> int:
-        """Add a change, on disk when this returns.
+        """Add a correction; it is on disk when this returns.
 
         Parameters
         ----------
@@ -115,14 +115,14 @@ class ReviewSession:
             return submit_correction(self._case_folder(), change, n_seen=n_seen)
 
     def _case_folder(self) -> CaseFolder:
-        """Return the predictions, read again if they were written anew."""
+        """Return the predictions, reloaded if they changed."""
         predicted = self._predicted()
         if self._read is None or self._read[0] != predicted:
             self._read = predicted, read_case_folder(self.folder)
         return self._read[1]
 
     def _predicted(self) -> str:
-        """Return what changes whenever the predictions are written anew."""
+        """Return a fingerprint of the prediction files."""
         stats = [
             (self.folder / name).stat()
             for name in (CASE_FILE, PREDICTIONS_FILE)

@@ -1,4 +1,4 @@
-"""Run the review of a predictions folder, and say on the terminal where it is."""
+"""Run the review of a predictions folder."""
 
 import secrets
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glomerulab.apps.review.app import create_app
 from glomerulab.apps.review.review_session import ReviewSession
-from glomerulab.apps.web.server import address_of, answer, listen
+from glomerulab.apps.web.server import address_of, listen, run_server
 from glomerulab.cases.rules import RuleSet
 from glomerulab.reports.case.words import Language
 from glomerulab.runtime.messages import count_noun
@@ -17,7 +17,7 @@ from glomerulab.runtime.messages import count_noun
 __all__ = ["announce", "open_browser_at", "review"]
 
 HOST = "127.0.0.1"
-"""This computer alone: there are no accounts here, and a change bears the name that is typed."""
+"""Localhost only: there are no accounts, and a correction carries the name that is typed."""
 
 
 def review(
@@ -29,7 +29,7 @@ def review(
     rule_sets: Sequence[RuleSet] | None = None,
     open_browser: bool = False,
 ) -> None:
-    """Answer requests until interrupted.
+    """Serve until interrupted.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def review(
         If the port is taken.
     """
     session = ReviewSession(predictions, rule_sets=rule_sets)
-    _state, cases = session.cases()  # what cannot be read is told here, and not in a browser
+    _state, cases = session.cases()  # unreadable predictions fail here, not in the browser
     secret = secrets.token_urlsafe(24)
     app = create_app(session, secret=secret, language=language)
     with closing(listen(HOST, port)) as listener, tempfile.TemporaryDirectory() as made:
@@ -62,11 +62,11 @@ def review(
             tell(line)
         if open_browser:
             open_browser_at(address, Path(made))
-        answer(app, listener)
+        run_server(app, listener)
 
 
 def announce(session: ReviewSession, address: str, *, n_cases: int) -> list[str]:
-    """Return what the terminal says at the start.
+    """Return the lines printed at the start.
 
     Parameters
     ----------
@@ -76,20 +76,23 @@ def announce(session: ReviewSession, address: str, *, n_cases: int) -> list[str]
     cases = count_noun(n_cases, "case")
     return [
         f"{cases} of {session.folder} to review (research use only). Stop it with Ctrl+C.",
-        "Open this address on this computer; whoever has it may change calls:",
+        "Open this address on this computer; whoever has it can change calls:",
         f"  {address}",
-        "Changes are counted at once and kept in overrides.csv. Reports written before do not hold",
-        "them: write those again with `glomerulab report`.",
+        (
+            "Changes are counted at once and kept in overrides.csv. Earlier reports do not "
+            "contain them;"
+        ),
+        "write those again with `glomerulab report`.",
     ]
 
 
 def open_browser_at(address: str, folder: Path) -> None:
-    """Show the pages by way of a file that only this user can read.
+    """Open the pages through a file that only this user can read.
 
     Parameters
     ----------
     address : str
-        Would stand among a browser's arguments, where every user of the computer can read it.
+        Not passed to the browser directly: every user can read a process's arguments.
     folder : Path
         Gets the file.
     """

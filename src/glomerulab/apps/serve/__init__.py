@@ -1,1 +1,1 @@
-"""A trained model over HTTP: crops are answered at once, slides become jobs."""
+"""A trained model over HTTP: crops in one request, slides as jobs."""

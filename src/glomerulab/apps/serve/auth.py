@@ -1,4 +1,4 @@
-"""Who may ask, how much at once, and how slowly: decided before a request's body is read.
+"""API keys, concurrency limits and body timeouts, checked before a request's body is read.
 
 Plain ASGI. It knows keys and counts, and nothing of what is asked.
 """
@@ -36,16 +36,16 @@ __all__ = [
 
 NAME = re.compile(r"[\w][\w .@-]{0,63}")
 PREFIX = "glk_"
-"""Lets scanners for leaked secrets know one."""
+"""Prefix by which secret scanners recognise a key."""
 
 
 class ApiKey(BaseModel):
-    """What is kept of a key."""
+    """Stored part of a key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    """Of the client that has it; jobs belong to this name."""
+    """Client name; jobs belong to it."""
     sha256: str
     created: str
     """UTC, ISO 8601."""
@@ -69,17 +69,20 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
         return _KeyFile.model_validate_json(path.read_text(encoding="utf-8")).keys
     except FileNotFoundError as error:
         raise ConfigError(
-            "no such key file; make a key with `glomerulab api-key NAME --keys FILE`",
+            "the key file does not exist; make a key with `glomerulab api-key NAME --keys FILE`",
             where=str(path),
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("the key file cannot be read", where=str(path)) from error
     except ValidationError as error:
-        raise ConfigError("is no key file of `glomerulab api-key`", where=str(path)) from error
+        raise ConfigError(
+            "this is not a key file; make one with `glomerulab api-key NAME --keys FILE`",
+            where=str(path),
+        ) from error
 
 
 def add_key(path: Path, name: str) -> str:
-    """Make a key for a client.
+    """Create a key for a client.
 
     Parameters
     ----------
@@ -99,7 +102,9 @@ def add_key(path: Path, name: str) -> str:
         If the name is taken or no name.
     """
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{name[:80]!r} is no name: up to 64 letters, digits, blanks, . _ @ -")
+        raise ConfigError(
+            f"{name[:80]!r} is not a valid name; use up to 64 letters, digits, blanks, . _ @ -"
+        )
     keys = read_keys(path) if path.exists() else ()
     if any(key.name == name for key in keys):
         raise ConfigError(f"there is a key for {name!r} already; revoke it first", where=str(path))
@@ -110,7 +115,7 @@ def add_key(path: Path, name: str) -> str:
 
 
 def revoke_key(path: Path, name: str) -> None:
-    """Take a client's key back; a running server notices at the next request.
+    """Revoke a client's key, effective at the next request.
 
     Raises
     ------
@@ -121,12 +126,12 @@ def revoke_key(path: Path, name: str) -> None:
     kept = tuple(key for key in keys if key.name != name)
     if len(kept) == len(keys):
         known = ", ".join(key.name for key in keys) or "none"
-        raise ConfigError(f"no key for {name!r}; there are: {known}", where=str(path))
+        raise ConfigError(f"there is no key for {name!r}; known names: {known}", where=str(path))
     _write(path, kept)
 
 
 class KeyRing:
-    """The keys of a running server, read again whenever their file changes.
+    """Keys of a running server, reloaded whenever their file changes.
 
     Raises
     ------
@@ -145,7 +150,7 @@ class KeyRing:
         return len(self._current())
 
     def find(self, given: str) -> str | None:
-        """Return whose key this is, in a time that does not tell how much of it was right.
+        """Return the name of a key's client, compared in constant time.
 
         Returns
         -------
@@ -171,7 +176,7 @@ class KeyRing:
 def _version(path: Path) -> tuple[int, ...] | None:
     try:
         state = path.stat()
-    except OSError:  # reading it says why
+    except OSError:  # reading the file reports the reason
         return None
     return state.st_mtime_ns, state.st_size, state.st_ino
 
@@ -189,24 +194,24 @@ def _write(path: Path, keys: tuple[ApiKey, ...]) -> None:
 
 CROPS_PATH = "/v1/crops"
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})
-"""Need no key, and neither do the page's files."""
+"""Paths without a key, besides the page's static files."""
 SCHEME = "bearer "
 
 
 class AuthMiddleware:
-    """Names the client of each request, or refuses it.
+    """Identify the client of each request, or refuse it.
 
     Parameters
     ----------
     keys : KeyRing or None
-        None: everyone who reaches this server may ask, and is told apart by address.
+        None: no key is required, and clients are told apart by address.
     """
 
     def __init__(self, app: ASGIApp, *, keys: KeyRing | None, limits: Limits) -> None:
         self.app = app
         self.keys = keys
         self.limits = limits
-        # Changed by the event loop alone, so that they need no lock.
+        # Only the event loop changes these, so they need no lock.
         self._of_client: Counter[str] = Counter()
         self._n_crops = 0
 
@@ -234,32 +239,39 @@ class AuthMiddleware:
                 del self._of_client[client]
 
     def _client(self, scope: Scope) -> str:
-        """Return the name of who asks."""
+        """Return the client's name."""
         if self.keys is None:
             address = scope.get("client")
             return f"at {address[0]}" if address else "at this computer"
         given = Headers(scope=scope).get("authorization", "")
         if not given.lower().startswith(SCHEME):
-            raise NoKeyError("an API key is needed: Authorization: Bearer KEY")
+            raise NoKeyError(
+                "this server needs an API key; send the header Authorization: Bearer KEY"
+            )
         try:
             name = self.keys.find(given[len(SCHEME) :].strip())
         except ConfigError as error:
-            # Nobody is let in by keys that may have been revoked.
-            raise BusyError("the key file cannot be read", status=503, wait_s=30) from error
+            # Cached keys may have been revoked: refuse all.
+            raise BusyError(
+                "the server cannot read its key file; try again later", status=503, wait_s=30
+            ) from error
         if name is None:
-            raise NoKeyError("this API key is not known; it may have been revoked")
+            raise NoKeyError(
+                "this API key is not known; it may have been revoked, ask the server's "
+                "operator for a new one"
+            )
         return name
 
     def _refuse_too_many(self, client: str, scope: Scope) -> None:
         if self._of_client[client] >= self.limits.requests_per_client:
             raise BusyError(
-                f"{self.limits.requests_per_client} requests of yours are being answered; wait "
-                "for one of them",
+                f"{self.limits.requests_per_client} of your requests are in progress; wait "
+                "for one to end",
                 status=429,
                 wait_s=1,
             )
         if scope["path"] == CROPS_PATH and self._n_crops >= self.limits.crops_waiting:
-            raise BusyError(f"{self._n_crops} crops are waiting already", status=503, wait_s=2)
+            raise BusyError(f"{self._n_crops} crops are waiting; try again", status=503, wait_s=2)
 
 
 def _is_open(path: str) -> bool:
@@ -267,20 +279,20 @@ def _is_open(path: str) -> bool:
 
 
 def _in_time(receive: Receive, seconds: float) -> Receive:
-    """Give a body so long to arrive: a client that sends a byte a minute holds nothing up."""
+    """Limit the time for a body to arrive."""
     deadline = asyncio.get_running_loop().time() + seconds
-    is_whole = False
+    is_complete = False
 
     async def timed() -> Message:
-        nonlocal is_whole
-        if is_whole:  # what comes now is the client going away
+        nonlocal is_complete
+        if is_complete:  # only a disconnect can follow
             return await receive()
         try:
             async with asyncio.timeout_at(deadline):
                 message = await receive()
         except TimeoutError as error:
             raise HTTPException(408, f"the body did not arrive within {seconds:g} s") from error
-        is_whole = not message.get("more_body", False)
+        is_complete = not message.get("more_body", False)
         return message
 
     return timed

@@ -1,4 +1,4 @@
-"""Errors that are no fault of the data: the server is busy, or a job is not where it must be."""
+"""Errors of the server and their responses: JSON with a message, never a trace or a server path."""
 
 import logging
 
@@ -13,15 +13,15 @@ __all__ = ["BusyError", "JobStateError", "NoKeyError", "error_response", "instal
 
 
 class NoKeyError(GlomerulabError):
-    """The request brought no API key, or one that is nobody's."""
+    """The request has no API key, or an unknown one."""
 
 
 class JobStateError(GlomerulabError):
-    """The job is not in a state in which this can be done."""
+    """The job's state does not allow this."""
 
 
 class BusyError(GlomerulabError):
-    """There is too much to do.
+    """The server is at one of its limits.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ STATUSES: tuple[tuple[type[GlomerulabError], int], ...] = (
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Give an application its answers to errors."""
+    """Install the handlers of this server."""
     error_responses.install_error_handlers(
         app,
         foreseen=lambda request, error: error_response(error, request),
@@ -59,14 +59,14 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def error_response(error: GlomerulabError, request: Request | None = None) -> JSONResponse:
-    """Turn an error into an answer.
+    """Build the response to an error.
 
     Parameters
     ----------
     error : GlomerulabError
-        Only its message goes out: its place may be a path of this machine.
+        Only its message is sent: `where` may be a path of this machine.
     request : Request, optional
-        Named in the log where the server is at fault.
+        Logged for server errors.
     """
     if isinstance(error, BusyError):
         return _answer(error.status, error.message, {"Retry-After": str(error.wait_s)})

@@ -1,4 +1,4 @@
-"""From what a client calls a slide to a file of the allowed folder, and to no other file.
+"""Files that clients name or download: slides of the allowed folder, results of jobs.
 
 The answer never tells whether something exists elsewhere.
 """
@@ -25,7 +25,7 @@ MAX_LENGTH = 1024
 
 
 class SlideFolder:
-    """The one folder that jobs may read.
+    """The folder that jobs may read.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class SlideFolder:
         self.root = root.resolve()
 
     def find(self, name: str) -> Path:
-        """Return the file or folder of a name.
+        """Resolve a name to a file or folder below the slides folder.
 
         Parameters
         ----------
@@ -65,24 +65,28 @@ class SlideFolder:
             or "\\" in name
             or not name.isprintable()
         ):
-            raise NotAllowedError("a path must be relative to the slides folder and lie in it")
+            raise NotAllowedError(
+                "a path must be relative to the slides folder and must not leave it"
+            )
         place = self._below(self.root.joinpath(*parts))
         if not place.exists():
             raise UnknownRecordError(f"there is no {PurePosixPath(name)} in the slides folder")
         if place.is_dir():
-            # A DICOM slide, or a folder of region files: its files are read by their own names.
+            # A DICOM slide or a folder of region files: its files are opened by name later.
             for child in place.iterdir():
                 self._below(child)
         return place
 
     def _below(self, path: Path) -> Path:
-        """Follow symbolic links, and refuse those that lead out."""
+        """Resolve symbolic links, and refuse those that leave the folder."""
         try:
             place = path.resolve()
         except (OSError, RuntimeError) as error:  # a link to itself
-            raise NotAllowedError("the path cannot be followed") from error
+            raise NotAllowedError(
+                "the path cannot be resolved; its symbolic links form a loop"
+            ) from error
         if place != self.root and self.root not in place.parents:
-            raise NotAllowedError("a symbolic link there leads out of the slides folder")
+            raise NotAllowedError("the path contains a symbolic link that leaves the slides folder")
         return place
 
 
@@ -96,15 +100,15 @@ RESULTS = {
     CASE_FILE: "application/json",
     "report.html": "text/html",
 }
-"""Name to media type."""
+"""Media type by name."""
 
 PACKED_FOLDERS = ("cut/crops", "maps", REPORTS_FOLDER)
-"""With the tables they are all that `glomerulab report` needs."""
+"""Folders that `glomerulab report` needs besides the tables."""
 PACKED_ALREADY = {".png", ".jpg", ".jpeg"}
 
 
 def pack_results(folder: Path) -> None:
-    """Put predictions, crops and reports of a finished job into one archive.
+    """Archive predictions, crops and reports of a finished job.
 
     Parameters
     ----------
@@ -151,5 +155,5 @@ def result_file(folder: Path, name: str) -> Path:
     """
     path = find_result(folder, name)
     if path is None:
-        raise UnknownRecordError(f"this job has no {name}")
+        raise UnknownRecordError(f"this job's result holds no {name}")
     return path

@@ -1,6 +1,6 @@
-"""The process that does one job, apart from the server: what goes wrong in it hurts nobody else.
+"""The process of one job, so that a crash does not reach the server.
 
-It ends with the server, however that ends; begun again, `predict` goes on where it was.
+It ends when the server ends; started again, `predict` resumes.
 """
 
 import csv
@@ -26,18 +26,18 @@ Item = TypeVar("Item")
 
 SECONDS_BETWEEN_REPORTS = 0.3
 NICENESS = 5
-"""Crops, which somebody waits for, go first."""
+"""Added niceness, so that crop requests go first."""
 SLIDES_FILE = "slides.csv"
 LOCK_FILE = ".lock"
 END_S = 5.0
-"""For a process to end when it is told to, before it is killed."""
+"""Seconds between SIGTERM and SIGKILL."""
 FIELDS = {"--mpp-override": "`mpp` of the slide", "--margin": "`margin`"}
-"""What the command line's options are called in a request."""
+"""Names of command line options in a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobTask:
-    """All that the process needs to know; small enough to be sent to it."""
+    """Arguments of the process."""
 
     folder: Path
     request: JobRequest
@@ -47,17 +47,17 @@ class JobTask:
 
 
 def run_job_process(task: JobTask) -> None:
-    """Do a job as the whole life of a process."""
+    """Entry point of a job's process."""
     end_with_parent()
-    os.setsid()  # so that a cancelled job's own workers are ended with it
+    os.setsid()  # so that cancelling also ends the job's workers
     os.nice(NICENESS)
-    # A killed server's process may take a moment to end.
+    # The process of a killed server may still be ending.
     with exclusive_lock(task.folder / LOCK_FILE):
         run_job(task)
 
 
 def end_process(process: BaseProcess) -> None:
-    """End a job's process and those it started.
+    """Terminate a job's process and its children.
 
     Parameters
     ----------
@@ -69,13 +69,13 @@ def end_process(process: BaseProcess) -> None:
             break
         try:
             os.killpg(process.pid or 0, number)
-        except (ProcessLookupError, PermissionError):  # it has no group of its own yet
+        except (ProcessLookupError, PermissionError):  # setsid has not run yet
             process.kill()
         process.join(END_S)
 
 
 def run_job(task: JobTask) -> None:
-    """Judge the slides of a job, write its report, and say how it ended."""
+    """Predict the slides of a job, write its report, and record the outcome."""
     folder = JobFolder(task.folder)
     try:
         outcome = _predict(task, folder)
@@ -96,7 +96,7 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
         n_workers=task.n_workers,
     )
     table = _write_slides(task, allowed)
-    track = _Reported(folder)
+    track = _FileTrack(folder)
     summary = predict(table, task.run, folder.result, settings=settings, track=track)
     _translate_table(folder.result / FAILURES_FILE, task)
     write_case_reports(
@@ -113,7 +113,7 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
 
 
 def _write_slides(task: JobTask, allowed: SlideFolder) -> Path:
-    """Write the slides table of the request: paths checked once more, now that they are opened."""
+    """Write the slides table of the request; paths are checked again before they are opened."""
     path = make_folder(task.folder) / SLIDES_FILE
     rows = [
         (
@@ -135,7 +135,7 @@ def _write_slides(task: JobTask, allowed: SlideFolder) -> Path:
 
 
 def _translate_table(path: Path, task: JobTask) -> None:
-    """Put a table that goes to a client into its words."""
+    """Rewrite a table with the client's names."""
     if not path.is_file():
         return
     text = _client_wording(path.read_text(encoding="utf-8"), task)
@@ -144,8 +144,8 @@ def _translate_table(path: Path, task: JobTask) -> None:
 
 
 def _client_wording(text: str, task: JobTask) -> str:
-    """Name files and settings as the client does, who knows no folder and no option of ours."""
-    text = text.replace(f"{task.folder / SLIDES_FILE}: ", "")  # nor the table of its own slides
+    """Replace server paths and command line options by the client's names."""
+    text = text.replace(f"{task.folder / SLIDES_FILE}: ", "")
     for place in (task.slides.resolve(), task.folder, task.folder.resolve(), task.run):
         text = text.replace(f"{place}/", "").replace(str(place), place.name)
     for option, field in FIELDS.items():
@@ -153,8 +153,8 @@ def _client_wording(text: str, task: JobTask) -> str:
     return text
 
 
-class _Reported:
-    """A `Track` that says in ``progress.json`` how far the work is."""
+class _FileTrack:
+    """A `Track` that writes ``progress.json``."""
 
     def __init__(self, folder: JobFolder) -> None:
         self._folder = folder
@@ -163,7 +163,7 @@ class _Reported:
     def __call__(
         self, items: Iterable[Item], description: Description, total: int | None = None
     ) -> Iterator[Item]:
-        """Yield every item, and report now and then."""
+        """Yield every item, and write the progress at intervals."""
         if total is None and isinstance(items, Sized):
             total = len(items)
         stage = description if isinstance(description, str) else description()

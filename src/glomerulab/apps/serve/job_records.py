@@ -1,4 +1,4 @@
-"""Jobs as they stand on disk: one folder each, whose ``job.json`` is whole at every moment.
+"""Jobs on disk: one folder each, with a ``job.json`` that is replaced atomically.
 
 Only the server writes ``job.json``; the process that does the work writes ``progress.json`` and, as
 its last act, ``outcome.json``. What a killed server leaves is therefore always one of the states.
@@ -43,24 +43,25 @@ class SlideRequest(_Stored):
     """One slide of a job."""
 
     path: str = Field(min_length=1, max_length=1024, description="Relative to the slides folder.")
-    stain: str | None = Field(default=None, description="Where the slide does not say it.")
+    stain: str | None = Field(default=None, description="If the slide does not state it.")
     mpp: float | None = Field(
         default=None,
         ge=0.001,
         le=100,
         allow_inf_nan=False,
-        description="Micrometres per pixel of level 0, where the slide does not say them.",
+        description="Micrometres per pixel of level 0, if the slide does not state them.",
     )
 
 
 class JobRequest(_Stored):
-    """What a client asks for: the slides of one case."""
+    """A client's request: the slides of one case."""
 
     slides: tuple[SlideRequest, ...] = Field(min_length=1, max_length=32)
     regions: str = Field(
         min_length=1,
         max_length=1024,
-        description="A region file, or a folder with one called after each slide; relative to the "
+        description="A region file, or a folder with one file named after each slide; "
+        "relative to the "
         "slides folder, which is ``.`` itself.",
     )
     patient: str | None = Field(
@@ -68,20 +69,20 @@ class JobRequest(_Stored):
         min_length=1,
         max_length=200,
         pattern=r"^[^\x00-\x1f\x7f]+$",
-        description="Needed for several slides: they are read as one case.",
+        description="Required for several slides, which form one case.",
     )
     margin: float = Field(
         default=0.1,
         ge=0,
         le=10,
         allow_inf_nan=False,
-        description="Around regions, as the training crops were cut.",
+        description="Margin around regions, as for the training crops.",
     )
     language: Literal["en", "zh"] = Field(default="en", description="Of the HTML report.")
 
 
 class JobProgress(_Stored):
-    """How far a running job is."""
+    """Progress of a running job."""
 
     stage: str
     done: int
@@ -89,13 +90,13 @@ class JobProgress(_Stored):
 
 
 class JobResult(_Stored):
-    """How a job's work ended."""
+    """Outcome of a job's process."""
 
     error: str | None = None
     n_images: int = 0
     n_referred: int = 0
     n_failures: int = 0
-    """Slides, regions and images that could not be judged."""
+    """Number of slides, regions and images without a prediction."""
 
 
 class JobRecord(_Stored):
@@ -104,20 +105,20 @@ class JobRecord(_Stored):
     format: Literal[1] = 1
     id: str
     client: str
-    """Name of the API key it came with."""
+    """Name of the client's API key."""
     request: JobRequest
     state: JobState = "queued"
     created: str
     started: str | None = None
     ended: str | None = None
     n_starts: int = 0
-    """More than 1: the server ended in the middle, and the job was taken up again."""
+    """More than 1 if the server ended during the job."""
     error: str | None = None
     outcome: JobResult | None = None
 
     @property
     def is_ended(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the job is done, failed or cancelled."""
         return self.state in ENDED
 
 
@@ -129,7 +130,7 @@ class JobFolder:
 
     @property
     def result(self) -> Path:
-        """Where predictions and reports go; of no worth before the job is done."""
+        """Folder of predictions and reports; incomplete until the job is done."""
         return self.path / "result"
 
     def write(self, record: JobRecord) -> None:
@@ -137,31 +138,31 @@ class JobFolder:
         self._write(JOB_FILE, record)
 
     def read(self) -> JobRecord | None:
-        """Return the record; None if there is none that can be read."""
+        """Return the record; None if it is missing or unreadable."""
         return self._read(JOB_FILE, JobRecord)
 
     def write_progress(self, progress: JobProgress) -> None:
         """Replace ``progress.json``."""
-        # Not flushed to disk: it is written often, and of no use after a power cut.
+        # Not flushed to disk: it is written often, and useless after a power cut.
         temporary = self.path / f".{PROGRESS_FILE}.new"
         temporary.write_text(progress.model_dump_json(), encoding="utf-8")
         temporary.replace(self.path / PROGRESS_FILE)
 
     def read_progress(self) -> JobProgress | None:
-        """Return how far the work is; None if it has not begun."""
+        """Return the progress; None before the work begins."""
         return self._read(PROGRESS_FILE, JobProgress)
 
     def write_outcome(self, outcome: JobResult) -> None:
-        """Write ``outcome.json``, the last act of the work."""
+        """Write ``outcome.json``, the last file of a job."""
         self._write(OUTCOME_FILE, outcome)
 
     def take_outcome(self) -> JobResult | None:
-        """Return how the work ended; None if it did not come to an end."""
+        """Return the outcome; None if the process did not write one."""
         return self._read(OUTCOME_FILE, JobResult)
 
     def forget_work(self) -> None:
         """Delete all but ``job.json``."""
-        with suppress(FileNotFoundError):  # the job is forgotten meanwhile, folder and all
+        with suppress(FileNotFoundError):  # the job was deleted meanwhile
             for child in self.path.iterdir():
                 if child.is_dir():
                     shutil.rmtree(child, ignore_errors=True)
@@ -169,11 +170,11 @@ class JobFolder:
                     child.unlink(missing_ok=True)
 
     def forget_outcome(self) -> None:
-        """Delete what an earlier start said of its end."""
+        """Delete the outcome of an earlier start."""
         (self.path / OUTCOME_FILE).unlink(missing_ok=True)
 
     def make(self) -> None:
-        """Make the folder, for its owner alone: it will hold a patient's images."""
+        """Make the folder, readable by its owner only: it holds a patient's images."""
         make_folder(self.path)
         try:
             self.path.chmod(0o700)
@@ -181,8 +182,8 @@ class JobFolder:
             raise OutputError(f"cannot write: {error.strerror}", where=str(self.path)) from error
 
     def remove(self) -> None:
-        """Delete the job with everything that came of it."""
-        # First what names it: a half removed job is then none.
+        """Delete the job and its results."""
+        # The record first: a half-deleted folder is then no job.
         (self.path / JOB_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""The jobs of a server: a queue on disk, one thread that starts them, one process per job."""
+"""The job queue: kept on disk, started by one thread, one process per job."""
 
 import datetime as dt
 import logging
@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 LOCK_FILE = ".server.lock"
 LOOK_EVERY_S = 0.1
 GIVEN_UP = (
-    "the server ended {n} times in the middle of this job, which is given up: the job may be what "
-    "ended it (see the server's log)"
+    "the server ended {n} times during this job, which is given up, since the job may be the "
+    "cause; see the server's log"
 )
 
 
 class Jobs:
-    """Accepts, does, cancels and forgets jobs; safe to use from several threads.
+    """Queue, run, cancel and delete jobs; thread-safe.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Jobs:
 
     @property
     def is_alive(self) -> bool:
-        """Whether jobs are being done."""
+        """Whether the thread that starts jobs is running."""
         return self._thread.is_alive()
 
     def add(self, request: JobRequest, client: str) -> JobRecord:
@@ -76,22 +76,28 @@ class Jobs:
         Parameters
         ----------
         request : JobRequest
-            Its paths have been looked at.
+            With checked paths.
 
         Raises
         ------
         BusyError
-            If too many jobs wait, of this client or of all.
+            If too many jobs wait, of this client or in all.
         OutputError
-            If it cannot be written down.
+            If the record cannot be written.
         """
         with self._lock:
             waiting = [record for record in self._records.values() if not record.is_ended]
             n_own = sum(record.client == client for record in waiting)
             if n_own >= self.limits.jobs_per_client:
-                raise BusyError(f"{n_own} jobs of yours wait already", status=429, wait_s=60)
+                raise BusyError(
+                    f"{n_own} of your jobs are waiting; try again when one has ended",
+                    status=429,
+                    wait_s=60,
+                )
             if len(waiting) >= self.limits.jobs_waiting:
-                raise BusyError(f"{len(waiting)} jobs wait already", status=503, wait_s=60)
+                raise BusyError(
+                    f"{len(waiting)} jobs are waiting; try again later", status=503, wait_s=60
+                )
             record = JobRecord(
                 id=secrets.token_hex(8), client=client, request=request, created=_now()
             )
@@ -102,7 +108,7 @@ class Jobs:
         self._changed.set()
         return record
 
-    def of(self, client: str) -> list[JobRecord]:
+    def of_client(self, client: str) -> list[JobRecord]:
         """Return a client's jobs, the newest first."""
         with self._lock:
             own = [record for record in self._records.values() if record.client == client]
@@ -119,11 +125,11 @@ class Jobs:
         with self._lock:
             record = self._records.get(job_id)
         if record is None or record.client != client:
-            raise UnknownRecordError("there is no such job")
+            raise UnknownRecordError("there is no such job of this client")
         return record
 
     def progress(self, record: JobRecord) -> JobProgress | None:
-        """Say how far a running job is."""
+        """Return the progress of a running job."""
         return self._folder(record.id).read_progress() if record.state == "running" else None
 
     def result(self, record: JobRecord) -> Path:
@@ -135,11 +141,11 @@ class Jobs:
             If it is not done.
         """
         if record.state != "done":
-            raise JobStateError(f"the job is {record.state}; only one that is done has a result")
+            raise JobStateError(f"the job is {record.state}; only a job that is done has a result")
         return self._folder(record.id).result
 
     def cancel(self, job_id: str, client: str) -> JobRecord:
-        """End a job that has not ended; nothing of its work is left.
+        """Cancel a job that has not ended, and delete its files.
 
         Raises
         ------
@@ -149,8 +155,8 @@ class Jobs:
         with self._lock:
             record = self.get(job_id, client)
             if record.is_ended:
-                raise JobStateError(f"the job is {record.state} already")
-            # First the word, then the deed: a server killed in between finds what was decided.
+                raise JobStateError(f"the job is already {record.state} and cannot be cancelled")
+            # Persist the state before killing the process.
             record = self._put(record, state="cancelled", ended=_now())
             running = self._running
         if running is not None and running[0] == job_id:
@@ -174,7 +180,7 @@ class Jobs:
         self._folder(job_id).remove()
 
     def counts(self) -> dict[str, int]:
-        """Return how many jobs stand in each state."""
+        """Return the number of jobs by state."""
         found = dict.fromkeys(("queued", "running", "done", "failed", "cancelled"), 0)
         with self._lock:
             for record in self._records.values():
@@ -182,7 +188,7 @@ class Jobs:
         return found
 
     def close(self) -> None:
-        """End; the job that is being done goes on at the next start."""
+        """Stop; a running job resumes at the next start."""
         self._stopping = True
         self._changed.set()
         self._thread.join()
@@ -192,7 +198,7 @@ class Jobs:
         return JobFolder(self.settings.folder / job_id)
 
     def _found(self) -> dict[str, JobRecord]:
-        """Read what an earlier server left, and put in order what its end interrupted."""
+        """Read the jobs of an earlier server, and queue interrupted ones again."""
         records = {}
         for path in sorted(self.settings.folder.iterdir()):
             record = JobFolder(path).read() if path.is_dir() else None
@@ -201,16 +207,16 @@ class Jobs:
             if record.state == "cancelled":
                 JobFolder(path).forget_work()
             elif record.state == "running":
-                record = self._taken_up(record)
+                record = self._requeue(record)
             records[record.id] = record
         return records
 
-    def _taken_up(self, record: JobRecord) -> JobRecord:
+    def _requeue(self, record: JobRecord) -> JobRecord:
         if record.n_starts >= self.limits.job_starts:
             error = GIVEN_UP.format(n=record.n_starts)
             record = record.model_copy(update={"state": "failed", "error": error, "ended": _now()})
         else:
-            log.warning("job %s was interrupted and is taken up again", record.id)
+            log.warning("job %s was interrupted and is queued again", record.id)
             record = record.model_copy(update={"state": "queued"})
         self._folder(record.id).write(record)
         return record
@@ -230,9 +236,9 @@ class Jobs:
                 continue
             try:
                 self._do(record)
-            except Exception as error:  # such as a full disk; the next job must not wait for ever
+            except Exception as error:  # such as a full disk; the next job must still run
                 log.exception("job %s", record.id)
-                self._fail(record.id, f"the server could not do it: {_public_message(error)}")
+                self._fail(record.id, f"the server could not run the job: {_public_message(error)}")
 
     def _begin_next(self) -> JobRecord | None:
         with self._lock:
@@ -245,7 +251,7 @@ class Jobs:
                     oldest, state="running", started=_now(), n_starts=oldest.n_starts + 1
                 )
             except OutputError:
-                log.exception("job %s cannot be started", oldest.id)
+                log.exception("job %s could not be started", oldest.id)
                 return None
 
     def _do(self, record: JobRecord) -> None:
@@ -255,7 +261,7 @@ class Jobs:
         task = JobTask(
             folder.path, record.request, settings.run, settings.slides.root, settings.n_workers
         )
-        # Spawned: torch's threads do not live through a fork.
+        # Spawned: torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
         process = context.Process(target=self._work, args=(task,), name=f"job {record.id}")
         process.start()
@@ -266,25 +272,25 @@ class Jobs:
         with self._lock:
             self._running = None
             current = self._records.get(record.id)
-            if current is None:  # cancelled and forgotten meanwhile
+            if current is None:  # cancelled and deleted meanwhile
                 folder.remove()
                 return
             if current.state != "running":  # cancelled meanwhile
                 folder.forget_work()
                 return
             if self._stopping and ended_in_time is None:
-                return  # stands as running, and is taken up at the next start
+                return  # still recorded as running: queued again at the next start
             self._conclude(record, folder, process.exitcode, in_time=ended_in_time is True)
 
     def _wait(self, process: BaseProcess, job_id: str) -> bool | None:
-        """Wait for the process: True if it ended by itself, False if too late, None if stopped."""
+        """Wait for the process: True if it ended, False on timeout, None if the server stops."""
         deadline = time.monotonic() + self.limits.job_s
         while process.is_alive():
             process.join(LOOK_EVERY_S)
             if self._stopping:
                 return None
             record = self._records.get(job_id)
-            if record is None or record.state != "running":  # cancelled, perhaps forgotten
+            if record is None or record.state != "running":  # cancelled, perhaps deleted
                 return True
             if time.monotonic() > deadline:
                 return False
@@ -301,11 +307,12 @@ class Jobs:
             reason = outcome.error
         elif in_time:
             reason = (
-                f"the job's process ended without a word (exit code {exit_code}), most often "
-                "because the memory ran out; the server's log may say more"
+                f"the job's process ended with exit code {exit_code} and no outcome, most "
+                "often because "
+                "memory ran out; see the server's log"
             )
         else:
-            reason = f"not done within {self.limits.job_s / 3600:g} hours"
+            reason = f"the job was not done within {self.limits.job_s / 3600:g} hours"
         self._put(record, state="failed", error=reason, ended=_now())
         folder.forget_work()
 
@@ -314,7 +321,7 @@ class Jobs:
             record = self._records.get(job_id)
             if record is None or record.is_ended:
                 return
-            # Said even where it cannot be written down: the next start takes such a job up again.
+            # Kept in memory even if the disk is full: the next start then queues the job again.
             changes = {"state": "failed", "error": reason, "ended": _now()}
             self._records[job_id] = record.model_copy(update=changes)
             with suppress(OutputError):
@@ -322,7 +329,7 @@ class Jobs:
 
 
 def _public_message(error: Exception) -> str:
-    """Say what a client may know: a place could be a path of this server."""
+    """Return the part of an error that a client may see: `where` could be a server path."""
     if isinstance(error, GlomerulabError):
         return error.message
     if isinstance(error, OSError) and error.strerror:
@@ -331,9 +338,9 @@ def _public_message(error: Exception) -> str:
 
 
 def _only_server(folder: Path) -> Callable[[], None]:
-    """Keep a second server out of the folder; return what lets it in again."""
+    """Lock the folder against a second server; return the function that unlocks it."""
     lock = ExitStack()
-    busy = "another server keeps its jobs in this folder; give another --jobs"
+    busy = "another server uses this jobs folder; give another --jobs"
     lock.enter_context(exclusive_lock(folder / LOCK_FILE, busy=busy))
     return lock.close
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told of a server: requests, crops, batches, jobs, memory."""
+"""Prometheus metrics: requests, crops, batches, jobs, memory."""
 
 import time
 
@@ -22,7 +22,7 @@ SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
 class Metrics:
-    """The numbers of one server, in a registry of its own."""
+    """Metrics of one server, in their own registry."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -35,28 +35,28 @@ class Metrics:
         )
         self.seconds = Histogram(
             "glomerulab_request_seconds",
-            "Time to the end of the answer.",
+            "Time to the end of the response.",
             ("method", "route"),
             buckets=SECONDS,
             registry=registry,
         )
         self.crops = Counter(
             "glomerulab_crops",
-            "Crops judged, by whether a human must look.",
+            "Crops predicted, by whether they were referred.",
             ("referred",),
             registry=registry,
         )
         self.batches = Histogram(
-            "glomerulab_batch_size", "Crops answered together.", buckets=SIZES, registry=registry
+            "glomerulab_batch_size", "Crops per batch.", buckets=SIZES, registry=registry
         )
         self.in_flight = Gauge(
-            "glomerulab_crops_in_flight", "Crops being answered now.", registry=registry
+            "glomerulab_crops_in_flight", "Crops in progress.", registry=registry
         )
         self.jobs = Gauge("glomerulab_jobs", "Jobs by state.", ("state",), registry=registry)
         ProcessCollector(registry=registry)
 
     def text(self, job_counts: dict[str, int]) -> str:
-        """Return everything in Prometheus' text format.
+        """Return all metrics in Prometheus' text format.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Metrics:
 
 
 class MetricsMiddleware:
-    """Counts every request of an application, by the route it took and never by its own path."""
+    """Count requests by route, not by path."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self.app = app
@@ -92,7 +92,7 @@ class MetricsMiddleware:
         try:
             await self.app(scope, receive, watched)
         finally:
-            # An address nobody made a route for could be anything: it would fill the memory.
+            # Unknown paths are unbounded and would fill the memory.
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if route != "none" else "any"
             self.metrics.requests.labels(method, route, str(status)).inc()

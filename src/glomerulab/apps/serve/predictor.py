@@ -1,24 +1,18 @@
-"""The model of a running server: few threads ask it, crops that wait together go in together.
+"""The model of a running server: a few threads run it on batches of waiting crops.
 
-A crop is prepared by whoever brings it and comes out by the same functions as `glomerulab predict`
-uses, so that both say the same of an image.
+The functions are those of `glomerulab predict`, so that both give the same call for an image.
 """
 
-import io
 import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
 
 from glomerulab.errors import CheckpointError
-from glomerulab.explain.attribution import attribute, overlay_beside
 from glomerulab.images import RgbImage, resized
 from glomerulab.inference.calibration import ModelCalibration
 from glomerulab.inference.decide import Decision, decide
@@ -30,10 +24,9 @@ from glomerulab.inference.image_predictions import (
     predict_batch,
 )
 from glomerulab.models.card import ModelCard
-from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.stain.normalize import normalize
 
-__all__ = ["Overlays", "Predictor", "PreparedCrop", "decide_crop", "prepare_crop"]
+__all__ = ["Predictor", "PreparedCrop", "decide_crop", "prepare_crop"]
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +36,14 @@ MAX_PICTURE_PX = 512
 
 @dataclass(frozen=True, eq=False)
 class PreparedCrop:
-    """What is left of a crop once all that needs the whole of it is done."""
+    """A crop after decoding, normalisation and resizing."""
 
     shown: ModelInput
     stain: str | None
     stain_status: str | None
-    """What became of it in normalisation; None where the run has no reference for its stain."""
+    """Status of the normalisation; None if the run has no reference for the stain."""
     picture: RgbImage | None = None
-    """A small copy in its own proportions, where one was asked for."""
+    """A small copy with the crop's aspect ratio, for an overlay."""
 
 
 def prepare_crop(
@@ -62,13 +55,13 @@ def prepare_crop(
     mpp: float | None,
     with_picture: bool = False,
 ) -> PreparedCrop:
-    """Bring a crop to the run's stain reference and to the size of the network's input.
+    """Normalise a crop to the run's stain reference and resize it to the network's input.
 
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W, 3)
     stain : str or None
-        As manifests call it; None where unknown, and then the crop keeps its colours.
+        As in manifests; None if unknown, which leaves the colours unchanged.
     mpp : float or None
         Micrometres per pixel.
     with_picture : bool, default False
@@ -92,7 +85,7 @@ def _fitting(image: RgbImage) -> RgbImage:
 def decide_crop(
     crop: PreparedCrop, finding: ImagePrediction, card: ModelCard, calibration: ModelCalibration
 ) -> Decision:
-    """Turn what was found in a crop into the call."""
+    """Return the call of a crop."""
     (decision,) = decide(
         np.array([finding.logits]),
         [finding.distance],
@@ -113,7 +106,7 @@ class _Waiting:
 
 
 class Predictor:
-    """Answers crops batch by batch, in as many threads as the engine takes at once.
+    """Run crops in batches, on as many threads as the engine supports.
 
     Parameters
     ----------
@@ -154,17 +147,17 @@ class Predictor:
 
     @property
     def is_alive(self) -> bool:
-        """Whether crops are being answered."""
+        """Whether all threads are running."""
         return all(thread.is_alive() for thread in self._threads)
 
     def submit(self, crop: PreparedCrop) -> "Future[ImagePrediction]":
-        """Queue a crop; whoever no longer waits cancels the future."""
+        """Queue a crop; cancel the future to drop it."""
         answer: Future[ImagePrediction] = Future()
         self._queue.put(_Waiting(crop, answer))
         return answer
 
     def close(self) -> None:
-        """Answer what waits, then end."""
+        """Process the queue, then stop."""
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -180,7 +173,7 @@ class Predictor:
                 self._answer(batch)
 
     def _next_batch(self) -> tuple[list[_Waiting], bool]:
-        """Wait for one, and take with it whatever else waits already."""
+        """Wait for one crop, and add those that are already waiting."""
         batch: list[_Waiting] = []
         one = self._queue.get()
         while one is not None:
@@ -198,11 +191,11 @@ class Predictor:
             found = predict_batch(
                 [one.crop.shown for one in batch], self._engine, self._calibration
             )
-        except Exception as error:  # noqa: BLE001 - it is given to whoever waits for the answer
+        except Exception as error:  # noqa: BLE001 - passed on to the waiting request
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)
                 return
-            log.warning("a batch of %d failed, each is tried alone: %r", len(batch), error)
+            log.warning("a batch of %d failed, each crop is retried: %r", len(batch), error)
             for one in batch:
                 self._answer([one])
             return
@@ -211,7 +204,7 @@ class Predictor:
 
 
 def _refuse_mismatch(engine: Engine, calibration: ModelCalibration) -> None:
-    """Show the model one blank image: what does not fit together must not wait for a patient's."""
+    """Run one blank image, so that a mismatch shows before the first request."""
     size = engine.card.input_size
     answers = engine.predict(np.full((1, size, size, 3), 255, dtype=np.uint8))
     n_labels, n_features = len(engine.card.labels), calibration.ood.n_features
@@ -224,50 +217,3 @@ def _refuse_mismatch(engine: Engine, calibration: ModelCalibration) -> None:
             f"the model gives {answers.features.shape[1]} features, its gates were fitted on "
             f"{n_features}; run `glomerulab gates RUN` again"
         )
-
-
-class Overlays:
-    """A network of its own, since gradients need one that was not made ready for speed.
-
-    Parameters
-    ----------
-    run : Path
-        A run folder.
-    """
-
-    method = "grad-cam"
-    """One pass back and forth; the other methods of `explain` take seconds."""
-
-    def __init__(self, run: Path) -> None:
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model, self._card = load_checkpoint(run)
-        self._model = model.eval().to(self._device).to(memory_format=torch.channels_last)
-        self._lock = threading.Lock()
-
-    def draw(self, pixels: RgbImage, picture: RgbImage, label_id: str) -> bytes:
-        """Draw a crop, and beside it what spoke for a label.
-
-        Parameters
-        ----------
-        pixels : ndarray of uint8, shape (S, S, 3)
-            As the network was shown it.
-        picture : ndarray of uint8, shape (H, W, 3)
-            The same in its own proportions.
-
-        Returns
-        -------
-        bytes
-            A PNG of 2 W by H pixels.
-        """
-        card = self._card
-        shown = torch.from_numpy(pixels).to(self._device).float() / 255.0  # (S, S, 3)
-        tensor = ((shown - shown.new_tensor(card.mean)) / shown.new_tensor(card.std)).permute(
-            2, 0, 1
-        )
-        target = card.taxonomy.label_ids.index(label_id)
-        with self._lock:  # captum hangs hooks on the network
-            saliency = attribute(self._model, tensor, target, "grad-cam").numpy()
-        stream = io.BytesIO()
-        drawn = Image.fromarray(overlay_beside(picture, saliency))
-        drawn.save(stream, format="PNG", compress_level=1)
-        return stream.getvalue()

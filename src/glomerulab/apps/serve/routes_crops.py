@@ -1,4 +1,4 @@
-"""A crop in, its call out, in one request."""
+"""Route that predicts one crop per request."""
 
 import asyncio
 import base64
@@ -33,9 +33,9 @@ __all__ = ["router"]
 router = APIRouter()
 
 SAME_MPP = 0.1
-"""As `glomerulab predict` tells crops of another scale."""
+"""Relative tolerance, as in `glomerulab predict`."""
 NO_OVERLAY = (
-    "No overlay: this server runs an export, which holds no gradients. Serve the run itself for it."
+    "No overlay: this server runs an export, which has no gradients. Serve the run itself for that."
 )
 
 
@@ -47,21 +47,23 @@ NO_OVERLAY = (
 async def predict_crop(
     request: Request,
     service: CurrentService,
-    stain: Annotated[Stain | None, Query(description="As manifests call it.")] = None,
+    stain: Annotated[Stain | None, Query(description="Stain, as in manifests.")] = None,
     mpp: Annotated[Mpp | None, Query(description="Micrometres per pixel of the crop.")] = None,
-    saliency: Annotated[bool, Query(description="Draw where the model looked, too.")] = False,
+    saliency: Annotated[bool, Query(description="Also return a saliency overlay.")] = False,
 ) -> CropResponse:
-    """Judge one crop of a glomerulus: the body is the image file, PNG, JPEG, TIFF or BMP."""
+    """Predict one crop of a glomerulus; the body is a PNG, JPEG, TIFF or BMP file."""
     content = await request.body()
     if not content:
-        raise ImageFileError("the request's body is empty; it must be an image file")
+        raise ImageFileError("the request's body is empty; send an image file")
     service.metrics.in_flight.inc()
     try:
         async with asyncio.timeout(service.limits.answer_s):
             answer = await _answered(service, content, stain=stain, mpp=mpp, saliency=saliency)
     except TimeoutError as error:
         raise BusyError(
-            f"no answer within {service.limits.answer_s:g} s", status=503, wait_s=10
+            f"the crop was not processed within {service.limits.answer_s:g} s; try again",
+            status=503,
+            wait_s=10,
         ) from error
     finally:
         service.metrics.in_flight.dec()
@@ -112,14 +114,19 @@ def _overlay(model: LoadedModel, crop: PreparedCrop, decision: Decision) -> Over
 
 
 def _mpp_notes(mpp: float | None, wanted: float | None) -> tuple[str, ...]:
-    """Say what the scale leaves open."""
+    """Return a note where the scale is unknown or differs from the model's."""
     if mpp is None or wanted is None:
-        return ("Whether the crop has the model's micrometres per pixel is not known.",)
+        return (
+            (
+                "The crop's micrometres per pixel are not known, so its scale may differ from "
+                "the model's."
+            ),
+        )
     if abs(mpp / wanted - 1) <= SAME_MPP:
         return ()
     text = (
-        f"The crop is at {mpp:g} µm per pixel, the model was trained on crops at {wanted:g}: it is "
-        "resized to the network's input like them, whatever it shows."
+        f"The crop is at {mpp:g} µm per pixel, the model was trained on crops at {wanted:g}; it is "
+        "resized to the network's input all the same."
     )
     return (text,)
 

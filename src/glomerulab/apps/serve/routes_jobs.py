@@ -1,4 +1,4 @@
-"""Slides of the allowed folder, judged as jobs: started, looked at, cancelled, downloaded."""
+"""Routes of slide jobs: start, show, cancel, delete, download."""
 
 from typing import Annotated, Literal
 
@@ -27,7 +27,7 @@ JobId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
 def start_job(
     request: JobRequest, service: CurrentService, client: Client, response: Response
 ) -> Job:
-    """Judge the slides of one case; the answer says where to look how far it is."""
+    """Predict the slides of one case; `Location` is the address of the job."""
     jobs, slides = _jobs(service)
     _check(request, slides, service)
     record = jobs.add(request, client)
@@ -39,19 +39,19 @@ def start_job(
 def list_jobs(service: CurrentService, client: Client) -> JobList:
     """List the jobs that this client started, the newest first."""
     jobs, _ = _jobs(service)
-    return JobList(jobs=tuple(_job(jobs, record) for record in jobs.of(client)))
+    return JobList(jobs=tuple(_job(jobs, record) for record in jobs.of_client(client)))
 
 
 @router.get("/{job_id}", responses=error_responses(401, 404, 422, 429, 503))
 def show_job(job_id: JobId, service: CurrentService, client: Client) -> Job:
-    """Show how far a job is, or how it ended."""
+    """Show a job's progress or outcome."""
     jobs, _ = _jobs(service)
     return _job(jobs, jobs.get(job_id, client))
 
 
 @router.post("/{job_id}/cancel", responses=error_responses(401, 404, 409, 422, 429, 503, 507))
 def cancel_job(job_id: JobId, service: CurrentService, client: Client) -> Job:
-    """End a job that has not ended; nothing of its work is kept."""
+    """Cancel a job that has not ended; its files are deleted."""
     jobs, _ = _jobs(service)
     return _job(jobs, jobs.cancel(job_id, client))
 
@@ -60,7 +60,7 @@ def cancel_job(job_id: JobId, service: CurrentService, client: Client) -> Job:
     "/{job_id}", status_code=204, responses=error_responses(401, 404, 409, 422, 429, 503, 507)
 )
 def forget_job(job_id: JobId, service: CurrentService, client: Client) -> None:
-    """Delete a job that has ended, with its result."""
+    """Delete a job that has ended, and its result."""
     jobs, _ = _jobs(service)
     jobs.forget(job_id, client)
 
@@ -77,7 +77,7 @@ async def download(
     service: CurrentService,
     client: Client,
 ) -> FileResponse:
-    """Download a finished job's result: all of it (`result.zip`), or one file of it."""
+    """Download a finished job's result: everything (`result.zip`), or one file."""
     jobs, _ = _jobs(service)
     record = jobs.get(job_id, client)
     path = await run_in_threadpool(result_file, jobs.result(record), name)
@@ -86,24 +86,26 @@ async def download(
 
 def _jobs(service: Service) -> tuple[Jobs, SlideFolder]:
     if service.jobs is None or service.slides is None:
-        raise UnknownRecordError("this server takes no slides; start it with --slides FOLDER")
+        raise UnknownRecordError(
+            "this server takes no slides; its operator can start it with --slides FOLDER"
+        )
     return service.jobs, service.slides
 
 
 def _check(request: JobRequest, slides: SlideFolder, service: Service) -> None:
-    """Refuse at once what the job would fail for."""
+    """Refuse a request that the job would fail for."""
     if len(request.slides) > 1 and request.patient is None:
-        raise ConfigError("several slides are read as one case: name its patient")
+        raise ConfigError("several slides form one case; give its `patient`")
     places = [slides.find(slide.path) for slide in request.slides]
     if len(set(places)) < len(places):
-        raise ConfigError("a slide is named twice")
+        raise ConfigError("the request names a slide twice")
     slides.find(request.regions)
     for slide in request.slides:
         if slide.stain is not None and slide.stain not in STAINS:
-            raise ConfigError(f"stain must be one of {', '.join(STAINS)}")
+            raise ConfigError(f"the stain of a slide must be one of {', '.join(STAINS)}")
     if service.model.card.mpp is None:
         raise ConfigError(
-            "the model does not say its micrometres per pixel, so that slides cannot be cut for it"
+            "the model does not state its micrometres per pixel, so slides cannot be cut for it"
         )
 
 

@@ -1,4 +1,4 @@
-"""What monitoring, proxies and curious people ask: alive, ready, numbers, which model."""
+"""Routes of health, readiness, metrics, the model card and the page."""
 
 from functools import lru_cache
 
@@ -21,13 +21,13 @@ router = APIRouter()
 
 @router.get("/health")
 async def health() -> Health:
-    """Say that the server lives."""
+    """Report that the server is alive."""
     return Health()
 
 
 @router.get("/ready", responses={503: {"model": Readiness, "description": "Not ready."}})
 async def ready(service: CurrentService, response: Response) -> Readiness:
-    """Say whether crops and jobs are being done; 503 if not."""
+    """Report whether crops and jobs are processed; 503 if not."""
     crops = service.model.predictor.is_alive
     jobs = None if service.jobs is None else service.jobs.is_alive
     is_ready = crops and jobs is not False
@@ -38,7 +38,7 @@ async def ready(service: CurrentService, response: Response) -> Readiness:
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=error_responses(401, 429, 503))
 def metrics(service: CurrentService) -> Response:
-    """Give the numbers that Prometheus collects."""
+    """Return the Prometheus metrics."""
     counts = {} if service.jobs is None else service.jobs.counts()
     return Response(service.metrics.text(counts), media_type=METRICS_TYPE)
 
@@ -83,10 +83,10 @@ async def page(service: CurrentService) -> HTMLResponse:
 
 @router.get("/static/{name:path}", include_in_schema=False)
 async def static(name: str) -> Response:
-    """Give a file of the package by a name that is on its list."""
+    """Return a static file of the page."""
     answer = ASSETS.response(name)
     if answer is None:
-        raise UnknownRecordError("there is no such file")
+        raise UnknownRecordError("the page has no such file")
     return answer
 
 

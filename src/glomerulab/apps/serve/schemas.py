@@ -1,4 +1,4 @@
-"""What answers look like: the part of this server that clients are written against."""
+"""Response schemas and the OpenAPI description: the contract with clients."""
 
 from typing import Annotated, Any, Literal
 
@@ -50,28 +50,28 @@ class _Response(BaseModel):
 
 
 class ErrorResponse(_Response):
-    """Why a request was refused."""
+    """Reason of a refusal."""
 
     detail: str
 
 
 class Health(_Response):
-    """The server lives."""
+    """Liveness."""
 
     status: Literal["alive"] = "alive"
 
 
 class Readiness(_Response):
-    """Whether crops and jobs are being done."""
+    """Whether crops and jobs are processed."""
 
     status: Literal["ready", "not ready"]
     crops: bool
     jobs: bool | None
-    """None: this server was started without a slides folder."""
+    """None without a slides folder."""
 
 
 class LabelResponse(BaseModel):
-    """What was said of one label."""
+    """Prediction of one label."""
 
     id: str
     name: str
@@ -79,40 +79,41 @@ class LabelResponse(BaseModel):
     probability: float = Field(ge=0, le=1, description="Calibrated.")
     called: bool
     state: Literal["present", "absent", "either"] = Field(
-        description="From the conformal set: whether it settles this label."
+        description="State of the label in the conformal set."
     )
 
 
 class Reason(BaseModel):
-    """Why a human must look."""
+    """Reason to refer the crop to a person."""
 
     word: str
     meaning: str
 
 
 class Overlay(BaseModel):
-    """Where the model found its answer."""
+    """Saliency overlay."""
 
     label: str
     method: str
-    png_base64: str = Field(description="The crop, and beside it the map, more salient brighter.")
+    png_base64: str = Field(
+        description="The crop and, beside it, the map; brighter is more salient."
+    )
 
 
 class CropResponse(_Response):
-    """What a model says of a crop: the same as `glomerulab predict`."""
+    """Call of a crop, the same as from `glomerulab predict`."""
 
     weights_sha256: str
-    """Which model it was."""
+    """Identifies the model."""
     labels: tuple[LabelResponse, ...]
     called: tuple[str, ...]
     conformal_set: tuple[str, ...] = Field(description="Labels that cannot be ruled out.")
-    coverage: float = Field(description="Share of such sets that hold the truth, as promised.")
+    coverage: float = Field(description="Nominal share of such sets that contain the truth.")
     referred: bool
     reasons: tuple[Reason, ...]
     stain: str | None
     stain_status: str | None = Field(
-        description="What became of the crop in normalisation; null where the run has no "
-        "reference for its stain."
+        description="Status of the normalisation; null if the run has no reference for the stain."
     )
     distance: float
     distance_threshold: float
@@ -140,7 +141,7 @@ class ModelResponse(_Response):
 
 
 class Job(_Response):
-    """A job as its client sees it."""
+    """A job."""
 
     id: str
     state: JobState
@@ -163,18 +164,18 @@ class JobList(_Response):
 
 DESCRIPTION = (
     "A trained model of glomeruli over HTTP. Research use only: not a medical device, not for "
-    "diagnosis. Crops are answered at once; slides of the server's slides folder become jobs."
+    "diagnosis. Crops are predicted in one request; slides of the server's folder become jobs."
 )
 
 MEANINGS = {
     401: "No API key, or one that is not known.",
     403: "Not allowed, such as a path that leads out of the slides folder.",
-    404: "There is no such thing, or it is another client's.",
+    404: "It does not exist, or belongs to another client.",
     408: "The body did not arrive in time.",
-    409: "The job is not in a state in which this can be done.",
+    409: "The job's state does not allow this.",
     413: "The body is too large.",
-    422: "The request or the image cannot be understood.",
-    429: "This client asks for too much at once; see Retry-After.",
+    422: "The request or the image is invalid.",
+    429: "This client has too many requests or jobs; see Retry-After.",
     503: "The server is busy or not ready; see Retry-After.",
     507: "The server's disk is full or read-only.",
 }
@@ -183,7 +184,7 @@ IMAGE_TYPES = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "applicatio
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The file itself. What it is, is told by content, not by its stated type.",
+        "description": "The file. Its type is detected from its content.",
         "content": {
             kind: {"schema": {"type": "string", "format": "binary"}} for kind in IMAGE_TYPES
         },
@@ -192,7 +193,7 @@ IMAGE_BODY: dict[str, Any] = {
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the refusals of a route.
+    """Return the OpenAPI description of a route's errors.
 
     Returns
     -------
@@ -205,14 +206,14 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def describe_keys(app: FastAPI) -> None:
-    """Say in an application's description that it needs an API key.
+    """Add the API key to an application's OpenAPI description.
 
     Parameters
     ----------
     app : FastAPI
         With all its routes.
     """
-    document = app.openapi()  # kept by the application, and given out as it is changed here
+    document = app.openapi()  # cached by the application
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"key": []}]
     for path in OPEN_PATHS & document["paths"].keys():

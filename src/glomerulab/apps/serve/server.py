@@ -1,4 +1,4 @@
-"""Run the server of a model, and say on the terminal what that means."""
+"""Build and run the server of a model."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -20,10 +20,10 @@ from glomerulab.apps.web.security import SecurityMiddleware
 from glomerulab.apps.web.server import (
     LOCAL_HOSTS,
     address_of,
-    answer,
     check_proxies,
     is_local,
     listen,
+    run_server,
 )
 from glomerulab.errors import ConfigError
 
@@ -31,7 +31,7 @@ __all__ = ["announce", "create_app", "open_service", "serve"]
 
 
 def open_service(settings: ServeSettings) -> Service:
-    """Load the model and take up the jobs that an earlier server left.
+    """Load the model and the jobs of an earlier server.
 
     Returns
     -------
@@ -48,9 +48,9 @@ def open_service(settings: ServeSettings) -> Service:
     slides = None
     if settings.slides is not None:
         if not settings.slides.is_dir():
-            raise ConfigError("is no folder; --slides takes a folder", where=str(settings.slides))
+            raise ConfigError("--slides must be a folder", where=str(settings.slides))
         if settings.jobs is None:
-            raise ConfigError("--slides needs a folder to keep jobs in: give --jobs FOLDER")
+            raise ConfigError("--slides needs a folder for jobs; give --jobs FOLDER")
         slides = SlideFolder(settings.slides)
     metrics = Metrics()
     model = load_model(settings.run, metrics, taxonomy=settings.taxonomy)
@@ -69,7 +69,7 @@ def open_service(settings: ServeSettings) -> Service:
 
 
 def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str], None]) -> None:
-    """Answer requests until interrupted.
+    """Serve until interrupted.
 
     Parameters
     ----------
@@ -89,24 +89,24 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
     """
     if settings.keys is None and not is_local(host):
         raise ConfigError(
-            f"{host} can be reached from the network: give the clients' keys with --keys FILE "
+            f"{host} can be reached from the network; give API keys with --keys FILE "
             "(`glomerulab api-key NAME --keys FILE` makes one)"
         )
     check_proxies(settings.proxies)
     keys = None if settings.keys is None else KeyRing(settings.keys)
-    # Distances are small products: BLAS's own threads would take the cores from the network.
+    # BLAS threads would take the cores from the network.
     threadpool_limits(limits=1, user_api="blas")
-    # The place is taken first: a taken port is told before a model is loaded.
+    # Bind first: a taken port fails before the model is loaded.
     with closing(listen(host, port)) as listener, closing(open_service(settings)) as service:
         hosts = frozenset(settings.names) | (LOCAL_HOSTS if is_local(host) else frozenset())
         app = create_app(service, keys=keys, hosts=hosts)
         for line in announce(settings, service, host=host, port=listener.getsockname()[1]):
             tell(line)
-        answer(app, listener, proxies=settings.proxies)
+        run_server(app, listener, proxies=settings.proxies)
 
 
 def announce(settings: ServeSettings, service: Service, *, host: str, port: int) -> list[str]:
-    """Return what the terminal says at the start."""
+    """Return the lines printed at the start."""
     facts, address = service.model.facts, address_of(host, port)
     labels = ", ".join(label.id for label in facts.labels)
     lines = [
@@ -116,21 +116,24 @@ def announce(settings: ServeSettings, service: Service, *, host: str, port: int)
     if service.jobs is not None:
         counts = service.jobs.counts()
         waiting = counts["queued"] + counts["running"]
-        lines.append(f"Slides below {settings.slides}; {waiting} jobs of before go on.")
+        lines.append(f"Slides below {settings.slides}; {waiting} earlier jobs continue.")
     if not is_local(host):
         lines += [
-            f"WARNING: {host} can be reached from the network. Keys and images travel unencrypted:",
-            "  use it behind a proxy that speaks HTTPS, or only in a network you trust.",
+            (
+                f"WARNING: {host} can be reached from the network. Keys and images are sent "
+                "unencrypted:"
+            ),
+            "  use an HTTPS proxy, or only a network you trust.",
         ]
     elif settings.keys is None:
-        lines.append("No keys: every user of this computer may ask.")
+        lines.append("No keys: every user of this computer may send requests.")
     return lines
 
 
 def create_app(
     service: Service, *, keys: KeyRing | None = None, hosts: frozenset[str] = frozenset()
 ) -> FastAPI:
-    """Make the application of one model.
+    """Build the application of one model.
 
     Parameters
     ----------
@@ -159,9 +162,14 @@ def create_app(
     def limit_of(path: str) -> int:
         return limits.upload_bytes if path == CROPS_PATH else limits.body_bytes
 
-    # The last one added is the first to see a request.
+    # The last middleware added sees a request first.
     app.add_middleware(AuthMiddleware, keys=keys, limits=limits)
-    app.add_middleware(SecurityMiddleware, hosts=hosts, limit_of=limit_of)
+    app.add_middleware(
+        SecurityMiddleware,
+        hosts=hosts,
+        limit_of=limit_of,
+        host_hint="start the server with --name HOST to allow it",
+    )
     app.add_middleware(MetricsMiddleware, metrics=service.metrics)
     install_error_handlers(app)
     for module in (routes_service, routes_crops, routes_jobs):

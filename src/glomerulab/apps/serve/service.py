@@ -1,4 +1,4 @@
-"""What all requests of one running server share."""
+"""State that all requests of a server share."""
 
 import os
 from dataclasses import dataclass, field
@@ -28,14 +28,14 @@ from glomerulab.runtime.sealing import check_seal
 from glomerulab.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
-    from glomerulab.apps.serve.predictor import Overlays
+    from glomerulab.apps.serve.overlays import Overlays
 
 __all__ = ["Client", "CurrentService", "LoadedModel", "Service", "load_model"]
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A run, ready to answer."""
+    """A loaded run or export."""
 
     run: Path
     card: ModelCard
@@ -44,20 +44,20 @@ class LoadedModel:
     predictor: Predictor
     engine_name: str
     overlays: "Overlays | None"
-    """None: an exported run, which holds no gradients."""
+    """None for an export, which has no gradients."""
     notes: tuple[str, ...] = ()
-    """What goes with every answer: that the engine is not the one that was judged."""
+    """Notes of every response, such as the loss of an 8-bit engine."""
 
 
 def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None) -> LoadedModel:
-    """Load a run or what ``export`` made of one, and let it answer once.
+    """Load a run or an export, and run it once.
 
     Parameters
     ----------
     metrics : Metrics
-        Is told of every batch.
+        Receives the size of every batch.
     taxonomy : Taxonomy, optional
-        What clients count on: another one is refused.
+        Labels that clients expect; others are refused.
 
     Raises
     ------
@@ -66,28 +66,30 @@ def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None)
     RunError
         If the run was changed since it was trained.
     TaxonomyError
-        If the model answers other labels than `taxonomy`.
+        If the model has other labels than `taxonomy`.
     """
     check_seal(run)
     engine = open_engine(run)
     if not has_calibration(run):
-        raise CheckpointError("has no gates yet; run `glomerulab gates RUN` first", where=str(run))
+        raise CheckpointError(
+            "this run has no calibration; run `glomerulab gates RUN` first", where=str(run)
+        )
     calibration = read_calibration(run)
     if calibration.facts.weights_sha256 != engine.weights_sha256:
         raise CheckpointError(
-            "the gates were fitted for other weights; run `glomerulab gates RUN` again",
+            "the calibration was fitted for other weights; run `glomerulab gates RUN` again",
             where=str(run),
         )
     if taxonomy is not None and taxonomy.label_ids != engine.card.taxonomy.label_ids:
         raise TaxonomyError(
-            f"the model answers {', '.join(engine.card.taxonomy.label_ids)}, but clients count on "
-            f"the taxonomy {taxonomy.name}: {', '.join(taxonomy.label_ids)}",
+            f"the model has the labels {', '.join(engine.card.taxonomy.label_ids)}, but --taxonomy "
+            f"{taxonomy.name} has {', '.join(taxonomy.label_ids)}; serve another model or taxonomy",
             where=str(run),
         )
     overlays = None
     is_export = (run / "model.onnx").is_file()
     if not is_export:
-        from glomerulab.apps.serve.predictor import Overlays
+        from glomerulab.apps.serve.overlays import Overlays
 
         overlays = Overlays(run)
     predictor = Predictor(engine, calibration, on_batch=metrics.batches.observe)
@@ -112,7 +114,7 @@ def _engine_notes(engine: Engine) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Service:
-    """Everything a route needs beside the request."""
+    """Dependencies of the routes."""
 
     model: LoadedModel
     metrics: Metrics
@@ -120,21 +122,21 @@ class Service:
     needs_key: bool = False
     slides: SlideFolder | None = None
     jobs: Jobs | None = None
-    """None, like `slides`: only crops are answered."""
-    # Decoding takes memory by the size of the image, so that few are decoded at once.
+    """None, like `slides`, if only crops are served."""
+    # Limits the memory of concurrent decoding.
     preparing: CapacityLimiter = field(
         default_factory=lambda: CapacityLimiter(max(2, os.cpu_count() or 2))
     )
 
     def close(self) -> None:
-        """End what runs beside the requests."""
+        """Stop the jobs and the predictor."""
         if self.jobs is not None:
             self.jobs.close()
         self.model.predictor.close()
 
 
 async def _service(request: Request) -> Service:
-    # Async although it waits for nothing: a plain function would be handed to a thread.
+    # Async, since a plain dependency would run in a thread.
     service: Service = request.app.state.service
     return service
 
@@ -146,4 +148,4 @@ async def _client(request: Request) -> str:
 
 CurrentService = Annotated[Service, Depends(_service)]
 Client = Annotated[str, Depends(_client)]
-"""Name of who asks, as the guard found it."""
+"""The client's name, set by `AuthMiddleware`."""

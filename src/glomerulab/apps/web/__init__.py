@@ -1,1 +1,1 @@
-"""What the programs that answer over HTTP share: listening, shielding, files for pages."""
+"""Shared by the web programs: sockets, security headers, error handlers, static files."""

@@ -1,4 +1,4 @@
-"""Files of the package that pages load: named by their content, so that browsers may keep them."""
+"""Static files with their digest in the address, so that browsers can cache them."""
 
 import hashlib
 from functools import cached_property
@@ -26,7 +26,7 @@ class Assets:
         self._urls: dict[str, str] = {}
 
     def url(self, name: str) -> str:
-        """Return the address of a file; it changes when the file does.
+        """Return the address of a file, which changes with its content.
 
         Parameters
         ----------
@@ -39,11 +39,11 @@ class Assets:
         return self._urls[name]
 
     def response(self, name: str) -> Response | None:
-        """Return a file by a name that is on the list of them; None for any other."""
+        """Return a known file; None for any other name."""
         path = self._files.get(name)
         if path is None:
             return None
-        # The address holds the file's digest, so that it may be kept.
+        # The address contains the digest, so the response can be cached forever.
         headers = {"Cache-Control": "public, max-age=31536000, immutable"}
         return FileResponse(path, media_type=TYPES[path.suffix], headers=headers)
 

@@ -1,4 +1,4 @@
-"""Errors as answers, for every program here: which there are, and what is wrong in words."""
+"""Exception handlers shared by the web programs."""
 
 import logging
 from collections.abc import Callable
@@ -15,10 +15,10 @@ __all__ = ["UNEXPECTED", "Answer", "install_error_handlers", "validation_problem
 log = logging.getLogger(__name__)
 
 MAX_PROBLEMS = 5
-UNEXPECTED = "something unforeseen went wrong; the server's log says what"
+UNEXPECTED = "an unexpected error occurred; the server's log has the details"
 
 Answer = Callable[[Request, int, str], Response]
-"""Makes an answer of a status and words, such as JSON or a page."""
+"""Builds a response (JSON or a page) from a status and a message."""
 
 
 def install_error_handlers(
@@ -28,16 +28,16 @@ def install_error_handlers(
     answer: Answer,
     unforeseen: str = UNEXPECTED,
 ) -> None:
-    """Give an application its answers to errors; no trace ever goes out.
+    """Install an application's exception handlers; no trace is ever sent.
 
     Parameters
     ----------
     foreseen : callable
-        Answers an error of the program's own.
+        Handles a `GlomerulabError`.
     answer : callable
-        Answers every other one.
+        Builds the response to any other error.
     unforeseen : str, optional
-        What is said of a fault of the program; the log has the rest.
+        Message of an unexpected error.
     """
 
     def http(request: Request, error: HTTPException) -> Response:
@@ -63,13 +63,12 @@ def install_error_handlers(
 
 
 def validation_problems(error: RequestValidationError) -> str:
-    """Say in one line what does not fit.
+    """Return the problems of an invalid request in one line.
 
     Returns
     -------
     str
-        The first few problems by place. What was sent is not repeated: it may be no JSON (NaN) or
-        another's script.
+        The first problems by field. Input is not repeated: it may contain NaN or a script.
     """
     problems = [
         f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()

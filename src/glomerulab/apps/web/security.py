@@ -1,6 +1,6 @@
-"""What every answer carries and every request must bear, before any page is asked.
+"""Security headers of every response, and checks of every request.
 
-Plain ASGI, so that it holds for files, pages and errors alike. It must not know of accounts.
+Plain ASGI, so that it covers files, pages and errors alike. It knows no accounts.
 """
 
 from collections.abc import Callable
@@ -20,9 +20,9 @@ NOTICE_HEADER = "X-Research-Use-Only"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
-"""A style element without content: with one there, OpenSeadragon adds none of its own."""
+"""Hash of an empty style element, whose presence keeps OpenSeadragon from adding its own."""
 
-ANOTHER_SITE = "a page of another site may not write here"
+ANOTHER_SITE = "a page of another site may not send this request; open the page of this server"
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -37,7 +37,7 @@ HEADERS = {
 
 
 def content_policy(*, with_boxes: bool = False, with_blobs: bool = False) -> str:
-    """Return the Content-Security-Policy: nothing foreign, nothing inline.
+    """Return the Content-Security-Policy: nothing from other sites, nothing inline.
 
     Parameters
     ----------
@@ -64,14 +64,16 @@ def content_policy(*, with_boxes: bool = False, with_blobs: bool = False) -> str
 
 
 class SecurityMiddleware:
-    """Security headers and the notice on every answer; size, host and origin of every request.
+    """Add security headers and the notice; check size, host and origin of every request.
 
     Parameters
     ----------
     hosts : frozenset of str
-        Names this server is called by; empty means any (a server for the network).
+        Allowed Host names; empty means any (a server for the network).
     limit_of : callable
-        Gives for a path how many bytes a request to it may bring.
+        Returns the largest body for a path, bytes.
+    host_hint : str
+        Way out in the refusal of another Host header.
     """
 
     def __init__(
@@ -80,33 +82,35 @@ class SecurityMiddleware:
         *,
         hosts: frozenset[str],
         limit_of: Callable[[str], int],
+        host_hint: str = "use the address that the program printed at its start",
     ) -> None:
         self.app = app
         self.hosts = hosts
         self.limit_of = limit_of
+        self.host_hint = host_hint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        shielded = _with_headers(send)
+        with_headers = _with_headers(send)
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
         if refusal is not None:
-            await refusal(scope, receive, shielded)
+            await refusal(scope, receive, with_headers)
             return
         limit = self.limit_of(scope["path"])
         if _stated_size(headers) > limit:
-            await _too_large(limit)(scope, receive, shielded)
+            await _too_large(limit)(scope, receive, with_headers)
             return
-        await self.app(scope, _bounded(receive, limit), shielded)
+        await self.app(scope, _bounded(receive, limit), with_headers)
 
     def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
-        """Say why a request is not even looked at, or nothing."""
+        """Return the refusal of a request, or None."""
         host = headers.get("host", "")
         if self.hosts and _name(host) not in self.hosts:
-            return _refused("this server is not called so", 421)
+            return _refused(f"Host header {host[:80]!r} is not allowed; {self.host_hint}", 421)
         if scope["method"] in SAFE_METHODS:
             return None
         if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
@@ -131,7 +135,7 @@ def _with_headers(send: Send) -> Send:
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
-    """Count what really comes: a stated size can lie, and a chunked body states none."""
+    """Count received bytes: a stated size can be wrong, and a chunked body has none."""
     n_bytes = 0
 
     async def counted() -> Message:
@@ -154,7 +158,7 @@ def _refused(why: str, status: int) -> JSONResponse:
 
 
 def _too_large_text(limit: int) -> str:
-    return f"a request may hold {limit // 1024} KiB"
+    return f"the request is too large; the limit is {limit // 1024} KiB"
 
 
 def _stated_size(headers: Headers) -> int:
@@ -168,8 +172,8 @@ def _name(host: str) -> str:
 
 
 def _parts(address: str) -> SplitResult:
-    """Split an address that anybody may have written; what is none has no parts."""
+    """Split an address from a request; an invalid one has no parts."""
     try:
         return urlsplit(address)
-    except ValueError:  # such as "[": no IPv6 address
+    except ValueError:  # such as "["
         return urlsplit("")

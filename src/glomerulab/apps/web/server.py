@@ -1,7 +1,7 @@
-"""Answer requests until interrupted: what every program here asks of its server.
+"""Sockets and the uvicorn server.
 
-No proxy header is believed unless the proxy is named: with one that anybody can send, whoever is
-counted by address could be anyone.
+Forwarded headers are trusted only from named proxies, since clients are counted by address and
+anybody can send the headers.
 """
 
 import errno
@@ -18,20 +18,20 @@ from glomerulab.errors import ConfigError, OutputError
 __all__ = [
     "LOCAL_HOSTS",
     "address_of",
-    "answer",
     "check_proxies",
     "is_local",
     "listen",
+    "run_server",
     "server_config",
 ]
 
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Names of a server that this computer alone can reach."""
+"""Host names of a server on localhost."""
 OF_THE_PORT = (errno.EADDRINUSE, errno.EACCES)
 
 
 def is_local(host: str) -> bool:
-    """Tell whether an address can be reached from this computer alone."""
+    """Return whether an address is reachable from this computer only."""
     if host == "localhost":
         return True
     try:
@@ -41,7 +41,7 @@ def is_local(host: str) -> bool:
 
 
 def address_of(host: str, port: int) -> str:
-    """Return what a browser is given.
+    """Return the URL of a server.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def address_of(host: str, port: int) -> str:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a socket to answer on.
+    """Bind a listening socket.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def listen(host: str, port: int) -> socket.socket:
         If the address is taken or not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named: only then does asyncio send small answers without waiting (no Nagle).
+    # With an explicit protocol asyncio disables Nagle's algorithm.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -79,7 +79,8 @@ def listen(host: str, port: int) -> socket.socket:
         reason = error.strerror or str(error)
         at_fault = "--port" if error.errno in OF_THE_PORT else "--host"
         raise OutputError(
-            f"cannot listen there: {reason}; give another {at_fault}", where=f"{host}:{port}"
+            f"the server cannot listen on this address: {reason}; give another {at_fault}",
+            where=f"{host}:{port}",
         ) from error
     return listener
 
@@ -89,8 +90,8 @@ SHUTDOWN_S = 5
 MAX_CONNECTIONS = 500
 
 
-def answer(app: ASGIApp, listener: socket.socket, *, proxies: Sequence[str] = ()) -> None:
-    """Answer requests until interrupted.
+def run_server(app: ASGIApp, listener: socket.socket, *, proxies: Sequence[str] = ()) -> None:
+    """Serve an application until interrupted.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def answer(app: ASGIApp, listener: socket.socket, *, proxies: Sequence[str] = ()
 
 
 def check_proxies(proxies: Sequence[str]) -> None:
-    """Refuse what is no address, before anything is loaded or begun.
+    """Check proxy addresses before anything is loaded.
 
     Parameters
     ----------
@@ -127,19 +128,20 @@ def check_proxies(proxies: Sequence[str]) -> None:
             ipaddress.ip_network(one)
         except ValueError as error:
             raise ConfigError(
-                f"{one!r} is no address of a proxy; --proxy takes one such as 127.0.0.1, or a "
-                "network such as 10.0.0.0/24"
+                f"{one!r} is not an address; --proxy takes an address such as 127.0.0.1 or "
+                "a network "
+                "such as 10.0.0.0/24"
             ) from error
 
 
 def server_config(app: ASGIApp, *, proxies: Sequence[str] = ()) -> uvicorn.Config:
-    """Return how an application is run.
+    """Return the uvicorn configuration of an application.
 
     Parameters
     ----------
     proxies : sequence of str, default empty
-        Addresses or networks whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed;
-        empty: nobody's, whatever the environment says.
+        Addresses or networks whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are trusted;
+        none by default, whatever the environment says.
 
     Raises
     ------

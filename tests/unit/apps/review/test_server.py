@@ -13,7 +13,7 @@ def test_the_terminal_gives_the_address_and_what_it_is_not(session):
     assert "1 case of" in said
     assert "  http://127.0.0.1:8000/secret/" in said
     assert "research use only" in said
-    assert "whoever has it may change calls" in said
+    assert "whoever has it can change calls" in said
 
 
 def test_a_folder_without_predictions_is_told_before_anything_listens(tmp_path):

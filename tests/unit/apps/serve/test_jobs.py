@@ -105,7 +105,7 @@ def test_a_cancelled_job_leaves_nothing_of_its_work(settings):
     until(jobs, record.id, "running")
     assert jobs.cancel(waiting.id, "anna").state == "cancelled"
     assert jobs.cancel(record.id, "anna").state == "cancelled"
-    with pytest.raises(JobStateError, match="cancelled already"):
+    with pytest.raises(JobStateError, match="already cancelled"):
         jobs.cancel(record.id, "anna")
     jobs.close()
     for one in (record, waiting):
@@ -191,8 +191,8 @@ def test_a_job_is_seen_by_the_client_that_started_it_alone(settings):
     for act in (jobs.get, jobs.cancel, jobs.forget):
         with pytest.raises(UnknownRecordError):
             act(record.id, "bo")
-    assert jobs.of("bo") == []
-    assert [one.id for one in jobs.of("anna")] == [record.id]
+    assert jobs.of_client("bo") == []
+    assert [one.id for one in jobs.of_client("anna")] == [record.id]
     jobs.close()
 
 
@@ -210,7 +210,7 @@ def test_strange_things_in_the_folder_are_left_alone(settings):
     (settings.folder / ("1" * 16)).mkdir()
     (settings.folder / ("1" * 16) / "job.json").write_text("{broken")
     jobs = Jobs(settings, work=quick)
-    assert jobs.of("anna") == []
+    assert jobs.of_client("anna") == []
     jobs.close()
     assert (settings.folder / ("1" * 16) / "job.json").read_text() == "{broken"
 
@@ -223,7 +223,7 @@ def test_a_job_the_server_cannot_do_names_no_path_of_the_server(settings, monkey
 
     monkeypatch.setattr(jobs, "_do", full)
     error = until(jobs, jobs.add(REQUEST, "anna").id, "failed").error
-    assert error == "the server could not do it: cannot write: No space left on device"
+    assert error == "the server could not run the job: cannot write: No space left on device"
     jobs.close()
 
 
@@ -252,7 +252,7 @@ def test_what_nobody_foresaw_fails_one_job_and_not_the_next(settings, monkeypatc
     monkeypatch.setattr(jobs, "_do", broken)
     first, second = jobs.add(REQUEST, "anna"), jobs.add(REQUEST, "anna")
     error = until(jobs, first.id, "failed").error
-    assert error == f"the server could not do it: {UNEXPECTED}"
+    assert error == f"the server could not run the job: {UNEXPECTED}"
     until(jobs, second.id, "done")
     jobs.close()
 
@@ -260,6 +260,6 @@ def test_what_nobody_foresaw_fails_one_job_and_not_the_next(settings, monkeypatc
 def test_a_job_whose_end_cannot_be_written_down_is_not_said_to_be_running(settings):
     jobs = Jobs(settings, work=losing_its_folder)
     record = until(jobs, jobs.add(REQUEST, "anna").id, "failed")
-    assert record.error.startswith("the server could not do it: ")
+    assert record.error.startswith("the server could not run the job: ")
     assert record.ended is not None
     jobs.close()

@@ -3,7 +3,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from glomerulab.apps.serve.predictor import Overlays
+from glomerulab.apps.serve.overlays import Overlays
 from tests.support.cases import picture
 
 

@@ -69,7 +69,7 @@ def test_crops_are_answered_during_a_job_and_a_cancelled_one_leaves_nothing(keye
     [
         (asked("../secret.tif"), 403, "relative to the slides folder"),
         (asked("/etc/passwd"), 403, "relative to the slides folder"),
-        (asked("link.tif"), 403, "leads out"),
+        (asked("link.tif"), 403, "leaves the slides folder"),
         (asked("nowhere.tif"), 404, "nowhere.tif"),
         (asked(regions="../s1.geojson"), 403, "relative to the slides folder"),
         (asked(regions="nowhere.geojson"), 404, "nowhere.geojson"),

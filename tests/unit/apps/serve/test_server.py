@@ -12,7 +12,7 @@ def test_beyond_this_computer_a_server_needs_keys(trained):
 
 
 def test_slides_need_a_folder_and_a_place_for_jobs(trained, tmp_path):
-    with pytest.raises(ConfigError, match="no folder"):
+    with pytest.raises(ConfigError, match="--slides"):
         open_service(ServeSettings(trained, slides=tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="--jobs"):
         open_service(ServeSettings(trained, slides=tmp_path))

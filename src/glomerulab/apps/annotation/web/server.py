@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from glomerulab.apps.annotation.web.app import create_app
 from glomerulab.apps.annotation.web.site import Site
-from glomerulab.apps.web.server import LOCAL_HOSTS, address_of, answer, is_local, listen
+from glomerulab.apps.web.server import LOCAL_HOSTS, address_of, is_local, listen, run_server
 
 __all__ = ["announce", "serve"]
 
@@ -48,7 +48,7 @@ def serve(
     with closing(listen(host, port)) as listener:
         for line in announce(site, host=host, port=listener.getsockname()[1]):
             tell(line)
-        answer(create_app(site), listener, proxies=proxies)
+        run_server(create_app(site), listener, proxies=proxies)
 
 
 def announce(site: Site, *, host: str, port: int) -> list[str]:

@@ -56,7 +56,7 @@ def test_what_nobody_foresaw_is_told_without_a_trace(web, monkeypatch):
     answer = client.get("/api/items")
     assert answer.status_code == 500
     assert "42" not in answer.text
-    assert "unforeseen" in answer.json()["detail"]
+    assert "unexpected" in answer.json()["detail"]
 
 
 def test_what_is_no_number_is_named_and_not_repeated(web):
