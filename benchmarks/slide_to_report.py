@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import glomerulab.pipeline.prediction.predict as predicting
+import glomerulab.pipeline.predict as predicting
 import glomerulab.reports.case.write as writing
 from glomerulab.inference.engines.open import open_engine
 from glomerulab.phantom.slides import write_phantom_slides
-from glomerulab.pipeline.prediction.predict import predict
-from glomerulab.pipeline.prediction.settings import PredictSettings
+from glomerulab.pipeline.predict import predict
+from glomerulab.pipeline.predict_inputs import PredictSettings
 from glomerulab.reports.case import html
 from glomerulab.reports.case.write import write_case_reports
 from glomerulab.slides.regions.files import read_regions
@@ -32,8 +32,7 @@ from glomerulab.slides.slide import open_slide
 
 N_GLOMERULI = 100
 STAGES = (
-    ("cut the crops", predicting, "extract_crops"),
-    ("slide facts and map", predicting, "read_slide_facts"),
+    ("open the slides, cut the crops", predicting, "read_inputs"),
     ("normalise", predicting, "normalize_manifest"),
     ("read, infer, measure", predicting, "answer_manifest"),
     ("gates and table", predicting, "case_table"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from glomerulab.pipeline.prediction.predict import PredictSummary
+    from glomerulab.pipeline.predict import PredictSummary
 
 __all__ = ["gates", "predict"]
 
@@ -57,8 +57,8 @@ def predict(
     Example: glomerulab predict slides.csv --model run --regions regions/ --out predictions
     """
     from glomerulab.cohort.schema import STAINS
-    from glomerulab.pipeline.prediction.predict import predict as run_prediction
-    from glomerulab.pipeline.prediction.settings import PredictSettings
+    from glomerulab.pipeline.predict import predict as run_prediction
+    from glomerulab.pipeline.predict_inputs import PredictSettings
     from glomerulab.runtime.progress import show_progress
 
     if stain is not None and stain not in STAINS:

@@ -191,7 +191,7 @@ def extract_entries(
     n_workers: int = 1,
     min_parallel: int = 0,
     overwrite: bool = False,
-    inspect: Callable[[SlideEntry], bool] | None = None,
+    inspect: Callable[[SlideEntry], None] | None = None,
     track: Track = silent,
 ) -> ExtractSummary:
     """Cut every region of the given slides, see `extract_crops`.
@@ -204,8 +204,8 @@ def extract_entries(
     min_parallel : int, default 0
         Start workers only for at least this many crops.
     inspect : callable, optional
-        Called with each slide before its regions are read, and after which the slide is still open
-        (`current_slide`). Slides for which it returns False are skipped.
+        Called with each slide before its regions are read. It opens the slide with `current_slide`,
+        whose slide is then used for the crops.
     """
     make_folder(out)
     with folder_lock(out, LOCK_FILE):
@@ -252,7 +252,7 @@ class _Run:
         self,
         entries: Sequence[SlideEntry],
         *,
-        inspect: Callable[[SlideEntry], bool] | None,
+        inspect: Callable[[SlideEntry], None] | None,
         track: Track,
     ) -> None:
         """Cut the crops of all slides."""
@@ -261,8 +261,8 @@ class _Run:
         waiting: list[CropTask] = []
         stage = "Cutting crops" if is_by_slide else "Reading regions"
         for entry in track(entries, stage, len(entries)):
-            if inspect is not None and not inspect(entry):
-                continue
+            if inspect is not None:
+                inspect(entry)
             n_before = len(plan.crops)
             fingerprint = plan.add(entry)
             if fingerprint is not None:

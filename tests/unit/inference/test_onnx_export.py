@@ -18,7 +18,7 @@ from glomerulab.inference.engines.open import open_engine
 from glomerulab.inference.engines.torch_engine import NetworkWithFeatures
 from glomerulab.inference.onnx_export import MAX_DIFFERENCE, export_onnx, write_int8, write_onnx
 from glomerulab.models.registry import create_model
-from glomerulab.pipeline.prediction.predict import predict
+from glomerulab.pipeline.predict import predict
 from tests.support.detecting import detector_card
 
 pytestmark = pytest.mark.slow  # torch's exporter takes its time, whatever the network
@@ -35,7 +35,7 @@ class AsIfNotInstalled:
 
 sys.meta_path.insert(0, AsIfNotInstalled())
 from pathlib import Path
-from glomerulab.pipeline.prediction.predict import predict
+from glomerulab.pipeline.predict import predict
 
 predict(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
 """

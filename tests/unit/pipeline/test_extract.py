@@ -9,7 +9,7 @@ from glomerulab.cohort.manifest import read_manifest
 from glomerulab.errors import OutputError, RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.images import read_image
-from glomerulab.pipeline.extract import CropSettings, extract_crops
+from glomerulab.pipeline.extract import CropSettings, Failure, extract_crops, write_failures
 from glomerulab.runtime.resume import folder_lock
 from glomerulab.slides.regions.files import write_regions
 from glomerulab.slides.slide import open_slide
@@ -236,3 +236,15 @@ def test_a_folder_that_extract_did_not_fill_is_left_alone(cohort, tmp_path):
     with pytest.raises(OutputError, match="did not write"):
         extract_crops(slides, regions=regions, out=out, overwrite=True)
     assert (out / "manifest.csv").read_text() == "mine"
+
+
+def test_the_table_of_failures_is_deleted_when_there_are_none(tmp_path):
+    failures = (Failure("s1", "g4", "outside the slide"), Failure("", "crop9", "cut, short"))
+    path = tmp_path / "failures.csv"
+    write_failures(path, failures, region_column="region_or_image")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["slide", "region_or_image", "reason"]
+    assert rows[1:] == [[one.slide, one.region, one.reason] for one in failures]
+    write_failures(path, (), region_column="region_or_image")
+    assert not path.exists()

@@ -85,8 +85,8 @@ def run_job(task: JobTask) -> None:
 
 
 def _predict(task: JobTask, folder: JobFolder) -> JobResult:
-    from glomerulab.pipeline.prediction.predict import predict
-    from glomerulab.pipeline.prediction.settings import PredictSettings
+    from glomerulab.pipeline.predict import predict
+    from glomerulab.pipeline.predict_inputs import PredictSettings
     from glomerulab.reports.case.write import write_case_reports
 
     allowed = SlideFolder(task.slides)

@@ -60,9 +60,9 @@ def test_an_unpacked_result_can_be_reported_again(task, tmp_path):
 @pytest.mark.parametrize(
     ("slide", "regions", "words"),
     [
-        ("s1.tif", "far.geojson", "region 'far' of s1: lies wholly outside the slide"),
+        ("s1.tif", "far.geojson", "region 'far' of s1: the region lies outside the slide"),
         ("plain.png", "plain.geojson", "give them with `mpp` of the slide"),
-        ("broken.tif", "s1.geojson", "not one image could be judged"),
+        ("broken.tif", "s1.geojson", "no image could be classified"),
         ("../secret.tif", "s1.geojson", "relative to the slides folder"),
         ("nowhere.tif", "s1.geojson", "there is no nowhere.tif"),
     ],

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
-from glomerulab.pipeline.prediction.predict import predict
+from glomerulab.pipeline.predict import predict
 from glomerulab.taxonomy import load_taxonomy
 from tests.support.cases import picture
 from tests.support.served_models import served

@@ -1,5 +1,6 @@
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,14 @@ from glomerulab.errors import CheckpointError, ConfigError, PredictionsError, Re
 from glomerulab.geometry import Box, Region
 from glomerulab.images import write_image
 from glomerulab.inference.detector import Detector
-from glomerulab.pipeline.prediction.predict import predict
-from glomerulab.pipeline.prediction.settings import PredictSettings
+from glomerulab.pipeline.extract import Failure
+from glomerulab.pipeline.predict import PredictSettings, failure_facts, predict
 from glomerulab.reports.case.fhir import case_bundle
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.write import FORMATS, write_case_reports
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import read_regions, write_regions
+from glomerulab.slides.slide import open_slide
 from tests.support.cases import COLOURS, picture
 from tests.support.detecting import ByColour, detector_card, disc_slide
 
@@ -111,7 +113,7 @@ def test_a_truncated_checkpoint_is_refused(own_run: Path, slides, tmp_path) -> N
 
 def test_nothing_readable_is_an_error(own_run: Path, tmp_path) -> None:
     (tmp_path / "m.csv").write_text("image_id,image_path\na,missing.png\n")
-    with pytest.raises(PredictionsError, match="not one image"):
+    with pytest.raises(PredictionsError, match="no image could be classified"):
         predict(tmp_path / "m.csv", own_run, tmp_path / "out")
 
 
@@ -141,7 +143,7 @@ def test_a_stain_that_nobody_stated_is_told_apart_and_counted(slides, trained, t
 def detector(monkeypatch) -> Path:
     """A detector that knows the pictures of these slides by their colour."""
     known = Detector(ByColour(side=32, mpp=1.0), detector_card(score_threshold=0.2), "dots")
-    monkeypatch.setattr("glomerulab.pipeline.prediction.inputs.open_detector", lambda _: known)
+    monkeypatch.setattr("glomerulab.pipeline.predict_inputs.open_detector", lambda _: known)
     return Path("dots")
 
 
@@ -254,7 +256,7 @@ def test_processes_are_started_for_many_images_only(trained, tmp_path, monkeypat
     monkeypatch.setattr("glomerulab.runtime.parallel.ProcessPoolExecutor", refuse)
     settings = PredictSettings(n_workers=2)
     assert predict(trained / "manifest.csv", trained, tmp_path / "few", settings=settings).n_images
-    monkeypatch.setattr("glomerulab.pipeline.prediction.settings.MANY_IMAGES", 10)
+    monkeypatch.setattr("glomerulab.pipeline.predict_inputs.MIN_PARALLEL", 10)
     with pytest.raises(AssertionError, match="a process was started"):
         predict(trained / "manifest.csv", trained, tmp_path / "many", settings=settings)
 
@@ -350,3 +352,57 @@ def test_a_case_without_glomeruli_is_reported_in_every_format(slides, trained, t
     assert len(done.paths) == 7
     page = (tmp_path / "reports" / "s1.html").read_text(encoding="utf-8")
     assert "No region lies on slide s1" in page
+
+
+FAILURES = (
+    Failure("s1", "g4", "outside the slide"),
+    Failure("s2", "", "no slide"),
+    Failure("", "crop9", "truncated"),
+    Failure("", "crop8", "truncated"),
+)
+
+
+def test_each_failure_belongs_to_a_case() -> None:
+    table = pd.DataFrame(
+        {"image_id": ["crop9", "crop8"], "slide_id": ["s9", pd.NA], "patient_id": ["p9", pd.NA]}
+    )
+    found = failure_facts(FAILURES, {"s1": "p1", "s2": None}, SimpleNamespace(table=table))
+    assert [(one.case, one.slide_id, one.name) for one in found] == [
+        ("p1", "s1", "g4"),
+        ("s2", "s2", ""),
+        ("p9", "s9", "crop9"),
+        ("crop8", "", "crop8"),
+    ]
+
+
+@pytest.mark.parametrize("n_slides", [1, 2])
+def test_each_slide_is_opened_and_its_regions_are_parsed_once(
+    slides, trained, tmp_path, monkeypatch, n_slides
+) -> None:
+    opened, parsed = [], []
+
+    def open_counted(path, **options):
+        opened.append(path.stem)
+        return open_slide(path, **options)
+
+    def read_counted(path, **options):
+        parsed.append(path.stem)
+        return read_regions(path, **options)
+
+    monkeypatch.setattr("glomerulab.slides.cutting.open_slide", open_counted)
+    monkeypatch.setattr("glomerulab.pipeline.extract.read_regions", read_counted)
+    source = slides / "slides.csv" if n_slides == 2 else slides / "s1.tif"
+    settings = PredictSettings(slides, margin=0.0, n_workers=2)
+    predict(source, trained, tmp_path / "out", settings=settings)
+    assert opened == parsed == ["s1", "s2"][:n_slides]
+
+
+@pytest.mark.parametrize("min_parallel", [1, 3, 500])
+def test_workers_give_the_same_predictions(
+    slides, trained, tmp_path, monkeypatch, min_parallel
+) -> None:
+    run_on(slides, trained, tmp_path / "one")
+    monkeypatch.setattr("glomerulab.pipeline.predict_inputs.MIN_PARALLEL", min_parallel)
+    run_on(slides, trained, tmp_path / "two", n_workers=2)
+    one, two = (tmp_path / name / "predictions.csv" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()

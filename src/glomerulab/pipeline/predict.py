@@ -1,0 +1,259 @@
+"""Apply a trained model to slides with regions, or to a manifest of crops, and write a case folder.
+
+Each step continues an earlier run: existing crops, normalised crops and predictions are kept.
+Training is never imported.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from glomerulab.cases.case_folder import CaseFacts, FailureFacts, Note, write_case_folder
+from glomerulab.cohort.manifest import Manifest
+from glomerulab.errors import CheckpointError, ConfigError, PredictionsError
+from glomerulab.i18n.catalogue import translate
+from glomerulab.inference.calibration import (
+    ModelCalibration,
+    has_calibration,
+    model_facts,
+    read_calibration,
+)
+from glomerulab.inference.detector import is_detector
+from glomerulab.inference.engines.base import Engine
+from glomerulab.inference.engines.open import open_engine
+from glomerulab.inference.fit_calibration import fit_calibration
+from glomerulab.inference.image_predictions import predict_images
+from glomerulab.inference.tta import TTA_MARK, TtaEngine
+from glomerulab.pipeline.extract import Failure, write_failures
+from glomerulab.pipeline.normalize import normalize_manifest
+from glomerulab.pipeline.predict_inputs import PredictSettings, read_inputs
+from glomerulab.pipeline.predict_table import (
+    case_table,
+    check_has_gradients,
+    likeliest_labels,
+    write_saliency,
+)
+from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.messages import count_noun
+from glomerulab.runtime.progress import Track, silent
+
+__all__ = ["PredictSettings", "PredictSummary", "predict"]
+
+NORMALIZED_FOLDER = "normalized"
+FAILURES_FILE = "failures.csv"
+
+
+@dataclass(frozen=True)
+class PredictSummary:
+    """Counts of a run, and what could not be classified."""
+
+    folder: Path
+    n_images: int
+    n_referred: int
+    """Images that a person must look at."""
+    failures: tuple[Failure, ...]
+    n_proposed: int = 0
+    """Images of regions that a detector proposed."""
+    n_without_stain: int = 0
+    """Images without a stated stain, each of which is referred for that alone."""
+
+
+def predict(
+    source: Path,
+    run: Path,
+    out: Path,
+    *,
+    settings: PredictSettings | None = None,
+    track: Track = silent,
+) -> PredictSummary:
+    """Apply a trained model.
+
+    Parameters
+    ----------
+    source : Path
+        A slide, a folder of slides, a slides table (CSV with ``slide_path``), or a manifest of
+        crops (``image_path``).
+    run : Path
+        A run folder, or an exported one. Its calibration is fitted on first use if its images still
+        exist.
+    out : Path
+        Gets ``predictions.csv``, ``case.json``, ``failures.csv`` and the crops.
+
+    Returns
+    -------
+    PredictSummary
+        With every slide, region and image that could not be classified.
+
+    Raises
+    ------
+    CheckpointError
+        If the model cannot be read, or its calibration belongs to another model.
+    PredictionsError
+        If no image could be classified, unless a slide was read that holds no region.
+    GlomerulabError
+        If the source is missing, or `out` holds crops of other settings.
+    """
+    settings = settings or PredictSettings()
+    _check_options(run, settings)
+    engine, calibration = _open_model(run, track)
+    make_folder(out)
+    inputs = read_inputs(source, engine.card, out, settings=settings, track=track)
+    images, notes = _normalized(inputs.manifest, calibration, out, settings, track)
+    predictions, unreadable = predict_images(
+        images,
+        TtaEngine(engine) if settings.symmetries else engine,
+        calibration,
+        out,
+        fingerprint=calibration.fingerprint + (f"-{TTA_MARK}" if settings.symmetries else ""),
+        n_workers=settings.processes(len(images.table)),
+        track=track,
+    )
+    failures = (*inputs.failures, *(Failure("", key, text) for key, text in unreadable.items()))
+    write_failures(out / FAILURES_FILE, failures, region_column="region_or_image")
+    # A slide without regions is a case without glomeruli, whose report says that it is inadequate.
+    if not predictions and not inputs.bare_slides:
+        raise PredictionsError(
+            f"no image could be classified: {_first_reason(failures, inputs.notes)}",
+            where=str(source),
+        )
+    table = case_table(inputs, images, predictions, card=engine.card, calibration=calibration, out=out)
+    if settings.saliency and predictions:
+        labels = likeliest_labels(table, engine.card.taxonomy)
+        pictures = write_saliency(
+            run, images, labels, out, weights_sha256=engine.weights_sha256, track=track
+        )
+        table["saliency_path"] = [pictures.get(image_id, pd.NA) for image_id in table["image_id"]]
+    facts = CaseFacts(
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        glomerulab=version("glomerulab"),
+        model=model_facts(engine, calibration, run),
+        slides=inputs.slides,
+        detector=inputs.detector,
+        failures=failure_facts(failures, inputs.patients, inputs.manifest),
+        is_synthetic=inputs.manifest.is_synthetic,
+        notes=(*inputs.notes, *notes, *_engine_notes(engine, settings)),
+    )
+    write_case_folder(out, facts, table)
+    return PredictSummary(
+        folder=out,
+        n_images=len(table),
+        n_referred=int((table["reasons"] != "").sum()),
+        failures=failures,
+        n_proposed=int(table["proposed"].sum()) if "proposed" in table else 0,
+        n_without_stain=int(table["stain"].isna().sum()),
+    )
+
+
+def failure_facts(
+    failures: Sequence[Failure], patients: Mapping[str, str | None], manifest: Manifest
+) -> tuple[FailureFacts, ...]:
+    """Assign each failure to a case.
+
+    A failure of an image has no slide, and the image id as region. `patients` are by slide id.
+    """
+    table = manifest.table
+    rows = {
+        str(name): ("" if pd.isna(slide) else str(slide), None if pd.isna(who) else str(who))
+        for name, slide, who in zip(
+            table["image_id"], table["slide_id"], table["patient_id"], strict=True
+        )
+    }
+    found = []
+    for one in failures:
+        slide, patient = one.slide, patients.get(one.slide)
+        if not slide and one.region in rows:
+            slide, patient = rows[one.region]
+        case = patient or slide or one.region
+        found.append(FailureFacts(case=case, slide_id=slide, name=one.region))
+    return tuple(found)
+
+
+def _check_options(run: Path, settings: PredictSettings) -> None:
+    """Refuse options that exclude each other before any work is done."""
+    if settings.saliency:
+        check_has_gradients(run)
+    if is_detector(run):
+        raise ConfigError(
+            f"{run.name} is a detector; pass it with --detect, and a run of `glomerulab train` "
+            "with --model",
+            where=str(run),
+        )
+    if settings.detector is not None and settings.regions is not None:
+        raise ConfigError("give --regions (drawn ones) or --detect (proposals), not both")
+
+
+def _open_model(run: Path, track: Track) -> tuple[Engine, ModelCalibration]:
+    """Return the model and its calibration, which is fitted now if it is missing."""
+    engine = open_engine(run)
+    calibration = (
+        read_calibration(run) if has_calibration(run) else fit_calibration(run, track=track)
+    )
+    if calibration.facts.weights_sha256 != engine.weights_sha256:
+        raise CheckpointError(
+            "the calibration of this run was fitted for other weights; run `glomerulab gates RUN` "
+            "again",
+            where=str(run),
+        )
+    return engine, calibration
+
+
+def _first_reason(failures: Sequence[Failure], notes: Sequence[Note]) -> str:
+    """Explain why nothing was classified."""
+    if not failures:
+        return " ".join(note.en for note in notes) or "it holds no image"
+    first, n_others = failures[0], len(failures) - 1
+    is_region = first.slide and first.region
+    where = f"region {first.region!r} of {first.slide}: " if is_region else ""
+    others = f" (and {count_noun(n_others, 'more failure')})" if n_others else ""
+    return f"{where}{first.reason}{others}"
+
+
+def _normalized(
+    manifest: Manifest, calibration: ModelCalibration, out: Path, settings: PredictSettings, track: Track
+) -> tuple[Manifest, tuple[Note, ...]]:
+    """Normalise the crops to the run's stain references, as its training images were."""
+    if manifest.table.empty:
+        return manifest, ()
+    references = {
+        stain: reference
+        for stain, reference in calibration.references.items()
+        if (manifest.table["stain"] == stain).any()
+    }
+    if not references:
+        note = Note.of(
+            "Crops were judged in their own colours: the run holds no stain reference for them."
+        )
+        return manifest, (note,)
+    has_slides = not manifest.table["slide_id"].isna().any()
+    done = normalize_manifest(
+        manifest,
+        references,
+        make_folder(out / NORMALIZED_FOLDER),
+        per="slide" if has_slides else "image",
+        keep_others=True,
+        n_workers=settings.processes(len(manifest.table)),
+        track=track,
+    )
+    return done.manifest, ()
+
+
+def _engine_notes(engine: Engine, settings: PredictSettings) -> tuple[Note, ...]:
+    """Return how the network was run differently from when it was evaluated."""
+    notes = []
+    loss = getattr(engine.card, "loss", None)
+    if loss is not None:
+        text = "The model was run in 8-bit integers; when it was exported, {loss}."
+        english = translate(text, "en", loss=loss.text)
+        notes.append(Note(en=english, zh=translate(text, "zh", loss=loss.text_zh)))
+    if settings.symmetries:
+        notes.append(
+            Note.of(
+                "Probabilities are means over the eight symmetries of each image; calibration and "
+                "conformal sets were fitted on images as they are."
+            )
+        )
+    return tuple(notes)

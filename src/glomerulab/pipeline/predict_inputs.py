@@ -1,0 +1,342 @@
+"""The crops that `predict` classifies: those of a manifest, or cut from slides at regions.
+
+A slide is opened once: for its metadata, overview picture, a detector's proposals and its crops.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from glomerulab.cases.case_folder import DetectorFacts, Note, SlideFacts
+from glomerulab.cohort.manifest import Manifest, check_same_labels, read_manifest
+from glomerulab.cohort.slides_table import SlideEntry, read_slides
+from glomerulab.errors import ConfigError, GlomerulabError
+from glomerulab.geometry import Region
+from glomerulab.images import write_image
+from glomerulab.inference.detector import Detector, open_detector
+from glomerulab.models.card import ModelCard
+from glomerulab.pipeline.extract import CropSettings, ExtractSummary, Failure, extract_entries
+from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.names import hashed_name, safe_name
+from glomerulab.runtime.progress import Track, silent
+from glomerulab.slides.cutting import close_current_slide, current_slide
+from glomerulab.slides.files import dicom_reference
+from glomerulab.slides.regions.proposals import read_scores, write_proposals
+from glomerulab.slides.slide import Slide
+
+__all__ = ["PredictSettings", "PredictionInputs", "read_inputs"]
+
+CUT_FOLDER = "cut"
+PROPOSALS_FOLDER = "proposals"
+MAPS_FOLDER = "maps"
+MAP_PX = 1600
+MAP_QUALITY = 85
+MIN_PARALLEL = 500
+"""Images from which worker processes are started: each start takes seconds, an image some 20 ms."""
+MPP_TOLERANCE = 0.1
+"""Relative difference from the model's mpp above which a crop is reported."""
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How `predict` reads slides and crops."""
+
+    regions: Path | None = None
+    """For slides: one region file, or a folder with one named after each slide."""
+    margin: float = 0.1
+    """Around regions; the value that the training crops were cut with."""
+    mpp_override: float | None = None
+    """Micrometres per pixel of level 0 of every slide, in place of the files' metadata."""
+    stain: str | None = None
+    """Of slides and crops that do not state theirs."""
+    n_workers: int = 1
+    detector: Path | None = None
+    """Run folder of a detector that proposes regions, instead of `regions`."""
+    symmetries: bool = False
+    """Average the probabilities over the eight symmetries of each image."""
+    saliency: bool = False
+    """Write a saliency picture of each image."""
+
+    def processes(self, n_images: int) -> int:
+        """Return how many processes to use for so many images, `n_workers` at most."""
+        return self.n_workers if n_images >= MIN_PARALLEL else 1
+
+
+@dataclass(frozen=True)
+class PredictionInputs:
+    """The crops to classify, and the slides that they come from."""
+
+    manifest: Manifest
+    slides: tuple[SlideFacts, ...] = ()
+    """Slides that could be opened; none for a manifest of crops."""
+    regions: Mapping[tuple[str, str], Region] = field(default_factory=dict)
+    """By slide id and region id."""
+    scores: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Detector scores of proposed regions, by slide id and region id."""
+    bare_slides: tuple[str, ...] = ()
+    """Slides whose region file was read and holds no region for them."""
+    failures: tuple[Failure, ...] = ()
+    notes: tuple[Note, ...] = ()
+    detector: DetectorFacts | None = None
+    patients: Mapping[str, str | None] = field(default_factory=dict)
+    """By slide id."""
+
+
+def read_inputs(
+    source: Path, card: ModelCard, out: Path, *, settings: PredictSettings, track: Track = silent
+) -> PredictionInputs:
+    """Read a manifest of crops, or cut slides at the mpp of the model.
+
+    Parameters
+    ----------
+    source : Path
+        See `glomerulab.pipeline.predict.predict`.
+    card : ModelCard
+        Of the model that will classify the crops.
+    out : Path
+        Gets ``cut/``, ``maps/`` and, with a detector, ``proposals/``.
+
+    Raises
+    ------
+    ConfigError
+        If slides come without regions or detector, or the model does not state its mpp.
+    RegionError
+        If regions drawn by a person are where a detector's proposals would go.
+    """
+    if _is_manifest(source):
+        return _of_manifest(source, card, settings)
+    if settings.regions is None and settings.detector is None:
+        raise ConfigError(
+            "slides need regions: give --regions FILE or FOLDER (QuPath GeoJSON, ImageScope, "
+            "ASAP, COCO or CSV), or --detect DETECTOR, which proposes them",
+            where=str(source),
+        )
+    if card.mpp is None:
+        raise ConfigError(
+            "the model does not state its micrometres per pixel, because its training crops did "
+            "not; cut the crops with `glomerulab extract --mpp` and give their manifest",
+            where=str(source),
+        )
+    entries = read_slides(source)
+    reader = _SlideReader(entries, out, settings)
+    done = extract_entries(
+        entries,
+        settings.regions or reader.proposals_folder,
+        out / CUT_FOLDER,
+        settings=CropSettings(card.mpp, settings.margin, mpp_override=settings.mpp_override),
+        taxonomy=card.taxonomy,
+        n_workers=settings.n_workers,
+        min_parallel=MIN_PARALLEL,
+        inspect=reader.inspect,
+        track=track,
+    )
+    ours = done.manifest.table["slide_id"].isin({entry.slide_id for entry in entries})
+    manifest = done.manifest.with_table(done.manifest.table[ours.to_numpy(dtype=bool)])
+    opened = {one.slide_id for one in reader.facts}
+    reported = {*reader.empty_slides, *(one.slide for one in reader.failures)}
+    return PredictionInputs(
+        manifest=_with_stain(manifest, settings.stain),
+        slides=tuple(reader.facts),
+        regions={
+            (slide_id, region.region_id): region
+            for slide_id, regions in done.regions.items()
+            for region in regions
+        },
+        scores=reader.scores,
+        bare_slides=tuple(name for name in done.bare_slides if name in opened),
+        failures=(*reader.failures, *(one for one in done.failures if one.slide not in reported)),
+        notes=(*reader.notes(), *_cut_notes(done, opened, reader, card.mpp)),
+        detector=None if reader.detector is None else reader.detector.facts,
+        patients=reader.patients,
+    )
+
+
+class _SlideReader:
+    """Reads what a report needs of each slide, and has a detector propose regions on it."""
+
+    def __init__(
+        self, entries: Sequence[SlideEntry], out: Path, settings: PredictSettings
+    ) -> None:
+        self.facts: list[SlideFacts] = []
+        self.failures: list[Failure] = []
+        """Slides on which the detector could not be run."""
+        self.scores: dict[tuple[str, str], float] = {}
+        self.empty_slides: list[str] = []
+        """Slides on which the detector proposed nothing."""
+        self.patients = {entry.slide_id: entry.patient_id for entry in entries}
+        self.proposals_folder = out / PROPOSALS_FOLDER
+        self.detector: Detector | None = None
+        self._out = out
+        self._settings = settings
+        self._stains: set[str] = set()
+        self._known_scores: dict[str, dict[str, float] | None] = {}
+        if settings.detector is not None:
+            self.detector = open_detector(settings.detector)
+            make_folder(self.proposals_folder)
+            self._made_by = self.detector.facts.model_dump()
+            self._known_scores = {
+                entry.slide_id: read_scores(self._proposals_path(entry), made_by=self._made_by)
+                for entry in entries
+            }
+
+    def inspect(self, entry: SlideEntry) -> None:
+        """Read one slide, which stays open for its crops to be cut."""
+        override = self._settings.mpp_override or entry.mpp
+        try:
+            self.facts.append(self._facts(entry, current_slide(entry.path, mpp_override=override)))
+        except GlomerulabError:  # reported when its regions are cut
+            close_current_slide()
+        if self.detector is None:
+            return
+        try:
+            slide = current_slide(entry.path, mpp_override=override)
+            self._propose(entry, slide, self.detector)
+        except GlomerulabError as error:
+            close_current_slide()
+            self.failures.append(Failure(entry.slide_id, "", str(error)))
+
+    def notes(self) -> list[Note]:
+        """Return the notes on the detector's proposals."""
+        if self.detector is None:
+            return []
+        found = [
+            Note.of(
+                "The detector proposed nothing on slide {slide}.",
+                case=self.patients[name] or name,
+                slide=name,
+            )
+            for name in self.empty_slides
+        ]
+        unseen = self._stains - {*self.detector.card.stains_seen, "None"}
+        if unseen:
+            found.append(
+                Note.of(
+                    "The detector was trained on no slide stained {stains}.",
+                    stains=", ".join(sorted(unseen)),
+                )
+            )
+        return found
+
+    def _facts(self, entry: SlideEntry, slide: Slide) -> SlideFacts:
+        width, height = slide.dimensions
+        name = f"{hashed_name(entry.slide_id)}.jpg"
+        path = make_folder(self._out / MAPS_FOLDER) / name
+        if not path.is_file():
+            write_image(slide.thumbnail(MAP_PX), path, jpeg_quality=MAP_QUALITY)
+        return SlideFacts(
+            slide_id=entry.slide_id,
+            file_name=entry.path.name,
+            patient_id=entry.patient_id,
+            stain=entry.stain or slide.stain or self._settings.stain,
+            width=width,
+            height=height,
+            mpp=slide.mpp,
+            bounds_offset=slide.bounds_offset,
+            map_path=f"{MAPS_FOLDER}/{name}",
+            dicom=dicom_reference(entry.path),
+        )
+
+    def _propose(self, entry: SlideEntry, slide: Slide, detector: Detector) -> None:
+        """Write the proposals, unless the same detector wrote them in an earlier run."""
+        scores = self._known_scores[entry.slide_id]
+        if scores is None:
+            proposals = detector.propose(slide, entry.slide_id)
+            write_proposals(
+                proposals,
+                self._proposals_path(entry),
+                bounds_offset=slide.bounds_offset,
+                made_by=self._made_by,
+            )
+            scores = {one.region.region_id: one.score for one in proposals}
+        self._stains.add(str(entry.stain or slide.stain or self._settings.stain))
+        self.scores |= {(entry.slide_id, name): score for name, score in scores.items()}
+        if not scores:
+            self.empty_slides.append(entry.slide_id)
+
+    def _proposals_path(self, entry: SlideEntry) -> Path:
+        """Return a file name by which `region_file_of` finds the proposals of a slide."""
+        is_valid = entry.slide_id == safe_name(entry.slide_id)
+        stem = entry.slide_id if is_valid else entry.path.name
+        return self.proposals_folder / f"{stem}.geojson"
+
+
+def _cut_notes(
+    done: ExtractSummary, opened: set[str], reader: _SlideReader, mpp: float
+) -> list[Note]:
+    notes = [
+        Note.of(
+            "Slide {slide} is coarser than the model's {mpp} µm per pixel: its crops were enlarged "
+            "and hold no finer detail.",
+            case=reader.patients[name] or name,
+            slide=name,
+            mpp=f"{mpp:g}",
+        )
+        for name in done.enlarged_slides
+    ]
+    if reader.detector is not None:  # slides without proposals have a note already
+        return notes
+    return notes + [
+        Note.of(
+            "No region lies on slide {slide}: it adds no glomerulus.",
+            case=reader.patients[name] or name,
+            slide=name,
+        )
+        for name in done.bare_slides
+        if name in opened
+    ]
+
+
+def _of_manifest(source: Path, card: ModelCard, settings: PredictSettings) -> PredictionInputs:
+    if settings.detector is not None:
+        raise ConfigError(
+            "a manifest lists crops, on which a detector cannot be run; leave out --detect",
+            where=str(source),
+        )
+    manifest = read_manifest(source)
+    check_same_labels(manifest, card.taxonomy)
+    if manifest.taxonomy != card.taxonomy:
+        manifest = read_manifest(source, card.taxonomy)
+    return PredictionInputs(
+        _with_stain(manifest, settings.stain), notes=_mpp_notes(manifest, card.mpp)
+    )
+
+
+def _is_manifest(source: Path) -> bool:
+    if source.suffix.lower() == ".parquet":
+        return True
+    if source.suffix.lower() != ".csv" or not source.is_file():
+        return False
+    with source.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = next(csv.reader(file), [])
+    return "slide_path" not in {name.strip() for name in header}
+
+
+def _with_stain(manifest: Manifest, stain: str | None) -> Manifest:
+    if stain is None:
+        return manifest
+    table = manifest.table.assign(stain=manifest.table["stain"].fillna(stain))
+    return manifest.with_table(table)
+
+
+def _mpp_notes(manifest: Manifest, mpp: float | None) -> tuple[Note, ...]:
+    """Return a note for each case with crops at another scale than the model's."""
+    table = manifest.table
+    if mpp is None or table["mpp"].dropna().empty:
+        return (
+            Note.of("Whether the crops have the model's micrometres per pixel is not known."),
+        )
+    is_other = (table["mpp"].astype("float64") / mpp - 1).abs() > MPP_TOLERANCE
+    cases = table["patient_id"].fillna(table["slide_id"]).fillna(table["image_id"])
+    counted = is_other.groupby(cases, sort=False).agg(["sum", "size"])
+    return tuple(
+        Note.of(
+            "{n_other} of {n} crops are not at the model's {mpp} µm per pixel.",
+            case=str(case),
+            n_other=n_other,
+            n=n,
+            mpp=f"{mpp:g}",
+        )
+        for case, n_other, n in counted.itertuples()
+        if n_other
+    )

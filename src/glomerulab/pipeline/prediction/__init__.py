@@ -1,1 +1,0 @@
-"""Apply a trained model: from slides or crops to a case folder."""

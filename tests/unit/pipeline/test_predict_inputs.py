@@ -1,0 +1,192 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glomerulab.errors import ConfigError, TaxonomyError
+from glomerulab.geometry import Box, Region
+from glomerulab.images import image_size, write_image
+from glomerulab.inference.detector import Detector
+from glomerulab.models.card import ModelCard
+from glomerulab.pipeline.predict_inputs import (
+    MIN_PARALLEL,
+    PredictionInputs,
+    PredictSettings,
+    read_inputs,
+)
+from glomerulab.slides.pyramid import write_pyramid
+from glomerulab.slides.regions.files import read_regions, write_regions
+from glomerulab.taxonomy import load_taxonomy, write_taxonomy
+from tests.support.cases import PAPER
+from tests.support.detecting import ByColour, detector_card, disc_slide
+
+
+def card(mpp: float | None = 1.0) -> ModelCard:
+    return ModelCard(
+        model="resnet18",
+        taxonomy_name=PAPER.name,
+        labels=PAPER.labels,
+        input_size=32,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        mpp=mpp,
+    )
+
+
+def crops(source: Path, out: Path, *, mpp: float | None = 1.0, **settings) -> PredictionInputs:
+    return read_inputs(source, card(mpp), out, settings=PredictSettings(**settings))
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    write_pyramid(pixels, tmp_path / "s1.tif", mpp=0.5, compression="deflate")
+    write_regions([Region.from_box("g1", Box(100, 150, 80, 80))], tmp_path / "s1.geojson")
+    return tmp_path / "s1.tif"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    for name in ("a", "b"):
+        write_image(np.full((48, 48, 3), 200, dtype=np.uint8), tmp_path / f"{name}.png")
+    (tmp_path / "m.csv").write_text("image_id,image_path,stain,mpp\na,a.png,HE,1.0\nb,b.png,,0.5\n")
+    return tmp_path / "m.csv"
+
+
+def test_crops_have_the_mpp_of_the_model(slide: Path, tmp_path: Path) -> None:
+    cut = crops(slide, tmp_path / "out", regions=slide.with_suffix(".geojson"), margin=0.0)
+    assert cut.manifest.table["mpp"].tolist() == [1.0]
+    assert cut.notes == ()
+
+
+def test_a_slide_coarser_than_the_model_is_told(slide: Path, tmp_path: Path) -> None:
+    cut = crops(slide, tmp_path / "out", mpp=0.25, regions=slide.with_suffix(".geojson"))
+    assert [note.en.split(":")[0] for note in cut.notes] == [
+        "Slide s1 is coarser than the model's 0.25 µm per pixel"
+    ]
+    assert [note.case for note in cut.notes] == ["s1"]
+
+
+def test_a_coarse_slide_is_told_in_the_report_of_its_patient(slide: Path, tmp_path: Path) -> None:
+    table = tmp_path / "slides.csv"
+    table.write_text("slide_path,slide_id,patient_id\ns1.tif,s1,p7\n")
+    cut = crops(table, tmp_path / "out", mpp=0.25, regions=slide.with_suffix(".geojson"))
+    assert [note.case for note in cut.notes] == ["p7"]
+
+
+def test_slides_without_regions_say_what_is_missing(slide: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--regions"):
+        crops(slide, tmp_path / "out")
+
+
+def test_a_model_without_mpp_cannot_cut(slide: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="extract --mpp"):
+        crops(slide, tmp_path / "out", mpp=None, regions=slide.with_suffix(".geojson"))
+
+
+def test_crops_of_another_scale_are_counted(manifest: Path, tmp_path: Path) -> None:
+    (note,) = crops(manifest, tmp_path / "out").notes
+    assert note.en == "1 of 1 crops are not at the model's 1 µm per pixel."
+    assert note.case == "b"
+    manifest.write_text("image_id,image_path,patient_id,mpp\na,a.png,p1,1.0\nb,b.png,p1,0.5\n")
+    (note,) = crops(manifest, tmp_path / "out").notes
+    assert note.en == "1 of 2 crops are not at the model's 1 µm per pixel."
+    assert note.case == "p1"
+
+
+def test_crops_that_do_not_say_their_stain_get_the_stated_one(manifest, tmp_path) -> None:
+    table = crops(manifest, tmp_path / "out", stain="PAS").manifest.table
+    assert table["stain"].tolist() == ["HE", "PAS"]
+
+
+def test_crops_need_no_detector(manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leave out --detect"):
+        crops(manifest, tmp_path / "out", detector=tmp_path / "dots")
+
+
+def test_crops_labelled_for_another_task_are_refused(manifest: Path, tmp_path: Path) -> None:
+    write_taxonomy(load_taxonomy(Path("configs/taxonomies/glas.toml")), tmp_path / "taxonomy.toml")
+    manifest.write_text("image_id,image_path,benign,malignant\na,a.png,1,0\n")
+    with pytest.raises(TaxonomyError, match="benign, malignant, but the model"):
+        crops(manifest, tmp_path / "out")
+    manifest.write_text("image_id,image_path\na,a.png\n")
+    (tmp_path / "taxonomy.toml").unlink()
+    assert len(crops(manifest, tmp_path / "out").manifest.table) == 1
+
+
+def test_size_map_and_outlines_of_a_slide(make_slide, tmp_path: Path) -> None:
+    make_slide("biopsy.tiff", size=(2400, 1200))
+    region = Region.from_box("g1", Box(300, 200, 150, 140))
+    write_regions([region], tmp_path / "r.geojson")
+    table = tmp_path / "slides.csv"
+    table.write_text("slide_path,patient_id,stain\nbiopsy.tiff,p1,PAS\n")
+    out = tmp_path / "out"
+    found = crops(table, out, regions=tmp_path / "r.geojson")
+    (facts,) = found.slides
+    assert (facts.width, facts.height, facts.mpp, facts.stain) == (2400, 1200, 0.5, "PAS")
+    assert facts.file_name == "biopsy.tiff"
+    assert image_size(out / facts.map_path) == (1600, 800)
+    assert found.regions["biopsy", "g1"].polygon == region.polygon
+
+
+def test_a_slide_that_cannot_be_opened_is_a_failure(make_slide, tmp_path: Path) -> None:
+    make_slide("slides/good.tiff")
+    (tmp_path / "slides" / "bad.tiff").write_bytes(b"nothing")
+    for name in ("good", "bad"):
+        write_regions([Region.from_box("g1", Box(9, 9, 9, 9))], tmp_path / f"{name}.geojson")
+    found = crops(tmp_path / "slides", tmp_path / "out", regions=tmp_path, stain="HE")
+    assert [one.slide_id for one in found.slides] == ["good"]
+    assert found.slides[0].stain == "HE"
+    assert [one.slide for one in found.failures] == ["bad"]
+
+
+def test_few_images_are_not_worth_the_start_of_a_process() -> None:
+    settings = PredictSettings(n_workers=3)
+    assert settings.processes(MIN_PARALLEL - 1) == 1
+    assert settings.processes(MIN_PARALLEL) == 3
+
+
+@pytest.fixture
+def discs(tmp_path: Path) -> Path:
+    """A slide with a glomerulus, one without, and a broken one."""
+    disc_slide(tmp_path / "a.tif", [(400, 300, 90)])
+    disc_slide(tmp_path / "b.tif", [])
+    (tmp_path / "c.tif").write_bytes(b"broken")
+    lines = [f"{name}.tif,slide {name},p,HE" for name in "abc"]
+    table = tmp_path / "slides.csv"
+    table.write_text("\n".join(["slide_path,slide_id,patient_id,stain", *lines]) + "\n")
+    return table
+
+
+def detect(table: Path, out: Path, detector: Detector, monkeypatch) -> PredictionInputs:
+    """Cut what a detector proposes."""
+    monkeypatch.setattr("glomerulab.pipeline.predict_inputs.open_detector", lambda _: detector)
+    return crops(table, out, mpp=4.0, detector=Path("detector"))
+
+
+def test_each_readable_slide_gets_proposals_and_empty_ones_a_note(
+    discs, tmp_path, monkeypatch
+) -> None:
+    out = tmp_path / "out"
+    found = detect(discs, out, Detector(ByColour(), detector_card(), "d"), monkeypatch)
+    assert list(found.scores) == [("slide a", "slide a proposal 1")]
+    assert found.bare_slides == ("slide b",)
+    assert [one.slide for one in found.failures] == ["slide c"]
+    (nothing,) = [note for note in found.notes if "nothing on slide slide b" in note.en]
+    assert nothing.case == "p"
+    assert any("no slide stained HE" in note.en for note in found.notes)
+    names = sorted(path.name for path in (out / "proposals").iterdir())
+    assert names == ["a.tif.geojson", "b.tif.geojson"]
+    assert len(read_regions(out / "proposals" / "a.tif.geojson")) == 1
+
+
+def test_proposals_are_made_again_only_by_another_detector(discs, tmp_path, monkeypatch) -> None:
+    engine = ByColour()
+    first = detect(discs, tmp_path / "out", Detector(engine, detector_card(), "d"), monkeypatch)
+    n_images = engine.n_images
+    again = detect(discs, tmp_path / "out", Detector(engine, detector_card(), "d"), monkeypatch)
+    assert engine.n_images == n_images
+    assert again.bare_slides == first.bare_slides
+    other = Detector(engine, detector_card(score_threshold=0.4), "d")
+    detect(discs, tmp_path / "out", other, monkeypatch)
+    assert engine.n_images == 2 * n_images
