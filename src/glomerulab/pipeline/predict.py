@@ -120,7 +120,9 @@ def predict(
             f"no image could be classified: {_first_reason(failures, inputs.notes)}",
             where=str(source),
         )
-    table = case_table(inputs, images, predictions, card=engine.card, calibration=calibration, out=out)
+    table = case_table(
+        inputs, images, predictions, card=engine.card, calibration=calibration, out=out
+    )
     if settings.saliency and predictions:
         labels = likeliest_labels(table, engine.card.taxonomy)
         pictures = write_saliency(
@@ -213,7 +215,11 @@ def _first_reason(failures: Sequence[Failure], notes: Sequence[Note]) -> str:
 
 
 def _normalized(
-    manifest: Manifest, calibration: ModelCalibration, out: Path, settings: PredictSettings, track: Track
+    manifest: Manifest,
+    calibration: ModelCalibration,
+    out: Path,
+    settings: PredictSettings,
+    track: Track,
 ) -> tuple[Manifest, tuple[Note, ...]]:
     """Normalise the crops to the run's stain references, as its training images were."""
     if manifest.table.empty:

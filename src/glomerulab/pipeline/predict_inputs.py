@@ -155,9 +155,7 @@ def read_inputs(
 class _SlideReader:
     """Reads what a report needs of each slide, and has a detector propose regions on it."""
 
-    def __init__(
-        self, entries: Sequence[SlideEntry], out: Path, settings: PredictSettings
-    ) -> None:
+    def __init__(self, entries: Sequence[SlideEntry], out: Path, settings: PredictSettings) -> None:
         self.facts: list[SlideFacts] = []
         self.failures: list[Failure] = []
         """Slides on which the detector could not be run."""
@@ -323,9 +321,7 @@ def _mpp_notes(manifest: Manifest, mpp: float | None) -> tuple[Note, ...]:
     """Return a note for each case with crops at another scale than the model's."""
     table = manifest.table
     if mpp is None or table["mpp"].dropna().empty:
-        return (
-            Note.of("Whether the crops have the model's micrometres per pixel is not known."),
-        )
+        return (Note.of("Whether the crops have the model's micrometres per pixel is not known."),)
     is_other = (table["mpp"].astype("float64") / mpp - 1).abs() > MPP_TOLERANCE
     cases = table["patient_id"].fillna(table["slide_id"]).fillna(table["image_id"])
     counted = is_other.groupby(cases, sort=False).agg(["sum", "size"])
