@@ -1,7 +1,7 @@
-"""The predictions table: what a model said of each image, and what people said.
+"""The predictions table: a model's probabilities and the known labels of each image.
 
-It is all that evaluation and reports see of a model. One row per image; `label_<id>` holds 1, 0
-or empty for unknown, `probability_<id>` a number from 0 to 1, for each label of the taxonomy.
+Evaluation and reports use nothing else of a model. One row per image; for each label of the
+taxonomy, `label_<id>` holds 1, 0 or empty for unknown, and `probability_<id>` a number from 0 to 1.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Head = Literal["softmax", "sigmoid"]
-"""``softmax``: exactly one class; ``sigmoid``: each label on its own."""
+"""``softmax``: exactly one class per image; ``sigmoid``: independent labels."""
 
 KEY_COLUMNS = ("image_id", "patient_id", "slide_id", "stain", "split")
 SUM_TOLERANCE = 1e-3
@@ -44,15 +44,6 @@ def predictions_table(
     probabilities : ndarray of float, shape (n_rows, n_labels)
         In the order of `rows` and of the taxonomy, from 0 to 1.
     taxonomy : Taxonomy
-
-    Returns
-    -------
-    DataFrame
-
-    Raises
-    ------
-    ValueError
-        If the shape of `probabilities` does not fit.
     """
     expected = (len(rows), len(taxonomy.label_ids))
     if probabilities.shape != expected:
@@ -83,7 +74,7 @@ def read_predictions(path: Path, taxonomy: Taxonomy, *, head: Head = "softmax") 
     ----------
     path : Path
     taxonomy : Taxonomy
-        Whose labels the columns must be.
+        Defines the columns.
     head : {"softmax", "sigmoid"}, default "softmax"
         Whether the probabilities of a row must sum to 1.
 
@@ -98,10 +89,12 @@ def read_predictions(path: Path, taxonomy: Taxonomy, *, head: Head = "softmax") 
         If the file is missing or breaks a rule; the message names the row.
     """
     try:
-        # All as text first: an image called 007 or NA must stay so.
+        # All as text first: an image id such as 007 or NA must stay as it is.
         table = pd.read_csv(path, dtype="string", keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
-        raise PredictionsError(f"cannot be read as CSV: {error}", where=str(path)) from error
+        raise PredictionsError(
+            f"the predictions table cannot be read as CSV: {error}", where=str(path)
+        ) from error
     _make_numeric(table, str(path))
     validate_predictions(table, taxonomy, head=head, where=str(path))
     for label_id in taxonomy.label_ids:
@@ -120,54 +113,58 @@ def validate_predictions(
     taxonomy : Taxonomy
     head : {"softmax", "sigmoid"}, default "softmax"
     where : str, optional
-        The file, for the message.
+        The file, for the error.
 
     Raises
     ------
     PredictionsError
-        On a missing or surplus column, an empty image_id, a duplicate image, a probability that
-        is NaN or outside 0 to 1, probabilities that do not sum to 1 under softmax, a label other
-        than 1, 0, empty.
+        If a column is missing or unknown, an image_id is empty or given twice, a probability is NaN
+        or outside 0 to 1, probabilities do not sum to 1 under softmax, or a label is not 1, 0 or
+        empty.
     """
     expected = {f"{kind}_{i}" for kind in ("label", "probability") for i in taxonomy.label_ids}
     found = {str(name) for name in table if str(name).startswith(("label_", "probability_"))}
     missing = sorted(({"image_id"} | expected) - set(table.columns))
     if missing:
-        raise PredictionsError(f"missing column(s): {', '.join(missing)}", where=where)
+        raise PredictionsError(
+            f"the predictions table lacks the columns {', '.join(missing)}", where=where
+        )
     surplus = sorted(found - expected)
     if surplus:
         known = ", ".join(taxonomy.label_ids)
         raise PredictionsError(
-            f"column(s) outside the taxonomy ({known}): {', '.join(surplus)}", where=where
+            f"the predictions table has columns outside the taxonomy ({known}): "
+            f"{', '.join(surplus)}",
+            where=where,
         )
     nameless = table["image_id"].isna()
     if nameless.any():
         line = int(np.flatnonzero(nameless)[0]) + 2
-        raise PredictionsError(f"image_id is empty: line {line}", where=where)
+        raise PredictionsError(f"line {line}: image_id is empty", where=where)
     twice = table["image_id"].duplicated()
     if twice.any():
-        raise PredictionsError(f"two rows for one image: {_name(table, twice)}", where=where)
+        raise PredictionsError(f"{_name(table, twice)}: the image has two rows", where=where)
     _check_probabilities(table, taxonomy, head, where)
     labels = label_array(table, taxonomy)
     wrong = ~(np.isnan(labels) | np.isin(labels, (0.0, 1.0))).all(axis=1)
     if wrong.any():
-        raise PredictionsError(f"label other than 1, 0, empty: {_name(table, wrong)}", where=where)
+        raise PredictionsError(f"{_name(table, wrong)}: a label must be 1, 0 or empty", where=where)
 
 
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
-    """Write a predictions table as CSV, whole or not at all."""
+    """Write a predictions table atomically as CSV."""
     with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False)
 
 
 def _make_numeric(table: pd.DataFrame, where: str) -> None:
-    """Turn the label and probability columns into numbers."""
+    """Convert the label and probability columns to numbers, in place."""
     for name in [str(name) for name in table if str(name).startswith(("label_", "probability_"))]:
         numbers = pd.to_numeric(table[name], errors="coerce").astype("Float64")
         wrong = numbers.isna() & table[name].notna()
         if wrong.any():
             place = _name(table, wrong) if "image_id" in table else name
-            raise PredictionsError(f"{name} is not a number: {place}", where=where)
+            raise PredictionsError(f"{place}: {name} is not a number", where=where)
         table[name] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
@@ -178,16 +175,16 @@ def _check_probabilities(
     outside = ~((probabilities >= 0) & (probabilities <= 1)).all(axis=1)  # NaN compares False
     if outside.any():
         raise PredictionsError(
-            f"probability is missing or not from 0 to 1: {_name(table, outside)}", where=where
+            f"{_name(table, outside)}: a probability is missing or not from 0 to 1", where=where
         )
     unsummed = np.abs(probabilities.sum(axis=1) - 1.0) > SUM_TOLERANCE
     if head == "softmax" and unsummed.any():
         raise PredictionsError(
-            f"probabilities do not sum to 1: {_name(table, unsummed)}", where=where
+            f"{_name(table, unsummed)}: the probabilities do not sum to 1", where=where
         )
 
 
 def _name(table: pd.DataFrame, wrong: npt.ArrayLike) -> str:
-    """Name the first wrong row as its reader finds it: line of the file, and image."""
+    """Return line of the file and image id of the first wrong row."""
     place = int(np.flatnonzero(np.asarray(wrong))[0])
     return f"line {place + 2}, image {table['image_id'].iloc[place]!r}"

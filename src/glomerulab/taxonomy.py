@@ -1,7 +1,6 @@
-"""The labels an image can carry: their ids, names, codes, and which exclude which.
+"""The labels of a task: ids, names, codes and mutual exclusions.
 
-A taxonomy is a TOML file or the name of a built-in one, so that another task is a file away. It
-must not know of tables, images or models.
+A taxonomy is a TOML file or the name of a built-in one.
 """
 
 import tomllib
@@ -29,7 +28,7 @@ __all__ = [
 ]
 
 BUILT_IN_TAXONOMIES = ("paper",)
-"""Names that `load_taxonomy` takes beside a path."""
+"""Names that `load_taxonomy` accepts besides a path."""
 
 
 class Label(BaseModel):
@@ -42,11 +41,11 @@ class Label(BaseModel):
     name: str
     """English display name."""
     name_zh: str | None = None
-    """Chinese display name, and the key of the paper's label JSON."""
+    """Chinese display name, and the key in the paper's label JSON."""
     hpo: str | None = Field(default=None, pattern=r"^HP:\d{7}$")
     """Code in the Human Phenotype Ontology."""
     excludes: tuple[str, ...] = ()
-    """Ids of the labels that cannot stand beside this one."""
+    """Ids of the labels that cannot be set together with this one."""
 
 
 class _TaxonomyFile(BaseModel):
@@ -58,7 +57,7 @@ class _TaxonomyFile(BaseModel):
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """An ordered set of labels; the order is that of every table, score and figure."""
+    """An ordered set of labels; tables, scores and figures keep the order."""
 
     name: str
     labels: tuple[Label, ...]
@@ -68,7 +67,10 @@ class Taxonomy:
         ids = [label.id for label in self.labels]
         twice = sorted({label_id for label_id in ids if ids.count(label_id) > 1})
         if twice:
-            raise TaxonomyError(f"label id given twice: {', '.join(twice)}", where=self.name)
+            raise TaxonomyError(
+                f"the taxonomy has label ids that are given twice: {', '.join(twice)}",
+                where=self.name,
+            )
         for label in self.labels:
             unknown = sorted(set(label.excludes) - set(ids))
             if unknown:
@@ -84,27 +86,20 @@ class Taxonomy:
 
     @cached_property
     def exclusions(self) -> npt.NDArray[np.bool_]:
-        """Which labels cannot stand together, whichever names the other; symmetric, (K, K)."""
+        """Pairs of labels that cannot be set together: symmetric, bool, shape (K, K)."""
         named = [[other in label.excludes for other in self.label_ids] for label in self.labels]
         one_way = np.array(named, dtype=np.bool_).reshape(len(self.labels), len(self.labels))
         return one_way | one_way.T
 
     def find(self, name: str) -> Label:
-        """Return the label of an id or of a display name in either language.
+        """Return the label with an id or a display name in either language.
 
-        Parameters
-        ----------
-        name : str
-            Compared without regard to case and surrounding space.
-
-        Returns
-        -------
-        Label
+        Case and surrounding space are ignored.
 
         Raises
         ------
         TaxonomyError
-            If no label is called so; the message lists those there are.
+            If there is no such label; the message lists the known ones.
         """
         wanted = name.strip().casefold()
         for label in self.labels:
@@ -112,7 +107,7 @@ class Taxonomy:
             if wanted in (known.casefold() for known in names if known):
                 return label
         known = ", ".join(self.label_ids)
-        raise TaxonomyError(f"unknown label {name!r}; known are: {known}", where=self.name)
+        raise TaxonomyError(f"unknown label {name!r} (known: {known})", where=self.name)
 
     def conflicts(self, flags: Mapping[str, int | None]) -> list[tuple[str, str]]:
         """Return the pairs of labels that are both set although one excludes the other.
@@ -121,11 +116,6 @@ class Taxonomy:
         ----------
         flags : mapping of str to int or None
             Label id to 1, 0 or None for unknown.
-
-        Returns
-        -------
-        list of tuple of str
-            Each pair once, in the order of the taxonomy.
         """
         present = [label for label in self.labels if flags.get(label.id) == 1]
         return [
@@ -144,14 +134,10 @@ def load_taxonomy(name_or_path: str | Path) -> Taxonomy:
     name_or_path : str or Path
         One of `BUILT_IN_TAXONOMIES`, or the path of a file.
 
-    Returns
-    -------
-    Taxonomy
-
     Raises
     ------
     TaxonomyError
-        If there is no such name or file, or it breaks the rules; the message names the key.
+        If there is no such name or file, or it breaks a rule; the message names the key.
     """
     where = str(name_or_path)
     try:
@@ -166,28 +152,23 @@ def load_taxonomy(name_or_path: str | Path) -> Taxonomy:
     except OSError as error:
         built_in = ", ".join(BUILT_IN_TAXONOMIES)
         raise TaxonomyError(
-            f"neither a readable file nor a built-in taxonomy ({built_in})", where=where
+            f"the taxonomy is neither a readable file nor built in ({built_in})", where=where
         ) from error
     except UnicodeDecodeError as error:
-        raise TaxonomyError("is not UTF-8 text", where=where) from error
+        raise TaxonomyError(
+            "the taxonomy is not UTF-8 text; save it as UTF-8", where=where
+        ) from error
     try:
         parsed = _TaxonomyFile.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise TaxonomyError(f"not valid TOML: {error}", where=where) from error
+        raise TaxonomyError(f"the taxonomy is not valid TOML: {error}", where=where) from error
     except ValidationError as error:
         raise TaxonomyError(first_problem(error), where=where) from error
     return Taxonomy(parsed.name, parsed.labels)
 
 
 def write_taxonomy(taxonomy: Taxonomy, path: Path) -> None:
-    """Write a taxonomy as TOML that `load_taxonomy` reads back equal.
-
-    Parameters
-    ----------
-    taxonomy : Taxonomy
-    path : Path
-        Replaced if it exists.
-    """
+    """Write a taxonomy as TOML that `load_taxonomy` reads back equal."""
     labels = [
         label.model_dump(exclude_none=True, exclude_defaults=True) for label in taxonomy.labels
     ]

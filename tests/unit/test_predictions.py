@@ -53,7 +53,7 @@ def test_a_table_reads_back_as_it_was_written(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(again, _table())
 
 
-def test_probabilities_of_another_shape_are_the_callers_mistake() -> None:
+def test_probabilities_of_another_shape_are_a_value_error() -> None:
     with pytest.raises(ValueError, match=r"must have shape \(2, 4\), got \(2, 3\)"):
         predictions_table(_rows(), PROBABILITIES[:, :3], PAPER)
 
@@ -68,11 +68,11 @@ def _changed(column: str, row: int, value: object) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("probability_cgn", 1.2, "probability is missing or not from 0 to 1: line 3, image 'b'"),
-        ("probability_cgn", np.nan, "probability is missing or not from 0 to 1: line 3, image 'b'"),
-        ("probability_cgn", 0.5, "probabilities do not sum to 1: line 3, image 'b'"),
-        ("label_fsg", 2, "label other than 1, 0, empty: line 3, image 'b'"),
-        ("image_id", "007", "two rows for one image: line 3, image '007'"),
+        ("probability_cgn", 1.2, "line 3, image 'b': .*from 0 to 1"),
+        ("probability_cgn", np.nan, "line 3, image 'b': .*from 0 to 1"),
+        ("probability_cgn", 0.5, "line 3, image 'b': .*sum to 1"),
+        ("label_fsg", 2, "line 3, image 'b': a label"),
+        ("image_id", "007", "line 3, image '007': .*two rows"),
     ],
 )
 def test_a_row_that_breaks_a_rule_is_named(column: str, value: object, reason: str) -> None:
@@ -88,7 +88,7 @@ def test_under_a_sigmoid_head_probabilities_need_not_sum_to_one() -> None:
 
 
 def test_missing_and_surplus_columns_are_named() -> None:
-    with pytest.raises(PredictionsError, match=r"missing column\(s\): label_cgn"):
+    with pytest.raises(PredictionsError, match=r"columns label_cgn"):
         validate_predictions(_table().drop(columns="label_cgn"), PAPER)
     with pytest.raises(PredictionsError, match=r"outside the taxonomy .*: probability_x"):
         validate_predictions(_table().assign(probability_x=0.0), PAPER)

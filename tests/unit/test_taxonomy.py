@@ -60,8 +60,8 @@ def test_a_label_is_found_by_id_and_by_either_name(name: str) -> None:
     assert load_taxonomy("paper").find(name).id == "cgn"
 
 
-def test_an_unknown_label_lists_those_there_are() -> None:
-    with pytest.raises(TaxonomyError, match="unknown label 'x'; known are: normal, mspgn, fsg"):
+def test_an_unknown_label_lists_the_known_ones() -> None:
+    with pytest.raises(TaxonomyError, match=r"unknown label 'x' .*normal, mspgn, fsg"):
         load_taxonomy("paper").find("x")
 
 
@@ -88,8 +88,8 @@ def test_a_taxonomy_that_breaks_a_rule_is_refused(tmp_path: Path, text: str, rea
         load_taxonomy(path)
 
 
-def test_a_taxonomy_that_is_not_there_names_the_built_in_ones(tmp_path: Path) -> None:
-    with pytest.raises(TaxonomyError, match=r"none\.toml: neither a readable file nor .*paper"):
+def test_a_missing_taxonomy_names_the_built_in_ones(tmp_path: Path) -> None:
+    with pytest.raises(TaxonomyError, match=r"none\.toml: .*paper"):
         load_taxonomy(tmp_path / "none.toml")
 
 

@@ -1,7 +1,7 @@
-"""``glomerulab``: the program, its commands, and the one place that prints errors.
+"""``glomerulab``: the commands, and the one place that prints errors.
 
-Command files import only what parsing needs at the top; what a command works with it imports in
-its body, so that ``--help`` answers at once.
+Command modules import at the top only what parsing needs, and everything else in the functions, so
+that ``--help`` is fast.
 """
 
 import atexit
@@ -34,8 +34,6 @@ from glomerulab.cli.stain_check import stain_check
 from glomerulab.cli.train import train
 from glomerulab.cli.train_detector import train_detector
 from glomerulab.errors import GlomerulabError
-
-__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="glomerulab",
@@ -88,9 +86,9 @@ app.command()(override)
 
 
 def main() -> None:
-    """Run the command line; a foreseen error is one line on standard error and exit code 1."""
-    # Python's end looks several times for cycles in all there is: with torch half a million objects
-    # and seconds, in which a command that has said its last word seems to hang.
+    """Run the command line; a `GlomerulabError` is one line on standard error and exit code 1."""
+    # At exit Python collects garbage several times: with torch that is half a million objects and
+    # seconds in which a finished command seems to hang.
     atexit.register(gc.freeze)
     try:
         app()

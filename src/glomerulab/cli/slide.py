@@ -1,4 +1,4 @@
-"""``glomerulab slide``: what a slide says of itself, a look at it, a copy without identity."""
+"""``glomerulab slide``: facts of a slide, a thumbnail, a copy without identity."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 __all__ = ["slide_app"]
 
 slide_app = typer.Typer(
-    help="What a slide says of itself; a look at it; a copy without label, macro and metadata.",
+    help="Show the facts of a slide; write a thumbnail, or a copy without label and metadata.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 MppOverride = Annotated[
     float | None,
-    typer.Option(min=0.001, max=100, help="Micrometres per pixel, if the slide does not say."),
+    typer.Option(
+        min=0.001, max=100, help="Micrometres per pixel, if the slide does not state them."
+    ),
 ]
 
 
@@ -29,10 +31,10 @@ def info(
     mpp_override: MppOverride = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
     properties: Annotated[
-        bool, typer.Option("--properties", help="Everything the file says of itself.")
+        bool, typer.Option("--properties", help="Also print all metadata of the file.")
     ] = False,
 ) -> None:
-    """Tell dimensions, levels, mpp, objective, vendor, stain and properties. Research use only.
+    """Print dimensions, levels, mpp, objective, vendor, stain and properties. Research use only.
 
     Example: glomerulab slide info CMU-1.svs
     """
@@ -59,7 +61,7 @@ def thumbnail(
     size: Annotated[int, typer.Option(min=1, max=8192, help="Pixels of the longer side.")] = 1024,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
-    """Write the whole slide as one small image. Research use only.
+    """Write the slide as one small image. Research use only.
 
     Example: glomerulab slide thumbnail CMU-1.svs CMU-1.png --size 1024
     """
@@ -68,9 +70,9 @@ def thumbnail(
     from glomerulab.slides.slide import open_slide
 
     if out.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
-        raise OutputError("must end in .png, .jpg or .jpeg", where=str(out))
+        raise OutputError("the thumbnail must end in .png, .jpg or .jpeg", where=str(out))
     if out.exists() and not overwrite:
-        raise OutputError("exists already; give --overwrite to replace it", where=str(out))
+        raise OutputError("the file exists; give --overwrite to replace it", where=str(out))
     with open_slide(slide) as opened:
         pixels = opened.thumbnail(size)
     write_image(pixels, out)
@@ -81,7 +83,7 @@ def thumbnail(
 @slide_app.command()
 def deidentify(
     slide: Annotated[Path, typer.Argument(help="Aperio SVS or generic tiled TIFF.")],
-    out: Annotated[Path, typer.Argument(help="The copy; its name should not identify, either.")],
+    out: Annotated[Path, typer.Argument(help="The copy; choose a name that does not identify.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
     """Copy a slide without label, macro and identifying metadata, and verify the copy.
@@ -102,7 +104,7 @@ def deidentify(
 
 
 def _facts(slide: "Slide") -> dict[str, Any]:
-    """Collect what is told; reading the white decodes pixels, which finds a damaged slide out."""
+    """Return the facts of a slide; the background needs pixels, so a damaged slide is an error."""
     from glomerulab.errors import MissingMppError
 
     try:

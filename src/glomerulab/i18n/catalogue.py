@@ -33,25 +33,21 @@ def catalogue(language: Language, part: str | None = None) -> Mapping[str, str]:
 
 
 def language_name(language: Language) -> str:
-    """Return what a language calls itself."""
+    """Return a language's own name."""
     return translate("language|English", language)
 
 
 def translate(text: str, language: Language, **values: object) -> str:
-    """Translate an English text, then fill in the names in braces.
+    """Return the translation of an English text, with the names in braces filled in.
 
     Parameters
     ----------
     text : str
-        English, perhaps with a context in front (``"map|Case"``) and with names in braces.
+        English, perhaps with a context in front (``"map|Case"``) and with names in braces. Returned
+        itself where the catalogue has no translation.
     language : {"en", "zh"}
     **values
-        What the braces hold; without any, the text is returned unformatted.
-
-    Returns
-    -------
-    str
-        The English text where the catalogue has no other.
+        Values of the names in braces; without any, the text is not formatted.
 
     Examples
     --------

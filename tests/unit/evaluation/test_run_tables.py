@@ -74,11 +74,11 @@ def test_a_malformed_file_is_an_error_that_names_it(run, name, content, kind):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.assign(probability_cgn=0.7), "do not sum to 1: line 2"),
-        (lambda t: t.assign(probability_cgn=None), "not from 0 to 1: line 2"),
-        (lambda t: pd.concat([t, t.iloc[:1]]), "two rows for one image"),
+        (lambda t: t.assign(probability_cgn=0.7), "line 2.*do not sum to 1"),
+        (lambda t: t.assign(probability_cgn=None), "line 2.*from 0 to 1"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "two rows"),
         (lambda t: t.assign(label_other=0), "outside the taxonomy.*label_other"),
-        (lambda t: t.drop(columns="label_fsg"), "missing column.*label_fsg"),
+        (lambda t: t.drop(columns="label_fsg"), "lacks the columns label_fsg"),
         (lambda t: t.assign(image_id="x" + t["image_id"]), "not in manifest.csv"),
         (lambda t: t.assign(split="test"), "split differs"),
         (lambda t: t.assign(label_fsg=1 - t["label_fsg"]), "line 2.*label_fsg differs"),
