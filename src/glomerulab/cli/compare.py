@@ -13,7 +13,7 @@ def compare(
     *,
     out: Annotated[Path | None, typer.Option(help="Folder, instead of the file's.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Manifest, instead of the file's.")] = None,
-    split: Annotated[str, typer.Option(help="Which part of the predictions to judge.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of the predictions to evaluate.")] = "test",
 ) -> None:
     """Train several models alike and write their table, page and tests. Research use only.
 

@@ -56,7 +56,7 @@ def explain(
         sanity_summary,
         summary_lines,
     )
-    from glomerulab.reports.run.score_files import write_table_csv
+    from glomerulab.reports.run.tables import write_table_csv
     from glomerulab.runtime.progress import show_progress
     from glomerulab.runtime.sealing import check_seal
 

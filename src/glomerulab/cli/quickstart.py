@@ -35,7 +35,7 @@ def quickstart(
 
     Example: glomerulab quickstart --out my-first-run
     """
-    from glomerulab.cli.evaluate import look_into
+    from glomerulab.pipeline.evaluate import analyse_images
     from glomerulab.reports.run.report import write_run_report
     from glomerulab.runtime.files import make_folder
 
@@ -51,7 +51,8 @@ def quickstart(
 
     from glomerulab.runtime.progress import show_progress
 
-    report = write_run_report(run, pictures=look_into(run), track=show_progress)
+    images = analyse_images(run, track=show_progress)
+    report = write_run_report(run, images=images, track=show_progress)
     typer.echo("")
     typer.echo(report.headline)
     typer.echo("These biopsies are synthetic: this says nothing about patients. Research use only.")

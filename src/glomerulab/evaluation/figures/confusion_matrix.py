@@ -1,4 +1,4 @@
-"""What was taken for what, in counts and in shares of each row, as Fig. 10 of the paper."""
+"""Confusion matrices in counts and shares of each row, as Fig. 10 of the paper."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from glomerulab.evaluation.figures.language import Say, english
 from glomerulab.evaluation.figures.style import new_figure
+from glomerulab.i18n.catalogue import Language, translate
 
 __all__ = ["draw_confusion_matrix", "draw_label_counts"]
 
@@ -18,7 +18,7 @@ MAX_SHORT_NAME = 14
 
 
 def draw_confusion_matrix(
-    matrix: FloatArray, class_names: Sequence[str], *, say: Say = english
+    matrix: FloatArray, class_names: Sequence[str], *, language: Language = "en"
 ) -> Figure:
     """Draw each cell's count and its share of the row, shaded by the share.
 
@@ -27,43 +27,33 @@ def draw_confusion_matrix(
     matrix : ndarray of float, shape (K, K)
         Rows are the truth, columns the decision.
     class_names : sequence of str, length K
-    say : Say, default english
-        Gives each phrase in the language of the figure.
-
-    Returns
-    -------
-    Figure
+    language : {"en", "zh"}, default "en"
 
     Raises
     ------
     ValueError
-        If the names do not fit the matrix.
+        If the number of names differs from the size of the matrix.
     """
     n_classes = len(class_names)
     if matrix.shape != (n_classes, n_classes):
         raise ValueError(f"matrix must be {n_classes} by {n_classes}, got {matrix.shape}")
     figure = new_figure(1.7 + 0.95 * n_classes, 1.1 + 0.85 * n_classes)
     shares, text = _cells(matrix)
-    _draw_cells(figure.subplots(), shares, text, class_names, say=say)
+    _draw_cells(figure.subplots(), shares, text, class_names, language=language)
     return figure
 
 
 def draw_label_counts(
-    matrices: FloatArray, label_names: Sequence[str], *, say: Say = english
+    matrices: FloatArray, label_names: Sequence[str], *, language: Language = "en"
 ) -> Figure:
-    """Draw one 2 by 2 matrix per label, for models that answer each label on its own.
+    """Draw one 2 by 2 matrix per label, for a sigmoid head.
 
     Parameters
     ----------
     matrices : ndarray of float, shape (K, 2, 2)
-        Per label: rows are absent, present in truth; columns are absent, present as called.
+        Per label: rows are absent and present in truth, columns as called.
     label_names : sequence of str, length K
-    say : Say, default english
-        Gives each phrase in the language of the figure.
-
-    Returns
-    -------
-    Figure
+    language : {"en", "zh"}, default "en"
     """
     n_labels = len(label_names)
     n_columns = min(n_labels, 2)
@@ -72,9 +62,10 @@ def draw_label_counts(
     grid = figure.subplots(n_rows, n_columns, squeeze=False)
     for axes in grid.flat[n_labels:]:
         axes.set_axis_off()
+    presence = (translate("figure|absent", language), translate("figure|present", language))
     for axes, matrix, name in zip(grid.flat, matrices, label_names, strict=False):
         shares, text = _cells(matrix)
-        _draw_cells(axes, shares, text, (say("absent"), say("present")), say=say, title=name)
+        _draw_cells(axes, shares, text, presence, language=language, title=name)
     return figure
 
 
@@ -95,7 +86,7 @@ def _draw_cells(
     text: list[list[str]],
     names: Sequence[str],
     *,
-    say: Say,
+    language: Language,
     title: str = "",
 ) -> None:
     """Shade each cell by its share of the row and write the text over it."""
@@ -116,8 +107,8 @@ def _draw_cells(
     axes.set_xticks(range(len(names)), short, fontsize=9)
     axes.set_yticks(range(len(names)), short, fontsize=9)
     axes.set_title(title, fontsize=11, loc="left", fontweight="bold")
-    axes.set_xlabel(say("called by the model"), fontsize=10)
-    axes.set_ylabel(say("true label"), fontsize=10)
+    axes.set_xlabel(translate("figure|predicted label", language), fontsize=10)
+    axes.set_ylabel(translate("figure|true label", language), fontsize=10)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xticks(np.arange(0.5, len(names) - 1), minor=True)

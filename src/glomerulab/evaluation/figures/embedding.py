@@ -1,40 +1,48 @@
-"""The model's features on a plane, coloured by what people said, as Fig. 8 of the paper."""
+"""t-SNE maps, as Fig. 8 of the paper: a model's features, and the images of a stain check."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from matplotlib.figure import Figure
 
-from glomerulab.evaluation.figures.language import Say, english
-from glomerulab.evaluation.figures.style import COLOURS, MARKERS, new_figure
+from glomerulab.evaluation.figures.style import (
+    COLOURS,
+    GREY,
+    LINE_STYLES,
+    MARKERS,
+    new_figure,
+    plain_axes,
+)
+from glomerulab.evaluation.stain_check import StainEmbedding
+from glomerulab.i18n.catalogue import Language, translate
 
-__all__ = ["draw_embedding"]
+__all__ = ["draw_embedding", "draw_intensity_spread", "draw_stain_map"]
+
+FloatArray = npt.NDArray[np.float64]
+
+MAX_NAMED = 7
 
 
 def draw_embedding(
-    places: npt.NDArray[np.float64],
+    points: FloatArray,
     groups: npt.NDArray[np.intp],
     names: Sequence[str],
     is_wrong: npt.NDArray[np.bool_],
     *,
-    say: Say = english,
+    language: Language = "en",
 ) -> Figure:
-    """Draw one point per image; wrongly called ones are ringed.
+    """Draw one point per image, coloured by true class; wrongly called ones are ringed.
 
     Parameters
     ----------
-    places : ndarray of float, shape (n, 2)
+    points : ndarray of float, shape (n, 2)
     groups : ndarray of int, shape (n,)
-        What each image is, a place in `names`.
+        Class of each image, an index of `names`.
     names : sequence of str
     is_wrong : ndarray of bool, shape (n,)
-    say : Say, default english
-        Gives each phrase in the language of the figure.
-
-    Returns
-    -------
-    Figure
+    language : {"en", "zh"}, default "en"
     """
     figure = new_figure(5.6, 5.0)
     axes = figure.subplots()
@@ -43,8 +51,8 @@ def draw_embedding(
         if not inside.any():
             continue
         axes.scatter(
-            places[inside, 0],
-            places[inside, 1],
+            points[inside, 0],
+            points[inside, 1],
             s=26,
             color=COLOURS[k % len(COLOURS)],
             marker=MARKERS[k % len(MARKERS)],
@@ -54,16 +62,94 @@ def draw_embedding(
         )
     if is_wrong.any():
         axes.scatter(
-            places[is_wrong, 0],
-            places[is_wrong, 1],
+            points[is_wrong, 0],
+            points[is_wrong, 1],
             s=80,
             facecolors="none",
             edgecolors="#1F2933",
             linewidths=1.0,
-            label=say("called wrong ({count})").format(count=int(is_wrong.sum())),
+            label=translate("figure|misclassified ({count})", language, count=int(is_wrong.sum())),
         )
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color("#D9DFE5")
     figure.legend(fontsize=9, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def draw_stain_map(
+    embedding: StainEmbedding, sources: npt.NDArray[np.object_], *, title: str, column: str
+) -> Figure:
+    """Draw one map of a stain check, coloured by source.
+
+    Parameters
+    ----------
+    embedding : StainEmbedding
+    sources : ndarray of object, shape (n,)
+        Value of `column` for each image; the `MAX_NAMED` most frequent have a colour.
+    title : str
+        Followed by the map's trustworthiness.
+    column : str
+        Title of the legend.
+    """
+    figure = new_figure(4.4, 4.6)
+    axes = figure.subplots()
+    points = embedding.points
+    named = [str(name) for name in pd.Series(sources).value_counts().index[:MAX_NAMED]]
+    texts = np.array([str(source) for source in sources], dtype=object)
+    others = ~np.isin(texts, named)
+    if others.any():
+        axes.scatter(
+            points[others, 0],
+            points[others, 1],
+            s=14,
+            c=GREY,
+            alpha=0.5,
+            marker=".",
+            label="others",
+        )
+    for k, name in enumerate(named):
+        chosen = texts == name
+        axes.scatter(
+            points[chosen, 0],
+            points[chosen, 1],
+            s=22,
+            color=COLOURS[k],
+            marker=MARKERS[k],
+            label=name,
+            linewidths=0,
+        )
+    plain_axes(axes, title=f"{title} (trustworthiness {embedding.trustworthiness:.2f})")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        title=column,
+        loc="outside lower center",
+        ncols=2,
+        fontsize=9,
+        title_fontsize=9,
+        frameon=False,
+    )
+    return figure
+
+
+def draw_intensity_spread(table: pd.DataFrame) -> Figure:
+    """Draw the distribution of normalised median intensity before and after, by stain.
+
+    `table` has one row per image and the columns ``stain``, ``nmi_before`` and ``nmi_after``.
+    """
+    figure = new_figure(4.6, 3.6)
+    axes = figure.subplots()
+    groups = table.assign(stain=table["stain"].fillna("no stain given")).groupby("stain")
+    for k, (stain, rows) in enumerate(groups):
+        for name, style in zip(("before", "after"), reversed(LINE_STYLES[:2]), strict=True):
+            values = np.sort(rows[f"nmi_{name}"].dropna().to_numpy(dtype=np.float64))
+            share = (np.arange(len(values)) + 1.0) / max(len(values), 1)
+            colour = COLOURS[k % len(COLOURS)]
+            axes.step(values, share, where="post", color=colour, ls=style, label=f"{stain} {name}")
+    plain_axes(
+        axes, x_label="Median / 95th percentile of tissue intensity", y_label="Share of images"
+    )
+    axes.legend(fontsize=9, frameon=False)
     return figure

@@ -1,42 +1,128 @@
-"""How every figure looks and is written: colour-blind safe, readable in print and on screen.
+"""Look, language, fonts and files of every figure: colour-blind safe, readable in print.
 
 Matplotlib's object-oriented interface only: no pyplot, no global state.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from glomerulab.i18n.catalogue import Language
 from glomerulab.runtime.files import atomic_write
+from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["COLOURS", "GREY", "LINE_STYLES", "MARKERS", "new_figure", "plain_axes", "save_figure"]
+__all__ = ["FigureNames", "figure_fonts", "figure_names", "new_figure", "plain_axes", "save_figure"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Okabe & Ito's palette, told apart by people who see colours differently; darkest first."""
+"""Palette of Okabe & Ito, safe for colour-vision deficiency."""
 LINE_STYLES = ("-", "--", "-.", ":")
-"""A second difference, for print without colour."""
+"""Distinguish curves in print without colour."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#5F6B76"
 
 DOTS_PER_INCH = 200
 SALT = "glomerulab"
 
+LATIN_FONT = "DejaVu Sans"
+CJK_FONTS = (
+    "Noto Sans CJK SC",
+    "Source Han Sans SC",
+    "Source Han Sans CN",
+    "Noto Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "SimHei",
+    "Noto Sans CJK JP",
+    "Droid Sans Fallback",
+)
+"""Fonts with simplified Chinese, in order of preference."""
+
+CJK_FILES = (
+    "cjk",
+    "sourcehan",
+    "notosanssc",
+    "wqy",
+    "msyh",
+    "pingfang",
+    "hiragino",
+    "simhei",
+    "fallback",
+)
+"""Parts of the names of their files."""
+
+
+@dataclass(frozen=True, slots=True)
+class FigureNames:
+    """Display names of the labels, and the language of figures and captions."""
+
+    names: tuple[str, ...]
+    """In the order of the taxonomy."""
+    fonts: tuple[str, ...]
+    """Font families with all letters; matplotlib falls back from one to the next."""
+    notice: str = ""
+    """Why figures are in English although Chinese was requested; empty otherwise."""
+    language: Language = "en"
+
+
+def figure_names(taxonomy: Taxonomy, language: Language = "en") -> FigureNames:
+    """Return display names in a language, or in English with a notice where it cannot be drawn.
+
+    Chinese needs an installed font and a Chinese name of every label.
+    """
+    english = FigureNames(tuple(label.name for label in taxonomy.labels), (LATIN_FONT,))
+    if language == "en":
+        return english
+    chinese = tuple(label.name_zh for label in taxonomy.labels if label.name_zh)
+    if len(chinese) < len(taxonomy.labels):
+        notice = "Figures are in English: the taxonomy has no Chinese name for some labels."
+        return FigureNames(english.names, english.fonts, notice)
+    font = find_cjk_font()
+    if font is None:
+        notice = (
+            "Figures are in English: no font with Chinese was found; install one, such as "
+            "fonts-noto-cjk."
+        )
+        return FigureNames(english.names, english.fonts, notice)
+    return FigureNames(chinese, (LATIN_FONT, font), language="zh")
+
+
+def find_cjk_font() -> str | None:
+    """Return the first of `CJK_FONTS` that is installed."""
+    found = _first_known_font()
+    if found is None:
+        # Matplotlib caches its list of fonts for years: look for fonts installed since.
+        for path in map(Path, font_manager.findSystemFonts()):
+            if any(part in path.name.lower() for part in CJK_FILES):
+                font_manager.fontManager.addfont(path)
+        found = _first_known_font()
+    return found
+
+
+@contextmanager
+def figure_fonts(names: FigureNames) -> Iterator[None]:
+    """Draw with fonts that have the letters of `names`."""
+    with mpl.rc_context({"font.family": list(names.fonts)}):
+        yield
+
 
 def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure that can be saved without a display.
+    """Return an empty figure that can be saved without a display.
 
     Parameters
     ----------
     width, height : float
-        Inches. Text is 9 to 11 points, so that a figure of 5.6 inches fits a printed page as it
-        is and can be read on a telephone.
-
-    Returns
-    -------
-    Figure
+        Inches. Text is 9 to 11 points, so that a figure of 5.6 inches fits a printed page and is
+        readable on a telephone.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -44,7 +130,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def plain_axes(axes: Axes, *, title: str = "", x_label: str = "", y_label: str = "") -> Axes:
-    """Name the axes and take away what does not inform."""
+    """Label the axes; remove the upper and right spines and add a light grid."""
     axes.set_title(title, fontsize=11, loc="left", fontweight="bold")
     axes.set_xlabel(x_label, fontsize=10)
     axes.set_ylabel(y_label, fontsize=10)
@@ -56,22 +142,12 @@ def plain_axes(axes: Axes, *, title: str = "", x_label: str = "", y_label: str =
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write a figure as PNG and SVG; the same figure gives the same bytes.
+    """Write ``name.png`` and ``name.svg`` into an existing folder and return their paths.
 
-    Parameters
-    ----------
-    figure : Figure
-    folder : Path
-        Must exist.
-    name : str
-        File name without suffix.
-
-    Returns
-    -------
-    png, svg : Path
+    The same figure gives the same bytes.
     """
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # it is laid out: not twice more for two files
+    figure.set_layout_engine("none")  # the layout is done; do not repeat it for each file
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with atomic_write(png) as temporary:
         figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata={"Software": None})
@@ -80,3 +156,8 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     with outlines, atomic_write(svg) as temporary:
         figure.savefig(temporary, metadata={"Date": None, "Creator": None})
     return png, svg
+
+
+def _first_known_font() -> str | None:
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in CJK_FONTS if name in installed), None)

@@ -1,4 +1,7 @@
-"""Two or more runs side by side: each by itself, and every pair on the images both judged."""
+"""Comparison of runs: each by itself, every pair on shared images, and the costs of the models.
+
+With costs, it contains Table 1 of the paper, also as CSV and Markdown.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,29 +23,43 @@ from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.run_tables import RunTables, read_run
 from glomerulab.evaluation.scores import OVERALL_SCORES, score_table
 from glomerulab.evaluation.warnings import EvaluationWarning, find_warnings
+from glomerulab.predictions import Head
 from glomerulab.reports.run.html import Page, Table, write_html
-from glomerulab.reports.run.model_table import model_page_table, model_table, write_model_table
-from glomerulab.reports.run.report import FOOTER
-from glomerulab.reports.run.score_files import write_table_csv
-from glomerulab.reports.run.score_tables import score_of
-from glomerulab.reports.run.score_words import rounded, score_words
-from glomerulab.runtime.files import make_folder
+from glomerulab.reports.run.tables import (
+    rounded,
+    score_cell,
+    score_of,
+    score_words,
+    write_table_csv,
+)
+from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 
 __all__ = ["ComparisonReport", "write_comparison"]
 
 MIN_P = 0.001
-"""Smaller p values are shown as smaller than this."""
+"""Smaller p values are shown as "< 0.001"."""
+
+MODEL_SCORES: dict[Head, tuple[str, ...]] = {
+    "softmax": ("accuracy", "macro_f1", "macro_roc_auc"),
+    "sigmoid": ("exact_match", "macro_f1", "macro_roc_auc"),
+}
+COST_COLUMNS = ("Parameters", "MACs", "Training", "Inference", "Size")
+COST_NOTE = (
+    "Under each score its 95 % interval over patients. MACs: multiply-accumulates for one image of "
+    "the input size. Training: images per second of the whole loop, median over the epochs. "
+    "Inference: the best of several batches of 16 in memory. Size: of the weights file."
+)
 
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """What was found, and where it stands."""
+    """A written comparison."""
 
     headline: str
     comparisons: list[Comparison]
     areas: list[AreaComparison]
-    """Empty where a patient has several of the images, or is not known."""
+    """Empty unless every shared image is of another known patient."""
     html_path: Path
 
 
@@ -66,14 +83,14 @@ def write_comparison(
 ) -> ComparisonReport:
     """Compare runs and write ``comparison.html`` and ``comparison.csv``.
 
-    Where every image is of another patient, ``areas.csv`` too: ROC areas by DeLong's test.
+    Where every image is of another patient, also ``areas.csv``: ROC areas by DeLong's test.
 
     Parameters
     ----------
     folders : sequence of Path
         At least two run folders of one head and taxonomy.
     out : Path
-        Folder; made if it is not there.
+        Folder, created if missing.
     split : str, default "test"
     n_resamples : int, default 2000
     seed : int, default 0
@@ -81,21 +98,17 @@ def write_comparison(
         By name of the run's folder; with it, ``table1.csv`` and ``table1.md`` are written too.
     track : Track, default silent
 
-    Returns
-    -------
-    ComparisonReport
-
     Raises
     ------
     ConfigError
-        If the heads of the runs differ: one class and several labels cannot be compared.
+        If the heads of the runs differ.
     """
     names = _names(folders)
     entries = [
         _entry(name, folder, split, n_resamples, seed)
-        for name, folder in track(list(zip(names, folders, strict=True)), "Judging runs")
+        for name, folder in track(list(zip(names, folders, strict=True)), "Evaluating runs")
     ]
-    _refuse_two_heads(entries)
+    _check_same_head(entries)
     models = [(entry.name, entry.eval_set) for entry in entries]
     found = compare_models(models, n_resamples=n_resamples, seed=seed)
     areas = compare_areas(models)
@@ -115,17 +128,73 @@ def write_comparison(
     return ComparisonReport(sentence, found, areas, html_path)
 
 
+def model_table(
+    scores: Mapping[str, pd.DataFrame], costs: Mapping[str, ModelCost], *, head: Head
+) -> pd.DataFrame:
+    """Return one row per model: its name, scores with ``_low`` and ``_high``, and `ModelCost`.
+
+    `scores` holds one `glomerulab.evaluation.scores.score_table` per model.
+    """
+    rows = []
+    for name, table in scores.items():
+        row: dict[str, object] = {"model": name}
+        for score in MODEL_SCORES[head]:
+            found = score_of(table, score)
+            row |= {
+                score: found["value"],
+                f"{score}_low": found["low"],
+                f"{score}_high": found["high"],
+            }
+        cost = costs[name]
+        row |= {field: getattr(cost, field) for field in ModelCost.__dataclass_fields__}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def model_page_table(table: pd.DataFrame, *, head: Head) -> Table:
+    """Return a `model_table` for the page."""
+    columns = ("Model", *(score_words(score)[0] for score in MODEL_SCORES[head]), *COST_COLUMNS)
+    rows = tuple(
+        (
+            str(row["model"]),
+            *(_score_text(row, score) for score in MODEL_SCORES[head]),
+            *_costs(row),
+        )
+        for row in (
+            {str(key): value for key, value in one.items()} for one in table.to_dict("records")
+        )
+    )
+    machines = ", ".join(sorted(set(table["machine"])))
+    return Table("Scores and costs", columns, rows, note=f"{COST_NOTE} Measured on: {machines}.")
+
+
+def write_model_table(table: pd.DataFrame, folder: Path, *, head: Head, is_synthetic: bool) -> None:
+    """Write a `model_table` as ``table1.csv`` and ``table1.md``.
+
+    The Markdown has a notice where the images are rendered (`is_synthetic`).
+    """
+    write_table_csv(table, folder / "table1.csv")
+    page = model_page_table(table, head=head)
+    lines = [page.columns, tuple("---" for _ in page.columns), *page.rows]
+    text = "\n".join(f"| {' | '.join(cells)} |".replace("\n", "<br>") for cells in lines)
+    notice = "Synthetic images: the scores do not apply to patients. " if is_synthetic else ""
+    with atomic_write(folder / "table1.md") as temporary:
+        temporary.write_text(
+            f"{text}\n\n{page.note} {notice}Research use only.\n", encoding="utf-8"
+        )
+
+
 def _entry(name: str, folder: Path, split: str, n_resamples: int, seed: int) -> _Entry:
     run = read_run(folder)
     eval_set = eval_set_of_split(run.predictions, run.taxonomy, head=run.head, split=split)
     return _Entry(name, run, eval_set, score_table(eval_set, n_resamples=n_resamples, seed=seed))
 
 
-def _refuse_two_heads(entries: Sequence[_Entry]) -> None:
+def _check_same_head(entries: Sequence[_Entry]) -> None:
     if len({entry.run.head for entry in entries}) > 1:
         raise ConfigError(
-            "some runs answer with one class (softmax), others with any labels (sigmoid); compare "
-            "runs of one kind",
+            "some runs have a softmax head (one class), others a sigmoid head (any labels); only "
+            "runs with the same head can be compared",
             where=", ".join(entry.name for entry in entries),
         )
 
@@ -133,7 +202,7 @@ def _refuse_two_heads(entries: Sequence[_Entry]) -> None:
 def _written_model_table(
     entries: Sequence[_Entry], costs: Mapping[str, ModelCost], out: Path
 ) -> Table:
-    """Write Table 1 beside the page; return it as the page shows it."""
+    """Write Table 1 as files and return it for the page."""
     head = entries[0].run.head
     table = model_table({entry.name: entry.scores for entry in entries}, costs, head=head)
     is_synthetic = any(entry.run.is_synthetic for entry in entries)
@@ -142,7 +211,7 @@ def _written_model_table(
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Name runs by their folder, or by the whole path where two folders are called the same."""
+    """Name runs by their folder, or by the full path where two folders have the same name."""
     short = [folder.resolve().name for folder in folders]
     return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
 
@@ -152,15 +221,9 @@ def _page(entries: Sequence[_Entry], sentence: str, tables: tuple[Table, ...]) -
         title="Comparison of " + ", ".join(entry.name for entry in entries),
         is_synthetic=any(entry.run.is_synthetic for entry in entries),
         headline=sentence,
-        summary=("Each pair is compared on the images that both judged.",),
+        summary=("Each pair is compared on the images that both predict.",),
         warnings=_warnings(entries),
         tables=tables,
-        figures=(),
-        gallery=(),
-        gallery_note="",
-        appendix=(),
-        config_text="",
-        footer=FOOTER,
     )
 
 
@@ -171,11 +234,11 @@ def _headline(found: Sequence[Comparison]) -> str:
     if one.low <= 0.0 <= one.high or math.isnan(one.low):
         return (
             f"The largest difference, {points} between {better} and {worse}, may be chance: its "
-            f"interval over patients holds 0 (p {_p(one.p_holm)} by McNemar, corrected)."
+            f"interval over patients contains 0 (p {_p(one.p_holm)} by McNemar, corrected)."
         )
     return (
-        f"{better} is right more often than {worse}, by {points}; the interval over patients does "
-        f"not hold 0 (p {_p(one.p_holm)} by McNemar, corrected)."
+        f"{better} is correct more often than {worse}, by {points}; the interval over patients "
+        f"does not contain 0 (p {_p(one.p_holm)} by McNemar, corrected)."
     )
 
 
@@ -189,44 +252,40 @@ def _different_images(entries: Sequence[_Entry]) -> tuple[EvaluationWarning, ...
     if all(one == ids[0] for one in ids):
         return ()
     text = (
-        "The runs judged different images. Their own scores are therefore not comparable; the "
+        "The runs were evaluated on different images, so their own scores are not comparable; the "
         "pairs are, on the images they share."
     )
-    return (EvaluationWarning("Different test parts", text, severe=True),)
+    return (EvaluationWarning("Different test sets", text, severe=True),)
 
 
 def _warnings_of_runs(entries: Sequence[_Entry]) -> list[EvaluationWarning]:
-    """Say what stands against each run; once, where it stands against all in the same words."""
+    """Return the warnings of every run; one that concerns all runs is given once."""
     names: dict[EvaluationWarning, list[str]] = {}
     for entry in entries:
-        # That no external set was judged is no matter of a comparison.
+        # A missing external set is irrelevant to a comparison.
         for warning in find_warnings(
             entry.run, entry.eval_set, entry.scores, has_external_set=True
         ):
             names.setdefault(warning, []).append(entry.name)
     return [
         warning
-        if len(whom) == len(entries)
-        else replace(warning, text=f"{', '.join(whom)}: {warning.text}")
-        for warning, whom in names.items()
+        if len(affected) == len(entries)
+        else replace(warning, text=f"{', '.join(affected)}: {warning.text}")
+        for warning, affected in names.items()
     ]
 
 
 def _score_table(entries: Sequence[_Entry]) -> Table:
     rows = []
     for score in OVERALL_SCORES[entries[0].run.head]:
-        cells = []
-        for entry in entries:
-            one = score_of(entry.scores, score)
-            ends = "" if math.isnan(one["low"]) else f"{one['low']:.3f} to {one['high']:.3f}"
-            cells.append(f"{rounded(one['value'])}\n{ends}")
+        cells = (score_cell(entry.scores, score) for entry in entries)
         rows.append((score_words(score)[0], *cells))
     return Table(
         "Each run by itself",
         ("Score", *(entry.name for entry in entries)),
         tuple(rows),
         note="Value, and under it the 95 % interval over patients. Overlapping intervals do not "
-        "mean that there is no difference: the pairs below do.",
+        "mean that there is no difference; see the pairs below.",
     )
 
 
@@ -247,10 +306,10 @@ def _pair_table(found: Sequence[Comparison]) -> Table:
         "Each pair on the same images",
         ("Pair", "Images", "Difference", "Only first", "Only second", "p", "p, corrected"),
         rows,
-        note="Difference in the share right, with its 95 % interval over patients. Only first: "
-        "images that the first called right and the second did not. p: exact McNemar test, which "
-        "takes images as independent and is therefore too small where a patient has many; "
-        "corrected for the number of pairs by Holm's method.",
+        note="Difference of the shares of correct images, with its 95 % interval over patients. "
+        "Only first: images that only the first called correctly. p: exact McNemar test, which "
+        "assumes independent images and is too small where a patient has many; corrected for the "
+        "number of pairs by Holm's method.",
     )
 
 
@@ -274,7 +333,7 @@ def _area_table(entries: Sequence[_Entry], areas: Sequence[AreaComparison]) -> t
             "ROC-AUC of each pair by DeLong",
             ("Pair", "Class", "Images", "Difference", "p", "p, corrected"),
             rows,
-            note="Every image is of another patient, so DeLong's test holds. Difference of the "
+            note="Every image is of another patient, so DeLong's test is valid. Difference of the "
             "areas with its 95 % interval; corrected for all pairs and classes of this table by "
             "Holm's method.",
         ),
@@ -286,9 +345,35 @@ def _points(low: float, high: float) -> str:
 
 
 def _signed(share: float) -> str:
-    """Say a difference in percentage points, with a true minus sign."""
+    """Return a difference in percentage points, with a true minus sign."""
     return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def _p(value: float) -> str:
     return f"< {MIN_P}" if value < MIN_P else f"= {value:.3f}"
+
+
+def _score_text(row: Mapping[str, object], score: str) -> str:
+    value, low, high = (float(str(row[score + end])) for end in ("", "_low", "_high"))
+    interval = "" if math.isnan(low) else f"\n{low:.3f} to {high:.3f}"
+    return f"{rounded(value)}{interval}"
+
+
+def _costs(row: Mapping[str, object]) -> tuple[str, ...]:
+    n_parameters, n_macs, training, inference, n_bytes = (
+        float(str(row[name]))
+        for name in (
+            "n_parameters",
+            "n_macs",
+            "train_images_per_second",
+            "inference_images_per_second",
+            "n_bytes",
+        )
+    )
+    return (
+        f"{n_parameters / 1e6:.2f} M",
+        f"{n_macs / 1e9:.2f} G\nat {row['input_size']} px",
+        f"{training:.1f} img/s",
+        f"{inference:.1f} img/s",
+        f"{n_bytes / 1e6:.1f} MB",
+    )

@@ -1,10 +1,9 @@
-"""Each method of explanation in numbers: how often it points at the lesion, against chance."""
+"""Summary of explanation methods: pointing game, deletion and insertion, with intervals."""
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.evaluation.intervals import MIN_RESAMPLES, patient_weights, percentile_interval
+from glomerulab.evaluation.intervals import MIN_RESAMPLES, mean_interval
 
 __all__ = ["explanation_summary", "sanity_summary", "summary_lines"]
 
@@ -14,7 +13,7 @@ MEASURES = ("points_inside", "energy_inside", "deletion", "insertion")
 def explanation_summary(
     table: pd.DataFrame, *, n_resamples: int = MIN_RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """Summarise the rows of explanations by method, over all labels and for each.
+    """Average the measures of each explanation method, over all labels and for each.
 
     Parameters
     ----------
@@ -30,8 +29,8 @@ def explanation_summary(
     -------
     DataFrame
         One row per label (empty: all together), method and measure: ``label``, ``method``,
-        ``measure``, ``value``, ``low``, ``high``, ``chance`` (what an even map would reach; only
-        of the two measures that need a mask), ``n_maps``, ``n_patients``.
+        ``measure``, ``value``, ``low``, ``high``, ``chance`` (of a uniform map; only for the two
+        measures that need a mask), ``n_maps``, ``n_patients``.
     """
     rows = []
     labels = [None, *table["label"].dropna().drop_duplicates()] if len(table) else []
@@ -49,15 +48,8 @@ def explanation_summary(
 def sanity_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Average the rank correlations of the sanity check by method and share of random layers.
 
-    Parameters
-    ----------
-    table : DataFrame
-        With ``method``, ``random_share`` and ``rank_correlation``, NaN where a map is empty.
-
-    Returns
-    -------
-    DataFrame
-        ``method``, ``random_share``, ``rank_correlation`` (mean), ``n_maps``, ``n_empty``.
+    `table` has the columns ``method``, ``random_share`` and ``rank_correlation``, NaN where a map
+    is empty; the result adds ``n_maps`` and ``n_empty``.
     """
     groups = table.groupby(["method", "random_share"], sort=False)["rank_correlation"]
     return groups.agg(
@@ -68,7 +60,7 @@ def sanity_summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary_lines(summary: pd.DataFrame) -> list[str]:
-    """Say the pointing game of every method in one line each; nothing where no mask was."""
+    """Return one line per method about the pointing game; none without masks."""
     if summary.empty:
         return []
     pointing = summary.loc[summary["label"].isna() & (summary["measure"] == "points_inside")]
@@ -82,11 +74,10 @@ def summary_lines(summary: pd.DataFrame) -> list[str]:
 def _measured(maps: pd.DataFrame, measure: str, n_resamples: int, seed: int) -> dict[str, object]:
     known = maps.loc[maps[measure].notna()]
     values = known[measure].to_numpy(dtype=np.float64)
-    # An image without a patient is its own.
+    # An image without a patient counts as its own.
     names = known["patient_id"].astype("string").fillna(known["image_id"].astype("string"))
     patients, _ = pd.factorize(names)
-    n_patients = int(patients.max()) + 1
-    low, high = _interval(values, np.asarray(patients), n_patients, n_resamples, seed)
+    low, high = mean_interval(values, patients, n_resamples=n_resamples, seed=seed)
     needs_mask = measure in {"points_inside", "energy_inside"}
     return {
         "measure": measure,
@@ -95,24 +86,8 @@ def _measured(maps: pd.DataFrame, measure: str, n_resamples: int, seed: int) -> 
         "high": high,
         "chance": float(known["mask_share"].mean()) if needs_mask else np.nan,
         "n_maps": len(known),
-        "n_patients": n_patients,
+        "n_patients": len(np.unique(patients)),
     }
-
-
-def _interval(
-    values: npt.NDArray[np.float64],
-    patients: npt.NDArray[np.intp],
-    n_patients: int,
-    n_resamples: int,
-    seed: int,
-) -> tuple[float, float]:
-    if n_patients < 2:
-        return float("nan"), float("nan")
-    weights = patient_weights(n_patients, n_resamples=n_resamples, seed=seed)
-    totals = weights @ np.bincount(patients, weights=values, minlength=n_patients)
-    counts = weights @ np.bincount(patients, minlength=n_patients).astype(np.float64)
-    interval = percentile_interval(totals / counts)
-    return interval.low, interval.high
 
 
 def _percent(share: float) -> str:

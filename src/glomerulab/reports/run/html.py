@@ -1,33 +1,31 @@
-"""The page: facts in, one HTML file out that loads nothing and prints well."""
+"""The page of a run's report: one HTML file that loads nothing and prints well."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from glomerulab.evaluation.figures.language import Language
 from glomerulab.evaluation.warnings import EvaluationWarning
+from glomerulab.i18n.catalogue import Language
 from glomerulab.reports.html import page_environment
 from glomerulab.runtime.files import atomic_write
-
-__all__ = ["Figure", "GalleryItem", "Page", "Table", "render_html", "write_html"]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture, what it is called, and how to read it."""
+    """A figure with its caption."""
 
     title: str
     caption: str
     alt: str
     uri: str
     name: str = ""
-    """Of its files."""
+    """Name of its files, without suffix."""
     language: Language = "en"
-    """Of title and caption."""
+    """Language of title and caption."""
 
 
 @dataclass(frozen=True, slots=True)
 class GalleryItem:
-    """One image with what was said of it; without a picture, why."""
+    """A wrongly called image."""
 
     image_id: str
     true_label: str
@@ -35,15 +33,16 @@ class GalleryItem:
     confidence: str
     uri: str | None
     reason: str = ""
+    """Why there is no picture."""
     explained: str = ""
-    """The label whose map stands beside the image; empty where there is no map."""
+    """The label of the saliency map beside the image; empty without a map."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows of text under a heading; the first column names the row.
 
-    Of a cell with several lines, those after the first are shown small.
+    The second and further lines of a cell are small.
     """
 
     title: str
@@ -53,12 +52,12 @@ class Table:
     is_settings: bool = False
     """Whether values are free text that may wrap, not numbers that must not."""
     is_collapsed: bool = False
-    """Whether it is opened by a click on screen; in print it stands open."""
+    """Whether the table is collapsed on screen; it is always open in print."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything a report says."""
+    """Contents of a report."""
 
     title: str
     is_synthetic: bool
@@ -67,39 +66,23 @@ class Page:
     """Further sentences under the headline."""
     warnings: tuple[EvaluationWarning, ...]
     tables: tuple[Table, ...]
-    figures: tuple[Figure, ...]
-    gallery: tuple[GalleryItem, ...]
-    gallery_note: str
-    appendix: tuple[Table, ...]
-    config_text: str
-    footer: str
-    language: str = field(default="en")
+    figures: tuple[Figure, ...] = ()
+    gallery: tuple[GalleryItem, ...] = ()
+    gallery_note: str = ""
+    appendix: tuple[Table, ...] = ()
+    config_text: str = ""
 
 
 def render_html(page: Page) -> str:
     """Return the page as one HTML document.
 
-    Parameters
-    ----------
-    page : Page
-
-    Returns
-    -------
-    str
-        Everything in it is escaped; a content policy in it forbids the browser to load anything.
+    All text is escaped; a content security policy forbids the browser to load anything.
     """
     environment = page_environment("glomerulab.reports.run")
     return environment.get_template("report.html.j2").render(page=page)
 
 
 def write_html(page: Page, path: Path) -> None:
-    """Write the page, whole or not at all.
-
-    Parameters
-    ----------
-    page : Page
-    path : Path
-        Replaced if it exists.
-    """
+    """Write the page atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(render_html(page), encoding="utf-8")

@@ -1,66 +1,79 @@
-"""Judge a run and tell it: scores, figures and one page, written into the run folder."""
+"""The report of a run: scores, figures and one page, written into the run folder."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, write_manifest
-from glomerulab.evaluation.figures.language import Language, figure_names
+from glomerulab.evaluation.figures.style import figure_names
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.result import EvaluationResult, evaluate_run
 from glomerulab.evaluation.run_tables import EXTERNAL, read_run, with_external_set
 from glomerulab.evaluation.warnings import EvaluationWarning, find_external_warnings
+from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.predictions import write_predictions
-from glomerulab.reports.run.certainty_tables import certainty_tables
-from glomerulab.reports.run.checklists import checklist_tables
-from glomerulab.reports.run.external_tables import external_tables
-from glomerulab.reports.run.facts import appendix_tables, data_table, headline, summary
-from glomerulab.reports.run.figure_captions import EXTERNAL_SET
-from glomerulab.reports.run.figures import write_run_figures
-from glomerulab.reports.run.gallery import gallery, gallery_note
+from glomerulab.reports.run.facts import (
+    NO_EXTERNAL_SET,
+    appendix_tables,
+    checklist_tables,
+    data_table,
+    headline,
+    model_card,
+    summary,
+)
+from glomerulab.reports.run.figures import (
+    TABLES_ONLY,
+    ImageAnalysis,
+    gallery,
+    gallery_note,
+    write_run_figures,
+)
 from glomerulab.reports.run.html import Figure, Page, Table, write_html
-from glomerulab.reports.run.model_card import model_card
-from glomerulab.reports.run.pictures import NO_PICTURES, Pictures
-from glomerulab.reports.run.score_files import write_scores_json, write_table_csv
-from glomerulab.reports.run.score_tables import delong_table, label_table, overall_table
-from glomerulab.reports.run.subgroup_tables import subgroup_tables
-from glomerulab.runtime.files import make_folder
+from glomerulab.reports.run.tables import (
+    certainty_tables,
+    delong_table,
+    external_tables,
+    label_table,
+    overall_table,
+    subgroup_tables,
+    write_table_csv,
+)
+from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 
 __all__ = ["ExternalSet", "RunReport", "write_run_report"]
 
-FOOTER = (
-    "Written by glomerulab. Research use only. This page is complete in itself and loads nothing."
-)
-
 SHOWN_OF_EXTERNAL = ("confusion_matrix", "roc", "reliability")
-"""Those external figures that the run's own report repeats."""
+"""External figures that the run's own report repeats."""
 
 
 @dataclass(frozen=True)
 class ExternalSet:
-    """Images of elsewhere and what the run's model said of them."""
+    """An external test set and the predictions of the run's model for it."""
 
     name: str
-    """Of the folder it gets below ``external`` in the run."""
+    """Name of its folder below ``external`` in the run."""
     manifest: Manifest
     predictions: pd.DataFrame
-    pictures: Pictures = NO_PICTURES
+    images: ImageAnalysis = TABLES_ONLY
     n_unreadable: int = 0
-    """Images of the manifest that could not be read, and so were not judged."""
+    """Images of the manifest that could not be read and are not evaluated."""
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """What was found, and where it stands."""
+    """A written report."""
 
     headline: str
-    judgement: EvaluationResult
+    result: EvaluationResult
     html_path: Path
     notice: str = ""
-    """Why figures are in English although Chinese was asked for; empty otherwise."""
+    """Why figures are in English although Chinese was requested; empty otherwise."""
     external: "RunReport | None" = None
 
 
@@ -71,10 +84,9 @@ class _Settings:
 
 
 @dataclass(frozen=True)
-class _Outside:
-    """What the run's own page tells of an external set."""
+class _External:
+    """The written report of an external set, for the run's own page."""
 
-    judgement: EvaluationResult
     report: RunReport
     figures: tuple[Figure, ...]
 
@@ -87,18 +99,17 @@ def write_run_report(
     seed: int = 0,
     language: Language = "en",
     by: Sequence[str] = (),
-    pictures: Pictures = NO_PICTURES,
+    images: ImageAnalysis = TABLES_ONLY,
     external: ExternalSet | None = None,
     track: Track = silent,
 ) -> RunReport:
-    """Judge the held-out part of a run and write its report and its numbers.
+    """Evaluate a split of a run and write ``report.html``, ``figures/`` and the scores.
 
     Parameters
     ----------
     folder : Path
-        A run folder; what an earlier call wrote there is replaced.
+        A run folder; an earlier report in it is replaced.
     split : str, default "test"
-        The part that is judged.
     n_resamples : int, default 2000
         Of patients, for the intervals.
     seed : int, default 0
@@ -106,154 +117,218 @@ def write_run_report(
     language : {"en", "zh"}, default "en"
         Of the figures and their captions.
     by : sequence of str, default ()
-        Columns of the manifest to look into, such as ``site``.
-    pictures : Pictures, default NO_PICTURES
-        What pixels and the model add to the tables.
+        Further columns of the manifest for subgroups, such as ``site``.
+    images : ImageAnalysis, default TABLES_ONLY
+        What images and checkpoint add to the tables.
     external : ExternalSet, optional
-        Judged too, put beside the run's own part, and written below ``external``.
+        Evaluated too, shown beside the run's own split, and written below ``external``.
     track : Track, default silent
-
-    Returns
-    -------
-    RunReport
     """
     run, settings = read_run(folder), _Settings(language, track)
-    found = () if external is None else find_external_warnings(run, external.manifest)
-    judgement = evaluate_run(
+    found = [] if external is None else find_external_warnings(run, external.manifest)
+    result = evaluate_run(
         run,
         split=split,
         n_resamples=n_resamples,
         seed=seed,
         by=by,
-        extra_warnings=(*pictures.warnings(), *found),
+        extra_warnings=(*images.warnings(), *found),
         has_external_set=external is not None,
     )
     if external is None:
-        return _write(judgement, folder, pictures, settings)[0]
-    outside = evaluate_run(
+        return _write(result, folder, images, settings)[0]
+    if external.n_unreadable:
+        text = f"{external.n_unreadable} images of the external manifest could not be read."
+        found.append(EvaluationWarning("Images not evaluated", text, severe=True))
+    external_result = evaluate_run(
         with_external_set(run, external.predictions, external.manifest),
         split=EXTERNAL,
         n_resamples=n_resamples,
         seed=seed,
         by=[name for name in by if name in external.manifest.table],
-        extra_warnings=_warnings_of(external, found),
+        extra_warnings=(*external.images.warnings(), *found),
         has_external_set=True,
     )
-    place = make_folder(folder / "external" / external.name)
-    write_manifest(external.manifest, place / "manifest.csv")
-    write_predictions(external.predictions, place / "predictions.csv")
-    beside = external_tables(judgement, outside)
-    told, figures = _write(outside, place, external.pictures, settings, beside=beside)
-    own, _ = _write(
-        judgement,
-        folder,
-        pictures,
-        settings,
-        beside=beside,
-        outside=_Outside(outside, told, figures),
+    out = make_folder(folder / "external" / external.name)
+    write_manifest(external.manifest, out / "manifest.csv")
+    write_predictions(external.predictions, out / "predictions.csv")
+    tables = external_tables(result, external_result)
+    external_report, figures = _write(
+        external_result, out, external.images, settings, side_by_side=tables
     )
-    return replace(own, external=told)
+    own, _ = _write(
+        result,
+        folder,
+        images,
+        settings,
+        side_by_side=tables,
+        external=_External(external_report, figures),
+    )
+    return replace(own, external=external_report)
 
 
-def _warnings_of(
-    external: ExternalSet, found: Sequence[EvaluationWarning]
-) -> tuple[EvaluationWarning, ...]:
-    """Add to what was found about an external set the images that could not be read."""
-    warnings = (*external.pictures.warnings(), *found)
-    if not external.n_unreadable:
-        return warnings
-    text = f"{external.n_unreadable} images of the external manifest could not be read."
-    return (*warnings, EvaluationWarning("Images left unjudged", text, severe=True))
+def write_scores_json(
+    result: EvaluationResult,
+    path: Path,
+    *,
+    headline: str,
+    external: EvaluationResult | None = None,
+) -> None:
+    """Write all results as JSON; NaN becomes null.
+
+    The scores of an external set are under the key ``external``.
+    """
+    facts = _scores(result, headline)
+    if external is not None:
+        facts["external"] = {
+            "n_images": external.eval_set.n_images,
+            "n_patients": external.eval_set.n_patients,
+            "scores": external.scores.to_dict("records"),
+            "calibration": asdict(external.calibration),
+        }
+    text = json.dumps(_plain(facts), ensure_ascii=False, indent=2, allow_nan=False)
+    with atomic_write(path) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _write(
-    judgement: EvaluationResult,
+    result: EvaluationResult,
     out: Path,
-    pictures: Pictures,
+    images: ImageAnalysis,
     settings: _Settings,
     *,
-    beside: tuple[Table, ...] = (),
-    outside: _Outside | None = None,
+    side_by_side: tuple[Table, ...] = (),
+    external: _External | None = None,
 ) -> tuple[RunReport, tuple[Figure, ...]]:
-    """Write figures, numbers and page of one judgement."""
-    kind = "external" if judgement.split == EXTERNAL else "held-out"
-    sentence = headline(judgement.eval_set, judgement.scores, kind=kind)
-    names = figure_names(judgement.run.taxonomy, settings.language)
+    """Write figures, numbers and page of one evaluation."""
+    kind = "external" if result.split == EXTERNAL else "held-out"
+    sentence = headline(result.eval_set, result.scores, kind=kind)
+    names = figure_names(result.run.taxonomy, settings.language)
     figures = write_run_figures(
-        judgement,
+        result,
         names,
         make_folder(out / "figures"),
-        features=pictures.features,
+        features=images.features,
         track=settings.track,
     )
-    write_table_csv(judgement.scores, out / "scores.csv")
-    write_table_csv(judgement.subgroups, out / "subgroups.csv")
+    write_table_csv(result.scores, out / "scores.csv")
+    write_table_csv(result.subgroups, out / "subgroups.csv")
     write_scores_json(
-        judgement,
+        result,
         out / "scores.json",
         headline=sentence,
-        external=outside.judgement if outside else None,
+        external=None if external is None else external.report.result,
     )
-    page = _page(judgement, sentence, figures, pictures, beside=beside, outside=outside)
+    page = _page(result, sentence, figures, images, side_by_side=side_by_side, external=external)
     write_html(page, out / "report.html")
-    report = RunReport(sentence, judgement, out / "report.html", names.notice)
-    return report, figures
+    return RunReport(sentence, result, out / "report.html", names.notice), figures
 
 
 def _page(
-    judgement: EvaluationResult,
+    result: EvaluationResult,
     sentence: str,
     figures: tuple[Figure, ...],
-    pictures: Pictures,
+    images: ImageAnalysis,
     *,
-    beside: tuple[Table, ...],
-    outside: _Outside | None,
+    side_by_side: tuple[Table, ...],
+    external: _External | None,
 ) -> Page:
-    run, eval_set, scores = judgement.run, judgement.eval_set, judgement.scores
-    kind = "External evaluation" if judgement.split == EXTERNAL else "Evaluation"
-    known = {} if outside is None else {"external": outside.report.headline}
-    if judgement.split == EXTERNAL:
-        known = {"external": sentence}
+    run, eval_set, scores = result.run, result.eval_set, result.scores
+    is_external = result.split == EXTERNAL
+    if is_external:
+        known = sentence
+    else:
+        known = NO_EXTERNAL_SET if external is None else external.report.headline
     return Page(
-        title=f"{kind} of {run.folder.resolve().name}",
+        title=f"{'External evaluation' if is_external else 'Evaluation'} of "
+        f"{run.folder.resolve().name}",
         is_synthetic=run.is_synthetic,
         headline=sentence,
-        summary=(*_external_lines(outside), *summary(eval_set, n_resamples=judgement.n_resamples)),
-        warnings=judgement.warnings,
+        summary=(*_external_lines(external), *summary(eval_set, n_resamples=result.n_resamples)),
+        warnings=result.warnings,
         tables=(
-            *beside,
+            *side_by_side,
             overall_table(eval_set, scores),
             label_table(eval_set, scores),
             data_table(run),
         ),
-        figures=(*figures, *_figures_of(outside)),
-        gallery=gallery(run, eval_set, pictures=pictures),
-        gallery_note=gallery_note(eval_set, pictures=pictures),
+        figures=(*figures, *_external_figures(external)),
+        gallery=gallery(run, eval_set, images=images),
+        gallery_note=gallery_note(eval_set, images=images),
         appendix=(
-            *certainty_tables(judgement),
-            *subgroup_tables(judgement),
-            *delong_table(eval_set, judgement.delong),
-            model_card(judgement),
+            *certainty_tables(result),
+            *subgroup_tables(result),
+            *delong_table(eval_set, result.delong),
+            model_card(result),
             *appendix_tables(run, eval_set),
-            *checklist_tables(judgement, **known),
+            *checklist_tables(result, external=known),
         ),
         config_text=run.config_text,
-        footer=FOOTER,
     )
 
 
-def _external_lines(outside: _Outside | None) -> tuple[str, ...]:
-    if outside is None:
+def _external_lines(external: _External | None) -> tuple[str, ...]:
+    if external is None:
         return ()
-    place = outside.report.html_path.parent
-    return (f"{outside.report.headline} Its own report: {'/'.join(place.parts[-2:])}/report.html.",)
+    folder = external.report.html_path.parent
+    report = f"{'/'.join(folder.parts[-2:])}/report.html"
+    return (f"{external.report.headline} Its own report: {report}.",)
 
 
-def _figures_of(outside: _Outside | None) -> tuple[Figure, ...]:
-    if outside is None:
+def _external_figures(external: _External | None) -> tuple[Figure, ...]:
+    if external is None:
         return ()
     return tuple(
-        replace(figure, title=EXTERNAL_SET[figure.language].format(title=figure.title))
-        for figure in outside.figures
+        replace(
+            figure, title=translate("External set: {title}", figure.language, title=figure.title)
+        )
+        for figure in external.figures
         if figure.name in SHOWN_OF_EXTERNAL
     )
+
+
+def _scores(result: EvaluationResult, headline: str) -> dict[str, Any]:
+    run, eval_set, fitted = result.run, result.eval_set, result.fitted
+    return {
+        "research_use_only": True,
+        "synthetic": run.is_synthetic,
+        "headline": headline,
+        "split": result.split,
+        "head": run.head,
+        "taxonomy": run.taxonomy.name,
+        "n_images": eval_set.n_images,
+        "n_patients": eval_set.n_patients,
+        "n_left_out": eval_set.n_left_out,
+        "interval": {
+            "level": 0.95,
+            "method": "percentile bootstrap over patients",
+            "n_resamples": result.n_resamples,
+            "seed": result.seed,
+        },
+        "caveats": [asdict(warning) for warning in result.warnings],
+        "scores": result.scores.to_dict("records"),
+        "calibration": asdict(result.calibration),
+        "fitted_on_validation": None
+        if fitted is None
+        else {
+            "n_images": fitted.n_images,
+            "temperature": fitted.temperature,
+            "calibration": asdict(fitted.calibration),
+            "conformal": [asdict(one) for one in fitted.conformal],
+        },
+        "subgroups": result.subgroups.to_dict("records"),
+        "delong": result.delong.to_dict("records"),
+    }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """Convert numpy's numbers to Python's, and NaN to None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value

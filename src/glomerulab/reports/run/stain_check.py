@@ -1,4 +1,4 @@
-"""The page and the table of a stain check: one HTML file that loads nothing, and one CSV."""
+"""The report of a stain check: one HTML file that loads nothing, and two CSV files."""
 
 import base64
 from collections.abc import Iterable
@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from glomerulab.evaluation.figures.stain_check import embedding_figure, spread_figure
+from glomerulab.evaluation.figures.embedding import draw_intensity_spread, draw_stain_map
 from glomerulab.evaluation.stain_check import StainCheck, StainPart
 from glomerulab.evaluation.warnings import EvaluationWarning
 from glomerulab.reports.html import page_environment, thumbnail_uri
 from glomerulab.reports.run.html import Table
 from glomerulab.runtime.files import atomic_write, make_folder
 
-__all__ = ["StainCheckFiles", "write_stain_check"]
+__all__ = ["write_stain_check"]
 
 N_PANELS = 8
 WHEN = ("before", "after")
@@ -31,20 +31,21 @@ NORMALISATION_MAY_HURT = EvaluationWarning(
 )
 SIMILARITY_IS_BLIND = EvaluationWarning(
     "Similarity does not prove separation",
-    "SSIM, PCC and colour difference stay high even where stains are separated wrongly; t-SNE maps "
-    "depend on their settings. Look at the pairs, and at whether the source can still be told.",
+    "SSIM, PCC and colour difference stay high even where stains are separated wrongly, and t-SNE "
+    "maps depend on their settings. Look at the pairs, and at whether the source can still be "
+    "predicted.",
 )
 
 
 @dataclass(frozen=True)
 class StainCheckFiles:
-    """What was written, and the finding in a few words per stain."""
+    """The written files, and the main finding by stain."""
 
     html_path: Path
     csv_path: Path
-    """A row per image."""
+    """One row per image."""
     summary_path: Path
-    """A row per stain and measure."""
+    """One row per stain and measure."""
     headline: str
 
 
@@ -53,7 +54,7 @@ class _Panel:
     image_id: str
     note: str
     pictures: tuple[tuple[str, str], ...]
-    """What each shows, and its data URI."""
+    """Caption and data URI of each."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,9 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
     ----------
     check : StainCheck
     out : Path
-        Folder; made where it is missing.
+        Folder, created if missing.
     is_synthetic : bool
-        Whether the images come from the phantom; the page then says so.
-
-    Returns
-    -------
-    StainCheckFiles
+        Whether the images are rendered; the page then has a notice.
     """
     make_folder(out)
     csv_path, html_path = out / "stain_check.csv", out / "stain_check.html"
@@ -91,7 +88,7 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
     text = environment.get_template("stain_check.html.j2").render(
         is_synthetic=is_synthetic,
         headline=headline,
-        caveats=_caveats(check),
+        warnings=_warnings(check),
         tables=[_summary(check.table), *_prediction_table(check), *_status_table(check.table)],
         panels=_panels(check),
         has_targets=bool(check.targets),
@@ -111,14 +108,14 @@ def _headline(check: StainCheck) -> str:
             f"{n} images: intensity varies by {before:.1%} between them before normalisation and "
             f"by {after:.1%} after."
         )
-    said = "; ".join(
+    accuracies = "; ".join(
         f"{_name(part.stain)} {part.prediction.before:.2f} before and {part.prediction.after:.2f} "
-        f"after (chance reaches {part.prediction.chance:.2f})"
+        f"after (chance up to {part.prediction.chance:.2f})"
         for part in found
         if part.prediction is not None
     )
     return (
-        f"{n} images. How well {check.column} is told from the pixels (balanced accuracy): {said}."
+        f"{n} images. Balanced accuracy of predicting {check.column} from the pixels: {accuracies}."
     )
 
 
@@ -127,7 +124,7 @@ def _name(stain: str) -> str:
 
 
 def _summary_rows(check: StainCheck) -> pd.DataFrame:
-    """One row per stain and measure, with its value before and after."""
+    """Return one row per stain and measure, with its value before and after."""
     rows: list[tuple[str, str, float | None, float | None]] = []
     for part in check.parts:
         table, name = check.table.iloc[part.places], _name(part.stain)
@@ -148,7 +145,7 @@ def _summary_rows(check: StainCheck) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["stain", "measure", "before", "after"])
 
 
-def _caveats(check: StainCheck) -> list[EvaluationWarning]:
+def _warnings(check: StainCheck) -> list[EvaluationWarning]:
     found = [NORMALISATION_MAY_HURT, SIMILARITY_IS_BLIND]
     for part in check.parts:
         if part.why_no_prediction:
@@ -166,7 +163,7 @@ def _caveats(check: StainCheck) -> list[EvaluationWarning]:
 
 
 def _summary(table: pd.DataFrame) -> Table:
-    """Means over the images, one row per stain and one over all."""
+    """Return the means over the images, one row per stain and one over all."""
     stains = table["stain"].fillna("no stain given")
     parts = [(str(stain), rows) for stain, rows in table.groupby(stains)]
     if len(parts) > 1:
@@ -186,7 +183,7 @@ def _summary(table: pd.DataFrame) -> Table:
         "the images, before and after. SSIM and PCC: of luminance, before against after. "
         "Saturated: a channel at 0 or 255. ΔE: CIE76, of the glass."
     )
-    return Table("What changed and what was kept", columns, tuple(map(_row, parts)), note)
+    return Table("Changes by normalisation", columns, tuple(map(_row, parts)), note)
 
 
 def _row(part: tuple[str, pd.DataFrame]) -> tuple[str, ...]:
@@ -209,9 +206,9 @@ def _prediction_table(check: StainCheck) -> list[Table]:
     parts = [part for part in check.parts if part.prediction is not None]
     if not parts:
         return []
-    columns = ("Stain", "Told from the pixels", "Values", "Images", "Before", "After", "Chance")
+    columns = ("Stain", "Predicted column", "Values", "Images", "Before", "After", "Chance")
     rows = tuple(row for part in parts for row in _prediction_rows(part))
-    return [Table("Can the source still be told?", columns, rows, _prediction_note(parts[0]))]
+    return [Table("Prediction of the source", columns, rows, _prediction_note(parts[0]))]
 
 
 def _prediction_rows(part: StainPart) -> list[tuple[str, ...]]:
@@ -235,8 +232,9 @@ def _prediction_note(part: StainPart) -> str:
     grouped = part.prediction.grouped_by if part.prediction else ""
     return (
         "Balanced accuracy of logistic regression on colour and texture statistics, "
-        f"cross-validated within each stain; no {grouped} stands on both sides. Chance: 95th "
-        "percentile with shuffled labels. Nearer to chance after normalisation is what one wants."
+        f"cross-validated within each stain; no {grouped} occurs on both sides of a fold. "
+        "Chance: 95th percentile with shuffled labels. After normalisation the accuracy should be "
+        "nearer to chance."
     )
 
 
@@ -245,23 +243,22 @@ def _status_table(table: pd.DataFrame) -> list[Table]:
         return []
     counts = table["stain_status"].fillna("not stated").value_counts()
     rows = tuple((str(status), str(n)) for status, n in counts.items())
-    return [Table("What became of the images", ("Status", "Images"), rows)]
+    return [Table("Status of the images", ("Status", "Images"), rows)]
 
 
 def _panels(check: StainCheck) -> list[_Panel]:
-    """Pairs spread evenly over the images, ordered by stain and slide."""
+    """Return pairs spread evenly over the images, ordered by stain and slide."""
     order = check.table.sort_values(["stain", "slide_id", "image_id"], na_position="last").index
-    chosen = np.unique(
-        np.linspace(0, len(order) - 1, min(N_PANELS, len(order))).round().astype(int)
-    )
+    n_panels = min(N_PANELS, len(order))
+    chosen = np.unique(np.linspace(0, len(order) - 1, n_panels).round().astype(int))
     targets = {
         stain: thumbnail_uri(path, size_px=PANEL_PX) for stain, path in check.targets.items()
     }
-    return [_panel(check, place, targets) for place in order[chosen]]
+    return [_panel(check, row, targets) for row in order[chosen]]
 
 
-def _panel(check: StainCheck, place: int, targets: dict[str, str]) -> _Panel:
-    row, (before, after) = check.table.loc[place], check.paths[place]
+def _panel(check: StainCheck, number: int, targets: dict[str, str]) -> _Panel:
+    row, (before, after) = check.table.loc[number], check.paths[number]
     note = ", ".join(
         str(row[name]) for name in ("stain", "stain_status") if name in row and pd.notna(row[name])
     )
@@ -283,21 +280,21 @@ def _figures(check: StainCheck) -> Iterable[_Figure]:
         maps = tuple(
             (
                 f"Scatter plot of {len(sources)} images {when} normalisation, by {check.column}.",
-                _png_uri(embedding_figure(found, sources, title=when.title(), column=check.column)),
+                _png_uri(draw_stain_map(found, sources, title=when.title(), column=check.column)),
             )
             for when, found in zip(WHEN, (part.before, part.after), strict=True)
         )
         yield _Figure(
             f"Maps of the {_name(part.stain)} images (t-SNE of colour and texture statistics)",
-            "As the paper's Fig. 8. Images of one source that stand apart before and mix after "
-            "have lost its colours; distances between groups mean nothing.",
+            "As Fig. 8 of the paper. Images of one source that are apart before and mix after have "
+            "lost its colours; distances between groups have no meaning.",
             maps,
         )
     alt = "Cumulative distributions of normalised median intensity before and after."
     yield _Figure(
         "Spread of intensity",
-        "Cumulative share of images. The steeper, the more alike the images are.",
-        ((alt, _png_uri(spread_figure(check.table))),),
+        "Cumulative share of images. The steeper the curve, the more similar the images.",
+        ((alt, _png_uri(draw_intensity_spread(check.table))),),
     )
 
 
@@ -308,6 +305,6 @@ def _png_uri(figure: MatplotlibFigure) -> str:
 
 
 def _variation(values: pd.Series) -> float:
-    """Coefficient of variation."""
+    """Return the coefficient of variation."""
     numbers = values.dropna().to_numpy(dtype=np.float64)
     return float(numbers.std() / numbers.mean()) if len(numbers) else float("nan")

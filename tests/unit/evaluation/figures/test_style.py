@@ -1,7 +1,21 @@
+import string
+
 import pytest
+from matplotlib import font_manager
 from PIL import Image
 
-from glomerulab.evaluation.figures.style import COLOURS, new_figure, plain_axes, save_figure
+from glomerulab.evaluation.figures.style import (
+    CHINESE,
+    CJK_FONTS,
+    COLOURS,
+    figure_fonts,
+    figure_names,
+    find_cjk_font,
+    new_figure,
+    plain_axes,
+    save_figure,
+)
+from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
 
 
 def _draw():
@@ -36,3 +50,81 @@ def _luminance(colour):
 @pytest.mark.parametrize("colour", COLOURS[:4])
 def test_the_first_colours_stand_out_from_white(colour):
     assert 1.05 / (_luminance(colour) + 0.05) > 2.5
+
+
+PAPER = load_taxonomy("paper")
+
+
+def _installed(monkeypatch, *names):
+    fonts = [font_manager.FontEntry(name=name) for name in names]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+
+
+def test_english_needs_no_other_font():
+    names = figure_names(PAPER)
+    assert names.names[0] == "Normal"
+    assert names.fonts == ("DejaVu Sans",)
+    assert names.notice == ""
+
+
+def test_chinese_is_taken_where_a_font_has_it(monkeypatch):
+    _installed(monkeypatch, "DejaVu Sans", "SimHei", "Noto Sans CJK SC")
+    names = figure_names(PAPER, "zh")
+    assert names.names[0] == "正常肾小球"
+    assert names.fonts == ("DejaVu Sans", "Noto Sans CJK SC")
+
+
+def test_phrases_follow_the_language_of_the_names(monkeypatch):
+    _installed(monkeypatch, "SimHei")
+    assert figure_names(PAPER).say("true label") == "true label"
+    assert figure_names(PAPER, "zh").say("true label") == "真实标签"
+
+
+@pytest.mark.parametrize("english", CHINESE)
+def test_a_phrase_has_the_same_places_to_fill_in_chinese(english):
+    places = [
+        {field for _, field, _, _ in string.Formatter().parse(text) if field}
+        for text in (english, CHINESE[english])
+    ]
+    assert places[0] == places[1]
+
+
+def test_without_a_font_figures_are_english_and_say_so(monkeypatch):
+    _installed(monkeypatch, "DejaVu Sans")
+    names = figure_names(PAPER, "zh")
+    assert names.names[0] == "Normal"
+    assert names.say("true label") == "true label"
+    assert "no font with Chinese" in names.notice
+
+
+def test_a_label_without_a_chinese_name_keeps_all_english(monkeypatch):
+    _installed(monkeypatch, "SimHei")
+    taxonomy = Taxonomy("two", (Label(id="a", name="A", name_zh="甲"), Label(id="b", name="B")))
+    names = figure_names(taxonomy, "zh")
+    assert names.names == ("A", "B")
+    assert "no Chinese name" in names.notice
+
+
+def test_a_font_installed_after_matplotlib_made_its_list_is_found(monkeypatch):
+    _installed(monkeypatch, "DejaVu Sans")
+    added = []
+    files = ["/fonts/Arial.ttf", "/fonts/NotoSansCJK-Regular.ttc"]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: files)
+    monkeypatch.setattr(
+        font_manager.fontManager,
+        "addfont",
+        lambda path: (added.append(path.name), _installed(monkeypatch, "Noto Sans CJK SC")),
+    )
+    assert find_cjk_font() == "Noto Sans CJK SC"
+    assert added == ["NotoSansCJK-Regular.ttc"]
+
+
+@pytest.mark.skipif(find_cjk_font() is None, reason=f"none of {CJK_FONTS} is installed")
+def test_chinese_is_drawn_without_a_missing_letter(tmp_path):
+    names = figure_names(PAPER, "zh")
+    with figure_fonts(names):  # a missing letter would be a warning, and warnings are errors
+        figure = new_figure(3.0, 2.0)
+        figure.subplots().set_title(" ".join(names.names))
+        save_figure(figure, tmp_path, "title")
+    assert (tmp_path / "title.png").stat().st_size > 0

@@ -3,9 +3,20 @@ from dataclasses import replace
 import pytest
 
 from glomerulab.evaluation.eval_set import eval_set_of_split
+from glomerulab.evaluation.result import evaluate_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.evaluation.scores import score_table
-from glomerulab.reports.run.facts import appendix_tables, data_table, headline, summary
+from glomerulab.reports.run.facts import (
+    CHECKLISTS,
+    appendix_tables,
+    checklist_tables,
+    data_table,
+    headline,
+    known_facts,
+    load_checklist,
+    model_card,
+    summary,
+)
 from tests.support.eval_sets import eval_set_from, random_sigmoid
 from tests.support.run_folders import RunRecipe, write_run
 
@@ -65,3 +76,42 @@ def test_copies_among_the_training_images_are_counted(run):
     table.loc[training.nonzero()[0][:3], "parent_id"] = table["image_id"].iloc[-1]
     note = data_table(replace(run, manifest=run.manifest.with_table(table))).note
     assert f"3 of the {training.sum()} training images were made from the others." in note
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    folder = write_run(tmp_path_factory.mktemp("run") / "run", RunRecipe(n_patients=10))
+    return evaluate_run(read_run(folder))
+
+
+@pytest.mark.parametrize(("name", "n_main"), [("tripod_ai", 27), ("claim", 44)])
+def test_a_checklist_has_every_item_once(name, n_main):
+    numbers = [item.number for item in load_checklist(name).items]
+    assert len(set(numbers)) == len(numbers)
+    main = {int(number.rstrip("abcdefg")) for number in numbers}
+    assert main == set(range(1, n_main + 1))
+
+
+@pytest.mark.parametrize("name", CHECKLISTS)
+def test_items_ask_only_for_facts_there_are(result, name):
+    known = known_facts(result)
+    asked = {fact for item in load_checklist(name).items for fact in item.facts}
+    assert asked <= set(known)
+
+
+def test_what_the_run_cannot_know_is_for_the_author(result):
+    tripod, claim = checklist_tables(result)
+    rows = dict(tripod.rows)
+    assert rows["17. Ethical approval and consent"] == "for the author"
+    assert "Split by patient" in dict(claim.rows)["20. Level at which partitions are disjoint"]
+    assert tripod.is_collapsed
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_the_card_says_what_the_run_knows_and_leaves_the_rest_to_the_author(tmp_path, synthetic):
+    run = write_run(tmp_path / "run", RunRecipe(n_patients=10, synthetic=synthetic))
+    rows = dict(model_card(evaluate_run(read_run(run))).rows)
+    assert rows["Model"].startswith("improved_seresnet50, softmax head")
+    assert "72 images of 6 patients; stains: HE, PAS" in rows["Training data"]
+    assert ("rendered by a program" in rows["Training data"]) == synthetic
+    assert rows["Where the images come from"] == "For the author to fill in."

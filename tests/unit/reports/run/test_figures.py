@@ -1,17 +1,27 @@
 import re
+import string
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from glomerulab.evaluation.figures.language import figure_names, find_cjk_font
-from glomerulab.evaluation.figures.style import save_figure
+from glomerulab.cohort.near_duplicates import NearDuplicate
+from glomerulab.evaluation.eval_set import eval_set_of_split
+from glomerulab.evaluation.figures.style import CHINESE, figure_names, find_cjk_font, save_figure
 from glomerulab.evaluation.result import evaluate_run
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.evaluation.scores import score_table
 from glomerulab.reports.run import figures as run_figures
-from glomerulab.reports.run.figures import write_run_figures
+from glomerulab.reports.run.figures import (
+    CAPTIONS,
+    TABLES_ONLY,
+    ImageAnalysis,
+    figure_text,
+    gallery,
+    gallery_note,
+    write_run_figures,
+)
 from tests.support.eval_sets import PAPER, eval_set_from
 from tests.support.run_folders import RunRecipe, write_run
 
@@ -22,9 +32,9 @@ def test_every_figure_of_both_heads_has_a_caption_and_two_files(tmp_path, head):
     folder = write_run(tmp_path / "run", recipe)
     if head == "sigmoid":
         (folder / "history.csv").unlink()
-    judgement = evaluate_run(read_run(folder))
-    names = figure_names(judgement.run.taxonomy)
-    figures = write_run_figures(judgement, names, tmp_path)
+    result = evaluate_run(read_run(folder))
+    names = figure_names(result.run.taxonomy)
+    figures = write_run_figures(result, names, tmp_path)
     shown = [number for number in (9, 10, 11) if any(f"Fig. {number} " in f.title for f in figures)]
     assert shown == ([9, 10, 11] if head == "softmax" else [10, 11])  # no history, no curves
     assert all(figure.caption and figure.uri.startswith("data:image/svg") for figure in figures)
@@ -39,8 +49,8 @@ def _latin_words(text: str) -> set[str]:
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
 def test_asked_for_chinese_no_figure_or_caption_has_an_english_word(tmp_path, head, monkeypatch):
     recipe = RunRecipe(n_patients=10, n_images_per_patient=6, head=head)
-    judgement = evaluate_run(read_run(write_run(tmp_path / "run", recipe)))
-    ids = judgement.eval_set.rows["image_id"].astype(str)
+    result = evaluate_run(read_run(write_run(tmp_path / "run", recipe)))
+    ids = result.eval_set.rows["image_id"].astype(str)
     features = pd.DataFrame(np.random.default_rng(0).normal(size=(len(ids), 8)), index=ids)
     drawn = {}
 
@@ -49,8 +59,8 @@ def test_asked_for_chinese_no_figure_or_caption_has_an_english_word(tmp_path, he
         return save_figure(figure, folder, name)
 
     monkeypatch.setattr(run_figures, "save_figure", seen)
-    names = figure_names(judgement.run.taxonomy, "zh")
-    figures = write_run_figures(judgement, names, tmp_path, features=features)
+    names = figure_names(result.run.taxonomy, "zh")
+    figures = write_run_figures(result, names, tmp_path, features=features)
     assert {figure.name for figure in figures} == set(drawn) >= {"embedding", "learning_curves"}
     assert {
         word for texts in drawn.values() for text in texts for word in _latin_words(text)
@@ -66,3 +76,68 @@ def test_a_class_that_is_absent_has_no_area_and_one_of_one_patient_no_interval(t
     texts = run_figures._area_texts(eval_set, score_table(eval_set), "roc_auc", figure_names(PAPER))
     assert texts[0].area.endswith("(interval not defined)")
     assert texts[2].area == "not defined"
+
+
+def _fields(text: str) -> set[str]:
+    return {field for _, field, _, _ in string.Formatter().parse(text) if field}
+
+
+@pytest.mark.parametrize("name", CAPTIONS)
+def test_a_figure_has_title_and_caption_in_both_languages(name):
+    english, chinese = (CAPTIONS[name][language] for language in ("en", "zh"))
+    assert english.title.isascii() or "–" in english.title
+    assert any("\u4e00" <= letter <= "\u9fff" for letter in chinese.title)
+    assert any("\u4e00" <= letter <= "\u9fff" for letter in chinese.caption)
+    assert _fields(english.caption) == _fields(chinese.caption)
+
+
+def test_what_is_drawn_is_named_in_the_caption():
+    text = figure_text("decision_curves", "zh", which=CHINESE["as trained"])
+    assert text.caption.endswith("所用概率：原始输出。")
+
+
+@pytest.fixture
+def run(tmp_path):
+    recipe = RunRecipe(n_patients=10, n_images_per_patient=6, skill=0.3)
+    return read_run(write_run(tmp_path / "run", recipe))
+
+
+def test_the_gallery_shows_pictures_from_the_manifest(run):
+    items = gallery(run, eval_set_of_split(run.predictions, run.taxonomy), n_most=3)
+    assert len(items) == 3
+    assert all(item.uri.startswith("data:image/jpeg") for item in items)
+
+
+def test_an_unreadable_picture_is_replaced_by_the_reason(run):
+    eval_set = eval_set_of_split(run.predictions, run.taxonomy)
+    first = gallery(run, eval_set, n_most=1)[0]
+    run.image_paths[first.image_id].write_bytes(b"no picture")
+    item = gallery(run, eval_set, n_most=1)[0]
+    assert item.uri is None
+    assert "not an image" in item.reason
+
+
+def test_the_note_counts_the_errors(run):
+    eval_set = eval_set_of_split(run.predictions, run.taxonomy)
+    n_wrong = int((eval_set.truth != eval_set.decision).sum())
+    assert gallery_note(eval_set).startswith(f"{n_wrong} of {eval_set.n_images} images")
+
+
+def test_no_error_is_said_plainly():
+    eval_set = eval_set_from([[1, 0, 0, 0]], [[1, 0, 0, 0]])
+    assert gallery_note(eval_set) == "There are none: every judged image was called right."
+
+
+def test_pairs_across_parts_are_severe_and_the_first_are_named():
+    pairs = tuple(NearDuplicate(f"a{n}", "test", f"b{n}", "train", n) for n in range(5))
+    warning = ImageAnalysis(near_duplicates=pairs).warnings()[0]
+    assert warning.severe
+    assert warning.text.startswith("5 pairs")
+    assert "'a2' (test) and 'b2' (train)" in warning.text
+    assert "'a3'" not in warning.text
+    assert warning.text.endswith("and 2 more.")
+
+
+def test_looking_and_finding_nothing_is_not_the_same_as_not_looking():
+    assert ImageAnalysis(near_duplicates=()).warnings() == ()
+    assert TABLES_ONLY.warnings()[0].title == "Near-duplicates not looked for"

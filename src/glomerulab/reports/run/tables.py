@@ -1,0 +1,321 @@
+"""Tables of a run's report: scores, calibration, subgroups, and an external set; CSV files."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from glomerulab.evaluation.calibration import CalibrationSummary
+from glomerulab.evaluation.eval_set import EvalSet
+from glomerulab.evaluation.result import EvaluationResult, Fitted
+from glomerulab.evaluation.scores import OVERALL_SCORES
+from glomerulab.evaluation.uncertainty import ConformalResult
+from glomerulab.reports.run.html import Table
+from glomerulab.runtime.files import atomic_write
+
+__all__ = ["write_table_csv"]
+
+NOT_DEFINED = "not defined"
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+
+SCORE_WORDS = {
+    "accuracy": ("Accuracy", "share of images called correctly"),
+    "balanced_accuracy": ("Balanced accuracy", "mean recall, each class weighted equally"),
+    "exact_match": ("Exact match", "share of images with every label correct"),
+    "label_accuracy": ("Label accuracy", "share of single label calls that are correct"),
+    "precision": ("Precision", "share of positive calls that are correct"),
+    "recall": ("Recall", "sensitivity: share of positives that are called"),
+    "specificity": ("Specificity", "share of negatives that are not called"),
+    "f1": ("F1", "harmonic mean of precision and recall"),
+    "mcc": ("MCC", "Matthews correlation: 0 is chance, 1 perfect"),
+    "kappa": ("Cohen's κ", "agreement beyond chance: 0 is chance, 1 perfect"),
+    "roc_auc": ("ROC-AUC", "probability that a positive ranks above a negative"),
+    "average_precision": ("Average precision", "area under the precision-recall curve"),
+}
+"""Display name and meaning by score; a macro score takes those of its single score."""
+
+SHOWN_PER_LABEL = ("recall", "specificity", "precision", "f1", "roc_auc", "average_precision")
+SHOWN_PER_EXTERNAL_LABEL = ("recall", "specificity", "roc_auc")
+
+CALIBRATION_MEASURES = (
+    ("brier", "Brier score\nmean squared distance from the truth: lower is better"),
+    ("negative_log_likelihood", "Negative log-likelihood\nlower is better"),
+    ("ece_equal_width", "ECE, bins of equal width\nexpected calibration error: 0 is best"),
+    ("ece_equal_mass", "ECE, bins of equal mass\nwith an equal number of images in each bin"),
+    ("slope", "Calibration slope\n1 is best; below 1 the probabilities are too extreme"),
+    ("intercept", "Calibration in the large\n0 is best; below 0 the probabilities are too high"),
+)
+
+SUBGROUP_TITLES = {
+    "stain": "By stain",
+    "agreement": "By agreement of the annotators",
+    "slide_id": "By slide",
+    "patient_id": "By patient",
+}
+MAX_SUBGROUPS = 12
+
+
+def write_table_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, atomically; NaN becomes an empty cell."""
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False, na_rep="")
+
+
+def score_words(score: str) -> tuple[str, str]:
+    """Return the display name and the meaning of a score of `glomerulab.evaluation.scores`."""
+    if score.startswith("macro_"):
+        name, meaning = SCORE_WORDS[score.removeprefix("macro_")]
+        lower = name if name[1:2].isupper() or name[1:2].isdigit() else name[0].lower() + name[1:]
+        return f"Macro {lower}", f"mean over the classes; {meaning}"
+    return SCORE_WORDS[score]
+
+
+def percent(share: float) -> str:
+    """Return a share in per cent with one decimal, or "not defined"."""
+    return NOT_DEFINED if math.isnan(share) else f"{100 * share:.1f}{NO_BREAK_SPACE}%"
+
+
+def rounded(value: float) -> str:
+    """Return a score with three decimals, or "not defined"."""
+    return NOT_DEFINED if math.isnan(value) else f"{value:.3f}"
+
+
+def score_of(scores: pd.DataFrame, score: str, label: str | None = None) -> dict[str, float]:
+    """Return ``value``, ``low`` and ``high`` of one score, by default of all labels together."""
+    of_label = (
+        scores["label"].isna() if label is None else (scores["label"] == label).fillna(value=False)
+    )
+    row = scores.loc[of_label.astype(bool) & (scores["score"] == score)].iloc[0]
+    return {name: float(row[name]) for name in ("value", "low", "high")}
+
+
+def score_cell(scores: pd.DataFrame, score: str, label: str | None = None) -> str:
+    """Return a score and, on a second line, its interval where that is defined."""
+    found = score_of(scores, score, label)
+    if math.isnan(found["low"]):
+        return rounded(found["value"])
+    return f"{rounded(found['value'])}\n{found['low']:.3f} to {found['high']:.3f}"
+
+
+def overall_table(eval_set: EvalSet, scores: pd.DataFrame) -> Table:
+    """Return the scores of all labels together, with interval and meaning."""
+    rows = []
+    for score in OVERALL_SCORES[eval_set.head]:
+        found = score_of(scores, score)
+        name, meaning = score_words(score)
+        rows.append((f"{name}\n{meaning}", rounded(found["value"]), _interval(found)))
+    return Table(
+        "Scores",
+        ("Score", "Value", "95 % interval"),
+        tuple(rows),
+        note="Intervals are from resampling patients, not images, since images of one patient are "
+        f"similar. “{NOT_DEFINED}”: too few images or patients.",
+    )
+
+
+def label_table(eval_set: EvalSet, scores: pd.DataFrame) -> Table:
+    """Return the one-vs-rest scores of each label, with counts."""
+    rows = []
+    for k, label in enumerate(eval_set.taxonomy.labels):
+        found = [score_of(scores, name, label.id) for name in SHOWN_PER_LABEL]
+        cells = [f"{rounded(one['value'])}\n{_interval(one)}" for one in found]
+        counts = f"{eval_set.n_positive[k]}\nof {eval_set.n_patients_positive[k]} patients"
+        rows.append((label.name, counts, *cells))
+    columns = ("Class", "Images", *(score_words(name)[0] for name in SHOWN_PER_LABEL))
+    return Table(
+        "Each class against the rest",
+        columns,
+        tuple(rows),
+        note="Value, and under it the 95 % interval. Recall (sensitivity): share of the images of "
+        "the class that are called. Precision: share of the called images that are of the class.",
+    )
+
+
+def delong_table(eval_set: EvalSet, delong: pd.DataFrame) -> tuple[Table, ...]:
+    """Return the ROC areas by DeLong, where there are any."""
+    if delong.empty:
+        return ()
+    names = {label.id: label.name for label in eval_set.taxonomy.labels}
+    rows = tuple(
+        (names[row["label"]], rounded(row["auc"]), f"{row['low']:.3f} to {row['high']:.3f}")
+        for row in delong.to_dict("records")
+    )
+    return (
+        Table(
+            "ROC-AUC by DeLong",
+            ("Class", "ROC-AUC", "95 % interval"),
+            rows,
+            note="Every evaluated image is of another patient, so DeLong's variance is valid and "
+            "comparable with papers that report it.",
+        ),
+    )
+
+
+def external_tables(internal: EvaluationResult, external: EvaluationResult) -> tuple[Table, ...]:
+    """Return the scores of a model on its own and on an external set, side by side."""
+    return (_external_overall(internal, external), _external_per_label(internal, external))
+
+
+def certainty_tables(result: EvaluationResult) -> tuple[Table, ...]:
+    """Return the tables of calibration and, with a validation split, of prediction sets."""
+    if result.fitted is None:
+        reason = (
+            "No temperature is fitted, since this is the validation split itself."
+            if result.split == "validation"
+            else "There is no validation split to fit a temperature on."
+        )
+        return (_calibration_table(result.calibration, None, reason),)
+    answers, unit = (
+        ("classes", "images")
+        if result.eval_set.head == "softmax"
+        else ("answers (absent, present)", "known labels")
+    )
+    return (
+        _calibration_table(result.calibration, result.fitted),
+        _conformal_table(result.fitted.conformal, answers, unit),
+    )
+
+
+def subgroup_tables(result: EvaluationResult) -> tuple[Table, ...]:
+    """Return one table per subgroup column; of long ones the groups with the lowest accuracy."""
+    if result.subgroups.empty:
+        return ()
+    found = result.subgroups
+    return tuple(
+        _subgroup_table(
+            SUBGROUP_TITLES.get(column, f"By {column}"), found.loc[found["column"] == column]
+        )
+        for column in found["column"].drop_duplicates()
+    )
+
+
+def _external_overall(internal: EvaluationResult, external: EvaluationResult) -> Table:
+    both = (internal, external)
+    rows = [
+        (
+            "Images",
+            *(f"{one.eval_set.n_images}\nof {one.eval_set.n_patients} patients" for one in both),
+        )
+    ]
+    rows += [
+        (score_words(score)[0], *(score_cell(one.scores, score) for one in both))
+        for score in OVERALL_SCORES[internal.run.head]
+    ]
+    rows += [
+        ("Brier score", *(rounded(one.calibration.brier) for one in both)),
+        ("ECE, bins of equal mass", *(rounded(one.calibration.ece_equal_mass) for one in both)),
+    ]
+    return Table(
+        "Internal and external, side by side",
+        ("Score", f"Internal ({internal.split})", "External"),
+        tuple(rows),
+        note="Value, and under it the 95 % interval over patients. The same weights predicted both "
+        "sets; nothing was fitted on the external one. Lower external scores are common; where the "
+        "class frequencies differ, compare recall, specificity and AUC first.",
+    )
+
+
+def _external_per_label(internal: EvaluationResult, external: EvaluationResult) -> Table:
+    rows = []
+    for k, label in enumerate(internal.run.taxonomy.labels):
+        counts = f"{internal.eval_set.n_positive[k]} / {external.eval_set.n_positive[k]}"
+        cells = (
+            "\n".join(_one_line(one, score, label.id) for one in (internal, external))
+            for score in SHOWN_PER_EXTERNAL_LABEL
+        )
+        rows.append((label.name, counts, *cells))
+    return Table(
+        "Each class, internal and external",
+        ("Class", "Images", *(score_words(name)[0] for name in SHOWN_PER_EXTERNAL_LABEL)),
+        tuple(rows),
+        note="Images: internal / external. In each cell first the internal value, then the "
+        "external one, each with its 95 % interval.",
+    )
+
+
+def _one_line(result: EvaluationResult, score: str, label: str) -> str:
+    """Return a score with its interval in brackets."""
+    value, _, interval = score_cell(result.scores, score, label).partition("\n")
+    return f"{value} ({interval})" if interval else value
+
+
+def _calibration_table(
+    before: CalibrationSummary, fitted: Fitted | None, why_not: str = ""
+) -> Table:
+    if fitted is None:
+        return Table(
+            "Calibration",
+            ("Measure", "Uncalibrated"),
+            tuple((text, rounded(getattr(before, name))) for name, text in CALIBRATION_MEASURES),
+            note=why_not,
+        )
+    rows = tuple(
+        (text, rounded(getattr(before, name)), rounded(getattr(fitted.calibration, name)))
+        for name, text in CALIBRATION_MEASURES
+    )
+    return Table(
+        "Calibration",
+        ("Measure", "Uncalibrated", "Scaled"),
+        rows,
+        note=f"Scaled: with temperature {fitted.temperature:.2f}, fitted on {fitted.n_images} "
+        "validation images; above 1 the model was overconfident. Scaling changes probabilities, "
+        "not calls.",
+    )
+
+
+def _conformal_table(results: tuple[ConformalResult, ...], answers: str, unit: str) -> Table:
+    rows = tuple(
+        (
+            percent(one.stated_coverage),
+            percent(one.coverage),
+            f"{one.mean_size:.2f}",
+            percent(one.share_single),
+            percent(one.share_empty),
+        )
+        for one in results
+    )
+    return Table(
+        "Conformal prediction sets",
+        ("Stated coverage", "Observed", "Mean size", "One answer", "No answer"),
+        rows,
+        note=f"Instead of one answer the model may return a set of {answers} that contains the "
+        "truth with a stated probability (split conformal prediction, fitted on validation). A set "
+        "of one answer is a clear answer, which may be wrong; larger and empty sets need a person. "
+        f"The guarantee assumes independent images; these sets are fitted on {results[0].n_fitted} "
+        f"{unit} of {results[0].n_patients_fitted} patients. With few patients whose images are "
+        "similar, the observed coverage is lower than stated.",
+    )
+
+
+def _subgroup_table(title: str, groups: pd.DataFrame) -> Table:
+    shown = groups.sort_values(["share_right", "n_images"], ascending=[True, False])
+    note = (
+        "Correct: images with every known label correct; under it the 95 % interval, for groups of "
+        "several patients."
+    )
+    if len(groups) > MAX_SUBGROUPS:
+        shown = shown.head(MAX_SUBGROUPS)
+        note += f" The {MAX_SUBGROUPS} lowest of {len(groups)}; subgroups.csv lists all."
+    rows = tuple(
+        (
+            str(row["group"]),
+            str(row["n_images"]),
+            str(row["n_patients"]),
+            f"{percent(row['share_right'])}\n{row['n_right']} of {row['n_images']}"
+            + (
+                ""
+                if math.isnan(row["low"])
+                else f"\n{percent(row['low'])} to {percent(row['high'])}"
+            ),
+        )
+        for row in shown.to_dict("records")
+    )
+    return Table(title, ("Group", "Images", "Patients", "Correct"), rows, note=note)
+
+
+def _interval(found: dict[str, float]) -> str:
+    if math.isnan(found["value"]):
+        return ""
+    if math.isnan(found["low"]):
+        return NOT_DEFINED
+    return f"{found['low']:.3f} to {found['high']:.3f}"
