@@ -21,7 +21,7 @@ from glomerulab.runtime.progress import Track, silent
 __all__ = ["analyse_images", "predict_external_set"]
 
 GALLERY_METHOD: Literal["occlusion"] = "occlusion"
-"""The most faithful of three methods when measured, see decision 0064."""
+"""The most faithful of the three methods in the explanation benchmark."""
 
 
 def analyse_images(

@@ -8,12 +8,12 @@ def _texts(axes):
     return [text.get_text() for text in axes.texts]
 
 
-def test_every_cell_tells_count_and_share_of_the_row():
+def test_every_cell_shows_count_and_share_of_the_row():
     (axes,) = draw_confusion_matrix(np.array([[9.0, 1.0], [2.0, 2.0]]), ["A", "B"]).axes
     assert _texts(axes) == ["9\n90.0 %", "1\n10.0 %", "2\n50.0 %", "2\n50.0 %"]
 
 
-def test_a_class_nobody_has_shows_no_share():
+def test_an_absent_class_has_no_share():
     (axes,) = draw_confusion_matrix(np.array([[1.0, 0.0], [0.0, 0.0]]), ["A", "B"]).axes
     assert _texts(axes)[2:] == ["0\n–", "0\n–"]
 
@@ -24,7 +24,7 @@ def test_long_names_break_at_spaces():
     assert axes.get_xticklabels()[0].get_text() == "Mesangial\nproliferation"
 
 
-def test_names_that_do_not_fit_are_refused():
+def test_a_wrong_number_of_names_is_an_error():
     with pytest.raises(ValueError, match="3 by 3"):
         draw_confusion_matrix(np.eye(2), ["A", "B", "C"])
 

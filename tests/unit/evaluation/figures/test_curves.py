@@ -27,7 +27,7 @@ def test_every_class_has_a_curve_with_its_area():
     assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == 5
 
 
-def test_an_absent_class_says_so_instead_of_a_curve():
+def test_an_absent_class_is_marked_not_defined_instead_of_a_curve():
     eval_set = random_softmax()
     kept = eval_set.truth != 2
     eval_set = eval_set_from(eval_set.labels[kept], eval_set.probabilities[kept])
@@ -42,10 +42,10 @@ def test_a_perfect_model_reaches_the_corner():
 
 def test_every_curve_is_drawn_above_its_counts():
     bins = reliability_bins(np.array([0.22, 0.28, 0.9]), np.array([0.0, 1.0, 1.0]))
-    figure = draw_reliability({"as trained": bins, "scaled": bins})
+    figure = draw_reliability({"uncalibrated": bins, "scaled": bins})
     upper, lower = figure.axes
     names = [text.get_text() for text in upper.get_legend().get_texts()]
-    assert names == ["perfect", "as trained", "scaled"]
+    assert names == ["perfect", "uncalibrated", "scaled"]
     assert list(upper.lines[1].get_ydata()) == [0.5, 1.0]
     assert len(lower.collections) == 2
 
@@ -53,10 +53,14 @@ def test_every_curve_is_drawn_above_its_counts():
 def test_every_class_has_axes_with_model_all_and_none():
     figure = draw_decision_curves(random_softmax(), list("ABCD"))
     assert [axes.get_title(loc="left") for axes in figure.axes] == list("ABCD")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["all", "none", "model"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "treat all",
+        "treat none",
+        "model",
+    ]
 
 
-def test_an_absent_class_says_so():
+def test_an_absent_class_has_axes_without_a_curve():
     eval_set = random_softmax()
     kept = eval_set.truth != 0
     figure = draw_decision_curves(

@@ -11,12 +11,12 @@ from glomerulab.evaluation.stain_check import StainEmbedding
 
 
 def test_the_legend_counts_each_class_and_the_wrong_ones():
-    places = np.random.default_rng(0).normal(size=(6, 2))
+    points = np.random.default_rng(0).normal(size=(6, 2))
     groups = np.array([0, 0, 0, 1, 1, 3])
     wrong = np.array([False, True, False, False, False, True])
-    figure = draw_embedding(places, groups, ["Normal", "Crescent", "Other", "several"], wrong)
+    figure = draw_embedding(points, groups, ["Normal", "Crescent", "Other", "several"], wrong)
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["Normal (3)", "Crescent (2)", "several (1)", "called wrong (2)"]
+    assert texts == ["Normal (3)", "Crescent (2)", "several (1)", "misclassified (2)"]
 
 
 def test_without_errors_none_is_in_the_legend():
@@ -37,7 +37,7 @@ def test_the_frequent_sources_are_named_and_the_rest_are_others() -> None:
     assert sum(len(c.get_offsets()) for c in figure.axes[0].collections) == len(sources)
 
 
-def test_spread_is_shown_per_stain_before_and_after() -> None:
+def test_spread_is_drawn_by_stain_before_and_after() -> None:
     table = pd.DataFrame(
         {
             "stain": ["HE", "HE", "PAS", None],

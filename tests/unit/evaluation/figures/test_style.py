@@ -1,11 +1,8 @@
-import string
-
 import pytest
 from matplotlib import font_manager
 from PIL import Image
 
 from glomerulab.evaluation.figures.style import (
-    CHINESE,
     CJK_FONTS,
     COLOURS,
     figure_fonts,
@@ -72,29 +69,15 @@ def test_chinese_is_taken_where_a_font_has_it(monkeypatch):
     _installed(monkeypatch, "DejaVu Sans", "SimHei", "Noto Sans CJK SC")
     names = figure_names(PAPER, "zh")
     assert names.names[0] == "正常肾小球"
+    assert names.language == "zh"
     assert names.fonts == ("DejaVu Sans", "Noto Sans CJK SC")
 
 
-def test_phrases_follow_the_language_of_the_names(monkeypatch):
-    _installed(monkeypatch, "SimHei")
-    assert figure_names(PAPER).say("true label") == "true label"
-    assert figure_names(PAPER, "zh").say("true label") == "真实标签"
-
-
-@pytest.mark.parametrize("english", CHINESE)
-def test_a_phrase_has_the_same_places_to_fill_in_chinese(english):
-    places = [
-        {field for _, field, _, _ in string.Formatter().parse(text) if field}
-        for text in (english, CHINESE[english])
-    ]
-    assert places[0] == places[1]
-
-
-def test_without_a_font_figures_are_english_and_say_so(monkeypatch):
+def test_without_a_font_figures_are_english_with_a_notice(monkeypatch):
     _installed(monkeypatch, "DejaVu Sans")
     names = figure_names(PAPER, "zh")
     assert names.names[0] == "Normal"
-    assert names.say("true label") == "true label"
+    assert names.language == "en"
     assert "no font with Chinese" in names.notice
 
 

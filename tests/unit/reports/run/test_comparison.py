@@ -35,7 +35,7 @@ def runs(tmp_path):
 
 def test_the_better_run_is_named_with_its_gain(runs, tmp_path):
     report = write_comparison(runs, tmp_path / "out")
-    assert report.headline.startswith("better is right more often than plain, by ")
+    assert report.headline.startswith("better is correct more often than plain, by ")
     page = report.html_path.read_text(encoding="utf-8")
     assert report.headline.split(" (")[0] in page
     assert "SYNTHETIC DATA" in page
@@ -49,7 +49,7 @@ def test_a_run_against_its_copy_may_be_chance(runs, tmp_path):
     assert "may be chance" in report.headline
 
 
-def test_runs_of_one_name_are_told_apart_by_their_path(tmp_path):
+def test_runs_of_one_name_are_named_by_their_path(tmp_path):
     runs = [write_run(tmp_path / place / "run", RunRecipe(**SMALL)) for place in "ab"]
     (found,) = write_comparison(runs, tmp_path / "out").comparisons
     assert (found.first, found.second) == tuple(str(run) for run in runs)
@@ -60,7 +60,7 @@ def test_other_test_images_are_a_warning(runs, tmp_path):
     dropped = table.index[table["split"] == "test"][:3]
     table.drop(index=dropped).to_csv(runs[1] / "predictions.csv", index=False)
     page = write_comparison(runs, tmp_path / "out").html_path.read_text(encoding="utf-8")
-    assert "Different test parts" in page
+    assert "Different test sets" in page
 
 
 def test_one_class_and_several_labels_are_not_compared(runs, tmp_path):
@@ -85,14 +85,14 @@ def test_areas_are_compared_by_delong_only_where_images_are_independent(runs, tm
         assert f"{one.difference:+.3f}".replace("-", "−") in page
 
 
-def test_what_speaks_against_one_run_stands_in_the_comparison_with_its_name(runs, tmp_path):
+def test_a_warning_about_one_run_names_it(runs, tmp_path):
     leaking = write_run(tmp_path / "leaking", RunRecipe(**SMALL, by_patient=False))
     page = write_comparison([leaking, runs[0]], tmp_path / "out").html_path.read_text("utf-8")
     assert page.count("Split by image, not by patient") == 1
     assert "leaking: " in page
     clean = write_comparison(runs, tmp_path / "clean").html_path.read_text("utf-8")
     assert "Split by image" not in clean
-    assert clean.count("Not sealed") == 1  # of both, said once
+    assert clean.count("Not sealed") == 1  # concerns both runs
 
 
 COST = ModelCost(224, 18_420_000, 2_900_000_000, 11.53, 40.27, 73_712_345, "a processor")

@@ -32,8 +32,8 @@ def test_the_headline_says_images_patients_accuracy_and_chance():
     probabilities = [[0.9, 0.1, 0, 0]] * 8 + [[0.1, 0.9, 0, 0]] * 2
     eval_set = eval_set_from(labels, probabilities)
     text = headline(eval_set, score_table(eval_set)).replace("\N{NO-BREAK SPACE}", " ")
-    assert text.startswith("On 10 held-out images of 10 patients, the model was right on 80.0 %")
-    assert text.endswith("Always answering “Normal” would be right on 60.0 %.")
+    assert text.startswith("On 10 held-out images of 10 patients, the model was correct on 80.0 %")
+    assert text.endswith("Always calling “Normal” would be correct on 60.0 %.")
 
 
 def test_one_patient_is_singular_and_has_no_interval():
@@ -42,14 +42,14 @@ def test_one_patient_is_singular_and_has_no_interval():
     assert "(interval not defined)" in headline(eval_set, score_table(eval_set))
 
 
-def test_a_multi_label_headline_speaks_of_every_label():
+def test_a_multi_label_headline_is_about_exact_matches():
     eval_set = random_sigmoid()
     text = headline(eval_set, score_table(eval_set))
-    assert "had every label right on" in text
+    assert "had every label correct on" in text
     assert "most frequent combination" in text
 
 
-def test_the_summary_says_how_intervals_were_made(run):
+def test_the_summary_names_the_resampling(run):
     eval_set = eval_set_of_split(run.predictions, run.taxonomy)
     assert "2,000 resamples of patients" in summary(eval_set, n_resamples=2000)[0]
 
@@ -59,7 +59,7 @@ def test_the_data_table_counts_every_part(run):
     assert [row[0] for row in table.rows] == ["train", "validation", "test"]
     assert sum(int(row[1]) for row in table.rows) == 60
     assert sum(int(row[2]) for row in table.rows) == 10
-    assert "no patient stands in more than one part" in table.note
+    assert "no patient has images in more than one split" in table.note
 
 
 def test_the_appendix_shows_settings_and_versions(run):
@@ -70,12 +70,12 @@ def test_the_appendix_shows_settings_and_versions(run):
 
 
 def test_copies_among_the_training_images_are_counted(run):
-    assert "made from the others" not in data_table(run).note
+    assert "augmented copies" not in data_table(run).note
     table = run.manifest.table.copy()
     training = (table["split"] == "train").to_numpy(dtype=bool)
     table.loc[training.nonzero()[0][:3], "parent_id"] = table["image_id"].iloc[-1]
     note = data_table(replace(run, manifest=run.manifest.with_table(table))).note
-    assert f"3 of the {training.sum()} training images were made from the others." in note
+    assert f"3 of the {training.sum()} training images are augmented copies." in note
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +93,10 @@ def test_a_checklist_has_every_item_once(name, n_main):
 
 
 @pytest.mark.parametrize("name", CHECKLISTS)
-def test_items_ask_only_for_facts_there_are(result, name):
+def test_items_refer_to_known_facts_only(result, name):
     known = known_facts(result)
-    asked = {fact for item in load_checklist(name).items for fact in item.facts}
-    assert asked <= set(known)
+    used = {fact for item in load_checklist(name).items for fact in item.facts}
+    assert used <= set(known)
 
 
 def test_what_the_run_cannot_know_is_for_the_author(result):
@@ -114,4 +114,4 @@ def test_the_card_says_what_the_run_knows_and_leaves_the_rest_to_the_author(tmp_
     assert rows["Model"].startswith("improved_seresnet50, softmax head")
     assert "72 images of 6 patients; stains: HE, PAS" in rows["Training data"]
     assert ("rendered by a program" in rows["Training data"]) == synthetic
-    assert rows["Where the images come from"] == "For the author to fill in."
+    assert rows["Origin of the images"] == "For the author to fill in."

@@ -7,10 +7,12 @@ from glomerulab.reports.run.html import Figure, GalleryItem, Page, Table, render
 PAGE = Page(
     title="Evaluation of a <b>run</b>",
     is_synthetic=False,
-    headline="right on 90 %",
+    headline="correct on 90 %",
     summary=("how",),
     warnings=(EvaluationWarning("Few patients", "only 3"),),
-    tables=(Table("Scores", ("Score", "Value"), (("Accuracy\nshare right", "0.9"),), note="note"),),
+    tables=(
+        Table("Scores", ("Score", "Value"), (("Accuracy\nshare correct", "0.9"),), note="note"),
+    ),
     figures=(Figure("ROC", "how to read it", "alt text", "data:image/svg+xml;base64,AA=="),),
     gallery=(
         GalleryItem("i1", "Normal", "Crescent", "95 %", "data:image/jpeg;base64,AA=="),
@@ -19,15 +21,14 @@ PAGE = Page(
     gallery_note="worst first",
     appendix=(),
     config_text='name = "<script>alert(1)</script>"',
-    footer="end",
 )
 
 
-def test_everything_that_was_given_is_on_the_page():
+def test_all_contents_are_on_the_page():
     html = render_html(PAGE)
     for text in (
-        *("right on 90 %", "how", "Few patients", "only 3", "Accuracy", "share right", "note"),
-        *("how to read it", "alt text", "i1", "i2.png: not an image", "worst first", "end"),
+        *("correct on 90 %", "how", "Few patients", "only 3", "Accuracy", "share correct", "note"),
+        *("how to read it", "alt text", "i1", "i2.png: not an image", "worst first"),
     ):
         assert text in html
 
@@ -39,14 +40,14 @@ def test_what_comes_from_files_is_escaped():
     assert "&lt;b&gt;run&lt;/b&gt;" in html
 
 
-def test_the_page_names_no_other_place():
+def test_the_page_loads_nothing():
     html = render_html(PAGE)
     assert not re.search(r"(src|href)=\"(?!data:)", html)
     assert "url(" not in html
     assert "default-src 'none'" in html
 
 
-def test_research_use_only_is_always_said_and_synthetic_when_it_is():
+def test_research_use_only_is_always_shown_and_synthetic_where_it_applies():
     assert "Research use only" in render_html(PAGE)
     assert "SYNTHETIC DATA" not in render_html(PAGE)
     assert "SYNTHETIC DATA" in render_html(replace(PAGE, is_synthetic=True))

@@ -13,7 +13,7 @@ from glomerulab.reports.run.tables import write_table_csv
 from tests.support.run_folders import RunRecipe, write_run
 
 
-def test_a_part_that_is_not_there_writes_nothing(tmp_path):
+def test_a_missing_split_writes_nothing(tmp_path):
     run = write_run(tmp_path / "run", RunRecipe(n_patients=8, n_images_per_patient=6))
     before = {path.name for path in run.iterdir()}
     with pytest.raises(PredictionsError, match="'external'"):
@@ -81,10 +81,10 @@ def test_the_csv_reads_back_as_the_table(result, tmp_path):
     pd.testing.assert_frame_equal(read, result.scores, check_dtype=False)
 
 
-def test_json_says_null_where_a_score_is_not_defined(result, tmp_path):
-    write_scores_json(result, tmp_path / "scores.json", headline="so it went")
+def test_json_is_null_where_a_score_is_not_defined(result, tmp_path):
+    write_scores_json(result, tmp_path / "scores.json", headline="a headline")
     read = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
-    assert read["headline"] == "so it went"
+    assert read["headline"] == "a headline"
     (row,) = [r for r in read["scores"] if r["label"] == "cgn" and r["score"] == "recall"]
     assert row["value"] is None
     assert row["n_positive"] == 0

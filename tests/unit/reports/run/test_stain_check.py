@@ -61,7 +61,7 @@ def check(tmp_path: Path) -> StainCheck:
     )
 
 
-def test_the_page_stands_alone_and_says_research_use_only(
+def test_the_page_loads_nothing_and_is_marked_research_use_only(
     check: StainCheck, tmp_path: Path
 ) -> None:
     files = write_stain_check(check, tmp_path / "out", is_synthetic=False)
@@ -70,7 +70,7 @@ def test_the_page_stands_alone_and_says_research_use_only(
     assert "SYNTHETIC" not in page
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert page.count("<img") == 3 * 8 + 2 + 1  # before, after, target; two maps and the spread
-    assert "HE 0.90 before and 0.40 after (chance reaches 0.45)" in page
+    assert "HE 0.90 before and 0.40 after (chance up to 0.45)" in page
 
 
 def test_names_are_escaped(check: StainCheck, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_table_is_written_beside_it(check: StainCheck, tmp_path: Path) -> No
     assert {"pcc", "saturated", "background", "background_delta_e"} <= set(summary.index)
 
 
-def test_what_is_missing_is_said(check: StainCheck, tmp_path: Path) -> None:
+def test_missing_parts_are_named(check: StainCheck, tmp_path: Path) -> None:
     bare = StainCheck(
         table=check.table,
         column="scanner",

@@ -42,7 +42,7 @@ def test_the_overall_table_shows_value_interval_and_meaning(eval_set, scores):
     first = overall_table(eval_set, scores).rows[0]
     found = score_of(scores, "accuracy")
     assert first == (
-        "Accuracy\nshare of images called right",
+        "Accuracy\nshare of images called correctly",
         f"{found['value']:.3f}",
         f"{found['low']:.3f} to {found['high']:.3f}",
     )
@@ -81,11 +81,11 @@ def test_macro_scores_keep_their_capitals():
     assert score_words("macro_average_precision")[0] == "Macro average precision"
 
 
-def test_what_is_not_defined_says_so():
+def test_nan_is_shown_as_not_defined():
     assert percent(NAN) == rounded(NAN) == "not defined"
 
 
-def test_a_percentage_never_parts_from_its_sign():
+def test_a_percentage_does_not_break_before_its_sign():
     assert percent(0.4567) == "45.7\N{NO-BREAK SPACE}%"
 
 
@@ -113,7 +113,7 @@ def test_no_groups_no_tables(result):
     assert subgroup_tables(dataclasses.replace(result, subgroups=pd.DataFrame())) == ()
 
 
-def test_each_score_stands_beside_itself(tmp_path):
+def test_internal_and_external_scores_are_side_by_side(tmp_path):
     run = read_run(write_run(tmp_path / "a", RunRecipe(n_patients=10, n_images_per_patient=6)))
     other = read_run(write_run(tmp_path / "b", RunRecipe(n_patients=5, skill=0.5, seed=3)))
     both = with_external_set(run, other.predictions, other.manifest)
@@ -129,36 +129,29 @@ def test_each_score_stands_beside_itself(tmp_path):
     assert crescent[1] == f"{inside.eval_set.n_positive[3]} / {outside.eval_set.n_positive[3]}"
 
 
-@pytest.fixture(scope="module")
-def result_of_certainty_tables(tmp_path_factory):
-    return evaluate_run(read_run(write_run(tmp_path_factory.mktemp("run") / "run", RunRecipe())))
-
-
-def test_calibration_is_shown_before_and_after(result_of_certainty_tables):
-    calibration, _ = certainty_tables(result_of_certainty_tables)
+def test_calibration_is_shown_before_and_after(result):
+    calibration, _ = certainty_tables(result)
     brier = calibration.rows[0]
-    assert brier[1] == f"{result_of_certainty_tables.calibration.brier:.3f}"
-    assert brier[2] == f"{result_of_certainty_tables.fitted.calibration.brier:.3f}"
-    assert f"temperature {result_of_certainty_tables.fitted.temperature:.2f}" in calibration.note
+    assert brier[1] == f"{result.calibration.brier:.3f}"
+    assert brier[2] == f"{result.fitted.calibration.brier:.3f}"
+    assert f"temperature {result.fitted.temperature:.2f}" in calibration.note
 
 
-def test_sets_show_what_was_promised_and_found(result_of_certainty_tables):
-    _, sets = certainty_tables(result_of_certainty_tables)
-    promised = [row[0].replace("\N{NO-BREAK SPACE}", " ") for row in sets.rows]
-    assert promised == ["80.0 %", "90.0 %", "95.0 %"]
-    validation = result_of_certainty_tables.run.predictions.query("split == 'validation'")
+def test_prediction_sets_show_stated_and_observed_coverage(result):
+    _, sets = certainty_tables(result)
+    stated = [row[0].replace("\N{NO-BREAK SPACE}", " ") for row in sets.rows]
+    assert stated == ["80.0 %", "90.0 %", "95.0 %"]
+    validation = result.run.predictions.query("split == 'validation'")
     n_patients = validation["patient_id"].nunique()
     assert f"images of {n_patients} patients" in sets.note
 
 
-def test_without_validation_only_what_was_trained_is_shown(result_of_certainty_tables):
-    (calibration,) = certainty_tables(dataclasses.replace(result_of_certainty_tables, fitted=None))
-    assert calibration.columns == ("Measure", "As trained")
-    assert "no validation part" in calibration.note
+def test_without_validation_only_the_uncalibrated_measures_are_shown(result):
+    (calibration,) = certainty_tables(dataclasses.replace(result, fitted=None))
+    assert calibration.columns == ("Measure", "Uncalibrated")
+    assert "no validation split" in calibration.note
 
 
-def test_judging_validation_does_not_say_that_there_is_none(result_of_certainty_tables):
-    (calibration,) = certainty_tables(
-        evaluate_run(result_of_certainty_tables.run, split="validation")
-    )
-    assert "this is the validation part itself" in calibration.note
+def test_evaluating_validation_has_a_note_of_its_own(result):
+    (calibration,) = certainty_tables(evaluate_run(result.run, split="validation"))
+    assert "this is the validation split itself" in calibration.note
