@@ -1,0 +1,214 @@
+"""A trained model with its calibration: predictions for arrays and image files.
+
+The predict command, the server and notebooks call the functions of this module, so that all give
+the same decision for an image.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from glomerulab.errors import CheckpointError
+from glomerulab.images import RgbImage, read_image, resized
+from glomerulab.inference.calibration import ModelCalibration, has_calibration, read_calibration
+from glomerulab.inference.decide import Decision, decide
+from glomerulab.inference.engines.base import Engine
+from glomerulab.inference.engines.open import open_engine
+from glomerulab.inference.fit_calibration import fit_calibration
+from glomerulab.inference.image_predictions import (
+    ImagePrediction,
+    ModelInput,
+    model_input,
+    predict_batch,
+)
+from glomerulab.models.card import ModelCard
+from glomerulab.runtime.progress import Track, silent
+from glomerulab.stain.normalize import normalize
+from glomerulab.stain.optical_density import checked_image
+
+__all__ = ["PreparedCrop", "TrainedModel", "decide_crops", "load_model", "prepare_crop"]
+
+MAX_PICTURE_PX = 512
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A trained model and its calibration; see `load_model`."""
+
+    engine: Engine
+    calibration: ModelCalibration
+
+    @property
+    def card(self) -> ModelCard:
+        """The labels, input size and normalisation constants of the network."""
+        return self.engine.card
+
+    def predict(
+        self,
+        images: Iterable[RgbImage | str | PathLike[str]],
+        *,
+        stain: str | None = None,
+        mpp: float | None = None,
+        batch_size: int = 16,
+    ) -> list[Decision]:
+        """Predict images of one stain and resolution, each with calibration and quality gates.
+
+        Parameters
+        ----------
+        images : iterable of ndarray of uint8, shape (H, W, 3), or of paths of image files
+            Crops of one glomerulus each, of any size.
+        stain : str, optional
+            HE, PAS, PASM, TRI, H-DAB or other. Images are normalised to the reference of the model
+            for this stain. Without a stain they keep their colours, and every decision has the
+            reason ``stain_unknown``.
+        mpp : float, optional
+            Micrometres per pixel, at which sharpness is compared with the training images.
+        batch_size : int, default 16
+            Images per pass of the network.
+
+        Returns
+        -------
+        list of Decision
+            One per image, in order.
+
+        Raises
+        ------
+        GlomerulabError
+            If a file cannot be read, or the network returns a value that is not finite.
+        ValueError
+            If an array is no RGB image.
+        """
+        if isinstance(images, (str, PathLike)) or (
+            isinstance(images, np.ndarray) and images.ndim == 3
+        ):
+            raise ValueError("images must be a sequence of images; put a single image into a list")
+        decisions: list[Decision] = []
+        for batch in _batches(images, batch_size):
+            crops = [
+                prepare_crop(_as_image(one), self.card, self.calibration, stain=stain, mpp=mpp)
+                for one in batch
+            ]
+            predictions = predict_batch(
+                [crop.model_input for crop in crops], self.engine, self.calibration
+            )
+            decisions += decide_crops(crops, predictions, self.card, self.calibration)
+        return decisions
+
+
+def load_model(run: str | PathLike[str], *, track: Track = silent) -> TrainedModel:
+    """Load a trained model with its calibration.
+
+    Parameters
+    ----------
+    run : path
+        A run folder of `glomerulab train`, or its export, which needs no torch. The calibration is
+        fitted and stored on first use if the images of the run can still be read.
+    track : Track, optional
+        Progress of the fit.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder holds no complete model, its calibration belongs to other weights, or the
+        calibration cannot be fitted.
+    """
+    folder = Path(run)
+    engine = open_engine(folder)
+    if has_calibration(folder):
+        calibration = read_calibration(folder)
+    else:
+        calibration = fit_calibration(folder, track=track)
+    check_same_weights(engine, calibration, folder)
+    return TrainedModel(engine, calibration)
+
+
+def check_same_weights(engine: Engine, calibration: ModelCalibration, run: Path) -> None:
+    """Raise `CheckpointError` if the calibration belongs to another model."""
+    if calibration.facts.weights_sha256 != engine.weights_sha256:
+        raise CheckpointError(
+            "the calibration was fitted for other weights; run `glomerulab gates RUN` again",
+            where=str(run),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCrop:
+    """A crop after normalisation and resizing."""
+
+    model_input: ModelInput
+    stain: str | None
+    stain_status: str | None
+    """Status of the normalisation; None if the run has no reference for the stain."""
+    picture: RgbImage | None = None
+    """A small copy with the crop's aspect ratio, for an overlay."""
+
+
+def prepare_crop(
+    image: RgbImage,
+    card: ModelCard,
+    calibration: ModelCalibration,
+    *,
+    stain: str | None,
+    mpp: float | None,
+    with_picture: bool = False,
+) -> PreparedCrop:
+    """Normalise a crop to the stain reference of the run and resize it to the input of the network.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+    stain : str or None
+        As in manifests; None if unknown, which leaves the colours unchanged.
+    mpp : float or None
+        Micrometres per pixel.
+    with_picture : bool, default False
+        Keep a small copy for an overlay.
+    """
+    reference = None if stain is None else calibration.references.get(stain)
+    status = None
+    if reference is not None:
+        normalized = normalize(image, reference)
+        image, status = normalized.image, normalized.status.value
+    picture = _small_copy(image) if with_picture else None
+    return PreparedCrop(model_input(card, image, mpp), stain, status, picture)
+
+
+def decide_crops(
+    crops: Sequence[PreparedCrop],
+    predictions: Sequence[ImagePrediction],
+    card: ModelCard,
+    calibration: ModelCalibration,
+) -> list[Decision]:
+    """Return the decisions for crops from their raw predictions."""
+    return decide(
+        np.array([one.logits for one in predictions]),
+        [one.distance for one in predictions],
+        [one.sharpness for one in predictions],
+        stains=[crop.stain for crop in crops],
+        stain_statuses=[crop.stain_status for crop in crops],
+        calibration=calibration,
+        taxonomy=card.taxonomy,
+        head=card.head,
+    )
+
+
+def _small_copy(image: RgbImage) -> RgbImage:
+    height, width = image.shape[:2]
+    factor = min(1.0, MAX_PICTURE_PX / max(height, width))
+    return resized(image, max(round(width * factor), 1), max(round(height * factor), 1))
+
+
+def _as_image(image: RgbImage | str | PathLike[str]) -> RgbImage:
+    return read_image(Path(image)) if isinstance(image, (str, PathLike)) else checked_image(image)
+
+
+def _batches(
+    images: Iterable[RgbImage | str | PathLike[str]], size: int
+) -> Iterator[list[RgbImage | str | PathLike[str]]]:
+    rest = iter(images)
+    while batch := list(islice(rest, size)):
+        yield batch
