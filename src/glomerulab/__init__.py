@@ -99,7 +99,8 @@ if TYPE_CHECKING:
     from glomerulab.images import read_image
     from glomerulab.inference.model import TrainedModel, load_model
     from glomerulab.models.registry import create_model
-    from glomerulab.pipeline.prediction.predict import predict
+    from glomerulab.pipeline.predict import predict
+    from glomerulab.pipeline.predict_inputs import PredictSettings
     from glomerulab.predictions import predictions_table, read_predictions
     from glomerulab.reports.case.write import write_case_reports
     from glomerulab.slides.regions.files import read_regions, write_regions
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Box",
     "GlomerulabError",
+    "PredictSettings",
     "Region",
     "Slide",
     "StainNormalizer",
@@ -138,6 +140,7 @@ __all__ = [
 _MODULES = {
     "Box": "geometry",
     "GlomerulabError": "errors",
+    "PredictSettings": "pipeline.predict_inputs",
     "Region": "geometry",
     "Slide": "slides.slide",
     "StainNormalizer": "stain.normalize",
@@ -148,7 +151,7 @@ _MODULES = {
     "eval_set_of_split": "evaluation.eval_set",
     "load_model": "inference.model",
     "open_slide": "slides.slide",
-    "predict": "pipeline.prediction.predict",
+    "predict": "pipeline.predict",
     "predictions_table": "predictions",
     "read_case_folder": "cases.case_folder",
     "read_image": "images",

@@ -14,19 +14,16 @@ import pandas as pd
 
 from glomerulab.cases.case_folder import CaseFacts, FailureFacts, Note, write_case_folder
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.errors import CheckpointError, ConfigError, PredictionsError
+from glomerulab.errors import ConfigError, PredictionsError
 from glomerulab.i18n.catalogue import translate
 from glomerulab.inference.calibration import (
     ModelCalibration,
-    has_calibration,
     model_facts,
-    read_calibration,
 )
 from glomerulab.inference.detector import is_detector
 from glomerulab.inference.engines.base import Engine
-from glomerulab.inference.engines.open import open_engine
-from glomerulab.inference.fit_calibration import fit_calibration
 from glomerulab.inference.image_predictions import predict_images
+from glomerulab.inference.model import load_model
 from glomerulab.inference.tta import TTA_MARK, TtaEngine
 from glomerulab.pipeline.extract import Failure, write_failures
 from glomerulab.pipeline.normalize import normalize_manifest
@@ -99,7 +96,8 @@ def predict(
     """
     settings = settings or PredictSettings()
     _check_options(run, settings)
-    engine, calibration = _open_model(run, track)
+    model = load_model(run, track=track)
+    engine, calibration = model.engine, model.calibration
     make_folder(out)
     inputs = read_inputs(source, engine.card, out, settings=settings, track=track)
     images, notes = _normalized(inputs.manifest, calibration, out, settings, track)
@@ -186,21 +184,6 @@ def _check_options(run: Path, settings: PredictSettings) -> None:
         )
     if settings.detector is not None and settings.regions is not None:
         raise ConfigError("give --regions (drawn ones) or --detect (proposals), not both")
-
-
-def _open_model(run: Path, track: Track) -> tuple[Engine, ModelCalibration]:
-    """Return the model and its calibration, which is fitted now if it is missing."""
-    engine = open_engine(run)
-    calibration = (
-        read_calibration(run) if has_calibration(run) else fit_calibration(run, track=track)
-    )
-    if calibration.facts.weights_sha256 != engine.weights_sha256:
-        raise CheckpointError(
-            "the calibration of this run was fitted for other weights; run `glomerulab gates RUN` "
-            "again",
-            where=str(run),
-        )
-    return engine, calibration
 
 
 def _first_reason(failures: Sequence[Failure], notes: Sequence[Note]) -> str:
