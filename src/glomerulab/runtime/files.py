@@ -15,7 +15,7 @@ from typing import IO
 from glomerulab.errors import OutputError
 
 __all__ = [
-    "PARTIAL_MARK",
+    "PARTIAL_INFIX",
     "atomic_write",
     "exclusive_lock",
     "lock_file",
@@ -24,7 +24,7 @@ __all__ = [
     "size_and_mtime",
 ]
 
-PARTIAL_MARK = ".partial-"
+PARTIAL_INFIX = ".partial-"
 """Part of the name of every file that is still being written."""
 
 
@@ -62,7 +62,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         # Checked here, since some writers raise an error without a number for it.
         raise OutputError("the file cannot be written: its folder does not exist", where=str(path))
-    temporary = path.with_name(f".{path.stem}{PARTIAL_MARK}{secrets.token_hex(4)}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}{PARTIAL_INFIX}{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
         _flush_to_disk(temporary)
@@ -92,7 +92,7 @@ def make_folder(path: Path) -> Path:
 
 def remove_partial_files(folder: Path) -> int:
     """Delete the unfinished files of a killed run below a folder, and return their number."""
-    leftovers = [path for path in folder.rglob(f".*{PARTIAL_MARK}*") if path.is_file()]
+    leftovers = [path for path in folder.rglob(f".*{PARTIAL_INFIX}*") if path.is_file()]
     for path in leftovers:
         path.unlink()
     return len(leftovers)

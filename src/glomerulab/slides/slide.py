@@ -305,7 +305,7 @@ class Slide:
         Raises
         ------
         SlideError
-            If the pixels cannot be decoded. The slide has to be opened anew after that.
+            If the pixels cannot be decoded. The slide has to be opened again after that.
         """
         return self._source.read(level, corner, size)
 

@@ -42,7 +42,7 @@ class PixelSource(Protocol):
         """Read RGBA pixels of one level, transparent outside the slide.
 
         `corner` is the upper left corner (x, y) in level-0 pixels, `size` the width and height in
-        pixels of `level`. After a `SlideError` the source has to be opened anew.
+        pixels of `level`. After a `SlideError` the source has to be opened again.
         """
         ...
 

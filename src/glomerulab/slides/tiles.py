@@ -76,7 +76,7 @@ class TilePyramid:
         ValueError
             If there is no such tile.
         SlideError
-            If the pixels cannot be decoded, after which the slide has to be opened anew, or would
+            If the pixels cannot be decoded, after which the slide has to be opened again, or would
             be too many.
         """
         if self._n_read(level, (column, row)) > MAX_TILE_READ_PX:

@@ -6,7 +6,7 @@ import pytest
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.errors import ConfigError, OutputError
-from glomerulab.runtime.files import PARTIAL_MARK
+from glomerulab.runtime.files import PARTIAL_INFIX
 from glomerulab.training.config import TrainConfig, read_config
 from glomerulab.training.run_folder import open_run, refuse_other_run
 
@@ -69,6 +69,6 @@ def test_a_run_is_not_resumed_on_another_manifest(config: TrainConfig) -> None:
 def test_what_a_killed_run_left_half_written_is_removed(config: TrainConfig) -> None:
     _open(config)
     before = {path.name for path in config.out.iterdir()}
-    (config.out / f".history.csv{PARTIAL_MARK}999999999").write_text("epo")
+    (config.out / f".history.csv{PARTIAL_INFIX}999999999").write_text("epo")
     _open(config, resume=True)
     assert {path.name for path in config.out.iterdir()} == before

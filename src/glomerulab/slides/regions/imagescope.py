@@ -33,7 +33,7 @@ def parse_imagescope(root: Element) -> Iterator[Parsed]:
         for layer_number, layer in enumerate(root.iter("Annotation"), start=1)
         for number, element in enumerate(layer.iter("Region"), start=1)
     ]
-    # Ids start anew in each layer of ImageScope's files.
+    # Ids start again in each layer of ImageScope's files.
     fallbacks = [
         f"{layer.get('Id', layer_number)}-{element.get('Id', number)}"
         for layer_number, number, layer, element in found

@@ -1,7 +1,7 @@
 """Regions that a detector proposed, in the files of annotated regions.
 
 The class of the region marks it as a proposal. Every region format keeps the class, and it is lost
-when a person gives the region another class or draws it anew.
+when a person gives the region another class or draws it again.
 """
 
 import json
@@ -105,7 +105,7 @@ def read_scores(path: Path, *, made_by: Mapping[str, object]) -> dict[str, float
     except (KeyError, TypeError, ValueError) as error:
         raise RegionError(
             f"{path.name} was changed since the detector wrote it; give it with --regions and "
-            "another --out, or move it away to have proposals made anew",
+            "another --out, or move it away to have new proposals made",
             where=str(path),
         ) from error
     return scores if author == dict(made_by) else None
