@@ -1,4 +1,4 @@
-"""What every test may ask for: the real data, where it is, and a seeded generator."""
+"""Fixtures of all tests: real data, a seeded generator, small slides."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def rng() -> np.random.Generator:
 
 
 def smooth_noise(height: int, width: int, *, seed: int = 0) -> np.ndarray:
-    """Coloured texture without sharp edges, uint8 (H, W, 3): something to cut and resample."""
+    """Coloured texture without sharp edges, uint8 (H, W, 3)."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(60, 240, (max(height // 16, 2), max(width // 16, 2), 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
@@ -44,7 +44,7 @@ def smooth_noise(height: int, width: int, *, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def make_slide(tmp_path: Path) -> Callable[..., Path]:
-    """Write a lossless pyramidal slide of texture with a glass border; give its path."""
+    """Return a function that writes a lossless pyramidal slide with a glass border."""
 
     def make(
         name: str = "slide.tiff",

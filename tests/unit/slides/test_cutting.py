@@ -19,7 +19,7 @@ def test_a_crop_is_cut_once(make_slide, tmp_path):
     assert cut_crop(task) is False
 
 
-def test_another_slide_closes_the_one_before(make_slide, tmp_path):
+def test_slides_can_alternate(make_slide, tmp_path):
     box = Box(100, 100, 50, 50)
     for number in range(3):
         slide = make_slide(f"s{number % 2}.tiff", seed=number % 2)
@@ -30,7 +30,7 @@ def test_another_slide_closes_the_one_before(make_slide, tmp_path):
 
 
 @pytest.mark.real
-def test_a_failed_slide_is_opened_anew_for_the_next_region(real_data, tmp_path):
+def test_a_failed_slide_is_opened_again_for_the_next_region(real_data, tmp_path):
     slide = real_data / "slides" / "openslide_unreadable.svs"
     with pytest.raises(SlideError, match="marker length"):
         cut_crop(CropTask(slide, None, Box(0, 0, 8, 8), 0.499, tmp_path / "a.png"))
@@ -38,7 +38,7 @@ def test_a_failed_slide_is_opened_anew_for_the_next_region(real_data, tmp_path):
     assert not (tmp_path / "a.png").exists()
 
 
-def test_a_slide_that_was_replaced_is_opened_anew(make_slide, tmp_path):
+def test_a_slide_that_was_replaced_is_opened_again(make_slide, tmp_path):
     box = Box(100, 100, 50, 50)
     for number in range(2):
         slide = make_slide("same.tiff", seed=number)
@@ -48,7 +48,7 @@ def test_a_slide_that_was_replaced_is_opened_anew(make_slide, tmp_path):
 
 
 @pytest.mark.real
-def test_a_crop_at_native_resolution_holds_openslides_own_pixels(real_data, tmp_path):
+def test_a_crop_at_native_resolution_holds_the_pixels_of_openslide(real_data, tmp_path):
     slide = real_data / "slides" / "CMU-1-Small-Region.svs"
     task = CropTask(slide, None, Box(512, 1023, 300, 200), 0.499, tmp_path / "c.png")
     assert cut_crop(task)

@@ -105,7 +105,7 @@ def test_a_generic_pyramid_loses_its_secrets_and_keeps_every_level(tmp_path, rng
         ("none.svs", "no such slide"),
     ],
 )
-def test_what_cannot_be_rewritten_is_refused_and_nothing_is_left(real_data, tmp_path, name, reason):
+def test_other_formats_are_refused_and_nothing_is_written(real_data, tmp_path, name, reason):
     with pytest.raises(SlideError, match=reason):
         deidentify(real_data / "slides" / name, tmp_path / "copy.svs")
     assert list(tmp_path.iterdir()) == []
@@ -122,7 +122,7 @@ def test_images_in_sub_directories_are_refused(tmp_path, make_slide):
     assert not (tmp_path / "copy.tiff").exists()
 
 
-def test_an_existing_copy_is_replaced_only_when_asked(make_slide, tmp_path):
+def test_an_existing_copy_is_replaced_only_with_overwrite(make_slide, tmp_path):
     slide = make_slide()
     (tmp_path / "copy.tiff").write_text("mine")
     with pytest.raises(OutputError, match="--overwrite"):

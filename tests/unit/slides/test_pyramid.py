@@ -10,7 +10,7 @@ RGB = np.zeros((9, 9, 3), np.uint8)
 
 
 @pytest.mark.parametrize("mpp", [0.1234, 0.25, 0.5, 1.0])
-def test_openslide_reads_the_stated_mpp_back(tmp_path, rng, mpp):
+def test_openslide_reads_the_mpp(tmp_path, rng, mpp):
     pixels = rng.integers(0, 256, (600, 800, 3), dtype=np.uint8)
     write_pyramid(pixels, tmp_path / "s.tiff", mpp=mpp)
     slide = openslide.OpenSlide(tmp_path / "s.tiff")
@@ -27,7 +27,7 @@ def test_deflate_keeps_every_pixel_and_levels_halve_to_one_tile(tmp_path, rng):
     assert slide.level_dimensions == ((800, 600), (400, 300), (200, 150))
 
 
-def test_a_vips_image_is_written_without_holding_it(tmp_path):
+def test_a_vips_image_is_written(tmp_path):
     image = (pyvips.Image.black(3000, 2000, bands=3) + 240).cast("uchar")
     write_pyramid(image, tmp_path / "s.tif", mpp=0.5)
     assert openslide.OpenSlide(tmp_path / "s.tif").dimensions == (3000, 2000)
@@ -48,13 +48,13 @@ def test_a_vips_image_is_written_without_holding_it(tmp_path):
         (RGB, "s.tiff", {"mpp": 1.0, "compression": "lzma"}, "jpeg or deflate"),
     ],
 )
-def test_impossible_arguments_are_refused(tmp_path, image, name, options, reason):
+def test_invalid_arguments_are_refused(tmp_path, image, name, options, reason):
     with pytest.raises(ValueError, match=reason):
         write_pyramid(image, tmp_path / name, **options)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_folder_is_an_output_error(tmp_path):
+def test_a_missing_folder_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match=r"s\.tiff"):
         write_pyramid(np.zeros((64, 64, 3), np.uint8), tmp_path / "none" / "s.tiff", mpp=1.0)
 
@@ -74,7 +74,7 @@ def test_odd_sides_are_halved_downwards_and_a_level_is_the_mean_of_its_pixels(tm
     np.testing.assert_array_equal(half, np.tile(np.arange(150, dtype=np.uint8), (100, 1)))
 
 
-def test_a_better_jpeg_quality_comes_closer_to_the_pixels(tmp_path, rng):
+def test_a_higher_jpeg_quality_has_a_smaller_error(tmp_path, rng):
     pixels = rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)
     errors = []
     for quality in (40, 95):

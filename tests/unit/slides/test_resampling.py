@@ -54,17 +54,10 @@ def lanczos_matrix(n_in, start, stop, n_out):
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def test_the_level_just_finer_than_wanted_is_taken():
+def test_the_best_level_is_the_coarsest_that_is_fine_enough():
     downsamples = (1.0, 4.0, 16.0)
-    assert [best_level(downsamples, d) for d in (0.5, 1.0, 3.9, 4.0, 15.0, 16.0, 99.0)] == [
-        0,
-        0,
-        0,
-        1,
-        1,
-        2,
-        2,
-    ]
+    levels = {0.5: 0, 1.0: 0, 3.9: 0, 4.0: 1, 15.0: 1, 16.0: 2, 99.0: 2}
+    assert {wanted: best_level(downsamples, wanted) for wanted in levels} == levels
 
 
 @given(
@@ -74,7 +67,7 @@ def test_the_level_just_finer_than_wanted_is_taken():
     height=st.integers(1, 120),
 )
 @settings(max_examples=60, deadline=None)
-def test_native_sampling_gives_the_pixels_of_the_file_and_white_beyond(x, y, width, height):
+def test_native_sampling_returns_the_pixels_of_the_file(x, y, width, height):
     pixels = texture(200, 260)
     padded = np.full((200 + 400, 260 + 400, 3), WHITE, dtype=np.uint8)
     padded[200:400, 200:460] = pixels
@@ -89,7 +82,7 @@ def test_native_sampling_gives_the_pixels_of_the_file_and_white_beyond(x, y, wid
     )
 
 
-def test_a_level_of_the_wanted_sampling_is_given_unaltered():
+def test_a_level_of_the_wanted_sampling_is_unaltered():
     pyramid = Pyramid(texture(256, 256), 3)
     read = read_box(pyramid, Box(64, 32, 100, 60), downsample=(4.0, 4.0), background=lambda: WHITE)
     level = np.asarray(pyramid.levels[2].convert("RGB"))
@@ -112,7 +105,7 @@ def test_resizing_is_lanczos_from_the_best_level_with_real_pixels_around_the_box
     assert np.abs(read - np.clip(expected, 0, 255)).max() <= 1.5  # Pillow rounds between passes
 
 
-def test_at_the_edge_of_the_slide_no_glass_is_mixed_in():
+def test_no_background_is_mixed_in_at_the_edge_of_the_slide():
     black = np.zeros((200, 200, 3), dtype=np.uint8)
     read = read_box(
         Pyramid(black, 1), Box(0, 0, 200, 200), downsample=(2.5, 2.5), background=lambda: WHITE
@@ -120,7 +113,7 @@ def test_at_the_edge_of_the_slide_no_glass_is_mixed_in():
     assert read.max() == 0
 
 
-def test_a_box_that_leaves_the_slide_is_white_there():
+def test_outside_the_slide_a_box_has_the_background():
     black = np.zeros((200, 200, 3), dtype=np.uint8)
     read = read_box(
         Pyramid(black, 1), Box(100, 0, 200, 100), downsample=(2.0, 2.0), background=lambda: WHITE
@@ -129,24 +122,24 @@ def test_a_box_that_leaves_the_slide_is_white_there():
     assert (read[:, 56:] == WHITE).all()
 
 
-def test_transparent_pixels_are_laid_on_white():
+def test_transparent_pixels_get_the_background():
     pyramid = Pyramid(np.zeros((64, 64, 3), dtype=np.uint8), 1)
     pyramid.levels[0].putalpha(0)
     read = read_box(pyramid, Box(0, 0, 8, 8), downsample=(1.0, 1.0), background=lambda: WHITE)
     assert (read == WHITE).all()
 
 
-def test_white_is_not_asked_for_when_nothing_is_missing():
-    asked = []
+def test_the_background_is_not_computed_without_need():
+    calls = []
 
     def white():
-        asked.append(1)
+        calls.append(1)
         return WHITE
 
     read_box(
         Pyramid(texture(64, 64), 1), Box(8, 8, 16, 16), downsample=(1.0, 1.0), background=white
     )
-    assert asked == []
+    assert calls == []
 
 
 def test_a_read_in_tiles_equals_one_read(monkeypatch):
@@ -166,7 +159,7 @@ def test_a_read_in_tiles_equals_one_read(monkeypatch):
     assert np.abs(tiled.astype(int) - direct).mean() < 1.5
 
 
-def test_an_output_too_large_to_hold_is_refused():
+def test_an_output_above_the_limit_is_refused():
     with pytest.raises(ValueError, match="pixels at this sampling"):
         read_box(
             Pyramid(texture(64, 64), 1),

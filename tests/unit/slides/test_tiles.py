@@ -18,7 +18,7 @@ def _pixels(jpeg: bytes) -> np.ndarray:
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "tcga-cr-7395-01a-01-ts1.svs"])
-def test_tiles_are_those_of_openslides_own_generator(real_data, name):
+def test_tiles_equal_those_of_openslide(real_data, name):
     path = real_data / "slides" / name
     own = DeepZoomGenerator(openslide.OpenSlide(path), tile_size=254, overlap=1)
     with open_slide(path) as slide:
@@ -40,12 +40,12 @@ def test_a_plain_image_has_tiles_too(tmp_path):
 
 
 @pytest.mark.parametrize("place", [(99, 0, 0), (-1, 0, 0), (10, 50, 0), (10, 0, -1)])
-def test_a_tile_that_does_not_exist_is_the_callers_mistake(make_slide, place):
+def test_a_tile_that_does_not_exist_is_a_value_error(make_slide, place):
     with open_slide(make_slide()) as slide, pytest.raises(ValueError, match="Invalid"):
         TilePyramid(slide).tile_jpeg(*place)
 
 
-def test_a_slide_without_a_pyramid_is_not_read_whole_for_one_tile(tmp_path, monkeypatch):
+def test_a_slide_without_a_pyramid_has_no_coarse_tiles(tmp_path, monkeypatch):
     monkeypatch.setattr(tiles, "MAX_TILE_READ_PX", 100_000)
     Image.new("RGB", (1000, 1000)).save(tmp_path / "flat.png")
     with open_slide(tmp_path / "flat.png") as slide:
@@ -56,7 +56,7 @@ def test_a_slide_without_a_pyramid_is_not_read_whole_for_one_tile(tmp_path, monk
         assert pyramid.tile_jpeg(pyramid.min_level, 0, 0)
 
 
-def test_no_metadata_goes_with_a_tile(make_slide):
+def test_a_tile_has_no_metadata(make_slide):
     with open_slide(make_slide()) as slide:
         image = Image.open(io.BytesIO(TilePyramid(slide).tile_jpeg(5, 0, 0)))
     assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
