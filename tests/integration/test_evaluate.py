@@ -16,29 +16,29 @@ def _evaluate(*arguments):
 
 
 @pytest.fixture(scope="module")
-def judged_run(tmp_path_factory):
+def evaluated_run(tmp_path_factory):
     folder = write_run(tmp_path_factory.mktemp("runs") / "first")
     result = _evaluate(folder)
     assert result.exit_code == 0, result.output
     return folder, result
 
 
-def test_it_prints_the_headline_and_where_the_report_is(judged_run):
-    folder, result = judged_run
+def test_it_prints_the_headline_and_where_the_report_is(evaluated_run):
+    folder, result = evaluated_run
     assert "held-out images of 8 patients" in result.output
     assert str(folder / "report.html") in result.output
 
 
-def test_it_writes_report_figures_and_scores(judged_run):
-    folder, _ = judged_run
+def test_it_writes_report_figures_and_scores(evaluated_run):
+    folder, _ = evaluated_run
     assert (folder / "report.html").stat().st_size > 50_000
     names = {path.name for path in (folder / "figures").iterdir()}
     for figure in ("learning_curves", "confusion_matrix", "roc", "reliability", "decision_curves"):
         assert {f"{figure}.png", f"{figure}.svg"} <= names
 
 
-def test_csv_json_and_page_hold_the_same_numbers(judged_run):
-    folder, _ = judged_run
+def test_csv_json_and_page_hold_the_same_numbers(evaluated_run):
+    folder, _ = evaluated_run
     table = pd.read_csv(folder / "scores.csv")
     read = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     assert len(read["scores"]) == len(table)
@@ -54,15 +54,15 @@ def test_csv_json_and_page_hold_the_same_numbers(judged_run):
     assert f"{accuracy['low']:.3f} to {accuracy['high']:.3f}" in page
 
 
-def test_the_page_says_research_only_and_synthetic(judged_run):
-    folder, _ = judged_run
+def test_the_page_is_marked_research_only_and_synthetic(evaluated_run):
+    folder, _ = evaluated_run
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Research use only" in page
     assert "SYNTHETIC DATA" in page
 
 
-def test_judging_twice_gives_the_same_bytes(judged_run):
-    folder, _ = judged_run
+def test_evaluating_twice_gives_the_same_bytes(evaluated_run):
+    folder, _ = evaluated_run
     before = {path.name: path.read_bytes() for path in folder.glob("scores.*")}
     page = (folder / "report.html").read_bytes()
     assert _evaluate(folder).exit_code == 0
@@ -70,7 +70,7 @@ def test_judging_twice_gives_the_same_bytes(judged_run):
     assert (folder / "report.html").read_bytes() == page
 
 
-def test_a_multi_label_run_without_its_pictures_and_with_an_absent_class_is_judged(tmp_path):
+def test_a_multi_label_run_without_its_pictures_and_with_an_absent_class_is_evaluated(tmp_path):
     recipe = RunRecipe(head="sigmoid", n_patients=12, synthetic=False, by_patient=False)
     folder = write_run(tmp_path / "run", recipe)
     for path in (folder / "images").iterdir():
@@ -79,7 +79,7 @@ def test_a_multi_label_run_without_its_pictures_and_with_an_absent_class_is_judg
     table.loc[table["label_cgn"] == 0].to_csv(folder / "predictions.csv", index=False)
     result = _evaluate(folder, "--language", "zh")
     assert result.exit_code == 0, result.output
-    assert "had every label right on" in result.output
+    assert "had every label correct on" in result.output
     scores = pd.read_csv(folder / "scores.csv")
     recall = scores.loc[(scores["label"] == "cgn") & (scores["score"] == "recall"), "value"]
     assert recall.isna().all()

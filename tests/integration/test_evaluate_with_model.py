@@ -44,7 +44,7 @@ def test_the_report_shows_features_saliency_and_subgroups(run):
     assert "Near-duplicates" not in page
 
 
-def test_an_external_set_is_put_beside_in_one_line(run, cohorts):
+def test_an_external_set_is_shown_beside_the_own_split(run, cohorts):
     result = _evaluate(run, "--on", cohorts[1])
     assert result.exit_code == 0, result.output
     assert "external images of 3 patients" in result.output
@@ -66,7 +66,7 @@ def test_an_external_set_is_put_beside_in_one_line(run, cohorts):
     assert (place / "report.html").is_file()
 
 
-def test_a_copied_picture_in_another_part_or_in_the_external_set_is_found(run, cohorts, tmp_path):
+def test_a_copied_picture_in_another_split_or_in_the_external_set_is_found(run, cohorts, tmp_path):
     manifest = read_manifest(cohorts[0])
     paths = dict(zip(manifest.table["split"], manifest.image_paths(), strict=True))
     outside = tmp_path / "outside"
@@ -79,10 +79,10 @@ def test_a_copied_picture_in_another_part_or_in_the_external_set_is_found(run, c
     result = _evaluate(run, "--on", outside / "manifest.csv")
     assert result.exit_code == 0, result.output
     page = (run / "external" / "outside-manifest" / "report.html").read_text(encoding="utf-8")
-    assert "Near-duplicates across parts" in page
+    assert "Near-duplicates across splits" in page
 
 
-def test_an_external_image_that_cannot_be_read_is_named_and_the_rest_judged(run, cohorts, tmp_path):
+def test_an_external_image_that_cannot_be_read_is_named_and_the_rest_evaluated(run, cohorts, tmp_path):
     rows = pd.read_csv(cohorts[1], dtype=str)
     rows["image_path"] = [str(cohorts[1].parent / path) for path in rows["image_path"]]
     rows.loc[2, "image_path"] = "gone.png"
@@ -90,14 +90,14 @@ def test_an_external_image_that_cannot_be_read_is_named_and_the_rest_judged(run,
     result = _evaluate(run, "--on", tmp_path / "manifest.csv")
     assert result.exit_code == 1
     assert "gone.png" in result.output
-    assert "Images left unjudged" in next(run.glob("external/*/report.html")).read_text("utf-8")
+    assert "Images not evaluated" in next(run.glob("external/*/report.html")).read_text("utf-8")
 
 
-def test_a_run_without_its_checkpoint_says_how_to_go_on(run):
+def test_a_run_without_its_checkpoint_names_the_way_out(run):
     shutil.rmtree(run / "checkpoint")
     (run / "seal.json").unlink()
     message = str(_evaluate(run).exception)
-    assert "checkpoint: missing" in message
+    assert "the checkpoint is missing" in message
     assert "--tables-only" in message
     assert _evaluate(run, "--tables-only").exit_code == 0
 
@@ -108,7 +108,7 @@ def test_altered_weights_are_named(run):
     assert weights.name in str(_evaluate(run).exception)
 
 
-def test_wrong_usage_is_said(run, cohorts):
+def test_wrong_usage_is_an_error(run, cohorts):
     assert "single run" in _evaluate(run, run, "--on", cohorts[1]).output
     assert "checkpoint" in _evaluate(run, "--tables-only", "--on", cohorts[1]).output
     assert "own manifest" in _evaluate(run, "--on", run / "manifest.csv").output

@@ -58,7 +58,7 @@ def test_normalize_then_check(cohort: Path, per: str) -> None:
     assert "research use only" in done.output
     done = _run("stain-check", cohort, root / "out" / "manifest.csv", "--out", root / "check")
     assert done.exit_code == 0, done.output
-    assert "How well slide_id is told from the pixels" in done.output
+    assert "Balanced accuracy of predicting slide_id" in done.output
     page = (root / "check" / "stain_check.html").read_text(encoding="utf-8")
     assert "SYNTHETIC DATA" in page
     assert (root / "check" / "stain_check.csv").is_file()
