@@ -82,7 +82,9 @@ def test_a_copied_picture_in_another_split_or_in_the_external_set_is_found(run, 
     assert "Near-duplicates across splits" in page
 
 
-def test_an_external_image_that_cannot_be_read_is_named_and_the_rest_evaluated(run, cohorts, tmp_path):
+def test_an_external_image_that_cannot_be_read_is_named_and_the_rest_evaluated(
+    run, cohorts, tmp_path
+):
     rows = pd.read_csv(cohorts[1], dtype=str)
     rows["image_path"] = [str(cohorts[1].parent / path) for path in rows["image_path"]]
     rows.loc[2, "image_path"] = "gone.png"
