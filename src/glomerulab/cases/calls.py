@@ -1,8 +1,6 @@
-"""What was said of each glomerulus of a case: the call, what could not be ruled out, and why.
+"""Calls of glomeruli: what the model called, which label sets remain possible, and why.
 
-The word that `inference` writes and `report` reads. A reading is a set of labels that a glomerulus
-may truly carry, or None where it may be no glomerulus at all. It must not know of models, images
-or files.
+`inference` writes calls and `reports` reads them. This module knows no models, images or files.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,22 +11,13 @@ from glomerulab.geometry import Box, Point
 from glomerulab.predictions import Head
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = [
-    "REASONS",
-    "CallUncertainty",
-    "GlomerulusCall",
-    "LabelSet",
-    "LabelState",
-    "call_uncertainty",
-    "merge_label_sets",
-    "possible_label_sets",
-]
+__all__ = ["REASONS", "GlomerulusCall", "LabelSet"]
 
 LabelSet = frozenset[str] | None
-"""Ids of the labels that are present; None: this is no glomerulus."""
+"""Ids of the labels that are present; None: the image shows no glomerulus."""
 
 LabelState = str
-"""``present``, ``absent``, or ``either`` where the model cannot tell."""
+"""``present``, ``absent``, or ``either`` where the model is uncertain."""
 
 REASONS: Mapping[str, str] = {
     "uncertain": "the model cannot settle on one answer",
@@ -36,28 +25,28 @@ REASONS: Mapping[str, str] = {
     "out_of_distribution": "the image is unlike those the model was trained on",
     "no_tissue": "the image shows next to no tissue",
     "stain_unseen": "the model was trained on no image of this stain",
-    "stain_unknown": "nobody said which stain it is, so the model may be strange to it",
+    "stain_unknown": "the stain is not stated, so the model may be unfamiliar with it",
     "not_normalized": "its colours could not be brought to the model's stain reference",
 }
-"""Why a glomerulus is referred to a human, by the word that stands in the table."""
+"""Why a glomerulus is referred for review, by the keys of the predictions table."""
 
-NOT_A_GLOMERULUS = frozenset({"out_of_distribution", "no_tissue"})
-MAX_READINGS = 4096
-"""Of one image; with more of them they are not told one by one."""
-MAX_PAIRS = 100_000
-"""Of readings of two sections that are joined one by one."""
+MAYBE_NO_GLOMERULUS = frozenset({"out_of_distribution", "no_tissue"})
 UNTRUSTED = frozenset(REASONS) - {"uncertain"}
+MAX_LABEL_SETS = 4096
+"""Of one image; above it they are not enumerated."""
+MAX_PAIRS = 100_000
+"""Of label sets of two sections that are joined pair by pair."""
 
 
 @dataclass(frozen=True)
 class GlomerulusCall:
-    """One image of a glomerulus, and all that the model said of it."""
+    """The prediction for one image of a glomerulus."""
 
     image_id: str
     slide_id: str
     patient_id: str | None
     region_id: str | None
-    """What the region file calls it; the same on serial sections if it is the same glomerulus."""
+    """Name in the region file; equal on serial sections for the same glomerulus."""
     stain: str | None
     probabilities: Mapping[str, float]
     """Calibrated, by label id."""
@@ -65,100 +54,88 @@ class GlomerulusCall:
     states: Mapping[str, LabelState]
     """By label id; from the conformal set."""
     reasons: tuple[str, ...] = ()
-    """Keys of `REASONS`; empty if nobody needs to look."""
+    """Keys of `REASONS`; empty if no review is needed."""
     box: Box | None = None
     """The crop, in level-0 pixels."""
     outline: tuple[Point, ...] = ()
     """The region, in level-0 pixels; empty for crops without a slide."""
     image_path: str | None = None
-    """Of the crop as it was cut, relative to the folder of the predictions."""
+    """Of the crop before normalization, relative to the predictions folder."""
     saliency_path: str | None = None
-    """Of the picture of where the network looked, likewise; None where nobody asked."""
+    """Of the saliency picture, likewise; None if none was made."""
     is_proposed: bool = False
-    """Whether a detector proposed the region, and nobody drew it."""
+    """Whether a detector proposed the region and no person drew it."""
 
     @property
     def is_referred(self) -> bool:
-        """Whether a human must look."""
+        """Whether a person must review it."""
         return bool(self.reasons)
 
 
 @dataclass(frozen=True)
 class CallUncertainty:
-    """What one image leaves open: the readings, as the labels that they are made of."""
+    """The possible label sets of one image, in factored form."""
 
     called: LabelSet
-    sure: frozenset[str]
-    """In every reading."""
-    unsure: frozenset[str]
-    """In some: alone under softmax, else in every combination that breaks no exclusion."""
-    is_one_label: bool
-    may_be_none: bool
-    """Whether it may be no glomerulus."""
-    is_settled: bool = False
-    """Whether the call is the only reading."""
+    certain: frozenset[str]
+    """Labels of every possible set."""
+    uncertain: frozenset[str]
+    """Labels of some: alone under softmax, else in every combination that breaks no exclusion."""
+    is_single_label: bool
+    may_be_no_glomerulus: bool
+    is_corrected: bool = False
+    """Whether a person's labels are the only possible set."""
 
     @classmethod
-    def settled(cls, reading: LabelSet) -> "CallUncertainty":
-        """Return what is left open where a person spoke: nothing."""
+    def corrected(cls, labels: LabelSet) -> "CallUncertainty":
+        """Return a person's labels without any uncertainty."""
         empty = frozenset[str]()
         return cls(
-            reading, empty, empty, is_one_label=False, may_be_none=reading is None, is_settled=True
+            labels,
+            empty,
+            empty,
+            is_single_label=False,
+            may_be_no_glomerulus=labels is None,
+            is_corrected=True,
         )
 
 
 def call_uncertainty(call: GlomerulusCall, taxonomy: Taxonomy, *, head: Head) -> CallUncertainty:
-    """Say what a call leaves open.
+    """Return the labels that a call leaves open.
 
-    Parameters
-    ----------
-    call : GlomerulusCall
-    taxonomy : Taxonomy
-    head : {"softmax", "sigmoid"}
-        Softmax: each reading is one label.
-
-    Returns
-    -------
-    OpenCall
-        An image whose answer cannot be trusted (out of focus, unseen stain) may be anything; one
-        unlike the training images may be no glomerulus at all. Labels that exclude each other
-        are unsure, however sure the model is of each.
+    An image that the model cannot be trusted on (out of focus, unseen stain) may have any label;
+    one unlike the training images may be no glomerulus. Labels that exclude each other are
+    uncertain, however sure the model is of each. Under softmax each set is one label.
     """
     if UNTRUSTED.intersection(call.reasons):
-        unsure, sure = frozenset(taxonomy.label_ids), frozenset[str]()
+        uncertain, certain = frozenset(taxonomy.label_ids), frozenset[str]()
     else:
-        unsure = frozenset(key for key, state in call.states.items() if state == "either")
-        sure = frozenset(key for key, state in call.states.items() if state == "present")
-        torn = {key for pair in taxonomy.conflicts(dict.fromkeys(sure, 1)) for key in pair}
-        unsure, sure = unsure | torn, sure - torn
-    may_be_none = bool(NOT_A_GLOMERULUS.intersection(call.reasons))
-    return CallUncertainty(call.called, sure, unsure, head == "softmax", may_be_none)
+        uncertain = frozenset(key for key, state in call.states.items() if state == "either")
+        certain = frozenset(key for key, state in call.states.items() if state == "present")
+        conflicting = {
+            key for pair in taxonomy.conflicts(dict.fromkeys(certain, 1)) for key in pair
+        }
+        uncertain, certain = uncertain | conflicting, certain - conflicting
+    may_be_no_glomerulus = bool(MAYBE_NO_GLOMERULUS.intersection(call.reasons))
+    return CallUncertainty(call.called, certain, uncertain, head == "softmax", may_be_no_glomerulus)
 
 
 def possible_label_sets(call: CallUncertainty, taxonomy: Taxonomy) -> frozenset[LabelSet] | None:
-    """Return every reading that cannot be ruled out.
+    """Return every label set that cannot be ruled out, the call included.
 
-    Parameters
-    ----------
-    call : OpenCall
-    taxonomy : Taxonomy
-
-    Returns
-    -------
-    frozenset of reading or None
-        Always with the call itself. None: more than `MAX_READINGS`.
+    None: more than `MAX_LABEL_SETS`.
     """
-    if call.is_settled:
+    if call.is_corrected:
         return frozenset({call.called})
     found: set[LabelSet] = {call.called}
-    if call.is_one_label:
-        found |= {frozenset({label_id}) for label_id in call.unsure | call.sure}
+    if call.is_single_label:
+        found |= {frozenset({label_id}) for label_id in call.uncertain | call.certain}
     else:
-        combined = _combinations(call.sure, call.unsure, taxonomy)
+        combined = _combinations(call.certain, call.uncertain, taxonomy)
         if combined is None:
             return None
         found.update(combined)
-    if call.may_be_none:
+    if call.may_be_no_glomerulus:
         found.add(None)
     return frozenset(found)
 
@@ -166,71 +143,71 @@ def possible_label_sets(call: CallUncertainty, taxonomy: Taxonomy) -> frozenset[
 def merge_label_sets(
     sections: Iterable[frozenset[LabelSet] | None], taxonomy: Taxonomy
 ) -> frozenset[LabelSet] | None:
-    """Join the readings of one glomerulus on several sections.
+    """Join the possible label sets of one glomerulus on several sections.
+
+    A lesion on one section is a lesion of the glomerulus. A label that excludes what another
+    section shows (such as normal, beside a crescent) is dropped; where two exclude each other,
+    either is possible. A section that may show no glomerulus leaves the decision to the others.
 
     Parameters
     ----------
-    sections : iterable of frozenset of reading or None
-        At least one; None where a section has too many to tell.
-    taxonomy : Taxonomy
+    sections : iterable of frozenset of LabelSet or None
+        At least one; None for a section with too many sets to enumerate.
 
     Returns
     -------
-    frozenset of reading or None
-        A lesion that one section shows is there. A label that excludes what another section
-        shows (normal beside a crescent) falls; where two exclude each other, either may be true.
+    frozenset of LabelSet or None
         None: too many.
-
-    Notes
-    -----
-    Where one section may show no glomerulus, the others decide.
     """
     joined: frozenset[LabelSet] = frozenset({None})
-    for readings in sections:
-        if readings is None or len(joined) * len(readings) > MAX_PAIRS:
+    for label_sets in sections:
+        if label_sets is None or len(joined) * len(label_sets) > MAX_PAIRS:
             return None
         joined = frozenset(
-            whole for one in joined for other in readings for whole in _united(one, other, taxonomy)
+            union
+            for first in joined
+            for second in label_sets
+            for union in _unions(first, second, taxonomy)
         )
     return joined
 
 
-def _united(one: LabelSet, other: LabelSet, taxonomy: Taxonomy) -> Iterable[LabelSet]:
-    if one is None and other is None:
+def _unions(first: LabelSet, second: LabelSet, taxonomy: Taxonomy) -> Iterable[LabelSet]:
+    if first is None and second is None:
         return (None,)
-    union = (one or frozenset()) | (other or frozenset())
-    falling = [
+    union = (first or frozenset()) | (second or frozenset())
+    excluding = [
         label.id
         for label in taxonomy.labels
         if label.id in union and union.intersection(label.excludes)
     ]
-    kept = union.difference(falling)
+    kept = union.difference(excluding)
     if kept or not union:
         return (frozenset(kept),)
-    return tuple(frozenset({label_id}) for label_id in falling)
+    return tuple(frozenset({label_id}) for label_id in excluding)
 
 
 @lru_cache(maxsize=4096)
 def _combinations(
-    sure: frozenset[str], unsure: frozenset[str], taxonomy: Taxonomy
+    certain: frozenset[str], uncertain: frozenset[str], taxonomy: Taxonomy
 ) -> tuple[frozenset[str], ...] | None:
-    """Every way to settle the unsure labels without breaking an exclusion; None: too many."""
-    found = [] if taxonomy.conflicts(dict.fromkeys(sure, 1)) else [sure]
+    """Every choice of the uncertain labels that breaks no exclusion; None: too many."""
+    found = [] if taxonomy.conflicts(dict.fromkeys(certain, 1)) else [certain]
     for key in taxonomy.label_ids:
-        if key not in unsure:
+        if key not in uncertain:
             continue
         excluded = _excluded(taxonomy)[key]
-        found += [one | {key} for one in found if excluded.isdisjoint(one)]
-        if len(found) > MAX_READINGS:
+        found += [labels | {key} for labels in found if excluded.isdisjoint(labels)]
+        if len(found) > MAX_LABEL_SETS:
             return None
     return tuple(found)
 
 
 @lru_cache(maxsize=64)
 def _excluded(taxonomy: Taxonomy) -> Mapping[str, frozenset[str]]:
-    """Return what cannot stand beside each label, whichever of the two names the other."""
+    """Return the labels that each label cannot stand beside, whichever of the two names it."""
     keys = taxonomy.label_ids
     return {
-        key: frozenset(other for other, apart in zip(keys, row, strict=True) if apart)
+        key: frozenset(other for other, excludes in zip(keys, row, strict=True) if excludes)
         for key, row in zip(keys, taxonomy.exclusions, strict=True)
     }

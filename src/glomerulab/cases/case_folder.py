@@ -1,8 +1,7 @@
-"""The folder that ``predict`` writes and ``report`` reads: a table of calls, and facts beside it.
+"""The folder that ``predict`` writes and ``report`` reads: a table of calls and facts about them.
 
 ``predictions.csv`` holds one row per image and is a valid predictions table with more columns;
-``case.json`` says which model spoke, of which slides, and by which thresholds. It must not know of
-models or slides' pixels.
+``case.json`` describes model, slides and thresholds. This module knows no models or pixels.
 """
 
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from glomerulab.cases.calls import REASONS, GlomerulusCall
 from glomerulab.errors import PredictionsError
 from glomerulab.geometry import Box, Point
-from glomerulab.i18n.catalogue import LANGUAGES, translate
+from glomerulab.i18n.catalogue import LANGUAGES, Language, translate
 from glomerulab.predictions import Head, read_predictions, write_predictions
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.messages import first_problem
@@ -43,7 +42,7 @@ __all__ = [
 CASE_FILE = "case.json"
 PREDICTIONS_FILE = "predictions.csv"
 STATES = ("present", "absent", "either")
-WAY_OUT = "make the table anew with `glomerulab predict`, or mend the cell"
+HINT = "run `glomerulab predict` again, or correct the cell"
 
 
 class _Facts(BaseModel):
@@ -57,7 +56,7 @@ class SlideFacts(_Facts):
 
     slide_id: str
     file_name: str
-    """Without its folder: folders name patients."""
+    """Without its folder, whose name may identify a patient."""
     patient_id: str | None = None
     stain: str | None = None
     width: int = Field(ge=1)
@@ -65,9 +64,9 @@ class SlideFacts(_Facts):
     """Of level 0, px."""
     mpp: float | None = None
     bounds_offset: tuple[float, float] = (0.0, 0.0)
-    """What QuPath's coordinates lack to be level-0 pixels."""
+    """Level-0 pixels minus QuPath's coordinates."""
     map_path: str | None = None
-    """A small picture of the whole slide, relative to the folder."""
+    """Overview picture of the slide, relative to the folder."""
     dicom: DicomReference | None = None
     """None where the slide is not DICOM."""
 
@@ -116,36 +115,36 @@ class ModelFacts(CalibrationFacts):
 
 
 class DetectorFacts(_Facts):
-    """What a reader must know of the detector that proposed regions."""
+    """The detector that proposed regions."""
 
     run: str
     """Name of its run folder."""
     weights_sha256: str
     score_threshold: float
     test_summary: str
-    """How it did on slides of patients it never saw, in one sentence; empty without such."""
+    """Performance on held-out patients, in one sentence; empty if there were none."""
     test_summary_zh: str = ""
     trained_on_synthetic: bool
 
 
 class FailureFacts(_Facts):
-    """A slide, region or image that nothing was said of."""
+    """A slide, region or image without a call."""
 
     case: str
-    """Patient; the slide or image where that is not known."""
+    """Patient; the slide or image if the patient is not known."""
     slide_id: str
     name: str
     """Of the region or image; empty for the whole slide."""
 
 
 class Note(_Facts):
-    """A sentence for whoever reads the predictions."""
+    """A remark on how the predictions were made."""
 
     en: str
     zh: str = ""
     case: str | None = None
-    """Whose report alone tells it, as `Unjudged.case`; None: every report of the folder. A sentence
-    that names a slide or an image must say whose it is."""
+    """The only case whose report shows it, as `FailureFacts.case`; None: all of them. Required for
+    a note that names a slide or an image."""
 
     @model_validator(mode="before")
     @classmethod
@@ -159,9 +158,14 @@ class Note(_Facts):
         english, chinese = (translate(text, language, **values) for language in LANGUAGES)
         return cls(en=english, zh=chinese, case=case)
 
+    def text(self, language: Language) -> str:
+        """Return the sentence in a language, or in English if it has no other."""
+        text: str = getattr(self, language) or self.en
+        return text
+
 
 class CaseFacts(_Facts):
-    """All that stands beside the table."""
+    """The content of ``case.json``."""
 
     format: Literal[1] = 1
     created: str
@@ -171,18 +175,17 @@ class CaseFacts(_Facts):
     model: ModelFacts
     slides: tuple[SlideFacts, ...] = ()
     detector: DetectorFacts | None = None
-    """Where regions were proposed in this run."""
+    """Set if regions were proposed in this run."""
     failures: tuple[FailureFacts, ...] = Field(default=(), alias="unjudged")
-    """What could not be judged; the reasons are in ``failures.csv``."""
+    """In no count; the reasons are in ``failures.csv``."""
     is_synthetic: bool
     """Whether any image was rendered by a program."""
     notes: tuple[Note, ...] = ()
-    """What a reader must know of how these predictions were made."""
 
 
 @dataclass(frozen=True)
 class CaseFolder:
-    """Predictions as read from their folder."""
+    """A predictions folder."""
 
     folder: Path
     facts: CaseFacts
@@ -199,34 +202,24 @@ class CaseFolder:
         return self.facts.model.head
 
     def patients(self) -> dict[str, tuple[GlomerulusCall, ...]]:
-        """Return the calls of each case; a slide without patient is a case by itself.
+        """Return the calls by case; a slide without a patient is a case of its own.
 
-        A case of which nothing could be judged, or on whose slides no region lies, has none: its
-        report says so.
+        A case with only failures, or with slides without regions, has no calls.
         """
         cases: dict[str, list[GlomerulusCall]] = {}
         for call in self.calls:
             cases.setdefault(call.patient_id or call.slide_id or call.image_id, []).append(call)
-        for lost in self.facts.failures:
-            cases.setdefault(lost.case, [])
-        judged = {call.slide_id for call in self.calls}
+        for failure in self.facts.failures:
+            cases.setdefault(failure.case, [])
+        called = {call.slide_id for call in self.calls}
         for slide in self.facts.slides:
-            if slide.slide_id not in judged:
+            if slide.slide_id not in called:
                 cases.setdefault(slide.patient_id or slide.slide_id, [])
         return {name: tuple(calls) for name, calls in cases.items()}
 
 
 def write_case_folder(folder: Path, facts: CaseFacts, table: pd.DataFrame) -> None:
-    """Write facts and table; the facts last, so that where they stand the table does too.
-
-    Parameters
-    ----------
-    folder : Path
-        Must exist.
-    facts : CaseFacts
-    table : DataFrame
-        As `read_case_folder` describes it.
-    """
+    """Write a table as `read_case_folder` describes it, then the facts, into an existing folder."""
     write_predictions(table, folder / PREDICTIONS_FILE)
     with atomic_write(folder / CASE_FILE) as temporary:
         temporary.write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -238,20 +231,16 @@ def read_case_folder(folder: Path) -> CaseFolder:
     Parameters
     ----------
     folder : Path
-        Or one of the two files in it. The table holds, beside the columns of a predictions table,
+        Or one of the two files in it. Beside the columns of a predictions table, the table holds
         ``called_<id>`` (1 or 0) and ``state_<id>`` (present, absent, either) per label,
-        ``reasons`` (words of `glomerulab.cases.calls.REASONS` separated by blanks), ``region_id``,
-        ``image_path``, ``x, y, width, height`` and ``outline`` (``x y, x y``). Two may be
-        missing: ``saliency_path`` and ``proposed`` (1: by a detector, and drawn by no person).
-
-    Returns
-    -------
-    CaseFolder
+        ``reasons`` (keys of `glomerulab.cases.calls.REASONS` separated by blanks), ``region_id``,
+        ``image_path``, ``x, y, width, height`` and ``outline`` (``x y, x y``), and optionally
+        ``saliency_path`` and ``proposed`` (1: by a detector, not drawn by a person).
 
     Raises
     ------
     PredictionsError
-        If a file is missing or breaks a rule.
+        If a file is missing or invalid.
     """
     if folder.name in {CASE_FILE, PREDICTIONS_FILE}:
         folder = folder.parent
@@ -260,11 +249,13 @@ def read_case_folder(folder: Path) -> CaseFolder:
         facts = CaseFacts.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PredictionsError(
-            "holds no case.json; give the folder that `glomerulab predict` wrote",
+            "this folder holds no case.json; give the folder that `glomerulab predict` wrote",
             where=str(folder),
         ) from error
     except OSError as error:
-        raise PredictionsError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise PredictionsError(
+            f"case.json cannot be read: {error.strerror}", where=str(path)
+        ) from error
     except ValidationError as error:
         raise PredictionsError(first_problem(error), where=str(path)) from error
     table_path = folder / PREDICTIONS_FILE
@@ -289,7 +280,8 @@ def _check_columns(table: pd.DataFrame, taxonomy: Taxonomy, where: str) -> None:
     missing = [name for name in wanted if name not in table]
     if missing:
         raise PredictionsError(
-            f"missing column(s): {', '.join(missing)}; this is no table of `glomerulab predict`",
+            f"the table lacks the columns {', '.join(missing)}; give one that `glomerulab predict` "
+            "wrote",
             where=where,
         )
 
@@ -302,15 +294,15 @@ def _call(row: dict[str, Any], taxonomy: Taxonomy, head: Head, where: str) -> Gl
     states = {key: text(f"state_{key}") or "" for key in taxonomy.label_ids}
     for key, state in states.items():
         if state not in STATES:
-            said = f"unknown word {state!r}" if state else "is empty"
+            found = f"holds {state!r}" if state else "is empty"
             raise PredictionsError(
-                f"state_{key}: {said}; it must be {', '.join(STATES)}: {WAY_OUT}", where=where
+                f"state_{key} {found}; it must be one of {', '.join(STATES)}: {HINT}", where=where
             )
     reasons = tuple((text("reasons") or "").split())
-    strange = sorted({*reasons} - set(REASONS))
-    if strange:
+    unknown = sorted({*reasons} - set(REASONS))
+    if unknown:
         raise PredictionsError(
-            f"reasons: unknown word {strange[0]!r}; known are {', '.join(REASONS)}", where=where
+            f"reasons holds {unknown[0]!r}; it must be of {', '.join(REASONS)}: {HINT}", where=where
         )
     called = frozenset(
         key for key in taxonomy.label_ids if _flag(text(f"called_{key}"), f"called_{key}", where)
@@ -318,13 +310,15 @@ def _call(row: dict[str, Any], taxonomy: Taxonomy, head: Head, where: str) -> Gl
     if head == "softmax" and len(called) != 1:
         raise PredictionsError(
             f"called_*: {len(called)} labels are 1, but this model calls exactly one of "
-            f"{', '.join(taxonomy.label_ids)}: {WAY_OUT}",
+            f"{', '.join(taxonomy.label_ids)}: {HINT}",
             where=where,
         )
     try:
         box, outline = _box(row), _outline(text("outline"))
     except ValueError as error:
-        raise PredictionsError(f"place on the slide: {error}", where=where) from error
+        raise PredictionsError(
+            f"the place on the slide is invalid: {error}", where=where
+        ) from error
     return GlomerulusCall(
         image_id=str(row["image_id"]),
         slide_id=text("slide_id") or "",
@@ -344,20 +338,20 @@ def _call(row: dict[str, Any], taxonomy: Taxonomy, head: Head, where: str) -> Gl
 
 
 def _flag(cell: str | None, column: str, where: str) -> bool:
-    """Read 1 or 0, which programs that know only fractions write as 1.0 and 0.0."""
+    """Read 1 or 0, which some programs write as 1.0 and 0.0."""
     if cell in {"1", "1.0"}:
         return True
     if cell in {"0", "0.0"}:
         return False
-    said = "is empty" if cell is None else f"holds {cell!r}"
-    raise PredictionsError(f"{column} {said}; it must be 1 or 0: {WAY_OUT}", where=where)
+    found = "is empty" if cell is None else f"holds {cell!r}"
+    raise PredictionsError(f"{column} {found}; it must be 1 or 0: {HINT}", where=where)
 
 
 def _box(row: dict[str, Any]) -> Box | None:
     values = [row.get(name) for name in ("x", "y", "width", "height")]
     n_missing = sum(value is None or pd.isna(value) for value in values)
     if 0 < n_missing < len(values):
-        raise ValueError("of x, y, width and height some are empty; give all four or none")
+        raise ValueError("x, y, width and height must be all set or all empty")
     if n_missing:
         return None
     x, y, width, height = (int(str(value)) for value in values)
@@ -369,21 +363,12 @@ def _outline(text: str | None) -> tuple[Point, ...]:
         return ()
     numbers = np.array([pair.split() for pair in text.split(",")], dtype=np.float64)
     if numbers.ndim != 2 or numbers.shape[1] != 2 or not np.isfinite(numbers).all():
-        raise ValueError(f"not an outline: {text[:40]!r}")
+        raise ValueError(f"outline holds {text[:40]!r}; it must be such as '1 2, 3.2 4, 5 6'")
     return tuple((float(x), float(y)) for x, y in numbers)
 
 
 def outline_text(outline: Sequence[Point]) -> str:
-    """Write an outline as a cell of the table holds it.
-
-    Parameters
-    ----------
-    outline : sequence of point
-
-    Returns
-    -------
-    str
-        ``x y, x y``, tenths of a pixel.
+    """Write an outline as the table holds it, in tenths of a pixel.
 
     Examples
     --------

@@ -1,78 +1,153 @@
-"""What people said instead of the model: an append-only file beside the predictions.
+"""Corrections: labels that people give instead of the model's, in an append-only file.
 
-Nothing is ever changed or removed in it; of several entries for one image the last one counts. The
-model's own call stays where it was. Entries of images that predictions made anew no longer hold
-stay in the file and are told as such.
+``overrides.csv`` lies beside the predictions. Its rows are never changed or removed; the last one
+of an image counts, and the model's call stays in the predictions. Rows that no longer apply to
+predictions made anew stay in the file and are reported as outdated.
 """
 
+import csv
 import datetime as dt
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import io
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Literal
 
 from glomerulab.cases.calls import GlomerulusCall, LabelSet
 from glomerulab.cases.case_folder import CaseFolder
-from glomerulab.cases.correction_rows import CorrectionRow, read_rows
-from glomerulab.errors import PredictionsError, TaxonomyError
+from glomerulab.errors import OutputError, PredictionsError, TaxonomyError
 from glomerulab.geometry import Box
+from glomerulab.runtime.files import lock_file
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
     "CORRECTIONS_FILE",
     "NOT_A_GLOMERULUS",
     "Correction",
+    "CorrectionConflictError",
+    "CorrectionRow",
     "OutdatedCorrection",
-    "OutdatedReason",
+    "OutdatedCorrectionError",
+    "add_correction",
     "box_text",
-    "current_corrections",
+    "import_corrections",
     "labels_text",
-    "outdated_corrections",
-    "outdated_reason",
     "parse_time",
-    "read_corrections",
-    "reading_of",
+    "submit_correction",
 ]
 
 CORRECTIONS_FILE = "overrides.csv"
 NOT_A_GLOMERULUS = "not_a_glomerulus"
-"""Stands in place of labels where an image shows none."""
-SAME_PLACE = 0.5
-"""Of two boxes, shared over joint area from which on they hold the same glomerulus."""
+"""In place of labels where an image shows no glomerulus."""
+COLUMNS = ("time", "by", "image_id", "labels", "reason", "place")
+N_COLUMNS_WITHOUT_PLACE = 5
+"""Of files from before the column ``place``; they are continued without it."""
+PLACE = re.compile(r"|-?\d+ -?\d+ [1-9]\d* [1-9]\d*")
+MIN_SAME_PLACE_IOU = 0.5
 
 OutdatedReason = Literal["no_image", "moved", "other_labels", "superseded"]
-"""Why an entry no longer applies: there is no such image; its region lies elsewhere now; it names
-labels that the model does not have, or that exclude each other; a later entry of its image no
-longer applies."""
+"""Why a row no longer applies: its image does not exist; its region lies elsewhere; its labels are
+unknown to the model or exclude each other; a later row of its image no longer applies."""
+
+
+@dataclass(frozen=True)
+class CorrectionRow:
+    """One row of the file, every cell as text."""
+
+    time: str
+    by: str
+    image_id: str
+    labels: str
+    reason: str
+    place: str = ""
+    """Of the region on its slide: ``x y width height`` in level-0 pixels; empty if not known."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Everything but the place: rows with the same key are the same correction."""
+        return astuple(self)[:N_COLUMNS_WITHOUT_PLACE]
 
 
 @dataclass(frozen=True)
 class Correction:
-    """One person's word on one image."""
+    """One person's labels for one image."""
 
     time: str
     """UTC, ISO 8601."""
     by: str
     image_id: str
-    reading: LabelSet
-    """The labels that are present; None: no glomerulus."""
+    labels: LabelSet
     reason: str
 
     @property
     def labels_text(self) -> str:
-        """The reading as the file holds it."""
-        return labels_text(self.reading)
+        """The labels as the file holds them."""
+        return labels_text(self.labels)
 
 
 @dataclass(frozen=True)
 class OutdatedCorrection:
-    """An entry that stands in the file and no longer applies to the predictions."""
+    """A row of the file that no longer applies to the predictions."""
 
     row: CorrectionRow
     why: OutdatedReason
 
 
+@dataclass(frozen=True)
+class ImportedCorrections:
+    """Result of importing a file of corrections."""
+
+    added: tuple[Correction, ...]
+    already_present: tuple[Correction, ...]
+    """Added by an earlier import."""
+    conflicts: tuple[tuple[Correction, Correction], ...]
+    """Not added, each with a later correction of the same image that its author may not know."""
+
+
+class OutdatedCorrectionError(PredictionsError):
+    """A correction of an image that these predictions do not contain.
+
+    Parameters
+    ----------
+    why : {"no_image", "moved"}
+    where : str
+        The file and row, or the form.
+    """
+
+    def __init__(self, image_id: str, why: str, *, where: str) -> None:
+        problem = {
+            "no_image": f"no image {image_id!r} in the predictions",
+            "moved": f"the region of image {image_id!r} lies elsewhere in these predictions",
+        }
+        super().__init__(
+            f"{problem[why]}; give the predictions that the correction was made on, or remove it "
+            "and correct the image as it is now",
+            where=where,
+        )
+        self.why = why
+
+
+class CorrectionConflictError(PredictionsError):
+    """Another correction of the image was added since the page was shown.
+
+    Parameters
+    ----------
+    latest : CorrectionRow or None
+        The last row of the image; None if the file was removed.
+    n_stored : int
+        Rows of the image.
+    """
+
+    def __init__(self, latest: CorrectionRow | None, *, n_stored: int) -> None:
+        super().__init__("somebody else corrected this call since the page was shown")
+        self.latest = latest
+        self.n_stored = n_stored
+
+
 def parse_time(time: str) -> dt.datetime | None:
-    """Read the time of an entry; None where it is none. Without an offset it is UTC."""
+    """Read an ISO 8601 time, UTC unless it has an offset; None if it is invalid."""
     try:
         found = dt.datetime.fromisoformat(time)
     except ValueError:
@@ -80,151 +155,13 @@ def parse_time(time: str) -> dt.datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
-def labels_text(reading: LabelSet) -> str:
-    """Write a reading as the file holds it: label ids joined by ``+``."""
-    return NOT_A_GLOMERULUS if reading is None else "+".join(sorted(reading))
+def labels_text(labels: LabelSet) -> str:
+    """Write labels as the file holds them: ids joined by ``+``, or ``not_a_glomerulus``."""
+    return NOT_A_GLOMERULUS if labels is None else "+".join(sorted(labels))
 
 
-def box_text(call: GlomerulusCall) -> str:
-    """Write where an image lies on its slide as the file holds it; empty if it is not known."""
-    box = call.box
-    return "" if box is None else f"{box.x} {box.y} {box.width} {box.height}"
-
-
-def read_corrections(case: CaseFolder) -> tuple[Correction, ...]:
-    """Read the entries that apply, oldest first.
-
-    Parameters
-    ----------
-    case : CaseFolder
-
-    Returns
-    -------
-    tuple of Override
-        Empty where nobody has changed anything.
-
-    Raises
-    ------
-    PredictionsError
-        If the file is damaged.
-    """
-    return current_corrections(_rows(case), case)
-
-
-def outdated_corrections(case: CaseFolder) -> tuple[OutdatedCorrection, ...]:
-    """Read the entries that no longer apply, oldest first.
-
-    Parameters
-    ----------
-    case : CaseFolder
-
-    Returns
-    -------
-    tuple of LostOverride
-        Such as those of regions that were drawn anew under other names.
-
-    Raises
-    ------
-    PredictionsError
-        If the file is damaged.
-    """
-    judged = zip(rows := _rows(case), _whys(rows, case), strict=True)
-    return tuple(OutdatedCorrection(row, why) for row, why in judged if why is not None)
-
-
-def _rows(case: CaseFolder) -> tuple[CorrectionRow, ...]:
-    return read_rows(case.folder / CORRECTIONS_FILE)
-
-
-def current_corrections(rows: Sequence[CorrectionRow], case: CaseFolder) -> tuple[Correction, ...]:
-    """Return those of some rows that apply, oldest first.
-
-    Parameters
-    ----------
-    rows : sequence of OverrideRow
-    case : CaseFolder
-
-    Returns
-    -------
-    tuple of Override
-    """
-    judged = zip(rows, _whys(rows, case), strict=True)
-    return tuple(_override(row, case.taxonomy) for row, why in judged if why is None)
-
-
-def _whys(rows: Sequence[CorrectionRow], case: CaseFolder) -> list[OutdatedReason | None]:
-    """Say of each row why it does not apply, or that it does (None).
-
-    An entry before one that does not apply was no longer its people's word: it does not come back.
-    """
-    calls = {call.image_id: call for call in case.calls}
-    lost: set[str] = set()
-    found: list[OutdatedReason | None] = []
-    for row in reversed(rows):
-        why = outdated_reason(row, calls, case.taxonomy)
-        if why is None and row.image_id in lost:
-            why = "superseded"
-        if why is not None:
-            lost.add(row.image_id)
-        found.append(why)
-    return found[::-1]
-
-
-def outdated_reason(
-    row: CorrectionRow, calls: Mapping[str, GlomerulusCall], taxonomy: Taxonomy
-) -> OutdatedReason | None:
-    """Say why a row does not apply by itself, or that it does (None).
-
-    Parameters
-    ----------
-    row : OverrideRow
-    calls : mapping of str to GlomerulusCall
-        By image id.
-    taxonomy : Taxonomy
-
-    Returns
-    -------
-    LostReason or None
-        Never ``superseded``: that takes the other rows.
-    """
-    call = calls.get(row.image_id)
-    if call is None:
-        return "no_image"
-    if row.place and call.box is not None and not _is_same_place(row.place, call.box):
-        return "moved"
-    try:
-        reading_of(row.labels, taxonomy, where="")
-    except (PredictionsError, TaxonomyError):
-        return "other_labels"
-    return None
-
-
-def _is_same_place(place: str, box: Box) -> bool:
-    before = Box(*map(int, place.split()))
-    shared = before.intersection_area(box)
-    joint = before.width * before.height + box.width * box.height - shared
-    return shared / joint >= SAME_PLACE
-
-
-def _override(row: CorrectionRow, taxonomy: Taxonomy) -> Correction:
-    reading = reading_of(row.labels, taxonomy, where=row.image_id)
-    return Correction(row.time, row.by, row.image_id, reading, row.reason)
-
-
-def reading_of(text: str, taxonomy: Taxonomy, *, where: str) -> LabelSet:
-    """Take labels as the file holds them, or as a person types them.
-
-    Parameters
-    ----------
-    text : str
-        Ids or display names joined by ``+``, or ``not_a_glomerulus``.
-    taxonomy : Taxonomy
-    where : str
-        Named in errors.
-
-    Returns
-    -------
-    reading
+def parse_labels(text: str, taxonomy: Taxonomy, *, where: str) -> LabelSet:
+    """Read ids or display names joined by ``+``, or ``not_a_glomerulus``.
 
     Raises
     ------
@@ -235,9 +172,341 @@ def reading_of(text: str, taxonomy: Taxonomy, *, where: str) -> LabelSet:
     """
     if text == NOT_A_GLOMERULUS:
         return None
-    found = frozenset(taxonomy.find(word).id for word in text.split("+") if word.strip())
+    found = frozenset(taxonomy.find(name).id for name in text.split("+") if name.strip())
     if not found:
-        raise PredictionsError("names no label", where=where)
+        raise PredictionsError("the correction names no label", where=where)
     for first, second in taxonomy.conflicts(dict.fromkeys(found, 1)):
-        raise PredictionsError(f"{first} and {second} exclude each other", where=where)
+        raise PredictionsError(f"labels {first} and {second} exclude each other", where=where)
     return found
+
+
+def box_text(call: GlomerulusCall) -> str:
+    """Write the box of an image as the column ``place`` holds it; empty if it has none."""
+    box = call.box
+    return "" if box is None else f"{box.x} {box.y} {box.width} {box.height}"
+
+
+def read_corrections(
+    case: CaseFolder,
+) -> tuple[tuple[Correction, ...], tuple[OutdatedCorrection, ...]]:
+    """Read the corrections that apply and those that are outdated, each oldest first.
+
+    Raises
+    ------
+    PredictionsError
+        If the file is damaged.
+    """
+    return _split(read_rows(case.folder / CORRECTIONS_FILE), case)
+
+
+def _split(
+    rows: Sequence[CorrectionRow], case: CaseFolder
+) -> tuple[tuple[Correction, ...], tuple[OutdatedCorrection, ...]]:
+    """Separate the rows that apply from those that do not.
+
+    A row before an outdated one of the same image was already replaced: it does not apply again.
+    """
+    calls = {call.image_id: call for call in case.calls}
+    outdated_images: set[str] = set()
+    current: list[Correction] = []
+    outdated: list[OutdatedCorrection] = []
+    for row in reversed(rows):
+        why = _why_outdated(row, calls, case.taxonomy)
+        if why is None and row.image_id in outdated_images:
+            why = "superseded"
+        if why is None:
+            current.append(_correction(row, case.taxonomy, where=row.image_id))
+        else:
+            outdated_images.add(row.image_id)
+            outdated.append(OutdatedCorrection(row, why))
+    return tuple(reversed(current)), tuple(reversed(outdated))
+
+
+def _why_outdated(
+    row: CorrectionRow, calls: Mapping[str, GlomerulusCall], taxonomy: Taxonomy
+) -> OutdatedReason | None:
+    """Return why a row by itself does not apply; None if it does."""
+    call = calls.get(row.image_id)
+    if call is None:
+        return "no_image"
+    if row.place and call.box is not None and not _is_same_place(row.place, call.box):
+        return "moved"
+    try:
+        parse_labels(row.labels, taxonomy, where="")
+    except (PredictionsError, TaxonomyError):
+        return "other_labels"
+    return None
+
+
+def _is_same_place(place: str, box: Box) -> bool:
+    before = Box(*map(int, place.split()))
+    intersection = before.intersection_area(box)
+    union = before.width * before.height + box.width * box.height - intersection
+    return intersection / union >= MIN_SAME_PLACE_IOU
+
+
+def _correction(row: CorrectionRow, taxonomy: Taxonomy, *, where: str) -> Correction:
+    labels = parse_labels(row.labels, taxonomy, where=where)
+    return Correction(row.time, row.by, row.image_id, labels, row.reason)
+
+
+def _row(entry: Correction, call: GlomerulusCall) -> CorrectionRow:
+    return CorrectionRow(
+        entry.time, entry.by, entry.image_id, entry.labels_text, entry.reason, box_text(call)
+    )
+
+
+def add_correction(
+    case: CaseFolder, image_id: str, *, labels: Sequence[str], by: str, reason: str
+) -> Correction:
+    """Append one correction, on disk when this returns.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        Ids or display names; or only ``not_a_glomerulus``.
+    by : str
+        Name of the person.
+
+    Raises
+    ------
+    PredictionsError
+        If there is no such image, labels exclude each other, or name or reason are empty.
+    TaxonomyError
+        If a label is unknown.
+    OutputError
+        If the file cannot be written.
+    """
+    call = next((call for call in case.calls if call.image_id == image_id), None)
+    if call is None:
+        raise PredictionsError(f"no image {image_id!r} in the predictions", where=str(case.folder))
+    if not by.strip() or not reason.strip():
+        raise PredictionsError("a correction needs the person's name and a reason")
+    found = parse_labels("+".join(labels), case.taxonomy, where="labels")
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    entry = Correction(now, by.strip(), image_id, found, reason.strip())
+    append_rows(case.folder / CORRECTIONS_FILE, lambda _stored: [_row(entry, call)])
+    return entry
+
+
+def submit_correction(case: CaseFolder, change: CorrectionRow, *, n_seen: int) -> int:
+    """Append a correction unless its image was corrected since its author looked.
+
+    Parameters
+    ----------
+    change : CorrectionRow
+        Stored with its own time. One that is already stored is not added again.
+    n_seen : int
+        Rows of its image that its author saw, as `Case.n_corrections` counts them.
+
+    Returns
+    -------
+    int
+        Rows of its image up to this one: what its author has seen now.
+
+    Raises
+    ------
+    CorrectionConflictError
+        If there are more rows, or fewer; nothing is added.
+    PredictionsError
+        As `import_corrections` raises it.
+    OutputError
+        If the file cannot be written.
+    """
+    calls = {call.image_id: call for call in case.calls}
+    entry = _checked(change, calls, case.taxonomy, where="the correction")
+    row = _row(entry, calls[entry.image_id])
+    n_now = n_seen
+
+    def choose(rows: tuple[CorrectionRow, ...]) -> list[CorrectionRow]:
+        nonlocal n_now
+        stored = [one for one in rows if one.image_id == row.image_id]
+        keys = [one.key for one in stored]
+        if row.key in keys:  # sent twice, since the response was lost
+            n_now = keys.index(row.key) + 1
+            return []
+        if len(stored) != n_seen:
+            raise CorrectionConflictError(stored[-1] if stored else None, n_stored=len(stored))
+        n_now = n_seen + 1
+        return [row]
+
+    append_rows(case.folder / CORRECTIONS_FILE, choose)
+    return n_now
+
+
+def import_corrections(case: CaseFolder, path: Path) -> ImportedCorrections:
+    """Append the corrections that the page of a report has saved, with their own times.
+
+    Parameters
+    ----------
+    path : Path
+        CSV with the columns of ``overrides.csv``. Importing it again adds nothing.
+
+    Raises
+    ------
+    PredictionsError
+        If a row is incomplete, has no name, reason or time, or names an image or label that does
+        not exist, or an image whose region lies elsewhere now. Then no row is added.
+    OutputError
+        If the file cannot be written.
+    """
+    if not path.is_file():
+        raise PredictionsError("there is no such file of corrections", where=str(path))
+    calls = {call.image_id: call for call in case.calls}
+    entries = [
+        _checked(row, calls, case.taxonomy, where=f"{path}: row {line}")
+        for line, row in enumerate(read_rows(path), start=2)
+    ]
+    present: list[Correction] = []
+    added: list[Correction] = []
+    conflicts: list[tuple[Correction, Correction]] = []
+
+    def choose(rows: tuple[CorrectionRow, ...]) -> list[CorrectionRow]:
+        stored, _ = _split(rows, case)
+        keys = {row.key for row in rows}
+        for entry in entries:
+            time = _required_time(entry, where=str(path))
+            later = [
+                one
+                for one in stored
+                if one.image_id == entry.image_id
+                and _required_time(one, where=str(case.folder / CORRECTIONS_FILE)) > time
+            ]
+            row = _row(entry, calls[entry.image_id])
+            if row.key in keys or entry in (*stored, *added):
+                present.append(entry)
+            elif later:
+                conflicts.append((entry, later[-1]))
+            else:
+                added.append(entry)
+        return [_row(entry, calls[entry.image_id]) for entry in added]
+
+    if entries:
+        append_rows(case.folder / CORRECTIONS_FILE, choose)
+    return ImportedCorrections(tuple(added), tuple(present), tuple(conflicts))
+
+
+def _checked(
+    row: CorrectionRow, calls: Mapping[str, GlomerulusCall], taxonomy: Taxonomy, *, where: str
+) -> Correction:
+    """Return the correction of a complete row that applies to the predictions."""
+    if not row.by.strip() or not row.reason.strip():
+        raise PredictionsError("a correction needs the person's name and a reason", where=where)
+    why = _why_outdated(row, calls, taxonomy)
+    if why in {"no_image", "moved"}:
+        raise OutdatedCorrectionError(row.image_id, why, where=where)
+    entry = _correction(row, taxonomy, where=where)
+    _required_time(entry, where=where)
+    return entry
+
+
+def _required_time(entry: Correction, *, where: str) -> dt.datetime:
+    found = parse_time(entry.time)
+    if found is None:
+        raise PredictionsError(
+            f"the time {entry.time!r} is invalid; give one such as 2026-11-25T12:18:09+00:00",
+            where=where,
+        )
+    return found
+
+
+def read_rows(path: Path) -> tuple[CorrectionRow, ...]:
+    """Read a file of corrections, oldest first; a missing file has none.
+
+    Raises
+    ------
+    PredictionsError
+        If it cannot be read, or a row is incomplete; the row is named.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise PredictionsError(
+            f"the file of corrections cannot be read: {error.strerror}", where=str(path)
+        ) from error
+    return _parse(content, path)
+
+
+def append_rows(
+    path: Path, choose: Callable[[tuple[CorrectionRow, ...]], Sequence[CorrectionRow]]
+) -> None:
+    """Append rows under a lock, on disk when this returns.
+
+    Parameters
+    ----------
+    path : Path
+        Created if missing.
+    choose : callable
+        Gets all stored rows and returns those to append. If it raises, nothing is written.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; its content is then unchanged.
+    PredictionsError
+        If it is damaged.
+    """
+    try:
+        with path.open("a+b", buffering=0) as file:
+            lock_file(file)
+            file.seek(0)
+            content = file.readall()
+            rows = choose(_parse(content, path))
+            if rows:
+                _append(file, _csv_text(rows, content).encode(), n_before=len(content))
+    except OSError as error:
+        raise OutputError(
+            f"the file of corrections cannot be written: {error.strerror}", where=str(path)
+        ) from error
+
+
+def _append(file: io.FileIO, added: bytes, *, n_before: int) -> None:
+    """Append all or nothing: half a row would make the whole file unreadable."""
+    try:
+        while added:
+            added = added[file.write(added) :]
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(n_before)
+        raise
+
+
+def _parse(content: bytes, path: Path) -> tuple[CorrectionRow, ...]:
+    try:
+        text = content.decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PredictionsError(
+            f"the file of corrections cannot be read: {error}", where=str(path)
+        ) from error
+    names = tuple(reader.fieldnames or ())
+    if names and names not in {COLUMNS, COLUMNS[:N_COLUMNS_WITHOUT_PLACE]}:
+        raise PredictionsError(
+            f"the columns of a file of corrections must be {', '.join(COLUMNS)}", where=str(path)
+        )
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values() or not PLACE.fullmatch(row.get("place", "")):
+            raise PredictionsError(
+                f"row {line} is incomplete or damaged; it needs {', '.join(COLUMNS[:-1])}",
+                where=str(path),
+            )
+    return tuple(CorrectionRow(**row) for row in rows)
+
+
+def _csv_text(rows: Sequence[CorrectionRow], content: bytes) -> str:
+    """Write rows as the continuation of a file's content."""
+    buffer = io.StringIO(newline="")
+    # All cells are quoted: an unquoted carriage return in a reason would end the row.
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    n_columns = len(COLUMNS)
+    if content.strip():
+        n_columns = len(next(csv.reader([content.decode("utf-8-sig").split("\n", 1)[0]])))
+        if not content.endswith(b"\n"):  # as some editors leave it
+            buffer.write("\n")
+    else:
+        buffer.write(",".join(COLUMNS) + "\n")
+    writer.writerows(astuple(row)[:n_columns] for row in rows)
+    return buffer.getvalue()

@@ -1,12 +1,11 @@
-"""From images to glomeruli: what was called, and every reading that cannot be ruled out.
+"""From images to glomeruli: each is counted once, with its call and its possible label sets.
 
-Pure: a case is a list of calls, its glomeruli are counted once each, also where a glomerulus
-stands on several sections under one id.
+Pure functions: images of several sections under one region id are one glomerulus.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from glomerulab.cases.calls import (
@@ -17,13 +16,12 @@ from glomerulab.cases.calls import (
     merge_label_sets,
     possible_label_sets,
 )
-from glomerulab.cases.label_kinds import label_kinds
 from glomerulab.predictions import Head
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["Glomerulus", "group_glomeruli", "is_bare_number"]
+__all__ = ["Glomerulus", "is_bare_number"]
 
-NUMBERED = re.compile(r"\s*(annotation\s*)?\d+([.-]\d+)*\s*", re.IGNORECASE)
+NUMBER = re.compile(r"\s*(annotation\s*)?\d+([.-]\d+)*\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -31,51 +29,51 @@ class Glomerulus:
     """One glomerulus of a case, on one section or several."""
 
     calls: tuple[GlomerulusCall, ...]
-    called: LabelSet
-    """What counts: the call, or a person's where there is one."""
+    labels: LabelSet
+    """What it is counted as: the call, or a person's labels where there are some."""
     sections: tuple[CallUncertainty, ...]
-    """What each image leaves open; nothing where a person spoke."""
+    """Of each image; none where a person corrected it."""
     taxonomy: Taxonomy
 
     @property
-    def may_be_none(self) -> bool:
-        """Whether it may be no glomerulus."""
-        return all(one.may_be_none for one in self.sections)
+    def may_be_no_glomerulus(self) -> bool:
+        """Whether no image is certain to show a glomerulus."""
+        return all(one.may_be_no_glomerulus for one in self.sections)
 
     @property
-    def must_be_none(self) -> bool:
-        """Whether it is no glomerulus: a person said so of each image."""
-        return all(one.is_settled and one.called is None for one in self.sections)
+    def is_no_glomerulus(self) -> bool:
+        """Whether a person called each image no glomerulus."""
+        return all(one.is_corrected and one.called is None for one in self.sections)
 
     @property
     def is_certain(self) -> bool:
-        """Whether there is only one reading."""
-        if self.may_be_none and not self.must_be_none:
+        """Whether only one label set is possible."""
+        if self.may_be_no_glomerulus and not self.is_no_glomerulus:
             return False
-        return all(len(self.shows(label_id)) == 1 for label_id in self.taxonomy.label_ids)
+        return all(len(self.possible_values(key)) == 1 for key in self.taxonomy.label_ids)
 
-    def shows(self, label_id: str) -> frozenset[bool]:
-        """Say whether it has a label: yes, no, or both where the doubts allow both."""
-        readings = self.possible((frozenset({label_id}),))
-        if readings is None:
+    def possible_values(self, label_id: str) -> frozenset[bool]:
+        """Return whether it has a label: True, False, or both where that is uncertain."""
+        label_sets = self.possible_label_sets((frozenset({label_id}),))
+        if label_sets is None:
             return frozenset({True, False})
-        return frozenset(reading is not None and label_id in reading for reading in readings)
+        return frozenset(labels is not None and label_id in labels for labels in label_sets)
 
-    def possible(self, groups: tuple[frozenset[str], ...]) -> frozenset[LabelSet] | None:
-        """Return every reading that cannot be ruled out, as far as a question goes.
+    def possible_label_sets(self, groups: tuple[frozenset[str], ...]) -> frozenset[LabelSet] | None:
+        """Return every label set that cannot be ruled out, as far as `groups` tell labels apart.
 
         Parameters
         ----------
         groups : tuple of frozenset of str
-            What is asked: whether a reading shares a label with each group. Labels that no group
-            tells apart are named by the first of them.
+            Label groups: it matters only whether a set shares a label with each. Labels that no
+            group distinguishes are represented by the first of them (see `LabelClasses`).
 
         Returns
         -------
-        frozenset of reading or None
-            None: too many to be told one by one; anything may be.
+        frozenset of LabelSet or None
+            None: too many to enumerate, so anything is possible.
         """
-        return _possible(self.sections, self.taxonomy, groups)
+        return _possible_label_sets(self.sections, self.taxonomy, groups)
 
 
 def group_glomeruli(
@@ -83,57 +81,105 @@ def group_glomeruli(
     taxonomy: Taxonomy,
     *,
     head: Head,
-    latest_corrections: dict[str, LabelSet] | None = None,
+    corrections: Mapping[str, LabelSet] | None = None,
 ) -> tuple[Glomerulus, ...]:
-    """Count what is one glomerulus once.
+    """Group the calls of one patient by glomerulus, in the order of the calls.
+
+    Images of different slides with the same region id are one glomerulus, unless the id is a bare
+    number (see `is_bare_number`): equal numbers on two slides are hardly ever the same glomerulus.
 
     Parameters
     ----------
-    calls : sequence of GlomerulusCall
-        Of one patient, from any number of slides.
-    taxonomy : Taxonomy
-    head : {"softmax", "sigmoid"}
-    overruled : dict of str to reading, optional
-        What a person said, by image id; it is certain.
-
-    Returns
-    -------
-    tuple of Glomerulus
-        In the order of the calls.
-
-    Notes
-    -----
-    Images of different slides with the same region id are one glomerulus. A number joins nothing
-    (see `is_bare_number`): the same number on two slides is hardly ever the same glomerulus.
+    corrections : mapping of str to LabelSet, optional
+        A person's labels by image id; they are certain.
     """
     groups: dict[object, list[GlomerulusCall]] = {}
     for call in calls:
         groups.setdefault(_identity(call), []).append(call)
     return tuple(
-        _glomerulus(tuple(group), taxonomy, head, latest_corrections or {})
-        for group in groups.values()
+        _glomerulus(tuple(group), taxonomy, head, corrections or {}) for group in groups.values()
     )
 
 
 def is_bare_number(region_id: str) -> bool:
-    """Say whether a region is called by a number, as programs call what nobody named.
+    """Return whether a region id is a number, as programs give to unnamed regions.
 
-    Parameters
-    ----------
-    region_id : str
-
-    Returns
-    -------
-    bool
-        Such as ``3``, ``3.1`` (a part of it), ``2-3`` (layer and number of ImageScope) or ASAP's
-        ``Annotation 3``.
+    Such as ``3``, ``3.1`` (a part of it), ``2-3`` (layer and number of ImageScope) or ASAP's
+    ``Annotation 3``.
 
     Examples
     --------
-    >>> is_only_numbered("2-3"), is_only_numbered("g3")
+    >>> is_bare_number("2-3"), is_bare_number("g3")
     (True, False)
     """
-    return NUMBERED.fullmatch(region_id) is not None
+    return NUMBER.fullmatch(region_id) is not None
+
+
+class LabelClasses:
+    """Equivalence classes of labels for one question, each represented by its first label.
+
+    Twenty uncertain labels have a million combinations, but a question about crescents depends
+    only on whether there is a crescent and whether there is another label that matters to it.
+
+    Two labels are equivalent if the same groups hold them, they exclude the same labels, and the
+    same labels exclude them. Joining sections and checking exclusions then give the same result
+    for classes as for labels.
+
+    Parameters
+    ----------
+    groups : tuple of frozenset of str
+        As `Glomerulus.possible_label_sets` takes them.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, groups: tuple[frozenset[str], ...]) -> None:
+        first_of: dict[object, str] = {}
+        self._class_of: dict[str, str] = {}
+        for label in taxonomy.labels:
+            key = (
+                tuple(label.id in group for group in groups),
+                frozenset(label.excludes),
+                frozenset(one.id for one in taxonomy.labels if label.id in one.excludes),
+                label.id if label.id in label.excludes else None,
+            )
+            self._class_of[label.id] = first_of.setdefault(key, label.id)
+        representatives = set(self._class_of.values())
+        self.taxonomy = Taxonomy(
+            taxonomy.name,
+            tuple(
+                label.model_copy(update={"excludes": tuple(sorted(self.of(label.excludes)))})
+                for label in taxonomy.labels
+                if label.id in representatives
+            ),
+        )
+        """Of the representatives."""
+
+    def of(self, labels: Iterable[str]) -> frozenset[str]:
+        """Return the classes of some labels."""
+        return frozenset(self._class_of[key] for key in labels)
+
+    def simplify(self, call: CallUncertainty) -> CallUncertainty:
+        """Return the uncertainty of a call in terms of the classes."""
+        called: LabelSet = None if call.called is None else self.of(call.called)
+        certain, uncertain = self.of(call.certain), self.of(call.uncertain)
+        # A class with a certain label is certain: an uncertain label of it adds nothing.
+        uncertain = uncertain if call.is_single_label else uncertain - certain
+        return replace(call, called=called, certain=certain, uncertain=uncertain)
+
+
+@lru_cache(maxsize=1024)
+def _label_classes(taxonomy: Taxonomy, groups: tuple[frozenset[str], ...]) -> LabelClasses:
+    return LabelClasses(taxonomy, groups)
+
+
+@lru_cache(maxsize=8192)
+def _possible_label_sets(
+    sections: tuple[CallUncertainty, ...],
+    taxonomy: Taxonomy,
+    groups: tuple[frozenset[str], ...],
+) -> frozenset[LabelSet] | None:
+    classes = _label_classes(taxonomy, groups)
+    found = (possible_label_sets(classes.simplify(one), classes.taxonomy) for one in sections)
+    return merge_label_sets(found, classes.taxonomy)
 
 
 def _identity(call: GlomerulusCall) -> object:
@@ -147,33 +193,27 @@ def _glomerulus(
     calls: tuple[GlomerulusCall, ...],
     taxonomy: Taxonomy,
     head: Head,
-    latest_corrections: dict[str, LabelSet],
+    corrections: Mapping[str, LabelSet],
 ) -> Glomerulus:
     sections = tuple(
-        CallUncertainty.settled(latest_corrections[call.image_id])
-        if call.image_id in latest_corrections
+        CallUncertainty.corrected(corrections[call.image_id])
+        if call.image_id in corrections
         else call_uncertainty(call, taxonomy, head=head)
         for call in calls
     )
-    settled = merge_label_sets([frozenset({one.called}) for one in sections], taxonomy)
-    assert settled is not None  # a reading a section
-    return Glomerulus(calls, _likeliest(settled, calls), sections, taxonomy)
+    merged = merge_label_sets([frozenset({one.called}) for one in sections], taxonomy)
+    assert merged is not None  # one label set a section
+    return Glomerulus(calls, _most_probable(merged, calls), sections, taxonomy)
 
 
-@lru_cache(maxsize=8192)
-def _possible(
-    sections: tuple[CallUncertainty, ...], taxonomy: Taxonomy, groups: tuple[frozenset[str], ...]
-) -> frozenset[LabelSet] | None:
-    kinds = label_kinds(taxonomy, groups)
-    found = (possible_label_sets(kinds.simplified(one), kinds.taxonomy) for one in sections)
-    return merge_label_sets(found, kinds.taxonomy)
-
-
-def _likeliest(readings: frozenset[LabelSet], calls: tuple[GlomerulusCall, ...]) -> LabelSet:
-    """Of calls that exclude each other on different sections, take the surest."""
-    if len(readings) == 1:
-        return next(iter(readings))
+def _most_probable(label_sets: frozenset[LabelSet], calls: tuple[GlomerulusCall, ...]) -> LabelSet:
+    """Choose among calls of different sections that exclude each other."""
+    if len(label_sets) == 1:
+        return next(iter(label_sets))
     return max(
-        (reading for reading in readings if reading is not None),
-        key=lambda r: (max(call.probabilities[key] for call in calls for key in r), sorted(r)),
+        (labels for labels in label_sets if labels is not None),
+        key=lambda labels: (
+            max(call.probabilities[key] for call in calls for key in labels),
+            sorted(labels),
+        ),
     )

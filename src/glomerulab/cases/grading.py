@@ -1,22 +1,30 @@
-"""Apply a rule set to the glomeruli of a case: one answer, and all that the doubts leave open.
+"""Results of one case: counts of labels, and grades of rule sets with all grades still possible.
 
-A glomerulus with several possible readings makes several counts possible. All counts that can be
-reached are found exactly, so that the range of answers is neither a guess nor a sample.
+A glomerulus with several possible label sets makes several counts possible. All reachable counts
+are found exactly, so a range of grades is neither a guess nor a sample.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from scipy.stats import binomtest
 
 from glomerulab.cases.calls import LabelSet
 from glomerulab.cases.counting import Glomerulus
-from glomerulab.cases.rules import Finding, Grade, Item, RuleSet, matching_labels
-from glomerulab.taxonomy import Taxonomy
+from glomerulab.cases.rules import Finding, Grade, Item, RuleSet, code_of, matching_labels
+from glomerulab.i18n.catalogue import LANGUAGES, Language, localized, translate
+from glomerulab.taxonomy import Label, Taxonomy
 
-__all__ = ["FindingCount", "ItemResult", "RuleResult", "apply_rule_set"]
+__all__ = ["CaseSummary", "FindingCount", "ItemResult", "LabelCount", "RuleResult"]
 
+FEW_GLOMERULI = 25
+"""Below this number a percentage is unreliable: its interval spans tens of points."""
 MAX_STATES = 50_000
+
+Text = Mapping[Language, str]
+"""A text in every language."""
 
 Counts = tuple[int, ...]
 """Glomeruli in the denominator, then those that count for each grade."""
@@ -24,53 +32,57 @@ Counts = tuple[int, ...]
 
 @dataclass(frozen=True)
 class FindingCount:
-    """One count that a grade rests on."""
+    """Glomeruli with the findings that a grade is based on."""
 
     findings: tuple[Finding, ...]
-    """Any of them counts; empty where they are those that the question itself names."""
+    """Any of them counts; empty for the findings of the item itself."""
     n_with: int
+
+    @property
+    def name(self) -> str:
+        """English name in DICOM SR and FHIR."""
+        if not self.findings:
+            return "Glomeruli with a finding of the question"
+        return "Glomeruli counted: " + " or ".join(finding.name for finding in self.findings)
+
+    @property
+    def code(self) -> str:
+        """Code in DICOM SR, such as ``n_with/global_sclerosis``."""
+        return code_of("n_with", *(finding.name.lower() for finding in self.findings))
 
 
 @dataclass(frozen=True)
 class ItemResult:
-    """The answer to one question of a rule set."""
+    """The grade of one item of a rule set."""
 
     item: Item
     grade: Grade | None
-    """None where it was not assessed."""
-    counted: tuple[FindingCount, ...]
-    """What the grade rests on; several where no single one decided, as for a mixed class."""
-    n_of: int
-    """Glomeruli in the denominator."""
-    possible: tuple[Grade, ...]
-    """Every grade that some reading of the uncertain glomeruli gives, in the order of the rules.
+    """None if it was not assessed."""
+    possible: tuple[Grade, ...] = ()
+    """Every grade that some choice of the possible label sets gives, in the order of the rules.
 
-    Not empty without a grade where only the calls, and not the doubts, leave nothing to count.
+    Not empty without a grade if only the uncertain glomeruli could fill the denominator.
     """
-    labels: tuple[str, ...]
-    """Labels it rests on."""
-    not_assessed: str = ""
+    counts: tuple[FindingCount, ...] = ()
+    """What the grade is based on; several if no single count decided, as for a mixed class."""
+    n_of: int = 0
+    """Glomeruli in the denominator."""
+    labels: tuple[str, ...] = ()
+    """Ids of the labels that it is based on."""
+    not_assessed: Text | None = None
     """Why there is no grade."""
-    not_assessed_zh: str = ""
-    caveats: tuple[str, ...] = ()
-    """What would make a pathologist's answer differ."""
-    caveats_zh: tuple[str, ...] = ()
-    """The same in Chinese, one for one."""
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether there is a grade, and the doubts leave no other."""
-        return self.grade is not None and len(self.possible) == 1
+    warnings: tuple[Text, ...] = ()
+    """Why a pathologist's grade may differ."""
 
     @property
     def n_with(self) -> int | None:
-        """Glomeruli with what the grade rests on; None without a grade, or with several counts."""
-        return self.counted[0].n_with if len(self.counted) == 1 else None
+        """Glomeruli with the finding; None without a grade, or with several counts."""
+        return self.counts[0].n_with if len(self.counts) == 1 else None
 
 
 @dataclass(frozen=True)
 class RuleResult:
-    """All answers of a rule set for one case."""
+    """The grades of a rule set for one case."""
 
     rule_set: RuleSet
     items: tuple[ItemResult, ...]
@@ -80,7 +92,7 @@ class RuleResult:
 
     @property
     def has_enough(self) -> bool:
-        """Whether there are the glomeruli that the source asks for."""
+        """Whether there are as many glomeruli as the source requires."""
         return self.n_glomeruli >= self.rule_set.min_glomeruli
 
     @property
@@ -90,7 +102,7 @@ class RuleResult:
 
     @property
     def too_few(self) -> str:
-        """Say that the source asks for more glomeruli, surely or perhaps; empty if it does not."""
+        """English warning that the source requires more glomeruli; empty if it does not."""
         least = self.rule_set.min_glomeruli
         if not self.has_enough:
             return f"Only {self.n_glomeruli} of the {least} glomeruli that the source asks for."
@@ -103,120 +115,243 @@ class RuleResult:
 
     @property
     def not_assessed(self) -> tuple[ItemResult, ...]:
-        """Questions without an answer."""
+        """Items without a grade."""
         return tuple(result for result in self.items if result.grade is None)
+
+
+@dataclass(frozen=True)
+class LabelCount:
+    """How many glomeruli carry a label."""
+
+    label: Label
+    n_with: int
+    n_of: int
+    n_range: tuple[int, int]
+    """Fewest and most that the uncertain glomeruli allow."""
+
+    @property
+    def share(self) -> float | None:
+        """From 0 to 1; None without glomeruli."""
+        return self.n_with / self.n_of if self.n_of else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's 95 % interval of the share; None without glomeruli.
+
+        It takes the glomeruli as independent draws. Those of one patient resemble each other no
+        less than the patient's whole kidney does.
+        """
+        if not self.n_of:
+            return None
+        interval = binomtest(self.n_with, self.n_of).proportion_ci(0.95, method="wilson")
+        return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class CaseSummary:
+    """Counts and grades of one case."""
+
+    n_glomeruli: int
+    n_range: tuple[int, int]
+    """Fewest and most glomeruli, as some images may show none."""
+    n_images: int
+    n_slides: int
+    """Slides of the images; crops of a manifest may name none."""
+    n_on_several_sections: int
+    n_referred: int
+    """Glomeruli with an image that a person must review and has not."""
+    n_uncertain: int
+    """Glomeruli with more than one possible label set."""
+    labels: tuple[LabelCount, ...]
+    rules: tuple[RuleResult, ...]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether percentages are unreliable."""
+        return self.n_glomeruli < FEW_GLOMERULI
+
+
+def summarize_case(
+    glomeruli: Sequence[Glomerulus],
+    taxonomy: Taxonomy,
+    rule_sets: Sequence[RuleSet],
+    *,
+    reviewed: frozenset[str] = frozenset(),
+) -> CaseSummary:
+    """Count and grade the glomeruli of one case.
+
+    Parameters
+    ----------
+    glomeruli : sequence of Glomerulus
+        May be empty.
+    reviewed : frozenset of str, default empty
+        Ids of the images that a person has reviewed.
+    """
+    calls = [call for one in glomeruli for call in one.calls]
+    n_glomeruli = _n_called(glomeruli)
+    return CaseSummary(
+        n_glomeruli=n_glomeruli,
+        n_range=_n_range(glomeruli),
+        n_images=len(calls),
+        n_slides=len({call.slide_id for call in calls} - {""}),
+        n_on_several_sections=sum(1 for one in glomeruli if len(one.calls) > 1),
+        n_referred=sum(
+            any(call.is_referred and call.image_id not in reviewed for call in one.calls)
+            for one in glomeruli
+        ),
+        n_uncertain=sum(1 for one in glomeruli if not one.is_certain),
+        labels=tuple(_label_count(label, glomeruli, n_glomeruli) for label in taxonomy.labels),
+        rules=tuple(apply_rule_set(rules, glomeruli, taxonomy) for rules in rule_sets),
+    )
 
 
 def apply_rule_set(
     rule_set: RuleSet, glomeruli: Sequence[Glomerulus], taxonomy: Taxonomy
 ) -> RuleResult:
-    """Answer every question of a rule set.
+    """Grade every item of a rule set for the glomeruli of one case."""
+    items = tuple(_grade_item(rule_set, item, glomeruli, taxonomy) for item in rule_set.items)
+    return RuleResult(rule_set, items, _n_called(glomeruli), _n_range(glomeruli))
 
-    Parameters
-    ----------
-    rule_set : RuleSet
-    glomeruli : sequence of Glomerulus
-        Of one case.
-    taxonomy : Taxonomy
 
-    Returns
-    -------
-    RuleResult
-    """
-    n_sure = sum(1 for one in glomeruli if not one.may_be_none)
-    n_most = sum(1 for one in glomeruli if not one.must_be_none)
-    return RuleResult(
-        rule_set,
-        tuple(_answer(rule_set, item, glomeruli, taxonomy) for item in rule_set.items),
-        sum(1 for one in glomeruli if one.called is not None),
-        (n_sure, n_most),
+def _n_called(glomeruli: Sequence[Glomerulus]) -> int:
+    return sum(1 for one in glomeruli if one.labels is not None)
+
+
+def _n_range(glomeruli: Sequence[Glomerulus]) -> tuple[int, int]:
+    fewest = sum(1 for one in glomeruli if not one.may_be_no_glomerulus)
+    return fewest, sum(1 for one in glomeruli if not one.is_no_glomerulus)
+
+
+def _label_count(label: Label, glomeruli: Sequence[Glomerulus], n_of: int) -> LabelCount:
+    values = [one.possible_values(label.id) for one in glomeruli]
+    return LabelCount(
+        label,
+        n_with=sum(one.labels is not None and label.id in one.labels for one in glomeruli),
+        n_of=n_of,
+        n_range=(sum(one == {True} for one in values), sum(True in one for one in values)),
     )
 
 
-def _answer(
+def _grade_item(
     rule_set: RuleSet, item: Item, glomeruli: Sequence[Glomerulus], taxonomy: Taxonomy
 ) -> ItemResult:
     if item.never:
-        return _without_grade(item, item.never, item.never_zh or item.never)
-    matched = {key: matching_labels(found, taxonomy) for key, found in rule_set.findings.items()}
+        return ItemResult(item, None, not_assessed=_in_each_language(item, "never"))
+    matches = {key: matching_labels(found, taxonomy) for key, found in rule_set.findings.items()}
     named = dict.fromkeys(
         key for keys in (item.counts, *(grade.counts for grade in item.grades)) for key in keys
     )
     labels = tuple(
-        key for key in taxonomy.label_ids if any(key in matched[name][0] for name in named)
+        key for key in taxonomy.label_ids if any(key in matches[name][0] for name in named)
     )
     if named and not labels:
-        lacking = [rule_set.findings[key] for key in named]
-        return _without_grade(
-            item,
-            f"the model has no label for {', '.join(one.name.lower() for one in lacking)}",
-            f"模型没有以下标签：{'、'.join(one.name_zh for one in lacking)}",
-        )
-    view = _View(item, {key: found for key, (found, _) in matched.items()})
-    called = view.counts([one.called for one in glomeruli])
-    caveats = [*_caveats(rule_set, item, named, matched), *_proposed(item, glomeruli)]
-    texts, texts_zh = tuple(en for en, _ in caveats), tuple(zh for _, zh in caveats)
-    possible = view.reachable_grades(glomeruli)
+        missing = [rule_set.findings[key] for key in named]
+        return ItemResult(item, None, not_assessed=_no_label(missing))
+    counter = _ItemCounter(item, {key: found for key, (found, _) in matches.items()})
+    called = counter.count([one.labels for one in glomeruli])
+    result = ItemResult(
+        item,
+        None,
+        possible=counter.reachable_grades(glomeruli),
+        labels=labels,
+        warnings=(
+            *_label_warnings(rule_set, item, named, matches),
+            *_proposal_warnings(item, glomeruli),
+        ),
+    )
     if called[0] == 0 and item.counts:
-        reason = ("no glomerulus in the denominator", "没有可计入分母的肾小球")
-        if not glomeruli:
-            reason = ("no glomerulus to count", "没有可计数的肾小球")
-        return ItemResult(item, None, (), 0, possible, labels, *reason, texts, texts_zh)
-    grade = view.grade(called)
-    counted = view.counted(grade, called, rule_set.findings)
-    return ItemResult(
-        item, grade, counted, called[0], possible, labels, caveats=texts, caveats_zh=texts_zh
-    )
+        return replace(result, not_assessed=_no_glomerulus(glomeruli))
+    grade = counter.grade(called)
+    counts = counter.basis(grade, called, rule_set.findings)
+    return replace(result, grade=grade, counts=counts, n_of=called[0])
 
 
-def _without_grade(item: Item, reason: str, reason_zh: str) -> ItemResult:
-    return ItemResult(item, None, (), 0, (), (), reason, reason_zh)
+def _no_label(findings: Sequence[Finding]) -> Text:
+    return {
+        language: translate(
+            "the model has no label for {findings}",
+            language,
+            findings=translate("sign|, ", language).join(
+                _name(finding, language) for finding in findings
+            ),
+        )
+        for language in LANGUAGES
+    }
 
 
-def _proposed(item: Item, glomeruli: Sequence[Glomerulus]) -> list[tuple[str, str]]:
-    """Say of a number of glomeruli that a program chose what was counted."""
-    n_proposed = sum(any(call.is_proposed for call in one.calls) for one in glomeruli)
-    if not n_proposed or all(grade.at_least_n is None for grade in item.grades):
-        return []
-    text = (
-        f"{n_proposed} of {len(glomeruli)} glomeruli were proposed by a detector and drawn by no "
-        "person: some may be missed, some no glomeruli, some counted on each section anew."
-    )
-    text_zh = (
-        f"{len(glomeruli)} 个肾小球中有 {n_proposed} 个由检测器提出，未经人工勾画："
-        "可能有遗漏、误认，或在每张切片上重复计数。"
-    )
-    return [(text, text_zh)]
+def _no_glomerulus(glomeruli: Sequence[Glomerulus]) -> Text:
+    if not glomeruli:
+        return {one: translate("no glomerulus to count", one) for one in LANGUAGES}
+    return {one: translate("no glomerulus in the denominator", one) for one in LANGUAGES}
 
 
-def _caveats(
+def _label_warnings(
     rule_set: RuleSet,
     item: Item,
     named: Iterable[str],
-    matched: dict[str, tuple[frozenset[str], bool]],
-) -> list[tuple[str, str]]:
-    """Say in English and Chinese what would make a pathologist's answer differ."""
-    found = []
-    for finding, (labels, is_wider) in ((rule_set.findings[key], matched[key]) for key in named):
+    matches: Mapping[str, tuple[frozenset[str], bool]],
+) -> list[Text]:
+    """Warn of findings without a label and of labels that include more than the finding."""
+    warnings: list[Text] = []
+    for finding, (labels, is_wider) in ((rule_set.findings[key], matches[key]) for key in named):
         if not labels:
-            en = f"No label for {finding.name.lower()}: glomeruli with it alone are not counted."
-            found.append((en, f"没有“{finding.name_zh}”标签：仅有该病变的肾小球未计入。"))
+            warnings.append(
+                {
+                    language: translate(
+                        "No label for {finding}: glomeruli with it alone are not counted.",
+                        language,
+                        finding=_name(finding, language),
+                    )
+                    for language in LANGUAGES
+                }
+            )
         elif is_wider:
-            found.append((finding.wider_note, finding.wider_note_zh or finding.wider_note))
-    without = [rule_set.findings[key] for key in item.leaves_out if not matched[key][0]]
-    return found + [
-        (
-            f"No label for {one.name.lower()}: such glomeruli stay in the denominator.",
-            f"没有“{one.name_zh}”标签：此类肾小球仍计入分母。",
-        )
-        for one in without
+            warnings.append(_in_each_language(finding, "wider_note"))
+    return warnings + [
+        {
+            language: translate(
+                "No label for {finding}: such glomeruli stay in the denominator.",
+                language,
+                finding=_name(rule_set.findings[key], language),
+            )
+            for language in LANGUAGES
+        }
+        for key in item.leaves_out
+        if not matches[key][0]
     ]
 
 
-class _View:
-    """A case as one question sees it: each reading becomes a row of zeros and ones."""
+def _proposal_warnings(item: Item, glomeruli: Sequence[Glomerulus]) -> list[Text]:
+    """Warn, where the number of glomeruli decides, that a detector chose what is counted."""
+    n_proposed = sum(any(call.is_proposed for call in one.calls) for one in glomeruli)
+    if not n_proposed or all(grade.at_least_n is None for grade in item.grades):
+        return []
+    return [
+        {
+            language: translate(
+                "{n_proposed} of {n} glomeruli were proposed by a detector and drawn by no person: "
+                "some may be missed, some no glomeruli, some counted on each section anew.",
+                language,
+                n_proposed=n_proposed,
+                n=len(glomeruli),
+            )
+            for language in LANGUAGES
+        }
+    ]
 
-    def __init__(self, item: Item, labels: dict[str, frozenset[str]]) -> None:
+
+def _name(finding: Finding, language: Language) -> str:
+    return localized(finding, "name", language).lower()
+
+
+def _in_each_language(thing: Finding | Item, field: str) -> Text:
+    return {language: localized(thing, field, language) for language in LANGUAGES}
+
+
+class _ItemCounter:
+    """Counts for one item: each label set becomes a row of zeros and ones."""
+
+    def __init__(self, item: Item, labels: Mapping[str, frozenset[str]]) -> None:
         self.item = item
         self.left_out = frozenset[str]().union(*(labels[key] for key in item.leaves_out))
         self.of_grade = [
@@ -224,17 +359,17 @@ class _View:
             for grade in item.grades
         ]
 
-    def row(self, reading: LabelSet) -> Counts:
+    def row(self, labels: LabelSet) -> Counts:
         """Return what one glomerulus adds to the counts."""
-        if reading is None or reading & self.left_out:
+        if labels is None or labels & self.left_out:
             return (0,) * (len(self.of_grade) + 1)
-        return (1, *(int(bool(reading & labels)) for labels in self.of_grade))
+        return (1, *(int(bool(labels & of_grade)) for of_grade in self.of_grade))
 
-    def counts(self, readings: Iterable[LabelSet]) -> Counts:
-        """Return the counts of a case whose readings are settled."""
+    def count(self, label_sets: Iterable[LabelSet]) -> Counts:
+        """Return the counts of a case."""
         total = (0,) * (len(self.of_grade) + 1)
-        for reading in readings:
-            total = _added(total, self.row(reading))
+        for labels in label_sets:
+            total = tuple(a + b for a, b in zip(total, self.row(labels), strict=True))
         return total
 
     def grade(self, counts: Counts) -> Grade:
@@ -246,10 +381,10 @@ class _View:
         )
         return next(fitting)  # the last grade has no limits
 
-    def counted(
+    def basis(
         self, grade: Grade, counts: Counts, findings: Mapping[str, Finding]
     ) -> tuple[FindingCount, ...]:
-        """Return the count that decided for a grade; for the rest, all that decided against it."""
+        """Return the count that a grade is based on; for the rest, all that excluded the others."""
         found: dict[tuple[str, ...], FindingCount] = {}
         for place, one in enumerate(self.item.grades):
             keys = one.counts or self.item.counts
@@ -257,21 +392,21 @@ class _View:
             if decided and not one.is_rest and self.of_grade[place]:
                 named = () if keys == self.item.counts else tuple(findings[key] for key in keys)
                 found[keys] = FindingCount(named, counts[1 + place])
-        # What the question names comes first: it stands without a name of its own.
+        # The item's own findings come first: they are shown without a name.
         return tuple(sorted(found.values(), key=lambda one: len(one.findings) > 0))
 
     def reachable_grades(self, glomeruli: Sequence[Glomerulus]) -> tuple[Grade, ...]:
-        """Return every grade that some choice of the readings gives."""
+        """Return every grade that some choice of the possible label sets gives."""
         groups = (self.left_out, *self.of_grade)
-        possible = [one.possible(groups) for one in glomeruli]
+        possible = [one.possible_label_sets(groups) for one in glomeruli]
         options = Counter(
-            frozenset(self.row(one) for one in readings)
-            for readings in possible
-            if readings is not None
+            frozenset(self.row(labels) for labels in label_sets)
+            for label_sets in possible
+            if label_sets is not None
         )
-        states = _reachable(options, len(self.of_grade) + 1)
+        states = _reachable_counts(options, len(self.of_grade) + 1)
         if states is None or None in possible:
-            # So many doubts leave hardly a grade out: say that none is.
+            # So much uncertainty excludes hardly a grade: exclude none.
             return self.item.grades
         found = {self.grade(state).grade for state in states if state[0] or not self.item.counts}
         return tuple(grade for grade in self.item.grades if grade.grade in found)
@@ -286,7 +421,7 @@ def _fits(grade: Grade, n_with: int, n_of: int) -> bool:
     return grade.at_least_n is None or n_of >= grade.at_least_n
 
 
-def _reachable(options: Counter[frozenset[Counts]], width: int) -> set[Counts] | None:
+def _reachable_counts(options: Counter[frozenset[Counts]], width: int) -> set[Counts] | None:
     """Return every sum of one row per glomerulus, or None if there are too many to hold."""
     base = options.total() + 1
     states = {0}  # each state is one number, its counts the digits: numbers add faster than tuples
@@ -297,7 +432,3 @@ def _reachable(options: Counter[frozenset[Counts]], width: int) -> set[Counts] |
             if len(states) > MAX_STATES:
                 return None
     return {tuple(state // base**place % base for place in range(width)) for state in states}
-
-
-def _added(one: Counts, other: Counts) -> Counts:
-    return tuple(a + b for a, b in zip(one, other, strict=True))

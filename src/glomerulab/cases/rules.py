@@ -1,9 +1,10 @@
-"""Rule sets: how counted glomeruli become grades, each set a TOML file with its version.
+"""Rule sets: versioned TOML files that turn counts of glomeruli into grades.
 
-A finding is what a rule counts; it is matched to the taxonomy's labels by HPO code, so that the
-same rules serve every taxonomy. Pure words: nothing is counted here.
+A finding is what a rule counts. It is matched to the taxonomy's labels by HPO code, so that the
+same rules apply to every taxonomy. `glomerulab.cases.grading` applies them.
 """
 
+import re
 import tomllib
 from fractions import Fraction
 from importlib import resources
@@ -16,15 +17,7 @@ from glomerulab.errors import ConfigError
 from glomerulab.runtime.messages import first_problem
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = [
-    "BUILT_IN_RULE_SETS",
-    "Finding",
-    "Grade",
-    "Item",
-    "RuleSet",
-    "load_rule_set",
-    "matching_labels",
-]
+__all__ = ["BUILT_IN_RULE_SETS", "Finding", "Grade", "Item", "RuleSet", "load_rule_set"]
 
 BUILT_IN_RULE_SETS = (
     "adequacy",
@@ -34,11 +27,13 @@ BUILT_IN_RULE_SETS = (
     "crescentic_gn",
     "japanese_h_grade",
 )
-"""Names that `load_rule_set` takes beside a path; in the order of a report."""
+"""Names that `load_rule_set` takes, in the order of a report."""
+
+NOT_IN_CODES = re.compile(r"[\s\\\x00-\x1f\x7f-\x9f]+")
 
 
 def _fraction(value: object) -> object:
-    # By way of its text: 0.1 in a file means a tenth, not the nearest binary number.
+    # By its text: 0.1 in a file is a tenth, not the nearest binary number.
     return Fraction(str(value)) if isinstance(value, int | float) else value
 
 
@@ -50,55 +45,55 @@ class _Strict(BaseModel):
 
 
 class Finding(_Strict):
-    """Something a pathologist sees in a glomerulus."""
+    """A histological finding of a glomerulus."""
 
     name: str
     name_zh: str
     hpo: tuple[str, ...] = ()
-    """Codes of labels that mean just this."""
+    """Codes of labels with exactly this meaning."""
     wider: tuple[str, ...] = ()
-    """Codes of labels that mean more than this; taken with `wider_note`."""
+    """Codes of labels that include more; used with `wider_note` if no label matches exactly."""
     wider_note: str = ""
     wider_note_zh: str = ""
     ids: tuple[str, ...] = ()
-    """Label ids that mean this although they have no code, such as ``normal``."""
+    """Label ids with this meaning and without a code, such as ``normal``."""
 
 
 class Grade(_Strict):
-    """One answer, and what it takes; without any limit it is the answer to all the rest."""
+    """A grade and its limits; a grade without limits applies to all other cases."""
 
     grade: str
     grade_zh: str = ""
-    """In Chinese, where the grade is a word and not a sign such as ``M1``."""
+    """For grades that are words, not symbols such as ``M1``."""
     name: str = ""
     name_zh: str = ""
     counts: tuple[str, ...] = ()
     """Findings of which any one counts; by default those of the item."""
     at_least: Share | None = None
-    """Share of glomeruli from which on the grade is given."""
+    """Smallest share of glomeruli."""
     above: Share | None = None
     """Share of glomeruli that must be exceeded."""
     at_least_n: int | None = None
-    """Number of glomeruli, whatever they show."""
+    """Smallest number of glomeruli, whatever they show."""
 
     @property
     def is_rest(self) -> bool:
-        """Whether it takes all that no grade before it took."""
+        """Whether it has no limits."""
         return self.at_least is None and self.above is None and self.at_least_n is None
 
 
 class Item(_Strict):
-    """One question of a rule set; of its grades the first that fits is the answer."""
+    """One item of a rule set, graded by the first of its grades that fits."""
 
     id: str
     name: str
     name_zh: str
     counts: tuple[str, ...] = ()
     leaves_out: tuple[str, ...] = ()
-    """Findings whose glomeruli do not stand in the denominator."""
+    """Findings whose glomeruli are left out of the denominator."""
     grades: tuple[Grade, ...] = ()
     never: str = ""
-    """Why single glomeruli can never answer it; then it has no grades."""
+    """Why counts of glomeruli cannot grade it; then it has no grades."""
     never_zh: str = ""
 
     @model_validator(mode="after")
@@ -113,16 +108,16 @@ class Item(_Strict):
 
 
 class RuleSet(_Strict):
-    """A classification, as far as counted glomeruli carry it."""
+    """A classification, as far as counts of glomeruli support it."""
 
     id: str
     version: str
     name: str
     name_zh: str
     source: str
-    """Where the thresholds are printed."""
+    """Publication of the thresholds."""
     min_glomeruli: int = 0
-    """Fewer do not suffice, says the source."""
+    """Smallest number of glomeruli that the source requires."""
     note: str = ""
     note_zh: str = ""
     findings: dict[str, Finding] = Field(default_factory=dict)
@@ -135,8 +130,21 @@ class RuleSet(_Strict):
             named.update(*(grade.counts for grade in item.grades))
             unknown = sorted(named - set(self.findings))
             if unknown:
-                raise ValueError(f"item {item.id} names no such finding: {', '.join(unknown)}")
+                raise ValueError(f"item {item.id} names unknown findings: {', '.join(unknown)}")
         return self
+
+    def code(self, item: Item, grade: Grade | None = None) -> str:
+        """Return the code of an item or grade in DICOM SR and FHIR, such as ``mest_c_like/1.0/C``.
+
+        A grade has the same code in every report, whatever the case.
+        """
+        parts = (self.id, self.version, item.id, *(() if grade is None else (grade.grade,)))
+        return code_of(*parts)
+
+
+def code_of(*parts: str) -> str:
+    """Join the parts of a code, without blanks, backslashes and control characters."""
+    return NOT_IN_CODES.sub("_", "/".join(parts))
 
 
 def load_rule_set(name_or_path: str | Path) -> RuleSet:
@@ -147,14 +155,10 @@ def load_rule_set(name_or_path: str | Path) -> RuleSet:
     name_or_path : str or Path
         One of `BUILT_IN_RULE_SETS`, or a TOML file.
 
-    Returns
-    -------
-    RuleSet
-
     Raises
     ------
     ConfigError
-        If it is not there, or breaks the rules of rule sets; the message names the key.
+        If the file is missing or invalid; the message names the key.
     """
     where = str(name_or_path)
     try:
@@ -167,28 +171,25 @@ def load_rule_set(name_or_path: str | Path) -> RuleSet:
     except OSError as error:
         built_in = ", ".join(BUILT_IN_RULE_SETS)
         raise ConfigError(
-            f"neither a readable file nor a built-in rule set ({built_in})", where=where
+            f"this is neither a readable file nor a built-in rule set ({built_in})", where=where
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid TOML: {error}", where=where) from error
+        raise ConfigError(f"the rule set is not valid TOML: {error}", where=where) from error
     except ValidationError as error:
-        raise ConfigError(first_problem(error), where=where) from error
+        raise ConfigError(
+            f"the rule set is invalid: {first_problem(error)}", where=where
+        ) from error
 
 
 def matching_labels(finding: Finding, taxonomy: Taxonomy) -> tuple[frozenset[str], bool]:
-    """Return the labels of a taxonomy that stand for a finding.
-
-    Parameters
-    ----------
-    finding : Finding
-    taxonomy : Taxonomy
+    """Return the labels of a taxonomy that match a finding.
 
     Returns
     -------
     labels : frozenset of str
-        Ids; empty if no label says it.
+        Ids; empty if no label matches.
     is_wider : bool
-        Whether they mean more than the finding, so that its note applies.
+        Whether they include more than the finding, so that its note applies.
     """
     exact = {
         label.id for label in taxonomy.labels if label.hpo in finding.hpo or label.id in finding.ids

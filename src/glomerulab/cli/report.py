@@ -1,4 +1,4 @@
-"""``glomerulab report``: predictions for people and programs; ``override``: a person's word."""
+"""``glomerulab report`` writes the reports of predictions; ``override`` corrects a call."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -40,14 +40,14 @@ def report(
         typer.Option(help="Rule set, by name or TOML file; may be given again. Default: all."),
     ] = None,
 ) -> None:
-    """Write a report of each patient: counts with intervals, grades with what doubts leave open.
+    """Write a report of each patient: counts with intervals, grades with all that are possible.
 
     Research use only.
 
     Example: glomerulab report predictions --format html,pdf,geojson
     """
     from glomerulab.cases.rules import load_rule_set
-    from glomerulab.reports.case.warnings import lost_words
+    from glomerulab.reports.case.text import outdated_text
     from glomerulab.reports.case.write import FORMATS, write_case_reports
     from glomerulab.runtime.progress import show_progress
 
@@ -68,15 +68,15 @@ def report(
         glomeruli = count_noun(case.summary.n_glomeruli, "glomerulus", "glomeruli")
         failures = f", {len(case.failures)} not judged" if case.failures else ""
         typer.echo(f"{case.patient}: {glomeruli}, {case.summary.n_referred} to look at{failures}")
-    for lost in dict.fromkeys(
-        one for case in written.cases for one in (*case.lost, *case.unmatched_corrections)
+    for entry in dict.fromkeys(
+        one for case in written.cases for one in (*case.outdated, *case.unmatched)
     ):
-        typer.echo(f"overrides.csv, in no count: {lost_words(lost, 'en')}", err=True)
-    placeless = [case.patient for case in written.cases if not case.slides]
-    if "geojson" in wanted and placeless:
+        typer.echo(f"overrides.csv, in no count: {outdated_text(entry, 'en')}", err=True)
+    without_slides = [case.patient for case in written.cases if not case.slides]
+    if "geojson" in wanted and without_slides:
         typer.echo(
-            f"no GeoJSON of {', '.join(placeless)}: no slide to draw on (crops, or a slide that "
-            "could not be read); choose another --format",
+            f"no GeoJSON of {', '.join(without_slides)}: no slide to draw on (crops, or a slide "
+            "that could not be read); choose another --format",
             err=True,
         )
     if not written.paths:
@@ -94,25 +94,24 @@ def override(
     labels: Annotated[
         str | None, typer.Option(help="What it shows: label ids by commas, or not_a_glomerulus.")
     ] = None,
-    by: Annotated[str | None, typer.Option(help="Name of the person who says so.")] = None,
+    by: Annotated[str | None, typer.Option(help="Name of the person.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why.")] = None,
     changes: Annotated[
         Path | None, typer.Option("--from", help="Changes that the page of a report has saved.")
     ] = None,
 ) -> None:
-    """Change a call: every count follows, and what the model said stays visible.
+    """Correct a call: every count follows, and the model's call stays visible.
 
-    The entry is appended to overrides.csv with name, time and reason; nothing in that file is ever
-    changed. Confirm a call by giving it again. Research use only.
+    The correction is appended to overrides.csv with name, time and reason; rows of that file are
+    never changed. Confirm a call by giving its labels again. Research use only.
 
     Example: glomerulab override predictions s1__g7 --labels cgn --by "Dr Li" --reason "crescent"
 
     Example: glomerulab override predictions --from P12.changes.csv
     """
-    one = (image, labels, by, reason)
-    if changes is not None and any(part is not None for part in one):
+    if changes is not None and any(one is not None for one in (image, labels, by, reason)):
         raise typer.BadParameter(
-            "stands alone: its file holds images, labels, names and reasons", param_hint="--from"
+            "takes no IMAGE, --labels, --by or --reason: the file holds them", param_hint="--from"
         )
     if changes is not None:
         _override_all(predictions, changes)
@@ -124,36 +123,38 @@ def override(
 
 
 def _override_one(predictions: Path, image: str, *, labels: str, by: str, reason: str) -> None:
-    from glomerulab.cases.add_corrections import add_correction
     from glomerulab.cases.case_folder import read_case_folder
+    from glomerulab.cases.corrections import add_correction
 
     case = read_case_folder(predictions)
-    words = [word for word in labels.split(",") if word.strip()]
-    entry = add_correction(case, image, labels=words, by=by, reason=reason)
-    _tell_counted(predictions, [entry])
+    names = [name for name in labels.split(",") if name.strip()]
+    entry = add_correction(case, image, labels=names, by=by, reason=reason)
+    _print_counts(predictions, [entry])
 
 
 def _override_all(predictions: Path, path: Path) -> None:
-    """Add a file of changes; what was overtaken is told, and ends with exit code 1."""
-    from glomerulab.cases.add_corrections import import_corrections
+    """Import a file of corrections; conflicts are printed and give exit code 1."""
     from glomerulab.cases.case_folder import read_case_folder
+    from glomerulab.cases.corrections import import_corrections
 
     done = import_corrections(read_case_folder(predictions), path)
-    _tell_counted(predictions, done.added)
-    typer.echo(f"{count_noun(len(done.added), 'change')} added, {len(done.known)} there before")
-    for change, later in done.overtaken:
+    _print_counts(predictions, done.added)
+    typer.echo(
+        f"{count_noun(len(done.added), 'change')} added, {len(done.already_present)} there before"
+    )
+    for change, later in done.conflicts:
         typer.echo(
             f"{change.image_id}: not added, since {later.by} changed it later ({later.time}, to "
             f"{later.labels_text}); decide with `glomerulab override {predictions} "
             f"{change.image_id} --labels {change.labels_text.replace('+', ',')} ...`",
             err=True,
         )
-    if done.overtaken:
+    if done.conflicts:
         raise typer.Exit(1)
 
 
-def _tell_counted(predictions: Path, entries: Sequence["Correction"]) -> None:
-    """Say what counts from now on: of an image whose glomerulus has others, what all give."""
+def _print_counts(predictions: Path, entries: Sequence["Correction"]) -> None:
+    """Print what each image, or its glomerulus with its other images, is counted as."""
     from glomerulab.cases.case import build_cases
     from glomerulab.cases.case_folder import read_case_folder
     from glomerulab.cases.corrections import labels_text
@@ -162,13 +163,13 @@ def _tell_counted(predictions: Path, entries: Sequence["Correction"]) -> None:
     found = {call.image_id: (case, call) for case in cases for call in case.calls}
     for entry in entries:
         case, call = found[entry.image_id]
-        said = f"{entry.labels_text} from now on ({entry.by})"
+        labels = f"{entry.labels_text} from now on ({entry.by})"
         others = ", ".join(case.other_slides_of(call))
         if others:
-            whole = labels_text(case.glomerulus_of(call).called)
+            counted = labels_text(case.glomerulus_of(call).labels)
             typer.echo(
-                f"{entry.image_id} shows {said}; its glomerulus stands on {others} too, and counts "
-                f"as {whole}"
+                f"{entry.image_id} shows {labels}; its glomerulus is also on {others} and counts "
+                f"as {counted}"
             )
         else:
-            typer.echo(f"{entry.image_id} counts as {said}")
+            typer.echo(f"{entry.image_id} counts as {labels}")

@@ -10,7 +10,15 @@ from functools import cache
 from importlib import resources
 from typing import Literal
 
-__all__ = ["LANGUAGES", "Language", "catalogue", "language_name", "translate"]
+__all__ = [
+    "LANGUAGES",
+    "Language",
+    "catalogue",
+    "language_name",
+    "localized",
+    "translate",
+    "translate_count",
+]
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -58,3 +66,25 @@ def translate(text: str, language: Language, **values: object) -> str:
     """
     found = catalogue(language).get(text) or text.partition("|")[2] or text
     return found.format(**values) if values else found
+
+
+def translate_count(
+    number: int, singular: str, plural: str, language: Language, /, **values: object
+) -> str:
+    """Translate the English text that fits a number, and fill it in for ``{n}``.
+
+    Examples
+    --------
+    >>> translate_count(2, "{n} image", "{n} images", "en")
+    '2 images'
+    """
+    return translate(singular if number == 1 else plural, language, n=number, **values)
+
+
+def localized(thing: object, field: str, language: Language) -> str:
+    """Return a field such as ``name`` in a language: ``name_zh``, or ``name`` where that is empty.
+
+    For texts that files carry in both languages: labels, rule sets, facts of a model.
+    """
+    text: str = getattr(thing, f"{field}_{language}", None) or getattr(thing, field)
+    return text

@@ -3,8 +3,8 @@ from glomerulab.cases.calls import (
     GlomerulusCall,
     call_uncertainty,
     merge_label_sets,
+    possible_label_sets,
 )
-from glomerulab.cases.calls import possible_label_sets as readings_of
 from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
 
 PAPER = load_taxonomy("paper")
@@ -25,37 +25,37 @@ def call(called="normal", *, states=None, reasons=()):
     )
 
 
-def possible_label_sets(call, taxonomy, *, head):
-    return readings_of(call_uncertainty(call, taxonomy, head=head), taxonomy)
+def sets_of(call, *, head):
+    return possible_label_sets(call_uncertainty(call, PAPER, head=head), PAPER)
 
 
 def sets(*names):
     return frozenset(frozenset(name.split("+")) for name in names)
 
 
-def test_a_certain_call_has_one_reading() -> None:
-    assert possible_label_sets(call("cgn"), PAPER, head="softmax") == sets("cgn")
+def test_a_certain_call_has_one_label_set() -> None:
+    assert sets_of(call("cgn"), head="softmax") == sets("cgn")
 
 
-def test_the_conformal_set_gives_the_readings_of_a_softmax_head() -> None:
+def test_the_conformal_set_gives_the_label_sets_of_a_softmax_head() -> None:
     unsure = call("mspgn", states={"mspgn": "either", "normal": "either"}, reasons=("uncertain",))
-    assert possible_label_sets(unsure, PAPER, head="softmax") == sets("mspgn", "normal")
+    assert sets_of(unsure, head="softmax") == sets("mspgn", "normal")
 
 
-def test_under_sigmoid_unsure_labels_combine_but_never_against_an_exclusion() -> None:
+def test_under_sigmoid_uncertain_labels_combine_without_breaking_an_exclusion() -> None:
     unsure = call("cgn", states={"fsg": "either", "normal": "either"}, reasons=("uncertain",))
-    assert possible_label_sets(unsure, PAPER, head="sigmoid") == sets("cgn", "cgn+fsg")
+    assert sets_of(unsure, head="sigmoid") == sets("cgn", "cgn+fsg")
 
 
-def test_an_image_that_cannot_be_trusted_may_show_anything() -> None:
+def test_an_image_out_of_focus_may_have_any_label() -> None:
     blurred = call("cgn", reasons=("out_of_focus",))
-    assert possible_label_sets(blurred, PAPER, head="softmax") == sets(*PAPER.label_ids)
+    assert sets_of(blurred, head="softmax") == sets(*PAPER.label_ids)
 
 
 def test_an_image_unlike_all_others_may_be_no_glomerulus() -> None:
     strange = call("cgn", reasons=("out_of_distribution",))
-    assert None in possible_label_sets(strange, PAPER, head="softmax")
-    assert None not in possible_label_sets(call("cgn"), PAPER, head="softmax")
+    assert None in sets_of(strange, head="softmax")
+    assert None not in sets_of(call("cgn"), head="softmax")
 
 
 def test_a_lesion_on_one_section_is_a_lesion_of_the_glomerulus() -> None:
@@ -68,27 +68,27 @@ def test_doubts_on_two_sections_multiply() -> None:
     assert joined == sets("normal", "mspgn", "cgn", "mspgn+cgn")
 
 
-def test_a_section_that_may_show_no_glomerulus_leaves_the_word_to_the_other() -> None:
+def test_a_section_that_may_show_no_glomerulus_leaves_the_decision_to_the_other() -> None:
     assert merge_label_sets([frozenset({None}), sets("cgn")], PAPER) == sets("cgn")
 
 
-def test_labels_that_exclude_each_other_leave_either_possible() -> None:
+def test_either_of_two_labels_that_exclude_each_other_is_possible() -> None:
     both = Taxonomy(
         "t", (Label(id="a", name="A", excludes=("b",)), Label(id="b", name="B", excludes=("a",)))
     )
     assert merge_label_sets([sets("a"), sets("b")], both) == sets("a", "b")
 
 
-def test_sections_without_any_label_stay_without_and_are_not_lost() -> None:
+def test_sections_without_any_label_give_the_empty_label_set() -> None:
     none = frozenset[str]()
     assert merge_label_sets([frozenset({none})] * 2, PAPER) == {none}
     doubtful = frozenset({none, frozenset({"cgn"})})
     assert merge_label_sets([doubtful] * 2, PAPER) == {none, frozenset({"cgn"})}
 
 
-def test_labels_that_exclude_each_other_are_unsure_however_sure_the_model_is() -> None:
+def test_labels_that_exclude_each_other_are_uncertain_however_sure_the_model_is() -> None:
     torn = call("cgn", states={"normal": "present", "fsg": "present"})
-    found = possible_label_sets(torn, PAPER, head="sigmoid")
+    found = sets_of(torn, head="sigmoid")
     assert found == sets("cgn", "normal", "fsg", "cgn+fsg") | {frozenset()}
 
 
@@ -97,15 +97,19 @@ def test_a_call_of_labels_that_exclude_each_other_counts_as_on_two_sections() ->
     assert merge_label_sets([both], PAPER) == sets("cgn")
 
 
-def test_twenty_unsure_labels_are_not_told_one_by_one() -> None:
+def test_twenty_uncertain_labels_are_not_enumerated() -> None:
     many = Taxonomy("many", tuple(Label(id=f"l{n}", name=f"L{n}") for n in range(20)))
     anything = CallUncertainty(
-        frozenset(), frozenset(), frozenset(many.label_ids), is_one_label=False, may_be_none=False
+        frozenset(),
+        frozenset(),
+        frozenset(many.label_ids),
+        is_single_label=False,
+        may_be_no_glomerulus=False,
     )
-    assert readings_of(anything, many) is None
+    assert possible_label_sets(anything, many) is None
     assert merge_label_sets([None, sets("l1")], many) is None
 
 
-def test_what_a_person_said_leaves_nothing_open() -> None:
-    for reading in (None, frozenset({"cgn", "fsg"})):
-        assert readings_of(CallUncertainty.settled(reading), PAPER) == {reading}
+def test_a_correction_leaves_nothing_uncertain() -> None:
+    for labels in (None, frozenset({"cgn", "fsg"})):
+        assert possible_label_sets(CallUncertainty.corrected(labels), PAPER) == {labels}

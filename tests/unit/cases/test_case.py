@@ -2,8 +2,8 @@ import csv
 import json
 from dataclasses import replace
 
-from glomerulab.cases.add_corrections import add_correction
 from glomerulab.cases.case import build_cases
+from glomerulab.cases.corrections import add_correction
 from glomerulab.reports.case.csv_tables import write_images_csv
 from glomerulab.reports.case.geojson import render_case_geojson
 
@@ -19,19 +19,19 @@ def test_each_patient_is_a_case_with_its_slides(folder) -> None:
     assert first.summary.n_glomeruli == 5  # g1 stands on two sections
 
 
-def test_every_count_follows_a_person_and_the_original_stays(folder) -> None:
+def test_counts_follow_corrections_and_the_models_counts_stay(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="A", reason="x")
     add_correction(folder, "c", labels=["not_a_glomerulus"], by="A", reason="a tubule")
     case = build_cases(folder)[0]
-    assert counts(case.original) == {"normal": 2, "mspgn": 1, "fsg": 1, "cgn": 1}
+    assert counts(case.model_summary) == {"normal": 2, "mspgn": 1, "fsg": 1, "cgn": 1}
     assert counts(case.summary) == {"normal": 2, "mspgn": 0, "fsg": 0, "cgn": 2}
-    assert (case.original.n_glomeruli, case.summary.n_glomeruli) == (5, 4)
-    assert (case.original.n_referred, case.summary.n_referred) == (2, 0)
+    assert (case.model_summary.n_glomeruli, case.summary.n_glomeruli) == (5, 4)
+    assert (case.model_summary.n_referred, case.summary.n_referred) == (2, 0)
     c = next(i for i in case.summary.rules[1].items if i.item.id == "C")
     assert (c.n_with, c.n_of, c.grade.grade) == (2, 4, "C2")
 
 
-def test_what_a_person_looked_at_is_referred_no_more(folder) -> None:
+def test_a_corrected_image_is_not_referred(folder) -> None:
     add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
     case = build_cases(folder)[0]
     assert {one.image_id: case.review_reasons_of(one) for one in case.calls}["c"] == ()
@@ -44,7 +44,7 @@ def test_what_a_person_looked_at_is_referred_no_more(folder) -> None:
     ] is False
 
 
-def test_words_on_images_that_are_gone_are_told_in_the_case_of_their_slide(folder) -> None:
+def test_outdated_corrections_belong_to_the_case_of_their_slide(folder) -> None:
     gone = "".join(
         f"2026-01-01T00:00:00+00:00,Dr Li,{image},cgn,seen,1 2 3 4\n"
         for image in ("s1__g7", "s9__g1", "nobody")
@@ -53,29 +53,29 @@ def test_words_on_images_that_are_gone_are_told_in_the_case_of_their_slide(folde
         f"time,by,image_id,labels,reason,place\n{gone}", encoding="utf-8"
     )
     first, second = build_cases(folder)
-    assert [one.row.image_id for one in first.lost] == ["s1__g7"]
-    assert [one.row.image_id for one in second.lost] == ["s9__g1"]
-    assert [one.row.image_id for one in first.unmatched_corrections] == ["nobody"]
+    assert [one.row.image_id for one in first.outdated] == ["s1__g7"]
+    assert [one.row.image_id for one in second.outdated] == ["s9__g1"]
+    assert [one.row.image_id for one in first.unmatched] == ["nobody"]
     assert first.latest_corrections == {}
 
 
-def test_a_word_on_a_region_that_was_drawn_anew_elsewhere_counts_no_more(folder) -> None:
+def test_a_correction_of_a_region_that_moved_is_outdated(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="A", reason="x")
     calls = tuple(
         replace(one, box=replace(one.box, y=one.box.y + 900)) if one.image_id == "b" else one
         for one in folder.calls
     )
     case = build_cases(replace(folder, calls=calls))[0]
-    assert counts(case.summary) == counts(case.original)
-    assert [one.why for one in case.lost] == ["moved"]
+    assert counts(case.summary) == counts(case.model_summary)
+    assert [one.why for one in case.outdated] == ["moved"]
 
 
-def test_images_of_one_glomerulus_bear_one_number(folder) -> None:
+def test_images_of_one_glomerulus_have_one_number(folder) -> None:
     numbers = build_cases(folder)[0].glomerulus_numbers
     assert numbers == {"a1": 1, "a2": 1, "b": 2, "c": 3, "d": 4, '<i>"e"</i> & 名': 5}
 
 
-def test_it_is_as_new_as_the_newest_word_in_it(folder) -> None:
+def test_last_modified_is_the_time_of_the_latest_correction(folder) -> None:
     assert build_cases(folder)[0].last_modified.isoformat() == "2026-11-24T20:00:00+00:00"
     first = add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
     case, other = build_cases(folder)
@@ -88,8 +88,8 @@ def test_it_is_as_new_as_the_newest_word_in_it(folder) -> None:
     )
 
 
-def test_an_image_knows_its_glomerulus_and_where_else_that_stands(folder) -> None:
+def test_an_image_has_its_glomerulus_and_the_other_slides_of_it(folder) -> None:
     first = build_cases(folder)[0]
     a1, _, b = first.calls[:3]
     assert (first.other_slides_of(a1), first.other_slides_of(b)) == (("s2",), ())
-    assert first.glomerulus_of(a1).called == frozenset({"cgn"})
+    assert first.glomerulus_of(a1).labels == frozenset({"cgn"})

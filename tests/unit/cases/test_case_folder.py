@@ -22,7 +22,7 @@ def test_large_coordinates_keep_their_digits() -> None:
     assert outline_text([(123456.75, 98765.0)]) == "123456.8 98765"
 
 
-def test_another_folder_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_a_folder_without_case_json_names_the_command_that_writes_one(tmp_path: Path) -> None:
     with pytest.raises(PredictionsError, match="glomerulab predict"):
         read_case_folder(tmp_path)
 
@@ -30,9 +30,9 @@ def test_another_folder_is_refused_with_the_way_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (",present,", ",certain,", "unknown word 'certain'"),
-        ("uncertain,", "strange,", "unknown word 'strange'"),
-        ("state_cgn", "state_x", "missing column"),
+        (",present,", ",certain,", "'certain'"),
+        ("uncertain,", "strange,", "'strange'"),
+        ("state_cgn", "state_x", "state_cgn"),
     ],
 )
 def test_a_damaged_table_names_what_is_wrong(tmp_path, old, new, message) -> None:
@@ -54,14 +54,14 @@ def _with_cell(folder: Path, column: str, cell: str) -> None:
 
 @pytest.mark.parametrize("column", ["called_cgn", "called_fsg", "proposed"])
 @pytest.mark.parametrize("cell", ["yes", "TRUE", "", "2", "0.5", "nan", "1 "])
-def test_a_flag_that_is_neither_1_nor_0_is_never_taken_for_0(tmp_path, column, cell) -> None:
+def test_a_flag_that_is_neither_1_nor_0_is_refused(tmp_path, column, cell) -> None:
     write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
     _with_cell(tmp_path, column, cell)
     with pytest.raises(PredictionsError, match=rf"line 3: {column} .*must be 1 or 0.*predict"):
         read_case_folder(tmp_path)
 
 
-def test_flags_that_a_program_wrote_as_fractions_are_read(tmp_path: Path) -> None:
+def test_flags_written_as_fractions_are_read(tmp_path: Path) -> None:
     write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
     for column, cell in (("called_cgn", "1.0"), ("called_fsg", "0.0"), ("proposed", "1.0")):
         _with_cell(tmp_path, column, cell)
@@ -79,7 +79,7 @@ def test_a_softmax_model_calls_exactly_one_label(tmp_path, column, cell, n) -> N
 
 
 @pytest.mark.parametrize("cell", ["", "maybe"])
-def test_a_state_that_is_no_word_names_its_column(tmp_path, cell) -> None:
+def test_an_unknown_state_names_its_column(tmp_path, cell) -> None:
     write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
     _with_cell(tmp_path, "state_fsg", cell)
     with pytest.raises(PredictionsError, match=r"line 3: state_fsg.*present, absent, either"):
@@ -87,26 +87,26 @@ def test_a_state_that_is_no_word_names_its_column(tmp_path, cell) -> None:
 
 
 @pytest.mark.parametrize("cell", ["nan", "inf", "", "1.2", "-0.1", "x"])
-def test_a_probability_that_is_none_is_refused(tmp_path, cell) -> None:
+def test_an_invalid_probability_is_refused(tmp_path, cell) -> None:
     write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")], head="sigmoid")
     _with_cell(tmp_path, "probability_cgn", cell)
     with pytest.raises(PredictionsError, match="line 3, image 'b'"):
         read_case_folder(tmp_path)
 
 
-def test_half_a_box_is_refused(tmp_path) -> None:
+def test_an_incomplete_box_is_refused(tmp_path) -> None:
     write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
     _with_cell(tmp_path, "x", "")
-    with pytest.raises(PredictionsError, match=r"line 3: .*all four or none"):
+    with pytest.raises(PredictionsError, match=r"line 3: .*width and height"):
         read_case_folder(tmp_path)
 
 
-def test_patients_are_cases_and_a_slide_without_one_is_its_own(tmp_path: Path) -> None:
+def test_a_slide_without_patient_is_a_case_of_its_own(tmp_path: Path) -> None:
     write_case(tmp_path, [one_call("a"), one_call("b", patient=None, slide="s9")])
     assert list(read_case_folder(tmp_path).patients()) == ["p1", "s9"]
 
 
-def test_a_case_of_which_nothing_could_be_judged_is_a_case_all_the_same(tmp_path: Path) -> None:
+def test_a_patient_with_only_failures_is_a_case(tmp_path: Path) -> None:
     lost = (
         FailureFacts(case="p2", slide_id="s7", name=""),
         FailureFacts(case="p1", slide_id="s1", name="g"),

@@ -1,18 +1,45 @@
+import csv
+import resource
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from glomerulab.cases.add_corrections import (
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from glomerulab.cases.case import build_cases
+from glomerulab.cases.corrections import (
+    CORRECTIONS_FILE,
+    CorrectionConflictError,
+    CorrectionRow,
+    OutdatedCorrectionError,
     add_correction,
+    append_rows,
+    import_corrections,
+    read_corrections,
+    read_rows,
+    submit_correction,
 )
-from glomerulab.cases.corrections import CORRECTIONS_FILE, outdated_corrections, read_corrections
+from glomerulab.errors import OutputError, PredictionsError, TaxonomyError
 
 
-def test_entries_come_back_with_name_time_and_reason(folder) -> None:
+def current(folder):
+    return read_corrections(folder)[0]
+
+
+def outdated(folder):
+    return read_corrections(folder)[1]
+
+
+def test_a_correction_comes_back_with_name_time_and_reason(folder) -> None:
     add_correction(
         folder, "b", labels=["cgn", "Segmental sclerosis"], by="Dr Li", reason='"sure"\nso'
     )
-    entry = read_corrections(folder)[0]
-    assert entry.reading == {"cgn", "fsg"}
+    entry = current(folder)[0]
+    assert entry.labels == {"cgn", "fsg"}
     assert (entry.by, entry.reason) == ("Dr Li", '"sure"\nso')
     assert entry.time.endswith("+00:00")
 
@@ -28,35 +55,286 @@ def _moved(folder, image: str, by_px: int):
     return replace(folder, calls=calls)
 
 
-def test_entries_of_images_that_are_gone_are_told_and_stay_in_the_file(folder) -> None:
+def test_corrections_of_missing_images_are_outdated_and_stay_in_the_file(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="A", reason="x")
     add_correction(folder, "c", labels=["fsg"], by="A", reason="y")
     before = (folder.folder / CORRECTIONS_FILE).read_bytes()
     anew = replace(folder, calls=tuple(one for one in folder.calls if one.image_id != "b"))
-    assert [entry.image_id for entry in read_corrections(anew)] == ["c"]
-    (lost,) = outdated_corrections(anew)
+    assert [entry.image_id for entry in current(anew)] == ["c"]
+    (lost,) = outdated(anew)
     assert (lost.row.image_id, lost.row.reason, lost.why) == ("b", "x", "no_image")
     add_correction(anew, "c", labels=["cgn"], by="B", reason="z")
     assert (folder.folder / CORRECTIONS_FILE).read_bytes().startswith(before)
-    assert outdated_corrections(folder) == ()  # the first predictions again: it counts again
+    assert outdated(folder) == ()  # the first predictions again: it counts again
 
 
-def test_a_word_on_one_region_is_not_taken_for_one_on_another_of_its_name(folder) -> None:
+def test_a_correction_does_not_apply_to_another_region_of_the_same_name(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="A", reason="x")
-    assert read_corrections(_moved(folder, "b", 3)) == read_corrections(
-        folder
-    )  # drawn a little better
+    assert current(_moved(folder, "b", 3)) == current(folder)  # drawn a little better
     anew = _moved(folder, "b", 500)
-    assert read_corrections(anew) == ()
-    assert [one.why for one in outdated_corrections(anew)] == ["moved"]
+    assert current(anew) == ()
+    assert [one.why for one in outdated(anew)] == ["moved"]
     add_correction(anew, "b", labels=["fsg"], by="B", reason="the other one")
-    assert [entry.by for entry in read_corrections(anew)] == ["B"]
+    assert [entry.by for entry in current(anew)] == ["B"]
 
 
-def test_an_earlier_word_does_not_come_back_when_a_later_one_no_longer_applies(folder) -> None:
+def test_an_earlier_correction_does_not_apply_again_when_a_later_one_is_outdated(folder) -> None:
     path: Path = folder.folder / CORRECTIONS_FILE
     path.write_text(
         "time,by,image_id,labels,reason\n2026-01-01T00:00:00+00:00,A,b,cgn,x\n2026-01-02T00:00:00+00:00,B,b,tumour,y\n"
     )
-    assert read_corrections(folder) == ()
-    assert [one.why for one in outdated_corrections(folder)] == ["superseded", "other_labels"]
+    assert current(folder) == ()
+    assert [one.why for one in outdated(folder)] == ["superseded", "other_labels"]
+
+
+OLD = "time,by,image_id,labels,reason\n2026-01-01T00:00:00+00:00,A,x,cgn,seen\n"
+ROW = CorrectionRow("2026-02-02T00:00:00+00:00", "B", "x", "fsg", "seen, twice", "10 20 30 40")
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)  # surrogates are no text
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.lists(st.tuples(*[texts] * 5), min_size=1, max_size=4))
+def test_any_text_comes_back_and_a_spreadsheet_reads_the_same(tmp_path, cells) -> None:
+    path: Path = tmp_path / "o.csv"
+    path.unlink(missing_ok=True)
+    rows = tuple(CorrectionRow(*one) for one in cells)
+    append_rows(path, lambda stored: rows[:1])
+    append_rows(path, lambda stored: rows[1:])
+    assert read_rows(path) == rows
+    with path.open(encoding="utf-8", newline="") as file:
+        assert [tuple(row[:5]) for row in list(csv.reader(file))[1:]] == list(cells)
+
+
+def test_a_file_without_places_is_continued_without_them(tmp_path) -> None:
+    path = tmp_path / "o.csv"
+    path.write_text(OLD)
+    append_rows(path, lambda stored: [ROW])
+    assert path.read_text() == OLD + '"2026-02-02T00:00:00+00:00","B","x","fsg","seen, twice"\n'
+    assert [row.place for row in read_rows(path)] == ["", ""]
+
+
+def test_a_last_line_without_line_end_is_completed_first(tmp_path) -> None:
+    path = tmp_path / "o.csv"
+    path.write_bytes("\ufeff".encode() + OLD.rstrip("\n").encode())
+    append_rows(path, lambda stored: [ROW])
+    assert [row.by for row in read_rows(path)] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (OLD + "2026,A,x\n", "row 3"),
+        (OLD + "2026,A,x,cgn,seen,more\n", "row 3"),
+        ("time,who\n2026,A\n", "columns"),
+        ("time,by,image_id,labels,reason,place\n2026,A,x,cgn,y,here\n", "row 2"),
+        ("time,by,image_id,labels,reason\n\udcff,A,x,cgn,y\n", "cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path, content, message) -> None:
+    path = tmp_path / "o.csv"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    before = path.read_bytes()
+    with pytest.raises(PredictionsError, match=message):
+        read_rows(path)
+    with pytest.raises(PredictionsError, match=message):
+        append_rows(path, lambda stored: [ROW])
+    assert path.read_bytes() == before
+
+
+def test_rows_are_chosen_and_appended_under_one_lock(tmp_path) -> None:
+    path = tmp_path / "o.csv"
+    append_rows(path, lambda stored: [ROW])
+
+    def add_once(stored: tuple[CorrectionRow, ...]) -> list[CorrectionRow]:
+        return [] if len(stored) > 1 else [ROW]
+
+    threads = [threading.Thread(target=append_rows, args=(path, add_once)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(read_rows(path)) == 2
+
+
+def test_a_missing_folder_is_named(tmp_path) -> None:
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        append_rows(tmp_path / "no" / "o.csv", lambda stored: [ROW])
+    assert caught.value.where == str(tmp_path / "no" / "o.csv")
+    assert read_rows(tmp_path / "no" / "o.csv") == ()
+
+
+def test_a_disk_that_fills_up_within_a_row_leaves_the_file_unchanged(tmp_path) -> None:
+    path = tmp_path / "o.csv"
+    append_rows(path, lambda stored: [ROW])
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            append_rows(path, lambda stored: [ROW])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+    append_rows(path, lambda stored: [ROW])
+    assert read_rows(path) == (ROW, ROW)
+
+
+def test_a_second_correction_is_appended_to_the_first(folder) -> None:
+    add_correction(folder, "b", labels=["cgn"], by="A", reason="x")
+    before = (folder.folder / CORRECTIONS_FILE).read_bytes()
+    add_correction(folder, "b", labels=["not_a_glomerulus"], by="B", reason="y")
+    assert (folder.folder / CORRECTIONS_FILE).read_bytes().startswith(before)
+    assert [entry.labels for entry in current(folder)] == [{"cgn"}, None]
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "by", "reason", "error", "message"),
+    [
+        ("nobody", ["cgn"], "A", "x", PredictionsError, "no image 'nobody'"),
+        ("b", ["cgn", "normal"], "A", "x", PredictionsError, "exclude each other"),
+        ("b", ["tumour"], "A", "x", TaxonomyError, "unknown label"),
+        ("b", [], "A", "x", PredictionsError, "no label"),
+        ("b", ["cgn"], " ", "x", PredictionsError, "name"),
+        ("b", ["cgn"], "A", "", PredictionsError, "reason"),
+    ],
+)
+def test_an_incomplete_correction_is_refused_and_not_written(
+    folder, image, labels, by, reason, error, message
+) -> None:
+    with pytest.raises(error, match=message):
+        add_correction(folder, image, labels=labels, by=by, reason=reason)
+    assert not (folder.folder / CORRECTIONS_FILE).exists()
+
+
+def test_a_damaged_file_is_not_appended_to(folder) -> None:
+    path: Path = folder.folder / CORRECTIONS_FILE
+    path.write_text("time,by,image_id,labels,reason\n2026,A,b\n")
+    with pytest.raises(PredictionsError, match="row 2"):
+        add_correction(folder, "b", labels=["cgn"], by="A", reason="x")
+    assert path.read_text().count("\n") == 2
+
+
+HEADER = "time,by,image_id,labels,reason\n"
+
+
+def _file(folder, *rows: str) -> Path:
+    path: Path = folder.folder / "p1.changes.csv"
+    path.write_text(HEADER + "".join(f"{row}\n" for row in rows))
+    return path
+
+
+def test_imported_corrections_keep_their_times_and_are_added_once(folder) -> None:
+    path = _file(
+        folder,
+        '"2099-01-02T03:04:05+00:00","Dr Li","b","cgn+fsg","both, ""sure"""',
+        "2099-01-02T03:05:05+00:00,Dr Li,c,not_a_glomerulus,tubule",
+    )
+    done = import_corrections(folder, path)
+    assert [entry.image_id for entry in done.added] == ["b", "c"]
+    assert current(folder) == done.added
+    assert done.added[0].reason == 'both, "sure"'
+    again = import_corrections(folder, path)
+    assert (again.added, len(again.already_present)) == ((), 2)
+    assert len(current(folder)) == 2
+
+
+def test_an_imported_correction_does_not_replace_a_later_one(folder) -> None:
+    add_correction(folder, "b", labels=["normal"], by="Dr Wu", reason="recut")
+    path = _file(
+        folder, "2020-01-01T00:00:00+00:00,A,b,cgn,x", "2020-01-01T00:00:00+00:00,A,c,cgn,x"
+    )
+    done = import_corrections(folder, path)
+    assert [entry.image_id for entry in done.added] == ["c"]
+    assert [(mine.by, later.by) for mine, later in done.conflicts] == [("A", "Dr Wu")]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("2020-01-01T00:00:00+00:00,A,nobody,cgn,x", "no image 'nobody'"),
+        ("2020-01-01T00:00:00+00:00,A,c,normal+cgn,x", "exclude each other"),
+        ("2020-01-01T00:00:00+00:00,,c,cgn,x", "name"),
+        ("2020-01-01T00:00:00+00:00,A,c,cgn, ", "reason"),
+        ("yesterday,A,c,cgn,x", "'yesterday'"),
+        ("2020-01-01T00:00:00+00:00,A,c", "row 3"),
+    ],
+)
+def test_nothing_of_a_damaged_file_is_imported(folder, row, message) -> None:
+    path = _file(folder, "2020-01-01T00:00:00+00:00,A,b,cgn,x", row)
+    with pytest.raises(PredictionsError, match=message):
+        import_corrections(folder, path)
+    assert not (folder.folder / CORRECTIONS_FILE).exists()
+
+
+def test_corrections_of_other_regions_are_refused(folder) -> None:
+    path = _file(folder)
+    path.write_text(
+        "time,by,image_id,labels,reason,place\n"
+        "2020-01-01T00:00:00+00:00,A,b,cgn,x,90000 90000 50 50\n"
+    )
+    with pytest.raises(PredictionsError, match="lies elsewhere"):
+        import_corrections(folder, path)
+    assert not (folder.folder / CORRECTIONS_FILE).exists()
+
+
+def test_a_missing_file_to_import_is_named(folder) -> None:
+    with pytest.raises(PredictionsError, match="no such file"):
+        import_corrections(folder, folder.folder / "nowhere.csv")
+
+
+MINE = CorrectionRow("2026-01-01T00:00:00+00:00", "A", "b", "cgn", "x")
+THEIRS = CorrectionRow("2026-01-01T00:00:01+00:00", "B", "b", "fsg", "y")
+
+
+def test_a_submitted_correction_is_added_once(folder) -> None:
+    assert submit_correction(folder, MINE, n_seen=0) == 1
+    assert submit_correction(folder, MINE, n_seen=0) == 1  # its answer was lost on the way
+    assert submit_correction(folder, THEIRS, n_seen=1) == 2
+    assert [entry.by for entry in current(folder)] == ["A", "B"]
+    assert build_cases(folder)[0].n_corrections(folder.calls[2]) == 2
+
+
+def test_a_submitted_correction_conflicts_with_one_that_its_author_has_not_seen(folder) -> None:
+    submit_correction(folder, THEIRS, n_seen=0)
+    before = (folder.folder / CORRECTIONS_FILE).read_bytes()
+    with pytest.raises(CorrectionConflictError, match="somebody else") as caught:
+        submit_correction(folder, MINE, n_seen=0)
+    assert (caught.value.latest.by, caught.value.n_stored) == ("B", 1)
+    assert (folder.folder / CORRECTIONS_FILE).read_bytes() == before
+    assert submit_correction(folder, MINE, n_seen=caught.value.n_stored) == 2
+    assert [entry.by for entry in current(folder)] == ["B", "A"]
+
+
+def test_a_correction_sent_again_has_not_seen_later_ones(folder) -> None:
+    submit_correction(folder, MINE, n_seen=0)
+    submit_correction(folder, THEIRS, n_seen=1)
+    assert submit_correction(folder, MINE, n_seen=0) == 1
+
+
+def test_only_one_of_several_people_at_once_succeeds(folder) -> None:
+    rows = [replace(MINE, by=f"reader {place}") for place in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        done = [pool.submit(submit_correction, folder, row, n_seen=0) for row in rows]
+    overtaken = [one for one in done if isinstance(one.exception(), CorrectionConflictError)]
+    assert len(overtaken) == 5
+    assert len(current(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"image_id": "nobody"}, OutdatedCorrectionError, "no image"),
+        ({"place": "90000 1 5 5"}, OutdatedCorrectionError, "lies elsewhere"),
+        ({"labels": "normal+cgn"}, PredictionsError, "exclude each other"),
+        ({"labels": "tumour"}, TaxonomyError, "unknown label"),
+        ({"by": " "}, PredictionsError, "name"),
+        ({"time": "now"}, PredictionsError, "'now'"),
+    ],
+)
+def test_an_invalid_submission_is_refused_and_not_written(folder, change, error, message) -> None:
+    with pytest.raises(error, match=message):
+        submit_correction(folder, replace(MINE, **change), n_seen=0)
+    assert not (folder.folder / CORRECTIONS_FILE).exists()

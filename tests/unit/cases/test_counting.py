@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glomerulab.cases.counting import group_glomeruli
+from glomerulab.cases.calls import CallUncertainty
+from glomerulab.cases.counting import LabelClasses, group_glomeruli
+from glomerulab.cases.grading import summarize_case
 from glomerulab.cases.rules import BUILT_IN_RULE_SETS, load_rule_set
-from glomerulab.cases.summary import summarize_case
 from glomerulab.taxonomy import Label, Taxonomy
 from tests.support.cases import PAPER, one_call
 
@@ -20,17 +21,17 @@ def test_one_id_on_serial_sections_is_one_glomerulus() -> None:
         one_call("c", "normal", slide="s2", region="g8"),
     ]
     glomeruli = group_glomeruli(calls, PAPER, head="softmax")
-    assert [one.called for one in glomeruli] == [frozenset({"cgn"}), frozenset({"normal"})]
+    assert [one.labels for one in glomeruli] == [frozenset({"cgn"}), frozenset({"normal"})]
 
 
 @pytest.mark.parametrize("number", ["1", "12", "3.1", "2-7", "Annotation 0", " 4"])
-def test_numbers_that_stand_for_no_name_join_nothing(number: str) -> None:
+def test_equal_numbers_on_two_slides_are_two_glomeruli(number: str) -> None:
     calls = [one_call("a", slide="s1", region=number), one_call("b", slide="s2", region=number)]
     assert len(group_glomeruli(calls, PAPER, head="softmax")) == 2
 
 
 @pytest.mark.parametrize("name", ["g1", "7a", "Annotation 3 left", "uuid-1-2"])
-def test_a_name_with_more_than_a_number_joins(name: str) -> None:
+def test_equal_names_on_two_slides_are_one_glomerulus(name: str) -> None:
     calls = [one_call("a", slide="s1", region=name), one_call("b", slide="s2", region=name)]
     assert len(group_glomeruli(calls, PAPER, head="softmax")) == 1
 
@@ -40,20 +41,20 @@ def test_glomeruli_of_two_patients_are_never_joined() -> None:
     assert len(group_glomeruli(calls, PAPER, head="softmax")) == 2
 
 
-def test_a_person_settles_what_the_model_could_not() -> None:
+def test_a_correction_is_certain() -> None:
     calls = [one_call("a", "mspgn", either="normal+mspgn")]
     unsure = group_glomeruli(calls, PAPER, head="softmax")[0]
-    assert unsure.possible(EACH) == {frozenset({"mspgn"}), frozenset({"normal"})}
+    assert unsure.possible_label_sets(EACH) == {frozenset({"mspgn"}), frozenset({"normal"})}
     said = {"a": frozenset({"cgn", "fsg"})}
-    settled = group_glomeruli(calls, PAPER, head="softmax", latest_corrections=said)[0]
-    assert settled.called == {"cgn", "fsg"}
+    settled = group_glomeruli(calls, PAPER, head="softmax", corrections=said)[0]
+    assert settled.labels == {"cgn", "fsg"}
     assert settled.is_certain
 
 
-def test_a_person_can_say_that_it_is_no_glomerulus() -> None:
+def test_a_correction_can_reject_a_glomerulus() -> None:
     calls = [one_call("a"), one_call("b")]
-    glomeruli = group_glomeruli(calls, PAPER, head="softmax", latest_corrections={"a": None})
-    assert [one.called for one in glomeruli] == [None, frozenset({"normal"})]
+    glomeruli = group_glomeruli(calls, PAPER, head="softmax", corrections={"a": None})
+    assert [one.labels for one in glomeruli] == [None, frozenset({"normal"})]
 
 
 FIVE = ("a", "b", "c", "d", "e")
@@ -68,9 +69,7 @@ EXCLUSIONS = st.lists(st.tuples(st.sampled_from(FIVE), st.sampled_from(FIVE)), m
     st.lists(SOME, max_size=3),
     st.sampled_from(["softmax", "sigmoid"]),
 )
-def test_a_question_gets_the_readings_that_trying_all_labels_gives(
-    pairs, sections, groups, head
-) -> None:
+def test_label_classes_give_the_same_answers_as_all_labels(pairs, sections, groups, head) -> None:
     excludes = {key: tuple({b for a, b in pairs if a == key != b}) for key in FIVE}
     taxonomy = Taxonomy("t", tuple(Label(id=k, name=k, excludes=excludes[k]) for k in FIVE))
     calls = [
@@ -86,23 +85,28 @@ def test_a_question_gets_the_readings_that_trying_all_labels_gives(
         for place, (called, either, strange) in enumerate(sections)
     ]
     (one,) = group_glomeruli(calls, taxonomy, head=head)
-    whole = one.possible(tuple(frozenset({key}) for key in FIVE))
-    asked = one.possible(tuple(groups))
+    whole = one.possible_label_sets(tuple(frozenset({key}) for key in FIVE))
+    asked = one.possible_label_sets(tuple(groups))
     assert whole is not None
     assert asked is not None
 
-    def answers(readings):
-        return {None if r is None else tuple(bool(r & group) for group in groups) for r in readings}
+    def answers(label_evaluations):
+        return {
+            None if r is None else tuple(bool(r & group) for group in groups)
+            for r in label_evaluations
+        }
 
     assert answers(asked) == answers(whole)
-    assert one.called in whole
+    assert one.labels in whole
     assert one.is_certain == (len(whole) == 1)
-    assert one.may_be_none == (None in whole)
+    assert one.may_be_no_glomerulus == (None in whole)
     for key in FIVE:
-        assert one.shows(key) == {reading is not None and key in reading for reading in whole}
+        assert one.possible_values(key) == {
+            reading is not None and key in reading for reading in whole
+        }
 
 
-def test_many_unsure_labels_on_several_sections_are_counted_in_no_time() -> None:
+def test_many_uncertain_labels_on_several_sections_are_counted_quickly() -> None:
     lesions = tuple(f"lesion{n}" for n in range(17))
     names = ("normal", "cgn", "fsg", *lesions)
     taxonomy = Taxonomy(
@@ -137,7 +141,7 @@ def test_many_unsure_labels_on_several_sections_are_counted_in_no_time() -> None
     assert found.n_uncertain == 1
 
 
-def test_where_readings_are_too_many_every_answer_stays_open() -> None:
+def test_with_too_many_label_sets_every_answer_is_possible() -> None:
     names = tuple(f"l{n}" for n in range(20))
     # Each excludes another one: no two labels are alike, and all of them stay apart.
     taxonomy = Taxonomy(
@@ -150,3 +154,18 @@ def test_where_readings_are_too_many_every_answer_stays_open() -> None:
     found = summarize_case(group_glomeruli(calls, taxonomy, head="sigmoid"), taxonomy, [])
     assert {count.n_range for count in found.labels} == {(0, 1)}
     assert found.n_uncertain == 1
+
+
+def test_labels_that_no_group_distinguishes_are_one_class_unless_their_exclusions_differ() -> None:
+    kinds = LabelClasses(PAPER, (frozenset({"cgn"}),))
+    assert kinds.taxonomy.label_ids == ("normal", "mspgn", "cgn")
+    assert kinds.of(("fsg", "mspgn")) == {"mspgn"}
+    assert set(kinds.taxonomy.labels[0].excludes) == {"mspgn", "cgn"}
+
+
+def test_a_class_is_certain_if_one_of_its_labels_is() -> None:
+    kinds = LabelClasses(PAPER, (frozenset({"cgn"}),))
+    fsg, unsure = frozenset({"fsg"}), frozenset({"mspgn", "cgn"})
+    call = CallUncertainty(fsg, fsg, unsure, is_single_label=False, may_be_no_glomerulus=False)
+    found = kinds.simplify(call)
+    assert (found.called, found.certain, found.uncertain) == ({"mspgn"}, {"mspgn"}, {"cgn"})

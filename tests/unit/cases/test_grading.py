@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glomerulab.cases.counting import group_glomeruli
-from glomerulab.cases.grading import apply_rule_set
+from glomerulab.cases.grading import LabelCount, apply_rule_set, summarize_case
 from glomerulab.cases.rules import BUILT_IN_RULE_SETS, load_rule_set
 from tests.support.cases import PAPER, WITH_GLOBAL, case, one_call
 
@@ -47,20 +47,20 @@ def test_globally_sclerosed_glomeruli_leave_the_denominator() -> None:
     answers = result("mest_c_like", calls, WITH_GLOBAL)
     m = answers.items[0]
     assert (m.n_with, m.n_of, m.grade and m.grade.grade) == (3, 5, "M1")
-    assert not any("denominator" in text for text in m.caveats)
+    assert not any("denominator" in text["en"] for text in m.warnings)
     without = result("mest_c_like", case((3, "mspgn"), (7, "normal"))).items[0]
-    assert any("stay in the denominator" in text for text in without.caveats)
+    assert any("stay in the denominator" in text["en"] for text in without.warnings)
 
 
 def test_what_was_not_assessed_is_listed_with_its_reason() -> None:
     answers = result("mest_c_like", case((10, "normal")))
-    reasons = {one.item.id: one.not_assessed for one in answers.not_assessed}
+    reasons = {one.item.id: one.not_assessed["en"] for one in answers.not_assessed}
     assert set(reasons) == {"E", "T"}
     assert "no label for endocapillary" in reasons["E"]
     assert "cortex" in reasons["T"]
 
 
-def test_each_answer_names_the_labels_it_rests_on() -> None:
+def test_each_result_names_the_labels_it_is_based_on() -> None:
     answers = result("mest_c_like", case((10, "normal")))
     assert {one.item.id: one.labels for one in answers.items if one.grade} == {
         "M": ("mspgn",),
@@ -93,7 +93,7 @@ def test_no_glomerulus_gives_no_grade() -> None:
 def test_only_globally_sclerosed_glomeruli_give_no_grade() -> None:
     m = result("mest_c_like", case((9, "gs"), taxonomy=WITH_GLOBAL), WITH_GLOBAL).items[0]
     assert m.grade is None
-    assert m.not_assessed == "no glomerulus in the denominator"
+    assert m.not_assessed["en"] == "no glomerulus in the denominator"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_glomerulus_with_two_lesions_counts_once() -> None:
     assert (h.n_with, h.n_of) == (5, 20)
 
 
-def test_doubtful_glomeruli_give_a_range_of_grades() -> None:
+def test_uncertain_glomeruli_give_a_range_of_grades() -> None:
     calls = case((2, "cgn"), (9, "normal"))
     calls.append(one_call("x", "normal", either="normal+cgn"))
     c = next(one for one in result("mest_c_like", calls).items if one.item.id == "C")
@@ -155,7 +155,7 @@ def test_doubtful_glomeruli_give_a_range_of_grades() -> None:
     assert [grade.grade for grade in c.possible] == ["C2", "C1"]
 
 
-def test_an_image_that_may_be_none_makes_adequacy_doubtful() -> None:
+def test_an_image_that_may_show_no_glomerulus_makes_adequacy_uncertain() -> None:
     calls = [*case((9, "normal")), one_call("x", "normal", reasons=("out_of_distribution",))]
     answers = result("adequacy", calls)
     assert answers.n_range == (9, 10)
@@ -169,7 +169,7 @@ DOUBT = st.tuples(ONE, st.sets(ONE, max_size=2), st.booleans())
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(DOUBT, min_size=1, max_size=4))
-def test_the_range_is_what_trying_every_reading_gives(drawn) -> None:
+def test_the_possible_grades_are_those_of_every_choice_of_label_sets(drawn) -> None:
     calls = [
         one_call(
             f"x{place}",
@@ -182,9 +182,9 @@ def test_the_range_is_what_trying_every_reading_gives(drawn) -> None:
     ]
     glomeruli = group_glomeruli(calls, WITH_GLOBAL, head="softmax")
     tried: dict[tuple[str, str], set[str]] = {}
-    for world in product(*(one.possible(EACH) for one in glomeruli)):
+    for world in product(*(one.possible_label_sets(EACH) for one in glomeruli)):
         said = {call.image_id: reading for call, reading in zip(calls, world, strict=True)}
-        settled = group_glomeruli(calls, WITH_GLOBAL, head="softmax", latest_corrections=said)
+        settled = group_glomeruli(calls, WITH_GLOBAL, head="softmax", corrections=said)
         for name in ("mest_c_like", "berden", "isn_rps_like"):
             for answer in apply_rule_set(load_rule_set(name), settled, WITH_GLOBAL).items:
                 if answer.grade is not None:
@@ -195,7 +195,7 @@ def test_the_range_is_what_trying_every_reading_gives(drawn) -> None:
             assert found == tried.get((name, answer.item.id), set())
 
 
-def test_a_hundred_doubtful_glomeruli_are_answered() -> None:
+def test_a_hundred_uncertain_glomeruli_are_graded() -> None:
     strange = [one_call(f"x{n}", reasons=("out_of_distribution",)) for n in range(100)]
     for name in BUILT_IN_RULE_SETS:
         for answer in result(name, strange, WITH_GLOBAL).items:
@@ -208,10 +208,10 @@ def item_of(name, calls, item, taxonomy=WITH_GLOBAL):
 
 
 def counts_of(found) -> dict[str, int]:
-    return {" or ".join(f.name for f in one.findings): one.n_with for one in found.counted}
+    return {" or ".join(f.name for f in one.findings): one.n_with for one in found.counts}
 
 
-def test_the_count_beside_a_grade_is_what_the_grade_rests_on() -> None:
+def test_the_count_beside_a_grade_is_what_it_is_based_on() -> None:
     mesangial = item_of("isn_rps_like", case((3, "mspgn"), (7, "normal")), "proportion")
     assert (mesangial.grade.grade, mesangial.n_with, mesangial.n_of) == ("II-like", 3, 10)
     assert counts_of(mesangial) == {"Mesangial hypercellularity": 3}
@@ -261,13 +261,12 @@ def test_berdens_counts_are_those_of_the_flow_chart_for_every_composition_of_ten
         assert (found.grade.grade, found.n_with) == expected
 
 
-def test_grades_that_only_the_doubts_leave_open_are_told_without_a_grade() -> None:
+def test_possible_grades_are_listed_without_a_grade() -> None:
     calls = [one_call(f"x{n}", "gs", either="gs+cgn", taxonomy=WITH_GLOBAL) for n in range(8)]
     found = item_of("mest_c_like", calls, "C")
     assert found.grade is None
-    assert found.not_assessed == "no glomerulus in the denominator"
+    assert found.not_assessed["en"] == "no glomerulus in the denominator"
     assert [grade.grade for grade in found.possible] == ["C2"]
-    assert not found.is_certain
     assert item_of("mest_c_like", [], "C").possible == ()
 
 
@@ -276,3 +275,56 @@ def test_enough_glomeruli_are_perhaps_too_few_where_an_image_may_show_none() -> 
     said = "Perhaps only 7 of the 8 glomeruli that the source asks for, given the doubts."
     assert result("mest_c_like", calls).too_few == said
     assert result("mest_c_like", case((8, "normal"))).too_few == ""
+
+
+def summary(calls, **further):
+    glomeruli = group_glomeruli(calls, PAPER, head="softmax")
+    return summarize_case(glomeruli, PAPER, [load_rule_set("mest_c_like")], **further)
+
+
+def test_shares_come_with_wilson_intervals() -> None:
+    counts = {one.label.id: one for one in summary(case((4, "cgn"), (12, "normal"))).labels}
+    assert counts["cgn"].share == 0.25
+    assert counts["cgn"].interval == pytest.approx((0.1018, 0.4950), abs=1e-4)
+
+
+def test_uncertainty_widens_the_range_and_not_the_count() -> None:
+    calls = [*case((2, "cgn")), one_call("x", "normal", either="normal+cgn")]
+    counts = {one.label.id: one for one in summary(calls).labels}
+    assert (counts["cgn"].n_with, counts["cgn"].n_range) == (2, (2, 3))
+    assert (counts["normal"].n_with, counts["normal"].n_range) == (1, (0, 1))
+
+
+def test_an_empty_case_is_no_error() -> None:
+    empty = summary([])
+    assert empty.n_glomeruli == 0
+    assert {one.interval for one in empty.labels} == {None}
+
+
+def test_a_reviewed_image_is_no_longer_referred() -> None:
+    calls = [one_call("x", "cgn", reasons=("out_of_focus",)), one_call("y")]
+    assert summary(calls).n_referred == 1
+    assert summary(calls, reviewed=frozenset({"x"})).n_referred == 0
+
+
+def test_sections_of_one_glomerulus_are_counted_once() -> None:
+    calls = [one_call("a", slide="s1", region="g1"), one_call("b", slide="s2", region="g1")]
+    told = summary(calls)
+    assert (told.n_glomeruli, told.n_images, told.n_slides) == (1, 2, 2)
+    assert told.n_on_several_sections == 1
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"),
+    # Newcombe, Statist. Med. 17:857-872 (1998), Table I, method 3 (score, no correction)
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_the_interval_is_the_published_one(k: int, n: int, low: float, high: float) -> None:
+    assert LabelCount(PAPER.labels[0], k, n, (k, k)).interval == pytest.approx(
+        (low, high), abs=5e-5
+    )

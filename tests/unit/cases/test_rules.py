@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from glomerulab.cases.rules import BUILT_IN_RULE_SETS, load_rule_set, matching_labels
+from glomerulab.cases.rules import BUILT_IN_RULE_SETS, Grade, load_rule_set, matching_labels
 from glomerulab.errors import ConfigError
 from tests.support.cases import PAPER, WITH_GLOBAL
 
@@ -40,12 +40,10 @@ def test_an_unknown_rule_set_names_the_known_ones(tmp_path: Path) -> None:
         ('[{ grade = "a", above = 0 }]', "must be without limits"),
         ('[{ grade = "a" }, { grade = "b" }]', "only the last"),
         ('[{ grade = "a", above = 2 }, { grade = "b" }]', "less than or equal to 1"),
-        ('[{ grade = "a", counts = ["x"] }]', "no such finding: x"),
+        ('[{ grade = "a", counts = ["x"] }]', "unknown findings: x"),
     ],
 )
-def test_a_rule_set_that_answers_nothing_is_refused(
-    tmp_path: Path, grades: str, message: str
-) -> None:
+def test_an_invalid_rule_set_is_refused(tmp_path: Path, grades: str, message: str) -> None:
     path = tmp_path / "own.toml"
     path.write_text(
         'id = "own"\nversion = "1"\nname = "Own"\nname_zh = "自"\nsource = "us"\n'
@@ -54,3 +52,22 @@ def test_a_rule_set_that_answers_nothing_is_refused(
     )
     with pytest.raises(ConfigError, match=message):
         load_rule_set(path)
+
+
+def test_a_code_can_be_read() -> None:
+    rules = load_rule_set("mest_c_like")
+    item = rules.items[-1]
+    assert rules.code(item) == "mest_c_like/1.0/C"
+    assert rules.code(item, item.grades[0]) == "mest_c_like/1.0/C/C2"
+
+
+def test_a_code_has_no_blank_and_no_backslash() -> None:
+    rules = load_rule_set("adequacy")
+    assert rules.code(rules.items[0], Grade(grade="too \\ few")).endswith("/too_few")
+
+
+@pytest.mark.parametrize("name", BUILT_IN_RULE_SETS)
+def test_no_two_grades_share_a_code(name) -> None:
+    rules = load_rule_set(name)
+    codes = [rules.code(item, one) for item in rules.items for one in item.grades]
+    assert len(set(codes)) == len(codes)

@@ -17,16 +17,20 @@ from glomerulab.apps.review.review_session import ReviewSession
 from glomerulab.apps.web.error_handlers import install_error_handlers
 from glomerulab.apps.web.security import NOTICE, SecurityMiddleware
 from glomerulab.apps.web.server import LOCAL_HOSTS
-from glomerulab.cases.add_corrections import CorrectionConflictError, OutdatedCorrectionError
-from glomerulab.cases.correction_rows import CorrectionRow
+from glomerulab.cases.corrections import (
+    CorrectionConflictError,
+    CorrectionRow,
+    OutdatedCorrectionError,
+)
 from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError
+from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.reports.case.html import ReviewFacts, page_policy, render_case_html
-from glomerulab.reports.case.words import Language, words
 from glomerulab.runtime.names import safe_name
 
 __all__ = ["create_app"]
 
 MAX_BODY_BYTES = 64 * 1024
+NO_ADDRESS = "This address is not, or no longer, valid: open the one that glomerulab review gives."
 FRAMES = "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 router = APIRouter()
@@ -83,7 +87,7 @@ def create_app(session: ReviewSession, *, secret: str, language: Language) -> Fa
 def _known(secret: str, request: Request) -> None:
     """Refuse a request without the secret."""
     if not secrets.compare_digest(secret.encode(), request.app.state.secret.encode()):
-        raise UnknownRecordError(words(request.app.state.language)["review_no_address"])
+        raise UnknownRecordError(translate(NO_ADDRESS, request.app.state.language))
 
 
 def _without_secret(request: Request) -> None:
@@ -156,8 +160,8 @@ def _page(content: str, policy: str, status: int = 200) -> HTMLResponse:
 
 def _foreseen(request: Request, error: GlomerulabError) -> Response:
     if isinstance(error, CorrectionConflictError):
-        current = None if error.newest is None else asdict(error.newest)
-        return _json(409, error.message, current=current, seen=error.n_now)
+        current = None if error.latest is None else asdict(error.latest)
+        return _json(409, error.message, current=current, seen=error.n_stored)
     if isinstance(error, OutdatedCorrectionError):
         return _json(422, error.message, why=error.why)
     kinds = ((UnknownRecordError, 404), (OutputError, 507))
@@ -174,6 +178,6 @@ def _answer(request: Request, status: int, message: str) -> Response:
     """Respond with a page to a browser, with JSON to the page's script."""
     if "text/html" in request.headers.get("accept", ""):
         language = request.app.state.language
-        text = words(language)["review_no_address"] if status == 404 else message
+        text = translate(NO_ADDRESS, language) if status == 404 else message
         return _page(message_page(text, language), PLAIN_POLICY, status)
     return _json(status, message)

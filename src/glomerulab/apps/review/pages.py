@@ -1,10 +1,11 @@
 """The list of cases and the message page."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from glomerulab.cases.case import Case
+from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.reports.case.view import case_view
-from glomerulab.reports.case.words import Language, words
 from glomerulab.reports.html import page_environment
 
 __all__ = ["PLAIN_POLICY", "cases_page", "message_page"]
@@ -18,7 +19,7 @@ def cases_page(cases: Mapping[str, Case], language: Language) -> str:
 
     Parameters
     ----------
-    cases : mapping of str to ReportedCase
+    cases : mapping of str to Case
         By the last part of their address.
     language : {"en", "zh"}
     """
@@ -50,5 +51,5 @@ def _page(template: str, language: Language, **values: object) -> str:
     return (
         page_environment("glomerulab.apps.review")
         .get_template(template)
-        .render(words=words(language), language=language, **values)
+        .render(_=partial(translate, language=language), language=language, **values)
     )

@@ -8,11 +8,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from glomerulab.cases.add_corrections import submit_correction
 from glomerulab.cases.case import Case, build_cases
 from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFolder, read_case_folder
-from glomerulab.cases.correction_rows import CorrectionRow
-from glomerulab.cases.corrections import CORRECTIONS_FILE
+from glomerulab.cases.corrections import CORRECTIONS_FILE, CorrectionRow, submit_correction
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import UnknownRecordError
 from glomerulab.runtime.names import safe_name

@@ -11,7 +11,7 @@ from glomerulab.apps.review.app import create_app
 from glomerulab.apps.review.review_session import ReviewSession
 from glomerulab.apps.web.server import address_of, listen, run_server
 from glomerulab.cases.rules import RuleSet
-from glomerulab.reports.case.words import Language
+from glomerulab.i18n.catalogue import Language
 from glomerulab.runtime.messages import count_noun
 
 __all__ = ["announce", "open_browser_at", "review"]

@@ -1,7 +1,8 @@
-"""A case on A4 paper, by Typst: the same view as the HTML page, in English or Chinese."""
+"""A case as PDF on A4, typeset by Typst from the same texts as the HTML page."""
 
 import json
 import tempfile
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from glomerulab.cases.case import Case
 from glomerulab.errors import ConfigError, ImageFileError
+from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.images import read_image
-from glomerulab.reports.case.html import change_rows
-from glomerulab.reports.case.pictures import crop_picture, slide_map
-from glomerulab.reports.case.view import GlomerulusRow, case_view
-from glomerulab.reports.case.words import Language, words
+from glomerulab.reports.case.pictures import CROP_PX, MAP_PX, SlideMap, crop_picture, slide_map
+from glomerulab.reports.case.text import translations_in
+from glomerulab.reports.case.view import CaseView, ImageRow, case_view
 from glomerulab.runtime.files import atomic_write
 
-__all__ = ["render_case_pdf", "write_case_pdf"]
+__all__ = ["render_case_pdf"]
 
 LATIN = ("Noto Sans", "DejaVu Sans", "Liberation Sans", "Libertinus Serif")
 CHINESE = (
@@ -31,27 +32,10 @@ CHINESE = (
     "PingFang SC",
 )
 JPEG_QUALITY = 85
-CROP_PX = 256
-MAP_PX = 1600
 
 
 def write_case_pdf(case: Case, folder: Path, path: Path, *, language: Language = "en") -> None:
-    """Write a case as PDF, whole or not at all.
-
-    Parameters
-    ----------
-    case : ReportedCase
-    folder : Path
-        Of the predictions, where the crops are.
-    path : Path
-        Replaced if it exists.
-    language : {"en", "zh"}, default "en"
-
-    Raises
-    ------
-    ConfigError
-        If the machine has no font with Chinese.
-    """
+    """Write a case as PDF."""
     content = render_case_pdf(case, folder, language=language)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
@@ -62,27 +46,40 @@ def render_case_pdf(case: Case, folder: Path, *, language: Language = "en") -> b
 
     Parameters
     ----------
-    case : ReportedCase
     folder : Path
         Of the predictions, where the crops are.
-    language : {"en", "zh"}, default "en"
-
-    Returns
-    -------
-    bytes
 
     Raises
     ------
     ConfigError
         If the machine has no font with Chinese.
     """
-    fonts = _fonts(language)
-    template = resources.files("glomerulab.reports.case").joinpath("templates/case.typ")
-    with tempfile.TemporaryDirectory() as made:
-        room = Path(made)
-        facts = _facts(case, folder, room, language) | {"fonts": fonts}
+    template = (
+        resources.files("glomerulab.reports.case").joinpath("templates/case.typ").read_text("utf-8")
+    )
+    view = case_view(case, language)
+    with tempfile.TemporaryDirectory() as name:
+        room = Path(name)
+        facts = {
+            "language": language,
+            "fonts": _fonts(language),
+            "texts": translations_in(template, "t", language),
+            "is_synthetic": case.facts.is_synthetic,
+            "has_saliency": any(call.saliency_path is not None for call in case.calls),
+            "maps": _maps(case, view, folder, room),
+            **_texts(view),
+            "groups": [
+                {
+                    "name": group.name,
+                    "n_images": group.n_images,
+                    "colour": group.members[0].colour,
+                    "members": [_member(one, folder, room, language) for one in group.members],
+                }
+                for group in view.groups
+            ],
+        }
         (room / "case.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
-        (room / "case.typ").write_text(template.read_text("utf-8"), encoding="utf-8")
+        (room / "case.typ").write_text(template, encoding="utf-8")
         typst.compile(room / "case.typ", output=room / "case.pdf", root=room, format="pdf")
         return (room / "case.pdf").read_bytes()
 
@@ -92,143 +89,103 @@ def _fonts(language: Language) -> list[str]:
     known = set(typst.Fonts().families())
     latin = [name for name in LATIN if name in known]
     chinese = [name for name in CHINESE if name in known]
-    if language == "zh" and not chinese:
+    if language == "en":
+        return [*latin, *chinese]
+    if not chinese:
         raise ConfigError(
-            "no font with Chinese on this machine; install one (Debian: fonts-noto-cjk), or make "
+            "this machine has no font with Chinese; install one (Debian: fonts-noto-cjk), or make "
             "the report in English"
         )
-    return [*chinese, *latin] if language == "zh" else [*latin, *chinese]
+    return [*chinese, *latin]
 
 
-def _facts(case: Case, folder: Path, room: Path, language: Language) -> dict[str, Any]:
-    view = case_view(case, language)
+def _texts(view: CaseView) -> dict[str, Any]:
+    """Return the texts of a view that need no pictures."""
     return {
-        "language": language,
-        "words": words(language),
-        "is_synthetic": case.facts.is_synthetic,
         "title": view.title,
         "headline": view.headline,
         "summary": view.summary,
-        "warnings": [
-            {"title": one.title, "text": one.text, "severe": one.is_severe} for one in view.warnings
-        ],
-        "labels": [
-            {
-                "name": one.name,
-                "number": one.number,
-                "share": one.share,
-                "range": one.range,
-                "by_model": one.by_model,
-            }
-            for one in view.labels
-        ],
-        "rules": [
-            {
-                "name": one.name,
-                "version": one.version,
-                "source": one.source,
-                "note": one.note,
-                "too_few": one.too_few,
-                "caveats": one.caveats,
-                "rows": [_row(row) for row in one.rows],
-                "not_assessed": [_row(row) for row in one.not_assessed],
-            }
-            for one in view.rules
-        ],
-        "maps": _maps(case, view.shown, folder, room),
-        "groups": [
-            {
-                "name": group.name,
-                "n_images": group.n_images,
-                "colour": group.members[0].colour,
-                "members": [_member(one, folder, room, words(language)) for one in group.members],
-            }
-            for group in view.groups
-        ],
-        "has_saliency": any(call.saliency_path is not None for call in case.calls),
-        "changes": change_rows(case, language),
+        "warnings": [asdict(one) for one in view.warnings],
+        "labels": [asdict(one) for one in view.labels],
+        "rules": [asdict(one) for one in view.rules],
+        "changes": view.corrections,
         "model": view.model,
         "slides": view.slides,
     }
 
 
-def _row(row: Any) -> dict[str, str]:  # noqa: ANN401
-    return {
-        name: getattr(row, name)
-        for name in ("name", "grade", "share", "possible", "rests_on", "reason")
-    }
-
-
-def _member(one: GlomerulusRow, folder: Path, room: Path, phrase: dict[str, str]) -> dict[str, Any]:
-    """Put a crop with its outline into the room, and say what stands beside it."""
-    picture = crop_picture(one.call, folder)
+def _member(image: ImageRow, folder: Path, room: Path, language: Language) -> dict[str, Any]:
+    """Save a crop with its outline for the typesetter, and return it with its texts."""
+    picture = crop_picture(image.call, folder)
     file = ""
-    if picture.uri is not None and one.call.image_path is not None:
-        file = f"crop-{one.number}.jpg"
-        image = Image.fromarray(read_image(folder / one.call.image_path))
-        if picture.points:
-            points = _parsed(picture.points)
+    if picture.uri is not None and image.call.image_path is not None:
+        file = f"crop-{image.number}.jpg"
+        crop = Image.fromarray(read_image(folder / image.call.image_path))
+        if picture.outline:
+            line = [*picture.outline, picture.outline[0]]
             width = max(round(picture.stroke), 1)
-            ImageDraw.Draw(image).line([*points, points[0]], fill=one.colour, width=width)
-        image.thumbnail((CROP_PX, CROP_PX))
-        image.save(room / file, quality=JPEG_QUALITY)
+            ImageDraw.Draw(crop).line(line, fill=image.colour, width=width)
+        _save(crop, room / file, CROP_PX)
+    missing = translate("no picture", language)
+    if picture.problem:
+        missing += translate("sign|: ", language) + translate(picture.problem, language)
     return {
-        "looked": _looked(one, folder, room),
-        "number": one.number,
-        "name": one.call.region_id or one.call.image_id,
+        "number": image.number,
+        "name": image.call.region_id or image.call.image_id,
         "file": file,
-        "missing": phrase["no_picture"]
-        + (phrase["colon"] + phrase[picture.reason] if picture.reason else ""),
-        "original": one.original,
-        "is_changed": one.is_changed,
-        "said": one.said,
-        "shared": one.shared,
-        "reasons": phrase["semicolon"].join(one.reasons),
-        "chances": [(label, f"{chance:.0%}") for label, chance in one.chances],
+        "missing": missing,
+        "saliency": _saliency(image, folder, room),
+        "model_labels": image.model_labels,
+        "is_changed": image.is_changed,
+        "correction": image.correction,
+        "other_sections": image.other_sections,
+        "review_reasons": translate("sign|; ", language).join(image.review_reasons),
+        "probabilities": [(label, f"{value:.0%}") for label, value in image.probabilities],
     }
 
 
-def _looked(one: GlomerulusRow, folder: Path, room: Path) -> str:
-    """Put the picture of where the network looked into the room; empty where there is none."""
-    if one.call.saliency_path is None:
+def _saliency(image: ImageRow, folder: Path, room: Path) -> str:
+    """Save the saliency picture for the typesetter; empty if there is none."""
+    if image.call.saliency_path is None:
         return ""
     try:
-        image = Image.fromarray(read_image(folder / one.call.saliency_path))
-    except ImageFileError:  # the crop stands above it; a report does not fail for this
+        picture = Image.fromarray(read_image(folder / image.call.saliency_path))
+    except ImageFileError:  # optional, below the crop
         return ""
-    file = f"looked-{one.number}.jpg"
-    image.thumbnail((CROP_PX, CROP_PX))
-    image.save(room / file, quality=JPEG_QUALITY)
+    file = f"saliency-{image.number}.jpg"
+    _save(picture, room / file, CROP_PX)
     return file
 
 
-def _maps(
-    case: Case, shown: tuple[GlomerulusRow, ...], folder: Path, room: Path
-) -> list[dict[str, str]]:
-    """Draw the glomeruli onto the slides' maps."""
+def _maps(case: Case, view: CaseView, folder: Path, room: Path) -> list[dict[str, str]]:
+    """Save the maps of the slides for the typesetter."""
     found = []
     for place, slide in enumerate(case.slides):
-        drawn = slide_map(slide, shown, folder)
-        if drawn is None or slide.map_path is None:
+        slide_with_marks = slide_map(slide, view.images, folder)
+        if slide_with_marks is None or slide.map_path is None:
             continue
-        image = Image.fromarray(read_image(folder / slide.map_path))
-        image.thumbnail((MAP_PX, MAP_PX))
-        scale = image.width / slide.width
-        pen = ImageDraw.Draw(image)
-        font = ImageFont.load_default(size=max(drawn.text * scale, 9))
-        for mark in drawn.marks:
-            points = [(x * scale, y * scale) for x, y in _parsed(mark.points)]
-            pen.line([*points, points[0]], fill="white", width=6)
-            pen.line([*points, points[0]], fill=mark.colour, width=3)
-            at = (mark.x * scale + 3, mark.y * scale - 6)
-            pen.text(
-                at, str(mark.number), fill="#1f2933", font=font, stroke_width=3, stroke_fill="white"
-            )
-        image.save(room / f"map-{place}.jpg", quality=JPEG_QUALITY)
+        picture = Image.fromarray(read_image(folder / slide.map_path))
+        picture.thumbnail((MAP_PX, MAP_PX))
+        _draw_marks(picture, slide_with_marks)
+        picture.save(room / f"map-{place}.jpg", quality=JPEG_QUALITY)
         found.append({"slide_id": slide.slide_id, "file": f"map-{place}.jpg"})
     return found
 
 
-def _parsed(points: str) -> list[tuple[float, float]]:
-    pairs = (pair.split(",") for pair in points.split())
-    return [(float(x), float(y)) for x, y in pairs]
+def _draw_marks(picture: Image.Image, slide: SlideMap) -> None:
+    scale = picture.width / slide.width
+    pen = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=max(slide.text * scale, 9))
+    for mark in slide.marks:
+        points = [(x * scale, y * scale) for x, y in mark.outline]
+        pen.line([*points, points[0]], fill="white", width=6)
+        pen.line([*points, points[0]], fill=mark.colour, width=3)
+        at = (mark.x * scale + 3, mark.y * scale - 6)
+        pen.text(
+            at, str(mark.number), fill="#1f2933", font=font, stroke_width=3, stroke_fill="white"
+        )
+
+
+def _save(picture: Image.Image, path: Path, size_px: int) -> None:
+    picture.thumbnail((size_px, size_px))
+    picture.save(path, quality=JPEG_QUALITY)

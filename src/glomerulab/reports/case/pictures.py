@@ -1,54 +1,63 @@
-"""The pictures of a case report: crops with their outline, slides with every glomerulus."""
+"""Pictures of a case report: crops with their outline, and slides with their glomeruli."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from glomerulab.cases.calls import GlomerulusCall
 from glomerulab.cases.case_folder import SlideFacts
 from glomerulab.errors import ImageFileError
-from glomerulab.geometry import Box, Point
+from glomerulab.geometry import Point
 from glomerulab.images import image_size
-from glomerulab.reports.case.view import GlomerulusRow
+from glomerulab.reports.case.view import ImageRow
 from glomerulab.reports.html import thumbnail_uri
 
-__all__ = ["MapMark", "Picture", "SlideMap", "crop_picture", "saliency_uri", "slide_map"]
+__all__ = ["crop_picture", "slide_map"]
 
 CROP_PX = 256
 MAP_PX = 1600
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A crop, in its own pixels."""
+class CropPicture:
+    """A crop and its outline, in the crop's own pixels."""
 
     uri: str | None
     width: int = 1
     height: int = 1
-    points: str = ""
-    """The region's outline, as SVG writes it."""
+    outline: tuple[Point, ...] = ()
     stroke: float = 1.0
-    reason: Literal["", "picture_gone", "picture_unreadable"] = ""
-    """Why the image cannot be shown, by its phrase in `words`; empty where there never was one."""
+    problem: str = ""
+    """Why the file cannot be shown; empty if the call has no picture."""
+
+    @property
+    def points(self) -> str:
+        """The outline as SVG writes it."""
+        return svg_points(self.outline)
 
 
 @dataclass(frozen=True)
 class MapMark:
-    """One glomerulus on a map."""
+    """One glomerulus on a map, in level-0 pixels."""
 
     number: int
     name: str
-    points: str
+    outline: tuple[Point, ...]
     x: int
     y: int
+    """Of its number, right of the outline at half its height."""
     colour: str
     is_referred: bool
+
+    @property
+    def points(self) -> str:
+        """The outline as SVG writes it."""
+        return svg_points(self.outline)
 
 
 @dataclass(frozen=True)
 class SlideMap:
-    """A slide with its glomeruli; marks are in level-0 pixels."""
+    """A slide with its glomeruli; sizes are in level-0 pixels."""
 
     slide_id: str
     uri: str
@@ -59,106 +68,86 @@ class SlideMap:
     marks: tuple[MapMark, ...]
 
 
-def crop_picture(call: GlomerulusCall, folder: Path) -> Picture:
-    """Return the picture of a crop.
+def crop_picture(call: GlomerulusCall, folder: Path) -> CropPicture:
+    """Return the picture of a crop, or why it cannot be shown.
 
     Parameters
     ----------
-    call : GlomerulusCall
     folder : Path
         Of the predictions.
-
-    Returns
-    -------
-    Picture
-        Without an image, and with the reason, where the file cannot be read.
     """
     if call.image_path is None:
-        return Picture(None)
+        return CropPicture(None)
     path = folder / call.image_path
     try:
         width, height = image_size(path)
         uri = thumbnail_uri(path, size_px=CROP_PX)
     except ImageFileError as error:
-        is_gone = isinstance(error.__cause__, FileNotFoundError)
-        return Picture(None, reason="picture_gone" if is_gone else "picture_unreadable")
-    points = ""
+        is_missing = isinstance(error.__cause__, FileNotFoundError)
+        problem = "its file is no longer there" if is_missing else "its file cannot be read"
+        return CropPicture(None, problem=problem)
+    outline: tuple[Point, ...] = ()
     if call.box is not None and call.outline:
-        scale = width / call.box.width
-        points = _points(
-            [((x - call.box.x) * scale, (y - call.box.y) * scale) for x, y in call.outline]
-        )
-    return Picture(uri, width, height, points, stroke=round(max(width, height) / 110, 1))
+        box, scale = call.box, width / call.box.width
+        outline = tuple(((x - box.x) * scale, (y - box.y) * scale) for x, y in call.outline)
+    return CropPicture(uri, width, height, outline, stroke=round(max(width, height) / 110, 1))
 
 
 def saliency_uri(call: GlomerulusCall, folder: Path) -> str:
-    """Return the picture of where the network looked; empty where there is none.
-
-    Parameters
-    ----------
-    call : GlomerulusCall
-    folder : Path
-        Of the predictions.
-
-    Returns
-    -------
-    str
-    """
+    """Return the saliency picture as a data URI; empty if there is none or it cannot be read."""
     if call.saliency_path is None:
         return ""
     try:
         return thumbnail_uri(folder / call.saliency_path, size_px=CROP_PX)
-    except ImageFileError:  # the crop stands beside it; a report does not fail for this
+    except ImageFileError:  # optional, beside the crop
         return ""
 
 
-def slide_map(slide: SlideFacts, shown: Sequence[GlomerulusRow], folder: Path) -> SlideMap | None:
-    """Return the map of a slide, or None where its picture is not there or cannot be read.
+def slide_map(slide: SlideFacts, images: Sequence[ImageRow], folder: Path) -> SlideMap | None:
+    """Return the map of a slide; None if its picture is missing or cannot be read.
 
     Parameters
     ----------
-    slide : SlideFacts
-    shown : sequence of Shown
+    images : sequence of ImageRow
         Of the whole case.
     folder : Path
         Of the predictions.
-
-    Returns
-    -------
-    SlideMap or None
     """
     if slide.map_path is None:
         return None
     try:
         uri = thumbnail_uri(folder / slide.map_path, size_px=MAP_PX)
-    except ImageFileError:  # a map is an extra; a report does not fail for it
+    except ImageFileError:  # optional
         return None
     longer = max(slide.width, slide.height)
-    marks = []
-    for one in shown:
-        box = one.call.box
-        if one.call.slide_id != slide.slide_id or box is None:
-            continue
-        outline = one.call.outline or box.corners()
-        x, y = _label_place(outline, box)
-        marks.append(
-            MapMark(one.number, one.group, _points(outline), x, y, one.colour, bool(one.reasons))
-        )
+    marks = [mark for image in images if (mark := _mark(image, slide.slide_id)) is not None]
     return SlideMap(
         slide.slide_id,
         uri,
         slide.width,
         slide.height,
-        max(longer // 220, 1),
-        max(longer // 42, 6),
-        tuple(marks),
+        stroke=max(longer // 220, 1),
+        text=max(longer // 42, 6),
+        marks=tuple(marks),
     )
 
 
-def _label_place(outline: Sequence[Point], box: Box) -> tuple[int, int]:
-    """Return where the number stands: right of the glomerulus, halfway down."""
-    return round(max(x for x, _ in outline)), round(box.y + box.height / 2)
+def _mark(image: ImageRow, slide_id: str) -> MapMark | None:
+    box = image.call.box
+    if image.call.slide_id != slide_id or box is None:
+        return None
+    outline = tuple(image.call.outline or box.corners())
+    return MapMark(
+        image.number,
+        image.group,
+        outline,
+        x=round(max(x for x, _ in outline)),
+        y=round(box.y + box.height / 2),
+        colour=image.colour,
+        is_referred=bool(image.review_reasons),
+    )
 
 
-def _points(outline: Sequence[Point]) -> str:
+def svg_points(outline: Sequence[Point]) -> str:
+    """Write an outline as SVG writes it."""
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in outline)

@@ -1,47 +1,48 @@
-"""A case as pages show it: every cell as text in one language, used by HTML and PDF alike."""
+"""A case as text in one language: the content that the HTML page and the PDF share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from glomerulab.cases.calls import GlomerulusCall, LabelSet
 from glomerulab.cases.case import Case
+from glomerulab.cases.case_folder import CaseFacts, SlideFacts
 from glomerulab.cases.grading import FindingCount, ItemResult, RuleResult
-from glomerulab.reports.case.model_rows import model_rows
+from glomerulab.i18n.catalogue import Language, localized, translate, translate_count
+from glomerulab.reports.case.text import OUTDATED_REASONS, grade_name, labels_name, utc_text
 from glomerulab.reports.case.warnings import CaseWarning, case_warnings
-from glomerulab.reports.case.words import (
-    Language,
-    grade_name,
-    grade_sign,
-    moment,
-    name_of,
-    reading_words,
-    words,
-)
-from glomerulab.runtime.messages import count_noun
 
-__all__ = [
-    "CaseView",
-    "GlomerulusRow",
-    "Group",
-    "ItemRow",
-    "LabelRow",
-    "RuleBlock",
-    "case_view",
-    "colour_of",
-]
+__all__ = ["case_view"]
+
+# Colours that colour-blind readers can distinguish (Okabe and Ito), in the order of the labels.
+COLOURS = ("#009E73", "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A6D00", "#000000")
+SEVERAL = "#6A3D9A"
+GREY = "#5F6B76"
+
+REVIEW_REASONS: Mapping[str, str] = {
+    "uncertain": "the model cannot settle on one answer",
+    "out_of_focus": "less sharp than almost all training images",
+    "out_of_distribution": "unlike the images the model was trained on",
+    "no_tissue": "next to no tissue",
+    "stain_unseen": "a stain the model was never trained on",
+    "stain_unknown": "its stain is not stated (predict again with --stain)",
+    "not_normalized": "colours could not be normalised",
+}
+"""The keys of `glomerulab.cases.calls.REASONS`, as short as a picture's caption."""
 
 
 @dataclass(frozen=True)
 class ItemRow:
-    """One question and its answer."""
+    """One item of a rule set and its grade."""
 
     item: str
     name: str
     grade: str
-    """Empty where it was not assessed."""
+    """Empty if it was not assessed."""
     share: str
     possible: str
-    """Other grades that the doubts allow; empty if there is none."""
-    rests_on: str
+    """Other possible grades, given the uncertain glomeruli."""
+    labels: str
+    """Names of the labels that it is based on."""
     reason: str
     """Why it was not assessed."""
 
@@ -57,12 +58,12 @@ class RuleBlock:
     too_few: str
     rows: tuple[ItemRow, ...]
     not_assessed: tuple[ItemRow, ...]
-    caveats: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class LabelRow:
-    """One label's count; in the first row that of all glomeruli."""
+    """The count of one label; in the first row that of all glomeruli."""
 
     name: str
     number: str
@@ -72,41 +73,41 @@ class LabelRow:
 
 
 @dataclass(frozen=True)
-class GlomerulusRow:
-    """One image of a glomerulus, numbered as on the map."""
+class ImageRow:
+    """One image of a glomerulus; texts are empty where they do not apply."""
 
     number: int
+    """As on the map."""
     call: GlomerulusCall
     group: str
-    """The reading it is shown under."""
+    """Names of the labels that it is listed under."""
     colour: str
-    original: str
-    """The model's call where a person spoke; else empty."""
+    model_labels: str
+    """The model's call, if a person corrected or confirmed it."""
     is_changed: bool
-    """Whether the person said otherwise than the model."""
-    said: str
-    """Who said so, when and why; else empty."""
-    chances: tuple[tuple[str, float], ...]
-    """Label and probability, likeliest first."""
-    reasons: tuple[str, ...]
-    """Why a human must look; empty once one has."""
-    shared: str
-    """Where else the same glomerulus stands, and what it counts as; empty if nowhere."""
+    """Whether the correction differs from the call."""
+    correction: str
+    """Who made the correction, when and why."""
+    probabilities: tuple[tuple[str, float], ...]
+    """Label and probability, the highest first."""
+    review_reasons: tuple[str, ...]
+    other_sections: str
+    """Other slides of the same glomerulus, and what it is counted as."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Images that show the same."""
+class ImageGroup:
+    """Images with the same labels."""
 
     name: str
     n_images: str
-    """How many, and how many of glomeruli that stand on several sections."""
-    members: tuple[GlomerulusRow, ...]
+    """How many, and how many of glomeruli on several sections."""
+    members: tuple[ImageRow, ...]
 
 
 @dataclass(frozen=True)
 class CaseView:
-    """Everything a page says of a case."""
+    """The texts of a case."""
 
     title: str
     headline: str
@@ -114,196 +115,194 @@ class CaseView:
     warnings: tuple[CaseWarning, ...]
     rules: tuple[RuleBlock, ...]
     labels: tuple[LabelRow, ...]
-    shown: tuple[GlomerulusRow, ...]
-    groups: tuple[Group, ...]
+    images: tuple[ImageRow, ...]
+    groups: tuple[ImageGroup, ...]
+    corrections: tuple[tuple[str, ...], ...]
+    """Image, the model's labels, the person's, name, time and reason; outdated ones last."""
     model: tuple[tuple[str, str], ...]
     slides: tuple[tuple[str, str], ...]
 
 
-# Colours that colour-blind readers tell apart (Okabe and Ito), the first for what is listed first.
-COLOURS = ("#009E73", "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A6D00", "#000000")
-SEVERAL = "#6A3D9A"
-GREY = "#5F6B76"
-
-
-def colour_of(reading: LabelSet, label_ids: tuple[str, ...]) -> str:
-    """Return the colour a reading has on maps, in galleries and in QuPath.
-
-    Parameters
-    ----------
-    reading : reading
-    label_ids : tuple of str
-        Of the taxonomy, in order.
-
-    Returns
-    -------
-    str
-        ``#rrggbb``; one colour for any combination, grey for none.
-    """
-    if not reading:
-        return GREY
-    if len(reading) > 1:
-        return SEVERAL
-    return COLOURS[label_ids.index(next(iter(reading))) % len(COLOURS)]
-
-
 def case_view(case: Case, language: Language) -> CaseView:
-    """Put a case into words.
-
-    Parameters
-    ----------
-    case : ReportedCase
-    language : {"en", "zh"}
-
-    Returns
-    -------
-    CaseView
-    """
-    phrase = words(language)
-    shown = _shown(case, language)
-    groups: dict[str, list[GlomerulusRow]] = {}
-    for one in sorted(shown, key=lambda one: _order(case, one)):
-        groups.setdefault(one.group, []).append(one)
-    summary = case.summary
+    """Return the texts of a case in a language."""
+    images = _image_rows(case, language)
+    groups: dict[str, list[ImageRow]] = {}
+    for image in sorted(images, key=lambda image: _gallery_order(case, image)):
+        groups.setdefault(image.group, []).append(image)
     return CaseView(
-        title=f"{phrase['case']} {case.patient}",
+        title=f"{translate('report|Case', language)} {case.patient}",
         headline=_headline(case, language),
         summary=_summary(case, language),
         warnings=case_warnings(case, language),
-        rules=tuple(_rule_block(result, case, language) for result in summary.rules),
+        rules=tuple(_rule_block(result, case, language) for result in case.summary.rules),
         labels=_label_rows(case, language),
-        shown=shown,
+        images=images,
         groups=tuple(
-            Group(name, _n_images(members, language), tuple(members))
+            ImageGroup(name, _n_images(members, language), tuple(members))
             for name, members in groups.items()
         ),
+        corrections=_corrections(case, language),
         model=model_rows(case.facts, language),
-        slides=tuple(
-            (
-                one.slide_id,
-                f"{one.stain or '?'}, {one.width} × {one.height} px"
-                + (f", {one.mpp:.3g} µm/px" if one.mpp else ""),
-            )
-            for one in case.slides
-        ),
+        slides=tuple((one.slide_id, _slide_text(one)) for one in case.slides),
     )
 
 
-def _order(case: Case, one: GlomerulusRow) -> tuple[int, str, int]:
-    reading = case.reading_of(one.call)
-    if reading is None:
-        return 99, one.group, one.number
-    places = [case.taxonomy.label_ids.index(key) for key in reading]
-    return (50 if len(places) != 1 else places[0]), one.group, one.number
+def colour_of(labels: LabelSet, label_ids: tuple[str, ...]) -> str:
+    """Return the colour ``#rrggbb`` of labels on maps, in galleries and in QuPath.
+
+    All combinations share one colour; an image without labels is grey.
+    """
+    if not labels:
+        return GREY
+    if len(labels) > 1:
+        return SEVERAL
+    return COLOURS[label_ids.index(next(iter(labels))) % len(COLOURS)]
+
+
+def _gallery_order(case: Case, image: ImageRow) -> tuple[int, str, int]:
+    """Sort by label, then combinations of labels, then images without a glomerulus."""
+    labels = case.labels_of(image.call)
+    if labels is None:
+        return 99, image.group, image.number
+    places = [case.taxonomy.label_ids.index(key) for key in labels]
+    return (50 if len(places) != 1 else places[0]), image.group, image.number
 
 
 def _headline(case: Case, language: Language) -> str:
-    summary = case.summary
-    parts = [f"{one.n_with} {name_of(one.label, language)}" for one in summary.labels if one.n_with]
-    if language == "zh":
-        listed = "，".join(parts) or "无可计数"
-        return f"{summary.n_glomeruli}{words(language)['glomeruli']}：{listed}"
-    listed = ", ".join(part[:1] + part[1:].lower() for part in parts) or "none to count"
-    return f"{count_noun(summary.n_glomeruli, 'glomerulus', 'glomeruli')}: {listed}"
+    labels = [
+        f"{one.n_with} {_within_sentence(localized(one.label, 'name', language), language)}"
+        for one in case.summary.labels
+        if one.n_with
+    ]
+    return translate(
+        "headline|{glomeruli}: {labels}",
+        language,
+        glomeruli=translate_count(
+            case.summary.n_glomeruli,
+            "headline|{n} glomerulus",
+            "headline|{n} glomeruli",
+            language,
+        ),
+        labels=translate("clause|, ", language).join(labels)
+        or translate("none to count", language),
+    )
+
+
+def _within_sentence(name: str, language: Language) -> str:
+    return name.lower() if language == "en" else name
 
 
 def _summary(case: Case, language: Language) -> tuple[str, ...]:
     s = case.summary
-    if language == "zh":
-        slides = f"{s.n_slides} 张切片，" if s.n_slides else ""
-        first = f"{slides}{s.n_images} 幅图像；{s.n_referred} 个肾小球需人工复核。"
-        several = f"{s.n_on_several_sections} 个肾小球出现在多张切片上，各计一次。"
+    images = translate_count(s.n_images, "{n} image", "{n} images", language)
+    glomeruli = translate_count(s.n_referred, "{n} glomerulus", "{n} glomeruli", language)
+    if s.n_slides:
+        first = translate(
+            "{images} on {slides}; {glomeruli} to be looked at.",
+            language,
+            images=images,
+            slides=translate_count(s.n_slides, "{n} slide", "{n} slides", language),
+            glomeruli=glomeruli,
+        )
     else:
-        look = count_noun(s.n_referred, "glomerulus", "glomeruli")
-        stand = count_noun(s.n_on_several_sections, "glomerulus stands", "glomeruli stand")
-        slides = f" on {count_noun(s.n_slides, 'slide')}" if s.n_slides else ""
-        first = f"{count_noun(s.n_images, 'image')}{slides}; {look} to be looked at."
-        several = f"{stand} on several sections; each is counted once."
-    return (first, several) if s.n_on_several_sections else (first,)
+        first = translate(
+            "{images}; {glomeruli} to be looked at.", language, images=images, glomeruli=glomeruli
+        )
+    if not s.n_on_several_sections:
+        return (first,)
+    several = translate_count(
+        s.n_on_several_sections,
+        "{n} glomerulus stands on several sections; each is counted once.",
+        "{n} glomeruli stand on several sections; each is counted once.",
+        language,
+    )
+    return first, several
 
 
 def _rule_block(result: RuleResult, case: Case, language: Language) -> RuleBlock:
     rules = result.rule_set
     rows = tuple(_item_row(one, case, language) for one in result.items)
     pairs = list(zip(result.items, rows, strict=True))
+    warnings = dict.fromkeys(text[language] for one in result.items for text in one.warnings)
     return RuleBlock(
-        name=name_of(rules, language),
+        name=localized(rules, "name", language),
         version=rules.version,
         source=rules.source,
-        note=(rules.note_zh if language == "zh" else rules.note) or rules.note,
+        note=localized(rules, "note", language),
         too_few=_too_few(result, language),
         rows=tuple(row for one, row in pairs if one.grade is not None),
         not_assessed=tuple(row for one, row in pairs if one.grade is None),
-        caveats=tuple(
-            dict.fromkeys(
-                text
-                for one in result.items
-                for text in (one.caveats_zh if language == "zh" else one.caveats)
-            )
-        ),
+        warnings=tuple(warnings),
     )
 
 
 def _too_few(result: RuleResult, language: Language) -> str:
-    phrase, least = words(language), result.rule_set.min_glomeruli
+    least = result.rule_set.min_glomeruli
     if not result.has_enough:
-        return f"{phrase['too_few']}{phrase['colon']}{result.n_glomeruli} < {least}"
+        text = translate("fewer glomeruli than the source asks for", language)
+        return f"{text}{translate('sign|: ', language)}{result.n_glomeruli} < {least}"
     if result.may_have_too_few:
-        return f"{phrase['perhaps_too_few']}{phrase['colon']}{result.n_range[0]} < {least}"
+        text = translate(
+            "perhaps fewer glomeruli than the source asks for, given the doubts", language
+        )
+        return f"{text}{translate('sign|: ', language)}{result.n_range[0]} < {least}"
     return ""
 
 
 def _item_row(result: ItemResult, case: Case, language: Language) -> ItemRow:
-    names = {label.id: name_of(label, language) for label in case.taxonomy.labels}
-    phrase = words(language)
-    signs = [grade_sign(one, language) for one in reversed(result.possible)]
-    possible = phrase["comma"].join(signs[:-1]) + phrase["or"] + signs[-1] if signs[1:] else ""
-    if result.grade is None:
-        possible = possible or "".join(signs)
-    share = phrase["semicolon"].join(_share(one, result.n_of, language) for one in result.counted)
+    names = {label.id: localized(label, "name", language) for label in case.taxonomy.labels}
+    comma, semicolon = translate("sign|, ", language), translate("sign|; ", language)
+    symbols = [localized(one, "grade", language) for one in reversed(result.possible)]
+    possible = ""
+    if symbols[1:]:
+        possible = comma.join(symbols[:-1]) + translate("sign| or ", language) + symbols[-1]
+    elif result.grade is None:
+        possible = "".join(symbols)
+    share = semicolon.join(_share(one, result.n_of, language) for one in result.counts)
     if not share and result.grade is not None:
         share = str(result.n_of)
     return ItemRow(
-        result.item.id,
-        name_of(result.item, language),
-        "" if result.grade is None else grade_name(result.grade, language),
-        share,
-        possible,
-        phrase["comma"].join(names[key] for key in result.labels),
-        result.not_assessed_zh if language == "zh" else result.not_assessed,
+        item=result.item.id,
+        name=localized(result.item, "name", language),
+        grade="" if result.grade is None else grade_name(result.grade, language),
+        share=share,
+        possible=possible,
+        labels=comma.join(names[key] for key in result.labels),
+        reason="" if result.not_assessed is None else result.not_assessed[language],
     )
 
 
 def _share(one: FindingCount, n_of: int, language: Language) -> str:
-    phrase = words(language)
-    said = phrase["comma"].join(name_of(finding, language) for finding in one.findings)
+    names = translate("sign|, ", language).join(
+        localized(finding, "name", language) for finding in one.findings
+    )
     share = f"{one.n_with} / {n_of} ({round(100 * one.n_with / n_of, 1):g} %)"
-    return f"{said}{phrase['colon']}{share}" if said else share
+    return f"{names}{translate('sign|: ', language)}{share}" if names else share
 
 
 def _label_rows(case: Case, language: Language) -> tuple[LabelRow, ...]:
-    summary, original = case.summary, case.original
+    summary, by_model = case.summary, case.model_summary
     rows = [
         LabelRow(
-            words(language)["all_glomeruli"],
+            translate("Glomeruli in all", language),
             str(summary.n_glomeruli),
             "–",
             _range(summary.n_range),
-            str(original.n_glomeruli),
+            str(by_model.n_glomeruli),
         )
     ]
-    for one, alone in zip(summary.labels, original.labels, strict=True):
+    for count, model_count in zip(summary.labels, by_model.labels, strict=True):
         share = "–"
-        if one.interval is not None and one.share is not None:
-            low, high = one.interval
-            share = f"{round(100 * one.share, 1):g} % ({100 * low:.0f} – {100 * high:.0f} %)"
+        if count.interval is not None and count.share is not None:
+            low, high = count.interval
+            share = f"{round(100 * count.share, 1):g} % ({100 * low:.0f} – {100 * high:.0f} %)"
         rows.append(
             LabelRow(
-                name_of(one.label, language),
-                f"{one.n_with} / {one.n_of}",
+                localized(count.label, "name", language),
+                f"{count.n_with} / {count.n_of}",
                 share,
-                _range(one.n_range),
-                str(alone.n_with),
+                _range(count.n_range),
+                str(model_count.n_with),
             )
         )
     return tuple(rows)
@@ -314,49 +313,151 @@ def _range(ends: tuple[int, int]) -> str:
     return str(low) if low == high else f"{low} – {high}"
 
 
-def _n_images(members: list[GlomerulusRow], language: Language) -> str:
-    n, n_shared = len(members), sum(one.shared != "" for one in members)
-    if language == "zh":
-        return f"{n} 幅图像" + (f"，其中 {n_shared} 幅的肾小球出现在多张切片上" if n_shared else "")
-    shared = f", {n_shared} of glomeruli on several sections" if n_shared else ""
-    return count_noun(n, "image") + shared
+def _n_images(members: list[ImageRow], language: Language) -> str:
+    images = translate_count(len(members), "{n} image", "{n} images", language)
+    n_shared = sum(one.other_sections != "" for one in members)
+    if not n_shared:
+        return images
+    return translate(
+        "{images}, {n} of glomeruli on several sections", language, images=images, n=n_shared
+    )
 
 
-def _shared(case: Case, call: GlomerulusCall, language: Language) -> str:
+def _other_sections(case: Case, call: GlomerulusCall, language: Language) -> str:
     others = case.other_slides_of(call)
     if not others:
         return ""
-    number = case.glomerulus_numbers[call.image_id]
-    counted = reading_words(case.glomerulus_of(call).called, case.taxonomy, language)
-    if language == "zh":
-        return f"肾小球 {number}，亦见于切片 {'、'.join(others)}；计为：{counted}"
-    slides = "slide" if len(others) == 1 else "slides"
-    return f"Glomerulus {number}, also on {slides} {', '.join(others)}; counted as: {counted}"
+    return translate_count(
+        len(others),
+        "Glomerulus {number}, also on slide {slides}; counted as: {labels}",
+        "Glomerulus {number}, also on slides {slides}; counted as: {labels}",
+        language,
+        number=case.glomerulus_numbers[call.image_id],
+        slides=translate("sign|, ", language).join(others),
+        labels=labels_name(case.glomerulus_of(call).labels, case.taxonomy, language),
+    )
 
 
-def _shown(case: Case, language: Language) -> tuple[GlomerulusRow, ...]:
-    phrase = words(language)
-    names = {label.id: name_of(label, language) for label in case.taxonomy.labels}
-    latest_corrections = case.latest_corrections
-    found = []
+def _image_rows(case: Case, language: Language) -> tuple[ImageRow, ...]:
+    names = {label.id: localized(label, "name", language) for label in case.taxonomy.labels}
+    rows = []
     for number, call in enumerate(case.calls, start=1):
-        entry = latest_corrections.get(call.image_id)
-        reading = case.reading_of(call)
-        chances = sorted(call.probabilities.items(), key=lambda item: -item[1])
-        found.append(
-            GlomerulusRow(
-                number,
-                call,
-                reading_words(reading, case.taxonomy, language),
-                colour_of(reading, case.taxonomy.label_ids),
-                "" if entry is None else reading_words(call.called, case.taxonomy, language),
-                entry is not None and entry.reading != call.called,
-                ""
-                if entry is None
-                else f"{entry.by}, {moment(entry.time)}{phrase['colon']}{entry.reason}",
-                tuple((names[key], chance) for key, chance in chances),
-                () if entry is not None else tuple(phrase[reason] for reason in call.reasons),
-                _shared(case, call, language),
+        entry = case.latest_corrections.get(call.image_id)
+        labels = case.labels_of(call)
+        model_labels = correction = ""
+        if entry is not None:
+            model_labels = labels_name(call.called, case.taxonomy, language)
+            colon = translate("sign|: ", language)
+            correction = f"{entry.by}, {utc_text(entry.time)}{colon}{entry.reason}"
+        by_probability = sorted(call.probabilities.items(), key=lambda item: -item[1])
+        reasons = case.review_reasons_of(call)
+        rows.append(
+            ImageRow(
+                number=number,
+                call=call,
+                group=labels_name(labels, case.taxonomy, language),
+                colour=colour_of(labels, case.taxonomy.label_ids),
+                model_labels=model_labels,
+                is_changed=entry is not None and entry.labels != call.called,
+                correction=correction,
+                probabilities=tuple((names[key], value) for key, value in by_probability),
+                review_reasons=tuple(translate(REVIEW_REASONS[key], language) for key in reasons),
+                other_sections=_other_sections(case, call, language),
             )
         )
-    return tuple(found)
+    return tuple(rows)
+
+
+def _corrections(case: Case, language: Language) -> tuple[tuple[str, ...], ...]:
+    calls = {call.image_id: call for call in case.calls}
+    current = [
+        (
+            entry.image_id,
+            labels_name(calls[entry.image_id].called, case.taxonomy, language),
+            labels_name(entry.labels, case.taxonomy, language),
+            entry.by,
+            utc_text(entry.time),
+            entry.reason,
+        )
+        for entry in case.corrections
+    ]
+    outdated = [
+        (
+            entry.row.image_id,
+            "–",
+            f"{entry.row.labels} ({translate(OUTDATED_REASONS[entry.why], language)})",
+            entry.row.by,
+            utc_text(entry.row.time),
+            entry.row.reason,
+        )
+        for entry in case.outdated
+    ]
+    return (*current, *outdated)
+
+
+def _slide_text(slide: SlideFacts) -> str:
+    mpp = f", {slide.mpp:.3g} µm/px" if slide.mpp else ""
+    return f"{slide.stain or '?'}, {slide.width} × {slide.height} px{mpp}"
+
+
+def model_rows(facts: CaseFacts, language: Language) -> tuple[tuple[str, str], ...]:
+    """Return the model's card as names and texts: training, calibration, thresholds, limits."""
+    m = facts.model
+    comma = translate("sign|, ", language)
+    trained_on = translate(
+        "{images} of {patients}; stains: {stains}",
+        language,
+        images=translate_count(m.n_training_images, "{n} image", "{n} images", language),
+        patients=translate_count(m.n_training_patients, "{n} patient", "{n} patients", language),
+        stains=", ".join(f"{stain} {n}" for stain, n in m.stains_seen.items()) or "?",
+    )
+    if m.trained_on_synthetic:
+        trained_on += translate("; SYNTHETIC", language)
+    rows = {
+        translate("report|Model", language): translate(
+            "{model}, {head}; run {run}; weights {weights}",
+            language,
+            model=m.model,
+            head=m.head,
+            run=m.run,
+            weights=m.weights_sha256[:12],
+        ),
+        translate("Trained on", language): trained_on,
+        translate("On its held-out part", language): localized(m, "test_summary", language)
+        or translate("not stated", language),
+        translate("Answers", language): comma.join(
+            localized(one, "name", language) for one in m.labels
+        ),
+        translate("Temperature", language): translate(
+            "{temperature}, fitted on {n} validation images",
+            language,
+            temperature=f"{m.temperature:.2f}",
+            n=m.n_validation,
+        ),
+        translate("Conformal sets", language): translate(
+            "hold the truth in {coverage}; an answer needs {threshold}",
+            language,
+            coverage=f"{m.coverage:.0%}",
+            threshold=f"{m.conformal_threshold:.2f}",
+        ),
+        translate("Unlike the training images", language): translate(
+            "distance above {threshold} (95 % of validation images lie nearer)",
+            language,
+            threshold=f"{m.distance_threshold:.2f}",
+        ),
+        translate("Out of focus", language): translate(
+            "sharpness below {threshold}", language, threshold=f"{m.sharpness_threshold:.2f}"
+        ),
+        translate("Colours brought to a reference", language): comma.join(m.normalized_to)
+        or translate("stains|no", language),
+        translate("Predicted", language): translate(
+            "{created}, glomerulab {version}",
+            language,
+            created=facts.created,
+            version=facts.glomerulab,
+        ),
+        translate("Not for", language): translate(
+            "Diagnosis or treatment; any decision about a patient.", language
+        ),
+    }
+    return tuple(rows.items())

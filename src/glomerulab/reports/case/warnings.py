@@ -1,25 +1,24 @@
-"""What a reader must know before the numbers of a case: one list, told in every format."""
+"""Warnings to be read before the numbers of a case: one list for every format."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from glomerulab.cases.case import Case
-from glomerulab.cases.corrections import OutdatedCorrection
 from glomerulab.cases.counting import is_bare_number
-from glomerulab.reports.case.words import Language, moment, words
-from glomerulab.runtime.messages import count_noun
+from glomerulab.i18n.catalogue import Language, localized, translate, translate_count
+from glomerulab.reports.case.text import outdated_text
 
-__all__ = ["CaseWarning", "case_warnings", "lost_words"]
+__all__ = ["CaseWarning", "case_warnings"]
 
 MAX_LISTED = 12
 
 
 @dataclass(frozen=True)
 class CaseWarning:
-    """One thing that makes the numbers of a case mean less, or something else."""
+    """A limitation of the numbers of a case."""
 
     kind: str
-    """The same in every language, for programs: such as ``proposed`` or ``not_judged``."""
+    """The same in every language, such as ``proposed`` or ``not_judged``."""
     title: str
     text: str
     is_severe: bool
@@ -33,113 +32,160 @@ class CaseWarning:
 def case_warnings(
     case: Case, language: Language, *, max_listed: int | None = MAX_LISTED
 ) -> tuple[CaseWarning, ...]:
-    """Say what a reader must know of a case.
+    """Return the warnings of a case, the most important first, and the notes of its predictions.
 
     Parameters
     ----------
-    case : ReportedCase
-    language : {"en", "zh"}
     max_listed : int or None, default 12
-        Names that a list on a page holds at most; None: all of them.
-
-    Returns
-    -------
-    tuple of CaseWarning
-        What weighs most first; the notes of the predictions last.
+        Longest list of names; None: no limit.
     """
-    zh = language == "zh"
-    makers: tuple[Callable[[], CaseWarning | None], ...] = (
-        lambda: _synthetic_model(case, zh=zh),
-        lambda: _nothing_judged(case, zh=zh),
-        lambda: _proposed(case, zh=zh),
-        lambda: _not_judged(case, max_listed, zh=zh),
-        lambda: _lost_changes(case, zh=zh),
-        lambda: _changes_of_nobody(case, zh=zh),
-        lambda: _not_settled(case, zh=zh),
-        lambda: _numbered(case, max_listed, zh=zh),
-        lambda: _few(case, zh=zh),
-        lambda: _seen(case, zh=zh),
+    makers: tuple[Callable[[Case, Language, int | None], CaseWarning | None], ...] = (
+        _synthetic_model,
+        _no_calls,
+        _proposed,
+        _failures,
+        _outdated,
+        _unmatched,
+        _not_reviewed,
+        _bare_numbers,
+        _few,
+        _corrected,
     )
-    found = [made for make in makers if (made := make()) is not None]
-    for note in case.notes:
-        title, text = ("备注", note.zh or note.en) if zh else ("Note", note.en)
-        found.append(CaseWarning("note", title, text, is_severe=False))
-    return tuple(found)
+    found = [made for make in makers if (made := make(case, language, max_listed)) is not None]
+    title = translate("Note", language)
+    notes = [
+        CaseWarning("note", title, note.text(language), is_severe=False) for note in case.notes
+    ]
+    return (*found, *notes)
 
 
-def _synthetic_model(case: Case, *, zh: bool) -> CaseWarning | None:
+def _synthetic_model(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
     if not case.facts.model.trained_on_synthetic:
         return None
-    if zh:
-        title, text = "模型由合成图像训练", "其判定不反映真实患者。"
-    else:
-        title = "The model was trained on synthetic images"
-        text = "Its calls say nothing about patients."
-    return CaseWarning("synthetic_model", title, text, is_severe=True)
+    return CaseWarning(
+        "synthetic_model",
+        translate("The model was trained on synthetic images", language),
+        translate("Its calls say nothing about patients.", language),
+        is_severe=True,
+    )
 
 
-def _nothing_judged(case: Case, *, zh: bool) -> CaseWarning | None:
+def _no_calls(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
     if case.calls:
         return None
-    if zh:
-        title, text = "没有任何图像得到判定", "各项计数为 0 是因为没有可用图像，并不表示没有病变。"
-    else:
-        title = "Not one image was judged"
-        text = "Every count is 0 for want of images: that says nothing of lesions."
-    return CaseWarning("nothing_judged", title, text, is_severe=True)
+    return CaseWarning(
+        "nothing_judged",
+        translate("Not one image was judged", language),
+        translate("Every count is 0 for want of images: that says nothing of lesions.", language),
+        is_severe=True,
+    )
 
 
-def _proposed(case: Case, *, zh: bool) -> CaseWarning | None:
-    n_proposed, n_all = sum(call.is_proposed for call in case.calls), len(case.calls)
+def _proposed(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
+    n_proposed = sum(call.is_proposed for call in case.calls)
     if not n_proposed:
         return None
-    made = case.facts.detector
-    summary = "" if made is None else (made.test_summary_zh if zh else "") or made.test_summary
-    if zh:
-        title = f"{n_all}个区域中有{n_proposed}个由检测器提出"
-        text = (
-            "未经人工勾画。检测器可能遗漏肾小球、误认其他组织，或在每张切片上重复计数："
-            f"数量、比例和标本充足性均取决于其检出结果。{summary}"
-        )
-    else:
-        title = f"{n_proposed} of {n_all} regions were proposed by a detector"
-        text = (
+    detector = case.facts.detector
+    performance = "" if detector is None else localized(detector, "test_summary", language)
+    return CaseWarning(
+        "proposed",
+        translate(
+            "{n_proposed} of {n} regions were proposed by a detector",
+            language,
+            n_proposed=n_proposed,
+            n=len(case.calls),
+        ),
+        translate(
             "No person drew them. It may have missed glomeruli, taken other tissue for one, and "
             "counted one anew on each section: numbers, shares and adequacy rest on what it "
-            f"found. {summary}"
-        ).rstrip()
-    return CaseWarning("proposed", title, text, is_severe=True)
+            "found. {performance}",
+            language,
+            performance=performance,
+        ).rstrip(),
+        is_severe=True,
+    )
 
 
-def _not_judged(case: Case, max_listed: int | None, *, zh: bool) -> CaseWarning | None:
+def _failures(case: Case, language: Language, max_listed: int | None) -> CaseWarning | None:
     names = case.failures
     if not names:
         return None
-    if zh:
-        title = f"{len(names)} 个区域、图像或切片未能判定"
-        listed = _listed(names, "、", max_listed)
-        text = f"未计入任何结果：{listed}。原因见 failures.csv。"
-    else:
-        named = count_noun(len(names), "region, image or slide", "regions, images or slides")
-        title = f"{named} could not be judged"
-        text = f"In no count: {_listed(names, ', ', max_listed)}. See failures.csv."
-    return CaseWarning("not_judged", title, text, is_severe=True)
+    return CaseWarning(
+        "not_judged",
+        translate_count(
+            len(names),
+            "{n} region, image or slide could not be judged",
+            "{n} regions, images or slides could not be judged",
+            language,
+        ),
+        translate(
+            "In no count: {names}. See failures.csv.",
+            language,
+            names=_listed(names, language, max_listed),
+        ),
+        is_severe=True,
+    )
 
 
-def _not_settled(case: Case, *, zh: bool) -> CaseWarning | None:
+def _outdated(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
+    if not case.outdated:
+        return None
+    entries = [outdated_text(one, language) for one in case.outdated]
+    return CaseWarning(
+        "lost_changes",
+        translate_count(
+            len(entries),
+            "{n} change by people no longer applies",
+            "{n} changes by people no longer apply",
+            language,
+        ),
+        translate(
+            "In no count, and still in overrides.csv: {entries}. Look at the image as it is now, "
+            "and change its call again.",
+            language,
+            entries=translate("sign|; ", language).join(entries),
+        ),
+        is_severe=True,
+    )
+
+
+def _unmatched(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
+    n = len(case.unmatched)
+    if not n:
+        return None
+    return CaseWarning(
+        "lost_changes",
+        translate_count(
+            n,
+            "{n} change by people of nobody knows which case",
+            "{n} changes by people of nobody knows which case",
+            language,
+        ),
+        translate(
+            "The images are of no slide of these predictions and may be another patient's, so they "
+            "are not named here. In no count; see overrides.csv.",
+            language,
+        ),
+        is_severe=True,
+    )
+
+
+def _not_reviewed(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
     n = case.summary.n_referred
     if not n:
         return None
-    if zh:
-        title, text = f"{n} 个肾小球待复核", "复核后结果可能改变；原因见各图像旁。"
-    else:
-        title = f"{count_noun(n, 'glomerulus', 'glomeruli')} not settled"
-        text = "Results may change when a human has looked; the reason stands beside each."
-    return CaseWarning("not_settled", title, text, is_severe=True)
+    return CaseWarning(
+        "not_settled",
+        translate_count(n, "{n} glomerulus not settled", "{n} glomeruli not settled", language),
+        translate(
+            "Results may change when a human has looked; the reason stands beside each.", language
+        ),
+        is_severe=True,
+    )
 
 
-def _numbered(case: Case, max_listed: int | None, *, zh: bool) -> CaseWarning | None:
-    """Say which regions were not joined although they are called alike: by a number."""
+def _bare_numbers(case: Case, language: Language, max_listed: int | None) -> CaseWarning | None:
+    """Warn of regions with the same number on several slides, which are not joined."""
     slides: dict[str, set[str]] = {}
     for call in case.calls:
         if call.region_id is not None and is_bare_number(call.region_id):
@@ -147,90 +193,58 @@ def _numbered(case: Case, max_listed: int | None, *, zh: bool) -> CaseWarning | 
     names = tuple(name for name, found in slides.items() if len(found) > 1)
     if not names:
         return None
-    if zh:
-        title = f"{len(names)} 个编号出现在多张切片上，各自计数"
-        text = (
-            f"编号 {_listed(names, '、', max_listed)}：软件会自动编号，仅有编号者不跨切片合并。"
-            "若编号相同者为同一肾小球，则被重复计数；请以字母命名区域（如 g7）后重新预测。"
-        )
-    else:
-        stand = count_noun(len(names), "number stands", "numbers stand")
-        title = f"{stand} on several slides, counted on each"
-        text = (
-            f"Regions called {_listed(names, ', ', max_listed)}: a bare number joins no sections, "
-            "as programs number regions by themselves. If equal numbers are one glomerulus, it was "
-            "counted more than once: name the regions with a letter (g7) and predict again."
-        )
-    return CaseWarning("numbered", title, text, is_severe=False)
+    return CaseWarning(
+        "numbered",
+        translate_count(
+            len(names),
+            "{n} number stands on several slides, counted on each",
+            "{n} numbers stand on several slides, counted on each",
+            language,
+        ),
+        translate(
+            "Regions called {names}: a bare number joins no sections, as programs number regions "
+            "by themselves. If equal numbers are one glomerulus, it was counted more than once: "
+            "name the regions with a letter (g7) and predict again.",
+            language,
+            names=_listed(names, language, max_listed),
+        ),
+        is_severe=False,
+    )
 
 
-def _few(case: Case, *, zh: bool) -> CaseWarning | None:
+def _few(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
     if not case.summary.is_small:
         return None
-    if zh:
-        title, text = "少于25个肾小球", "百分比不可靠，请看区间。"
-    else:
-        title, text = "Fewer than 25 glomeruli", "Percentages are unreliable: read the intervals."
-    return CaseWarning("few", title, text, is_severe=False)
+    return CaseWarning(
+        "few",
+        translate("Fewer than 25 glomeruli", language),
+        translate("Percentages are unreliable: read the intervals.", language),
+        is_severe=False,
+    )
 
 
-def _seen(case: Case, *, zh: bool) -> CaseWarning | None:
-    n_confirmed = len(case.confirmed)
+def _corrected(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
+    n_confirmed = len(case.confirmed_images)
     n_changed = len(case.latest_corrections) - n_confirmed
-    if zh:
-        changed, confirmed = f"{n_changed} 个判定经人工更改", f"{n_confirmed} 个判定经人工确认"
-        join, end, text = "，", "", "计数采用人工结果；模型原判定仍列出。"
+    changed = translate_count(n_changed, "{n} call changed", "{n} calls changed", language)
+    confirmed = translate_count(n_confirmed, "{n} call confirmed", "{n} calls confirmed", language)
+    if n_changed and n_confirmed:
+        title = translate(
+            "{changed} and {confirmed} by a person",
+            language,
+            changed=changed,
+            confirmed=confirmed,
+        )
+    elif n_changed or n_confirmed:
+        title = translate(
+            "{calls} by a person", language, calls=changed if n_changed else confirmed
+        )
     else:
-        changed = f"{count_noun(n_changed, 'call')} changed"
-        confirmed = f"{count_noun(n_confirmed, 'call')} confirmed"
-        join, end = " and ", " by a person"
-        text = "Counts follow the person; what the model said is still shown."
-    told = [said for said, n in ((changed, n_changed), (confirmed, n_confirmed)) if n]
-    return CaseWarning("seen", join.join(told) + end, text, is_severe=False) if told else None
-
-
-def _lost_changes(case: Case, *, zh: bool) -> CaseWarning | None:
-    if not case.lost:
         return None
-    entries = [lost_words(one, "zh" if zh else "en") for one in case.lost]
-    if zh:
-        title = f"{len(entries)} 条人工更改不再适用"
-        listed = "；".join(entries)
-        text = f"未计入任何结果，仍保留在 overrides.csv 中：{listed}。请查看新图像并重新更改。"
-    else:
-        title = f"{count_noun(len(entries), 'change')} by people no longer "
-        title += "applies" if len(entries) == 1 else "apply"
-        text = (
-            f"In no count, and still in overrides.csv: {'; '.join(entries)}. Look at the image as "
-            "it is now, and change its call again."
-        )
-    return CaseWarning("lost_changes", title, text, is_severe=True)
+    text = translate("Counts follow the person; what the model said is still shown.", language)
+    return CaseWarning("seen", title, text, is_severe=False)
 
 
-def _changes_of_nobody(case: Case, *, zh: bool) -> CaseWarning | None:
-    n = len(case.unmatched_corrections)
-    if not n:
-        return None
-    if zh:
-        title = f"{n} 条人工更改不知属于哪个病例"
-        text = (
-            "其图像不在任何切片上，可能属于其他患者，因此未列出。未计入任何结果，见 overrides.csv。"
-        )
-    else:
-        title = f"{count_noun(n, 'change')} by people of nobody knows which case"
-        text = (
-            "The images are of no slide of these predictions and may be another patient's, so they "
-            "are not named here. In no count; see overrides.csv."
-        )
-    return CaseWarning("lost_changes", title, text, is_severe=True)
-
-
-def lost_words(lost: OutdatedCorrection, language: Language) -> str:
-    """Name an entry that no longer applies, and say why."""
-    row, phrase = lost.row, words(language)
-    what = f"{row.image_id} = {row.labels} ({row.by}, {moment(row.time)})"
-    return f"{what}{phrase['colon']}{phrase[f'lost_{lost.why}']}"
-
-
-def _listed(names: tuple[str, ...], comma: str, most: int | None) -> str:
-    return comma.join(names[:most]) + (" …" if most is not None and len(names) > most else "")
+def _listed(names: tuple[str, ...], language: Language, most: int | None) -> str:
+    listed = translate("sign|, ", language).join(names[:most])
+    return listed + (" …" if most is not None and len(names) > most else "")

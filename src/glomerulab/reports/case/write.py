@@ -1,4 +1,4 @@
-"""Every case of a predictions folder in every format that was asked for."""
+"""Write the cases of a predictions folder in the chosen formats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from glomerulab.cases.case import Case, build_cases
 from glomerulab.cases.case_folder import PREDICTIONS_FILE, read_case_folder
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import PredictionsError
-from glomerulab.reports.case.words import Language
+from glomerulab.i18n.catalogue import Language
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
 
-__all__ = ["FORMATS", "ReportFormat", "WrittenReports", "write_case_reports"]
+__all__ = ["FORMATS", "write_case_reports"]
 
 ReportFormat = Literal["html", "pdf", "csv", "geojson", "dicom-sr", "fhir"]
 FORMATS: tuple[ReportFormat, ...] = get_args(ReportFormat)
@@ -22,7 +22,7 @@ FORMATS: tuple[ReportFormat, ...] = get_args(ReportFormat)
 
 @dataclass(frozen=True)
 class WrittenReports:
-    """What was written."""
+    """Cases and files of a call of `write_case_reports`."""
 
     cases: tuple[Case, ...]
     paths: tuple[Path, ...]
@@ -43,9 +43,9 @@ def write_case_reports(
     Parameters
     ----------
     predictions : Path
-        What `glomerulab predict` wrote.
+        Folder that `glomerulab predict` wrote.
     out : Path
-        Made if need be; reports of an earlier call are replaced.
+        Created if missing; earlier reports are replaced.
     formats : sequence of str
         Of `FORMATS`.
     rule_sets : sequence of RuleSet, optional
@@ -53,12 +53,7 @@ def write_case_reports(
     language : {"en", "zh"}, default "en"
         Of HTML and PDF.
     patient : str, optional
-        Only this one.
-    track : Track, optional
-
-    Returns
-    -------
-    WrittenReports
+        Write only the reports of this patient.
 
     Raises
     ------
@@ -74,8 +69,8 @@ def write_case_reports(
     cases = build_cases(folder, rule_sets)
     if not cases:
         raise PredictionsError(
-            "names no image, judged or not: there is nothing to report; run `glomerulab predict` "
-            "again",
+            "the predictions name no image and no failure, so there is nothing to report; run "
+            "`glomerulab predict` again",
             where=str(folder.folder / PREDICTIONS_FILE),
         )
     if patient is not None:
@@ -83,7 +78,8 @@ def write_case_reports(
         cases = tuple(case for case in cases if case.patient == patient)
         if not cases:
             raise PredictionsError(
-                f"no patient {patient!r}; there are: {known}", where=str(predictions)
+                f"no patient {patient!r} in the predictions; there are: {known}",
+                where=str(predictions),
             )
     make_folder(out)
     paths = [
@@ -98,47 +94,38 @@ def write_case_reports(
 def _write(
     case: Case, folder: Path, out: Path, name: ReportFormat, language: Language
 ) -> list[Path]:
-    """Write one case in one format; each writer is loaded when it is needed."""
+    """Write one case in one format, importing only the libraries of that format."""
     stem = safe_name(case.patient)
     if name == "html":
         from glomerulab.reports.case.html import write_case_html
 
-        path = out / f"{stem}.html"
-        write_case_html(case, folder, path, language=language)
+        paths = [out / f"{stem}.html"]
+        write_case_html(case, folder, paths[0], language=language)
     elif name == "pdf":
         from glomerulab.reports.case.pdf import write_case_pdf
 
-        path = out / f"{stem}.pdf"
-        write_case_pdf(case, folder, path, language=language)
+        paths = [out / f"{stem}.pdf"]
+        write_case_pdf(case, folder, paths[0], language=language)
     elif name == "dicom-sr":
         from glomerulab.reports.case.dicom_sr import write_case_sr
 
-        path = out / f"{stem}.dcm"
-        write_case_sr(case, path)
+        paths = [out / f"{stem}.dcm"]
+        write_case_sr(case, paths[0])
     elif name == "fhir":
         from glomerulab.reports.case.fhir import write_case_fhir
 
-        path = out / f"{stem}.fhir.json"
-        write_case_fhir(case, path)
+        paths = [out / f"{stem}.fhir.json"]
+        write_case_fhir(case, paths[0])
+    elif name == "csv":
+        from glomerulab.reports.case.csv_tables import write_images_csv, write_results_csv
+
+        paths = [out / f"{stem}.images.csv", out / f"{stem}.results.csv"]
+        write_images_csv(case, paths[0])
+        write_results_csv(case, paths[1])
     else:
-        return _write_tables(case, out, stem) if name == "csv" else _write_places(case, out)
-    return [path]
+        from glomerulab.reports.case.geojson import write_case_geojson
 
-
-def _write_tables(case: Case, out: Path, stem: str) -> list[Path]:
-    from glomerulab.reports.case.csv_tables import write_images_csv, write_results_csv
-
-    images, results = out / f"{stem}.images.csv", out / f"{stem}.results.csv"
-    write_images_csv(case, images)
-    write_results_csv(case, results)
-    return [images, results]
-
-
-def _write_places(case: Case, out: Path) -> list[Path]:
-    from glomerulab.reports.case.geojson import write_case_geojson
-
-    paths = []
-    for slide in case.slides:
-        paths.append(out / f"{safe_name(slide.slide_id)}.geojson")
-        write_case_geojson(case, slide, paths[-1])
+        paths = [out / f"{safe_name(slide.slide_id)}.geojson" for slide in case.slides]
+        for slide, path in zip(case.slides, paths, strict=True):
+            write_case_geojson(case, slide, path)
     return paths

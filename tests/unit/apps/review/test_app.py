@@ -141,7 +141,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_and_nothing_is_half_written(
     (predictions / CORRECTIONS_FILE).mkdir()
     answer = client.post(CHANGES, json=change())
     assert answer.status_code == 507
-    assert "cannot write" in answer.json()["detail"]
+    assert "cannot be written" in answer.json()["detail"]
 
 
 def test_the_state_changes_when_a_call_does(client):

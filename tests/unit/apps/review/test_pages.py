@@ -1,7 +1,7 @@
 from glomerulab.apps.review.pages import cases_page, message_page
-from glomerulab.cases.add_corrections import add_correction
 from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
+from glomerulab.cases.corrections import add_correction
 from tests.support.cases import one_call, write_case
 
 

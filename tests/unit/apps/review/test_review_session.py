@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from glomerulab.apps.review.review_session import ReviewSession
-from glomerulab.cases.correction_rows import CorrectionRow
+from glomerulab.cases.corrections import CorrectionRow
 from glomerulab.cases.rules import load_rule_set
 from glomerulab.errors import PredictionsError, UnknownRecordError
 from tests.support.cases import case, write_case

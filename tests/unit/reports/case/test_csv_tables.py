@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from glomerulab.cases.add_corrections import add_correction
 from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
+from glomerulab.cases.corrections import add_correction
 from glomerulab.reports.case.csv_tables import write_images_csv, write_results_csv
 from tests.support.cases import WITH_GLOBAL, case, one_call, write_case
 

@@ -7,10 +7,10 @@ import pydicom
 import pytest
 from highdicom.sr import ComprehensiveSR
 
-from glomerulab.cases.add_corrections import add_correction
 from glomerulab.cases.case import build_cases
-from glomerulab.cases.case_folder import DicomReference
+from glomerulab.cases.corrections import add_correction
 from glomerulab.reports.case.dicom_sr import case_sr, write_case_sr
+from glomerulab.slides.files import DicomReference
 from tests.support.sr_groups import groups_of, images_of, numbers_of, question_of, said_of, texts_of
 
 

@@ -3,8 +3,8 @@ import uuid
 
 import numpy as np
 
-from glomerulab.cases.add_corrections import add_correction
 from glomerulab.cases.case import build_cases
+from glomerulab.cases.corrections import add_correction
 from glomerulab.reports.case.geojson import render_case_geojson, write_case_geojson
 from glomerulab.slides.regions.files import read_regions
 

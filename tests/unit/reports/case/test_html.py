@@ -4,8 +4,8 @@ import json
 import re
 from dataclasses import replace
 
-from glomerulab.cases.add_corrections import add_correction
 from glomerulab.cases.case import build_cases
+from glomerulab.cases.corrections import add_correction
 from glomerulab.reports.case.html import ReviewFacts, page_policy, render_case_html
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import typst
 
-from glomerulab.cases.add_corrections import add_correction
 from glomerulab.cases.case import build_cases
+from glomerulab.cases.corrections import add_correction
 from glomerulab.errors import ConfigError
 from glomerulab.reports.case import pdf as module
 from glomerulab.reports.case.pdf import write_case_pdf

@@ -15,14 +15,14 @@ def test_a_missing_crop_says_why(folder) -> None:
     (folder.folder / "crop0.png").unlink()
     found = crop_picture(folder.calls[0], folder.folder)
     assert found.uri is None
-    assert found.reason == "picture_gone"
+    assert found.problem == "its file is no longer there"
     (folder.folder / "crop0.png").write_bytes(b"no picture")
-    assert crop_picture(folder.calls[0], folder.folder).reason == "picture_unreadable"
+    assert crop_picture(folder.calls[0], folder.folder).problem == "its file cannot be read"
 
 
 def test_a_map_marks_the_glomeruli_of_its_slide(folder) -> None:
     case = build_cases(folder)[0]
-    drawn = slide_map(case.slides[0], case_view(case, "en").shown, folder.folder)
+    drawn = slide_map(case.slides[0], case_view(case, "en").images, folder.folder)
     assert [mark.number for mark in drawn.marks] == [1, 3, 4, 6]
     assert [mark.is_referred for mark in drawn.marks] == [False, True, True, False]
 

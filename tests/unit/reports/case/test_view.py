@@ -1,9 +1,13 @@
+import re
 from dataclasses import replace
 
-from glomerulab.cases.add_corrections import add_correction
+import pytest
+
 from glomerulab.cases.case import build_cases
-from glomerulab.cases.case_folder import read_case_folder
-from glomerulab.reports.case.view import case_view, colour_of
+from glomerulab.cases.case_folder import Note, read_case_folder
+from glomerulab.cases.corrections import add_correction
+from glomerulab.i18n.catalogue import catalogue
+from glomerulab.reports.case.view import case_view, colour_of, model_rows
 from tests.support.cases import PAPER, WITH_GLOBAL, case, one_call, write_case
 
 
@@ -25,21 +29,21 @@ def test_warnings_name_what_makes_results_doubtful(folder) -> None:
 
 def test_a_changed_call_shows_both_and_is_no_longer_referred(folder) -> None:
     add_correction(folder, "c", labels=["normal"], by="Dr Li", reason="sharp enough")
-    shown = {one.call.image_id: one for one in case_view(build_cases(folder)[0], "en").shown}
+    shown = {one.call.image_id: one for one in case_view(build_cases(folder)[0], "en").images}
     assert shown["c"].group == "Normal"
-    assert shown["c"].original == "Segmental sclerosis"
-    assert "Dr Li" in shown["c"].said
-    assert shown["c"].reasons == ()
-    assert shown["b"].reasons == ("the model cannot settle on one answer",)
+    assert shown["c"].model_labels == "Segmental sclerosis"
+    assert "Dr Li" in shown["c"].correction
+    assert shown["c"].review_reasons == ()
+    assert shown["b"].review_reasons == ("the model cannot settle on one answer",)
 
 
 def test_a_confirmed_call_is_told_apart_from_a_changed_one(folder) -> None:
     add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
     add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
-    shown = {one.call.image_id: one for one in case_view(build_cases(folder)[0], "en").shown}
-    assert (shown["c"].group, shown["c"].original) == ("Segmental sclerosis",) * 2
+    shown = {one.call.image_id: one for one in case_view(build_cases(folder)[0], "en").images}
+    assert (shown["c"].group, shown["c"].model_labels) == ("Segmental sclerosis",) * 2
     assert not shown["c"].is_changed
-    assert shown["c"].reasons == ()
+    assert shown["c"].review_reasons == ()
     assert shown["b"].is_changed
 
 
@@ -69,9 +73,9 @@ def test_regions_of_a_detector_are_told_beside_adequacy_and_nowhere_else(folder)
         view = case_view(build_cases(proposed)[0], language)
         assert any(said in one.title for one in view.warnings)
         adequacy = next(rule for rule in view.rules if "Banff" in rule.name)
-        assert any(said in caveat for caveat in adequacy.caveats)
+        assert any(said in caveat for caveat in adequacy.warnings)
         others = [rule for rule in view.rules if rule is not adequacy]
-        assert not any(said in text for rule in others for text in rule.caveats)
+        assert not any(said in text for rule in others for text in rule.warnings)
     plain = case_view(build_cases(folder)[0], "en")
     assert not any("detector" in one.title for one in plain.warnings)
 
@@ -135,7 +139,7 @@ def test_the_gallery_counts_images_and_tells_of_what_stands_on_several_sections(
     ):
         view = case_view(build_cases(folder)[0], language)
         assert headings.items() <= {one.name: one.n_images for one in view.groups}.items()
-        shared = {one.call.image_id: one.shared for one in view.shown}
+        shared = {one.call.image_id: one.other_sections for one in view.images}
         assert (shared["a2"], shared["b"]) == (said, "")
 
 
@@ -158,3 +162,47 @@ def test_crops_that_name_no_slide_are_not_of_one(tmp_path) -> None:
     calls = [one_call("x", slide=""), one_call("y", slide="")]
     assert view_of(tmp_path, calls, PAPER).summary[0].startswith("2 images; 0 glomeruli")
     assert view_of(tmp_path, calls, PAPER, "zh").summary[0].startswith("2 幅图像")
+
+
+TERMS = re.compile(  # names, signs and citations that stay as they are in a Chinese report
+    r"MEST-C|ISN/RPS|Banff|ANCA|IgA|Berden|H-Grade|softmax|glomerulab|improved_seresnet50|Wilson|Grad-CAM|PAS|III"
+    r"|PDF| review|\b(?:overrides|failures)\.csv"
+)
+
+
+def test_both_languages_say_the_same_rows(folder) -> None:
+    english, chinese = (model_rows(folder.facts, language) for language in ("en", "zh"))
+    assert len(english) == len(chinese)
+    for (_, one), (_, other) in zip(english, chinese, strict=True):
+        numbers = [set(re.findall(r"\d+(?:\.\d+)?", text)) for text in (one, other)]
+        assert numbers[0] == numbers[1]
+
+
+def test_the_card_states_thresholds_and_what_it_is_not_for(folder) -> None:
+    rows = dict(model_rows(folder.facts, "en"))
+    assert rows["Unlike the training images"].startswith("distance above 21.50")
+    assert rows["Temperature"] == "1.30, fitted on 120 validation images"
+    assert "any decision about a patient" in rows["Not for"]
+
+
+@pytest.mark.parametrize("has_notes", [False, True])
+def test_no_english_sentence_is_left_in_a_chinese_report(folder, has_notes) -> None:
+    """What the program says is Chinese: two English words in a row are a sentence left over."""
+    notes = (Note(en="Crops were judged.", zh="图像未经归一化。"),) if has_notes else ()
+    model = folder.facts.model.model_copy(update={"test_summary_zh": "120 幅中 101 幅正确"})
+    facts = folder.facts.model_copy(update={"notes": notes, "model": model})
+    case = build_cases(type(folder)(folder.folder, facts, folder.calls))[0]
+    view = case_view(case, "zh")
+    texts = [re.sub(r"\{\w+\}", "", text) for text in catalogue("zh", "case").values()]
+    said = [view.title, view.headline, *view.summary, *texts]
+    said += [text for one in view.warnings for text in (one.title, one.text)]
+    for rule in view.rules:
+        said += [rule.name, rule.note, rule.too_few, *rule.warnings]
+        for row in (*rule.rows, *rule.not_assessed):
+            said += [row.name, row.grade, row.possible, row.labels, row.reason]
+    said += [row.name for row in view.labels]
+    said += [text for row in view.model for text in row]
+    said += [text for one in view.images for text in (one.group, *one.review_reasons)]
+    left = [text for text in said if re.search(r"[A-Za-z]{3,}", TERMS.sub("", text))]
+    # The image's own id and the hash of the weights are no words of ours.
+    assert [text for text in left if "训练记录" not in text] == []

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from glomerulab.cases.add_corrections import add_correction
 from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import CaseFolder, DetectorFacts, FailureFacts, Note
+from glomerulab.cases.corrections import add_correction
 from glomerulab.reports.case.warnings import case_warnings
 
 
@@ -11,14 +11,14 @@ def of_first_patient(folder: CaseFolder) -> CaseFolder:
     return replace(folder, facts=facts, calls=folder.calls[:-1])
 
 
-def test_what_makes_results_doubtful_is_told_by_weight(folder) -> None:
+def test_severe_warnings_come_first(folder) -> None:
     found = case_warnings(build_cases(folder)[0], "en")
     assert [one.kind for one in found] == ["synthetic_model", "not_settled", "few"]
     assert [one.is_severe for one in found] == [True, True, False]
     assert found[1].sentence.startswith("2 glomeruli not settled. Results may change")
 
 
-def test_changes_and_notes_are_told(folder) -> None:
+def test_corrections_and_notes_are_listed(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
     notes = (Note(en="Crops were judged.", zh="图像已判定。"), Note(en="English alone."))
     noted = replace(folder, facts=folder.facts.model_copy(update={"notes": notes}))
@@ -29,7 +29,7 @@ def test_changes_and_notes_are_told(folder) -> None:
     assert chinese == ["图像已判定。", "English alone."]
 
 
-def test_calls_that_a_person_confirmed_are_not_told_as_changed(folder) -> None:
+def test_confirmed_calls_are_not_counted_as_changed(folder) -> None:
     add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
     (told,) = [one for one in case_warnings(build_cases(folder)[0], "en") if one.kind == "seen"]
     assert told.title == "1 call confirmed by a person"
@@ -45,7 +45,7 @@ def test_calls_that_a_person_confirmed_are_not_told_as_changed(folder) -> None:
     }
 
 
-def test_proposed_regions_come_with_how_well_the_detector_does_in_each_language(folder) -> None:
+def test_proposed_regions_come_with_the_detectors_test_result_in_each_language(folder) -> None:
     made = DetectorFacts(
         run="d",
         weights_sha256="0" * 64,
@@ -71,7 +71,7 @@ def test_proposed_regions_come_with_how_well_the_detector_does_in_each_language(
     assert "Found" not in said["zh"].text
 
 
-def test_a_page_lists_a_dozen_of_what_was_not_judged_and_a_program_gets_all(folder) -> None:
+def test_a_page_lists_twelve_failures_and_other_formats_all(folder) -> None:
     lost = tuple(FailureFacts(case="p1", slide_id="s1", name=f"g{place}") for place in range(20))
     case = build_cases(replace(folder, facts=folder.facts.model_copy(update={"failures": lost})))[0]
     short = next(one for one in case_warnings(case, "zh") if one.kind == "not_judged")
@@ -83,7 +83,7 @@ def test_a_page_lists_a_dozen_of_what_was_not_judged_and_a_program_gets_all(fold
     assert whole.text.count("s1 g") == 20
 
 
-def test_words_on_images_that_are_gone_are_named_in_each_language(folder) -> None:
+def test_outdated_corrections_are_named_in_each_language(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
     alone = of_first_patient(folder)
     anew = replace(alone, calls=tuple(one for one in alone.calls if one.image_id != "b"))
@@ -99,7 +99,7 @@ def test_words_on_images_that_are_gone_are_named_in_each_language(folder) -> Non
     assert told["zh"].is_severe
 
 
-def test_a_note_on_one_case_stands_in_no_other_report(folder) -> None:
+def test_a_note_on_one_case_is_in_no_other_report(folder) -> None:
     notes = (Note(en="Slide s9 is coarser.", case="p/2"), Note(en="Of all."))
     noted = replace(folder, facts=folder.facts.model_copy(update={"notes": notes}))
     told = {
@@ -109,7 +109,7 @@ def test_a_note_on_one_case_stands_in_no_other_report(folder) -> None:
     assert told == {"p1": ["Of all."], "p/2": ["Slide s9 is coarser.", "Of all."]}
 
 
-def test_changes_of_images_that_may_be_another_patients_are_counted_and_not_named(folder) -> None:
+def test_corrections_that_match_no_case_are_counted_and_not_named(folder) -> None:
     (folder.folder / "overrides.csv").write_text(
         "time,by,image_id,labels,reason,place\n"
         "2026-01-01T00:00:00+00:00,Dr Li,s77__g1,cgn,seen,1 2 3 4\n",
@@ -123,18 +123,18 @@ def test_changes_of_images_that_may_be_another_patients_are_counted_and_not_name
             assert "overrides.csv" in told.text
 
 
-def test_where_there_is_one_case_what_no_longer_applies_is_named(folder) -> None:
+def test_a_single_case_names_all_outdated_corrections(folder) -> None:
     (folder.folder / "overrides.csv").write_text(
         "time,by,image_id,labels,reason,place\n"
         "2026-01-01T00:00:00+00:00,Dr Li,s77__g1,cgn,seen,1 2 3 4\n",
         encoding="utf-8",
     )
     (case,) = build_cases(of_first_patient(folder))
-    assert [one.row.image_id for one in case.lost] == ["s77__g1"]
-    assert case.unmatched_corrections == ()
+    assert [one.row.image_id for one in case.outdated] == ["s77__g1"]
+    assert case.unmatched == ()
 
 
-def test_numbers_that_stand_on_several_slides_are_told_to_be_counted_on_each(folder) -> None:
+def test_equal_numbers_on_several_slides_are_warned_of(folder) -> None:
     calls = tuple(
         replace(call, region_id="7") if call.image_id in {"b", "d", "z"} else call
         for call in folder.calls

@@ -4,7 +4,7 @@
 // page says that its numbers lack them.
 (() => {
   const facts = JSON.parse(document.getElementById("facts").textContent);
-  const say = facts.words;
+  const say = (text) => facts.words[text];
   const FIELDS = ["time", "by", "image_id", "labels", "reason"];  // what makes a change the same one
   const COLUMNS = [...FIELDS, "place"];
   const PLACE = "glomerulab changes " + facts.key;
@@ -77,7 +77,7 @@
       event.preventDefault();
       const labels = boxes.filter((box) => box.checked).map((box) => box.value).sort().join("+");
       const [by, reason] = [form.elements.by.value.trim(), form.elements.reason.value.trim()];
-      const missing = !labels ? say.change_no_label : !by || !reason ? say.change_needs : "";
+      const missing = !labels ? say("Choose what it shows.") : !by || !reason ? say("A change needs your name and a reason.") : "";
       form.querySelector("[role=alert]").textContent = missing;
       if (missing) return;
       const time = new Date().toISOString().slice(0, 19) + "+00:00";
@@ -101,9 +101,9 @@
 
   function pendingLine(entry) {
     const line = element("p", "", "pending");
-    line.append(element("b", say.change_pending + say.colon + nameOf(entry.labels)), element("br"));
-    line.append(`${entry.by}, ${moment(entry.time)}${say.colon}${entry.reason} `);
-    const back = element("button", say.change_take_back);
+    line.append(element("b", say("Changed here, not yet counted") + say("sign|: ") + nameOf(entry.labels)), element("br"));
+    line.append(`${entry.by}, ${moment(entry.time)}${say("sign|: ")}${entry.reason} `);
+    const back = element("button", say("Take back"));
     back.type = "button";
     back.addEventListener("click", () => {
       keep(kept().filter((one) => row(one) !== row(entry)));

@@ -1,0 +1,217 @@
+from dataclasses import replace
+
+import pytest
+
+from glomerulab.cases.case import build_cases
+from glomerulab.cases.case_folder import read_case_folder
+from glomerulab.cases.corrections import add_correction
+from glomerulab.reports.case.sr_groups import (
+    case_groups,
+    image_groups,
+    label_code,
+    label_evaluations,
+    own,
+    percent,
+    text,
+    uid,
+)
+from glomerulab.taxonomy import Label, Taxonomy
+from tests.support.cases import PAPER, one_call, write_case
+from tests.support.sr_groups import images_of, numbers_of, question_of, said_of, texts_of
+
+MEST = "MEST-C-like (Oxford) 1.0: "
+
+
+def groups(folder) -> list:
+    return case_groups(build_cases(folder)[0])
+
+
+def test_counts_have_denominators_shares_intervals_and_ranges(folder) -> None:
+    group = groups(folder)[0]
+    counts = numbers_of(group)
+    assert counts["Fewest glomeruli that the doubts allow"] == 4
+    assert counts["Most glomeruli that the doubts allow"] == 5
+    name = "Mesangial proliferation"
+    assert counts[f"Glomeruli in the denominator of: {name}"] == 5
+    assert counts[f"Share of: {name}"] == 20
+    assert counts[f"Share, low end (Wilson, 95 %), of: {name}"] == pytest.approx(3.62)
+    assert counts[f"Share, high end (Wilson, 95 %), of: {name}"] == pytest.approx(62.45)
+    assert counts[f"Fewest that the doubts allow of: {name}"] == 0
+    assert counts[f"Most that the doubts allow of: {name}"] == 2
+    units = {one.name.meaning: one.unit.value for one in group.get_measurements()}
+    assert (units[f"Share of: {name}"], units["Glomeruli in all"]) == ("%", "1")
+
+
+def test_counts_and_grades_tell_what_the_model_alone_had(folder) -> None:
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
+    found = groups(folder)
+    counts = numbers_of(found[0])
+    assert counts["Number of: Crescent"] == 2
+    assert counts["Number by the model alone of: Crescent"] == 1
+    said = said_of(question_of(found, MEST + "Cellular"))
+    assert (said["Grade"], said["Grade by the model alone"]) == (["C2"], ["C1"])
+
+
+def test_each_question_tells_grade_doubts_numbers_and_labels(folder) -> None:
+    group = question_of(groups(folder), MEST + "Segmental")
+    said = said_of(group)
+    assert said["Grade"] == ["S1"]
+    assert said["Grade that the doubts allow too"] == ["S0"]
+    assert said["Rests on the label"] == ["Segmental sclerosis"]
+    assert numbers_of(group) == {
+        "Glomeruli with a finding of the question": 1,
+        "Glomeruli in the denominator": 5,
+    }
+    texts = texts_of(group[0])
+    assert texts["Too few glomeruli"] == ["Only 5 of the 8 glomeruli that the source asks for."]
+    assert any("global sclerosis" in one for one in texts["A pathologist's answer may differ"])
+    assert "Trimarchi" in texts["Source of the rules"][0]
+
+
+def test_what_was_not_assessed_is_told_with_its_reason(folder) -> None:
+    for name, why in (("Tubular atrophy", "share of cortex"), ("Endocapillary", "no label")):
+        group = question_of(groups(folder), MEST + name)
+        assert said_of(group)["Grade"] == ["Not assessed"]
+        assert why in texts_of(group[0])["Not assessed, because"][0]
+
+
+def test_a_grade_has_one_code_whatever_the_doubts(folder) -> None:
+    found = []
+    for _ in range(2):
+        group = question_of(groups(folder), MEST + "Segmental")
+        found += [
+            (one.value.value, one.value.meaning)
+            for one in group.get_qualitative_evaluations()
+            if one.name.meaning == "Grade"
+        ]
+        add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="settled")
+    assert found == [("mest_c_like/1.0/S/S1", "S1")] * 2
+
+
+def test_a_grade_that_rests_on_several_counts_tells_each(folder) -> None:
+    group = question_of(groups(folder), "Berden (ANCA) 1.0")
+    assert said_of(group)["Grade"] == ["mixed"]
+    counts = numbers_of(group)
+    assert counts["Glomeruli counted: Normal glomerulus"] == 2
+    assert counts["Glomeruli counted: Cellular crescent"] == 1
+    codes = [one.name.value for one in group.get_measurements()]
+    assert "n_with/normal_glomerulus" in codes
+
+
+def test_labels_named_like_counts_share_no_code_with_them(tmp_path) -> None:
+    names = ("glomeruli", "a", "least_a", "images")
+    labels = tuple(Label(id=name, name=f"Label {name}") for name in names)
+    taxonomy = Taxonomy("odd", labels)
+    calls = [one_call("i", "a", taxonomy=taxonomy)]
+    case = build_cases(read_case_folder(write_case(tmp_path, calls, taxonomy=taxonomy)))[0]
+    codes = [one.name.value for one in case_groups(case)[0].get_measurements()]
+    assert len(set(codes)) == len(codes)
+
+
+def images(folder) -> dict:
+    return images_of(image_groups(build_cases(folder)[0]))
+
+
+def test_the_images_of_a_glomerulus_are_tracked_as_one(folder) -> None:
+    found = images(folder)
+    first, second = found["a1"], found["a2"]
+    assert first.tracking_uid == second.tracking_uid
+    assert first.tracking_identifier == second.tracking_identifier == "glomerulus 1: g1"
+    assert found["b"].tracking_identifier == "glomerulus 2: b"
+    assert len({one.tracking_uid for one in found.values()}) == 5
+    assert [texts_of(one[0])["Slide"] for one in (first, second)] == [["s1"], ["s2"]]
+    assert first.finding_type.meaning == "Image of a glomerulus"
+    (other,) = texts_of(second[0])["Other images of the glomerulus"]
+    assert other == "glomerulus 1, also on s1, counted once"
+    assert said_of(second)["Shown by this image"] == ["Normal"]
+    assert said_of(second)["Glomerulus counted as"] == ["Crescent"]  # its other section shows one
+
+
+def test_what_a_person_called_no_glomerulus_is_none_in_its_group(folder) -> None:
+    add_correction(folder, "b", labels=["not_a_glomerulus"], by="Dr Li", reason="a vessel")
+    add_correction(folder, "a2", labels=["not_a_glomerulus"], by="Dr Li", reason="torn")
+    found = images(folder)
+    for name in ("b", "a2"):
+        assert found[name].finding_type.meaning == "not a glomerulus"
+        assert said_of(found[name])["Shown by this image"] == ["not a glomerulus"]
+        assert "Glomerulus counted as" not in said_of(found[name])
+        assert found[name].tracking_identifier == f"no glomerulus: {name}"
+    assert found["a1"].tracking_uid != found["a2"].tracking_uid
+
+
+def test_an_image_tells_what_the_doubts_leave_open(folder) -> None:
+    found = images(folder)
+    name = "Doubts leave open, of the whole glomerulus"
+    assert said_of(found["b"])[name] == ["Normal", "Mesangial proliferation"]
+    assert "not a glomerulus" in said_of(found["c"])[name]
+    assert name not in said_of(found["d"])
+
+
+def test_a_changed_call_stands_beside_what_counts(folder) -> None:
+    add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
+    group = images(folder)["b"]
+    said = said_of(group)
+    assert said["Shown by this image"] == said["Glomerulus counted as"] == ["Crescent"]
+    assert said["Called by the model"] == ["Mesangial proliferation"]
+    assert "Dr Li" in texts_of(group[0])["Changed by a person"][0]
+
+
+def test_a_confirmed_call_is_named_so(folder) -> None:
+    add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
+    said = {name: texts_of(group[0]) for name, group in images(folder).items()}
+    assert "sharp enough" in said["c"]["Confirmed by a person"][0]
+    assert [name for name, one in said.items() if "Confirmed by a person" in one] == ["c"]
+    assert not any("Changed by a person" in one for one in said.values())
+
+
+def test_findings_are_coded_by_hpo_beside_their_probabilities(folder) -> None:
+    group = images(folder)["a1"]
+    said = group.get_qualitative_evaluations()[0].value
+    assert (said.value, said.scheme_designator, said.meaning) == ("HP:0033316", "99HPO", "Crescent")
+    assert numbers_of(group)["Probability of: Crescent"] == pytest.approx(0.9)
+
+
+def test_what_a_person_has_settled_is_referred_no_more_and_proposals_say_so(folder) -> None:
+    assert "Refer to a human" in said_of(images(folder)["c"])
+    add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
+    proposed = replace(folder, calls=tuple(replace(one, is_proposed=True) for one in folder.calls))
+    said = said_of(images(proposed)["c"])
+    assert "Refer to a human" not in said
+    assert said["Region"] == ["Proposed by a detector, drawn by no person"]
+
+
+def test_a_long_code_stays_whole_and_its_meaning_is_cut() -> None:
+    code = own("isn_rps_like/1.0/proportion", "Glomeruli " * 20)
+    assert code.LongCodeValue == "isn_rps_like/1.0/proportion"
+    assert "CodeValue" not in code
+    assert len(code.meaning) == 64
+    assert code.meaning.endswith("...")
+    assert len(own("a", "肾" * 30).meaning.encode()) <= 64
+
+
+def test_a_meaning_has_no_backslash_and_no_line_break() -> None:
+    assert own("a", "one\\two\n three\x00").meaning == "one/two three\ufffd"
+
+
+def test_a_label_without_code_has_one_of_ours() -> None:
+    code = label_code(Label(id="scar", name="Scar"))
+    assert (code.value, code.scheme_designator) == ("is/scar", "99GLOMERULAB")
+
+
+def test_what_shows_nothing_says_so() -> None:
+    said = [label_evaluations(own("a", "a"), one, PAPER)[0].value for one in (None, frozenset())]
+    assert [one.value for one in said] == ["not_a_glomerulus", "none"]
+
+
+def test_a_share_is_in_percent() -> None:
+    found = percent("a", "a", 1 / 3)
+    assert (found.value, found.unit.value) == (33.33, "%")
+
+
+def test_a_text_is_whole_and_without_control_characters() -> None:
+    assert text("a", "a", "x" * 3000 + "\x1b").TextValue == "x" * 3000 + "\ufffd"
+
+
+def test_names_that_read_alike_when_joined_have_other_uids() -> None:
+    assert uid("a/b", "c") != uid("a", "b/c")
+    assert uid("a") == uid("a")
