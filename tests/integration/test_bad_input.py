@@ -23,9 +23,9 @@ SIDE = 96
 BAD = {
     "cut short png": "image file is truncated",
     "cut short jpeg": "image file is truncated",
-    "empty": "the file is empty (0 bytes)",
+    "empty": "file is empty (0 bytes)",
     "text": "an image",
-    "bomb": "more than the 100,000,000 allowed",
+    "bomb": "more than the 100,000,000 pixels allowed",
 }
 """Name of each image that cannot be used, and what must be said of it."""
 
