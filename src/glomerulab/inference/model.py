@@ -99,40 +99,42 @@ class TrainedModel:
         return decisions
 
 
-def load_model(run: str | PathLike[str], *, track: Track = silent) -> TrainedModel:
+def load_model(
+    run: str | PathLike[str], *, fit_missing: bool = True, track: Track = silent
+) -> TrainedModel:
     """Load a trained model with its calibration.
 
     Parameters
     ----------
     run : path
-        A run folder of `glomerulab train`, or its export, which needs no torch. The calibration is
-        fitted and stored on first use if the images of the run can still be read.
+        A run folder of `glomerulab train`, or its export, which needs no torch.
+    fit_missing : bool, default True
+        Fit and store a calibration that is missing, from the images of the run.
     track : Track, optional
         Progress of the fit.
 
     Raises
     ------
     CheckpointError
-        If the folder holds no complete model, its calibration belongs to other weights, or the
-        calibration cannot be fitted.
+        If the folder holds no complete model, its calibration belongs to other weights or is
+        missing and cannot be fitted.
     """
     folder = Path(run)
     engine = open_engine(folder)
     if has_calibration(folder):
         calibration = read_calibration(folder)
-    else:
+    elif fit_missing:
         calibration = fit_calibration(folder, track=track)
-    check_same_weights(engine, calibration, folder)
-    return TrainedModel(engine, calibration)
-
-
-def check_same_weights(engine: Engine, calibration: ModelCalibration, run: Path) -> None:
-    """Raise `CheckpointError` if the calibration belongs to another model."""
+    else:
+        raise CheckpointError(
+            "this run has no calibration; run `glomerulab gates RUN` first", where=str(run)
+        )
     if calibration.facts.weights_sha256 != engine.weights_sha256:
         raise CheckpointError(
             "the calibration was fitted for other weights; run `glomerulab gates RUN` again",
             where=str(run),
         )
+    return TrainedModel(engine, calibration)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,90 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from glomerulab.errors import CheckpointError
-from glomerulab.images import RgbImage, resized
 from glomerulab.inference.calibration import ModelCalibration
-from glomerulab.inference.decide import Decision, decide
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.image_predictions import (
     ImagePrediction,
-    ModelInput,
-    model_input,
     predict_batch,
 )
-from glomerulab.models.card import ModelCard
-from glomerulab.stain.normalize import normalize
+from glomerulab.inference.model import PreparedCrop
 
-__all__ = ["Predictor", "PreparedCrop", "decide_crop", "prepare_crop"]
+__all__ = ["Predictor"]
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 8
-MAX_PICTURE_PX = 512
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedCrop:
-    """A crop after decoding, normalisation and resizing."""
-
-    shown: ModelInput
-    stain: str | None
-    stain_status: str | None
-    """Status of the normalisation; None if the run has no reference for the stain."""
-    picture: RgbImage | None = None
-    """A small copy with the crop's aspect ratio, for an overlay."""
-
-
-def prepare_crop(
-    image: RgbImage,
-    card: ModelCard,
-    calibration: ModelCalibration,
-    *,
-    stain: str | None,
-    mpp: float | None,
-    with_picture: bool = False,
-) -> PreparedCrop:
-    """Normalise a crop to the run's stain reference and resize it to the network's input.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W, 3)
-    stain : str or None
-        As in manifests; None if unknown, which leaves the colours unchanged.
-    mpp : float or None
-        Micrometres per pixel.
-    with_picture : bool, default False
-        Whether something will be drawn on it.
-    """
-    reference = None if stain is None else calibration.references.get(stain)
-    status = None
-    if reference is not None:
-        found = normalize(image, reference)
-        image, status = found.image, found.status.value
-    picture = _fitting(image) if with_picture else None
-    return PreparedCrop(model_input(card, image, mpp), stain, status, picture)
-
-
-def _fitting(image: RgbImage) -> RgbImage:
-    height, width = image.shape[:2]
-    factor = min(1.0, MAX_PICTURE_PX / max(height, width))
-    return resized(image, max(round(width * factor), 1), max(round(height * factor), 1))
-
-
-def decide_crop(
-    crop: PreparedCrop, finding: ImagePrediction, card: ModelCard, calibration: ModelCalibration
-) -> Decision:
-    """Return the call of a crop."""
-    (decision,) = decide(
-        np.array([finding.logits]),
-        [finding.distance],
-        [finding.sharpness],
-        stains=[crop.stain],
-        stain_statuses=[crop.stain_status],
-        calibration=calibration,
-        taxonomy=card.taxonomy,
-        head=card.head,
-    )
-    return decision
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +118,7 @@ class Predictor:
     def _answer(self, batch: Sequence[_Waiting]) -> None:
         try:
             found = predict_batch(
-                [one.crop.shown for one in batch], self._engine, self._calibration
+                [one.crop.model_input for one in batch], self._engine, self._calibration
             )
         except Exception as error:  # noqa: BLE001 - passed on to the waiting request
             if len(batch) == 1:

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request
 
 from glomerulab.apps.serve.auth import CROPS_PATH
 from glomerulab.apps.serve.errors import BusyError
-from glomerulab.apps.serve.predictor import PreparedCrop, decide_crop, prepare_crop
 from glomerulab.apps.serve.schemas import (
     IMAGE_BODY,
     CropResponse,
@@ -21,12 +20,13 @@ from glomerulab.apps.serve.schemas import (
     Stain,
     error_responses,
 )
-from glomerulab.apps.serve.service import CurrentService, LoadedModel, Service
+from glomerulab.apps.serve.service import CurrentService, ServedModel, Service
 from glomerulab.cases.calls import REASONS
 from glomerulab.errors import ImageFileError
 from glomerulab.images import decode_image
 from glomerulab.inference.decide import Decision
 from glomerulab.inference.image_predictions import ImagePrediction
+from glomerulab.inference.model import PreparedCrop, decide_crops, prepare_crop
 
 __all__ = ["router"]
 
@@ -81,7 +81,7 @@ async def _answered(
         limiter=service.preparing,
     )
     finding = await asyncio.wrap_future(model.predictor.submit(crop))
-    decision = decide_crop(crop, finding, model.card, model.calibration)
+    (decision,) = decide_crops([crop], [finding], model.card, model.calibration)
     overlay, notes = None, (*model.notes, *_mpp_notes(mpp, model.card.mpp))
     if saliency and not draws:
         notes = (*notes, NO_OVERLAY)
@@ -102,12 +102,12 @@ def _prepared(
     )
 
 
-def _overlay(model: LoadedModel, crop: PreparedCrop, decision: Decision) -> Overlay:
+def _overlay(model: ServedModel, crop: PreparedCrop, decision: Decision) -> Overlay:
     assert model.overlays is not None
     assert crop.picture is not None
     chances = decision.probabilities
     likeliest = max(chances, key=lambda label_id: chances[label_id])
-    png = model.overlays.draw(crop.shown.pixels, crop.picture, likeliest)
+    png = model.overlays.draw(crop.model_input.pixels, crop.picture, likeliest)
     return Overlay(
         label=likeliest, method=model.overlays.method, png_base64=base64.b64encode(png).decode()
     )
@@ -132,7 +132,7 @@ def _mpp_notes(mpp: float | None, wanted: float | None) -> tuple[str, ...]:
 
 
 def _answer(
-    model: LoadedModel,
+    model: ServedModel,
     crop: PreparedCrop,
     finding: ImagePrediction,
     decision: Decision,

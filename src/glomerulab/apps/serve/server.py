@@ -14,7 +14,7 @@ from glomerulab.apps.serve.files import SlideFolder
 from glomerulab.apps.serve.jobs import Jobs
 from glomerulab.apps.serve.metrics import Metrics, MetricsMiddleware
 from glomerulab.apps.serve.schemas import DESCRIPTION, describe_keys
-from glomerulab.apps.serve.service import Service, load_model
+from glomerulab.apps.serve.service import Service, load_served_model
 from glomerulab.apps.serve.settings import JobSettings, ServeSettings
 from glomerulab.apps.web.security import SecurityMiddleware
 from glomerulab.apps.web.server import (
@@ -53,7 +53,7 @@ def open_service(settings: ServeSettings) -> Service:
             raise ConfigError("--slides needs a folder for jobs; give --jobs FOLDER")
         slides = SlideFolder(settings.slides)
     metrics = Metrics()
-    model = load_model(settings.run, metrics, taxonomy=settings.taxonomy)
+    model = load_served_model(settings.run, metrics, taxonomy=settings.taxonomy)
     jobs = None
     if slides is not None and settings.jobs is not None:
         kept = JobSettings(settings.jobs, settings.run.resolve(), slides, settings.n_workers)

@@ -14,15 +14,13 @@ from glomerulab.apps.serve.metrics import Metrics
 from glomerulab.apps.serve.predictor import Predictor
 from glomerulab.apps.serve.settings import Limits
 from glomerulab.cases.case_folder import ModelFacts
-from glomerulab.errors import CheckpointError, TaxonomyError
+from glomerulab.errors import TaxonomyError
 from glomerulab.inference.calibration import (
     ModelCalibration,
-    has_calibration,
     model_facts,
-    read_calibration,
 )
 from glomerulab.inference.engines.base import Engine
-from glomerulab.inference.engines.open import open_engine
+from glomerulab.inference.model import load_model
 from glomerulab.models.card import ModelCard
 from glomerulab.runtime.sealing import check_seal
 from glomerulab.taxonomy import Taxonomy
@@ -30,11 +28,11 @@ from glomerulab.taxonomy import Taxonomy
 if TYPE_CHECKING:
     from glomerulab.apps.serve.overlays import Overlays
 
-__all__ = ["Client", "CurrentService", "LoadedModel", "Service", "load_model"]
+__all__ = ["Client", "CurrentService", "ServedModel", "Service", "load_served_model"]
 
 
 @dataclass(frozen=True, eq=False)
-class LoadedModel:
+class ServedModel:
     """A loaded run or export."""
 
     run: Path
@@ -49,7 +47,9 @@ class LoadedModel:
     """Notes of every response, such as the loss of an 8-bit engine."""
 
 
-def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None) -> LoadedModel:
+def load_served_model(
+    run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None
+) -> ServedModel:
     """Load a run or an export, and run it once.
 
     Parameters
@@ -69,17 +69,8 @@ def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None)
         If the model has other labels than `taxonomy`.
     """
     check_seal(run)
-    engine = open_engine(run)
-    if not has_calibration(run):
-        raise CheckpointError(
-            "this run has no calibration; run `glomerulab gates RUN` first", where=str(run)
-        )
-    calibration = read_calibration(run)
-    if calibration.facts.weights_sha256 != engine.weights_sha256:
-        raise CheckpointError(
-            "the calibration was fitted for other weights; run `glomerulab gates RUN` again",
-            where=str(run),
-        )
+    model = load_model(run, fit_missing=False)
+    engine, calibration = model.engine, model.calibration
     if taxonomy is not None and taxonomy.label_ids != engine.card.taxonomy.label_ids:
         raise TaxonomyError(
             f"the model has the labels {', '.join(engine.card.taxonomy.label_ids)}, but --taxonomy "
@@ -93,7 +84,7 @@ def load_model(run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None)
 
         overlays = Overlays(run)
     predictor = Predictor(engine, calibration, on_batch=metrics.batches.observe)
-    return LoadedModel(
+    return ServedModel(
         run,
         engine.card,
         calibration,
@@ -116,7 +107,7 @@ def _engine_notes(engine: Engine) -> tuple[str, ...]:
 class Service:
     """Dependencies of the routes."""
 
-    model: LoadedModel
+    model: ServedModel
     metrics: Metrics
     limits: Limits = field(default_factory=Limits)
     needs_key: bool = False

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glomerulab.apps.serve.predictor import Predictor, PreparedCrop, decide_crop, prepare_crop
+from glomerulab.apps.serve.predictor import Predictor
 from glomerulab.errors import CheckpointError
 from glomerulab.inference.calibration import read_calibration
 from glomerulab.inference.engines.base import ModelOutput
 from glomerulab.inference.engines.open import open_engine
+from glomerulab.inference.model import PreparedCrop, decide_crops, prepare_crop
 from glomerulab.stain.fitting import fit
 from tests.support.cases import picture
 
@@ -144,7 +145,7 @@ def test_a_crop_of_a_stain_with_a_reference_takes_its_colours(trained, two_stain
     blank = prepare_crop(glass, engine.card, calibration, stain="HE", mpp=None)
     assert blank.stain_status == "constant"
     finding = Predictor(engine, calibration).submit(blank).result(30)
-    assert "no_tissue" in decide_crop(blank, finding, engine.card, calibration).reasons
+    assert "no_tissue" in decide_crops([blank], [finding], engine.card, calibration)[0].reasons
 
 
 @pytest.fixture

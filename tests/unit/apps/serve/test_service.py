@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from glomerulab.apps.serve.metrics import Metrics
-from glomerulab.apps.serve.service import load_model
+from glomerulab.apps.serve.service import load_served_model
 from glomerulab.errors import CheckpointError, RunError, TaxonomyError
 from glomerulab.inference.onnx_export import export_onnx
 from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
@@ -10,7 +10,7 @@ from tests.support.served_models import served
 
 
 def test_a_run_is_loaded_with_its_gates_and_overlays(trained):
-    model = load_model(trained, Metrics(), taxonomy=load_taxonomy("paper"))
+    model = load_served_model(trained, Metrics(), taxonomy=load_taxonomy("paper"))
     model.predictor.close()
     assert model.engine_name == "torch"
     assert model.overlays is not None
@@ -20,7 +20,7 @@ def test_a_run_is_loaded_with_its_gates_and_overlays(trained):
 def test_a_model_of_another_taxonomy_is_refused_by_name(trained):
     other = Taxonomy("other", (Label(id="a", name="A", name_zh="甲"),))
     with pytest.raises(TaxonomyError, match="normal, mspgn, fsg, cgn"):
-        load_model(trained, Metrics(), taxonomy=other)
+        load_served_model(trained, Metrics(), taxonomy=other)
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "gates"])
@@ -28,7 +28,7 @@ def test_a_truncated_file_of_the_model_is_refused_at_the_start(own_run, name):
     (path,) = (own_run / name).glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises((CheckpointError, RunError)) as caught:
-        load_model(own_run, Metrics())
+        load_served_model(own_run, Metrics())
     assert name in str(caught.value)
 
 
@@ -36,7 +36,7 @@ def test_a_run_without_gates_names_the_command_that_makes_them(own_run):
     for path in (own_run / "gates").iterdir():
         path.unlink()
     with pytest.raises(CheckpointError, match="glomerulab gates"):
-        load_model(own_run, Metrics())
+        load_served_model(own_run, Metrics())
 
 
 def test_an_export_answers_the_same_without_overlays(trained, tmp_path):
