@@ -153,7 +153,7 @@ def trained(
     with tempfile.TemporaryDirectory() as folder:
         write_manifest(folded.with_table(table), Path(folder) / "manifest.csv")
         n_epochs = args.epochs or epochs_within(Path(folder), args)
-        run = train(configured(Path(folder), args, out="run", epochs=n_epochs), tell=print)
+        run = train(configured(Path(folder), args, out="run", epochs=n_epochs), echo=print)
         predictions = pd.read_csv(run / "predictions.csv", dtype={"patient_id": str})
     test = predictions[predictions["split"] == "test"]
     probability, labels = (

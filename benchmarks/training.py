@@ -24,9 +24,9 @@ from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training import loop
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.dataset import CropDataset, ItemKey, batches
-from glomerulab.training.environment import processor
+from glomerulab.training.hardware import has_bfloat16, processor_name
 from glomerulab.training.losses import loss_sum
-from glomerulab.training.precision import has_bfloat16
+from glomerulab.training.state import TrainingState
 
 REAL_DATA = Path(
     os.environ.get("GLOMERULAB_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
@@ -76,12 +76,12 @@ def main() -> None:
     config = TrainConfig.model_validate(
         {"manifest": "m", "out": "o", "batch_size": BATCH_SIZE, "model": {"name": name}}
     )
-    accelerator = Accelerator(cpu=True)
+    compute = loop.Compute(Accelerator(cpu=True), use_bfloat16=use_bfloat16)
     model = create_model(name, 2).to(memory_format=torch.channels_last)
-    progress = loop.Progress(model, loop.make_optimizer(model, config.optimizer), [])
+    state = TrainingState(model, loop.make_optimizer(model, config.optimizer), [])
     plain = CropDataset(manifest, input_size=INPUT_SIZE)
     keys = [
-        [ItemKey(place, 0) for place in range(at, min(at + BATCH_SIZE, len(plain)))]
+        [ItemKey(row, 0) for row in range(at, min(at + BATCH_SIZE, len(plain)))]
         for at in range(0, len(plain), BATCH_SIZE)
     ]
     in_memory = [
@@ -92,28 +92,27 @@ def main() -> None:
     def whole(dataset: CropDataset, epoch: int) -> float:
         start = time.perf_counter()
         loop._train_epoch(  # noqa: SLF001 - an epoch alone, without what follows it
-            progress,
+            state,
             dataset,
             config,
+            compute,
             epoch,
             weights=None,
-            accelerator=accelerator,
-            use_bfloat16=use_bfloat16,
-            ticks=iter(range(10**6)),
+            progress=iter(range(10**6)),
         )
         return time.perf_counter() - start
 
-    bare_epoch(model, progress.optimizer, in_memory[:1], use_bfloat16=use_bfloat16)  # warms up
+    bare_epoch(model, state.optimizer, in_memory[:1], use_bfloat16=use_bfloat16)  # warms up
     bare, first, later = [], [], []
     for number in range(N_ROUNDS):
         start = time.perf_counter()
-        bare_epoch(model, progress.optimizer, in_memory, use_bfloat16=use_bfloat16)
+        bare_epoch(model, state.optimizer, in_memory, use_bfloat16=use_bfloat16)
         bare.append(time.perf_counter() - start)
         dataset = CropDataset(manifest, input_size=INPUT_SIZE, augment=config.augmentation)
         first.append(whole(dataset, 2 * number))
         later.append(whole(dataset, 2 * number + 1))
     n = len(manifest.table)
-    print(f"{processor()}, {torch.get_num_threads()} threads, bfloat16 {use_bfloat16}, {name}")
+    print(f"{processor_name()}, {torch.get_num_threads()} threads, bfloat16 {use_bfloat16}, {name}")
     print("\n| epoch | img/s | of the bare step |\n|---|---|---|")
     told = {"bare step on tensors": bare, "first epoch: JPEGs decoded": first, "later": later}
     for what, seconds in told.items():

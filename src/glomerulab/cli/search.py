@@ -1,4 +1,4 @@
-"""``glomerulab search``: settings tried on the validation part."""
+"""``glomerulab search``: a hyperparameter search on the validation part."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,19 +20,19 @@ def search(
         int | None, typer.Option(min=1, help="Of all workers together, instead of the file's.")
     ] = None,
 ) -> None:
-    """Try settings, judge them on the validation part, and write the best. Research use only.
+    """Search for the best settings on the validation part. Research use only.
 
-    Run it again to go on; run it several times at once for several workers.
+    Run it again to continue; run it several times at once for several workers.
 
     Example: glomerulab search configs/search.toml --manifest split.csv --out search
     """
-    from glomerulab.runtime.progress import show_progress
+    from glomerulab.runtime.progress import shown
+    from glomerulab.training.search import read_search_config
     from glomerulab.training.search import search as run_search
-    from glomerulab.training.search_config import read_search_config
 
-    told = {"out": out, "manifest": manifest, "storage": storage, "n_trials": trials}
-    overrides = {key: value for key, value in told.items() if value is not None}
-    result = run_search(read_search_config(config, overrides), track=show_progress)
+    options = {"out": out, "manifest": manifest, "storage": storage, "n_trials": trials}
+    overrides = {key: value for key, value in options.items() if value is not None}
+    result = run_search(read_search_config(config, overrides), track=shown)
     typer.echo(f"best of {len(result.trials)} trials: {result.best_value:.4f}, with")
     for key, value in result.best_values.items():
         typer.echo(f"  {key} = {value}")

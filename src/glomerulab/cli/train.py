@@ -35,7 +35,7 @@ def train(
     given = {"out": out, "manifest": manifest, "start.weights": weights}
     overrides |= {key: value for key, value in given.items() if value}
     told = read_config(config, overrides)
-    run = train_run(told, resume=resume, track=show_progress, tell=typer.echo)
+    run = train_run(told, resume=resume, track=shown, echo=typer.echo)
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return
     n_epochs = len((run / "history.csv").read_text(encoding="utf-8").splitlines()) - 1

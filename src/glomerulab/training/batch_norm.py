@@ -1,40 +1,156 @@
-"""Batch norm statistics that belong to the weights as they stand.
+"""Batch norm and dropout that act on the global batch of all processes.
 
-Batch norm normalises by the batch while it trains and by running averages when it judges. With few
-steps in an epoch those averages are of weights long gone: the network that trains well judges at
-random. So they are measured anew, with the weights held still, before anything is judged.
+- `GlobalBatch` computes them over the images of all processes while a network trains.
+- `remeasure_batch_norm` replaces the running averages before a network is evaluated. With few steps
+  in an epoch, torch's running averages belong to weights that have since changed, and a network
+  that trains well would be evaluated as if at random.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.overrides import TorchFunctionMode
 
-__all__ = ["remeasure_batch_norm"]
+
+class GlobalBatch(TorchFunctionMode):
+    """Context in which batch norm and dropout, in training mode, act on the global batch.
+
+    Batch norm takes mean and variance over the images of all processes. Dropout draws the mask of
+    all images and applies this process's rows. So the result does not depend on the number of
+    processes, except for rounding. (torch's synchronised batch norm is for GPUs only.)
+
+    Two functions of torch are overridden rather than layers, since networks of other libraries
+    have their own batch norm layers.
+
+    Parameters
+    ----------
+    process, n_processes : int
+        Process p of n has rows p, p + n, p + 2n, … of a batch.
+
+    Notes
+    -----
+    The random numbers of dropout come from torch's global generator, which must have the same seed
+    in every process.
+    """
+
+    def __init__(self, *, process: int, n_processes: int) -> None:
+        super().__init__()
+        self.process = process
+        self.n_processes = n_processes
+        self.n_images = 0
+        """Of all processes, in the next forward pass; set by the caller."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - any result
+        """Override batch norm and dropout only."""
+        options = kwargs or {}
+        if func is torch.nn.functional.batch_norm:
+            return _batch_norm(*args, **options)
+        if func is torch.nn.functional.dropout:
+            return self._dropout(*args, **options)
+        return func(*args, **options)
+
+    def _dropout(
+        self,
+        values: Tensor,
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,
+    ) -> Tensor:
+        del inplace  # the caller uses the result
+        if not training or p == 0.0:
+            return values
+        of_all = values.new_ones((self.n_images, *values.shape[1:]))
+        mask = torch.nn.functional.dropout(of_all, p, training=True)
+        return values * mask[self.process :: self.n_processes]
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Differentiable sum over all processes; that of torch is deprecated."""
+
+    @staticmethod
+    def forward(context: object, values: Tensor) -> Tensor:
+        del context
+        total = values.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: object, *gradients: Tensor) -> Tensor:
+        # The value of one process is in the sum of each: so are all of their gradients.
+        return _SumOverProcesses.forward(context, gradients[0])
+
+
+def _sum_over_processes(values: Tensor) -> Tensor:
+    total: Tensor = _SumOverProcesses.apply(values)
+    return total
+
+
+def _batch_norm(  # noqa: PLR0917 - torch's own signature
+    values: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if not training:
+        return torch.nn.functional.batch_norm(
+            values, running_mean, running_var, weight, bias, training=False, eps=eps
+        )
+    others = [axis for axis in range(values.dim()) if axis != 1]
+    exact = values.float()
+    n_here = exact.new_full((1,), values.numel() / values.shape[1])
+    n_all = _sum_over_processes(n_here)
+    # Two passes, since the variance as a difference of large sums loses precision.
+    mean = _sum_over_processes(exact.sum(others)) / n_all
+    shape = [1, -1] + [1] * (values.dim() - 2)
+    centred = exact - mean.view(shape)
+    variance = _sum_over_processes(centred.square().sum(others)) / n_all
+    if running_mean is not None and running_var is not None:
+        with torch.no_grad():
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            unbiased = variance * n_all / (n_all - 1.0).clamp(min=1.0)
+            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+    scale = (variance + eps).rsqrt()
+    if weight is not None:
+        scale = scale * weight
+    normalised = centred * scale.view(shape)
+    if bias is not None:
+        normalised = normalised + bias.view(shape)
+    return normalised.to(values.dtype)
 
 
 def remeasure_batch_norm(
     model: nn.Module, batches: Iterable[Tensor], *, accelerator: Accelerator, use_bfloat16: bool
 ) -> None:
-    """Set the running averages of every batch norm that trains to those of the given images.
+    """Set the running averages of every batch norm in training mode to those of the given images.
 
     Parameters
     ----------
     model : Module
-        Its other weights do not change. Batch norms in evaluation mode (frozen ones) stay as they
-        are.
+        Its other weights, and batch norms in evaluation mode (frozen ones), do not change.
     batches : iterable of Tensor of float, shape (B, 3, H, W)
-        This process's share, on its device. Every batch counts the same.
+        This process's share, on its device. All batches have the same weight.
     accelerator : Accelerator
-        The averages are those over the batches of all processes.
+        The averages are taken over the batches of all processes.
     use_bfloat16 : bool
         Whether the forward pass runs under autocast.
 
     Notes
     -----
-    "Precise batch norm" of [1]_, Section 3: the mean over the batches of each one's mean and
-    unbiased variance.
+    "Precise batch norm" of [1]_, Section 3: the mean over the batches of the mean and the unbiased
+    variance of each.
 
     References
     ----------
@@ -46,7 +162,7 @@ def remeasure_batch_norm(
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # an average in which every batch counts the same
+        norm.momentum = None  # cumulative average: all batches have the same weight
     n_batches = 0
     try:
         with (
@@ -63,7 +179,7 @@ def remeasure_batch_norm(
 
 
 def _training_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    kind = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 - the one base of all batch norms
+    kind = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 - the common base of all batch norms
     return [
         layer
         for layer in model.modules()

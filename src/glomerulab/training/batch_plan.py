@@ -1,6 +1,6 @@
-"""Which images an epoch shows, in which steps, and which part of each step a process computes.
+"""The batches of an epoch, their micro-batches, and the share of each process.
 
-Every process deals the same cards and picks up its own, so none has to tell another.
+Every rank builds the same batches and takes its slice, so no communication is needed.
 """
 
 from collections.abc import Sequence
@@ -9,23 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from glomerulab.errors import TrainingError
-from glomerulab.training.balance import balanced_draw
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.dataset import ItemKey
 
-__all__ = ["Step", "deal_epoch", "own_share", "refuse_empty_shares", "steps_per_epoch"]
-
 Step = list[list[ItemKey]]
-"""The images of one step of the weights, in the parts they are computed in."""
+"""The images of one optimiser step, in the micro-batches they are computed in."""
 
 
-def deal_epoch(labels: npt.NDArray[np.floating], config: TrainConfig, epoch: int) -> list[Step]:
-    """Deal the images of an epoch into steps of nearly equal size, so that none is tiny.
+def plan_epoch(labels: npt.NDArray[np.floating], config: TrainConfig, epoch: int) -> list[Step]:
+    """Divide the images of an epoch into steps of nearly equal size, so that none is tiny.
 
     Parameters
     ----------
     labels : ndarray of float, shape (N, K)
-        Of the training part; only ``balance = "sampling"`` looks at them.
+        Of the training part; used only with ``balance = "sampling"``.
     config : TrainConfig
     epoch : int
 
@@ -36,46 +33,32 @@ def deal_epoch(labels: npt.NDArray[np.floating], config: TrainConfig, epoch: int
     """
     rng = np.random.default_rng((config.seed, epoch))
     if config.balance == "sampling":
-        order = balanced_draw(labels, rng)
+        order = balanced_sample(labels, rng)
     else:
         order = rng.permutation(len(labels))
     return [
-        [[ItemKey(int(place), epoch) for place in part] for part in _cut(batch, config.accumulate)]
-        for batch in _cut(order, steps_per_epoch(len(order), config))
+        [
+            [ItemKey(int(row), epoch) for row in part]
+            for part in np.array_split(batch, config.accumulate)
+        ]
+        for batch in np.array_split(order, steps_per_epoch(len(order), config))
     ]
 
 
 def steps_per_epoch(n_images: int, config: TrainConfig) -> int:
-    """Return how many times the weights move in an epoch."""
+    """Return the number of optimiser steps in an epoch."""
     return -(-n_images // config.batch_size)
 
 
-def own_share(
+def share_of_process(
     keys: Sequence[list[ItemKey]], *, process: int, n_processes: int
 ) -> list[list[ItemKey]]:
-    """Return one process's images of every list.
-
-    Parameters
-    ----------
-    keys : sequence of list of ItemKey
-    process, n_processes : int
-
-    Returns
-    -------
-    list of list of ItemKey
-    """
+    """Return one process's images of every list."""
     return [part[process::n_processes] for part in keys]
 
 
-def refuse_empty_shares(n_images: int, config: TrainConfig, *, n_processes: int) -> None:
-    """Make sure that every process has an image in every part of every step.
-
-    Parameters
-    ----------
-    n_images : int
-        Of the training part.
-    config : TrainConfig
-    n_processes : int
+def check_shares(n_images: int, config: TrainConfig, *, n_processes: int) -> None:
+    """Check that every process has an image in every micro-batch.
 
     Raises
     ------
@@ -91,5 +74,36 @@ def refuse_empty_shares(n_images: int, config: TrainConfig, *, n_processes: int)
         )
 
 
-def _cut(places: npt.NDArray[np.int64], n_parts: int) -> list[npt.NDArray[np.int64]]:
-    return np.array_split(places, n_parts)
+def balanced_sample(
+    labels: npt.NDArray[np.floating], rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Draw as many images as there are, so that labels occur equally often.
+
+    Parameters
+    ----------
+    labels : ndarray of float, shape (N, K)
+        1, 0 or NaN where unknown.
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of int64, shape (N,)
+        Indices, in random order; an image of a rare label occurs several times, one of a frequent
+        label perhaps not at all.
+
+    Notes
+    -----
+    The expected count of an image is the inverse frequency of its rarest label ("repeat factor",
+    Gupta et al. 2019, LVIS, Section 4.2); images without any label count as a label of their own.
+    Systematic sampling: the count differs from the expected one by less than 1.
+    """
+    present = np.asarray(labels) == 1  # NaN compares False
+    columns = np.column_stack([present, ~present.any(axis=1)])
+    rarity = columns * (1.0 / np.maximum(columns.sum(axis=0), 1))
+    share = rarity.max(axis=1)
+    order = rng.permutation(len(share))
+    ends = np.cumsum(share[order] / share.sum() * len(share))
+    positions = rng.random() + np.arange(len(share))
+    chosen = np.searchsorted(ends, positions).clip(max=len(share) - 1)
+    drawn: npt.NDArray[np.int64] = order[rng.permutation(chosen)]
+    return drawn

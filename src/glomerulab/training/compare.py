@@ -1,51 +1,54 @@
-"""Train several models under the same split and budget, and measure what each costs.
+"""Train several models on the same split and budget, and measure the cost of each.
 
-Each is a run of its own, so that a comparison that was stopped goes on. Telling the result is the
-report's work: it reads run folders.
+Each model has a run folder, so that a comparison that was stopped continues. The report
+(`glomerulab.reports.run.comparison`) reads the run folders.
 """
 
+import json
 import re
-import tomllib
+import statistics
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+import pandas as pd
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from glomerulab.errors import ConfigError
 from glomerulab.evaluation.comparison import ModelCost
-from glomerulab.runtime.files import make_folder
-from glomerulab.runtime.messages import first_problem
+from glomerulab.models.checkpoint import load_checkpoint
+from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.training.config import TrainConfig, read_config
-from glomerulab.training.cost import measure_cost
+from glomerulab.training.config import FrozenConfig, TrainConfig, read_config, read_toml_config
+from glomerulab.training.hardware import Precision, processor_name, uses_bfloat16
 from glomerulab.training.run import train
 
-__all__ = ["CompareConfig", "Compared", "compare", "read_compare_config", "run_config"]
+__all__ = ["compare", "read_compare_config"]
 
 SHARED = ("manifest", "epochs", "model.head", "allow_image_level_split")
-"""What must be the same for all: otherwise their scores say nothing about the models."""
+"""Settings that must be equal for all models: otherwise their scores are not comparable."""
+N_ROUNDS = 5
+BATCH_SIZE = 16
 
 
-class CompareConfig(BaseModel):
-    """Which models, and what they share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class CompareConfig(FrozenConfig):
+    """The models of a comparison, and their common settings."""
 
     train: Path
-    """The training configuration that all share; in a file, relative to that file."""
+    """The common training configuration; in a file, relative to that file."""
     out: Path
     """In a file, relative to that file."""
     manifest: Path | None = None
     """Instead of the one of `train`."""
     models: dict[str, dict[str, object]] = Field(min_length=2)
-    """By name: what is different for it, as dotted keys of the training configuration."""
+    """Changes of each model by its name, as dotted keys of the training configuration."""
 
     @field_validator("models")
     @classmethod
-    def _only_the_model_differs(
-        cls, models: dict[str, dict[str, object]]
-    ) -> dict[str, dict[str, object]]:
+    def _check_changes(cls, models: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
         for name, changes in models.items():
             if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
                 raise ValueError(f"{name!r} cannot name a folder")
@@ -56,21 +59,21 @@ class CompareConfig(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """The runs, and what their models cost."""
+class TrainedModels:
+    """The run folders of a comparison, and the costs of their models, by name."""
 
     runs: Mapping[str, Path]
     costs: Mapping[str, ModelCost]
 
 
 def read_compare_config(path: Path, overrides: Mapping[str, object] | None = None) -> CompareConfig:
-    """Read the configuration of a comparison from TOML, and try every model's changes.
+    """Read the configuration of a comparison from TOML, and check the changes of every model.
 
     Parameters
     ----------
     path : Path
     overrides : mapping of str to object, optional
-        Replace what the file says; paths in them are relative to the working folder.
+        Replace values of the file; paths in them are relative to the working folder.
 
     Returns
     -------
@@ -80,59 +83,23 @@ def read_compare_config(path: Path, overrides: Mapping[str, object] | None = Non
     Raises
     ------
     ConfigError
-        If a file is missing or malformed, or a key is unknown or has an impossible value.
+        If a file is missing or malformed, or a key is unknown or has an invalid value.
     """
-    where = str(path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror or error}", where=where) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid TOML: {error}", where=where) from error
-    for key in ("train", "out", "manifest"):
-        if isinstance(data.get(key), str):
-            data[key] = str(path.absolute().parent / data[key])
-    for key, value in (overrides or {}).items():
-        data[key] = str(value.absolute()) if isinstance(value, Path) else value
-    try:
-        config = CompareConfig.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(first_problem(error), where=where) from error
+    config = read_toml_config(path, CompareConfig, ("train", "out", "manifest"), overrides)
     for name in config.models:
         run_config(config, name)
     return config
 
 
 def run_config(config: CompareConfig, name: str) -> TrainConfig:
-    """Return the training configuration of one model.
-
-    Parameters
-    ----------
-    config : CompareConfig
-    name : str
-
-    Returns
-    -------
-    TrainConfig
-    """
+    """Return the training configuration of one model."""
     manifest = {} if config.manifest is None else {"manifest": config.manifest}
     out = config.out / "runs" / name
     return read_config(config.train, {**config.models[name], **manifest, "out": out})
 
 
-def compare(config: CompareConfig, *, track: Track = silent) -> Compared:
-    """Train what is not trained yet, and measure what is not measured yet.
-
-    Parameters
-    ----------
-    config : CompareConfig
-    track : Track, optional
-
-    Returns
-    -------
-    Compared
-        Runs stand below ``runs/``, costs below ``costs/``.
-    """
+def compare(config: CompareConfig, *, track: Track = silent) -> TrainedModels:
+    """Train and measure the models that are not done yet, below ``runs/`` and ``costs/``."""
     make_folder(config.out / "runs")
     make_folder(config.out / "costs")
     runs = {
@@ -141,4 +108,54 @@ def compare(config: CompareConfig, *, track: Track = silent) -> Compared:
     costs = {
         name: measure_cost(run, config.out / "costs" / f"{name}.json") for name, run in runs.items()
     }
-    return Compared(runs, costs)
+    return TrainedModels(runs, costs)
+
+
+def measure_cost(run: Path, cache: Path) -> ModelCost:
+    """Measure the model of a complete run folder, or read a previous measurement from `cache`."""
+    if cache.is_file():
+        return ModelCost(**json.loads(cache.read_text(encoding="utf-8")))
+    model, card = load_checkpoint(run / "checkpoint")
+    speeds = pd.read_csv(run / "history.csv")["images_per_second"]
+    precision = read_config(run / "config.toml").precision
+    cost = ModelCost(
+        input_size=card.input_size,
+        n_parameters=sum(weight.numel() for weight in model.parameters()),
+        n_macs=count_macs(model, card.input_size),
+        train_images_per_second=statistics.median(float(speed) for speed in speeds),
+        inference_images_per_second=_inference_speed(model, card.input_size, precision=precision),
+        n_bytes=sum(path.stat().st_size for path in (run / "checkpoint").glob("*.safetensors")),
+        machine=f"{processor_name()}, {torch.get_num_threads()} threads",
+    )
+    with atomic_write(cache) as temporary:
+        temporary.write_text(json.dumps(asdict(cost), indent=2) + "\n", encoding="utf-8")
+    return cost
+
+
+def count_macs(model: nn.Module, input_size: int) -> int:
+    """Return the multiply-accumulate operations of one image: half of torch's count of FLOPs.
+
+    Convolutions and matrix products only, without norms and activations.
+    """
+    image = torch.zeros(1, 3, input_size, input_size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(image)
+    return int(counter.get_total_flops()) // 2
+
+
+def _inference_speed(model: nn.Module, input_size: int, *, precision: Precision) -> float:
+    """Return images per second, the best of several batches, on the device of a training."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    in_bfloat16 = uses_bfloat16(precision, device, input_size=input_size)
+    model = model.to(device).to(memory_format=torch.channels_last)
+    images = torch.zeros(BATCH_SIZE, 3, input_size, input_size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
+        seconds = [_seconds_of_batch(model, images) for _ in range(1 + N_ROUNDS)]
+    return BATCH_SIZE / min(seconds[1:])  # the first is a warm-up
+
+
+def _seconds_of_batch(model: nn.Module, images: Tensor) -> float:
+    start = time.perf_counter()
+    model(images).float().sum().item()  # waits for a GPU
+    return time.perf_counter() - start

@@ -1,9 +1,11 @@
-"""What a training can be told, read from TOML; unknown keys are refused, not ignored."""
+"""The configuration of a training, read from TOML; unknown keys are refused, not ignored."""
 
+import math
 import tomllib
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,65 +16,53 @@ from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.predictions import Head
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.messages import first_problem
-from glomerulab.training.precision import Precision
-from glomerulab.training.schedule import constant_rate, cosine_rate, multistep_rate
+from glomerulab.training.hardware import Precision
 
-__all__ = [
-    "IMAGENET",
-    "Balance",
-    "ConstantSchedule",
-    "CosineSchedule",
-    "ModelConfig",
-    "MultistepSchedule",
-    "OptimizerConfig",
-    "StartConfig",
-    "TrainConfig",
-    "Triple",
-    "read_config",
-    "write_config",
-]
+__all__ = ["TrainConfig", "read_config", "write_config"]
 
-PATHS = ("manifest", "out", "start.weights")
+PATH_KEYS = ("manifest", "out", "start.weights")
 IMAGENET = "imagenet"
-"""A name of weights, and no path."""
+"""Value of ``start.weights`` that is a name, not a path."""
 
 Triple = tuple[float, float, float]
-"""One number for each colour channel."""
+"""One number per colour channel."""
 
-Balance = Literal["none", "weights", "sampling"]
+Config = TypeVar("Config", bound=BaseModel)
 
 
-class _Frozen(BaseModel):
+class FrozenConfig(BaseModel):
+    """Base of all configurations: immutable, without unknown keys."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ModelConfig(_Frozen):
-    """Which network, and what it is given."""
+class ModelConfig(FrozenConfig):
+    """The network and its input."""
 
     name: str = "improved_seresnet50"
     """See `glomerulab.models.registry.find_model`."""
     head: Head = "softmax"
     dropout: float = Field(default=0.2, ge=0, lt=1)
     input_size: int | None = Field(default=None, ge=32)
-    """Height and width of the images, px; by default what the network was designed for."""
+    """Height and width of the images, px; by default the design size of the network."""
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """What only this network takes."""
+    """Options of this network only."""
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
 
 
-class StartConfig(_Frozen):
-    """What the network begins with."""
+class StartConfig(FrozenConfig):
+    """The initial weights."""
 
     weights: str | None = None
     """A file of weights, a run folder, or ``imagenet``; by default random weights. In a file, a
     path relative to that file."""
     frozen_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of the pretrained parameters, in forward order, that training leaves as they are."""
+    """Share of the pretrained parameters, in forward order, that training does not change."""
 
 
-class OptimizerConfig(_Frozen):
-    """How weights move."""
+class OptimizerConfig(FrozenConfig):
+    """The optimiser."""
 
     name: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -81,15 +71,49 @@ class OptimizerConfig(_Frozen):
     """Of ``sgd`` only."""
 
 
-class MultistepSchedule(_Frozen):
-    """Eq. (8) of the paper."""
+def cosine_rate(epoch: int, *, initial: float, n_epochs: int, n_warmup: int = 0) -> float:
+    """Return a learning rate that rises linearly, then falls along half a cosine.
+
+    Parameters
+    ----------
+    epoch : int
+        From 0.
+    initial : float
+        The highest rate.
+    n_epochs : int
+        Total number; the rate would be 0 in the epoch after the last.
+    n_warmup : int, default 0
+        Epochs of the linear rise.
+
+    References
+    ----------
+    .. [1] Loshchilov and Hutter, SGDR, ICLR 2017.
+    """
+    if epoch < n_warmup:
+        return initial * (epoch + 1) / (n_warmup + 1)
+    done = (epoch - n_warmup) / max(1, n_epochs - n_warmup)
+    return initial * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+class MultistepSchedule(FrozenConfig):
+    r"""A drop at milestones: :math:`lr_0 \\cdot \\gamma^{bisect\\_right(milestones, epoch)}`.
+
+    Eq. (8) of Sun et al., Chinese Journal of Medical Physics 39(10):1313-1320, 2022. From the epoch
+    that equals a milestone on, its factor applies.
+
+    Examples
+    --------
+    >>> schedule = MultistepSchedule(milestones=(60, 120), gamma=0.5)
+    >>> [schedule.rate(epoch, initial=1.0, n_epochs=200) for epoch in (59, 60, 120)]
+    [1.0, 0.5, 0.25]
+    """
 
     kind: Literal["multistep"] = "multistep"
     milestones: tuple[int, ...] = (60, 120, 160)
     gamma: float = Field(default=0.1, gt=0, le=1)
 
     @model_validator(mode="after")
-    def _ascend(self) -> "MultistepSchedule":
+    def _check_order(self) -> "MultistepSchedule":
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError(f"milestones must ascend, got {list(self.milestones)}")
         return self
@@ -97,10 +121,10 @@ class MultistepSchedule(_Frozen):
     def rate(self, epoch: int, *, initial: float, n_epochs: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
         del n_epochs
-        return multistep_rate(epoch, initial=initial, milestones=self.milestones, gamma=self.gamma)
+        return initial * self.gamma ** bisect_right(self.milestones, epoch)
 
 
-class CosineSchedule(_Frozen):
+class CosineSchedule(FrozenConfig):
     """Half a cosine, after a linear rise."""
 
     kind: Literal["cosine"] = "cosine"
@@ -111,15 +135,15 @@ class CosineSchedule(_Frozen):
         return cosine_rate(epoch, initial=initial, n_epochs=n_epochs, n_warmup=self.n_warmup)
 
 
-class ConstantSchedule(_Frozen):
+class ConstantSchedule(FrozenConfig):
     """The same learning rate throughout."""
 
     kind: Literal["constant"] = "constant"
 
     def rate(self, epoch: int, *, initial: float, n_epochs: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
-        del n_epochs
-        return constant_rate(epoch, initial=initial)
+        del epoch, n_epochs
+        return initial
 
 
 Schedule = Annotated[
@@ -127,7 +151,7 @@ Schedule = Annotated[
 ]
 
 
-class TrainConfig(_Frozen):
+class TrainConfig(FrozenConfig):
     """One training: from a manifest with a split to a run folder."""
 
     manifest: Path
@@ -137,40 +161,40 @@ class TrainConfig(_Frozen):
     seed: int = Field(default=0, ge=0)
     epochs: int = Field(default=60, ge=1)
     batch_size: int = Field(default=16, ge=1)
-    """Images of one step of the weights, of all processes together."""
+    """Images per optimiser step, of all processes together."""
     accumulate: int = Field(default=1, ge=1)
-    """Into how many parts a batch is cut that are computed one after another: less memory, and the
-    same step but for batch norm, which sees a part at a time."""
+    """Number of micro-batches that a batch is computed in: less memory, and the same step except
+    for batch norm, which sees one micro-batch at a time."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    balance: Balance = "none"
-    """Against rare classes: ``weights`` in the loss, or ``sampling`` rare images more often."""
+    balance: Literal["none", "weights", "sampling"] = "none"
+    """Against class imbalance: ``weights`` in the loss, or ``sampling`` of rare classes."""
     clip_gradient_norm: float | None = Field(default=None, gt=0)
-    """Longer gradients are shortened to this; None leaves them."""
+    """Largest norm of the gradient; None does not clip."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after this many epochs without a lower validation loss; None never does."""
+    """Stop after this many epochs without a lower validation loss; None never stops early."""
     keep: Literal["best", "last"] = "best"
-    """Weights that become the checkpoint: of the lowest validation loss, or of the last epoch. The
-    others are kept beside them."""
+    """The weights in the checkpoint: of the lowest validation loss, or of the last epoch. The other
+    ones are kept beside them."""
     precision: Precision = "auto"
-    """``auto`` takes bfloat16 where the processor really has it, for images of more than 32 px."""
+    """``auto`` uses bfloat16 where the processor supports it, for images of more than 32 px."""
     n_workers: int = Field(default=0, ge=0)
-    """Processes that load images ahead, beside each training process."""
+    """Processes that load images, per training process."""
     tensorboard: bool = False
-    """Write the history for TensorBoard too; needs the extra ``tensorboard``."""
+    """Also write the history for TensorBoard; needs the extra ``tensorboard``."""
     allow_image_level_split: bool = False
-    """Train although patients, or copies and their parents, stand in several parts: the paper's
-    protocol. The run records it as a warning. Otherwise it is a `LeakageError`."""
+    """Train although patients, or copies and their parents, are in several parts (the paper's
+    protocol). The run records a warning. Otherwise it is a `LeakageError`."""
     stain_reference: str | None = None
-    """Written into the checkpoint: what the images of the manifest were normalised to."""
+    """Stain reference of the manifest's images, recorded in the checkpoint."""
     model: ModelConfig = ModelConfig()
     start: StartConfig = StartConfig()
     augmentation: OnlineAugmentation | None = OnlineAugmentation()
-    """None (``augmentation = false`` in a file) shows every image as it is."""
+    """None (``augmentation = false`` in a file) disables augmentation."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: Schedule = CosineSchedule()
 
     @model_validator(mode="after")
-    def _parts_hold_images(self) -> "TrainConfig":
+    def _check_micro_batches(self) -> "TrainConfig":
         if self.accumulate > self.batch_size:
             raise ValueError(
                 f"accumulate = {self.accumulate} parts of a batch_size of {self.batch_size} would "
@@ -188,13 +212,13 @@ class TrainConfig(_Frozen):
 
 
 def read_config(path: Path, overrides: Mapping[str, object] | None = None) -> TrainConfig:
-    """Read a configuration from TOML.
+    """Read the configuration of a training from TOML.
 
     Parameters
     ----------
     path : Path
     overrides : mapping of str to object, optional
-        Replace what the file says; keys are dotted, such as ``optimizer.learning_rate``. Paths in
+        Replace values of the file; keys are dotted, such as ``optimizer.learning_rate``. Paths in
         them are relative to the working folder.
 
     Returns
@@ -205,37 +229,42 @@ def read_config(path: Path, overrides: Mapping[str, object] | None = None) -> Tr
     Raises
     ------
     ConfigError
-        If the file is missing or malformed, or a key is unknown or has an impossible value; the
+        If the file is missing or malformed, or a key is unknown or has an invalid value; the
         message names the key.
     """
+    return read_toml_config(path, TrainConfig, PATH_KEYS, overrides)
+
+
+def read_toml_config(
+    path: Path,
+    kind: type[Config],
+    path_keys: Collection[str],
+    overrides: Mapping[str, object] | None = None,
+) -> Config:
+    """Read a configuration of any kind, as `read_config` does; values of `path_keys` are paths."""
     where = str(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror or error}", where=where) from error
+        raise ConfigError(
+            f"the configuration cannot be read: {error.strerror or error}", where=where
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid TOML: {error}", where=where) from error
-    for key in PATHS:
+        raise ConfigError(f"the configuration is not valid TOML: {error}", where=where) from error
+    for key in path_keys:
         value = _get(data, key)
         if value is not None:
             _set(data, key, _absolute(value, path.absolute().parent), where=where)
     for key, value in (overrides or {}).items():
-        _set(data, key, _absolute(value, Path.cwd()) if key in PATHS else value, where=where)
+        _set(data, key, _absolute(value, Path.cwd()) if key in path_keys else value, where=where)
     try:
-        return TrainConfig.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
         raise ConfigError(first_problem(error), where=where) from error
 
 
 def write_config(config: TrainConfig, path: Path) -> None:
-    """Write a configuration with every default filled in; `read_config` reads it back equal.
-
-    Parameters
-    ----------
-    config : TrainConfig
-    path : Path
-        Replaced if it exists.
-    """
+    """Write a configuration with all defaults; `read_config` reads it back equal."""
     data = config.model_dump(mode="json", exclude_none=True)
     if config.augmentation is None:
         data["augmentation"] = False
@@ -244,7 +273,7 @@ def write_config(config: TrainConfig, path: Path) -> None:
 
 
 def _absolute(value: object, folder: Path) -> object:
-    """Return a path as an absolute one, and any other value as it is."""
+    """Return a path as an absolute one, and any other value unchanged."""
     if isinstance(value, Path):
         value = str(value)
     return str(folder / value) if isinstance(value, str) and value != IMAGENET else value

@@ -1,7 +1,7 @@
-"""Crops of a manifest as tensors: decoded, resized, perhaps augmented, normalised.
+"""Crops of a manifest as tensors: decoded, resized, augmented, normalised.
 
-What is drawn for an image depends on seed, epoch and the image's place alone, so that it is the
-same with any number of workers. This is the first place of the pipeline that knows torch.
+The random numbers of an image depend only on seed, epoch and the image's row, so that they are
+the same with any number of workers.
 """
 
 import copy
@@ -23,58 +23,57 @@ from glomerulab.errors import GlomerulabError
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, read_crop
 from glomerulab.stain.reference import STAIN_PRIORS
 
-__all__ = ["Augment", "Batch", "CropDataset", "ItemKey", "batches"]
+__all__ = ["CropDataset"]
 
 MAX_CACHE_BYTES = 1_000_000_000
-RESTAINING_STREAM = 1
+STAIN_JITTER_STREAM = 1
 
 Augment = Callable[[Tensor, np.random.Generator, Callable[[int], Tensor]], Tensor]
-"""Takes float (3, H, W) in 0 to 1, a generator, and a function that gives the image of another
-place of the same label set (its argument is any integer); returns an image of the same shape."""
+"""Takes float (3, H, W) in 0 to 1, a generator, and a function that maps any integer to another
+image with the same labels; returns an image of the same shape."""
 
 
 class ItemKey(NamedTuple):
-    """Which image, in which epoch: all that random choices depend on beside the seed."""
+    """Row and epoch of an image: with the seed, all that its random numbers depend on."""
 
-    place: int
+    row: int
     epoch: int
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images of one step and what is known of them."""
+    """Images, labels and rows of one micro-batch."""
 
     images: Tensor
     """float32, (B, 3, H, W), normalised."""
     labels: Tensor
     """float32, (B, K): 1, 0, or NaN where unknown and not excluded by a label that is present."""
-    places: Tensor
+    rows: Tensor
     """int64, (B,): rows of the manifest."""
 
 
 class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
-    """Images and labels of a manifest by place.
+    """Images and labels of a manifest by row.
 
     Parameters
     ----------
     manifest : Manifest
-        Every row of it is an item, in order.
+        Every row is an item, in order.
     input_size : int
         Height and width of the tensors, px. The whole crop is resized to it, antialiased; its
         aspect ratio is not kept, as in the paper.
     mean, std : sequence of 3 float
-        Subtracted from, and divided into, each channel of values from 0 to 1.
+        Subtracted from each channel of values from 0 to 1, which is then divided by `std`.
     augment : callable, optional
-        See `Augment`; none for images that are only judged.
-    restaining : StainJitter, optional
+        See `Augment`; None for evaluation.
+    stain_jitter : StainJitter, optional
         Varies the two stains of each image before `augment`; images of a stain without prior, or
-        that show no two stains, stay as they are.
+        in which two stains cannot be separated, do not change.
     seed : int, default 0
 
     Notes
     -----
-    Resized images are kept in memory up to a gigabyte per process: decoding a file costs more than
-    all that follows.
+    Resized images are cached up to a gigabyte per process, since decoding is the slowest step.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         augment: Augment | None = None,
-        two_stain_jitter: StainJitter | None = None,
+        stain_jitter: StainJitter | None = None,
         seed: int = 0,
     ) -> None:
         self.paths = manifest.image_paths()
@@ -95,7 +94,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         self.mean = torch.tensor(mean)[:, None, None]
         self.std = torch.tensor(std)[:, None, None]
         self.augment = augment
-        self.two_stain_jitter = two_stain_jitter
+        self.stain_jitter = stain_jitter
         self.stains = [str(stain) for stain in manifest.table["stain"].fillna("")]
         self.seed = seed
         self.same_labels = _same_label_sets(labels)
@@ -106,69 +105,58 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         return len(self.paths)
 
     def __getitem__(self, key: ItemKey | int) -> tuple[Tensor, Tensor, int]:
-        """Return image (3, H, W), labels (K,) and place.
-
-        Parameters
-        ----------
-        key : ItemKey or int
-            An integer is that place in epoch 0.
-
-        Returns
-        -------
-        tuple
+        """Return image (3, H, W), labels (K,) and row; a plain integer means epoch 0.
 
         Raises
         ------
         ImageFileError
             If the file cannot be read; it names the file.
         """
-        place, epoch = key if isinstance(key, tuple) else (key, 0)
-        image = (
-            self._load(place) if self.two_stain_jitter is None else self._restained(place, epoch)
-        )
+        row, epoch = key if isinstance(key, tuple) else (key, 0)
+        image = self._load(row) if self.stain_jitter is None else self._jittered(row, epoch)
         if self.augment is not None:
-            rng = np.random.default_rng((self.seed, epoch, place))
-            partners = self.same_labels[place]
+            rng = np.random.default_rng((self.seed, epoch, row))
+            partners = self.same_labels[row]
             image = self.augment(
                 image, rng, lambda draw: self._load(int(partners[draw % len(partners)]))
             )
-        return (image - self.mean) / self.std, self.labels[place], place
+        return (image - self.mean) / self.std, self.labels[row], row
 
     def without_augmentation(self) -> "CropDataset":
-        """Return the same images as they are; what is in memory is shared."""
+        """Return a copy without augmentation that shares the cache."""
         plain = copy.copy(self)
-        plain.augment = plain.two_stain_jitter = None
+        plain.augment = plain.stain_jitter = None
         return plain
 
-    def _load(self, place: int) -> Tensor:
-        """Decode and resize one image to float (3, H, W) in 0 to 1."""
-        return self._pixels(place).float() / 255.0
+    def _load(self, row: int) -> Tensor:
+        """Return one image as float (3, H, W) in 0 to 1."""
+        return self._pixels(row).float() / 255.0
 
-    def _restained(self, place: int, epoch: int) -> Tensor:
-        """Load one image with its stains varied, if they are known."""
-        stain = self.stains[place]
-        if self.two_stain_jitter is None or stain not in STAIN_PRIORS:
-            return self._load(place)
-        # A stream of its own: what else is drawn for an image does not depend on this option.
-        rng = np.random.default_rng((self.seed, epoch, place, RESTAINING_STREAM))
-        image = self._pixels(place).permute(1, 2, 0).contiguous().numpy()
-        varied = jitter_stains(image, rng, stain=stain, jitter=self.two_stain_jitter)
+    def _jittered(self, row: int, epoch: int) -> Tensor:
+        """Return one image with its stains varied, if they have a prior."""
+        stain = self.stains[row]
+        if self.stain_jitter is None or stain not in STAIN_PRIORS:
+            return self._load(row)
+        # A separate stream, so that the other random numbers do not depend on this option.
+        rng = np.random.default_rng((self.seed, epoch, row, STAIN_JITTER_STREAM))
+        image = self._pixels(row).permute(1, 2, 0).contiguous().numpy()
+        varied = jitter_stains(image, rng, stain=stain, jitter=self.stain_jitter)
         return torch.from_numpy(varied).permute(2, 0, 1).contiguous().float() / 255.0
 
-    def _pixels(self, place: int) -> Tensor:
-        """Decode and resize one image to uint8 (3, H, W), or take it from memory."""
-        pixels = self._cache.get(place)
+    def _pixels(self, row: int) -> Tensor:
+        """Return one image as uint8 (3, H, W), decoded and resized or from the cache."""
+        pixels = self._cache.get(row)
         if pixels is None:
-            pixels = read_crop(self.paths[place], self.input_size)
+            pixels = read_crop(self.paths[row], self.input_size)
             if (len(self._cache) + 1) * pixels.numel() <= MAX_CACHE_BYTES:
-                self._cache[place] = pixels
+                self._cache[row] = pixels
         return pixels
 
 
 def batches(
     dataset: CropDataset, keys: Sequence[list[ItemKey]], *, n_workers: int = 0
 ) -> Iterator[Batch]:
-    """Load batches in order, one ahead of the one in use, on other processes if asked.
+    """Load batches in order, one ahead of the one in use.
 
     Parameters
     ----------
@@ -178,23 +166,19 @@ def batches(
     n_workers : int, default 0
         Processes that load ahead; 0 loads on a thread of this one.
 
-    Yields
-    ------
-    Batch
-
     Raises
     ------
     GlomerulabError
-        What an image raised, whole, whichever process it came from.
+        The error of an image, unchanged even if it comes from another process.
     """
     loader = DataLoader(
-        _OrItsError(dataset),
+        _ItemOrError(dataset),
         batch_sampler=keys,
         num_workers=n_workers,
         collate_fn=_collate,
         multiprocessing_context="forkserver" if n_workers else None,
     )
-    # Made here and not on the thread: it draws from torch's generator, which training draws from.
+    # Created here and not on the thread, since it draws from torch's generator, as training does.
     loaded = iter(loader)
     for batch in loaded if n_workers else _one_ahead(loaded):
         if isinstance(batch, GlomerulabError):
@@ -212,13 +196,13 @@ def _one_ahead(loaded: Iterator[Batch | GlomerulabError]) -> Iterator[Batch | Gl
 
 
 def _use_one_core() -> None:
-    """Keep this thread's share of a tensor operation to itself: the other cores are training."""
-    torch.get_num_threads()  # torch sets it up for a new thread the first time it is asked
+    """Limit tensor operations of this thread to one core: the other cores are training."""
+    torch.get_num_threads()  # the first call in a thread makes torch initialise its pool
     threadpool_limits(1, user_api="openmp")
 
 
-class _OrItsError(Dataset[object]):
-    """Give errors as values: torch would paste a worker's traceback into the message."""
+class _ItemOrError(Dataset[object]):
+    """Return errors as values, since torch would put a worker's traceback into the message."""
 
     def __init__(self, dataset: CropDataset) -> None:
         self.dataset = dataset
@@ -231,20 +215,20 @@ class _OrItsError(Dataset[object]):
 
 
 def _collate(items: list[tuple[Tensor, Tensor, int] | GlomerulabError]) -> Batch | GlomerulabError:
-    whole = []
+    loaded = []
     for item in items:
         if isinstance(item, GlomerulabError):
             return item
-        whole.append(item)
+        loaded.append(item)
     return Batch(
-        torch.stack([image for image, _, _ in whole]),
-        torch.stack([labels for _, labels, _ in whole]),
-        torch.tensor([place for _, _, place in whole]),
+        torch.stack([image for image, _, _ in loaded]),
+        torch.stack([labels for _, labels, _ in loaded]),
+        torch.tensor([index for _, _, index in loaded]),
     )
 
 
 def _labels(manifest: Manifest) -> npt.NDArray[np.float64]:
-    """Return the labels, and 0 where nobody said but a label that is present excludes it."""
+    """Return the labels, with 0 for an unknown label that a present one excludes."""
     columns = list(manifest.taxonomy.label_ids)
     known = manifest.table[columns].to_numpy(dtype=np.float64, na_value=np.nan)
     excluded = (known == 1).astype(np.intp) @ manifest.taxonomy.exclusions > 0
@@ -253,10 +237,10 @@ def _labels(manifest: Manifest) -> npt.NDArray[np.float64]:
 
 
 def _same_label_sets(labels: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
-    """For each row the places of the rows with the very same labels, itself among them."""
-    places: dict[bytes, list[int]] = {}
-    names = [np.nan_to_num(row, nan=-1.0).tobytes() for row in labels]
-    for place, name in enumerate(names):
-        places.setdefault(name, []).append(place)
-    arrays = {name: np.asarray(found) for name, found in places.items()}
-    return [arrays[name] for name in names]
+    """Return for each row the indices of all rows with identical labels, including itself."""
+    indices: dict[bytes, list[int]] = {}
+    keys = [np.nan_to_num(row, nan=-1.0).tobytes() for row in labels]
+    for index, key in enumerate(keys):
+        indices.setdefault(key, []).append(index)
+    arrays = {key: np.asarray(found) for key, found in indices.items()}
+    return [arrays[key] for key in keys]

@@ -1,10 +1,9 @@
-"""From weights of a ResNet-50 and unlabelled images to a run that others start from.
+"""Distil a ResNet-50 into the improved network on unlabelled images, as a start for trainings.
 
-The improved network learns stage by stage what the ResNet computes (`models.stage_matching`).
-Every step is seeded by its own number, so a stopped one goes on to the same weights.
+The improved network learns to reproduce the ResNet's stages (`models.transfer.stage_matching`).
+Every step is seeded by its number, so that a stopped run continues to the same weights.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from glomerulab.cohort.manifest import Manifest, read_manifest
-from glomerulab.errors import CheckpointError, ManifestError, OutputError
+from glomerulab.errors import CheckpointError, ManifestError
 from glomerulab.images import read_image
 from glomerulab.models.checkpoint import ModelCard, save_checkpoint
 from glomerulab.models.layers import head_layers
@@ -28,35 +27,34 @@ from glomerulab.models.transfer.stage_matching import (
     matching_losses,
     n_complete_stages,
 )
-from glomerulab.models.transfer.weights import load_matching, read_weights
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.resume import SettingsFile
 from glomerulab.training.batch_norm import remeasure_batch_norm
+from glomerulab.training.config import cosine_rate
+from glomerulab.training.hardware import uses_bfloat16
 from glomerulab.training.history import write_history
-from glomerulab.training.loop import Progress
-from glomerulab.training.precision import uses_bfloat16
-from glomerulab.training.schedule import cosine_rate
-from glomerulab.training.state import has_state, load_state, save_state
+from glomerulab.training.state import TrainingState, has_state, load_state, save_state
 
 __all__ = ["Distillation", "distill"]
 
 STUDENT, TEACHER = "improved_seresnet50", "resnet50"
 FORCED_SHARE = 0.6
-"""Of the steps, in which stages learn side by side; then each reads what the one before made."""
+"""Share of the steps in which each stage reads the teacher's maps; then it reads the student's."""
 N_WARMUP = 50
-N_MEASURED_BATCHES = 32
+N_NORM_BATCHES = 32
 STEPS_PER_ROW = 100
 MAX_CACHE_BYTES = 1_000_000_000
-LEAST_CROP_SHARE = 0.03
-"""Of an image's area: crops show structures at up to five or six magnifications."""
+MIN_CROP_SHARE = 0.03
+"""Of an image's area, so that crops show structures at up to six magnifications."""
 
 
 @dataclass(frozen=True, slots=True)
 class Distillation:
-    """What to learn from what."""
+    """Settings of a distillation."""
 
     manifest: Path
-    """Its images outside validation and test are shown; labels are not used."""
+    """Its images outside validation and test are used, without labels."""
     teacher: Path
     """Weights of ResNet-50, its first stage at least."""
     out: Path
@@ -67,16 +65,16 @@ class Distillation:
     learning_rate: float = 2e-3
     seed: int = 0
     activation_inside_pair: bool = False
-    """Of the network that learns, see `ImprovedModule`; who starts from it needs the same."""
+    """Of the student, see `ImprovedModule`; trainings that start from it need the same."""
 
     @property
     def options(self) -> dict[str, bool]:
-        """What the network that learns is told beside its defaults."""
+        """Options of the student network."""
         return {"activation_inside_pair": True} if self.activation_inside_pair else {}
 
 
 def distill(settings: Distillation, *, track: Track = silent) -> list[dict[str, float | None]]:
-    """Teach an improved network the whole stages of a ResNet-50, and write it as a run.
+    """Distil the complete stages of a ResNet-50 into an improved network, and write it as a run.
 
     Parameters
     ----------
@@ -87,18 +85,18 @@ def distill(settings: Distillation, *, track: Track = silent) -> list[dict[str, 
     -------
     list of dict
         One row per hundred steps: ``step``, and for each stage ``unexplained_<n>``, the share of
-        the variance of the teacher's maps that the stage does not give.
+        the variance of the teacher's maps that the stage does not explain.
 
     Raises
     ------
     CheckpointError
         If the weights cannot be read or lack a part of ResNet-50's first stage.
     ManifestError
-        If no image may be shown.
+        If there is no image outside the validation and test parts.
     OutputError
-        If `out` holds a run that was made otherwise.
+        If `out` holds a run with other settings.
     """
-    images = _Crops(_shown(read_manifest(settings.manifest)), settings)
+    images = _Crops(_training_images(read_manifest(settings.manifest)), settings)
     teacher, weights = _teacher(settings, images)
     model = create_model(
         STUDENT,
@@ -109,30 +107,30 @@ def distill(settings: Distillation, *, track: Track = silent) -> list[dict[str, 
     assert isinstance(model, ImprovedSeResNet)
     align_with_teacher(model, teacher, weights, images.batch(-1, 4 * settings.batch_size))
     model.to(memory_format=torch.channels_last)
-    learned = nn.ModuleList(model.stages[: len(teacher.means)])
-    optimizer = torch.optim.Adam(learned.parameters(), lr=settings.learning_rate)
-    progress = Progress(model, optimizer, [])
-    _open(settings, progress)
-    _learn(progress, teacher, images, settings, track=track)
+    trained = nn.ModuleList(model.stages[: len(teacher.means)])
+    optimizer = torch.optim.Adam(trained.parameters(), lr=settings.learning_rate)
+    state = TrainingState(model, optimizer, [])
+    _open_run(settings, state)
+    _train(state, teacher, images, settings, track=track)
     _write_run(model, images, settings)
-    return progress.history
+    return state.history
 
 
-def _learn(
-    progress: Progress,
+def _train(
+    state: TrainingState,
     teacher: StageTeacher,
     images: "_Crops",
     settings: Distillation,
     *,
     track: Track,
 ) -> None:
-    model, optimizer = progress.model, progress.optimizer
+    model, optimizer = state.model, state.optimizer
     assert isinstance(model, ImprovedSeResNet)
     model.train()
     cpu = torch.device("cpu")
     use_bfloat16 = uses_bfloat16("auto", cpu, input_size=settings.input_size)
-    first = STEPS_PER_ROW * len(progress.history)
-    sums = np.zeros(len(teacher.means))
+    first = STEPS_PER_ROW * len(state.history)
+    totals = np.zeros(len(teacher.means))
     n_left = max(0, settings.n_steps - first)
     for step in track(range(first, settings.n_steps), "Matching", n_left):
         for group in optimizer.param_groups:
@@ -148,22 +146,25 @@ def _learn(
         torch.autograd.backward(losses)
         nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
         optimizer.step()
-        sums += [
+        totals += [
             (loss.detach() / target.var()).item()
             for loss, target in zip(losses, targets, strict=True)
         ]
         if (step + 1) % STEPS_PER_ROW == 0 or step + 1 == settings.n_steps:
-            n_summed = step + 1 - STEPS_PER_ROW * len(progress.history)
-            shares = {f"unexplained_{at + 1}": float(s) / n_summed for at, s in enumerate(sums)}
-            progress.history.append({"step": step + 1, **shares})
-            save_state(settings.out / "state", progress, model.state_dict())
-            write_history(progress.history, settings.out / "history.csv")
-            sums[:] = 0.0
+            n_steps = step + 1 - STEPS_PER_ROW * len(state.history)
+            shares = {
+                f"unexplained_{stage}": float(total) / n_steps
+                for stage, total in enumerate(totals, start=1)
+            }
+            state.history.append({"step": step + 1, **shares})
+            save_state(settings.out / "state", state, model.state_dict())
+            write_history(state.history, settings.out / "history.csv")
+            totals[:] = 0.0
 
 
 def _write_run(model: ImprovedSeResNet, images: "_Crops", settings: Distillation) -> None:
-    """Measure the norms with the weights as they are now, and write the checkpoint."""
-    batches = [images.batch(-2 - at, settings.batch_size) for at in range(N_MEASURED_BATCHES)]
+    """Measure the norms with the final weights, and write the checkpoint."""
+    batches = [images.batch(-2 - i, settings.batch_size) for i in range(N_NORM_BATCHES)]
     remeasure_batch_norm(model, batches, accelerator=Accelerator(cpu=True), use_bfloat16=False)
     taxonomy = images.manifest.taxonomy
     card = ModelCard(
@@ -185,7 +186,7 @@ def _teacher(settings: Distillation, images: "_Crops") -> tuple[StageTeacher, di
     n_stages = n_complete_stages(loaded)
     if n_stages == 0:
         raise CheckpointError(
-            "lacks a part of ResNet-50's stem or first stage: nothing to learn from",
+            "the weights lack a part of ResNet-50's stem or first stage; give a file that has both",
             where=str(settings.teacher),
         )
     resnet.to(memory_format=torch.channels_last)
@@ -193,37 +194,35 @@ def _teacher(settings: Distillation, images: "_Crops") -> tuple[StageTeacher, di
     return StageTeacher.measured(resnet, some, n_stages=n_stages), weights
 
 
-def _shown(manifest: Manifest) -> Manifest:
-    """Return the images that are in no validation or test part, and no copies of others."""
+def _training_images(manifest: Manifest) -> Manifest:
+    """Return the original images outside the validation and test parts."""
     table = manifest.table
-    judged = table["split"].isin(["validation", "test"]).to_numpy(dtype=bool)
-    shown = manifest.with_table(table[~judged & table["parent_id"].isna().to_numpy(dtype=bool)])
-    if shown.table.empty:
-        raise ManifestError("has no image outside its validation and test parts")
-    return shown
+    held_out = table["split"].isin(["validation", "test"]).to_numpy(dtype=bool)
+    is_original = table["parent_id"].isna().to_numpy(dtype=bool)
+    found = manifest.with_table(table[~held_out & is_original])
+    if found.table.empty:
+        raise ManifestError(
+            "there is no image outside the validation and test parts", where=manifest.location
+        )
+    return found
 
 
-def _open(settings: Distillation, progress: Progress) -> None:
-    """Make the run folder, or take up what stands there."""
-    path = settings.out / "distillation.json"
+def _open_run(settings: Distillation, state: TrainingState) -> None:
+    """Create the run folder, or restore the state of the run in it."""
     facts = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(settings).items()}
     del facts["out"]
-    if not path.is_file():
-        make_folder(settings.out)
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    # Those that were begun before there was this option did without.
-    elif {"activation_inside_pair": False} | json.loads(path.read_text(encoding="utf-8")) != facts:
-        raise OutputError(
-            "was begun with other settings (distillation.json); give the same, or another --out",
-            where=str(settings.out),
-        )
+    make_folder(settings.out)
+    SettingsFile(settings.out / "distillation.json").continue_or_refuse(
+        facts,
+        way_out="give the same settings, or another --out",
+        defaults={"activation_inside_pair": False},  # not recorded by early versions
+    )
     if has_state(settings.out / "state"):
-        load_state(settings.out / "state", progress)
+        load_state(settings.out / "state", state)
 
 
 class _Crops:
-    """Random square crops of a manifest's images, the same ones for the same step."""
+    """Random square crops of a manifest's images, the same for the same step."""
 
     def __init__(self, manifest: Manifest, settings: Distillation) -> None:
         self.manifest = manifest
@@ -233,7 +232,7 @@ class _Crops:
         self.crop = transforms.Compose(
             [
                 transforms.RandomResizedCrop(
-                    size, scale=(LEAST_CROP_SHARE, 1.0), ratio=(1.0, 1.0), antialias=True
+                    size, scale=(MIN_CROP_SHARE, 1.0), ratio=(1.0, 1.0), antialias=True
                 ),
                 transforms.RandomHorizontalFlip(),
                 transforms.RandomVerticalFlip(),
@@ -246,19 +245,19 @@ class _Crops:
         self._n_cached_bytes = 0
 
     def batch(self, step: int, n_images: int) -> Tensor:
-        """Return the images of a step, shape (n_images, 3, S, S); below 0 for measurements."""
+        """Return the crops of a step, shape (n, 3, S, S); negative steps are for measuring."""
         seed = int(np.random.SeedSequence((self.seed, step + 10_000_000)).generate_state(1)[0])
-        places = np.random.default_rng(seed).integers(len(self.paths), size=n_images)
+        indices = np.random.default_rng(seed).integers(len(self.paths), size=n_images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            crops = [self.crop(self._load(int(place))) for place in places]
+            crops = [self.crop(self._load(int(index))) for index in indices]
         return torch.stack(crops).contiguous(memory_format=torch.channels_last)
 
-    def _load(self, place: int) -> Tensor:
-        pixels = self._cache.get(place)
+    def _load(self, index: int) -> Tensor:
+        pixels = self._cache.get(index)
         if pixels is None:
-            pixels = torch.from_numpy(read_image(self.paths[place])).permute(2, 0, 1)
+            pixels = torch.from_numpy(read_image(self.paths[index])).permute(2, 0, 1)
             if self._n_cached_bytes + pixels.numel() <= MAX_CACHE_BYTES:
-                self._cache[place] = pixels
+                self._cache[index] = pixels
                 self._n_cached_bytes += pixels.numel()
         return pixels

@@ -1,33 +1,25 @@
-"""The history of a run, one row per epoch, and what is read from it: the best epoch, and the end.
+"""The history of a run, one row per epoch, as CSV and for TensorBoard.
 
-All that decides when to stop and what to keep stands in it, so a resumed run decides alike.
+The best epoch and early stopping are derived from it alone, so that a resumed run decides alike.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from glomerulab.errors import TrainingError
+from glomerulab.errors import ConfigError, TrainingError
 from glomerulab.runtime.files import atomic_write
 from glomerulab.training.config import TrainConfig
-
-__all__ = [
-    "EpochRow",
-    "is_best",
-    "is_stale",
-    "progress_text",
-    "refuse_not_finite",
-    "write_history",
-]
 
 EpochRow = dict[str, float | None]
 """One row of ``history.csv``."""
 
 
 def is_best(row: EpochRow, earlier: Sequence[EpochRow]) -> bool:
-    """Return whether a row has a lower validation loss than all before; without one it has not."""
+    """Return whether a row has a lower validation loss than all earlier ones."""
     loss = row["validation_loss"]
     if loss is None:
         return False
@@ -37,17 +29,13 @@ def is_best(row: EpochRow, earlier: Sequence[EpochRow]) -> bool:
 
 
 def is_stale(history: Sequence[EpochRow], patience: int | None) -> bool:
-    """Say whether the last epochs were all worse than one before them.
+    """Return whether the validation loss has not improved for `patience` epochs.
 
     Parameters
     ----------
     history : sequence of EpochRow
     patience : int or None
-        How many epochs; None has endless patience.
-
-    Returns
-    -------
-    bool
+        None never stops.
 
     Examples
     --------
@@ -56,22 +44,16 @@ def is_stale(history: Sequence[EpochRow], patience: int | None) -> bool:
     """
     if patience is None:
         return False
-    best = max((at for at, row in enumerate(history) if is_best(row, history[:at])), default=None)
+    best = max(
+        (index for index, row in enumerate(history) if is_best(row, history[:index])), default=None
+    )
     return best is not None and len(history) - 1 - best >= patience
 
 
 def progress_text(history: Sequence[EpochRow], config: TrainConfig) -> str:
-    """Say which epoch runs, and what the last one came to.
+    """Return the present epoch and the results of the last one, for a progress bar.
 
-    Parameters
-    ----------
-    history : sequence of EpochRow
-    config : TrainConfig
-
-    Returns
-    -------
-    str
-        Such as ``Epoch 4/60 (loss 0.513; validation loss 0.601, accuracy 0.875; 14.2 img/s)``.
+    Such as ``Epoch 4/60 (loss 0.513; validation loss 0.601, accuracy 0.875; 14.2 img/s)``.
     """
     epoch = f"Epoch {min(len(history) + 1, config.epochs)}/{config.epochs}"
     if not history:
@@ -87,38 +69,20 @@ def progress_text(history: Sequence[EpochRow], config: TrainConfig) -> str:
     return f"{epoch} ({'; '.join(facts)})"
 
 
-def refuse_not_finite(row: EpochRow) -> None:
-    """Make sure that the losses are numbers.
-
-    Parameters
-    ----------
-    row : EpochRow
-
-    Raises
-    ------
-    TrainingError
-        If one is NaN or infinite.
-    """
+def check_finite(row: EpochRow) -> None:
+    """Raise a `TrainingError` if a loss is NaN or infinite."""
     for name in ("train_loss", "validation_loss"):
         value = row[name]
         if value is not None and not np.isfinite(value):
             raise TrainingError(
-                f"{name} is {value} in epoch {row['epoch']}; nothing of this epoch was kept. Give "
+                f"{name} is {value} in epoch {row['epoch']}, which was discarded. Give "
                 "--resume with a lower optimizer.learning_rate, a clip_gradient_norm, or "
-                "precision = 'float32' to go on from the epoch before"
+                "precision = 'float32' to continue from the epoch before"
             )
 
 
 def write_history(history: Sequence[EpochRow], path: Path) -> None:
-    """Write the history as CSV, whole or not at all.
-
-    Parameters
-    ----------
-    history : sequence of EpochRow
-        At least one.
-    path : Path
-        Replaced if it exists.
-    """
+    """Write a history of at least one epoch as CSV, atomically."""
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
@@ -126,3 +90,39 @@ def write_history(history: Sequence[EpochRow], path: Path) -> None:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()
         writer.writerows(history)
+
+
+@contextmanager
+def tensorboard_writer(folder: Path, *, n_done: int) -> Iterator[Callable[[EpochRow], None]]:
+    """Return a function that writes the row of an epoch for TensorBoard.
+
+    Parameters
+    ----------
+    folder : Path
+    n_done : int
+        Number of completed epochs; later ones of a killed run are not displayed.
+
+    Raises
+    ------
+    ConfigError
+        If TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "tensorboard = true needs TensorBoard: install glomerulab[tensorboard], or remove the "
+            "setting"
+        ) from error
+    writer = SummaryWriter(folder, purge_step=n_done + 1)
+
+    def write(row: EpochRow) -> None:
+        for name, value in row.items():
+            if name != "epoch" and value is not None:
+                writer.add_scalar(name, value, row["epoch"])
+        writer.flush()
+
+    try:
+        yield write
+    finally:
+        writer.close()

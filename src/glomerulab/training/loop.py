@@ -1,9 +1,9 @@
-"""The training itself, to be read from top to bottom.
+"""The training loop, readable from top to bottom.
 
-An epoch depends on the seed, its own number, and the state the last one left; so a run that is
-stopped anywhere and resumed ends with the same weights. What is drawn at random is seeded anew in
+An epoch depends on the seed, its own number, and the state that the last one left. So a run that is
+stopped at any moment and resumed ends with the same weights. All random numbers are seeded anew in
 each epoch, hence there is no generator to save. On one process accelerate does nothing, and there
-is one code path for any number of them.
+is one code path for any number of processes.
 """
 
 import time
@@ -21,189 +21,147 @@ from glomerulab.models.heads import is_correct
 from glomerulab.models.layers import freeze_batchnorm_stats
 from glomerulab.predictions import Head
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.training.balance import label_weights
-from glomerulab.training.batch_norm import remeasure_batch_norm
-from glomerulab.training.batch_plan import deal_epoch, own_share, steps_per_epoch
+from glomerulab.training.batch_norm import GlobalBatch, remeasure_batch_norm
+from glomerulab.training.batch_plan import plan_epoch, share_of_process, steps_per_epoch
 from glomerulab.training.config import OptimizerConfig, TrainConfig
 from glomerulab.training.dataset import Batch, CropDataset, ItemKey, batches
-from glomerulab.training.global_batch import GlobalBatch
 from glomerulab.training.history import (
     EpochRow,
+    check_finite,
     is_best,
     is_stale,
     progress_text,
-    refuse_not_finite,
 )
-from glomerulab.training.losses import known_weight, loss_sum
-
-__all__ = ["AfterEpoch", "Progress", "fit", "make_optimizer", "predict_logits"]
+from glomerulab.training.losses import known_weight, label_weights, loss_sum
+from glomerulab.training.state import TrainingState
 
 MAX_NORM_IMAGES = 1024
 
-AfterEpoch = Callable[["Progress", bool], None]
-"""Called after each epoch with what stands, and whether it is the best so far."""
+AfterEpoch = Callable[[TrainingState, bool], None]
+"""Called after each epoch with the state, and whether the epoch is the best so far."""
 
 
-@dataclass(slots=True)
-class Progress:
-    """All that an epoch hands on to the next."""
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """How tensors are computed: on which processes and device, and in which precision."""
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    history: list[EpochRow]
+    accelerator: Accelerator
+    use_bfloat16: bool
+    """Whether the forward pass runs under autocast."""
+
+    def autocast(self) -> torch.autocast:
+        """Return the context of a forward pass."""
+        return torch.autocast(
+            self.accelerator.device.type, torch.bfloat16, enabled=self.use_bfloat16
+        )
 
 
 def fit(
-    progress: Progress,
+    state: TrainingState,
     training: CropDataset,
     validation: CropDataset | None,
     config: TrainConfig,
+    compute: Compute,
     *,
-    accelerator: Accelerator,
-    use_bfloat16: bool,
     after_epoch: AfterEpoch,
     track: Track = silent,
 ) -> None:
-    """Train from the epoch that `progress` has reached to the last one of `config`.
+    """Train from the epoch that `state` has reached to the last one of `config`.
 
     Parameters
     ----------
-    progress : Progress
-        Changed in place. Model and optimiser are prepared by `accelerator`.
+    state : TrainingState
+        Changed in place. Model and optimiser are prepared by the accelerator.
     training : CropDataset
     validation : CropDataset or None
-        Judged after each epoch.
+        Evaluated after each epoch.
     config : TrainConfig
-        Where it has a ``patience``, training may end before the last epoch.
-    accelerator : Accelerator
-    use_bfloat16 : bool
-        Whether the forward pass runs under autocast.
+        With ``patience``, training may end before the last epoch.
+    compute : Compute
     after_epoch : callable
-        See `AfterEpoch`; it writes what must outlive the process.
+        See `AfterEpoch`; it saves the state.
     track : Track, optional
 
     Raises
     ------
     TrainingError
-        If a loss is NaN or infinite; nothing of that epoch is written.
+        If a loss is NaN or infinite; that epoch is discarded.
     """
     weights = None
     if config.balance != "none":
         weights = label_weights(training.labels, config.model.head)
-    epochs = range(len(progress.history), config.epochs)
+    epochs = range(len(state.history), config.epochs)
     n_steps = len(epochs) * steps_per_epoch(len(training), config)
-    ticks = track(range(n_steps), lambda: progress_text(progress.history, config), n_steps)
+    progress = track(range(n_steps), lambda: progress_text(state.history, config), n_steps)
     for epoch in epochs:
-        if is_stale(progress.history, config.patience):
+        if is_stale(state.history, config.patience):
             break
-        row = _learn(
-            progress,
-            training,
-            config,
-            epoch,
-            weights=weights,
-            accelerator=accelerator,
-            use_bfloat16=use_bfloat16,
-            ticks=ticks,
+        start = time.perf_counter()
+        rate = config.schedule.rate(
+            epoch, initial=config.optimizer.learning_rate, n_epochs=config.epochs
         )
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        train_loss, train_accuracy = _train_epoch(
+            state, training, config, compute, epoch, weights=weights, progress=progress
+        )
+        _remeasure_norms(state.model, training, config, compute, epoch)
+        row: EpochRow = {
+            "epoch": epoch + 1,
+            "learning_rate": rate,
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "validation_loss": None,
+            "validation_accuracy": None,
+            "images_per_second": len(training) / (time.perf_counter() - start),
+        }
         if validation is not None:
             row["validation_loss"], row["validation_accuracy"] = _validate(
-                progress.model,
-                validation,
-                config,
-                weights=weights,
-                accelerator=accelerator,
-                use_bfloat16=use_bfloat16,
+                state.model, validation, config, compute, weights=weights
             )
-        refuse_not_finite(row)
-        best = is_best(row, progress.history)
-        progress.history.append(row)
-        after_epoch(progress, best)
-    next(ticks, None)  # lets the last line be told
-
-
-def _learn(
-    progress: Progress,
-    training: CropDataset,
-    config: TrainConfig,
-    epoch: int,
-    *,
-    weights: Tensor | None,
-    accelerator: Accelerator,
-    use_bfloat16: bool,
-    ticks: Iterator[int],
-) -> EpochRow:
-    """Train for an epoch at its own rate, and measure batch norm on what came of it."""
-    start = time.perf_counter()
-    rate = config.schedule.rate(
-        epoch, initial=config.optimizer.learning_rate, n_epochs=config.epochs
-    )
-    for group in progress.optimizer.param_groups:
-        group["lr"] = rate
-    loss, accuracy = _train_epoch(
-        progress,
-        training,
-        config,
-        epoch,
-        weights=weights,
-        accelerator=accelerator,
-        use_bfloat16=use_bfloat16,
-        ticks=ticks,
-    )
-    _remeasure_norms(
-        progress.model, training, config, epoch, accelerator=accelerator, use_bfloat16=use_bfloat16
-    )
-    return {
-        "epoch": epoch + 1,
-        "learning_rate": rate,
-        "train_loss": loss,
-        "train_accuracy": accuracy,
-        "validation_loss": None,
-        "validation_accuracy": None,
-        "images_per_second": len(training) / (time.perf_counter() - start),
-    }
+        check_finite(row)
+        best = is_best(row, state.history)
+        state.history.append(row)
+        after_epoch(state, best)
+    next(progress, None)  # so that the progress bar displays the last epoch
 
 
 def _train_epoch(
-    progress: Progress,
+    state: TrainingState,
     dataset: CropDataset,
     config: TrainConfig,
+    compute: Compute,
     epoch: int,
     *,
     weights: Tensor | None,
-    accelerator: Accelerator,
-    use_bfloat16: bool,
-    ticks: Iterator[int],
+    progress: Iterator[int],
 ) -> tuple[float, float]:
     """Take every step of an epoch; return mean loss and accuracy over the known labels."""
-    model, optimizer, device, head = (
-        progress.model,
-        progress.optimizer,
-        accelerator.device,
-        config.model.head,
-    )
-    torch.manual_seed(_derived_seed(config.seed, epoch, 0))  # for dropout, alike everywhere
-    steps = deal_epoch(dataset.labels.numpy(), config, epoch)
+    model, optimizer, head = state.model, state.optimizer, config.model.head
+    accelerator = compute.accelerator
+    device, n_processes = accelerator.device, accelerator.num_processes
+    torch.manual_seed(_derived_seed(config.seed, epoch, 0))  # for dropout, alike in all processes
+    steps = plan_epoch(dataset.labels.numpy(), config, epoch)
     parts = [part for step in steps for part in step]
-    loaded = iter(batches(dataset, _own(parts, accelerator), n_workers=config.n_workers))
-    whole = GlobalBatch(process=accelerator.process_index, n_processes=accelerator.num_processes)
-    sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right, known
+    loaded = iter(batches(dataset, _own_share(parts, accelerator), n_workers=config.n_workers))
+    global_batch = GlobalBatch(process=accelerator.process_index, n_processes=n_processes)
+    totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, known
     weight_of_epoch = 0.0
     model.train()
     freeze_batchnorm_stats(model)
-    with whole if accelerator.num_processes > 1 else nullcontext():
+    with global_batch if n_processes > 1 else nullcontext():
         for step in steps:
-            places = [key.place for part in step for key in part]
-            weight = float(known_weight(dataset.labels[places], head, weights=weights))
+            rows = [key.row for part in step for key in part]
+            weight = float(known_weight(dataset.labels[rows], head, weights=weights))
             weight_of_epoch += weight
-            # Gradients are averaged over processes; the loss is one over the whole batch.
-            factor = accelerator.num_processes / (weight or 1.0)
+            # Gradients are averaged over processes; the loss is the mean over the global batch.
+            factor = n_processes / (weight or 1.0)
             for number, part in enumerate(step, start=1):
-                whole.n_images = len(part)
+                global_batch.n_images = len(part)
                 images, labels = _on_device(next(loaded), device)
-                together = nullcontext() if number == len(step) else accelerator.no_sync(model)
-                with together:
-                    with torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16):
+                # Gradients are exchanged once, in the last micro-batch.
+                with nullcontext() if number == len(step) else accelerator.no_sync(model):
+                    with compute.autocast():
                         logits = model(images)  # (B, K)
                     loss = loss_sum(
                         logits,
@@ -213,35 +171,32 @@ def _train_epoch(
                         weights=None if weights is None else weights.to(device),
                     )
                     accelerator.backward(loss * factor)
-                sums += _sums(loss.detach(), logits.detach(), labels, head)
+                totals += _batch_totals(loss.detach(), logits.detach(), labels, head)
             if config.clip_gradient_norm is not None:
                 accelerator.clip_grad_norm_(model.parameters(), config.clip_gradient_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            next(ticks, None)
-    return _means(accelerator.reduce(sums, "sum"), weight_of_epoch)
+            next(progress, None)
+    return _means(accelerator.reduce(totals, "sum"), weight_of_epoch)
 
 
 def _remeasure_norms(
-    model: nn.Module,
-    dataset: CropDataset,
-    config: TrainConfig,
-    epoch: int,
-    *,
-    accelerator: Accelerator,
-    use_bfloat16: bool,
+    model: nn.Module, dataset: CropDataset, config: TrainConfig, compute: Compute, epoch: int
 ) -> None:
-    """Measure batch norm on training images as they will be judged: not augmented."""
-    plain = dataset.without_augmentation()
-    as_they_come = config.model_copy(update={"balance": "none"})
-    steps = deal_epoch(dataset.labels.numpy(), as_they_come, epoch)
+    """Measure batch norm on training images without augmentation, as in evaluation."""
+    accelerator = compute.accelerator
+    unbalanced = config.model_copy(update={"balance": "none"})
+    steps = plan_epoch(dataset.labels.numpy(), unbalanced, epoch)
     parts = [part for step in steps for part in step]
     parts = parts[: max(1, MAX_NORM_IMAGES * config.accumulate // config.batch_size)]
-    own = parts[accelerator.process_index :: accelerator.num_processes]  # whole parts
-    loaded = batches(plain, own, n_workers=config.n_workers)
+    own = parts[accelerator.process_index :: accelerator.num_processes]  # complete parts
+    loaded = batches(dataset.without_augmentation(), own, n_workers=config.n_workers)
     images = (_on_device(batch, accelerator.device)[0] for batch in loaded)
     remeasure_batch_norm(
-        accelerator.unwrap_model(model), images, accelerator=accelerator, use_bfloat16=use_bfloat16
+        accelerator.unwrap_model(model),
+        images,
+        accelerator=accelerator,
+        use_bfloat16=compute.use_bfloat16,
     )
 
 
@@ -249,76 +204,49 @@ def _validate(
     model: nn.Module,
     dataset: CropDataset,
     config: TrainConfig,
+    compute: Compute,
     *,
     weights: Tensor | None,
-    accelerator: Accelerator,
-    use_bfloat16: bool,
 ) -> tuple[float, float]:
     """Return mean loss (without smoothing) and accuracy over the images with known labels."""
-    logits = predict_logits(
-        model, dataset, config, accelerator=accelerator, use_bfloat16=use_bfloat16
-    )
+    logits = predict_logits(model, dataset, config, compute)
     head, labels = config.model.head, dataset.labels
     total = loss_sum(logits, labels, head, weights=weights)
     weight = float(known_weight(labels, head, weights=weights))
-    return _means(_sums(total, logits, labels, head), weight)
+    return _means(_batch_totals(total, logits, labels, head), weight)
 
 
 def predict_logits(
     model: nn.Module,
     dataset: CropDataset,
     config: TrainConfig,
+    compute: Compute,
     *,
-    accelerator: Accelerator,
-    use_bfloat16: bool,
     track: Track = silent,
 ) -> Tensor:
-    """Return the logits of every image, float32, shape (N, K), on the CPU of every process.
-
-    Parameters
-    ----------
-    model : Module
-    dataset : CropDataset
-    config : TrainConfig
-    accelerator : Accelerator
-    use_bfloat16 : bool
-    track : Track, optional
-
-    Returns
-    -------
-    Tensor
-    """
-    # Unwrapped: what wraps it would wait for processes that have no image left.
+    """Return the logits of every image, float32, shape (N, K), on the CPU of every process."""
+    accelerator = compute.accelerator
+    # Unwrapped, since the wrapper would wait for processes that have no image left.
     model = accelerator.unwrap_model(model).eval()
     size = config.batch_size
-    places = range(len(dataset))
-    keys = [[ItemKey(p, 0) for p in places[at : at + size]] for at in places[::size]]
+    rows = range(len(dataset))
+    keys = [[ItemKey(row, 0) for row in rows[at : at + size]] for at in rows[::size]]
     own: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode():
-        shares = [share for share in _own(keys, accelerator) if share]
+        shares = [share for share in _own_share(keys, accelerator) if share]
         loaded = batches(dataset, shares, n_workers=config.n_workers)
         for batch in track(loaded, "Predicting", len(shares)):
             images, _ = _on_device(batch, accelerator.device)
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=use_bfloat16):
-                own.append((batch.places, model(images).float().cpu()))
+            with compute.autocast():
+                own.append((batch.rows, model(images).float().cpu()))
     logits = torch.empty(len(dataset), dataset.labels.shape[1])
-    for some_places, some_logits in gather_object(own):
-        logits[some_places] = some_logits
+    for some_rows, some_logits in gather_object(own):
+        logits[some_rows] = some_logits
     return logits
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Build the optimiser of a configuration over all weights that are to be trained.
-
-    Parameters
-    ----------
-    model : Module
-    config : OptimizerConfig
-
-    Returns
-    -------
-    Optimizer
-    """
+    """Build the optimiser over all weights that are trained."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     rate, decay = config.learning_rate, config.weight_decay
     if config.name == "sgd":
@@ -327,8 +255,10 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     return kind(weights, lr=rate, weight_decay=decay)
 
 
-def _own(keys: Sequence[list[ItemKey]], accelerator: Accelerator) -> list[list[ItemKey]]:
-    return own_share(keys, process=accelerator.process_index, n_processes=accelerator.num_processes)
+def _own_share(keys: Sequence[list[ItemKey]], accelerator: Accelerator) -> list[list[ItemKey]]:
+    return share_of_process(
+        keys, process=accelerator.process_index, n_processes=accelerator.num_processes
+    )
 
 
 def _derived_seed(*parts: int) -> int:
@@ -340,11 +270,12 @@ def _on_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
     return images, batch.labels.to(device, non_blocking=True)
 
 
-def _sums(total: Tensor, logits: Tensor, labels: Tensor, head: Head) -> Tensor:
-    right, known = is_correct(logits, labels, head)
-    return torch.stack([total, (right & known).sum(), known.sum()]).double()
+def _batch_totals(loss: Tensor, logits: Tensor, labels: Tensor, head: Head) -> Tensor:
+    """Return the summed loss and the numbers of correct and of known labels."""
+    correct, known = agrees(logits, labels, head)
+    return torch.stack([loss, (correct & known).sum(), known.sum()]).double()
 
 
-def _means(sums: Tensor, weight: float) -> tuple[float, float]:
-    total, n_right, n_known = sums.tolist()
-    return total / (weight or 1.0), n_right / max(n_known, 1.0)
+def _means(totals: Tensor, weight: float) -> tuple[float, float]:
+    loss, n_correct, n_known = totals.tolist()
+    return loss / (weight or 1.0), n_correct / max(n_known, 1.0)

@@ -1,7 +1,7 @@
-"""What training minimises, for both heads; unknown labels weigh nothing.
+"""Losses of both heads, and the weights of their classes; unknown labels have weight 0.
 
-Each loss comes as a sum, and `known_weight` is what it is divided by, so that the mean over a batch
-that several processes share, or that is computed in parts, is exact.
+Each loss is a sum and `known_weight` is its divisor, so that the mean over a batch is exact if the
+batch is shared by several processes, or computed in micro-batches.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from glomerulab.predictions import Head
 
-__all__ = ["known_weight", "loss_sum", "sigmoid_loss", "softmax_loss"]
+__all__ = ["loss_sum"]
 
 
 def softmax_loss(
@@ -25,17 +25,17 @@ def softmax_loss(
     label_smoothing : float, default 0.0
         Share of the target that is spread over all classes.
     weights : Tensor of float, shape (2, K), optional
-        The second row is how much each class counts.
+        The second row holds the weight of each class.
 
     Returns
     -------
     Tensor, scalar
-        Images without a present label are left out.
+        Images without a present label are ignored.
 
     Notes
     -----
-    Ours, not the paper's: an image with several labels present (crescent and sclerosis at once) has
-    a target that shares 1 equally between them, since one class alone would be wrong.
+    Not in the paper: the target of an image with several labels present (crescent and sclerosis at
+    once) is divided equally between them, since one class alone would be wrong.
     """
     target = _softmax_target(labels).to(logits.dtype)
     known = target.sum(dim=1, keepdim=True)  # (B, 1): 1 or 0
@@ -48,7 +48,7 @@ def softmax_loss(
 def sigmoid_loss(
     logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, weights: Tensor | None = None
 ) -> Tensor:
-    """Binary cross-entropy of each label on its own, summed over images and labels.
+    """Binary cross-entropy of each label, summed over images and labels.
 
     Parameters
     ----------
@@ -56,13 +56,9 @@ def sigmoid_loss(
     labels : Tensor of float, shape (B, K)
         1, 0 or NaN where unknown.
     label_smoothing : float, default 0.0
-        Targets become this half nearer to one half.
+        Targets move by half of this towards one half.
     weights : Tensor of float, shape (2, K), optional
-        How much each label counts where it is absent, and where it is present.
-
-    Returns
-    -------
-    Tensor, scalar
+        Weights of absent and of present labels.
     """
     target = torch.where(labels.isnan(), 0.0, labels).to(logits.dtype)
     target = (1.0 - label_smoothing) * target + 0.5 * label_smoothing
@@ -84,7 +80,7 @@ def loss_sum(
 
 
 def known_weight(labels: Tensor, head: Head, *, weights: Tensor | None = None) -> Tensor:
-    """Return what the sum of a loss is divided by to become a mean.
+    """Return the divisor that turns the sum of a loss into a mean.
 
     Parameters
     ----------
@@ -95,8 +91,7 @@ def known_weight(labels: Tensor, head: Head, *, weights: Tensor | None = None) -
     Returns
     -------
     Tensor, scalar
-        Softmax: the images with a present label; sigmoid: the known labels. Each counts by its
-        weight.
+        Softmax: the number of images with a present label; sigmoid: of known labels, both weighted.
     """
     if head == "sigmoid":
         return _sigmoid_weights(labels, weights).sum()
@@ -105,12 +100,46 @@ def known_weight(labels: Tensor, head: Head, *, weights: Tensor | None = None) -
 
 
 def _softmax_target(labels: Tensor) -> Tensor:
-    """Share 1 equally among the labels that are present, shape (B, K)."""
+    """Divide 1 equally among the present labels, shape (B, K)."""
     present = (labels == 1).float()
     return present / present.sum(dim=1, keepdim=True).clamp(min=1.0)
 
 
 def _sigmoid_weights(labels: Tensor, weights: Tensor | None) -> Tensor:
-    """Return what each label counts, shape (B, K): nothing where it is unknown."""
+    """Return the weight of each label, shape (B, K): 0 where it is unknown."""
     known = (~labels.isnan()).float()
     return known if weights is None else known * torch.where(labels == 1, weights[1], weights[0])
+
+
+def label_weights(labels: Tensor, head: Head) -> Tensor:
+    """Return the weights of absent and present labels in the loss, by inverse frequency.
+
+    Parameters
+    ----------
+    labels : Tensor of float, shape (N, K)
+        1, 0 or NaN where unknown, of the training part.
+    head : {"softmax", "sigmoid"}
+
+    Returns
+    -------
+    Tensor of float, shape (2, K)
+        Of absent labels, and of present ones. Under sigmoid both sides of a label have the same
+        sum; under softmax only the second row is used, and all classes have the same sum. The mean
+        over the images is 1.
+
+    Notes
+    -----
+    ``n / (K n_k)``, scikit-learn's "balanced". A label that is always present, or always absent,
+    has weight 1.
+    """
+    n_present = (labels == 1).sum(dim=0).float()  # (K,)
+    n_absent = (labels == 0).sum(dim=0).float()
+    if head == "softmax":
+        present = n_present.sum() / (len(n_present) * n_present.clamp(min=1.0))
+        return torch.stack([torch.ones_like(present), present])
+    both = (n_present > 0) & (n_absent > 0)
+    half = (n_present + n_absent) / 2.0
+    ones = torch.ones_like(half)
+    return torch.stack(
+        [torch.where(both, half / side.clamp(min=1.0), ones) for side in (n_absent, n_present)]
+    )

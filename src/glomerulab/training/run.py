@@ -1,4 +1,4 @@
-"""One training from manifest to run folder; everything that touches files is here."""
+"""One training from manifest to run folder; all file access of a training is here."""
 
 import logging
 import os
@@ -20,24 +20,23 @@ from glomerulab.models.registry import create_model, find_model
 from glomerulab.predictions import predictions_table, write_predictions
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.sealing import SEAL_FILE, write_seal
-from glomerulab.training.batch_plan import refuse_empty_shares
+from glomerulab.training.batch_plan import check_shares
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.dataset import CropDataset
-from glomerulab.training.history import EpochRow, write_history
-from glomerulab.training.loop import AfterEpoch, Progress, fit, make_optimizer, predict_logits
-from glomerulab.training.precision import uses_bfloat16
-from glomerulab.training.run_folder import open_run, refuse_other_run
-from glomerulab.training.start import Echo, set_start, write_start
-from glomerulab.training.state import has_state, load_state, save_state
-from glomerulab.training.tensorboard import board
+from glomerulab.training.hardware import uses_bfloat16
+from glomerulab.training.history import EpochRow, tensorboard_writer, write_history
+from glomerulab.training.loop import AfterEpoch, Compute, fit, make_optimizer, predict_logits
+from glomerulab.training.run_folder import check_run_folder, open_run
+from glomerulab.training.start import set_start, write_start
+from glomerulab.training.state import TrainingState, has_state, load_state, save_state
 
-__all__ = ["Watch", "train"]
+__all__ = ["train"]
 
 logger = logging.getLogger(__name__)
 
 PARTS = ("train", "validation", "test")
-Watch = Callable[[list[EpochRow]], None]
-"""Takes the history after each epoch; what it raises ends the training, which can be resumed."""
+EpochCallback = Callable[[list[EpochRow]], None]
+"""Receives the history after each epoch; an exception ends the training, which can be resumed."""
 
 
 def train(
@@ -45,8 +44,8 @@ def train(
     *,
     resume: bool = False,
     track: Track = silent,
-    tell: Echo = logger.info,
-    watch: Watch | None = None,
+    echo: Callable[[str], None] = logger.info,
+    on_epoch: EpochCallback | None = None,
 ) -> Path:
     """Train a model and write its run folder.
 
@@ -54,12 +53,12 @@ def train(
     ----------
     config : TrainConfig
     resume : bool, default False
-        Go on with the run that stands in ``config.out``, if there is one.
+        Continue the run in ``config.out``, if there is one.
     track : Track, optional
-    tell : callable, optional
-        Takes each line that a person should read, such as what of given weights was taken.
-    watch : callable, optional
-        See `Watch`.
+    echo : callable, optional
+        Receives each line for the user, such as which of the given weights were loaded.
+    on_epoch : callable, optional
+        See `EpochCallback`.
 
     Returns
     -------
@@ -73,151 +72,144 @@ def train(
     TrainingError
         If a part or a class is missing, the loss is not finite, or the memory does not suffice.
     LeakageError
-        If a patient, or a copy and its parent, stand in two parts, and
+        If a patient, or a copy and its parent, are in two parts, and
         ``config.allow_image_level_split`` is false.
     ConfigError
-        If the network does not exist or takes no such option, the precision is not one for images
-        this small, or a resumed run was configured otherwise.
+        If the network or one of its options is unknown, the precision does not support images this
+        small, or a resumed run has other settings.
     """
     accelerator = _accelerator()
     manifest = read_manifest(config.manifest)
     parts = {name: _part(manifest, name) for name in PARTS}
     _check_parts(parts, config)
-    n_processes = accelerator.num_processes
-    refuse_empty_shares(len(parts["train"].table), config, n_processes=n_processes)
-    warnings = _leaks(manifest, config)
+    check_shares(len(parts["train"].table), config, n_processes=accelerator.num_processes)
+    warnings = _leakage_warnings(manifest, config)
     for part in target_leak_parts(manifest):
-        tell(
+        echo(
             f"WARNING: a stain target was taken from the {part} part: scores on it may be too "
             "high. Normalise to training images"
         )
-    model, input_size = _model(config, n_classes=len(manifest.taxonomy.label_ids))
-    card = _card(config, parts["train"], input_size)
+    model, input_size = _create_model(config, n_classes=len(manifest.taxonomy.label_ids))
+    card = _model_card(config, parts["train"], input_size)
     use_bfloat16 = uses_bfloat16(config.precision, accelerator.device, input_size=input_size)
+    compute = Compute(accelerator, use_bfloat16)
     run = config.out
     if accelerator.is_main_process:
-        refuse_other_run(run, config, resume=resume)
-    if (run / SEAL_FILE).is_file():  # only a resumed run that was complete
+        check_run_folder(run, config, resume=resume)
+    if (run / SEAL_FILE).is_file():  # a resumed run that is complete
         return run
-    with _clear_memory_errors(config), torch.random.fork_rng(devices=[]):
+    with _explained_memory_errors(config), torch.random.fork_rng(devices=[]):
         training = _dataset(parts["train"], card, config, augmented=True)
-        # Before anything is written: a start that is refused leaves no folder in the way.
+        validation = None
+        if len(parts["validation"].table):
+            validation = _dataset(parts["validation"], card, config)
+        is_resumed = has_state(run / "state")
+        # Before any file is written, so that unsuitable weights leave no folder behind.
         start = set_start(
-            model,
-            config,
-            card,
-            training.without_augmentation(),
-            is_resumed=has_state(run / "state"),
+            model, config, card, training.without_augmentation(), is_resumed=is_resumed
         )
         if accelerator.is_main_process:
             open_run(run, config, manifest, device=str(accelerator.device), warnings=warnings)
-            if not has_state(run / "state"):
+            if not is_resumed:
                 write_start(start, run)
                 for line in start.lines():
-                    tell(line)
+                    echo(line)
         accelerator.wait_for_everyone()
         _fit(
             model,
-            training,
-            parts["validation"],
             card,
+            training,
+            validation,
             config,
-            accelerator=accelerator,
-            use_bfloat16=use_bfloat16,
+            compute=compute,
             track=track,
-            watch=watch,
+            on_epoch=on_epoch,
         )
-        _predict_all(parts, config, accelerator=accelerator, use_bfloat16=use_bfloat16, track=track)
+        _predict_all(parts, config, compute, track)
     return run
 
 
 def _fit(
     model: torch.nn.Module,
-    training: CropDataset,
-    validation_part: Manifest,
     card: ModelCard,
+    training: CropDataset,
+    validation: CropDataset | None,
     config: TrainConfig,
     *,
-    accelerator: Accelerator,
-    use_bfloat16: bool,
+    compute: Compute,
     track: Track,
-    watch: Watch | None,
+    on_epoch: EpochCallback | None,
 ) -> None:
-    """Train, and after each epoch write what a resumed run, and a reader, needs."""
+    """Train, and save the state and the outputs after each epoch."""
+    accelerator = compute.accelerator
     model = _on_device(model, accelerator.device)
     optimizer = make_optimizer(model, config.optimizer)
-    progress = Progress(model, optimizer, [])
+    state = TrainingState(model, optimizer, [])
     if has_state(config.out / "state"):
-        load_state(config.out / "state", progress)
-    progress.model, progress.optimizer = accelerator.prepare(model, optimizer)
-    judged = len(validation_part.table) > 0
-    validation = _dataset(validation_part, card, config) if judged else None
-    with _recorder(
-        config, model, card, progress, accelerator=accelerator, watch=watch
-    ) as after_epoch:
+        load_state(config.out / "state", state)
+    state.model, state.optimizer = accelerator.prepare(model, optimizer)
+    is_main = accelerator.is_main_process
+    recorder = _epoch_recorder(config, model, card, state, on_epoch)
+    with recorder if is_main else _no_recorder() as after_epoch:
         fit(
-            progress,
+            state,
             training,
             validation,
             config,
-            accelerator=accelerator,
-            use_bfloat16=use_bfloat16,
+            compute,
             after_epoch=after_epoch,
-            track=track if accelerator.is_main_process else silent,
+            track=track if is_main else silent,
         )
     accelerator.wait_for_everyone()
 
 
 @contextmanager
-def _recorder(
+def _no_recorder() -> Iterator[AfterEpoch]:
+    yield lambda _state, _is_best: None
+
+
+@contextmanager
+def _epoch_recorder(
     config: TrainConfig,
     model: torch.nn.Module,
     card: ModelCard,
-    progress: Progress,
-    *,
-    accelerator: Accelerator,
-    watch: Watch | None,
+    state: TrainingState,
+    on_epoch: EpochCallback | None,
 ) -> Iterator[AfterEpoch]:
-    """Give what writes an epoch down: checkpoints first, then the state that says it is done."""
-    if not accelerator.is_main_process:
-        yield lambda _progress, _is_best: None
-        return
+    """Give a function that saves an epoch: checkpoints first, then the state that completes it."""
     run = config.out
     with ExitStack() as stack:
-        tell = None
+        write_row = None
         if config.tensorboard:
-            tell = stack.enter_context(board(run / "tensorboard", n_done=len(progress.history)))
+            writer = tensorboard_writer(run / "tensorboard", n_done=len(state.history))
+            write_row = stack.enter_context(writer)
 
-        def after_epoch(progress: Progress, is_best: bool) -> None:
+        def after_epoch(state: TrainingState, is_best: bool) -> None:
             weights = model.state_dict()
-            dated = card.model_copy(update={"epoch": len(progress.history)})
+            dated = card.model_copy(update={"epoch": len(state.history)})
             if config.keep == "last":
                 save_checkpoint(run / "checkpoint", weights, dated)
             if is_best:
                 best = "checkpoint" if config.keep == "best" else "best"
                 save_checkpoint(run / best, weights, dated)
-            save_state(run / "state", progress, weights)
-            write_history(progress.history, run / "history.csv")
-            if tell is not None:
-                tell(progress.history[-1])
-            if watch is not None:
-                watch(progress.history)
+            save_state(run / "state", state, weights)
+            write_history(state.history, run / "history.csv")
+            if write_row is not None:
+                write_row(state.history[-1])
+            if on_epoch is not None:
+                on_epoch(state.history)
 
         yield after_epoch
-    if config.keep == "best":  # until now they stood in the state
-        dated = card.model_copy(update={"epoch": len(progress.history)})
+    if config.keep == "best":  # until now, only the state has the last weights
+        dated = card.model_copy(update={"epoch": len(state.history)})
         save_checkpoint(run / "last", model.state_dict(), dated)
 
 
 def _predict_all(
-    parts: dict[str, Manifest],
-    config: TrainConfig,
-    *,
-    accelerator: Accelerator,
-    use_bfloat16: bool,
-    track: Track,
+    parts: dict[str, Manifest], config: TrainConfig, compute: Compute, track: Track
 ) -> None:
-    """Let the checkpoint judge every original image of all parts."""
+    """Predict every original image of all parts with the checkpoint, and seal the run."""
+    accelerator = compute.accelerator
     model, card = load_checkpoint(config.out / "checkpoint")
     model = _on_device(model, accelerator.device)
     originals = [part.table[part.table["parent_id"].isna()] for part in parts.values()]
@@ -226,22 +218,21 @@ def _predict_all(
         model,
         _dataset(everything, card, config),
         config,
-        accelerator=accelerator,
-        use_bfloat16=use_bfloat16,
+        compute,
         track=track if accelerator.is_main_process else silent,
     )
     if accelerator.is_main_process:
         values = probabilities(logits, card.head).numpy()
         table = predictions_table(everything.table, values, card.taxonomy)
         write_predictions(table, config.out / "predictions.csv")
-        write_seal(config.out)  # last: where it stands, the run is complete
+        write_seal(config.out)  # last, so that it marks a complete run
     accelerator.wait_for_everyone()
 
 
 def _accelerator() -> Accelerator:
-    """Take part in what a launcher started; alone without one."""
+    """Join the processes of a launcher, if there is one."""
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    # accelerate looks for other processes on CPUs only where it is told that there is no GPU.
+    # accelerate uses several processes on CPUs only with cpu=True.
     return Accelerator(cpu=n_processes > 1 and not torch.cuda.is_available())
 
 
@@ -251,14 +242,15 @@ def _part(manifest: Manifest, name: str) -> Manifest:
 
 
 def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:
-    """Refuse a split with nothing to learn from, or nothing to choose by."""
+    """Check that the training part has all labels, and that a needed validation part exists."""
     where = str(config.manifest)
-    chosen_by_loss = config.keep == "best" or config.patience is not None
-    for name in ("train", "validation") if chosen_by_loss else ("train",):
+    needs_validation = config.keep == "best" or config.patience is not None
+    for name in ("train", "validation") if needs_validation else ("train",):
         if parts[name].table.empty:
             way_out = " or set keep = 'last' without patience" if name == "validation" else ""
             raise TrainingError(
-                f"no image in the {name} part; run `glomerulab split` first{way_out}", where=where
+                f"there is no image in the {name} part; run `glomerulab split` first{way_out}",
+                where=where,
             )
     labels = parts["train"].labels()
     absent = [
@@ -269,37 +261,41 @@ def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:
     if absent:
         raise TrainingError(
             f"no training image shows: {', '.join(absent)}; add such images, split with another "
-            "seed, or take the label out of the taxonomy",
+            "seed, or remove the label from the taxonomy",
             where=where,
         )
 
 
-def _leaks(manifest: Manifest, config: TrainConfig) -> list[str]:
+def _leakage_warnings(manifest: Manifest, config: TrainConfig) -> list[str]:
     """Return the leaks of a split as warnings, if the configuration allows them."""
     leaks = find_leaks(manifest)
     if leaks and not config.allow_image_level_split:
         raise LeakageError(
             f"{leaks[0]}; scores would be too high. Run `glomerulab split --by patient` before "
-            "`augment`, or set allow_image_level_split = true to train all the same",
+            "`augment`, or set allow_image_level_split = true to train anyway",
             where=str(config.manifest),
         )
     return leaks
 
 
-def _model(config: TrainConfig, *, n_classes: int) -> tuple[torch.nn.Module, int]:
-    """Make the network with random weights; return also the size of its images, px."""
-    told = config.model
+def _create_model(config: TrainConfig, *, n_classes: int) -> tuple[torch.nn.Module, int]:
+    """Return the network with random weights, and its input size, px."""
+    wanted = config.model
     try:
-        entry = find_model(told.name)
+        entry = find_model(wanted.name)
         model = create_model(
-            told.name, n_classes, seed=config.seed, dropout=told.dropout, options=told.options
+            wanted.name,
+            n_classes,
+            seed=config.seed,
+            dropout=wanted.dropout,
+            options=wanted.options,
         )
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
-    return model, told.input_size or entry.input_size
+    return model, wanted.input_size or entry.input_size
 
 
-def _card(config: TrainConfig, training: Manifest, input_size: int) -> ModelCard:
+def _model_card(config: TrainConfig, training: Manifest, input_size: int) -> ModelCard:
     mpp = training.table["mpp"].dropna()
     return ModelCard(
         model=config.model.name,
@@ -325,24 +321,24 @@ def _dataset(
         mean=card.mean,
         std=card.std,
         augment=augmentation,
-        two_stain_jitter=augmentation.two_stain_jitter if augmentation else None,
+        stain_jitter=augmentation.restaining if augmentation else None,
         seed=config.seed,
     )
 
 
 def _on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """Move a model, its maps laid out channels last, which convolutions read faster."""
+    """Move a model, with its maps in channels-last layout, which convolutions read faster."""
     return model.to(device).to(memory_format=torch.channels_last)
 
 
 @contextmanager
-def _clear_memory_errors(config: TrainConfig) -> Iterator[None]:
-    """Say what to lower when the memory does not suffice."""
+def _explained_memory_errors(config: TrainConfig) -> Iterator[None]:
+    """Turn out-of-memory errors into errors that name the settings to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch has no class for it on CPUs
         text = (str(error) or "MemoryError").splitlines()[0]
-        if isinstance(error, RuntimeError) and not _is_about_memory(error, text):
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error, text):
             raise
         raise TrainingError(
             f"out of memory with batch_size {config.batch_size} in {config.accumulate} part(s): "
@@ -350,8 +346,8 @@ def _clear_memory_errors(config: TrainConfig) -> Iterator[None]:
         ) from error
 
 
-def _is_about_memory(error: RuntimeError, text: str) -> bool:
+def _is_out_of_memory(error: RuntimeError, text: str) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(
-        words in text
-        for words in ("allocate memory", "bad allocation", "could not create a memory")
+        phrase in text
+        for phrase in ("allocate memory", "bad allocation", "could not create a memory")
     )

@@ -1,139 +1,150 @@
-"""The folder of a run as a training opens it: made new, or taken up as it was configured."""
+"""The run folder of a training: created, or checked and resumed, with a record of its origin."""
 
+import hashlib
+import json
+import platform
+import subprocess
+from importlib import metadata
 from pathlib import Path
 
+import torch
+
 from glomerulab.cohort.manifest import Manifest, write_manifest
-from glomerulab.errors import ConfigError, OutputError
-from glomerulab.runtime.files import make_folder, remove_partial_files
+from glomerulab.errors import ConfigError, OutputError, RunError
+from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
+from glomerulab.runtime.resume import Change, changed_settings, describe_changes
 from glomerulab.training.config import TrainConfig, read_config, write_config
-from glomerulab.training.environment import (
-    add_warning,
-    hash_of,
-    kept_manifest_hash,
-    write_environment,
-)
+from glomerulab.training.hardware import processor_name
 
-__all__ = ["open_run", "refuse_other_run"]
+PACKAGES = ("glomerulab", "torch", "torchvision", "timm", "accelerate", "numpy", "pandas", "pillow")
 
-CHANGES_NOTHING = {"out", "n_workers", "tensorboard"}
-CHANGES_THE_REST = {
-    "accumulate",
-    "clip_gradient_norm",
-    "optimizer.learning_rate",
-    "precision",
-}
-"""What helps a run that ended by itself; a resumed run notes that it was changed."""
+WITHOUT_EFFECT = ("out", "n_workers", "tensorboard")
+"""Settings that do not change the weights."""
+CHANGEABLE = ("accumulate", "clip_gradient_norm", "optimizer.learning_rate", "precision")
+"""Settings that may change to rescue a failed run; the resumed run records the change."""
 
 
-def refuse_other_run(run: Path, config: TrainConfig, *, resume: bool) -> None:
-    """Make sure that no run stands there, or the one that is to be resumed.
-
-    Parameters
-    ----------
-    run : Path
-    config : TrainConfig
-    resume : bool
+def check_run_folder(run: Path, config: TrainConfig, *, resume: bool) -> None:
+    """Check that the folder is empty or holds the run to resume.
 
     Raises
     ------
     OutputError
-        If a run stands there and `resume` is false.
+        If it holds a run and `resume` is false.
     ConfigError
-        If the run there was configured otherwise in what changes its weights, or its manifest has
-        changed since.
+        If its run has other settings that change the weights, or its manifest has changed since.
     """
-    config_path = run / "config.toml"
-    if not config_path.is_file():
+    if not (run / "config.toml").is_file():
         return
     if not resume:
         raise OutputError(
-            "holds a run already; give --resume to go on with it, or another --out",
+            "this folder holds a run already; give --resume to continue it, or another --out",
             where=str(run),
         )
-    old, new = _both(run, config)
-    for key in _differing(old, new):
-        if key not in CHANGES_NOTHING | CHANGES_THE_REST:
-            raise ConfigError(
-                f"the run was begun with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; "
-                "resume with the same configuration, or give another --out",
-                where=str(config_path),
-            )
-    # An image that was learned from may stand in the test part now.
-    if kept_manifest_hash(run / "environment.json") != hash_of(config.manifest):
+    changes = _changes(run, config, ignore=(*WITHOUT_EFFECT, *CHANGEABLE))
+    if changes:
         raise ConfigError(
-            "has changed since the run began, which keeps the one of then as manifest.csv; give "
-            f"another --out to train on this one (the run: {run})",
+            f"the run in this folder has other settings ({describe_changes(changes)}); resume it "
+            "with the same configuration, or give another --out",
+            where=str(run / "config.toml"),
+        )
+    # A training image of the run may be in the test part now.
+    if _recorded_manifest_hash(run / "environment.json") != file_sha256(config.manifest):
+        raise ConfigError(
+            "the manifest has changed since the run began (manifest.csv in the run folder is the "
+            f"original); give another --out to train on the new one (the run: {run})",
             where=str(config.manifest),
         )
 
 
 def open_run(
-    run: Path,
-    config: TrainConfig,
-    manifest: Manifest,
-    *,
-    device: str,
-    warnings: list[str],
+    run: Path, config: TrainConfig, manifest: Manifest, *, device: str, warnings: list[str]
 ) -> None:
-    """Make the run folder, or take up the one there, which `refuse_other_run` let through.
+    """Create the run folder, or resume one that `check_run_folder` has accepted.
 
-    Parameters
-    ----------
-    run : Path
-    config : TrainConfig
-    manifest : Manifest
-    device : str
-        Noted in ``environment.json``.
-    warnings : list of str
-        What a reader of the run's scores has to know.
+    `warnings` go to ``environment.json`` for readers of the run's scores.
     """
     config_path = run / "config.toml"
     if config_path.is_file():
-        _take_changes(run, config)
+        _record_changes(run, config)
         remove_partial_files(run)
         return
     make_folder(run)
-    manifest_path = run / "manifest.csv"
-    write_manifest(manifest, manifest_path)
-    write_environment(
-        run / "environment.json",
-        seed=config.seed,
-        manifest_path=config.manifest,
-        device=device,
-        warnings=warnings,
-    )
-    write_config(config, config_path)  # last: where it stands, the others do
+    write_manifest(manifest, run / "manifest.csv")
+    environment = describe_environment(config, device=device)
+    _write_json({**environment, "warnings": warnings}, run / "environment.json")
+    write_config(config, config_path)  # last, so that it marks a complete folder
 
 
-def _take_changes(run: Path, wanted: TrainConfig) -> None:
-    """Go on with what is allowed to be configured otherwise, and note it."""
-    old, new = _both(run, wanted)
-    differ = _differing(old, new)
-    if not differ:
+def describe_environment(config: TrainConfig, *, device: str) -> dict[str, object]:
+    """Return versions, machine, commit, seed and the manifest's hash, to reproduce a run."""
+    return {
+        "research_use_only": True,
+        "seed": config.seed,
+        "manifest_sha256": file_sha256(config.manifest),
+        "commit": _commit(),
+        "versions": {"python": platform.python_version()}
+        | {name: version for name in PACKAGES if (version := _version(name)) is not None},
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "device": device,
+        "n_threads": torch.get_num_threads(),
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _changes(run: Path, config: TrainConfig, *, ignore: tuple[str, ...] = ()) -> list[Change]:
+    """Compare the settings of the run in a folder with the present ones."""
+    then = read_config(run / "config.toml").model_dump(mode="json")
+    return changed_settings(then, config.model_dump(mode="json"), ignore=ignore)
+
+
+def _record_changes(run: Path, config: TrainConfig) -> None:
+    """Update the configuration of a resumed run, with a warning for each setting in CHANGEABLE."""
+    changes = _changes(run, config)
+    if not changes:
         return
-    for key in sorted(CHANGES_THE_REST.intersection(differ)):
-        add_warning(
-            run / "environment.json",
-            f"resumed with {key} = {new.get(key)!r} instead of {old.get(key)!r}",
-        )
-    write_config(wanted, run / "config.toml")
+    path = run / "environment.json"
+    environment = json.loads(path.read_text(encoding="utf-8"))
+    for change in changes:
+        warning = f"resumed with {change.name} = {change.now!r} instead of {change.then!r}"
+        if change.name in CHANGEABLE and warning not in environment["warnings"]:
+            environment["warnings"].append(warning)
+    _write_json(environment, path)
+    write_config(config, run / "config.toml")
 
 
-def _both(run: Path, wanted: TrainConfig) -> tuple[dict[str, object], dict[str, object]]:
-    """Return how a run was configured, and how it is now, by dotted keys."""
-    standing = read_config(run / "config.toml")
-    return _flat(standing.model_dump(mode="json")), _flat(wanted.model_dump(mode="json"))
+def _recorded_manifest_hash(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["manifest_sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"the record of the run's environment is damaged or missing: {error}; train again",
+            where=str(path),
+        ) from error
 
 
-def _differing(old: dict[str, object], new: dict[str, object]) -> list[str]:
-    return [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+def _write_json(facts: dict[str, object], path: Path) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 
-def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
-    """Name what stands in tables by dotted keys."""
-    flat: dict[str, object] = {}
-    for key, value in table.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit of the source, if it is run from a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:  # git is not installed
+        return None
+    return done.stdout.strip() or None

@@ -1,10 +1,14 @@
-"""Try settings, judge them on the validation part, and keep what was found; Optuna chooses.
+"""Hyperparameter search on the validation part, with Optuna.
 
-Each trial is a training of its own in a folder of its own. The manifest they are given holds no
-test image, so that none can be read. All that was tried stands in a database: several workers share
-it, and a search that was stopped goes on.
+Each trial is a training in a folder of its own. The trials' manifest holds no test image, so that
+none can be read. A database keeps all trials: several workers share it, and a search that was
+stopped continues.
+
+Optuna's `MaxTrialsCallback` is not used, since it does not count running trials: several workers
+would start more trials than requested.
 """
 
+import math
 import re
 import shutil
 import time
@@ -13,50 +17,162 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import optuna
 import pandas as pd
+from matplotlib.axes import Axes
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import Field, model_validator
 
 from glomerulab.cohort.manifest import read_manifest, write_manifest
 from glomerulab.errors import ConfigError, GlomerulabError, TrainingError
-from glomerulab.runtime.files import make_folder
+from glomerulab.evaluation.figures.style import new_figure, save_figure
+from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.training.config import TrainConfig, write_config
-from glomerulab.training.environment import hash_of
+from glomerulab.runtime.resume import changed_settings, describe_changes
+from glomerulab.training.config import (
+    FrozenConfig,
+    TrainConfig,
+    read_config,
+    read_toml_config,
+    write_config,
+)
 from glomerulab.training.history import EpochRow
 from glomerulab.training.run import train
-from glomerulab.training.search_config import Range, SearchConfig, trial_config
-from glomerulab.training.search_result import write_plot, write_trials
+from glomerulab.training.run_folder import file_sha256
 
-__all__ = ["SearchResult", "search"]
+__all__ = ["SearchConfig", "SearchResult", "read_search_config", "search"]
 
 STUDY_NAME = "glomerulab"
-MAX_OPENINGS = 10
-MADE_BY_ANOTHER = ("already exists", "unique constraint", "duplicate key")
-SECONDS_BETWEEN_SIGNS_OF_LIFE = 10
-SECONDS_BETWEEN_LOOKS = 2.0
-CHANGES_NO_TRIAL = {"out", "manifest", "n_workers", "tensorboard"}
-"""Of the training configuration; the manifest is known by its content."""
+MAX_CONNECTION_ATTEMPTS = 10
+CREATED_BY_OTHER_WORKER = ("already exists", "unique constraint", "duplicate key")
+HEARTBEAT_SECONDS = 10
+POLL_SECONDS = 2.0
+WITHOUT_EFFECT = {"out", "manifest", "n_workers", "tensorboard"}
+"""Settings of the training that do not change a trial; the manifest is compared by its content."""
 NOT_KEPT = ("state", "checkpoint", "last", "best")
+CHANGES_THE_LOSS = ("balance", "model.head")
+PANELS_PER_ROW = 3
+MAX_LINEAR_RATIO = 20.0
+
+Choice = bool | int | float | str
+"""One value of a setting."""
+
+
+class Range(FrozenConfig):
+    """An interval of numbers."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether to sample on a logarithmic scale."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "Range":
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"needs low < high, and low > 0 with log, got {self.low}, {self.high}")
+        return self
+
+
+class SearchConfig(FrozenConfig):
+    """A search: its space, number of trials, and metric."""
+
+    train: Path
+    """The training configuration that is varied; in a file, relative to that file."""
+    out: Path
+    """In a file, relative to that file."""
+    manifest: Path | None = None
+    """Instead of the one of `train`."""
+    storage: str | None = None
+    """URL of a database that several workers share, such as ``postgresql://…``; by default SQLite
+    in `out`."""
+    n_trials: int = Field(default=20, ge=1)
+    """Of all workers together."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """``grid`` tries every combination once, up to `n_trials`."""
+    prune: bool = True
+    """Stop a trial that is worse than the median of the others at the same epoch."""
+    n_warmup_epochs: int = Field(default=5, ge=0)
+    """Epochs before a trial can be pruned."""
+    metric: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
+    seed: int = Field(default=0, ge=0)
+    space: dict[str, Range | tuple[Choice, ...]] = Field(min_length=1)
+    """Dotted keys of the training configuration: a list of choices, or a range."""
+
+    @model_validator(mode="after")
+    def _check_space(self) -> "SearchConfig":
+        ranges = [key for key, values in self.space.items() if isinstance(values, Range)]
+        if self.sampler == "grid" and ranges:
+            raise ValueError(f"a grid needs lists, and {ranges[0]} is a range")
+        for key in {"manifest", "out", "seed"}.intersection(self.space):
+            raise ValueError(f"space: {key} cannot be searched")
+        for key in CHANGES_THE_LOSS if self.metric == "validation_loss" else ():
+            if key in self.space:
+                raise ValueError(
+                    f"{key} changes the definition of the validation loss; with it in the space, "
+                    "set metric = 'validation_accuracy'"
+                )
+        return self
+
+    @property
+    def n_wanted(self) -> int:
+        """Number of trials to run: a grid has no more than its combinations."""
+        if self.sampler != "grid":
+            return self.n_trials
+        sizes = [len(values) for values in self.space.values() if isinstance(values, tuple)]
+        return min(self.n_trials, math.prod(sizes))
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search came to."""
+    """The outcome of a search."""
 
     best_config: Path
-    """Give it to ``glomerulab train``."""
+    """For ``glomerulab train``."""
     best_value: float
     best_values: Mapping[str, object]
     """The searched settings, by dotted key."""
     trials: pd.DataFrame
-    """See `glomerulab.training.search_result.trials_table`."""
+    """See `trials_table`."""
+
+
+def read_search_config(path: Path, overrides: Mapping[str, object] | None = None) -> SearchConfig:
+    """Read the configuration of a search from TOML, and check its space against the training's.
+
+    Parameters
+    ----------
+    path : Path
+    overrides : mapping of str to object, optional
+        Replace values of the file; paths in them are relative to the working folder.
+
+    Returns
+    -------
+    SearchConfig
+        With absolute paths.
+
+    Raises
+    ------
+    ConfigError
+        If a file is missing or malformed, a key is unknown, or the training configuration refuses
+        a value of the space; the message names it.
+    """
+    config = read_toml_config(path, SearchConfig, ("train", "out", "manifest"), overrides)
+    for key, values in config.space.items():
+        for value in (values.low, values.high) if isinstance(values, Range) else values:
+            trial_config(config, {key: value}, config.out)
+    return config
+
+
+def trial_config(config: SearchConfig, values: Mapping[str, object], out: Path) -> TrainConfig:
+    """Return the training configuration of one trial with values by dotted key."""
+    manifest = {} if config.manifest is None else {"manifest": config.manifest}
+    return read_config(config.train, {**values, **manifest, "out": out})
 
 
 def search(config: SearchConfig, *, track: Track = silent) -> SearchResult:
-    """Search until as many trials have ended as were asked for, and write what was found.
+    """Run trials until the requested number has ended, and write the results.
 
     Parameters
     ----------
@@ -66,46 +182,34 @@ def search(config: SearchConfig, *, track: Track = silent) -> SearchResult:
     Returns
     -------
     SearchResult
-        Also written: ``trials.csv``, ``search.png``, ``best.toml``, and of each trial its
-        configuration and history below ``trials/``.
+        Also written: ``trials.csv``, ``search.png``, ``best.toml``, and the configuration and
+        history of each trial below ``trials/``.
 
     Raises
     ------
     TrainingError
-        If not one trial ended with a result; it says why the last one failed.
+        If no trial ended with a result; the message gives the reason of the last one.
     ConfigError
         If the database cannot be opened, or is of another search.
     """
     make_folder(config.out)
     with _quiet_optuna(), _open_study(config) as study:
-        _refuse_other_search(study, config)
-        manifest_path = _without_test(config)
-        for _ in track(_tickets(study, config), "Trials", config.n_trials):
+        _check_same_search(study, config)
+        manifest_path = _write_manifest_without_test(config)
+        for _ in track(_trials_to_run(study, config), "Trials", config.n_trials):
             study.sampler = _sampler(config, seed=config.seed + len(study.trials))
             study.optimize(_objective(config, manifest_path), n_trials=1, catch=GlomerulabError)
         return _write_result(study, config, is_synthetic=read_manifest(manifest_path).is_synthetic)
 
 
-def _write_result(study: optuna.Study, config: SearchConfig, *, is_synthetic: bool) -> SearchResult:
-    """Write what was found."""
-    table = write_trials(study, config.out / "trials.csv")
-    complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
-    if not complete:
-        raise TrainingError(f"no trial came to a result; the last: {_last_reason(study)}")
-    write_plot(study, config.out, metric=config.metric, is_synthetic=is_synthetic)
-    values = study.best_trial.params
-    best_config = config.out / "best.toml"
-    write_config(trial_config(config, values, config.out / "run"), best_config)
-    return SearchResult(best_config, study.best_value, values, table)
-
-
-def _without_test(config: SearchConfig) -> Path:
-    """Write the manifest that trials see: training and validation, nothing else."""
+def _write_manifest_without_test(config: SearchConfig) -> Path:
+    """Write the manifest of the trials: training and validation only."""
     manifest = read_manifest(trial_config(config, {}, config.out).manifest)
     inside = manifest.table["split"].isin(["train", "validation"]).to_numpy(dtype=bool)
     if not (manifest.table["split"] == "validation").any():
         raise TrainingError(
-            "no image in the validation part, by which settings are chosen; run `glomerulab split`",
+            "there is no image in the validation part, on which trials are compared; run "
+            "`glomerulab split`",
             where=manifest.location,
         )
     path = config.out / "manifest.csv"
@@ -113,9 +217,104 @@ def _without_test(config: SearchConfig) -> Path:
     return path
 
 
+def _objective(config: SearchConfig, manifest: Path) -> Callable[[optuna.Trial], float]:
+    better = min if config.metric == "validation_loss" else max
+
+    def run(trial: optuna.Trial) -> float:
+        _check_wanted(trial, config)
+        values = {key: _suggest(trial, key, choices) for key, choices in config.space.items()}
+        stored = trial.study.get_trials(deepcopy=False)[trial.number]
+        first = RetryHeartbeatStaleTrialCallback.retried_trial_number(stored)
+        number = trial.number if first is None else first  # continues in the killed trial's folder
+        folder = config.out / "trials" / f"{number:04d}"
+        trial.set_user_attr("folder", folder.name)
+        training = trial_config(config, values, folder).model_copy(update={"manifest": manifest})
+        reported = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+
+        def report(history: list[EpochRow]) -> None:
+            for epoch, row in enumerate(history, start=1):
+                if epoch not in reported:
+                    value = row[config.metric]
+                    assert value is not None  # there is a validation part
+                    trial.report(value, epoch)
+                    reported.add(epoch)
+            # Pruning after the last epoch would save nothing and lose the result.
+            if len(history) < training.epochs and trial.should_prune():
+                raise optuna.TrialPruned
+
+        try:
+            make_folder(folder.parent)
+            train(training, resume=True, on_epoch=report)
+            history = pd.read_csv(folder / "history.csv")
+        except GlomerulabError as error:
+            trial.set_user_attr("reason", str(error))
+            raise
+        finally:
+            for name in NOT_KEPT:
+                shutil.rmtree(folder / name, ignore_errors=True)
+        return float(better(float(value) for value in history[config.metric]))
+
+    return run
+
+
+def _suggest(trial: optuna.Trial, key: str, choices: tuple[Choice, ...] | Range) -> object:
+    if isinstance(choices, Range):
+        return trial.suggest_float(key, choices.low, choices.high, log=choices.log)
+    return trial.suggest_categorical(key, choices)
+
+
+def _sampler(config: SearchConfig, *, seed: int) -> optuna.samplers.BaseSampler:
+    """Return a sampler seeded by the number of trials, so that a stopped search is reproducible."""
+    if config.sampler == "grid":
+        grid = {
+            key: list(values) for key, values in config.space.items() if isinstance(values, tuple)
+        }
+        return optuna.samplers.GridSampler(grid, seed=config.seed)
+    if config.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed)
+
+
+def _trials_to_run(study: optuna.Study, config: SearchConfig) -> Iterator[int]:
+    """Yield once for each trial that this worker has to run."""
+    while True:
+        fail_stale_trials(study)  # trials of killed workers are queued again
+        n_ended, n_running = _count_trials(study.get_trials(deepcopy=False))
+        if n_ended >= config.n_wanted:
+            return
+        if n_ended + n_running < config.n_wanted:
+            yield n_ended
+        else:  # other workers run the last ones; if they are killed, this worker takes over
+            time.sleep(POLL_SECONDS)
+
+
+def _count_trials(trials: Sequence[FrozenTrial]) -> tuple[int, int]:
+    """Return the numbers of ended and running trials; a retried trial counts once."""
+    retried = {RetryHeartbeatStaleTrialCallback.retried_trial_number(trial) for trial in trials}
+    n_ended = sum(_has_ended(trial) and trial.number not in retried for trial in trials)
+    return n_ended, sum(trial.state is TrialState.RUNNING for trial in trials)
+
+
+def _has_ended(trial: FrozenTrial) -> bool:
+    """Return whether a trial counts; an interrupted one has no reason and does not."""
+    failed = trial.state is TrialState.FAIL and "reason" in trial.user_attrs
+    return failed or trial.state in {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+class _SurplusTrialError(GlomerulabError):
+    """Other workers have started the last trials in the meantime."""
+
+
+def _check_wanted(trial: optuna.Trial, config: SearchConfig) -> None:
+    """Fail a surplus trial; without a reason it does not count."""
+    earlier = [one for one in trial.study.get_trials(deepcopy=False) if one.number < trial.number]
+    if sum(_count_trials(earlier)) >= config.n_wanted:
+        raise _SurplusTrialError("the trial is not needed: other workers run the last ones")
+
+
 @contextmanager
 def _open_study(config: SearchConfig) -> Iterator[optuna.Study]:
-    """Give the study, and its connections back at the end: a server has few of them."""
+    """Open the study, and close its connections at the end: a server has few of them."""
     storage = _open_storage(config)
     try:
         yield optuna.load_study(
@@ -130,26 +329,27 @@ def _open_study(config: SearchConfig) -> Iterator[optuna.Study]:
 
 
 def _open_storage(config: SearchConfig) -> RDBStorage:
-    # Below another name than SQLite's own errors: whatever SQLAlchemy or a driver raises.
+    # `Exception`, since SQLAlchemy and each driver raise their own errors.
     url = _database_url(config)
-    for n_before in range(MAX_OPENINGS):
+    for attempt in range(1, MAX_CONNECTION_ATTEMPTS + 1):
         try:
             return _storage_with_study(url, config)
         except Exception as error:
-            reason = str(error).splitlines()[0]
-            is_made_by_another = any(words in str(error).lower() for words in MADE_BY_ANOTHER)
-            if not is_made_by_another or n_before == MAX_OPENINGS - 1:
+            text = str(error).lower()
+            is_race = any(phrase in text for phrase in CREATED_BY_OTHER_WORKER)
+            if not is_race or attempt == MAX_CONNECTION_ATTEMPTS:
+                reason = str(error).splitlines()[0]
                 raise ConfigError(
-                    f"storage cannot be opened: {reason}", where=_without_password(url)
+                    f"the storage cannot be opened: {reason}", where=_without_password(url)
                 ) from error
-            time.sleep(0.5)  # a worker that began at the same time is making the tables
-    raise AssertionError("the last opening either returns or raises")
+            time.sleep(0.5)  # another worker that started at the same time creates the tables
+    raise AssertionError("the last attempt either returns or raises")
 
 
 def _database_url(config: SearchConfig) -> str:
     if config.storage is None:
         return f"sqlite:///{config.out.absolute() / 'study.db'}"
-    # The driver that is installed with us; SQLAlchemy would look for another one.
+    # The driver that is installed with glomerulab; SQLAlchemy's default is another one.
     return re.sub("^postgres(ql)?://", "postgresql+psycopg://", config.storage)
 
 
@@ -161,8 +361,8 @@ def _storage_with_study(url: str, config: SearchConfig) -> RDBStorage:
     storage = RDBStorage(
         url,
         engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
-        heartbeat_interval=SECONDS_BETWEEN_SIGNS_OF_LIFE,
-        grace_period=3 * SECONDS_BETWEEN_SIGNS_OF_LIFE,
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        grace_period=3 * HEARTBEAT_SECONDS,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
     )
     try:
@@ -183,158 +383,30 @@ def _close(storage: RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def _refuse_other_search(study: optuna.Study, config: SearchConfig) -> None:
-    """Go on with a search only if it is this one: its values are compared with each other."""
+def _check_same_search(study: optuna.Study, config: SearchConfig) -> None:
+    """Check that the database is new or of this search, since its values are compared."""
     training = trial_config(config, {}, config.out)
-    asked: dict[str, object] = {
+    settings: dict[str, object] = {
         "metric": config.metric,
         "space": {
             key: values.model_dump() if isinstance(values, Range) else list(values)
             for key, values in config.space.items()
         },
-        "training": training.model_dump(mode="json", exclude=CHANGES_NO_TRIAL),
-        "manifest": hash_of(training.manifest),
+        "training": training.model_dump(mode="json", exclude=WITHOUT_EFFECT),
+        "manifest": file_sha256(training.manifest),
     }
-    stands = study.user_attrs.get("asked", asked)
-    differ = [name for name, value in asked.items() if stands.get(name, value) != value]
-    if differ:
+    changes = changed_settings({**settings, **study.user_attrs.get("asked", {})}, settings)
+    if changes:
         raise ConfigError(
-            f"holds a search with another {' and '.join(differ)}; give another --out or storage",
+            f"this is another search ({describe_changes(changes)}); give another --out or storage",
             where=_without_password(config.storage or str(config.out)),
         )
-    study.set_user_attr("asked", asked)
-
-
-def _tickets(study: optuna.Study, config: SearchConfig) -> Iterator[int]:
-    """Give a ticket for each trial that is this worker's to run."""
-    n_asked = min(config.n_trials, _n_combinations(config))
-    while True:
-        fail_stale_trials(study)  # of workers that were killed: they are queued again
-        n_ended, n_running = _ended_and_running(study.get_trials(deepcopy=False))
-        if n_ended >= n_asked:
-            return
-        if n_ended + n_running < n_asked:
-            yield n_ended
-        else:  # others run the last ones; should they die, their trials are ours
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-
-
-def _ended_and_running(trials: Sequence[FrozenTrial]) -> tuple[int, int]:
-    """Count trials, those that were begun again once."""
-    again = {RetryHeartbeatStaleTrialCallback.retried_trial_number(trial) for trial in trials}
-    n_ended = sum(_has_ended(trial) and trial.number not in again for trial in trials)
-    return n_ended, sum(trial.state is TrialState.RUNNING for trial in trials)
-
-
-class _SurplusTrialError(GlomerulabError):
-    """Others have begun the last of the trials since this worker looked."""
-
-
-def _refuse_surplus(trial: optuna.Trial, config: SearchConfig) -> None:
-    """Leave a trial that nobody asked for undone; without a reason it does not count."""
-    earlier = [one for one in trial.study.get_trials(deepcopy=False) if one.number < trial.number]
-    if sum(_ended_and_running(earlier)) >= min(config.n_trials, _n_combinations(config)):
-        raise _SurplusTrialError("is one more than were asked for")
-
-
-def _has_ended(trial: FrozenTrial) -> bool:
-    """Say whether a trial counts; one that a person interrupted gave no reason and does not."""
-    failed = trial.state is TrialState.FAIL and "reason" in trial.user_attrs
-    return failed or trial.state in {TrialState.COMPLETE, TrialState.PRUNED}
-
-
-def _n_combinations(config: SearchConfig) -> int:
-    """How many trials a grid has; any other search has no end of its own."""
-    if config.sampler != "grid":
-        return config.n_trials
-    n = 1
-    for values in config.space.values():
-        n *= len(values) if isinstance(values, tuple) else 1
-    return n
-
-
-def _sampler(config: SearchConfig, *, seed: int) -> optuna.samplers.BaseSampler:
-    """Seed by the trials there are: one worker, stopped or not, tries the same."""
-    if config.sampler == "grid":
-        grid = {
-            key: list(values) for key, values in config.space.items() if isinstance(values, tuple)
-        }
-        return optuna.samplers.GridSampler(grid, seed=config.seed)
-    if config.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed)
-
-
-def _objective(config: SearchConfig, manifest: Path) -> Callable[[optuna.Trial], float]:
-    better = min if config.metric == "validation_loss" else max
-
-    def run(trial: optuna.Trial) -> float:
-        _refuse_surplus(trial, config)
-        values = {key: _suggest(trial, key, what) for key, what in config.space.items()}
-        first = RetryHeartbeatStaleTrialCallback.retried_trial_number(
-            trial.study.get_trials(deepcopy=False)[trial.number]
-        )
-        number = trial.number if first is None else first  # goes on where the killed one was
-        folder = config.out / "trials" / f"{number:04d}"
-        trial.set_user_attr("folder", folder.name)
-        told = trial_config(config, values, folder).model_copy(update={"manifest": manifest})
-        known: set[int] = set(
-            trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        )
-
-        def watch(history: list[EpochRow]) -> None:
-            for epoch, row in enumerate(history, start=1):
-                if epoch not in known:
-                    trial.report(_value(row, config.metric), epoch)
-                    known.add(epoch)
-            # After its last epoch a trial has nothing left to save, and its result counts.
-            if len(history) < told.epochs and trial.should_prune():
-                raise optuna.TrialPruned
-
-        try:
-            make_folder(folder.parent)
-            history = _trained(told, watch)
-        except GlomerulabError as error:
-            trial.set_user_attr("reason", str(error))
-            raise
-        finally:
-            for name in NOT_KEPT:
-                shutil.rmtree(folder / name, ignore_errors=True)
-        return float(better(history))
-
-    def _trained(told: TrainConfig, watch: Callable[[list[EpochRow]], None]) -> list[float]:
-        folder = train(told, resume=True, watch=watch)
-        return [float(value) for value in pd.read_csv(folder / "history.csv")[config.metric]]
-
-    return run
-
-
-def _suggest(
-    trial: optuna.Trial, key: str, what: tuple[bool | int | float | str, ...] | Range
-) -> object:
-    if isinstance(what, Range):
-        return trial.suggest_float(key, what.low, what.high, log=what.log)
-    return trial.suggest_categorical(key, what)
-
-
-def _value(row: EpochRow, metric: str) -> float:
-    value = row[metric]
-    assert value is not None  # there is a validation part
-    return value
-
-
-def _last_reason(study: optuna.Study) -> str:
-    def reason(trial: FrozenTrial) -> str | None:
-        text = trial.user_attrs.get("reason")
-        return None if text is None else str(text)
-
-    reasons = [text for trial in study.trials if (text := reason(trial)) is not None]
-    return reasons[-1] if reasons else "stopped before its end"
+    study.set_user_attr("asked", settings)
 
 
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
-    """Show the trials as we show all work, and no notice that a function is experimental."""
+    """Silence Optuna's log of trials and its notices of experimental functions."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -343,3 +415,99 @@ def _quiet_optuna() -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(level)
+
+
+def _write_result(study: optuna.Study, config: SearchConfig, *, is_synthetic: bool) -> SearchResult:
+    table = trials_table(study)
+    with atomic_write(config.out / "trials.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    if all(trial.state is not TrialState.COMPLETE for trial in study.trials):
+        raise TrainingError(f"no trial ended with a result; the last: {_last_reason(study)}")
+    write_plot(study, config.out, metric=config.metric, is_synthetic=is_synthetic)
+    values = study.best_trial.params
+    best_config = config.out / "best.toml"
+    write_config(trial_config(config, values, config.out / "run"), best_config)
+    return SearchResult(best_config, study.best_value, values, table)
+
+
+def _last_reason(study: optuna.Study) -> str:
+    reasons = [str(trial.user_attrs["reason"]) for trial in study.trials if _has_reason(trial)]
+    return reasons[-1] if reasons else "stopped before its end"
+
+
+def _has_reason(trial: FrozenTrial) -> bool:
+    return trial.user_attrs.get("reason") is not None
+
+
+def trials_table(study: optuna.Study) -> pd.DataFrame:
+    """Return one row per trial, without surplus ones.
+
+    The columns are ``trial``, ``state``, ``value``, ``n_epochs``, ``seconds``, ``folder``,
+    ``reason``, then one per searched setting. The value of a pruned trial is that of its last
+    epoch.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "trial": trial.number,
+                "state": trial.state.name.lower(),
+                "value": trial.value,
+                "n_epochs": max(trial.intermediate_values, default=0),
+                "seconds": None if trial.duration is None else trial.duration.total_seconds(),
+                "folder": trial.user_attrs.get("folder"),
+                "reason": trial.user_attrs.get("reason"),
+                **trial.params,
+            }
+            for trial in study.trials
+            if trial.state is not TrialState.FAIL or trial.user_attrs  # not surplus
+        ]
+    )
+
+
+def write_plot(study: optuna.Study, folder: Path, *, metric: str, is_synthetic: bool) -> None:
+    """Plot the values over the trials and over each searched setting, as search.png and search.svg.
+
+    Optuna's own plots set a global matplotlib style and omit pruned and failed trials.
+    """
+    table = trials_table(study)
+    complete = table[table["state"] == "complete"]
+    names = sorted({name for trial in study.trials for name in trial.params})
+    n_rows = math.ceil((1 + len(names)) / PANELS_PER_ROW)
+    figure = new_figure(3.6 * PANELS_PER_ROW, 3.0 * n_rows)
+    axes = figure.subplots(n_rows, PANELS_PER_ROW, squeeze=False).ravel()
+    _plot_trials(axes[0], table, complete, lower_is_better=metric == "validation_loss")
+    for axis, name in zip(axes[1:], names, strict=False):
+        _plot_setting(axis, complete, name)
+    for axis in axes[1 + len(names) :]:
+        axis.set_axis_off()
+    for row in range(n_rows):
+        axes[row * PANELS_PER_ROW].set_ylabel(metric.replace("_", " "))
+    images = "synthetic images of the validation part" if is_synthetic else "the validation part"
+    figure.suptitle(f"Trials, evaluated on {images}. Research use only.", fontsize=10)
+    save_figure(figure, folder, "search")
+
+
+def _plot_trials(
+    axis: Axes, table: pd.DataFrame, complete: pd.DataFrame, *, lower_is_better: bool
+) -> None:
+    axis.plot(complete["trial"], complete["value"], "o", label="complete")
+    best = complete["value"].cummin() if lower_is_better else complete["value"].cummax()
+    axis.step(complete["trial"], best, where="post", color="0.3", label="best so far")
+    for state, marker in (("pruned", "x"), ("fail", "+")):
+        of_state = table[table["state"] == state]
+        if len(of_state):
+            low = float(complete["value"].min())
+            axis.plot(of_state["trial"], [low] * len(of_state), marker, color="0.5", label=state)
+    axis.set_xlabel("trial")
+    axis.legend(fontsize=8)
+
+
+def _plot_setting(axis: Axes, complete: pd.DataFrame, name: str) -> None:
+    numbers = pd.to_numeric(complete[name], errors="coerce")
+    if numbers.isna().any():
+        axis.plot(complete[name].astype(str), complete["value"], "o")
+    else:
+        axis.plot(numbers, complete["value"], "o")
+        if numbers.min() > 0 and numbers.max() / numbers.min() > MAX_LINEAR_RATIO:
+            axis.set_xscale("log")
+    axis.set_xlabel(name)

@@ -1,10 +1,9 @@
-"""What a training starts from: random weights, a file, ImageNet's by name, or another run.
+"""The initial weights of a training: random, from a file, ImageNet's by name, or another run.
 
-What was taken, and what was not, is kept in ``start.json`` of the run folder.
+``start.json`` in the run folder records which weights were loaded.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,31 +27,26 @@ from glomerulab.runtime.sealing import require_run_folder
 from glomerulab.training.config import IMAGENET, TrainConfig, Triple
 from glomerulab.training.dataset import CropDataset
 
-__all__ = ["Echo", "Start", "begin", "freeze", "read_start", "set_start", "write_start"]
-
-Echo = Callable[[str], None]
-"""Takes a line that a person should read."""
-
 FILE = "start.json"
 N_NORM_IMAGES = 32
-"""Images that batch norms are set on after a transfer; each epoch measures them on more."""
+"""Images that batch norms are measured on after a transfer; each epoch uses more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a network began with."""
+    """The origin of a network's initial weights."""
 
     source: str
     """``random``, or the file or folder."""
     pretrained: tuple[str, ...] = ()
     """Entries of the network's ``state_dict()`` that come from there."""
-    loaded: LoadResult | None = None
-    """Where tensors were taken by name."""
+    loaded: Loaded | None = None
+    """Set if tensors were loaded by name."""
     energies: tuple[PairEnergy, ...] = ()
-    """Where pairs stand for 3×3 kernels: what each of them keeps."""
+    """Set if pairs replace 3×3 kernels: the share of each kernel that is kept."""
 
     def lines(self) -> list[str]:
-        """Say in plain words what was taken and what was not."""
+        """Describe for the user which weights were loaded and which were not."""
         if self.energies:
             return [
                 f"start: {self.source}, each 3×3 kernel as its best pair of 1×3 and 3×1",
@@ -63,16 +57,16 @@ class Start:
             ]
         if self.loaded is None:
             return [f"start: {self.source}"]
-        told = [f"start: {self.source}, {len(self.loaded.loaded)} tensors taken"]
-        for names, what in (
+        lines = [f"start: {self.source}, {len(self.loaded.loaded)} tensors loaded"]
+        for names, reason in (
             (self.loaded.missing, "not in the file, random"),
             (self.loaded.misshapen, "of another shape, random"),
-            (self.loaded.reset, "values of batch norms behind what the file lacks, not taken"),
+            (self.loaded.reset, "batch norm values that follow missing layers, not loaded"),
             (self.loaded.unused, "in the file only, not used"),
         ):
             if names:
-                told.append(f"  {len(names)} {what}: {_shortened(names)}")
-        return told
+                lines.append(f"  {len(names)} {reason}: {_shortened(names)}")
+        return lines
 
 
 def set_start(
@@ -83,7 +77,7 @@ def set_start(
     *,
     is_resumed: bool,
 ) -> Start:
-    """Let a new run begin with the weights it was told to, and freeze what is to stay.
+    """Load the initial weights into a network, and freeze the configured share of them.
 
     Parameters
     ----------
@@ -91,108 +85,61 @@ def set_start(
         With random weights; changed in place.
     config : TrainConfig
     card : ModelCard
-        Of the run.
+        Of the new run.
     training : CropDataset
-        Not augmented; batch norms are measured on some of its images where that is needed.
+        Not augmented; a transfer measures batch norms on some of its images.
     is_resumed : bool
-        Whether the weights come from a saved state: then only the freezing is repeated.
-
-    Returns
-    -------
-    Start
-        For `write_start`; nothing is written yet.
-    """
-    start = read_start(config.out) if is_resumed else begin(model, config, card, training)
-    freeze(model, start, config, card)
-    return start
-
-
-def begin(model: nn.Module, config: TrainConfig, card: ModelCard, training: CropDataset) -> Start:
-    """Put the weights that a configuration names into a network with random ones.
-
-    Parameters
-    ----------
-    model : Module
-        Changed in place.
-    config : TrainConfig
-    card : ModelCard
-        Of the run that begins.
-    training : CropDataset
-        Not augmented; batch norms are measured on some of its images where that is needed.
-
-    Returns
-    -------
-    Start
+        Whether the weights come from a saved state; then they are only frozen.
 
     Raises
     ------
     CheckpointError
         If the weights cannot be read or downloaded, or none of them fits.
     ConfigError
-        If they were trained on images normalised otherwise, or a run's are of another network.
+        If they were trained on images normalised otherwise, or belong to a run of another network,
+        or a share is to be frozen and nothing is pretrained.
     """
-    named = config.start.weights
-    if named is None:
+    start = read_start(config.out) if is_resumed else _load_start(model, config, card, training)
+    share = config.start.frozen_share
+    if share > 0.0:
+        if not start.pretrained:
+            raise ConfigError("start.frozen_share: nothing is pretrained; set start.weights")
+        freeze_first(model, start.pretrained, share=share, input_size=card.input_size)
+    return start
+
+
+def _load_start(
+    model: nn.Module, config: TrainConfig, card: ModelCard, training: CropDataset
+) -> Start:
+    wanted = config.start.weights
+    if wanted is None:
         return Start("random")
-    weights, source, theirs = _weights(named, card)
+    weights, source, run_card = _read_weights(wanted, card)
     if isinstance(model, ImprovedSeResNet) and is_basic_resnet(weights, model):
         energies = transfer_basic_resnet(model, weights, _some_images(training, config.seed))
         new = (*head_layers(model), "attention.")
         pretrained = [key for key in model.state_dict() if not any(part in key for part in new)]
         return Start(source, tuple(pretrained), energies=energies)
-    loaded = load_matching(model, weights, input_size=card.input_size, leave=head_layers(model))
-    if theirs is not None:
-        _refuse_other_network(loaded, theirs, card, head_layers(model), where=source)
+    loaded = load_fitting(model, weights, input_size=card.input_size, leave=head_of(model))
+    if run_card is not None:
+        _check_same_network(loaded, run_card, card, head_of(model), where=source)
     if not any(key.endswith("weight") for key in loaded.loaded):
         raise CheckpointError(
-            f"no weight in it is of {card.model}; "
-            "give weights of that network; for an improved one those of a ResNet-34, or a run of "
-            "`glomerulab distill` for ResNet-50's",
+            f"the file has no weight of {card.model}; give weights of that network; for an "
+            "improved one those of a ResNet-34, or a run of `glomerulab distill` for ResNet-50's",
             where=source,
         )
     return Start(source, loaded.loaded, loaded)
 
 
-def freeze(model: nn.Module, start: Start, config: TrainConfig, card: ModelCard) -> None:
-    """Freeze the share of the pretrained weights that a configuration asks for.
-
-    Parameters
-    ----------
-    model : Module
-        Changed in place.
-    start : Start
-    config : TrainConfig
-    card : ModelCard
-
-    Raises
-    ------
-    ConfigError
-        If a share is asked for and nothing is pretrained.
-    """
-    share = config.start.frozen_share
-    if share == 0.0:
-        return
-    if not start.pretrained:
-        raise ConfigError("start.frozen_share: nothing is pretrained; name start.weights")
-    freeze_first(model, start.pretrained, share=share, input_size=card.input_size)
-
-
 def write_start(start: Start, run: Path) -> None:
-    """Write a start into a run folder as ``start.json``."""
+    """Write ``start.json`` into a run folder."""
     with atomic_write(run / FILE) as temporary:
         temporary.write_text(json.dumps(asdict(start), indent=1), encoding="utf-8")
 
 
 def read_start(run: Path) -> Start:
-    """Read what `write_start` wrote; a run without it began at random.
-
-    Parameters
-    ----------
-    run : Path
-
-    Returns
-    -------
-    Start
+    """Read ``start.json`` of a run folder; without the file the start was random.
 
     Raises
     ------
@@ -211,66 +158,68 @@ def read_start(run: Path) -> Start:
             tuple(PairEnergy(**pair) for pair in facts["energies"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"is damaged: {error}; train again", where=str(path)) from error
+        raise CheckpointError(
+            f"the record of the initial weights is damaged: {error}; train again", where=str(path)
+        ) from error
 
 
-def _weights(named: str, card: ModelCard) -> tuple[dict[str, Tensor], str, ModelCard | None]:
-    """Read the weights of a name, a file or a run; say where they were, and a run's card."""
-    if named == IMAGENET:
-        _refuse_other_scale(*imagenet_scale(card.model), card, where=f"ImageNet, {card.model}")
+def _read_weights(wanted: str, card: ModelCard) -> tuple[dict[str, Tensor], str, ModelCard | None]:
+    """Return the weights of a name, a file or a run, their location, and the card of a run."""
+    if wanted == IMAGENET:
+        _check_same_scale(*imagenet_scale(card.model), card, where=f"ImageNet, {card.model}")
         path = imagenet_weights(card.model)
         return read_weights(path), str(path), None
-    path = Path(named)
+    path = Path(wanted)
     if not path.is_dir():
-        return read_weights(path), named, None
+        return read_weights(path), wanted, None
     require_run_folder(path)
-    weights, theirs = read_checkpoint(path)
-    _refuse_other_scale(theirs.mean, theirs.std, card, where=named)
-    return weights, named, theirs
+    weights, run_card = read_checkpoint(path)
+    _check_same_scale(run_card.mean, run_card.std, card, where=wanted)
+    return weights, wanted, run_card
 
 
-def _refuse_other_scale(mean: Triple, std: Triple, card: ModelCard, *, where: str) -> None:
+def _check_same_scale(mean: Triple, std: Triple, card: ModelCard, *, where: str) -> None:
     if (mean, std) != (card.mean, card.std):
         raise ConfigError(
-            f"its images had mean {list(mean)} taken off and were divided by {list(std)}; set "
-            "model.mean and model.std to the same",
+            f"the weights were trained on images normalised with mean {list(mean)} and std "
+            f"{list(std)}; set model.mean and model.std to the same",
             where=where,
         )
 
 
-def _refuse_other_network(
-    loaded: LoadResult, theirs: ModelCard, card: ModelCard, head: tuple[str, ...], *, where: str
+def _check_same_network(
+    loaded: Loaded, run_card: ModelCard, card: ModelCard, head: tuple[str, ...], *, where: str
 ) -> None:
-    """Take a run only whole: half of what it learned computes nothing that it learned."""
+    """Reject partially matching weights of a run."""
     unused = [key for key in loaded.unused if key.rpartition(".")[0] not in head]
-    strange = (*unused, *loaded.missing, *loaded.misshapen)
-    if not strange:
+    different = (*unused, *loaded.missing, *loaded.misshapen)
+    if not different:
         return
-    if theirs.model != card.model:
-        differs = f"it is of {theirs.model}, this one of {card.model}"
+    if run_card.model != card.model:
+        reason = f"it has {run_card.model}, the new run {card.model}"
     else:
-        keys = sorted(theirs.options.keys() | card.options.keys())
-        differs = (
+        keys = sorted(run_card.options.keys() | card.options.keys())
+        reason = (
             "; ".join(
-                f"{key} is {theirs.options.get(key, 'not set')} there and "
+                f"{key} is {run_card.options.get(key, 'not set')} there and "
                 f"{card.options.get(key, 'not set')} here"
                 for key in keys
-                if theirs.options.get(key) != card.options.get(key)
+                if run_card.options.get(key) != card.options.get(key)
             )
-            or "it was made by another version"
+            or "it was written by another version"
         )
     raise ConfigError(
-        f"another network than this one: {differs}; tensors that differ: {_shortened(strange)}. "
-        "Set model.name and model.options to the run's; or, to take what fits and leave the rest "
-        "random, name the .safetensors file in its checkpoint folder instead of the run",
+        f"the run has another network: {reason}; tensors that differ: {_shortened(different)}. "
+        "Set model.name and model.options to the run's; or, to load what fits and leave the rest "
+        "random, give the .safetensors file in its checkpoint folder instead of the run",
         where=where,
     )
 
 
 def _some_images(training: CropDataset, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    places = torch.randperm(len(training), generator=generator)[:N_NORM_IMAGES].tolist()
-    return torch.stack([training[place][0] for place in places])
+    indices = torch.randperm(len(training), generator=generator)[:N_NORM_IMAGES].tolist()
+    return torch.stack([training[index][0] for index in indices])
 
 
 def _tuples(facts: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:

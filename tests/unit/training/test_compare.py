@@ -1,13 +1,24 @@
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import tomli_w
+from torch import nn
 
 from glomerulab.errors import ConfigError
+from glomerulab.models.registry import create_model
 from glomerulab.reports.run.comparison import write_comparison
-from glomerulab.training.compare import CompareConfig, compare, read_compare_config, run_config
+from glomerulab.training.compare import (
+    CompareConfig,
+    compare,
+    count_macs,
+    measure_cost,
+    read_compare_config,
+    run_config,
+)
 from glomerulab.training.config import TrainConfig, write_config
+from glomerulab.training.run import train
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
@@ -22,21 +33,21 @@ def _compare(config: TrainConfig, models: dict[str, dict[str, object]]) -> Compa
 
 def test_models_are_trained_alike_and_stand_in_one_table(config: TrainConfig) -> None:
     models = {"small": {}, "test": {"model.name": "timm:test_resnet"}}
-    told = _compare(config, models)
-    compared = compare(told)
-    seals = [(run / "seal.json").stat().st_mtime_ns for run in compared.runs.values()]
-    again = compare(told)  # nothing is trained twice
+    wanted = _compare(config, models)
+    trained = compare(wanted)
+    seals = [(run / "seal.json").stat().st_mtime_ns for run in trained.runs.values()]
+    again = compare(wanted)  # nothing is trained twice
     assert [(run / "seal.json").stat().st_mtime_ns for run in again.runs.values()] == seals
-    assert again.costs == compared.costs
-    report = write_comparison(list(again.runs.values()), told.out, costs=again.costs)
-    table = pd.read_csv(told.out / "table1.csv")
+    assert again.costs == trained.costs
+    report = write_comparison(list(again.runs.values()), wanted.out, costs=again.costs)
+    table = pd.read_csv(wanted.out / "table1.csv")
     assert table["model"].tolist() == ["small", "test"]
-    assert table["n_parameters"].tolist() == [c.n_parameters for c in compared.costs.values()]
+    assert table["n_parameters"].tolist() == [c.n_parameters for c in trained.costs.values()]
     assert (table["accuracy_low"] <= table["accuracy"]).all()
     assert len(report.comparisons) == 1
     page = report.html_path.read_text(encoding="utf-8")
     assert "Scores and costs" in page
-    markdown = (told.out / "table1.md").read_text(encoding="utf-8")
+    markdown = (wanted.out / "table1.md").read_text(encoding="utf-8")
     assert markdown.splitlines()[0].startswith("| Model | Accuracy | Macro F1 | Macro ROC-AUC |")
     assert markdown.endswith("Research use only.\n")
 
@@ -58,6 +69,30 @@ def test_what_is_wrong_is_named(
 
 
 def test_the_example_is_table_1() -> None:
-    told = read_compare_config(CONFIGS / "compare.toml")
-    names = {run_config(told, name).model.name for name in told.models}
+    wanted = read_compare_config(CONFIGS / "compare.toml")
+    names = {run_config(wanted, name).model.name for name in wanted.models}
     assert {"improved_seresnet50", "vgg16", "inception_v3", "resnet50"} <= names
+
+
+def test_macs_are_those_counted_by_hand() -> None:
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 10 * 10, 5)
+    )
+    assert count_macs(layers, 10) == 8 * 3 * 9 * 100 + 800 * 5
+
+
+def test_macs_of_resnet50_are_those_that_torchvision_states() -> None:
+    model = create_model("resnet50", 1000).eval()
+    assert count_macs(model, 224) / 1e9 == pytest.approx(4.09, abs=0.005)
+
+
+def test_what_a_run_costs_is_measured_once_and_kept(config: TrainConfig, tmp_path: Path) -> None:
+    run = train(config.model_copy(update={"epochs": 1}))
+    cost = measure_cost(run, tmp_path / "cost.json")
+    model = create_model("improved_seresnet_small", 2)
+    assert cost.n_parameters == sum(weight.numel() for weight in model.parameters())
+    assert 4 * cost.n_parameters < cost.n_bytes < 5 * cost.n_parameters
+    assert min(cost.train_images_per_second, cost.inference_images_per_second) > 0
+    kept = json.loads((tmp_path / "cost.json").read_text())
+    (tmp_path / "cost.json").write_text(json.dumps(kept | {"n_macs": 1}))
+    assert measure_cost(run, tmp_path / "cost.json").n_macs == 1

@@ -1,12 +1,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from glomerulab.errors import ConfigError
 from glomerulab.training.config import (
+    ConstantSchedule,
     CosineSchedule,
     MultistepSchedule,
     TrainConfig,
+    cosine_rate,
     read_config,
     write_config,
 )
@@ -55,7 +58,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: the configuration cannot be read"):
         read_config(tmp_path / "nowhere.toml")
 
 
@@ -86,3 +89,32 @@ def test_the_papers_configuration_is_the_papers() -> None:
 
 def test_the_recommended_configuration_is_valid() -> None:
     assert isinstance(read_config(CONFIGS / "default.toml"), TrainConfig)
+
+
+def test_equation_8_equals_torchs_multistep() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    schedule = MultistepSchedule(milestones=(60, 120, 160), gamma=0.1)
+    peer = torch.optim.lr_scheduler.MultiStepLR(optimizer, [60, 120, 160], gamma=0.1)
+    for epoch in range(200):
+        ours = schedule.rate(epoch, initial=0.1, n_epochs=200)
+        assert ours == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        peer.step()
+
+
+def test_the_cosine_falls_from_the_initial_rate_towards_nothing() -> None:
+    rates = [cosine_rate(epoch, initial=1.0, n_epochs=10) for epoch in range(11)]
+    assert rates[0] == 1.0
+    assert rates[5] == pytest.approx(0.5)
+    assert rates[10] == pytest.approx(0.0)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_the_cosine_may_rise_first() -> None:
+    rates = [cosine_rate(epoch, initial=1.0, n_epochs=10, n_warmup=3) for epoch in range(4)]
+    assert rates == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_constant_stays() -> None:
+    assert ConstantSchedule().rate(7, initial=0.3, n_epochs=9) == 0.3

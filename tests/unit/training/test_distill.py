@@ -52,36 +52,36 @@ def test_stages_learn_a_stopped_one_goes_on_alike_and_a_training_starts_from_it(
     distill(again)
     ours, theirs = read_checkpoint(settings.out)[0], read_checkpoint(again.out)[0]
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    told: list[str] = []
+    lines: list[str] = []
     model = config.model.model_copy(update={"name": "improved_seresnet50"})
     start = config.start.model_copy(update={"weights": str(settings.out)})
     changes = {"model": model, "start": start, "epochs": 1}
-    train(config.model_copy(update=changes), tell=told.append)
-    assert "  2 in the file only, not used: classifier.bias, classifier.weight" in told
+    train(config.model_copy(update=changes), echo=lines.append)
+    assert "  2 in the file only, not used: classifier.bias, classifier.weight" in lines
 
 
 def test_a_network_with_relu_inside_its_pairs_is_taught_as_well(
     settings: Distillation, config: TrainConfig
 ) -> None:
-    told = replace(settings, n_steps=2, activation_inside_pair=True)
-    distill(told)
-    _, card = read_checkpoint(told.out)
+    options = replace(settings, n_steps=2, activation_inside_pair=True)
+    distill(options)
+    _, card = read_checkpoint(options.out)
     assert card.options == {"activation_inside_pair": True}
     model = config.model.model_copy(update={"name": "improved_seresnet50", "options": card.options})
-    start = config.start.model_copy(update={"weights": str(told.out)})
+    start = config.start.model_copy(update={"weights": str(options.out)})
     run = train(config.model_copy(update={"model": model, "start": start, "epochs": 1}))
     assert any(key.endswith("norm2.weight") for key in read_start(run).pretrained)
-    with pytest.raises(OutputError, match="begun with other settings"):
-        distill(replace(told, activation_inside_pair=False))
+    with pytest.raises(OutputError, match="run with other settings"):
+        distill(replace(options, activation_inside_pair=False))
 
 
 def test_images_that_judge_are_never_shown(settings: Distillation) -> None:
     manifest = read_manifest(settings.manifest)
-    shown = module._shown(manifest)
-    assert set(shown.table["split"]) == {"train"}
+    training = module._training_images(manifest)
+    assert set(training.table["split"]) == {"train"}
     table = manifest.table.assign(split=pd.array(["test"] * 36, dtype="string"))
     write_manifest(manifest.with_table(table), settings.manifest)
-    with pytest.raises(ManifestError, match="no image outside its validation and test parts"):
+    with pytest.raises(ManifestError, match="no image outside the validation and test parts"):
         distill(settings)
 
 
@@ -90,9 +90,9 @@ def test_weights_without_a_first_stage_and_other_settings_are_refused(
 ) -> None:
     save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "stem.safetensors")
     with pytest.raises(
-        CheckpointError, match=r"stem\.safetensors: lacks a part of ResNet-50's stem"
+        CheckpointError, match=r"stem\.safetensors: the weights lack a part of ResNet-50's stem"
     ):
         distill(replace(settings, teacher=tmp_path / "stem.safetensors"))
     distill(replace(settings, n_steps=1))
-    with pytest.raises(OutputError, match="begun with other settings"):
+    with pytest.raises(OutputError, match="run with other settings"):
         distill(settings)

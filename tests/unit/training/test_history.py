@@ -1,16 +1,18 @@
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from glomerulab.errors import TrainingError
+from glomerulab.errors import ConfigError, TrainingError
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.history import (
     EpochRow,
+    check_finite,
     is_best,
     is_stale,
     progress_text,
-    refuse_not_finite,
+    tensorboard_writer,
     write_history,
 )
 
@@ -62,10 +64,10 @@ def test_progress_says_epoch_loss_score_and_speed() -> None:
     assert progress_text(_rows(None), CONFIG) == "Epoch 2/5 (loss 0.500; 12.3 img/s)"
 
 
-def test_a_loss_that_is_no_number_is_refused() -> None:
-    refuse_not_finite(_rows(0.5)[0])
+def test_a_loss_that_is_not_finite_is_refused() -> None:
+    check_finite(_rows(0.5)[0])
     with pytest.raises(TrainingError, match="validation_loss is nan in epoch 1"):
-        refuse_not_finite(_rows(float("nan"))[0])
+        check_finite(_rows(float("nan"))[0])
 
 
 def test_the_history_is_written_as_a_table(tmp_path: Path) -> None:
@@ -73,3 +75,31 @@ def test_the_history_is_written_as_a_table(tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "history.csv")
     assert table["epoch"].tolist() == [1, 2]
     assert table["validation_loss"].isna().tolist() == [False, True]
+
+
+def test_tensorboard_reads_what_was_written_and_not_what_a_killed_run_wrote(
+    tmp_path: Path,
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with tensorboard_writer(tmp_path, n_done=0) as write:
+        for epoch in (1, 2, 3):
+            write({"epoch": epoch, "train_loss": 1.0 / epoch, "validation_loss": None})
+    with tensorboard_writer(tmp_path, n_done=1) as write:
+        write({"epoch": 2, "train_loss": 0.25, "validation_loss": None})
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["train_loss"]
+    values = [(event.step, event.value) for event in events.Scalars("train_loss")]
+    assert values == [(1, 1.0), (2, 0.25)]
+
+
+def test_without_tensorboard_the_way_to_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with (
+        pytest.raises(ConfigError, match=r"install glomerulab\[tensorboard\]"),
+        tensorboard_writer(tmp_path, n_done=0),
+    ):
+        pass

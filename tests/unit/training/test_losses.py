@@ -1,8 +1,16 @@
+import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from glomerulab.training.losses import known_weight, loss_sum, sigmoid_loss, softmax_loss
+from glomerulab.training.losses import (
+    known_weight,
+    label_weights,
+    loss_sum,
+    sigmoid_loss,
+    softmax_loss,
+)
 
 NAN = float("nan")
 LOGITS = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.3, 2.0], [0.1, 0.2, 0.3]])
@@ -65,3 +73,25 @@ def test_parts_of_a_batch_sum_to_the_whole() -> None:
         ]
         whole = loss_sum(LOGITS, labels, head, weights=WEIGHTS)
         assert sum(parts).item() == pytest.approx(whole.item())
+
+
+NAN = float("nan")
+
+
+def test_class_weights_are_those_that_scikit_learn_calls_balanced() -> None:
+    classes = np.array([0] * 12 + [1] * 3 + [2] * 5)
+    weights = label_weights(torch.eye(3)[classes], "softmax")
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=classes)
+    assert np.allclose(weights[1].numpy(), expected)
+
+
+def test_under_sigmoid_both_sides_of_each_label_weigh_the_same() -> None:
+    labels = torch.tensor([[1, 0], [0, 0], [0, NAN], [0, 1]])
+    absent, present = label_weights(labels, "sigmoid")
+    assert (3 * absent[0]).item() == present[0].item() == 2.0
+    assert (2 * absent[1]).item() == present[1].item() == 1.5
+
+
+def test_a_label_that_nobody_lacks_keeps_its_weight() -> None:
+    weights = label_weights(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), "sigmoid")
+    assert weights[:, 0].tolist() == [1.0, 1.0]

@@ -202,7 +202,7 @@ def test_a_standing_run_is_neither_overwritten_nor_resumed_otherwise(config: Tra
     with pytest.raises(OutputError, match="give --resume"):
         train(short)
     assert train(short, resume=True) == config.out
-    with pytest.raises(ConfigError, match="begun with epochs = 1, now it is 3"):
+    with pytest.raises(ConfigError, match="epochs 1 then, 3 now"):
         train(config, resume=True)
 
 
@@ -336,9 +336,9 @@ def test_a_stain_target_from_the_test_part_is_told(config: TrainConfig) -> None:
     manifest = read_manifest(config.manifest)
     table = manifest.table.assign(stain_target_leak="test")
     write_manifest(manifest.with_table(table), config.manifest)
-    told: list[str] = []
-    train(config.model_copy(update={"epochs": 1}), tell=told.append)
-    assert any("stain target was taken from the test part" in line for line in told)
+    lines: list[str] = []
+    train(config.model_copy(update={"epochs": 1}), echo=lines.append)
+    assert any("stain target was taken from the test part" in line for line in lines)
 
 
 def test_a_run_killed_before_its_seal_is_predicted_again_and_sealed(config: TrainConfig) -> None:

@@ -3,16 +3,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.errors import ConfigError, OutputError
 from glomerulab.runtime.files import PARTIAL_INFIX
 from glomerulab.training.config import TrainConfig, read_config
-from glomerulab.training.run_folder import open_run, refuse_other_run
+from glomerulab.training.run_folder import check_run_folder, open_run
 
 
 def _open(config: TrainConfig, *, resume: bool = False) -> None:
-    refuse_other_run(config.out, config, resume=resume)
+    check_run_folder(config.out, config, resume=resume)
     manifest = read_manifest(config.manifest)
     open_run(config.out, config, manifest, device="cpu", warnings=["a warning"])
 
@@ -32,6 +33,11 @@ def test_a_new_run_holds_what_it_is_made_from(config: TrainConfig) -> None:
     assert list(kept.table["image_id"]) == list(read_manifest(config.manifest).table["image_id"])
     assert read_config(config.out / "config.toml") == config
     assert _warnings(config.out) == ["a warning"]
+    environment = json.loads((config.out / "environment.json").read_text())
+    assert (environment["seed"], environment["device"]) == (config.seed, "cpu")
+    assert environment["research_use_only"] is True
+    assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert len(environment["manifest_sha256"]) == 64
 
 
 def test_a_standing_run_is_taken_up_only_when_asked_and_as_it_was_configured(
@@ -41,7 +47,7 @@ def test_a_standing_run_is_taken_up_only_when_asked_and_as_it_was_configured(
     with pytest.raises(OutputError, match="give --resume"):
         _open(config)
     _open(config, resume=True)
-    with pytest.raises(ConfigError, match=r"begun with seed = \d+, now it is 99; resume with the"):
+    with pytest.raises(ConfigError, match=r"seed 0 then, 99 now\); resume it with the"):
         _open(_changed(config, seed=99), resume=True)
 
 
@@ -60,7 +66,7 @@ def test_a_run_is_not_resumed_on_another_manifest(config: TrainConfig) -> None:
     _open(config)
     text = config.manifest.read_text()
     config.manifest.write_text(text.replace(",test,", ",train,", 1))
-    with pytest.raises(ConfigError, match=r"manifest\.csv: has changed since the run began"):
+    with pytest.raises(ConfigError, match=r"manifest\.csv: .* has changed since the run began"):
         _open(config, resume=True)
     config.manifest.write_text(text)
     _open(config, resume=True)

@@ -5,7 +5,7 @@ import torch
 
 from glomerulab.errors import ConfigError
 from glomerulab.models.registry import create_model
-from glomerulab.training.precision import LEAST_BFLOAT16_SIZE, has_bfloat16, uses_bfloat16
+from glomerulab.training.hardware import MIN_BFLOAT16_SIZE, has_bfloat16, uses_bfloat16
 
 
 def test_bfloat16_is_used_only_where_the_processor_has_it() -> None:
@@ -19,7 +19,7 @@ def test_bfloat16_is_used_only_where_the_processor_has_it() -> None:
 @pytest.mark.parametrize("name", ["improved_seresnet_small", "timm:resnet18"])
 def test_from_the_least_size_on_bfloat16_gives_what_float32_gives(name: str) -> None:
     model = create_model(name, 2, seed=0).to(memory_format=torch.channels_last)
-    shape = (8, 3, LEAST_BFLOAT16_SIZE, LEAST_BFLOAT16_SIZE)
+    shape = (8, 3, MIN_BFLOAT16_SIZE, MIN_BFLOAT16_SIZE)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     images = images.to(memory_format=torch.channels_last)
     for _ in range(10):  # memory that was used before holds other numbers
