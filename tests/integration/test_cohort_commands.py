@@ -130,7 +130,7 @@ def test_an_import_makes_the_folder_and_tells_of_images_that_are_not_there(
     cohort.with_name("图 3.png").unlink()
     done = run("manifest", "import", cohort, "--out", out)
     assert done.returncode == 0
-    assert "1 of 12 images are not there" in done.stderr
+    assert "1 of 12 images do not exist" in done.stderr
     assert str(cohort.with_name("图 3.png")) in done.stderr
     assert "--image-root" in done.stderr
 

@@ -82,4 +82,4 @@ def test_an_unknown_key_on_the_command_line_is_one_line_and_exit_code_1() -> Non
     assert done.stderr.count("\n") == 1
     assert "unknown key 'optimizer.lr'" in done.stderr
     done = _glomerulab("train", CONFIG, "--set", "epochs")
-    assert "--set takes KEY=VALUE, got 'epochs'" in done.stderr
+    assert "--set needs KEY=VALUE, got 'epochs'" in done.stderr

@@ -17,7 +17,7 @@ def compare(
 ) -> None:
     """Train several models alike and write their table, page and tests. Research use only.
 
-    Run it again to go on where it stopped.
+    Run it again to continue.
 
     Example: glomerulab compare configs/compare.toml --manifest split.csv --out comparison
     """
@@ -26,17 +26,17 @@ def compare(
     from glomerulab.training.compare import compare as run_comparison
     from glomerulab.training.compare import read_compare_config
 
-    told = {"out": out, "manifest": manifest}
-    overrides = {key: value for key, value in told.items() if value is not None}
-    told_config = read_compare_config(config, overrides)
-    compared = run_comparison(told_config, track=show_progress)
+    options = {"out": out, "manifest": manifest}
+    overrides = {key: value for key, value in options.items() if value is not None}
+    comparison = read_compare_config(config, overrides)
+    trained = run_comparison(comparison, track=show_progress)
     report = write_comparison(
-        list(compared.runs.values()),
-        told_config.out,
+        list(trained.runs.values()),
+        comparison.out,
         split=split,
-        costs=compared.costs,
+        costs=trained.costs,
         track=show_progress,
     )
-    typer.echo((told_config.out / "table1.md").read_text(encoding="utf-8"))
+    typer.echo((comparison.out / "table1.md").read_text(encoding="utf-8"))
     typer.echo(report.headline)
     typer.echo(f"Report: {report.html_path} (research use only)")

@@ -1,4 +1,4 @@
-"""``glomerulab distill``: a start for the improved network from those of ResNet-50."""
+"""``glomerulab distill``: initial weights for the improved network from those of ResNet-50."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,9 +21,9 @@ def distill(
         typer.Option("--activation-inside-pair", help="For networks with this model option."),
     ] = False,
 ) -> None:
-    """Teach the improved network what ResNet-50's first stages compute. Research use only.
+    """Distil ResNet-50's first stages into the improved network. Research use only.
 
-    Run the same command again to go on where it stopped. Example: glomerulab distill manifest.csv
+    Run the same command again to continue. Example: glomerulab distill manifest.csv
     --teacher resnet50.pth --out start
     """
     from glomerulab.runtime.progress import show_progress

@@ -1,4 +1,4 @@
-"""``glomerulab manifest``: make manifests of what is there, check them, look at them."""
+"""``glomerulab manifest``: import, check, export and display manifests."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +10,12 @@ from glomerulab.errors import ConfigError, ManifestError
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Import, check, export and look at manifests.", no_args_is_help=True, rich_markup_mode=None
+    help="Import, check, export and display manifests.", no_args_is_help=True, rich_markup_mode=None
 )
 
 Workers = Annotated[int, typer.Option(min=1, help="Processes that read images.")]
 TaxonomyOption = Annotated[
-    str, typer.Option(help="Built-in taxonomy or a TOML file: the labels there are.")
+    str, typer.Option(help="Built-in taxonomy or a TOML file with the labels.")
 ]
 
 
@@ -28,7 +28,7 @@ def import_cohort(
     out: Annotated[Path, typer.Option(help="Manifest to write, .csv or .parquet.")],
     taxonomy: TaxonomyOption = "paper",
     image_root: Annotated[
-        Path | None, typer.Option(help="What image paths start from; default: beside SOURCE.")
+        Path | None, typer.Option(help="Base of the image paths; default: beside SOURCE.")
     ] = None,
     column: Annotated[
         list[str] | None,
@@ -50,7 +50,7 @@ def import_cohort(
         typer.Option(help="CSV: COLUMN:OLD=NEW, such as stain:sil=PASM; repeatable."),
     ] = None,
 ) -> None:
-    """Make a manifest of a folder per class, a CSV, or the paper's label JSON.
+    """Convert a folder per class, a CSV, or the paper's label JSON to a manifest.
 
     Example: glomerulab manifest import labels.csv --out manifest.csv --column image_path=image
     """
@@ -74,7 +74,9 @@ def import_cohort(
         manifest = import_csv(source, mapping, labels, image_root=image_root)
     else:
         if column or label_column or class_ or value:
-            raise ConfigError("--column, --label-column, --class, --value are for a CSV")
+            raise ConfigError(
+                "--column, --label-column, --class and --value are options for a CSV only"
+            )
         if _is_labels_json(source):
             manifest = import_paper_labels(source, labels, image_root=image_root)
         elif image_root is not None:
@@ -88,8 +90,8 @@ def import_cohort(
     missing = [path for path in manifest.image_paths() if not path.is_file()]
     if missing:
         typer.echo(
-            f"Warning: {len(missing)} of {len(manifest.table)} images are not there, the first is "
-            f"{missing[0]}; --image-root says what their paths start from.",
+            f"Warning: {len(missing)} of {len(manifest.table)} images do not exist, the first is "
+            f"{missing[0]}; set the base of their paths with --image-root.",
             err=True,
         )
 
@@ -104,7 +106,7 @@ def check(
     ] = False,
     workers: Workers = 1,
 ) -> None:
-    """List everything that is wrong with a manifest, by line; exit code 1 if anything is.
+    """List the problems of a manifest by line; exit code 1 if there is any.
 
     Example: glomerulab manifest check cohort/manifest.csv --workers 2
     """
@@ -157,7 +159,7 @@ def contact_sheet(
     cell: Annotated[int, typer.Option(min=16, help="Side of an image in pixels.")] = 128,
     workers: Workers = 1,
 ) -> None:
-    """Lay the images out by class and stain, names under them.
+    """Draw a contact sheet of the images by class and stain, with their names.
 
     Example: glomerulab manifest contact-sheet cohort/manifest.csv --out sheet.png --per-group 10
     """
@@ -188,7 +190,7 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
     for text in given or []:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            raise ConfigError(f"must be NAME=VALUE, got {text!r}", where=option)
+            raise ConfigError(f"a value of {option} must be NAME=VALUE, got {text!r}", where=option)
         if name in pairs:
             raise ConfigError(f"{name!r} is given twice", where=option)
         pairs[name] = value
@@ -201,7 +203,7 @@ def _values(given: list[str] | None) -> dict[tuple[str, str], str]:
     for key, new in _pairs(given, "--value").items():
         column, colon, old = key.partition(":")
         if not (column and colon and old):
-            raise ConfigError(f"must be COLUMN:OLD=NEW, got {key}={new!r}", where="--value")
+            raise ConfigError(f"a value must be COLUMN:OLD=NEW, got {key}={new!r}", where="--value")
         values[column, old] = new
     return values
 
@@ -211,4 +213,6 @@ def _is_labels_json(source: Path) -> bool:
         return any(source.glob("*.json"))
     if source.suffix.lower() in {".json", ".jsonl"}:
         return True
-    raise ManifestError("is neither a folder nor a .csv, .json or .jsonl file", where=str(source))
+    raise ManifestError(
+        "the source must be a folder, or a .csv, .json or .jsonl file", where=str(source)
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glomerulab.cli.train import fit_run_gates
+from glomerulab.cli.train import fit_run_calibration
 
 if TYPE_CHECKING:
     from glomerulab.cohort.manifest import Manifest
@@ -47,7 +47,7 @@ def quickstart(
     cohort = _normalize(cohort, out / "normalized", workers=workers)
     training_table = _augment(cohort, out / "augmented", seed=seed, workers=workers)
     run = _train(training_table, out / "run", seed=seed)
-    fit_run_gates(run, resume=True)
+    fit_run_calibration(run, resume=True)
 
     from glomerulab.runtime.progress import show_progress
 

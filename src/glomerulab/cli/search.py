@@ -26,13 +26,13 @@ def search(
 
     Example: glomerulab search configs/search.toml --manifest split.csv --out search
     """
-    from glomerulab.runtime.progress import shown
+    from glomerulab.runtime.progress import show_progress
     from glomerulab.training.search import read_search_config
     from glomerulab.training.search import search as run_search
 
     options = {"out": out, "manifest": manifest, "storage": storage, "n_trials": trials}
     overrides = {key: value for key, value in options.items() if value is not None}
-    result = run_search(read_search_config(config, overrides), track=shown)
+    result = run_search(read_search_config(config, overrides), track=show_progress)
     typer.echo(f"best of {len(result.trials)} trials: {result.best_value:.4f}, with")
     for key, value in result.best_values.items():
         typer.echo(f"  {key} = {value}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class By(str, Enum):  # noqa: UP042 - typer shows a StrEnum's members by name
-    """What is never divided."""
+    """The unit that is never divided."""
 
     patient = "patient"
     image = "image"
@@ -24,26 +24,26 @@ class By(str, Enum):  # noqa: UP042 - typer shows a StrEnum's members by name
 def split(
     manifest: Annotated[Path, typer.Argument(help="Manifest, CSV or Parquet.")],
     *,
-    out: Annotated[Path, typer.Option(help="Where the manifest with its parts goes.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write, with the parts.")],
     by: Annotated[
-        By, typer.Option(help="Keep patients whole; or, as the paper did, only images.")
+        By, typer.Option(help="Unit that is never divided; the paper split by image.")
     ] = By.patient,
     ratios: Annotated[str, typer.Option(help="Train : validation : test.")] = "6:2:2",
     folds: Annotated[
         int | None,
-        typer.Option(min=2, help="Assign K folds instead; images of the test part stay out."),
+        typer.Option(min=2, help="Assign K folds instead; images of the test part are left out."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same split.")] = 0,
     allow_near_duplicates: Annotated[
         Path | None,
-        typer.Option(help="CSV image_id,other_image_id: pairs that may stand in two parts."),
+        typer.Option(help="CSV image_id,other_image_id: pairs that may be in two parts."),
     ] = None,
     near_duplicates: Annotated[
-        bool, typer.Option(help="Look for pictures in two parts that are nearly the same.")
+        bool, typer.Option(help="Search for nearly identical images in two parts.")
     ] = True,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 1,
 ) -> None:
-    """Divide a cohort so that nobody is on both sides, balanced on labels and stains.
+    """Split a cohort by patient, balanced on labels and stains.
 
     Example: glomerulab split cohort/manifest.csv --out cohort/split.csv --ratios 6:2:2 --seed 1
     """
@@ -58,14 +58,14 @@ def split(
     )
     from glomerulab.runtime.progress import show_progress
 
-    whole = read_manifest(manifest)
+    cohort = read_manifest(manifest)
     allowed = read_allowed_pairs(allow_near_duplicates) if allow_near_duplicates else frozenset()
     if folds is not None:
-        column, divided = "fold", assign_folds(whole, n_folds=folds, by=by.value, seed=seed)
+        column, divided = "fold", assign_folds(cohort, n_folds=folds, by=by.value, seed=seed)
     else:
         column = "split"
         divide = split_by_patient if by is By.patient else split_by_image
-        divided = divide(whole, ratios=_parsed(ratios), seed=seed)
+        divided = divide(cohort, ratios=_parsed(ratios), seed=seed)
     if near_duplicates:
         check_near_duplicates(
             divided, column=column, allowed=allowed, n_workers=workers, track=show_progress
@@ -81,9 +81,13 @@ def _parsed(ratios: str) -> tuple[float, float, float]:
     try:
         train, validation, test = (float(part) for part in ratios.split(":"))
     except ValueError as error:
-        raise ConfigError("must be three numbers such as 6:2:2", where="--ratios") from error
+        raise ConfigError(
+            "the ratios must be three numbers such as 6:2:2", where="--ratios"
+        ) from error
     if train <= 0 or min(validation, test) < 0:
-        raise ConfigError("train must be above 0 and no part below 0", where="--ratios")
+        raise ConfigError(
+            "the ratio of train must be above 0, and no ratio below 0", where="--ratios"
+        )
     return train, validation, test
 
 

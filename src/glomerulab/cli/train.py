@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["fit_run_gates", "parsed_settings", "train"]
+__all__ = ["fit_run_calibration", "parsed_settings", "train"]
 
 
 def train(
@@ -21,7 +21,9 @@ def train(
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE in TOML, such as optimizer.learning_rate=1e-4."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue a run that was stopped.")
+    ] = False,
 ) -> None:
     """Train a model and write its run folder. Research use only.
 
@@ -32,24 +34,24 @@ def train(
     from glomerulab.training.run import train as train_run
 
     overrides = parsed_settings(settings)
-    given = {"out": out, "manifest": manifest, "start.weights": weights}
-    overrides |= {key: value for key, value in given.items() if value}
-    told = read_config(config, overrides)
-    run = train_run(told, resume=resume, track=shown, echo=typer.echo)
-    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+    options = {"out": out, "manifest": manifest, "start.weights": weights}
+    overrides |= {key: value for key, value in options.items() if value}
+    settings_of_run = read_config(config, overrides)
+    run = train_run(settings_of_run, resume=resume, track=show_progress, echo=typer.echo)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes prints
         return
     n_epochs = len((run / "history.csv").read_text(encoding="utf-8").splitlines()) - 1
-    if n_epochs < told.epochs:
+    if n_epochs < settings_of_run.epochs:
         typer.echo(
-            f"stopped after epoch {n_epochs} of {told.epochs}: no lower validation loss in the "
-            f"last {told.patience}"
+            f"stopped after epoch {n_epochs} of {settings_of_run.epochs}: no lower validation loss "
+            f"in the last {settings_of_run.patience}"
         )
-    fit_run_gates(run, resume=resume)
+    fit_run_calibration(run, resume=resume)
     typer.echo(f"run folder: {run} (research use only)")
 
 
-def fit_run_gates(run: Path, *, resume: bool) -> None:
-    """Make a run ready for `predict`; say why where it cannot be, which spoils no training."""
+def fit_run_calibration(run: Path, *, resume: bool) -> None:
+    """Fit what `predict` needs; print a warning if it fails, since the training is still valid."""
     from glomerulab.errors import GlomerulabError
     from glomerulab.inference.calibration import has_calibration
     from glomerulab.inference.fit_calibration import fit_calibration
@@ -64,19 +66,19 @@ def fit_run_gates(run: Path, *, resume: bool) -> None:
 
 
 def parsed_settings(settings: list[str] | None) -> dict[str, object]:
-    """Read what ``--set`` was given, as `read_config` takes it."""
+    """Parse the values of ``--set`` into overrides for `read_config`."""
     return dict(_parsed(setting) for setting in settings or [])
 
 
 def _parsed(setting: str) -> tuple[str, object]:
-    """Split KEY=VALUE; what is no TOML value is a string, so that names need no quotes."""
+    """Parse KEY=VALUE; a value that is not TOML is a string, so that names need no quotes."""
     import tomllib
 
     from glomerulab.errors import ConfigError
 
     key, equals, value = setting.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set takes KEY=VALUE, got {setting!r}")
+        raise ConfigError(f"--set needs KEY=VALUE, got {setting!r}")
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

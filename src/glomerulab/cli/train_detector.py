@@ -37,45 +37,15 @@ def train_detector(
     from glomerulab.pipeline import detector
     from glomerulab.runtime.progress import show_progress
 
-    entries = read_slides(slides)
-    config = _config(out, parsed_settings(settings) | {"seed": seed})
-    tiles, failures = _tiles(entries, regions, config, workers=workers)
-    run = train(config, resume=True, track=shown, echo=typer.echo)
-    card = fit_detector(run, tiles, entries, regions, track=shown)
-    typer.echo(card.test_summary or "No slide was left to say how well it does.")
-    typer.echo(f"detector: {run}; predict with --detect {run} (research use only)")
-    for failure in failures:
-        typer.echo(f"not used: {failure.slide}: {failure.reason}", err=True)
-    if failures:
-        raise typer.Exit(1)
-
-
-def _config(out: Path, overrides: dict[str, object]) -> "TrainConfig":
-    from importlib import resources
-
-    from glomerulab.training.config import read_config
-
-    told = overrides | {"manifest": out / "tiles" / "split.csv", "out": out}
-    with resources.as_file(resources.files("glomerulab.training") / "detector.toml") as path:
-        return read_config(path, told)
-
-
-def _tiles(
-    entries: "Sequence[SlideEntry]", regions: Path, config: "TrainConfig", *, workers: int
-) -> "tuple[Manifest, tuple[Failure, ...]]":
-    """Cut the tiles, as large as the network's input, and divide them by patient."""
-    from glomerulab.cohort.manifest import write_manifest
-    from glomerulab.cohort.splits import split_by_patient
-    from glomerulab.pipeline.tiles import TileSettings, cut_tiles
-    from glomerulab.runtime.progress import shown
-
-    size = TileSettings(side_px=config.model.input_size or TileSettings().side_px, seed=config.seed)
-    folder = config.manifest.parent
-    cut = cut_tiles(entries, regions, folder, settings=size, n_workers=workers, track=shown)
-    tiles = split_by_patient(cut.manifest, seed=config.seed)
-    write_manifest(tiles, config.manifest)
-    shares = tiles.table.groupby("split").agg(
-        n=("image_id", "size"), shown=("glomerulus", "sum"), slides=("slide_id", "nunique")
+    trained = detector.train_detector(
+        slides,
+        regions,
+        out,
+        settings=parsed_settings(settings),
+        seed=seed,
+        n_workers=workers,
+        track=show_progress,
+        echo=typer.echo,
     )
     typer.echo(trained.card.test_summary or "No slide was left to measure its accuracy.")
     typer.echo(f"detector: {trained.run}; predict with --detect {trained.run} (research use only)")

@@ -132,7 +132,7 @@ def train_detector(
     write_manifest(tiles, config.manifest)
     for line in _tile_counts(tiles):
         echo(line)
-    run = train(config, resume=True, track=track, tell=echo)
+    run = train(config, resume=True, track=track, echo=echo)
     card = fit_detector(run, tiles, entries, regions, track=track)
     return TrainedDetector(run, card, cut.failures)
 

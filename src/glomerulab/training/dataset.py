@@ -66,7 +66,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         Subtracted from each channel of values from 0 to 1, which is then divided by `std`.
     augment : callable, optional
         See `Augment`; None for evaluation.
-    stain_jitter : StainJitter, optional
+    two_stain_jitter : StainJitter, optional
         Varies the two stains of each image before `augment`; images of a stain without prior, or
         in which two stains cannot be separated, do not change.
     seed : int, default 0
@@ -84,7 +84,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         augment: Augment | None = None,
-        stain_jitter: StainJitter | None = None,
+        two_stain_jitter: StainJitter | None = None,
         seed: int = 0,
     ) -> None:
         self.paths = manifest.image_paths()
@@ -94,7 +94,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         self.mean = torch.tensor(mean)[:, None, None]
         self.std = torch.tensor(std)[:, None, None]
         self.augment = augment
-        self.stain_jitter = stain_jitter
+        self.two_stain_jitter = two_stain_jitter
         self.stains = [str(stain) for stain in manifest.table["stain"].fillna("")]
         self.seed = seed
         self.same_labels = _same_label_sets(labels)
@@ -113,7 +113,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
             If the file cannot be read; it names the file.
         """
         row, epoch = key if isinstance(key, tuple) else (key, 0)
-        image = self._load(row) if self.stain_jitter is None else self._jittered(row, epoch)
+        image = self._load(row) if self.two_stain_jitter is None else self._jittered(row, epoch)
         if self.augment is not None:
             rng = np.random.default_rng((self.seed, epoch, row))
             partners = self.same_labels[row]
@@ -125,7 +125,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
     def without_augmentation(self) -> "CropDataset":
         """Return a copy without augmentation that shares the cache."""
         plain = copy.copy(self)
-        plain.augment = plain.stain_jitter = None
+        plain.augment = plain.two_stain_jitter = None
         return plain
 
     def _load(self, row: int) -> Tensor:
@@ -135,12 +135,12 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
     def _jittered(self, row: int, epoch: int) -> Tensor:
         """Return one image with its stains varied, if they have a prior."""
         stain = self.stains[row]
-        if self.stain_jitter is None or stain not in STAIN_PRIORS:
+        if self.two_stain_jitter is None or stain not in STAIN_PRIORS:
             return self._load(row)
         # A separate stream, so that the other random numbers do not depend on this option.
         rng = np.random.default_rng((self.seed, epoch, row, STAIN_JITTER_STREAM))
         image = self._pixels(row).permute(1, 2, 0).contiguous().numpy()
-        varied = jitter_stains(image, rng, stain=stain, jitter=self.stain_jitter)
+        varied = jitter_stains(image, rng, stain=stain, jitter=self.two_stain_jitter)
         return torch.from_numpy(varied).permute(2, 0, 1).contiguous().float() / 255.0
 
     def _pixels(self, row: int) -> Tensor:

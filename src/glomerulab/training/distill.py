@@ -27,6 +27,7 @@ from glomerulab.models.transfer.stage_matching import (
     matching_losses,
     n_complete_stages,
 )
+from glomerulab.models.transfer.weights import load_matching, read_weights
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import SettingsFile

@@ -272,7 +272,7 @@ def _on_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def _batch_totals(loss: Tensor, logits: Tensor, labels: Tensor, head: Head) -> Tensor:
     """Return the summed loss and the numbers of correct and of known labels."""
-    correct, known = agrees(logits, labels, head)
+    correct, known = is_correct(logits, labels, head)
     return torch.stack([loss, (correct & known).sum(), known.sum()]).double()
 
 

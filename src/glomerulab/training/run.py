@@ -321,7 +321,7 @@ def _dataset(
         mean=card.mean,
         std=card.std,
         augment=augmentation,
-        stain_jitter=augmentation.restaining if augmentation else None,
+        two_stain_jitter=augmentation.two_stain_jitter if augmentation else None,
         seed=config.seed,
     )
 

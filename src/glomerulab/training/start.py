@@ -40,7 +40,7 @@ class Start:
     """``random``, or the file or folder."""
     pretrained: tuple[str, ...] = ()
     """Entries of the network's ``state_dict()`` that come from there."""
-    loaded: Loaded | None = None
+    loaded: LoadResult | None = None
     """Set if tensors were loaded by name."""
     energies: tuple[PairEnergy, ...] = ()
     """Set if pairs replace 3×3 kernels: the share of each kernel that is kept."""
@@ -120,9 +120,9 @@ def _load_start(
         new = (*head_layers(model), "attention.")
         pretrained = [key for key in model.state_dict() if not any(part in key for part in new)]
         return Start(source, tuple(pretrained), energies=energies)
-    loaded = load_fitting(model, weights, input_size=card.input_size, leave=head_of(model))
+    loaded = load_matching(model, weights, input_size=card.input_size, leave=head_layers(model))
     if run_card is not None:
-        _check_same_network(loaded, run_card, card, head_of(model), where=source)
+        _check_same_network(loaded, run_card, card, head_layers(model), where=source)
     if not any(key.endswith("weight") for key in loaded.loaded):
         raise CheckpointError(
             f"the file has no weight of {card.model}; give weights of that network; for an "
@@ -188,7 +188,7 @@ def _check_same_scale(mean: Triple, std: Triple, card: ModelCard, *, where: str)
 
 
 def _check_same_network(
-    loaded: Loaded, run_card: ModelCard, card: ModelCard, head: tuple[str, ...], *, where: str
+    loaded: LoadResult, run_card: ModelCard, card: ModelCard, head: tuple[str, ...], *, where: str
 ) -> None:
     """Reject partially matching weights of a run."""
     unused = [key for key in loaded.unused if key.rpartition(".")[0] not in head]

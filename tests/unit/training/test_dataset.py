@@ -134,7 +134,7 @@ def stained(tmp_path: Path) -> Manifest:
 
 def test_stains_are_varied_where_they_are_known(stained: Manifest) -> None:
     plain = CropDataset(stained, input_size=64)
-    dataset = CropDataset(stained, input_size=64, stain_jitter=StainJitter(), seed=5)
+    dataset = CropDataset(stained, input_size=64, two_stain_jitter=StainJitter(), seed=5)
     changes = [float((dataset[place][0] - plain[place][0]).abs().mean()) for place in range(3)]
     assert changes[0] > 0.02
     assert changes[1:] == [0.0, 0.0]
@@ -143,7 +143,7 @@ def test_stains_are_varied_where_they_are_known(stained: Manifest) -> None:
 
 
 def test_varied_stains_do_not_depend_on_the_number_of_workers(stained: Manifest) -> None:
-    dataset = CropDataset(stained, input_size=64, stain_jitter=StainJitter(), augment=_shift)
+    dataset = CropDataset(stained, input_size=64, two_stain_jitter=StainJitter(), augment=_shift)
     keys = [[ItemKey(0, 3), ItemKey(1, 3)], [ItemKey(2, 3)]]
     pairs = zip(batches(dataset, keys), batches(dataset, keys, n_workers=2), strict=True)
     assert all(torch.equal(alone.images, shared.images) for alone, shared in pairs)
