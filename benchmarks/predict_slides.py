@@ -23,7 +23,7 @@ open_original = openslide.OpenSlide.__init__
 def open_counted(self: openslide.OpenSlide, filename: str | Path) -> None:
     """Open a slide and note its name."""
     if COUNT_FILE in os.environ:
-        with open(os.environ[COUNT_FILE], "a", encoding="utf-8") as file:
+        with Path(os.environ[COUNT_FILE]).open("a", encoding="utf-8") as file:
             file.write(f"{Path(filename).name}\n")
     open_original(self, filename)
 

@@ -1,4 +1,4 @@
-"""The whole pipeline on synthetic slides: render, extract, split, normalise, augment, train, report.
+"""All steps on synthetic slides: render, extract, split, normalise, augment, train, report.
 
 Each step is done by the function that the single command calls, and continues an earlier run.
 """
