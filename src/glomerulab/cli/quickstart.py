@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.train import fit_run_gates
+from glomerulab.cli.train import fit_run_calibration
 
 __all__ = ["quickstart"]
 
@@ -32,7 +32,7 @@ def quickstart(
         out,
         seed=seed,
         n_workers=workers,
-        calibrate=partial(fit_run_gates, resume=True),
+        calibrate=partial(fit_run_calibration, resume=True),
         track=show_progress,
     )
     typer.echo("")
