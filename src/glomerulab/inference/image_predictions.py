@@ -4,7 +4,6 @@ An image that cannot be read is reported beside the others. Predictions of a man
 line by line in ``answers.jsonl``, so that an interrupted run continues.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from glomerulab.predictions import predictions_table
 from glomerulab.runtime.files import size_and_mtime
 from glomerulab.runtime.parallel import Outcome, map_outcomes
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.resume import JsonLines
 
 __all__ = [
     "ImagePrediction",
@@ -138,22 +138,19 @@ def predict_images(
     failures : dict of str to str
         The reason for each of the others.
     """
-    path, by = folder / CACHE_FILE, fingerprint or calibration.fingerprint
-    cached = _read_cache(path, by)
+    cache, by = JsonLines(folder / CACHE_FILE), fingerprint or calibration.fingerprint
+    cached = _read_cache(cache, by)
     items = image_items(manifest)
     pending = [item for item in items if not _is_current(cached.get(item.image_id), item)]
     failed: list[Outcome[ImageItem, ModelInput]] = []
-    with path.open("a", encoding="utf-8") as cache:
-        cache.write("\n")  # ends a line that an interrupted run may have left incomplete
-        for batch in read_batches(pending, engine.card, failed, n_workers=n_workers, track=track):
-            found = predict_batch([image for _, image in batch], engine, calibration)
-            for (item, _), one in zip(batch, found, strict=True):
-                line = _CachedPrediction(
-                    item.image_id, by, *size_and_mtime(item.path), **asdict(one)
-                )
-                cached[item.image_id] = line
-                cache.write(json.dumps(line._asdict()) + "\n")
-            cache.flush()
+    for batch in read_batches(pending, engine.card, failed, n_workers=n_workers, track=track):
+        predicted = predict_batch([image for _, image in batch], engine, calibration)
+        lines = [
+            _CachedPrediction(item.image_id, by, *size_and_mtime(item.path), **asdict(one))
+            for (item, _), one in zip(batch, predicted, strict=True)
+        ]
+        cached |= {line.image_id: line for line in lines}
+        cache.append(*(line._asdict() for line in lines))
     failures = {one.item.image_id: str(one.error) for one in failed}
     predictions = {}
     for image_id in (item.image_id for item in items):
@@ -382,16 +379,13 @@ def _is_current(cached: _CachedPrediction | None, item: ImageItem) -> bool:
     return cached is not None and (cached.size, cached.modified) == size_and_mtime(item.path)
 
 
-def _read_cache(path: Path, fingerprint: str) -> dict[str, _CachedPrediction]:
+def _read_cache(cache: JsonLines, fingerprint: str) -> dict[str, _CachedPrediction]:
     """Read the cached predictions of the same model, by image id."""
-    if not path.is_file():
-        return {}
     cached = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for fields in cache.read():
         try:
-            fields = json.loads(line)
             one = _CachedPrediction(**{**fields, "logits": tuple(fields["logits"])})
-        except (ValueError, TypeError, KeyError):  # the last line of an interrupted run
+        except (TypeError, KeyError):  # not a line of this version
             continue
         if one.by == fingerprint:
             cached[one.image_id] = one

@@ -30,8 +30,8 @@ def test_images_of_any_size_become_one_batch(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("folder", ["nosuch", "."])
-def test_what_is_no_run_is_told_before_a_file_of_it_is_looked_for(tmp_path, folder) -> None:
-    with pytest.raises(CheckpointError, match=r"no (such )?run folder") as caught:
+def test_a_folder_without_a_model_is_named(tmp_path, folder) -> None:
+    with pytest.raises(CheckpointError, match=r"run folder|no trained model") as caught:
         open_engine(tmp_path / folder)
     assert caught.value.where == str(tmp_path / folder)
 
