@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["extract"]
 
-N_TOLD = 10
-"""How many failures, slides or classes are told on the screen; tables hold them all."""
+N_LISTED = 10
+"""How many failures, slides or classes are printed; the tables list them all."""
 
 
 class ImageFormat(StrEnum):
@@ -86,35 +86,41 @@ def extract(
         overwrite=overwrite,
         track=show_progress,
     )
-    _tell(summary)
+    _print_summary(summary)
     if summary.failures:
         raise typer.Exit(1)
 
 
-def _tell(summary: "ExtractSummary") -> None:
+def _print_summary(summary: "ExtractSummary") -> None:
+    from glomerulab.runtime.messages import count_noun
+
     there = f", {summary.n_there} were there already" if summary.n_there else ""
     typer.echo(f"{summary.n_cut} crops cut{there}: {summary.manifest_path}")
     if summary.n_padded:
         typer.echo(
-            f"{summary.n_padded} crops leave their slide and are padded with its white "
-            "(column padded_share)"
+            f"{count_noun(summary.n_padded, 'crop')} padded with the slide's white where the "
+            "region reaches beyond the slide (column padded_share)"
         )
     if summary.enlarged_slides:
-        names = _first(summary.enlarged_slides)
-        typer.echo(f"coarser than the wanted mpp, crops enlarged without new detail: {names}")
+        typer.echo(
+            "slides coarser than the wanted mpp, whose crops were enlarged without new detail: "
+            + _first(summary.enlarged_slides)
+        )
     if summary.other_slides:
-        names = _first(summary.other_slides)
-        typer.echo(f"the region file names slides that were not given, left out: {names}")
+        typer.echo(
+            "slides that the region file names but that were not given: "
+            + _first(summary.other_slides)
+        )
     if summary.unknown_classes:
-        words = _first([f"{word!r} ({n}x)" for word, n in summary.unknown_classes.items()])
-        typer.echo(f"classes that the taxonomy does not know, taken as no label: {words}")
+        names = _first([f"{name!r} ({n}x)" for name, n in summary.unknown_classes.items()])
+        typer.echo(f"classes that are not in the taxonomy and set no label: {names}")
     if summary.failures:
         typer.echo(
-            f"{len(summary.failures)} could not be cut: "
-            f"{summary.manifest_path.with_name('failures.csv')}",
+            f"{count_noun(len(summary.failures), 'slide or region', 'slides or regions')} could "
+            f"not be cut: {summary.manifest_path.with_name('failures.csv')}",
             err=True,
         )
-        for failure in summary.failures[:N_TOLD]:
+        for failure in summary.failures[:N_LISTED]:
             region = f" region {failure.region}" if failure.region else ""
             typer.echo(f"  {failure.slide}{region}: {failure.reason}", err=True)
     typer.echo("Research use only.")
@@ -122,5 +128,5 @@ def _tell(summary: "ExtractSummary") -> None:
 
 def _first(names: "Sequence[str]") -> str:
     """Join the first names and count the rest."""
-    more = f" and {len(names) - N_TOLD} more" if len(names) > N_TOLD else ""
-    return ", ".join(names[:N_TOLD]) + more
+    more = f" and {len(names) - N_LISTED} more" if len(names) > N_LISTED else ""
+    return ", ".join(names[:N_LISTED]) + more

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 __all__ = ["gates", "predict"]
 
+N_LISTED = 10
+FAILED = "slides, regions or images"
+
 
 def predict(
     source: Annotated[
@@ -57,13 +60,12 @@ def predict(
     Example: glomerulab predict slides.csv --model run --regions regions/ --out predictions
     """
     from glomerulab.cohort.schema import STAINS
-    from glomerulab.pipeline.predict import predict as run_prediction
-    from glomerulab.pipeline.predict_inputs import PredictSettings
+    from glomerulab.pipeline import predict as pipeline
     from glomerulab.runtime.progress import show_progress
 
     if stain is not None and stain not in STAINS:
         raise typer.BadParameter(f"must be one of {', '.join(STAINS)}", param_hint="--stain")
-    settings = PredictSettings(
+    settings = pipeline.PredictSettings(
         regions,
         margin,
         mpp_override,
@@ -73,8 +75,8 @@ def predict(
         symmetries=symmetries,
         saliency=saliency,
     )
-    summary = run_prediction(source, model, out, settings=settings, track=show_progress)
-    _tell(summary)
+    summary = pipeline.predict(source, model, out, settings=settings, track=show_progress)
+    _print_summary(summary)
     if summary.failures or not summary.n_images:
         raise typer.Exit(1)
 
@@ -98,34 +100,38 @@ def gates(
     )
 
 
-def _tell(summary: "PredictSummary") -> None:
+def _print_summary(summary: "PredictSummary") -> None:
+    from glomerulab.runtime.messages import count_noun
+
     typer.echo(
-        f"{summary.n_images} images judged, {summary.n_referred} of them referred to a human: "
+        f"{count_noun(summary.n_images, 'image')} classified, {summary.n_referred} of them "
+        "referred to a person: "
         f"{summary.folder / 'predictions.csv'}"
     )
     if summary.n_without_stain:
         typer.echo(
-            f"Of {summary.n_without_stain} images the stain is not stated: their colours stay as "
-            "they are, and a human must look at each. Predict again with --stain, or with a "
-            "column `stain` in the table.",
+            f"{count_noun(summary.n_without_stain, 'image')} without a stated stain: their "
+            "colours stay as they are, and a person must look at each. Predict again with --stain, "
+            "or with a column `stain` in the table.",
             err=True,
         )
     if not summary.n_images:
         typer.echo(
             "No glomerulus: no region was drawn or proposed on the slides that could be read. "
-            "`glomerulab report` says so for each case.",
+            "The report of each case states it.",
             err=True,
         )
     if summary.failures:
         typer.echo(
-            f"{len(summary.failures)} could not be judged: {summary.folder / 'failures.csv'}",
+            f"{count_noun(len(summary.failures), 'slide, region or image', FAILED)} could not be "
+            f"classified: {summary.folder / 'failures.csv'}",
             err=True,
         )
-        for failure in summary.failures[:10]:
+        for failure in summary.failures[:N_LISTED]:
             typer.echo(f"  {failure.slide} {failure.region}: {failure.reason}", err=True)
     if summary.n_proposed:
         typer.echo(
-            f"{summary.n_proposed} regions were proposed by a detector, not drawn by a person. "
-            "Correct them in QuPath or the annotation program, then predict with --regions."
+            f"{summary.n_proposed} of the regions were proposed by a detector, not drawn by a "
+            "person. Correct them in QuPath or the annotation program, then predict with --regions."
         )
     typer.echo("Research use only.")
