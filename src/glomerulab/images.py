@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from glomerulab.errors import ImageFileError
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import StrPath, atomic_write
 
 __all__ = [
     "MAX_PIXELS",
@@ -41,7 +41,7 @@ UNTRUSTED_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 Z_RLE = 3
 
 
-def read_image(path: Path) -> RgbImage:
+def read_image(path: StrPath) -> RgbImage:
     """Read an image file as RGB.
 
     Parameters
@@ -65,6 +65,7 @@ def read_image(path: Path) -> RgbImage:
     floating-point grey is refused. CMYK and palettes are converted by Pillow. Embedded colour
     profiles and EXIF orientation are not applied: pixels are returned as stored.
     """
+    path = Path(path)
     with _opened(path) as image:
         return np.array(_as_rgb(image), dtype=np.uint8)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.errors import PredictionsError
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import StrPath, atomic_write
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
@@ -67,7 +67,7 @@ def label_array(table: pd.DataFrame, taxonomy: Taxonomy) -> npt.NDArray[np.float
     return table[columns].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def read_predictions(path: Path, taxonomy: Taxonomy, *, head: Head = "softmax") -> pd.DataFrame:
+def read_predictions(path: StrPath, taxonomy: Taxonomy, *, head: Head = "softmax") -> pd.DataFrame:
     """Read and validate a predictions CSV.
 
     Parameters

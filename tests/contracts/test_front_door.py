@@ -60,7 +60,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert _run(f"import sys, glomerulab; dir(glomerulab); {loaded}") == "[]"
 
 
-def test_slides_tables_stains_cases_and_evaluation_work_without_torch(tmp_path: Path) -> None:
+def test_slides_tables_stains_cases_and_evaluation_work_with_plain_paths_and_without_torch(
+    tmp_path: Path,
+) -> None:
     code = """
 import sys
 from pathlib import Path
@@ -71,22 +73,22 @@ from glomerulab.slides.pyramid import write_pyramid
 
 home, cases = Path(sys.argv[1]), Path(sys.argv[2])
 write_pyramid(np.full((300, 400, 3), 240, np.uint8), home / "s.tif", mpp=0.5)
-with glomerulab.open_slide(home / "s.tif") as slide:
+with glomerulab.open_slide(str(home / "s.tif")) as slide:
     assert slide.read_region(glomerulab.Box(0, 0, 80, 40), mpp=1.0).shape == (20, 40, 3)
 region = glomerulab.Region("g1", ((0, 0), (9, 0), (9, 9)))
-glomerulab.write_regions([region], home / "r.geojson")
-assert glomerulab.read_regions(home / "r.geojson") == [region]
+glomerulab.write_regions([region], str(home / "r.geojson"))
+assert glomerulab.read_regions(str(home / "r.geojson")) == [region]
 path = write_phantom_crops(home / "crops", n_patients=3, n_per_patient=2, size=64, mpp=3.0)
-cohort = glomerulab.split_by_patient(glomerulab.read_manifest(path), ratios=(1, 1, 1))
-image = glomerulab.read_image(cohort.image_paths()[0])
+cohort = glomerulab.split_by_patient(glomerulab.read_manifest(str(path)), ratios=(1, 1, 1))
+image = glomerulab.read_image(str(cohort.image_paths()[0]))
 assert glomerulab.StainNormalizer.fit(image, "HE")(image).shape == image.shape
 probabilities = np.full((6, 4), 0.25)
 table = glomerulab.predictions_table(cohort.table, probabilities, cohort.taxonomy)
 assert len(table) == 6
 assert glomerulab.score_table
-folder = glomerulab.read_case_folder(cases)
+folder = glomerulab.read_case_folder(str(cases))
 assert len(glomerulab.build_cases(folder)) == 2
-written = glomerulab.write_case_reports(cases, home / "reports", formats=["html", "csv"])
+written = glomerulab.write_case_reports(str(cases), str(home / "reports"), formats=["html", "csv"])
 assert written.paths
 print("torch" in sys.modules)
 """

@@ -18,7 +18,7 @@ from glomerulab.errors import PredictionsError
 from glomerulab.geometry import Box, Point
 from glomerulab.i18n.catalogue import LANGUAGES, Language, translate
 from glomerulab.predictions import Head, read_predictions, write_predictions
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import StrPath, atomic_write
 from glomerulab.runtime.messages import first_problem
 from glomerulab.slides.files import DicomReference
 from glomerulab.taxonomy import Label, Taxonomy
@@ -225,7 +225,7 @@ def write_case_folder(folder: Path, facts: CaseFacts, table: pd.DataFrame) -> No
         temporary.write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def read_case_folder(folder: Path) -> CaseFolder:
+def read_case_folder(folder: StrPath) -> CaseFolder:
     """Read what ``predict`` wrote.
 
     Parameters
@@ -242,6 +242,7 @@ def read_case_folder(folder: Path) -> CaseFolder:
     PredictionsError
         If a file is missing or invalid.
     """
+    folder = Path(folder)
     if folder.name in {CASE_FILE, PREDICTIONS_FILE}:
         folder = folder.parent
     path = folder / CASE_FILE

@@ -15,7 +15,7 @@ import pandas as pd
 
 from glomerulab.cohort.schema import MANIFEST_COLUMNS, Problem, typed_table
 from glomerulab.errors import ManifestError, TaxonomyError
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import StrPath, atomic_write
 from glomerulab.taxonomy import Taxonomy, load_taxonomy, write_taxonomy
 
 __all__ = [
@@ -97,7 +97,7 @@ class Manifest:
         return manifest_from_rows(table, folder=self.folder, taxonomy=self.taxonomy)
 
 
-def read_manifest(path: Path, taxonomy: Taxonomy | None = None) -> Manifest:
+def read_manifest(path: StrPath, taxonomy: Taxonomy | None = None) -> Manifest:
     """Read a manifest from CSV or Parquet.
 
     Parameters
@@ -123,6 +123,7 @@ def read_manifest(path: Path, taxonomy: Taxonomy | None = None) -> Manifest:
     --------
     glomerulab.cohort.validation.validate_manifest : Checks of several rows, labels and pixels.
     """
+    path = Path(path)
     manifest, problems = parse_manifest(path, taxonomy)
     raise_first(problems, where=str(path))
     return manifest

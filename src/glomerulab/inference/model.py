@@ -26,6 +26,7 @@ from glomerulab.inference.image_predictions import (
     predict_batch,
 )
 from glomerulab.models.card import ModelCard
+from glomerulab.runtime.files import StrPath
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.stain.normalize import normalize
 from glomerulab.stain.optical_density import checked_image
@@ -49,7 +50,7 @@ class TrainedModel:
 
     def predict(
         self,
-        images: Iterable[RgbImage | str | PathLike[str]],
+        images: Iterable[RgbImage | StrPath],
         *,
         stain: str | None = None,
         mpp: float | None = None,
@@ -99,9 +100,7 @@ class TrainedModel:
         return decisions
 
 
-def load_model(
-    run: str | PathLike[str], *, fit_missing: bool = True, track: Track = silent
-) -> TrainedModel:
+def load_model(run: StrPath, *, fit_missing: bool = True, track: Track = silent) -> TrainedModel:
     """Load a trained model with its calibration.
 
     Parameters
@@ -204,13 +203,11 @@ def _small_copy(image: RgbImage) -> RgbImage:
     return resized(image, max(round(width * factor), 1), max(round(height * factor), 1))
 
 
-def _as_image(image: RgbImage | str | PathLike[str]) -> RgbImage:
+def _as_image(image: RgbImage | StrPath) -> RgbImage:
     return read_image(Path(image)) if isinstance(image, (str, PathLike)) else checked_image(image)
 
 
-def _batches(
-    images: Iterable[RgbImage | str | PathLike[str]], size: int
-) -> Iterator[list[RgbImage | str | PathLike[str]]]:
+def _batches(images: Iterable[RgbImage | StrPath], size: int) -> Iterator[list[RgbImage | StrPath]]:
     rest = iter(images)
     while batch := list(islice(rest, size)):
         yield batch

@@ -34,7 +34,7 @@ from glomerulab.pipeline.predict_table import (
     likeliest_labels,
     write_saliency,
 )
-from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.files import StrPath, make_folder
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.progress import Track, silent
 
@@ -60,9 +60,9 @@ class PredictSummary:
 
 
 def predict(
-    source: Path,
-    run: Path,
-    out: Path,
+    source: StrPath,
+    run: StrPath,
+    out: StrPath,
     *,
     settings: PredictSettings | None = None,
     track: Track = silent,
@@ -94,6 +94,7 @@ def predict(
     GlomerulabError
         If the source is missing, or `out` holds crops of other settings.
     """
+    source, run, out = Path(source), Path(run), Path(out)
     settings = settings or PredictSettings()
     _check_options(run, settings)
     model = load_model(run, track=track)

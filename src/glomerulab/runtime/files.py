@@ -16,6 +16,7 @@ from glomerulab.errors import OutputError
 
 __all__ = [
     "PARTIAL_INFIX",
+    "StrPath",
     "atomic_write",
     "exclusive_lock",
     "lock_file",
@@ -23,6 +24,9 @@ __all__ = [
     "remove_partial_files",
     "size_and_mtime",
 ]
+
+StrPath = str | os.PathLike[str]
+"""A path of a public function: text, or any path object."""
 
 PARTIAL_INFIX = ".partial-"
 """Part of the name of every file that is still being written."""

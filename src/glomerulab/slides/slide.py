@@ -19,6 +19,7 @@ from PIL import Image
 from glomerulab.errors import MissingMppError, SlideError
 from glomerulab.geometry import Box, Point
 from glomerulab.images import RgbImage
+from glomerulab.runtime.files import StrPath
 from glomerulab.slides.files import dicom_files
 from glomerulab.slides.resampling import MAX_READ_PX, Colour, read_box
 from glomerulab.slides.sources import ImageSource, OpenSlideSource, PixelSource, detect_vendor
@@ -56,7 +57,7 @@ class Level:
     """Factor from this level to level 0."""
 
 
-def open_slide(path: Path, *, mpp_override: float | None = None) -> "Slide":
+def open_slide(path: StrPath, *, mpp_override: float | None = None) -> "Slide":
     """Open a slide or a plain image.
 
     Parameters
@@ -80,6 +81,7 @@ def open_slide(path: Path, *, mpp_override: float | None = None) -> "Slide":
     """
     if mpp_override is not None and not (math.isfinite(mpp_override) and mpp_override > 0):
         raise ValueError(f"mpp_override must be positive and finite, got {mpp_override}")
+    path = Path(path)
     file = _slide_file(path)
     vendor = detect_vendor(file)
     source: PixelSource = ImageSource(file) if vendor is None else OpenSlideSource(file)

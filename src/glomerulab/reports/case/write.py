@@ -10,7 +10,7 @@ from glomerulab.cases.case_folder import PREDICTIONS_FILE, read_case_folder
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import PredictionsError
 from glomerulab.i18n.catalogue import Language
-from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.files import StrPath, make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
 
@@ -29,8 +29,8 @@ class WrittenReports:
 
 
 def write_case_reports(
-    predictions: Path,
-    out: Path,
+    predictions: StrPath,
+    out: StrPath,
     *,
     formats: Sequence[ReportFormat],
     rule_sets: Sequence[RuleSet] | None = None,
@@ -62,6 +62,7 @@ def write_case_reports(
     ValueError
         If a format is unknown.
     """
+    out = Path(out)
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {unknown[0]!r}")

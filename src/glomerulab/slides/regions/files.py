@@ -11,7 +11,7 @@ from typing import Literal
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import StrPath, atomic_write
 from glomerulab.slides.regions.asap import parse_asap, render_asap
 from glomerulab.slides.regions.coco import parse_coco, render_coco
 from glomerulab.slides.regions.csv import parse_csv, render_csv
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_regions(
-    path: Path, *, bounds_offset: Point = NO_OFFSET, invalid: list[InvalidRegion] | None = None
+    path: StrPath, *, bounds_offset: Point = NO_OFFSET, invalid: list[InvalidRegion] | None = None
 ) -> list[Region]:
     """Read a region file.
 
@@ -72,6 +72,7 @@ def read_regions(
     Points and lines have no area: they are skipped with a warning in the log. Of an area with holes
     the outer ring is kept; an area of several parts becomes one region per part.
     """
+    path = Path(path)
     try:
         parsed = list(_parse(path, bounds_offset))
     except RegionError as error:  # the parsers know the feature, not the file
@@ -91,7 +92,7 @@ def read_regions(
 
 def write_regions(
     regions: Sequence[Region],
-    path: Path,
+    path: StrPath,
     *,
     file_format: RegionFormat | None = None,
     bounds_offset: Point = NO_OFFSET,
@@ -119,6 +120,7 @@ def write_regions(
     -----
     Only COCO and CSV keep `Region.slide_id`.
     """
+    path = Path(path)
     file_format = file_format or DEFAULT_FORMATS.get(path.suffix.lower())
     if file_format is None:
         raise _unknown_suffix(path)
