@@ -9,6 +9,7 @@ import typer
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
+import glomerulab
 from glomerulab.cli.main import app as command_line
 
 project = "glomerulab"
@@ -101,6 +102,25 @@ def write_command_reference() -> None:
     _write_if_changed(here / "reference" / "commands.md", page)
 
 
+def write_api_reference() -> None:
+    """Write the page of the names that `import glomerulab` gives."""
+    page = [
+        "# Python interface",
+        "",
+        (
+            "The names of `import glomerulab`, each loaded on first use. "
+            "{doc}`../how-to/use-from-python` shows them at work."
+        ),
+        "",
+    ]
+    for name in glomerulab.__all__:
+        value = getattr(glomerulab, name)
+        kind = "autoclass" if isinstance(value, type) else "autofunction"
+        options = [":members:"] if isinstance(value, type) else []
+        page += [f"## {name}", "", f"```{{{kind}}} {value.__module__}.{name}", *options, "```", ""]
+    _write_if_changed(Path(__file__).parent / "reference" / "api.md", page)
+
+
 def setup(app):
     """Register formulas as MathML, and leave type aliases to the pages that use them."""
 
@@ -121,3 +141,4 @@ def setup(app):
 
 
 write_command_reference()
+write_api_reference()

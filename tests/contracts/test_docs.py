@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
     path.relative_to(ROOT): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    if "_options" not in path.parts and path.name != "commands.md"
+    if "_options" not in path.parts and path.name not in {"api.md", "commands.md"}
 }
 PROSE = "\n".join(PAGES.values())
 
