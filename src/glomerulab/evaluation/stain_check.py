@@ -59,7 +59,7 @@ class StainPart:
 
     stain: str
     """Empty where the manifest names none."""
-    places: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
     """Rows of the table, shape (n,)."""
     before: StainEmbedding | None
     """None with too few images for a map."""
@@ -109,14 +109,15 @@ def compare_by_stain(
     stains = table["stain"].astype("string").fillna("").to_numpy(dtype=object)
     parts = []
     for stain in sorted(set(stains)):
-        places = np.flatnonzero(stains == stain)
-        one, other = before[places], after[places]
-        rows = table.iloc[places].reset_index(drop=True)
-        prediction = _predict_source(one, other, rows, predict, seed)
+        rows = np.flatnonzero(stains == stain)
+        one, other = before[rows], after[rows]
+        prediction = _predict_source(
+            one, other, table.iloc[rows].reset_index(drop=True), predict, seed
+        )
         parts.append(
             StainPart(
                 stain=stain,
-                places=places,
+                rows=rows,
                 before=_embed(one, seed),
                 after=_embed(other, seed),
                 prediction=prediction if isinstance(prediction, SourcePrediction) else None,
@@ -132,7 +133,7 @@ def with_maps(table: pd.DataFrame, parts: tuple[StainPart, ...]) -> pd.DataFrame
     for part in parts:
         for column, embedding in ((0, part.before), (2, part.after)):
             if embedding is not None:
-                maps[part.places, column : column + 2] = embedding.points
+                maps[part.rows, column : column + 2] = embedding.points
     names = ["tsne_x_before", "tsne_y_before", "tsne_x_after", "tsne_y_after"]
     return pd.concat([table, pd.DataFrame(maps, columns=names)], axis="columns")
 

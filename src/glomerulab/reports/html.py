@@ -1,4 +1,4 @@
-"""What HTML reports share: the Jinja environment, and images as data URIs."""
+"""The Jinja environment of HTML reports, and images as data URIs."""
 
 import base64
 from functools import cache, lru_cache
@@ -33,17 +33,7 @@ def page_environment(*packages: str) -> Environment:
 
 
 def svg_uri(path: Path) -> str:
-    """Return an SVG file as a data URI.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    str
-        An image's ``src``: each figure stays a world of its own, so ids cannot clash.
-    """
+    """Return an SVG file as a data URI, for the ``src`` of an image: ids cannot clash there."""
     return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
@@ -53,13 +43,9 @@ def thumbnail_uri(path: Path, *, size_px: int = THUMBNAIL_PX) -> str:
     Parameters
     ----------
     path : Path
-        Whatever `read_image` reads.
+        In a format of `read_image`.
     size_px : int, default 192
         The longer side.
-
-    Returns
-    -------
-    str
 
     Raises
     ------
@@ -68,12 +54,12 @@ def thumbnail_uri(path: Path, *, size_px: int = THUMBNAIL_PX) -> str:
     """
     try:
         found = path.stat()
-    except OSError:  # the reader says what is wrong
+    except OSError:  # read_image raises the error
         return _thumbnail_uri(path, size_px, (0, 0))
     return _thumbnail_uri(path, size_px, (found.st_mtime_ns, found.st_size))
 
 
-# A page whose calls are changed is made anew with the same pictures, and so is each format.
+# A report is rendered again, with the same pictures, for each format and after each correction.
 @lru_cache(maxsize=1024)
 def _thumbnail_uri(path: Path, size_px: int, _written: tuple[int, int]) -> str:
     image = Image.fromarray(read_image(path))

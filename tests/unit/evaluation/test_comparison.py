@@ -50,7 +50,7 @@ def test_three_models_make_three_pairs_with_corrected_p():
     assert [one.p_holm for one in found] == holm([one.p_mcnemar for one in found])
 
 
-def test_only_images_that_both_judged_count():
+def test_only_images_that_both_models_predict_count():
     whole = random_softmax()
     part = eval_set_from(whole.labels[:50], whole.probabilities[:50], whole.patients[:50])
     (found,) = compare_models([("whole", whole), ("part", part)])

@@ -26,7 +26,7 @@ def test_the_surest_proposal_takes_the_region_and_a_second_one_is_false() -> Non
     assert found.n_truth == 2
 
 
-def test_an_overlap_of_half_is_asked_for_and_a_centre_is_content_with_less() -> None:
+def test_the_iou_rule_needs_half_and_the_centre_rule_less() -> None:
     small = square(30, 30, 40)  # inside, a sixth of the area
     assert match([small], [0.9], [square(0)], patient="p").found.tolist() == [-1]
     assert match([small], [0.9], [square(0)], patient="p", rule="centre").found.tolist() == [0]
@@ -69,7 +69,7 @@ def test_nothing_proposed_has_no_precision_and_no_recall_of_one() -> None:
     assert np.isnan(scores.precision)
 
 
-def test_the_threshold_lies_between_the_last_right_and_the_first_needless_proposal() -> None:
+def test_the_threshold_is_between_the_last_true_and_the_first_false_positive() -> None:
     matches = [
         match(
             [square(0), square(300), square(600), square(900)],

@@ -13,7 +13,7 @@ def _judged():
     return eval_set
 
 
-def test_groups_add_up_to_the_whole():
+def test_groups_add_up_to_all_images():
     eval_set = _judged()
     table = subgroup_table(eval_set, "stain")
     assert table["n_images"].sum() == eval_set.n_images
@@ -38,7 +38,7 @@ def test_a_column_that_is_not_there_is_refused():
         subgroup_table(eval_set_from(np.eye(4), np.eye(4)), "scanner")
 
 
-def test_shares_of_agreement_become_levels_and_words_stay():
+def test_shares_of_agreement_become_levels_and_text_stays():
     eval_set = eval_set_from(np.eye(4)[[0, 1, 2, 3, 0, 1]], np.eye(4)[[0, 1, 2, 3, 0, 1]])
     eval_set.rows["agreement"] = ["1", "1.0", "0.67", "0.5", "consensus", None]
     table = subgroup_table(eval_set, "agreement").set_index("group")["n_images"]
@@ -74,7 +74,7 @@ def test_a_missed_label_counts_by_how_surely_it_was_denied():
     assert [error.label_id for error in errors] == ["cgn", "mspgn"]  # what was missed
 
 
-def test_no_more_are_shown_than_asked():
+def test_at_most_n_most_errors_are_returned():
     wrong = np.roll(np.eye(4), 1, axis=1)
     assert len(worst_errors(eval_set_from(np.eye(4), wrong), n_most=3)) == 3
 

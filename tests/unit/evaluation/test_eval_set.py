@@ -9,14 +9,14 @@ from tests.support.eval_sets import eval_set_from
 EVEN = [0.25, 0.25, 0.25, 0.25]
 
 
-def test_a_one_class_model_is_not_judged_on_two_lesions_or_unknown_labels():
+def test_a_softmax_set_leaves_out_images_with_two_lesions_or_unknown_labels():
     labels = [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [1, np.nan, 0, 0]]
     eval_set = eval_set_from(labels, [EVEN] * 4)
     assert eval_set.n_images == 1
     assert eval_set.n_left_out == 3
 
 
-def test_a_multi_label_model_is_judged_on_what_is_known():
+def test_a_sigmoid_set_keeps_images_with_any_known_label():
     labels = [[1, 0, 0, 0], [0, 1, np.nan, 0], [np.nan] * 4]
     eval_set = eval_set_from(labels, [EVEN] * 3, head="sigmoid")
     assert eval_set.n_images == 2
@@ -43,7 +43,7 @@ def test_a_missing_part_is_an_error_that_names_those_there_are():
         eval_set_of_split(eval_set.rows, load_taxonomy("paper"), split="external")
 
 
-def test_a_part_that_cannot_be_judged_is_an_error():
+def test_a_split_without_usable_labels_is_an_error():
     with pytest.raises(PredictionsError, match="exactly one label"):
         eval_set_from([[1, 1, 0, 0]], [EVEN])
 

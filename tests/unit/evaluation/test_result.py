@@ -11,7 +11,7 @@ def folder(tmp_path):
     return write_run(tmp_path / "run", RunRecipe(n_patients=20, n_images_per_patient=6))
 
 
-def test_what_is_fitted_rests_on_validation_and_not_on_what_is_judged(folder):
+def test_calibration_is_fitted_on_validation_only(folder):
     before = evaluate_run(read_run(folder))
     table = pd.read_csv(folder / "predictions.csv")
     in_test = table["split"] == "test"
@@ -39,7 +39,7 @@ def test_each_promised_coverage_has_its_result(folder):
     assert tuple(one.stated_coverage for one in found) == CONFORMAL_COVERAGES
 
 
-def test_nothing_is_fitted_where_validation_is_what_is_judged_or_absent(folder):
+def test_nothing_is_fitted_where_validation_is_evaluated_or_absent(folder):
     assert evaluate_run(read_run(folder), split="validation").fitted is None
     table = pd.read_csv(folder / "predictions.csv")
     table.loc[table["split"] == "test"].to_csv(folder / "predictions.csv", index=False)

@@ -17,7 +17,7 @@ def _edit(path, change):
     change(table).to_csv(path, index=False)
 
 
-def test_a_run_folder_is_read_whole(run):
+def test_all_tables_of_a_run_folder_are_read(run):
     tables = read_run(run)
     assert tables.head == "softmax"
     assert tables.taxonomy.name == "paper"

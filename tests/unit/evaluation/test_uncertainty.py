@@ -64,7 +64,7 @@ def _alike_within_patients(rng, n_patients, n_images=8):
     return eval_set_from(np.eye(4)[np.zeros(len(said), dtype=int)], said, patients)
 
 
-def test_few_patients_whose_images_are_alike_break_the_promise_as_the_notes_say():
+def test_few_patients_with_similar_images_lower_the_coverage_as_documented():
     rng = np.random.default_rng(0)
     found = [
         conformal_result(

@@ -89,7 +89,7 @@ def test_stains_are_compared_separately(cohorts) -> None:
         assert part.before.points.shape == (8, 2)
         assert part.prediction is not None
         assert part.prediction.n_images == 8
-        assert set(check.table["stain"].iloc[part.places]) == {part.stain}
+        assert set(check.table["stain"].iloc[part.rows]) == {part.stain}
 
 
 def test_the_same_seed_gives_the_same_check_with_any_number_of_workers(

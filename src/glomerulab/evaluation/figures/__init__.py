@@ -1,1 +1,1 @@
-"""Figures: one file per family; each function takes numbers and gives a matplotlib figure."""
+"""Matplotlib figures of evaluations."""

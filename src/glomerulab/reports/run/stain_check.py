@@ -127,7 +127,7 @@ def _summary_rows(check: StainCheck) -> pd.DataFrame:
     """Return one row per stain and measure, with its value before and after."""
     rows: list[tuple[str, str, float | None, float | None]] = []
     for part in check.parts:
-        table, name = check.table.iloc[part.places], _name(part.stain)
+        table, name = check.table.iloc[part.rows], _name(part.stain)
         rows.append((name, "n_images", len(table), len(table)))
         before, after = (_variation(table[f"nmi_{when}"]) for when in WHEN)
         rows += [(name, "nmi_variation", before, after)]
@@ -275,7 +275,7 @@ def _figures(check: StainCheck) -> Iterable[_Figure]:
     for part in check.parts:
         if part.before is None or part.after is None:
             continue
-        named = check.table[check.column].iloc[part.places].fillna("not given")
+        named = check.table[check.column].iloc[part.rows].fillna("not given")
         sources = named.to_numpy(dtype=object)
         maps = tuple(
             (

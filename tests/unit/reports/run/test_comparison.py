@@ -107,7 +107,7 @@ def _scores(accuracy: float, low: float, high: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_scores_with_intervals_stand_beside_costs(tmp_path: Path) -> None:
+def test_the_model_table_has_scores_with_intervals_and_costs(tmp_path: Path) -> None:
     scores = {"net": _scores(0.9693, 0.95, 0.98), "other": _scores(0.5, NAN, NAN)}
     table = model_table(scores, {"net": COST, "other": COST}, head="softmax")
     page = model_page_table(table, head="softmax")

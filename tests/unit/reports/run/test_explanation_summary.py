@@ -55,13 +55,13 @@ def test_the_interval_is_over_patients_and_none_is_given_for_one(table):
     assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high), abs=0.09)
 
 
-def test_each_method_is_said_in_a_line_beside_chance(table):
+def test_each_method_has_a_line_with_its_chance_level(table):
     lines = summary_lines(explanation_summary(table))
     assert lines[0].startswith("grad-cam: points at the lesion in 100 % of 12 maps (95 % interval")
     assert lines[0].endswith("chance 16 %")
 
 
-def test_without_masks_or_rows_nothing_is_said(table):
+def test_without_masks_or_rows_there_is_no_line(table):
     unmasked = table.drop(columns=["points_inside", "energy_inside", "mask_share"])
     assert summary_lines(explanation_summary(unmasked)) == []
     assert summary_lines(explanation_summary(table.iloc[:0])) == []

@@ -27,7 +27,7 @@ def run(tmp_path_factory):
     return read_run(write_run(tmp_path_factory.mktemp("run") / "run", recipe))
 
 
-def test_the_headline_says_images_patients_accuracy_and_chance():
+def test_the_headline_has_images_patients_accuracy_and_baseline():
     labels = [[1, 0, 0, 0]] * 6 + [[0, 1, 0, 0]] * 4
     probabilities = [[0.9, 0.1, 0, 0]] * 8 + [[0.1, 0.9, 0, 0]] * 2
     eval_set = eval_set_from(labels, probabilities)
@@ -108,7 +108,7 @@ def test_what_the_run_cannot_know_is_for_the_author(result):
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_the_card_says_what_the_run_knows_and_leaves_the_rest_to_the_author(tmp_path, synthetic):
+def test_the_model_card_leaves_unknown_sections_to_the_author(tmp_path, synthetic):
     run = write_run(tmp_path / "run", RunRecipe(n_patients=10, synthetic=synthetic))
     rows = dict(model_card(evaluate_run(read_run(run))).rows)
     assert rows["Model"].startswith("improved_seresnet50, softmax head")

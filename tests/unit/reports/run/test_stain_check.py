@@ -48,7 +48,7 @@ def check(tmp_path: Path) -> StainCheck:
         parts=(
             StainPart(
                 stain="HE",
-                places=np.arange(12),
+                rows=np.arange(12),
                 before=embedding,
                 after=embedding,
                 prediction=SourcePrediction("slide_id", "image_id", 3, 12, 0.9, 0.4, 0.45),
@@ -100,7 +100,7 @@ def test_missing_parts_are_named(check: StainCheck, tmp_path: Path) -> None:
         parts=(
             StainPart(
                 stain="HE",
-                places=np.arange(12),
+                rows=np.arange(12),
                 before=None,
                 after=None,
                 prediction=None,
