@@ -29,8 +29,6 @@ def stain_check(
     from glomerulab.runtime.progress import show_progress
 
     original = read_manifest(before)
-    flags = original.table.get("synthetic")
-    is_synthetic = flags is not None and bool((flags.astype("string") == "1").any())
     check = check_stains(
         original,
         read_manifest(after),
@@ -39,7 +37,7 @@ def stain_check(
         n_workers=workers,
         track=show_progress,
     )
-    files = write_stain_check(check, out, is_synthetic=is_synthetic)
+    files = write_stain_check(check, out, is_synthetic=original.is_synthetic)
     typer.echo(files.headline)
     typer.echo("Research use only.")
     typer.echo(f"Page: {files.html_path}")

@@ -38,12 +38,12 @@ PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY = 0, 1, 2, 3
 BUCKET_UM = 40.0
 
 # By kind: proximal, distal, arteriole, capillary.
-LEAST_UM = np.array([16.0, 11.0, 9.0, 2.6])
-MOST_UM = np.array([23.0, 15.5, 15.0, 5.0])
+MIN_RADIUS_UM = np.array([16.0, 11.0, 9.0, 2.6])
+MAX_RADIUS_UM = np.array([23.0, 15.5, 15.0, 5.0])
 GROWTH = np.array([1.16, 1.12, 1.0, 1.1])
-"""Tubules grow until they meet their neighbours."""
+"""Factor on the radius, so that tubules meet their neighbours."""
 EPITHELIUM = np.array([0.64, 0.45, 0.5, 0.22])
-"""Height over radius."""
+"""Height of the epithelium over the radius."""
 
 Discs = npt.NDArray[np.float64]
 
@@ -108,18 +108,18 @@ def _tubules(
     xs, ys = rng.uniform(left, right, n), rng.uniform(upper, lower, n)
     shares = [0.70 - arterioles, 0.14, arterioles, 0.16]
     kinds = rng.choice([PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY], n, p=shares)
-    radii = rng.uniform(LEAST_UM[kinds], MOST_UM[kinds]) * scale
+    radii = rng.uniform(MIN_RADIUS_UM[kinds], MAX_RADIUS_UM[kinds]) * scale
     clear = np.ones(n, np.bool_)
     for x, y, radius in holes:
         clear &= np.hypot(xs - x, ys - y) > radius + 0.66 * radii
     for item, (x, y) in enumerate(poles):
         xs[item], ys[item], kinds[item], clear[item] = x, y, ARTERIOLE, True
-        radii[item] = rng.uniform(LEAST_UM[ARTERIOLE], MOST_UM[ARTERIOLE])
+        radii[item] = rng.uniform(MIN_RADIUS_UM[ARTERIOLE], MAX_RADIUS_UM[ARTERIOLE])
     # Poles and tubules first, capillaries into the gaps that are left.
     order = np.flatnonzero(clear)
     order = order[np.argsort(kinds[order] == CAPILLARY, kind="stable")]
     room = radii[order] * np.where(kinds[order] == CAPILLARY, 1.0, 0.86)
-    kept = order[far_apart(xs[order], ys[order], room, 2 * float(MOST_UM.max()) * scale)]
+    kept = order[far_apart(xs[order], ys[order], room, 2 * float(MAX_RADIUS_UM.max()) * scale)]
     kind = kinds[kept]
     turn = rng.uniform(0, math.pi, kept.size)
     drawn_out = 1.0 + rng.gamma(1.5, 0.34, kept.size).clip(0, 1.5)
@@ -192,7 +192,7 @@ def _epithelial_nuclei(grid: SiteGrid, rng: np.random.Generator) -> FloatArray:
     depth = np.array([0.46, 0.5, 0.5, 0.5])[kind] * sites[items, 7]
     depth = depth * rng.uniform(0.75, 1.2, items.size)
     places = _ring_places(grid, items, turns, depth.clip(1.2, None))
-    shown = (places[:, 2] > 0) & (rng.random(items.size) < np.array([0.7, 0.9, 0.8, 0.5])[kind])
+    is_kept = (places[:, 2] > 0) & (rng.random(items.size) < np.array([0.7, 0.9, 0.8, 0.5])[kind])
     parts = []
     for wanted, axes, tangential in (
         (PROXIMAL, (3.2, 2.9), False),
@@ -200,7 +200,7 @@ def _epithelial_nuclei(grid: SiteGrid, rng: np.random.Generator) -> FloatArray:
         (ARTERIOLE, (4.6, 1.3), True),
         (CAPILLARY, (3.4, 1.2), True),
     ):
-        chosen = shown & (kind == wanted)
+        chosen = is_kept & (kind == wanted)
         lean = turns[chosen] + math.pi / 2 if tangential else rng.uniform(0, 6.28, chosen.sum())
         parts.append(nuclei_table(places[chosen, :2], half_axes_um=axes, angles=lean, rng=rng))
     return np.concatenate(parts)

@@ -156,11 +156,11 @@ LOOP, MESANGIAL, SCARRED = 0, 1, 2
 """Kinds of the sites of a tuft."""
 
 ANGLES = np.arange(N_ANGLES) * (2 * math.pi / N_ANGLES)
-CRESCENT_LEAST = 0.10
+MIN_CRESCENT_SHARE = 0.10
 """Minimal share of Bowman's circumference of a crescent (ISN/RPS 2018)."""
 POLE_SHARE = 0.5
 """Share of sections through the vascular pole."""
-MESANGIAL_CELLS_LEAST = 4
+MIN_MESANGIAL_CELLS = 4
 """Minimal number of cells of a hypercellular mesangial area (Oxford)."""
 
 LOOP_INSET_UM = 4.0
@@ -291,10 +291,10 @@ def _tuft_edge(
     space = np.maximum(rng.uniform(0.04, 0.11) * mean * _wavy(rng, 0.35, (1, 2, 3)), 2.5)
     for _ in range(int(rng.integers(3, 8))):
         width = rng.uniform(0.04, 0.09)
-        cleft = np.exp(-((_around(float(rng.uniform(0, 2 * math.pi))) / width) ** 2))
+        cleft = np.exp(-((_angular_distance(float(rng.uniform(0, 2 * math.pi))) / width) ** 2))
         space = space + rng.uniform(0.05, 0.40) * mean * cleft
     if pole is not None:
-        space = space * (1.0 - np.exp(-((_around(pole) / 0.22) ** 2)))
+        space = space * (1.0 - np.exp(-((_angular_distance(pole) / 0.22) ** 2)))
     return np.minimum(inner - space, crescent - 2.0)
 
 
@@ -308,7 +308,7 @@ def _wavy(rng: np.random.Generator, strength: float, orders: tuple[int, ...]) ->
     return np.asarray(np.clip(1.0 + np.sum(waves, axis=0), 0.4, 1.8))
 
 
-def _around(centre: float) -> Radii:
+def _angular_distance(centre: float) -> Radii:
     """Return the angular distance of every direction from one, 0 to pi."""
     away: Radii = np.abs((ANGLES - centre + math.pi) % (2 * math.pi) - math.pi)
     return away
@@ -316,9 +316,9 @@ def _around(centre: float) -> Radii:
 
 def _crescent(inner: Radii, severity: float, rng: np.random.Generator) -> Radii:
     """Return the inner edge of the crescent: thick in the middle, tapering at both horns."""
-    share = CRESCENT_LEAST + 0.10 + 0.55 * severity * rng.uniform(0.7, 1.0)
+    share = MIN_CRESCENT_SHARE + 0.10 + 0.55 * severity * rng.uniform(0.7, 1.0)
     thickness = (0.14 + 0.22 * severity) * float(inner.mean()) * rng.uniform(0.85, 1.15)
-    away = _around(float(rng.uniform(0, 2 * math.pi))) / (math.pi * share)
+    away = _angular_distance(float(rng.uniform(0, 2 * math.pi))) / (math.pi * share)
     profile = np.clip(1.0 - away**2.5, 0.0, None) ** 0.6 * _wavy(rng, 0.06, (3, 5, 7))
     return inner - thickness * profile if severity > 0 else inner
 
@@ -375,7 +375,7 @@ def _mesangium(
     few = rng.choice([1, 2, 3], xs.size, p=[0.4, 0.4, 0.2])
     if severity > 0:
         involved = rng.permutation(xs.size) < math.ceil((0.6 + 0.4 * severity) * xs.size)
-        many = rng.integers(MESANGIAL_CELLS_LEAST, 5 + round(4 * severity), xs.size)
+        many = rng.integers(MIN_MESANGIAL_CELLS, 5 + round(4 * severity), xs.size)
         counts = np.where(involved, many, few)
     else:
         counts = few

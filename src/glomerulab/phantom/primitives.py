@@ -266,7 +266,7 @@ N_NUCLEUS_COLUMNS = 7
 """x, y, long half-axis, short half-axis (µm), cos and sin of the long axis, darkness."""
 
 OVERLAP = 0.88
-MOST_HALF_AXIS_UM = 6.0
+MAX_HALF_AXIS_UM = 6.0
 
 NUCLEUS = 19  # Material.NUCLEUS; the compiler takes no enum
 
@@ -320,7 +320,7 @@ def spread_out(nuclei: FloatArray, *, n_first: int) -> npt.NDArray[np.bool_]:
     """
     places = nuclei[:, :2].astype(np.float64)
     radii = OVERLAP * np.sqrt(nuclei[:, 2] * nuclei[:, 3]).astype(np.float64)
-    kept = far_apart(places[:, 0], places[:, 1], radii, 2 * MOST_HALF_AXIS_UM)
+    kept = far_apart(places[:, 0], places[:, 1], radii, 2 * MAX_HALF_AXIS_UM)
     kept[:n_first] = True
     return kept
 

@@ -147,8 +147,8 @@ HALF_CORE_UM = 340.0
 GLASS_UM = 130.0
 """Empty glass around the tissue."""
 LENGTH_PER_GLOMERULUS_UM = 190.0
-LEAST_LENGTH_UM = 300.0
-ORDINARY_RADIUS_UM = 85.0
+MIN_LENGTH_UM = 300.0
+REFERENCE_RADIUS_UM = 85.0
 ROOM = 1.3
 """Space of a glomerulus, in mean radii."""
 N_TRIES = 100
@@ -162,8 +162,8 @@ def biopsy_scene(
     `kinds` are of `glomerulab.phantom.glomerulus.KINDS`. Returns the scene, and width and height
     of the slide in µm.
     """
-    scale = section.radius_um / ORDINARY_RADIUS_UM
-    length = max(len(kinds) * LENGTH_PER_GLOMERULUS_UM * scale, LEAST_LENGTH_UM)
+    scale = section.radius_um / REFERENCE_RADIUS_UM
+    length = max(len(kinds) * LENGTH_PER_GLOMERULUS_UM * scale, MIN_LENGTH_UM)
     half = HALF_CORE_UM * scale
     width_um = length + 2 * half + 2 * GLASS_UM
     height_um = 2 * half + 2 * GLASS_UM + 60.0

@@ -15,7 +15,7 @@ from glomerulab.runtime.jit import compiled
 
 __all__ = ["Scanner", "draw_section", "expose", "scanner_park"]
 
-LEAST_BLUR_PX = 0.05
+MIN_BLUR_PX = 0.05
 TRUNCATE = 2.5
 """Standard deviations after which the blur kernel is cut."""
 
@@ -95,7 +95,7 @@ def expose(
     ndarray of uint8, shape (H, W, 3)
     """
     sigma = scanner.blur_um / mpp
-    if sigma > LEAST_BLUR_PX:
+    if sigma > MIN_BLUR_PX:
         light = ndimage.gaussian_filter(light, (sigma, sigma, 0), truncate=TRUNCATE, mode="nearest")
     noise = np.zeros((0, 0, 3), np.float32)
     if scanner.noise > 0:

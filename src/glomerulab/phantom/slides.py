@@ -1,4 +1,4 @@
-"""A phantom cohort as slides: biopsy cores on glass, with regions, slides table and truth."""
+"""Slides with a biopsy core each: rendering in memory, and a cohort on disk."""
 
 import math
 from collections.abc import Sequence
