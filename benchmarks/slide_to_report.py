@@ -37,7 +37,7 @@ STAGES = (
     ("read, infer, measure", predicting, "answer_manifest"),
     ("gates and table", predicting, "case_table"),
     ("write the predictions", predicting, "write_case_folder"),
-    ("count, apply rules", writing, "reported_cases"),
+    ("count, apply rules", writing, "build_cases"),
     ("pictures of the report", html, "crop_picture"),
     ("map of the report", html, "slide_map"),
 )

@@ -175,7 +175,7 @@ def test_proposals_are_judged_and_told_to_be_proposals(large, trained, tmp_path,
     assert table["detector_score"].between(0.2, 1).all()
     summary = build_cases(case)[0].summary
     adequacy = next(rule for rule in summary.rules if rule.rule_set.id == "adequacy")
-    assert "2 of 2 glomeruli were proposed by a detector" in adequacy.items[0].caveats[-1]
+    assert "2 of 2 glomeruli were proposed by a detector" in adequacy.items[0].warnings[-1]["en"]
 
 
 def test_proposals_on_two_sections_are_never_taken_for_one(large, trained, tmp_path, detector):
