@@ -88,7 +88,7 @@ def report_of_model(tmp_path_factory):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_features_saliency_and_external_set_are_seen(browser, report_of_model, width):
     with _opened(browser, report_of_model, width) as page:
-        for title in ("Internal and external, side by side", "What the model takes for alike"):
+        for title in ("Internal and external, side by side", "Map of the model's features"):
             assert page.get_by_role("heading", name=title).is_visible()
         shown = page.get_by_role("heading", name="External set:")
         assert shown.count() == 3

@@ -15,7 +15,6 @@ __all__ = [
     "fit_temperature",
     "reliability_bins",
     "top_confidence",
-    "with_temperature",
 ]
 
 FloatArray = npt.NDArray[np.float64]

@@ -17,6 +17,8 @@ from sklearn.metrics import (
 
 from glomerulab.evaluation.eval_set import EvalSet
 
+__all__ = ["label_counts_by_patient", "matrices_by_patient"]
+
 FloatArray = npt.NDArray[np.float64]
 
 N_CELLS_AT_ONCE = 250_000

@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["StainCheck", "StainEmbedding", "StainPart", "compare_by_stain", "with_maps"]
+__all__ = ["StainCheck", "StainPart", "compare_by_stain", "with_maps"]
 
 FloatArray = npt.NDArray[np.float64]
 

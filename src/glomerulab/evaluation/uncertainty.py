@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from glomerulab.evaluation.eval_set import EvalSet
 
-__all__ = ["ConformalResult", "RiskCoverage", "conformal_threshold", "risk_coverage"]
+__all__ = ["ConformalResult", "conformal_threshold", "risk_coverage"]
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -18,7 +18,7 @@ from glomerulab.i18n.catalogue import Language
 from glomerulab.runtime.files import atomic_write
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["FigureNames", "figure_fonts", "figure_names", "new_figure", "plain_axes", "save_figure"]
+__all__ = ["FigureNames", "figure_fonts", "figure_names", "new_figure", "save_figure"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Palette of Okabe & Ito, safe for colour-vision deficiency."""

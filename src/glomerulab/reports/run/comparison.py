@@ -35,7 +35,7 @@ from glomerulab.reports.run.tables import (
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 
-__all__ = ["ComparisonReport", "write_comparison"]
+__all__ = ["write_comparison"]
 
 MIN_P = 0.001
 """Smaller p values are shown as "< 0.001"."""
