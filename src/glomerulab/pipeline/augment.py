@@ -1,7 +1,7 @@
-"""Augmentation before training: more images in the training part, each with its parent.
+"""Augment the training part of a manifest before training; each new image names its parent.
 
-Validation and test rows pass through untouched, and partners for mixup come from the training part
-alone: a blend with a test image would carry that image into training.
+Validation and test rows are unchanged, and partners for mixup come from the training part alone,
+since a blend with a test image would leak that image into training.
 """
 
 import hashlib
@@ -37,16 +37,16 @@ TRAIN = "train"
 
 @dataclass(frozen=True, slots=True)
 class AugmentResult:
-    """The larger manifest, and what could not be made."""
+    """The larger manifest, and the images that could not be made."""
 
     manifest: Manifest
     failures: dict[str, str]
-    """New image id to reason; those images are not in the manifest."""
+    """Reasons by new image id; these images are not in the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """One image to make: from which, how, and where to."""
+    """One image to make."""
 
     image_id: str
     parent: int  # row of the manifest
@@ -68,42 +68,37 @@ def augment_manifest(
     n_workers: int = 1,
     track: Track = silent,
 ) -> AugmentResult:
-    """Bring the training part to an exact number of images by rotation, noise and mixup.
+    """Add images to the training part by rotation, noise and mixup, up to an exact number.
 
     Parameters
     ----------
     manifest : Manifest
         With a split; rows outside the part ``train`` are kept as they are.
     out : Path
-        New images go to ``images/`` below it; those that stand there already are kept.
+        New images go to ``images/`` below it; existing ones are kept.
     to : int
-        Training images in the end, originals and copies together.
+        Number of training images in the result, originals and copies together.
     seed : int, default 0
-        Same seed, same images, with any number of workers.
+        The result does not depend on the number of workers.
     balanced : bool, default False
-        Copy rare label sets more often, so that all end as equal as possible; otherwise every
-        original gets as many copies as every other, give or take one.
-    n_workers : int, default 1
-    track : Track, optional
+        Copy rare label sets more often, so that all become as equal as possible; otherwise the
+        numbers of copies of any two originals differ by at most one.
 
     Returns
     -------
     AugmentResult
-        The manifest's new rows name their parent, and in ``augmentation`` and ``partner_id`` what
-        was done to it.
+        New rows have the columns ``parent_id``, ``augmentation`` and ``partner_id`` set.
 
     Raises
     ------
     ManifestError
         If there is no training part, or it holds more than `to` images already.
-    OutputError
-        If `out` cannot be written to.
     """
     table = manifest.table
     training = np.flatnonzero((table["split"] == TRAIN).fillna(value=False).to_numpy(dtype=bool))
     if len(training) == 0:
         raise ManifestError(
-            "no row stands in the training part; run `glomerulab split` first",
+            "no row is in the training part; run `glomerulab split` first",
             where=manifest.location,
         )
     if to < len(training):
@@ -119,7 +114,7 @@ def augment_manifest(
     with closing(map_outcomes(_make, copies, n_workers=n_workers)) as outcomes:
         for outcome in track(outcomes, "Augmenting", len(copies)):
             if isinstance(outcome.error, OutputError):
-                raise outcome.error  # a full or read-only disk is no fault of this image
+                raise outcome.error  # a full or read-only disk is not a fault of this image
             if outcome.error is not None:
                 failures[outcome.item.image_id] = str(outcome.error)
     made = [copy for copy in copies if copy.image_id not in failures]
@@ -181,12 +176,12 @@ def _plan(
 
 
 def _free_id(parent_id: str, taken: set[str]) -> str:
-    """Return the next id of a copy, numbered from 1 and after those that exist."""
+    """Return the first id of a copy that is not taken, numbered from 1."""
     return next(name for n in count(1) if (name := f"{parent_id}_aug{n}") not in taken)
 
 
 def _even_parents(originals: list[int], n_new: int, rng: np.random.Generator) -> list[int]:
-    """Give every original equally many copies, the remainder to a random few."""
+    """Return the originals in random rounds, which makes their numbers of copies nearly equal."""
     parents: list[int] = []
     while len(parents) < n_new:
         parents += [originals[place] for place in rng.permutation(len(originals))]
@@ -196,7 +191,7 @@ def _even_parents(originals: list[int], n_new: int, rng: np.random.Generator) ->
 def _balanced_parents(
     groups: dict[str, list[int]], n_there: dict[str, int], n_new: int, rng: np.random.Generator
 ) -> list[int]:
-    """Copy, each time, from the label set that has the fewest images so far."""
+    """Return parents, each from the label set that has the fewest images so far."""
     waiting: dict[str, list[int]] = {name: [] for name in groups}
     totals = dict(n_there)
     parents = []
@@ -210,7 +205,7 @@ def _balanced_parents(
 
 
 def _make(copy: _Copy) -> None:
-    """Write one new image, unless it stands there already."""
+    """Write one new image, unless it exists."""
     if copy.out.is_file():
         return
     rng = np.random.default_rng(copy.seed)
@@ -230,7 +225,7 @@ def _make(copy: _Copy) -> None:
 
 
 def _with_copies(manifest: Manifest, copies: list[_Copy]) -> Manifest:
-    """Append one row per copy: its parent's, with its own id, path and history."""
+    """Append one row per copy: that of its parent with its own id, path and history."""
     table = manifest.table.copy()
     for column in ("augmentation", "partner_id"):
         if column not in table:
@@ -256,7 +251,7 @@ def _label_set_names(manifest: Manifest) -> list[str]:
 
 
 def _file_name(image_id: str, *history: object) -> str:
-    """Name a file by its image and by how it is made, so that another plan never finds it."""
+    """Return a file name that depends on how the image is made, so that no other plan reuses it."""
     digest = hashlib.sha256(repr((image_id, *history)).encode()).hexdigest()[:8]
     return f"{re.sub(r'[^0-9A-Za-z_.-]', '_', image_id)}-{digest}.png"
 
