@@ -40,7 +40,7 @@ from glomerulab.apps.annotation.records import StudySettings
 from glomerulab.apps.annotation.store.accounts import create_account
 from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import open_store
-from glomerulab.apps.annotation.store.study import new_study
+from glomerulab.apps.annotation.store.study import create_study
 from glomerulab.cohort.manifest import manifest_from_rows
 from glomerulab.runtime.names import hashed_name
 from glomerulab.slides import tiles
@@ -77,7 +77,7 @@ def begin(folder: Path, *, n_images: int, n_annotators: int) -> Path:
     with open_store(db, create=True) as store:
         create_account(store, login="owner", name="Owner", role="owner", password=PASSWORD, by=None)
         settings = StudySettings("benchmark", n_annotators, 0.0)
-        new_study(store, manifest, owner="owner", settings=settings)
+        create_study(store, manifest, owner="owner", settings=settings)
         for number in range(n_annotators):
             create_account(
                 store,

@@ -18,13 +18,13 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 
-from glomerulab.apps.annotation.records import Judgement, StudySettings
+from glomerulab.apps.annotation.records import AnnotationContent, StudySettings
 from glomerulab.apps.annotation.store.accounts import create_account
-from glomerulab.apps.annotation.store.annotations import list_items, next_item, save_annotation
+from glomerulab.apps.annotation.store.annotations import list_items, save_annotation
 from glomerulab.apps.annotation.store.assignments import distribute
-from glomerulab.apps.annotation.store.audit import verify_store
 from glomerulab.apps.annotation.store.database import Store, open_store
-from glomerulab.apps.annotation.store.study import new_study
+from glomerulab.apps.annotation.store.ledger import verify_store
+from glomerulab.apps.annotation.store.study import create_study
 from glomerulab.cohort.manifest import manifest_from_rows
 from glomerulab.taxonomy import load_taxonomy
 
@@ -79,13 +79,13 @@ def _work(store: Store, login: str) -> list[float]:
             store,
             login=login,
             assignment_id=item.assignment_id,
-            judgement=Judgement({"normal": 0, "mspgn": 1, "fsg": 0, "cgn": 0}),
+            content=AnnotationContent({"normal": 0, "mspgn": 1, "fsg": 0, "cgn": 0}),
             expected_version=0,
             save_key=str(uuid4()),
             seconds=2.0,
         )
         seconds.append(time.perf_counter() - begin)
-    assert next_item(store, login) is None
+    assert all(one.state != "open" for one in list_items(store, login))
     return seconds
 
 
@@ -95,7 +95,7 @@ def _study(store: Store) -> list[str]:
     rows = pd.DataFrame({"image_id": ids, "image_path": [f"{name}.png" for name in ids]})
     manifest = manifest_from_rows(rows, folder=Path("/"), taxonomy=load_taxonomy("paper"))
     settings = StudySettings("benchmark", n_readers=N_ANNOTATORS, repeat_share=0.0)
-    new_study(store, manifest, owner="owner", settings=settings)
+    create_study(store, manifest, owner="owner", settings=settings)
     logins = [f"reader{number}" for number in range(N_ANNOTATORS)]
     for login in logins:
         create_account(

@@ -18,7 +18,7 @@ from glomerulab.apps.annotation.records import StudySettings
 from glomerulab.apps.annotation.store.accounts import create_account
 from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import open_store
-from glomerulab.apps.annotation.store.study import new_study
+from glomerulab.apps.annotation.store.study import create_study
 from glomerulab.cohort.manifest import read_manifest
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
@@ -70,7 +70,7 @@ def begin(db: Path, manifest: Path) -> None:
             store, login="owner", name="Dr Olga Ivanova", role="owner", password=PASSWORD, by=None
         )
         settings = StudySettings("Phantom glomeruli (synthetic)")
-        new_study(store, read_manifest(manifest), owner="owner", settings=settings)
+        create_study(store, read_manifest(manifest), owner="owner", settings=settings)
         for login, name in PEOPLE:
             create_account(
                 store, login=login, name=name, role="annotator", password=PASSWORD, by="owner"

@@ -31,7 +31,7 @@ def _texts_of_code() -> set[str]:
         found |= set(re.findall(r'\b_\(\s*"([^"]*)"', text))
         found |= set(re.findall(r"\b_\(\s*'([^']*)'", text))
     for script in SOURCE.rglob("static/*.js"):
-        found |= set(re.findall(r'say\(\s*"([^"]*)"', script.read_text(encoding="utf-8")))
+        found |= set(re.findall(r'\btranslate\(\s*"([^"]*)"', script.read_text(encoding="utf-8")))
     for route in SOURCE.rglob("routes_*.py"):
         text = route.read_text(encoding="utf-8")
         found |= set(re.findall(r'(?:message|problem) = "([^"]*)"', text))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from glomerulab.apps.annotation.store.annotations import list_annotations
 from glomerulab.apps.annotation.store.database import open_store
-from glomerulab.apps.annotation.store.readings import list_annotations
 from glomerulab.cli.main import app
 from glomerulab.cohort.manifest import read_manifest, write_manifest
 from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, image_manifest, save
@@ -55,7 +55,7 @@ def test_a_study_from_its_manifest_to_the_papers_json(study: Path, tmp_path: Pat
     consensus = _run("adjudicate", study, "g001", "--label", "Crescent", "--note", "fibrous")
     assert "g001: cgn, by consensus, version 1" in consensus
     assert "2 settled" not in _run("adjudicate", study, "--majority")
-    assert "1 images given to chen" in _run("distribute", study, "--third-reader", "chen")
+    assert "1 images assigned to chen" in _run("distribute", study, "--third-reader", "chen")
     with open_store(study) as store:
         save(store, "chen", "g002", NORMAL)
     assert "1 settled, 0 left" in _run("adjudicate", study, "--third")
@@ -68,10 +68,10 @@ def test_a_study_from_its_manifest_to_the_papers_json(study: Path, tmp_path: Pat
     assert [one["新月体形成"] for one in written] == [0, 1, 0, None]
     assert [one["正常肾小球"] for one in written] == [1, 0, 1, None]
     head = re.search(r"Head: (\d+:[0-9a-f]{64})", out)[1]
-    assert "as they were written" in _run("verify", study, "--head", head)
+    assert "none was altered" in _run("verify", study, "--head", head)
 
 
-def test_every_kind_of_export_can_be_had(study: Path, tmp_path: Path) -> None:
+def test_every_kind_of_export_is_written(study: Path, tmp_path: Path) -> None:
     with open_store(study) as store:
         save(store, "anna", "g000", NORMAL)
         save(store, "anna", "g000", CRESCENT)
@@ -79,10 +79,10 @@ def test_every_kind_of_export_can_be_had(study: Path, tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "soft.csv").table["soft_cgn"].tolist()[0] == "1.0"
     _run("export", study, "--what", "labels", "--annotator", "anna", "--out", tmp_path / "anna.csv")
     assert read_manifest(tmp_path / "anna.csv").table["cgn"].tolist() == [1]
-    assert "1 judgements" in _run(
+    assert "1 annotations" in _run(
         "export", study, "--what", "annotations", "--out", tmp_path / "now.csv"
     )
-    assert "2 judgements" in _run(
+    assert "2 annotations" in _run(
         "export", study, "--what", "history", "--out", tmp_path / "all.csv"
     )
     _run("export", study, "--what", "audit", "--out", tmp_path / "audit.jsonl")
@@ -91,7 +91,7 @@ def test_every_kind_of_export_can_be_had(study: Path, tmp_path: Path) -> None:
         for line in (tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     assert kinds.count("annotation") == 2
-    assert "give one" in _run("adjudicate", study, code=1)
+    assert "give exactly one" in _run("adjudicate", study, code=1)
     assert "soft labels" in _run(
         "export", study, "--what", "soft", "--out", tmp_path / "soft.json", code=1
     )
@@ -108,28 +108,28 @@ def test_old_labels_and_new_images_join_a_study(study: Path, tmp_path: Path) -> 
     write_manifest(image_manifest(6, folder=tmp_path), more / "manifest.csv")
     assert "2 new images" in _run("import", study, "--images", more / "manifest.csv")
     assert "2 images distributed" in _run("distribute", study)
-    assert "whose they are" in _run("import", study, "--labels", labels, code=1)
-    assert "give one" in _run("import", study, code=1)
+    assert "--annotator" in _run("import", study, "--labels", labels, code=1)
+    assert "give exactly one" in _run("import", study, code=1)
 
 
 def test_an_altered_database_ends_the_check_with_an_error(study: Path) -> None:
     with open_store(study) as store, store.writing() as connection:
         connection.exec_driver_sql("UPDATE event SET actor = 'eve' WHERE kind = 'study'")
-    assert "was altered: 1 problem" in _run("verify", study, code=1)
+    assert "entry 2 (study) was changed" in _run("verify", study, code=1)
 
 
-def test_an_account_is_shut_out_and_let_in(study: Path, tmp_path: Path) -> None:
+def test_an_account_is_deactivated_and_reactivated(study: Path, tmp_path: Path) -> None:
     assert "inactive" in _run("account", study, "anna", "--inactive")
     renewed = _run("account", study, "anna", "--active", "--password-file", tmp_path / "password")
     assert "anna: annotator 'Dr anna', active" in renewed
     _run("add-annotator", study, "dora", "--owner", "--password-file", tmp_path / "password")
-    assert "say which owner" in _run("distribute", study, code=1)
+    assert "--as LOGIN" in _run("distribute", study, code=1)
     _run("distribute", study, "--as", "dora")
 
 
 WRITER = """
 import sys, threading, uuid
-from glomerulab.apps.annotation.records import Judgement
+from glomerulab.apps.annotation.records import AnnotationContent
 from glomerulab.apps.annotation.store.annotations import list_items, save_annotation
 from glomerulab.apps.annotation.store.database import open_store
 
@@ -142,7 +142,7 @@ def work(login):
         key = str(uuid.uuid4())
         save_annotation(
             store, login=login, assignment_id=item.assignment_id,
-            judgement=Judgement({"cgn": 1}), expected_version=0, save_key=key, seconds=1.0,
+            content=AnnotationContent({"cgn": 1}), expected_version=0, save_key=key, seconds=1.0,
         )
         with lock:  # printed only after the save was acknowledged
             sys.stdout.write(f"{login} {item.assignment_id} {key}\\n")
@@ -184,9 +184,9 @@ def test_every_acknowledged_save_outlives_a_kill_of_ten_writers_and_none_is_ther
     items = [(one.login, str(one.assignment_id)) for one in there]
     assert len(items) == len(set(items))
     assert {(login, item) for login, item, _ in acknowledged} <= set(items)
-    # At most one save of each writer was on the disk and not yet told of.
+    # At most one save of each writer was stored and not yet acknowledged.
     assert len(items) <= len(acknowledged) + N_WRITERS
-    assert "as they were written" in _run("verify", database)
+    assert "none was altered" in _run("verify", database)
 
 
 def _kill_after(database: Path, n_saves: int) -> list[tuple[str, ...]]:

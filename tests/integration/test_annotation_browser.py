@@ -6,12 +6,12 @@ import shutil
 import pytest
 
 from glomerulab.apps.annotation.store.adjudications import adjudication_history
-from glomerulab.apps.annotation.store.annotations import history, list_items
+from glomerulab.apps.annotation.store.annotations import list_items
 from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.apps.annotation.store.regions import list_regions
 from tests.conftest import ROOT
 from tests.support.annotation_server import Server
-from tests.support.annotation_studies import PASSWORD, make_study
+from tests.support.annotation_studies import PASSWORD, history, make_study
 from tests.support.annotation_web import write_images
 
 pytestmark = pytest.mark.browser
@@ -138,7 +138,7 @@ def _kept(server, login):
     with open_store(server.db) as store:
         items = list_items(store, login)
         return {
-            item.place: (
+            item.position: (
                 versions[-1] if (versions := history(store, login, item.assignment_id)) else None
             )
             for item in items
@@ -154,13 +154,13 @@ def test_two_annotators_and_the_owner_from_log_in_to_export(server, open_page, r
             _shown(anna, 4)
             anna.keyboard.press("Backspace")
             _label(anna, 3, ("4",))
-    anna.wait_for_selector("#stage-message:has-text('All done')")
+    anna.wait_for_selector("#image-message:has-text('All images are done')")
     _all_saved(anna)
     kept = _kept(server, "anna")
     expected = {place: _flags(_keys_of(place)) for place in range(1, N_IMAGES + 1)} | {
         3: _flags(("4",))
     }
-    assert {place: dict(one.judgement.labels) for place, one in kept.items()} == expected
+    assert {place: dict(one.content.labels) for place, one in kept.items()} == expected
     assert kept[3].version == 2
     assert all(0 < one.seconds < 60 for one in kept.values())
 
@@ -169,7 +169,7 @@ def test_two_annotators_and_the_owner_from_log_in_to_export(server, open_page, r
     bo = open_page("bo")
     for place in range(1, N_IMAGES + 1):
         _label(bo, place, ("2",))
-    bo.wait_for_selector("#stage-message:has-text('All done')")
+    bo.wait_for_selector("#image-message:has-text('All images are done')")
     _all_saved(bo)
 
     owner = open_page("owner")
@@ -271,9 +271,9 @@ def _export_is_what_was_clicked(owner, folder, settled, kept):
         "cgn": "新月体形成",
     }
     agreed = {
-        one.image_id: dict(one.judgement.labels)
+        one.image_id: dict(one.content.labels)
         for one in kept.values()
-        if dict(one.judgement.labels) == _flags(("2",))
+        if dict(one.content.labels) == _flags(("2",))
     }
     for image_id, labels in {**agreed, settled.image_id: dict(settled.labels)}.items():
         row = rows[f"{image_id}.png"]
@@ -292,8 +292,8 @@ def test_a_dead_server_costs_no_label(server, open_page):
     server.start()
     _all_saved(page)
     kept = _kept(server, "anna")
-    assert dict(kept[2].judgement.labels) == _flags(("3",))
-    assert kept[2].judgement.unsure
+    assert dict(kept[2].content.labels) == _flags(("3",))
+    assert kept[2].content.unsure
     assert kept[2].version == 1
 
 
@@ -305,9 +305,9 @@ def test_an_image_that_could_not_be_loaded_ahead_is_loaded_when_its_turn_comes(s
     page.unroute("**/items/2/image*")
     _label(page, 1, ("2",))
     _shown(page, 2)
-    assert page.locator("#stage-message").is_hidden()  # which would say what could not be loaded
+    assert page.locator("#image-message").is_hidden()  # which would say what could not be loaded
     _all_saved(page)
-    assert dict(_kept(server, "anna")[1].judgement.labels) == _flags(("2",))
+    assert dict(_kept(server, "anna")[1].content.labels) == _flags(("2",))
 
 
 def test_a_label_waiting_in_a_closed_page_is_sent_by_the_next(server, open_page):
@@ -323,7 +323,7 @@ def test_a_label_waiting_in_a_closed_page_is_sent_by_the_next(server, open_page)
     page.goto(f"{server.address}/label")
     _shown(page, 2)
     _all_saved(page)
-    assert dict(_kept(server, "anna")[1].judgement.labels) == _flags(("4",))
+    assert dict(_kept(server, "anna")[1].content.labels) == _flags(("4",))
 
 
 @pytest.mark.parametrize("end", ["cookies gone", "logged in anew in another tab"])
@@ -363,11 +363,11 @@ def test_two_windows_do_not_overwrite_each_other(server, open_page):
     one.wait_for_selector("#conflict-dialog[open]")
     assert "Crescent" in one.inner_text("#conflict-theirs")
     assert "Mesangial" in one.inner_text("#conflict-mine")
-    assert dict(_kept(server, "anna")[1].judgement.labels) == _flags(("4",))
+    assert dict(_kept(server, "anna")[1].content.labels) == _flags(("4",))
     one.click("#conflict-use")
     _all_saved(one)
     kept = _kept(server, "anna")[1]
-    assert (kept.version, dict(kept.judgement.labels)) == (2, _flags(("2",)))
+    assert (kept.version, dict(kept.content.labels)) == (2, _flags(("2",)))
 
 
 def test_an_image_that_is_gone_is_told_and_skipped_by_keys(server, open_page):
@@ -376,13 +376,13 @@ def test_an_image_that_is_gone_is_told_and_skipped_by_keys(server, open_page):
     (server.db.parent / "images" / f"{second}.png").unlink()
     page = open_page("anna")
     _label(page, 1, ("2",))
-    page.wait_for_selector("#stage-message:has-text('cannot be shown')")
+    page.wait_for_selector("#image-message:has-text('cannot be shown')")
     page.keyboard.press("s")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     _shown(page, 3)
     _all_saved(page)
-    assert _kept(server, "anna")[2].judgement.skip_reason == "no glomerulus"
+    assert _kept(server, "anna")[2].content.skip_reason == "no glomerulus"
 
 
 def test_normal_and_a_lesion_take_each_others_place_and_nothing_is_no_answer(server, open_page):
@@ -459,8 +459,8 @@ def test_fingers_on_a_tablet_do_all_that_keys_do(server, open_page):
     _shown(page, 3)
     _all_saved(page)
     kept = _kept(server, "anna")
-    assert (kept[1].version, kept[1].judgement.unsure) == (2, False)
-    assert kept[2].judgement.skip_reason == "out of focus"
+    assert (kept[1].version, kept[1].content.unsure) == (2, False)
+    assert kept[2].content.skip_reason == "out of focus"
     sides = page.evaluate(
         "[...document.querySelectorAll('.panel button, .zoom button')]"
         ".map(button => button.getBoundingClientRect()).filter(box => box.width)"

@@ -6,13 +6,12 @@ import uuid
 from contextlib import closing, suppress
 from pathlib import Path
 
-from glomerulab.apps.annotation.store.annotations import history
-from glomerulab.apps.annotation.store.audit import verify_store
 from glomerulab.apps.annotation.store.database import open_store
+from glomerulab.apps.annotation.store.ledger import verify_store
 from glomerulab.apps.annotation.web.app import create_app
 from glomerulab.apps.annotation.web.site import Site, SiteSettings
 from glomerulab.apps.annotation.web.slide_cache import SlideCache
-from tests.support.annotation_studies import make_study
+from tests.support.annotation_studies import history, make_study
 from tests.support.annotation_web import HOSTS, Browser, Web, write_images
 
 
@@ -24,7 +23,7 @@ def open_on(place: Path, images: Path, *, n_images: int) -> Web:
 
 
 def said(web: Web, assignment_id: int) -> list[dict[str, int | None]]:
-    return [dict(one.judgement.labels) for one in history(web.store, "anna", assignment_id)]
+    return [dict(one.content.labels) for one in history(web.store, "anna", assignment_id)]
 
 
 def save_until_refused(anna: Browser) -> tuple[dict, str, int]:

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.generation import GenerationMode
 
-from glomerulab.apps.annotation import passwords
+from glomerulab.apps.annotation.store import accounts
 from glomerulab.runtime.names import hashed_name
 from tests.support.annotation_web import open_web
 
@@ -19,7 +19,7 @@ N_EXAMPLES = 25
 @pytest.fixture
 def web(tmp_path, make_slide, monkeypatch):
     quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "HASHER", quick)
+    monkeypatch.setattr(accounts, "HASHER", quick)
     made = open_web(tmp_path, slides=make_slide())
     yield made
     made.store.close()

@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from glomerulab.apps.annotation.store.annotations import history
 from glomerulab.apps.annotation.store.database import open_store
 from tests.support.annotation_server import Person, Server
-from tests.support.annotation_studies import make_study
+from tests.support.annotation_studies import history, make_study
 from tests.support.annotation_web import write_images
 
 pytestmark = pytest.mark.slow
@@ -89,7 +88,7 @@ def test_every_acknowledged_save_is_there_and_none_twice(tmp_path):
         for login, reader in readers.items():
             for assignment_id, label in reader.acknowledged:
                 (kept,) = history(store, login, assignment_id)  # exactly one version
-                assert [one for one, value in kept.judgement.labels.items() if value] == [label]
+                assert [one for one, value in kept.content.labels.items() if value] == [label]
     assert (
         sum(reader.n_tries for reader in readers.values()) > N_PEOPLE * N_IMAGES
     )  # some were sent again

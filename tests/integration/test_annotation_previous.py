@@ -15,22 +15,21 @@ import pytest
 
 from glomerulab.apps.annotation.exports import annotations_table, final_manifest, write_table
 from glomerulab.apps.annotation.store.accounts import check_password
-from glomerulab.apps.annotation.store.adjudications import adjudicate_all, list_outcomes
-from glomerulab.apps.annotation.store.annotations import next_item
-from glomerulab.apps.annotation.store.audit import (
+from glomerulab.apps.annotation.store.adjudications import adjudicate_all, list_image_readings
+from glomerulab.apps.annotation.store.annotations import list_annotations
+from glomerulab.apps.annotation.store.database import Store, open_store
+from glomerulab.apps.annotation.store.ledger import (
     iterate_events,
     parse_head,
     read_head,
     verify_store,
 )
-from glomerulab.apps.annotation.store.database import Store, open_store
-from glomerulab.apps.annotation.store.readings import list_annotations
 from glomerulab.apps.annotation.store.regions import list_regions
 from glomerulab.apps.annotation.store.study import read_study
 from glomerulab.cohort.manifest import write_manifest
 from glomerulab.cohort.paper_labels import write_paper_labels
 from tests.conftest import ROOT
-from tests.support.annotation_studies import CRESCENT, OWNER, PASSWORD, save
+from tests.support.annotation_studies import CRESCENT, OWNER, PASSWORD, next_item, save
 
 PREVIOUS = ROOT / "tests" / "data" / "previous"
 HEAD = parse_head("33:9a07bb9503a5b88eb2159d19ba86c8f24ac6759171e2f5c45a8693517d451765")
@@ -65,7 +64,7 @@ def test_an_earlier_database_verifies_and_reads_as_it_was_written(store: Store) 
 
 
 def test_an_earlier_database_exports_the_same_files(store: Store, tmp_path: Path) -> None:
-    study, outcomes = read_study(store), list_outcomes(store, by=OWNER)
+    study, outcomes = read_study(store), list_image_readings(store, by=OWNER)
     soft = final_manifest(outcomes, study, soft=True)
     write_manifest(replace(soft, folder=tmp_path), tmp_path / "manifest_soft.csv")
     write_paper_labels(final_manifest(outcomes, study), tmp_path / "labels.json")
@@ -83,7 +82,7 @@ def test_an_earlier_study_continues(store: Store) -> None:
     saved = save(store, "anna", item.image.image_id, CRESCENT)
     assert (saved.version, saved.sequence, saved.model_shown) == (1, HEAD.sequence + 1, True)
     save(store, "anna", "g001", CRESCENT)
-    assert adjudicate_all(store, "majority", by=OWNER).left == ("g001",)
+    assert adjudicate_all(store, "majority", by=OWNER).unresolved == ("g001",)
     found = verify_store(store, earlier=HEAD)
     assert (found.problems, found.head) == ((), read_head(store))
     assert found.n_entries == HEAD.sequence + 2

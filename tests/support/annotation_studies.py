@@ -9,16 +9,22 @@ import pandas as pd
 from glomerulab.apps.annotation.records import (
     Adjudication,
     Annotation,
+    AnnotationContent,
     Image,
-    Judgement,
-    Outcome,
+    ImageReadings,
+    QueueItem,
     StudySettings,
 )
 from glomerulab.apps.annotation.store.accounts import create_account
-from glomerulab.apps.annotation.store.annotations import find_item, list_items, save_annotation
+from glomerulab.apps.annotation.store.annotations import (
+    item_at,
+    list_annotations,
+    list_items,
+    save_annotation,
+)
 from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import Store
-from glomerulab.apps.annotation.store.study import new_study
+from glomerulab.apps.annotation.store.study import create_study
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.taxonomy import load_taxonomy
 
@@ -55,7 +61,7 @@ def make_study(
     """Begin a study with an owner and annotators, and fill their queues."""
     add_account(store, OWNER, role="owner", by=None)
     chosen = {"name": "test study", "repeat_share": 0.0, **settings}
-    new_study(
+    create_study(
         store,
         manifest or image_manifest(n_images),
         owner=OWNER,
@@ -73,6 +79,24 @@ def add_account(
     create_account(store, login=login, name=login.title(), role=role, password=PASSWORD, by=by)
 
 
+def find_item(store: Store, login: str, assignment_id: int) -> QueueItem:
+    """Return an item of a queue by its id."""
+    position = {one.assignment_id: one.position for one in list_items(store, login)}
+    return item_at(store, login, position[assignment_id])
+
+
+def next_item(store: Store, login: str) -> QueueItem | None:
+    """Return the first open item of a queue."""
+    open_items = [one.position for one in list_items(store, login) if one.state == "open"]
+    return item_at(store, login, open_items[0]) if open_items else None
+
+
+def history(store: Store, login: str, assignment_id: int) -> list[Annotation]:
+    """Return every version of an annotation, oldest first."""
+    saved = list_annotations(store, by=OWNER, every_version=True)
+    return [one for one in saved if (one.login, one.assignment_id) == (login, assignment_id)]
+
+
 def save(
     store: Store,
     login: str,
@@ -81,30 +105,30 @@ def save(
     *,
     seconds: float = 2.0,
     which: int = 0,
-    **said: object,
+    **content: object,
 ) -> Annotation:
-    """Save a judgement of an image (`which` of its readings by this annotator)."""
+    """Save an annotation of an image (`which` of its readings by this annotator)."""
     items = [item for item in list_items(store, login) if item.image_id == image_id]
     item = find_item(store, login, items[which].assignment_id)
     return save_annotation(
         store,
         login=login,
         assignment_id=item.assignment_id,
-        judgement=Judgement(labels or {}, **said),
+        content=AnnotationContent(labels or {}, **content),
         expected_version=item.version,
         save_key=str(uuid4()),
         seconds=seconds,
     ).annotation
 
 
-def outcome(
+def image_readings(
     readings: list[dict[str, int | None]],
     *,
     settled: dict[str, int | None] | None = None,
     based_on: tuple[int, ...] | None = None,
     image: Image | None = None,
-) -> Outcome:
-    """An image with readings, entries 1, 2, ... of the ledger, and perhaps a consensus."""
+) -> ImageReadings:
+    """Return an image with readings, entries 1, 2, ... of the ledger, and perhaps a consensus."""
     image = image or Image("g", Path("/images/g.png"))
     now = datetime(2026, 1, 2, tzinfo=UTC)
     annotations = tuple(
@@ -115,7 +139,7 @@ def outcome(
             login=f"reader{number}",
             purpose="first",
             version=1,
-            judgement=Judgement(labels),
+            content=AnnotationContent(labels),
             seconds=1.0,
             saved_at=now,
             image_sha256=None,
@@ -129,4 +153,4 @@ def outcome(
     adjudication = settled and Adjudication(
         99, image.image_id, 1, settled, "consensus", OWNER, "", based_on or sequences, now
     )
-    return Outcome(image, "g.png", {}, annotations, adjudication)
+    return ImageReadings(image, "g.png", {}, annotations, adjudication)

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
+from glomerulab.apps.annotation.store.accounts import open_session
 from glomerulab.apps.annotation.store.database import Store, open_store
-from glomerulab.apps.annotation.store.sessions import open_session
 from glomerulab.apps.annotation.web.access import SESSION_COOKIE
 from glomerulab.apps.annotation.web.app import create_app
 from glomerulab.apps.annotation.web.site import Site, SiteSettings

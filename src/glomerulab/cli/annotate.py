@@ -1,15 +1,14 @@
-"""``glomerulab annotate``: what the owner of a labelling study does from the command line."""
+"""``glomerulab annotate``: create, run and evaluate a labelling study."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glomerulab.cli.annotate_files import export, import_files
-from glomerulab.cli.annotate_options import As, Database, owner_of, password_from
-from glomerulab.cli.annotate_serve import serve
+from glomerulab.cli.annotate_files import As, Database, acting_owner, export, import_files
 
 if TYPE_CHECKING:
+    from glomerulab.apps.annotation.records import Labels
     from glomerulab.apps.annotation.store.database import Store
 
 __all__ = ["annotate_app"]
@@ -19,13 +18,60 @@ annotate_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-annotate_app.command()(serve)
 annotate_app.command()(export)
 annotate_app.command("import")(import_files)
 
 PasswordFile = Annotated[
-    Path | None, typer.Option(help="File whose first line is the password; else it is asked for.")
+    Path | None, typer.Option(help="File with the password in its first line; default: a prompt.")
 ]
+
+
+@annotate_app.command()
+def serve(
+    *,
+    db: Annotated[str, typer.Option(help="Database: a SQLite file, or postgresql://…")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="Images of a new study; not needed for an existing one.")
+    ] = None,
+    slides: Annotated[
+        Path | None, typer.Option(help="Slides to draw boxes on: one, a folder, or a table (CSV).")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a proxy whose X-Forwarded-For is trusted; default: none."),
+    ] = None,
+) -> None:
+    """Label images in the browser, blinded and by several readers.
+
+    Prints the address. The first start of a new database also prints the address at which its
+    owner creates the study. Research use only.
+
+    Example: glomerulab annotate serve --manifest crops/manifest.csv --db annotations.db
+    """
+    from glomerulab.apps.annotation.store.database import open_store
+    from glomerulab.apps.annotation.store.study import has_study
+    from glomerulab.apps.annotation.web.app import serve as serve_site
+    from glomerulab.apps.annotation.web.site import Site
+    from glomerulab.apps.annotation.web.slide_cache import SlideCache
+    from glomerulab.cohort.manifest import read_manifest
+    from glomerulab.errors import ConfigError
+
+    images = None if manifest is None else read_manifest(manifest)
+    slide_cache = SlideCache(slides)
+    with open_store(db, create=images is not None) as store:
+        if images is None and not has_study(store):
+            raise ConfigError(
+                "the database holds no study yet; give its images with --manifest", where=db
+            )
+        serve_site(
+            Site(store, slide_cache, manifest=images),
+            host=host,
+            port=port,
+            echo=typer.echo,
+            proxies=proxy or (),
+        )
 
 
 @annotate_app.command()
@@ -34,12 +80,14 @@ def create(
     *,
     manifest: Annotated[Path, typer.Option(help="Manifest of the images, CSV or Parquet.")],
     owner: Annotated[str, typer.Option(help="Login of the study's owner.")] = "owner",
-    name: Annotated[str | None, typer.Option(help="Of the study; default: the file's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the study; default: the file's.")
+    ] = None,
     readers: Annotated[int, typer.Option(min=1, help="Annotators who read each image.")] = 2,
     repeat: Annotated[
-        float, typer.Option(min=0, max=0.5, help="Share of images that each reads twice.")
+        float, typer.Option(min=0, max=0.5, help="Share of images that each annotator reads twice.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option(help="Of who reads what, and in which order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the assignment and its order.")] = 0,
     show_model: Annotated[
         bool, typer.Option("--show-model", help="Annotators see the model's probabilities.")
     ] = False,
@@ -48,14 +96,14 @@ def create(
     ] = False,
     password_file: PasswordFile = None,
 ) -> None:
-    """Begin a study: its owner, its images, its design. Research use only.
+    """Create a study: its owner, its images, its design. Research use only.
 
     Example: glomerulab annotate create study.db --manifest crops/manifest.csv --readers 2
     """
     from glomerulab.apps.annotation.records import StudySettings
     from glomerulab.apps.annotation.store.accounts import create_account, list_accounts
     from glomerulab.apps.annotation.store.database import open_store
-    from glomerulab.apps.annotation.store.study import new_study
+    from glomerulab.apps.annotation.store.study import create_study
     from glomerulab.cohort.manifest import read_manifest
 
     settings = StudySettings(
@@ -69,9 +117,9 @@ def create(
     images = read_manifest(manifest)
     with open_store(database, create=True) as store:
         if not list_accounts(store):
-            password = password_from(password_file, owner)
+            password = _read_password(password_file, owner)
             create_account(store, login=owner, name=owner, role="owner", password=password, by=None)
-        new_study(store, images, owner=owner, settings=settings)
+        create_study(store, images, owner=owner, settings=settings)
     typer.echo(
         f"{database}: study {settings.name!r} of {len(images.table)} images, owner {owner}. "
         "Add annotators, then distribute. Research use only."
@@ -81,37 +129,39 @@ def create(
 @annotate_app.command("add-annotator")
 def add_annotator(
     database: Database,
-    login: Annotated[str, typer.Argument(help="What they log in with.")],
+    login: Annotated[str, typer.Argument(help="Login of the account.")],
     *,
-    name: Annotated[str | None, typer.Option(help="As people know them.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the person; default: the login.")
+    ] = None,
     as_owner: Annotated[
         bool, typer.Option("--owner", help="Another owner instead of an annotator.")
     ] = False,
     password_file: PasswordFile = None,
     as_: As = None,
 ) -> None:
-    """Make an account.
+    """Create an account.
 
     Example: glomerulab annotate add-annotator study.db anna --name "Dr Anna Berg"
     """
     from glomerulab.apps.annotation.store.accounts import create_account
 
     with _opened(database) as store:
-        made = create_account(
+        created = create_account(
             store,
             login=login,
             name=name or login,
             role="owner" if as_owner else "annotator",
-            password=password_from(password_file, login),
-            by=owner_of(store, as_),
+            password=_read_password(password_file, login),
+            by=acting_owner(store, as_),
         )
-    typer.echo(f"{made.login}: {made.role} {made.name!r} added")
+    typer.echo(f"{created.login}: {created.role} {created.name!r} added")
 
 
 @annotate_app.command()
 def account(
     database: Database,
-    login: Annotated[str, typer.Argument(help="Of the account to change.")],
+    login: Annotated[str, typer.Argument(help="Login of the account to change.")],
     *,
     new_password: Annotated[
         bool, typer.Option("--new-password", help="Ask for a new password.")
@@ -122,20 +172,21 @@ def account(
     password_file: PasswordFile = None,
     as_: As = None,
 ) -> None:
-    """Give an account a new password, shut it out or let it in; its sessions end.
+    """Set a new password of an account, deactivate or reactivate it; its sessions end.
 
     Example: glomerulab annotate account study.db anna --new-password
     """
     from glomerulab.apps.annotation.store.accounts import find_account, set_active, set_password
 
     with _opened(database) as store:
-        by = owner_of(store, as_)
+        by = acting_owner(store, as_)
         if new_password or password_file is not None:
-            set_password(store, login=login, password=password_from(password_file, login), by=by)
+            set_password(store, login=login, password=_read_password(password_file, login), by=by)
         if active is not None:
             set_active(store, login=login, active=active, by=by)
-        now = find_account(store, login)
-    typer.echo(f"{now.login}: {now.role} {now.name!r}, {'active' if now.active else 'inactive'}")
+        changed = find_account(store, login)
+    state = "active" if changed.active else "inactive"
+    typer.echo(f"{changed.login}: {changed.role} {changed.name!r}, {state}")
 
 
 @annotate_app.command()
@@ -144,11 +195,11 @@ def distribute(
     *,
     third_reader: Annotated[
         str | None,
-        typer.Option(help="Give the open disagreements to this annotator to settle by reading."),
+        typer.Option(help="Assign the open disagreements to this annotator."),
     ] = None,
     as_: As = None,
 ) -> None:
-    """Give every image that lacks readers its annotators, or disagreements a third reader.
+    """Assign annotators to images that lack readers, or a third reader to disagreements.
 
     Example: glomerulab annotate distribute study.db
     """
@@ -157,11 +208,11 @@ def distribute(
     from glomerulab.apps.annotation.store.assignments import distribute as distribute_images
 
     with _opened(database) as store:
-        by = owner_of(store, as_)
+        by = acting_owner(store, as_)
         if third_reader is not None:
-            differ = [one.image.image_id for one in list_disagreements(store, by=by)]
-            n_given = assign_third_reader(store, differ, login=third_reader, by=by)
-            typer.echo(f"{n_given} images given to {third_reader} as third reader")
+            images = [one.image.image_id for one in list_disagreements(store, by=by)]
+            n_assigned = assign_third_reader(store, images, login=third_reader, by=by)
+            typer.echo(f"{n_assigned} images assigned to {third_reader} as third reader")
             return
         done = distribute_images(store, by=by)
     typer.echo(
@@ -172,19 +223,21 @@ def distribute(
 
 @annotate_app.command()
 def progress(database: Database, *, as_: As = None) -> None:
-    """Show how far everyone is.
+    """Show the progress of every annotator.
 
     Example: glomerulab annotate progress study.db
     """
-    from glomerulab.apps.annotation.store.progress import study_progress
+    from glomerulab.apps.annotation.store.annotations import study_progress
 
     with _opened(database) as store:
-        everyone = study_progress(store, by=owner_of(store, as_))
-    for one in everyone:
-        each = "" if one.seconds_median is None else f", median {one.seconds_median:.1f} s an image"
+        annotators = study_progress(store, by=acting_owner(store, as_))
+    for one in annotators:
+        median = (
+            "" if one.seconds_median is None else f", median {one.seconds_median:.1f} s an image"
+        )
         typer.echo(
             f"{one.login}: {one.n_done + one.n_skipped} of {one.n_assigned} "
-            f"({one.n_skipped} skipped, {one.n_unsure} unsure){each}"
+            f"({one.n_skipped} skipped, {one.n_unsure} unsure){median}"
         )
 
 
@@ -195,26 +248,26 @@ def agreement(
     out: Annotated[
         Path | None, typer.Option(help="Folder for agreement.csv and agreement_confusion.csv.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the bootstrap.")] = 0,
     as_: As = None,
 ) -> None:
-    """Compute kappas and AC1 with intervals, between annotators and of each with themselves.
+    """Compute kappas and AC1 with intervals, between annotators and of their repeats.
 
     Example: glomerulab annotate agreement study.db --out agreement
     """
     from glomerulab.apps.annotation.agreement import study_agreement
     from glomerulab.apps.annotation.exports import write_table
-    from glomerulab.apps.annotation.store.adjudications import list_outcomes
-    from glomerulab.apps.annotation.store.readings import list_annotations
+    from glomerulab.apps.annotation.store.adjudications import list_image_readings
+    from glomerulab.apps.annotation.store.annotations import list_annotations
     from glomerulab.apps.annotation.store.study import read_study
     from glomerulab.runtime.files import make_folder
 
     with _opened(database) as store:
-        by = owner_of(store, as_)
-        outcomes = list_outcomes(store, by=by)
-        patients = {one.image.image_id: one.image.patient_id for one in outcomes}
-        said = list_annotations(store, by=by)
-        found = study_agreement(said, patients, read_study(store).taxonomy, seed=seed)
+        by = acting_owner(store, as_)
+        images = list_image_readings(store, by=by)
+        patients = {one.image.image_id: one.image.patient_id for one in images}
+        annotations = list_annotations(store, by=by)
+        found = study_agreement(annotations, patients, read_study(store).taxonomy, seed=seed)
     for row in found.table.to_dict("records"):
         interval = "" if row["low"] != row["low"] else f" [{row['low']:.3f}, {row['high']:.3f}]"
         value = "not defined" if row["value"] != row["value"] else f"{row['value']:.3f}{interval}"
@@ -223,7 +276,7 @@ def agreement(
             f"{value}  ({row['n_images']} images)"
         )
     typer.echo(
-        f"95 % intervals over {found.n_groups} {found.resampled}; {len(said)} judgements. "
+        f"95 % intervals over {found.n_groups} {found.resampled}; {len(annotations)} annotations. "
         "Research use only."
     )
     if out is not None:
@@ -242,20 +295,20 @@ def disagreements(
     ] = False,
     as_: As = None,
 ) -> None:
-    """List the images on which readers differ, with what each said.
+    """List the images on which readers disagree, with the labels of each.
 
     Example: glomerulab annotate disagreements study.db
     """
     from glomerulab.apps.annotation.store.adjudications import list_disagreements
 
     with _opened(database) as store:
-        found = list_disagreements(store, by=owner_of(store, as_), include_settled=settled)
+        found = list_disagreements(store, by=acting_owner(store, as_), include_adjudicated=settled)
     for one in found:
-        said = "; ".join(
-            f"{reading.login}: {_set_labels(reading.judgement.labels)}" for reading in one.readings
+        readings = "; ".join(
+            f"{reading.login}: {_set_labels(reading.content.labels)}" for reading in one.readings
         )
-        how = "" if one.adjudication is None else f" [{one.adjudication.method}]"
-        typer.echo(f"{one.image.image_id}{how}{' stale' if one.stale else ''}  {said}")
+        method = "" if one.adjudication is None else f" [{one.adjudication.method}]"
+        typer.echo(f"{one.image.image_id}{method}{' stale' if one.stale else ''}  {readings}")
     typer.echo(f"{len(found)} disagreement(s)")
 
 
@@ -267,15 +320,15 @@ def adjudicate(
     ] = None,
     *,
     label: Annotated[
-        list[str] | None, typer.Option(help="What it shows; the others are absent; repeatable.")
+        list[str] | None, typer.Option(help="A label it shows; the others are absent; repeatable.")
     ] = None,
     none: Annotated[bool, typer.Option("--none", help="It shows none of the labels.")] = False,
-    note: Annotated[str, typer.Option(help="Why.")] = "",
+    note: Annotated[str, typer.Option(help="Note of the adjudication.")] = "",
     majority: Annotated[
-        bool, typer.Option("--majority", help="Settle what more than half agree on.")
+        bool, typer.Option("--majority", help="Settle images with a majority for every label.")
     ] = False,
     third: Annotated[
-        bool, typer.Option("--third", help="Settle what a third reader has read.")
+        bool, typer.Option("--third", help="Settle images that a third reader has read.")
     ] = False,
     as_: As = None,
 ) -> None:
@@ -287,18 +340,18 @@ def adjudicate(
     from glomerulab.errors import ConfigError
 
     if (image_id is not None) + majority + third != 1:
-        raise ConfigError("give one of IMAGE_ID, --majority and --third")
+        raise ConfigError("give exactly one of IMAGE_ID, --majority and --third")
     if image_id is not None and bool(label) == none:
-        raise ConfigError("say what the image shows: --label once or more, or --none")
+        raise ConfigError("give the labels of the image: --label once or more, or --none")
     with _opened(database) as store:
-        by = owner_of(store, as_)
+        by = acting_owner(store, as_)
         if image_id is not None:
-            _settle(store, image_id, label or [], note, by)
+            _adjudicate_image(store, image_id, label or [], note, by)
             return
         done = adjudicate_all(store, "majority" if majority else "third_reader", by=by)
-    typer.echo(f"{done.n_settled} settled, {len(done.left)} left")
-    for left in done.left:
-        typer.echo(f"  {left}")
+    typer.echo(f"{done.n_resolved} settled, {len(done.unresolved)} left")
+    for unresolved in done.unresolved:
+        typer.echo(f"  {unresolved}")
 
 
 @annotate_app.command()
@@ -309,11 +362,11 @@ def verify(
         str | None, typer.Option(help="Head that an export printed: SEQUENCE:HASH.")
     ] = None,
 ) -> None:
-    """Check that nothing in the record was changed, removed or put in another order.
+    """Verify that no entry of the ledger was changed, removed or reordered.
 
     Example: glomerulab annotate verify study.db --head 1234:9f86d081...
     """
-    from glomerulab.apps.annotation.store.audit import parse_head, verify_store
+    from glomerulab.apps.annotation.store.ledger import parse_head, verify_store
     from glomerulab.errors import StoreError
 
     earlier = None if head is None else parse_head(head)
@@ -322,8 +375,11 @@ def verify(
     for problem in found.problems:
         typer.echo(problem)
     if found.problems:
-        raise StoreError(f"was altered: {len(found.problems)} problem(s)", where=database)
-    typer.echo(f"{found.n_entries} entries, as they were written. Head: {found.head}")
+        raise StoreError(
+            f"the study was altered; see the {len(found.problems)} problem(s) above",
+            where=database,
+        )
+    typer.echo(f"{found.n_entries} entries verified; none was altered. Head: {found.head}")
 
 
 def _opened(database: str) -> "Store":
@@ -332,28 +388,44 @@ def _opened(database: str) -> "Store":
     return open_store(database)
 
 
-def _settle(store: "Store", image_id: str, names: list[str], note: str, by: str) -> None:
+def _adjudicate_image(store: "Store", image_id: str, names: list[str], note: str, by: str) -> None:
     from uuid import uuid4
 
-    from glomerulab.apps.annotation.store.adjudications import adjudicate as settle
-    from glomerulab.apps.annotation.store.adjudications import find_outcome
+    from glomerulab.apps.annotation.store.adjudications import adjudicate as adjudicate_image
+    from glomerulab.apps.annotation.store.adjudications import find_image_readings
     from glomerulab.apps.annotation.store.study import read_study
 
     taxonomy = read_study(store).taxonomy
-    shown = {taxonomy.find(name).id for name in names}
-    before = find_outcome(store, image_id, by=by).adjudication
-    done = settle(
+    chosen = {taxonomy.find(name).id for name in names}
+    current = find_image_readings(store, image_id, by=by).adjudication
+    done = adjudicate_image(
         store,
         image_id,
-        {label_id: int(label_id in shown) for label_id in taxonomy.label_ids},
+        {label_id: int(label_id in chosen) for label_id in taxonomy.label_ids},
         by=by,
-        expected_version=0 if before is None else before.version,
+        expected_version=0 if current is None else current.version,
         save_key=str(uuid4()),
         note=note,
     )
     typer.echo(f"{image_id}: {_set_labels(done.labels)}, by consensus, version {done.version}")
 
 
-def _set_labels(labels: object) -> str:
-    shown = dict(labels)  # type: ignore[call-overload]
-    return ", ".join(label_id for label_id, value in shown.items() if value == 1) or "none"
+def _set_labels(labels: "Labels") -> str:
+    return ", ".join(label_id for label_id, value in labels.items() if value == 1) or "none"
+
+
+def _read_password(file: Path | None, login: str) -> str:
+    """Read a password from a file, or prompt for it twice."""
+    from glomerulab.errors import ConfigError
+
+    if file is None:
+        return str(typer.prompt(f"Password for {login}", hide_input=True, confirmation_prompt=True))
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("the password file cannot be read", where=str(file)) from error
+    if not lines:
+        raise ConfigError(
+            "the password file is empty; write the password into its first line", where=str(file)
+        )
+    return lines[0]

@@ -1,25 +1,42 @@
-"""``glomerulab annotate import|export``: what goes into a study as files, and what comes out."""
+"""``glomerulab annotate import|export``: files into and out of a labelling study."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from glomerulab.cli.annotate_options import As, Database, owner_of
-
 if TYPE_CHECKING:
     from glomerulab.apps.annotation.store.database import Store
 
-__all__ = ["export", "import_files"]
-
 What = Literal["labels", "soft", "annotations", "history", "audit", "regions"]
+Database = Annotated[str, typer.Argument(help="SQLite file, or postgresql://user@host/database.")]
+As = Annotated[
+    str | None, typer.Option("--as", help="Login of the acting owner, if there are several.")
+]
+
+
+def acting_owner(store: "Store", login: str | None) -> str:
+    """Return the login given with ``--as``, or that of the only owner."""
+    from glomerulab.apps.annotation.store.accounts import list_accounts
+    from glomerulab.errors import AnnotationError
+
+    if login is not None:
+        return login
+    owners = [one.login for one in list_accounts(store) if one.role == "owner" and one.active]
+    if len(owners) != 1:
+        known = ", ".join(owners) or "none"
+        raise AnnotationError(
+            f"the study has not exactly one owner ({known}); name the acting one with --as LOGIN",
+            where=store.location,
+        )
+    return owners[0]
 
 
 def import_files(
     database: Database,
     *,
     images: Annotated[
-        Path | None, typer.Option(help="Manifest whose new images join the study.")
+        Path | None, typer.Option(help="Manifest whose new images are added to the study.")
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Manifest or label JSON: readings of --annotator.")
@@ -31,19 +48,23 @@ def import_files(
         Path | None, typer.Option(help="predictions.csv of a run, for a study that shows it.")
     ] = None,
     annotator: Annotated[
-        str | None, typer.Option(help="Login of whose labels or regions they are.")
+        str | None, typer.Option(help="Login of the annotator of the labels or regions.")
     ] = None,
-    slide: Annotated[Path | None, typer.Option(help="Slide that the regions lie on.")] = None,
+    slide: Annotated[Path | None, typer.Option(help="Slide of the regions.")] = None,
     cut: Annotated[
         Path | None,
         typer.Option(help="Slides (file, folder or table): cut drawn regions into new images."),
     ] = None,
-    crops: Annotated[Path, typer.Option(help="Folder for what --cut cuts.")] = Path("crops"),
-    mpp: Annotated[float, typer.Option(min=0.01, max=100, help="Of what --cut cuts.")] = 0.5,
-    head: Annotated[Literal["softmax", "sigmoid"], typer.Option(help="Of the model.")] = "sigmoid",
+    crops: Annotated[Path, typer.Option(help="Folder for the crops of --cut.")] = Path("crops"),
+    mpp: Annotated[
+        float, typer.Option(min=0.01, max=100, help="Micrometres per pixel of the crops.")
+    ] = 0.5,
+    head: Annotated[
+        Literal["softmax", "sigmoid"], typer.Option(help="Output head of the model.")
+    ] = "sigmoid",
     as_: As = None,
 ) -> None:
-    """Take images, labels, regions or a model's calls into a study. Research use only.
+    """Import images, labels, regions or a model's calls into a study. Research use only.
 
     Example: glomerulab annotate import study.db --labels old.json --annotator anna
     """
@@ -52,11 +73,11 @@ def import_files(
 
     given = [one for one in (images, labels, regions, model, cut) if one is not None]
     if len(given) != 1:
-        raise ConfigError("give one of --images, --labels, --regions, --model and --cut")
+        raise ConfigError("give exactly one of --images, --labels, --regions, --model and --cut")
     if (labels is not None or regions is not None) and annotator is None:
-        raise ConfigError("say whose they are: --annotator LOGIN")
+        raise ConfigError("labels and regions need their annotator; add --annotator LOGIN")
     with open_store(database) as store:
-        by = owner_of(store, as_)
+        by = acting_owner(store, as_)
         if images is not None:
             _import_images(store, images, by)
         elif labels is not None:
@@ -75,8 +96,8 @@ def export(
     what: Annotated[
         What,
         typer.Option(
-            help="labels (settled), soft (and shares of readers), annotations (newest), history "
-            "(every version), audit (the whole record) or regions."
+            help="labels (settled), soft (and shares of readers), annotations (latest), history "
+            "(every version), audit (the ledger) or regions."
         ),
     ] = "labels",
     out: Annotated[
@@ -87,57 +108,61 @@ def export(
         ),
     ],
     annotator: Annotated[
-        str | None, typer.Option(help="labels: what this annotator said, instead of the settled.")
+        str | None,
+        typer.Option(help="labels: those of this annotator instead of the settled ones."),
     ] = None,
     slide: Annotated[Path | None, typer.Option(help="regions: of this slide.")] = None,
     as_: As = None,
 ) -> None:
     """Write a study, or a part of it, to files. Research use only.
 
-    Prints the head of the record: keep it elsewhere, and `annotate verify --head` proves later that
-    nothing up to it was touched.
+    Prints the head of the ledger: keep it elsewhere, and `annotate verify --head` proves later that
+    no entry up to it was altered.
 
     Example: glomerulab annotate export study.db --out labels.json
     """
-    from glomerulab.apps.annotation.store.audit import read_head
     from glomerulab.apps.annotation.store.database import open_store
+    from glomerulab.apps.annotation.store.ledger import read_head
 
     with open_store(database) as store:
-        by = owner_of(store, as_)
+        by = acting_owner(store, as_)
         if what in {"labels", "soft"}:
             written = _export_labels(store, out, annotator, by, soft=what == "soft")
         elif what in {"annotations", "history"}:
             written = _export_annotations(store, out, by, every_version=what == "history")
         elif what == "audit":
-            written = _export_audit(store, out)
+            written = _export_ledger(store, out)
         else:
             written = _export_regions(store, out, slide, by)
         typer.echo(f"Written: {out}, {written}. Head: {read_head(store)}. Research use only.")
 
 
 def _import_images(store: "Store", manifest: Path, by: str) -> None:
-    from glomerulab.apps.annotation.store.images import add_images, images_of_manifest
-    from glomerulab.apps.annotation.store.study import read_study
+    from glomerulab.apps.annotation.store.study import (
+        add_images,
+        images_from_manifest,
+        read_study,
+    )
     from glomerulab.cohort.manifest import read_manifest
 
     study = read_study(store)
     cohort = read_manifest(manifest, study.taxonomy)
-    n_new = add_images(store, images_of_manifest(cohort, root=study.image_root), by=by)
-    typer.echo(f"{n_new} new images; `glomerulab annotate distribute` gives them readers")
+    n_new = add_images(store, images_from_manifest(cohort, root=study.image_root), by=by)
+    typer.echo(f"{n_new} new images; assign readers with `glomerulab annotate distribute`")
 
 
 def _import_labels(store: "Store", source: Path, annotator: str, by: str) -> None:
-    from glomerulab.apps.annotation.store.imported_labels import import_labels
+    from glomerulab.apps.annotation.store.imports import import_labels
     from glomerulab.apps.annotation.store.study import read_study
     from glomerulab.cohort.manifest import read_manifest
     from glomerulab.cohort.paper_labels import import_paper_labels
 
     taxonomy = read_study(store).taxonomy
     is_table = source.suffix.lower() in {".csv", ".parquet"}
-    read = read_manifest(source, taxonomy) if is_table else import_paper_labels(source, taxonomy)
-    done = import_labels(store, read, login=annotator, by=by)
+    read = read_manifest if is_table else import_paper_labels
+    done = import_labels(store, read(source, taxonomy), login=annotator, by=by)
     typer.echo(
-        f"{done.n_imported} readings of {annotator} imported; {done.n_read_already} images read "
+        f"{done.n_imported} readings of {annotator} imported; {done.n_already_read} images read "
         f"already, {done.n_without_labels} without labels, {len(done.not_in_study)} not in study"
     )
     for image_id in done.not_in_study[:20]:
@@ -145,97 +170,99 @@ def _import_labels(store: "Store", source: Path, annotator: str, by: str) -> Non
 
 
 def _import_regions(store: "Store", source: Path, slide: Path | None, annotator: str) -> None:
-    """Import a region file."""
-    from glomerulab.apps.annotation.region_files import import_regions
+    from glomerulab.apps.annotation.region_sync import import_region_file
     from glomerulab.errors import ConfigError
 
     if slide is None:
-        raise ConfigError("say which slide the regions lie on: --slide FILE")
-    n_new, n_there = import_regions(store, source, slide, login=annotator)
-    typer.echo(f"{n_new} regions drawn by {annotator}, {n_there} there already")
+        raise ConfigError("regions need their slide; add --slide FILE")
+    n_new, n_existing = import_region_file(store, source, slide, login=annotator)
+    typer.echo(f"{n_new} regions of {annotator} imported, {n_existing} imported before")
 
 
 def _import_model(
     store: "Store", predictions: Path, head: Literal["softmax", "sigmoid"], by: str
 ) -> None:
-    from glomerulab.apps.annotation.store.model_calls import set_model_calls
+    from glomerulab.apps.annotation.store.imports import import_model_calls
     from glomerulab.apps.annotation.store.study import read_study
     from glomerulab.predictions import read_predictions
 
     table = read_predictions(predictions, read_study(store).taxonomy, head=head)
-    n_images = set_model_calls(store, table, source=predictions.name, by=by)
+    n_images = import_model_calls(store, table, source=predictions.name, by=by)
     typer.echo(f"probabilities of {n_images} images imported")
 
 
 def _cut(store: "Store", slides: Path, crops: Path, mpp: float, by: str) -> None:
-    """Cut drawn regions, and end non-zero if one could not be."""
-    from glomerulab.apps.annotation.crops import crop_regions
+    """Cut drawn regions; raise an error at the end if some could not be cut."""
+    from glomerulab.apps.annotation.region_sync import crop_regions
     from glomerulab.cohort.slides_table import read_slides
     from glomerulab.errors import RegionError
 
     done = crop_regions(store, read_slides(slides), out=crops, by=by, mpp=mpp)
-    typer.echo(f"{done.n_added} new images, {done.n_there} cut before")
+    typer.echo(f"{done.n_added} new images, {done.n_existing} cut before")
     for region_id in done.changed:
         typer.echo(f"  {region_id}: changed since it was cut; its image stays as it was")
     for region_id, reason in done.failures.items():
         typer.echo(f"  {region_id}: {reason}")
     if done.failures:
-        raise RegionError(f"{len(done.failures)} region(s) could not be cut, listed above")
+        raise RegionError(f"{len(done.failures)} region(s) could not be cut; see the list above")
 
 
 def _export_labels(store: "Store", out: Path, annotator: str | None, by: str, *, soft: bool) -> str:
-    """Write settled, soft or one annotator's labels."""
     from glomerulab.apps.annotation.exports import annotator_manifest, final_manifest
-    from glomerulab.apps.annotation.store.adjudications import list_outcomes
-    from glomerulab.apps.annotation.store.readings import list_annotations
+    from glomerulab.apps.annotation.store.adjudications import list_image_readings
+    from glomerulab.apps.annotation.store.annotations import list_annotations
     from glomerulab.apps.annotation.store.study import read_study
     from glomerulab.cohort.manifest import write_manifest
     from glomerulab.cohort.paper_labels import write_paper_labels
     from glomerulab.errors import ConfigError
 
-    study, outcomes = read_study(store), list_outcomes(store, by=by)
+    study, images = read_study(store), list_image_readings(store, by=by)
     is_manifest = out.suffix.lower() in {".csv", ".parquet"}
     if soft and (annotator is not None or not is_manifest):
-        raise ConfigError("soft labels are of all annotators, in a .csv or .parquet manifest")
+        raise ConfigError(
+            "soft labels combine all annotators in a manifest; give --out FILE.csv or .parquet, "
+            "without --annotator"
+        )
     if annotator is None:
-        manifest = final_manifest(outcomes, study, soft=soft)
+        manifest = final_manifest(images, study, soft=soft)
         n_open = int(manifest.table["settled"].isin(["disagreed", "incomplete"]).sum())
-        told = f"{len(manifest.table)} images, {n_open} of them not settled: their labels unknown"
+        summary = (
+            f"{len(manifest.table)} images, {n_open} of them not settled: their labels unknown"
+        )
     else:
-        said = list_annotations(store, by=by)
-        manifest = annotator_manifest(outcomes, said, study, login=annotator)
-        told = f"{len(manifest.table)} images labelled by {annotator}"
+        annotations = list_annotations(store, by=by)
+        manifest = annotator_manifest(images, annotations, study, login=annotator)
+        summary = f"{len(manifest.table)} images labelled by {annotator}"
     if is_manifest:
         write_manifest(manifest, out)
     else:
         write_paper_labels(manifest, out)
-    return told
+    return summary
 
 
 def _export_annotations(store: "Store", out: Path, by: str, *, every_version: bool) -> str:
     from glomerulab.apps.annotation.exports import annotations_table, write_table
-    from glomerulab.apps.annotation.store.adjudications import list_outcomes
-    from glomerulab.apps.annotation.store.readings import list_annotations
+    from glomerulab.apps.annotation.store.adjudications import list_image_readings
+    from glomerulab.apps.annotation.store.annotations import list_annotations
     from glomerulab.apps.annotation.store.study import read_study
 
-    said = list_annotations(store, by=by, every_version=every_version)
-    images = {one.image.image_id: one.image for one in list_outcomes(store, by=by)}
-    write_table(annotations_table(said, images, read_study(store).taxonomy.label_ids), out)
-    return f"{len(said)} judgements"
+    annotations = list_annotations(store, by=by, every_version=every_version)
+    images = {one.image.image_id: one.image for one in list_image_readings(store, by=by)}
+    write_table(annotations_table(annotations, images, read_study(store).taxonomy.label_ids), out)
+    return f"{len(annotations)} annotations"
 
 
-def _export_audit(store: "Store", out: Path) -> str:
+def _export_ledger(store: "Store", out: Path) -> str:
     from glomerulab.apps.annotation.exports import write_events
-    from glomerulab.apps.annotation.store.audit import iterate_events
+    from glomerulab.apps.annotation.store.ledger import iterate_events
 
     return f"{write_events(iterate_events(store), out)} entries"
 
 
 def _export_regions(store: "Store", out: Path, slide: Path | None, by: str) -> str:
-    """Write the regions of a slide."""
-    from glomerulab.apps.annotation.region_files import export_regions
+    from glomerulab.apps.annotation.region_sync import export_region_file
     from glomerulab.errors import ConfigError
 
     if slide is None:
-        raise ConfigError("say which slide's regions: --slide FILE")
-    return f"{export_regions(store, out, slide, login=by)} regions"
+        raise ConfigError("regions are exported for one slide; add --slide FILE")
+    return f"{export_region_file(store, out, slide, login=by)} regions"

@@ -1,1 +1,1 @@
-"""Annotation: people label images, blinded and several times, and nothing of it is lost."""
+"""The annotation program: several people label images, blinded, with an audit ledger."""

@@ -1,6 +1,6 @@
-"""How far the annotators of a study agree: with each other, and with themselves.
+"""Agreement of the annotators of a study with each other, and of each with their repeats.
 
-First readings only: a third reader sees what is hard, which says nothing of the rest.
+Third readings are left out: they are of difficult images only.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,10 +27,8 @@ from glomerulab.evaluation.intervals import (
 )
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["EXACT_SET", "StudyAgreement", "study_agreement"]
-
 EXACT_SET = "exact set"
-"""Stands where a label does, for agreement on all labels of an image at once."""
+"""In place of a label id: agreement on all labels of an image at once."""
 
 TABLE_COLUMNS = (
     "comparison",
@@ -61,7 +59,7 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class StudyAgreement:
-    """Agreement of all annotators, of every two, and of each with themselves."""
+    """Agreement of all annotators, of every pair, and of each with their repeats."""
 
     table: pd.DataFrame
     """``comparison`` (all, pair, self), ``readers``, ``label``, ``score`` (percent, fleiss, cohen,
@@ -70,9 +68,9 @@ class StudyAgreement:
     """``comparison`` (pair, self), ``readers``, ``label``, and the number of images with the label
     set by ``both``, ``first_only``, ``second_only``, ``neither``."""
     resampled: str
-    """What the intervals resample: ``patients``, or ``images`` where a patient is not known."""
+    """Unit that the intervals resample: ``patients``, or ``images`` if any patient is unknown."""
     n_groups: int
-    """How many of them there are."""
+    """Number of these units."""
 
 
 def study_agreement(
@@ -89,26 +87,17 @@ def study_agreement(
     Parameters
     ----------
     annotations : sequence of Annotation
-        The newest of each item.
+        The latest of each item.
     patients : mapping of str to str or None
         Patient of each image of the study, by image id.
-    taxonomy : Taxonomy
-    n_resamples : int, default 2000
-    seed : int, default 0
-        Same seed, same intervals.
-    level : float, default 0.95
-
-    Returns
-    -------
-    StudyAgreement
 
     Notes
     -----
-    An unknown label is no rating; of an exact set, an image with any unknown label is none. An
-    interval needs at least two groups.
+    An unknown label is not a rating. The exact set of an image with an unknown label is not a
+    rating either. An interval needs at least two groups.
     """
-    judged = [one for one in annotations if one.judgement.skip_reason is None]
-    image_ids = sorted({one.image_id for one in judged})
+    labelled = [one for one in annotations if one.content.skip_reason is None]
+    image_ids = sorted({one.image_id for one in labelled})
     groups, resampled = _groups(image_ids, patients)
     n_groups = int(groups.max()) + 1 if len(groups) else 0
     weights = (
@@ -117,12 +106,12 @@ def study_agreement(
     resampling = _Resampling(groups, weights, level)
     table, confusion = [], []
     for label in (*taxonomy.label_ids, EXACT_SET):
-        ratings = _ratings(judged, image_ids, label, taxonomy)
+        ratings = _ratings(labelled, image_ids, label, taxonomy)
         n_categories = 2 if label != EXACT_SET else 2 ** len(taxonomy.label_ids)
-        table += _rows_of_all(ratings, resampling, label, n_categories)
+        table += _group_rows(ratings, resampling, label, n_categories)
         for comparison, readers, first, second in _pairs(ratings):
             key: Row = {"comparison": comparison, "readers": readers, "label": label}
-            table += _rows_of_pair(key, first, second, resampling, n_categories)
+            table += _pair_rows(key, first, second, resampling, n_categories)
             if label != EXACT_SET:
                 confusion.append(key | _confusion(first, second, groups))
     return StudyAgreement(
@@ -135,7 +124,7 @@ def study_agreement(
 
 @dataclass(frozen=True)
 class _Resampling:
-    """Which group each image is of, and how often each resample has each group."""
+    """The group of each image, and how often each resample contains each group."""
 
     groups: npt.NDArray[np.intp]
     weights: FloatArray | None
@@ -145,47 +134,47 @@ class _Resampling:
 def _groups(
     image_ids: Sequence[str], patients: Mapping[str, str | None]
 ) -> tuple[npt.NDArray[np.intp], str]:
-    """Give each image the number of its patient, or its own where a patient is not known."""
+    """Return the number of each image's patient, or its own number if any patient is unknown."""
     names = [patients.get(image_id) for image_id in image_ids]
     known = all(name is not None for name in names)
-    of_each = np.array(names if known else list(image_ids), dtype=np.str_)
-    return np.unique(of_each, return_inverse=True)[1], "patients" if known else "images"
+    keys = np.array(names if known else list(image_ids), dtype=np.str_)
+    return np.unique(keys, return_inverse=True)[1], "patients" if known else "images"
 
 
 def _ratings(
-    judged: Sequence[Annotation], image_ids: Sequence[str], label: str, taxonomy: Taxonomy
+    labelled: Sequence[Annotation], image_ids: Sequence[str], label: str, taxonomy: Taxonomy
 ) -> dict[Reader, FloatArray]:
-    """Return what each reader said of each image at first and again, NaN where nothing."""
-    place = {image_id: row for row, image_id in enumerate(image_ids)}
+    """Return the category that each reader gave each image, NaN where none."""
+    rows = {image_id: row for row, image_id in enumerate(image_ids)}
     ratings: dict[Reader, FloatArray] = {}
-    for one in judged:
+    for one in labelled:
         column = ratings.setdefault((one.login, one.purpose), np.full(len(image_ids), np.nan))
-        column[place[one.image_id]] = _category(one.judgement.labels, label, taxonomy)
+        column[rows[one.image_id]] = _category(one.content.labels, label, taxonomy)
     return dict(sorted(ratings.items()))
 
 
 def _category(labels: Labels, label: str, taxonomy: Taxonomy) -> float:
-    wanted = taxonomy.label_ids if label == EXACT_SET else (label,)
-    flags = [labels.get(label_id) for label_id in wanted]
+    label_ids = taxonomy.label_ids if label == EXACT_SET else (label,)
+    flags = [labels.get(label_id) for label_id in label_ids]
     if any(flag is None for flag in flags):
         return np.nan
-    return float(sum(2**place for place, flag in enumerate(flags) if flag))
+    return float(sum(2**bit for bit, flag in enumerate(flags) if flag))
 
 
 def _pairs(
     ratings: Mapping[Reader, FloatArray],
 ) -> Iterator[tuple[str, str, FloatArray, FloatArray]]:
-    """Give every two readers, and each reader beside themselves."""
+    """Yield every pair of readers, and each reader with their repeats."""
     firsts = [(login, column) for (login, purpose), column in ratings.items() if purpose == "first"]
     for (one, first), (other, second) in combinations(firsts, 2):
         yield "pair", f"{one}, {other}", first, second
     for login, first in firsts:
-        again = ratings.get((login, "repeat"))
-        if again is not None:
-            yield "self", login, first, again
+        repeats = ratings.get((login, "repeat"))
+        if repeats is not None:
+            yield "self", login, first, repeats
 
 
-def _rows_of_all(
+def _group_rows(
     ratings: Mapping[Reader, FloatArray], resampling: _Resampling, label: str, n_categories: int
 ) -> list[Row]:
     columns = [column for (_, purpose), column in ratings.items() if purpose == "first"]
@@ -206,7 +195,7 @@ def _rows_of_all(
     ]
 
 
-def _rows_of_pair(
+def _pair_rows(
     key: Row, first: FloatArray, second: FloatArray, resampling: _Resampling, n_categories: int
 ) -> list[Row]:
     point = pair_agreement(first, second, resampling.groups, n_categories=n_categories)

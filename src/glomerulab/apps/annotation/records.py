@@ -1,4 +1,4 @@
-"""The values that the annotation program is about; nothing here touches a database."""
+"""The records of the annotation program, independent of the database."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,38 +10,11 @@ from glomerulab.errors import AnnotationError
 from glomerulab.geometry import Box, Point
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = [
-    "Account",
-    "Adjudication",
-    "AdjudicationMethod",
-    "AdjudicationSummary",
-    "Annotation",
-    "Disagreement",
-    "Distribution",
-    "DrawnRegion",
-    "Image",
-    "ItemState",
-    "Judgement",
-    "Labels",
-    "Outcome",
-    "Progress",
-    "Purpose",
-    "QueueItem",
-    "Role",
-    "SaveConflictError",
-    "Saved",
-    "SavedRegion",
-    "Source",
-    "State",
-    "Study",
-    "StudySettings",
-]
-
 Role = Literal["annotator", "owner"]
 State = Literal["open", "done", "skipped"]
 Source = Literal["web", "import"]
 Purpose = Literal["first", "repeat", "third"]
-"""Why an image is in a queue: to be read, to be read again by the same person, or to settle."""
+"""A first reading, a repeat by the same annotator, or a third reading after a disagreement."""
 AdjudicationMethod = Literal["majority", "third_reader", "consensus"]
 
 Labels = Mapping[str, int | None]
@@ -50,7 +23,7 @@ Labels = Mapping[str, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Someone who may log in."""
+    """A person who may log in."""
 
     account_id: int
     login: str
@@ -61,11 +34,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class StudySettings:
-    """How a study is run; the design part holds for what is distributed after a change."""
+    """The design of a study; a change applies to what is distributed afterwards."""
 
     name: str
     n_readers: int = 2
-    """How many annotators read each image, at least 1."""
+    """Annotators per image, at least 1."""
     repeat_share: float = 0.1
     """Share of an annotator's images that come twice, from 0 to 0.5."""
     seed: int = 0
@@ -75,32 +48,32 @@ class StudySettings:
     """Whether annotators see each other's labels."""
 
     def __post_init__(self) -> None:
-        """Refuse a design that cannot be."""
+        """Check the values."""
         if not self.name.strip():
-            raise AnnotationError("a study needs a name")
+            raise AnnotationError("the study needs a name")
         if self.n_readers < 1:
             raise AnnotationError(f"readers per image must be at least 1, got {self.n_readers}")
         if not 0.0 <= self.repeat_share <= 0.5:
             raise AnnotationError(
-                f"the repeated share must be from 0 to 0.5, got {self.repeat_share}"
+                f"the share of repeated images must be from 0 to 0.5, got {self.repeat_share}"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study as it stands."""
+    """A study with its present settings."""
 
     settings: StudySettings
     taxonomy: Taxonomy
     image_root: Path
-    """What relative image paths start from."""
+    """The folder that relative image paths start from."""
     version: int
     """Counts the changes of the settings, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image to label, and what is known of where it comes from."""
+    """One image to label, with its origin as far as it is known."""
 
     image_id: str
     image_path: Path
@@ -111,36 +84,36 @@ class Image:
     mpp: float | None = None
     """Micrometres per pixel."""
     box: Box | None = None
-    """Its place on the slide, level-0 pixels."""
+    """Its position on the slide, level-0 pixels."""
     region_id: str | None = None
     """The drawn region it was cut from."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What one person says of one image."""
+class AnnotationContent:
+    """The part of an annotation that the annotator enters."""
 
     labels: Labels = field(default_factory=dict)
-    """Absent is unknown, as None is."""
+    """An absent label is unknown, like None."""
     unsure: bool = False
     skip_reason: str | None = None
-    """Why the image cannot be judged; then no label is given."""
+    """Why the image cannot be labelled; then there are no labels."""
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One saved judgement; a later one of the same item does not replace it, but follows it."""
+    """One saved annotation; a change of it is a further version, not a replacement."""
 
     sequence: int
-    """Its place in the ledger of the study."""
+    """Number of its entry in the ledger."""
     assignment_id: int
     image_id: str
     login: str
     purpose: Purpose
     version: int
     """1 for the first save of the item."""
-    judgement: Judgement
+    content: AnnotationContent
     """With every label of the taxonomy."""
     seconds: float
     """Time spent on this version."""
@@ -155,15 +128,15 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class QueueItem:
-    """An item of an annotator's queue, with what this annotator may see and nothing else."""
+    """An item of an annotator's queue, restricted to what this annotator may see."""
 
     assignment_id: int
     image: Image
-    place: int
+    position: int
     """From 1."""
     n_items: int
     version: int
-    """Of the newest own annotation; 0 if there is none."""
+    """Of the annotator's latest annotation; 0 if there is none."""
     annotation: Annotation | None
     model: Mapping[str, float] | None
     """Label id to probability; None unless the study shows it and there is one."""
@@ -176,23 +149,23 @@ class ItemState:
     """One line of an annotator's list of items."""
 
     assignment_id: int
-    place: int
+    position: int
     image_id: str
     state: State
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """What became of a save."""
+class SaveResult:
+    """The result of saving an annotation."""
 
     annotation: Annotation
-    was_there: bool
-    """True if this very save had arrived before."""
+    already_saved: bool
+    """Whether an earlier try of the same save had arrived."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an annotator is."""
+class AnnotatorProgress:
+    """The progress of one annotator."""
 
     login: str
     name: str
@@ -214,25 +187,25 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """What a distribution of images to annotators did."""
+    """The counts of one distribution of images to annotators."""
 
     n_images: int
     """Images that got readers."""
     n_assignments: int
     n_repeats: int
-    """Of the assignments, those that repeat an image."""
+    """Assignments that repeat an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnRegion:
-    """A region drawn on a slide, in its newest version."""
+    """The latest version of a region drawn on a slide."""
 
     region_id: str
     slide_id: str
     box: Box
     """Level-0 pixels."""
     outline: tuple[Point, ...]
-    """The corners of the box unless it came from a file with another shape."""
+    """The corners of the box unless it was imported with another shape."""
     labels: tuple[str, ...]
     login: str
     """Who drew it first."""
@@ -242,16 +215,16 @@ class DrawnRegion:
 
 
 @dataclass(frozen=True, slots=True)
-class SavedRegion:
-    """What became of a save of a region."""
+class RegionSaveResult:
+    """The result of saving a region."""
 
     region: DrawnRegion
-    was_there: bool
+    already_saved: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Adjudication:
-    """What was settled for an image."""
+    """The adjudicated labels of an image."""
 
     sequence: int
     image_id: str
@@ -259,7 +232,7 @@ class Adjudication:
     labels: Labels
     method: AdjudicationMethod
     login: str
-    """Who settled it."""
+    """The owner who adjudicated."""
     note: str
     readings: tuple[int, ...]
     """Sequences of the annotations it rests on."""
@@ -267,18 +240,18 @@ class Adjudication:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What is known of an image after its readings."""
+class ImageReadings:
+    """An image with its readings and its adjudication."""
 
     image: Image
     image_path: str
-    """As it stands in the manifest."""
+    """As in the manifest."""
     others: Mapping[str, str | int | float]
     """Other columns of the manifest."""
     readings: tuple[Annotation, ...]
-    """Newest judgement of each reader who did not skip the image; repeats left out."""
+    """Latest annotation of each reader who did not skip the image, without repeats."""
     adjudication: Adjudication | None
-    """The newest."""
+    """The latest."""
 
     @property
     def stale(self) -> bool:
@@ -290,28 +263,28 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class AdjudicationSummary:
-    """What settling many images at once did."""
+    """The result of adjudicating many images by a rule."""
 
-    n_settled: int
-    left: tuple[str, ...]
-    """Ids of the images that could not be settled so."""
+    n_resolved: int
+    unresolved: tuple[str, ...]
+    """Ids of the images that the rule could not decide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """An image on which its readers differ."""
+    """An image on which its readers disagree."""
 
     image: Image
     readings: tuple[Annotation, ...]
     labels: tuple[str, ...]
-    """Ids of the labels they differ in."""
+    """Ids of the labels they disagree on."""
     adjudication: Adjudication | None
     stale: bool
-    """True if a reading changed after the adjudication."""
+    """Whether a reading changed after the adjudication."""
 
 
 class SaveConflictError(AnnotationError):
-    """What is to be changed was changed by someone since it was read; nothing was written."""
+    """The record was changed since the client read it; nothing was written."""
 
     def __init__(
         self,
@@ -322,4 +295,4 @@ class SaveConflictError(AnnotationError):
     ) -> None:
         super().__init__(message, where=where)
         self.current = current
-        """What stands there now; None if nothing does."""
+        """The saved record; None if there is none."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
-from glomerulab.apps.annotation import passwords
+from glomerulab.apps.annotation.store import accounts
 from glomerulab.apps.annotation.store.database import Store, open_store
 from tests.support.postgres import POSTGRES_URL, WITHOUT_POSTGRES, empty_schema
 
@@ -15,7 +15,7 @@ from tests.support.postgres import POSTGRES_URL, WITHOUT_POSTGRES, empty_schema
 def _quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hash with argon2's least cost: a hundred tests need not each wait for a slow hash."""
     monkeypatch.setattr(
-        passwords, "HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+        accounts, "HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from glomerulab.apps.annotation.agreement import EXACT_SET, study_agreement
-from glomerulab.apps.annotation.records import Annotation, Judgement
+from glomerulab.apps.annotation.records import Annotation, AnnotationContent
 from glomerulab.taxonomy import load_taxonomy
 
 PAPER = load_taxonomy("paper")
@@ -21,7 +21,7 @@ def _said(
         login=login,
         purpose=purpose,
         version=1,
-        judgement=Judgement(labels, **said),
+        content=AnnotationContent(labels, **said),
         seconds=1.0,
         saved_at=datetime(2026, 1, 2, tzinfo=UTC),
         image_sha256=None,

@@ -9,7 +9,7 @@ from glomerulab.apps.annotation.consensus import (
     soft_labels,
 )
 from glomerulab.taxonomy import load_taxonomy
-from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, outcome
+from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, image_readings
 
 PAPER = load_taxonomy("paper")
 BOTH = {"normal": 0, "mspgn": 0, "fsg": 1, "cgn": 1}
@@ -70,20 +70,20 @@ def test_a_soft_label_is_the_share_of_votes(readings: list[dict[str, int | None]
 def test_an_image_is_final_when_adjudicated_or_when_enough_readers_agree() -> None:
     unknown = dict.fromkeys(PAPER.label_ids)
     cases = [
-        (outcome([CRESCENT, CRESCENT]), CRESCENT, "agreed"),
-        (outcome([CRESCENT]), unknown, "incomplete"),
-        (outcome([]), unknown, "incomplete"),
-        (outcome([CRESCENT, NORMAL]), unknown, "disagreed"),
-        (outcome([CRESCENT, NORMAL], settled=SCLEROSIS), SCLEROSIS, "consensus"),
-        (outcome([{"cgn": 1}, CRESCENT]), CRESCENT, "agreed"),
-        (outcome([CRESCENT, NORMAL], settled=CRESCENT, based_on=(1,)), unknown, "stale"),
-        (outcome([CRESCENT, CRESCENT], settled=NORMAL, based_on=(1,)), unknown, "stale"),
+        (image_readings([CRESCENT, CRESCENT]), CRESCENT, "agreed"),
+        (image_readings([CRESCENT]), unknown, "incomplete"),
+        (image_readings([]), unknown, "incomplete"),
+        (image_readings([CRESCENT, NORMAL]), unknown, "disagreed"),
+        (image_readings([CRESCENT, NORMAL], settled=SCLEROSIS), SCLEROSIS, "consensus"),
+        (image_readings([{"cgn": 1}, CRESCENT]), CRESCENT, "agreed"),
+        (image_readings([CRESCENT, NORMAL], settled=CRESCENT, based_on=(1,)), unknown, "stale"),
+        (image_readings([CRESCENT, CRESCENT], settled=NORMAL, based_on=(1,)), unknown, "stale"),
     ]
     for one, labels, grounds in cases:
         assert final_labels(one, PAPER, n_readers=2) == (labels, grounds)
 
 
 def test_an_adjudication_is_stale_once_its_readings_are_no_longer_those_there_are() -> None:
-    assert not outcome([CRESCENT, NORMAL], settled=CRESCENT).stale
-    assert outcome([CRESCENT, NORMAL], settled=CRESCENT, based_on=(1,)).stale
-    assert not outcome([CRESCENT, NORMAL]).stale
+    assert not image_readings([CRESCENT, NORMAL], settled=CRESCENT).stale
+    assert image_readings([CRESCENT, NORMAL], settled=CRESCENT, based_on=(1,)).stale
+    assert not image_readings([CRESCENT, NORMAL]).stale

@@ -22,7 +22,7 @@ from glomerulab.cohort.paper_labels import write_paper_labels
 from glomerulab.errors import OutputError
 from glomerulab.geometry import Box
 from glomerulab.taxonomy import load_taxonomy
-from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, outcome
+from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, image_readings
 
 STUDY = Study(StudySettings("study"), load_taxonomy("paper"), Path("/images"), 1)
 
@@ -33,10 +33,10 @@ def _outcomes() -> list:
         *(Image(f"g{number}", Path(f"/images/g{number}.png")) for number in (2, 3, 4)),
     ]
     return [
-        outcome([CRESCENT, CRESCENT], image=images[0]),
-        outcome([CRESCENT, NORMAL], image=images[1]),
-        outcome([CRESCENT, NORMAL], image=images[2], settled=SCLEROSIS),
-        outcome([{"cgn": 1}], image=images[3]),
+        image_readings([CRESCENT, CRESCENT], image=images[0]),
+        image_readings([CRESCENT, NORMAL], image=images[1]),
+        image_readings([CRESCENT, NORMAL], image=images[2], settled=SCLEROSIS),
+        image_readings([{"cgn": 1}], image=images[3]),
     ]
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from glomerulab.apps.annotation.records import Progress, SaveConflictError, StudySettings
+from glomerulab.apps.annotation.records import AnnotatorProgress, SaveConflictError, StudySettings
 from glomerulab.errors import AnnotationError
 
 
@@ -19,7 +19,7 @@ def test_a_design_that_cannot_be_is_refused(wrong: dict[str, object], message: s
 
 
 def test_what_is_open_is_neither_done_nor_skipped() -> None:
-    assert Progress("a", "A", 10, 4, 1, 0, 0.0, None, None).n_open == 5
+    assert AnnotatorProgress("a", "A", 10, 4, 1, 0, 0.0, None, None).n_open == 5
 
 
 def test_a_conflict_carries_what_stands_there() -> None:

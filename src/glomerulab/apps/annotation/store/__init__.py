@@ -1,1 +1,1 @@
-"""The only place with SQL: the database of one labelling study."""
+"""The database of one labelling study; the only package with SQL."""

@@ -1,157 +1,79 @@
-"""Queues, and the judgements that people save of their items.
+"""Queues of annotators, the annotations they save, and their progress.
 
-Nothing here shows an annotator what another, or the model, said of an image, unless the settings
-of the study say so.
+An annotator sees what others or the model labelled only if the settings of the study say so.
 """
 
+import statistics
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, func, select, update
 
-from glomerulab.apps.annotation.label_validation import checked_judgement, checked_seconds
+from glomerulab.apps.annotation.label_validation import validate_content, validate_seconds
 from glomerulab.apps.annotation.records import (
     Account,
     Annotation,
+    AnnotationContent,
+    AnnotatorProgress,
     Image,
     ItemState,
-    Judgement,
     QueueItem,
     SaveConflictError,
-    Saved,
+    SaveResult,
     Source,
     Study,
 )
-from glomerulab.apps.annotation.store.accounts import account_of
+from glomerulab.apps.annotation.store.accounts import get_account, require_owner
 from glomerulab.apps.annotation.store.database import Store
-from glomerulab.apps.annotation.store.images import find_image
-from glomerulab.apps.annotation.store.ledger import Event, append, event_of, find_save, newest_event
-from glomerulab.apps.annotation.store.schema import assignment, event, model_call
-from glomerulab.apps.annotation.store.study import study_of
+from glomerulab.apps.annotation.store.ledger import (
+    Event,
+    append_event,
+    event_from_row,
+    find_save,
+    latest_event,
+)
+from glomerulab.apps.annotation.store.schema import account, assignment, event, model_call
+from glomerulab.apps.annotation.store.study import get_image, get_study
 from glomerulab.errors import NotAllowedError, UnknownRecordError
-
-__all__ = [
-    "annotation_of",
-    "find_item",
-    "history",
-    "image_of_item",
-    "item_at",
-    "list_items",
-    "next_item",
-    "save_annotation",
-    "save_in",
-]
 
 KIND = "annotation"
 
 
-def next_item(store: Store, login: str) -> QueueItem | None:
-    """Return the first item that the annotator has neither labelled nor skipped.
-
-    Parameters
-    ----------
-    store : Store
-    login : str
-
-    Returns
-    -------
-    QueueItem or None
-        None when all is done.
-    """
+def item_at(store: Store, login: str, position: int) -> QueueItem:
+    """Return the item at a position of the annotator's queue, from 1, saved or not."""
     with store.reading() as connection:
-        reader = account_of(connection, login)
-        row = (
-            connection.execute(_items_of(reader).where(assignment.c.state == "open").limit(1))
-            .mappings()
-            .first()
-        )
-        return None if row is None else _item(connection, reader, row)
-
-
-def item_at(store: Store, login: str, place: int) -> QueueItem:
-    """Return the item at a place of the annotator's queue, saved or not.
-
-    Parameters
-    ----------
-    store : Store
-    login : str
-    place : int
-        From 1 to `QueueItem.n_items`.
-
-    Returns
-    -------
-    QueueItem
-
-    Raises
-    ------
-    UnknownRecordError
-        If the queue has no such place.
-    """
-    with store.reading() as connection:
-        reader = account_of(connection, login)
-        row = (
-            connection.execute(_items_of(reader).where(assignment.c.position == place))
-            .mappings()
-            .first()
-        )
+        reader = get_account(connection, login)
+        query = _queue(reader).where(assignment.c.position == position)
+        row = connection.execute(query).mappings().first()
         if row is None:
-            raise UnknownRecordError(f"the queue has no place {place}", where=login)
+            raise UnknownRecordError(f"the queue of {login} has no item {position}")
         return _item(connection, reader, row)
 
 
-def find_item(store: Store, login: str, assignment_id: int) -> QueueItem:
-    """Return an item of the annotator's queue.
-
-    Parameters
-    ----------
-    store : Store
-    login : str
-    assignment_id : int
-
-    Returns
-    -------
-    QueueItem
+def image_of_item(store: Store, login: str, assignment_id: int) -> Image:
+    """Return the image of an item of the annotator's queue.
 
     Raises
     ------
     UnknownRecordError
         If there is no such item.
     NotAllowedError
-        If it is another annotator's.
+        If it is in another annotator's queue.
     """
     with store.reading() as connection:
-        reader = account_of(connection, login)
-        return _item(connection, reader, _own_row(connection, reader, assignment_id))
-
-
-def image_of_item(store: Store, login: str, assignment_id: int) -> Image:
-    """Return the image of an item of the annotator's queue; see `find_item`, which reads more."""
-    with store.reading() as connection:
-        row = _own_row(connection, account_of(connection, login), assignment_id)
-        return find_image(connection, row["image_id"], study_of(connection).image_root)
+        row = _own_row(connection, get_account(connection, login), assignment_id)
+        return get_image(connection, row["image_id"], get_study(connection).image_root)
 
 
 def list_items(store: Store, login: str) -> list[ItemState]:
     """Return the annotator's queue, in order."""
     with store.reading() as connection:
-        rows = connection.execute(_items_of(account_of(connection, login))).mappings()
+        rows = connection.execute(_queue(get_account(connection, login))).mappings()
         return [
             ItemState(row["assignment_id"], row["position"], row["image_id"], row["state"])
             for row in rows
         ]
-
-
-def history(store: Store, login: str, assignment_id: int) -> list[Annotation]:
-    """Return every version of the annotator's judgement of an item, oldest first."""
-    with store.reading() as connection:
-        reader = account_of(connection, login)
-        row = _own_row(connection, reader, assignment_id)
-        versions = connection.execute(
-            select(event)
-            .where(event.c.kind == KIND, event.c.subject == str(row["assignment_id"]))
-            .order_by(event.c.version)
-        ).mappings()
-        return [annotation_of(event_of(version)) for version in versions]
 
 
 def save_annotation(
@@ -159,49 +81,41 @@ def save_annotation(
     *,
     login: str,
     assignment_id: int,
-    judgement: Judgement,
+    content: AnnotationContent,
     expected_version: int,
     save_key: str,
     seconds: float,
     image_sha256: str | None = None,
-) -> Saved:
-    """Save a judgement of an item: durable when this returns, and never stored twice.
+) -> SaveResult:
+    """Save the annotation of an item, durably and only once.
 
     Parameters
     ----------
-    store : Store
-    login : str
-    assignment_id : int
-    judgement : Judgement
     expected_version : int
         `QueueItem.version` as the annotator saw it.
     save_key : str
-        Made by the client for this save, 8 to 64 characters. If a save with this key is there
-        already, that one is returned and nothing is stored.
+        Made by the client for this save, 8 to 64 characters. If a save with this key exists, it is
+        returned and nothing is stored.
     seconds : float
         Time spent.
     image_sha256 : str, optional
         Digest of the file that was shown.
 
-    Returns
-    -------
-    Saved
-
     Raises
     ------
     SaveConflictError
-        If the item was saved since, as from another tab; its `current` is what stands there.
+        If the item was saved since, as from another tab; its `current` is the saved annotation.
     AnnotationError
-        If the judgement is refused, or the key was used for another save.
+        If the content is invalid, or the key was used for another save.
     NotAllowedError
-        If the item is another annotator's.
+        If the item is in another annotator's queue.
     """
     with store.writing() as connection:
-        return save_in(
+        return save_in_transaction(
             connection,
-            account_of(connection, login),
+            get_account(connection, login),
             assignment_id,
-            judgement,
+            content,
             expected_version=expected_version,
             save_key=save_key,
             seconds=seconds,
@@ -209,87 +123,159 @@ def save_annotation(
         )
 
 
-def save_in(
+def save_in_transaction(
     connection: Connection,
     reader: Account,
     assignment_id: int,
-    judgement: Judgement,
+    content: AnnotationContent,
     *,
     expected_version: int,
     save_key: str,
     seconds: float,
     image_sha256: str | None = None,
     source: Source = "web",
-) -> Saved:
-    """Save a judgement in a transaction of `Store.writing`; see `save_annotation`."""
-    study = study_of(connection)
+) -> SaveResult:
+    """Save an annotation inside a transaction of `Store.writing`; see `save_annotation`."""
+    study = get_study(connection)
     row = _own_row(connection, reader, assignment_id)
-    checked = checked_judgement(judgement, study.taxonomy)
-    said = {
-        "labels": dict(checked.labels),
-        "unsure": checked.unsure,
-        "skip_reason": checked.skip_reason,
-        "note": checked.note,
+    valid = validate_content(content, study.taxonomy)
+    entered = {
+        "labels": dict(valid.labels),
+        "unsure": valid.unsure,
+        "skip_reason": valid.skip_reason,
+        "note": valid.note,
     }
-    before = find_save(connection, save_key, kind=KIND, subject=str(assignment_id), said=said)
-    if before is not None:
-        return Saved(annotation_of(before), was_there=True)
+    subject = str(assignment_id)
+    saved = find_save(connection, save_key, kind=KIND, subject=subject, content=entered)
+    if saved is not None:
+        return SaveResult(annotation_from_event(saved), already_saved=True)
     if row["version"] != expected_version:
-        current = newest_event(connection, KIND, str(assignment_id))
+        current = latest_event(connection, KIND, subject)
         raise SaveConflictError(
             f"this image was saved since you opened it (version {row['version']}, you had "
-            f"{expected_version}); look at what stands there, then save again",
-            where=row["image_id"],
-            current=None if current is None else annotation_of(current),
+            f"{expected_version}); look at the saved annotation, then save again",
+            current=None if current is None else annotation_from_event(current),
         )
-    entry = append(
+    entry = append_event(
         connection,
         kind=KIND,
-        subject=str(assignment_id),
+        subject=subject,
         version=expected_version + 1,
         actor=reader.login,
         save_key=save_key,
         payload={
-            **said,
+            **entered,
             "image_id": row["image_id"],
             "purpose": row["purpose"],
-            "seconds": checked_seconds(seconds),
+            "seconds": validate_seconds(seconds),
             "image_sha256": image_sha256,
             "model_shown": study.settings.show_model,
             "others_shown": study.settings.show_others,
             "source": source,
         },
     )
-    state = "done" if checked.skip_reason is None else "skipped"
+    state = "done" if valid.skip_reason is None else "skipped"
     connection.execute(
         update(assignment)
         .where(assignment.c.assignment_id == assignment_id)
         .values(version=entry.version, state=state)
     )
-    return Saved(annotation_of(entry), was_there=False)
+    return SaveResult(annotation_from_event(entry), already_saved=False)
 
 
-def annotation_of(entry: Event) -> Annotation:
-    """Make an `Annotation` of its entry in the ledger."""
-    said = entry.payload
+def list_annotations(store: Store, *, by: str, every_version: bool = False) -> list[Annotation]:
+    """Return the annotations of all annotators to an owner, in the order they were saved.
+
+    Only the latest of each item unless `every_version`.
+    """
+    with store.reading() as connection:
+        require_owner(connection, by)
+        return _annotations(connection) if every_version else _latest_annotations(connection)
+
+
+def readings_by_image(connection: Connection) -> dict[str, tuple[Annotation, ...]]:
+    """Return the latest annotations of each image without skips and repeats, by image id."""
+    readings: dict[str, list[Annotation]] = defaultdict(list)
+    for one in _latest_annotations(connection):
+        if one.purpose != "repeat" and one.content.skip_reason is None:
+            readings[one.image_id].append(one)
+    return {image_id: tuple(found) for image_id, found in readings.items()}
+
+
+def study_progress(store: Store, *, by: str) -> list[AnnotatorProgress]:
+    """Return the progress of every account with a queue to an owner, ordered by login."""
+    with store.reading() as connection:
+        require_owner(connection, by)
+        logins = connection.scalars(
+            select(account.c.login).join(assignment).distinct().order_by(account.c.login)
+        ).all()
+        return [_progress(connection, get_account(connection, login)) for login in logins]
+
+
+def annotation_from_event(entry: Event) -> Annotation:
+    """Build an `Annotation` from its entry in the ledger."""
+    payload = entry.payload
     return Annotation(
         sequence=entry.sequence,
         assignment_id=int(entry.subject),
-        image_id=said["image_id"],
+        image_id=payload["image_id"],
         login=entry.actor,
-        purpose=said["purpose"],
+        purpose=payload["purpose"],
         version=entry.version,
-        judgement=Judgement(said["labels"], said["unsure"], said["skip_reason"], said["note"]),
-        seconds=said["seconds"],
+        content=AnnotationContent(
+            payload["labels"], payload["unsure"], payload["skip_reason"], payload["note"]
+        ),
+        seconds=payload["seconds"],
         saved_at=entry.at,
-        image_sha256=said["image_sha256"],
-        model_shown=said["model_shown"],
-        others_shown=said["others_shown"],
-        source=said["source"],
+        image_sha256=payload["image_sha256"],
+        model_shown=payload["model_shown"],
+        others_shown=payload["others_shown"],
+        source=payload["source"],
     )
 
 
-def _items_of(reader: Account) -> Select[Any]:
+def _annotations(connection: Connection, actor: str | None = None) -> list[Annotation]:
+    """Return every version of the annotations of everyone, or of one annotator."""
+    query = select(event).where(event.c.kind == KIND).order_by(event.c.sequence)
+    if actor is not None:
+        query = query.where(event.c.actor == actor)
+    rows = connection.execute(query).mappings()
+    return [annotation_from_event(event_from_row(row)) for row in rows]
+
+
+def _latest_annotations(connection: Connection) -> list[Annotation]:
+    latest = {one.assignment_id: one for one in _annotations(connection)}
+    return sorted(latest.values(), key=lambda one: one.sequence)
+
+
+def _progress(connection: Connection, reader: Account) -> AnnotatorProgress:
+    counts: dict[str, int] = dict(
+        connection.execute(
+            select(assignment.c.state, func.count())
+            .where(assignment.c.account_id == reader.account_id)
+            .group_by(assignment.c.state)
+        ).all()
+    )
+    saves = _annotations(connection, reader.login)
+    seconds: dict[int, float] = defaultdict(float)
+    latest: dict[int, Annotation] = {}
+    for save in saves:
+        seconds[save.assignment_id] += save.seconds
+        latest[save.assignment_id] = save
+    return AnnotatorProgress(
+        login=reader.login,
+        name=reader.name,
+        n_assigned=sum(counts.values()),
+        n_done=counts.get("done", 0),
+        n_skipped=counts.get("skipped", 0),
+        n_unsure=sum(save.content.unsure for save in latest.values()),
+        seconds_total=sum(seconds.values()),
+        seconds_median=statistics.median(seconds.values()) if seconds else None,
+        last_saved_at=saves[-1].saved_at if saves else None,
+    )
+
+
+def _queue(reader: Account) -> Select[Any]:
     return (
         select(assignment)
         .where(assignment.c.account_id == reader.account_id)
@@ -298,38 +284,35 @@ def _items_of(reader: Account) -> Select[Any]:
 
 
 def _own_row(connection: Connection, reader: Account, assignment_id: int) -> RowMapping:
-    """Return an item of the reader's queue."""
-    row = (
-        connection.execute(select(assignment).where(assignment.c.assignment_id == assignment_id))
-        .mappings()
-        .first()
-    )
+    """Return an assignment of the reader."""
+    query = select(assignment).where(assignment.c.assignment_id == assignment_id)
+    row = connection.execute(query).mappings().first()
     if row is None:
-        raise UnknownRecordError("there is no such item", where=str(assignment_id))
+        raise UnknownRecordError(f"there is no item {assignment_id}")
     if row["account_id"] != reader.account_id:
-        raise NotAllowedError("this item is in another annotator's queue", where=reader.login)
+        raise NotAllowedError(f"item {assignment_id} is in another annotator's queue")
     return row
 
 
 def _item(connection: Connection, reader: Account, row: RowMapping) -> QueueItem:
-    study = study_of(connection)
-    own = newest_event(connection, KIND, str(row["assignment_id"])) if row["version"] else None
+    study = get_study(connection)
+    own = latest_event(connection, KIND, str(row["assignment_id"])) if row["version"] else None
     n_items = connection.scalar(
         select(func.count()).where(assignment.c.account_id == reader.account_id)
     )
     return QueueItem(
         assignment_id=row["assignment_id"],
-        image=find_image(connection, row["image_id"], study.image_root),
-        place=row["position"],
+        image=get_image(connection, row["image_id"], study.image_root),
+        position=row["position"],
         n_items=n_items or 0,
         version=row["version"],
-        annotation=None if own is None else annotation_of(own),
-        model=_model(connection, study, row["image_id"]),
+        annotation=None if own is None else annotation_from_event(own),
+        model=_model_calls(connection, study, row["image_id"]),
         others=_others(connection, study, reader, row["image_id"]),
     )
 
 
-def _model(connection: Connection, study: Study, image_id: str) -> Mapping[str, float] | None:
+def _model_calls(connection: Connection, study: Study, image_id: str) -> Mapping[str, float] | None:
     if not study.settings.show_model:
         return None
     rows = connection.execute(
@@ -345,10 +328,10 @@ def _others(
 ) -> tuple[Annotation, ...]:
     if not study.settings.show_others:
         return ()
-    theirs = select(assignment.c.assignment_id).where(
+    assignments = select(assignment.c.assignment_id).where(
         assignment.c.image_id == image_id,
         assignment.c.account_id != reader.account_id,
         assignment.c.version > 0,
     )
-    newest = [newest_event(connection, KIND, str(one)) for one in connection.scalars(theirs)]
-    return tuple(annotation_of(entry) for entry in newest if entry is not None)
+    latest = [latest_event(connection, KIND, str(one)) for one in connection.scalars(assignments)]
+    return tuple(annotation_from_event(entry) for entry in latest if entry is not None)

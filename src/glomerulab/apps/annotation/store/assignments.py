@@ -1,43 +1,137 @@
-"""Giving images to annotators, as the design of the study says."""
+"""Assign images to annotators at random, balanced, and reproducibly for a seed."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, or_, select
+import numpy as np
+from sqlalchemy import Connection, func, insert, or_, select
 
-from glomerulab.apps.annotation.assignment import Reading, choose_readers, order_readings
-from glomerulab.apps.annotation.records import Distribution
-from glomerulab.apps.annotation.store.accounts import account_of, require_owner
+from glomerulab.apps.annotation.records import Distribution, Purpose
+from glomerulab.apps.annotation.store.accounts import get_account, require_owner
 from glomerulab.apps.annotation.store.database import Store
-from glomerulab.apps.annotation.store.images import find_image
-from glomerulab.apps.annotation.store.ledger import append, canonical_json, newest_event
+from glomerulab.apps.annotation.store.ledger import (
+    ASSIGNMENT_COLUMNS,
+    append_event,
+    latest_event,
+    unordered_digest,
+)
 from glomerulab.apps.annotation.store.schema import account, assignment, image
-from glomerulab.apps.annotation.store.study import study_of
+from glomerulab.apps.annotation.store.study import get_image, get_study
 from glomerulab.errors import AnnotationError
 
-__all__ = ["assign_third_reader", "assignments_digest", "distribute", "insert_readings"]
-
-SUBJECT = "assignments"
-DIGESTED = ("account_id", "image_id", "purpose", "position")
-"""Columns that the ledger vouches for; the others follow from the annotations."""
+KIND = "assignments"
 
 
-def distribute(store: Store, *, by: str) -> Distribution:
-    """Give every image that lacks readers its annotators, at the end of their queues.
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One image in the queue of one annotator."""
 
-    Call it after annotators or images were added; what was given before stays.
+    image_id: str
+    purpose: Purpose
+
+
+def choose_readers(
+    n_missing: Mapping[str, int],
+    loads: Mapping[str, int],
+    *,
+    readers: Mapping[str, frozenset[str]],
+    seed: int,
+) -> dict[str, list[str]]:
+    """Choose as many new readers for each image as it lacks, those with the fewest images first.
 
     Parameters
     ----------
-    store : Store
-    by : str
-        Login of an owner.
+    n_missing : mapping of str to int
+        How many readers each image lacks.
+    loads : mapping of str to int
+        How many images each available annotator has already.
+    readers : mapping of str to frozenset of str
+        The present readers, by image id; absent means none.
 
     Returns
     -------
-    Distribution
+    dict of str to list of str
+        The new images of each annotator.
+
+    Raises
+    ------
+    AnnotationError
+        If an image needs more readers than there are.
+
+    Notes
+    -----
+    Images are assigned in random order, each to those with the fewest images so far, ties broken at
+    random. The loads of two annotators who may read every image never differ by more than one.
+    """
+    rng = np.random.default_rng(_entropy(seed, "readers"))
+    images = sorted(n_missing)
+    current = dict(loads)
+    assigned: dict[str, list[str]] = {login: [] for login in sorted(loads)}
+    for index in rng.permutation(len(images)):
+        image_id = images[index]
+        present = readers.get(image_id, frozenset())
+        available = sorted(set(current) - present)
+        if len(available) < n_missing[image_id]:
+            raise AnnotationError(
+                f"image {image_id!r} needs {n_missing[image_id] + len(present)} annotators, there "
+                f"are {len(available) + len(present)}; add annotators or ask for fewer readers per "
+                "image"
+            )
+        ties = dict(zip(available, rng.random(len(available)), strict=True))
+        available.sort(key=lambda login: (current[login], ties[login]))
+        for login in available[: n_missing[image_id]]:
+            assigned[login].append(image_id)
+            current[login] += 1
+    return assigned
+
+
+def order_queue(
+    image_ids: Sequence[str], *, repeat_share: float, seed: int, login: str, batch: int
+) -> list[Assignment]:
+    """Return the n images of one annotator in random order, some of them twice.
+
+    Parameters
+    ----------
+    repeat_share : float
+        From 0 to 0.5; the number of repeats is rounded to the nearest integer.
+    login : str
+        Each annotator has another order.
+    batch : int
+        Each distribution of a study is shuffled anew.
+
+    Returns
+    -------
+    list of Assignment
+        The repeats are a random sample of the images. Each comes at least (n - n_repeats) / 2
+        positions after its first reading, mixed with first readings as long as there are any, so
+        that a repeat cannot be told from them.
+    """
+    rng = np.random.default_rng(_entropy(seed, f"order {login} {batch}"))
+    images = sorted(image_ids)
+    order = [images[index] for index in rng.permutation(len(images))]
+    n_repeats = int(np.floor(repeat_share * len(order) + 0.5))
+    # The first of a random order are a random sample; they come back among the last of it.
+    n_last = (len(order) - n_repeats) // 2
+    first = [Assignment(image_id, "first") for image_id in order]
+    repeats = [Assignment(image_id, "repeat") for image_id in order[:n_repeats]]
+    mixed = first[len(first) - n_last :] + repeats
+    shuffled = [mixed[index] for index in rng.permutation(len(mixed))]
+    return first[: len(first) - n_last] + shuffled
+
+
+def _entropy(seed: int, purpose: str) -> list[int]:
+    """Return the entropy of an independent random stream for each purpose of one seed."""
+    digest = hashlib.sha256(purpose.encode("utf-8")).digest()
+    return [abs(seed), int(seed < 0), int.from_bytes(digest[:8], "big")]
+
+
+def distribute(store: Store, *, by: str) -> Distribution:
+    """Append every image that lacks readers to the queues of annotators.
+
+    Existing assignments stay. Call it after annotators or images were added.
 
     Raises
     ------
@@ -46,48 +140,47 @@ def distribute(store: Store, *, by: str) -> Distribution:
     """
     with store.writing() as connection:
         actor = require_owner(connection, by)
-        settings = study_of(connection).settings
-        logins = _annotators(connection)
-        readers = _readers(connection)
+        settings = get_study(connection).settings
+        logins = _active_annotators(connection)
+        readers = _readers_by_image(connection)
         n_missing = {
             image_id: settings.n_readers - len(readers.get(image_id, ()))
             for image_id in connection.scalars(select(image.c.image_id))
         }
         n_missing = {image_id: n for image_id, n in n_missing.items() if n > 0}
-        loads = {login: sum(1 for those in readers.values() if login in those) for login in logins}
-        dealt = choose_readers(n_missing, loads, readers=readers, seed=settings.seed)
-        batch = _next_version(connection)
+        loads = {login: sum(login in those for those in readers.values()) for login in logins}
+        assigned = choose_readers(n_missing, loads, readers=readers, seed=settings.seed)
+        latest = latest_event(connection, KIND, KIND)
+        batch = 1 if latest is None else latest.version + 1
         queues = {
-            login: order_readings(
+            login: order_queue(
                 image_ids,
                 repeat_share=settings.repeat_share,
                 seed=settings.seed,
                 login=login,
                 batch=batch,
             )
-            for login, image_ids in dealt.items()
+            for login, image_ids in assigned.items()
         }
-        n_assignments = insert_readings(connection, queues, actor=actor.login)
-    n_repeats = sum(reading.purpose == "repeat" for queue in queues.values() for reading in queue)
+        n_assignments = insert_assignments(connection, queues, actor=actor.login)
+    n_repeats = sum(one.purpose == "repeat" for queue in queues.values() for one in queue)
     return Distribution(len(n_missing), n_assignments, n_repeats)
 
 
 def assign_third_reader(store: Store, image_ids: Sequence[str], *, login: str, by: str) -> int:
-    """Give images to one more annotator, whose reading settles them.
+    """Assign images to one more annotator, who decides where the readers disagree.
 
     Parameters
     ----------
-    store : Store
-    image_ids : sequence of str
     login : str
-        Of an annotator who has not read them; to them they look like any other.
+        An annotator who has not read the images; to them they look like any other.
     by : str
         Login of an owner.
 
     Returns
     -------
     int
-        How many were given; those that this annotator has as third reader already are left out.
+        How many were assigned; those that this annotator has as third reader are skipped.
 
     Raises
     ------
@@ -96,94 +189,77 @@ def assign_third_reader(store: Store, image_ids: Sequence[str], *, login: str, b
     """
     with store.writing() as connection:
         actor = require_owner(connection, by)
-        reader = account_of(connection, login)
-        root = study_of(connection).image_root
-        readers = _readers(connection)
-        mine = select(assignment.c.image_id).where(
+        reader = get_account(connection, login)
+        root = get_study(connection).image_root
+        readers = _readers_by_image(connection)
+        query = select(assignment.c.image_id).where(
             assignment.c.account_id == reader.account_id, assignment.c.purpose == "third"
         )
-        given = set(connection.scalars(mine))
-        queue: list[Reading] = []
+        present = set(connection.scalars(query))
+        queue: list[Assignment] = []
         for image_id in dict.fromkeys(image_ids):
-            find_image(connection, image_id, root)
-            if image_id in given:
+            get_image(connection, image_id, root)  # raises if the study has no such image
+            if image_id in present:
                 continue
             if reader.login in readers.get(image_id, frozenset()):
                 raise AnnotationError(
-                    f"{reader.login} has read this image; a third reader must be someone else",
-                    where=image_id,
+                    f"{reader.login} is a reader of image {image_id!r}; choose someone else as "
+                    "third reader"
                 )
-            queue.append(Reading(image_id, "third"))
-        return insert_readings(connection, {reader.login: queue}, actor=actor.login)
+            queue.append(Assignment(image_id, "third"))
+        return insert_assignments(connection, {reader.login: queue}, actor=actor.login)
 
 
-def insert_readings(
-    connection: Connection, queues: Mapping[str, Sequence[Reading]], *, actor: str
+def insert_assignments(
+    connection: Connection, queues: Mapping[str, Sequence[Assignment]], *, actor: str
 ) -> int:
-    """Append readings to queues, by login, in a transaction of `Store.writing`.
-
-    Parameters
-    ----------
-    connection : Connection
-    queues : mapping of str to sequence of Reading
-    actor : str
-        Login.
-
-    Returns
-    -------
-    int
-        How many there were.
-    """
+    """Append assignments to queues, by login, inside a transaction; return how many."""
     rows: list[dict[str, Any]] = []
     for login, queue in queues.items():
-        account_id = account_of(connection, login).account_id
+        account_id = get_account(connection, login).account_id
         last = connection.scalar(
             select(func.max(assignment.c.position)).where(assignment.c.account_id == account_id)
         )
         rows += [
             {
                 "account_id": account_id,
-                "image_id": reading.image_id,
-                "purpose": reading.purpose,
+                "image_id": one.image_id,
+                "purpose": one.purpose,
                 "position": position,
                 "state": "open",
                 "version": 0,
             }
-            for position, reading in enumerate(queue, start=(last or 0) + 1)
+            for position, one in enumerate(queue, start=(last or 0) + 1)
         ]
     if not rows:
         return 0
-    entry = append(
+    entry = append_event(
         connection,
-        kind=SUBJECT,
-        subject=SUBJECT,
-        version=_next_version(connection),
+        kind=KIND,
+        subject=KIND,
         actor=actor,
-        payload={"n_assignments": len(rows), "sha256": assignments_digest(rows)},
+        payload={
+            "n_assignments": len(rows),
+            "sha256": unordered_digest(rows, ASSIGNMENT_COLUMNS),
+        },
     )
     connection.execute(insert(assignment), [{**row, "batch": entry.sequence} for row in rows])
     return len(rows)
 
 
-def assignments_digest(rows: Iterable[RowMapping | Mapping[str, Any]]) -> str:
-    """Return the SHA-256 of rows of the table, whatever their order."""
-    lines = sorted(canonical_json([row[name] for name in DIGESTED]) for row in rows)
-    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
+def _active_annotators(connection: Connection) -> list[str]:
+    query = select(account.c.login).where(account.c.role == "annotator", account.c.active)
+    return list(connection.scalars(query.order_by(account.c.login)))
 
 
-def _annotators(connection: Connection) -> list[str]:
-    chosen = select(account.c.login).where(account.c.role == "annotator", account.c.active)
-    return list(connection.scalars(chosen.order_by(account.c.login)))
-
-
-def _readers(connection: Connection) -> dict[str, frozenset[str]]:
-    """Return who has read each image or will, by image id."""
+def _readers_by_image(connection: Connection) -> dict[str, frozenset[str]]:
+    """Return who has read each image or will read it."""
     rows = connection.execute(
         select(assignment.c.image_id, account.c.login)
         .join(account)
         .where(
             assignment.c.purpose != "repeat",
-            # What someone who left has not read, nobody will unless it is given to another.
+            # An inactive account will not read what it has not read yet.
             or_(account.c.active, assignment.c.version > 0),
         )
     )
@@ -191,8 +267,3 @@ def _readers(connection: Connection) -> dict[str, frozenset[str]]:
     for image_id, login in rows:
         readers[image_id].add(login)
     return {image_id: frozenset(logins) for image_id, logins in readers.items()}
-
-
-def _next_version(connection: Connection) -> int:
-    before = newest_event(connection, SUBJECT, SUBJECT)
-    return 1 if before is None else before.version + 1

@@ -1,9 +1,10 @@
-"""Opening the database of a study: a SQLite file or a PostgreSQL database, and its transactions.
+"""Open the database of a study, a SQLite file or a PostgreSQL database, and run transactions.
 
-Every write is one transaction that first takes the head of the ledger, so that writes happen one
-after another, and that is on the disk when it returns.
+Every write is one transaction that first locks the head of the ledger: writes happen one after
+another, and each is on the disk when it returns. Opening runs the migrations that are missing.
 """
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,39 +12,66 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from glomerulab.apps.annotation.store.failures import BUSY, as_store_error
-from glomerulab.apps.annotation.store.migrate import migrate
 from glomerulab.apps.annotation.store.schema import ledger_head
 from glomerulab.errors import StoreBusyError, StoreError
 
-__all__ = ["Store", "open_store"]
-
+# More connections than a web server has worker threads, so that none waits for another's.
 POOL = {"pool_size": 16, "max_overflow": 32}
-"""More connections than a web server has worker threads, so that none waits for another's."""
+
+MIGRATION_LOCK_ID = 0x676C6F6D  # "glom": any number that all versions of this program agree on
+
+SQLITE_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full; make room and save again: nothing was lost or changed",
+    sqlite3.SQLITE_READONLY: "the database is read-only; make the file and its folder writable",
+    sqlite3.SQLITE_NOTADB: "the file is not a SQLite database; give the database of a study",
+    sqlite3.SQLITE_CORRUPT: (
+        "the database is damaged; restore the latest backup and keep the damaged file"
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        "the database cannot be opened; check that its folder exists and is writable"
+    ),
+    sqlite3.SQLITE_PERM: "this user may not open the database; change the file's permissions",
+    sqlite3.SQLITE_IOERR: "the disk fails to read or write; check the disk before you continue",
+}
+SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+POSTGRES_REASONS = {
+    "53100": "the database server's disk is full; make room and save again: nothing was changed",
+    "25006": "the database server is read-only; connect to one that accepts writes",
+    "53300": "the database server accepts no more connections; raise its limit or try again",
+    "28000": "the database server rejects this user; check the user in the database URL",
+    "28P01": "the database server rejects this password; check the password",
+    "3D000": "the database server has no such database; create it first (createdb)",
+    "42501": "this user may not do that in the database; grant the permission",
+}
+POSTGRES_BUSY = {"55P03", "40001", "40P01", "57014"}
+
+BUSY = "another program holds the database; try again"
 
 
 class Store:
     """The open database of one study; safe to share between threads."""
 
-    def __init__(self, engine: Engine, *, place: str, busy_timeout_s: float) -> None:
+    def __init__(self, engine: Engine, *, location: str, busy_timeout_s: float) -> None:
         self._engine = engine
-        self.place = place
-        """The database as the user knows it, without password."""
+        self.location = location
+        """Path or URL without password."""
         self._busy_timeout_s = busy_timeout_s
         # SQLite lets waiting writers poll; threads of one process queue here instead.
-        self._gate = threading.Lock()
+        self._write_lock = threading.Lock()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection that sees one state of the database.
-
-        Yields
-        ------
-        Connection
+        """Yield a connection that sees one state of the database.
 
         Raises
         ------
@@ -60,23 +88,19 @@ class Store:
             ):
                 yield connection
         except DBAPIError as error:
-            raise as_store_error(error, self.place) from error
+            raise as_store_error(error, self.location) from error
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Give a connection whose transaction is alone in writing, and commit it at the end.
-
-        Yields
-        ------
-        Connection
+        """Yield a connection with the only write transaction, and commit it at the end.
 
         Raises
         ------
         StoreError
-            If the database fails or is held for too long; then nothing was written.
+            If the database fails or stays locked for too long; then nothing was written.
         """
-        if not self._gate.acquire(timeout=self._busy_timeout_s):
-            raise StoreBusyError(BUSY, where=self.place)
+        if not self._write_lock.acquire(timeout=self._busy_timeout_s):
+            raise StoreBusyError(BUSY, where=self.location)
         try:
             with (
                 self._engine.connect().execution_options(writes=True) as connection,
@@ -85,12 +109,12 @@ class Store:
                 connection.execute(select(ledger_head.c.head_id).with_for_update())
                 yield connection
         except DBAPIError as error:
-            raise as_store_error(error, self.place) from error
+            raise as_store_error(error, self.location) from error
         finally:
-            self._gate.release()
+            self._write_lock.release()
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close every connection."""
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -105,56 +129,80 @@ class Store:
         self.close()
 
 
-def open_store(place: str | Path, *, create: bool = False, busy_timeout_s: float = 10.0) -> Store:
+def open_store(
+    location: str | Path, *, create: bool = False, busy_timeout_s: float = 10.0
+) -> Store:
     """Open the database of a study, and bring its tables up to date.
 
     Parameters
     ----------
-    place : str or Path
+    location : str or Path
         Path of a SQLite file, or ``postgresql://user:password@host/database``.
     create : bool, default False
-        Make the file if it is not there. A PostgreSQL database must exist; its tables are made.
+        Create the file if it does not exist. A PostgreSQL database must exist; its tables are
+        created.
     busy_timeout_s : float, default 10.0
         How long a write waits for another program, in seconds.
-
-    Returns
-    -------
-    Store
 
     Raises
     ------
     StoreError
-        If there is no such database, it is of another program or of a newer version of this one,
-        or it cannot be opened.
+        If there is no such database, it belongs to another program or to a newer version of this
+        one, or it cannot be opened.
     """
-    url = _url(place)
-    shown = str(place) if url.drivername == "sqlite" else url.render_as_string(hide_password=True)
-    if url.drivername == "sqlite":
+    url = _database_url(location)
+    is_sqlite = url.drivername == "sqlite"
+    name = str(location) if is_sqlite else url.render_as_string(hide_password=True)
+    if is_sqlite:
         _check_file(Path(str(url.database)), create=create)
         engine = _sqlite_engine(url, busy_timeout_s)
     else:
         engine = _postgres_engine(url, busy_timeout_s)
     try:
-        migrate(engine, place=shown)
+        _migrate(engine, name)
     except DBAPIError as error:
         engine.dispose()
-        raise as_store_error(error, shown) from error
+        raise as_store_error(error, name) from error
     except StoreError:
         engine.dispose()
         raise
-    return Store(engine, place=shown, busy_timeout_s=busy_timeout_s)
+    return Store(engine, location=name, busy_timeout_s=busy_timeout_s)
 
 
-def _url(place: str | Path) -> URL:
-    if "://" not in str(place):
-        return URL.create("sqlite", database=str(Path(place).absolute()))
+def as_store_error(error: DBAPIError, location: str) -> StoreError:
+    """Translate an error of the database driver; a `StoreBusyError` where a retry may help."""
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        busy, reason = code in SQLITE_BUSY, SQLITE_REASONS.get(code)
+    else:
+        state = getattr(cause, "sqlstate", None)
+        busy, reason = state in POSTGRES_BUSY, POSTGRES_REASONS.get(str(state))
+        if state is None:
+            reason = f"the database server cannot be reached ({_first_line(cause)})"
+    if busy:
+        return StoreBusyError(BUSY, where=location)
+    return StoreError(reason or f"the database failed: {_first_line(cause)}", where=location)
+
+
+def _first_line(cause: BaseException | None) -> str:
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__
+
+
+def _database_url(location: str | Path) -> URL:
+    if "://" not in str(location):
+        return URL.create("sqlite", database=str(Path(location).absolute()))
     try:
-        url = make_url(str(place))
+        url = make_url(str(location))
     except (ArgumentError, ValueError) as error:
-        raise StoreError("is not a database URL", where=str(place)) from error
+        raise StoreError(
+            "this is not a database URL; give postgresql://user@host/database or a file",
+            where=str(location),
+        ) from error
     if url.get_backend_name() != "postgresql":
         raise StoreError(
-            "only postgresql:// and the path of a SQLite file are known",
+            "this kind of database is not supported; give a postgresql:// URL or a SQLite file",
             where=url.render_as_string(hide_password=True),
         )
     return url.set(drivername="postgresql+psycopg")
@@ -164,12 +212,15 @@ def _check_file(path: Path, *, create: bool) -> None:
     if not path.exists():
         if not create:
             raise StoreError(
-                "no such database; `glomerulab annotate create` makes one", where=str(path)
+                "there is no such database; create one with `glomerulab annotate create`",
+                where=str(path),
             )
         if not path.parent.is_dir():
-            raise StoreError("cannot be made: no such folder", where=str(path))
+            raise StoreError(
+                "the database cannot be created because its folder does not exist", where=str(path)
+            )
     elif not path.is_file():
-        raise StoreError("is not a file", where=str(path))
+        raise StoreError("this is not a file; give the database of a study", where=str(path))
 
 
 def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
@@ -185,7 +236,7 @@ def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A writer takes the lock at once: one that has read before cannot be given it later.
+        # A writer takes the lock at once: a transaction that has read cannot be given it later.
         writes = connection.get_execution_options().get("writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -205,3 +256,51 @@ def _postgres_engine(url: URL, busy_timeout_s: float) -> Engine:
         pool_pre_ping=True,
         **POOL,
     )
+
+
+def _migrate(engine: Engine, location: str) -> None:
+    """Run the migrations that the database lacks, all or none."""
+    script = ScriptDirectory(str(Path(__file__).parent / "migrations"))
+    with engine.connect() as connection, connection.begin():
+        revision = _current_revision(connection, location)
+    if revision == script.get_current_head():
+        return
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": MIGRATION_LOCK_ID})
+        _upgrade(connection, script, location)
+
+
+def _current_revision(connection: Connection, location: str) -> str | None:
+    """Return the revision of the tables, None if the database is empty."""
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is None and inspect(connection).get_table_names():
+        raise StoreError(
+            "this database belongs to another program; give the database of a study",
+            where=location,
+        )
+    return revision
+
+
+def _upgrade(connection: Connection, script: ScriptDirectory, location: str) -> None:
+    revision = _current_revision(connection, location)  # another process may have migrated by now
+    if revision is not None:
+        _check_known(revision, script, location)
+    context = MigrationContext.configure(connection)
+    missing = reversed(list(script.iterate_revisions("head", revision or "base")))
+    with Operations.context(context):
+        for migration in missing:
+            migration.module.upgrade()
+            context.stamp(script, migration.revision)
+
+
+def _check_known(revision: str, script: ScriptDirectory, location: str) -> None:
+    try:
+        script.get_revision(revision)
+    except (CommandError, ResolutionError) as error:
+        raise StoreError(
+            f"a newer glomerulab or another program wrote this database (its tables have version "
+            f"{revision}, this glomerulab knows {script.get_current_head()}); open it with that "
+            "program",
+            where=location,
+        ) from error

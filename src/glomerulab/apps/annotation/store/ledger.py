@@ -1,50 +1,84 @@
-"""The record of a study: everything anyone did, in order, each entry sealed with the one before.
+"""The audit ledger of a study: every change in order, each entry chained to the one before.
 
-The hash of an entry covers all its columns and the hash of the entry before it. Whoever changes,
-removes or reorders an entry breaks the chain from there on; whoever removes the last ones, or
-computes the whole chain anew, is found out by the head that an export wrote down earlier.
+The hash of an entry covers all its columns and the hash of the entry before it. Changing, removing
+or reordering an entry breaks the chain from there on. Removing the last entries, or recomputing the
+whole chain, is detected with a head that an earlier export wrote down.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from glomerulab.apps.annotation.store.schema import event, ledger_head
+from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.schema import (
+    account,
+    assignment,
+    event,
+    image,
+    ledger_head,
+    model_call,
+)
 from glomerulab.errors import AnnotationError
 
-__all__ = [
-    "Event",
-    "append",
-    "canonical_json",
-    "entry_hash",
-    "event_of",
-    "find_save",
-    "newest_event",
-]
-
 FIRST_HASH = "0" * 64
+HEAD_PATTERN = re.compile(r"(\d+):([0-9a-f]{64})")
+
+HASHED_COLUMNS = (
+    "sequence",
+    "at",
+    "actor",
+    "kind",
+    "subject",
+    "version",
+    "save_key",
+    "payload",
+    "previous_hash",
+)
+
+# Columns of other tables whose digest an entry records; the rest follows from the annotations.
+IMAGE_COLUMNS = (
+    "image_id",
+    "position",
+    "image_path",
+    "patient_id",
+    "slide_id",
+    "stain",
+    "mpp",
+    "x",
+    "y",
+    "width",
+    "height",
+    "region_id",
+    "others",
+)
+ASSIGNMENT_COLUMNS = ("account_id", "image_id", "purpose", "position")
+MODEL_CALL_COLUMNS = ("image_id", "label_id", "probability")
+
+Row = RowMapping | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One entry of the record."""
+    """One entry of the ledger."""
 
     sequence: int
     """From 1, without gaps."""
     at: datetime
     """UTC."""
     actor: str
-    """Login of who did it."""
+    """Login."""
     kind: str
     """``study``, ``account``, ``images``, ``model``, ``assignments``, ``annotation``, ``region`` or
     ``adjudication``."""
     subject: str
-    """What it is about: an item, an image, a region, a login."""
+    """Id of the item, image, region or login that the entry is about."""
     version: int
     """Counts the entries of one kind about one subject, from 1."""
     save_key: str | None
@@ -53,35 +87,50 @@ class Event:
     hash: str
 
 
-def append(
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The latest entry: kept elsewhere, it proves later that no entry up to it was altered."""
+
+    sequence: int
+    hash: str
+
+    def __str__(self) -> str:
+        """``SEQUENCE:HASH``, as `parse_head` reads it."""
+        return f"{self.sequence}:{self.hash}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The result of checking a whole store."""
+
+    n_entries: int
+    head: Head
+    problems: tuple[str, ...]
+    """Empty if the ledger is intact and the other tables agree with it."""
+
+
+def append_event(
     connection: Connection,
     *,
     kind: str,
     subject: str,
-    version: int,
     actor: str,
     payload: Mapping[str, Any],
+    version: int | None = None,
     save_key: str | None = None,
 ) -> Event:
-    """Add an entry in a transaction of `Store.writing`.
+    """Append an entry, in a transaction of `Store.writing`.
 
     Parameters
     ----------
-    connection : Connection
-    kind, subject : str
-    version : int
-        One more than the newest of this kind and subject.
-    actor : str
-        Login.
-    payload : mapping
-        Anything JSON holds.
+    version : int, optional
+        The default is one more than the latest of this kind and subject.
     save_key : str, optional
-        Unique in the study; what a client that saves twice is recognised by.
-
-    Returns
-    -------
-    Event
+        Unique in the study; identifies a save that a client sends twice.
     """
+    if version is None:
+        latest = latest_event(connection, kind, subject)
+        version = 1 if latest is None else latest.version + 1
     sequence, previous_hash = connection.execute(
         select(ledger_head.c.sequence, ledger_head.c.hash)
     ).one()
@@ -99,11 +148,11 @@ def append(
     row["hash"] = entry_hash(row)
     connection.execute(insert(event).values(**row))
     connection.execute(update(ledger_head).values(sequence=row["sequence"], hash=row["hash"]))
-    return event_of(row)
+    return event_from_row(row)
 
 
-def newest_event(connection: Connection, kind: str, subject: str) -> Event | None:
-    """Return the newest entry of a kind about a subject, None if there is none."""
+def latest_event(connection: Connection, kind: str, subject: str) -> Event | None:
+    """Return the latest entry of a kind about a subject, None if there is none."""
     rows = connection.execute(
         select(event)
         .where(event.c.kind == kind, event.c.subject == subject)
@@ -111,27 +160,20 @@ def newest_event(connection: Connection, kind: str, subject: str) -> Event | Non
         .limit(1)
     )
     row = rows.mappings().first()
-    return None if row is None else event_of(row)
+    return None if row is None else event_from_row(row)
 
 
 def find_save(
-    connection: Connection, save_key: str, *, kind: str, subject: str, said: Mapping[str, Any]
+    connection: Connection, save_key: str, *, kind: str, subject: str, content: Mapping[str, Any]
 ) -> Event | None:
-    """Return the entry that this very save made before, None if it is new.
+    """Return the entry that an earlier try of the same save made, None if the save is new.
 
     Parameters
     ----------
-    connection : Connection
     save_key : str
         8 to 64 characters.
-    kind, subject : str
-        What is saved.
-    said : mapping
-        The part of the payload that the person chose.
-
-    Returns
-    -------
-    Event or None
+    content : mapping
+        The part of the payload that the user entered.
 
     Raises
     ------
@@ -139,13 +181,13 @@ def find_save(
         If the key is malformed, or belongs to a save of something else.
     """
     if not 8 <= len(save_key) <= 64 or not save_key.isprintable():
-        raise AnnotationError(f"a save key has 8 to 64 characters, got {save_key!r}")
+        raise AnnotationError(f"a save key has 8 to 64 printable characters, got {save_key!r}")
     rows = connection.execute(select(event).where(event.c.save_key == save_key))
     row = rows.mappings().first()
     if row is None:
         return None
-    found = event_of(row)
-    same = all(found.payload.get(name) == value for name, value in said.items())
+    found = event_from_row(row)
+    same = all(found.payload.get(name) == value for name, value in content.items())
     if (found.kind, found.subject) != (kind, subject) or not same:
         raise AnnotationError(
             f"the save key {save_key!r} was used for another save; a new save needs a new key"
@@ -153,8 +195,8 @@ def find_save(
     return found
 
 
-def event_of(row: RowMapping | Mapping[str, Any]) -> Event:
-    """Make an `Event` of a row of its table."""
+def event_from_row(row: Row) -> Event:
+    """Build an `Event` from a row of its table."""
     return Event(
         sequence=row["sequence"],
         at=datetime.fromisoformat(row["at"]),
@@ -170,24 +212,182 @@ def event_of(row: RowMapping | Mapping[str, Any]) -> Event:
 
 
 def canonical_json(value: object) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    """Return the JSON text of a value with sorted keys, no spaces and no NaN."""
     return json.dumps(
         value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
 
 
-def entry_hash(row: RowMapping | Mapping[str, Any]) -> str:
-    """Return the SHA-256 of an entry, which covers every column but itself."""
-    names = (
-        "sequence",
-        "at",
-        "actor",
-        "kind",
-        "subject",
-        "version",
-        "save_key",
-        "payload",
-        "previous_hash",
-    )
-    text = canonical_json([row[name] for name in names])
+def entry_hash(row: Row) -> str:
+    """Return the SHA-256 of all columns of an entry except the hash itself."""
+    text = canonical_json([row[name] for name in HASHED_COLUMNS])
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def images_digest(rows: Iterable[Row]) -> str:
+    """Return the SHA-256 of rows of the image table, in the order of their positions."""
+    text = "".join(canonical_json([row[name] for name in IMAGE_COLUMNS]) for row in rows)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def unordered_digest(rows: Iterable[Row], columns: Sequence[str]) -> str:
+    """Return the SHA-256 of the columns of some rows, independent of the order of the rows."""
+    lines = sorted(canonical_json([row[name] for name in columns]) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
+
+
+def parse_head(text: str) -> Head:
+    """Parse the ``SEQUENCE:HASH`` that an export printed."""
+    match = HEAD_PATTERN.fullmatch(text.strip())
+    if match is None:
+        raise AnnotationError(f"a head looks like 1234:9f86d0..., got {text.strip()!r}")
+    return Head(int(match[1]), match[2])
+
+
+def read_head(store: Store) -> Head:
+    """Return the latest entry of the ledger; sequence 0 if it is empty."""
+    with store.reading() as connection:
+        return _read_head(connection)
+
+
+def iterate_events(store: Store) -> Iterator[Event]:
+    """Yield every entry of one state of the ledger, in order."""
+    with store.reading() as connection:
+        for row in _rows(connection):
+            yield event_from_row(row)
+
+
+def verify_store(store: Store, *, earlier: Head | None = None) -> Verification:
+    """Check the chain of the ledger, and that the other tables agree with it.
+
+    Parameters
+    ----------
+    earlier : Head, optional
+        As an export wrote it down; also detects entries that were cut off or recomputed.
+    """
+    problems: list[str] = []
+    expected = _ExpectedTables()
+    sequence, previous = 0, FIRST_HASH
+    with store.reading() as connection:
+        for row in _rows(connection):
+            sequence += 1
+            found = _entry_problems(row, sequence, previous)
+            problems += found
+            if earlier is not None and sequence == earlier.sequence and row["hash"] != earlier.hash:
+                problems.append(f"entry {sequence} is not the one of the head {earlier}")
+            sequence, previous = row["sequence"], row["hash"]
+            if not found:  # the payload of a changed entry may not even be JSON
+                expected.add(event_from_row(row))
+        head = _read_head(connection)
+        if head != Head(sequence, previous):
+            problems.append(
+                f"the ledger ends with entry {sequence}, its head names entry {head.sequence}"
+            )
+        if earlier is not None and earlier.sequence > sequence:
+            problems.append(
+                f"the ledger ends with entry {sequence}; there were {earlier.sequence} entries"
+            )
+        problems += expected.problems(connection)
+    return Verification(sequence, Head(sequence, previous), tuple(problems))
+
+
+def _rows(connection: Connection) -> Iterator[RowMapping]:
+    rows = connection.execution_options(yield_per=1000).execute(
+        select(event).order_by(event.c.sequence)
+    )
+    yield from rows.mappings()
+
+
+def _read_head(connection: Connection) -> Head:
+    row = connection.execute(select(ledger_head.c.sequence, ledger_head.c.hash)).one()
+    return Head(row.sequence, row.hash)
+
+
+def _entry_problems(row: RowMapping, sequence: int, previous: str) -> list[str]:
+    """Compare an entry with its own hash, the expected sequence and the hash before it."""
+    problems = []
+    if row["sequence"] != sequence:
+        problems.append(f"entry {sequence} is missing")
+    elif row["previous_hash"] != previous:
+        problems.append(f"entry {sequence} does not follow the one before it")
+    if entry_hash(row) != row["hash"]:
+        problems.append(f"entry {row['sequence']} ({row['kind']}) was changed")
+    return problems
+
+
+class _ExpectedTables:
+    """The contents that the other tables must have, collected from the ledger entry by entry."""
+
+    def __init__(self) -> None:
+        self._images: dict[int, str] = {}
+        self._assignments: dict[int, str] = {}
+        self._model = unordered_digest([], MODEL_CALL_COLUMNS)
+        self._accounts: dict[str, tuple[str, str, bool]] = {}
+        self._versions: Counter[int] = Counter()
+        self._skipped: dict[int, bool] = {}
+
+    def add(self, entry: Event) -> None:
+        payload = entry.payload
+        if entry.kind == "images":
+            self._images[entry.sequence] = payload["sha256"]
+        elif entry.kind == "assignments":
+            self._assignments[entry.sequence] = payload["sha256"]
+        elif entry.kind == "model":
+            self._model = payload["sha256"]
+        elif entry.kind == "account":
+            self._accounts[entry.subject] = (payload["name"], payload["role"], payload["active"])
+        elif entry.kind == "annotation":
+            self._versions[int(entry.subject)] += 1
+            self._skipped[int(entry.subject)] = payload["skip_reason"] is not None
+
+    def problems(self, connection: Connection) -> list[str]:
+        """Describe where the tables differ from the ledger."""
+        return [
+            *self._account_problems(connection),
+            *self._image_problems(connection),
+            *self._assignment_problems(connection),
+            *self._model_problems(connection),
+        ]
+
+    def _model_problems(self, connection: Connection) -> list[str]:
+        rows = connection.execute(select(model_call)).mappings()
+        if unordered_digest(rows, MODEL_CALL_COLUMNS) == self._model:
+            return []
+        return ["the model's probabilities are not those that were imported"]
+
+    def _account_problems(self, connection: Connection) -> list[str]:
+        rows = connection.execute(select(account)).mappings()
+        found = {row["login"]: (row["name"], row["role"], bool(row["active"])) for row in rows}
+        return [
+            f"account {login} differs from the ledger"
+            for login in sorted(set(found) | set(self._accounts))
+            if found.get(login) != self._accounts.get(login)
+        ]
+
+    def _image_problems(self, connection: Connection) -> list[str]:
+        batches: dict[int, list[RowMapping]] = {batch: [] for batch in self._images}
+        for row in connection.execute(select(image).order_by(image.c.position)).mappings():
+            batches.setdefault(row["batch"], []).append(row)
+        return [
+            f"the images of entry {batch} are not those that were added"
+            for batch, rows in batches.items()
+            if images_digest(rows) != self._images.get(batch)
+        ]
+
+    def _assignment_problems(self, connection: Connection) -> list[str]:
+        batches: dict[int, list[RowMapping]] = {batch: [] for batch in self._assignments}
+        problems = []
+        for row in connection.execute(select(assignment)).mappings():
+            batches.setdefault(row["batch"], []).append(row)
+            item = row["assignment_id"]
+            version = self._versions.pop(item, 0)
+            state = "open" if not version else "skipped" if self._skipped[item] else "done"
+            if (row["version"], row["state"]) != (version, state):
+                problems.append(f"item {item} differs from its annotations")
+        problems += [
+            f"the items of entry {batch} are not those that were assigned"
+            for batch, rows in batches.items()
+            if unordered_digest(rows, ASSIGNMENT_COLUMNS) != self._assignments.get(batch)
+        ]
+        problems += [f"item {item} was annotated and is missing" for item in self._versions]
+        return problems

@@ -1,4 +1,4 @@
-"""Regions that people draw around glomeruli on slides: a change is a new entry, none is lost."""
+"""Regions drawn around glomeruli on slides; every change is a new version in the ledger."""
 
 import re
 from collections.abc import Sequence
@@ -7,29 +7,38 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from glomerulab.apps.annotation.records import Account, DrawnRegion, SaveConflictError, SavedRegion
-from glomerulab.apps.annotation.store.accounts import account_of
+from glomerulab.apps.annotation.records import (
+    Account,
+    DrawnRegion,
+    RegionSaveResult,
+    SaveConflictError,
+)
+from glomerulab.apps.annotation.store.accounts import get_account
 from glomerulab.apps.annotation.store.database import Store
-from glomerulab.apps.annotation.store.ledger import Event, append, event_of, find_save, newest_event
+from glomerulab.apps.annotation.store.ledger import (
+    Event,
+    append_event,
+    event_from_row,
+    find_save,
+    latest_event,
+)
 from glomerulab.apps.annotation.store.schema import event, image
-from glomerulab.apps.annotation.store.study import study_of
+from glomerulab.apps.annotation.store.study import get_study
 from glomerulab.errors import AnnotationError, NotAllowedError
 from glomerulab.geometry import Box, Point
-
-__all__ = ["RegionToSave", "list_regions", "regions_in", "save_region", "save_regions"]
 
 KIND = "region"
 ID_PATTERN = re.compile(r"[^\x00-\x1f/\\]{1,120}")
 
 
 @dataclass(frozen=True, slots=True)
-class RegionToSave:
-    """A region that is new, moved or deleted, and what its client knew when it was."""
+class RegionInput:
+    """A new, moved or deleted region, with the version that its client saw."""
 
     region_id: str
     """Made by the client, such as a UUID; unique in the study, without slashes."""
     slide_id: str
-    """Where a region was drawn once, it stays."""
+    """Cannot change after the first save."""
     box: Box
     """Level-0 pixels."""
     expected_version: int
@@ -37,76 +46,57 @@ class RegionToSave:
     save_key: str
     """As in `save_annotation`."""
     deleted: bool = False
-    """Its history stays, and so does an image that was cut from it."""
+    """The history is kept, and so is an image that was cut from the region."""
     labels: tuple[str, ...] = ()
-    """Free words, such as the class in a region file."""
+    """Free text, such as the class in a region file."""
     outline: tuple[Point, ...] | None = None
-    """Of a region that is no rectangle, level-0 pixels, not closed."""
+    """Of a region that is not a rectangle, level-0 pixels, not closed."""
 
 
-def save_region(store: Store, region: RegionToSave, *, login: str) -> SavedRegion:
-    """Save one region: durable when this returns, and never stored twice.
-
-    Parameters
-    ----------
-    store : Store
-    region : RegionToSave
-    login : str
-
-    Returns
-    -------
-    SavedRegion
+def save_region(store: Store, region: RegionInput, *, login: str) -> RegionSaveResult:
+    """Save one region, durably and only once.
 
     Raises
     ------
     SaveConflictError
-        If the region was changed since; its `current` is what stands there.
+        If the region was changed since; its `current` is the saved region.
     NotAllowedError
-        If someone else drew it, and `login` is no owner.
+        If someone else drew it, and `login` is not an owner.
     AnnotationError
-        If the id is malformed, the region stands on another slide, or it is an image of the study.
+        If the id is malformed, the region is on another slide, or it is an image of the study.
     """
     return save_regions(store, [region], login=login)[0]
 
 
-def save_regions(store: Store, regions: Sequence[RegionToSave], *, login: str) -> list[SavedRegion]:
+def save_regions(
+    store: Store, regions: Sequence[RegionInput], *, login: str
+) -> list[RegionSaveResult]:
     """Save several regions, all or none; see `save_region`."""
     with store.writing() as connection:
-        actor = account_of(connection, login)
+        actor = get_account(connection, login)
         return [_save(connection, actor, region) for region in regions]
 
 
 def list_regions(store: Store, *, login: str, slide_id: str | None = None) -> list[DrawnRegion]:
-    """Return the regions that stand, as far as one may see them.
+    """Return the latest versions of the regions that an account may see, in the order of drawing.
 
-    Parameters
-    ----------
-    store : Store
-    login : str
-        An owner sees all; an annotator their own, and all if the study shows the others' work.
-    slide_id : str, optional
-        By default of every slide.
-
-    Returns
-    -------
-    list of DrawnRegion
-        Newest versions, in the order they were drawn, without deleted ones.
+    An owner sees all; an annotator their own, and all if the study shows the others' work. Deleted
+    regions are left out.
     """
     with store.reading() as connection:
-        reader = account_of(connection, login)
-        sees_all = reader.role == "owner" or study_of(connection).settings.show_others
+        reader = get_account(connection, login)
+        sees_all = reader.role == "owner" or get_study(connection).settings.show_others
         return [
             region
-            for region in regions_in(connection)
+            for region in _latest_regions(connection)
             if not region.deleted
             and slide_id in {None, region.slide_id}
             and (sees_all or region.login == reader.login)
         ]
 
 
-def regions_in(connection: Connection) -> list[DrawnRegion]:
-    """Return the newest version of every region, deleted ones too, in the order of drawing."""
-    newest = (
+def _latest_regions(connection: Connection) -> list[DrawnRegion]:
+    latest = (
         select(event.c.subject, func.max(event.c.version).label("version"))
         .where(event.c.kind == KIND)
         .group_by(event.c.subject)
@@ -114,28 +104,30 @@ def regions_in(connection: Connection) -> list[DrawnRegion]:
     )
     rows = connection.execute(
         select(event)
-        .join(newest, (event.c.subject == newest.c.subject) & (event.c.version == newest.c.version))
+        .join(latest, (event.c.subject == latest.c.subject) & (event.c.version == latest.c.version))
         .where(event.c.kind == KIND)
     ).mappings()
-    found = [event_of(row) for row in rows]
-    return [_region(one) for one in sorted(found, key=lambda one: one.payload["drawn"])]
+    found = [event_from_row(row) for row in rows]
+    return [_region_from_event(one) for one in sorted(found, key=lambda one: one.payload["drawn"])]
 
 
-def _save(connection: Connection, actor: Account, region: RegionToSave) -> SavedRegion:
+def _save(connection: Connection, actor: Account, region: RegionInput) -> RegionSaveResult:
     if not ID_PATTERN.fullmatch(region.region_id) or not ID_PATTERN.fullmatch(region.slide_id):
         raise AnnotationError(
-            "the ids of a region and its slide have 1 to 120 characters, none of them a slash",
-            where=f"{region.slide_id!r} {region.region_id!r}",
+            "the ids of a region and its slide have 1 to 120 characters, none of them a slash; "
+            f"got {region.region_id!r} on slide {region.slide_id!r}"
         )
-    said = _payload(region)
-    before = find_save(connection, region.save_key, kind=KIND, subject=region.region_id, said=said)
-    if before is not None:
-        return SavedRegion(_region(before), was_there=True)
-    current = newest_event(connection, KIND, region.region_id)
-    _check(region, None if current is None else _region(current), actor)
-    _refuse_if_cut(connection, region.region_id)
+    content = _payload(region)
+    saved = find_save(
+        connection, region.save_key, kind=KIND, subject=region.region_id, content=content
+    )
+    if saved is not None:
+        return RegionSaveResult(_region_from_event(saved), already_saved=True)
+    current = latest_event(connection, KIND, region.region_id)
+    _check_change(region, None if current is None else _region_from_event(current), actor)
+    _check_not_cut(connection, region.region_id)
     first = current.payload if current is not None else {"drawn_by": actor.login, "drawn": None}
-    entry = append(
+    entry = append_event(
         connection,
         kind=KIND,
         subject=region.region_id,
@@ -143,42 +135,42 @@ def _save(connection: Connection, actor: Account, region: RegionToSave) -> Saved
         actor=actor.login,
         save_key=region.save_key,
         payload={
-            **said,
+            **content,
             "drawn_by": first["drawn_by"],
             "drawn": first["drawn"] or _next_number(connection),
         },
     )
-    return SavedRegion(_region(entry), was_there=False)
+    return RegionSaveResult(_region_from_event(entry), already_saved=False)
 
 
-def _check(region: RegionToSave, current: DrawnRegion | None, actor: Account) -> None:
-    """Refuse a change of what is another's, elsewhere, or not what the client saw."""
+def _check_change(region: RegionInput, current: DrawnRegion | None, actor: Account) -> None:
     if current is not None and current.login != actor.login and actor.role != "owner":
-        raise NotAllowedError("someone else drew this region", where=region.region_id)
+        raise NotAllowedError(
+            f"someone else drew region {region.region_id!r}; only they or an owner may change it"
+        )
     version = 0 if current is None else current.version
     if version != region.expected_version:
         raise SaveConflictError(
-            f"this region was changed since you saw it (version {version}, you had "
-            f"{region.expected_version}); look at what stands there, then save again",
-            where=region.region_id,
+            f"region {region.region_id!r} was changed since you opened it (version {version}, you "
+            f"had {region.expected_version}); look at the saved region, then save again",
             current=current,
         )
     if current is not None and current.slide_id != region.slide_id:
         raise AnnotationError(
-            f"this region stands on slide {current.slide_id!r}, not {region.slide_id!r}",
-            where=region.region_id,
+            f"region {region.region_id!r} is on slide {current.slide_id!r} and cannot be moved to "
+            f"{region.slide_id!r}"
         )
 
 
-def _refuse_if_cut(connection: Connection, region_id: str) -> None:
-    """Refuse a change of what people judge, or have judged, as it was."""
+def _check_not_cut(connection: Connection, region_id: str) -> None:
+    """Refuse a change of a region that annotators may have labelled as an image."""
     if connection.scalar(select(image.c.image_id).where(image.c.region_id == region_id).limit(1)):
         raise AnnotationError(
-            "this box has been cut and handed out; it can no longer be changed", where=region_id
+            f"region {region_id!r} was cut and handed out as an image; it can no longer be changed"
         )
 
 
-def _payload(region: RegionToSave) -> dict[str, Any]:
+def _payload(region: RegionInput) -> dict[str, Any]:
     box, outline = region.box, region.outline
     return {
         "slide_id": region.slide_id,
@@ -189,24 +181,24 @@ def _payload(region: RegionToSave) -> dict[str, Any]:
     }
 
 
-def _region(entry: Event) -> DrawnRegion:
-    said = entry.payload
-    box = Box(*said["box"])
-    outline = said["outline"]
+def _region_from_event(entry: Event) -> DrawnRegion:
+    payload = entry.payload
+    box = Box(*payload["box"])
+    outline = payload["outline"]
     return DrawnRegion(
         region_id=entry.subject,
-        slide_id=said["slide_id"],
+        slide_id=payload["slide_id"],
         box=box,
         outline=box.corners() if outline is None else tuple((x, y) for x, y in outline),
-        labels=tuple(said["labels"]),
-        login=said["drawn_by"],
+        labels=tuple(payload["labels"]),
+        login=payload["drawn_by"],
         version=entry.version,
-        deleted=said["deleted"],
+        deleted=payload["deleted"],
         saved_at=entry.at,
     )
 
 
 def _next_number(connection: Connection) -> int:
-    """Return the place of a new region in the order of drawing."""
+    """Return the number of a new region in the order of drawing."""
     drawn = select(func.count()).where(event.c.kind == KIND, event.c.version == 1)
     return (connection.scalar(drawn) or 0) + 1

@@ -1,8 +1,8 @@
 """The tables of a study.
 
-`event` is the record: one row for everything anyone did, never changed, each row chained to the one
-before it. The other tables say what stands now, so that it need not be told from the record each
-time; they are written in the transaction of the event they follow from.
+`event` is the ledger: one row per change, never updated, each row chained to the one before it. The
+other tables hold the present state, which follows from the ledger; they are written in the
+transaction of their event.
 """
 
 from sqlalchemy import (
@@ -19,18 +19,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-
-__all__ = [
-    "account",
-    "assignment",
-    "event",
-    "image",
-    "ledger_head",
-    "metadata",
-    "model_call",
-    "secret",
-    "web_session",
-]
 
 metadata = MetaData()
 
@@ -50,7 +38,7 @@ event = Table(
     UniqueConstraint("kind", "subject", "version", name="one_event_per_version"),
 )
 
-# One row. Whoever appends locks it first, which puts the appends in order on every database.
+# One row. Every append locks it first, which serializes the appends on every database.
 ledger_head = Table(
     "ledger_head",
     metadata,

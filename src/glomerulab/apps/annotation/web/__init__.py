@@ -1,1 +1,1 @@
-"""The annotation program's pages: what a browser asks for, answered from the store."""
+"""The web pages of the annotation program."""

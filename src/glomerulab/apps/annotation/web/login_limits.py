@@ -1,35 +1,27 @@
-"""How often a log-in may fail before it has to wait.
+"""Limit failed log-ins per account and address.
 
-Kept in memory: a restart forgets it, and an attacker cannot restart the server. It must not know
-of passwords.
+The counts are kept in memory: a restart clears them, and an attacker cannot restart the server.
+Passwords never come here.
 """
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["LoginLimits", "TooManyTriesError"]
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 
-WINDOW_S = 300.0
+WINDOW_MIN = 5
 MAX_FAILURES = {"pair": 5, "login": 20, "address": 40}
 """Within the window: of one login from one address, of one login, and from one address."""
-MAX_KEYS = 20_000
 MAX_CHECKS_AT_ONCE = 2
-"""A password check takes 64 MiB by design; many at once would be a way to fill the memory."""
-
-Key = tuple[str, str]
+"""A password check takes 64 MiB by design; many at once could exhaust the memory."""
 
 
-class TooManyTriesError(Exception):
-    """The log-in has failed too often.
-
-    Parameters
-    ----------
-    wait_s : int
-        Seconds until the next try is looked at.
-    """
+class TooManyLoginsError(Exception):
+    """The log-in failed too often; `wait_s` is the time until the next try is accepted."""
 
     def __init__(self, wait_s: int) -> None:
         super().__init__(f"too many failed log-ins; try again in {wait_s} s")
@@ -37,77 +29,49 @@ class TooManyTriesError(Exception):
 
 
 class LoginLimits:
-    """Counts failed log-ins; safe to use from several threads.
+    """Count failed log-ins; safe to use from several threads."""
 
-    Parameters
-    ----------
-    clock : callable, default time.monotonic
-        Gives seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._failures: dict[Key, deque[float]] = {}
-        self._lock = threading.Lock()
+    def __init__(self) -> None:
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._limits = {
+            kind: RateLimitItemPerMinute(n, WINDOW_MIN, namespace=kind)
+            for kind, n in MAX_FAILURES.items()
+        }
         self._checks = threading.BoundedSemaphore(MAX_CHECKS_AT_ONCE)
 
     @contextmanager
     def attempt(self, login: str, address: str) -> Iterator[None]:
-        """Let one password check through, when its time has come.
+        """Let one password check through, or raise `TooManyLoginsError`.
 
-        Parameters
-        ----------
-        login, address : str
-            Who, and from where.
-
-        Yields
-        ------
-        None
-
-        Raises
-        ------
-        TooManyTriesError
-            If there were too many failures within the last five minutes.
+        The limit is five failures of a login from one address within five minutes, and more of a
+        login from all addresses, and from an address for all logins.
         """
-        keys = self._keys(login, address)
-        self._refuse_if_blocked(keys)
+        self._raise_if_blocked(login, address)
         with self._checks:
             # Again: of many tries at once, those before this one in the queue may have failed.
-            self._refuse_if_blocked(keys)
+            self._raise_if_blocked(login, address)
             yield
 
-    def failed(self, login: str, address: str) -> None:
+    def record_failure(self, login: str, address: str) -> None:
         """Count a failure."""
-        now = self._clock()
-        with self._lock:
-            if len(self._failures) >= MAX_KEYS:
-                self._forget_old(now)
-            for key in self._keys(login, address):
-                times = self._failures.setdefault(key, deque(maxlen=MAX_FAILURES[key[0]]))
-                times.append(now)
+        for kind, key in _keys(login, address).items():
+            self._limiter.hit(self._limits[kind], key)
 
-    def succeeded(self, login: str, address: str) -> None:
-        """Forget the failures of this login from this address."""
-        with self._lock:
-            self._failures.pop(self._keys(login, address)[0], None)
+    def reset(self, login: str, address: str) -> None:
+        """Forget the failures of this login from this address after a success."""
+        self._limiter.clear(self._limits["pair"], _keys(login, address)["pair"])
 
-    def _refuse_if_blocked(self, keys: tuple[Key, ...]) -> None:
-        now = self._clock()
-        with self._lock:
-            waits = [
-                times[0] + WINDOW_S - now
-                for key in keys
-                if len(times := self._failures.get(key, deque())) >= MAX_FAILURES[key[0]]
-            ]
+    def _raise_if_blocked(self, login: str, address: str) -> None:
+        now = time.time()
+        waits = []
+        for kind, key in _keys(login, address).items():
+            window = self._limiter.get_window_stats(self._limits[kind], key)
+            if window.remaining == 0:
+                waits.append(window.reset_time - now)
         if waits and max(waits) > 0:
-            raise TooManyTriesError(int(max(waits)) + 1)
+            raise TooManyLoginsError(int(max(waits)) + 1)
 
-    def _forget_old(self, now: float) -> None:
-        kept = {key: t for key, t in self._failures.items() if t[-1] + WINDOW_S > now}
-        # Still too many: somebody tries very many names. The newest count.
-        self._failures = dict(list(kept.items())[-MAX_KEYS // 2 :])
 
-    @staticmethod
-    def _keys(login: str, address: str) -> tuple[Key, ...]:
-        name = login.casefold()[:64]
-        return ("pair", f"{name} {address}"), ("login", name), ("address", address)
+def _keys(login: str, address: str) -> dict[str, str]:
+    name = login.casefold()[:64]
+    return {"pair": f"{name} {address}", "login": name, "address": address}

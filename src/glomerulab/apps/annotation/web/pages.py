@@ -1,4 +1,4 @@
-"""Templates: a page for a request, in the language of whoever asks, escaped throughout."""
+"""Render templates in the language of the visitor, with everything escaped."""
 
 import json
 from functools import lru_cache
@@ -11,8 +11,6 @@ from starlette.responses import HTMLResponse
 from glomerulab.apps.annotation.web.access import csrf_token
 from glomerulab.apps.web.assets import Assets
 from glomerulab.i18n.catalogue import LANGUAGES, Language, catalogue, language_name, translate
-
-__all__ = ["ASSETS", "LANGUAGE_COOKIE", "language_of", "render_page"]
 
 LANGUAGE_COOKIE = "glomerulab_language"
 ASSETS = Assets("glomerulab.apps.annotation.web")
@@ -29,59 +27,52 @@ def _environment() -> Environment:
     )
     environment.globals["asset"] = ASSETS.url
     environment.filters["script_json"] = _script_json
+    environment.filters["sentence"] = _sentence
     return environment
 
 
 def language_of(request: Request) -> Language:
-    """Return the language chosen, else the browser's first that there is, else English."""
+    """Return the chosen language, else the browser's first if it is available, else English."""
     chosen = request.cookies.get(LANGUAGE_COOKIE)
     for language in LANGUAGES:
         if language == chosen:
             return language
-    asked = request.headers.get("accept-language", "").lower()
-    first = asked.split(",")[0].strip()
+    accepted = request.headers.get("accept-language", "").lower()
+    first = accepted.split(",")[0].strip()
     return "zh" if first.startswith("zh") else "en"
 
 
 def render_page(
     request: Request, template: str, *, status: int = 200, **values: object
 ) -> HTMLResponse:
-    """Render a template.
-
-    Parameters
-    ----------
-    request : Request
-    template : str
-        File name below ``templates``.
-    status : int, default 200
-    **values
-        Names of the template.
-
-    Returns
-    -------
-    HTMLResponse
-    """
+    """Render a template below ``templates`` with the given variables."""
     language = language_of(request)
 
-    def say(text: str, **parts: object) -> str:
-        return translate(text, language).format(**parts) if parts else translate(text, language)
+    def translate_text(text: str, **parts: object) -> str:
+        return translate(text, language, **parts)
 
     names = {
-        "_": say,
+        "_": translate_text,
         "language": language,
         "languages": {code: language_name(code) for code in LANGUAGES},
         "path": request.url.path,
         "csrf": csrf_token(request),
-        "words": catalogue(language, "annotation"),
+        "translations": catalogue(language, "annotation"),
         "account": None,
         **values,
     }
     return HTMLResponse(_environment().get_template(template).render(names), status)
 
 
+def _sentence(message: str) -> str:
+    """Return an error message as a sentence: with a capital and a full stop, if it has neither."""
+    text = message[:1].upper() + message[1:]
+    return f"{text}." if text and text.isascii() and text[-1] not in ".?!" else text
+
+
 def _script_json(value: object) -> Markup:
-    """Return JSON that may stand inside a script element."""
+    """Return JSON that can be placed inside a script element."""
     text = json.dumps(value, ensure_ascii=False)
-    for mark, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
-        text = text.replace(mark, escaped)
-    return Markup(text)  # noqa: S704 - no mark that could end the element is left
+    for character, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
+        text = text.replace(character, escaped)
+    return Markup(text)  # noqa: S704 - no character that could end the element is left

@@ -1,30 +1,25 @@
-"""What scripts send and get: checked at the edge, plain records inside."""
+"""JSON that scripts send and receive; requests are validated here."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from glomerulab.apps.annotation.records import Annotation, DrawnRegion, Judgement, QueueItem
-from glomerulab.apps.annotation.store.regions import RegionToSave
+from glomerulab.apps.annotation.records import (
+    Annotation,
+    AnnotationContent,
+    DrawnRegion,
+    QueueItem,
+)
+from glomerulab.apps.annotation.store.regions import RegionInput
 from glomerulab.geometry import Box
-
-__all__ = [
-    "Credentials",
-    "RecordId",
-    "RegionBody",
-    "SaveBody",
-    "item_json",
-    "judgement_json",
-    "region_json",
-]
 
 MAX_COORDINATE = 10_000_000
 
 
 def _without_nul(text: str) -> str:
     if "\x00" in text:
-        raise ValueError("a text may not hold the character NUL")
+        raise ValueError("a text cannot contain the character NUL")
     return text
 
 
@@ -41,13 +36,13 @@ class _Body(BaseModel):
 
 
 class Credentials(_Body):
-    """Who logs in."""
+    """Login and password."""
 
     login: ShortText
     password: Annotated[str, Field(max_length=1000), AfterValidator(_without_nul)]
 
 
-class SaveBody(_Body):
+class AnnotationBody(_Body):
     """One save of one item."""
 
     assignment_id: RecordId
@@ -58,16 +53,16 @@ class SaveBody(_Body):
     expected_version: Version
     """Of the item as it was loaded."""
     save_key: UUID
-    """Made when the save is first tried; the same in every further try."""
+    """Made at the first try of the save; the same in every further try."""
     seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
     """How long the image was visible."""
     image_mark: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Of the item as it was shown."""
+    """Masked digest of the image that was shown."""
 
-    def judgement(self) -> Judgement:
-        """Return what is said of the image."""
+    def content(self) -> AnnotationContent:
+        """Return the content to save."""
         reason = (self.skip_reason or "").strip() or None
-        return Judgement(self.labels, self.unsure, reason, self.note.strip())
+        return AnnotationContent(self.labels, self.unsure, reason, self.note.strip())
 
 
 class RegionBody(_Body):
@@ -82,9 +77,9 @@ class RegionBody(_Body):
     save_key: UUID
     deleted: bool = False
 
-    def region(self, slide_id: str) -> RegionToSave:
-        """Return what is to be saved."""
-        return RegionToSave(
+    def region(self, slide_id: str) -> RegionInput:
+        """Return the region to save."""
+        return RegionInput(
             region_id=self.region_id.hex,
             slide_id=slide_id,
             box=Box(self.x, self.y, self.width, self.height),
@@ -94,14 +89,14 @@ class RegionBody(_Body):
         )
 
 
-def judgement_json(annotation: Annotation) -> dict[str, Any]:
-    """Return a saved judgement for the page that shows it."""
-    said = annotation.judgement
+def annotation_json(annotation: Annotation) -> dict[str, Any]:
+    """Return a saved annotation as the labelling page needs it."""
+    content = annotation.content
     return {
-        "labels": dict(said.labels),
-        "unsure": said.unsure,
-        "skip_reason": said.skip_reason,
-        "note": said.note,
+        "labels": dict(content.labels),
+        "unsure": content.unsure,
+        "skip_reason": content.skip_reason,
+        "note": content.note,
         "version": annotation.version,
         "saved_at": annotation.saved_at.isoformat(),
     }
@@ -110,39 +105,33 @@ def judgement_json(annotation: Annotation) -> dict[str, Any]:
 def item_json(
     item: QueueItem, *, image_mark: str | None, image_error: str | None
 ) -> dict[str, Any]:
-    """Return an item as the labelling page needs it.
+    """Return an item as the labelling page needs it, without anything that identifies the image.
 
     Parameters
     ----------
-    item : QueueItem
     image_mark : str or None
-        Of `Site.image_mark`; None if the image cannot be read.
+        Of `Site.mask_digest`; None if the image cannot be read.
     image_error : str or None
-        Why it cannot.
-
-    Returns
-    -------
-    dict
-        Nothing in it tells which image it is: a repeated one must look like any other.
+        Why the image cannot be read.
     """
     version = f"?v={image_mark[:16]}" if image_mark else ""
     return {
         "assignment_id": item.assignment_id,
-        "place": item.place,
+        "place": item.position,
         "n_items": item.n_items,
         "version": item.version,
         "stain": item.image.stain,
         "image_url": f"/items/{item.assignment_id}/image{version}",
         "image_mark": image_mark,
         "image_error": image_error,
-        "saved": None if item.annotation is None else judgement_json(item.annotation),
+        "saved": None if item.annotation is None else annotation_json(item.annotation),
         "model": None if item.model is None else dict(item.model),
-        "others": [judgement_json(other) | {"who": other.login} for other in item.others],
+        "others": [annotation_json(other) | {"who": other.login} for other in item.others],
     }
 
 
 def region_json(region: DrawnRegion, *, may_edit: bool) -> dict[str, Any]:
-    """Return a drawn box for the page that shows it."""
+    """Return a drawn box as the slide page needs it."""
     box = region.box
     return {
         "region_id": region.region_id,

@@ -1,4 +1,4 @@
-"""What all requests of one running server share: its store, slides, limits and settings."""
+"""State shared by all requests of one running server."""
 
 import hmac
 from dataclasses import dataclass, field
@@ -9,23 +9,21 @@ from pathlib import Path
 from itsdangerous import Signer, TimestampSigner
 
 from glomerulab.apps.annotation.records import Study
+from glomerulab.apps.annotation.store.accounts import signing_key
 from glomerulab.apps.annotation.store.database import Store
-from glomerulab.apps.annotation.store.sessions import signing_key
 from glomerulab.apps.annotation.store.study import has_study, read_study
 from glomerulab.apps.annotation.web.login_limits import LoginLimits
 from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from glomerulab.apps.web.server import LOCAL_HOSTS
 from glomerulab.cohort.manifest import Manifest
 
-__all__ = ["Site", "SiteSettings"]
-
 
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
-    """How a server is run."""
+    """The settings of a server."""
 
     hosts: frozenset[str] = LOCAL_HOSTS
-    """Names it answers to; empty means any."""
+    """Allowed host names; empty means any."""
     session_lifetime: timedelta = timedelta(hours=12)
     crop_mpp: float = 0.5
     """Micrometres per pixel of the crops that boxes become."""
@@ -35,16 +33,16 @@ class SiteSettings:
 
 @dataclass(frozen=True)
 class Site:
-    """Everything a route needs beside the request."""
+    """The store, slides, limits and settings that a route needs beside the request."""
 
     store: Store
-    shelf: SlideCache
+    slide_cache: SlideCache
     settings: SiteSettings = SiteSettings()
     manifest: Manifest | None = None
-    """What a new study is made of; needed only until there is one."""
+    """The images of a new study; needed only until there is one."""
     setup_token: str | None = None
-    """Shown once on the terminal: who has it may make the owner's account and the study."""
-    limits: LoginLimits = field(default_factory=LoginLimits)
+    """Printed once on the terminal; its holder may create the owner's account and the study."""
+    login_limits: LoginLimits = field(default_factory=LoginLimits)
 
     @cached_property
     def _key(self) -> bytes:
@@ -52,7 +50,7 @@ class Site:
 
     @cached_property
     def session_signer(self) -> TimestampSigner:
-        """Signs the cookie, so that a forged one never reaches the database."""
+        """Signs the session cookie, so that a forged one never reaches the database."""
         return TimestampSigner(self._key, salt="glomerulab-session")
 
     @cached_property
@@ -60,17 +58,15 @@ class Site:
         """Signs the token that a write must bring beside the cookie."""
         return Signer(self._key, salt="glomerulab-csrf")
 
-    def image_mark(self, assignment_id: int, digest: str) -> str:
-        """Turn the digest of an item's image into a mark of the item, and the mark back.
+    def mask_digest(self, assignment_id: int, digest: str) -> str:
+        """Mask the digest of an item's image, or recover it from the masked digest.
 
-        A repeated image has another mark, so that addresses and answers do not tell it from any
-        other.
+        A repeated image has another mask, so that addresses and responses do not reveal repeats.
 
         Parameters
         ----------
-        assignment_id : int
         digest : str
-            SHA-256 as hex, or its mark.
+            SHA-256 as hex, or its masked form.
 
         Returns
         -------
@@ -82,14 +78,14 @@ class Site:
         return bytes(one ^ other for one, other in pairs).hex()
 
     def needs_setup(self) -> bool:
-        """Tell whether there is no study yet."""
+        """Return whether there is no study yet."""
         return not has_study(self.store)
 
     def study(self) -> Study:
-        """Return the study as it is now."""
+        """Return the study with its present settings."""
         return read_study(self.store)
 
     @property
     def crops_folder(self) -> Path:
-        """Where boxes become image files, beside the images of the study."""
+        """The folder for the crops of boxes, beside the images of the study."""
         return self.study().image_root / "drawn"

@@ -1,8 +1,4 @@
-"""The slides that may be looked at, by id: the only way from a request to a slide.
-
-A slide is kept open while it is in use; after an error it is opened anew, since OpenSlide answers
-every later read of a failed handle with the same error.
-"""
+"""Open slides by key; requests reach slides only through this cache."""
 
 import io
 import threading
@@ -17,75 +13,45 @@ from glomerulab.runtime.names import hashed_name
 from glomerulab.slides.slide import open_slide
 from glomerulab.slides.tiles import TilePyramid
 
-__all__ = ["SlideCache"]
-
 MAX_OPEN = 8
 THUMBNAIL_PX = 480
 
 
 class SlideCache:
-    """Slides by key, the last few of them open; safe to use from several threads.
+    """Slides by key, the most recently used of them open; safe to use from several threads.
+
+    The key is the `hashed_name` of a slide's id: it reveals neither a path nor a patient's name.
+
+    A slide that failed to read is opened again at the next request, because OpenSlide repeats the
+    error of a failed handle for every later read.
 
     Parameters
     ----------
-    place : Path, optional
+    source : Path, optional
         A slide, a folder of slides, or a slides table; None for a study without slides.
     """
 
-    def __init__(self, place: Path | None = None) -> None:
-        self.place = place
+    def __init__(self, source: Path | None = None) -> None:
+        self.source = source
         self._entries: dict[str, SlideEntry] = {}
         self._open: OrderedDict[str, TilePyramid] = OrderedDict()
         self._lock = threading.Lock()
-        if place is not None:
-            self._look()
+        self._scan()
 
     def entries(self) -> list[SlideEntry]:
-        """Return the slides there are now, by id; new ones are found."""
-        if self.place is not None:
-            self._look()
+        """Return the slides that exist now, by id."""
+        self._scan()
         return sorted(self._entries.values(), key=lambda entry: entry.slide_id)
 
     def entry(self, key: str) -> SlideEntry:
-        """Return what is known of a slide.
-
-        Parameters
-        ----------
-        key : str
-            Of `hashed_name`.
-
-        Returns
-        -------
-        SlideEntry
-
-        Raises
-        ------
-        UnknownRecordError
-            If no slide is called so.
-        """
+        """Return the entry of a slide."""
         found = self._entries.get(key)
         if found is None:
-            raise UnknownRecordError("there is no such slide")
+            raise UnknownRecordError("there is no such slide; choose one of the list of slides")
         return found
 
     def pyramid(self, key: str) -> TilePyramid:
-        """Return the open tiles of a slide.
-
-        Parameters
-        ----------
-        key : str
-
-        Returns
-        -------
-        TilePyramid
-
-        Raises
-        ------
-        UnknownRecordError
-            If no slide is called so.
-        SlideError
-            If it cannot be opened.
-        """
+        """Return the open tile pyramid of a slide."""
         entry = self.entry(key)
         with self._lock:
             if key in self._open:
@@ -93,69 +59,38 @@ class SlideCache:
                 return self._open[key]
             pyramid = TilePyramid(open_slide(entry.path, mpp_override=entry.mpp))
             self._open[key] = pyramid
-            # Not closed, only let go: another thread may be reading a tile of it.
+            # Dropped without closing: another thread may be reading a tile of it.
             while len(self._open) > MAX_OPEN:
                 self._open.popitem(last=False)
             return pyramid
 
     def tile(self, key: str, level: int, column: int, row: int) -> bytes:
-        """Read a tile as JPEG.
-
-        Parameters
-        ----------
-        key : str
-        level, column, row : int
-            As for `TilePyramid.tile_jpeg`.
-
-        Returns
-        -------
-        bytes
-
-        Raises
-        ------
-        UnknownRecordError
-            If there is no such slide or tile.
-        SlideError
-            If it cannot be read; the slide is opened anew at the next request.
-        """
+        """Return a tile as JPEG; arguments as for `TilePyramid.tile_jpeg`."""
         pyramid = self.pyramid(key)
         try:
             return pyramid.tile_jpeg(level, column, row)
         except ValueError as error:
-            raise UnknownRecordError("there is no such tile") from error
+            raise UnknownRecordError("the slide has no such tile") from error
         except SlideError:
-            with self._lock:
-                self._open.pop(key, None)
+            self._discard(key)
             raise
 
     def thumbnail(self, key: str) -> bytes:
-        """Return a small picture of a slide's tissue as JPEG; never its label or macro image.
-
-        Parameters
-        ----------
-        key : str
-
-        Returns
-        -------
-        bytes
-
-        Raises
-        ------
-        UnknownRecordError
-            If no slide is called so.
-        SlideError
-            If it cannot be read.
-        """
+        """Return a small image of the tissue as JPEG, never the label or macro image."""
         try:
             pixels = self.pyramid(key).slide.thumbnail(THUMBNAIL_PX)
         except SlideError:
-            with self._lock:
-                self._open.pop(key, None)
+            self._discard(key)
             raise
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, format="JPEG", quality=85)
         return stream.getvalue()
 
-    def _look(self) -> None:
-        assert self.place is not None
-        self._entries = {hashed_name(entry.slide_id): entry for entry in read_slides(self.place)}
+    def _discard(self, key: str) -> None:
+        with self._lock:
+            self._open.pop(key, None)
+
+    def _scan(self) -> None:
+        if self.source is not None:
+            entries = read_slides(self.source)
+            self._entries = {hashed_name(entry.slide_id): entry for entry in entries}

@@ -7,9 +7,9 @@ from glomerulab.apps.annotation.store.adjudications import (
     adjudicate,
     adjudicate_all,
     adjudication_history,
-    find_outcome,
+    find_image_readings,
     list_disagreements,
-    list_outcomes,
+    list_image_readings,
 )
 from glomerulab.apps.annotation.store.assignments import assign_third_reader
 from glomerulab.apps.annotation.store.database import Store
@@ -69,8 +69,8 @@ def test_a_consensus_takes_the_image_off_the_queue_and_keeps_its_history(store: 
     assert [one.image.image_id for one in list_disagreements(store, by=OWNER)] == ["g002"]
     second = _settle(store, "g001", SCLEROSIS, version=1)
     assert adjudication_history(store, "g001", by=OWNER) == [first, second]
-    assert find_outcome(store, "g001", by=OWNER).adjudication == second
-    assert len(find_outcome(store, "g001", by=OWNER).readings) == 2
+    assert find_image_readings(store, "g001", by=OWNER).adjudication == second
+    assert len(find_image_readings(store, "g001", by=OWNER).readings) == 2
 
 
 def test_a_settled_image_returns_when_a_reader_changes_their_mind(store: Store) -> None:
@@ -88,13 +88,13 @@ def test_a_settled_image_returns_even_if_its_readers_agree_now_and_can_be_settle
     make_study(store)
     _differ(store)
     _settle(store, "g001", SCLEROSIS)
-    readings = find_outcome(store, "g001", by=OWNER).readings
+    readings = find_image_readings(store, "g001", by=OWNER).readings
     for reading in readings:
         save(store, reading.login, "g001", CRESCENT)
     [stale] = [one for one in list_disagreements(store, by=OWNER) if one.stale]
     assert (stale.image.image_id, stale.labels) == ("g001", ())
     adjudicate_all(store, "majority", by=OWNER)
-    settled = find_outcome(store, "g001", by=OWNER)
+    settled = find_image_readings(store, "g001", by=OWNER)
     assert (dict(settled.adjudication.labels), settled.stale) == (CRESCENT, False)
 
 
@@ -135,7 +135,7 @@ def test_a_majority_settles_what_it_can_and_leaves_the_rest(store: Store) -> Non
         save(store, login, "g000", first)
         save(store, login, "g001", second)
     assert adjudicate_all(store, "majority", by=OWNER) == AdjudicationSummary(1, ("g001",))
-    assert find_outcome(store, "g000", by=OWNER).adjudication.labels == CRESCENT
+    assert find_image_readings(store, "g000", by=OWNER).adjudication.labels == CRESCENT
     assert adjudicate_all(store, "majority", by=OWNER) == AdjudicationSummary(0, ("g001",))
 
 
@@ -146,7 +146,7 @@ def test_a_third_reader_settles_blindly_by_reading(store: Store) -> None:
     assign_third_reader(store, ["g001", "g002"], login="chen", by=OWNER)
     save(store, "chen", "g001", SCLEROSIS)
     assert adjudicate_all(store, "third_reader", by=OWNER) == AdjudicationSummary(1, ("g002",))
-    settled = find_outcome(store, "g001", by=OWNER).adjudication
+    settled = find_image_readings(store, "g001", by=OWNER).adjudication
     assert (settled.labels, settled.method) == (SCLEROSIS, "third_reader")
     assert len(settled.readings) == 3
     with pytest.raises(ValueError, match="majority or third_reader"):
@@ -156,7 +156,7 @@ def test_a_third_reader_settles_blindly_by_reading(store: Store) -> None:
 def test_every_image_has_an_outcome_in_the_order_of_the_manifest(store: Store) -> None:
     make_study(store, n_images=4)
     _differ(store)
-    outcomes = list_outcomes(store, by=OWNER)
+    outcomes = list_image_readings(store, by=OWNER)
     assert [one.image.image_id for one in outcomes] == ["g000", "g001", "g002", "g003"]
     assert [len(one.readings) for one in outcomes] == [2, 2, 2, 0]
     assert outcomes[0].image_path == "crops/g000.png"

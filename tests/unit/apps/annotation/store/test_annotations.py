@@ -4,19 +4,28 @@ from uuid import uuid4
 
 import pytest
 
-from glomerulab.apps.annotation.records import Judgement, SaveConflictError
+from glomerulab.apps.annotation.records import AnnotationContent, SaveConflictError
 from glomerulab.apps.annotation.store.annotations import (
-    find_item,
-    history,
+    image_of_item,
     item_at,
+    list_annotations,
     list_items,
-    next_item,
+    readings_by_image,
     save_annotation,
+    study_progress,
 )
 from glomerulab.apps.annotation.store.database import Store
-from glomerulab.apps.annotation.store.progress import own_progress
 from glomerulab.errors import AnnotationError, NotAllowedError, UnknownRecordError
-from tests.support.annotation_studies import CRESCENT, NORMAL, make_study, save
+from tests.support.annotation_studies import (
+    CRESCENT,
+    NORMAL,
+    OWNER,
+    find_item,
+    history,
+    make_study,
+    next_item,
+    save,
+)
 
 
 def test_the_queue_goes_on_with_what_is_neither_labelled_nor_skipped(store: Store) -> None:
@@ -26,7 +35,7 @@ def test_the_queue_goes_on_with_what_is_neither_labelled_nor_skipped(store: Stor
     save(store, "anna", first, NORMAL)
     save(store, "anna", second, skip_reason="out of focus")
     item = next_item(store, "anna")
-    assert (item.image.image_id, item.place, item.n_items, item.version) == (third, 3, 3, 0)
+    assert (item.image.image_id, item.position, item.n_items, item.version) == (third, 3, 3, 0)
     assert item.image.image_path == Path(f"/images/crops/{third}.png")
     save(store, "anna", third, CRESCENT)
     assert next_item(store, "anna") is None
@@ -39,7 +48,7 @@ def test_going_back_shows_what_was_saved(store: Store) -> None:
     saved = save(store, "anna", item.image.image_id, CRESCENT, unsure=True, note=" fibrous? ")
     back = item_at(store, "anna", 1)
     assert back.annotation == saved
-    assert back.annotation.judgement == Judgement(CRESCENT, unsure=True, note="fibrous?")
+    assert back.annotation.content == AnnotationContent(CRESCENT, unsure=True, note="fibrous?")
     assert back == find_item(store, "anna", item.assignment_id)
 
 
@@ -50,7 +59,7 @@ def test_a_change_is_a_new_version_and_the_old_one_stays(store: Store) -> None:
     item = next(i for i in list_items(store, "anna") if i.image_id == "g002")
     versions = history(store, "anna", item.assignment_id)
     assert [v.version for v in versions] == [1, 2]
-    assert [v.judgement.labels for v in versions] == [NORMAL, CRESCENT]
+    assert [v.content.labels for v in versions] == [NORMAL, CRESCENT]
     assert [v.seconds for v in versions] == [1.0, 2.5]
     assert versions[0].saved_at <= versions[1].saved_at
 
@@ -58,7 +67,7 @@ def test_a_change_is_a_new_version_and_the_old_one_stays(store: Store) -> None:
 def test_labels_that_were_not_given_stay_unknown(store: Store) -> None:
     make_study(store)
     saved = save(store, "anna", "g001", {"cgn": 1})
-    assert saved.judgement.labels == {"normal": None, "mspgn": None, "fsg": None, "cgn": 1}
+    assert saved.content.labels == {"normal": None, "mspgn": None, "fsg": None, "cgn": 1}
 
 
 def test_a_save_that_is_sent_again_is_not_stored_twice(store: Store) -> None:
@@ -67,18 +76,18 @@ def test_a_save_that_is_sent_again_is_not_stored_twice(store: Store) -> None:
     call = {
         "login": "anna",
         "assignment_id": item.assignment_id,
-        "judgement": Judgement(NORMAL),
+        "content": AnnotationContent(NORMAL),
         "expected_version": 0,
         "save_key": str(uuid4()),
         "seconds": 1.0,
     }
     first = save_annotation(store, **call)
     again = save_annotation(store, **call)
-    assert (first.was_there, again.was_there) == (False, True)
+    assert (first.already_saved, again.already_saved) == (False, True)
     assert again.annotation == first.annotation
     assert len(history(store, "anna", item.assignment_id)) == 1
     with pytest.raises(AnnotationError, match="used for another save"):
-        save_annotation(store, **call | {"judgement": Judgement(CRESCENT)})
+        save_annotation(store, **call | {"content": AnnotationContent(CRESCENT)})
 
 
 def test_the_second_of_two_tabs_does_not_overwrite_the_first(store: Store) -> None:
@@ -90,7 +99,7 @@ def test_the_second_of_two_tabs_does_not_overwrite_the_first(store: Store) -> No
             store,
             login="anna",
             assignment_id=item.assignment_id,
-            judgement=Judgement(labels),
+            content=AnnotationContent(labels),
             expected_version=expected_version,
             save_key=str(uuid4()),
             seconds=1.0,
@@ -99,10 +108,10 @@ def test_the_second_of_two_tabs_does_not_overwrite_the_first(store: Store) -> No
     from_a_tab(NORMAL, 0)
     with pytest.raises(SaveConflictError, match="saved since") as caught:
         from_a_tab(CRESCENT, 0)
-    assert caught.value.current.judgement.labels == NORMAL
+    assert caught.value.current.content.labels == NORMAL
     assert len(history(store, "anna", item.assignment_id)) == 1
     from_a_tab(CRESCENT, caught.value.current.version)
-    assert find_item(store, "anna", item.assignment_id).annotation.judgement.labels == CRESCENT
+    assert find_item(store, "anna", item.assignment_id).annotation.content.labels == CRESCENT
 
 
 def test_of_many_saves_at_once_of_one_item_exactly_one_is_stored(store: Store) -> None:
@@ -115,7 +124,7 @@ def test_of_many_saves_at_once_of_one_item_exactly_one_is_stored(store: Store) -
                 store,
                 login="anna",
                 assignment_id=item.assignment_id,
-                judgement=Judgement(NORMAL),
+                content=AnnotationContent(NORMAL),
                 expected_version=0,
                 save_key=str(uuid4()),
                 seconds=1.0,
@@ -133,21 +142,19 @@ def test_nobody_reaches_into_the_queue_of_another(store: Store) -> None:
     make_study(store)
     item = next_item(store, "anna")
     with pytest.raises(NotAllowedError):
-        find_item(store, "bo", item.assignment_id)
-    with pytest.raises(NotAllowedError):
-        history(store, "bo", item.assignment_id)
+        image_of_item(store, "bo", item.assignment_id)
     with pytest.raises(NotAllowedError):
         save_annotation(
             store,
             login="bo",
             assignment_id=item.assignment_id,
-            judgement=Judgement(NORMAL),
+            content=AnnotationContent(NORMAL),
             expected_version=0,
             save_key=str(uuid4()),
             seconds=1.0,
         )
     with pytest.raises(UnknownRecordError):
-        find_item(store, "anna", 10_000)
+        image_of_item(store, "anna", 10_000)
     with pytest.raises(UnknownRecordError):
         item_at(store, "anna", 10_000)
 
@@ -158,7 +165,7 @@ def test_a_refused_judgement_leaves_nothing(store: Store) -> None:
         save(store, "anna", "g000", {"normal": 1, "cgn": 1})
     item = next(i for i in list_items(store, "anna") if i.image_id == "g000")
     assert history(store, "anna", item.assignment_id) == []
-    assert own_progress(store, "anna").n_done == 0
+    assert study_progress(store, by=OWNER)[0].n_done == 0
 
 
 def test_an_annotator_sees_nothing_of_the_others_unless_the_study_says_so(store: Store) -> None:
@@ -176,3 +183,53 @@ def test_an_unblinded_study_shows_the_others_and_says_so_in_each_save(store: Sto
     mine = next(i for i in list_items(store, "anna") if i.image_id == "g003")
     assert find_item(store, "anna", mine.assignment_id).others == (theirs,)
     assert save(store, "anna", "g003", NORMAL).others_shown
+
+
+def test_the_owner_has_every_judgement_or_the_newest_of_each(store: Store) -> None:
+    make_study(store)
+    first = save(store, "anna", "g000", NORMAL)
+    other = save(store, "bo", "g000", NORMAL)
+    changed = save(store, "anna", "g000", CRESCENT)
+    assert list_annotations(store, by=OWNER) == [other, changed]
+    assert list_annotations(store, by=OWNER, every_version=True) == [first, other, changed]
+    with pytest.raises(NotAllowedError):
+        list_annotations(store, by="anna")
+
+
+def test_skips_and_repeats_are_no_readings(store: Store) -> None:
+    make_study(store, annotators=("anna",), n_readers=1, repeat_share=0.5)
+    with store.reading() as connection:
+        repeated = (
+            connection.exec_driver_sql("SELECT image_id FROM assignment WHERE purpose = 'repeat'")
+            .scalars()
+            .all()
+        )
+    first = save(store, "anna", repeated[0], NORMAL)
+    save(store, "anna", repeated[0], CRESCENT, which=1)
+    save(store, "anna", repeated[1], skip_reason="torn")
+    with store.reading() as connection:
+        assert readings_by_image(connection) == {repeated[0]: (first,)}
+
+
+def test_progress_counts_items_and_the_time_spent_on_each(store: Store) -> None:
+    make_study(store, n_images=5)
+    save(store, "anna", "g000", NORMAL, seconds=2.0, unsure=True)
+    save(store, "anna", "g001", NORMAL, seconds=3.0)
+    save(store, "anna", "g001", CRESCENT, seconds=4.0, unsure=True)
+    last = save(store, "anna", "g002", skip_reason="blurred", seconds=1.0)
+    mine = study_progress(store, by=OWNER)[0]
+    assert (mine.n_assigned, mine.n_done, mine.n_skipped, mine.n_open) == (5, 2, 1, 2)
+    assert (mine.n_unsure, mine.seconds_total, mine.seconds_median) == (2, 10.0, 2.0)
+    assert mine.last_saved_at == last.saved_at
+
+
+def test_the_owner_sees_everyone_and_nobody_else_does(store: Store) -> None:
+    make_study(store)
+    save(store, "bo", "g000", NORMAL)
+    progress = study_progress(store, by=OWNER)
+    assert [(p.login, p.n_done, p.seconds_median) for p in progress] == [
+        ("anna", 0, None),
+        ("bo", 1, 2.0),
+    ]
+    with pytest.raises(NotAllowedError):
+        study_progress(store, by="anna")

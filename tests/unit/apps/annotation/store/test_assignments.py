@@ -1,15 +1,22 @@
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from glomerulab.apps.annotation.records import Distribution
 from glomerulab.apps.annotation.store.accounts import set_active
-from glomerulab.apps.annotation.store.annotations import list_items, next_item
-from glomerulab.apps.annotation.store.assignments import assign_third_reader, distribute
+from glomerulab.apps.annotation.store.annotations import list_items
+from glomerulab.apps.annotation.store.assignments import (
+    assign_third_reader,
+    choose_readers,
+    distribute,
+    order_queue,
+)
 from glomerulab.apps.annotation.store.database import Store
-from glomerulab.apps.annotation.store.images import NewImage, add_images
+from glomerulab.apps.annotation.store.study import NewImage, add_images
 from glomerulab.errors import AnnotationError, NotAllowedError, UnknownRecordError
-from tests.support.annotation_studies import NORMAL, OWNER, add_account, make_study, save
+from tests.support.annotation_studies import NORMAL, OWNER, add_account, make_study, next_item, save
 
 THREE = ("anna", "bo", "chen")
 
@@ -57,7 +64,7 @@ def test_images_added_later_extend_the_queues_and_move_nothing(store: Store) -> 
             i.image_id for i in before[login]
         ]
     assert sorted(Counter(len(logins) for logins in _readers(store).values())) == [2]
-    assert next_item(store, "anna").place == 2
+    assert next_item(store, "anna").position == 2
 
 
 def test_too_few_annotators_are_an_error_that_counts_them(store: Store) -> None:
@@ -93,3 +100,86 @@ def test_a_third_reader_is_someone_who_has_not_read_the_image(store: Store) -> N
     assert assign_third_reader(store, ["g001", "g002", "g001"], login="chen", by=OWNER) == 2
     assert assign_third_reader(store, ["g001", "g003"], login="chen", by=OWNER) == 1
     assert [i.image_id for i in list_items(store, "chen")] == ["g001", "g002", "g003"]
+
+
+SEEDS = st.integers(-(2**40), 2**40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 40), st.integers(1, 7), st.data(), SEEDS)
+def test_each_image_has_k_of_n_readers_and_loads_differ_by_at_most_one(
+    n_images: int, n_annotators: int, data: st.DataObject, seed: int
+) -> None:
+    k = data.draw(st.integers(1, n_annotators))
+    logins = [f"a{number}" for number in range(n_annotators)]
+    images = {f"g{number}": k for number in range(n_images)}
+    dealt = choose_readers(images, dict.fromkeys(logins, 0), readers={}, seed=seed)
+    readers = Counter(image_id for given_to in dealt.values() for image_id in given_to)
+    assert readers == Counter(images)
+    assert all(len(given_to) == len(set(given_to)) for given_to in dealt.values())
+    loads = [len(dealt[login]) for login in logins]
+    assert max(loads) - min(loads) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 30), SEEDS)
+def test_what_is_added_later_keeps_the_balance(n_before: int, n_after: int, seed: int) -> None:
+    loads = dict.fromkeys("abcd", 0)
+    for batch, n_images in enumerate((n_before, n_after)):
+        missing = {f"{batch}-{number}": 2 for number in range(n_images)}
+        for login, images in choose_readers(missing, loads, readers={}, seed=seed).items():
+            loads[login] += len(images)
+    assert max(loads.values()) - min(loads.values()) <= 1
+
+
+def test_an_image_is_never_given_to_someone_who_reads_it_already() -> None:
+    dealt = choose_readers(
+        {"g": 1}, {"a": 0, "b": 5, "c": 9}, readers={"g": frozenset({"a", "b"})}, seed=1
+    )
+    assert dealt == {"a": [], "b": [], "c": ["g"]}
+
+
+def test_too_few_annotators_are_named_with_the_way_out() -> None:
+    with pytest.raises(AnnotationError, match=r"'g' needs 3 annotators, there are 2; add"):
+        choose_readers({"g": 2}, {"a": 0, "b": 0}, readers={"g": frozenset({"a"})}, seed=0)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 60), st.floats(0, 0.5), SEEDS, st.text(max_size=5))
+def test_a_queue_holds_each_image_and_its_repeats_far_apart(
+    n_images: int, share: float, seed: int, login: str
+) -> None:
+    images = [f"g{number}" for number in range(n_images)]
+    queue = order_queue(images, repeat_share=share, seed=seed, login=login, batch=1)
+    firsts = [reading.image_id for reading in queue if reading.purpose == "first"]
+    repeats = [reading.image_id for reading in queue if reading.purpose == "repeat"]
+    assert sorted(firsts) == sorted(images)
+    assert len(repeats) == len(set(repeats))
+    assert abs(len(repeats) - share * n_images) <= 0.5
+    where = {(reading.image_id, reading.purpose): at for at, reading in enumerate(queue)}
+    for image_id in repeats:
+        gap = where[image_id, "repeat"] - where[image_id, "first"]
+        assert gap >= max(1, (n_images - len(repeats)) // 2)
+
+
+def test_the_order_is_of_the_seed_and_of_the_annotator_alone() -> None:
+    def order(login: str, seed: int, batch: int = 1) -> list[str]:
+        images = [f"g{number}" for number in range(30)]
+        queue = order_queue(images, repeat_share=0.1, seed=seed, login=login, batch=batch)
+        return [reading.image_id for reading in queue]
+
+    assert order("anna", 1) == order("anna", 1)
+    others = (order("bo", 1), order("anna", 2), order("anna", -1), order("anna", 1, batch=2))
+    assert all(order("anna", 1) != other for other in others)
+
+
+def test_every_image_is_as_likely_to_be_repeated_as_any_other() -> None:
+    images = [f"g{number}" for number in range(10)]
+    counts = Counter(
+        reading.image_id
+        for seed in range(400)
+        for reading in order_queue(images, repeat_share=0.3, seed=seed, login="a", batch=1)
+        if reading.purpose == "repeat"
+    )
+    # 120 expected each; the standard deviation of the count is 9.2.
+    assert all(75 < counts[image_id] < 165 for image_id in images)

@@ -1,15 +1,24 @@
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg.errors
 import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.exc import DBAPIError
 
-from glomerulab.apps.annotation.store.database import Store, open_store
+from glomerulab.apps.annotation.store.database import Store, as_store_error, open_store
+from glomerulab.apps.annotation.store.migrations.versions.r0001_first_tables import upgrade
+from glomerulab.apps.annotation.store.schema import metadata
 from glomerulab.apps.annotation.store.study import has_study
 from glomerulab.errors import StoreBusyError, StoreError
 from tests.support.annotation_studies import make_study, save
 
 
-def test_a_database_that_is_not_there_is_made_only_when_asked(tmp_path: Path) -> None:
+def test_a_missing_database_is_created_only_on_request(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="annotate create"):
         open_store(tmp_path / "none.db")
     assert list(tmp_path.iterdir()) == []
@@ -17,9 +26,7 @@ def test_a_database_that_is_not_there_is_made_only_when_asked(tmp_path: Path) ->
         assert not has_study(store)
 
 
-def test_what_was_saved_is_there_when_the_database_is_opened_again(
-    store: Store, place: str
-) -> None:
+def test_saved_annotations_survive_reopening(store: Store, place: str) -> None:
     make_study(store)
     saved = save(store, "anna", "g001", {"cgn": 1})
     store.close()
@@ -37,26 +44,26 @@ def test_every_commit_of_sqlite_reaches_the_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("mysql://a:secret@b/c", "only postgresql"),
-        ("postgresql://a:b:c", "not a database URL"),
-        ("no-such-folder/a.db", "no such folder"),
+        ("mysql://a:secret@b/c", "postgresql"),
+        ("postgresql://a:b:c", "database URL"),
+        ("no-such-folder/a.db", "folder"),
     ],
 )
-def test_a_place_that_cannot_be_a_database_says_why(place: str, message: str) -> None:
+def test_a_location_that_cannot_be_a_database_is_an_error(place: str, message: str) -> None:
     with pytest.raises(StoreError, match=message) as caught:
         open_store(place, create=True)
     assert "secret" not in str(caught.value)
 
 
-def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_named_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be reached") as caught:
         open_store(f"postgresql://me:secret@/db?host={tmp_path}")
     assert "secret" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_folder_and_a_file_of_another_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="is not a file"):
+def test_a_folder_and_a_file_of_another_kind_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="file"):
         open_store(tmp_path)
     text = tmp_path / "notes.db"
     text.write_text("not a database, but long enough to look at\n" * 100)
@@ -65,7 +72,7 @@ def test_a_folder_and_a_file_of_another_kind_are_refused(tmp_path: Path) -> None
     assert text.read_text().startswith("not a database")
 
 
-def test_a_writer_waits_for_another_program_and_then_says_that_it_is_busy(tmp_path: Path) -> None:
+def test_a_writer_waits_for_another_program_and_then_raises_a_busy_error(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     with open_store(path, create=True, busy_timeout_s=0.05) as store:
         make_study(store)
@@ -120,3 +127,97 @@ def _delete_and_fail(store: Store) -> None:
     with store.writing() as connection:
         connection.exec_driver_sql("DELETE FROM assignment")
         raise ZeroDivisionError
+
+
+def _sqlite_error(code: int) -> sqlite3.Error:
+    error = sqlite3.OperationalError("what SQLite said")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "message"),
+    [
+        (_sqlite_error(sqlite3.SQLITE_BUSY), StoreBusyError, "try again"),
+        (_sqlite_error(sqlite3.SQLITE_BUSY_SNAPSHOT), StoreBusyError, "try again"),
+        (_sqlite_error(sqlite3.SQLITE_FULL), StoreError, "disk is full"),
+        (_sqlite_error(sqlite3.SQLITE_READONLY_DIRECTORY), StoreError, "read-only"),
+        (_sqlite_error(sqlite3.SQLITE_IOERR_FSYNC), StoreError, "disk"),
+        (_sqlite_error(sqlite3.SQLITE_CORRUPT), StoreError, "damaged"),
+        (_sqlite_error(sqlite3.SQLITE_ERROR), StoreError, "what SQLite said"),
+        (psycopg.errors.LockNotAvailable(), StoreBusyError, "try again"),
+        (psycopg.errors.DiskFull(), StoreError, "disk is full"),
+        (psycopg.errors.ReadOnlySqlTransaction(), StoreError, "read-only"),
+        (psycopg.errors.InvalidPassword(), StoreError, "password"),
+        (psycopg.OperationalError("no route\nto host"), StoreError, r"reached \(no route\)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_driver_error_becomes_a_store_error_with_the_way_out(
+    cause: Exception, kind: type, message: str
+) -> None:
+    with pytest.raises(StoreError, match=message) as caught:
+        raise as_store_error(DBAPIError("SELECT 1", None, cause), "a.db")
+    assert type(caught.value) is kind
+    assert caught.value.where == "a.db"
+
+
+def test_the_migrations_create_the_tables_of_the_schema(store: Store) -> None:
+    with store.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(store: Store, place: str) -> None:
+    with store.writing() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreError, match=r"newer glomerulab .*9999"):
+        open_store(place)
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM alembic_version").scalar() == "9999"
+
+
+def test_the_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE songs (title TEXT)")
+    connection.close()
+    with pytest.raises(StoreError, match="another program"):
+        open_store(path)
+    with sqlite3.connect(path) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
+    connection.close()
+    assert tables == [("songs",)]
+
+
+def test_programs_that_open_an_empty_database_at_once_create_its_tables_once(place: str) -> None:
+    def open_and_count(_number: int) -> int:
+        with open_store(place, create=True) as store, store.reading() as connection:
+            return int(connection.exec_driver_sql("SELECT count(*) FROM ledger_head").scalar_one())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(open_and_count, range(4))) == [1, 1, 1, 1]
+
+
+def test_every_table_has_a_primary_key() -> None:
+    assert all(table.primary_key.columns for table in metadata.tables.values())
+
+
+def test_an_assignment_is_unique_in_the_schema() -> None:
+    unique = {
+        tuple(column.name for column in constraint.columns)
+        for constraint in metadata.tables["assignment"].constraints
+    }
+    assert ("account_id", "image_id", "purpose") in unique
+    assert ("account_id", "position") in unique
+
+
+def test_the_ledger_begins_empty_with_a_head() -> None:
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as connection:
+        with Operations.context(MigrationContext.configure(connection)):
+            upgrade()
+        heads = connection.exec_driver_sql("SELECT head_id, sequence, hash FROM ledger_head").all()
+        assert heads == [(1, 0, "0" * 64)]
+        assert connection.exec_driver_sql("SELECT count(*) FROM event").scalar() == 0
+    engine.dispose()

@@ -5,7 +5,7 @@ import pytest
 from glomerulab.apps.annotation.records import SaveConflictError
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.regions import (
-    RegionToSave,
+    RegionInput,
     list_regions,
     save_region,
     save_regions,
@@ -19,9 +19,9 @@ BOX = Box(100, 200, 300, 280)
 
 def _drawn(
     region_id: str = "r1", slide_id: str = "S-1", box: Box = BOX, version: int = 0, **more: object
-) -> RegionToSave:
+) -> RegionInput:
     key = more.pop("save_key", None) or str(uuid4())
-    return RegionToSave(region_id, slide_id, box, version, key, **more)
+    return RegionInput(region_id, slide_id, box, version, key, **more)
 
 
 def test_a_region_comes_back_as_it_was_drawn(store: Store) -> None:
@@ -54,15 +54,15 @@ def test_a_region_that_is_sent_again_is_not_drawn_twice(store: Store) -> None:
     make_study(store)
     drawn = _drawn()
     first, again = (save_region(store, drawn, login="anna") for _ in range(2))
-    assert (first.was_there, again.was_there) == (False, True)
+    assert (first.already_saved, again.already_saved) == (False, True)
     assert first.region == again.region
 
 
-def test_a_change_of_what_was_changed_since_is_refused(store: Store) -> None:
+def test_a_change_of_an_outdated_version_is_a_conflict(store: Store) -> None:
     make_study(store)
     save_region(store, _drawn(), login="anna")
     moved = save_region(store, _drawn(box=Box(5, 5, 5, 5), version=1), login="anna").region
-    with pytest.raises(SaveConflictError, match="changed since") as caught:
+    with pytest.raises(SaveConflictError, match="version 2") as caught:
         save_region(store, _drawn(version=1, deleted=True), login="anna")
     assert caught.value.current == moved
 
@@ -73,7 +73,7 @@ def test_annotators_see_and_change_only_their_own(store: Store) -> None:
     save_region(store, _drawn("r2"), login="bo")
     assert [r.region_id for r in list_regions(store, login="anna")] == ["r1"]
     assert [r.region_id for r in list_regions(store, login=OWNER)] == ["r1", "r2"]
-    with pytest.raises(NotAllowedError, match="someone else drew"):
+    with pytest.raises(NotAllowedError, match="r1"):
         save_region(store, _drawn("r1", version=1, deleted=True), login="bo")
     moved = save_region(store, _drawn("r1", version=1, box=Box(1, 1, 1, 1)), login=OWNER).region
     assert moved.login == "anna"
@@ -82,12 +82,12 @@ def test_annotators_see_and_change_only_their_own(store: Store) -> None:
 def test_a_region_stays_on_its_slide(store: Store) -> None:
     make_study(store)
     save_region(store, _drawn(), login="anna")
-    with pytest.raises(AnnotationError, match="stands on slide 'S-1'"):
+    with pytest.raises(AnnotationError, match="'r1' is on slide 'S-1'"):
         save_region(store, _drawn(slide_id="S-2", version=1), login="anna")
 
 
 @pytest.mark.parametrize("bad", ["", "a/b", "..\\x", "a\nb", "x" * 121])
-def test_an_id_that_could_name_a_path_is_refused(store: Store, bad: str) -> None:
+def test_an_id_that_could_name_a_path_is_rejected(store: Store, bad: str) -> None:
     make_study(store)
     with pytest.raises(AnnotationError, match="slash"):
         save_region(store, _drawn(bad), login="anna")

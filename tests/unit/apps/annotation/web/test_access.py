@@ -1,7 +1,7 @@
 import pytest
 
 from glomerulab.apps.annotation.store.accounts import set_active
-from glomerulab.apps.annotation.web.access import ENTRY_COOKIE, SESSION_COOKIE
+from glomerulab.apps.annotation.web.access import LOGIN_FORM_COOKIE, SESSION_COOKIE
 from tests.support.annotation_studies import OWNER, PASSWORD
 
 WRITES = [
@@ -125,7 +125,7 @@ def test_a_log_in_form_of_another_browser_is_no_way_in(web):
     client.token = other.get("/api/entry").json()["csrf_token"]
     answer = client.write("/api/session", json={"login": OWNER, "password": PASSWORD})
     assert answer.status_code == 403
-    assert ENTRY_COOKIE in client.cookies
+    assert LOGIN_FORM_COOKIE in client.cookies
 
 
 def test_a_log_in_forms_token_is_no_token_of_a_session(web):

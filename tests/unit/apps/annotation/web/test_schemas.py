@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from glomerulab.apps.annotation.web.schemas import RegionBody, SaveBody, item_json
+from glomerulab.apps.annotation.web.schemas import AnnotationBody, RegionBody, item_json
 
 GOOD = {
     "assignment_id": 1,
@@ -36,12 +36,12 @@ GOOD = {
 )
 def test_what_cannot_be_a_save_is_refused(change):
     with pytest.raises(ValidationError):
-        SaveBody.model_validate(GOOD | change)
+        AnnotationBody.model_validate(GOOD | change)
 
 
 def test_a_save_becomes_a_judgement_without_stray_space():
-    body = SaveBody.model_validate(GOOD | {"note": "  two nuclei ", "skip_reason": "  "})
-    judgement = body.judgement()
+    body = AnnotationBody.model_validate(GOOD | {"note": "  two nuclei ", "skip_reason": "  "})
+    judgement = body.content()
     assert (judgement.labels, judgement.note, judgement.skip_reason) == (
         {"mspgn": 1},
         "two nuclei",

@@ -1,6 +1,6 @@
 from itsdangerous import TimestampSigner
 
-from glomerulab.apps.annotation.store.sessions import signing_key
+from glomerulab.apps.annotation.store.accounts import signing_key
 from glomerulab.apps.annotation.web.site import Site, SiteSettings
 from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from glomerulab.apps.web.server import LOCAL_HOSTS

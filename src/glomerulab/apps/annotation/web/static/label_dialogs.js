@@ -1,28 +1,28 @@
-// The questions the labelling page asks. Each answers with a promise; Escape is always "no".
-import { say } from "./words.js";
+// The dialogs of the labelling page. Each returns a promise; Escape cancels.
+import { translate } from "./translate.js";
 
 const $ = (id) => document.getElementById(id);
 
-function ask(dialog) {
+function openDialog(dialog) {
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true }));
 }
 
-async function note(text) {
+async function editNote(text) {
   $("note-input").value = text;
-  const done = ask($("note-dialog"));
+  const closed = openDialog($("note-dialog"));
   $("note-input").focus();
-  return (await done) === "keep" ? $("note-input").value.trim() : null;
+  return (await closed) === "keep" ? $("note-input").value.trim() : null;
 }
-// Enter ends a note, as it ends everything here; Shift and Enter makes a new line.
+// Enter closes the note; Shift and Enter starts a new line.
 $("note-input").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); $("note-dialog").close("keep"); }
 });
 
-async function skip() {
+async function chooseSkipReason() {
   $("skip-text").value = "";
-  if ((await ask($("skip-dialog"))) !== "skip") return null;
+  if ((await openDialog($("skip-dialog"))) !== "skip") return null;
   const reason = document.querySelector("#skip-dialog input[name=reason]:checked").value;
   const text = $("skip-text").value.trim();
   return text ? `${reason}: ${text}` : reason;
@@ -31,8 +31,8 @@ $("skip-dialog").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.target.closest("button")) { event.preventDefault(); $("skip-dialog").close("skip"); }
 });
 
-const waiting = []; // conflicts are asked about one after the other
-function conflict(entry, theirs, describe, choices) {
+const waiting = []; // conflicts are shown one after the other
+function resolveConflict(entry, theirs, describe, choices) {
   waiting.push({ entry, theirs, describe, choices });
   if (!$("conflict-dialog").open) nextConflict();
 }
@@ -40,7 +40,7 @@ function nextConflict() {
   if (!waiting.length) return;
   const { entry, theirs, describe } = waiting[0];
   const when = new Date(theirs.saved_at).toLocaleTimeString();
-  $("conflict-where").textContent = say("Image {n} was saved in another window at {when}.", { n: entry.place, when });
+  $("conflict-where").textContent = translate("Image {n} was saved in another window at {when}.", { n: entry.place, when });
   $("conflict-theirs").textContent = describe(theirs);
   $("conflict-mine").textContent = describe(entry.body);
   $("conflict-dialog").showModal();
@@ -52,7 +52,7 @@ for (const [id, choice] of [["conflict-keep", "keep"], ["conflict-use", "use"]])
     nextConflict();
   });
 }
-// Neither answer may be skipped: a label would be lost.
+// The user must choose a version, or a label would be lost.
 $("conflict-dialog").addEventListener("cancel", (event) => event.preventDefault());
 
-export const dialogs = { note, skip, conflict, help: () => ask($("help-dialog")) };
+export const dialogs = { editNote, chooseSkipReason, resolveConflict, help: () => openDialog($("help-dialog")) };

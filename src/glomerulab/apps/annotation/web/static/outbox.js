@@ -1,22 +1,22 @@
-// Saves on their way to the server. Each is written into the browser's storage before it is sent and
+// A queue of saves that are not yet acknowledged. Each is stored in the browser before it is sent and
 // removed when the server has acknowledged it, so that no reload, crash or dead server loses a label.
 // A save that is sent again carries the same key: the server stores it once.
-import { ask, ServerError } from "./server.js";
+import { request, ServerError } from "./server.js";
 
-const MAX_WAIT_MS = 10_000;
+const MAX_DELAY_MS = 10_000;
 
 export class Outbox {
-  // handlers: onChange(n, error), onSaved(entry, answer), onConflict(entry, current),
+  // handlers: onChange(n, error), onSaved(entry, response), onConflict(entry, current),
   //           onRefused(entry, error), onLoggedOut()
   constructor(name, handlers) {
     this.prefix = `glomerulab:pending:${name}:`;
     this.handlers = handlers;
-    this.entries = this.#stored();
+    this.entries = this.#readStored();
     this.error = null;
-    this.waitMs = 500;
+    this.retryDelayMs = 500;
     this.isSending = false;
     this.timer = null;
-    window.addEventListener("online", () => this.tryNow());
+    window.addEventListener("online", () => this.flush());
     window.addEventListener("beforeunload", (event) => {
       if (this.entries.length && !this.#isStored()) event.preventDefault();
     });
@@ -25,17 +25,17 @@ export class Outbox {
   get size() { return this.entries.length; }
   pendingFor(subject) { return this.entries.findLast((entry) => entry.subject === subject); }
 
-  // path: where it goes; subject: what it is about (a later save of the same builds on it);
-  // place: what the page calls it; body: what is sent.
+  // path: address of the request; subject: id of the record (a later save of it follows this one);
+  // place: number of the image on the page; body: content of the request.
   add({ path, subject, place, body }) {
     const entry = { path, subject, place, body: { ...body, save_key: randomKey() }, order: Date.now() + Math.random() };
     this.entries.push(entry);
-    this.#store(entry);
+    this.#writeStored(entry);
     this.handlers.onChange(this.size, this.error);
-    this.tryNow();
+    this.flush();
   }
 
-  tryNow() {
+  flush() {
     clearTimeout(this.timer);
     if (!this.isSending) this.#send();
   }
@@ -45,15 +45,15 @@ export class Outbox {
     while (this.entries.length) {
       const entry = this.entries[0];
       try {
-        const answer = await ask(entry.path, entry.body);
+        const response = await request(entry.path, entry.body);
         this.#remove(entry);
-        this.#raiseVersions(entry, answer.saved.version);
+        this.#updateVersions(entry, response.saved.version);
         this.error = null;
-        this.waitMs = 500;
-        this.handlers.onSaved(entry, answer);
+        this.retryDelayMs = 500;
+        this.handlers.onSaved(entry, response);
       } catch (error) {
         if (!(error instanceof ServerError)) { this.isSending = false; throw error; }
-        if (this.#settle(entry, error)) continue;
+        if (this.#handleError(entry, error)) continue;
         break;
       }
       this.handlers.onChange(this.size, null);
@@ -62,13 +62,13 @@ export class Outbox {
     this.handlers.onChange(this.size, this.error);
   }
 
-  // Says whether the entries behind this one may be sent now.
-  #settle(entry, error) {
+  // Return whether the entries after this one can be sent now.
+  #handleError(entry, error) {
     this.error = error;
     if (error.isLoggedOut) { this.handlers.onLoggedOut(); return false; }
-    if (error.mayPass) {
-      this.timer = setTimeout(() => this.tryNow(), this.waitMs);
-      this.waitMs = Math.min(this.waitMs * 2, MAX_WAIT_MS);
+    if (error.isRetryable) {
+      this.timer = setTimeout(() => this.flush(), this.retryDelayMs);
+      this.retryDelayMs = Math.min(this.retryDelayMs * 2, MAX_DELAY_MS);
       return false;
     }
     this.#remove(entry);
@@ -78,27 +78,27 @@ export class Outbox {
     return true;
   }
 
-  // A second save of the same item made while the first was under way builds on the first.
-  #raiseVersions(done, version) {
+  // A second save of the same record, made while the first was being sent, follows the first.
+  #updateVersions(sent, version) {
     for (const entry of this.entries) {
-      if (entry.subject === done.subject && entry.body.expected_version < version) {
+      if (entry.subject === sent.subject && entry.body.expected_version < version) {
         entry.body.expected_version = version;
-        this.#store(entry);
+        this.#writeStored(entry);
       }
     }
   }
 
-  #store(entry) {
-    try { localStorage.setItem(this.prefix + entry.body.save_key, JSON.stringify(entry)); } catch { /* told by beforeunload */ }
+  #writeStored(entry) {
+    try { localStorage.setItem(this.prefix + entry.body.save_key, JSON.stringify(entry)); } catch { /* beforeunload warns */ }
   }
   #remove(entry) {
     this.entries = this.entries.filter((other) => other !== entry);
-    try { localStorage.removeItem(this.prefix + entry.body.save_key); } catch { /* was never there */ }
+    try { localStorage.removeItem(this.prefix + entry.body.save_key); } catch { /* was never stored */ }
   }
   #isStored() {
     try { return this.entries.every((entry) => localStorage.getItem(this.prefix + entry.body.save_key)); } catch { return false; }
   }
-  #stored() {
+  #readStored() {
     try {
       return Object.keys(localStorage).filter((key) => key.startsWith(this.prefix))
         .map((key) => JSON.parse(localStorage.getItem(key)))

@@ -1,42 +1,67 @@
-// Talking to the server: JSON in and out, the write token, and errors that say what to do next.
+// Requests to the server: JSON in and out, the CSRF token of writes, typed errors, and logging in again
+// without leaving the page when the session has ended.
+import { translate } from "./translate.js";
+
+const $ = (id) => document.getElementById(id);
+
 export class ServerError extends Error {
   constructor(status, body) {
     super(body.detail ?? `HTTP ${status}`);
     this.status = status;
     this.body = body;
   }
-  // Also where someone has logged in anew in another tab: this page's token is then of no use.
+  // Also true if the user logged in again in another tab: the token of this page is then stale.
   get isLoggedOut() { return this.status === 401 || this.body.reason === "out-of-date"; }
-  // Trying the same again may help: nobody answered, or the server could not write just now.
-  get mayPass() { return this.status === 0 || this.status === 429 || this.status >= 500; }
+  // The same request may succeed later: no response, too many log-ins, or the server could not write.
+  get isRetryable() { return this.status === 0 || this.status === 429 || this.status >= 500; }
 }
 
-let csrf = "";
-export function useToken(token) { csrf = token; }
+let csrfToken = "";
+export function setCsrfToken(token) { csrfToken = token; }
 
-export async function ask(path, body) {
+export async function request(path, body) {
   const options = body === undefined
     ? { headers: { Accept: "application/json" } }
     : {
       method: "POST",
-      headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
+      headers: { "Content-Type": "application/json", "X-CSRF-Token": csrfToken },
       body: JSON.stringify(body),
     };
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, { ...options, credentials: "same-origin", signal: AbortSignal.timeout(30_000) });
+    response = await fetch(path, { ...options, credentials: "same-origin", signal: AbortSignal.timeout(30_000) });
   } catch {
-    throw new ServerError(0, { detail: "The server does not answer." });
+    throw new ServerError(0, { detail: "The server does not respond." });
   }
-  const content = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new ServerError(answer.status, content);
+  const content = await response.json().catch(() => ({}));
+  if (!response.ok) throw new ServerError(response.status, content);
   return content;
 }
 
-// A new session without leaving the page; the token of its writes is used from then on.
-export async function logInAgain(login, password) {
-  useToken((await ask("/api/entry")).csrf_token);
-  const session = await ask("/api/session", { login, password });
-  useToken(session.csrf_token);
-  return session;
+async function logInAgain(login, password) {
+  setCsrfToken((await request("/api/entry")).csrf_token);
+  setCsrfToken((await request("/api/session", { login, password })).csrf_token);
 }
+
+let callbacks = [];
+export function promptLogin(callback) {
+  callbacks.push(callback);
+  if (!$("login-dialog").open) { $("login-dialog").showModal(); $("again-password").focus(); }
+}
+$("login-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    await logInAgain($("again-login").value, $("again-password").value);
+  } catch (error) {
+    $("login-problem").textContent = translate(error.message);
+    $("login-problem").hidden = false;
+    return;
+  }
+  $("again-password").value = "";
+  $("login-problem").hidden = true;
+  $("login-dialog").close();
+  const waiting = callbacks;
+  callbacks = [];
+  for (const callback of waiting) callback();
+});
+$("login-dialog").addEventListener("cancel", (event) => event.preventDefault());

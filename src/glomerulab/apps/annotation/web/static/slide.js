@@ -1,15 +1,14 @@
-// A slide in deep zoom, and the boxes drawn on it. Every box is saved as it is drawn, through the same
-// outbox as labels: nothing is lost when the server is away.
+// A slide in deep zoom and the boxes drawn on it. Every box is saved as it is drawn, through the same
+// outbox as labels: nothing is lost when the server is unreachable.
 import { Outbox, randomKey } from "./outbox.js";
-import { fill, showSaveState } from "./save_state.js";
-import { ask, useToken } from "./server.js";
-import { askToLogIn } from "./session.js";
-import { say } from "./words.js";
+import { fillMessage, sentence, showSaveState } from "./save_state.js";
+import { promptLogin, request, setCsrfToken } from "./server.js";
+import { translate } from "./translate.js";
 
 const settings = JSON.parse(document.getElementById("settings").textContent);
 const path = `/api/slides/${settings.key}/regions`;
 const $ = (id) => document.getElementById(id);
-useToken(settings.csrf);
+setCsrfToken(settings.csrf);
 
 const boxes = new Map(); // annotation id -> {region_id, version, may_edit, login}
 
@@ -24,9 +23,9 @@ const viewer = OpenSeadragon({
   },
 });
 viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; });
-viewer.addHandler("tile-load-failed", () => fill($("stage-message"),
-  say("A part of the slide could not be read."), say("Try again"),
-  () => { $("stage-message").hidden = true; viewer.world.resetItems(); }));
+viewer.addHandler("tile-load-failed", () => fillMessage($("image-message"),
+  translate("A part of the slide could not be read."), translate("Try again"),
+  () => { $("image-message").hidden = true; viewer.world.resetItems(); }));
 
 const drawn = AnnotoriousOSD.createOSDAnnotator(viewer, {
   drawingEnabled: false, drawingMode: "drag", autoSave: true, theme: "light",
@@ -34,22 +33,22 @@ const drawn = AnnotoriousOSD.createOSDAnnotator(viewer, {
   userSelectAction: (annotation) => (boxes.get(annotation.id)?.may_edit === false ? "SELECT" : "EDIT"),
 });
 drawn.setDrawingTool("rectangle");
-// A new box is selected at once, and with a box selected the next drag draws nothing. This must not wait for
-// an event of the annotator: those come by a timer, on a slow computer after the next press, and a box was lost.
+// A new box is selected at once, and while a box is selected the next drag draws nothing. Events of the annotator
+// come by a timer, on a slow computer after the next press, which lost a box: subscribe to its state instead.
 drawn.state.selection.subscribe(({ selected }) => {
   if (isDrawing() && selected.length) queueMicrotask(() => drawn.cancelSelected());
 });
 
 const outbox = new Outbox(`${settings.login}:${settings.key}`, {
-  onChange: (n, error) => showSaveState(n, error, () => outbox.tryNow()),
-  onSaved: (entry, answer) => { const box = boxes.get(entry.subject); if (box) box.version = answer.saved.version; },
-  onConflict: (entry, theirs) => restore(entry, theirs, say("This box was changed in another window; it is shown as it is there.")),
-  onRefused: (entry, error) => restore(entry, null, say(error.message)),
-  onLoggedOut: () => askToLogIn(() => outbox.tryNow()),
+  onChange: (n, error) => showSaveState(n, error, () => outbox.flush()),
+  onSaved: (entry, response) => { const box = boxes.get(entry.subject); if (box) box.version = response.saved.version; },
+  onConflict: () => restore(translate("This box was changed in another window; the saved box is shown.")),
+  onRefused: (entry, error) => restore(sentence(translate(error.message))),
+  onLoggedOut: () => promptLogin(() => outbox.flush()),
 });
 
-async function restore(_entry, _theirs, why) {
-  fill($("banner"), why, say("Close"), () => { $("banner").hidden = true; });
+async function restore(why) {
+  fillMessage($("banner"), why, translate("Close"), () => { $("banner").hidden = true; });
   await load();
 }
 
@@ -67,36 +66,36 @@ function save(annotation, deleted = false) {
   if (!box || box.may_edit === false) return;
   const body = { region_id: box.region_id, ...corners(annotation), expected_version: box.version, deleted };
   outbox.add({ path, subject: annotation.id, place: null, body });
-  list();
+  renderList();
 }
 
 drawn.on("createAnnotation", (annotation) => {
   const { width, height } = corners(annotation);
-  if (width < 8 || height < 8) { drawn.removeAnnotation(annotation.id); return; } // a slip of the hand
+  if (width < 8 || height < 8) { drawn.removeAnnotation(annotation.id); return; } // drawn by accident
   boxes.set(annotation.id, { region_id: randomKey(), version: 0, may_edit: true, login: settings.login });
   save(annotation);
 });
 drawn.on("updateAnnotation", (annotation) => save(annotation));
-drawn.on("deleteAnnotation", (annotation) => forget(annotation));
-drawn.on("selectionChanged", list);
+drawn.on("deleteAnnotation", (annotation) => removeBox(annotation));
+drawn.on("selectionChanged", renderList);
 
-function forget(annotation) {
+function removeBox(annotation) {
   if (!boxes.has(annotation.id)) return;
   save(annotation, true);
   boxes.delete(annotation.id);
-  list();
+  renderList();
 }
-function remove(id) {
+function eraseBox(id) {
   const annotation = drawn.getAnnotationById(id);
   if (!annotation || boxes.get(id)?.may_edit === false) return;
   drawn.removeAnnotation(id);
-  forget(annotation);
+  removeBox(annotation);
 }
 
-function list() {
+function renderList() {
   const selected = new Set(drawn.getSelected().map((one) => one.id));
   const known = drawn.getAnnotations().filter((one) => boxes.has(one.id));
-  $("count").textContent = say("{n} boxes", { n: known.length });
+  $("count").textContent = translate("{n} boxes", { n: known.length });
   $("box-list").replaceChildren(...known.map((annotation, index) => {
     const box = boxes.get(annotation.id);
     const { width, height } = corners(annotation);
@@ -111,8 +110,8 @@ function list() {
       const erase = document.createElement("button");
       erase.className = "small";
       erase.textContent = "×";
-      erase.setAttribute("aria-label", say("Delete box {n}", { n: index + 1 }));
-      erase.addEventListener("click", () => remove(annotation.id));
+      erase.setAttribute("aria-label", translate("Delete box {n}", { n: index + 1 }));
+      erase.addEventListener("click", () => eraseBox(annotation.id));
       line.append(erase);
     }
     return line;
@@ -122,15 +121,15 @@ function list() {
 function setDrawing(isOn) {
   drawn.setDrawingEnabled(isOn);
   $("draw").setAttribute("aria-pressed", String(isOn));
-  $("hint").textContent = isOn ? say("Drag from corner to corner. Esc ends drawing.") : say("Drag to move, B to draw; click a box to change it.");
+  $("hint").textContent = isOn ? translate("Drag from corner to corner. Esc ends drawing.") : translate("Drag to move, B to draw; click a box to change it.");
 }
 function isDrawing() { return $("draw").getAttribute("aria-pressed") === "true"; }
 
 async function load() {
   let known;
-  try { known = await ask(path); } catch (error) {
-    if (error.isLoggedOut) askToLogIn(load);
-    else fill($("banner"), say(error.message), say("Try again"), () => { $("banner").hidden = true; load(); });
+  try { known = await request(path); } catch (error) {
+    if (error.isLoggedOut) promptLogin(load);
+    else fillMessage($("banner"), sentence(translate(error.message)), translate("Try again"), () => { $("banner").hidden = true; load(); });
     return;
   }
   boxes.clear();
@@ -150,23 +149,23 @@ async function load() {
     annotations.push(asAnnotation(entry.subject, entry.body));
   }
   drawn.setAnnotations(annotations, true);
-  list();
+  renderList();
   $("viewer").dataset.ready = "true";
 }
 
 const KEYS = {
   b: () => setDrawing(!isDrawing()),
   Escape: () => { drawn.cancelSelected(); setDrawing(false); },
-  Delete: () => drawn.getSelected().forEach((one) => remove(one.id)),
-  Backspace: () => drawn.getSelected().forEach((one) => remove(one.id)),
+  Delete: () => drawn.getSelected().forEach((one) => eraseBox(one.id)),
+  Backspace: () => drawn.getSelected().forEach((one) => eraseBox(one.id)),
   "+": () => viewer.viewport.zoomBy(1.4), "=": () => viewer.viewport.zoomBy(1.4), "-": () => viewer.viewport.zoomBy(1 / 1.4),
   0: () => viewer.viewport.goHome(),
 };
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.target.closest("input, textarea, select")) return;
-  const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (act) { event.preventDefault(); act(); }
+  const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (action) { event.preventDefault(); action(); }
 });
 $("draw").addEventListener("click", () => setDrawing(!isDrawing()));
 $("zoom-in").addEventListener("click", () => viewer.viewport.zoomBy(1.4));
@@ -175,5 +174,5 @@ $("zoom-fit").addEventListener("click", () => viewer.viewport.goHome());
 $("file").addEventListener("change", () => $("import").submit());
 
 setDrawing(false);
-showSaveState(outbox.size, null, () => outbox.tryNow());
-viewer.addOnceHandler("open", () => { load(); outbox.tryNow(); });
+showSaveState(outbox.size, null, () => outbox.flush());
+viewer.addOnceHandler("open", () => { load(); outbox.flush(); });

@@ -1,5 +1,5 @@
-// One image at a time in OpenSeadragon. Others are loaded beside it, invisible, so that showing the
-// next one is a matter of one frame.
+// Show one image at a time in OpenSeadragon. Others are preloaded, invisible, so that the next one
+// appears within one frame.
 const MAX_KEPT = 4;
 
 export class ImageViewer {
@@ -14,7 +14,7 @@ export class ImageViewer {
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true, flickEnabled: false },
       gestureSettingsTouch: { pinchRotate: false },
     });
-    // The page has its own keys, wherever the focus is.
+    // The page handles the keys, wherever the focus is.
     this.osd.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; });
     this.osd.addHandler("tile-drawn", (event) => {
       if (this.awaited && event.tiledImage === this.awaited.image) {
@@ -40,11 +40,11 @@ export class ImageViewer {
     return this.loading.get(address);
   }
 
-  // key goes back to onShown when the image is on the screen.
+  // onShown receives the key when the image is on the screen.
   async show(address, key) {
-    this.wanted = address;
+    this.requested = address;
     const image = await this.load(address);
-    if (this.wanted !== address) return;
+    if (this.requested !== address) return;
     if (this.current && this.current !== image) this.current.setOpacity(0);
     this.current = image;
     this.awaited = { image, key };
@@ -52,11 +52,11 @@ export class ImageViewer {
     this.osd.world.setItemIndex(image, this.osd.world.getItemCount() - 1);
     this.fit();
     this.osd.forceRedraw();
-    this.#forgetOld(address);
+    this.#removeOld(address);
   }
 
   hide() {
-    this.wanted = null;
+    this.requested = null;
     if (this.current) this.current.setOpacity(0);
     this.current = null;
   }
@@ -69,7 +69,7 @@ export class ImageViewer {
     this.osd.viewport.applyConstraints();
   }
 
-  #forgetOld(shown) {
+  #removeOld(shown) {
     // A map keeps the order of insertion: the first are the oldest.
     const others = [...this.loading.keys()].filter((address) => address !== shown);
     for (const address of others.slice(0, Math.max(0, others.length - MAX_KEPT))) {

@@ -1,9 +1,7 @@
-"""The tables that a study begins with."""
+"""Create the first tables."""
 
 import sqlalchemy as sa
 from alembic import op
-
-__all__ = ["upgrade"]
 
 revision = "0001"
 down_revision = None
@@ -12,10 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make every table, and the head of an empty ledger."""
-    _make_ledger()
-    _make_accounts()
-    _make_images()
+    """Create every table, and the head of an empty ledger."""
+    _create_ledger()
+    _create_accounts()
+    _create_images()
     op.create_table(
         "assignment",
         sa.Column("assignment_id", sa.Integer, primary_key=True),
@@ -33,7 +31,7 @@ def upgrade() -> None:
     op.create_index("next_open_item", "assignment", ["account_id", "state", "position"])
 
 
-def _make_ledger() -> None:
+def _create_ledger() -> None:
     op.create_table(
         "event",
         sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
@@ -57,7 +55,7 @@ def _make_ledger() -> None:
     op.bulk_insert(head, [{"head_id": 1, "sequence": 0, "hash": "0" * 64}])
 
 
-def _make_accounts() -> None:
+def _create_accounts() -> None:
     op.create_table(
         "account",
         sa.Column("account_id", sa.Integer, primary_key=True),
@@ -81,7 +79,7 @@ def _make_accounts() -> None:
     )
 
 
-def _make_images() -> None:
+def _create_images() -> None:
     op.create_table(
         "image",
         sa.Column("image_id", sa.Text, primary_key=True),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glomerulab.apps.annotation.web.pictures import picture_digest, read_picture
+from glomerulab.apps.annotation.web.image_files import image_digest, read_browser_image
 from glomerulab.errors import ImageFileError
 
 
@@ -13,14 +13,14 @@ from glomerulab.errors import ImageFileError
 def test_what_a_browser_shows_goes_out_as_it_is(tmp_path, suffix, kind):
     path = tmp_path / f"a.{suffix}"
     Image.new("RGB", (20, 10), (9, 90, 190)).save(path)
-    picture = read_picture(path)
+    picture = read_browser_image(path)
     assert (picture.content, picture.media_type) == (path.read_bytes(), kind)
 
 
 def test_anything_else_goes_out_as_png_of_the_same_pixels(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 255, (12, 15, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.tif")
-    picture = read_picture(tmp_path / "a.tif")
+    picture = read_browser_image(tmp_path / "a.tif")
     assert picture.media_type == "image/png"
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture.content))), pixels)
 
@@ -28,14 +28,14 @@ def test_anything_else_goes_out_as_png_of_the_same_pixels(tmp_path):
 def test_a_page_that_calls_itself_an_image_is_not_sent(tmp_path):
     (tmp_path / "a.png").write_text("<html><script>alert(1)</script></html>")
     with pytest.raises(ImageFileError):
-        read_picture(tmp_path / "a.png")
+        read_browser_image(tmp_path / "a.png")
     with pytest.raises(ImageFileError):
-        picture_digest(tmp_path / "a.png")
+        image_digest(tmp_path / "a.png")
 
 
 def test_a_missing_image_is_named_without_its_folder(tmp_path):
     with pytest.raises(ImageFileError) as caught:
-        picture_digest(tmp_path / "gone.png")
+        image_digest(tmp_path / "gone.png")
     assert caught.value.where == "gone.png"
 
 
@@ -43,4 +43,4 @@ def test_the_digest_is_that_of_the_file_and_follows_it(tmp_path):
     path = tmp_path / "a.png"
     for colour in ((1, 2, 3), (200, 2, 3)):
         Image.new("RGB", (20, 10), colour).save(path)
-        assert picture_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert image_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -5,24 +6,31 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from glomerulab.apps.annotation.crops import crop_regions
-from glomerulab.apps.annotation.store.annotations import list_items, next_item
+from glomerulab.apps.annotation.records import SaveConflictError
+from glomerulab.apps.annotation.region_sync import (
+    crop_regions,
+    export_region_file,
+    import_region_file,
+    name_on_slide,
+)
+from glomerulab.apps.annotation.store.annotations import list_items
 from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import Store, open_store
-from glomerulab.apps.annotation.store.images import NewImage, add_images
-from glomerulab.apps.annotation.store.regions import RegionToSave, save_region
+from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_region
+from glomerulab.apps.annotation.store.study import NewImage, add_images
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import NotAllowedError
-from glomerulab.geometry import Box
+from glomerulab.geometry import Box, Region
 from glomerulab.images import read_image
+from glomerulab.slides.regions.files import read_regions, write_regions
 from glomerulab.slides.slide import open_slide
-from tests.support.annotation_studies import OWNER, make_study
+from tests.support.annotation_studies import OWNER, make_study, next_item
 
 BOX = Box(300, 200, 200, 160)
 
 
 def _draw(store: Store, region_id: str, box: Box = BOX, version: int = 0, **more: object) -> None:
-    region = RegionToSave(region_id, "S-1", box, version, str(uuid4()), **more)
+    region = RegionInput(region_id, "S-1", box, version, str(uuid4()), **more)
     save_region(store, region, login="anna")
 
 
@@ -37,7 +45,7 @@ def test_a_drawn_region_becomes_an_image_of_its_pixels_and_a_queue_item(
     make_study(store, n_images=0)
     _draw(store, "r1")
     done = crop_regions(store, [entry], out=tmp_path / "crops", by=OWNER)
-    assert (done.n_added, done.n_there, done.failures) == (1, 0, {})
+    assert (done.n_added, done.n_existing, done.failures) == (1, 0, {})
     distribute(store, by=OWNER)
     image = next_item(store, "bo").image
     assert (image.patient_id, image.stain, image.mpp, image.region_id) == ("p9", "PAS", 0.5, "r1")
@@ -59,7 +67,7 @@ def test_cutting_again_cuts_only_what_is_new_and_tells_what_changed_meanwhile(
     add_images(store, [before], by=OWNER)  # of the box as it was when the cut began
     _draw(store, "r4")
     done = crop_regions(store, [entry], out=tmp_path, by=OWNER)
-    assert (done.n_added, done.n_there, done.changed) == (1, 3, ("r3",))
+    assert (done.n_added, done.n_existing, done.changed) == (1, 3, ("r3",))
     distribute(store, by=OWNER)
     assert len(list_items(store, "anna")) == 4
 
@@ -93,7 +101,7 @@ def test_a_region_that_cannot_be_cut_does_not_stop_the_others(
     make_study(store, n_images=0)
     _draw(store, "outside", Box(90_000, 90_000, 10, 10))
     _draw(store, "inside")
-    elsewhere = RegionToSave("elsewhere", "S-2", BOX, 0, str(uuid4()))
+    elsewhere = RegionInput("elsewhere", "S-2", BOX, 0, str(uuid4()))
     save_region(store, elsewhere, login="bo")
     done = crop_regions(store, [entry], out=tmp_path, by=OWNER)
     assert done.n_added == 1
@@ -106,3 +114,48 @@ def test_only_an_owner_cuts(store: Store, tmp_path: Path, entry: SlideEntry) -> 
     make_study(store, n_images=0)
     with pytest.raises(NotAllowedError):
         crop_regions(store, [entry], out=tmp_path, by="anna")
+
+
+TRIANGLE = Region("tuft", ((100.0, 100.0), (300.0, 100.0), (200.0, 250.0)), ("Glomerulus",))
+SQUARE = Region.from_box("1", Box(400, 300, 200, 200))
+
+
+def test_qupaths_regions_come_in_and_go_out_the_same(
+    store: Store, tmp_path: Path, make_slide: Callable[..., Path]
+) -> None:
+    make_study(store)
+    slide = make_slide("S-1.tiff")
+    write_regions([TRIANGLE, SQUARE], tmp_path / "in.geojson")
+    assert import_region_file(store, tmp_path / "in.geojson", slide, login="anna") == (2, 0)
+    drawn = list_regions(store, login="anna", slide_id="S-1")
+    assert [name_on_slide(one) for one in drawn] == ["tuft", "1"]
+    assert [one.box for one in drawn] == [TRIANGLE.box(), SQUARE.box()]
+    assert export_region_file(store, tmp_path / "out.geojson", slide, login=OWNER) == 2
+    assert read_regions(tmp_path / "out.geojson") == [TRIANGLE, SQUARE]
+    kinds = json.loads((tmp_path / "out.geojson").read_text())["type"]
+    assert kinds == "FeatureCollection"
+
+
+def test_importing_again_draws_nothing_twice_and_a_changed_shape_is_a_conflict(
+    store: Store, tmp_path: Path, make_slide: Callable[..., Path]
+) -> None:
+    make_study(store)
+    slide = make_slide("S-1.tiff")
+    path = tmp_path / "in.geojson"
+    write_regions([TRIANGLE, SQUARE], path)
+    import_region_file(store, path, slide, login="anna")
+    assert import_region_file(store, path, slide, login="anna") == (0, 2)
+    write_regions([Region.from_box("1", Box(0, 0, 9, 9))], path)
+    with pytest.raises(SaveConflictError, match="S-1:1"):
+        import_region_file(store, path, slide, login="anna")
+
+
+def test_regions_of_one_name_on_two_slides_are_two(
+    store: Store, tmp_path: Path, make_slide: Callable[..., Path]
+) -> None:
+    make_study(store)
+    path = tmp_path / "in.geojson"
+    write_regions([SQUARE], path)
+    for name in ("S-1.tiff", "S-2.tiff"):
+        import_region_file(store, path, make_slide(name), login="anna")
+    assert {one.slide_id for one in list_regions(store, login="anna")} == {"S-1", "S-2"}

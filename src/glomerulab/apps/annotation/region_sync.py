@@ -1,0 +1,272 @@
+"""Exchange drawn regions with slides and region files.
+
+Regions are cut out of their slide and become images of the study, and they are imported from and
+exported to region files such as QuPath's GeoJSON. Cutting is resumable: crops are written
+atomically, and existing ones are not cut again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import NAMESPACE_OID, NAMESPACE_URL, UUID, uuid5
+
+from glomerulab.apps.annotation.records import DrawnRegion, ImageReadings
+from glomerulab.apps.annotation.store.adjudications import list_image_readings
+from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_regions
+from glomerulab.apps.annotation.store.study import NewImage, add_images, read_study
+from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.errors import SlideError
+from glomerulab.geometry import Point, Region
+from glomerulab.pipeline.extract import crop_image_id
+from glomerulab.slides.cutting import CropTask, cut_crop
+from glomerulab.slides.regions.files import read_regions, write_regions
+from glomerulab.slides.slide import Slide, open_slide
+
+
+@dataclass(frozen=True, slots=True)
+class CropSummary:
+    """The result of cutting the regions of a study."""
+
+    n_added: int
+    """Images that are new in the study."""
+    n_existing: int
+    """Regions that were images already."""
+    changed: tuple[str, ...]
+    """Regions that were moved or deleted while they were cut; their images stay as they were."""
+    failures: Mapping[str, str]
+    """Why a region could not be cut, by region id."""
+
+
+def crop_regions(
+    store: Store,
+    slides: Sequence[SlideEntry],
+    *,
+    out: Path,
+    by: str,
+    mpp: float = 0.5,
+    margin: float = 0.1,
+    slide_id: str | None = None,
+) -> CropSummary:
+    """Cut every drawn region that is not an image yet, and add it to the study.
+
+    The next `distribute` assigns readers to the images.
+
+    Parameters
+    ----------
+    slides : sequence of SlideEntry
+        The slides of the regions and their patients.
+    out : Path
+        Folder for the crops; created if needed.
+    by : str
+        Login of an owner.
+    mpp : float, default 0.5
+        Micrometres per pixel of the crops.
+    margin : float, default 0.1
+        Added on every side, as a share of the region's longer side.
+    slide_id : str, optional
+        Cut the regions of this slide alone.
+    """
+    regions = list_regions(store, login=by, slide_id=slide_id)
+    cut = {
+        one.image.region_id: one
+        for one in list_image_readings(store, by=by)
+        if one.image.region_id is not None and slide_id in {None, one.image.slide_id}
+    }
+    present = {region.region_id: region for region in regions}
+    changed = [name for name, one in cut.items() if _was_changed(one, present.get(name), margin)]
+    new = [region for region in regions if region.region_id not in cut]
+    images, failures = _cut_all(new, slides, out=out.absolute(), mpp=mpp, margin=margin)
+    root = read_study(store).image_root
+    images = [replace(one, image_path=_relative(one.image_path, root)) for one in images]
+    n_added = add_images(store, images, by=by) if images else 0
+    return CropSummary(n_added, len(cut), tuple(changed), failures)
+
+
+def import_region_file(store: Store, path: Path, slide: Path, *, login: str) -> tuple[int, int]:
+    """Import the regions of a file as drawn by an annotator, all or none.
+
+    Parameters
+    ----------
+    path : Path
+        Any region file that `read_regions` reads.
+    slide : Path
+        The slide of the regions; its bounds are the origin of QuPath's coordinates.
+
+    Returns
+    -------
+    n_new, n_existing : int
+        A region that was imported before, on this slide and in this shape, exists already.
+    """
+    with open_slide(slide) as opened:
+        slide_id, offset = opened.slide_id, opened.bounds_offset
+    regions = [
+        _named_region(region, slide_id)
+        for region in read_regions(path, bounds_offset=offset)
+        if region.slide_id in {None, slide_id}
+    ]
+    saved = save_regions(store, regions, login=login)
+    n_existing = sum(one.already_saved for one in saved)
+    return len(saved) - n_existing, n_existing
+
+
+def export_region_file(store: Store, path: Path, slide: Path, *, login: str) -> int:
+    """Write the regions of a slide that an account may see as a region file; return how many.
+
+    The suffix of the path chooses the format; ``.geojson`` is QuPath's.
+    """
+    with open_slide(slide) as opened:
+        slide_id, offset = opened.slide_id, opened.bounds_offset
+    regions = [
+        Region(name_on_slide(one), one.outline, one.labels, one.slide_id)
+        for one in list_regions(store, login=login, slide_id=slide_id)
+    ]
+    write_regions(regions, path, bounds_offset=offset)
+    return len(regions)
+
+
+def import_boxes(
+    store: Store, file: Path, *, login: str, slide_id: str, bounds_offset: Point
+) -> int:
+    """Import the regions of an uploaded file as boxes of the account; return how many it holds.
+
+    A region that the account imported before keeps its present box. Of a malformed file nothing is
+    imported.
+    """
+    regions = [
+        _uploaded_region(region, login, slide_id)
+        for region in read_regions(file, bounds_offset=bounds_offset)
+    ]
+    known = {one.region_id for one in list_regions(store, login=login)}
+    new = [region for region in regions if region.region_id not in known]
+    save_regions(store, new, login=login)
+    return len(regions)
+
+
+def export_boxes(
+    store: Store, file: Path, *, login: str, slide_id: str, bounds_offset: Point
+) -> None:
+    """Write the boxes of a slide that an account may see as QuPath GeoJSON."""
+    drawn = list_regions(store, login=login, slide_id=slide_id)
+    regions = [Region(_qupath_id(one.region_id), one.outline, one.labels) for one in drawn]
+    write_regions(regions, file, bounds_offset=bounds_offset)
+
+
+def name_on_slide(region: DrawnRegion) -> str:
+    """Return the id of a region without the prefix that names its slide."""
+    return region.region_id.removeprefix(f"{region.slide_id}:")
+
+
+def _relative(path: str, root: Path) -> str:
+    """Return a path relative to the root if it is inside, so that both can be moved together."""
+    inside = Path(path)
+    return inside.relative_to(root).as_posix() if inside.is_relative_to(root) else path
+
+
+def _was_changed(one: ImageReadings, region: DrawnRegion | None, margin: float) -> bool:
+    return region is None or region.box.grown(margin) != one.image.box
+
+
+def _cut_all(
+    regions: Sequence[DrawnRegion],
+    slides: Sequence[SlideEntry],
+    *,
+    out: Path,
+    mpp: float,
+    margin: float,
+) -> tuple[list[NewImage], dict[str, str]]:
+    """Cut regions slide by slide; a region or slide that fails does not stop the others."""
+    images: list[NewImage] = []
+    failures: dict[str, str] = {}
+    entries = {entry.slide_id: entry for entry in slides}
+    for slide_id in dict.fromkeys(region.slide_id for region in regions):
+        on_slide = [region for region in regions if region.slide_id == slide_id]
+        entry = entries.get(slide_id)
+        if entry is None:
+            reason = f"its slide {slide_id!r} is not among the slides given"
+            failures |= {region.region_id: reason for region in on_slide}
+            continue
+        try:
+            with open_slide(entry.path, mpp_override=entry.mpp) as slide:
+                for region in on_slide:
+                    image = _cut(region, entry, slide, out=out, mpp=mpp, margin=margin)
+                    if isinstance(image, str):
+                        failures[region.region_id] = image
+                    else:
+                        images.append(image)
+        except SlideError as error:
+            failures |= {region.region_id: error.message for region in on_slide}
+    return images, failures
+
+
+def _cut(
+    region: DrawnRegion, entry: SlideEntry, slide: Slide, *, out: Path, mpp: float, margin: float
+) -> NewImage | str:
+    """Cut one region of its open slide, or return why it cannot be cut."""
+    if slide.padded_share(region.box) == 1.0:
+        return "the region is wholly outside its slide"
+    box = region.box.grown(margin)
+    image_id = crop_image_id(region.slide_id, name_on_slide(region))
+    # With the version: the crop of a cut that failed must not be used after the region was moved.
+    path = out / f"{image_id}-v{region.version}.png"
+    try:
+        cut_crop(CropTask(entry.path, entry.mpp, box, mpp, path))
+    except SlideError as error:
+        return error.message
+    return NewImage(
+        image_id=image_id,
+        image_path=str(path),
+        patient_id=entry.patient_id,
+        slide_id=region.slide_id,
+        stain=entry.stain or slide.stain,
+        mpp=mpp,
+        box=box,
+        region_id=region.region_id,
+    )
+
+
+def _named_region(region: Region, slide_id: str) -> RegionInput:
+    """Give a region of a file the id and save key that it has each time the file is imported.
+
+    Files number the regions of each slide from 1; the prefix keeps those of two slides apart.
+    """
+    name = region.region_id
+    region_id = name if _is_uuid(name) else f"{slide_id}:{name.replace('/', '_')}"
+    shape = f"glomerulab:{region_id}/{region.polygon}/{region.labels}"
+    return _region_input(region, region_id, slide_id, save_key=str(uuid5(NAMESPACE_URL, shape)))
+
+
+def _uploaded_region(region: Region, login: str, slide_id: str) -> RegionInput:
+    """Give a region of an upload an id that depends on its account, name and shape."""
+    name = f"{login}/{slide_id}/{region.region_id}/{region.polygon}"
+    region_id = uuid5(NAMESPACE_OID, name).hex
+    save_key = str(uuid5(NAMESPACE_OID, f"import {name}"))
+    return _region_input(region, region_id, slide_id, save_key=save_key)
+
+
+def _region_input(region: Region, region_id: str, slide_id: str, *, save_key: str) -> RegionInput:
+    box = region.box()
+    return RegionInput(
+        region_id=region_id,
+        slide_id=slide_id,
+        box=box,
+        expected_version=0,
+        save_key=save_key,
+        labels=region.labels,
+        outline=None if region.polygon == box.corners() else region.polygon,
+    )
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _qupath_id(region_id: str) -> str:
+    """Return a UUID with hyphens, as QuPath writes it, and any other id unchanged."""
+    try:
+        return str(UUID(region_id))
+    except ValueError:
+        return region_id

@@ -1,0 +1,179 @@
+"""Import labels given before the study, and a model's probabilities."""
+
+from collections import Counter
+from dataclasses import dataclass
+from uuid import uuid4
+
+import pandas as pd
+from sqlalchemy import Connection, delete, insert, select
+
+from glomerulab.apps.annotation.records import Account, AnnotationContent
+from glomerulab.apps.annotation.store.accounts import get_account, require_owner
+from glomerulab.apps.annotation.store.annotations import save_in_transaction
+from glomerulab.apps.annotation.store.assignments import Assignment, insert_assignments
+from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.ledger import (
+    MODEL_CALL_COLUMNS,
+    append_event,
+    unordered_digest,
+)
+from glomerulab.apps.annotation.store.schema import assignment, image, model_call
+from glomerulab.apps.annotation.store.study import get_study
+from glomerulab.cohort.manifest import Manifest
+from glomerulab.errors import AnnotationError
+from glomerulab.predictions import probability_array
+
+MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSummary:
+    """The counts of an import of labels."""
+
+    n_imported: int
+    n_already_read: int
+    """Images that the annotator has read in the study; their annotations stay."""
+    n_without_labels: int
+    """Images with no label in the manifest."""
+    not_in_study: tuple[str, ...]
+    """Ids of the images that the study does not have."""
+
+
+def import_labels(store: Store, manifest: Manifest, *, login: str, by: str) -> ImportSummary:
+    """Import the labels of a manifest as first readings of one annotator, all or none.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        An empty cell stays unknown.
+    login : str
+        The annotator.
+    by : str
+        Login of an owner.
+
+    Raises
+    ------
+    AnnotationError
+        If labels of an image exclude each other.
+    """
+    counts: Counter[str] = Counter()
+    not_in_study: list[str] = []
+    with store.writing() as connection:
+        actor, reader = require_owner(connection, by), get_account(connection, login)
+        known = set(connection.scalars(select(image.c.image_id)))
+        labelled: dict[str, dict[str, int | None]] = {}
+        for image_id, labels in _manifest_labels(manifest).items():
+            if image_id not in known:
+                not_in_study.append(image_id)
+            elif all(value is None for value in labels.values()):
+                counts["without labels"] += 1
+            else:
+                labelled[image_id] = labels
+        items = _first_readings(connection, reader)
+        queue = [Assignment(image_id, "first") for image_id in labelled if image_id not in items]
+        insert_assignments(connection, {reader.login: queue}, actor=actor.login)
+        items = _first_readings(connection, reader)
+        for image_id, labels in labelled.items():
+            assignment_id, version = items[image_id]
+            if version:
+                counts["already read"] += 1
+            else:
+                _save(connection, reader, assignment_id, labels, image_id)
+                counts["imported"] += 1
+    return ImportSummary(
+        n_imported=counts["imported"],
+        n_already_read=counts["already read"],
+        n_without_labels=counts["without labels"],
+        not_in_study=tuple(not_in_study),
+    )
+
+
+def import_model_calls(store: Store, predictions: pd.DataFrame, *, source: str, by: str) -> int:
+    """Store a model's probabilities in place of those of another; return the number of images.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As `read_predictions` returns it, with the labels of the study. Rows of images that the
+        study does not have are skipped.
+    source : str
+        Name of the model for the ledger.
+    by : str
+        Login of an owner.
+
+    Raises
+    ------
+    AnnotationError
+        If no image of the study is among the predictions.
+    """
+    with store.writing() as connection:
+        actor = require_owner(connection, by)
+        taxonomy = get_study(connection).taxonomy
+        known = set(connection.scalars(select(image.c.image_id)))
+        probabilities = probability_array(predictions, taxonomy)
+        rows = [
+            {"image_id": str(image_id), "label_id": label_id, "probability": float(probability)}
+            for image_id, of_image in zip(predictions["image_id"], probabilities, strict=True)
+            if image_id in known
+            for label_id, probability in zip(taxonomy.label_ids, of_image, strict=True)
+        ]
+        if not rows:
+            raise AnnotationError(
+                "these predictions contain no image of the study; give those of its images",
+                where=source,
+            )
+        append_event(
+            connection,
+            kind=MODEL,
+            subject=MODEL,
+            actor=actor.login,
+            payload={
+                "source": source,
+                "n_rows": len(rows),
+                "sha256": unordered_digest(rows, MODEL_CALL_COLUMNS),
+            },
+        )
+        connection.execute(delete(model_call))
+        connection.execute(insert(model_call), rows)
+    return len(rows) // len(taxonomy.label_ids)
+
+
+def _manifest_labels(manifest: Manifest) -> dict[str, dict[str, int | None]]:
+    known = manifest.table[list(manifest.taxonomy.label_ids)].astype(object)
+    rows = known.where(known.notna(), None).to_dict("records")
+    return {
+        str(image_id): {str(k): None if v is None else int(v) for k, v in row.items()}
+        for image_id, row in zip(manifest.table["image_id"], rows, strict=True)
+    }
+
+
+def _first_readings(connection: Connection, reader: Account) -> dict[str, tuple[int, int]]:
+    """Return id and version of the reader's first readings, by image id."""
+    rows = connection.execute(
+        select(assignment.c.image_id, assignment.c.assignment_id, assignment.c.version).where(
+            assignment.c.account_id == reader.account_id, assignment.c.purpose == "first"
+        )
+    )
+    return {image_id: (assignment_id, version) for image_id, assignment_id, version in rows}
+
+
+def _save(
+    connection: Connection,
+    reader: Account,
+    assignment_id: int,
+    labels: dict[str, int | None],
+    image_id: str,
+) -> None:
+    try:
+        save_in_transaction(
+            connection,
+            reader,
+            assignment_id,
+            AnnotationContent(labels),
+            expected_version=0,
+            save_key=str(uuid4()),
+            seconds=0.0,
+            source="import",
+        )
+    except AnnotationError as error:
+        raise AnnotationError(error.message, where=image_id) from error

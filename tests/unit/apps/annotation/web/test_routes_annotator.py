@@ -1,0 +1,389 @@
+import io
+import json
+import uuid
+from dataclasses import replace
+from hashlib import sha256
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glomerulab.apps.annotation.region_sync import (
+    crop_regions,
+    export_boxes,
+    import_boxes,
+)
+from glomerulab.apps.annotation.store.annotations import item_at, list_items
+from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_region
+from glomerulab.apps.annotation.web.routes_annotator import queue_boxes
+from glomerulab.apps.annotation.web.slide_cache import SlideCache
+from glomerulab.errors import AnnotationError, RegionError, SlideError
+from glomerulab.geometry import Box
+from glomerulab.runtime.names import hashed_name
+from glomerulab.slides.regions.files import read_regions
+from glomerulab.slides.slide import open_slide
+from tests.support.annotation_studies import find_item, history
+from tests.support.annotation_web import open_web
+
+
+def test_an_item_and_its_image_are_given_to_its_annotator_alone(web):
+    anna, bo = web.client("anna"), web.client("bo")
+    item = anna.get("/api/items/1").json()
+    image = anna.get(item["image_url"])
+    path = find_item(web.store, "anna", item["assignment_id"]).image.image_path
+    assert image.content == path.read_bytes()
+    assert image.headers["content-type"] == "image/png"
+    assert bo.get(item["image_url"]).status_code == 403
+    assert bo.save(item).status_code == 403
+
+
+def test_a_save_stores_everything_that_was_entered(web):
+    anna = web.client("anna")
+    item = anna.get("/api/items/2").json()
+    labels = {"normal": 0, "mspgn": 1, "fsg": 1, "cgn": 0}
+    answer = anna.save(item, labels=labels, unsure=True, note="两处", seconds=12.5)
+    assert answer.json()["was_there"] is False
+    (kept,) = history(web.store, "anna", item["assignment_id"])
+    assert dict(kept.content.labels) == labels
+    assert (kept.content.unsure, kept.content.note, kept.seconds) == (True, "两处", 12.5)
+    assert kept.image_sha256 == sha256(anna.get(item["image_url"]).content).hexdigest()
+    assert anna.get("/api/items/2").json()["saved"]["labels"] == labels
+
+
+def test_neither_address_nor_response_reveals_a_repeated_image(tmp_path):
+    web = open_web(tmp_path, n_images=4, repeat_share=0.5)
+    anna = web.client("anna")
+    places = {}
+    for one in list_items(web.store, "anna"):
+        places.setdefault(one.image_id, []).append(one.position)
+    first, again = next(those for those in places.values() if len(those) == 2)
+    shown = [anna.get(f"/api/items/{place}").json() for place in (first, again)]
+    told = [
+        {value for name, value in one.items() if name.startswith("image_") and value}
+        for one in shown
+    ]
+    assert told[0].isdisjoint(told[1])
+    for one in shown:
+        assert "repeat" not in json.dumps(one)
+        assert anna.save(one).status_code == 200
+    kept = [history(web.store, "anna", one["assignment_id"])[0].image_sha256 for one in shown]
+    assert kept == [sha256(anna.get(shown[0]["image_url"]).content).hexdigest()] * 2
+    # What the cache keys on differs too, beyond the number of the item.
+    assert len({one["image_url"].partition("?")[2] for one in shown}) == 2
+    web.store.close()
+
+
+def test_the_same_save_twice_is_saved_once(web):
+    anna = web.client("anna")
+    item = anna.get("/api/items/1").json()
+    key = str(uuid.uuid4())
+    first, second = (anna.save(item, save_key=key).json() for _ in range(2))
+    assert (first["was_there"], second["was_there"]) == (False, True)
+    assert len(history(web.store, "anna", item["assignment_id"])) == 1
+
+
+def test_a_save_on_an_old_version_is_a_conflict_that_shows_what_is_there(web):
+    one, other = web.client("anna"), web.client("anna")
+    item = one.get("/api/items/1").json()
+    assert one.save(item, labels={"cgn": 1}).status_code == 200
+    answer = other.save(item, labels={"fsg": 1})
+    assert answer.status_code == 409
+    assert answer.json()["current"]["labels"]["cgn"] == 1
+    assert len(history(web.store, "anna", item["assignment_id"])) == 1
+    again = other.save(
+        item, labels={"fsg": 1}, expected_version=answer.json()["current"]["version"]
+    )
+    assert again.status_code == 200
+    assert [
+        dict(v.content.labels)["fsg"] for v in history(web.store, "anna", item["assignment_id"])
+    ] == [None, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"labels": {"normal": 1, "cgn": 1}}, "exclude"),
+        ({"labels": {"tumour": 1}}, "tumour"),
+        ({"labels": {}}, "no label is set"),
+        ({"labels": {"cgn": 1}, "skip_reason": "cut off"}, "skip"),
+    ],
+)
+def test_an_invalid_annotation_is_rejected_with_the_reason(web, change, reason):
+    anna = web.client("anna")
+    answer = anna.save(anna.get("/api/items/1").json(), **change)
+    assert answer.status_code == 422
+    assert reason in answer.json()["detail"]
+
+
+def test_a_skip_needs_no_label(web):
+    anna = web.client("anna")
+    assert (
+        anna.save(anna.get("/api/items/1").json(), labels={}, skip_reason="cut off").status_code
+        == 200
+    )
+    assert anna.get("/api/items").json()[0] == {"place": 1, "state": "skipped"}
+
+
+def test_a_missing_image_is_reported_and_can_still_be_skipped(tmp_path):
+    web = open_web(tmp_path)
+    anna = web.client("anna")
+    item = anna.get("/api/items/1").json()
+    find_item(web.store, "anna", item["assignment_id"]).image.image_path.unlink()
+    gone = anna.get("/api/items/1").json()
+    assert gone["image_mark"] is None
+    assert "No such file" in gone["image_error"]
+    answer = anna.get(item["image_url"])
+    assert answer.status_code == 422
+    assert str(tmp_path) not in answer.text
+    assert anna.save(item).status_code == 200  # what was seen before it went can be saved
+    web.store.close()
+
+
+def test_an_image_of_another_kind_is_shown_as_png(tmp_path):
+    web = open_web(tmp_path)
+    anna = web.client("anna")
+    item = anna.get("/api/items/1").json()
+    path = find_item(web.store, "anna", item["assignment_id"]).image.image_path
+    Image.new("RGB", (30, 20), (1, 2, 3)).save(path, format="BMP")
+    assert (
+        anna.get(anna.get("/api/items/1").json()["image_url"]).headers["content-type"]
+        == "image/png"
+    )
+    web.store.close()
+
+
+def test_annotators_do_not_see_the_annotations_of_others(web):
+    anna, bo = web.client("anna"), web.client("bo")
+    for place in range(1, 7):
+        anna.save(anna.get(f"/api/items/{place}").json(), labels={"cgn": 1}, note="secret-note")
+    for place in range(1, 7):
+        item = bo.get(f"/api/items/{place}").json()
+        assert (item["others"], item["model"], item["saved"], item["version"]) == (
+            [],
+            None,
+            None,
+            0,
+        )
+    assert "secret-note" not in bo.get("/label").text
+
+
+def test_the_page_holds_the_queue_and_no_image_names(web):
+    page = web.client("anna").get("/label").text
+    assert "系膜细胞增生" in page
+    assert "glom_" not in page
+
+
+KEY = hashed_name("slide")
+
+
+@pytest.fixture
+def slide_web(tmp_path, make_slide):
+    web = open_web(tmp_path, slides=make_slide())
+    yield web
+    web.store.close()
+
+
+def _body(**changes):
+    return {
+        "region_id": str(uuid.uuid4()),
+        "x": 10,
+        "y": 20,
+        "width": 100,
+        "height": 90,
+        "expected_version": 0,
+        "save_key": str(uuid.uuid4()),
+    } | changes
+
+
+def test_tiles_and_thumbnails_are_pictures_of_the_slide(slide_web):
+    anna = slide_web.client("anna")
+    for name in ("thumbnail.jpg", "tiles/8/0_0.jpg"):
+        answer = anna.get(f"/slides/{KEY}/{name}")
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert Image.open(io.BytesIO(answer.content)).size[0] > 100
+    assert anna.get(f"/slides/{KEY}/tiles/99/0_0.jpg").status_code == 404
+    assert anna.get(f"/slides/{hashed_name('other')}/tiles/0/0_0.jpg").status_code == 404
+    assert slide_web.client().get(f"/slides/{KEY}/tiles/8/0_0.jpg").status_code in {303, 401}
+
+
+def test_the_page_of_a_slide_alone_may_compile(slide_web):
+    anna = slide_web.client("anna")
+    assert "unsafe-eval" in anna.get(f"/slides/{KEY}").headers["content-security-policy"]
+    assert "unsafe" not in anna.get("/slides").headers["content-security-policy"]
+
+
+def test_boxes_are_saved_once_and_seen_by_their_maker_and_the_owner(slide_web):
+    anna, bo, owner = (slide_web.client(login) for login in ("anna", "bo", "owner"))
+    body = _body()
+    path = f"/api/slides/{KEY}/regions"
+    first, second = (anna.write(path, json=body).json() for _ in range(2))
+    assert (first["was_there"], second["was_there"]) == (False, True)
+    assert [box["may_edit"] for box in anna.get(path).json()] == [True]
+    assert [box["may_edit"] for box in owner.get(path).json()] == [False]
+    assert bo.get(path).json() == []
+
+
+def test_a_box_of_another_cannot_be_changed(slide_web):
+    anna, bo = slide_web.client("anna"), slide_web.client("bo")
+    path = f"/api/slides/{KEY}/regions"
+    body = _body()
+    version = anna.write(path, json=body).json()["saved"]["version"]
+    theft = body | {"x": 0, "expected_version": version, "save_key": str(uuid.uuid4())}
+    assert bo.write(path, json=theft).status_code in {403, 404, 409}
+    assert anna.get(path).json()[0]["x"] == 10
+
+
+def test_a_box_changed_in_two_windows_is_a_conflict(slide_web):
+    anna = slide_web.client("anna")
+    path = f"/api/slides/{KEY}/regions"
+    body = _body()
+    version = anna.write(path, json=body).json()["saved"]["version"]
+    for x, status in ((30, 200), (40, 409)):
+        change = body | {"x": x, "expected_version": version, "save_key": str(uuid.uuid4())}
+        answer = anna.write(path, json=change)
+        assert answer.status_code == status
+    assert answer.json()["current"]["x"] == 30
+
+
+def test_region_files_come_and_go_through_the_page(slide_web):
+    anna, owner = slide_web.client("anna"), slide_web.client("owner")
+    anna.write(f"/api/slides/{KEY}/regions", json=_body())
+    file = anna.get(f"/slides/{KEY}/regions.geojson")
+    assert len(json.loads(file.content)["features"]) == 1
+    sent = {"file": ("../../evil.geojson", file.content, "application/geo+json")}
+    answer = owner.write(f"/slides/{KEY}/import", files=sent)
+    assert answer.headers["location"] == f"/slides/{KEY}?imported=1"
+    assert owner.write(f"/slides/{KEY}/queue").headers["location"].endswith("queued=2")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no json", b"[" * 100_000, b'{"type": "Feature"}', b"\xff\xfe"]
+)
+def test_an_invalid_region_file_is_an_error(slide_web, content):
+    sent = {"file": ("a.geojson", content, "application/geo+json")}
+    answer = slide_web.client("anna").write(f"/slides/{KEY}/import", files=sent)
+    assert answer.status_code == 422
+    assert "/tmp" not in answer.text
+
+
+def test_only_the_owner_hands_out(slide_web):
+    assert slide_web.client("anna").write(f"/slides/{KEY}/queue").status_code == 403
+
+
+@pytest.mark.real
+def test_an_unreadable_slide_is_an_error_of_its_own_page_only(tmp_path, real_data):
+    web = open_web(tmp_path, slides=real_data / "slides" / "openslide_unreadable.svs")
+    key = hashed_name("openslide_unreadable")
+    answer = web.client("anna").get(f"/slides/{key}/thumbnail.jpg")
+    assert answer.status_code == 422
+    assert str(real_data) not in answer.text
+    assert web.client("anna").get("/slides").status_code == 200
+    web.store.close()
+
+
+def test_the_slides_page_of_a_study_without_slides(web):
+    assert "--slides" in web.client("owner").get("/slides").text
+    assert SlideCache().entries() == []
+
+
+REGION = "0" * 31 + "1"
+BOX = Box(300, 200, 200, 160)
+
+
+@pytest.fixture
+def site(web, make_slide):
+    return replace(web.site, slide_cache=SlideCache(make_slide(mpp=0.5)))
+
+
+@pytest.fixture
+def entry(site):
+    return site.slide_cache.entry(hashed_name("slide"))
+
+
+def _draw(site, login="anna", *, box=BOX, version=0, region_id=REGION, deleted=False):
+    region = RegionInput(region_id, "slide", box, version, str(uuid.uuid4()), deleted=deleted)
+    return save_region(site.store, region, login=login)
+
+
+def test_a_box_becomes_a_region_a_crop_and_an_item_of_every_reader(site, entry):
+    _draw(site)
+    assert queue_boxes(site, entry, by="owner") == 1
+    for login in ("anna", "bo"):
+        last = list_items(site.store, login)[-1]
+        image = find_item(site.store, login, last.assignment_id).image
+        assert (image.slide_id, image.mpp, image.region_id) == ("slide", 0.5, REGION)
+        assert image.box == BOX.grown(0.1)
+        with open_slide(entry.path) as slide:
+            expected = slide.read_region(image.box, mpp=0.5)
+        np.testing.assert_array_equal(np.asarray(Image.open(image.image_path)), expected)
+    assert queue_boxes(site, entry, by="owner") == 0
+
+
+def test_a_box_that_was_handed_out_stays_as_it_was(site, entry):
+    version = _draw(site).region.version
+    queue_boxes(site, entry, by="owner")
+    for change in ({"box": Box(1, 1, 9, 9)}, {"deleted": True}):
+        with pytest.raises(AnnotationError, match="handed out"):
+            _draw(site, version=version, **change)
+
+
+def test_a_box_may_be_moved_and_deleted_before_that(site, entry):
+    version = _draw(site).region.version
+    moved = _draw(site, version=version, box=Box(5, 6, 70, 80)).region
+    assert list_regions(site.store, login="anna", slide_id="slide")[0].box == Box(5, 6, 70, 80)
+    _draw(site, version=moved.version, deleted=True)
+    assert list_regions(site.store, login="anna", slide_id="slide") == []
+    assert queue_boxes(site, entry, by="owner") == 0
+
+
+def test_a_slide_without_mpp_is_not_cut(web, tmp_path):
+    Image.new("RGB", (900, 700), (200, 150, 180)).save(tmp_path / "slide.png")
+    site = replace(web.site, slide_cache=SlideCache(tmp_path / "slide.png"))
+    entry = site.slide_cache.entry(hashed_name("slide"))
+    _draw(site)
+    with pytest.raises(SlideError, match=r"could not be cut.*micromet") as caught:
+        queue_boxes(site, entry, by="owner")
+    assert str(tmp_path) not in str(caught.value)  # a browser learns no path
+
+
+def test_a_box_cut_from_the_command_line_counts_as_handed_out(site, entry, tmp_path):
+    version = _draw(site).region.version
+    crop_regions(site.store, [entry], out=tmp_path / "elsewhere", by="owner")
+    with pytest.raises(AnnotationError, match="handed out"):
+        _draw(site, version=version, box=Box(1, 1, 9, 9))
+    assert queue_boxes(site, entry, by="owner") == 0
+
+
+def test_a_box_outside_the_slide_does_not_stop_the_others(site, entry):
+    _draw(site)
+    _draw(site, region_id="0" * 31 + "2", box=Box(90_000, 90_000, 10, 10))
+    with pytest.raises(SlideError, match=r"1 box.*wholly outside.*1 other"):
+        queue_boxes(site, entry, by="owner")
+    image = item_at(site.store, "anna", len(list_items(site.store, "anna"))).image
+    assert image.region_id == REGION
+
+
+def test_boxes_are_exported_and_imported_with_qupath_coordinates(site, entry, tmp_path):
+    _draw(site)
+    file = tmp_path / "out.geojson"
+    export_boxes(site.store, file, login="anna", slide_id="slide", bounds_offset=(10.0, 20.0))
+    ring = json.loads(file.read_text())["features"][0]["geometry"]["coordinates"][0]
+    assert ring[0] == [290.0, 180.0]
+    assert [r.box() for r in read_regions(file, bounds_offset=(10.0, 20.0))] == [BOX]
+    for _ in range(2):  # the same file again changes nothing
+        n_boxes = import_boxes(
+            site.store, file, login="bo", slide_id="slide", bounds_offset=(10.0, 20.0)
+        )
+        assert n_boxes == 1
+    assert [r.box for r in list_regions(site.store, login="bo", slide_id="slide")] == [BOX]
+    assert len(list_regions(site.store, login="owner", slide_id="slide")) == 2
+
+
+def test_nothing_of_a_malformed_region_file_is_imported(site, entry, tmp_path):
+    file = tmp_path / "bad.geojson"
+    good = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
+    features = [{"type": "Feature", "geometry": good}, {"type": "Feature", "geometry": None}]
+    file.write_text(json.dumps(features))
+    with pytest.raises(RegionError):
+        import_boxes(site.store, file, login="bo", slide_id="slide", bounds_offset=(0.0, 0.0))
+    assert list_regions(site.store, login="owner", slide_id="slide") == []
