@@ -1,4 +1,4 @@
-"""What must be known of a model besides its weights; without torch, so that ONNX needs none."""
+"""The card of a model; without torch, so that an exported model needs none."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ class ModelCard(BaseModel):
     model: str
     """Name in the registry."""
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """What only this network takes."""
+    """Options of this network, see the registry."""
     head: Head = "softmax"
     taxonomy_name: str
     labels: tuple[Label, ...]
@@ -29,7 +29,7 @@ class ModelCard(BaseModel):
     """Of each channel, of values from 0 to 1."""
     std: tuple[float, float, float]
     mpp: float | None = Field(default=None, gt=0)
-    """Median of the training crops, µm per pixel; None where no crop said it."""
+    """Median of the training crops, µm per pixel; None if no crop states it."""
     stain_reference: str | None = None
     """Path of the reference that the training images were normalised to."""
     epoch: int = 0

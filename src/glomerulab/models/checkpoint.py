@@ -1,6 +1,6 @@
-"""A trained model in a folder: weights as safetensors, all else as JSON; nothing that executes.
+"""Checkpoints: the weights of a model as safetensors, its card as JSON.
 
-The format lives here, below training and inference, so that neither needs the other.
+Reading one never executes code.
 """
 
 from collections.abc import Mapping
@@ -30,16 +30,7 @@ NAME = "checkpoint"
 
 
 def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
-    """Write a checkpoint; a reader sees the older one or this one, never a mixture.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if needed.
-    weights : mapping of str to Tensor
-        The model's ``state_dict()``.
-    card : ModelCard
-    """
+    """Write a checkpoint atomically; `weights` is the ``state_dict()`` of the model."""
     write_tensors(folder, NAME, weights, card.model_dump(mode="json"))
 
 
@@ -51,15 +42,10 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], ModelCard]:
     folder : Path
         The ``checkpoint`` folder, or the run folder that holds it.
 
-    Returns
-    -------
-    weights : dict of str to Tensor
-    card : ModelCard
-
     Raises
     ------
     CheckpointError
-        If a file is missing, altered, or no card.
+        If a file is missing, altered or malformed.
     """
     if (folder / NAME / f"{NAME}.json").is_file():
         folder /= NAME
@@ -80,11 +66,6 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
     folder : Path
         The ``checkpoint`` folder, or the run folder that holds it.
 
-    Returns
-    -------
-    model : Module
-    card : ModelCard
-
     Raises
     ------
     CheckpointError
@@ -97,7 +78,7 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
     except (ValueError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
         raise CheckpointError(
-            f"weights and model do not fit: {first_line}", where=str(folder)
+            f"the weights do not fit the model {card.model}: {first_line}", where=str(folder)
         ) from error
     return model.eval(), card
 

@@ -1,4 +1,4 @@
-"""Image files to network inputs: decoding, resizing, and the normalisation constants."""
+"""Read image files as network inputs; normalisation constants."""
 
 from pathlib import Path
 
@@ -14,17 +14,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def read_crop(path: Path, input_size: int) -> Tensor:
-    """Decode an image file and resize it to a square, antialiased.
-
-    Parameters
-    ----------
-    path : Path
-    input_size : int
-        Height and width, px.
-
-    Returns
-    -------
-    Tensor of uint8, shape (3, input_size, input_size)
-    """
+    """Read an image file as uint8 of shape (3, input_size, input_size), antialiased."""
     pixels = resized(read_image(path), input_size, input_size)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

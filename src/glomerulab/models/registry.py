@@ -1,6 +1,6 @@
-"""The networks by name: one dict, one function that builds from it.
+"""The registry of networks.
 
-A new network is one file beside this one and one line in `MODELS`.
+To add a network, add a module to ``networks`` and an entry to `MODELS`.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,20 +22,20 @@ TIMM_PREFIX = "timm:"
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """How a network is built, and the input it was designed for."""
+    """How to build a network, and its default input size."""
 
     build: Callable[..., nn.Module]
     """Takes the number of classes, ``dropout`` and the options of this network."""
     input_size: int = 224
-    """Height and width of its images, px."""
+    """Height and width of an input image, px."""
     imagenet: str = ""
-    """The network of timm whose ImageNet weights it starts from; empty where there is none."""
+    """Name in timm of the ImageNet weights for it; empty if there are none."""
 
 
 def _timm_model(name: str, n_classes: int, *, dropout: float = 0.0) -> nn.Module:
     import timm
 
-    # VGG16 keeps its 4,096-channel head at any input size; the others pool by themselves.
+    # VGG16 keeps its 4,096-channel head at any input size; the others pool.
     model: nn.Module = timm.create_model(
         name, pretrained=False, num_classes=n_classes, drop_rate=dropout
     )
@@ -56,20 +56,16 @@ MODELS: Mapping[str, ModelEntry] = {
     "mobilenetv3_small": _timm_entry("mobilenetv3_small_100"),
     "efficientnet_b0": _timm_entry("efficientnet_b0"),
 }
-"""Networks by name; beside them ``timm:<name>`` builds any network of timm."""
+"""Networks by name; in addition, ``timm:<name>`` builds any network of timm."""
 
 
 def find_model(name: str) -> ModelEntry:
-    """Return the entry of a name.
+    """Return the entry of a network.
 
     Parameters
     ----------
     name : str
         A key of `MODELS`, or ``timm:`` and the name of a network of timm.
-
-    Returns
-    -------
-    ModelEntry
 
     Raises
     ------
@@ -106,11 +102,11 @@ def create_model(
     n_classes : int
         Number of logits, at least 1.
     seed : int, default 0
-        Same seed, same weights; the global generator of torch is left as it was.
+        Determines the weights; the global generator of torch is not changed.
     dropout : float, default 0.0
-        From 0 up to, but not, 1.
+        At least 0, less than 1.
     options : mapping of str to object, optional
-        What only this network takes, such as ``{"reading": "cited"}``.
+        Options of this network, such as ``{"reading": "cited"}``.
 
     Returns
     -------
@@ -120,7 +116,7 @@ def create_model(
     Raises
     ------
     ValueError
-        If the name, an option or a value is not one the network has.
+        If the name, an option or a value is invalid.
     """
     entry = find_model(name)
     if n_classes < 1:

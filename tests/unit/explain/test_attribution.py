@@ -37,7 +37,7 @@ def test_integrated_gradients_of_a_linear_network_are_weight_times_step(image):
     assert torch.allclose(attribute(model, image, 0, "integrated-gradients"), expected, atol=1e-5)
 
 
-def test_occlusion_finds_the_only_patch_that_counts(image):
+def test_occlusion_finds_the_only_relevant_patch(image):
     class Corner(PooledMaps):
         def forward(self, images):
             return images[:, :, :8, :8].mean(dim=(1, 2, 3), keepdim=False)[:, None] * 10
@@ -52,7 +52,7 @@ def test_occlusion_finds_the_only_patch_that_counts(image):
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in HEAVY else []) for n in MODELS]
 )
-def test_every_network_can_be_asked_by_grad_cam(name):
+def test_grad_cam_works_for_every_network(name):
     model = create_model(name, 3, seed=1).eval()
     size = 299 if name == "inception_v3" else 96
     found = attribute(model, torch.rand(3, size, size), 2, "grad-cam")
@@ -61,7 +61,7 @@ def test_every_network_can_be_asked_by_grad_cam(name):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_asking_changes_nothing_and_no_evidence_is_negative(method):
+def test_attribution_leaves_the_model_unchanged_and_is_not_negative(method):
     model = create_model("improved_seresnet_small", 3, seed=1).eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     found = attribute(model, torch.rand(3, 64, 64), 2, method)
@@ -83,7 +83,7 @@ def _image(height=20, width=30):
     return np.full((height, width, 3), (200, 120, 160), dtype=np.uint8)
 
 
-def test_the_image_stands_unchanged_beside_its_map():
+def test_the_left_half_is_the_unchanged_image():
     drawn = overlay_beside(_image(), np.zeros((8, 8), dtype=np.float32))
     assert drawn.shape == (20, 60, 3)
     assert (drawn[:, :30] == _image()).all()
@@ -91,7 +91,7 @@ def test_the_image_stands_unchanged_beside_its_map():
     assert (grey == 160).all()  # nothing salient: plain grey
 
 
-def test_what_is_salient_is_coloured_and_what_is_not_stays_grey():
+def test_salient_pixels_are_coloured_and_the_others_grey():
     saliency = np.zeros((10, 10), dtype=np.float32)
     saliency[2:4, 2:4] = 7.0
     shown = overlay_beside(_image(100, 100), saliency)[:, 100:].astype(int)
@@ -100,7 +100,7 @@ def test_what_is_salient_is_coloured_and_what_is_not_stays_grey():
     assert spread[80, 80] == 0
 
 
-def test_the_lesion_gets_an_outline_and_not_a_filling():
+def test_the_lesion_gets_an_outline():
     mask = np.zeros((100, 100), dtype=bool)
     mask[30:70, 30:70] = True
     shown = overlay_beside(_image(100, 100), np.zeros((100, 100), np.float32), mask=mask)[:, 100:]
@@ -111,7 +111,7 @@ def test_the_lesion_gets_an_outline_and_not_a_filling():
     assert not orange[20, 50]
 
 
-def test_the_map_alone_is_the_right_half_of_the_pair(rng) -> None:
+def test_the_right_half_is_the_heatmap_overlay(rng) -> None:
     image = rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)
     saliency = rng.random((5, 5), dtype=np.float32)
     alone = heatmap_overlay(image, saliency)

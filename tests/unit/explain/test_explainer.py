@@ -40,7 +40,7 @@ def subject(tmp_path, rng):
     return ExplainInput("a", tmp_path / "a.png", "p1", {"fsg": 1}, {"fsg": tmp_path / "a.fsg.png"})
 
 
-def test_every_map_is_drawn_and_measured_and_so_are_the_controls(run, subject, tmp_path):
+def test_every_map_is_drawn_and_every_map_and_control_measured(run, subject, tmp_path):
     found = Explainer(run).explain([subject], tmp_path / "out").table
     of_lesion = found[found["label"] == "fsg"].set_index("method")
     assert list(of_lesion.index) == ["grad-cam", "integrated-gradients", "occlusion", *CONTROLS]
@@ -54,19 +54,19 @@ def test_every_map_is_drawn_and_measured_and_so_are_the_controls(run, subject, t
     assert len(called) == 1  # softmax calls exactly one
 
 
-def test_the_same_seed_measures_the_same(run, subject, tmp_path):
+def test_the_same_seed_gives_the_same_measures(run, subject, tmp_path):
     tables = [Explainer(run).explain([subject], tmp_path / name).table for name in "ab"]
     pd.testing.assert_frame_equal(*tables)
 
 
-def test_only_the_labels_asked_for_are_explained(run, subject, tmp_path):
+def test_only_the_given_labels_are_explained(run, subject, tmp_path):
     explainer = Explainer(run, methods=("grad-cam",))
     found = explainer.explain([subject], tmp_path / "out", label_ids=("cgn",), measured=False)
     assert found.table["label"].tolist() == ["cgn"]
     assert "deletion" not in found.table
 
 
-def test_a_bad_image_is_named_and_stops_nothing(run, subject, tmp_path):
+def test_an_unreadable_image_is_reported_and_the_others_explained(run, subject, tmp_path):
     gone = replace(subject, image_id="b", path=tmp_path / "gone.png")
     found = Explainer(run).explain([gone, subject], tmp_path / "out")
     assert set(found.table["image_id"]) == {"a"}
@@ -131,13 +131,13 @@ def test_a_manifest_gives_labels_patients_and_the_masks_beside_it(cohort):
     assert found[1].masks == {}
 
 
-def test_a_folder_and_a_single_file_are_explained_too(cohort):
+def test_folders_and_single_files_are_inputs(cohort):
     assert len(find_inputs(cohort / "images", PAPER)) == 3
     one = find_inputs(cohort / "images" / "a1.png", PAPER, masks=cohort / "masks")[0]
     assert (one.image_id, list(one.masks)) == ("a1", ["fsg"])
 
 
-def test_nothing_to_explain_is_an_error_that_says_what_was_looked_for(cohort, tmp_path):
+def test_missing_images_and_masks_are_refused(cohort, tmp_path):
     with pytest.raises(ManifestError, match="no image of split 'validation'"):
         find_inputs(cohort / "manifest.csv", PAPER, split="validation")
     (tmp_path / "empty").mkdir()
@@ -147,7 +147,7 @@ def test_nothing_to_explain_is_an_error_that_says_what_was_looked_for(cohort, tm
         find_inputs(cohort / "images", PAPER, masks=tmp_path / "nowhere")
 
 
-def test_a_mask_is_brought_to_the_size_of_the_input_and_a_tiny_lesion_is_kept(cohort, tmp_path):
+def test_a_mask_is_resized_and_a_tiny_lesion_kept(cohort, tmp_path):
     mask = read_mask(cohort / "masks" / "a1.fsg.png", 8)
     assert mask.shape == (8, 8)
     assert mask[:4].all()

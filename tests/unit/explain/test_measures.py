@@ -31,7 +31,7 @@ def _mask(*places, shape=(4, 5)):
     return mask
 
 
-def test_by_hand():
+def test_points_and_energy_equal_a_hand_calculation():
     saliency = np.zeros((4, 5), dtype=np.float32)
     saliency[1, 2], saliency[3, 4], saliency[0, 0] = 3.0, 1.0, 1.0
     assert points_inside(saliency, _mask((1, 2)))
@@ -54,7 +54,7 @@ def test_shapes_that_differ_and_empty_masks_are_refused():
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_energy_is_a_share_and_inside_and_outside_are_all(seed):
+def test_energy_inside_and_outside_add_up_to_one(seed):
     rng = np.random.default_rng(seed)
     saliency = rng.random((6, 7)).astype(np.float32)
     mask = rng.random((6, 7)) < 0.4
@@ -104,7 +104,7 @@ def test_deletion_follows_the_closed_form(image):
     np.testing.assert_allclose(curve, expected, atol=1e-6)
 
 
-def test_a_right_map_deletes_faster_and_inserts_sooner_than_a_wrong_one(image):
+def test_a_correct_map_has_better_areas_than_a_wrong_one(image):
     model, right = _SumOfFirst(), _upper_first()
     wrong = right.flip(0)
     gone = [area(deletion_curve(model, image, m, 0, head="sigmoid")) for m in (right, wrong)]
@@ -113,7 +113,7 @@ def test_a_right_map_deletes_faster_and_inserts_sooner_than_a_wrong_one(image):
     assert come[0] > come[1]
 
 
-def test_curves_begin_and_end_with_the_whole_image(image):
+def test_curves_start_or_end_at_the_original_image(image):
     model = _SumOfFirst()
     whole = float(torch.sigmoid(model(image[None]))[0, 0])
     saliency = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
@@ -121,7 +121,7 @@ def test_curves_begin_and_end_with_the_whole_image(image):
     assert insertion_curve(model, image, saliency, 0, head="sigmoid")[-1] == pytest.approx(whole)
 
 
-def test_under_softmax_the_curve_is_a_softmax_probability(image):
+def test_softmax_curves_are_probabilities(image):
     class Two(nn.Module):
         def forward(self, images):
             return images[:, :2].mean(dim=(2, 3))
@@ -146,7 +146,7 @@ CARD = ModelCard(
 )
 
 
-def test_weights_are_forgotten_from_the_classifier_down_until_none_is_left():
+def test_weights_are_randomised_from_the_classifier_down():
     model = create_model(CARD.model, 4, seed=1).eval()
     n_kept, states = [], []
     for share, forgotten in randomised_models(model, CARD, seed=2):
@@ -165,7 +165,7 @@ def test_weights_are_forgotten_from_the_classifier_down_until_none_is_left():
     assert n_kept[-1] == 0
 
 
-def test_the_model_itself_is_left_alone():
+def test_randomising_does_not_change_the_model():
     model = create_model(CARD.model, 4, seed=1)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     list(randomised_models(model, CARD, seed=2))

@@ -33,7 +33,7 @@ def test_the_distance_is_mahalanobis_to_the_nearest_class(rng: np.random.Generat
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_gates_come_back_as_written(trained: Path, tmp_path: Path) -> None:
+def test_a_calibration_reads_back_as_written(trained: Path, tmp_path: Path) -> None:
     calibration = read_calibration(trained)
     write_calibration(calibration, tmp_path)
     again = read_calibration(tmp_path)
@@ -43,21 +43,21 @@ def test_gates_come_back_as_written(trained: Path, tmp_path: Path) -> None:
     assert again.fingerprint == calibration.fingerprint
 
 
-def test_altered_gates_are_refused(own_run: Path) -> None:
+def test_an_altered_calibration_is_refused(own_run: Path) -> None:
     path = next((own_run / "gates").glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(CheckpointError, match="SHA-256"):
         read_calibration(own_run)
 
 
-def test_gates_of_an_older_version_name_the_way_out(own_run: Path) -> None:
+def test_a_calibration_of_an_older_version_is_refused_with_the_command(own_run: Path) -> None:
     path = own_run / "gates" / "gates.json"
     path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
     with pytest.raises(CheckpointError, match="glomerulab gates RUN"):
         read_calibration(own_run)
 
 
-def test_gates_say_what_the_run_was_trained_on(trained: Path) -> None:
+def test_calibration_facts_describe_the_training_images(trained: Path) -> None:
     facts = read_calibration(trained).facts
     assert facts.n_training_images == 48
     assert facts.n_training_patients == 12
@@ -67,7 +67,7 @@ def test_gates_say_what_the_run_was_trained_on(trained: Path) -> None:
     assert "of 12 held-out images right" in facts.test_summary
 
 
-def test_the_threshold_lets_the_promised_share_of_validation_pass(trained: Path) -> None:
+def test_the_distance_threshold_passes_its_share_of_validation(trained: Path) -> None:
     calibration, engine = read_calibration(trained), open_engine(trained)
     manifest = read_manifest(trained / "manifest.csv")
     inside = (manifest.table["split"] == "validation").to_numpy(dtype=bool)
@@ -96,7 +96,7 @@ def test_distances_are_mahalanobis_in_features_of_one_scale(rng: np.random.Gener
     assert found == pytest.approx(expected, rel=1e-2)
 
 
-def test_a_perfect_validation_part_does_not_make_a_model_infallible(trained: Path) -> None:
+def test_a_perfect_validation_part_does_not_give_full_confidence(trained: Path) -> None:
     table = read_predictions(trained / "predictions.csv", open_engine(trained).card.taxonomy)
     part = table[table["split"] == "validation"]
     p = part[[name for name in part if name.startswith("probability_")]].to_numpy()
@@ -105,7 +105,7 @@ def test_a_perfect_validation_part_does_not_make_a_model_infallible(trained: Pat
     assert confidence.mean() <= 25 / 26 + 1e-3
 
 
-def test_a_run_without_its_images_says_how_to_fit_them(own_run: Path) -> None:
+def test_calibration_without_images_is_refused_with_the_command(own_run: Path) -> None:
     shutil.rmtree(own_run / "gates")
     for path in own_run.parent.glob("*.png"):
         path.unlink()
@@ -122,7 +122,7 @@ def test_a_run_without_validation_is_refused(own_run: Path) -> None:
         fit_calibration(own_run)
 
 
-def test_a_reader_is_told_which_weights_judged_and_no_path(trained: Path) -> None:
+def test_model_facts_name_the_weights_but_no_path(trained: Path) -> None:
     engine, calibration = open_engine(trained), fit_calibration(trained)
     facts = model_facts(engine, calibration, trained)
     assert facts.weights_sha256 == engine.weights_sha256

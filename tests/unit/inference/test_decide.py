@@ -38,26 +38,26 @@ def one(calibration, logits, *, distance=1.0, sharp=0.0, stain="PAS", status=Non
     )[0]
 
 
-def test_a_sure_answer_is_called_and_not_referred(calibration: ModelCalibration) -> None:
+def test_a_certain_prediction_is_called_and_not_referred(calibration: ModelCalibration) -> None:
     sure = one(calibration, [0, 0, 0, 8])
     assert sure.called == {"cgn"}
     assert sure.states == {"normal": "absent", "mspgn": "absent", "fsg": "absent", "cgn": "present"}
     assert sure.reasons == ()
 
 
-def test_probabilities_carry_the_temperature(calibration: ModelCalibration) -> None:
+def test_probabilities_are_scaled_by_the_temperature(calibration: ModelCalibration) -> None:
     found = one(calibration, [0, 0, 0, 2]).probabilities
     assert found["cgn"] == pytest.approx(np.e / (np.e + 3))
     assert sum(found.values()) == pytest.approx(1)
 
 
-def test_two_answers_in_the_set_are_uncertain(calibration: ModelCalibration) -> None:
+def test_two_labels_in_the_conformal_set_are_uncertain(calibration: ModelCalibration) -> None:
     torn = one(calibration, [5, 5.1, 0, 0])
     assert torn.states == {"normal": "either", "mspgn": "either", "fsg": "absent", "cgn": "absent"}
     assert torn.reasons == ("uncertain",)
 
 
-def test_an_empty_set_leaves_everything_open(calibration: ModelCalibration) -> None:
+def test_an_empty_conformal_set_leaves_every_label_open(calibration: ModelCalibration) -> None:
     facts = calibration.facts.model_copy(update={"conformal_threshold": 0.99})
     empty = one(replace(calibration, facts=facts), [1, 1, 1, 1.5])
     assert set(empty.states.values()) == {"either"}
@@ -88,17 +88,19 @@ def test_under_sigmoid_each_label_has_its_own_set(calibration: ModelCalibration)
         ({"status": "no_target"}, "not_normalized"),
     ],
 )
-def test_each_gate_gives_its_reason(calibration: ModelCalibration, given, reason: str) -> None:
+def test_each_quality_gate_gives_its_reason(
+    calibration: ModelCalibration, given, reason: str
+) -> None:
     assert one(calibration, [0, 0, 0, 8], **given).reasons == (reason,)
 
 
-def test_on_the_threshold_nothing_is_referred(calibration: ModelCalibration) -> None:
+def test_values_on_the_threshold_are_not_referred(calibration: ModelCalibration) -> None:
     assert (
         one(calibration, [0, 0, 0, 8], distance=5.0, sharp=-1.0, status="normalized").reasons == ()
     )
 
 
-def test_labels_that_exclude_each_other_are_not_both_called_and_a_human_looks(
+def test_conflicting_labels_are_not_both_called_and_are_referred(
     calibration: ModelCalibration,
 ) -> None:
     torn = one(calibration, [5, -8, -8, 6], head="sigmoid")
@@ -107,7 +109,7 @@ def test_labels_that_exclude_each_other_are_not_both_called_and_a_human_looks(
     assert torn.reasons == ("uncertain",)
 
 
-def test_what_several_labels_exclude_falls_only_where_it_is_the_less_likely(
+def test_a_label_in_conflict_with_several_is_dropped_only_if_less_likely(
     calibration: ModelCalibration,
 ) -> None:
     assert one(calibration, [7, -8, 5, 6], head="sigmoid").called == {"normal"}
@@ -116,6 +118,6 @@ def test_what_several_labels_exclude_falls_only_where_it_is_the_less_likely(
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_an_answer_that_is_no_number_is_refused(calibration: ModelCalibration, head, value) -> None:
+def test_logits_that_are_not_finite_are_refused(calibration: ModelCalibration, head, value) -> None:
     with pytest.raises(PredictionsError, match="not a finite number"):
         one(calibration, [0, 0, value, 1], head=head)

@@ -40,7 +40,7 @@ def test_discs_are_proposed_as_regions_on_the_slide(tmp_path) -> None:
     assert detector.facts.run == "dots"
 
 
-def test_what_scores_less_than_the_threshold_is_not_proposed(tmp_path) -> None:
+def test_blobs_below_the_threshold_are_not_proposed(tmp_path) -> None:
     disc_slide(tmp_path / "s1.tif", [(400, 300, 90)])
     with open_slide(tmp_path / "s1.tif") as slide:
         assert (
@@ -48,7 +48,7 @@ def test_what_scores_less_than_the_threshold_is_not_proposed(tmp_path) -> None:
         )
 
 
-def test_a_run_becomes_a_detector_by_its_card(own_run) -> None:
+def test_a_run_with_a_card_is_a_detector(own_run) -> None:
     assert not is_detector(own_run)
     with pytest.raises(CheckpointError, match="train-detector"):
         open_detector(own_run)
@@ -122,13 +122,13 @@ def test_threshold_and_size_come_from_validation_and_the_summary_from_test(cohor
     assert open_detector(cohort[0]).facts.test_summary_zh == card.test_summary_zh
 
 
-def test_without_a_test_part_nothing_is_claimed(cohort) -> None:
+def test_without_a_test_part_the_summary_is_empty(cohort) -> None:
     run, tiles, entries, regions = cohort
     tiles = tiles.with_table(tiles.table[tiles.table["split"] != "test"])
     assert fit_detector(run, tiles, entries, regions).test_summary == ""
 
 
-def test_a_network_that_finds_nothing_says_how_to_go_on(cohort, monkeypatch) -> None:
+def test_a_network_without_detections_is_refused_with_advice(cohort, monkeypatch) -> None:
     class Blind(ByColour):
         def predict(self, images):
             return super().predict(np.full_like(images, 255))
@@ -138,7 +138,7 @@ def test_a_network_that_finds_nothing_says_how_to_go_on(cohort, monkeypatch) -> 
         fit_detector(*cohort)
 
 
-def test_each_slide_is_matched_by_itself(cohort) -> None:
+def test_each_slide_is_matched_separately(cohort) -> None:
     _, _, entries, regions = cohort
     seen = [detect_on(entry, regions, ByColour()) for entry in entries]
     assert [one.patient for one in seen] == ["pt", "pv", "px"]

@@ -54,7 +54,7 @@ def test_a_damaged_model_is_named(tmp_path) -> None:
         OnnxEngine(tmp_path)
 
 
-def test_a_batch_dealt_to_all_cores_comes_back_in_order(tmp_path, rng) -> None:
+def test_a_batch_split_over_the_cores_keeps_its_order(tmp_path, rng) -> None:
     model = create_model("improved_seresnet_small", 4, seed=1).eval()
     write_onnx(NetworkWithFeatures(model, (0.5,) * 3, (0.2,) * 3), 32, tmp_path / "model.onnx")
     session = ParallelSession(tmp_path / "model.onnx")
@@ -89,14 +89,14 @@ def test_features_are_the_means_of_the_maps_of_every_stage() -> None:
     assert torch.allclose(features, expected, atol=1e-5)
 
 
-def test_a_network_of_timm_gives_its_stages_too() -> None:
+def test_features_of_a_timm_network_cover_every_stage() -> None:
     network = NetworkWithFeatures(create_model("timm:resnet18", 4).eval(), (0.5,) * 3, (0.2,) * 3)
     with torch.inference_mode():
         _, features = network(torch.zeros((2, 64, 64, 3), dtype=torch.uint8))
     assert features.shape == (2, 64 + 64 + 128 + 256 + 512)
 
 
-def test_the_weights_are_known_by_their_hash(trained: Path) -> None:
+def test_the_hash_of_the_weights_is_reproducible(trained: Path) -> None:
     assert TorchEngine(trained).weights_sha256 == TorchEngine(trained).weights_sha256
 
 
@@ -115,7 +115,7 @@ class Corner:
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_the_mean_probability_of_all_eight_is_given(head: str) -> None:
+def test_tta_returns_the_mean_probability_of_eight_symmetries(head: str) -> None:
     image = np.zeros((1, 4, 4, 3), dtype=np.uint8)
     corners = {(0, 0): 10, (0, 3): 60, (3, 0): 110, (3, 3): 160}
     for place, value in corners.items():
@@ -130,7 +130,7 @@ def test_the_mean_probability_of_all_eight_is_given(head: str) -> None:
     assert found.features.tolist() == [[pytest.approx(0.2)]]
 
 
-def test_a_turned_image_gets_the_same_answer(trained, rng) -> None:
+def test_tta_is_invariant_under_rotation(trained, rng) -> None:
     engine = TtaEngine(open_engine(trained))
     size = engine.card.input_size
     images = rng.integers(0, 255, (3, size, size, 3), dtype=np.uint8)

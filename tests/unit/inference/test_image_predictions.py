@@ -43,7 +43,7 @@ def manifest(own_run: Path) -> Manifest:
     return whole.with_table(whole.table.iloc[:20])
 
 
-def test_a_second_run_answers_only_what_is_new_or_changed(own_run, manifest, tmp_path) -> None:
+def test_only_new_and_changed_images_are_predicted_again(own_run, manifest, tmp_path) -> None:
     engine, calibration = Counting(open_engine(own_run)), read_calibration(own_run)
     first, _ = predict_images(manifest, engine, calibration, tmp_path)
     second, _ = predict_images(manifest, engine, calibration, tmp_path)
@@ -55,7 +55,7 @@ def test_a_second_run_answers_only_what_is_new_or_changed(own_run, manifest, tmp
     assert engine.n_images == 21
 
 
-def test_the_line_a_killed_run_was_writing_is_made_again(own_run, manifest, tmp_path) -> None:
+def test_an_incomplete_cache_line_is_predicted_again(own_run, manifest, tmp_path) -> None:
     engine, calibration = Counting(open_engine(own_run)), read_calibration(own_run)
     whole, _ = predict_images(manifest, engine, calibration, tmp_path)
     path = tmp_path / CACHE_FILE
@@ -68,7 +68,9 @@ def test_the_line_a_killed_run_was_writing_is_made_again(own_run, manifest, tmp_
     assert third.keys() == whole.keys()
 
 
-def test_an_unreadable_image_is_a_failure_and_stops_nothing(own_run, manifest, tmp_path) -> None:
+def test_an_unreadable_image_is_reported_and_the_others_predicted(
+    own_run, manifest, tmp_path
+) -> None:
     manifest.image_paths()[2].write_bytes(b"no image")
     answers, failures = predict_images(
         manifest, open_engine(own_run), read_calibration(own_run), tmp_path
@@ -87,7 +89,7 @@ class Broken(Counting):
         return answers
 
 
-def test_an_answer_that_is_no_number_is_a_failure_now_and_when_resumed(
+def test_logits_that_are_not_finite_are_failures_also_from_the_cache(
     own_run, manifest, tmp_path
 ) -> None:
     engine, calibration = Broken(open_engine(own_run)), read_calibration(own_run)
@@ -99,7 +101,7 @@ def test_an_answer_that_is_no_number_is_a_failure_now_and_when_resumed(
     assert engine.n_images == 20
 
 
-def test_an_image_in_memory_is_answered_like_its_file(own_run, manifest, tmp_path) -> None:
+def test_an_image_in_memory_is_predicted_like_its_file(own_run, manifest, tmp_path) -> None:
     engine, calibration = open_engine(own_run), read_calibration(own_run)
     from_files, _ = predict_images(manifest, engine, calibration, tmp_path)
     images = [read_image(path) for path in manifest.image_paths()]
@@ -113,7 +115,7 @@ def test_an_image_in_memory_is_answered_like_its_file(own_run, manifest, tmp_pat
         assert finding.sharpness == answer.sharpness
 
 
-def test_a_scale_far_from_the_models_takes_no_more_memory_than_a_large_crop(own_run) -> None:
+def test_memory_stays_bounded_for_a_scale_far_from_that_of_the_model(own_run) -> None:
     card = read_calibration(own_run) and open_engine(own_run).card.model_copy(update={"mpp": 0.5})
     picture = np.random.default_rng(1).integers(0, 255, (400, 3000, 3), dtype=np.uint8)
     tracemalloc.start()
@@ -158,7 +160,7 @@ def _values(table):
     return table[[f"probability_{name}" for name in PAPER.label_ids]].to_numpy()
 
 
-def test_batches_and_processes_do_not_change_what_is_said(checkpoint, crops):
+def test_batch_size_and_processes_do_not_change_predictions(checkpoint, crops):
     alone = predict_manifest(checkpoint, crops, batch_size=1)
     together = predict_manifest(checkpoint, crops, batch_size=3, n_workers=2)
     assert alone.table["image_id"].tolist() == crops.table["image_id"].tolist()
@@ -176,7 +178,7 @@ def test_features_and_the_classifier_give_the_probabilities(checkpoint, crops):
     np.testing.assert_allclose(_values(found.table), 1 / (1 + np.exp(-logits)), atol=1e-5)
 
 
-def test_unreadable_images_are_named_and_the_others_predicted(checkpoint, crops, tmp_path):
+def test_predict_manifest_reports_unreadable_images(checkpoint, crops, tmp_path):
     (tmp_path / "2.png").write_bytes(b"no image")
     (tmp_path / "5.png").unlink()
     found = predict_manifest(checkpoint, crops, batch_size=2)
@@ -185,14 +187,14 @@ def test_unreadable_images_are_named_and_the_others_predicted(checkpoint, crops,
     assert "5.png" in str(found.failures[1].error)
 
 
-def test_where_nothing_can_be_read_the_first_error_is_raised(checkpoint, crops, tmp_path):
+def test_the_first_error_is_raised_if_no_image_can_be_read(checkpoint, crops, tmp_path):
     for path in tmp_path.glob("*.png"):
         path.unlink()
     with pytest.raises(ImageFileError, match=r"0\.png"):
         predict_manifest(checkpoint, crops)
 
 
-def test_a_manifest_of_other_labels_is_refused(checkpoint, crops):
+def test_a_manifest_with_other_labels_is_refused(checkpoint, crops):
     other = load_taxonomy(Path("configs/taxonomies/glas.toml"))
     rows = crops.table[["image_id", "image_path"]]
     glas = manifest_from_rows(rows, folder=crops.folder, taxonomy=other)
@@ -206,7 +208,7 @@ def test_a_manifest_without_images_gives_an_empty_table(checkpoint, crops):
     assert "probability_cgn" in found.table
 
 
-def test_blur_lowers_it_step_by_step(rng: np.random.Generator) -> None:
+def test_sharpness_falls_with_blur(rng: np.random.Generator) -> None:
     image = rng.integers(0, 255, (64, 64, 3)).astype(float)
     found = [
         sharpness(gaussian_filter(image, (s, s, 0)).astype(np.uint8)) for s in (0, 0.5, 1, 2, 4)
@@ -214,12 +216,12 @@ def test_blur_lowers_it_step_by_step(rng: np.random.Generator) -> None:
     assert found == sorted(found, reverse=True)
 
 
-def test_paler_staining_does_not_count_as_blur(rng: np.random.Generator) -> None:
+def test_sharpness_does_not_depend_on_contrast(rng: np.random.Generator) -> None:
     image = gaussian_filter(rng.integers(0, 255, (64, 64, 3)).astype(float), (1, 1, 0))
     pale = 128 + (image - 128) * 0.5
     difference = sharpness(image.astype(np.uint8)) - sharpness(pale.astype(np.uint8))
     assert abs(difference) < 0.05
 
 
-def test_an_empty_field_is_a_number(rng: np.random.Generator) -> None:
+def test_the_sharpness_of_an_empty_field_is_finite(rng: np.random.Generator) -> None:
     assert np.isfinite(sharpness(np.full((8, 8, 3), 240, dtype=np.uint8)))

@@ -51,7 +51,7 @@ def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("n", [1, 5])
-def test_answers_are_those_of_torch_for_any_batch(trained, exported, rng, n: int) -> None:
+def test_onnx_agrees_with_torch_for_any_batch_size(trained, exported, rng, n: int) -> None:
     images = rng.integers(0, 255, (n, 32, 32, 3), dtype=np.uint8)
     ours, theirs = open_engine(exported).predict(images), open_engine(trained).predict(images)
     assert isinstance(open_engine(exported), OnnxEngine)
@@ -75,13 +75,13 @@ def test_predictions_without_torch_are_the_same(trained, exported, tmp_path) -> 
             assert one[name].equals(other[name])
 
 
-def test_a_run_without_gates_says_how_to_get_them(own_run, tmp_path) -> None:
+def test_export_of_an_uncalibrated_run_names_the_command(own_run, tmp_path) -> None:
     next((own_run / "gates").glob("*.json")).unlink()
     with pytest.raises(CheckpointError, match="glomerulab gates"):
         export_onnx(own_run, tmp_path)
 
 
-def test_a_detectors_export_is_a_detector(own_run, tmp_path) -> None:
+def test_the_export_of_a_detector_is_a_detector(own_run, tmp_path) -> None:
     sha = open_engine(own_run).weights_sha256
     write_detector_card(detector_card(weights_sha256=sha), own_run)
     export_onnx(own_run, tmp_path / "onnx")
@@ -90,7 +90,7 @@ def test_a_detectors_export_is_a_detector(own_run, tmp_path) -> None:
     assert detector.card.weights_sha256 == sha
 
 
-def test_int8_says_what_it_loses_and_that_is_what_it_loses(trained, exported, tmp_path) -> None:
+def test_int8_reports_its_loss_correctly(trained, exported, tmp_path) -> None:
     loss = export_onnx(trained, tmp_path / "int8", precision="int8").loss
     engine = open_engine(tmp_path / "int8")
     assert engine.card.precision == "int8"
@@ -112,7 +112,7 @@ def test_int8_says_what_it_loses_and_that_is_what_it_loses(trained, exported, tm
     assert any("8-bit integers" in note.en and note.zh for note in notes)
 
 
-def test_int8_without_the_images_says_why_and_leaves_nothing(own_run, tmp_path) -> None:
+def test_int8_without_images_fails_and_leaves_no_files(own_run, tmp_path) -> None:
     for picture in own_run.parent.glob("*.png"):
         picture.unlink()
     with pytest.raises(CheckpointError, match="int8 needs the run's images"):
@@ -120,7 +120,7 @@ def test_int8_without_the_images_says_why_and_leaves_nothing(own_run, tmp_path) 
     assert not list((tmp_path / "int8").iterdir())
 
 
-def test_convolutions_become_integers_and_answers_stay_close(tmp_path, rng) -> None:
+def test_int8_quantises_convolutions_and_logits_stay_close(tmp_path, rng) -> None:
     model = create_model("improved_seresnet_small", 3).eval()
     assert isinstance(model, nn.Module)
     network = NetworkWithFeatures(model, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).eval()

@@ -26,7 +26,7 @@ def test_the_map_is_high_in_glomeruli_and_low_elsewhere(tmp_path, mpp, scale) ->
     assert found.cell_px == pytest.approx((CELL_PX * 4 / mpp,) * 2)
 
 
-def test_glass_is_not_looked_at_and_most_tissue_only_coarsely(tmp_path) -> None:
+def test_glass_is_skipped_and_most_tissue_evaluated_coarsely(tmp_path) -> None:
     engine = ByColour()
     disc_slide(tmp_path / "s.tif", [(400, 300, 90)])
     with open_slide(tmp_path / "s.tif") as slide:
@@ -36,7 +36,7 @@ def test_glass_is_not_looked_at_and_most_tissue_only_coarsely(tmp_path) -> None:
     assert found.values[0].max() == 0.0
 
 
-def test_a_slide_of_glass_gives_zeros_without_asking(tmp_path) -> None:
+def test_a_slide_of_glass_gives_zeros_without_running_the_network(tmp_path) -> None:
     engine = ByColour()
     disc_slide(tmp_path / "s.tif", [], size=(120, 121))
     with open_slide(tmp_path / "s.tif") as slide:
@@ -44,7 +44,7 @@ def test_a_slide_of_glass_gives_zeros_without_asking(tmp_path) -> None:
     assert engine.n_images == 0
 
 
-def test_blocks_fit_together(tmp_path, monkeypatch) -> None:
+def test_the_block_size_does_not_change_the_map(tmp_path, monkeypatch) -> None:
     disc_slide(tmp_path / "s.tif", [(400, 300, 90), (800, 500, 60)])
     with open_slide(tmp_path / "s.tif") as slide:
         whole = score_map(slide, ByColour()).values
@@ -67,7 +67,7 @@ def painted(*discs: tuple[float, float, float, float], shape=(80, 120)) -> Score
     return ScoreMap(values, (LEVEL0_CELL_PX, LEVEL0_CELL_PX), CELL_UM, int(values.size))
 
 
-def test_a_disc_is_found_where_it_is_and_as_large_as_it_is() -> None:
+def test_a_disc_is_found_with_its_centre_and_radius() -> None:
     (blob,) = find_blobs(painted((600, 500, 90, 1.0)))
     assert (blob.x, blob.y) == pytest.approx((1200, 1000), abs=LEVEL0_CELL_PX / 2)
     assert blob.radius == pytest.approx(180, rel=0.15)
@@ -75,21 +75,21 @@ def test_a_disc_is_found_where_it_is_and_as_large_as_it_is() -> None:
     assert blob.score > 0.9
 
 
-def test_two_that_touch_are_taken_apart() -> None:
+def test_touching_discs_are_split() -> None:
     blobs = find_blobs(painted((500, 500, 75, 1.0), (660, 500, 75, 1.0)))
     assert len(blobs) == 2
     assert sorted(blob.x for blob in blobs) == pytest.approx([1000, 1320], abs=2 * LEVEL0_CELL_PX)
 
 
-def test_a_speck_is_no_glomerulus() -> None:
+def test_a_small_spot_is_not_a_blob() -> None:
     assert find_blobs(painted((600, 500, 14, 1.0))) == []
 
 
-def test_an_empty_map_has_none() -> None:
+def test_an_empty_map_has_no_blobs() -> None:
     assert find_blobs(painted()) == []
 
 
-def test_the_surest_comes_first() -> None:
+def test_blobs_are_sorted_by_score() -> None:
     blobs = find_blobs(painted((300, 300, 90, 0.6), (900, 700, 90, 0.95)))
     assert [round(blob.score, 1) for blob in blobs] == pytest.approx([0.9, 0.6], abs=0.1)
     assert blobs[0].x > blobs[1].x
@@ -107,7 +107,7 @@ def test_an_outline_grows_about_its_centre() -> None:
     assert mean_radius(grown) / mean_radius(plain) == pytest.approx(1.25)
 
 
-def test_a_long_one_lies_along_its_axis() -> None:
+def test_an_ellipse_has_its_elongation_and_angle() -> None:
     rows, columns = (np.indices((80, 120)) + 0.5) * CELL_UM
     along = (columns - 900 + rows - 600) / math.sqrt(2)
     across = (columns - 900 - rows + 600) / math.sqrt(2)

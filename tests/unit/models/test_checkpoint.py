@@ -40,7 +40,7 @@ def _rewrite(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_run_folder_stands_for_its_checkpoint(folder: Path) -> None:
+def test_a_checkpoint_loads_from_its_run_folder(folder: Path) -> None:
     model, card = load_checkpoint(folder)
     assert not model.training
     assert (card.epoch, card.mpp, card.taxonomy) == (7, 0.5, load_taxonomy("paper"))
@@ -50,7 +50,7 @@ def test_a_run_folder_stands_for_its_checkpoint(folder: Path) -> None:
     ("changes", "reason"),
     [
         ({"model": "resnet99"}, "unknown model"),
-        ({"options": {"reading": "cited"}}, "weights and model do not fit"),
+        ({"options": {"reading": "cited"}}, "the weights do not fit the model"),
         ({"format": 2}, "format"),
         ({"shell": "rm"}, "shell"),
     ],

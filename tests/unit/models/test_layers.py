@@ -17,7 +17,7 @@ from tests.support.known_networks import EVERY_NETWORK
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_the_last_stage_gives_the_last_maps_and_the_classifier_gives_the_logits(name):
+def test_the_last_stage_returns_maps_and_the_classifier_returns_logits(name):
     model = create_model(name, 3).eval()
     maps: list[torch.Tensor] = []
     last_stage(model).register_forward_hook(lambda _, __, output: maps.append(output))
@@ -32,13 +32,13 @@ def test_the_last_stage_gives_the_last_maps_and_the_classifier_gives_the_logits(
     assert len(vectors) == n_seen  # nobody listens any more
 
 
-def test_the_last_of_the_stages_is_the_last_stage():
+def test_last_stage_is_the_last_of_find_stages():
     model = create_model("improved_seresnet_small", 3)
     assert len(find_stages(model)) == 4
     assert find_stages(model)[-1] is last_stage(model)
 
 
-def test_a_network_that_says_neither_is_refused():
+def test_a_network_without_stages_or_classifier_is_refused():
     with pytest.raises(ValueError, match="Sequential does not declare its stages"):
         last_stage(nn.Sequential(nn.Conv2d(3, 1, 1)))
     with pytest.raises(ValueError, match="does not end in a fully connected layer"):
@@ -82,13 +82,13 @@ def test_the_first_layers_that_fit_the_share_are_frozen(
     assert frozen == set(expected)
 
 
-def test_a_layer_that_is_not_wholly_pretrained_is_never_frozen() -> None:
+def test_a_partly_pretrained_layer_is_never_frozen() -> None:
     model = _model()
     assert freeze_first(model, ("0.weight", "1.weight"), share=1.0, input_size=4) == ("0",)
     assert model[1].bias.requires_grad
 
 
-def test_frozen_norms_judge_while_the_others_train() -> None:
+def test_frozen_norms_stay_in_evaluation_mode_while_others_train() -> None:
     model = _model()
     freeze_first(model, PRETRAINED, share=0.25, input_size=4)
     freeze_batchnorm_stats(model.train())
@@ -99,7 +99,7 @@ def test_frozen_norms_judge_while_the_others_train() -> None:
     assert not torch.equal(model[3].running_mean, torch.zeros(17))
 
 
-def test_a_share_that_is_none_is_refused() -> None:
+def test_a_share_above_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"share must be in \[0, 1\], got 1.5"):
         freeze_first(_model(), (), share=1.5, input_size=4)
 
@@ -118,7 +118,7 @@ class _Backwards(nn.Module):
         return self.last(self.norm(self.first(images)).mean((2, 3)))
 
 
-def test_layers_come_as_an_image_passes_them_and_unreached_ones_last() -> None:
+def test_layers_follow_the_forward_pass_and_skipped_ones_come_last() -> None:
     assert layers_in_forward_order(_Backwards(), input_size=4) == [
         "first",
         "norm",
@@ -130,14 +130,14 @@ def test_layers_come_as_an_image_passes_them_and_unreached_ones_last() -> None:
     assert sorted(keys) == sorted(_Backwards().state_dict())
 
 
-def test_a_shortcut_of_the_improved_network_stands_before_the_first_pair() -> None:
+def test_a_shortcut_of_the_improved_network_precedes_the_first_pair() -> None:
     order = layers_in_forward_order(create_model("improved_seresnet_small", 2), input_size=32)
     assert order[0] == "stem.0"
     assert order[-1] == "classifier"
     assert order.index("stages.1.0.shortcut") < order.index("stages.1.0.conv1")
 
 
-def test_looking_changes_neither_mode_nor_averages() -> None:
+def test_finding_the_order_changes_neither_mode_nor_statistics() -> None:
     model = _Backwards().train()
     layers_in_forward_order(model, input_size=4)
     assert model.training

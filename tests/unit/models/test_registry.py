@@ -15,7 +15,7 @@ def _images(name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_a_model_gives_logits_and_all_its_weights_learn(name: str) -> None:
+def test_a_network_returns_logits_and_all_its_weights_get_gradients(name: str) -> None:
     model = create_model(name, 3).train()
     logits = model(_images(name))
     assert logits.shape == (2, 3)
@@ -25,7 +25,7 @@ def test_a_model_gives_logits_and_all_its_weights_learn(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_a_model_survives_saving_and_a_seed_makes_it_again(name: str, tmp_path: Path) -> None:
+def test_a_saved_network_loads_and_a_seed_reproduces_it(name: str, tmp_path: Path) -> None:
     taxonomy = load_taxonomy("paper")
     card = ModelCard(
         model=name,
@@ -46,7 +46,7 @@ def test_a_model_survives_saving_and_a_seed_makes_it_again(name: str, tmp_path: 
     assert loaded_card == card
 
 
-def test_another_seed_makes_another_model_and_leaves_the_global_generator_alone() -> None:
+def test_another_seed_gives_other_weights_and_the_global_generator_is_unchanged() -> None:
     before = torch.random.get_rng_state()
     first = create_model("improved_seresnet_small", 2, seed=0).classifier.weight
     second = create_model("improved_seresnet_small", 2, seed=1).classifier.weight
@@ -72,5 +72,5 @@ def test_wrong_options_and_values_are_refused() -> None:
         create_model("improved_seresnet_small", 0)
 
 
-def test_inception_wants_299_pixels() -> None:
+def test_inception_takes_299_pixels() -> None:
     assert find_model("inception_v3").input_size == 299

@@ -1,6 +1,6 @@
-"""The paper's improved SE-ResNet50: residual modules of 1×3 and 3×1 convolutions that end in SE.
+"""The improved SE-ResNet50 of the paper: residual modules of 1×3 and 3×1 convolutions with SE.
 
-One module class makes every reading of the paper; decision 0050 says why there are three.
+Decision 0050 explains the three readings of the paper.
 """
 
 from collections.abc import Sequence
@@ -9,16 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "ImprovedModule",
-    "ImprovedSeResNet",
-    "Reading",
-    "SqueezeExcitation",
-    "improved_seresnet50",
-    "improved_seresnet_small",
-]
-
-Reading = Literal["paper", "cited", "wide"]
+PaperReading = Literal["paper", "cited", "wide"]
 """``paper``: equal width, each stage widened fourfold at its end; ``cited``: equal width, never
 widened; ``wide``: each module widens fourfold, as a bottleneck does."""
 
@@ -28,7 +19,7 @@ STAGE_DEPTHS = (3, 4, 6, 3)
 
 
 class SqueezeExcitation(nn.Module):
-    r"""Weigh each channel by what the whole map holds.
+    r"""Weight each channel by a function of the means of all channels.
 
     Implements eq. (1)-(3) of [1]_: the mean :math:`z` of each channel,
     :math:`s = \sigma(W_2 \delta(W_1 z))`, and :math:`\tilde x = s \cdot u`.
@@ -37,7 +28,7 @@ class SqueezeExcitation(nn.Module):
     ----------
     n_channels : int
     reduction : int, default 16
-        How many times narrower the layer between :math:`W_1` and :math:`W_2` is, r.
+        Factor r by which the layer between :math:`W_1` and :math:`W_2` is narrower.
 
     References
     ----------
@@ -56,7 +47,7 @@ class SqueezeExcitation(nn.Module):
         return maps * self.scales(maps)  # eq. (3)
 
     def scales(self, maps: Tensor) -> Tensor:
-        """Return what each channel is multiplied by, shape (B, C, 1, 1), from 0 to 1."""
+        """Return the weight of each channel, shape (B, C, 1, 1), from 0 to 1."""
         means = maps.mean(dim=(2, 3))  # (B, C), eq. (1)
         scales: Tensor = self.excite(self.squeeze(means).relu()).sigmoid()  # (B, C), eq. (2)
         return scales[:, :, None, None]
@@ -68,12 +59,12 @@ class ImprovedModule(nn.Module):
     Parameters
     ----------
     n_in, width, n_out : int
-        Channels that come in, stand between the four convolutions, and go out.
+        Channels of the input, between the four convolutions, and of the output.
     stride : {1, 2}, default 1
         The first 1×3 strides along x, the first 3×1 along y.
     conv_bias : bool, default False
     activation_inside_pair : bool, default False
-        Whether batch norm and ReLU stand between a 1×3 and its 3×1, too. Without them each pair is
+        Whether batch norm and ReLU also come between a 1×3 and its 3×1. Without them each pair is
         one separable 3×3 convolution.
 
     Notes
@@ -115,9 +106,9 @@ class ImprovedModule(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Take (B, n_in, H, W) to (B, n_out, H / stride, W / stride)."""
-        # ReLUs overwrite their input and the last step weighs and adds in one: each pass over the
-        # maps that is spared counts, since convolutions this thin wait for memory.
+        """Map (B, n_in, H, W) to (B, n_out, H / stride, W / stride)."""
+        # In-place ReLUs and a fused last step save passes over the maps: convolutions this thin are
+        # limited by memory bandwidth.
         active = self.norm1(maps).relu_()
         kept = maps if self.shortcut is None else self.shortcut(active)
         inner = self.conv1(active)
@@ -142,11 +133,11 @@ class ImprovedSeResNet(nn.Module):
         7×7 stride 2 and max pooling as in the paper, or 3×3 stride 1 without pooling as [19] of the
         paper uses on images of 32×32.
     dropout : float, default 0.0
-        Share of the pooled features that is zeroed in training.
+        Probability of zeroing a pooled feature in training.
     conv_bias : bool, default False
     activation_inside_pair : bool, optional
         See `ImprovedModule`; by default only in the reading ``cited``, whose published count needs
-        it. Decision 0055 has what was measured.
+        it. Decision 0050 has the measurements.
 
     Raises
     ------
@@ -164,7 +155,7 @@ class ImprovedSeResNet(nn.Module):
         self,
         n_classes: int,
         *,
-        reading: Reading = "paper",
+        reading: PaperReading = "paper",
         widths: Sequence[int] = STAGE_WIDTHS,
         depths: Sequence[int] = STAGE_DEPTHS,
         stem: Literal["imagenet", "cifar"] = "imagenet",
@@ -173,8 +164,8 @@ class ImprovedSeResNet(nn.Module):
         activation_inside_pair: bool | None = None,
     ) -> None:
         super().__init__()
-        if reading not in get_args(Reading):
-            raise ValueError(f"reading must be one of {get_args(Reading)}, got {reading!r}")
+        if reading not in get_args(PaperReading):
+            raise ValueError(f"reading must be one of {get_args(PaperReading)}, got {reading!r}")
         if len(widths) != len(depths):
             raise ValueError(f"{len(widths)} widths but {len(depths)} depths")
         if activation_inside_pair is None:
@@ -182,13 +173,13 @@ class ImprovedSeResNet(nn.Module):
         self.stem = _stem(widths[0], kind=stem, bias=conv_bias)
         self.stages = nn.ModuleList()
         n_channels = widths[0]
-        for place, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             stage = _stage(
                 n_channels,
                 width,
                 depth,
                 reading=reading,
-                stride=1 if place == 0 else 2,
+                stride=1 if index == 0 else 2,
                 conv_bias=conv_bias,
                 activation_inside_pair=activation_inside_pair,
             )
@@ -219,7 +210,7 @@ class ImprovedSeResNet(nn.Module):
 def improved_seresnet50(
     n_classes: int,
     *,
-    reading: Reading = "paper",
+    reading: PaperReading = "paper",
     stem: Literal["imagenet", "cifar"] = "imagenet",
     dropout: float = 0.0,
     conv_bias: bool = False,
@@ -227,15 +218,7 @@ def improved_seresnet50(
 ) -> ImprovedSeResNet:
     """Build the paper's network: stages of 3, 4, 6, 3 modules at widths 64 to 512.
 
-    Parameters
-    ----------
-    n_classes : int
-    reading, stem, dropout, conv_bias, activation_inside_pair
-        See `ImprovedSeResNet`.
-
-    Returns
-    -------
-    ImprovedSeResNet
+    For the parameters see `ImprovedSeResNet`.
     """
     return ImprovedSeResNet(
         n_classes,
@@ -250,25 +233,15 @@ def improved_seresnet50(
 def improved_seresnet_small(
     n_classes: int,
     *,
-    reading: Reading = "paper",
+    reading: PaperReading = "paper",
     dropout: float = 0.0,
     activation_inside_pair: bool = True,
 ) -> ImprovedSeResNet:
     """Build a small network of the same modules, for a CPU and small cohorts.
 
-    Ours, not the paper's: one module per stage at widths 16, 32, 64 and 128.
-
-    Parameters
-    ----------
-    n_classes : int
-    reading, dropout
-        See `ImprovedSeResNet`.
-    activation_inside_pair : bool, default True
-        See `ImprovedModule`. In stages of one module neither was clearly better (decision 0050).
-
-    Returns
-    -------
-    ImprovedSeResNet
+    Ours, not the paper's: one module per stage at widths 16, 32, 64 and 128. For the parameters see
+    `ImprovedSeResNet`; in stages of one module neither value of `activation_inside_pair` was
+    clearly better (decision 0050).
     """
     return ImprovedSeResNet(
         n_classes,
@@ -295,7 +268,7 @@ def _stage(
     width: int,
     depth: int,
     *,
-    reading: Reading,
+    reading: PaperReading,
     stride: int,
     conv_bias: bool,
     activation_inside_pair: bool,
@@ -304,14 +277,14 @@ def _stage(
     n_out = EXPANSION * width if reading == "wide" else width
     layers: list[nn.Module] = [
         ImprovedModule(
-            n_in if place == 0 else n_out,
+            n_in if index == 0 else n_out,
             width,
             n_out,
-            stride=stride if place == 0 else 1,
+            stride=stride if index == 0 else 1,
             conv_bias=conv_bias,
             activation_inside_pair=activation_inside_pair,
         )
-        for place in range(depth)
+        for index in range(depth)
     ]
     if reading == "paper":
         widen = nn.Conv2d(width, EXPANSION * width, 1, bias=conv_bias)

@@ -32,7 +32,7 @@ def test_a_module_of_equal_width_holds_12_w_squared_weights() -> None:
     assert round(100 * (n - bottleneck) / bottleneck, 1) == -29.4
 
 
-def test_basic_and_bottleneck_blocks_of_resnet_hold_what_equations_5_and_6_say() -> None:
+def test_basic_and_bottleneck_blocks_have_the_weights_of_equations_5_and_6() -> None:
     timm_resnet = pytest.importorskip("timm.models.resnet")
     basic = timm_resnet.BasicBlock(64, 64)
     bottleneck = timm_resnet.Bottleneck(256, 64)
@@ -57,7 +57,7 @@ def test_each_reading_has_the_parameters_counted_by_hand(
     assert round(_n_weights(model) / 1e6, 2) == millions
 
 
-def test_pairs_are_plain_but_in_the_cited_network() -> None:
+def test_only_the_cited_network_has_activations_inside_pairs() -> None:
     for reading, inside in (("paper", False), ("cited", True), ("wide", False)):
         by_default = improved_seresnet50(4, reading=reading)
         stated = improved_seresnet50(4, reading=reading, activation_inside_pair=inside)
@@ -103,7 +103,7 @@ def test_a_pair_without_activation_inside_is_a_separable_convolution() -> None:
     assert torch.allclose(module.conv2(module.conv1(maps)), expected, atol=1e-5)
 
 
-def test_readings_stems_and_depths_that_do_not_exist_are_refused() -> None:
+def test_unknown_readings_and_stems_and_unequal_depths_are_refused() -> None:
     with pytest.raises(ValueError, match="reading must be one of"):
         improved_seresnet50(4, reading="narrow")
     with pytest.raises(ValueError, match="stem must be"):

@@ -41,7 +41,7 @@ def test_targets_are_the_stages_of_the_resnet_with_mean_0_and_spread_1(
         assert torch.allclose(target.std(dim=(0, 2, 3))[varied], torch.tensor(1.0), atol=1e-3)
 
 
-def test_behind_its_last_whole_stage_targets_are_statistics_of_blocks(
+def test_targets_behind_the_last_complete_stage_are_statistics_of_blocks(
     resnet: torch.nn.Module,
 ) -> None:
     teacher = StageTeacher.measured(resnet, IMAGES, n_stages=2)
@@ -59,14 +59,14 @@ def test_behind_its_last_whole_stage_targets_are_statistics_of_blocks(
     assert torch.allclose(fourth, torch.cat(statistics, 1), atol=1e-3)
 
 
-def test_maps_of_odd_sides_have_summaries_of_the_networks_size(resnet: torch.nn.Module) -> None:
+def test_summaries_of_odd_maps_have_the_size_of_the_network(resnet: torch.nn.Module) -> None:
     images = torch.randn(2, 3, 75, 75, generator=torch.Generator().manual_seed(1))
     targets = StageTeacher.measured(resnet, images, n_stages=2).targets(images)
     made = improved_seresnet50(2).eval().stage_maps(images)
     assert [target.shape for target in targets] == [maps.shape for maps in made]
 
 
-def test_an_aligned_network_has_the_stem_exactly_and_reads_targets_as_the_resnet_does(
+def test_an_aligned_network_has_the_exact_stem_and_reads_targets_like_the_resnet(
     resnet: torch.nn.Module,
 ) -> None:
     teacher = StageTeacher.measured(resnet, IMAGES, n_stages=1)
@@ -82,7 +82,7 @@ def test_an_aligned_network_has_the_stem_exactly_and_reads_targets_as_the_resnet
         assert torch.allclose(read, resnet.layer1(expected), atol=1e-3)
 
 
-def test_the_last_norm_of_an_aligned_network_reads_summaries_as_they_are(
+def test_the_last_norm_of_an_aligned_network_reads_summaries_unchanged(
     resnet: torch.nn.Module,
 ) -> None:
     teacher = StageTeacher.measured(resnet, IMAGES, n_stages=2)
@@ -95,7 +95,7 @@ def test_the_last_norm_of_an_aligned_network_reads_summaries_as_they_are(
     assert torch.allclose(read, target * teacher.spreads[3] + teacher.means[3], atol=1e-3)
 
 
-def test_steps_lower_what_is_unexplained_and_leave_later_stages_alone(
+def test_training_steps_lower_the_losses_and_leave_later_stages_unchanged(
     resnet: torch.nn.Module,
 ) -> None:
     teacher = StageTeacher.measured(resnet, IMAGES, n_stages=1)
@@ -116,14 +116,14 @@ def test_steps_lower_what_is_unexplained_and_leave_later_stages_alone(
     assert all(weight.grad is None for weight in untouched)
 
 
-def test_only_stages_that_are_whole_count() -> None:
+def test_only_complete_stages_count() -> None:
     assert n_complete_stages(LoadResult(())) == 4
     assert n_complete_stages(LoadResult((), missing=("layer3.0.conv2.weight",))) == 2
     assert n_complete_stages(LoadResult((), misshapen=("layer1.0.conv2.weight",))) == 0
     assert n_complete_stages(LoadResult((), reset=("bn1.weight",))) == 0
 
 
-def test_readings_with_other_channels_and_stages_that_are_none_are_refused(
+def test_readings_with_other_channels_and_invalid_stage_numbers_are_refused(
     resnet: torch.nn.Module,
 ) -> None:
     with pytest.raises(ValueError, match="n_stages must be from 1 to 4, got 5"):

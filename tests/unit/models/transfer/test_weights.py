@@ -20,7 +20,7 @@ TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-def test_a_file_of_torch_is_read_whatever_wraps_it(tmp_path: Path, wrapper: str | None) -> None:
+def test_torch_files_are_read_with_any_wrapper(tmp_path: Path, wrapper: str | None) -> None:
     content = {f"module.{key}": value for key, value in TENSORS.items()}
     torch.save(content if wrapper is None else {wrapper: content, "epoch": 3}, tmp_path / "w.pth")
     read = read_weights(tmp_path / "w.pth")
@@ -38,7 +38,7 @@ class _Shell:
         return print, ("this must not run",)
 
 
-def test_a_file_that_would_execute_something_is_refused_and_does_not(
+def test_a_file_that_would_execute_code_is_refused_without_executing_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save({"state_dict": _Shell()}, tmp_path / "w.pth")
@@ -49,7 +49,7 @@ def test_a_file_that_would_execute_something_is_refused_and_does_not(
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 half a zip"])
-def test_files_that_are_no_weights_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_files_without_weights_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"w.{suffix}"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"w\.{suffix} is not a file of weights"):
@@ -77,7 +77,7 @@ def _net() -> nn.Sequential:
     )
 
 
-def test_what_fits_is_loaded_and_the_rest_is_named() -> None:
+def test_matching_tensors_are_loaded_and_the_others_reported() -> None:
     theirs = {key: torch.full_like(value, 7) for key, value in _net().state_dict().items()}
     theirs["2.weight"] = torch.zeros(9, 4, 1, 1)
     del theirs["2.bias"]
@@ -105,7 +105,7 @@ def test_what_fits_is_loaded_and_the_rest_is_named() -> None:
         ("timm:deit_tiny_distilled_patch16_224", ("head", "head_dist")),
     ],
 )
-def test_the_head_is_the_layer_that_depends_on_the_labels(name: str, head: tuple[str, ...]) -> None:
+def test_head_layers_are_those_that_depend_on_the_labels(name: str, head: tuple[str, ...]) -> None:
     assert head_layers(create_model(name, 3)) == head
     two, three = create_model(name, 2).state_dict(), create_model(name, 3).state_dict()
     differ = {key.rpartition(".")[0] for key in two if two[key].shape != three[key].shape}
@@ -144,7 +144,7 @@ def _nowhere_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("timm:resnet18", "resnet18.a1_in1k.safetensors"),
     ],
 )
-def test_offline_it_says_what_to_fetch_and_where_to_put_it(
+def test_the_offline_error_names_the_file_and_its_folder(
     tmp_path: Path, name: str, file: str
 ) -> None:
     tagged = file.removesuffix(".safetensors")
@@ -157,7 +157,7 @@ def test_offline_it_says_what_to_fetch_and_where_to_put_it(
     assert imagenet_weights(name) == tmp_path / file
 
 
-def test_networks_without_imagenet_weights_say_so() -> None:
+def test_a_network_without_imagenet_weights_is_refused() -> None:
     with pytest.raises(CheckpointError, match="improved_seresnet_small: timm has no ImageNet"):
         imagenet_weights("improved_seresnet_small")
 
@@ -167,6 +167,8 @@ def test_inception_was_trained_on_another_scale_than_the_others() -> None:
     assert imagenet_scale("improved_seresnet50")[0] == (0.485, 0.456, 0.406)
 
 
-def test_without_the_variable_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_weights_folder_is_in_the_home_of_the_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("GLOMERULAB_WEIGHTS")
     assert weights_folder() == Path.home() / ".cache" / "glomerulab" / "weights"
