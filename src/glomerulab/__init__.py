@@ -65,6 +65,9 @@ Score the predictions of any model, with intervals from a bootstrap over patient
 >>> scores = glomerulab.score_table(eval_set).set_index("score")
 >>> float(scores.loc["accuracy", "value"])
 1.0
+>>> table.to_csv(folder / "predictions.csv", index=False)
+>>> len(glomerulab.read_predictions(folder / "predictions.csv", cohort.taxonomy))
+24
 
 Build a network:
 
@@ -72,7 +75,7 @@ Build a network:
 >>> sum(parameter.numel() for parameter in network.parameters()) > 100_000
 True
 
-Errors of the package have one base class and say what to do:
+Errors of the package have one base class:
 
 >>> try:
 ...     glomerulab.read_manifest(folder / "missing.csv")
@@ -166,13 +169,15 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Import a name of `__all__` on first use."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker would accept every name
+
+    def __getattr__(name: str) -> object:
+        """Import a name of `__all__` on first use."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

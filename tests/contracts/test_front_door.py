@@ -14,7 +14,7 @@ HEAVY = ("torch", "numpy", "pandas", "numba", "openslide", "pydantic")
 def _typed_names() -> dict[str, str]:
     """Return the module of each name that the package imports for type checkers."""
     tree = ast.parse(Path(glomerulab.__file__).read_text(encoding="utf-8"))
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     return {
         alias.name: str(node.module)
         for node in block.body
