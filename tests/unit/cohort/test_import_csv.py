@@ -62,7 +62,7 @@ def test_columns_called_as_in_a_manifest_need_no_mapping_and_are_not_lost(tmp_pa
     assert table.loc[0, ["mpp", "cgn"]].tolist() == [0.5, 1]
 
 
-def test_what_is_said_goes_before_what_a_column_is_called(tmp_path: Path) -> None:
+def test_a_mapping_takes_precedence_over_a_column_name(tmp_path: Path) -> None:
     path = _source(tmp_path, "image_path,stain,patient_id,who,cgn,class\na.png,x,1,2,0,cgn\n")
     mapping = ColumnMapping({"patient_id": "who"}, constants={"stain": "HE"}, label_column="class")
     table = import_csv(path, mapping, PAPER).table

@@ -46,7 +46,7 @@ def test_two_suffixes_of_one_name_would_be_one_id(tmp_path: Path) -> None:
         import_folder(tmp_path, PAPER)
 
 
-def test_nothing_to_import_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="holds no image"):
         import_folder(tmp_path, PAPER)
     with pytest.raises(ManifestError, match="is not a folder"):

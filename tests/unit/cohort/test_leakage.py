@@ -51,7 +51,7 @@ def test_patients_in_several_parts_are_returned_with_their_parts() -> None:
     assert patients_in_several_parts(table) == {"b": ("w", "x")}
 
 
-def test_whole_patients_unused_images_and_unknown_patients_are_no_leak(tmp_path: Path) -> None:
+def test_undivided_patients_unused_images_and_unknown_patients_are_no_leak(tmp_path: Path) -> None:
     manifest = _manifest(
         tmp_path,
         patient_id=["a", "a", "b", None, None],

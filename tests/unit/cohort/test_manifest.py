@@ -82,7 +82,7 @@ def test_ids_that_look_like_numbers_or_missing_values_stay_text(tmp_path: Path) 
         ("cgn", "yes", r"1, 0 or empty \(unknown\)"),
     ],
 )
-def test_a_cell_that_cannot_be_is_refused_by_line_and_image(
+def test_a_malformed_cell_is_refused_by_line_and_image(
     tmp_path: Path, column: str, cell: str, rule: str
 ) -> None:
     path = _write(tmp_path, f"image_id,image_path,{column}\na,a.png,\nb,b.png,{cell}\n")
@@ -106,7 +106,7 @@ def test_every_bad_cell_is_found_in_the_order_of_the_rows(tmp_path: Path) -> Non
         raise_first(problems, where="m")
 
 
-def test_blank_lines_at_the_end_are_nothing_but_inside_they_are_told(tmp_path: Path) -> None:
+def test_blank_lines_are_ignored_at_the_end_and_reported_elsewhere(tmp_path: Path) -> None:
     read_manifest(_write(tmp_path, "image_id,image_path\na,a.png\n\n\n"))
     with pytest.raises(ManifestError, match="line 3: image_id is empty"):
         read_manifest(_write(tmp_path, "image_id,image_path\na,a.png\n\nb,b.png\n"))

@@ -118,7 +118,7 @@ def test_allowed_pairs_are_read_from_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_different_kidney_pictures_are_told_apart_and_an_altered_copy_is_found(
+def test_different_kidney_images_are_distinguished_and_an_altered_copy_is_found(
     real_data: Path,
 ) -> None:
     folder = real_data / "kidney_compartments"

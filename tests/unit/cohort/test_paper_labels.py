@@ -135,7 +135,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         import_paper_labels(tmp_path / "gbk.json", PAPER)
 
 
-def test_two_images_of_one_name_cannot_be_told_apart(tmp_path: Path) -> None:
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     rows = pd.DataFrame({"image_id": ["a", "b"], "image_path": ["x/1.png", "y/1.png"]})
     manifest = manifest_from_rows(rows, folder=tmp_path, taxonomy=PAPER)
     with pytest.raises(ManifestError, match=r"2 images are named '1\.png'"):

@@ -31,7 +31,7 @@ def test_labels_may_be_truth_values_or_numbers_with_a_point() -> None:
     assert table["cgn"].tolist() == [0, 1]
 
 
-def test_columns_have_a_standing_order_and_others_follow() -> None:
+def test_columns_have_a_canonical_order_and_others_follow() -> None:
     rows = pd.DataFrame({"zebra": ["z"], "cgn": [1], "image_path": ["a"], "image_id": ["a"]})
     table, _ = typed_table(rows, PAPER)
     assert list(table) == [*MANIFEST_COLUMNS, *PAPER.label_ids, "zebra"]

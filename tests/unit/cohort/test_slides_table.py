@@ -4,7 +4,7 @@ from glomerulab.cohort.slides_table import read_slides
 from glomerulab.errors import ManifestError
 
 
-def test_a_table_tells_whose_and_how_stained(tmp_path):
+def test_a_table_has_patient_and_stain(tmp_path):
     (tmp_path / "slides.csv").write_text(
         "slide_path,slide_id,patient_id,stain,mpp\na/b.svs,,P1,PAS,0.25\nc.svs,C,,,\n"
     )
@@ -39,7 +39,7 @@ def test_a_missing_table_is_an_error(tmp_path):
         read_slides(tmp_path / "slides.csv")
 
 
-def test_a_folder_stands_for_slides_without_patients(tmp_path):
+def test_a_folder_is_read_as_slides_without_patients(tmp_path):
     for name in ("b.svs", "a.svs"):
         (tmp_path / name).write_text("x")
     assert [(entry.slide_id, entry.patient_id) for entry in read_slides(tmp_path)] == [
@@ -72,7 +72,7 @@ def test_a_column_given_twice_is_refused(tmp_path):
         read_slides(tmp_path / "slides.csv")
 
 
-def test_a_dicom_folder_is_called_by_its_whole_name_in_a_table_too(tmp_path):
+def test_a_dicom_folder_keeps_its_full_name_in_a_table_too(tmp_path):
     for name in ("case.1", "case.2"):
         (tmp_path / name).mkdir()
     (tmp_path / "slides.csv").write_text("slide_path\ncase.1\ncase.2\n")

@@ -161,7 +161,7 @@ def test_a_part_of_ratio_zero_stays_empty() -> None:
 
 
 @pytest.mark.parametrize("ratios", [(0, 1, 1), (6, -1, 2), (1, 1), (1, float("nan"), 1)])
-def test_ratios_that_cannot_be_are_refused(ratios: tuple[float, float, float]) -> None:
+def test_impossible_ratios_are_refused(ratios: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="ratio"):
         split_by_patient(_cohort(10), ratios=ratios)
 

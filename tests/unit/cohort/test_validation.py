@@ -68,7 +68,7 @@ def test_a_child_in_another_part_than_its_parent_is_always_named(tmp_path: Path)
     ]
 
 
-def test_parents_that_cannot_be_are_named(tmp_path: Path) -> None:
+def test_impossible_parents_are_named(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, parent_id=["i0", "gone"])
     assert _messages(manifest) == [
         "line 2, image 'i0': the image is its own parent",

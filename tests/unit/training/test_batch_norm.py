@@ -54,7 +54,7 @@ def test_momenta_come_back_when_an_image_cannot_be_read() -> None:
     assert model[0].momentum == 0.2
 
 
-def test_after_few_large_steps_a_network_judges_as_it_trains() -> None:
+def test_after_few_large_steps_evaluation_agrees_with_training() -> None:
     images = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     model = create_model("improved_seresnet_small", 2).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.03)
@@ -105,7 +105,7 @@ def test_batch_norm_is_that_of_torch_with_its_gradients_and_averages(
         assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-2)
 
 
-def test_a_frozen_batch_norm_and_a_dropout_that_judges_are_left_alone() -> None:
+def test_frozen_batch_norm_and_dropout_in_evaluation_do_not_change() -> None:
     layers = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5)).eval()
     images = torch.randn(2, 3, 4, 4)
     with GlobalBatch(process=1, n_processes=2):  # no process group: nothing may be summed

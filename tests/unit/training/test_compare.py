@@ -31,7 +31,7 @@ def _compare(config: TrainConfig, models: dict[str, dict[str, object]]) -> Compa
     return read_compare_config(folder / "compare.toml")
 
 
-def test_models_are_trained_alike_and_stand_in_one_table(config: TrainConfig) -> None:
+def test_models_are_trained_alike_and_listed_in_one_table(config: TrainConfig) -> None:
     models = {"small": {}, "test": {"model.name": "timm:test_resnet"}}
     wanted = _compare(config, models)
     trained = compare(wanted)
@@ -61,7 +61,7 @@ def test_models_are_trained_alike_and_stand_in_one_table(config: TrainConfig) ->
         ({"a": {}, "b": {"model.size": "x"}}, "unknown key 'model.size'"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_an_invalid_setting_is_named(
     config: TrainConfig, models: dict[str, dict[str, object]], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
@@ -86,7 +86,7 @@ def test_macs_of_resnet50_are_those_that_torchvision_states() -> None:
     assert count_macs(model, 224) / 1e9 == pytest.approx(4.09, abs=0.005)
 
 
-def test_what_a_run_costs_is_measured_once_and_kept(config: TrainConfig, tmp_path: Path) -> None:
+def test_the_cost_of_a_run_is_measured_once_and_cached(config: TrainConfig, tmp_path: Path) -> None:
     run = train(config.model_copy(update={"epochs": 1}))
     cost = measure_cost(run, tmp_path / "cost.json")
     model = create_model("improved_seresnet_small", 2)

@@ -50,7 +50,7 @@ def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
         ("seed = ", "not valid TOML"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = _file(tmp_path, text)
     with pytest.raises(ConfigError, match=message) as caught:
         read_config(path)

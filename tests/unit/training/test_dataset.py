@@ -41,8 +41,8 @@ def _shift(image: torch.Tensor, rng: np.random.Generator, partner: object) -> to
 
 def test_items_are_normalised_squares_with_labels(manifest: Manifest) -> None:
     dataset = CropDataset(manifest, input_size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    image, labels, place = dataset[5]
-    assert (image.shape, image.dtype, place) == ((3, 32, 32), torch.float32, 5)
+    image, labels, row = dataset[5]
+    assert (image.shape, image.dtype, row) == ((3, 32, 32), torch.float32, 5)
     expected = (read_crop(manifest.image_paths()[5], 32).float() / 255 - 0.5) / 0.25
     assert torch.allclose(image, expected)
     assert labels[1:3].isnan().all()
@@ -73,7 +73,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(manifest: Manifest) -> N
     dataset = CropDataset(manifest, input_size=16, augment=_shift, seed=3)
     alone = list(batches(dataset, keys))
     shared = list(batches(dataset, keys, n_workers=2))
-    assert [batch.indices.tolist() for batch in alone] == [[4, 0], [2]]
+    assert [batch.rows.tolist() for batch in alone] == [[4, 0], [2]]
     for one, two in zip(alone, shared, strict=True):
         assert torch.equal(one.images, two.images)
 

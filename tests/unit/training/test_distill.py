@@ -35,7 +35,7 @@ def settings(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
 
 
-def test_stages_learn_a_stopped_one_goes_on_alike_and_a_training_starts_from_it(
+def test_stages_learn_a_stopped_run_continues_alike_and_a_training_starts_from_it(
     settings: Distillation, config: TrainConfig
 ) -> None:
     history = distill(settings)
@@ -75,7 +75,7 @@ def test_a_network_with_relu_inside_its_pairs_is_taught_as_well(
         distill(replace(options, activation_inside_pair=False))
 
 
-def test_images_that_judge_are_never_shown(settings: Distillation) -> None:
+def test_held_out_images_are_not_used(settings: Distillation) -> None:
     manifest = read_manifest(settings.manifest)
     training = module._training_images(manifest)
     assert set(training.table["split"]) == {"train"}

@@ -56,7 +56,7 @@ def test_patience_counts_epochs_since_the_best(
     assert is_stale(_rows(*losses), patience) == stale
 
 
-def test_progress_says_epoch_loss_score_and_speed() -> None:
+def test_the_progress_text_has_epoch_loss_score_and_speed() -> None:
     assert progress_text([], CONFIG) == "Epoch 1/5"
     assert progress_text(_rows(0.6123), CONFIG) == (
         "Epoch 2/5 (loss 0.500; validation loss 0.612, accuracy 0.750; 12.3 img/s)"

@@ -64,7 +64,7 @@ def test_sigmoid_equals_torchs_binary_cross_entropy(weights: torch.Tensor | None
     assert n_known == pytest.approx(9.0 if each is None else each.sum().item())
 
 
-def test_parts_of_a_batch_sum_to_the_whole() -> None:
+def test_the_losses_of_micro_batches_sum_to_that_of_the_batch() -> None:
     labels = torch.tensor([[NAN, 1.0, 0.0], [0, 1, 0], [1, NAN, 1]])
     for head in ("softmax", "sigmoid"):
         parts = [
@@ -92,6 +92,6 @@ def test_under_sigmoid_both_sides_of_each_label_weigh_the_same() -> None:
     assert (2 * absent[1]).item() == present[1].item() == 1.5
 
 
-def test_a_label_that_nobody_lacks_keeps_its_weight() -> None:
+def test_a_label_that_is_always_present_has_weight_1() -> None:
     weights = label_weights(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), "sigmoid")
     assert weights[:, 0].tolist() == [1.0, 1.0]

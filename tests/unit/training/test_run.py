@@ -176,7 +176,7 @@ def test_with_the_last_weights_kept_the_best_are_kept_beside_them(config: TrainC
     assert load_checkpoint(run / "best")[1].epoch == losses.idxmin() + 1
 
 
-def test_a_batch_in_parts_moves_a_network_without_batch_norm_as_the_whole_does(
+def test_micro_batches_give_the_step_of_the_batch_without_batch_norm(
     config: TrainConfig, tmp_path: Path
 ) -> None:
     table = config.model_dump() | {"epochs": 2, "label_smoothing": 0.1, "balance": "weights"}
@@ -196,7 +196,9 @@ def test_the_history_goes_to_tensorboard_where_it_is_asked_for(config: TrainConf
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
 
 
-def test_a_standing_run_is_neither_overwritten_nor_resumed_otherwise(config: TrainConfig) -> None:
+def test_an_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(
+    config: TrainConfig,
+) -> None:
     short = config.model_copy(update={"epochs": 1})
     train(short)
     with pytest.raises(OutputError, match="give --resume"):
@@ -289,7 +291,9 @@ def test_an_unknown_model_is_a_config_error(config: TrainConfig) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux does")
-def test_running_out_of_memory_says_what_to_change(config: TrainConfig, tmp_path: Path) -> None:
+def test_an_out_of_memory_error_names_the_settings_to_change(
+    config: TrainConfig, tmp_path: Path
+) -> None:
     model = config.model.model_copy(update={"input_size": 1024})
     config = config.model_copy(update={"model": model, "epochs": 1, "precision": "float32"})
     # Address space for what is loaded, and far less than eight such images take.
@@ -332,7 +336,7 @@ def test_a_patient_in_two_parts_is_refused_unless_the_config_allows_it(
     assert warning == "patients in several parts: 1, such as 'p9' in train, validation"
 
 
-def test_a_stain_target_from_the_test_part_is_told(config: TrainConfig) -> None:
+def test_a_stain_target_from_the_test_part_is_reported(config: TrainConfig) -> None:
     manifest = read_manifest(config.manifest)
     table = manifest.table.assign(stain_target_leak="test")
     write_manifest(manifest.with_table(table), config.manifest)

@@ -27,7 +27,7 @@ def _warnings(run: Path) -> list[str]:
     return found
 
 
-def test_a_new_run_holds_what_it_is_made_from(config: TrainConfig) -> None:
+def test_a_new_run_has_manifest_configuration_and_environment(config: TrainConfig) -> None:
     _open(config)
     kept = read_manifest(config.out / "manifest.csv")
     assert list(kept.table["image_id"]) == list(read_manifest(config.manifest).table["image_id"])
@@ -40,7 +40,7 @@ def test_a_new_run_holds_what_it_is_made_from(config: TrainConfig) -> None:
     assert len(environment["manifest_sha256"]) == 64
 
 
-def test_a_standing_run_is_taken_up_only_when_asked_and_as_it_was_configured(
+def test_an_existing_run_is_resumed_only_on_request_and_with_the_same_settings(
     config: TrainConfig,
 ) -> None:
     _open(config)
@@ -51,7 +51,7 @@ def test_a_standing_run_is_taken_up_only_when_asked_and_as_it_was_configured(
         _open(_changed(config, seed=99), resume=True)
 
 
-def test_what_changes_no_weight_may_change_and_what_helps_a_stopped_run_is_noted(
+def test_settings_without_effect_may_change_and_rescuing_changes_are_recorded(
     config: TrainConfig,
 ) -> None:
     _open(config)
@@ -72,7 +72,7 @@ def test_a_run_is_not_resumed_on_another_manifest(config: TrainConfig) -> None:
     _open(config, resume=True)
 
 
-def test_what_a_killed_run_left_half_written_is_removed(config: TrainConfig) -> None:
+def test_partial_files_of_a_killed_run_are_removed(config: TrainConfig) -> None:
     _open(config)
     before = {path.name for path in config.out.iterdir()}
     (config.out / f".history.csv{PARTIAL_INFIX}999999999").write_text("epo")

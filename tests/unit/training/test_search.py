@@ -81,7 +81,7 @@ def test_a_search_finds_the_better_setting_and_never_reads_the_test_part(
     assert not list(wanted.out.rglob("*.safetensors"))
 
 
-def test_a_search_goes_on_where_it_was_and_as_it_would_have(
+def test_a_stopped_search_continues_with_the_same_trials(
     config: TrainConfig, tmp_path: Path
 ) -> None:
     short = config.model_copy(update={"epochs": 1})
@@ -140,7 +140,7 @@ def test_the_password_is_not_in_the_message(config: TrainConfig) -> None:
     assert "secret" not in str(raised.value)
 
 
-def test_no_more_trials_are_run_than_were_asked_for_if_two_workers_look_at_once(
+def test_two_workers_do_not_run_more_trials_than_requested(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = _search(config.model_copy(update={"epochs": 1}), n_trials=2)
@@ -152,7 +152,7 @@ def test_no_more_trials_are_run_than_were_asked_for_if_two_workers_look_at_once(
 
 
 @pytest.mark.slow
-def test_workers_that_begin_together_share_the_trials(
+def test_workers_that_start_together_share_the_trials(
     config: TrainConfig, storage: dict[str, str]
 ) -> None:
     wanted = _search(config, n_trials=6, prune=False, **storage)
@@ -166,7 +166,7 @@ def test_workers_that_begin_together_share_the_trials(
 
 
 @pytest.mark.slow
-def test_two_workers_share_a_search_and_one_that_is_killed_loses_nothing(
+def test_two_workers_share_a_search_and_a_killed_one_loses_nothing(
     config: TrainConfig, storage: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = _search(config.model_copy(update={"epochs": 30}), n_trials=4, prune=False, **storage)

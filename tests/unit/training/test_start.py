@@ -45,7 +45,9 @@ def test_a_run_starts_another_with_a_new_head(config: TrainConfig, first: Path) 
     assert (model.classifier.weight - fresh).abs().max() < 0.1
 
 
-def test_what_is_not_frozen_moves_and_is_measured_anew(config: TrainConfig, first: Path) -> None:
+def test_weights_that_are_not_frozen_change_and_their_norms_are_measured(
+    config: TrainConfig, first: Path
+) -> None:
     second = train(_begun(config, first, "second", frozen_share=0.1))
     theirs, ours = _checkpoint(first), _checkpoint(second)
     moved = {key for key in ours if not torch.equal(ours[key], theirs[key])}
