@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from shapely import Polygon, contains_xy, make_valid  # type: ignore[import-untyped]
+from shapely import Polygon, contains_xy, make_valid
 
 from glomerulab.geometry import Point
 
