@@ -131,7 +131,7 @@ def test_a_call_changed_on_the_page_is_kept_marked_saved_and_counted(browser, tm
         assert done.exit_code == 0, done.output
         case_now = write_case_reports(home, home / "out", formats=["html"]).cases[0]
         assert case_now.corrections[0].reason == 'cells, "many"'
-        assert case_now.corrections[0].reading == {"cgn"}
+        assert case_now.corrections[0].labels == {"cgn"}
         page.reload()  # counted: no longer pending, and what the model said is still there
         assert page.locator(".stale:visible, .pending").count() == 0
         assert page.locator(".headline").inner_text() == "10 glomeruli: 7 normal, 3 crescent"
