@@ -15,7 +15,7 @@ def test_report_override_report(tmp_path: Path) -> None:
     where = str(tmp_path / "predictions")
     first = RUN.invoke(app, ["report", where, "--format", "html,csv", "--rules", "mest_c_like"])
     assert first.exit_code == 0, first.output
-    assert "p1: 10 glomeruli, 1 to look at" in first.output
+    assert "p1: 10 glomeruli, 1 to review" in first.output
     change = ["override", where, "x", "--labels", "cgn", "--by", "Dr Li", "--reason", "seen"]
     assert RUN.invoke(app, change).exit_code == 0
     out = str(tmp_path / "again")
@@ -23,7 +23,7 @@ def test_report_override_report(tmp_path: Path) -> None:
         app,
         ["report", where, "--format", "csv", "--patient", "p1", "--language", "zh", "--out", out],
     )
-    assert "10 glomeruli, 0 to look at" in again.output
+    assert "10 glomeruli, 0 to review" in again.output
     results = (tmp_path / "again" / "p1.results.csv").read_text()
     assert "count,,cgn,,3,10" in results
 
@@ -79,7 +79,7 @@ def test_changes_of_regions_that_have_vanished_are_named_and_the_report_is_writt
     write_case(where, case((3, "normal")))  # predicted again, with other regions
     done = RUN.invoke(app, ["report", str(where), "--format", "html,csv"])
     assert done.exit_code == 0, done.output
-    assert "in no count: x = cgn (Dr Li, " in done.output
+    assert "not counted: x = cgn (Dr Li, " in done.output
     assert "these predictions hold no such image" in done.output
     page = (where / "reports" / "p1.html").read_text(encoding="utf-8")
     assert "1 change by people no longer applies" in page
@@ -91,7 +91,7 @@ def test_changes_of_regions_that_have_vanished_are_named_and_the_report_is_writt
 def test_one_glomerulus_is_not_glomeruli(tmp_path: Path) -> None:
     write_case(tmp_path, [one_call("x")])
     done = RUN.invoke(app, ["report", str(tmp_path)])
-    assert "p1: 1 glomerulus, 0 to look at" in done.output
+    assert "p1: 1 glomerulus, 0 to review" in done.output
     assert "1 file in " in done.output
 
 
@@ -123,6 +123,6 @@ def test_a_change_of_one_section_tells_what_the_whole_glomerulus_counts_as(tmp_p
     where = str(write_case(tmp_path, calls))
     person = ["--by", "Dr Li", "--reason", "seen"]
     done = RUN.invoke(app, ["override", where, "a", "--labels", "not_a_glomerulus", *person])
-    assert "its glomerulus stands on s2 too, and counts as cgn" in done.output
+    assert "its glomerulus is also on s2 and counts as cgn" in done.output
     alone = RUN.invoke(app, ["override", where, "c", "--labels", "fsg", *person])
     assert "c counts as fsg from now on (Dr Li)" in alone.output

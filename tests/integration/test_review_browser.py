@@ -143,7 +143,7 @@ def test_two_tabs_are_told_of_each_other_and_neither_change_is_lost(start, open_
     assert "Dr Wu" not in (predictions / "overrides.csv").read_text(encoding="utf-8")
     second.reload()
     expect(_card(second).locator(".pending")).to_contain_text("Dr Li")
-    _card(second).get_by_role("button", name="Count mine all the same").click()
+    _card(second).get_by_role("button", name="Count mine anyway").click()
     expect(second.locator(".headline")).to_have_text("10 glomeruli: 8 normal, 2 crescent")
     rows = (predictions / "overrides.csv").read_text(encoding="utf-8")
     assert rows.index("Dr Li") < rows.index("Dr Wu")

@@ -20,10 +20,10 @@ LabelState = str
 """``present``, ``absent``, or ``either`` where the model is uncertain."""
 
 REASONS: Mapping[str, str] = {
-    "uncertain": "the model cannot settle on one answer",
+    "uncertain": "the model is uncertain between labels",
     "out_of_focus": "the image is less sharp than almost all the model was trained on",
     "out_of_distribution": "the image is unlike those the model was trained on",
-    "no_tissue": "the image shows next to no tissue",
+    "no_tissue": "the image shows almost no tissue",
     "stain_unseen": "the model was trained on no image of this stain",
     "stain_unknown": "the stain is not stated, so the model may be unfamiliar with it",
     "not_normalized": "its colours could not be brought to the model's stain reference",

@@ -73,7 +73,7 @@ class Case:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Slides, regions and images without a call, which are in no count."""
+        """Slides, regions and images without a call, which are not counted."""
         return tuple(
             " ".join(filter(None, (one.slide_id, one.name)))
             for one in self.facts.failures

@@ -177,7 +177,7 @@ class CaseFacts(_Facts):
     detector: DetectorFacts | None = None
     """Set if regions were proposed in this run."""
     failures: tuple[FailureFacts, ...] = Field(default=(), alias="unjudged")
-    """In no count; the reasons are in ``failures.csv``."""
+    """Not counted; the reasons are in ``failures.csv``."""
     is_synthetic: bool
     """Whether any image was rendered by a program."""
     notes: tuple[Note, ...] = ()

@@ -105,11 +105,11 @@ class RuleResult:
         """English warning that the source requires more glomeruli; empty if it does not."""
         least = self.rule_set.min_glomeruli
         if not self.has_enough:
-            return f"Only {self.n_glomeruli} of the {least} glomeruli that the source asks for."
+            return f"Only {self.n_glomeruli} of the {least} glomeruli that the source requires."
         if self.may_have_too_few:
             return (
-                f"Perhaps only {self.n_range[0]} of the {least} glomeruli that the source asks "
-                "for, given the doubts."
+                f"Perhaps only {self.n_range[0]} of the {least} glomeruli that the source "
+                "requires, given the uncertain ones."
             )
         return ""
 
@@ -330,7 +330,8 @@ def _proposal_warnings(item: Item, glomeruli: Sequence[Glomerulus]) -> list[Text
         {
             language: translate(
                 "{n_proposed} of {n} glomeruli were proposed by a detector and drawn by no person: "
-                "some may be missed, some no glomeruli, some counted on each section anew.",
+                "some may be missed, some may be other tissue, some may be counted again on each "
+                "section.",
                 language,
                 n_proposed=n_proposed,
                 n=len(glomeruli),

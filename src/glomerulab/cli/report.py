@@ -66,12 +66,12 @@ def report(
     )
     for case in written.cases:
         glomeruli = count_noun(case.summary.n_glomeruli, "glomerulus", "glomeruli")
-        failures = f", {len(case.failures)} not judged" if case.failures else ""
-        typer.echo(f"{case.patient}: {glomeruli}, {case.summary.n_referred} to look at{failures}")
+        failures = f", {len(case.failures)} not evaluated" if case.failures else ""
+        typer.echo(f"{case.patient}: {glomeruli}, {case.summary.n_referred} to review{failures}")
     for entry in dict.fromkeys(
         one for case in written.cases for one in (*case.outdated, *case.unmatched)
     ):
-        typer.echo(f"overrides.csv, in no count: {outdated_text(entry, 'en')}", err=True)
+        typer.echo(f"overrides.csv, not counted: {outdated_text(entry, 'en')}", err=True)
     without_slides = [case.patient for case in written.cases if not case.slides]
     if "geojson" in wanted and without_slides:
         typer.echo(

@@ -272,7 +272,7 @@ def test_possible_grades_are_listed_without_a_grade() -> None:
 
 def test_enough_glomeruli_are_perhaps_too_few_where_an_image_may_show_none() -> None:
     calls = [*case((7, "normal")), one_call("x", "normal", reasons=("out_of_distribution",))]
-    said = "Perhaps only 7 of the 8 glomeruli that the source asks for, given the doubts."
+    said = "Perhaps only 7 of the 8 glomeruli that the source requires, given the uncertain ones."
     assert result("mest_c_like", calls).too_few == said
     assert result("mest_c_like", case((8, "normal"))).too_few == ""
 

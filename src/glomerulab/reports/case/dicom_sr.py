@@ -102,7 +102,7 @@ def _warnings(case: Case) -> ContainerContentItem:
         text("read_first", "To be read before the numbers", one.sentence)
         for one in case_warnings(case, "en", max_listed=None)
     ]
-    items += [text("in_no_count", "In no count, not judged", name) for name in case.failures]
+    items += [text("in_no_count", "Not counted, not evaluated", name) for name in case.failures]
     items += [
         text("few", "Too few glomeruli", f"{result.rule_set.name}: {result.too_few}")
         for result in case.summary.rules

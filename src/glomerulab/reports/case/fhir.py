@@ -172,12 +172,12 @@ def _item(case: Case, result: RuleResult, item: ItemResult, by_model: Grade | No
         components += [_number(one.name, one.n_with) for one in item.counts]
         components.append(_number("Glomeruli in the denominator", item.n_of))
     components += [
-        _concept("Grade that the doubts allow too", _grade(rules, item, one))
+        _concept("Other possible grade", _grade(rules, item, one))
         for one in item.possible
         if one != item.grade
     ]
     components += [
-        _concept("Rests on the label", _hpo([label]) | {"text": label.name})
+        _concept("Based on the label", _hpo([label]) | {"text": label.name})
         for label in case.taxonomy.labels
         if label.id in item.labels
     ]

@@ -51,8 +51,8 @@ def _counts(case: Case) -> Group:
     low, high = summary.n_range
     counts = [
         number("n_glomeruli", "Glomeruli in all", summary.n_glomeruli),
-        number("n_least", "Fewest glomeruli that the doubts allow", low),
-        number("n_most", "Most glomeruli that the doubts allow", high),
+        number("n_least", "Fewest glomeruli, given the uncertain ones", low),
+        number("n_most", "Most glomeruli, given the uncertain ones", high),
         number("n_by_model", "Glomeruli in all, by the model alone", by_model.n_glomeruli),
         number(
             "n_several",
@@ -91,8 +91,8 @@ def _label_counts(one: LabelCount, by_model: int) -> list[Measurement]:
         ]
     return [
         *found,
-        number(f"n/{key}/least", f"Fewest that the doubts allow of: {name}", one.n_range[0]),
-        number(f"n/{key}/most", f"Most that the doubts allow of: {name}", one.n_range[1]),
+        number(f"n/{key}/least", f"Fewest, given the uncertain ones, of: {name}", one.n_range[0]),
+        number(f"n/{key}/most", f"Most, given the uncertain ones, of: {name}", one.n_range[1]),
         number(f"n/{key}/by_model", f"Number by the model alone of: {name}", by_model),
     ]
 
@@ -136,14 +136,14 @@ def _grades(
     else:
         found = [evaluation("grade", "Grade", item.grade)]
     found += [
-        evaluation("possible", "Grade that the doubts allow too", one)
+        evaluation("possible", "Other possible grade", one)
         for one in item.possible
         if one != item.grade
     ]
     if by_model is not None:
         found.append(evaluation("grade_by_model", "Grade by the model alone", by_model))
     return found + [
-        QualitativeEvaluation(own("rests_on", "Rests on the label"), label_code(label))
+        QualitativeEvaluation(own("rests_on", "Based on the label"), label_code(label))
         for label in case.taxonomy.labels
         if label.id in item.labels
     ]
@@ -163,7 +163,7 @@ def _item_texts(result: RuleResult, item: ItemResult) -> list[TextContentItem]:
     if rules.note:
         found.append(text("note", "Note of the rules", rules.note))
     return found + [
-        text("caveat", "A pathologist's answer may differ", warning["en"])
+        text("caveat", "A pathologist's grade may differ", warning["en"])
         for warning in item.warnings
     ]
 
@@ -216,10 +216,10 @@ def _image_evaluations(case: Case, call: GlomerulusCall) -> list[QualitativeEval
         glomerulus = case.glomerulus_of(call)
         name = own("counted_as", "Glomerulus counted as")
         found += label_evaluations(name, glomerulus.labels, case.taxonomy)
-        name = own("left_open", "Doubts leave open, of the whole glomerulus")
+        name = own("left_open", "Uncertain labels of the glomerulus")
         found += [QualitativeEvaluation(name, value) for value in _uncertain(case, glomerulus)]
     found += [
-        QualitativeEvaluation(own("refer", "Refer to a human"), own(reason, reason))
+        QualitativeEvaluation(own("refer", "Needs review"), own(reason, reason))
         for reason in case.review_reasons_of(call)
     ]
     if call.is_proposed:

@@ -19,10 +19,10 @@ SEVERAL = "#6A3D9A"
 GREY = "#5F6B76"
 
 REVIEW_REASONS: Mapping[str, str] = {
-    "uncertain": "the model cannot settle on one answer",
+    "uncertain": "the model is uncertain between labels",
     "out_of_focus": "less sharp than almost all training images",
     "out_of_distribution": "unlike the images the model was trained on",
-    "no_tissue": "next to no tissue",
+    "no_tissue": "almost no tissue",
     "stain_unseen": "a stain the model was never trained on",
     "stain_unknown": "its stain is not stated (predict again with --stain)",
     "not_normalized": "colours could not be normalised",
@@ -198,7 +198,7 @@ def _summary(case: Case, language: Language) -> tuple[str, ...]:
     glomeruli = translate_count(s.n_referred, "{n} glomerulus", "{n} glomeruli", language)
     if s.n_slides:
         first = translate(
-            "{images} on {slides}; {glomeruli} to be looked at.",
+            "{images} on {slides}; {glomeruli} to review.",
             language,
             images=images,
             slides=translate_count(s.n_slides, "{n} slide", "{n} slides", language),
@@ -206,14 +206,14 @@ def _summary(case: Case, language: Language) -> tuple[str, ...]:
         )
     else:
         first = translate(
-            "{images}; {glomeruli} to be looked at.", language, images=images, glomeruli=glomeruli
+            "{images}; {glomeruli} to review.", language, images=images, glomeruli=glomeruli
         )
     if not s.n_on_several_sections:
         return (first,)
     several = translate_count(
         s.n_on_several_sections,
-        "{n} glomerulus stands on several sections; each is counted once.",
-        "{n} glomeruli stand on several sections; each is counted once.",
+        "{n} glomerulus is on several sections and is counted once.",
+        "{n} glomeruli are on several sections; each is counted once.",
         language,
     )
     return first, several
@@ -239,12 +239,10 @@ def _rule_block(result: RuleResult, case: Case, language: Language) -> RuleBlock
 def _too_few(result: RuleResult, language: Language) -> str:
     least = result.rule_set.min_glomeruli
     if not result.has_enough:
-        text = translate("fewer glomeruli than the source asks for", language)
+        text = translate("fewer glomeruli than the source requires", language)
         return f"{text}{translate('sign|: ', language)}{result.n_glomeruli} < {least}"
     if result.may_have_too_few:
-        text = translate(
-            "perhaps fewer glomeruli than the source asks for, given the doubts", language
-        )
+        text = translate("possibly fewer glomeruli than the source requires", language)
         return f"{text}{translate('sign|: ', language)}{result.n_range[0]} < {least}"
     return ""
 
@@ -435,20 +433,21 @@ def model_rows(facts: CaseFacts, language: Language) -> tuple[tuple[str, str], .
             n=m.n_validation,
         ),
         translate("Conformal sets", language): translate(
-            "hold the truth in {coverage}; an answer needs {threshold}",
+            "contain the true label in {coverage} of cases; a label needs a probability of "
+            "{threshold}",
             language,
             coverage=f"{m.coverage:.0%}",
             threshold=f"{m.conformal_threshold:.2f}",
         ),
         translate("Unlike the training images", language): translate(
-            "distance above {threshold} (95 % of validation images lie nearer)",
+            "distance above {threshold} (95 % of validation images are below)",
             language,
             threshold=f"{m.distance_threshold:.2f}",
         ),
         translate("Out of focus", language): translate(
             "sharpness below {threshold}", language, threshold=f"{m.sharpness_threshold:.2f}"
         ),
-        translate("Colours brought to a reference", language): comma.join(m.normalized_to)
+        translate("Colours normalised to a reference", language): comma.join(m.normalized_to)
         or translate("stains|no", language),
         translate("Predicted", language): translate(
             "{created}, glomerulab {version}",

@@ -65,7 +65,7 @@ def _synthetic_model(case: Case, language: Language, _max: int | None) -> CaseWa
     return CaseWarning(
         "synthetic_model",
         translate("The model was trained on synthetic images", language),
-        translate("Its calls say nothing about patients.", language),
+        translate("Its calls do not apply to patients.", language),
         is_severe=True,
     )
 
@@ -75,8 +75,12 @@ def _no_calls(case: Case, language: Language, _max: int | None) -> CaseWarning |
         return None
     return CaseWarning(
         "nothing_judged",
-        translate("Not one image was judged", language),
-        translate("Every count is 0 for want of images: that says nothing of lesions.", language),
+        translate("No image could be evaluated", language),
+        translate(
+            "Every count is 0 because there is no image; this does not mean that there are no "
+            "lesions.",
+            language,
+        ),
         is_severe=True,
     )
 
@@ -96,9 +100,9 @@ def _proposed(case: Case, language: Language, _max: int | None) -> CaseWarning |
             n=len(case.calls),
         ),
         translate(
-            "No person drew them. It may have missed glomeruli, taken other tissue for one, and "
-            "counted one anew on each section: numbers, shares and adequacy rest on what it "
-            "found. {performance}",
+            "No person drew them. The detector may have missed glomeruli, mistaken other "
+            "tissue for one, or counted one again on each section: numbers, shares and "
+            "adequacy depend on what it found. {performance}",
             language,
             performance=performance,
         ).rstrip(),
@@ -114,12 +118,12 @@ def _failures(case: Case, language: Language, max_listed: int | None) -> CaseWar
         "not_judged",
         translate_count(
             len(names),
-            "{n} region, image or slide could not be judged",
-            "{n} regions, images or slides could not be judged",
+            "{n} region, image or slide could not be evaluated",
+            "{n} regions, images or slides could not be evaluated",
             language,
         ),
         translate(
-            "In no count: {names}. See failures.csv.",
+            "Not counted: {names}. See failures.csv.",
             language,
             names=_listed(names, language, max_listed),
         ),
@@ -135,13 +139,13 @@ def _outdated(case: Case, language: Language, _max: int | None) -> CaseWarning |
         "lost_changes",
         translate_count(
             len(entries),
-            "{n} change by people no longer applies",
-            "{n} changes by people no longer apply",
+            "{n} correction no longer applies",
+            "{n} corrections no longer apply",
             language,
         ),
         translate(
-            "In no count, and still in overrides.csv: {entries}. Look at the image as it is now, "
-            "and change its call again.",
+            "Not counted, but still in overrides.csv: {entries}. Review the image as it is "
+            "now and correct it again.",
             language,
             entries=translate("sign|; ", language).join(entries),
         ),
@@ -157,13 +161,14 @@ def _unmatched(case: Case, language: Language, _max: int | None) -> CaseWarning 
         "lost_changes",
         translate_count(
             n,
-            "{n} change by people of nobody knows which case",
-            "{n} changes by people of nobody knows which case",
+            "{n} correction matches no case",
+            "{n} corrections match no case",
             language,
         ),
         translate(
-            "The images are of no slide of these predictions and may be another patient's, so they "
-            "are not named here. In no count; see overrides.csv.",
+            "Their images are on no slide of these predictions and may be another "
+            "patient's, so they are not named here. They are not counted; see "
+            "overrides.csv.",
             language,
         ),
         is_severe=True,
@@ -176,9 +181,9 @@ def _not_reviewed(case: Case, language: Language, _max: int | None) -> CaseWarni
         return None
     return CaseWarning(
         "not_settled",
-        translate_count(n, "{n} glomerulus not settled", "{n} glomeruli not settled", language),
+        translate_count(n, "{n} glomerulus needs review", "{n} glomeruli need review", language),
         translate(
-            "Results may change when a human has looked; the reason stands beside each.", language
+            "Results may change after review; the reason is given beside each image.", language
         ),
         is_severe=True,
     )
@@ -197,8 +202,8 @@ def _bare_numbers(case: Case, language: Language, max_listed: int | None) -> Cas
         "numbered",
         translate_count(
             len(names),
-            "{n} number stands on several slides, counted on each",
-            "{n} numbers stand on several slides, counted on each",
+            "{n} region number occurs on several slides and is counted on each",
+            "{n} region numbers occur on several slides and are counted on each",
             language,
         ),
         translate(
@@ -241,7 +246,7 @@ def _corrected(case: Case, language: Language, _max: int | None) -> CaseWarning 
         )
     else:
         return None
-    text = translate("Counts follow the person; what the model said is still shown.", language)
+    text = translate("Counts use the person's labels; the model's call is still shown.", language)
     return CaseWarning("seen", title, text, is_severe=False)
 
 

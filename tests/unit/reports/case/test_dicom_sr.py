@@ -72,7 +72,7 @@ def of_doubts(doubtful, tmp_path):
     return tmp_path / "doubts.dcm"
 
 
-def test_the_document_tells_as_text_what_must_be_read_before_its_numbers(of_doubts) -> None:
+def test_the_document_has_its_warnings_as_texts(of_doubts) -> None:
     document = ComprehensiveSR.from_dataset(pydicom.dcmread(of_doubts))
     (told,) = [
         item
@@ -81,7 +81,7 @@ def test_the_document_tells_as_text_what_must_be_read_before_its_numbers(of_doub
     ]
     said = texts_of(told)
     assert said["Intended use"] == ["Research use only. Not a medical device; not for diagnosis."]
-    assert said["In no count, not judged"] == ["s1 g 9"]
+    assert said["Not counted, not evaluated"] == ["s1 g 9"]
     first = " ".join(said["To be read before the numbers"])
     assert "1 of 6 regions were proposed by a detector" in first
     assert "Crops were enlarged." in first
@@ -129,7 +129,7 @@ def test_each_glomerulus_refers_to_the_largest_level_of_its_slide(of_dicom) -> N
 
 
 @pytest.mark.parametrize("name", ["path", "of_dicom"])
-def test_nothing_that_does_not_exist_is_named(name, request) -> None:
+def test_only_existing_instances_are_referenced(name, request) -> None:
     document = pydicom.dcmread(request.getfixturevalue(name))
     named = {
         str(item.value) for item in document.iterall() if item.keyword == "ReferencedSOPInstanceUID"
@@ -149,7 +149,7 @@ def test_another_content_is_another_document_of_the_same_study(folder) -> None:
     assert fewer.SOPInstanceUID != changed.SOPInstanceUID
 
 
-def test_the_same_content_gives_the_same_bytes_and_the_time_of_its_newest_word(
+def test_the_same_content_gives_the_same_bytes_and_the_time_of_the_latest_correction(
     folder, tmp_path
 ) -> None:
     path = tmp_path / "case.dcm"
@@ -187,8 +187,8 @@ def test_a_case_without_glomeruli_is_written_with_adequacy_and_warning(of_nothin
     document = ComprehensiveSR.from_dataset(pydicom.dcmread(of_nothing))
     told = [item for item in document.ContentSequence if item.ValueType == "CONTAINER"]
     few = texts_of(told[-1])["Too few glomeruli"]
-    assert "MEST-C-like (Oxford): Only 0 of the 8 glomeruli that the source asks for." in few
-    said = [text for item in told for text in texts_of(item).get("In no count, not judged", [])]
+    assert "MEST-C-like (Oxford): Only 0 of the 8 glomeruli that the source requires." in few
+    said = [text for item in told for text in texts_of(item).get("Not counted, not evaluated", [])]
     assert said == ["s7"]
 
 

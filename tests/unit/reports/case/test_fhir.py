@@ -88,7 +88,7 @@ def written(folder, tmp_path) -> dict:
     return json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
 
 
-def test_what_is_written_is_valid_fhir(folder, tmp_path) -> None:
+def test_the_bundle_is_valid_fhir(folder, tmp_path) -> None:
     bundle = Bundle.model_validate(written(folder, tmp_path))
     kinds = [entry.resource.__resource_type__ for entry in bundle.entry]
     assert kinds[0] == "DiagnosticReport"
@@ -112,26 +112,26 @@ def test_counts_are_coded_by_hpo_and_no_diagnosis_is(folder, tmp_path) -> None:
     assert "icd" not in json.dumps(bundle).lower()
 
 
-def test_what_was_not_assessed_has_a_reason_in_place_of_a_value(folder, tmp_path) -> None:
+def test_an_item_without_a_grade_has_a_reason_instead_of_a_value(folder, tmp_path) -> None:
     observations = [e["resource"] for e in written(folder, tmp_path)["entry"][1:]]
     t = next(one for one in observations if "Tubular atrophy" in one["code"]["text"])
     assert t["dataAbsentReason"]["coding"][0]["code"] == "not-performed"
     assert "valueCodeableConcept" not in t
 
 
-def test_nothing_is_final_and_all_is_for_research(folder, tmp_path) -> None:
+def test_every_resource_is_preliminary_and_for_research(folder, tmp_path) -> None:
     resources = [entry["resource"] for entry in written(folder, tmp_path)["entry"]]
     assert {one["status"] for one in resources} == {"preliminary"}
     assert all("Research use only" in json.dumps(one) for one in resources)
     assert "SYNTHETIC" in resources[0]["conclusion"]
 
 
-def test_the_conclusion_and_each_count_tell_what_the_numbers_rest_on(doubtful, tmp_path) -> None:
+def test_the_conclusion_and_each_count_carry_the_warnings(doubtful, tmp_path) -> None:
     resources = [entry["resource"] for entry in written(doubtful, tmp_path)["entry"]]
     conclusion = resources[0]["conclusion"]
     for said in (
         "1 of 6 regions were proposed by a detector",
-        "In no count: s1 g 9.",
+        "Not counted: s1 g 9.",
         "Note. Crops were enlarged.",
         "Research use only",
     ):
@@ -197,13 +197,13 @@ def test_a_case_without_glomeruli_is_written_with_adequacy_and_warning(doubtful,
     assert adequacy["valueCodeableConcept"]["text"] == "inadequate"
     (everything,) = resources_of(bundle, "Glomeruli in all")
     assert everything["valueInteger"] == 0
-    assert "could not be judged" in bundle["entry"][0]["resource"]["conclusion"]
+    assert "could not be evaluated" in bundle["entry"][0]["resource"]["conclusion"]
     bare = replace(case, facts=case.facts.model_copy(update={"failures": ()}), slides=())
     write_case_fhir(bare, tmp_path / "f.json")
     assert "Fewer than 25 glomeruli" in (tmp_path / "f.json").read_text(encoding="utf-8")
 
 
-def test_control_characters_reach_no_string_and_part_no_patients(folder, tmp_path) -> None:
+def test_control_characters_are_removed_and_patients_stay_distinct(folder, tmp_path) -> None:
     add_correction(folder, "b", labels=["cgn"], by="Dr\x07 Li", reason="cells\x00seen")
     first = build_cases(folder)[0]
     found = []
@@ -229,7 +229,7 @@ def test_the_conclusion_names_who_changed_what_and_what_the_model_alone_had(
     assert "By the model alone: 5 glomeruli" in conclusion
 
 
-def test_grades_that_only_the_doubts_allow_are_told_without_a_grade(tmp_path) -> None:
+def test_possible_grades_are_listed_without_a_grade(tmp_path) -> None:
     calls = [one_call(f"x{n}", "gs", either="gs+cgn", taxonomy=WITH_GLOBAL) for n in range(8)]
     write_case(tmp_path, calls, taxonomy=WITH_GLOBAL)
     found = written(read_case_folder(tmp_path), tmp_path)
@@ -239,10 +239,10 @@ def test_grades_that_only_the_doubts_allow_are_told_without_a_grade(tmp_path) ->
         (part["code"]["text"], part.get("valueCodeableConcept", {}).get("text"))
         for part in one["component"]
     ]
-    assert ("Grade that the doubts allow too", "C2") in said
+    assert ("Other possible grade", "C2") in said
 
 
-def test_each_count_that_a_mixed_class_rests_on_is_a_component(tmp_path) -> None:
+def test_each_count_of_a_mixed_class_is_a_component(tmp_path) -> None:
     calls = cases.case((4, "normal"), (3, "cgn"), (2, "gs"), (1, "fsg"), taxonomy=WITH_GLOBAL)
     write_case(tmp_path, calls, taxonomy=WITH_GLOBAL)
     (mixed,) = resources_of(written(read_case_folder(tmp_path), tmp_path), "Berden (ANCA) 1.0")
@@ -274,7 +274,7 @@ def parts_of(observation: dict) -> dict[str, object]:
     return found
 
 
-def test_who_changed_which_image_when_and_why_stands_beside_the_models_call(folder) -> None:
+def test_a_corrected_image_has_author_time_reason_and_the_models_call(folder) -> None:
     add_correction(folder, "b", labels=["fsg"], by="Dr Wu", reason="a scar")
     entry = add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
     add_correction(folder, "d", labels=["normal"], by="Dr Li", reason="yes")
@@ -296,14 +296,14 @@ def test_who_changed_which_image_when_and_why_stands_beside_the_models_call(fold
     assert parts_of(confirmed)["Image"] == "d"
 
 
-def test_an_image_of_no_glomerulus_says_so(folder) -> None:
+def test_an_image_without_a_glomerulus_has_that_as_its_value(folder) -> None:
     add_correction(folder, "b", labels=["not_a_glomerulus"], by="Dr Li", reason="a vessel")
     (changed,) = named(folder, "changed by a person")
     assert changed["valueCodeableConcept"]["text"] == "not a glomerulus"
     assert "glomerulus" not in changed["code"]["text"]
 
 
-def test_counts_and_grades_tell_what_the_model_alone_had(folder) -> None:
+def test_counts_and_grades_have_those_of_the_model(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
     (crescents,) = named(folder, "Glomeruli: Crescent")
     assert (crescents["valueInteger"], parts_of(crescents)["By the model alone"]) == (2, 1)
@@ -314,15 +314,15 @@ def test_counts_and_grades_tell_what_the_model_alone_had(folder) -> None:
     assert parts_of(c)["By the model alone"]["text"] == "C1"
 
 
-def test_a_grade_tells_its_numbers_its_labels_and_other_grades(folder) -> None:
+def test_a_grade_has_its_counts_labels_and_possible_grades(folder) -> None:
     (m,) = named(folder, "MEST-C-like (Oxford) 1.0: Mesangial")
     parts = parts_of(m)
     assert parts["Glomeruli with a finding of the question"] == 1
     assert parts["Glomeruli in the denominator"] == 5
-    assert parts["Rests on the label"]["coding"][0]["code"] == "HP:0012574"
+    assert parts["Based on the label"]["coding"][0]["code"] == "HP:0012574"
     (s,) = named(folder, "MEST-C-like (Oxford) 1.0: Segmental")
-    assert parts_of(s)["Grade that the doubts allow too"]["text"] == "S0"
+    assert parts_of(s)["Other possible grade"]["text"] == "S0"
     assert s["valueCodeableConcept"]["text"] == "S1"
-    assert "Only 5 of the 8 glomeruli that the source asks for." in [x["text"] for x in s["note"]]
+    assert "Only 5 of the 8 glomeruli that the source requires." in [x["text"] for x in s["note"]]
     coding = s["valueCodeableConcept"]["coding"][0]
     assert coding["code"] == "mest_c_like/1.0/S/S1"

@@ -43,7 +43,7 @@ def test_ids_stay_the_same_in_each_export(folder) -> None:
     assert render_case_geojson(case, case.slides[0]) == render_case_geojson(case, case.slides[0])
 
 
-def test_what_is_no_glomerulus_has_a_class_of_its_own(folder) -> None:
+def test_a_rejected_image_has_a_class_of_its_own(folder) -> None:
     add_correction(folder, "d", labels=["not_a_glomerulus"], by="A", reason="x")
     case = build_cases(folder)[0]
     features = json.loads(render_case_geojson(case, case.slides[1]))["features"]
@@ -51,7 +51,7 @@ def test_what_is_no_glomerulus_has_a_class_of_its_own(folder) -> None:
     assert names == ["normal", "not_a_glomerulus"]
 
 
-def test_what_must_be_read_before_the_features_stands_beside_them(doubtful) -> None:
+def test_the_warnings_are_beside_the_features(doubtful) -> None:
     case = build_cases(doubtful)[0]
     found = json.loads(render_case_geojson(case, case.slides[0]))
     assert "Research use only" in found["note"]
@@ -59,7 +59,7 @@ def test_what_must_be_read_before_the_features_stands_beside_them(doubtful) -> N
     assert any("s1 g 9" in text for text in found["warnings"])
 
 
-def test_a_glomerulus_on_several_slides_says_so_in_its_metadata(folder) -> None:
+def test_a_glomerulus_on_several_slides_names_them_in_its_metadata(folder) -> None:
     case = build_cases(folder)[0]
     features = json.loads(render_case_geojson(case, case.slides[1]))["features"]
     said = {one["properties"]["name"]: one["properties"]["metadata"] for one in features}

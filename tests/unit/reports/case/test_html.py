@@ -34,7 +34,7 @@ def test_names_from_files_are_escaped(folder) -> None:
     assert "\\u003cscript\\u003ealert" in page  # among the facts of the script
 
 
-def test_research_use_and_synthetic_stand_on_top(folder) -> None:
+def test_research_use_and_synthetic_are_on_top(folder) -> None:
     page = render_case_html(build_cases(folder)[0], folder.folder)
     assert page.index("Research use only") < page.index("<main>")
     assert page.index("SYNTHETIC DATA") < page.index("<main>")
@@ -47,7 +47,7 @@ def test_a_confirmed_call_is_not_struck(folder) -> None:
     assert "Dr Li" in page
 
 
-def test_the_original_call_is_struck_and_the_change_is_listed(folder) -> None:
+def test_the_models_call_is_struck_and_the_change_is_listed(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
     page = render_case_html(build_cases(folder)[0], folder.folder)
     assert "<s>Mesangial proliferation</s>" in page
@@ -59,7 +59,7 @@ def test_each_image_shows_the_command_that_changes_it(folder) -> None:
     assert page.count("<pre>glomerulab override predictions ") == 6
 
 
-def test_where_the_network_looked_opens_beside_the_crop(folder) -> None:
+def test_the_saliency_picture_opens_beside_the_crop(folder) -> None:
     with_maps = [
         replace(call, saliency_path=call.image_path if place else "gone.png")
         for place, call in enumerate(folder.calls)
@@ -78,7 +78,7 @@ def _key(case, folder) -> str:
     return json.loads(facts[1])["key"]
 
 
-def test_changes_in_the_browser_outlive_a_new_prediction_of_the_same_images(folder) -> None:
+def test_changes_in_the_browser_are_kept_after_a_new_prediction_of_the_same_images(folder) -> None:
     """`predict` writes a new time whenever it continues: what waits must not be lost to it."""
     case, other = build_cases(folder)
     later = replace(case, facts=case.facts.model_copy(update={"created": "2099-01-01T00:00:00"}))
@@ -87,14 +87,14 @@ def test_changes_in_the_browser_outlive_a_new_prediction_of_the_same_images(fold
     assert _key(other, folder) != _key(case, folder)
 
 
-def test_the_command_on_a_chinese_page_makes_a_chinese_page_again(folder) -> None:
+def test_the_command_on_a_chinese_page_writes_a_chinese_page(folder) -> None:
     case = build_cases(folder)[0]
     again = "glomerulab report predictions --language zh</code>"
     assert again in render_case_html(case, folder.folder, language="zh")
     assert "--language" not in render_case_html(case, folder.folder, language="en")
 
 
-def test_a_picture_that_is_gone_is_told_in_the_language_of_the_page(folder) -> None:
+def test_a_missing_picture_is_explained_in_the_language_of_the_page(folder) -> None:
     (folder.folder / "crop0.png").unlink()
     case = build_cases(folder)[0]
     assert "no picture: its file is no longer there" in render_case_html(case, folder.folder)
@@ -103,7 +103,7 @@ def test_a_picture_that_is_gone_is_told_in_the_language_of_the_page(folder) -> N
     assert "No such file" not in chinese
 
 
-def test_a_page_with_a_program_behind_it_may_ask_it_and_one_without_may_not(folder) -> None:
+def test_only_a_page_with_a_server_may_call_it(folder) -> None:
     case = build_cases(folder)[0]
     facts = ReviewFacts("now", n_cases=2)
     page = render_case_html(case, folder.folder, review=facts)
@@ -117,7 +117,7 @@ def test_a_page_with_a_program_behind_it_may_ask_it_and_one_without_may_not(fold
     assert "report.pdf" not in alone
 
 
-def test_each_image_carries_what_a_change_of_it_must_know(folder) -> None:
+def test_each_image_carries_the_data_of_a_correction(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="A", reason="x")
     page = render_case_html(build_cases(folder)[0], folder.folder)
     box = folder.calls[2].box
@@ -125,7 +125,7 @@ def test_each_image_carries_what_a_change_of_it_must_know(folder) -> None:
     assert f'data-image="b" data-labels="cgn" data-place="{place}" data-seen="1"' in page
 
 
-def test_pictures_of_one_glomerulus_tell_of_each_other(folder) -> None:
+def test_pictures_of_one_glomerulus_name_their_other_slides(folder) -> None:
     page = render_case_html(build_cases(folder)[0], folder.folder)
     assert "Normal (3 images, 1 of glomeruli on several sections)" in page
     assert "Glomerulus 1, also on slide s1; counted as: Crescent" in page

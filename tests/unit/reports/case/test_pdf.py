@@ -49,7 +49,9 @@ def test_it_is_a4(folder, tmp_path) -> None:
     assert content.startswith(b"%PDF-")
 
 
-def test_without_a_chinese_font_the_way_out_is_named(folder, tmp_path, monkeypatch) -> None:
+def test_without_a_chinese_font_the_error_names_the_package_to_install(
+    folder, tmp_path, monkeypatch
+) -> None:
     monkeypatch.setattr(module, "CHINESE", ("No Such Font",))
     with pytest.raises(ConfigError, match="fonts-noto-cjk"):
         write_case_pdf(build_cases(folder)[0], folder.folder, tmp_path / "a.pdf", language="zh")
@@ -63,7 +65,7 @@ def test_a_missing_crop_does_not_stop_the_page(folder, tmp_path) -> None:
 
 
 @needs_pdftotext
-def test_a_missing_crop_is_told_in_the_language_of_the_page(folder, tmp_path) -> None:
+def test_a_missing_crop_is_explained_in_the_language_of_the_page(folder, tmp_path) -> None:
     (folder.folder / "crop0.png").unlink()
     for language, said in (("en", "its file is no longer there"), ("zh", "文件已不存在")):
         if language == "zh" and not HAS_CHINESE:
@@ -76,7 +78,7 @@ def test_a_missing_crop_is_told_in_the_language_of_the_page(folder, tmp_path) ->
 
 
 @needs_pdftotext
-def test_pictures_of_one_glomerulus_tell_of_each_other(folder, tmp_path) -> None:
+def test_pictures_of_one_glomerulus_name_their_other_slides(folder, tmp_path) -> None:
     write_case_pdf(build_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
     raw = subprocess.run(
         ["pdftotext", str(tmp_path / "a.pdf"), "-"], capture_output=True, text=True, check=True
@@ -109,7 +111,7 @@ def test_a_long_name_without_a_break_wraps_within_its_column(folder, tmp_path) -
 
 
 @needs_pdftotext
-def test_where_the_network_looked_stands_under_each_crop(folder, tmp_path) -> None:
+def test_the_saliency_picture_is_below_each_crop(folder, tmp_path) -> None:
     case = build_cases(folder)[0]
     write_case_pdf(case, folder.folder, tmp_path / "a.pdf")
     before = text_of(tmp_path / "a.pdf")
@@ -119,6 +121,6 @@ def test_where_the_network_looked_stands_under_each_crop(folder, tmp_path) -> No
     case = build_cases(replace(folder, calls=tuple(looked)))[0]
     write_case_pdf(case, folder.folder, tmp_path / "b.pdf")
     said = " ".join(text_of(tmp_path / "b.pdf").split())
-    assert "It shows what moved the answer" in said
+    assert "It shows what influenced the call" in said
     # Above the gallery, and under each crop but the one whose picture is gone.
     assert said.count("looked") - before.count("looked") == 1 + len(case.calls) - 1

@@ -29,20 +29,20 @@ def groups(folder) -> list:
 def test_counts_have_denominators_shares_intervals_and_ranges(folder) -> None:
     group = groups(folder)[0]
     counts = numbers_of(group)
-    assert counts["Fewest glomeruli that the doubts allow"] == 4
-    assert counts["Most glomeruli that the doubts allow"] == 5
+    assert counts["Fewest glomeruli, given the uncertain ones"] == 4
+    assert counts["Most glomeruli, given the uncertain ones"] == 5
     name = "Mesangial proliferation"
     assert counts[f"Glomeruli in the denominator of: {name}"] == 5
     assert counts[f"Share of: {name}"] == 20
     assert counts[f"Share, low end (Wilson, 95 %), of: {name}"] == pytest.approx(3.62)
     assert counts[f"Share, high end (Wilson, 95 %), of: {name}"] == pytest.approx(62.45)
-    assert counts[f"Fewest that the doubts allow of: {name}"] == 0
-    assert counts[f"Most that the doubts allow of: {name}"] == 2
+    assert counts[f"Fewest, given the uncertain ones, of: {name}"] == 0
+    assert counts[f"Most, given the uncertain ones, of: {name}"] == 2
     units = {one.name.meaning: one.unit.value for one in group.get_measurements()}
     assert (units[f"Share of: {name}"], units["Glomeruli in all"]) == ("%", "1")
 
 
-def test_counts_and_grades_tell_what_the_model_alone_had(folder) -> None:
+def test_counts_and_grades_have_those_of_the_model(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
     found = groups(folder)
     counts = numbers_of(found[0])
@@ -52,30 +52,30 @@ def test_counts_and_grades_tell_what_the_model_alone_had(folder) -> None:
     assert (said["Grade"], said["Grade by the model alone"]) == (["C2"], ["C1"])
 
 
-def test_each_question_tells_grade_doubts_numbers_and_labels(folder) -> None:
+def test_each_item_has_grade_possible_grades_counts_and_labels(folder) -> None:
     group = question_of(groups(folder), MEST + "Segmental")
     said = said_of(group)
     assert said["Grade"] == ["S1"]
-    assert said["Grade that the doubts allow too"] == ["S0"]
-    assert said["Rests on the label"] == ["Segmental sclerosis"]
+    assert said["Other possible grade"] == ["S0"]
+    assert said["Based on the label"] == ["Segmental sclerosis"]
     assert numbers_of(group) == {
         "Glomeruli with a finding of the question": 1,
         "Glomeruli in the denominator": 5,
     }
     texts = texts_of(group[0])
-    assert texts["Too few glomeruli"] == ["Only 5 of the 8 glomeruli that the source asks for."]
-    assert any("global sclerosis" in one for one in texts["A pathologist's answer may differ"])
+    assert texts["Too few glomeruli"] == ["Only 5 of the 8 glomeruli that the source requires."]
+    assert any("global sclerosis" in one for one in texts["A pathologist's grade may differ"])
     assert "Trimarchi" in texts["Source of the rules"][0]
 
 
-def test_what_was_not_assessed_is_told_with_its_reason(folder) -> None:
+def test_an_item_without_a_grade_has_a_reason(folder) -> None:
     for name, why in (("Tubular atrophy", "share of cortex"), ("Endocapillary", "no label")):
         group = question_of(groups(folder), MEST + name)
         assert said_of(group)["Grade"] == ["Not assessed"]
         assert why in texts_of(group[0])["Not assessed, because"][0]
 
 
-def test_a_grade_has_one_code_whatever_the_doubts(folder) -> None:
+def test_a_grade_has_one_code_whatever_the_uncertainty(folder) -> None:
     found = []
     for _ in range(2):
         group = question_of(groups(folder), MEST + "Segmental")
@@ -88,7 +88,7 @@ def test_a_grade_has_one_code_whatever_the_doubts(folder) -> None:
     assert found == [("mest_c_like/1.0/S/S1", "S1")] * 2
 
 
-def test_a_grade_that_rests_on_several_counts_tells_each(folder) -> None:
+def test_a_grade_based_on_several_counts_has_each(folder) -> None:
     group = question_of(groups(folder), "Berden (ANCA) 1.0")
     assert said_of(group)["Grade"] == ["mixed"]
     counts = numbers_of(group)
@@ -98,7 +98,7 @@ def test_a_grade_that_rests_on_several_counts_tells_each(folder) -> None:
     assert "n_with/normal_glomerulus" in codes
 
 
-def test_labels_named_like_counts_share_no_code_with_them(tmp_path) -> None:
+def test_labels_named_like_counts_have_codes_of_their_own(tmp_path) -> None:
     names = ("glomeruli", "a", "least_a", "images")
     labels = tuple(Label(id=name, name=f"Label {name}") for name in names)
     taxonomy = Taxonomy("odd", labels)
@@ -127,7 +127,7 @@ def test_the_images_of_a_glomerulus_are_tracked_as_one(folder) -> None:
     assert said_of(second)["Glomerulus counted as"] == ["Crescent"]  # its other section shows one
 
 
-def test_what_a_person_called_no_glomerulus_is_none_in_its_group(folder) -> None:
+def test_a_rejected_image_is_tracked_by_itself(folder) -> None:
     add_correction(folder, "b", labels=["not_a_glomerulus"], by="Dr Li", reason="a vessel")
     add_correction(folder, "a2", labels=["not_a_glomerulus"], by="Dr Li", reason="torn")
     found = images(folder)
@@ -139,15 +139,15 @@ def test_what_a_person_called_no_glomerulus_is_none_in_its_group(folder) -> None
     assert found["a1"].tracking_uid != found["a2"].tracking_uid
 
 
-def test_an_image_tells_what_the_doubts_leave_open(folder) -> None:
+def test_an_image_has_its_uncertain_labels(folder) -> None:
     found = images(folder)
-    name = "Doubts leave open, of the whole glomerulus"
+    name = "Uncertain labels of the glomerulus"
     assert said_of(found["b"])[name] == ["Normal", "Mesangial proliferation"]
     assert "not a glomerulus" in said_of(found["c"])[name]
     assert name not in said_of(found["d"])
 
 
-def test_a_changed_call_stands_beside_what_counts(folder) -> None:
+def test_a_changed_call_has_the_models_call_beside_it(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
     group = images(folder)["b"]
     said = said_of(group)
@@ -156,7 +156,7 @@ def test_a_changed_call_stands_beside_what_counts(folder) -> None:
     assert "Dr Li" in texts_of(group[0])["Changed by a person"][0]
 
 
-def test_a_confirmed_call_is_named_so(folder) -> None:
+def test_a_confirmed_call_is_named_confirmed(folder) -> None:
     add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
     said = {name: texts_of(group[0]) for name, group in images(folder).items()}
     assert "sharp enough" in said["c"]["Confirmed by a person"][0]
@@ -171,16 +171,16 @@ def test_findings_are_coded_by_hpo_beside_their_probabilities(folder) -> None:
     assert numbers_of(group)["Probability of: Crescent"] == pytest.approx(0.9)
 
 
-def test_what_a_person_has_settled_is_referred_no_more_and_proposals_say_so(folder) -> None:
-    assert "Refer to a human" in said_of(images(folder)["c"])
+def test_a_corrected_image_is_not_referred_and_a_proposal_is_marked(folder) -> None:
+    assert "Needs review" in said_of(images(folder)["c"])
     add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
     proposed = replace(folder, calls=tuple(replace(one, is_proposed=True) for one in folder.calls))
     said = said_of(images(proposed)["c"])
-    assert "Refer to a human" not in said
+    assert "Needs review" not in said
     assert said["Region"] == ["Proposed by a detector, drawn by no person"]
 
 
-def test_a_long_code_stays_whole_and_its_meaning_is_cut() -> None:
+def test_a_long_code_is_kept_and_its_meaning_is_cut() -> None:
     code = own("isn_rps_like/1.0/proportion", "Glomeruli " * 20)
     assert code.LongCodeValue == "isn_rps_like/1.0/proportion"
     assert "CodeValue" not in code
@@ -193,12 +193,12 @@ def test_a_meaning_has_no_backslash_and_no_line_break() -> None:
     assert own("a", "one\\two\n three\x00").meaning == "one/two three\ufffd"
 
 
-def test_a_label_without_code_has_one_of_ours() -> None:
+def test_a_label_without_code_gets_one_of_our_own() -> None:
     code = label_code(Label(id="scar", name="Scar"))
     assert (code.value, code.scheme_designator) == ("is/scar", "99GLOMERULAB")
 
 
-def test_what_shows_nothing_says_so() -> None:
+def test_an_empty_label_set_has_a_code() -> None:
     said = [label_evaluations(own("a", "a"), one, PAPER)[0].value for one in (None, frozenset())]
     assert [one.value for one in said] == ["not_a_glomerulus", "none"]
 
@@ -208,7 +208,7 @@ def test_a_share_is_in_percent() -> None:
     assert (found.value, found.unit.value) == (33.33, "%")
 
 
-def test_a_text_is_whole_and_without_control_characters() -> None:
+def test_a_text_is_not_cut_and_has_no_control_characters() -> None:
     assert text("a", "a", "x" * 3000 + "\x1b").TextValue == "x" * 3000 + "\ufffd"
 
 

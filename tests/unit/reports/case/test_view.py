@@ -18,26 +18,26 @@ def test_headline_counts_glomeruli_and_not_images(folder) -> None:
     assert "on several sections" in view.summary[1]
 
 
-def test_warnings_name_what_makes_results_doubtful(folder) -> None:
+def test_a_page_shows_the_warnings(folder) -> None:
     titles = [one.title for one in case_view(build_cases(folder)[0], "en").warnings]
     assert titles[:3] == [
         "The model was trained on synthetic images",
-        "2 glomeruli not settled",
+        "2 glomeruli need review",
         "Fewer than 25 glomeruli",
     ]
 
 
-def test_a_changed_call_shows_both_and_is_no_longer_referred(folder) -> None:
+def test_a_changed_call_shows_both_labels_and_needs_no_review(folder) -> None:
     add_correction(folder, "c", labels=["normal"], by="Dr Li", reason="sharp enough")
     shown = {one.call.image_id: one for one in case_view(build_cases(folder)[0], "en").images}
     assert shown["c"].group == "Normal"
     assert shown["c"].model_labels == "Segmental sclerosis"
     assert "Dr Li" in shown["c"].correction
     assert shown["c"].review_reasons == ()
-    assert shown["b"].review_reasons == ("the model cannot settle on one answer",)
+    assert shown["b"].review_reasons == ("the model is uncertain between labels",)
 
 
-def test_a_confirmed_call_is_told_apart_from_a_changed_one(folder) -> None:
+def test_a_confirmed_call_is_distinguished_from_a_changed_one(folder) -> None:
     add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
     add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells")
     shown = {one.call.image_id: one for one in case_view(build_cases(folder)[0], "en").images}
@@ -47,7 +47,7 @@ def test_a_confirmed_call_is_told_apart_from_a_changed_one(folder) -> None:
     assert shown["b"].is_changed
 
 
-def test_what_was_not_assessed_is_apart_from_the_results(folder) -> None:
+def test_items_without_a_grade_are_listed_separately(folder) -> None:
     mest = case_view(build_cases(folder)[0], "en").rules[1]
     assert [row.item for row in mest.rows] == ["M", "S", "C"]
     assert [row.item for row in mest.not_assessed] == ["E", "T"]
@@ -66,7 +66,7 @@ def test_chinese_pages_are_chinese(folder) -> None:
     assert view.rules[1].name == "MEST-C 类似评分（牛津）"
 
 
-def test_regions_of_a_detector_are_told_beside_adequacy_and_nowhere_else(folder) -> None:
+def test_proposed_regions_are_warned_of_at_adequacy_only(folder) -> None:
     first = replace(folder.calls[0], is_proposed=True)
     proposed = replace(folder, calls=(first, *folder.calls[1:]))
     for language, said in (("en", "proposed by a detector"), ("zh", "检测器")):
@@ -85,7 +85,7 @@ def view_of(tmp_path, calls, taxonomy=WITH_GLOBAL, language="en"):
     return case_view(build_cases(read_case_folder(tmp_path))[0], language)
 
 
-def test_a_share_names_what_it_counts_where_the_question_does_not(tmp_path) -> None:
+def test_a_share_names_its_finding_if_the_item_does_not(tmp_path) -> None:
     calls = case((4, "normal"), (3, "cgn"), (2, "gs"), (1, "fsg"), taxonomy=WITH_GLOBAL)
     for language, said in (
         (
@@ -114,14 +114,14 @@ def test_possible_grades_are_joined_by_or(tmp_path) -> None:
         assert {row.item: row.possible for row in rows}["C"] == said
 
 
-def test_what_was_not_assessed_tells_the_grades_that_the_doubts_allow(tmp_path) -> None:
+def test_items_without_a_grade_show_possible_grades(tmp_path) -> None:
     calls = [one_call(f"x{n}", "gs", either="gs+cgn", taxonomy=WITH_GLOBAL) for n in range(8)]
     rows = {row.item: row for row in view_of(tmp_path, calls).rules[1].not_assessed}
     assert (rows["C"].grade, rows["C"].possible) == ("", "C2")
     assert rows["T"].possible == ""
 
 
-def test_the_gallery_counts_images_and_tells_of_what_stands_on_several_sections(folder) -> None:
+def test_the_gallery_counts_images_and_those_on_several_sections(folder) -> None:
     for language, headings, said in (
         (
             "en",
@@ -149,16 +149,16 @@ def test_the_number_of_glomeruli_has_a_range_too(folder) -> None:
         assert (first.name, first.number, first.range, first.by_model) == (said, "5", "4 – 5", "5")
 
 
-def test_a_rule_set_says_that_there_are_enough_only_if_the_doubts_are_wrong(tmp_path) -> None:
+def test_a_rule_set_warns_that_there_may_be_too_few_glomeruli(tmp_path) -> None:
     calls = case((7, "normal"))
     calls.append(one_call("x", "normal", reasons=("out_of_distribution",)))
-    for language, said in (("en", "given the doubts: 7 < 8"), ("zh", "标准的要求：7 < 8")):
+    for language, said in (("en", "the source requires: 7 < 8"), ("zh", "标准的要求：7 < 8")):
         mest = view_of(tmp_path, calls, PAPER, language).rules[1]
         assert mest.too_few.endswith(said)
     assert view_of(tmp_path, case((8, "normal")), PAPER).rules[1].too_few == ""
 
 
-def test_crops_that_name_no_slide_are_not_of_one(tmp_path) -> None:
+def test_crops_without_slide_count_no_slide(tmp_path) -> None:
     calls = [one_call("x", slide=""), one_call("y", slide="")]
     assert view_of(tmp_path, calls, PAPER).summary[0].startswith("2 images; 0 glomeruli")
     assert view_of(tmp_path, calls, PAPER, "zh").summary[0].startswith("2 幅图像")
@@ -170,7 +170,7 @@ TERMS = re.compile(  # names, signs and citations that stay as they are in a Chi
 )
 
 
-def test_both_languages_say_the_same_rows(folder) -> None:
+def test_both_languages_have_the_same_rows(folder) -> None:
     english, chinese = (model_rows(folder.facts, language) for language in ("en", "zh"))
     assert len(english) == len(chinese)
     for (_, one), (_, other) in zip(english, chinese, strict=True):
@@ -178,7 +178,7 @@ def test_both_languages_say_the_same_rows(folder) -> None:
         assert numbers[0] == numbers[1]
 
 
-def test_the_card_states_thresholds_and_what_it_is_not_for(folder) -> None:
+def test_the_model_card_states_thresholds_and_limits(folder) -> None:
     rows = dict(model_rows(folder.facts, "en"))
     assert rows["Unlike the training images"].startswith("distance above 21.50")
     assert rows["Temperature"] == "1.30, fitted on 120 validation images"

@@ -15,7 +15,7 @@ def test_severe_warnings_come_first(folder) -> None:
     found = case_warnings(build_cases(folder)[0], "en")
     assert [one.kind for one in found] == ["synthetic_model", "not_settled", "few"]
     assert [one.is_severe for one in found] == [True, True, False]
-    assert found[1].sentence.startswith("2 glomeruli not settled. Results may change")
+    assert found[1].sentence.startswith("2 glomeruli need review. Results may change")
 
 
 def test_corrections_and_notes_are_listed(folder) -> None:
@@ -92,7 +92,7 @@ def test_outdated_corrections_are_named_in_each_language(folder) -> None:
         language: next(one for one in case_warnings(case, language) if one.kind == "lost_changes")
         for language in ("en", "zh")
     }
-    assert told["en"].title == "1 change by people no longer applies"
+    assert told["en"].title == "1 correction no longer applies"
     assert "b = cgn (Dr Li, " in told["en"].text
     assert "these predictions hold no such image" in told["en"].text
     assert "当前预测中没有该图像" in told["zh"].text
@@ -144,7 +144,7 @@ def test_equal_numbers_on_several_slides_are_warned_of(folder) -> None:
         language: [one for one in case_warnings(first, language) if one.kind == "numbered"]
         for language in ("en", "zh")
     }
-    assert told["en"][0].title == "1 number stands on several slides, counted on each"
+    assert told["en"][0].title == "1 region number occurs on several slides and is counted on each"
     assert "Regions called 7: a bare number joins no sections" in told["en"][0].text
     assert "编号 7" in told["zh"][0].text
     assert not [one for one in case_warnings(second, "en") if one.kind == "numbered"]

@@ -17,7 +17,7 @@ def test_every_format_is_written_for_every_patient(folder, tmp_path) -> None:
     assert {"s1.geojson", "s2.geojson", "s9.geojson"} < set(names)
 
 
-def test_a_name_that_climbs_stays_in_the_folder(folder, tmp_path) -> None:
+def test_a_name_with_a_path_stays_in_the_folder(folder, tmp_path) -> None:
     done = write_case_reports(folder.folder, tmp_path / "out", formats=["csv"], patient="p/2")
     assert {path.parent for path in done.paths} == {tmp_path / "out"}
 
@@ -32,16 +32,14 @@ def test_an_unknown_format_is_refused(folder, tmp_path) -> None:
         write_case_reports(folder.folder, tmp_path / "out", formats=["hl7"])
 
 
-def test_a_patient_of_whom_nothing_could_be_judged_has_a_report_that_says_so(
-    doubtful, tmp_path
-) -> None:
+def test_a_patient_with_only_failures_has_a_report(doubtful, tmp_path) -> None:
     (doubtful.folder / "case.json").write_text(doubtful.facts.model_dump_json(), encoding="utf-8")
     done = write_case_reports(doubtful.folder, tmp_path / "out", formats=FORMATS, patient="p3")
     (case,) = done.cases
     assert (case.summary.n_glomeruli, case.failures) == (0, ("s7",))
     page = (tmp_path / "out" / "p3.html").read_text(encoding="utf-8")
     assert "0 glomeruli: none to count" in page
-    assert "In no count: s7." in page
+    assert "Not counted: s7." in page
     assert {path.suffix for path in done.paths} == {".html", ".pdf", ".csv", ".dcm", ".json"}
 
 
@@ -62,11 +60,11 @@ def test_predictions_without_one_call_have_every_report_and_are_inadequate(
     with (tmp_path / "en" / "p1.results.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = {row["item"]: row for row in csv.DictReader(file)}
     assert (rows["adequacy"]["grade"], rows["adequacy"]["n_of"]) == ("inadequate", "0")
-    assert "Not one image was judged." in rows["nothing_judged"]["note"]
+    assert "No image could be evaluated." in rows["nothing_judged"]["note"]
     assert rows["C"]["not_assessed"] == "no glomerulus to count"
     english = (tmp_path / "en" / "p1.html").read_text(encoding="utf-8")
     assert "inadequate" in english
-    assert "Not one image was judged" in english
+    assert "No image could be evaluated" in english
     chinese = (tmp_path / "zh" / "p1.html").read_text(encoding="utf-8")
     assert "0个肾小球：无可计数" in chinese
     assert "没有任何图像得到判定" in chinese

@@ -77,7 +77,7 @@
       event.preventDefault();
       const labels = boxes.filter((box) => box.checked).map((box) => box.value).sort().join("+");
       const [by, reason] = [form.elements.by.value.trim(), form.elements.reason.value.trim()];
-      const missing = !labels ? say("Choose what it shows.") : !by || !reason ? say("A change needs your name and a reason.") : "";
+      const missing = !labels ? say("Choose its labels.") : !by || !reason ? say("A change needs your name and a reason.") : "";
       form.querySelector("[role=alert]").textContent = missing;
       if (missing) return;
       const time = new Date().toISOString().slice(0, 19) + "+00:00";

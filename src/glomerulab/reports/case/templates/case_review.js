@@ -45,10 +45,10 @@
   }
 
   // Nobody there, or a program that was started anew under another address.
-  const tellLost = () => tell(say("The program that counts does not answer. What you changed stays in this browser, and is counted when it answers again. If it was ended, save it as a file."), say("Try again"), again);
+  const tellLost = () => tell(say("The server does not respond. Your changes stay in this browser and are counted when it responds again. If it was stopped, save them as a file."), say("Try again"), again);
   // Somebody is there, and says why it cannot count: such as a damaged file.
-  const tellWhy = (detail) => tell(`${say("These predictions cannot be counted now. What you changed stays in this browser. The reason")}${say("sign|: ")}${detail}`, say("Try again"), again);
-  const tellEnded = () => tell(say("The program was started anew: open the address that it gives now. What is not counted yet stays here: save it as a file."));
+  const tellWhy = (detail) => tell(`${say("These predictions cannot be counted now. Your changes stay in this browser. The reason")}${say("sign|: ")}${detail}`, say("Try again"), again);
+  const tellEnded = () => tell(say("The server was restarted: open its new address. Changes that are not counted yet stay here: save them as a file."));
 
   async function send() {
     if (isSending) return;
@@ -96,7 +96,7 @@
       : `${say("Not counted")}${say("sign|: ")}${facts.outdated[reason] ?? detail ?? ""}`;
     line.prepend(element("strong", why), element("br"));
     if (seen === undefined) return;
-    const mine = element("button", say("Count mine all the same"));
+    const mine = element("button", say("Count mine anyway"));
     mine.type = "button";
     mine.addEventListener("click", () => {
       refused.delete(row(entry));
@@ -113,7 +113,7 @@
     if (isSending) return;
     if (status === 404) tellEnded();
     else if (!ok) { if (body.detail) tellWhy(body.detail); else tellLost(); }
-    else if (body.state !== facts.review.state) tell(say("A call was changed since this page was shown: its numbers are older."), say("Show the new numbers"), () => showAnew());
+    else if (body.state !== facts.review.state) tell(say("A call was changed after this page was loaded: its numbers are out of date."), say("Show the new numbers"), () => showAnew());
     else if (place.querySelector("button")) { tell(""); send(); }
   }
 
@@ -153,7 +153,7 @@
     // A card that moved to another group is looked for below; the browser would go back to where it was.
     history.scrollRestoration = card ? "manual" : "auto";
     if (!card) return;
-    if (kept().length === 0) tell(`${say("Counted: every number on this page holds your change.")} ${document.querySelector(".headline").textContent}`);
+    if (kept().length === 0) tell(`${say("Counted: every number on this page includes your change.")} ${document.querySelector(".headline").textContent}`);
     card.classList.add("counted");
     card.querySelector(".change summary").focus({ preventScroll: true });
     card.scrollIntoView({ block: "start" });  // below the bar
