@@ -82,7 +82,7 @@ def test_changes_of_regions_that_have_vanished_are_named_and_the_report_is_writt
     assert "not counted: x = cgn (Dr Li, " in done.output
     assert "these predictions hold no such image" in done.output
     page = (where / "reports" / "p1.html").read_text(encoding="utf-8")
-    assert "1 change by people no longer applies" in page
+    assert "1 correction no longer applies" in page
     assert "seen" in page  # the whole entry, below what people changed
     assert "warning,,lost_changes" in (where / "reports" / "p1.results.csv").read_text()
     assert (where / "overrides.csv").read_bytes() == kept
