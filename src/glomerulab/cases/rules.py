@@ -17,7 +17,7 @@ from glomerulab.errors import ConfigError
 from glomerulab.runtime.messages import first_problem
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["BUILT_IN_RULE_SETS", "Finding", "Grade", "Item", "RuleSet", "load_rule_set"]
+__all__ = ["BUILT_IN_RULE_SETS", "Grade", "RuleSet", "load_rule_set"]
 
 BUILT_IN_RULE_SETS = (
     "adequacy",

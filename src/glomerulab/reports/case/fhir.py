@@ -28,8 +28,6 @@ from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.names import clean_id, clean_text
 from glomerulab.taxonomy import Label
 
-__all__ = ["case_bundle"]
-
 SECTION = "http://terminology.hl7.org/CodeSystem/v2-0074"
 HPO = "http://human-phenotype-ontology.org"
 ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"

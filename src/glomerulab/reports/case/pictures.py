@@ -12,8 +12,6 @@ from glomerulab.images import image_size
 from glomerulab.reports.case.view import ImageRow
 from glomerulab.reports.html import thumbnail_uri
 
-__all__ = ["crop_picture", "slide_map"]
-
 CROP_PX = 256
 MAP_PX = 1600
 

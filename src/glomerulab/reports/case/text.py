@@ -10,7 +10,7 @@ from glomerulab.cases.rules import Grade
 from glomerulab.i18n.catalogue import Language, localized, translate
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["RESEARCH_USE", "outdated_text"]
+__all__ = ["outdated_text"]
 
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
 SYNTHETIC = "SYNTHETIC DATA: the images were rendered by a program and show no patient."

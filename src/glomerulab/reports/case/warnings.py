@@ -8,8 +8,6 @@ from glomerulab.cases.counting import is_bare_number
 from glomerulab.i18n.catalogue import Language, localized, translate, translate_count
 from glomerulab.reports.case.text import outdated_text
 
-__all__ = ["CaseWarning", "case_warnings"]
-
 MAX_LISTED = 12
 
 
