@@ -281,7 +281,7 @@ def test_the_report_of_a_case_says_what_could_not_be_judged(slides, trained, tmp
     assert "1 region, image or slide could not be evaluated" in titles
     texts = [one.text for one in case_view(case, "zh").warnings]
     assert any("s2" in text and "未计入" in text for text in texts)
-    assert "In no count: s2." in case_bundle(case).entry[0].resource.conclusion
+    assert "Not counted: s2." in case_bundle(case).entry[0].resource.conclusion
 
 
 EMPTY = '{"type": "FeatureCollection", "features": []}'
