@@ -74,4 +74,4 @@ def test_a_missing_image_becomes_a_row_and_the_command_ends_with_one(run, cohort
 
 def test_an_unknown_label_names_those_there_are(run, cohort):
     result = _explain(run, cohort, "--label", "esg")
-    assert "no label esg; it answers normal, mspgn, fsg, cgn" in str(result.exception)
+    assert "no label esg; it predicts normal, mspgn, fsg, cgn" in str(result.exception)

@@ -84,7 +84,7 @@ def predict(
 def gates(
     run: Annotated[Path, typer.Argument(help="Run folder whose images are still there.")],
 ) -> None:
-    """Fit and store what `predict` needs besides the weights: calibration, gates, stain references.
+    """Fit and store what `predict` needs besides the weights: calibration and stain references.
 
     `train` does it at its end; this is for runs that were trained before. Research use only.
 

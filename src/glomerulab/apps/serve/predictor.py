@@ -50,7 +50,7 @@ class Predictor:
     Raises
     ------
     CheckpointError
-        If the model does not answer as its card and gates say.
+        If the output of the model does not fit its card and calibration.
     """
 
     def __init__(
@@ -143,6 +143,6 @@ def _refuse_mismatch(engine: Engine, calibration: ModelCalibration) -> None:
         )
     if answers.features.shape != (1, n_features):
         raise CheckpointError(
-            f"the model gives {answers.features.shape[1]} features, its gates were fitted on "
+            f"the model gives {answers.features.shape[1]} features, its calibration was fitted on "
             f"{n_features}; run `glomerulab gates RUN` again"
         )

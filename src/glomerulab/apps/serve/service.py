@@ -62,7 +62,7 @@ def load_served_model(
     Raises
     ------
     CheckpointError
-        If model or gates are missing, damaged, or do not belong together.
+        If the model or its calibration is missing, damaged, or does not fit the other.
     RunError
         If the run was changed since it was trained.
     TaxonomyError

@@ -128,7 +128,7 @@ def test_a_model_that_does_not_answer_as_its_card_says_is_refused(trained):
         Predictor(other, calibration)
     ood = replace(calibration.ood, class_means=calibration.ood.class_means[:, :5])
     narrow = replace(calibration, ood=ood)
-    with pytest.raises(CheckpointError, match="gates were fitted on 5"):
+    with pytest.raises(CheckpointError, match="fitted on 5"):
         Predictor(open_engine(trained), narrow)
 
 
