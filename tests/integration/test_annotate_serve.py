@@ -33,9 +33,9 @@ def test_the_command_prints_where_to_go_and_answers_there(tmp_path):
     write_manifest(manifest, tmp_path / "manifest.csv")
     server = Server(tmp_path / "new.db", "--manifest", str(tmp_path / "manifest.csv"))
     try:
-        said = server.output()
-        assert f"Annotation program at {server.address} (research use only)" in said
-        setup = next(line.strip() for line in said.splitlines() if "/setup?token=" in line)
+        output = server.output()
+        assert f"Annotation program at {server.address} (research use only)" in output
+        setup = next(line.strip() for line in output.splitlines() if "/setup?token=" in line)
         assert "New study" in httpx.get(setup).text
         assert httpx.get(f"{server.address}/setup?token=guess").status_code == 403
     finally:

@@ -100,7 +100,7 @@ def _foreign(url, server):
 
 
 def _log_in(page, login):
-    page.wait_for_selector("#login:focus")  # by itself: nobody has to reach for the mouse
+    page.wait_for_selector("#login:focus")  # focused without a click
     page.keyboard.type(login)
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
@@ -134,7 +134,7 @@ def _flags(keys):
 
 
 def _kept(server, login):
-    """Newest judgement of every item by its place, from the database itself."""
+    """Return the latest annotation of every item by its position, from the database."""
     with open_store(server.db) as store:
         items = list_items(store, login)
         return {
@@ -370,7 +370,7 @@ def test_two_windows_do_not_overwrite_each_other(server, open_page):
     assert (kept.version, dict(kept.content.labels)) == (2, _flags(("2",)))
 
 
-def test_an_image_that_is_gone_is_told_and_skipped_by_keys(server, open_page):
+def test_a_missing_image_is_reported_and_skipped_by_keys(server, open_page):
     with open_store(server.db) as store:
         second = list_items(store, "anna")[1].image_id
     (server.db.parent / "images" / f"{second}.png").unlink()
@@ -385,7 +385,7 @@ def test_an_image_that_is_gone_is_told_and_skipped_by_keys(server, open_page):
     assert _kept(server, "anna")[2].content.skip_reason == "no glomerulus"
 
 
-def test_normal_and_a_lesion_take_each_others_place_and_nothing_is_no_answer(server, open_page):
+def test_normal_and_a_lesion_replace_each_other_and_no_label_is_not_saved(server, open_page):
     page = open_page("anna")
     _shown(page, 1)
     page.keyboard.press("Enter")
@@ -469,7 +469,7 @@ def test_fingers_on_a_tablet_do_all_that_keys_do(server, open_page):
     assert min(sides) >= 44
 
 
-def test_the_page_speaks_chinese(server, open_page):
+def test_the_page_in_chinese(server, open_page):
     page = open_page("anna")
     page.click("text=中文")
     _shown(page, 1)

@@ -22,7 +22,7 @@ def open_on(place: Path, images: Path, *, n_images: int) -> Web:
     return Web(images, store, site, create_app(site))
 
 
-def said(web: Web, assignment_id: int) -> list[dict[str, int | None]]:
+def saved_labels(web: Web, assignment_id: int) -> list[dict[str, int | None]]:
     return [dict(one.content.labels) for one in history(web.store, "anna", assignment_id)]
 
 
@@ -49,14 +49,14 @@ def test_a_save_waits_for_another_program_and_then_is_stored_once(tmp_path: Path
         assert "another program holds the database" in refused.json()["detail"]
         assert anna.get("/api/items/2").status_code == 200  # looking goes on meanwhile
         other.execute("ROLLBACK")
-    assert said(web, item["assignment_id"]) == []
+    assert saved_labels(web, item["assignment_id"]) == []
     stored = [anna.save(item, save_key=key).json()["was_there"] for _ in range(2)]
     assert stored == [False, True]
-    assert len(said(web, item["assignment_id"])) == 1
+    assert len(saved_labels(web, item["assignment_id"])) == 1
     web.store.close()
 
 
-def test_on_a_full_disk_a_save_says_so_and_nothing_acknowledged_is_lost(
+def test_on_a_full_disk_a_save_is_an_error_and_nothing_acknowledged_is_lost(
     tmpfs: Path, tmp_path: Path
 ) -> None:
     subprocess.run(["mount", "-o", "remount,size=2m", tmpfs], check=True)
@@ -71,6 +71,6 @@ def test_on_a_full_disk_a_save_says_so_and_nothing_acknowledged_is_lost(
     assert anna.save(item, save_key=key).json()["was_there"] is False
     states = [one["state"] for one in anna.get("/api/items").json()]
     assert states.count("done") == n_kept + 1
-    assert len(said(web, item["assignment_id"])) == 1
+    assert len(saved_labels(web, item["assignment_id"])) == 1
     assert verify_store(web.store).problems == ()
     web.store.close()

@@ -20,7 +20,7 @@ LOGINS = tuple(f"reader{number}" for number in range(N_PEOPLE))
 
 
 class Reader:
-    """Labels the whole queue as the page does: the same key again until it is acknowledged."""
+    """Label the queue as the page does: the same key again until it is acknowledged."""
 
     def __init__(self, person: Person) -> None:
         self.person = person

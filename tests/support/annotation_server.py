@@ -39,7 +39,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it responds."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
         deadline = time.monotonic() + START_S
@@ -55,7 +55,7 @@ class Server:
         raise AssertionError(f"does not answer after {START_S} s: {self.output()}")
 
     def output(self) -> str:
-        """Return what it said so far."""
+        """Return its output so far."""
         return self._log.read_text(encoding="utf-8")
 
     def kill(self) -> None:
@@ -73,21 +73,21 @@ class Server:
 
 
 def running(db: Path, *options: str) -> Iterator[Server]:
-    """Give a server for a fixture."""
+    """Yield a server for a fixture."""
     server = Server(db, *options)
     yield server
     server.stop()
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return an unused port."""
     with closing(socket.socket()) as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 class Person:
-    """Someone with a browser, without the browser."""
+    """A user of the HTTP interface."""
 
     def __init__(self, address: str, login: str) -> None:
         self.http = httpx.Client(base_url=address, timeout=30)

@@ -31,7 +31,7 @@ def test_readers_differ_where_one_sets_what_another_denies() -> None:
     assert differing_labels([CRESCENT], PAPER) == ()
 
 
-def test_a_majority_is_more_than_half_of_those_who_judged() -> None:
+def test_a_majority_is_more_than_half_of_the_votes() -> None:
     assert majority_labels([CRESCENT, BOTH, SCLEROSIS], PAPER) == BOTH
     assert majority_labels([CRESCENT, CRESCENT, NORMAL], PAPER) == CRESCENT
     assert majority_labels([CRESCENT, NORMAL], PAPER) is None
@@ -46,7 +46,7 @@ def test_three_readers_with_three_lesions_do_not_make_an_image_without() -> None
 
 
 @given(st.lists(READING, min_size=1, max_size=7))
-def test_a_majority_never_sets_what_excludes_each_other_nor_what_nobody_said(
+def test_a_majority_never_sets_what_excludes_each_other_nor_labels_without_votes(
     readings: list[dict[str, int | None]],
 ) -> None:
     labels = majority_labels(readings, PAPER)
@@ -79,11 +79,11 @@ def test_an_image_is_final_when_adjudicated_or_when_enough_readers_agree() -> No
         (image_readings([CRESCENT, NORMAL], settled=CRESCENT, based_on=(1,)), unknown, "stale"),
         (image_readings([CRESCENT, CRESCENT], settled=NORMAL, based_on=(1,)), unknown, "stale"),
     ]
-    for one, labels, grounds in cases:
-        assert final_labels(one, PAPER, n_readers=2) == (labels, grounds)
+    for one, (labels, basis) in cases:
+        assert final_labels(one, PAPER, n_readers=2) == ((labels, basis))
 
 
-def test_an_adjudication_is_stale_once_its_readings_are_no_longer_those_there_are() -> None:
+def test_an_adjudication_is_stale_once_its_readings_change() -> None:
     assert not image_readings([CRESCENT, NORMAL], settled=CRESCENT).stale
     assert image_readings([CRESCENT, NORMAL], settled=CRESCENT, based_on=(1,)).stale
     assert not image_readings([CRESCENT, NORMAL]).stale

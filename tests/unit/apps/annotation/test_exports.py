@@ -27,7 +27,7 @@ from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, image_
 STUDY = Study(StudySettings("study"), load_taxonomy("paper"), Path("/images"), 1)
 
 
-def _outcomes() -> list:
+def _image_readings() -> list:
     images = [
         Image("g1", Path("/images/g1.png"), "p1", "S-1", "HE", 0.25, Box(1, 2, 30, 40)),
         *(Image(f"g{number}", Path(f"/images/g{number}.png")) for number in (2, 3, 4)),
@@ -40,14 +40,14 @@ def _outcomes() -> list:
     ]
 
 
-def _with_paths(outcomes: list) -> list:
+def _with_paths(images_read: list) -> list:
 
-    return [replace(one, image_path=one.image.image_path.name) for one in outcomes]
+    return [replace(one, image_path=one.image.image_path.name) for one in images_read]
 
 
 def test_settled_labels_go_out_and_what_is_not_settled_stays_unknown(tmp_path: Path) -> None:
     path = tmp_path / "final.csv"
-    write_manifest(final_manifest(_with_paths(_outcomes()), STUDY), path)
+    write_manifest(final_manifest(_with_paths(_image_readings()), STUDY), path)
     table = read_manifest(path).table.set_index("image_id")
     assert table["settled"].tolist() == ["agreed", "disagreed", "consensus", "incomplete"]
     assert table.loc["g1", list(CRESCENT)].to_dict() == CRESCENT
@@ -58,29 +58,31 @@ def test_settled_labels_go_out_and_what_is_not_settled_stays_unknown(tmp_path: P
 
 
 def test_soft_labels_are_shares_of_the_readers_who_judged() -> None:
-    table = final_manifest(_with_paths(_outcomes()), STUDY, soft=True).table.set_index("image_id")
+    table = final_manifest(_with_paths(_image_readings()), STUDY, soft=True).table.set_index(
+        "image_id"
+    )
     assert table.loc["g2", ["soft_normal", "soft_cgn", "soft_fsg"]].tolist() == [0.5, 0.5, 0.0]
     assert table.loc["g4", "soft_cgn"] == 1.0
     assert pd.isna(table.loc["g4", "soft_normal"])
 
 
-def test_the_papers_json_is_exactly_what_was_said(tmp_path: Path) -> None:
-    outcomes = _with_paths(_outcomes())[:1]
-    said = outcomes[0].readings
-    manifest = annotator_manifest(outcomes, said, STUDY, login="reader1")
+def test_the_papers_json_of_one_annotator(tmp_path: Path) -> None:
+    images_read = _with_paths(_image_readings())[:1]
+    readings = images_read[0].readings
+    manifest = annotator_manifest(images_read, readings, STUDY, login="reader1")
     write_paper_labels(manifest, tmp_path / "labels.json")
     assert (tmp_path / "labels.json").read_text(encoding="utf-8") == (
         '[{"image_name": "g1.png", "正常肾小球": 0, "节段性硬化": 0, "系膜细胞增生": 0, '
         '"新月体形成": 1}]\n'
     )
-    assert len(annotator_manifest(outcomes, said, STUDY, login="nobody").table) == 0
+    assert len(annotator_manifest(images_read, readings, STUDY, login="nobody").table) == 0
 
 
-def test_a_table_of_judgements_keeps_unknown_apart_from_absent(tmp_path: Path) -> None:
-    outcomes = _outcomes()
-    said = [reading for one in outcomes for reading in one.readings]
-    images = {one.image.image_id: one.image for one in outcomes}
-    write_table(annotations_table(said, images, STUDY.taxonomy.label_ids), tmp_path / "all.csv")
+def test_a_table_of_annotations_keeps_unknown_apart_from_absent(tmp_path: Path) -> None:
+    images_read = _image_readings()
+    readings = [reading for one in images_read for reading in one.readings]
+    images = {one.image.image_id: one.image for one in images_read}
+    write_table(annotations_table(readings, images, STUDY.taxonomy.label_ids), tmp_path / "all.csv")
     rows = list(csv.DictReader((tmp_path / "all.csv").read_text("utf-8").splitlines()))
     assert len(rows) == 7
     assert [rows[-1][name] for name in NORMAL] == ["", "", "", "1"]

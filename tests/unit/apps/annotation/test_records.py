@@ -13,15 +13,15 @@ from glomerulab.errors import AnnotationError
         ({"repeat_share": float("nan")}, "from 0 to 0.5"),
     ],
 )
-def test_a_design_that_cannot_be_is_refused(wrong: dict[str, object], message: str) -> None:
+def test_an_invalid_design_is_rejected(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(AnnotationError, match=message):
         StudySettings(**{"name": "study", **wrong})
 
 
-def test_what_is_open_is_neither_done_nor_skipped() -> None:
+def test_open_items_are_neither_done_nor_skipped() -> None:
     assert AnnotatorProgress("a", "A", 10, 4, 1, 0, 0.0, None, None).n_open == 5
 
 
-def test_a_conflict_carries_what_stands_there() -> None:
+def test_a_conflict_carries_the_saved_record() -> None:
     error = SaveConflictError("saved since", where="g1", current=None)
     assert (str(error), error.current) == ("g1: saved since", None)

@@ -27,7 +27,7 @@ from tests.support.annotation_studies import (
 THREE = ("anna", "bo", "chen")
 
 
-def _settle(
+def _adjudicate(
     store: Store, image_id: str, labels: dict[str, int | None], version: int = 0
 ) -> Adjudication:
     return adjudicate(
@@ -48,7 +48,7 @@ def _differ(store: Store) -> None:
         save(store, "bo", image_id, labels)
 
 
-def test_the_queue_of_disagreements_shows_who_said_what(store: Store) -> None:
+def test_disagreements_list_the_readings_of_each_annotator(store: Store) -> None:
     make_study(store)
     _differ(store)
     queue = list_disagreements(store, by=OWNER)
@@ -64,10 +64,10 @@ def test_the_queue_of_disagreements_shows_who_said_what(store: Store) -> None:
 def test_a_consensus_takes_the_image_off_the_queue_and_keeps_its_history(store: Store) -> None:
     make_study(store)
     _differ(store)
-    first = _settle(store, "g001", CRESCENT)
+    first = _adjudicate(store, "g001", CRESCENT)
     assert (first.method, first.note, first.login) == ("consensus", "looked at together", OWNER)
     assert [one.image.image_id for one in list_disagreements(store, by=OWNER)] == ["g002"]
-    second = _settle(store, "g001", SCLEROSIS, version=1)
+    second = _adjudicate(store, "g001", SCLEROSIS, version=1)
     assert adjudication_history(store, "g001", by=OWNER) == [first, second]
     assert find_image_readings(store, "g001", by=OWNER).adjudication == second
     assert len(find_image_readings(store, "g001", by=OWNER).readings) == 2
@@ -76,7 +76,7 @@ def test_a_consensus_takes_the_image_off_the_queue_and_keeps_its_history(store: 
 def test_a_settled_image_returns_when_a_reader_changes_their_mind(store: Store) -> None:
     make_study(store)
     _differ(store)
-    _settle(store, "g001", CRESCENT)
+    _adjudicate(store, "g001", CRESCENT)
     save(store, "anna", "g001", NORMAL)
     [stale] = [one for one in list_disagreements(store, by=OWNER) if one.adjudication]
     assert (stale.image.image_id, stale.stale) == ("g001", True)
@@ -87,7 +87,7 @@ def test_a_settled_image_returns_even_if_its_readers_agree_now_and_can_be_settle
 ) -> None:
     make_study(store)
     _differ(store)
-    _settle(store, "g001", SCLEROSIS)
+    _adjudicate(store, "g001", SCLEROSIS)
     readings = find_image_readings(store, "g001", by=OWNER).readings
     for reading in readings:
         save(store, reading.login, "g001", CRESCENT)
@@ -98,12 +98,12 @@ def test_a_settled_image_returns_even_if_its_readers_agree_now_and_can_be_settle
     assert (dict(settled.adjudication.labels), settled.stale) == (CRESCENT, False)
 
 
-def test_two_owners_do_not_settle_over_each_other(store: Store) -> None:
+def test_two_owners_do_not_overwrite_each_other(store: Store) -> None:
     make_study(store)
     _differ(store)
-    first = _settle(store, "g001", CRESCENT)
+    first = _adjudicate(store, "g001", CRESCENT)
     with pytest.raises(SaveConflictError) as caught:
-        _settle(store, "g001", SCLEROSIS)
+        _adjudicate(store, "g001", SCLEROSIS)
     assert caught.value.current == first
 
 
@@ -120,9 +120,9 @@ def test_a_consensus_sent_again_is_stored_once(store: Store) -> None:
 def test_only_what_can_be_is_settled_and_only_by_an_owner(store: Store) -> None:
     make_study(store)
     with pytest.raises(AnnotationError, match="exclude each other"):
-        _settle(store, "g001", {"normal": 1, "cgn": 1})
+        _adjudicate(store, "g001", {"normal": 1, "cgn": 1})
     with pytest.raises(UnknownRecordError):
-        _settle(store, "g999", CRESCENT)
+        _adjudicate(store, "g999", CRESCENT)
     with pytest.raises(NotAllowedError):
         adjudicate(store, "g001", CRESCENT, by="anna", expected_version=0, save_key="x" * 8)
 
@@ -153,10 +153,10 @@ def test_a_third_reader_settles_blindly_by_reading(store: Store) -> None:
         adjudicate_all(store, "consensus", by=OWNER)
 
 
-def test_every_image_has_an_outcome_in_the_order_of_the_manifest(store: Store) -> None:
+def test_images_and_their_readings_are_in_the_order_of_the_manifest(store: Store) -> None:
     make_study(store, n_images=4)
     _differ(store)
-    outcomes = list_image_readings(store, by=OWNER)
-    assert [one.image.image_id for one in outcomes] == ["g000", "g001", "g002", "g003"]
-    assert [len(one.readings) for one in outcomes] == [2, 2, 2, 0]
-    assert outcomes[0].image_path == "crops/g000.png"
+    images = list_image_readings(store, by=OWNER)
+    assert [one.image.image_id for one in images] == ["g000", "g001", "g002", "g003"]
+    assert [len(one.readings) for one in images] == [2, 2, 2, 0]
+    assert images[0].image_path == "crops/g000.png"

@@ -138,7 +138,7 @@ def test_of_many_saves_at_once_of_one_item_exactly_one_is_stored(store: Store) -
     assert len(history(store, "anna", item.assignment_id)) == 1
 
 
-def test_nobody_reaches_into_the_queue_of_another(store: Store) -> None:
+def test_annotators_have_no_access_to_the_queue_of_another(store: Store) -> None:
     make_study(store)
     item = next_item(store, "anna")
     with pytest.raises(NotAllowedError):
@@ -159,7 +159,7 @@ def test_nobody_reaches_into_the_queue_of_another(store: Store) -> None:
         item_at(store, "anna", 10_000)
 
 
-def test_a_refused_judgement_leaves_nothing(store: Store) -> None:
+def test_an_invalid_annotation_is_not_saved(store: Store) -> None:
     make_study(store)
     with pytest.raises(AnnotationError, match="exclude each other"):
         save(store, "anna", "g000", {"normal": 1, "cgn": 1})
@@ -168,7 +168,7 @@ def test_a_refused_judgement_leaves_nothing(store: Store) -> None:
     assert study_progress(store, by=OWNER)[0].n_done == 0
 
 
-def test_an_annotator_sees_nothing_of_the_others_unless_the_study_says_so(store: Store) -> None:
+def test_an_annotator_does_not_see_the_others_by_default(store: Store) -> None:
     make_study(store)
     save(store, "bo", "g003", CRESCENT)
     mine = next(i for i in list_items(store, "anna") if i.image_id == "g003")
@@ -177,7 +177,7 @@ def test_an_annotator_sees_nothing_of_the_others_unless_the_study_says_so(store:
     assert not save(store, "anna", "g003", NORMAL).others_shown
 
 
-def test_an_unblinded_study_shows_the_others_and_says_so_in_each_save(store: Store) -> None:
+def test_an_unblinded_study_shows_the_others_and_records_it_in_each_save(store: Store) -> None:
     make_study(store, show_others=True)
     theirs = save(store, "bo", "g003", CRESCENT)
     mine = next(i for i in list_items(store, "anna") if i.image_id == "g003")
@@ -185,7 +185,7 @@ def test_an_unblinded_study_shows_the_others_and_says_so_in_each_save(store: Sto
     assert save(store, "anna", "g003", NORMAL).others_shown
 
 
-def test_the_owner_has_every_judgement_or_the_newest_of_each(store: Store) -> None:
+def test_the_owner_reads_every_version_or_the_latest_of_each(store: Store) -> None:
     make_study(store)
     first = save(store, "anna", "g000", NORMAL)
     other = save(store, "bo", "g000", NORMAL)
@@ -196,7 +196,7 @@ def test_the_owner_has_every_judgement_or_the_newest_of_each(store: Store) -> No
         list_annotations(store, by="anna")
 
 
-def test_skips_and_repeats_are_no_readings(store: Store) -> None:
+def test_skips_and_repeats_are_not_readings(store: Store) -> None:
     make_study(store, annotators=("anna",), n_readers=1, repeat_share=0.5)
     with store.reading() as connection:
         repeated = (
@@ -223,7 +223,7 @@ def test_progress_counts_items_and_the_time_spent_on_each(store: Store) -> None:
     assert mine.last_saved_at == last.saved_at
 
 
-def test_the_owner_sees_everyone_and_nobody_else_does(store: Store) -> None:
+def test_only_the_owner_sees_the_progress_of_everyone(store: Store) -> None:
     make_study(store)
     save(store, "bo", "g000", NORMAL)
     progress = study_progress(store, by=OWNER)

@@ -130,7 +130,7 @@ def _delete_and_fail(store: Store) -> None:
 
 
 def _sqlite_error(code: int) -> sqlite3.Error:
-    error = sqlite3.OperationalError("what SQLite said")
+    error = sqlite3.OperationalError("message of SQLite")
     error.sqlite_errorcode = code
     return error
 
@@ -144,7 +144,7 @@ def _sqlite_error(code: int) -> sqlite3.Error:
         (_sqlite_error(sqlite3.SQLITE_READONLY_DIRECTORY), StoreError, "read-only"),
         (_sqlite_error(sqlite3.SQLITE_IOERR_FSYNC), StoreError, "disk"),
         (_sqlite_error(sqlite3.SQLITE_CORRUPT), StoreError, "damaged"),
-        (_sqlite_error(sqlite3.SQLITE_ERROR), StoreError, "what SQLite said"),
+        (_sqlite_error(sqlite3.SQLITE_ERROR), StoreError, "message of SQLite"),
         (psycopg.errors.LockNotAvailable(), StoreBusyError, "try again"),
         (psycopg.errors.DiskFull(), StoreError, "disk is full"),
         (psycopg.errors.ReadOnlySqlTransaction(), StoreError, "read-only"),

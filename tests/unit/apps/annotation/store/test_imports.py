@@ -19,16 +19,16 @@ def _manifest(folder: Path, rows: str) -> Manifest:
     return read_manifest(folder / "labels.csv")
 
 
-def test_imported_labels_are_readings_that_say_so(store: Store, tmp_path: Path) -> None:
+def test_imported_labels_are_readings_with_their_source(store: Store, tmp_path: Path) -> None:
     make_study(store, n_images=4)
     manifest = _manifest(tmp_path, "g000,a,0,0,0,1\ng001,b,,1,,\ng002,c,,,,\nzz,d,1,0,0,0\n")
     done = import_labels(store, manifest, login="anna", by=OWNER)
     assert (done.n_imported, done.n_already_read, done.n_without_labels) == (2, 0, 1)
     assert done.not_in_study == ("zz",)
-    said = {one.image_id: one for one in list_annotations(store, by=OWNER)}
-    assert said["g000"].content.labels == CRESCENT
-    assert said["g001"].content.labels == {"normal": None, "mspgn": 1, "fsg": None, "cgn": None}
-    assert {one.source for one in said.values()} == {"import"}
+    saved = {one.image_id: one for one in list_annotations(store, by=OWNER)}
+    assert saved["g000"].content.labels == CRESCENT
+    assert saved["g001"].content.labels == {"normal": None, "mspgn": 1, "fsg": None, "cgn": None}
+    assert {one.source for one in saved.values()} == {"import"}
     states = {item.image_id: item.state for item in list_items(store, "anna")}
     assert states == {"g000": "done", "g001": "done", "g002": "open", "g003": "open"}
 
@@ -72,17 +72,17 @@ def _predictions(*image_ids: str, cgn: float = 0.7) -> pd.DataFrame:
     )
 
 
-def test_the_model_is_shown_only_where_the_study_says_so(store: Store) -> None:
+def test_the_model_is_hidden_by_default(store: Store) -> None:
     make_study(store, n_images=1)
     import_model_calls(store, _predictions("g000"), source="run-1", by=OWNER)
     assert item_at(store, "anna", 1).model is None
 
 
-def test_a_study_that_shows_the_model_shows_its_newest_calls(store: Store) -> None:
+def test_a_study_that_shows_the_model_shows_its_latest_calls(store: Store) -> None:
     make_study(store, n_images=2, show_model=True)
     import_model_calls(store, _predictions("g000", "g001"), source="run-1", by=OWNER)
-    newest = _predictions("g000", "elsewhere", cgn=0.9)
-    assert import_model_calls(store, newest, source="run-2", by=OWNER) == 1
+    latest = _predictions("g000", "elsewhere", cgn=0.9)
+    assert import_model_calls(store, latest, source="run-2", by=OWNER) == 1
     items = {item.image.image_id: item for item in (item_at(store, "anna", n) for n in (1, 2))}
     assert items["g000"].model == {"normal": 0.1, "mspgn": 0.1, "fsg": 0.1, "cgn": 0.9}
     assert items["g001"].model is None

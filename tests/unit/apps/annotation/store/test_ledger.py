@@ -59,9 +59,9 @@ def test_an_entry_has_its_time_in_utc(store: Store) -> None:
 
 def test_the_newest_version_of_a_subject_is_found(store: Store) -> None:
     _append(store, 1)
-    newest = _append(store, 2)
+    latest = _append(store, 2)
     with store.reading() as connection:
-        assert latest_event(connection, "annotation", "7") == newest
+        assert latest_event(connection, "annotation", "7") == latest
         assert latest_event(connection, "annotation", "8") is None
 
 

@@ -34,7 +34,7 @@ def test_the_cookie_cannot_be_read_by_scripts_or_sent_by_other_sites(web):
     assert "SameSite=strict" in cookies[0]
 
 
-def test_nothing_is_shown_without_a_session(web):
+def test_every_page_needs_a_session(web):
     client = web.client()
     for path in ["/label", "/api/items", "/items/1/image", "/slides", *OWNERS_PAGES]:
         answer = client.get(path)
@@ -48,14 +48,14 @@ def test_an_annotator_does_not_see_the_owners_pages(web):
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong"])
-def test_no_write_goes_without_its_token(web, token):
+def test_every_write_needs_its_token(web, token):
     client = web.client("owner")
     headers = {} if token is None else {"X-CSRF-Token": token}
     statuses = {path: client.post(path, headers=headers).status_code for path in WRITES}
     assert statuses == dict.fromkeys(WRITES, 403)
 
 
-def test_another_sessions_token_is_no_token(web):
+def test_the_token_of_another_session_is_rejected(web):
     client, other = web.client("anna"), web.client("bo")
     client.token = other.token
     answer = client.save(client.get("/api/items/1").json())
@@ -88,7 +88,7 @@ def _one_letter_changed(cookie):
         lambda cookie: cookie[:-1] + "%C3%BC",
     ],
 )
-def test_a_forged_cookie_is_no_session(web, forge):
+def test_a_forged_cookie_is_rejected(web, forge):
     client = web.client("anna")
     good = client.cookies[SESSION_COOKIE]
     client.cookies.clear()
@@ -112,14 +112,14 @@ def test_a_session_ends_by_time_by_logging_out_and_when_the_account_is_shut(web,
     assert client.get("/api/items").status_code == 401
 
 
-def test_the_token_does_not_give_the_session_away(web):
+def test_the_csrf_token_does_not_reveal_the_session(web):
     client = web.client("anna")
     token = client.cookies[SESSION_COOKIE].split(".")[0]
     assert token not in client.token
     assert token not in client.get("/label").text
 
 
-def test_a_log_in_form_of_another_browser_is_no_way_in(web):
+def test_the_token_of_another_browsers_log_in_form_is_rejected(web):
     client, other = web.client(), web.client()
     client.get("/api/entry")
     client.token = other.get("/api/entry").json()["csrf_token"]
@@ -128,7 +128,7 @@ def test_a_log_in_form_of_another_browser_is_no_way_in(web):
     assert LOGIN_FORM_COOKIE in client.cookies
 
 
-def test_a_log_in_forms_token_is_no_token_of_a_session(web):
+def test_the_token_of_a_log_in_form_is_not_valid_for_a_session(web):
     anna = web.client("anna")
     item = anna.get("/api/items/1").json()
     own, entry = anna.token, anna.get("/api/entry").json()["csrf_token"]

@@ -10,22 +10,22 @@ from glomerulab.errors import ImageFileError
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [("png", "image/png"), ("jpg", "image/jpeg")])
-def test_what_a_browser_shows_goes_out_as_it_is(tmp_path, suffix, kind):
+def test_jpeg_and_png_are_sent_unchanged(tmp_path, suffix, kind):
     path = tmp_path / f"a.{suffix}"
     Image.new("RGB", (20, 10), (9, 90, 190)).save(path)
-    picture = read_browser_image(path)
-    assert (picture.content, picture.media_type) == (path.read_bytes(), kind)
+    found = read_browser_image(path)
+    assert (found.content, found.media_type) == (path.read_bytes(), kind)
 
 
-def test_anything_else_goes_out_as_png_of_the_same_pixels(tmp_path):
+def test_other_images_are_sent_as_png_with_the_same_pixels(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 255, (12, 15, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.tif")
-    picture = read_browser_image(tmp_path / "a.tif")
-    assert picture.media_type == "image/png"
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture.content))), pixels)
+    found = read_browser_image(tmp_path / "a.tif")
+    assert found.media_type == "image/png"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(found.content))), pixels)
 
 
-def test_a_page_that_calls_itself_an_image_is_not_sent(tmp_path):
+def test_a_page_named_as_an_image_is_rejected(tmp_path):
     (tmp_path / "a.png").write_text("<html><script>alert(1)</script></html>")
     with pytest.raises(ImageFileError):
         read_browser_image(tmp_path / "a.png")

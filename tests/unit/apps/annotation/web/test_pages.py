@@ -32,7 +32,7 @@ def test_data_for_scripts_cannot_end_their_element():
     assert json.loads(text) == value
 
 
-def test_pages_speak_chinese_when_asked(web):
+def test_pages_are_chinese_on_request(web):
     client = web.client("anna")
     client.write("/language", data={"language": "zh", "next": "/label"})
     page = client.get("/label").text

@@ -58,11 +58,11 @@ def test_neither_address_nor_response_reveals_a_repeated_image(tmp_path):
         places.setdefault(one.image_id, []).append(one.position)
     first, again = next(those for those in places.values() if len(those) == 2)
     shown = [anna.get(f"/api/items/{place}").json() for place in (first, again)]
-    told = [
+    image_fields = [
         {value for name, value in one.items() if name.startswith("image_") and value}
         for one in shown
     ]
-    assert told[0].isdisjoint(told[1])
+    assert image_fields[0].isdisjoint(image_fields[1])
     for one in shown:
         assert "repeat" not in json.dumps(one)
         assert anna.save(one).status_code == 200

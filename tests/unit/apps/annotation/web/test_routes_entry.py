@@ -32,7 +32,7 @@ def fresh(tmp_path):
         yield store, client
 
 
-def test_the_first_start_makes_owner_and_study(fresh):
+def test_the_first_start_creates_owner_and_study(fresh):
     store, client = fresh
     assert client.get("/setup?token=secret").status_code == 200
     answer = client.write("/setup", data=FORM)
@@ -42,7 +42,7 @@ def test_the_first_start_makes_owner_and_study(fresh):
     assert client.get("/study").status_code == 200
 
 
-def test_without_the_terminals_secret_nobody_takes_the_study(fresh):
+def test_the_set_up_needs_the_token_of_the_terminal(fresh):
     store, client = fresh
     assert client.get("/setup?token=guess").status_code == 403
     assert client.write("/setup", data=FORM | {"token": "guess"}).status_code == 403
@@ -50,7 +50,7 @@ def test_without_the_terminals_secret_nobody_takes_the_study(fresh):
     assert "terminal" in client.get("/login").text
 
 
-def test_a_set_up_that_cannot_be_says_why_and_may_be_sent_again(fresh):
+def test_an_invalid_set_up_is_an_error_and_may_be_sent_again(fresh):
     _, client = fresh
     answer = client.write("/setup", data=FORM | {"study": " "})
     assert answer.status_code == 422
@@ -76,7 +76,7 @@ def test_a_log_in_leads_to_this_server_only(web, target):
     assert client.write("/login", data=form).headers["location"] == "/"
 
 
-def test_a_wrong_password_says_so_and_the_sixth_has_to_wait(web):
+def test_wrong_passwords_are_rejected_and_the_sixth_try_has_to_wait(web):
     client = web.client()
     client.token = client.get("/api/entry").json()["csrf_token"]
     form = {"login": "anna", "password": "wrong password"}

@@ -39,10 +39,10 @@ def test_what_cannot_be_a_save_is_refused(change):
         AnnotationBody.model_validate(GOOD | change)
 
 
-def test_a_save_becomes_a_judgement_without_stray_space():
+def test_the_texts_of_a_save_are_stripped():
     body = AnnotationBody.model_validate(GOOD | {"note": "  two nuclei ", "skip_reason": "  "})
-    judgement = body.content()
-    assert (judgement.labels, judgement.note, judgement.skip_reason) == (
+    content = body.content()
+    assert (content.labels, content.note, content.skip_reason) == (
         {"mspgn": 1},
         "two nuclei",
         None,
@@ -65,7 +65,7 @@ def test_every_box_on_a_slide_can_be_sent(corner, side):
     assert body.region("s").box.width == side
 
 
-def test_an_item_says_neither_which_image_it_is_nor_whose(web):
+def test_an_item_identifies_neither_image_nor_patient(web):
     from glomerulab.apps.annotation.store.annotations import item_at
 
     item = item_at(web.store, "anna", 1)
