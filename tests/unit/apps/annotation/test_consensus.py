@@ -79,8 +79,8 @@ def test_an_image_is_final_when_adjudicated_or_when_enough_readers_agree() -> No
         (image_readings([CRESCENT, NORMAL], settled=CRESCENT, based_on=(1,)), unknown, "stale"),
         (image_readings([CRESCENT, CRESCENT], settled=NORMAL, based_on=(1,)), unknown, "stale"),
     ]
-    for one, (labels, basis) in cases:
-        assert final_labels(one, PAPER, n_readers=2) == ((labels, basis))
+    for one, labels, basis in cases:
+        assert final_labels(one, PAPER, n_readers=2) == (labels, basis)
 
 
 def test_an_adjudication_is_stale_once_its_readings_change() -> None:
