@@ -140,7 +140,9 @@ def open_detector(folder: Path) -> Detector:
     try:
         card = DetectorCard.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise CheckpointError(
+            f"the detector card cannot be read: {error.strerror}", where=str(path)
+        ) from error
     except ValidationError as error:
         raise CheckpointError(first_problem(error), where=str(path)) from error
     engine = open_engine(folder)

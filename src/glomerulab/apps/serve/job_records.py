@@ -179,7 +179,9 @@ class JobFolder:
         try:
             self.path.chmod(0o700)
         except OSError as error:
-            raise OutputError(f"cannot write: {error.strerror}", where=str(self.path)) from error
+            raise OutputError(
+                f"the job record cannot be written: {error.strerror}", where=str(self.path)
+            ) from error
 
     def remove(self) -> None:
         """Delete the job and its results."""

@@ -81,7 +81,9 @@ class OnnxEngine:
             card = ExportCard.model_validate_json(path.read_text(encoding="utf-8"))
             self._session = ParallelSession(folder / MODEL_FILE)
         except OSError as error:
-            raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from error
+            raise CheckpointError(
+                f"the model card cannot be read: {error.strerror}", where=str(path)
+            ) from error
         except ValidationError as error:
             raise CheckpointError(first_problem(error), where=str(path)) from error
         except Exception as error:  # ONNX Runtime's own errors have no common base

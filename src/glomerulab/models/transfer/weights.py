@@ -75,7 +75,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror or error}", where=where) from error
+        raise CheckpointError(
+            f"the weights cannot be read: {error.strerror or error}", where=where
+        ) from error
     except pickle.UnpicklingError as error:
         reason = (
             f"{path.name} holds more than tensors, and reading it could execute code; save the "
