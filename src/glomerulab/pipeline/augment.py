@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from glomerulab.augment import add_noise, flip, mix, rotate
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import ManifestError, OutputError
 from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.training.augmentation import add_noise, flip, mix, rotate
 
 __all__ = ["AugmentResult", "augment_manifest"]
 

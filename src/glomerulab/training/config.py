@@ -10,12 +10,12 @@ from typing import Annotated, Literal, TypeVar
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from glomerulab.augment import OnlineAugmentation
 from glomerulab.errors import ConfigError
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.predictions import Head
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.messages import first_problem
+from glomerulab.training.augmentation import OnlineAugmentation
 from glomerulab.training.hardware import Precision
 
 __all__ = ["TrainConfig", "read_config", "write_config"]

@@ -17,11 +17,11 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from glomerulab.augment import StainJitter, jitter_stains
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import GlomerulabError
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, read_crop
 from glomerulab.stain.reference import STAIN_PRIORS
+from glomerulab.training.augmentation import StainJitter, jitter_stains
 
 __all__ = ["CropDataset"]
 

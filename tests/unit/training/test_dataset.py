@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from glomerulab.augment import StainJitter
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import ImageFileError
 from glomerulab.images import write_image
 from glomerulab.models.preprocessing import read_crop
 from glomerulab.taxonomy import load_taxonomy
+from glomerulab.training.augmentation import StainJitter
 from glomerulab.training.dataset import Augment, CropDataset, ItemKey, batches
 from tests.support.beer_lambert import section
 

@@ -21,9 +21,9 @@ from glomerulab.errors import (
 )
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.images import RgbImage
+from glomerulab.models import preprocessing
 from glomerulab.models.checkpoint import load_checkpoint, read_tensors
 from glomerulab.predictions import read_predictions
-from glomerulab.training import dataset as dataset_module
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.run import train
 
@@ -266,7 +266,7 @@ def test_an_image_that_breaks_in_the_middle_of_epoch_3_costs_that_epoch_only(
     monkeypatch.setattr("glomerulab.training.dataset.MAX_CACHE_BYTES", 0)
     path = read_manifest(config.manifest).image_paths()[3]
     good = path.read_bytes()
-    reading = dataset_module.read_image
+    reading = preprocessing.read_image
     history = config.out / "history.csv"
 
     def breaks_later(image_path: Path) -> RgbImage:
@@ -274,12 +274,12 @@ def test_an_image_that_breaks_in_the_middle_of_epoch_3_costs_that_epoch_only(
             path.write_bytes(good[: len(good) // 2])
         return reading(image_path)
 
-    monkeypatch.setattr(dataset_module, "read_image", breaks_later)
+    monkeypatch.setattr(preprocessing, "read_image", breaks_later)
     with pytest.raises(ImageFileError, match=r"3\.png: the image cannot be read"):
         train(config)
     assert len(pd.read_csv(config.out / "history.csv")) == 2
     path.write_bytes(good)
-    monkeypatch.setattr(dataset_module, "read_image", reading)
+    monkeypatch.setattr(preprocessing, "read_image", reading)
     train(config, resume=True)
     _assert_same_run(whole, config.out)
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import ndimage
 
-from glomerulab.augment import (
+from glomerulab.stain.fitting import fit
+from glomerulab.training.augmentation import (
     OnlineAugmentation,
     StainJitter,
     add_noise,
@@ -16,7 +17,6 @@ from glomerulab.augment import (
     mix,
     rotate,
 )
-from glomerulab.stain.fitting import fit
 from tests.support.beer_lambert import section
 
 
