@@ -89,7 +89,8 @@ def seconds(work: Callable[[Path], object], folder: Path) -> float:
 
 def main() -> None:
     # Not at the top: workers import this file, and the command spares them the tables, too.
-    from glomerulab.pipeline.extract import CropSettings, extract_crops
+    from glomerulab.pipeline.crop_plan import CropSettings
+    from glomerulab.pipeline.extract import extract_crops
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--regions", type=int, default=200)

@@ -35,7 +35,8 @@ def main() -> None:
     # Not at the top: workers import this file.
     from glomerulab.inference.engines.open import open_engine
     from glomerulab.phantom.slides import write_phantom_slides
-    from glomerulab.pipeline.extract import CropSettings, extract_crops
+    from glomerulab.pipeline.crop_plan import CropSettings
+    from glomerulab.pipeline.extract import extract_crops
     from glomerulab.pipeline.predict import PredictSettings, predict
 
     parser = argparse.ArgumentParser(description=__doc__)

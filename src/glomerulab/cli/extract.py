@@ -72,7 +72,8 @@ def extract(
 
     Example: glomerulab extract slides/ --regions regions/ --out crops --mpp 0.5 --workers 2
     """
-    from glomerulab.pipeline.extract import CropSettings, extract_crops
+    from glomerulab.pipeline.crop_plan import CropSettings
+    from glomerulab.pipeline.extract import extract_crops
     from glomerulab.runtime.progress import show_progress
     from glomerulab.taxonomy import load_taxonomy
 

@@ -26,7 +26,7 @@ from glomerulab.geometry import Box, Point, Region
 from glomerulab.i18n.catalogue import translate
 from glomerulab.images import write_image
 from glomerulab.inference.detector import DetectorCard, fit_detector
-from glomerulab.pipeline.extract import Failure, refuse_nameless
+from glomerulab.pipeline.crop_plan import Failure, check_slides_named
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.parallel import map_outcomes
@@ -168,7 +168,7 @@ def cut_tiles(
     if not regions_path.exists():
         raise RegionError("there is no such region file or folder", where=str(regions_path))
     if len(entries) > 1 and regions_path.is_file():
-        refuse_nameless(regions_path, len(entries))
+        check_slides_named(regions_path, len(entries))
     make_folder(out)
     _continue_or_refuse(out, _digest(entries, regions_path, settings))
     path = out / "manifest.csv"

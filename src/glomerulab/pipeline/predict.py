@@ -25,7 +25,8 @@ from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.image_predictions import predict_images
 from glomerulab.inference.model import load_model
 from glomerulab.inference.tta import TTA_MARK, TtaEngine
-from glomerulab.pipeline.extract import Failure, write_failures
+from glomerulab.pipeline.crop_plan import Failure
+from glomerulab.pipeline.extract import write_failures
 from glomerulab.pipeline.normalize import normalize_manifest
 from glomerulab.pipeline.predict_inputs import PredictSettings, read_inputs
 from glomerulab.pipeline.predict_table import (

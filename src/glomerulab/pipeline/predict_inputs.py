@@ -16,7 +16,8 @@ from glomerulab.geometry import Region
 from glomerulab.images import write_image
 from glomerulab.inference.detector import Detector, open_detector
 from glomerulab.models.card import ModelCard
-from glomerulab.pipeline.extract import CropSettings, ExtractSummary, Failure, extract_entries
+from glomerulab.pipeline.crop_plan import CropSettings, Failure
+from glomerulab.pipeline.extract import ExtractSummary, extract_entries
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import hashed_name, safe_name
 from glomerulab.runtime.progress import Track, silent

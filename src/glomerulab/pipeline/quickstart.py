@@ -13,8 +13,9 @@ from glomerulab.cohort.splits import split_by_patient
 from glomerulab.images import read_image
 from glomerulab.phantom.slides import write_phantom_slides
 from glomerulab.pipeline.augment import augment_manifest
+from glomerulab.pipeline.crop_plan import CropSettings
 from glomerulab.pipeline.evaluate import analyse_images
-from glomerulab.pipeline.extract import CropSettings, extract_crops
+from glomerulab.pipeline.extract import extract_crops
 from glomerulab.pipeline.normalize import normalize_manifest
 from glomerulab.reports.run.report import RunReport, write_run_report
 from glomerulab.runtime.files import make_folder

@@ -9,7 +9,8 @@ from glomerulab.cohort.manifest import read_manifest
 from glomerulab.errors import OutputError, RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.images import read_image
-from glomerulab.pipeline.extract import CropSettings, Failure, extract_crops, write_failures
+from glomerulab.pipeline.crop_plan import CropSettings, Failure
+from glomerulab.pipeline.extract import extract_crops, write_failures
 from glomerulab.runtime.resume import folder_lock
 from glomerulab.slides.regions.files import write_regions
 from glomerulab.slides.slide import open_slide

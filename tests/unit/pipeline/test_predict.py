@@ -12,7 +12,7 @@ from glomerulab.errors import CheckpointError, ConfigError, PredictionsError, Re
 from glomerulab.geometry import Box, Region
 from glomerulab.images import write_image
 from glomerulab.inference.detector import Detector
-from glomerulab.pipeline.extract import Failure
+from glomerulab.pipeline.crop_plan import Failure
 from glomerulab.pipeline.predict import PredictSettings, failure_facts, predict
 from glomerulab.reports.case.fhir import case_bundle
 from glomerulab.reports.case.view import case_view
@@ -390,7 +390,7 @@ def test_each_slide_is_opened_and_its_regions_are_parsed_once(
         return read_regions(path, **options)
 
     monkeypatch.setattr("glomerulab.slides.cutting.open_slide", open_counted)
-    monkeypatch.setattr("glomerulab.pipeline.extract.read_regions", read_counted)
+    monkeypatch.setattr("glomerulab.pipeline.crop_plan.read_regions", read_counted)
     source = slides / "slides.csv" if n_slides == 2 else slides / "s1.tif"
     settings = PredictSettings(slides, margin=0.0, n_workers=2)
     predict(source, trained, tmp_path / "out", settings=settings)

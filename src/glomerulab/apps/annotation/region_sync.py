@@ -18,7 +18,7 @@ from glomerulab.apps.annotation.store.study import NewImage, add_images, read_st
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import SlideError
 from glomerulab.geometry import Point, Region
-from glomerulab.pipeline.extract import crop_image_id
+from glomerulab.pipeline.crop_plan import crop_image_id
 from glomerulab.slides.cutting import CropTask, cut_crop
 from glomerulab.slides.regions.files import read_regions, write_regions
 from glomerulab.slides.slide import Slide, open_slide

@@ -6,7 +6,8 @@ from PIL import Image
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.geometry import Box, Region
-from glomerulab.pipeline.extract import CropPlan, CropSettings, crop_image_id, extract_crops
+from glomerulab.pipeline.crop_plan import CropPlan, CropSettings, crop_image_id
+from glomerulab.pipeline.extract import extract_crops
 from glomerulab.slides.regions.files import write_regions
 from glomerulab.slides.sources import OpenSlideSource
 from glomerulab.taxonomy import load_taxonomy
