@@ -33,6 +33,7 @@ def quickstart(
         seed=seed,
         n_workers=workers,
         calibrate=partial(fit_run_calibration, resume=True),
+        echo=partial(typer.echo, err=True),
         track=show_progress,
     )
     typer.echo("")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pandas as pd
 import torch
 from onnxruntime.quantization import (
@@ -144,6 +145,17 @@ def write_onnx(network: NetworkWithFeatures, input_size: int, path: Path) -> Non
     if program is None:
         raise CheckpointError("torch's exporter returned no program", where=str(path))
     program.save(path)
+    _remove_metadata(path)
+
+
+def _remove_metadata(path: Path) -> None:
+    """Remove the exporter's metadata, which holds source paths of the machine that exported."""
+    model = onnx.load(path)
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for part in (model, graph, *graph.node, *values, *model.functions):
+        part.ClearField("metadata_props")
+    onnx.save(model, path)
 
 
 def write_int8(source: Path, path: Path, images: Images) -> None:

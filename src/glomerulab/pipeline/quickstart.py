@@ -40,6 +40,7 @@ def run_quickstart(
     seed: int = 0,
     n_workers: int = 2,
     calibrate: Callable[[Path], None] = lambda _: None,
+    echo: Callable[[str], None] = lambda _: None,
     track: Track = silent,
 ) -> RunReport:
     """Run every step in a folder, and return the report of the trained model.
@@ -50,6 +51,8 @@ def run_quickstart(
         Of the slides, the split, the augmentation and the training.
     calibrate : callable, optional
         Called with the run folder after the training, to prepare it for `predict`.
+    echo : callable, optional
+        Called with each notice of the image analysis.
 
     Raises
     ------
@@ -81,7 +84,10 @@ def run_quickstart(
     write_manifest(augmented.manifest, manifest_path)
     run = _train(manifest_path, out / "run", seed=seed, track=track)
     calibrate(run)
-    return write_run_report(run, images=analyse_images(run, track=track), track=track)
+    images = analyse_images(run, track=track)
+    for notice in images.notices:
+        echo(notice)
+    return write_run_report(run, images=images, track=track)
 
 
 def _seed_of(text: str) -> dict[str, int]:
