@@ -43,7 +43,6 @@ def predictions_table(
         Manifest rows, with the label columns of the taxonomy.
     probabilities : ndarray of float, shape (n_rows, n_labels)
         In the order of `rows` and of the taxonomy, from 0 to 1.
-    taxonomy : Taxonomy
     """
     expected = (len(rows), len(taxonomy.label_ids))
     if probabilities.shape != expected:
@@ -72,7 +71,6 @@ def read_predictions(path: StrPath, taxonomy: Taxonomy, *, head: Head = "softmax
 
     Parameters
     ----------
-    path : Path
     taxonomy : Taxonomy
         Defines the columns.
     head : {"softmax", "sigmoid"}, default "softmax"
@@ -109,8 +107,6 @@ def validate_predictions(
 
     Parameters
     ----------
-    table : DataFrame
-    taxonomy : Taxonomy
     head : {"softmax", "sigmoid"}, default "softmax"
     where : str, optional
         The file, for the error.

@@ -63,8 +63,6 @@ def decide(
         One per image; None where unknown.
     stain_statuses : sequence of str or None
         Result of the normalisation of each image; None where images are not normalised.
-    calibration : ModelCalibration
-    taxonomy : Taxonomy
     head : {"softmax", "sigmoid"}
 
     Returns

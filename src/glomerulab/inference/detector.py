@@ -176,14 +176,8 @@ def fit_detector(
         Run folder of a network that was trained on `tiles`.
     tiles : Manifest
         Its split is also that of the slides.
-    entries : sequence of SlideEntry
     regions_path : Path
         Outlines of the glomeruli: a region file, or a folder with one per slide.
-    track : Track, optional
-
-    Returns
-    -------
-    DetectorCard
 
     Raises
     ------

@@ -40,11 +40,6 @@ def fit_calibration(run: Path, *, track: Track = silent) -> ModelCalibration:
     ----------
     run : Path
         A run folder whose images can still be read.
-    track : Track, optional
-
-    Returns
-    -------
-    ModelCalibration
 
     Raises
     ------

@@ -120,16 +120,12 @@ def predict_images(
 
     Parameters
     ----------
-    manifest : Manifest
-    engine : Engine
-    calibration : ModelCalibration
     folder : Path
         Folder of the cache ``answers.jsonl``.
     fingerprint : str, optional
         Cached predictions with another fingerprint are ignored; by default that of `calibration`.
     n_workers : int, default 1
         Processes that decode images.
-    track : Track, optional
 
     Returns
     -------
@@ -182,11 +178,6 @@ def predict_manifest(
     batch_size : int, default 16
     n_workers : int, default 1
         Processes that decode images.
-    track : Track, optional
-
-    Returns
-    -------
-    ManifestPredictions
 
     Raises
     ------
@@ -235,15 +226,10 @@ def model_input(card: ModelCard, image: RgbImage, mpp: float | None) -> ModelInp
 
     Parameters
     ----------
-    card : ModelCard
     image : ndarray of uint8, shape (H, W, 3)
         Normalised to the stain reference of the run, if it has one.
     mpp : float or None
         Micrometres per pixel; None where unknown.
-
-    Returns
-    -------
-    ModelInput
     """
     pixels = resized(image, card.input_size, card.input_size)
     return ModelInput(pixels, sharpness(_at_mpp(image, mpp, card.mpp)))

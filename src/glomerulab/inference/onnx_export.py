@@ -79,10 +79,6 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
         int8 needs the images of the run: training images for its calibration, held-out images to
         measure the loss.
 
-    Returns
-    -------
-    ExportResult
-
     Raises
     ------
     CheckpointError

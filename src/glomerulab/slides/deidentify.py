@@ -95,10 +95,6 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
     overwrite : bool, default False
         Replace `out` if it exists.
 
-    Returns
-    -------
-    Deidentified
-
     Raises
     ------
     SlideError

@@ -82,7 +82,6 @@ def read_box(
 
     Parameters
     ----------
-    source : PixelSource
     box : Box
         In level-0 pixels; may reach beyond the slide.
     downsample : tuple of float

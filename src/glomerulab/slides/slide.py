@@ -293,7 +293,6 @@ class Slide:
 
         Parameters
         ----------
-        level : int
         corner : tuple of int
             Upper left corner (x, y) in level-0 pixels.
         size : tuple of int

@@ -16,10 +16,6 @@ def open_engine(folder: Path) -> Engine:
     folder : Path
         If it holds ``model.onnx``, ONNX Runtime runs the model and torch is not imported.
 
-    Returns
-    -------
-    Engine
-
     Raises
     ------
     CheckpointError

@@ -101,7 +101,6 @@ def write_regions(
 
     Parameters
     ----------
-    regions : sequence of Region
     path : Path
         Replaced if it exists.
     file_format : str, optional

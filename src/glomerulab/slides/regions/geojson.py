@@ -72,7 +72,6 @@ def render_geojson(regions: Sequence[Region], *, bounds_offset: Point) -> str:
 
     Parameters
     ----------
-    regions : sequence of Region
     bounds_offset : tuple of float
         Subtracted from every coordinate.
 

@@ -40,7 +40,6 @@ def contains(outline: Sequence[Point], points: npt.ArrayLike) -> npt.NDArray[np.
 
     Parameters
     ----------
-    outline : sequence of point
     points : array_like of float, shape (n, 2)
 
     Returns

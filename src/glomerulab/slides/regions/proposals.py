@@ -79,7 +79,6 @@ def read_scores(path: Path, *, made_by: Mapping[str, object]) -> dict[str, float
 
     Parameters
     ----------
-    path : Path
     made_by : mapping of str to object
         As given to `write_proposals`.
 
