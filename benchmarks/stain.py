@@ -36,7 +36,6 @@ from glomerulab.stain.normalize import normalize, transform  # noqa: E402
 from glomerulab.stain.optical_density import (  # noqa: E402
     estimate_white,
     find_tissue,
-    tissue_density,
 )
 from glomerulab.stain.reference import PAPER, RECOMMENDED  # noqa: E402
 from glomerulab.stain.separation import objective, solve, solve_tissue  # noqa: E402
@@ -204,7 +203,7 @@ def print_gaps(paths: list[Path], sparsity: float) -> None:
     for path in paths:
         image = read_image(path)
         white = estimate_white(image)
-        density = tissue_density(image, white)
+        density = find_tissue(image, white).full_density()
         ours = solve_tissue(find_tissue(image, white), sparsity=sparsity).stain_matrix
         for name, gap in (
             *gaps_to_starts(density, ours, sparsity, n_starts=5),

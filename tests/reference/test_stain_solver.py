@@ -8,7 +8,7 @@ from scipy.optimize import minimize, nnls
 from sklearn.decomposition import NMF, MiniBatchDictionaryLearning, SparseCoder
 
 from glomerulab.images import read_image
-from glomerulab.stain.optical_density import estimate_white, tissue_density
+from glomerulab.stain.optical_density import estimate_white, find_tissue
 from glomerulab.stain.separation import concentrations, even_sample, objective, solve
 from tests.support.beer_lambert import HE, section, unit_rows
 
@@ -17,7 +17,7 @@ GAP = 1e-9
 
 def _density(seed: int, n_px: int = 3000) -> np.ndarray:
     truth = section(seed)
-    return even_sample(tissue_density(truth.image, truth.white), n_px)
+    return even_sample(find_tissue(truth.image, truth.white).full_density(), n_px)
 
 
 def _relative_gap(
@@ -134,7 +134,7 @@ def _real_images(real_data: Path) -> list[Path]:
 def _check_optimum(path: Path, sparsity: float, n_starts: int) -> float:
     """Return the relative gap of ours to the best of many runs of SciPy."""
     image = read_image(path)
-    density = tissue_density(image, estimate_white(image))
+    density = find_tissue(image, estimate_white(image)).full_density()
     ours = solve(density, sparsity=sparsity).stain_matrix
     # Starts are compared on a sample; what wins there is polished on all pixels.
     sample = even_sample(density, 4000)

@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from glomerulab.images import RgbImage
-from glomerulab.stain.optical_density import estimate_white, tissue_mask
+from glomerulab.stain.optical_density import LUMINANCE_WEIGHTS, estimate_white, tissue_mask
 from glomerulab.stain.reinhard import rgb_to_lab
 
 __all__ = ["FEATURE_NAMES", "ImageMeasures", "downscaled", "image_features", "measure_pair"]
@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 MAX_SIDE_PX = 512
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SCALES_PX = (1.0, 2.0, 4.0, 8.0)
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
+LUMINANCE = np.array(LUMINANCE_WEIGHTS)
 
 FEATURE_NAMES = (
     *(f"{c}_{s}" for c in "Lab" for s in ("mean", "std", *(f"q{q:g}" for q in QUANTILES))),

@@ -22,6 +22,7 @@ from glomerulab.stain.optical_density import (
     estimate_white,
     find_tissue,
     tissue_mask,
+    triple,
 )
 from glomerulab.stain.reference import (
     MIN_SEPARATION_DEGREES,
@@ -116,7 +117,51 @@ def try_fit(
     source: str = "",
 ) -> StainReference | FitFailure:
     """Fit as `fit` does, and return a failure instead of raising it."""
-    return _try_fit(image, stain_prior(stain), parameters, white, source)
+    prior = stain_prior(stain)
+    pixels = checked_image(image)
+    level = estimate_white(pixels) if white is None else checked_white(white)
+    tissue = find_tissue(pixels, level, glass_lightness=parameters.glass_lightness)
+    density, n_tissue = tissue.density, tissue.density.shape[1]
+    if n_tissue < MIN_TISSUE_PX:
+        return _no_tissue_failure(pixels, n_tissue)
+    value = None
+    try:
+        if parameters.method == "vahadane":
+            solved = solve_tissue(tissue, sparsity=parameters.sparsity)
+            matrix, n_tissue = solved.stain_matrix, solved.n_px
+            value = solved.objective / n_tissue
+        else:
+            matrix = macenko_stains(density)
+            n_tissue = tissue.count()
+    except StainError as error:
+        constant = bool(np.all(pixels == pixels[0, 0]))
+        return FitFailure(
+            StainStatus.CONSTANT if constant else StainStatus.ONE_STAIN, error.message
+        )
+    failure = _check_stains(matrix, prior)
+    if failure is not None:
+        return _with_ink(failure, density)
+    percentiles = _percentiles(density, matrix, parameters)
+    if min(percentiles) < MIN_PERCENTILE:
+        missing = prior.dyes[int(np.argmin(percentiles))]
+        return FitFailure(StainStatus.ONE_STAIN, f"there is almost no {missing}")
+    lab_mean, lab_std = (
+        lab_statistics(pixels, tissue_mask(pixels, level))
+        if parameters.method == "reinhard"
+        else (None, None)
+    )
+    return StainReference(
+        stain=prior.stain,
+        stain_vectors=(triple(matrix[:, 0]), triple(matrix[:, 1])),
+        percentiles=percentiles,
+        white=triple(level),
+        source=source,
+        parameters=parameters,
+        objective=value,
+        n_tissue_px=n_tissue,
+        lab_mean=lab_mean,
+        lab_std=lab_std,
+    )
 
 
 def fit_many(
@@ -182,59 +227,6 @@ def _raise_failure(found: StainReference | FitFailure, source: str) -> StainRefe
     if isinstance(found, FitFailure):
         raise StainError(f"{found.status.value}: {found.reason}", where=source or None)
     return found
-
-
-def _try_fit(
-    image: RgbImage,
-    prior: StainPrior,
-    parameters: StainParameters,
-    white: White | None,
-    source: str,
-) -> StainReference | FitFailure:
-    pixels = checked_image(image)
-    level = estimate_white(pixels) if white is None else checked_white(white)
-    tissue = find_tissue(pixels, level, glass_lightness=parameters.glass_lightness)
-    density, n_tissue = tissue.density, tissue.density.shape[1]
-    if n_tissue < MIN_TISSUE_PX:
-        return _no_tissue_failure(pixels, n_tissue)
-    value = None
-    try:
-        if parameters.method == "vahadane":
-            solved = solve_tissue(tissue, sparsity=parameters.sparsity)
-            matrix, n_tissue = solved.stain_matrix, solved.n_px
-            value = solved.objective / n_tissue
-        else:
-            matrix = macenko_stains(density)
-            n_tissue = tissue.count()
-    except StainError as error:
-        constant = bool(np.all(pixels == pixels[0, 0]))
-        return FitFailure(
-            StainStatus.CONSTANT if constant else StainStatus.ONE_STAIN, error.message
-        )
-    failure = _check_stains(matrix, prior)
-    if failure is not None:
-        return _with_ink(failure, density)
-    percentiles = _percentiles(density, matrix, parameters)
-    if min(percentiles) < MIN_PERCENTILE:
-        missing = prior.dyes[int(np.argmin(percentiles))]
-        return FitFailure(StainStatus.ONE_STAIN, f"there is almost no {missing}")
-    lab_mean, lab_std = (
-        lab_statistics(pixels, tissue_mask(pixels, level))
-        if parameters.method == "reinhard"
-        else (None, None)
-    )
-    return StainReference(
-        stain=prior.stain,
-        stain_vectors=(_three(matrix[:, 0]), _three(matrix[:, 1])),
-        percentiles=percentiles,
-        white=_three(level),
-        source=source,
-        parameters=parameters,
-        objective=value,
-        n_tissue_px=n_tissue,
-        lab_mean=lab_mean,
-        lab_std=lab_std,
-    )
 
 
 def _no_tissue_failure(pixels: RgbImage, n_tissue: int) -> FitFailure:
@@ -308,7 +300,3 @@ def _even_sample(image: RgbImage) -> RgbImage:
 
 def _degrees(one: FloatArray, other: FloatArray) -> float:
     return math.degrees(math.acos(min(max(float(one @ other), -1.0), 1.0)))
-
-
-def _three(values: FloatArray) -> tuple[float, float, float]:
-    return float(values[0]), float(values[1]), float(values[2])

@@ -6,6 +6,7 @@ Tissue is neither bare glass nor black border or fold; the mask uses brightness 
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +27,29 @@ __all__ = [
     "checked_white",
     "estimate_white",
     "find_tissue",
-    "tissue_density",
     "tissue_mask",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 
-White = FloatArray | tuple[float, float, float] | float
+BoolArray = npt.NDArray[np.bool_]
+
+Triple = tuple[float, float, float]
+"""One number per colour channel."""
+
+White = FloatArray | Triple | float
 """Grey level of unstained glass: per channel, or one for all."""
+
+BLACK_LUMINANCE = 0.002
+"""Relative luminance (CIE Y, 0 to 1) up to which a pixel is border or fold: grey level 6."""
+
+GLASS_LIGHTNESS = 0.9
+"""CIE lightness L* / 100 relative to white from which a pixel is bare glass."""
+
+SAMPLE_PX = 1 << 19
+MIN_SAMPLE_PX = 1 << 17
+
+LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 
 MAX_PIXELS_FOR_WHITE = 1 << 14
 LOG_LEVELS = np.log(np.maximum(np.arange(256.0), 1.0))
@@ -178,20 +194,6 @@ def checked_image(image: RgbImage) -> RgbImage:
     return np.ascontiguousarray(image)
 
 
-BLACK_LUMINANCE = 0.002
-"""Relative luminance (CIE Y, 0 to 1) up to which a pixel is border or fold: grey level 6."""
-
-GLASS_LIGHTNESS = 0.9
-"""CIE lightness L* / 100 relative to white from which a pixel is bare glass."""
-
-SAMPLE_PX = 1 << 19
-MIN_SAMPLE_PX = 1 << 17
-
-LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
-
-BoolArray = npt.NDArray[np.bool_]
-
-
 def tissue_mask(
     image: RgbImage, white: FloatArray | float, *, glass_lightness: float = GLASS_LIGHTNESS
 ) -> BoolArray:
@@ -218,27 +220,6 @@ def tissue_mask(
     mask = np.empty(pixels.shape[:2], dtype=np.bool_)
     mark_tissue(pixels.reshape(-1, 3), pixel_tables(white, glass_lightness), mask.reshape(-1))
     return mask
-
-
-def tissue_density(
-    image: RgbImage, white: FloatArray | float, *, glass_lightness: float = GLASS_LIGHTNESS
-) -> npt.NDArray[np.float32]:
-    """Return the optical density of the tissue pixels, in the order of the image.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W, 3)
-    white : float or ndarray of float, shape (3,)
-        Grey level of unstained glass.
-    glass_lightness : float, default `GLASS_LIGHTNESS`
-        As for `tissue_mask`.
-
-    Returns
-    -------
-    ndarray of float32, shape (3, n)
-        n is the number of tissue pixels.
-    """
-    return _gathered(checked_image(image).reshape(-1, 3), pixel_tables(white, glass_lightness))
 
 
 @dataclass(frozen=True)
@@ -299,11 +280,11 @@ def _gathered(pixels: RgbImage, tables: PixelTables) -> npt.NDArray[np.float32]:
 
 
 @lru_cache(maxsize=64)
-def _cached_tables(white: tuple[float, float, float], glass_lightness: float) -> PixelTables:
+def _cached_tables(white: Triple, glass_lightness: float) -> PixelTables:
     weights = np.array(LUMINANCE_WEIGHTS)[:, np.newaxis]
     levels = np.arange(256.0)
     relative = np.minimum(levels / np.array(white)[:, np.newaxis], 1.0)
-    luminance = np.stack([weights * _linear(levels / 255.0), weights * _linear(relative)])
+    luminance = np.stack([weights * linear_light(levels / 255.0), weights * linear_light(relative)])
     # L* = 116 Y^(1/3) - 16 (CIE 1976), solved for Y.
     glass = ((100.0 * glass_lightness + 16.0) / 116.0) ** 3
     limits = np.array([BLACK_LUMINANCE, glass], np.float32)
@@ -311,6 +292,12 @@ def _cached_tables(white: tuple[float, float, float], glass_lightness: float) ->
     return luminance.astype(np.float32), limits, density
 
 
-def _linear(encoded: FloatArray) -> FloatArray:
-    """Undo the sRGB transfer curve (IEC 61966-2-1)."""
+def linear_light(encoded: FloatArray) -> FloatArray:
+    """Undo the sRGB transfer curve (IEC 61966-2-1); values from 0 to 1."""
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def triple(values: Any) -> Triple:  # noqa: ANN401 - numbers from JSON or an array
+    """Return three numbers as a tuple of float."""
+    red, green, blue = values
+    return float(red), float(green), float(blue)

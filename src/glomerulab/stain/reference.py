@@ -15,7 +15,7 @@ import numpy as np
 
 from glomerulab.errors import StainError
 from glomerulab.runtime.files import atomic_write
-from glomerulab.stain.optical_density import GLASS_LIGHTNESS, FloatArray
+from glomerulab.stain.optical_density import GLASS_LIGHTNESS, FloatArray, Triple, triple
 
 __all__ = [
     "PAPER",
@@ -30,7 +30,13 @@ __all__ = [
     "write_reference",
 ]
 
+FORMAT = "glomerulab-stain-reference-1"
+
 Method = Literal["vahadane", "macenko", "reinhard"]
+
+
+MIN_SEPARATION_DEGREES = 10.0
+"""Minimal angle between the two columns of a stain matrix; below it they are one stain."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,6 @@ PRESETS = {"recommended": RECOMMENDED, "paper": PAPER}
 """By name, for the command line."""
 
 
-MIN_SEPARATION_DEGREES = 10.0
-"""Minimal angle between the two columns of a stain matrix; below it they are one stain."""
-
-
 @dataclass(frozen=True)
 class StainPrior:
     """The two dyes of a stain and the tolerated deviation of an image from them."""
@@ -82,7 +84,7 @@ class StainPrior:
     stain: str
     dyes: tuple[str, str]
     """Names of the columns."""
-    vectors: tuple[tuple[float, float, float], tuple[float, float, float]]
+    vectors: tuple[Triple, Triple]
     """Absorbance in red, green, blue of each dye, any length."""
     max_angle_degrees: tuple[float, float]
     """Maximal angle between each column and its dye."""
@@ -139,22 +141,17 @@ def stain_prior(stain: str) -> StainPrior:
     return prior
 
 
-FORMAT = "glomerulab-stain-reference-1"
-
-Three = tuple[float, float, float]
-
-
 @dataclass(frozen=True)
 class StainReference:
     """Stain matrix, amounts and white of an image, and the parameters of their fit."""
 
     stain: str
     """HE, PAS, PASM, TRI or H-DAB."""
-    stain_vectors: tuple[Three, Three]
+    stain_vectors: tuple[Triple, Triple]
     """Absorbance of each dye in red, green, blue; unit norm, higher red first."""
     percentiles: tuple[float, float]
     """The upper percentile of each dye's amount over tissue, above 0."""
-    white: Three
+    white: Triple
     """Grey level of unstained glass."""
     source: str = ""
     """The file or slide it was fitted to."""
@@ -163,9 +160,9 @@ class StainReference:
     """Eq. (9) at the solution per tissue pixel; None for aggregates and other methods."""
     n_tissue_px: int = 0
     n_sources: int = 1
-    lab_mean: Three | None = None
+    lab_mean: Triple | None = None
     """Mean CIELAB colour of tissue; only for Reinhard's method."""
-    lab_std: Three | None = None
+    lab_std: Triple | None = None
 
     def __post_init__(self) -> None:
         """Raise `StainError` for an unknown stain or a number out of range."""
@@ -234,9 +231,9 @@ def aggregate(references: Sequence[StainReference], *, source: str = "") -> Stai
     first = references[0]
     return StainReference(
         stain=first.stain,
-        stain_vectors=(_three(mean[0]), _three(mean[1])),
+        stain_vectors=(triple(mean[0]), triple(mean[1])),
         percentiles=(float(percentiles[0]), float(percentiles[1])),
-        white=_three(white),
+        white=triple(white),
         source=source,
         parameters=first.parameters,
         n_tissue_px=sum(reference.n_tissue_px for reference in references),
@@ -246,10 +243,10 @@ def aggregate(references: Sequence[StainReference], *, source: str = "") -> Stai
     )
 
 
-def _mean(colours: Sequence[Three | None], weights: FloatArray) -> Three | None:
+def _mean(colours: Sequence[Triple | None], weights: FloatArray) -> Triple | None:
     if any(colour is None for colour in colours):
         return None
-    return _three(np.average(np.array(colours), axis=0, weights=weights))
+    return triple(np.average(np.array(colours), axis=0, weights=weights))
 
 
 def write_reference(reference: StainReference, path: Path) -> None:
@@ -290,15 +287,10 @@ def reference_from_json(content: Mapping[str, Any]) -> StainReference:
     values = dict(content)
     values["parameters"] = StainParameters(**values["parameters"])
     first, second = values["stain_vectors"]
-    values["stain_vectors"] = (_three(first), _three(second))
+    values["stain_vectors"] = (triple(first), triple(second))
     low, high = values["percentiles"]
     values["percentiles"] = (float(low), float(high))
-    values["white"] = _three(values["white"])
+    values["white"] = triple(values["white"])
     for name in ("lab_mean", "lab_std"):
-        values[name] = None if values.get(name) is None else _three(values[name])
+        values[name] = None if values.get(name) is None else triple(values[name])
     return StainReference(**values)
-
-
-def _three(values: Any) -> Three:  # noqa: ANN401 - numbers from JSON or an array
-    red, green, blue = values
-    return float(red), float(green), float(blue)

@@ -1,10 +1,9 @@
 """Reinhard's colour transfer: match mean and standard deviation of CIELAB over tissue."""
 
 import numpy as np
-import numpy.typing as npt
 
 from glomerulab.images import RgbImage
-from glomerulab.stain.optical_density import FloatArray
+from glomerulab.stain.optical_density import BoolArray, FloatArray, Triple, linear_light, triple
 
 # IEC 61966-2-1 (sRGB) primaries to CIE XYZ, rows X, Y, Z, each divided by the D65 white.
 RGB_TO_XYZ = np.array(
@@ -17,9 +16,6 @@ RGB_TO_XYZ = np.array(
 XYZ_TO_RGB = np.linalg.inv(RGB_TO_XYZ)
 D65_WHITE = RGB_TO_XYZ.sum(axis=1)
 LAB_EDGE = 6.0 / 29.0
-
-BoolArray = npt.NDArray[np.bool_]
-Three = tuple[float, float, float]
 
 
 def rgb_to_lab(image: RgbImage) -> FloatArray:
@@ -34,8 +30,7 @@ def rgb_to_lab(image: RgbImage) -> FloatArray:
     ndarray of float64, shape (..., 3)
         L* 0 to 100, a* and b* about -128 to 127.
     """
-    levels = np.arange(256) / 255.0
-    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    linear = linear_light(np.arange(256) / 255.0)
     xyz = linear[image] @ (RGB_TO_XYZ / D65_WHITE[:, np.newaxis]).T
     root = np.where(xyz > LAB_EDGE**3, np.cbrt(xyz), xyz / (3.0 * LAB_EDGE**2) + 4.0 / 29.0)
     x, y, z = np.moveaxis(root, -1, 0)
@@ -63,7 +58,7 @@ def lab_to_rgb(lab: FloatArray) -> RgbImage:
     return np.rint(255.0 * encoded).astype(np.uint8)
 
 
-def lab_statistics(image: RgbImage, mask: BoolArray) -> tuple[Three, Three]:
+def lab_statistics(image: RgbImage, mask: BoolArray) -> tuple[Triple, Triple]:
     """Return mean and standard deviation of each CIELAB channel over tissue.
 
     Parameters
@@ -78,7 +73,7 @@ def lab_statistics(image: RgbImage, mask: BoolArray) -> tuple[Three, Three]:
         Three each.
     """
     lab = rgb_to_lab(image[mask])  # (n, 3)
-    return _three(lab.mean(axis=0)), _three(lab.std(axis=0))
+    return triple(lab.mean(axis=0)), triple(lab.std(axis=0))
 
 
 def transfer_lab_statistics(
@@ -117,7 +112,3 @@ def transfer_lab_statistics(
     out = image.copy()
     out[mask] = lab_to_rgb((lab - source[0]) * gain + target[0])
     return out
-
-
-def _three(values: FloatArray) -> Three:
-    return float(values[0]), float(values[1]), float(values[2])

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glomerulab.errors import StainError
-from glomerulab.stain.kernels.pixels import code
+from glomerulab.stain.kernels.pixels import sparse_code
 from glomerulab.stain.kernels.solver import (
     N_MOMENTS,
     descend,
@@ -29,19 +29,24 @@ ANGLE_PERCENTILE = 1.0
 """Per cent of the pixels beyond each extreme direction."""
 
 MAX_SAMPLE_PX = 1 << 18
+START_SAMPLE_PX = 512
+FIRST_SAMPLE_PX = 4096
+SAMPLE_GROWTH = 8
+# Relative decreases of the objective that are expected of one more step.
+EXPECTED_DECREASE = 1e-7  # that step is then taken unchecked; it leaves about 100 times the square
+CLOSE_DECREASE = 1e-8  # where a pass costs little
+ROUGH_DECREASE = 1e-6  # enough on a sample, whose optimum is not that of all pixels
+MAX_SAMPLED_PASSES = 5
+MIN_SEPARATION_COSINE = 0.9999995  # 0.06 degrees: beyond it the amounts of two stains explode
 
 
-def macenko_stains(
-    density: npt.NDArray[np.float32], *, percentile: float = ANGLE_PERCENTILE
-) -> FloatArray:
+def macenko_stains(density: npt.NDArray[np.float32]) -> FloatArray:
     """Estimate the stain matrix from the plane of the two largest principal components.
 
     Parameters
     ----------
     density : ndarray of float32, shape (3, n)
         Optical density of tissue pixels; of more than 262,144 an even sample is taken.
-    percentile : float, default `ANGLE_PERCENTILE`
-        Robust minimum and maximum of the angle in that plane, in (0, 50).
 
     Returns
     -------
@@ -76,7 +81,7 @@ def macenko_stains(
         plane[:, 0] = -plane[:, 0]
     along, across = plane.T @ sample
     angles = np.sort(np.arctan2(across, along))
-    beyond = round(percentile / 100.0 * (len(angles) - 1))
+    beyond = round(ANGLE_PERCENTILE / 100.0 * (len(angles) - 1))
     low, high = angles[beyond], angles[-1 - beyond]
     extremes = plane @ np.array([[np.cos(low), np.cos(high)], [np.sin(low), np.sin(high)]])
     extremes = np.maximum(extremes, 0.0)
@@ -92,17 +97,6 @@ def even_sample(density: npt.NDArray[np.float32], n_px: int) -> npt.NDArray[np.f
     step = -(-density.shape[1] // n_px)
     # Odd: JPEG blocks are eight pixels wide.
     return np.ascontiguousarray(density[:, :: step | 1 if step > 1 else 1])
-
-
-START_SAMPLE_PX = 512
-FIRST_SAMPLE_PX = 4096
-SAMPLE_GROWTH = 8
-# Relative decreases of the objective that are expected of one more step.
-EXPECTED_DECREASE = 1e-7  # that step is then taken unchecked; it leaves about 100 times the square
-CLOSE_DECREASE = 1e-8  # where a pass costs little
-ROUGH_DECREASE = 1e-6  # enough on a sample, whose optimum is not that of all pixels
-MAX_SAMPLED_PASSES = 5
-MIN_SEPARATION_COSINE = 0.9999995  # 0.06 degrees: beyond it the amounts of two stains explode
 
 
 @dataclass(frozen=True)
@@ -185,15 +179,15 @@ def solve_tissue(tissue: Tissue, *, sparsity: float) -> Factorisation:
     red, green, blue = tissue.density
     stains = _start(tissue.density)
     _descend(tissue.density, stains, sparsity, ROUGH_DECREASE)
-    whole, part = np.empty((3, N_MOMENTS)), np.empty((3, N_MOMENTS))
+    full, part = np.empty((3, N_MOMENTS)), np.empty((3, N_MOMENTS))
     for n_passes in range(1, MAX_SAMPLED_PASSES + 1):
-        squares, n_px = sum_tissue_moments(tissue.pixels, tissue.tables, stains, sparsity, whole)
-        value, decrease = newton_step(whole, stains, sparsity, 0.0, np.empty((2, 3)))
+        squares, n_px = sum_tissue_moments(tissue.pixels, tissue.tables, stains, sparsity, full)
+        value, decrease = newton_step(full, stains, sparsity, 0.0, np.empty((2, 3)))
         value += 0.5 * squares
         is_far = decrease > EXPECTED_DECREASE * value
         sum_moments(red, green, blue, stains, sparsity, part)
         scale = n_px / len(red)
-        rest = whole - scale * part
+        rest = full - scale * part
         descend(red, green, blue, stains, sparsity, CLOSE_DECREASE, scale, rest)
         if not is_far:
             return _factorisation(stains, value - decrease, n_passes, n_px)
@@ -249,7 +243,7 @@ def concentrations(density: FloatArray, stain_matrix: FloatArray, *, sparsity: f
     planes = np.ascontiguousarray(np.moveaxis(density, -1, 0), dtype=np.float64).reshape(3, -1)
     amounts = np.empty((2, planes.shape[1]))
     stains = np.ascontiguousarray(stain_matrix.T, dtype=np.float64)
-    code(planes[0], planes[1], planes[2], stains, float(sparsity), amounts[0], amounts[1])
+    sparse_code(planes[0], planes[1], planes[2], stains, float(sparsity), amounts[0], amounts[1])
     return np.ascontiguousarray(amounts.T).reshape(*density.shape[:-1], 2)
 
 

@@ -10,7 +10,6 @@ from glomerulab.stain.optical_density import (
     find_tissue,
     optical_density,
     optical_density_table,
-    tissue_density,
     tissue_mask,
     transmitted_light,
 )
@@ -115,7 +114,7 @@ def test_densities_are_those_of_the_mask_in_order() -> None:
     truth = section(2)
     mask = tissue_mask(truth.image, truth.white)
     expected = optical_density(truth.image, truth.white)[mask].T
-    assert np.allclose(tissue_density(truth.image, truth.white), expected, rtol=1e-6)
+    assert np.allclose(find_tissue(truth.image, truth.white).full_density(), expected, rtol=1e-6)
 
 
 def test_lightness_moves_the_limit() -> None:
@@ -136,10 +135,11 @@ def test_of_a_large_image_the_density_is_that_of_an_even_sample() -> None:
     truth = section(3, size=800)
     tissue = find_tissue(truth.image, truth.white)
     assert tissue.pixels is not None
-    whole = tissue_density(truth.image, truth.white)
+    whole = find_tissue(truth.image, truth.white).full_density()
     assert tissue.count() == whole.shape[1] > 2 * tissue.density.shape[1]
     assert np.array_equal(
-        tissue.density, tissue_density(truth.image.reshape(1, -1, 3)[:, ::3], truth.white)
+        tissue.density,
+        find_tissue(truth.image.reshape(1, -1, 3)[:, ::3], truth.white).full_density(),
     )
     assert np.array_equal(tissue.full_density(), whole)
     small = find_tissue(truth.image[:400], truth.white)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glomerulab.errors import StainError
-from glomerulab.stain.optical_density import find_tissue, tissue_density
+from glomerulab.stain.optical_density import find_tissue
 from glomerulab.stain.separation import (
     MAX_SAMPLED_PASSES,
     concentrations,
@@ -21,7 +21,7 @@ from tests.support.beer_lambert import HE, PAS, section, unit_rows, worst_angle
 
 def test_dyes_are_found_within_a_few_degrees() -> None:
     truth = section(1)
-    found = macenko_stains(tissue_density(truth.image, truth.white))
+    found = macenko_stains(find_tissue(truth.image, truth.white).full_density())
     assert worst_angle(found, truth.stain_matrix) < 4.0
     assert found[0, 0] > found[0, 1]
     assert np.linalg.norm(found, axis=0) == pytest.approx([1.0, 1.0])
@@ -46,13 +46,13 @@ def test_an_even_sample_is_evenly_spaced_and_small_enough() -> None:
 
 def test_the_dyes_are_found() -> None:
     truth = section(1)
-    solved = solve(tissue_density(truth.image, truth.white), sparsity=0.02)
+    solved = solve(find_tissue(truth.image, truth.white).full_density(), sparsity=0.02)
     assert worst_angle(solved.stain_matrix, truth.stain_matrix) < 1.0
 
 
 def test_the_same_pixels_give_the_same_result_to_the_last_bit() -> None:
     truth = section(2)
-    density = tissue_density(truth.image, truth.white)
+    density = find_tissue(truth.image, truth.white).full_density()
     one, other = (solve(density, sparsity=0.02) for _ in range(2))
     assert np.array_equal(one.stain_matrix, other.stain_matrix)
     assert one.objective == other.objective
@@ -60,7 +60,7 @@ def test_the_same_pixels_give_the_same_result_to_the_last_bit() -> None:
 
 def test_the_objective_is_that_of_the_paper_at_the_solution() -> None:
     truth = section(3)
-    density = tissue_density(truth.image, truth.white)
+    density = find_tissue(truth.image, truth.white).full_density()
     solved = solve(density, sparsity=0.1)
     exact = objective(density.T.astype(float), solved.stain_matrix, sparsity=0.1)
     assert solved.objective == pytest.approx(exact, rel=1e-4)
@@ -71,20 +71,20 @@ def test_the_callers_start_is_never_changed(order: Literal["C", "F"]) -> None:
     truth = section(4)
     start = np.array(unit_rows(PAS).T * 2.0, order=order)
     given = start.copy()
-    solve(tissue_density(truth.image, truth.white), sparsity=0.02, start=start)
+    solve(find_tissue(truth.image, truth.white).full_density(), sparsity=0.02, start=start)
     assert np.array_equal(start, given)
 
 
 def test_a_handful_of_passes_is_enough() -> None:
     truth = section(4, size=512)
-    assert solve(tissue_density(truth.image, truth.white), sparsity=0.02).n_passes <= 5
+    assert solve(find_tissue(truth.image, truth.white).full_density(), sparsity=0.02).n_passes <= 5
 
 
 @pytest.mark.parametrize("sparsity", [0.02, 0.1])
 @pytest.mark.parametrize("glass", [0.2, 0.95])
 def test_a_large_image_ends_at_the_optimum_of_all_its_pixels(sparsity: float, glass: float) -> None:
     truth = section(5, size=900, glass=glass, nuclei=0.05)
-    density = tissue_density(truth.image, truth.white)
+    density = find_tissue(truth.image, truth.white).full_density()
     tissue = find_tissue(truth.image, truth.white)
     assert (tissue.pixels is None) == (glass > 0.9)  # too little tissue to take a sample of
     solved = solve_tissue(tissue, sparsity=sparsity)
@@ -103,7 +103,7 @@ def test_a_sample_that_misleads_does_not_keep_it_from_the_optimum(sparsity: floa
     image.reshape(-1, 3)[::3] = other.image.reshape(-1, 3)[::3]  # all that the sample meets
     tissue = find_tissue(image, truth.white)
     assert tissue.pixels is not None
-    density = tissue_density(image, truth.white)
+    density = find_tissue(image, truth.white).full_density()
     solved = solve_tissue(tissue, sparsity=sparsity)
     assert solved.n_px == density.shape[1]
     assert solved.n_passes > MAX_SAMPLED_PASSES

@@ -176,7 +176,7 @@ def _clear_glass(brightness: F32, highest: Real, red: F32, green: F32, blue: F32
 
 
 @compiled_reordered
-def code(
+def sparse_code(
     red: Reals,
     green: Reals,
     blue: Reals,
@@ -220,7 +220,7 @@ def concentration_percentiles(
     for begin in range(0, red.shape[0], BLOCK_PX):
         end = min(begin + BLOCK_PX, red.shape[0])
         p, q, r = red[begin:end], green[begin:end], blue[begin:end]
-        code(p, q, r, stains32, sparsity32, amounts[0], amounts[1])
+        sparse_code(p, q, r, stains32, sparsity32, amounts[0], amounts[1])
         for k in range(2):
             _to_bins(amounts[k], per_unit, last, bins[k])
             # Two tables in turn: two successive additions to one bin would stall.
@@ -284,7 +284,7 @@ def recolour(
             od[0, i] = table[0, part[i, 0]]
             od[1, i] = table[1, part[i, 1]]
             od[2, i] = table[2, part[i, 2]]
-        code(od[0], od[1], od[2], stains32, sparsity32, amounts[0], amounts[1])
+        sparse_code(od[0], od[1], od[2], stains32, sparsity32, amounts[0], amounts[1])
         _transmit(amounts[0], amounts[1], weights, white32, packed)
         _store(packed[: n - n % 4], words[3 * begin // 4 :])
         for i in range(n - n % 4, n):

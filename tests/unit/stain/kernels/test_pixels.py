@@ -34,10 +34,10 @@ def test_amounts_are_the_same_in_both_precisions(sparsity: float, precision: typ
     red, green, blue = rng.exponential(0.4, (3, 5000)).astype(precision)
     amounts = np.empty((2, 5000), precision)
     stains = unit_rows(HE).astype(precision)
-    kernels.code(red, green, blue, stains, precision(sparsity), amounts[0], amounts[1])
+    kernels.sparse_code(red, green, blue, stains, precision(sparsity), amounts[0], amounts[1])
     exact = np.empty((2, 5000))
     planes = [plane.astype(np.float64) for plane in (red, green, blue)]
-    kernels.code(*planes, unit_rows(HE), sparsity, exact[0], exact[1])
+    kernels.sparse_code(*planes, unit_rows(HE), sparsity, exact[0], exact[1])
     assert amounts.min() >= 0.0
     assert np.allclose(amounts, exact, atol=2e-5)
 
@@ -50,7 +50,7 @@ def test_percentiles_are_those_of_numpy_within_a_bin(n: int, share: float) -> No
     kernels.concentration_percentiles(*planes, unit_rows(HE), 0.0, share, found)
     amounts = np.empty((2, n), np.float32)
     stains = unit_rows(HE).astype(np.float32)
-    kernels.code(*planes, stains, np.float32(0.0), amounts[0], amounts[1])
+    kernels.sparse_code(*planes, stains, np.float32(0.0), amounts[0], amounts[1])
     bin_width = kernels.HIGHEST_AMOUNT / kernels.N_BINS
     for k in range(2):
         low = np.quantile(amounts[k], share, method="lower") - bin_width
@@ -86,7 +86,7 @@ def test_new_colours_are_those_of_double_precision(pixels: np.ndarray) -> None:
     )
     planes = [table[channel][pixels[:, channel]] for channel in range(3)]
     amounts = np.empty((2, len(pixels)))
-    kernels.code(*planes, unit_rows(HE), 0.0, amounts[0], amounts[1])
+    kernels.sparse_code(*planes, unit_rows(HE), 0.0, amounts[0], amounts[1])
     light = new_white * np.exp(-(amounts.T * gains) @ unit_rows(PAS))
     off = np.abs(out.astype(float) - np.rint(light))
     assert off.max() <= 1.0  # a tie may fall to either side

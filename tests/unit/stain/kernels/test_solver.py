@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from glomerulab.stain.kernels import solver as kernels
-from glomerulab.stain.optical_density import pixel_tables, tissue_density
+from glomerulab.stain.optical_density import find_tissue, pixel_tables
 from glomerulab.stain.separation import objective
 from tests.support.beer_lambert import HE, section, unit_rows
 
@@ -95,7 +95,7 @@ def test_descent_reports_its_passes_and_objective(density: np.ndarray) -> None:
 
 def test_tissue_moments_are_those_of_the_gathered_density() -> None:
     truth = section(12, size=96, glass=0.4, border=0.2)  # 9,216 pixels: the last block is short
-    tissue = tissue_density(truth.image, truth.white)
+    tissue = find_tissue(truth.image, truth.white).full_density()
     gathered, blockwise = (np.empty((3, kernels.N_MOMENTS)) for _ in range(2))
     squares = kernels.sum_moments(*np.ascontiguousarray(tissue), START, 0.02, gathered)
     pixels, light = truth.image.reshape(-1, 3), pixel_tables(truth.white)
