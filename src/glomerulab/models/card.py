@@ -9,6 +9,9 @@ from glomerulab.taxonomy import Label, Taxonomy
 
 __all__ = ["ModelCard"]
 
+Triple = tuple[float, float, float]
+"""One number per colour channel."""
+
 
 class ModelCard(BaseModel):
     """Everything besides the weights that is needed to use a model."""
@@ -25,9 +28,9 @@ class ModelCard(BaseModel):
     labels: tuple[Label, ...]
     input_size: int = Field(ge=8)
     """Height and width of the images, px."""
-    mean: tuple[float, float, float]
+    mean: Triple
     """Of each channel, of values from 0 to 1."""
-    std: tuple[float, float, float]
+    std: Triple
     mpp: float | None = Field(default=None, gt=0)
     """Median of the training crops, µm per pixel; None if no crop states it."""
     stain_reference: str | None = None

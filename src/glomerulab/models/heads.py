@@ -36,7 +36,7 @@ def probabilities(logits: Tensor, head: Head) -> Tensor:
 
 
 def is_correct(logits: Tensor, labels: Tensor, head: Head) -> tuple[Tensor, Tensor]:
-    """Return for each image whether the model is correct, and whether the labels can tell.
+    """Return for each image whether the model is correct, and whether enough labels are known.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ constructor names the layers.
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -181,7 +182,7 @@ def weights_in_forward_order(model: nn.Module, *, input_size: int) -> list[str]:
     return sorted(model.state_dict(), key=lambda key: position[key.rpartition(".")[0]])
 
 
-def is_batch_norm(layer: nn.Module) -> bool:
+def is_batch_norm(layer: nn.Module) -> TypeGuard[nn.modules.batchnorm._BatchNorm]:
     """Return whether a layer is a batch norm of any dimension."""
     base = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 - the one base of all batch norms
     return isinstance(layer, base)

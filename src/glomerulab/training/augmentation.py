@@ -1,7 +1,8 @@
-"""Augmentation of single images: rotation, flips, noise, mixup, and stain jitter.
+"""Augmentation of images: rotation, flips, noise, mixup, and stain jitter.
 
-Operations on tensors are pure functions of float tensors (3, H, W) in 0 to 1; random numbers are
-drawn by the caller. `jitter_stains` varies amounts and colours of the stains and leaves glass
+`OnlineAugmentation` combines them for training; `glomerulab.pipeline.augment` writes augmented
+files. Operations on tensors are pure functions of float tensors (3, H, W) in 0 to 1; random numbers
+are drawn by the caller. `jitter_stains` varies amounts and colours of the stains and leaves glass
 unchanged.
 """
 
@@ -30,6 +31,9 @@ __all__ = [
     "mix",
     "rotate",
 ]
+
+DARKEST = 1.0 / 255.0
+FLIP_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,6 @@ def _rotate_vectors(stains: FloatArray, turns: FloatArray) -> FloatArray:
     moved = np.maximum(stains + tangent, 0.0)
     unit: FloatArray = moved / np.linalg.norm(moved, axis=1, keepdims=True)
     return unit
-
-
-DARKEST = 1.0 / 255.0
 
 
 def rotate(image: Tensor, degrees: float) -> Tensor:
@@ -191,9 +192,6 @@ def jitter_optical_density(image: Tensor, factors: Tensor) -> Tensor:
     the paper's; it needs no stain matrix and suits every stain.
     """
     return image.clamp(DARKEST, 1.0) ** factors[:, None, None]
-
-
-FLIP_PROBABILITY = 0.5
 
 
 class OnlineAugmentation(BaseModel):

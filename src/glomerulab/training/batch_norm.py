@@ -14,6 +14,8 @@ from accelerate import Accelerator
 from torch import Tensor, distributed, nn
 from torch.overrides import TorchFunctionMode
 
+from glomerulab.models.layers import is_batch_norm
+
 
 class GlobalBatch(TorchFunctionMode):
     """Context in which batch norm and dropout, in training mode, act on the global batch.
@@ -179,11 +181,10 @@ def remeasure_batch_norm(
 
 
 def _training_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    kind = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 - the common base of all batch norms
     return [
         layer
         for layer in model.modules()
-        if isinstance(layer, kind) and layer.training and layer.track_running_stats
+        if is_batch_norm(layer) and layer.training and layer.track_running_stats
     ]
 
 

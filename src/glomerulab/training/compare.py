@@ -22,7 +22,7 @@ from glomerulab.evaluation.comparison import ModelCost
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.training.config import FrozenConfig, TrainConfig, read_config, read_toml_config
+from glomerulab.training.config import DerivedConfig, TrainConfig, read_config, read_toml_config
 from glomerulab.training.hardware import Precision, processor_name, uses_bfloat16
 from glomerulab.training.run import train
 
@@ -34,15 +34,9 @@ N_ROUNDS = 5
 BATCH_SIZE = 16
 
 
-class CompareConfig(FrozenConfig):
+class CompareConfig(DerivedConfig):
     """The models of a comparison, and their common settings."""
 
-    train: Path
-    """The common training configuration; in a file, relative to that file."""
-    out: Path
-    """In a file, relative to that file."""
-    manifest: Path | None = None
-    """Instead of the one of `train`."""
     models: dict[str, dict[str, object]] = Field(min_length=2)
     """Changes of each model by its name, as dotted keys of the training configuration."""
 
@@ -93,9 +87,7 @@ def read_compare_config(path: Path, overrides: Mapping[str, object] | None = Non
 
 def run_config(config: CompareConfig, name: str) -> TrainConfig:
     """Return the training configuration of one model."""
-    manifest = {} if config.manifest is None else {"manifest": config.manifest}
-    out = config.out / "runs" / name
-    return read_config(config.train, {**config.models[name], **manifest, "out": out})
+    return config.training(config.models[name], config.out / "runs" / name)
 
 
 def compare(config: CompareConfig, *, track: Track = silent) -> TrainedModels:

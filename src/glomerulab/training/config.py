@@ -11,6 +11,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glomerulab.errors import ConfigError
+from glomerulab.models.card import Triple
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.predictions import Head
 from glomerulab.runtime.files import atomic_write
@@ -23,9 +24,6 @@ __all__ = ["TrainConfig", "read_config", "write_config"]
 PATH_KEYS = ("manifest", "out", "start.weights")
 IMAGENET = "imagenet"
 """Value of ``start.weights`` that is a name, not a path."""
-
-Triple = tuple[float, float, float]
-"""One number per colour channel."""
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -69,6 +67,22 @@ class OptimizerConfig(FrozenConfig):
     weight_decay: float = Field(default=0.0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of ``sgd`` only."""
+
+
+class DerivedConfig(FrozenConfig):
+    """Base of a search and a comparison: trainings that vary one training configuration."""
+
+    train: Path
+    """The training configuration that is varied; in a file, relative to that file."""
+    out: Path
+    """In a file, relative to that file."""
+    manifest: Path | None = None
+    """Instead of the one of `train`."""
+
+    def training(self, changes: Mapping[str, object], out: Path) -> "TrainConfig":
+        """Return the configuration of one training, with changes by dotted key."""
+        manifest = {} if self.manifest is None else {"manifest": self.manifest}
+        return read_config(self.train, {**changes, **manifest, "out": out})
 
 
 def cosine_rate(epoch: int, *, initial: float, n_epochs: int, n_warmup: int = 0) -> float:

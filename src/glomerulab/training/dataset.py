@@ -105,7 +105,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         return len(self.paths)
 
     def __getitem__(self, key: ItemKey | int) -> tuple[Tensor, Tensor, int]:
-        """Return image (3, H, W), labels (K,) and row; a plain integer means epoch 0.
+        """Return image (3, H, W), labels (K,) and row; a key without an epoch means epoch 0.
 
         Raises
         ------
@@ -124,9 +124,9 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
 
     def without_augmentation(self) -> "CropDataset":
         """Return a copy without augmentation that shares the cache."""
-        plain = copy.copy(self)
-        plain.augment = plain.two_stain_jitter = None
-        return plain
+        original = copy.copy(self)
+        original.augment = original.two_stain_jitter = None
+        return original
 
     def _load(self, row: int) -> Tensor:
         """Return one image as float (3, H, W) in 0 to 1."""
@@ -229,8 +229,7 @@ def _collate(items: list[tuple[Tensor, Tensor, int] | GlomerulabError]) -> Batch
 
 def _labels(manifest: Manifest) -> npt.NDArray[np.float64]:
     """Return the labels, with 0 for an unknown label that a present one excludes."""
-    columns = list(manifest.taxonomy.label_ids)
-    known = manifest.table[columns].to_numpy(dtype=np.float64, na_value=np.nan)
+    known = manifest.labels()
     excluded = (known == 1).astype(np.intp) @ manifest.taxonomy.exclusions > 0
     known[excluded & np.isnan(known)] = 0.0
     return known

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from glomerulab.cohort.leakage import find_leaks, target_leak_parts
 from glomerulab.cohort.manifest import Manifest, read_manifest
+from glomerulab.cohort.schema import SPLITS
 from glomerulab.errors import ConfigError, LeakageError, TrainingError
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from glomerulab.models.heads import probabilities
@@ -34,7 +35,6 @@ __all__ = ["train"]
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("train", "validation", "test")
 EpochCallback = Callable[[list[EpochRow]], None]
 """Receives the history after each epoch; an exception ends the training, which can be resumed."""
 
@@ -80,7 +80,7 @@ def train(
     """
     accelerator = _accelerator()
     manifest = read_manifest(config.manifest)
-    parts = {name: _part(manifest, name) for name in PARTS}
+    parts = {name: _part(manifest, name) for name in SPLITS}
     _check_parts(parts, config)
     check_shares(len(parts["train"].table), config, n_processes=accelerator.num_processes)
     warnings = _leakage_warnings(manifest, config)

@@ -33,9 +33,8 @@ from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import changed_settings, describe_changes
 from glomerulab.training.config import (
+    DerivedConfig,
     FrozenConfig,
-    TrainConfig,
-    read_config,
     read_toml_config,
     write_config,
 )
@@ -76,15 +75,9 @@ class Range(FrozenConfig):
         return self
 
 
-class SearchConfig(FrozenConfig):
+class SearchConfig(DerivedConfig):
     """A search: its space, number of trials, and metric."""
 
-    train: Path
-    """The training configuration that is varied; in a file, relative to that file."""
-    out: Path
-    """In a file, relative to that file."""
-    manifest: Path | None = None
-    """Instead of the one of `train`."""
     storage: str | None = None
     """URL of a database that several workers share, such as ``postgresql://…``; by default SQLite
     in `out`."""
@@ -161,14 +154,8 @@ def read_search_config(path: Path, overrides: Mapping[str, object] | None = None
     config = read_toml_config(path, SearchConfig, ("train", "out", "manifest"), overrides)
     for key, values in config.space.items():
         for value in (values.low, values.high) if isinstance(values, Range) else values:
-            trial_config(config, {key: value}, config.out)
+            config.training({key: value}, config.out)
     return config
-
-
-def trial_config(config: SearchConfig, values: Mapping[str, object], out: Path) -> TrainConfig:
-    """Return the training configuration of one trial with values by dotted key."""
-    manifest = {} if config.manifest is None else {"manifest": config.manifest}
-    return read_config(config.train, {**values, **manifest, "out": out})
 
 
 def search(config: SearchConfig, *, track: Track = silent) -> SearchResult:
@@ -204,7 +191,7 @@ def search(config: SearchConfig, *, track: Track = silent) -> SearchResult:
 
 def _write_manifest_without_test(config: SearchConfig) -> Path:
     """Write the manifest of the trials: training and validation only."""
-    manifest = read_manifest(trial_config(config, {}, config.out).manifest)
+    manifest = read_manifest(config.training({}, config.out).manifest)
     inside = manifest.table["split"].isin(["train", "validation"]).to_numpy(dtype=bool)
     if not (manifest.table["split"] == "validation").any():
         raise TrainingError(
@@ -228,7 +215,7 @@ def _objective(config: SearchConfig, manifest: Path) -> Callable[[optuna.Trial],
         number = trial.number if first is None else first  # continues in the killed trial's folder
         folder = config.out / "trials" / f"{number:04d}"
         trial.set_user_attr("folder", folder.name)
-        training = trial_config(config, values, folder).model_copy(update={"manifest": manifest})
+        training = config.training(values, folder).model_copy(update={"manifest": manifest})
         reported = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
         def report(history: list[EpochRow]) -> None:
@@ -385,7 +372,7 @@ def _close(storage: RDBStorage) -> None:
 
 def _check_same_search(study: optuna.Study, config: SearchConfig) -> None:
     """Check that the database is new or of this search, since its values are compared."""
-    training = trial_config(config, {}, config.out)
+    training = config.training({}, config.out)
     settings: dict[str, object] = {
         "metric": config.metric,
         "space": {
@@ -426,7 +413,7 @@ def _write_result(study: optuna.Study, config: SearchConfig, *, is_synthetic: bo
     write_plot(study, config.out, metric=config.metric, is_synthetic=is_synthetic)
     values = study.best_trial.params
     best_config = config.out / "best.toml"
-    write_config(trial_config(config, values, config.out / "run"), best_config)
+    write_config(config.training(values, config.out / "run"), best_config)
     return SearchResult(best_config, study.best_value, values, table)
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError, ConfigError
-from glomerulab.models.checkpoint import ModelCard, read_checkpoint
+from glomerulab.models.card import ModelCard, Triple
+from glomerulab.models.checkpoint import read_checkpoint
 from glomerulab.models.layers import freeze_first, head_layers
 from glomerulab.models.networks.improved_seresnet import ImprovedSeResNet
 from glomerulab.models.transfer.separable import PairEnergy, is_basic_resnet, transfer_basic_resnet
@@ -24,10 +25,10 @@ from glomerulab.models.transfer.weights import (
 )
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.sealing import require_run_folder
-from glomerulab.training.config import IMAGENET, TrainConfig, Triple
+from glomerulab.training.config import IMAGENET, TrainConfig
 from glomerulab.training.dataset import CropDataset
 
-FILE = "start.json"
+START_FILE = "start.json"
 N_NORM_IMAGES = 32
 """Images that batch norms are measured on after a transfer; each epoch uses more."""
 
@@ -134,7 +135,7 @@ def _load_start(
 
 def write_start(start: Start, run: Path) -> None:
     """Write ``start.json`` into a run folder."""
-    with atomic_write(run / FILE) as temporary:
+    with atomic_write(run / START_FILE) as temporary:
         temporary.write_text(json.dumps(asdict(start), indent=1), encoding="utf-8")
 
 
@@ -146,7 +147,7 @@ def read_start(run: Path) -> Start:
     CheckpointError
         If the file is damaged.
     """
-    path = run / FILE
+    path = run / START_FILE
     if not path.is_file():
         return Start("random")
     try:

@@ -19,7 +19,6 @@ from glomerulab.training.search import (
     SearchConfig,
     read_search_config,
     search,
-    trial_config,
     trials_table,
     write_plot,
 )
@@ -203,7 +202,7 @@ def test_paths_are_relative_to_the_file_and_a_trial_varies_the_training(tmp_path
     assert config.out == tmp_path / "search"
     assert config.space["batch_size"] == (8, 16)
     values = {"batch_size": 8, "optimizer.name": "adam"}
-    trial = trial_config(config, values, tmp_path / "trial")
+    trial = config.training(values, tmp_path / "trial")
     assert (trial.batch_size, trial.optimizer.name, trial.out) == (8, "adam", tmp_path / "trial")
     assert trial.manifest == tmp_path / "m.csv"
 

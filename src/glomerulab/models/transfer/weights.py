@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError
+from glomerulab.models.card import Triple
 from glomerulab.models.layers import is_batch_norm, weights_in_forward_order
 from glomerulab.models.registry import find_model
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
 __all__ = ["LoadResult", "imagenet_scale", "imagenet_weights", "load_matching", "read_weights"]
-
-Triple = tuple[float, float, float]
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 """Keys under which training programs keep the weights of a checkpoint."""
