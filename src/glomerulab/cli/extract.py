@@ -47,7 +47,9 @@ def extract(
     mpp_override: Annotated[
         float | None,
         typer.Option(
-            min=0.001, max=100, help="Micrometres per pixel of the slides, if they do not say."
+            min=0.001,
+            max=100,
+            help="Micrometres per pixel of the slides, if their metadata lacks it.",
         ),
     ] = None,
     image_format: Annotated[
@@ -95,7 +97,7 @@ def extract(
 def _print_summary(summary: "ExtractSummary") -> None:
     from glomerulab.runtime.messages import count_noun
 
-    there = f", {summary.n_there} were there already" if summary.n_there else ""
+    there = f", {summary.n_existing} were there already" if summary.n_existing else ""
     typer.echo(f"{summary.n_cut} crops cut{there}: {summary.manifest_path}")
     if summary.n_padded:
         typer.echo(

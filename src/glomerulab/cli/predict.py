@@ -31,7 +31,7 @@ def predict(
         typer.Option(help="Instead of regions: what `train-detector` made, to propose them."),
     ] = None,
     stain: Annotated[
-        str | None, typer.Option(help="HE, PAS, PASM, TRI or other, where slides do not say.")
+        str | None, typer.Option(help="HE, PAS, PASM, TRI or other, of slides without a stain.")
     ] = None,
     margin: Annotated[
         float, typer.Option(min=0, max=10, help="Around regions; as the training crops were cut.")
@@ -39,7 +39,9 @@ def predict(
     mpp_override: Annotated[
         float | None,
         typer.Option(
-            min=0.001, max=100, help="Micrometres per pixel of the slides, if they do not say."
+            min=0.001,
+            max=100,
+            help="Micrometres per pixel of the slides, if their metadata lacks it.",
         ),
     ] = None,
     symmetries: Annotated[

@@ -20,7 +20,7 @@ def quickstart(
     """Render a synthetic cohort, extract, split, normalise, augment, train and report.
 
     Takes minutes on two cores without a GPU. Run again to continue. The biopsies are rendered:
-    the scores show that the pipeline works, and nothing about patients. Research use only.
+    the scores show that the pipeline works and do not apply to patients. Research use only.
 
     Example: glomerulab quickstart --out my-first-run
     """
@@ -38,5 +38,7 @@ def quickstart(
     )
     typer.echo("")
     typer.echo(report.headline)
-    typer.echo("These biopsies are synthetic: this says nothing about patients. Research use only.")
+    typer.echo(
+        "These biopsies are synthetic: the scores do not apply to patients. Research use only."
+    )
     typer.echo(f"Report: {report.html_path}")

@@ -51,9 +51,9 @@ def report(
     from glomerulab.reports.case.write import FORMATS, write_case_reports
     from glomerulab.runtime.progress import show_progress
 
-    asked = [name.strip() for name in formats.split(",") if name.strip()]
-    wanted = [name for name in FORMATS if name in asked]
-    if len(wanted) != len(set(asked)) or not wanted:
+    requested = [name.strip() for name in formats.split(",") if name.strip()]
+    wanted = [name for name in FORMATS if name in requested]
+    if len(wanted) != len(set(requested)) or not wanted:
         raise typer.BadParameter(f"must be of {', '.join(FORMATS)}", param_hint="--format")
     written = write_case_reports(
         predictions,

@@ -69,6 +69,11 @@ class Manifest:
         columns = list(self.taxonomy.label_ids)
         return self.table[columns].to_numpy(dtype=np.float64, na_value=np.nan)
 
+    def part(self, name: str) -> "Manifest":
+        """Return the images of one part of the split."""
+        inside = (self.table["split"] == name).fillna(value=False)
+        return self.with_table(self.table[inside.to_numpy(dtype=bool)])
+
     def with_table(self, table: pd.DataFrame) -> "Manifest":
         """Return a copy with another table, whose index is reset."""
         return replace(self, table=table.reset_index(drop=True))

@@ -130,19 +130,16 @@ def find_near_duplicates(
     manifest: Manifest,
     *,
     column: str = "split",
-    max_distance: int = MAX_DISTANCE,
     n_workers: int = 1,
     track: Track = silent,
 ) -> list[NearDuplicate]:
-    """Find the pairs of nearly identical images in different parts.
+    """Find the pairs of images in different parts whose hashes differ by at most `MAX_DISTANCE`.
 
     Parameters
     ----------
     manifest : Manifest
     column : str, default "split"
         "split" or "fold"; images without a part are ignored.
-    max_distance : int, default MAX_DISTANCE
-        In bits.
     n_workers : int, default 1
         Processes that read images.
     track : Track, default silent
@@ -168,7 +165,7 @@ def find_near_duplicates(
         for start in range(0, len(here), N_ROWS_AT_ONCE):
             rows = here[start : start + N_ROWS_AT_ONCE]
             distances = hash_distances(hashes[rows, 0], hashes[later])
-            for i, j in np.argwhere(distances <= max_distance):
+            for i, j in np.argwhere(distances <= MAX_DISTANCE):
                 row, other = rows[i], later[j]
                 found.append(
                     NearDuplicate(

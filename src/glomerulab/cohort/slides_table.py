@@ -16,7 +16,7 @@ from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ManifestError, RegionError
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.files import find_slides
-from glomerulab.slides.regions.files import REGION_SUFFIXES, InvalidRegion, read_regions
+from glomerulab.slides.regions.files import REGION_SUFFIXES, read_regions
 
 __all__ = ["SlideEntry", "read_slides", "region_file_of", "regions_on"]
 
@@ -92,13 +92,7 @@ def region_file_of(entry: SlideEntry, folder: Path) -> Path:
     return found[0]
 
 
-def regions_on(
-    entry: SlideEntry,
-    regions_path: Path,
-    *,
-    bounds_offset: Point,
-    invalid: list[InvalidRegion] | None = None,
-) -> list[Region]:
+def regions_on(entry: SlideEntry, regions_path: Path, *, bounds_offset: Point) -> list[Region]:
     """Read the regions of a slide.
 
     Parameters
@@ -108,8 +102,6 @@ def regions_on(
         One region file, or a folder with one named after each slide.
     bounds_offset : tuple of float
         Of the slide; added to QuPath's coordinates.
-    invalid : list of InvalidRegion, optional
-        See `read_regions`.
 
     Returns
     -------
@@ -117,7 +109,7 @@ def regions_on(
         May be empty.
     """
     path = region_file_of(entry, regions_path) if regions_path.is_dir() else regions_path
-    found = read_regions(path, bounds_offset=bounds_offset, invalid=invalid)
+    found = read_regions(path, bounds_offset=bounds_offset)
     return [region for region in found if region.slide_id in {None, entry.slide_id}]
 
 

@@ -67,12 +67,12 @@ class CalibrationSummary:
     intercept: float
 
 
-def calibration_summary(eval_set: EvalSet, *, n_bins: int = 10) -> CalibrationSummary:
+def calibration_summary(eval_set: EvalSet) -> CalibrationSummary:
     """Compute every calibration measure; ECE, slope and intercept are of `top_confidence`."""
     probability, outcome = top_confidence(eval_set)
     line = calibration_line(probability, outcome)
-    width = reliability_bins(probability, outcome, n_bins=n_bins)
-    mass = reliability_bins(probability, outcome, n_bins=n_bins, binning="equal-mass")
+    width = reliability_bins(probability, outcome)
+    mass = reliability_bins(probability, outcome, binning="equal-mass")
     return CalibrationSummary(
         brier=brier_score(eval_set),
         negative_log_likelihood=negative_log_likelihood(eval_set),
@@ -180,7 +180,7 @@ def calibration_line(probability: FloatArray, outcome: FloatArray) -> Calibratio
     clipped = np.clip(probability, SMALLEST, 1.0 - SMALLEST)
     logit = np.log(clipped) - np.log1p(-clipped)
     line = _logistic_fit(np.stack([np.ones_like(logit), logit], axis=1), outcome)
-    return CalibrationLine(slope=float(line[1]), intercept=_level(logit, outcome))
+    return CalibrationLine(slope=float(line[1]), intercept=_shift_at_slope_one(logit, outcome))
 
 
 def fit_temperature(validation: EvalSet) -> float:
@@ -245,7 +245,7 @@ def _correct_calls(eval_set: EvalSet) -> npt.NDArray[np.bool_]:
     return np.asarray((eval_set.calls == (eval_set.labels == 1))[known], dtype=np.bool_)
 
 
-def _level(logit: FloatArray, outcome: FloatArray) -> float:
+def _shift_at_slope_one(logit: FloatArray, outcome: FloatArray) -> float:
     """Find the shift of all logits that makes the probabilities sum to the outcomes."""
 
     def excess(shift: float) -> float:
@@ -268,13 +268,13 @@ def _logistic_fit(design: FloatArray, outcome: FloatArray) -> FloatArray:
         step = np.linalg.solve(curvature, design.T @ (outcome - expected))
         if np.abs(step).max() < 1e-10:
             return coefficients
-        coefficients = _no_worse(design, outcome, coefficients, step)
+        coefficients = _damped_step(design, outcome, coefficients, step)
         if np.abs(coefficients).max() > MAX_COEFFICIENT:
             return undefined
     return undefined
 
 
-def _no_worse(
+def _damped_step(
     design: FloatArray, outcome: FloatArray, coefficients: FloatArray, step: FloatArray
 ) -> FloatArray:
     """Take the step, or as large a part of it as does not lower the likelihood."""

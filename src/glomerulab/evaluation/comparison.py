@@ -16,6 +16,9 @@ __all__ = ["AreaComparison", "Comparison", "ModelCost", "compare_areas", "compar
 
 FloatArray = npt.NDArray[np.float64]
 
+HALF_WIDTH = float(norm.ppf(0.975))
+"""Of a 95 % interval, in standard errors."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCost:
@@ -167,8 +170,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected]
 
 
-def delong_area(labels: FloatArray, scores: FloatArray, *, level: float = 0.95) -> DeLongArea:
-    """Return a ROC area with DeLong's interval, clipped to 0 and 1.
+def delong_area(labels: FloatArray, scores: FloatArray) -> DeLongArea:
+    """Return a ROC area with DeLong's 95 % interval, clipped to 0 and 1.
 
     Parameters
     ----------
@@ -176,7 +179,6 @@ def delong_area(labels: FloatArray, scores: FloatArray, *, level: float = 0.95) 
         1 or 0, at least two of each; of independent observations.
     scores : ndarray of float, shape (n,)
         Higher means more likely 1.
-    level : float, default 0.95
 
     Raises
     ------
@@ -190,7 +192,7 @@ def delong_area(labels: FloatArray, scores: FloatArray, *, level: float = 0.95) 
     """
     areas, covariance = _areas_and_covariance(labels, scores[None, :])
     error = float(np.sqrt(covariance[0, 0]))
-    reach = float(norm.ppf(0.5 + level / 2.0)) * error
+    reach = HALF_WIDTH * error
     auc = float(areas[0])
     return DeLongArea(auc, error, max(0.0, auc - reach), min(1.0, auc + reach))
 
@@ -251,7 +253,7 @@ def _compare_areas(first: tuple[str, EvalSet], second: tuple[str, EvalSet]) -> l
         one = delong_difference(
             labels[known], a.probabilities[in_a, k][known], b.probabilities[in_b, k][known]
         )
-        reach = float(norm.ppf(0.975)) * one.standard_error
+        reach = HALF_WIDTH * one.standard_error
         found.append(
             AreaComparison(
                 first=name_a,

@@ -21,6 +21,8 @@ __all__ = ["label_counts_by_patient", "matrices_by_patient"]
 
 FloatArray = npt.NDArray[np.float64]
 
+N_THRESHOLDS = 99
+"""Of a decision curve, equally spaced strictly between 0 and 1."""
 N_CELLS_AT_ONCE = 250_000
 """Resamples times images per batch: 2 MB per array stays in the cache."""
 
@@ -203,9 +205,7 @@ def precision_recall_points(labels: FloatArray, scores: FloatArray) -> Precision
     return PrecisionRecallCurve(recalls[::-1], precisions[::-1])
 
 
-def decision_curve(
-    labels: FloatArray, probabilities: FloatArray, *, n_thresholds: int = 99
-) -> DecisionCurve | None:
+def decision_curve(labels: FloatArray, probabilities: FloatArray) -> DecisionCurve | None:
     r"""Return the net benefit of acting where a probability reaches a threshold.
 
     Parameters
@@ -214,8 +214,6 @@ def decision_curve(
         1, 0, or NaN for unknown; unknown labels are left out.
     probabilities : ndarray of float, shape (n,)
         Calibrated as far as possible, from 0 to 1.
-    n_thresholds : int, default 99
-        Equally spaced strictly between 0 and 1.
 
     Returns
     -------
@@ -230,7 +228,7 @@ def decision_curve(
     positive = labels == 1
     if positive.all() or not positive.any():
         return None
-    threshold = np.arange(1, n_thresholds + 1) / (n_thresholds + 1)
+    threshold = np.arange(1, N_THRESHOLDS + 1) / (N_THRESHOLDS + 1)
     odds = threshold / (1.0 - threshold)
     treated = probabilities[None, :] >= threshold[:, None]  # (T, n)
     model = (treated & positive).mean(axis=1) - (treated & ~positive).mean(axis=1) * odds

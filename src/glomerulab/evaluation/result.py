@@ -22,14 +22,14 @@ from glomerulab.evaluation.scores import score_table
 from glomerulab.evaluation.uncertainty import ConformalResult, conformal_result
 from glomerulab.evaluation.warnings import EvaluationWarning, find_warnings
 
-__all__ = ["EvaluationResult", "Fitted", "evaluate_run"]
+__all__ = ["EvaluationResult", "ValidationFit", "evaluate_run"]
 
 CONFORMAL_COVERAGES = (0.8, 0.9, 0.95)
 """Stated coverages of the prediction sets in a report."""
 
 
 @dataclass(frozen=True)
-class Fitted:
+class ValidationFit:
     """Calibration fitted on the validation split and applied to the evaluated one."""
 
     n_images: int
@@ -54,7 +54,7 @@ class EvaluationResult:
     scores: pd.DataFrame
     """See `glomerulab.evaluation.scores.score_table`."""
     calibration: CalibrationSummary
-    fitted: Fitted | None
+    fitted: ValidationFit | None
     """None without another split to fit on."""
     subgroups: pd.DataFrame
     """See `glomerulab.evaluation.error_analysis.subgroup_table`; the tables are concatenated."""
@@ -155,7 +155,7 @@ def _delong(eval_set: EvalSet) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _fitted(run: RunTables, eval_set: EvalSet, split: str) -> Fitted | None:
+def _fitted(run: RunTables, eval_set: EvalSet, split: str) -> ValidationFit | None:
     """Fit on the validation split, unless that is the evaluated one."""
     if split == "validation" or not (run.predictions["split"] == "validation").any():
         return None
@@ -167,7 +167,7 @@ def _fitted(run: RunTables, eval_set: EvalSet, split: str) -> Fitted | None:
         return None
     temperature = fit_temperature(validation)
     scaled = with_temperature(eval_set, temperature)
-    return Fitted(
+    return ValidationFit(
         n_images=validation.n_images,
         temperature=temperature,
         scaled=scaled,

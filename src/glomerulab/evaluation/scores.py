@@ -83,16 +83,15 @@ class _Values:
 
 
 def score_table(
-    eval_set: EvalSet, *, n_resamples: int = MIN_RESAMPLES, seed: int = 0, level: float = 0.95
+    eval_set: EvalSet, *, n_resamples: int = MIN_RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """Compute every score with its interval.
+    """Compute every score with its 95 % interval.
 
     Parameters
     ----------
     eval_set : EvalSet
     n_resamples : int, default 2000
     seed : int, default 0
-    level : float, default 0.95
 
     Returns
     -------
@@ -113,7 +112,7 @@ def score_table(
     else:
         resampled = _undefined_like(point)
     rows = [
-        _row(eval_set, None, name, (point.overall[name], resampled.overall[name]), level)
+        _row(eval_set, None, name, (point.overall[name], resampled.overall[name]))
         for name in OVERALL_SCORES[eval_set.head]
     ]
     rows += [
@@ -122,7 +121,6 @@ def score_table(
             k,
             name,
             (point.per_label[name][:, k], resampled.per_label[name][:, k]),
-            level,
         )
         for k in range(eval_set.n_labels)
         for name in LABEL_SCORES
@@ -238,11 +236,11 @@ def _undefined_like(point: _Values) -> _Values:
 
 
 def _row(
-    eval_set: EvalSet, k: int | None, name: str, values: tuple[FloatArray, FloatArray], level: float
+    eval_set: EvalSet, k: int | None, name: str, values: tuple[FloatArray, FloatArray]
 ) -> dict[str, object]:
     point, draws = values
     value = float(point[0])
-    interval = percentile_interval(draws, level=level)
+    interval = percentile_interval(draws)
     defined = not np.isnan(value)
     return {
         "label": None if k is None else eval_set.taxonomy.label_ids[k],

@@ -1,4 +1,4 @@
-"""Use of a model's uncertainty: conformal prediction sets and risk-coverage curves."""
+"""Conformal prediction sets and risk-coverage curves."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,13 @@ class ConformalResult:
 
     stated_coverage: float
     threshold: float
-    """An answer is in the set if its probability reaches this."""
+    """An outcome is in the set if its probability reaches this."""
     coverage: float
     """Share of sets that contain the truth."""
     mean_size: float
-    """Mean number of answers in a set."""
+    """Mean number of outcomes in a set."""
     share_single: float
-    """Share of sets with exactly one answer."""
+    """Share of sets with exactly one outcome."""
     share_empty: float
     n_fitted: int
     """Validation outcomes that the threshold is fitted on."""
@@ -45,7 +45,7 @@ class RiskCoverage:
 
 
 def conformal_threshold(validation: EvalSet, *, coverage: float = 0.9) -> float:
-    """Return the probability that an answer must reach to be in the prediction set.
+    """Return the probability that an outcome must reach to be in the prediction set.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def conformal_threshold(validation: EvalSet, *, coverage: float = 0.9) -> float:
     Returns
     -------
     float
-        0 (every answer is in the set) where validation is too small for that coverage.
+        0 (every outcome is in the set) where validation is too small for that coverage.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def conformal_threshold(validation: EvalSet, *, coverage: float = 0.9) -> float:
     """
     if not 0.0 < coverage < 1.0:
         raise ValueError(f"coverage must be between 0 and 1, got {coverage}")
-    nonconformity = np.sort(1.0 - _answers(validation)[_true_answers(validation)])
+    nonconformity = np.sort(1.0 - _outcome_probabilities(validation)[_is_true(validation)])
     rank = int(np.ceil((len(nonconformity) + 1) * coverage))
     if rank > len(nonconformity):
         return 0.0
@@ -81,13 +81,13 @@ def conformal_threshold(validation: EvalSet, *, coverage: float = 0.9) -> float:
 
 
 def conformal_sets(eval_set: EvalSet, threshold: float) -> npt.NDArray[np.bool_]:
-    """Return which answers are in each prediction set.
+    """Return which outcomes are in each prediction set.
 
     Under softmax shape (n, K): one set of classes per image. Under sigmoid shape (m, 2): one set
     of {absent, present} for each of the m known labels.
     """
-    # A rounding error must not cost an answer exactly at the threshold.
-    return np.asarray(_answers(eval_set) >= threshold - 1e-12, dtype=np.bool_)
+    # Rounding must not exclude an outcome exactly at the threshold.
+    return np.asarray(_outcome_probabilities(eval_set) >= threshold - 1e-12, dtype=np.bool_)
 
 
 def conformal_result(
@@ -100,11 +100,11 @@ def conformal_result(
     return ConformalResult(
         stated_coverage=coverage,
         threshold=threshold,
-        coverage=float(sets[_true_answers(eval_set)].mean()),
+        coverage=float(sets[_is_true(eval_set)].mean()),
         mean_size=float(size.mean()),
         share_single=float((size == 1).mean()),
         share_empty=float((size == 0).mean()),
-        n_fitted=int(_true_answers(validation).sum()),
+        n_fitted=int(_is_true(validation).sum()),
         n_patients_fitted=validation.n_patients,
     )
 
@@ -143,16 +143,16 @@ def risk_coverage(eval_set: EvalSet) -> RiskCoverage:
     return RiskCoverage(kept[ends] / len(order), risk[ends], area)
 
 
-def _answers(eval_set: EvalSet) -> FloatArray:
-    """Probabilities of all answers: of each class, or of absent and present of each label."""
+def _outcome_probabilities(eval_set: EvalSet) -> FloatArray:
+    """Probabilities of all outcomes: of each class, or of absent and present of each label."""
     if eval_set.head == "softmax":
         return eval_set.probabilities
     present = eval_set.probabilities[~np.isnan(eval_set.labels)]
     return np.stack([1.0 - present, present], axis=1)
 
 
-def _true_answers(eval_set: EvalSet) -> npt.NDArray[np.bool_]:
-    """Which answer is true, same shape as the answers; exactly one per row."""
+def _is_true(eval_set: EvalSet) -> npt.NDArray[np.bool_]:
+    """Which outcome is true, in the shape of `_outcome_probabilities`; exactly one per row."""
     if eval_set.head == "softmax":
         return np.asarray(eval_set.labels == 1, dtype=np.bool_)
     present = eval_set.labels[~np.isnan(eval_set.labels)] == 1

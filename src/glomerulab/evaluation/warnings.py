@@ -63,7 +63,7 @@ def find_warnings(
 
 
 def find_external_warnings(run: RunTables, manifest: Manifest) -> list[EvaluationWarning]:
-    """Return what speaks against calling a set external, or comparing it with the run's own.
+    """Return the limitations of an external set: shared patients, other stains or resolution.
 
     Parameters
     ----------

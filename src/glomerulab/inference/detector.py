@@ -207,7 +207,7 @@ def fit_detector(
         scores = detection_scores(match_slides(test, growth=growth), threshold=threshold)
         summary = detection_summary(scores, "en", synthetic=synthetic)
         summary_zh = detection_summary(scores, "zh", synthetic=synthetic)
-    stains = tiles.table.loc[(tiles.table["split"] == "train").fillna(value=False), "stain"]
+    stains = tiles.part("train").table["stain"]
     card = DetectorCard(
         weights_sha256=engine.weights_sha256,
         score_threshold=threshold,

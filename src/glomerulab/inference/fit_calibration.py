@@ -92,9 +92,8 @@ def fit_calibration(run: Path, *, track: Track = silent) -> ModelCalibration:
 
 
 def _originals(tables: RunTables, split: str) -> Manifest:
-    table = tables.manifest.table
-    chosen = (table["split"] == split).fillna(value=False) & table["parent_id"].isna()
-    return tables.manifest.with_table(table[chosen.to_numpy(dtype=bool)])
+    part = tables.manifest.part(split)
+    return part.with_table(part.table[part.table["parent_id"].isna()])
 
 
 def _measure(

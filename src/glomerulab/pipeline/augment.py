@@ -142,10 +142,10 @@ def _plan(
     groups: dict[str, list[int]] = {}
     for row in originals:
         groups.setdefault(names[row], []).append(row)
-    n_there = {name: sum(names[int(row)] == name for row in training) for name in groups}
+    n_existing = {name: sum(names[int(row)] == name for row in training) for name in groups}
     rng = np.random.default_rng(seed)
     parents = (
-        _balanced_parents(groups, n_there, n_new, rng)
+        _balanced_parents(groups, n_existing, n_new, rng)
         if balanced
         else _even_parents(originals, n_new, rng)
     )
@@ -189,11 +189,11 @@ def _even_parents(originals: list[int], n_new: int, rng: np.random.Generator) ->
 
 
 def _balanced_parents(
-    groups: dict[str, list[int]], n_there: dict[str, int], n_new: int, rng: np.random.Generator
+    groups: dict[str, list[int]], n_existing: dict[str, int], n_new: int, rng: np.random.Generator
 ) -> list[int]:
     """Return parents, each from the label set that has the fewest images so far."""
     waiting: dict[str, list[int]] = {name: [] for name in groups}
-    totals = dict(n_there)
+    totals = dict(n_existing)
     parents = []
     for _ in range(n_new):
         name = min(totals, key=lambda key: (totals[key], key))

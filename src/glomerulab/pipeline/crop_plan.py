@@ -15,7 +15,7 @@ from glomerulab.slides.regions.files import InvalidRegion, read_regions
 from glomerulab.slides.slide import Slide
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["CropSettings", "Failure", "check_slides_named", "crop_image_id"]
+__all__ = ["CropSettings", "Failure", "check_regions", "crop_image_id"]
 
 CROPS_FOLDER = "crops"
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
@@ -87,10 +87,7 @@ class CropPlan:
         settings: CropSettings,
         taxonomy: Taxonomy,
     ) -> None:
-        if not regions_path.exists():
-            raise RegionError("there is no such region file or folder", where=str(regions_path))
-        if len(entries) > 1 and regions_path.is_file():
-            check_slides_named(regions_path, len(entries))
+        check_regions(regions_path, n_slides=len(entries))
         self.out = out
         self.crops: list[PlannedCrop] = []
         self.failures: list[Failure] = []
@@ -98,7 +95,7 @@ class CropPlan:
         self.unknown_classes: Counter[str] = Counter()
         self.enlarged_slides: list[str] = []
         self.other_slides: set[str] = set()
-        self.bare_slides: list[str] = []
+        self.slides_without_regions: list[str] = []
         self._slide_ids = frozenset(entry.slide_id for entry in entries)
         self._regions_path = regions_path
         self._settings = settings
@@ -152,7 +149,7 @@ class CropPlan:
         lost = [one for one in invalid if one.slide_id in own]
         self.failures += [Failure(entry.slide_id, one.region_id, one.reason) for one in lost]
         if not mine and not lost:
-            self.bare_slides.append(entry.slide_id)
+            self.slides_without_regions.append(entry.slide_id)
             raise RegionError(f"no region for slide {entry.slide_id!r}", where=str(path))
         return mine
 
@@ -221,8 +218,18 @@ def crop_image_id(slide_id: str, region_id: str) -> str:
     return safe_name(f"{slide_id}__{region_id}")
 
 
-def check_slides_named(path: Path, n_slides: int) -> None:
-    """Raise RegionError if a region of a file for several slides does not name its slide."""
+def check_regions(path: Path, *, n_slides: int) -> None:
+    """Check that there is a region file or folder, and that each region can be assigned to a slide.
+
+    Raises
+    ------
+    RegionError
+        If there is none, or one file for several slides does not name the slide of each region.
+    """
+    if not path.exists():
+        raise RegionError("there is no such region file or folder", where=str(path))
+    if n_slides <= 1 or not path.is_file():
+        return
     invalid: list[InvalidRegion] = []
     regions: list[Region | InvalidRegion] = [*read_regions(path, invalid=invalid)]
     for region in (*regions, *invalid):

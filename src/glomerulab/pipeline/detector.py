@@ -26,7 +26,7 @@ from glomerulab.geometry import Box, Point, Region
 from glomerulab.i18n.catalogue import translate
 from glomerulab.images import write_image
 from glomerulab.inference.detector import DetectorCard, fit_detector
-from glomerulab.pipeline.crop_plan import Failure, check_slides_named
+from glomerulab.pipeline.crop_plan import Failure, check_regions
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.parallel import map_outcomes
@@ -165,10 +165,7 @@ def cut_tiles(
         If `out` holds tiles of other slides, regions or settings.
     """
     settings = settings or TileSettings()
-    if not regions_path.exists():
-        raise RegionError("there is no such region file or folder", where=str(regions_path))
-    if len(entries) > 1 and regions_path.is_file():
-        check_slides_named(regions_path, len(entries))
+    check_regions(regions_path, n_slides=len(entries))
     make_folder(out)
     _continue_or_refuse(out, _digest(entries, regions_path, settings))
     path = out / "manifest.csv"
@@ -266,8 +263,7 @@ class _Tissue:
     """A coarse tissue mask of a slide."""
 
     def __init__(self, slide: Slide) -> None:
-        whole = Box(0, 0, *slide.dimensions)
-        pixels = slide.read_region(whole, mpp=TISSUE_MPP)
+        pixels = slide.read_region(Box(0, 0, *slide.dimensions), mpp=TISSUE_MPP)
         self._mask = tissue_mask(pixels, np.array(slide.background, dtype=np.float64))
         height, width = self._mask.shape
         self._step = slide.dimensions[0] / width, slide.dimensions[1] / height

@@ -54,7 +54,7 @@ class ExtractSummary:
     """By slide id, in level-0 pixels."""
     n_cut: int
     """Crops cut by this run."""
-    n_there: int
+    n_existing: int
     """Crops that an earlier run had cut."""
     n_padded: int
     """Crops of this run's slides that reach beyond their slide."""
@@ -65,7 +65,7 @@ class ExtractSummary:
     """Slides coarser than the wanted mpp: their crops hold no finer detail."""
     other_slides: tuple[str, ...]
     """Slides that the region file names and that were not among those given."""
-    bare_slides: tuple[str, ...]
+    slides_without_regions: tuple[str, ...]
     """Slides whose region file was read and holds no region for them."""
 
 
@@ -161,13 +161,13 @@ def extract_entries(
         manifest=manifest,
         regions=plan.regions,
         n_cut=run.n_cut,
-        n_there=len(rows) - run.n_cut,
+        n_existing=len(rows) - run.n_cut,
         n_padded=sum(1 for row in rows if row["padded_share"]),
         failures=tuple(failures),
         unknown_classes=dict(plan.unknown_classes),
         enlarged_slides=tuple(plan.enlarged_slides),
         other_slides=tuple(sorted(plan.other_slides)),
-        bare_slides=tuple(plan.bare_slides),
+        slides_without_regions=tuple(plan.slides_without_regions),
     )
 
 

@@ -331,7 +331,7 @@ def _normalize_one(task: _Task) -> tuple[str, str]:
     result = normalize(image, task.target, source=task.source, white=task.white)
     write_image(result.image, task.out)
     if task.is_second_try and result.is_changed:
-        return StainStatus.SLIDE_STAINS.value, "its own stains could not be told apart"
+        return StainStatus.SLIDE_STAINS.value, "its own stains could not be separated"
     return result.status.value, result.reason
 
 

@@ -115,7 +115,7 @@ def predict(
     failures = (*inputs.failures, *(Failure("", key, text) for key, text in unreadable.items()))
     write_failures(out / FAILURES_FILE, failures, region_column="region_or_image")
     # A slide without regions is a case without glomeruli, whose report says that it is inadequate.
-    if not predictions and not inputs.bare_slides:
+    if not predictions and not inputs.slides_without_regions:
         raise PredictionsError(
             f"no image could be classified: {_first_reason(failures, inputs.notes)}",
             where=str(source),
@@ -216,7 +216,7 @@ def _normalized(
     }
     if not references:
         note = Note.of(
-            "Crops were judged in their own colours: the run holds no stain reference for them."
+            "Crops were not stain-normalised: the run holds no stain reference for them."
         )
         return manifest, (note,)
     has_slides = not manifest.table["slide_id"].isna().any()

@@ -75,7 +75,7 @@ class PredictionInputs:
     """By slide id and region id."""
     scores: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Detector scores of proposed regions, by slide id and region id."""
-    bare_slides: tuple[str, ...] = ()
+    slides_without_regions: tuple[str, ...] = ()
     """Slides whose region file was read and holds no region for them."""
     failures: tuple[Failure, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -145,7 +145,9 @@ def read_inputs(
             for region in regions
         },
         scores=reader.scores,
-        bare_slides=tuple(name for name in done.bare_slides if name in opened),
+        slides_without_regions=tuple(
+            name for name in done.slides_without_regions if name in opened
+        ),
         failures=(*reader.failures, *(one for one in done.failures if one.slide not in reported)),
         notes=(*reader.notes(), *_cut_notes(done, opened, reader, card.mpp)),
         detector=None if reader.detector is None else reader.detector.facts,
@@ -281,7 +283,7 @@ def _cut_notes(
             case=reader.patients[name] or name,
             slide=name,
         )
-        for name in done.bare_slides
+        for name in done.slides_without_regions
         if name in opened
     ]
 

@@ -80,7 +80,7 @@ def train(
     """
     accelerator = _accelerator()
     manifest = read_manifest(config.manifest)
-    parts = {name: _part(manifest, name) for name in SPLITS}
+    parts = {name: manifest.part(name) for name in SPLITS}
     _check_parts(parts, config)
     check_shares(len(parts["train"].table), config, n_processes=accelerator.num_processes)
     warnings = _leakage_warnings(manifest, config)
@@ -234,11 +234,6 @@ def _accelerator() -> Accelerator:
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     # accelerate uses several processes on CPUs only with cpu=True.
     return Accelerator(cpu=n_processes > 1 and not torch.cuda.is_available())
-
-
-def _part(manifest: Manifest, name: str) -> Manifest:
-    inside = (manifest.table["split"] == name).fillna(value=False)
-    return manifest.with_table(manifest.table[inside.to_numpy(dtype=bool)])
 
 
 def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:

@@ -71,7 +71,7 @@ def test_a_second_run_cuts_only_what_is_missing(cohort, tmp_path):
     crops[3].unlink()
     first.manifest_path.unlink()
     again = extract_crops(slides, regions=regions, out=out)
-    assert (again.n_cut, again.n_there) == (1, 9)
+    assert (again.n_cut, again.n_existing) == (1, 9)
     assert again.manifest_path.read_bytes() == before
 
 

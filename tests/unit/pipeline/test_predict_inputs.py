@@ -170,7 +170,7 @@ def test_each_readable_slide_gets_proposals_and_empty_ones_a_note(
     out = tmp_path / "out"
     found = detect(discs, out, Detector(ByColour(), detector_card(), "d"), monkeypatch)
     assert list(found.scores) == [("slide a", "slide a proposal 1")]
-    assert found.bare_slides == ("slide b",)
+    assert found.slides_without_regions == ("slide b",)
     assert [one.slide for one in found.failures] == ["slide c"]
     (nothing,) = [note for note in found.notes if "nothing on slide slide b" in note.en]
     assert nothing.case == "p"
@@ -186,7 +186,7 @@ def test_proposals_are_made_again_only_by_another_detector(discs, tmp_path, monk
     n_images = engine.n_images
     again = detect(discs, tmp_path / "out", Detector(engine, detector_card(), "d"), monkeypatch)
     assert engine.n_images == n_images
-    assert again.bare_slides == first.bare_slides
+    assert again.slides_without_regions == first.slides_without_regions
     other = Detector(engine, detector_card(score_threshold=0.4), "d")
     detect(discs, tmp_path / "out", other, monkeypatch)
     assert engine.n_images == 2 * n_images

@@ -28,8 +28,8 @@ from glomerulab.reports.run.html import Page, Table, write_html
 from glomerulab.reports.run.tables import (
     rounded,
     score_cell,
+    score_description,
     score_of,
-    score_words,
     write_table_csv,
 )
 from glomerulab.runtime.files import atomic_write, make_folder
@@ -58,8 +58,6 @@ class ComparisonReport:
 
     headline: str
     comparisons: list[Comparison]
-    areas: list[AreaComparison]
-    """Empty unless every shared image is of another known patient."""
     html_path: Path
 
 
@@ -125,7 +123,7 @@ def write_comparison(
     sentence = _headline(found)
     html_path = out / "comparison.html"
     write_html(_page(entries, sentence, tables), html_path)
-    return ComparisonReport(sentence, found, areas, html_path)
+    return ComparisonReport(sentence, found, html_path)
 
 
 def model_table(
@@ -153,7 +151,11 @@ def model_table(
 
 def model_page_table(table: pd.DataFrame, *, head: Head) -> Table:
     """Return a `model_table` for the page."""
-    columns = ("Model", *(score_words(score)[0] for score in MODEL_SCORES[head]), *COST_COLUMNS)
+    columns = (
+        "Model",
+        *(score_description(score)[0] for score in MODEL_SCORES[head]),
+        *COST_COLUMNS,
+    )
     rows = tuple(
         (
             str(row["model"]),
@@ -279,7 +281,7 @@ def _score_table(entries: Sequence[_Entry]) -> Table:
     rows = []
     for score in OVERALL_SCORES[entries[0].run.head]:
         cells = (score_cell(entry.scores, score) for entry in entries)
-        rows.append((score_words(score)[0], *cells))
+        rows.append((score_description(score)[0], *cells))
     return Table(
         "Each run by itself",
         ("Score", *(entry.name for entry in entries)),

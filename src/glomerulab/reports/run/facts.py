@@ -1,4 +1,4 @@
-"""Facts of a run in words: headline, data, model card, settings and reporting checklists."""
+"""Texts about a run: headline, data, model card, settings and reporting checklists."""
 
 import tomllib
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class _Item(BaseModel):
     number: str
     topic: str
     facts: tuple[str, ...] = ()
-    """Names of `known_facts` that answer it, in part or in full."""
+    """Names of the `known_facts` that it asks for, in part or in full."""
 
 
 class Checklist(BaseModel):
@@ -72,10 +72,9 @@ def summary(eval_set: EvalSet, *, n_resamples: int) -> tuple[str, ...]:
 
 def data_table(run: RunTables) -> Table:
     """Return the counts of images, patients and labels in each split of the manifest."""
-    table = run.manifest.table
     rows = []
     for name in (*SPLITS, EXTERNAL):
-        part = table.loc[(table["split"] == name).fillna(value=False).astype(bool)]
+        part = run.manifest.part(name).table
         if part.empty:
             continue
         patients = part["patient_id"].nunique()
@@ -105,7 +104,7 @@ def split_note(run: RunTables) -> str:
 def model_card(result: EvaluationResult) -> Table:
     """Return the model card, with the sections of Mitchell et al. 2019."""
     run = result.run
-    training = run.manifest.table.loc[(run.manifest.table["split"] == "train").fillna(value=False)]
+    training = run.manifest.part("train").table
     stains = ", ".join(sorted(training["stain"].dropna().unique())) or "unknown"
     labels = ", ".join(label.name for label in run.taxonomy.labels)
     severe = [warning.title for warning in result.warnings if warning.severe]
@@ -241,12 +240,13 @@ def _baseline(eval_set: EvalSet) -> str:
 
 def _copies(run: RunTables) -> str:
     """Return a sentence about augmented training images, where there are any."""
-    table = run.manifest.table
-    training = (table["split"] == "train").fillna(value=False).to_numpy(dtype=bool)
-    n_copies = int((training & table["parent_id"].notna().to_numpy(dtype=bool)).sum())
-    if not n_copies:
-        return ""
-    return f" {n_copies} of the {int(training.sum())} training images are augmented copies."
+    training = run.manifest.part("train").table
+    n_copies = int(training["parent_id"].notna().sum())
+    return (
+        f" {n_copies} of the {len(training)} training images are augmented copies."
+        if n_copies
+        else ""
+    )
 
 
 def _stains(eval_set: EvalSet) -> str:

@@ -186,7 +186,7 @@ def write_scores_json(
             "scores": external.scores.to_dict("records"),
             "calibration": asdict(external.calibration),
         }
-    text = json.dumps(_plain(facts), ensure_ascii=False, indent=2, allow_nan=False)
+    text = json.dumps(_json_value(facts), ensure_ascii=False, indent=2, allow_nan=False)
     with atomic_write(path) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
@@ -321,12 +321,12 @@ def _scores(result: EvaluationResult, headline: str) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+def _json_value(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
     """Convert numpy's numbers to Python's, and NaN to None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _json_value(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_json_value(one) for one in value]
     if hasattr(value, "item"):
         value = value.item()
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):

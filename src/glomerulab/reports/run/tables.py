@@ -7,7 +7,7 @@ import pandas as pd
 
 from glomerulab.evaluation.calibration import CalibrationSummary
 from glomerulab.evaluation.eval_set import EvalSet
-from glomerulab.evaluation.result import EvaluationResult, Fitted
+from glomerulab.evaluation.result import EvaluationResult, ValidationFit
 from glomerulab.evaluation.scores import OVERALL_SCORES
 from glomerulab.evaluation.uncertainty import ConformalResult
 from glomerulab.reports.run.html import Table
@@ -18,7 +18,7 @@ __all__ = ["write_table_csv"]
 NOT_DEFINED = "not defined"
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
-SCORE_WORDS = {
+SCORE_DESCRIPTIONS = {
     "accuracy": ("Accuracy", "share of images called correctly"),
     "balanced_accuracy": ("Balanced accuracy", "mean recall, each class weighted equally"),
     "exact_match": ("Exact match", "share of images with every label correct"),
@@ -61,13 +61,13 @@ def write_table_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, na_rep="")
 
 
-def score_words(score: str) -> tuple[str, str]:
+def score_description(score: str) -> tuple[str, str]:
     """Return the display name and the meaning of a score of `glomerulab.evaluation.scores`."""
     if score.startswith("macro_"):
-        name, meaning = SCORE_WORDS[score.removeprefix("macro_")]
+        name, meaning = SCORE_DESCRIPTIONS[score.removeprefix("macro_")]
         lower = name if name[1:2].isupper() or name[1:2].isdigit() else name[0].lower() + name[1:]
         return f"Macro {lower}", f"mean over the classes; {meaning}"
-    return SCORE_WORDS[score]
+    return SCORE_DESCRIPTIONS[score]
 
 
 def percent(share: float) -> str:
@@ -102,7 +102,7 @@ def overall_table(eval_set: EvalSet, scores: pd.DataFrame) -> Table:
     rows = []
     for score in OVERALL_SCORES[eval_set.head]:
         found = score_of(scores, score)
-        name, meaning = score_words(score)
+        name, meaning = score_description(score)
         rows.append((f"{name}\n{meaning}", rounded(found["value"]), _interval(found)))
     return Table(
         "Scores",
@@ -121,7 +121,7 @@ def label_table(eval_set: EvalSet, scores: pd.DataFrame) -> Table:
         cells = [f"{rounded(one['value'])}\n{_interval(one)}" for one in found]
         counts = f"{eval_set.n_positive[k]}\nof {eval_set.n_patients_positive[k]} patients"
         rows.append((label.name, counts, *cells))
-    columns = ("Class", "Images", *(score_words(name)[0] for name in SHOWN_PER_LABEL))
+    columns = ("Class", "Images", *(score_description(name)[0] for name in SHOWN_PER_LABEL))
     return Table(
         "Each class against the rest",
         columns,
@@ -165,14 +165,14 @@ def certainty_tables(result: EvaluationResult) -> tuple[Table, ...]:
             else "There is no validation split to fit a temperature on."
         )
         return (_calibration_table(result.calibration, None, reason),)
-    answers, unit = (
+    outcomes, unit = (
         ("classes", "images")
         if result.eval_set.head == "softmax"
-        else ("answers (absent, present)", "known labels")
+        else ("outcomes (absent, present)", "known labels")
     )
     return (
         _calibration_table(result.calibration, result.fitted),
-        _conformal_table(result.fitted.conformal, answers, unit),
+        _conformal_table(result.fitted.conformal, outcomes, unit),
     )
 
 
@@ -198,7 +198,7 @@ def _external_overall(internal: EvaluationResult, external: EvaluationResult) ->
         )
     ]
     rows += [
-        (score_words(score)[0], *(score_cell(one.scores, score) for one in both))
+        (score_description(score)[0], *(score_cell(one.scores, score) for one in both))
         for score in OVERALL_SCORES[internal.run.head]
     ]
     rows += [
@@ -226,7 +226,7 @@ def _external_per_label(internal: EvaluationResult, external: EvaluationResult) 
         rows.append((label.name, counts, *cells))
     return Table(
         "Each class, internal and external",
-        ("Class", "Images", *(score_words(name)[0] for name in SHOWN_PER_EXTERNAL_LABEL)),
+        ("Class", "Images", *(score_description(name)[0] for name in SHOWN_PER_EXTERNAL_LABEL)),
         tuple(rows),
         note="Images: internal / external. In each cell first the internal value, then the "
         "external one, each with its 95 % interval.",
@@ -240,7 +240,7 @@ def _one_line(result: EvaluationResult, score: str, label: str) -> str:
 
 
 def _calibration_table(
-    before: CalibrationSummary, fitted: Fitted | None, why_not: str = ""
+    before: CalibrationSummary, fitted: ValidationFit | None, why_not: str = ""
 ) -> Table:
     if fitted is None:
         return Table(
@@ -263,7 +263,7 @@ def _calibration_table(
     )
 
 
-def _conformal_table(results: tuple[ConformalResult, ...], answers: str, unit: str) -> Table:
+def _conformal_table(results: tuple[ConformalResult, ...], outcomes: str, unit: str) -> Table:
     rows = tuple(
         (
             percent(one.stated_coverage),
@@ -276,11 +276,11 @@ def _conformal_table(results: tuple[ConformalResult, ...], answers: str, unit: s
     )
     return Table(
         "Conformal prediction sets",
-        ("Stated coverage", "Observed", "Mean size", "One answer", "No answer"),
+        ("Stated coverage", "Observed", "Mean size", "One outcome", "Empty"),
         rows,
-        note=f"Instead of one answer the model may return a set of {answers} that contains the "
+        note=f"Instead of one call the model may return a set of {outcomes} that contains the "
         "truth with a stated probability (split conformal prediction, fitted on validation). A set "
-        "of one answer is a clear answer, which may be wrong; larger and empty sets need a person. "
+        "of one is a clear call, which may be wrong; larger and empty sets need a person. "
         f"The guarantee assumes independent images; these sets are fitted on {results[0].n_fitted} "
         f"{unit} of {results[0].n_patients_fitted} patients. With few patients whose images are "
         "similar, the observed coverage is lower than stated.",

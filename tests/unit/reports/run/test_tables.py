@@ -14,8 +14,8 @@ from glomerulab.reports.run.tables import (
     overall_table,
     percent,
     rounded,
+    score_description,
     score_of,
-    score_words,
     subgroup_tables,
 )
 from tests.support.eval_sets import eval_set_from, random_softmax
@@ -70,15 +70,15 @@ NAN = float("nan")
     "score", [*LABEL_SCORES, *OVERALL_SCORES["softmax"], *OVERALL_SCORES["sigmoid"]]
 )
 def test_every_score_has_a_name_and_a_meaning(score):
-    name, meaning = score_words(score)
+    name, meaning = score_description(score)
     assert name[0].isupper()
     assert meaning
 
 
 def test_macro_scores_keep_their_capitals():
-    assert score_words("macro_f1")[0] == "Macro F1"
-    assert score_words("macro_roc_auc")[0] == "Macro ROC-AUC"
-    assert score_words("macro_average_precision")[0] == "Macro average precision"
+    assert score_description("macro_f1")[0] == "Macro F1"
+    assert score_description("macro_roc_auc")[0] == "Macro ROC-AUC"
+    assert score_description("macro_average_precision")[0] == "Macro average precision"
 
 
 def test_nan_is_shown_as_not_defined():
