@@ -43,7 +43,7 @@ def test_every_name_is_loaded_and_listed(name: str) -> None:
     assert name in dir(glomerulab)
 
 
-def test_every_name_stands_in_the_examples() -> None:
+def test_every_name_is_in_the_examples() -> None:
     guide = Path(__file__).parents[2] / "docs" / "how-to" / "use-from-python.md"
     examples = f"{glomerulab.__doc__}{guide.read_text(encoding='utf-8')}"
     returned = {"TrainedModel"}

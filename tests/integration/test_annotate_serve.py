@@ -17,7 +17,7 @@ def _run(*arguments: str) -> GlomerulabError:
     return caught.value
 
 
-def test_a_study_that_is_not_there_is_not_made_by_accident(tmp_path):
+def test_a_missing_study_is_not_created_by_accident(tmp_path):
     _run("--db", str(tmp_path / "typo.db"))
     assert list(tmp_path.iterdir()) == []
 
@@ -28,7 +28,7 @@ def test_slides_that_are_not_there_are_named(tmp_path):
     )
 
 
-def test_the_command_prints_where_to_go_and_answers_there(tmp_path):
+def test_the_command_prints_an_address_that_responds(tmp_path):
     manifest = write_images(tmp_path, 2)
     write_manifest(manifest, tmp_path / "manifest.csv")
     server = Server(tmp_path / "new.db", "--manifest", str(tmp_path / "manifest.csv"))

@@ -213,7 +213,7 @@ def _draw_boxes_on_the_slide(page, server):
 
 
 @pytest.mark.real
-def test_a_box_begun_before_any_timer_has_run_is_kept(server, open_page, real_data):
+def test_a_box_drawn_before_the_first_timer_is_kept(server, open_page, real_data):
     # On a slow computer a press comes before the timers that fell due since the last one.
     page = open_page("anna")
     page.click("text=Slides")
@@ -280,7 +280,7 @@ def _export_is_what_was_clicked(owner, folder, settled, kept):
         assert {label: row[name] for label, name in names.items()} == labels
 
 
-def test_a_dead_server_costs_no_label(server, open_page):
+def test_a_server_crash_loses_no_label(server, open_page):
     page = open_page("anna")
     _label(page, 1, ("2",))
     _shown(page, 2)
@@ -327,7 +327,7 @@ def test_a_label_waiting_in_a_closed_page_is_sent_by_the_next(server, open_page)
 
 
 @pytest.mark.parametrize("end", ["cookies gone", "logged in anew in another tab"])
-def test_a_session_that_ends_is_taken_up_again_with_what_waits(server, open_page, end):
+def test_an_expired_session_is_resumed_with_its_pending_changes(server, open_page, end):
     page = open_page("anna")
     _shown(page, 1)
     page.context.clear_cookies()
@@ -442,7 +442,7 @@ def _violations(page):
     return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
 
 
-def test_fingers_on_a_tablet_do_all_that_keys_do(server, open_page):
+def test_touch_input_does_all_that_keys_do(server, open_page):
     page = open_page("anna", width=820, height=1180, touch=True)
     _shown(page, 1)
     page.tap("#labels button:nth-of-type(3)")

@@ -211,7 +211,7 @@ def words(line: str, **places: Path) -> list[str]:
 
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("disk", REFUSALS)
-def test_a_disk_that_refuses_ends_in_one_line_and_leaves_only_whole_files(
+def test_a_failing_disk_is_reported_in_one_line_and_leaves_only_complete_files(
     run: Run, tmpfs: Path, make_slide: Callable[..., Path], manifest: Path, writer: str, disk: str
 ) -> None:
     slide = make_slide(size=(1600, 1300))

@@ -52,7 +52,7 @@ def test_split_writes_the_parts_and_prints_a_table(run: Run, cohort: Path) -> No
     assert set(read_manifest(out.with_name("folds.csv")).table["fold"].dropna()) == {0, 1}
 
 
-def test_split_by_image_says_what_it_risks(run: Run, cohort: Path) -> None:
+def test_a_split_by_image_prints_its_risk(run: Run, cohort: Path) -> None:
     done = run("split", cohort, "--out", cohort.with_name("s.csv"), "--by", "image")
     assert done.returncode == 0, done.stderr
     assert "patients have images in several parts" in done.stdout
@@ -77,7 +77,7 @@ def test_near_duplicates_stop_a_split_until_they_are_allowed_by_name(
 
 
 @pytest.mark.parametrize("ratios", ["6:2", "a:b:c", "0:1:1", "6:-1:2"])
-def test_ratios_that_cannot_be_end_in_one_line(run: Run, cohort: Path, ratios: str) -> None:
+def test_impossible_ratios_are_reported_in_one_line(run: Run, cohort: Path, ratios: str) -> None:
     done = run("split", cohort, "--out", cohort.with_name("s.csv"), f"--ratios={ratios}")
     assert done.returncode == 1
     assert done.stderr.startswith("glomerulab: --ratios: ")
@@ -120,7 +120,7 @@ def test_a_folder_per_class_is_imported(run: Run, tmp_path: Path) -> None:
     assert wrong.returncode == 1
 
 
-def test_an_import_makes_the_folder_and_tells_of_images_that_are_not_there(
+def test_an_import_makes_the_folder_and_reports_missing_images(
     run: Run, cohort: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new" / "m.csv"

@@ -23,7 +23,7 @@ def evaluated_run(tmp_path_factory):
     return folder, result
 
 
-def test_it_prints_the_headline_and_where_the_report_is(evaluated_run):
+def test_it_prints_the_headline_and_the_report_path(evaluated_run):
     folder, result = evaluated_run
     assert "held-out images of 8 patients" in result.output
     assert str(folder / "report.html") in result.output

@@ -198,7 +198,7 @@ def test_real_kidney_pixels_go_from_slide_to_glomerulus_crops(real_data, tmp_pat
         np.testing.assert_array_equal(read_image(path), sources[region_id])
 
 
-def test_every_command_of_slides_says_research_use_only(run, make_slide, tmp_path):
+def test_every_slides_command_states_research_use_only(run, make_slide, tmp_path):
     slide = make_slide()
     for words in (
         ("info", slide),
@@ -210,7 +210,7 @@ def test_every_command_of_slides_says_research_use_only(run, make_slide, tmp_pat
         assert done.stdout.rstrip().endswith("Research use only.")
 
 
-def test_what_there_is_much_of_is_told_in_short(run, make_slide, tmp_path):
+def test_long_lists_are_abbreviated(run, make_slide, tmp_path):
     classes = [f"class {n}" for n in range(12)]
     boxes = [
         Region.from_box(f"g{n}", Box(70, 70, 50, 50), labels=(name,))
@@ -320,7 +320,7 @@ def test_a_killed_run_is_continued_with_nothing_lost_or_doubled(make_slide, tmp_
         assert (out / file).read_bytes() == (tmp_path / "fresh" / file).read_bytes()
 
 
-def test_the_workers_of_a_killed_run_do_not_stay_behind(make_slide, tmp_path):
+def test_the_workers_of_a_killed_run_end_too(make_slide, tmp_path):
     regions = tmp_path / "r.csv"
     write_regions(grid(80, size=600, step=60), regions)
     command = [

@@ -12,7 +12,7 @@ main()
 """
 
 
-def test_nothing_is_looked_through_for_cycles_at_the_end() -> None:
+def test_objects_are_frozen_so_that_the_exit_collects_no_garbage() -> None:
     done = subprocess.run(
         [sys.executable, "-c", ENDING], capture_output=True, text=True, check=True
     )

@@ -9,7 +9,7 @@ from tests.support.cases import case, one_call, write_case
 RUN = CliRunner()
 
 
-def test_report_override_report(tmp_path: Path) -> None:
+def test_a_report_after_an_override_counts_it(tmp_path: Path) -> None:
     calls = [*case((7, "normal"), (2, "cgn")), one_call("x", "normal", either="normal+cgn")]
     write_case(tmp_path / "predictions", calls)
     where = str(tmp_path / "predictions")
@@ -52,7 +52,7 @@ def test_changes_of_a_page_are_counted_by_one_command(tmp_path: Path) -> None:
     assert "count,,cgn,,1,4" in (tmp_path / "reports" / "p1.results.csv").read_text()
 
 
-def test_an_overtaken_change_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_an_outdated_change_is_named_with_the_way_out(tmp_path: Path) -> None:
     where = str(write_case(tmp_path, [one_call("x", "normal")]))
     RUN.invoke(app, ["override", where, "x", "--labels", "fsg", "--by", "B", "--reason", "seen"])
     changes = tmp_path / "c.csv"
@@ -62,13 +62,13 @@ def test_an_overtaken_change_is_named_with_the_way_out(tmp_path: Path) -> None:
     assert "x: not added, since B changed it later" in done.output
 
 
-def test_a_file_of_changes_stands_alone(tmp_path: Path) -> None:
+def test_incomplete_or_conflicting_options_are_wrong_usage(tmp_path: Path) -> None:
     where = str(write_case(tmp_path, [one_call("x", "normal")]))
     for wrong in (["x"], ["x", "--labels", "cgn"], ["x", "--from", "f.csv"]):
         assert RUN.invoke(app, ["override", where, *wrong]).exit_code == 2
 
 
-def test_changes_of_regions_that_have_vanished_are_named_and_the_report_is_written(
+def test_corrections_of_missing_regions_are_named_and_the_report_is_written(
     tmp_path: Path,
 ) -> None:
     where = tmp_path / "predictions"
@@ -88,7 +88,7 @@ def test_changes_of_regions_that_have_vanished_are_named_and_the_report_is_writt
     assert (where / "overrides.csv").read_bytes() == kept
 
 
-def test_one_glomerulus_is_not_glomeruli(tmp_path: Path) -> None:
+def test_one_glomerulus_is_singular(tmp_path: Path) -> None:
     write_case(tmp_path, [one_call("x")])
     done = RUN.invoke(app, ["report", str(tmp_path)])
     assert "p1: 1 glomerulus, 0 to review" in done.output
@@ -114,7 +114,7 @@ def test_predictions_of_nothing_are_an_error(tmp_path: Path) -> None:
     assert "there is nothing to report" in str(done.exception)
 
 
-def test_a_change_of_one_section_tells_what_the_whole_glomerulus_counts_as(tmp_path: Path) -> None:
+def test_a_change_of_one_section_states_the_label_of_the_glomerulus(tmp_path: Path) -> None:
     calls = [
         one_call("a", "normal", slide="s1", region="g1"),
         one_call("b", "cgn", slide="s2", region="g1"),

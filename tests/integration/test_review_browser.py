@@ -129,7 +129,7 @@ def test_every_count_and_rule_follows_a_change_and_outlives_the_program(
     assert "Dr Li" in lines[1]
 
 
-def test_two_tabs_are_told_of_each_other_and_neither_change_is_lost(start, open_page, predictions):
+def test_two_tabs_see_the_changes_of_each_other_and_lose_none(start, open_page, predictions):
     address = start().address
     first, second = open_page(address), open_page(address)
     _change(first, "Crescent", by="Dr Li")
@@ -149,7 +149,7 @@ def test_two_tabs_are_told_of_each_other_and_neither_change_is_lost(start, open_
     assert rows.index("Dr Li") < rows.index("Dr Wu")
 
 
-def test_a_card_that_moves_to_another_group_is_shown_there(start, open_page):
+def test_an_image_that_moves_to_another_group_is_shown_there(start, open_page):
     page = open_page(start().address, 390)
     _change(page, "Crescent", image="normal-0")
     expect(page.locator("#review")).to_contain_text("Counted")
@@ -158,7 +158,7 @@ def test_a_card_that_moves_to_another_group_is_shown_there(start, open_page):
     assert bar["y"] + bar["height"] <= card["y"] < 450  # below the bar, in the upper half
 
 
-def test_a_page_with_a_change_that_waits_does_not_say_that_all_is_counted(start, open_page):
+def test_a_page_with_a_pending_change_does_not_show_that_all_are_counted(start, open_page):
     address = start().address
     page = open_page(address)
     httpx.post(f"{address}cases/p1/changes", json=change(image_id="x<1>")).raise_for_status()
@@ -170,7 +170,7 @@ def test_a_page_with_a_change_that_waits_does_not_say_that_all_is_counted(start,
     expect(page.locator("#review")).not_to_contain_text("every number")
 
 
-def test_somebody_elses_change_of_another_image_does_not_stand_in_the_way(start, open_page):
+def test_the_change_of_another_image_by_another_person_is_no_conflict(start, open_page):
     address = start().address
     page = open_page(address)
     httpx.post(
@@ -182,7 +182,7 @@ def test_somebody_elses_change_of_another_image_does_not_stand_in_the_way(start,
     )
 
 
-def test_words_half_typed_outlive_the_new_numbers(start, open_page):
+def test_a_half_typed_reason_survives_new_numbers(start, open_page):
     address = start().address
     page = open_page(address)
     card = _card(page, "cgn-0")
@@ -194,7 +194,7 @@ def test_words_half_typed_outlive_the_new_numbers(start, open_page):
     expect(_card(page, "cgn-0").get_by_label("Why")).to_have_value("perhaps fibrous")
 
 
-def test_what_is_changed_while_nobody_answers_is_kept_saved_and_counted_later(
+def test_changes_made_while_the_server_is_down_are_saved_and_counted_later(
     start, open_page, predictions, tmp_path
 ):
     port = str(free_port())
@@ -218,7 +218,7 @@ def test_what_is_changed_while_nobody_answers_is_kept_saved_and_counted_later(
     assert re.search("cells", (predictions / "overrides.csv").read_text(encoding="utf-8"))
 
 
-def test_a_chinese_page_says_all_this_in_chinese(start, open_page):
+def test_a_chinese_page_is_entirely_in_chinese(start, open_page):
     page = open_page(start("--language", "zh").address)
     card = _card(page)
     card.locator(".change summary").click()
@@ -231,7 +231,7 @@ def test_a_chinese_page_says_all_this_in_chinese(start, open_page):
     expect(page.locator(".headline")).to_contain_text("3")
 
 
-def test_predictions_damaged_meanwhile_are_told_by_their_own_error(start, open_page, predictions):
+def test_damaged_predictions_are_reported_with_their_own_error(start, open_page, predictions):
     page = open_page(start().address)
     table = predictions / "predictions.csv"
     whole = table.read_bytes()

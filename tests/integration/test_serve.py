@@ -20,7 +20,7 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_server_killed_in_the_middle_of_a_job_takes_it_up_again(trained, tmp_path):
+def test_a_server_killed_during_a_job_resumes_it(trained, tmp_path):
     write_slide(tmp_path / "slides", n=150)
     server = ServedProcess(
         tmp_path, "--model", trained, "--slides", tmp_path / "slides", "--jobs", tmp_path / "jobs"
@@ -47,7 +47,7 @@ def test_a_server_killed_in_the_middle_of_a_job_takes_it_up_again(trained, tmp_p
     assert not list((tmp_path / "jobs").rglob("*.partial-*"))
 
 
-def test_a_key_is_made_shown_once_and_taken_back_on_the_command_line(run, tmp_path):
+def test_a_key_is_made_shown_once_and_revoked_on_the_command_line(run, tmp_path):
     keys = tmp_path / "keys.json"
     made = run("api-key", "anna", "--keys", keys)
     key = made.stdout.strip()
@@ -68,14 +68,14 @@ def test_a_key_is_made_shown_once_and_taken_back_on_the_command_line(run, tmp_pa
         (["--taxonomy", "nowhere.toml"], "nowhere.toml"),
     ],
 )
-def test_a_server_that_cannot_be_started_says_why_in_one_line(run, trained, options, words):
+def test_a_server_that_cannot_start_reports_the_reason_in_one_line(run, trained, options, words):
     done = run("serve", "--model", trained, "--port", "0", *options)
     assert done.returncode == 1
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_a_model_that_is_none_is_refused_in_one_line(run, tmp_path):
+def test_an_invalid_model_is_rejected_in_one_line(run, tmp_path):
     done = run("serve", "--model", tmp_path, "--port", "0")
     assert done.returncode == 1
     assert "no trained model" in done.stderr

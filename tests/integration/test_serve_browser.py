@@ -41,7 +41,7 @@ def page(request, served) -> Iterator[Page]:
         assert [text for text in said if "401" not in text and "422" not in text] == []
 
 
-def test_an_image_is_judged_by_keyboard_and_shown_with_an_overlay(page, served, trained):
+def test_an_image_is_predicted_by_keyboard_and_shown_with_an_overlay(page, served, trained):
     page.get_by_label("API key").fill(served[1])
     page.get_by_label("Image of one glomerulus").set_input_files(trained.parent / "63.png")
     page.get_by_label("Stain").select_option("PAS")
@@ -58,7 +58,7 @@ def test_an_image_is_judged_by_keyboard_and_shown_with_an_overlay(page, served, 
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
 
 
-def test_what_goes_wrong_is_said_in_words(page, served, tmp_path):
+def test_errors_are_shown_on_the_page(page, served, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     page.get_by_label("API key").fill("glk_wrong")
     page.get_by_label("Image of one glomerulus").set_input_files(tmp_path / "text.png")

@@ -122,7 +122,7 @@ def test_a_process_that_dies_ends_the_other_and_both_resume(
 
 
 @pytest.mark.slow
-def test_an_error_is_one_line_though_two_processes_meet_it(config: TrainConfig) -> None:
+def test_an_error_in_two_processes_is_printed_in_one_line(config: TrainConfig) -> None:
     (config.manifest.parent / "3.png").write_bytes(b"not an image")
     code, _, err = _end(_start(config))
     assert code != 0
@@ -130,7 +130,7 @@ def test_an_error_is_one_line_though_two_processes_meet_it(config: TrainConfig) 
 
 
 @pytest.mark.slow
-def test_two_processes_hold_what_is_frozen_and_go_on_after_a_kill(
+def test_two_processes_keep_frozen_layers_and_resume_after_a_kill(
     config: TrainConfig, tmp_path: Path
 ) -> None:
     base = train(config.model_copy(update={"out": tmp_path / "base", "seed": 9, "epochs": 1}))

@@ -100,7 +100,7 @@ def test_no_target_is_wrong_usage(cohort: Path) -> None:
     assert _run("normalize", cohort, "--out", cohort.parent.parent / "out").exit_code == 2
 
 
-def test_of_several_targets_of_a_stain_the_mean_is_taken(cohort: Path) -> None:
+def test_several_targets_of_one_stain_are_averaged(cohort: Path) -> None:
     root = cohort.parent.parent
     more = [section(seed, dyes=TARGET_HE, size=128).image for seed in (102, 103)]
     for k, image in enumerate(more):
@@ -128,7 +128,7 @@ def test_a_given_white_is_kept_with_the_slides(cohort: Path) -> None:
     assert {read_reference(slide).white for slide in slides} == {(241.0, 238.0, 242.0)}
 
 
-def test_a_target_from_the_test_part_is_told_at_the_end(cohort: Path) -> None:
+def test_a_target_from_the_test_part_is_reported_at_the_end(cohort: Path) -> None:
     root = cohort.parent.parent
     table = pd.read_csv(cohort)
     table["split"] = ["train" if patient == "p0" else "test" for patient in table["patient_id"]]

@@ -19,7 +19,7 @@ def test_every_error_can_be_pickled(
     assert (again.message, again.where) == ("is odd", "a.csv")
 
 
-def test_without_a_place_the_text_is_the_message() -> None:
+def test_without_where_the_text_is_the_message() -> None:
     assert str(GlomerulabError("is odd")) == "is odd"
 
 

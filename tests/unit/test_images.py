@@ -133,7 +133,7 @@ def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     assert blue > 240
 
 
-def test_of_several_frames_the_first_is_read(tmp_path: Path) -> None:
+def test_the_first_of_several_frames_is_read(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.tiff", save_all=True, append_images=frames[1:])
     assert read_image(tmp_path / "a.tiff")[0, 0].tolist() == [255, 0, 0]
@@ -184,7 +184,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, si
             read(path)
 
 
-def test_a_bomb_of_text_in_a_png_is_refused(tmp_path: Path) -> None:
+def test_a_png_with_a_compressed_text_bomb_is_rejected(tmp_path: Path) -> None:
     # Pillow limits compressed text chunks and raises its own error.
     path = _bomb(tmp_path / "a.png", 4)
     data = path.read_bytes()

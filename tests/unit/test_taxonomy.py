@@ -33,7 +33,7 @@ def test_the_paper_has_its_four_labels_in_order() -> None:
     ]
 
 
-def test_normal_excludes_every_lesion_and_lesions_may_stand_together() -> None:
+def test_normal_excludes_every_lesion_and_lesions_may_occur_together() -> None:
     paper = load_taxonomy("paper")
     assert paper.conflicts({"normal": 1, "mspgn": 0, "fsg": 1, "cgn": None}) == [("normal", "fsg")]
     assert paper.conflicts({"normal": 0, "fsg": 1, "cgn": 1}) == []

@@ -141,7 +141,7 @@ def test_many_uncertain_labels_on_several_sections_are_counted_quickly() -> None
     assert found.n_uncertain == 1
 
 
-def test_with_too_many_label_sets_every_answer_is_possible() -> None:
+def test_with_too_many_label_sets_every_grade_is_possible() -> None:
     names = tuple(f"l{n}" for n in range(20))
     # Each excludes another one: no two labels are alike, and all of them stay apart.
     taxonomy = Taxonomy(

@@ -52,7 +52,7 @@ def test_globally_sclerosed_glomeruli_leave_the_denominator() -> None:
     assert any("stay in the denominator" in text["en"] for text in without.warnings)
 
 
-def test_what_was_not_assessed_is_listed_with_its_reason() -> None:
+def test_items_not_assessed_are_listed_with_their_reason() -> None:
     answers = result("mest_c_like", case((10, "normal")))
     reasons = {one.item.id: one.not_assessed["en"] for one in answers.not_assessed}
     assert set(reasons) == {"E", "T"}

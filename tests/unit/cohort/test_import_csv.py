@@ -130,7 +130,7 @@ def test_a_column_given_twice_is_refused_and_a_trailing_comma_is_not(tmp_path: P
     assert table["cgn"].tolist() == [1]
 
 
-def test_a_path_without_a_name_stays_for_the_check_to_tell(tmp_path: Path) -> None:
+def test_a_path_without_a_name_is_left_to_the_manifest_check(tmp_path: Path) -> None:
     path = _source(tmp_path, "image\n.\n")
     table = import_csv(path, ColumnMapping({"image_path": "image"}), PAPER).table
     assert table["image_id"].tolist() == ["."]

@@ -27,7 +27,7 @@ def test_the_folder_is_the_label_by_id_or_by_either_name(tmp_path: Path) -> None
     assert table["patient_id"].isna().all()
 
 
-def test_an_unknown_folder_is_no_label(tmp_path: Path) -> None:
+def test_an_unknown_folder_is_not_a_label(tmp_path: Path) -> None:
     _touch(tmp_path / "cancer" / "a.png")
     with pytest.raises(TaxonomyError, match=r"/cancer: unknown label 'cancer'.*--taxonomy"):
         import_folder(tmp_path, PAPER)

@@ -37,7 +37,7 @@ def test_a_patient_in_two_parts_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["parent_id", "partner_id"])
-def test_a_copy_apart_from_what_it_was_made_of_is_named(tmp_path: Path, column: str) -> None:
+def test_a_copy_in_another_part_than_its_original_is_named(tmp_path: Path, column: str) -> None:
     manifest = _manifest(tmp_path, split=["train", "test", "train"], **{column: [None, "i0", "i0"]})
     (leak,) = find_leaks(manifest)
     assert ": 1, such as" in leak
@@ -124,7 +124,7 @@ def test_another_image_of_a_test_patient_is_found(cohort: Manifest) -> None:
     assert "training image" in text
 
 
-def test_of_a_mean_every_image_is_looked_for_and_the_worst_is_named(
+def test_every_image_of_a_mean_target_is_searched_and_the_worst_is_named(
     cohort: Manifest, tmp_path: Path
 ) -> None:
     sources = [str(cohort.folder / f"{name}.png") for name in "ace"]
@@ -160,7 +160,7 @@ def test_a_leak_can_be_made_an_error(cohort: Manifest) -> None:
     check_target_leaks(cohort, {})
 
 
-def test_what_was_noted_in_a_manifest_is_found_again(cohort: Manifest) -> None:
+def test_notes_of_a_manifest_are_read_back(cohort: Manifest) -> None:
     assert target_leak_parts(cohort) == []
     noted = cohort.table.assign(stain_target_leak=["test", None, "validation", "test", None, None])
     assert target_leak_parts(cohort.with_table(noted)) == ["test", "validation"]

@@ -198,7 +198,7 @@ def test_rows_made_in_memory_are_checked_too(tmp_path: Path) -> None:
         manifest_from_rows(rows[["image_id"]], folder=tmp_path, taxonomy=PAPER)
 
 
-def test_writing_where_there_is_no_folder_is_an_output_error(tmp_path: Path) -> None:
+def test_writing_below_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
     rows = pd.DataFrame({"image_id": ["a"], "image_path": ["a.png"]})
     manifest = manifest_from_rows(rows, folder=tmp_path, taxonomy=PAPER)
     with pytest.raises(OutputError, match="cannot be written"):

@@ -119,7 +119,7 @@ def test_an_object_that_breaks_a_rule_is_named(tmp_path: Path, text: str, reason
         import_paper_labels(_write(tmp_path / "l.json", text), PAPER)
 
 
-def test_a_key_that_is_no_label_is_named(tmp_path: Path) -> None:
+def test_a_key_that_is_not_a_label_is_named(tmp_path: Path) -> None:
     path = _write(tmp_path / "l.json", '[{"image_name": "a.png", "癌": 1}]')
     with pytest.raises(TaxonomyError, match=r"object 1, image 'a\.png': unknown label '癌'"):
         import_paper_labels(path, PAPER)

@@ -213,7 +213,7 @@ def test_three_patients_fill_three_parts() -> None:
     assert table["split"][:2].tolist() == ["train", "train"]
 
 
-def test_a_rare_label_is_shared_out_rather_than_piled_up() -> None:
+def test_a_rare_label_is_spread_over_the_parts() -> None:
     rows = {
         "image_id": [f"i{n:02d}" for n in range(30)],
         "patient_id": [f"p{n}" for n in range(30)],
@@ -320,7 +320,7 @@ def test_a_child_joins_two_patients_when_it_names_one_and_its_parent_another() -
     assert group_rows(manifest, "patient").tolist() == [0, 0, 1]
 
 
-def test_a_patient_called_like_an_image_is_not_that_image() -> None:
+def test_a_patient_and_an_image_of_one_name_are_distinct() -> None:
     manifest = _manifest({"image_id": ["a", "b"], "patient_id": ["b", "x"]})
     assert group_rows(manifest, "patient").tolist() == [0, 1]
 
@@ -352,7 +352,7 @@ def test_small_problems_are_solved_as_well_as_by_trying_everything(
     assert _loss(counts, SHARES, found) <= 1.1 * best + 1e-9
 
 
-def test_no_move_or_swap_improves_what_is_returned(rng: np.random.Generator) -> None:
+def test_no_move_or_swap_improves_the_returned_split(rng: np.random.Generator) -> None:
     counts = rng.integers(0, 10, (25, 4)).astype(np.float64)
     parts = balanced_parts(counts, SHARES, np.ones(4), seed=3)
     loss = _loss(counts, SHARES, parts)

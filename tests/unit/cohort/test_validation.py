@@ -103,7 +103,7 @@ def test_the_same_pixels_in_another_format_are_the_same_picture(tmp_path: Path) 
     assert "same pixels as image 'i0'" in _messages(manifest)[0]
 
 
-def test_a_box_is_not_known_by_half(tmp_path: Path) -> None:
+def test_a_box_needs_all_four_values(tmp_path: Path) -> None:
     manifest = _manifest(
         tmp_path,
         x=[1, None, 1, 1],

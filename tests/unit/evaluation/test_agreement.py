@@ -79,12 +79,12 @@ def test_images_that_only_one_has_rated_are_no_evidence_of_a_pair() -> None:
     assert (found.cohen, found.ac1, found.percent) == (alone.cohen, alone.ac1, alone.percent)
 
 
-def test_nothing_rated_is_not_defined() -> None:
+def test_agreement_without_ratings_is_not_defined() -> None:
     found = group_agreement(np.full((3, 2), np.nan), _alone(3), n_categories=2)
     assert np.isnan([found.percent[0], found.fleiss[0], found.ac1[0]]).all()
 
 
-def test_what_is_no_rating_is_refused() -> None:
+def test_an_invalid_rating_is_rejected() -> None:
     with pytest.raises(ValueError, match="from 0 to 1 or NaN, got 2"):
         group_agreement(np.array([[0.0, 2.0]]), _alone(1), n_categories=2)
     with pytest.raises(ValueError, match="at least 2"):

@@ -40,7 +40,7 @@ def test_the_edges_fall_into_the_first_and_last_bin():
     assert expected_calibration_error(bins) == 0
 
 
-def test_nothing_to_bin_is_refused():
+def test_bins_of_no_images_are_rejected():
     with pytest.raises(ValueError, match="got 10 and 0"):
         reliability_bins(np.array([]), np.array([]))
 
@@ -118,7 +118,7 @@ def test_a_temperature_of_one_changes_nothing():
     assert with_temperature(eval_set, 1.0).probabilities == pytest.approx(eval_set.probabilities)
 
 
-def test_heat_makes_even_and_keeps_the_sum():
+def test_a_high_temperature_flattens_and_keeps_the_sum():
     eval_set = eval_set_from([[1, 0, 0, 0]], [[0.97, 0.01, 0.01, 0.01]])
     heated = with_temperature(eval_set, 50.0).probabilities
     assert heated.sum() == pytest.approx(1.0)

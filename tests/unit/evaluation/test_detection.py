@@ -32,7 +32,7 @@ def test_the_iou_rule_needs_half_and_the_centre_rule_less() -> None:
     assert match([small], [0.9], [square(0)], patient="p", rule="centre").found.tolist() == [0]
 
 
-def test_of_two_regions_the_better_one_is_taken() -> None:
+def test_the_better_of_two_regions_is_matched() -> None:
     truth = [square(30), square(2)]
     assert match([square(0)], [0.9], truth, patient="p").found.tolist() == [1]
 
@@ -58,7 +58,7 @@ def test_recall_and_precision_add_up_over_slides() -> None:
     assert (surer.n_proposed, surer.precision) == (2, 1.0)
 
 
-def test_all_found_is_not_taken_for_certainty() -> None:
+def test_detecting_everything_is_not_taken_for_certainty() -> None:
     matches = [match([square(0)], [0.9], [square(0)], patient=name) for name in "abcdefgh"]
     assert detection_scores(matches).recall_interval.low == pytest.approx(wilson(8, 8)[0])
 

@@ -33,7 +33,7 @@ def test_one_patient_has_no_interval():
     assert (table["n_patients"] == 1).all()
 
 
-def test_a_column_that_is_not_there_is_refused():
+def test_a_missing_column_is_rejected():
     with pytest.raises(ValueError, match="scanner"):
         subgroup_table(eval_set_from(np.eye(4), np.eye(4)), "scanner")
 
@@ -89,7 +89,7 @@ def test_groups_that_are_apart_stay_apart_and_a_seed_gives_the_same_places():
     np.testing.assert_array_equal(places, embed(features, seed=1))
 
 
-def test_few_images_or_features_are_placed_too():
+def test_few_images_or_features_are_embedded_too():
     assert embed(np.random.default_rng(0).normal(size=(MIN_EMBEDDED, 1))).shape == (MIN_EMBEDDED, 2)
 
 

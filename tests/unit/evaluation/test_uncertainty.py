@@ -26,7 +26,7 @@ def test_too_small_a_validation_part_promises_by_answering_everything():
 
 @pytest.mark.parametrize("sample", [random_softmax, random_sigmoid])
 @pytest.mark.parametrize("coverage", [0.7, 0.9])
-def test_the_truth_is_in_the_set_as_often_as_promised(sample, coverage):
+def test_the_label_set_covers_the_truth_at_the_stated_rate(sample, coverage):
     found = [
         conformal_result(sample(seed=k, n=400), sample(seed=100 + k, n=400), coverage=coverage)
         for k in range(20)

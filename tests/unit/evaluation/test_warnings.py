@@ -81,7 +81,7 @@ def test_a_stain_target_from_the_test_split_is_found(small):
     assert warning.severe
 
 
-def test_stain_targets_from_elsewhere_are_no_warning(small):
+def test_external_stain_targets_are_no_warning(small):
     table = pd.read_csv(small / "manifest.csv").assign(stain_target_leak="")
     table.to_csv(small / "manifest.csv", index=False)
     assert "Stain target not from training" not in _warnings(small)

@@ -64,7 +64,7 @@ def test_energy_inside_and_outside_add_up_to_one(seed):
     assert points_inside(saliency, mask) != points_inside(saliency, ~mask)
 
 
-def test_the_random_control_hits_as_often_as_the_mask_is_large():
+def test_the_random_control_hits_in_proportion_to_the_mask():
     mask = np.zeros((40, 40), dtype=bool)
     mask[:, :10] = True  # a quarter
     rng = np.random.default_rng(0)

@@ -122,7 +122,7 @@ def test_a_run_without_validation_is_refused(own_run: Path) -> None:
         fit_calibration(own_run)
 
 
-def test_model_facts_name_the_weights_but_no_path(trained: Path) -> None:
+def test_model_facts_name_the_weights_without_a_path(trained: Path) -> None:
     engine, calibration = open_engine(trained), fit_calibration(trained)
     facts = model_facts(engine, calibration, trained)
     assert facts.weights_sha256 == engine.weights_sha256

@@ -44,7 +44,7 @@ def test_a_single_image_must_be_in_a_list(trained: Path) -> None:
             model.predict(image)
 
 
-def test_what_is_no_image_is_an_error(trained: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_an_error(trained: Path, tmp_path: Path) -> None:
     model = load_model(trained)
     with pytest.raises(ValueError, match="uint8"):
         model.predict([np.zeros((8, 8), np.uint8)])
@@ -53,7 +53,7 @@ def test_what_is_no_image_is_an_error(trained: Path, tmp_path: Path) -> None:
     assert caught.value.where == str(tmp_path / "missing.png")
 
 
-def test_a_missing_calibration_is_fitted_only_if_wanted(own_run: Path) -> None:
+def test_a_missing_calibration_is_fitted_only_on_request(own_run: Path) -> None:
     shutil.rmtree(own_run / "gates", ignore_errors=True)
     with pytest.raises(CheckpointError) as caught:
         load_model(own_run, fit_missing=False)

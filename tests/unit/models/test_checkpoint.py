@@ -77,7 +77,7 @@ def test_tensors_read_back_as_written(tmp_path: Path) -> None:
     assert facts["epoch"] == 3
 
 
-def test_bytes_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
+def test_bytes_that_are_not_tensors_are_rejected(tmp_path: Path) -> None:
     write_bundle(tmp_path, "state", b"text", {})
     with pytest.raises(CheckpointError) as caught:
         read_tensors(tmp_path, "state")

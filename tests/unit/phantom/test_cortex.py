@@ -16,7 +16,7 @@ BOX = (0.0, 0.0, 400.0, 300.0)
 HOLES = np.array([[200.0, 150.0, 80.0]])
 
 
-def test_no_nucleus_and_no_tubule_lies_in_a_hole(rng):
+def test_no_nucleus_and_no_tubule_is_in_a_hole(rng):
     cortex = draw_cortex(BOX, HOLES, rng)
     for table in (cortex.nuclei, cortex.sites.sites):
         assert np.hypot(table[:, 0] - 200, table[:, 1] - 150).min() > 80.0
@@ -28,7 +28,7 @@ def test_proximal_tubules_prevail(rng):
     assert set(kinds) <= {0, 1, 2, 3}
 
 
-def test_an_arteriole_stands_at_every_vascular_pole(rng):
+def test_an_arteriole_is_at_every_vascular_pole(rng):
     sites = draw_cortex(BOX, HOLES, rng, poles=[(200.0, 240.0), (110.0, 150.0)]).sites.sites
     for x, y in ((200.0, 240.0), (110.0, 150.0)):
         at_pole = np.hypot(sites[:, 0] - x, sites[:, 1] - y) < 1e-3

@@ -65,7 +65,7 @@ def test_pixels_of_a_perfect_scanner_are_beer_lambert(stain):
     assert np.array_equal(crop.ideal(), crop.pixels)
 
 
-def test_a_noisy_scanner_stays_around_the_ideal():
+def test_the_noise_of_a_scanner_is_unbiased():
     crop = render_crop("fsg", _section(scanner=Scanner(noise=3.0)), 4, size=160)
     difference = crop.pixels.astype(float) - crop.ideal()
     assert abs(difference.mean()) < 0.1
@@ -133,7 +133,7 @@ def cohort(tmp_path_factory) -> Path:
     return out
 
 
-def test_the_manifest_is_valid_and_says_that_it_is_synthetic(cohort):
+def test_the_manifest_is_valid_and_marked_synthetic(cohort):
     manifest = read_manifest(cohort / "manifest.csv")
     table = manifest.table
     assert len(table) == 20
@@ -175,7 +175,7 @@ def test_another_seed_is_another_cohort(tmp_path):
     assert first != second
 
 
-def test_a_folder_rendered_again_with_another_seed_keeps_nothing_of_the_first(tmp_path):
+def test_a_folder_rendered_with_another_seed_keeps_no_file_of_the_first(tmp_path):
     settings = {"n_patients": 2, "n_per_patient": 4, "size": 48, "mpp": 4.0}
     write_phantom_crops(tmp_path / "again", seed=0, concentrations=True, **settings)
     for folder in ("again", "fresh"):
@@ -183,7 +183,7 @@ def test_a_folder_rendered_again_with_another_seed_keeps_nothing_of_the_first(tm
     assert _bytes(tmp_path / "again") == _bytes(tmp_path / "fresh")
 
 
-def test_true_concentrations_are_written_when_asked_for(tmp_path):
+def test_true_concentrations_are_written_on_request(tmp_path):
     write_phantom_crops(tmp_path, n_patients=1, n_per_patient=1, size=48, concentrations=True)
     with np.load(next((tmp_path / "truth").glob("*.npz"))) as truth:
         assert truth["concentrations"].shape == (2, 48, 48)
@@ -198,7 +198,7 @@ def test_patients_differ_and_both_stains_of_one_share_scanner_and_size():
 
 
 @pytest.mark.slow
-def test_colour_statistics_hardly_tell_the_class(tmp_path):
+def test_colour_statistics_hardly_predict_the_class(tmp_path):
     write_phantom_crops(tmp_path, n_patients=20, n_per_patient=10, seed=1, size=128, mpp=2.0)
     manifest = read_manifest(tmp_path / "manifest.csv")
     pixels = [read_image(path).reshape(-1, 3) for path in manifest.image_paths()]

@@ -24,7 +24,7 @@ def test_a_kind_draws_exactly_its_labels(kind, rng):
     assert draw_lesions(kind, rng).labels == KINDS[kind]
 
 
-def test_severity_spreads_from_subtle_to_plain(rng):
+def test_severity_ranges_from_subtle_to_severe(rng):
     severities = [draw_lesions("fsg", rng).fsg for _ in range(300)]
     assert min(severities) < 0.15
     assert max(severities) > 0.95
@@ -36,7 +36,7 @@ def test_twenty_glomeruli_hold_every_kind_in_fixed_numbers(rng):
     assert counts == {"normal": 6, "mspgn": 4, "fsg": 4, "cgn": 4, "fsg+cgn": 2}
 
 
-def test_a_schedule_is_as_long_as_asked(rng):
+def test_a_schedule_has_the_requested_length(rng):
     assert [len(kind_schedule(n, rng)) for n in (0, 7, 41)] == [0, 7, 41]
 
 
@@ -51,7 +51,7 @@ def test_an_impossible_severity_is_refused(severity):
         Lesions(fsg=severity)
 
 
-def test_severity_does_not_tell_the_kind():
+def test_severity_does_not_predict_the_kind():
     # Each kind consumes the same random numbers, so that lesions do not shift what follows.
     states = []
     for kind in KINDS:
@@ -78,7 +78,7 @@ def test_a_glomerulus_without_crescent_has_none():
     assert _drawn(Lesions(mspgn=1.0, fsg=1.0), 0).crescent_share == 0.0
 
 
-def test_a_plain_crescent_is_larger_than_a_subtle_one():
+def test_a_severe_crescent_is_larger_than_a_subtle_one():
     subtle = [_drawn(Lesions(cgn=0.1), seed).crescent_share for seed in SEEDS]
     plain = [_drawn(Lesions(cgn=1.0), seed).crescent_share for seed in SEEDS]
     assert np.mean(plain) > 1.5 * np.mean(subtle)
@@ -103,7 +103,7 @@ def test_only_sclerosis_scars_loops():
     assert SCARRED in set(scarred)
 
 
-def test_a_scar_is_a_segment_and_not_the_whole_tuft():
+def test_a_scar_is_a_segment_of_the_tuft():
     for seed in SEEDS:
         kinds = _drawn(Lesions(fsg=1.0), seed).tuft.sites[:, 6]
         assert 0.02 < (kinds == SCARRED).mean() < 0.5
@@ -112,7 +112,7 @@ def test_a_scar_is_a_segment_and_not_the_whole_tuft():
 @pytest.mark.parametrize(
     "lesions", [Lesions(), Lesions(mspgn=1.0), Lesions(fsg=1.0, cgn=1.0)], ids=str
 )
-def test_every_nucleus_lies_within_the_capsule(lesions):
+def test_every_nucleus_is_within_the_capsule(lesions):
     glomerulus = _drawn(lesions, 5)
     away = np.hypot(glomerulus.nuclei[:, 0], glomerulus.nuclei[:, 1])
     assert away.max() <= glomerulus.capsule_um.max()
@@ -164,7 +164,7 @@ def test_a_normal_glomerulus_has_capsule_space_loops_and_mesangium():
     [(Lesions(mspgn=0.5), MSPGN_BIT), (Lesions(fsg=0.5), FSG_BIT), (Lesions(cgn=0.5), CGN_BIT)],
     ids=["mspgn", "fsg", "cgn"],
 )
-def test_a_lesion_map_holds_exactly_the_lesions_there_are(lesions, bit):
+def test_a_lesion_map_holds_exactly_the_drawn_lesions(lesions, bit):
     assert set(np.unique(_painted(lesions).lesion_bits)) == {0, bit}
 
 
@@ -200,7 +200,7 @@ def test_a_scar_adheres_to_the_capsule():
     assert radius > 120
 
 
-def test_a_crescent_lies_between_capsule_and_tuft():
+def test_a_crescent_is_between_capsule_and_tuft():
     canvas = _painted(Lesions(cgn=0.7))
     rows, columns = np.nonzero(canvas.lesion_bits == CGN_BIT)
     assert np.hypot(rows - 220, columns - 220).min() > 0.45 * 170

@@ -51,11 +51,11 @@ def test_neighbouring_noise_is_alike():
     assert np.corrcoef(bank[:, :-1].ravel(), bank[:, 1:].ravel())[0, 1] > 0.4
 
 
-def test_cover_runs_from_whole_to_nothing_over_its_width():
+def test_coverage_falls_from_one_to_zero_over_its_width():
     assert [cover(d, 1.0) for d in (-2.0, -0.25, 0.0, 0.25, 2.0)] == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
-def test_laying_mixes_by_share_and_names_what_prevails():
+def test_layers_are_mixed_by_share_and_the_largest_gives_the_label():
     ink = Ink(material_table("HE"), noise_bank())
     now = lay((0.0, 0.0, 0), ink, int(Material.BLOOD), 1.0, 0.25)
     assert now[1] == pytest.approx(0.25 * ink.uptake[Material.BLOOD, 1])
@@ -63,7 +63,7 @@ def test_laying_mixes_by_share_and_names_what_prevails():
     assert lay(now, ink, int(Material.BLOOD), 1.0, 0.75)[2] == Material.BLOOD
 
 
-def test_putting_leaves_the_rest_of_what_was_there():
+def test_a_partly_covered_pixel_keeps_a_share_of_its_content():
     canvas = Canvas(
         np.ones((2, 1, 1), np.float32),
         np.zeros((1, 1), np.uint8),
@@ -150,7 +150,7 @@ def _canvas(side: int = 64) -> Canvas:
     )
 
 
-def test_a_nucleus_is_painted_where_and_as_large_as_its_table_says(rng):
+def test_a_nucleus_is_painted_with_the_position_and_size_of_its_table(rng):
     canvas = _canvas()
     table = nuclei_table(
         np.array([[20.0, 10.0]]), half_axes_um=(4.0, 3.0), angles=np.array([0.0]), rng=rng

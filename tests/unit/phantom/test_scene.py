@@ -54,7 +54,7 @@ def test_thickness_and_strength_scale_the_concentrations(scene, section):
     assert single[1] == pytest.approx(plain[1])
 
 
-def test_few_nuclei_are_few(scene, section):
+def test_few_nuclei_are_painted(scene, section):
     counts = [
         (_view(scene, replace(section, nuclei_kept=share)).structure == Material.NUCLEUS).sum()
         for share in (1.0, 0.05, 0.0)
@@ -70,7 +70,7 @@ def test_a_view_elsewhere_shows_no_glomerulus(scene, section):
 
 
 @pytest.mark.parametrize("n", [1, 3, 12])
-def test_every_glomerulus_lies_whole_in_the_tissue_and_apart_from_the_others(n):
+def test_every_glomerulus_is_inside_the_tissue_and_apart_from_the_others(n):
     rng = np.random.default_rng(n)
     section = draw_section("HE", rng, scanner=Scanner())
     scene, (width, height) = biopsy_scene(["normal"] * n, section, rng)
@@ -85,7 +85,7 @@ def test_every_glomerulus_lies_whole_in_the_tissue_and_apart_from_the_others(n):
     assert gaps.min() > 2 * section.radius_um
 
 
-def test_the_kinds_are_those_asked_for():
+def test_the_kinds_are_the_requested_ones():
     rng = np.random.default_rng(0)
     kinds = ["cgn", "normal", "fsg+cgn"]
     scene, _ = biopsy_scene(kinds, draw_section("PAS", rng, scanner=Scanner()), rng)

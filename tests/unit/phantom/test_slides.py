@@ -32,7 +32,7 @@ def test_openslide_reads_the_slides_with_their_mpp_and_levels(slides):
             assert slide.level_count >= 2
 
 
-def test_the_table_tells_patient_stain_and_that_it_is_synthetic(slides):
+def test_the_table_names_patient_and_stain_and_is_marked_synthetic(slides):
     rows = _rows(slides)
     assert [row["patient_id"] for row in rows] == ["phantom-p001", "phantom-p002"]
     assert [row["stain"] for row in rows] == ["HE", "PAS"]
@@ -94,7 +94,7 @@ def test_a_patient_can_have_slides_in_both_stains(tmp_path):
 
 
 @pytest.mark.parametrize("setting", ["n_patients", "slides_per_patient", "n_glomeruli"])
-def test_nothing_to_render_is_refused(setting, tmp_path):
+def test_rendering_no_crops_is_rejected(setting, tmp_path):
     with pytest.raises(ConfigError, match="at least 1, got 0"):
         write_phantom_slides(tmp_path, **{setting: 0})
 

@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(
         assert first.read_bytes() == second.read_bytes()
 
 
-def test_running_again_keeps_what_is_there(manifest: Manifest, tmp_path: Path) -> None:
+def test_a_second_run_keeps_existing_files(manifest: Manifest, tmp_path: Path) -> None:
     first = augment_manifest(manifest, tmp_path / "out", to=9).manifest
     times = [path.stat().st_mtime_ns for path in first.image_paths()]
     first.image_paths()[-1].unlink()

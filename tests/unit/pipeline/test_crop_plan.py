@@ -174,7 +174,7 @@ def test_a_region_that_is_not_finite_is_a_failure_and_the_others_are_cut(make_sl
     assert "not finite" in made.failures[0].reason
 
 
-def test_where_every_region_is_broken_each_is_named(make_slide, tmp_path):
+def test_each_region_is_named_if_all_are_broken(make_slide, tmp_path):
     table = tmp_path / "r.csv"
     table.write_text("region_id,x,y,width,height\nbad,nan,300,90,90\n")
     made = planned(make_slide(), table, tmp_path)

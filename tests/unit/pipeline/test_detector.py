@@ -27,7 +27,7 @@ def _folder(tmp_path) -> None:
     (tmp_path / "regions").mkdir()
 
 
-def test_a_tile_is_called_after_what_lies_under_its_centre(entries, tmp_path) -> None:
+def test_a_tile_has_the_label_of_the_structure_at_its_centre(entries, tmp_path) -> None:
     tiles = cut_tiles(entries, tmp_path / "regions", tmp_path / "out").manifest
     table = tiles.table
     x, y = table["x"] + table["width"] / 2, table["y"] + table["height"] / 2
@@ -53,7 +53,7 @@ def test_tiles_are_cut_at_their_mpp_around_their_centre(entries, tmp_path) -> No
         assert (image[32, 32].mean() < 150) == bool(shows)
 
 
-def test_a_second_run_takes_what_is_there_and_another_one_is_refused(entries, tmp_path) -> None:
+def test_a_second_run_reuses_the_results_and_another_one_is_rejected(entries, tmp_path) -> None:
     first = cut_tiles(entries, tmp_path / "regions", tmp_path / "out")
     times = {path: path.stat().st_mtime_ns for path in first.manifest.image_paths()}
     again = cut_tiles(entries, tmp_path / "regions", tmp_path / "out")

@@ -194,7 +194,7 @@ def test_bad_items_become_rows_and_the_others_are_done(cohort, tmp_path):
     assert "exclude each other" in reasons["b", "both"]
 
 
-def test_unknown_classes_leave_labels_unknown_and_are_told(make_slide, tmp_path):
+def test_unknown_classes_leave_labels_unknown_and_are_reported(make_slide, tmp_path):
     regions = [
         Region.from_box("t", Box(100, 100, 50, 50), labels=("Tubule",)),
         Region.from_box("g", Box(100, 200, 50, 50), labels=("Glomerulus", "新月体形成")),
@@ -220,7 +220,7 @@ def test_a_slides_table_gives_patient_stain_and_mpp(make_slide, tmp_path):
         extract_crops(tmp_path / "slides.csv", regions=tmp_path / "none", out=tmp_path / "o2")
 
 
-def test_one_file_for_several_slides_must_say_which(cohort, tmp_path):
+def test_one_file_for_several_slides_must_name_them(cohort, tmp_path):
     slides, _ = cohort
     write_regions(boxes(2), tmp_path / "all.csv")
     with pytest.raises(RegionError, match="2 slides were given"):
@@ -229,7 +229,7 @@ def test_one_file_for_several_slides_must_say_which(cohort, tmp_path):
     assert extract_crops(slides, regions=tmp_path / "all.csv", out=tmp_path / "o").n_cut == 5
 
 
-def test_a_folder_that_extract_did_not_fill_is_left_alone(cohort, tmp_path):
+def test_a_folder_that_extract_did_not_fill_is_unchanged(cohort, tmp_path):
     slides, regions = cohort
     out = tmp_path / "out"
     out.mkdir()

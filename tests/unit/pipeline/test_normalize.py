@@ -67,7 +67,7 @@ def test_each_stain_goes_to_its_own_target(cohort: Manifest, tmp_path: Path) -> 
         assert np.array_equal(read_image(news[place]), expected)
 
 
-def test_the_new_manifest_says_where_everything_comes_from(
+def test_the_new_manifest_records_the_source_of_each_image(
     cohort: Manifest, tmp_path: Path
 ) -> None:
     result = normalize_manifest(cohort, TARGETS, tmp_path / "out")
@@ -105,7 +105,7 @@ def test_an_image_that_cannot_be_normalised_passes_unchanged(
     assert result.n_by_status["blank"] == 1
 
 
-def test_every_stain_with_a_prior_can_stand_in_a_manifest() -> None:
+def test_every_stain_with_a_prior_is_valid_in_a_manifest() -> None:
     assert set(STAIN_PRIORS) <= set(STAINS)
 
 
@@ -154,7 +154,7 @@ def test_strict_makes_it_an_error_after_the_others_are_done(
     assert len(list((tmp_path / "out" / "images").iterdir())) == 6
 
 
-def test_a_target_of_the_test_part_is_told_and_refused_if_strict(
+def test_a_target_of_the_test_part_is_reported_and_rejected_if_strict(
     cohort: Manifest, tmp_path: Path
 ) -> None:
     parts = ["test", "train", "train", "train", "train", "train"]
@@ -198,7 +198,7 @@ def test_a_second_run_does_nothing_and_a_changed_image_is_done_again(
     assert _statuses(second.manifest) == _statuses(first.manifest)
 
 
-def test_a_missing_result_is_written_again_and_a_torn_record_counts_for_nothing(
+def test_a_missing_result_is_written_again_and_a_truncated_record_is_ignored(
     cohort: Manifest, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -270,7 +270,7 @@ def test_fitting_per_something_else_is_refused(cohort: Manifest, tmp_path: Path)
         normalize_manifest(cohort, TARGETS, tmp_path / "out", per="patient")
 
 
-def test_every_image_says_what_became_of_it(tmp_path: Path) -> None:
+def test_every_image_has_its_outcome(tmp_path: Path) -> None:
     rows = {
         "image_id": list("abcd"),
         "image_path": [f"{name}.jpg" for name in "abcd"],

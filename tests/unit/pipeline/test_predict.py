@@ -71,14 +71,14 @@ def test_slides_become_calls_with_places(slides: Path, trained: Path, tmp_path: 
     assert list(case.patients()) == ["p1"]
 
 
-def test_a_second_run_says_the_same(slides: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_second_run_prints_the_same(slides: Path, trained: Path, tmp_path: Path) -> None:
     run_on(slides, trained, tmp_path / "out")
     first = (tmp_path / "out" / "predictions.csv").read_bytes()
     run_on(slides, trained, tmp_path / "out")
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == first
 
 
-def test_a_bad_slide_is_named_and_the_others_are_judged(slides, trained, tmp_path) -> None:
+def test_a_bad_slide_is_named_and_the_others_are_evaluated(slides, trained, tmp_path) -> None:
     (slides / "s1.tif").write_bytes(b"broken")
     done = run_on(slides, trained, tmp_path / "out")
     assert done.n_images == 2
@@ -93,7 +93,7 @@ def test_regions_of_another_slide_are_named(slides, trained, tmp_path) -> None:
     assert "another slide" in done.failures[0].reason
 
 
-def test_a_manifest_is_judged_as_it_is(trained: Path, tmp_path: Path) -> None:
+def test_a_manifest_is_evaluated_without_changes(trained: Path, tmp_path: Path) -> None:
     done = predict(trained / "manifest.csv", trained, tmp_path / "out")
     assert done.n_images == 84
     case = read_case_folder(tmp_path / "out" / "predictions.csv")
@@ -111,13 +111,13 @@ def test_a_truncated_checkpoint_is_refused(own_run: Path, slides, tmp_path) -> N
         run_on(slides, own_run, tmp_path / "out")
 
 
-def test_nothing_readable_is_an_error(own_run: Path, tmp_path) -> None:
+def test_no_readable_image_is_an_error(own_run: Path, tmp_path) -> None:
     (tmp_path / "m.csv").write_text("image_id,image_path\na,missing.png\n")
     with pytest.raises(PredictionsError, match="no image could be classified"):
         predict(tmp_path / "m.csv", own_run, tmp_path / "out")
 
 
-def test_a_stain_nobody_trained_on_is_referred(slides, trained, tmp_path) -> None:
+def test_a_stain_absent_from_training_is_referred(slides, trained, tmp_path) -> None:
     table = slides / "slides.csv"
     table.write_text(table.read_text().replace(",PAS,", ",,"))
     run_on(slides, trained, tmp_path / "out", stain="PASM")
@@ -125,7 +125,7 @@ def test_a_stain_nobody_trained_on_is_referred(slides, trained, tmp_path) -> Non
     assert all("stain_unseen" in call.reasons for call in case.calls)
 
 
-def test_a_stain_that_nobody_stated_is_told_apart_and_counted(slides, trained, tmp_path) -> None:
+def test_unstated_stains_are_distinguished_and_counted(slides, trained, tmp_path) -> None:
     table = slides / "slides.csv"
     table.write_text(table.read_text().replace(",PAS,", ",,"))
     done = run_on(slides, trained, tmp_path / "out")
@@ -164,7 +164,9 @@ def large(tmp_path: Path) -> Path:
     return folder
 
 
-def test_proposals_are_judged_and_told_to_be_proposals(large, trained, tmp_path, detector) -> None:
+def test_proposals_are_evaluated_and_marked_as_proposals(
+    large, trained, tmp_path, detector
+) -> None:
     done = detected(large, trained, tmp_path / "out", detector)
     assert (done.n_images, done.n_proposed, done.failures) == (2, 2, ())
     case = read_case_folder(tmp_path / "out")
@@ -213,7 +215,7 @@ def test_a_detector_in_the_place_of_the_model_is_named(own_run, large, tmp_path)
         predict(large / "slides.csv", own_run, tmp_path / "out")
 
 
-def test_symmetries_change_the_answers_and_are_told(slides, trained, tmp_path) -> None:
+def test_tta_changes_the_predictions_and_is_recorded(slides, trained, tmp_path) -> None:
     run_on(slides, trained, tmp_path / "out")
     plain = pd.read_csv(tmp_path / "out" / "predictions.csv")
     run_on(slides, trained, tmp_path / "out", symmetries=True)
@@ -225,7 +227,7 @@ def test_symmetries_change_the_answers_and_are_told(slides, trained, tmp_path) -
     assert any("eight symmetries" in note.en for note in notes)
 
 
-def test_saliency_pictures_stand_beside_the_calls(slides, trained, tmp_path) -> None:
+def test_saliency_pictures_are_beside_the_calls(slides, trained, tmp_path) -> None:
     run_on(slides, trained, tmp_path / "out", saliency=True)
     for call in read_case_folder(tmp_path / "out").calls:
         assert (tmp_path / "out" / call.saliency_path).is_file()
@@ -261,7 +263,7 @@ def test_processes_are_started_for_many_images_only(trained, tmp_path, monkeypat
         predict(trained / "manifest.csv", trained, tmp_path / "many", settings=settings)
 
 
-def test_a_slide_without_mpp_is_told_so_and_not_that_its_regions_are_missing(
+def test_a_slide_without_mpp_is_reported_as_such_and_not_as_lacking_regions(
     large, trained, tmp_path, detector
 ) -> None:
     write_image(np.full((300, 400, 3), 200, dtype=np.uint8), large / "s2.png")
@@ -272,7 +274,7 @@ def test_a_slide_without_mpp_is_told_so_and_not_that_its_regions_are_missing(
     assert "--mpp-override" in done.failures[0].reason
 
 
-def test_the_report_of_a_case_says_what_could_not_be_judged(slides, trained, tmp_path) -> None:
+def test_the_report_of_a_case_names_the_failures(slides, trained, tmp_path) -> None:
     (slides / "s2.tif").write_bytes(b"no slide")
     run_on(slides, trained, tmp_path / "out")
     case = build_cases(read_case_folder(tmp_path / "out"))[0]
@@ -327,7 +329,7 @@ def test_a_patient_without_regions_has_a_report_beside_the_others(slides, traine
     assert first.notes != second.notes
 
 
-def test_where_no_region_file_can_be_read_there_is_no_case(slides, trained, tmp_path) -> None:
+def test_without_a_readable_region_file_there_is_no_case(slides, trained, tmp_path) -> None:
     for number in (1, 2):
         (slides / f"s{number}.geojson").write_text("{")
     with pytest.raises(PredictionsError, match="not valid JSON"):

@@ -59,7 +59,7 @@ def test_crops_have_the_mpp_of_the_model(slide: Path, tmp_path: Path) -> None:
     assert cut.notes == ()
 
 
-def test_a_slide_coarser_than_the_model_is_told(slide: Path, tmp_path: Path) -> None:
+def test_a_slide_coarser_than_the_model_is_reported(slide: Path, tmp_path: Path) -> None:
     cut = crops(slide, tmp_path / "out", mpp=0.25, regions=slide.with_suffix(".geojson"))
     assert [note.en.split(":")[0] for note in cut.notes] == [
         "Slide s1 is coarser than the model's 0.25 µm per pixel"
@@ -67,14 +67,14 @@ def test_a_slide_coarser_than_the_model_is_told(slide: Path, tmp_path: Path) -> 
     assert [note.case for note in cut.notes] == ["s1"]
 
 
-def test_a_coarse_slide_is_told_in_the_report_of_its_patient(slide: Path, tmp_path: Path) -> None:
+def test_a_coarse_slide_is_noted_in_the_report_of_its_patient(slide: Path, tmp_path: Path) -> None:
     table = tmp_path / "slides.csv"
     table.write_text("slide_path,slide_id,patient_id\ns1.tif,s1,p7\n")
     cut = crops(table, tmp_path / "out", mpp=0.25, regions=slide.with_suffix(".geojson"))
     assert [note.case for note in cut.notes] == ["p7"]
 
 
-def test_slides_without_regions_say_what_is_missing(slide: Path, tmp_path: Path) -> None:
+def test_slides_without_regions_name_the_missing_options(slide: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--regions"):
         crops(slide, tmp_path / "out")
 
@@ -94,7 +94,7 @@ def test_crops_of_another_scale_are_counted(manifest: Path, tmp_path: Path) -> N
     assert note.case == "p1"
 
 
-def test_crops_that_do_not_say_their_stain_get_the_stated_one(manifest, tmp_path) -> None:
+def test_crops_without_a_stain_get_the_given_one(manifest, tmp_path) -> None:
     table = crops(manifest, tmp_path / "out", stain="PAS").manifest.table
     assert table["stain"].tolist() == ["HE", "PAS"]
 
@@ -140,7 +140,7 @@ def test_a_slide_that_cannot_be_opened_is_a_failure(make_slide, tmp_path: Path) 
     assert [one.slide for one in found.failures] == ["bad"]
 
 
-def test_few_images_are_not_worth_the_start_of_a_process() -> None:
+def test_few_images_need_one_process() -> None:
     settings = PredictSettings(n_workers=3)
     assert settings.processes(MIN_PARALLEL - 1) == 1
     assert settings.processes(MIN_PARALLEL) == 3

@@ -33,14 +33,14 @@ def test_images_without_an_answer_are_left_out_and_the_order_is_the_cuts(own_run
     assert (tmp_path / table["image_path"][0]).resolve() == few.image_paths()[0].resolve()
 
 
-def test_the_likeliest_label_is_the_one_with_the_highest_probability() -> None:
+def test_the_most_probable_label_has_the_highest_probability() -> None:
     table = pd.DataFrame({"image_id": ["a", "b"]})
     for number, key in enumerate(PAPER.label_ids):
         table[f"probability_{key}"] = [0.1 * number, 0.4 - 0.1 * number]
     assert likeliest_labels(table, PAPER) == {"a": PAPER.label_ids[-1], "b": PAPER.label_ids[0]}
 
 
-def test_each_image_gets_the_map_of_its_likeliest_label(trained, tmp_path) -> None:
+def test_each_image_gets_the_map_of_its_most_probable_label(trained, tmp_path) -> None:
     manifest = read_manifest(trained / "manifest.csv")
     few = manifest.with_table(manifest.table.iloc[:3])
     labels = {"i0": "cgn", "i2": "normal"}

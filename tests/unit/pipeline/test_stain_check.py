@@ -148,7 +148,7 @@ def test_a_cohort_of_unreadable_images_is_an_error(tmp_path: Path) -> None:
         check_stains(before, before)
 
 
-def test_the_target_image_is_shown_as_long_as_it_is_there(cohorts, tmp_path: Path) -> None:
+def test_the_target_image_is_shown_while_it_exists(cohorts, tmp_path: Path) -> None:
     before, _ = cohorts
     image, seen = section(200, size=128).image, tmp_path / "target.png"
     write_image(image, seen)

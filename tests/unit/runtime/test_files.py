@@ -15,7 +15,7 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
     target = tmp_path / "table.csv"
     target.write_text("old")
     with pytest.raises(ZeroDivisionError):

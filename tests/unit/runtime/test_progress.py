@@ -12,7 +12,7 @@ def test_silent_yields_everything_and_prints_nothing(capsys: pytest.CaptureFixtu
     assert capsys.readouterr() == ("", "")
 
 
-def test_without_a_terminal_one_plain_line_ends_the_work(
+def test_without_a_terminal_progress_is_one_final_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert list(show_progress(range(3), "Counting")) == [0, 1, 2]

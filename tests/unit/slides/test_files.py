@@ -75,7 +75,7 @@ def test_a_dicom_slide_is_named_by_its_levels_alone(real_data):
     ]
 
 
-def test_what_is_not_dicom_has_no_reference(tmp_path):
+def test_a_slide_that_is_not_dicom_has_no_reference(tmp_path):
     path = tmp_path / "slide.svs"
     path.write_bytes(b"II*\0")
     assert dicom_reference(path) is None

@@ -106,7 +106,7 @@ def test_blocks_of_jpeg_do_not_move_the_stains_of_a_slide(seed: int) -> None:
     assert worst_angle(together.stain_matrix, own.stain_matrix) < 0.1
 
 
-def test_no_image_is_a_refusal() -> None:
+def test_an_empty_list_of_images_is_rejected() -> None:
     assert isinstance(try_fit_many([], "HE"), FitFailure)
     with pytest.raises(StainError, match="s9: blank"):
         fit_many([], "HE", source="s9")

@@ -34,7 +34,7 @@ def test_colours_are_those_of_the_same_tissue_stained_like_the_target() -> None:
     assert error < 2.0 < nothing
 
 
-def test_an_image_brought_to_its_own_reference_stays_nearly_the_same() -> None:
+def test_an_image_normalised_to_its_own_reference_stays_nearly_the_same() -> None:
     truth = section(2)
     own = fit(truth.image, "HE")
     moved = np.abs(transform(truth.image, own, own).astype(float) - truth.image)
@@ -152,7 +152,7 @@ def test_background_stays_background(
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), strength=st.floats(0.4, 1.3))
-def test_a_transform_to_the_own_reference_is_nearly_the_identity(
+def test_a_transform_to_its_own_reference_is_nearly_the_identity(
     seed: int, strength: float
 ) -> None:
     truth = section(seed, size=128, strength=(strength, strength), noise=0.5)

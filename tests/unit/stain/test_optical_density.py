@@ -54,7 +54,7 @@ def test_an_impossible_white_is_refused(white: float) -> None:
         np.zeros((0, 4, 3), np.uint8),
     ],
 )
-def test_what_is_no_rgb_image_is_refused(image: np.ndarray) -> None:
+def test_an_array_that_is_not_an_rgb_image_is_rejected(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):
         checked_image(image)
 
@@ -131,7 +131,7 @@ def test_an_image_with_gaps_in_memory_gives_the_same() -> None:
     )
 
 
-def test_of_a_large_image_the_density_is_that_of_an_even_sample() -> None:
+def test_the_density_of_a_large_image_is_that_of_an_even_sample() -> None:
     truth = section(3, size=800)
     tissue = find_tissue(truth.image, truth.white)
     assert tissue.pixels is not None

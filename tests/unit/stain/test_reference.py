@@ -63,7 +63,7 @@ def test_an_unknown_stain_names_the_known_ones() -> None:
         stain_prior("IHC")
 
 
-def test_who_changes_a_prior_changes_a_copy() -> None:
+def test_changing_a_prior_changes_a_copy() -> None:
     matrix = stain_prior("HE").stain_matrix
     kept = matrix.copy()
     matrix[:] = 0.0
@@ -86,7 +86,7 @@ def test_json_reads_back_equal(reference: StainReference, tmp_path: Path) -> Non
     assert read_reference(tmp_path / "r.json") == reference
 
 
-def test_it_cannot_be_changed() -> None:
+def test_a_reference_is_immutable() -> None:
     with pytest.raises(AttributeError):
         REFERENCE.stain = "PAS"
 
@@ -121,7 +121,7 @@ def test_impossible_numbers_are_refused(change: dict, named: str) -> None:
         ('{"format": "glomerulab-stain-reference-1"}', "stain reference"),
     ],
 )
-def test_what_is_no_reference_is_named(text: str, named: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_reference_is_named(text: str, named: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(StainError, match=named) as caught:

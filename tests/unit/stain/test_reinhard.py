@@ -10,7 +10,7 @@ from glomerulab.stain.reinhard import (
 from tests.support.beer_lambert import section
 
 
-def test_white_and_black_lie_on_the_grey_axis() -> None:
+def test_white_and_black_are_on_the_grey_axis() -> None:
     lab = rgb_to_lab(np.array([[255, 255, 255], [0, 0, 0]], dtype=np.uint8))
     assert lab == pytest.approx(np.array([[100.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), abs=1e-6)
 

@@ -97,7 +97,7 @@ def test_a_large_image_ends_at_the_optimum_of_all_its_pixels(sparsity: float, gl
 
 
 @pytest.mark.parametrize("sparsity", [0.02, 0.1])
-def test_a_sample_that_misleads_does_not_keep_it_from_the_optimum(sparsity: float) -> None:
+def test_a_misleading_sample_does_not_prevent_the_optimum(sparsity: float) -> None:
     truth, other = section(1, size=900), section(2, size=900, dyes=PAS)
     image = truth.image.copy()
     image.reshape(-1, 3)[::3] = other.image.reshape(-1, 3)[::3]  # all that the sample meets

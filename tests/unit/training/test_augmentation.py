@@ -149,7 +149,7 @@ def test_images_stay_images() -> None:
         assert 0.0 <= image.min() <= image.max() <= 1.0
 
 
-def test_switched_off_changes_nothing() -> None:
+def test_disabled_augmentation_changes_nothing() -> None:
     assert torch.equal(NOTHING(IMAGE, np.random.default_rng(0), _partner), IMAGE)
 
 
@@ -166,7 +166,7 @@ def test_impossible_settings_are_refused() -> None:
         OnlineAugmentation(noise=2)
 
 
-def test_stains_are_varied_only_if_asked() -> None:
+def test_stains_are_varied_only_on_request() -> None:
     assert OnlineAugmentation().two_stain_jitter is None
     asked = OnlineAugmentation(stain_amount=0.3, stain_angle=2.0).two_stain_jitter
     assert asked is not None

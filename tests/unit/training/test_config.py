@@ -29,7 +29,7 @@ def test_paths_are_relative_to_the_file_and_defaults_filled_in(tmp_path: Path) -
     assert config.schedule == CosineSchedule()
 
 
-def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
+def test_a_written_file_reads_back_equal(tmp_path: Path) -> None:
     text = 'augmentation = false\n[schedule]\nkind = "multistep"\nmilestones = [1, 2]\n'
     config = read_config(_file(tmp_path, text))
     assert config.augmentation is None

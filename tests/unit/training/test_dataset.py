@@ -99,7 +99,7 @@ def _noticed(seen: dict[int, Event]) -> Augment:
     return notice
 
 
-def test_loading_ahead_leaves_what_training_draws_alone(manifest: Manifest) -> None:
+def test_prefetching_does_not_change_the_random_draws_of_training(manifest: Manifest) -> None:
     dataset = CropDataset(manifest, input_size=16, augment=_shift)
     keys = [[ItemKey(place, 0)] for place in range(4)]
     torch.manual_seed(11)

@@ -60,7 +60,7 @@ def test_stages_learn_a_stopped_run_continues_alike_and_a_training_starts_from_i
     assert "  2 in the file only, not used: classifier.bias, classifier.weight" in lines
 
 
-def test_a_network_with_relu_inside_its_pairs_is_taught_as_well(
+def test_a_network_with_relu_inside_its_pairs_is_distilled_too(
     settings: Distillation, config: TrainConfig
 ) -> None:
     options = replace(settings, n_steps=2, activation_inside_pair=True)

@@ -94,7 +94,7 @@ def test_tensorboard_reads_what_was_written_and_not_what_a_killed_run_wrote(
     assert values == [(1, 1.0), (2, 0.25)]
 
 
-def test_without_tensorboard_the_way_to_it_is_named(
+def test_without_tensorboard_its_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

@@ -122,7 +122,7 @@ def test_a_run_killed_and_resumed_ends_as_one_that_was_never_stopped(
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_still_ends_the_same(config: TrainConfig, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_moment_ends_the_same(config: TrainConfig, tmp_path: Path) -> None:
     config = TrainConfig.model_validate(config.model_dump() | {"epochs": 6} | STATEFUL)
     whole = train(config.model_copy(update={"out": tmp_path / "whole"}))
     moments = random.Random(7)
@@ -191,7 +191,7 @@ def test_micro_batches_give_the_step_of_the_batch_without_batch_norm(
     assert np.allclose(*losses, rtol=1e-4)
 
 
-def test_the_history_goes_to_tensorboard_where_it_is_asked_for(config: TrainConfig) -> None:
+def test_the_history_goes_to_tensorboard_on_request(config: TrainConfig) -> None:
     run = train(config.model_copy(update={"tensorboard": True, "epochs": 1}))
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
 
@@ -229,14 +229,14 @@ def test_a_class_absent_from_training_is_named(config: TrainConfig) -> None:
         train(config)
 
 
-def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was(config: TrainConfig) -> None:
+def test_a_nan_loss_ends_the_run_and_keeps_the_last_checkpoint(config: TrainConfig) -> None:
     wild = config.optimizer.model_copy(update={"learning_rate": 1e30, "name": "sgd"})
     with pytest.raises(TrainingError, match=r"_loss is (nan|inf) in epoch 1"):
         train(config.model_copy(update={"optimizer": wild}))
     assert not (config.out / "checkpoint").exists()
 
 
-def test_a_run_that_went_wild_goes_on_with_a_lower_learning_rate(config: TrainConfig) -> None:
+def test_a_diverged_run_is_resumed_with_a_lower_learning_rate(config: TrainConfig) -> None:
     calm = config.optimizer
     wild = calm.model_copy(update={"learning_rate": 1e30, "name": "sgd"})
     # Warm-up keeps the first epoch calm: 1e30 / 1e33.

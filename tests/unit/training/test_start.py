@@ -108,7 +108,7 @@ def test_a_run_of_another_network_is_refused_and_the_way_out_named(
     assert "give the .safetensors file in its checkpoint folder" in str(caught.value)
 
 
-def test_the_file_of_another_network_is_taken_as_far_as_it_fits(
+def test_the_matching_tensors_of_another_network_are_loaded(
     config: TrainConfig, first: Path
 ) -> None:
     model = config.model.model_copy(update={"options": {"activation_inside_pair": False}})

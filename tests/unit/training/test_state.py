@@ -43,5 +43,5 @@ def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
         load_state(tmp_path, _state("timm:resnet18"))
 
 
-def test_without_a_state_there_is_none(tmp_path: Path) -> None:
+def test_a_folder_without_a_state_has_none(tmp_path: Path) -> None:
     assert not has_state(tmp_path)

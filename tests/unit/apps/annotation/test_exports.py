@@ -45,7 +45,7 @@ def _with_paths(images_read: list) -> list:
     return [replace(one, image_path=one.image.image_path.name) for one in images_read]
 
 
-def test_settled_labels_go_out_and_what_is_not_settled_stays_unknown(tmp_path: Path) -> None:
+def test_settled_labels_are_exported_and_unsettled_ones_stay_unknown(tmp_path: Path) -> None:
     path = tmp_path / "final.csv"
     write_manifest(final_manifest(_with_paths(_image_readings()), STUDY), path)
     table = read_manifest(path).table.set_index("image_id")
@@ -57,7 +57,7 @@ def test_settled_labels_go_out_and_what_is_not_settled_stays_unknown(tmp_path: P
     assert table.loc["g1", ["x", "y", "width", "height"]].tolist() == [1, 2, 30, 40]
 
 
-def test_soft_labels_are_shares_of_the_readers_who_judged() -> None:
+def test_soft_labels_are_shares_of_the_readers() -> None:
     table = final_manifest(_with_paths(_image_readings()), STUDY, soft=True).table.set_index(
         "image_id"
     )

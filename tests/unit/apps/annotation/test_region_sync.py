@@ -55,7 +55,7 @@ def test_a_drawn_region_becomes_an_image_of_its_pixels_and_a_queue_item(
     np.testing.assert_array_equal(read_image(image.image_path), expected)
 
 
-def test_cutting_again_cuts_only_what_is_new_and_tells_what_changed_meanwhile(
+def test_cutting_again_cuts_only_new_regions_and_reports_changed_ones(
     store: Store, tmp_path: Path, entry: SlideEntry
 ) -> None:
     make_study(store, n_images=0)

@@ -36,7 +36,7 @@ def test_one_case_is_shown_at_once_and_several_are_listed(client, predictions):
     assert 'href="../../"' in client.get(PAGE).text
 
 
-def test_whoever_does_not_know_the_secret_is_told_nothing(client, predictions):
+def test_requests_without_the_secret_get_no_information(client, predictions):
     for path in ("/", "/wrong/", f"/{SECRET}x/", f"/wrong/{PAGE}", f"/wrong/{PAGE}state"):
         answer = client.get(f"http://127.0.0.1{path}", headers={"Accept": "text/html"})
         assert answer.status_code == 404
@@ -52,9 +52,7 @@ def test_whoever_does_not_know_the_secret_is_told_nothing(client, predictions):
     ("language", "told"),
     [("en", "open the one that glomerulab review gives"), ("zh", "请打开 glomerulab review")],
 )
-def test_an_address_that_leads_nowhere_says_the_way_out_in_the_pages_language(
-    session, path, language, told
-):
+def test_the_page_for_an_unknown_address_is_in_the_chosen_language(session, path, language, told):
     app = create_app(session, secret=SECRET, language=language)
     answer = TestClient(app, base_url=f"http://127.0.0.1/{SECRET}/").get(
         path, headers={"Accept": "text/html"}
@@ -79,7 +77,7 @@ def test_no_other_page_can_change_a_call_even_with_the_secret(client, prediction
     assert not (predictions / CORRECTIONS_FILE).exists()
 
 
-def test_a_page_that_does_not_know_of_a_change_is_told_whose_it_is(client):
+def test_an_outdated_page_is_sent_the_author_of_the_change(client):
     client.post(CHANGES, json=change(by="Dr Wu", labels="mspgn"))
     answer = client.post(CHANGES, json=change())
     assert answer.status_code == 409
@@ -112,7 +110,7 @@ def test_a_change_sent_again_is_counted_once(client, predictions):
         {"by": None},
     ],
 )
-def test_what_is_no_change_is_refused_in_words_and_not_written(client, predictions, parts):
+def test_an_invalid_change_is_rejected_and_not_written(client, predictions, parts):
     answer = client.post(CHANGES, json=change(**parts))
     assert answer.status_code == 422
     assert answer.json()["detail"]
@@ -120,12 +118,12 @@ def test_what_is_no_change_is_refused_in_words_and_not_written(client, predictio
     assert not (predictions / CORRECTIONS_FILE).exists()
 
 
-def test_an_image_that_is_gone_says_why_in_a_word_that_the_page_translates(client, predictions):
+def test_a_missing_image_has_a_reason_code_that_the_page_translates(client, predictions):
     write_case(predictions, case((3, "normal")))
     assert client.post(CHANGES, json=change()).json()["why"] == "no_image"
 
 
-def test_a_damaged_folder_is_a_page_that_names_it_and_is_well_again_when_it_is(client, predictions):
+def test_a_damaged_folder_is_named_on_the_page_until_it_is_repaired(client, predictions):
     (predictions / CORRECTIONS_FILE).write_text("time,by\n1,2\n")
     broken = client.get(PAGE, headers={"Accept": "text/html"})
     assert broken.status_code == 422
@@ -135,9 +133,7 @@ def test_a_damaged_folder_is_a_page_that_names_it_and_is_well_again_when_it_is(c
     assert client.get(PAGE).status_code == 200
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_and_nothing_is_half_written(
-    client, predictions
-):
+def test_an_unwritable_folder_is_an_error_and_leaves_no_partial_file(client, predictions):
     (predictions / CORRECTIONS_FILE).mkdir()
     answer = client.post(CHANGES, json=change())
     assert answer.status_code == 507
@@ -157,7 +153,7 @@ def test_the_pdf_holds_what_is_counted_now(client):
     assert answer.headers["Content-Disposition"] == 'attachment; filename="p1.pdf"'
 
 
-def test_the_page_may_ask_its_own_server_and_nobody_else(client):
+def test_the_page_may_connect_to_its_own_server_only(client):
     answer = client.get(PAGE)
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -168,7 +164,9 @@ def test_the_page_may_ask_its_own_server_and_nobody_else(client):
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_predictions_that_were_damaged_meanwhile_are_told_by_their_own_error(client, predictions):
+def test_predictions_damaged_during_the_review_are_reported_with_their_own_error(
+    client, predictions
+):
     assert client.get(f"{PAGE}state").status_code == 200
     table = predictions / "predictions.csv"
     whole = table.read_text(encoding="utf-8")

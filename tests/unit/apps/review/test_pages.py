@@ -5,7 +5,7 @@ from glomerulab.cases.corrections import add_correction
 from tests.support.cases import one_call, write_case
 
 
-def test_the_list_shows_each_case_with_what_is_left_to_do(tmp_path):
+def test_the_list_shows_each_case_with_its_open_reviews(tmp_path):
     calls = [
         one_call("a", "cgn"),
         one_call("b", "fsg", either="normal+fsg", patient="<p 2>"),
@@ -22,7 +22,7 @@ def test_the_list_shows_each_case_with_what_is_left_to_do(tmp_path):
     assert "全部病例" in cases_page(cases, "zh")
 
 
-def test_what_cannot_be_shown_is_said_and_escaped():
+def test_an_unreadable_picture_is_replaced_by_an_escaped_reason():
     page = message_page("no <b>", "zh")
     assert "no &lt;b&gt;" in page
     assert "仅供研究使用" in page

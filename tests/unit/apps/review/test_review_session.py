@@ -16,7 +16,7 @@ def _n_with(session: ReviewSession, label: str) -> int:
     return next(one.n_with for one in found.summary.labels if one.label.id == label)
 
 
-def test_a_change_is_counted_at_once_and_by_whoever_reads_the_folder_next(session, predictions):
+def test_a_change_is_counted_at_once_and_by_the_next_reader_of_the_folder(session, predictions):
     before = session.state()
     assert _n_with(session, "cgn") == 2
     assert session.add(CHANGE, n_seen=0) == 1
@@ -39,12 +39,12 @@ def test_predictions_made_anew_are_read_anew(session, predictions):
     assert _n_with(session, "normal") == 3
 
 
-def test_only_the_rules_that_were_asked_for_are_applied(predictions):
+def test_only_the_requested_rules_are_applied(predictions):
     one = ReviewSession(predictions / "case.json", rule_sets=[load_rule_set("berden")])
     assert [rule.rule_set.id for rule in one.case("p1")[1].summary.rules] == ["berden"]
 
 
-def test_what_is_not_there_is_named(session, predictions):
+def test_missing_files_are_named(session, predictions):
     with pytest.raises(UnknownRecordError, match="no such case"):
         session.case("p2")
     shutil.rmtree(predictions)

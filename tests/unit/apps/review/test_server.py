@@ -8,7 +8,7 @@ from glomerulab.apps.review.server import announce, review
 from glomerulab.errors import OutputError, PredictionsError
 
 
-def test_the_terminal_gives_the_address_and_what_it_is_not(session):
+def test_the_terminal_prints_the_address_and_the_notice(session):
     said = "\n".join(announce(session, "http://127.0.0.1:8000/secret/", n_cases=1))
     assert "1 case of" in said
     assert "  http://127.0.0.1:8000/secret/" in said
@@ -16,7 +16,7 @@ def test_the_terminal_gives_the_address_and_what_it_is_not(session):
     assert "whoever has it can change calls" in said
 
 
-def test_a_folder_without_predictions_is_told_before_anything_listens(tmp_path):
+def test_a_folder_without_predictions_is_reported_before_the_server_listens(tmp_path):
     said: list[str] = []
     with pytest.raises(PredictionsError, match=r"no case\.json"):
         review(tmp_path, port=0, language="en", tell=said.append)

@@ -24,7 +24,7 @@ def test_no_path_leads_to_a_file(keyed, path):
     assert "root:" not in answer.text
 
 
-def test_every_answer_carries_the_security_headers(open_server):
+def test_every_response_carries_the_security_headers(open_server):
     for path in ("/", "/health", "/nowhere"):
         headers = open_server.client().get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -57,7 +57,7 @@ def test_a_page_of_another_site_cannot_ask_in_a_visitors_name(open_server):
         ("PUT", "/v1/crops"),
     ],
 )
-def test_every_answer_says_research_use_only(open_server, keyed, method, path):
+def test_every_response_states_research_use_only(open_server, keyed, method, path):
     for client in (open_server.client(), keyed.client("anna"), keyed.client()):
         answer = client.request(method, path)
         assert answer.headers[NOTICE_HEADER] == NOTICE
@@ -66,7 +66,7 @@ def test_every_answer_says_research_use_only(open_server, keyed, method, path):
             assert answer.json()["research_use_only"] == NOTICE
 
 
-def test_the_page_and_the_numbers_say_it_where_a_person_reads(open_server):
+def test_page_and_metrics_state_research_use_only(open_server):
     client = open_server.client()
     for path in ("/", "/metrics"):
         assert NOTICE in client.get(path).text

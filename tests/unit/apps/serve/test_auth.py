@@ -56,7 +56,7 @@ class Slow:
 
 
 @pytest.mark.parametrize("path", ["/v1/crops", "/v1/model", "/v1/jobs", "/metrics", "/nowhere"])
-def test_without_a_key_nothing_is_told(keyed, path):
+def test_requests_without_a_key_get_no_information(keyed, path):
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic YTpi"}):
         answer = keyed.client().request("GET", path, headers=headers)
         assert answer.status_code == 401
@@ -65,11 +65,11 @@ def test_without_a_key_nothing_is_told(keyed, path):
 
 
 @pytest.mark.parametrize("path", sorted(OPEN_PATHS))
-def test_what_monitoring_and_the_page_need_takes_no_key(keyed, path):
+def test_health_metrics_and_page_need_no_key(keyed, path):
     assert keyed.client().get(path).status_code == 200
 
 
-def test_a_revoked_key_no_longer_opens_and_a_broken_key_file_opens_to_nobody(tmp_path):
+def test_a_revoked_key_and_a_broken_key_file_are_rejected(tmp_path):
     from fastapi import FastAPI
 
     path = tmp_path / "keys.json"
@@ -83,7 +83,7 @@ def test_a_revoked_key_no_longer_opens_and_a_broken_key_file_opens_to_nobody(tmp
     assert client.get("/x").status_code == 503
 
 
-def test_one_client_cannot_take_all_there_is_and_another_is_let_in():
+def test_one_client_cannot_use_the_full_capacity():
     async def run():
         slow = Slow()
         app = AuthMiddleware(
@@ -103,7 +103,7 @@ def test_one_client_cannot_take_all_there_is_and_another_is_let_in():
     asyncio.run(run())
 
 
-def test_more_crops_than_the_server_takes_are_sent_away_and_other_requests_are_not():
+def test_excess_crops_are_rejected_and_other_requests_are_not():
     async def run():
         slow = Slow()
         app = AuthMiddleware(
@@ -122,7 +122,7 @@ def test_more_crops_than_the_server_takes_are_sent_away_and_other_requests_are_n
     asyncio.run(run())
 
 
-def test_a_body_that_dribbles_in_is_given_up(open_server):
+def test_a_slowly_sent_body_times_out(open_server):
     async def run():
         from fastapi import FastAPI, Request
 

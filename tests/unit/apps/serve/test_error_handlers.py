@@ -36,12 +36,14 @@ def test_a_path_of_the_server_stays_on_the_server():
     assert b"secret" not in answer.body
 
 
-def test_a_busy_server_says_when_to_come_again():
+def test_a_busy_server_sends_retry_after():
     answer = error_response(BusyError("too much", status=503, wait_s=9))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "9")
 
 
-def test_what_nobody_foresaw_is_500_without_a_trace_and_hurts_nobody_else(open_server, monkeypatch):
+def test_an_unexpected_error_is_a_500_without_traceback_and_affects_no_other_request(
+    open_server, monkeypatch
+):
     from glomerulab.apps.serve import routes_service
 
     def broken():

@@ -67,7 +67,7 @@ def test_an_unpacked_result_can_be_reported_again(task, tmp_path):
         ("nowhere.tif", "s1.geojson", "there is no nowhere.tif"),
     ],
 )
-def test_a_job_that_cannot_be_done_says_why_without_a_path(task, tmp_path, slide, regions, words):
+def test_an_impossible_job_reports_its_reason_without_a_path(task, tmp_path, slide, regions, words):
     from glomerulab.geometry import Box, Region
     from glomerulab.slides.regions.files import write_regions
 
@@ -84,14 +84,14 @@ def test_a_job_that_cannot_be_done_says_why_without_a_path(task, tmp_path, slide
     assert "--" not in error  # options of the command line are no fields of a request
 
 
-def test_a_slide_without_mpp_is_judged_when_the_request_says_it(task, tmp_path):
+def test_a_slide_without_mpp_is_evaluated_when_the_request_gives_it(task, tmp_path):
     write_slide(tmp_path / "slides", "plain", mpp=None)
     job = task({"path": "plain.png", "mpp": 0.5}, regions="plain.geojson")
     run_job(job)
     assert JobFolder(job.folder).take_outcome().n_images == 2
 
 
-def test_what_failed_is_told_without_a_path_of_the_server(task, tmp_path):
+def test_failures_are_listed_without_a_server_path(task, tmp_path):
     from glomerulab.geometry import Box, Region
     from glomerulab.slides.regions.files import read_regions, write_regions
 
@@ -106,7 +106,7 @@ def test_what_failed_is_told_without_a_path_of_the_server(task, tmp_path):
     assert str(tmp_path) not in failures
 
 
-def test_a_job_that_was_interrupted_goes_on_where_it_was(task):
+def test_an_interrupted_job_is_resumed(task):
     job = task("s1.tif", regions="s1.geojson")
     run_job(job)
     answers = (job.folder / "result" / "answers.jsonl").read_text()

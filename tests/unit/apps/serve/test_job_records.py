@@ -20,7 +20,7 @@ def folder(tmp_path):
     return made
 
 
-def test_what_is_written_is_read_back_and_for_its_owner_alone(folder):
+def test_records_read_back_and_are_readable_by_their_owner_alone(folder):
     record = JobRecord(id="0" * 16, client="anna", request=REQUEST, created="2026")
     folder.write(record)
     folder.write_progress(JobProgress(stage="Cutting", done=3, total=None))
@@ -32,7 +32,7 @@ def test_what_is_written_is_read_back_and_for_its_owner_alone(folder):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"id": 1}', "\x00"])
-def test_what_cannot_be_read_is_no_job(folder, content):
+def test_an_unreadable_record_is_not_a_job(folder, content):
     (folder.path / "job.json").write_text(content)
     assert folder.read() is None
     assert folder.read_progress() is None
@@ -64,6 +64,6 @@ def test_all_but_the_record_can_be_forgotten(folder):
         {"slides": [{"path": "a", "mpp": float("nan")}]},
     ],
 )
-def test_a_request_that_cannot_be_is_refused(wrong):
+def test_an_invalid_request_is_rejected(wrong):
     with pytest.raises(ValidationError):
         JobRequest.model_validate({"slides": [{"path": "a"}], "regions": "r", **wrong})

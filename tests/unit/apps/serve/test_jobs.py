@@ -85,7 +85,7 @@ def test_a_job_is_done_and_kept(settings):
     assert not (settings.folder / record.id).exists()
 
 
-def test_a_job_that_fails_says_why_and_the_next_one_is_done(settings):
+def test_a_failed_job_reports_its_reason_and_the_next_one_is_done(settings):
     jobs = Jobs(settings, work=failing)
     record = jobs.add(REQUEST, "anna")
     assert until(jobs, record.id, "failed").error == "no such slide"
@@ -126,7 +126,7 @@ def test_a_job_can_be_forgotten_only_when_it_has_ended(settings):
     assert [path for path in settings.folder.iterdir() if path.is_dir()] == []
 
 
-def test_a_server_that_stops_takes_its_job_up_again(settings):
+def test_a_stopped_server_resumes_its_job(settings):
     jobs = Jobs(settings, work=endless)
     record = jobs.add(REQUEST, "anna")
     until(jobs, record.id, "running")
@@ -137,7 +137,7 @@ def test_a_server_that_stops_takes_its_job_up_again(settings):
     again.close()
 
 
-def test_a_job_that_ends_the_server_again_and_again_is_given_up(settings):
+def test_a_job_that_repeatedly_kills_the_server_fails(settings):
     folder = JobFolder(settings.folder / ("0" * 16))
     folder.make()
     folder.write(
@@ -172,7 +172,7 @@ def test_a_job_that_takes_too_long_is_ended(settings):
     assert not (settings.folder / record.id / "result").exists()
 
 
-def test_too_many_jobs_of_one_client_and_of_all_are_sent_away(settings):
+def test_too_many_jobs_of_one_client_and_of_all_are_rejected(settings):
     jobs = Jobs(settings, Limits(jobs_per_client=2, jobs_waiting=3), work=endless)
     for _ in range(2):
         jobs.add(REQUEST, "anna")
@@ -196,7 +196,7 @@ def test_a_job_is_seen_by_the_client_that_started_it_alone(settings):
     jobs.close()
 
 
-def test_a_second_server_is_kept_out_of_the_folder(settings):
+def test_a_second_server_cannot_use_the_folder(settings):
     jobs = Jobs(settings, work=quick)
     with pytest.raises(OutputError, match="another server"):
         Jobs(settings, work=quick)
@@ -204,7 +204,7 @@ def test_a_second_server_is_kept_out_of_the_folder(settings):
     Jobs(settings, work=quick).close()
 
 
-def test_strange_things_in_the_folder_are_left_alone(settings):
+def test_unrelated_entries_in_the_folder_are_ignored(settings):
     (settings.folder / "notes").mkdir(parents=True)
     (settings.folder / "a.txt").write_text("x")
     (settings.folder / ("1" * 16)).mkdir()
@@ -215,7 +215,7 @@ def test_strange_things_in_the_folder_are_left_alone(settings):
     assert (settings.folder / ("1" * 16) / "job.json").read_text() == "{broken"
 
 
-def test_a_job_the_server_cannot_do_names_no_path_of_the_server(settings, monkeypatch):
+def test_the_error_of_a_failed_job_contains_no_server_path(settings, monkeypatch):
     jobs = Jobs(settings, work=quick)
 
     def full(_record):
@@ -241,7 +241,7 @@ def test_a_job_cancelled_and_forgotten_at_once_stops_no_other_and_leaves_nothing
     assert len([path for path in settings.folder.iterdir() if path.is_dir()]) == 1
 
 
-def test_what_nobody_foresaw_fails_one_job_and_not_the_next(settings, monkeypatch):
+def test_an_unexpected_error_fails_one_job_and_not_the_next(settings, monkeypatch):
     jobs = Jobs(settings, work=quick)
     do = jobs._do
 
@@ -257,7 +257,7 @@ def test_what_nobody_foresaw_fails_one_job_and_not_the_next(settings, monkeypatc
     jobs.close()
 
 
-def test_a_job_whose_end_cannot_be_written_down_is_not_said_to_be_running(settings):
+def test_a_job_whose_outcome_cannot_be_written_is_not_reported_as_running(settings):
     jobs = Jobs(settings, work=losing_its_folder)
     record = until(jobs, jobs.add(REQUEST, "anna").id, "failed")
     assert record.error.startswith("the server could not run the job: ")

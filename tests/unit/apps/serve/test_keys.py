@@ -7,7 +7,7 @@ from glomerulab.apps.serve.auth import KeyRing, add_key, read_keys, revoke_key
 from glomerulab.errors import ConfigError
 
 
-def test_a_key_opens_and_stands_in_no_file(tmp_path):
+def test_a_key_is_accepted_and_stored_only_as_a_hash(tmp_path):
     path = tmp_path / "keys.json"
     anna, bo = add_key(path, "anna"), add_key(path, "bo")
     ring = KeyRing(path)
@@ -31,7 +31,7 @@ def test_a_running_server_notices_new_and_revoked_keys(tmp_path):
     assert ring.find(bo) == "bo"
 
 
-def test_a_file_that_cannot_be_read_lets_nobody_in(tmp_path):
+def test_an_unreadable_key_file_rejects_every_key(tmp_path):
     path = tmp_path / "keys.json"
     anna = add_key(path, "anna")
     ring = KeyRing(path)
@@ -45,7 +45,7 @@ def test_a_file_that_cannot_be_read_lets_nobody_in(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", " anna", "a\nb", "a" * 65, "../x", "a/b"])
-def test_what_is_no_name_gets_no_key(tmp_path, name):
+def test_an_invalid_name_gets_no_key(tmp_path, name):
     with pytest.raises(ConfigError, match="not a valid name"):
         add_key(tmp_path / "keys.json", name)
     assert list(tmp_path.iterdir()) == []
@@ -61,7 +61,7 @@ def test_one_name_has_one_key_and_an_unknown_one_none_to_revoke(tmp_path):
     assert [key["name"] for key in json.loads(path.read_text())["keys"]] == ["肾 lab"]
 
 
-def test_a_key_that_is_no_text_in_utf_8_is_nobodys(tmp_path):
+def test_a_key_that_is_not_utf_8_is_rejected(tmp_path):
     path = tmp_path / "keys.json"
     add_key(path, "anna")
     assert KeyRing(path).find("\udcff") is None

@@ -9,7 +9,7 @@ def test_every_limit_is_a_positive_number(name):
     assert getattr(Limits(), name) > 0
 
 
-def test_a_server_keeps_to_the_limits_it_was_given(trained, tmp_path):
+def test_a_server_enforces_its_limits(trained, tmp_path):
     with served(trained, tmp_path, upload_bytes=1000) as one:
         answer = one.client().post("/v1/crops", content=bytes(1001))
         assert answer.status_code == 413

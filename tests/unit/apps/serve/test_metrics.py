@@ -32,7 +32,7 @@ def test_prometheus_own_parser_reads_the_numbers(keyed, trained):
     assert after["glomerulab_jobs", ("state", "queued")] == 0
 
 
-def test_addresses_that_nobody_made_do_not_fill_the_memory(open_server):
+def test_unknown_addresses_do_not_fill_the_memory(open_server):
     client = open_server.client()
     for number in range(20):
         client.get(f"/nowhere/{number}")

@@ -14,6 +14,6 @@ def test_the_description_is_complete_and_names_no_other_host(keyed, open_server)
     assert "security" not in open_server.client().get("/openapi.json").json()
 
 
-def test_each_refusal_is_described():
+def test_each_error_response_is_described():
     assert set(error_responses(401, 503)) == {401, 503}
     assert all(one["description"] for one in error_responses(401, 408, 507).values())

@@ -7,7 +7,7 @@ from glomerulab.apps.serve.overlays import Overlays
 from tests.support.cases import picture
 
 
-def test_a_crop_and_its_map_stand_side_by_side(trained, rng):
+def test_a_crop_and_its_map_are_side_by_side(trained, rng):
     pixels = picture(rng, "cgn", 32)
     shown = np.asarray(Image.fromarray(pixels).resize((120, 60)))
     overlays = Overlays(trained)

@@ -41,7 +41,7 @@ def crop(engine, calibration, label="cgn", seed=0) -> PreparedCrop:
     return prepare_crop(image, engine.card, calibration, stain="PAS", mpp=0.5)
 
 
-def test_crops_that_wait_together_are_answered_together_and_as_if_alone(trained, engine):
+def test_waiting_crops_are_predicted_in_one_batch_with_equal_results(trained, engine):
     calibration, sizes = read_calibration(trained), []
     predictor = Predictor(engine, calibration, max_batch=4, on_batch=sizes.append)
     crops = [crop(engine, calibration, seed=seed) for seed in range(9)]
@@ -59,7 +59,7 @@ def test_crops_that_wait_together_are_answered_together_and_as_if_alone(trained,
         assert one.sharpness == other.sharpness
 
 
-def test_an_engine_that_answers_two_at_once_is_asked_by_two_threads(trained, engine):
+def test_a_thread_safe_engine_is_called_by_two_threads(trained, engine):
     calibration, sizes = read_calibration(trained), []
     both, one_by_one = threading.Barrier(2), threading.Lock()
 
@@ -105,7 +105,7 @@ def test_an_image_that_breaks_the_network_fails_alone(trained, engine):
     assert not predictor.is_alive
 
 
-def test_a_crop_nobody_waits_for_is_not_answered(trained, engine):
+def test_a_crop_of_a_disconnected_client_is_not_predicted(trained, engine):
     calibration, sizes = read_calibration(trained), []
     predictor = Predictor(engine, calibration, on_batch=sizes.append)
     engine.may_go.clear()
@@ -120,7 +120,7 @@ def test_a_crop_nobody_waits_for_is_not_answered(trained, engine):
     assert sizes == [1]
 
 
-def test_a_model_that_does_not_answer_as_its_card_says_is_refused(trained):
+def test_a_model_whose_output_contradicts_its_card_is_rejected(trained):
     calibration = read_calibration(trained)
     other = open_engine(trained)
     other.card = other.card.model_copy(update={"labels": other.card.labels[:3]})

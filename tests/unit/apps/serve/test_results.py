@@ -24,7 +24,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_archive_holds_what_a_report_needs_and_no_more(folder):
+def test_the_archive_holds_only_the_files_a_report_needs(folder):
     pack_results(folder)
     with zipfile.ZipFile(folder / "result.zip") as archive:
         assert archive.testzip() is None

@@ -36,9 +36,7 @@ def bomb(side: int) -> bytes:
 
 
 @pytest.mark.parametrize("stain", ["PAS", "HE", None])
-def test_the_answer_is_what_predict_says_of_the_same_image(
-    open_server, trained, tmp_path, rng, stain
-):
+def test_the_response_equals_predict_on_the_same_image(open_server, trained, tmp_path, rng, stain):
     paper = load_taxonomy("paper")
     rows = []
     for number, label in enumerate(("normal", "mspgn", "fsg", "cgn")):
@@ -65,7 +63,7 @@ def test_the_answer_is_what_predict_says_of_the_same_image(
         assert answer["sharpness"] == pytest.approx(float(row["sharpness"]), abs=1e-4)
 
 
-def test_an_answer_names_the_model_the_set_and_why_a_person_must_look(open_server, rng):
+def test_a_prediction_names_the_model_the_label_set_and_the_reasons_for_review(open_server, rng):
     tubule = np.clip(rng.normal(40, 60, (60, 60, 3)), 0, 255).astype(np.uint8)
     answer = open_server.client().post("/v1/crops?stain=TRI", content=png(tubule)).json()
     assert answer["referred"]
@@ -78,14 +76,14 @@ def test_an_answer_names_the_model_the_set_and_why_a_person_must_look(open_serve
     assert "micrometres" in answer["notes"][0]
 
 
-def test_the_scale_of_the_crop_is_spoken_of(open_server, rng):
+def test_the_scale_of_the_crop_is_noted(open_server, rng):
     content = png(picture(rng, "cgn"))
     notes = open_server.client().post("/v1/crops?mpp=2.0", content=content).json()["notes"]
     assert "2 µm per pixel" in notes[0]
     assert not open_server.client().post("/v1/crops?mpp=0.5", content=content).json()["notes"]
 
 
-def test_an_overlay_is_drawn_when_asked_for(open_server, rng):
+def test_an_overlay_is_drawn_on_request(open_server, rng):
     content = png(picture(rng, "cgn", 60))
     assert open_server.client().post("/v1/crops", content=content).json()["overlay"] is None
     answer = open_server.client().post("/v1/crops?saliency=true", content=content).json()
@@ -97,7 +95,7 @@ def test_an_overlay_is_drawn_when_asked_for(open_server, rng):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP"])
-def test_every_format_that_is_promised_is_taken(open_server, rng, kind):
+def test_every_documented_format_is_accepted(open_server, rng, kind):
     answer = open_server.client().post("/v1/crops", content=png(picture(rng, "cgn"), kind))
     assert answer.status_code == 200
 
@@ -118,7 +116,7 @@ GOOD = png(picture(np.random.default_rng(5), "cgn"))
     ],
     ids=["empty", "text", "script", "truncated", "large", "bomb", "heavy"],
 )
-def test_a_bad_upload_is_told_what_is_wrong_and_the_next_one_is_answered(
+def test_a_bad_upload_is_rejected_with_its_reason_and_the_next_one_is_predicted(
     open_server, content, status, words
 ):
     client = open_server.client()
@@ -137,7 +135,7 @@ def test_a_bad_parameter_is_named(open_server, query):
     assert query.split("=")[0] in answer.json()["detail"]
 
 
-def test_bad_requests_among_good_ones_hurt_nobody(open_server):
+def test_bad_requests_do_not_affect_good_ones(open_server):
     contents = [GOOD, b"junk", bomb(6000), GOOD[:500]] * 6
 
     async def ask_all():
@@ -152,9 +150,7 @@ def test_bad_requests_among_good_ones_hurt_nobody(open_server):
     assert len({one.json()["called"][0] for one in answers[::4]}) == 1
 
 
-def test_an_answer_that_takes_too_long_is_given_up_with_a_word_when_to_come_again(
-    trained, tmp_path, monkeypatch
-):
+def test_a_slow_prediction_times_out_with_retry_after(trained, tmp_path, monkeypatch):
     with served(trained, tmp_path, answer_s=0.05) as one:
         monkeypatch.setattr(
             "glomerulab.apps.serve.routes_crops._answered", lambda *_a, **_k: asyncio.sleep(30)

@@ -80,7 +80,7 @@ def test_crops_are_answered_during_a_job_and_a_cancelled_one_leaves_nothing(keye
         (asked(margin=-1), 422, "margin"),
     ],
 )
-def test_a_request_that_cannot_be_done_is_refused_at_once(keyed, slides, body, status, words):
+def test_an_impossible_request_is_rejected_at_once(keyed, slides, body, status, words):
     link = slides / "link.tif"
     if not link.is_symlink():
         link.symlink_to("/etc/hostname")
@@ -90,7 +90,7 @@ def test_a_request_that_cannot_be_done_is_refused_at_once(keyed, slides, body, s
     assert keyed.client("anna").get("/v1/jobs").json()["jobs"] == []
 
 
-def test_a_server_without_a_slides_folder_says_so(open_server):
+def test_a_server_without_a_slides_folder_rejects_jobs(open_server):
     for path in ("/v1/jobs", "/v1/jobs/0123456789abcdef"):
         answer = open_server.client().get(path)
         assert answer.status_code == 404

@@ -1,4 +1,4 @@
-def test_a_server_says_that_it_lives_and_that_it_is_ready(open_server, keyed):
+def test_a_server_reports_liveness_and_readiness(open_server, keyed):
     assert open_server.client().get("/health").json()["status"] == "alive"
     assert open_server.client().get("/ready").json() | {"research_use_only": ""} == {
         "status": "ready",
@@ -9,7 +9,7 @@ def test_a_server_says_that_it_lives_and_that_it_is_ready(open_server, keyed):
     assert keyed.client().get("/ready").json()["jobs"] is True
 
 
-def test_a_server_whose_judge_has_died_is_not_ready(open_server, monkeypatch):
+def test_a_server_whose_predictor_has_died_is_not_ready(open_server, monkeypatch):
     predictor = type(open_server.service.model.predictor)
     monkeypatch.setattr(predictor, "is_alive", property(lambda _self: False))
     answer = open_server.client().get("/ready")
@@ -17,7 +17,7 @@ def test_a_server_whose_judge_has_died_is_not_ready(open_server, monkeypatch):
     assert open_server.client().get("/health").status_code == 200
 
 
-def test_the_model_card_says_what_it_rests_on_and_what_it_is_not_for(open_server):
+def test_the_model_card_states_its_data_and_its_limits(open_server):
     card = open_server.client().get("/v1/model").json()
     assert [label["id"] for label in card["facts"]["labels"]] == ["normal", "mspgn", "fsg", "cgn"]
     assert card["facts"]["n_training_images"] == 48

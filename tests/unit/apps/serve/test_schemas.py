@@ -6,7 +6,7 @@ from glomerulab.apps.web.security import NOTICE
 from glomerulab.cohort.schema import STAINS
 
 
-def test_every_answer_brings_the_notice():
+def test_every_response_carries_the_notice():
     assert Health().research_use_only == NOTICE
     assert ErrorResponse(detail="x").research_use_only == NOTICE
 
@@ -21,6 +21,6 @@ def test_stains_are_those_of_manifests():
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), 1000])
-def test_a_scale_that_cannot_be_is_refused(value):
+def test_an_impossible_scale_is_rejected(value):
     with pytest.raises(ValidationError):
         TypeAdapter(Mpp).validate_python(value)

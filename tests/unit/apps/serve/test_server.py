@@ -6,7 +6,7 @@ from glomerulab.apps.serve.settings import ServeSettings
 from glomerulab.errors import ConfigError
 
 
-def test_beyond_this_computer_a_server_needs_keys(trained):
+def test_a_server_on_the_network_needs_keys(trained):
     with pytest.raises(ConfigError, match="glomerulab api-key"):
         serve(ServeSettings(trained), host="0.0.0.0", port=0, tell=print)
 
@@ -18,7 +18,7 @@ def test_slides_need_a_folder_and_a_place_for_jobs(trained, tmp_path):
         open_service(ServeSettings(trained, slides=tmp_path))
 
 
-def test_the_terminal_says_where_for_whom_and_what_is_not_safe(trained, tmp_path):
+def test_the_terminal_prints_address_users_and_risks(trained, tmp_path):
     keys = tmp_path / "keys.json"
     add_key(keys, "anna")
     settings = ServeSettings(trained, keys=keys)
@@ -35,7 +35,7 @@ def test_the_terminal_says_where_for_whom_and_what_is_not_safe(trained, tmp_path
     assert "No keys" in bare
 
 
-def test_a_mistyped_proxy_is_told_before_a_model_is_looked_for(tmp_path):
+def test_an_invalid_proxy_is_reported_before_the_model_is_loaded(tmp_path):
     settings = ServeSettings(tmp_path / "no run", proxies=("nginx",))
     with pytest.raises(ConfigError, match="--proxy"):
         serve(settings, host="127.0.0.1", port=0, tell=print)

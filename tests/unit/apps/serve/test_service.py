@@ -9,7 +9,7 @@ from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
 from tests.support.served_models import served
 
 
-def test_a_run_is_loaded_with_its_gates_and_overlays(trained):
+def test_a_run_is_loaded_with_its_calibration_and_overlays(trained):
     model = load_served_model(trained, Metrics(), taxonomy=load_taxonomy("paper"))
     model.predictor.close()
     assert model.engine_name == "torch"
@@ -32,14 +32,14 @@ def test_a_truncated_file_of_the_model_is_refused_at_the_start(own_run, name):
     assert name in str(caught.value)
 
 
-def test_a_run_without_gates_names_the_command_that_makes_them(own_run):
+def test_a_run_without_calibration_names_the_command_that_fits_it(own_run):
     for path in (own_run / "gates").iterdir():
         path.unlink()
     with pytest.raises(CheckpointError, match="glomerulab gates"):
         load_served_model(own_run, Metrics())
 
 
-def test_an_export_answers_the_same_without_overlays(trained, tmp_path):
+def test_an_export_predicts_the_same_without_overlays(trained, tmp_path):
     export_onnx(trained, tmp_path / "onnx")
     image = (trained.parent / "60.png").read_bytes()
     answers = []
@@ -57,7 +57,7 @@ def test_an_export_answers_the_same_without_overlays(trained, tmp_path):
     assert np.abs(np.subtract(*chances)).max() < 1e-4
 
 
-def test_a_model_in_8_bit_integers_says_so_with_every_answer(own_run, tmp_path):
+def test_every_prediction_of_an_int8_model_names_its_precision(own_run, tmp_path):
     export_onnx(own_run, tmp_path / "int8", precision="int8")
     image = (own_run.parent / "60.png").read_bytes()
     with served(tmp_path / "int8", tmp_path) as one:

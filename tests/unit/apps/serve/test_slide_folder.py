@@ -45,14 +45,14 @@ def test_a_slide_is_found_by_its_name_below_the_folder(root):
         "a\n.tif",
     ],
 )
-def test_a_name_that_leads_elsewhere_is_refused(root, name):
+def test_a_name_that_leaves_the_folder_is_rejected(root, name):
     with pytest.raises(NotAllowedError):
         SlideFolder(root).find(name)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=60))
-def test_no_name_whatever_leads_out(tmp_path_factory, name):
+def test_no_name_leaves_the_folder(tmp_path_factory, name):
     root = tmp_path_factory.getbasetemp() / "any-root"
     root.mkdir(exist_ok=True)
     try:

@@ -22,5 +22,5 @@ def test_a_file_comes_with_its_kind_and_may_be_kept():
 
 
 @pytest.mark.parametrize("name", ["../app.py", "/etc/passwd", "", "nowhere.css", "./app.css"])
-def test_what_is_not_on_the_list_is_no_file(name):
+def test_an_unlisted_file_is_not_served(name):
     assert ASSETS.response(name) is None

@@ -24,7 +24,7 @@ def client() -> TestClient:
     return TestClient(app)
 
 
-def test_every_answer_carries_the_headers_and_the_notice(client):
+def test_every_response_carries_the_headers_and_the_notice(client):
     for answer in (client.get("/here"), client.get("/no/where"), client.post("/x", content=b"")):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers[NOTICE_HEADER] == NOTICE
@@ -32,7 +32,7 @@ def test_every_answer_carries_the_headers_and_the_notice(client):
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
-def test_a_path_has_its_own_limit_by_what_is_said_and_by_what_comes(client):
+def test_a_path_has_its_own_limit_for_declared_and_received_bytes(client):
     def chunks():
         for _ in range(20):
             yield b"x" * 100
@@ -52,7 +52,7 @@ def test_a_write_from_another_site_is_refused(client, headers):
     assert client.get("/small", headers=headers).status_code == 200
 
 
-def test_a_host_this_server_is_not_called_by_is_refused(client):
+def test_an_unknown_host_header_is_rejected_by_the_server(client):
     assert client.get("/small", headers={"Host": "evil.example"}).status_code == 421
 
 
@@ -68,7 +68,7 @@ def test_a_host_this_server_is_not_called_by_is_refused(client):
         ({}, b"x" * 1001, 413),
     ],
 )
-def test_a_refusal_says_research_use_only_where_a_program_reads(client, headers, content, status):
+def test_an_error_response_carries_the_notice_in_its_headers(client, headers, content, status):
     answer = client.post("/small", content=content, headers=headers)
     assert answer.status_code == status
     assert answer.json()["research_use_only"] == NOTICE
@@ -81,6 +81,6 @@ def test_nothing_may_compile_except_on_the_page_that_draws_boxes():
     assert "unsafe-inline" not in script
 
 
-def test_only_a_page_that_asks_for_it_may_show_what_has_no_address():
+def test_only_a_page_that_allows_it_may_show_blob_images():
     assert "blob:" not in content_policy()
     assert "img-src 'self' blob:" in content_policy(with_blobs=True)

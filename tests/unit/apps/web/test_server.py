@@ -29,12 +29,12 @@ def _asked(*proxies: str, sender: str = "127.0.0.1") -> dict[str, str]:
     return asyncio.run(ask())
 
 
-def test_nobody_on_this_computer_can_ask_under_another_address(monkeypatch):
+def test_a_local_client_cannot_forge_another_address(monkeypatch):
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # of another program's settings
     assert _asked() == {"address": "127.0.0.1", "scheme": "http"}
 
 
-def test_a_proxy_that_was_named_is_believed_and_no_other():
+def test_only_configured_proxies_are_trusted():
     told = {"address": "192.0.2.7", "scheme": "https"}
     assert _asked("127.0.0.1") == told
     assert _asked("10.0.0.0/8", sender="10.1.2.3") == told
@@ -42,6 +42,6 @@ def test_a_proxy_that_was_named_is_believed_and_no_other():
 
 
 @pytest.mark.parametrize("name", ["*", "proxy.example", "10.0.0.1/8", ""])
-def test_what_is_no_address_is_named_with_the_way_out(name):
+def test_an_invalid_address_is_named_with_the_way_out(name):
     with pytest.raises(ConfigError, match="--proxy"):
         server_config(_who, proxies=[name])

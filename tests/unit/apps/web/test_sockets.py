@@ -19,7 +19,7 @@ from glomerulab.errors import OutputError
         ("pathology.example", False),
     ],
 )
-def test_which_addresses_are_this_computers_alone(host, local):
+def test_loopback_addresses_are_recognised(host, local):
     assert is_local(host) is local
 
 
@@ -33,6 +33,6 @@ def test_a_free_port_is_taken_and_a_taken_one_is_named():
         again.bind(("127.0.0.1", 0))
 
 
-def test_an_address_that_is_not_this_machines_is_named():
+def test_an_address_of_another_machine_is_named():
     with pytest.raises(OutputError, match="--host"):
         listen("192.0.2.1", 0)

@@ -45,7 +45,7 @@ def _luminance(colour):
 
 
 @pytest.mark.parametrize("colour", COLOURS[:4])
-def test_the_first_colours_stand_out_from_white(colour):
+def test_the_first_colours_contrast_with_white(colour):
     assert 1.05 / (_luminance(colour) + 0.05) > 2.5
 
 

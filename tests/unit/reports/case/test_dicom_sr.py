@@ -88,7 +88,7 @@ def test_the_document_has_its_warnings_as_texts(of_doubts) -> None:
     assert "SYNTHETIC" in said["Synthetic data"][0]
 
 
-def test_a_persons_reason_is_not_cut_short(of_doubts) -> None:
+def test_the_reason_of_a_correction_is_not_truncated(of_doubts) -> None:
     group = images_of(groups_of(of_doubts))["b"]
     assert texts_of(group[0])["Changed by a person"][0].count("细胞性新月体") == 40
 

@@ -25,7 +25,7 @@ def text_of(path) -> str:
 
 
 @needs_pdftotext
-def test_every_page_says_research_use_only_and_shows_what_was_changed(folder, tmp_path) -> None:
+def test_every_page_states_research_use_only_and_shows_the_changes(folder, tmp_path) -> None:
     add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
     write_case_pdf(build_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
     pages = text_of(tmp_path / "a.pdf").split("\f")[:-1]

@@ -3,7 +3,7 @@ from glomerulab.reports.case.pictures import crop_picture, slide_map
 from glomerulab.reports.case.view import case_view
 
 
-def test_the_outline_lies_on_the_crop_in_its_own_pixels(folder) -> None:
+def test_the_outline_is_in_the_pixels_of_the_crop(folder) -> None:
     call = folder.calls[0]
     found = crop_picture(call, folder.folder)
     assert (found.width, found.height) == (96, 96)
@@ -11,7 +11,7 @@ def test_the_outline_lies_on_the_crop_in_its_own_pixels(folder) -> None:
     assert found.points.split()[0] == f"{10 * scale:.1f},{10 * scale:.1f}"
 
 
-def test_a_missing_crop_says_why(folder) -> None:
+def test_a_missing_crop_is_replaced_by_the_reason(folder) -> None:
     (folder.folder / "crop0.png").unlink()
     found = crop_picture(folder.calls[0], folder.folder)
     assert found.uri is None

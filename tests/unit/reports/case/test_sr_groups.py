@@ -208,7 +208,7 @@ def test_a_share_is_in_percent() -> None:
     assert (found.value, found.unit.value) == (33.33, "%")
 
 
-def test_a_text_is_not_cut_and_has_no_control_characters() -> None:
+def test_a_text_is_not_truncated_and_has_no_control_characters() -> None:
     assert text("a", "a", "x" * 3000 + "\x1b").TextValue == "x" * 3000 + "\ufffd"
 
 

@@ -43,7 +43,7 @@ def test_the_better_run_is_named_with_its_gain(runs, tmp_path):
     assert table["difference"].item() == pytest.approx(report.comparisons[0].difference)
 
 
-def test_a_run_against_its_copy_may_be_chance(runs, tmp_path):
+def test_a_run_does_not_differ_from_its_copy(runs, tmp_path):
     copy = write_run(tmp_path / "copy", RunRecipe(**SMALL, skill=0.8))
     report = write_comparison([runs[0], copy], tmp_path / "out")
     assert "may be chance" in report.headline

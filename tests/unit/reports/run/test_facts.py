@@ -42,7 +42,7 @@ def test_one_patient_is_singular_and_has_no_interval():
     assert "(interval not defined)" in headline(eval_set, score_table(eval_set))
 
 
-def test_a_multi_label_headline_is_about_exact_matches():
+def test_a_multi_label_headline_states_exact_matches():
     eval_set = random_sigmoid()
     text = headline(eval_set, score_table(eval_set))
     assert "had every label correct on" in text
@@ -99,7 +99,7 @@ def test_items_refer_to_known_facts_only(result, name):
     assert used <= set(known)
 
 
-def test_what_the_run_cannot_know_is_for_the_author(result):
+def test_facts_unknown_to_the_run_are_left_to_the_author(result):
     tripod, claim = checklist_tables(result)
     rows = dict(tripod.rows)
     assert rows["17. Ethical approval and consent"] == "for the author"

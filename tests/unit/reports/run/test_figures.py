@@ -47,7 +47,7 @@ def _latin_words(text: str) -> set[str]:
 
 @pytest.mark.skipif(find_cjk_font() is None, reason="no font with Chinese is installed")
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_chinese_figures_and_captions_have_no_english_word(tmp_path, head, monkeypatch):
+def test_chinese_figures_and_captions_have_no_english_words(tmp_path, head, monkeypatch):
     recipe = RunRecipe(n_patients=10, n_images_per_patient=6, head=head)
     result = evaluate_run(read_run(write_run(tmp_path / "run", recipe)))
     ids = result.eval_set.rows["image_id"].astype(str)

@@ -33,7 +33,7 @@ def test_all_contents_are_on_the_page():
         assert text in html
 
 
-def test_what_comes_from_files_is_escaped():
+def test_texts_from_files_are_escaped():
     html = render_html(PAGE)
     assert "<script" not in html
     assert "&lt;script&gt;" in html

@@ -101,7 +101,7 @@ def test_stains_come_with_intervals_and_patients_without(result):
     assert not any(" to " in row[-1] for row in patients.rows)
 
 
-def test_of_many_groups_the_lowest_are_shown(result):
+def test_the_lowest_of_many_groups_are_shown(result):
     _, slides, _ = subgroup_tables(result)
     assert len(slides.rows) == MAX_SUBGROUPS
     assert f"The {MAX_SUBGROUPS} lowest of 16" in slides.note

@@ -57,7 +57,7 @@ def test_a_malformed_annotation_is_named(annotation, reason):
         parse(content(**annotation))
 
 
-def test_what_is_written_is_coco():
+def test_the_written_file_is_valid_coco():
     regions = parse(content(segmentation=[[0, 0, 9, 0, 9, 9]], category_id=3))
     written = json.loads(render_coco(regions))
     annotation = written["annotations"][0]

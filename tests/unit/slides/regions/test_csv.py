@@ -10,7 +10,7 @@ def parse(folder):
     return list(parse_csv(load_text(folder / "r.csv")))
 
 
-def test_a_box_is_enough(tmp_path):
+def test_a_region_may_be_a_box_alone(tmp_path):
     (tmp_path / "r.csv").write_text("x,y,width,height,labels\n10,20,30,40,cgn; fsg\n")
     (region,) = parse(tmp_path)
     assert region.box() == Box(10, 20, 30, 40)

@@ -34,7 +34,7 @@ def test_a_single_feature_is_read():
     assert len(parse(feature())) == 1
 
 
-def test_of_an_area_with_holes_the_outline_is_kept():
+def test_an_area_with_holes_keeps_its_outline():
     (region,) = parse([feature({"type": "Polygon", "coordinates": [SQUARE, HOLE]})])
     assert region.box().width == 9
 

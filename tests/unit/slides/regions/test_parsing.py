@@ -81,7 +81,7 @@ def test_json_that_cannot_be_loaded_is_a_region_error(tmp_path, text):
 
 
 @pytest.mark.parametrize("value", [10**400, None, "", [1], "0x10"])
-def test_what_is_no_coordinate_is_refused_with_its_feature(value):
+def test_an_invalid_coordinate_is_rejected_with_its_feature(value):
     with pytest.raises(RegionError, match=r"feature 4.*pair of numbers"):
         parse_point(1, value, feature="feature 4")
 

@@ -94,7 +94,7 @@ def test_new_colours_are_those_of_double_precision(pixels: np.ndarray) -> None:
     assert np.abs(out - light).max() < 0.51
 
 
-def test_any_number_of_pixels_is_worked_on_to_the_last() -> None:
+def test_any_number_of_pixels_is_processed_completely() -> None:
     white = np.full(3, 240.0)
     table = optical_density_table(white).astype(np.float32)
     for n in (1, 2, 3, 4, 7, 1023, 1024, 1025, 2051):

@@ -73,7 +73,7 @@ def test_moments_count_each_pixel_in_one_set(density: np.ndarray) -> None:
     assert (moments[:, 0] == np.round(moments[:, 0])).all()
 
 
-def test_a_component_at_zero_stays_there_where_it_would_turn_negative() -> None:
+def test_a_component_at_zero_does_not_turn_negative() -> None:
     rng = np.random.default_rng(2)
     dyes = unit_rows(((0.8, 0.6, 0.0), (0.0, 0.6, 0.8)))
     amounts = rng.exponential(0.5, (4000, 2)) * (rng.random((4000, 2)) < 0.6)
@@ -106,7 +106,7 @@ def test_tissue_moments_are_those_of_the_gathered_density() -> None:
     assert blockwise == pytest.approx(gathered, rel=1e-5)
 
 
-def test_a_sample_stands_for_all_where_the_rest_is_known(density: np.ndarray) -> None:
+def test_a_sample_represents_all_patients_where_the_rest_is_known(density: np.ndarray) -> None:
     # Twice the pixels of a sample, written as the sample itself and the moments of the other half.
     whole, part = (np.empty((3, kernels.N_MOMENTS)) for _ in range(2))
     sample = np.ascontiguousarray(density[:, ::2])

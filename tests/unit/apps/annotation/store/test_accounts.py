@@ -98,7 +98,7 @@ def test_the_last_owner_cannot_be_deactivated(peopled: Store) -> None:
         add_account(peopled, "bo", by=OWNER)
 
 
-def test_a_short_password_and_a_nameless_account_are_refused(peopled: Store) -> None:
+def test_a_short_password_and_an_empty_account_name_are_rejected(peopled: Store) -> None:
     with pytest.raises(AnnotationError, match="this one has 5"):
         create_account(peopled, login="bo", name="Bo", role="annotator", password="short", by=OWNER)
     with pytest.raises(AnnotationError, match="bo"):

@@ -61,7 +61,7 @@ def test_disagreements_list_the_readings_of_each_annotator(store: Store) -> None
         list_disagreements(store, by="anna")
 
 
-def test_a_consensus_takes_the_image_off_the_queue_and_keeps_its_history(store: Store) -> None:
+def test_a_consensus_removes_the_image_from_the_queue_and_keeps_its_history(store: Store) -> None:
     make_study(store)
     _differ(store)
     first = _adjudicate(store, "g001", CRESCENT)
@@ -117,7 +117,7 @@ def test_a_consensus_sent_again_is_stored_once(store: Store) -> None:
     assert len(adjudication_history(store, "g001", by=OWNER)) == 1
 
 
-def test_only_what_can_be_is_settled_and_only_by_an_owner(store: Store) -> None:
+def test_only_complete_images_are_settled_and_only_by_an_owner(store: Store) -> None:
     make_study(store)
     with pytest.raises(AnnotationError, match="exclude each other"):
         _adjudicate(store, "g001", {"normal": 1, "cgn": 1})
@@ -127,7 +127,7 @@ def test_only_what_can_be_is_settled_and_only_by_an_owner(store: Store) -> None:
         adjudicate(store, "g001", CRESCENT, by="anna", expected_version=0, save_key="x" * 8)
 
 
-def test_a_majority_settles_what_it_can_and_leaves_the_rest(store: Store) -> None:
+def test_a_majority_settles_clear_images_and_leaves_ties(store: Store) -> None:
     make_study(store, annotators=THREE, n_readers=3)
     for login, first, second in zip(
         THREE, (CRESCENT, CRESCENT, NORMAL), (CRESCENT, SCLEROSIS, {"mspgn": 1}), strict=True

@@ -28,7 +28,7 @@ from tests.support.annotation_studies import (
 )
 
 
-def test_the_queue_goes_on_with_what_is_neither_labelled_nor_skipped(store: Store) -> None:
+def test_the_queue_continues_with_open_items(store: Store) -> None:
     make_study(store, n_images=3)
     first, second, third = (item.image_id for item in list_items(store, "anna"))
     assert next_item(store, "anna").image.image_id == first
@@ -114,7 +114,7 @@ def test_the_second_of_two_tabs_does_not_overwrite_the_first(store: Store) -> No
     assert find_item(store, "anna", item.assignment_id).annotation.content.labels == CRESCENT
 
 
-def test_of_many_saves_at_once_of_one_item_exactly_one_is_stored(store: Store) -> None:
+def test_exactly_one_of_many_concurrent_saves_of_one_item_is_stored(store: Store) -> None:
     make_study(store)
     item = next_item(store, "anna")
 

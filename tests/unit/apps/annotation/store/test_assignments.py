@@ -77,7 +77,7 @@ def test_too_few_annotators_are_an_error_that_counts_them(store: Store) -> None:
     assert len(list_items(store, "bo")) == 6
 
 
-def test_what_someone_who_left_has_not_read_goes_to_others(store: Store) -> None:
+def test_unread_items_of_a_deactivated_annotator_go_to_others(store: Store) -> None:
     make_study(store, n_images=6, annotators=("anna", "bo"))
     save(store, "bo", "g002", NORMAL)
     set_active(store, login="bo", active=False, by=OWNER)
@@ -123,7 +123,7 @@ def test_each_image_has_k_of_n_readers_and_loads_differ_by_at_most_one(
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 30), SEEDS)
-def test_what_is_added_later_keeps_the_balance(n_before: int, n_after: int, seed: int) -> None:
+def test_images_added_later_keep_the_balance(n_before: int, n_after: int, seed: int) -> None:
     loads = dict.fromkeys("abcd", 0)
     for batch, n_images in enumerate((n_before, n_after)):
         missing = {f"{batch}-{number}": 2 for number in range(n_images)}

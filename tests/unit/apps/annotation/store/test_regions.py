@@ -93,7 +93,7 @@ def test_an_id_that_could_name_a_path_is_rejected(store: Store, bad: str) -> Non
         save_region(store, _drawn(bad), login="anna")
 
 
-def test_of_several_regions_all_are_saved_or_none(store: Store) -> None:
+def test_several_regions_are_saved_together_or_not_at_all(store: Store) -> None:
     make_study(store)
     with pytest.raises(AnnotationError):
         save_regions(store, [_drawn("r1"), _drawn("a/b")], login="anna")

@@ -51,7 +51,7 @@ def test_the_sixth_try_has_to_wait_until_the_first_failure_is_five_minutes_old(c
     assert caught.value.wait_s == 10
 
 
-def test_others_are_not_blocked_by_it(clock):
+def test_other_accounts_are_not_blocked(clock):
     limits = LoginLimits()
     _fail(limits, "anna", "10.0.0.1", 5)
     assert _may_try(limits, "ben", "10.0.0.1")
@@ -92,7 +92,7 @@ def test_failures_outside_the_window_are_dropped_from_memory(clock):
     assert sum(map(bool, limits._limiter.storage.events.values())) <= 3
 
 
-def test_of_many_tries_at_once_no_more_are_checked_than_one_after_the_other():
+def test_concurrent_tries_are_limited_like_sequential_ones():
     limits = LoginLimits()
     checked = []
 

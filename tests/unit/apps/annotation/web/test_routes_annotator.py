@@ -82,7 +82,7 @@ def test_the_same_save_twice_is_saved_once(web):
     assert len(history(web.store, "anna", item["assignment_id"])) == 1
 
 
-def test_a_save_on_an_old_version_is_a_conflict_that_shows_what_is_there(web):
+def test_a_save_on_an_old_version_is_a_conflict_with_the_saved_labels(web):
     one, other = web.client("anna"), web.client("anna")
     item = one.get("/api/items/1").json()
     assert one.save(item, labels={"cgn": 1}).status_code == 200
@@ -223,7 +223,7 @@ def test_boxes_are_saved_once_and_seen_by_their_maker_and_the_owner(slide_web):
     assert bo.get(path).json() == []
 
 
-def test_a_box_of_another_cannot_be_changed(slide_web):
+def test_a_box_of_another_annotator_cannot_be_changed(slide_web):
     anna, bo = slide_web.client("anna"), slide_web.client("bo")
     path = f"/api/slides/{KEY}/regions"
     body = _body()
@@ -266,7 +266,7 @@ def test_an_invalid_region_file_is_an_error(slide_web, content):
     assert "/tmp" not in answer.text
 
 
-def test_only_the_owner_hands_out(slide_web):
+def test_only_the_owner_distributes_images(slide_web):
     assert slide_web.client("anna").write(f"/slides/{KEY}/queue").status_code == 403
 
 
@@ -319,7 +319,7 @@ def test_a_box_becomes_a_region_a_crop_and_an_item_of_every_reader(site, entry):
     assert queue_boxes(site, entry, by="owner") == 0
 
 
-def test_a_box_that_was_handed_out_stays_as_it_was(site, entry):
+def test_a_box_cannot_change_after_it_was_distributed(site, entry):
     version = _draw(site).region.version
     queue_boxes(site, entry, by="owner")
     for change in ({"box": Box(1, 1, 9, 9)}, {"deleted": True}):
@@ -327,7 +327,7 @@ def test_a_box_that_was_handed_out_stays_as_it_was(site, entry):
             _draw(site, version=version, **change)
 
 
-def test_a_box_may_be_moved_and_deleted_before_that(site, entry):
+def test_a_box_may_be_moved_and_deleted_before_it_is_cut(site, entry):
     version = _draw(site).region.version
     moved = _draw(site, version=version, box=Box(5, 6, 70, 80)).region
     assert list_regions(site.store, login="anna", slide_id="slide")[0].box == Box(5, 6, 70, 80)

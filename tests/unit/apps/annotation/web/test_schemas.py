@@ -34,7 +34,7 @@ GOOD = {
         {"labels": {str(n): 1 for n in range(65)}},
     ],
 )
-def test_what_cannot_be_a_save_is_refused(change):
+def test_an_invalid_save_is_rejected(change):
     with pytest.raises(ValidationError):
         AnnotationBody.model_validate(GOOD | change)
 

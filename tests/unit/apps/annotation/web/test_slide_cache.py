@@ -19,7 +19,7 @@ def test_slides_are_found_by_key_and_new_ones_appear(make_slide, tmp_path):
     assert slide_cache.entry(hashed_name("b")).path.name == "b.tiff"
 
 
-def test_a_key_says_nothing_and_is_no_path():
+def test_a_slide_key_reveals_neither_name_nor_path():
     assert hashed_name("../../etc/passwd").isalnum()
     assert len(hashed_name("Müller, Hans 系膜")) == 16
 
@@ -58,7 +58,7 @@ def test_only_the_last_slides_stay_open(make_slide, tmp_path, monkeypatch):
 
 
 @pytest.mark.real
-def test_an_unreadable_slide_says_so_every_time(real_data):
+def test_an_unreadable_slide_is_reported_at_every_request(real_data):
     slide_cache = SlideCache(real_data / "slides" / "openslide_unreadable.svs")
     key = hashed_name("openslide_unreadable")
     for _ in range(2):
