@@ -15,8 +15,8 @@ from tests.support.command_line import Done, Run
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the program as a shell would, in this process: importing it each time takes seconds."""
 
-    def run_here(*words: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["glomerulab", *map(str, words)])
+    def run_here(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["glomerulab", *map(str, arguments)])
         code = 0
         try:
             main()

@@ -63,7 +63,7 @@ def server(tmp_path, request):
 @pytest.fixture
 def open_page(chromium, server):
     """Open a page as a person of their own; what the browser complains of fails the test."""
-    contexts, complaints = [], []
+    contexts, problems = [], []
 
     def open_one(login, *, width=1280, height=800, touch=False, refused=None):
         context = chromium.new_context(
@@ -72,10 +72,10 @@ def open_page(chromium, server):
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: problems.append(str(error)))
         page.on(
-            "request", lambda one: complaints.append(one.url) if _foreign(one.url, server) else None
+            "request", lambda one: problems.append(one.url) if _foreign(one.url, server) else None
         )
         if refused:  # by the network
             page.route(refused, lambda route: route.abort())
@@ -88,9 +88,9 @@ def open_page(chromium, server):
         context.close()
     serious = [
         one
-        for one in complaints
+        for one in problems
         if one.startswith(("error", "http", "TypeError", "ReferenceError", "Error"))
-        and not any(words in one for words in HARMLESS)
+        and not any(text in one for text in HARMLESS)
     ]
     assert serious == []
 

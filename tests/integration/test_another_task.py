@@ -63,8 +63,8 @@ def test_colon_glands_go_from_labels_csv_to_a_report(real_data: Path, tmp_path: 
         "--set",
         "model.input_size=96",
     )
-    told = _run("evaluate", str(run))
-    assert f"Report: {run / 'report.html'}" in told.output
+    result = _run("evaluate", str(run))
+    assert f"Report: {run / 'report.html'}" in result.output
     scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     assert scores["synthetic"] is False
     assert scores["n_images"] == int((table["split"] == "test").sum())

@@ -201,7 +201,7 @@ WRITERS = {
 REFUSALS = {"full": "No space left on device", "read-only": "Read-only file system"}
 
 
-def words(line: str, **places: Path) -> list[str]:
+def split_command(line: str, **places: Path) -> list[str]:
     """Split a command line and put the places in."""
     parts = line.split()
     for name, place in places.items():
@@ -217,14 +217,14 @@ def test_a_failing_disk_is_reported_in_one_line_and_leaves_only_complete_files(
     slide = make_slide(size=(1600, 1300))
     if disk == "read-only":
         subprocess.run(["mount", "-o", "remount,ro", tmpfs], check=True)
-    done = run(*words(WRITERS[writer], SLIDE=slide, MANIFEST=manifest, OUT=tmpfs))
+    done = run(*split_command(WRITERS[writer], SLIDE=slide, MANIFEST=manifest, OUT=tmpfs))
     assert done.returncode == 1
-    told = [line for line in done.stderr.splitlines() if line.startswith("glomerulab: ")]
-    assert len(told) == 1
-    assert told[0].endswith(
+    errors = [line for line in done.stderr.splitlines() if line.startswith("glomerulab: ")]
+    assert len(errors) == 1
+    assert errors[0].endswith(
         "No space left on device" if disk == "full" else "Read-only file system"
     )
-    assert str(tmpfs) in told[0]
+    assert str(tmpfs) in errors[0]
     assert not list(tmpfs.rglob("*.partial-*"))
     for path in tmpfs.rglob("*.png"):
         read_image(path)

@@ -31,7 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_drawn_slides_to_corrected_proposals(home: Path, run: Run, tmp_path: Path) -> None:
-    words = (
+    arguments = (
         "train-detector",
         home / "slides.csv",
         "--regions",
@@ -45,16 +45,16 @@ def test_from_drawn_slides_to_corrected_proposals(home: Path, run: Run, tmp_path
         "--set",
         "optimizer.learning_rate=5e-3",
     )
-    done = run(*words)
+    done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert "On 1 synthetic slides of 1 patients it never saw" in done.stdout
     weights = open_detector(tmp_path / "detector").card.weights_sha256
-    again = run(*words)  # continues: nothing is trained anew
+    again = run(*arguments)  # continues: nothing is trained anew
     assert again.returncode == 0, again.stderr
     assert open_detector(tmp_path / "detector").card.weights_sha256 == weights
 
     model = train_small_run(tmp_path / "model")
-    judged = run(
+    evaluated = run(
         "predict",
         home / "slides.csv",
         "--model",
@@ -64,8 +64,8 @@ def test_from_drawn_slides_to_corrected_proposals(home: Path, run: Run, tmp_path
         "--out",
         tmp_path / "out",
     )
-    assert judged.returncode == 0, judged.stderr
-    assert "regions were proposed by a detector, not drawn by a person" in judged.stdout
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "regions were proposed by a detector, not drawn by a person" in evaluated.stdout
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert (table["proposed"] == 1).all()
     proposals = read_regions(tmp_path / "out" / "proposals" / "s3.geojson")

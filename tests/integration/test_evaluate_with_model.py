@@ -60,9 +60,9 @@ def test_an_external_set_is_shown_beside_the_own_split(run, cohorts):
     # Both phantoms number their patients alike: that must be said.
     assert "External set shares patients" in page
     assert "No external set" not in page
-    said = pd.read_csv(place / "predictions.csv")
+    predicted = pd.read_csv(place / "predictions.csv")
     expected = predict_manifest(run, read_manifest(cohorts[1])).table
-    assert said["probability_cgn"].to_numpy() == pytest.approx(expected["probability_cgn"])
+    assert predicted["probability_cgn"].to_numpy() == pytest.approx(expected["probability_cgn"])
     assert (place / "report.html").is_file()
 
 

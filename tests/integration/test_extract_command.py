@@ -37,10 +37,10 @@ def grid(n: int, *, size: int = 150, step: int = 90) -> list[Region]:
 @pytest.mark.real
 def test_info_and_thumbnail_of_a_real_slide(real_data, tmp_path):
     slide = real_data / "slides" / "CMU-1-Small-Region.svs"
-    told = run("slide", "info", slide)
-    assert told.returncode == 0
-    for words in ("2220 x 2967", "0.499", "20x", "aperio", "label, macro, thumbnail"):
-        assert words in told.stdout
+    result = run("slide", "info", slide)
+    assert result.returncode == 0
+    for text in ("2220 x 2967", "0.499", "20x", "aperio", "label, macro, thumbnail"):
+        assert text in result.stdout
     facts = json.loads(run("slide", "info", slide, "--json").stdout)
     assert facts["dimensions"] == [2220, 2967]
     assert facts["mpp"] == [0.499, 0.499]
@@ -101,8 +101,8 @@ def test_twenty_real_regions_equal_openslides_level_0_resampled_by_hand(real_dat
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(out / "manifest.csv")
     assert len(manifest.table) == 20
-    whole = openslide.OpenSlide(slide).read_region((0, 0), 0, (2220, 2967))
-    level_0: np.ndarray = np.asarray(whole.convert("RGB")).astype(float)
+    level_image = openslide.OpenSlide(slide).read_region((0, 0), 0, (2220, 2967))
+    level_0: np.ndarray = np.asarray(level_image.convert("RGB")).astype(float)
     for row, path in zip(manifest.table.itertuples(), manifest.image_paths(), strict=True):
         height, width = round(row.height * 0.499), round(row.width * 0.499)
         down = lanczos_weights(2967, row.y, row.y + row.height, height)
@@ -132,11 +132,11 @@ def test_a_slide_without_mpp_stops_and_names_the_option(real_data, tmp_path):
 @pytest.mark.real
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_slide_ends_in_one_line(real_data, name):
-    told = run("slide", "info", real_data / "slides" / name)
-    assert told.returncode == 1
-    assert told.stdout == ""
-    assert len(told.stderr.splitlines()) == 1
-    assert name in told.stderr
+    result = run("slide", "info", real_data / "slides" / name)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert name in result.stderr
 
 
 @pytest.mark.real
@@ -200,12 +200,12 @@ def test_real_kidney_pixels_go_from_slide_to_glomerulus_crops(real_data, tmp_pat
 
 def test_every_slides_command_states_research_use_only(run, make_slide, tmp_path):
     slide = make_slide()
-    for words in (
+    for text in (
         ("info", slide),
         ("thumbnail", slide, tmp_path / "t.png"),
         ("deidentify", slide, tmp_path / "d.tiff"),
     ):
-        done = run("slide", *words)
+        done = run("slide", *text)
         assert done.returncode == 0, done.stderr
         assert done.stdout.rstrip().endswith("Research use only.")
 

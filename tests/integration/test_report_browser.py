@@ -53,14 +53,14 @@ def report(request, tmp_path_factory):
 def _opened(browser, report, width):
     """Open a report; afterwards nothing was loaded, complained of, broken or cut off."""
     page = browser.new_page(viewport={"width": width, "height": 900})
-    complaints, requests = [], []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    problems, requests = [], []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
     page.goto(report.as_uri())
     page.wait_for_load_state("load")
     yield page
-    assert complaints == []
+    assert problems == []
     assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {report.as_uri()}
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     broken = page.evaluate("[...document.images].filter(image => !image.naturalWidth).length")

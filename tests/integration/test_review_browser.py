@@ -54,19 +54,19 @@ def start(predictions: Path) -> Iterator[Callable[..., ReviewProcess]]:
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open pages of one person; nothing but refused requests may be complained of."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    complaints: list[str] = []
+    problems: list[str] = []
 
     def run(address: str, width: int = 1280) -> Page:
         page = context.new_page()
         page.set_viewport_size({"width": width, "height": 900})
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(address)
         return page
 
     yield run
     context.close()
-    assert [text for text in complaints if FROM_THE_NETWORK not in text] == []
+    assert [text for text in problems if FROM_THE_NETWORK not in text] == []
 
 
 def _card(page: Page, image: str = "x<1>") -> Locator:
@@ -234,10 +234,10 @@ def test_a_chinese_page_is_entirely_in_chinese(start, open_page):
 def test_damaged_predictions_are_reported_with_their_own_error(start, open_page, predictions):
     page = open_page(start().address)
     table = predictions / "predictions.csv"
-    whole = table.read_bytes()
+    content = table.read_bytes()
     table.write_text("nonsense\n1\n", encoding="utf-8")
     expect(page.locator("#review")).to_contain_text("predictions.csv", timeout=15_000)
     expect(page.locator("#review")).to_contain_text("cannot be counted now")
     expect(page.locator("#review")).not_to_contain_text("does not answer")
-    table.write_bytes(whole)
+    table.write_bytes(content)
     expect(page.locator("#review")).not_to_contain_text("cannot be counted", timeout=15_000)

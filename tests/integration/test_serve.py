@@ -60,7 +60,7 @@ def test_a_key_is_made_shown_once_and_revoked_on_the_command_line(run, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "expected"),
     [
         (["--host", "0.0.0.0"], "glomerulab api-key"),
         (["--keys", "nowhere.json"], "no such key file"),
@@ -68,10 +68,10 @@ def test_a_key_is_made_shown_once_and_revoked_on_the_command_line(run, tmp_path)
         (["--taxonomy", "nowhere.toml"], "nowhere.toml"),
     ],
 )
-def test_a_server_that_cannot_start_reports_the_reason_in_one_line(run, trained, options, words):
+def test_a_server_that_cannot_start_reports_the_reason_in_one_line(run, trained, options, expected):
     done = run("serve", "--model", trained, "--port", "0", *options)
     assert done.returncode == 1
-    assert words in done.stderr
+    assert expected in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -31,14 +31,14 @@ def page(request, served) -> Iterator[Page]:
             executable_path="/usr/bin/chromium", args=["--no-sandbox"]
         )
         page = browser.new_page(viewport={"width": width, "height": height})
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        logged: list[str] = []
+        page.on("console", lambda message: logged.append(message.text))
+        page.on("pageerror", lambda error: logged.append(str(error)))
         page.goto(str(served[0].http.base_url))
         yield page
         browser.close()
         # A refused request is told by the browser itself.
-        assert [text for text in said if "401" not in text and "422" not in text] == []
+        assert [text for text in logged if "401" not in text and "422" not in text] == []
 
 
 def test_an_image_is_predicted_by_keyboard_and_shown_with_an_overlay(page, served, trained):

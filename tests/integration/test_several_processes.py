@@ -77,7 +77,7 @@ def _start(config: TrainConfig, *options: str | Path) -> subprocess.Popen[str]:
         *options,
     ]
     return subprocess.Popen(
-        [str(word) for word in command],
+        [str(argument) for argument in command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -112,8 +112,8 @@ def test_two_processes_train_as_one_does(config: TrainConfig, tmp_path: Path) ->
 def test_a_process_that_dies_ends_the_other_and_both_resume(
     config: TrainConfig, tmp_path: Path
 ) -> None:
-    whole = _start(config, "--out", tmp_path / "whole", "--set", "epochs=6")
-    assert _end(whole)[0] == 0
+    uninterrupted = _start(config, "--out", tmp_path / "whole", "--set", "epochs=6")
+    assert _end(uninterrupted)[0] == 0
     _kill_in_the_middle(_start(config, "--set", "epochs=6"), config.out, n_epochs=6)
     code, _, err = _end(_start(config, "--set", "epochs=6", "--resume"))
     assert code == 0, err

@@ -87,13 +87,13 @@ def test_targets_of_further_stains_are_named(cohort: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "said"),
+    ("target", "expected"),
     [("HE", "must be STAIN=FILE"), ("=x.png", "must be STAIN=FILE")],
 )
-def test_a_malformed_target_is_wrong_usage(cohort: Path, target: str, said: str) -> None:
+def test_a_malformed_target_is_wrong_usage(cohort: Path, target: str, expected: str) -> None:
     done = _run("normalize", cohort, "--target", target, "--out", cohort.parent.parent / "out")
     assert done.exit_code == 2
-    assert said in done.output
+    assert expected in done.output
 
 
 def test_no_target_is_wrong_usage(cohort: Path) -> None:

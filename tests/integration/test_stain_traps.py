@@ -94,8 +94,8 @@ def test_blank_black_and_constant_images_are_returned_unchanged(
 
 
 def test_black_border_does_not_move_the_stains() -> None:
-    plain, bordered = section(2), section(2, border=0.27)
-    one, other = fit(plain.image, "HE"), fit(bordered.image, "HE")
+    borderless, bordered = section(2), section(2, border=0.27)
+    one, other = fit(borderless.image, "HE"), fit(bordered.image, "HE")
     assert worst_angle(one.stain_matrix, other.stain_matrix) < 0.5
 
 

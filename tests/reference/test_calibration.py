@@ -20,31 +20,31 @@ from tests.support.eval_sets import eval_set_from, random_sigmoid, random_softma
 
 
 @pytest.fixture
-def said_and_came():
+def predictions_and_outcomes():
     rng = np.random.default_rng(5)
     true_logit = rng.normal(0.3, 1.2, size=3000)
-    came = (rng.random(3000) < expit(true_logit)).astype(float)
-    return expit(2.0 * true_logit + 0.5), came  # twice too extreme, and shifted
+    observed = (rng.random(3000) < expit(true_logit)).astype(float)
+    return expit(2.0 * true_logit + 0.5), observed  # twice too extreme, and shifted
 
 
-def test_slope_is_that_of_scikit_learns_logistic_regression(said_and_came):
-    said, came = said_and_came
-    model = LogisticRegression(C=np.inf, tol=1e-10).fit(logit(said)[:, None], came)
-    line = calibration_line(said, came)
+def test_slope_is_that_of_scikit_learns_logistic_regression(predictions_and_outcomes):
+    predicted, observed = predictions_and_outcomes
+    model = LogisticRegression(C=np.inf, tol=1e-10).fit(logit(predicted)[:, None], observed)
+    line = calibration_line(predicted, observed)
     assert line.slope == pytest.approx(model.coef_[0, 0], abs=1e-5)
     assert line.slope == pytest.approx(0.5, abs=0.05)
 
 
-def test_calibration_in_the_large_makes_mean_and_frequency_agree(said_and_came):
-    said, came = said_and_came
-    root = brentq(lambda a: expit(logit(said) + a).mean() - came.mean(), -5, 5)
-    assert calibration_line(said, came).intercept == pytest.approx(root, abs=1e-8)
+def test_calibration_in_the_large_makes_mean_and_frequency_agree(predictions_and_outcomes):
+    predicted, observed = predictions_and_outcomes
+    root = brentq(lambda a: expit(logit(predicted) + a).mean() - observed.mean(), -5, 5)
+    assert calibration_line(predicted, observed).intercept == pytest.approx(root, abs=1e-8)
 
 
-def test_bins_of_equal_width_are_those_of_scikit_learn(said_and_came):
-    said, came = said_and_came
-    frequency, confidence = calibration_curve(came, said, n_bins=10)
-    bins = reliability_bins(said, came)
+def test_bins_of_equal_width_are_those_of_scikit_learn(predictions_and_outcomes):
+    predicted, observed = predictions_and_outcomes
+    frequency, confidence = calibration_curve(observed, predicted, n_bins=10)
+    bins = reliability_bins(predicted, observed)
     assert bins.frequency == pytest.approx(frequency)
     assert bins.confidence == pytest.approx(confidence)
 

@@ -182,14 +182,14 @@ def case_folder(home: Path) -> CaseFolder:
         one_call("z", "normal", slide="s9", patient="p/2"),
     ]
     home.mkdir()
-    whole = []
+    complete = []
     for place, call in enumerate(calls):
         label = next(iter(call.called))
         write_image(picture(rng, label, 96), home / f"crop{place}.png")
         box = call.box
         corners = ((10.0, 10.0), (100.0, 12.0), (50.5, 110.0))
         outline = tuple((box.x + x, box.y + y) for x, y in corners)
-        whole.append(replace(call, image_path=f"crop{place}.png", outline=outline))
+        complete.append(replace(call, image_path=f"crop{place}.png", outline=outline))
     slides = []
     for name, patient in (("s1", "p1"), ("s2", "p1"), ("s9", "p/2")):
         write_image(picture(rng, "normal", 200), home / f"{name}.jpg")
@@ -206,7 +206,7 @@ def case_folder(home: Path) -> CaseFolder:
                 map_path=f"{name}.jpg",
             )
         )
-    return read_case_folder(write_case(home, whole, slides=slides))
+    return read_case_folder(write_case(home, complete, slides=slides))
 
 
 def doubtful_folder(folder: CaseFolder) -> CaseFolder:

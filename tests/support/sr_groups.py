@@ -5,7 +5,7 @@ from pathlib import Path
 import pydicom
 from highdicom.sr import ComprehensiveSR
 
-__all__ = ["groups_of", "images_of", "numbers_of", "question_of", "said_of", "texts_of"]
+__all__ = ["groups_of", "images_of", "numbers_of", "question_of", "texts_of", "values_of"]
 
 
 def texts_of(container) -> dict[str, list[str]]:
@@ -30,14 +30,14 @@ def images_of(groups) -> dict:
     return {name: group for names, group in named for name in names}
 
 
-def question_of(groups, said: str):
+def question_of(groups, start: str):
     """The group of the one question that begins so."""
     named = [(texts_of(group[0]).get("Question", [""])[0], group) for group in groups]
-    (found,) = [group for name, group in named if name.startswith(said)]
+    (found,) = [group for name, group in named if name.startswith(start)]
     return found
 
 
-def said_of(group) -> dict[str, list[str]]:
+def values_of(group) -> dict[str, list[str]]:
     """Every evaluation of a group by its name."""
     found: dict[str, list[str]] = {}
     for one in group.get_qualitative_evaluations():

@@ -45,8 +45,8 @@ def test_a_correction_is_certain() -> None:
     calls = [one_call("a", "mspgn", either="normal+mspgn")]
     unsure = group_glomeruli(calls, PAPER, head="softmax")[0]
     assert unsure.possible_label_sets(EACH) == {frozenset({"mspgn"}), frozenset({"normal"})}
-    said = {"a": frozenset({"cgn", "fsg"})}
-    settled = group_glomeruli(calls, PAPER, head="softmax", corrections=said)[0]
+    corrections = {"a": frozenset({"cgn", "fsg"})}
+    settled = group_glomeruli(calls, PAPER, head="softmax", corrections=corrections)[0]
     assert settled.labels == {"cgn", "fsg"}
     assert settled.is_certain
 
@@ -85,10 +85,10 @@ def test_label_classes_give_the_same_answers_as_all_labels(pairs, sections, grou
         for place, (called, either, strange) in enumerate(sections)
     ]
     (one,) = group_glomeruli(calls, taxonomy, head=head)
-    whole = one.possible_label_sets(tuple(frozenset({key}) for key in FIVE))
-    asked = one.possible_label_sets(tuple(groups))
-    assert whole is not None
-    assert asked is not None
+    full = one.possible_label_sets(tuple(frozenset({key}) for key in FIVE))
+    grouped = one.possible_label_sets(tuple(groups))
+    assert full is not None
+    assert grouped is not None
 
     def answers(label_evaluations):
         return {
@@ -96,13 +96,13 @@ def test_label_classes_give_the_same_answers_as_all_labels(pairs, sections, grou
             for r in label_evaluations
         }
 
-    assert answers(asked) == answers(whole)
-    assert one.labels in whole
-    assert one.is_certain == (len(whole) == 1)
-    assert one.may_be_no_glomerulus == (None in whole)
+    assert answers(grouped) == answers(full)
+    assert one.labels in full
+    assert one.is_certain == (len(full) == 1)
+    assert one.may_be_no_glomerulus == (None in full)
     for key in FIVE:
         assert one.possible_values(key) == {
-            reading is not None and key in reading for reading in whole
+            reading is not None and key in reading for reading in full
         }
 
 

@@ -183,8 +183,8 @@ def test_the_possible_grades_are_those_of_every_choice_of_label_sets(drawn) -> N
     glomeruli = group_glomeruli(calls, WITH_GLOBAL, head="softmax")
     tried: dict[tuple[str, str], set[str]] = {}
     for world in product(*(one.possible_label_sets(EACH) for one in glomeruli)):
-        said = {call.image_id: reading for call, reading in zip(calls, world, strict=True)}
-        settled = group_glomeruli(calls, WITH_GLOBAL, head="softmax", corrections=said)
+        corrections = {call.image_id: reading for call, reading in zip(calls, world, strict=True)}
+        settled = group_glomeruli(calls, WITH_GLOBAL, head="softmax", corrections=corrections)
         for name in ("mest_c_like", "berden", "isn_rps_like"):
             for answer in apply_rule_set(load_rule_set(name), settled, WITH_GLOBAL).items:
                 if answer.grade is not None:
@@ -272,8 +272,10 @@ def test_possible_grades_are_listed_without_a_grade() -> None:
 
 def test_enough_glomeruli_are_perhaps_too_few_where_an_image_may_show_none() -> None:
     calls = [*case((7, "normal")), one_call("x", "normal", reasons=("out_of_distribution",))]
-    said = "Perhaps only 7 of the 8 glomeruli that the source requires, given the uncertain ones."
-    assert result("mest_c_like", calls).too_few == said
+    expected = (
+        "Perhaps only 7 of the 8 glomeruli that the source requires, given the uncertain ones."
+    )
+    assert result("mest_c_like", calls).too_few == expected
     assert result("mest_c_like", case((8, "normal"))).too_few == ""
 
 
@@ -309,9 +311,9 @@ def test_a_reviewed_image_is_no_longer_referred() -> None:
 
 def test_sections_of_one_glomerulus_are_counted_once() -> None:
     calls = [one_call("a", slide="s1", region="g1"), one_call("b", slide="s2", region="g1")]
-    told = summary(calls)
-    assert (told.n_glomeruli, told.n_images, told.n_slides) == (1, 2, 2)
-    assert told.n_on_several_sections == 1
+    counts = summary(calls)
+    assert (counts.n_glomeruli, counts.n_images, counts.n_slides) == (1, 2, 2)
+    assert counts.n_on_several_sections == 1
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,8 @@ def test_a_file_whose_name_holds_a_comma_is_one_file(cohort: Manifest, tmp_path:
 
 
 def test_without_a_split_nothing_is_known(cohort: Manifest) -> None:
-    whole = cohort.with_table(cohort.table.assign(split=pd.array([None] * 6, dtype="string")))
-    assert _found(whole, "d") is None
+    unsplit = cohort.with_table(cohort.table.assign(split=pd.array([None] * 6, dtype="string")))
+    assert _found(unsplit, "d") is None
 
 
 def test_missing_images_are_passed_over(cohort: Manifest, tmp_path: Path) -> None:

@@ -58,9 +58,9 @@ def test_weights_count_a_group_as_often_as_it_was_drawn(rng: np.random.Generator
     weights = np.bincount(drawn, minlength=groups.max() + 1)[None].astype(float)
     repeated = np.concatenate([np.flatnonzero(groups == group) for group in drawn])
     weighted = group_agreement(ratings, groups, n_categories=2, weights=weights)
-    plain = group_agreement(ratings[repeated], groups[repeated], n_categories=2)
-    assert weighted.fleiss == pytest.approx(plain.fleiss)
-    assert weighted.ac1 == pytest.approx(plain.ac1)
+    unweighted = group_agreement(ratings[repeated], groups[repeated], n_categories=2)
+    assert weighted.fleiss == pytest.approx(unweighted.fleiss)
+    assert weighted.ac1 == pytest.approx(unweighted.ac1)
     pairs = pair_agreement(ratings[:, 0], ratings[:, 1], groups, n_categories=2, weights=weights)
     expected = pair_agreement(
         ratings[repeated, 0], ratings[repeated, 1], groups[repeated], n_categories=2

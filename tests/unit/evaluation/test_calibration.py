@@ -16,12 +16,12 @@ from glomerulab.evaluation.calibration import (
 )
 from tests.support.eval_sets import eval_set_from, random_sigmoid, random_softmax
 
-SAID = np.array([0.05, 0.15, 0.15, 0.95, 0.95])
-CAME = np.array([0.0, 0.0, 1.0, 1.0, 0.0])
+PREDICTED = np.array([0.05, 0.15, 0.15, 0.95, 0.95])
+OBSERVED = np.array([0.0, 0.0, 1.0, 1.0, 0.0])
 
 
 def test_hand_computed_bins_of_equal_width():
-    bins = reliability_bins(SAID, CAME)
+    bins = reliability_bins(PREDICTED, OBSERVED)
     assert bins.confidence == pytest.approx([0.05, 0.15, 0.95])
     assert bins.frequency == pytest.approx([0.0, 0.5, 0.5])
     assert bins.count.tolist() == [1, 2, 2]
@@ -72,17 +72,17 @@ def test_separated_outcomes_have_no_slope():
 
 
 def test_certain_probabilities_do_not_break_the_line():
-    said = np.array([0.0, 0.0, 1.0, 1.0, 0.5, 0.5])
-    line = calibration_line(said, np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0]))
+    predicted = np.array([0.0, 0.0, 1.0, 1.0, 0.5, 0.5])
+    line = calibration_line(predicted, np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0]))
     assert np.isfinite(line.slope)
 
 
 def test_probabilities_far_too_high_have_a_level_that_makes_their_sum_right():
     # Newton's full step goes too far here; the likelihood has a maximum all the same.
-    said, came = np.full(100, 0.9997), np.repeat([0.0, 1.0], [30, 70])
-    said[::2] = 0.99
-    line = calibration_line(said, came)
-    assert expit(logit(said) + line.intercept).sum() == pytest.approx(70.0)
+    predicted, observed = np.full(100, 0.9997), np.repeat([0.0, 1.0], [30, 70])
+    predicted[::2] = 0.99
+    line = calibration_line(predicted, observed)
+    assert expit(logit(predicted) + line.intercept).sum() == pytest.approx(70.0)
     assert line.intercept < -3
 
 
@@ -94,15 +94,18 @@ def test_probabilities_far_too_high_have_a_level_that_makes_their_sum_right():
 )
 def test_a_line_is_found_wherever_scikit_learn_finds_one(seed, centre, spread, tilt):
     rng = np.random.default_rng(seed)
-    said = expit(rng.normal(centre, spread, 80)).clip(1e-9, 1 - 1e-9)
-    came = np.append((rng.random(78) < expit(tilt * rng.normal(size=78))), [True, False]) * 1.0
-    line = calibration_line(said, came)
-    x = logit(said)
-    assume(min(x[came == 1]) < max(x[came == 0]) and min(x[came == 0]) < max(x[came == 1]))
+    predicted = expit(rng.normal(centre, spread, 80)).clip(1e-9, 1 - 1e-9)
+    observed = np.append((rng.random(78) < expit(tilt * rng.normal(size=78))), [True, False]) * 1.0
+    line = calibration_line(predicted, observed)
+    x = logit(predicted)
+    assume(
+        min(x[observed == 1]) < max(x[observed == 0])
+        and min(x[observed == 0]) < max(x[observed == 1])
+    )
     peer = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000, solver="newton-cholesky")
-    peer.fit(x[:, None], came)
+    peer.fit(x[:, None], observed)
     assert line.slope == pytest.approx(float(peer.coef_[0, 0]), rel=1e-4, abs=1e-6)
-    assert expit(x + line.intercept).sum() == pytest.approx(came.sum(), abs=1e-6)
+    assert expit(x + line.intercept).sum() == pytest.approx(observed.sum(), abs=1e-6)
 
 
 @pytest.mark.parametrize(

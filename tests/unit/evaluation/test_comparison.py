@@ -51,9 +51,9 @@ def test_three_models_make_three_pairs_with_corrected_p():
 
 
 def test_only_images_that_both_models_predict_count():
-    whole = random_softmax()
-    part = eval_set_from(whole.labels[:50], whole.probabilities[:50], whole.patients[:50])
-    (found,) = compare_models([("whole", whole), ("part", part)])
+    full = random_softmax()
+    part = eval_set_from(full.labels[:50], full.probabilities[:50], full.patients[:50])
+    (found,) = compare_models([("whole", full), ("part", part)])
     assert found.n_images == 50
     assert found.difference == 0
     assert found.p_mcnemar == 1
@@ -86,8 +86,8 @@ def test_correction_never_makes_a_p_value_smaller(p_values):
 
 def _alone(eval_set, probabilities=None):
     """The same images, each of a patient of its own."""
-    said = eval_set.probabilities if probabilities is None else probabilities
-    return eval_set_from(eval_set.labels, said, range(eval_set.n_images), head=eval_set.head)
+    predicted = eval_set.probabilities if probabilities is None else probabilities
+    return eval_set_from(eval_set.labels, predicted, range(eval_set.n_images), head=eval_set.head)
 
 
 def _by_definition(labels, first, second):
@@ -138,8 +138,8 @@ def test_a_label_that_one_image_shows_is_left_out():
 
 
 def test_models_that_disagree_on_the_truth_are_refused():
-    said = np.full((2, 4), 0.25)
-    here, there = (eval_set_from(np.eye(4)[truth], said, "ab") for truth in ([0, 1], [1, 0]))
+    predicted = np.full((2, 4), 0.25)
+    here, there = (eval_set_from(np.eye(4)[truth], predicted, "ab") for truth in ([0, 1], [1, 0]))
     with pytest.raises(PredictionsError, match="different labels for image 'i0'"):
         compare_areas([("a", here), ("b", there)])
 

@@ -6,7 +6,7 @@ from glomerulab.evaluation.error_analysis import MIN_EMBEDDED, embed, subgroup_t
 from tests.support.eval_sets import eval_set_from, random_softmax
 
 
-def _judged():
+def _eval_set():
     eval_set = random_softmax()
     eval_set.rows["stain"] = np.where(np.arange(eval_set.n_images) % 3 == 0, "HE", "PAS")
     eval_set.rows.loc[:4, "stain"] = None
@@ -14,7 +14,7 @@ def _judged():
 
 
 def test_groups_add_up_to_all_images():
-    eval_set = _judged()
+    eval_set = _eval_set()
     table = subgroup_table(eval_set, "stain")
     assert table["n_images"].sum() == eval_set.n_images
     assert table["n_right"].sum() == eval_set.is_correct.sum()
@@ -22,13 +22,13 @@ def test_groups_add_up_to_all_images():
 
 
 def test_an_interval_holds_its_share():
-    table = subgroup_table(_judged(), "stain")
+    table = subgroup_table(_eval_set(), "stain")
     assert (table["low"] <= table["share_right"]).all()
     assert (table["share_right"] <= table["high"]).all()
 
 
 def test_one_patient_has_no_interval():
-    table = subgroup_table(_judged(), "patient_id")
+    table = subgroup_table(_eval_set(), "patient_id")
     assert table["low"].isna().all()
     assert (table["n_patients"] == 1).all()
 

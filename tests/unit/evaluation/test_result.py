@@ -28,10 +28,10 @@ def test_calibration_is_fitted_on_validation_only(folder):
 
 def test_an_overconfident_model_is_cooled_and_better_calibrated(tmp_path):
     recipe = RunRecipe(n_patients=80, n_images_per_patient=10, overconfidence=4.0)
-    judgement = evaluate_run(read_run(write_run(tmp_path / "run", recipe)))
-    assert judgement.fitted.temperature > 1.5
-    assert judgement.fitted.calibration.brier < judgement.calibration.brier
-    assert judgement.fitted.calibration.ece_equal_mass < judgement.calibration.ece_equal_mass
+    evaluated = evaluate_run(read_run(write_run(tmp_path / "run", recipe)))
+    assert evaluated.fitted.temperature > 1.5
+    assert evaluated.fitted.calibration.brier < evaluated.calibration.brier
+    assert evaluated.fitted.calibration.ece_equal_mass < evaluated.calibration.ece_equal_mass
 
 
 def test_each_promised_coverage_has_its_result(folder):

@@ -13,8 +13,8 @@ from tests.support.eval_sets import eval_set_from, random_sigmoid, random_softma
 
 def test_hand_computed_threshold():
     # p(truth) 0.1 .. 0.9: strangeness 0.9 .. 0.1; ceil(10 · 0.8) = 8th smallest is 0.8
-    said = np.array([[p, 1 - p, 0, 0] for p in np.arange(1, 10) / 10])
-    eval_set = eval_set_from(np.eye(4)[[0] * 9], said)
+    predicted = np.array([[p, 1 - p, 0, 0] for p in np.arange(1, 10) / 10])
+    eval_set = eval_set_from(np.eye(4)[[0] * 9], predicted)
     assert conformal_threshold(eval_set, coverage=0.8) == pytest.approx(0.2)
 
 
@@ -58,10 +58,10 @@ def _alike_within_patients(rng, n_patients, n_images=8):
     shared = np.repeat(rng.normal(size=n_patients), n_images)
     surely = 1.5 + 1.5 * (0.95 * shared + 0.31 * rng.normal(size=len(shared)))
     of_truth = 1 / (1 + np.exp(-surely))
-    said = np.tile(((1 - of_truth) / 3)[:, None], 4)
-    said[:, 0] = of_truth
+    predicted = np.tile(((1 - of_truth) / 3)[:, None], 4)
+    predicted[:, 0] = of_truth
     patients = np.repeat(np.arange(n_patients), n_images)
-    return eval_set_from(np.eye(4)[np.zeros(len(said), dtype=int)], said, patients)
+    return eval_set_from(np.eye(4)[np.zeros(len(predicted), dtype=int)], predicted, patients)
 
 
 def test_few_patients_with_similar_images_lower_the_coverage_as_documented():
@@ -78,8 +78,8 @@ def test_few_patients_with_similar_images_lower_the_coverage_as_documented():
 
 def test_hand_computed_curve():
     # confidences 0.9 right, 0.8 wrong, 0.7 right
-    said = [[0.9, 0.1, 0, 0], [0.8, 0.2, 0, 0], [0.7, 0.3, 0, 0]]
-    curve = risk_coverage(eval_set_from(np.eye(4)[[0, 1, 0]], said))
+    predicted = [[0.9, 0.1, 0, 0], [0.8, 0.2, 0, 0], [0.7, 0.3, 0, 0]]
+    curve = risk_coverage(eval_set_from(np.eye(4)[[0, 1, 0]], predicted))
     assert curve.coverage == pytest.approx([1 / 3, 2 / 3, 1])
     assert curve.risk == pytest.approx([0, 1 / 2, 1 / 3])
     assert curve.area == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)

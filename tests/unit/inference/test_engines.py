@@ -134,6 +134,6 @@ def test_tta_is_invariant_under_rotation(trained, rng) -> None:
     engine = TtaEngine(open_engine(trained))
     size = engine.card.input_size
     images = rng.integers(0, 255, (3, size, size, 3), dtype=np.uint8)
-    plain = engine.predict(images).logits
+    straight = engine.predict(images).logits
     turned = engine.predict(np.ascontiguousarray(np.rot90(images, axes=(1, 2))[:, :, ::-1])).logits
-    np.testing.assert_allclose(plain, turned, atol=1e-4)
+    np.testing.assert_allclose(straight, turned, atol=1e-4)

@@ -39,8 +39,8 @@ class Counting:
 
 @pytest.fixture
 def manifest(own_run: Path) -> Manifest:
-    whole = read_manifest(own_run / "manifest.csv")
-    return whole.with_table(whole.table.iloc[:20])
+    full = read_manifest(own_run / "manifest.csv")
+    return full.with_table(full.table.iloc[:20])
 
 
 def test_only_new_and_changed_images_are_predicted_again(own_run, manifest, tmp_path) -> None:
@@ -57,15 +57,15 @@ def test_only_new_and_changed_images_are_predicted_again(own_run, manifest, tmp_
 
 def test_an_incomplete_cache_line_is_predicted_again(own_run, manifest, tmp_path) -> None:
     engine, calibration = Counting(open_engine(own_run)), read_calibration(own_run)
-    whole, _ = predict_images(manifest, engine, calibration, tmp_path)
+    full, _ = predict_images(manifest, engine, calibration, tmp_path)
     path = tmp_path / CACHE_FILE
     path.write_text(path.read_text()[:-40])
     again, _ = predict_images(manifest, engine, calibration, tmp_path)
     assert engine.n_images == 21
-    assert again.keys() == whole.keys()
+    assert again.keys() == full.keys()
     third, _ = predict_images(manifest, engine, calibration, tmp_path)
     assert engine.n_images == 21
-    assert third.keys() == whole.keys()
+    assert third.keys() == full.keys()
 
 
 def test_an_unreadable_image_is_reported_and_the_others_predicted(

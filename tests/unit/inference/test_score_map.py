@@ -47,10 +47,10 @@ def test_a_slide_of_glass_gives_zeros_without_running_the_network(tmp_path) -> N
 def test_the_block_size_does_not_change_the_map(tmp_path, monkeypatch) -> None:
     disc_slide(tmp_path / "s.tif", [(400, 300, 90), (800, 500, 60)])
     with open_slide(tmp_path / "s.tif") as slide:
-        whole = score_map(slide, ByColour()).values
+        single = score_map(slide, ByColour()).values
         monkeypatch.setattr("glomerulab.inference.score_map.BLOCK_CELLS", 11)
         parts = score_map(slide, ByColour()).values
-    np.testing.assert_allclose(whole, parts, atol=0.05)
+    np.testing.assert_allclose(single, parts, atol=0.05)
 
 
 CELL_UM = 16.0
@@ -102,9 +102,9 @@ def test_a_blob_at_the_edge_of_the_slide_is_found() -> None:
 
 def test_an_outline_grows_about_its_centre() -> None:
     (blob,) = find_blobs(painted((600, 500, 90, 1.0)))
-    plain, grown = blob_outline(blob), blob_outline(blob, growth=1.25)
-    assert centroid(plain) == pytest.approx((blob.x, blob.y), abs=1)
-    assert mean_radius(grown) / mean_radius(plain) == pytest.approx(1.25)
+    outline, grown = blob_outline(blob), blob_outline(blob, growth=1.25)
+    assert centroid(outline) == pytest.approx((blob.x, blob.y), abs=1)
+    assert mean_radius(grown) / mean_radius(outline) == pytest.approx(1.25)
 
 
 def test_an_ellipse_has_its_elongation_and_angle() -> None:

@@ -80,10 +80,10 @@ def test_tissue_shows_tubules_with_lumina_and_membranes_in_interstitium():
 
 
 def test_two_views_of_one_place_agree_to_the_bit():
-    whole = _painted(128, 60.0, 60.0, np.zeros((0, 3)))
+    full = _painted(128, 60.0, 60.0, np.zeros((0, 3)))
     # 21 pixels further, so that the blocks of the two views do not coincide.
     part = _painted(64, 60.0 + 21 * 0.5, 60.0 + 21 * 0.5, np.zeros((0, 3)))
-    assert part.amounts == pytest.approx(whole.amounts[:, 21:85, 21:85], abs=1e-5)
+    assert part.amounts == pytest.approx(full.amounts[:, 21:85, 21:85], abs=1e-5)
 
 
 def test_the_middle_of_a_hole_stays_blank():

@@ -88,9 +88,9 @@ def test_concentrations_and_matrix_have_their_stated_form():
 
 
 def test_a_diseased_mesangium_shows_more_nuclei():
-    plain = [render_crop(Lesions(), _section(), seed).mesangial_cells for seed in range(3)]
+    healthy = [render_crop(Lesions(), _section(), seed).mesangial_cells for seed in range(3)]
     ill = [render_crop(Lesions(mspgn=0.3), _section(), seed).mesangial_cells for seed in range(3)]
-    assert min(np.mean(counts) for counts in ill) > max(np.mean(counts) for counts in plain)
+    assert min(np.mean(counts) for counts in ill) > max(np.mean(counts) for counts in healthy)
 
 
 def test_hard_cases_are_settings():

@@ -80,8 +80,8 @@ def test_a_glomerulus_without_crescent_has_none():
 
 def test_a_severe_crescent_is_larger_than_a_subtle_one():
     subtle = [_drawn(Lesions(cgn=0.1), seed).crescent_share for seed in SEEDS]
-    plain = [_drawn(Lesions(cgn=1.0), seed).crescent_share for seed in SEEDS]
-    assert np.mean(plain) > 1.5 * np.mean(subtle)
+    severe = [_drawn(Lesions(cgn=1.0), seed).crescent_share for seed in SEEDS]
+    assert np.mean(severe) > 1.5 * np.mean(subtle)
 
 
 def test_healthy_mesangial_areas_have_fewer_than_four_cells():

@@ -31,11 +31,11 @@ def _view(scene: Scene, section: Section, **place):
 
 
 def test_tiles_fit_together(scene, section):
-    whole = _view(scene, section)
+    full = _view(scene, section)
     part = _view(scene, section, left_um=70.0, upper_um=90.0, shape=(80, 100))
     inner = np.s_[90:170, 70:170]
-    assert part.concentrations == pytest.approx(whole.concentrations[:, *inner], abs=1e-4)
-    assert (part.structure == whole.structure[inner]).mean() > 0.999
+    assert part.concentrations == pytest.approx(full.concentrations[:, *inner], abs=1e-4)
+    assert (part.structure == full.structure[inner]).mean() > 0.999
 
 
 def test_no_nucleus_floats_on_glass(scene, section):
@@ -46,12 +46,12 @@ def test_no_nucleus_floats_on_glass(scene, section):
 
 
 def test_thickness_and_strength_scale_the_concentrations(scene, section):
-    plain = _view(scene, section).concentrations
+    unscaled = _view(scene, section).concentrations
     weak = _view(scene, replace(section, thickness=section.thickness * 0.2)).concentrations
     single = _view(scene, replace(section, first_strength=0.0)).concentrations
-    assert weak == pytest.approx(0.2 * plain, abs=1e-4)
+    assert weak == pytest.approx(0.2 * unscaled, abs=1e-4)
     assert not single[0].any()
-    assert single[1] == pytest.approx(plain[1])
+    assert single[1] == pytest.approx(unscaled[1])
 
 
 def test_few_nuclei_are_painted(scene, section):

@@ -169,8 +169,8 @@ def test_a_target_of_the_test_part_is_reported_and_rejected_if_strict(
     assert not (tmp_path / "out").exists()
     result = normalize_manifest(divided, targets, tmp_path / "out")
     assert {stain: leak.part for stain, leak in result.target_leaks.items()} == {"HE": "test"}
-    told = read_manifest(result.path).table["stain_target_leak"].fillna("").tolist()
-    assert told == ["test"] * 4 + [""] * 2
+    recorded = read_manifest(result.path).table["stain_target_leak"].fillna("").tolist()
+    assert recorded == ["test"] * 4 + [""] * 2
     again = normalize_manifest(cohort, targets, tmp_path / "out")  # no split: nothing is known
     assert again.target_leaks == {}
 

@@ -217,12 +217,12 @@ def test_a_detector_in_the_place_of_the_model_is_named(own_run, large, tmp_path)
 
 def test_tta_changes_the_predictions_and_is_recorded(slides, trained, tmp_path) -> None:
     run_on(slides, trained, tmp_path / "out")
-    plain = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    single = pd.read_csv(tmp_path / "out" / "predictions.csv")
     run_on(slides, trained, tmp_path / "out", symmetries=True)
     meant = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    columns = [name for name in plain if name.startswith("probability_")]
-    assert not np.allclose(plain[columns], meant[columns], atol=1e-7)
-    np.testing.assert_allclose(plain["distance"], meant["distance"], atol=1e-3)
+    columns = [name for name in single if name.startswith("probability_")]
+    assert not np.allclose(single[columns], meant[columns], atol=1e-7)
+    np.testing.assert_allclose(single["distance"], meant["distance"], atol=1e-3)
     notes = read_case_folder(tmp_path / "out").facts.notes
     assert any("eight symmetries" in note.en for note in notes)
 
@@ -306,9 +306,9 @@ def test_a_slide_without_regions_is_a_case_without_glomeruli(slides, trained, tm
     assert [one.slide_id for one in case.slides] == ["s1"]
     adequacy = next(rule for rule in case.summary.rules if rule.rule_set.id == "adequacy")
     assert (adequacy.n_glomeruli, adequacy.items[0].grade.grade) == (0, "inadequate")
-    told = [one.sentence for one in case_view(case, "en").warnings]
-    assert any("No region lies on slide s1: it adds no glomerulus" in one for one in told)
-    assert not any("own colours" in one for one in told)
+    sentences = [one.sentence for one in case_view(case, "en").warnings]
+    assert any("No region lies on slide s1: it adds no glomerulus" in one for one in sentences)
+    assert not any("own colours" in one for one in sentences)
     again = predict(
         slides / "s1.tif",
         trained,

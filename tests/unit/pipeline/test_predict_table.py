@@ -20,8 +20,8 @@ from tests.support.cases import PAPER
 
 def test_images_without_an_answer_are_left_out_and_the_order_is_the_cuts(own_run, tmp_path) -> None:
     engine, calibration = open_engine(own_run), read_calibration(own_run)
-    whole = read_manifest(own_run / "manifest.csv")
-    few = whole.with_table(whole.table.iloc[:6])
+    manifest = read_manifest(own_run / "manifest.csv")
+    few = manifest.with_table(manifest.table.iloc[:6])
     answers, _ = predict_images(few, engine, calibration, tmp_path)
     del answers["i3"]
     table = case_table(

@@ -39,12 +39,12 @@ def with_secrets(source: Path, target: Path) -> None:
 def test_the_copy_of_an_aperio_slide_has_every_pixel_and_no_identity(real_data, tmp_path):
     slide = real_data / "slides" / "CMU-1-Small-Region.svs"
     before = outside_pixels(slide)
-    assert all(word in before for word in IDENTIFYING)
+    assert all(secret in before for secret in IDENTIFYING)
     done = deidentify(slide, tmp_path / "copy.svs")
     assert done.removed_images == ("label", "macro")
     assert "aperio.User" in done.removed_properties
     content = (tmp_path / "copy.svs").read_bytes()
-    assert not any(word in content for word in IDENTIFYING)
+    assert not any(secret in content for secret in IDENTIFYING)
     original, copy = openslide.OpenSlide(slide), openslide.OpenSlide(tmp_path / "copy.svs")
     assert set(copy.associated_images) == {"thumbnail"}
     assert copy.properties["openslide.mpp-x"] == original.properties["openslide.mpp-x"]

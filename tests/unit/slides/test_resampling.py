@@ -147,7 +147,7 @@ def test_a_read_in_tiles_equals_one_read(monkeypatch):
     box, downsample = Box(13, 17, 840, 640), (9.0, 9.0)
     monkeypatch.setattr(resampling, "REDUCING_GAP", 2.0)
     monkeypatch.setattr(resampling, "MAX_READ_PX", 600_000)  # whole blocks, a single tile
-    whole = read_box(pyramid, box, downsample=downsample, background=lambda: WHITE)
+    single = read_box(pyramid, box, downsample=downsample, background=lambda: WHITE)
     monkeypatch.setattr(resampling, "MAX_READ_PX", 10_000)
     tiled = read_box(pyramid, box, downsample=downsample, background=lambda: WHITE)
     direct = np.asarray(
@@ -155,7 +155,7 @@ def test_a_read_in_tiles_equals_one_read(monkeypatch):
         .convert("RGB")
         .resize((93, 71), Image.Resampling.LANCZOS, box=(13, 17, 853, 657))
     )
-    assert np.abs(tiled.astype(int) - whole).max() <= 2
+    assert np.abs(tiled.astype(int) - single).max() <= 2
     assert np.abs(tiled.astype(int) - direct).mean() < 1.5
 
 
@@ -180,10 +180,10 @@ def test_a_large_read_just_above_a_level_is_made_in_tiles_too(monkeypatch, downs
 
     monkeypatch.setattr(source, "read", read)
     box = Box(-20, 30, 901, 607)
-    whole = read_box(source, box, downsample=downsample, background=lambda: WHITE)
+    single = read_box(source, box, downsample=downsample, background=lambda: WHITE)
     monkeypatch.setattr(resampling, "MAX_READ_PX", 40_000)
     reads.clear()
     tiled = read_box(source, box, downsample=downsample, background=lambda: WHITE)
     assert len(reads) > 4
     assert max(reads) < 80_000  # the tails of the filter come on top
-    assert np.abs(tiled.astype(int) - whole).max() <= 2
+    assert np.abs(tiled.astype(int) - single).max() <= 2

@@ -168,6 +168,6 @@ def test_impossible_settings_are_refused() -> None:
 
 def test_stains_are_varied_only_on_request() -> None:
     assert OnlineAugmentation().two_stain_jitter is None
-    asked = OnlineAugmentation(stain_amount=0.3, stain_angle=2.0).two_stain_jitter
-    assert asked is not None
-    assert (asked.amount, asked.angle_degrees, asked.white) == (0.3, 2.0, 0.0)
+    jitter = OnlineAugmentation(stain_amount=0.3, stain_angle=2.0).two_stain_jitter
+    assert jitter is not None
+    assert (jitter.amount, jitter.angle_degrees, jitter.white) == (0.3, 2.0, 0.0)

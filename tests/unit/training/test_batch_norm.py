@@ -115,12 +115,12 @@ def test_frozen_batch_norm_and_dropout_in_evaluation_do_not_change() -> None:
 def test_each_process_drops_what_one_process_would_have_dropped() -> None:
     features = torch.ones(5, 7)
     torch.manual_seed(3)
-    whole = functional.dropout(features, 0.4, training=True)
+    full = functional.dropout(features, 0.4, training=True)
     shares = []
     for process in (0, 1):
         torch.manual_seed(3)
         with GlobalBatch(process=process, n_processes=2) as batch:
             batch.n_images = 5
             shares.append(nn.Dropout(0.4)(features[process::2]))
-    assert torch.equal(whole[0::2], shares[0])
-    assert torch.equal(whole[1::2], shares[1])
+    assert torch.equal(full[0::2], shares[0])
+    assert torch.equal(full[1::2], shares[1])

@@ -133,12 +133,14 @@ def stained(tmp_path: Path) -> Manifest:
 
 
 def test_stains_are_varied_where_they_are_known(stained: Manifest) -> None:
-    plain = CropDataset(stained, input_size=64)
+    unaugmented = CropDataset(stained, input_size=64)
     dataset = CropDataset(stained, input_size=64, two_stain_jitter=StainJitter(), seed=5)
-    changes = [float((dataset[place][0] - plain[place][0]).abs().mean()) for place in range(3)]
+    changes = [
+        float((dataset[place][0] - unaugmented[place][0]).abs().mean()) for place in range(3)
+    ]
     assert changes[0] > 0.02
     assert changes[1:] == [0.0, 0.0]
-    assert torch.equal(dataset.without_augmentation()[0][0], plain[0][0])
+    assert torch.equal(dataset.without_augmentation()[0][0], unaugmented[0][0])
     assert not torch.equal(dataset[ItemKey(0, 1)][0], dataset[ItemKey(0, 2)][0])
 
 

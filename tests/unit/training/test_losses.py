@@ -71,8 +71,8 @@ def test_the_losses_of_micro_batches_sum_to_that_of_the_batch() -> None:
             loss_sum(LOGITS[at : at + 1], labels[at : at + 1], head, weights=WEIGHTS)
             for at in range(3)
         ]
-        whole = loss_sum(LOGITS, labels, head, weights=WEIGHTS)
-        assert sum(parts).item() == pytest.approx(whole.item())
+        full = loss_sum(LOGITS, labels, head, weights=WEIGHTS)
+        assert sum(parts).item() == pytest.approx(full.item())
 
 
 NAN = float("nan")

@@ -107,7 +107,7 @@ def test_a_run_killed_and_resumed_ends_as_one_that_was_never_stopped(
     config: TrainConfig, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     config = TrainConfig.model_validate(config.model_dump() | {"epochs": 12} | changes)
-    whole = train(config.model_copy(update={"out": tmp_path / "whole"}))
+    uninterrupted = train(config.model_copy(update={"out": tmp_path / "whole"}))
     process = _start(config, tmp_path)
     history = config.out / "history.csv"
     while process.poll() is None and not (
@@ -118,13 +118,13 @@ def test_a_run_killed_and_resumed_ends_as_one_that_was_never_stopped(
     process.wait()
     assert 3 <= len(pd.read_csv(history)) < 12
     train(config, resume=True)
-    _assert_same_run(whole, config.out)
+    _assert_same_run(uninterrupted, config.out)
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_ends_the_same(config: TrainConfig, tmp_path: Path) -> None:
     config = TrainConfig.model_validate(config.model_dump() | {"epochs": 6} | STATEFUL)
-    whole = train(config.model_copy(update={"out": tmp_path / "whole"}))
+    uninterrupted = train(config.model_copy(update={"out": tmp_path / "whole"}))
     moments = random.Random(7)
     for _ in range(8):
         process = _start(config, tmp_path, "--resume")
@@ -134,7 +134,7 @@ def test_a_run_killed_at_any_moment_ends_the_same(config: TrainConfig, tmp_path:
         process.kill()
         process.wait()
     train(config, resume=True)
-    _assert_same_run(whole, config.out)
+    _assert_same_run(uninterrupted, config.out)
     assert not list(config.out.rglob("*.partial*"))
 
 
@@ -262,7 +262,7 @@ def test_a_corrupt_image_is_named(config: TrainConfig) -> None:
 def test_an_image_that_breaks_in_the_middle_of_epoch_3_costs_that_epoch_only(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(config.model_copy(update={"out": tmp_path / "whole"}))
+    uninterrupted = train(config.model_copy(update={"out": tmp_path / "whole"}))
     monkeypatch.setattr("glomerulab.training.dataset.MAX_CACHE_BYTES", 0)
     path = read_manifest(config.manifest).image_paths()[3]
     good = path.read_bytes()
@@ -281,7 +281,7 @@ def test_an_image_that_breaks_in_the_middle_of_epoch_3_costs_that_epoch_only(
     path.write_bytes(good)
     monkeypatch.setattr(preprocessing, "read_image", reading)
     train(config, resume=True)
-    _assert_same_run(whole, config.out)
+    _assert_same_run(uninterrupted, config.out)
 
 
 def test_an_unknown_model_is_a_config_error(config: TrainConfig) -> None:

@@ -84,11 +84,11 @@ def test_a_stopped_search_continues_with_the_same_trials(
     config: TrainConfig, tmp_path: Path
 ) -> None:
     short = config.model_copy(update={"epochs": 1})
-    whole = search(_search(short, out=str(tmp_path / "whole")))
+    uninterrupted = search(_search(short, out=str(tmp_path / "whole")))
     search(_search(short, n_trials=2))
     result = search(_search(short))
     for name in ("value", "optimizer.learning_rate", "batch_size"):
-        assert result.trials[name].tolist() == whole.trials[name].tolist()
+        assert result.trials[name].tolist() == uninterrupted.trials[name].tolist()
     assert len(search(_search(short)).trials) == 3  # nothing is left to do
 
 

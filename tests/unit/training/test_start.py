@@ -59,7 +59,7 @@ def test_weights_that_are_not_frozen_change_and_their_norms_are_measured(
 def test_a_resumed_run_freezes_what_the_first_part_froze(config: TrainConfig, first: Path) -> None:
     start = {"weights": str(first), "frozen_share": 0.3}
     changed = {"epochs": 2, "start": StartConfig(**start)}
-    whole = train(config.model_copy(update=changed | {"out": first.with_name("whole")}))
+    uninterrupted = train(config.model_copy(update=changed | {"out": first.with_name("whole")}))
     resumed = config.model_copy(update=changed | {"out": first.with_name("resumed")})
 
     def stop(line: str) -> None:
@@ -68,7 +68,7 @@ def test_a_resumed_run_freezes_what_the_first_part_froze(config: TrainConfig, fi
     with pytest.raises(KeyboardInterrupt):  # killed before the first epoch: the start is made again
         train(resumed, echo=stop)
     train(resumed, resume=True)
-    ours, theirs = _checkpoint(resumed.out), _checkpoint(whole)
+    ours, theirs = _checkpoint(resumed.out), _checkpoint(uninterrupted)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 

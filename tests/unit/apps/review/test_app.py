@@ -49,16 +49,18 @@ def test_requests_without_the_secret_get_no_information(client, predictions):
 
 @pytest.mark.parametrize("path", ["cases/none/", "nothing"])
 @pytest.mark.parametrize(
-    ("language", "told"),
+    ("language", "expected"),
     [("en", "open the one that glomerulab review gives"), ("zh", "请打开 glomerulab review")],
 )
-def test_the_page_for_an_unknown_address_is_in_the_chosen_language(session, path, language, told):
+def test_the_page_for_an_unknown_address_is_in_the_chosen_language(
+    session, path, language, expected
+):
     app = create_app(session, secret=SECRET, language=language)
     answer = TestClient(app, base_url=f"http://127.0.0.1/{SECRET}/").get(
         path, headers={"Accept": "text/html"}
     )
     assert answer.status_code == 404
-    assert told in answer.text
+    assert expected in answer.text
 
 
 @pytest.mark.parametrize(
@@ -81,8 +83,12 @@ def test_an_outdated_page_is_sent_the_author_of_the_change(client):
     client.post(CHANGES, json=change(by="Dr Wu", labels="mspgn"))
     answer = client.post(CHANGES, json=change())
     assert answer.status_code == 409
-    told = answer.json()
-    assert (told["current"]["by"], told["current"]["labels"], told["seen"]) == ("Dr Wu", "mspgn", 1)
+    conflict = answer.json()
+    assert (conflict["current"]["by"], conflict["current"]["labels"], conflict["seen"]) == (
+        "Dr Wu",
+        "mspgn",
+        1,
+    )
     assert client.post(CHANGES, json=change(seen=1)).json()["seen"] == 2
 
 
@@ -169,10 +175,10 @@ def test_predictions_damaged_during_the_review_are_reported_with_their_own_error
 ):
     assert client.get(f"{PAGE}state").status_code == 200
     table = predictions / "predictions.csv"
-    whole = table.read_text(encoding="utf-8")
+    content = table.read_text(encoding="utf-8")
     table.write_text("nonsense\n1\n", encoding="utf-8")
     answer = client.get(f"{PAGE}state")
     assert answer.status_code == 422
     assert "predictions.csv" in answer.json()["detail"]
-    table.write_text(whole, encoding="utf-8")
+    table.write_text(content, encoding="utf-8")
     assert client.get(f"{PAGE}state").status_code == 200

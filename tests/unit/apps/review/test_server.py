@@ -9,18 +9,18 @@ from glomerulab.errors import OutputError, PredictionsError
 
 
 def test_the_terminal_prints_the_address_and_the_notice(session):
-    said = "\n".join(announce(session, "http://127.0.0.1:8000/secret/", n_cases=1))
-    assert "1 case of" in said
-    assert "  http://127.0.0.1:8000/secret/" in said
-    assert "research use only" in said
-    assert "whoever has it can change calls" in said
+    printed = "\n".join(announce(session, "http://127.0.0.1:8000/secret/", n_cases=1))
+    assert "1 case of" in printed
+    assert "  http://127.0.0.1:8000/secret/" in printed
+    assert "research use only" in printed
+    assert "whoever has it can change calls" in printed
 
 
 def test_a_folder_without_predictions_is_reported_before_the_server_listens(tmp_path):
-    said: list[str] = []
+    printed: list[str] = []
     with pytest.raises(PredictionsError, match=r"no case\.json"):
-        review(tmp_path, port=0, language="en", tell=said.append)
-    assert said == []
+        review(tmp_path, port=0, language="en", tell=printed.append)
+    assert printed == []
 
 
 def test_a_taken_port_is_named(predictions):

@@ -17,8 +17,8 @@ def task(trained: Path, tmp_path: Path):
         folder = JobFolder(tmp_path / "job")
         folder.make()
         slides = [name if isinstance(name, dict) else {"path": name} for name in names]
-        asked = JobRequest.model_validate({"slides": slides, "regions": regions, **request})
-        return JobTask(folder.path, asked, trained, tmp_path / "slides", 1)
+        parsed = JobRequest.model_validate({"slides": slides, "regions": regions, **request})
+        return JobTask(folder.path, parsed, trained, tmp_path / "slides", 1)
 
     write_slide(tmp_path / "slides")
     return make
@@ -58,7 +58,7 @@ def test_an_unpacked_result_can_be_reported_again(task, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("slide", "regions", "words"),
+    ("slide", "regions", "expected"),
     [
         ("s1.tif", "far.geojson", "region 'far' of s1: the region lies outside the slide"),
         ("plain.png", "plain.geojson", "give them with `mpp` of the slide"),
@@ -67,7 +67,9 @@ def test_an_unpacked_result_can_be_reported_again(task, tmp_path):
         ("nowhere.tif", "s1.geojson", "there is no nowhere.tif"),
     ],
 )
-def test_an_impossible_job_reports_its_reason_without_a_path(task, tmp_path, slide, regions, words):
+def test_an_impossible_job_reports_its_reason_without_a_path(
+    task, tmp_path, slide, regions, expected
+):
     from glomerulab.geometry import Box, Region
     from glomerulab.slides.regions.files import write_regions
 
@@ -78,7 +80,7 @@ def test_an_impossible_job_reports_its_reason_without_a_path(task, tmp_path, sli
     job = task(slide, regions=regions)
     run_job(job)
     error = JobFolder(job.folder).take_outcome().error
-    assert words in error
+    assert expected in error
     assert str(tmp_path) not in error
     assert "slides.csv" not in error
     assert "--" not in error  # options of the command line are no fields of a request

@@ -27,8 +27,8 @@ def bomb(side: int) -> bytes:
     """A PNG of a few bytes whose header claims side x side pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        whole = kind + data
-        return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
+        chunk = kind + data
+        return struct.pack(">I", len(data)) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000)))
@@ -48,10 +48,10 @@ def test_the_response_equals_predict_on_the_same_image(open_server, trained, tmp
     write_manifest(manifest, tmp_path / "manifest.csv")
     predict(tmp_path / "manifest.csv", trained, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
-    asked = {"mpp": 0.5} | ({"stain": stain} if stain else {})
+    params = {"mpp": 0.5} | ({"stain": stain} if stain else {})
     for number, row in table.iterrows():
         content = (tmp_path / f"{number}.png").read_bytes()
-        answer = open_server.client().post("/v1/crops", content=content, params=asked).json()
+        answer = open_server.client().post("/v1/crops", content=content, params=params).json()
         for label in answer["labels"]:
             assert label["probability"] == pytest.approx(
                 float(row[f"probability_{label['id']}"]), abs=1e-5
@@ -67,9 +67,9 @@ def test_a_prediction_names_the_model_the_label_set_and_the_reasons_for_review(o
     tubule = np.clip(rng.normal(40, 60, (60, 60, 3)), 0, 255).astype(np.uint8)
     answer = open_server.client().post("/v1/crops?stain=TRI", content=png(tubule)).json()
     assert answer["referred"]
-    words = {reason["word"]: reason["meaning"] for reason in answer["reasons"]}
-    assert "stain_unseen" in words
-    assert words["stain_unseen"] == "the model was trained on no image of this stain"
+    meanings = {reason["word"]: reason["meaning"] for reason in answer["reasons"]}
+    assert "stain_unseen" in meanings
+    assert meanings["stain_unseen"] == "the model was trained on no image of this stain"
     assert set(answer["called"]) <= set(answer["conformal_set"])
     assert answer["coverage"] == 0.9
     assert len(answer["weights_sha256"]) == 64
@@ -104,7 +104,7 @@ GOOD = png(picture(np.random.default_rng(5), "cgn"))
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "words"),
+    ("content", "status", "expected"),
     [
         (b"", 422, "empty"),
         (b"just text", 422, "PNG, JPEG, TIFF, BMP"),
@@ -117,12 +117,12 @@ GOOD = png(picture(np.random.default_rng(5), "cgn"))
     ids=["empty", "text", "script", "truncated", "large", "bomb", "heavy"],
 )
 def test_a_bad_upload_is_rejected_with_its_reason_and_the_next_one_is_predicted(
-    open_server, content, status, words
+    open_server, content, status, expected
 ):
     client = open_server.client()
     answer = client.post("/v1/crops", content=content)
     assert answer.status_code == status
-    assert words in answer.json()["detail"]
+    assert expected in answer.json()["detail"]
     assert client.post("/v1/crops", content=GOOD).status_code == 200
 
 

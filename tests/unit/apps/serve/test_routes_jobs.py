@@ -17,13 +17,13 @@ def slides(keyed) -> Path:
     return root
 
 
-def asked(slide: str = "s1.tif", regions: str = "s1.geojson", **more) -> dict:
+def job_request(slide: str = "s1.tif", regions: str = "s1.geojson", **more) -> dict:
     return {"slides": [{"path": slide, "stain": "PAS"}], "regions": regions, **more}
 
 
 def test_a_slide_becomes_a_job_whose_result_can_be_downloaded(keyed, slides):
     anna = keyed.client("anna")
-    answer = anna.post("/v1/jobs", json=asked())
+    answer = anna.post("/v1/jobs", json=job_request())
     assert answer.status_code == 202
     assert anna.get(answer.headers["Location"]).json()["id"] == answer.json()["id"]
     job = wait_for(answer.json()["id"], anna, "done", "failed")
@@ -53,7 +53,7 @@ def test_a_slide_becomes_a_job_whose_result_can_be_downloaded(keyed, slides):
 
 def test_crops_are_answered_during_a_job_and_a_cancelled_one_leaves_nothing(keyed, slides, trained):
     anna = keyed.client("anna")
-    job_id = anna.post("/v1/jobs", json=asked()).json()["id"]
+    job_id = anna.post("/v1/jobs", json=job_request()).json()["id"]
     image = (trained.parent / "60.png").read_bytes()
     assert anna.post("/v1/crops", content=image).status_code == 200
     assert anna.get(f"/v1/jobs/{job_id}").json()["state"] in {"queued", "running"}
@@ -65,28 +65,32 @@ def test_crops_are_answered_during_a_job_and_a_cancelled_one_leaves_nothing(keye
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "words"),
+    ("body", "status", "expected"),
     [
-        (asked("../secret.tif"), 403, "relative to the slides folder"),
-        (asked("/etc/passwd"), 403, "relative to the slides folder"),
-        (asked("link.tif"), 403, "leaves the slides folder"),
-        (asked("nowhere.tif"), 404, "nowhere.tif"),
-        (asked(regions="../s1.geojson"), 403, "relative to the slides folder"),
-        (asked(regions="nowhere.geojson"), 404, "nowhere.geojson"),
-        (asked() | {"slides": [{"path": "s1.tif", "stain": "pas"}]}, 422, "H-DAB"),
-        (asked() | {"slides": [{"path": "s1.tif"}, {"path": "s1.geojson"}]}, 422, "patient"),
-        (asked(patient="p") | {"slides": [{"path": "s1.tif"}, {"path": "./s1.tif"}]}, 422, "twice"),
+        (job_request("../secret.tif"), 403, "relative to the slides folder"),
+        (job_request("/etc/passwd"), 403, "relative to the slides folder"),
+        (job_request("link.tif"), 403, "leaves the slides folder"),
+        (job_request("nowhere.tif"), 404, "nowhere.tif"),
+        (job_request(regions="../s1.geojson"), 403, "relative to the slides folder"),
+        (job_request(regions="nowhere.geojson"), 404, "nowhere.geojson"),
+        (job_request() | {"slides": [{"path": "s1.tif", "stain": "pas"}]}, 422, "H-DAB"),
+        (job_request() | {"slides": [{"path": "s1.tif"}, {"path": "s1.geojson"}]}, 422, "patient"),
+        (
+            job_request(patient="p") | {"slides": [{"path": "s1.tif"}, {"path": "./s1.tif"}]},
+            422,
+            "twice",
+        ),
         ({}, 422, "slides"),
-        (asked(margin=-1), 422, "margin"),
+        (job_request(margin=-1), 422, "margin"),
     ],
 )
-def test_an_impossible_request_is_rejected_at_once(keyed, slides, body, status, words):
+def test_an_impossible_request_is_rejected_at_once(keyed, slides, body, status, expected):
     link = slides / "link.tif"
     if not link.is_symlink():
         link.symlink_to("/etc/hostname")
     answer = keyed.client("anna").post("/v1/jobs", json=body)
     assert answer.status_code == status
-    assert words in answer.json()["detail"]
+    assert expected in answer.json()["detail"]
     assert keyed.client("anna").get("/v1/jobs").json()["jobs"] == []
 
 

@@ -13,8 +13,8 @@ def test_every_response_carries_the_notice():
 
 def test_stains_are_those_of_manifests():
     stain = TypeAdapter(Stain)
-    for word in STAINS:
-        assert stain.validate_python(word) == word
+    for name in STAINS:
+        assert stain.validate_python(name) == name
     assert stain.json_schema()["enum"] == list(STAINS)
     with pytest.raises(ValidationError, match="H-DAB"):
         stain.validate_python("pas")

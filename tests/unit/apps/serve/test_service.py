@@ -45,8 +45,8 @@ def test_an_export_predicts_the_same_without_overlays(trained, tmp_path):
     answers = []
     for run in (trained, tmp_path / "onnx"):
         with served(run, tmp_path) as one:
-            asked = one.client().post("/v1/crops?stain=PAS&mpp=0.5&saliency=true", content=image)
-            answers.append(asked.json())
+            response = one.client().post("/v1/crops?stain=PAS&mpp=0.5&saliency=true", content=image)
+            answers.append(response.json())
             assert one.client().get("/").status_code == 200
     torch, onnx = answers
     assert torch["overlay"] is not None

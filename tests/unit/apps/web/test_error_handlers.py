@@ -12,10 +12,10 @@ def test_the_first_problems_are_named_by_place_and_what_was_sent_is_not_repeated
     problems = [
         {"loc": ("body", "slides", n), "msg": "is odd", "input": "<script>"} for n in range(9)
     ]
-    said = validation_problems(RequestValidationError(problems))
-    assert said.startswith("slides.0: is odd; slides.1: is odd")
-    assert said.count("is odd") == 5
-    assert "<script>" not in said
+    message = validation_problems(RequestValidationError(problems))
+    assert message.startswith("slides.0: is odd; slides.1: is odd")
+    assert message.count("is odd") == 5
+    assert "<script>" not in message
 
 
 def test_every_kind_of_error_becomes_an_answer_without_a_trace():

@@ -11,11 +11,11 @@ from glomerulab.errors import ConfigError
 
 async def _who(scope, receive, send) -> None:
     request = Request(scope)
-    told = {"address": request.client.host, "scheme": request.url.scheme}
-    await JSONResponse(told)(scope, receive, send)
+    client = {"address": request.client.host, "scheme": request.url.scheme}
+    await JSONResponse(client)(scope, receive, send)
 
 
-def _asked(*proxies: str, sender: str = "127.0.0.1") -> dict[str, str]:
+def _client_of(*proxies: str, sender: str = "127.0.0.1") -> dict[str, str]:
     """Ask, as a sender who claims to speak for somebody else."""
     config = server_config(_who, proxies=proxies)
     config.load()
@@ -31,14 +31,14 @@ def _asked(*proxies: str, sender: str = "127.0.0.1") -> dict[str, str]:
 
 def test_a_local_client_cannot_forge_another_address(monkeypatch):
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # of another program's settings
-    assert _asked() == {"address": "127.0.0.1", "scheme": "http"}
+    assert _client_of() == {"address": "127.0.0.1", "scheme": "http"}
 
 
 def test_only_configured_proxies_are_trusted():
-    told = {"address": "192.0.2.7", "scheme": "https"}
-    assert _asked("127.0.0.1") == told
-    assert _asked("10.0.0.0/8", sender="10.1.2.3") == told
-    assert _asked("10.0.0.5", sender="127.0.0.1")["address"] == "127.0.0.1"
+    client = {"address": "192.0.2.7", "scheme": "https"}
+    assert _client_of("127.0.0.1") == client
+    assert _client_of("10.0.0.0/8", sender="10.1.2.3") == client
+    assert _client_of("10.0.0.5", sender="127.0.0.1")["address"] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("name", ["*", "proxy.example", "10.0.0.1/8", ""])

@@ -125,8 +125,8 @@ def test_training_and_evaluation_mode_agree_after_the_norms_are_measured() -> No
     ours = _improved("paper", inside=False)
     transfer_basic_resnet(ours, _resnet().state_dict(), IMAGES)
     with torch.no_grad():
-        judged, trained = ours(IMAGES), ours.train()(IMAGES)
-    assert torch.allclose(judged, trained, rtol=1e-3, atol=1e-3)
+        evaluated, trained = ours(IMAGES), ours.train()(IMAGES)
+    assert torch.allclose(evaluated, trained, rtol=1e-3, atol=1e-3)
 
 
 def test_an_opened_relu_inside_the_pairs_costs_little_away_from_the_border() -> None:

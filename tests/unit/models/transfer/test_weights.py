@@ -58,7 +58,7 @@ def test_files_without_weights_are_refused(tmp_path: Path, suffix: str, content:
 
 def test_missing_files_and_files_without_tensors_are_named(tmp_path: Path) -> None:
     for name in ("none.pth", "none.safetensors"):
-        with pytest.raises(CheckpointError, match=rf"{name}: cannot be read: No such file"):
+        with pytest.raises(CheckpointError, match=rf"{name}: .*No such file"):
             read_weights(tmp_path / name)
     torch.save({"epoch": 3}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="holds no named tensors"):
@@ -84,16 +84,16 @@ def test_matching_tensors_are_loaded_and_the_others_reported() -> None:
     theirs["other.weight"] = torch.zeros(1)
     net = _net()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    told = load_matching(net, theirs, input_size=4, leave=("6",))
+    report = load_matching(net, theirs, input_size=4, leave=("6",))
     norm = {f"1.{key}" for key in ("weight", "bias", "running_mean", "running_var")}
-    assert set(told.loaded) == {"0.weight", "0.bias", "1.num_batches_tracked", *norm}
-    assert (told.missing, told.misshapen) == (("2.bias",), ("2.weight",))
-    assert set(told.unused) == {"other.weight", "6.weight", "6.bias"}
-    assert {key for key in told.reset if "num" not in key} == {
+    assert set(report.loaded) == {"0.weight", "0.bias", "1.num_batches_tracked", *norm}
+    assert (report.missing, report.misshapen) == (("2.bias",), ("2.weight",))
+    assert set(report.unused) == {"other.weight", "6.weight", "6.bias"}
+    assert {key for key in report.reset if "num" not in key} == {
         key.replace("1.", "3.") for key in norm
     }
     for key, value in net.state_dict().items():
-        assert torch.equal(value, theirs[key] if key in told.loaded else before[key])
+        assert torch.equal(value, theirs[key] if key in report.loaded else before[key])
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,12 @@ def test_the_genuine_partial_resnet50_loads_up_to_its_third_stage(real_data: Pat
     weights = read_weights(real_data / "weights" / "resnet50_imagenet1k_v1_partial.pth")
     net = create_model("resnet50", 2)
     fresh = create_model("resnet50", 2, seed=1).state_dict()
-    told = load_matching(net, weights, input_size=64, leave=head_layers(net))
-    assert told.missing[0] == "layer3.0.conv2.weight"
-    assert "layer3.0.bn1.running_var" in told.loaded
-    assert "layer3.0.bn2.weight" in told.reset
-    assert told.unused == ("fc.bias",)
-    convs = {key for key in told.loaded if "conv" in key or "downsample.0" in key}
+    report = load_matching(net, weights, input_size=64, leave=head_layers(net))
+    assert report.missing[0] == "layer3.0.conv2.weight"
+    assert "layer3.0.bn1.running_var" in report.loaded
+    assert "layer3.0.bn2.weight" in report.reset
+    assert report.unused == ("fc.bias",)
+    convs = {key for key in report.loaded if "conv" in key or "downsample.0" in key}
     assert len(convs) == 1 + (9 + 1) + (12 + 1) + 1
     own = net.state_dict()
     assert torch.equal(own["layer2.3.conv3.weight"], weights["layer2.3.conv3.weight"])

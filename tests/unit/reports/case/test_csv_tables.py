@@ -39,10 +39,10 @@ def test_results_have_counts_grades_and_items_without_a_grade(folder, tmp_path) 
 def test_results_begin_with_warnings_and_failures(doubtful, tmp_path) -> None:
     write_results_csv(build_cases(doubtful)[0], tmp_path / "r.csv")
     found = rows(tmp_path / "r.csv")
-    told = {row["item"]: row["note"] for row in found if row["rule_set"] == "warning"}
-    assert "1 of 6 regions were proposed by a detector" in told["proposed"]
-    assert "Not counted: s1 g 9." in told["not_judged"]
-    assert told["note"].endswith("Crops were enlarged.")
+    found_row = {row["item"]: row["note"] for row in found if row["rule_set"] == "warning"}
+    assert "1 of 6 regions were proposed by a detector" in found_row["proposed"]
+    assert "Not counted: s1 g 9." in found_row["not_judged"]
+    assert found_row["note"].endswith("Crops were enlarged.")
     assert [row["item"] for row in found if row["rule_set"] == "not_judged"] == ["s1 g 9"]
     assert all(row["note"].startswith("research use only") for row in found)
     assert found[0]["rule_set"] == "warning"
@@ -109,8 +109,8 @@ def test_tables_begin_with_a_byte_order_mark(folder, tmp_path) -> None:
 def test_results_have_the_number_of_glomeruli_and_its_range(folder, tmp_path) -> None:
     write_results_csv(build_cases(folder)[0], tmp_path / "r.csv")
     found = {(row["rule_set"], row["item"]): row for row in rows(tmp_path / "r.csv")}
-    told = found["glomeruli", "all"]
-    assert (told["n_with"], told["n_of"], told["possible"]) == ("5", "5", "4 to 5")
+    found_row = found["glomeruli", "all"]
+    assert (found_row["n_with"], found_row["n_of"], found_row["possible"]) == ("5", "5", "4 to 5")
 
 
 def test_no_range_is_read_as_a_date(folder, tmp_path) -> None:

@@ -11,7 +11,14 @@ from glomerulab.cases.case import build_cases
 from glomerulab.cases.corrections import add_correction
 from glomerulab.reports.case.dicom_sr import case_sr, write_case_sr
 from glomerulab.slides.files import DicomReference
-from tests.support.sr_groups import groups_of, images_of, numbers_of, question_of, said_of, texts_of
+from tests.support.sr_groups import (
+    groups_of,
+    images_of,
+    numbers_of,
+    question_of,
+    texts_of,
+    values_of,
+)
 
 
 @pytest.fixture
@@ -32,7 +39,7 @@ def test_highdicom_reads_back_every_group(path) -> None:
     assert "Dr Li" in texts_of(images["b"][0])["Changed by a person"][0]
     tracked = {one.tracking_uid for one in images.values()}
     assert len(tracked) == counts["Glomeruli in all"]
-    assert said_of(question_of(groups, "MEST-C-like (Oxford) 1.0: Cellular"))["Grade"] == ["C2"]
+    assert values_of(question_of(groups, "MEST-C-like (Oxford) 1.0: Cellular"))["Grade"] == ["C2"]
 
 
 def test_it_is_neither_complete_nor_verified(path) -> None:
@@ -60,9 +67,9 @@ def test_one_code_never_has_two_meanings(name, request) -> None:
 def test_dciodvfy_finds_no_error(name, request) -> None:
     path = request.getfixturevalue(name)
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
-    told = done.stdout + done.stderr
-    assert "ComprehensiveSR" in told
-    assert [line for line in told.splitlines() if line.startswith("Error")] == []
+    container = done.stdout + done.stderr
+    assert "ComprehensiveSR" in container
+    assert [line for line in container.splitlines() if line.startswith("Error")] == []
 
 
 @pytest.fixture
@@ -74,18 +81,18 @@ def of_doubts(doubtful, tmp_path):
 
 def test_the_document_has_its_warnings_as_texts(of_doubts) -> None:
     document = ComprehensiveSR.from_dataset(pydicom.dcmread(of_doubts))
-    (told,) = [
+    (container,) = [
         item
         for item in document.ContentSequence
         if item.ConceptNameCodeSequence[0].CodeMeaning == "Qualitative Evaluations"
     ]
-    said = texts_of(told)
-    assert said["Intended use"] == ["Research use only. Not a medical device; not for diagnosis."]
-    assert said["Not counted, not evaluated"] == ["s1 g 9"]
-    first = " ".join(said["To be read before the numbers"])
+    texts = texts_of(container)
+    assert texts["Intended use"] == ["Research use only. Not a medical device; not for diagnosis."]
+    assert texts["Not counted, not evaluated"] == ["s1 g 9"]
+    first = " ".join(texts["To be read before the numbers"])
     assert "1 of 6 regions were proposed by a detector" in first
     assert "Crops were enlarged." in first
-    assert "SYNTHETIC" in said["Synthetic data"][0]
+    assert "SYNTHETIC" in texts["Synthetic data"][0]
 
 
 def test_the_reason_of_a_correction_is_not_truncated(of_doubts) -> None:
@@ -181,15 +188,17 @@ def test_a_case_without_glomeruli_is_written_with_adequacy_and_warning(of_nothin
     assert numbers_of(group)["Glomeruli in all"] == 0
     assert "Share of: Crescent" not in numbers_of(group)
     assert "no glomerulus" in texts_of(group[0])["Shares and intervals"][0]
-    assert said_of(question_of(groups_of(of_nothing), "Adequacy"))["Grade"] == ["inadequate"]
+    assert values_of(question_of(groups_of(of_nothing), "Adequacy"))["Grade"] == ["inadequate"]
     crescents = question_of(groups_of(of_nothing), "MEST-C-like (Oxford) 1.0: Cellular")
-    assert said_of(crescents)["Grade"] == ["Not assessed"]
+    assert values_of(crescents)["Grade"] == ["Not assessed"]
     document = ComprehensiveSR.from_dataset(pydicom.dcmread(of_nothing))
-    told = [item for item in document.ContentSequence if item.ValueType == "CONTAINER"]
-    few = texts_of(told[-1])["Too few glomeruli"]
+    container = [item for item in document.ContentSequence if item.ValueType == "CONTAINER"]
+    few = texts_of(container[-1])["Too few glomeruli"]
     assert "MEST-C-like (Oxford): Only 0 of the 8 glomeruli that the source requires." in few
-    said = [text for item in told for text in texts_of(item).get("Not counted, not evaluated", [])]
-    assert said == ["s7"]
+    texts = [
+        text for item in container for text in texts_of(item).get("Not counted, not evaluated", [])
+    ]
+    assert texts == ["s7"]
 
 
 BAD = "王\\小明\x07 " + "x" * 80

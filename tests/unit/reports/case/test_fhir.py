@@ -129,13 +129,13 @@ def test_every_resource_is_preliminary_and_for_research(folder, tmp_path) -> Non
 def test_the_conclusion_and_each_count_carry_the_warnings(doubtful, tmp_path) -> None:
     resources = [entry["resource"] for entry in written(doubtful, tmp_path)["entry"]]
     conclusion = resources[0]["conclusion"]
-    for said in (
+    for expected in (
         "1 of 6 regions were proposed by a detector",
         "Not counted: s1 g 9.",
         "Note. Crops were enlarged.",
         "Research use only",
     ):
-        assert said in conclusion
+        assert expected in conclusion
     counts = [one for one in resources[1:] if one["code"]["text"].startswith("Glomeruli: ")]
     assert len(counts) == 4
     for one in counts:
@@ -235,11 +235,11 @@ def test_possible_grades_are_listed_without_a_grade(tmp_path) -> None:
     found = written(read_case_folder(tmp_path), tmp_path)
     (one,) = resources_of(found, "Cellular or fibrocellular crescents")
     assert one["dataAbsentReason"]["text"] == "no glomerulus in the denominator"
-    said = [
+    expected = [
         (part["code"]["text"], part.get("valueCodeableConcept", {}).get("text"))
         for part in one["component"]
     ]
-    assert ("Other possible grade", "C2") in said
+    assert ("Other possible grade", "C2") in expected
 
 
 def test_each_count_of_a_mixed_class_is_a_component(tmp_path) -> None:
@@ -283,12 +283,12 @@ def test_a_corrected_image_has_author_time_reason_and_the_models_call(folder) ->
     assert changed["valueCodeableConcept"]["coding"][0]["code"] == "HP:0033316"
     assert changed["performer"] == [{"display": "Dr Li"}]
     assert changed["issued"] == entry.time
-    said = [one for one in changed["note"] if "authorString" in one]
-    assert [(one["authorString"], one["text"]) for one in said] == [
+    expected = [one for one in changed["note"] if "authorString" in one]
+    assert [(one["authorString"], one["text"]) for one in expected] == [
         ("Dr Wu", "Segmental sclerosis: a scar"),
         ("Dr Li", "Crescent: cells"),
     ]
-    assert said[1]["time"] == entry.time
+    assert expected[1]["time"] == entry.time
     parts = parts_of(changed)
     assert parts["Image"] == "b"
     assert parts["Slide"] == "s1"

@@ -62,7 +62,7 @@ def test_the_warnings_are_beside_the_features(doubtful) -> None:
 def test_a_glomerulus_on_several_slides_names_them_in_its_metadata(folder) -> None:
     case = build_cases(folder)[0]
     features = json.loads(render_case_geojson(case, case.slides[1]))["features"]
-    said = {one["properties"]["name"]: one["properties"]["metadata"] for one in features}
+    metadata = {one["properties"]["name"]: one["properties"]["metadata"] for one in features}
     shared = {"glomerulus": "1", "also on": "s1", "glomerulus counted as": "cgn"}
-    assert shared.items() <= said["g1"].items()
-    assert not shared.keys() & said["d"].keys()
+    assert shared.items() <= metadata["g1"].items()
+    assert not shared.keys() & metadata["d"].keys()

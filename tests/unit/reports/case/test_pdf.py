@@ -30,10 +30,10 @@ def test_every_page_states_research_use_only_and_shows_the_changes(folder, tmp_p
     write_case_pdf(build_cases(folder)[0], folder.folder, tmp_path / "a.pdf")
     pages = text_of(tmp_path / "a.pdf").split("\f")[:-1]
     assert all("Research use only" in page and "SYNTHETIC DATA" in page for page in pages)
-    whole = " ".join(pages)
-    assert "MEST-C-like" in whole
-    assert "Dr Li" in whole
-    assert "Read by" in whole
+    text = " ".join(pages)
+    assert "MEST-C-like" in text
+    assert "Dr Li" in text
+    assert "Read by" in text
 
 
 @needs_pdftotext
@@ -67,13 +67,13 @@ def test_a_missing_crop_does_not_stop_the_page(folder, tmp_path) -> None:
 @needs_pdftotext
 def test_a_missing_crop_is_explained_in_the_language_of_the_page(folder, tmp_path) -> None:
     (folder.folder / "crop0.png").unlink()
-    for language, said in (("en", "its file is no longer there"), ("zh", "文件已不存在")):
+    for language, expected in (("en", "its file is no longer there"), ("zh", "文件已不存在")):
         if language == "zh" and not HAS_CHINESE:
             continue
         path = tmp_path / f"{language}.pdf"
         write_case_pdf(build_cases(folder)[0], folder.folder, path, language=language)
         text = text_of(path)
-        assert said in " ".join(text.split())
+        assert expected in " ".join(text.split())
         assert "No such file" not in text
 
 
@@ -83,9 +83,9 @@ def test_pictures_of_one_glomerulus_name_their_other_slides(folder, tmp_path) ->
     raw = subprocess.run(
         ["pdftotext", str(tmp_path / "a.pdf"), "-"], capture_output=True, text=True, check=True
     ).stdout
-    said = " ".join(raw.split())
-    assert "Normal (3 images, 1 of glomeruli on several sections)" in said
-    assert "Glomerulus 1, also on slide s1; counted as: Crescent" in said
+    text = " ".join(raw.split())
+    assert "Normal (3 images, 1 of glomeruli on several sections)" in text
+    assert "Glomerulus 1, also on slide s1; counted as: Crescent" in text
 
 
 @needs_pdftotext
@@ -120,7 +120,7 @@ def test_the_saliency_picture_is_below_each_crop(folder, tmp_path) -> None:
     looked[1] = replace(looked[1], saliency_path="gone.png")
     case = build_cases(replace(folder, calls=tuple(looked)))[0]
     write_case_pdf(case, folder.folder, tmp_path / "b.pdf")
-    said = " ".join(text_of(tmp_path / "b.pdf").split())
-    assert "It shows what influenced the call" in said
+    text = " ".join(text_of(tmp_path / "b.pdf").split())
+    assert "It shows what influenced the call" in text
     # Above the gallery, and under each crop but the one whose picture is gone.
-    assert said.count("looked") - before.count("looked") == 1 + len(case.calls) - 1
+    assert text.count("looked") - before.count("looked") == 1 + len(case.calls) - 1

@@ -17,7 +17,7 @@ from glomerulab.reports.case.sr_groups import (
 )
 from glomerulab.taxonomy import Label, Taxonomy
 from tests.support.cases import PAPER, one_call, write_case
-from tests.support.sr_groups import images_of, numbers_of, question_of, said_of, texts_of
+from tests.support.sr_groups import images_of, numbers_of, question_of, texts_of, values_of
 
 MEST = "MEST-C-like (Oxford) 1.0: "
 
@@ -48,16 +48,16 @@ def test_counts_and_grades_have_those_of_the_model(folder) -> None:
     counts = numbers_of(found[0])
     assert counts["Number of: Crescent"] == 2
     assert counts["Number by the model alone of: Crescent"] == 1
-    said = said_of(question_of(found, MEST + "Cellular"))
-    assert (said["Grade"], said["Grade by the model alone"]) == (["C2"], ["C1"])
+    values = values_of(question_of(found, MEST + "Cellular"))
+    assert (values["Grade"], values["Grade by the model alone"]) == (["C2"], ["C1"])
 
 
 def test_each_item_has_grade_possible_grades_counts_and_labels(folder) -> None:
     group = question_of(groups(folder), MEST + "Segmental")
-    said = said_of(group)
-    assert said["Grade"] == ["S1"]
-    assert said["Other possible grade"] == ["S0"]
-    assert said["Based on the label"] == ["Segmental sclerosis"]
+    values = values_of(group)
+    assert values["Grade"] == ["S1"]
+    assert values["Other possible grade"] == ["S0"]
+    assert values["Based on the label"] == ["Segmental sclerosis"]
     assert numbers_of(group) == {
         "Glomeruli with a finding of the question": 1,
         "Glomeruli in the denominator": 5,
@@ -71,7 +71,7 @@ def test_each_item_has_grade_possible_grades_counts_and_labels(folder) -> None:
 def test_an_item_without_a_grade_has_a_reason(folder) -> None:
     for name, why in (("Tubular atrophy", "share of cortex"), ("Endocapillary", "no label")):
         group = question_of(groups(folder), MEST + name)
-        assert said_of(group)["Grade"] == ["Not assessed"]
+        assert values_of(group)["Grade"] == ["Not assessed"]
         assert why in texts_of(group[0])["Not assessed, because"][0]
 
 
@@ -90,7 +90,7 @@ def test_a_grade_has_one_code_whatever_the_uncertainty(folder) -> None:
 
 def test_a_grade_based_on_several_counts_has_each(folder) -> None:
     group = question_of(groups(folder), "Berden (ANCA) 1.0")
-    assert said_of(group)["Grade"] == ["mixed"]
+    assert values_of(group)["Grade"] == ["mixed"]
     counts = numbers_of(group)
     assert counts["Glomeruli counted: Normal glomerulus"] == 2
     assert counts["Glomeruli counted: Cellular crescent"] == 1
@@ -123,8 +123,8 @@ def test_the_images_of_a_glomerulus_are_tracked_as_one(folder) -> None:
     assert first.finding_type.meaning == "Image of a glomerulus"
     (other,) = texts_of(second[0])["Other images of the glomerulus"]
     assert other == "glomerulus 1, also on s1, counted once"
-    assert said_of(second)["Shown by this image"] == ["Normal"]
-    assert said_of(second)["Glomerulus counted as"] == ["Crescent"]  # its other section shows one
+    assert values_of(second)["Shown by this image"] == ["Normal"]
+    assert values_of(second)["Glomerulus counted as"] == ["Crescent"]  # its other section shows one
 
 
 def test_a_rejected_image_is_tracked_by_itself(folder) -> None:
@@ -133,8 +133,8 @@ def test_a_rejected_image_is_tracked_by_itself(folder) -> None:
     found = images(folder)
     for name in ("b", "a2"):
         assert found[name].finding_type.meaning == "not a glomerulus"
-        assert said_of(found[name])["Shown by this image"] == ["not a glomerulus"]
-        assert "Glomerulus counted as" not in said_of(found[name])
+        assert values_of(found[name])["Shown by this image"] == ["not a glomerulus"]
+        assert "Glomerulus counted as" not in values_of(found[name])
         assert found[name].tracking_identifier == f"no glomerulus: {name}"
     assert found["a1"].tracking_uid != found["a2"].tracking_uid
 
@@ -142,42 +142,46 @@ def test_a_rejected_image_is_tracked_by_itself(folder) -> None:
 def test_an_image_has_its_uncertain_labels(folder) -> None:
     found = images(folder)
     name = "Uncertain labels of the glomerulus"
-    assert said_of(found["b"])[name] == ["Normal", "Mesangial proliferation"]
-    assert "not a glomerulus" in said_of(found["c"])[name]
-    assert name not in said_of(found["d"])
+    assert values_of(found["b"])[name] == ["Normal", "Mesangial proliferation"]
+    assert "not a glomerulus" in values_of(found["c"])[name]
+    assert name not in values_of(found["d"])
 
 
 def test_a_changed_call_has_the_models_call_beside_it(folder) -> None:
     add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="cells in Bowman's space")
     group = images(folder)["b"]
-    said = said_of(group)
-    assert said["Shown by this image"] == said["Glomerulus counted as"] == ["Crescent"]
-    assert said["Called by the model"] == ["Mesangial proliferation"]
+    values = values_of(group)
+    assert values["Shown by this image"] == values["Glomerulus counted as"] == ["Crescent"]
+    assert values["Called by the model"] == ["Mesangial proliferation"]
     assert "Dr Li" in texts_of(group[0])["Changed by a person"][0]
 
 
 def test_a_confirmed_call_is_named_confirmed(folder) -> None:
     add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
-    said = {name: texts_of(group[0]) for name, group in images(folder).items()}
-    assert "sharp enough" in said["c"]["Confirmed by a person"][0]
-    assert [name for name, one in said.items() if "Confirmed by a person" in one] == ["c"]
-    assert not any("Changed by a person" in one for one in said.values())
+    texts = {name: texts_of(group[0]) for name, group in images(folder).items()}
+    assert "sharp enough" in texts["c"]["Confirmed by a person"][0]
+    assert [name for name, one in texts.items() if "Confirmed by a person" in one] == ["c"]
+    assert not any("Changed by a person" in one for one in texts.values())
 
 
 def test_findings_are_coded_by_hpo_beside_their_probabilities(folder) -> None:
     group = images(folder)["a1"]
-    said = group.get_qualitative_evaluations()[0].value
-    assert (said.value, said.scheme_designator, said.meaning) == ("HP:0033316", "99HPO", "Crescent")
+    code = group.get_qualitative_evaluations()[0].value
+    assert (code.value, code.scheme_designator, code.meaning) == (
+        "HP:0033316",
+        "99HPO",
+        "Crescent",
+    )
     assert numbers_of(group)["Probability of: Crescent"] == pytest.approx(0.9)
 
 
 def test_a_corrected_image_is_not_referred_and_a_proposal_is_marked(folder) -> None:
-    assert "Needs review" in said_of(images(folder)["c"])
+    assert "Needs review" in values_of(images(folder)["c"])
     add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="it is one")
     proposed = replace(folder, calls=tuple(replace(one, is_proposed=True) for one in folder.calls))
-    said = said_of(images(proposed)["c"])
-    assert "Needs review" not in said
-    assert said["Region"] == ["Proposed by a detector, drawn by no person"]
+    values = values_of(images(proposed)["c"])
+    assert "Needs review" not in values
+    assert values["Region"] == ["Proposed by a detector, drawn by no person"]
 
 
 def test_a_long_code_is_kept_and_its_meaning_is_cut() -> None:
@@ -199,8 +203,8 @@ def test_a_label_without_code_gets_one_of_our_own() -> None:
 
 
 def test_an_empty_label_set_has_a_code() -> None:
-    said = [label_evaluations(own("a", "a"), one, PAPER)[0].value for one in (None, frozenset())]
-    assert [one.value for one in said] == ["not_a_glomerulus", "none"]
+    values = [label_evaluations(own("a", "a"), one, PAPER)[0].value for one in (None, frozenset())]
+    assert [one.value for one in values] == ["not_a_glomerulus", "none"]
 
 
 def test_a_share_is_in_percent() -> None:

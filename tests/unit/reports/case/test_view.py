@@ -69,15 +69,15 @@ def test_chinese_pages_are_chinese(folder) -> None:
 def test_proposed_regions_are_warned_of_at_adequacy_only(folder) -> None:
     first = replace(folder.calls[0], is_proposed=True)
     proposed = replace(folder, calls=(first, *folder.calls[1:]))
-    for language, said in (("en", "proposed by a detector"), ("zh", "检测器")):
+    for language, expected in (("en", "proposed by a detector"), ("zh", "检测器")):
         view = case_view(build_cases(proposed)[0], language)
-        assert any(said in one.title for one in view.warnings)
+        assert any(expected in one.title for one in view.warnings)
         adequacy = next(rule for rule in view.rules if "Banff" in rule.name)
-        assert any(said in caveat for caveat in adequacy.warnings)
+        assert any(expected in caveat for caveat in adequacy.warnings)
         others = [rule for rule in view.rules if rule is not adequacy]
-        assert not any(said in text for rule in others for text in rule.warnings)
-    plain = case_view(build_cases(folder)[0], "en")
-    assert not any("detector" in one.title for one in plain.warnings)
+        assert not any(expected in text for rule in others for text in rule.warnings)
+    drawn = case_view(build_cases(folder)[0], "en")
+    assert not any("detector" in one.title for one in drawn.warnings)
 
 
 def view_of(tmp_path, calls, taxonomy=WITH_GLOBAL, language="en"):
@@ -87,7 +87,7 @@ def view_of(tmp_path, calls, taxonomy=WITH_GLOBAL, language="en"):
 
 def test_a_share_names_its_finding_if_the_item_does_not(tmp_path) -> None:
     calls = case((4, "normal"), (3, "cgn"), (2, "gs"), (1, "fsg"), taxonomy=WITH_GLOBAL)
-    for language, said in (
+    for language, expected in (
         (
             "en",
             (
@@ -102,16 +102,16 @@ def test_a_share_names_its_finding_if_the_item_does_not(tmp_path) -> None:
             for rule in view_of(tmp_path, calls, language=language).rules
             for row in rule.rows
         }
-        assert shares["class"] == said
+        assert shares["class"] == expected
         assert shares["C"] == "3 / 8 (37.5 %)"
         assert shares["adequacy"] == "10"
 
 
 def test_possible_grades_are_joined_by_or(tmp_path) -> None:
     calls = [one_call("x", "cgn", either="cgn+normal", taxonomy=WITH_GLOBAL)]
-    for language, said in (("en", "C0 or C2"), ("zh", "C0 或 C2")):
+    for language, expected in (("en", "C0 or C2"), ("zh", "C0 或 C2")):
         rows = view_of(tmp_path, calls, language=language).rules[1].rows
-        assert {row.item: row.possible for row in rows}["C"] == said
+        assert {row.item: row.possible for row in rows}["C"] == expected
 
 
 def test_items_without_a_grade_show_possible_grades(tmp_path) -> None:
@@ -122,7 +122,7 @@ def test_items_without_a_grade_show_possible_grades(tmp_path) -> None:
 
 
 def test_the_gallery_counts_images_and_those_on_several_sections(folder) -> None:
-    for language, headings, said in (
+    for language, headings, expected in (
         (
             "en",
             {
@@ -140,21 +140,26 @@ def test_the_gallery_counts_images_and_those_on_several_sections(folder) -> None
         view = case_view(build_cases(folder)[0], language)
         assert headings.items() <= {one.name: one.n_images for one in view.groups}.items()
         shared = {one.call.image_id: one.other_sections for one in view.images}
-        assert (shared["a2"], shared["b"]) == (said, "")
+        assert (shared["a2"], shared["b"]) == (expected, "")
 
 
 def test_the_number_of_glomeruli_has_a_range_too(folder) -> None:
-    for language, said in (("en", "Glomeruli in all"), ("zh", "肾小球总数")):
+    for language, expected in (("en", "Glomeruli in all"), ("zh", "肾小球总数")):
         first = case_view(build_cases(folder)[0], language).labels[0]
-        assert (first.name, first.number, first.range, first.by_model) == (said, "5", "4 – 5", "5")
+        assert (first.name, first.number, first.range, first.by_model) == (
+            expected,
+            "5",
+            "4 – 5",
+            "5",
+        )
 
 
 def test_a_rule_set_warns_that_there_may_be_too_few_glomeruli(tmp_path) -> None:
     calls = case((7, "normal"))
     calls.append(one_call("x", "normal", reasons=("out_of_distribution",)))
-    for language, said in (("en", "the source requires: 7 < 8"), ("zh", "标准的要求：7 < 8")):
+    for language, expected in (("en", "the source requires: 7 < 8"), ("zh", "标准的要求：7 < 8")):
         mest = view_of(tmp_path, calls, PAPER, language).rules[1]
-        assert mest.too_few.endswith(said)
+        assert mest.too_few.endswith(expected)
     assert view_of(tmp_path, case((8, "normal")), PAPER).rules[1].too_few == ""
 
 
@@ -194,15 +199,15 @@ def test_no_english_sentence_is_left_in_a_chinese_report(folder, has_notes) -> N
     case = build_cases(type(folder)(folder.folder, facts, folder.calls))[0]
     view = case_view(case, "zh")
     texts = [re.sub(r"\{\w+\}", "", text) for text in catalogue("zh", "case").values()]
-    said = [view.title, view.headline, *view.summary, *texts]
-    said += [text for one in view.warnings for text in (one.title, one.text)]
+    expected = [view.title, view.headline, *view.summary, *texts]
+    expected += [text for one in view.warnings for text in (one.title, one.text)]
     for rule in view.rules:
-        said += [rule.name, rule.note, rule.too_few, *rule.warnings]
+        expected += [rule.name, rule.note, rule.too_few, *rule.warnings]
         for row in (*rule.rows, *rule.not_assessed):
-            said += [row.name, row.grade, row.possible, row.labels, row.reason]
-    said += [row.name for row in view.labels]
-    said += [text for row in view.model for text in row]
-    said += [text for one in view.images for text in (one.group, *one.review_reasons)]
-    left = [text for text in said if re.search(r"[A-Za-z]{3,}", TERMS.sub("", text))]
+            expected += [row.name, row.grade, row.possible, row.labels, row.reason]
+    expected += [row.name for row in view.labels]
+    expected += [text for row in view.model for text in row]
+    expected += [text for one in view.images for text in (one.group, *one.review_reasons)]
+    left = [text for text in expected if re.search(r"[A-Za-z]{3,}", TERMS.sub("", text))]
     # The image's own id and the hash of the weights are no words of ours.
     assert [text for text in left if "训练记录" not in text] == []

@@ -31,8 +31,8 @@ def test_corrections_and_notes_are_listed(folder) -> None:
 
 def test_confirmed_calls_are_not_counted_as_changed(folder) -> None:
     add_correction(folder, "c", labels=["fsg"], by="Dr Li", reason="sharp enough")
-    (told,) = [one for one in case_warnings(build_cases(folder)[0], "en") if one.kind == "seen"]
-    assert told.title == "1 call confirmed by a person"
+    (warning,) = [one for one in case_warnings(build_cases(folder)[0], "en") if one.kind == "seen"]
+    assert warning.title == "1 call confirmed by a person"
     add_correction(folder, "b", labels=["cgn"], by="Dr Li", reason="seen")
     case = build_cases(folder)[0]
     titles = {
@@ -60,27 +60,27 @@ def test_proposed_regions_come_with_the_detectors_test_result_in_each_language(f
         calls=(replace(folder.calls[0], is_proposed=True), *folder.calls[1:]),
     )
     case = build_cases(proposed)[0]
-    said = {
+    by_language = {
         language: next(one for one in case_warnings(case, language) if one.kind == "proposed")
         for language in ("en", "zh")
     }
-    assert said["en"].is_severe
-    assert said["en"].title == "1 of 6 regions were proposed by a detector"
-    assert said["en"].text.endswith("Found 2 of 2.")
-    assert said["zh"].text.endswith("检出全部。")
-    assert "Found" not in said["zh"].text
+    assert by_language["en"].is_severe
+    assert by_language["en"].title == "1 of 6 regions were proposed by a detector"
+    assert by_language["en"].text.endswith("Found 2 of 2.")
+    assert by_language["zh"].text.endswith("检出全部。")
+    assert "Found" not in by_language["zh"].text
 
 
 def test_a_page_lists_twelve_failures_and_other_formats_all(folder) -> None:
     lost = tuple(FailureFacts(case="p1", slide_id="s1", name=f"g{place}") for place in range(20))
     case = build_cases(replace(folder, facts=folder.facts.model_copy(update={"failures": lost})))[0]
     short = next(one for one in case_warnings(case, "zh") if one.kind == "not_judged")
-    whole = next(
+    long = next(
         one for one in case_warnings(case, "en", max_listed=None) if one.kind == "not_judged"
     )
     assert short.title == "20 个区域、图像或切片未能判定"
     assert short.text.count("s1 g") == 12
-    assert whole.text.count("s1 g") == 20
+    assert long.text.count("s1 g") == 20
 
 
 def test_outdated_corrections_are_named_in_each_language(folder) -> None:
@@ -88,25 +88,25 @@ def test_outdated_corrections_are_named_in_each_language(folder) -> None:
     alone = of_first_patient(folder)
     anew = replace(alone, calls=tuple(one for one in alone.calls if one.image_id != "b"))
     (case,) = build_cases(anew)
-    told = {
+    warnings = {
         language: next(one for one in case_warnings(case, language) if one.kind == "lost_changes")
         for language in ("en", "zh")
     }
-    assert told["en"].title == "1 correction no longer applies"
-    assert "b = cgn (Dr Li, " in told["en"].text
-    assert "these predictions hold no such image" in told["en"].text
-    assert "当前预测中没有该图像" in told["zh"].text
-    assert told["zh"].is_severe
+    assert warnings["en"].title == "1 correction no longer applies"
+    assert "b = cgn (Dr Li, " in warnings["en"].text
+    assert "these predictions hold no such image" in warnings["en"].text
+    assert "当前预测中没有该图像" in warnings["zh"].text
+    assert warnings["zh"].is_severe
 
 
 def test_a_note_on_one_case_is_in_no_other_report(folder) -> None:
     notes = (Note(en="Slide s9 is coarser.", case="p/2"), Note(en="Of all."))
     noted = replace(folder, facts=folder.facts.model_copy(update={"notes": notes}))
-    told = {
+    warnings = {
         case.patient: [one.text for one in case_warnings(case, "en") if one.kind == "note"]
         for case in build_cases(noted)
     }
-    assert told == {"p1": ["Of all."], "p/2": ["Slide s9 is coarser.", "Of all."]}
+    assert warnings == {"p1": ["Of all."], "p/2": ["Slide s9 is coarser.", "Of all."]}
 
 
 def test_corrections_that_match_no_case_are_counted_and_not_named(folder) -> None:
@@ -117,10 +117,12 @@ def test_corrections_that_match_no_case_are_counted_and_not_named(folder) -> Non
     )
     for case in build_cases(folder):
         for language in ("en", "zh"):
-            (told,) = [one for one in case_warnings(case, language) if one.kind == "lost_changes"]
-            assert "1" in told.title
-            assert "s77" not in told.sentence
-            assert "overrides.csv" in told.text
+            (warning,) = [
+                one for one in case_warnings(case, language) if one.kind == "lost_changes"
+            ]
+            assert "1" in warning.title
+            assert "s77" not in warning.sentence
+            assert "overrides.csv" in warning.text
 
 
 def test_a_single_case_names_all_outdated_corrections(folder) -> None:
@@ -140,11 +142,13 @@ def test_equal_numbers_on_several_slides_are_warned_of(folder) -> None:
         for call in folder.calls
     )
     first, second = build_cases(replace(folder, calls=calls))
-    told = {
+    warnings = {
         language: [one for one in case_warnings(first, language) if one.kind == "numbered"]
         for language in ("en", "zh")
     }
-    assert told["en"][0].title == "1 region number occurs on several slides and is counted on each"
-    assert "Regions called 7: a bare number joins no sections" in told["en"][0].text
-    assert "编号 7" in told["zh"][0].text
+    assert (
+        warnings["en"][0].title == "1 region number occurs on several slides and is counted on each"
+    )
+    assert "Regions called 7: a bare number joins no sections" in warnings["en"][0].text
+    assert "编号 7" in warnings["zh"][0].text
     assert not [one for one in case_warnings(second, "en") if one.kind == "numbered"]

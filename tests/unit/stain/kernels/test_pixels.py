@@ -6,7 +6,7 @@ from glomerulab.stain.optical_density import optical_density_table, pixel_tables
 from tests.support.beer_lambert import HE, PAS, section, unit_rows
 
 
-def words_of(out: np.ndarray) -> np.ndarray:
+def masks_of(out: np.ndarray) -> np.ndarray:
     return out.reshape(-1)[: out.size // 12 * 12].view(np.uint32)
 
 
@@ -20,8 +20,8 @@ def test_histograms_count_every_channel_and_brightness(pixels: np.ndarray) -> No
     kernels.channel_histograms(pixels, 0, 255, counts)
     for channel in range(3):
         assert np.array_equal(counts[channel], np.bincount(pixels[:, channel], minlength=256))
-    whole = pixels.astype(int)
-    brightness = (whole[:, 0] + 2 * whole[:, 1] + whole[:, 2]) // 4
+    levels = pixels.astype(int)
+    brightness = (levels[:, 0] + 2 * levels[:, 1] + levels[:, 2]) // 4
     assert np.array_equal(counts[3], np.bincount(brightness, minlength=256))
     kernels.channel_histograms(pixels, 200, 230, counts)
     assert counts[0].sum() == np.count_nonzero((brightness >= 200) & (brightness <= 230))
@@ -82,7 +82,7 @@ def test_new_colours_are_those_of_double_precision(pixels: np.ndarray) -> None:
         unit_rows(PAS),
         new_white,
         out,
-        words_of(out),
+        masks_of(out),
     )
     planes = [table[channel][pixels[:, channel]] for channel in range(3)]
     amounts = np.empty((2, len(pixels)))
@@ -109,7 +109,7 @@ def test_any_number_of_pixels_is_processed_completely() -> None:
             unit_rows(HE),
             white,
             out,
-            words_of(out),
+            masks_of(out),
         )
         assert (out == out[0]).all()
         assert np.abs(out[0].astype(int) - (177, 90, 160)).max() <= 8

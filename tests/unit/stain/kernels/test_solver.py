@@ -108,14 +108,14 @@ def test_tissue_moments_are_those_of_the_gathered_density() -> None:
 
 def test_a_sample_represents_all_patients_where_the_rest_is_known(density: np.ndarray) -> None:
     # Twice the pixels of a sample, written as the sample itself and the moments of the other half.
-    whole, part = (np.empty((3, kernels.N_MOMENTS)) for _ in range(2))
+    full, part = (np.empty((3, kernels.N_MOMENTS)) for _ in range(2))
     sample = np.ascontiguousarray(density[:, ::2])
     direct, by_sample = START.copy(), START.copy()
     kernels.descend(*density, direct, 0.02, 1e-10, 1.0, NOTHING)
     kernels.descend(*sample, by_sample, 0.02, 1e-10, 1.0, NOTHING)
     assert np.abs(by_sample - direct).max() > 1e-5
-    kernels.sum_moments(*density, by_sample, 0.02, whole)
+    kernels.sum_moments(*density, by_sample, 0.02, full)
     kernels.sum_moments(*sample, by_sample, 0.02, part)
     scale = density.shape[1] / sample.shape[1]
-    kernels.descend(*sample, by_sample, 0.02, 1e-10, scale, whole - scale * part)
+    kernels.descend(*sample, by_sample, 0.02, 1e-10, scale, full - scale * part)
     assert np.abs(by_sample - direct).max() < 1e-5
