@@ -1,4 +1,4 @@
-"""A case folder that the previous version wrote, with two corrections and the results it counted."""
+"""A case folder of the previous version, with two corrections and the results it counted."""
 
 import shutil
 from pathlib import Path
