@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.options import given_options
+
 __all__ = ["compare"]
 
 
@@ -26,9 +28,7 @@ def compare(
     from glomerulab.training.compare import compare as run_comparison
     from glomerulab.training.compare import read_compare_config
 
-    options = {"out": out, "manifest": manifest}
-    overrides = {key: value for key, value in options.items() if value is not None}
-    comparison = read_compare_config(config, overrides)
+    comparison = read_compare_config(config, given_options(out=out, manifest=manifest))
     trained = run_comparison(comparison, track=show_progress)
     report = write_comparison(
         list(trained.runs.values()),

@@ -1,23 +1,17 @@
 """``glomerulab evaluate``: evaluate a run and write its report; compare several runs."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from glomerulab.cli.options import LanguageOption
 
 if TYPE_CHECKING:
     from glomerulab.reports.run.figures import ImageAnalysis
     from glomerulab.reports.run.report import ExternalSet
 
 __all__ = ["evaluate"]
-
-
-class FigureLanguage(StrEnum):
-    """Language of figures and captions."""
-
-    EN = "en"
-    ZH = "zh"
 
 
 def evaluate(
@@ -43,9 +37,9 @@ def evaluate(
     ] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
     language: Annotated[
-        FigureLanguage,
+        LanguageOption,
         typer.Option(help="Of figures and captions; English where no font has Chinese."),
-    ] = FigureLanguage.EN,
+    ] = LanguageOption.EN,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of a comparison; by default the first run's folder."),
@@ -80,7 +74,7 @@ def evaluate(
         split=split,
         n_resamples=resamples,
         seed=seed,
-        language="zh" if language is FigureLanguage.ZH else "en",
+        language=language.language,
         by=by or (),
         images=images,
         external=external,

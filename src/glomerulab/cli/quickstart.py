@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.train import fit_run_calibration
-
 __all__ = ["quickstart"]
 
 
@@ -32,7 +30,7 @@ def quickstart(
         out,
         seed=seed,
         n_workers=workers,
-        calibrate=partial(fit_run_calibration, resume=True),
+        warn=partial(typer.echo, err=True),
         echo=partial(typer.echo, err=True),
         track=show_progress,
     )

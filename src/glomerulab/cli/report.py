@@ -1,25 +1,18 @@
 """``glomerulab report`` writes the reports of predictions; ``override`` corrects a call."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glomerulab.cli.options import LanguageOption
 from glomerulab.runtime.messages import count_noun
 
 if TYPE_CHECKING:
     from glomerulab.cases.corrections import Correction
 
 __all__ = ["override", "report"]
-
-
-class ReportLanguage(StrEnum):
-    """Of HTML and PDF."""
-
-    EN = "en"
-    ZH = "zh"
 
 
 def report(
@@ -32,8 +25,8 @@ def report(
         Path | None, typer.Option(help="Folder; by default reports/ in the predictions folder.")
     ] = None,
     language: Annotated[
-        ReportLanguage, typer.Option(help="Of HTML and PDF: en or zh.")
-    ] = ReportLanguage.EN,
+        LanguageOption, typer.Option(help="Of HTML and PDF: en or zh.")
+    ] = LanguageOption.EN,
     patient: Annotated[str | None, typer.Option(help="Only this patient.")] = None,
     rules: Annotated[
         list[str] | None,
@@ -60,7 +53,7 @@ def report(
         out or (predictions if predictions.is_dir() else predictions.parent) / "reports",
         formats=wanted,
         rule_sets=[load_rule_set(name) for name in rules] if rules else None,
-        language="zh" if language is ReportLanguage.ZH else "en",
+        language=language.language,
         patient=patient,
         track=show_progress,
     )

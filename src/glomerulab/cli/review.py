@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.report import ReportLanguage
+from glomerulab.cli.options import LanguageOption
 
 __all__ = ["review"]
 
@@ -15,8 +15,8 @@ def review(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8810,
     language: Annotated[
-        ReportLanguage, typer.Option(help="Of the pages: en or zh.")
-    ] = ReportLanguage.EN,
+        LanguageOption, typer.Option(help="Of the pages: en or zh.")
+    ] = LanguageOption.EN,
     rules: Annotated[
         list[str] | None,
         typer.Option(help="Rule set, by name or TOML file; may be given again. Default: all."),
@@ -38,7 +38,7 @@ def review(
     run_review(
         predictions,
         port=port,
-        language="zh" if language is ReportLanguage.ZH else "en",
+        language=language.language,
         tell=typer.echo,
         rule_sets=[load_rule_set(name) for name in rules] if rules else None,
         open_browser=open_browser,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.options import given_options
+
 __all__ = ["search"]
 
 
@@ -30,8 +32,7 @@ def search(
     from glomerulab.training.search import read_search_config
     from glomerulab.training.search import search as run_search
 
-    options = {"out": out, "manifest": manifest, "storage": storage, "n_trials": trials}
-    overrides = {key: value for key, value in options.items() if value is not None}
+    overrides = given_options(out=out, manifest=manifest, storage=storage, n_trials=trials)
     result = run_search(read_search_config(config, overrides), track=show_progress)
     typer.echo(f"best of {len(result.trials)} trials: {result.best_value:.4f}, with")
     for key, value in result.best_values.items():

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.train import parsed_settings
+from glomerulab.cli.options import parse_settings
 
 __all__ = ["train_detector"]
 
@@ -41,7 +41,7 @@ def train_detector(
         slides,
         regions,
         out,
-        settings=parsed_settings(settings),
+        settings=parse_settings(settings),
         seed=seed,
         n_workers=workers,
         track=show_progress,

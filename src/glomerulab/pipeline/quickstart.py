@@ -3,6 +3,7 @@
 Each step is done by the function that the single command calls, and continues an earlier run.
 """
 
+import logging
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,7 @@ from glomerulab.pipeline.crop_plan import CropSettings
 from glomerulab.pipeline.evaluate import analyse_images
 from glomerulab.pipeline.extract import extract_crops
 from glomerulab.pipeline.normalize import normalize_manifest
+from glomerulab.pipeline.train import train_and_calibrate
 from glomerulab.reports.run.report import RunReport, write_run_report
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.progress import Track, silent
@@ -24,9 +26,10 @@ from glomerulab.runtime.resume import SettingsFile
 from glomerulab.stain.fitting import fit_many
 from glomerulab.stain.reference import StainReference
 from glomerulab.training.config import read_config
-from glomerulab.training.run import train
 
 __all__ = ["run_quickstart"]
+
+logger = logging.getLogger(__name__)
 
 N_PATIENTS = 24
 N_GLOMERULI = 8
@@ -39,7 +42,7 @@ def run_quickstart(
     *,
     seed: int = 0,
     n_workers: int = 2,
-    calibrate: Callable[[Path], None] = lambda _: None,
+    warn: Callable[[str], None] = logger.warning,
     echo: Callable[[str], None] = lambda _: None,
     track: Track = silent,
 ) -> RunReport:
@@ -49,8 +52,8 @@ def run_quickstart(
     ----------
     seed : int, default 0
         Of the slides, the split, the augmentation and the training.
-    calibrate : callable, optional
-        Called with the run folder after the training, to prepare it for `predict`.
+    warn : callable, optional
+        Receives the reason if the run cannot be prepared for `predict`.
     echo : callable, optional
         Called with each notice of the image analysis.
 
@@ -82,8 +85,7 @@ def run_quickstart(
         track=track,
     )
     write_manifest(augmented.manifest, manifest_path)
-    run = _train(manifest_path, out / "run", seed=seed, track=track)
-    calibrate(run)
+    run = _train(manifest_path, out / "run", seed=seed, track=track, warn=warn)
     images = analyse_images(run, track=track)
     for notice in images.notices:
         echo(notice)
@@ -134,7 +136,9 @@ def _training_target(cohort: Manifest, stain: str) -> StainReference:
     return fit_many(map(read_image, of_slide.image_paths()), stain, source=str(slide_id))
 
 
-def _train(manifest: Path, out: Path, *, seed: int, track: Track) -> Path:
+def _train(
+    manifest: Path, out: Path, *, seed: int, track: Track, warn: Callable[[str], None]
+) -> Path:
     with resources.as_file(resources.files("glomerulab.training") / "quickstart.toml") as settings:
         config = read_config(settings, {"manifest": manifest, "out": out, "seed": seed})
-    return train(config, resume=True, track=track)
+    return train_and_calibrate(config, resume=True, track=track, warn=warn)

@@ -15,9 +15,13 @@ from glomerulab.stain.kernels.pixels import PixelTables, decode_tissue
 
 # ruff: noqa: PLR0917 - a compiled function takes its arguments by place
 
-
 N_MOMENTS = 10
 """Moments of a set of pixels: count, sum of v (3), sum of v vᵀ (6, upper triangle by rows)."""
+MAX_PASSES = 60
+FIRST_DAMPING = 1e-3
+MIN_DAMPING = 1e-6
+PRECISION = 3e-7  # of an objective that is summed in single precision within blocks
+BLOCK_PX = 1024  # single-precision sums run over one block, then go to double precision
 
 
 @compiled
@@ -290,14 +294,6 @@ def _retract(stains: F64, directions: F64, step: F64, candidate: F64) -> None:
             norm += candidate[k, c] ** 2
         for c in range(3):
             candidate[k, c] /= math.sqrt(norm)
-
-
-MAX_PASSES = 60
-FIRST_DAMPING = 1e-3
-MIN_DAMPING = 1e-6
-PRECISION = 3e-7  # of an objective that is summed in single precision within blocks
-
-BLOCK_PX = 1024  # single-precision sums run over one block, then go to double precision
 
 
 @compiled

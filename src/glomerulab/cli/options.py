@@ -1,0 +1,43 @@
+"""Options that several commands share, and their parsing."""
+
+from enum import StrEnum
+from typing import Literal
+
+__all__ = ["LanguageOption", "given_options", "parse_settings"]
+
+
+class LanguageOption(StrEnum):
+    """Language of a page, a figure or a report."""
+
+    EN = "en"
+    ZH = "zh"
+
+    @property
+    def language(self) -> Literal["en", "zh"]:
+        """The language as the package names it."""
+        return "zh" if self is LanguageOption.ZH else "en"
+
+
+def given_options(**options: object) -> dict[str, object]:
+    """Return the options that the user gave, which override the values of a file."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def parse_settings(settings: list[str] | None) -> dict[str, object]:
+    """Parse the values of ``--set`` into overrides of a configuration."""
+    return dict(_parsed(setting) for setting in settings or [])
+
+
+def _parsed(setting: str) -> tuple[str, object]:
+    """Parse KEY=VALUE; a value that is not TOML is a string, so that names need no quotes."""
+    import tomllib
+
+    from glomerulab.errors import ConfigError
+
+    key, equals, value = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set needs KEY=VALUE, got {setting!r}")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
