@@ -60,7 +60,7 @@ class Glomerulus:
         return frozenset(labels is not None and label_id in labels for labels in label_sets)
 
     def possible_label_sets(self, groups: tuple[frozenset[str], ...]) -> frozenset[LabelSet] | None:
-        """Return every label set that cannot be ruled out, as far as `groups` tell labels apart.
+        """Return every label set that cannot be ruled out, as far as `groups` distinguish labels.
 
         Parameters
         ----------

@@ -28,7 +28,7 @@ def review(
     """Change calls in the browser: every count, range and rule result follows at once.
 
     The pages are those of `glomerulab report`, on this computer alone. A change is kept in
-    overrides.csv with name, time and reason; what the model said stays visible. Research use only.
+    overrides.csv with name, time and reason; the model's call stays visible. Research use only.
 
     Example: glomerulab review predictions --open
     """
@@ -39,7 +39,7 @@ def review(
         predictions,
         port=port,
         language=language.language,
-        tell=typer.echo,
+        echo=typer.echo,
         rule_sets=[load_rule_set(name) for name in rules] if rules else None,
         open_browser=open_browser,
     )

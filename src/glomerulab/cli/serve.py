@@ -61,7 +61,7 @@ def serve(
         tuple(proxy or ()),
         Limits(upload_bytes=max_upload_mib * 2**20),
     )
-    run_server(settings, host=host, port=port, tell=typer.echo)
+    run_server(settings, host=host, port=port, echo=typer.echo)
 
 
 def api_key(

@@ -67,7 +67,7 @@ def find_slides(path: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        By name. Only DICOM files are opened, to tell their series apart.
+        By name. Only DICOM files are opened, to distinguish their series.
 
     Raises
     ------

@@ -25,7 +25,7 @@ def review(
     *,
     port: int,
     language: Language,
-    tell: Callable[[str], None],
+    echo: Callable[[str], None],
     rule_sets: Sequence[RuleSet] | None = None,
     open_browser: bool = False,
 ) -> None:
@@ -38,7 +38,7 @@ def review(
     port : int
         0 for any free one.
     language : {"en", "zh"}
-    tell : callable
+    echo : callable
         Gets the lines for the terminal.
     rule_sets : sequence of RuleSet, optional
         By default all built-in ones.
@@ -59,7 +59,7 @@ def review(
     with closing(listen(HOST, port)) as listener, tempfile.TemporaryDirectory() as made:
         address = f"{address_of(HOST, listener.getsockname()[1])}/{secret}/"
         for line in announce(session, address, n_cases=len(cases)):
-            tell(line)
+            echo(line)
         if open_browser:
             open_browser_at(address, Path(made))
         run_server(app, listener)

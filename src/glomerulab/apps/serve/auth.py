@@ -204,7 +204,7 @@ class AuthMiddleware:
     Parameters
     ----------
     keys : KeyRing or None
-        None: no key is required, and clients are told apart by address.
+        None: no key is required, and clients are distinguished by address.
     """
 
     def __init__(self, app: ASGIApp, *, keys: KeyRing | None, limits: Limits) -> None:

@@ -1,6 +1,6 @@
 """Files that clients name or download: slides of the allowed folder, results of jobs.
 
-The answer never tells whether something exists elsewhere.
+The response never reveals whether something exists elsewhere.
 """
 
 import zipfile

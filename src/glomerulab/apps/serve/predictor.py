@@ -45,7 +45,7 @@ class Predictor:
         Crops that wait while a batch is answered make the next one, up to so many. An engine that
         answers several threads at once gains nothing by that: there each crop goes alone.
     on_batch : callable, optional
-        Is told the size of each batch.
+        Called with the size of each batch.
 
     Raises
     ------

@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 
-def _known_stain(word: str) -> str:
-    if word not in STAINS:
+def _known_stain(stain: str) -> str:
+    if stain not in STAINS:
         raise ValueError(f"must be one of {', '.join(STAINS)}")
-    return word
+    return stain
 
 
 Stain = Annotated[

@@ -68,7 +68,7 @@ def open_service(settings: ServeSettings) -> Service:
     )
 
 
-def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str], None]) -> None:
+def serve(settings: ServeSettings, *, host: str, port: int, echo: Callable[[str], None]) -> None:
     """Serve until interrupted.
 
     Parameters
@@ -77,7 +77,7 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
         Address to bind to.
     port : int
         0 for any free one.
-    tell : callable
+    echo : callable
         Gets the lines for the terminal.
 
     Raises
@@ -101,7 +101,7 @@ def serve(settings: ServeSettings, *, host: str, port: int, tell: Callable[[str]
         hosts = frozenset(settings.names) | (LOCAL_HOSTS if is_local(host) else frozenset())
         app = create_app(service, keys=keys, hosts=hosts)
         for line in announce(settings, service, host=host, port=listener.getsockname()[1]):
-            tell(line)
+            echo(line)
         run_server(app, listener, proxies=settings.proxies)
 
 

@@ -19,7 +19,7 @@ def test_the_terminal_prints_the_address_and_the_notice(session):
 def test_a_folder_without_predictions_is_reported_before_the_server_listens(tmp_path):
     printed: list[str] = []
     with pytest.raises(PredictionsError, match=r"no case\.json"):
-        review(tmp_path, port=0, language="en", tell=printed.append)
+        review(tmp_path, port=0, language="en", echo=printed.append)
     assert printed == []
 
 
@@ -29,7 +29,7 @@ def test_a_taken_port_is_named(predictions):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(OutputError, match="--port"):
-            review(predictions, port=port, language="en", tell=print)
+            review(predictions, port=port, language="en", echo=print)
 
 
 def test_the_browser_is_given_a_file_of_this_user_and_not_the_address(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from glomerulab.errors import ConfigError
 
 def test_a_server_on_the_network_needs_keys(trained):
     with pytest.raises(ConfigError, match="glomerulab api-key"):
-        serve(ServeSettings(trained), host="0.0.0.0", port=0, tell=print)
+        serve(ServeSettings(trained), host="0.0.0.0", port=0, echo=print)
 
 
 def test_slides_need_a_folder_and_a_place_for_jobs(trained, tmp_path):
@@ -38,4 +38,4 @@ def test_the_terminal_prints_address_users_and_risks(trained, tmp_path):
 def test_an_invalid_proxy_is_reported_before_the_model_is_loaded(tmp_path):
     settings = ServeSettings(tmp_path / "no run", proxies=("nginx",))
     with pytest.raises(ConfigError, match="--proxy"):
-        serve(settings, host="127.0.0.1", port=0, tell=print)
+        serve(settings, host="127.0.0.1", port=0, echo=print)
