@@ -1,1 +1,1 @@
-"""Programs that answer over HTTP: labelling, review, and a served model."""
+"""Web applications: annotation, review, and a served model."""

@@ -46,7 +46,7 @@ def predict(
     ] = None,
     symmetries: Annotated[
         bool,
-        typer.Option("--symmetries", help="Judge each image turned and mirrored, take the mean."),
+        typer.Option("--symmetries", help="Average over the eight rotations and mirror images."),
     ] = False,
     saliency: Annotated[
         bool, typer.Option("--saliency", help="Draw where the network looked (Grad-CAM).")
@@ -84,7 +84,7 @@ def predict(
 
 
 def gates(
-    run: Annotated[Path, typer.Argument(help="Run folder whose images are still there.")],
+    run: Annotated[Path, typer.Argument(help="Run folder; its images must still exist.")],
 ) -> None:
     """Fit and store what `predict` needs besides the weights: calibration and stain references.
 

@@ -10,7 +10,9 @@ __all__ = ["quickstart"]
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("quickstart"),
+    out: Annotated[Path, typer.Option(help="Folder for everything it writes.")] = Path(
+        "quickstart"
+    ),
     *,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same slides, same model.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,

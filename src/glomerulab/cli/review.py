@@ -1,4 +1,4 @@
-"""``glomerulab review``: the page of a report with a program behind it, so that counts follow."""
+"""``glomerulab review``: correct the calls of a report in the browser."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,7 @@ def review(
         typer.Option(help="Rule set, by name or TOML file; may be given again. Default: all."),
     ] = None,
     open_browser: Annotated[
-        bool, typer.Option("--open", help="Show the pages in the browser at once.")
+        bool, typer.Option("--open", help="Open the pages in the browser.")
     ] = False,
 ) -> None:
     """Change calls in the browser: every count, range and rule result follows at once.

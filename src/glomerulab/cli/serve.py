@@ -1,4 +1,4 @@
-"""``glomerulab serve``: a model over HTTP; ``glomerulab api-key``: who may ask it."""
+"""``glomerulab serve``: a model over HTTP; ``glomerulab api-key``: its keys."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ def serve(
         int, typer.Option(min=1, help="Processes of a job that cut and normalise.")
     ] = 1,
     max_upload_mib: Annotated[
-        int, typer.Option(min=1, max=1024, help="Largest crop that is taken, in MiB.")
+        int, typer.Option(min=1, max=1024, help="Largest accepted crop, in MiB.")
     ] = 20,
     name: Annotated[
         list[str] | None,
@@ -35,14 +35,12 @@ def serve(
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Address of a proxy whose X-Forwarded-For is believed; nobody's is else."
-        ),
+        typer.Option(help="Address of a proxy whose X-Forwarded-For is trusted; default: none."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8800,
 ) -> None:
-    """Answer crops at once and slides as jobs, for programs and on a page. Research use only.
+    """Predict crops at once and slides as jobs, over HTTP and on a page. Research use only.
 
     Example: glomerulab serve --model run --slides slides/ --jobs jobs/ --keys keys.json
     """
@@ -67,10 +65,10 @@ def serve(
 def api_key(
     name: Annotated[str, typer.Argument(help="Of the client; jobs belong to this name.")],
     *,
-    keys: Annotated[Path, typer.Option(help="Key file; made if need be.")],
-    revoke: Annotated[bool, typer.Option("--revoke", help="Take the key back.")] = False,
+    keys: Annotated[Path, typer.Option(help="Key file; created if missing.")],
+    revoke: Annotated[bool, typer.Option("--revoke", help="Revoke the key.")] = False,
 ) -> None:
-    """Make an API key for `serve`, and show it once: the file keeps only its hash.
+    """Create an API key for `serve` and print it once: the file keeps only its hash.
 
     Example: glomerulab api-key pathology-lis --keys keys.json
     """
@@ -81,4 +79,6 @@ def api_key(
         typer.echo(f"The key of {name} is no longer valid.")
         return
     typer.echo(add_key(keys, name))
-    typer.echo(f"Key of {name}, shown this once. Send it as: Authorization: Bearer KEY", err=True)
+    typer.echo(
+        f"Key of {name}, printed only this once. Send it as: Authorization: Bearer KEY", err=True
+    )

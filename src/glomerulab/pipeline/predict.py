@@ -16,10 +16,7 @@ from glomerulab.cases.case_folder import CaseFacts, FailureFacts, Note, write_ca
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import ConfigError, PredictionsError
 from glomerulab.i18n.catalogue import translate
-from glomerulab.inference.calibration import (
-    ModelCalibration,
-    model_facts,
-)
+from glomerulab.inference.calibration import ModelCalibration, model_facts
 from glomerulab.inference.detector import is_detector
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.image_predictions import predict_images
@@ -114,7 +111,7 @@ def predict(
     )
     failures = (*inputs.failures, *(Failure("", key, text) for key, text in unreadable.items()))
     write_failures(out / FAILURES_FILE, failures, region_column="region_or_image")
-    # A slide without regions is a case without glomeruli, whose report says that it is inadequate.
+    # A slide without regions is a case without glomeruli; its report calls it inadequate.
     if not predictions and not inputs.slides_without_regions:
         raise PredictionsError(
             f"no image could be classified: {_first_reason(failures, inputs.notes)}",

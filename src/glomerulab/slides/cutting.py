@@ -1,9 +1,10 @@
 """Cut one crop of a slide to an image file: the unit of work of ``extract``.
 
-It runs in worker processes, so it imports no tables and no taxonomy. Each process keeps its last
+It runs in worker processes, so it imports no tables and no taxonomy. Each thread keeps its last
 slide open, since crops are ordered by slide.
 """
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def cut_crop(task: CropTask) -> bool:
 
 
 def current_slide(path: Path, *, mpp_override: float | None = None) -> Slide:
-    """Return the slide that this process has open, or open this one in its place.
+    """Return the slide that this thread has open, or open this one in its place.
 
     `cut_crop` uses the same slide: one that is inspected before it is cut is opened once. A file
     that was replaced since is opened again. Do not close the slide; after a failed read, call
@@ -70,14 +71,13 @@ def current_slide(path: Path, *, mpp_override: float | None = None) -> Slide:
 
 
 def close_current_slide() -> None:
-    """Close the slide that this process has open, if there is one."""
+    """Close the slide that this thread has open, if there is one."""
     if _current.slide is not None:
         _current.slide.close()
     _current.slide, _current.key = None, None
 
 
-@dataclass
-class _Current:
+class _Current(threading.local):
     slide: Slide | None = None
     key: tuple[object, ...] | None = None
 

@@ -19,9 +19,9 @@ from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import SlideError
 from glomerulab.geometry import Point, Region
 from glomerulab.pipeline.crop_plan import crop_image_id
-from glomerulab.slides.cutting import CropTask, cut_crop
+from glomerulab.slides.cutting import CropTask, close_current_slide, current_slide, cut_crop
 from glomerulab.slides.regions.files import read_regions, write_regions
-from glomerulab.slides.slide import Slide, open_slide
+from glomerulab.slides.slide import open_slide
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,39 +186,34 @@ def _cut_all(
             reason = f"its slide {slide_id!r} is not among the slides given"
             failures |= {region.region_id: reason for region in on_slide}
             continue
-        try:
-            with open_slide(entry.path, mpp_override=entry.mpp) as slide:
-                for region in on_slide:
-                    image = _cut(region, entry, slide, out=out, mpp=mpp, margin=margin)
-                    if isinstance(image, str):
-                        failures[region.region_id] = image
-                    else:
-                        images.append(image)
-        except SlideError as error:
-            failures |= {region.region_id: error.message for region in on_slide}
+        for region in on_slide:
+            try:
+                images.append(_cut(region, entry, out=out, mpp=mpp, margin=margin))
+            except SlideError as error:
+                failures[region.region_id] = error.message
+    close_current_slide()
     return images, failures
 
 
 def _cut(
-    region: DrawnRegion, entry: SlideEntry, slide: Slide, *, out: Path, mpp: float, margin: float
-) -> NewImage | str:
-    """Cut one region of its open slide, or return why it cannot be cut."""
+    region: DrawnRegion, entry: SlideEntry, *, out: Path, mpp: float, margin: float
+) -> NewImage:
+    """Cut one region of its slide, which stays open for the next."""
+    slide = current_slide(entry.path, mpp_override=entry.mpp)
     if slide.padded_share(region.box) == 1.0:
-        return "the region is wholly outside its slide"
+        raise SlideError("the region lies outside its slide")
+    stain = entry.stain or slide.stain
     box = region.box.grown(margin)
     image_id = crop_image_id(region.slide_id, name_on_slide(region))
     # With the version: the crop of a cut that failed must not be used after the region was moved.
     path = out / f"{image_id}-v{region.version}.png"
-    try:
-        cut_crop(CropTask(entry.path, entry.mpp, box, mpp, path))
-    except SlideError as error:
-        return error.message
+    cut_crop(CropTask(entry.path, entry.mpp, box, mpp, path))
     return NewImage(
         image_id=image_id,
         image_path=str(path),
         patient_id=entry.patient_id,
         slide_id=region.slide_id,
-        stain=entry.stain or slide.stain,
+        stain=stain,
         mpp=mpp,
         box=box,
         region_id=region.region_id,

@@ -57,18 +57,12 @@ class Change(BaseModel):
 
 
 def create_app(session: ReviewSession, *, secret: str, language: Language) -> FastAPI:
-    """Build the application of one predictions folder.
+    """Build the application of one predictions folder, which only this computer may reach.
 
     Parameters
     ----------
     secret : str
         First part of every address.
-    language : {"en", "zh"}
-
-    Returns
-    -------
-    FastAPI
-        Answers to this computer's own names alone.
     """
     app = FastAPI(
         title="glomerulab review (research use only)",
@@ -78,20 +72,20 @@ def create_app(session: ReviewSession, *, secret: str, language: Language) -> Fa
     )
     app.state.session, app.state.secret, app.state.language = session, secret, language
     app.add_middleware(SecurityMiddleware, hosts=LOCAL_HOSTS, limit_of=lambda _path: MAX_BODY_BYTES)
-    install_error_handlers(app, foreseen=_foreseen, answer=_answer)
+    install_error_handlers(app, known_error=_known_error, respond=_respond)
     app.get("/")(_without_secret)
-    app.include_router(router, prefix="/{secret}", dependencies=[Depends(_known)])
+    app.include_router(router, prefix="/{secret}", dependencies=[Depends(_check_secret)])
     return app
 
 
-def _known(secret: str, request: Request) -> None:
+def _check_secret(secret: str, request: Request) -> None:
     """Refuse a request without the secret."""
     if not secrets.compare_digest(secret.encode(), request.app.state.secret.encode()):
         raise UnknownRecordError(translate(NO_ADDRESS, request.app.state.language))
 
 
 def _without_secret(request: Request) -> None:
-    _known("", request)
+    _check_secret("", request)
 
 
 def _session(request: Request) -> ReviewSession:
@@ -158,7 +152,7 @@ def _page(content: str, policy: str, status: int = 200) -> HTMLResponse:
     return HTMLResponse(content, status, headers={"Content-Security-Policy": policy + FRAMES})
 
 
-def _foreseen(request: Request, error: GlomerulabError) -> Response:
+def _known_error(request: Request, error: GlomerulabError) -> Response:
     if isinstance(error, CorrectionConflictError):
         current = None if error.latest is None else asdict(error.latest)
         return _json(409, error.message, current=current, seen=error.n_stored)
@@ -167,14 +161,14 @@ def _foreseen(request: Request, error: GlomerulabError) -> Response:
     kinds = ((UnknownRecordError, 404), (OutputError, 507))
     status = next((status for kind, status in kinds if isinstance(error, kind)), 422)
     # Only the user who started the program sees this, so `where` may be shown.
-    return _answer(request, status, str(error))
+    return _respond(request, status, str(error))
 
 
 def _json(status: int, message: str, **further: object) -> JSONResponse:
     return JSONResponse({"detail": message, **further, "research_use_only": NOTICE}, status)
 
 
-def _answer(request: Request, status: int, message: str) -> Response:
+def _respond(request: Request, status: int, message: str) -> Response:
     """Respond with a page to a browser, with JSON to the page's script."""
     if "text/html" in request.headers.get("accept", ""):
         language = request.app.state.language

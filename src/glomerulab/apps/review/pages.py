@@ -15,14 +15,7 @@ PLAIN_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def cases_page(cases: Mapping[str, Case], language: Language) -> str:
-    """Return the page that lists the cases.
-
-    Parameters
-    ----------
-    cases : mapping of str to Case
-        By the last part of their address.
-    language : {"en", "zh"}
-    """
+    """Return the page that lists the cases, given by the last part of their address."""
     rows = [
         (
             name,
@@ -38,12 +31,7 @@ def cases_page(cases: Mapping[str, Case], language: Language) -> str:
 
 
 def message_page(text: str, language: Language) -> str:
-    """Return a page with a message.
-
-    Parameters
-    ----------
-    language : {"en", "zh"}
-    """
+    """Return a page with a message."""
     return _page("message.html.j2", language, text=text)
 
 

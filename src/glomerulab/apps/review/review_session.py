@@ -24,7 +24,7 @@ class ReviewSession:
     Parameters
     ----------
     folder : Path
-        That `predict` wrote.
+        Folder that `predict` wrote, or one of its files.
     rule_sets : sequence of RuleSet, optional
         By default all built-in ones.
     """
@@ -47,10 +47,10 @@ class ReviewSession:
 
         Returns
         -------
-        str
-            The state that was counted, or one before it.
-        dict of str to ReportedCase
-            By the name of its files.
+        state : str
+            The state that was counted, or an earlier one.
+        cases : dict of str to Case
+            By file name.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class ReviewSession:
             If a file of the folder is missing or damaged.
         """
         with self._lock:
-            # Before the files are read: an older state only makes a page reload.
+            # Taken before the files are read: an earlier state only makes a page reload.
             state = self.state()
             if self._counted is None or self._counted[0] != state:
                 found = build_cases(self._case_folder(), self._rule_sets)
@@ -66,23 +66,10 @@ class ReviewSession:
             return self._counted
 
     def case(self, name: str) -> tuple[str, Case]:
-        """Count one case.
-
-        Parameters
-        ----------
-        name : str
-            Of its files.
-
-        Returns
-        -------
-        str
-            As `cases` gives it.
-        ReportedCase
+        """Return the state and one case by its file name, see `cases`.
 
         Raises
         ------
-        PredictionsError
-            If a file of the folder is missing or damaged.
         UnknownRecordError
             If there is no such case.
         """
@@ -92,23 +79,7 @@ class ReviewSession:
         return state, cases[name]
 
     def add(self, change: CorrectionRow, *, n_seen: int) -> int:
-        """Add a correction; it is on disk when this returns.
-
-        Parameters
-        ----------
-        n_seen : int
-            As `submit_correction` takes it.
-
-        Returns
-        -------
-        int
-            As `submit_correction` gives it.
-
-        Raises
-        ------
-        GlomerulabError
-            As `submit_correction` raises it.
-        """
+        """Add a correction, see `submit_correction`."""
         with self._lock:
             return submit_correction(self._case_folder(), change, n_seen=n_seen)
 

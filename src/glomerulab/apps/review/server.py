@@ -34,21 +34,20 @@ def review(
     Parameters
     ----------
     predictions : Path
-        What `glomerulab predict` wrote.
+        Folder that `glomerulab predict` wrote.
     port : int
         0 for any free one.
-    language : {"en", "zh"}
     echo : callable
-        Gets the lines for the terminal.
+        Called with each line for the terminal.
     rule_sets : sequence of RuleSet, optional
         By default all built-in ones.
     open_browser : bool, default False
-        Whether the pages are shown at once.
+        Open the pages in the browser.
 
     Raises
     ------
     PredictionsError
-        If the folder is damaged, or none of predictions.
+        If the folder holds no predictions or is damaged.
     OutputError
         If the port is taken.
     """
@@ -66,35 +65,21 @@ def review(
 
 
 def announce(session: ReviewSession, address: str, *, n_cases: int) -> list[str]:
-    """Return the lines printed at the start.
-
-    Parameters
-    ----------
-    address : str
-        With its secret.
-    """
+    """Return the lines printed at the start; `address` contains the secret."""
     cases = count_noun(n_cases, "case")
     return [
         f"{cases} of {session.folder} to review (research use only). Stop it with Ctrl+C.",
         "Open this address on this computer; whoever has it can change calls:",
         f"  {address}",
-        (
-            "Changes are counted at once and kept in overrides.csv. Earlier reports do not "
-            "contain them;"
-        ),
-        "write those again with `glomerulab report`.",
+        "Changes are counted at once and kept in overrides.csv.",
+        "Earlier reports do not contain them; write those again with `glomerulab report`.",
     ]
 
 
 def open_browser_at(address: str, folder: Path) -> None:
-    """Open the pages through a file that only this user can read.
+    """Open an address through a file in `folder` that only this user can read.
 
-    Parameters
-    ----------
-    address : str
-        Not passed to the browser directly: every user can read a process's arguments.
-    folder : Path
-        Gets the file.
+    The arguments of the browser's process, which every user can read, do not contain the address.
     """
     page = folder / "review.html"
     page.touch(mode=0o600)

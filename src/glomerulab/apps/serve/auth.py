@@ -1,7 +1,4 @@
-"""API keys, concurrency limits and body timeouts, checked before a request's body is read.
-
-Plain ASGI. It knows keys and counts, and nothing of what is asked.
-"""
+"""API keys, concurrency limits and body timeouts, checked before a request's body is read."""
 
 import asyncio
 import datetime as dt
@@ -33,6 +30,11 @@ __all__ = [
     "read_keys",
     "revoke_key",
 ]
+
+CROPS_PATH = "/v1/crops"
+OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})
+"""Paths without a key, besides the page's static files."""
+SCHEME = "bearer "
 
 NAME = re.compile(r"[\w][\w .@-]{0,63}")
 PREFIX = "glk_"
@@ -87,19 +89,19 @@ def add_key(path: Path, name: str) -> str:
     Parameters
     ----------
     path : Path
-        Made if need be, readable by its owner alone.
+        Created if missing, readable by its owner only.
     name : str
         Letters, digits, blanks and ``. _ @ -``.
 
     Returns
     -------
     str
-        The key. It is shown once and kept nowhere.
+        The key; the file holds only its hash.
 
     Raises
     ------
     ConfigError
-        If the name is taken or no name.
+        If the name is invalid or has a key already.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
@@ -150,13 +152,7 @@ class KeyRing:
         return len(self._current())
 
     def find(self, given: str) -> str | None:
-        """Return the name of a key's client, compared in constant time.
-
-        Returns
-        -------
-        str or None
-            The client's name; None if it is nobody's.
-        """
+        """Return the client of a key, None if the key is unknown; compares in constant time."""
         sent = _hash(given)
         found = None
         for key in self._current():
@@ -192,19 +188,13 @@ def _write(path: Path, keys: tuple[ApiKey, ...]) -> None:
         temporary.write_text(content, encoding="utf-8")
 
 
-CROPS_PATH = "/v1/crops"
-OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})
-"""Paths without a key, besides the page's static files."""
-SCHEME = "bearer "
-
-
 class AuthMiddleware:
     """Identify the client of each request, or refuse it.
 
     Parameters
     ----------
     keys : KeyRing or None
-        None: no key is required, and clients are distinguished by address.
+        None: no key is required, and clients are identified by address.
     """
 
     def __init__(self, app: ASGIApp, *, keys: KeyRing | None, limits: Limits) -> None:
@@ -216,7 +206,7 @@ class AuthMiddleware:
         self._n_crops = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http" or _is_open(scope["path"]):
             await self.app(scope, receive, send)
             return

@@ -5,7 +5,7 @@ import logging
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse
 
-from glomerulab.apps.web import error_handlers as error_responses
+from glomerulab.apps.web import error_handlers
 from glomerulab.apps.web.security import NOTICE
 from glomerulab.errors import GlomerulabError, NotAllowedError, OutputError, UnknownRecordError
 
@@ -26,9 +26,9 @@ class BusyError(GlomerulabError):
     Parameters
     ----------
     status : int
-        429 if it is this client's own doing, else 503.
+        429 for a limit of the client, 503 for one of the server.
     wait_s : int
-        Seconds until it may be worth asking again.
+        Seconds after which to try again.
     """
 
     def __init__(self, message: str, *, status: int, wait_s: int) -> None:
@@ -51,10 +51,10 @@ STATUSES: tuple[tuple[type[GlomerulabError], int], ...] = (
 
 def install_error_handlers(app: FastAPI) -> None:
     """Install the handlers of this server."""
-    error_responses.install_error_handlers(
+    error_handlers.install_error_handlers(
         app,
-        foreseen=lambda request, error: error_response(error, request),
-        answer=lambda _request, status, message: _answer(status, message),
+        known_error=lambda request, error: error_response(error, request),
+        respond=lambda _request, status, message: _respond(status, message),
     )
 
 
@@ -69,13 +69,13 @@ def error_response(error: GlomerulabError, request: Request | None = None) -> JS
         Logged for server errors.
     """
     if isinstance(error, BusyError):
-        return _answer(error.status, error.message, {"Retry-After": str(error.wait_s)})
+        return _respond(error.status, error.message, {"Retry-After": str(error.wait_s)})
     status = next(status for kind, status in STATUSES if isinstance(error, kind))
     if status >= 500:
         log.error("%s: %s", request and request.url.path, error)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    return _answer(status, error.message, headers)
+    return _respond(status, error.message, headers)
 
 
-def _answer(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def _respond(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"detail": message, "research_use_only": NOTICE}, status, headers)

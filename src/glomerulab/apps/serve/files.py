@@ -1,6 +1,6 @@
 """Files that clients name or download: slides of the allowed folder, results of jobs.
 
-The response never reveals whether something exists elsewhere.
+Errors do not reveal whether a path outside the slides folder exists.
 """
 
 import zipfile
@@ -22,16 +22,24 @@ __all__ = [
 ]
 
 MAX_LENGTH = 1024
+REPORTS_FOLDER = "reports"
+FAILURES_FILE = "failures.csv"
+ARCHIVE = "result.zip"
+RESULTS = {
+    ARCHIVE: "application/zip",
+    PREDICTIONS_FILE: "text/csv",
+    FAILURES_FILE: "text/csv",
+    CASE_FILE: "application/json",
+    "report.html": "text/html",
+}
+"""Media type of each file of a result, by name."""
+PACKED_FOLDERS = ("cut/crops", "maps", REPORTS_FOLDER)
+"""Folders that `glomerulab report` needs besides the tables."""
+COMPRESSED_SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
 class SlideFolder:
-    """The folder that jobs may read.
-
-    Parameters
-    ----------
-    root : Path
-        Must exist.
-    """
+    """The folder that jobs may read; it must exist."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -52,7 +60,7 @@ class SlideFolder:
         Raises
         ------
         NotAllowedError
-            If the name is absolute, climbs, or a symbolic link leads out of the root.
+            If the name is absolute or contains ``..``, or a symbolic link leads out of the root.
         UnknownRecordError
             If there is no such file or folder.
         """
@@ -68,16 +76,16 @@ class SlideFolder:
             raise NotAllowedError(
                 "a path must be relative to the slides folder and must not leave it"
             )
-        place = self._below(self.root.joinpath(*parts))
+        place = self._resolve(self.root.joinpath(*parts))
         if not place.exists():
             raise UnknownRecordError(f"there is no {PurePosixPath(name)} in the slides folder")
         if place.is_dir():
             # A DICOM slide or a folder of region files: its files are opened by name later.
             for child in place.iterdir():
-                self._below(child)
+                self._resolve(child)
         return place
 
-    def _below(self, path: Path) -> Path:
+    def _resolve(self, path: Path) -> Path:
         """Resolve symbolic links, and refuse those that leave the folder."""
         try:
             place = path.resolve()
@@ -90,50 +98,21 @@ class SlideFolder:
         return place
 
 
-REPORTS_FOLDER = "reports"
-FAILURES_FILE = "failures.csv"
-ARCHIVE = "result.zip"
-RESULTS = {
-    ARCHIVE: "application/zip",
-    PREDICTIONS_FILE: "text/csv",
-    FAILURES_FILE: "text/csv",
-    CASE_FILE: "application/json",
-    "report.html": "text/html",
-}
-"""Media type by name."""
-
-PACKED_FOLDERS = ("cut/crops", "maps", REPORTS_FOLDER)
-"""Folders that `glomerulab report` needs besides the tables."""
-PACKED_ALREADY = {".png", ".jpg", ".jpeg"}
-
-
 def pack_results(folder: Path) -> None:
-    """Archive predictions, crops and reports of a finished job.
-
-    Parameters
-    ----------
-    folder : Path
-        Gets ``result.zip``.
-    """
+    """Archive predictions, crops and reports of a finished job as ``result.zip``."""
     files = [folder / name for name in (PREDICTIONS_FILE, CASE_FILE, FAILURES_FILE)]
     files += [path for name in PACKED_FOLDERS for path in sorted((folder / name).rglob("*"))]
     with atomic_write(folder / ARCHIVE) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         archive.writestr("RESEARCH-USE-ONLY.txt", NOTICE + "\n")
         for path in files:
             if path.is_file():
-                is_packed = path.suffix.lower() in PACKED_ALREADY
-                method = zipfile.ZIP_STORED if is_packed else zipfile.ZIP_DEFLATED
+                is_compressed = path.suffix.lower() in COMPRESSED_SUFFIXES
+                method = zipfile.ZIP_STORED if is_compressed else zipfile.ZIP_DEFLATED
                 archive.write(path, path.relative_to(folder), compress_type=method)
 
 
 def find_result(folder: Path, name: str) -> Path | None:
-    """Return a file of a result; None if there is none.
-
-    Parameters
-    ----------
-    name : str
-        Of `RESULTS`.
-    """
+    """Return a file of a result, a key of `RESULTS`; None if there is none."""
     if name == "report.html":
         return next(iter(sorted((folder / REPORTS_FOLDER).glob("*.html"))), None)
     path = folder / name
@@ -141,18 +120,7 @@ def find_result(folder: Path, name: str) -> Path | None:
 
 
 def result_file(folder: Path, name: str) -> Path:
-    """Return a file of a result.
-
-    Parameters
-    ----------
-    name : str
-        Of `RESULTS`.
-
-    Raises
-    ------
-    UnknownRecordError
-        If there is none, such as failures where nothing failed.
-    """
+    """Return a file of a result; raise UnknownRecordError if there is none."""
     path = find_result(folder, name)
     if path is None:
         raise UnknownRecordError(f"this job's result holds no {name}")

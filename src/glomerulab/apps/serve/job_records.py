@@ -60,9 +60,8 @@ class JobRequest(_Stored):
     regions: str = Field(
         min_length=1,
         max_length=1024,
-        description="A region file, or a folder with one file named after each slide; "
-        "relative to the "
-        "slides folder, which is ``.`` itself.",
+        description="A region file, or a folder with one file named after each slide; relative to "
+        "the slides folder, which is ``.`` itself.",
     )
     patient: str | None = Field(
         default=None,
@@ -156,11 +155,11 @@ class JobFolder:
         """Write ``outcome.json``, the last file of a job."""
         self._write(OUTCOME_FILE, outcome)
 
-    def take_outcome(self) -> JobResult | None:
+    def read_outcome(self) -> JobResult | None:
         """Return the outcome; None if the process did not write one."""
         return self._read(OUTCOME_FILE, JobResult)
 
-    def forget_work(self) -> None:
+    def delete_files(self) -> None:
         """Delete all but ``job.json``."""
         with suppress(FileNotFoundError):  # the job was deleted meanwhile
             for child in self.path.iterdir():
@@ -169,7 +168,7 @@ class JobFolder:
                 elif child.name != JOB_FILE:
                     child.unlink(missing_ok=True)
 
-    def forget_outcome(self) -> None:
+    def delete_outcome(self) -> None:
         """Delete the outcome of an earlier start."""
         (self.path / OUTCOME_FILE).unlink(missing_ok=True)
 

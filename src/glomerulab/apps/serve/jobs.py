@@ -25,7 +25,7 @@ __all__ = ["Jobs"]
 log = logging.getLogger(__name__)
 
 LOCK_FILE = ".server.lock"
-LOOK_EVERY_S = 0.1
+POLL_S = 0.1
 GIVEN_UP = (
     "the server ended {n} times during this job, which is given up, since the job may be the "
     "cause; see the server's log"
@@ -60,8 +60,8 @@ class Jobs:
         self._changed = threading.Event()
         self._stopping = False
         self._running: tuple[str, BaseProcess] | None = None
-        self._server_lock = _only_server(self.settings.folder)
-        self._records = self._found()
+        self._server_lock = _lock_folder(self.settings.folder)
+        self._records = self._load_records()
         self._thread = threading.Thread(target=self._loop, name="jobs", daemon=True)
         self._thread.start()
 
@@ -157,14 +157,14 @@ class Jobs:
             if record.is_ended:
                 raise JobStateError(f"the job is already {record.state} and cannot be cancelled")
             # Persist the state before killing the process.
-            record = self._put(record, state="cancelled", ended=_now())
+            record = self._update(record, state="cancelled", ended=_now())
             running = self._running
         if running is not None and running[0] == job_id:
             end_process(running[1])
-        self._folder(job_id).forget_work()
+        self._folder(job_id).delete_files()
         return record
 
-    def forget(self, job_id: str, client: str) -> None:
+    def delete(self, job_id: str, client: str) -> None:
         """Delete a job that has ended, with its result.
 
         Raises
@@ -197,7 +197,7 @@ class Jobs:
     def _folder(self, job_id: str) -> JobFolder:
         return JobFolder(self.settings.folder / job_id)
 
-    def _found(self) -> dict[str, JobRecord]:
+    def _load_records(self) -> dict[str, JobRecord]:
         """Read the jobs of an earlier server, and queue interrupted ones again."""
         records = {}
         for path in sorted(self.settings.folder.iterdir()):
@@ -205,7 +205,7 @@ class Jobs:
             if record is None or record.id != path.name:
                 continue
             if record.state == "cancelled":
-                JobFolder(path).forget_work()
+                JobFolder(path).delete_files()
             elif record.state == "running":
                 record = self._requeue(record)
             records[record.id] = record
@@ -221,7 +221,7 @@ class Jobs:
         self._folder(record.id).write(record)
         return record
 
-    def _put(self, record: JobRecord, **changes: object) -> JobRecord:
+    def _update(self, record: JobRecord, **changes: object) -> JobRecord:
         changed = record.model_copy(update=changes)
         self._folder(record.id).write(changed)
         self._records[record.id] = changed
@@ -235,7 +235,7 @@ class Jobs:
                 self._changed.wait(timeout=5.0)
                 continue
             try:
-                self._do(record)
+                self._run(record)
             except Exception as error:  # such as a full disk; the next job must still run
                 log.exception("job %s", record.id)
                 self._fail(record.id, f"the server could not run the job: {_public_message(error)}")
@@ -247,16 +247,16 @@ class Jobs:
                 return None
             oldest = min(queued, key=lambda record: (record.created, record.id))
             try:
-                return self._put(
+                return self._update(
                     oldest, state="running", started=_now(), n_starts=oldest.n_starts + 1
                 )
             except OutputError:
                 log.exception("job %s could not be started", oldest.id)
                 return None
 
-    def _do(self, record: JobRecord) -> None:
+    def _run(self, record: JobRecord) -> None:
         folder = self._folder(record.id)
-        folder.forget_outcome()
+        folder.delete_outcome()
         settings = self.settings
         task = JobTask(
             folder.path, record.request, settings.run, settings.slides.root, settings.n_workers
@@ -276,7 +276,7 @@ class Jobs:
                 folder.remove()
                 return
             if current.state != "running":  # cancelled meanwhile
-                folder.forget_work()
+                folder.delete_files()
                 return
             if self._stopping and ended_in_time is None:
                 return  # still recorded as running: queued again at the next start
@@ -286,7 +286,7 @@ class Jobs:
         """Wait for the process: True if it ended, False on timeout, None if the server stops."""
         deadline = time.monotonic() + self.limits.job_s
         while process.is_alive():
-            process.join(LOOK_EVERY_S)
+            process.join(POLL_S)
             if self._stopping:
                 return None
             record = self._records.get(job_id)
@@ -299,22 +299,21 @@ class Jobs:
     def _conclude(
         self, record: JobRecord, folder: JobFolder, exit_code: int | None, *, in_time: bool
     ) -> None:
-        outcome = folder.take_outcome()
+        outcome = folder.read_outcome()
         if outcome is not None and outcome.error is None:
-            self._put(record, state="done", outcome=outcome, ended=_now())
+            self._update(record, state="done", outcome=outcome, ended=_now())
             return
         if outcome is not None:
             reason = outcome.error
         elif in_time:
             reason = (
-                f"the job's process ended with exit code {exit_code} and no outcome, most "
-                "often because "
-                "memory ran out; see the server's log"
+                f"the job's process ended with exit code {exit_code} and no outcome, most often "
+                "because memory ran out; see the server's log"
             )
         else:
             reason = f"the job was not done within {self.limits.job_s / 3600:g} hours"
-        self._put(record, state="failed", error=reason, ended=_now())
-        folder.forget_work()
+        self._update(record, state="failed", error=reason, ended=_now())
+        folder.delete_files()
 
     def _fail(self, job_id: str, reason: str) -> None:
         with self._lock:
@@ -337,7 +336,7 @@ def _public_message(error: Exception) -> str:
     return UNEXPECTED
 
 
-def _only_server(folder: Path) -> Callable[[], None]:
+def _lock_folder(folder: Path) -> Callable[[], None]:
     """Lock the folder against a second server; return the function that unlocks it."""
     lock = ExitStack()
     busy = "another server uses this jobs folder; give another --jobs"

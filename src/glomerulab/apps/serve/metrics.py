@@ -56,13 +56,7 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     def text(self, job_counts: dict[str, int]) -> str:
-        """Return all metrics in Prometheus' text format.
-
-        Parameters
-        ----------
-        job_counts : dict of str to int
-            Jobs by state.
-        """
+        """Return all metrics, with the number of jobs by state, in Prometheus' text format."""
         for state, count in job_counts.items():
             self.jobs.labels(state).set(count)
         return f"# {NOTICE}\n{generate_latest(self.registry).decode()}"
@@ -76,7 +70,7 @@ class MetricsMiddleware:
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -46,10 +46,8 @@ class Overlays:
             A PNG of 2 W by H pixels.
         """
         card = self._card
-        shown = torch.from_numpy(pixels).to(self._device).float() / 255.0  # (S, S, 3)
-        tensor = ((shown - shown.new_tensor(card.mean)) / shown.new_tensor(card.std)).permute(
-            2, 0, 1
-        )
+        rgb = torch.from_numpy(pixels).to(self._device).float() / 255.0  # (S, S, 3)
+        tensor = ((rgb - rgb.new_tensor(card.mean)) / rgb.new_tensor(card.std)).permute(2, 0, 1)
         target = card.taxonomy.label_ids.index(label_id)
         with self._lock:  # captum registers hooks on the network
             saliency = attribute(self._model, tensor, target, "grad-cam").numpy()

@@ -31,7 +31,7 @@ MAX_BATCH = 8
 @dataclass(frozen=True, eq=False)
 class _Waiting:
     crop: PreparedCrop
-    answer: "Future[ImagePrediction]"
+    future: "Future[ImagePrediction]"
 
 
 class Predictor:
@@ -42,8 +42,8 @@ class Predictor:
     engine : Engine
         From here on only this object's threads may use it.
     max_batch : int, default 8
-        Crops that wait while a batch is answered make the next one, up to so many. An engine that
-        answers several threads at once gains nothing by that: there each crop goes alone.
+        Crops that wait during a batch form the next one, up to this size. An engine that runs on
+        several threads at once gains nothing by batches and gets one crop at a time.
     on_batch : callable, optional
         Called with the size of each batch.
 
@@ -61,14 +61,14 @@ class Predictor:
         max_batch: int = MAX_BATCH,
         on_batch: Callable[[int], None] = lambda _size: None,
     ) -> None:
-        _refuse_mismatch(engine, calibration)
+        _check_output(engine, calibration)
         self._engine = engine
         self._calibration = calibration
         self._max_batch = max_batch if engine.max_concurrency == 1 else 1
         self._on_batch = on_batch
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._work, name=f"judge-{number}", daemon=True)
+            threading.Thread(target=self._work, name=f"predictor-{number}", daemon=True)
             for number in range(engine.max_concurrency)
         ]
         for thread in self._threads:
@@ -81,9 +81,9 @@ class Predictor:
 
     def submit(self, crop: PreparedCrop) -> "Future[ImagePrediction]":
         """Queue a crop; cancel the future to drop it."""
-        answer: Future[ImagePrediction] = Future()
-        self._queue.put(_Waiting(crop, answer))
-        return answer
+        future: Future[ImagePrediction] = Future()
+        self._queue.put(_Waiting(crop, future))
+        return future
 
     def close(self) -> None:
         """Process the queue, then stop."""
@@ -96,10 +96,10 @@ class Predictor:
         is_open = True
         while is_open:
             batch, is_open = self._next_batch()
-            batch = [one for one in batch if one.answer.set_running_or_notify_cancel()]
+            batch = [one for one in batch if one.future.set_running_or_notify_cancel()]
             if batch:
                 self._on_batch(len(batch))
-                self._answer(batch)
+                self._predict(batch)
 
     def _next_batch(self) -> tuple[list[_Waiting], bool]:
         """Wait for one crop, and add those that are already waiting."""
@@ -115,34 +115,35 @@ class Predictor:
                 return batch, True
         return batch, False
 
-    def _answer(self, batch: Sequence[_Waiting]) -> None:
+    def _predict(self, batch: Sequence[_Waiting]) -> None:
         try:
-            found = predict_batch(
+            predictions = predict_batch(
                 [one.crop.model_input for one in batch], self._engine, self._calibration
             )
         except Exception as error:  # noqa: BLE001 - passed on to the waiting request
             if len(batch) == 1:
-                batch[0].answer.set_exception(error)
+                batch[0].future.set_exception(error)
                 return
             log.warning("a batch of %d failed, each crop is retried: %r", len(batch), error)
             for one in batch:
-                self._answer([one])
+                self._predict([one])
             return
-        for one, finding in zip(batch, found, strict=True):
-            one.answer.set_result(finding)
+        for one, prediction in zip(batch, predictions, strict=True):
+            one.future.set_result(prediction)
 
 
-def _refuse_mismatch(engine: Engine, calibration: ModelCalibration) -> None:
+def _check_output(engine: Engine, calibration: ModelCalibration) -> None:
     """Run one blank image, so that a mismatch shows before the first request."""
     size = engine.card.input_size
-    answers = engine.predict(np.full((1, size, size, 3), 255, dtype=np.uint8))
+    output = engine.predict(np.full((1, size, size, 3), 255, dtype=np.uint8))
     n_labels, n_features = len(engine.card.labels), calibration.ood.n_features
-    if answers.logits.shape != (1, n_labels):
+    if output.logits.shape != (1, n_labels):
         raise CheckpointError(
-            f"the model gives {answers.logits.shape[1]} answers, its card names {n_labels} labels"
+            f"the model has {output.logits.shape[1]} outputs, but its card names {n_labels} "
+            "labels; export or train it again"
         )
-    if answers.features.shape != (1, n_features):
+    if output.features.shape != (1, n_features):
         raise CheckpointError(
-            f"the model gives {answers.features.shape[1]} features, its calibration was fitted on "
+            f"the model has {output.features.shape[1]} features, but its calibration was fitted on "
             f"{n_features}; run `glomerulab gates RUN` again"
         )

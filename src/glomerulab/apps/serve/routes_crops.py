@@ -34,8 +34,11 @@ router = APIRouter()
 
 SAME_MPP = 0.1
 """Relative tolerance, as in `glomerulab predict`."""
+SCALE_UNKNOWN = (
+    "The crop's micrometres per pixel are not known, so its scale may differ from the model's."
+)
 NO_OVERLAY = (
-    "No overlay: this server runs an export, which has no gradients. Serve the run itself for that."
+    "No overlay: this server runs an export, which has no gradients. Serve the run itself for one."
 )
 
 
@@ -58,7 +61,7 @@ async def predict_crop(
     service.metrics.in_flight.inc()
     try:
         async with asyncio.timeout(service.limits.answer_s):
-            answer = await _answered(service, content, stain=stain, mpp=mpp, saliency=saliency)
+            response = await _response(service, content, stain=stain, mpp=mpp, saliency=saliency)
     except TimeoutError as error:
         raise BusyError(
             f"the crop was not processed within {service.limits.answer_s:g} s; try again",
@@ -67,11 +70,11 @@ async def predict_crop(
         ) from error
     finally:
         service.metrics.in_flight.dec()
-    service.metrics.crops.labels("yes" if answer.referred else "no").inc()
-    return answer
+    service.metrics.crops.labels("yes" if response.referred else "no").inc()
+    return response
 
 
-async def _answered(
+async def _response(
     service: Service, content: bytes, *, stain: str | None, mpp: float | None, saliency: bool
 ) -> CropResponse:
     model = service.model
@@ -80,8 +83,8 @@ async def _answered(
         partial(_prepared, service, content, stain=stain, mpp=mpp, saliency=draws),
         limiter=service.preparing,
     )
-    finding = await asyncio.wrap_future(model.predictor.submit(crop))
-    (decision,) = decide_crops([crop], [finding], model.card, model.calibration)
+    prediction = await asyncio.wrap_future(model.predictor.submit(crop))
+    (decision,) = decide_crops([crop], [prediction], model.card, model.calibration)
     overlay, notes = None, (*model.notes, *_mpp_notes(mpp, model.card.mpp))
     if saliency and not draws:
         notes = (*notes, NO_OVERLAY)
@@ -89,7 +92,7 @@ async def _answered(
         overlay = await to_thread.run_sync(
             partial(_overlay, model, crop, decision), limiter=service.preparing
         )
-    return _answer(model, crop, finding, decision, overlay=overlay, notes=notes)
+    return _crop_response(model, crop, prediction, decision, overlay=overlay, notes=notes)
 
 
 def _prepared(
@@ -116,12 +119,7 @@ def _overlay(model: ServedModel, crop: PreparedCrop, decision: Decision) -> Over
 def _mpp_notes(mpp: float | None, wanted: float | None) -> tuple[str, ...]:
     """Return a note where the scale is unknown or differs from the model's."""
     if mpp is None or wanted is None:
-        return (
-            (
-                "The crop's micrometres per pixel are not known, so its scale may differ from "
-                "the model's."
-            ),
-        )
+        return (SCALE_UNKNOWN,)
     if abs(mpp / wanted - 1) <= SAME_MPP:
         return ()
     text = (
@@ -131,10 +129,10 @@ def _mpp_notes(mpp: float | None, wanted: float | None) -> tuple[str, ...]:
     return (text,)
 
 
-def _answer(
+def _crop_response(
     model: ServedModel,
     crop: PreparedCrop,
-    finding: ImagePrediction,
+    prediction: ImagePrediction,
     decision: Decision,
     *,
     overlay: Overlay | None,
@@ -159,12 +157,12 @@ def _answer(
         conformal_set=tuple(label.id for label in labels if label.state != "absent"),
         coverage=facts.coverage,
         referred=bool(decision.reasons),
-        reasons=tuple(Reason(word=word, meaning=REASONS[word]) for word in decision.reasons),
+        reasons=tuple(Reason(word=key, meaning=REASONS[key]) for key in decision.reasons),
         stain=crop.stain,
         stain_status=crop.stain_status,
-        distance=finding.distance,
+        distance=prediction.distance,
         distance_threshold=facts.distance_threshold,
-        sharpness=finding.sharpness,
+        sharpness=prediction.sharpness,
         sharpness_threshold=facts.sharpness_threshold,
         overlay=overlay,
         notes=notes,

@@ -62,7 +62,7 @@ def cancel_job(job_id: JobId, service: CurrentService, client: Client) -> Job:
 def forget_job(job_id: JobId, service: CurrentService, client: Client) -> None:
     """Delete a job that has ended, and its result."""
     jobs, _ = _jobs(service)
-    jobs.forget(job_id, client)
+    jobs.delete(job_id, client)
 
 
 @router.get(

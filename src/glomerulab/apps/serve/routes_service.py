@@ -84,10 +84,10 @@ async def page(service: CurrentService) -> HTMLResponse:
 @router.get("/static/{name:path}", include_in_schema=False)
 async def static(name: str) -> Response:
     """Return a static file of the page."""
-    answer = ASSETS.response(name)
-    if answer is None:
+    response = ASSETS.response(name)
+    if response is None:
         raise UnknownRecordError("the page has no such file")
-    return answer
+    return response
 
 
 @lru_cache(maxsize=1)

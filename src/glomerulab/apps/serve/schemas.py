@@ -193,26 +193,14 @@ IMAGE_BODY: dict[str, Any] = {
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of a route's errors.
-
-    Returns
-    -------
-    dict
-        For FastAPI's ``responses``.
-    """
+    """Return the OpenAPI description of a route's errors, for FastAPI's ``responses``."""
     return {
         status: {"model": ErrorResponse, "description": MEANINGS[status]} for status in statuses
     }
 
 
 def describe_keys(app: FastAPI) -> None:
-    """Add the API key to an application's OpenAPI description.
-
-    Parameters
-    ----------
-    app : FastAPI
-        With all its routes.
-    """
+    """Add the API key to the OpenAPI description of an application with all its routes."""
     document = app.openapi()  # cached by the application
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"key": []}]

@@ -36,12 +36,12 @@ def open_service(settings: ServeSettings) -> Service:
     Returns
     -------
     Service
-        To be closed.
+        The caller closes it.
 
     Raises
     ------
     ConfigError
-        If the slides folder is none, or there is no place for jobs.
+        If the slides folder does not exist, or slides are given without a folder for jobs.
     GlomerulabError
         If the model cannot be served.
     """
@@ -78,12 +78,12 @@ def serve(settings: ServeSettings, *, host: str, port: int, echo: Callable[[str]
     port : int
         0 for any free one.
     echo : callable
-        Gets the lines for the terminal.
+        Called with each line for the terminal.
 
     Raises
     ------
     ConfigError
-        If others could reach the server without a key, or a proxy is no address.
+        If others could reach the server without a key, or a proxy is not an address.
     GlomerulabError
         If the model cannot be served, or the address is taken.
     """
@@ -119,11 +119,8 @@ def announce(settings: ServeSettings, service: Service, *, host: str, port: int)
         lines.append(f"Slides below {settings.slides}; {waiting} earlier jobs continue.")
     if not is_local(host):
         lines += [
-            (
-                f"WARNING: {host} can be reached from the network. Keys and images are sent "
-                "unencrypted:"
-            ),
-            "  use an HTTPS proxy, or only a network you trust.",
+            f"WARNING: {host} can be reached from the network, and keys and images are sent",
+            "  unencrypted: use an HTTPS proxy, or only a network you trust.",
         ]
     elif settings.keys is None:
         lines.append("No keys: every user of this computer may send requests.")
@@ -138,16 +135,16 @@ def create_app(
     Parameters
     ----------
     service : Service
-        Stays the caller's to close.
+        The caller closes it.
     keys : KeyRing, optional
-        None: whoever reaches this server may ask.
+        None: no key is required.
     hosts : frozenset of str, default empty
-        Names this server is called by; empty means any.
+        Allowed Host names; empty means any.
 
     Returns
     -------
     FastAPI
-        Its description is at ``/openapi.json``; without pages that load scripts from elsewhere.
+        Described at ``/openapi.json``, without pages that load scripts from other sites.
     """
     app = FastAPI(
         title="glomerulab (research use only)",

@@ -9,7 +9,7 @@ from glomerulab.taxonomy import Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits beyond which a request is answered with 413, 408, 429 or 503."""
+    """Limits beyond which a request is refused with 413, 408, 429 or 503."""
 
     upload_bytes: int = 20 * 1024 * 1024
     """Size of one crop."""

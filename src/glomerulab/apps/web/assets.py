@@ -26,13 +26,7 @@ class Assets:
         self._urls: dict[str, str] = {}
 
     def url(self, name: str) -> str:
-        """Return the address of a file, which changes with its content.
-
-        Parameters
-        ----------
-        name : str
-            Below ``static``.
-        """
+        """Return the address of a file below ``static``, which changes with its content."""
         if name not in self._urls:
             digest = hashlib.sha256((self.root / name).read_bytes()).hexdigest()[:12]
             self._urls[name] = f"/static/{name}?v={digest}"

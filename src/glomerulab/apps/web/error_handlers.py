@@ -10,23 +10,23 @@ from starlette.responses import Response
 
 from glomerulab.errors import GlomerulabError
 
-__all__ = ["UNEXPECTED", "Answer", "install_error_handlers", "validation_problems"]
+__all__ = ["UNEXPECTED", "install_error_handlers", "validation_problems"]
 
 log = logging.getLogger(__name__)
 
 MAX_PROBLEMS = 5
 UNEXPECTED = "an unexpected error occurred; the server's log has the details"
 
-Answer = Callable[[Request, int, str], Response]
+Respond = Callable[[Request, int, str], Response]
 """Builds a response (JSON or a page) from a status and a message."""
 
 
 def install_error_handlers(
     app: FastAPI,
     *,
-    foreseen: Callable[[Request, GlomerulabError], Response],
-    answer: Answer,
-    unforeseen: str = UNEXPECTED,
+    known_error: Callable[[Request, GlomerulabError], Response],
+    respond: Respond,
+    unexpected: str = UNEXPECTED,
 ) -> None:
     """Install an application's exception handlers; no trace is ever sent.
 
@@ -34,26 +34,26 @@ def install_error_handlers(
     ----------
     foreseen : callable
         Handles a `GlomerulabError`.
-    answer : callable
+    respond : callable
         Builds the response to any other error.
     unforeseen : str, optional
         Message of an unexpected error.
     """
 
     def http(request: Request, error: HTTPException) -> Response:
-        made = answer(request, error.status_code, str(error.detail))
+        made = respond(request, error.status_code, str(error.detail))
         made.headers.update(error.headers or {})
         return made
 
     def broken(request: Request, error: Exception) -> Response:
         log.error("%s %s", request.method, request.url.path, exc_info=error)
-        return answer(request, 500, unforeseen)
+        return respond(request, 500, unexpected)
 
     def invalid(request: Request, error: RequestValidationError) -> Response:
-        return answer(request, 422, validation_problems(error))
+        return respond(request, 422, validation_problems(error))
 
     handlers: dict[type[Exception], Callable[..., Response]] = {
-        GlomerulabError: foreseen,
+        GlomerulabError: known_error,
         RequestValidationError: invalid,
         HTTPException: http,
         Exception: broken,

@@ -1,6 +1,6 @@
 """Security headers of every response, and checks of every request.
 
-Plain ASGI, so that it covers files, pages and errors alike. It knows no accounts.
+ASGI middleware, so that it covers files, pages and errors alike.
 """
 
 from collections.abc import Callable

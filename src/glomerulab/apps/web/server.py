@@ -48,8 +48,8 @@ def address_of(host: str, port: int) -> str:
     >>> address_of("::1", 8000)
     'http://[::1]:8000'
     """
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}"
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -96,14 +96,14 @@ def run_server(app: ASGIApp, listener: socket.socket, *, proxies: Sequence[str] 
     Parameters
     ----------
     listener : socket
-        Stays the caller's to close.
+        The caller closes it.
     proxies : sequence of str, default empty
         As `server_config` takes them.
 
     Raises
     ------
     ConfigError
-        If a proxy is no address.
+        If a proxy is not an address.
     """
     config = server_config(app, proxies=proxies)
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
@@ -111,26 +111,14 @@ def run_server(app: ASGIApp, listener: socket.socket, *, proxies: Sequence[str] 
 
 
 def check_proxies(proxies: Sequence[str]) -> None:
-    """Check proxy addresses before anything is loaded.
-
-    Parameters
-    ----------
-    proxies : sequence of str
-        As `server_config` takes them.
-
-    Raises
-    ------
-    ConfigError
-        If a proxy is no address.
-    """
+    """Raise ConfigError if a proxy is not an address, before anything is loaded."""
     for one in proxies:
         try:
             ipaddress.ip_network(one)
         except ValueError as error:
             raise ConfigError(
-                f"{one!r} is not an address; --proxy takes an address such as 127.0.0.1 or "
-                "a network "
-                "such as 10.0.0.0/24"
+                f"{one!r} is not an address; --proxy takes an address such as 127.0.0.1 or a "
+                "network such as 10.0.0.0/24"
             ) from error
 
 
@@ -141,12 +129,12 @@ def server_config(app: ASGIApp, *, proxies: Sequence[str] = ()) -> uvicorn.Confi
     ----------
     proxies : sequence of str, default empty
         Addresses or networks whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are trusted;
-        none by default, whatever the environment says.
+        none by default, whatever the environment variables are.
 
     Raises
     ------
     ConfigError
-        If a proxy is no address.
+        If a proxy is not an address.
     """
     check_proxies(proxies)
     return uvicorn.Config(

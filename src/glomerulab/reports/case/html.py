@@ -73,8 +73,8 @@ def render_case_html(
             labels={call.image_id: labels_text(case.labels_of(call)) for call in case.calls},
             boxes={call.image_id: box_text(call) for call in case.calls},
             n_corrections={call.image_id: case.n_corrections(call) for call in case.calls},
-            scripts=[Markup(script) for script in _scripts(review)],  # noqa: S704 - our own files
-            policy=Markup(page_policy(review)),  # noqa: S704 - our own words
+            scripts=[Markup(script) for script in _scripts(review)],  # noqa: S704 - package files
+            policy=Markup(page_policy(review)),  # noqa: S704 - package text
             example=case.taxonomy.label_ids[-1],
         )
     )

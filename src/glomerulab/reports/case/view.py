@@ -423,7 +423,7 @@ def model_rows(facts: CaseFacts, language: Language) -> tuple[tuple[str, str], .
         translate("Trained on", language): trained_on,
         translate("On its held-out part", language): localized(m, "test_summary", language)
         or translate("not stated", language),
-        translate("Answers", language): comma.join(
+        translate("report|Labels", language): comma.join(
             localized(one, "name", language) for one in m.labels
         ),
         translate("Temperature", language): translate(

@@ -35,7 +35,7 @@ def test_slides_become_predictions_and_a_report(task, tmp_path):
     job = task(*slides, regions="regions", patient="p1", language="zh")
     run_job(job)
     folder = JobFolder(job.folder)
-    outcome = folder.take_outcome()
+    outcome = folder.read_outcome()
     assert (outcome.error, outcome.n_images, outcome.n_failures) == (None, 5, 0)
     case = read_case_folder(folder.result)
     assert {call.patient_id for call in case.calls} == {"p1"}
@@ -79,7 +79,7 @@ def test_an_impossible_job_reports_its_reason_without_a_path(
     write_regions([Region.from_box("far", Box(90_000, 90_000, 50, 50))], slides / "far.geojson")
     job = task(slide, regions=regions)
     run_job(job)
-    error = JobFolder(job.folder).take_outcome().error
+    error = JobFolder(job.folder).read_outcome().error
     assert expected in error
     assert str(tmp_path) not in error
     assert "slides.csv" not in error
@@ -90,7 +90,7 @@ def test_a_slide_without_mpp_is_evaluated_when_the_request_gives_it(task, tmp_pa
     write_slide(tmp_path / "slides", "plain", mpp=None)
     job = task({"path": "plain.png", "mpp": 0.5}, regions="plain.geojson")
     run_job(job)
-    assert JobFolder(job.folder).take_outcome().n_images == 2
+    assert JobFolder(job.folder).read_outcome().n_images == 2
 
 
 def test_failures_are_listed_without_a_server_path(task, tmp_path):
@@ -102,7 +102,7 @@ def test_failures_are_listed_without_a_server_path(task, tmp_path):
     write_regions(regions, path)
     job = task("s1.tif", regions="s1.geojson")
     run_job(job)
-    assert JobFolder(job.folder).take_outcome().n_failures == 1
+    assert JobFolder(job.folder).read_outcome().n_failures == 1
     failures = (job.folder / "result" / "failures.csv").read_text()
     assert "outside the slide" in failures
     assert str(tmp_path) not in failures

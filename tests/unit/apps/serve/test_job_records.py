@@ -27,7 +27,7 @@ def test_records_read_back_and_are_readable_by_their_owner_alone(folder):
     folder.write_outcome(JobResult(n_images=4))
     assert folder.read() == record
     assert folder.read_progress().done == 3
-    assert folder.take_outcome() == JobResult(n_images=4)
+    assert folder.read_outcome() == JobResult(n_images=4)
     assert folder.path.stat().st_mode & 0o077 == 0
 
 
@@ -36,7 +36,7 @@ def test_an_unreadable_record_is_not_a_job(folder, content):
     (folder.path / "job.json").write_text(content)
     assert folder.read() is None
     assert folder.read_progress() is None
-    assert folder.take_outcome() is None
+    assert folder.read_outcome() is None
 
 
 def test_all_but_the_record_can_be_forgotten(folder):
@@ -44,7 +44,7 @@ def test_all_but_the_record_can_be_forgotten(folder):
     folder.write_outcome(JobResult())
     (folder.result / "cut").mkdir(parents=True)
     (folder.result / "cut" / "a.png").write_text("x")
-    folder.forget_work()
+    folder.delete_files()
     assert [path.name for path in folder.path.iterdir()] == ["job.json"]
     folder.remove()
     assert not folder.path.exists()

@@ -80,7 +80,7 @@ def test_a_job_is_done_and_kept(settings):
     jobs.close()
     again = Jobs(settings, work=endless)
     assert again.get(record.id, "anna") == done
-    again.forget(record.id, "anna")
+    again.delete(record.id, "anna")
     again.close()
     assert not (settings.folder / record.id).exists()
 
@@ -119,9 +119,9 @@ def test_a_job_can_be_forgotten_only_when_it_has_ended(settings):
     record = jobs.add(REQUEST, "anna")
     until(jobs, record.id, "running")
     with pytest.raises(JobStateError, match="cancel it first"):
-        jobs.forget(record.id, "anna")
+        jobs.delete(record.id, "anna")
     jobs.cancel(record.id, "anna")
-    jobs.forget(record.id, "anna")
+    jobs.delete(record.id, "anna")
     jobs.close()
     assert [path for path in settings.folder.iterdir() if path.is_dir()] == []
 
@@ -188,7 +188,7 @@ def test_too_many_jobs_of_one_client_and_of_all_are_rejected(settings):
 def test_a_job_is_seen_by_the_client_that_started_it_alone(settings):
     jobs = Jobs(settings, work=quick)
     record = jobs.add(REQUEST, "anna")
-    for act in (jobs.get, jobs.cancel, jobs.forget):
+    for act in (jobs.get, jobs.cancel, jobs.delete):
         with pytest.raises(UnknownRecordError):
             act(record.id, "bo")
     assert jobs.of_client("bo") == []
@@ -221,7 +221,7 @@ def test_the_error_of_a_failed_job_contains_no_server_path(settings, monkeypatch
     def full(_record):
         raise OutputError("cannot write: No space left on device", where="/data/jobs/1")
 
-    monkeypatch.setattr(jobs, "_do", full)
+    monkeypatch.setattr(jobs, "_run", full)
     error = until(jobs, jobs.add(REQUEST, "anna").id, "failed").error
     assert error == "the server could not run the job: cannot write: No space left on device"
     jobs.close()
@@ -234,7 +234,7 @@ def test_a_job_cancelled_and_forgotten_at_once_stops_no_other_and_leaves_nothing
         while jobs.get(record.id, "anna").state != "running":
             time.sleep(0.0005)
         jobs.cancel(record.id, "anna")  # before its process runs, most often
-        jobs.forget(record.id, "anna")
+        jobs.delete(record.id, "anna")
     jobs._work = quick
     assert until(jobs, jobs.add(REQUEST, "anna").id, "done").n_starts == 1
     jobs.close()
@@ -243,13 +243,13 @@ def test_a_job_cancelled_and_forgotten_at_once_stops_no_other_and_leaves_nothing
 
 def test_an_unexpected_error_fails_one_job_and_not_the_next(settings, monkeypatch):
     jobs = Jobs(settings, work=quick)
-    do = jobs._do
+    run_job = jobs._run
 
     def broken(_record):
-        monkeypatch.setattr(jobs, "_do", do)
+        monkeypatch.setattr(jobs, "_run", run_job)
         raise ValueError("/data/jobs/1")
 
-    monkeypatch.setattr(jobs, "_do", broken)
+    monkeypatch.setattr(jobs, "_run", broken)
     first, second = jobs.add(REQUEST, "anna"), jobs.add(REQUEST, "anna")
     error = until(jobs, first.id, "failed").error
     assert error == f"the server could not run the job: {UNEXPECTED}"

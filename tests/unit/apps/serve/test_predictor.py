@@ -47,9 +47,9 @@ def test_waiting_crops_are_predicted_in_one_batch_with_equal_results(trained, en
     crops = [crop(engine, calibration, seed=seed) for seed in range(9)]
     alone = [predictor.submit(one).result(30) for one in crops]
     engine.may_go.clear()
-    answers = [predictor.submit(one) for one in crops]
+    futures = [predictor.submit(one) for one in crops]
     engine.may_go.set()
-    together = [answer.result(30) for answer in answers]
+    together = [future.result(30) for future in futures]
     predictor.close()
     assert sizes[:9] == [1] * 9
     assert sum(sizes[9:]) == 9
@@ -76,9 +76,9 @@ def test_a_thread_safe_engine_is_called_by_two_threads(trained, engine):
     two = Two(engine)
     two.max_concurrency = 2
     predictor = Predictor(two, calibration, on_batch=sizes.append)
-    answers = [predictor.submit(one) for one in crops]
-    for answer, other in zip(answers, expected, strict=True):
-        assert answer.result(30).logits == pytest.approx(other.logits, abs=1e-4)
+    futures = [predictor.submit(one) for one in crops]
+    for future, other in zip(futures, expected, strict=True):
+        assert future.result(30).logits == pytest.approx(other.logits, abs=1e-4)
     predictor.close()
     assert sizes == [1] * 4
     assert not predictor.is_alive
@@ -92,14 +92,14 @@ def test_an_image_that_breaks_the_network_fails_alone(trained, engine):
     )
     engine.may_go.clear()
     first = predictor.submit(crop(engine, calibration))
-    answers = [
+    futures = [
         predictor.submit(one) for one in (crop(engine, calibration), bad, crop(engine, calibration))
     ]
     engine.may_go.set()
-    assert first.result(30).logits == answers[0].result(30).logits
-    assert answers[2].result(30).logits
+    assert first.result(30).logits == futures[0].result(30).logits
+    assert futures[2].result(30).logits
     with pytest.raises(RuntimeError, match="black"):
-        answers[1].result(30)
+        futures[1].result(30)
     assert predictor.is_alive
     predictor.close()
     assert not predictor.is_alive
@@ -124,7 +124,7 @@ def test_a_model_whose_output_contradicts_its_card_is_rejected(trained):
     calibration = read_calibration(trained)
     other = open_engine(trained)
     other.card = other.card.model_copy(update={"labels": other.card.labels[:3]})
-    with pytest.raises(CheckpointError, match="4 answers, its card names 3 labels"):
+    with pytest.raises(CheckpointError, match="4 outputs, but its card names 3 labels"):
         Predictor(other, calibration)
     ood = replace(calibration.ood, class_means=calibration.ood.class_means[:, :5])
     narrow = replace(calibration, ood=ood)
@@ -144,8 +144,8 @@ def test_a_crop_of_a_stain_with_a_reference_takes_its_colours(trained, two_stain
     glass = np.full((64, 64, 3), 244, np.uint8)
     blank = prepare_crop(glass, engine.card, calibration, stain="HE", mpp=None)
     assert blank.stain_status == "constant"
-    finding = Predictor(engine, calibration).submit(blank).result(30)
-    assert "no_tissue" in decide_crops([blank], [finding], engine.card, calibration)[0].reasons
+    prediction = Predictor(engine, calibration).submit(blank).result(30)
+    assert "no_tissue" in decide_crops([blank], [prediction], engine.card, calibration)[0].reasons
 
 
 @pytest.fixture

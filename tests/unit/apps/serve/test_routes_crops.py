@@ -153,7 +153,7 @@ def test_bad_requests_do_not_affect_good_ones(open_server):
 def test_a_slow_prediction_times_out_with_retry_after(trained, tmp_path, monkeypatch):
     with served(trained, tmp_path, answer_s=0.05) as one:
         monkeypatch.setattr(
-            "glomerulab.apps.serve.routes_crops._answered", lambda *_a, **_k: asyncio.sleep(30)
+            "glomerulab.apps.serve.routes_crops._response", lambda *_a, **_k: asyncio.sleep(30)
         )
         answer = one.client().post("/v1/crops", content=GOOD)
         assert answer.status_code == 503

@@ -22,9 +22,9 @@ def test_every_kind_of_error_becomes_an_answer_without_a_trace():
     app = FastAPI()
     install_error_handlers(
         app,
-        foreseen=lambda _request, error: PlainTextResponse(error.message, 507),
-        answer=lambda _request, status, message: PlainTextResponse(message, status),
-        unforeseen="something broke",
+        known_error=lambda _request, error: PlainTextResponse(error.message, 507),
+        respond=lambda _request, status, message: PlainTextResponse(message, status),
+        unexpected="something broke",
     )
     errors = {
         "disk": OutputError("disk full", where="/secret"),

@@ -144,7 +144,7 @@ def _max_body_bytes(path: str) -> int:
 def _add_error_handlers(app: FastAPI) -> None:
     # Only the message of an error is sent: `where` may hold a path of the server.
     install_error_handlers(
-        app, foreseen=_known_error, answer=_error_response, unforeseen=INTERNAL_ERROR
+        app, known_error=_known_error, respond=_error_response, unexpected=INTERNAL_ERROR
     )
     handlers: dict[type[Exception], Callable[..., Response]] = {
         NotLoggedInError: _not_logged_in,
