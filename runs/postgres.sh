@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A private PostgreSQL for the tests, on a socket in a folder of its own, gone when that folder is:
+# A private PostgreSQL for the tests, on a socket in its own folder; "stop" removes it:
 #   export GLOMERULAB_POSTGRES_URL=$(bash runs/postgres.sh start); ...; bash runs/postgres.sh stop
-# Installs Debian's postgresql where it is missing and it may.
+# Installs Debian's postgresql if it is missing and permissions allow it.
 set -euo pipefail
 folder="${GLOMERULAB_POSTGRES_FOLDER:-${TMPDIR:-/tmp}/glomerulab-postgres-$(id -u)}"
 
@@ -15,7 +15,7 @@ case "${1:-start}" in
       as_root=(); if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
       {
         "${as_root[@]}" apt-get update -qq
-        # Without its default cluster: nothing of ours is to run outside our folder.
+        # Without the default cluster: nothing may run outside the folder.
         "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
           --no-install-recommends -o Dpkg::Options::=--force-confold postgresql
       } >&2
@@ -28,7 +28,7 @@ case "${1:-start}" in
       as_server "$bin/initdb" -D "$folder/data" -U glomerulab -A trust -E UTF8 --locale=C.UTF-8 >&2
     fi
     if ! as_server "$bin/pg_ctl" -D "$folder/data" status >/dev/null; then
-      # Only the socket, no port; durable, as a hospital's would be.
+      # Only the socket, no port; durable writes, as in production.
       as_server "$bin/pg_ctl" -D "$folder/data" -l "$folder/log" -w \
         -o "-c listen_addresses='' -c unix_socket_directories='$folder'" \
         start >&2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes .venv with exactly what requirements.lock names, and this package in it (editable).
-# Needs Debian or Ubuntu with Python 3.11 to 3.13; installs Python itself where it may.
-# Does nothing when .venv is already what the lock says.
+# Create .venv with exactly the packages of requirements.lock, and this package (editable).
+# Needs Debian or Ubuntu with Python 3.11 to 3.13; installs Python if permissions allow it.
+# Does nothing if .venv matches the lock.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,12 +28,12 @@ python=$(find_python) || { install_packages python3 python3-venv; python=$(find_
   exit 1
 }
 rm -rf .venv
-# Debian ships venv apart from Python; the first attempt tells whether it is there.
+# Debian packages venv separately from Python; the first attempt fails if it is missing.
 "$python" -m venv .venv >/dev/null 2>&1 || {
   install_packages python3-venv
   rm -rf .venv && "$python" -m venv .venv
 }
-# uv comes first, by its own lines of the lock, since it installs the rest many times faster.
+# uv is installed first, from its lines of the lock, because it installs the rest much faster.
 awk '/^uv==/ {inside = 1} inside {print} inside && !/\\$/ {exit}' requirements.lock >.venv/uv.lock
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock

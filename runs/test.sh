@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The test suite, from a fresh machine. Options go to pytest, for example: bash runs/test.sh -m slow
+# Run the test suite, from a fresh machine. Options are passed to pytest, for example: bash runs/test.sh -m slow
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash runs/setup.sh
-# Two test processes share the cores: numeric libraries that each take all of them stall each other.
+# Two test processes share the cores: numeric libraries that each use all cores slow each other.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 exec .venv/bin/python -m pytest --numprocesses 2 --dist loadgroup "$@"
