@@ -33,7 +33,6 @@ def quickstart(
         seed=seed,
         n_workers=workers,
         warn=partial(typer.echo, err=True),
-        echo=partial(typer.echo, err=True),
         track=show_progress,
     )
     typer.echo("")

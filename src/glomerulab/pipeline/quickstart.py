@@ -43,7 +43,6 @@ def run_quickstart(
     seed: int = 0,
     n_workers: int = 2,
     warn: Callable[[str], None] = logger.warning,
-    echo: Callable[[str], None] = lambda _: None,
     track: Track = silent,
 ) -> RunReport:
     """Run every step in a folder, and return the report of the trained model.
@@ -53,9 +52,8 @@ def run_quickstart(
     seed : int, default 0
         Of the slides, the split, the augmentation and the training.
     warn : callable, optional
-        Receives the reason if the run cannot be prepared for `predict`.
-    echo : callable, optional
-        Called with each notice of the image analysis.
+        Called with each notice of the image analysis, and with the reason if the run cannot be
+        prepared for `predict`.
 
     Raises
     ------
@@ -88,7 +86,7 @@ def run_quickstart(
     run = _train(manifest_path, out / "run", seed=seed, track=track, warn=warn)
     images = analyse_images(run, track=track)
     for notice in images.notices:
-        echo(notice)
+        warn(notice)
     return write_run_report(run, images=images, track=track)
 
 

@@ -1,4 +1,4 @@
-"""The Jinja environment of HTML reports, and images as data URIs."""
+"""The Jinja environment of HTML pages, and images as data URIs."""
 
 import base64
 from functools import cache, lru_cache

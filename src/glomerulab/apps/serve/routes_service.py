@@ -1,9 +1,6 @@
 """Routes of health, readiness, metrics, the model card and the page."""
 
-from functools import lru_cache
-
 from fastapi import APIRouter
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from glomerulab.apps.serve.metrics import METRICS_TYPE
@@ -13,10 +10,13 @@ from glomerulab.apps.web.assets import Assets
 from glomerulab.apps.web.security import NOTICE, content_policy
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import UnknownRecordError
+from glomerulab.reports.html import page_environment
 
 __all__ = ["router"]
 
 router = APIRouter()
+
+ASSETS = Assets("glomerulab.apps.serve")
 
 
 @router.get("/health")
@@ -58,17 +58,15 @@ async def model(service: CurrentService) -> ModelResponse:
     )
 
 
-ASSETS = Assets("glomerulab.apps.serve")
-
-
 @router.get("/", include_in_schema=False)
 async def page(service: CurrentService) -> HTMLResponse:
     """Show the page."""
     model = service.model
     content = (
-        _environment()
+        page_environment("glomerulab.apps.serve")
         .get_template("page.html.j2")
         .render(
+            asset=ASSETS.url,
             facts=model.facts,
             stains=STAINS,
             needs_key=service.needs_key,
@@ -88,16 +86,3 @@ async def static(name: str) -> Response:
     if response is None:
         raise UnknownRecordError("the page has no such file")
     return response
-
-
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("glomerulab.apps.serve"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["asset"] = ASSETS.url
-    return environment

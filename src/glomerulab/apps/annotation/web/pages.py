@@ -4,13 +4,14 @@ import json
 from functools import lru_cache
 
 from fastapi import Request
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from glomerulab.apps.annotation.web.access import csrf_token
 from glomerulab.apps.web.assets import Assets
 from glomerulab.i18n.catalogue import LANGUAGES, Language, catalogue, language_name, translate
+from glomerulab.reports.html import page_environment
 
 LANGUAGE_COOKIE = "glomerulab_language"
 ASSETS = Assets("glomerulab.apps.annotation.web")
@@ -18,13 +19,7 @@ ASSETS = Assets("glomerulab.apps.annotation.web")
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("glomerulab.apps.annotation.web"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("glomerulab.apps.annotation.web")
     environment.globals["asset"] = ASSETS.url
     environment.filters["script_json"] = _script_json
     environment.filters["sentence"] = _sentence
