@@ -15,7 +15,7 @@ PROSE = "\n".join(PAGES.values())
 
 
 def _commands() -> dict[str, typer.core.TyperCommand]:
-    """Return every leaf command by its words, such as ``slide info``."""
+    """Return every leaf command by its name, such as ``slide info``."""
     found = {}
 
     def visit(command: object, path: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ CALLS = {"translate", "_"}
 
 
 def _texts_of_code() -> set[str]:
-    """Every text literal that a module, template or script asks to have translated."""
+    """Every text literal that a module, template or script passes to the translation."""
     found: set[str] = set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -62,7 +62,7 @@ def server(tmp_path, request):
 
 @pytest.fixture
 def open_page(chromium, server):
-    """Open a page as a person of their own; what the browser complains of fails the test."""
+    """Open a page in a new session; errors in the browser console fail the test."""
     contexts, problems = [], []
 
     def open_one(login, *, width=1280, height=800, touch=False, refused=None):
@@ -125,7 +125,7 @@ def _label(page, place, keys):
 
 
 def _keys_of(place):
-    """What is pressed for an image: each label alone, and two lesions at once."""
+    """The keys pressed for an image: each single label, and two lesions at once."""
     return (("1",), ("2",), ("3",), ("4",), ("3", "4"))[place % 5]
 
 
@@ -305,7 +305,7 @@ def test_an_image_that_could_not_be_loaded_ahead_is_loaded_when_its_turn_comes(s
     page.unroute("**/items/2/image*")
     _label(page, 1, ("2",))
     _shown(page, 2)
-    assert page.locator("#image-message").is_hidden()  # which would say what could not be loaded
+    assert page.locator("#image-message").is_hidden()  # it would name what could not be loaded
     _all_saved(page)
     assert dict(_kept(server, "anna")[1].content.labels) == _flags(("2",))
 

@@ -27,7 +27,7 @@ BAD = {
     "text": "an image",
     "bomb": "more than the 100,000,000 pixels allowed",
 }
-"""Name of each image that cannot be used, and what must be said of it."""
+"""Name of each unusable image, and a part of the expected message."""
 
 
 def picture(seed: int) -> RgbImage:

@@ -57,7 +57,7 @@ def test_an_external_set_is_shown_beside_the_own_split(run, cohorts):
     assert "Internal and external, side by side" in page
     assert f"{outside:.3f}" in page
     assert "External set: ROC curves" in page
-    # Both phantoms number their patients alike: that must be said.
+    # Both phantoms use the same patient numbers, which must be reported.
     assert "External set shares patients" in page
     assert "No external set" not in page
     predicted = pd.read_csv(place / "predictions.csv")

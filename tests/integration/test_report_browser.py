@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing loaded, nothing complained of, nothing cut off."""
+"""The report in a real browser: no requests, no console errors, nothing cut off."""
 
 import shutil
 from contextlib import contextmanager
@@ -51,7 +51,7 @@ def report(request, tmp_path_factory):
 
 @contextmanager
 def _opened(browser, report, width):
-    """Open a report; afterwards nothing was loaded, complained of, broken or cut off."""
+    """Open a report; check that it made no request and no console error, and is not cut off."""
     page = browser.new_page(viewport={"width": width, "height": 900})
     problems, requests = [], []
     page.on("console", lambda message: problems.append(message.text))
@@ -132,7 +132,7 @@ def test_a_call_changed_on_the_page_is_kept_marked_saved_and_counted(browser, tm
         case_now = write_case_reports(home, home / "out", formats=["html"]).cases[0]
         assert case_now.corrections[0].reason == 'cells, "many"'
         assert case_now.corrections[0].labels == {"cgn"}
-        page.reload()  # counted: no longer pending, and what the model said is still there
+        page.reload()  # counted: no longer pending, and the model's call is still there
         assert page.locator(".stale:visible, .pending").count() == 0
         assert page.locator(".headline").inner_text() == "10 glomeruli: 7 normal, 3 crescent"
         assert "Segmental sclerosis" in page.locator("s").inner_text()

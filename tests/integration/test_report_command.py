@@ -83,7 +83,7 @@ def test_corrections_of_missing_regions_are_named_and_the_report_is_written(
     assert "these predictions hold no such image" in done.output
     page = (where / "reports" / "p1.html").read_text(encoding="utf-8")
     assert "1 correction no longer applies" in page
-    assert "seen" in page  # the whole entry, below what people changed
+    assert "seen" in page  # the full entry, in the list of corrections
     assert "warning,,lost_changes" in (where / "reports" / "p1.results.csv").read_text()
     assert (where / "overrides.csv").read_bytes() == kept
 

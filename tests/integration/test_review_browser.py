@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).resolve().parents[2] / "build" / "dev-assets" / "axe.min.js"
 FROM_THE_NETWORK = "Failed to load resource"
-"""Said by the browser itself of each request that was refused or not answered."""
+"""Console message of the browser for each failed request."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def start(predictions: Path) -> Iterator[Callable[..., ReviewProcess]]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open pages of one person; nothing but refused requests may be complained of."""
+    """Open pages of one person; the console may hold rejected requests only."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     problems: list[str] = []
 

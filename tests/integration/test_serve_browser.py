@@ -37,7 +37,7 @@ def page(request, served) -> Iterator[Page]:
         page.goto(str(served[0].http.base_url))
         yield page
         browser.close()
-        # A refused request is told by the browser itself.
+        # The browser itself logs rejected requests.
         assert [text for text in logged if "401" not in text and "422" not in text] == []
 
 

@@ -1,4 +1,4 @@
-"""Whatever is sent to a served model, it answers with no error of its own."""
+"""Random requests never cause an internal error of a served model."""
 
 import pytest
 import schemathesis
@@ -18,7 +18,7 @@ def server(trained, tmp_path_factory):
 
 
 def ask_everything(server, mode: GenerationMode, n_examples: int) -> tuple[int, set[int]]:
-    """Ask every operation; give how many there are and which statuses came."""
+    """Call every operation; return their number and the statuses of the responses."""
     schema = schemathesis.openapi.from_dict(server.app.openapi())
     client = server.client("anna")
     n_operations, statuses = 0, set()
@@ -44,14 +44,14 @@ def ask_everything(server, mode: GenerationMode, n_examples: int) -> tuple[int, 
                 sent["content"] = sent.pop("data")
             answer = client.request(**sent)
             statuses.add(answer.status_code)
-            # 503 is how the server says that it is busy; nothing here makes it so.
+            # 503 means that the server is busy, which does not happen here.
             assert answer.status_code < 500, (sent, answer.text)
             assert "X-Research-Use-Only" in answer.headers
 
         try:
             check()
         except Unsatisfiable:
-            # An operation without any parameter cannot be asked for wrongly.
+            # An operation without parameters has no invalid request.
             assert mode is GenerationMode.NEGATIVE
     return n_operations, statuses
 

@@ -1,4 +1,4 @@
-"""What stain tools have stumbled over, one test for each, on pixels whose stains are known."""
+"""Known failures of stain tools, one test for each, on pixels with known stains."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The real command in a process of its own, and people who talk to it."""
+"""The real command in a separate process, and its clients."""
 
 import os
 import signal
@@ -97,5 +97,5 @@ class Person:
         self.http.headers["X-CSRF-Token"] = answer.json()["csrf_token"]
 
     def item(self, place: int) -> dict:
-        """Return the item at a place of the own queue."""
+        """Return the item at a position of the annotator's queue."""
         return self.http.get(f"/api/items/{place}").raise_for_status().json()

@@ -24,7 +24,7 @@ HOSTS = frozenset({"testserver", "127.0.0.1", "localhost"})
 
 
 def write_images(folder: Path, n_images: int, *, side: int = 96) -> Manifest:
-    """Write images of different plain colours and return their manifest (synthetic)."""
+    """Write images of different uniform colours and return their manifest (synthetic)."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(7)
     rows = []
@@ -100,7 +100,7 @@ class Browser(TestClient):
 def open_web(
     folder: Path, *, slides: Path | None = None, n_images: int = 6, **design: object
 ) -> Web:
-    """Make a study of plain images with annotators anna and bo, and its application."""
+    """Make a study of uniform images with annotators anna and bo, and its application."""
     store = open_store(folder / "annotations.db", create=True)
     make_study(store, manifest=write_images(folder, n_images), **design)
     site = Site(store, SlideCache(slides), SiteSettings(hosts=HOSTS))

@@ -1,6 +1,6 @@
 """Sections made of two dyes by Beer-Lambert, with everything known: the oracle of the stain tests.
 
-Written without any function of the package, so that it can judge them.
+Written without functions of the package, as an independent reference.
 """
 
 from dataclasses import dataclass

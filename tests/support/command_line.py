@@ -16,6 +16,6 @@ class Done:
 
 
 class Run(Protocol):
-    """Runs the program with the words of a command line."""
+    """Runs the program with the arguments of a command line."""
 
     def __call__(self, *arguments: object) -> Done: ...

@@ -38,7 +38,7 @@ def disc_slide(path: Path, discs, *, size=(1600, 900), mpp=1.0) -> list[Region]:
 
 
 class ByColour:
-    """Says glomerulus where the middle of a tile is dark."""
+    """Predicts a glomerulus where the middle of a tile is dark."""
 
     def __init__(self, side: int = 32, mpp: float = 4.0) -> None:
         self.card = ModelCard(
@@ -55,7 +55,7 @@ class ByColour:
         self.n_images = 0
 
     def predict(self, images) -> ModelOutput:
-        """Answer a batch."""
+        """Return the logits of a batch."""
         self.n_images += len(images)
         middle = self.card.input_size // 2
         core = images[:, middle - 2 : middle + 2, middle - 2 : middle + 2].mean(axis=(1, 2, 3))

@@ -28,7 +28,7 @@ def change(**parts: object) -> dict[str, object]:
 
 
 class ReviewProcess:
-    """``glomerulab review`` in a process of its own; may be killed and started again."""
+    """``glomerulab review`` in a separate process; may be killed and started again."""
 
     def __init__(self, predictions: Path, *options: str) -> None:
         self._command = [
@@ -61,7 +61,7 @@ class ReviewProcess:
         raise AssertionError(f"gives no address within {START_S} s: {self.output()}")
 
     def output(self) -> str:
-        """Return what it said so far."""
+        """Return its output so far."""
         return self._log.read_text(encoding="utf-8")
 
     def kill(self) -> None:

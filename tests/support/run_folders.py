@@ -30,7 +30,7 @@ class RunRecipe:
 
 
 def write_run(folder: Path, recipe: RunRecipe | None = None) -> Path:
-    """Write a run folder whose model knows something of every class, less of the rare ones."""
+    """Write a run folder whose model is better than chance in every class, less so in rare ones."""
     recipe = recipe or RunRecipe()
     rng = np.random.default_rng(recipe.seed)
     taxonomy = recipe.taxonomy or load_taxonomy("paper")
@@ -121,7 +121,7 @@ def _history(rng):
 
 
 def _write_picture(rng, path, flags):
-    """A pink field with a disc whose colour goes with the label: enough to be looked at."""
+    """A pink field with a disc whose colour depends on the label."""
     y, x = np.mgrid[:96, :96]
     disc = (x - 48) ** 2 + (y - 48) ** 2 < rng.integers(24, 40) ** 2
     image = np.full((96, 96, 3), (238, 214, 228), dtype=np.float64)

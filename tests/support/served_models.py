@@ -1,4 +1,4 @@
-"""A served model in this process, and the real command in a process of its own."""
+"""A served model in this process, and the real command in a separate process."""
 
 import json
 import os
@@ -116,7 +116,7 @@ class ServedProcess:
         raise AssertionError(f"not ready after {START_S} s: {self.output()}")
 
     def output(self) -> str:
-        """Return what it said so far."""
+        """Return its output so far."""
         return self._log.read_text(encoding="utf-8")
 
     def kill(self) -> None:
@@ -135,7 +135,7 @@ class ServedProcess:
 
 
 def wait_for(job_id: str, http, *states: str, seconds: float = 120) -> dict:
-    """Ask until a job stands in one of the states."""
+    """Poll until a job is in one of the states."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         job = http.get(f"/v1/jobs/{job_id}").json()

@@ -1,4 +1,4 @@
-"""What stands in the measurement groups of an SR, by the names that readers see."""
+"""The content of the measurement groups of an SR, by the displayed names."""
 
 from pathlib import Path
 

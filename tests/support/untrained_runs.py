@@ -1,4 +1,4 @@
-"""Runs with a checkpoint and images, for tests of what tables alone do not hold."""
+"""Runs with a checkpoint and images, for tests that need more than tables."""
 
 from pathlib import Path
 

@@ -155,14 +155,14 @@ def test_a_truncated_image_is_refused(
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     for read in (read_image, image_size):
-        with pytest.raises(ImageFileError, match=r"a\.png: the file is empty \(0 bytes\)"):
+        with pytest.raises(ImageFileError, match=r"a\.png: .*0 bytes"):
             read(tmp_path / "a.png")
 
 
 def test_a_text_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("hello")
     for read in (read_image, image_size):
-        with pytest.raises(ImageFileError, match="not an image in any known format"):
+        with pytest.raises(ImageFileError, match="not an image"):
             read(tmp_path / "a.png")
 
 
@@ -178,9 +178,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, si
     path = _bomb(tmp_path / "bomb.png", side)
     assert side * side > MAX_PIXELS
     for read in (read_image, image_size):
-        with pytest.raises(
-            ImageFileError, match=r"bomb\.png: the image claims .*as a pyramidal TIFF"
-        ):
+        with pytest.raises(ImageFileError, match=r"bomb\.png: .*pyramidal TIFF"):
             read(path)
 
 
@@ -238,7 +236,7 @@ def test_bytes_that_claim_too_many_pixels_are_not_decoded(tmp_path: Path) -> Non
     content = _bomb(tmp_path / "a.png", 5000).read_bytes()
     with pytest.raises(ImageFileError, match=r"5000 x 5000.*16,000,000"):
         decode_image(content, max_pixels=16_000_000)
-    with pytest.raises(ImageFileError, match="claims more than the 100,000,000 pixels"):
+    with pytest.raises(ImageFileError, match="100,000,000 pixels"):
         decode_image(_bomb(tmp_path / "b.png", 100_000).read_bytes())
 
 

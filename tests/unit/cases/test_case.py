@@ -16,7 +16,7 @@ def test_each_patient_is_a_case_with_its_slides(folder) -> None:
     first, second = build_cases(folder)
     assert (first.patient, second.patient) == ("p1", "p/2")
     assert [slide.slide_id for slide in first.slides] == ["s1", "s2"]
-    assert first.summary.n_glomeruli == 5  # g1 stands on two sections
+    assert first.summary.n_glomeruli == 5  # g1 is on two sections
 
 
 def test_counts_follow_corrections_and_the_models_counts_stay(folder) -> None:

@@ -291,7 +291,7 @@ THEIRS = CorrectionRow("2026-01-01T00:00:01+00:00", "B", "b", "fsg", "y")
 
 def test_a_submitted_correction_is_added_once(folder) -> None:
     assert submit_correction(folder, MINE, n_seen=0) == 1
-    assert submit_correction(folder, MINE, n_seen=0) == 1  # its answer was lost on the way
+    assert submit_correction(folder, MINE, n_seen=0) == 1  # its response was lost
     assert submit_correction(folder, THEIRS, n_seen=1) == 2
     assert [entry.by for entry in current(folder)] == ["A", "B"]
     assert build_cases(folder)[0].n_corrections(folder.calls[2]) == 2

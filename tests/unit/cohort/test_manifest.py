@@ -137,7 +137,7 @@ def test_a_missing_file_and_another_suffix_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"must end in \.csv or \.parquet"):
         read_manifest(tmp_path / "manifest.xlsx")
     (tmp_path / "broken.parquet").write_bytes(b"no parquet")
-    with pytest.raises(ManifestError, match=r"broken\.parquet: the table cannot be read"):
+    with pytest.raises(ManifestError, match=r"broken\.parquet: .*cannot be read"):
         read_manifest(tmp_path / "broken.parquet")
 
 

@@ -99,7 +99,7 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, {"a": (_picture(1), None), "b": (_picture(2), "test")})
     (tmp_path / "b.png").write_bytes(b"")
-    with pytest.raises(ManifestError, match=r"line 3, image 'b': .*b\.png: the file is empty"):
+    with pytest.raises(ManifestError, match=r"line 3, image 'b': .*b\.png: .*empty"):
         find_near_duplicates(manifest)
 
 

@@ -143,7 +143,7 @@ def test_missing_images_and_masks_are_refused(cohort, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageFileError, match="holds no image"):
         find_inputs(tmp_path / "empty", PAPER)
-    with pytest.raises(ImageFileError, match="there is no folder of masks"):
+    with pytest.raises(ImageFileError, match="masks"):
         find_inputs(cohort / "images", PAPER, masks=tmp_path / "nowhere")
 
 
@@ -157,5 +157,5 @@ def test_a_mask_is_resized_and_a_tiny_lesion_kept(cohort, tmp_path):
     write_image(dot, tmp_path / "dot.png")
     assert read_mask(tmp_path / "dot.png", 8).sum() == 1
     write_image(dot * 0, tmp_path / "none.png")
-    with pytest.raises(ImageFileError, match=r"the mask .*\.png is empty"):
+    with pytest.raises(ImageFileError, match=r"mask .*\.png.* empty"):
         read_mask(tmp_path / "none.png", 8)

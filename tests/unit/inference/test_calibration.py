@@ -88,7 +88,7 @@ def test_distances_are_mahalanobis_in_features_of_one_scale(rng: np.random.Gener
         min(mahalanobis(row / scale, centre / scale, precision) for centre in centres)
         for row in features
     ]
-    # Classes stand in the order of their rows of labels.
+    # Classes are in the order of their label rows.
     assert sorted(detector.class_means[:, 2].tolist()) == pytest.approx(
         sorted(centres[:, 2].tolist()), rel=1e-4
     )

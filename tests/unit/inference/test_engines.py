@@ -101,7 +101,7 @@ def test_the_hash_of_the_weights_is_reproducible(trained: Path) -> None:
 
 
 class Corner:
-    """Answers by the brightness of one corner: it changes with every turn."""
+    """Predicts from the brightness of one corner, which changes with every rotation."""
 
     weights_sha256 = "ab"
     max_concurrency = 1

@@ -26,7 +26,7 @@ from glomerulab.taxonomy import load_taxonomy
 
 
 class Counting:
-    """An engine that counts how many images it was shown."""
+    """An engine that counts its images."""
 
     def __init__(self, engine) -> None:
         self.engine, self.n_images = engine, 0
@@ -81,7 +81,7 @@ def test_an_unreadable_image_is_reported_and_the_others_predicted(
 
 
 class Broken(Counting):
-    """An engine whose answer to the first image of each batch is no number."""
+    """An engine whose logits for the first image of each batch are NaN."""
 
     def predict(self, images):
         answers = super().predict(images)
@@ -122,7 +122,7 @@ def test_memory_stays_bounded_for_a_scale_far_from_that_of_the_model(own_run) ->
     shown = model_input(card, picture, 100.0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 1.2e9  # whole, it would be 80,000 by 600,000 pixels
+    assert peak < 1.2e9  # the full image would be 80,000 by 600,000 pixels
     assert shown.sharpness < model_input(card, picture, 0.5).sharpness
 
 
@@ -131,7 +131,7 @@ PAPER = load_taxonomy("paper")
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """An untrained network: what it says is fixed by its seed, which is all that is asked here."""
+    """An untrained network whose output is fixed by its seed."""
     model = create_model("improved_seresnet_small", 4, seed=1)
     card = ModelCard(
         model="improved_seresnet_small",

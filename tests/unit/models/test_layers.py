@@ -29,7 +29,7 @@ def test_the_last_stage_returns_maps_and_the_classifier_returns_logits(name):
         assert torch.allclose(find_classifier(model)(vectors[0]), logits, atol=1e-5)
         n_seen = len(vectors)
     model(torch.rand(2, 3, size, size))
-    assert len(vectors) == n_seen  # nobody listens any more
+    assert len(vectors) == n_seen  # the hooks are removed
 
 
 def test_last_stage_is_the_last_of_find_stages():
@@ -39,7 +39,7 @@ def test_last_stage_is_the_last_of_find_stages():
 
 
 def test_a_network_without_stages_or_classifier_is_refused():
-    with pytest.raises(ValueError, match="Sequential does not declare its stages"):
+    with pytest.raises(ValueError, match="Sequential"):
         last_stage(nn.Sequential(nn.Conv2d(3, 1, 1)))
     with pytest.raises(ValueError, match="does not end in a fully connected layer"):
         find_classifier(nn.Sequential(nn.Conv2d(3, 1, 1)))

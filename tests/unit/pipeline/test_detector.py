@@ -13,7 +13,7 @@ DISCS = [(400, 300, 90), (1100, 550, 110)]
 
 @pytest.fixture
 def entries(tmp_path) -> list[SlideEntry]:
-    """A slide with two discs, and one that is said to have none."""
+    """A slide with two discs, and one without."""
     for name, discs in (("a", DISCS), ("b", [])):
         regions = disc_slide(tmp_path / f"{name}.tif", discs)
         write_regions(regions, tmp_path / "regions" / f"{name}.geojson") if discs else None

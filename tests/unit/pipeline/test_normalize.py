@@ -164,7 +164,7 @@ def test_a_target_of_the_test_part_is_reported_and_rejected_if_strict(
     divided = cohort.with_table(table)
     first = cohort.image_paths()[0]
     targets = TARGETS | {"HE": fit(read_image(first), "HE", source=str(first))}
-    with pytest.raises(LeakageError, match=r"he-1\.png, comes from image 'he/1' of the test part"):
+    with pytest.raises(LeakageError, match=r"he-1\.png, image 'he/1' of the test part"):
         normalize_manifest(divided, targets, tmp_path / "out", strict=True)
     assert not (tmp_path / "out").exists()
     result = normalize_manifest(divided, targets, tmp_path / "out")
@@ -261,7 +261,7 @@ def test_the_cohort_itself_is_never_written_over(cohort: Manifest) -> None:
 
 def test_a_target_of_another_stain_is_refused(cohort: Manifest, tmp_path: Path) -> None:
     swapped = {"HE": TARGETS["PAS"], "PAS": TARGETS["HE"]}
-    with pytest.raises(ManifestError, match="target given for HE is of stain PAS"):
+    with pytest.raises(ManifestError, match="HE .*PAS"):
         normalize_manifest(cohort, swapped, tmp_path / "out")
 
 

@@ -66,5 +66,5 @@ def test_an_unreadable_image_has_no_picture_and_stops_nothing(trained, tmp_path)
 def test_an_export_names_the_way_out(tmp_path) -> None:
     check_has_gradients(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"")
-    with pytest.raises(ConfigError, match="run folder it was exported from"):
+    with pytest.raises(ConfigError, match="run folder"):
         check_has_gradients(tmp_path)

@@ -152,6 +152,6 @@ def test_a_label_stored_in_tiles_is_left_out(tmp_path, rng):
 
 def test_a_label_marked_as_a_level_is_refused(tmp_path, rng):
     _with_a_tiled_label(tmp_path / "s.tif", rng, subfile_type=1)
-    with pytest.raises(SlideError, match="page of 256 x 256 pixels among its levels"):
+    with pytest.raises(SlideError, match="256 x 256"):
         deidentify(tmp_path / "s.tif", tmp_path / "copy.tif")
     assert not (tmp_path / "copy.tif").exists()

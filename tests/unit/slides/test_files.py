@@ -67,7 +67,7 @@ def test_files_that_cannot_be_opened_are_kept(tmp_path):
 def test_a_dicom_slide_is_named_by_its_levels_alone(real_data):
     files = dicom_files(real_data / "slides" / "boxes_dicom")
     found = [dicom_reference(path) for path in files]
-    assert found[0] == found[1]  # whichever file stands for the slide
+    assert found[0] == found[1]  # whichever file represents the slide
     assert found[0].study_uid.endswith(".5.0")
     assert found[0].series_uid.endswith(".4.0")
     assert [instance.rpartition(".1689669825649.")[2] for _, instance in found[0].instances] == [

@@ -146,7 +146,7 @@ def test_a_read_in_tiles_equals_one_read(monkeypatch):
     pyramid = Pyramid(texture(700, 900, seed=5), 1)
     box, downsample = Box(13, 17, 840, 640), (9.0, 9.0)
     monkeypatch.setattr(resampling, "REDUCING_GAP", 2.0)
-    monkeypatch.setattr(resampling, "MAX_READ_PX", 600_000)  # whole blocks, a single tile
+    monkeypatch.setattr(resampling, "MAX_READ_PX", 600_000)  # full blocks, a single tile
     single = read_box(pyramid, box, downsample=downsample, background=lambda: WHITE)
     monkeypatch.setattr(resampling, "MAX_READ_PX", 10_000)
     tiled = read_box(pyramid, box, downsample=downsample, background=lambda: WHITE)

@@ -78,7 +78,7 @@ def test_an_impossible_mpp_is_refused(make_slide, mpp):
 def test_a_region_too_large_for_memory_is_refused_with_the_way_out(make_slide):
     with (
         open_slide(make_slide()) as slide,
-        pytest.raises(SlideError, match="larger mpp or a smaller region"),
+        pytest.raises(SlideError, match="larger mpp"),
     ):
         slide.read_region(Box(0, 0, 50_000, 50_000))
 

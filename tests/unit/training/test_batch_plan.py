@@ -52,7 +52,7 @@ def test_the_shares_of_all_processes_are_the_batch() -> None:
 
 def test_a_process_without_an_image_is_refused() -> None:
     check_shares(17, _config(batch_size=16), n_processes=8)
-    with pytest.raises(TrainingError, match=r"17 training images in batches of 16, .* raise batch"):
+    with pytest.raises(TrainingError, match=r"17 training images in batches of 16"):
         check_shares(17, _config(batch_size=16), n_processes=9)
 
 

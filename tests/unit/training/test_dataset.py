@@ -54,7 +54,7 @@ def test_a_label_that_is_present_makes_what_it_excludes_absent(manifest: Manifes
     table.loc[table.index[0], ["mspgn", "fsg", "cgn"]] = pd.NA
     dataset = CropDataset(manifest.with_table(table), input_size=16)
     assert dataset.labels[0].tolist() == [1, 0, 0, 0]
-    # A crescent says that it is not normal, and nothing of the other lesions.
+    # A crescent excludes normal and leaves the other lesions unknown.
     assert dataset.labels[5].isnan().tolist() == [False, True, True, False]
     assert dataset.labels[5, 0] == 0
 
@@ -161,6 +161,6 @@ def test_a_corrupt_image_is_named_in_one_line(manifest: Manifest, n_workers: int
     bad = manifest.image_paths()[1]
     bad.write_bytes(bad.read_bytes()[:100])
     dataset = CropDataset(manifest, input_size=16)
-    with pytest.raises(ImageFileError, match=r"1\.png: the image cannot be read") as caught:
+    with pytest.raises(ImageFileError, match=r"1\.png: .*cannot be read") as caught:
         list(batches(dataset, [[ItemKey(0, 0)], [ItemKey(1, 0)]], n_workers=n_workers))
     assert "\n" not in str(caught.value)

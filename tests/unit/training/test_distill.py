@@ -41,7 +41,7 @@ def test_stages_learn_a_stopped_run_continues_alike_and_a_training_starts_from_i
     history = distill(settings)
     assert [row["step"] for row in history] == [2, 4, 6]
     assert history[-1]["unexplained_1"] < history[0]["unexplained_1"]
-    # One whole stage of the teacher: two more learn summaries of it, the last has no target.
+    # The teacher has one complete stage: two more stages learn its summaries, the last has no target.
     assert set(history[0]) == {"step", "unexplained_1", "unexplained_2", "unexplained_3"}
     again = replace(settings, out=settings.out.with_name("again"))
 
@@ -81,7 +81,7 @@ def test_held_out_images_are_not_used(settings: Distillation) -> None:
     assert set(training.table["split"]) == {"train"}
     table = manifest.table.assign(split=pd.array(["test"] * 36, dtype="string"))
     write_manifest(manifest.with_table(table), settings.manifest)
-    with pytest.raises(ManifestError, match="no image outside the validation and test parts"):
+    with pytest.raises(ManifestError, match="validation and test parts"):
         distill(settings)
 
 
@@ -89,9 +89,7 @@ def test_weights_without_a_first_stage_and_other_settings_are_refused(
     settings: Distillation, tmp_path: Path
 ) -> None:
     save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "stem.safetensors")
-    with pytest.raises(
-        CheckpointError, match=r"stem\.safetensors: the weights lack a part of ResNet-50's stem"
-    ):
+    with pytest.raises(CheckpointError, match=r"stem\.safetensors: .*stem"):
         distill(replace(settings, teacher=tmp_path / "stem.safetensors"))
     distill(replace(settings, n_steps=1))
     with pytest.raises(OutputError, match="run with other settings"):

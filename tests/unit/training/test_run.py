@@ -213,7 +213,7 @@ def test_an_unsplit_manifest_and_an_empty_validation_part_are_refused(config: Tr
     with pytest.raises(TrainingError, match=r"no image in the validation part.*keep = 'last'"):
         train(config)
     _with_split(config, [None] * 36)
-    with pytest.raises(TrainingError, match="no image in the train part; run `glomerulab split`"):
+    with pytest.raises(TrainingError, match="train part.*`glomerulab split`"):
         train(config)
 
 
@@ -255,7 +255,7 @@ def test_a_diverged_run_is_resumed_with_a_lower_learning_rate(config: TrainConfi
 
 def test_a_corrupt_image_is_named(config: TrainConfig) -> None:
     read_manifest(config.manifest).image_paths()[3].write_bytes(b"not an image")
-    with pytest.raises(ImageFileError, match=r"3\.png: the file is not an image"):
+    with pytest.raises(ImageFileError, match=r"3\.png: .*not an image"):
         train(config)
 
 
@@ -275,7 +275,7 @@ def test_an_image_that_breaks_in_the_middle_of_epoch_3_costs_that_epoch_only(
         return reading(image_path)
 
     monkeypatch.setattr(preprocessing, "read_image", breaks_later)
-    with pytest.raises(ImageFileError, match=r"3\.png: the image cannot be read"):
+    with pytest.raises(ImageFileError, match=r"3\.png: .*cannot be read"):
         train(config)
     assert len(pd.read_csv(config.out / "history.csv")) == 2
     path.write_bytes(good)
@@ -364,5 +364,5 @@ def test_predictions_changed_after_training_are_noticed(config: TrainConfig) -> 
         table["probability_pink"],
     )
     table.to_csv(run / "predictions.csv", index=False)
-    with pytest.raises(RunError, match=r"predictions\.csv changed since the run was trained"):
+    with pytest.raises(RunError, match=r"predictions\.csv changed"):
         read_run(run)

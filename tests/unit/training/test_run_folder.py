@@ -47,7 +47,7 @@ def test_an_existing_run_is_resumed_only_on_request_and_with_the_same_settings(
     with pytest.raises(OutputError, match="give --resume"):
         _open(config)
     _open(config, resume=True)
-    with pytest.raises(ConfigError, match=r"seed 0 then, 99 now\); resume it with the"):
+    with pytest.raises(ConfigError, match=r"seed 0 then, 99 now"):
         _open(_changed(config, seed=99), resume=True)
 
 
@@ -66,7 +66,7 @@ def test_a_run_is_not_resumed_on_another_manifest(config: TrainConfig) -> None:
     _open(config)
     text = config.manifest.read_text()
     config.manifest.write_text(text.replace(",test,", ",train,", 1))
-    with pytest.raises(ConfigError, match=r"manifest\.csv: .* has changed since the run began"):
+    with pytest.raises(ConfigError, match=r"manifest\.csv: .*changed"):
         _open(config, resume=True)
     config.manifest.write_text(text)
     _open(config, resume=True)

@@ -100,13 +100,13 @@ def test_a_failed_trial_is_recorded_and_the_search_continues(config: TrainConfig
     assert len(result.trials) == 2
     assert failed["reason"].str.contains("_loss is nan|_loss is inf").all()
     wild = {**space, "optimizer.learning_rate": [1e30]}
-    with pytest.raises(TrainingError, match=r"no trial ended with a result; the last: .*_loss is"):
+    with pytest.raises(TrainingError, match=r"no trial .*_loss is"):
         search(_search(short, out="other", space=wild, n_trials=1))
 
 
 def test_a_bad_trial_is_stopped_early(config: TrainConfig) -> None:
     long = config.model_copy(update={"epochs": 4})
-    # Random order; five trials have to stand before Optuna compares.
+    # Random order; Optuna compares only after five trials.
     space = {"optimizer.learning_rate": [3e-3, 3.1e-3, 3.2e-3, 3.3e-3, 3.4e-3, 1e-9]}
     result = search(_search(long, space=space, n_warmup_epochs=1, n_trials=12))
     pruned = result.trials[result.trials["state"] == "pruned"]
@@ -227,7 +227,7 @@ def test_an_invalid_space_is_named(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_a_missing_search_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.toml: the configuration cannot be read"):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: .*cannot be read"):
         read_search_config(tmp_path / "nowhere.toml")
 
 

@@ -21,7 +21,7 @@ def test_a_change_is_counted_and_the_page_that_follows_holds_it(client, predicti
     assert (answer.status_code, answer.json()["seen"]) == (200, 1)
     after = client.get(PAGE).text
     assert "10 glomeruli: 7 normal, 3 crescent" in after
-    assert "<s>Segmental sclerosis</s>" in after  # what the model said
+    assert "<s>Segmental sclerosis</s>" in after  # the model's call
     assert "Dr Li" in after
     assert "3 / 10 (30 %)" in after  # of the rules
     assert "Dr Li" in (predictions / CORRECTIONS_FILE).read_text(encoding="utf-8")

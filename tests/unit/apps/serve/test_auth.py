@@ -42,7 +42,7 @@ async def call(app, path: str, *, chunks=(b"",), headers=(), address="1.2.3.4", 
 
 
 class Slow:
-    """Answers when it is told to."""
+    """Responds when it is released."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()

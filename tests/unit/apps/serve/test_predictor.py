@@ -65,7 +65,7 @@ def test_a_thread_safe_engine_is_called_by_two_threads(trained, engine):
 
     class Two(Held):
         def predict(self, images) -> ModelOutput:
-            if images.min() < 255:  # not the blank image that a judge begins with
+            if images.min() < 255:  # not the blank image of the warm-up
                 both.wait(30)
             with one_by_one:  # torch below is one for all
                 return super().predict(images)

@@ -16,7 +16,7 @@ async def _who(scope, receive, send) -> None:
 
 
 def _client_of(*proxies: str, sender: str = "127.0.0.1") -> dict[str, str]:
-    """Ask, as a sender who claims to speak for somebody else."""
+    """Send a request with forged forwarding headers; return what the application sees."""
     config = server_config(_who, proxies=proxies)
     config.load()
 

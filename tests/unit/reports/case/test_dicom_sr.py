@@ -162,7 +162,7 @@ def test_the_same_content_gives_the_same_bytes_and_the_time_of_the_latest_correc
     path = tmp_path / "case.dcm"
     write_case_sr(build_cases(folder)[0], path)
     before = path.read_bytes()
-    time.sleep(1.1)  # DICOM times are whole seconds
+    time.sleep(1.1)  # DICOM times have a resolution of one second
     write_case_sr(build_cases(folder)[0], path)
     assert path.read_bytes() == before
     document = pydicom.dcmread(path)
@@ -176,7 +176,7 @@ def test_the_same_content_gives_the_same_bytes_and_the_time_of_the_latest_correc
 
 @pytest.fixture
 def of_nothing(doubtful, tmp_path):
-    """The document of a case of which nothing could be judged."""
+    """The document of a case without any prediction."""
     (case,) = [one for one in build_cases(doubtful) if one.patient == "p3"]
     write_case_sr(case, tmp_path / "nothing.dcm")
     return tmp_path / "nothing.dcm"

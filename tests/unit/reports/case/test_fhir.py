@@ -146,7 +146,7 @@ def test_the_conclusion_and_each_count_carry_the_warnings(doubtful, tmp_path) ->
 
 
 def resources_of(bundle: dict, text: str) -> list[dict]:
-    """Every Observation whose code says so."""
+    """Every Observation with this code."""
     found = [entry["resource"] for entry in bundle["entry"][1:]]
     return [one for one in found if text in one["code"]["text"]]
 
@@ -260,13 +260,13 @@ def test_each_count_of_a_mixed_class_is_a_component(tmp_path) -> None:
 
 
 def named(folder, text: str) -> list[dict]:
-    """Every Observation of the first case whose code says so."""
+    """Every Observation of the first case with this code."""
     found = observations(build_cases(folder)[0])
     return [one for one in found if text in one["code"]["text"]]
 
 
 def parts_of(observation: dict) -> dict[str, object]:
-    """By what it says, the value of each component."""
+    """The value of each component by its code text."""
     found: dict[str, object] = {}
     for part in observation.get("component", []):
         (value,) = (part[key] for key in part if key.startswith("value"))

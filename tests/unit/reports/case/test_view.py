@@ -192,7 +192,7 @@ def test_the_model_card_states_thresholds_and_limits(folder) -> None:
 
 @pytest.mark.parametrize("has_notes", [False, True])
 def test_no_english_sentence_is_left_in_a_chinese_report(folder, has_notes) -> None:
-    """What the program says is Chinese: two English words in a row are a sentence left over."""
+    """Every text of the program is in Chinese: English words are an untranslated rest."""
     notes = (Note(en="Crops were judged.", zh="图像未经归一化。"),) if has_notes else ()
     model = folder.facts.model.model_copy(update={"test_summary_zh": "120 幅中 101 幅正确"})
     facts = folder.facts.model_copy(update={"notes": notes, "model": model})
@@ -209,5 +209,5 @@ def test_no_english_sentence_is_left_in_a_chinese_report(folder, has_notes) -> N
     expected += [text for row in view.model for text in row]
     expected += [text for one in view.images for text in (one.group, *one.review_reasons)]
     left = [text for text in expected if re.search(r"[A-Za-z]{3,}", TERMS.sub("", text))]
-    # The image's own id and the hash of the weights are no words of ours.
+    # The image id and the hash of the weights are not translated.
     assert [text for text in left if "训练记录" not in text] == []

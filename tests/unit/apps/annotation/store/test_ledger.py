@@ -40,7 +40,7 @@ def test_every_entry_is_chained_to_the_one_before(store: Store) -> None:
     assert (first.sequence, second.sequence) == (1, 2)
     assert first.previous_hash == "0" * 64
     assert second.previous_hash == first.hash
-    # The hash anyone can compute of the row as it lies in the database.
+    # The hash computed from the row in the database.
     with store.reading() as connection:
         row = connection.exec_driver_sql(
             "SELECT sequence, at, actor, kind, subject, version, save_key, payload, previous_hash, "
@@ -190,7 +190,7 @@ def test_a_head_is_read_as_it_is_written() -> None:
 
 
 def _forge(store: Store, *, sequence: int) -> None:
-    """Change an entry and compute the whole chain anew from there, as a forger would."""
+    """Change an entry and recompute the rest of the chain, as a forger would."""
     with store.writing() as connection:
         connection.exec_driver_sql(
             f"UPDATE event SET actor = 'forged' WHERE sequence = {sequence - 1}"

@@ -75,7 +75,7 @@ def test_every_write_of_the_application_is_in_the_list_above(web):
 
 
 def _one_letter_changed(cookie):
-    # Not the last: some of its bits are padding, so that another letter can say the same.
+    # Not the last: some of its bits are padding, so another letter can encode the same.
     return cookie[:-5] + ("y" if cookie[-5] == "x" else "x") + cookie[-4:]
 
 
