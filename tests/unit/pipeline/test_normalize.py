@@ -164,7 +164,7 @@ def test_a_target_of_the_test_part_is_reported_and_rejected_if_strict(
     divided = cohort.with_table(table)
     first = cohort.image_paths()[0]
     targets = TARGETS | {"HE": fit(read_image(first), "HE", source=str(first))}
-    with pytest.raises(LeakageError, match=r"he-1\.png, image 'he/1' of the test part"):
+    with pytest.raises(LeakageError, match=r"he-1\.png, .*image 'he/1' of the test part"):
         normalize_manifest(divided, targets, tmp_path / "out", strict=True)
     assert not (tmp_path / "out").exists()
     result = normalize_manifest(divided, targets, tmp_path / "out")

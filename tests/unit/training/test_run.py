@@ -213,7 +213,7 @@ def test_an_unsplit_manifest_and_an_empty_validation_part_are_refused(config: Tr
     with pytest.raises(TrainingError, match=r"no image in the validation part.*keep = 'last'"):
         train(config)
     _with_split(config, [None] * 36)
-    with pytest.raises(TrainingError, match="train part.*`glomerulab split`"):
+    with pytest.raises(TrainingError, match=r"train part.*`glomerulab split`"):
         train(config)
 
 
