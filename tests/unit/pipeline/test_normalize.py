@@ -261,7 +261,7 @@ def test_the_cohort_itself_is_never_written_over(cohort: Manifest) -> None:
 
 def test_a_target_of_another_stain_is_refused(cohort: Manifest, tmp_path: Path) -> None:
     swapped = {"HE": TARGETS["PAS"], "PAS": TARGETS["HE"]}
-    with pytest.raises(ManifestError, match="HE .*PAS"):
+    with pytest.raises(ManifestError, match=r"HE .*PAS"):
         normalize_manifest(cohort, swapped, tmp_path / "out")
 
 

@@ -41,7 +41,7 @@ def test_stages_learn_a_stopped_run_continues_alike_and_a_training_starts_from_i
     history = distill(settings)
     assert [row["step"] for row in history] == [2, 4, 6]
     assert history[-1]["unexplained_1"] < history[0]["unexplained_1"]
-    # The teacher has one complete stage: two more stages learn its summaries, the last has no target.
+    # The teacher has one complete stage: two stages learn its summaries, the last has no target.
     assert set(history[0]) == {"step", "unexplained_1", "unexplained_2", "unexplained_3"}
     again = replace(settings, out=settings.out.with_name("again"))
 
