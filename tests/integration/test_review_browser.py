@@ -120,8 +120,8 @@ def test_every_count_and_rule_follows_a_change_and_outlives_the_program(
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
 
     assert review.stop() == 130  # as Ctrl+C ends every program here
-    again = start()
-    page = open_page(again.address, width)
+    restarted = start()
+    page = open_page(restarted.address, width)
     expect(page.locator(".headline")).to_have_text("10 glomeruli: 7 normal, 3 crescent")
     expect(_card(page).locator("s")).to_have_text("Segmental sclerosis")
     lines = (predictions / "overrides.csv").read_text(encoding="utf-8").splitlines()
@@ -134,7 +134,7 @@ def test_two_tabs_see_the_changes_of_each_other_and_lose_none(start, open_page, 
     first, second = open_page(address), open_page(address)
     _change(first, "Crescent", by="Dr Li")
     expect(first.locator("#review")).to_contain_text("Counted")
-    expect(second.locator("#review")).to_contain_text("its numbers are older", timeout=15_000)
+    expect(second.locator("#review")).to_contain_text("its numbers are out of date", timeout=15_000)
     _change(second, "Normal", by="Dr Wu", why="recut")
     pending = _card(second).locator(".pending")
     expect(pending).to_contain_text(
@@ -202,7 +202,7 @@ def test_changes_made_while_the_server_is_down_are_saved_and_counted_later(
     page = open_page(review.address)
     review.kill()
     _change(page, "Crescent")
-    expect(page.locator("#review")).to_contain_text("does not answer")
+    expect(page.locator("#review")).to_contain_text("does not respond")
     expect(_card(page).locator(".pending")).to_contain_text("Crescent")
     expect(page.locator(".stale:visible").first).to_be_visible()
     with page.expect_download() as download:
@@ -210,10 +210,10 @@ def test_changes_made_while_the_server_is_down_are_saved_and_counted_later(
     download.value.save_as(tmp_path / "saved.csv")
     assert "cells" in (tmp_path / "saved.csv").read_text(encoding="utf-8")
 
-    again = start("--port", port)
+    restarted = start("--port", port)
     page.get_by_role("button", name="Try again").click()
-    expect(page.locator("#review")).to_contain_text("started anew")
-    page.goto(again.address)  # the browser still has it, and the program takes it
+    expect(page.locator("#review")).to_contain_text("restarted")
+    page.goto(restarted.address)  # the change is still in the browser and is counted now
     expect(page.locator(".headline")).to_have_text("10 glomeruli: 7 normal, 3 crescent")
     assert re.search("cells", (predictions / "overrides.csv").read_text(encoding="utf-8"))
 
@@ -238,6 +238,6 @@ def test_damaged_predictions_are_reported_with_their_own_error(start, open_page,
     table.write_text("nonsense\n1\n", encoding="utf-8")
     expect(page.locator("#review")).to_contain_text("predictions.csv", timeout=15_000)
     expect(page.locator("#review")).to_contain_text("cannot be counted now")
-    expect(page.locator("#review")).not_to_contain_text("does not answer")
+    expect(page.locator("#review")).not_to_contain_text("does not respond")
     table.write_bytes(content)
     expect(page.locator("#review")).not_to_contain_text("cannot be counted", timeout=15_000)

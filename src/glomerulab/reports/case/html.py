@@ -122,7 +122,7 @@ def _script_facts(case: Case, language: Language, review: ReviewFacts | None) ->
         ],
         "review": None if review is None else asdict(review),
         "outdated": {key: translate(text, language) for key, text in OUTDATED_REASONS.items()},
-        "words": translations_in("".join(_scripts(review)), "say", language),
+        "translations": translations_in("".join(_scripts(review)), "translate", language),
     }
 
 

@@ -27,7 +27,7 @@ def test_every_reason_has_a_text_in_both_languages() -> None:
 
 @pytest.mark.parametrize(
     ("template", "function", "n"),
-    [("case.typ", "t", 25), ("case.js", "say", 5), ("case_review.js", "say", 10)],
+    [("case.typ", "t", 25), ("case.js", "translate", 5), ("case_review.js", "translate", 10)],
 )
 def test_every_text_of_a_template_is_in_the_chinese_catalogue(template, function, n) -> None:
     source = html.TEMPLATES.joinpath(template).read_text("utf-8")

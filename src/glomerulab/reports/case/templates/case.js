@@ -1,45 +1,45 @@
 "use strict";
-// Changes of calls, made on the page of a report. They stay in this browser until they are counted: saved as a
+// Changes of calls that are made on the page of a report. They stay in this browser until they are counted: saved as a
 // file and given to `glomerulab override --from`, or sent to `glomerulab review` (case_review.js). Until then the
-// page says that its numbers lack them.
+// page shows that its numbers do not include them.
 (() => {
   const facts = JSON.parse(document.getElementById("facts").textContent);
-  const say = (text) => facts.words[text];
-  const FIELDS = ["time", "by", "image_id", "labels", "reason"];  // what makes a change the same one
+  const translate = (text) => facts.translations[text];
+  const FIELDS = ["time", "by", "image_id", "labels", "reason"];  // identify a change
   const COLUMNS = [...FIELDS, "place"];
   const PLACE = "glomerulab changes " + facts.key;
   const NAME = "glomerulab name";
-  let unkept = [];  // where the browser keeps nothing
-  let keeps = true;
+  let inMemory = [];  // where the browser stores nothing
+  let canStore = true;
   let isSaved = true;
 
-  const row = (entry) => JSON.stringify(FIELDS.map((field) => entry[field]));
+  const keyOf = (entry) => JSON.stringify(FIELDS.map((field) => entry[field]));
   const counted = new Set(facts.counted.map((cells) => JSON.stringify(cells)));
 
-  function kept() {
+  function pending() {
     try {
-      return JSON.parse(localStorage.getItem(PLACE) || "[]").filter((one) => !counted.has(row(one)));
+      return JSON.parse(localStorage.getItem(PLACE) || "[]").filter((one) => !counted.has(keyOf(one)));
     } catch {
-      keeps = false;
-      return unkept;
+      canStore = false;
+      return inMemory;
     }
   }
 
-  function keep(entries) {
-    unkept = entries;
+  function store(entries) {
+    inMemory = entries;
     try {
       localStorage.setItem(PLACE, JSON.stringify(entries));
     } catch {
-      keeps = false;
+      canStore = false;
     }
   }
 
-  function remembered() {
+  function storedName() {
     try { return localStorage.getItem(NAME) || ""; } catch { return ""; }
   }
 
-  function remember(name) {
-    try { localStorage.setItem(NAME, name); } catch { keeps = false; }
+  function storeName(name) {
+    try { localStorage.setItem(NAME, name); } catch { canStore = false; }
   }
 
   function element(tag, text, name) {
@@ -50,7 +50,7 @@
   }
 
   const nameOf = (labels) => labels.split("+").map((id) => facts.labels[id]?.name ?? id).join(" + ");
-  function moment(time) {
+  function formatTime(time) {
     const when = new Date(/(Z|[+-]\d\d:?\d\d)$/.test(time) ? time : time + "Z");
     return Number.isNaN(when.getTime()) ? time : when.toISOString().slice(0, 16).replace("T", " ") + " UTC";
   }
@@ -61,9 +61,9 @@
   function makeForm(card) {
     const form = document.getElementById("change-form").content.cloneNode(true).querySelector("form");
     const boxes = [...form.querySelectorAll("input[type=checkbox]")];
-    const shown = card.dataset.labels.split("+");
-    boxes.forEach((box) => { box.checked = shown.includes(box.value); });
-    form.elements.by.value = remembered();
+    const current = card.dataset.labels.split("+");
+    boxes.forEach((box) => { box.checked = current.includes(box.value); });
+    form.elements.by.value = storedName();
     form.addEventListener("change", (event) => {
       const box = event.target;
       if (box.type !== "checkbox" || !box.checked) return;
@@ -77,18 +77,18 @@
       event.preventDefault();
       const labels = boxes.filter((box) => box.checked).map((box) => box.value).sort().join("+");
       const [by, reason] = [form.elements.by.value.trim(), form.elements.reason.value.trim()];
-      const missing = !labels ? say("Choose its labels.") : !by || !reason ? say("A change needs your name and a reason.") : "";
+      const missing = !labels ? translate("Choose its labels.") : !by || !reason ? translate("A change needs your name and a reason.") : "";
       form.querySelector("[role=alert]").textContent = missing;
       if (missing) return;
       const time = new Date().toISOString().slice(0, 19) + "+00:00";
-      remember(by);
+      storeName(by);
       isSaved = false;
       const { image: image_id, place, seen } = card.dataset;
-      keep([...kept(), { time, by, image_id, labels, reason, place, seen: Number(seen) }]);
+      store([...pending(), { time, by, image_id, labels, reason, place, seen: Number(seen) }]);
       form.closest("details").open = false;
       form.elements.reason.value = "";
-      show();
-      page.onKept();
+      render();
+      page.onStored();
     });
     return form;
   }
@@ -101,21 +101,21 @@
 
   function pendingLine(entry) {
     const line = element("p", "", "pending");
-    line.append(element("b", say("Changed here, not yet counted") + say("sign|: ") + nameOf(entry.labels)), element("br"));
-    line.append(`${entry.by}, ${moment(entry.time)}${say("sign|: ")}${entry.reason} `);
-    const back = element("button", say("Take back"));
+    line.append(element("b", translate("Changed here, not yet counted") + translate("sign|: ") + nameOf(entry.labels)), element("br"));
+    line.append(`${entry.by}, ${formatTime(entry.time)}${translate("sign|: ")}${entry.reason} `);
+    const back = element("button", translate("Take back"));
     back.type = "button";
     back.addEventListener("click", () => {
-      keep(kept().filter((one) => row(one) !== row(entry)));
-      show();
+      store(pending().filter((one) => keyOf(one) !== keyOf(entry)));
+      render();
     });
     line.append(back);
-    page.onShown(entry, line);
+    page.onRendered(entry, line);
     return line;
   }
 
-  function show() {
-    const entries = kept();
+  function render() {
+    const entries = pending();
     document.querySelectorAll(".cards .pending").forEach((line) => line.remove());
     for (const card of document.querySelectorAll(".cards li[data-image]")) {
       const mine = entries.filter((one) => one.image_id === card.dataset.image);
@@ -125,12 +125,12 @@
       mark.hidden = entries.length === 0;
       mark.querySelector(".n").textContent = entries.length;
     });
-    document.getElementById("no-storage").hidden = keeps;
+    document.getElementById("no-storage").hidden = canStore;
   }
 
   function save() {
     const quoted = (text = "") => '"' + text.replaceAll('"', '""') + '"';
-    const lines = [COLUMNS.join(","), ...kept().map((one) => COLUMNS.map((c) => quoted(one[c])).join(","))];
+    const lines = [COLUMNS.join(","), ...pending().map((one) => COLUMNS.map((c) => quoted(one[c])).join(","))];
     const link = element("a");
     link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
     link.download = facts.file;
@@ -138,17 +138,17 @@
     isSaved = true;
   }
 
-  // What a page with a program behind it adds: case_review.js puts its own in place of these.
-  const page = { facts, say, kept, keep, row, show, element, nameOf, moment, cardOf, openForm, onKept() {}, onShown() {} };
+  // case_review.js replaces the callbacks on a page that `glomerulab review` serves.
+  const page = { facts, translate, pending, store, keyOf, render, element, nameOf, formatTime, cardOf, openForm, onStored() {}, onRendered() {} };
   window.casePage = page;
 
   for (const card of document.querySelectorAll(".cards li[data-image]")) {
     card.querySelector(".change").addEventListener("toggle", () => openForm(card));
   }
   document.getElementById("save-changes").addEventListener("click", save);
-  window.addEventListener("storage", show);  // the same page in another tab
+  window.addEventListener("storage", render);  // the same page in another tab
   window.addEventListener("beforeunload", (event) => {
-    if (!keeps && !isSaved && kept().length) event.preventDefault();
+    if (!canStore && !isSaved && pending().length) event.preventDefault();
   });
-  show();
+  render();
 })();

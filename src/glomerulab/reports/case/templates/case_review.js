@@ -1,26 +1,26 @@
 "use strict";
-// The page of a case while `glomerulab review` runs. Changes that this browser keeps are sent, one after the other; the
-// program counts them and makes the page anew. Nothing is counted here, and nothing is given up that was not counted.
+// The page of a case while `glomerulab review` runs. The changes in this browser are sent one after the other; the
+// server counts them and renders the page again. A change is deleted here only when it has been counted.
 (() => {
   const page = window.casePage;
-  const { facts, say, kept, keep, row, show, element, nameOf, moment, cardOf, openForm } = page;
-  const ASK_EVERY_MS = 5000;
-  const ANSWER_WITHIN_MS = 30000;
+  const { facts, translate, pending, store, keyOf, render, element, nameOf, formatTime, cardOf, openForm } = page;
+  const POLL_MS = 5000;
+  const TIMEOUT_MS = 30000;
   const COUNTED = "glomerulab counted " + facts.key;
   const DRAFTS = "glomerulab drafts " + facts.key;
-  const refused = new Map();  // what the program answered to a change, by the change
+  const refused = new Map();  // response of the server by change
   let isSending = false;
 
-  function remember(key, text) {
-    try { sessionStorage.setItem(key, text); } catch { /* the page then begins at its top */ }
+  function saveItem(key, text) {
+    try { sessionStorage.setItem(key, text); } catch { /* the page then starts at its top */ }
   }
 
-  function recall(key) {
+  function loadItem(key) {
     try { return sessionStorage.getItem(key) || ""; } catch { return ""; }
   }
 
   const place = document.getElementById("review");
-  function tell(text, buttonText, act) {
+  function showMessage(text, buttonText, act) {
     const parts = [element("span", text)];
     if (buttonText) {
       const button = element("button", buttonText);
@@ -32,98 +32,98 @@
     place.hidden = !text;
   }
 
-  async function ask(path, body) {
+  async function request(path, body) {
     const options = body === undefined ? {} : {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
     };
     try {
-      const answer = await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
-      return { status: answer.status, ok: answer.ok, body: await answer.json() };
+      const response = await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+      return { status: response.status, ok: response.ok, body: await response.json() };
     } catch {
       return { status: 0, ok: false, body: {} };
     }
   }
 
-  // Nobody there, or a program that was started anew under another address.
-  const tellLost = () => tell(say("The server does not respond. Your changes stay in this browser and are counted when it responds again. If it was stopped, save them as a file."), say("Try again"), again);
-  // Somebody is there, and says why it cannot count: such as a damaged file.
-  const tellWhy = (detail) => tell(`${say("These predictions cannot be counted now. Your changes stay in this browser. The reason")}${say("sign|: ")}${detail}`, say("Try again"), again);
-  const tellEnded = () => tell(say("The server was restarted: open its new address. Changes that are not counted yet stay here: save them as a file."));
+  // The server stopped, or was started again under another address.
+  const showUnreachable = () => showMessage(translate("The server does not respond. Your changes stay in this browser and are counted when it responds again. If it was stopped, save them as a file."), translate("Try again"), retry);
+  // The server responds with the reason, such as a damaged file.
+  const showUncountable = (detail) => showMessage(`${translate("These predictions cannot be counted now. Your changes stay in this browser. The reason")}${translate("sign|: ")}${detail}`, translate("Try again"), retry);
+  const showRestarted = () => showMessage(translate("The server was restarted: open its new address. Changes that are not counted yet stay here: save them as a file."));
 
   async function send() {
     if (isSending) return;
     isSending = true;
     let last = "";
-    const waiting = new Set();  // images with a change that a person has to decide on: later ones wait behind it
-    for (const entry of kept()) {
-      const current = kept().find((one) => row(one) === row(entry));  // what was seen of it may have grown
+    const waiting = new Set();  // images with a refused change, which later ones wait for
+    for (const entry of pending()) {
+      const current = pending().find((one) => keyOf(one) === keyOf(entry));  // `seen` may have changed
       if (!current || waiting.has(current.image_id)) continue;
-      if (refused.has(row(current))) { waiting.add(current.image_id); continue; }
-      const { ok, status, body } = await ask("changes", current);
+      if (refused.has(keyOf(current))) { waiting.add(current.image_id); continue; }
+      const { ok, status, body } = await request("changes", current);
       if (ok) {
         last = current.image_id;
-        // The next change of the same image was made knowing this one.
-        keep(kept().filter((one) => row(one) !== row(current)).map(
+        // The next change of the same image was made after this one.
+        store(pending().filter((one) => keyOf(one) !== keyOf(current)).map(
           (one) => one.image_id === last && one.seen === current.seen ? { ...one, seen: body.seen } : one));
       } else if (status === 0) {
-        tellLost();
+        showUnreachable();
         break;
       } else if (status === 404) {
-        tellEnded();
+        showRestarted();
         break;
       } else {
-        refused.set(row(current), body);
+        refused.set(keyOf(current), body);
         waiting.add(current.image_id);
       }
     }
     isSending = false;
-    if (last) showAnew(last);
-    else show();
+    if (last) reload(last);
+    else render();
   }
 
-  function showAnew(image = "") {
-    remember(COUNTED, image);
+  function reload(image = "") {
+    saveItem(COUNTED, image);
     location.reload();
   }
 
-  // A change that was not counted says why, beside itself; the person decides.
-  page.onShown = (entry, line) => {
-    const answer = refused.get(row(entry));
-    if (!answer) return;
-    const { current, detail, why: reason, seen } = answer;
-    const why = current
-      ? `${say("Not counted: somebody else changed this call meanwhile, to")}${say("sign|: ")}${nameOf(current.labels)} (${current.by}, ${moment(current.time)}${say("sign|: ")}${current.reason})`
-      : `${say("Not counted")}${say("sign|: ")}${facts.outdated[reason] ?? detail ?? ""}`;
-    line.prepend(element("strong", why), element("br"));
+  // Show beside a refused change why it was not counted.
+  page.onRendered = (entry, line) => {
+    const response = refused.get(keyOf(entry));
+    if (!response) return;
+    const { current, detail, why: reason, seen } = response;
+    const text = current
+      ? `${translate("Not counted: somebody else changed this call meanwhile, to")}${translate("sign|: ")}${nameOf(current.labels)} (${current.by}, ${formatTime(current.time)}${translate("sign|: ")}${current.reason})`
+      : `${translate("Not counted")}${translate("sign|: ")}${facts.outdated[reason] ?? detail ?? ""}`;
+    line.prepend(element("strong", text), element("br"));
     if (seen === undefined) return;
-    const mine = element("button", say("Count mine anyway"));
+    const mine = element("button", translate("Count mine anyway"));
     mine.type = "button";
     mine.addEventListener("click", () => {
-      refused.delete(row(entry));
-      keep(kept().map((one) => row(one) === row(entry) ? { ...one, seen } : one));
+      refused.delete(keyOf(entry));
+      store(pending().map((one) => keyOf(one) === keyOf(entry) ? { ...one, seen } : one));
       send();
     });
     line.append(" ", mine);
   };
-  page.onKept = send;
+  page.onStored = send;
 
   async function check() {
     if (document.hidden || isSending) return;
-    const { ok, status, body } = await ask("state");
+    const { ok, status, body } = await request("state");
     if (isSending) return;
-    if (status === 404) tellEnded();
-    else if (!ok) { if (body.detail) tellWhy(body.detail); else tellLost(); }
-    else if (body.state !== facts.review.state) tell(say("A call was changed after this page was loaded: its numbers are out of date."), say("Show the new numbers"), () => showAnew());
-    else if (place.querySelector("button")) { tell(""); send(); }
+    if (status === 404) showRestarted();
+    else if (!ok) { if (body.detail) showUncountable(body.detail); else showUnreachable(); }
+    else if (body.state !== facts.review.state) showMessage(translate("A call was changed after this page was loaded: its numbers are out of date."), translate("Show the new numbers"), () => reload());
+    else if (place.querySelector("button")) { showMessage(""); send(); }
   }
 
-  async function again() {
+  async function retry() {
     refused.clear();
     await check();
     await send();
   }
 
-  // Words that were not yet kept as a change outlive the page's being shown anew.
+  // Keep unfinished input across a reload.
   function saveDrafts() {
     const drafts = [...document.querySelectorAll(".change[open] form")].map((form) => ({
       image: form.closest("li").dataset.image,
@@ -131,11 +131,11 @@
       reason: form.elements.reason.value,
       by: form.elements.by.value,
     }));
-    remember(DRAFTS, JSON.stringify(drafts));
+    saveItem(DRAFTS, JSON.stringify(drafts));
   }
 
   function restoreDrafts() {
-    for (const draft of JSON.parse(recall(DRAFTS) || "[]")) {
+    for (const draft of JSON.parse(loadItem(DRAFTS) || "[]")) {
       const card = cardOf(draft.image);
       if (!card) continue;
       const details = openForm(card);
@@ -148,12 +148,12 @@
   }
 
   function showCounted() {
-    const card = cardOf(recall(COUNTED));
-    remember(COUNTED, "");
-    // A card that moved to another group is looked for below; the browser would go back to where it was.
+    const card = cardOf(loadItem(COUNTED));
+    saveItem(COUNTED, "");
+    // The card may have moved to another group, so the old scroll position is not restored.
     history.scrollRestoration = card ? "manual" : "auto";
     if (!card) return;
-    if (kept().length === 0) tell(`${say("Counted: every number on this page includes your change.")} ${document.querySelector(".headline").textContent}`);
+    if (pending().length === 0) showMessage(`${translate("Counted: every number on this page includes your change.")} ${document.querySelector(".headline").textContent}`);
     card.classList.add("counted");
     card.querySelector(".change summary").focus({ preventScroll: true });
     card.scrollIntoView({ block: "start" });  // below the bar
@@ -161,9 +161,9 @@
 
   restoreDrafts();
   showCounted();
-  show();
+  render();
   send();
   window.addEventListener("pagehide", saveDrafts);
   document.addEventListener("visibilitychange", check);
-  setInterval(check, ASK_EVERY_MS);
+  setInterval(check, POLL_MS);
 })();
