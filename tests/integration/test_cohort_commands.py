@@ -93,7 +93,7 @@ def test_check_lists_every_problem_and_ends_with_one(run: Run, cohort: Path) -> 
     assert bad.returncode == 1
     assert "line 3, image '图 1': same pixels as image '图 0' in line 2" in bad.stdout
     assert "line 4, image '图 2': " in bad.stdout
-    assert "2 problem(s), listed above" in bad.stderr
+    assert "2 problems, listed above" in bad.stderr
 
 
 def test_labels_go_to_the_papers_json_and_come_back(run: Run, cohort: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from glomerulab.errors import ConfigError, ManifestError
+from glomerulab.runtime.messages import count_noun
 
 __all__ = ["app"]
 
@@ -126,7 +127,10 @@ def check(
     for problem in problems:
         typer.echo(str(problem))
     if problems:
-        raise ManifestError(f"{len(problems)} problem(s), listed above", where=str(manifest))
+        raise ManifestError(
+            f"the manifest has {count_noun(len(problems), 'problem')}, listed above",
+            where=str(manifest),
+        )
     typer.echo(f"{manifest}: {len(cohort.table)} images, no problem found. Research use only.")
 
 
@@ -180,7 +184,7 @@ def contact_sheet(
         typer.echo(str(error))
     if errors:
         raise ManifestError(
-            f"{len(errors)} image(s) cannot be read, listed above", where=str(manifest)
+            f"{count_noun(len(errors), 'image')}, listed above, cannot be read", where=str(manifest)
         )
 
 

@@ -109,7 +109,7 @@ def _read(path: Path) -> pd.DataFrame:
     twice = header[header.duplicated() & (header != "")].unique()
     if len(twice):  # pandas renames the second one silently
         names = ", ".join(map(repr, twice))
-        raise ManifestError(f"column given twice: {names}; rename one", where=str(path))
+        raise ManifestError(f"the table has two columns {names}; rename one", where=str(path))
     return cells
 
 
@@ -131,7 +131,7 @@ def _check(mapping: ColumnMapping, source: pd.DataFrame, taxonomy: Taxonomy, pat
     unknown = sorted(targets - {*MANIFEST_COLUMNS, *taxonomy.label_ids})
     if unknown:
         raise ManifestError(
-            f"no such manifest column or label: {', '.join(unknown)}; known are "
+            f"a manifest has no column or label {', '.join(unknown)}; known are "
             + ", ".join((*MANIFEST_COLUMNS, *taxonomy.label_ids)),
             where=str(path),
         )
@@ -143,7 +143,7 @@ def _check(mapping: ColumnMapping, source: pd.DataFrame, taxonomy: Taxonomy, pat
     missing = sorted(str(name) for name in wanted if name not in source)
     if missing:
         raise ManifestError(
-            f"no column {', '.join(map(repr, missing))}; the table has "
+            f"the table has no column {', '.join(map(repr, missing))}, only "
             + ", ".join(repr(str(name)) for name in source),
             where=str(path),
         )

@@ -13,6 +13,7 @@ import pandas as pd
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.schema import TARGET_LEAK_COLUMN
 from glomerulab.errors import LeakageError
+from glomerulab.runtime.messages import count_noun
 
 if TYPE_CHECKING:
     from glomerulab.stain.reference import StainReference
@@ -78,7 +79,8 @@ def find_leaks(manifest: Manifest) -> list[str]:
     if divided:
         first, parts = next(iter(divided.items()))
         leaks.append(
-            f"patients in several parts: {len(divided)}, such as {first!r} in {', '.join(parts)}"
+            f"{count_noun(len(divided), 'patient has', 'patients have')} images in several parts, "
+            f"such as {first!r} in {', '.join(parts)}"
         )
     part_of = dict(zip(used["image_id"], used["split"], strict=True))
     copies = (_divided_copies(used, column, name, part_of) for column, name in ORIGINS.items())
@@ -97,8 +99,8 @@ def _divided_copies(
         return None
     row = divided.iloc[0]
     return (
-        f"copies in another part than their {name}: {len(divided)}, such as "
-        f"{row['image_id']!r} in {row['split']} with {row[column]!r} in {part_of[row[column]]}"
+        f"{count_noun(len(divided), 'copy is', 'copies are')} in another part than the {name}, "
+        f"such as {row['image_id']!r} in {row['split']} with {row[column]!r} in {part_of[row[column]]}"
     )
 
 

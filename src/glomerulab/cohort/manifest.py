@@ -93,7 +93,7 @@ class Manifest:
         """
         unknown = sorted(set(constants) - {*MANIFEST_COLUMNS, *self.taxonomy.label_ids})
         if unknown:
-            raise ManifestError(f"no such manifest column or label: {', '.join(unknown)}")
+            raise ManifestError(f"a manifest has no column or label {', '.join(unknown)}")
         columns = {
             name: pd.Series([value] * len(self.table), dtype="string")
             for name, value in constants.items()
@@ -170,7 +170,7 @@ def manifest_from_rows(rows: pd.DataFrame, *, folder: Path, taxonomy: Taxonomy) 
     """
     missing = [name for name in ("image_id", "image_path") if name not in rows]
     if missing:
-        raise ManifestError(f"missing column(s): {', '.join(missing)}", where=str(folder))
+        raise ManifestError(f"the table lacks the columns {', '.join(missing)}", where=str(folder))
     table, problems = typed_table(rows, taxonomy)
     raise_first(problems, where=str(folder))
     return Manifest(table, folder, taxonomy)
@@ -247,8 +247,8 @@ def _read_rows(path: Path) -> pd.DataFrame:
     missing = [name for name in ("image_id", "image_path") if name not in rows]
     if missing:
         raise ManifestError(
-            f"missing column(s): {', '.join(missing)}; `glomerulab manifest import` converts other "
-            "tables to a manifest",
+            f"the table lacks the columns {', '.join(missing)}; "
+            "`glomerulab manifest import` converts other tables to a manifest",
             where=str(path),
         )
     return rows
@@ -269,7 +269,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
     header = [str(name).strip() for name in cells.iloc[0].fillna("")]
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise ManifestError(f"column given twice: {', '.join(map(repr, twice))}", where=str(path))
+        raise ManifestError(
+            f"the table has two columns {', '.join(map(repr, twice))}; rename one", where=str(path)
+        )
     filled = np.flatnonzero(cells.notna().any(axis=1).to_numpy())
     rows = cells.iloc[1 : int(filled[-1]) + 1].reset_index(drop=True) if len(filled) else cells
     return rows.set_axis(header, axis="columns")

@@ -236,7 +236,7 @@ def read_allowed_pairs(path: Path) -> frozenset[frozenset[str]]:
         ) from error
     missing = [name for name in ("image_id", "other_image_id") if name not in table]
     if missing:
-        raise ManifestError(f"missing column(s): {', '.join(missing)}", where=str(path))
+        raise ManifestError(f"the table lacks the columns {', '.join(missing)}", where=str(path))
     pairs = table[["image_id", "other_image_id"]]
     empty = (pairs == "").any(axis=1).to_numpy()
     if empty.any():

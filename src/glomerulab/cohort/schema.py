@@ -97,7 +97,8 @@ def typed_table(rows: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, l
     clash = sorted(set(taxonomy.label_ids) & set(MANIFEST_COLUMNS))
     if clash:
         raise TaxonomyError(
-            f"label(s) with the name of a manifest column: {', '.join(clash)}; rename them",
+            f"the taxonomy has labels with the names of manifest columns: {', '.join(clash)}; "
+            "rename them",
             where=taxonomy.name,
         )
     columns: dict[str, object] = {}

@@ -104,7 +104,10 @@ def read_calibration(folder: Path) -> ModelCalibration:
     except ValidationError as error:
         raise CheckpointError(first_problem(error), where=where) from error
     except (SafetensorError, KeyError, TypeError, ValueError, StainError) as error:
-        raise CheckpointError(f"not a valid calibration: {error!r}", where=where) from error
+        raise CheckpointError(
+            f"the calibration is not valid: {error!r}; run `glomerulab gates RUN` again",
+            where=where,
+        ) from error
 
 
 def model_facts(engine: Engine, calibration: ModelCalibration, run: Path) -> ModelFacts:

@@ -103,7 +103,8 @@ def augment_manifest(
         )
     if to < len(training):
         raise ManifestError(
-            f"the training part holds {len(training)} images already, more than {to}",
+            f"the training part holds {len(training)} images already, more than {to}; "
+            "give a larger --to",
             where=manifest.location,
         )
     folder = make_folder(out / "images")

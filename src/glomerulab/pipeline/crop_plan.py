@@ -8,7 +8,7 @@ from pathlib import Path
 
 from glomerulab.cohort.slides_table import SlideEntry, region_file_of
 from glomerulab.errors import GlomerulabError, RegionError, TaxonomyError
-from glomerulab.geometry import Point, Region
+from glomerulab.geometry import Box, Point, Region
 from glomerulab.runtime.names import safe_name
 from glomerulab.slides.cutting import CropTask, current_slide
 from glomerulab.slides.regions.files import InvalidRegion, read_regions
@@ -150,7 +150,9 @@ class CropPlan:
         self.failures += [Failure(entry.slide_id, one.region_id, one.reason) for one in lost]
         if not mine and not lost:
             self.slides_without_regions.append(entry.slide_id)
-            raise RegionError(f"no region for slide {entry.slide_id!r}", where=str(path))
+            raise RegionError(
+                f"the region file has no region for slide {entry.slide_id!r}", where=str(path)
+            )
         return mine
 
     def _crop(
@@ -174,18 +176,7 @@ class CropPlan:
         relative = Path(
             CROPS_FOLDER, safe_name(entry.slide_id), image_id + SUFFIXES[settings.image_format]
         )
-        row: dict[str, object] = {
-            **dict(entry.further),  # first, so that it does not replace extract's own columns
-            "image_id": image_id,
-            "image_path": relative.as_posix(),
-            "patient_id": entry.patient_id,
-            "slide_id": entry.slide_id,
-            "stain": entry.stain or slide.stain,
-            "mpp": settings.mpp,
-            "x": box.x,
-            "y": box.y,
-            "width": box.width,
-            "height": box.height,
+        row = crop_row(entry, slide, box, image_id=image_id, path=relative, mpp=settings.mpp) | {
             **labels,
             "region_id": region.region_id,
             "padded_share": round(slide.padded_share(box), 6),
@@ -211,6 +202,25 @@ class CropPlan:
                 f"the region is classified both {first} and {second}, which exclude each other"
             )
         return flags
+
+
+def crop_row(
+    entry: SlideEntry, slide: Slide, box: Box, *, image_id: str, path: Path, mpp: float
+) -> dict[str, object]:
+    """Return a crop's row in a manifest, without labels; `path` is relative to the manifest."""
+    return {
+        **dict(entry.further),  # first, so that it does not replace the columns below
+        "image_id": image_id,
+        "image_path": path.as_posix(),
+        "patient_id": entry.patient_id,
+        "slide_id": entry.slide_id,
+        "stain": entry.stain or slide.stain,
+        "mpp": mpp,
+        "x": box.x,
+        "y": box.y,
+        "width": box.width,
+        "height": box.height,
+    }
 
 
 def crop_image_id(slide_id: str, region_id: str) -> str:

@@ -26,7 +26,7 @@ from glomerulab.geometry import Box, Point, Region
 from glomerulab.i18n.catalogue import translate
 from glomerulab.images import write_image
 from glomerulab.inference.detector import DetectorCard, fit_detector
-from glomerulab.pipeline.crop_plan import Failure, check_regions
+from glomerulab.pipeline.crop_plan import Failure, check_regions, crop_row
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.parallel import map_outcomes
@@ -183,7 +183,7 @@ def cut_tiles(
     table = pd.DataFrame([row for entry in entries for row in rows.get(entry.slide_id, ())])
     if table.empty or not (table["glomerulus"] == 1).any():
         reason = failures[0].reason if failures else "no region lies on them"
-        raise RegionError(f"no glomerulus on any slide: {reason}", where=str(regions_path))
+        raise RegionError(f"the slides have no glomerulus: {reason}", where=str(regions_path))
     manifest = manifest_from_rows(table, folder=out, taxonomy=DETECTOR_TAXONOMY)
     if not failures:  # a slide that failed may be readable the next time
         write_manifest(manifest, path)
@@ -219,22 +219,10 @@ def _cut_slide(
             image_id = f"{safe_name(entry.slide_id)}-{number:05d}"
             image = folder / f"{image_id}.png"
             write_image(slide.read_region(box, mpp=settings.mpp), image)
+            path = image.relative_to(out)
             rows.append(
-                dict(entry.further)
-                | {
-                    "image_id": image_id,
-                    "image_path": image.relative_to(out).as_posix(),
-                    "patient_id": entry.patient_id,
-                    "slide_id": entry.slide_id,
-                    "stain": entry.stain or slide.stain,
-                    "mpp": settings.mpp,
-                    "x": box.x,
-                    "y": box.y,
-                    "width": box.width,
-                    "height": box.height,
-                    "glomerulus": int(label == "glomerulus"),
-                    "other": int(label == "other"),
-                }
+                crop_row(entry, slide, box, image_id=image_id, path=path, mpp=settings.mpp)
+                | {name: int(label == name) for name in DETECTOR_TAXONOMY.label_ids}
             )
         return rows
 

@@ -426,8 +426,8 @@ def _check_rows(
         without = [n for n, stain in enumerate(stains) if stain in targets and empty[n]]
         if without:
             raise ManifestError(
-                f"row {without[0] + 2}: no slide_id ({count_noun(len(without), 'row')} in all); "
-                "fill the column, or fit every image by itself with --per image",
+                f"line {without[0] + 2} has no slide_id "
+                f"({count_noun(len(without), 'line')} in all); fill the column, or fit every image by itself with --per image",
                 where=manifest.location,
             )
 

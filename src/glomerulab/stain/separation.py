@@ -71,7 +71,7 @@ def macenko_stains(density: npt.NDArray[np.float32]) -> FloatArray:
     """
     sample = even_sample(density, MAX_SAMPLE_PX).astype(np.float64)  # (3, m)
     if sample.shape[1] < 3:
-        raise StainError("too few tissue pixels to separate stains")
+        raise StainError("there are too few tissue pixels to separate two stains")
     centred = sample - sample.mean(axis=1, keepdims=True)
     spread, axes = np.linalg.eigh(centred @ centred.T / sample.shape[1])
     if spread[1] <= 1e-12:

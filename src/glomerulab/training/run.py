@@ -336,8 +336,8 @@ def _explained_memory_errors(config: TrainConfig) -> Iterator[None]:
         if isinstance(error, RuntimeError) and not _is_out_of_memory(error, text):
             raise
         raise TrainingError(
-            f"out of memory with batch_size {config.batch_size} in {config.accumulate} part(s): "
-            f"raise accumulate and give --resume; or lower model.input_size in another run ({text})"
+            f"the training ran out of memory with batch_size {config.batch_size} in "
+            f"{config.accumulate} part(s): raise accumulate and give --resume; or lower model.input_size in another run ({text})"
         ) from error
 
 

@@ -76,7 +76,7 @@ def test_a_slide_without_mpp_is_named_and_the_others_are_cut(entries, tmp_path) 
 
 
 def test_slides_without_any_glomerulus_are_refused(entries, tmp_path) -> None:
-    with pytest.raises(RegionError, match="no glomerulus on any slide"):
+    with pytest.raises(RegionError, match="no glomerulus"):
         cut_tiles(entries[1:], tmp_path / "regions", tmp_path / "out")
     with pytest.raises(RegionError, match="no such region file"):
         cut_tiles(entries, tmp_path / "nowhere", tmp_path / "out")

@@ -333,7 +333,7 @@ def test_a_patient_in_two_parts_is_refused_unless_the_config_allows_it(
     assert not config.out.exists()
     run = train(config.model_copy(update={"allow_image_level_split": True, "epochs": 1}))
     (warning,) = json.loads((run / "environment.json").read_text())["warnings"]
-    assert warning == "patients in several parts: 1, such as 'p9' in train, validation"
+    assert warning == "1 patient has images in several parts, such as 'p9' in train, validation"
 
 
 def test_a_stain_target_from_the_test_part_is_reported(config: TrainConfig) -> None:
