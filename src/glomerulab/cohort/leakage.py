@@ -100,7 +100,8 @@ def _divided_copies(
     row = divided.iloc[0]
     return (
         f"{count_noun(len(divided), 'copy is', 'copies are')} in another part than the {name}, "
-        f"such as {row['image_id']!r} in {row['split']} with {row[column]!r} in {part_of[row[column]]}"
+        f"such as {row['image_id']!r} in {row['split']} with {row[column]!r} "
+        f"in {part_of[row[column]]}"
     )
 
 

@@ -427,7 +427,8 @@ def _check_rows(
         if without:
             raise ManifestError(
                 f"line {without[0] + 2} has no slide_id "
-                f"({count_noun(len(without), 'line')} in all); fill the column, or fit every image by itself with --per image",
+                f"({count_noun(len(without), 'line')} in all); fill the column, "
+                "or fit every image by itself with --per image",
                 where=manifest.location,
             )
 

@@ -337,7 +337,8 @@ def _explained_memory_errors(config: TrainConfig) -> Iterator[None]:
             raise
         raise TrainingError(
             f"the training ran out of memory with batch_size {config.batch_size} in "
-            f"{config.accumulate} part(s): raise accumulate and give --resume; or lower model.input_size in another run ({text})"
+            f"{config.accumulate} part(s): raise accumulate and give --resume; "
+            f"or lower model.input_size in another run ({text})"
         ) from error
 
 
