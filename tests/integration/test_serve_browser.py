@@ -51,7 +51,7 @@ def test_an_image_is_predicted_by_keyboard_and_shown_with_an_overlay(page, serve
     expect(page.locator("#labels tr")).to_have_count(4)
     expect(page.locator("#overlay")).to_be_visible()
     assert page.locator("#overlay").evaluate("image => image.naturalWidth") == 96
-    expect(page.locator("#answer")).to_be_focused()
+    expect(page.locator("#prediction")).to_be_focused()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run()")
@@ -62,10 +62,10 @@ def test_errors_are_shown_on_the_page(page, served, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     page.get_by_label("API key").fill("glk_wrong")
     page.get_by_label("Image of one glomerulus").set_input_files(tmp_path / "text.png")
-    page.get_by_role("button", name="Judge").click()
+    page.get_by_role("button", name="Predict").click()
     expect(page.get_by_role("alert")).to_contain_text("not known")
     page.get_by_label("API key").fill(served[1])
-    page.get_by_role("button", name="Judge").click()
+    page.get_by_role("button", name="Predict").click()
     expect(page.get_by_role("alert")).to_contain_text("PNG, JPEG, TIFF, BMP")
 
 
@@ -82,5 +82,5 @@ def test_an_image_can_be_dropped(page, served, trained):
     )
     expect(page.locator("#preview")).to_be_visible()
     page.get_by_label("API key").fill(served[1])
-    page.get_by_role("button", name="Judge").click()
+    page.get_by_role("button", name="Predict").click()
     expect(page.locator("#call")).to_have_text("Normal")

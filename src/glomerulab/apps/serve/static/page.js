@@ -1,14 +1,14 @@
-// Sends the chosen image to the same interface as programs use, and shows what comes back.
+// Sends the chosen image to the HTTP interface and shows the prediction.
 const byId = (id) => document.getElementById(id);
 const settings = document.body.dataset;
-const STATES = { present: "present", absent: "ruled out", either: "cannot be settled" };
-const NO_OVERLAY = "No overlay: this server runs an export, which holds no gradients.";
-let shown = null;
+const STATES = { present: "present", absent: "ruled out", either: "uncertain" };
+const NO_OVERLAY = "No overlay: this server runs an export, which has no gradients.";
+let overlayUrl = null;
 
 const key = byId("key");
 if (key) key.value = sessionStorage.getItem("glomerulab-key") ?? "";
 
-function say(problem) {
+function showProblem(problem) {
   byId("problem").hidden = !problem;
   byId("problem").textContent = problem ?? "";
 }
@@ -18,9 +18,9 @@ function preview() {
   const picture = byId("preview");
   if (picture.src) URL.revokeObjectURL(picture.src);
   picture.hidden = true;
-  say(null);
+  showProblem(null);
   if (!file) return;
-  byId("drop-words").textContent = "Drop another image here, or choose one:";
+  byId("drop-text").textContent = "Drop another image here, or choose one:";
   picture.onload = () => { picture.hidden = false; };
   picture.onerror = () => { picture.hidden = true; }; // a TIFF, which browsers do not show
   picture.alt = `Chosen image ${file.name}`;
@@ -55,83 +55,83 @@ function items(list, texts) {
   }));
 }
 
-function refer(answer) {
+function showReferral(prediction) {
   const box = byId("referral");
-  box.classList.toggle("none", !answer.referred);
-  const words = document.createElement("p");
-  words.textContent = answer.referred
-    ? "A person must look at this image:"
+  box.classList.toggle("none", !prediction.referred);
+  const text = document.createElement("p");
+  text.textContent = prediction.referred
+    ? "A person must review this image:"
     : "No reason was found to refer this image.";
   const list = document.createElement("ul");
-  items(list, answer.reasons.map((reason) => reason.meaning));
-  box.replaceChildren(words, ...(answer.referred ? [list] : []));
+  items(list, prediction.reasons.map((reason) => reason.meaning));
+  box.replaceChildren(text, ...(prediction.referred ? [list] : []));
 }
 
-function draw(answer) {
-  if (shown) URL.revokeObjectURL(shown);
-  shown = null;
-  byId("seen").hidden = !answer.overlay;
-  if (!answer.overlay) return;
-  const bytes = Uint8Array.from(atob(answer.overlay.png_base64), (one) => one.charCodeAt(0));
-  shown = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-  const name = answer.labels.find((label) => label.id === answer.overlay.label).name;
-  byId("overlay").src = shown;
-  byId("overlay").alt = `The crop, and beside it a map of where the model found ${name}`;
-  byId("overlay-words").textContent =
-    `Left the crop as the model saw it; right what spoke for ${name} `
-    + `(${answer.overlay.method}), brighter is more.`;
+function showOverlay(prediction) {
+  if (overlayUrl) URL.revokeObjectURL(overlayUrl);
+  overlayUrl = null;
+  byId("saliency").hidden = !prediction.overlay;
+  if (!prediction.overlay) return;
+  const bytes = Uint8Array.from(atob(prediction.overlay.png_base64), (one) => one.charCodeAt(0));
+  overlayUrl = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+  const name = prediction.labels.find((label) => label.id === prediction.overlay.label).name;
+  byId("overlay").src = overlayUrl;
+  byId("overlay").alt = `The crop, and beside it a map of the evidence for ${name}`;
+  byId("overlay-caption").textContent =
+    `Left: the crop as the network reads it. Right: evidence for ${name} `
+    + `(${prediction.overlay.method}); the brighter, the more.`;
 }
 
-function show(answer) {
+function showPrediction(prediction) {
   byId("waiting").hidden = true;
   byId("found").hidden = false;
-  const called = answer.labels.filter((label) => label.called).map((label) => label.name);
+  const called = prediction.labels.filter((label) => label.called).map((label) => label.name);
   byId("call").textContent = called.join(", ") || "no label";
-  byId("coverage").textContent = "states hold the truth in "
-    + `${Math.round(100 * answer.coverage)} of 100 images like the validation images`;
-  byId("labels").replaceChildren(...answer.labels.map(row));
-  refer(answer);
-  draw(answer);
-  items(byId("notes"), answer.notes);
-  byId("answer").focus({ preventScroll: true });
-  byId("answer").scrollIntoView({ block: "nearest" });
+  byId("coverage").textContent = "the states contain the true label in "
+    + `${Math.round(100 * prediction.coverage)} of 100 images like the validation images`;
+  byId("labels").replaceChildren(...prediction.labels.map(row));
+  showReferral(prediction);
+  showOverlay(prediction);
+  items(byId("notes"), prediction.notes);
+  byId("prediction").focus({ preventScroll: true });
+  byId("prediction").scrollIntoView({ block: "nearest" });
 }
 
-async function judge() {
+async function predict() {
   const file = byId("image").files[0];
   if (file.size > settings.maxMib * 2 ** 20) {
     throw new Error(`The image is larger than ${settings.maxMib} MiB.`);
   }
-  const asked = new URLSearchParams({ saliency: settings.canDraw === "yes" });
-  for (const name of ["stain", "mpp"]) if (byId(name).value) asked.set(name, byId(name).value);
+  const query = new URLSearchParams({ saliency: settings.canDraw === "yes" });
+  for (const name of ["stain", "mpp"]) if (byId(name).value) query.set(name, byId(name).value);
   const headers = { "Content-Type": file.type || "application/octet-stream" };
   if (key) {
     sessionStorage.setItem("glomerulab-key", key.value);
     headers.Authorization = `Bearer ${key.value}`;
   }
-  const answer = await fetch(`/v1/crops?${asked}`, { method: "POST", headers, body: file });
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.detail);
-  if (settings.canDraw !== "yes") found.notes.push(NO_OVERLAY);
-  return found;
+  const response = await fetch(`/v1/crops?${query}`, { method: "POST", headers, body: file });
+  const prediction = await response.json();
+  if (!response.ok) throw new Error(prediction.detail);
+  if (settings.canDraw !== "yes") prediction.notes.push(NO_OVERLAY);
+  return prediction;
 }
 
 byId("image").addEventListener("change", preview);
-byId("ask").addEventListener("submit", async (event) => {
+byId("form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const button = byId("judge");
+  const button = byId("predict");
   button.disabled = true;
-  button.textContent = "Judging…";
-  say(null);
+  button.textContent = "Predicting…";
+  showProblem(null);
   try {
-    show(await judge());
+    showPrediction(await predict());
   } catch (error) {
     byId("found").hidden = true;
     byId("waiting").hidden = false;
-    say(error instanceof TypeError ? "The server cannot be reached." : error.message);
+    showProblem(error instanceof TypeError ? "The server cannot be reached." : error.message);
   } finally {
     button.disabled = false;
-    button.textContent = "Judge";
+    button.textContent = "Predict";
   }
 });
 
