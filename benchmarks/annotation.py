@@ -2,9 +2,9 @@
 
 Run: python benchmarks/annotation.py [load] [tiles] [keys]
 
-The real command runs in a process of its own, on the same cores as what asks it. *load*: 50
-annotators log in; each asks for an item and its image and saves a label every two seconds. *tiles*:
-the finest tiles of a slide over HTTP against a loop that does nothing but OpenSlide's generator and
+The real command runs in a separate process, on the same cores as its clients. *load*: 50
+annotators log in; each loads an item and its image and saves a label every two seconds. *tiles*:
+the finest tiles of a slide over HTTP against a loop of OpenSlide's generator and
 JPEG of the same quality; runs alternate. *keys*: Chromium labels by keyboard; from the key event to
 the frame in which the next image is drawn.
 """
@@ -93,7 +93,7 @@ def begin(folder: Path, *, n_images: int, n_annotators: int) -> Path:
 
 @contextmanager
 def serving(db: Path, *options: str) -> Iterator[str]:
-    """Run the command; give its address."""
+    """Run the command; yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -144,8 +144,8 @@ class Person:
             "Content-Type: application/json\r\n"
         )
 
-    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """Return status and content; every answer of these routes states its length."""
+    async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """Return status and content; every response of these routes states its length."""
         start = f"{method} {path} HTTP/1.1\r\n{self.headers}Content-Length: {len(body)}\r\n\r\n"
         self.writer.write(start.encode() + body)
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
@@ -167,9 +167,9 @@ async def annotate(
     await asyncio.sleep(delay_s)
     for place in range(1, n_items + 1):
         turn = time.perf_counter()
-        status, content = await timed(times["item"], person.ask("GET", f"/api/items/{place}"))
+        status, content = await timed(times["item"], person.request("GET", f"/api/items/{place}"))
         item = json.loads(content)
-        seen, _ = await timed(times["image"], person.ask("GET", item["image_url"]))
+        seen, _ = await timed(times["image"], person.request("GET", item["image_url"]))
         body = {
             "assignment_id": item["assignment_id"],
             "labels": {"mspgn": 1},
@@ -179,7 +179,7 @@ async def annotate(
             "image_mark": item["image_mark"],
         }
         sent = json.dumps(body).encode()
-        saved, _ = await timed(times["save"], person.ask("POST", "/api/annotations", sent))
+        saved, _ = await timed(times["save"], person.request("POST", "/api/annotations", sent))
         n_errors += sum(one != 200 for one in (status, seen, saved))
         await asyncio.sleep(max(0.0, PERIOD_S - (time.perf_counter() - turn)))
     person.writer.close()
@@ -225,7 +225,7 @@ def measure_load(n_items: int) -> None:
 
 
 def bare_tiles(slide: Path) -> tuple[int, float]:
-    """Make every finest tile as a short script would."""
+    """Make every finest tile in a minimal loop."""
     generator = DeepZoomGenerator(openslide.OpenSlide(slide), tile_size=tiles.TILE_SIZE, overlap=1)
     level = generator.level_count - 1
     columns, rows = generator.level_tiles[level]
@@ -238,7 +238,7 @@ def bare_tiles(slide: Path) -> tuple[int, float]:
 
 
 def served_tiles(address: str, key: str, n_columns: int, n_rows: int) -> float:
-    """Ask for every finest tile as a browser does, over a few connections that stay open.
+    """Request every finest tile as a browser does, over a few connections that stay open.
 
     With the standard library's client: it takes less of the shared cores than one with features.
     """
@@ -309,7 +309,7 @@ def measure_keys(n_images: int, chromium: str) -> None:
             )
             for place in range(1, n_images):
                 page.keyboard.press("234"[place % 3])
-                page.wait_for_timeout(400)  # nobody labels faster; the next image is loaded by then
+                page.wait_for_timeout(400)  # no one labels faster; the next image is loaded by then
                 page.keyboard.press("Enter")
                 page.wait_for_selector(f'#viewer[data-place="{place + 1}"]')
             times = page.evaluate("times")

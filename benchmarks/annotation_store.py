@@ -1,8 +1,8 @@
-"""How fast the annotation store saves, beside a bare loop of commits on the same disk.
+"""Saves per second of the annotation store, against a bare loop of commits on the same disk.
 
     python benchmarks/annotation_store.py [postgresql://user@host/database]
 
-Every save is a transaction that is on the disk when it returns. The bare loop inserts one row of
+Every save is a transaction that is on disk when it returns. The bare loop inserts one row of
 the same size per commit, with the same settings of SQLite, and nothing else.
 """
 
@@ -56,7 +56,7 @@ def _measure(kind: str, place: Callable[[int], str], peer: float | None) -> None
 
 
 def _round(place: str, n_threads: int) -> tuple[float, list[float], float]:
-    """Save every item of every queue once; give saves a second, latencies, entries verified."""
+    """Save every item of every queue once; return saves a second, latencies, entries verified."""
     with open_store(place, create=True) as store:
         logins = _study(store)
         begin = time.perf_counter()

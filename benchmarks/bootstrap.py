@@ -1,9 +1,9 @@
-"""Intervals of the whole score table against a plain loop over resamples.
+"""Intervals of the full score table against a simple loop over resamples.
 
     python benchmarks/bootstrap.py
 
-Prints a Markdown table. The loop draws patients and calls scikit-learn for every resample, as one
-would write it by hand; it is timed on a few resamples and scaled, since all would take minutes.
+Prints a Markdown table. The loop draws patients and calls scikit-learn for every resample, as in a
+hand-written script; it is timed on a few resamples and scaled, since all would take minutes.
 """
 
 import os
@@ -25,11 +25,11 @@ N_REPEATS = 3
 
 
 def main() -> None:
-    judged = sample()
+    eval_set = sample()
     ours = min(
-        timed(lambda: score_table(judged, n_resamples=N_RESAMPLES)) for _ in range(N_REPEATS)
+        timed(lambda: score_table(eval_set, n_resamples=N_RESAMPLES)) for _ in range(N_REPEATS)
     )
-    looped = timed(lambda: plain_loop(judged, N_LOOPED)) * N_RESAMPLES / N_LOOPED
+    looped = timed(lambda: simple_loop(eval_set, N_LOOPED)) * N_RESAMPLES / N_LOOPED
     print(f"{N_IMAGES} images of {N_PATIENTS} patients, {N_RESAMPLES} resamples, 42 scores each;")
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
     print("| how | seconds |\n|---|---|")
@@ -50,20 +50,20 @@ def sample() -> EvalSet:
     return eval_set_of_split(table, taxonomy, split=None)
 
 
-def plain_loop(judged: EvalSet, n_resamples: int) -> None:
+def simple_loop(eval_set: EvalSet, n_resamples: int) -> None:
     rng = np.random.default_rng(0)
-    places = [np.flatnonzero(judged.patients == p) for p in range(judged.n_patients)]
+    places = [np.flatnonzero(eval_set.patients == p) for p in range(eval_set.n_patients)]
     for _ in range(n_resamples):
         drawn = np.concatenate([places[p] for p in rng.integers(len(places), size=len(places))])
-        truth, decision = judged.truth[drawn], judged.decision[drawn]
+        truth, decision = eval_set.truth[drawn], eval_set.decision[drawn]
         metrics.accuracy_score(truth, decision)
         metrics.balanced_accuracy_score(truth, decision)
         metrics.precision_recall_fscore_support(truth, decision)
         metrics.matthews_corrcoef(truth, decision)
         metrics.cohen_kappa_score(truth, decision)
         for k in range(4):
-            metrics.roc_auc_score(truth == k, judged.probabilities[drawn, k])
-            metrics.average_precision_score(truth == k, judged.probabilities[drawn, k])
+            metrics.roc_auc_score(truth == k, eval_set.probabilities[drawn, k])
+            metrics.average_precision_score(truth == k, eval_set.probabilities[drawn, k])
 
 
 def timed(call) -> float:

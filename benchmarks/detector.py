@@ -1,4 +1,4 @@
-"""How well a detector finds glomeruli: on phantom slides, and apart on real kidney patches.
+"""Recall and precision of a detector: on phantom slides, and separately on real kidney patches.
 
     glomerulab phantom --out ph --slides --patients 40 --per-patient 8 --slides-per-patient 2 \
         --mpp 1 --seed 101 --workers 2
@@ -8,9 +8,9 @@
     python benchmarks/detector.py real detector kidney_compartments     # as it is
     python benchmarks/detector.py taught kidney_compartments [--start detector]  # on real patches
 
-Of `kidney_compartments` only the capsule patches have every glomerulus drawn. They do not say
-their micrometres per pixel: 2 is taken, at which most glomeruli come to 110 to 270 µm. The patches
-of the other classes have another magnification, and some show glomeruli that nobody drew.
+Of `kidney_compartments` only the capsule patches have every glomerulus drawn. Their
+micrometres per pixel are not stated: 2 is assumed, at which most glomeruli are 110 to 270 µm wide.
+The patches of the other classes have another magnification, and some show undrawn glomeruli.
 """
 
 import argparse
@@ -37,7 +37,7 @@ LEAST_RADIUS_UM = 40.0
 N_FOLDS = 5
 
 
-def told(name, seen, card):
+def print_scores(name, seen, card):
     """Print recall and precision by both rules."""
     for rule in ("iou", "centre"):
         matches = match_slides(seen, growth=card.growth, rule=rule)
@@ -51,17 +51,17 @@ def told(name, seen, card):
 
 
 def phantom(folder, home):
-    """Judge slides of another phantom cohort."""
+    """Evaluate on slides of another phantom cohort."""
     detector = open_detector(folder)
     print(detector.card.test_summary)
     entries = read_slides(home / "slides.csv")
     start = time.perf_counter()
     seen = [detect_on(entry, home / "regions", detector.engine) for entry in entries]
     print(f"{(time.perf_counter() - start) / len(entries):.1f} s per slide")
-    told(f"{len(entries)} fresh slides", seen, detector.card)
+    print_scores(f"{len(entries)} fresh slides", seen, detector.card)
     for stain in sorted({entry.stain for entry in entries}):
         some = [one for one, entry in zip(seen, entries, strict=True) if entry.stain == stain]
-        told(f"  {stain}", some, detector.card)
+        print_scores(f"  {stain}", some, detector.card)
 
 
 def patches(kidney, home):
@@ -84,19 +84,19 @@ def patches(kidney, home):
 
 
 def real(folder, kidney):
-    """Judge the capsule patches by a detector that never saw a real image."""
+    """Evaluate a detector trained without real images on the capsule patches."""
     detector = open_detector(folder)
     with tempfile.TemporaryDirectory() as home:
         entries = patches(kidney, Path(home))
         seen = [detect_on(entry, Path(home) / "regions", detector.engine) for entry in entries]
-    told(f"{len(entries)} real patches", seen, detector.card)
+    print_scores(f"{len(entries)} real patches", seen, detector.card)
     for stain in sorted({entry.stain for entry in entries}):
         some = [one for one, entry in zip(seen, entries, strict=True) if entry.stain == stain]
-        told(f"  {stain}", some, detector.card)
+        print_scores(f"  {stain}", some, detector.card)
 
 
 def taught(kidney, start, epochs):
-    """Train on the patches of four folds and judge the fifth, five times."""
+    """Train on the patches of four folds and evaluate on the fifth, five times."""
     with tempfile.TemporaryDirectory() as text:
         home = Path(text)
         entries = patches(kidney, home)
@@ -122,7 +122,7 @@ def taught(kidney, start, epochs):
 
 
 def matches_above(seen, card):
-    """Match what scores enough by each rule: every fold has its own threshold and size."""
+    """Match proposals by each rule; every fold has its own threshold and size."""
     kept = [
         type(one)(
             one.patient,
@@ -140,7 +140,7 @@ def matches_above(seen, card):
 
 
 def train(entries, home, run, start, epochs):
-    """Train as a user would."""
+    """Train with the user's command."""
     table = home / f"{run.name}.csv"
     rows = [
         {

@@ -2,10 +2,10 @@
 
 Run: python benchmarks/extract.py [--slide SLIDE]
 
-The bare loop is what a script would do: one process, open the slide, read each box from the level
+The bare loop is a minimal script: one process, open the slide, read each box from the level
 just finer than wanted, resize with Lanczos, save as PNG at zlib's fastest level. It writes no
-manifest, has no padding, checks nothing and cannot be continued. The second loop saves PNGs as
-`extract` does, by run lengths, so that what is left is the cost of all the rest. The slide is
+manifest, has no padding, checks nothing and cannot be resumed. The second loop saves PNGs as
+`extract` does, by run lengths, so that the difference is the cost of all other work. The slide is
 texture at 0.25 µm, or a real one. Rounds alternate; the best of each is compared.
 """
 
@@ -64,7 +64,7 @@ def make_regions(slide_path: Path, folder: Path, n_regions: int) -> tuple[Path, 
 
 
 def bare_loop(slide_path: Path, boxes: list[Box], out: Path, **png: int) -> None:
-    """Cut the boxes as a short script would."""
+    """Cut the boxes in a minimal loop."""
     out.mkdir()
     slide = openslide.OpenSlide(slide_path)
     downsample = WANTED_MPP / float(slide.properties["openslide.mpp-x"])

@@ -2,9 +2,9 @@
 
 Run: python benchmarks/huge_slide.py
 
-The slide is glass with a few islands of phantom tissue, five levels, JPEG tiles. Its tiles are put
-together here and written as a TIFF directly: encoding ten thousand million pixels of glass would
-take minutes and change nothing. Each command runs in a process of its own, whose peak is told.
+The slide is glass with a few islands of phantom tissue, five levels, JPEG tiles. Its tiles are
+assembled here and written as a TIFF directly: encoding ten thousand million pixels of glass would
+take minutes and change nothing. Each command runs in a separate process, whose peak is reported.
 """
 
 import argparse
@@ -137,10 +137,10 @@ def peak_mib(*arguments: object) -> float:
     """Run a command of the program and return its peak memory in MiB."""
     command = [sys.executable, "-c", MEASURED, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    told = json.loads(done.stdout.splitlines()[-1])
-    if told["code"]:
+    result = json.loads(done.stdout.splitlines()[-1])
+    if result["code"]:
         raise RuntimeError(done.stderr)
-    return told["peak_kib"] / 1024
+    return result["peak_kib"] / 1024
 
 
 def measure(folder: Path, *, n_regions: int) -> dict[str, float]:

@@ -1,11 +1,11 @@
-"""Engines that run a network on the CPU: images per second, and what each changes in the answers.
+"""Engines that run a network on the CPU: images per second, and how each changes the predictions.
 
     python benchmarks/inference.py speed [--only NAME ...]
     python benchmarks/inference.py answers RUN [--only NAME ...]
 
-``speed`` takes the paper's network at 224 px with batches of 16, beside timm's ResNet50 as one runs
-it without a second thought: eager, float32, its own layout, images normalised beforehand. Engines
-take turns in every round, and the best round counts. ``answers`` lets each engine answer the
+``speed`` takes the paper's network at 224 px with batches of 16, beside timm's ResNet50 in its
+default form: eager, float32, default layout, images normalised beforehand. Engines alternate in
+every round, and the best round counts. ``answers`` compares the predictions of each engine for the
 held-out images of a run; quantisation is calibrated on training images. OpenVINO is measured where
 it is installed; the package itself does not need it.
 """
@@ -36,7 +36,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Engines:
-    """One network, by every engine; each is made when it is first asked for."""
+    """One network in every engine; each is built at its first use."""
 
     def __init__(self, network, size, calibration, folder):
         self.network = network.eval().to(memory_format=torch.channels_last)
@@ -184,7 +184,7 @@ def answers(run, only):
             found[name] = probabilities_of(np.concatenate(logits), engine.card.head)
     first = found["eager float32"]
     print(f"\n{len(shown)} held-out images, {size} px")
-    print("\n| engine | right | calls changed | largest difference of a probability | mean |")
+    print("\n| engine | accuracy | calls changed | largest difference of a probability | mean |")
     print("|---|---|---|---|---|")
     for name, chances in found.items():
         right = (chances.argmax(axis=1) == truth).mean()

@@ -4,9 +4,9 @@
 
 A training step is forward, backward and AdamW at batch 16; inference is a forward pass. Both are in
 bfloat16 under autocast with maps laid out channels last, on images of 224 px that are already in
-memory. Every round visits every network and the best of the rounds counts, so that what else the
-machine does meets them all. Each network runs in its own process: the cache of compiled
-convolutions does not hold those of several, and would be measured instead.
+memory. Every round runs every network and the best round counts, so that other load affects all of
+them. Each network runs in its own process: the cache of compiled convolutions is too small for
+several networks, and its misses would be measured instead.
 """
 
 import argparse

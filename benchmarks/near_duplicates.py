@@ -1,4 +1,4 @@
-"""How far apart the hashes of the same and of different pictures are.
+"""Distances between the hashes of the same and of different pictures.
 
 Run: ``python benchmarks/near_duplicates.py``. Reads ``glas_colon_he`` and ``kidney_compartments``
 from the folder GLOMERULAB_REAL_DATA (default ``../shared/data``), renders phantom crops, and
@@ -52,7 +52,7 @@ def noisy(image: RgbImage, sigma: float) -> RgbImage:
 
 
 def shifted(image: RgbImage, share: float) -> RgbImage:
-    """Lose a strip above and on the left, as a crop cut a little elsewhere does."""
+    """Remove a strip above and on the left, as in a slightly shifted crop."""
     lost = max(1, round(share * min(image.shape[:2])))
     return image[lost:, lost:]
 

@@ -1,12 +1,11 @@
-"""How much too good a network looks when copies are made before the split, and it is by image.
+"""Overestimated accuracy when images are copied before a split by image.
 
     OMP_NUM_THREADS=2 python benchmarks/optimism_gap.py --folder DIR [--weights RUN]
 
 On real colon fields (GlaS) and on a synthetic cohort, the same network with the same budget twice.
-As some papers do it: every image is copied (turned, noised, mixed), and then images and copies are
-dealt to training and test at random. As it has to be: patients are dealt, and then the training
-images alone are copied, to the same number. Repeated over several splits; what stands in DIR is not
-done again.
+Biased: every image is copied (rotated, noised, mixed), and then images and copies are assigned to
+training and test at random. Correct: patients are assigned, and then only the training images are
+copied, to the same number. Repeated over several splits; results in DIR are reused.
 """
 
 import argparse
@@ -59,7 +58,7 @@ def main() -> None:
 
 
 def phantom(args: argparse.Namespace) -> Manifest:
-    """Return 160 synthetic crops of 16 patients: as many as GlaS has."""
+    """Return 160 synthetic crops of 16 patients: as many as in GlaS."""
     folder = args.folder / "phantom"
     path = folder / "manifest.csv"
     if not path.is_file():
@@ -105,7 +104,7 @@ def accuracy(cohort: Manifest, args: argparse.Namespace, *, honest: bool, seed: 
 def copied_first(cohort: Manifest, place: Path, seed: int) -> Manifest:
     everything = cohort.with_table(cohort.table.assign(split="train"))
     table = copies(everything, place, seed).table
-    # Nobody who does this remembers which copy is whose.
+    # This protocol does not record the original of a copy.
     table = table.assign(parent_id=pd.NA, partner_id=pd.NA, augmentation=pd.NA, split=pd.NA)
     return split_by_image(everything.with_table(table), ratios=RATIOS, seed=seed)
 

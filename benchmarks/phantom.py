@@ -1,9 +1,9 @@
-"""How many phantom crops and megapixels of slide one core renders.
+"""Phantom crops and megapixels of slide that one core renders per second.
 
 Run: ``python benchmarks/phantom.py``. Prints a Markdown table; one process, one thread, best of
-three rounds. The time of the thread is measured as well as that of the wall, since only it is fair
-on a busy machine. The peer row draws as many random numbers as a crop has pixels and channels: what
-the noise alone costs.
+three rounds. Thread time is measured beside wall time, since wall time is not comparable on a
+busy machine. The peer row draws as many random numbers as a crop has pixels and channels: the cost
+of the noise.
 """
 
 import os

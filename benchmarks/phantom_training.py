@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=2 python benchmarks/phantom_training.py --folder DIR
 
-1,200 synthetic crops, a tenth of them with crescent and sclerosis at once. Both heads learn from
-all training crops. Accuracy is that of the softmax head on test crops of one class, as the
-paper's are; then for each head how often crescent and sclerosis are both called right, where
-neither, one, or both are there. What stands in DIR is not done again.
+1,200 synthetic crops, a tenth of them with crescent and sclerosis at once. Both heads are trained
+on all training crops. Accuracy is that of the softmax head on test crops of one class, as in the
+paper; then, for each head, the share of crops with crescent and sclerosis both correct, where
+neither, one, or both are present. Results in DIR are reused.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def over_patients(right: npt.NDArray[np.float64], test: pd.DataFrame) -> str:
 
 
 def tell_sets(tables: dict[str, pd.DataFrame]) -> None:
-    """Tell how often crescent and sclerosis are both right, as sets, for each true set."""
+    """Print the share of crops with crescent and sclerosis both correct, for each true set."""
     print(
         "\n| both labels right, of synthetic test crops with | softmax | sigmoid |\n|---|---|---|"
     )
@@ -119,7 +119,7 @@ def tell_sets(tables: dict[str, pd.DataFrame]) -> None:
 
 
 def called_lesions(test: pd.DataFrame, head: str) -> npt.NDArray[np.bool_]:
-    """Softmax calls its likeliest class, sigmoid whatever is above one half."""
+    """Call the most probable class (softmax) or every label above one half (sigmoid)."""
     columns = [name for name in test.columns if name.startswith("probability_")]
     probability = test[columns].to_numpy()
     if head == "softmax":

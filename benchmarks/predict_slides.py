@@ -1,4 +1,4 @@
-"""How often `predict` and `extract` open each slide, and how long they take.
+"""Number of times that `predict` and `extract` open each slide, and their run time.
 
     python benchmarks/predict_slides.py RUN [--slides 10] [--rounds 3]
 

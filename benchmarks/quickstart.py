@@ -3,8 +3,8 @@
 Run: python benchmarks/quickstart.py
 
 Memory is the sum over the processes of their proportional share (PSS, from smaps_rollup), read
-every quarter second: pages that processes share count once. Nothing is there before: compiled
-kernels are made anew in a folder of their own, as on a machine that runs it for the first time.
+every quarter second: pages that processes share count once. No cache is used: kernels are
+compiled again in a separate folder, as in the first run on a machine.
 """
 
 import argparse
@@ -60,11 +60,11 @@ def main() -> None:
             peak = max(peak, sum(share_kib(pid) for pid in tree_of(run.pid)))
             time.sleep(SECONDS_BETWEEN_LOOKS)
         wall = time.perf_counter() - start
-        told = run.stdout.read() if run.stdout else ""
+        output = run.stdout.read() if run.stdout else ""
     if run.returncode:
         raise SystemExit(run.returncode)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(told)
+    print(output)
     print(f"{platform.machine()}, {os.cpu_count()} cores, {workers} workers\n")
     print("| wall | processor time | peak memory |\n|---|---|---|")
     print(f"| {wall:.0f} s | {used.ru_utime + used.ru_stime:.0f} s | {peak / 1024**2:.2f} GiB |")

@@ -2,10 +2,10 @@
 
 Run: python benchmarks/serving.py --minutes 10 [--clients 8] [--model RUN] [--folder FOLDER]
 
-The real command runs in a process of its own, on the same cores as what asks it. By default it
-serves an improved SE-ResNet50 at 224 px with untrained weights, gates fitted on 42 synthetic crops:
-what its answers cost does not depend on what it learnt. Each client sends one crop of 256 px as
-PNG, waits for the answer, and sends the next at once, on a connection of its own.
+The real command runs in a separate process, on the same cores as its clients. By default it
+serves an improved SE-ResNet50 at 224 px with untrained weights, calibrated on 42 synthetic
+crops: the cost of a prediction does not depend on the weights. Each client sends one crop of 256 px
+as PNG, waits for the response, and sends the next at once, on its own connection.
 """
 
 import argparse
@@ -43,7 +43,7 @@ WARM_UP_S = 5.0
 
 
 def make_run(folder: Path) -> Path:
-    """Write a run with random weights and real gates; synthetic."""
+    """Write a run with random weights and a fitted calibration; synthetic."""
     run = folder / "run"
     if (run / "gates" / "gates.json").is_file():
         return run
@@ -75,12 +75,14 @@ def make_run(folder: Path) -> Path:
 
 @contextmanager
 def serving(run: Path):
-    """Run the command; give its process and port."""
+    """Run the command; yield its process and port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "glomerulab", "serve", "--model", run, "--port", port]
-    with subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        [str(argument) for argument in command], stdout=subprocess.DEVNULL
+    ) as server:
         try:
             while not is_ready(port):
                 if server.poll() is not None:
@@ -102,7 +104,7 @@ def is_ready(port: int) -> bool:
 
 @dataclass
 class Load:
-    """What the clients saw."""
+    """Latencies and errors of the clients."""
 
     port: int
     crops: list[bytes]
@@ -112,7 +114,7 @@ class Load:
     errors: list[str] = field(default_factory=list)
 
     def client(self, number: int) -> None:
-        """Ask until the time is up."""
+        """Send crops until the time is up."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         place = number
         while (start := time.perf_counter()) < self.until:
@@ -139,7 +141,7 @@ def memory_mib(pid: int) -> float:
 
 
 def measure(run: Path, crops: list[bytes], *, minutes: float, n_clients: int) -> None:
-    """Load the server and print what came of it."""
+    """Load the server and print the result."""
     with serving(run) as (pid, port):
         begin = time.perf_counter()
         load = Load(port, crops, begin + WARM_UP_S + 60 * minutes, begin + WARM_UP_S)

@@ -1,12 +1,11 @@
-"""From a slide with 100 glomeruli to its HTML report, the model being loaded: where the time goes.
+"""Time by stage from a slide with 100 glomeruli to its HTML report, with a loaded model.
 
     glomerulab quickstart --out quickstart
     python benchmarks/slide_to_report.py quickstart/run [--workers 2] [--rounds 3]
 
 The slide is a phantom at the micrometres per pixel of the run. Functions are timed where `predict`
-and `report` call them; "rest" is what lies between. The peer does the least that could be
-called the same work: OpenSlide, Pillow and the network, in one loop, without normalisation, gates
-or report.
+and `report` call them; "rest" is the time between. The peer does the minimum of the same work:
+OpenSlide, Pillow and the network, in one loop, without normalisation, calibration or report.
 """
 
 import argparse
@@ -35,7 +34,7 @@ STAGES = (
     ("open the slides, cut the crops", predicting, "read_inputs"),
     ("normalise", predicting, "normalize_manifest"),
     ("read, infer, measure", predicting, "answer_manifest"),
-    ("gates and table", predicting, "case_table"),
+    ("calibration and table", predicting, "case_table"),
     ("write the predictions", predicting, "write_case_folder"),
     ("count, apply rules", writing, "build_cases"),
     ("pictures of the report", html, "crop_picture"),
@@ -77,8 +76,8 @@ def once(home, run, workers):
         start = time.perf_counter()
         predict(home / "phantom" / "slides.csv", run, out, settings=settings)
         write_case_reports(out, out / "reports", formats=["html"])
-        whole = time.perf_counter() - start
-    return spent | {"rest": whole - sum(spent.values()), "total": whole}
+        total = time.perf_counter() - start
+    return spent | {"rest": total - sum(spent.values()), "total": total}
 
 
 def bare(home, engine):

@@ -1,12 +1,11 @@
 """Stain normalisation: speed against its peers, and the optimum.
 
-Run: ``python benchmarks/stain.py`` in an environment that has this package; peers are taken where
-they are installed and named where they are not. To install them beside this package, and only for
-this: ``pip install --no-deps torchstain staintools spams-bin`` and ``pip install
-opencv-python-headless``. Names of parts run only these: ``speed cohort cold optimum``.
-How near it comes to known truth: ``stain_truth.py``.
-Reads the real images under GLOMERULAB_REAL_DATA (default ``../shared/data``). One thread unless it
-says otherwise, best of several runs. Prints Markdown tables.
+Run: ``python benchmarks/stain.py`` in an environment that has this package; peers are measured if
+installed and named otherwise. To install them beside this package, and only for this: ``pip install
+--no-deps torchstain staintools spams-bin`` and ``pip install opencv-python-headless``. Names of
+parts run only these: ``speed cohort cold optimum``. Accuracy against known truth:
+``stain_truth.py``. Reads the real images under GLOMERULAB_REAL_DATA (default ``../shared/data``).
+One thread unless stated otherwise, best of several runs. Prints Markdown tables.
 """
 
 import importlib
@@ -119,7 +118,7 @@ def time_one_image() -> None:
 
 
 def spams_vahadane(target_image: RgbImage) -> Callable[[RgbImage], RgbImage]:
-    """What StainTools does, by iterations instead of its one second of wall time."""
+    """The method of StainTools, with iterations instead of its one second of wall time."""
     import spams
 
     def separated(image: RgbImage) -> tuple[np.ndarray, np.ndarray]:
@@ -223,7 +222,7 @@ def print_gaps(paths: list[Path], sparsity: float) -> None:
 def gaps_to_starts(
     density: np.ndarray, found: np.ndarray, sparsity: float, *, n_starts: int
 ) -> list[tuple[str, float]]:
-    """Against the same solver from other starts, all judged in double precision."""
+    """Compare with the same solver from other starts, all evaluated in double precision."""
     exact = density.T.astype(np.float64)
     ours = objective(exact, found, sparsity=sparsity)
     rng, values = np.random.default_rng(0), [ours]
@@ -239,7 +238,7 @@ def gaps_to_starts(
 def gaps_to_peers(
     density: np.ndarray, sparsity: float, spams: object | None
 ) -> list[tuple[str, float]]:
-    """Against dictionary learning turned the right way, on an even sample."""
+    """Compare with dictionary learning in the matching orientation, on an even sample."""
     from sklearn.decomposition import MiniBatchDictionaryLearning
 
     exact = np.asfortranarray(density.astype(np.float64))
@@ -281,7 +280,7 @@ def gaps_to_peers(
 
 
 def cohort_share() -> None:
-    """Of the time a PNG crop of 512 px takes, how much is decoding and encoding."""
+    """Share of decoding and encoding in the time for a PNG crop of 512 px."""
     field, target_image = fields()
     target = fit(target_image, "HE")
     crops = [

@@ -1,6 +1,6 @@
 """Stain normalisation against known truth: sections made by Beer-Lambert, and the phantom's crops.
 
-Run: ``python benchmarks/stain_truth.py``. Prints Markdown tables. Truth is known of
+Run: ``python benchmarks/stain_truth.py``. Prints Markdown tables. Truth is known for
 synthetic images only; the real ones under GLOMERULAB_REAL_DATA (default ``../shared/data``) show
 whether the phantom mixes its dyes as kidney does.
 """
@@ -120,7 +120,7 @@ def phantom_crop(stain: Stain, seed: int, **scanner: object) -> tuple[PhantomCro
 
 
 def purest_stains(crop: PhantomCrop) -> np.ndarray:
-    """Colours of the purest 1 % of the pixels: what colours can show of the dyes at best."""
+    """Colours of the purest 1 % of the pixels: the best estimate of the dyes from colours."""
     amounts = crop.concentrations.reshape(2, -1)
     total = amounts.sum(axis=0)
     share = amounts[0, total > 0.15] / total[total > 0.15]
@@ -172,7 +172,7 @@ def phantom_error(
 
 
 def separations() -> None:
-    """How far apart the fitted stains lie on real kidney and on the phantom."""
+    """Angles between the fitted stains on real kidney and on the phantom."""
     print("\n| angle between the two fitted stains | images | median | 10th to 90th percentile |")
     print("|---|---|---|---|")
     for stain in ("HE", "PAS"):

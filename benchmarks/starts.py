@@ -5,12 +5,12 @@
 
 Tasks: `glas` (colon fields, benign or malignant, folds by patient), `structure` and `stain` of
 kidney patches (folds by the image a patch was cut from; their magnification differs by structure,
-so the first is partly a task of scale). One row per fold in the CSV; a fold that stands there is
-not trained again. At the end it prints the accuracy over all images, each judged by the fold that
-did not see its patient, with an interval over patients. `--minutes` is for all folds together: a
-first epoch is timed, and the number of epochs follows. `--model frozen` trains no network: it takes
-the features of the ResNet50 in `--weights` (or of the improved network, where that is a run)
-through its second stage, averaged over each image, and a logistic regression.
+so the first is partly a task of scale). One row per fold in the CSV; an existing fold is not
+trained again. At the end it prints the accuracy over all images, each predicted by the fold that
+was not trained on its patient, with an interval over patients. `--minutes` is for all folds
+together: a first epoch is timed, and the number of epochs follows. `--model frozen` trains no
+network: it takes the features of the ResNet50 in `--weights` (or of the improved network, where
+that is a run) through its second stage, averaged over each image, and a logistic regression.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from glomerulab.training.run import train
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("GLOMERULAB_REAL_DATA", "../shared/data"))
-SHARE_OF_BUDGET = 0.9  # the rest is for reading, measuring norms and judging
+SHARE_OF_BUDGET = 0.9  # the rest is for reading, measuring norms and evaluation
 
 
 def main() -> None:
@@ -119,8 +119,8 @@ TASKS = {
 
 def judge_fold(folded: Manifest, fold: int, args: argparse.Namespace) -> None:
     start = time.perf_counter()
-    judge = frozen_features if args.model == "frozen" else trained
-    probability, patients, truth, n_epochs = judge(folded, fold, args)  # (N, K), N, N
+    predict = frozen_features if args.model == "frozen" else trained
+    probability, patients, truth, n_epochs = predict(folded, fold, args)  # (N, K), N, N
     seconds = time.perf_counter() - start
     right = probability.argmax(axis=1) == truth
     row = {
@@ -146,7 +146,7 @@ def judge_fold(folded: Manifest, fold: int, args: argparse.Namespace) -> None:
 def trained(
     folded: Manifest, fold: int, args: argparse.Namespace
 ) -> tuple[np.ndarray, list[str], np.ndarray, int]:
-    """Train on the other folds, without a validation part: nothing is chosen by anything."""
+    """Train on the other folds, without a validation part: no choice depends on it."""
     table = folded.table.copy()
     table["split"] = np.where(table["fold"] == fold, "test", "train")
     table["image_path"] = [str(path) for path in folded.image_paths()]

@@ -1,10 +1,10 @@
-"""How long ``glomerulab --help`` takes to answer, as a shell waits for it.
+"""Run time of ``glomerulab --help``, as measured from a shell.
 
 Run: python benchmarks/startup.py
 
-The peers are an interpreter that does nothing, and one that imports typer, the library of the
-command line: what no program of this kind stays below. Runs alternate; the best of each is told,
-since all that others do on the machine only adds.
+The peers are an interpreter with an empty program, and one that imports typer, the library of the
+command line: lower bounds for a program of this kind. Runs alternate; the best of each is printed,
+since other load only adds time.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 import time
 
 COMMANDS = {
-    "peer: python that does nothing": ("-c", "pass"),
+    "peer: python with an empty program": ("-c", "pass"),
     "peer: python that imports typer": ("-c", "import typer"),
     "glomerulab --help": ("-m", "glomerulab", "--help"),
     "glomerulab extract --help": ("-m", "glomerulab", "extract", "--help"),

@@ -1,10 +1,10 @@
-"""Whether the mean over the eight symmetries helps, and what it does to conformal sets.
+"""Effect of the mean over the eight symmetries on accuracy and conformal sets.
 
     glomerulab predict ph/slides.csv --model run --regions ph/regions --out plain
     glomerulab predict ph/slides.csv --model run --regions ph/regions --out turned --symmetries
     python benchmarks/symmetries.py plain turned
 
-The slides are synthetic and their regions say what each glomerulus shows.
+The slides are synthetic and their regions carry the true labels.
 """
 
 import argparse
@@ -20,11 +20,11 @@ N_RESAMPLES = 2000
 
 
 def read(folder):
-    """Return what can be compared of a predictions folder."""
+    """Return the compared measures of a predictions folder."""
     case = read_case_folder(folder)
     table = read_predictions(folder / "predictions.csv", case.taxonomy, head=case.head)
     labels = label_array(table, case.taxonomy)
-    # The model has one answer per image: those that show two lesions have no right one.
+    # The model calls one label per image: images with two lesions have no correct call.
     kept = (labels == 1).sum(axis=1) == 1
     chances, truth = probability_array(table, case.taxonomy)[kept], labels[kept].argmax(axis=1)
     rows = np.arange(len(truth))
@@ -33,7 +33,7 @@ def read(folder):
     )
     inside = states[kept] != "absent"
     measures = {
-        "right": chances.argmax(axis=1) == truth,
+        "accuracy": chances.argmax(axis=1) == truth,
         "log loss": -np.log(np.clip(chances[rows, truth], 1e-7, 1)),
         "confidence": chances.max(axis=1),
         "set holds the truth": inside[rows, truth],
@@ -46,9 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("plain", type=Path)
     parser.add_argument("turned", type=Path)
-    told = parser.parse_args()
-    patient, plain = read(told.plain)
-    same, turned = read(told.turned)
+    arguments = parser.parse_args()
+    patient, single = read(arguments.plain)
+    same, turned = read(arguments.turned)
     if (patient != same).any():
         raise SystemExit("the two folders hold other images")
     ids = np.unique(patient)
@@ -56,7 +56,7 @@ def main() -> None:
     belongs = (patient[None] == ids[:, None]).astype(float)  # (patients, images)
     n = weights @ belongs.sum(axis=1)
     print(f"{len(patient)} synthetic glomeruli of {len(ids)} patients")
-    for name, values in plain.items():
+    for name, values in single.items():
         gain = turned[name].astype(float) - values
         ends = percentile_interval(weights @ (belongs @ gain) / n)
         print(

@@ -1,4 +1,4 @@
-"""Training: the whole loop on real JPEG crops against the bare step on tensors, and peak memory.
+"""Training: the full loop on real JPEG crops against the bare step on tensors, and peak memory.
 
 Run: ``OMP_NUM_THREADS=2 python benchmarks/training.py [MODEL]`` with real images under
 GLOMERULAB_REAL_DATA (default ``../shared/data``). Prints a Markdown table. Rounds of both sides
@@ -79,19 +79,19 @@ def main() -> None:
     compute = loop.Compute(Accelerator(cpu=True), use_bfloat16=use_bfloat16)
     model = create_model(name, 2).to(memory_format=torch.channels_last)
     state = TrainingState(model, loop.make_optimizer(model, config.optimizer), [])
-    plain = CropDataset(manifest, input_size=INPUT_SIZE)
+    unaugmented = CropDataset(manifest, input_size=INPUT_SIZE)
     keys = [
-        [ItemKey(row, 0) for row in range(at, min(at + BATCH_SIZE, len(plain)))]
-        for at in range(0, len(plain), BATCH_SIZE)
+        [ItemKey(row, 0) for row in range(at, min(at + BATCH_SIZE, len(unaugmented)))]
+        for at in range(0, len(unaugmented), BATCH_SIZE)
     ]
     in_memory = [
         (batch.images.contiguous(memory_format=torch.channels_last), batch.labels)
-        for batch in batches(plain, keys)
+        for batch in batches(unaugmented, keys)
     ]
 
-    def whole(dataset: CropDataset, epoch: int) -> float:
+    def epoch_seconds(dataset: CropDataset, epoch: int) -> float:
         start = time.perf_counter()
-        loop._train_epoch(  # noqa: SLF001 - an epoch alone, without what follows it
+        loop._train_epoch(  # noqa: SLF001 - an epoch without the work after it
             state,
             dataset,
             config,
@@ -109,13 +109,13 @@ def main() -> None:
         bare_epoch(model, state.optimizer, in_memory, use_bfloat16=use_bfloat16)
         bare.append(time.perf_counter() - start)
         dataset = CropDataset(manifest, input_size=INPUT_SIZE, augment=config.augmentation)
-        first.append(whole(dataset, 2 * number))
-        later.append(whole(dataset, 2 * number + 1))
+        first.append(epoch_seconds(dataset, 2 * number))
+        later.append(epoch_seconds(dataset, 2 * number + 1))
     n = len(manifest.table)
     print(f"{processor_name()}, {torch.get_num_threads()} threads, bfloat16 {use_bfloat16}, {name}")
     print("\n| epoch | img/s | of the bare step |\n|---|---|---|")
-    told = {"bare step on tensors": bare, "first epoch: JPEGs decoded": first, "later": later}
-    for what, seconds in told.items():
+    timings = {"bare step on tensors": bare, "first epoch: JPEGs decoded": first, "later": later}
+    for what, seconds in timings.items():
         print(f"| {what} | {n / min(seconds):.1f} | {min(bare) / min(seconds):.3f} |")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\npeak memory, batch {BATCH_SIZE}, {INPUT_SIZE} px: {peak:.2f} GiB")

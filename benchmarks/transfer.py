@@ -1,11 +1,11 @@
-"""Whether the improved network gains from a ResNet-34 that learned on phantoms, by separable pairs.
+"""Gain of the improved network from a ResNet-34 trained on phantoms, by separable pairs.
 
     python benchmarks/transfer.py --folder DIR [--seeds 3]
 
 All images are synthetic. A ResNet-34 is trained on one phantom cohort; then improved networks are
 trained on another, from random weights and from the ResNet-34, with and without batch norm and ReLU
-inside the pairs. Prints the validation accuracy after each epoch, mean over the seeds, and what the
-pairs keep of the kernels. What stands in DIR is not done again.
+inside the pairs. Prints the validation accuracy after each epoch, mean over the seeds, and the
+share of the kernels that the pairs keep. Results in DIR are reused.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How well images unlike the training images, and blurred ones, are told: synthetic and real apart.
+"""Detection of out-of-distribution and of blurred images, on synthetic and on real data.
 
     glomerulab quickstart --out quickstart
     glomerulab phantom --out fresh --slides --patients 16 --per-patient 8 --mpp 0.5 --seed 202
@@ -7,10 +7,10 @@
     python benchmarks/unlike_training.py real run --kidney FOLDER
 
 `synthetic`: glomeruli of held-out patients, and of a cohort from other scanners, against fields of
-tubules and of glass from the same slides. Of the real kidney patches, whole glomeruli stand against
-fields of 90 px cut from the same patches beside every capsule: the patches of the other classes
-have another magnification, and some of them show glomeruli. `real`: a network trained on GlaS
-(colon), whose held-out images stand against kidney.
+tubules and of glass from the same slides. Of the real kidney patches, complete glomeruli are
+compared with fields of 90 px cut from the same patches beside every capsule: the patches of the
+other classes have another magnification, and some of them show glomeruli. `real`: a network trained
+on GlaS (colon), whose held-out images are compared with kidney.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def part(manifest, name):
 
 
 def last_alone(train, labels, validation, n_last):
-    """Return the gate as it would be with the last stage's features alone."""
+    """Return the detector fitted on the last stage's features only."""
     detector = MahalanobisDetector.fit(train[:, -n_last:], labels, where="benchmark")
     near = np.sort(detector.distances(validation[:, -n_last:]))
     place = min(int(np.ceil((len(near) + 1) * IN_DISTRIBUTION_SHARE)), len(near)) - 1
@@ -102,10 +102,10 @@ def fields(home, entries, references, source_of):
 
 
 def kidney_patches(folder, stains):
-    """Return whole glomeruli of the capsule patches, and fields beside them."""
+    """Return complete glomeruli of the capsule patches, and fields beside them."""
     rng = np.random.default_rng(0)
     table = pd.read_csv(folder / "labels.csv")
-    whole, beside = [], []
+    complete, beside = [], []
     rows = table[(table["class"] == "glomerulus_capsule") & table["stain"].isin(stains)]
     for row in rows.itertuples():
         image = read_image(folder / row.image)
@@ -120,7 +120,7 @@ def kidney_patches(folder, stains):
             edge = longer // 10
             upper, left = max(ys.min() - edge, 0), max(xs.min() - edge, 0)
             crop = image[upper : ys.max() + edge + 1, left : xs.max() + edge + 1]
-            whole.append((row.stain, crop))
+            complete.append((row.stain, crop))
         n_here = 0
         for _ in range(400):
             y, x = rng.integers(0, len(mask) - FIELD_PX, 2)
@@ -130,13 +130,13 @@ def kidney_patches(folder, stains):
                 n_here += 1
             if n_here == 4:
                 break
-    return whole, beside
+    return complete, beside
 
 
-def told(engine, calibration, last, test, others):
-    """Print for each set what the gate refers, and would by the last stage alone."""
+def print_referred(engine, calibration, last, test, others):
+    """Print the referred share of each set, and that of the last stage only."""
     known = answered(engine, test)
-    print(f"{'':34} {'n':>4} {'referred':>9} {'AUROC':>6} | last stage alone")
+    print(f"{'':34} {'n':>4} {'referred':>9} {'AUROC':>6} | last stage only")
     for name, images in {"held-out images": test, **others}.items():
         rows, cells = answered(engine, images), []
         for far, limit in ((calibration.distances, calibration.facts.distance_threshold), last):
@@ -147,7 +147,7 @@ def told(engine, calibration, last, test, others):
 
 
 def blurred(calibration, test):
-    """Print what the focus gate stops as images get blurred."""
+    """Print the share that the focus gate refers with increasing blur."""
     for sigma in (0.0, *BLURS):
         stopped = [
             sharpness(gaussian_filter(image, (sigma, sigma, 0)) if sigma else image)
@@ -158,7 +158,7 @@ def blurred(calibration, test):
 
 
 def opened(run):
-    """Return a run's engine, gates, held-out images, and the gate by the last stage alone."""
+    """Return a run's engine, gates, held-out images, and the gate by the last stage only."""
     engine, calibration, manifest = (
         TorchEngine(run),
         read_calibration(run),
@@ -174,7 +174,7 @@ def opened(run):
 
 
 def synthetic(home, fresh, kidney):
-    """Judge the quickstart's network."""
+    """Evaluate the quickstart's network."""
     engine, calibration, manifest, test, last = opened(home / "run")
     table = manifest.table
     held_out = set(table.loc[(table["split"] == "test").to_numpy(bool), "slide_id"])
@@ -206,24 +206,24 @@ def synthetic(home, fresh, kidney):
             fresh, slides, calibration.references, lambda row: sources[row.slide_id]
         )[0]
     if kidney:
-        whole, beside = kidney_patches(kidney, list(calibration.references))
-        for name, found in (("whole glomeruli", whole), ("fields beside them", beside)):
+        complete, beside = kidney_patches(kidney, list(calibration.references))
+        for name, found in (("complete glomeruli", complete), ("fields beside them", beside)):
             others[f"real: {name}"] = [
                 normalize(image, calibration.references[stain]).image for stain, image in found
             ]
-    told(engine, calibration, last, test, others)
+    print_referred(engine, calibration, last, test, others)
     blurred(calibration, test)
 
 
 def real(run, kidney):
-    """Judge a network that was trained on GlaS."""
+    """Evaluate a network trained on GlaS."""
     engine, calibration, _, test, last = opened(run)
     table = pd.read_csv(kidney / "labels.csv")
     others = {
         f"kidney {stain}": [read_image(kidney / image) for image in rows["image"]]
         for stain, rows in table.groupby("stain")
     }
-    told(engine, calibration, last, test, others)
+    print_referred(engine, calibration, last, test, others)
     blurred(calibration, test)
 
 
