@@ -191,7 +191,7 @@ def _unions(first: LabelSet, second: LabelSet, taxonomy: Taxonomy) -> Iterable[L
 def _combinations(
     certain: frozenset[str], uncertain: frozenset[str], taxonomy: Taxonomy
 ) -> tuple[frozenset[str], ...] | None:
-    """Every choice of the uncertain labels that breaks no exclusion; None: too many."""
+    """Return every choice of the uncertain labels that breaks no exclusion; None: too many."""
     found = [] if taxonomy.conflicts(dict.fromkeys(certain, 1)) else [certain]
     for key in taxonomy.label_ids:
         if key not in uncertain:
@@ -205,7 +205,7 @@ def _combinations(
 
 @lru_cache(maxsize=64)
 def _excluded(taxonomy: Taxonomy) -> Mapping[str, frozenset[str]]:
-    """Return the labels that each label cannot stand beside, whichever of the two names it."""
+    """Return the labels that each label excludes, whichever of the two states it."""
     keys = taxonomy.label_ids
     return {
         key: frozenset(other for other, excludes in zip(keys, row, strict=True) if excludes)

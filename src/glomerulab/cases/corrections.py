@@ -1,8 +1,8 @@
 """Corrections: labels that people give instead of the model's, in an append-only file.
 
-``overrides.csv`` lies beside the predictions. Its rows are never changed or removed; the last one
+``overrides.csv`` is beside the predictions. Its rows are never changed or removed; the last one
 of an image counts, and the model's call stays in the predictions. Rows that no longer apply to
-predictions made anew stay in the file and are reported as outdated.
+new predictions stay in the file and are reported as outdated.
 """
 
 import csv

@@ -67,7 +67,7 @@ def extract(
         ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete what extract wrote to OUT, begin anew.")
+        bool, typer.Option("--overwrite", help="Delete what extract wrote to OUT and start again.")
     ] = False,
 ) -> None:
     """Cut each region with a margin at a wanted mpp. Run again to continue. Research use only.

@@ -22,14 +22,7 @@ from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.sealing import read_bundle, write_bundle
 from glomerulab.stain.reference import StainReference, reference_from_json
 
-__all__ = [
-    "CALIBRATION_FOLDER",
-    "ModelCalibration",
-    "has_calibration",
-    "model_facts",
-    "read_calibration",
-    "write_calibration",
-]
+__all__ = ["ModelCalibration", "has_calibration", "model_facts"]
 
 CALIBRATION_FOLDER = "gates"
 NAME = "gates"

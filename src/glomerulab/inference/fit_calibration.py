@@ -39,7 +39,7 @@ def fit_calibration(run: Path, *, track: Track = silent) -> ModelCalibration:
     Parameters
     ----------
     run : Path
-        A run folder whose images can still be read.
+        A run folder; its images must be readable.
 
     Raises
     ------

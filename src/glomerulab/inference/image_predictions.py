@@ -32,8 +32,6 @@ from glomerulab.runtime.resume import JsonLines
 __all__ = [
     "ImagePrediction",
     "ManifestPredictions",
-    "ModelInput",
-    "model_input",
     "predict_batch",
     "predict_images",
     "predict_manifest",

@@ -10,8 +10,6 @@ from sklearn.covariance import LedoitWolf
 
 from glomerulab.errors import CheckpointError
 
-__all__ = ["MahalanobisDetector"]
-
 MIN_TRAINING = 10
 MIN_SCALE = 1e-6
 

@@ -15,7 +15,7 @@ from glomerulab.slides.regions.files import InvalidRegion, read_regions
 from glomerulab.slides.slide import Slide
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["CropSettings", "Failure", "check_regions", "crop_image_id"]
+__all__ = ["CropSettings", "crop_image_id"]
 
 CROPS_FOLDER = "crops"
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}

@@ -1,7 +1,7 @@
 """Cut the regions of slides to crops and write the manifest of the crops.
 
 A run can be continued: crops are written atomically, existing ones are not cut again, and the rows
-are computed anew from the regions. ``extract.json`` in the output folder holds the settings and a
+are computed again from the regions. ``extract.json`` in the output folder holds the settings and a
 fingerprint per slide. It is written before the crops of a slide, so every crop in the folder is
 known to be of these settings and regions.
 """
@@ -33,14 +33,14 @@ from glomerulab.runtime.resume import (
 from glomerulab.slides.cutting import CropTask, close_current_slide, cut_crop
 from glomerulab.taxonomy import Taxonomy, load_taxonomy
 
-__all__ = ["ExtractSummary", "extract_crops", "extract_entries", "write_failures"]
+__all__ = ["ExtractSummary", "extract_crops"]
 
 MANIFEST_FILE = "manifest.csv"
 FAILURES_FILE = "failures.csv"
 STATE_FILE = "extract.json"
 LOCK_FILE = ".extract.lock"
 FORMAT_VERSION = 1
-WAY_OUT = "choose another --out, or give --overwrite to cut everything anew"
+WAY_OUT = "choose another --out, or give --overwrite to cut everything again"
 
 
 @dataclass(frozen=True, slots=True)

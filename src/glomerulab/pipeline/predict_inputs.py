@@ -26,7 +26,7 @@ from glomerulab.slides.files import dicom_reference
 from glomerulab.slides.regions.proposals import read_scores, write_proposals
 from glomerulab.slides.slide import Slide
 
-__all__ = ["PredictSettings", "PredictionInputs", "read_inputs"]
+__all__ = ["PredictSettings"]
 
 CUT_FOLDER = "cut"
 PROPOSALS_FOLDER = "proposals"

@@ -22,8 +22,6 @@ from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.regions.proposals import is_proposal
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["case_table", "check_has_gradients", "likeliest_labels", "write_saliency"]
-
 SALIENCY_FOLDER = "saliency"
 COPIED_COLUMNS = (
     "image_id",

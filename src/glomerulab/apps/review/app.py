@@ -27,8 +27,6 @@ from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.reports.case.html import ReviewFacts, page_policy, render_case_html
 from glomerulab.runtime.names import safe_name
 
-__all__ = ["create_app"]
-
 MAX_BODY_BYTES = 64 * 1024
 NO_ADDRESS = "This address is not, or no longer, valid: open the one that glomerulab review gives."
 FRAMES = "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

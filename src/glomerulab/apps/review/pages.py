@@ -8,8 +8,6 @@ from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.html import page_environment
 
-__all__ = ["PLAIN_POLICY", "cases_page", "message_page"]
-
 PLAIN_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Content policy of pages without scripts and images."""
 

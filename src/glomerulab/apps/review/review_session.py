@@ -15,8 +15,6 @@ from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import UnknownRecordError
 from glomerulab.runtime.names import safe_name
 
-__all__ = ["ReviewSession"]
-
 
 class ReviewSession:
     """A predictions folder shown on several pages; thread-safe.

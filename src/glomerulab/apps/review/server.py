@@ -14,7 +14,7 @@ from glomerulab.cases.rules import RuleSet
 from glomerulab.i18n.catalogue import Language
 from glomerulab.runtime.messages import count_noun
 
-__all__ = ["announce", "open_browser_at", "review"]
+__all__ = ["review"]
 
 HOST = "127.0.0.1"
 """Localhost only: there are no accounts, and a correction carries the name that is typed."""

@@ -20,16 +20,7 @@ from glomerulab.apps.serve.settings import Limits
 from glomerulab.errors import ConfigError, GlomerulabError
 from glomerulab.runtime.files import atomic_write
 
-__all__ = [
-    "CROPS_PATH",
-    "OPEN_PATHS",
-    "ApiKey",
-    "AuthMiddleware",
-    "KeyRing",
-    "add_key",
-    "read_keys",
-    "revoke_key",
-]
+__all__ = ["add_key", "revoke_key"]
 
 CROPS_PATH = "/v1/crops"
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})

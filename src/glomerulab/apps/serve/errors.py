@@ -9,8 +9,6 @@ from glomerulab.apps.web import error_handlers
 from glomerulab.apps.web.security import NOTICE
 from glomerulab.errors import GlomerulabError, NotAllowedError, OutputError, UnknownRecordError
 
-__all__ = ["BusyError", "JobStateError", "NoKeyError", "error_response", "install_error_handlers"]
-
 
 class NoKeyError(GlomerulabError):
     """The request has no API key, or an unknown one."""

@@ -11,16 +11,6 @@ from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE
 from glomerulab.errors import NotAllowedError, UnknownRecordError
 from glomerulab.runtime.files import atomic_write
 
-__all__ = [
-    "FAILURES_FILE",
-    "REPORTS_FOLDER",
-    "RESULTS",
-    "SlideFolder",
-    "find_result",
-    "pack_results",
-    "result_file",
-]
-
 MAX_LENGTH = 1024
 REPORTS_FOLDER = "reports"
 FAILURES_FILE = "failures.csv"

@@ -20,8 +20,6 @@ from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder
 from glomerulab.runtime.parallel import end_with_parent
 from glomerulab.runtime.progress import Description
 
-__all__ = ["JobTask", "end_process", "run_job", "run_job_process"]
-
 Item = TypeVar("Item")
 
 SECONDS_BETWEEN_REPORTS = 0.3
@@ -62,7 +60,7 @@ def end_process(process: BaseProcess) -> None:
     Parameters
     ----------
     process : BaseProcess
-        Of `run_job_process`; may have ended by itself.
+        Of `run_job_process`; may have ended already.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not process.is_alive():

@@ -14,17 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from glomerulab.errors import OutputError
 from glomerulab.runtime.files import atomic_write, make_folder
 
-__all__ = [
-    "ENDED",
-    "JobFolder",
-    "JobProgress",
-    "JobRecord",
-    "JobRequest",
-    "JobResult",
-    "JobState",
-    "SlideRequest",
-]
-
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED = frozenset({"done", "failed", "cancelled"})
 

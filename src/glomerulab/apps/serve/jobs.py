@@ -20,8 +20,6 @@ from glomerulab.apps.web.error_handlers import UNEXPECTED
 from glomerulab.errors import GlomerulabError, OutputError, UnknownRecordError
 from glomerulab.runtime.files import exclusive_lock, make_folder
 
-__all__ = ["Jobs"]
-
 log = logging.getLogger(__name__)
 
 LOCK_FILE = ".server.lock"

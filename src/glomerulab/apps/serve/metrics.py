@@ -14,8 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glomerulab.apps.web.security import NOTICE
 
-__all__ = ["METRICS_TYPE", "Metrics", "MetricsMiddleware"]
-
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16)

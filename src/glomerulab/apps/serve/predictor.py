@@ -21,8 +21,6 @@ from glomerulab.inference.image_predictions import (
 )
 from glomerulab.inference.model import PreparedCrop
 
-__all__ = ["Predictor"]
-
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 8

@@ -28,8 +28,6 @@ from glomerulab.inference.decide import Decision
 from glomerulab.inference.image_predictions import ImagePrediction
 from glomerulab.inference.model import PreparedCrop, decide_crops, prepare_crop
 
-__all__ = ["router"]
-
 router = APIRouter()
 
 SAME_MPP = 0.1

@@ -14,8 +14,6 @@ from glomerulab.apps.serve.service import Client, CurrentService, Service
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ConfigError, UnknownRecordError
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/v1/jobs")
 
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]

@@ -12,8 +12,6 @@ from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import UnknownRecordError
 from glomerulab.reports.html import page_environment
 
-__all__ = ["router"]
-
 router = APIRouter()
 
 ASSETS = Assets("glomerulab.apps.serve")

@@ -11,25 +11,6 @@ from glomerulab.apps.web.security import NOTICE
 from glomerulab.cases.case_folder import ModelFacts
 from glomerulab.cohort.schema import STAINS
 
-__all__ = [
-    "DESCRIPTION",
-    "IMAGE_BODY",
-    "CropResponse",
-    "ErrorResponse",
-    "Health",
-    "Job",
-    "JobList",
-    "LabelResponse",
-    "ModelResponse",
-    "Mpp",
-    "Overlay",
-    "Readiness",
-    "Reason",
-    "Stain",
-    "describe_keys",
-    "error_responses",
-]
-
 
 def _known_stain(stain: str) -> str:
     if stain not in STAINS:

@@ -27,7 +27,7 @@ from glomerulab.apps.web.server import (
 )
 from glomerulab.errors import ConfigError
 
-__all__ = ["announce", "create_app", "open_service", "serve"]
+__all__ = ["serve"]
 
 
 def open_service(settings: ServeSettings) -> Service:

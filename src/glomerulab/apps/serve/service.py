@@ -28,8 +28,6 @@ from glomerulab.taxonomy import Taxonomy
 if TYPE_CHECKING:
     from glomerulab.apps.serve.overlays import Overlays
 
-__all__ = ["Client", "CurrentService", "ServedModel", "Service", "load_served_model"]
-
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from glomerulab.errors import GlomerulabError
 
-__all__ = ["UNEXPECTED", "install_error_handlers", "validation_problems"]
+__all__ = ["UNEXPECTED", "install_error_handlers"]
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["NOTICE", "NOTICE_HEADER", "SAFE_METHODS", "SecurityMiddleware", "content_policy"]
+__all__ = ["NOTICE", "SAFE_METHODS", "SecurityMiddleware", "content_policy"]
 
 NOTICE = "Research use only: not a medical device, not for diagnosis. A pathologist must check it."
 NOTICE_HEADER = "X-Research-Use-Only"

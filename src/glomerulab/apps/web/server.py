@@ -15,15 +15,7 @@ from starlette.types import ASGIApp
 
 from glomerulab.errors import ConfigError, OutputError
 
-__all__ = [
-    "LOCAL_HOSTS",
-    "address_of",
-    "check_proxies",
-    "is_local",
-    "listen",
-    "run_server",
-    "server_config",
-]
+__all__ = ["LOCAL_HOSTS", "address_of", "check_proxies", "is_local", "listen", "run_server"]
 
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 """Host names of a server on localhost."""

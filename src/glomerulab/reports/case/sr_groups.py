@@ -324,7 +324,7 @@ def _meaning(name: str) -> str:
 
     DICOM counts characters and some readers count bytes: a cut meaning satisfies both.
     """
-    plain = " ".join(clean_text(name).replace("\\", "/").split())
-    if len(plain.encode()) <= MAX_MEANING:
-        return plain
-    return plain.encode()[: MAX_MEANING - 3].decode(errors="ignore") + "..."
+    cleaned = " ".join(clean_text(name).replace("\\", "/").split())
+    if len(cleaned.encode()) <= MAX_MEANING:
+        return cleaned
+    return cleaned.encode()[: MAX_MEANING - 3].decode(errors="ignore") + "..."

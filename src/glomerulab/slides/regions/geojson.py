@@ -119,7 +119,7 @@ def _shifted(vertex: object, offset: Point, feature: str) -> Point:
 
 
 def _labels(classification: object, feature: str) -> tuple[str, ...]:
-    """Return the labels of a QuPath class: plain, derived with a colon, or with parents."""
+    """Return the labels of a QuPath class: simple, derived with a colon, or with parents."""
     if classification is None:
         return ()
     if isinstance(classification, str):
