@@ -1,12 +1,14 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from glomerulab.errors import CheckpointError
+from glomerulab.models.card import ModelCard
 from glomerulab.models.checkpoint import (
-    ModelCard,
     load_checkpoint,
     read_tensors,
     save_checkpoint,
@@ -83,3 +85,21 @@ def test_bytes_that_are_not_tensors_are_rejected(tmp_path: Path) -> None:
         read_tensors(tmp_path, "state")
     assert caught.value.where is not None
     assert caught.value.where.endswith(".safetensors")
+
+
+def test_the_taxonomy_has_the_order_of_the_logits() -> None:
+    labels = load_taxonomy("paper").labels
+    card = ModelCard(
+        model="resnet50",
+        taxonomy_name="paper",
+        labels=labels,
+        input_size=224,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+    )
+    assert card.taxonomy.label_ids == ("normal", "mspgn", "fsg", "cgn")
+
+
+def test_a_card_is_read_without_torch() -> None:
+    code = "import sys, glomerulab.models.card; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

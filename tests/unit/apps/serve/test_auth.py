@@ -6,6 +6,7 @@ from starlette.testclient import TestClient
 from glomerulab.apps.serve.auth import OPEN_PATHS, AuthMiddleware, KeyRing, add_key
 from glomerulab.apps.serve.errors import install_error_handlers
 from glomerulab.apps.serve.settings import Limits
+from tests.support.served_models import served
 
 
 async def call(app, path: str, *, chunks=(b"",), headers=(), address="1.2.3.4", hold=None):
@@ -138,3 +139,15 @@ def test_a_slowly_sent_body_times_out(open_server):
         assert (await call(app, "/v1/crops", chunks=(b"a", 5.0, b"b")))[0] == 408
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", Limits.__dataclass_fields__)
+def test_every_limit_is_a_positive_number(name):
+    assert getattr(Limits(), name) > 0
+
+
+def test_a_server_enforces_its_limits(trained, tmp_path):
+    with served(trained, tmp_path, upload_bytes=1000) as one:
+        answer = one.client().post("/v1/crops", content=bytes(1001))
+        assert answer.status_code == 413
+        assert one.client().post("/v1/crops", content=bytes(1000)).status_code == 422

@@ -54,3 +54,10 @@ def test_an_unexpected_error_is_a_500_without_traceback_and_affects_no_other_req
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert open_server.client().get("/health").status_code == 200
+
+
+def test_each_rejection_is_a_glomerulab_error_and_a_busy_server_sends_retry_after():
+    busy = BusyError("too much", status=429, wait_s=7)
+    assert (busy.status, busy.wait_s, str(busy)) == (429, 7, "too much")
+    for error in (busy, JobStateError("x"), NoKeyError("x")):
+        assert isinstance(error, GlomerulabError)

@@ -1,3 +1,6 @@
+import re
+
+
 def test_a_server_reports_liveness_and_readiness(open_server, keyed):
     assert open_server.client().get("/health").json()["status"] == "alive"
     assert open_server.client().get("/ready").json() | {"research_use_only": ""} == {
@@ -25,3 +28,28 @@ def test_the_model_card_states_its_data_and_its_limits(open_server):
     assert card["mpp"] == 0.5
     assert card["can_draw_overlays"] is True
     assert "Diagnosis" in card["not_for"]
+
+
+def test_the_page_loads_only_files_of_its_own(open_server):
+    client = open_server.client()
+    page = client.get("/")
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
+    assert len(loaded) == 3
+    for address in loaded:
+        assert address.startswith("/static/")
+        assert "immutable" in client.get(address).headers["Cache-Control"]
+    assert "blob:" in page.headers["Content-Security-Policy"]
+
+
+def test_the_page_asks_for_a_key_only_where_one_is_needed(open_server, keyed):
+    assert 'id="key"' not in open_server.client().get("/").text
+    assert 'id="key"' in keyed.client().get("/").text
+
+
+def test_every_field_has_a_label(keyed):
+    page = keyed.client().get("/").text
+    fields = re.findall(r'<(?:input|select) id="(\w+)"', page)
+    assert sorted(fields) == ["image", "key", "mpp", "stain"]
+    for name in fields:
+        assert f'<label for="{name}">' in page

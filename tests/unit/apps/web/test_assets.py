@@ -3,6 +3,7 @@ import re
 import pytest
 
 from glomerulab.apps.web.assets import Assets
+from glomerulab.apps.web.security import NOTICE, NOTICE_HEADER
 
 ASSETS = Assets("glomerulab.apps.annotation.web")
 
@@ -24,3 +25,10 @@ def test_a_file_comes_with_its_kind_and_may_be_kept():
 @pytest.mark.parametrize("name", ["../app.py", "/etc/passwd", "", "nowhere.css", "./app.css"])
 def test_an_unlisted_file_is_not_served(name):
     assert ASSETS.response(name) is None
+
+
+def test_the_notice_states_research_use_and_fits_into_a_header():
+    assert NOTICE.startswith("Research use only")
+    assert "not for diagnosis" in NOTICE
+    assert (NOTICE_HEADER + NOTICE).isascii()
+    assert "\n" not in NOTICE
