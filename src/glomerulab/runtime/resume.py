@@ -144,7 +144,6 @@ class SettingsFile:
         *,
         way_out: str = CHOOSE_ANOTHER,
         defaults: Mapping[str, Any] | None = None,
-        ignore: Collection[str] = (),
     ) -> bool:
         """Record the settings of a new run, or check them against those in the folder.
 
@@ -156,8 +155,6 @@ class SettingsFile:
             End of the error message, such as ``"choose another --out"``.
         defaults : mapping, optional
             Values of settings that earlier versions did not record.
-        ignore : collection of str, optional
-            See `changed_settings`.
 
         Returns
         -------
@@ -173,7 +170,7 @@ class SettingsFile:
         if then is None:
             self.write(settings)
             return False
-        changes = changed_settings({**(defaults or {}), **then}, settings, ignore=ignore)
+        changes = changed_settings({**(defaults or {}), **then}, settings)
         if changes:
             raise OutputError(
                 f"this folder holds a run with other settings ({describe_changes(changes)}); "
