@@ -47,7 +47,7 @@ def test_a_corrected_image_is_not_referred(folder) -> None:
 def test_outdated_corrections_belong_to_the_case_of_their_slide(folder) -> None:
     gone = "".join(
         f"2026-01-01T00:00:00+00:00,Dr Li,{image},cgn,seen,1 2 3 4\n"
-        for image in ("s1__g7", "s9__g1", "nobody")
+        for image in ("s1__g7", "s9__g1", "unknown")
     )
     (folder.folder / "overrides.csv").write_text(
         f"time,by,image_id,labels,reason,place\n{gone}", encoding="utf-8"
@@ -55,7 +55,7 @@ def test_outdated_corrections_belong_to_the_case_of_their_slide(folder) -> None:
     first, second = build_cases(folder)
     assert [one.row.image_id for one in first.outdated] == ["s1__g7"]
     assert [one.row.image_id for one in second.outdated] == ["s9__g1"]
-    assert [one.row.image_id for one in first.unmatched] == ["nobody"]
+    assert [one.row.image_id for one in first.unmatched] == ["unknown"]
     assert first.latest_corrections == {}
 
 

@@ -193,7 +193,7 @@ def test_a_second_correction_is_appended_to_the_first(folder) -> None:
 @pytest.mark.parametrize(
     ("image", "labels", "by", "reason", "error", "message"),
     [
-        ("nobody", ["cgn"], "A", "x", PredictionsError, "no image 'nobody'"),
+        ("unknown", ["cgn"], "A", "x", PredictionsError, "no image 'unknown'"),
         ("b", ["cgn", "normal"], "A", "x", PredictionsError, "exclude each other"),
         ("b", ["tumour"], "A", "x", TaxonomyError, "unknown label"),
         ("b", [], "A", "x", PredictionsError, "no label"),
@@ -254,7 +254,7 @@ def test_an_imported_correction_does_not_replace_a_later_one(folder) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("2020-01-01T00:00:00+00:00,A,nobody,cgn,x", "no image 'nobody'"),
+        ("2020-01-01T00:00:00+00:00,A,unknown,cgn,x", "no image 'unknown'"),
         ("2020-01-01T00:00:00+00:00,A,c,normal+cgn,x", "exclude each other"),
         ("2020-01-01T00:00:00+00:00,,c,cgn,x", "name"),
         ("2020-01-01T00:00:00+00:00,A,c,cgn, ", "reason"),
@@ -326,7 +326,7 @@ def test_only_one_of_several_people_at_once_succeeds(folder) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"image_id": "nobody"}, OutdatedCorrectionError, "no image"),
+        ({"image_id": "unknown"}, OutdatedCorrectionError, "no image"),
         ({"place": "90000 1 5 5"}, OutdatedCorrectionError, "lies elsewhere"),
         ({"labels": "normal+cgn"}, PredictionsError, "exclude each other"),
         ({"labels": "tumour"}, TaxonomyError, "unknown label"),

@@ -115,10 +115,10 @@ def test_a_correct_map_has_better_areas_than_a_wrong_one(image):
 
 def test_curves_start_or_end_at_the_original_image(image):
     model = _SumOfFirst()
-    whole = float(torch.sigmoid(model(image[None]))[0, 0])
+    original = float(torch.sigmoid(model(image[None]))[0, 0])
     saliency = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
-    assert deletion_curve(model, image, saliency, 0, head="sigmoid")[0] == pytest.approx(whole)
-    assert insertion_curve(model, image, saliency, 0, head="sigmoid")[-1] == pytest.approx(whole)
+    assert deletion_curve(model, image, saliency, 0, head="sigmoid")[0] == pytest.approx(original)
+    assert insertion_curve(model, image, saliency, 0, head="sigmoid")[-1] == pytest.approx(original)
 
 
 def test_softmax_curves_are_probabilities(image):

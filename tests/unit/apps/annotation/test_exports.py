@@ -75,7 +75,7 @@ def test_the_papers_json_of_one_annotator(tmp_path: Path) -> None:
         '[{"image_name": "g1.png", "正常肾小球": 0, "节段性硬化": 0, "系膜细胞增生": 0, '
         '"新月体形成": 1}]\n'
     )
-    assert len(annotator_manifest(images_read, readings, STUDY, login="nobody").table) == 0
+    assert len(annotator_manifest(images_read, readings, STUDY, login="unknown").table) == 0
 
 
 def test_a_table_of_annotations_keeps_unknown_apart_from_absent(tmp_path: Path) -> None:

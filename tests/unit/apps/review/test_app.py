@@ -101,7 +101,7 @@ def test_a_change_sent_again_is_counted_once(client, predictions):
 @pytest.mark.parametrize(
     "parts",
     [
-        {"image_id": "nobody"},
+        {"image_id": "unknown"},
         {"labels": "tumour"},
         {"labels": ""},
         {"labels": "normal+cgn"},

@@ -59,7 +59,7 @@ def test_a_login_that_is_unsafe_in_a_url_or_a_table_is_rejected(peopled: Store, 
 def test_only_the_right_password_of_an_active_account_is_accepted(peopled: Store) -> None:
     assert check_password(peopled, login="Anna", password=PASSWORD).name == "Anna"
     assert check_password(peopled, login="anna", password=PASSWORD + "!") is None
-    assert check_password(peopled, login="nobody", password=PASSWORD) is None
+    assert check_password(peopled, login="unknown", password=PASSWORD) is None
     set_active(peopled, login="anna", active=False, by=OWNER)
     assert check_password(peopled, login="anna", password=PASSWORD) is None
     set_active(peopled, login="anna", active=True, by=OWNER)
