@@ -148,16 +148,6 @@ def merge_label_sets(
     A lesion on one section is a lesion of the glomerulus. A label that excludes what another
     section shows (such as normal, beside a crescent) is dropped; where two exclude each other,
     either is possible. A section that may show no glomerulus leaves the decision to the others.
-
-    Parameters
-    ----------
-    sections : iterable of frozenset of LabelSet or None
-        At least one; None for a section with too many sets to enumerate.
-
-    Returns
-    -------
-    frozenset of LabelSet or None
-        None: too many.
     """
     joined: frozenset[LabelSet] = frozenset({None})
     for label_sets in sections:

@@ -161,15 +161,7 @@ def labels_text(labels: LabelSet) -> str:
 
 
 def parse_labels(text: str, taxonomy: Taxonomy, *, where: str) -> LabelSet:
-    """Read ids or display names joined by ``+``, or ``not_a_glomerulus``.
-
-    Raises
-    ------
-    PredictionsError
-        If there is no label, or labels exclude each other.
-    TaxonomyError
-        If a label is unknown.
-    """
+    """Read ids or display names joined by ``+``, or ``not_a_glomerulus``."""
     if text == NOT_A_GLOMERULUS:
         return None
     found = frozenset(taxonomy.find(name).id for name in text.split("+") if name.strip())
@@ -189,13 +181,7 @@ def box_text(call: GlomerulusCall) -> str:
 def read_corrections(
     case: CaseFolder,
 ) -> tuple[tuple[Correction, ...], tuple[OutdatedCorrection, ...]]:
-    """Read the corrections that apply and those that are outdated, each oldest first.
-
-    Raises
-    ------
-    PredictionsError
-        If the file is damaged.
-    """
+    """Read the corrections that apply and those that are outdated, each oldest first."""
     return _split(read_rows(case.folder / CORRECTIONS_FILE), case)
 
 
@@ -411,13 +397,7 @@ def _required_time(entry: Correction, *, where: str) -> dt.datetime:
 
 
 def read_rows(path: Path) -> tuple[CorrectionRow, ...]:
-    """Read a file of corrections, oldest first; a missing file has none.
-
-    Raises
-    ------
-    PredictionsError
-        If it cannot be read, or a row is incomplete; the row is named.
-    """
+    """Read a file of corrections, oldest first; a missing file has none."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -432,22 +412,7 @@ def read_rows(path: Path) -> tuple[CorrectionRow, ...]:
 def append_rows(
     path: Path, choose: Callable[[tuple[CorrectionRow, ...]], Sequence[CorrectionRow]]
 ) -> None:
-    """Append rows under a lock, on disk when this returns.
-
-    Parameters
-    ----------
-    path : Path
-        Created if missing.
-    choose : callable
-        Gets all stored rows and returns those to append. If it raises, nothing is written.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written; its content is then unchanged.
-    PredictionsError
-        If it is damaged.
-    """
+    """Append rows under a lock, on disk when this returns."""
     try:
         with path.open("a+b", buffering=0) as file:
             lock_file(file)

@@ -87,11 +87,6 @@ def group_glomeruli(
 
     Images of different slides with the same region id are one glomerulus, unless the id is a bare
     number (see `is_bare_number`): equal numbers on two slides are hardly ever the same glomerulus.
-
-    Parameters
-    ----------
-    corrections : mapping of str to LabelSet, optional
-        A person's labels by image id; they are certain.
     """
     groups: dict[object, list[GlomerulusCall]] = {}
     for call in calls:
@@ -124,11 +119,6 @@ class LabelClasses:
     Two labels are equivalent if the same groups hold them, they exclude the same labels, and the
     same labels exclude them. Joining sections and checking exclusions then give the same result
     for classes as for labels.
-
-    Parameters
-    ----------
-    groups : tuple of frozenset of str
-        As `Glomerulus.possible_label_sets` takes them.
     """
 
     def __init__(self, taxonomy: Taxonomy, groups: tuple[frozenset[str], ...]) -> None:

@@ -178,15 +178,7 @@ def summarize_case(
     *,
     reviewed: frozenset[str] = frozenset(),
 ) -> CaseSummary:
-    """Count and grade the glomeruli of one case.
-
-    Parameters
-    ----------
-    glomeruli : sequence of Glomerulus
-        May be empty.
-    reviewed : frozenset of str, default empty
-        Ids of the images that a person has reviewed.
-    """
+    """Count and grade the glomeruli of one case."""
     calls = [call for one in glomeruli for call in one.calls]
     n_glomeruli = _n_called(glomeruli)
     return CaseSummary(

@@ -182,15 +182,7 @@ def load_rule_set(name_or_path: str | Path) -> RuleSet:
 
 
 def matching_labels(finding: Finding, taxonomy: Taxonomy) -> tuple[frozenset[str], bool]:
-    """Return the labels of a taxonomy that match a finding.
-
-    Returns
-    -------
-    labels : frozenset of str
-        Ids; empty if no label matches.
-    is_wider : bool
-        Whether they include more than the finding, so that its note applies.
-    """
+    """Return the labels of a taxonomy that match a finding."""
     exact = {
         label.id for label in taxonomy.labels if label.hpo in finding.hpo or label.id in finding.ids
     }

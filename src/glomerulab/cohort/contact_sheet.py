@@ -34,7 +34,6 @@ def write_contact_sheet(
 
     Parameters
     ----------
-    manifest : Manifest
     path : Path
         Ends in ``.png`` or ``.jpg``.
     n_per_group : int, default 8

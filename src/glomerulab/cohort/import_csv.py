@@ -47,7 +47,6 @@ def import_csv(
         Columns that it does not mention are kept; those with the name of a manifest column, or of a
         label if there is no label column, are mapped to it. Without a column for image_id, the id
         is the image path without suffix.
-    taxonomy : Taxonomy
     image_root : Path, optional
         Base of the image paths; by default the folder of `path`.
 

@@ -140,7 +140,6 @@ def find_target_leaks(
 
     Parameters
     ----------
-    manifest : Manifest
     targets : mapping of str to StainReference
         By stain.
 

@@ -166,7 +166,6 @@ def manifest_from_rows(rows: pd.DataFrame, *, folder: Path, taxonomy: Taxonomy) 
         Any of `MANIFEST_COLUMNS` and the labels; at least image_id and image_path.
     folder : Path
         Base of the relative `image_path`.
-    taxonomy : Taxonomy
     """
     missing = [name for name in ("image_id", "image_path") if name not in rows]
     if missing:

@@ -137,7 +137,6 @@ def find_near_duplicates(
 
     Parameters
     ----------
-    manifest : Manifest
     column : str, default "split"
         "split" or "fold"; images without a part are ignored.
     n_workers : int, default 1
@@ -191,7 +190,6 @@ def check_near_duplicates(
 
     Parameters
     ----------
-    manifest : Manifest
     column : str, default "split"
     allowed : collection of frozenset of str, default ()
         Pairs of image_ids that may be in two parts, since a person has checked them.

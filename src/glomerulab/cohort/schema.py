@@ -72,28 +72,7 @@ class Problem:
 
 
 def typed_table(rows: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, list[Problem]]:
-    """Convert every column to its type, in the canonical order, and collect invalid cells.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Any of `MANIFEST_COLUMNS` and the labels, as text or already typed, and any others, which
-        are unchanged. Text is stripped; empty text is missing.
-    taxonomy : Taxonomy
-
-    Returns
-    -------
-    table : DataFrame
-        Text columns "string", mpp Float64, coordinates and fold Int64, labels Int8. Columns that
-        `rows` lacks are empty, and so are invalid cells.
-    problems : list of Problem
-        In the order of the rows.
-
-    Raises
-    ------
-    TaxonomyError
-        If a label has the name of a column.
-    """
+    """Convert every column to its type, in the canonical order, and collect invalid cells."""
     clash = sorted(set(taxonomy.label_ids) & set(MANIFEST_COLUMNS))
     if clash:
         raise TaxonomyError(

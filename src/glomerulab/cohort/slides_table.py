@@ -97,7 +97,6 @@ def regions_on(entry: SlideEntry, regions_path: Path, *, bounds_offset: Point) -
 
     Parameters
     ----------
-    entry : SlideEntry
     regions_path : Path
         One region file, or a folder with one named after each slide.
     bounds_offset : tuple of float

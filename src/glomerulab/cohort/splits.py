@@ -48,7 +48,6 @@ def split_by_patient(
 
     Parameters
     ----------
-    manifest : Manifest
     ratios : tuple of float, default (6, 2, 2)
         Train, validation, test. A part of ratio 0 stays empty; train cannot be 0.
     seed : int, default 0
@@ -159,7 +158,6 @@ def parts_table(manifest: Manifest, *, column: str = "split") -> pd.DataFrame:
 
     Parameters
     ----------
-    manifest : Manifest
     column : str, default "split"
         "split" or "fold".
 
@@ -250,7 +248,6 @@ def group_rows(manifest: Manifest, by: By) -> IntArray:
 
     Parameters
     ----------
-    manifest : Manifest
     by : {"patient", "image"}
         Whether the images of a patient are one group, too.
 

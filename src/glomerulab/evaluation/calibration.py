@@ -220,11 +220,6 @@ def with_temperature(eval_set: EvalSet, temperature: float) -> EvalSet:
     """Return the same images with their logits divided by a temperature.
 
     The order of an image's classes, and under sigmoid the call at 0.5, stay the same.
-
-    Raises
-    ------
-    ValueError
-        If `temperature` is not above 0.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")

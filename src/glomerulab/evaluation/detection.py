@@ -70,8 +70,6 @@ def match(
 
     Parameters
     ----------
-    proposals, truth : sequence of outline
-    scores : sequence of float
     patient : str
         Patient of the slide, the unit of resampling.
     rule : {"iou", "centre"}, default "iou"

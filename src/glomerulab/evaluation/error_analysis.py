@@ -45,28 +45,7 @@ class WorstError:
 def subgroup_table(
     eval_set: EvalSet, column: str, *, n_resamples: int = MIN_RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """Count images and correct calls by the values of a column.
-
-    Parameters
-    ----------
-    eval_set : EvalSet
-    column : str
-        A column of `EvalSet.rows`; empty cells are one group, "unknown".
-    n_resamples : int, default 2000
-    seed : int, default 0
-
-    Returns
-    -------
-    DataFrame
-        One row per group, by falling size: ``column``, ``group``, ``n_images``, ``n_patients``,
-        ``n_right``, ``share_right`` (every known label correct), ``low``, ``high``. The interval
-        is over patients, NaN for a group of one patient.
-
-    Raises
-    ------
-    ValueError
-        If there is no such column.
-    """
+    """Count images and correct calls by the values of a column."""
     if column not in eval_set.rows:
         raise ValueError(f"no column {column!r} in the predictions")
     groups = _groups(eval_set.rows[column])

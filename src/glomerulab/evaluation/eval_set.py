@@ -99,7 +99,6 @@ def eval_set_of_split(
     ----------
     table : DataFrame
         Valid, see `glomerulab.predictions`.
-    taxonomy : Taxonomy
     head : {"softmax", "sigmoid"}, default "softmax"
     split : str or None, default "test"
         None takes every row.

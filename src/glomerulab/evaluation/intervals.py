@@ -34,7 +34,6 @@ def patient_weights(n_patients: int, *, n_resamples: int, seed: int) -> FloatArr
         At least 1.
     n_resamples : int
         At least `MIN_RESAMPLES`.
-    seed : int
 
     Returns
     -------
@@ -105,7 +104,6 @@ def mean_interval(
     ----------
     values : ndarray of float or bool, shape (n,)
     patients : ndarray of int, shape (n,)
-    n_resamples, seed : int
     """
     _, patients = np.unique(patients, return_inverse=True)
     n_patients = int(patients.max()) + 1

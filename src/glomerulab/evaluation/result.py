@@ -78,7 +78,6 @@ def evaluate_run(
 
     Parameters
     ----------
-    run : RunTables
     split : str, default "test"
     n_resamples : int, default 2000
         Of patients, for the intervals.

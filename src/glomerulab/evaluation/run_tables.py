@@ -115,7 +115,6 @@ def with_external_set(run: RunTables, predictions: pd.DataFrame, manifest: Manif
 
     Parameters
     ----------
-    run : RunTables
     predictions : DataFrame
         Predictions of the run's model for the external images.
     manifest : Manifest

@@ -89,7 +89,6 @@ def score_table(
 
     Parameters
     ----------
-    eval_set : EvalSet
     n_resamples : int, default 2000
     seed : int, default 0
 

@@ -102,7 +102,6 @@ def compare_by_stain(
         Columns ``image_id``, ``patient_id``, ``stain`` and `predict`; one row per image.
     before, after : ndarray of float64, shape (n, D)
         `glomerulab.stain.features.image_features` of the images.
-    predict : str
     seed : int
         For t-SNE, folds and permutations.
     """

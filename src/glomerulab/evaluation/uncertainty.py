@@ -49,7 +49,6 @@ def conformal_threshold(validation: EvalSet, *, coverage: float = 0.9) -> float:
 
     Parameters
     ----------
-    validation : EvalSet
     coverage : float, default 0.9
         Strictly between 0 and 1.
 

@@ -36,7 +36,6 @@ def find_warnings(
 
     Parameters
     ----------
-    run : RunTables
     eval_set : EvalSet
         The evaluated split.
     scores : DataFrame

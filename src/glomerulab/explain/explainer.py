@@ -117,7 +117,6 @@ class Explainer:
 
         Parameters
         ----------
-        inputs : sequence of ExplainInput
         out : Path
             Folder for ``overlays/<image>.<label>.<method>.png``.
         label_ids : sequence of str, default ()
@@ -125,7 +124,6 @@ class Explainer:
             a mask.
         measured : bool, default True
             Whether to compute deletion, insertion and the controls, or only overlays.
-        track : Track, optional
         """
         make_folder(out / "overlays")
         rows: list[dict[str, object]] = []
@@ -280,10 +278,6 @@ def find_inputs(
         ``masks`` beside the manifest or the folder, if it exists.
     split : str, optional
         Of a manifest, only this part.
-
-    Returns
-    -------
-    list of ExplainInput
 
     Raises
     ------

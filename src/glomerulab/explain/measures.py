@@ -154,21 +154,6 @@ def randomised_models(
 ) -> Iterator[tuple[float, nn.Module]]:
     """Yield copies of a trained model with random weights in its upper layers.
 
-    Parameters
-    ----------
-    model : Module
-    card : ModelCard
-        Of `model`.
-    seed : int
-        Of the random weights.
-
-    Yields
-    ------
-    share : float
-        One of `RANDOM_SHARES`.
-    model : Module
-        In evaluation mode, on the device of `model`.
-
     Notes
     -----
     The cascading sanity check of Adebayo et al. 2018: from the classifier down, weights are

@@ -67,13 +67,7 @@ def write_calibration(calibration: ModelCalibration, folder: Path) -> None:
 
 
 def read_calibration(folder: Path) -> ModelCalibration:
-    """Read the calibration of a run folder.
-
-    Raises
-    ------
-    CheckpointError
-        If it is missing, altered or malformed, or of an older version.
-    """
+    """Read the calibration of a run folder."""
     content, found = read_bundle(folder / CALIBRATION_FOLDER, NAME)
     where = str(folder / CALIBRATION_FOLDER / f"{NAME}.json")
     if found.get("format", FORMAT) != FORMAT:

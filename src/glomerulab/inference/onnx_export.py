@@ -120,11 +120,6 @@ def write_onnx(network: NetworkWithFeatures, input_size: int, path: Path) -> Non
     """Write a network as an ONNX graph from bytes to logits and features.
 
     The network must be in evaluation mode and on the CPU; the graph takes any batch size.
-
-    Raises
-    ------
-    CheckpointError
-        If torch cannot export it.
     """
     example = torch.zeros((2, input_size, input_size, 3), dtype=torch.uint8)
     with warnings.catch_warnings():

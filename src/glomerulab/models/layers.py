@@ -48,13 +48,7 @@ def last_stage(model: nn.Module) -> nn.Module:
 
 
 def find_classifier(model: nn.Module) -> nn.Linear:
-    """Return the layer that turns the feature vector of an image into logits.
-
-    Raises
-    ------
-    ValueError
-        If the network does not end in a fully connected layer.
-    """
+    """Return the layer that turns the feature vector of an image into logits."""
     of_timm = getattr(model, "get_classifier", None)
     found = of_timm() if callable(of_timm) else getattr(model, "classifier", None)
     if isinstance(found, nn.Linear):

@@ -103,26 +103,7 @@ def render_crop(
     size: int = 512,
     mpp: float = 0.5,
 ) -> PhantomCrop:
-    """Render one crop.
-
-    Parameters
-    ----------
-    kind : str or Lesions
-        One of `glomerulab.phantom.glomerulus.KINDS` (severity is drawn), or the lesions themselves.
-    section : Section
-        Stain, scanner and everything else that is independent of the disease.
-    seed : int or SeedSequence
-        Same seed, same bytes.
-    size : int, default 512
-        Side of the square in pixels, at least 32.
-    mpp : float, default 0.5
-        Micrometres per pixel.
-
-    Raises
-    ------
-    ValueError
-        If the size or mpp is out of range, or the kind unknown.
-    """
+    """Render one crop."""
     if size < 32:
         raise ValueError(f"size must be at least 32 pixels, got {size}")
     if not (math.isfinite(mpp) and 0.05 <= mpp <= 8.0):

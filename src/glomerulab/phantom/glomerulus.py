@@ -74,23 +74,7 @@ class Lesions:
 
 
 def draw_lesions(kind: str, rng: np.random.Generator) -> Lesions:
-    """Draw the severities of the lesions of a kind.
-
-    Parameters
-    ----------
-    kind : str
-        One of `KINDS`.
-
-    Returns
-    -------
-    Lesions
-        Severities uniform from 0.1 (subtle) to 1 (marked).
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown.
-    """
+    """Draw the severities of the lesions of a kind."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
     severities = {name: float(rng.uniform(0.1, MAX_SEVERITY)) for name in ("mspgn", "fsg", "cgn")}
@@ -98,16 +82,7 @@ def draw_lesions(kind: str, rng: np.random.Generator) -> Lesions:
 
 
 def kind_schedule(n: int, rng: np.random.Generator) -> list[str]:
-    """Return the kinds of n glomeruli, in random order and fixed proportions.
-
-    Parameters
-    ----------
-    n : int
-        At least 0. Each run of 20 holds 6 normal, 4 of each single lesion and 2 combinations.
-    rng : Generator
-        Independent of the patients' streams, so that the kind does not depend on stain, scanner
-        or patient.
-    """
+    """Return the kinds of n glomeruli, in random order and fixed proportions."""
     block = [kind for kind, count in MIX.items() for _ in range(count)]
     kinds: list[str] = []
     while len(kinds) < n:
@@ -230,15 +205,7 @@ def draw_glomerulus(
     place_um: Point = (0.0, 0.0),
     radius_um: float = 85.0,
 ) -> Glomerulus:
-    """Draw a glomerulus.
-
-    Parameters
-    ----------
-    place_um : tuple of float
-        Centre (x, y) in the scene.
-    radius_um : float, default 85.0
-        Mean radius of Bowman's capsule.
-    """
+    """Draw a glomerulus."""
     capsule = radius_um * _wavy(rng, 0.05, (2, 3, 4, 5))
     membrane = float(rng.uniform(1.2, 2.2))
     crescent = _crescent(capsule - membrane, lesions.cgn, rng)

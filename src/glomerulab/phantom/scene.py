@@ -65,17 +65,7 @@ def paint(
     shape: tuple[int, int],
     mpp: float,
 ) -> Painting:
-    """Paint a view of a scene.
-
-    Parameters
-    ----------
-    left_um, upper_um : float
-        Upper left corner of the view.
-    shape : tuple of int
-        Height and width in pixels.
-    mpp : float
-        Micrometres per pixel.
-    """
+    """Paint a view of a scene."""
     canvas = Canvas(
         np.zeros((2, *shape), np.float32),
         np.zeros(shape, np.uint8),

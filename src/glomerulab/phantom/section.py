@@ -206,14 +206,7 @@ def scanner_park(seed: int) -> tuple[Scanner, ...]:
 def draw_section(
     stain: Stain, rng: np.random.Generator, *, scanner: Scanner, radius_um: float | None = None
 ) -> Section:
-    """Draw the preparation of a section, independent of its disease.
-
-    Parameters
-    ----------
-    stain : {"HE", "PAS"}
-    radius_um : float, optional
-        Mean radius of the patient's glomeruli; drawn if left out.
-    """
+    """Draw the preparation of a section, independent of its disease."""
     return Section(
         stain=stain,
         stain_matrix=draw_stain_matrix(stain, rng),
@@ -227,16 +220,7 @@ def draw_section(
 
 
 def cohort_section(patient: int, stain: Stain, seed: int) -> Section:
-    """Return the section of one patient in one stain.
-
-    Parameters
-    ----------
-    patient : int
-        Number from 0.
-    stain : {"HE", "PAS"}
-    seed : int
-        Seed of the cohort. Both stains of a patient share scanner and size of glomeruli.
-    """
+    """Return the section of one patient in one stain."""
     of_patient = np.random.default_rng(
         np.random.SeedSequence(seed, spawn_key=(PATIENT_STREAM, patient))
     )

@@ -129,18 +129,7 @@ def render_slide(
     *,
     mpp: float = 0.5,
 ) -> PhantomSlide:
-    """Render one slide in memory.
-
-    Parameters
-    ----------
-    kinds : sequence of str
-        The kind of each glomerulus, of `glomerulab.phantom.glomerulus.KINDS`.
-
-    Raises
-    ------
-    ValueError
-        If there is no glomerulus or `mpp` is out of range.
-    """
+    """Render one slide in memory."""
     if not kinds:
         raise ValueError("a slide needs at least one glomerulus")
     if not (math.isfinite(mpp) and 0.05 <= mpp <= 8.0):

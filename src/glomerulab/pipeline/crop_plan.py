@@ -69,14 +69,7 @@ class PlannedCrop:
 
 
 class CropPlan:
-    """The crops of a cohort, planned slide by slide: each region becomes a row or a failure.
-
-    Raises
-    ------
-    RegionError
-        If there is no region file or folder at `regions_path`, or one file for several slides does
-        not name the slide of each region.
-    """
+    """The crops of a cohort, planned slide by slide: each region becomes a row or a failure."""
 
     def __init__(
         self,
@@ -229,13 +222,7 @@ def crop_image_id(slide_id: str, region_id: str) -> str:
 
 
 def check_regions(path: Path, *, n_slides: int) -> None:
-    """Check that there is a region file or folder, and that each region can be assigned to a slide.
-
-    Raises
-    ------
-    RegionError
-        If there is none, or one file for several slides does not name the slide of each region.
-    """
+    """Check that the region file or folder exists and that each region belongs to one slide."""
     if not path.exists():
         raise RegionError("there is no such region file or folder", where=str(path))
     if n_slides <= 1 or not path.is_file():

@@ -108,21 +108,7 @@ def train_detector(
     track: Track = silent,
     echo: Callable[[str], None] = lambda _: None,
 ) -> TrainedDetector:
-    """Train a detector on slides whose glomeruli are all drawn, or continue its training.
-
-    Parameters
-    ----------
-    slides : Path
-        Slides table (CSV) with patients: the slides are split by patient.
-    regions : Path
-        One region file, or a folder with one per slide.
-    out : Path
-        Run folder; ``tiles/`` in it gets the tiles.
-    settings : dict
-        Changes to the training configuration, by dotted key.
-    echo : callable, optional
-        Called with each line about the tiles and the training.
-    """
+    """Train a detector on slides whose glomeruli are all drawn, or continue its training."""
     entries = read_slides(slides)
     config = _config(out, settings | {"seed": seed})
     size = TileSettings(side_px=config.model.input_size or TileSettings().side_px, seed=config.seed)
@@ -146,24 +132,7 @@ def cut_tiles(
     n_workers: int = 1,
     track: Track = silent,
 ) -> TilesCut:
-    """Cut tiles from slides; tiles that an earlier run cut of the same slides are used again.
-
-    Parameters
-    ----------
-    regions_path : Path
-        One region file, or a folder with one per slide. A file without regions means that its slide
-        shows no glomerulus.
-    out : Path
-        Folder for ``manifest.csv`` and the tiles.
-
-    Raises
-    ------
-    RegionError
-        If no slide could be used, or one file for several slides does not name the slide of each
-        region.
-    OutputError
-        If `out` holds tiles of other slides, regions or settings.
-    """
+    """Cut tiles from slides; tiles that an earlier run cut of the same slides are used again."""
     settings = settings or TileSettings()
     check_regions(regions_path, n_slides=len(entries))
     make_folder(out)

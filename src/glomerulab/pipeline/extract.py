@@ -136,14 +136,6 @@ def extract_entries(
 
     This process opens each slide once. With one worker it cuts the crops from that open slide; with
     more, each worker opens each slide at most once.
-
-    Parameters
-    ----------
-    min_parallel : int, default 0
-        Start workers only for at least this many crops.
-    inspect : callable, optional
-        Called with each slide before its regions are read. It opens the slide with `current_slide`,
-        whose slide is then used for the crops.
     """
     make_folder(out)
     with folder_lock(out, LOCK_FILE):
@@ -260,13 +252,7 @@ class _CropFolder:
         remove_partial_files(out)
 
     def add(self, slide_id: str, fingerprint: str) -> None:
-        """Record a slide before its crops are cut, unless it is recorded already.
-
-        Raises
-        ------
-        OutputError
-            If the slide or its regions changed since an earlier run.
-        """
+        """Record a slide before its crops are cut, unless it is recorded already."""
         known = self._state["fingerprints"].get(slide_id)
         if known is None:
             self._state["fingerprints"][slide_id] = fingerprint

@@ -87,24 +87,7 @@ class PredictionInputs:
 def read_inputs(
     source: Path, card: ModelCard, out: Path, *, settings: PredictSettings, track: Track = silent
 ) -> PredictionInputs:
-    """Read a manifest of crops, or cut slides at the mpp of the model.
-
-    Parameters
-    ----------
-    source : Path
-        See `glomerulab.pipeline.predict.predict`.
-    card : ModelCard
-        Of the model that will classify the crops.
-    out : Path
-        Gets ``cut/``, ``maps/`` and, with a detector, ``proposals/``.
-
-    Raises
-    ------
-    ConfigError
-        If slides come without regions or detector, or the model does not state its mpp.
-    RegionError
-        If regions drawn by a person are where a detector's proposals would go.
-    """
+    """Read a manifest of crops, or cut slides at the mpp of the model."""
     if _is_manifest(source):
         return _of_manifest(source, card, settings)
     if settings.regions is None and settings.detector is None:

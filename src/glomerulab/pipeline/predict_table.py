@@ -46,17 +46,7 @@ def case_table(
     calibration: ModelCalibration,
     out: Path,
 ) -> pd.DataFrame:
-    """Return the table that `glomerulab.cases.case_folder.read_case_folder` reads.
-
-    Parameters
-    ----------
-    images : Manifest
-        The crops as the network reads them, with the status of their stain normalisation.
-    predictions : mapping of str to ImagePrediction
-        By image id; images without one are left out.
-    out : Path
-        Folder that image paths are relative to.
-    """
+    """Return the table that `glomerulab.cases.case_folder.read_case_folder` reads."""
     rows = inputs.manifest.table
     rows = rows[rows["image_id"].isin(list(predictions))].reset_index(drop=True)
     found = [predictions[image_id] for image_id in rows["image_id"]]
@@ -114,22 +104,7 @@ def write_saliency(
     weights_sha256: str,
     track: Track = silent,
 ) -> dict[str, str]:
-    """Write a Grad-CAM picture of each image.
-
-    Parameters
-    ----------
-    images : Manifest
-        The crops as the network reads them.
-    labels : mapping of str to str
-        Label to explain by image id; other images are left out.
-    weights_sha256 : str
-        Names the subfolder of ``saliency/``, so that pictures of another model are not reused.
-
-    Returns
-    -------
-    dict of str to str
-        Path of the picture relative to `out`, by image id.
-    """
+    """Write a Grad-CAM picture of each image."""
     from glomerulab.explain.attribution import Method
     from glomerulab.explain.explainer import Explainer
 

@@ -34,10 +34,8 @@ def train_and_calibrate(
 
     Parameters
     ----------
-    config : TrainConfig
     resume : bool, default False
         Continue the run in ``config.out``, if there is one.
-    track : Track, optional
     echo : callable, optional
         Receives each line for the user.
     warn : callable, optional

@@ -53,13 +53,6 @@ class _Frame:
 def best_level(downsamples: tuple[float, ...], wanted: float) -> int:
     """Return the coarsest level that is not coarser than wanted; level 0 if all are.
 
-    Parameters
-    ----------
-    downsamples : tuple of float
-        Of every level, rising from 1.
-    wanted : float
-        Downsample relative to level 0.
-
     Examples
     --------
     >>> best_level((1.0, 4.0, 16.0), 8.0)

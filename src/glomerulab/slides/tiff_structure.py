@@ -104,24 +104,7 @@ def block_ranges(path: Path, directory: Directory) -> list[tuple[int, int]]:
 def write_tiff(
     directories: Sequence[Directory], source: Path, target: Path, *, is_big: bool
 ) -> None:
-    """Write directories of one file to another, with the compressed pixels they point to.
-
-    Parameters
-    ----------
-    directories : sequence of Directory
-        Of `source`, with any tags changed except those that locate pixels.
-    source : Path
-        The pixels are copied from here.
-    target : Path
-        Written; holds only what a directory points to.
-    is_big : bool
-        Whether to write BigTIFF.
-
-    Raises
-    ------
-    SlideError
-        If the pixels are not at their offsets, or do not fit a classic TIFF.
-    """
+    """Write directories of one file to another, with the compressed pixels they point to."""
     order = directories[0].order
     with source.open("rb") as pixels, target.open("wb") as out:
         out.write(_header_bytes(order, is_big))

@@ -156,16 +156,6 @@ def solve(
 def solve_tissue(tissue: Tissue, *, sparsity: float) -> Factorisation:
     """Solve as `solve` does for all tissue of an image, without storing its density.
 
-    Parameters
-    ----------
-    sparsity : float
-        As for `solve`.
-
-    Raises
-    ------
-    StainError
-        If the two stains coincide.
-
     Notes
     -----
     A pass over all pixels costs most. It is made at the optimum of the sample, W₀, and gives the

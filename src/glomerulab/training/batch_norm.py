@@ -27,11 +27,6 @@ class GlobalBatch(TorchFunctionMode):
     Two functions of torch are overridden rather than layers, since networks of other libraries
     have their own batch norm layers.
 
-    Parameters
-    ----------
-    process, n_processes : int
-        Process p of n has rows p, p + n, p + 2n, … of a batch.
-
     Notes
     -----
     The random numbers of dropout come from torch's global generator, which must have the same seed

@@ -23,8 +23,6 @@ def plan_epoch(labels: npt.NDArray[np.floating], config: TrainConfig, epoch: int
     ----------
     labels : ndarray of float, shape (N, K)
         Of the training part; used only with ``balance = "sampling"``.
-    config : TrainConfig
-    epoch : int
 
     Returns
     -------
@@ -58,13 +56,7 @@ def share_of_process(
 
 
 def check_shares(n_images: int, config: TrainConfig, *, n_processes: int) -> None:
-    """Check that every process has an image in every micro-batch.
-
-    Raises
-    ------
-    TrainingError
-        If one would have none: it could not take part in the step.
-    """
+    """Check that every process has an image in every micro-batch."""
     smallest = n_images // steps_per_epoch(n_images, config) // config.accumulate
     if smallest < n_processes:
         raise TrainingError(
@@ -83,7 +75,6 @@ def balanced_sample(
     ----------
     labels : ndarray of float, shape (N, K)
         1, 0 or NaN where unknown.
-    rng : Generator
 
     Returns
     -------

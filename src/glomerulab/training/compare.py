@@ -65,7 +65,6 @@ def read_compare_config(path: Path, overrides: Mapping[str, object] | None = Non
 
     Parameters
     ----------
-    path : Path
     overrides : mapping of str to object, optional
         Replace values of the file; paths in them are relative to the working folder.
 

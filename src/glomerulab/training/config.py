@@ -88,17 +88,6 @@ class DerivedConfig(FrozenConfig):
 def cosine_rate(epoch: int, *, initial: float, n_epochs: int, n_warmup: int = 0) -> float:
     """Return a learning rate that rises linearly, then falls along half a cosine.
 
-    Parameters
-    ----------
-    epoch : int
-        From 0.
-    initial : float
-        The highest rate.
-    n_epochs : int
-        Total number; the rate would be 0 in the epoch after the last.
-    n_warmup : int, default 0
-        Epochs of the linear rise.
-
     References
     ----------
     .. [1] Loshchilov and Hutter, SGDR, ICLR 2017.
@@ -230,7 +219,6 @@ def read_config(path: Path, overrides: Mapping[str, object] | None = None) -> Tr
 
     Parameters
     ----------
-    path : Path
     overrides : mapping of str to object, optional
         Replace values of the file; keys are dotted, such as ``optimizer.learning_rate``. Paths in
         them are relative to the working folder.

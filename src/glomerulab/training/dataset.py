@@ -55,22 +55,6 @@ class Batch:
 class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
     """Images and labels of a manifest by row.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        Every row is an item, in order.
-    input_size : int
-        Height and width of the tensors, px. The whole crop is resized to it, antialiased; its
-        aspect ratio is not kept, as in the paper.
-    mean, std : sequence of 3 float
-        Subtracted from each channel of values from 0 to 1, which is then divided by `std`.
-    augment : callable, optional
-        See `Augment`; None for evaluation.
-    two_stain_jitter : StainJitter, optional
-        Varies the two stains of each image before `augment`; images of a stain without prior, or
-        in which two stains cannot be separated, do not change.
-    seed : int, default 0
-
     Notes
     -----
     Resized images are cached up to a gigabyte per process, since decoding is the slowest step.
@@ -105,13 +89,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         return len(self.paths)
 
     def __getitem__(self, key: ItemKey | int) -> tuple[Tensor, Tensor, int]:
-        """Return image (3, H, W), labels (K,) and row; a key without an epoch means epoch 0.
-
-        Raises
-        ------
-        ImageFileError
-            If the file cannot be read; it names the file.
-        """
+        """Return image (3, H, W), labels (K,) and row; a key without an epoch means epoch 0."""
         row, epoch = key if isinstance(key, tuple) else (key, 0)
         image = self._load(row) if self.two_stain_jitter is None else self._jittered(row, epoch)
         if self.augment is not None:
@@ -156,21 +134,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
 def batches(
     dataset: CropDataset, keys: Sequence[list[ItemKey]], *, n_workers: int = 0
 ) -> Iterator[Batch]:
-    """Load batches in order, one ahead of the one in use.
-
-    Parameters
-    ----------
-    dataset : CropDataset
-    keys : sequence of list of ItemKey
-        The items of each batch.
-    n_workers : int, default 0
-        Processes that load ahead; 0 loads on a thread of this one.
-
-    Raises
-    ------
-    GlomerulabError
-        The error of an image, unchanged even if it comes from another process.
-    """
+    """Load batches in order, one ahead of the one in use."""
     loader = DataLoader(
         _ItemOrError(dataset),
         batch_sampler=keys,

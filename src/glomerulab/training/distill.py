@@ -77,11 +77,6 @@ class Distillation:
 def distill(settings: Distillation, *, track: Track = silent) -> list[dict[str, float | None]]:
     """Distil the complete stages of a ResNet-50 into an improved network, and write it as a run.
 
-    Parameters
-    ----------
-    settings : Distillation
-    track : Track, optional
-
     Returns
     -------
     list of dict

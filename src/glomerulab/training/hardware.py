@@ -18,21 +18,7 @@ and there PyTorch's bfloat16 convolutions on CPUs return uninitialised memory (2
 
 
 def uses_bfloat16(precision: Precision, device: torch.device, *, input_size: int) -> bool:
-    """Return whether a network is computed in bfloat16.
-
-    Parameters
-    ----------
-    precision : {"auto", "float32", "bfloat16"}
-        ``auto``: bfloat16 where the device supports it and its convolutions are correct.
-    device : torch.device
-    input_size : int
-        Height and width of the images, px.
-
-    Raises
-    ------
-    ConfigError
-        If bfloat16 is requested on a CPU for images of 32 px or less.
-    """
+    """Return whether a network is computed in bfloat16."""
     is_correct = device.type != "cpu" or input_size >= MIN_BFLOAT16_SIZE
     if precision == "bfloat16" and not is_correct:
         raise ConfigError(

@@ -31,12 +31,6 @@ def is_best(row: EpochRow, earlier: Sequence[EpochRow]) -> bool:
 def is_stale(history: Sequence[EpochRow], patience: int | None) -> bool:
     """Return whether the validation loss has not improved for `patience` epochs.
 
-    Parameters
-    ----------
-    history : sequence of EpochRow
-    patience : int or None
-        None never stops.
-
     Examples
     --------
     >>> is_stale([{"validation_loss": loss} for loss in (0.5, 0.4, 0.6, 0.4)], 2)
@@ -94,19 +88,7 @@ def write_history(history: Sequence[EpochRow], path: Path) -> None:
 
 @contextmanager
 def tensorboard_writer(folder: Path, *, n_done: int) -> Iterator[Callable[[EpochRow], None]]:
-    """Return a function that writes the row of an epoch for TensorBoard.
-
-    Parameters
-    ----------
-    folder : Path
-    n_done : int
-        Number of completed epochs; later ones of a killed run are not displayed.
-
-    Raises
-    ------
-    ConfigError
-        If TensorBoard is not installed.
-    """
+    """Return a function that writes the row of an epoch for TensorBoard."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

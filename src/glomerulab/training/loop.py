@@ -66,27 +66,7 @@ def fit(
     after_epoch: AfterEpoch,
     track: Track = silent,
 ) -> None:
-    """Train from the epoch that `state` has reached to the last one of `config`.
-
-    Parameters
-    ----------
-    state : TrainingState
-        Changed in place. Model and optimiser are prepared by the accelerator.
-    training : CropDataset
-    validation : CropDataset or None
-        Evaluated after each epoch.
-    config : TrainConfig
-        With ``patience``, training may end before the last epoch.
-    compute : Compute
-    after_epoch : callable
-        See `AfterEpoch`; it saves the state.
-    track : Track, optional
-
-    Raises
-    ------
-    TrainingError
-        If a loss is NaN or infinite; that epoch is discarded.
-    """
+    """Train from the epoch that `state` has reached to the last one of `config`."""
     weights = None
     if config.balance != "none":
         weights = label_weights(training.labels, config.model.head)

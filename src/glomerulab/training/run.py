@@ -51,10 +51,8 @@ def train(
 
     Parameters
     ----------
-    config : TrainConfig
     resume : bool, default False
         Continue the run in ``config.out``, if there is one.
-    track : Track, optional
     echo : callable, optional
         Receives each line for the user, such as which of the given weights were loaded.
     on_epoch : callable, optional

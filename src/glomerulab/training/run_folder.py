@@ -25,15 +25,7 @@ CHANGEABLE = ("accumulate", "clip_gradient_norm", "optimizer.learning_rate", "pr
 
 
 def check_run_folder(run: Path, config: TrainConfig, *, resume: bool) -> None:
-    """Check that the folder is empty or holds the run to resume.
-
-    Raises
-    ------
-    OutputError
-        If it holds a run and `resume` is false.
-    ConfigError
-        If its run has other settings that change the weights, or its manifest has changed since.
-    """
+    """Check that the folder is empty or holds the run to resume."""
     if not (run / "config.toml").is_file():
         return
     if not resume:

@@ -136,7 +136,6 @@ def read_search_config(path: Path, overrides: Mapping[str, object] | None = None
 
     Parameters
     ----------
-    path : Path
     overrides : mapping of str to object, optional
         Replace values of the file; paths in them are relative to the working folder.
 
@@ -160,11 +159,6 @@ def read_search_config(path: Path, overrides: Mapping[str, object] | None = None
 
 def search(config: SearchConfig, *, track: Track = silent) -> SearchResult:
     """Run trials until the requested number has ended, and write the results.
-
-    Parameters
-    ----------
-    config : SearchConfig
-    track : Track, optional
 
     Returns
     -------

@@ -78,28 +78,7 @@ def set_start(
     *,
     is_resumed: bool,
 ) -> Start:
-    """Load the initial weights into a network, and freeze the configured share of them.
-
-    Parameters
-    ----------
-    model : Module
-        With random weights; changed in place.
-    config : TrainConfig
-    card : ModelCard
-        Of the new run.
-    training : CropDataset
-        Not augmented; a transfer measures batch norms on some of its images.
-    is_resumed : bool
-        Whether the weights come from a saved state; then they are only frozen.
-
-    Raises
-    ------
-    CheckpointError
-        If the weights cannot be read or downloaded, or none of them fits.
-    ConfigError
-        If they were trained on images normalised otherwise, or belong to a run of another network,
-        or a share is to be frozen and nothing is pretrained.
-    """
+    """Load the initial weights into a network, and freeze the configured share of them."""
     start = read_start(config.out) if is_resumed else _load_start(model, config, card, training)
     share = config.start.frozen_share
     if share > 0.0:
@@ -140,13 +119,7 @@ def write_start(start: Start, run: Path) -> None:
 
 
 def read_start(run: Path) -> Start:
-    """Read ``start.json`` of a run folder; without the file the start was random.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is damaged.
-    """
+    """Read ``start.json`` of a run folder; without the file the start was random."""
     path = run / START_FILE
     if not path.is_file():
         return Start("random")

@@ -42,13 +42,7 @@ def save_state(folder: Path, state: TrainingState, weights: dict[str, Tensor]) -
 
 
 def load_state(folder: Path, state: TrainingState) -> None:
-    """Restore model (unwrapped), optimiser and history in place.
-
-    Raises
-    ------
-    CheckpointError
-        If the files are altered, or of another model or optimiser.
-    """
+    """Restore model (unwrapped), optimiser and history in place."""
     tensors, facts = read_tensors(folder, NAME)
     weights: dict[str, Tensor] = {}
     moments: dict[int, dict[str, Tensor]] = {}

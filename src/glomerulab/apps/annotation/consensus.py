@@ -17,21 +17,7 @@ def differing_labels(readings: Sequence[Labels], taxonomy: Taxonomy) -> tuple[st
 
 
 def majority_labels(readings: Sequence[Labels], taxonomy: Taxonomy) -> dict[str, int | None] | None:
-    """Return the value that more than half of the votes give each label.
-
-    Parameters
-    ----------
-    readings : sequence of mapping
-        Labels of each reading, absent or None for unknown; an unknown label is no vote.
-
-    Returns
-    -------
-    dict of str to int or None, or None
-        A label without votes is None, unknown. The whole result is None where a label has as many
-        votes for as against it, where the majorities exclude each other, or where no label has a
-        majority although every reader set one: three readers who each see another lesion do not
-        make an image without lesions.
-    """
+    """Return the value that more than half of the votes give each label."""
     labels: dict[str, int | None] = {}
     for label_id in taxonomy.label_ids:
         votes = _votes(readings, label_id)
@@ -56,22 +42,7 @@ def soft_labels(readings: Sequence[Labels], taxonomy: Taxonomy) -> dict[str, flo
 def final_labels(
     found: ImageReadings, taxonomy: Taxonomy, *, n_readers: int
 ) -> tuple[dict[str, int | None], str]:
-    """Return the final labels of an image and their basis.
-
-    Parameters
-    ----------
-    n_readers : int
-        How many readings an image needs before their agreement counts.
-
-    Returns
-    -------
-    labels : dict of str to int or None
-        All None, unknown, while nothing is settled.
-    basis : str
-        ``majority``, ``third_reader`` or ``consensus`` as adjudicated; ``agreed`` if all readings
-        agree; else ``disagreed``, ``incomplete``, or ``stale``: a reading was changed or added
-        after the adjudication.
-    """
+    """Return the final labels of an image and their basis."""
     labels: dict[str, int | None] = dict.fromkeys(taxonomy.label_ids)
     if found.stale:
         return labels, "stale"

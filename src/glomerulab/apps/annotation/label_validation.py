@@ -11,14 +11,7 @@ MAX_SECONDS = 86_400.0  # a day: a page left open is not time spent
 
 
 def validate_content(content: AnnotationContent, taxonomy: Taxonomy) -> AnnotationContent:
-    """Return the content with every label of the taxonomy and stripped texts.
-
-    Raises
-    ------
-    AnnotationError
-        If the labels are invalid (`validate_labels`), a skipped image has labels, or a text is too
-        long.
-    """
+    """Return the content with every label of the taxonomy and stripped texts."""
     labels = validate_labels(content.labels, taxonomy)
     note = validate_text(content.note)
     reason = None if content.skip_reason is None else validate_text(content.skip_reason)
@@ -30,14 +23,7 @@ def validate_content(content: AnnotationContent, taxonomy: Taxonomy) -> Annotati
 
 
 def validate_labels(labels: Labels, taxonomy: Taxonomy) -> dict[str, int | None]:
-    """Return every label of the taxonomy, in its order; absent labels are None, unknown.
-
-    Raises
-    ------
-    AnnotationError
-        If a label is unknown to the taxonomy, is not 1, 0 or None, or excludes another that is
-        set.
-    """
+    """Return every label of the taxonomy, in its order; absent labels are None, unknown."""
     unknown = sorted(set(labels) - set(taxonomy.label_ids))
     if unknown:
         known = ", ".join(taxonomy.label_ids)

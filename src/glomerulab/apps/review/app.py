@@ -55,13 +55,7 @@ class Change(BaseModel):
 
 
 def create_app(session: ReviewSession, *, secret: str, language: Language) -> FastAPI:
-    """Build the application of one predictions folder, which only this computer may reach.
-
-    Parameters
-    ----------
-    secret : str
-        First part of every address.
-    """
+    """Build the application of one predictions folder, which only this computer may reach."""
     app = FastAPI(
         title="glomerulab review (research use only)",
         docs_url=None,

@@ -17,15 +17,7 @@ from glomerulab.runtime.names import safe_name
 
 
 class ReviewSession:
-    """A predictions folder shown on several pages; thread-safe.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder that `predict` wrote, or one of its files.
-    rule_sets : sequence of RuleSet, optional
-        By default all built-in ones.
-    """
+    """A predictions folder shown on several pages; thread-safe."""
 
     def __init__(self, folder: Path, *, rule_sets: Sequence[RuleSet] | None = None) -> None:
         self.folder = folder.parent if folder.name in {CASE_FILE, PREDICTIONS_FILE} else folder
@@ -41,20 +33,7 @@ class ReviewSession:
         return hashlib.sha256(self._predicted().encode() + corrections).hexdigest()[:32]
 
     def cases(self) -> tuple[str, dict[str, Case]]:
-        """Count every case.
-
-        Returns
-        -------
-        state : str
-            The state that was counted, or an earlier one.
-        cases : dict of str to Case
-            By file name.
-
-        Raises
-        ------
-        PredictionsError
-            If a file of the folder is missing or damaged.
-        """
+        """Count every case."""
         with self._lock:
             # Taken before the files are read: an earlier state only makes a page reload.
             state = self.state()
@@ -64,13 +43,7 @@ class ReviewSession:
             return self._counted
 
     def case(self, name: str) -> tuple[str, Case]:
-        """Return the state and one case by its file name, see `cases`.
-
-        Raises
-        ------
-        UnknownRecordError
-            If there is no such case.
-        """
+        """Return the state and one case by its file name, see `cases`."""
         state, cases = self.cases()
         if name not in cases:
             raise UnknownRecordError("these predictions hold no such case")

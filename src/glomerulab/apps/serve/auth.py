@@ -51,13 +51,7 @@ class _KeyFile(BaseModel):
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
-    """Read a key file.
-
-    Raises
-    ------
-    ConfigError
-        If it is missing or malformed.
-    """
+    """Read a key file."""
     try:
         return _KeyFile.model_validate_json(path.read_text(encoding="utf-8")).keys
     except FileNotFoundError as error:
@@ -124,13 +118,7 @@ def revoke_key(path: Path, name: str) -> None:
 
 
 class KeyRing:
-    """Keys of a running server, reloaded whenever their file changes.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing or malformed; later on, `find` raises it.
-    """
+    """Keys of a running server, reloaded whenever their file changes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -180,13 +168,7 @@ def _write(path: Path, keys: tuple[ApiKey, ...]) -> None:
 
 
 class AuthMiddleware:
-    """Identify the client of each request, or refuse it.
-
-    Parameters
-    ----------
-    keys : KeyRing or None
-        None: no key is required, and clients are identified by address.
-    """
+    """Identify the client of each request, or refuse it."""
 
     def __init__(self, app: ASGIApp, *, keys: KeyRing | None, limits: Limits) -> None:
         self.app = app

@@ -19,15 +19,7 @@ class JobStateError(GlomerulabError):
 
 
 class BusyError(GlomerulabError):
-    """The server is at one of its limits.
-
-    Parameters
-    ----------
-    status : int
-        429 for a limit of the client, 503 for one of the server.
-    wait_s : int
-        Seconds after which to try again.
-    """
+    """The server is at one of its limits."""
 
     def __init__(self, message: str, *, status: int, wait_s: int) -> None:
         super().__init__(message)
@@ -57,15 +49,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def error_response(error: GlomerulabError, request: Request | None = None) -> JSONResponse:
-    """Build the response to an error.
-
-    Parameters
-    ----------
-    error : GlomerulabError
-        Only its message is sent: `where` may be a path of this machine.
-    request : Request, optional
-        Logged for server errors.
-    """
+    """Build the response to an error."""
     if isinstance(error, BusyError):
         return _respond(error.status, error.message, {"Retry-After": str(error.wait_s)})
     status = next(status for kind, status in STATUSES if isinstance(error, kind))

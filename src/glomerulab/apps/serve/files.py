@@ -35,25 +35,7 @@ class SlideFolder:
         self.root = root.resolve()
 
     def find(self, name: str) -> Path:
-        """Resolve a name to a file or folder below the slides folder.
-
-        Parameters
-        ----------
-        name : str
-            Relative to the root, parts separated by ``/``; ``.`` is the root itself.
-
-        Returns
-        -------
-        Path
-            Absolute, without symbolic links.
-
-        Raises
-        ------
-        NotAllowedError
-            If the name is absolute or contains ``..``, or a symbolic link leads out of the root.
-        UnknownRecordError
-            If there is no such file or folder.
-        """
+        """Resolve a name to a file or folder below the slides folder."""
         parts = PurePosixPath(name).parts
         if (
             not name

@@ -55,13 +55,7 @@ def run_job_process(task: JobTask) -> None:
 
 
 def end_process(process: BaseProcess) -> None:
-    """Terminate a job's process and its children.
-
-    Parameters
-    ----------
-    process : BaseProcess
-        Of `run_job_process`; may have ended already.
-    """
+    """Terminate a job's process and its children."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not process.is_alive():
             break

@@ -31,18 +31,7 @@ GIVEN_UP = (
 
 
 class Jobs:
-    """Queue, run, cancel and delete jobs; thread-safe.
-
-    Parameters
-    ----------
-    work : callable, default `run_job_process`
-        What a job's process does with a `JobTask`.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be written to, or another server uses it.
-    """
+    """Queue, run, cancel and delete jobs; thread-safe."""
 
     def __init__(
         self,
@@ -69,20 +58,7 @@ class Jobs:
         return self._thread.is_alive()
 
     def add(self, request: JobRequest, client: str) -> JobRecord:
-        """Queue a job.
-
-        Parameters
-        ----------
-        request : JobRequest
-            With checked paths.
-
-        Raises
-        ------
-        BusyError
-            If too many jobs wait, of this client or in all.
-        OutputError
-            If the record cannot be written.
-        """
+        """Queue a job."""
         with self._lock:
             waiting = [record for record in self._records.values() if not record.is_ended]
             n_own = sum(record.client == client for record in waiting)
@@ -113,13 +89,7 @@ class Jobs:
         return sorted(own, key=lambda record: record.created, reverse=True)
 
     def get(self, job_id: str, client: str) -> JobRecord:
-        """Return a job.
-
-        Raises
-        ------
-        UnknownRecordError
-            If there is none, or it is another client's.
-        """
+        """Return a job."""
         with self._lock:
             record = self._records.get(job_id)
         if record is None or record.client != client:
@@ -131,25 +101,13 @@ class Jobs:
         return self._folder(record.id).read_progress() if record.state == "running" else None
 
     def result(self, record: JobRecord) -> Path:
-        """Return the folder of a finished job's predictions and reports.
-
-        Raises
-        ------
-        JobStateError
-            If it is not done.
-        """
+        """Return the folder of a finished job's predictions and reports."""
         if record.state != "done":
             raise JobStateError(f"the job is {record.state}; only a job that is done has a result")
         return self._folder(record.id).result
 
     def cancel(self, job_id: str, client: str) -> JobRecord:
-        """Cancel a job that has not ended, and delete its files.
-
-        Raises
-        ------
-        JobStateError
-            If it ended before.
-        """
+        """Cancel a job that has not ended, and delete its files."""
         with self._lock:
             record = self.get(job_id, client)
             if record.is_ended:
@@ -163,13 +121,7 @@ class Jobs:
         return record
 
     def delete(self, job_id: str, client: str) -> None:
-        """Delete a job that has ended, with its result.
-
-        Raises
-        ------
-        JobStateError
-            If it has not ended.
-        """
+        """Delete a job that has ended, with its result."""
         with self._lock:
             record = self.get(job_id, client)
             if not record.is_ended:

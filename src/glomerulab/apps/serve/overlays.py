@@ -13,13 +13,7 @@ from glomerulab.models.checkpoint import load_checkpoint
 
 
 class Overlays:
-    """Grad-CAM overlays from a second copy of the network that keeps gradients.
-
-    Parameters
-    ----------
-    run : Path
-        A run folder.
-    """
+    """Grad-CAM overlays from a second copy of the network that keeps gradients."""
 
     method = "grad-cam"
     """One forward and backward pass; the other methods of `explain` take seconds."""

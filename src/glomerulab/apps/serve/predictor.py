@@ -33,23 +33,7 @@ class _Waiting:
 
 
 class Predictor:
-    """Run crops in batches, on as many threads as the engine supports.
-
-    Parameters
-    ----------
-    engine : Engine
-        From here on only this object's threads may use it.
-    max_batch : int, default 8
-        Crops that wait during a batch form the next one, up to this size. An engine that runs on
-        several threads at once gains nothing by batches and gets one crop at a time.
-    on_batch : callable, optional
-        Called with the size of each batch.
-
-    Raises
-    ------
-    CheckpointError
-        If the output of the model does not fit its card and calibration.
-    """
+    """Run crops in batches, on as many threads as the engine supports."""
 
     def __init__(
         self,

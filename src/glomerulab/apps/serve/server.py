@@ -31,20 +31,7 @@ __all__ = ["serve"]
 
 
 def open_service(settings: ServeSettings) -> Service:
-    """Load the model and the jobs of an earlier server.
-
-    Returns
-    -------
-    Service
-        The caller closes it.
-
-    Raises
-    ------
-    ConfigError
-        If the slides folder does not exist, or slides are given without a folder for jobs.
-    GlomerulabError
-        If the model cannot be served.
-    """
+    """Load the model and the jobs of an earlier server."""
     slides = None
     if settings.slides is not None:
         if not settings.slides.is_dir():
@@ -130,22 +117,7 @@ def announce(settings: ServeSettings, service: Service, *, host: str, port: int)
 def create_app(
     service: Service, *, keys: KeyRing | None = None, hosts: frozenset[str] = frozenset()
 ) -> FastAPI:
-    """Build the application of one model.
-
-    Parameters
-    ----------
-    service : Service
-        The caller closes it.
-    keys : KeyRing, optional
-        None: no key is required.
-    hosts : frozenset of str, default empty
-        Allowed Host names; empty means any.
-
-    Returns
-    -------
-    FastAPI
-        Described at ``/openapi.json``, without pages that load scripts from other sites.
-    """
+    """Build the application of one model."""
     app = FastAPI(
         title="glomerulab (research use only)",
         description=DESCRIPTION,

@@ -48,24 +48,7 @@ class ServedModel:
 def load_served_model(
     run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None
 ) -> ServedModel:
-    """Load a run or an export, and run it once.
-
-    Parameters
-    ----------
-    metrics : Metrics
-        Receives the size of every batch.
-    taxonomy : Taxonomy, optional
-        Labels that clients expect; others are refused.
-
-    Raises
-    ------
-    CheckpointError
-        If the model or its calibration is missing, damaged, or does not fit the other.
-    RunError
-        If the run was changed since it was trained.
-    TaxonomyError
-        If the model has other labels than `taxonomy`.
-    """
+    """Load a run or an export, and run it once."""
     check_seal(run)
     model = load_model(run, fit_missing=False)
     engine, calibration = model.engine, model.calibration

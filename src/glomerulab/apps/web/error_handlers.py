@@ -63,13 +63,7 @@ def install_error_handlers(
 
 
 def validation_problems(error: RequestValidationError) -> str:
-    """Return the problems of an invalid request in one line.
-
-    Returns
-    -------
-    str
-        The first problems by field. Input is not repeated: it may contain NaN or a script.
-    """
+    """Return the problems of an invalid request in one line."""
     problems = [
         f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()
     ]

@@ -115,19 +115,7 @@ def check_proxies(proxies: Sequence[str]) -> None:
 
 
 def server_config(app: ASGIApp, *, proxies: Sequence[str] = ()) -> uvicorn.Config:
-    """Return the uvicorn configuration of an application.
-
-    Parameters
-    ----------
-    proxies : sequence of str, default empty
-        Addresses or networks whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are trusted;
-        none by default, whatever the environment variables are.
-
-    Raises
-    ------
-    ConfigError
-        If a proxy is not an address.
-    """
+    """Return the uvicorn configuration of an application."""
     check_proxies(proxies)
     return uvicorn.Config(
         app,

@@ -26,7 +26,6 @@ def draw_confusion_matrix(
     ----------
     matrix : ndarray of float, shape (K, K)
         Rows are the truth, columns the decision.
-    class_names : sequence of str, length K
     language : {"en", "zh"}, default "en"
 
     Raises
@@ -52,7 +51,6 @@ def draw_label_counts(
     ----------
     matrices : ndarray of float, shape (K, 2, 2)
         Per label: rows are absent and present in truth, columns as called.
-    label_names : sequence of str, length K
     language : {"en", "zh"}, default "en"
     """
     n_labels = len(label_names)

@@ -40,7 +40,6 @@ def draw_embedding(
     points : ndarray of float, shape (n, 2)
     groups : ndarray of int, shape (n,)
         Class of each image, an index of `names`.
-    names : sequence of str
     is_wrong : ndarray of bool, shape (n,)
     language : {"en", "zh"}, default "en"
     """
@@ -84,7 +83,6 @@ def draw_stain_map(
 
     Parameters
     ----------
-    embedding : StainEmbedding
     sources : ndarray of object, shape (n,)
         Value of `column` for each image; the `MAX_NAMED` most frequent have a colour.
     title : str

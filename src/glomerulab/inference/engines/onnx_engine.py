@@ -67,13 +67,7 @@ class ExportCard(ModelCard):
 
 
 class OnnxEngine:
-    """An exported model on the CPU.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder with ``model.onnx`` and ``card.json``, as ``export`` writes it.
-    """
+    """An exported model on the CPU."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / CARD_FILE

@@ -9,18 +9,7 @@ __all__ = ["open_engine"]
 
 
 def open_engine(folder: Path) -> Engine:
-    """Open a run folder, or its export.
-
-    Parameters
-    ----------
-    folder : Path
-        If it holds ``model.onnx``, ONNX Runtime runs the model and torch is not imported.
-
-    Raises
-    ------
-    CheckpointError
-        If there is no such folder, or no complete model in it.
-    """
+    """Open a run folder, or its export."""
     require_run_folder(folder)
     if (folder / "model.onnx").is_file():
         from glomerulab.inference.engines.onnx_engine import OnnxEngine

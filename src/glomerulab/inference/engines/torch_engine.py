@@ -14,15 +14,7 @@ from glomerulab.models.layers import find_stages
 
 
 class NetworkWithFeatures(nn.Module):
-    """A network from bytes to logits and features; this is what is run and what is exported.
-
-    Parameters
-    ----------
-    model : Module
-        Takes normalised images and returns logits.
-    mean, std : sequence of 3 float
-        Of each channel, of values from 0 to 1.
-    """
+    """A network from bytes to logits and features; this is what is run and what is exported."""
 
     mean: Tensor
     std: Tensor

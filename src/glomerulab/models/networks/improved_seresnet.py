@@ -24,12 +24,6 @@ class SqueezeExcitation(nn.Module):
     Implements eq. (1)-(3) of [1]_: the mean :math:`z` of each channel,
     :math:`s = \sigma(W_2 \delta(W_1 z))`, and :math:`\tilde x = s \cdot u`.
 
-    Parameters
-    ----------
-    n_channels : int
-    reduction : int, default 16
-        Factor r by which the layer between :math:`W_1` and :math:`W_2` is narrower.
-
     References
     ----------
     .. [1] Sun et al., Chinese Journal of Medical Physics 39(10):1313-1320, 2022.
@@ -55,17 +49,6 @@ class SqueezeExcitation(nn.Module):
 
 class ImprovedModule(nn.Module):
     """1×3, 3×1, 1×3, 3×1 convolutions, then SE, added to the shortcut (Fig. 2 of [1]_).
-
-    Parameters
-    ----------
-    n_in, width, n_out : int
-        Channels of the input, between the four convolutions, and of the output.
-    stride : {1, 2}, default 1
-        The first 1×3 strides along x, the first 3×1 along y.
-    conv_bias : bool, default False
-    activation_inside_pair : bool, default False
-        Whether batch norm and ReLU also come between a 1×3 and its 3×1. Without them each pair is
-        one separable 3×3 convolution.
 
     Notes
     -----
@@ -123,7 +106,6 @@ class ImprovedSeResNet(nn.Module):
 
     Parameters
     ----------
-    n_classes : int
     reading : {"paper", "cited", "wide"}, default "paper"
     widths : sequence of int, default (64, 128, 256, 512)
         Width of the modules of each stage.

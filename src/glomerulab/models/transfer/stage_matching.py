@@ -43,7 +43,6 @@ class StageTeacher:
 
         Parameters
         ----------
-        resnet : Module
         images : Tensor of float, shape (B, 3, H, W)
         n_stages : int
             From 1 to 4.
@@ -131,7 +130,6 @@ def align_with_teacher(
     ----------
     model : ImprovedSeResNet
         Of the reading ``paper``; changed in place.
-    teacher : StageTeacher
     weights : mapping of str to Tensor
         Weights of the teacher.
     images : Tensor of float, shape (B, 3, H, W)
@@ -169,7 +167,6 @@ def matching_losses(
 
     Parameters
     ----------
-    model : ImprovedSeResNet
     images : Tensor of float, shape (B, 3, H, W)
     targets : sequence of Tensor
         Of `StageTeacher.targets`.

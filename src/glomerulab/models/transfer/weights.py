@@ -102,15 +102,10 @@ def load_matching(
     ----------
     model : Module
         Changed in place.
-    weights : mapping of str to Tensor
     input_size : int
         Height and width of an input image, px.
     leave : tuple of str, default ()
         Layers to leave unchanged, such as the head.
-
-    Returns
-    -------
-    LoadResult
 
     Notes
     -----

@@ -67,13 +67,7 @@ class SlideMap:
 
 
 def crop_picture(call: GlomerulusCall, folder: Path) -> CropPicture:
-    """Return the picture of a crop, or why it cannot be shown.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the predictions.
-    """
+    """Return the picture of a crop, or why it cannot be shown."""
     if call.image_path is None:
         return CropPicture(None)
     path = folder / call.image_path
@@ -102,15 +96,7 @@ def saliency_uri(call: GlomerulusCall, folder: Path) -> str:
 
 
 def slide_map(slide: SlideFacts, images: Sequence[ImageRow], folder: Path) -> SlideMap | None:
-    """Return the map of a slide; None if its picture is missing or cannot be read.
-
-    Parameters
-    ----------
-    images : sequence of ImageRow
-        Of the whole case.
-    folder : Path
-        Of the predictions.
-    """
+    """Return the map of a slide; None if its picture is missing or cannot be read."""
     if slide.map_path is None:
         return None
     try:

@@ -30,13 +30,7 @@ class CaseWarning:
 def case_warnings(
     case: Case, language: Language, *, max_listed: int | None = MAX_LISTED
 ) -> tuple[CaseWarning, ...]:
-    """Return the warnings of a case, the most important first, and the notes of its predictions.
-
-    Parameters
-    ----------
-    max_listed : int or None, default 12
-        Longest list of names; None: no limit.
-    """
+    """Return the warnings of a case, the most important first, and the notes of its predictions."""
     makers: tuple[Callable[[Case, Language, int | None], CaseWarning | None], ...] = (
         _synthetic_model,
         _no_calls,

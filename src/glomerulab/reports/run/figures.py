@@ -172,19 +172,7 @@ def write_run_figures(
     features: pd.DataFrame | None = None,
     track: Track = silent,
 ) -> tuple[Figure, ...]:
-    """Draw every figure that the tables allow and write it as PNG and SVG.
-
-    Parameters
-    ----------
-    result : EvaluationResult
-    names : FigureNames
-        Display names and language.
-    folder : Path
-        Must exist.
-    features : DataFrame, optional
-        `ImageAnalysis.features`; with it, the embedding is drawn too.
-    track : Track, default silent
-    """
+    """Draw every figure that the tables allow and write it as PNG and SVG."""
     eval_set, scores = result.eval_set, result.scores
     drawings = [
         *_learning(result.run, names),

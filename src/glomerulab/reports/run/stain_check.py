@@ -70,7 +70,6 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
 
     Parameters
     ----------
-    check : StainCheck
     out : Path
         Folder, created if missing.
     is_synthetic : bool

@@ -34,13 +34,6 @@ def parse_geojson(content: object, *, bounds_offset: Point) -> Iterator[Parsed]:
     """Yield the features of parsed GeoJSON.
 
     Ids are the QuPath names where they are unique, else the features' ids, else their numbers.
-
-    Parameters
-    ----------
-    content : object
-        A list of features, one feature, or a FeatureCollection.
-    bounds_offset : tuple of float
-        Added to every coordinate.
     """
     features = _features(content)
     for number, feature in enumerate(features, start=1):
@@ -68,18 +61,7 @@ def parse_geojson(content: object, *, bounds_offset: Point) -> Iterator[Parsed]:
 
 
 def render_geojson(regions: Sequence[Region], *, bounds_offset: Point) -> str:
-    """Return regions as a FeatureCollection that QuPath imports.
-
-    Parameters
-    ----------
-    bounds_offset : tuple of float
-        Subtracted from every coordinate.
-
-    Returns
-    -------
-    str
-        JSON, not limited to ASCII.
-    """
+    """Return regions as a FeatureCollection that QuPath imports."""
     features = [_feature(region, bounds_offset) for region in regions]
     return json.dumps({"type": "FeatureCollection", "features": features}, ensure_ascii=False)
 

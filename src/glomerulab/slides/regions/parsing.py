@@ -152,13 +152,7 @@ def split_labels(name: str | None) -> tuple[str, ...]:
 
 
 def join_labels(region: Region) -> str:
-    """Return the one class name that `split_labels` takes apart to the region's labels.
-
-    Raises
-    ------
-    RegionError
-        If there is none, because a label holds a colon or outer blanks.
-    """
+    """Return the one class name that `split_labels` takes apart to the region's labels."""
     name = LABEL_SEPARATOR.join(region.labels)
     if split_labels(name) != region.labels:
         raise RegionError(

@@ -52,15 +52,7 @@ def item_at(store: Store, login: str, position: int) -> QueueItem:
 
 
 def image_of_item(store: Store, login: str, assignment_id: int) -> Image:
-    """Return the image of an item of the annotator's queue.
-
-    Raises
-    ------
-    UnknownRecordError
-        If there is no such item.
-    NotAllowedError
-        If it is in another annotator's queue.
-    """
+    """Return the image of an item of the annotator's queue."""
     with store.reading() as connection:
         row = _own_row(connection, get_account(connection, login), assignment_id)
         return get_image(connection, row["image_id"], get_study(connection).image_root)
@@ -87,29 +79,7 @@ def save_annotation(
     seconds: float,
     image_sha256: str | None = None,
 ) -> SaveResult:
-    """Save the annotation of an item, durably and only once.
-
-    Parameters
-    ----------
-    expected_version : int
-        `QueueItem.version` as the annotator saw it.
-    save_key : str
-        Made by the client for this save, 8 to 64 characters. If a save with this key exists, it is
-        returned and nothing is stored.
-    seconds : float
-        Time spent.
-    image_sha256 : str, optional
-        Digest of the file that was shown.
-
-    Raises
-    ------
-    SaveConflictError
-        If the item was saved since, as from another tab; its `current` is the saved annotation.
-    AnnotationError
-        If the content is invalid, or the key was used for another save.
-    NotAllowedError
-        If the item is in another annotator's queue.
-    """
+    """Save the annotation of an item, durably and only once."""
     with store.writing() as connection:
         return save_in_transaction(
             connection,

@@ -42,25 +42,6 @@ def choose_readers(
 ) -> dict[str, list[str]]:
     """Choose as many new readers for each image as it lacks, those with the fewest images first.
 
-    Parameters
-    ----------
-    n_missing : mapping of str to int
-        How many readers each image lacks.
-    loads : mapping of str to int
-        How many images each available annotator has already.
-    readers : mapping of str to frozenset of str
-        The present readers, by image id; absent means none.
-
-    Returns
-    -------
-    dict of str to list of str
-        The new images of each annotator.
-
-    Raises
-    ------
-    AnnotationError
-        If an image needs more readers than there are.
-
     Notes
     -----
     Images are assigned in random order, each to those with the fewest images so far, ties broken at
@@ -91,24 +72,7 @@ def choose_readers(
 def order_queue(
     image_ids: Sequence[str], *, repeat_share: float, seed: int, login: str, batch: int
 ) -> list[Assignment]:
-    """Return the n images of one annotator in random order, some of them twice.
-
-    Parameters
-    ----------
-    repeat_share : float
-        From 0 to 0.5; the number of repeats is rounded to the nearest integer.
-    login : str
-        Each annotator has another order.
-    batch : int
-        Each distribution of a study is shuffled anew.
-
-    Returns
-    -------
-    list of Assignment
-        The repeats are a random sample of the images. Each comes at least (n - n_repeats) / 2
-        positions after its first reading, mixed with first readings as long as there are any, so
-        that a repeat cannot be told from them.
-    """
+    """Return the n images of one annotator in random order, some of them twice."""
     rng = np.random.default_rng(_entropy(seed, f"order {login} {batch}"))
     images = sorted(image_ids)
     order = [images[index] for index in rng.permutation(len(images))]

@@ -119,15 +119,7 @@ def append_event(
     version: int | None = None,
     save_key: str | None = None,
 ) -> Event:
-    """Append an entry, in a transaction of `Store.writing`.
-
-    Parameters
-    ----------
-    version : int, optional
-        The default is one more than the latest of this kind and subject.
-    save_key : str, optional
-        Unique in the study; identifies a save that a client sends twice.
-    """
+    """Append an entry, in a transaction of `Store.writing`."""
     if version is None:
         latest = latest_event(connection, kind, subject)
         version = 1 if latest is None else latest.version + 1
@@ -166,20 +158,7 @@ def latest_event(connection: Connection, kind: str, subject: str) -> Event | Non
 def find_save(
     connection: Connection, save_key: str, *, kind: str, subject: str, content: Mapping[str, Any]
 ) -> Event | None:
-    """Return the entry that an earlier try of the same save made, None if the save is new.
-
-    Parameters
-    ----------
-    save_key : str
-        8 to 64 characters.
-    content : mapping
-        The part of the payload that the user entered.
-
-    Raises
-    ------
-    AnnotationError
-        If the key is malformed, or belongs to a save of something else.
-    """
+    """Return the entry that an earlier try of the same save made, None if the save is new."""
     if not 8 <= len(save_key) <= 64 or not save_key.isprintable():
         raise AnnotationError(f"a save key has 8 to 64 printable characters, got {save_key!r}")
     rows = connection.execute(select(event).where(event.c.save_key == save_key))

@@ -54,17 +54,7 @@ class RegionInput:
 
 
 def save_region(store: Store, region: RegionInput, *, login: str) -> RegionSaveResult:
-    """Save one region, durably and only once.
-
-    Raises
-    ------
-    SaveConflictError
-        If the region was changed since; its `current` is the saved region.
-    NotAllowedError
-        If someone else drew it, and `login` is not an owner.
-    AnnotationError
-        If the id is malformed, the region is on another slide, or it is an image of the study.
-    """
+    """Save one region, durably and only once."""
     return save_regions(store, [region], login=login)[0]
 
 

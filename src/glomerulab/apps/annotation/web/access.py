@@ -106,15 +106,7 @@ def csrf_token(request: Request) -> str:
 
 
 async def check_csrf_token(request: Request) -> None:
-    """Reject a write that does not bring the token of its session or log-in form.
-
-    Raises
-    ------
-    NotLoggedInError
-        If there is neither a session nor a log-in form it could belong to.
-    StaleTokenError
-        If the token is missing or another's.
-    """
+    """Reject a write that does not bring the token of its session or log-in form."""
     if request.method in SAFE_METHODS:
         return
     given = request.headers.get(CSRF_HEADER)

@@ -39,13 +39,7 @@ def read_browser_image(path: Path) -> BrowserImage:
 
 
 def image_digest(path: Path) -> str:
-    """Return the SHA-256 of an image file as hex, cached until the file changes.
-
-    Raises
-    ------
-    ImageFileError
-        If it is missing, unreadable or not an image.
-    """
+    """Return the SHA-256 of an image file as hex, cached until the file changes."""
     try:
         state = path.stat()
     except OSError as error:

@@ -252,14 +252,7 @@ def queue_slide(site: CurrentSite, owner: Owner, key: Key) -> Response:
 
 
 def queue_boxes(site: Site, slide: SlideEntry, *, by: str) -> int:
-    """Cut every box of a slide, assign the crops, and return how many images are new.
-
-    Raises
-    ------
-    SlideError
-        If the slide cannot be read or has no known micrometres per pixel, or a box is outside it;
-        the other boxes are assigned.
-    """
+    """Cut every box of a slide, assign the crops, and return how many images are new."""
     done = crop_regions(
         site.store,
         [slide],

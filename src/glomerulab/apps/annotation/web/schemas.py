@@ -105,15 +105,7 @@ def annotation_json(annotation: Annotation) -> dict[str, Any]:
 def item_json(
     item: QueueItem, *, image_mark: str | None, image_error: str | None
 ) -> dict[str, Any]:
-    """Return an item as the labelling page needs it, without anything that identifies the image.
-
-    Parameters
-    ----------
-    image_mark : str or None
-        Of `Site.mask_digest`; None if the image cannot be read.
-    image_error : str or None
-        Why the image cannot be read.
-    """
+    """Return an item as the labelling page needs it, without anything that identifies the image."""
     version = f"?v={image_mark[:16]}" if image_mark else ""
     return {
         "assignment_id": item.assignment_id,
