@@ -6,6 +6,8 @@ Run: glomerulab phantom --out crops --patients 6 --per-patient 4
 """
 
 import argparse
+import contextlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,16 @@ PORT = 8799
 ADDRESS = f"http://127.0.0.1:{PORT}"
 PASSWORD = "only for screenshots"  # noqa: S105 - of a study that is thrown away
 PEOPLE = (("wang", "Dr Wang Fang"), ("meier", "Dr Anna Meier"))
+
+
+def wait_for_server(seconds: float = 60.0) -> None:
+    """Return once the port accepts a connection."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", PORT), 1):
+            return
+        time.sleep(0.2)
+    raise SystemExit(f"the server did not start within {seconds:g} s")
 
 
 def main() -> None:
@@ -52,7 +64,7 @@ def main() -> None:
         ]
         server = subprocess.Popen(command)  # noqa: S603 - our own words
         try:
-            time.sleep(8)
+            wait_for_server()
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(
                     executable_path=arguments.chromium, args=["--no-sandbox"]
