@@ -63,8 +63,8 @@ def test_a_key_is_made_shown_once_and_revoked_on_the_command_line(run, tmp_path)
     ("options", "expected"),
     [
         (["--host", "0.0.0.0"], "glomerulab api-key"),
-        (["--keys", "nowhere.json"], "no such key file"),
-        (["--slides", "nowhere"], "takes a folder"),
+        (["--keys", "nowhere.json"], "api-key"),
+        (["--slides", "nowhere"], "--slides"),
         (["--taxonomy", "nowhere.toml"], "nowhere.toml"),
     ],
 )
