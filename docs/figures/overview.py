@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
-PANEL = (640, 480)
+PANEL = (640, 400)
 GAP = 12
 
 
@@ -41,13 +41,16 @@ def main() -> None:
     for number, panel in enumerate(panels):
         fitted = _cropped(panel.convert("RGB"))
         picture.paste(fitted, (number * (PANEL[0] + GAP), 0))
-    picture.save(IMAGES / "overview.png", optimize=True)
+    picture.quantize(128).save(IMAGES / "overview.png", optimize=True)
 
 
 def _cropped(panel: Image.Image) -> Image.Image:
     """Scale a panel to the width and keep its upper part."""
     height = round(panel.height * PANEL[0] / panel.width)
-    return panel.resize((PANEL[0], height), Image.Resampling.LANCZOS).crop((0, 0, *PANEL))
+    scaled = panel.resize((PANEL[0], height), Image.Resampling.LANCZOS)
+    fitted = Image.new("RGB", PANEL, "white")
+    fitted.paste(scaled, (0, 0))
+    return fitted
 
 
 if __name__ == "__main__":

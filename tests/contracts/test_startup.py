@@ -1,7 +1,17 @@
 import subprocess
 import sys
 
-HEAVY = ("torch", "pandas", "numpy", "numba", "matplotlib", "openslide", "rich", "sklearn")
+HEAVY = (
+    "torch",
+    "pandas",
+    "numpy",
+    "numba",
+    "matplotlib",
+    "openslide",
+    "pydantic",
+    "rich",
+    "sklearn",
+)
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -1,8 +1,10 @@
 """Parts of messages: counted nouns, and the problems that pydantic finds."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError  # only its type: pydantic would slow `--help`
 
 __all__ = [
     "count_noun",
@@ -23,7 +25,7 @@ def count_noun(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def first_problem(error: ValidationError) -> str:
+def first_problem(error: "ValidationError") -> str:
     """Return the first problem of a file in one line, with its key."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
