@@ -96,7 +96,7 @@ def test_from_drawn_slides_to_corrected_proposals(home: Path, run: Run, tmp_path
         "--annotator",
         "anna",
     )
-    assert f"{len(proposals)} regions drawn by anna" in imported.stdout, imported.stderr
+    assert f"{len(proposals)} regions of anna" in imported.stdout, imported.stderr
     run(
         "annotate",
         "export",
