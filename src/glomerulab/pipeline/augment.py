@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.errors import ManifestError, OutputError
+from glomerulab.errors import ManifestError
 from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.parallel import map_outcomes
@@ -114,8 +114,6 @@ def augment_manifest(
     failures: dict[str, str] = {}
     with closing(map_outcomes(_make, copies, n_workers=n_workers)) as outcomes:
         for outcome in track(outcomes, "Augmenting", len(copies)):
-            if isinstance(outcome.error, OutputError):
-                raise outcome.error  # a full or read-only disk is not a fault of this image
             if outcome.error is not None:
                 failures[outcome.item.image_id] = str(outcome.error)
     made = [copy for copy in copies if copy.image_id not in failures]

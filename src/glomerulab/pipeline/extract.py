@@ -211,8 +211,6 @@ class _Run:
 
     def _note(self, outcomes: Iterable[Outcome[CropTask, bool]]) -> None:
         for outcome in outcomes:
-            if isinstance(outcome.error, OutputError):
-                raise outcome.error  # a full or read-only disk is not a fault of this region
             if outcome.error is not None:
                 place = self._place_of[outcome.item]
                 crop = self._plan.crops[place]

@@ -269,8 +269,6 @@ class _Run:
             return
         with closing(map_outcomes(_normalize_one, tasks, n_workers=self.n_workers)) as outcomes:
             for outcome in self.track(outcomes, description, len(tasks)):
-                if isinstance(outcome.error, OutputError):
-                    raise outcome.error  # a full or read-only disk is not a fault of this image
                 size, modified = size_and_mtime(outcome.item.path)
                 status, reason = outcome.value or (UNREADABLE, str(outcome.error))
                 self.records.add(Record(outcome.item.image_id, status, reason, size, modified))

@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from glomerulab.cases.case_folder import CaseFacts, FailureFacts, Note, write_case_folder
+from glomerulab.cases.case_folder import (
+    CaseFacts,
+    FailureFacts,
+    ModelFacts,
+    Note,
+    write_case_folder,
+)
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import ConfigError, PredictionsError
 from glomerulab.i18n.catalogue import translate
@@ -25,7 +31,7 @@ from glomerulab.inference.tta import TTA_MARK, TtaEngine
 from glomerulab.pipeline.crop_plan import Failure
 from glomerulab.pipeline.extract import write_failures
 from glomerulab.pipeline.normalize import normalize_manifest
-from glomerulab.pipeline.predict_inputs import PredictSettings, read_inputs
+from glomerulab.pipeline.predict_inputs import PredictionInputs, PredictSettings, read_inputs
 from glomerulab.pipeline.predict_table import (
     case_table,
     check_has_gradients,
@@ -126,17 +132,32 @@ def predict(
             run, images, labels, out, weights_sha256=engine.weights_sha256, track=track
         )
         table["saliency_path"] = [pictures.get(image_id, pd.NA) for image_id in table["image_id"]]
-    facts = CaseFacts(
+    notes = (*inputs.notes, *notes, *_engine_notes(engine, settings))
+    facts = _case_facts(inputs, failures, notes, model=model_facts(engine, calibration, run))
+    write_case_folder(out, facts, table)
+    return _summary(out, table, failures)
+
+
+def _case_facts(
+    inputs: PredictionInputs,
+    failures: Sequence[Failure],
+    notes: tuple[Note, ...],
+    *,
+    model: ModelFacts,
+) -> CaseFacts:
+    return CaseFacts(
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         glomerulab=version("glomerulab"),
-        model=model_facts(engine, calibration, run),
+        model=model,
         slides=inputs.slides,
         detector=inputs.detector,
         failures=failure_facts(failures, inputs.patients, inputs.manifest),
         is_synthetic=inputs.manifest.is_synthetic,
-        notes=(*inputs.notes, *notes, *_engine_notes(engine, settings)),
+        notes=notes,
     )
-    write_case_folder(out, facts, table)
+
+
+def _summary(out: Path, table: pd.DataFrame, failures: tuple[Failure, ...]) -> PredictSummary:
     return PredictSummary(
         folder=out,
         n_images=len(table),

@@ -13,7 +13,7 @@ from itertools import islice
 from threading import Thread
 from typing import Generic, TypeVar
 
-from glomerulab.errors import GlomerulabError
+from glomerulab.errors import GlomerulabError, OutputError
 
 __all__ = ["Outcome", "end_with_parent", "map_outcomes"]
 
@@ -54,6 +54,9 @@ def map_outcomes(
 
     Raises
     ------
+    OutputError
+        If an item could not be written: a full or read-only disk is no fault of the item, and no
+        further one could be written.
     GlomerulabError
         If a worker process is killed.
 
@@ -112,5 +115,7 @@ def _exit_after(wait_for_end: Callable[[], None]) -> None:
 def _outcome(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Value]:
     try:
         return Outcome(item, function(item), None)
+    except OutputError:
+        raise
     except GlomerulabError as error:
         return Outcome(item, None, error)

@@ -81,12 +81,7 @@ def train(
     parts = {name: manifest.part(name) for name in SPLITS}
     _check_parts(parts, config)
     check_shares(len(parts["train"].table), config, n_processes=accelerator.num_processes)
-    warnings = _leakage_warnings(manifest, config)
-    for part in target_leak_parts(manifest):
-        echo(
-            f"WARNING: a stain target was taken from the {part} part: scores on it may be too "
-            "high. Normalise to training images"
-        )
+    warnings = _leakage_warnings(manifest, config, echo)
     model, input_size = _create_model(config, n_classes=len(manifest.taxonomy.label_ids))
     card = _model_card(config, parts["train"], input_size)
     use_bfloat16 = uses_bfloat16(config.precision, accelerator.device, input_size=input_size)
@@ -259,14 +254,21 @@ def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:
         )
 
 
-def _leakage_warnings(manifest: Manifest, config: TrainConfig) -> list[str]:
-    """Return the leaks of a split as warnings, if the configuration allows them."""
+def _leakage_warnings(
+    manifest: Manifest, config: TrainConfig, echo: Callable[[str], None]
+) -> list[str]:
+    """Return the leaks of a split, if the configuration allows them; print those of targets."""
     leaks = find_leaks(manifest)
     if leaks and not config.allow_image_level_split:
         raise LeakageError(
             f"{leaks[0]}; scores would be too high. Run `glomerulab split --by patient` before "
             "`augment`, or set allow_image_level_split = true to train anyway",
             where=str(config.manifest),
+        )
+    for part in target_leak_parts(manifest):
+        echo(
+            f"WARNING: a stain target was taken from the {part} part: scores on it may be too "
+            "high. Normalise to training images"
         )
     return leaks
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from glomerulab.errors import GlomerulabError, MissingMppError, SlideError
+from glomerulab.errors import GlomerulabError, MissingMppError, OutputError, SlideError
 from glomerulab.runtime.parallel import map_outcomes
 
 
@@ -29,6 +29,22 @@ def test_every_item_has_one_outcome_and_errors_are_values(n_workers: int) -> Non
         assert outcome.value is None
         assert isinstance(outcome.error, SlideError)
         assert str(outcome.error) == f"item {outcome.item}: is odd"
+
+
+def _write(number: int) -> int:
+    if number == 3:
+        raise OutputError("the disk is full", where="out")
+    return number
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_an_item_that_cannot_be_written_ends_the_batch(n_workers: int) -> None:
+    with (
+        closing(map_outcomes(_write, range(20), n_workers=n_workers)) as outcomes,
+        pytest.raises(OutputError, match="disk is full") as caught,
+    ):
+        list(outcomes)
+    assert caught.value.where == "out"
 
 
 def test_one_worker_keeps_the_order_and_is_lazy() -> None:

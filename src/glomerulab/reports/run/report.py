@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +126,11 @@ def write_run_report(
     track : Track, default silent
     """
     run, settings = read_run(folder), _Settings(language, track)
+    evaluate = partial(evaluate_run, n_resamples=n_resamples, seed=seed)
     found = [] if external is None else find_external_warnings(run, external.manifest)
-    result = evaluate_run(
+    result = evaluate(
         run,
         split=split,
-        n_resamples=n_resamples,
-        seed=seed,
         by=by,
         extra_warnings=(*images.warnings(), *found),
         has_external_set=external is not None,
@@ -140,15 +140,28 @@ def write_run_report(
     if external.n_unreadable:
         text = f"{external.n_unreadable} images of the external manifest could not be read."
         found.append(EvaluationWarning("Images not evaluated", text, severe=True))
-    external_result = evaluate_run(
+    external_result = evaluate(
         with_external_set(run, external.predictions, external.manifest),
         split=EXTERNAL,
-        n_resamples=n_resamples,
-        seed=seed,
         by=[name for name in by if name in external.manifest.table],
         extra_warnings=(*external.images.warnings(), *found),
         has_external_set=True,
     )
+    return _write_both(
+        result, external_result, folder, images=images, external=external, settings=settings
+    )
+
+
+def _write_both(
+    result: EvaluationResult,
+    external_result: EvaluationResult,
+    folder: Path,
+    *,
+    images: ImageAnalysis,
+    external: ExternalSet,
+    settings: _Settings,
+) -> RunReport:
+    """Write the report of an external set, then that of the run, which links to it."""
     out = make_folder(folder / "external" / external.name)
     write_manifest(external.manifest, out / "manifest.csv")
     write_predictions(external.predictions, out / "predictions.csv")
@@ -156,14 +169,8 @@ def write_run_report(
     external_report, figures = _write(
         external_result, out, external.images, settings, side_by_side=tables
     )
-    own, _ = _write(
-        result,
-        folder,
-        images,
-        settings,
-        side_by_side=tables,
-        external=_External(external_report, figures),
-    )
+    shown = _External(external_report, figures)
+    own, _ = _write(result, folder, images, settings, side_by_side=tables, external=shown)
     return replace(own, external=external_report)
 
 
