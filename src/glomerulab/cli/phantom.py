@@ -34,7 +34,8 @@ def phantom(
 
     Example: glomerulab phantom --out phantom --patients 24 --per-patient 8 --slides --mpp 1
     """
-    from glomerulab.phantom.crops import parse_stains, write_phantom_crops
+    from glomerulab.phantom.cohort import parse_stains
+    from glomerulab.phantom.crops import write_phantom_crops
     from glomerulab.phantom.slides import write_phantom_slides
     from glomerulab.runtime.progress import show_progress
 

@@ -1,6 +1,5 @@
 """Crops with one glomerulus each: rendering in memory, and a cohort on disk."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,12 +9,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
-from glomerulab.errors import ConfigError
 from glomerulab.geometry import Point
 from glomerulab.images import RgbImage, write_image
+from glomerulab.phantom.cohort import (
+    Task,
+    check_cohort,
+    check_mpp,
+    draw_kinds,
+    render_rows,
+    write_truth,
+)
 from glomerulab.phantom.cortex import draw_cortex
 from glomerulab.phantom.glomerulus import (
     CGN_BIT,
@@ -25,20 +30,17 @@ from glomerulab.phantom.glomerulus import (
     Lesions,
     draw_glomerulus,
     draw_lesions,
-    kind_schedule,
 )
 from glomerulab.phantom.scene import Painting, Scene, paint
 from glomerulab.phantom.section import Section, cohort_section, expose
 from glomerulab.phantom.stains import Stain, StainMatrix, recompose
 from glomerulab.runtime.files import atomic_write, make_folder
-from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.taxonomy import load_taxonomy
 
 __all__ = [
     "PhantomCrop",
     "example_crop",
-    "parse_stains",
     "render_crop",
     "write_phantom_crops",
 ]
@@ -106,8 +108,7 @@ def render_crop(
     """Render one crop."""
     if size < 32:
         raise ValueError(f"size must be at least 32 pixels, got {size}")
-    if not (math.isfinite(mpp) and 0.05 <= mpp <= 8.0):
-        raise ValueError(f"mpp must be from 0.05 to 8, got {mpp}")
+    check_mpp(mpp)
     rng = np.random.default_rng(seed)
     lesions = draw_lesions(kind, rng) if isinstance(kind, str) else kind
     side = size * mpp
@@ -186,23 +187,13 @@ def _crop_scene(
     return Scene((glomerulus,), cortex, cores)
 
 
-NOTICE = "synthetic phantom, not clinical data; research use only"
-"""Part of every file of truth."""
-
 # First numbers of the spawn keys, distinct from those in `section` and `slides`.
 KIND_STREAM, CROP_STREAM = 2, 3
 
 
 @dataclass(frozen=True, slots=True)
-class _CropTask:
-    number: int
-    patient: int
-    stain: Stain
+class _CropTask(Task):
     kind: str
-
-    @property
-    def patient_id(self) -> str:
-        return f"phantom-p{self.patient + 1:03d}"
 
     @property
     def slide_id(self) -> str:
@@ -260,65 +251,16 @@ def write_phantom_crops(
     write = partial(
         _write_crop, out=out, seed=seed, size=size, mpp=mpp, concentrations=concentrations
     )
-    rows: dict[str, dict[str, Any]] = {}
-    outcomes = map_outcomes(write, tasks, n_workers=n_workers)
-    for outcome in track(outcomes, "Rendering synthetic crops", len(tasks)):
-        if outcome.error is not None:
-            raise outcome.error
-        rows[outcome.item.image_id] = outcome.value or {}
-    table = pd.DataFrame([rows[task.image_id] for task in tasks])
+    table = render_rows(write, tasks, "Rendering synthetic crops", n_workers=n_workers, track=track)
     path = out / "manifest.csv"
     write_manifest(manifest_from_rows(table, folder=out, taxonomy=load_taxonomy("paper")), path)
     return path
 
 
-def parse_stains(text: str) -> tuple[Stain, ...]:
-    """Read the names of stains.
-
-    Parameters
-    ----------
-    text : str
-        ``HE``, ``PAS`` or both, separated by a comma.
-
-    Returns
-    -------
-    tuple of {"HE", "PAS"}
-
-    Raises
-    ------
-    ConfigError
-        If another name is given, or none.
-    """
-    known: dict[str, Stain] = {"HE": "HE", "PAS": "PAS"}
-    names = [name.strip().upper() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise ConfigError(f"stains must be HE, PAS or both, got {text!r}")
-    return tuple(known[name] for name in names)
-
-
-def write_truth(path: Path, truth: dict[str, Any]) -> None:
-    """Write a file of truth as JSON, marked as synthetic."""
-    text = json.dumps({"synthetic": True, "notice": NOTICE, **truth}, indent=1)
-    with atomic_write(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def check_cohort(counts: dict[str, int], stains: Sequence[Stain]) -> None:
-    """Raise `ConfigError` unless every count is at least 1 and the stains are known."""
-    for name, value in counts.items():
-        if value < 1:
-            raise ConfigError(f"the number of {name} must be at least 1, got {value}")
-    unknown = sorted(set(stains) - {"HE", "PAS"})
-    if unknown or not stains:
-        raise ConfigError(f"stains must be HE, PAS or both, got {', '.join(unknown) or 'none'}")
-
-
 def _tasks(
     n_patients: int, n_per_patient: int, seed: int, stains: Sequence[Stain]
 ) -> list[_CropTask]:
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(KIND_STREAM,)))
-    kinds = kind_schedule(n_patients * n_per_patient, rng)
+    kinds = draw_kinds(n_patients * n_per_patient, seed=seed, stream=KIND_STREAM)
     return [
         _CropTask(n, n // n_per_patient, stains[n % n_per_patient % len(stains)], kind)
         for n, kind in enumerate(kinds)

@@ -9,18 +9,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from PIL import Image
 
 from glomerulab.geometry import Region
 from glomerulab.images import RgbImage
-from glomerulab.phantom.crops import check_cohort, write_truth
-from glomerulab.phantom.glomerulus import Glomerulus, kind_schedule
+from glomerulab.phantom.cohort import (
+    Task,
+    check_cohort,
+    check_mpp,
+    draw_kinds,
+    render_rows,
+    write_truth,
+)
+from glomerulab.phantom.glomerulus import Glomerulus
 from glomerulab.phantom.scene import Scene, biopsy_scene, paint
 from glomerulab.phantom.section import Section, cohort_section, expose
 from glomerulab.phantom.stains import Stain, recompose
 from glomerulab.runtime.files import atomic_write, make_folder
-from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import write_regions
@@ -56,15 +61,8 @@ class PhantomSlide:
 
 
 @dataclass(frozen=True, slots=True)
-class _SlideTask:
-    number: int
-    patient: int
-    stain: Stain
+class _SlideTask(Task):
     kinds: tuple[str, ...]
-
-    @property
-    def patient_id(self) -> str:
-        return f"phantom-p{self.patient + 1:03d}"
 
     @property
     def slide_id(self) -> str:
@@ -110,15 +108,12 @@ def write_phantom_slides(
     for name in ("slides", "regions", "masks", "truth"):
         make_folder(out / name)
     write = partial(_write_slide, out=out, seed=seed, mpp=mpp)
-    rows: dict[int, dict[str, Any]] = {}
-    outcomes = map_outcomes(write, tasks, n_workers=n_workers)
-    for outcome in track(outcomes, "Rendering synthetic slides", len(tasks)):
-        if outcome.error is not None:
-            raise outcome.error
-        rows[outcome.item.number] = outcome.value or {}
+    table = render_rows(
+        write, tasks, "Rendering synthetic slides", n_workers=n_workers, track=track
+    )
     path = out / "slides.csv"
     with atomic_write(path) as temporary:
-        pd.DataFrame([rows[task.number] for task in tasks]).to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False)
     return path
 
 
@@ -132,8 +127,7 @@ def render_slide(
     """Render one slide in memory."""
     if not kinds:
         raise ValueError("a slide needs at least one glomerulus")
-    if not (math.isfinite(mpp) and 0.05 <= mpp <= 8.0):
-        raise ValueError(f"mpp must be from 0.05 to 8, got {mpp}")
+    check_mpp(mpp)
     sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
     scene, size_um = biopsy_scene(kinds, section, np.random.default_rng(sequence))
     width, height = (math.ceil(side / mpp) for side in size_um)
@@ -187,8 +181,7 @@ def _tasks(
     }
     check_cohort(counts, stains)
     n_slides = n_patients * slides_per_patient
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(KIND_STREAM,)))
-    kinds = kind_schedule(n_slides * n_glomeruli, rng)
+    kinds = draw_kinds(n_slides * n_glomeruli, seed=seed, stream=KIND_STREAM)
     return [
         _SlideTask(
             number,

@@ -13,16 +13,10 @@ from sklearn.preprocessing import StandardScaler
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.errors import ConfigError
 from glomerulab.images import read_image
-from glomerulab.phantom.crops import (
-    LESION_BITS,
-    NOTICE,
-    cohort_section,
-    parse_stains,
-    render_crop,
-    write_phantom_crops,
-)
+from glomerulab.phantom.cohort import NOTICE, parse_stains
+from glomerulab.phantom.crops import LESION_BITS, render_crop, write_phantom_crops
 from glomerulab.phantom.glomerulus import KINDS, Lesions
-from glomerulab.phantom.section import Scanner, Section, draw_section
+from glomerulab.phantom.section import Scanner, Section, cohort_section, draw_section
 from glomerulab.phantom.stains import Material, recompose
 
 
