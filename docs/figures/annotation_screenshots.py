@@ -2,16 +2,11 @@
 
 Run: glomerulab phantom --out crops --patients 6 --per-patient 4
      glomerulab phantom --out slides --slides --patients 2 --per-patient 4
-     python docs/figures/annotation_screenshots.py crops/manifest.csv slides/slides.csv
+     python -m docs.figures.annotation_screenshots crops/manifest.csv slides/slides.csv
 """
 
 import argparse
-import contextlib
-import socket
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -22,22 +17,11 @@ from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.apps.annotation.store.study import create_study
 from glomerulab.cohort.manifest import read_manifest
+from tests.support.annotation_server import Server
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
-PORT = 8799
-ADDRESS = f"http://127.0.0.1:{PORT}"
 PASSWORD = "only for screenshots"  # noqa: S105 - of a study that is thrown away
 PEOPLE = (("wang", "Dr Wang Fang"), ("meier", "Dr Anna Meier"))
-
-
-def wait_for_server(seconds: float = 60.0) -> None:
-    """Return once the port accepts a connection."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", PORT), 1):
-            return
-        time.sleep(0.2)
-    raise SystemExit(f"the server did not start within {seconds:g} s")
 
 
 def main() -> None:
@@ -49,30 +33,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         db = Path(folder) / "annotations.db"
         begin(db, arguments.manifest)
-        command = [
-            sys.executable,
-            "-m",
-            "glomerulab",
-            "annotate",
-            "serve",
-            "--db",
-            str(db),
-            "--slides",
-            str(arguments.slides),
-            "--port",
-            str(PORT),
-        ]
-        server = subprocess.Popen(command)  # noqa: S603 - our own words
+        server = Server(db, "--slides", arguments.slides)
         try:
-            wait_for_server()
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(
                     executable_path=arguments.chromium, args=["--no-sandbox"]
                 )
-                take_all(browser)
+                take_all(browser, server.address)
         finally:
-            server.terminate()
-            server.wait()
+            server.stop()
 
 
 def begin(db: Path, manifest: Path) -> None:
@@ -90,9 +59,9 @@ def begin(db: Path, manifest: Path) -> None:
         distribute(store, by="owner")
 
 
-def take_all(browser: object) -> None:
+def take_all(browser: object, address: str) -> None:
     """Label as two people would, and take the pictures on the way."""
-    reader = open_page(browser, "wang")
+    reader = open_page(browser, address, "wang")
     for number in range(9):
         label(reader, ("1", "2", "4", "3")[number % 4])
     reader.keyboard.press("3")
@@ -100,24 +69,24 @@ def take_all(browser: object) -> None:
     shoot(reader, "annotation_label.jpg")
     reader.set_viewport_size({"width": 820, "height": 1180})
     shoot(reader, "annotation_tablet.jpg")
-    draw(reader)
-    other = open_page(browser, "meier")
+    draw(reader, address)
+    other = open_page(browser, address, "meier")
     for number in range(14):
         label(other, ("2", "1", "4")[number % 3])
-    owner = open_page(browser, "owner")
+    owner = open_page(browser, address, "owner")
     shoot(owner, "annotation_overview.png")
-    owner.goto(f"{ADDRESS}/study/disagreements")
+    owner.goto(f"{address}/study/disagreements")
     owner.click("tbody a >> nth=0")
     shoot(owner, "annotation_disagreement.jpg")
-    owner.goto(f"{ADDRESS}/study/agreement")
+    owner.goto(f"{address}/study/agreement")
     owner.wait_for_selector("table")
     shoot(owner, "annotation_agreement.png")
 
 
-def open_page(browser: object, login: str) -> Page:
+def open_page(browser: object, address: str, login: str) -> Page:
     """Log in."""
     page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
-    page.goto(f"{ADDRESS}/login")
+    page.goto(f"{address}/login")
     page.fill("#login", login)
     page.fill("#password", PASSWORD)
     page.keyboard.press("Enter")
@@ -134,10 +103,10 @@ def label(page: Page, key: str) -> None:
     page.wait_for_selector(f'#viewer:not([data-place="{place}"])')
 
 
-def draw(page: Page) -> None:
+def draw(page: Page, address: str) -> None:
     """Draw boxes on the first slide."""
     page.set_viewport_size({"width": 1280, "height": 800})
-    page.goto(f"{ADDRESS}/slides")
+    page.goto(f"{address}/slides")
     page.click(".cards a >> nth=0")
     page.wait_for_selector("#viewer[data-ready]")
     page.keyboard.press("b")

@@ -55,7 +55,6 @@ def server(tmp_path, request):
     with open_store(folder / "annotations.db", create=True) as store:
         make_study(store, manifest=write_images(folder, N_IMAGES))
     server = Server(folder / "annotations.db", *slides)
-    server.db = folder / "annotations.db"
     yield server
     server.stop()
 

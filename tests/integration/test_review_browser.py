@@ -9,9 +9,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.support.annotation_server import free_port
 from tests.support.cases import case, one_call, write_case
 from tests.support.reviews import ReviewProcess, change
+from tests.support.server_process import free_port
 
 pytestmark = pytest.mark.browser
 

@@ -1,10 +1,6 @@
 """A served model in this process, and the real command in a separate process."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +17,8 @@ from glomerulab.apps.serve.settings import Limits, ServeSettings
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import write_regions
-from tests.support.annotation_server import free_port
 from tests.support.cases import picture
-
-START_S = 120
+from tests.support.server_process import ServerProcess, free_port
 
 
 @contextmanager
@@ -82,56 +76,25 @@ def write_slide(
     write_regions(regions, folder / f"{name}.geojson")
 
 
-class ServedProcess:
-    """``glomerulab serve`` on a free port; may be killed and started again."""
+class ServedProcess(ServerProcess):
+    """``glomerulab serve`` on a free port."""
 
     def __init__(self, folder: Path, *options: object) -> None:
-        self.port = free_port()
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
-        self._command = [
-            sys.executable,
-            "-m",
-            "glomerulab",
-            "serve",
-            "--port",
-            str(self.port),
-            *map(str, options),
-        ]
-        self._log = folder / "serve.log"
-        self.start()
+        port = free_port()
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        super().__init__("serve", "--port", port, *options, log=folder / "serve.log")
 
-    def start(self) -> None:
-        """Start it, and wait until it is ready."""
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise AssertionError(self.output())
-            try:
-                if self.http.get("/ready").status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.1)
-        raise AssertionError(f"not ready after {START_S} s: {self.output()}")
-
-    def output(self) -> str:
-        """Return its output so far."""
-        return self._log.read_text(encoding="utf-8")
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def stop(self) -> None:
-        """End it as a person would."""
-        self.http.close()
-        self.process.send_signal(signal.SIGINT)
+    def is_ready(self) -> bool:
+        """Whether the model is loaded."""
         try:
-            self.process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            self.kill()
+            return self.http.get("/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self) -> int:
+        """Close the client, end the server, and return its exit code."""
+        self.http.close()
+        return super().stop()
 
 
 def wait_for(job_id: str, http, *states: str, seconds: float = 120) -> dict:
