@@ -72,12 +72,11 @@ class Study:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """One image to label, with its origin as far as it is known."""
+class ImageOrigin:
+    """The fields of an image that come from its manifest, as far as they are known."""
 
     image_id: str
-    image_path: Path
-    """Absolute."""
+    image_path: str | Path
     patient_id: str | None = None
     slide_id: str | None = None
     stain: str | None = None
@@ -87,6 +86,24 @@ class Image:
     """Its position on the slide, level-0 pixels."""
     region_id: str | None = None
     """The drawn region it was cut from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image(ImageOrigin):
+    """One image to label."""
+
+    image_path: Path
+    """Absolute."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage(ImageOrigin):
+    """An image to add to a study."""
+
+    image_path: str
+    """Relative to the image root of the study, or absolute."""
+    others: Mapping[str, str | int | float] = field(default_factory=dict)
+    """Other columns of its manifest, which an export returns."""
 
 
 @dataclass(frozen=True, slots=True)

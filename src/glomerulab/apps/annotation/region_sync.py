@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import NAMESPACE_OID, NAMESPACE_URL, UUID, uuid5
 
-from glomerulab.apps.annotation.records import DrawnRegion, ImageReadings
+from glomerulab.apps.annotation.records import DrawnRegion, ImageReadings, NewImage
 from glomerulab.apps.annotation.store.adjudications import list_image_readings
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_regions
-from glomerulab.apps.annotation.store.study import NewImage, add_images, read_study
+from glomerulab.apps.annotation.store.study import add_images, read_study
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import SlideError
 from glomerulab.geometry import Point, Region

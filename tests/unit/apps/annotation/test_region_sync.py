@@ -6,7 +6,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from glomerulab.apps.annotation.records import SaveConflictError
+from glomerulab.apps.annotation.records import NewImage, SaveConflictError
 from glomerulab.apps.annotation.region_sync import (
     crop_regions,
     export_region_file,
@@ -17,7 +17,7 @@ from glomerulab.apps.annotation.store.annotations import list_items
 from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import Store, open_store
 from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_region
-from glomerulab.apps.annotation.store.study import NewImage, add_images
+from glomerulab.apps.annotation.store.study import add_images
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import NotAllowedError
 from glomerulab.geometry import Box, Region

@@ -6,7 +6,7 @@ Images are added in batches and never changed or removed.
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, RowMapping, func, insert, select
 
-from glomerulab.apps.annotation.records import Image, Study, StudySettings
+from glomerulab.apps.annotation.records import Image, NewImage, Study, StudySettings
 from glomerulab.apps.annotation.store.accounts import require_owner
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.ledger import (
@@ -40,25 +40,6 @@ LATEST_STUDY = (
 )
 MANIFEST_COLUMNS = ("image_id", "image_path", "patient_id", "slide_id", "stain", "mpp")
 BOX_COLUMNS = ("x", "y", "width", "height")
-
-
-@dataclass(frozen=True, slots=True)
-class NewImage:
-    """An image to add to a study."""
-
-    image_id: str
-    image_path: str
-    """Relative to the image root of the study, or absolute."""
-    patient_id: str | None = None
-    slide_id: str | None = None
-    stain: str | None = None
-    mpp: float | None = None
-    """Micrometres per pixel."""
-    box: Box | None = None
-    """Level-0 pixels."""
-    region_id: str | None = None
-    others: Mapping[str, str | int | float] = field(default_factory=dict)
-    """Other columns of its manifest, which an export returns."""
 
 
 def has_study(store: Store) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glomerulab.apps.annotation.records import Distribution
+from glomerulab.apps.annotation.records import Distribution, NewImage
 from glomerulab.apps.annotation.store.accounts import set_active
 from glomerulab.apps.annotation.store.annotations import list_items
 from glomerulab.apps.annotation.store.assignments import (
@@ -14,7 +14,7 @@ from glomerulab.apps.annotation.store.assignments import (
     order_queue,
 )
 from glomerulab.apps.annotation.store.database import Store
-from glomerulab.apps.annotation.store.study import NewImage, add_images
+from glomerulab.apps.annotation.store.study import add_images
 from glomerulab.errors import AnnotationError, NotAllowedError, UnknownRecordError
 from tests.support.annotation_studies import NORMAL, OWNER, add_account, make_study, next_item, save
 

@@ -3,11 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from glomerulab.apps.annotation.records import StudySettings
+from glomerulab.apps.annotation.records import NewImage, StudySettings
 from glomerulab.apps.annotation.store.adjudications import list_image_readings
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.study import (
-    NewImage,
     add_images,
     change_settings,
     create_study,
