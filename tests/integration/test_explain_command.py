@@ -5,10 +5,9 @@ import pytest
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
-from glomerulab.models.checkpoint import ModelCard, save_checkpoint
-from glomerulab.models.registry import create_model
 from glomerulab.phantom.crops import write_phantom_crops
 from glomerulab.taxonomy import load_taxonomy
+from tests.support.known_networks import write_small_checkpoint
 
 PAPER = load_taxonomy("paper")
 
@@ -21,19 +20,7 @@ def cohort(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    card = ModelCard(
-        model="improved_seresnet_small",
-        taxonomy_name=PAPER.name,
-        labels=PAPER.labels,
-        input_size=48,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
-        head="sigmoid",
-    )
-    model = create_model("improved_seresnet_small", 4, seed=1)
-    save_checkpoint(folder / "checkpoint", model.state_dict(), card)
-    return folder
+    return write_small_checkpoint(tmp_path_factory.mktemp("run"), input_size=48, head="sigmoid")
 
 
 def _explain(*arguments):

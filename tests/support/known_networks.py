@@ -1,18 +1,45 @@
-"""The networks of the registry, and one whose saliency is known by construction."""
+"""The networks of the registry, a small one, and one whose saliency is known by construction."""
+
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from glomerulab.models.registry import MODELS
+from glomerulab.models.card import ModelCard
+from glomerulab.models.checkpoint import save_checkpoint
+from glomerulab.models.registry import MODELS, create_model
+from glomerulab.taxonomy import load_taxonomy
 
-__all__ = ["EVERY_NETWORK", "PooledMaps"]
+__all__ = ["EVERY_NETWORK", "PooledMaps", "small_card", "write_small_checkpoint"]
 
 HEAVY = {"vgg16", "inception_v3"}
 EVERY_NETWORK = [
     pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else [])
     for name in (*MODELS, "timm:resnet18")
 ]
+
+
+def small_card(**changes: object) -> ModelCard:
+    """Return the card of a small network for the labels of the paper."""
+    paper = load_taxonomy("paper")
+    fields = {
+        "model": "improved_seresnet_small",
+        "taxonomy_name": paper.name,
+        "labels": paper.labels,
+        "input_size": 32,
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.2, 0.2, 0.2),
+    }
+    return ModelCard(**{**fields, **changes})
+
+
+def write_small_checkpoint(run: Path, *, seed: int = 1, **changes: object) -> Path:
+    """Write the untrained network of a seed as the checkpoint of a run, and return the run."""
+    card = small_card(**changes)
+    model = create_model(card.model, len(card.labels), seed=seed)
+    save_checkpoint(run / "checkpoint", model.state_dict(), card)
+    return run
 
 
 class PooledMaps(nn.Module):

@@ -8,12 +8,10 @@ import tomli_w
 
 from glomerulab.cohort.manifest import read_manifest, write_manifest
 from glomerulab.inference.image_predictions import predict_manifest
-from glomerulab.models.checkpoint import ModelCard, save_checkpoint
-from glomerulab.models.registry import create_model
 from glomerulab.phantom.crops import write_phantom_crops
 from glomerulab.predictions import write_predictions
 from glomerulab.runtime.sealing import write_seal
-from glomerulab.taxonomy import load_taxonomy
+from tests.support.known_networks import small_card, write_small_checkpoint
 
 __all__ = ["write_two_cohorts", "write_untrained_run"]
 
@@ -38,17 +36,8 @@ def write_two_cohorts(folder: Path) -> tuple[Path, Path]:
 
 def write_untrained_run(folder: Path, manifest_path: Path) -> Path:
     """Write the sealed run of an untrained network: it errs a lot, which is what is looked at."""
-    paper = load_taxonomy("paper")
-    card = ModelCard(
-        model="improved_seresnet_small",
-        taxonomy_name=paper.name,
-        labels=paper.labels,
-        input_size=48,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
-    )
-    model = create_model("improved_seresnet_small", 4, seed=1)
-    save_checkpoint(folder / "checkpoint", model.state_dict(), card)
+    card = small_card(input_size=48)
+    write_small_checkpoint(folder, input_size=48)
     manifest = read_manifest(manifest_path)
     write_manifest(manifest, folder / "manifest.csv")
     write_predictions(predict_manifest(folder, manifest).table, folder / "predictions.csv")

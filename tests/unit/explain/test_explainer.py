@@ -9,26 +9,15 @@ from glomerulab.errors import CheckpointError, ImageFileError, ManifestError
 from glomerulab.explain.explainer import CONTROLS, Explainer, ExplainInput, find_inputs, read_mask
 from glomerulab.explain.measures import RANDOM_SHARES
 from glomerulab.images import read_image, write_image
-from glomerulab.models.checkpoint import ModelCard, save_checkpoint
-from glomerulab.models.registry import create_model
 from glomerulab.taxonomy import load_taxonomy
+from tests.support.known_networks import write_small_checkpoint
 
 PAPER = load_taxonomy("paper")
 
 
 @pytest.fixture
 def run(tmp_path):
-    model = create_model("improved_seresnet_small", 4, seed=3)
-    card = ModelCard(
-        model="improved_seresnet_small",
-        taxonomy_name=PAPER.name,
-        labels=PAPER.labels,
-        input_size=32,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
-    )
-    save_checkpoint(tmp_path / "run" / "checkpoint", model.state_dict(), card)
-    return tmp_path / "run"
+    return write_small_checkpoint(tmp_path / "run", seed=3)
 
 
 @pytest.fixture

@@ -19,9 +19,8 @@ from glomerulab.explain.measures import (
     randomised_models,
     rank_correlation,
 )
-from glomerulab.models.checkpoint import ModelCard
 from glomerulab.models.registry import create_model
-from glomerulab.taxonomy import load_taxonomy
+from tests.support.known_networks import small_card
 
 
 def _mask(*places, shape=(4, 5)):
@@ -135,15 +134,7 @@ def test_the_area_is_that_of_trapezoids():
     assert area(np.array([1.0, 1.0, 0.0])) == pytest.approx(0.75)
 
 
-PAPER = load_taxonomy("paper")
-CARD = ModelCard(
-    model="improved_seresnet_small",
-    taxonomy_name=PAPER.name,
-    labels=PAPER.labels,
-    input_size=32,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.2, 0.2, 0.2),
-)
+CARD = small_card()
 
 
 def test_weights_are_randomised_from_the_classifier_down():

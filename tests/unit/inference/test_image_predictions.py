@@ -19,10 +19,10 @@ from glomerulab.inference.image_predictions import (
     predict_manifest,
     sharpness,
 )
-from glomerulab.models.checkpoint import ModelCard, save_checkpoint
 from glomerulab.models.layers import find_classifier
 from glomerulab.models.registry import create_model
 from glomerulab.taxonomy import load_taxonomy
+from tests.support.known_networks import write_small_checkpoint
 
 
 class Counting:
@@ -132,18 +132,7 @@ PAPER = load_taxonomy("paper")
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """An untrained network whose output is fixed by its seed."""
-    model = create_model("improved_seresnet_small", 4, seed=1)
-    card = ModelCard(
-        model="improved_seresnet_small",
-        taxonomy_name=PAPER.name,
-        labels=PAPER.labels,
-        input_size=32,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
-        head="sigmoid",
-    )
-    save_checkpoint(tmp_path / "run" / "checkpoint", model.state_dict(), card)
-    return tmp_path / "run"
+    return write_small_checkpoint(tmp_path / "run", head="sigmoid")
 
 
 @pytest.fixture

@@ -11,30 +11,16 @@ from glomerulab.models.card import ModelCard
 from glomerulab.models.checkpoint import (
     load_checkpoint,
     read_tensors,
-    save_checkpoint,
     write_tensors,
 )
-from glomerulab.models.registry import create_model
 from glomerulab.runtime.sealing import write_bundle
 from glomerulab.taxonomy import load_taxonomy
+from tests.support.known_networks import write_small_checkpoint
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    taxonomy = load_taxonomy("paper")
-    card = ModelCard(
-        model="improved_seresnet_small",
-        taxonomy_name=taxonomy.name,
-        labels=taxonomy.labels,
-        input_size=64,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
-        mpp=0.5,
-        epoch=7,
-    )
-    model = create_model(card.model, 4)
-    save_checkpoint(tmp_path / "checkpoint", model.state_dict(), card)
-    return tmp_path
+    return write_small_checkpoint(tmp_path, input_size=64, mpp=0.5, epoch=7)
 
 
 def _rewrite(folder: Path, **changes: object) -> None:

@@ -3,10 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from glomerulab.models.checkpoint import load_checkpoint, save_checkpoint
 from glomerulab.models.registry import create_model, find_model
-from glomerulab.taxonomy import load_taxonomy
-from tests.support.known_networks import EVERY_NETWORK
+from tests.support.known_networks import EVERY_NETWORK, small_card
 
 
 def _images(name: str) -> torch.Tensor:
@@ -26,15 +25,7 @@ def test_a_network_returns_logits_and_all_its_weights_get_gradients(name: str) -
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_a_saved_network_loads_and_a_seed_reproduces_it(name: str, tmp_path: Path) -> None:
-    taxonomy = load_taxonomy("paper")
-    card = ModelCard(
-        model=name,
-        taxonomy_name=taxonomy.name,
-        labels=taxonomy.labels,
-        input_size=96,
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-    )
+    card = small_card(model=name, input_size=96)
     model, twin = create_model(name, 4, seed=5).eval(), create_model(name, 4, seed=5).eval()
     save_checkpoint(tmp_path, model.state_dict(), card)
     loaded, loaded_card = load_checkpoint(tmp_path)
