@@ -1,14 +1,29 @@
-"""What tests of the program share: running it, and disks that refuse."""
+"""What tests of the program share: running it, a browser, and disks that refuse."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from glomerulab.cli.main import main
 from tests.support.command_line import Done, Run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM_OPTIONS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 @pytest.fixture
@@ -26,6 +41,21 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Done(code, out, err)
 
     return run_here
+
+
+# One for each module: while it is open no other test may run an event loop.
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Chromium without traffic of its own."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.fail("Chromium is not installed; apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_OPTIONS))
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The annotation program as people use it: Chromium, keys, a real server, a real slide."""
 
 import json
-import shutil
 
 import pytest
 
@@ -16,32 +15,10 @@ from tests.support.annotation_web import write_images
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-)
 N_IMAGES = 20
 LABELS = ("normal", "mspgn", "fsg", "cgn")
 AXE = ROOT / "build" / "dev-assets" / "axe.min.js"
 HARMLESS = ("GL Driver Message", "Failed to load resource")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if CHROMIUM is None:
-        pytest.fail("Chromium is not installed; apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -60,12 +37,12 @@ def server(tmp_path, request):
 
 
 @pytest.fixture
-def open_page(chromium, server):
+def open_page(browser, server):
     """Open a page in a new session; errors in the browser console fail the test."""
     contexts, problems = [], []
 
     def open_one(login, *, width=1280, height=800, touch=False, refused=None):
-        context = chromium.new_context(
+        context = browser.new_context(
             viewport={"width": width, "height": height}, has_touch=touch, locale="en-GB"
         )
         contexts.append(context)

@@ -1,6 +1,5 @@
 """The report in a real browser: no requests, no console errors, nothing cut off."""
 
-import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -14,29 +13,6 @@ from tests.support.run_folders import RunRecipe, write_run
 from tests.support.untrained_runs import write_two_cohorts, write_untrained_run
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.fail("Chromium is not installed; apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module", params=["softmax", "sigmoid", "case"])

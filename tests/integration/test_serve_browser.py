@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from glomerulab.apps.serve.auth import add_key
 from tests.support.served_models import ServedProcess
@@ -24,21 +24,17 @@ def served(trained, tmp_path_factory) -> Iterator[tuple[ServedProcess, str]]:
 
 
 @pytest.fixture(params=[(1280, 800), (390, 844)], ids=["laptop", "telephone"])
-def page(request, served) -> Iterator[Page]:
+def page(request, browser, served) -> Iterator[Page]:
     width, height = request.param
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
-        page = browser.new_page(viewport={"width": width, "height": height})
-        logged: list[str] = []
-        page.on("console", lambda message: logged.append(message.text))
-        page.on("pageerror", lambda error: logged.append(str(error)))
-        page.goto(str(served[0].http.base_url))
-        yield page
-        browser.close()
-        # The browser itself logs rejected requests.
-        assert [text for text in logged if "401" not in text and "422" not in text] == []
+    page = browser.new_page(viewport={"width": width, "height": height})
+    logged: list[str] = []
+    page.on("console", lambda message: logged.append(message.text))
+    page.on("pageerror", lambda error: logged.append(str(error)))
+    page.goto(str(served[0].http.base_url))
+    yield page
+    page.close()
+    # The browser itself logs rejected requests.
+    assert [text for text in logged if "401" not in text and "422" not in text] == []
 
 
 def test_an_image_is_predicted_by_keyboard_and_shown_with_an_overlay(page, served, trained):
