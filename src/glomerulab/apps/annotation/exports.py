@@ -9,23 +9,12 @@ import pandas as pd
 
 from glomerulab.apps.annotation.consensus import final_labels, soft_labels
 from glomerulab.apps.annotation.records import Annotation, Image, ImageReadings, Study
-from glomerulab.apps.annotation.store.ledger import Event, canonical_json
+from glomerulab.apps.annotation.store.ledger import HASHED_COLUMNS, Event, canonical_json
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import OutputError
 from glomerulab.runtime.files import atomic_write
 
-EVENT_COLUMNS = (
-    "sequence",
-    "at",
-    "actor",
-    "kind",
-    "subject",
-    "version",
-    "save_key",
-    "payload",
-    "previous_hash",
-    "hash",
-)
+EVENT_COLUMNS = (*HASHED_COLUMNS, "hash")
 
 
 def final_manifest(

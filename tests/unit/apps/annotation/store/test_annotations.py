@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from glomerulab.apps.annotation.records import AnnotationContent, SaveConflictError
+from glomerulab.apps.annotation.records import AnnotationContent, QueueItem, SaveConflictError
 from glomerulab.apps.annotation.store.annotations import (
     image_of_item,
     item_at,
@@ -90,27 +90,30 @@ def test_a_save_that_is_sent_again_is_not_stored_twice(store: Store) -> None:
         save_annotation(store, **call | {"content": AnnotationContent(CRESCENT)})
 
 
+def _save(
+    store: Store, login: str, item: QueueItem, labels: dict[str, int | None], *, version: int = 0
+) -> None:
+    """Save labels of an item as of the version that the annotator saw."""
+    save_annotation(
+        store,
+        login=login,
+        assignment_id=item.assignment_id,
+        content=AnnotationContent(labels),
+        expected_version=version,
+        save_key=str(uuid4()),
+        seconds=1.0,
+    )
+
+
 def test_the_second_of_two_tabs_does_not_overwrite_the_first(store: Store) -> None:
     make_study(store)
     item = next_item(store, "anna")
-
-    def from_a_tab(labels: dict[str, int | None], expected_version: int) -> None:
-        save_annotation(
-            store,
-            login="anna",
-            assignment_id=item.assignment_id,
-            content=AnnotationContent(labels),
-            expected_version=expected_version,
-            save_key=str(uuid4()),
-            seconds=1.0,
-        )
-
-    from_a_tab(NORMAL, 0)
+    _save(store, "anna", item, NORMAL)
     with pytest.raises(SaveConflictError, match="saved since") as caught:
-        from_a_tab(CRESCENT, 0)
+        _save(store, "anna", item, CRESCENT)
     assert caught.value.current.content.labels == NORMAL
     assert len(history(store, "anna", item.assignment_id)) == 1
-    from_a_tab(CRESCENT, caught.value.current.version)
+    _save(store, "anna", item, CRESCENT, version=caught.value.current.version)
     assert find_item(store, "anna", item.assignment_id).annotation.content.labels == CRESCENT
 
 
@@ -120,15 +123,7 @@ def test_exactly_one_of_many_concurrent_saves_of_one_item_is_stored(store: Store
 
     def one(_number: int) -> bool:
         try:
-            save_annotation(
-                store,
-                login="anna",
-                assignment_id=item.assignment_id,
-                content=AnnotationContent(NORMAL),
-                expected_version=0,
-                save_key=str(uuid4()),
-                seconds=1.0,
-            )
+            _save(store, "anna", item, NORMAL)
         except SaveConflictError:
             return False
         return True
@@ -144,15 +139,7 @@ def test_annotators_have_no_access_to_the_queue_of_another(store: Store) -> None
     with pytest.raises(NotAllowedError):
         image_of_item(store, "bo", item.assignment_id)
     with pytest.raises(NotAllowedError):
-        save_annotation(
-            store,
-            login="bo",
-            assignment_id=item.assignment_id,
-            content=AnnotationContent(NORMAL),
-            expected_version=0,
-            save_key=str(uuid4()),
-            seconds=1.0,
-        )
+        _save(store, "bo", item, NORMAL)
     with pytest.raises(UnknownRecordError):
         image_of_item(store, "anna", 10_000)
     with pytest.raises(UnknownRecordError):
