@@ -1,7 +1,6 @@
 """The tables of a run folder, read and checked. Neither weights nor pixels are opened."""
 
 import json
-import tomllib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.errors import ConfigError, PredictionsError, TrainingError
 from glomerulab.predictions import Head, read_predictions
+from glomerulab.runtime.files import read_configuration
 from glomerulab.runtime.sealing import check_seal
 from glomerulab.taxonomy import Taxonomy
 
@@ -90,7 +90,7 @@ def read_run(folder: Path) -> RunTables:
     if not folder.is_dir():
         raise PredictionsError("this run folder does not exist", where=str(folder))
     is_sealed = check_seal(folder)
-    config_text, config = _read_config(folder / "config.toml")
+    config_text, config = read_configuration(folder / "config.toml")
     head = _head(config, folder / "config.toml")
     predictions_path = folder / "predictions.csv"
     if not predictions_path.is_file():
@@ -140,19 +140,6 @@ def with_external_set(run: RunTables, predictions: pd.DataFrame, manifest: Manif
 def _with_absolute_paths(manifest: Manifest) -> pd.DataFrame:
     paths = pd.array([str(path) for path in manifest.image_paths()], dtype="string")
     return manifest.table.assign(image_path=paths)
-
-
-def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        return text, tomllib.loads(text)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(f"the configuration cannot be read: {reason}", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"the configuration is not valid TOML: {error}", where=str(path)
-        ) from error
 
 
 def _head(config: dict[str, Any], path: Path) -> Head:

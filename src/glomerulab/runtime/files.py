@@ -1,4 +1,4 @@
-"""Atomic file writes and file locks.
+"""Atomic file writes, file locks, and the reader of configurations.
 
 Everything the package writes goes to a temporary name beside its place and is renamed when it is
 complete, so that a killed run, a full disk or a reader in between never sees half a file.
@@ -7,12 +7,13 @@ complete, so that a killed run, a full disk or a reader in between never sees ha
 import fcntl
 import os
 import secrets
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from glomerulab.errors import OutputError
+from glomerulab.errors import ConfigError, OutputError
 
 __all__ = [
     "PARTIAL_INFIX",
@@ -21,6 +22,7 @@ __all__ = [
     "exclusive_lock",
     "lock_file",
     "make_folder",
+    "read_configuration",
     "remove_partial_files",
     "size_and_mtime",
 ]
@@ -140,6 +142,27 @@ def lock_file(file: IO[str] | IO[bytes], *, wait: bool = True) -> None:
         If another process holds the lock and `wait` is False.
     """
     fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def read_configuration(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the text of a TOML configuration, and its values.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or is not valid TOML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(
+            f"the configuration cannot be read: {error.strerror or error}", where=str(path)
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the configuration is not valid TOML: {error}", where=str(path)
+        ) from error
 
 
 def size_and_mtime(path: Path) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """The configuration of a training, read from TOML; unknown keys are refused, not ignored."""
 
 import math
-import tomllib
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from glomerulab.errors import ConfigError
 from glomerulab.models.card import Triple
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.predictions import Head
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import atomic_write, read_configuration
 from glomerulab.runtime.messages import first_problem
 from glomerulab.training.augmentation import OnlineAugmentation
 from glomerulab.training.hardware import Precision
@@ -245,14 +244,7 @@ def read_toml_config(
 ) -> Config:
     """Read a configuration of any kind, as `read_config` does; values of `path_keys` are paths."""
     where = str(path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"the configuration cannot be read: {error.strerror or error}", where=where
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration is not valid TOML: {error}", where=where) from error
+    _, data = read_configuration(path)
     for key in path_keys:
         value = _get(data, key)
         if value is not None:
