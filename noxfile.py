@@ -1,6 +1,7 @@
 """What a change must pass: ``.venv/bin/nox``, or some of it with ``--sessions lint docs``."""
 
 import sys
+from pathlib import Path
 
 import nox
 
@@ -39,6 +40,10 @@ def docs(session: nox.Session) -> None:
     session.run(
         sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "docs/_build/html"
     )
+    for page in Path("docs/_build/html").rglob("*.html"):
+        # Directives of reStructuredText inside Markdown pages are not rendered, and not warned of.
+        if "<p>.. " in page.read_text(encoding="utf-8"):
+            session.error(f"{page} shows unrendered markup")
 
 
 @nox.session

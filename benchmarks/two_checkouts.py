@@ -1,4 +1,4 @@
-"""Run time of commands in two checkouts of this package, in alternate runs; the best of each counts.
+"""Run time of commands in two checkouts of this package, in alternate runs; best of several.
 
     python benchmarks/two_checkouts.py OLD/src NEW/src [--rounds 3] [--quickstart-rounds 2]
 

@@ -116,8 +116,10 @@ def write_api_reference() -> None:
     for name in glomerulab.__all__:
         value = getattr(glomerulab, name)
         kind = "autoclass" if isinstance(value, type) else "autofunction"
-        options = [":members:"] if isinstance(value, type) else []
-        page += [f"## {name}", "", f"```{{{kind}}} {value.__module__}.{name}", *options, "```", ""]
+        directive = [f".. {kind}:: {value.__module__}.{name}"]
+        if isinstance(value, type):
+            directive.append("   :members:")
+        page += [f"## {name}", "", "```{eval-rst}", *directive, "```", ""]
     _write_if_changed(Path(__file__).parent / "reference" / "api.md", page)
 
 
