@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nox
 
-# The environment is the one `runs/setup.sh --dev` made from the lock: no second one to drift from it.
+# The environment is the one `runs/setup.sh --dev` made: no second one to drift from the lock.
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "contracts", "docs", "tests"]
 
