@@ -260,6 +260,7 @@ def agreement(
     from glomerulab.apps.annotation.store.adjudications import list_image_readings
     from glomerulab.apps.annotation.store.annotations import list_annotations
     from glomerulab.apps.annotation.store.study import read_study
+    from glomerulab.evaluation.intervals import MARK, RULE_OF_THREE
     from glomerulab.runtime.files import make_folder
 
     with _opened(database) as store:
@@ -268,9 +269,14 @@ def agreement(
         patients = {one.image.image_id: one.image.patient_id for one in images}
         annotations = list_annotations(store, by=by)
         found = study_agreement(annotations, patients, read_study(store).taxonomy, seed=seed)
+    marked = False
     for row in found.table.to_dict("records"):
         interval = "" if row["low"] != row["low"] else f" [{row['low']:.3f}, {row['high']:.3f}]"
-        value = "not defined" if row["value"] != row["value"] else f"{row['value']:.3f}{interval}"
+        mark = MARK if row["interval_method"] == RULE_OF_THREE else ""
+        marked = marked or bool(mark)
+        value = (
+            "not defined" if row["value"] != row["value"] else f"{row['value']:.3f}{interval}{mark}"
+        )
         typer.echo(
             f"{row['comparison']:5}{row['readers']:20} {row['label']:10} {row['score']:8}"
             f"{value}  ({row['n_images']} images)"
@@ -279,6 +285,10 @@ def agreement(
         f"95 % intervals over {found.n_groups} {found.resampled}; {len(annotations)} annotations. "
         "Research use only."
     )
+    if marked:
+        typer.echo(
+            f"{MARK}: every resample gives the same value; the interval is by the rule of three."
+        )
     if out is not None:
         make_folder(out)
         write_table(found.table, out / "agreement.csv")

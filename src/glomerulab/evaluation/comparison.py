@@ -10,7 +10,13 @@ from scipy.stats import binomtest, norm, rankdata
 
 from glomerulab.errors import PredictionsError
 from glomerulab.evaluation.eval_set import EvalSet
-from glomerulab.evaluation.intervals import MIN_RESAMPLES, mean_interval
+from glomerulab.evaluation.intervals import (
+    BOOTSTRAP,
+    MIN_RESAMPLES,
+    mean_interval,
+    rule_of_three,
+    unseen_share,
+)
 
 __all__ = ["AreaComparison", "Comparison", "ModelCost", "compare_areas", "compare_models"]
 
@@ -18,6 +24,8 @@ FloatArray = npt.NDArray[np.float64]
 
 HALF_WIDTH = float(norm.ppf(0.975))
 """Of a 95 % interval, in standard errors."""
+DELONG = "DeLong"
+"""How an interval was computed, unless DeLong's has no width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ class Comparison:
     """Exact McNemar test, which assumes independent images."""
     p_holm: float
     """Corrected for the number of pairs compared."""
+    interval_method: str = BOOTSTRAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class AreaComparison:
     p_delong: float
     p_holm: float
     """Corrected for the number of pairs and labels compared."""
+    interval_method: str = DELONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,7 @@ class DeLongArea:
     standard_error: float
     low: float
     high: float
+    interval_method: str = DELONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +205,9 @@ def delong_area(labels: FloatArray, scores: FloatArray) -> DeLongArea:
     error = float(np.sqrt(covariance[0, 0]))
     reach = HALF_WIDTH * error
     auc = float(areas[0])
+    if reach == 0.0:
+        found = rule_of_three(auc, _unseen(labels))
+        return DeLongArea(auc, error, found.low, found.high, found.method)
     return DeLongArea(auc, error, max(0.0, auc - reach), min(1.0, auc + reach))
 
 
@@ -221,7 +235,7 @@ def _compare_accuracy(
     right_a, right_b = a.is_correct[in_a], b.is_correct[in_b]
     patients = a.patients[in_a]
     gain = right_a.astype(np.float64) - right_b.astype(np.float64)
-    low, high = mean_interval(gain, patients, n_resamples=n_resamples, seed=seed)
+    interval = mean_interval(gain, patients, bounds=(-1.0, 1.0), n_resamples=n_resamples, seed=seed)
     only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     p_value = mcnemar_exact(only_a, only_b)
     return Comparison(
@@ -232,10 +246,11 @@ def _compare_accuracy(
         only_first_right=only_a,
         only_second_right=only_b,
         difference=float(right_a.mean() - right_b.mean()),
-        low=low,
-        high=high,
+        low=interval.low,
+        high=interval.high,
         p_mcnemar=p_value,
         p_holm=p_value,
+        interval_method=interval.method,
     )
 
 
@@ -254,6 +269,10 @@ def _compare_areas(first: tuple[str, EvalSet], second: tuple[str, EvalSet]) -> l
             labels[known], a.probabilities[in_a, k][known], b.probabilities[in_b, k][known]
         )
         reach = HALF_WIDTH * one.standard_error
+        low, high, method = one.difference - reach, one.difference + reach, DELONG
+        if reach == 0.0:
+            interval = rule_of_three(one.difference, _unseen(labels[known]), bounds=(-1.0, 1.0))
+            low, high, method = interval.low, interval.high, interval.method
         found.append(
             AreaComparison(
                 first=name_a,
@@ -261,13 +280,19 @@ def _compare_areas(first: tuple[str, EvalSet], second: tuple[str, EvalSet]) -> l
                 label=label,
                 n_images=int(known.sum()),
                 difference=one.difference,
-                low=one.difference - reach,
-                high=one.difference + reach,
+                low=low,
+                high=high,
                 p_delong=one.p_value,
                 p_holm=one.p_value,
+                interval_method=method,
             )
         )
     return found
+
+
+def _unseen(labels: FloatArray) -> float:
+    """Return the `unseen_share` of the rarer outcome, each observation being another patient."""
+    return unseen_share(min(int((labels == 1).sum()), int((labels == 0).sum())))
 
 
 def _shared_rows(

@@ -8,7 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from glomerulab.evaluation.intervals import Interval, patient_weights, percentile_interval
+from glomerulab.evaluation.intervals import (
+    Interval,
+    patient_weights,
+    percentile_interval,
+    unseen_share,
+)
 from glomerulab.geometry import Point
 from glomerulab.slides.regions.polygons import centroid, contains, overlap
 
@@ -120,7 +125,7 @@ def detection_scores(
     Notes
     -----
     Each end of a 95 % interval is the wider of the bootstrap over patients and Wilson's interval
-    over regions: where every region is found, the bootstrap alone has no width.
+    over regions; where every region is found, the rule of three over patients is the former.
     """
     patients = sorted({one.patient for one in matches})
     counts = np.zeros((len(patients), 3))  # annotated, proposed, found
@@ -142,8 +147,8 @@ def detection_scores(
         n_found,
         n_found / n_truth if n_truth else np.nan,
         n_found / n_proposed if n_proposed else np.nan,
-        _interval(_ratio(found, annotated), n_found, n_truth),
-        _interval(_ratio(found, proposed), n_found, n_proposed),
+        _interval(_ratio(found, annotated), n_found, n_truth, len(patients)),
+        _interval(_ratio(found, proposed), n_found, n_proposed, len(patients)),
     )
 
 
@@ -184,14 +189,14 @@ def _boxes_touch(one: Outline, other: Outline) -> bool:
     return not bool(apart.any())
 
 
-def _interval(resampled: FloatArray, n_hits: int, n: int) -> Interval:
+def _interval(resampled: FloatArray, n_hits: int, n: int, n_patients: int) -> Interval:
     """Widen the interval over patients to Wilson's."""
-    over_patients = percentile_interval(resampled)
+    over_patients = percentile_interval(resampled, unseen=unseen_share(n_patients))
     if not n:
         return over_patients
     wilson = binomtest(n_hits, n).proportion_ci(method="wilson")
     low, high = np.fmin(over_patients.low, wilson.low), np.fmax(over_patients.high, wilson.high)
-    return Interval(float(low), float(high), over_patients.defined_share)
+    return Interval(float(low), float(high), over_patients.defined_share, over_patients.method)
 
 
 def _ratio(over: FloatArray, under: FloatArray) -> FloatArray:

@@ -53,7 +53,7 @@ def subgroup_table(
     for group in groups.drop_duplicates():
         inside = (groups == group).to_numpy(dtype=bool)
         right, patients = eval_set.is_correct[inside], eval_set.patients[inside]
-        low, high = mean_interval(right, patients, n_resamples=n_resamples, seed=seed)
+        interval = mean_interval(right, patients, n_resamples=n_resamples, seed=seed)
         rows.append(
             {
                 "column": column,
@@ -62,8 +62,9 @@ def subgroup_table(
                 "n_patients": len(np.unique(patients)),
                 "n_right": int(right.sum()),
                 "share_right": float(right.mean()),
-                "low": low,
-                "high": high,
+                "low": interval.low,
+                "high": interval.high,
+                "interval_method": interval.method,
             }
         )
     order = ["n_images", "group"]

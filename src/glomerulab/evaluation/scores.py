@@ -7,7 +7,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.evaluation.eval_set import EvalSet
-from glomerulab.evaluation.intervals import MIN_RESAMPLES, patient_weights, percentile_interval
+from glomerulab.evaluation.intervals import (
+    MIN_RESAMPLES,
+    patient_weights,
+    percentile_interval,
+    unseen_share,
+)
 from glomerulab.evaluation.metrics import (
     BinaryCounts,
     accuracy,
@@ -96,13 +101,16 @@ def score_table(
     -------
     DataFrame
         Columns ``label`` (id; empty for all together), ``score``, ``value``, ``low``, ``high``,
-        ``defined_share`` (of the resamples), ``n_images``, ``n_positive``, ``n_patients``. NaN
-        means "not defined": the label is absent or never called, or too few patients carry it.
+        ``defined_share`` (of the resamples), ``n_images``, ``n_positive``, ``n_patients``,
+        ``interval_method``. NaN means "not defined": the label is absent or never called, or too
+        few patients carry it.
 
     Notes
     -----
     A macro score is the mean over the labels that occur among the evaluated images; it is not
-    defined where one of its terms is not. With one patient no interval is defined.
+    defined where one of its terms is not. With one patient no interval is defined. Where every
+    resample gives the same score, the interval is by the rule of three over the patients that the
+    score rests on: for recall those with the label, for areas the fewer of those with and without.
     """
     point = _values(eval_set, np.ones((1, eval_set.n_patients)), exact=True)
     if eval_set.n_patients > 1:
@@ -124,7 +132,7 @@ def score_table(
         for k in range(eval_set.n_labels)
         for name in LABEL_SCORES
     ]
-    return pd.DataFrame(rows).astype({"label": "string"})
+    return pd.DataFrame(rows).astype({"label": "string", "interval_method": "string"})
 
 
 def _values(eval_set: EvalSet, weights: FloatArray, *, exact: bool) -> _Values:
@@ -234,13 +242,42 @@ def _undefined_like(point: _Values) -> _Values:
     )
 
 
+def _unseen(eval_set: EvalSet, k: int | None, name: str) -> float:
+    """Return the `unseen_share` of the patients that a score rests on."""
+    single = name.removeprefix("macro_")
+    if k is None and (name.startswith("macro_") or name == "balanced_accuracy"):
+        single = "recall" if name == "balanced_accuracy" else single
+        defined = np.flatnonzero(_is_defined(eval_set, single))
+        shares = [_unseen(eval_set, int(one), single) for one in defined]
+        return float(np.mean(shares)) if shares else 1.0
+    if k is None:
+        counted = ~np.isnan(eval_set.labels).any(axis=1) | (name != "exact_match")
+        return unseen_share(len(np.unique(eval_set.patients[counted])))
+    present, absent, called = (
+        len(np.unique(eval_set.patients[rows]))
+        for rows in (
+            eval_set.labels[:, k] == 1,
+            eval_set.labels[:, k] == 0,
+            eval_set.calls[:, k] & ~np.isnan(eval_set.labels[:, k]),
+        )
+    )
+    by_score = {"recall": present, "f1": present, "precision": called, "specificity": absent}
+    return unseen_share(by_score.get(name, min(present, absent)))
+
+
 def _row(
     eval_set: EvalSet, k: int | None, name: str, values: tuple[FloatArray, FloatArray]
 ) -> dict[str, object]:
     point, draws = values
     value = float(point[0])
-    interval = percentile_interval(draws)
+    correlates = name.removeprefix("macro_") in {"mcc", "kappa"}
+    interval = percentile_interval(
+        draws,
+        unseen=_unseen(eval_set, k, name),
+        bounds=(-1.0, 1.0) if correlates else (0.0, 1.0),
+    )
     defined = not np.isnan(value)
+    has_interval = defined and not np.isnan(interval.low)
     return {
         "label": None if k is None else eval_set.taxonomy.label_ids[k],
         "score": name,
@@ -251,6 +288,7 @@ def _row(
         "n_images": eval_set.n_images if k is None else int(_n_known(eval_set)[k]),
         "n_positive": None if k is None else int(eval_set.n_positive[k]),
         "n_patients": eval_set.n_patients,
+        "interval_method": interval.method if has_interval else None,
     }
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from glomerulab.cohort.leakage import patients_in_several_parts, target_leak_parts
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.evaluation.eval_set import EvalSet
+from glomerulab.evaluation.intervals import MARK, RULE_OF_THREE, unseen_share
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
 
 __all__ = ["EvaluationWarning", "find_external_warnings", "find_warnings"]
@@ -54,7 +55,7 @@ def find_warnings(
         *_never_called(eval_set),
         *_few_patients(eval_set),
         *_small_classes(eval_set),
-        *_without_an_error(eval_set, scores),
+        *_without_width(eval_set, scores),
         *_left_out(eval_set),
         *([] if has_external_set else _one_source()),
     ]
@@ -225,20 +226,23 @@ def _small_classes(eval_set: EvalSet) -> list[EvaluationWarning]:
     return [EvaluationWarning("Small classes", text)]
 
 
-def _without_an_error(eval_set: EvalSet, scores: pd.DataFrame) -> list[EvaluationWarning]:
-    perfect = scores.loc[(scores["value"] == 1.0) & (scores["low"] == 1.0), "label"]
-    ids = perfect.dropna().unique().tolist()
-    if perfect.empty:
+def _without_width(eval_set: EvalSet, scores: pd.DataFrame) -> list[EvaluationWarning]:
+    """Name the scores that no resampling changes, such as those of a model without any error."""
+    same = scores.loc[(scores["interval_method"] == RULE_OF_THREE).fillna(value=False)]
+    if same.empty:
         return []
+    ids = set(same["label"].dropna())
     found = [label.name for label in eval_set.taxonomy.labels if label.id in ids]
     labels = f" of {', '.join(found)}" if found else ""
+    title = "Scores without any error" if (same["value"] == 1.0).all() else "Scores that never vary"
     text = (
-        f"Some scores{labels} are 1 in every resample, so their interval has no width. No such "
-        f"error was seen in {eval_set.n_patients} patients; by the rule of three, errors in up to "
-        f"{min(1.0, 3.0 / eval_set.n_patients):.0%} of patients would still be compatible with "
-        "that."
+        f"Some scores{labels} are the same in every resample of patients, so resampling gives no "
+        f"interval. Those marked {MARK} are by the rule of three instead: what was seen in none of "
+        f"{eval_set.n_patients} patients may still occur in up to "
+        f"{unseen_share(eval_set.n_patients):.0%} of patients, and in more where fewer patients "
+        "have the class."
     )
-    return [EvaluationWarning("Scores without any error", text)]
+    return [EvaluationWarning(title, text)]
 
 
 def _left_out(eval_set: EvalSet) -> list[EvaluationWarning]:

@@ -13,6 +13,7 @@ from glomerulab.evaluation.comparison import (
     holm,
     mcnemar_exact,
 )
+from glomerulab.evaluation.intervals import RULE_OF_THREE
 from tests.support.eval_sets import eval_set_from, random_sigmoid, random_softmax
 
 
@@ -160,9 +161,20 @@ def test_swapping_the_models_turns_the_sign():
     assert there.p_value == pytest.approx(back.p_value)
 
 
-def test_a_perfect_order_has_no_error():
+def test_a_perfect_order_has_no_error_and_an_interval_with_width():
     area = delong_area(LABELS, LABELS)
-    assert (area.auc, area.standard_error, area.low, area.high) == (1.0, 0.0, 1.0, 1.0)
+    assert (area.auc, area.standard_error, area.high) == (1.0, 0.0, 1.0)
+    assert area.low < 1.0
+    assert area.interval_method == RULE_OF_THREE
+
+
+def test_models_that_are_always_right_may_still_differ():
+    labels = np.eye(4)[np.arange(12) % 4]
+    both = [(name, eval_set_from(labels, labels)) for name in ("one", "other")]
+    (pair,) = compare_models(both)
+    assert (pair.low, pair.high) == pytest.approx((-0.25, 0.25))
+    assert pair.interval_method == RULE_OF_THREE
+    assert all(area.low < area.difference < area.high for area in compare_areas(both))
 
 
 def test_the_interval_stays_within_zero_and_one():

@@ -84,3 +84,17 @@ def test_clustering_widens_the_interval_where_images_of_a_patient_agree():
         (_row(t, "accuracy")["high"] - _row(t, "accuracy")["low"]) for t in (by_patient, by_image)
     ]
     assert width[0] > 3 * width[1]
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("is_right", [True, False])
+def test_no_defined_interval_is_without_width(head, is_right):
+    labels = np.eye(4)[np.arange(20) % 4]
+    probabilities = labels if is_right else np.roll(labels, 1, axis=1)
+    table = score_table(eval_set_from(labels, probabilities, np.arange(20) // 4, head=head))
+    known = table.dropna(subset=["low"])
+    assert len(known)
+    assert (known["high"] - known["low"] > 0.05).all()
+    first = table.iloc[0]
+    assert (first["low"], first["high"]) == pytest.approx((0.4, 1.0) if is_right else (0.0, 0.6))
+    assert first["interval_method"] == "rule of three"

@@ -33,6 +33,7 @@ def test_a_small_run_without_a_defect_has_the_mild_warnings_only(small):
     assert set(_warnings(small)) == {
         "Few patients",
         "Not sealed",
+        "Scores that never vary",
         "Small classes",
         "No external set",
     }

@@ -24,6 +24,7 @@ from glomerulab.evaluation.intervals import (
     Interval,
     patient_weights,
     percentile_interval,
+    unseen_share,
 )
 from glomerulab.taxonomy import Taxonomy
 
@@ -40,6 +41,7 @@ TABLE_COLUMNS = (
     "high",
     "defined_share",
     "n_images",
+    "interval_method",
 )
 CONFUSION_COLUMNS = (
     "comparison",
@@ -63,7 +65,8 @@ class StudyAgreement:
 
     table: pd.DataFrame
     """``comparison`` (all, pair, self), ``readers``, ``label``, ``score`` (percent, fleiss, cohen,
-    ac1), ``value``, ``low``, ``high``, ``defined_share``, ``n_images``. NaN: not defined."""
+    ac1), ``value``, ``low``, ``high``, ``defined_share``, ``n_images``, ``interval_method``. NaN:
+    not defined."""
     confusion: pd.DataFrame
     """``comparison`` (pair, self), ``readers``, ``label``, and the number of images with the label
     set by ``both``, ``first_only``, ``second_only``, ``neither``."""
@@ -187,10 +190,10 @@ def _group_rows(
         draws = group_agreement(
             table, resampling.groups, n_categories=n_categories, weights=resampling.weights
         )
-    n_images = int(((~np.isnan(table)).sum(axis=1) >= 2).sum())
+    is_rated = (~np.isnan(table)).sum(axis=1) >= 2
     key: Row = {"comparison": "all", "readers": f"{len(columns)} readers", "label": label}
     return [
-        _row(key, name, point, draws, resampling=resampling, n_images=n_images)
+        _row(key, name, point, draws, resampling=resampling, is_rated=is_rated)
         for name in ("percent", "fleiss", "ac1")
     ]
 
@@ -208,9 +211,9 @@ def _pair_rows(
             n_categories=n_categories,
             weights=resampling.weights,
         )
-    n_images = int((~(np.isnan(first) | np.isnan(second))).sum())
+    is_rated = ~(np.isnan(first) | np.isnan(second))
     return [
-        _row(key, name, point, draws, resampling=resampling, n_images=n_images)
+        _row(key, name, point, draws, resampling=resampling, is_rated=is_rated)
         for name in ("percent", "cohen", "ac1")
     ]
 
@@ -222,12 +225,18 @@ def _row(
     draws: Coefficients | PairCoefficients,
     *,
     resampling: _Resampling,
-    n_images: int,
+    is_rated: npt.NDArray[np.bool_],
 ) -> Row:
     value = float(getattr(point, score)[0])
     interval = Interval(np.nan, np.nan, 0.0)
     if resampling.weights is not None and not np.isnan(value):
-        interval = percentile_interval(getattr(draws, score), level=resampling.level)
+        n_groups = len(np.unique(resampling.groups[is_rated]))
+        interval = percentile_interval(
+            getattr(draws, score),
+            unseen=unseen_share(n_groups),
+            bounds=(0.0, 1.0) if score == "percent" else (-1.0, 1.0),
+            level=resampling.level,
+        )
     return {
         **key,
         "score": score,
@@ -235,7 +244,8 @@ def _row(
         "low": interval.low,
         "high": interval.high,
         "defined_share": interval.defined_share,
-        "n_images": n_images,
+        "n_images": int(is_rated.sum()),
+        "interval_method": interval.method,
     }
 
 

@@ -19,13 +19,15 @@ from glomerulab.evaluation.comparison import (
     compare_models,
 )
 from glomerulab.evaluation.eval_set import EvalSet, eval_set_of_split
-from glomerulab.evaluation.intervals import MIN_RESAMPLES
+from glomerulab.evaluation.intervals import BOOTSTRAP, MARK, MIN_RESAMPLES, RULE_OF_THREE
 from glomerulab.evaluation.run_tables import RunTables, read_run
 from glomerulab.evaluation.scores import OVERALL_SCORES, score_table
 from glomerulab.evaluation.warnings import EvaluationWarning, find_warnings
 from glomerulab.predictions import Head
 from glomerulab.reports.run.html import Page, Table, write_html
 from glomerulab.reports.run.tables import (
+    ends_text,
+    mark_note,
     rounded,
     score_cell,
     score_description,
@@ -139,9 +141,10 @@ def model_table(
         for score in MODEL_SCORES[head]:
             found = score_of(table, score)
             row |= {
-                score: found["value"],
-                f"{score}_low": found["low"],
-                f"{score}_high": found["high"],
+                score: found.value,
+                f"{score}_low": found.low,
+                f"{score}_high": found.high,
+                f"{score}_interval_method": RULE_OF_THREE if found.is_rule_of_three else BOOTSTRAP,
             }
         cost = costs[name]
         row |= {field: getattr(cost, field) for field in ModelCost.__dataclass_fields__}
@@ -167,7 +170,8 @@ def model_page_table(table: pd.DataFrame, *, head: Head) -> Table:
         )
     )
     machines = ", ".join(sorted(set(table["machine"])))
-    return Table("Scores and costs", columns, rows, note=f"{COST_NOTE} Measured on: {machines}.")
+    note = f"{COST_NOTE} Measured on: {machines}.{mark_note(cell for row in rows for cell in row)}"
+    return Table("Scores and costs", columns, rows, note=note)
 
 
 def write_model_table(table: pd.DataFrame, folder: Path, *, head: Head, is_synthetic: bool) -> None:
@@ -287,7 +291,8 @@ def _score_table(entries: Sequence[_Entry]) -> Table:
         ("Score", *(entry.name for entry in entries)),
         tuple(rows),
         note="Value, and under it the 95 % interval over patients. Overlapping intervals do not "
-        "mean that there is no difference; see the pairs below.",
+        "mean that there is no difference; see the pairs below."
+        + mark_note(cell for row in rows for cell in row),
     )
 
 
@@ -296,7 +301,7 @@ def _pair_table(found: Sequence[Comparison]) -> Table:
         (
             f"{one.first}\nagainst {one.second}",
             f"{one.n_images}\nof {one.n_patients} patients",
-            f"{_signed(one.difference)} points\n{_points(one.low, one.high)}",
+            f"{_signed(one.difference)} points\n{_points(one)}",
             str(one.only_first_right),
             str(one.only_second_right),
             _p(one.p_mcnemar).removeprefix("= "),
@@ -311,7 +316,7 @@ def _pair_table(found: Sequence[Comparison]) -> Table:
         note="Difference of the shares of correct images, with its 95 % interval over patients. "
         "Only first: images that only the first called correctly. p: exact McNemar test, which "
         "assumes independent images and is too small where a patient has many; corrected for the "
-        "number of pairs by Holm's method.",
+        "number of pairs by Holm's method." + mark_note(cell for row in rows for cell in row),
     )
 
 
@@ -324,7 +329,8 @@ def _area_table(entries: Sequence[_Entry], areas: Sequence[AreaComparison]) -> t
             f"{one.first}\nagainst {one.second}",
             names[one.label],
             str(one.n_images),
-            f"{one.difference:+.3f}\n{one.low:+.3f} to {one.high:+.3f}".replace("-", "−"),
+            f"{one.difference:+.3f}\n{one.low:+.3f} to {one.high:+.3f}".replace("-", "−")
+            + MARK * (one.interval_method == RULE_OF_THREE),
             _p(one.p_delong).removeprefix("= "),
             _p(one.p_holm).removeprefix("= "),
         )
@@ -337,13 +343,16 @@ def _area_table(entries: Sequence[_Entry], areas: Sequence[AreaComparison]) -> t
             rows,
             note="Every image is of another patient, so DeLong's test is valid. Difference of the "
             "areas with its 95 % interval; corrected for all pairs and classes of this table by "
-            "Holm's method.",
+            "Holm's method." + mark_note(cell for row in rows for cell in row),
         ),
     )
 
 
-def _points(low: float, high: float) -> str:
-    return "interval not defined" if math.isnan(low) else f"{_signed(low)} to {_signed(high)}"
+def _points(one: Comparison) -> str:
+    if math.isnan(one.low):
+        return "interval not defined"
+    mark = MARK * (one.interval_method == RULE_OF_THREE)
+    return f"{_signed(one.low)} to {_signed(one.high)}{mark}"
 
 
 def _signed(share: float) -> str:
@@ -357,7 +366,8 @@ def _p(value: float) -> str:
 
 def _score_text(row: Mapping[str, object], score: str) -> str:
     value, low, high = (float(str(row[score + end])) for end in ("", "_low", "_high"))
-    interval = "" if math.isnan(low) else f"\n{low:.3f} to {high:.3f}"
+    marked = row[f"{score}_interval_method"] == RULE_OF_THREE
+    interval = "" if math.isnan(low) else f"\n{ends_text(low, high, is_rule_of_three=marked)}"
     return f"{rounded(value)}{interval}"
 
 

@@ -1,9 +1,12 @@
 """Summary of explanation methods: pointing game, deletion and insertion, with intervals."""
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from glomerulab.evaluation.intervals import MIN_RESAMPLES, mean_interval
+from glomerulab.evaluation.intervals import MIN_RESAMPLES, RULE_OF_THREE, mean_interval
 
 __all__ = ["explanation_summary", "sanity_summary", "summary_lines"]
 
@@ -29,8 +32,8 @@ def explanation_summary(
     -------
     DataFrame
         One row per label (empty: all together), method and measure: ``label``, ``method``,
-        ``measure``, ``value``, ``low``, ``high``, ``chance`` (of a uniform map; only for the two
-        measures that need a mask), ``n_maps``, ``n_patients``.
+        ``measure``, ``value``, ``low``, ``high``, ``interval_method``, ``chance`` (of a uniform
+        map; only for the two measures that need a mask), ``n_maps``, ``n_patients``.
     """
     rows = []
     labels = [None, *table["label"].dropna().drop_duplicates()] if len(table) else []
@@ -66,7 +69,7 @@ def summary_lines(summary: pd.DataFrame) -> list[str]:
     pointing = summary.loc[summary["label"].isna() & (summary["measure"] == "points_inside")]
     return [
         f"{row['method']}: points at the lesion in {_percent(row['value'])} of {row['n_maps']} "
-        f"maps ({_ends(row['low'], row['high'])}); chance {_percent(row['chance'])}"
+        f"maps ({_ends(row)}); chance {_percent(row['chance'])}"
         for row in pointing.to_dict("records")
     ]
 
@@ -77,13 +80,14 @@ def _measured(maps: pd.DataFrame, measure: str, n_resamples: int, seed: int) -> 
     # An image without a patient counts as its own.
     names = known["patient_id"].astype("string").fillna(known["image_id"].astype("string"))
     patients, _ = pd.factorize(names)
-    low, high = mean_interval(values, patients, n_resamples=n_resamples, seed=seed)
+    interval = mean_interval(values, patients, n_resamples=n_resamples, seed=seed)
     needs_mask = measure in {"points_inside", "energy_inside"}
     return {
         "measure": measure,
         "value": float(values.mean()),
-        "low": low,
-        "high": high,
+        "low": interval.low,
+        "high": interval.high,
+        "interval_method": interval.method,
         "chance": float(known["mask_share"].mean()) if needs_mask else np.nan,
         "n_maps": len(known),
         "n_patients": len(np.unique(patients)),
@@ -94,7 +98,10 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _ends(low: float, high: float) -> str:
-    if np.isnan(low):
+def _ends(row: Mapping[Hashable, Any]) -> str:
+    if np.isnan(row["low"]):
         return "interval not defined"
-    return f"95 % interval {100 * low:.0f} to {100 * high:.0f}"
+    ends = f"95 % interval {100 * row['low']:.0f} to {100 * row['high']:.0f}"
+    if row["interval_method"] == RULE_OF_THREE:
+        return f"{ends} by the rule of three, since every resample of patients gives the same"
+    return ends

@@ -48,14 +48,14 @@ def headline(eval_set: EvalSet, scores: pd.DataFrame, *, kind: str = "held-out")
     softmax = eval_set.head == "softmax"
     found = score_of(scores, "accuracy" if softmax else "exact_match")
     what = "was correct on" if softmax else "had every label correct on"
-    interval = (
-        "interval not defined"
-        if np.isnan(found["low"])
-        else f"95 % interval {100 * found['low']:.1f} to {percent(found['high'])}"
-    )
+    interval = "interval not defined"
+    if not np.isnan(found.low):
+        interval = f"95 % interval {100 * found.low:.1f} to {percent(found.high)}"
+        if found.is_rule_of_three:
+            interval += " by the rule of three, since no resample of patients differs"
     return (
         f"On {count_noun(eval_set.n_images, f'{kind} image')} of "
-        f"{count_noun(eval_set.n_patients, 'patient')}, the model {what} {percent(found['value'])} "
+        f"{count_noun(eval_set.n_patients, 'patient')}, the model {what} {percent(found.value)} "
         f"({interval}). {_baseline(eval_set)}"
     )
 

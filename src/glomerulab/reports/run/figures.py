@@ -34,6 +34,7 @@ from glomerulab.evaluation.figures.curves import (
 )
 from glomerulab.evaluation.figures.embedding import draw_embedding
 from glomerulab.evaluation.figures.style import FigureNames, figure_fonts, save_figure
+from glomerulab.evaluation.intervals import MARK
 from glomerulab.evaluation.metrics import label_counts_by_patient, matrices_by_patient
 from glomerulab.evaluation.result import EvaluationResult
 from glomerulab.evaluation.run_tables import RunTables
@@ -42,7 +43,7 @@ from glomerulab.evaluation.warnings import EvaluationWarning
 from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.reports.html import THUMBNAIL_PX, svg_uri, thumbnail_uri
 from glomerulab.reports.run.html import Figure, GalleryItem
-from glomerulab.reports.run.tables import percent, score_of, write_table_csv
+from glomerulab.reports.run.tables import Score, percent, score_of, write_table_csv
 from glomerulab.runtime.progress import Track, silent
 
 __all__ = ["TABLES_ONLY", "ImageAnalysis"]
@@ -359,15 +360,15 @@ def _area_texts(
     ]
 
 
-def _area_text(found: dict[str, float], language: Language) -> str:
+def _area_text(found: Score, language: Language) -> str:
     """Return an area and its interval in the language of the figure."""
     _ = partial(translate, language=language)
-    if math.isnan(found["value"]):
+    if math.isnan(found.value):
         return _("figure|not defined")
-    if math.isnan(found["low"]) or math.isnan(found["high"]):
-        return f"{found['value']:.3f} ({_('figure|interval not defined')})"
-    ends = _("figure|{low} to {high}", low=f"{found['low']:.3f}", high=f"{found['high']:.3f}")
-    return f"{found['value']:.3f} ({ends})"
+    if math.isnan(found.low) or math.isnan(found.high):
+        return f"{found.value:.3f} ({_('figure|interval not defined')})"
+    ends = _("figure|{low} to {high}", low=f"{found.low:.3f}", high=f"{found.high:.3f}")
+    return f"{found.value:.3f} ({ends}{MARK * found.is_rule_of_three})"
 
 
 def _probabilities_of(names: FigureNames, *, scaled: bool) -> str:

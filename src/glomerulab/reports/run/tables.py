@@ -1,12 +1,16 @@
 """Tables of a run's report: scores, calibration, subgroups, and an external set; CSV files."""
 
 import math
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from glomerulab.evaluation.calibration import CalibrationSummary
 from glomerulab.evaluation.eval_set import EvalSet
+from glomerulab.evaluation.intervals import MARK, RULE_OF_THREE
 from glomerulab.evaluation.result import EvaluationResult, ValidationFit
 from glomerulab.evaluation.scores import OVERALL_SCORES
 from glomerulab.evaluation.uncertainty import ConformalResult
@@ -80,21 +84,50 @@ def rounded(value: float) -> str:
     return NOT_DEFINED if math.isnan(value) else f"{value:.3f}"
 
 
-def score_of(scores: pd.DataFrame, score: str, label: str | None = None) -> dict[str, float]:
-    """Return ``value``, ``low`` and ``high`` of one score, by default of all labels together."""
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One score with its interval; NaN where not defined."""
+
+    value: float
+    low: float
+    high: float
+    is_rule_of_three: bool
+    """Whether the interval is by the rule of three, since resampling gives it no width."""
+
+
+def score_of(scores: pd.DataFrame, score: str, label: str | None = None) -> Score:
+    """Return one score of a score table, by default of all labels together."""
     of_label = (
         scores["label"].isna() if label is None else (scores["label"] == label).fillna(value=False)
     )
     row = scores.loc[of_label.astype(bool) & (scores["score"] == score)].iloc[0]
-    return {name: float(row[name]) for name in ("value", "low", "high")}
+    value, low, high = (float(row[name]) for name in ("value", "low", "high"))
+    return Score(value, low, high, _is_rule_of_three(row))
+
+
+def ends_text(low: float, high: float, *, is_rule_of_three: bool = False) -> str:
+    """Return the ends of an interval with three decimals, marked if by the rule of three."""
+    return f"{low:.3f} to {high:.3f}{MARK * is_rule_of_three}"
+
+
+def mark_note(texts: Iterable[str]) -> str:
+    """Return what `MARK` means, where any text has it; else nothing."""
+    if not any(MARK in text for text in texts):
+        return ""
+    return f" {MARK}: every resample gives the same score, so the interval is by the rule of three."
+
+
+def _is_rule_of_three(row: Mapping[Hashable, Any] | pd.Series) -> bool:
+    method = row["interval_method"]
+    return bool(pd.notna(method) and method == RULE_OF_THREE)
 
 
 def score_cell(scores: pd.DataFrame, score: str, label: str | None = None) -> str:
     """Return a score and, on a second line, its interval where that is defined."""
     found = score_of(scores, score, label)
-    if math.isnan(found["low"]):
-        return rounded(found["value"])
-    return f"{rounded(found['value'])}\n{found['low']:.3f} to {found['high']:.3f}"
+    if math.isnan(found.low):
+        return rounded(found.value)
+    return f"{rounded(found.value)}\n{_interval(found)}"
 
 
 def overall_table(eval_set: EvalSet, scores: pd.DataFrame) -> Table:
@@ -103,13 +136,14 @@ def overall_table(eval_set: EvalSet, scores: pd.DataFrame) -> Table:
     for score in OVERALL_SCORES[eval_set.head]:
         found = score_of(scores, score)
         name, meaning = score_description(score)
-        rows.append((f"{name}\n{meaning}", rounded(found["value"]), _interval(found)))
+        rows.append((f"{name}\n{meaning}", rounded(found.value), _interval(found)))
     return Table(
         "Scores",
         ("Score", "Value", "95 % interval"),
         tuple(rows),
         note="Intervals are from resampling patients, not images, since images of one patient are "
-        f"similar. “{NOT_DEFINED}”: too few images or patients.",
+        f"similar. “{NOT_DEFINED}”: too few images or patients."
+        + mark_note(row[-1] for row in rows),
     )
 
 
@@ -118,7 +152,7 @@ def label_table(eval_set: EvalSet, scores: pd.DataFrame) -> Table:
     rows = []
     for k, label in enumerate(eval_set.taxonomy.labels):
         found = [score_of(scores, name, label.id) for name in SHOWN_PER_LABEL]
-        cells = [f"{rounded(one['value'])}\n{_interval(one)}" for one in found]
+        cells = [f"{rounded(one.value)}\n{_interval(one)}" for one in found]
         counts = f"{eval_set.n_positive[k]}\nof {eval_set.n_patients_positive[k]} patients"
         rows.append((label.name, counts, *cells))
     columns = ("Class", "Images", *(score_description(name)[0] for name in SHOWN_PER_LABEL))
@@ -127,7 +161,8 @@ def label_table(eval_set: EvalSet, scores: pd.DataFrame) -> Table:
         columns,
         tuple(rows),
         note="Value, and under it the 95 % interval. Recall (sensitivity): share of the images of "
-        "the class that are called. Precision: share of the called images that are of the class.",
+        "the class that are called. Precision: share of the called images that are of the class."
+        + mark_note(cell for row in rows for cell in row),
     )
 
 
@@ -137,7 +172,11 @@ def delong_table(eval_set: EvalSet, delong: pd.DataFrame) -> tuple[Table, ...]:
         return ()
     names = {label.id: label.name for label in eval_set.taxonomy.labels}
     rows = tuple(
-        (names[row["label"]], rounded(row["auc"]), f"{row['low']:.3f} to {row['high']:.3f}")
+        (
+            names[row["label"]],
+            rounded(row["auc"]),
+            ends_text(row["low"], row["high"], is_rule_of_three=_is_rule_of_three(row)),
+        )
         for row in delong.to_dict("records")
     )
     return (
@@ -146,7 +185,7 @@ def delong_table(eval_set: EvalSet, delong: pd.DataFrame) -> tuple[Table, ...]:
             ("Class", "ROC-AUC", "95 % interval"),
             rows,
             note="Every evaluated image is of another patient, so DeLong's variance is valid and "
-            "comparable with papers that report it.",
+            "comparable with papers that report it." + mark_note(row[-1] for row in rows),
         ),
     )
 
@@ -211,7 +250,8 @@ def _external_overall(internal: EvaluationResult, external: EvaluationResult) ->
         tuple(rows),
         note="Value, and under it the 95 % interval over patients. The same weights predicted both "
         "sets; nothing was fitted on the external one. Lower external scores are common; where the "
-        "class frequencies differ, compare recall, specificity and AUC first.",
+        "class frequencies differ, compare recall, specificity and AUC first."
+        + mark_note(cell for row in rows for cell in row),
     )
 
 
@@ -229,7 +269,8 @@ def _external_per_label(internal: EvaluationResult, external: EvaluationResult) 
         ("Class", "Images", *(score_description(name)[0] for name in SHOWN_PER_EXTERNAL_LABEL)),
         tuple(rows),
         note="Images: internal / external. In each cell first the internal value, then the "
-        "external one, each with its 95 % interval.",
+        "external one, each with its 95 % interval."
+        + mark_note(cell for row in rows for cell in row),
     )
 
 
@@ -306,16 +347,18 @@ def _subgroup_table(title: str, groups: pd.DataFrame) -> Table:
                 ""
                 if math.isnan(row["low"])
                 else f"\n{percent(row['low'])} to {percent(row['high'])}"
+                f"{MARK * _is_rule_of_three(row)}"
             ),
         )
         for row in shown.to_dict("records")
     )
+    note += mark_note(row[-1] for row in rows)
     return Table(title, ("Group", "Images", "Patients", "Correct"), rows, note=note)
 
 
-def _interval(found: dict[str, float]) -> str:
-    if math.isnan(found["value"]):
+def _interval(found: Score) -> str:
+    if math.isnan(found.value):
         return ""
-    if math.isnan(found["low"]):
+    if math.isnan(found.low):
         return NOT_DEFINED
-    return f"{found['low']:.3f} to {found['high']:.3f}"
+    return ends_text(found.low, found.high, is_rule_of_three=found.is_rule_of_three)

@@ -102,6 +102,7 @@ NAN = float("nan")
 def _scores(accuracy: float, low: float, high: float) -> pd.DataFrame:
     rows = [
         {"label": None, "score": score, "value": accuracy, "low": low, "high": high}
+        | {"interval_method": "bootstrap"}
         for score in ("accuracy", "macro_f1", "macro_roc_auc")
     ]
     return pd.DataFrame(rows)

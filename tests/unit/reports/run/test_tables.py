@@ -34,7 +34,7 @@ def scores(eval_set):
 
 def test_a_score_is_found_by_name_and_label(scores):
     overall, of_label = score_of(scores, "accuracy"), score_of(scores, "recall", "fsg")
-    assert set(overall) == {"value", "low", "high"}
+    assert overall.low < overall.value < overall.high
     assert overall != of_label
 
 
@@ -43,8 +43,8 @@ def test_the_overall_table_shows_value_interval_and_meaning(eval_set, scores):
     found = score_of(scores, "accuracy")
     assert first == (
         "Accuracy\nshare of images called correctly",
-        f"{found['value']:.3f}",
-        f"{found['low']:.3f} to {found['high']:.3f}",
+        f"{found.value:.3f}",
+        f"{found.low:.3f} to {found.high:.3f}",
     )
 
 
@@ -121,7 +121,7 @@ def test_internal_and_external_scores_are_side_by_side(tmp_path):
     overall, by_label = external_tables(inside, outside)
     accuracy = next(row for row in overall.rows if row[0] == "Accuracy")
     for cell, one in zip(accuracy[1:], (inside, outside), strict=True):
-        assert cell.startswith(f"{score_of(one.scores, 'accuracy')['value']:.3f}\n")
+        assert cell.startswith(f"{score_of(one.scores, 'accuracy').value:.3f}\n")
     crescent = next(row for row in by_label.rows if row[0] == "Crescent")
     first, second = crescent[2].split("\n")
     assert first.startswith(f"{score_of(inside.scores, 'recall', 'cgn')['value']:.3f}")

@@ -50,6 +50,7 @@ from glomerulab.apps.annotation.web.pages import render_page
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.cohort.manifest import write_manifest
 from glomerulab.cohort.paper_labels import write_paper_labels
+from glomerulab.evaluation.intervals import MARK, RULE_OF_THREE
 
 router = APIRouter(prefix="/study")
 
@@ -370,7 +371,8 @@ def _with_interval(one: Mapping[Hashable, object]) -> str:
         return "not defined"
     if math.isnan(low):
         return f"{value:.2f}".replace("-", "−")
-    return f"{value:.2f} ({low:.2f}, {high:.2f})".replace("-", "−")
+    mark = MARK if one["interval_method"] == RULE_OF_THREE else ""
+    return f"{value:.2f} ({low:.2f}, {high:.2f}){mark}".replace("-", "−")
 
 
 def _write_labels(site: Site, login: str, path: Path) -> None:
