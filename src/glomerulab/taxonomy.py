@@ -163,7 +163,7 @@ def load_taxonomy(name_or_path: str | Path) -> Taxonomy:
     except tomllib.TOMLDecodeError as error:
         raise TaxonomyError(f"the taxonomy is not valid TOML: {error}", where=where) from error
     except ValidationError as error:
-        raise TaxonomyError(first_problem(error), where=where) from error
+        raise TaxonomyError(first_problem(error, _TaxonomyFile), where=where) from error
     return Taxonomy(parsed.name, parsed.labels)
 
 

@@ -68,10 +68,10 @@ def test_an_unknown_label_lists_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("name = 'x'\nlabels = []", "labels: "),
-        ("name = 'x'\n[[labels]]\nid='a'\nname='A'\n", "labels: "),
+        ("name = 'x'\nlabels = []", "labels must"),
+        ("name = 'x'\n[[labels]]\nid='a'\nname='A'\n", "labels must"),
         ("name = 'x'\ncolour = 1\n[[labels]]\nid='a'\nname='A'\n", "colour|labels"),
-        ("[[labels]]\nid='A b'\nname='A'\n[[labels]]\nid='b'\nname='B'\n", "name: |id"),
+        ("[[labels]]\nid='A b'\nname='A'\n[[labels]]\nid='b'\nname='B'\n", "name is missing"),
         ("name='x'\n[[labels]]\nid='a'\nname='A'\nhpo='12'\n[[labels]]\nid='b'\nname='B'", "hpo"),
         ("name='x'\n[[labels]]\nid='a'\nname='A'\n[[labels]]\nid='a'\nname='B'\n", "given twice"),
         (

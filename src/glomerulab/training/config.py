@@ -250,11 +250,19 @@ def read_toml_config(
         if value is not None:
             _set(data, key, _absolute(value, path.absolute().parent), where=where)
     for key, value in (overrides or {}).items():
-        _set(data, key, _absolute(value, Path.cwd()) if key in path_keys else value, where=where)
+        _set(data, key, _absolute(value, Path.cwd()) if key in path_keys else value)
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(first_problem(error), where=where) from error
+        # A value of the caller is not blamed on the file.
+        is_ours = any(_is_at(key, error.errors()[0]["loc"]) for key in overrides or {})
+        raise ConfigError(first_problem(error, kind), where=None if is_ours else where) from error
+
+
+def _is_at(dotted: str, place: tuple[int | str, ...]) -> bool:
+    """Return whether a problem's place lies at a key; names of union members stand between."""
+    first, *others = dotted.split(".")
+    return bool(place) and place[0] == first and (not others or others[-1] in place)
 
 
 def write_config(config: TrainConfig, path: Path) -> None:
@@ -279,11 +287,13 @@ def _get(data: object, dotted: str) -> object:
     return data
 
 
-def _set(data: dict[str, object], dotted: str, value: object, *, where: str) -> None:
+def _set(data: dict[str, object], dotted: str, value: object, *, where: str | None = None) -> None:
     *tables, last = dotted.split(".")
     for name in tables:
         inner = data.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"{dotted}: {name} is not a table", where=where)
+            raise ConfigError(
+                f"{name!r} is a value, not a table, so there is no key {dotted!r}", where=where
+            )
         data = inner
     data[last] = value

@@ -39,7 +39,7 @@ def test_an_unknown_rule_set_names_the_known_ones(tmp_path: Path) -> None:
     [
         ('[{ grade = "a", above = 0 }]', "must be without limits"),
         ('[{ grade = "a" }, { grade = "b" }]', "only the last"),
-        ('[{ grade = "a", above = 2 }, { grade = "b" }]', "less than or equal to 1"),
+        ('[{ grade = "a", above = 2 }, { grade = "b" }]', "must be at most 1, got 2"),
         ('[{ grade = "a", counts = ["x"] }]', "unknown findings: x"),
     ],
 )

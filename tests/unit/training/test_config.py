@@ -44,7 +44,7 @@ def test_a_written_file_reads_back_equal(tmp_path: Path) -> None:
         ("epoch = 3", "unknown key 'epoch'"),
         ("[optimizer]\nlr = 1", "unknown key 'optimizer.lr'"),
         ("[augmentation]\nblur = 1", "unknown key 'augmentation.blur'"),
-        ("epochs = 0", "epochs: .* got 0"),
+        ("epochs = 0", "epochs must .* got 0"),
         ('[schedule]\nkind = "linear"', "schedule"),
         ('[schedule]\nkind = "multistep"\nmilestones = [3, 1]', "milestones must ascend"),
         ("seed = ", "not valid TOML"),
@@ -72,7 +72,7 @@ def test_overrides_win_and_their_paths_start_from_here(tmp_path: Path) -> None:
     assert config.out == Path.cwd() / "elsewhere"
     assert config.optimizer.learning_rate == 0.5
     assert config.model.options == {"reading": "wide"}
-    with pytest.raises(ConfigError, match="epochs is not a table"):
+    with pytest.raises(ConfigError, match="not a table"):
         read_config(_file(tmp_path, "epochs = 1"), {"epochs.much": 1})
 
 
@@ -118,3 +118,38 @@ def test_the_cosine_may_rise_first() -> None:
 
 def test_constant_stays() -> None:
     assert ConstantSchedule().rate(7, initial=0.3, n_epochs=9) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "subject"),
+    [
+        ({"epochs": "two"}, "epochs"),
+        ({"epochs.much": 1}, "epochs"),
+        ({"optimizer.lr": 1}, "optimizer.lr"),
+        ({"schedule.kind": "cosine", "schedule.n_warmup": -1}, "n_warmup"),
+        ({"model.input_size": "big"}, "model.input_size"),
+    ],
+)
+def test_a_wrong_value_of_the_caller_is_not_blamed_on_the_file(
+    tmp_path: Path, overrides: dict[str, object], subject: str
+) -> None:
+    with pytest.raises(ConfigError, match=subject) as caught:
+        read_config(_file(tmp_path, "epochs = 1"), overrides)
+    assert caught.value.where is None
+
+
+def test_a_wrong_value_of_the_file_is_blamed_on_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size") as caught:
+        read_config(_file(tmp_path, "batch_size = 0"), {"epochs": 2})
+    assert caught.value.where is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [("epoch", "epochs"), ("learning_rate", "optimizer.learning_rate"), ("model.nam", "model.name")],
+)
+def test_an_unknown_key_suggests_the_one_that_was_meant(
+    tmp_path: Path, key: str, suggestion: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean .*'{suggestion}'"):
+        read_config(_file(tmp_path, ""), {key: 1})

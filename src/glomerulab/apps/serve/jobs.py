@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 LOCK_FILE = ".server.lock"
 POLL_S = 0.1
+MAX_ID_LENGTH = 40
+"""Of an unknown id in a message."""
 GIVEN_UP = (
     "the server ended {n} times during this job, which is given up, since the job may be the "
     "cause; see the server's log"
@@ -93,7 +95,10 @@ class Jobs:
         with self._lock:
             record = self._records.get(job_id)
         if record is None or record.client != client:
-            raise UnknownRecordError("there is no such job of this client")
+            raise UnknownRecordError(
+                f"there is no job {job_id[:MAX_ID_LENGTH]!r} of this client; GET /v1/jobs lists "
+                "its jobs"
+            )
         return record
 
     def progress(self, record: JobRecord) -> JobProgress | None:

@@ -20,7 +20,7 @@ from glomerulab.apps.serve.schemas import (
     Stain,
     error_responses,
 )
-from glomerulab.apps.serve.service import CurrentService, ServedModel, Service
+from glomerulab.apps.serve.service import KNOWN_PARAMETERS, CurrentService, ServedModel, Service
 from glomerulab.cases.calls import REASONS
 from glomerulab.errors import ImageFileError
 from glomerulab.images import decode_image
@@ -28,8 +28,11 @@ from glomerulab.inference.decide import Decision
 from glomerulab.inference.image_predictions import ImagePrediction
 from glomerulab.inference.model import PreparedCrop, decide_crops, prepare_crop
 
-router = APIRouter()
+router = APIRouter(dependencies=[KNOWN_PARAMETERS])
 
+HOW_TO_SEND = (
+    "send the bytes of the image file as the body, such as with `curl --data-binary @crop.png`"
+)
 SAME_MPP = 0.1
 """Relative tolerance, as in `glomerulab predict`."""
 SCALE_UNKNOWN = (
@@ -55,7 +58,9 @@ async def predict_crop(
     """Predict one crop of a glomerulus; the body is a PNG, JPEG, TIFF or BMP file."""
     content = await request.body()
     if not content:
-        raise ImageFileError("the request's body is empty; send an image file")
+        raise ImageFileError(f"the request's body is empty; {HOW_TO_SEND}")
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise ImageFileError(f"the request's body is a form with a file in it; {HOW_TO_SEND}")
     service.metrics.in_flight.inc()
     try:
         async with asyncio.timeout(service.limits.answer_s):
@@ -96,7 +101,10 @@ async def _response(
 def _prepared(
     service: Service, content: bytes, *, stain: str | None, mpp: float | None, saliency: bool
 ) -> PreparedCrop:
-    image = decode_image(content, max_pixels=service.limits.crop_pixels)
+    try:
+        image = decode_image(content, max_pixels=service.limits.crop_pixels)
+    except ImageFileError as error:
+        raise ImageFileError(f"{error.message}; {HOW_TO_SEND}") from error
     model = service.model
     return prepare_crop(
         image, model.card, model.calibration, stain=stain, mpp=mpp, with_picture=saliency

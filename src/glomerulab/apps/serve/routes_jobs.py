@@ -10,13 +10,14 @@ from glomerulab.apps.serve.files import RESULTS, SlideFolder, find_result, resul
 from glomerulab.apps.serve.job_records import JobRecord, JobRequest
 from glomerulab.apps.serve.jobs import Jobs
 from glomerulab.apps.serve.schemas import Job, JobList, error_responses
-from glomerulab.apps.serve.service import Client, CurrentService, Service
+from glomerulab.apps.serve.service import KNOWN_PARAMETERS, Client, CurrentService, Service
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ConfigError, UnknownRecordError
 
-router = APIRouter(prefix="/v1/jobs")
+router = APIRouter(prefix="/v1/jobs", dependencies=[KNOWN_PARAMETERS])
 
-JobId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
+# Not validated: an id of another form is an unknown job, 404.
+JobId = Annotated[str, Path(json_schema_extra={"pattern": "^[0-9a-f]{16}$"})]
 
 
 @router.post(
@@ -100,7 +101,10 @@ def _check(request: JobRequest, slides: SlideFolder, service: Service) -> None:
     slides.find(request.regions)
     for slide in request.slides:
         if slide.stain is not None and slide.stain not in STAINS:
-            raise ConfigError(f"the stain of a slide must be one of {', '.join(STAINS)}")
+            raise ConfigError(
+                f"the stain of {slide.path} must be one of {', '.join(STAINS)}, "
+                f"got {slide.stain!r}"
+            )
     if service.model.card.mpp is None:
         raise ConfigError(
             "the model does not state its micrometres per pixel, so slides cannot be cut for it"

@@ -5,7 +5,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from glomerulab.apps.serve.metrics import METRICS_TYPE
 from glomerulab.apps.serve.schemas import Health, ModelResponse, Readiness, error_responses
-from glomerulab.apps.serve.service import CurrentService
+from glomerulab.apps.serve.service import KNOWN_PARAMETERS, CurrentService
 from glomerulab.apps.web.assets import Assets
 from glomerulab.apps.web.security import NOTICE, content_policy
 from glomerulab.cohort.schema import STAINS
@@ -41,7 +41,9 @@ def metrics(service: CurrentService) -> Response:
     return Response(service.metrics.text(counts), media_type=METRICS_TYPE)
 
 
-@router.get("/v1/model", responses=error_responses(401, 429, 503))
+@router.get(
+    "/v1/model", responses=error_responses(401, 422, 429, 503), dependencies=[KNOWN_PARAMETERS]
+)
 async def model(service: CurrentService) -> ModelResponse:
     """Show the model card."""
     loaded = service.model

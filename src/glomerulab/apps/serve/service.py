@@ -14,7 +14,7 @@ from glomerulab.apps.serve.metrics import Metrics
 from glomerulab.apps.serve.predictor import Predictor
 from glomerulab.apps.serve.settings import Limits
 from glomerulab.cases.case_folder import ModelFacts
-from glomerulab.errors import TaxonomyError
+from glomerulab.errors import ConfigError, TaxonomyError
 from glomerulab.inference.calibration import (
     ModelCalibration,
     model_facts,
@@ -22,11 +22,15 @@ from glomerulab.inference.calibration import (
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.model import load_model
 from glomerulab.models.card import ModelCard
+from glomerulab.runtime.messages import did_you_mean
 from glomerulab.runtime.sealing import check_seal
 from glomerulab.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     from glomerulab.apps.serve.overlays import Overlays
+
+MAX_NAME_LENGTH = 40
+"""Of an unknown parameter in a message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,3 +125,19 @@ async def _client(request: Request) -> str:
 CurrentService = Annotated[Service, Depends(_service)]
 Client = Annotated[str, Depends(_client)]
 """The client's name, set by `AuthMiddleware`."""
+
+
+async def _known_parameters(request: Request) -> None:
+    """Refuse a misspelt query parameter, which would silently change nothing."""
+    known = [one.alias for one in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise ConfigError(
+                f"unknown query parameter {name[:MAX_NAME_LENGTH]!r}{did_you_mean(name, known)} "
+                f"(known: {listed})"
+            )
+
+
+KNOWN_PARAMETERS = Depends(_known_parameters)
+"""For routes and routers whose query is checked."""

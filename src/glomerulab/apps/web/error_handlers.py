@@ -1,7 +1,9 @@
 """Exception handlers shared by the web programs."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -9,12 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from glomerulab.errors import GlomerulabError
+from glomerulab.runtime.messages import problem_text
 
 __all__ = ["UNEXPECTED", "install_error_handlers"]
 
 log = logging.getLogger(__name__)
 
 MAX_PROBLEMS = 5
+MAX_PATH_LENGTH = 80
 UNEXPECTED = "an unexpected error occurred; the server's log has the details"
 
 Respond = Callable[[Request, int, str], Response]
@@ -32,16 +36,16 @@ def install_error_handlers(
 
     Parameters
     ----------
-    foreseen : callable
+    known_error : callable
         Handles a `GlomerulabError`.
     respond : callable
         Builds the response to any other error.
-    unforeseen : str, optional
+    unexpected : str, optional
         Message of an unexpected error.
     """
 
     def http(request: Request, error: HTTPException) -> Response:
-        made = respond(request, error.status_code, str(error.detail))
+        made = respond(request, error.status_code, _http_text(request, error))
         made.headers.update(error.headers or {})
         return made
 
@@ -50,6 +54,9 @@ def install_error_handlers(
         return respond(request, 500, unexpected)
 
     def invalid(request: Request, error: RequestValidationError) -> Response:
+        if any(one["loc"][0] == "path" for one in error.errors()):
+            problems = validation_problems(error)
+            return respond(request, 404, f"there is no {_path(request)}: {problems}")
         return respond(request, 422, validation_problems(error))
 
     handlers: dict[type[Exception], Callable[..., Response]] = {
@@ -64,7 +71,33 @@ def install_error_handlers(
 
 def validation_problems(error: RequestValidationError) -> str:
     """Return the problems of an invalid request in one line."""
-    problems = [
-        f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()
-    ]
-    return "; ".join(problems[:MAX_PROBLEMS])
+    return "; ".join(_problem(one) for one in error.errors()[:MAX_PROBLEMS])
+
+
+def _problem(problem: Mapping[str, Any]) -> str:
+    origin, *place = problem["loc"]
+    if problem["type"] == "json_invalid":
+        reason = str(problem["ctx"]["error"])
+        at = f" at character {place[0]}" if place else ""
+        return f"the body is not valid JSON: {reason[:1].lower()}{reason[1:]}{at}"
+    text = problem_text(problem, place=place, whole=f"the {origin}", table="a JSON object")
+    if not place and isinstance(problem.get("input"), bytes):
+        return f"{text}; send it with the header Content-Type: application/json"
+    return text
+
+
+def _http_text(request: Request, error: HTTPException) -> str:
+    """Return the message of an error; Starlette's own are phrases such as "Not Found"."""
+    if error.detail != HTTPStatus(error.status_code).phrase:
+        return str(error.detail)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "other methods")
+        return f"{_path(request)} takes {allowed}, not {request.method[:MAX_PATH_LENGTH]}"
+    if error.status_code == 404:
+        return f"there is no {_path(request)} on this server; check the address"
+    return f"the server refused the request: {error.detail}"
+
+
+def _path(request: Request) -> str:
+    path = request.url.path
+    return path if len(path) <= MAX_PATH_LENGTH else f"{path[:MAX_PATH_LENGTH]}..."

@@ -132,7 +132,28 @@ def test_a_bad_upload_is_rejected_with_its_reason_and_the_next_one_is_predicted(
 def test_a_bad_parameter_is_named(open_server, query):
     answer = open_server.client().post(f"/v1/crops?{query}", content=GOOD)
     assert answer.status_code == 422
-    assert query.split("=")[0] in answer.json()["detail"]
+    name, value = query.split("=")
+    detail = answer.json()["detail"]
+    assert detail.startswith(f"{name} must be ")
+    assert detail.endswith(f"got {value!r}")
+
+
+@pytest.mark.parametrize("path", ["/v1/crops?stian=PAS", "/v1/jobs?stian=1", "/v1/model?stian=1"])
+def test_an_unknown_query_parameter_is_refused(open_server, path):
+    method = "POST" if "crops" in path else "GET"
+    answer = open_server.client().request(method, path, content=GOOD)
+    assert answer.status_code == 422
+    assert "'stian'" in answer.json()["detail"]
+    assert ("did you mean 'stain'" in answer.json()["detail"]) == ("crops" in path)
+
+
+@pytest.mark.parametrize(
+    "sent", [{"files": {"file": ("crop.png", GOOD)}}, {"json": {"image": "iVBORw0KGgo="}}, {}]
+)
+def test_a_wrongly_sent_image_is_told_how_to_be_sent(open_server, sent):
+    answer = open_server.client().post("/v1/crops", **sent)
+    assert answer.status_code == 422
+    assert "--data-binary" in answer.json()["detail"]
 
 
 def test_bad_requests_do_not_affect_good_ones(open_server):

@@ -3,6 +3,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -92,6 +93,22 @@ def test_an_impossible_request_is_rejected_at_once(keyed, slides, body, status, 
     assert answer.status_code == status
     assert expected in answer.json()["detail"]
     assert keyed.client("anna").get("/v1/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize("job_id", ["nope", "0123456789abcdef", "%F0%9F%98%80", "x" * 500])
+def test_an_unknown_job_is_404_and_named(keyed, job_id):
+    anna = keyed.client("anna")
+    for method, end in (("GET", ""), ("POST", "/cancel"), ("DELETE", ""), ("GET", "/result/result.zip")):
+        answer = anna.request(method, f"/v1/jobs/{job_id}{end}")
+        assert answer.status_code == 404
+        assert unquote(job_id)[:20] in answer.json()["detail"]
+
+
+def test_an_unknown_result_is_404_and_the_known_ones_are_listed(keyed):
+    answer = keyed.client("anna").get("/v1/jobs/0123456789abcdef/result/all.zip")
+    assert answer.status_code == 404
+    assert "'all.zip'" in answer.json()["detail"]
+    assert "result.zip" in answer.json()["detail"]
 
 
 def test_a_server_without_a_slides_folder_rejects_jobs(open_server):

@@ -152,15 +152,26 @@ def test_an_unexpected_error_is_reported_without_a_traceback(web, monkeypatch):
     assert "unexpected" in answer.json()["detail"]
 
 
-def test_an_invalid_field_is_named_and_its_value_not_repeated(web):
+def test_an_invalid_field_is_named_with_its_value_in_json(web):
     answer = web.client("anna").write(
         "/api/annotations",
         content=b'{"seconds": NaN, "assignment_id": "<script>"}',
         headers={"Content-Type": "application/json"},
     )
     assert answer.status_code == 422
-    assert "seconds" in answer.json()["detail"]
-    assert "<script>" not in answer.text
+    assert "seconds must be a finite number" in answer.json()["detail"]
+    # JSON, and `nosniff`: a browser runs nothing of it.
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_what_was_sent_is_escaped_on_a_page(web):
+    answer = web.client("owner").get("/<script>")
+    assert answer.status_code == 404
+    assert "<script>" not in answer.text.split("<h1>")[1]
+    answer = web.client("owner").write("/study/people", data={"login": "<script>alert(1)"})
+    assert answer.status_code == 422
+    assert "<script>alert" not in answer.text
 
 
 def test_a_missing_page_is_an_html_page(web):

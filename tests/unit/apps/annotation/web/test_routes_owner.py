@@ -287,7 +287,7 @@ def test_every_file_comes_as_a_download_and_to_the_owner_alone(web, with_reading
 
 
 def test_only_the_listed_files_can_be_exported(with_readings):
-    assert with_readings.get("/study/export/annotations.db").status_code == 422
+    assert with_readings.get("/study/export/annotations.db").status_code == 404
 
 
 def test_the_ledger_is_verified_with_an_earlier_head(web, with_readings):
