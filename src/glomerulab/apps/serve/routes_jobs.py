@@ -102,8 +102,7 @@ def _check(request: JobRequest, slides: SlideFolder, service: Service) -> None:
     for slide in request.slides:
         if slide.stain is not None and slide.stain not in STAINS:
             raise ConfigError(
-                f"the stain of {slide.path} must be one of {', '.join(STAINS)}, "
-                f"got {slide.stain!r}"
+                f"the stain of {slide.path} must be one of {', '.join(STAINS)}, got {slide.stain!r}"
             )
     if service.model.card.mpp is None:
         raise ConfigError(

@@ -98,7 +98,12 @@ def test_an_impossible_request_is_rejected_at_once(keyed, slides, body, status, 
 @pytest.mark.parametrize("job_id", ["nope", "0123456789abcdef", "%F0%9F%98%80", "x" * 500])
 def test_an_unknown_job_is_404_and_named(keyed, job_id):
     anna = keyed.client("anna")
-    for method, end in (("GET", ""), ("POST", "/cancel"), ("DELETE", ""), ("GET", "/result/result.zip")):
+    for method, end in (
+        ("GET", ""),
+        ("POST", "/cancel"),
+        ("DELETE", ""),
+        ("GET", "/result/result.zip"),
+    ):
         answer = anna.request(method, f"/v1/jobs/{job_id}{end}")
         assert answer.status_code == 404
         assert unquote(job_id)[:20] in answer.json()["detail"]
