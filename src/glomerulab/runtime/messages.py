@@ -124,25 +124,32 @@ def problem_text(
     kind, given, context = problem["type"], problem.get("input"), problem.get("ctx", {})
     key = ".".join(str(part) for part in place)
     subject = key or whole
-    if kind == "extra_forbidden":
-        return f"unknown key {key!r}"
-    if kind == "missing":
-        return f"{subject} is missing"
     if kind in TAG_PROBLEMS:
         subject = f"{subject}.{str(context['discriminator']).strip(chr(39))}"
-        if kind == "union_tag_not_found":
-            return f"{subject} is missing"
-        return f"{subject} must be one of {context['expected_tags']}, got {context['tag']!r}"
+    rule = _rule(problem, table)
+    if kind == "extra_forbidden":
+        return f"unknown key {key!r}"
+    if kind in {"missing", "union_tag_not_found"}:
+        return f"{subject} is missing"
+    if rule is not None:
+        return f"{subject} {rule}"
+    # A rule over several keys is a sentence with its own subject, and its input is the whole table.
+    text = str(context.get("error") or problem["msg"])
+    return f"{key}: {text}{_got(given, text)}" if key else text
+
+
+def _rule(problem: Mapping[str, Any], table: str) -> str | None:
+    """Return "must be ..., got ..."; None for a rule that has its own sentence."""
+    kind, given, context = problem["type"], problem.get("input"), problem.get("ctx", {})
+    if kind == "union_tag_invalid":
+        return f"must be one of {context['expected_tags']}, got {context['tag']!r}"
     if kind in TABLE_PROBLEMS:
-        return f"{subject} must be {table}{_got(given)}"
+        return f"must be {table}{_got(given)}"
     if kind in RULES:
         shown = "" if kind in LENGTH_PROBLEMS else _got(given)
-        return f"{subject} must be {RULES[kind].format(**context)}{shown}"
+        return f"must be {RULES[kind].format(**context)}{shown}"
     text = str(context.get("error") or problem["msg"])
-    if text.startswith("must "):
-        return f"{subject} {text}{_got(given, text)}"
-    # A rule over several keys is a sentence with its own subject, and its input is the whole table.
-    return f"{key}: {text}{_got(given, text)}" if key else text
+    return f"{text}{_got(given, text)}" if text.startswith("must ") else None
 
 
 def _got(given: object, text: str = "") -> str:
