@@ -56,6 +56,9 @@ class StartConfig(FrozenConfig):
     path relative to that file."""
     frozen_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the pretrained parameters, in forward order, that training does not change."""
+    partial: bool = False
+    """Load what fits of another network's weights, and leave the rest random. Otherwise weights
+    with learned tensors that this network lacks are refused."""
 
 
 class OptimizerConfig(FrozenConfig):

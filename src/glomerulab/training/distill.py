@@ -27,7 +27,8 @@ from glomerulab.models.transfer.stage_matching import (
     matching_losses,
     n_complete_stages,
 )
-from glomerulab.models.transfer.weights import load_matching, read_weights
+from glomerulab.models.transfer.weight_files import read_weights
+from glomerulab.models.transfer.weights import load_matching
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import SettingsFile
@@ -176,8 +177,8 @@ def _write_run(model: ImprovedSeResNet, images: "_Crops", settings: Distillation
 
 
 def _teacher(settings: Distillation, images: "_Crops") -> tuple[StageTeacher, dict[str, Tensor]]:
-    weights = read_weights(settings.teacher)
     resnet = create_model(TEACHER, 1)
+    weights = read_weights(settings.teacher, resnet).tensors
     loaded = load_matching(resnet, weights, input_size=64, leave=head_layers(resnet))
     n_stages = n_complete_stages(loaded)
     if n_stages == 0:

@@ -4,7 +4,8 @@
 """
 
 import json
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,12 +17,13 @@ from glomerulab.models.checkpoint import read_checkpoint
 from glomerulab.models.layers import freeze_first, head_layers
 from glomerulab.models.networks.improved_seresnet import ImprovedSeResNet
 from glomerulab.models.transfer.separable import PairEnergy, is_basic_resnet, transfer_basic_resnet
+from glomerulab.models.registry import create_model
+from glomerulab.models.transfer.weight_files import FileWeights, read_weights, shortened
 from glomerulab.models.transfer.weights import (
     LoadResult,
     imagenet_scale,
     imagenet_weights,
     load_matching,
-    read_weights,
 )
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.sealing import require_run_folder
@@ -31,6 +33,17 @@ from glomerulab.training.dataset import CropDataset
 START_FILE = "start.json"
 N_NORM_IMAGES = 32
 """Images that batch norms are measured on after a transfer; each epoch uses more."""
+TRAINING_PARTS = re.compile(
+    r"(?:head|heads|head_dist|fc|classifier|last_linear|\w*proj(?:ector|ection)\w*|\w*_head|"
+    r"predictor|prototypes|decoder\w*|aux\w*|queue\w*|criterion|\w*loss\w*)",
+    re.IGNORECASE,
+)
+"""Top-level parts that a network is trained with and used without."""
+TRAINING_TENSORS = re.compile(
+    r"num_batches_tracked|n_averaged|mask_token|attn_mask|relative_position_index|"
+    r"relative_coords_table|total_ops|total_params"
+)
+"""Tensors that are counted, computed, or used in pretraining only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,8 @@ class Start:
     """Set if tensors were loaded by name."""
     energies: tuple[PairEnergy, ...] = ()
     """Set if pairs replace 3×3 kernels: the share of each kernel that is kept."""
+    notes: tuple[str, ...] = ()
+    """What else the user should know, such as which of several networks in a file was taken."""
 
     def lines(self) -> list[str]:
         """Describe for the user which weights were loaded and which were not."""
@@ -55,6 +70,7 @@ class Start:
                     f"  {pair.layer}: {pair.energy:.1%} of the kernel kept"
                     for pair in self.energies
                 ),
+                *(f"  {note}" for note in self.notes),
             ]
         if self.loaded is None:
             return [f"start: {self.source}"]
@@ -66,8 +82,8 @@ class Start:
             (self.loaded.unused, "in the file only, not used"),
         ):
             if names:
-                lines.append(f"  {len(names)} {reason}: {_shortened(names)}")
-        return lines
+                lines.append(f"  {len(names)} {reason}: {shortened(names)}")
+        return lines + [f"  {note}" for note in self.notes]
 
 
 def set_start(
@@ -94,22 +110,39 @@ def _load_start(
     wanted = config.start.weights
     if wanted is None:
         return Start("random")
-    weights, source, run_card = _read_weights(wanted, card)
-    if isinstance(model, ImprovedSeResNet) and is_basic_resnet(weights, model):
-        energies = transfer_basic_resnet(model, weights, _some_images(training, config.seed))
+    found, source, run_card = _read_weights(wanted, card, model)
+    notes = _notes_on_file(found)
+    if isinstance(model, ImprovedSeResNet) and is_basic_resnet(found.tensors, model):
+        energies = transfer_basic_resnet(model, found.tensors, _some_images(training, config.seed))
         new = (*head_layers(model), "attention.")
         pretrained = [key for key in model.state_dict() if not any(part in key for part in new)]
-        return Start(source, tuple(pretrained), energies=energies)
-    loaded = load_matching(model, weights, input_size=card.input_size, leave=head_layers(model))
-    if run_card is not None:
-        _check_same_network(loaded, run_card, card, head_layers(model), where=source)
-    if not any(key.endswith("weight") for key in loaded.loaded):
+        return Start(source, tuple(pretrained), energies=energies, notes=notes)
+    head = head_layers(model)
+    loaded = load_matching(model, found.tensors, input_size=card.input_size, leave=head)
+    of_head = tuple(key for key in loaded.unused if _is_below(key, head))
+    loaded = replace(loaded, unused=tuple(key for key in loaded.unused if key not in of_head))
+    if run_card is not None and not config.start.partial:
+        _check_same_network(loaded, run_card, card, where=source)
+    n_fitting = len(loaded.loaded) + len(loaded.reset) + len(of_head)
+    if not any(key.endswith("weight") for key in loaded.loaded) or (
+        not config.start.partial and 2 * n_fitting < len(found.tensors)
+    ):
         raise CheckpointError(
-            f"the file has no weight of {card.model}; give weights of that network; for an "
-            "improved one those of a ResNet-34, or a run of `glomerulab distill` for ResNet-50's",
+            f"the weights are of another network: {n_fitting} of {len(found.tensors)} tensors fit "
+            f"{card.model}, which has {len(model.state_dict())}; set model.name to their network. "
+            "An improved network takes those of a ResNet-34, or a run of `glomerulab distill` for "
+            "ResNet-50's",
             where=source,
         )
-    return Start(source, loaded.loaded, loaded)
+    if not config.start.partial:
+        _check_nothing_dropped(loaded, card, where=source)
+    if of_head:
+        n_classes = max(len(found.tensors[key]) for key in of_head)
+        notes += (
+            f"the head for {n_classes} classes is not used ({shortened(of_head)}); the new one for "
+            f"{len(card.labels)} labels begins random",
+        )
+    return Start(source, loaded.loaded, loaded, notes=notes)
 
 
 def write_start(start: Start, run: Path) -> None:
@@ -130,6 +163,7 @@ def read_start(run: Path) -> Start:
             tuple(facts["pretrained"]),
             None if facts["loaded"] is None else LoadResult(**_tuples(facts["loaded"])),
             tuple(PairEnergy(**pair) for pair in facts["energies"]),
+            tuple(facts.get("notes", ())),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
@@ -137,19 +171,66 @@ def read_start(run: Path) -> Start:
         ) from error
 
 
-def _read_weights(wanted: str, card: ModelCard) -> tuple[dict[str, Tensor], str, ModelCard | None]:
+def _read_weights(
+    wanted: str, card: ModelCard, model: nn.Module
+) -> tuple[FileWeights, str, ModelCard | None]:
     """Return the weights of a name, a file or a run, their location, and the card of a run."""
+    networks = [model]
+    if isinstance(model, ImprovedSeResNet):
+        networks.append(create_model("timm:resnet34", 1))
     if wanted == IMAGENET:
         _check_same_scale(*imagenet_scale(card.model), card, where=f"ImageNet, {card.model}")
         path = imagenet_weights(card.model)
-        return read_weights(path), str(path), None
+        return read_weights(path, *networks), str(path), None
     path = Path(wanted)
     if not path.is_dir():
-        return read_weights(path), wanted, None
+        return read_weights(path, *networks), wanted, None
     require_run_folder(path)
     weights, run_card = read_checkpoint(path)
     _check_same_scale(run_card.mean, run_card.std, card, where=wanted)
-    return weights, wanted, run_card
+    return FileWeights(weights), wanted, run_card
+
+
+def _notes_on_file(found: FileWeights) -> tuple[str, ...]:
+    """Say which of the tensors of a file were taken for the network."""
+    notes = []
+    if found.prefix:
+        notes.append(f"names are read without {found.prefix!r}")
+    if found.alternatives:
+        notes.append(
+            f"the file has several networks: {found.prefix or 'the names without prefix'} is used, "
+            f"{shortened(found.alternatives)} not"
+        )
+    if found.outside:
+        notes.append(
+            f"{len(found.outside)} tensors outside it are not used: {shortened(found.outside)}"
+        )
+    return tuple(notes)
+
+
+def _check_nothing_dropped(loaded: LoadResult, card: ModelCard, *, where: str) -> None:
+    """Reject weights with learned tensors, such as LayerScale, that the network has no place for.
+
+    Without them the network would compute something else than what was trained.
+    """
+    dropped = (*loaded.misshapen, *(key for key in loaded.unused if not _is_for_training_only(key)))
+    if dropped:
+        raise CheckpointError(
+            f"the weights are of a variant of {card.model}: {len(dropped)} learned tensors have no "
+            f"place in it or another shape ({shortened(dropped)}). Set model.name and "
+            "model.options to the variant that has them, or set start.partial = true to train "
+            "without them",
+            where=where,
+        )
+
+
+def _is_for_training_only(key: str) -> bool:
+    names = key.split(".")
+    return bool(TRAINING_PARTS.fullmatch(names[0]) or TRAINING_TENSORS.fullmatch(names[-1]))
+
+
+def _is_below(key: str, layers: tuple[str, ...]) -> bool:
+    return any(key.startswith(f"{layer}.") for layer in layers)
 
 
 def _check_same_scale(mean: Triple, std: Triple, card: ModelCard, *, where: str) -> None:
@@ -162,11 +243,10 @@ def _check_same_scale(mean: Triple, std: Triple, card: ModelCard, *, where: str)
 
 
 def _check_same_network(
-    loaded: LoadResult, run_card: ModelCard, card: ModelCard, head: tuple[str, ...], *, where: str
+    loaded: LoadResult, run_card: ModelCard, card: ModelCard, *, where: str
 ) -> None:
     """Reject partially matching weights of a run."""
-    unused = [key for key in loaded.unused if key.rpartition(".")[0] not in head]
-    different = (*unused, *loaded.missing, *loaded.misshapen)
+    different = (*loaded.unused, *loaded.missing, *loaded.misshapen)
     if not different:
         return
     if run_card.model != card.model:
@@ -183,9 +263,9 @@ def _check_same_network(
             or "it was written by another version"
         )
     raise ConfigError(
-        f"the run has another network: {reason}; tensors that differ: {_shortened(different)}. "
-        "Set model.name and model.options to the run's; or, to load what fits and leave the rest "
-        "random, give the .safetensors file in its checkpoint folder instead of the run",
+        f"the run has another network: {reason}; tensors that differ: {shortened(different)}. "
+        "Set model.name and model.options to the run's; or set start.partial = true to load what "
+        "fits and leave the rest random",
         where=where,
     )
 
@@ -199,7 +279,3 @@ def _some_images(training: CropDataset, seed: int) -> Tensor:
 def _tuples(facts: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
     return {key: tuple(names) for key, names in facts.items()}
 
-
-def _shortened(names: tuple[str, ...], n_shown: int = 3) -> str:
-    more = len(names) - n_shown
-    return ", ".join(names[:n_shown]) + (f" and {more} more" if more > 0 else "")

@@ -77,7 +77,7 @@ def test_a_file_of_another_network_is_refused_before_anything_is_written(
 ) -> None:
     save_file({"conv9.weight": torch.zeros(2)}, tmp_path / "w.safetensors")
     begun = _begun(config, tmp_path / "w.safetensors", "second")
-    with pytest.raises(CheckpointError, match=r"w\.safetensors: .* no weight of improved_"):
+    with pytest.raises(CheckpointError, match=r"w\.safetensors.*conv9\.weight.*stem\.0\.weight"):
         train(begun)
     assert not begun.out.exists()
     with pytest.raises(CheckpointError, match="holds no trained model"):
@@ -105,18 +105,78 @@ def test_a_run_of_another_network_is_refused_and_the_way_out_named(
     with pytest.raises(ConfigError, match=reason) as caught:
         train(begun)
     assert not begun.out.exists()
-    assert "give the .safetensors file in its checkpoint folder" in str(caught.value)
+    assert "start.partial = true" in str(caught.value)
 
 
-def test_the_matching_tensors_of_another_network_are_loaded(
-    config: TrainConfig, first: Path
+@pytest.mark.parametrize("from_file", [True, False])
+def test_the_matching_tensors_of_another_network_are_loaded_only_when_asked(
+    config: TrainConfig, first: Path, from_file: bool
 ) -> None:
     model = config.model.model_copy(update={"options": {"activation_inside_pair": False}})
     (file,) = (first / "checkpoint").glob("*.safetensors")
+    start = file if from_file else first
+    begun = _begun(config, start, "second").model_copy(update={"model": model})
+    with pytest.raises((CheckpointError, ConfigError), match=r"start\.partial"):
+        train(begun)
+    assert not begun.out.exists()
     lines: list[str] = []
-    begun = _begun(config, file, "second").model_copy(update={"model": model})
-    train(begun, echo=lines.append)
+    partial = begun.model_copy(
+        update={"start": StartConfig(weights=str(start), partial=True)}
+    )
+    train(partial, echo=lines.append)
     assert "in the file only, not used" in lines[1]
+
+
+VIT = "timm:test_vit"
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {f"blocks.{block}.ls1.gamma": torch.ones(64) for block in range(6)},
+        {"reg_token": torch.ones(1, 4, 64)},
+        {"blocks.0.attn.q_norm.weight": torch.ones(64)},
+        {"cls_token": torch.ones(1, 1, 32)},
+    ],
+    ids=["LayerScale", "registers", "query norm", "another width"],
+)
+def test_learned_tensors_without_a_place_stop_the_start(
+    config: TrainConfig, tmp_path: Path, extra: dict[str, torch.Tensor]
+) -> None:
+    theirs = create_model(VIT, 5).state_dict()
+    save_file(theirs | extra, tmp_path / "w.safetensors")
+    model = config.model.model_copy(update={"name": VIT, "input_size": 160})
+    begun = _begun(config, tmp_path / "w.safetensors", "second").model_copy(update={"model": model})
+    with pytest.raises(CheckpointError, match=next(iter(extra))):
+        train(begun)
+    assert not begun.out.exists()
+
+
+def test_parts_that_only_pretraining_needs_do_not_stop_the_start(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    theirs = {f"teacher.backbone.{k}": v for k, v in create_model(VIT, 5).state_dict().items()}
+    theirs["teacher.backbone.mask_token"] = torch.ones(1, 1, 64)
+    theirs["teacher.dino_head.mlp.0.weight"] = torch.ones(8, 64)
+    theirs["teacher.backbone.decoder_blocks.0.weight"] = torch.ones(8, 8)
+    save_file(theirs, tmp_path / "w.safetensors")
+    model = config.model.model_copy(update={"name": VIT, "input_size": 160})
+    begun = _begun(config, tmp_path / "w.safetensors", "second").model_copy(update={"model": model})
+    start = read_start(train(begun))
+    assert len(start.pretrained) == len(create_model(VIT, 5).state_dict()) - 2
+    assert any("'teacher.backbone.'" in note for note in start.notes)
+    assert any("5 classes" in note and "2 labels" in note for note in start.notes)
+
+
+def test_weights_of_another_network_are_refused_with_counts(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    theirs = create_model("timm:resnet50", 5).state_dict()
+    save_file(theirs, tmp_path / "w.safetensors")
+    model = config.model.model_copy(update={"name": "timm:resnet18"})
+    begun = _begun(config, tmp_path / "w.safetensors", "second").model_copy(update={"model": model})
+    with pytest.raises(CheckpointError, match=rf"of {len(theirs)} tensors"):
+        train(begun)
 
 
 def test_imagenet_weights_are_refused_for_images_normalised_otherwise(

@@ -1,20 +1,15 @@
-"""Find pretrained weights, read them safely, and load what fits into a network.
+"""Find pretrained weights, and load what fits into a network.
 
-Files are safetensors, or pickles of ``torch.save`` read without executing code. ImageNet weights
-come from a local folder, since hospitals are offline, or else from the hub.
+ImageNet weights come from a local folder, since hospitals are offline, or else from the hub.
 """
 
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError
@@ -25,10 +20,8 @@ from glomerulab.models.registry import find_model
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-__all__ = ["LoadResult", "imagenet_scale", "imagenet_weights", "load_matching", "read_weights"]
+__all__ = ["LoadResult", "imagenet_scale", "imagenet_weights", "load_matching"]
 
-WRAPPERS = ("state_dict", "model", "model_state_dict")
-"""Keys under which training programs keep the weights of a checkpoint."""
 FOLDER_VARIABLE = "GLOMERULAB_WEIGHTS"
 
 
@@ -46,51 +39,6 @@ class LoadResult:
     """In the file only."""
     reset: tuple[str, ...] = ()
     """Unchanged batch norms, since the values in the file belong to weights that are missing."""
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read named tensors from a file.
-
-    Parameters
-    ----------
-    path : Path
-        ``.safetensors``, or under any other suffix a file of ``torch.save``: a dict of tensors,
-        perhaps inside a dict under ``state_dict`` or ``model``.
-
-    Returns
-    -------
-    dict of str to Tensor
-        On the CPU, without the prefix ``module.`` of wrappers for several GPUs.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is missing or damaged, holds no tensors, or would execute code.
-    """
-    where = str(path)
-    try:
-        if path.suffix == ".safetensors":
-            content: object = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"the weights cannot be read: {error.strerror or error}", where=where
-        ) from error
-    except pickle.UnpicklingError as error:
-        reason = (
-            f"{path.name} holds more than tensors, and reading it could execute code; save the "
-            "state_dict() as .safetensors where the file comes from"
-            if zipfile.is_zipfile(path)
-            else f"{path.name} is not a file of weights"
-        )
-        raise CheckpointError(reason, where=where) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path.name} is not a file of weights: {first_line}", where=where
-        ) from error
-    return _tensors(content, path)
 
 
 def load_matching(
@@ -207,17 +155,3 @@ def _download(repository: str, path: Path) -> Path:
             f"{path} (or in the folder that {FOLDER_VARIABLE} names), and run this again",
             where=f"ImageNet weights {repository}",
         ) from error
-
-
-def _tensors(content: object, path: Path) -> dict[str, Tensor]:
-    for key in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = {
-        str(key).removeprefix("module."): value
-        for key, value in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(value, Tensor)
-    }
-    if not tensors:
-        raise CheckpointError(f"{path.name} holds no named tensors", where=str(path))
-    return tensors

@@ -2,68 +2,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from glomerulab.errors import CheckpointError
 from glomerulab.models.layers import head_layers
 from glomerulab.models.registry import create_model
+from glomerulab.models.transfer.weight_files import read_weights
 from glomerulab.models.transfer.weights import (
     imagenet_scale,
     imagenet_weights,
     load_matching,
-    read_weights,
     weights_folder,
 )
-
-TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
-
-
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-def test_torch_files_are_read_with_any_wrapper(tmp_path: Path, wrapper: str | None) -> None:
-    content = {f"module.{key}": value for key, value in TENSORS.items()}
-    torch.save(content if wrapper is None else {wrapper: content, "epoch": 3}, tmp_path / "w.pth")
-    read = read_weights(tmp_path / "w.pth")
-    assert read.keys() == TENSORS.keys()
-    assert torch.equal(read["a.weight"], TENSORS["a.weight"])
-
-
-def test_safetensors_are_read(tmp_path: Path) -> None:
-    save_file(TENSORS, tmp_path / "w.safetensors")
-    assert torch.equal(read_weights(tmp_path / "w.safetensors")["a.bias"], TENSORS["a.bias"])
-
-
-class _Shell:
-    def __reduce__(self) -> tuple[object, ...]:
-        return print, ("this must not run",)
-
-
-def test_a_file_that_would_execute_code_is_refused_without_executing_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.save({"state_dict": _Shell()}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match=r"w\.pth"):
-        read_weights(tmp_path / "w.pth")
-    assert "must not run" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 half a zip"])
-def test_files_without_weights_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
-    path = tmp_path / f"w.{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"w\.{suffix}"):
-        read_weights(path)
-
-
-def test_missing_files_and_files_without_tensors_are_named(tmp_path: Path) -> None:
-    for name in ("none.pth", "none.safetensors"):
-        with pytest.raises(CheckpointError, match=rf"{name}: .*No such file"):
-            read_weights(tmp_path / name)
-    torch.save({"epoch": 3}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="tensors"):
-        read_weights(tmp_path / "w.pth")
-
 
 def _net() -> nn.Sequential:
     return nn.Sequential(
@@ -114,8 +64,10 @@ def test_head_layers_are_those_that_depend_on_the_labels(name: str, head: tuple[
 
 @pytest.mark.real
 def test_the_genuine_partial_resnet50_loads_up_to_its_third_stage(real_data: Path) -> None:
-    weights = read_weights(real_data / "weights" / "resnet50_imagenet1k_v1_partial.pth")
     net = create_model("resnet50", 2)
+    weights = read_weights(
+        real_data / "weights" / "resnet50_imagenet1k_v1_partial.pth", net
+    ).tensors
     fresh = create_model("resnet50", 2, seed=1).state_dict()
     report = load_matching(net, weights, input_size=64, leave=head_layers(net))
     assert report.missing[0] == "layer3.0.conv2.weight"
