@@ -16,8 +16,8 @@ from glomerulab.models.card import ModelCard, Triple
 from glomerulab.models.checkpoint import read_checkpoint
 from glomerulab.models.layers import freeze_first, head_layers
 from glomerulab.models.networks.improved_seresnet import ImprovedSeResNet
-from glomerulab.models.transfer.separable import PairEnergy, is_basic_resnet, transfer_basic_resnet
 from glomerulab.models.registry import create_model
+from glomerulab.models.transfer.separable import PairEnergy, is_basic_resnet, transfer_basic_resnet
 from glomerulab.models.transfer.weight_files import FileWeights, read_weights, shortened
 from glomerulab.models.transfer.weights import (
     LoadResult,
@@ -278,4 +278,3 @@ def _some_images(training: CropDataset, seed: int) -> Tensor:
 
 def _tuples(facts: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
     return {key: tuple(names) for key, names in facts.items()}
-

@@ -120,9 +120,7 @@ def test_the_matching_tensors_of_another_network_are_loaded_only_when_asked(
         train(begun)
     assert not begun.out.exists()
     lines: list[str] = []
-    partial = begun.model_copy(
-        update={"start": StartConfig(weights=str(start), partial=True)}
-    )
+    partial = begun.model_copy(update={"start": StartConfig(weights=str(start), partial=True)})
     train(partial, echo=lines.append)
     assert "in the file only, not used" in lines[1]
 

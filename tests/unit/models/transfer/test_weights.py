@@ -15,6 +15,7 @@ from glomerulab.models.transfer.weights import (
     weights_folder,
 )
 
+
 def _net() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(3, 4, 1),
