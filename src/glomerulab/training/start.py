@@ -138,10 +138,11 @@ def _load_start(
         _check_nothing_dropped(loaded, card, where=source)
     if of_head:
         n_classes = max(len(found.tensors[key]) for key in of_head)
-        notes += (
+        note = (
             f"the head for {n_classes} classes is not used ({shortened(of_head)}); the new one for "
-            f"{len(card.labels)} labels begins random",
+            f"{len(card.labels)} labels begins random"
         )
+        notes = (*notes, note)
     return Start(source, loaded.loaded, loaded, notes=notes)
 
 

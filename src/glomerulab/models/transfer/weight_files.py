@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors import SafetensorError
@@ -121,7 +122,7 @@ def _read(path: Path) -> object:
 class _Inert:
     """Stands for an object of a pickle that is not a tensor; its class is never imported."""
 
-    def __new__(cls, *_args: object, **_options: object) -> "_Inert":
+    def __new__(cls, *_args: object, **_options: object) -> Self:
         return super().__new__(cls)
 
     def __init__(self, *_args: object, **_options: object) -> None:
