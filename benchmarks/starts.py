@@ -33,7 +33,8 @@ from glomerulab.cohort.splits import assign_folds
 from glomerulab.evaluation.intervals import patient_weights, percentile_interval
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.registry import create_model
-from glomerulab.models.transfer.weights import load_matching, read_weights
+from glomerulab.models.transfer.weight_files import read_weights
+from glomerulab.models.transfer.weights import load_matching
 from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.dataset import CropDataset
@@ -216,7 +217,8 @@ def leading_stages(args: argparse.Namespace) -> torch.nn.Module:
         return torch.nn.Sequential(model.stem, *model.stages[:2], reader, torch.nn.ReLU())
     net = create_model("resnet50", 2, seed=args.seed)
     if args.weights:
-        load_matching(net, read_weights(Path(args.weights)), input_size=64, leave=("fc",))
+        weights = read_weights(Path(args.weights), net).tensors
+        load_matching(net, weights, input_size=64, leave=("fc",))
     return torch.nn.Sequential(net.conv1, net.bn1, net.act1, net.maxpool, net.layer1, net.layer2)
 
 
