@@ -17,7 +17,9 @@ __all__ = ["train_small_run"]
 PARTS = ["train"] * 48 + ["validation"] * 24 + ["test"] * 12
 
 
-def train_small_run(folder: Path, *, head: str = "softmax") -> Path:
+def train_small_run(
+    folder: Path, *, head: str = "softmax", epochs: int = 4, **model: object
+) -> Path:
     """Train on 84 images of 48 px; give the run folder."""
     rng = np.random.default_rng(11)
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,11 +43,11 @@ def train_small_run(folder: Path, *, head: str = "softmax") -> Path:
             {
                 "manifest": folder / "manifest.csv",
                 "out": folder / "run",
-                "epochs": 4,
+                "epochs": epochs,
                 "batch_size": 12,
                 "precision": "float32",
                 "augmentation": False,
-                "model": {"name": "improved_seresnet_small", "input_size": 32, "head": head},
+                "model": {"name": "improved_seresnet_small", "input_size": 32, "head": head} | model,
                 "optimizer": {"learning_rate": 3e-3},
             }
         )

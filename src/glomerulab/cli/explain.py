@@ -23,7 +23,7 @@ def explain(
         Path | None, typer.Option(help="Folder; by default `explanations` in the run.")
     ] = None,
     method: Annotated[
-        list[MethodName] | None, typer.Option(help="May be given several times; default all.")
+        list[MethodName] | None, typer.Option(help="May be given several times; default all that the network allows.")
     ] = None,
     label: Annotated[
         list[str] | None,
@@ -61,7 +61,7 @@ def explain(
     from glomerulab.runtime.sealing import check_seal
 
     check_seal(run)
-    methods = [known for known in METHODS if method is None or known in method]
+    methods = None if method is None else [known for known in METHODS if known in method]
     explainer = Explainer(run, methods=methods, seed=seed)
     taxonomy = explainer.card.taxonomy
     unknown = [name for name in label or [] if name not in taxonomy.label_ids]

@@ -4,6 +4,7 @@ Captum computes the maps; the choice of layer, baseline and sign is ours. Every 
 evidence for one label: negative evidence is clipped at 0.
 """
 
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from glomerulab.images import RgbImage
-from glomerulab.models.layers import last_stage
+from glomerulab.models.layers import Stage, find_stages
 
-__all__ = ["METHODS", "Method", "attribute", "overlay_beside"]
+__all__ = ["METHODS", "Method", "attribute", "overlay_beside", "usable_methods"]
 
 Method = Literal["grad-cam", "integrated-gradients", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -55,12 +56,13 @@ def attribute(model: nn.Module, image: Tensor, target: int, method: Method) -> T
     Raises
     ------
     ValueError
-        If the method is unknown, or the model declares no last stage (Grad-CAM).
+        If the method is unknown, or the model has no maps with height and width (Grad-CAM).
 
     Notes
     -----
     Of the logit, not the probability: under softmax a probability also rises when another logit
-    falls. Grad-CAM: Selvaraju et al. 2017, on the last stage. Integrated gradients: Sundararajan
+    falls. Grad-CAM: Selvaraju et al. 2017, on the last stage whose maps the logit depends on (of a
+    transformer that reads its class token, the last block but one). Integrated gradients: Sundararajan
     et al. 2017, from white glass. Occlusion: Zeiler & Fergus 2014, patches of the image's mean
     colour, since a white one would look like a lumen.
     """
@@ -126,14 +128,55 @@ def heatmap_overlay(
     return drawn
 
 
-def _grad_cam(model: nn.Module, batch: Tensor, target: int) -> Tensor:
-    from captum.attr import LayerGradCam
+def usable_methods(model: nn.Module, *, input_size: int) -> tuple[Method, ...]:
+    """Return the methods that work for a network: Grad-CAM needs maps with height and width."""
+    device = next(model.parameters()).device
+    image = torch.zeros(1, 3, input_size, input_size, device=device)
+    has_maps = bool(_stage_maps(model, image, target=0))
+    return tuple(method for method in METHODS if has_maps or method != "grad-cam")
 
-    maps = LayerGradCam(model, last_stage(model)).attribute(
-        batch, target=target, relu_attributions=True
-    )
-    # Captum's own upsampling is nearest: blocks whose maximum would be a corner.
-    return interpolate(maps, batch.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
+
+def _grad_cam(model: nn.Module, batch: Tensor, target: int) -> Tensor:
+    # Not Captum's: it takes the second axis for the channels, which holds the tokens or rows of a
+    # transformer.
+    found = _stage_maps(model, batch, target=target)
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} has no maps with height and width, which grad-cam needs; use "
+            "integrated-gradients or occlusion"
+        )
+    maps, gradient = next((one for one in reversed(found) if one[1].any()), found[-1])
+    weights = gradient.mean(dim=(2, 3), keepdim=True)  # (1, C, 1, 1)
+    evidence = (weights * maps).sum(dim=1, keepdim=True).relu()
+    return interpolate(evidence, batch.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
+
+
+def _stage_maps(model: nn.Module, batch: Tensor, *, target: int) -> list[tuple[Tensor, Tensor]]:
+    """Return the maps of each stage, shape (1, C, H, W), and the gradient of a logit by them."""
+    outputs: list[tuple[Stage, Tensor]] = []
+
+    def record(_: nn.Module, __: object, output: object, *, stage: Stage) -> None:
+        tensor = stage.tensor(output)
+        if tensor is not None and stage.maps(tensor) is not None:
+            outputs.append((stage, tensor))
+
+    stages = find_stages(model)
+    handles = [stage.layer.register_forward_hook(partial(record, stage=stage)) for stage in stages]
+    try:
+        with torch.enable_grad():
+            logit = model(batch.detach().requires_grad_())[0, target]
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = []
+    for stage, tensor in outputs:
+        (gradient,) = torch.autograd.grad(
+            logit, tensor, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        maps, slopes = stage.maps(tensor.detach()), stage.maps(gradient)
+        if maps is not None and slopes is not None:
+            found.append((maps, slopes))
+    return found
 
 
 def _integrated_gradients(model: nn.Module, batch: Tensor, target: int) -> Tensor:

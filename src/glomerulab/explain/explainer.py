@@ -12,13 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from glomerulab.cohort.manifest import read_manifest
-from glomerulab.errors import GlomerulabError, ImageFileError, ManifestError
+from glomerulab.errors import CheckpointError, GlomerulabError, ImageFileError, ManifestError
 from glomerulab.explain.attribution import (
-    METHODS,
     Method,
     attribute,
     heatmap_overlay,
     overlay_beside,
+    usable_methods,
 )
 from glomerulab.explain.measures import (
     area,
@@ -84,24 +84,32 @@ class Explainer:
     ----------
     checkpoint : Path
         A run folder, or its ``checkpoint`` folder.
-    methods : sequence of Method, default all
+    methods : sequence of Method, optional
+        By default all that work for the network.
     seed : int, default 0
         Of the random control and of the random weights of the sanity check.
 
     Raises
     ------
     CheckpointError
-        If the checkpoint is missing or altered.
+        If the checkpoint is missing or altered, or a method does not work for its network.
     """
 
     def __init__(
-        self, checkpoint: Path, *, methods: Sequence[Method] = METHODS, seed: int = 0
+        self, checkpoint: Path, *, methods: Sequence[Method] | None = None, seed: int = 0
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         require_run_folder(checkpoint)
         model, self.card = load_checkpoint(checkpoint)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
-        self.methods = methods
+        usable = usable_methods(self.model, input_size=self.card.input_size)
+        if methods is not None and (refused := [one for one in methods if one not in usable]):
+            raise CheckpointError(
+                f"the network {self.card.model} has no maps with height and width, which "
+                f"{refused[0]} needs; the methods that work for it are {' and '.join(usable)}",
+                where=str(checkpoint),
+            )
+        self.methods = usable if methods is None else tuple(methods)
         self.seed = seed
 
     def explain(

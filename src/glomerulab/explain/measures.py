@@ -160,7 +160,13 @@ def randomised_models(
     replaced by random ones. A method whose maps hardly change draws edges of the image and does
     not explain the model.
     """
-    fresh = create_model(card.model, len(card.labels), seed=seed, options=card.options)
+    fresh = create_model(
+        card.model,
+        len(card.labels),
+        seed=seed,
+        options=card.options,
+        input_size=card.input_size,
+    )
     layers = [name for name, layer in model.named_modules() if _has_own_weights(layer)]
     for share in RANDOM_SHARES:
         randomised = copy.deepcopy(model)

@@ -21,7 +21,9 @@ class ModelCard(BaseModel):
     format: Literal[1] = 1
     model: str
     """Name in the registry."""
-    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    options: dict[str, bool | int | float | str | tuple[int | float, ...]] = Field(
+        default_factory=dict
+    )
     """Options of this network, see the registry."""
     head: Head = "softmax"
     taxonomy_name: str

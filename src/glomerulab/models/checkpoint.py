@@ -73,7 +73,9 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
     """
     weights, card = read_checkpoint(folder)
     try:
-        model = create_model(card.model, len(card.labels), options=card.options)
+        model = create_model(
+            card.model, len(card.labels), options=card.options, input_size=card.input_size
+        )
         model.load_state_dict(weights)
     except (ValueError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]

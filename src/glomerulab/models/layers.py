@@ -5,55 +5,149 @@ Works for the networks of the registry, ours and those of timm. `freeze_first` a
 constructor names the layers.
 """
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "Stage",
+    "check_network",
     "find_classifier",
     "find_stages",
     "freeze_batchnorm_stats",
     "freeze_first",
     "head_layers",
-    "last_stage",
     "record_features",
+    "spread_stages",
 ]
 
+MAX_STAGES, N_SPREAD = 8, 4
+"""Of a network with more stages than the first number (a transformer), the second are used."""
 
-def find_stages(model: nn.Module) -> list[nn.Module]:
-    """Return the layers that end the stages, in forward order.
 
-    Each gives maps of shape (B, C, H, W).
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A layer that ends a stage, and the layout of its output."""
+
+    layer: nn.Module
+    n_channels: int | None = None
+    """As the network declares them; None if it does not."""
+    n_prefix_tokens: int = 0
+    """Class token and registers in front of the tokens of the patches."""
+    channels_last: bool = False
+
+    def tensor(self, output: object) -> Tensor | None:
+        """Return the tensor that holds the maps, if the layer returns several."""
+        if isinstance(output, (tuple, list)):
+            found = (self.tensor(one) for one in output if self._has_channels(one))
+            return next((one for one in found if one is not None), None)
+        return output if isinstance(output, Tensor) and output.ndim in {3, 4} else None
+
+    def maps(self, tensor: Tensor) -> Tensor | None:
+        """Bring a tensor into the layout (B, C, H, W).
+
+        Parameters
+        ----------
+        tensor : Tensor
+            Maps (B, C, H, W) or (B, H, W, C), or tokens (B, N, C).
+
+        Returns
+        -------
+        Tensor or None
+            Without class token and registers; None if the tokens have no height and width.
+        """
+        if tensor.ndim == 4:
+            return tensor.permute(0, 3, 1, 2) if self._is_channels_last(tensor) else tensor
+        tokens = tensor if self._has_channels(tensor) else tensor.transpose(1, 2)  # (B, N, C)
+        n_tokens = tokens.shape[1]
+        side = math.isqrt(max(0, n_tokens - self.n_prefix_tokens))
+        if side**2 + self.n_prefix_tokens != n_tokens:  # blocks that do not see the class token
+            side = math.isqrt(n_tokens)
+        if side == 0:
+            return None
+        patches = tokens[:, n_tokens - side**2 :]
+        return patches.transpose(1, 2).unflatten(2, (side, side))
+
+    def _has_channels(self, output: object) -> bool:
+        if not isinstance(output, Tensor):
+            return False
+        return self.n_channels is None or output.ndim == 4 or output.shape[-1] == self.n_channels
+
+    def _is_channels_last(self, maps: Tensor) -> bool:
+        first, last = (maps.shape[axis] == self.n_channels for axis in (1, 3))
+        return self.channels_last if first == last else last
+
+
+def find_stages(model: nn.Module) -> list[Stage]:
+    """Return the layers that end the stages, in forward order; empty if none are declared."""
+    stages = getattr(model, "stages", None)
+    layers = dict(model.named_modules())
+    declared = [
+        (layers[str(stage["module"])], stage.get("num_chs"))
+        for stage in getattr(model, "feature_info", None) or ()
+        if isinstance(stage, dict) and str(stage.get("module")) in layers
+    ]
+    if not declared and isinstance(stages, nn.ModuleList):
+        declared = [(layer, None) for layer in stages]
+    n_prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
+    channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+    return [Stage(layer, n, n_prefix_tokens, channels_last) for layer, n in declared]
+
+
+def spread_stages(stages: Sequence[Stage]) -> list[Stage]:
+    """Return a few stages, evenly over the depth, of a network that declares every block one."""
+    n_stages = len(stages)
+    if n_stages <= MAX_STAGES:
+        return list(stages)
+    return [stages[n_stages * number // N_SPREAD - 1] for number in range(1, N_SPREAD + 1)]
+
+
+def find_classifier(model: nn.Module) -> nn.Module:
+    """Return the layer that turns the feature vector of an image into logits.
 
     Raises
     ------
     ValueError
-        If the network does not declare its stages, as some of timm do not.
+        If the network has none.
     """
-    stages = getattr(model, "stages", None)
-    declared = getattr(model, "feature_info", None)
-    if declared:
-        return [model.get_submodule(str(stage["module"])) for stage in declared]
-    if isinstance(stages, nn.ModuleList) and len(stages) > 0:
-        return list(stages)
-    raise ValueError(f"{type(model).__name__} does not declare its stages")
-
-
-def last_stage(model: nn.Module) -> nn.Module:
-    """Return the last layer whose output has height and width; raises as `find_stages`."""
-    return find_stages(model)[-1]
-
-
-def find_classifier(model: nn.Module) -> nn.Linear:
-    """Return the layer that turns the feature vector of an image into logits."""
     of_timm = getattr(model, "get_classifier", None)
     found = of_timm() if callable(of_timm) else getattr(model, "classifier", None)
-    if isinstance(found, nn.Linear):
+    if isinstance(found, (tuple, list, nn.ModuleList)) and len(found):
+        found = found[0]  # the others read the distillation token, or other branches
+    if isinstance(found, nn.Module) and any(True for _ in found.parameters()):
         return found
-    raise ValueError(f"{type(model).__name__} does not end in a fully connected layer")
+    raise ValueError(f"{type(model).__name__} has no layer that gives the logits")
+
+
+def check_network(model: nn.Module, *, n_classes: int, input_size: int) -> None:
+    """Run a network once on a white image; mode and statistics stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If it does not take images of this size, or does not return logits of shape (1, n_classes).
+    """
+    was_training = model.training
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), record_features(model):
+            logits = model.eval()(torch.ones(1, 3, input_size, input_size, device=device))
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"the network does not take images of {input_size} px: {reason}; set "
+            "model.input_size to a size that it takes"
+        ) from error
+    finally:
+        model.train(was_training)
+    if not isinstance(logits, Tensor) or logits.shape != (1, n_classes):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the network returns {shape} for an image instead of (1, {n_classes})")
 
 
 def head_layers(model: nn.Module) -> tuple[str, ...]:
@@ -73,7 +167,7 @@ def record_features(model: nn.Module) -> Iterator[list[Tensor]]:
     """
     features: list[Tensor] = []
     handle = find_classifier(model).register_forward_pre_hook(
-        lambda _, inputs: features.append(inputs[0].detach().float().cpu())
+        lambda _, inputs: features.append(inputs[0].detach().float().flatten(1).cpu())
     )
     try:
         yield features

@@ -30,20 +30,36 @@ class ModelEntry:
     """Height and width of an input image, px."""
     imagenet: str = ""
     """Name in timm of the ImageNet weights for it; empty if there are none."""
+    has_fixed_size: bool = False
+    """Whether another input size must be given when the network is built (transformers)."""
 
 
-def _timm_model(name: str, n_classes: int, *, dropout: float = 0.0) -> nn.Module:
+def _timm_model(
+    name: str, n_classes: int, *, dropout: float = 0.0, **options: object
+) -> nn.Module:
     import timm
 
+    arguments = {key: _layer_class(key, value) for key, value in options.items()}
     # VGG16 keeps its 4,096-channel head at any input size; the others pool.
     model: nn.Module = timm.create_model(
-        name, pretrained=False, num_classes=n_classes, drop_rate=dropout
+        name, pretrained=False, num_classes=n_classes, drop_rate=dropout, **arguments
     )
     return model
 
 
-def _timm_entry(name: str, input_size: int = 224) -> ModelEntry:
-    return ModelEntry(partial(_timm_model, name), input_size, name)
+def _layer_class(key: str, value: object) -> object:
+    """Return the class that an option such as ``mlp_layer = "SwiGLUPacked"`` names."""
+    import timm.layers
+
+    if not (key.endswith("_layer") and isinstance(value, str)):
+        return value
+    name = value.rpartition(".")[2]
+    found = (getattr(package, name, None) for package in (timm.layers, nn))
+    return next((one for one in found if isinstance(one, type)), value)
+
+
+def _timm_entry(name: str, input_size: int = 224, *, has_fixed_size: bool = False) -> ModelEntry:
+    return ModelEntry(partial(_timm_model, name), input_size, name, has_fixed_size)
 
 
 MODELS: Mapping[str, ModelEntry] = {
@@ -55,6 +71,9 @@ MODELS: Mapping[str, ModelEntry] = {
     "seresnet50": _timm_entry("seresnet50"),
     "mobilenetv3_small": _timm_entry("mobilenetv3_small_100"),
     "efficientnet_b0": _timm_entry("efficientnet_b0"),
+    "lite0": _timm_entry("tf_efficientnet_lite0"),
+    "lite1": _timm_entry("tf_efficientnet_lite1", 240),
+    "lite2": _timm_entry("tf_efficientnet_lite2", 260),
 }
 """Networks by name; in addition, ``timm:<name>`` builds any network of timm."""
 
@@ -80,7 +99,10 @@ def find_model(name: str) -> ModelEntry:
         timm_name = name.removeprefix(TIMM_PREFIX)
         if timm.is_model(timm_name):
             config = timm.get_pretrained_cfg(timm_name)
-            return _timm_entry(timm_name, 224 if config is None else int(config.input_size[-1]))
+            if config is None:
+                return _timm_entry(timm_name)
+            size = int(config.input_size[-1])
+            return _timm_entry(timm_name, size, has_fixed_size=bool(config.fixed_input_size))
     known = ", ".join(MODELS)
     raise ValueError(f"unknown model {name!r}; known are {known}, and timm:<name>")
 
@@ -92,6 +114,7 @@ def create_model(
     seed: int = 0,
     dropout: float = 0.0,
     options: Mapping[str, object] | None = None,
+    input_size: int | None = None,
 ) -> nn.Module:
     """Build a network with random weights.
 
@@ -106,7 +129,11 @@ def create_model(
     dropout : float, default 0.0
         At least 0, less than 1.
     options : mapping of str to object, optional
-        Options of this network, such as ``{"reading": "cited"}``.
+        Options of this network, such as ``{"reading": "cited"}``; for a network of timm, the
+        arguments of its constructor, in which a string may name a layer.
+    input_size : int, optional
+        Height and width of an input image, px, for networks that are built for one size; by default
+        the design size.
 
     Returns
     -------
@@ -123,9 +150,12 @@ def create_model(
         raise ValueError(f"n_classes must be at least 1, got {n_classes}")
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+    given = dict(options or {})
+    if entry.has_fixed_size and input_size not in {None, entry.input_size}:
+        given.setdefault("img_size", input_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return entry.build(n_classes, dropout=dropout, **(options or {}))
-        except TypeError as error:
+            return entry.build(n_classes, dropout=dropout, **given)
+        except (TypeError, AssertionError, RuntimeError) as error:
             raise ValueError(f"model {name!r} does not take these options: {error}") from error

@@ -104,13 +104,11 @@ def write_saliency(
     weights_sha256: str,
     track: Track = silent,
 ) -> dict[str, str]:
-    """Write a Grad-CAM picture of each image."""
-    from glomerulab.explain.attribution import Method
+    """Write a picture of each image, by Grad-CAM where the network has maps for it."""
     from glomerulab.explain.explainer import Explainer
 
     folder = make_folder(out / SALIENCY_FOLDER / weights_sha256[:12])
-    method: Method = "grad-cam"
-    explainer = Explainer(run, methods=(method,))
+    explainer = Explainer(run)
     pairs = zip(images.table["image_id"].astype(str), images.image_paths(), strict=True)
     wanted = [(name, path) for name, path in pairs if name in labels]
     found = {}

@@ -42,8 +42,10 @@ class ModelConfig(FrozenConfig):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     input_size: int | None = Field(default=None, ge=32)
     """Height and width of the images, px; by default the design size of the network."""
-    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """Options of this network only."""
+    options: dict[str, bool | int | float | str | tuple[int | float, ...]] = Field(
+        default_factory=dict
+    )
+    """Options of this network only; of one of timm, the arguments of its constructor."""
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
 

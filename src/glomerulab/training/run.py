@@ -17,6 +17,7 @@ from glomerulab.cohort.schema import SPLITS
 from glomerulab.errors import ConfigError, LeakageError, TrainingError
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from glomerulab.models.heads import probabilities
+from glomerulab.models.layers import check_network
 from glomerulab.models.registry import create_model, find_model
 from glomerulab.predictions import predictions_table, write_predictions
 from glomerulab.runtime.progress import Track, silent
@@ -277,17 +278,19 @@ def _create_model(config: TrainConfig, *, n_classes: int) -> tuple[torch.nn.Modu
     """Return the network with random weights, and its input size, px."""
     wanted = config.model
     try:
-        entry = find_model(wanted.name)
+        input_size = wanted.input_size or find_model(wanted.name).input_size
         model = create_model(
             wanted.name,
             n_classes,
             seed=config.seed,
             dropout=wanted.dropout,
             options=wanted.options,
+            input_size=input_size,
         )
+        check_network(model, n_classes=n_classes, input_size=input_size)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
-    return model, wanted.input_size or entry.input_size
+    return model, input_size
 
 
 def _model_card(config: TrainConfig, training: Manifest, input_size: int) -> ModelCard:

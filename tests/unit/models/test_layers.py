@@ -3,11 +3,12 @@ import torch
 from torch import nn
 
 from glomerulab.models.layers import (
+    Stage,
+    check_network,
     find_classifier,
     find_stages,
     freeze_batchnorm_stats,
     freeze_first,
-    last_stage,
     layers_in_forward_order,
     record_features,
     weights_in_forward_order,
@@ -20,7 +21,8 @@ from tests.support.known_networks import EVERY_NETWORK
 def test_the_last_stage_returns_maps_and_the_classifier_returns_logits(name):
     model = create_model(name, 3).eval()
     maps: list[torch.Tensor] = []
-    last_stage(model).register_forward_hook(lambda _, __, output: maps.append(output))
+    stage = find_stages(model)[-1].layer
+    stage.register_forward_hook(lambda _, __, output: maps.append(output))
     size = 299 if name == "inception_v3" else 224
     with torch.inference_mode(), record_features(model) as vectors:
         logits = model(torch.rand(2, 3, size, size))
@@ -32,17 +34,48 @@ def test_the_last_stage_returns_maps_and_the_classifier_returns_logits(name):
     assert len(vectors) == n_seen  # the hooks are removed
 
 
-def test_last_stage_is_the_last_of_find_stages():
-    model = create_model("improved_seresnet_small", 3)
-    assert len(find_stages(model)) == 4
-    assert find_stages(model)[-1] is last_stage(model)
+def test_the_small_network_declares_four_stages():
+    assert len(find_stages(create_model("improved_seresnet_small", 3))) == 4
 
 
-def test_a_network_without_stages_or_classifier_is_refused():
-    with pytest.raises(ValueError, match="Sequential"):
-        last_stage(nn.Sequential(nn.Conv2d(3, 1, 1)))
-    with pytest.raises(ValueError, match="does not end in a fully connected layer"):
+def test_a_network_without_stages_has_none_and_one_without_classifier_is_refused():
+    assert find_stages(nn.Sequential(nn.Conv2d(3, 1, 1))) == []
+    with pytest.raises(ValueError, match="Sequential has no layer that gives the logits"):
         find_classifier(nn.Sequential(nn.Conv2d(3, 1, 1)))
+
+
+def _maps() -> torch.Tensor:
+    return torch.arange(2 * 5 * 4 * 4).reshape(2, 5, 4, 4).float()
+
+
+@pytest.mark.parametrize("n_prefix", [0, 1, 5])
+def test_the_tokens_of_patches_become_maps_without_class_token_and_registers(n_prefix):
+    patches = _maps().flatten(2).transpose(1, 2)
+    tokens = torch.cat([torch.full((2, n_prefix, 5), -1.0), patches], dim=1)
+    stage = Stage(nn.Identity(), 5, n_prefix)
+    assert torch.equal(stage.maps(tokens), _maps())
+    assert torch.equal(stage.maps(patches), _maps())  # a block that does not see the class token
+    assert stage.tensor((torch.zeros(2, 9, 7), tokens)) is tokens
+
+
+@pytest.mark.parametrize("declared", [5, None])
+def test_maps_with_channels_last_are_brought_to_the_front(declared):
+    stage = Stage(nn.Identity(), declared, channels_last=True)
+    assert torch.equal(stage.maps(_maps().permute(0, 2, 3, 1)), _maps())
+    assert torch.equal(Stage(nn.Identity(), 5).maps(_maps()), _maps())
+
+
+def test_an_output_without_height_and_width_gives_no_maps():
+    assert Stage(nn.Identity(), 5).tensor(torch.zeros(2, 5)) is None
+    assert Stage(nn.Identity(), 5, 1).maps(torch.zeros(2, 0, 5)) is None
+
+
+def test_a_network_of_other_logits_is_refused_and_its_mode_kept():
+    model = create_model("improved_seresnet_small", 3).train()
+    check_network(model, n_classes=3, input_size=32)
+    assert model.training
+    with pytest.raises(ValueError, match=r"\(1, 3\) for an image instead of \(1, 4\)"):
+        check_network(model, n_classes=4, input_size=32)
 
 
 def _model() -> nn.Sequential:

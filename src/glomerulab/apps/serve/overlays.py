@@ -7,21 +7,23 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from glomerulab.explain.attribution import attribute, overlay_beside
+from glomerulab.explain.attribution import attribute, overlay_beside, usable_methods
 from glomerulab.images import RgbImage
 from glomerulab.models.checkpoint import load_checkpoint
 
 
 class Overlays:
-    """Grad-CAM overlays from a second copy of the network that keeps gradients."""
+    """Overlays from a second copy of the network that keeps gradients.
 
-    method = "grad-cam"
-    """One forward and backward pass; the other methods of `explain` take seconds."""
+    By Grad-CAM, which is one forward and backward pass; where the network has no maps for it, by
+    the next method, which takes seconds.
+    """
 
     def __init__(self, run: Path) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model, self._card = load_checkpoint(run)
         self._model = model.eval().to(self._device).to(memory_format=torch.channels_last)
+        self.method = usable_methods(self._model, input_size=self._card.input_size)[0]
         self._lock = threading.Lock()
 
     def draw(self, pixels: RgbImage, picture: RgbImage, label_id: str) -> bytes:
@@ -43,8 +45,8 @@ class Overlays:
         rgb = torch.from_numpy(pixels).to(self._device).float() / 255.0  # (S, S, 3)
         tensor = ((rgb - rgb.new_tensor(card.mean)) / rgb.new_tensor(card.std)).permute(2, 0, 1)
         target = card.taxonomy.label_ids.index(label_id)
-        with self._lock:  # captum registers hooks on the network
-            saliency = attribute(self._model, tensor, target, "grad-cam").numpy()
+        with self._lock:  # the methods register hooks on the network
+            saliency = attribute(self._model, tensor, target, self.method).numpy()
         stream = io.BytesIO()
         drawn = Image.fromarray(overlay_beside(picture, saliency))
         drawn.save(stream, format="PNG", compress_level=1)

@@ -28,7 +28,8 @@ class ModelOutput:
     logits: npt.NDArray[np.float32]
     """Shape (B, K)."""
     features: npt.NDArray[np.float32]
-    """Shape (B, D): the mean of each map of every stage, the first stage first."""
+    """Shape (B, D): the mean of each map of every stage, the first stage first; for networks of
+    tokens, the vector that the classifier reads comes last."""
 
 
 class Engine(Protocol):

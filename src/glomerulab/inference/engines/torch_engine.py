@@ -1,6 +1,7 @@
 """Run a run folder with torch."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from glomerulab.inference.engines.base import ModelOutput
 from glomerulab.models.checkpoint import load_checkpoint
-from glomerulab.models.layers import find_stages
+from glomerulab.models.layers import Stage, find_classifier, find_stages, spread_stages
 
 
 class NetworkWithFeatures(nn.Module):
@@ -25,9 +26,12 @@ class NetworkWithFeatures(nn.Module):
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
         self._stage_features: list[Tensor] = []
-        for stage in find_stages(model):
-            # A bound method, so that a copy of this module records its own maps.
-            stage.register_forward_hook(self._record)
+        self._vector: list[Tensor] = []
+        self._has_tokens = False
+        for stage in spread_stages(find_stages(model)):
+            # Methods of this module, so that a copy of it records its own maps.
+            stage.layer.register_forward_hook(partial(self._record, stage=stage))
+        find_classifier(model).register_forward_pre_hook(self._record_vector)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute logits and features of a batch.
@@ -40,16 +44,34 @@ class NetworkWithFeatures(nn.Module):
         -------
         logits : Tensor of float, shape (B, K)
         features : Tensor of float, shape (B, D)
+            The mean of the maps of each stage; then, for a network of tokens or without stages,
+            the vector that its classifier reads.
         """
         self._stage_features.clear()
+        self._vector.clear()
+        self._has_tokens = False
         pixels = images.permute(0, 3, 1, 2).float() / 255.0  # (B, 3, S, S), channels last
         logits = self.model((pixels - self.mean) / self.std)
-        features = torch.cat(self._stage_features, dim=1)
+        uses_vector = self._has_tokens or not self._stage_features
+        vector = self._vector if uses_vector else []
+        features = torch.cat([*self._stage_features, *vector], dim=1)
         self._stage_features.clear()
+        self._vector.clear()
         return logits, features
 
-    def _record(self, _: nn.Module, __: tuple[Tensor, ...], maps: Tensor) -> None:
-        self._stage_features.append(maps.mean(dim=(2, 3)))
+    def _record(
+        self, _: nn.Module, __: tuple[Tensor, ...], output: object, *, stage: Stage
+    ) -> None:
+        tensor = stage.tensor(output)
+        if tensor is None:
+            return
+        self._has_tokens |= tensor.ndim == 3
+        maps = stage.maps(tensor)
+        if maps is not None:
+            self._stage_features.append(maps.mean(dim=(2, 3)))
+
+    def _record_vector(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._vector.append(inputs[0].flatten(1))
 
 
 class TorchEngine:
