@@ -82,9 +82,7 @@ def test_the_export_of_any_family_agrees_with_torch(run, tmp_path, rng):
 
 
 def test_features_of_a_transformer_are_means_of_its_patches_and_its_final_vector(tmp_path, rng):
-    run = train_small_run(
-        tmp_path, epochs=1, **FAMILIES["vit with class token and registers"]
-    )
+    run = train_small_run(tmp_path, epochs=1, **FAMILIES["vit with class token and registers"])
     engine = open_engine(run)
     images = rng.integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
     features = torch.from_numpy(engine.predict(images).features)

@@ -47,7 +47,8 @@ def train_small_run(
                 "batch_size": 12,
                 "precision": "float32",
                 "augmentation": False,
-                "model": {"name": "improved_seresnet_small", "input_size": 32, "head": head} | model,
+                "model": {"name": "improved_seresnet_small", "input_size": 32, "head": head}
+                | model,
                 "optimizer": {"learning_rate": 3e-3},
             }
         )

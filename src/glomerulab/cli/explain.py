@@ -23,7 +23,8 @@ def explain(
         Path | None, typer.Option(help="Folder; by default `explanations` in the run.")
     ] = None,
     method: Annotated[
-        list[MethodName] | None, typer.Option(help="May be given several times; default all that the network allows.")
+        list[MethodName] | None,
+        typer.Option(help="May be given several times; default all that the network allows."),
     ] = None,
     label: Annotated[
         list[str] | None,

@@ -34,9 +34,7 @@ class ModelEntry:
     """Whether another input size must be given when the network is built (transformers)."""
 
 
-def _timm_model(
-    name: str, n_classes: int, *, dropout: float = 0.0, **options: object
-) -> nn.Module:
+def _timm_model(name: str, n_classes: int, *, dropout: float = 0.0, **options: object) -> nn.Module:
     import timm
 
     arguments = {key: _layer_class(key, value) for key, value in options.items()}
