@@ -63,8 +63,8 @@ def attribute(model: nn.Module, image: Tensor, target: int, method: Method) -> T
     Of the logit, not the probability: under softmax a probability also rises when another logit
     falls. Grad-CAM: Selvaraju et al. 2017, on the last stage whose maps the logit depends on (of a
     transformer that reads its class token, the last block but one). Integrated gradients:
-    Sundararajan et al. 2017, from white glass. Occlusion: Zeiler & Fergus 2014, patches of the image's mean
-    colour, since a white one would look like a lumen.
+    Sundararajan et al. 2017, from white glass. Occlusion: Zeiler & Fergus 2014, patches of
+    the image's mean colour, since a white one would look like a lumen.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
