@@ -71,7 +71,7 @@ class Stage:
         if side == 0:
             return None
         patches = tokens[:, n_tokens - side**2 :]
-        return patches.transpose(1, 2).unflatten(2, (side, side))
+        return patches.transpose(1, 2).reshape(-1, patches.shape[2], side, side)
 
     def _has_channels(self, output: object) -> bool:
         if not isinstance(output, Tensor):

@@ -6,6 +6,7 @@ To add a network, add a module to ``networks`` and an entry to `MODELS`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,7 +38,7 @@ class ModelEntry:
 def _timm_model(name: str, n_classes: int, *, dropout: float = 0.0, **options: object) -> nn.Module:
     import timm
 
-    arguments = {key: _layer_class(key, value) for key, value in options.items()}
+    arguments: dict[str, Any] = {key: _layer_class(key, value) for key, value in options.items()}
     # VGG16 keeps its 4,096-channel head at any input size; the others pool.
     model: nn.Module = timm.create_model(
         name, pretrained=False, num_classes=n_classes, drop_rate=dropout, **arguments
