@@ -16,6 +16,13 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder, instead of the file's.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Manifest, instead of the file's.")] = None,
     split: Annotated[str, typer.Option(help="Split of the predictions to evaluate.")] = "test",
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validate every model instead, on these folds.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Of the cross-validation.")] = 1,
+    group: Annotated[
+        str, typer.Option(help="Of the cross-validation: patient, or a column such as site.")
+    ] = "patient",
 ) -> None:
     """Train several models alike and write their table, page and tests. Research use only.
 
@@ -29,7 +36,13 @@ def compare(
     from glomerulab.training.compare import read_compare_config
 
     comparison = read_compare_config(config, given_options(out=out, manifest=manifest))
-    trained = run_comparison(comparison, track=show_progress)
+    if folds is None:
+        trained = run_comparison(comparison, track=show_progress)
+    else:
+        from glomerulab.pipeline.crossval import CrossvalSettings, compare_by_folds
+
+        crossval = CrossvalSettings(folds=folds, repeats=repeats, group=group)
+        trained = compare_by_folds(comparison, crossval, track=show_progress)
     report = write_comparison(
         list(trained.runs.values()),
         comparison.out,

@@ -14,6 +14,7 @@ import typer
 from glomerulab.cli.annotate import annotate_app
 from glomerulab.cli.augment import augment
 from glomerulab.cli.compare import compare
+from glomerulab.cli.crossval import crossval
 from glomerulab.cli.distill import distill
 from glomerulab.cli.evaluate import evaluate
 from glomerulab.cli.explain import explain
@@ -70,6 +71,7 @@ app.command()(stain_check)
 app.command()(augment)
 app.command()(distill)
 app.command()(train)
+app.command()(crossval)
 app.command()(search)
 app.command()(compare)
 app.command()(evaluate)

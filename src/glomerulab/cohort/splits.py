@@ -6,7 +6,6 @@ on labels and stains as far as the groups allow. No image is opened here.
 
 from collections.abc import Iterable
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from glomerulab.errors import ManifestError
 
 __all__ = [
     "assign_folds",
+    "assign_parts",
     "parts_table",
     "split_by_image",
     "split_by_patient",
@@ -30,8 +30,9 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-By = Literal["patient", "image"]
-"""The unit that is never divided: a patient, or an image with everything made from it."""
+By = str
+"""The unit that is never divided: ``patient``, ``image`` (with everything made from it), or a
+column of the manifest such as ``site``, whose images and their patients stay together."""
 
 MINOR_WEIGHT = 0.5
 """Of stains and of pairs of labels; images, groups and labels weigh 1."""
@@ -91,7 +92,8 @@ def assign_folds(
         Images whose `split` is "test" are left out of every fold.
     n_folds : int
         At least 2.
-    by : {"patient", "image"}, default "patient"
+    by : str, default "patient"
+        See `By`.
     seed : int, default 0
 
     Returns
@@ -102,7 +104,7 @@ def assign_folds(
     Raises
     ------
     ManifestError
-        If there are fewer patients (or images) than folds, or an image has no patient.
+        If there are fewer groups than folds, or an image has no patient or no value in the column.
     ValueError
         If `n_folds` is below 2.
     """
@@ -110,7 +112,7 @@ def assign_folds(
         raise ValueError(f"n_folds must be at least 2, got {n_folds}")
     table = manifest.table.copy()
     inside = (table["split"] != "test").fillna(value=True).to_numpy(dtype=np.bool_)
-    part = _assign_parts(manifest, inside, by, np.full(n_folds, 1 / n_folds), seed=seed)
+    part = assign_parts(manifest, inside, by, np.full(n_folds, 1 / n_folds), seed=seed)
     table["fold"] = pd.array([pd.NA] * len(table), dtype="Int64")
     table.loc[inside, "fold"] = part
     return manifest.with_table(table)
@@ -194,15 +196,22 @@ def _split(
     names = [name for name, ratio in zip(SPLITS, wanted, strict=True) if ratio > 0]
     shares = wanted[wanted > 0] / wanted.sum()
     table = manifest.table.copy()
-    part = _assign_parts(manifest, np.ones(len(table), dtype=np.bool_), by, shares, seed=seed)
+    part = assign_parts(manifest, np.ones(len(table), dtype=np.bool_), by, shares, seed=seed)
     table["split"] = pd.array([names[index] for index in part], dtype="string")
     return manifest.with_table(table)
 
 
-def _assign_parts(
+def assign_parts(
     manifest: Manifest, inside: npt.NDArray[np.bool_], by: By, shares: FloatArray, *, seed: int
 ) -> IntArray:
-    """Return the part of each row that is inside."""
+    """Return the part, from 0, of each row that is inside; groups are never divided.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (n_rows,)
+    shares : ndarray of float, shape (n_parts,)
+        Summing to 1.
+    """
     group = np.unique(group_rows(manifest, by)[inside], return_inverse=True)[1]
     n_groups = int(group.max()) + 1 if len(group) else 0
     if n_groups < len(shares):
@@ -248,8 +257,8 @@ def group_rows(manifest: Manifest, by: By) -> IntArray:
 
     Parameters
     ----------
-    by : {"patient", "image"}
-        Whether the images of a patient are one group, too.
+    by : str
+        See `By`.
 
     Returns
     -------
@@ -260,28 +269,30 @@ def group_rows(manifest: Manifest, by: By) -> IntArray:
     Raises
     ------
     ManifestError
-        If `by` is "patient" and neither an image nor any of its relatives has one.
-    ValueError
-        If `by` is neither.
+        If the manifest has no such column, or `by` is not "image" and neither an image nor any of
+        its relatives has a value in it.
     """
-    if by not in {"patient", "image"}:
-        raise ValueError(f"by must be 'patient' or 'image', got {by!r}")
     table = manifest.table
+    column = {"patient": "patient_id", "image": None}.get(by, by)
+    if column is not None and column not in table:
+        raise ManifestError(
+            f"the manifest has no column {column}; group by patient, by image, or by one of "
+            f"{', '.join(map(str, table))}",
+            where=manifest.location,
+        )
     nodes = [("image", image_id) for image_id in table["image_id"]]
     links = [
         (row, ("image", parent))
         for row, parent in enumerate(table["parent_id"])
         if isinstance(parent, str)
     ]
-    if by == "patient":
+    for name in () if column is None else {column, "patient_id"}:
         links += [
-            (row, ("patient", patient))
-            for row, patient in enumerate(table["patient_id"])
-            if isinstance(patient, str)
+            (row, (name, str(value))) for row, value in enumerate(table[name]) if not pd.isna(value)
         ]
     group = _connected_components(nodes, links)
-    if by == "patient":
-        _check_patients_known(manifest, group)
+    if column is not None:
+        _check_known(manifest, group, column)
     smallest = table["image_id"].astype(object).groupby(group).min()
     order = {old: new for new, old in enumerate(smallest.sort_values().index)}
     return np.array([order[old] for old in group], dtype=np.int64)
@@ -299,15 +310,20 @@ def _connected_components(
     return np.asarray(component[: len(nodes)], dtype=np.int64)
 
 
-def _check_patients_known(manifest: Manifest, group: IntArray) -> None:
+def _check_known(manifest: Manifest, group: IntArray, column: str) -> None:
     table = manifest.table
-    has_patient = table["patient_id"].notna().to_numpy()
-    known = np.isin(group, np.unique(group[has_patient]))
+    has_value = table[column].notna().to_numpy()
+    known = np.isin(group, np.unique(group[has_value]))
+    way_out = (
+        "fill the column (on import: --column patient_id=NAME; on extract: a slides table), or "
+        "split by image, which lets pictures of one patient be in several parts"
+        if column == "patient_id"
+        else "fill the column, or group by patient"
+    )
     problems = [
         Problem(
-            "patient_id is empty, so a split by patient is impossible; fill the column (on import: "
-            "--column patient_id=NAME; on extract: a slides table), or split by image, "
-            "which lets pictures of one patient be in several parts",
+            f"{column} is empty, so a split by {column.removesuffix('_id')} is impossible; "
+            f"{way_out}",
             int(row),
             str(table["image_id"].iloc[row]),
         )

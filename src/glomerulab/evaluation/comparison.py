@@ -1,6 +1,6 @@
 """Comparison of models on shared images: McNemar's and DeLong's tests, and what a model costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -113,7 +113,11 @@ class DeLongDifference:
 
 
 def compare_models(
-    models: Sequence[tuple[str, EvalSet]], *, n_resamples: int = MIN_RESAMPLES, seed: int = 0
+    models: Sequence[tuple[str, EvalSet]],
+    *,
+    repeats: Mapping[str, Sequence[EvalSet]] | None = None,
+    n_resamples: int = MIN_RESAMPLES,
+    seed: int = 0,
 ) -> list[Comparison]:
     """Compare the accuracy of every pair of models on the images that both predict.
 
@@ -121,6 +125,9 @@ def compare_models(
     ----------
     models : sequence of (str, EvalSet)
         At least two, with their names; of one head and taxonomy.
+    repeats : mapping of str to sequence of EvalSet, optional
+        The same images in the other repeats of a cross-validation, by name: differences are then
+        means over the repeats. McNemar's test takes the first repeat.
     n_resamples : int, default 2000
     seed : int, default 0
 
@@ -133,7 +140,11 @@ def compare_models(
     """
     if len(models) < 2:
         raise ValueError(f"need at least two models, got {len(models)}")
-    found = [_compare_accuracy(a, b, n_resamples, seed) for a, b in combinations(models, 2)]
+    shares = {
+        name: np.mean([one.is_correct for one in (first, *(repeats or {}).get(name, ()))], axis=0)
+        for name, first in models
+    }
+    found = [_compare_accuracy(a, b, shares, n_resamples, seed) for a, b in combinations(models, 2)]
     corrected = holm([one.p_mcnemar for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
@@ -228,13 +239,17 @@ def delong_difference(
 
 
 def _compare_accuracy(
-    first: tuple[str, EvalSet], second: tuple[str, EvalSet], n_resamples: int, seed: int
+    first: tuple[str, EvalSet],
+    second: tuple[str, EvalSet],
+    shares: Mapping[str, FloatArray],
+    n_resamples: int,
+    seed: int,
 ) -> Comparison:
     (name_a, a), (name_b, b) = first, second
     in_a, in_b = _shared_rows(a, b, f"{name_a} and {name_b}")
     right_a, right_b = a.is_correct[in_a], b.is_correct[in_b]
     patients = a.patients[in_a]
-    gain = right_a.astype(np.float64) - right_b.astype(np.float64)
+    gain = shares[name_a][in_a] - shares[name_b][in_b]
     interval = mean_interval(gain, patients, bounds=(-1.0, 1.0), n_resamples=n_resamples, seed=seed)
     only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     p_value = mcnemar_exact(only_a, only_b)
@@ -245,7 +260,7 @@ def _compare_accuracy(
         n_patients=len(np.unique(patients)),
         only_first_right=only_a,
         only_second_right=only_b,
-        difference=float(right_a.mean() - right_b.mean()),
+        difference=float(gain.mean()),
         low=interval.low,
         high=interval.high,
         p_mcnemar=p_value,

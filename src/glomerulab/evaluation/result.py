@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.errors import PredictionsError
@@ -16,6 +17,7 @@ from glomerulab.evaluation.calibration import (
 from glomerulab.evaluation.comparison import delong_area
 from glomerulab.evaluation.error_analysis import SUBGROUP_COLUMNS, subgroup_table
 from glomerulab.evaluation.eval_set import EvalSet, eval_set_of_split
+from glomerulab.evaluation.folds import fold_variation, repeated_eval_sets
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.run_tables import RunTables
 from glomerulab.evaluation.scores import score_table
@@ -33,13 +35,16 @@ class ValidationFit:
     """Calibration fitted on the validation split and applied to the evaluated one."""
 
     n_images: int
-    """Validation images."""
+    """Images that it was fitted on."""
     temperature: float
     scaled: EvalSet
     """The evaluated images with scaled probabilities."""
     calibration: CalibrationSummary
     """Of `scaled`."""
     conformal: tuple[ConformalResult, ...]
+    by_fold: bool = False
+    """Whether each fold was scaled by a temperature of the other folds, and `temperature` is that
+    of all."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class EvaluationResult:
     subgroups: pd.DataFrame
     """See `glomerulab.evaluation.error_analysis.subgroup_table`; the tables are concatenated."""
     warnings: tuple[EvaluationWarning, ...]
+    fold_variation: pd.DataFrame
+    """See `glomerulab.evaluation.folds.fold_variation`; empty unless cross-validated."""
     delong: pd.DataFrame
     """ROC areas by DeLong (``label``, ``auc``, ``standard_error``, ``low``, ``high``); empty unless
     every image is of another known patient, since the method assumes independent images."""
@@ -103,7 +110,8 @@ def evaluate_run(
         for column in dict.fromkeys((*SUBGROUP_COLUMNS, *by))
         if column in eval_set.rows and eval_set.rows[column].notna().any()
     ]
-    scores = score_table(eval_set, n_resamples=n_resamples, seed=seed)
+    _, *repeats = repeated_eval_sets(run, split)
+    scores = score_table(eval_set, repeats=repeats, n_resamples=n_resamples, seed=seed)
     warnings = [
         *extra_warnings,
         *find_warnings(run, eval_set, scores, has_external_set=has_external_set),
@@ -118,6 +126,7 @@ def evaluate_run(
         calibration=calibration_summary(eval_set),
         fitted=_fitted(run, eval_set, split),
         subgroups=pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(),
+        fold_variation=fold_variation(run, split),
         delong=_delong(eval_set),
         warnings=tuple(sorted(warnings, key=lambda warning: not warning.severe)),
     )
@@ -155,7 +164,9 @@ def _delong(eval_set: EvalSet) -> pd.DataFrame:
 
 
 def _fitted(run: RunTables, eval_set: EvalSet, split: str) -> ValidationFit | None:
-    """Fit on the validation split, unless that is the evaluated one."""
+    """Fit on the validation split, unless that is the evaluated one, or on the other folds."""
+    if "fold" in eval_set.rows and eval_set.rows["fold"].nunique() > 1:
+        return _fitted_on_other_folds(eval_set)
     if split == "validation" or not (run.predictions["split"] == "validation").any():
         return None
     try:
@@ -175,4 +186,32 @@ def _fitted(run: RunTables, eval_set: EvalSet, split: str) -> ValidationFit | No
             conformal_result(validation, eval_set, coverage=coverage)
             for coverage in CONFORMAL_COVERAGES
         ),
+    )
+
+
+def _fitted_on_other_folds(eval_set: EvalSet) -> ValidationFit:
+    """Scale the images of each fold by a temperature that was fitted on the other folds."""
+    folds = eval_set.rows["fold"].to_numpy()
+    probabilities = eval_set.probabilities.copy()
+    for fold in np.unique(folds):
+        others, own = _rows_of(eval_set, folds != fold), _rows_of(eval_set, folds == fold)
+        probabilities[folds == fold] = with_temperature(own, fit_temperature(others)).probabilities
+    scaled = replace(eval_set, probabilities=probabilities)
+    return ValidationFit(
+        n_images=eval_set.n_images,
+        temperature=fit_temperature(eval_set),
+        scaled=scaled,
+        calibration=calibration_summary(scaled),
+        conformal=(),
+        by_fold=True,
+    )
+
+
+def _rows_of(eval_set: EvalSet, inside: npt.NDArray[np.bool_]) -> EvalSet:
+    return replace(
+        eval_set,
+        rows=eval_set.rows[inside].reset_index(drop=True),
+        labels=eval_set.labels[inside],
+        probabilities=eval_set.probabilities[inside],
+        patients=eval_set.patients[inside],
     )

@@ -1,8 +1,10 @@
 """The tables of a run folder, read and checked. Neither weights nor pixels are opened."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from glomerulab.runtime.files import read_configuration
 from glomerulab.runtime.sealing import check_seal
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["EXTERNAL", "RunTables", "read_run", "with_external_set"]
+__all__ = ["EXTERNAL", "RunTables", "read_run", "repeat_file", "with_external_set"]
 
 EXTERNAL = "external"
 """Split of an external set in a run's tables, see `with_external_set`."""
@@ -44,6 +46,8 @@ class RunTables:
     """Text of the configuration file."""
     environment: dict[str, Any]
     """Versions, machine, commit, seed."""
+    repeats: tuple[pd.DataFrame, ...] = ()
+    """Of a repeated cross-validation: the predictions of its other repeats, as `predictions`."""
     is_sealed: bool = False
     """Whether a seal proves that training wrote the files."""
 
@@ -99,13 +103,37 @@ def read_run(folder: Path) -> RunTables:
             where=str(predictions_path),
         )
     manifest = read_manifest(folder / "manifest.csv")
-    predictions = read_predictions(predictions_path, manifest.taxonomy, head=head)
-    _check_agreement(predictions, manifest, str(predictions_path))
+    predictions, *repeats = _read_repeats(folder, manifest, head)
     history = _read_history(folder / "history.csv")
     environment = _read_environment(folder / "environment.json")
     return RunTables(
-        folder, head, predictions, manifest, history, config, config_text, environment, is_sealed
+        folder,
+        head,
+        predictions,
+        manifest,
+        history,
+        config,
+        config_text,
+        environment,
+        tuple(repeats),
+        is_sealed,
     )
+
+
+def repeat_file(repeat: int) -> str:
+    """Name the predictions of one repeat of a cross-validation, counted from 1."""
+    return "predictions.csv" if repeat == 1 else f"predictions-repeat-{repeat}.csv"
+
+
+def _read_repeats(folder: Path, manifest: Manifest, head: Head) -> Iterator[pd.DataFrame]:
+    """Read the predictions of a run, and of the other repeats of a cross-validation."""
+    for repeat in count(1):
+        path = folder / repeat_file(repeat)
+        if repeat > 1 and not path.is_file():
+            return
+        predictions = read_predictions(path, manifest.taxonomy, head=head)
+        _check_agreement(predictions, manifest, str(path))
+        yield predictions
 
 
 def with_external_set(run: RunTables, predictions: pd.DataFrame, manifest: Manifest) -> RunTables:

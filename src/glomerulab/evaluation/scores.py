@@ -1,5 +1,6 @@
 """The table of scores with their patient-clustered bootstrap intervals."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ from glomerulab.evaluation.metrics import (
     specificity,
 )
 
-__all__ = ["OVERALL_SCORES", "score_table"]
+__all__ = ["OVERALL_SCORES", "point_scores", "score_table"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -88,12 +89,19 @@ class _Values:
 
 
 def score_table(
-    eval_set: EvalSet, *, n_resamples: int = MIN_RESAMPLES, seed: int = 0
+    eval_set: EvalSet,
+    *,
+    repeats: Sequence[EvalSet] = (),
+    n_resamples: int = MIN_RESAMPLES,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Compute every score with its 95 % interval.
 
     Parameters
     ----------
+    repeats : sequence of EvalSet, default ()
+        The same images with the predictions of the other repeats of a cross-validation: every
+        score, and every resample of it, is then the mean over the repeats.
     n_resamples : int, default 2000
     seed : int, default 0
 
@@ -112,10 +120,11 @@ def score_table(
     resample gives the same score, the interval is by the rule of three over the patients that the
     score rests on: for recall those with the label, for areas the fewer of those with and without.
     """
-    point = _values(eval_set, np.ones((1, eval_set.n_patients)), exact=True)
+    sets = (eval_set, *repeats)
+    point = _mean_values(sets, np.ones((1, eval_set.n_patients)), exact=True)
     if eval_set.n_patients > 1:
         weights = patient_weights(eval_set.n_patients, n_resamples=n_resamples, seed=seed)
-        resampled = _values(eval_set, weights, exact=False)
+        resampled = _mean_values(sets, weights, exact=False)
     else:
         resampled = _undefined_like(point)
     rows = [
@@ -133,6 +142,28 @@ def score_table(
         for name in LABEL_SCORES
     ]
     return pd.DataFrame(rows).astype({"label": "string", "interval_method": "string"})
+
+
+def point_scores(eval_set: EvalSet) -> dict[str, float]:
+    """Return the scores of all labels together, without intervals, by name."""
+    found = _values(eval_set, np.ones((1, eval_set.n_patients)), exact=True).overall
+    return {name: float(found[name][0]) for name in OVERALL_SCORES[eval_set.head]}
+
+
+def _mean_values(sets: Sequence[EvalSet], weights: FloatArray, *, exact: bool) -> _Values:
+    first, *others = [_values(one, weights, exact=exact) for one in sets]
+    if not others:
+        return first
+    return _Values(
+        {
+            name: np.mean([v, *(o.overall[name] for o in others)], axis=0)
+            for name, v in first.overall.items()
+        },
+        {
+            name: np.mean([v, *(o.per_label[name] for o in others)], axis=0)
+            for name, v in first.per_label.items()
+        },
+    )
 
 
 def _values(eval_set: EvalSet, weights: FloatArray, *, exact: bool) -> _Values:

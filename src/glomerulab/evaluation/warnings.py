@@ -129,13 +129,14 @@ def _without_seal(run: RunTables) -> list[EvaluationWarning]:
 def _shared_patients(run: RunTables) -> list[EvaluationWarning]:
     known = run.manifest.table.dropna(subset=["patient_id", "split"])
     known = known.loc[known["split"] != EXTERNAL]
-    shared = patients_in_several_parts(known)
+    is_crossval = "fold" in known and bool(known["fold"].notna().all())
+    shared = patients_in_several_parts(known, "fold" if is_crossval else "split")
     if not shared:
         return []
     text = (
         f"{len(shared)} of {known['patient_id'].nunique()} patients have images in more than one "
-        "split, so the model was evaluated on patients it was trained on. Such scores are too "
-        "high; split by patient."
+        f"{'fold' if is_crossval else 'split'}, so the model was evaluated on patients it was "
+        "trained on. Such scores are too high; split by patient."
     )
     return [EvaluationWarning("Split by image, not by patient", text, severe=True)]
 

@@ -11,7 +11,7 @@ Without torch, so that evaluation and reports can check a seal.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from glomerulab.errors import CheckpointError, RunError
@@ -68,9 +68,10 @@ def require_run_folder(folder: Path) -> None:
         )
 
 
-def write_seal(folder: Path) -> None:
-    """Write the hashes of a complete run's files to ``seal.json``."""
-    hashes = {name: _sha256(folder / name) for name in SEALED_FILES if (folder / name).is_file()}
+def write_seal(folder: Path, *, others: Collection[str] = ()) -> None:
+    """Write the hashes of a complete run's files, and of other files of it, to ``seal.json``."""
+    names = [name for name in (*SEALED_FILES, *others) if (folder / name).is_file()]
+    hashes = {name: _sha256(folder / name) for name in names}
     with atomic_write(folder / SEAL_FILE) as temporary:
         temporary.write_text(json.dumps({"sha256": hashes}, indent=2) + "\n", encoding="utf-8")
 

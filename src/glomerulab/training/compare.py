@@ -26,7 +26,14 @@ from glomerulab.training.config import DerivedConfig, TrainConfig, read_config, 
 from glomerulab.training.hardware import Precision, processor_name, uses_bfloat16
 from glomerulab.training.run import train
 
-__all__ = ["compare", "read_compare_config"]
+__all__ = [
+    "CompareConfig",
+    "TrainedModels",
+    "compare",
+    "measure_cost",
+    "read_compare_config",
+    "run_config",
+]
 
 SHARED = ("manifest", "epochs", "model.head", "allow_image_level_split")
 """Settings that must be equal for all models: otherwise their scores are not comparable."""

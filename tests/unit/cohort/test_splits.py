@@ -231,11 +231,9 @@ def test_the_test_part_stays_out_of_the_folds() -> None:
     assert parts_table(manifest, column="fold").index.tolist() == [0, 1, 2, 3]
 
 
-def test_fewer_than_two_folds_or_an_unknown_unit_raise_a_value_error() -> None:
+def test_fewer_than_two_folds_raise_a_value_error() -> None:
     with pytest.raises(ValueError, match="n_folds must be at least 2"):
         assign_folds(_cohort(5), n_folds=1)
-    with pytest.raises(ValueError, match="by must be 'patient' or 'image'"):
-        assign_folds(_cohort(5), n_folds=2, by="slide")  # type: ignore[arg-type]
 
 
 def test_a_split_by_image_warns_of_divided_patients() -> None:

@@ -18,7 +18,8 @@ from glomerulab.evaluation.comparison import (
     compare_areas,
     compare_models,
 )
-from glomerulab.evaluation.eval_set import EvalSet, eval_set_of_split
+from glomerulab.evaluation.eval_set import EvalSet
+from glomerulab.evaluation.folds import repeated_eval_sets
 from glomerulab.evaluation.intervals import BOOTSTRAP, MARK, MIN_RESAMPLES, RULE_OF_THREE
 from glomerulab.evaluation.run_tables import RunTables, read_run
 from glomerulab.evaluation.scores import OVERALL_SCORES, score_table
@@ -69,6 +70,8 @@ class _Entry:
     run: RunTables
     eval_set: EvalSet
     scores: pd.DataFrame
+    repeats: tuple[EvalSet, ...] = ()
+    """The same images in the other repeats of a cross-validation."""
 
 
 def write_comparison(
@@ -110,7 +113,8 @@ def write_comparison(
     ]
     _check_same_head(entries)
     models = [(entry.name, entry.eval_set) for entry in entries]
-    found = compare_models(models, n_resamples=n_resamples, seed=seed)
+    repeats = {entry.name: entry.repeats for entry in entries}
+    found = compare_models(models, repeats=repeats, n_resamples=n_resamples, seed=seed)
     areas = compare_areas(models)
     make_folder(out)
     write_table_csv(pd.DataFrame([asdict(one) for one in found]), out / "comparison.csv")
@@ -192,8 +196,9 @@ def write_model_table(table: pd.DataFrame, folder: Path, *, head: Head, is_synth
 
 def _entry(name: str, folder: Path, split: str, n_resamples: int, seed: int) -> _Entry:
     run = read_run(folder)
-    eval_set = eval_set_of_split(run.predictions, run.taxonomy, head=run.head, split=split)
-    return _Entry(name, run, eval_set, score_table(eval_set, n_resamples=n_resamples, seed=seed))
+    eval_set, *repeats = repeated_eval_sets(run, split)
+    scores = score_table(eval_set, repeats=repeats, n_resamples=n_resamples, seed=seed)
+    return _Entry(name, run, eval_set, scores, tuple(repeats))
 
 
 def _check_same_head(entries: Sequence[_Entry]) -> None:

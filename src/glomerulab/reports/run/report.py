@@ -12,6 +12,7 @@ import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, write_manifest
 from glomerulab.evaluation.figures.style import figure_names
+from glomerulab.evaluation.folds import fold_scores
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.result import EvaluationResult, evaluate_run
 from glomerulab.evaluation.run_tables import EXTERNAL, read_run, with_external_set
@@ -39,6 +40,7 @@ from glomerulab.reports.run.tables import (
     certainty_tables,
     delong_table,
     external_tables,
+    fold_table,
     label_table,
     overall_table,
     subgroup_tables,
@@ -220,6 +222,8 @@ def _write(
     )
     write_table_csv(result.scores, out / "scores.csv")
     write_table_csv(result.subgroups, out / "subgroups.csv")
+    if not result.fold_variation.empty:
+        write_table_csv(fold_scores(result.run, result.split), out / "folds.csv")
     write_scores_json(
         result,
         out / "scores.json",
@@ -256,6 +260,7 @@ def _page(
         tables=(
             *side_by_side,
             overall_table(eval_set, scores),
+            *fold_table(result),
             label_table(eval_set, scores),
             data_table(run),
         ),

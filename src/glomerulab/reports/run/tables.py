@@ -195,6 +195,38 @@ def external_tables(internal: EvaluationResult, external: EvaluationResult) -> t
     return (_external_overall(internal, external), _external_per_label(internal, external))
 
 
+def fold_table(result: EvaluationResult) -> tuple[Table, ...]:
+    """Return how the scores vary over folds and repeats, for a cross-validation."""
+    found = result.fold_variation
+    if found.empty:
+        return ()
+    n_folds, n_repeats = (int(found[name].max()) for name in ("n_folds", "n_repeats"))
+    rows = tuple(
+        (
+            score_description(str(row["score"]))[0],
+            score_cell(result.scores, str(row["score"])),
+            _mean_and_sd(row["mean_of_folds"], row["sd_of_folds"]),
+            _mean_and_sd(row["mean_of_repeats"], row["sd_of_repeats"]),
+        )
+        for _, row in found.iterrows()
+    )
+    return (
+        Table(
+            "Over folds and repeats",
+            ("Score", "All patients", f"{n_folds} trainings", f"{n_repeats} repeats"),
+            rows,
+            note="Every image was predicted by a model that did not see its patient. All patients: "
+            "the score over all of them, the mean of the repeats, and its interval over patients. "
+            "Trainings and repeats: mean ± standard deviation; folds are small and share training "
+            "images, so their deviation is no interval. Figures show the first repeat.",
+        ),
+    )
+
+
+def _mean_and_sd(mean: float, deviation: float) -> str:
+    return rounded(mean) if math.isnan(deviation) else f"{rounded(mean)} ± {deviation:.3f}"
+
+
 def certainty_tables(result: EvaluationResult) -> tuple[Table, ...]:
     """Return the tables of calibration and, with a validation split, of prediction sets."""
     if result.fitted is None:
@@ -211,7 +243,11 @@ def certainty_tables(result: EvaluationResult) -> tuple[Table, ...]:
     )
     return (
         _calibration_table(result.calibration, result.fitted),
-        _conformal_table(result.fitted.conformal, outcomes, unit),
+        *(
+            (_conformal_table(result.fitted.conformal, outcomes, unit),)
+            if result.fitted.conformal
+            else ()
+        ),
     )
 
 
@@ -299,8 +335,12 @@ def _calibration_table(
         ("Measure", "Uncalibrated", "Scaled"),
         rows,
         note=f"Scaled: with temperature {fitted.temperature:.2f}, fitted on {fitted.n_images} "
-        "validation images; above 1 the model was overconfident. Scaling changes probabilities, "
-        "not calls.",
+        + (
+            "held-out images (each fold with that of the others)"
+            if fitted.by_fold
+            else "validation images"
+        )
+        + "; above 1 the model was overconfident. Scaling changes probabilities, not calls.",
     )
 
 

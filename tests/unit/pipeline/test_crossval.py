@@ -1,0 +1,224 @@
+"""Cross-validations of 36 tiny images: real trainings of an epoch each."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tomli_w
+
+from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest, write_manifest
+from glomerulab.errors import ConfigError, LeakageError, OutputError
+from glomerulab.evaluation.run_tables import read_run
+from glomerulab.images import read_image, write_image
+from glomerulab.pipeline.crossval import CrossvalSettings, compare_by_folds, cross_validate
+from glomerulab.pipeline.normalize import normalize_manifest
+from glomerulab.predictions import read_predictions
+from glomerulab.reports.run.comparison import write_comparison
+from glomerulab.reports.run.report import write_run_report
+from glomerulab.stain.fitting import fit
+from glomerulab.taxonomy import Label, Taxonomy
+from glomerulab.training.compare import CompareConfig
+from glomerulab.training.config import TrainConfig, write_config
+from tests.support.beer_lambert import section
+
+TAXONOMY = Taxonomy("colours", (Label(id="pink", name="Pink"), Label(id="blue", name="Blue")))
+
+
+@pytest.fixture
+def config(tmp_path: Path, rng: np.random.Generator) -> TrainConfig:
+    rows = []
+    for number in range(36):
+        pink = number % 2
+        colour = (230, 120, 170) if pink else (90, 110, 220)
+        image = np.clip(rng.normal(colour, 25, (40, 40, 3)), 0, 255).astype(np.uint8)
+        write_image(image, tmp_path / f"{number}.png")
+        rows.append(
+            {"image_id": f"i{number}", "image_path": f"{number}.png", "mpp": 0.5, "synthetic": 1}
+            | {"patient_id": f"p{number // 3}", "site": f"s{number // 12}"}
+            | {"pink": pink, "blue": 1 - pink}
+        )
+    manifest = manifest_from_rows(pd.DataFrame(rows), folder=tmp_path, taxonomy=TAXONOMY)
+    write_manifest(manifest, tmp_path / "manifest.csv")
+    return TrainConfig.model_validate(
+        {
+            "manifest": tmp_path / "manifest.csv",
+            "out": tmp_path / "cv",
+            "epochs": 1,
+            "batch_size": 8,
+            "precision": "float32",
+            "augmentation": False,
+            "model": {"name": "improved_seresnet_small", "input_size": 32},
+            "optimizer": {"learning_rate": 3e-3},
+        }
+    )
+
+
+def test_each_image_is_predicted_by_the_model_that_did_not_see_its_patient(
+    config: TrainConfig,
+) -> None:
+    folder = cross_validate(config, CrossvalSettings(folds=3))
+    pooled = read_run(folder)
+    assert pooled.is_sealed
+    assert pooled.predictions["image_id"].tolist() == [f"i{n}" for n in range(36)]
+    for run in sorted((folder / "runs").iterdir()):
+        split = read_manifest(run / "manifest.csv").table
+        patients = {part: set(rows["patient_id"]) for part, rows in split.groupby("split")}
+        assert patients["test"].isdisjoint(patients["train"] | patients["validation"])
+        own = read_predictions(run / "predictions.csv", TAXONOMY)
+        held_out = own[own["split"] == "test"].set_index("image_id")
+        same = pooled.predictions.set_index("image_id").loc[held_out.index]
+        assert np.array_equal(held_out["probability_pink"], same["probability_pink"])
+
+
+def test_an_interrupted_cross_validation_continues_to_the_same_bytes(config: TrainConfig) -> None:
+    whole = cross_validate(config, CrossvalSettings(folds=2))
+    stopped = config.model_copy(update={"out": config.out.with_name("stopped")})
+
+    class StopError(Exception):
+        pass
+
+    def stop(line: str) -> None:
+        if line.startswith("fold 2"):
+            raise StopError
+
+    with pytest.raises(StopError):
+        cross_validate(stopped, CrossvalSettings(folds=2), echo=stop)
+    assert not (stopped.out / "predictions.csv").exists()
+    first = stopped.out / "runs" / "repeat-1-fold-0" / "seal.json"
+    trained = first.stat().st_mtime_ns
+    again = cross_validate(stopped, CrossvalSettings(folds=2))
+    assert first.stat().st_mtime_ns == trained
+    for name in ("predictions.csv", "manifest.csv"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+    with pytest.raises(OutputError, match="folds"):
+        cross_validate(stopped, CrossvalSettings(folds=3))
+
+
+def test_repeats_are_averaged_and_their_spread_is_reported(config: TrainConfig) -> None:
+    folder = cross_validate(config, CrossvalSettings(folds=2, repeats=2))
+    report = write_run_report(folder)
+    run, result = report.result.run, report.result
+    assert len(run.repeats) == 1
+    accuracies = [
+        float(((table["probability_pink"] > 0.5) == (table["label_pink"] == 1)).mean())
+        for table in (run.predictions, *run.repeats)
+    ]
+    overall = result.scores[result.scores["label"].isna()].set_index("score")
+    assert overall.loc["accuracy", "value"] == pytest.approx(np.mean(accuracies))
+    spread = result.fold_variation.set_index("score")
+    assert spread.loc["accuracy", "sd_of_repeats"] == pytest.approx(np.std(accuracies, ddof=1))
+    folds = pd.read_csv(folder / "folds.csv")
+    assert folds[["repeat", "fold"]].to_numpy().tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]]
+    assert folds["n_images"].sum() == 72
+    page = report.html_path.read_text(encoding="utf-8")
+    assert "Over folds and repeats" in page
+    assert "Split by image" not in page
+
+
+def test_whole_sites_are_held_out(config: TrainConfig) -> None:
+    folder = cross_validate(config, CrossvalSettings(group="site"))
+    table = read_run(folder).manifest.table
+    assert table.groupby("site")["fold"].nunique().tolist() == [1, 1, 1]
+    assert table["fold"].nunique() == 3
+    with pytest.raises(ConfigError, match="--folds"):
+        cross_validate(config, CrossvalSettings(group="site", repeats=2))
+
+
+def test_the_folds_of_the_manifest_are_used_and_its_test_part_stays_unseen(
+    config: TrainConfig,
+) -> None:
+    manifest = read_manifest(config.manifest)
+    number = np.arange(36) // 3
+    table = manifest.table.assign(
+        fold=pd.array(np.where(number < 10, number % 2, -1), dtype="Int64"),
+        split=pd.array(["test" if n >= 10 else None for n in number], dtype="string"),
+    )
+    table.loc[table["fold"] == -1, "fold"] = pd.NA
+    write_manifest(manifest.with_table(table), config.manifest)
+    lines: list[str] = []
+    run = read_run(cross_validate(config, echo=lines.append))
+    assert run.manifest.table["image_id"].tolist() == [f"i{n}" for n in range(30)]
+    assert run.manifest.table["fold"].tolist() == [n // 3 % 2 for n in range(30)]
+    assert any("6 images of the test part" in line for line in lines)
+
+
+def test_settings_are_chosen_inside_each_fold(config: TrainConfig, tmp_path: Path) -> None:
+    nested = {"train": "x.toml", "out": "x", "n_trials": 2, "sampler": "grid"}
+    nested |= {"space": {"optimizer.learning_rate": [1e-4, 1e-2]}}
+    write_config(config, tmp_path / "x.toml")
+    (tmp_path / "search.toml").write_text(tomli_w.dumps(nested), encoding="utf-8")
+    settings = CrossvalSettings(folds=2, nested=tmp_path / "search.toml")
+    folder = cross_validate(config, settings)
+    for name in ("repeat-1-fold-0", "repeat-1-fold-1"):
+        held_out = set(
+            read_manifest(folder / "runs" / name / "manifest.csv").part("test").table["image_id"]
+        )
+        seen = set(read_manifest(folder / "searches" / name / "manifest.csv").table["image_id"])
+        assert held_out
+        assert held_out.isdisjoint(seen)
+        assert len(pd.read_csv(folder / "searches" / name / "trials.csv")) == 2
+
+
+def test_models_are_compared_on_the_same_folds(config: TrainConfig) -> None:
+    write_config(config, config.manifest.parent / "train.toml")
+    comparison = CompareConfig(
+        train=config.manifest.parent / "train.toml",
+        out=config.manifest.parent / "comparison",
+        models={"small": {}, "slow": {"optimizer.learning_rate": 1e-6}},
+    )
+    trained = compare_by_folds(comparison, CrossvalSettings(folds=2, repeats=2))
+    folds = [read_run(run).manifest.table["fold"].tolist() for run in trained.runs.values()]
+    assert folds[0] == folds[1]
+    report = write_comparison(list(trained.runs.values()), comparison.out, costs=trained.costs)
+    (pair,) = report.comparisons
+    runs = [read_run(run) for run in trained.runs.values()]
+    right = [
+        np.mean(
+            [
+                (t["probability_pink"] > 0.5) == (t["label_pink"] == 1)
+                for t in (run.predictions, *run.repeats)
+            ]
+        )
+        for run in runs
+    ]
+    assert pair.difference == pytest.approx(right[0] - right[1])
+    assert pair.low <= pair.difference <= pair.high
+
+
+def stained(config: TrainConfig) -> Manifest:
+    """Replace the images by two-stain ones of different strength."""
+    manifest = read_manifest(config.manifest)
+    for seed, path in enumerate(manifest.image_paths()):
+        strength = 0.7 + 0.6 * (seed % 5) / 4
+        write_image(section(seed, size=64, strength=(strength, strength)).image, path)
+    count = len(manifest.table)
+    stain = pd.array(["HE"] * count, dtype="string")
+    new = manifest.with_table(
+        manifest.table.assign(stain=stain, slide_id=manifest.table["patient_id"])
+    )
+    write_manifest(new, config.manifest)
+    return new
+
+
+def test_the_stain_target_of_a_fold_comes_from_its_training_part(config: TrainConfig) -> None:
+    stained(config)
+    folder = cross_validate(config, CrossvalSettings(folds=2, normalize=True))
+    for name in ("repeat-1-fold-0", "repeat-1-fold-1"):
+        table = read_manifest(folder / "folds" / f"{name}.csv").table
+        held_out = {Path(path).name for path in table.loc[table["split"] != "train", "image_path"]}
+        (target,) = (folder / "normalized" / name / "targets").glob("*.json")
+        text = target.read_text(encoding="utf-8")
+        assert "png" in text
+        assert not any(f"/{one}" in text for one in held_out)
+        used = read_manifest(folder / "runs" / name / "manifest.csv").table
+        assert set(used["stain_status"]) <= {"normalized", "slide_stains"}
+
+
+def test_images_normalised_to_a_held_out_target_are_refused(config: TrainConfig) -> None:
+    manifest = stained(config)
+    path = manifest.image_paths()[0]
+    target = fit(read_image(path), "HE", source="i0")
+    done = normalize_manifest(manifest, {"HE": target}, config.out.with_name("normalized"))
+    with pytest.raises(LeakageError, match="--normalize"):
+        cross_validate(config.model_copy(update={"manifest": done.path}), CrossvalSettings(folds=2))
