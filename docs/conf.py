@@ -11,6 +11,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 
 import glomerulab
 from glomerulab.cli.main import app as command_line
+from glomerulab.runtime.tables import SPELLINGS
 
 project = "glomerulab"
 author = "the glomerulab developers"
@@ -102,6 +103,15 @@ def write_command_reference() -> None:
     _write_if_changed(here / "reference" / "commands.md", page)
 
 
+def write_spellings() -> None:
+    """Write the table of the accepted spellings of columns."""
+    rows = [
+        f"| `{name}` | {', '.join(f'`{s}`' for s in also)} |" for name, also in SPELLINGS.items()
+    ]
+    table = ["| column | also accepted |", "|---|---|", *rows]
+    _write_if_changed(Path(__file__).parent / "_options" / "spellings.md", table)
+
+
 def write_api_reference() -> None:
     """Write the page of the names that `import glomerulab` gives."""
     page = [
@@ -143,4 +153,5 @@ def setup(app):
 
 
 write_command_reference()
+write_spellings()
 write_api_reference()

@@ -13,11 +13,13 @@ import pandas as pd
 
 from glomerulab.errors import PredictionsError
 from glomerulab.runtime.files import StrPath, atomic_write
+from glomerulab.runtime.tables import TableSchema, read_table
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
     "Head",
     "label_array",
+    "predictions_schema",
     "predictions_table",
     "probability_array",
     "read_predictions",
@@ -30,6 +32,19 @@ Head = Literal["softmax", "sigmoid"]
 
 KEY_COLUMNS = ("image_id", "patient_id", "slide_id", "stain", "split")
 SUM_TOLERANCE = 1e-3
+
+
+def predictions_schema(taxonomy: Taxonomy) -> TableSchema:
+    """Return the schema of the predictions tables with these labels."""
+    labels = tuple(f"label_{label_id}" for label_id in taxonomy.label_ids)
+    probabilities = tuple(f"probability_{label_id}" for label_id in taxonomy.label_ids)
+    return TableSchema(
+        "predictions table",
+        (*KEY_COLUMNS, *labels, *probabilities),
+        required=("image_id", *labels, *probabilities),
+        numbers=frozenset({*labels, *probabilities}),
+        error=PredictionsError,
+    )
 
 
 def predictions_table(
@@ -86,13 +101,7 @@ def read_predictions(path: StrPath, taxonomy: Taxonomy, *, head: Head = "softmax
     PredictionsError
         If the file is missing or breaks a rule; the message names the row.
     """
-    try:
-        # All as text first: an image id such as 007 or NA must stay as it is.
-        table = pd.read_csv(path, dtype="string", keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise PredictionsError(
-            f"the predictions table cannot be read as CSV: {error}", where=str(path)
-        ) from error
+    table = read_table(Path(path), predictions_schema(taxonomy)).frame()
     _make_numeric(table, str(path))
     validate_predictions(table, taxonomy, head=head, where=str(path))
     for label_id in taxonomy.label_ids:

@@ -6,9 +6,10 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from glomerulab.cohort.manifest import NOT_UTF8, Manifest, manifest_from_rows
-from glomerulab.cohort.schema import MANIFEST_COLUMNS
+from glomerulab.cohort.manifest import Manifest, manifest_from_rows
+from glomerulab.cohort.schema import MANIFEST_COLUMNS, manifest_schema
 from glomerulab.errors import ManifestError, TaxonomyError
+from glomerulab.runtime.tables import TableSchema, decimal_point, read_cells
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["ColumnMapping", "import_csv"]
@@ -42,10 +43,11 @@ def import_csv(
     Parameters
     ----------
     path : Path
-        UTF-8, with a header, separated by commas.
+        With a header; see `glomerulab.runtime.tables.read_table`.
     mapping : ColumnMapping
         Columns that it does not mention are kept; those with the name of a manifest column, or of a
-        label if there is no label column, are mapped to it. Without a column for image_id, the id
+        label if there is no label column, are mapped to it. Without either, a column such as
+        ``label`` or ``class`` is the label column. Without a column for image_id, the id
         is the image path without suffix.
     image_root : Path, optional
         Base of the image paths; by default the folder of `path`.
@@ -64,12 +66,17 @@ def import_csv(
     TaxonomyError
         If a class is not a label; the message names the line.
     """
-    source = _read(path)
+    table = read_cells(path, name="table", error=ManifestError)
+    source = table.frame()
+    mapping = _with_label_column(mapping, source, taxonomy)
     mapping = _with_default_columns(mapping, source, taxonomy)
     _check(mapping, source, taxonomy, path)
+    numbers = manifest_schema(taxonomy).numbers
     rows = pd.DataFrame(index=source.index)
     for column, name in mapping.columns.items():
         cells = source[name]
+        if column in numbers:
+            cells = _with_decimal_points(cells, table.separator)
         renamed = {old: new for (of, old), new in mapping.values.items() if of == column}
         rows[column] = cells.replace(renamed) if renamed else cells
     for column, value in mapping.constants.items():
@@ -87,41 +94,34 @@ def import_csv(
         raise ManifestError(error.message, where=str(path)) from error
 
 
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        cells = pd.read_csv(
-            path,
-            dtype="string",
-            keep_default_na=False,
-            na_values=[""],
-            encoding="utf-8-sig",
-            skip_blank_lines=False,
-        )
-        header = pd.read_csv(
-            path, dtype="string", keep_default_na=False, encoding="utf-8-sig", header=None, nrows=1
-        ).iloc[0]
-    except UnicodeDecodeError as error:
-        raise ManifestError(NOT_UTF8, where=str(path)) from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip()
-        raise ManifestError(f"the table cannot be read: {reason}", where=str(path)) from error
-    twice = header[header.duplicated() & (header != "")].unique()
-    if len(twice):  # pandas renames the second one silently
-        names = ", ".join(map(repr, twice))
-        raise ManifestError(f"the table has two columns {names}; rename one", where=str(path))
-    return cells
+def _with_label_column(
+    mapping: ColumnMapping, source: pd.DataFrame, taxonomy: Taxonomy
+) -> ColumnMapping:
+    """Take a column such as ``class`` as that of the classes, if no label has its own column."""
+    names = [str(name) for name in source]
+    found = manifest_schema(taxonomy).spelling(names).values()
+    labels = set(taxonomy.label_ids)
+    if mapping.label_column is not None or labels & {*found, *mapping.columns, *mapping.constants}:
+        return mapping
+    free = [name for name in names if name not in mapping.columns.values()]
+    column = next(iter(TableSchema("labels", ("labels",)).spelling(free)), None)
+    return replace(mapping, label_column=column)
 
 
 def _with_default_columns(
     mapping: ColumnMapping, source: pd.DataFrame, taxonomy: Taxonomy
 ) -> ColumnMapping:
     """Map columns with the name of a manifest column to it, so that no patients are lost."""
-    labels = () if mapping.label_column is not None else taxonomy.label_ids
-    taken = {*mapping.columns, *mapping.columns.values(), *mapping.constants, mapping.label_column}
-    own = {
-        name: name for name in (*MANIFEST_COLUMNS, *labels) if name in source and name not in taken
-    }
+    taken = {*mapping.columns.values(), mapping.label_column}
+    found = manifest_schema(taxonomy).spelling([str(n) for n in source if n not in taken])
+    labels = () if mapping.label_column is None else taxonomy.label_ids
+    used = {*mapping.columns, *mapping.constants, *labels}
+    own = {column: name for name, column in found.items() if column not in used}
     return replace(mapping, columns={**mapping.columns, **own})
+
+
+def _with_decimal_points(cells: pd.Series, separator: str) -> pd.Series:
+    return cells.map(lambda cell: decimal_point(cell, separator), na_action="ignore")
 
 
 def _check(mapping: ColumnMapping, source: pd.DataFrame, taxonomy: Taxonomy, path: Path) -> None:

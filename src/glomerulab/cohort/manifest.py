@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.cohort.schema import MANIFEST_COLUMNS, Problem, typed_table
+from glomerulab.cohort.schema import MANIFEST_COLUMNS, Problem, manifest_schema, typed_table
 from glomerulab.errors import ManifestError, TaxonomyError
-from glomerulab.runtime.files import StrPath, atomic_write
+from glomerulab.runtime.files import StrPath, atomic_write, stated_path
+from glomerulab.runtime.tables import nfc_frame, read_table
 from glomerulab.taxonomy import Taxonomy, load_taxonomy, write_taxonomy
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
     "write_manifest",
 ]
 
-NOT_UTF8 = "the table is not UTF-8 text; save it as CSV UTF-8"
 TAXONOMY_FILE = "taxonomy.toml"
 """File beside a manifest whose labels differ from the built-in taxonomy ``paper``."""
 
@@ -62,7 +62,7 @@ class Manifest:
     def image_paths(self) -> list[Path]:
         """Return the absolute path of every image, in the order of the rows."""
         folder = self.folder.absolute()
-        return [folder / str(path) for path in self.table["image_path"]]
+        return [stated_path(folder, str(path)) for path in self.table["image_path"]]
 
     def labels(self) -> npt.NDArray[np.float64]:
         """Return the labels, float64, shape (n_rows, n_labels): 1, 0, or NaN where unknown."""
@@ -108,7 +108,8 @@ def read_manifest(path: StrPath, taxonomy: Taxonomy | None = None) -> Manifest:
     Parameters
     ----------
     path : Path
-        Ends in ``.csv`` or ``.parquet``. CSV is UTF-8, with a header, separated by commas.
+        Ends in ``.csv`` or ``.parquet``. A CSV has a header; see
+        `glomerulab.runtime.tables.read_table`.
     taxonomy : Taxonomy, optional
         Its labels are columns. By default ``taxonomy.toml`` beside the manifest if there is one,
         else the built-in ``paper``.
@@ -149,10 +150,11 @@ def parse_manifest(path: Path, taxonomy: Taxonomy | None = None) -> tuple[Manife
     ManifestError
         If the file as a whole cannot be read.
     """
-    rows = _read_rows(path)
+    _check_suffix(path)
     if taxonomy is None:
         beside = path.parent / TAXONOMY_FILE
         taxonomy = load_taxonomy(beside if beside.is_file() else "paper")
+    rows = _read_rows(path, taxonomy)
     table, problems = typed_table(rows, taxonomy)
     return Manifest(table, path.parent, taxonomy, path), problems
 
@@ -233,47 +235,17 @@ def _check_suffix(path: Path) -> None:
         raise ManifestError("a manifest must end in .csv or .parquet", where=str(path))
 
 
-def _read_rows(path: Path) -> pd.DataFrame:
-    """Read the file, CSV cells as text or missing, and check its header."""
-    _check_suffix(path)
+def _read_rows(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
+    """Read the file, cells of a CSV as text or missing."""
+    schema = manifest_schema(taxonomy)
+    if path.suffix.lower() == ".csv":
+        return read_table(path, schema).frame()
     try:
-        rows = _read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
-    except UnicodeDecodeError as error:
-        raise ManifestError(NOT_UTF8, where=str(path)) from error
+        rows = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).strip()
-        raise ManifestError(f"the table cannot be read: {reason}", where=str(path)) from error
-    missing = [name for name in ("image_id", "image_path") if name not in rows]
-    if missing:
-        raise ManifestError(
-            f"the table lacks the columns {', '.join(missing)}; "
-            "`glomerulab manifest import` converts other tables to a manifest",
-            where=str(path),
-        )
-    return rows
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    # Everything as text, so that the patients 007 and NA keep their names. Blank lines are kept, so
-    # that rows correspond to lines; only those at the end are dropped.
-    cells = pd.read_csv(
-        path,
-        header=None,
-        dtype="string",
-        keep_default_na=False,
-        na_values=[""],
-        skip_blank_lines=False,
-        encoding="utf-8-sig",
-    )
-    header = [str(name).strip() for name in cells.iloc[0].fillna("")]
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise ManifestError(
-            f"the table has two columns {', '.join(map(repr, twice))}; rename one", where=str(path)
-        )
-    filled = np.flatnonzero(cells.notna().any(axis=1).to_numpy())
-    rows = cells.iloc[1 : int(filled[-1]) + 1].reset_index(drop=True) if len(filled) else cells
-    return rows.set_axis(header, axis="columns")
+        raise ManifestError(f"the manifest cannot be read: {reason}", where=str(path)) from error
+    return nfc_frame(rows, schema, where=str(path))
 
 
 def _write_taxonomy_beside(taxonomy: Taxonomy, folder: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from PIL import Image
 
 from glomerulab.cohort.manifest import Manifest, raise_first
@@ -20,6 +19,7 @@ from glomerulab.errors import LeakageError, ManifestError
 from glomerulab.images import RgbImage, read_image
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.tables import TableSchema, read_table
 
 __all__ = [
     "MAX_DISTANCE",
@@ -43,6 +43,12 @@ N_BITS = HASH_SIZE * HASH_SIZE
 MAX_DISTANCE = 48
 """Largest distance, in bits, of two hashes of the same picture, as measured."""
 
+ALLOWED_PAIRS = TableSchema(
+    "table of allowed pairs",
+    ("image_id", "other_image_id"),
+    required=("image_id", "other_image_id"),
+    error=ManifestError,
+)
 N_NAMED = 20
 N_ROWS_AT_ONCE = 512
 
@@ -226,21 +232,11 @@ def read_allowed_pairs(path: Path) -> frozenset[frozenset[str]]:
     ManifestError
         If the file cannot be read or lacks a column or a cell.
     """
-    try:
-        table = pd.read_csv(path, dtype="string", keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise ManifestError(
-            f"the allowed pairs cannot be read as CSV: {error}", where=str(path)
-        ) from error
-    missing = [name for name in ("image_id", "other_image_id") if name not in table]
-    if missing:
-        raise ManifestError(f"the table lacks the columns {', '.join(missing)}", where=str(path))
-    pairs = table[["image_id", "other_image_id"]]
-    empty = (pairs == "").any(axis=1).to_numpy()
-    if empty.any():
-        line = int(np.flatnonzero(empty)[0]) + 2
-        raise ManifestError(f"line {line}: a pair needs two image_ids", where=str(path))
-    return frozenset(frozenset(pair) for pair in pairs.itertuples(index=False, name=None))
+    table = read_table(path, ALLOWED_PAIRS)
+    for line, row in zip(table.lines, table.rows, strict=True):
+        if not (row["image_id"] and row["other_image_id"]):
+            raise ManifestError(f"line {line}: a pair needs two image_ids", where=str(path))
+    return frozenset(frozenset((row["image_id"], row["other_image_id"])) for row in table.rows)
 
 
 def _hash_images(

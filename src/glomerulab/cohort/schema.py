@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api.extensions import ExtensionDtype
 
-from glomerulab.errors import TaxonomyError
+from glomerulab.errors import ManifestError, TaxonomyError
+from glomerulab.runtime.tables import BOX_COLUMNS, SPELLINGS, TableSchema
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "STAINS",
     "TARGET_LEAK_COLUMN",
     "Problem",
+    "manifest_schema",
     "typed_table",
 ]
 
@@ -47,7 +49,9 @@ SPLITS = ("train", "validation", "test")
 TARGET_LEAK_COLUMN = "stain_target_leak"
 """Of a normalised manifest: the held-out part that an image's stain target was taken from."""
 
-INTEGER_COLUMNS = ("x", "y", "width", "height", "fold")
+INTEGER_COLUMNS = (*BOX_COLUMNS, "fold")
+FURTHER_COLUMNS = frozenset({"region_id", "synthetic", "scanner", "padded_share", "partner_id"})
+"""Columns that some steps add; kept like any other."""
 REQUIRED_COLUMNS = ("image_id", "image_path")
 
 Cells = npt.NDArray[np.float64]
@@ -69,6 +73,27 @@ class Problem:
             return self.message
         image = "" if self.image_id is None else f", image {self.image_id!r}"
         return f"line {self.row + 2}{image}: {self.message}"
+
+
+def manifest_schema(taxonomy: Taxonomy) -> TableSchema:
+    """Return the schema of the manifests with these labels, which may go by their names too."""
+    return TableSchema(
+        "manifest",
+        (*MANIFEST_COLUMNS, *taxonomy.label_ids),
+        required=REQUIRED_COLUMNS,
+        numbers=frozenset({*INTEGER_COLUMNS, "mpp", *taxonomy.label_ids}),
+        spellings={
+            label.id: (label.name, label.name_zh or label.name) for label in taxonomy.labels
+        },
+        further=FURTHER_COLUMNS,
+        hints={
+            name: "a manifest has one column per label; `glomerulab manifest import "
+            f"--label-column {name}` makes them"
+            for name in ("labels", *SPELLINGS["labels"])
+        },
+        error=ManifestError,
+        way_out="`glomerulab manifest import` converts other tables to a manifest",
+    )
 
 
 def typed_table(rows: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, list[Problem]]:

@@ -5,22 +5,27 @@ A slides table is a CSV with ``slide_path`` (relative to the table) and, where k
 the crops. A single slide or a folder of slides is read as a table without patients.
 """
 
-import csv
-import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ManifestError, RegionError
 from glomerulab.geometry import Point, Region
+from glomerulab.runtime.files import existing_path, stated_path
+from glomerulab.runtime.tables import TableSchema, nfc, read_cells, read_table
 from glomerulab.slides.files import find_slides
 from glomerulab.slides.regions.files import REGION_SUFFIXES, read_regions
 
-__all__ = ["SlideEntry", "read_slides", "region_file_of", "regions_on"]
+__all__ = ["SlideEntry", "is_slides_table", "read_slides", "region_file_of", "regions_on"]
 
-OWN_COLUMNS = {"slide_path", "slide_id", "patient_id", "stain", "mpp"}
+SLIDES_TABLE = TableSchema(
+    "slides table",
+    ("slide_path", "slide_id", "patient_id", "stain", "mpp"),
+    required=("slide_path",),
+    numbers=frozenset({"mpp"}),
+    error=ManifestError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,19 @@ def read_slides(path: Path) -> list[SlideEntry]:
     return entries
 
 
+def is_slides_table(path: Path) -> bool:
+    """Whether a CSV lists slides, not the images of a manifest, by its header."""
+    columns = read_cells(path, name="table", error=ManifestError).columns
+    found = SLIDES_TABLE.spelling(columns)
+    if "slide_path" in found.values():
+        exact = next(name for name, column in found.items() if column == "slide_path")
+        is_exact = not TableSchema("", ("image_path",)).spelling([exact])
+        return (
+            is_exact or "image_id" not in TableSchema("", ("image_id",)).spelling(columns).values()
+        )
+    return False
+
+
 def region_file_of(entry: SlideEntry, folder: Path) -> Path:
     """Return the region file of a slide in a folder of region files named after slides.
 
@@ -74,8 +92,10 @@ def region_file_of(entry: SlideEntry, folder: Path) -> Path:
     RegionError
         If there is none, or more than one.
     """
-    names = dict.fromkeys((entry.slide_id, entry.path.stem, entry.path.name))
-    candidates = [folder / f"{name}{suffix}" for name in names for suffix in REGION_SUFFIXES]
+    names = dict.fromkeys(map(nfc, (entry.slide_id, entry.path.stem, entry.path.name)))
+    candidates = [
+        existing_path(folder / f"{name}{suffix}") for name in names for suffix in REGION_SUFFIXES
+    ]
     found = [path for path in candidates if path.is_file()]
     if not found:
         raise RegionError(
@@ -113,60 +133,38 @@ def regions_on(entry: SlideEntry, regions_path: Path, *, bounds_offset: Point) -
 
 
 def _read_table(path: Path) -> list[SlideEntry]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text), strict=True)
-        reader.fieldnames = _header(reader.fieldnames or (), path)
-        entries = [_entry(row, path, f"line {reader.line_num}") for row in reader]
-    except OSError as error:
-        raise ManifestError(
-            f"the slides table cannot be read: {error.strerror}", where=str(path)
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(
-            f"the slides table is not a CSV in UTF-8: {error}", where=str(path)
-        ) from error
+    table = read_table(path, SLIDES_TABLE)
+    entries = [
+        _entry(row, table.others, path, f"line {line}")
+        for line, row in zip(table.lines, table.rows, strict=True)
+    ]
     if not entries:
         raise ManifestError("the slides table has no rows", where=str(path))
     return entries
 
 
-def _header(header: Sequence[str], path: Path) -> list[str]:
-    """Strip and check the column names; several columns may have an empty name."""
-    columns = [name.strip() for name in header]
-    if "slide_path" not in columns:
-        raise ManifestError("the slides table has no column slide_path", where=str(path))
-    for name in columns:
-        if name and columns.count(name) > 1:
-            raise ManifestError(f"the slides table has the column {name!r} twice", where=str(path))
-    return columns
-
-
-def _entry(row: dict[str, str | None], table: Path, line: str) -> SlideEntry:
-    if None in row:  # DictReader's key for cells beyond the header
-        raise ManifestError(f"{line} has more fields than the header", where=str(table))
-    cells = {name: (value or "").strip() for name, value in row.items()}
-    if not cells["slide_path"]:
+def _entry(row: dict[str, str], others: tuple[str, ...], table: Path, line: str) -> SlideEntry:
+    if not row["slide_path"]:
         raise ManifestError(f"{line}: slide_path is empty", where=str(table))
-    slide = table.parent / cells["slide_path"]
-    stain = cells.get("stain") or None
+    slide = stated_path(table.parent, row["slide_path"])
+    stain = row.get("stain") or None
     if stain is not None and stain not in STAINS:
         raise ManifestError(
             f"{line}: unknown stain {stain!r} (known: {', '.join(STAINS)})", where=str(table)
         )
     return SlideEntry(
         slide,
-        cells.get("slide_id") or _slide_id(slide),
-        cells.get("patient_id") or None,
+        row.get("slide_id") or _slide_id(slide),
+        row.get("patient_id") or None,
         stain,
-        _mpp(cells.get("mpp"), table, line),
-        tuple((name, cell) for name, cell in cells.items() if name and name not in OWN_COLUMNS),
+        _mpp(row.get("mpp"), table, line),
+        tuple((name, row[name]) for name in others),
     )
 
 
 def _slide_id(slide: Path) -> str:
     """Return the default id of a slide, as `Slide.slide_id` does."""
-    return slide.name if slide.is_dir() else slide.stem
+    return nfc(slide.name if slide.is_dir() else slide.stem)
 
 
 def _mpp(text: str | None, table: Path, line: str) -> float | None:

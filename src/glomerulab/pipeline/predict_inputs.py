@@ -3,14 +3,13 @@
 A slide is opened once: for its metadata, overview picture, a detector's proposals and its crops.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from glomerulab.cases.case_folder import DetectorFacts, Note, SlideFacts
 from glomerulab.cohort.manifest import Manifest, check_same_labels, read_manifest
-from glomerulab.cohort.slides_table import SlideEntry, read_slides
+from glomerulab.cohort.slides_table import SlideEntry, is_slides_table, read_slides
 from glomerulab.errors import ConfigError, GlomerulabError
 from glomerulab.geometry import Region
 from glomerulab.images import write_image
@@ -291,9 +290,7 @@ def _is_manifest(source: Path) -> bool:
         return True
     if source.suffix.lower() != ".csv" or not source.is_file():
         return False
-    with source.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = next(csv.reader(file), [])
-    return "slide_path" not in {name.strip() for name in header}
+    return not is_slides_table(source)
 
 
 def _with_stain(manifest: Manifest, stain: str | None) -> Manifest:

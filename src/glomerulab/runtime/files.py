@@ -8,6 +8,7 @@ import fcntl
 import os
 import secrets
 import tomllib
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +21,13 @@ __all__ = [
     "StrPath",
     "atomic_write",
     "exclusive_lock",
+    "existing_path",
     "lock_file",
     "make_folder",
     "read_configuration",
     "remove_partial_files",
     "size_and_mtime",
+    "stated_path",
 ]
 
 StrPath = str | os.PathLike[str]
@@ -165,12 +168,45 @@ def read_configuration(path: Path) -> tuple[str, dict[str, Any]]:
         ) from error
 
 
+def existing_path(path: Path) -> Path:
+    """Return a path as the disk spells it, where it differs in Unicode form only.
+
+    macOS decomposes accented letters; tables and other systems compose them. A path without such a
+    file is returned as it is.
+    """
+    if str(path).isascii() or path.exists():
+        return path
+    place = Path(path.anchor)
+    for part in path.relative_to(path.anchor).parts if path.anchor else path.parts:
+        place = place / _spelling_in(place, part)
+    return place if place.exists() else path
+
+
+def stated_path(folder: Path, text: str) -> Path:
+    """Return the path that a table states, relative to its folder or absolute.
+
+    Backslashes separate folders, as Windows writes them, unless a file has them in its name.
+    """
+    path = existing_path(folder / text)
+    if "\\" in text and not path.exists():
+        return existing_path(folder / text.replace("\\", "/"))
+    return path
+
+
 def size_and_mtime(path: Path) -> tuple[int, int]:
     """Return bytes, and nanoseconds since 1970 of the last change; zeros for a missing file."""
     if not path.is_file():
         return 0, 0
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
+
+
+def _spelling_in(folder: Path, name: str) -> str:
+    if name.isascii() or (folder / name).exists() or not folder.is_dir():
+        return name
+    composed = unicodedata.normalize("NFC", name)
+    names = (entry.name for entry in folder.iterdir())
+    return next((one for one in names if unicodedata.normalize("NFC", one) == composed), name)
 
 
 def _cannot_write(what: str, path: Path, error: OSError) -> OutputError:

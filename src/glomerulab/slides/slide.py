@@ -19,6 +19,7 @@ from glomerulab.errors import MissingMppError, SlideError
 from glomerulab.geometry import Box, Point
 from glomerulab.images import RgbImage
 from glomerulab.runtime.files import StrPath
+from glomerulab.runtime.tables import nfc
 from glomerulab.slides.files import dicom_files
 from glomerulab.slides.resampling import MAX_READ_PX, Colour, read_box
 from glomerulab.slides.sources import ImageSource, OpenSlideSource, PixelSource, detect_vendor
@@ -135,8 +136,8 @@ class Slide:
 
     @property
     def slide_id(self) -> str:
-        """The file's name without its suffix."""
-        return self.path.name if self.path.is_dir() else self.path.stem
+        """The file's name without its suffix, in NFC."""
+        return nfc(self.path.name if self.path.is_dir() else self.path.stem)
 
     @property
     def dimensions(self) -> tuple[int, int]:

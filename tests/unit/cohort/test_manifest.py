@@ -115,14 +115,14 @@ def test_blank_lines_are_ignored_at_the_end_and_reported_elsewhere(tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "the table cannot be read: "),
+        (b"", "the manifest is empty"),
         (
             b"image_id,patient_id\na,1\n",
-            r"the table lacks the columns image_path; .*manifest import",
+            r".*image_path; .*manifest import",
         ),
-        (b"image_id,image_path,stain,stain\na,a.png,HE,HE\n", "the table has two columns 'stain'"),
-        (b"image_id,image_path\na,a.png,1,2\n", "the table cannot be read: .*line 2"),
-        ("image_id,image_path\n肾,a.png\n".encode("gbk"), "the table is not UTF-8 text"),
+        (b"image_id,image_path,stain,stain\na,a.png,HE,HE\n", ".*two columns 'stain'"),
+        (b"image_id,image_path\na,a.png,1,2\n", "line 2"),
+        (b"image_id,image_path\n\x81\x8d,a.png\n", ".*UTF-8"),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_name(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
+from glomerulab.runtime.tables import BOX_COLUMNS, TableSchema, parse_table
 from glomerulab.slides.regions.parsing import (
     Parsed,
     format_number,
@@ -18,34 +19,35 @@ from glomerulab.slides.regions.parsing import (
     parse_point,
 )
 
-BOX_COLUMNS = ("x", "y", "width", "height")
 REGION_COLUMNS = ("region_id", "slide_id", *BOX_COLUMNS, "labels", "polygon")
+REGION_TABLE = TableSchema(
+    "region file",
+    REGION_COLUMNS,
+    numbers=frozenset(BOX_COLUMNS),
+    keeps_others=False,
+    error=RegionError,
+)
 LABEL_SEPARATOR = ";"
 
 
 def parse_csv(text: str) -> Iterator[Parsed]:
     """Yield the regions of a CSV, under their ``region_id`` or row number."""
-    reader = csv.DictReader(io.StringIO(text), strict=True)
-    try:
-        columns = set(reader.fieldnames or ())
-        if "polygon" not in columns and not columns.issuperset(BOX_COLUMNS):
-            raise RegionError(
-                f"a region CSV needs the columns {', '.join(BOX_COLUMNS)} or the column polygon, "
-                f"separated by commas; this one has {', '.join(sorted(columns)) or 'none'}"
-            )
-        for number, row in enumerate(reader, start=1):
-            feature = f"line {reader.line_num}"
-            if None in row:
-                raise RegionError(f"{feature} has more fields than the header")
-            yield make_region(
-                (row.get("region_id") or "").strip() or str(number),
-                _outline(row, feature),
-                _split(row.get("labels") or ""),
-                feature=feature,
-                slide_id=(row.get("slide_id") or "").strip() or None,
-            )
-    except csv.Error as error:
-        raise RegionError(f"the region file is not valid CSV: {error}") from error
+    table = parse_table(text, REGION_TABLE)
+    columns = set(table.columns)
+    if "polygon" not in columns and not columns.issuperset(BOX_COLUMNS):
+        raise RegionError(
+            f"a region CSV needs the columns {', '.join(BOX_COLUMNS)} or the column polygon; this "
+            f"one has {', '.join(sorted(columns))}"
+        )
+    for number, (line, row) in enumerate(zip(table.lines, table.rows, strict=True), start=1):
+        feature = f"line {line}"
+        yield make_region(
+            row.get("region_id") or str(number),
+            _outline(row, feature),
+            _split(row.get("labels") or ""),
+            feature=feature,
+            slide_id=row.get("slide_id") or None,
+        )
 
 
 def render_csv(regions: Sequence[Region]) -> str:
@@ -74,7 +76,7 @@ def _split(labels: str) -> tuple[str, ...]:
     return tuple(label for label in parts if label)
 
 
-def _outline(row: dict[str, str | None], feature: str) -> list[Point]:
+def _outline(row: dict[str, str], feature: str) -> list[Point]:
     polygon = (row.get("polygon") or "").strip()
     if not polygon:
         return parse_box(*(row.get(name) for name in BOX_COLUMNS), feature=feature)

@@ -141,7 +141,7 @@ def _parse(path: Path, bounds_offset: Point) -> Iterable[Parsed]:
     if suffix not in REGION_SUFFIXES:
         raise _unknown_suffix(path)
     if suffix == ".csv":
-        return parse_csv(load_text(path))
+        return parse_csv(load_text(path, is_table=True))
     if suffix == ".xml":
         root = load_xml(path)
         if root.tag == "ASAP_Annotations":

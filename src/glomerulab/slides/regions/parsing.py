@@ -13,6 +13,7 @@ from defusedxml.ElementTree import fromstring
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
+from glomerulab.runtime.tables import nfc, read_text
 
 LABEL_SEPARATOR = ": "
 """Between the parts of a QuPath class name with several labels; also used in XML and COCO."""
@@ -38,10 +39,10 @@ class Skipped:
 Parsed = Region | InvalidRegion | Skipped
 
 
-def load_text(path: Path) -> str:
-    """Read a UTF-8 file, with or without a byte order mark; refuse an empty one."""
+def load_text(path: Path, *, is_table: bool = False) -> str:
+    """Read a UTF-8 file, or a table in any encoding; refuse an empty one."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path) if is_table else path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
@@ -118,8 +119,9 @@ def make_region(
     ring = list(points)
     if len(ring) > 3 and ring[0] == ring[-1]:
         ring.pop()
+    region_id, slide_id = nfc(region_id), None if slide_id is None else nfc(slide_id)
     try:
-        return Region(region_id, tuple(ring), tuple(labels), slide_id)
+        return Region(region_id, tuple(ring), tuple(map(nfc, labels)), slide_id)
     except ValueError as error:
         return InvalidRegion(region_id, slide_id, f"{feature}: {error}")
 
