@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from glomerulab.errors import ImageFileError
 from glomerulab.runtime.files import StrPath, atomic_write
@@ -24,6 +25,7 @@ __all__ = [
     "image_size",
     "read_image",
     "resized",
+    "tiff_tags",
     "write_image",
 ]
 
@@ -37,6 +39,9 @@ MAX_GREY_16_BIT = 65535
 
 UNTRUSTED_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 """Formats of images from clients: some of Pillow's other formats start programs."""
+
+ON_SIDE = (5, 6, 7, 8)
+"""EXIF orientations in which the stored rows are the columns of the upright image."""
 
 Z_RLE = 3
 
@@ -62,12 +67,13 @@ def read_image(path: StrPath) -> RgbImage:
     Notes
     -----
     Transparent pixels are blended with white, the colour of glass. 16-bit grey is scaled by 1/257;
-    floating-point grey is refused. CMYK and palettes are converted by Pillow. Embedded colour
-    profiles and EXIF orientation are not applied: pixels are returned as stored.
+    floating-point grey is refused. CMYK and palettes are converted by Pillow. The orientation that
+    a camera or program noted (EXIF, or the tag of a TIFF) is applied; embedded colour profiles are
+    not.
     """
     path = Path(path)
     with _opened(path) as image:
-        return np.array(_as_rgb(image), dtype=np.uint8)
+        return _upright(image)
 
 
 def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
@@ -91,11 +97,11 @@ def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
         If it is truncated, of another format, or has too many pixels.
     """
     with _opened(io.BytesIO(content), formats=UNTRUSTED_FORMATS, max_pixels=max_pixels) as image:
-        return np.array(_as_rgb(image), dtype=np.uint8)
+        return _upright(image)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return width and height from the header, without decoding the pixels.
+    """Return width and height of the upright image from its header, without decoding the pixels.
 
     Raises
     ------
@@ -103,7 +109,22 @@ def image_size(path: Path) -> tuple[int, int]:
         If the header cannot be read or claims more than `MAX_PIXELS`.
     """
     with _opened(path) as image:
-        return image.size
+        width, height = image.size
+        # Pillow gives the size of a TIFF upright, that of other formats as stored.
+        is_on_side = image.format != "TIFF" and _orientation(image) in ON_SIDE
+        return (height, width) if is_on_side else (width, height)
+
+
+def tiff_tags(path: Path) -> dict[int, Any]:
+    """Return the tags of the first image of a TIFF; empty for other formats.
+
+    Raises
+    ------
+    ImageFileError
+        As `read_image`, without decoding the pixels.
+    """
+    with _opened(path) as image:
+        return dict(getattr(image, "tag_v2", {}))
 
 
 def resized(image: RgbImage, width: int, height: int) -> RgbImage:
@@ -193,6 +214,18 @@ def _opened(
             raise ImageFileError(
                 f"the image cannot be read: {_reason(error)}", where=where
             ) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return how the pixels are stored: 1 upright, 2 to 8 mirrored or turned."""
+    found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return found if isinstance(found, int) else 1
+
+
+def _upright(image: ImageFile.ImageFile) -> RgbImage:
+    image.load()  # which turns a TIFF and forgets its orientation
+    turned = ImageOps.exif_transpose(_as_rgb(image)) if _orientation(image) != 1 else _as_rgb(image)
+    return np.array(turned, dtype=np.uint8)
 
 
 def _as_rgb(image: ImageFile.ImageFile) -> Image.Image:

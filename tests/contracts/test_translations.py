@@ -8,7 +8,7 @@ from glomerulab.i18n.catalogue import catalogue, translate
 SOURCE = Path(str(resources.files("glomerulab")))
 BRACES = re.compile(r"\{(\w*)[^}]*\}")
 CHINESE = re.compile(r"[\u3400-\u9fff]")
-CALLS = {"translate", "_"}
+CALLS = {"translate", "_", "ScaleWarning"}
 
 
 def _texts_of_code() -> set[str]:

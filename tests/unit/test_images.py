@@ -133,6 +133,39 @@ def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     assert blue > 240
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_noted_orientation_is_applied(tmp_path: Path, suffix: str, orientation: int) -> None:
+    upright = np.full((24, 40, 3), 255, dtype=np.uint8)
+    upright[:8, :16] = 0  # a mark that tells all eight apart
+    stored = _stored(upright, orientation)
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = tmp_path / f"a.{suffix}"
+    quality = {} if suffix == "tif" else {"quality": 95}
+    Image.fromarray(stored).save(path, exif=exif, **quality)
+    assert image_size(path) == (40, 24)
+    read = read_image(path)
+    assert read.shape == upright.shape
+    assert np.abs(read.astype(int) - upright).mean() < 3
+    if suffix != "webp":
+        np.testing.assert_array_equal(decode_image(path.read_bytes()), read)
+
+
+def _stored(upright: RgbImage, orientation: int) -> RgbImage:
+    """Mirror and turn as the EXIF standard defines each orientation."""
+    return {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+
+
 def test_the_first_of_several_frames_is_read(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.tiff", save_all=True, append_images=frames[1:])

@@ -47,8 +47,8 @@ def extract(
     mpp_override: Annotated[
         float | None,
         typer.Option(
-            min=0.001,
-            max=100,
+            min=0.05,
+            max=10,
             help="Micrometres per pixel of the slides, if their metadata lacks it.",
         ),
     ] = None,
@@ -109,6 +109,11 @@ def _print_summary(summary: "ExtractSummary") -> None:
             "slides coarser than the wanted mpp, whose crops were enlarged without new detail: "
             + _first(summary.enlarged_slides)
         )
+    doubts = [one for found in summary.scale_warnings.values() for one in found]
+    for doubt in doubts[:N_LISTED]:
+        typer.echo(f"warning: {doubt}", err=True)
+    if len(doubts) > N_LISTED:
+        typer.echo(f"warning: and {len(doubts) - N_LISTED} more such warnings.", err=True)
     if summary.other_slides:
         typer.echo(
             "slides that the region file names but that were not given: "

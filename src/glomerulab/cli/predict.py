@@ -39,8 +39,8 @@ def predict(
     mpp_override: Annotated[
         float | None,
         typer.Option(
-            min=0.001,
-            max=100,
+            min=0.05,
+            max=10,
             help="Micrometres per pixel of the slides, if their metadata lacks it.",
         ),
     ] = None,

@@ -19,9 +19,7 @@ slide_app = typer.Typer(
 
 MppOverride = Annotated[
     float | None,
-    typer.Option(
-        min=0.001, max=100, help="Micrometres per pixel, if the slide does not state them."
-    ),
+    typer.Option(min=0.05, max=10, help="Micrometres per pixel, if the slide does not state them."),
 ]
 
 
@@ -110,8 +108,9 @@ def _facts(slide: "Slide") -> dict[str, Any]:
     try:
         mpp: list[float] | None = list(slide.mpp_xy)
         mpp_problem = None
+        doubts = [str(one) for one in slide.scale_warnings]
     except MissingMppError as error:
-        mpp, mpp_problem = None, error.message
+        mpp, mpp_problem, doubts = None, error.message, []
     return {
         "path": str(slide.path),
         "slide_id": slide.slide_id,
@@ -123,6 +122,7 @@ def _facts(slide: "Slide") -> dict[str, Any]:
         ],
         "mpp": mpp,
         "mpp_problem": mpp_problem,
+        "warnings": doubts,
         "objective": slide.objective,
         "stain": slide.stain,
         "white": list(slide.background),
@@ -156,6 +156,7 @@ def _readable(facts: dict[str, Any]) -> list[str]:
     ]
     if facts["bounds"] is not None:
         lines.append("bounds:     x {}, y {}, {} x {}".format(*facts["bounds"]))
+    lines += [f"warning:    {doubt}" for doubt in facts["warnings"]]
     lines.append("levels:")
     lines += [
         f"  {number}: {level['width']} x {level['height']}, downsample {level['downsample']:.4g}"

@@ -16,6 +16,7 @@ from glomerulab.runtime.files import existing_path, stated_path
 from glomerulab.runtime.tables import TableSchema, nfc, read_cells, read_table
 from glomerulab.slides.files import find_slides
 from glomerulab.slides.regions.files import REGION_SUFFIXES, read_regions
+from glomerulab.slides.scale import MAX_MPP, MIN_MPP
 
 __all__ = ["SlideEntry", "is_slides_table", "read_slides", "region_file_of", "regions_on"]
 
@@ -174,6 +175,10 @@ def _mpp(text: str | None, table: Path, line: str) -> float | None:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise ManifestError(f"{line}: mpp {text!r} is not a positive number", where=str(table))
+    if not MIN_MPP <= value <= MAX_MPP:
+        raise ManifestError(
+            f"{line}: mpp must be the micrometres per pixel of the slide, from {MIN_MPP:g} to "
+            f"{MAX_MPP:g}, got {text!r}",
+            where=str(table),
+        )
     return value

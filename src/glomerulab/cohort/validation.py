@@ -5,11 +5,13 @@ the table against the pixels.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.cohort.leakage import patients_in_several_parts
@@ -200,8 +202,12 @@ def _same_pixels(manifest: Manifest, pictures: "dict[int, _Picture]") -> list[Pr
 
 
 def _wrong_shapes(manifest: Manifest, pictures: "dict[int, _Picture]") -> list[Problem]:
-    """Find images whose aspect ratio differs from that of their box."""
+    """Find images whose aspect ratio or scale differs from that of their box."""
     table = manifest.table
+    mpp = table["mpp"].to_numpy(dtype=float, na_value=math.nan)
+    scales = np.column_stack([_numbers(table, f"slide_mpp_{axis}") for axis in "xy"])
+    is_in_um = np.isfinite(scales).all(axis=1) & np.isfinite(mpp)
+    scales[~np.isfinite(scales).all(axis=1)] = 1.0  # square pixels
     # An image made from another may be rotated.
     boxed = table[["width", "height"]].notna().all(axis=1) & table["parent_id"].isna()
     problems = []
@@ -210,14 +216,30 @@ def _wrong_shapes(manifest: Manifest, pictures: "dict[int, _Picture]") -> list[P
             continue
         picture = pictures[row]
         width, height = int(table["width"].iloc[row]), int(table["height"].iloc[row])
-        wanted = picture.width * height / width
-        if abs(picture.height - wanted) > ROUNDING_PX + ROUNDING_SHARE * wanted:
+        across, down = width * scales[row, 0], height * scales[row, 1]
+        if not _is_close(picture.height, picture.width * down / across):
             message = (
                 f"the image has {picture.width} x {picture.height} pixels, another shape than its "
                 f"box of {width} x {height} level-0 pixels"
             )
             problems.append(_problem(manifest, row, message))
+        elif is_in_um[row] and not _is_close(picture.width, across / mpp[row]):
+            message = (
+                f"the image has {picture.width} pixels across at {mpp[row]:g} µm per pixel, but "
+                f"its box is {across:g} µm wide; correct mpp or slide_mpp_x"
+            )
+            problems.append(_problem(manifest, row, message))
     return problems
+
+
+def _numbers(table: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
+    """Return a further column as numbers, NaN where it has none."""
+    cells = table[column] if column in table else pd.Series([pd.NA] * len(table))
+    return pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float, na_value=math.nan)
+
+
+def _is_close(n_px: int, wanted: float) -> bool:
+    return abs(n_px - wanted) <= ROUNDING_PX + ROUNDING_SHARE * wanted
 
 
 @dataclass(frozen=True, slots=True)

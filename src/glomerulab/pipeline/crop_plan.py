@@ -12,6 +12,7 @@ from glomerulab.geometry import Box, Point, Region
 from glomerulab.runtime.names import safe_name
 from glomerulab.slides.cutting import CropTask, current_slide
 from glomerulab.slides.regions.files import InvalidRegion, read_regions
+from glomerulab.slides.scale import ScaleWarning, region_size_warning
 from glomerulab.slides.slide import Slide
 from glomerulab.taxonomy import Taxonomy
 
@@ -89,6 +90,7 @@ class CropPlan:
         self.enlarged_slides: list[str] = []
         self.other_slides: set[str] = set()
         self.slides_without_regions: list[str] = []
+        self.scale_warnings: dict[str, list[ScaleWarning]] = {}
         self._slide_ids = frozenset(entry.slide_id for entry in entries)
         self._regions_path = regions_path
         self._settings = settings
@@ -118,6 +120,11 @@ class CropPlan:
             self.failures.append(Failure(entry.slide_id, "", str(error)))
             return None
         self.regions[entry.slide_id] = regions
+        sizes = region_size_warning(entry.slide_id, regions, slide.mpp_xy)
+        self.scale_warnings[entry.slide_id] = [
+            *slide.scale_warnings,
+            *([] if sizes is None else [sizes]),
+        ]
         for region in regions:
             try:
                 self.crops.append(self._crop(entry, slide, region, override))
@@ -213,6 +220,8 @@ def crop_row(
         "y": box.y,
         "width": box.width,
         "height": box.height,
+        "slide_mpp_x": slide.mpp_xy[0],
+        "slide_mpp_y": slide.mpp_xy[1],
     }
 
 

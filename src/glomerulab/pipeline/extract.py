@@ -31,6 +31,7 @@ from glomerulab.runtime.resume import (
     folder_lock,
 )
 from glomerulab.slides.cutting import CropTask, close_current_slide, cut_crop
+from glomerulab.slides.scale import ScaleWarning
 from glomerulab.taxonomy import Taxonomy, load_taxonomy
 
 __all__ = ["ExtractSummary", "extract_crops"]
@@ -67,6 +68,8 @@ class ExtractSummary:
     """Slides that the region file names and that were not among those given."""
     slides_without_regions: tuple[str, ...]
     """Slides whose region file was read and holds no region for them."""
+    scale_warnings: Mapping[str, Sequence[ScaleWarning]]
+    """By slide id: doubts about its micrometres per pixel."""
 
 
 def extract_crops(
@@ -160,6 +163,7 @@ def extract_entries(
         enlarged_slides=tuple(plan.enlarged_slides),
         other_slides=tuple(sorted(plan.other_slides)),
         slides_without_regions=tuple(plan.slides_without_regions),
+        scale_warnings=plan.scale_warnings,
     )
 
 

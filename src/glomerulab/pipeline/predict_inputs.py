@@ -257,6 +257,11 @@ def _cut_notes(
         )
         for name in done.enlarged_slides
     ]
+    notes += [
+        Note.of(one.text, case=reader.patients[name] or name, **one.values)
+        for name, found in done.scale_warnings.items()
+        for one in found
+    ]
     if reader.detector is not None:  # slides without proposals have a note already
         return notes
     return notes + [

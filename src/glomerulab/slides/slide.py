@@ -22,12 +22,10 @@ from glomerulab.runtime.files import StrPath
 from glomerulab.runtime.tables import nfc
 from glomerulab.slides.files import dicom_files
 from glomerulab.slides.resampling import MAX_READ_PX, Colour, read_box
+from glomerulab.slides.scale import MAX_MPP, MIN_MPP, ScaleWarning, scale_warnings
 from glomerulab.slides.sources import ImageSource, OpenSlideSource, PixelSource, detect_vendor
 
 __all__ = ["Level", "Slide", "open_slide"]
-
-MAX_PLAUSIBLE_MPP = 40.0
-"""A larger value is a print resolution that a program wrote, not the scale of a scanner."""
 
 BACKGROUND_SAMPLE_PX = 512
 N_SAMPLES_PER_SIDE = 8
@@ -65,7 +63,7 @@ def open_slide(path: StrPath, *, mpp_override: float | None = None) -> "Slide":
     path : Path
         Anything OpenSlide or Pillow reads; for DICOM one of the files, or their folder.
     mpp_override : float, optional
-        Micrometres per pixel of level 0, in place of the file's own.
+        Micrometres per pixel of level 0, from 0.05 to 10, in place of the file's own.
 
     Returns
     -------
@@ -77,10 +75,10 @@ def open_slide(path: StrPath, *, mpp_override: float | None = None) -> "Slide":
     SlideError
         If the file is missing, empty, damaged or in no known format.
     ValueError
-        If `mpp_override` is not a positive, finite number.
+        If `mpp_override` is out of its range.
     """
-    if mpp_override is not None and not (math.isfinite(mpp_override) and mpp_override > 0):
-        raise ValueError(f"mpp_override must be positive and finite, got {mpp_override}")
+    if mpp_override is not None and not MIN_MPP <= mpp_override <= MAX_MPP:
+        raise ValueError(f"mpp_override must be {MIN_MPP:g} to {MAX_MPP:g}, got {mpp_override}")
     path = Path(path)
     file = _slide_file(path)
     vendor = detect_vendor(file)
@@ -167,25 +165,47 @@ class Slide:
         Raises
         ------
         MissingMppError
-            If neither the file nor `mpp_override` states them, or the file states a print
-            resolution (above 40 micrometres per pixel).
+            If neither the file nor `mpp_override` states them, or the file states more than 10
+            (a print resolution) or less than 0.05 micrometres per pixel.
         """
         if self._mpp_override is not None:
             return self._mpp_override, self._mpp_override
-        stated = [_number(self.properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
-        across, down = stated
-        if not across or not down:
+        if self.stated_mpp_xy is None:
             raise MissingMppError(
                 "the slide does not state its micrometres per pixel; give them with --mpp-override",
                 where=str(self.path),
             )
-        if max(across, down) > MAX_PLAUSIBLE_MPP:
+        across, down = self.stated_mpp_xy
+        if max(across, down) > MAX_MPP:
             raise MissingMppError(
-                f"the slide states {across:g} micrometres per pixel, which is a print resolution "
-                "and not that of a scan; give the true ones with --mpp-override",
+                f"the slide states {max(across, down):g} micrometres per pixel, which is a print "
+                "resolution and not that of a scan; give the true ones with --mpp-override",
+                where=str(self.path),
+            )
+        if min(across, down) < MIN_MPP:
+            raise MissingMppError(
+                f"the slide states {min(across, down):g} micrometres per pixel, which is finer "
+                f"than any light microscope's {MIN_MPP:g}; give the true ones with --mpp-override",
                 where=str(self.path),
             )
         return across, down
+
+    @cached_property
+    def stated_mpp_xy(self) -> tuple[float, float] | None:
+        """Micrometres per level-0 pixel along x and y as the file states them, plausible or not."""
+        across, down = (_number(self.properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
+        return (across, down) if across and down else None
+
+    @property
+    def scale_warnings(self) -> list[ScaleWarning]:
+        """Contradictions of the metadata about the scale; errors as for `mpp_xy`."""
+        return scale_warnings(
+            self.slide_id,
+            self.stated_mpp_xy,
+            self.mpp_xy,
+            objective=self.objective,
+            vendor=self.vendor,
+        )
 
     @property
     def mpp(self) -> float:

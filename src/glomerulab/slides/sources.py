@@ -13,6 +13,11 @@ from PIL import Image
 
 from glomerulab.errors import ImageFileError, SlideError
 from glomerulab.images import read_image
+from glomerulab.slides.scale import image_file_scale, with_described_scale
+from glomerulab.slides.tiff_structure import stored_orientation
+
+GENERIC_TIFF = "generic-tiff"
+"""OpenSlide's name of a tiled TIFF that no scanner's software wrote."""
 
 
 class PixelSource(Protocol):
@@ -66,6 +71,21 @@ class OpenSlideSource:
             self._handle = OpenSlide(path)
         except (OpenSlideError, OSError) as error:
             raise SlideError(f"the slide cannot be opened: {error}", where=str(path)) from error
+        if self._handle.properties.get("openslide.vendor") == GENERIC_TIFF:
+            self._refuse_turned()
+
+    def _refuse_turned(self) -> None:
+        """Refuse pixels that are to be turned for display, which OpenSlide does not do."""
+        orientation = stored_orientation(self.path)
+        if orientation in {0, 1}:
+            return
+        self.close()
+        raise SlideError(
+            f"the TIFF is stored turned or mirrored (orientation {orientation}), which is not "
+            "applied to slides; save it upright, for instance with `vips autorot IN.tif "
+            "OUT.tif[tile,pyramid]`, and draw the regions on that copy",
+            where=str(self.path),
+        )
 
     @property
     def level_dimensions(self) -> tuple[tuple[int, int], ...]:
@@ -80,7 +100,10 @@ class OpenSlideSource:
     @property
     def properties(self) -> Mapping[str, str]:
         """Metadata under OpenSlide's names."""
-        return dict(self._handle.properties)
+        found = dict(self._handle.properties)
+        if found.get("openslide.vendor") != GENERIC_TIFF:
+            return found
+        return with_described_scale(found, found.get("tiff.ImageDescription", ""))
 
     @property
     def associated_images(self) -> tuple[str, ...]:
@@ -110,6 +133,7 @@ class ImageSource:
     def __init__(self, path: Path) -> None:
         try:
             self._image = Image.fromarray(read_image(path)).convert("RGBA")
+            self._properties = image_file_scale(path)
         except ImageFileError as error:
             raise SlideError(
                 "the file can be opened neither as a slide nor as an image "
@@ -130,7 +154,7 @@ class ImageSource:
     @property
     def properties(self) -> Mapping[str, str]:
         """Metadata under OpenSlide's names."""
-        return {}  # an image file states the resolution of print, not of a microscope
+        return self._properties
 
     @property
     def associated_images(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ KINDS_BY_SIZE = {1: (1, 2, 6, 7), 2: (3, 8), 4: (4, 9, 11, 13), 8: (5, 10, 12, 1
 TYPE_SIZES = {kind: size for size, kinds in KINDS_BY_SIZE.items() for kind in kinds}
 UNSIGNED_FORMATS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 LONG, LONG8 = 4, 16
+ORIENTATION = 274
 STRIP_OFFSETS, STRIP_BYTE_COUNTS = 273, 279
 TILE_OFFSETS, TILE_BYTE_COUNTS = 324, 325
 MAX_DIRECTORIES = 1000
@@ -85,6 +86,16 @@ def read_tiff(path: Path) -> TiffFile:
     return TiffFile(directories, order, is_big)
 
 
+def stored_orientation(path: Path) -> int:
+    """Return how the first image of a TIFF is stored: 1 upright, 2 to 8 mirrored or turned."""
+    with path.open("rb") as stream:
+        order, is_big, offset = _header(stream)
+        for code, _, _, inline in _entries(stream, offset, order, is_big):
+            if code == ORIENTATION:
+                return int(struct.unpack(f"{order}H", inline[:2])[0])
+    return 1
+
+
 def block_ranges(path: Path, directory: Directory) -> list[tuple[int, int]]:
     """Return offset and length of every tile or strip; `path` is for the error."""
     codes = (
@@ -146,14 +157,11 @@ def _chain(stream: BinaryIO, offset: int, order: str, is_big: bool) -> Iterator[
 
 def _directory(stream: BinaryIO, offset: int, order: str, is_big: bool) -> tuple[Directory, int]:
     """Read one directory and the offset of the next."""
-    count_format, entry_format, link_format = _formats(order, is_big)
-    stream.seek(offset)
-    (n_tags,) = struct.unpack(count_format, stream.read(struct.calcsize(count_format)))
-    size = struct.calcsize(entry_format)
-    entries = stream.read(n_tags * size)
+    _, _, link_format = _formats(order, is_big)
+    entries = _entries(stream, offset, order, is_big)
     (following,) = struct.unpack(link_format, stream.read(struct.calcsize(link_format)))
     tags: dict[int, Tag] = {}
-    for code, kind, count, inline in struct.iter_unpack(entry_format, entries):
+    for code, kind, count, inline in entries:
         length = TYPE_SIZES[kind] * count
         value = inline[:length]
         if length > len(inline):
@@ -163,6 +171,17 @@ def _directory(stream: BinaryIO, offset: int, order: str, is_big: bool) -> tuple
             raise ValueError(f"tag {code} is cut short")
         tags[code] = Tag(kind, count, value)
     return Directory(tags, order), following
+
+
+def _entries(
+    stream: BinaryIO, offset: int, order: str, is_big: bool
+) -> list[tuple[int, int, int, bytes]]:
+    """Return code, type, count and inline bytes of each tag; the link to the next follows."""
+    count_format, entry_format, _ = _formats(order, is_big)
+    stream.seek(offset)
+    (n_tags,) = struct.unpack(count_format, stream.read(struct.calcsize(count_format)))
+    entries = stream.read(n_tags * struct.calcsize(entry_format))
+    return list(struct.iter_unpack(entry_format, entries))
 
 
 def _formats(order: str, is_big: bool) -> tuple[str, str, str]:

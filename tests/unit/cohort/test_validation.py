@@ -128,6 +128,20 @@ def test_an_image_of_another_shape_than_its_box_is_named(tmp_path: Path) -> None
     ]
 
 
+def test_a_box_of_pixels_that_are_not_square_has_the_shape_of_its_image(tmp_path: Path) -> None:
+    place = {"x": [0, 0], "y": [0, 0], "width": [4, 8], "height": [8, 8], "mpp": [0.5, 0.5]}
+    stated = {"slide_mpp_x": [1.0, 1.0], "slide_mpp_y": [0.5, 0.5]}
+    (message,) = _messages(_manifest(tmp_path, **place, **stated))
+    assert message.startswith("line 3, image 'i1': the image has 8 x 8 pixels, another shape")
+
+
+def test_an_mpp_that_contradicts_the_slides_is_a_problem(tmp_path: Path) -> None:
+    place = {"x": [0, 0], "y": [0, 0], "width": [16, 80], "height": [16, 80], "mpp": [1.0, 0.5]}
+    stated = {"slide_mpp_x": [0.5, 0.5], "slide_mpp_y": [0.5, 0.5]}
+    (message,) = _messages(_manifest(tmp_path, **place, **stated))
+    assert message.startswith("line 3, image 'i1': the image has 8 pixels across at 0.5 µm")
+
+
 def test_rows_without_id_or_path_do_not_hide_other_problems(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, normal=[1, 1, 1], fsg=[1, 0, 0])
     table = manifest.table.copy()

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, TiffImagePlugin
 
 from glomerulab.cohort.manifest import read_manifest
+from glomerulab.cohort.validation import validate_manifest
 from glomerulab.errors import OutputError, RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.images import read_image
@@ -249,3 +251,16 @@ def test_the_table_of_failures_is_deleted_when_there_are_none(tmp_path):
     assert rows[1:] == [[one.slide, one.region, one.reason] for one in failures]
     write_failures(path, (), region_column="region_or_image")
     assert not path.exists()
+
+
+def test_crops_of_pixels_that_are_not_square_pass_the_check(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (800, 400, 3), dtype=np.uint8)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[282], tags[283], tags[296] = 10000.0, 20000.0, 3  # pixels of 1.0 x 0.5 µm
+    Image.fromarray(pixels).save(tmp_path / "s1.tif", tiffinfo=tags)
+    boxes = [Box(10, 20, 100, 200), Box(200, 300, 90, 240)]
+    regions = [Region.from_box(str(number), box) for number, box in enumerate(boxes)]
+    write_regions(regions, tmp_path / "s1.geojson")
+    done = extract_crops(tmp_path / "s1.tif", regions=tmp_path / "s1.geojson", out=tmp_path / "out")
+    assert validate_manifest(read_manifest(done.manifest_path)) == []
+    assert done.scale_warnings == {"s1": []}

@@ -41,7 +41,7 @@ def crops(source: Path, out: Path, *, mpp: float | None = 1.0, **settings) -> Pr
 def slide(tmp_path: Path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
     write_pyramid(pixels, tmp_path / "s1.tif", mpp=0.5, compression="deflate")
-    write_regions([Region.from_box("g1", Box(100, 150, 80, 80))], tmp_path / "s1.geojson")
+    write_regions([Region.from_box("g1", Box(100, 150, 120, 120))], tmp_path / "s1.geojson")
     return tmp_path / "s1.tif"
 
 
@@ -72,6 +72,16 @@ def test_a_coarse_slide_is_noted_in_the_report_of_its_patient(slide: Path, tmp_p
     table.write_text("slide_path,slide_id,patient_id\ns1.tif,s1,p7\n")
     cut = crops(table, tmp_path / "out", mpp=0.25, regions=slide.with_suffix(".geojson"))
     assert [note.case for note in cut.notes] == ["p7"]
+
+
+def test_doubts_about_the_scale_are_notes_of_the_patient(slide: Path, tmp_path: Path) -> None:
+    table = tmp_path / "slides.csv"
+    table.write_text("slide_path,slide_id,patient_id,mpp\ns1.tif,s1,p7,0.05\n")
+    cut = crops(table, tmp_path / "out", mpp=0.05, regions=slide.with_suffix(".geojson"))
+    assert [note.case for note in cut.notes] == ["p7", "p7"]
+    assert ["0.5" in note.en for note in cut.notes] == [True, False]
+    assert "6 µm" in cut.notes[1].en
+    assert "6 µm" in cut.notes[1].zh
 
 
 def test_slides_without_regions_name_the_missing_options(slide: Path, tmp_path: Path) -> None:

@@ -67,9 +67,32 @@ def test_a_print_resolution_is_not_taken_for_a_scale(make_slide):
         _ = slide.mpp
 
 
+@pytest.mark.parametrize("mpp", [0.049, 0.01, 10.1, 352.8])
+def test_a_scale_that_no_microscope_has_is_refused_with_the_way_out(make_slide, mpp):
+    with (
+        open_slide(make_slide(mpp=mpp)) as slide,
+        pytest.raises(MissingMppError, match="--mpp-override"),
+    ):
+        _ = slide.mpp
+
+
+@pytest.mark.parametrize("mpp", [0.01, 40.0])
+def test_a_scale_that_no_microscope_has_cannot_be_given_either(make_slide, mpp):
+    with pytest.raises(ValueError, match=f"{mpp:g}"):
+        open_slide(make_slide(), mpp_override=mpp)
+
+
+def test_a_given_scale_that_contradicts_the_slide_is_told(make_slide):
+    with open_slide(make_slide(mpp=1.0), mpp_override=0.5) as slide:
+        (doubt,) = slide.scale_warnings
+        assert doubt.values == {"slide": "slide", "stated": "1", "used": "0.5"}
+    with open_slide(make_slide(mpp=1.0), mpp_override=1.005) as slide:
+        assert slide.scale_warnings == []
+
+
 @pytest.mark.parametrize("mpp", [0.0, -1.0, float("nan"), float("inf")])
 def test_an_impossible_mpp_is_refused(make_slide, mpp):
-    with pytest.raises(ValueError, match="positive and finite"):
+    with pytest.raises(ValueError, match=r"0\.05 to 10"):
         open_slide(make_slide(), mpp_override=mpp)
     with open_slide(make_slide()) as slide, pytest.raises(ValueError, match="positive and finite"):
         slide.read_region(Box(0, 0, 10, 10), mpp=mpp)

@@ -35,8 +35,8 @@ class SlideRequest(_Stored):
     stain: str | None = Field(default=None, description="If the slide does not state it.")
     mpp: float | None = Field(
         default=None,
-        ge=0.001,
-        le=100,
+        ge=0.05,
+        le=10,
         allow_inf_nan=False,
         description="Micrometres per pixel of level 0, if the slide does not state them.",
     )
