@@ -38,6 +38,10 @@ def split(
         Path | None,
         typer.Option(help="CSV image_id,other_image_id: pairs that may be in two parts."),
     ] = None,
+    distinct: Annotated[
+        list[str] | None,
+        typer.Option(help="ID,ID: patients that are different though their ids look alike."),
+    ] = None,
     near_duplicates: Annotated[
         bool, typer.Option(help="Search for nearly identical images in two parts.")
     ] = True,
@@ -47,6 +51,7 @@ def split(
 
     Example: glomerulab split cohort/manifest.csv --out cohort/split.csv --ratios 6:2:2 --seed 1
     """
+    from glomerulab.cohort.leakage import confirm_distinct
     from glomerulab.cohort.manifest import read_manifest, write_manifest
     from glomerulab.cohort.near_duplicates import check_near_duplicates, read_allowed_pairs
     from glomerulab.cohort.splits import (
@@ -59,6 +64,9 @@ def split(
     from glomerulab.runtime.progress import show_progress
 
     cohort = read_manifest(manifest)
+    if distinct:
+        named = [name.strip() for ids in distinct for name in ids.split(",")]
+        cohort = confirm_distinct(cohort, named)
     allowed = read_allowed_pairs(allow_near_duplicates) if allow_near_duplicates else frozenset()
     if folds is not None:
         column, divided = "fold", assign_folds(cohort, n_folds=folds, by=by.value, seed=seed)

@@ -1,7 +1,7 @@
 """Data leakage: images that connect the training part with the held-out parts."""
 
 import filecmp
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,18 +11,24 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.cohort.schema import TARGET_LEAK_COLUMN
-from glomerulab.errors import LeakageError
+from glomerulab.cohort.schema import DISTINCT_COLUMN, TARGET_LEAK_COLUMN
+from glomerulab.errors import LeakageError, ManifestError
 from glomerulab.runtime.messages import count_noun
+from glomerulab.runtime.names import look_alike_key
+from glomerulab.runtime.tables import nfc
 
 if TYPE_CHECKING:
     from glomerulab.stain.reference import StainReference
 
 __all__ = [
     "TargetLeak",
+    "check_look_alikes",
     "check_target_leaks",
+    "confirm_distinct",
     "find_leaks",
     "find_target_leaks",
+    "look_alike_message",
+    "look_alike_patients",
     "patients_in_several_parts",
     "target_leak_parts",
 ]
@@ -60,6 +66,73 @@ def patients_in_several_parts(
     }
 
 
+def look_alike_patients(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Find patient ids that probably mean one patient, such as ``P7`` and ``p7``.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of a manifest. Ids that `confirm_distinct` marked are left out, if all of a group are.
+
+    Returns
+    -------
+    list of tuple of str
+        Sorted ids of each group, two or more; see `glomerulab.runtime.names.look_alike_key`.
+    """
+    ids = table["patient_id"].dropna().astype(str)
+    confirmed: set[str] = set()
+    if DISTINCT_COLUMN in table:
+        flags = table.loc[ids.index, DISTINCT_COLUMN].astype("string")
+        confirmed = set(ids[flags.isin(["1", "1.0"]).to_numpy(dtype=bool)])
+    groups: dict[str, list[str]] = {}
+    for name in sorted(set(ids)):
+        groups.setdefault(look_alike_key(name), []).append(name)
+    return [
+        tuple(names) for names in groups.values() if len(names) > 1 and not confirmed >= set(names)
+    ]
+
+
+def look_alike_message(names: Sequence[str]) -> str:
+    """Return what is wrong with patient ids that look alike, and the ways out."""
+    text = " and ".join(map(repr, names))
+    return (
+        f"the patient ids {text} look alike: give one patient one id (`glomerulab manifest import "
+        f"--value patient_id:OLD=NEW` does), or confirm that they are different patients with "
+        f"`glomerulab split --distinct {','.join(names)}`"
+    )
+
+
+def check_look_alikes(manifest: Manifest) -> None:
+    """Raise a `LeakageError` if patient ids look alike and were not confirmed as distinct."""
+    found = look_alike_patients(manifest.table)
+    if found:
+        rest = f"; {len(found) - 1} more groups look alike" if len(found) > 1 else ""
+        raise LeakageError(look_alike_message(found[0]) + rest, where=manifest.location)
+
+
+def confirm_distinct(manifest: Manifest, patients: Collection[str]) -> Manifest:
+    """Mark patients as different from those with similar ids, in the column `DISTINCT_COLUMN`.
+
+    Raises
+    ------
+    ManifestError
+        If the manifest has no such patient.
+    """
+    wanted = {nfc(name) for name in patients}
+    ids = manifest.table["patient_id"]
+    unknown = sorted(wanted - set(ids.dropna()))
+    if unknown:
+        raise ManifestError(
+            f"the manifest has no patient {', '.join(map(repr, unknown))}; name patients to "
+            "confirm as the table has them",
+            where=manifest.location,
+        )
+    empty = pd.Series(pd.NA, index=ids.index, dtype="string")
+    flags = manifest.table.get(DISTINCT_COLUMN, empty).astype("string")
+    chosen = ids.isin(wanted).to_numpy(dtype=bool)
+    return manifest.with_table(manifest.table.assign(**{DISTINCT_COLUMN: flags.mask(chosen, "1")}))
+
+
 def find_leaks(manifest: Manifest) -> list[str]:
     """Find patients, and augmented copies, that are divided between parts of a split.
 
@@ -82,6 +155,7 @@ def find_leaks(manifest: Manifest) -> list[str]:
             f"{count_noun(len(divided), 'patient has', 'patients have')} images in several parts, "
             f"such as {first!r} in {', '.join(parts)}"
         )
+    leaks += [look_alike_message(names) for names in look_alike_patients(used)[:1]]
     part_of = dict(zip(used["image_id"], used["split"], strict=True))
     copies = (_divided_copies(used, column, name, part_of) for column, name in ORIGINS.items())
     return leaks + [leak for leak in copies if leak is not None]

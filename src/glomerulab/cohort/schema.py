@@ -13,6 +13,7 @@ from glomerulab.runtime.tables import BOX_COLUMNS, SPELLINGS, TableSchema
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
+    "DISTINCT_COLUMN",
     "MANIFEST_COLUMNS",
     "SPLITS",
     "STAINS",
@@ -50,7 +51,11 @@ TARGET_LEAK_COLUMN = "stain_target_leak"
 """Of a normalised manifest: the held-out part that an image's stain target was taken from."""
 
 INTEGER_COLUMNS = (*BOX_COLUMNS, "fold")
-FURTHER_COLUMNS = frozenset({"region_id", "synthetic", "scanner", "padded_share", "partner_id"})
+DISTINCT_COLUMN = "distinct_patient"
+"""1 where a person confirmed that the patient is not the one with a similar id."""
+FURTHER_COLUMNS = frozenset(
+    {"region_id", "synthetic", "scanner", "padded_share", "partner_id", DISTINCT_COLUMN}
+)
 """Columns that some steps add; kept like any other."""
 REQUIRED_COLUMNS = ("image_id", "image_path")
 
@@ -156,10 +161,10 @@ def _number_column(
 
 
 def _as_text(cells: pd.Series) -> pd.Series:
-    """Return the cells as stripped text, the empty ones as missing."""
+    """Return the cells as stripped text in NFC, the empty ones as missing."""
     if cells.dtype == bool:
         cells = cells.astype("Int8")  # True is 1
-    text = cells.reset_index(drop=True).astype("string").str.strip()
+    text = cells.reset_index(drop=True).astype("string").str.normalize("NFC").str.strip()
     return text.mask(text == "")
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from glomerulab.cohort.leakage import patients_in_several_parts
+from glomerulab.cohort.leakage import check_look_alikes, patients_in_several_parts
 from glomerulab.cohort.manifest import Manifest, raise_first
 from glomerulab.cohort.schema import SPLITS, Problem
 from glomerulab.errors import ManifestError
@@ -62,7 +62,8 @@ def split_by_patient(
     Raises
     ------
     ManifestError
-        If an image has no patient, or there are fewer patients than parts.
+        If an image has no patient, or there are fewer patients than parts; a `LeakageError` if
+        patient ids look alike.
     ValueError
         If a ratio is negative or not finite, or that of train is 0.
     """
@@ -212,6 +213,8 @@ def assign_parts(
     shares : ndarray of float, shape (n_parts,)
         Summing to 1.
     """
+    if by != "image":
+        check_look_alikes(manifest)
     group = np.unique(group_rows(manifest, by)[inside], return_inverse=True)[1]
     n_groups = int(group.max()) + 1 if len(group) else 0
     if n_groups < len(shares):

@@ -14,7 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.cohort.leakage import patients_in_several_parts
+from glomerulab.cohort.leakage import (
+    look_alike_message,
+    look_alike_patients,
+    patients_in_several_parts,
+)
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.schema import Problem
 from glomerulab.images import read_image
@@ -61,6 +65,8 @@ def validate_manifest(
         *_bad_parents(manifest),
         *_incomplete_boxes(manifest),
     ]
+    if not allow_shared_patients:
+        problems += _look_alikes(manifest)
     for column in ("split", "fold"):
         problems += _divided_parents(manifest, column)
         if not allow_shared_patients:
@@ -103,6 +109,15 @@ def _divided_patients(manifest: Manifest, column: str) -> list[Problem]:
             "split again by patient",
         )
         for row, patient, part, line in _contradictions(rows, "patient_id", column)
+    ]
+
+
+def _look_alikes(manifest: Manifest) -> list[Problem]:
+    ids = manifest.table["patient_id"]
+    first_row = {name: row for row, name in reversed(list(enumerate(ids)))}
+    return [
+        _problem(manifest, max(first_row[name] for name in names), look_alike_message(names))
+        for names in look_alike_patients(manifest.table)
     ]
 
 

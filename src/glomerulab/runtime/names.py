@@ -2,12 +2,14 @@
 
 import hashlib
 import re
+import unicodedata
 from urllib.parse import quote
 
 __all__ = [
     "clean_id",
     "clean_text",
     "hashed_name",
+    "look_alike_key",
     "quoted_name",
     "safe_name",
 ]
@@ -40,6 +42,30 @@ def quoted_name(name: str) -> str:
 def hashed_name(name: str) -> str:
     """Return 16 hexadecimal digits: neither a path nor anything about a patient."""
     return _hash(name, 16)
+
+
+def look_alike_key(name: str) -> str:
+    """Return what ids have in common that probably mean the same.
+
+    Case, blanks, hyphens, leading zeros, the ``.0`` of a number, full-width digits and the Unicode
+    form do not count.
+
+    Examples
+    --------
+    >>> {look_alike_key(name) for name in ("12", "12.0", "012", "１２", " 12")}
+    {'12'}
+    >>> {look_alike_key(name) for name in ("P7", "p7", "P-07", "P 7")}
+    {'p7'}
+    >>> look_alike_key("1-12") == look_alike_key("11-2")
+    False
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    kinds = ((character, unicodedata.category(character)) for character in folded)
+    plain = "".join("-" if kind == "Pd" else one for one, kind in kinds if kind != "Cf")
+    parted = re.sub(r"(?<=\d)[\s_-]+(?=\d)", "-", plain.strip())
+    joined = re.sub(r"[\s_]+|-(?!\d)|(?<!\d)-", "", parted)
+    whole = re.sub(r"^(\d+)\.0+$", r"\1", joined)
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", whole)
 
 
 def clean_id(name: str, *, most: int | None = None, without: str = "") -> str:
