@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glomerulab.cli.annotate_files import As, Database, acting_owner, export, import_files
+from glomerulab.cli.app import CommandGroup
 
 if TYPE_CHECKING:
     from glomerulab.apps.annotation.records import Labels
@@ -13,10 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["annotate_app"]
 
-annotate_app = typer.Typer(
-    help="Label images by several people: queues, agreement, adjudication, exports.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+annotate_app = CommandGroup(
+    help="Label images by several people: queues, agreement, adjudication, exports."
 )
 annotate_app.command()(export)
 annotate_app.command("import")(import_files)

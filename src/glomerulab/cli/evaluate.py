@@ -56,7 +56,9 @@ def evaluate(
 
     if len(runs) > 1:
         if on is not None:
-            raise typer.BadParameter("an external set needs a single run", param_hint="--on")
+            raise typer.BadParameter(
+                f"--on evaluates one run on an external set, but {len(runs)} runs are given"
+            )
         from glomerulab.reports.run.comparison import write_comparison
 
         comparison = write_comparison(
@@ -65,7 +67,10 @@ def evaluate(
         _print_report(comparison.headline, comparison.html_path)
         return
     if out is not None:
-        raise typer.BadParameter("only a comparison of several runs has it", param_hint="--out")
+        raise typer.BadParameter(
+            "--out is the folder of a comparison of several runs; the report of one is written "
+            "into its folder"
+        )
     from glomerulab.reports.run.report import write_run_report
 
     images, external = _analyse(runs[0], on, split, tables_only=tables_only, workers=workers)
@@ -98,7 +103,7 @@ def _analyse(
     if tables_only:
         if on is not None:
             raise typer.BadParameter(
-                "an external set needs the checkpoint and the images", param_hint="--on"
+                "--on needs the checkpoint and the images; leave out --tables-only"
             )
         return TABLES_ONLY, None
     from glomerulab.pipeline.evaluate import analyse_images, predict_external_set
@@ -107,7 +112,9 @@ def _analyse(
     external = None
     if on is not None:
         if on.resolve().parent == run.resolve():
-            raise typer.BadParameter("this is the run's own manifest", param_hint="--on")
+            raise typer.BadParameter(
+                f"{on} is the run's own manifest; --on takes that of an external set"
+            )
         external = predict_external_set(run, on, n_workers=workers, track=show_progress)
     images = analyse_images(run, split, n_workers=workers, track=show_progress)
     for notice in (*(external.images.notices if external else ()), *images.notices):

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from glomerulab.cli.annotate import annotate_app
+from glomerulab.cli.app import CommandGroup
 from glomerulab.cli.augment import augment
 from glomerulab.cli.compare import compare
 from glomerulab.cli.crossval import crossval
@@ -36,14 +37,10 @@ from glomerulab.cli.train import train
 from glomerulab.cli.train_detector import train_detector
 from glomerulab.errors import GlomerulabError
 
-app = typer.Typer(
+app = CommandGroup(
     name="glomerulab",
     help="From renal-biopsy slides to glomerulus labels, and from labels to a model that can be "
     "trusted. Research use only.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # importing rich would double the time --help takes
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

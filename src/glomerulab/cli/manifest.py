@@ -5,14 +5,13 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.app import CommandGroup
 from glomerulab.errors import ConfigError, ManifestError
 from glomerulab.runtime.messages import count_noun
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    help="Import, check, export and display manifests.", no_args_is_help=True, rich_markup_mode=None
-)
+app = CommandGroup(help="Import, check, export and display manifests.")
 
 Workers = Annotated[int, typer.Option(min=1, help="Processes that read images.")]
 TaxonomyOption = Annotated[

@@ -85,6 +85,7 @@ def normalize(
     from glomerulab.runtime.progress import show_progress
     from glomerulab.stain.reference import PRESETS
 
+    levels = None if white is None else _three_levels(white)
     parameters = replace(PRESETS[preset.value], method=method.value)
     files = _target_files(target_he or [], target_pas or [], target or [])
     targets = {stain: _load_target(some, stain, parameters) for stain, some in files.items()}
@@ -93,7 +94,7 @@ def normalize(
         targets,
         out,
         per=per.value,
-        white=None if white is None else _three_levels(white),
+        white=levels,
         keep_others=keep_others,
         strict=strict,
         n_workers=workers,
@@ -114,10 +115,13 @@ def _target_files(he: list[Path], pas: list[Path], others: list[str]) -> dict[st
     for text in others:
         stain, separator, file = text.partition("=")
         if not separator or not stain or not file:
-            raise typer.BadParameter(f"must be STAIN=FILE, got {text!r}", param_hint="--target")
+            raise typer.BadParameter(f"--target must be STAIN=FILE, got {text!r}")
         files.setdefault(stain, []).append(Path(file))
     if not files:
-        raise typer.BadParameter("give at least one target", param_hint="--target-he")
+        raise typer.BadParameter(
+            "no target is given; give --target-he, --target-pas or --target STAIN=FILE: images of "
+            "the training part"
+        )
     return files
 
 
@@ -127,10 +131,10 @@ def _three_levels(text: str) -> tuple[float, float, float]:
         red, green, blue = (float(part) for part in parts)
     except ValueError:
         raise typer.BadParameter(
-            f"must be R,G,B such as 243,241,244, got {text!r}", param_hint="--white"
+            f"--white must be R,G,B such as 243,241,244, got {text!r}"
         ) from None
     if not all(0.0 < level <= 255.0 for level in (red, green, blue)):
-        raise typer.BadParameter(f"must be above 0 and at most 255, got {text!r}")
+        raise typer.BadParameter(f"--white must have levels above 0 and at most 255, got {text!r}")
     return red, green, blue
 
 

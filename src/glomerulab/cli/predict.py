@@ -61,12 +61,9 @@ def predict(
 
     Example: glomerulab predict slides.csv --model run --regions regions/ --out predictions
     """
-    from glomerulab.cohort.schema import STAINS
     from glomerulab.pipeline import predict as pipeline
     from glomerulab.runtime.progress import show_progress
 
-    if stain is not None and stain not in STAINS:
-        raise typer.BadParameter(f"must be one of {', '.join(STAINS)}", param_hint="--stain")
     settings = pipeline.PredictSettings(
         regions,
         margin,

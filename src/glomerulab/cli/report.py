@@ -46,8 +46,12 @@ def report(
 
     requested = [name.strip() for name in formats.split(",") if name.strip()]
     wanted = [name for name in FORMATS if name in requested]
-    if len(wanted) != len(set(requested)) or not wanted:
-        raise typer.BadParameter(f"must be of {', '.join(FORMATS)}", param_hint="--format")
+    unknown = [name for name in requested if name not in FORMATS]
+    if unknown or not wanted:
+        given = repr(unknown[0]) if unknown else "nothing"
+        raise typer.BadParameter(
+            f"--format must be one or more of {', '.join(FORMATS)} by commas, got {given}"
+        )
     written = write_case_reports(
         predictions,
         out or (predictions if predictions.is_dir() else predictions.parent) / "reports",
@@ -104,12 +108,17 @@ def override(
     """
     if changes is not None and any(one is not None for one in (image, labels, by, reason)):
         raise typer.BadParameter(
-            "takes no IMAGE, --labels, --by or --reason: the file holds them", param_hint="--from"
+            "--from takes no IMAGE, --labels, --by or --reason: the file holds them"
         )
     if changes is not None:
         _override_all(predictions, changes)
     elif image is None or labels is None or by is None or reason is None:
-        raise typer.BadParameter("give IMAGE with --labels, --by and --reason, or --from FILE")
+        parts = {"IMAGE": image, "--labels": labels, "--by": by, "--reason": reason}
+        missing = ", ".join(name for name, given in parts.items() if given is None)
+        raise typer.BadParameter(
+            f"{missing} must be given; a correction needs IMAGE, --labels, --by and --reason, or "
+            "--from FILE"
+        )
     else:
         _override_one(predictions, image, labels=labels, by=by, reason=reason)
     typer.echo("Write the reports again with `glomerulab report`. Research use only.")

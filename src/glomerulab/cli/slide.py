@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from glomerulab.cli.app import CommandGroup
+
 if TYPE_CHECKING:
     from glomerulab.slides.slide import Slide
 
 __all__ = ["slide_app"]
 
-slide_app = typer.Typer(
-    help="Show the facts of a slide; write a thumbnail, or a copy without label and metadata.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+slide_app = CommandGroup(
+    help="Show the facts of a slide; write a thumbnail, or a copy without label and metadata."
 )
 
 MppOverride = Annotated[

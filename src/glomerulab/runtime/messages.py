@@ -147,7 +147,11 @@ def _rule(problem: Mapping[str, Any], table: str) -> str | None:
         return f"must be {table}{_got(given)}"
     if kind in RULES:
         shown = "" if kind in LENGTH_PROBLEMS else _got(given)
-        return f"must be {RULES[kind].format(**context)}{shown}"
+        # 100 rather than 100.0
+        limits = {
+            name: f"{one:.12g}" if isinstance(one, float) else one for name, one in context.items()
+        }
+        return f"must be {RULES[kind].format(**limits)}{shown}"
     text = str(context.get("error") or problem["msg"])
     return f"{text}{_got(given, text)}" if text.startswith("must ") else None
 
