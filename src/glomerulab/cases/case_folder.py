@@ -14,12 +14,14 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glomerulab.cases.calls import REASONS, GlomerulusCall
+from glomerulab.cohort.schema import HALF_BOX, half_boxes
 from glomerulab.errors import PredictionsError
 from glomerulab.geometry import Box, Point
 from glomerulab.i18n.catalogue import LANGUAGES, Language, translate
 from glomerulab.predictions import Head, read_predictions, write_predictions
 from glomerulab.runtime.files import StrPath, atomic_write
 from glomerulab.runtime.messages import first_problem
+from glomerulab.runtime.tables import BOX_COLUMNS
 from glomerulab.slides.files import DicomReference
 from glomerulab.taxonomy import Label, Taxonomy
 
@@ -219,8 +221,17 @@ class CaseFolder:
 
 
 def write_case_folder(folder: Path, facts: CaseFacts, table: pd.DataFrame) -> None:
-    """Write a table as `read_case_folder` describes it, then the facts, into an existing folder."""
-    write_predictions(table, folder / PREDICTIONS_FILE)
+    """Write a table as `read_case_folder` describes it, then the facts, into an existing folder.
+
+    Raises
+    ------
+    PredictionsError
+        If `read_case_folder` would refuse the table; nothing is written then.
+    """
+    path = folder / PREDICTIONS_FILE
+    with atomic_write(path) as temporary:
+        write_predictions(table, temporary)
+        _read_calls(temporary, facts.model.taxonomy, facts.model.head, where=str(path))
     with atomic_write(folder / CASE_FILE) as temporary:
         temporary.write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -259,20 +270,27 @@ def read_case_folder(folder: StrPath) -> CaseFolder:
         ) from error
     except ValidationError as error:
         raise PredictionsError(first_problem(error), where=str(path)) from error
-    table_path = folder / PREDICTIONS_FILE
-    taxonomy = facts.model.taxonomy
-    table = read_predictions(table_path, taxonomy, head=facts.model.head)
-    _check_columns(table, taxonomy, str(table_path))
-    calls = tuple(
+    path = folder / PREDICTIONS_FILE
+    calls = _read_calls(path, facts.model.taxonomy, facts.model.head, where=str(path))
+    return CaseFolder(folder, facts, calls)
+
+
+def _read_calls(
+    path: Path, taxonomy: Taxonomy, head: Head, *, where: str
+) -> tuple[GlomerulusCall, ...]:
+    table = read_predictions(path, taxonomy, head=head)
+    _check_columns(table, taxonomy, where)
+    for row in half_boxes(table):
+        raise PredictionsError(HALF_BOX, where=f"{where}: line {row + 2}")
+    return tuple(
         _call(
             {str(name): cell for name, cell in row.items()},
             taxonomy,
-            facts.model.head,
-            f"{table_path}: line {place + 2}",
+            head,
+            f"{where}: line {place + 2}",
         )
         for place, row in enumerate(table.to_dict("records"))
     )
-    return CaseFolder(folder, facts, calls)
 
 
 def _check_columns(table: pd.DataFrame, taxonomy: Taxonomy, where: str) -> None:
@@ -349,11 +367,8 @@ def _flag(cell: str | None, column: str, where: str) -> bool:
 
 
 def _box(row: dict[str, Any]) -> Box | None:
-    values = [row.get(name) for name in ("x", "y", "width", "height")]
-    n_missing = sum(value is None or pd.isna(value) for value in values)
-    if 0 < n_missing < len(values):
-        raise ValueError("x, y, width and height must be all set or all empty")
-    if n_missing:
+    values = [row.get(name) for name in BOX_COLUMNS]
+    if any(value is None or pd.isna(value) for value in values):
         return None
     x, y, width, height = (int(str(value)) for value in values)
     return Box(x, y, width, height)

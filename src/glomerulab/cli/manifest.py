@@ -1,7 +1,7 @@
 """``glomerulab manifest``: import, check, export and display manifests."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,24 @@ from glomerulab.runtime.messages import count_noun
 
 __all__ = ["app"]
 
+if TYPE_CHECKING:
+    from glomerulab.cohort.manifest import Manifest
+
 app = CommandGroup(help="Import, check, export and display manifests.")
+
+TABLE_SUFFIXES = {".csv", ".tsv", ".txt"}
+TABLE_WAYS_OUT = (
+    "name the column of the classes with --label-column",
+    "name their column with --column patient_id=NAME",
+)
+FOLDER_WAYS_OUT = (
+    "put the images into a folder per label, or name {label} in --pattern",
+    "name {patient_id} in --pattern, such as 'case{patient_id}_{n}.png'",
+)
+JSON_WAYS_OUT = (
+    "add their labels to the file",
+    "fill the column patient_id of the written manifest",
+)
 
 Workers = Annotated[int, typer.Option(min=1, help="Processes that read images.")]
 TaxonomyOption = Annotated[
@@ -22,13 +39,20 @@ TaxonomyOption = Annotated[
 @app.command("import")
 def import_cohort(
     source: Annotated[
-        Path, typer.Argument(help="Folder per class, CSV, or label JSON (file or folder).")
+        Path, typer.Argument(help="Folder of images, CSV, or label JSON (file or folder).")
     ],
     *,
     out: Annotated[Path, typer.Option(help="Manifest to write, .csv or .parquet.")],
     taxonomy: TaxonomyOption = "paper",
     image_root: Annotated[
         Path | None, typer.Option(help="Base of the image paths; default: beside SOURCE.")
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder: columns in the paths, such as 'case{patient_id}_{stain}_{n}.png' or "
+            "'{patient_id}/{label}/*'."
+        ),
     ] = None,
     column: Annotated[
         list[str] | None,
@@ -43,14 +67,14 @@ def import_cohort(
     ] = None,
     class_: Annotated[
         list[str] | None,
-        typer.Option("--class", help="CSV: NAME=LABEL where they differ; repeatable."),
+        typer.Option("--class", help="NAME=LABEL where they differ; repeatable."),
     ] = None,
     value: Annotated[
         list[str] | None,
-        typer.Option(help="CSV: COLUMN:OLD=NEW, such as stain:sil=PASM; repeatable."),
+        typer.Option(help="COLUMN:OLD=NEW, such as stain:sil=PASM; repeatable."),
     ] = None,
 ) -> None:
-    """Convert a folder per class, a CSV, or the paper's label JSON to a manifest.
+    """Convert a folder of images, a CSV, or the paper's label JSON to a manifest.
 
     Example: glomerulab manifest import labels.csv --out manifest.csv --column image_path=image
     """
@@ -63,7 +87,13 @@ def import_cohort(
 
     labels = load_taxonomy(taxonomy)
     constants = _pairs(constant, "--set")
-    if source.suffix.lower() == ".csv":
+    is_json = False
+    is_table = source.suffix.lower() in TABLE_SUFFIXES and not source.is_dir()
+    if is_table:
+        if pattern:
+            raise ConfigError(
+                "--pattern is for a folder of images; map the columns of a CSV with --column"
+            )
         mapping = ColumnMapping(
             columns=_pairs(column, "--column"),
             constants=constants,
@@ -73,20 +103,35 @@ def import_cohort(
         )
         manifest = import_csv(source, mapping, labels, image_root=image_root)
     else:
-        if column or label_column or class_ or value:
+        is_json = _is_labels_json(source) and not (source.is_dir() and pattern)
+        if column or label_column or (is_json and (class_ or value)):
             raise ConfigError(
-                "--column, --label-column, --class and --value are options for a CSV only"
+                "--column and --label-column are for a CSV, --class and --value for a CSV or a "
+                "folder of images; what is in the paths of a folder is described with --pattern"
             )
-        if _is_labels_json(source):
+        if is_json:
+            if pattern:
+                raise ConfigError("--pattern is for a folder of images, not for label JSON")
             manifest = import_paper_labels(source, labels, image_root=image_root)
         elif image_root is not None:
-            raise ConfigError("--image-root is for a CSV or label JSON, not for a folder per class")
+            raise ConfigError(
+                "--image-root is for a CSV or label JSON; the images of a folder are in it"
+            )
         else:
-            manifest = import_folder(source, labels)
+            manifest = import_folder(
+                source,
+                labels,
+                pattern=pattern,
+                classes=_pairs(class_, "--class"),
+                values=_values(value),
+            )
         manifest = manifest.with_constants(constants)
     make_folder(out.parent)
     write_manifest(manifest, out)
     typer.echo(f"Written: {out}, {len(manifest.table)} images. Research use only.")
+    ways_out = TABLE_WAYS_OUT if is_table else JSON_WAYS_OUT if is_json else FOLDER_WAYS_OUT
+    for warning in _gaps(manifest, ways_out):
+        typer.echo(f"Warning: {warning}.", err=True)
     missing = [path for path in manifest.image_paths() if not path.is_file()]
     if missing:
         typer.echo(
@@ -187,6 +232,23 @@ def contact_sheet(
         )
 
 
+def _gaps(manifest: "Manifest", ways_out: tuple[str, str]) -> list[str]:
+    """Return what is unknown of the images, with the ways to give labels and patients."""
+    import numpy as np
+
+    n = len(manifest.table)
+    n_unlabelled = int(np.isnan(manifest.labels()).all(axis=1).sum())
+    n_nameless = int(manifest.table["patient_id"].isna().sum())
+    found = []
+    if n_unlabelled:
+        found.append(f"{n_unlabelled} of {n} images have no label; {ways_out[0]}")
+    if n_nameless:
+        found.append(
+            f"{n_nameless} of {n} images have no patient, by whom a cohort is split; {ways_out[1]}"
+        )
+    return found
+
+
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
     """Parse NAME=VALUE options."""
     pairs: dict[str, str] = {}
@@ -217,5 +279,6 @@ def _is_labels_json(source: Path) -> bool:
     if source.suffix.lower() in {".json", ".jsonl"}:
         return True
     raise ManifestError(
-        "the source must be a folder, or a .csv, .json or .jsonl file", where=str(source)
+        "the source must be a folder, or a .csv, .tsv, .txt, .json or .jsonl file",
+        where=str(source),
     )

@@ -14,11 +14,13 @@ from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
     "DISTINCT_COLUMN",
+    "HALF_BOX",
     "MANIFEST_COLUMNS",
     "SPLITS",
     "STAINS",
     "TARGET_LEAK_COLUMN",
     "Problem",
+    "half_boxes",
     "manifest_schema",
     "typed_table",
 ]
@@ -43,6 +45,9 @@ MANIFEST_COLUMNS = (
 STAINS = ("HE", "PAS", "PASM", "TRI", "H-DAB", "other")
 """Haematoxylin-eosin, periodic acid-Schiff, periodic acid silver methenamine, Masson trichrome,
 immunohistochemistry in brown (haematoxylin and diaminobenzidine)."""
+
+HALF_BOX = "x and y need each other, and a width and height; set or empty all of them"
+"""Rule of every table with `BOX_COLUMNS`; a size alone is that of an image without a place."""
 
 SPLITS = ("train", "validation", "test")
 """Parts of a split."""
@@ -99,6 +104,18 @@ def manifest_schema(taxonomy: Taxonomy) -> TableSchema:
         error=ManifestError,
         way_out="`glomerulab manifest import` converts other tables to a manifest",
     )
+
+
+def half_boxes(table: pd.DataFrame) -> list[int]:
+    """Return the rows with half a place on a slide; see `HALF_BOX`. Missing columns are empty."""
+    known = np.column_stack(
+        [
+            table[name].notna() if name in table else np.zeros(len(table), dtype=np.bool_)
+            for name in BOX_COLUMNS
+        ]
+    )
+    half = (known[:, 0] != known[:, 1]) | (known[:, 2] != known[:, 3])
+    return [int(row) for row in np.flatnonzero(half | (known[:, 0] & ~known[:, 2]))]
 
 
 def typed_table(rows: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, list[Problem]]:

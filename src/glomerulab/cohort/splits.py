@@ -318,8 +318,9 @@ def _check_known(manifest: Manifest, group: IntArray, column: str) -> None:
     has_value = table[column].notna().to_numpy()
     known = np.isin(group, np.unique(group[has_value]))
     way_out = (
-        "fill the column (on import: --column patient_id=NAME; on extract: a slides table), or "
-        "split by image, which lets pictures of one patient be in several parts"
+        "fill the column (`manifest import` has --column patient_id=NAME for a table and --pattern "
+        "for a folder; `extract` takes it from a slides table), or split by image, which lets "
+        "pictures of one patient be in several parts"
         if column == "patient_id"
         else "fill the column, or group by patient"
     )

@@ -20,7 +20,7 @@ from glomerulab.cohort.leakage import (
     patients_in_several_parts,
 )
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.cohort.schema import Problem
+from glomerulab.cohort.schema import HALF_BOX, Problem, half_boxes
 from glomerulab.images import read_image
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
@@ -168,12 +168,7 @@ def _text(manifest: Manifest, *columns: str) -> list[tuple[str, ...]]:
 
 def _incomplete_boxes(manifest: Manifest) -> list[Problem]:
     """Find rows with half a position, half a size, or a position without a size."""
-    known = manifest.table[["x", "y", "width", "height"]].notna().to_numpy()
-    half = (known[:, 0] != known[:, 1]) | (known[:, 2] != known[:, 3])
-    return [
-        _problem(manifest, int(row), "x and y need each other, and a width and height")
-        for row in np.flatnonzero(half | (known[:, 0] & ~known[:, 2]))
-    ]
+    return [_problem(manifest, row, HALF_BOX) for row in half_boxes(manifest.table)]
 
 
 def _missing(manifest: Manifest) -> list[Problem]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glomerulab.cases.case_folder import DetectorFacts, Note, SlideFacts
-from glomerulab.cohort.manifest import Manifest, check_same_labels, read_manifest
+from glomerulab.cohort.manifest import Manifest, check_same_labels, raise_first, read_manifest
+from glomerulab.cohort.schema import HALF_BOX, Problem, half_boxes
 from glomerulab.cohort.slides_table import SlideEntry, is_slides_table, read_slides
 from glomerulab.errors import ConfigError, GlomerulabError
 from glomerulab.geometry import Region
@@ -282,6 +283,7 @@ def _of_manifest(source: Path, card: ModelCard, settings: PredictSettings) -> Pr
             where=str(source),
         )
     manifest = read_manifest(source)
+    raise_first([Problem(HALF_BOX, row) for row in half_boxes(manifest.table)], where=str(source))
     check_same_labels(manifest, card.taxonomy)
     if manifest.taxonomy != card.taxonomy:
         manifest = read_manifest(source, card.taxonomy)

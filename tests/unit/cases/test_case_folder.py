@@ -4,7 +4,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from glomerulab.cases.case_folder import FailureFacts, SlideFacts, outline_text, read_case_folder
+from glomerulab.cases.case_folder import (
+    FailureFacts,
+    SlideFacts,
+    outline_text,
+    read_case_folder,
+    write_case_folder,
+)
 from glomerulab.errors import PredictionsError
 from tests.support.cases import one_call, write_case
 
@@ -53,7 +59,7 @@ def _with_cell(folder: Path, column: str, cell: str) -> None:
 
 
 @pytest.mark.parametrize("column", ["called_cgn", "called_fsg", "proposed"])
-@pytest.mark.parametrize("cell", ["yes", "TRUE", "", "2", "0.5", "nan", "1 "])
+@pytest.mark.parametrize("cell", ["yes", "TRUE", "", "2", "0.5", "nan"])
 def test_a_flag_that_is_neither_1_nor_0_is_refused(tmp_path, column, cell) -> None:
     write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
     _with_cell(tmp_path, column, cell)
@@ -99,6 +105,25 @@ def test_an_incomplete_box_is_refused(tmp_path) -> None:
     _with_cell(tmp_path, "x", "")
     with pytest.raises(PredictionsError, match=r"line 3: .*width and height"):
         read_case_folder(tmp_path)
+
+
+def test_a_size_without_a_place_is_that_of_a_crop_without_a_slide(tmp_path) -> None:
+    write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
+    for column in ("x", "y"):
+        _with_cell(tmp_path, column, "")
+    assert read_case_folder(tmp_path).calls[1].box is None
+
+
+@pytest.mark.parametrize("column", ["x", "state_cgn", "called_cgn", "probability_cgn"])
+def test_what_the_reader_refuses_is_not_written(tmp_path, column) -> None:
+    write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
+    facts = read_case_folder(tmp_path).facts
+    before = (tmp_path / "predictions.csv").read_bytes()
+    table = pd.read_csv(tmp_path / "predictions.csv", dtype=object)
+    table.loc[1, column] = None
+    with pytest.raises(PredictionsError, match="line 3"):
+        write_case_folder(tmp_path, facts, table)
+    assert (tmp_path / "predictions.csv").read_bytes() == before
 
 
 def test_a_slide_without_patient_is_a_case_of_its_own(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
+from glomerulab.cohort.schema import HALF_BOX
 from glomerulab.cohort.validation import validate_manifest
 from glomerulab.images import write_image
 from glomerulab.taxonomy import load_taxonomy
@@ -112,8 +113,8 @@ def test_a_box_needs_all_four_values(tmp_path: Path) -> None:
         height=[8, 8, 8, None],
     )
     assert _messages(manifest) == [
-        "line 4, image 'i2': x and y need each other, and a width and height",
-        "line 5, image 'i3': x and y need each other, and a width and height",
+        f"line 4, image 'i2': {HALF_BOX}",
+        f"line 5, image 'i3': {HALF_BOX}",
     ]
 
 
