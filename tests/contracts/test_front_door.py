@@ -1,6 +1,8 @@
 import ast
+import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,32 @@ def test_every_name_is_loaded_and_listed(name: str) -> None:
     assert name in dir(glomerulab)
 
 
+def _callables() -> list[tuple[str, Callable[..., object]]]:
+    """Return the functions and classes of the front door, and the methods of the classes."""
+    found = []
+    for name in glomerulab.__all__:
+        one = getattr(glomerulab, name)
+        found.append((name, one))
+        if inspect.isclass(one) and not issubclass(one, Exception):
+            methods = [key for key in vars(one) if not key.startswith("_")]
+            found += [(f"{name}.{key}", getattr(one, key)) for key in methods]
+    return [(name, one) for name, one in found if callable(one)]
+
+
+def test_every_path_may_be_text() -> None:
+    paths = {"Path", "pathlib.Path", "Path | None"}
+    found = [
+        f"{name}({parameter.name})"
+        for name, one in _callables()
+        if not hasattr(one, "model_fields")  # pydantic converts texts
+        for parameter in inspect.signature(one).parameters.values()
+        if str(parameter.annotation).removeprefix("<class '").removesuffix("'>") in paths
+        or parameter.annotation in {Path, Path | None}
+    ]
+    # Values that the package itself makes.
+    assert [name for name in found if not name.startswith(("Slide(", "TrainedModel("))] == []
+
+
 def test_every_name_is_in_the_examples() -> None:
     guide = Path(__file__).parents[2] / "docs" / "how-to" / "use-from-python.md"
     examples = f"{glomerulab.__doc__}{guide.read_text(encoding='utf-8')}"
@@ -78,7 +106,7 @@ with glomerulab.open_slide(str(home / "s.tif")) as slide:
 region = glomerulab.Region("g1", ((0, 0), (9, 0), (9, 9)))
 glomerulab.write_regions([region], str(home / "r.geojson"))
 assert glomerulab.read_regions(str(home / "r.geojson")) == [region]
-path = write_phantom_crops(home / "crops", n_patients=3, n_per_patient=2, size=64, mpp=3.0)
+path = write_phantom_crops(str(home / "crops"), n_patients=3, n_per_patient=2, size=64, mpp=3.0)
 cohort = glomerulab.split_by_patient(glomerulab.read_manifest(str(path)), ratios=(1, 1, 1))
 image = glomerulab.read_image(str(cohort.image_paths()[0]))
 assert glomerulab.StainNormalizer.fit(image, "HE")(image).shape == image.shape
@@ -88,7 +116,7 @@ assert len(table) == 6
 assert glomerulab.score_table
 folder = glomerulab.read_case_folder(str(cases))
 assert len(glomerulab.build_cases(folder)) == 2
-written = glomerulab.write_case_reports(str(cases), str(home / "reports"), formats=["html", "csv"])
+written = glomerulab.write_case_reports(str(cases), str(home / "reports"), formats="csv")
 assert written.paths
 print("torch" in sys.modules)
 """

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Literal
 
-__all__ = ["LanguageOption", "given_options", "parse_settings"]
+__all__ = ["LanguageOption", "StainOption", "given_options", "parse_settings"]
 
 
 class LanguageOption(StrEnum):
@@ -16,6 +16,17 @@ class LanguageOption(StrEnum):
     def language(self) -> Literal["en", "zh"]:
         """The language as the package names it."""
         return "zh" if self is LanguageOption.ZH else "en"
+
+
+class StainOption(StrEnum):
+    """Stains that manifests know, `glomerulab.cohort.schema.STAINS`."""
+
+    HE = "HE"
+    PAS = "PAS"
+    PASM = "PASM"
+    TRI = "TRI"
+    H_DAB = "H-DAB"
+    OTHER = "other"
 
 
 def given_options(**options: object) -> dict[str, object]:

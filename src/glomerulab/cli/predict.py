@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glomerulab.cli.options import StainOption
+
 if TYPE_CHECKING:
     from glomerulab.pipeline.predict import PredictSummary
 
@@ -31,7 +33,7 @@ def predict(
         typer.Option(help="Instead of regions: what `train-detector` made, to propose them."),
     ] = None,
     stain: Annotated[
-        str | None, typer.Option(help="HE, PAS, PASM, TRI or other, of slides without a stain.")
+        StainOption | None, typer.Option(help="Of slides and crops that do not state theirs.")
     ] = None,
     margin: Annotated[
         float, typer.Option(min=0, max=10, help="Around regions; as the training crops were cut.")
@@ -68,7 +70,7 @@ def predict(
         regions,
         margin,
         mpp_override,
-        stain,
+        None if stain is None else stain.value,
         workers,
         detector=detect,
         symmetries=symmetries,

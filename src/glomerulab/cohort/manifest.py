@@ -177,7 +177,7 @@ def manifest_from_rows(rows: pd.DataFrame, *, folder: Path, taxonomy: Taxonomy) 
     return Manifest(table, folder, taxonomy)
 
 
-def write_manifest(manifest: Manifest, path: Path) -> None:
+def write_manifest(manifest: Manifest, path: StrPath) -> None:
     """Write a manifest as CSV or Parquet, and its taxonomy beside it unless that is ``paper``.
 
     Parameters
@@ -192,6 +192,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     ManifestError
         If the suffix is another, or the folder holds manifests with another taxonomy.
     """
+    path = Path(path)
     _check_suffix(path)
     _write_taxonomy_beside(manifest.taxonomy, path.parent)
     table = manifest.table.copy()

@@ -20,6 +20,7 @@ __all__ = [
     "STAINS",
     "TARGET_LEAK_COLUMN",
     "Problem",
+    "check_stain",
     "half_boxes",
     "manifest_schema",
     "typed_table",
@@ -48,6 +49,12 @@ immunohistochemistry in brown (haematoxylin and diaminobenzidine)."""
 
 HALF_BOX = "x and y need each other, and a width and height; set or empty all of them"
 """Rule of every table with `BOX_COLUMNS`; a size alone is that of an image without a place."""
+
+def check_stain(stain: str | None) -> None:
+    """Raise ValueError for a stain that manifests do not know; None is unknown, and allowed."""
+    if stain is not None and stain not in STAINS:
+        raise ValueError(f"stain must be one of {', '.join(STAINS)}, got {stain!r}")
+
 
 SPLITS = ("train", "validation", "test")
 """Parts of a split."""

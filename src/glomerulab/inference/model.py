@@ -4,6 +4,7 @@ The predict command, the server and notebooks call the functions of this module,
 the same decision for an image.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glomerulab.cohort.schema import check_stain
 from glomerulab.errors import CheckpointError
 from glomerulab.images import RgbImage, read_image, resized
 from glomerulab.inference.calibration import ModelCalibration, has_calibration, read_calibration
@@ -81,8 +83,14 @@ class TrainedModel:
         GlomerulabError
             If a file cannot be read, or the network returns a value that is not finite.
         ValueError
-            If an array is no RGB image.
+            If an array is no RGB image, the stain is unknown, or `mpp` or `batch_size` is not
+            above 0.
         """
+        check_stain(stain)
+        if mpp is not None and not 0 < mpp < math.inf:  # negated, so that NaN is refused
+            raise ValueError(f"mpp must be above 0 and finite, got {mpp}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if isinstance(images, (str, PathLike)) or (
             isinstance(images, np.ndarray) and images.ndim == 3
         ):

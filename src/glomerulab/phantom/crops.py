@@ -34,7 +34,7 @@ from glomerulab.phantom.glomerulus import (
 from glomerulab.phantom.scene import Painting, Scene, paint
 from glomerulab.phantom.section import Section, cohort_section, expose
 from glomerulab.phantom.stains import Stain, StainMatrix, recompose
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import StrPath, atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.taxonomy import load_taxonomy
 
@@ -205,7 +205,7 @@ class _CropTask(Task):
 
 
 def write_phantom_crops(
-    out: Path,
+    out: StrPath,
     *,
     n_patients: int = 12,
     n_per_patient: int = 10,
@@ -244,6 +244,7 @@ def write_phantom_crops(
     Path
         The manifest.
     """
+    out = Path(out)
     check_cohort({"patients": n_patients, "glomeruli per patient": n_per_patient}, stains)
     tasks = _tasks(n_patients, n_per_patient, seed, stains)
     for name in ("images", "masks", "truth"):

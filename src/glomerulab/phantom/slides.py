@@ -25,7 +25,7 @@ from glomerulab.phantom.glomerulus import Glomerulus
 from glomerulab.phantom.scene import Scene, biopsy_scene, paint
 from glomerulab.phantom.section import Section, cohort_section, expose
 from glomerulab.phantom.stains import Stain, recompose
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import StrPath, atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import write_regions
@@ -70,7 +70,7 @@ class _SlideTask(Task):
 
 
 def write_phantom_slides(
-    out: Path,
+    out: StrPath,
     *,
     n_patients: int = 6,
     slides_per_patient: int = 1,
@@ -104,6 +104,7 @@ def write_phantom_slides(
     Path
         The slides table.
     """
+    out = Path(out)
     tasks = _tasks(n_patients, slides_per_patient, n_glomeruli, seed, stains)
     for name in ("slides", "regions", "masks", "truth"):
         make_folder(out / name)

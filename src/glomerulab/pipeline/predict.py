@@ -198,12 +198,12 @@ def _check_options(run: Path, settings: PredictSettings) -> None:
         check_has_gradients(run)
     if is_detector(run):
         raise ConfigError(
-            f"{run.name} is a detector; pass it with --detect, and a run of `glomerulab train` "
-            "with --model",
+            f"{run.name} is a detector, which proposes regions (--detect, in Python `detector`); "
+            "give a run of `glomerulab train` as the model",
             where=str(run),
         )
     if settings.detector is not None and settings.regions is not None:
-        raise ConfigError("give --regions (drawn ones) or --detect (proposals), not both")
+        raise ConfigError("give regions that were drawn or a detector that proposes them, not both")
 
 
 def _first_reason(failures: Sequence[Failure], notes: Sequence[Note]) -> str:

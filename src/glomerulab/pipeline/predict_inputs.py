@@ -3,13 +3,14 @@
 A slide is opened once: for its metadata, overview picture, a detector's proposals and its crops.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from glomerulab.cases.case_folder import DetectorFacts, Note, SlideFacts
 from glomerulab.cohort.manifest import Manifest, check_same_labels, raise_first, read_manifest
-from glomerulab.cohort.schema import HALF_BOX, Problem, half_boxes
+from glomerulab.cohort.schema import HALF_BOX, Problem, check_stain, half_boxes
 from glomerulab.cohort.slides_table import SlideEntry, is_slides_table, read_slides
 from glomerulab.errors import ConfigError, GlomerulabError
 from glomerulab.geometry import Region
@@ -18,7 +19,7 @@ from glomerulab.inference.detector import Detector, open_detector
 from glomerulab.models.card import ModelCard
 from glomerulab.pipeline.crop_plan import CropSettings, Failure
 from glomerulab.pipeline.extract import ExtractSummary, extract_entries
-from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.files import StrPath, make_folder
 from glomerulab.runtime.names import hashed_name, safe_name
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.cutting import close_current_slide, current_slide
@@ -43,7 +44,7 @@ MPP_TOLERANCE = 0.1
 class PredictSettings:
     """How `predict` reads slides and crops."""
 
-    regions: Path | None = None
+    regions: StrPath | None = None
     """For slides: one region file, or a folder with one named after each slide."""
     margin: float = 0.1
     """Around regions; the value that the training crops were cut with."""
@@ -52,12 +53,23 @@ class PredictSettings:
     stain: str | None = None
     """Of slides and crops that do not state theirs."""
     n_workers: int = 1
-    detector: Path | None = None
+    detector: StrPath | None = None
     """Run folder of a detector that proposes regions, instead of `regions`."""
     symmetries: bool = False
     """Average the probabilities over the eight symmetries of each image."""
     saliency: bool = False
     """Write a saliency picture of each image."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value that no slide or crop can have."""
+        check_stain(self.stain)
+        # Negated, so that NaN is refused.
+        if not 0 <= self.margin < math.inf:
+            raise ValueError(f"margin must be at least 0 and finite, got {self.margin}")
+        if self.mpp_override is not None and not 0 < self.mpp_override < math.inf:
+            raise ValueError(f"mpp_override must be above 0 and finite, got {self.mpp_override}")
+        if self.n_workers < 1:
+            raise ValueError(f"n_workers must be at least 1, got {self.n_workers}")
 
     def processes(self, n_images: int) -> int:
         """Return how many processes to use for so many images, `n_workers` at most."""
@@ -92,8 +104,9 @@ def read_inputs(
         return _of_manifest(source, card, settings)
     if settings.regions is None and settings.detector is None:
         raise ConfigError(
-            "slides need regions: give --regions FILE or FOLDER (QuPath GeoJSON, ImageScope, "
-            "ASAP, COCO or CSV), or --detect DETECTOR, which proposes them",
+            "slides need regions: give a region file or a folder of them (--regions, in Python "
+            "`regions`: QuPath GeoJSON, ImageScope, ASAP, COCO or CSV), or a detector, which "
+            "proposes them (--detect, in Python `detector`)",
             where=str(source),
         )
     if card.mpp is None:
@@ -106,7 +119,7 @@ def read_inputs(
     reader = _SlideReader(entries, out, settings)
     done = extract_entries(
         entries,
-        settings.regions or reader.proposals_folder,
+        reader.proposals_folder if settings.regions is None else Path(settings.regions),
         out / CUT_FOLDER,
         settings=CropSettings(card.mpp, settings.margin, mpp_override=settings.mpp_override),
         taxonomy=card.taxonomy,
@@ -156,7 +169,7 @@ class _SlideReader:
         self._stains: set[str] = set()
         self._known_scores: dict[str, dict[str, float] | None] = {}
         if settings.detector is not None:
-            self.detector = open_detector(settings.detector)
+            self.detector = open_detector(Path(settings.detector))
             make_folder(self.proposals_folder)
             self._made_by = self.detector.facts.model_dump()
             self._known_scores = {
@@ -279,7 +292,7 @@ def _cut_notes(
 def _of_manifest(source: Path, card: ModelCard, settings: PredictSettings) -> PredictionInputs:
     if settings.detector is not None:
         raise ConfigError(
-            "a manifest lists crops, on which a detector cannot be run; leave out --detect",
+            "a manifest lists crops, on which a detector cannot be run; leave out the detector",
             where=str(source),
         )
     manifest = read_manifest(source)

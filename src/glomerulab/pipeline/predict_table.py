@@ -89,8 +89,8 @@ def check_has_gradients(run: Path) -> None:
     """Raise ConfigError if a run is an exported model, which has no gradients for saliency."""
     if (run / "model.onnx").is_file():
         raise ConfigError(
-            "an exported model has no gradients, which saliency needs: give --model the run folder "
-            "it was exported from, or leave out --saliency",
+            "an exported model has no gradients, which saliency needs; give as the model the run "
+            "folder that it was exported from, or leave out saliency",
             where=str(run),
         )
 

@@ -93,7 +93,7 @@ def map_outcomes(
         except BrokenProcessPool as error:
             raise GlomerulabError(
                 "a worker process was killed, most often because the memory ran out; "
-                "run again with fewer --workers"
+                "run again with fewer workers"
             ) from error
         finally:
             for future in pending:

@@ -30,21 +30,22 @@ def check_run_folder(run: Path, config: TrainConfig, *, resume: bool) -> None:
         return
     if not resume:
         raise OutputError(
-            "this folder holds a run already; give --resume to continue it, or another --out",
+            "this folder holds a run already; resume it (--resume, in Python "
+            "`resume=True`), or choose another folder",
             where=str(run),
         )
     changes = _changes(run, config, ignore=(*WITHOUT_EFFECT, *CHANGEABLE))
     if changes:
         raise ConfigError(
             f"the run in this folder has other settings ({describe_changes(changes)}); resume it "
-            "with the same configuration, or give another --out",
+            "with the same configuration, or choose another output folder",
             where=str(run / "config.toml"),
         )
     # A training image of the run may be in the test part now.
     if _recorded_manifest_hash(run / "environment.json") != file_sha256(config.manifest):
         raise ConfigError(
             "the manifest has changed since the run began (manifest.csv in the run folder is the "
-            f"original); give another --out to train on the new one (the run: {run})",
+            f"original); choose another output folder to train on the new one (the run: {run})",
             where=str(config.manifest),
         )
 

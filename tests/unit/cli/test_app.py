@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 import glomerulab.cli
 from glomerulab.cli.main import app
+from glomerulab.cli.options import StainOption
+from glomerulab.cohort.schema import STAINS
 
 ROOT = typer.main.get_command(app)
 FOLDER = Path(glomerulab.cli.__file__).parent
@@ -46,6 +48,7 @@ def _stderr(*arguments: str) -> str:
         ("xyzzy", ["no command 'xyzzy'", "--help"]),
         ("annotate foo", ["no command 'foo'", "--help"]),
         ("serve --model r --port 99999", ["--port must be at most 65535", "got '99999'"]),
+        ("predict s --model m --out o --stain foo", ["--stain", "'H-DAB'", "got 'foo'"]),
         ("report p --language fr", ["--language", "'en', 'zh'", "got 'fr'"]),
         ("report p --format docx,html", ["--format must be", "dicom-sr", "got 'docx'"]),
         ("report p --format ,", ["--format must be", "got nothing"]),
@@ -64,6 +67,10 @@ def test_a_usage_error_is_a_sentence_with_option_rule_and_value(arguments, parts
     assert [part for part in parts if part not in line] == []
     assert "Invalid value" not in line
     assert "Input should" not in line
+
+
+def test_the_stains_of_the_option_are_those_of_manifests():
+    assert tuple(StainOption) == STAINS
 
 
 NUMBERS = [

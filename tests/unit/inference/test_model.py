@@ -37,6 +37,23 @@ def test_an_unknown_stain_is_a_reason_for_review(trained: Path) -> None:
     assert load_model(str(trained)).predict([]) == []
 
 
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("stain", "FOO"),
+        ("stain", "pas"),
+        ("stain", ""),
+        ("mpp", 0.0),
+        ("mpp", float("nan")),
+        ("batch_size", 0),
+    ],
+)
+def test_a_wrong_argument_is_named_with_its_value(trained: Path, argument: str, value) -> None:
+    image = np.full((40, 40, 3), 200, np.uint8)
+    with pytest.raises(ValueError, match=f"{argument} must be .*got {value!r}"):
+        load_model(trained).predict([image], **{argument: value})
+
+
 def test_a_single_image_must_be_in_a_list(trained: Path) -> None:
     model = load_model(trained)
     for image in (np.zeros((8, 8, 3), np.uint8), "image.png"):

@@ -110,7 +110,7 @@ def test_crops_without_a_stain_get_the_given_one(manifest, tmp_path) -> None:
 
 
 def test_crops_need_no_detector(manifest: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="leave out --detect"):
+    with pytest.raises(ConfigError, match="leave out the detector"):
         crops(manifest, tmp_path / "out", detector=tmp_path / "dots")
 
 
@@ -200,3 +200,40 @@ def test_proposals_are_made_again_only_by_another_detector(discs, tmp_path, monk
     other = Detector(engine, detector_card(score_threshold=0.4), "d")
     detect(discs, tmp_path / "out", other, monkeypatch)
     assert engine.n_images == 2 * n_images
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("stain", "FOO"),
+        ("margin", -0.1),
+        ("margin", float("nan")),
+        ("mpp_override", 0.0),
+        ("n_workers", 0),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value(argument, value) -> None:
+    with pytest.raises(ValueError, match=f"{argument} must be .*got {value!r}"):
+        PredictSettings(**{argument: value})
+
+
+def test_paths_in_settings_may_be_text(discs, tmp_path, monkeypatch) -> None:
+    (tmp_path / "r").mkdir()
+    write_regions([Region("g", ((9, 9), (60, 9), (60, 60)))], tmp_path / "r" / "a.tif.geojson")
+    found = crops(discs, tmp_path / "out", mpp=4.0, regions=str(tmp_path / "r"))
+    assert list(found.regions) == [("slide a", "g")]
+    opened = []
+
+    def open_detector(path):
+        opened.append(path)
+        return Detector(ByColour(), detector_card(), "d")
+
+    monkeypatch.setattr("glomerulab.pipeline.predict_inputs.open_detector", open_detector)
+    crops(discs, tmp_path / "other", mpp=4.0, detector="detector")
+    assert opened == [Path("detector")]
+
+
+def test_slides_without_regions_are_told_the_argument_and_the_option(discs, tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"`regions`.*--detect") as caught:
+        crops(discs, tmp_path / "out", mpp=4.0)
+    assert "--regions" in caught.value.message

@@ -201,7 +201,7 @@ def test_an_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(
 ) -> None:
     short = config.model_copy(update={"epochs": 1})
     train(short)
-    with pytest.raises(OutputError, match="give --resume"):
+    with pytest.raises(OutputError, match="resume it"):
         train(short)
     assert train(short, resume=True) == config.out
     with pytest.raises(ConfigError, match="epochs 1 then, 3 now"):

@@ -44,7 +44,7 @@ def test_an_existing_run_is_resumed_only_on_request_and_with_the_same_settings(
     config: TrainConfig,
 ) -> None:
     _open(config)
-    with pytest.raises(OutputError, match="give --resume"):
+    with pytest.raises(OutputError, match="resume it"):
         _open(config)
     _open(config, resume=True)
     with pytest.raises(ConfigError, match=r"seed 0 then, 99 now"):

@@ -9,7 +9,7 @@ from glomerulab.cases.case import Case, build_cases
 from glomerulab.cases.case_folder import PREDICTIONS_FILE, read_case_folder
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import PredictionsError
-from glomerulab.i18n.catalogue import Language
+from glomerulab.i18n.catalogue import LANGUAGES, Language
 from glomerulab.runtime.files import StrPath, make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
@@ -32,7 +32,7 @@ def write_case_reports(
     predictions: StrPath,
     out: StrPath,
     *,
-    formats: Sequence[ReportFormat],
+    formats: ReportFormat | Sequence[ReportFormat],
     rule_sets: Sequence[RuleSet] | None = None,
     language: Language = "en",
     patient: str | None = None,
@@ -46,7 +46,7 @@ def write_case_reports(
         Folder that `glomerulab predict` wrote.
     out : Path
         Created if missing; earlier reports are replaced.
-    formats : sequence of str
+    formats : str or sequence of str
         Of `FORMATS`.
     rule_sets : sequence of RuleSet, optional
         By default all built-in ones.
@@ -60,12 +60,17 @@ def write_case_reports(
     PredictionsError
         If the folder is damaged, holds nothing to report, or has no such patient.
     ValueError
-        If a format is unknown.
+        If a format or the language is unknown, or no format is given.
     """
     out = Path(out)
+    formats = (formats,) if isinstance(formats, str) else formats
+    if language not in LANGUAGES:
+        raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, got {language!r}")
+    if not formats:
+        raise ValueError(f"formats must name one or more of {', '.join(FORMATS)}, got none")
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {unknown[0]!r}")
+        raise ValueError(f"formats must be one of {', '.join(FORMATS)}, got {unknown[0]!r}")
     folder = read_case_folder(predictions)
     cases = build_cases(folder, rule_sets)
     if not cases:

@@ -32,6 +32,27 @@ def test_an_unknown_format_is_refused(folder, tmp_path) -> None:
         write_case_reports(folder.folder, tmp_path / "out", formats=["hl7"])
 
 
+def test_one_format_may_be_given_by_its_name(folder, tmp_path) -> None:
+    written = write_case_reports(folder.folder, tmp_path / "out", formats="fhir")
+    assert {path.suffix for path in written.paths} == {".json"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"formats": "docx"}, "formats must .*got 'docx'"),
+        ({"formats": []}, "formats must .*got none"),
+        ({"formats": "csv", "language": "fr"}, "language must .*got 'fr'"),
+    ],
+)
+def test_a_wrong_argument_is_named_before_a_file_is_written(
+    folder, tmp_path, arguments, named
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        write_case_reports(folder.folder, tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_patient_with_only_failures_has_a_report(doubtful, tmp_path) -> None:
     (doubtful.folder / "case.json").write_text(doubtful.facts.model_dump_json(), encoding="utf-8")
     done = write_case_reports(doubtful.folder, tmp_path / "out", formats=FORMATS, patient="p3")
