@@ -50,6 +50,7 @@ immunohistochemistry in brown (haematoxylin and diaminobenzidine)."""
 HALF_BOX = "x and y need each other, and a width and height; set or empty all of them"
 """Rule of every table with `BOX_COLUMNS`; a size alone is that of an image without a place."""
 
+
 def check_stain(stain: str | None) -> None:
     """Raise ValueError for a stain that manifests do not know; None is unknown, and allowed."""
     if stain is not None and stain not in STAINS:
