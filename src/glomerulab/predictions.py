@@ -44,6 +44,7 @@ def predictions_schema(taxonomy: Taxonomy) -> TableSchema:
         required=("image_id", *labels, *probabilities),
         numbers=frozenset({*labels, *probabilities}),
         error=PredictionsError,
+        source="give the one of a run folder",
     )
 
 

@@ -16,7 +16,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glomerulab.errors import TaxonomyError
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import atomic_write, read_utf8
 from glomerulab.runtime.messages import first_problem
 
 __all__ = [
@@ -140,27 +140,19 @@ def load_taxonomy(name_or_path: str | Path) -> Taxonomy:
         If there is no such name or file, or it breaks a rule; the message names the key.
     """
     where = str(name_or_path)
-    try:
-        if where in BUILT_IN_TAXONOMIES:
-            text = (
-                resources.files("glomerulab.taxonomies")
-                .joinpath(f"{where}.toml")
-                .read_text("utf-8")
-            )
-        else:
-            text = Path(name_or_path).read_text(encoding="utf-8")
-    except OSError as error:
+    if where in BUILT_IN_TAXONOMIES:
+        text = resources.files("glomerulab.taxonomies").joinpath(f"{where}.toml").read_text("utf-8")
+    else:
         built_in = ", ".join(BUILT_IN_TAXONOMIES)
-        raise TaxonomyError(
-            f"the taxonomy is neither a readable file nor built in ({built_in})", where=where
-        ) from error
-    except UnicodeDecodeError as error:
-        raise TaxonomyError(
-            "the taxonomy is not UTF-8 text; save it as UTF-8", where=where
-        ) from error
+        text = read_utf8(
+            name_or_path,
+            "taxonomy",
+            error=TaxonomyError,
+            way_out=f"give a TOML file or one of the built-in ones ({built_in})",
+        )
     try:
         parsed = _TaxonomyFile.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise TaxonomyError(f"the taxonomy is not valid TOML: {error}", where=where) from error
     except ValidationError as error:
         raise TaxonomyError(first_problem(error, _TaxonomyFile), where=where) from error

@@ -19,7 +19,7 @@ from glomerulab.errors import PredictionsError
 from glomerulab.geometry import Box, Point
 from glomerulab.i18n.catalogue import LANGUAGES, Language, translate
 from glomerulab.predictions import Head, read_predictions, write_predictions
-from glomerulab.runtime.files import StrPath, atomic_write
+from glomerulab.runtime.files import StrPath, atomic_write, read_utf8
 from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.tables import BOX_COLUMNS
 from glomerulab.slides.files import DicomReference
@@ -257,17 +257,13 @@ def read_case_folder(folder: StrPath) -> CaseFolder:
     if folder.name in {CASE_FILE, PREDICTIONS_FILE}:
         folder = folder.parent
     path = folder / CASE_FILE
-    try:
-        facts = CaseFacts.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise PredictionsError(
             "this folder holds no case.json; give the folder that `glomerulab predict` wrote",
             where=str(folder),
-        ) from error
-    except OSError as error:
-        raise PredictionsError(
-            f"case.json cannot be read: {error.strerror}", where=str(path)
-        ) from error
+        )
+    try:
+        facts = CaseFacts.model_validate_json(read_utf8(path, CASE_FILE, error=PredictionsError))
     except ValidationError as error:
         raise PredictionsError(first_problem(error), where=str(path)) from error
     path = folder / PREDICTIONS_FILE

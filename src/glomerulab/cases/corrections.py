@@ -19,7 +19,7 @@ from glomerulab.cases.calls import GlomerulusCall, LabelSet
 from glomerulab.cases.case_folder import CaseFolder
 from glomerulab.errors import OutputError, PredictionsError, TaxonomyError
 from glomerulab.geometry import Box
-from glomerulab.runtime.files import lock_file
+from glomerulab.runtime.files import decode_utf8, lock_file
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
@@ -439,11 +439,11 @@ def _append(file: io.FileIO, added: bytes, *, n_before: int) -> None:
 
 
 def _parse(content: bytes, path: Path) -> tuple[CorrectionRow, ...]:
+    text = decode_utf8(content, "file of corrections", error=PredictionsError, where=str(path))
     try:
-        text = content.decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""))
         rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise PredictionsError(
             f"the file of corrections cannot be read: {error}", where=str(path)
         ) from error

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from glomerulab.errors import ConfigError
+from glomerulab.runtime.files import read_utf8
 from glomerulab.runtime.messages import first_problem
 from glomerulab.taxonomy import Taxonomy
 
@@ -166,14 +167,15 @@ def load_rule_set(name_or_path: str | Path) -> RuleSet:
             folder = resources.files("glomerulab.cases").joinpath("rule_sets")
             text = folder.joinpath(f"{where}.toml").read_text("utf-8")
         else:
-            text = Path(name_or_path).read_text(encoding="utf-8")
+            built_in = ", ".join(BUILT_IN_RULE_SETS)
+            text = read_utf8(
+                name_or_path,
+                "rule set",
+                error=ConfigError,
+                way_out=f"give a TOML file or one of the built-in ones ({built_in})",
+            )
         return RuleSet.model_validate(tomllib.loads(text))
-    except OSError as error:
-        built_in = ", ".join(BUILT_IN_RULE_SETS)
-        raise ConfigError(
-            f"this is neither a readable file nor a built-in rule set ({built_in})", where=where
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"the rule set is not valid TOML: {error}", where=where) from error
     except ValidationError as error:
         raise ConfigError(

@@ -426,13 +426,11 @@ def _set_labels(labels: "Labels") -> str:
 def _read_password(file: Path | None, login: str) -> str:
     """Read a password from a file, or prompt for it twice."""
     from glomerulab.errors import ConfigError
+    from glomerulab.runtime.files import read_utf8
 
     if file is None:
         return str(typer.prompt(f"Password for {login}", hide_input=True, confirmation_prompt=True))
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("the password file cannot be read", where=str(file)) from error
+    lines = read_utf8(file, "password file", error=ConfigError).splitlines()
     if not lines:
         raise ConfigError(
             "the password file is empty; write the password into its first line", where=str(file)

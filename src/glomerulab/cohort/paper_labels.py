@@ -14,7 +14,7 @@ import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import ManifestError, TaxonomyError
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import atomic_write, make_folder, read_utf8
 from glomerulab.taxonomy import Taxonomy, load_taxonomy
 
 __all__ = ["import_paper_labels", "write_paper_labels"]
@@ -111,16 +111,7 @@ def write_paper_labels(manifest: Manifest, path: Path) -> None:
 
 def _objects(file: Path) -> list[dict[str, object]]:
     """Decode every object of a file, with any separators between them."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ManifestError(
-            f"the label file cannot be read: {error.strerror}", where=str(file)
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            "the label file is not UTF-8 text; save it as UTF-8", where=str(file)
-        ) from error
+    text = read_utf8(file, "label file", error=ManifestError)
     decoder = json.JSONDecoder(object_pairs_hook=_without_duplicate_keys)
     objects: list[dict[str, object]] = []
     position = _next_object(text, 0)

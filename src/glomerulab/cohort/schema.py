@@ -110,6 +110,7 @@ def manifest_schema(taxonomy: Taxonomy) -> TableSchema:
             for name in ("labels", *SPELLINGS["labels"])
         },
         error=ManifestError,
+        source="give the CSV that `glomerulab extract` or `glomerulab manifest import` wrote",
         way_out="`glomerulab manifest import` converts other tables to a manifest",
     )
 

@@ -26,6 +26,7 @@ SLIDES_TABLE = TableSchema(
     required=("slide_path",),
     numbers=frozenset({"mpp"}),
     error=ManifestError,
+    source="give a slide, a folder of slides, or a CSV with the column slide_path",
 )
 
 

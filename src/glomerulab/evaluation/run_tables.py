@@ -1,6 +1,5 @@
 """The tables of a run folder, read and checked. Neither weights nor pixels are opened."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ import pandas as pd
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.errors import ConfigError, PredictionsError, TrainingError
 from glomerulab.predictions import Head, read_predictions
-from glomerulab.runtime.files import read_configuration
+from glomerulab.runtime.files import read_configuration, read_json
 from glomerulab.runtime.sealing import check_seal
 from glomerulab.taxonomy import Taxonomy
 
@@ -226,12 +225,7 @@ def _read_history(path: Path) -> pd.DataFrame:
 def _read_environment(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        environment = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"the environment cannot be read as JSON: {error}", where=str(path)
-        ) from error
+    environment = read_json(path, "record of the environment", error=TrainingError)
     if not isinstance(environment, dict):
         raise TrainingError("the environment must be one JSON object", where=str(path))
     return environment

@@ -30,7 +30,7 @@ from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.engines.open import open_engine
 from glomerulab.inference.score_map import Blob, blob_outline, find_blobs, score_map
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import atomic_write, read_utf8
 from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.regions.polygons import contains, mean_radius
@@ -137,12 +137,14 @@ def open_detector(folder: Path) -> Detector:
             "`glomerulab train-detector` makes one",
             where=str(folder),
         )
+    text = read_utf8(
+        path,
+        "detector",
+        error=CheckpointError,
+        way_out="give the folder that `glomerulab train-detector` wrote",
+    )
     try:
-        card = DetectorCard.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"the detector card cannot be read: {error.strerror}", where=str(path)
-        ) from error
+        card = DetectorCard.model_validate_json(text)
     except ValidationError as error:
         raise CheckpointError(first_problem(error), where=str(path)) from error
     engine = open_engine(folder)

@@ -1,10 +1,12 @@
-"""Atomic file writes, file locks, and the reader of configurations.
+"""Atomic file writes, file locks, and the one reader of text, JSON and TOML.
 
 Everything the package writes goes to a temporary name beside its place and is renamed when it is
 complete, so that a killed run, a full disk or a reader in between never sees half a file.
 """
 
+import codecs
 import fcntl
+import json
 import os
 import secrets
 import tomllib
@@ -14,17 +16,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from glomerulab.errors import ConfigError, OutputError
+from glomerulab.errors import ConfigError, GlomerulabError, OutputError
 
 __all__ = [
     "PARTIAL_INFIX",
     "StrPath",
     "atomic_write",
+    "decode_utf8",
     "exclusive_lock",
     "existing_path",
     "lock_file",
     "make_folder",
     "read_configuration",
+    "read_json",
+    "read_utf8",
     "remove_partial_files",
     "size_and_mtime",
     "stated_path",
@@ -155,14 +160,10 @@ def read_configuration(path: Path) -> tuple[str, dict[str, Any]]:
     ConfigError
         If the file cannot be read or is not valid TOML.
     """
+    text = read_utf8(path, "configuration", error=ConfigError)
     try:
-        text = path.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(
-            f"the configuration cannot be read: {error.strerror or error}", where=str(path)
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"the configuration is not valid TOML: {error}", where=str(path)
         ) from error
@@ -191,6 +192,68 @@ def stated_path(folder: Path, text: str) -> Path:
     if "\\" in text and not path.exists():
         return existing_path(folder / text.replace("\\", "/"))
     return path
+
+
+def read_utf8(
+    path: StrPath, name: str, *, error: type[GlomerulabError], way_out: str = "check its path"
+) -> str:
+    """Return the text of a file, without the byte order mark that some editors write.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        What the file is, as messages name it, such as ``configuration``.
+    error : type
+        Raised if the file is missing, cannot be read, or is not UTF-8.
+    way_out : str, optional
+        End of the message about a missing file, such as "give the folder that X wrote".
+    """
+    try:
+        content = Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as failure:
+        raise error(f"there is no such {name}; {way_out}", where=str(path)) from failure
+    except IsADirectoryError as failure:
+        raise error(
+            f"this is a folder and not a {name}; give the file", where=str(path)
+        ) from failure
+    except OSError as failure:
+        reason = failure.strerror or failure
+        raise error(
+            f"the {name} cannot be read ({reason}); check the permissions", where=str(path)
+        ) from failure
+    return decode_utf8(content, name, error=error, where=str(path))
+
+
+def decode_utf8(
+    content: bytes, name: str, *, error: type[GlomerulabError], where: str | None = None
+) -> str:
+    """Return the text of a file from its bytes, as `read_utf8`."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise error(f"the {name} is text in UTF-16; save it as UTF-8", where=where)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as failure:
+        raise error(
+            f"the {name} is not text in UTF-8 (byte {failure.start}); save it as UTF-8, or copy it "
+            "again if nobody edited it",
+            where=where,
+        ) from failure
+
+
+def read_json(
+    path: StrPath, name: str, *, error: type[GlomerulabError], way_out: str = "check its path"
+) -> Any:  # noqa: ANN401 - JSON is anything until it is checked
+    """Return the value of a JSON file; errors as for `read_utf8`, and if it is not JSON."""
+    text = read_utf8(path, name, error=error, way_out=way_out)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as failure:
+        raise error(
+            f"the {name} is not valid JSON ({failure}); correct it, or copy it again if nobody "
+            "edited it",
+            where=str(path),
+        ) from failure
 
 
 def size_and_mtime(path: Path) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import atomic_write, exclusive_lock
+from glomerulab.runtime.files import atomic_write, exclusive_lock, read_utf8
 
 __all__ = [
     "Change",
@@ -121,10 +121,10 @@ class SettingsFile:
         if not self.path.is_file():
             return None
         try:
-            settings = self.load(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            settings = self.load(read_utf8(self.path, self.path.name, error=OutputError))
+        except (ValueError, RecursionError) as error:
             raise OutputError(
-                f"{self.path.name} cannot be read ({error}); {CHOOSE_ANOTHER}",
+                f"{self.path.name} is damaged ({error}); {CHOOSE_ANOTHER}",
                 where=str(self.path.parent),
             ) from error
         if not isinstance(settings, dict):

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from glomerulab.errors import CheckpointError, RunError
-from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
+from glomerulab.runtime.files import atomic_write, make_folder, read_json, remove_partial_files
 
 __all__ = [
     "SEALED_FILES",
@@ -107,10 +107,12 @@ def check_seal(folder: Path) -> bool:
 
 def _read_seal(path: Path) -> dict[str, str]:
     try:
-        hashes = json.loads(path.read_text(encoding="utf-8"))["sha256"]
+        hashes = read_json(path, "seal of the run", error=RunError)["sha256"]
         return {name: str(hashes[name]) for name in SEALED_FILES if name in hashes}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"the seal cannot be read: {error!r}", where=str(path)) from error
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            "the seal of the run lists no SHA-256; copy the whole folder again", where=str(path)
+        ) from error
 
 
 def _sha256(path: Path) -> str:
@@ -174,12 +176,7 @@ def read_bundle(folder: Path, name: str) -> tuple[bytes, dict[str, object]]:
 
 
 def _read_facts(path: Path) -> dict[str, object]:
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    except ValueError as error:
-        raise CheckpointError(f"{path.name} is not valid JSON: {error}", where=str(path)) from error
+    facts = read_json(path, path.name, error=CheckpointError, way_out="copy the whole folder again")
     if not isinstance(facts, dict):
         raise CheckpointError(f"{path.name} must hold one JSON object", where=str(path))
     return facts

@@ -119,6 +119,8 @@ class TableSchema:
     error: type[GlomerulabError] = GlomerulabError
     way_out: str = ""
     """End of the message about a missing column."""
+    source: str = "check its path"
+    """End of the message about a missing file: which file to give."""
 
     def spelling(self, header: Sequence[str]) -> dict[str, str]:
         """Return the name of the schema of each recognised column of a header.
@@ -198,9 +200,15 @@ def read_table(path: Path, schema: TableSchema) -> Table:
     """
     try:
         text = read_text(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise schema.error(
+            f"there is no such {schema.name}; {schema.source}", where=str(path)
+        ) from error
     except OSError as error:
         raise schema.error(
-            f"the {schema.name} cannot be read: {error.strerror or error}", where=str(path)
+            f"the {schema.name} cannot be read ({error.strerror or error}); check that it is a "
+            "file and its permissions",
+            where=str(path),
         ) from error
     except UnicodeDecodeError as error:
         raise schema.error(

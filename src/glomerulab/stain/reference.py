@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from glomerulab.errors import StainError
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import atomic_write, read_json
 from glomerulab.stain.optical_density import GLASS_LIGHTNESS, FloatArray, Triple, triple
 
 __all__ = [
@@ -264,16 +264,7 @@ def read_reference(path: Path) -> StainReference:
     StainError
         If the file is missing, is no stain reference, or holds invalid numbers.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StainError(
-            f"the stain reference cannot be read: {error.strerror or error}", where=str(path)
-        ) from error
-    except ValueError as error:
-        raise StainError(
-            f"the stain reference is not valid JSON: {error}", where=str(path)
-        ) from error
+    content = read_json(path, "stain reference", error=StainError)
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise StainError(f"this is not a stain reference (no format {FORMAT!r})", where=str(path))
     try:

@@ -18,9 +18,10 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from glomerulab.errors import RunError
 from glomerulab.evaluation.comparison import ModelCost
 from glomerulab.models.checkpoint import load_checkpoint
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import atomic_write, make_folder, read_json
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.training.config import DerivedConfig, TrainConfig, read_config, read_toml_config
 from glomerulab.training.hardware import Precision, processor_name, uses_bfloat16
@@ -112,7 +113,13 @@ def compare(config: CompareConfig, *, track: Track = silent) -> TrainedModels:
 def measure_cost(run: Path, cache: Path) -> ModelCost:
     """Measure the model of a complete run folder, or read a previous measurement from `cache`."""
     if cache.is_file():
-        return ModelCost(**json.loads(cache.read_text(encoding="utf-8")))
+        try:
+            return ModelCost(**read_json(cache, "measured cost", error=RunError))
+        except TypeError as error:
+            raise RunError(
+                "the measured cost is damaged; delete the file to measure it again",
+                where=str(cache),
+            ) from error
     model, card = load_checkpoint(run / "checkpoint")
     speeds = pd.read_csv(run / "history.csv")["images_per_second"]
     precision = read_config(run / "config.toml").precision

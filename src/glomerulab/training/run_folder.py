@@ -11,7 +11,7 @@ import torch
 
 from glomerulab.cohort.manifest import Manifest, write_manifest
 from glomerulab.errors import ConfigError, OutputError, RunError
-from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
+from glomerulab.runtime.files import atomic_write, make_folder, read_json, remove_partial_files
 from glomerulab.runtime.resume import Change, changed_settings, describe_changes
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.hardware import processor_name
@@ -102,7 +102,7 @@ def _record_changes(run: Path, config: TrainConfig) -> None:
     if not changes:
         return
     path = run / "environment.json"
-    environment = json.loads(path.read_text(encoding="utf-8"))
+    environment = read_json(path, "record of the environment", error=RunError)
     for change in changes:
         warning = f"resumed with {change.name} = {change.now!r} instead of {change.then!r}"
         if change.name in CHANGEABLE and warning not in environment["warnings"]:
@@ -113,11 +113,11 @@ def _record_changes(run: Path, config: TrainConfig) -> None:
 
 def _recorded_manifest_hash(path: Path) -> str:
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["manifest_sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        facts = read_json(path, "record of the environment", error=RunError, way_out="train again")
+        return str(facts["manifest_sha256"])
+    except (KeyError, TypeError) as error:
         raise RunError(
-            f"the record of the run's environment is damaged or missing: {error}; train again",
-            where=str(path),
+            "the record of the environment has no manifest_sha256; train again", where=str(path)
         ) from error
 
 

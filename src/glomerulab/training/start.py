@@ -25,7 +25,7 @@ from glomerulab.models.transfer.weights import (
     imagenet_weights,
     load_matching,
 )
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import atomic_write, read_json
 from glomerulab.runtime.sealing import require_run_folder
 from glomerulab.training.config import IMAGENET, TrainConfig
 from glomerulab.training.dataset import CropDataset
@@ -158,7 +158,7 @@ def read_start(run: Path) -> Start:
     if not path.is_file():
         return Start("random")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path, "record of the initial weights", error=CheckpointError)
         return Start(
             str(facts["source"]),
             tuple(facts["pretrained"]),
@@ -166,7 +166,7 @@ def read_start(run: Path) -> Start:
             tuple(PairEnergy(**pair) for pair in facts["energies"]),
             tuple(facts.get("notes", ())),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"the record of the initial weights is damaged: {error}; train again", where=str(path)
         ) from error

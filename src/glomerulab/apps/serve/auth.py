@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from glomerulab.apps.serve.errors import BusyError, NoKeyError, error_response
 from glomerulab.apps.serve.settings import Limits
 from glomerulab.errors import ConfigError, GlomerulabError
-from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.files import atomic_write, read_utf8
 
 __all__ = ["add_key", "revoke_key"]
 
@@ -52,15 +52,10 @@ class _KeyFile(BaseModel):
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
     """Read a key file."""
+    make_one = "make a key with `glomerulab api-key NAME --keys FILE`"
+    text = read_utf8(path, "key file", error=ConfigError, way_out=make_one)
     try:
-        return _KeyFile.model_validate_json(path.read_text(encoding="utf-8")).keys
-    except FileNotFoundError as error:
-        raise ConfigError(
-            "the key file does not exist; make a key with `glomerulab api-key NAME --keys FILE`",
-            where=str(path),
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("the key file cannot be read", where=str(path)) from error
+        return _KeyFile.model_validate_json(text).keys
     except ValidationError as error:
         raise ConfigError(
             "this is not a key file; make one with `glomerulab api-key NAME --keys FILE`",

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import atomic_write, make_folder, read_utf8
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED = frozenset({"done", "failed", "cancelled"})
@@ -183,6 +183,7 @@ class JobFolder:
 
     def _read(self, name: str, kind: type[Kept]) -> Kept | None:
         try:
-            return kind.model_validate_json((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ValidationError):
+            text = read_utf8(self.path / name, "job record", error=OutputError)
+            return kind.model_validate_json(text)
+        except (OutputError, ValidationError):
             return None

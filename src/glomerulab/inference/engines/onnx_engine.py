@@ -14,6 +14,7 @@ from glomerulab.errors import CheckpointError
 from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.inference.engines.base import ModelOutput
 from glomerulab.models.card import ModelCard
+from glomerulab.runtime.files import read_utf8
 from glomerulab.runtime.messages import first_problem
 
 Precision = Literal["float32", "int8"]
@@ -71,13 +72,12 @@ class OnnxEngine:
 
     def __init__(self, folder: Path) -> None:
         path = folder / CARD_FILE
+        text = read_utf8(
+            path, "model card", error=CheckpointError, way_out="copy the whole folder again"
+        )
         try:
-            card = ExportCard.model_validate_json(path.read_text(encoding="utf-8"))
+            card = ExportCard.model_validate_json(text)
             self._session = ParallelSession(folder / MODEL_FILE)
-        except OSError as error:
-            raise CheckpointError(
-                f"the model card cannot be read: {error.strerror}", where=str(path)
-            ) from error
         except ValidationError as error:
             raise CheckpointError(first_problem(error), where=str(path)) from error
         except Exception as error:  # ONNX Runtime's own errors have no common base

@@ -80,6 +80,11 @@ def load_xml(path: Path) -> Element:
 
 
 def _unreadable(path: Path, error: OSError) -> RegionError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return RegionError(
+            "there is no such region file; give the file that QuPath, ImageScope or ASAP exported",
+            where=str(path),
+        )
     reason = error.strerror or str(error)
     return RegionError(f"the region file cannot be read: {reason}", where=str(path))
 
