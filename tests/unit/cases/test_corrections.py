@@ -128,7 +128,7 @@ def test_a_last_line_without_line_end_is_completed_first(tmp_path) -> None:
         (OLD + "2026,A,x,cgn,seen,more\n", "row 3"),
         ("time,who\n2026,A\n", "columns"),
         ("time,by,image_id,labels,reason,place\n2026,A,x,cgn,y,here\n", "row 2"),
-        ("time,by,image_id,labels,reason\n\udcff,A,x,cgn,y\n", "cannot be read"),
+        ("time,by,image_id,labels,reason\n\udcff,A,x,cgn,y\n", "not text in UTF-8"),
     ],
 )
 def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path, content, message) -> None:

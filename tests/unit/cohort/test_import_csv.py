@@ -98,7 +98,7 @@ def test_a_mapping_that_does_not_fit_is_refused(
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="No such file"):
+    with pytest.raises(ManifestError, match="no such table"):
         import_csv(tmp_path / "none.csv", _mapping(), PAPER)
     path = tmp_path / "bytes.csv"
     path.write_bytes(b"file\n\x81\x8d\n")

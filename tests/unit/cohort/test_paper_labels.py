@@ -126,12 +126,12 @@ def test_a_key_that_is_not_a_label_is_named(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="No such file"):
+    with pytest.raises(ManifestError, match="no such label file"):
         import_paper_labels(tmp_path / "none.json", PAPER)
     with pytest.raises(ManifestError, match=r"holds no \.json file"):
         import_paper_labels(tmp_path, PAPER)
     (tmp_path / "gbk.json").write_bytes('{"image_name": "肾.png"}'.encode("gbk"))
-    with pytest.raises(ManifestError, match="is not UTF-8"):
+    with pytest.raises(ManifestError, match="not text in UTF-8"):
         import_paper_labels(tmp_path / "gbk.json", PAPER)
 
 

@@ -35,7 +35,7 @@ def test_a_malformed_table_is_named_by_line(tmp_path, text, reason):
 
 
 def test_a_missing_table_is_an_error(tmp_path):
-    with pytest.raises(ManifestError, match="cannot be read"):
+    with pytest.raises(ManifestError, match="no such slides table"):
         read_slides(tmp_path / "slides.csv")
 
 

@@ -130,7 +130,7 @@ def test_a_file_that_is_not_a_reference_is_named(text: str, named: str, tmp_path
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StainError, match="cannot be read"):
+    with pytest.raises(StainError, match="no such stain reference"):
         read_reference(tmp_path / "none.json")
 
 

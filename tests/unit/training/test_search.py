@@ -227,7 +227,7 @@ def test_an_invalid_space_is_named(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_a_missing_search_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.toml: .*cannot be read"):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: .*no such"):
         read_search_config(tmp_path / "nowhere.toml")
 
 

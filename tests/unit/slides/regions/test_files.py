@@ -156,7 +156,7 @@ def test_a_region_that_is_not_finite_does_not_hide_the_others(tmp_path, name, fi
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(RegionError, match="cannot be read"):
+    with pytest.raises(RegionError, match="no such region file"):
         read_regions(tmp_path / "none.geojson")
 
 
