@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glomerulab.cli.app import CommandGroup
+from glomerulab.cli.options import parse_pairs
 from glomerulab.errors import ConfigError, ManifestError
 from glomerulab.runtime.messages import count_noun
 
@@ -86,7 +87,7 @@ def import_cohort(
     from glomerulab.taxonomy import load_taxonomy
 
     labels = load_taxonomy(taxonomy)
-    constants = _pairs(constant, "--set")
+    constants = parse_pairs(constant, "--set")
     is_json = False
     is_table = source.suffix.lower() in TABLE_SUFFIXES and not source.is_dir()
     if is_table:
@@ -95,10 +96,10 @@ def import_cohort(
                 "--pattern is for a folder of images; map the columns of a CSV with --column"
             )
         mapping = ColumnMapping(
-            columns=_pairs(column, "--column"),
+            columns=parse_pairs(column, "--column"),
             constants=constants,
             label_column=label_column,
-            classes=_pairs(class_, "--class"),
+            classes=parse_pairs(class_, "--class"),
             values=_values(value),
         )
         manifest = import_csv(source, mapping, labels, image_root=image_root)
@@ -122,7 +123,7 @@ def import_cohort(
                 source,
                 labels,
                 pattern=pattern,
-                classes=_pairs(class_, "--class"),
+                classes=parse_pairs(class_, "--class"),
                 values=_values(value),
             )
         manifest = manifest.with_constants(constants)
@@ -249,23 +250,10 @@ def _gaps(manifest: "Manifest", ways_out: tuple[str, str]) -> list[str]:
     return found
 
 
-def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
-    """Parse NAME=VALUE options."""
-    pairs: dict[str, str] = {}
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise ConfigError(f"a value of {option} must be NAME=VALUE, got {text!r}", where=option)
-        if name in pairs:
-            raise ConfigError(f"{name!r} is given twice", where=option)
-        pairs[name] = value
-    return pairs
-
-
 def _values(given: list[str] | None) -> dict[tuple[str, str], str]:
     """Parse COLUMN:OLD=NEW options."""
     values = {}
-    for key, new in _pairs(given, "--value").items():
+    for key, new in parse_pairs(given, "--value").items():
         column, colon, old = key.partition(":")
         if not (column and colon and old):
             raise ConfigError(f"a value must be COLUMN:OLD=NEW, got {key}={new!r}", where="--value")

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Literal
 
-__all__ = ["LanguageOption", "StainOption", "given_options", "parse_settings"]
+__all__ = ["LanguageOption", "StainOption", "given_options", "parse_pairs", "parse_settings"]
 
 
 class LanguageOption(StrEnum):
@@ -52,3 +52,18 @@ def _parsed(setting: str) -> tuple[str, object]:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key, value
+
+
+def parse_pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """Parse NAME=VALUE options."""
+    from glomerulab.errors import ConfigError
+
+    pairs: dict[str, str] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(f"a value of {option} must be NAME=VALUE, got {text!r}", where=option)
+        if name in pairs:
+            raise ConfigError(f"{name!r} is given twice", where=option)
+        pairs[name] = value
+    return pairs

@@ -38,6 +38,8 @@ class EvalSet:
     n_left_out: int
     taxonomy: Taxonomy
     head: Head
+    has_probabilities: bool = True
+    """Whether the probabilities are more than the predicted labels as 1 and 0."""
 
     @property
     def n_images(self) -> int:

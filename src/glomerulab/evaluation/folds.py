@@ -1,6 +1,7 @@
 """How much the scores of a cross-validation vary between its folds and repeats."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,10 @@ __all__ = ["fold_scores", "fold_variation", "repeated_eval_sets"]
 def repeated_eval_sets(run: RunTables, split: str) -> tuple[EvalSet, ...]:
     """Return the images of a split with the predictions of each repeat, the first one first."""
     return tuple(
-        eval_set_of_split(table, run.taxonomy, head=run.head, split=split)
+        replace(
+            eval_set_of_split(table, run.taxonomy, head=run.head, split=split),
+            has_probabilities=run.has_probabilities,
+        )
         for table in (run.predictions, *run.repeats)
     )
 

@@ -102,15 +102,13 @@ def evaluate_run(
     PredictionsError
         If the split has no image with usable labels, or a column of `by` does not exist.
     """
-    eval_set = _with_columns(
-        eval_set_of_split(run.predictions, run.taxonomy, head=run.head, split=split), run, by
-    )
+    eval_set, *repeats = repeated_eval_sets(run, split)
+    eval_set = _with_columns(eval_set, run, by)
     tables = [
         subgroup_table(eval_set, column, n_resamples=n_resamples, seed=seed)
         for column in dict.fromkeys((*SUBGROUP_COLUMNS, *by))
         if column in eval_set.rows and eval_set.rows[column].notna().any()
     ]
-    _, *repeats = repeated_eval_sets(run, split)
     scores = score_table(eval_set, repeats=repeats, n_resamples=n_resamples, seed=seed)
     warnings = [
         *extra_warnings,
@@ -152,7 +150,8 @@ def _with_columns(eval_set: EvalSet, run: RunTables, by: Sequence[str]) -> EvalS
 
 def _delong(eval_set: EvalSet) -> pd.DataFrame:
     """Return DeLong areas, or nothing unless every image is of another known patient."""
-    if eval_set.n_patients < eval_set.n_images or eval_set.n_without_patient:
+    shared = eval_set.n_patients < eval_set.n_images
+    if shared or eval_set.n_without_patient or not eval_set.has_probabilities:
         return pd.DataFrame()
     rows = []
     for k, label in enumerate(eval_set.taxonomy.label_ids):
@@ -165,6 +164,8 @@ def _delong(eval_set: EvalSet) -> pd.DataFrame:
 
 def _fitted(run: RunTables, eval_set: EvalSet, split: str) -> ValidationFit | None:
     """Fit on the validation split, unless that is the evaluated one, or on the other folds."""
+    if not eval_set.has_probabilities:
+        return None
     if "fold" in eval_set.rows and eval_set.rows["fold"].nunique() > 1:
         return _fitted_on_other_folds(eval_set)
     if split == "validation" or not (run.predictions["split"] == "validation").any():

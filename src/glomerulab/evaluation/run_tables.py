@@ -49,6 +49,15 @@ class RunTables:
     """Of a repeated cross-validation: the predictions of its other repeats, as `predictions`."""
     is_sealed: bool = False
     """Whether a seal proves that training wrote the files."""
+    source: Path | None = None
+    """The table of another program; None for a run. Of the model's training nothing is known."""
+    has_probabilities: bool = True
+    """Whether there is more than the predicted labels."""
+
+    @property
+    def name(self) -> str:
+        """Name of the folder or of the table."""
+        return self.folder.resolve().name if self.source is None else self.source.stem
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -93,6 +102,12 @@ def read_run(folder: Path) -> RunTables:
     if not folder.is_dir():
         raise PredictionsError("this run folder does not exist", where=str(folder))
     is_sealed = check_seal(folder)
+    if not (folder / "config.toml").is_file() and (folder / "predictions.csv").is_file():
+        raise PredictionsError(
+            "the folder holds predictions but no config.toml, so it is no run of `glomerulab "
+            "train`; give the table itself: `glomerulab evaluate PREDICTIONS.csv`",
+            where=str(folder),
+        )
     config_text, config = read_configuration(folder / "config.toml")
     head = _head(config, folder / "config.toml")
     predictions_path = folder / "predictions.csv"

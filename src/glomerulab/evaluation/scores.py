@@ -77,6 +77,7 @@ LABEL_SCORES = (
 """Scores of each label against the rest, in the order of the table."""
 
 NEEDS_POSITIVE = {"precision", "recall", "f1", "mcc", "kappa", "roc_auc", "average_precision"}
+NEEDS_PROBABILITIES = {"roc_auc", "average_precision"}
 NEEDS_NEGATIVE = {"specificity", "mcc", "kappa", "roc_auc", "average_precision"}
 
 
@@ -252,6 +253,8 @@ def _is_defined(eval_set: EvalSet, name: str) -> npt.NDArray[np.bool_]:
         defined &= eval_set.n_positive > 0
     if name in NEEDS_NEGATIVE:
         defined &= eval_set.n_negative > 0
+    if name in NEEDS_PROBABILITIES:
+        defined &= eval_set.has_probabilities
     return defined
 
 

@@ -46,6 +46,7 @@ def find_warnings(
     """
     found = [
         *_synthetic(run),
+        *_unknown_model(run),
         *_without_seal(run),
         *_shared_patients(run),
         *_unknown_patients(eval_set),
@@ -57,7 +58,7 @@ def find_warnings(
         *_small_classes(eval_set),
         *_without_width(eval_set, scores),
         *_left_out(eval_set),
-        *([] if has_external_set else _one_source()),
+        *([] if has_external_set or run.source is not None else _one_source()),
     ]
     return sorted(found, key=lambda warning: not warning.severe)
 
@@ -116,8 +117,25 @@ def _synthetic(run: RunTables) -> list[EvaluationWarning]:
     return [EvaluationWarning("Synthetic data", text, severe=True)]
 
 
+def _unknown_model(run: RunTables) -> list[EvaluationWarning]:
+    if run.source is None:
+        return []
+    text = (
+        f"The scores are of {run.source.name}. The images that its model was trained on are not "
+        "known here, so shared patients, near-duplicates and other leakage cannot be found."
+    )
+    found = [EvaluationWarning("Training unknown", text)]
+    if not run.has_probabilities:
+        text = (
+            "The table has predicted labels only. Areas under curves, calibration and the curves "
+            "of this page need probabilities, and are left out or not defined."
+        )
+        found.append(EvaluationWarning("No probabilities", text))
+    return found
+
+
 def _without_seal(run: RunTables) -> list[EvaluationWarning]:
-    if run.is_sealed:
+    if run.is_sealed or run.source is not None:
         return []
     text = (
         "The folder has no seal.json, as `glomerulab train` writes it, so later changes to its "

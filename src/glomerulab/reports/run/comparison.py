@@ -75,7 +75,7 @@ class _Entry:
 
 
 def write_comparison(
-    folders: Sequence[Path],
+    runs: Sequence[Path | RunTables],
     out: Path,
     *,
     split: str = "test",
@@ -90,8 +90,8 @@ def write_comparison(
 
     Parameters
     ----------
-    folders : sequence of Path
-        At least two run folders of one head and taxonomy.
+    runs : sequence of Path or RunTables
+        At least two run folders, or tables of other models, of one head and taxonomy.
     out : Path
         Folder, created if missing.
     split : str, default "test"
@@ -106,10 +106,11 @@ def write_comparison(
     ConfigError
         If the heads of the runs differ.
     """
-    names = _names(folders)
+    tables = [one if isinstance(one, RunTables) else read_run(one) for one in runs]
+    names = _names(tables)
     entries = [
-        _entry(name, folder, split, n_resamples, seed)
-        for name, folder in track(list(zip(names, folders, strict=True)), "Evaluating runs")
+        _entry(name, one, split, n_resamples, seed)
+        for name, one in track(list(zip(names, tables, strict=True)), "Evaluating runs")
     ]
     _check_same_head(entries)
     models = [(entry.name, entry.eval_set) for entry in entries]
@@ -120,7 +121,7 @@ def write_comparison(
     write_table_csv(pd.DataFrame([asdict(one) for one in found]), out / "comparison.csv")
     if areas:
         write_table_csv(pd.DataFrame([asdict(one) for one in areas]), out / "areas.csv")
-    tables = (
+    page_tables = (
         *(() if costs is None else (_written_model_table(entries, costs, out),)),
         _score_table(entries),
         _pair_table(found),
@@ -128,7 +129,7 @@ def write_comparison(
     )
     sentence = _headline(found)
     html_path = out / "comparison.html"
-    write_html(_page(entries, sentence, tables), html_path)
+    write_html(_page(entries, sentence, page_tables), html_path)
     return ComparisonReport(sentence, found, html_path)
 
 
@@ -194,8 +195,7 @@ def write_model_table(table: pd.DataFrame, folder: Path, *, head: Head, is_synth
         )
 
 
-def _entry(name: str, folder: Path, split: str, n_resamples: int, seed: int) -> _Entry:
-    run = read_run(folder)
+def _entry(name: str, run: RunTables, split: str, n_resamples: int, seed: int) -> _Entry:
     eval_set, *repeats = repeated_eval_sets(run, split)
     scores = score_table(eval_set, repeats=repeats, n_resamples=n_resamples, seed=seed)
     return _Entry(name, run, eval_set, scores, tuple(repeats))
@@ -221,10 +221,11 @@ def _written_model_table(
     return model_page_table(table, head=head)
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Name runs by their folder, or by the full path where two folders have the same name."""
-    short = [folder.resolve().name for folder in folders]
-    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+def _names(runs: Sequence[RunTables]) -> list[str]:
+    """Name runs by folder or table, or by the full path where two have the same name."""
+    short = [run.name for run in runs]
+    paths = [str(run.source or run.folder) for run in runs]
+    return short if len(set(short)) == len(short) else paths
 
 
 def _page(entries: Sequence[_Entry], sentence: str, tables: tuple[Table, ...]) -> Page:

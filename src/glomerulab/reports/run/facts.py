@@ -55,9 +55,15 @@ def headline(eval_set: EvalSet, scores: pd.DataFrame, *, kind: str = "held-out")
             interval += " by the rule of three, since no resample of patients differs"
     return (
         f"On {count_noun(eval_set.n_images, f'{kind} image')} of "
-        f"{count_noun(eval_set.n_patients, 'patient')}, the model {what} {percent(found.value)} "
+        f"{_of_patients(eval_set)}, the model {what} {percent(found.value)} "
         f"({interval}). {_baseline(eval_set)}"
     )
+
+
+def _of_patients(eval_set: EvalSet) -> str:
+    if eval_set.n_without_patient == eval_set.n_images:
+        return "unknown patients"
+    return count_noun(eval_set.n_patients, "patient")
 
 
 def summary(eval_set: EvalSet, *, n_resamples: int) -> tuple[str, ...]:
@@ -67,7 +73,12 @@ def summary(eval_set: EvalSet, *, n_resamples: int) -> tuple[str, ...]:
         if eval_set.head == "softmax"
         else "Each label is called present from a probability of 0.5 on."
     )
-    return (f"{decision} Intervals: {n_resamples:,} resamples of patients, percentile method.",)
+    if not eval_set.has_probabilities:
+        decision = "The call of an image is the predicted label of the table."
+    unit = "patients"
+    if eval_set.n_without_patient == eval_set.n_images:
+        unit = "images, since their patients are unknown"
+    return (f"{decision} Intervals: {n_resamples:,} resamples of {unit}, percentile method.",)
 
 
 def data_table(run: RunTables) -> Table:
@@ -91,6 +102,8 @@ def data_table(run: RunTables) -> Table:
 
 def split_note(run: RunTables) -> str:
     """Return whether any patient has images in more than one split."""
+    if run.source is not None:
+        return "The images that the model was trained on are not known."
     known = run.manifest.table.dropna(subset=["patient_id", "split"])
     known = known.loc[known["split"] != EXTERNAL]
     if known.empty:
@@ -109,6 +122,8 @@ def model_card(result: EvaluationResult) -> Table:
     labels = ", ".join(label.name for label in run.taxonomy.labels)
     severe = [warning.title for warning in result.warnings if warning.severe]
     trained_on = f"{len(training)} images of {training['patient_id'].nunique()} patients"
+    if run.source is not None:
+        trained_on, stains = NOT_STATED, NOT_STATED
     rendered = "; rendered by a program" if run.is_synthetic else ""
     to_fill_in = "For the author to fill in."
     rows = (
@@ -179,7 +194,9 @@ def known_facts(result: EvaluationResult, *, external: str = NO_EXTERNAL_SET) ->
         "classes": f"Evaluated images by label: {classes}.",
         "missing": f"{eval_set.n_left_out} held-out images without usable labels were left out.",
         "model": f"{_model_name(run)}, {run.head} head; see Model and task.",
-        "training": "See Configuration; learning curves are among the figures.",
+        "training": NOT_STATED.capitalize() + "."
+        if run.source is not None
+        else "See Configuration; learning curves are among the figures.",
         "selection": f"Kept weights: {run.config.get('keep', NOT_STATED)}.",
         "software": "See Environment.",
         "seed": f"Seed {run.config.get('seed', NOT_STATED)}.",

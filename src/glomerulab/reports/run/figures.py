@@ -112,6 +112,9 @@ CAPTIONS = {
 }
 """By figure; the texts are keys of the catalogue."""
 
+CONFIDENT_FIRST = (
+    "The most confident errors come first; the percentage is the probability of the wrong call. "
+)
 EXPLAINED = (
     " The grey map beside each image shows where the model looked (occlusion): the brighter, the "
     "more it supported the call or, for a missed label, that label. `glomerulab explain` tests "
@@ -174,17 +177,11 @@ def write_run_figures(
     track: Track = silent,
 ) -> tuple[Figure, ...]:
     """Draw every figure that the tables allow and write it as PNG and SVG."""
-    eval_set, scores = result.eval_set, result.scores
-    drawings = [
-        *_learning(result.run, names),
-        _confusion(eval_set, names),
-        _roc(eval_set, scores, names),
-        _precision_recall(eval_set, scores, names),
-        _reliability(result, names),
-        _risk_coverage(eval_set, names),
-        _decision(result, names),
-        *_embedding(result, features, names, folder),
-    ]
+    eval_set = result.eval_set
+    drawings = [*_learning(result.run, names), _confusion(eval_set, names)]
+    if eval_set.has_probabilities:
+        drawings += _probability_drawings(result, names)
+    drawings += _embedding(result, features, names, folder)
     figures = []
     for one in track(drawings, "Drawing figures"):
         with figure_fonts(names):
@@ -201,6 +198,17 @@ def write_run_figures(
             )
         )
     return tuple(figures)
+
+
+def _probability_drawings(result: EvaluationResult, names: FigureNames) -> list[_Drawing]:
+    eval_set, scores = result.eval_set, result.scores
+    return [
+        _roc(eval_set, scores, names),
+        _precision_recall(eval_set, scores, names),
+        _reliability(result, names),
+        _risk_coverage(eval_set, names),
+        _decision(result, names),
+    ]
 
 
 def figure_caption(name: str, language: Language = "en", *, which: str = "") -> tuple[str, str]:
@@ -224,7 +232,7 @@ def gallery(
                 image_id=error.image_id,
                 true_label=error.true_label,
                 called=error.called,
-                confidence=percent(error.confidence),
+                confidence=percent(error.confidence) if eval_set.has_probabilities else "",
                 uri=uri,
                 reason=reason,
                 explained="" if overlay is None else names[error.label_id],
@@ -239,8 +247,9 @@ def gallery_note(eval_set: EvalSet, *, images: ImageAnalysis = TABLES_ONLY) -> s
     if n_wrong == 0:
         return "There are none: every evaluated image was called correctly."
     return (
-        f"{n_wrong} of {eval_set.n_images} images were called wrongly. The most confident errors "
-        "come first; the percentage is the probability of the wrong call. Look for a common cause: "
+        f"{n_wrong} of {eval_set.n_images} images were called wrongly. "
+        + (CONFIDENT_FIRST if eval_set.has_probabilities else "")
+        + "Look for a common cause: "
         "focus, stain, an edge of the biopsy, two lesions at once, or a label that needs a second "
         "opinion." + (EXPLAINED if images.explain is not None else "")
     )

@@ -15,7 +15,7 @@ from glomerulab.evaluation.figures.style import figure_names
 from glomerulab.evaluation.folds import fold_scores
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.result import EvaluationResult, evaluate_run
-from glomerulab.evaluation.run_tables import EXTERNAL, read_run, with_external_set
+from glomerulab.evaluation.run_tables import EXTERNAL, RunTables, read_run, with_external_set
 from glomerulab.evaluation.warnings import EvaluationWarning, find_external_warnings
 from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.predictions import write_predictions
@@ -97,6 +97,7 @@ class _External:
 def write_run_report(
     folder: Path,
     *,
+    tables: RunTables | None = None,
     split: str = "test",
     n_resamples: int = MIN_RESAMPLES,
     seed: int = 0,
@@ -111,7 +112,10 @@ def write_run_report(
     Parameters
     ----------
     folder : Path
-        A run folder; an earlier report in it is replaced.
+        A run folder, or a folder for the report of `tables`; an earlier report in it is replaced.
+    tables : RunTables, optional
+        By default those of the run; else of another program, see
+        `glomerulab.evaluation.prediction_files`.
     split : str, default "test"
     n_resamples : int, default 2000
         Of patients, for the intervals.
@@ -127,14 +131,16 @@ def write_run_report(
         Evaluated too, shown beside the run's own split, and written below ``external``.
     track : Track, default silent
     """
-    run, settings = read_run(folder), _Settings(language, track)
+    run = read_run(folder) if tables is None else tables
+    settings = _Settings(language, track)
+    make_folder(folder)
     evaluate = partial(evaluate_run, n_resamples=n_resamples, seed=seed)
     found = [] if external is None else find_external_warnings(run, external.manifest)
     result = evaluate(
         run,
         split=split,
         by=by,
-        extra_warnings=(*images.warnings(), *found),
+        extra_warnings=(*(images.warnings() if run.source is None else ()), *found),
         has_external_set=external is not None,
     )
     if external is None:
@@ -211,6 +217,7 @@ def _write(
 ) -> tuple[RunReport, tuple[Figure, ...]]:
     """Write figures, numbers and page of one evaluation."""
     kind = "external" if result.split == EXTERNAL else "held-out"
+    kind = kind if result.run.source is None else "evaluated"
     sentence = headline(result.eval_set, result.scores, kind=kind)
     names = figure_names(result.run.taxonomy, settings.language)
     figures = write_run_figures(
@@ -251,8 +258,7 @@ def _page(
     else:
         known = NO_EXTERNAL_SET if external is None else external.report.headline
     return Page(
-        title=f"{'External evaluation' if is_external else 'Evaluation'} of "
-        f"{run.folder.resolve().name}",
+        title=f"{'External evaluation' if is_external else 'Evaluation'} of {run.name}",
         is_synthetic=run.is_synthetic,
         headline=sentence,
         summary=(*_external_lines(external), *summary(eval_set, n_resamples=result.n_resamples)),
@@ -319,7 +325,7 @@ def _scores(result: EvaluationResult, headline: str) -> dict[str, Any]:
         },
         "caveats": [asdict(warning) for warning in result.warnings],
         "scores": result.scores.to_dict("records"),
-        "calibration": asdict(result.calibration),
+        "calibration": asdict(result.calibration) if eval_set.has_probabilities else None,
         "fitted_on_validation": None
         if fitted is None
         else {

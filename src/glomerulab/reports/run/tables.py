@@ -229,6 +229,8 @@ def _mean_and_sd(mean: float, deviation: float) -> str:
 
 def certainty_tables(result: EvaluationResult) -> tuple[Table, ...]:
     """Return the tables of calibration and, with a validation split, of prediction sets."""
+    if not result.eval_set.has_probabilities:
+        return ()
     if result.fitted is None:
         reason = (
             "No temperature is fitted, since this is the validation split itself."

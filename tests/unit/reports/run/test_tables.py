@@ -124,8 +124,8 @@ def test_internal_and_external_scores_are_side_by_side(tmp_path):
         assert cell.startswith(f"{score_of(one.scores, 'accuracy').value:.3f}\n")
     crescent = next(row for row in by_label.rows if row[0] == "Crescent")
     first, second = crescent[2].split("\n")
-    assert first.startswith(f"{score_of(inside.scores, 'recall', 'cgn')['value']:.3f}")
-    assert second.startswith(f"{score_of(outside.scores, 'recall', 'cgn')['value']:.3f}")
+    assert first.startswith(f"{score_of(inside.scores, 'recall', 'cgn').value:.3f}")
+    assert second.startswith(f"{score_of(outside.scores, 'recall', 'cgn').value:.3f}")
     assert crescent[1] == f"{inside.eval_set.n_positive[3]} / {outside.eval_set.n_positive[3]}"
 
 
