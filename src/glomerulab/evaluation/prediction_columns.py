@@ -128,7 +128,8 @@ def check_mapping(mapping: Mapping[str, str], sources: Sequence[Source]) -> None
                 f"{', '.join(OURS)}"
             )
         if all(nfc(theirs) not in one.cells for one in sources):
-            known = ", ".join(repr(str(name)) for one in sources for name in one.cells)
+            names = dict.fromkeys(str(name) for one in sources for name in one.cells)
+            known = ", ".join(map(repr, names))
             raise PredictionsError(
                 f"--column {ours}={theirs}: the table has no column {theirs!r}, only {known}",
                 where=sources[0].where,

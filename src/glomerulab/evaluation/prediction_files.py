@@ -141,6 +141,8 @@ def read_prediction_file(
         )
     else:
         raise PredictionsError(_nothing_found(answers, taxonomy), where=answers.where)
+    if "split" not in rows or rows["split"].isna().all():
+        rows["split"] = "test"
     for k, label_id in enumerate(taxonomy.label_ids):
         rows[label_id] = pd.array([None if np.isnan(v) else int(v) for v in labels[:, k]], "Int8")
     try:

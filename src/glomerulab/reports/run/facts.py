@@ -60,6 +60,14 @@ def headline(eval_set: EvalSet, scores: pd.DataFrame, *, kind: str = "held-out")
     )
 
 
+def result_headline(result: EvaluationResult) -> str:
+    """Return the `headline` of an evaluation."""
+    kind = "external" if result.split == EXTERNAL else "held-out"
+    if result.run.source is not None:
+        kind = "evaluated"
+    return headline(result.eval_set, result.scores, kind=kind)
+
+
 def _of_patients(eval_set: EvalSet) -> str:
     if eval_set.n_without_patient == eval_set.n_images:
         return "unknown patients"
@@ -135,7 +143,7 @@ def model_card(result: EvaluationResult) -> Table:
         ("Intended use", "Research on images like those it was trained on, read by a pathologist."),
         ("Not for", "Diagnosis or treatment; any decision about a patient."),
         ("Training data", f"{trained_on}; stains: {stains}{rendered}"),
-        ("Evaluation", headline(result.eval_set, result.scores)),
+        ("Evaluation", result_headline(result)),
         ("Known weaknesses", ", ".join(severe) if severe else "See the warnings above."),
         ("Origin of the images", to_fill_in),
         ("Annotators and their agreement", to_fill_in),
@@ -209,7 +217,7 @@ def known_facts(result: EvaluationResult, *, external: str = NO_EXTERNAL_SET) ->
         "calibration": "Not fitted: no validation split."
         if fitted is None
         else f"Temperature {fitted.temperature:.2f}, fitted on {fitted.n_images} images.",
-        "performance": headline(eval_set, result.scores),
+        "performance": result_headline(result),
         "subgroups": "By stain, slide and patient: see the tables.",
         "failures": "See Worst errors.",
         "explained": "`glomerulab explain` draws and tests saliency; see Worst errors.",

@@ -24,8 +24,8 @@ from glomerulab.reports.run.facts import (
     appendix_tables,
     checklist_tables,
     data_table,
-    headline,
     model_card,
+    result_headline,
     summary,
 )
 from glomerulab.reports.run.figures import (
@@ -133,7 +133,6 @@ def write_run_report(
     """
     run = read_run(folder) if tables is None else tables
     settings = _Settings(language, track)
-    make_folder(folder)
     evaluate = partial(evaluate_run, n_resamples=n_resamples, seed=seed)
     found = [] if external is None else find_external_warnings(run, external.manifest)
     result = evaluate(
@@ -216,9 +215,7 @@ def _write(
     external: _External | None = None,
 ) -> tuple[RunReport, tuple[Figure, ...]]:
     """Write figures, numbers and page of one evaluation."""
-    kind = "external" if result.split == EXTERNAL else "held-out"
-    kind = kind if result.run.source is None else "evaluated"
-    sentence = headline(result.eval_set, result.scores, kind=kind)
+    sentence = result_headline(result)
     names = figure_names(result.run.taxonomy, settings.language)
     figures = write_run_figures(
         result,
