@@ -147,7 +147,8 @@ def test_the_order_of_stains_does_not_depend_on_their_amounts(
     stain: str, dyes, strength: tuple[float, float]
 ) -> None:
     truth = section(6, dyes=dyes, strength=strength)
-    assert worst_angle(fit(truth.image, stain).stain_matrix, truth.stain_matrix) < 5.0
+    found = fit(truth.image, stain, check_stain=False)
+    assert worst_angle(found.stain_matrix, truth.stain_matrix) < 5.0
 
 
 @pytest.mark.real
@@ -176,7 +177,7 @@ def test_the_order_of_stains_holds_on_real_sections(
     paths = sorted((real_data / "kidney_compartments").glob(f"*/{folder}/*[0-9].png"))
     assert len(paths) >= 25
     for path in paths:
-        found = fit(read_image(path), stain, source=path.name)
+        found = fit(read_image(path), stain, source=path.name, check_stain=False)
         assert found.stain_vectors[0][0] > found.stain_vectors[1][0]
         assert found.stain_vectors[0][1] < found.stain_vectors[1][1]  # green: less haematoxylin
 

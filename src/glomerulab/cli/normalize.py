@@ -69,6 +69,13 @@ def normalize(
             help="An image that cannot be normalised, or a target from the test part, is an error.",
         ),
     ] = False,
+    trust_stains: Annotated[
+        bool,
+        typer.Option(
+            "--trust-stains",
+            help="Take the stated stains as right, without a test of the colours.",
+        ),
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Normalise the stains of every image, each stain to its own target. Research use only.
@@ -88,7 +95,10 @@ def normalize(
     levels = None if white is None else _three_levels(white)
     parameters = replace(PRESETS[preset.value], method=method.value)
     files = _target_files(target_he or [], target_pas or [], target or [])
-    targets = {stain: _load_target(some, stain, parameters) for stain, some in files.items()}
+    targets = {
+        stain: _load_target(some, stain, parameters, trust_stains=trust_stains)
+        for stain, some in files.items()
+    }
     result = normalize_manifest(
         read_manifest(manifest),
         targets,
@@ -102,6 +112,8 @@ def normalize(
     )
     for status, n in sorted(result.n_by_status.items()):
         typer.echo(f"{status}: {n}")
+    for sentence in result.doubts:
+        typer.echo(f"warning: {sentence}", err=True)
     for leak in result.target_leaks.values():
         typer.echo(f"warning: {leak}", err=True)
     typer.echo(f"wrote {result.path} (research use only)")
@@ -138,11 +150,19 @@ def _three_levels(text: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _load_target(files: list[Path], stain: str, parameters: "StainParameters") -> "StainReference":
+def _load_target(
+    files: list[Path], stain: str, parameters: "StainParameters", *, trust_stains: bool
+) -> "StainReference":
     """Read or fit each file and average several."""
+    from dataclasses import replace
+
     from glomerulab.stain.reference import aggregate
 
-    references = [_load_reference(file, stain, parameters) for file in files]
+    references = [
+        _load_reference(file, stain, parameters, trust_stains=trust_stains) for file in files
+    ]
+    if trust_stains:
+        references = [replace(one, trusts_stain=True) for one in references]
     if len(references) == 1:
         return references[0]
     # Source of a mean: the images it is made of, since the leakage check searches for them.
@@ -150,14 +170,22 @@ def _load_target(files: list[Path], stain: str, parameters: "StainParameters") -
     return aggregate(references, source=", ".join(names))
 
 
-def _load_reference(file: Path, stain: str, parameters: "StainParameters") -> "StainReference":
+def _load_reference(
+    file: Path, stain: str, parameters: "StainParameters", *, trust_stains: bool
+) -> "StainReference":
     from glomerulab.errors import StainError
     from glomerulab.images import read_image
     from glomerulab.stain.fitting import fit
     from glomerulab.stain.reference import read_reference
 
     if file.suffix.lower() != ".json":
-        return fit(read_image(file), stain, parameters=parameters, source=str(file))
+        return fit(
+            read_image(file),
+            stain,
+            parameters=parameters,
+            source=str(file),
+            check_stain=not trust_stains,
+        )
     reference = read_reference(file)
     if reference.parameters != parameters:
         raise StainError(

@@ -28,7 +28,7 @@ from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import JsonLines, SettingsFile, folder_lock
 from glomerulab.stain.fitting import FitFailure, StainStatus, try_fit_many
-from glomerulab.stain.normalize import normalize
+from glomerulab.stain.normalize import LACKS_OWN_STAINS, normalize
 from glomerulab.stain.optical_density import White, checked_white
 from glomerulab.stain.reference import StainReference, write_reference
 
@@ -39,7 +39,6 @@ Source = StainReference | FitFailure | None
 """Stains of the slide; why they could not be fitted; or None for the image's own stains."""
 
 MAX_CROPS_PER_SLIDE_FIT = 16
-LACKS_TWO_STAINS = {StainStatus.ONE_STAIN.value, StainStatus.NOT_TISSUE.value}
 NO_TARGET = "no_target"
 """Status of an image whose stain has no target."""
 UNREADABLE = "unreadable"
@@ -63,6 +62,23 @@ class NormalizedCohort:
     n_by_status: Mapping[str, int]
     target_leaks: Mapping[str, TargetLeak]
     """By stain, the targets that come from the test or the validation part."""
+
+    @property
+    def doubts(self) -> list[str]:
+        """One sentence per stated stain whose images look like another."""
+        table = self.manifest.table
+        other = table[(table["stain_status"] == StainStatus.OTHER_STAIN.value).to_numpy(bool)]
+        sentences = []
+        for stain, rows in other.groupby("stain"):
+            n_stated = int((table["stain"] == stain).sum())
+            sentences.append(
+                f"{len(rows)} of {count_noun(n_stated, 'image')} stated as {stain} "
+                f"{'looks' if len(rows) == 1 else 'look'} like another stain and "
+                f"{'keeps its' if len(rows) == 1 else 'keep their'} colours, such as "
+                f"{rows['image_id'].iloc[0]!r} (see the column stain_reason); correct the column "
+                "stain, or normalise with --trust-stains if it is right"
+            )
+        return sentences
 
     @property
     def n_unreadable(self) -> int:
@@ -193,6 +209,9 @@ def _open_records(
 ) -> _Records:
     """Begin a run in a folder, or continue the one that is there."""
     stains = {stain: asdict(target) for stain, target in sorted(targets.items())}
+    for fields in stains.values():
+        if not fields["trusts_stain"]:  # folders of earlier versions do not have it
+            del fields["trusts_stain"]
     SettingsFile(out / "normalize.json", dump=_as_text).continue_or_refuse(
         {"per": per, "white": white, "targets": stains},
         way_out="choose another folder, or delete this one",
@@ -276,7 +295,7 @@ class _Run:
     def lacks_two_stains(self, task: _Task) -> bool:
         """Whether an image was left as it is because two stains could not be separated."""
         record = self.records.by_image.get(task.image_id)
-        return record is not None and record.status in LACKS_TWO_STAINS
+        return record is not None and record.status in LACKS_OWN_STAINS
 
     def fit_slides(
         self, needed: Sequence[_Task], tasks: Sequence[_Task]
@@ -344,7 +363,12 @@ def _fit_slide(task: _SlideTask) -> Source:
     target = task.target
     images = _readable(task.paths)
     return try_fit_many(
-        images, target.stain, parameters=target.parameters, white=task.white, source=task.slide
+        images,
+        target.stain,
+        parameters=target.parameters,
+        white=task.white,
+        source=task.slide,
+        check_stain=not target.trusts_stain,
     )
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from glomerulab.errors import StainError
 from glomerulab.images import RgbImage
+from glomerulab.stain.identity import looks_like, signature
 from glomerulab.stain.kernels.pixels import concentration_percentiles
 from glomerulab.stain.optical_density import (
     FloatArray,
@@ -33,7 +34,7 @@ from glomerulab.stain.reference import (
     stain_prior,
 )
 from glomerulab.stain.reinhard import lab_statistics
-from glomerulab.stain.separation import macenko_stains, solve_tissue
+from glomerulab.stain.separation import even_sample, macenko_stains, solve, solve_tissue
 
 __all__ = ["FitFailure", "StainStatus", "fit", "fit_many", "try_fit", "try_fit_many"]
 
@@ -44,6 +45,7 @@ MIN_PERCENTILE = 0.05
 """Minimal upper percentile of optical density of a stain that is present."""
 
 SAMPLE_PX_PER_IMAGE = 1 << 16
+IDENTITY_SAMPLE_PX = 1 << 14
 
 # Green and teal ink absorbs far more red than green light; no dye of a prior does. On the rejected
 # crops of a real slide with teal ink, it covers 0.9 % to 14 % of the tissue; on real HE, PAS and
@@ -67,6 +69,8 @@ class StainStatus(StrEnum):
     """Too few pixels for a fit, even if all were tissue."""
     ONE_STAIN = "one_stain"
     NOT_TISSUE = "not_tissue"
+    OTHER_STAIN = "other_stain"
+    """It looks like another stain than the stated one."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def fit(
     parameters: StainParameters = RECOMMENDED,
     white: White | None = None,
     source: str = "",
+    check_stain: bool = True,
 ) -> StainReference:
     """Fit the stains, their amounts and the white of one image.
 
@@ -97,6 +102,8 @@ def fit(
         Grey level of unstained glass in (0, 255]; estimated from the image by default.
     source : str, default ""
         Origin of the image; kept in the reference and named in errors.
+    check_stain : bool, default True
+        Fail where another stain is clearly likelier (`glomerulab.stain.identity`).
 
     Raises
     ------
@@ -104,7 +111,14 @@ def fit(
         If the stain is unknown, or the image is blank, black, of one colour or one stain, or does
         not look like this stain.
     """
-    found = try_fit(image, stain, parameters=parameters, white=white, source=source)
+    found = try_fit(
+        image,
+        stain,
+        parameters=parameters,
+        white=white,
+        source=source,
+        check_stain=check_stain,
+    )
     return _raise_failure(found, source)
 
 
@@ -115,6 +129,7 @@ def try_fit(
     parameters: StainParameters = RECOMMENDED,
     white: White | None = None,
     source: str = "",
+    check_stain: bool = True,
 ) -> StainReference | FitFailure:
     """Fit as `fit` does, and return a failure instead of raising it."""
     prior = stain_prior(stain)
@@ -145,6 +160,10 @@ def try_fit(
     if min(percentiles) < MIN_PERCENTILE:
         missing = prior.dyes[int(np.argmin(percentiles))]
         return FitFailure(StainStatus.ONE_STAIN, f"there is almost no {missing}")
+    if check_stain:
+        failure = _check_identity(density, matrix, percentiles, parameters, prior.stain)
+        if failure is not None:
+            return failure
     lab_mean, lab_std = (
         lab_statistics(pixels, tissue_mask(pixels, level))
         if parameters.method == "reinhard"
@@ -171,6 +190,7 @@ def fit_many(
     parameters: StainParameters = RECOMMENDED,
     white: White | None = None,
     source: str = "",
+    check_stain: bool = True,
 ) -> StainReference:
     """Fit one set of stains to the pooled pixels of several images of one slide.
 
@@ -184,13 +204,22 @@ def fit_many(
         Grey level of unstained glass; estimated from all images together by default.
     source : str, default ""
         Name of the slide; kept in the reference and named in errors.
+    check_stain : bool, default True
+        As for `fit`.
 
     Raises
     ------
     StainError
         As for `fit`, and if there are no images.
     """
-    found = try_fit_many(images, stain, parameters=parameters, white=white, source=source)
+    found = try_fit_many(
+        images,
+        stain,
+        parameters=parameters,
+        white=white,
+        source=source,
+        check_stain=check_stain,
+    )
     return _raise_failure(found, source)
 
 
@@ -201,13 +230,21 @@ def try_fit_many(
     parameters: StainParameters = RECOMMENDED,
     white: White | None = None,
     source: str = "",
+    check_stain: bool = True,
 ) -> StainReference | FitFailure:
     """Fit as `fit_many` does, and return a failure instead of raising it."""
     samples = [_even_sample(image) for image in images]
     if not samples:
         return FitFailure(StainStatus.BLANK, "there are no images to fit stains to")
     pooled = np.concatenate(samples)[np.newaxis]  # (1, n, 3)
-    found = try_fit(pooled, stain, parameters=parameters, white=white, source=source)
+    found = try_fit(
+        pooled,
+        stain,
+        parameters=parameters,
+        white=white,
+        source=source,
+        check_stain=check_stain,
+    )
     if isinstance(found, FitFailure):
         return found
     return replace(found, n_sources=len(samples))
@@ -263,6 +300,34 @@ def _check_stains(matrix: FloatArray, prior: StainPrior) -> FitFailure | None:
                 f"are allowed; is the stain {prior.stain}?",
             )
     return None
+
+
+def _check_identity(
+    density: npt.NDArray[np.float32],
+    matrix: FloatArray,
+    percentiles: tuple[float, float],
+    parameters: StainParameters,
+    stain: str,
+) -> FitFailure | None:
+    """Return a failure for an image that looks like another stain than the stated one."""
+    if parameters != replace(RECOMMENDED, glass_lightness=parameters.glass_lightness):
+        # Signatures were measured with the recommended parameters.
+        sample = even_sample(density, IDENTITY_SAMPLE_PX)
+        try:
+            matrix = solve(sample, sparsity=RECOMMENDED.sparsity).stain_matrix
+        except StainError:
+            return None
+        percentiles = _percentiles(sample, matrix, RECOMMENDED)
+    other = looks_like(signature(density, matrix, percentiles), stain)
+    if other is None:
+        return None
+    name, odds = other
+    times = f"{odds:.0f}" if odds < 1000.0 else "over 1000"
+    return FitFailure(
+        StainStatus.OTHER_STAIN,
+        f"its colours are {times} times likelier for {name} than for {stain}; correct the stain, "
+        "or exclude the image",
+    )
 
 
 def _with_ink(failure: FitFailure, density: npt.NDArray[np.float32]) -> FitFailure:

@@ -28,6 +28,10 @@ from glomerulab.stain.separation import concentrations
 __all__ = ["StainNormalizer", "normalize", "restain", "separate", "transform"]
 
 CHANGED = frozenset({StainStatus.NORMALIZED, StainStatus.SLIDE_STAINS})
+LACKS_OWN_STAINS = frozenset(
+    {StainStatus.ONE_STAIN, StainStatus.NOT_TISSUE, StainStatus.OTHER_STAIN}
+)
+"""Statuses of images with tissue that can take the stains of their slide."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def normalize(
     white : float or ndarray of float, shape (3,), optional
         Grey level of unstained glass; estimated from the image by default.
     fallback : StainReference, optional
-        Stains of the slide, used if the image has tissue but not two stains.
+        Stains of the slide, used if the image has tissue but not two stains of its own that look
+        like the stated one.
     strict : bool, default False
         Raise an error instead of returning an unchanged image.
 
@@ -118,10 +123,16 @@ def normalize(
     if source is not None:
         found = check_tissue(image, source)
     else:
-        found = try_fit(image, target.stain, parameters=target.parameters, white=white)
+        found = try_fit(
+            image,
+            target.stain,
+            parameters=target.parameters,
+            white=white,
+            check_stain=not target.trusts_stain,
+        )
     if isinstance(found, StainReference):
         return Normalized(transform(image, found, target), StainStatus.NORMALIZED, "", found)
-    if fallback is not None and found.status in {StainStatus.ONE_STAIN, StainStatus.NOT_TISSUE}:
+    if fallback is not None and found.status in LACKS_OWN_STAINS:
         recoloured = transform(image, fallback, target)
         return Normalized(recoloured, StainStatus.SLIDE_STAINS, found.reason, fallback)
     if strict:

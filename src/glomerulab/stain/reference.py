@@ -163,6 +163,8 @@ class StainReference:
     lab_mean: Triple | None = None
     """Mean CIELAB colour of tissue; only for Reinhard's method."""
     lab_std: Triple | None = None
+    trusts_stain: bool = False
+    """Whether images are taken to be of this stain without a test of their colours."""
 
     def __post_init__(self) -> None:
         """Raise `StainError` for an unknown stain or a number out of range."""
@@ -240,6 +242,7 @@ def aggregate(references: Sequence[StainReference], *, source: str = "") -> Stai
         n_sources=sum(reference.n_sources for reference in references),
         lab_mean=_mean([r.lab_mean for r in references], weights),
         lab_std=_mean([r.lab_std for r in references], weights),
+        trusts_stain=all(reference.trusts_stain for reference in references),
     )
 
 
