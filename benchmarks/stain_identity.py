@@ -174,9 +174,7 @@ def main() -> None:
     print("|---|---|---" + "|---" * len(STAINS) + "|")
     for stain, rows in table.groupby("stain"):
         for name, one in outcomes.items():
-            shares = [
-                "" if s == stain else f"{one.loc[rows.index, s].mean():.1%}" for s in STAINS
-            ]
+            shares = ["" if s == stain else f"{one.loc[rows.index, s].mean():.1%}" for s in STAINS]
             print(f"| {stain} | {len(rows)} | {name} | " + " | ".join(shares) + " |")
 
 

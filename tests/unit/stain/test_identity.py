@@ -29,7 +29,9 @@ def test_the_nearest_stain_is_reported_once_it_is_ten_times_likelier() -> None:
     n = len(SIGNATURE_NAMES)
     apart = np.zeros(n)
     apart[2] = 5.0
-    signatures = Signatures({"HE": np.zeros(n), "PAS": apart}, {s: np.eye(n) for s in ("HE", "PAS")})
+    signatures = Signatures(
+        {"HE": np.zeros(n), "PAS": apart}, {s: np.eye(n) for s in ("HE", "PAS")}
+    )
     other = looks_like(apart, "HE", signatures)
     assert other is not None
     assert other[0] == "PAS"
@@ -38,7 +40,9 @@ def test_the_nearest_stain_is_reported_once_it_is_ten_times_likelier() -> None:
     assert looks_like(apart / 2, "HE", signatures) is None  # as likely for both
 
 
-@pytest.mark.parametrize("parameters", [StainParameters(), PAPER, StainParameters(method="macenko")])
+@pytest.mark.parametrize(
+    "parameters", [StainParameters(), PAPER, StainParameters(method="macenko")]
+)
 def test_synthetic_pas_stated_as_he_is_another_stain_with_every_method(
     parameters: StainParameters,
 ) -> None:
