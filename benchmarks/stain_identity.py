@@ -56,6 +56,13 @@ class Item:
 
 def items() -> Iterator[Item]:
     """Yield every image of a known stain."""
+    yield from kidney_items()
+    yield from other_items()
+    yield from slide_items()
+
+
+def kidney_items() -> Iterator[Item]:
+    """Yield images of kidney."""
     folder = REAL_DATA / "kidney_compartments"
     for row in pd.read_csv(folder / "labels.csv").itertuples():
         stain = {"SIL": "PASM"}.get(str(row.stain), str(row.stain))
@@ -66,18 +73,26 @@ def items() -> Iterator[Item]:
             for x in range(0, 1000, 250):
                 tile = np.ascontiguousarray(image[y : y + 250, x : x + 250])
                 yield Item("eleven stains", f"eleven {path.stem}", stain, tile)
-    for path in sorted((REAL_DATA / "glas_colon_he" / "images").iterdir()):
-        yield Item("GlaS colon", "GlaS", "HE", read_image(path))
     folder = REAL_DATA / "aidpath_glomeruli"
     for row in pd.read_csv(folder / "labels.csv").itertuples():
         image = read_image(folder / "images" / Path(row.image).name)
         yield Item("AIDPATH", f"AIDPATH {row.centre}", "PAS", image)
     for path in sorted((REAL_DATA / "aidpath_fields" / "images").iterdir()):
         yield Item("AIDPATH", "AIDPATH fields", "PAS", read_image(path))
+
+
+def other_items() -> Iterator[Item]:
+    """Yield images of other organs."""
+    for path in sorted((REAL_DATA / "glas_colon_he" / "images").iterdir()):
+        yield Item("GlaS colon", "GlaS", "HE", read_image(path))
     for path in sorted((REAL_DATA / "stain").iterdir()):
         if path.suffix in {".png", ".tif"}:
             stain = "H-DAB" if "ihc" in path.name else "HE"
             yield Item("single fields", path.name, stain, read_image(path))
+
+
+def slide_items() -> Iterator[Item]:
+    """Yield tiles of two slides."""
     for name in ("CMU-1-Small-Region.svs", "tcga-cr-7395-01a-01-ts1.svs"):
         with open_slide(REAL_DATA / "slides" / name, mpp_override=0.5) as slide:
             width, height = slide.dimensions

@@ -1,7 +1,8 @@
 """Which stain an image looks like, from the stains fitted to it and its darkest tissue.
 
-The signature of an image is seven numbers, none of which depends on how strong the stain is; of each stain the package holds their mean and
-covariance over real images (``signatures.json``, written by ``benchmarks/stain_identity.py``).
+The signature of an image is seven numbers, none of which depends on how strong the stain is. Of
+each stain the package holds their mean and covariance over real images (``signatures.json``,
+written by ``benchmarks/stain_identity.py``).
 """
 
 import json
