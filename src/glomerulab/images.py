@@ -183,7 +183,7 @@ def _opened(
     file: Path | io.BytesIO, *, formats: tuple[str, ...] | None = None, max_pixels: int = MAX_PIXELS
 ) -> Iterator[ImageFile.ImageFile]:
     """Open an image of a limited size, and turn Pillow's errors into `ImageFileError`."""
-    where = str(file) if isinstance(file, Path) else None
+    where = _shown(file) if isinstance(file, Path) else None
     limit = f"more than the {max_pixels:,} pixels allowed"
     if where is not None:
         limit += "; save a larger one as a pyramidal TIFF"
@@ -210,10 +210,21 @@ def _opened(
             if isinstance(file, Path) and file.is_file() and file.stat().st_size == 0:
                 message = "the file is empty (0 bytes)"
             raise ImageFileError(message, where=where) from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ImageFileError(
+                "there is no such image file; check the path", where=where
+            ) from error
         except (OSError, ValueError, SyntaxError) as error:
             raise ImageFileError(
-                f"the image cannot be read: {_reason(error)}", where=where
+                f"the image cannot be read ({_reason(error)}); it may be damaged: copy or export "
+                "it again",
+                where=where,
             ) from error
+
+
+def _shown(path: Path) -> str:
+    """Return a path as people write it, without the ``..`` of a path relative to a table."""
+    return str(path.resolve() if ".." in path.parts else path)
 
 
 def _orientation(image: Image.Image) -> int:

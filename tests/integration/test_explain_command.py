@@ -62,3 +62,24 @@ def test_a_missing_image_becomes_a_row_and_the_command_ends_with_one(run, cohort
 def test_an_unknown_label_names_those_there_are(run, cohort):
     result = _explain(run, cohort, "--label", "esg")
     assert "no label esg; it predicts normal, mspgn, fsg, cgn" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", ["nope.png", "nope", "broken.png"])
+def test_a_source_that_cannot_be_explained_leaves_an_earlier_run(run, cohort, tmp_path, name):
+    out = tmp_path / "out"
+    arguments = ("--method", "grad-cam", "--sanity", 0, "--out", out)
+    image = next(iter(sorted((cohort.parent / "images").glob("*.png"))))
+    assert _explain(run, image, *arguments).exit_code == 0
+    before = {path: path.read_bytes() for path in out.glob("*.csv")}
+    (tmp_path / "broken.png").write_bytes(image.read_bytes()[:2000])
+    result = _explain(run, tmp_path / name, *arguments)
+    assert result.exit_code == 1
+    assert name in str(result.exception)
+    assert {path: path.read_bytes() for path in out.glob("*.csv")} == before
+
+
+def test_a_failed_first_run_leaves_no_folder(run, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    result = _explain(run, tmp_path / "broken.png", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert not (tmp_path / "out").exists()

@@ -202,8 +202,16 @@ def test_a_text_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["none.png", "."])
 def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path, name: str) -> None:
     for read in (read_image, image_size):
-        with pytest.raises(ImageFileError, match=r"No such file|Is a directory"):
+        with pytest.raises(ImageFileError, match=r"no such image file|Is a directory"):
             read(tmp_path / name)
+
+
+def test_an_error_names_the_file_without_detours(tmp_path: Path) -> None:
+    (tmp_path / "crops").mkdir()
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ImageFileError) as caught:
+        read_image(tmp_path / "crops" / ".." / "cut.png")
+    assert caught.value.where == str((tmp_path / "cut.png").resolve())
 
 
 @pytest.mark.parametrize("side", [10_001, 15_000, 100_000])

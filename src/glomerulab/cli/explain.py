@@ -49,7 +49,7 @@ def explain(
     """
     import pandas as pd
 
-    from glomerulab.errors import TaxonomyError
+    from glomerulab.errors import ImageFileError, TaxonomyError
     from glomerulab.explain.attribution import METHODS
     from glomerulab.explain.explainer import Explainer, find_inputs
     from glomerulab.reports.run.explanation_summary import (
@@ -58,6 +58,7 @@ def explain(
         summary_lines,
     )
     from glomerulab.reports.run.tables import write_table_csv
+    from glomerulab.runtime.files import new_folder
     from glomerulab.runtime.progress import show_progress
     from glomerulab.runtime.sealing import check_seal
 
@@ -74,7 +75,14 @@ def explain(
         )
     inputs = find_inputs(images, taxonomy, masks=masks, split=split)
     folder = out or run / "explanations"
-    found = explainer.explain(inputs, folder, label_ids=label or (), track=show_progress)
+    with new_folder(folder):
+        found = explainer.explain(inputs, folder, label_ids=label or (), track=show_progress)
+        if found.table.empty and found.failures:  # keep the tables of an earlier run
+            first = found.failures[0]
+            raise ImageFileError(
+                f"no image could be explained. The first, {first.item}: {_reason(first.error)}",
+                where=str(images),
+            )
     summary = explanation_summary(found.table)
     failed = [{"image_id": one.item, "reason": str(one.error)} for one in found.failures]
     table = pd.concat([found.table, pd.DataFrame(failed)]) if failed else found.table
@@ -86,7 +94,12 @@ def explain(
     for line in summary_lines(summary):
         typer.echo(line)
     for failure in found.failures:
-        typer.echo(f"not explained: {failure.item}: {failure.error}", err=True)
+        typer.echo(f"not explained: {failure.item}: {_reason(failure.error)}", err=True)
     typer.echo(f"Written: {folder}. Research use only.")
     if found.failures:
         raise typer.Exit(1)
+
+
+def _reason(error: BaseException | None) -> str:
+    """Return an error without the file, which the line names already."""
+    return str(getattr(error, "message", error))

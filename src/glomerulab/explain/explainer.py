@@ -299,6 +299,10 @@ def find_inputs(
     mask_folder = masks or images.parent / "masks"
     if images.suffix.lower() in {".csv", ".parquet"}:
         return _from_manifest(images, taxonomy, mask_folder, split)
+    if not images.exists():
+        raise ImageFileError(
+            "there is no such manifest, folder or image; give one of them", where=str(images)
+        )
     paths = [images]
     if images.is_dir():
         paths = sorted(p for p in images.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)

@@ -123,7 +123,6 @@ def cross_validate(
     notes = list(dict.fromkeys(note for one in repeats for note in check_folds(one)))
     for note in notes:
         echo(note)
-    make_folder(out)
     with folder_lock(out, ".crossval.lock"):
         SettingsFile(out / CROSSVAL_FILE).continue_or_refuse(
             _recorded(config, settings, n_folds=repeats[0].table["fold"].nunique()),

@@ -21,7 +21,7 @@ from glomerulab.cohort.slides_table import SlideEntry, read_slides
 from glomerulab.errors import OutputError
 from glomerulab.geometry import Region
 from glomerulab.pipeline.crop_plan import CROPS_FOLDER, CropPlan, CropSettings, Failure
-from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
+from glomerulab.runtime.files import atomic_write, remove_partial_files
 from glomerulab.runtime.parallel import Outcome, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import (
@@ -140,7 +140,6 @@ def extract_entries(
     This process opens each slide once. With one worker it cuts the crops from that open slide; with
     more, each worker opens each slide at most once.
     """
-    make_folder(out)
     with folder_lock(out, LOCK_FILE):
         plan = CropPlan(entries, regions, out=out, settings=settings, taxonomy=taxonomy)
         run = _Run(plan, n_workers=n_workers, min_parallel=min_parallel, overwrite=overwrite)

@@ -152,7 +152,7 @@ def normalize_manifest(
     leaks = find_target_leaks(manifest, targets)
     if strict:
         check_target_leaks(manifest, leaks)
-    with folder_lock(make_folder(out), ".normalize.lock"):
+    with folder_lock(out, ".normalize.lock"):
         remove_partial_files(out)
         records = _open_records(out, targets, per=per, white=white)
         tasks = _tasks(manifest, targets, out, white)

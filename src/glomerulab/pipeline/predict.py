@@ -26,7 +26,7 @@ from glomerulab.inference.calibration import ModelCalibration, model_facts
 from glomerulab.inference.detector import is_detector
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.image_predictions import predict_images
-from glomerulab.inference.model import load_model
+from glomerulab.inference.model import TrainedModel, load_model
 from glomerulab.inference.tta import TTA_MARK, TtaEngine
 from glomerulab.pipeline.crop_plan import Failure
 from glomerulab.pipeline.extract import write_failures
@@ -38,7 +38,7 @@ from glomerulab.pipeline.predict_table import (
     likeliest_labels,
     write_saliency,
 )
-from glomerulab.runtime.files import StrPath, make_folder
+from glomerulab.runtime.files import StrPath, make_folder, new_folder
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.progress import Track, silent
 
@@ -102,8 +102,20 @@ def predict(
     settings = settings or PredictSettings()
     _check_options(run, settings)
     model = load_model(run, track=track)
+    with new_folder(out):
+        return _predict(source, run, out, model, settings=settings, track=track)
+
+
+def _predict(
+    source: Path,
+    run: Path,
+    out: Path,
+    model: TrainedModel,
+    *,
+    settings: PredictSettings,
+    track: Track,
+) -> PredictSummary:
     engine, calibration = model.engine, model.calibration
-    make_folder(out)
     inputs = read_inputs(source, engine.card, out, settings=settings, track=track)
     images, notes = _normalized(inputs.manifest, calibration, out, settings, track)
     predictions, unreadable = predict_images(

@@ -27,6 +27,7 @@ __all__ = [
     "existing_path",
     "lock_file",
     "make_folder",
+    "new_folder",
     "read_configuration",
     "read_json",
     "read_utf8",
@@ -104,6 +105,24 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Make a folder as `make_folder`; if the block fails before it writes a file, remove it again.
+
+    A folder that was there before stays, even if it is empty.
+    """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    make_folder(path)
+    try:
+        yield path
+    except BaseException:
+        if made:
+            inside = sorted(path.rglob("*"), reverse=True)  # below comes before above
+            _remove_empty([folder for folder in inside if folder.is_dir()])
+            _remove_empty(made)
+        raise
+
+
 def remove_partial_files(folder: Path) -> int:
     """Delete the unfinished files of a killed run below a folder, and return their number."""
     leftovers = [path for path in folder.rglob(f".*{PARTIAL_INFIX}*") if path.is_file()]
@@ -138,7 +157,12 @@ def exclusive_lock(path: Path, *, busy: str | None = None) -> Iterator[None]:
             lock_file(file, wait=busy is None)
         except BlockingIOError as error:
             raise OutputError(busy or "", where=str(folder)) from error
-        yield
+        try:
+            yield
+        except BaseException:
+            if all(one == path or one.is_dir() for one in folder.rglob("*")):
+                path.unlink(missing_ok=True)  # nothing was written: leave no trace
+            raise
 
 
 def lock_file(file: IO[str] | IO[bytes], *, wait: bool = True) -> None:
@@ -283,6 +307,13 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders in this order, except those that hold something."""
+    for folder in folders:
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _remove_if_exists(path: Path) -> None:

@@ -19,15 +19,15 @@ A typical step::
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import atomic_write, exclusive_lock, read_utf8
+from glomerulab.runtime.files import atomic_write, exclusive_lock, new_folder, read_utf8
 
 __all__ = [
     "Change",
@@ -214,15 +214,16 @@ class JsonLines:
             file.write(lines.encode())
 
 
-def folder_lock(folder: Path, name: str) -> AbstractContextManager[None]:
+@contextmanager
+def folder_lock(folder: Path, name: str) -> Iterator[None]:
     """Keep other processes that use the same lock out of a folder; the lock ends with the process.
 
     Parameters
     ----------
     folder : Path
-        Existing folder.
+        Made if it does not exist, and removed again if the block fails before it writes a file.
     name : str
-        Lock file in `folder`, such as ``.extract.lock``. The file remains.
+        Lock file in `folder`, such as ``.extract.lock``. It remains beside what was written.
 
     Raises
     ------
@@ -232,7 +233,8 @@ def folder_lock(folder: Path, name: str) -> AbstractContextManager[None]:
     busy = (
         f"another process is writing to this folder; wait until it has ended, or {CHOOSE_ANOTHER}"
     )
-    return exclusive_lock(folder / name, busy=busy)
+    with new_folder(folder), exclusive_lock(folder / name, busy=busy):
+        yield
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

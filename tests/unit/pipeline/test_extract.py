@@ -264,3 +264,10 @@ def test_crops_of_pixels_that_are_not_square_pass_the_check(tmp_path: Path) -> N
     done = extract_crops(tmp_path / "s1.tif", regions=tmp_path / "s1.geojson", out=tmp_path / "out")
     assert validate_manifest(read_manifest(done.manifest_path)) == []
     assert done.scale_warnings == {"s1": []}
+
+
+def test_a_failed_first_run_leaves_no_folder(cohort, tmp_path):
+    slides, _ = cohort
+    with pytest.raises(RegionError):
+        extract_crops(slides, regions=tmp_path / "none.geojson", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

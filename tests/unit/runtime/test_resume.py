@@ -124,7 +124,35 @@ def test_a_locked_folder_is_refused_until_its_process_ends(tmp_path: Path) -> No
         pass
 
 
-def test_a_lock_in_a_missing_folder_names_it(tmp_path: Path) -> None:
-    with pytest.raises(OutputError) as caught, folder_lock(tmp_path / "none", ".lock"):
+def test_a_lock_that_cannot_be_made_names_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError) as caught, folder_lock(tmp_path / "file" / "out", ".lock"):
         pass
-    assert caught.value.where == str(tmp_path / "none")
+    assert caught.value.where == str(tmp_path / "file" / "out")
+
+
+def _fail_in(folder: Path, *, writes: str | None = None) -> None:
+    with folder_lock(folder, ".lock"):
+        (folder / "crops").mkdir()
+        if writes is not None:
+            (folder / writes).write_text("x")
+        raise ValueError("no crops")
+
+
+def test_a_step_that_fails_before_it_writes_leaves_no_trace(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no crops"):
+        _fail_in(tmp_path / "new" / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_that_fails_keeps_what_it_wrote(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no crops"):
+        _fail_in(tmp_path / "out", writes="failures.csv")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".lock", "failures.csv"}
+
+
+def test_a_step_that_fails_keeps_an_empty_folder_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    with pytest.raises(ValueError, match="no crops"):
+        _fail_in(tmp_path / "own")
+    assert not (tmp_path / "own" / ".lock").exists()
