@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glomerulab.errors import TaxonomyError
 from glomerulab.runtime.files import atomic_write, read_utf8
-from glomerulab.runtime.messages import first_problem
+from glomerulab.runtime.messages import did_you_mean, first_problem
 
 __all__ = [
     "BUILT_IN_TAXONOMIES",
@@ -107,7 +107,10 @@ class Taxonomy:
             if wanted in (known.casefold() for known in names if known):
                 return label
         known = ", ".join(self.label_ids)
-        raise TaxonomyError(f"unknown label {name!r} (known: {known})", where=self.name)
+        raise TaxonomyError(
+            f"unknown label {name!r}{did_you_mean(name, self.label_ids)} "
+            f"(labels of the taxonomy {self.name}: {known})"
+        )
 
     def conflicts(self, flags: Mapping[str, int | None]) -> list[tuple[str, str]]:
         """Return the pairs of labels that are both set although one excludes the other.

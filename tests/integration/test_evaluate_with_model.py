@@ -104,6 +104,15 @@ def test_a_run_without_its_checkpoint_names_the_way_out(run):
     assert _evaluate(run, "--tables-only").exit_code == 0
 
 
+def test_a_wrong_split_is_refused_before_an_image_is_opened(run):
+    path = run / "manifest.csv"  # everything after the check needs its images
+    path.write_text(path.read_text().replace(".png", ".gone.png"))
+    (run / "seal.json").unlink()
+    message = str(_evaluate(run, "--split", "tset").exception)
+    assert "'tset'" in message
+    assert "did you mean 'test'" in message
+
+
 def test_altered_weights_are_named(run):
     weights = next((run / "checkpoint").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-4] + b"0000")
@@ -111,7 +120,7 @@ def test_altered_weights_are_named(run):
 
 
 def test_wrong_usage_is_an_error(run, cohorts):
-    assert "single run" in _evaluate(run, run, "--on", cohorts[1]).output
+    assert "2 runs" in _evaluate(run, run, "--on", cohorts[1]).output
     assert "checkpoint" in _evaluate(run, "--tables-only", "--on", cohorts[1]).output
     assert "own manifest" in _evaluate(run, "--on", run / "manifest.csv").output
     message = str(_evaluate(run, "--tables-only", "--by", "ward").exception)

@@ -20,6 +20,7 @@ from glomerulab.cases.case_folder import CaseFolder
 from glomerulab.errors import OutputError, PredictionsError, TaxonomyError
 from glomerulab.geometry import Box
 from glomerulab.runtime.files import decode_utf8, lock_file
+from glomerulab.runtime.messages import did_you_mean
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
@@ -44,6 +45,8 @@ NOT_A_GLOMERULUS = "not_a_glomerulus"
 COLUMNS = ("time", "by", "image_id", "labels", "reason", "place")
 N_COLUMNS_WITHOUT_PLACE = 5
 """Of files from before the column ``place``; they are continued without it."""
+WHERE_FROM = "the page of a case's report writes one with *Save them as a file*"
+SEE_TABLE = "; its predictions.csv lists them in the column image_id"
 PLACE = re.compile(r"|-?\d+ -?\d+ [1-9]\d* [1-9]\d*")
 MIN_SAME_PLACE_IOU = 0.5
 
@@ -118,7 +121,7 @@ class OutdatedCorrectionError(PredictionsError):
 
     def __init__(self, image_id: str, why: str, *, where: str) -> None:
         problem = {
-            "no_image": f"no image {image_id!r} in the predictions",
+            "no_image": f"there is no image {image_id!r} in the predictions",
             "moved": f"the region of image {image_id!r} lies elsewhere in these predictions",
         }
         super().__init__(
@@ -160,7 +163,7 @@ def labels_text(labels: LabelSet) -> str:
     return NOT_A_GLOMERULUS if labels is None else "+".join(sorted(labels))
 
 
-def parse_labels(text: str, taxonomy: Taxonomy, *, where: str) -> LabelSet:
+def parse_labels(text: str, taxonomy: Taxonomy, *, where: str | None = None) -> LabelSet:
     """Read ids or display names joined by ``+``, or ``not_a_glomerulus``."""
     if text == NOT_A_GLOMERULUS:
         return None
@@ -168,7 +171,9 @@ def parse_labels(text: str, taxonomy: Taxonomy, *, where: str) -> LabelSet:
     if not found:
         raise PredictionsError("the correction names no label", where=where)
     for first, second in taxonomy.conflicts(dict.fromkeys(found, 1)):
-        raise PredictionsError(f"labels {first} and {second} exclude each other", where=where)
+        raise PredictionsError(
+            f"labels {first} and {second} exclude each other; give one of them", where=where
+        )
     return found
 
 
@@ -265,10 +270,14 @@ def add_correction(
     """
     call = next((call for call in case.calls if call.image_id == image_id), None)
     if call is None:
-        raise PredictionsError(f"no image {image_id!r} in the predictions", where=str(case.folder))
+        similar = did_you_mean(image_id, [one.image_id for one in case.calls])
+        raise PredictionsError(
+            f"there is no image {image_id!r} in the predictions{similar or SEE_TABLE}",
+            where=str(case.folder),
+        )
     if not by.strip() or not reason.strip():
         raise PredictionsError("a correction needs the person's name and a reason")
-    found = parse_labels("+".join(labels), case.taxonomy, where="labels")
+    found = parse_labels("+".join(labels), case.taxonomy)
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     entry = Correction(now, by.strip(), image_id, found, reason.strip())
     append_rows(case.folder / CORRECTIONS_FILE, lambda _stored: [_row(entry, call)])
@@ -337,7 +346,9 @@ def import_corrections(case: CaseFolder, path: Path) -> ImportedCorrections:
         If the file cannot be written.
     """
     if not path.is_file():
-        raise PredictionsError("there is no such file of corrections", where=str(path))
+        raise PredictionsError(
+            f"there is no such file of corrections; {WHERE_FROM}", where=str(path)
+        )
     calls = {call.image_id: call for call in case.calls}
     entries = [
         _checked(row, calls, case.taxonomy, where=f"{path}: row {line}")
@@ -445,12 +456,13 @@ def _parse(content: bytes, path: Path) -> tuple[CorrectionRow, ...]:
         rows = list(reader)
     except csv.Error as error:
         raise PredictionsError(
-            f"the file of corrections cannot be read: {error}", where=str(path)
+            f"the file of corrections cannot be read: {error}; {WHERE_FROM}", where=str(path)
         ) from error
     names = tuple(reader.fieldnames or ())
     if names and names not in {COLUMNS, COLUMNS[:N_COLUMNS_WITHOUT_PLACE]}:
         raise PredictionsError(
-            f"the columns of a file of corrections must be {', '.join(COLUMNS)}", where=str(path)
+            f"the columns of a file of corrections must be {', '.join(COLUMNS)}; {WHERE_FROM}",
+            where=str(path),
         )
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values() or not PLACE.fullmatch(row.get("place", "")):

@@ -201,6 +201,8 @@ def _analyse(
     run: Path, on: Path | None, split: str, *, tables_only: bool, workers: int
 ) -> "tuple[ImageAnalysis, ExternalSet | None]":
     """Analyse the images of the run and of an external set, unless only tables are wanted."""
+    from glomerulab.evaluation.eval_set import rows_of_split
+    from glomerulab.evaluation.run_tables import read_run
     from glomerulab.reports.run.figures import TABLES_ONLY
 
     if tables_only:
@@ -209,6 +211,7 @@ def _analyse(
                 "--on needs the checkpoint and the images; leave out --tables-only"
             )
         return TABLES_ONLY, None
+    rows_of_split(read_run(run).predictions, split)  # a wrong --split fails before any work
     from glomerulab.pipeline.evaluate import analyse_images, predict_external_set
     from glomerulab.runtime.progress import show_progress
 

@@ -132,12 +132,12 @@ def import_cohort(
     typer.echo(f"Written: {out}, {len(manifest.table)} images. Research use only.")
     ways_out = TABLE_WAYS_OUT if is_table else JSON_WAYS_OUT if is_json else FOLDER_WAYS_OUT
     for warning in _gaps(manifest, ways_out):
-        typer.echo(f"Warning: {warning}.", err=True)
+        typer.echo(f"warning: {warning}", err=True)
     missing = [path for path in manifest.image_paths() if not path.is_file()]
     if missing:
         typer.echo(
-            f"Warning: {len(missing)} of {len(manifest.table)} images do not exist, the first is "
-            f"{missing[0]}; set the base of their paths with --image-root.",
+            f"warning: {len(missing)} of {len(manifest.table)} images do not exist, the first is "
+            f"{missing[0]}; set the base of their paths with --image-root",
             err=True,
         )
 

@@ -81,7 +81,7 @@ def split(
     write_manifest(divided, out)
     typer.echo(_as_text(parts_table(divided, column=column), column))
     for warning in split_warnings(divided, column=column):
-        typer.echo(f"Warning: {warning}.")
+        typer.echo(f"warning: {warning}")
     typer.echo(f"Written: {out}. Research use only.")
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "confirm_distinct",
     "find_leaks",
     "find_target_leaks",
+    "leaked_targets",
     "look_alike_message",
     "look_alike_patients",
     "patients_in_several_parts",
@@ -241,6 +242,20 @@ def target_leak_parts(manifest: Manifest) -> list[str]:
     if TARGET_LEAK_COLUMN not in manifest.table:
         return []
     return sorted(set(manifest.table[TARGET_LEAK_COLUMN].dropna()))
+
+
+def leaked_targets(manifest: Manifest) -> dict[str, str]:
+    """Return the names of the stain targets that were taken from each held-out part."""
+    table, named = manifest.table, {}
+    for part in target_leak_parts(manifest):
+        rows = table[_mask(table[TARGET_LEAK_COLUMN] == part)]
+        names = [str(stain) for stain in rows["stain"].dropna().unique()]
+        if "stain_target" in rows:
+            known = rows.dropna(subset=["stain", "stain_target"])
+            pairs = dict.fromkeys(zip(known["stain"], known["stain_target"], strict=True))
+            names = [f"{stain}, {source}," for stain, source in pairs]
+        named[part] = f"the stain target for {' and '.join(names) or 'some images'}"
+    return named
 
 
 def _leaks_of(manifest: Manifest, target: "StainReference") -> Iterator[TargetLeak]:

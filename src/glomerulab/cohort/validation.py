@@ -85,7 +85,7 @@ def _conflicting_labels(manifest: Manifest) -> list[Problem]:
     for row, present in enumerate(manifest.labels() == 1):
         flags = {i: int(on) for i, on in zip(manifest.taxonomy.label_ids, present, strict=True)}
         problems += [
-            _problem(manifest, row, f"labels {first} and {second} exclude each other")
+            _problem(manifest, row, f"labels {first} and {second} exclude each other; keep one")
             for first, second in manifest.taxonomy.conflicts(flags)
         ]
     return problems

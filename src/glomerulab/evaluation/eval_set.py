@@ -9,9 +9,10 @@ import pandas as pd
 
 from glomerulab.errors import PredictionsError
 from glomerulab.predictions import Head, label_array, probability_array
+from glomerulab.runtime.messages import did_you_mean
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["DECISION_THRESHOLD", "EvalSet", "eval_set_of_split"]
+__all__ = ["DECISION_THRESHOLD", "EvalSet", "eval_set_of_split", "rows_of_split"]
 
 DECISION_THRESHOLD = 0.5
 """Under a sigmoid head, a label is called present from this probability on."""
@@ -110,7 +111,7 @@ def eval_set_of_split(
     PredictionsError
         If the split does not exist, or none of its images has usable labels.
     """
-    rows = table if split is None else _rows_of(table, split)
+    rows = table if split is None else rows_of_split(table, split)
     labels = label_array(rows, taxonomy)
     if head == "softmax":
         usable = np.nansum(labels, axis=1) == 1
@@ -135,15 +136,19 @@ def eval_set_of_split(
     )
 
 
-def _rows_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
+def rows_of_split(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return the rows of a split; raise PredictionsError if there is none."""
     if "split" not in table:
         raise PredictionsError(
             "the predictions have no column split, so the held-out images are not known"
         )
     rows = table.loc[(table["split"] == split).fillna(value=False).astype(bool)]
     if rows.empty:
-        found = ", ".join(sorted(table["split"].dropna().unique())) or "none"
-        raise PredictionsError(f"no image has split {split!r} (splits in the table: {found})")
+        found = sorted(table["split"].dropna().unique())
+        raise PredictionsError(
+            f"no image has split {split!r}{did_you_mean(split, found)} "
+            f"(splits in the table: {', '.join(found) or 'none'})"
+        )
     return rows
 
 

@@ -133,8 +133,8 @@ def open_detector(folder: Path) -> Detector:
     path = folder / DETECTOR_FILE
     if folder.is_dir() and not path.is_file():
         raise CheckpointError(
-            f"{folder.name} is not a detector: it holds no detector.json; "
-            "`glomerulab train-detector` makes one",
+            "the detector's folder holds no detector.json; give one that "
+            "`glomerulab train-detector` wrote",
             where=str(folder),
         )
     text = read_utf8(

@@ -65,8 +65,8 @@ def fit_calibration(run: Path, *, track: Track = silent) -> ModelCalibration:
             where=str(run),
         ) from error
     training, held_out = (_originals(tables, split) for split in ("train", "validation"))
-    features, sharpnesses = _measure(training, engine, track)
-    held_out_features, _ = _measure(held_out, engine, track)
+    features, sharpnesses = _measure(training, engine, track, "training")
+    held_out_features, _ = _measure(held_out, engine, track, "validation")
     ood = MahalanobisDetector.fit(features, training.labels(), where=str(run))
     distances = np.sort(ood.distances(held_out_features))
     rank = min(int(np.ceil((len(distances) + 1) * IN_DISTRIBUTION_SHARE)), len(distances)) - 1
@@ -97,14 +97,14 @@ def _originals(tables: RunTables, split: str) -> Manifest:
 
 
 def _measure(
-    part: Manifest, engine: Engine, track: Track
+    part: Manifest, engine: Engine, track: Track, name: str
 ) -> tuple[npt.NDArray[np.float32], list[float]]:
     """Return the features, shape (n, D), and the sharpness of the images of a part."""
     features: list[npt.NDArray[np.float32]] = []
     sharpnesses: list[float] = []
     paths = part.image_paths()
     starts = range(0, len(paths), BATCH)
-    for start in track(starts, "Fitting the calibration", len(starts)):
+    for start in track(starts, f"Measuring the {name} images", len(starts)):
         images = [_read(path) for path in paths[start : start + BATCH]]
         features.append(engine.predict(stack_images(images, engine.card.input_size)).features)
         sharpnesses += [sharpness(image) for image in images]

@@ -199,7 +199,8 @@ class CropPlan:
         }
         for first, second in self._taxonomy.conflicts(flags):
             raise RegionError(
-                f"the region is classified both {first} and {second}, which exclude each other"
+                f"the region is classified both {first} and {second}, which exclude each other; "
+                "keep one class"
             )
         return flags
 

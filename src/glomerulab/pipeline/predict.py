@@ -210,7 +210,7 @@ def _check_options(run: Path, settings: PredictSettings) -> None:
         check_has_gradients(run)
     if is_detector(run):
         raise ConfigError(
-            f"{run.name} is a detector, which proposes regions (--detect, in Python `detector`); "
+            "the model is a detector, which proposes regions (--detect, in Python `detector`); "
             "give a run of `glomerulab train` as the model",
             where=str(run),
         )

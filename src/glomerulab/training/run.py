@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 
-from glomerulab.cohort.leakage import find_leaks, target_leak_parts
+from glomerulab.cohort.leakage import find_leaks, leaked_targets
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.cohort.schema import SPLITS
 from glomerulab.errors import ConfigError, LeakageError, TrainingError
@@ -266,10 +266,10 @@ def _leakage_warnings(
             "`augment`, or set allow_image_level_split = true to train anyway",
             where=str(config.manifest),
         )
-    for part in target_leak_parts(manifest):
+    for part, target in leaked_targets(manifest).items():
         echo(
-            f"WARNING: a stain target was taken from the {part} part: scores on it may be too "
-            "high. Normalise to training images"
+            f"warning: {target} was taken from the {part} part, so scores on it may be too high; "
+            "normalise to training images"
         )
     return leaks
 

@@ -193,9 +193,10 @@ def test_a_second_correction_is_appended_to_the_first(folder) -> None:
 @pytest.mark.parametrize(
     ("image", "labels", "by", "reason", "error", "message"),
     [
-        ("unknown", ["cgn"], "A", "x", PredictionsError, "no image 'unknown'"),
-        ("b", ["cgn", "normal"], "A", "x", PredictionsError, "exclude each other"),
-        ("b", ["tumour"], "A", "x", TaxonomyError, "unknown label"),
+        ("unknown", ["cgn"], "A", "x", PredictionsError, "no image 'unknown'.*predictions.csv"),
+        ("b", ["cgn", "normal"], "A", "x", PredictionsError, "^labels .*exclude .*give one"),
+        ("b", ["tumour"], "A", "x", TaxonomyError, "^unknown label 'tumour'.*taxonomy paper.*cgn"),
+        ("b", ["norml"], "A", "x", TaxonomyError, "did you mean 'normal'"),
         ("b", [], "A", "x", PredictionsError, "no label"),
         ("b", ["cgn"], " ", "x", PredictionsError, "name"),
         ("b", ["cgn"], "A", "", PredictionsError, "reason"),
@@ -278,6 +279,14 @@ def test_corrections_of_other_regions_are_refused(folder) -> None:
     with pytest.raises(PredictionsError, match="lies elsewhere"):
         import_corrections(folder, path)
     assert not (folder.folder / CORRECTIONS_FILE).exists()
+
+
+def test_a_file_of_another_kind_names_what_writes_one(folder) -> None:
+    for content in (b"a,b\n1,2\n", b"not a table"):
+        path = folder.folder / "notes.csv"
+        path.write_bytes(content)
+        with pytest.raises(PredictionsError, match="page of a case's report"):
+            import_corrections(folder, path)
 
 
 def test_a_missing_file_to_import_is_named(folder) -> None:

@@ -9,6 +9,7 @@ from glomerulab.cohort.leakage import (
     check_target_leaks,
     find_leaks,
     find_target_leaks,
+    leaked_targets,
     patients_in_several_parts,
     target_leak_parts,
 )
@@ -166,3 +167,17 @@ def test_notes_of_a_manifest_are_read_back(cohort: Manifest) -> None:
     assert target_leak_parts(cohort) == []
     noted = cohort.table.assign(stain_target_leak=["test", None, "validation", "test", None, None])
     assert target_leak_parts(cohort.with_table(noted)) == ["test", "validation"]
+
+
+def test_the_leaked_targets_are_named_with_stain_and_source(cohort: Manifest) -> None:
+    assert leaked_targets(cohort) == {}
+    noted = cohort.table.assign(
+        stain=pd.array(["HE", "HE", "PAS", "HE", None, None], dtype="string"),
+        stain_target=["d", "d", "c", "d", None, None],
+        stain_target_leak=["test", None, "validation", "test", None, None],
+    )
+    named = leaked_targets(cohort.with_table(noted))
+    assert named == {
+        "test": "the stain target for HE, d,",
+        "validation": "the stain target for PAS, c,",
+    }

@@ -97,7 +97,8 @@ def announce(settings: ServeSettings, service: Service, *, host: str, port: int)
     facts, address = service.model.facts, address_of(host, port)
     labels = ", ".join(label.id for label in facts.labels)
     lines = [
-        f"{facts.model} ({labels}), run {facts.run}, at {address} (research use only).",
+        f"{facts.model} ({labels}) of the run folder {facts.run}, at {address} "
+        "(research use only).",
         f"Page: {address}/  Description for programs: {address}/openapi.json. Stop it with Ctrl+C.",
     ]
     if service.jobs is not None:
@@ -106,7 +107,7 @@ def announce(settings: ServeSettings, service: Service, *, host: str, port: int)
         lines.append(f"Slides below {settings.slides}; {waiting} earlier jobs continue.")
     if not is_local(host):
         lines += [
-            f"WARNING: {host} can be reached from the network, and keys and images are sent",
+            f"warning: {host} can be reached from the network, and keys and images are sent",
             "  unencrypted: use an HTTPS proxy, or only a network you trust.",
         ]
     elif settings.keys is None:

@@ -150,7 +150,7 @@ def _item_row(result: RuleResult, item: ItemResult) -> Row:
 
 def _range(ends: tuple[int, int]) -> str:
     """Write the fewest and the most; spreadsheets read ``2-5`` as the second of May."""
-    return f"{ends[0]} to {ends[1]}"
+    return f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else str(ends[0])
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:

@@ -117,3 +117,11 @@ def test_no_range_is_read_as_a_date(folder, tmp_path) -> None:
     write_results_csv(build_cases(folder)[0], tmp_path / "r.csv")
     counts = [row["possible"] for row in rows(tmp_path / "r.csv") if row["rule_set"] == "count"]
     assert counts == ["2 to 4", "0 to 2", "0 to 1", "1 to 2"]
+
+
+def test_a_certain_count_is_one_number(folder, tmp_path) -> None:
+    for call in folder.calls:  # a correction is certain
+        add_correction(folder, call.image_id, labels=["cgn"], by="A", reason="x")
+    write_results_csv(build_cases(read_case_folder(folder.folder))[0], tmp_path / "r.csv")
+    counts = [row["possible"] for row in rows(tmp_path / "r.csv") if row["rule_set"] == "count"]
+    assert [text for text in counts if not text.isdecimal()] == []

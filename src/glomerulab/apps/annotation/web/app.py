@@ -92,7 +92,7 @@ def start_message(site: Site, *, host: str, port: int) -> list[str]:
     lines = [f"Annotation program at {address} (research use only). Stop it with Ctrl+C."]
     if not is_local(host):
         lines += [
-            f"WARNING: {host} can be reached from the network, not from this computer alone.",
+            f"warning: {host} can be reached from the network, not from this computer alone.",
             "  Everyone must log in, but passwords and images travel unencrypted: use it only in a",
             "  network you trust, or behind a proxy with HTTPS.",
         ]
