@@ -96,9 +96,9 @@ def announce(settings: ServeSettings, service: Service, *, host: str, port: int)
     """Return the lines printed at the start."""
     facts, address = service.model.facts, address_of(host, port)
     labels = ", ".join(label.id for label in facts.labels)
+    model = f"{facts.model} ({labels}) of the run folder {facts.run}"
     lines = [
-        f"{facts.model} ({labels}) of the run folder {facts.run}, at {address} "
-        "(research use only).",
+        f"{model}, at {address} (research use only).",
         f"Page: {address}/  Description for programs: {address}/openapi.json. Stop it with Ctrl+C.",
     ]
     if service.jobs is not None:

@@ -30,7 +30,7 @@ def test_the_terminal_prints_address_users_and_risks(trained, tmp_path):
     assert "http://127.0.0.1:8800/" in near
     assert "research use only" in near
     assert "cgn" in near
-    assert "WARNING" not in near
+    assert "warning" not in near
     assert "unencrypted" in far
     assert "No keys" in bare
 

@@ -184,7 +184,7 @@ def test_the_terminal_warns_when_the_server_listens_on_the_network(web):
     local = "\n".join(start_message(web.site, host="127.0.0.1", port=8000))
     assert "http://127.0.0.1:8000" in local
     assert "research use only" in local
-    assert "WARNING" not in local
+    assert "warning" not in local
     assert "unencrypted" in "\n".join(start_message(web.site, host="0.0.0.0", port=8000))
 
 
