@@ -12,7 +12,7 @@ from glomerulab.cli.options import LanguageOption, parse_pairs
 if TYPE_CHECKING:
     from glomerulab.evaluation.run_tables import RunTables
     from glomerulab.reports.run.figures import ImageAnalysis
-    from glomerulab.reports.run.report import ExternalSet
+    from glomerulab.reports.run.report import ExternalSet, RunReport
 
 __all__ = ["evaluate"]
 
@@ -140,10 +140,7 @@ def evaluate(
         external=external,
         track=show_progress,
     )
-    if report.notice:
-        typer.echo(report.notice)
-    if report.external is not None:
-        typer.echo(report.external.headline)
+    _print_findings(report)
     _print_report(report.headline, report.html_path)
     if external is not None and external.n_unreadable:
         raise typer.Exit(1)
@@ -226,6 +223,17 @@ def _analyse(
     for notice in (*(external.images.notices if external else ()), *images.notices):
         typer.echo(notice, err=True)
     return images, external
+
+
+def _print_findings(report: "RunReport") -> None:
+    """Print what a reader of the headline has to know first."""
+    if report.notice:
+        typer.echo(report.notice)
+    if report.external is not None:
+        typer.echo(report.external.headline)
+    for warning in report.result.warnings:
+        if warning.severe or warning.title.startswith("External"):
+            typer.echo(f"{warning.title}: {warning.text}")
 
 
 def _print_report(headline: str, html_path: Path) -> None:

@@ -11,6 +11,8 @@ from glomerulab.cohort.manifest import Manifest
 from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.intervals import MARK, RULE_OF_THREE, unseen_share
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables
+from glomerulab.runtime.messages import count_noun
+from glomerulab.runtime.names import look_alike_key
 
 __all__ = ["EvaluationWarning", "find_external_warnings", "find_warnings"]
 
@@ -73,17 +75,10 @@ def find_external_warnings(run: RunTables, manifest: Manifest) -> list[Evaluatio
     manifest : Manifest
         The external images.
     """
-    found = []
-    shared = set(run.manifest.table["patient_id"].dropna()) & set(
-        manifest.table["patient_id"].dropna()
-    )
-    if shared:
-        text = (
-            f"{len(shared)} patient ids of the external set, such as {min(shared)}, occur in the "
-            "run's own cohort too. Unless two hospitals use the same numbers by chance, the set is "
-            "not external."
-        )
-        found.append(EvaluationWarning("External set shares patients", text, severe=True))
+    found = [
+        *_shared_ids(run, manifest, "patient_id", "patient"),
+        *_unseen_stains(run, manifest),
+    ]
     if _is_normalized(run.manifest) != _is_normalized(manifest):
         text = (
             "Only one of the two sets is stain-normalised, so the scores may reflect the stains. "
@@ -100,6 +95,53 @@ def find_external_warnings(run: RunTables, manifest: Manifest) -> list[Evaluatio
             )
             found.append(EvaluationWarning("Different resolution", text))
     return found
+
+
+def _shared_ids(
+    run: RunTables, manifest: Manifest, column: str, noun: str
+) -> list[EvaluationWarning]:
+    """Find ids that both sets have, also in another spelling (``12`` and ``012``)."""
+    own, theirs = (set(map(str, m.table[column].dropna())) for m in (run.manifest, manifest))
+    if (not own or not theirs) and noun == "slide":
+        return []
+    if not own or not theirs:
+        text = (
+            f"The {'run' if not own else 'external set'} has no patient ids, so patients that are "
+            "in both sets cannot be found. Fill the column patient_id."
+        )
+        unknown = EvaluationWarning("Patients of the sets not compared", text)
+        return [unknown, *_shared_ids(run, manifest, "slide_id", "slide")]
+    by_key = {look_alike_key(name): name for name in sorted(own, reverse=True)}
+    shared = sorted(
+        (one, by_key[look_alike_key(one)]) for one in theirs if look_alike_key(one) in by_key
+    )
+    if not shared:
+        return []
+    n_alike = sum(one != other for one, other in shared)
+    one, other = shared[0]
+    first = one if one == other else f"{one!r} there and {other!r} here"
+    alike = f" ({n_alike} of them in another spelling)" if n_alike else ""
+    of_set = f"{noun} id of the external set occurs", f"{noun} ids of the external set occur"
+    text = (
+        f"{count_noun(len(shared), *of_set)} in the run's own cohort too{alike}, such as {first}. "
+        "Unless two hospitals use the same numbers by chance, the set is not external."
+    )
+    return [EvaluationWarning(f"External set shares {noun}s", text, severe=True)]
+
+
+def _unseen_stains(run: RunTables, manifest: Manifest) -> list[EvaluationWarning]:
+    training = set(run.manifest.part("train").table["stain"].dropna())
+    counts = manifest.table["stain"].value_counts()
+    other = {str(stain): int(n) for stain, n in counts.items() if n and stain not in training}
+    if not training or not other:
+        return []
+    named = ", ".join(f"{n} {stain}" for stain, n in other.items())
+    text = (
+        f"External images are of stains that the model was not trained on: {named} of "
+        f"{len(manifest.table)} (trained on {', '.join(sorted(map(str, training)))}). Their scores "
+        "show how the model fares on another stain, not in another hospital."
+    )
+    return [EvaluationWarning("External set has other stains", text, severe=True)]
 
 
 def _is_normalized(manifest: Manifest) -> bool:

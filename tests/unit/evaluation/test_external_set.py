@@ -60,5 +60,35 @@ def test_shared_patients_another_scale_and_another_treatment_are_found(run, othe
         "Different resolution",
     }
     assert found["External set shares patients"].severe
-    assert "1 patient ids" in found["External set shares patients"].text
+    assert "1 patient id " in found["External set shares patients"].text
     assert "0.25 µm per pixel, the run's own 0.50" in found["Different resolution"].text
+
+
+def _titles(run, other, **columns):
+    table = other.manifest.table.assign(**columns)
+    found = find_external_warnings(run, other.manifest.with_table(table))
+    return {one.title: one for one in found}
+
+
+@pytest.mark.parametrize(
+    "spelling", [str.upper, lambda name: f" {name}", lambda n: n.replace("_", "-")]
+)
+def test_patients_in_another_spelling_are_shared(run, other, spelling):
+    ids = run.manifest.table["patient_id"].iloc[: len(other.manifest.table)].map(spelling)
+    found = _titles(run, other, patient_id=pd.array(list(ids), dtype="string"))
+    assert found["External set shares patients"].severe
+    assert "another spelling" in found["External set shares patients"].text
+
+
+def test_shared_slides_are_found_without_patients(run, other):
+    own = list(run.manifest.table["slide_id"].iloc[: len(other.manifest.table)])
+    none = pd.array([None] * len(own), dtype="string")
+    found = _titles(run, other, patient_id=none, slide_id=pd.array(own, dtype="string"))
+    assert {"External set shares slides", "Patients of the sets not compared"} <= set(found)
+
+
+def test_a_stain_that_training_lacks_is_named_with_its_count(run, other):
+    stains = pd.array(["PASM"] * 2 + ["HE"] * (len(other.manifest.table) - 2), dtype="string")
+    warning = _titles(run, other, stain=stains)["External set has other stains"]
+    assert warning.severe
+    assert "2 PASM" in warning.text

@@ -1,7 +1,7 @@
 """Figures and error gallery of a run's report, with their captions."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -142,17 +142,22 @@ class ImageAnalysis:
             return (EvaluationWarning("Near-duplicates not searched for", text),)
         if not self.near_duplicates:
             return ()
-        named = "; ".join(map(str, self.near_duplicates[:N_NAMED]))
-        n_more = len(self.near_duplicates) - N_NAMED
-        more = f"; and {n_more} more" if n_more > 0 else ""
         text = (
             f"{len(self.near_duplicates)} pairs of images in different splits are nearly equal, so "
-            f"the model may have been evaluated on images it was trained on: {named}{more}."
+            f"the model may have been evaluated on images it was trained on: "
+            f"{pairs_text(self.near_duplicates)}."
         )
         return (EvaluationWarning("Near-duplicates across splits", text, severe=True),)
 
 
 TABLES_ONLY = ImageAnalysis()
+
+
+def pairs_text(pairs: Sequence[NearDuplicate]) -> str:
+    """Name the first pairs and count the others."""
+    named = "; ".join(map(str, pairs[:N_NAMED]))
+    n_more = len(pairs) - N_NAMED
+    return f"{named}; and {n_more} more" if n_more > 0 else named
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from glomerulab.reports.run.figures import (
     ImageAnalysis,
     gallery,
     gallery_note,
+    pairs_text,
     write_run_figures,
 )
 from glomerulab.reports.run.html import Figure, Page, Table, write_html
@@ -47,6 +48,7 @@ from glomerulab.reports.run.tables import (
     write_table_csv,
 )
 from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.progress import Track, silent
 
 __all__ = ["ExternalSet", "RunReport", "write_run_report"]
@@ -66,6 +68,24 @@ class ExternalSet:
     images: ImageAnalysis = TABLES_ONLY
     n_unreadable: int = 0
     """Images of the manifest that could not be read and are not evaluated."""
+
+    def warnings(self, run: RunTables) -> tuple[EvaluationWarning, ...]:
+        """Return the limitations of the set, seen from a run."""
+        found = find_external_warnings(run, self.manifest)
+        pairs = self.images.near_duplicates
+        if pairs is None:
+            text = "The external images were not compared with the run's own."
+            found.append(EvaluationWarning("External near-duplicates not searched for", text))
+        elif pairs:
+            text = (
+                f"{count_noun(len(pairs), 'pair')} of an external image and one of the run's own "
+                f"cohort are nearly equal, so the set is not external: {pairs_text(pairs)}."
+            )
+            found.append(EvaluationWarning("External set shares images", text, severe=True))
+        if self.n_unreadable:
+            text = f"{self.n_unreadable} images of the external manifest could not be read."
+            found.append(EvaluationWarning("Images not evaluated", text, severe=True))
+        return tuple(sorted(found, key=lambda warning: not warning.severe))
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,7 @@ class _External:
 
     report: RunReport
     figures: tuple[Figure, ...]
+    warnings: tuple[EvaluationWarning, ...]
 
 
 def write_run_report(
@@ -134,24 +155,21 @@ def write_run_report(
     run = read_run(folder) if tables is None else tables
     settings = _Settings(language, track)
     evaluate = partial(evaluate_run, n_resamples=n_resamples, seed=seed)
-    found = [] if external is None else find_external_warnings(run, external.manifest)
+    found = () if external is None else external.warnings(run)
     result = evaluate(
         run,
         split=split,
         by=by,
-        extra_warnings=(*(images.warnings() if run.source is None else ()), *found),
+        extra_warnings=(*found, *(images.warnings() if run.source is None else ())),
         has_external_set=external is not None,
     )
     if external is None:
         return _write(result, folder, images, settings)[0]
-    if external.n_unreadable:
-        text = f"{external.n_unreadable} images of the external manifest could not be read."
-        found.append(EvaluationWarning("Images not evaluated", text, severe=True))
     external_result = evaluate(
         with_external_set(run, external.predictions, external.manifest),
         split=EXTERNAL,
         by=[name for name in by if name in external.manifest.table],
-        extra_warnings=(*external.images.warnings(), *found),
+        extra_warnings=found,
         has_external_set=True,
     )
     return _write_both(
@@ -176,7 +194,7 @@ def _write_both(
     external_report, figures = _write(
         external_result, out, external.images, settings, side_by_side=tables
     )
-    shown = _External(external_report, figures)
+    shown = _External(external_report, figures, external.warnings(result.run))
     own, _ = _write(result, folder, images, settings, side_by_side=tables, external=shown)
     return replace(own, external=external_report)
 
@@ -287,7 +305,9 @@ def _external_lines(external: _External | None) -> tuple[str, ...]:
         return ()
     folder = external.report.html_path.parent
     report = f"{'/'.join(folder.parts[-2:])}/report.html"
-    return (f"{external.report.headline} Its own report: {report}.",)
+    severe = ", ".join(one.title for one in external.warnings if one.severe)
+    limits = f" Read with care: {severe}." if severe else ""
+    return (f"{external.report.headline}{limits} Its own report: {report}.",)
 
 
 def _external_figures(external: _External | None) -> tuple[Figure, ...]:
