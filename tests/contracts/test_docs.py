@@ -63,6 +63,24 @@ def test_mentioned_options_exist() -> None:
     assert mentioned - known - {"--help", "--version"} == set()
 
 
+def test_each_command_of_the_readme_reads_what_is_given_or_was_written_before() -> None:
+    section = PAGES[Path("README.md")].split("## Use it on your slides")[1].split("\n## ")[0]
+    block = re.search(r"```bash\n(.*?)```", section, re.DOTALL)
+    assert block is not None
+    assert "activate" in block[1]
+    prose = section.replace(block[1], "")
+    written: list[str] = []
+    for line in block[1].splitlines():
+        words = line.split()[1:]
+        outputs = [words[n + 1] for n, word in enumerate(words) if word in {"--out", "--db"}]
+        paths = [word for word in words if re.search(r"[/.][a-z]|/$|^run$|^predictions$", word)]
+        for path in paths:
+            is_made = any(path == one or path.startswith(f"{one}/") for one in written)
+            is_shipped = (ROOT / path).exists() or path.startswith(".venv/")
+            assert path in outputs or is_made or is_shipped or f"`{path}`" in prose, (line, path)
+        written += outputs
+
+
 def test_mentioned_decisions_exist() -> None:
     numbers = {path.name[:4] for path in (ROOT / "docs" / "decisions").glob("0*.md")}
     texts = [PROSE, *(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))]
