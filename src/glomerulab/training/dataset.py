@@ -5,17 +5,18 @@ the same with any number of workers.
 """
 
 import copy
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import GlomerulabError
@@ -23,7 +24,7 @@ from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, read_cr
 from glomerulab.stain.reference import STAIN_PRIORS
 from glomerulab.training.augmentation import StainJitter, jitter_stains
 
-__all__ = ["CropDataset"]
+__all__ = ["BatchLoader", "CropDataset"]
 
 MAX_CACHE_BYTES = 1_000_000_000
 STAIN_JITTER_STREAM = 1
@@ -57,7 +58,8 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
 
     Notes
     -----
-    Resized images are cached up to a gigabyte per process, since decoding is the slowest step.
+    Resized images are cached up to a gigabyte, which worker processes divide, since decoding is
+    the slowest step.
     """
 
     def __init__(
@@ -126,28 +128,94 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         pixels = self._cache.get(row)
         if pixels is None:
             pixels = read_crop(self.paths[row], self.input_size)
-            if (len(self._cache) + 1) * pixels.numel() <= MAX_CACHE_BYTES:
+            worker = get_worker_info()
+            share = MAX_CACHE_BYTES // (1 if worker is None else worker.num_workers)
+            if (len(self._cache) + 1) * pixels.numel() <= share:
                 self._cache[row] = pixels
         return pixels
+
+
+class BatchLoader:
+    """Loads batches of several datasets, one ahead of the one in use.
+
+    The worker processes live as long as the loader, so that they import torch once and keep their
+    caches from one epoch to the next. Use as a context manager.
+
+    Parameters
+    ----------
+    datasets : sequence of CropDataset
+        All that `batches` will be called with.
+    n_workers : int, default 0
+        Processes; with 0 a thread of this process loads.
+    """
+
+    def __init__(self, datasets: Sequence[CropDataset], *, n_workers: int = 0) -> None:
+        self.datasets = list(datasets)
+        self.n_workers = n_workers
+        self._keys: list[list[tuple[int, ItemKey]]] = []
+        self._pool: DataLoader[Batch | GlomerulabError] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._pool = None  # ends the processes
+
+    def batches(self, dataset: CropDataset, keys: Sequence[list[ItemKey]]) -> Iterator[Batch]:
+        """Yield the batches of one dataset in order.
+
+        Raises
+        ------
+        GlomerulabError
+            If an image cannot be read, or a worker process was killed.
+        """
+        number = next(at for at, one in enumerate(self.datasets) if one is dataset)
+        # A draw per pass, as a new loader of torch makes, whatever the number of workers.
+        torch.empty((), dtype=torch.int64).random_()
+        loaded = self._start([[(number, key) for key in part] for part in keys])
+        for batch in _from_workers(loaded) if self.n_workers else _one_ahead(loaded):
+            if isinstance(batch, GlomerulabError):
+                raise batch
+            yield batch
+
+    def _start(
+        self, keys: list[list[tuple[int, ItemKey]]]
+    ) -> Iterator[Batch | GlomerulabError]:
+        self._keys[:] = keys
+        if self._pool is None:
+            context = multiprocessing.get_context("forkserver") if self.n_workers else None
+            if context is not None:
+                context.set_forkserver_preload([__name__])  # a new process is a fork that has torch
+            self._pool = DataLoader(
+                _ItemOrError(self.datasets),
+                batch_sampler=self._keys,
+                num_workers=self.n_workers,
+                collate_fn=_collate,
+                multiprocessing_context=context,
+                persistent_workers=self.n_workers > 0,
+                generator=torch.Generator(),
+            )
+        return iter(self._pool)
+
+
+def _from_workers(loaded: Iterator[Batch | GlomerulabError]) -> Iterator[Batch | GlomerulabError]:
+    try:
+        yield from loaded
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise GlomerulabError(
+            "a process that loads images was killed, most often because the memory or the shared "
+            "memory (/dev/shm) ran out; set a lower n_workers, or 0, and give --resume"
+        ) from error
 
 
 def batches(
     dataset: CropDataset, keys: Sequence[list[ItemKey]], *, n_workers: int = 0
 ) -> Iterator[Batch]:
-    """Load batches in order, one ahead of the one in use."""
-    loader = DataLoader(
-        _ItemOrError(dataset),
-        batch_sampler=keys,
-        num_workers=n_workers,
-        collate_fn=_collate,
-        multiprocessing_context="forkserver" if n_workers else None,
-    )
-    # Created here and not on the thread, since it draws from torch's generator, as training does.
-    loaded = iter(loader)
-    for batch in loaded if n_workers else _one_ahead(loaded):
-        if isinstance(batch, GlomerulabError):
-            raise batch
-        yield batch
+    """Yield the batches of one dataset, as `BatchLoader.batches` does, with processes of its own."""
+    with BatchLoader([dataset], n_workers=n_workers) as loader:
+        yield from loader.batches(dataset, keys)
 
 
 def _one_ahead(loaded: Iterator[Batch | GlomerulabError]) -> Iterator[Batch | GlomerulabError]:
@@ -168,12 +236,13 @@ def _use_one_core() -> None:
 class _ItemOrError(Dataset[object]):
     """Return errors as values, since torch would put a worker's traceback into the message."""
 
-    def __init__(self, dataset: CropDataset) -> None:
-        self.dataset = dataset
+    def __init__(self, datasets: list[CropDataset]) -> None:
+        self.datasets = datasets
 
-    def __getitem__(self, key: ItemKey) -> object:
+    def __getitem__(self, place: tuple[int, ItemKey]) -> object:
+        number, key = place
         try:
-            return self.dataset[key]
+            return self.datasets[number][key]
         except GlomerulabError as error:
             return error
 

@@ -24,7 +24,7 @@ from glomerulab.runtime.progress import Track, silent
 from glomerulab.training.batch_norm import GlobalBatch, remeasure_batch_norm
 from glomerulab.training.batch_plan import plan_epoch, share_of_process, steps_per_epoch
 from glomerulab.training.config import OptimizerConfig, TrainConfig
-from glomerulab.training.dataset import Batch, CropDataset, ItemKey, batches
+from glomerulab.training.dataset import Batch, BatchLoader, CropDataset, ItemKey, batches
 from glomerulab.training.history import (
     EpochRow,
     check_finite,
@@ -56,6 +56,17 @@ class Compute:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class EpochSets:
+    """The images of an epoch, and what loads them."""
+
+    training: CropDataset
+    originals: CropDataset
+    """The training images without augmentation."""
+    validation: CropDataset | None
+    loader: BatchLoader
+
+
 def fit(
     state: TrainingState,
     training: CropDataset,
@@ -67,6 +78,23 @@ def fit(
     track: Track = silent,
 ) -> None:
     """Train from the epoch that `state` has reached to the last one of `config`."""
+    originals = training.without_augmentation()
+    datasets = [training, originals, *([] if validation is None else [validation])]
+    with BatchLoader(datasets, n_workers=config.n_workers) as loader:
+        sets = EpochSets(training, originals, validation, loader)
+        _fit_epochs(state, sets, config, compute, after_epoch=after_epoch, track=track)
+
+
+def _fit_epochs(
+    state: TrainingState,
+    sets: EpochSets,
+    config: TrainConfig,
+    compute: Compute,
+    *,
+    after_epoch: AfterEpoch,
+    track: Track,
+) -> None:
+    training, validation = sets.training, sets.validation
     weights = None
     if config.balance != "none":
         weights = label_weights(training.labels, config.model.head)
@@ -83,9 +111,9 @@ def fit(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         train_loss, train_accuracy = _train_epoch(
-            state, training, config, compute, epoch, weights=weights, progress=progress
+            state, sets, config, compute, epoch, weights=weights, progress=progress
         )
-        _remeasure_norms(state.model, training, config, compute, epoch)
+        _remeasure_norms(state.model, sets, config, compute, epoch)
         row: EpochRow = {
             "epoch": epoch + 1,
             "learning_rate": rate,
@@ -97,7 +125,7 @@ def fit(
         }
         if validation is not None:
             row["validation_loss"], row["validation_accuracy"] = _validate(
-                state.model, validation, config, compute, weights=weights
+                state.model, validation, config, compute, weights=weights, loader=sets.loader
             )
         check_finite(row)
         best = is_best(row, state.history)
@@ -108,7 +136,7 @@ def fit(
 
 def _train_epoch(
     state: TrainingState,
-    dataset: CropDataset,
+    sets: EpochSets,
     config: TrainConfig,
     compute: Compute,
     epoch: int,
@@ -118,12 +146,13 @@ def _train_epoch(
 ) -> tuple[float, float]:
     """Take every step of an epoch; return mean loss and accuracy over the known labels."""
     model, optimizer, head = state.model, state.optimizer, config.model.head
+    dataset = sets.training
     accelerator = compute.accelerator
     device, n_processes = accelerator.device, accelerator.num_processes
     torch.manual_seed(_derived_seed(config.seed, epoch, 0))  # for dropout, alike in all processes
     steps = plan_epoch(dataset.labels.numpy(), config, epoch)
     parts = [part for step in steps for part in step]
-    loaded = iter(batches(dataset, _own_share(parts, accelerator), n_workers=config.n_workers))
+    loaded = sets.loader.batches(dataset, _own_share(parts, accelerator))
     global_batch = GlobalBatch(process=accelerator.process_index, n_processes=n_processes)
     totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, known
     weight_of_epoch = 0.0
@@ -161,16 +190,16 @@ def _train_epoch(
 
 
 def _remeasure_norms(
-    model: nn.Module, dataset: CropDataset, config: TrainConfig, compute: Compute, epoch: int
+    model: nn.Module, sets: EpochSets, config: TrainConfig, compute: Compute, epoch: int
 ) -> None:
     """Measure batch norm on training images without augmentation, as in evaluation."""
     accelerator = compute.accelerator
     unbalanced = config.model_copy(update={"balance": "none"})
-    steps = plan_epoch(dataset.labels.numpy(), unbalanced, epoch)
+    steps = plan_epoch(sets.originals.labels.numpy(), unbalanced, epoch)
     parts = [part for step in steps for part in step]
     parts = parts[: max(1, MAX_NORM_IMAGES * config.accumulate // config.batch_size)]
     own = parts[accelerator.process_index :: accelerator.num_processes]  # complete parts
-    loaded = batches(dataset.without_augmentation(), own, n_workers=config.n_workers)
+    loaded = sets.loader.batches(sets.originals, own)
     images = (_on_device(batch, accelerator.device)[0] for batch in loaded)
     remeasure_batch_norm(
         accelerator.unwrap_model(model),
@@ -187,9 +216,10 @@ def _validate(
     compute: Compute,
     *,
     weights: Tensor | None,
+    loader: BatchLoader,
 ) -> tuple[float, float]:
     """Return mean loss (without smoothing) and accuracy over the images with known labels."""
-    logits = predict_logits(model, dataset, config, compute)
+    logits = predict_logits(model, dataset, config, compute, loader=loader)
     head, labels = config.model.head, dataset.labels
     total = loss_sum(logits, labels, head, weights=weights)
     weight = float(known_weight(labels, head, weights=weights))
@@ -202,9 +232,13 @@ def predict_logits(
     config: TrainConfig,
     compute: Compute,
     *,
+    loader: BatchLoader | None = None,
     track: Track = silent,
 ) -> Tensor:
-    """Return the logits of every image, float32, shape (N, K), on the CPU of every process."""
+    """Return the logits of every image, float32, shape (N, K), on the CPU of every process.
+
+    Without `loader`, the images are loaded by processes of their own.
+    """
     accelerator = compute.accelerator
     # Unwrapped, since the wrapper would wait for processes that have no image left.
     model = accelerator.unwrap_model(model).eval()
@@ -214,7 +248,11 @@ def predict_logits(
     own: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode():
         shares = [share for share in _own_share(keys, accelerator) if share]
-        loaded = batches(dataset, shares, n_workers=config.n_workers)
+        loaded = (
+            batches(dataset, shares, n_workers=config.n_workers)
+            if loader is None
+            else loader.batches(dataset, shares)
+        )
         for batch in track(loaded, "Predicting", len(shares)):
             images, _ = _on_device(batch, accelerator.device)
             with compute.autocast():

@@ -1,3 +1,5 @@
+import os
+import signal
 from pathlib import Path
 from threading import Event
 
@@ -8,12 +10,12 @@ import torch
 from PIL import Image
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
-from glomerulab.errors import ImageFileError
+from glomerulab.errors import GlomerulabError, ImageFileError
 from glomerulab.images import write_image
 from glomerulab.models.preprocessing import read_crop
 from glomerulab.taxonomy import load_taxonomy
 from glomerulab.training.augmentation import StainJitter
-from glomerulab.training.dataset import Augment, CropDataset, ItemKey, batches
+from glomerulab.training.dataset import Augment, BatchLoader, CropDataset, ItemKey, batches
 from tests.support.beer_lambert import section
 
 
@@ -106,6 +108,39 @@ def test_prefetching_does_not_change_the_random_draws_of_training(manifest: Mani
     drawn = [torch.rand(1).item() for _ in batches(dataset, keys)]
     torch.manual_seed(11)
     assert [torch.rand(1).item() for _ in batches(dataset, keys)] == drawn
+
+
+def test_one_pool_of_processes_loads_every_dataset_and_keeps_its_cache(manifest: Manifest) -> None:
+    scale = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "augment": _process_id}
+    dataset = CropDataset(manifest, input_size=16, **scale)
+    other = CropDataset(manifest, input_size=8, **scale)
+    keys = [[ItemKey(row, 0)] for row in range(4)]
+    with BatchLoader([dataset, other], n_workers=1) as loader:
+        first = list(loader.batches(dataset, keys))
+        for path in manifest.image_paths():
+            path.unlink()
+        again = list(loader.batches(dataset, keys))
+        with pytest.raises(ImageFileError):
+            list(loader.batches(other, keys))
+    processes = {float(batch.images.max()) for batch in (*first, *again)}
+    assert len(processes) == 1
+    assert float(os.getpid()) not in processes
+
+
+def _process_id(image: torch.Tensor, rng: np.random.Generator, partner: object) -> torch.Tensor:
+    return image * 0 + os.getpid()
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_killed_worker_is_one_error(manifest: Manifest, n_workers: int) -> None:
+    dataset = CropDataset(manifest, input_size=16, augment=_kill)
+    with pytest.raises(GlomerulabError, match="n_workers"):
+        list(batches(dataset, [[ItemKey(0, 0)]], n_workers=n_workers))
+
+
+def _kill(image: torch.Tensor, rng: np.random.Generator, partner: object) -> torch.Tensor:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return image
 
 
 def test_each_epoch_draws_anew(manifest: Manifest) -> None:

@@ -91,6 +91,17 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(
     )
 
 
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_the_number_of_workers_does_not_change_the_weights(
+    config: TrainConfig, tmp_path: Path, n_workers: int
+) -> None:
+    alone = train(config)
+    changes = {"out": tmp_path / "shared", "n_workers": n_workers}
+    shared = train(config.model_copy(update=changes))
+    _assert_same(alone, shared)
+    assert (alone / "predictions.csv").read_bytes() == (shared / "predictions.csv").read_bytes()
+
+
 STATEFUL = {
     "optimizer": {"name": "sgd", "learning_rate": 0.01},
     "accumulate": 2,
