@@ -13,8 +13,9 @@ from torch import nn
 
 from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
 from glomerulab.images import write_image
-from glomerulab.models.checkpoint import load_checkpoint, read_checkpoint, read_tensors
+from glomerulab.models.checkpoint import load_checkpoint, read_checkpoint
 from glomerulab.models.layers import freeze_first
+from glomerulab.models.registry import create_model
 from glomerulab.predictions import read_predictions
 from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training.config import TrainConfig, read_config, write_config
@@ -100,10 +101,11 @@ def test_two_processes_train_as_one_does(config: TrainConfig, tmp_path: Path) ->
     losses = [table[LOSSES].to_numpy() for table in histories]
     assert np.allclose(losses[0], losses[1], rtol=1e-4)
     assert histories[0]["train_accuracy"].equals(histories[1]["train_accuracy"])
-    steps = [read_tensors(run / "state", "state")[0] for run in (one, tmp_path / "two")]
-    for name in (name for name in steps[0] if name.endswith("momentum_buffer")):
-        first, second = steps[0][name], steps[1][name]  # gradients, summed; ReLUs near 0 flip
-        assert (first - second).norm() <= 0.1 * first.norm() + 1e-5
+    began = _initial_weights(config)
+    ends = [_last_weights(run) for run in (one, tmp_path / "two")]
+    for name in (name for name in began if "weight" in name):
+        first, second = (weights[name] - began[name] for weights in ends)
+        assert (first - second).norm() <= 0.1 * first.norm() + 1e-5  # ReLUs near 0 flip
     predictions = read_predictions(tmp_path / "two" / "predictions.csv", TAXONOMY)
     assert predictions["split"].value_counts().to_dict() == N_OF_PART
 
@@ -117,7 +119,7 @@ def test_a_process_that_dies_ends_the_other_and_both_resume(
     _kill_in_the_middle(_start(config, "--set", "epochs=6"), config.out, n_epochs=6)
     code, _, err = _end(_start(config, "--set", "epochs=6", "--resume"))
     assert code == 0, err
-    _assert_same_state(config.out, tmp_path / "whole")
+    _assert_same_weights(config.out, tmp_path / "whole")
     assert read_config(config.out / "config.toml").epochs == 6
 
 
@@ -145,14 +147,22 @@ def test_two_processes_keep_frozen_layers_and_resume_after_a_kill(
     frozen = _frozen_entries(one, input_size=32)
     before = read_checkpoint(base)[0]
     for run in (one, two):
-        after = read_tensors(run / "state", "state")[0]
-        moved = {key for key in before if not torch.equal(before[key], after[f"model.{key}"])}
+        after = _last_weights(run)
+        moved = {key for key in before if not torch.equal(before[key], after[key])}
         assert frozen.isdisjoint(moved)
         assert {key for key in before if key.endswith("weight")} <= frozen | moved
     _kill_in_the_middle(_start(config, "--out", killed), killed, n_epochs=4)
     code, _, err = _end(_start(config, "--out", killed, "--resume"))
     assert code == 0, err
-    _assert_same_state(killed, two)
+    _assert_same_weights(killed, two)
+
+
+def _initial_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
+    wanted = config.model
+    return create_model(
+        wanted.name, len(TAXONOMY.label_ids), seed=config.seed, dropout=wanted.dropout,
+        options=wanted.options,
+    ).state_dict()  # fmt: skip
 
 
 def _frozen_entries(run: Path, *, input_size: int) -> set[str]:
@@ -179,8 +189,12 @@ def _kill_in_the_middle(process: subprocess.Popen[str], run: Path, *, n_epochs: 
     assert 1 <= len(pd.read_csv(history)) < n_epochs
 
 
-def _assert_same_state(run: Path, other: Path) -> None:
-    first, second = (read_tensors(one / "state", "state")[0] for one in (run, other))
+def _last_weights(run: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(run / "last" if (run / "last").is_dir() else run)[0]
+
+
+def _assert_same_weights(run: Path, other: Path) -> None:
+    first, second = _last_weights(run), _last_weights(other)
     assert first.keys() == second.keys()
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
 

@@ -57,6 +57,11 @@ def train_and_calibrate(
     if not (resume and has_calibration(run)):
         try:
             fit_calibration(run, track=track)
-        except GlomerulabError as error:
-            warn(f"not ready for `glomerulab predict`: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the training is complete
+            reason = str(error) if isinstance(error, GlomerulabError) else repr(error)
+            warn(
+                f"the training is complete, but its calibration failed: {reason}. Repeat that step "
+                f"with `glomerulab gates {run}`; until then the run is not ready for `glomerulab "
+                "predict`"
+            )
     return run

@@ -55,10 +55,14 @@ def share_of_process(
     return [part[process::n_processes] for part in keys]
 
 
+def smallest_part(n_images: int, config: TrainConfig) -> int:
+    """Return the number of images in the smallest micro-batch of an epoch, of all processes."""
+    return n_images // steps_per_epoch(n_images, config) // config.accumulate
+
+
 def check_shares(n_images: int, config: TrainConfig, *, n_processes: int) -> None:
     """Check that every process has an image in every micro-batch."""
-    smallest = n_images // steps_per_epoch(n_images, config) // config.accumulate
-    if smallest < n_processes:
+    if smallest_part(n_images, config) < n_processes:
         raise TrainingError(
             f"{n_images} training images in batches of {config.batch_size}, cut into "
             f"{config.accumulate}, leave fewer than one for each of {n_processes} processes; raise "

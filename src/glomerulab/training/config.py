@@ -184,6 +184,8 @@ class TrainConfig(FrozenConfig):
     ones are kept beside them."""
     precision: Precision = "auto"
     """``auto`` uses bfloat16 where the processor supports it, for images of more than 32 px."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto`` uses a GPU if there is one."""
     n_workers: int = Field(default=0, ge=0)
     """Processes that load images, per training process."""
     tensorboard: bool = False

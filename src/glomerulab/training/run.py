@@ -1,7 +1,9 @@
 """One training from manifest to run folder; all file access of a training is here."""
 
+import copy
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from accelerate import Accelerator
 from glomerulab.cohort.leakage import find_leaks, leaked_targets
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.cohort.schema import SPLITS
-from glomerulab.errors import ConfigError, LeakageError, TrainingError
+from glomerulab.errors import ConfigError, GlomerulabError, ImageFileError, LeakageError, TrainingError
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from glomerulab.models.heads import probabilities
 from glomerulab.models.layers import check_network
@@ -22,7 +24,7 @@ from glomerulab.models.registry import create_model, find_model
 from glomerulab.predictions import predictions_table, write_predictions
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.sealing import SEAL_FILE, write_seal
-from glomerulab.training.batch_plan import check_shares
+from glomerulab.training.batch_plan import check_shares, smallest_part
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.dataset import CropDataset
 from glomerulab.training.hardware import uses_bfloat16
@@ -63,8 +65,8 @@ def train(
     -------
     Path
         The run folder: ``config.toml``, ``manifest.csv``, ``environment.json``, ``history.csv``,
-        ``start.json``, ``checkpoint/``, ``state/`` (for resuming), ``predictions.csv`` and
-        ``seal.json``.
+        ``start.json``, ``checkpoint/``, ``predictions.csv`` and ``seal.json``; until it is complete
+        ``state/``, for resuming.
 
     Raises
     ------
@@ -74,10 +76,12 @@ def train(
         If a patient, or a copy and its parent, are in two parts, and
         ``config.allow_image_level_split`` is false.
     ConfigError
-        If the network or one of its options is unknown, the precision does not support images this
-        small, or a resumed run has other settings.
+        If the network or one of its options is unknown, it does not take images of this size or
+        batches this small, the device is absent, or a resumed run has other settings.
+    ImageFileError
+        If an image is missing or unreadable.
     """
-    accelerator = _accelerator()
+    accelerator = _accelerator(config)
     manifest = read_manifest(config.manifest)
     parts = {name: manifest.part(name) for name in SPLITS}
     _check_parts(parts, config)
@@ -92,7 +96,10 @@ def train(
         check_run_folder(run, config, resume=resume)
     if (run / SEAL_FILE).is_file():  # a resumed run that is complete
         return run
+    _check_images(parts, config)
     with _explained_memory_errors(config), torch.random.fork_rng(devices=[]):
+        n_smallest = smallest_part(len(parts["train"].table), config)
+        _check_forward(model, config, input_size=input_size, n_smallest=n_smallest)
         training = _dataset(parts["train"], card, config, augmented=True)
         validation = None
         if len(parts["validation"].table):
@@ -119,7 +126,14 @@ def train(
             track=track,
             on_epoch=on_epoch,
         )
-        _predict_all(parts, config, compute, track)
+        try:
+            _predict_all(parts, config, compute, track)
+        except GlomerulabError as error:
+            raise type(error)(
+                f"{error.message}. The training itself is complete: correct this and give --resume "
+                "to predict the images and seal the run",
+                where=error.where,
+            ) from error
     return run
 
 
@@ -219,15 +233,22 @@ def _predict_all(
         values = probabilities(logits, card.head).numpy()
         table = predictions_table(everything.table, values, card.taxonomy)
         write_predictions(table, config.out / "predictions.csv")
-        write_seal(config.out)  # last, so that it marks a complete run
+        write_seal(config.out)  # marks a complete run, which needs no state to resume from
+        shutil.rmtree(config.out / "state", ignore_errors=True)
     accelerator.wait_for_everyone()
 
 
-def _accelerator() -> Accelerator:
+def _accelerator(config: TrainConfig) -> Accelerator:
     """Join the processes of a launcher, if there is one."""
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
+        raise ConfigError(
+            "device = 'cuda' needs an NVIDIA GPU that torch can use, and there is none here; set "
+            "device = 'auto' or 'cpu'"
+        )
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     # accelerate uses several processes on CPUs only with cpu=True.
-    return Accelerator(cpu=n_processes > 1 and not torch.cuda.is_available())
+    return Accelerator(cpu=config.device == "cpu" if has_gpu else n_processes > 1)
 
 
 def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:
@@ -252,6 +273,19 @@ def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:
             f"no training image shows: {', '.join(absent)}; add such images, split with another "
             "seed, or remove the label from the taxonomy",
             where=where,
+        )
+
+
+def _check_images(parts: dict[str, Manifest], config: TrainConfig) -> None:
+    """Check that the images exist, rather than find out after the last epoch."""
+    missing = [
+        path for part in parts.values() for path in part.image_paths() if not path.is_file()
+    ]
+    if missing:
+        raise ImageFileError(
+            f"{len(missing)} images of the manifest do not exist, the first is {missing[0]}; "
+            "correct the paths, or remove their rows",
+            where=str(config.manifest),
         )
 
 
@@ -291,6 +325,40 @@ def _create_model(config: TrainConfig, *, n_classes: int) -> tuple[torch.nn.Modu
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
     return model, input_size
+
+
+def _check_forward(
+    model: torch.nn.Module, config: TrainConfig, *, input_size: int, n_smallest: int
+) -> None:
+    """Check that the network takes images of this size, in batches this small."""
+    images = torch.zeros(min(n_smallest, 2), 3, input_size, input_size)
+    name = config.model.name
+    try:
+        with torch.no_grad():
+            model.eval()(images[:1])
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        if isinstance(error, RuntimeError) and _is_out_of_memory(error, str(error)):
+            raise
+        usual = find_model(name).input_size
+        raise ConfigError(
+            f"{name} does not take images of {input_size} px ({_first_line(error)}); leave out "
+            f"model.input_size for its own {usual} px, or choose another size or network"
+        ) from error
+    if len(images) > 1:
+        return
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            copy.deepcopy(model).train()(images)
+    except ValueError as error:
+        raise ConfigError(
+            f"with batch_size = {config.batch_size} and accumulate = {config.accumulate} a part of "
+            f"a batch is one image, whose variance the batch norms of {name} cannot measure at "
+            f"{input_size} px; raise batch_size, or lower accumulate"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _model_card(config: TrainConfig, training: Manifest, input_size: int) -> ModelCard:
@@ -335,7 +403,7 @@ def _explained_memory_errors(config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch has no class for it on CPUs
-        text = (str(error) or "MemoryError").splitlines()[0]
+        text = _first_line(error)
         if isinstance(error, RuntimeError) and not _is_out_of_memory(error, text):
             raise
         raise TrainingError(

@@ -20,7 +20,7 @@ PACKAGES = ("glomerulab", "torch", "torchvision", "timm", "accelerate", "numpy",
 
 WITHOUT_EFFECT = ("out", "n_workers", "tensorboard")
 """Settings that do not change the weights."""
-CHANGEABLE = ("accumulate", "clip_gradient_norm", "optimizer.learning_rate", "precision")
+CHANGEABLE = ("accumulate", "clip_gradient_norm", "device", "optimizer.learning_rate", "precision")
 """Settings that may change to rescue a failed run; the resumed run records the change."""
 
 

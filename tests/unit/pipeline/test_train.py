@@ -25,14 +25,23 @@ def _failing_fit(run: Path, **_: object) -> None:
     raise CheckpointError("the run has no labelled validation images", where=str(run))
 
 
-def test_a_failed_calibration_is_a_warning_and_the_run_is_returned(
-    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+def _broken_fit(run: Path, **_: object) -> None:
+    raise ValueError("the features have two dimensions")
+
+
+@pytest.mark.parametrize(
+    ("fit", "reason"),
+    [(_failing_fit, "no labelled validation images"), (_broken_fit, "the features have two")],
+)
+def test_a_failed_calibration_is_a_warning_with_the_command_that_repeats_it(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, fit: object, reason: str
 ) -> None:
-    monkeypatch.setattr(step, "fit_calibration", _failing_fit)
+    monkeypatch.setattr(step, "fit_calibration", fit)
     warnings: list[str] = []
     assert step.train_and_calibrate(config, warn=warnings.append) == config.out
-    assert len(warnings) == 1
-    assert "no labelled validation images" in warnings[0]
+    (warning,) = warnings
+    assert reason in warning
+    assert f"glomerulab gates {config.out}" in warning
 
 
 def test_an_early_stop_is_reported_with_its_epoch(

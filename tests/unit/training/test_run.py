@@ -22,14 +22,16 @@ from glomerulab.errors import (
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.images import RgbImage
 from glomerulab.models import preprocessing
-from glomerulab.models.checkpoint import load_checkpoint, read_tensors
+from glomerulab.models.checkpoint import load_checkpoint, read_checkpoint, read_tensors
 from glomerulab.predictions import read_predictions
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.run import train
 
 
 def _weights(run: Path) -> dict[str, torch.Tensor]:
-    return read_tensors(run / "state", "state")[0]
+    """Return the weights after the last epoch."""
+    last = run / "last"
+    return read_checkpoint(last if last.is_dir() else run)[0]
 
 
 def _assert_same(first: Path, second: Path) -> None:
@@ -56,7 +58,6 @@ def test_a_run_learns_and_its_folder_is_complete(config: TrainConfig) -> None:
         "start.json",
         "checkpoint",
         "last",
-        "state",
         "predictions.csv",
         "seal.json",
     }
@@ -87,7 +88,7 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(
     assert (first / "predictions.csv").read_bytes() == (second / "predictions.csv").read_bytes()
     other = train(config.model_copy(update={"out": tmp_path / "other", "seed": 1}))
     assert not torch.equal(
-        _weights(first)["model.classifier.weight"], _weights(other)["model.classifier.weight"]
+        _weights(first)["classifier.weight"], _weights(other)["classifier.weight"]
     )
 
 
@@ -356,15 +357,61 @@ def test_a_stain_target_from_the_test_part_is_reported(config: TrainConfig) -> N
     assert any("stain target was taken from the test part" in line for line in lines)
 
 
-def test_a_run_killed_before_its_seal_is_predicted_again_and_sealed(config: TrainConfig) -> None:
-    short = config.model_copy(update={"epochs": 1})
-    run = train(short)
-    before = (run / "predictions.csv").read_bytes(), (run / "seal.json").read_bytes()
-    (run / "seal.json").unlink()
-    (run / "predictions.csv").write_text("half", encoding="utf-8")
-    train(short, resume=True)
-    assert ((run / "predictions.csv").read_bytes(), (run / "seal.json").read_bytes()) == before
+def test_a_test_image_that_breaks_after_the_last_epoch_costs_no_epoch(config: TrainConfig) -> None:
+    path = read_manifest(config.manifest).image_paths()[-1]
+    good = path.read_bytes()
+    path.write_bytes(b"not an image")
+    with pytest.raises(ImageFileError, match=r"--resume"):
+        train(config)
+    history = (config.out / "history.csv").stat().st_mtime_ns
+    path.write_bytes(good)
+    run = train(config, resume=True)
+    assert (run / "history.csv").stat().st_mtime_ns == history
     assert read_run(run).is_sealed
+    assert not (run / "state").exists()
+
+
+def test_images_that_do_not_exist_are_found_before_the_first_epoch(config: TrainConfig) -> None:
+    for path in read_manifest(config.manifest).image_paths()[-2:]:
+        path.unlink()
+    with pytest.raises(ImageFileError, match=r"2 images.*34\.png"):
+        train(config)
+    assert not config.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "reason"),
+    [
+        ({"name": "inception_v3", "input_size": 64}, {}, "input_size"),
+        ({"name": "timm:vit_tiny_patch16_224", "input_size": 64}, {}, "input_size"),
+        ({"name": "timm:swin_tiny_patch4_window7_224", "input_size": 96}, {}, "input_size"),
+        ({"input_size": 32}, {"batch_size": 1}, "batch_size"),
+        ({"input_size": 32}, {"batch_size": 4, "accumulate": 4}, "accumulate"),
+        ({"name": "mobilenetv3_small"}, {"batch_size": 1}, "batch_size"),
+    ],
+    ids=["strides", "ViT", "Swin", "batch of one", "parts of one", "pooled batch norm"],
+)
+def test_what_a_network_cannot_take_is_refused_before_the_first_epoch(
+    config: TrainConfig, model: dict[str, object], changes: dict[str, object], reason: str
+) -> None:
+    table = config.model_dump() | changes
+    table["model"] = table["model"] | model
+    with pytest.raises(ConfigError, match=reason):
+        train(TrainConfig.model_validate(table))
+    assert not config.out.exists()
+
+
+def test_batches_of_one_train_a_network_without_batch_norm(config: TrainConfig) -> None:
+    table = config.model_dump() | {"batch_size": 1, "epochs": 1}
+    table |= {"model": {"name": "timm:test_convnext", "input_size": 32}}
+    assert read_run(train(TrainConfig.model_validate(table))).is_sealed
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
+def test_a_device_that_is_absent_is_refused_before_the_first_epoch(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match="device"):
+        train(config.model_copy(update={"device": "cuda"}))
+    assert not config.out.exists()
 
 
 def test_predictions_changed_after_training_are_noticed(config: TrainConfig) -> None:
