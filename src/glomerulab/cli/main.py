@@ -15,6 +15,7 @@ from glomerulab.cli.annotate import annotate_app
 from glomerulab.cli.app import CommandGroup
 from glomerulab.cli.augment import augment
 from glomerulab.cli.compare import compare
+from glomerulab.cli.config import config
 from glomerulab.cli.crossval import crossval
 from glomerulab.cli.distill import distill
 from glomerulab.cli.evaluate import evaluate
@@ -67,6 +68,7 @@ app.command()(normalize)
 app.command()(stain_check)
 app.command()(augment)
 app.command()(distill)
+app.command()(config)
 app.command()(train)
 app.command()(crossval)
 app.command()(search)

@@ -15,6 +15,7 @@ from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.predictions import Head
 from glomerulab.runtime.files import atomic_write, read_configuration
 from glomerulab.runtime.messages import first_problem
+from glomerulab.runtime.shipped import shipped_configs
 from glomerulab.training.augmentation import OnlineAugmentation
 from glomerulab.training.hardware import Precision
 
@@ -23,6 +24,9 @@ __all__ = ["TrainConfig", "read_config", "write_config"]
 PATH_KEYS = ("manifest", "out", "start.weights")
 IMAGENET = "imagenet"
 """Value of ``start.weights`` that is a name, not a path."""
+
+IMPROVED = "improved_seresnet"
+"""Networks with common options begin with it."""
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -77,7 +81,8 @@ class DerivedConfig(FrozenConfig):
     """Base of a search and a comparison: trainings that vary one training configuration."""
 
     train: Path
-    """The training configuration that is varied; in a file, relative to that file."""
+    """The training configuration that is varied; in a file, relative to that file. Where no file
+    of this name is, the one of this name that the package brings."""
     out: Path
     """In a file, relative to that file."""
     manifest: Path | None = None
@@ -86,7 +91,9 @@ class DerivedConfig(FrozenConfig):
     def training(self, changes: Mapping[str, object], out: Path) -> "TrainConfig":
         """Return the configuration of one training, with changes by dotted key."""
         manifest = {} if self.manifest is None else {"manifest": self.manifest}
-        return read_config(self.train, {**changes, **manifest, "out": out})
+        own = shipped_configs().get(self.train.stem)
+        train = own if own is not None and not self.train.exists() else self.train
+        return read_config(train, {**changes, **manifest, "out": out})
 
 
 def cosine_rate(epoch: int, *, initial: float, n_epochs: int, n_warmup: int = 0) -> float:
@@ -239,8 +246,18 @@ def read_config(path: Path, overrides: Mapping[str, object] | None = None) -> Tr
     ConfigError
         If the file is missing or malformed, or a key is unknown or has an invalid value; the
         message names the key.
+
+    Notes
+    -----
+    Where `overrides` name another network, the options of the file's network are left out.
     """
-    return read_toml_config(path, TrainConfig, PATH_KEYS, overrides)
+    given = dict(overrides or {})
+    if "model.name" in given and path.is_file():
+        _, data = read_configuration(path)
+        before, now = str(_get(data, "model.name")), str(given["model.name"])
+        if before != now and not (before.startswith(IMPROVED) and now.startswith(IMPROVED)):
+            given = {"model.options": {}, **given}  # those of the file mean nothing to it
+    return read_toml_config(path, TrainConfig, PATH_KEYS, given)
 
 
 def read_toml_config(
@@ -251,6 +268,12 @@ def read_toml_config(
 ) -> Config:
     """Read a configuration of any kind, as `read_config` does; values of `path_keys` are paths."""
     where = str(path)
+    if not path.exists() and path.stem in shipped_configs():
+        raise ConfigError(
+            f"the configuration does not exist; `glomerulab config {path.stem} > {path.name}` "
+            "writes it",
+            where=where,
+        )
     _, data = read_configuration(path)
     for key in path_keys:
         value = _get(data, key)

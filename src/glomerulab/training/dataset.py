@@ -178,9 +178,7 @@ class BatchLoader:
                 raise batch
             yield batch
 
-    def _start(
-        self, keys: list[list[tuple[int, ItemKey]]]
-    ) -> Iterator[Batch | GlomerulabError]:
+    def _start(self, keys: list[list[tuple[int, ItemKey]]]) -> Iterator[Batch | GlomerulabError]:
         self._keys[:] = keys
         if self._pool is None:
             context = multiprocessing.get_context("forkserver") if self.n_workers else None

@@ -16,7 +16,13 @@ from accelerate import Accelerator
 from glomerulab.cohort.leakage import find_leaks, leaked_targets
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.cohort.schema import SPLITS
-from glomerulab.errors import ConfigError, GlomerulabError, ImageFileError, LeakageError, TrainingError
+from glomerulab.errors import (
+    ConfigError,
+    GlomerulabError,
+    ImageFileError,
+    LeakageError,
+    TrainingError,
+)
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from glomerulab.models.heads import probabilities
 from glomerulab.models.layers import check_network
@@ -278,9 +284,7 @@ def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:
 
 def _check_images(parts: dict[str, Manifest], config: TrainConfig) -> None:
     """Check that the images exist, rather than find out after the last epoch."""
-    missing = [
-        path for part in parts.values() for path in part.image_paths() if not path.is_file()
-    ]
+    missing = [path for part in parts.values() for path in part.image_paths() if not path.is_file()]
     if missing:
         raise ImageFileError(
             f"{len(missing)} images of the manifest do not exist, the first is {missing[0]}; "
@@ -416,5 +420,10 @@ def _explained_memory_errors(config: TrainConfig) -> Iterator[None]:
 def _is_out_of_memory(error: RuntimeError, text: str) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(
         phrase in text
-        for phrase in ("allocate memory", "bad allocation", "could not create a memory")
+        for phrase in (
+            "allocate memory",
+            "bad allocation",
+            "could not create a memory",
+            "can't start new thread",  # no address space for its stack
+        )
     )

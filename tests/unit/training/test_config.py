@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from glomerulab.errors import ConfigError
+from glomerulab.runtime.shipped import read_shipped_config
+from glomerulab.training.compare import read_compare_config
 from glomerulab.training.config import (
     ConstantSchedule,
     CosineSchedule,
@@ -13,6 +15,7 @@ from glomerulab.training.config import (
     read_config,
     write_config,
 )
+from glomerulab.training.search import read_search_config
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
@@ -45,6 +48,10 @@ def test_a_written_file_reads_back_equal(tmp_path: Path) -> None:
         ("[optimizer]\nlr = 1", "unknown key 'optimizer.lr'"),
         ("[augmentation]\nblur = 1", "unknown key 'augmentation.blur'"),
         ("epochs = 0", "epochs must .* got 0"),
+        ("batch_size = 0", "batch_size must .* got 0"),
+        ("n_workers = -1", "n_workers must .* got -1"),
+        ('device = "gpu"', "device must be 'auto', 'cpu' or 'cuda', got 'gpu'"),
+        ("[model]\ninput_size = 16", "model.input_size must .* got 16"),
         ('[schedule]\nkind = "linear"', "schedule"),
         ('[schedule]\nkind = "multistep"\nmilestones = [3, 1]', "milestones must ascend"),
         ("seed = ", "not valid TOML"),
@@ -74,6 +81,44 @@ def test_overrides_win_and_their_paths_start_from_here(tmp_path: Path) -> None:
     assert config.model.options == {"reading": "wide"}
     with pytest.raises(ConfigError, match="not a table"):
         read_config(_file(tmp_path, "epochs = 1"), {"epochs.much": 1})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options"),
+    [
+        ({"model.name": "resnet50"}, {}),
+        ({"model.name": "timm:resnet18", "epochs": 3}, {}),
+        ({"model.options.x": 1, "model.name": "resnet50"}, {"x": 1}),
+        ({"model.name": "resnet50", "model.options": {"y": 2}}, {"y": 2}),
+        ({"model.name": "improved_seresnet_small"}, {"reading": "paper"}),
+        ({"model.name": "improved_seresnet50"}, {"reading": "paper"}),
+        ({"epochs": 3}, {"reading": "paper"}),
+    ],
+)
+def test_options_of_the_files_network_are_not_given_to_another(
+    overrides: dict[str, object], options: dict[str, object]
+) -> None:
+    assert read_config(CONFIGS / "default.toml", overrides).model.options == options
+
+
+def test_a_shipped_configuration_works_where_it_is_copied_to(tmp_path: Path) -> None:
+    for name in ("compare", "search"):
+        (tmp_path / f"my-{name}.toml").write_text(read_shipped_config(name), encoding="utf-8")
+    compare = read_compare_config(tmp_path / "my-compare.toml", {"manifest": tmp_path / "m.csv"})
+    assert compare.out == tmp_path / "comparison"
+    assert compare.training({}, compare.out).epochs == 60
+    assert read_search_config(tmp_path / "my-search.toml").out == tmp_path / "search"
+    (tmp_path / "default.toml").write_text(
+        'manifest = "m.csv"\nout = "run"\nepochs = 7\n', encoding="utf-8"
+    )
+    assert compare.training({}, compare.out).epochs == 7
+
+
+def test_a_shipped_configuration_that_is_not_there_is_named_with_its_command(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigError, match=r"glomerulab config default > default\.toml"):
+        read_config(tmp_path / "default.toml")
 
 
 def test_the_papers_configuration_is_the_papers() -> None:
