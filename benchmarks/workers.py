@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from training import real_crops
 
 from glomerulab.cohort.manifest import write_manifest
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.hardware import processor_name
 from glomerulab.training.run import train
+from training import real_crops
 
 N_EPOCHS, N_ROUNDS, WORKERS = 6, 3, (0, 1, 2)
 

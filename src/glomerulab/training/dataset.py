@@ -211,7 +211,7 @@ def _from_workers(loaded: Iterator[Batch | GlomerulabError]) -> Iterator[Batch |
 def batches(
     dataset: CropDataset, keys: Sequence[list[ItemKey]], *, n_workers: int = 0
 ) -> Iterator[Batch]:
-    """Yield the batches of one dataset, as `BatchLoader.batches` does, with processes of its own."""
+    """Yield the batches of one dataset, with worker processes of their own."""
     with BatchLoader([dataset], n_workers=n_workers) as loader:
         yield from loader.batches(dataset, keys)
 
