@@ -153,7 +153,7 @@ class BatchLoader:
         self.datasets = list(datasets)
         self.n_workers = n_workers
         self._keys: list[list[tuple[int, ItemKey]]] = []
-        self._pool: DataLoader[Batch | GlomerulabError] | None = None
+        self._pool: DataLoader[object] | None = None
 
     def __enter__(self) -> Self:
         return self
