@@ -100,7 +100,10 @@ def read_run(folder: Path) -> RunTables:
         If the history or the environment is there but cannot be read.
     """
     if not folder.is_dir():
-        raise PredictionsError("this run folder does not exist", where=str(folder))
+        raise PredictionsError(
+            "there is no such run folder; give the folder that `glomerulab train` wrote",
+            where=str(folder),
+        )
     is_sealed = check_seal(folder)
     if not (folder / "config.toml").is_file() and (folder / "predictions.csv").is_file():
         raise PredictionsError(

@@ -184,12 +184,12 @@ def read_configuration(path: Path) -> tuple[str, dict[str, Any]]:
     ConfigError
         If the file cannot be read or is not valid TOML.
     """
-    text = read_utf8(path, "configuration", error=ConfigError)
+    text = read_utf8(path, "configuration", error=ConfigError, way_out="give a TOML file")
     try:
         return text, tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(
-            f"the configuration is not valid TOML: {error}", where=str(path)
+            f"the configuration is not valid TOML ({error}); correct that place", where=str(path)
         ) from error
 
 

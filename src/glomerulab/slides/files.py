@@ -75,7 +75,9 @@ def find_slides(path: Path) -> list[Path]:
         If there is no such path, or no slide in the folder.
     """
     if not path.exists():
-        raise SlideError("there is no such slide or folder of slides", where=str(path))
+        raise SlideError(
+            "there is no such slide or folder of slides; check the path", where=str(path)
+        )
     if not path.is_dir():
         return [path]
     slides = _one_file_per_series(dicom_files(path))

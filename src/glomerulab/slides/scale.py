@@ -182,9 +182,9 @@ def region_size_warning(
         )
     return ScaleWarning(
         "{n_outside} of {n} regions on slide {slide} measure {sizes} µm, where a "
-        "glomerulus measures {low} to {high}: probably the slide's {mpp} µm per pixel are wrong "
-        "(give --mpp-override, or mpp in the slides table), or the regions were drawn at another "
-        "scale (give --drawn-mpp).",
+        "glomerulus measures {low} to {high}: the slide's scale of {mpp} µm per pixel is probably "
+        "wrong (give --mpp-override, or mpp in the slides table), or the regions were drawn at "
+        "another scale (give --drawn-mpp).",
         values,
     )
 

@@ -418,7 +418,7 @@ def _slide_file(path: Path) -> Path:
     try:
         n_bytes = path.stat().st_size
     except FileNotFoundError as error:
-        raise SlideError("there is no such slide file", where=str(path)) from error
+        raise SlideError("there is no such slide file; check the path", where=str(path)) from error
     except OSError as error:
         raise SlideError(
             f"the slide cannot be opened: {error.strerror}", where=str(path)

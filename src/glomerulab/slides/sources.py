@@ -70,7 +70,11 @@ class OpenSlideSource:
         try:
             self._handle = OpenSlide(path)
         except (OpenSlideError, OSError) as error:
-            raise SlideError(f"the slide cannot be opened: {error}", where=str(path)) from error
+            raise SlideError(
+                f"the slide cannot be opened ({error}); copy it again, or save it as a pyramidal "
+                "TIFF",
+                where=str(path),
+            ) from error
         if self._handle.properties.get("openslide.vendor") == GENERIC_TIFF:
             self._refuse_turned()
 
@@ -116,7 +120,9 @@ class OpenSlideSource:
             return self._handle.read_region(corner, level, size)
         except (OpenSlideError, OSError) as error:
             raise SlideError(
-                f"the pixels of the slide cannot be read: {error}", where=str(self.path)
+                f"the pixels of the slide cannot be read ({error}); the file may be damaged: copy "
+                "it again",
+                where=str(self.path),
             ) from error
 
     def close(self) -> None:
