@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Box", "Point", "Region"]
 
@@ -68,6 +68,12 @@ class Region:
     """Classes as written in the file, in its order; empty when the file has none."""
     slide_id: str | None = None
     """The slide of the region, where the file states it (CSV, COCO)."""
+    holes: tuple[tuple[Point, ...], ...] = field(default=(), repr=False)
+    """Rings that are cut out; the box of the region does not depend on them."""
+    source_id: str | None = field(default=None, compare=False, repr=False)
+    """The id in the file that it was read from, such as QuPath's UUID; written back."""
+    source_classes: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
+    """Classes in that file, where `labels` may be others by ``--class NAME=LABEL``."""
 
     def __post_init__(self) -> None:
         """Refuse an outline that bounds no area."""

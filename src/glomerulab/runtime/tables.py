@@ -116,6 +116,8 @@ class TableSchema:
     """What to do with columns that people have and the table does not."""
     keeps_others: bool = True
     """Whether other columns are kept; a warning names those that look like a misspelt name."""
+    refuses_long_rows: bool = True
+    """Whether a row with more cells than the header is an error; else `Table.long_lines` has it."""
     error: type[GlomerulabError] = GlomerulabError
     way_out: str = ""
     """End of the message about a missing column."""
@@ -164,6 +166,8 @@ class Table:
     others: tuple[str, ...] = ()
     """Columns that the schema does not have, under their own names."""
     separator: str = ","
+    long_lines: frozenset[int] = frozenset()
+    """Lines with more cells than the header."""
 
     def frame(self) -> "pd.DataFrame":
         """Return the cells as strings, the empty ones as missing.
@@ -330,8 +334,9 @@ def _separator(text: str, schema: TableSchema) -> str:
 def _named(cells: list[Row], separator: str, schema: TableSchema, where: str | None) -> Table:
     header, body = cells[0][1], cells[1:]
     width = len(header)
+    long_lines = frozenset(line for line, row in body if any(row[width:]))
     for line, row in body:
-        if any(row[width:]):
+        if line in long_lines and schema.refuses_long_rows:
             raise schema.error(
                 f"line {line} has more fields than the header ({len(row)}, not {width}); put "
                 "quotes around a cell that holds the separator",
@@ -357,7 +362,7 @@ def _named(cells: list[Row], separator: str, schema: TableSchema, where: str | N
     columns = tuple(found.get(name, name) for name in names)
     rows = []
     for _, row in body:
-        padded = row + [""] * (width - len(row))
+        padded = row[:width] + [""] * (width - len(row))
         values = (padded[place] for place in kept)
         rows.append(
             {
@@ -365,7 +370,8 @@ def _named(cells: list[Row], separator: str, schema: TableSchema, where: str | N
                 for n, v in zip(columns, values, strict=True)
             }
         )
-    return Table(columns, tuple(rows), tuple(line for line, _ in body), others, separator)
+    lines = tuple(line for line, _ in body)
+    return Table(columns, tuple(rows), lines, others, separator, long_lines)
 
 
 def _is_numbering(places: list[int], body: list[Row]) -> bool:

@@ -4,40 +4,41 @@ A region's labels are its ``PartOfGroup``; ASAP writes ``None`` for an annotatio
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
+from glomerulab.slides.regions.features import Feature, Part
 from glomerulab.slides.regions.parsing import (
-    Parsed,
-    Skipped,
     format_number,
     join_labels,
-    make_region,
     parse_point,
     split_labels,
-    unique_names,
 )
 
 NO_GROUP = "None"
 WITHOUT_AREA = {"Dot", "PointSet", "Measurement"}
 
 
-def parse_asap(root: Element) -> Iterator[Parsed]:
-    """Yield the annotations of ``<ASAP_Annotations>``, named uniquely or numbered."""
-    elements = list(root.iter("Annotation"))
-    numbers = [str(number) for number in range(1, len(elements) + 1)]
-    ids = unique_names([element.get("Name") for element in elements], numbers)
-    for number, region_id, element in zip(numbers, ids, elements, strict=True):
-        feature = f"annotation {number} ({element.get('Name', 'unnamed')})"
-        kind = element.get("Type", "Polygon")
-        points = _points(element, feature)
-        if kind in WITHOUT_AREA:
-            yield Skipped(f"{feature} is a {kind}, which has no area")
-            continue
+def parse_asap(root: Element) -> Iterator[Feature]:
+    """Yield the annotations of ``<ASAP_Annotations>``."""
+    for number, element in enumerate(root.iter("Annotation"), start=1):
+        place = f"annotation {number} ({element.get('Name', 'unnamed')})"
         group = element.get("PartOfGroup", NO_GROUP)
-        labels = () if group == NO_GROUP else split_labels(group)
-        yield make_region(region_id, points, labels, feature=feature)
+        feature = Feature(
+            place,
+            str(number),
+            name=element.get("Name"),
+            classes=() if group == NO_GROUP else split_labels(group),
+        )
+        if element.get("Type", "Polygon") in WITHOUT_AREA:
+            yield replace(feature, skipped="no area")
+            continue
+        try:
+            yield replace(feature, parts=(Part(tuple(_points(element, place))),))
+        except RegionError as error:
+            yield replace(feature, failure=error.message)
 
 
 def render_asap(regions: Sequence[Region]) -> str:

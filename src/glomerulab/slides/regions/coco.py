@@ -1,50 +1,61 @@
-"""COCO JSON: one file for several slides, a polygon or a box per annotation.
+"""COCO JSON: one file for several slides; polygons, a run-length mask or a box per annotation.
 
-A slide is named by the stem of its image's file name.
+A slide is named by the stem of its image's file name. Boxes may be turned: by a fifth number, or by
+CVAT's attribute ``rotation``, in degrees clockwise about their centre.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, TypeVar
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.files import SLIDE_SUFFIXES
+from glomerulab.slides.regions.features import Feature, Part
+from glomerulab.slides.regions.masks import mask_parts
 from glomerulab.slides.regions.parsing import (
     LABEL_SEPARATOR,
-    Parsed,
-    make_region,
     parse_box,
     parse_point,
     split_labels,
 )
 from glomerulab.slides.regions.polygons import area
 
+Kept = TypeVar("Kept")
 
-def parse_coco(content: dict[str, Any]) -> Iterator[Parsed]:
-    """Yield the annotations of parsed COCO JSON, under their annotation ids.
 
-    Run-length masks are replaced by their bounding box.
-    """
-    slides = {
-        _id(image, "image"): _stem(str(_field(image, "file_name", "image")))
-        for image in _entries(content, "images")
-    }
-    labels = {
-        _id(category, "category"): _category_labels(category)
-        for category in _entries(content, "categories")
-    }
+@dataclass(frozen=True, slots=True)
+class _Image:
+    slide_id: str | None
+    size: tuple[float, float] | None
+
+
+def parse_coco(content: dict[str, Any]) -> Iterator[Feature]:
+    """Yield the annotations of parsed COCO JSON."""
+    images = _by_id(content, "images", _image)
+    categories = _by_id(content, "categories", _category_labels)
     for number, entry in enumerate(_entries(content, "annotations"), start=1):
-        feature = f"annotation {number}"
-        slide_id = _look_up(slides, _field(entry, "image_id", feature), "image", feature)
-        category = entry.get("category_id")
-        named = () if category is None else _look_up(labels, category, "category", feature)
-        region_id = str(entry.get("id", number))
-        rings = _rings(entry, feature)
-        for part, ring in enumerate(rings, start=1):
-            part_id = region_id if len(rings) == 1 else f"{region_id}.{part}"
-            yield make_region(part_id, ring, named, feature=feature, slide_id=slide_id)
+        place = f"annotation {number}"
+        feature = Feature(place, str(number))
+        if not isinstance(entry, dict):
+            yield replace(feature, failure=f"{place} is not an object")
+            continue
+        try:
+            # A crowd is a group of objects; some programs write every mask as one.
+            is_crowd = str(entry.get("iscrowd", 0)) == "1"
+            feature = replace(feature, own_id=_own_id(entry), is_single=not is_crowd)
+            image = _look_up(images, _field(entry, "image_id", place), "image", place)
+            feature = replace(feature, slide_id=image.slide_id, image_size=image.size)
+            category = entry.get("category_id")
+            if category is not None:
+                named = _look_up(categories, category, "category", place)
+                feature = replace(feature, classes=named)
+            yield _with_outline(feature, entry)
+        except RegionError as error:
+            yield replace(feature, failure=error.message)
 
 
 def render_coco(regions: Sequence[Region]) -> str:
@@ -79,11 +90,26 @@ def render_coco(regions: Sequence[Region]) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
-def _entries(content: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    entries = content.get(key, [])
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+def _entries(content: dict[str, Any], key: str) -> list[Any]:
+    entries = content.get(key) or []
+    if not isinstance(entries, list):
         raise RegionError(f"{key!r} must be a list of objects")
     return entries
+
+
+def _by_id(
+    content: dict[str, Any], key: str, parse: Callable[[dict[str, Any]], Kept]
+) -> dict[int | str, Kept | RegionError]:
+    """Return the entries of a list by their ids; an error for one that is damaged."""
+    found: dict[int | str, Kept | RegionError] = {}
+    for entry in _entries(content, key):
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), str | int):
+            continue  # an annotation that refers to it names what is missing
+        try:
+            found[entry["id"]] = parse(entry)
+        except RegionError as error:
+            found[entry["id"]] = error
+    return found
 
 
 def _field(entry: dict[str, Any], key: str, feature: str) -> Any:  # noqa: ANN401
@@ -92,17 +118,37 @@ def _field(entry: dict[str, Any], key: str, feature: str) -> Any:  # noqa: ANN40
     return entry[key]
 
 
-def _id(entry: dict[str, Any], kind: str) -> int | str:
-    key = _field(entry, "id", kind)
-    if not isinstance(key, str | int):
-        raise RegionError(f"{kind} id {key!r} is neither a number nor text")
-    return key
+def _own_id(entry: dict[str, Any]) -> str | None:
+    own = entry.get("id")
+    return str(own) if isinstance(own, str | int) and str(own).strip() else None
 
 
-def _look_up(table: dict[Any, Any], key: object, kind: str, feature: str) -> Any:  # noqa: ANN401
+def _look_up(
+    table: dict[int | str, Kept | RegionError], key: object, kind: str, place: str
+) -> Kept:
     if not isinstance(key, str | int) or key not in table:
-        raise RegionError(f"{feature}: the file has no {kind} {key!r}")
-    return table[key]
+        raise RegionError(f"{place}: the file has no {kind} {key!r}")
+    found = table[key]
+    if isinstance(found, RegionError):
+        raise RegionError(f"{place}: {found.message}")
+    return found
+
+
+def _image(image: dict[str, Any]) -> _Image:
+    slide_id = _stem(str(_field(image, "file_name", "image")))
+    sides = image.get("width"), image.get("height")
+    if sides == (None, None):
+        return _Image(slide_id, None)
+    try:
+        size = parse_point(*sides, feature="image")
+    except RegionError:
+        size = 0.0, 0.0
+    if not all(0 < side < math.inf for side in size):
+        raise RegionError(
+            f"the width and height of image {image['id']!r} are not a size: "
+            f"{sides[0]!r} x {sides[1]!r}"
+        )
+    return _Image(slide_id, size)
 
 
 def _stem(file_name: str) -> str | None:
@@ -119,18 +165,37 @@ def _category_labels(category: dict[str, Any]) -> tuple[str, ...]:
     return split_labels(str(_field(category, "name", "category")))
 
 
-def _rings(entry: dict[str, Any], feature: str) -> list[list[Point]]:
-    """Return the outline of every part, or the box where there is no polygon."""
+def _with_outline(feature: Feature, entry: dict[str, Any]) -> Feature:
+    """Return a feature with the outline of its polygons, its mask, or its box."""
+    place = feature.place
     segmentation = entry.get("segmentation")
     if isinstance(segmentation, list) and segmentation:
-        return [_ring(flat, feature) for flat in segmentation]
+        if not isinstance(segmentation[0], list | dict):
+            segmentation = [segmentation]  # one ring without the list around it
+        rings = [_ring(flat, place) for flat in segmentation]
+        return replace(feature, parts=tuple(Part(tuple(ring)) for ring in rings))
+    if isinstance(segmentation, dict) and segmentation:
+        parts, size = mask_parts(segmentation, place)
+        if feature.image_size not in {None, size}:
+            raise RegionError(
+                f"{place}: its mask has another size than its image: "
+                f"{size[0]:g} x {size[1]:g} pixels"
+            )
+        return replace(feature, parts=parts, image_size=size)
     box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4:
-        raise RegionError(f"{feature} has neither a polygon nor a box")
-    return [parse_box(*box, feature=feature)]
+    if not isinstance(box, list) or len(box) not in {4, 5}:
+        raise RegionError(f"{place} has neither a polygon nor a box")
+    corners = parse_box(*box[:4], feature=place)
+    attributes = entry.get("attributes")
+    stated = attributes.get("rotation") if isinstance(attributes, dict) else None
+    angle = box[4] if len(box) == 5 else entry.get("rotation", stated)
+    turn, _ = parse_point(0 if angle is None else angle, 0, feature=f"{place}, rotation")
+    if not math.isfinite(turn):
+        raise RegionError(f"{place}: its rotation is not finite")
+    return replace(feature, parts=(Part(tuple(corners)),), rotation=turn)
 
 
-def _ring(flat: object, feature: str) -> list[Point]:
+def _ring(flat: object, place: str) -> list[Point]:
     if not isinstance(flat, list) or len(flat) % 2:
-        raise RegionError(f"{feature}: its segmentation is not a list of x, y")
-    return [parse_point(x, y, feature=feature) for x, y in zip(flat[::2], flat[1::2], strict=True)]
+        raise RegionError(f"{place}: its segmentation is not a list of x, y")
+    return [parse_point(x, y, feature=place) for x, y in zip(flat[::2], flat[1::2], strict=True)]

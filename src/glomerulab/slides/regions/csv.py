@@ -1,37 +1,37 @@
 """Regions as CSV: one row each, a box or a polygon, for one slide or several.
 
-Columns: ``region_id``, ``x, y, width, height``, ``polygon``, ``labels``, ``slide_id``. A row needs
-a box or a polygon; the other columns are optional.
+Columns: ``region_id``, ``x, y, width, height``, ``rotation``, ``polygon``, ``labels``,
+``slide_id``. A row needs a box or a polygon; the other columns are optional.
 """
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
 from glomerulab.runtime.tables import BOX_COLUMNS, TableSchema, parse_table
-from glomerulab.slides.regions.parsing import (
-    Parsed,
-    format_number,
-    make_region,
-    parse_box,
-    parse_point,
-)
+from glomerulab.slides.regions.features import Feature, Part
+from glomerulab.slides.regions.parsing import format_number, parse_box, parse_point
 
 REGION_COLUMNS = ("region_id", "slide_id", *BOX_COLUMNS, "labels", "polygon")
 REGION_TABLE = TableSchema(
     "region file",
-    REGION_COLUMNS,
-    numbers=frozenset(BOX_COLUMNS),
+    (*REGION_COLUMNS, "rotation"),
+    numbers=frozenset({*BOX_COLUMNS, "rotation"}),
+    spellings={"labels": ("classes",)},
     keeps_others=False,
+    refuses_long_rows=False,
     error=RegionError,
 )
 LABEL_SEPARATOR = ";"
+BLANK = " \t,;|\""
 
 
-def parse_csv(text: str) -> Iterator[Parsed]:
-    """Yield the regions of a CSV, under their ``region_id`` or row number."""
+def parse_csv(text: str) -> Iterator[Feature]:
+    """Yield the rows of a CSV."""
     table = parse_table(text, REGION_TABLE)
     columns = set(table.columns)
     if "polygon" not in columns and not columns.issuperset(BOX_COLUMNS):
@@ -40,14 +40,32 @@ def parse_csv(text: str) -> Iterator[Parsed]:
             f"one has {', '.join(sorted(columns))}"
         )
     for number, (line, row) in enumerate(zip(table.lines, table.rows, strict=True), start=1):
-        feature = f"line {line}"
-        yield make_region(
-            row.get("region_id") or str(number),
-            _outline(row, feature),
-            _split(row.get("labels") or ""),
-            feature=feature,
-            slide_id=row.get("slide_id") or None,
-        )
+        place = f"line {line}"
+        feature = _feature(row, place, str(number))
+        if line in table.long_lines:
+            feature = replace(feature, failure=f"{place} has more fields than the header")
+        yield feature
+    for line, content in enumerate(text.splitlines(), start=1):
+        if content.strip() and not content.strip(BLANK):
+            yield Feature(f"line {line}", "", skipped="blank")
+
+
+def _feature(row: Mapping[str, str], place: str, number: str) -> Feature:
+    feature = Feature(
+        place,
+        number,
+        name=row.get("region_id") or None,
+        classes=_split(row.get("labels", "")),
+        slide_id=row.get("slide_id") or None,
+    )
+    try:
+        outline = tuple(_outline(row, place))
+        turn, _ = parse_point(row.get("rotation") or 0, 0, feature=f"{place}, rotation")
+    except RegionError as error:
+        return replace(feature, failure=error.message)
+    if not math.isfinite(turn):
+        return replace(feature, failure=f"{place}: its rotation is not finite")
+    return replace(feature, parts=(Part(outline),), rotation=turn)
 
 
 def render_csv(regions: Sequence[Region]) -> str:
@@ -76,11 +94,11 @@ def _split(labels: str) -> tuple[str, ...]:
     return tuple(label for label in parts if label)
 
 
-def _outline(row: dict[str, str], feature: str) -> list[Point]:
-    polygon = (row.get("polygon") or "").strip()
+def _outline(cells: Mapping[str, str], place: str) -> list[Point]:
+    polygon = cells.get("polygon")
     if not polygon:
-        return parse_box(*(row.get(name) for name in BOX_COLUMNS), feature=feature)
+        return parse_box(*(cells.get(name) for name in BOX_COLUMNS), feature=place)
     pairs = [pair.split() for pair in polygon.split(",")]
     if any(len(pair) != 2 for pair in pairs):
-        raise RegionError(f"{feature}: polygon must be x y pairs separated by commas")
-    return [parse_point(x, y, feature=feature) for x, y in pairs]
+        raise RegionError(f"{place}: polygon must be x y pairs separated by commas")
+    return [parse_point(x, y, feature=place) for x, y in pairs]

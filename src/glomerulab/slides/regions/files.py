@@ -1,11 +1,12 @@
 """Read and write region files: the annotated areas of a slide, in five formats.
 
 The format is chosen by suffix and content; one module per format knows its details. Coordinates are
-level-0 pixels in all formats except QuPath's, which count from the corner of the slide's bounds.
+level-0 pixels in all formats except QuPath's, which count from the corner of the slide's bounds,
+and COCO's where it states an image of another size.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,18 +16,20 @@ from glomerulab.runtime.files import StrPath, atomic_write
 from glomerulab.slides.regions.asap import parse_asap, render_asap
 from glomerulab.slides.regions.coco import parse_coco, render_coco
 from glomerulab.slides.regions.csv import parse_csv, render_csv
+from glomerulab.slides.regions.features import RegionFile, RegionOptions, SlideFrame
 from glomerulab.slides.regions.geojson import parse_geojson, render_geojson
 from glomerulab.slides.regions.imagescope import parse_imagescope, render_imagescope
-from glomerulab.slides.regions.parsing import (
-    InvalidRegion,
-    Parsed,
-    Skipped,
-    load_json,
-    load_text,
-    load_xml,
-)
+from glomerulab.slides.regions.parsing import InvalidRegion, load_json, load_text, load_xml
+from glomerulab.slides.regions.selection import left_out_notes, select_regions
 
-__all__ = ["REGION_SUFFIXES", "InvalidRegion", "RegionFormat", "read_regions", "write_regions"]
+__all__ = [
+    "REGION_SUFFIXES",
+    "InvalidRegion",
+    "RegionFormat",
+    "read_region_file",
+    "read_regions",
+    "write_regions",
+]
 
 RegionFormat = Literal["geojson", "imagescope", "asap", "coco", "csv"]
 
@@ -36,26 +39,37 @@ DEFAULT_FORMATS: dict[str, RegionFormat] = {
     ".xml": "asap",
     ".csv": "csv",
 }
-REGION_SUFFIXES = tuple(DEFAULT_FORMATS)
+COMPRESSED = ".gz"
+REGION_SUFFIXES = (*DEFAULT_FORMATS, *(suffix + COMPRESSED for suffix in DEFAULT_FORMATS))
 NO_OFFSET: Point = (0.0, 0.0)
 
 logger = logging.getLogger(__name__)
 
 
 def read_regions(
-    path: StrPath, *, bounds_offset: Point = NO_OFFSET, invalid: list[InvalidRegion] | None = None
+    path: StrPath,
+    *,
+    bounds_offset: Point = NO_OFFSET,
+    options: RegionOptions | None = None,
+    frame: SlideFrame | None = None,
+    invalid: list[InvalidRegion] | None = None,
 ) -> list[Region]:
     """Read a region file.
 
     Parameters
     ----------
     path : Path
-        QuPath GeoJSON, Aperio ImageScope XML, ASAP XML, COCO JSON or CSV.
+        QuPath GeoJSON, Aperio ImageScope XML, ASAP XML, COCO JSON or CSV, also with ``.gz``.
     bounds_offset : tuple of float, default (0.0, 0.0)
         `Slide.bounds_offset` of the slide; added to QuPath's coordinates only.
+    options : RegionOptions, optional
+        Which classes are taken, and where the coordinates begin.
+    frame : SlideFrame, optional
+        The slide, in place of `bounds_offset`; the image sizes that COCO states are compared with
+        it.
     invalid : list of InvalidRegion, optional
-        Receives the regions that bound no area (a coordinate that is not finite, fewer than three
-        points). Without it, one such region is an error.
+        Receives the objects that are damaged or bound no area. Without it, one such object is an
+        error.
 
     Returns
     -------
@@ -69,25 +83,34 @@ def read_regions(
 
     Notes
     -----
-    Points and lines have no area: they are skipped with a warning in the log. Of an area with holes
-    the outer ring is kept; an area of several parts becomes one region per part.
+    Points, lines, cells, tiles, detections, tissue outlines and classes that end in ``*`` are left
+    out with a warning in the log.
+    """
+    file = read_region_file(path)
+    options = options or RegionOptions()
+    found = select_regions(file.features, frame or SlideFrame(None, bounds_offset), options)
+    for note in (*file.notes, *left_out_notes(found.left_out), *found.notes):
+        logger.warning("%s: %s", file.path, note.en)
+    if invalid is not None:
+        invalid += found.invalid
+    elif found.invalid:
+        raise RegionError(found.invalid[0].reason, where=str(file.path))
+    return found.regions
+
+
+def read_region_file(path: StrPath) -> RegionFile:
+    """Read what a region file says, without deciding what becomes of it.
+
+    Raises
+    ------
+    RegionError
+        If the file is missing, malformed as a whole, or in no known format.
     """
     path = Path(path)
     try:
-        parsed = list(_parse(path, bounds_offset))
+        return _parse(path)
     except RegionError as error:  # the parsers know the feature, not the file
         raise RegionError(error.message, where=str(path)) from error
-    for one in parsed:
-        if isinstance(one, Skipped):
-            logger.warning("%s: %s; skipped", path, one.reason)
-    found = [one for one in parsed if isinstance(one, InvalidRegion)]
-    if invalid is not None:
-        invalid += found
-    elif found:
-        raise RegionError(found[0].reason, where=str(path))
-    regions = [one for one in parsed if isinstance(one, Region)]
-    _check_unique(regions, path)
-    return regions
 
 
 def write_regions(
@@ -136,30 +159,36 @@ def write_regions(
         temporary.write_bytes(text.encode("utf-8"))
 
 
-def _parse(path: Path, bounds_offset: Point) -> Iterable[Parsed]:
-    suffix = path.suffix.lower()
-    if suffix not in REGION_SUFFIXES:
+def _parse(path: Path) -> RegionFile:
+    suffix = _suffix(path)
+    if suffix not in DEFAULT_FORMATS:
         raise _unknown_suffix(path)
     if suffix == ".csv":
-        return parse_csv(load_text(path, is_table=True))
+        return RegionFile(path, tuple(parse_csv(load_text(path, is_table=True))))
     if suffix == ".xml":
         root = load_xml(path)
         if root.tag == "ASAP_Annotations":
-            return parse_asap(root)
+            return RegionFile(path, tuple(parse_asap(root)))
         if root.tag == "Annotations":
-            return parse_imagescope(root)
+            return RegionFile(path, tuple(parse_imagescope(root)))
         raise RegionError(
             f"the root <{root.tag}> is neither ImageScope's <Annotations> nor ASAP's "
             "<ASAP_Annotations>"
         )
     content = load_json(path)
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
-        return parse_coco(content)
-    return parse_geojson(content, bounds_offset=bounds_offset)
+        return RegionFile(path, tuple(parse_coco(content)))
+    return RegionFile(path, tuple(parse_geojson(content)))
+
+
+def _suffix(path: Path) -> str:
+    """Return the suffix without that of a compressed file."""
+    name = path.with_suffix("") if path.suffix.lower() == COMPRESSED else path
+    return name.suffix.lower()
 
 
 def _unknown_suffix(path: Path) -> RegionError:
-    known = ", ".join(REGION_SUFFIXES)
+    known = ", ".join(DEFAULT_FORMATS)
     return RegionError(f"the name of a region file must end in {known}", where=str(path))
 
 

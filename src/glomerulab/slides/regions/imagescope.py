@@ -5,53 +5,53 @@ A region's labels are the name and attributes of its layer and its own ``Text``.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
+from glomerulab.slides.regions.features import Feature, Part
 from glomerulab.slides.regions.parsing import (
-    Parsed,
-    Skipped,
     format_number,
     join_labels,
-    make_region,
     parse_point,
     split_labels,
-    unique_names,
 )
 
 RECTANGLE, ELLIPSE, ARROW, RULER = "1", "2", "3", "4"
 N_ELLIPSE_POINTS = 64
 
 
-def parse_imagescope(root: Element) -> Iterator[Parsed]:
+def parse_imagescope(root: Element) -> Iterator[Feature]:
     """Yield the regions of ``<Annotations>``.
 
-    Ids are the ``DisplayId`` where it is unique, else the ``Id`` of layer and region.
+    A region is named by its ``DisplayId``, and numbered by the ``Id`` of layer and region.
     """
-    found = [
-        (layer_number, number, layer, element)
-        for layer_number, layer in enumerate(root.iter("Annotation"), start=1)
-        for number, element in enumerate(layer.iter("Region"), start=1)
-    ]
-    # Ids start again in each layer of ImageScope's files.
-    fallbacks = [
-        f"{layer.get('Id', layer_number)}-{element.get('Id', number)}"
-        for layer_number, number, layer, element in found
-    ]
-    ids = unique_names([element.get("DisplayId") for *_, element in found], fallbacks)
-    for region_id, (layer_number, number, layer, element) in zip(ids, found, strict=True):
-        feature = f"region {number} of layer {layer_number}"
+    for layer_number, layer in enumerate(root.iter("Annotation"), start=1):
+        for number, element in enumerate(layer.iter("Region"), start=1):
+            place = f"region {number} of layer {layer_number}"
+            # Ids start again in each layer of ImageScope's files.
+            own = f"{layer.get('Id', layer_number)}-{element.get('Id', number)}"
+            feature = Feature(
+                place, own, name=element.get("DisplayId"), classes=_labels(layer, element)
+            )
+            if element.get("Type") in {ARROW, RULER}:
+                yield replace(feature, skipped="no area")
+            elif element.get("NegativeROA") == "1":
+                yield replace(feature, skipped="negative")
+            else:
+                yield _with_outline(feature, element)
+
+
+def _with_outline(feature: Feature, element: Element) -> Feature:
+    try:
         points = [
-            parse_point(vertex.get("X"), vertex.get("Y"), feature=feature)
+            parse_point(vertex.get("X"), vertex.get("Y"), feature=feature.place)
             for vertex in element.iter("Vertex")
         ]
-        if element.get("Type") in {ARROW, RULER}:
-            yield Skipped(f"{feature} is a ruler or arrow, which has no area")
-        elif element.get("NegativeROA") == "1":
-            yield Skipped(f"{feature} is a negative region, which is cut out of another")
-        else:
-            outline = _outline(element.get("Type"), points)
-            yield make_region(region_id, outline, _labels(layer, element), feature=feature)
+    except RegionError as error:
+        return replace(feature, failure=error.message)
+    return replace(feature, parts=(Part(tuple(_outline(element.get("Type"), points))),))
 
 
 def render_imagescope(regions: Sequence[Region]) -> str:

@@ -1,8 +1,8 @@
-"""What the region formats share: safe loading of text, coordinates, labels and unique ids."""
+"""What the region formats share: safe loading of text, coordinates and labels."""
 
+import gzip
 import json
-from collections import Counter
-from collections.abc import Sequence
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from defusedxml.ElementTree import fromstring
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
-from glomerulab.runtime.tables import nfc, read_text
+from glomerulab.runtime.tables import read_text
 
+MAX_BYTES = 2_000_000_000
 LABEL_SEPARATOR = ": "
 """Between the parts of a QuPath class name with several labels; also used in XML and COCO."""
 
@@ -29,20 +30,30 @@ class InvalidRegion:
     """Names the feature of the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A feature that is not a region, such as a point or a ruler."""
-
-    reason: str
-
-
-Parsed = Region | InvalidRegion | Skipped
+def load_bytes(path: Path) -> bytes:
+    """Read a file; one whose name ends in ``.gz`` is decompressed, up to `MAX_BYTES`."""
+    try:
+        if path.suffix.lower() != ".gz":
+            return path.read_bytes()
+        with gzip.open(path) as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from error
+    if len(content) > MAX_BYTES:
+        raise RegionError(
+            f"the region file is larger than {MAX_BYTES / 1e9:.0f} GB when decompressed",
+            where=str(path),
+        )
+    return content
 
 
 def load_text(path: Path, *, is_table: bool = False) -> str:
     """Read a UTF-8 file, or a table in any encoding; refuse an empty one."""
     try:
-        text = read_text(path) if is_table else path.read_text(encoding="utf-8-sig")
+        if is_table and path.suffix.lower() != ".gz":
+            text = read_text(path)
+        else:
+            text = load_bytes(path).decode("utf-8-sig")
     except OSError as error:
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
@@ -66,9 +77,7 @@ def load_xml(path: Path) -> Element:
     """Read an XML file; refuse document types and entities, which can read other files."""
     try:
         # Bytes, not text: the XML declaration may name another encoding.
-        root: Element = fromstring(path.read_bytes(), forbid_dtd=True)
-    except OSError as error:
-        raise _unreadable(path, error) from error
+        root: Element = fromstring(load_bytes(path), forbid_dtd=True)
     except DefusedXmlException as error:
         raise RegionError(
             "the region file has a document type or entities, which are refused; save it without",
@@ -79,19 +88,22 @@ def load_xml(path: Path) -> Element:
     return root
 
 
-def _unreadable(path: Path, error: OSError) -> RegionError:
+def _unreadable(path: Path, error: Exception) -> RegionError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return RegionError(
             "there is no such region file; give the file that QuPath, ImageScope or ASAP exported",
             where=str(path),
         )
-    reason = error.strerror or str(error)
+    reason = getattr(error, "strerror", None) or str(error)
     return RegionError(f"the region file cannot be read: {reason}", where=str(path))
 
 
 def parse_point(x: object, y: object, *, feature: str) -> Point:
     """Return one vertex from two numbers or texts of numbers."""
-    if isinstance(x, str | int | float) and isinstance(y, str | int | float):
+    are_numbers = all(
+        isinstance(value, str | int | float) and not isinstance(value, bool) for value in (x, y)
+    )
+    if are_numbers:
         try:
             return float(x), float(y)
         except (ValueError, OverflowError):
@@ -104,46 +116,11 @@ def parse_box(x: object, y: object, width: object, height: object, *, feature: s
     left, upper = parse_point(x, y, feature=feature)
     across, down = parse_point(width, height, feature=feature)
     if across <= 0 or down <= 0:  # a size that is NaN makes an InvalidRegion later
-        raise RegionError(f"{feature}: the width and height of a box must be above 0")
+        raise RegionError(
+            f"{feature}: the width and height of a box must be above 0, got {across:g} x {down:g}"
+        )
     right, lower = left + across, upper + down
     return [(left, upper), (right, upper), (right, lower), (left, lower)]
-
-
-def make_region(
-    region_id: str,
-    points: Sequence[Point],
-    labels: Sequence[str] = (),
-    *,
-    feature: str,
-    slide_id: str | None = None,
-) -> Region | InvalidRegion:
-    """Return a region from a ring of a file, closed or not.
-
-    It is invalid if the ring has fewer than three points or a coordinate that is not finite.
-    """
-    ring = list(points)
-    if len(ring) > 3 and ring[0] == ring[-1]:
-        ring.pop()
-    region_id, slide_id = nfc(region_id), None if slide_id is None else nfc(slide_id)
-    try:
-        return Region(region_id, tuple(ring), tuple(map(nfc, labels)), slide_id)
-    except ValueError as error:
-        return InvalidRegion(region_id, slide_id, f"{feature}: {error}")
-
-
-def unique_names(names: Sequence[str | None], fallbacks: Sequence[str]) -> list[str]:
-    """Return the name of each feature where it is unique in the file, else its fallback.
-
-    Examples
-    --------
-    >>> unique_names(["glom", "glom", "g7", None], ["1", "2", "3", "4"])
-    ['1', '2', 'g7', '4']
-    """
-    counts = Counter(names)
-    return [
-        name if name and counts[name] == 1 else fallback
-        for name, fallback in zip(names, fallbacks, strict=True)
-    ]
 
 
 def split_labels(name: str | None) -> tuple[str, ...]:

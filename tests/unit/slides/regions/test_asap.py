@@ -6,12 +6,13 @@ from glomerulab.errors import RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.regions.asap import parse_asap, render_asap
 from glomerulab.slides.regions.files import read_regions
-from glomerulab.slides.regions.parsing import Skipped
+
+from tests.support.region_files import regions_of, select
 
 
 def parse(annotations):
     text = f"<ASAP_Annotations><Annotations>{annotations}</Annotations></ASAP_Annotations>"
-    return list(parse_asap(fromstring(text)))
+    return regions_of(parse_asap(fromstring(text)))
 
 
 def annotation(attributes, points):
@@ -39,9 +40,10 @@ def test_vertices_come_in_the_order_of_their_numbers():
 
 
 def test_dots_are_skipped():
-    (read,) = parse(annotation('Name="d" Type="Dot"', [(0, 1, 1)]))
-    assert isinstance(read, Skipped)
-    assert "Dot" in read.reason
+    dot = annotation('Type="Dot"', [(0, 1, 1)])
+    found = select(parse_asap(fromstring(f"<ASAP_Annotations>{dot}</ASAP_Annotations>")))
+    assert (found.regions, found.invalid) == ([], [])
+    assert "annotation 1" in found.notes[0].en
 
 
 def test_names_used_twice_are_replaced_by_numbers():
@@ -81,7 +83,7 @@ def test_every_group_in_use_is_declared_once():
     regions = [Region(f"g{i}", corners, each) for i, each in enumerate(labels)]
     root = fromstring(render_asap(regions))
     assert [group.get("Name") for group in root.iter("Group")] == ["cgn: fsg", "cgn"]
-    assert list(parse_asap(root)) == regions
+    assert regions_of(parse_asap(root)) == regions
 
 
 @pytest.mark.parametrize("label", ["grade:2", "None", " padded", ""])

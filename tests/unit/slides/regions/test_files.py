@@ -5,6 +5,7 @@ import string
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shapely import Polygon, make_valid
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Region
@@ -21,6 +22,12 @@ NAME = st.text(
 COORDINATE = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
 
 
+def flat(points):
+    """Return whether an outline bounds no area that a reader takes."""
+    ring = Polygon(points)
+    return make_valid(ring).area <= 1e-5 * ring.length**2
+
+
 @st.composite
 def region_lists(draw, *, with_slides=False):
     names = draw(st.lists(NAME, min_size=1, max_size=5, unique=True))
@@ -31,6 +38,8 @@ def region_lists(draw, *, with_slides=False):
             points = points[:-1]
             if len(points) < 3 or points[0] == points[-1]:
                 points = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
+        if flat(points):
+            points = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
         labels = tuple(draw(st.lists(NAME, max_size=3, unique=True)))
         slide_id = draw(st.none() | NAME) if with_slides else None
         regions.append(Region(name, tuple(points), labels, slide_id))
@@ -85,7 +94,6 @@ def test_duplicate_ids_are_refused(tmp_path):
         ("r.geojson", "", "empty"),
         ("r.geojson", "{", "not valid JSON.*line 1"),
         ("r.geojson", "7", "neither a GeoJSON"),
-        ("r.geojson", '[{"geometry": null}]', "feature 1 has no geometry"),
         ("r.geojson", '[{"geometry": {"type": "Circle"}}]', "feature 1.*Circle"),
         ("r.geojson", '[{"geometry": {"type": "Polygon", "coordinates": []}}]', "feature 1"),
         ("r.geojson", POLYGON % '[[0,0],[1,"a"],[1,1]]', "feature 1.*pair of numbers"),
@@ -97,7 +105,6 @@ def test_duplicate_ids_are_refused(tmp_path):
         ("r.xml", IMAGESCOPE, "region 1 of layer 1"),
         ("r.xml", ASAP, "annotation 1 .a."),
         ("r.json", '{"images": [], "annotations": [{"image_id": 1}]}', "no image 1"),
-        ("r.json", '{"images": [{"id": 1}], "annotations": []}', "'file_name'"),
         ("r.csv", "a,b\n1,2\n", "needs the columns"),
         ("r.csv", "x,y,width,height\n1,2,3,x\n", "line 2"),
         ("r.csv", "x,y,width,height\n1,2,3,0\n", "line 2.*above 0"),
@@ -169,4 +176,4 @@ def test_a_feature_without_area_is_skipped_with_a_warning(tmp_path, caplog):
     path.write_text(json.dumps(features))
     with caplog.at_level(logging.WARNING):
         assert [region.region_id for region in read_regions(path)] == ["2"]
-    assert "feature 1 is a Point" in caplog.text
+    assert "(feature 1)" in caplog.text

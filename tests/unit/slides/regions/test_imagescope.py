@@ -7,13 +7,14 @@ from glomerulab.errors import RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.regions.files import read_regions
 from glomerulab.slides.regions.imagescope import parse_imagescope, render_imagescope
-from glomerulab.slides.regions.parsing import Skipped
+
+from tests.support.region_files import regions_of
 
 
 def parse(regions, layer='Id="1" Name="Crescent"', attributes=""):
     inside = f"{attributes}<Regions>{regions}</Regions>"
     text = f"<Annotations><Annotation {layer}>{inside}</Annotation></Annotations>"
-    return list(parse_imagescope(fromstring(text)))
+    return regions_of(parse_imagescope(fromstring(text)))
 
 
 def region(points, **attributes):
@@ -50,14 +51,13 @@ def test_a_rectangle_is_given_by_two_or_four_corners():
 
 
 def test_rulers_are_skipped():
-    (read,) = parse(region([(0, 0), (5, 5)], Type=4))
-    assert isinstance(read, Skipped)
+    assert parse(region([(0, 0), (5, 5)], Type=4)) == []
 
 
 def test_ids_that_start_anew_in_each_layer_stay_apart():
     one = f'<Annotation Id="1"><Regions>{region(TRIANGLE, Id=1)}</Regions></Annotation>'
     two = f'<Annotation Id="2"><Regions>{region(TRIANGLE, Id=1)}</Regions></Annotation>'
-    read = list(parse_imagescope(fromstring(f"<Annotations>{one}{two}</Annotations>")))
+    read = regions_of(parse_imagescope(fromstring(f"<Annotations>{one}{two}</Annotations>")))
     assert [each.region_id for each in read] == ["1-1", "2-1"]
 
 
@@ -95,13 +95,14 @@ def test_a_file_that_imagescope_wrote_gives_its_region_and_no_hole(tmp_path, cap
         (read,) = read_regions(path)
     assert (read.region_id, read.labels) == ("1", ("Glomerulus", "FSG"))
     assert read.polygon == ((10.0, 20.0), (20.0, 20.0), (20.0, 30.0))
-    assert "region 2 of layer 1 is a negative region, which is cut out of another" in caplog.text
+    assert "negative" in caplog.text
+    assert "region 2 of layer 1" in caplog.text
 
 
 def test_regions_keep_their_order_when_layers_alternate():
     corners = ((0.0, 0.0), (5.0, 0.0), (0.0, 5.0))
     regions = [Region(f"g{i}", corners, ("cgn",) if i % 2 else ("fsg",)) for i in range(4)]
-    assert list(parse_imagescope(fromstring(render_imagescope(regions)))) == regions
+    assert regions_of(parse_imagescope(fromstring(render_imagescope(regions)))) == regions
 
 
 def test_a_label_that_would_be_read_as_two_cannot_be_written():

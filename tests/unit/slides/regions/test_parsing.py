@@ -8,16 +8,9 @@ from glomerulab.slides.regions.parsing import (
     load_json,
     load_text,
     load_xml,
-    make_region,
     parse_point,
     split_labels,
 )
-
-
-def test_a_closed_ring_is_opened():
-    ring = [(0.0, 0.0), (4.0, 0.0), (0.0, 4.0), (0.0, 0.0)]
-    region = make_region("g", ring, feature="feature 1")
-    assert region.polygon == ((0.0, 0.0), (4.0, 0.0), (0.0, 4.0))
 
 
 def test_a_byte_order_mark_is_dropped(tmp_path):
