@@ -20,9 +20,10 @@ def _texts_of_code() -> set[str]:
                 continue
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             text = node.args[0]
-            is_note = (
-                name == "of" and getattr(getattr(node.func, "value", None), "id", "") == "Note"
-            )
+            is_note = name == "of" and getattr(getattr(node.func, "value", None), "id", "") in {
+                "Note",
+                "RegionNote",
+            }
             is_translated = name in CALLS or is_note
             if is_translated and isinstance(text, ast.Constant) and isinstance(text.value, str):
                 found.add(text.value)

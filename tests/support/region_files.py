@@ -17,9 +17,7 @@ def select(
     **options: object,
 ) -> Selection:
     """Select the regions of a slide."""
-    return select_regions(
-        tuple(features), SlideFrame(size, offset, mpp), RegionOptions(**options)
-    )
+    return select_regions(tuple(features), SlideFrame(size, offset, mpp), RegionOptions(**options))
 
 
 def regions_of(features: Iterable[Feature], **settings: object) -> list[Region | InvalidRegion]:

@@ -183,6 +183,8 @@ class CaseFacts(_Facts):
     is_synthetic: bool
     """Whether any image was rendered by a program."""
     notes: tuple[Note, ...] = ()
+    region_options: dict[str, Any] | None = None
+    """How the region files were read; None without any."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from glomerulab.cli.options import (
+    ClassOption,
+    DrawnMppOption,
+    IgnoreBoundsOption,
+    SkipClassOption,
+    region_options,
+)
+
 if TYPE_CHECKING:
     from glomerulab.apps.annotation.store.database import Store
+    from glomerulab.slides.regions.features import RegionNote, RegionOptions
+    from glomerulab.slides.regions.parsing import InvalidRegion
 
 What = Literal["labels", "soft", "annotations", "history", "audit", "regions"]
 Database = Annotated[str, typer.Argument(help="SQLite file, or postgresql://user@host/database.")]
@@ -51,6 +61,10 @@ def import_files(
         str | None, typer.Option(help="Login of the annotator of the labels or regions.")
     ] = None,
     slide: Annotated[Path | None, typer.Option(help="Slide of the regions.")] = None,
+    classes: ClassOption = None,
+    skip_classes: SkipClassOption = None,
+    ignore_bounds: IgnoreBoundsOption = False,
+    drawn_mpp: DrawnMppOption = None,
     cut: Annotated[
         Path | None,
         typer.Option(help="Slides (file, folder or table): cut drawn regions into new images."),
@@ -83,7 +97,10 @@ def import_files(
         elif labels is not None:
             _import_labels(store, labels, str(annotator), by)
         elif regions is not None:
-            _import_regions(store, regions, slide, str(annotator))
+            options = region_options(
+                classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp
+            )
+            _import_regions(store, regions, slide, str(annotator), options)
         elif model is not None:
             _import_model(store, model, head, by)
         else:
@@ -169,14 +186,30 @@ def _import_labels(store: "Store", source: Path, annotator: str, by: str) -> Non
         typer.echo(f"  not in the study: {image_id}")
 
 
-def _import_regions(store: "Store", source: Path, slide: Path | None, annotator: str) -> None:
+def _import_regions(
+    store: "Store", source: Path, slide: Path | None, annotator: str, options: "RegionOptions"
+) -> None:
+    """Import a region file; raise an error at the end if some regions could not be read."""
     from glomerulab.apps.annotation.region_sync import import_region_file
-    from glomerulab.errors import ConfigError
+    from glomerulab.errors import ConfigError, RegionError
 
     if slide is None:
         raise ConfigError("regions need their slide; add --slide FILE")
-    n_new, n_existing = import_region_file(store, source, slide, login=annotator)
+    failures: list[InvalidRegion] = []
+    notes: list[RegionNote] = []
+    n_new, n_existing = import_region_file(
+        store, source, slide, login=annotator, options=options, invalid=failures, notes=notes
+    )
     typer.echo(f"{n_new} regions of {annotator} imported, {n_existing} imported before")
+    for note in notes:
+        typer.echo(note.en, err=True)
+    for failure in failures:
+        typer.echo(f"  {failure.region_id}: {failure.reason}", err=True)
+    if failures:
+        raise RegionError(
+            f"{len(failures)} region(s) could not be imported; see the list above",
+            where=str(source),
+        )
 
 
 def _import_model(

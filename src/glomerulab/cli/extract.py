@@ -6,6 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glomerulab.cli.options import (
+    ClassOption,
+    DrawnMppOption,
+    IgnoreBoundsOption,
+    SkipClassOption,
+    region_options,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -59,13 +67,10 @@ def extract(
     taxonomy: Annotated[
         str, typer.Option(help="Built-in name or TOML file; its labels are columns.")
     ] = "paper",
-    ignore_bounds: Annotated[
-        bool,
-        typer.Option(
-            "--ignore-bounds",
-            help="GeoJSON counts from the slide's corner, not from openslide.bounds as QuPath's.",
-        ),
-    ] = False,
+    classes: ClassOption = None,
+    skip_classes: SkipClassOption = None,
+    ignore_bounds: IgnoreBoundsOption = False,
+    drawn_mpp: DrawnMppOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete what extract wrote to OUT and start again.")
     ] = False,
@@ -83,7 +88,13 @@ def extract(
         slides,
         regions=regions,
         out=out,
-        settings=CropSettings(mpp, margin, image_format.value, mpp_override, ignore_bounds),
+        settings=CropSettings(
+            mpp,
+            margin,
+            image_format.value,
+            mpp_override,
+            region_options(classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp),
+        ),
         taxonomy=load_taxonomy(taxonomy),
         n_workers=workers,
         overwrite=overwrite,
@@ -99,6 +110,8 @@ def _print_summary(summary: "ExtractSummary") -> None:
 
     there = f", {summary.n_existing} were there already" if summary.n_existing else ""
     typer.echo(f"{summary.n_cut} crops cut{there}: {summary.manifest_path}")
+    for line in summary.region_lines():
+        typer.echo(line, err=True)
     if summary.n_padded:
         typer.echo(
             f"{count_noun(summary.n_padded, 'crop')} padded with the slide's white where the "
@@ -119,9 +132,8 @@ def _print_summary(summary: "ExtractSummary") -> None:
             "slides that the region file names but that were not given: "
             + _first(summary.other_slides)
         )
-    if summary.unknown_classes:
-        names = _first([f"{name!r} ({n}x)" for name, n in summary.unknown_classes.items()])
-        typer.echo(f"classes that are not in the taxonomy and set no label: {names}")
+    for line in summary.unknown_class_lines():
+        typer.echo(line)
     if summary.failures:
         typer.echo(
             f"{count_noun(len(summary.failures), 'slide or region', 'slides or regions')} could "

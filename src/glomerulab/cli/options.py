@@ -1,9 +1,55 @@
 """Options that several commands share, and their parsing."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-__all__ = ["LanguageOption", "StainOption", "given_options", "parse_pairs", "parse_settings"]
+import typer
+
+if TYPE_CHECKING:
+    from glomerulab.slides.regions.features import RegionOptions
+
+__all__ = [
+    "ClassOption",
+    "DrawnMppOption",
+    "IgnoreBoundsOption",
+    "LanguageOption",
+    "SkipClassOption",
+    "StainOption",
+    "given_options",
+    "parse_pairs",
+    "parse_settings",
+    "region_options",
+]
+
+ClassOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="NAME[=LABEL]",
+        help="Take only regions of this class, under LABEL if given; repeatable.",
+    ),
+]
+SkipClassOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--skip-class", metavar="NAME", help="Leave out regions of this class; repeatable."
+    ),
+]
+IgnoreBoundsOption = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-bounds",
+        help="GeoJSON counts from the slide's corner, not from openslide.bounds as QuPath's.",
+    ),
+]
+DrawnMppOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        max=1000,
+        help="Micrometres per pixel of the image that the regions were drawn on, if not level 0.",
+    ),
+]
 
 
 class LanguageOption(StrEnum):
@@ -27,6 +73,19 @@ class StainOption(StrEnum):
     TRI = "TRI"
     H_DAB = "H-DAB"
     OTHER = "other"
+
+
+def region_options(
+    classes: list[str] | None,
+    skip_classes: list[str] | None,
+    *,
+    ignore_bounds: bool,
+    drawn_mpp: float | None,
+) -> "RegionOptions":
+    """Return how a command reads region files."""
+    from glomerulab.slides.regions.features import RegionOptions
+
+    return RegionOptions(tuple(classes or ()), tuple(skip_classes or ()), ignore_bounds, drawn_mpp)
 
 
 def given_options(**options: object) -> dict[str, object]:

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glomerulab.cli.options import StainOption
+from glomerulab.cli.options import (
+    ClassOption,
+    DrawnMppOption,
+    IgnoreBoundsOption,
+    SkipClassOption,
+    StainOption,
+    region_options,
+)
 
 if TYPE_CHECKING:
     from glomerulab.pipeline.predict import PredictSummary
@@ -46,6 +53,10 @@ def predict(
             help="Micrometres per pixel of the slides, if their metadata lacks it.",
         ),
     ] = None,
+    classes: ClassOption = None,
+    skip_classes: SkipClassOption = None,
+    ignore_bounds: IgnoreBoundsOption = False,
+    drawn_mpp: DrawnMppOption = None,
     symmetries: Annotated[
         bool,
         typer.Option("--symmetries", help="Average over the eight rotations and mirror images."),
@@ -75,6 +86,9 @@ def predict(
         detector=detect,
         symmetries=symmetries,
         saliency=saliency,
+        region_options=region_options(
+            classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp
+        ),
     )
     summary = pipeline.predict(source, model, out, settings=settings, track=show_progress)
     _print_summary(summary)
@@ -109,6 +123,8 @@ def _print_summary(summary: "PredictSummary") -> None:
         "referred to a person: "
         f"{summary.folder / 'predictions.csv'}"
     )
+    for line in summary.region_lines:
+        typer.echo(line, err=True)
     if summary.n_without_stain:
         typer.echo(
             f"{count_noun(summary.n_without_stain, 'image')} without a stated stain: their "

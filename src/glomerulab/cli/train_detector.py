@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.options import parse_settings
+from glomerulab.cli.options import (
+    ClassOption,
+    DrawnMppOption,
+    IgnoreBoundsOption,
+    SkipClassOption,
+    parse_settings,
+    region_options,
+)
 
 __all__ = ["train_detector"]
 
@@ -20,6 +27,10 @@ def train_detector(
         typer.Option(help="Region file, or a folder with one per slide: every glomerulus drawn."),
     ],
     out: Annotated[Path, typer.Option(help="Run folder; its tiles/ gets what is cut.")],
+    classes: ClassOption = None,
+    skip_classes: SkipClassOption = None,
+    ignore_bounds: IgnoreBoundsOption = False,
+    drawn_mpp: DrawnMppOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of tiles, split and training.")] = 0,
     settings: Annotated[
         list[str] | None,
@@ -42,6 +53,9 @@ def train_detector(
         regions,
         out,
         settings=parse_settings(settings),
+        region_options=region_options(
+            classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp
+        ),
         seed=seed,
         n_workers=workers,
         track=show_progress,
@@ -50,6 +64,7 @@ def train_detector(
     typer.echo(trained.card.test_summary or "No slide was left to measure its accuracy.")
     typer.echo(f"detector: {trained.run}; predict with --detect {trained.run} (research use only)")
     for failure in trained.failures:
-        typer.echo(f"not used: {failure.slide}: {failure.reason}", err=True)
+        region = f" region {failure.region}" if failure.region else ""
+        typer.echo(f"not used: {failure.slide}{region}: {failure.reason}", err=True)
     if trained.failures:
         raise typer.Exit(1)

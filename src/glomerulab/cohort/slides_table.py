@@ -6,17 +6,19 @@ the crops. A single slide or a folder of slides is read as a table without patie
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ManifestError, RegionError
-from glomerulab.geometry import Point, Region
 from glomerulab.runtime.files import existing_path, stated_path
 from glomerulab.runtime.tables import TableSchema, nfc, read_cells, read_table
 from glomerulab.slides.files import find_slides
-from glomerulab.slides.regions.files import REGION_SUFFIXES, read_regions
+from glomerulab.slides.regions.features import RegionOptions, SlideFrame
+from glomerulab.slides.regions.files import REGION_SUFFIXES, read_region_file
+from glomerulab.slides.regions.selection import Selection, select_regions
 from glomerulab.slides.scale import MAX_MPP, MIN_MPP
+from glomerulab.slides.slide import Slide
 
 __all__ = ["SlideEntry", "is_slides_table", "read_slides", "region_file_of", "regions_on"]
 
@@ -114,24 +116,28 @@ def region_file_of(entry: SlideEntry, folder: Path) -> Path:
     return found[0]
 
 
-def regions_on(entry: SlideEntry, regions_path: Path, *, bounds_offset: Point) -> list[Region]:
-    """Read the regions of a slide.
+def regions_on(
+    entry: SlideEntry, regions_path: Path, slide: Slide, options: RegionOptions
+) -> Selection:
+    """Read and select the regions of an open slide.
 
     Parameters
     ----------
     regions_path : Path
         One region file, or a folder with one named after each slide.
-    bounds_offset : tuple of float
-        Of the slide; added to QuPath's coordinates.
 
     Returns
     -------
-    list of Region
-        May be empty.
+    Selection
+        May hold no region.
     """
     path = region_file_of(entry, regions_path) if regions_path.is_dir() else regions_path
-    found = read_regions(path, bounds_offset=bounds_offset)
-    return [region for region in found if region.slide_id in {None, entry.slide_id}]
+    file = read_region_file(path)
+    frame = SlideFrame.of(slide, options)
+    found = select_regions(file.features, frame, options, slide_id=entry.slide_id)
+    found.notes[:0] = file.notes
+    found.invalid = [replace(one, reason=f"{path.name}, {one.reason}") for one in found.invalid]
+    return found
 
 
 def _read_table(path: Path) -> list[SlideEntry]:

@@ -8,6 +8,7 @@ part.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -33,6 +34,7 @@ from glomerulab.inference.score_map import Blob, blob_outline, find_blobs, score
 from glomerulab.runtime.files import atomic_write, read_utf8
 from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.slides.regions.features import RegionOptions
 from glomerulab.slides.regions.polygons import contains, mean_radius
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, Proposal
 from glomerulab.slides.slide import Slide, open_slide
@@ -61,6 +63,8 @@ class DetectorCard(BaseModel):
     test_summary: str
     """Result on held-out slides, in one sentence; empty without such slides."""
     test_summary_zh: str = ""
+    region_options: dict[str, Any] = {}
+    """How the regions that it learned from were read."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,7 @@ def fit_detector(
     entries: Sequence[SlideEntry],
     regions_path: Path,
     *,
+    region_options: RegionOptions | None = None,
     track: Track = silent,
 ) -> DetectorCard:
     """Fit the threshold and the growth of a detector, and write its card.
@@ -193,7 +198,7 @@ def fit_detector(
     }
     validation, test = (
         [
-            detect_on(entry, regions_path, engine)
+            detect_on(entry, regions_path, engine, region_options)
             for entry in track(
                 [entry for entry in entries if split_of.get(entry.slide_id) == split],
                 f"Detecting on {split} slides",
@@ -219,15 +224,18 @@ def fit_detector(
         trained_on_synthetic=synthetic,
         test_summary=summary,
         test_summary_zh=summary_zh,
+        region_options=(region_options or RegionOptions()).record(),
     )
     write_detector_card(card, run)
     return card
 
 
-def detect_on(entry: SlideEntry, regions_path: Path, engine: Engine) -> SlideDetections:
+def detect_on(
+    entry: SlideEntry, regions_path: Path, engine: Engine, options: RegionOptions | None = None
+) -> SlideDetections:
     """Run a network on a slide with known glomeruli."""
     with open_slide(entry.path, mpp_override=entry.mpp) as slide:
-        regions = regions_on(entry, regions_path, bounds_offset=slide.bounds_offset)
+        regions = regions_on(entry, regions_path, slide, options or RegionOptions()).regions
         blobs = find_blobs(score_map(slide, engine))
     return SlideDetections(
         entry.patient_id or entry.slide_id, tuple(blobs), tuple(one.polygon for one in regions)

@@ -8,10 +8,25 @@ from pathlib import Path
 
 from glomerulab.cohort.slides_table import SlideEntry, region_file_of
 from glomerulab.errors import GlomerulabError, RegionError, TaxonomyError
-from glomerulab.geometry import Box, Point, Region
-from glomerulab.runtime.names import safe_name
+from glomerulab.geometry import Box, Region
+from glomerulab.pipeline.region_checks import (
+    glass_note,
+    region_width,
+    regions_on_glass,
+    size_notes,
+)
+from glomerulab.runtime.names import hashed_name, safe_name
 from glomerulab.slides.cutting import CropTask, current_slide
-from glomerulab.slides.regions.files import InvalidRegion, read_regions
+from glomerulab.slides.regions.features import (
+    DEFAULT_OPTIONS,
+    RegionFile,
+    RegionNote,
+    RegionOptions,
+    SlideFrame,
+)
+from glomerulab.slides.regions.files import InvalidRegion, read_region_file
+from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, is_proposal
+from glomerulab.slides.regions.selection import class_keys, left_out_notes, select_regions
 from glomerulab.slides.scale import ScaleWarning, region_size_warning
 from glomerulab.slides.slide import Slide
 from glomerulab.taxonomy import Taxonomy
@@ -20,6 +35,7 @@ __all__ = ["CropSettings", "crop_image_id"]
 
 CROPS_FOLDER = "crops"
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
+MOST_LISTED = 10
 COARSER = 1.001
 """A slide is coarser than wanted if its mpp exceeds the wanted one by this factor."""
 
@@ -36,8 +52,8 @@ class CropSettings:
     """``png`` or ``jpeg``."""
     mpp_override: float | None = None
     """Micrometres per pixel of level 0 of every slide, in place of the files' metadata."""
-    ignore_bounds: bool = False
-    """GeoJSON coordinates start at the slide's corner, not at its bounds as QuPath's do."""
+    region_options: RegionOptions = DEFAULT_OPTIONS
+    """Which drawn objects are regions, and where their coordinates begin."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -82,11 +98,20 @@ class CropPlan:
         taxonomy: Taxonomy,
     ) -> None:
         check_regions(regions_path, n_slides=len(entries))
+        self._n_slides = len(entries)
         self.out = out
         self.crops: list[PlannedCrop] = []
         self.failures: list[Failure] = []
         self.regions: dict[str, list[Region]] = {}
         self.unknown_classes: Counter[str] = Counter()
+        self.left_out: dict[str, Counter[str]] = {}
+        """By slide id."""
+        self.notes: list[tuple[str, RegionNote]] = []
+        """On the regions of a slide."""
+        self.widths: dict[tuple[str, str], float] = {}
+        """Of the regions in micrometres, by slide id and region id."""
+        self._classes: Counter[str] = Counter()
+        self._reported: set[str] = set()
         self.enlarged_slides: list[str] = []
         self.other_slides: set[str] = set()
         self.slides_without_regions: list[str] = []
@@ -95,7 +120,7 @@ class CropPlan:
         self._regions_path = regions_path
         self._settings = settings
         self._taxonomy = taxonomy
-        self._parsed: tuple[Path, Point, list[Region], list[InvalidRegion]] | None = None
+        self._file: RegionFile | None = None
         self._image_ids: set[str] = set()
 
     def shared_settings(self) -> dict[str, object]:
@@ -105,6 +130,7 @@ class CropPlan:
             "margin": self._settings.margin,
             "image_format": self._settings.image_format,
             "labels": list(self._taxonomy.label_ids),
+            "regions": self._settings.region_options.record(),
         }
 
     def add(self, entry: SlideEntry) -> str | None:
@@ -132,27 +158,70 @@ class CropPlan:
                 self.failures.append(Failure(entry.slide_id, region.region_id, error.message))
         return fingerprint
 
+    def finish(self) -> None:
+        """Compare the regions of all slides; call it when all are added.
+
+        Raises
+        ------
+        RegionError
+            If classes were asked for and no region file has any of them.
+        """
+        for slide_id, note in size_notes(self.widths).items():
+            self.notes.append((slide_id, note))
+        wanted = self._settings.region_options.labels_by_class()
+        if not wanted or not self._classes or self.crops:
+            return
+        present = {key for name in self._classes for key in class_keys(name)}
+        if not present & wanted.keys():
+            counts = ", ".join(
+                f"{name or 'no class'} ({n}x)" for name, n in self._classes.most_common(MOST_LISTED)
+            )
+            raise RegionError(
+                f"no region has a class that --class names; the classes are: {counts}",
+                where=str(self._regions_path),
+            )
+
     def _regions_of(self, entry: SlideEntry, slide: Slide) -> list[Region]:
-        path = self._regions_path
+        path, options = self._regions_path, self._settings.region_options
         if path.is_dir():
             path = region_file_of(entry, path)
-        offset = (0.0, 0.0) if self._settings.ignore_bounds else slide.bounds_offset
-        if self._parsed is None or self._parsed[:2] != (path, offset):
-            invalid: list[InvalidRegion] = []
-            found = read_regions(path, bounds_offset=offset, invalid=invalid)
-            self._parsed = (path, offset, found, invalid)
-        _, _, regions, invalid = self._parsed
-        named = {region.slide_id for region in regions if region.slide_id is not None}
-        self.other_slides |= named - self._slide_ids
-        own = {None, entry.slide_id}
-        mine = [region for region in regions if region.slide_id in own]
-        lost = [one for one in invalid if one.slide_id in own]
-        self.failures += [Failure(entry.slide_id, one.region_id, one.reason) for one in lost]
-        if not mine and not lost:
+        if self._file is None or self._file.path != path:
+            self._file = read_region_file(path)
+            self.notes += [(entry.slide_id, note) for note in self._file.notes]
+        features = self._file.features
+        self.other_slides |= {one.slide_id for one in features if one.slide_id} - self._slide_ids
+        frame = SlideFrame.of(slide, options)
+        found = select_regions(features, frame, options, slide_id=entry.slide_id)
+        self._classes += found.classes
+        self.notes += [(entry.slide_id, note) for note in found.notes]
+        if found.left_out:
+            self.left_out[entry.slide_id] = found.left_out
+        failures: list[tuple[Region | InvalidRegion, str]] = [
+            (one, f"{path.name}, {one.reason}") for one in found.invalid
+        ]
+        mine = found.regions
+        if self._n_slides > 1 and self._regions_path.is_file():
+            failures += [
+                (one, f"{path.name}, region {one.region_id!r}: it does not name its slide")
+                for one in mine
+                if one.slide_id is None
+            ]
+            mine = [one for one in mine if one.slide_id is not None]
+        for one, reason in failures:
+            # What names no slide is found again for every slide of the file.
+            if one.slide_id is None and reason in self._reported and self._n_slides > 1:
+                continue
+            self._reported.add(reason)
+            self.failures.append(Failure(entry.slide_id, one.region_id, reason))
+        if not mine and not found.invalid:
             self.slides_without_regions.append(entry.slide_id)
+            left = "".join(f" ({note.en})" for note in left_out_notes(found.left_out))
             raise RegionError(
-                f"the region file has no region for slide {entry.slide_id!r}", where=str(path)
+                f"the region file has no region for slide {entry.slide_id!r}{left}", where=str(path)
             )
+        drawn = [region for region in mine if not is_proposal(region)]
+        if on_glass := regions_on_glass(slide, drawn, options):
+            self.notes.append((entry.slide_id, glass_note(entry.slide_id, on_glass)))
         return mine
 
     def _crop(
@@ -162,15 +231,14 @@ class CropPlan:
         if slide.padded_share(region.box()) == 1.0:
             width, height = slide.dimensions
             raise RegionError(
-                f"the region lies outside the slide ({width} x {height}); is the region file of "
-                "another slide?"
+                f"the region lies outside the slide ({width} x {height}); give the region file of "
+                "this slide, or --drawn-mpp if it was drawn on an image of another scale"
             )
+        self.widths[entry.slide_id, region.region_id] = region_width(region.box(), slide.mpp_xy)
         box = region.box().grown(settings.margin)
         image_id = crop_image_id(entry.slide_id, region.region_id)
-        if image_id in self._image_ids:
-            raise RegionError(
-                f"the image id {image_id!r} is already taken by another region; rename the region"
-            )
+        if image_id in self._image_ids:  # of a region of a slide whose name begins alike
+            image_id = f"{image_id}-{hashed_name(repr((entry.slide_id, region.region_id)))}"
         labels = self._labels(region)
         self._image_ids.add(image_id)
         relative = Path(
@@ -191,7 +259,8 @@ class CropPlan:
             try:
                 known.add(self._taxonomy.find(name).id)
             except TaxonomyError:
-                self.unknown_classes[name] += 1
+                if name != PROPOSAL_LABEL:
+                    self.unknown_classes[name] += 1
         if not known:
             return dict.fromkeys(self._taxonomy.label_ids)
         flags: dict[str, int | None] = {
@@ -237,15 +306,14 @@ def check_regions(path: Path, *, n_slides: int) -> None:
         raise RegionError("there is no such region file or folder", where=str(path))
     if n_slides <= 1 or not path.is_file():
         return
-    invalid: list[InvalidRegion] = []
-    regions: list[Region | InvalidRegion] = [*read_regions(path, invalid=invalid)]
-    for region in (*regions, *invalid):
-        if region.slide_id is None:
-            raise RegionError(
-                f"region {region.region_id!r} does not name the slide it lies on, and "
-                f"{n_slides} slides were given; give a folder with one file per slide",
-                where=str(path),
-            )
+    drawn = [one for one in read_region_file(path).features if not one.failure and not one.skipped]
+    if drawn and all(one.slide_id is None for one in drawn):
+        first = drawn[0]
+        raise RegionError(
+            f"{first.place} does not name the slide it lies on, and {n_slides} slides were given; "
+            "give a folder with one file per slide",
+            where=str(path),
+        )
 
 
 def _fingerprint(slide: Slide, regions: Sequence[Region]) -> str:

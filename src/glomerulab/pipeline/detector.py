@@ -27,12 +27,15 @@ from glomerulab.i18n.catalogue import translate
 from glomerulab.images import write_image
 from glomerulab.inference.detector import DetectorCard, fit_detector
 from glomerulab.pipeline.crop_plan import Failure, check_regions, crop_row
+from glomerulab.pipeline.region_checks import glass_note, regions_on_glass
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import SettingsFile
+from glomerulab.slides.regions.features import DEFAULT_OPTIONS, RegionOptions
 from glomerulab.slides.regions.polygons import contains, scaled
+from glomerulab.slides.regions.selection import left_out_notes
 from glomerulab.slides.slide import Slide, open_slide
 from glomerulab.stain.optical_density import tissue_mask
 from glomerulab.taxonomy import Label, Taxonomy
@@ -78,6 +81,7 @@ class TileSettings:
     side_px: int = 64
     """Covers a glomerulus of 200 µm and its surroundings."""
     seed: int = 0
+    region_options: RegionOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class TilesCut:
 
     manifest: Manifest
     failures: tuple[Failure, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ def train_detector(
     out: Path,
     *,
     settings: dict[str, object],
+    region_options: RegionOptions | None = None,
     seed: int = 0,
     n_workers: int = 1,
     track: Track = silent,
@@ -111,15 +117,21 @@ def train_detector(
     """Train a detector on slides whose glomeruli are all drawn, or continue its training."""
     entries = read_slides(slides)
     config = _config(out, settings | {"seed": seed})
-    size = TileSettings(side_px=config.model.input_size or TileSettings().side_px, seed=config.seed)
+    size = TileSettings(
+        side_px=config.model.input_size or TileSettings().side_px,
+        seed=config.seed,
+        region_options=region_options or RegionOptions(),
+    )
     folder = config.manifest.parent
     cut = cut_tiles(entries, regions, folder, settings=size, n_workers=n_workers, track=track)
     tiles = split_by_patient(cut.manifest, seed=config.seed)
     write_manifest(tiles, config.manifest)
-    for line in _tile_counts(tiles):
+    for line in (*cut.notes, *_tile_counts(tiles)):
         echo(line)
     run = train(config, resume=True, track=track, echo=echo)
-    card = fit_detector(run, tiles, entries, regions, track=track)
+    card = fit_detector(
+        run, tiles, entries, regions, region_options=size.region_options, track=track
+    )
     return TrainedDetector(run, card, cut.failures)
 
 
@@ -143,12 +155,15 @@ def cut_tiles(
     cut = partial(_cut_slide, regions_path=regions_path, out=out, settings=settings)
     rows: dict[str, list[dict[str, object]]] = {}
     failures: list[Failure] = []
+    notes: list[str] = []
     with closing(map_outcomes(cut, entries, n_workers=n_workers)) as outcomes:
         for outcome in track(outcomes, "Cutting tiles", len(entries)):
             if outcome.error is not None:
                 failures.append(Failure(outcome.item.slide_id, "", str(outcome.error)))
             else:
-                rows[outcome.item.slide_id] = outcome.value or []
+                rows[outcome.item.slide_id], failed, noted = outcome.value or ([], [], [])
+                failures += failed
+                notes += noted
     table = pd.DataFrame([row for entry in entries for row in rows.get(entry.slide_id, ())])
     if table.empty or not (table["glomerulus"] == 1).any():
         reason = failures[0].reason if failures else "no region lies on them"
@@ -156,7 +171,7 @@ def cut_tiles(
     manifest = manifest_from_rows(table, folder=out, taxonomy=DETECTOR_TAXONOMY)
     if not failures:  # a slide that failed may be readable the next time
         write_manifest(manifest, path)
-    return TilesCut(manifest, tuple(failures))
+    return TilesCut(manifest, tuple(failures), tuple(notes))
 
 
 def _config(out: Path, overrides: dict[str, object]) -> TrainConfig:
@@ -176,10 +191,15 @@ def _tile_counts(tiles: Manifest) -> Iterator[str]:
 
 def _cut_slide(
     entry: SlideEntry, *, regions_path: Path, out: Path, settings: TileSettings
-) -> list[dict[str, object]]:
-    """Cut the tiles of one slide and return their rows."""
+) -> tuple[list[dict[str, object]], list[Failure], list[str]]:
+    """Cut the tiles of one slide; return their rows, the regions that failed, and notes."""
+    options = settings.region_options
     with open_slide(entry.path, mpp_override=entry.mpp) as slide:
-        regions = regions_on(entry, regions_path, bounds_offset=slide.bounds_offset)
+        found = regions_on(entry, regions_path, slide, options)
+        regions = found.regions
+        notes = [*left_out_notes(found.left_out), *found.notes]
+        if on_glass := regions_on_glass(slide, regions, options):
+            notes.append(glass_note(entry.slide_id, on_glass))
         folder = make_folder(out / "tiles" / safe_name(entry.slide_id))
         rows: list[dict[str, object]] = []
         places = _places(slide, regions, _rng(entry.slide_id, settings.seed))
@@ -193,7 +213,8 @@ def _cut_slide(
                 crop_row(entry, slide, box, image_id=image_id, path=path, mpp=settings.mpp)
                 | {name: int(label == name) for name in DETECTOR_TAXONOMY.label_ids}
             )
-        return rows
+        failures = [Failure(entry.slide_id, one.region_id, one.reason) for one in found.invalid]
+        return rows, failures, [f"{entry.slide_id}: {note.en}" for note in notes]
 
 
 def _places(
@@ -273,7 +294,10 @@ def _digest(entries: Sequence[SlideEntry], regions_path: Path, settings: TileSet
         (one.slide_id, one.patient_id, one.stain, one.mpp, one.further, _n_bytes(one.path))
         for one in entries
     ]
-    digest = hashlib.sha256(repr((asdict(settings), slides)).encode())
+    size = asdict(settings)
+    if settings.region_options == RegionOptions():  # tiles of earlier versions go on
+        del size["region_options"]
+    digest = hashlib.sha256(repr((size, slides)).encode())
     for path in files:
         if path.is_file():
             digest.update(path.name.encode() + path.read_bytes())

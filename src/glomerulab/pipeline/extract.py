@@ -8,6 +8,7 @@ known to be of these settings and regions.
 
 import csv
 import shutil
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from glomerulab.runtime.resume import (
 )
 from glomerulab.slides.cutting import CropTask, close_current_slide, cut_crop
 from glomerulab.slides.scale import ScaleWarning
+from glomerulab.slides.regions.features import RegionNote, RegionOptions
+from glomerulab.slides.regions.selection import left_out_notes
 from glomerulab.taxonomy import Taxonomy, load_taxonomy
 
 __all__ = ["ExtractSummary", "extract_crops"]
@@ -41,6 +44,7 @@ FAILURES_FILE = "failures.csv"
 STATE_FILE = "extract.json"
 LOCK_FILE = ".extract.lock"
 FORMAT_VERSION = 1
+MOST_LINES = 20
 WAY_OUT = "choose another --out, or give --overwrite to cut everything again"
 
 
@@ -70,6 +74,31 @@ class ExtractSummary:
     """Slides whose region file was read and holds no region for them."""
     scale_warnings: Mapping[str, Sequence[ScaleWarning]]
     """By slide id: doubts about its micrometres per pixel."""
+    left_out: Mapping[str, Counter[str]]
+    """Drawn objects that are no regions, by slide id and kind or class."""
+    notes: tuple[tuple[str, RegionNote], ...]
+    """What the user must know of the regions of each slide id."""
+
+    def unknown_class_lines(self) -> list[str]:
+        """Return the classes that set no label, with their counts."""
+        if not self.unknown_classes:
+            return []
+        names = [f"{name!r} ({n}x)" for name, n in self.unknown_classes.items()]
+        more = f" and {len(names) - MOST_LINES} more" if len(names) > MOST_LINES else ""
+        return [
+            "classes that are not in the taxonomy and set no label: "
+            + ", ".join(names[:MOST_LINES])
+            + more
+        ]
+
+    def region_lines(self) -> list[str]:
+        """Return what the user must know of the regions, counted over all slides."""
+        total = sum(self.left_out.values(), Counter[str]())
+        lines = [note.en for note in left_out_notes(total)]
+        lines += [f"{slide_id}: {note.en}" for slide_id, note in self.notes[:MOST_LINES]]
+        if len(self.notes) > MOST_LINES:
+            lines.append(f"{len(self.notes) - MOST_LINES} more notes on regions are not listed")
+        return lines
 
 
 def extract_crops(
@@ -147,6 +176,7 @@ def extract_entries(
             run.cut(entries, inspect=inspect, track=track)
         finally:
             close_current_slide()
+        plan.finish()
         failures = [*plan.failures, *(run.failed[place] for place in sorted(run.failed))]
         rows = [crop.row for place, crop in enumerate(plan.crops) if place not in run.failed]
         manifest = _write_tables(out, entries, rows, failures, taxonomy)
@@ -163,6 +193,8 @@ def extract_entries(
         other_slides=tuple(sorted(plan.other_slides)),
         slides_without_regions=tuple(plan.slides_without_regions),
         scale_warnings=plan.scale_warnings,
+        left_out=plan.left_out,
+        notes=tuple(plan.notes),
     )
 
 
@@ -237,7 +269,10 @@ class _CropFolder:
         if known is None:
             self._refuse_foreign()
         elif changes := changed_settings(
-            {name: known["settings"].get(name) for name in settings}, settings
+            # Folders of earlier versions do not say how their regions were read.
+            {"regions": RegionOptions().record()}
+            | {name: known["settings"][name] for name in settings if name in known["settings"]},
+            settings,
         ):
             raise OutputError(
                 f"the crops in this folder were cut with other settings "

@@ -6,7 +6,7 @@ Training is never imported.
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from glomerulab.pipeline.predict_table import (
 from glomerulab.runtime.files import StrPath, make_folder, new_folder
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.slides.regions.features import RegionOptions
 
 __all__ = ["PredictSettings", "PredictSummary", "predict"]
 
@@ -61,6 +62,8 @@ class PredictSummary:
     """Images of regions that a detector proposed."""
     n_without_stain: int = 0
     """Images without a stated stain, each of which is referred for that alone."""
+    region_lines: tuple[str, ...] = ()
+    """What the user must know of the regions."""
 
 
 def predict(
@@ -145,9 +148,15 @@ def _predict(
         )
         table["saliency_path"] = [pictures.get(image_id, pd.NA) for image_id in table["image_id"]]
     notes = (*inputs.notes, *notes, *_engine_notes(engine, settings))
-    facts = _case_facts(inputs, failures, notes, model=model_facts(engine, calibration, run))
+    facts = _case_facts(
+        inputs,
+        failures,
+        notes,
+        model=model_facts(engine, calibration, run),
+        region_options=None if settings.regions is None else settings.region_options.record(),
+    )
     write_case_folder(out, facts, table)
-    return _summary(out, table, failures)
+    return replace(_summary(out, table, failures), region_lines=inputs.region_lines)
 
 
 def _case_facts(
@@ -156,6 +165,7 @@ def _case_facts(
     notes: tuple[Note, ...],
     *,
     model: ModelFacts,
+    region_options: dict[str, object] | None,
 ) -> CaseFacts:
     return CaseFacts(
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -166,6 +176,7 @@ def _case_facts(
         failures=failure_facts(failures, inputs.patients, inputs.manifest),
         is_synthetic=inputs.manifest.is_synthetic,
         notes=notes,
+        region_options=region_options,
     )
 
 
@@ -216,6 +227,11 @@ def _check_options(run: Path, settings: PredictSettings) -> None:
         )
     if settings.detector is not None and settings.regions is not None:
         raise ConfigError("give regions that were drawn or a detector that proposes them, not both")
+    if settings.regions is None and settings.region_options != RegionOptions():
+        raise ConfigError(
+            "--class, --skip-class, --ignore-bounds and --drawn-mpp say how regions are read; give "
+            "--regions with them"
+        )
 
 
 def _first_reason(failures: Sequence[Failure], notes: Sequence[Note]) -> str:

@@ -24,7 +24,9 @@ from glomerulab.runtime.names import hashed_name, safe_name
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.cutting import close_current_slide, current_slide
 from glomerulab.slides.files import dicom_reference
+from glomerulab.slides.regions.features import DEFAULT_OPTIONS, RegionOptions
 from glomerulab.slides.regions.proposals import read_scores, write_proposals
+from glomerulab.slides.regions.selection import left_out_notes
 from glomerulab.slides.slide import Slide
 
 __all__ = ["PredictSettings"]
@@ -59,6 +61,8 @@ class PredictSettings:
     """Average the probabilities over the eight symmetries of each image."""
     saliency: bool = False
     """Write a saliency picture of each image."""
+    region_options: RegionOptions = DEFAULT_OPTIONS
+    """How region files are read."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no slide or crop can have."""
@@ -94,6 +98,8 @@ class PredictionInputs:
     detector: DetectorFacts | None = None
     patients: Mapping[str, str | None] = field(default_factory=dict)
     """By slide id."""
+    region_lines: tuple[str, ...] = ()
+    """What the user must know of the regions, counted over all slides."""
 
 
 def read_inputs(
@@ -121,7 +127,12 @@ def read_inputs(
         entries,
         reader.proposals_folder if settings.regions is None else Path(settings.regions),
         out / CUT_FOLDER,
-        settings=CropSettings(card.mpp, settings.margin, mpp_override=settings.mpp_override),
+        settings=CropSettings(
+            card.mpp,
+            settings.margin,
+            mpp_override=settings.mpp_override,
+            region_options=settings.region_options,
+        ),
         taxonomy=card.taxonomy,
         n_workers=settings.n_workers,
         min_parallel=MIN_PARALLEL,
@@ -145,9 +156,14 @@ def read_inputs(
             name for name in done.slides_without_regions if name in opened
         ),
         failures=(*reader.failures, *(one for one in done.failures if one.slide not in reported)),
-        notes=(*reader.notes(), *_cut_notes(done, opened, reader, card.mpp)),
+        notes=(
+            *reader.notes(),
+            *_region_notes(done, reader.patients),
+            *_cut_notes(done, opened, reader, card.mpp),
+        ),
         detector=None if reader.detector is None else reader.detector.facts,
         patients=reader.patients,
+        region_lines=(*done.region_lines(), *done.unknown_class_lines()),
     )
 
 
@@ -256,6 +272,19 @@ class _SlideReader:
         is_valid = entry.slide_id == safe_name(entry.slide_id)
         stem = entry.slide_id if is_valid else entry.path.name
         return self.proposals_folder / f"{stem}.geojson"
+
+
+def _region_notes(done: ExtractSummary, patients: Mapping[str, str | None]) -> list[Note]:
+    """Return what a report must tell of the regions of each slide."""
+    found = [
+        (slide_id, note)
+        for slide_id, counts in done.left_out.items()
+        for note in left_out_notes(counts)
+    ]
+    return [
+        Note(en=note.en, zh=note.zh, case=patients.get(slide_id) or slide_id)
+        for slide_id, note in (*found, *done.notes)
+    ]
 
 
 def _cut_notes(

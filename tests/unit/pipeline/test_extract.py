@@ -192,7 +192,7 @@ def test_bad_items_become_rows_and_the_others_are_done(cohort, tmp_path):
     assert reasons.keys() == {("broken", ""), ("c", ""), ("b", "far"), ("b", "both")}
     assert "broken.svs: " in reasons["broken", ""]
     assert "no region file" in reasons["c", ""]
-    assert "region file of another slide?" in reasons["b", "far"]
+    assert "lies outside the slide" in reasons["b", "far"]
     assert "exclude each other" in reasons["b", "both"]
 
 

@@ -392,7 +392,7 @@ def test_each_slide_is_opened_and_its_regions_are_parsed_once(
         return read_regions(path, **options)
 
     monkeypatch.setattr("glomerulab.slides.cutting.open_slide", open_counted)
-    monkeypatch.setattr("glomerulab.pipeline.crop_plan.read_regions", read_counted)
+    monkeypatch.setattr("glomerulab.pipeline.crop_plan.read_region_file", read_counted)
     source = slides / "slides.csv" if n_slides == 2 else slides / "s1.tif"
     settings = PredictSettings(slides, margin=0.0, n_workers=2)
     predict(source, trained, tmp_path / "out", settings=settings)

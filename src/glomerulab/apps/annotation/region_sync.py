@@ -16,11 +16,19 @@ from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_regions
 from glomerulab.apps.annotation.store.study import add_images, read_study
 from glomerulab.cohort.slides_table import SlideEntry
-from glomerulab.errors import SlideError
+from glomerulab.errors import RegionError, SlideError
 from glomerulab.geometry import Point, Region
 from glomerulab.pipeline.crop_plan import crop_image_id
+from glomerulab.pipeline.region_checks import glass_note, regions_on_glass
 from glomerulab.slides.cutting import CropTask, close_current_slide, current_slide, cut_crop
-from glomerulab.slides.regions.files import read_regions, write_regions
+from glomerulab.slides.regions.features import RegionNote, RegionOptions, SlideFrame
+from glomerulab.slides.regions.files import (
+    InvalidRegion,
+    read_region_file,
+    read_regions,
+    write_regions,
+)
+from glomerulab.slides.regions.selection import left_out_notes, select_regions
 from glomerulab.slides.slide import open_slide
 
 
@@ -83,8 +91,17 @@ def crop_regions(
     return CropSummary(n_added, len(cut), tuple(changed), failures)
 
 
-def import_region_file(store: Store, path: Path, slide: Path, *, login: str) -> tuple[int, int]:
-    """Import the regions of a file as drawn by an annotator, all or none.
+def import_region_file(
+    store: Store,
+    path: Path,
+    slide: Path,
+    *,
+    login: str,
+    options: RegionOptions | None = None,
+    invalid: list[InvalidRegion] | None = None,
+    notes: list[RegionNote] | None = None,
+) -> tuple[int, int]:
+    """Import the regions of a file as drawn by an annotator.
 
     Parameters
     ----------
@@ -92,19 +109,39 @@ def import_region_file(store: Store, path: Path, slide: Path, *, login: str) -> 
         Any region file that `read_regions` reads.
     slide : Path
         The slide of the regions; its bounds are the origin of QuPath's coordinates.
+    options : RegionOptions, optional
+        Which objects of the file are regions.
+    invalid : list of InvalidRegion, optional
+        Receives the objects that are damaged or bound no area. Without it, one of them is an error,
+        and nothing is imported.
+    notes : list of RegionNote, optional
+        Receives what was left out or changed.
 
     Returns
     -------
     n_new, n_existing : int
         A region that was imported before, on this slide and in this shape, exists already.
+
+    Raises
+    ------
+    RegionError
+        If the file is malformed as a whole, or all its regions lie on empty glass.
     """
+    options = options or RegionOptions()
+    file = read_region_file(path)
     with open_slide(slide) as opened:
-        slide_id, offset = opened.slide_id, opened.bounds_offset
-    regions = [
-        _named_region(region, slide_id)
-        for region in read_regions(path, bounds_offset=offset)
-        if region.slide_id in {None, slide_id}
-    ]
+        slide_id = opened.slide_id
+        frame = SlideFrame.of(opened, options)
+        found = select_regions(file.features, frame, options, slide_id=slide_id)
+        on_glass = regions_on_glass(opened, found.regions, options)
+    if invalid is not None:
+        invalid += found.invalid
+    elif found.invalid:
+        raise RegionError(found.invalid[0].reason, where=str(path))
+    if notes is not None:
+        notes += [*file.notes, *left_out_notes(found.left_out), *found.notes]
+        notes += [glass_note(slide_id, on_glass)] if on_glass else []
+    regions = [_named_region(region, slide_id) for region in found.regions]
     saved = save_regions(store, regions, login=login)
     n_existing = sum(one.already_saved for one in saved)
     return len(saved) - n_existing, n_existing
@@ -131,15 +168,21 @@ def import_boxes(
     """Import the regions of an uploaded file as boxes of the account; return how many it holds.
 
     A region that the account imported before keeps its present box. Of a malformed file nothing is
-    imported.
+    imported; an object that is damaged or bounds no area is an error after the others are imported.
     """
+    invalid: list[InvalidRegion] = []
     regions = [
         _uploaded_region(region, login, slide_id)
-        for region in read_regions(file, bounds_offset=bounds_offset)
+        for region in read_regions(file, bounds_offset=bounds_offset, invalid=invalid)
     ]
     known = {one.region_id for one in list_regions(store, login=login)}
     new = [region for region in regions if region.region_id not in known]
     save_regions(store, new, login=login)
+    if invalid:
+        raise RegionError(
+            f"{len(invalid)} region(s) of the file could not be imported, the first because: "
+            f"{invalid[0].reason}; {len(regions)} other(s) were imported"
+        )
     return len(regions)
 
 

@@ -86,6 +86,7 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
         regions=allowed.find(task.request.regions),
         margin=task.request.margin,
         n_workers=task.n_workers,
+        region_options=task.request.region_options(),
     )
     table = _write_slides(task, allowed)
     track = _FileTrack(folder)

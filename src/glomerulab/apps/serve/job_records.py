@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glomerulab.errors import OutputError
 from glomerulab.runtime.files import atomic_write, make_folder, read_utf8
+from glomerulab.slides.regions.features import RegionOptions
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED = frozenset({"done", "failed", "cancelled"})
@@ -66,7 +67,30 @@ class JobRequest(_Stored):
         allow_inf_nan=False,
         description="Margin around regions, as for the training crops.",
     )
+    classes: tuple[str, ...] = Field(
+        default=(),
+        max_length=100,
+        description="Take only regions of these classes, each `NAME` or `NAME=LABEL`.",
+    )
+    skip_classes: tuple[str, ...] = Field(
+        default=(), max_length=100, description="Leave out regions of these classes."
+    )
+    ignore_bounds: bool = Field(
+        default=False,
+        description="GeoJSON counts from the slide's corner, not from openslide.bounds.",
+    )
+    drawn_mpp: float | None = Field(
+        default=None,
+        ge=0.001,
+        le=1000,
+        allow_inf_nan=False,
+        description="Micrometres per pixel of the image that the regions were drawn on.",
+    )
     language: Literal["en", "zh"] = Field(default="en", description="Of the HTML report.")
+
+    def region_options(self) -> RegionOptions:
+        """Return how the regions are read; a `ConfigError` if the options contradict each other."""
+        return RegionOptions(self.classes, self.skip_classes, self.ignore_bounds, self.drawn_mpp)
 
 
 class JobProgress(_Stored):

@@ -99,6 +99,7 @@ def _check(request: JobRequest, slides: SlideFolder, service: Service) -> None:
     if len(set(places)) < len(places):
         raise ConfigError("the request names a slide twice")
     slides.find(request.regions)
+    request.region_options()
     for slide in request.slides:
         if slide.stain is not None and slide.stain not in STAINS:
             raise ConfigError(

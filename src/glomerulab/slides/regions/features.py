@@ -16,6 +16,7 @@ from glomerulab.geometry import Point
 from glomerulab.i18n.catalogue import LANGUAGES, translate
 
 __all__ = [
+    "DEFAULT_OPTIONS",
     "Feature",
     "Part",
     "RegionFile",
@@ -151,6 +152,9 @@ class RegionOptions:
             "ignore_bounds": self.ignore_bounds,
             "drawn_mpp": self.drawn_mpp,
         }
+
+
+DEFAULT_OPTIONS = RegionOptions()
 
 
 class _OpenSlide(Protocol):

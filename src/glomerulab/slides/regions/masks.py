@@ -18,9 +18,7 @@ MAX_PIXELS = 400_000_000
 """A mask is decoded whole, one byte per pixel."""
 
 
-def mask_parts(
-    mask: Mapping[str, Any], place: str
-) -> tuple[tuple[Part, ...], tuple[float, float]]:
+def mask_parts(mask: Mapping[str, Any], place: str) -> tuple[tuple[Part, ...], tuple[float, float]]:
     """Return the outlines of a mask, and the width and height of its image.
 
     Raises
@@ -28,9 +26,8 @@ def mask_parts(
     RegionError
         If the mask is malformed, empty, or of an image above `MAX_PIXELS`.
     """
-    size, counts = mask.get("size"), mask.get("counts")
-    is_size = isinstance(size, list) and len(size) == 2
-    if not is_size or not all(type(side) is int and side > 0 for side in size):
+    size, counts = mask.get("size") or (), mask.get("counts")
+    if not isinstance(size, list) or [type(side) for side in size] != [int, int] or min(size) < 1:
         raise RegionError(f"{place}: its mask has no size [height, width]")
     height, width = size
     if height * width > MAX_PIXELS:
@@ -47,7 +44,9 @@ def mask_parts(
     doubled = np.pad(cut.repeat(2, axis=0).repeat(2, axis=1), 1).astype(np.float32)
     parts = [
         Part(tuple((left + (x - 0.5) / 2, top + (y - 0.5) / 2) for y, x in contour[:-1].tolist()))
-        for contour in find_contours(doubled, 0.5, positive_orientation="high")
+        for contour in find_contours(  # type: ignore[no-untyped-call]
+            doubled, 0.5, positive_orientation="high"
+        )
         if _is_outer(contour)
     ]
     return tuple(parts), (float(width), float(height))

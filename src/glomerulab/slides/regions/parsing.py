@@ -100,10 +100,8 @@ def _unreadable(path: Path, error: Exception) -> RegionError:
 
 def parse_point(x: object, y: object, *, feature: str) -> Point:
     """Return one vertex from two numbers or texts of numbers."""
-    are_numbers = all(
-        isinstance(value, str | int | float) and not isinstance(value, bool) for value in (x, y)
-    )
-    if are_numbers:
+    is_switch = isinstance(x, bool) or isinstance(y, bool)
+    if isinstance(x, str | int | float) and isinstance(y, str | int | float) and not is_switch:
         try:
             return float(x), float(y)
         except (ValueError, OverflowError):

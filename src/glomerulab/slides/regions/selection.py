@@ -28,7 +28,7 @@ from glomerulab.slides.regions.features import (
 )
 from glomerulab.slides.regions.parsing import LABEL_SEPARATOR, InvalidRegion, split_labels
 
-__all__ = ["Selection", "left_out_notes", "select_regions"]
+__all__ = ["Selection", "class_keys", "left_out_notes", "select_regions"]
 
 TISSUE_CLASSES = frozenset({"tissue", "tissue outline", "region", "ignore"})
 """Names that people give to outlines of tissue; QuPath's own end in ``*``."""
@@ -157,9 +157,7 @@ def left_out_notes(left_out: Counter[str]) -> list[RegionNote]:
     ]
 
 
-def _left_out(
-    feature: Feature, wanted: dict[str, str | None], unwanted: set[str]
-) -> str | None:
+def _left_out(feature: Feature, wanted: dict[str, str | None], unwanted: set[str]) -> str | None:
     """Return the kind or class for which a feature is left out; None for a region.
 
     It is empty for an object that only holds others.
@@ -184,6 +182,11 @@ def _left_out(
 def _names(classes: Sequence[str]) -> set[str]:
     """Return the keys under which an option may name an object of these classes."""
     return {class_key(name) for name in (*classes, LABEL_SEPARATOR.join(classes)) if name}
+
+
+def class_keys(joined: str) -> set[str]:
+    """Return the keys of a joined class name, as `Selection.classes` counts them."""
+    return _names(split_labels(joined)) | {class_key(joined)}
 
 
 def _labels(classes: tuple[str, ...], wanted: dict[str, str | None]) -> tuple[str, ...]:
@@ -222,9 +225,7 @@ def _unique(region_id: str, slide_id: str | None, taken: set[tuple[str | None, s
     return found
 
 
-def _factors(
-    feature: Feature, frame: SlideFrame, options: RegionOptions
-) -> tuple[float, float]:
+def _factors(feature: Feature, frame: SlideFrame, options: RegionOptions) -> tuple[float, float]:
     """Return what coordinates along x and y are multiplied by."""
     if options.drawn_mpp is not None:
         if frame.mpp_xy is None:

@@ -6,7 +6,6 @@ from glomerulab.errors import RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.regions.asap import parse_asap, render_asap
 from glomerulab.slides.regions.files import read_regions
-
 from tests.support.region_files import regions_of, select
 
 

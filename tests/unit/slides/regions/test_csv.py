@@ -65,7 +65,9 @@ def test_two_columns_of_labels_are_refused_by_name():
         parse_csv("x,y,width,height,label,class\n1,2,3,4,a,b\n")
 
 
-@pytest.mark.parametrize("text", ["x;y;width;height\n1,5;2;3;4\n", "x\ty\twidth\theight\n1.5\t2\t3\t4\n"])
+@pytest.mark.parametrize(
+    "text", ["x;y;width;height\n1,5;2;3;4\n", "x\ty\twidth\theight\n1.5\t2\t3\t4\n"]
+)
 def test_the_separator_is_recognised(text):
     rows, notes = parse_csv(text)
     (region,) = regions_of(rows)

@@ -7,7 +7,6 @@ from glomerulab.errors import RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.regions.files import read_regions
 from glomerulab.slides.regions.imagescope import parse_imagescope, render_imagescope
-
 from tests.support.region_files import regions_of
 
 

@@ -118,14 +118,18 @@ JUNK = st.recursive(
     | st.floats()
     | st.text(max_size=6)
     | st.sampled_from(["Polygon", "MultiPolygon", "GeometryCollection", "Point", "cell", "root"]),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(
-            ["type", "geometry", "coordinates", "properties", "children", "id", "bbox", "counts"]
-            + ["geometries", "size", "rotation", "classification", "name", "names", "parentClass"]
-        ),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                (
+                    "type geometry coordinates properties children id bbox counts geometries "
+                    "size rotation classification name names parentClass"
+                ).split()
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=8,
 )
