@@ -32,9 +32,9 @@ from glomerulab.runtime.resume import (
     folder_lock,
 )
 from glomerulab.slides.cutting import CropTask, close_current_slide, cut_crop
-from glomerulab.slides.scale import ScaleWarning
 from glomerulab.slides.regions.features import RegionNote, RegionOptions
 from glomerulab.slides.regions.selection import left_out_notes
+from glomerulab.slides.scale import ScaleWarning
 from glomerulab.taxonomy import Taxonomy, load_taxonomy
 
 __all__ = ["ExtractSummary", "extract_crops"]

@@ -27,7 +27,7 @@ REGION_TABLE = TableSchema(
     error=RegionError,
 )
 LABEL_SEPARATOR = ";"
-BLANK = " \t,;|\""
+BLANK = ' \t,;|"'
 
 
 def parse_csv(text: str) -> Iterator[Feature]:

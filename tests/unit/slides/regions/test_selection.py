@@ -122,10 +122,23 @@ JUNK = st.recursive(
         st.lists(inner, max_size=4)
         | st.dictionaries(
             st.sampled_from(
-                (
-                    "type geometry coordinates properties children id bbox counts geometries "
-                    "size rotation classification name names parentClass"
-                ).split()
+                [
+                    "type",
+                    "geometry",
+                    "coordinates",
+                    "properties",
+                    "children",
+                    "id",
+                    "bbox",
+                    "counts",
+                    "geometries",
+                    "size",
+                    "rotation",
+                    "classification",
+                    "name",
+                    "names",
+                    "parentClass",
+                ]
             ),
             inner,
             max_size=4,
