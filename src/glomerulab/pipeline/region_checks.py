@@ -43,7 +43,7 @@ def regions_on_glass(
     Raises
     ------
     RegionError
-        If all of them lie on glass.
+        If all of them lie on glass; a single one only if bounds or a drawn mpp moved it.
     SlideError
         If the pixels cannot be decoded.
     """
@@ -51,7 +51,9 @@ def regions_on_glass(
     if not inside or not _is_glass(slide.background):
         return []
     on_glass = [one for one in inside if _tissue_share(slide, one) < LEAST_TISSUE]
-    if on_glass and len(on_glass) == len(inside):
+    # One region may be of very pale tissue; several, or one that was moved, are misplaced.
+    is_moved = any(slide.bounds_offset) or options.drawn_mpp is not None
+    if on_glass and len(on_glass) == len(inside) and (len(inside) > 1 or is_moved):
         raise RegionError(
             f"{'the region lies' if len(inside) == 1 else f'all {len(inside)} regions lie'} on "
             f"empty glass. {_way_out(slide, options)}"
