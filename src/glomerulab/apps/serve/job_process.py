@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from glomerulab.apps.serve.files import FAILURES_FILE, REPORTS_FOLDER, SlideFolder, pack_results
 from glomerulab.apps.serve.job_records import JobFolder, JobProgress, JobRequest, JobResult
+from glomerulab.cases.case_folder import CASE_FILE
 from glomerulab.errors import GlomerulabError
 from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder
 from glomerulab.runtime.parallel import end_with_parent
@@ -29,7 +30,14 @@ SLIDES_FILE = "slides.csv"
 LOCK_FILE = ".lock"
 END_S = 5.0
 """Seconds between SIGTERM and SIGKILL."""
-FIELDS = {"--mpp-override": "`mpp` of the slide", "--margin": "`margin`"}
+FIELDS = {
+    "--mpp-override, or mpp in the slides table": "`mpp` of the slide",
+    "--mpp-override": "`mpp` of the slide",
+    "--margin": "`margin`",
+    "--drawn-mpp": "`drawn_mpp`",
+    "--ignore-bounds": "`ignore_bounds`",
+    "--skip-class": "`skip_classes`",
+}
 """Names of command line options in a request."""
 
 
@@ -91,7 +99,8 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
     table = _write_slides(task, allowed)
     track = _FileTrack(folder)
     summary = predict(table, task.run, folder.result, settings=settings, track=track)
-    _translate_table(folder.result / FAILURES_FILE, task)
+    for name in (FAILURES_FILE, CASE_FILE):
+        _translate_file(folder.result / name, task)
     write_case_reports(
         folder.result,
         folder.result / REPORTS_FOLDER,
@@ -127,8 +136,8 @@ def _write_slides(task: JobTask, allowed: SlideFolder) -> Path:
     return path
 
 
-def _translate_table(path: Path, task: JobTask) -> None:
-    """Rewrite a table with the client's names."""
+def _translate_file(path: Path, task: JobTask) -> None:
+    """Rewrite a table of failures, or the notes of a case, with the client's names."""
     if not path.is_file():
         return
     text = _client_wording(path.read_text(encoding="utf-8"), task)

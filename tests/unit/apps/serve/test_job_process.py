@@ -93,6 +93,14 @@ def test_a_slide_without_mpp_is_evaluated_when_the_request_gives_it(task, tmp_pa
     assert JobFolder(job.folder).read_outcome().n_images == 2
 
 
+def test_notes_name_the_fields_of_a_request(task, tmp_path):
+    job = task({"path": "s1.tif", "mpp": 0.1}, regions="s1.geojson")
+    run_job(job)
+    content = (job.folder / "result" / "case.json").read_text(encoding="utf-8")
+    assert "`mpp` of the slide" in content
+    assert "--" not in content
+
+
 def test_failures_are_listed_without_a_server_path(task, tmp_path):
     from glomerulab.geometry import Box, Region
     from glomerulab.slides.regions.files import read_regions, write_regions
