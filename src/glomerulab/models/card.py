@@ -7,10 +7,23 @@ from pydantic import BaseModel, ConfigDict, Field
 from glomerulab.predictions import Head
 from glomerulab.taxonomy import Label, Taxonomy
 
-__all__ = ["ModelCard"]
+__all__ = ["ModelCard", "Option", "Origin"]
 
 Triple = tuple[float, float, float]
 """One number per colour channel."""
+Option = bool | int | float | str | tuple[int | float, ...]
+"""Value of an option of a network."""
+
+
+class Origin(BaseModel):
+    """Where the starting weights of a model come from, and on what terms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    licence: str | None = None
+    """As its publisher names it; None if its files state none."""
+    citation: str | None = None
 
 
 class ModelCard(BaseModel):
@@ -21,9 +34,7 @@ class ModelCard(BaseModel):
     format: Literal[1] = 1
     model: str
     """Name in the registry."""
-    options: dict[str, bool | int | float | str | tuple[int | float, ...]] = Field(
-        default_factory=dict
-    )
+    options: dict[str, Option] = Field(default_factory=dict)
     """Options of this network, see the registry."""
     head: Head = "softmax"
     taxonomy_name: str
@@ -37,6 +48,8 @@ class ModelCard(BaseModel):
     """Median of the training crops, µm per pixel; None if no crop states it."""
     stain_reference: str | None = None
     """Path of the reference that the training images were normalised to."""
+    origin: Origin | None = None
+    """Of published starting weights; a run that starts from this one keeps it."""
     epoch: int = 0
     """Epochs the weights were trained for."""
 

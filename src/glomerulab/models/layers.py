@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 __all__ = [
     "Stage",
-    "check_network",
     "find_classifier",
     "find_stages",
     "freeze_batchnorm_stats",
@@ -122,32 +121,6 @@ def find_classifier(model: nn.Module) -> nn.Module:
     if isinstance(found, nn.Module) and any(True for _ in found.parameters()):
         return found
     raise ValueError(f"{type(model).__name__} has no layer that gives the logits")
-
-
-def check_network(model: nn.Module, *, n_classes: int, input_size: int) -> None:
-    """Run a network once on a white image; mode and statistics stay as they are.
-
-    Raises
-    ------
-    ValueError
-        If it does not take images of this size, or does not return logits of shape (1, n_classes).
-    """
-    was_training = model.training
-    device = next(model.parameters()).device
-    try:
-        with torch.no_grad(), record_features(model):
-            logits = model.eval()(torch.ones(1, 3, input_size, input_size, device=device))
-    except (AssertionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"the network does not take images of {input_size} px: {reason}; set "
-            "model.input_size to a size that it takes"
-        ) from error
-    finally:
-        model.train(was_training)
-    if not isinstance(logits, Tensor) or logits.shape != (1, n_classes):
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the network returns {shape} for an image instead of (1, {n_classes})")
 
 
 def head_layers(model: nn.Module) -> tuple[str, ...]:

@@ -16,9 +16,19 @@ from glomerulab.models.networks.improved_seresnet import (
     improved_seresnet_small,
 )
 
-__all__ = ["MODELS", "ModelEntry", "create_model", "find_model"]
+__all__ = [
+    "HUB_PREFIX",
+    "LOCAL_PREFIX",
+    "MODELS",
+    "TIMM_PREFIX",
+    "ModelEntry",
+    "create_model",
+    "find_model",
+]
 
 TIMM_PREFIX = "timm:"
+HUB_PREFIX, LOCAL_PREFIX = "hf-hub:", "local-dir:"
+"""Of networks that others published, see `glomerulab.models.transfer.published`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ def _layer_class(key: str, value: object) -> object:
         return value
     name = value.rpartition(".")[2]
     found = (getattr(package, name, None) for package in (timm.layers, nn))
-    return next((one for one in found if isinstance(one, type)), value)
+    return next((one for one in found if isinstance(one, (type, partial))), value)
 
 
 def _timm_entry(name: str, input_size: int = 224, *, has_fixed_size: bool = False) -> ModelEntry:

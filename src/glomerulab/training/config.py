@@ -10,8 +10,8 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glomerulab.errors import ConfigError
-from glomerulab.models.card import Triple
-from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from glomerulab.models.card import Option, Triple
+from glomerulab.models.registry import HUB_PREFIX, LOCAL_PREFIX, TIMM_PREFIX
 from glomerulab.predictions import Head
 from glomerulab.runtime.files import atomic_write, read_configuration
 from glomerulab.runtime.messages import first_problem
@@ -21,7 +21,7 @@ from glomerulab.training.hardware import Precision
 
 __all__ = ["TrainConfig", "read_config", "write_config"]
 
-PATH_KEYS = ("manifest", "out", "start.weights")
+PATH_KEYS = ("manifest", "out", "start.weights", "model.name")
 IMAGENET = "imagenet"
 """Value of ``start.weights`` that is a name, not a path."""
 
@@ -41,25 +41,27 @@ class ModelConfig(FrozenConfig):
     """The network and its input."""
 
     name: str = "improved_seresnet50"
-    """See `glomerulab.models.registry.find_model`."""
+    """See `glomerulab.models.registry.find_model`; or a published network with its weights,
+    ``hf-hub:owner/name`` or a local folder (a path with a slash, in a file relative to it)."""
     head: Head = "softmax"
     dropout: float = Field(default=0.2, ge=0, lt=1)
     input_size: int | None = Field(default=None, ge=32)
     """Height and width of the images, px; by default the design size of the network."""
-    options: dict[str, bool | int | float | str | tuple[int | float, ...]] = Field(
-        default_factory=dict
-    )
+    options: dict[str, Option] = Field(default_factory=dict)
     """Options of this network only; of one of timm, the arguments of its constructor."""
-    mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
+    mean: Triple | None = None
+    """Of each channel, of values from 0 to 1; by default what the initial weights expect, and
+    ImageNet's for random ones."""
+    std: Triple | None = None
 
 
 class StartConfig(FrozenConfig):
     """The initial weights."""
 
     weights: str | None = None
-    """A file of weights, a run folder, or ``imagenet``; by default random weights. In a file, a
-    path relative to that file."""
+    """A file of weights, a run folder, a published network (``hf-hub:owner/name`` or its folder),
+    or ``imagenet``; by default those of a published network, random for others. In a file, a path
+    relative to that file."""
     frozen_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the pretrained parameters, in forward order, that training does not change."""
     partial: bool = False
@@ -278,9 +280,9 @@ def read_toml_config(
     for key in path_keys:
         value = _get(data, key)
         if value is not None:
-            _set(data, key, _absolute(value, path.absolute().parent), where=where)
+            _set(data, key, _resolved(key, value, path.absolute().parent), where=where)
     for key, value in (overrides or {}).items():
-        _set(data, key, _absolute(value, Path.cwd()) if key in path_keys else value)
+        _set(data, key, _resolved(key, value, Path.cwd()) if key in path_keys else value)
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -304,11 +306,21 @@ def write_config(config: TrainConfig, path: Path) -> None:
         temporary.write_bytes(tomli_w.dumps(data).encode())
 
 
+def _resolved(key: str, value: object, folder: Path) -> object:
+    """Return a value of a path key with its path absolute; names stay as they are."""
+    is_name = key == "model.name" and ("/" not in str(value) or str(value).startswith(TIMM_PREFIX))
+    return value if is_name else _absolute(value, folder)
+
+
 def _absolute(value: object, folder: Path) -> object:
     """Return a path as an absolute one, and any other value unchanged."""
     if isinstance(value, Path):
         value = str(value)
-    return str(folder / value) if isinstance(value, str) and value != IMAGENET else value
+    if not isinstance(value, str) or value == IMAGENET or value.startswith(HUB_PREFIX):
+        return value
+    if value.startswith(LOCAL_PREFIX):
+        return LOCAL_PREFIX + str(folder / value.removeprefix(LOCAL_PREFIX))
+    return str(folder / value)
 
 
 def _get(data: object, dotted: str) -> object:

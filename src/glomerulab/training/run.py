@@ -23,10 +23,13 @@ from glomerulab.errors import (
     LeakageError,
     TrainingError,
 )
+from glomerulab.models.card import Origin
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from glomerulab.models.heads import probabilities
-from glomerulab.models.layers import check_network
+from glomerulab.models.layers import find_classifier
+from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.models.registry import create_model, find_model
+from glomerulab.models.transfer.published import origin_lines
 from glomerulab.predictions import predictions_table, write_predictions
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.sealing import SEAL_FILE, write_seal
@@ -36,6 +39,7 @@ from glomerulab.training.dataset import CropDataset
 from glomerulab.training.hardware import uses_bfloat16
 from glomerulab.training.history import EpochRow, tensorboard_writer, write_history
 from glomerulab.training.loop import AfterEpoch, Compute, fit, make_optimizer, predict_logits
+from glomerulab.training.network import complete_network
 from glomerulab.training.run_folder import check_run_folder, open_run
 from glomerulab.training.start import set_start, write_start
 from glomerulab.training.state import TrainingState, has_state, load_state, save_state
@@ -88,13 +92,14 @@ def train(
         If an image is missing or unreadable.
     """
     accelerator = _accelerator(config)
+    config, origin = complete_network(config)
     manifest = read_manifest(config.manifest)
     parts = {name: manifest.part(name) for name in SPLITS}
     _check_parts(parts, config)
     check_shares(len(parts["train"].table), config, n_processes=accelerator.num_processes)
     warnings = _leakage_warnings(manifest, config, echo)
     model, input_size = _create_model(config, n_classes=len(manifest.taxonomy.label_ids))
-    card = _model_card(config, parts["train"], input_size)
+    card = _model_card(config, parts["train"], input_size, origin)
     use_bfloat16 = uses_bfloat16(config.precision, accelerator.device, input_size=input_size)
     compute = Compute(accelerator, use_bfloat16)
     run = config.out
@@ -105,7 +110,13 @@ def train(
     _check_images(parts, config)
     with _explained_memory_errors(config), torch.random.fork_rng(devices=[]):
         n_smallest = smallest_part(len(parts["train"].table), config)
-        _check_forward(model, config, input_size=input_size, n_smallest=n_smallest)
+        _check_forward(
+            model,
+            config,
+            n_classes=len(card.labels),
+            input_size=input_size,
+            n_smallest=n_smallest,
+        )
         training = _dataset(parts["train"], card, config, augmented=True)
         validation = None
         if len(parts["validation"].table):
@@ -119,7 +130,7 @@ def train(
             open_run(run, config, manifest, device=str(accelerator.device), warnings=warnings)
             if not is_resumed:
                 write_start(start, run)
-                for line in start.lines():
+                for line in (*start.lines(), *(origin_lines(origin) if origin else ())):
                     echo(line)
         accelerator.wait_for_everyone()
         _fit(
@@ -325,21 +336,26 @@ def _create_model(config: TrainConfig, *, n_classes: int) -> tuple[torch.nn.Modu
             options=wanted.options,
             input_size=input_size,
         )
-        check_network(model, n_classes=n_classes, input_size=input_size)
+        find_classifier(model)  # whose input the calibration reads
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
     return model, input_size
 
 
 def _check_forward(
-    model: torch.nn.Module, config: TrainConfig, *, input_size: int, n_smallest: int
+    model: torch.nn.Module,
+    config: TrainConfig,
+    *,
+    n_classes: int,
+    input_size: int,
+    n_smallest: int,
 ) -> None:
     """Check that the network takes images of this size, in batches this small."""
     images = torch.zeros(min(n_smallest, 2), 3, input_size, input_size)
     name = config.model.name
     try:
         with torch.no_grad():
-            model.eval()(images[:1])
+            logits = model.eval()(images[:1])
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         if isinstance(error, RuntimeError) and _is_out_of_memory(error, str(error)):
             raise
@@ -348,6 +364,12 @@ def _check_forward(
             f"{name} does not take images of {input_size} px ({_first_line(error)}); leave out "
             f"model.input_size for its own {usual} px, or choose another size or network"
         ) from error
+    if not isinstance(logits, torch.Tensor) or logits.shape != (1, n_classes):
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ConfigError(
+            f"{name} returns {shape} for an image instead of (1, {n_classes}); change its "
+            "model.options, such as global_pool"
+        )
     if len(images) > 1:
         return
     try:
@@ -365,7 +387,9 @@ def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def _model_card(config: TrainConfig, training: Manifest, input_size: int) -> ModelCard:
+def _model_card(
+    config: TrainConfig, training: Manifest, input_size: int, origin: Origin | None
+) -> ModelCard:
     mpp = training.table["mpp"].dropna()
     return ModelCard(
         model=config.model.name,
@@ -374,10 +398,11 @@ def _model_card(config: TrainConfig, training: Manifest, input_size: int) -> Mod
         taxonomy_name=training.taxonomy.name,
         labels=training.taxonomy.labels,
         input_size=input_size,
-        mean=config.model.mean,
-        std=config.model.std,
+        mean=config.model.mean or IMAGENET_MEAN,
+        std=config.model.std or IMAGENET_STD,
         mpp=float(np.median(mpp.to_numpy(dtype=np.float64))) if len(mpp) else None,
         stain_reference=config.stain_reference,
+        origin=origin,
     )
 
 

@@ -17,6 +17,7 @@ from glomerulab.models.checkpoint import read_checkpoint
 from glomerulab.models.layers import freeze_first, head_layers
 from glomerulab.models.networks.improved_seresnet import ImprovedSeResNet
 from glomerulab.models.registry import create_model
+from glomerulab.models.transfer.published import find_published, is_published
 from glomerulab.models.transfer.separable import PairEnergy, is_basic_resnet, transfer_basic_resnet
 from glomerulab.models.transfer.weight_files import FileWeights, read_weights, shortened
 from glomerulab.models.transfer.weights import (
@@ -183,6 +184,10 @@ def _read_weights(
         _check_same_scale(*imagenet_scale(card.model), card, where=f"ImageNet, {card.model}")
         path = imagenet_weights(card.model)
         return read_weights(path, *networks), str(path), None
+    if is_published(wanted):
+        published = find_published(wanted)
+        _check_same_scale(published.mean, published.std, card, where=wanted)
+        return read_weights(published.weights, *networks), wanted, None
     path = Path(wanted)
     if not path.is_dir():
         return read_weights(path, *networks), wanted, None

@@ -4,7 +4,6 @@ from torch import nn
 
 from glomerulab.models.layers import (
     Stage,
-    check_network,
     find_classifier,
     find_stages,
     freeze_batchnorm_stats,
@@ -68,14 +67,6 @@ def test_maps_with_channels_last_are_brought_to_the_front(declared):
 def test_an_output_without_height_and_width_gives_no_maps():
     assert Stage(nn.Identity(), 5).tensor(torch.zeros(2, 5)) is None
     assert Stage(nn.Identity(), 5, 1).maps(torch.zeros(2, 0, 5)) is None
-
-
-def test_a_network_of_other_logits_is_refused_and_its_mode_kept():
-    model = create_model("improved_seresnet_small", 3).train()
-    check_network(model, n_classes=3, input_size=32)
-    assert model.training
-    with pytest.raises(ValueError, match=r"\(1, 3\) for an image instead of \(1, 4\)"):
-        check_network(model, n_classes=4, input_size=32)
 
 
 def _model() -> nn.Sequential:

@@ -7,14 +7,15 @@ import torch
 from safetensors.torch import save_file
 
 from glomerulab.cohort.manifest import read_manifest, write_manifest
-from glomerulab.errors import CheckpointError, ManifestError, OutputError
+from glomerulab.errors import CheckpointError, ImageFileError, ManifestError, OutputError
 from glomerulab.models.checkpoint import read_checkpoint
 from glomerulab.models.registry import create_model
 from glomerulab.training import distill as module
 from glomerulab.training.config import TrainConfig
-from glomerulab.training.distill import Distillation, distill
+from glomerulab.training.distill import Distillation, best_teacher, distill
 from glomerulab.training.run import train
 from glomerulab.training.start import read_start
+from tests.support.published_models import write_uni
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def settings(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "STEPS_PER_ROW", 2)
     return Distillation(
         config.manifest,
-        tmp_path / "resnet50.safetensors",
+        str(tmp_path / "resnet50.safetensors"),
         tmp_path / "start",
         n_steps=6,
         input_size=32,
@@ -91,7 +92,62 @@ def test_weights_without_a_first_stage_and_other_settings_are_refused(
 ) -> None:
     save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "stem.safetensors")
     with pytest.raises(CheckpointError, match=r"stem\.safetensors: .*stem"):
-        distill(replace(settings, teacher=tmp_path / "stem.safetensors"))
+        distill(replace(settings, teacher=str(tmp_path / "stem.safetensors")))
     distill(replace(settings, n_steps=1))
     with pytest.raises(OutputError, match="run with other settings"):
         distill(settings)
+
+
+def _explained(history: list[dict[str, float]]) -> list[float]:
+    return [1 - history[-1][f"unexplained_{stage}"] for stage in range(1, 5)]
+
+
+def test_any_network_teaches_all_stages_from_a_folder_and_a_stopped_run_continues_alike(
+    settings: Distillation, config: TrainConfig
+) -> None:
+    folder = replace(settings, manifest=settings.manifest.parent, teacher="lite0", n_steps=8)
+    folder = replace(folder, out=settings.out.with_name("whole"), input_size=64)
+    history = distill(folder)
+    assert all(
+        history[-1][f"unexplained_{stage}"] < history[0][f"unexplained_{stage}"]
+        for stage in range(1, 5)
+    )
+    again = replace(folder, out=settings.out.with_name("again"))
+    distill(again, track=lambda steps, *_: [step for step in steps if step < 4])
+    distill(again)
+    ours, card = read_checkpoint(folder.out)
+    theirs, _ = read_checkpoint(again.out)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert not any("projection" in key for key in ours)
+    assert card.origin is not None
+    assert card.origin.licence == "apache-2.0"
+    model = config.model.model_copy(update={"name": "improved_seresnet50"})
+    start = config.start.model_copy(update={"weights": str(folder.out)})
+    run = train(config.model_copy(update={"model": model, "start": start, "epochs": 1}))
+    assert read_checkpoint(run)[1].origin == card.origin
+
+
+def test_a_transformer_teaches_too(settings: Distillation, tmp_path: Path) -> None:
+    write_uni(tmp_path / "UNI")
+    history = distill(
+        replace(settings, teacher=str(tmp_path / "UNI"), n_steps=2, input_size=64)
+    )
+    assert all(torch.isfinite(torch.tensor(_explained(history))))
+
+
+@pytest.mark.parametrize("teacher", ["lite7", "nowhere.pth"])
+def test_a_teacher_that_is_not_there_is_named(settings: Distillation, teacher: str) -> None:
+    with pytest.raises(CheckpointError, match=teacher):
+        distill(replace(settings, teacher=teacher))
+    assert not settings.out.exists()
+
+
+def test_a_folder_without_images_is_refused_and_the_best_teacher_is_the_largest(
+    settings: Distillation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageFileError, match="empty"):
+        distill(replace(settings, manifest=tmp_path / "empty"))
+    assert best_teacher() == "lite2"
+    monkeypatch.setattr(module, "has_packaged_weights", lambda name: name == "lite0")
+    assert best_teacher() == "lite0"

