@@ -127,7 +127,14 @@ def train(
             model, config, card, training.without_augmentation(), is_resumed=is_resumed
         )
         if accelerator.is_main_process:
-            open_run(run, config, manifest, device=str(accelerator.device), warnings=warnings)
+            open_run(
+                run,
+                config,
+                manifest,
+                device=str(accelerator.device),
+                warnings=warnings,
+                origin=origin,
+            )
             if not is_resumed:
                 write_start(start, run)
                 for line in (*start.lines(), *(origin_lines(origin) if origin else ())):

@@ -11,6 +11,7 @@ import torch
 
 from glomerulab.cohort.manifest import Manifest, write_manifest
 from glomerulab.errors import ConfigError, OutputError, RunError
+from glomerulab.models.card import Origin
 from glomerulab.runtime.files import atomic_write, make_folder, read_json, remove_partial_files
 from glomerulab.runtime.resume import Change, changed_settings, describe_changes
 from glomerulab.training.config import TrainConfig, read_config, write_config
@@ -51,11 +52,18 @@ def check_run_folder(run: Path, config: TrainConfig, *, resume: bool) -> None:
 
 
 def open_run(
-    run: Path, config: TrainConfig, manifest: Manifest, *, device: str, warnings: list[str]
+    run: Path,
+    config: TrainConfig,
+    manifest: Manifest,
+    *,
+    device: str,
+    warnings: list[str],
+    origin: Origin | None = None,
 ) -> None:
     """Create the run folder, or resume one that `check_run_folder` has accepted.
 
-    `warnings` go to ``environment.json`` for readers of the run's scores.
+    `warnings` go to ``environment.json`` for readers of the run's scores, and the `origin` of
+    published starting weights for the model card.
     """
     config_path = run / "config.toml"
     if config_path.is_file():
@@ -65,7 +73,8 @@ def open_run(
     make_folder(run)
     write_manifest(manifest, run / "manifest.csv")
     environment = describe_environment(config, device=device)
-    _write_json({**environment, "warnings": warnings}, run / "environment.json")
+    facts = {} if origin is None else {"starting_weights": origin.model_dump(exclude_none=True)}
+    _write_json({**environment, **facts, "warnings": warnings}, run / "environment.json")
     write_config(config, config_path)  # last, so that it marks a complete folder
 
 

@@ -129,9 +129,7 @@ def test_any_network_teaches_all_stages_from_a_folder_and_a_stopped_run_continue
 
 def test_a_transformer_teaches_too(settings: Distillation, tmp_path: Path) -> None:
     write_uni(tmp_path / "UNI")
-    history = distill(
-        replace(settings, teacher=str(tmp_path / "UNI"), n_steps=2, input_size=64)
-    )
+    history = distill(replace(settings, teacher=str(tmp_path / "UNI"), n_steps=2, input_size=64))
     assert all(torch.isfinite(torch.tensor(_explained(history))))
 
 

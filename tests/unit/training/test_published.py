@@ -82,6 +82,8 @@ def test_a_training_starts_from_a_folder_and_its_run_needs_the_folder_no_more(co
     run = train(begun, echo=lines.append)
     assert f"licence of {folder}: cc-by-nc-nd-4.0" in lines
     assert any(line.startswith("WARNING: this licence restricts") for line in lines)
+    recorded = json.loads((run / "environment.json").read_text())["starting_weights"]
+    assert recorded["licence"] == "cc-by-nc-nd-4.0"
     folder.rename(tmp_path / "gone")
     model, card = load_checkpoint(run)
     assert card.origin is not None
@@ -140,7 +142,7 @@ def test_weights_of_another_network_are_refused(config, tmp_path):
     write_uni(tmp_path / "UNI")
     torch.save({"conv9.weight": torch.zeros(2)}, tmp_path / "UNI" / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin"):
-        train(_published(config, tmp_path / "UNI"))
+        train(_published(config, tmp_path / "UNI", input_size=64))
 
 
 def test_a_name_on_the_hub_offline_names_the_files_and_the_cache(tmp_path, monkeypatch):

@@ -143,6 +143,7 @@ def model_card(result: EvaluationResult) -> Table:
         ("Intended use", "Research on images like those it was trained on, read by a pathologist."),
         ("Not for", "Diagnosis or treatment; any decision about a patient."),
         ("Training data", f"{trained_on}; stains: {stains}{rendered}"),
+        *_starting_weights(run),
         ("Evaluation", result_headline(result)),
         ("Known weaknesses", ", ".join(severe) if severe else "See the warnings above."),
         ("Origin of the images", to_fill_in),
@@ -150,6 +151,16 @@ def model_card(result: EvaluationResult) -> Table:
         ("Patient groups not represented", to_fill_in),
     )
     return Table("Model card", ("Section", "What is known"), rows, is_settings=True)
+
+
+def _starting_weights(run: RunTables) -> tuple[tuple[str, str], ...]:
+    """Return source, licence and citation of published starting weights, if the run has such."""
+    facts = run.environment.get("starting_weights")
+    if not isinstance(facts, dict):
+        return ()
+    licence = facts.get("licence", "not stated in their files")
+    citation = f"; cite {facts['citation']}" if "citation" in facts else ""
+    return (("Starting weights", f"{facts.get('source')}; licence: {licence}{citation}"),)
 
 
 def appendix_tables(run: RunTables, eval_set: EvalSet) -> tuple[Table, ...]:
