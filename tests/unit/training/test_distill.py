@@ -26,6 +26,7 @@ def settings(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     }
     save_file(kept, tmp_path / "resnet50.safetensors")
     monkeypatch.setattr(module, "STEPS_PER_ROW", 2)
+    monkeypatch.setattr(module, "N_NORM_BATCHES", 2)
     return Distillation(
         config.manifest,
         str(tmp_path / "resnet50.safetensors"),
@@ -105,8 +106,8 @@ def _explained(history: list[dict[str, float]]) -> list[float]:
 def test_any_network_teaches_all_stages_from_a_folder_and_a_stopped_run_continues_alike(
     settings: Distillation, config: TrainConfig
 ) -> None:
-    folder = replace(settings, manifest=settings.manifest.parent, teacher="lite0", n_steps=8)
-    folder = replace(folder, out=settings.out.with_name("whole"), input_size=64)
+    folder = replace(settings, manifest=settings.manifest.parent, teacher="lite0")
+    folder = replace(folder, out=settings.out.with_name("whole"))
     history = distill(folder)
     assert all(
         history[-1][f"unexplained_{stage}"] < history[0][f"unexplained_{stage}"]
