@@ -132,6 +132,8 @@ def _print_summary(summary: "PredictSummary") -> None:
             "or with a column `stain` in the table.",
             err=True,
         )
+    for note in summary.stain_notes:
+        typer.echo(note, err=True)
     if not summary.n_images:
         typer.echo(
             "No glomerulus: no region was drawn or proposed on the slides that could be read. "

@@ -51,7 +51,7 @@ def split(
 
     Example: glomerulab split cohort/manifest.csv --out cohort/split.csv --ratios 6:2:2 --seed 1
     """
-    from glomerulab.cohort.leakage import confirm_distinct
+    from glomerulab.cohort.leakage import confirm_distinct, recheck_target_leaks
     from glomerulab.cohort.manifest import read_manifest, write_manifest
     from glomerulab.cohort.near_duplicates import check_near_duplicates, read_allowed_pairs
     from glomerulab.cohort.splits import (
@@ -74,6 +74,7 @@ def split(
         column = "split"
         divide = split_by_patient if by is By.patient else split_by_image
         divided = divide(cohort, ratios=_parsed(ratios), seed=seed)
+    divided, leaks = recheck_target_leaks(divided) if column == "split" else (divided, {})
     if near_duplicates:
         check_near_duplicates(
             divided, column=column, allowed=allowed, n_workers=workers, track=show_progress
@@ -82,6 +83,10 @@ def split(
     typer.echo(_as_text(parts_table(divided, column=column), column))
     for warning in split_warnings(divided, column=column):
         typer.echo(f"warning: {warning}")
+    for leak in leaks.values():
+        typer.echo(
+            f"warning: {leak}. Normalise the original images again, after this split", err=True
+        )
     typer.echo(f"Written: {out}. Research use only.")
 
 

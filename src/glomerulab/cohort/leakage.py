@@ -11,8 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.cohort.schema import DISTINCT_COLUMN, TARGET_LEAK_COLUMN
-from glomerulab.errors import LeakageError, ManifestError
+from glomerulab.cohort.schema import (
+    DISTINCT_COLUMN,
+    NORMALIZED_FROM_COLUMN,
+    STAIN_TARGET_COLUMN,
+    TARGET_LEAK_COLUMN,
+)
+from glomerulab.errors import LeakageError, ManifestError, StainError
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.names import look_alike_key
 from glomerulab.runtime.tables import nfc
@@ -24,6 +29,7 @@ __all__ = [
     "TargetLeak",
     "check_look_alikes",
     "check_target_leaks",
+    "check_target_stains",
     "confirm_distinct",
     "find_leaks",
     "find_target_leaks",
@@ -31,6 +37,8 @@ __all__ = [
     "look_alike_message",
     "look_alike_patients",
     "patients_in_several_parts",
+    "recheck_target_leaks",
+    "recorded_paths",
     "target_leak_parts",
 ]
 
@@ -237,6 +245,67 @@ def check_target_leaks(manifest: Manifest, leaks: Mapping[str, TargetLeak]) -> N
         raise LeakageError(str(leak), where=manifest.location)
 
 
+def check_target_stains(manifest: Manifest, targets: "Mapping[str, StainReference]") -> None:
+    """Raise a `ManifestError` for a target that the manifest lists under another stain."""
+    stains = manifest.table["stain"]
+    for stain, target in targets.items():
+        for name in _sources(target):
+            others = _rows_of(name, manifest) & _mask(stains.notna() & (stains != stain))
+            if others.any():
+                row = int(np.flatnonzero(others)[0])
+                image_id, listed = manifest.table["image_id"].iloc[row], stains.iloc[row]
+                raise ManifestError(
+                    f"the target for {stain}, {name}, is image {image_id!r}, which the manifest "
+                    f"lists as {listed}; give it as the target for {listed}, or correct the "
+                    "column stain",
+                    where=manifest.location,
+                )
+
+
+def recheck_target_leaks(manifest: Manifest) -> tuple[Manifest, dict[str, TargetLeak]]:
+    """Check the targets of a normalised manifest against a new split.
+
+    Returns
+    -------
+    Manifest
+        With the column ``stain_target_leak`` filled anew; unchanged if no target is recorded.
+    dict of str to TargetLeak
+        By stain. Targets whose file is missing are left as they were.
+    """
+    from glomerulab.stain.reference import read_reference
+
+    table = manifest.table
+    if STAIN_TARGET_COLUMN not in table:
+        return manifest, {}
+    table = table.copy()
+    if TARGET_LEAK_COLUMN not in table:
+        table[TARGET_LEAK_COLUMN] = pd.array([None] * len(table), dtype="string")
+    paths = recorded_paths(manifest, STAIN_TARGET_COLUMN)
+    leaks = {}
+    for path in sorted({path for path in paths if path is not None}):
+        try:
+            target = read_reference(path)
+        except StainError:  # moved or deleted: the former result is kept
+            continue
+        found = find_target_leaks(manifest, {target.stain: target})
+        leaks |= found
+        part = found[target.stain].part if found else pd.NA
+        table.loc[[one == path for one in paths], TARGET_LEAK_COLUMN] = part
+    return manifest.with_table(table), leaks
+
+
+def recorded_paths(manifest: Manifest, column: str) -> list[Path | None]:
+    """Return the file that a column of a normalised manifest names for each image, or None.
+
+    `normalize` writes ``images`` and ``targets`` side by side; the paths start from their parent,
+    wherever the manifest was copied to since.
+    """
+    return [
+        None if pd.isna(name) else image.parent.parent / str(name)
+        for image, name in zip(manifest.image_paths(), manifest.table[column], strict=True)
+    ]
+
+
 def target_leak_parts(manifest: Manifest) -> list[str]:
     """Return the held-out parts that stain targets were taken from, as `normalize` noted them."""
     if TARGET_LEAK_COLUMN not in manifest.table:
@@ -261,10 +330,7 @@ def leaked_targets(manifest: Manifest) -> dict[str, str]:
 def _leaks_of(manifest: Manifest, target: "StainReference") -> Iterator[TargetLeak]:
     """Yield the leaks of one target, the worst first."""
     table = manifest.table
-    names = [target.source]
-    if target.n_sources > 1:  # the source of a mean lists its members
-        names += target.source.split(", ")
-    rows = {name: _rows_of(name, manifest) for name in names if name}
+    rows = {name: _rows_of(name, manifest) for name in _sources(target)}
     for part in HELD_OUT_PARTS:
         inside = _mask(table["split"] == part)
         for name, own in rows.items():
@@ -277,15 +343,26 @@ def _leaks_of(manifest: Manifest, target: "StainReference") -> Iterator[TargetLe
                 yield TargetLeak(target.stain, name, part, str(image_id), str(patient_id))
 
 
+def _sources(target: "StainReference") -> list[str]:
+    names = [target.source]
+    if target.n_sources > 1:  # the source of a mean lists its members
+        names += target.source.split(", ")
+    return [name for name in names if name]
+
+
 def _rows_of(name: str, manifest: Manifest) -> Mask:
-    """Mark the images that a source is or holds."""
+    """Mark the images that a source is or holds, or that were normalised from it."""
     table = manifest.table
     named = _mask(table["image_id"] == name) | _mask(table["slide_id"] == name)
     size = _size(Path(name))
     if size is None:
         return named
+    paths = manifest.image_paths()
+    if NORMALIZED_FROM_COLUMN in table:
+        originals = recorded_paths(manifest, NORMALIZED_FROM_COLUMN)
+        paths = [original or path for path, original in zip(paths, originals, strict=True)]
     same: Mask = np.array(
-        [_size(path) == size and _is_same(Path(name), path) for path in manifest.image_paths()]
+        [_size(path) == size and _is_same(Path(name), path) for path in paths], dtype=np.bool_
     )
     return named | same
 

@@ -16,8 +16,10 @@ __all__ = [
     "DISTINCT_COLUMN",
     "HALF_BOX",
     "MANIFEST_COLUMNS",
+    "NORMALIZED_FROM_COLUMN",
     "SPLITS",
     "STAINS",
+    "STAIN_TARGET_COLUMN",
     "TARGET_LEAK_COLUMN",
     "Problem",
     "check_stain",
@@ -59,6 +61,12 @@ def check_stain(stain: str | None) -> None:
 
 SPLITS = ("train", "validation", "test")
 """Parts of a split."""
+
+NORMALIZED_FROM_COLUMN = "normalized_from"
+"""Of a normalised manifest: the original of the image."""
+
+STAIN_TARGET_COLUMN = "stain_target"
+"""Of a normalised manifest: the stain reference of the image's target."""
 
 TARGET_LEAK_COLUMN = "stain_target_leak"
 """Of a normalised manifest: the held-out part that an image's stain target was taken from."""

@@ -16,9 +16,19 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from glomerulab.cohort.leakage import TargetLeak, check_target_leaks, find_target_leaks
+from glomerulab.cohort.leakage import (
+    TargetLeak,
+    check_target_leaks,
+    check_target_stains,
+    find_target_leaks,
+    recorded_paths,
+)
 from glomerulab.cohort.manifest import Manifest, write_manifest
-from glomerulab.cohort.schema import TARGET_LEAK_COLUMN
+from glomerulab.cohort.schema import (
+    NORMALIZED_FROM_COLUMN,
+    STAIN_TARGET_COLUMN,
+    TARGET_LEAK_COLUMN,
+)
 from glomerulab.errors import ImageFileError, ManifestError, OutputError, StainError
 from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.runtime.files import make_folder, remove_partial_files, size_and_mtime
@@ -28,11 +38,11 @@ from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import JsonLines, SettingsFile, folder_lock
 from glomerulab.stain.fitting import FitFailure, StainStatus, try_fit_many
-from glomerulab.stain.normalize import LACKS_OWN_STAINS, normalize
+from glomerulab.stain.normalize import CHANGED, LACKS_OWN_STAINS, normalize
 from glomerulab.stain.optical_density import White, checked_white
-from glomerulab.stain.reference import StainReference, write_reference
+from glomerulab.stain.reference import StainReference, read_reference, write_reference
 
-__all__ = ["NormalizedCohort", "normalize_manifest"]
+__all__ = ["OTHER_TARGET", "NormalizedCohort", "normalize_manifest"]
 
 Per = Literal["slide", "image"]
 Source = StainReference | FitFailure | None
@@ -41,15 +51,17 @@ Source = StainReference | FitFailure | None
 MAX_CROPS_PER_SLIDE_FIT = 16
 NO_TARGET = "no_target"
 """Status of an image whose stain has no target."""
+OTHER_TARGET = "other_target"
+"""Status of an image that was normalised before, to another target; it is not done twice."""
 UNREADABLE = "unreadable"
 """Status of an image that could not be read; its row points to the original."""
 COLUMNS = (
     "image_path",
     "stain_status",
     "stain_reason",
-    "stain_target",
+    STAIN_TARGET_COLUMN,
     TARGET_LEAK_COLUMN,
-    "normalized_from",
+    NORMALIZED_FROM_COLUMN,
 )
 
 
@@ -62,13 +74,28 @@ class NormalizedCohort:
     n_by_status: Mapping[str, int]
     target_leaks: Mapping[str, TargetLeak]
     """By stain, the targets that come from the test or the validation part."""
+    n_before: int = 0
+    """How many images were normalised before, as the given manifest records."""
 
     @property
     def doubts(self) -> list[str]:
-        """One sentence per stated stain whose images look like another."""
+        """Sentences on images that were normalised before or look like another stain."""
         table = self.manifest.table
         other = table[(table["stain_status"] == StainStatus.OTHER_STAIN.value).to_numpy(bool)]
         sentences = []
+        if self.n_before:
+            n_other = self.n_by_status.get(OTHER_TARGET, 0)
+            others = (
+                f", {n_other} of them in those of another target; to change the target, give the "
+                "manifest of the originals"
+                if n_other
+                else ""
+            )
+            sentences.append(
+                f"{count_noun(self.n_before, 'image was', 'images were')} normalised before, as "
+                f"the manifest records, and {'keeps' if self.n_before == 1 else 'keep'} the "
+                f"present colours{others}"
+            )
         for stain, rows in other.groupby("stain"):
             n_stated = int((table["stain"] == stain).sum())
             sentences.append(
@@ -149,22 +176,27 @@ def normalize_manifest(
         checked_white(white)
     _check_rows(manifest, targets, per=per, keep_others=keep_others)
     _check_out(manifest, out)
+    check_target_stains(manifest, targets)
     leaks = find_target_leaks(manifest, targets)
     if strict:
         check_target_leaks(manifest, leaks)
     with folder_lock(out, ".normalize.lock"):
         remove_partial_files(out)
         records = _open_records(out, targets, per=per, white=white)
-        tasks = _tasks(manifest, targets, out, white)
+        before = _done_before(manifest, targets)
+        tasks = [one for one in _tasks(manifest, targets, out, white) if one.image_id not in before]
         run = _Run(out, records, n_workers, track)
         if per == "slide":
             run.per_slide(tasks)
         else:
             run.per_image(tasks)
         files = {task.image_id: task.out for task in tasks}
-        new = normalized_manifest(manifest, files, records.by_image, out=out, leaks=leaks)
+        new = normalized_manifest(
+            manifest, files, records.by_image, out=out, leaks=leaks, before=before
+        )
         write_manifest(new, out / "manifest.csv")
-    result = NormalizedCohort(new, out / "manifest.csv", Counter(new.table["stain_status"]), leaks)
+    counts = Counter(new.table["stain_status"])
+    result = NormalizedCohort(new, out / "manifest.csv", counts, leaks, len(before))
     if strict:
         _raise_for_unchanged(result)
     return result
@@ -388,18 +420,23 @@ def normalized_manifest(
     *,
     out: Path,
     leaks: Mapping[str, TargetLeak],
+    before: Mapping[str, tuple[str, str]] | None = None,
 ) -> Manifest:
     """Return the manifest of the normalised images.
 
-    Images that could not be read, or have no target, point to the original. `files` and `records`
-    are by image id, `leaks` by stain; `out` is the folder of the new manifest.
+    Images that could not be read, or have no target, point to the original. `files`, `records` and
+    `before` (status and reason of images that were normalised before) are by image id, `leaks` by
+    stain; `out` is the folder of the new manifest.
     """
     table = manifest.table.copy()
     start = out.absolute()
     rows = []
-    for image_id, original, stain in zip(
-        table["image_id"], manifest.image_paths(), table["stain"].fillna(""), strict=True
+    for number, (image_id, original, stain) in enumerate(
+        zip(table["image_id"], manifest.image_paths(), table["stain"].fillna(""), strict=True)
     ):
+        if before and image_id in before:
+            rows.append(_kept_row(manifest, number, *before[image_id], start=start))
+            continue
         record = records[image_id] if image_id in files else None
         if record is None or record.status == UNREADABLE:
             status, reason = (record.status, record.reason) if record else (NO_TARGET, "")
@@ -419,6 +456,52 @@ def normalized_manifest(
     for place, column in enumerate(COLUMNS):
         table[column] = pd.array([row[place] or None for row in rows], dtype="string")
     return Manifest(table, out, manifest.taxonomy)
+
+
+def _done_before(
+    manifest: Manifest, targets: Mapping[str, StainReference]
+) -> dict[str, tuple[str, str]]:
+    """Return status and reason of the images that the manifest records as normalised, by id."""
+    table = manifest.table
+    if "stain_status" not in table or STAIN_TARGET_COLUMN not in table:
+        return {}
+    found = {}
+    same: dict[tuple[str, Path], bool] = {}
+    columns = (table[name] for name in ("image_id", "stain", "stain_status"))
+    paths = recorded_paths(manifest, STAIN_TARGET_COLUMN)
+    for image_id, stain, status, path in zip(*columns, paths, strict=True):
+        if path is None or pd.isna(stain) or status not in CHANGED or stain not in targets:
+            continue
+        if (stain, path) not in same:
+            same[stain, path] = _is_target(path, targets[stain])
+        is_same = same[stain, path]
+        reason = "normalised before" if is_same else "normalised before, to another target"
+        found[str(image_id)] = (str(status) if is_same else OTHER_TARGET, reason)
+    return found
+
+
+def _is_target(path: Path, target: StainReference) -> bool:
+    """Whether a file holds the stains, amounts and white of a target."""
+    try:
+        held = read_reference(path)
+    except StainError:
+        return False
+    names = ("stain", "stain_vectors", "percentiles", "white")
+    return all(getattr(held, name) == getattr(target, name) for name in names)
+
+
+def _kept_row(
+    manifest: Manifest, number: int, status: str, reason: str, *, start: Path
+) -> tuple[str, ...]:
+    """Return the cells of `COLUMNS` for an image that was normalised before."""
+    row = manifest.table.iloc[number]
+    kept = {name: "" if pd.isna(row.get(name)) else str(row[name]) for name in COLUMNS}
+    changed = {
+        "image_path": _relative(manifest.image_paths()[number], start),
+        "stain_status": status,
+        "stain_reason": reason,
+    }
+    return tuple((kept | changed).values())
 
 
 def _relative(path: Path, start: Path) -> str:

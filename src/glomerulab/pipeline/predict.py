@@ -30,7 +30,7 @@ from glomerulab.inference.model import TrainedModel, load_model
 from glomerulab.inference.tta import TTA_MARK, TtaEngine
 from glomerulab.pipeline.crop_plan import Failure
 from glomerulab.pipeline.extract import write_failures
-from glomerulab.pipeline.normalize import normalize_manifest
+from glomerulab.pipeline.normalize import OTHER_TARGET, NormalizedCohort, normalize_manifest
 from glomerulab.pipeline.predict_inputs import PredictionInputs, PredictSettings, read_inputs
 from glomerulab.pipeline.predict_table import (
     case_table,
@@ -42,6 +42,7 @@ from glomerulab.runtime.files import StrPath, make_folder, new_folder
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.regions.features import RegionOptions
+from glomerulab.stain.fitting import StainStatus
 
 __all__ = ["PredictSettings", "PredictSummary", "predict"]
 
@@ -64,6 +65,8 @@ class PredictSummary:
     """Images without a stated stain, each of which is referred for that alone."""
     region_lines: tuple[str, ...] = ()
     """What the user must know of the regions."""
+    stain_notes: tuple[str, ...] = ()
+    """Sentences on crops that were normalised before, look like another stain or lack a target."""
 
 
 def predict(
@@ -147,6 +150,7 @@ def _predict(
             run, images, labels, out, weights_sha256=engine.weights_sha256, track=track
         )
         table["saliency_path"] = [pictures.get(image_id, pd.NA) for image_id in table["image_id"]]
+    stain_notes = tuple(note.en for note in notes)
     notes = (*inputs.notes, *notes, *_engine_notes(engine, settings))
     facts = _case_facts(
         inputs,
@@ -156,7 +160,11 @@ def _predict(
         region_options=None if settings.regions is None else settings.region_options.record(),
     )
     write_case_folder(out, facts, table)
-    return replace(_summary(out, table, failures), region_lines=inputs.region_lines)
+    return replace(
+        _summary(out, table, failures),
+        region_lines=inputs.region_lines,
+        stain_notes=stain_notes,
+    )
 
 
 def _case_facts(
@@ -275,7 +283,21 @@ def _normalized(
         n_workers=settings.processes(len(manifest.table)),
         track=track,
     )
-    return done.manifest, ()
+    return done.manifest, _stain_notes(done)
+
+
+def _stain_notes(done: NormalizedCohort) -> tuple[Note, ...]:
+    """Return what a reader must know of crops that were not normalised here."""
+    counts = {
+        "{n} crops were normalised before, as their manifest records, and keep their colours.": (
+            done.n_before
+        ),
+        "{n} crops were normalised before to another target than the model's and are referred; "
+        "predict their originals.": done.n_by_status.get(OTHER_TARGET, 0),
+        "{n} crops look like another stain than stated, keep their colours and are referred; "
+        "correct the stain if it is wrong.": done.n_by_status.get(StainStatus.OTHER_STAIN.value, 0),
+    }
+    return tuple(Note.of(text, n=n) for text, n in counts.items() if n)
 
 
 def _engine_notes(engine: Engine, settings: PredictSettings) -> tuple[Note, ...]:

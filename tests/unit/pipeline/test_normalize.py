@@ -1,11 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from glomerulab.cohort.leakage import TargetLeak
-from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest
+from glomerulab.cohort.leakage import TargetLeak, recheck_target_leaks
+from glomerulab.cohort.manifest import (
+    Manifest,
+    manifest_from_rows,
+    read_manifest,
+    write_manifest,
+)
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import LeakageError, ManifestError, OutputError, StainError
 from glomerulab.images import read_image, write_image
@@ -307,3 +313,106 @@ def test_a_cohort_without_images_has_the_columns_too(tmp_path: Path) -> None:
     new = normalized_manifest(cohort, {}, {}, out=tmp_path / "out", leaks={})
     assert "stain_target_leak" in new.table
     assert len(new.table) == 0
+
+
+def test_images_that_look_like_another_stain_are_counted_and_keep_their_colours(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    table = cohort.table.copy()
+    table.loc[table["slide_id"] == "s3", "stain"] = "HE"
+    stated = cohort.with_table(table)
+    result = normalize_manifest(stated, {"HE": TARGETS["HE"]}, tmp_path / "out")
+    assert _statuses(result.manifest)["pas/1"] == "other_stain"
+    assert "PAS" in result.manifest.table["stain_reason"].iloc[4]
+    (sentence,) = result.doubts
+    assert "2 of 6 images stated as HE" in sentence
+    assert "pas/1" in sentence
+    old, new = stated.image_paths()[4], result.manifest.image_paths()[4]
+    assert np.array_equal(read_image(old), read_image(new))
+    with pytest.raises(StainError, match=r"other_stain|blank"):
+        normalize_manifest(stated, {"HE": TARGETS["HE"]}, tmp_path / "out", strict=True)
+
+
+def test_a_target_that_trusts_the_stain_normalises_every_image_of_it(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    table = cohort.table.assign(stain="HE")
+    target = replace(TARGETS["HE"], trusts_stain=True)
+    result = normalize_manifest(cohort.with_table(table), {"HE": target}, tmp_path / "out")
+    assert _statuses(result.manifest)["pas/1"] == "normalized"
+    assert read_reference(tmp_path / "out" / "targets" / "HE.json").trusts_stain
+
+
+def test_folders_of_versions_without_the_test_are_continued(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    normalize_manifest(cohort, TARGETS, tmp_path / "out")
+    assert "trusts_stain" not in (tmp_path / "out" / "normalize.json").read_text()
+
+
+def test_a_target_that_the_manifest_lists_under_another_stain_is_refused(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    listed_as_pas = cohort.image_paths()[4]
+    target = replace(TARGETS["HE"], source=str(listed_as_pas))
+    with pytest.raises(ManifestError, match=r"target for HE.*lists as PAS"):
+        normalize_manifest(cohort, TARGETS | {"HE": target}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_that_were_normalised_before_are_not_done_twice(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    first = normalize_manifest(cohort, TARGETS, tmp_path / "once")
+    (tmp_path / "elsewhere").mkdir()
+    write_manifest(first.manifest, tmp_path / "elsewhere" / "copy.csv")
+    copy = read_manifest(tmp_path / "elsewhere" / "copy.csv")
+    again = normalize_manifest(copy, TARGETS, tmp_path / "twice")
+    done = [status in {"normalized", "slide_stains"} for status in _statuses(copy).values()]
+    assert again.n_before == sum(done) > 0
+    assert "normalised before" in again.doubts[0]
+    for is_done, old, new in zip(
+        done, copy.image_paths(), again.manifest.image_paths(), strict=True
+    ):
+        assert (old.resolve() == new.resolve()) is is_done
+    assert _statuses(again.manifest) == _statuses(copy)
+    third = normalize_manifest(read_manifest(again.path), TARGETS, tmp_path / "thrice")
+    assert third.n_before == again.n_before
+
+
+def test_images_that_were_normalised_to_another_target_are_named(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    first = normalize_manifest(cohort, TARGETS, tmp_path / "once")
+    other = TARGETS | {"PAS": fit(section(77, dyes=PAS).image, "PAS")}
+    again = normalize_manifest(first.manifest, other, tmp_path / "twice")
+    assert _statuses(again.manifest)["pas/1"] == "other_target"
+    assert "another target" in again.doubts[0]
+    with pytest.raises(StainError, match=r"other_target|blank"):
+        normalize_manifest(first.manifest, other, tmp_path / "twice", strict=True)
+
+
+def test_a_split_after_normalisation_finds_a_target_in_the_test_part(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    of_image = fit(read_image(cohort.image_paths()[0]), "HE", source=str(cohort.image_paths()[0]))
+    done = normalize_manifest(cohort, TARGETS | {"HE": of_image}, tmp_path / "out", per="image")
+    assert not done.target_leaks
+    table = done.manifest.table
+    for part in ("test", "train"):
+        split = table.assign(split=[part, *["train"] * 5], patient_id=[*"abcdef"])
+        checked, leaks = recheck_target_leaks(done.manifest.with_table(split))
+        noted = checked.table["stain_target_leak"]
+        if part == "test":
+            assert (leaks["HE"].part, leaks["HE"].image_id) == ("test", "he/1")
+            assert (noted[:3] == "test").all()
+        else:
+            assert not leaks
+            assert noted.isna().all()
+        assert noted[4:].isna().all()
+
+
+def test_a_manifest_that_was_never_normalised_is_split_as_it_is(cohort: Manifest) -> None:
+    same, leaks = recheck_target_leaks(cohort)
+    assert same is cohort
+    assert leaks == {}
