@@ -281,7 +281,7 @@ def recheck_target_leaks(manifest: Manifest) -> tuple[Manifest, dict[str, Target
     if TARGET_LEAK_COLUMN not in table:
         table[TARGET_LEAK_COLUMN] = pd.array([None] * len(table), dtype="string")
     paths = recorded_paths(manifest, STAIN_TARGET_COLUMN)
-    leaks = {}
+    leaks: dict[str, TargetLeak] = {}
     for path in sorted({path for path in paths if path is not None}):
         try:
             target = read_reference(path)
