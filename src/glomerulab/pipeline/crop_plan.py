@@ -303,7 +303,9 @@ def crop_image_id(slide_id: str, region_id: str) -> str:
 def check_regions(path: Path, *, n_slides: int) -> None:
     """Check that the region file or folder exists and that each region belongs to one slide."""
     if not path.exists():
-        raise RegionError("there is no such region file or folder", where=str(path))
+        raise RegionError(
+            "there is no such region file or folder; check the path of --regions", where=str(path)
+        )
     if n_slides <= 1 or not path.is_file():
         return
     drawn = [one for one in read_region_file(path).features if not one.failure and not one.skipped]

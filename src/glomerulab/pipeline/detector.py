@@ -36,6 +36,7 @@ from glomerulab.runtime.resume import SettingsFile
 from glomerulab.slides.regions.features import DEFAULT_OPTIONS, RegionOptions
 from glomerulab.slides.regions.polygons import contains, scaled
 from glomerulab.slides.regions.selection import left_out_notes
+from glomerulab.slides.scale import region_size_warning
 from glomerulab.slides.slide import Slide, open_slide
 from glomerulab.stain.optical_density import tissue_mask
 from glomerulab.taxonomy import Label, Taxonomy
@@ -214,7 +215,10 @@ def _cut_slide(
                 | {name: int(label == name) for name in DETECTOR_TAXONOMY.label_ids}
             )
         failures = [Failure(entry.slide_id, one.region_id, one.reason) for one in found.invalid]
-        return rows, failures, [f"{entry.slide_id}: {note.en}" for note in notes]
+        told = [f"{entry.slide_id}: {note.en}" for note in notes]
+        sizes = region_size_warning(entry.slide_id, regions, slide.mpp_xy)
+        doubts = [*slide.scale_warnings, *([] if sizes is None else [sizes])]
+        return rows, failures, told + [f"warning: {doubt}" for doubt in doubts]
 
 
 def _places(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,9 @@ def test_slides_without_any_glomerulus_are_refused(entries, tmp_path) -> None:
         cut_tiles(entries[1:], tmp_path / "regions", tmp_path / "out")
     with pytest.raises(RegionError, match="no such region file"):
         cut_tiles(entries, tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_a_scale_that_contradicts_the_slide_is_told(entries, tmp_path) -> None:
+    other = [replace(entry, mpp=0.5) for entry in entries]
+    notes = cut_tiles(other, tmp_path / "regions", tmp_path / "out").notes
+    assert sum("0.5 was given" in note for note in notes) == 2
