@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.options import given_options
+from glomerulab.cli.options import given_options, parse_settings
 
 __all__ = ["compare"]
 
@@ -15,6 +15,10 @@ def compare(
     *,
     out: Annotated[Path | None, typer.Option(help="Folder, instead of the file's.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Manifest, instead of the file's.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE of the training shared by all, such as epochs=30."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of the predictions to evaluate.")] = "test",
     folds: Annotated[
         int | None, typer.Option(min=2, help="Cross-validate every model instead, on these folds.")
@@ -28,14 +32,16 @@ def compare(
 
     Run it again to continue.
 
-    Example: glomerulab compare configs/compare.toml --manifest split.csv --out comparison
+    Example: glomerulab compare configs/compare.toml --manifest split.csv --set epochs=30
     """
     from glomerulab.reports.run.comparison import write_comparison
     from glomerulab.runtime.progress import show_progress
     from glomerulab.training.compare import compare as run_comparison
     from glomerulab.training.compare import read_compare_config
 
-    comparison = read_compare_config(config, given_options(out=out, manifest=manifest))
+    comparison = read_compare_config(
+        config, given_options(out=out, manifest=manifest, settings=parse_settings(settings) or None)
+    )
     if folds is None:
         trained = run_comparison(comparison, track=show_progress)
     else:

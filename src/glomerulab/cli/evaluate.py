@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glomerulab.cli.options import LanguageOption, parse_pairs
+from glomerulab.cli.options import (
+    Dpi,
+    FigureFormats,
+    LanguageOption,
+    WidthMm,
+    figure_files,
+    parse_pairs,
+)
 
 if TYPE_CHECKING:
     from glomerulab.evaluation.run_tables import RunTables
@@ -78,6 +85,9 @@ def evaluate(
         ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read images.")] = 1,
+    figures: FigureFormats = None,
+    dpi: Dpi = None,
+    width_mm: WidthMm = None,
 ) -> None:
     """Evaluate a run and write report.html, figures/, scores.csv and scores.json into it.
 
@@ -90,6 +100,7 @@ def evaluate(
     """
     from glomerulab.runtime.progress import show_progress
 
+    files = figure_files(figures, dpi, width_mm)
     tables = [run for run in runs if _is_table(run)]
     if not tables and (taxonomy or column or truth or values):
         raise typer.BadParameter(
@@ -138,6 +149,7 @@ def evaluate(
         by=by or (),
         images=images,
         external=external,
+        files=files,
         track=show_progress,
     )
     _print_findings(report)

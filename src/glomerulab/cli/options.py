@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from glomerulab.evaluation.figures.style import FigureFiles
     from glomerulab.slides.regions.features import RegionOptions
 
 __all__ = [
     "ClassOption",
+    "Dpi",
     "DrawnMppOption",
+    "FigureFormats",
     "IgnoreBoundsOption",
     "LanguageOption",
     "SkipClassOption",
     "StainOption",
+    "WidthMm",
+    "figure_files",
     "given_options",
     "parse_pairs",
     "parse_settings",
@@ -49,6 +54,21 @@ DrawnMppOption = Annotated[
         max=1000,
         help="Micrometres per pixel of the image that the regions were drawn on, if not level 0.",
     ),
+]
+FigureFormats = Annotated[
+    str | None,
+    typer.Option(
+        "--figures",
+        help="Formats of the figures, such as svg,pdf; also png and tiff. Text in SVG "
+        "and PDF can be edited.",
+    ),
+]
+Dpi = Annotated[
+    int | None, typer.Option(min=72, max=1200, help="Of PNG and TIFF; 300 for a paper.")
+]
+WidthMm = Annotated[
+    float | None,
+    typer.Option(min=40, max=400, help="Width of every figure, such as 85 for one column."),
 ]
 
 
@@ -86,6 +106,27 @@ def region_options(
     from glomerulab.slides.regions.features import RegionOptions
 
     return RegionOptions(tuple(classes or ()), tuple(skip_classes or ()), ignore_bounds, drawn_mpp)
+
+
+def figure_files(
+    formats: str | None, dpi: int | None, width_mm: float | None
+) -> "FigureFiles | None":
+    """Return the files of figures that the options ask for; None without any."""
+    if formats is None and dpi is None and width_mm is None:
+        return None
+    from glomerulab.errors import ConfigError
+    from glomerulab.evaluation.figures.style import FIGURE_FORMATS, FigureFiles
+
+    given = FigureFiles()
+    names = given.formats
+    if formats is not None:
+        names = tuple(dict.fromkeys(one.strip(" .").lower() for one in formats.split(",")))
+    unknown = [name for name in names if name not in FIGURE_FORMATS]
+    if unknown:
+        raise ConfigError(
+            f"--figures has the format {unknown[0]!r}; known are {', '.join(FIGURE_FORMATS)}"
+        )
+    return FigureFiles(names, given.dpi if dpi is None else dpi, width_mm)
 
 
 def given_options(**options: object) -> dict[str, object]:

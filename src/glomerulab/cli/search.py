@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.options import given_options
+from glomerulab.cli.options import given_options, parse_settings
 
 __all__ = ["search"]
 
@@ -15,6 +15,10 @@ def search(
     *,
     out: Annotated[Path | None, typer.Option(help="Folder, instead of the file's.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Manifest, instead of the file's.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE of the training shared by all, such as epochs=30."),
+    ] = None,
     storage: Annotated[
         str | None, typer.Option(help="URL of the database that workers share.")
     ] = None,
@@ -32,7 +36,13 @@ def search(
     from glomerulab.training.search import read_search_config
     from glomerulab.training.search import search as run_search
 
-    overrides = given_options(out=out, manifest=manifest, storage=storage, n_trials=trials)
+    overrides = given_options(
+        out=out,
+        manifest=manifest,
+        storage=storage,
+        n_trials=trials,
+        settings=parse_settings(settings) or None,
+    )
     result = run_search(read_search_config(config, overrides), track=show_progress)
     typer.echo(f"best of {len(result.trials)} trials: {result.best_value:.4f}, with")
     for key, value in result.best_values.items():

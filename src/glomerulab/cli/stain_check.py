@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.options import Dpi, FigureFormats, WidthMm, figure_files
+
 __all__ = ["stain_check"]
 
 
@@ -18,6 +20,9 @@ def stain_check(
     ] = "slide_id",
     seed: Annotated[int, typer.Option(min=0, help="Seed of t-SNE, folds, shuffles.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    figures: FigureFormats = None,
+    dpi: Dpi = None,
+    width_mm: WidthMm = None,
 ) -> None:
     """Compare images before and after normalisation; research use only.
 
@@ -28,6 +33,7 @@ def stain_check(
     from glomerulab.reports.run.stain_check import write_stain_check
     from glomerulab.runtime.progress import show_progress
 
+    asked = figure_files(figures, dpi, width_mm)
     original = read_manifest(before)
     check = check_stains(
         original,
@@ -37,7 +43,7 @@ def stain_check(
         n_workers=workers,
         track=show_progress,
     )
-    files = write_stain_check(check, out, is_synthetic=original.is_synthetic)
+    files = write_stain_check(check, out, is_synthetic=original.is_synthetic, files=asked)
     typer.echo(files.headline)
     typer.echo("Research use only.")
     typer.echo(f"Page: {files.html_path}")

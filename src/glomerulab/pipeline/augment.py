@@ -27,7 +27,7 @@ from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.training.augmentation import add_noise, flip, mix, rotate
 
-__all__ = ["AugmentResult", "augment_manifest"]
+__all__ = ["AugmentResult", "augment_manifest", "training_size"]
 
 OPERATIONS = ("rotation", "noise", "mixup")
 MIXUP_ALPHA = 0.4
@@ -56,6 +56,24 @@ class _Copy:
     partner_path: Path | None
     out: Path
     seed: tuple[int, ...]
+
+
+def training_size(manifest: Manifest, total: int) -> int:
+    """Return the number of training images with which all parts together hold `total`.
+
+    Raises
+    ------
+    ManifestError
+        If the parts hold more images already.
+    """
+    parts = manifest.table["split"].dropna()
+    if total < len(parts):
+        raise ManifestError(
+            f"the parts of the split hold {len(parts)} images already, more than {total}; give a "
+            "larger --total",
+            where=manifest.location,
+        )
+    return total - int((parts != TRAIN).sum())
 
 
 def augment_manifest(

@@ -89,9 +89,12 @@ class DerivedConfig(FrozenConfig):
     """In a file, relative to that file."""
     manifest: Path | None = None
     """Instead of the one of `train`."""
+    settings: dict[str, object] = {}
+    """Changes of `train` for every training, as dotted keys."""
 
     def training(self, changes: Mapping[str, object], out: Path) -> "TrainConfig":
         """Return the configuration of one training, with changes by dotted key."""
+        changes = {**self.settings, **changes}
         manifest = {} if self.manifest is None else {"manifest": self.manifest}
         own = shipped_configs().get(self.train.stem)
         train = own if own is not None and not self.train.exists() else self.train

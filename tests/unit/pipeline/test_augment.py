@@ -7,7 +7,7 @@ import pytest
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import ManifestError
 from glomerulab.images import read_image, write_image
-from glomerulab.pipeline.augment import augment_manifest
+from glomerulab.pipeline.augment import augment_manifest, training_size
 from glomerulab.taxonomy import load_taxonomy
 
 LABELS = ("normal", "mspgn", "fsg", "cgn")
@@ -40,6 +40,16 @@ def test_the_training_part_reaches_exactly_the_number(
     table = augment_manifest(manifest, tmp_path / "out", to=to).manifest.table
     assert (table["split"] == "train").sum() == to
     assert table["image_id"].is_unique
+
+
+def test_a_total_counts_the_images_of_all_parts(manifest: Manifest, tmp_path: Path) -> None:
+    n_parts = len(manifest.table)
+    to = training_size(manifest, 30)
+    table = augment_manifest(manifest, tmp_path / "out", to=to).manifest.table
+    assert len(table) == 30
+    assert training_size(manifest, n_parts) == (manifest.table["split"] == "train").sum()
+    with pytest.raises(ManifestError, match=str(n_parts)):
+        training_size(manifest, n_parts - 1)
 
 
 def test_only_training_images_become_parents_or_partners(

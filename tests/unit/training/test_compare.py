@@ -74,6 +74,26 @@ def test_the_example_is_table_1() -> None:
     assert {"improved_seresnet50", "vgg16", "inception_v3", "resnet50"} <= names
 
 
+def test_the_papers_comparison_is_under_its_own_protocol() -> None:
+    wanted = read_compare_config(CONFIGS / "compare-paper.toml")
+    runs = {name: run_config(wanted, name) for name in wanted.models}
+    assert list(runs) == ["vgg16", "inception_v3", "resnet50", "improved_seresnet50"]
+    assert {run.epochs for run in runs.values()} == {200}
+    assert all(run.allow_image_level_split for run in runs.values())
+    assert {run.model.input_size for run in runs.values()} == {224}
+
+
+def test_given_settings_are_shared_and_a_models_own_are_kept(config: TrainConfig) -> None:
+    path = _compare(config, {"a": {}, "b": {"batch_size": 3}}) and config.manifest.parent
+    given = {"settings": {"batch_size": 2, "epochs": 4}}
+    wanted = read_compare_config(path / "compare.toml", given)
+    a, b = run_config(wanted, "a"), run_config(wanted, "b")
+    assert (a.batch_size, b.batch_size) == (2, 3)
+    assert a.epochs == b.epochs == 4
+    with pytest.raises(ConfigError, match="no_such_key"):
+        read_compare_config(path / "compare.toml", {"settings": {"no_such_key": 1}})
+
+
 def test_macs_are_those_counted_by_hand() -> None:
     layers = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 10 * 10, 5)

@@ -48,7 +48,7 @@ class AreaText:
 def draw_roc(eval_set: EvalSet, texts: Sequence[AreaText], *, language: Language = "en") -> Figure:
     """Draw one ROC curve per label; `texts` are in the order of the taxonomy."""
     _ = partial(translate, language=language)
-    figure = new_figure(5.6, 5.0)
+    figure = new_figure(5.6, 6.2)
     axes = _square_axes(
         figure,
         _("figure|false positive rate (1 − specificity)"),
@@ -75,7 +75,7 @@ def draw_roc(eval_set: EvalSet, texts: Sequence[AreaText], *, language: Language
             linestyle=LINE_STYLES[k % len(LINE_STYLES)],
             linewidth=2.0,
         )
-    axes.legend(fontsize=9, loc="lower right", frameon=True, framealpha=0.9, title="AUC")
+    _legend_below(figure, title="AUC")
     return figure
 
 
@@ -84,7 +84,7 @@ def draw_precision_recall(
 ) -> Figure:
     """Draw one precision-recall curve per label, as steps; arguments as for `draw_roc`."""
     _ = partial(translate, language=language)
-    figure = new_figure(5.6, 5.0)
+    figure = new_figure(5.6, 6.2)
     axes = _square_axes(figure, _("figure|recall"), _("figure|precision"))
     for k, text in enumerate(texts):
         curve = precision_recall_points(eval_set.labels[:, k], eval_set.probabilities[:, k])
@@ -101,7 +101,7 @@ def draw_precision_recall(
             linewidth=2.0,
         )
     title = _("figure|average precision")
-    axes.legend(fontsize=9, loc="lower left", frameon=True, framealpha=0.9, title=title)
+    _legend_below(figure, title=title)
     return figure
 
 
@@ -127,7 +127,7 @@ def draw_reliability(curves: dict[str, ReliabilityBins], *, language: Language =
     upper.set_xlim(-0.02, 1.02)
     upper.set_ylim(-0.02, 1.02)
     upper.set_yticks(np.linspace(0, 1, 6))
-    upper.legend(fontsize=9, loc="lower right", frameon=False)
+    _legend_below(figure, axes=upper)
     return figure
 
 
@@ -240,9 +240,7 @@ def draw_learning_curves(history: pd.DataFrame, *, language: Language = "en") ->
         best = float(history["epoch"].iloc[lowest])
         label = _("figure|lowest validation loss: epoch {epoch}", epoch=int(best))
         lower.axvline(best, color=GREY, linewidth=1.2, linestyle=":", label=label)
-    for axes in (upper, lower):
-        if axes.lines:
-            axes.legend(frameon=False, fontsize=9)
+    _legend_below(figure, axes=lower if lower.lines else upper)
     return figure
 
 
@@ -268,6 +266,22 @@ def _plot_measure(axes: Axes, history: pd.DataFrame, measure: str, language: Lan
                 markersize=3.5,
             )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _legend_below(figure: Figure, *, axes: Axes | None = None, title: str = "") -> None:
+    """Put the legend below the axes, where it covers no curve."""
+    axes = figure.axes[0] if axes is None else axes
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles,
+            labels,
+            title=title or None,
+            loc="outside lower center",
+            fontsize=9,
+            title_fontsize=9,
+            frameon=False,
+        )
 
 
 def _square_axes(figure: Figure, x_label: str, y_label: str) -> Axes:

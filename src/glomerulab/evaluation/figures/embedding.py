@@ -149,5 +149,5 @@ def draw_intensity_spread(table: pd.DataFrame) -> Figure:
     plain_axes(
         axes, x_label="Median / 95th percentile of tissue intensity", y_label="Share of images"
     )
-    axes.legend(fontsize=9, frameon=False)
+    figure.legend(fontsize=9, frameon=False, loc="outside lower center", ncols=2)
     return figure

@@ -13,12 +13,23 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from glomerulab.i18n.catalogue import Language
 from glomerulab.runtime.files import atomic_write
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["FigureNames", "figure_fonts", "figure_names", "new_figure", "save_figure"]
+__all__ = [
+    "FIGURE_FORMATS",
+    "FigureFiles",
+    "FigureNames",
+    "figure_fonts",
+    "figure_names",
+    "new_figure",
+    "save_figure",
+    "save_figure_files",
+]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Palette of Okabe & Ito, safe for colour-vision deficiency."""
@@ -29,6 +40,11 @@ GREY = "#5F6B76"
 
 DOTS_PER_INCH = 200
 SALT = "glomerulab"
+
+FIGURE_FORMATS = ("png", "svg", "pdf", "tiff")
+MM_PER_INCH = 25.4
+MIN_TEXT_SCALE = 7 / 9
+"""Text of 9 points stays readable at 7, which journals ask for at least."""
 
 LATIN_FONT = "DejaVu Sans"
 CJK_FONTS = (
@@ -72,6 +88,17 @@ class FigureNames:
     notice: str = ""
     """Why figures are in English although Chinese was requested; empty otherwise."""
     language: Language = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class FigureFiles:
+    """Files of every figure, as a journal asks for them."""
+
+    formats: tuple[str, ...] = ("png", "svg")
+    """Of `FIGURE_FORMATS`."""
+    dpi: int = 300
+    width_mm: float | None = None
+    """None keeps the width of each figure."""
 
 
 def figure_names(taxonomy: Taxonomy, language: Language = "en") -> FigureNames:
@@ -156,6 +183,51 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     with outlines, atomic_write(svg) as temporary:
         figure.savefig(temporary, metadata={"Date": None, "Creator": None})
     return png, svg
+
+
+def save_figure_files(
+    figure: Figure, folder: Path, name: str, files: FigureFiles
+) -> tuple[Path, ...]:
+    """Write a figure in the formats of `files`, its text as text that can be edited.
+
+    Formats of `save_figure` that are not among them are removed, so that no figure of another size
+    stays beside them.
+    """
+    if files.width_mm is not None:
+        _fit_width(figure, files.width_mm / MM_PER_INCH)
+    metadata: dict[str, dict[str, None]] = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+    paths = []
+    editable = mpl.rc_context({"svg.hashsalt": SALT, "svg.fonttype": "none", "pdf.fonttype": 42})
+    with editable:
+        for suffix in files.formats:
+            path = folder / f"{name}.{suffix}"
+            with atomic_write(path) as temporary:
+                figure.savefig(temporary, dpi=files.dpi, metadata=metadata.get(suffix))
+            paths.append(path)
+    for path in (folder / f"{name}.png", folder / f"{name}.svg"):
+        if path not in paths:
+            path.unlink(missing_ok=True)
+    return tuple(paths)
+
+
+def _fit_width(figure: Figure, width: float) -> None:
+    """Scale a figure to a width in inches; its text is scaled less."""
+    factor = width / figure.get_figwidth()
+    scale = min(1.0, max(factor, MIN_TEXT_SCALE))
+    for artist in figure.findobj(Text):
+        if isinstance(artist, Text):
+            artist.set_fontsize(float(artist.get_fontsize()) * scale)
+    for line in figure.findobj(Line2D):
+        if isinstance(line, Line2D):
+            line.set_linewidth(line.get_linewidth() * scale)
+    figure.set_size_inches(width, figure.get_figheight() * (factor + min(1.0, scale)) / 2)
+    figure.set_layout_engine("constrained")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def _first_known_font() -> str | None:

@@ -26,6 +26,7 @@ from glomerulab.evaluation.scores import OVERALL_SCORES, score_table
 from glomerulab.evaluation.warnings import EvaluationWarning, find_warnings
 from glomerulab.predictions import Head
 from glomerulab.reports.run.html import Page, Table, write_html
+from glomerulab.reports.run.paper_tables import write_paper_tables
 from glomerulab.reports.run.tables import (
     ends_text,
     mark_note,
@@ -35,7 +36,7 @@ from glomerulab.reports.run.tables import (
     score_of,
     write_table_csv,
 )
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.progress import Track, silent
 
 __all__ = ["write_comparison"]
@@ -49,7 +50,7 @@ MODEL_SCORES: dict[Head, tuple[str, ...]] = {
 }
 COST_COLUMNS = ("Parameters", "MACs", "Training", "Inference", "Size")
 COST_NOTE = (
-    "Under each score its 95 % interval over patients. MACs: multiply-accumulates for one image of "
+    "With each score its 95 % interval over patients. MACs: multiply-accumulates for one image of "
     "the input size. Training: images per second of the whole loop, median over the epochs. "
     "Inference: the best of several batches of 16 in memory. Size: of the weights file."
 )
@@ -180,19 +181,13 @@ def model_page_table(table: pd.DataFrame, *, head: Head) -> Table:
 
 
 def write_model_table(table: pd.DataFrame, folder: Path, *, head: Head, is_synthetic: bool) -> None:
-    """Write a `model_table` as ``table1.csv`` and ``table1.md``.
+    """Write a `model_table` as ``table1.csv``, ``table1.md`` and ``table1.tex``.
 
-    The Markdown has a notice where the images are rendered (`is_synthetic`).
+    The latter two have a notice where the images are rendered (`is_synthetic`).
     """
     write_table_csv(table, folder / "table1.csv")
     page = model_page_table(table, head=head)
-    lines = [page.columns, tuple("---" for _ in page.columns), *page.rows]
-    text = "\n".join(f"| {' | '.join(cells)} |".replace("\n", "<br>") for cells in lines)
-    notice = "Synthetic images: the scores do not apply to patients. " if is_synthetic else ""
-    with atomic_write(folder / "table1.md") as temporary:
-        temporary.write_text(
-            f"{text}\n\n{page.note} {notice}Research use only.\n", encoding="utf-8"
-        )
+    write_paper_tables((page,), folder / "table1", is_synthetic=is_synthetic)
 
 
 def _entry(name: str, run: RunTables, split: str, n_resamples: int, seed: int) -> _Entry:

@@ -33,7 +33,13 @@ from glomerulab.evaluation.figures.curves import (
     draw_roc,
 )
 from glomerulab.evaluation.figures.embedding import draw_embedding
-from glomerulab.evaluation.figures.style import FigureNames, figure_fonts, save_figure
+from glomerulab.evaluation.figures.style import (
+    FigureFiles,
+    FigureNames,
+    figure_fonts,
+    save_figure,
+    save_figure_files,
+)
 from glomerulab.evaluation.intervals import MARK
 from glomerulab.evaluation.metrics import label_counts_by_patient, matrices_by_patient
 from glomerulab.evaluation.result import EvaluationResult
@@ -179,9 +185,10 @@ def write_run_figures(
     folder: Path,
     *,
     features: pd.DataFrame | None = None,
+    files: FigureFiles | None = None,
     track: Track = silent,
 ) -> tuple[Figure, ...]:
-    """Draw every figure that the tables allow and write it as PNG and SVG."""
+    """Draw every figure that the tables allow and write it, by default as PNG and SVG."""
     eval_set = result.eval_set
     drawings = [*_learning(result.run, names), _confusion(eval_set, names)]
     if eval_set.has_probabilities:
@@ -190,14 +197,18 @@ def write_run_figures(
     figures = []
     for one in track(drawings, "Drawing figures"):
         with figure_fonts(names):
-            _, svg = save_figure(one.draw(), folder, one.name)
+            drawn = one.draw()
+            _, svg = save_figure(drawn, folder, one.name)
+            uri = svg_uri(svg)
+            if files is not None:
+                save_figure_files(drawn, folder, one.name, files)
         title, caption = figure_caption(one.caption or one.name, names.language, which=one.which)
         figures.append(
             Figure(
                 title,
                 caption,
                 alt=f"{title}. {caption}",
-                uri=svg_uri(svg),
+                uri=uri,
                 name=one.name,
                 language=names.language,
             )

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, write_manifest
-from glomerulab.evaluation.figures.style import figure_names
+from glomerulab.evaluation.figures.style import FigureFiles, figure_names
 from glomerulab.evaluation.folds import fold_scores
 from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.result import EvaluationResult, evaluate_run
@@ -37,6 +37,7 @@ from glomerulab.reports.run.figures import (
     write_run_figures,
 )
 from glomerulab.reports.run.html import Figure, Page, Table, write_html
+from glomerulab.reports.run.paper_tables import write_paper_tables
 from glomerulab.reports.run.tables import (
     certainty_tables,
     delong_table,
@@ -103,6 +104,7 @@ class RunReport:
 @dataclass(frozen=True)
 class _Settings:
     language: Language
+    files: FigureFiles | None
     track: Track
 
 
@@ -126,6 +128,7 @@ def write_run_report(
     by: Sequence[str] = (),
     images: ImageAnalysis = TABLES_ONLY,
     external: ExternalSet | None = None,
+    files: FigureFiles | None = None,
     track: Track = silent,
 ) -> RunReport:
     """Evaluate a split of a run and write ``report.html``, ``figures/`` and the scores.
@@ -150,10 +153,12 @@ def write_run_report(
         What images and checkpoint add to the tables.
     external : ExternalSet, optional
         Evaluated too, shown beside the run's own split, and written below ``external``.
+    files : FigureFiles, optional
+        Of the figures; by default PNG and SVG.
     track : Track, default silent
     """
     run = read_run(folder) if tables is None else tables
-    settings = _Settings(language, track)
+    settings = _Settings(language, files, track)
     evaluate = partial(evaluate_run, n_resamples=n_resamples, seed=seed)
     found = () if external is None else external.warnings(run)
     result = evaluate(
@@ -240,10 +245,16 @@ def _write(
         names,
         make_folder(out / "figures"),
         features=images.features,
+        files=settings.files,
         track=settings.track,
     )
     write_table_csv(result.scores, out / "scores.csv")
     write_table_csv(result.subgroups, out / "subgroups.csv")
+    shown = (
+        overall_table(result.eval_set, result.scores),
+        label_table(result.eval_set, result.scores),
+    )
+    write_paper_tables(shown, out / "scores", is_synthetic=result.run.is_synthetic)
     if not result.fold_variation.empty:
         write_table_csv(fold_scores(result.run, result.split), out / "folds.csv")
     write_scores_json(

@@ -11,11 +11,13 @@ import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from glomerulab.evaluation.figures.embedding import draw_intensity_spread, draw_stain_map
+from glomerulab.evaluation.figures.style import FigureFiles, save_figure, save_figure_files
 from glomerulab.evaluation.stain_check import StainCheck, StainPart
 from glomerulab.evaluation.warnings import EvaluationWarning
 from glomerulab.reports.html import page_environment, thumbnail_uri
 from glomerulab.reports.run.html import Table
 from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.names import safe_name
 
 __all__ = ["write_stain_check"]
 
@@ -65,8 +67,10 @@ class _Figure:
     """Alternative text and data URI; side by side where there is room."""
 
 
-def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> StainCheckFiles:
-    """Write ``stain_check.html``, ``stain_check.csv`` and ``stain_check_summary.csv``.
+def write_stain_check(
+    check: StainCheck, out: Path, *, is_synthetic: bool, files: FigureFiles | None = None
+) -> StainCheckFiles:
+    """Write ``stain_check.html``, ``stain_check.csv`` and its summary, and ``figures/``.
 
     Parameters
     ----------
@@ -74,6 +78,8 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
         Folder, created if missing.
     is_synthetic : bool
         Whether the images are rendered; the page then has a notice.
+    files : FigureFiles, optional
+        Of the figures; by default PNG and SVG.
     """
     make_folder(out)
     csv_path, html_path = out / "stain_check.csv", out / "stain_check.html"
@@ -83,6 +89,7 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
     with atomic_write(csv_path) as temporary:
         check.table.to_csv(temporary, index=False)
     headline = _headline(check)
+    figures = list(_figures(check, make_folder(out / "figures"), files))
     environment = page_environment("glomerulab.reports.run")
     text = environment.get_template("stain_check.html.j2").render(
         is_synthetic=is_synthetic,
@@ -91,7 +98,7 @@ def write_stain_check(check: StainCheck, out: Path, *, is_synthetic: bool) -> St
         tables=[_summary(check.table), *_prediction_table(check), *_status_table(check.table)],
         panels=_panels(check),
         has_targets=bool(check.targets),
-        figures=list(_figures(check)),
+        figures=figures,
     )
     with atomic_write(html_path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -270,7 +277,15 @@ def _panel(check: StainCheck, number: int, targets: dict[str, str]) -> _Panel:
     return _Panel(str(row["image_id"]), note, tuple(pictures))
 
 
-def _figures(check: StainCheck) -> Iterable[_Figure]:
+def _figures(check: StainCheck, folder: Path, files: FigureFiles | None) -> Iterable[_Figure]:
+    def picture(name: str, figure: MatplotlibFigure) -> str:
+        """Write the files of a figure and return its data URI."""
+        save_figure(figure, folder, name)
+        uri = _png_uri(figure)
+        if files is not None:
+            save_figure_files(figure, folder, name, files)
+        return uri
+
     for part in check.parts:
         if part.before is None or part.after is None:
             continue
@@ -279,7 +294,10 @@ def _figures(check: StainCheck) -> Iterable[_Figure]:
         maps = tuple(
             (
                 f"Scatter plot of {len(sources)} images {when} normalisation, by {check.column}.",
-                _png_uri(draw_stain_map(found, sources, title=when.title(), column=check.column)),
+                picture(
+                    f"map_{safe_name(_name(part.stain))}_{when}",
+                    draw_stain_map(found, sources, title=when.title(), column=check.column),
+                ),
             )
             for when, found in zip(WHEN, (part.before, part.after), strict=True)
         )
@@ -293,7 +311,7 @@ def _figures(check: StainCheck) -> Iterable[_Figure]:
     yield _Figure(
         "Spread of intensity",
         "Cumulative share of images. The steeper the curve, the more similar the images.",
-        ((alt, _png_uri(draw_intensity_spread(check.table))),),
+        ((alt, picture("intensity_spread", draw_intensity_spread(check.table))),),
     )
 
 

@@ -160,7 +160,7 @@ def label_table(eval_set: EvalSet, scores: pd.DataFrame) -> Table:
         "Each class against the rest",
         columns,
         tuple(rows),
-        note="Value, and under it the 95 % interval. Recall (sensitivity): share of the images of "
+        note="Value and 95 % interval. Recall (sensitivity): share of the images of "
         "the class that are called. Precision: share of the called images that are of the class."
         + mark_note(cell for row in rows for cell in row),
     )

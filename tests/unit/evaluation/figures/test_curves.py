@@ -18,7 +18,8 @@ TEXTS = [AreaText(name, "0.9") for name in "ABCD"]
 
 
 def _legend(figure):
-    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def test_every_class_has_a_curve_with_its_area():
@@ -44,8 +45,7 @@ def test_every_curve_is_drawn_above_its_counts():
     bins = reliability_bins(np.array([0.22, 0.28, 0.9]), np.array([0.0, 1.0, 1.0]))
     figure = draw_reliability({"uncalibrated": bins, "scaled": bins})
     upper, lower = figure.axes
-    names = [text.get_text() for text in upper.get_legend().get_texts()]
-    assert names == ["perfect", "uncalibrated", "scaled"]
+    assert _legend(figure) == ["perfect", "uncalibrated", "scaled"]
     assert list(upper.lines[1].get_ydata()) == [0.5, 1.0]
     assert len(lower.collections) == 2
 
@@ -92,30 +92,26 @@ HISTORY = pd.DataFrame(
 )
 
 
-def _labels(axes):
-    return [text.get_text() for text in axes.get_legend().get_texts()]
-
-
 def test_both_parts_are_drawn_by_epoch():
-    upper, lower = draw_learning_curves(HISTORY).axes
-    assert _labels(upper) == ["training", "validation"]
+    figure = draw_learning_curves(HISTORY)
+    upper, lower = figure.axes
+    assert _legend(figure)[:2] == ["training", "validation"]
     assert list(upper.lines[0].get_ydata()) == [0.4, 0.7, 0.9]
     assert list(lower.lines[1].get_xdata()) == [1, 2, 3]
 
 
 def test_the_epoch_of_lowest_validation_loss_is_named():
-    _, lower = draw_learning_curves(HISTORY).axes
-    assert _labels(lower)[-1] == "lowest validation loss: epoch 2"
+    assert _legend(draw_learning_curves(HISTORY))[-1] == "lowest validation loss: epoch 2"
 
 
 def test_a_run_without_validation_still_has_curves():
     columns = ["validation_loss", "validation_accuracy"]
-    upper, lower = draw_learning_curves(HISTORY.assign(**dict.fromkeys(columns, np.nan))).axes
-    assert _labels(upper) == ["training"]
-    assert _labels(lower) == ["training"]
+    figure = draw_learning_curves(HISTORY.assign(**dict.fromkeys(columns, np.nan)))
+    assert [len(axes.lines) for axes in figure.axes] == [1, 1]
+    assert _legend(figure) == ["training"]
 
 
 def test_a_history_of_losses_only_is_drawn():
-    upper, lower = draw_learning_curves(HISTORY[["epoch", "train_loss"]]).axes
-    assert upper.get_legend() is None
-    assert _labels(lower) == ["training"]
+    figure = draw_learning_curves(HISTORY[["epoch", "train_loss"]])
+    assert [len(axes.lines) for axes in figure.axes] == [0, 1]
+    assert _legend(figure) == ["training"]

@@ -1,18 +1,24 @@
+import re
+
 import pytest
 from matplotlib import font_manager
 from PIL import Image
 
+from glomerulab.evaluation.figures.curves import AreaText, draw_precision_recall, draw_roc
 from glomerulab.evaluation.figures.style import (
     CJK_FONTS,
     COLOURS,
+    FigureFiles,
     figure_fonts,
     figure_names,
     find_cjk_font,
     new_figure,
     plain_axes,
     save_figure,
+    save_figure_files,
 )
 from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
+from tests.support.eval_sets import random_softmax
 
 
 def _draw():
@@ -111,3 +117,41 @@ def test_chinese_is_drawn_without_a_missing_letter(tmp_path):
         figure.subplots().set_title(" ".join(names.names))
         save_figure(figure, tmp_path, "title")
     assert (tmp_path / "title.png").stat().st_size > 0
+
+
+def test_files_for_a_paper_have_the_stated_width_and_text_that_can_be_edited(tmp_path):
+    figure = new_figure(5.6, 5.0)
+    figure.subplots().set_xlabel("glomeruli")
+    save_figure(figure, tmp_path, "curve")
+    files = FigureFiles(("svg", "pdf", "tiff"), dpi=300, width_mm=85)
+    paths = save_figure_files(figure, tmp_path, "curve", files)
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    svg = paths[0].read_text(encoding="utf-8")
+    assert float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1]) == pytest.approx(
+        85 / 25.4 * 72
+    )
+    assert ">glomeruli</text>" in svg
+    assert b"/FontFile2" in paths[1].read_bytes()
+    with Image.open(paths[2]) as image:
+        assert image.width == pytest.approx(85 / 25.4 * 300, abs=1)
+        assert round(image.info["dpi"][0]) == 300
+
+
+def test_a_narrow_figure_keeps_its_text_readable(tmp_path):
+    figure = new_figure(5.6, 5.0)
+    axes = figure.subplots()
+    axes.set_xlabel("x", fontsize=9)
+    save_figure_files(figure, tmp_path, "curve", FigureFiles(("svg",), width_mm=60))
+    assert axes.xaxis.label.get_fontsize() == pytest.approx(7)
+
+
+@pytest.mark.parametrize("draw", [draw_roc, draw_precision_recall])
+def test_no_legend_is_over_a_curve(draw):
+    eval_set = random_softmax()
+    texts = [AreaText(name, "0.912 (0.801 to 0.987)") for name in "abcd"]
+    figure = draw(eval_set, texts)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    (axes,) = figure.axes
+    assert axes.get_legend() is None
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())

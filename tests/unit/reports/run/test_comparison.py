@@ -128,5 +128,5 @@ def test_the_model_table_has_scores_with_intervals_and_costs(tmp_path: Path) -> 
     assert read["accuracy"].tolist() == [0.9693, 0.5]
     assert math.isnan(read["accuracy_low"][1])
     markdown = (tmp_path / "table1.md").read_text(encoding="utf-8")
-    assert "| net | 0.969<br>0.950 to 0.980 |" in markdown
+    assert "| net | 0.969 (0.950 to 0.980) |" in markdown
     assert "Synthetic" in markdown
