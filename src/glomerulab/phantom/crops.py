@@ -279,6 +279,8 @@ def _write_crop(
     image_path = f"images/{task.image_id}.png"
     write_image(crop.pixels, out / image_path)
     for label, mask in crop.masks.items():
+        if not mask.any():  # the lesion lies outside the crop, and `explain` refuses a black mask
+            continue
         grey = np.repeat(mask[..., np.newaxis].astype(np.uint8) * 255, 3, axis=2)
         write_image(grey, out / "masks" / f"{task.image_id}.{label}.png")
     write_truth(out / "truth" / f"{task.image_id}.json", _truth(crop, section))
