@@ -16,8 +16,9 @@ from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.cli.main import app
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.predictions import read_predictions
-from tests.support.annotation_studies import CRESCENT, NORMAL, save
+from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, save
 
+LABELS = (NORMAL, {**NORMAL, "normal": 0, "mspgn": 1}, SCLEROSIS, CRESCENT)
 EVERY_FORMAT = "html,pdf,csv,geojson,dicom-sr,fhir"
 SMALL = (
     *("--set", "epochs=1", "--set", "batch_size=8", "--set", "precision=float32"),
@@ -271,7 +272,7 @@ def test_labels_of_readers_are_exported_checked_split_and_trained_on(
     ok("annotate", "distribute", study)
     with open_store(study) as store:
         for number, image_id in enumerate(read_manifest(crops).table["image_id"]):
-            save(store, "anna", image_id, CRESCENT if number % 2 else NORMAL)
+            save(store, "anna", image_id, LABELS[number % 4])
     labels = folder / "labels" / "labels.csv"
     labels.parent.mkdir()
     ok("annotate", "export", study, "--out", labels)
@@ -280,6 +281,7 @@ def test_labels_of_readers_are_exported_checked_split_and_trained_on(
     ok("manifest", "check", labels.with_name("soft.csv"))
     split = labels.with_name("split.csv")
     ok("split", labels, "--out", split, "--no-near-duplicates")
+    train(split, folder / "run of readers")
     ok("annotate", "export", study, "--out", labels.with_suffix(".json"))
     images = ("--image-root", crops.parent)
     ok("manifest", "import", labels.with_suffix(".json"), "--out", folder / "from.csv", *images)
