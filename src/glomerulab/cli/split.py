@@ -1,12 +1,11 @@
 """``glomerulab split``: divide a cohort into train, validation and test, or into folds."""
 
+import math
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from glomerulab.errors import ConfigError
 
 __all__ = ["split"]
 
@@ -63,6 +62,7 @@ def split(
     )
     from glomerulab.runtime.progress import show_progress
 
+    parts = _parsed(ratios)
     cohort = read_manifest(manifest)
     if distinct:
         named = [name.strip() for ids in distinct for name in ids.split(",")]
@@ -73,7 +73,7 @@ def split(
     else:
         column = "split"
         divide = split_by_patient if by is By.patient else split_by_image
-        divided = divide(cohort, ratios=_parsed(ratios), seed=seed)
+        divided = divide(cohort, ratios=parts, seed=seed)
     divided, leaks = recheck_target_leaks(divided) if column == "split" else (divided, {})
     if near_duplicates:
         check_near_duplicates(
@@ -93,13 +93,14 @@ def split(
 def _parsed(ratios: str) -> tuple[float, float, float]:
     try:
         train, validation, test = (float(part) for part in ratios.split(":"))
-    except ValueError as error:
-        raise ConfigError(
-            "the ratios must be three numbers such as 6:2:2", where="--ratios"
-        ) from error
-    if train <= 0 or min(validation, test) < 0:
-        raise ConfigError(
-            "the ratio of train must be above 0, and no ratio below 0", where="--ratios"
+    except ValueError:
+        raise typer.BadParameter(
+            f"--ratios must be three numbers such as 6:2:2, got {ratios!r}"
+        ) from None
+    # Negated, so that NaN is refused.
+    if not (0 < train < math.inf and 0 <= validation < math.inf and 0 <= test < math.inf):
+        raise typer.BadParameter(
+            f"--ratios must be above 0 for train and at least 0 for the others, got {ratios!r}"
         )
     return train, validation, test
 

@@ -297,7 +297,8 @@ def read_toml_config(
 def _is_at(dotted: str, place: tuple[int | str, ...]) -> bool:
     """Return whether a problem's place lies at a key; names of union members stand between."""
     first, *others = dotted.split(".")
-    return bool(place) and place[0] == first and (not others or others[-1] in place)
+    is_whole = len(place) == 1  # such as an unknown `schedule.kind`, whose place is the schedule
+    return bool(place) and place[0] == first and (is_whole or not others or others[-1] in place)
 
 
 def write_config(config: TrainConfig, path: Path) -> None:

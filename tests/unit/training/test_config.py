@@ -172,6 +172,7 @@ def test_constant_stays() -> None:
         ({"epochs.much": 1}, "epochs"),
         ({"optimizer.lr": 1}, "optimizer.lr"),
         ({"schedule.kind": "cosine", "schedule.n_warmup": -1}, "n_warmup"),
+        ({"schedule.kind": "step"}, "schedule.kind"),
         ({"model.input_size": "big"}, "model.input_size"),
     ],
 )
