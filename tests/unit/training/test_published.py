@@ -145,8 +145,10 @@ def test_weights_of_another_network_are_refused(config, tmp_path):
         train(_published(config, tmp_path / "UNI", input_size=64))
 
 
-def test_a_name_on_the_hub_offline_names_the_files_and_the_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_name_on_the_hub_offline_names_the_files_and_the_cache(tmp_path, monkeypatch, is_told):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", is_told)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # closed
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(CheckpointError) as caught:
         find_published("hf-hub:MahmoodLab/UNI")

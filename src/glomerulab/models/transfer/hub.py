@@ -1,6 +1,9 @@
 """Files of the Hugging Face hub: from its cache, else downloaded, without waiting when offline."""
 
+import ssl
 from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from glomerulab.errors import CheckpointError
 
@@ -66,24 +69,33 @@ def hub_file(repository: str, *names: str, place: str | None = None) -> Path | N
 def _offline(repository: str, names: tuple[str, ...], place: str | None, problem: str) -> str:
     from huggingface_hub import constants
 
-    kept = place or "a local folder with the repository's config.json, and name that folder"
+    address = f"https://huggingface.co/{repository}"
+    way_out = (
+        f"fetch the files of {address} (config.json and the weights) into a local folder, and name "
+        "that folder instead"
+        if place is None
+        else f"fetch {address}/resolve/main/{names[0]}, put it at {place}, and run this again"
+    )
     return (
-        f"the weights {repository} cannot be downloaded here ({problem}), and {' or '.join(names)} "
-        f"is not in the cache {constants.HF_HUB_CACHE}. On a machine with a network, fetch "
-        f"https://huggingface.co/{repository}/resolve/main/{names[0]}, put it at {kept}, and run "
-        "this again"
+        f"{' or '.join(names)} of {repository} cannot be downloaded here ({problem}), and is not "
+        f"in the cache {constants.HF_HUB_CACHE}. On a machine with a network, {way_out}"
     )
 
 
 def _connection_problem() -> str | None:
     """Return why the hub cannot be reached; its own client retries for half a minute."""
-    import httpx
-    from huggingface_hub import constants, get_session
+    from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
+    request = Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 - the hub's own address
     try:
-        get_session().head(constants.ENDPOINT, timeout=CONNECT_SECONDS)
-    except (OSError, httpx.HTTPError) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
-    return None
+        with urlopen(request, timeout=CONNECT_SECONDS):  # noqa: S310
+            return None
+    except HTTPError:  # an answer
+        return None
+    except URLError as error:
+        # The hub's client may know certificates that Python does not.
+        return None if isinstance(error.reason, ssl.SSLError) else str(error.reason)
+    except OSError as error:
+        return str(error) or type(error).__name__
