@@ -65,6 +65,10 @@ class GlomerulusCall:
     """Of the saliency picture, likewise; None if none was made."""
     is_proposed: bool = False
     """Whether a detector proposed the region and no person drew it."""
+    source_id: str | None = None
+    """Id of the region in the file that it was read from, such as QuPath's UUID."""
+    source_class: str | None = None
+    """Its class in that file."""
 
     @property
     def is_referred(self) -> bool:

@@ -351,6 +351,8 @@ def _call(row: dict[str, Any], taxonomy: Taxonomy, head: Head, where: str) -> Gl
         image_path=text("image_path"),
         saliency_path=text("saliency_path"),
         is_proposed="proposed" in row and _flag(text("proposed"), "proposed", where),
+        source_id=text("source_id"),
+        source_class=text("source_class"),
     )
 
 

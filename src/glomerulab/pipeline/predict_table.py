@@ -19,6 +19,7 @@ from glomerulab.pipeline.predict_inputs import PredictionInputs
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.slides.regions.parsing import LABEL_SEPARATOR
 from glomerulab.slides.regions.proposals import is_proposal
 from glomerulab.taxonomy import Taxonomy
 
@@ -145,6 +146,16 @@ def _region_columns(rows: pd.DataFrame, inputs: PredictionInputs) -> dict[str, o
     }
     if any(is_proposal(region) for region in inputs.regions.values()):
         columns["proposed"] = [int(one is not None and is_proposal(one)) for one in regions]
+    drawn = [None if one is None or is_proposal(one) else one for one in regions]
+    sources = {
+        "source_id": [one and one.source_id for one in drawn],
+        "source_class": [
+            one and one.source_classes and LABEL_SEPARATOR.join(one.source_classes) for one in drawn
+        ],
+    }
+    columns |= {
+        name: [cell or pd.NA for cell in cells] for name, cells in sources.items() if any(cells)
+    }
     if inputs.scores:
         columns["detector_score"] = [inputs.scores.get(place, pd.NA) for place in places]
     return columns

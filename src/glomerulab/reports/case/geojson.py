@@ -14,6 +14,7 @@ from glomerulab.reports.case.text import RESEARCH_USE
 from glomerulab.reports.case.view import colour_of
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.runtime.files import atomic_write
+from glomerulab.slides.regions.geojson import is_uuid
 
 NAMESPACE = uuid.UUID("6f1b8e0a-7d0c-5b52-9a65-3f7f6a1d2c11")
 
@@ -68,8 +69,10 @@ def _feature(case: Case, call: GlomerulusCall, box: Box, slide: SlideFacts) -> d
         }
     return {
         "type": "Feature",
-        # The same in each export, so that QuPath recognises the object.
-        "id": str(uuid.uuid5(NAMESPACE, f"{slide.slide_id}/{call.image_id}")),
+        # The sender's, or the same in each export, so that QuPath recognises the object.
+        "id": call.source_id
+        if is_uuid(call.source_id)
+        else str(uuid.uuid5(NAMESPACE, f"{slide.slide_id}/{call.image_id}")),
         "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
         "properties": properties,
     }
@@ -87,6 +90,8 @@ def _metadata(case: Case, call: GlomerulusCall) -> dict[str, str]:
             "also on": ", ".join(others),
             "glomerulus counted as": labels_text(case.glomerulus_of(call).labels),
         }
+    if call.source_class is not None:
+        metadata["class in the region file"] = call.source_class
     if call.is_proposed:
         metadata["proposed"] = "by a detector, drawn by no person"
     entry = case.latest_corrections.get(call.image_id)

@@ -178,7 +178,7 @@ def _feature(region: Region, offset: Point) -> dict[str, Any]:
     properties: dict[str, Any] = {"objectType": "annotation"}
     feature: dict[str, Any] = {"type": "Feature"}
     # QuPath's ids are UUIDs; any other id becomes the name that QuPath displays.
-    if _is_uuid(region.region_id):
+    if is_uuid(region.region_id):
         feature["id"] = region.region_id
     else:
         properties["name"] = region.region_id
@@ -200,9 +200,10 @@ def _classification(labels: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _is_uuid(text: str) -> bool:
+def is_uuid(text: str | None) -> bool:
+    """Return whether an id is a UUID as QuPath writes it."""
     try:
-        return str(uuid.UUID(text)) == text
+        return text is not None and str(uuid.UUID(text)) == text
     except ValueError:
         return False
 

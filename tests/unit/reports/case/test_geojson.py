@@ -1,5 +1,6 @@
 import json
 import uuid
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,19 @@ def test_our_reader_reads_back_names_classes_and_places(folder, tmp_path) -> Non
     assert [one.labels for one in found] == [("cgn",), ("fsg", "cgn"), ("fsg",), ("normal",)]
     for one, call in zip(found, on_slide, strict=True):
         assert np.allclose(one.polygon, call.outline)
+
+
+def test_the_id_and_class_of_the_sender_are_given_back(folder) -> None:
+    own = str(uuid.uuid4())
+    first, *others = folder.calls
+    drawn = replace(first, source_id=own, source_class="Glomerulus: Scar")
+    numbered = replace(others[0], source_id="7")
+    case = build_cases(replace(folder, calls=(drawn, numbered, *others[1:])))[0]
+    slide = next(one for one in case.slides if one.slide_id == first.slide_id)
+    features = json.loads(render_case_geojson(case, slide))["features"]
+    (feature,) = (one for one in features if one["id"] == own)
+    assert feature["properties"]["metadata"]["class in the region file"] == "Glomerulus: Scar"
+    assert "7" not in {one["id"] for one in features}
 
 
 def test_each_feature_is_what_qupath_reads(folder) -> None:
