@@ -232,7 +232,8 @@ class CropPlan:
             width, height = slide.dimensions
             raise RegionError(
                 f"the region lies outside the slide ({width} x {height}); give the region file of "
-                "this slide, or --drawn-mpp if it was drawn on an image of another scale"
+                "this slide if it is that of another slide, or --drawn-mpp if it was drawn on an "
+                "image of another scale"
             )
         self.widths[entry.slide_id, region.region_id] = region_width(region.box(), slide.mpp_xy)
         box = region.box().grown(settings.margin)

@@ -18,7 +18,7 @@ from glomerulab.reports.case.fhir import case_bundle
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.write import FORMATS, write_case_reports
 from glomerulab.slides.pyramid import write_pyramid
-from glomerulab.slides.regions.files import read_regions, write_regions
+from glomerulab.slides.regions.files import read_region_file, read_regions, write_regions
 from glomerulab.slides.slide import open_slide
 from tests.support.cases import COLOURS, picture
 from tests.support.detecting import ByColour, detector_card, disc_slide
@@ -389,7 +389,7 @@ def test_each_slide_is_opened_and_its_regions_are_parsed_once(
 
     def read_counted(path, **options):
         parsed.append(path.stem)
-        return read_regions(path, **options)
+        return read_region_file(path, **options)
 
     monkeypatch.setattr("glomerulab.slides.cutting.open_slide", open_counted)
     monkeypatch.setattr("glomerulab.pipeline.crop_plan.read_region_file", read_counted)
