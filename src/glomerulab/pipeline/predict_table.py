@@ -147,10 +147,10 @@ def _region_columns(rows: pd.DataFrame, inputs: PredictionInputs) -> dict[str, o
     if any(is_proposal(region) for region in inputs.regions.values()):
         columns["proposed"] = [int(one is not None and is_proposal(one)) for one in regions]
     drawn = [None if one is None or is_proposal(one) else one for one in regions]
-    sources = {
-        "source_id": [one and one.source_id for one in drawn],
+    sources: dict[str, list[str | None]] = {
+        "source_id": [None if one is None else one.source_id for one in drawn],
         "source_class": [
-            one and one.source_classes and LABEL_SEPARATOR.join(one.source_classes) for one in drawn
+            None if one is None else LABEL_SEPARATOR.join(one.source_classes or ()) for one in drawn
         ],
     }
     columns |= {
