@@ -15,11 +15,13 @@ from glomerulab.models.networks.improved_seresnet import (
     improved_seresnet50,
     improved_seresnet_small,
 )
+from glomerulab.models.networks.probe import FeatureExtractor, Probe
 
 __all__ = [
     "HUB_PREFIX",
     "LOCAL_PREFIX",
     "MODELS",
+    "PROBE",
     "TIMM_PREFIX",
     "ModelEntry",
     "create_model",
@@ -29,6 +31,8 @@ __all__ = [
 TIMM_PREFIX = "timm:"
 HUB_PREFIX, LOCAL_PREFIX = "hf-hub:", "local-dir:"
 """Of networks that others published, see `glomerulab.models.transfer.published`."""
+PROBE = "probe"
+"""Name of a linear layer on a frozen network, which `kind = "probe"` of a training makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,23 @@ def _timm_entry(name: str, input_size: int = 224, *, has_fixed_size: bool = Fals
     return ModelEntry(partial(_timm_model, name), input_size, name, has_fixed_size)
 
 
+def _probe(
+    n_classes: int,
+    *,
+    backbone: str,
+    n_features: int,
+    n_stages: int = 0,
+    n_views: int = 1,
+    dropout: float = 0.0,
+    **options: object,
+) -> nn.Module:
+    del dropout
+    network = create_model(backbone, 1, options=options)
+    return Probe(
+        FeatureExtractor(network, n_stages=n_stages, n_views=n_views), n_features, n_classes
+    )
+
+
 MODELS: Mapping[str, ModelEntry] = {
     "improved_seresnet50": ModelEntry(improved_seresnet50, imagenet="resnet34"),
     "improved_seresnet_small": ModelEntry(improved_seresnet_small, 128),
@@ -83,6 +104,7 @@ MODELS: Mapping[str, ModelEntry] = {
     "lite0": _timm_entry("tf_efficientnet_lite0"),
     "lite1": _timm_entry("tf_efficientnet_lite1", 240),
     "lite2": _timm_entry("tf_efficientnet_lite2", 260),
+    PROBE: ModelEntry(_probe),
 }
 """Networks by name; in addition, ``timm:<name>`` builds any network of timm."""
 
