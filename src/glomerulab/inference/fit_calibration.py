@@ -21,6 +21,7 @@ from glomerulab.inference.engines.open import open_engine
 from glomerulab.inference.image_predictions import sharpness
 from glomerulab.inference.ood import MahalanobisDetector
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.sealing import crossval_runs, is_crossval
 from glomerulab.stain.reference import StainReference, read_reference
 
 __all__ = ["fit_calibration"]
@@ -54,9 +55,11 @@ def fit_calibration(run: Path, *, track: Track = silent) -> ModelCalibration:
     """
     tables = read_run(run)
     engine = open_engine(run)
+    # Of a cross-validation, every image was held out once.
+    split = "test" if is_crossval(run) else "validation"
     try:
         validation = eval_set_of_split(
-            tables.predictions, tables.taxonomy, head=tables.head, split="validation"
+            tables.predictions, tables.taxonomy, head=tables.head, split=split
         )
     except PredictionsError as error:
         raise CheckpointError(
@@ -64,9 +67,15 @@ def fit_calibration(run: Path, *, track: Track = silent) -> ModelCalibration:
             "a manifest with a validation part",
             where=str(run),
         ) from error
-    training, held_out = (_originals(tables, split) for split in ("train", "validation"))
+    if is_crossval(run):  # the features of an ensemble are those of its first model
+        first = read_run(crossval_runs(run)[0])
+        training, held_out = (_originals(first, name) for name in ("train", "test"))
+        references = _references(first)
+    else:
+        training, held_out = (_originals(tables, name) for name in ("train", "validation"))
+        references = _references(tables)
     features, sharpnesses = _measure(training, engine, track, "training")
-    held_out_features, _ = _measure(held_out, engine, track, "validation")
+    held_out_features, _ = _measure(held_out, engine, track, "held-out")
     ood = MahalanobisDetector.fit(features, training.labels(), where=str(run))
     distances = np.sort(ood.distances(held_out_features))
     rank = min(int(np.ceil((len(distances) + 1) * IN_DISTRIBUTION_SHARE)), len(distances)) - 1
@@ -86,7 +95,7 @@ def fit_calibration(run: Path, *, track: Track = silent) -> ModelCalibration:
         test_summary=_test_summary(tables, "en"),
         test_summary_zh=_test_summary(tables, "zh"),
     )
-    calibration = ModelCalibration(facts, ood, _references(tables))
+    calibration = ModelCalibration(facts, ood, references)
     write_calibration(calibration, run)
     return calibration
 

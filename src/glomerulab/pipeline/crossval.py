@@ -26,7 +26,7 @@ from glomerulab.predictions import read_predictions, write_predictions
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import SettingsFile, folder_lock
-from glomerulab.runtime.sealing import SEAL_FILE, write_seal
+from glomerulab.runtime.sealing import CROSSVAL_FILE, SEAL_FILE, write_seal
 from glomerulab.stain.fitting import FitFailure, try_fit
 from glomerulab.stain.reference import StainReference, aggregate, read_reference
 from glomerulab.training.compare import CompareConfig, TrainedModels, measure_cost, run_config
@@ -39,7 +39,6 @@ __all__ = ["CrossvalSettings", "compare_by_folds", "cross_validate"]
 
 logger = logging.getLogger(__name__)
 
-CROSSVAL_FILE = "crossval.json"
 WITHOUT_EFFECT = {"out", "manifest", "n_workers", "tensorboard"}
 N_DEFAULT_FOLDS = 5
 N_TARGET_IMAGES = 8

@@ -18,9 +18,12 @@ from glomerulab.errors import CheckpointError, RunError
 from glomerulab.runtime.files import atomic_write, make_folder, read_json, remove_partial_files
 
 __all__ = [
+    "CROSSVAL_FILE",
     "SEALED_FILES",
     "SEAL_FILE",
     "check_seal",
+    "crossval_runs",
+    "is_crossval",
     "read_bundle",
     "require_run_folder",
     "write_bundle",
@@ -28,7 +31,9 @@ __all__ = [
 ]
 
 SEAL_FILE = "seal.json"
-MODEL_FILES = ("checkpoint/checkpoint.json", "checkpoint.json", "model.onnx")
+CROSSVAL_FILE = "crossval.json"
+"""Settings of a cross-validation, in its folder."""
+MODEL_FILES = ("checkpoint/checkpoint.json", "checkpoint.json", "model.onnx", CROSSVAL_FILE)
 SEALED_FILES = (
     "config.toml",
     "manifest.csv",
@@ -39,6 +44,16 @@ SEALED_FILES = (
     "checkpoint/checkpoint.json",
 )
 """Sealed where they exist. The checkpoint's JSON holds the hash of the weights."""
+
+
+def is_crossval(folder: Path) -> bool:
+    """Return whether a folder is that of a cross-validation."""
+    return (folder / CROSSVAL_FILE).is_file()
+
+
+def crossval_runs(folder: Path) -> list[Path]:
+    """Return the run folders of a cross-validation, in order."""
+    return sorted(path for path in (folder / "runs").iterdir() if path.is_dir())
 
 
 def require_run_folder(folder: Path) -> None:

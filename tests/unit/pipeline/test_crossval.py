@@ -6,11 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import tomli_w
+from scipy.special import softmax
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest, write_manifest
-from glomerulab.errors import ConfigError, LeakageError, OutputError
+from glomerulab.errors import CheckpointError, ConfigError, LeakageError, OutputError
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.images import read_image, write_image
+from glomerulab.inference.engines.base import stack_images
+from glomerulab.inference.engines.torch_engine import TorchEngine
+from glomerulab.inference.model import load_model
 from glomerulab.pipeline.crossval import CrossvalSettings, compare_by_folds, cross_validate
 from glomerulab.pipeline.normalize import normalize_manifest
 from glomerulab.predictions import read_predictions
@@ -222,3 +226,20 @@ def test_images_normalised_to_a_held_out_target_are_refused(config: TrainConfig)
     done = normalize_manifest(manifest, {"HE": target}, config.out.with_name("normalized"))
     with pytest.raises(LeakageError, match="--normalize"):
         cross_validate(config.model_copy(update={"manifest": done.path}), CrossvalSettings(folds=2))
+
+
+def test_a_cross_validated_folder_predicts_as_an_ensemble(config: TrainConfig) -> None:
+    folder = cross_validate(config, CrossvalSettings(folds=3))
+    model = load_model(folder)
+    images = [read_image(path) for path in read_manifest(config.manifest).image_paths()[:4]]
+    pixels = stack_images(images, model.card.input_size)
+    members = [TorchEngine(run).predict(pixels) for run in sorted((folder / "runs").iterdir())]
+    expected = np.mean([softmax(one.logits, axis=1) for one in members], axis=0)
+    found = softmax(model.engine.predict(pixels).logits, axis=1)
+    assert np.allclose(found, expected, atol=1e-6)
+    decisions = model.predict(images, stain="HE", mpp=0.5)
+    assert len(decisions) == 4
+    assert model.calibration.facts.n_validation == 36
+    (folder / "runs" / "repeat-1-fold-1" / "checkpoint" / "checkpoint.json").unlink()
+    with pytest.raises(CheckpointError):
+        load_model(folder)
