@@ -18,6 +18,7 @@ from glomerulab.cli.compare import compare
 from glomerulab.cli.config import config
 from glomerulab.cli.crossval import crossval
 from glomerulab.cli.distill import distill
+from glomerulab.cli.embed import embed
 from glomerulab.cli.evaluate import evaluate
 from glomerulab.cli.explain import explain
 from glomerulab.cli.export import export
@@ -67,6 +68,7 @@ app.command()(split)
 app.command()(normalize)
 app.command()(stain_check)
 app.command()(augment)
+app.command()(embed)
 app.command()(distill)
 app.command()(config)
 app.command()(train)

@@ -86,7 +86,7 @@ def _probe(
     **options: object,
 ) -> nn.Module:
     del dropout
-    network = create_model(backbone, 1, options=options)
+    network = create_model(backbone, n_classes, options=options)
     return Probe(
         FeatureExtractor(network, n_stages=n_stages, n_views=n_views), n_features, n_classes
     )

@@ -219,9 +219,7 @@ def _train_fold(
     run = config.out / "runs" / fold.name
     if (run / SEAL_FILE).is_file():
         return
-    needs_validation = (
-        config.keep == "best" or config.patience is not None or settings.nested is not None
-    )
+    needs_validation = config.needs_validation or settings.nested is not None
     split = fold_split(
         fold.manifest,
         fold.number,
@@ -246,7 +244,8 @@ def _train_fold(
     if settings.nested is not None:
         training = _best_of_search(settings.nested, training, config.out / "searches" / fold.name)
     make_folder(run.parent)
-    train(training, resume=True, track=track, echo=echo)
+    features = config.out / "features"
+    train(training, resume=True, track=track, echo=echo, features=features)
 
 
 def targets_of(manifest: Manifest) -> dict[str, StainReference]:

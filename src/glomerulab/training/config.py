@@ -79,6 +79,18 @@ class OptimizerConfig(FrozenConfig):
     """Of ``sgd`` only."""
 
 
+class ProbeConfig(FrozenConfig):
+    """Of ``kind = "probe"``: a logistic regression on features of the frozen network."""
+
+    strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3), min_length=1
+    )
+    """Inverse regularisation; the one of the lowest log-loss on held-out patients is taken."""
+    n_inner_folds: int = Field(default=5, ge=2)
+    n_views: Literal[1, 2, 4, 8] = 1
+    """Orientations of each image whose features are averaged."""
+
+
 class DerivedConfig(FrozenConfig):
     """Base of a search and a comparison: trainings that vary one training configuration."""
 
@@ -177,6 +189,8 @@ class TrainConfig(FrozenConfig):
     """With a split; in a file, relative to that file."""
     out: Path
     """The run folder; in a file, relative to that file."""
+    kind: Literal["network", "probe"] = "network"
+    """Train the network, or freeze it and fit a linear classifier on its features."""
     seed: int = Field(default=0, ge=0)
     epochs: int = Field(default=60, ge=1)
     batch_size: int = Field(default=16, ge=1)
@@ -213,6 +227,12 @@ class TrainConfig(FrozenConfig):
     """None (``augmentation = false`` in a file) disables augmentation."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: Schedule = CosineSchedule()
+    probe: ProbeConfig = ProbeConfig()
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the training uses a validation part."""
+        return self.kind == "network" and (self.keep == "best" or self.patience is not None)
 
     @model_validator(mode="after")
     def _check_micro_batches(self) -> "TrainConfig":

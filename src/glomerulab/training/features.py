@@ -5,7 +5,7 @@ that an interrupted run continues; pandas, Polars and DuckDB read them as one ta
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import OutputError
+from glomerulab.models.card import ModelCard
 from glomerulab.models.networks.probe import FeatureExtractor
 from glomerulab.runtime.files import atomic_write, make_folder, size_and_mtime
 from glomerulab.runtime.progress import Track, silent
@@ -33,25 +34,22 @@ PART_SIZE = 256
 """Images per file."""
 
 
-def extractor_fingerprint(
-    extractor: FeatureExtractor, *, input_size: int, mean: Sequence[float], std: Sequence[float]
-) -> str:
+def extractor_fingerprint(extractor: FeatureExtractor, card: ModelCard, *, n_stages: int) -> str:
     """Return what identifies the features of a network: its weights and its input."""
     digest = hashlib.sha256()
     for name, tensor in sorted(extractor.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    digest.update(repr((input_size, tuple(mean), tuple(std), extractor.n_views)).encode())
+    settings = (n_stages, extractor.n_views, card.input_size, card.mean, card.std)
+    digest.update(repr(settings).encode())
     return digest.hexdigest()[:16]
 
 
 def embed(
     manifest: Manifest,
     extractor: FeatureExtractor,
+    card: ModelCard,
     *,
-    input_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
     folder: Path | None = None,
     n_workers: int = 0,
     track: Track = silent,
@@ -62,10 +60,8 @@ def embed(
     ----------
     extractor : FeatureExtractor
         In evaluation mode.
-    input_size : int
-        Height and width of the images, px.
-    mean, std : sequence of 3 float
-        Of each channel, of values from 0 to 1.
+    card : ModelCard
+        Of its network: the size and the scale of the images.
     folder : Path, optional
         Of the features of this extractor; None keeps nothing.
     n_workers : int, default 0
@@ -82,9 +78,9 @@ def embed(
     missing = [row for row, key in enumerate(keys) if key not in found]
     dataset = CropDataset(
         manifest.with_table(manifest.table.iloc[missing]),
-        input_size=input_size,
-        mean=mean,
-        std=std,
+        input_size=card.input_size,
+        mean=card.mean,
+        std=card.std,
     )
     pending: dict[FileKey, FloatArray] = {}
     for rows, values in _computed(dataset, extractor, n_workers, track):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from torch import Tensor, nn
 
 from glomerulab.cohort.leakage import find_leaks, leaked_targets
 from glomerulab.cohort.manifest import Manifest, read_manifest
@@ -40,11 +41,12 @@ from glomerulab.training.hardware import uses_bfloat16
 from glomerulab.training.history import EpochRow, tensorboard_writer, write_history
 from glomerulab.training.loop import AfterEpoch, Compute, fit, make_optimizer, predict_logits
 from glomerulab.training.network import complete_network
+from glomerulab.training.probe import fit_probe
 from glomerulab.training.run_folder import check_run_folder, open_run
-from glomerulab.training.start import set_start, write_start
+from glomerulab.training.start import Start, set_start, write_start
 from glomerulab.training.state import TrainingState, has_state, load_state, save_state
 
-__all__ = ["train"]
+__all__ = ["initial_network", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ def train(
     track: Track = silent,
     echo: Callable[[str], None] = logger.info,
     on_epoch: EpochCallback | None = None,
+    features: Path | None = None,
 ) -> Path:
     """Train a model and write its run folder.
 
@@ -70,6 +73,8 @@ def train(
         Receives each line for the user, such as which of the given weights were loaded.
     on_epoch : callable, optional
         See `EpochCallback`.
+    features : Path, optional
+        Folder that keeps the features of a probe for other trainings.
 
     Returns
     -------
@@ -140,6 +145,11 @@ def train(
                 for line in (*start.lines(), *(origin_lines(origin) if origin else ())):
                     echo(line)
         accelerator.wait_for_everyone()
+        if config.kind == "probe":
+            if accelerator.is_main_process:
+                _fit_probe(model, card, start, parts, config, features=features, track=track)
+            accelerator.wait_for_everyone()
+            return run
         _fit(
             model,
             card,
@@ -159,6 +169,42 @@ def train(
                 where=error.where,
             ) from error
     return run
+
+
+def initial_network(config: TrainConfig, manifest: Manifest) -> tuple[nn.Module, ModelCard, Start]:
+    """Build the network of a training with its initial weights, without training it.
+
+    Raises
+    ------
+    ConfigError
+        If the network or one of its options is unknown.
+    CheckpointError
+        If the weights are missing, or of another network.
+    """
+    config, origin = complete_network(config)
+    model, input_size = _create_model(config, n_classes=len(manifest.taxonomy.label_ids))
+    card = _model_card(config, manifest, input_size, origin)
+    start = set_start(model, config, card, _dataset(manifest, card, config), is_resumed=False)
+    return model.eval(), card, start
+
+
+def _fit_probe(
+    model: torch.nn.Module,
+    card: ModelCard,
+    start: Start,
+    parts: dict[str, Manifest],
+    config: TrainConfig,
+    *,
+    features: Path | None,
+    track: Track,
+) -> None:
+    """Fit a linear classifier on the frozen network, predict all parts, and seal the run."""
+    everything = parts["train"].with_table(pd.concat([part.table for part in parts.values()]))
+    probe = fit_probe(model, card, start, everything, config, folder=features, track=track)
+    save_checkpoint(config.out / "checkpoint", probe.network.state_dict(), probe.card)
+    originals = everything.table["parent_id"].isna().to_numpy(dtype=bool)
+    shown = everything.with_table(everything.table[originals])
+    _write_predictions(shown, probe.logits[torch.from_numpy(originals)], probe.card, config.out)
 
 
 def _fit(
@@ -244,8 +290,7 @@ def _predict_all(
     accelerator = compute.accelerator
     model, card = load_checkpoint(config.out / "checkpoint")
     model = _on_device(model, accelerator.device)
-    originals = [part.table[part.table["parent_id"].isna()] for part in parts.values()]
-    everything = parts["train"].with_table(pd.concat(originals))
+    everything = _originals(parts)
     logits = predict_logits(
         model,
         _dataset(everything, card, config),
@@ -254,12 +299,23 @@ def _predict_all(
         track=track if accelerator.is_main_process else silent,
     )
     if accelerator.is_main_process:
-        values = probabilities(logits, card.head).numpy()
-        table = predictions_table(everything.table, values, card.taxonomy)
-        write_predictions(table, config.out / "predictions.csv")
-        write_seal(config.out)  # marks a complete run, which needs no state to resume from
-        shutil.rmtree(config.out / "state", ignore_errors=True)
+        _write_predictions(everything, logits, card, config.out)
     accelerator.wait_for_everyone()
+
+
+def _originals(parts: dict[str, Manifest]) -> Manifest:
+    tables = [part.table[part.table["parent_id"].isna()] for part in parts.values()]
+    return parts["train"].with_table(pd.concat(tables))
+
+
+def _write_predictions(manifest: Manifest, logits: Tensor, card: ModelCard, run: Path) -> None:
+    """Write the predictions, and the seal, which marks a complete run."""
+    values = probabilities(logits, card.head).numpy()
+    write_predictions(
+        predictions_table(manifest.table, values, card.taxonomy), run / "predictions.csv"
+    )
+    write_seal(run)
+    shutil.rmtree(run / "state", ignore_errors=True)  # a complete run needs none
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
@@ -278,8 +334,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
 def _check_parts(parts: dict[str, Manifest], config: TrainConfig) -> None:
     """Check that the training part has all labels, and that a needed validation part exists."""
     where = str(config.manifest)
-    needs_validation = config.keep == "best" or config.patience is not None
-    for name in ("train", "validation") if needs_validation else ("train",):
+    for name in ("train", "validation") if config.needs_validation else ("train",):
         if parts[name].table.empty:
             way_out = " or set keep = 'last' without patience" if name == "validation" else ""
             raise TrainingError(

@@ -1,100 +1,128 @@
+"""Probes on a frozen, randomly initialised small network: real runs of seconds."""
+
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
-from scipy.optimize import minimize
-from scipy.special import expit, log_softmax, softmax
+import torch
 
+from glomerulab.cohort.manifest import read_manifest, write_manifest
 from glomerulab.errors import TrainingError
-from glomerulab.training.probe import LinearFit, fit_linear
-
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-
-
-def clusters(
-    rng: np.random.Generator, *, n_classes: int = 3, n: int = 120, n_features: int = 10
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features, one-hot labels and patients of four images each."""
-    classes = np.arange(n) % n_classes
-    centres = rng.normal(size=(n_classes, n_features))
-    features = centres[classes] + rng.normal(size=(n, n_features)) * 1.5
-    return features, np.eye(n_classes)[classes], np.arange(n) // 4
+from glomerulab.images import read_image
+from glomerulab.inference.model import load_model
+from glomerulab.inference.onnx_export import export_onnx
+from glomerulab.models.checkpoint import load_checkpoint
+from glomerulab.models.networks.probe import FeatureExtractor, Probe
+from glomerulab.models.registry import create_model
+from glomerulab.pipeline.embed import write_features
+from glomerulab.predictions import read_predictions
+from glomerulab.training.config import TrainConfig
+from glomerulab.training.probe import n_pretrained_stages
+from glomerulab.training.run import train
 
 
-def logits(fit: LinearFit, features: np.ndarray) -> np.ndarray:
-    return ((features - fit.offset) * fit.scale) @ fit.weights.T + fit.bias
+@pytest.fixture
+def probe(config: TrainConfig) -> TrainConfig:
+    return config.model_copy(update={"kind": "probe"})
 
 
-def penalised_fit(features: np.ndarray, labels: np.ndarray, strength: float) -> np.ndarray:
-    """Minimise the penalised log-loss with a general optimiser; probabilities of the images."""
-    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
-    n_features, n_classes = scaled.shape[1], labels.shape[1]
-
-    def probabilities(flat: np.ndarray) -> np.ndarray:
-        weights = flat.reshape(n_features + 1, n_classes)
-        return log_softmax(scaled @ weights[:-1] + weights[-1], axis=1)
-
-    def loss(flat: np.ndarray) -> float:
-        penalty = (flat.reshape(n_features + 1, n_classes)[:-1] ** 2).sum()
-        return -strength * (labels * probabilities(flat)).sum() + penalty / 2
-
-    found = minimize(loss, np.zeros((n_features + 1) * n_classes), method="BFGS")
-    return np.exp(probabilities(found.x))
-
-
-def test_probabilities_equal_those_of_a_general_optimiser(rng: np.random.Generator) -> None:
-    features, labels, patients = clusters(rng)
-    fit = fit_linear(features, labels, patients, head="softmax", strengths=[0.1])
-    found = softmax(logits(fit, features), axis=1)
-    assert np.allclose(found, penalised_fit(features, labels, 0.1), atol=1e-3)
-
-
-def test_the_strength_with_the_lowest_held_out_loss_is_chosen(rng: np.random.Generator) -> None:
-    noise = rng.normal(size=(80, 60))
-    labels = np.eye(2)[rng.permutation(80) % 2]
-    weak = fit_linear(noise, labels, np.arange(80), head="softmax", strengths=STRENGTHS)
-    assert weak.strengths == (1e-3,)
-    features, clear, patients = clusters(rng, n=240)
-    strong = fit_linear(features * 5, clear, patients, head="softmax", strengths=STRENGTHS)
-    assert strong.strengths[0] > 1e-3
-
-
-def test_a_sigmoid_head_fits_each_label_on_its_known_images(rng: np.random.Generator) -> None:
-    features, labels, patients = clusters(rng)
-    labels[::5, 1] = np.nan
-    fit = fit_linear(features, labels, patients, head="sigmoid", strengths=[0.1])
-    assert fit.weights.shape == (3, 10)
-    known = ~np.isnan(labels[:, 1])
-    alone = fit_linear(
-        features, np.stack([1 - labels[:, 1], labels[:, 1]], axis=1), patients,
-        head="softmax", strengths=[0.1],
-    )  # fmt: skip
-    two = softmax(logits(alone, features), axis=1)[:, 1]
-    assert np.allclose(expit(logits(fit, features)[:, 1]), two, atol=1e-4)
-    assert ((expit(logits(fit, features)[known, 1]) > 0.5) == labels[known, 1]).mean() > 0.8
-
-
-def test_a_constant_feature_changes_nothing(rng: np.random.Generator) -> None:
-    features, labels, patients = clusters(rng)
-    wider = np.column_stack([features, np.full(len(features), 3.0)])
-    one = fit_linear(features, labels, patients, head="softmax", strengths=[0.1])
-    two = fit_linear(wider, labels, patients, head="softmax", strengths=[0.1])
-    assert np.allclose(logits(one, features), logits(two, wider), atol=1e-4)
-
-
-def test_balance_gives_a_rare_class_equal_weight(rng: np.random.Generator) -> None:
-    features, labels, patients = clusters(rng, n_classes=2, n=200)
-    kept = (labels[:, 1] == 0) | (np.arange(200) < 40)
-    rare = (features[kept], labels[kept], patients[kept])
-    plain, balanced = (
-        fit_linear(*rare, head="softmax", strengths=[0.1], is_balanced=balance)
-        for balance in (False, True)
+def test_a_probe_is_a_run_like_any_other(probe: TrainConfig) -> None:
+    run = train(probe)
+    table = read_predictions(run / "predictions.csv", read_manifest(probe.manifest).taxonomy)
+    held_out = table[table["split"] == "test"]
+    called = held_out["probability_pink"] > 0.5
+    assert (called == (held_out["label_pink"] == 1)).all()
+    network, card = load_checkpoint(run)
+    assert isinstance(network, Probe)
+    assert (card.model, card.options["backbone"]) == ("probe", "improved_seresnet_small")
+    model = load_model(run)  # fits its calibration
+    images = [read_image(path) for path in read_manifest(run / "manifest.csv").image_paths()[:3]]
+    assert [one.label_ids for one in model.predict(images, stain="HE", mpp=0.5)]
+    export_onnx(run, run.with_name("exported"))
+    assert np.allclose(
+        load_model(run.with_name("exported")).engine.predict(np.stack([i[:32, :32] for i in images])).logits,
+        model.engine.predict(np.stack([i[:32, :32] for i in images])).logits,
+        atol=1e-3,
     )
-    called = [np.argmax(logits(fit, rare[0]), axis=1).sum() for fit in (plain, balanced)]
-    assert called[1] > called[0]
 
 
-def test_a_class_of_one_patient_asks_for_a_given_strength(rng: np.random.Generator) -> None:
-    features, labels, patients = clusters(rng, n_classes=2)
-    patients = np.where(labels[:, 1] == 1, 999, patients)
+def test_the_saved_probabilities_are_those_of_the_saved_network(probe: TrainConfig) -> None:
+    run = train(probe)
+    network, card = load_checkpoint(run)
+    manifest = read_manifest(run / "manifest.csv")
+    from glomerulab.training.dataset import CropDataset
+
+    data = CropDataset(manifest, input_size=card.input_size, mean=card.mean, std=card.std)
+    with torch.inference_mode():
+        logits = network(torch.stack([data[row][0] for row in range(8)]))
+    table = read_predictions(run / "predictions.csv", manifest.taxonomy).set_index("image_id")
+    expected = table.loc[manifest.table["image_id"][:8], "probability_pink"]
+    assert np.allclose(logits.softmax(dim=1)[:, 0].numpy(), expected, atol=1e-5)
+
+
+def test_kept_features_give_the_same_run_without_computing_them_again(
+    probe: TrainConfig, tmp_path: Path
+) -> None:
+    first = train(probe, features=tmp_path / "features")
+    (kept,) = (tmp_path / "features").rglob("part-*.parquet")
+    written = kept.stat().st_mtime_ns
+    again = train(
+        probe.model_copy(update={"out": tmp_path / "again"}), features=tmp_path / "features"
+    )
+    assert (again / "predictions.csv").read_bytes() == (first / "predictions.csv").read_bytes()
+    assert kept.stat().st_mtime_ns == written
+    assert len(list((tmp_path / "features").rglob("part-*.parquet"))) == 1
+
+
+def test_views_make_the_features_independent_of_the_orientation() -> None:
+    network = create_model("improved_seresnet_small", 1).eval()
+    extractor = FeatureExtractor(network, n_views=8).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        same = [extractor(one) for one in (image, torch.rot90(image, 1, (2, 3)), image.flip(3))]
+    assert torch.allclose(same[0], same[1], atol=1e-4)
+    assert torch.allclose(same[0], same[2], atol=1e-4)
+
+
+def test_stages_behind_a_random_layer_are_left_out() -> None:
+    network = create_model("timm:test_resnet", 2)
+    names = tuple(network.state_dict())
+    assert n_pretrained_stages(network, names, input_size=64) == 0
+    first = tuple(name for name in names if not name.startswith(("layer3", "layer4", "fc")))
+    n_stages = n_pretrained_stages(network, first, input_size=64)
+    info = [stage["module"] for stage in network.feature_info]
+    assert info[:n_stages] == [name for name in info if name not in {"layer3", "layer4"}]
+    assert n_pretrained_stages(network, (), input_size=64) == 0
+
+
+def test_a_class_of_one_patient_stops_before_a_run_is_complete(probe: TrainConfig) -> None:
+    manifest = read_manifest(probe.manifest)
+    pink = (manifest.table["pink"] == 1) & (manifest.table["split"] == "train")
+    table = manifest.table.assign(
+        patient_id=manifest.table["patient_id"].where(~pink, "p-train-only")
+    )
+    write_manifest(manifest.with_table(table), probe.manifest)
     with pytest.raises(TrainingError, match=r"probe\.strengths"):
-        fit_linear(features, labels, patients, head="softmax", strengths=STRENGTHS)
-    fit_linear(features, labels, patients, head="softmax", strengths=[1.0])
+        train(probe)
+    assert not (probe.out / "seal.json").exists()
+
+
+def test_embed_writes_one_row_per_image_and_continues(probe: TrainConfig, tmp_path: Path) -> None:
+    out = tmp_path / "features"
+    written = write_features(
+        probe.manifest, "improved_seresnet_small", out, weights="random", n_views=2
+    )
+    table = pd.read_parquet(written.path)
+    assert table["image_id"].tolist() == [f"i{n}" for n in range(36)]
+    assert {"patient_id", "split", "pink", "blue"} <= set(table)
+    assert len([name for name in table if name.startswith("feature_")]) == written.n_features
+    (part,) = (out / "parts").glob("*.parquet")
+    before = part.stat().st_mtime_ns
+    written.path.unlink()
+    write_features(probe.manifest, "improved_seresnet_small", out, weights="random", n_views=2)
+    assert pd.read_parquet(written.path).equals(table)
+    assert part.stat().st_mtime_ns == before
+    run = train(probe)
+    of_run = write_features(probe.manifest, str(run), tmp_path / "of-run")
+    assert of_run.n_images == 36
