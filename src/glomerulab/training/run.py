@@ -204,7 +204,7 @@ def _fit_probe(
     save_checkpoint(config.out / "checkpoint", probe.network.state_dict(), probe.card)
     originals = everything.table["parent_id"].isna().to_numpy(dtype=bool)
     shown = everything.with_table(everything.table[originals])
-    _write_predictions(shown, probe.logits[torch.from_numpy(originals)], probe.card, config.out)
+    _write_predictions(shown, probe.logits[torch.tensor(originals)], probe.card, config.out)
 
 
 def _fit(
