@@ -41,7 +41,9 @@ def test_a_probe_is_a_run_like_any_other(probe: TrainConfig) -> None:
     assert [one.label_ids for one in model.predict(images, stain="HE", mpp=0.5)]
     export_onnx(run, run.with_name("exported"))
     assert np.allclose(
-        load_model(run.with_name("exported")).engine.predict(np.stack([i[:32, :32] for i in images])).logits,
+        load_model(run.with_name("exported"))
+        .engine.predict(np.stack([i[:32, :32] for i in images]))
+        .logits,
         model.engine.predict(np.stack([i[:32, :32] for i in images])).logits,
         atol=1e-3,
     )
