@@ -28,10 +28,8 @@ from glomerulab.stain.separation import concentrations
 __all__ = ["StainNormalizer", "normalize", "restain", "separate", "transform"]
 
 CHANGED = frozenset({StainStatus.NORMALIZED, StainStatus.SLIDE_STAINS})
-LACKS_OWN_STAINS = frozenset(
-    {StainStatus.ONE_STAIN, StainStatus.NOT_TISSUE, StainStatus.OTHER_STAIN}
-)
-"""Statuses of images with tissue that can take the stains of their slide."""
+LACKS_OWN_STAINS = frozenset({StainStatus.ONE_STAIN, StainStatus.NOT_TISSUE})
+"""Statuses of images with tissue that take the stains of their slide."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,7 @@ def normalize(
     white : float or ndarray of float, shape (3,), optional
         Grey level of unstained glass; estimated from the image by default.
     fallback : StainReference, optional
-        Stains of the slide, used if the image has tissue but not two stains of its own that look
-        like the stated one.
+        Stains of the slide, used if the image has tissue but not two stains of its own.
     strict : bool, default False
         Raise an error instead of returning an unchanged image.
 
