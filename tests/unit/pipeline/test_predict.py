@@ -199,6 +199,13 @@ def test_proposals_keep_their_mark_when_they_come_back_as_regions(
     assert (done.n_images, done.n_proposed) == (2, 1)
 
 
+def test_a_failed_first_run_leaves_no_folder(large, trained, tmp_path) -> None:
+    settings = PredictSettings(tmp_path / "nowhere.geojson")
+    with pytest.raises(RegionError, match="nowhere"):
+        predict(large / "s1.tif", trained, tmp_path / "new" / "out", settings=settings)
+    assert not (tmp_path / "new").exists()
+
+
 def test_regions_and_a_detector_exclude_each_other(large, trained, tmp_path) -> None:
     with pytest.raises(ConfigError, match="not both"):
         predict(
