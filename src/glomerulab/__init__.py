@@ -90,6 +90,8 @@ Training, prediction, counting and reports are shown in the guide "Use it from P
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from glomerulab.runtime.threads import limit_threads
+
 if TYPE_CHECKING:
     from glomerulab.cases.case import build_cases
     from glomerulab.cases.case_folder import read_case_folder
@@ -111,6 +113,8 @@ if TYPE_CHECKING:
     from glomerulab.stain.normalize import StainNormalizer
     from glomerulab.training.config import TrainConfig
     from glomerulab.training.run import train
+
+limit_threads()  # before a numeric library is loaded
 
 __all__ = [
     "Box",
