@@ -48,7 +48,7 @@ def test_every_option_has_a_help_text_for_the_generated_tables() -> None:
 
 def test_included_option_tables_are_those_of_commands() -> None:
     included = set(re.findall(r"_options/([\w-]+)\.md", PROSE))
-    assert included - {name.replace(" ", "-") for name in COMMANDS} == set()
+    assert included - {name.replace(" ", "-") for name in COMMANDS} == {"spellings"}
 
 
 def test_mentioned_options_exist() -> None:
