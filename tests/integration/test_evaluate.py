@@ -102,3 +102,45 @@ def test_an_output_folder_for_one_run_is_wrong_usage(tmp_path):
     result = _evaluate(tmp_path, "--out", tmp_path)
     assert result.exit_code == 2
     assert "several runs" in result.output
+
+
+def _theirs(evaluated_run, folder):
+    """The run's own predictions, as another program would write them, and the truth apart."""
+    table = pd.read_csv(evaluated_run[0] / "predictions.csv").query("split == 'test'")
+    ids = ["normal", "mspgn", "fsg", "cgn"]
+    theirs = table[["image_id"]].assign(**{name: table[f"probability_{name}"] for name in ids})
+    theirs.to_csv(folder / "theirs.csv", index=False)
+    truth = table[["image_id", "patient_id"]].assign(
+        label=table[[f"label_{name}" for name in ids]].idxmax(axis=1).str.removeprefix("label_")
+    )
+    truth.to_csv(folder / "truth.csv", index=False)
+    return folder / "theirs.csv", folder / "truth.csv"
+
+
+def test_the_table_of_any_model_gives_the_scores_of_the_run(evaluated_run, tmp_path):
+    theirs, truth = _theirs(evaluated_run, tmp_path)
+    arguments = ("evaluate", theirs, "--truth", truth, "--taxonomy", "paper")
+    figures = ("--figures", "svg,pdf", "--width-mm", "85")
+    result = CliRunner().invoke(app, [*map(str, arguments), *figures])
+    assert result.exit_code == 0, result.output
+    out = tmp_path / "theirs-evaluation"
+    own, found = (pd.read_csv(folder / "scores.csv") for folder in (evaluated_run[0], out))
+    for column in ("value", "low", "high"):
+        assert found[column].to_numpy() == pytest.approx(own[column].to_numpy(), nan_ok=True)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Training unknown" in page
+    assert "Not sealed" not in page
+    assert {path.suffix for path in (out / "figures").iterdir()} == {".svg", ".pdf"}
+    assert r"\begin{tabular}" in (out / "scores.tex").read_text(encoding="utf-8")
+
+
+def test_a_table_is_not_evaluated_into_a_run(evaluated_run, tmp_path):
+    theirs, truth = _theirs(evaluated_run, tmp_path)
+    arguments = ("evaluate", theirs, "--truth", truth, "--out", evaluated_run[0])
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert "holds a run" in str(result.exception)
+    assert "evaluation of first" in (evaluated_run[0] / "report.html").read_text("utf-8").lower()
+
+
+def test_options_of_a_table_are_refused_for_a_run(evaluated_run):
+    assert "--truth" in _evaluate(evaluated_run[0], "--truth", "labels.csv").output

@@ -1,7 +1,7 @@
 """Which columns of another program's table hold what: images, labels, probabilities."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,8 @@ POSITIVE = re.compile(r"(?:y_)?(?:prob(?:ability|a)?|score|p|conf(?:idence)?|log
 
 SEPARATORS = re.compile(r"\s*[+;|,/]\s*")
 """Between several labels of one image."""
+STRONG_SEPARATORS = re.compile(r"\s*[+;|]\s*")
+"""Those that a name does not hold."""
 NO_LABEL = {"", "none", "nan", "na", "n/a", "unknown", "?"}
 ROUNDED = 0.02
 """Probabilities of three digits may sum to 1 up to this."""
@@ -179,15 +181,24 @@ def _label(name: str, number: int) -> Label:
 
 def _label_texts(answers: Source, true: Source) -> list[str]:
     """Return the labels that occur as text, without those that only join others."""
-    columns = (true.column("label"), answers.column("predicted"))
+    columns = (answers.column("predicted"), true.column("label"))  # the latter's spelling is kept
     cells = [str(cell) for one in columns if one is not None for cell in one.dropna()]
-    single = {cell for cell in cells if not SEPARATORS.search(cell)}
-    parts = {part for cell in cells for part in (cell, *SEPARATORS.split(cell))}
-    whole = single or parts
-    joined = {cell for cell in cells if set(SEPARATORS.split(cell)) - whole}
-    texts = whole | (joined if single else set())
-    texts = {text for text in texts if text.casefold() not in NO_LABEL}
-    return list({text.casefold(): text for text in sorted(texts, reverse=True)}.values())
+    single = {cell.casefold() for cell in cells if not SEPARATORS.search(cell)}
+    texts = {
+        text.casefold(): text
+        for cell in cells
+        for text in _parts(cell, lambda name: name.casefold() in single)
+    }
+    return [text for key, text in sorted(texts.items()) if key not in NO_LABEL]
+
+
+def _parts(cell: str, is_known: Callable[[str], bool]) -> list[str]:
+    """Split a cell into labels; ``III/IV`` is one label unless ``III`` and ``IV`` are known."""
+    parts = []
+    for part in [cell] if is_known(cell) else STRONG_SEPARATORS.split(cell):
+        smaller = SEPARATORS.split(part)
+        parts += smaller if not is_known(part) and all(map(is_known, smaller)) else [part]
+    return parts
 
 
 def matched_columns(source: Source, pattern: re.Pattern[str]) -> dict[str, str]:
@@ -328,7 +339,7 @@ def label_column(
             found: list[str | None] = [taxonomy.label_ids[int(float(text)) - first]]
             names = [text]
         else:
-            names = [text] if _find(text, taxonomy) else SEPARATORS.split(text)
+            names = _parts(text, lambda name: _find(name, taxonomy) is not None)
             found = [_find(name, taxonomy) for name in names]
         labels[row] = 0.0
         for name, label_id in zip(names, found, strict=True):

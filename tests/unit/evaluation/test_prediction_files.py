@@ -210,3 +210,12 @@ def test_what_cannot_be_read_is_named(tmp_path, model, kind):
 def test_a_mapping_to_nothing_is_refused(tmp_path, model, columns):
     with pytest.raises(PredictionsError, match=next(iter(columns))):
         _read(tmp_path, _tables(*model)["prefix"], columns=columns)
+
+
+def test_a_name_with_a_slash_is_one_label_and_the_spelling_is_that_of_the_truth(tmp_path):
+    table = pd.DataFrame({"image": list("abcd")})
+    table["label"] = ["Class III/IV", "Crescent", "Class III/IV + Crescent", "Normal, Crescent"]
+    table["pred"] = ["CLASS III/IV", "crescent", "Class III/IV", "Normal"]
+    tables = _read(tmp_path, table).tables
+    assert [one.name for one in tables.taxonomy.labels] == ["Class III/IV", "Crescent", "Normal"]
+    assert tables.manifest.labels().tolist() == [[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 1, 1]]
