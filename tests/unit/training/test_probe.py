@@ -38,7 +38,7 @@ def test_a_probe_is_a_run_like_any_other(probe: TrainConfig) -> None:
     assert (card.model, card.options["backbone"]) == ("probe", "improved_seresnet_small")
     model = load_model(run)  # fits its calibration
     images = [read_image(path) for path in read_manifest(run / "manifest.csv").image_paths()[:3]]
-    assert [one.label_ids for one in model.predict(images, stain="HE", mpp=0.5)]
+    assert len(model.predict(images, stain="HE", mpp=0.5)) == 3
     export_onnx(run, run.with_name("exported"))
     assert np.allclose(
         load_model(run.with_name("exported"))
