@@ -32,6 +32,7 @@ from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.models.registry import create_model, find_model
 from glomerulab.models.transfer.published import origin_lines
 from glomerulab.predictions import predictions_table, write_predictions
+from glomerulab.runtime.files import StrPath
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.sealing import SEAL_FILE, write_seal
 from glomerulab.training.batch_plan import check_shares, smallest_part
@@ -61,7 +62,7 @@ def train(
     track: Track = silent,
     echo: Callable[[str], None] = logger.info,
     on_epoch: EpochCallback | None = None,
-    features: Path | None = None,
+    features: StrPath | None = None,
 ) -> Path:
     """Train a model and write its run folder.
 
@@ -73,7 +74,7 @@ def train(
         Receives each line for the user, such as which of the given weights were loaded.
     on_epoch : callable, optional
         See `EpochCallback`.
-    features : Path, optional
+    features : path, optional
         Folder that keeps the features of a probe for other trainings.
 
     Returns
@@ -147,7 +148,8 @@ def train(
         accelerator.wait_for_everyone()
         if config.kind == "probe":
             if accelerator.is_main_process:
-                _fit_probe(model, card, start, parts, config, features=features, track=track)
+                kept = None if features is None else Path(features)
+                _fit_probe(model, card, start, parts, config, features=kept, track=track)
             accelerator.wait_for_everyone()
             return run
         _fit(
