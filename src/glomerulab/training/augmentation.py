@@ -86,7 +86,7 @@ def jitter_stains(
     gains = (1.0 + jitter.amount) ** rng.uniform(-1.0, 1.0, 2)
     turns = rng.normal(0.0, math.radians(jitter.angle_degrees) / math.sqrt(2.0), (2, 3))
     light = 1.0 - jitter.white * rng.random()
-    known = source if source is not None else try_fit(pixels, stain)
+    known = source if source is not None else try_fit(pixels, stain, check_stain=False)
     if isinstance(known, FitFailure):
         return pixels.copy()
     return restain(
