@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from glomerulab.evaluation.figures.style import new_figure
 from glomerulab.i18n.catalogue import Language, translate
 
-__all__ = ["draw_confusion_matrix", "draw_label_counts"]
+__all__ = ["draw_confusion_matrix", "draw_label_counts", "wrapped_name"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def _draw_cells(
             color="white" if dark else "#1F2933",
             fontweight="bold" if row == column else "normal",
         )
-    short = [_wrapped(name) for name in names]
+    short = [wrapped_name(name) for name in names]
     axes.set_xticks(range(len(names)), short, fontsize=9)
     axes.set_yticks(range(len(names)), short, fontsize=9)
     axes.set_title(title, fontsize=11, loc="left", fontweight="bold")
@@ -119,7 +119,7 @@ def _percent(share: float) -> str:
     return "–" if np.isnan(share) else f"{100 * share:.1f} %"
 
 
-def _wrapped(name: str) -> str:
+def wrapped_name(name: str) -> str:
     """Break a long name at its spaces, so that neighbours do not overlap."""
     lines = [""]
     for word in name.split():

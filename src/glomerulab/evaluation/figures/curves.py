@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from glomerulab.evaluation.calibration import ReliabilityBins
 from glomerulab.evaluation.eval_set import EvalSet
+from glomerulab.evaluation.figures.confusion_matrix import wrapped_name
 from glomerulab.evaluation.figures.style import (
     COLOURS,
     GREY,
@@ -152,7 +153,7 @@ def draw_decision_curves(
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for k, (axes, name) in enumerate(zip(grid.flat, names, strict=False)):
-        plain_axes(axes, title=name)
+        plain_axes(axes, title=wrapped_name(name))
         curve = decision_curve(eval_set.labels[:, k], eval_set.probabilities[:, k])
         if curve is None:
             text = _("figure|not defined")
