@@ -20,7 +20,7 @@ from glomerulab.training.hardware import processor_name
 from glomerulab.training.run import train
 from training import real_crops
 
-N_EPOCHS, N_ROUNDS, WORKERS = 6, 3, (0, 1, 2)
+N_EPOCHS, N_ROUNDS, WORKERS = 6, 1, (0, 1, 2)
 
 
 def seconds(config: TrainConfig) -> tuple[float, list[float]]:

@@ -183,7 +183,7 @@ class BatchLoader:
         if self._pool is None:
             context = multiprocessing.get_context("forkserver") if self.n_workers else None
             if context is not None:
-                context.set_forkserver_preload([__name__])  # a new process is a fork that has torch
+                context.set_forkserver_preload(["__main__", __name__])  # forks then have torch
             self._pool = DataLoader(
                 _ItemOrError(self.datasets),
                 batch_sampler=self._keys,
