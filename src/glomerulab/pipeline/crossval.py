@@ -132,7 +132,9 @@ def cross_validate(
         folds = [fold for repeat, one in enumerate(repeats, 1) for fold in _folds(repeat, one)]
         for position, fold in enumerate(folds, 1):
             echo(f"fold {position} of {len(folds)}: {fold.name}")
-            _train_fold(fold, config, settings, track=track, echo=echo)
+            # The start is the same for all.
+            details = echo if position == 1 else logger.info
+            _train_fold(fold, config, settings, track=track, echo=details)
         _pool(folds, config, notes)
     return out
 

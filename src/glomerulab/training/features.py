@@ -83,7 +83,8 @@ def embed(
         std=card.std,
     )
     pending: dict[FileKey, FloatArray] = {}
-    for rows, values in _computed(dataset, extractor, n_workers, track):
+    computed = _computed(dataset, extractor, n_workers, track) if missing else ()
+    for rows, values in computed:
         pending |= {keys[missing[row]]: value for row, value in zip(rows, values, strict=True)}
         if folder is not None and len(pending) >= PART_SIZE:
             _store(pending, folder)
