@@ -78,7 +78,9 @@ def test_the_export_of_any_family_agrees_with_torch(run, tmp_path, rng):
         probabilities_of(expected.logits, "softmax"),
         atol=MAX_DIFFERENCE,
     )
-    np.testing.assert_allclose(found.features, expected.features, atol=1e-3, rtol=1e-3)
+    # By the largest feature: a barely trained MobileNet gives values of 80 for noise.
+    tolerance = 1e-3 * max(1.0, float(np.abs(expected.features).max()))
+    np.testing.assert_allclose(found.features, expected.features, atol=tolerance)
 
 
 def test_features_of_a_transformer_are_means_of_its_patches_and_its_final_vector(tmp_path, rng):
