@@ -147,7 +147,7 @@ def rows_of_split(table: pd.DataFrame, split: str) -> pd.DataFrame:
         found = sorted(table["split"].dropna().unique())
         raise PredictionsError(
             f"no image has split {split!r}{did_you_mean(split, found)} "
-            f"(splits in the table: {', '.join(found) or 'none'})"
+            f"(splits in the table: {', '.join(found) or 'none'}); give one of them with --split"
         )
     return rows
 

@@ -74,7 +74,7 @@ TRUTH = re.compile(
 )
 STRICT = re.compile(r"(?:probability|proba|prob|logit|label)[\s_.:/-]", re.IGNORECASE)
 """Prefixes that nobody gives to a column of something else."""
-POSITIVE = re.compile(r"(?:y_)?(?:prob(?:ability|a)?|score|p|conf(?:idence)?|logit)", re.IGNORECASE)
+POSITIVE = re.compile(r"(?:y_)?(?:prob(?:ability|a)?|score|p|conf(?:idence)?|logits?)", re.IGNORECASE)
 """A single column of probabilities."""
 
 SEPARATORS = re.compile(r"\s*[+;|,/]\s*")
@@ -82,6 +82,8 @@ SEPARATORS = re.compile(r"\s*[+;|,/]\s*")
 STRONG_SEPARATORS = re.compile(r"\s*[+;|]\s*")
 """Those that a name does not hold."""
 NO_LABEL = {"", "none", "nan", "na", "n/a", "unknown", "?"}
+"""What stands for no label, unless the taxonomy has a label of that name."""
+POSITIVE_OF_TWO = {"true", "yes", "positive", "pos", "present"}
 ROUNDED = 0.02
 """Probabilities of three digits may sum to 1 up to this."""
 
@@ -189,7 +191,10 @@ def _label_texts(answers: Source, true: Source) -> list[str]:
         for cell in cells
         for text in _parts(cell, lambda name: name.casefold() in single)
     }
-    return [text for key, text in sorted(texts.items()) if key not in NO_LABEL]
+    is_several = any(len(_parts(cell, lambda name: name.casefold() in single)) > 1 for cell in cells)
+    # A grade may be called "none"; beside joined labels it is the absence of all.
+    not_labels = NO_LABEL if is_several else NO_LABEL - {"none"}
+    return [text for key, text in sorted(texts.items()) if key not in not_labels]
 
 
 def _parts(cell: str, is_known: Callable[[str], bool]) -> list[str]:
@@ -237,11 +242,32 @@ def output_columns(source: Source, taxonomy: Taxonomy, *, is_alone: bool) -> dic
                 f"--column probability_{lacking[0]}=THEIRS",
                 where=source.where,
             )
-    alone = [name for name in by_name if POSITIVE.fullmatch(name)]
-    binary = {label_id.removeprefix("label_") for label_id in taxonomy.label_ids} == {"0", "1"}
-    if len(alone) == 1 and binary and "predicted" not in source.named:
-        return {taxonomy.label_ids[1]: alone[0]}
+    alone, positive = score_column(source), positive_label(taxonomy)
+    if alone is not None and len(taxonomy.label_ids) == 2 and "predicted" not in source.named:
+        if positive is not None:
+            return {positive: alone}
+        first, second = taxonomy.label_ids
+        raise PredictionsError(
+            f"column {alone!r} has one number per image, and which label it is the probability of "
+            f"cannot be told; give --column probability_{first}={alone} or --column "
+            f"probability_{second}={alone}",
+            where=source.where,
+        )
     return {}
+
+
+def score_column(source: Source) -> str | None:
+    """Return the only numeric column that is called probability, score or the like."""
+    alone = [n for n in source.free() if POSITIVE.fullmatch(n) and _is_numeric(source, n)]
+    return alone[0] if len(alone) == 1 else None
+
+
+def positive_label(taxonomy: Taxonomy) -> str | None:
+    """Return the label of two that a single probability is of, if their names say so."""
+    if set(taxonomy.label_ids) == {"label_0", "label_1"}:
+        return "label_1"
+    found = [label_id for label_id in taxonomy.label_ids if label_id in POSITIVE_OF_TWO]
+    return found[0] if len(found) == 1 and len(taxonomy.label_ids) == 2 else None
 
 
 def _by_label(
@@ -325,24 +351,31 @@ def _flags(source: Source, columns: Mapping[str, str], taxonomy: Taxonomy) -> Fl
 
 
 def label_column(
-    column: pd.Series, source: Source, taxonomy: Taxonomy, notices: list[str]
+    column: pd.Series,
+    source: Source,
+    taxonomy: Taxonomy,
+    notices: list[str],
+    *,
+    is_several: bool = False,
 ) -> FloatArray:
-    """Read a column of label names or numbers, several joined by ``+``, ``;``, ``|`` or ``,``."""
+    """Read a column of label names or numbers, several joined by ``+``, ``;``, ``|`` or ``,``.
+
+    The word "none" is the absence of every label where images have several (`is_several`, or in
+    this column), else an unknown label, unless the taxonomy has a label of that name.
+    """
     first = _first_number(column, source, taxonomy, notices)
+    texts = ["" if pd.isna(cell) else str(cell) for cell in column]
+    found = [_labels_of(text, taxonomy, first) for text in texts]
+    is_several = is_several or any(one is not None and len(one) > 1 for one in found)
     labels = np.full((len(column), len(taxonomy.label_ids)), np.nan)
     place = {label_id: k for k, label_id in enumerate(taxonomy.label_ids)}
-    for row, cell in enumerate(column):
-        text = "" if pd.isna(cell) else str(cell)
-        if text.casefold() in NO_LABEL:
+    for row, (text, one) in enumerate(zip(texts, found, strict=True)):
+        if one is None:
+            if is_several and text.casefold() == "none":
+                labels[row] = 0.0
             continue
-        if first is not None:
-            found: list[str | None] = [taxonomy.label_ids[int(float(text)) - first]]
-            names = [text]
-        else:
-            names = _parts(text, lambda name: _find(name, taxonomy) is not None)
-            found = [_find(name, taxonomy) for name in names]
         labels[row] = 0.0
-        for name, label_id in zip(names, found, strict=True):
+        for name, label_id in one:
             if label_id is None:
                 known = ", ".join(taxonomy.label_ids)
                 raise PredictionsError(
@@ -352,6 +385,18 @@ def label_column(
                 )
             labels[row, place[label_id]] = 1.0
     return labels
+
+
+def _labels_of(
+    text: str, taxonomy: Taxonomy, first: int | None
+) -> list[tuple[str, str | None]] | None:
+    """Return the labels in a cell as written and by id; None where it has none."""
+    if text.casefold() in NO_LABEL and (not text or _find(text, taxonomy) is None):
+        return None
+    if first is not None:
+        return [(text, taxonomy.label_ids[int(float(text)) - first])]
+    names = _parts(text, lambda name: _find(name, taxonomy) is not None)
+    return [(name, _find(name, taxonomy)) for name in names]
 
 
 def _first_number(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.cohort.manifest import manifest_from_rows
-from glomerulab.cohort.schema import STAINS
+from glomerulab.cohort.schema import MANIFEST_COLUMNS, SPLITS, STAINS
 from glomerulab.errors import ManifestError, PredictionsError
 from glomerulab.evaluation.prediction_columns import (
     LOGIT,
@@ -31,6 +31,7 @@ from glomerulab.evaluation.prediction_columns import (
     output_columns,
     read_numbers,
     read_source,
+    score_column,
     true_labels,
 )
 from glomerulab.evaluation.run_tables import RunTables
@@ -124,8 +125,12 @@ def read_prediction_file(
     rows = _rows(answers, ids, taxonomy, {*outputs.values()})
     if answers is not true:
         labels, rows = _joined(labels, rows, true, ids=ids, taxonomy=taxonomy, notices=notices)
-    called = _called(answers, taxonomy, notices)
+    else:
+        _tell_unlabelled(labels, notices)
+    is_several = not _are_single(labels)
+    called = _called(answers, taxonomy, notices, is_several=is_several)
     are_logits = values == "logits" or (values is None and _are_logits(outputs))
+    has_probabilities = bool(outputs)
     if outputs:
         raw = read_numbers(answers, list(outputs.values()), required=True)
         scale = "logits" if are_logits else values
@@ -134,11 +139,15 @@ def read_prediction_file(
             probabilities = probabilities[:, ::-1]
         _tell_disagreement(probabilities, called, head, notices)
     elif called is not None:
-        head = "softmax" if _are_single(called) and _are_single(labels) else "sigmoid"
-        probabilities = called
-        notices.append(
-            "the table has no probabilities, so areas under curves and calibration are not defined"
-        )
+        head = "softmax" if _are_single(called) and not is_several else "sigmoid"
+        scores = _scores_of_two(answers, taxonomy, called, notices) if head == "softmax" else None
+        has_probabilities = scores is not None
+        probabilities = called if scores is None else scores
+        if scores is None:
+            notices.append(
+                "the table has no probability of each label, so areas under curves and "
+                "calibration are not defined"
+            )
     else:
         raise PredictionsError(_nothing_found(answers, taxonomy), where=answers.where)
     if "split" not in rows or rows["split"].isna().all():
@@ -161,25 +170,70 @@ def read_prediction_file(
         "",
         {},
         source=path,
-        has_probabilities=bool(outputs),
+        has_probabilities=has_probabilities,
     )
     return ForeignPredictions(tables, tuple(notices))
 
 
-def _called(source: Source, taxonomy: Taxonomy, notices: list[str]) -> FloatArray | None:
+def _called(
+    source: Source, taxonomy: Taxonomy, notices: list[str], *, is_several: bool
+) -> FloatArray | None:
     """Return the predicted labels, shape (n, K), 1 or 0; None without them."""
     column = source.column("predicted")
     if column is None:
         return None
-    called = label_column(column, source, taxonomy, notices)
+    called = label_column(column, source, taxonomy, notices, is_several=is_several)
     empty = np.isnan(called).any(axis=1)
     if empty.any() and not matched_columns(source, PROBABILITY):
+        row = int(np.flatnonzero(empty)[0])
+        cell = column.iloc[row]
+        is_what = "is empty" if pd.isna(cell) else f"{str(cell)!r} is not a label"
+        way_out = "write none if the model called no label" if is_several else "state what it said"
         raise PredictionsError(
-            f"{line_of(source, int(np.flatnonzero(empty)[0]))}: the predicted label is empty; "
-            "remove the image, or state what the model said",
+            f"{line_of(source, row)}: the predicted label {is_what}; {way_out}, or remove the image",
             where=source.where,
         )
     return called
+
+
+def _scores_of_two(
+    source: Source, taxonomy: Taxonomy, called: FloatArray, notices: list[str]
+) -> FloatArray | None:
+    """Return probabilities, shape (n, 2), from one column beside the predicted label of two.
+
+    It is the probability of the predicted label if none is below 0.5, and else that of the label
+    whose images have the higher ones.
+    """
+    name = score_column(source)
+    if name is None:
+        return None
+    score = read_numbers(source, [name], required=True)[:, 0]
+    first, second = (score[called[:, k] == 1] for k in (0, 1)) if called.shape[1] == 2 else ((), ())
+    if not len(first) or not len(second) or score.min() < 0 or score.max() > 1:
+        notices.append(f"column {name!r} is not the probability of each label, and is not used")
+        return None
+    if score.min() >= 0.5:
+        notices.append(f"column {name!r} is read as the probability of the predicted label")
+        second_is = np.where(called[:, 1] == 1, score, 1.0 - score)
+    elif first.max() <= second.min() or second.max() <= first.min():
+        k = int(first.max() <= second.min())
+        notices.append(f"column {name!r} is read as the probability of {taxonomy.label_ids[k]}")
+        second_is = score if k else 1.0 - score
+    else:
+        notices.append(
+            f"column {name!r} does not go with the predicted labels, and is not used; give --column "
+            f"probability_{taxonomy.label_ids[1]}={name} to evaluate it in their place"
+        )
+        return None
+    probabilities = np.stack([1.0 - second_is, second_is], axis=1)
+    _tell_disagreement(probabilities, called, "softmax", notices)
+    return probabilities
+
+
+def _tell_unlabelled(labels: FloatArray, notices: list[str]) -> None:
+    n_unknown = int(np.isnan(labels).all(axis=1).sum())
+    if n_unknown:
+        notices.append(f"{count_noun(n_unknown, 'image')} without a true label are left out")
 
 
 def _image_ids(source: Source, notices: list[str]) -> list[str]:
@@ -200,7 +254,8 @@ def _image_ids(source: Source, notices: list[str]) -> list[str]:
         first, second = np.flatnonzero((column == column[twice].iloc[0]).to_numpy(dtype=bool))[:2]
         raise PredictionsError(
             f"{line_of(source, int(second))}: image {column.iloc[second]!r} is in line "
-            f"{source.cells.index[first] + 2} already; keep one row per image",
+            f"{source.cells.index[first] + 2} already; keep one row per image, or "
+            "name a column in which the images differ, with --column image_id=THEIRS",
             where=source.where,
         )
     return [str(cell) for cell in column]
@@ -217,12 +272,15 @@ def _rows(source: Source, ids: Sequence[str], taxonomy: Taxonomy, used: set[str]
     if "stain" in rows:
         rows["stain"] = rows["stain"].map(_stain, na_action="ignore")
     if "split" in rows:
-        rows["split"] = rows["split"].map(
-            lambda cell: SPLIT_NAMES.get(cell.casefold(), cell.casefold()), na_action="ignore"
-        )
+        rows["split"] = [
+            cell if pd.isna(cell) else _split(str(cell), source, row)
+            for row, cell in enumerate(rows["split"])
+        ]
     taken = {*used, *rows.columns, *taxonomy.label_ids}
     for name in source.free():
-        if name not in taken and name not in SCHEMA.columns:
+        # Those of a manifest would be checked by its rules, and mean something else elsewhere.
+        is_fold = name == "fold" and source.cells[name].str.fullmatch(r"\d+").all()
+        if name not in taken and (name not in MANIFEST_COLUMNS or is_fold):
             rows[name] = pd.array(list(source.cells[name]), dtype="string")
     return rows
 
@@ -291,8 +349,9 @@ def _scaled(
         row = int(np.flatnonzero(outside.any(axis=1))[0])
         raise PredictionsError(
             f"{line_of(source, row)}: {raw[row][outside[row]][0]:g} is not a probability from 0 to "
-            f"1, and the values ({raw.min():g} to {raw.max():g}) are not in per cent; give "
-            "--values logits for outputs before softmax or sigmoid, or --values percent",
+            f"1 (the values are {raw.min():g} to {raw.max():g}, and do not sum to 100 per image); "
+            "give --values percent for per cent, or --values logits for outputs before softmax or "
+            "sigmoid",
             where=source.where,
         )
     if one_column:
@@ -340,7 +399,22 @@ def _are_single(labels: FloatArray) -> bool:
 
 
 def _are_logits(outputs: Mapping[str, str]) -> bool:
-    return bool(outputs) and all(LOGIT.fullmatch(name) for name in outputs.values())
+    return bool(outputs) and all(
+        LOGIT.fullmatch(name) or re.fullmatch(r"logits?", name, re.IGNORECASE)
+        for name in outputs.values()
+    )
+
+
+def _split(text: str, source: Source, row: int) -> str:
+    key = re.sub(r"[\W_]*(?:set|split|data)$", "", text.casefold())
+    split = SPLIT_NAMES.get(key, key)
+    if split not in SPLITS:
+        raise PredictionsError(
+            f"{line_of(source, row)}: the part {text!r} is not one of {', '.join(SPLITS)}; rename "
+            f"the parts, or the column {source.named['split']!r} if it holds something else",
+            where=source.where,
+        )
+    return split
 
 
 def _stain(text: str) -> str:

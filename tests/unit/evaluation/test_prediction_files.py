@@ -109,11 +109,8 @@ def test_several_labels_of_an_image_are_evaluated_each_by_itself(tmp_path, model
     joined = _read(tmp_path, _with(probabilities).assign(labels=texts)).tables
     columns = _read(tmp_path, _with(probabilities).assign(**one_hot)).tables
     assert joined.head == columns.head == "sigmoid"
-    known = flags.any(axis=1)
-    for tables, rows in ((joined, known), (columns, np.ones(N, dtype=bool))):
-        labels = tables.manifest.labels()
-        assert (labels[rows] == flags[rows]).all()
-        assert np.isnan(labels[~rows]).all()
+    for tables in (joined, columns):
+        assert (tables.manifest.labels() == flags).all()
 
 
 def test_a_binary_score_is_of_the_label_1(tmp_path, model):
@@ -219,3 +216,87 @@ def test_a_name_with_a_slash_is_one_label_and_the_spelling_is_that_of_the_truth(
     tables = _read(tmp_path, table).tables
     assert [one.name for one in tables.taxonomy.labels] == ["Class III/IV", "Crescent", "Normal"]
     assert tables.manifest.labels().tolist() == [[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 1, 1]]
+
+
+def test_no_label_is_written_none_where_images_have_several(tmp_path, model):
+    truth, logits = model
+    flags, calls = np.eye(3)[truth] + np.eye(3)[(truth + 1) % 3], logits > 0.5
+    texts = [["+".join(NAMES[k] for k in range(3) if row[k]) or "none" for row in rows]
+             for rows in (flags, calls)]  # fmt: skip
+    tables = _read(tmp_path, _images().assign(labels=texts[0], predicted=texts[1])).tables
+    names = [f"probability_{name}" for name in tables.manifest.taxonomy.label_ids]
+    order = [NAMES.index(label.name) for label in tables.manifest.taxonomy.labels]
+    assert (tables.predictions[names].to_numpy() == calls[:, order]).all()
+
+
+@pytest.mark.parametrize("word", ["none", "unknown", "NA"])
+def test_a_label_may_be_called_as_an_unknown_one(tmp_path, model, word):
+    truth, logits = model
+    names = ["mild", "severe", word]
+    shares = {f"prob_{name}": _softmax(logits)[:, k] for k, name in enumerate(names)}
+    found = _read(tmp_path, _images().assign(label=[names[k] for k in truth], **shares))
+    assert (found.tables.manifest.labels().argmax(axis=1) == truth).all()
+
+
+def test_a_grade_none_is_a_label_of_a_table_without_probabilities(tmp_path, model):
+    truth, logits = model
+    names = np.array(["none", "mild", "severe"])
+    found = _read(
+        tmp_path, _images().assign(label=names[truth], predicted=names[logits.argmax(axis=1)])
+    )
+    assert _accuracy(found) == pytest.approx((logits.argmax(axis=1) == truth).mean())
+
+
+def test_images_without_a_true_label_are_counted(tmp_path, model):
+    truth, logits = model
+    labels = [None if i % 7 == 0 else name for i, name in enumerate(_names(truth))]
+    found = _read(tmp_path, _with(_softmax(logits)).assign(label=labels))
+    assert any("9 images without a true label" in notice for notice in found.notices)
+
+
+@pytest.mark.parametrize("names", [(0, 1), ("no", "yes"), ("Negative", "Positive")])
+@pytest.mark.parametrize("kind", ["score", "threshold", "confidence"])
+def test_one_number_per_image_is_the_probability_of_one_of_two_labels(tmp_path, model, names, kind):
+    truth, logits = model
+    score = _softmax(logits)[:, 1]
+    is_called = score >= (0.3 if kind == "threshold" else 0.5)
+    table = _images().assign(y_true=np.array(names)[(truth == 1) * 1], y_prob=score)
+    if kind != "score":
+        table["y_pred"] = np.array(names)[is_called * 1]
+    if kind == "confidence":
+        table["y_prob"] = np.where(is_called, score, 1 - score)
+    tables = _read(tmp_path, table).tables
+    positive = tables.manifest.taxonomy.label_ids[1]
+    assert tables.predictions[f"probability_{positive}"].to_numpy() == pytest.approx(score)
+    assert tables.has_probabilities
+
+
+def test_a_score_of_two_labels_of_which_none_is_positive_by_name_is_refused(tmp_path, model):
+    truth, logits = model
+    label = np.where(truth == 1, "abnormal", "normal")
+    table = _images().assign(label=label, score=_softmax(logits)[:, 1])
+    with pytest.raises(PredictionsError, match="probability_abnormal=score or"):
+        _read(tmp_path, table)
+    found = _read(tmp_path, table, columns={"probability_abnormal": "score"}).tables
+    assert found.predictions["probability_abnormal"].to_numpy() == pytest.approx(table["score"])
+
+
+def test_a_column_called_logit_holds_logits(tmp_path, model):
+    truth, logits = model
+    table = _images().assign(y_true=(truth == 1) * 1, logit=logits[:, 1])
+    found = _read(tmp_path, table).tables.predictions["probability_label_1"]
+    assert found.to_numpy() == pytest.approx(1 / (1 + np.exp(-logits[:, 1])))
+
+
+def test_columns_of_a_manifest_mean_something_else_in_the_table_of_another(tmp_path, model):
+    truth, logits = model
+    table = _with(_softmax(logits)).assign(label=truth, fold="fold A", mpp="n/a", x=0.5)
+    assert _accuracy(_read(tmp_path, table)) > 0.4
+
+
+def test_parts_are_recognised_or_named(tmp_path, model):
+    truth, logits = model
+    table = _with(_softmax(logits)).assign(label=truth, split="Test set")
+    assert set(_read(tmp_path, table).tables.predictions["split"]) == {"test"}
+    with pytest.raises(PredictionsError, match="'site B'"):
+        _read(tmp_path, table.assign(split="site B"))
