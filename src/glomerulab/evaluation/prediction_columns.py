@@ -74,7 +74,9 @@ TRUTH = re.compile(
 )
 STRICT = re.compile(r"(?:probability|proba|prob|logit|label)[\s_.:/-]", re.IGNORECASE)
 """Prefixes that nobody gives to a column of something else."""
-POSITIVE = re.compile(r"(?:y_)?(?:prob(?:ability|a)?|score|p|conf(?:idence)?|logits?)", re.IGNORECASE)
+POSITIVE = re.compile(
+    r"(?:y_)?(?:prob(?:ability|a)?|score|p|conf(?:idence)?|logits?)", re.IGNORECASE
+)
 """A single column of probabilities."""
 
 SEPARATORS = re.compile(r"\s*[+;|,/]\s*")
@@ -191,7 +193,9 @@ def _label_texts(answers: Source, true: Source) -> list[str]:
         for cell in cells
         for text in _parts(cell, lambda name: name.casefold() in single)
     }
-    is_several = any(len(_parts(cell, lambda name: name.casefold() in single)) > 1 for cell in cells)
+    is_several = any(
+        len(_parts(cell, lambda name: name.casefold() in single)) > 1 for cell in cells
+    )
     # A grade may be called "none"; beside joined labels it is the absence of all.
     not_labels = NO_LABEL if is_several else NO_LABEL - {"none"}
     return [text for key, text in sorted(texts.items()) if key not in not_labels]

@@ -21,7 +21,6 @@ from glomerulab.evaluation.prediction_columns import (
     LOGIT,
     PROBABILITY,
     ROUNDED,
-    SCHEMA,
     Source,
     check_mapping,
     infer_taxonomy,
