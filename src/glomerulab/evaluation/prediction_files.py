@@ -126,29 +126,9 @@ def read_prediction_file(
         labels, rows = _joined(labels, rows, true, ids=ids, taxonomy=taxonomy, notices=notices)
     else:
         _tell_unlabelled(labels, notices)
-    is_several = not _are_single(labels)
-    called = _called(answers, taxonomy, notices, is_several=is_several)
-    are_logits = values == "logits" or (values is None and _are_logits(outputs))
-    has_probabilities = bool(outputs)
-    if outputs:
-        raw = read_numbers(answers, list(outputs.values()), required=True)
-        scale = "logits" if are_logits else values
-        head, probabilities = _scaled(raw, labels, scale, answers, notices)
-        if len(outputs) == 1 and outputs.keys() == {taxonomy.label_ids[0]}:
-            probabilities = probabilities[:, ::-1]
-        _tell_disagreement(probabilities, called, head, notices)
-    elif called is not None:
-        head = "softmax" if _are_single(called) and not is_several else "sigmoid"
-        scores = _scores_of_two(answers, taxonomy, called, notices) if head == "softmax" else None
-        has_probabilities = scores is not None
-        probabilities = called if scores is None else scores
-        if scores is None:
-            notices.append(
-                "the table has no probability of each label, so areas under curves and "
-                "calibration are not defined"
-            )
-    else:
-        raise PredictionsError(_nothing_found(answers, taxonomy), where=answers.where)
+    head, probabilities, has_probabilities = _outputs(
+        answers, outputs, labels, taxonomy, values=values, notices=notices
+    )
     if "split" not in rows or rows["split"].isna().all():
         rows["split"] = "test"
     for k, label_id in enumerate(taxonomy.label_ids):
@@ -174,6 +154,42 @@ def read_prediction_file(
     return ForeignPredictions(tables, tuple(notices))
 
 
+def _outputs(
+    answers: Source,
+    columns: Mapping[str, str],
+    labels: FloatArray,
+    taxonomy: Taxonomy,
+    *,
+    values: Values | None,
+    notices: list[str],
+) -> tuple[Head, FloatArray, bool]:
+    """Return the head, probabilities or else calls (n, K), and whether they are probabilities."""
+    is_several = not _are_single(labels)
+    called = _called(answers, taxonomy, notices, is_several=is_several)
+    if columns:
+        raw = read_numbers(answers, list(columns.values()), required=True)
+        are_logits = values == "logits" or (values is None and _are_logits(columns))
+        scale = "logits" if are_logits else values
+        head, probabilities = _scaled(raw, labels, scale, answers, notices)
+        if len(columns) == 1 and columns.keys() == {taxonomy.label_ids[0]}:
+            probabilities = probabilities[:, ::-1]
+        _tell_disagreement(probabilities, called, head, notices)
+        return head, probabilities, True
+    if called is None:
+        raise PredictionsError(_nothing_found(answers, taxonomy), where=answers.where)
+    if is_several or not _are_single(called):
+        scores = None
+    else:
+        scores = _scores_of_two(answers, taxonomy, called, notices)
+    if scores is not None:
+        return "softmax", scores, True
+    notices.append(
+        "the table has no probability of each label, so areas under curves and calibration are "
+        "not defined"
+    )
+    return "softmax" if _are_single(called) and not is_several else "sigmoid", called, False
+
+
 def _called(
     source: Source, taxonomy: Taxonomy, notices: list[str], *, is_several: bool
 ) -> FloatArray | None:
@@ -189,7 +205,8 @@ def _called(
         is_what = "is empty" if pd.isna(cell) else f"{str(cell)!r} is not a label"
         way_out = "write none if the model called no label" if is_several else "state what it said"
         raise PredictionsError(
-            f"{line_of(source, row)}: the predicted label {is_what}; {way_out}, or remove the image",
+            f"{line_of(source, row)}: the predicted label {is_what}; {way_out}, or remove the "
+            "image",
             where=source.where,
         )
     return called
@@ -220,8 +237,8 @@ def _scores_of_two(
         second_is = score if k else 1.0 - score
     else:
         notices.append(
-            f"column {name!r} does not go with the predicted labels, and is not used; give --column "
-            f"probability_{taxonomy.label_ids[1]}={name} to evaluate it in their place"
+            f"column {name!r} does not go with the predicted labels, and is not used; give "
+            f"--column probability_{taxonomy.label_ids[1]}={name} to evaluate it in their place"
         )
         return None
     probabilities = np.stack([1.0 - second_is, second_is], axis=1)
