@@ -224,8 +224,9 @@ def _scores_of_two(
     if name is None:
         return None
     score = read_numbers(source, [name], required=True)[:, 0]
-    first, second = (score[called[:, k] == 1] for k in (0, 1)) if called.shape[1] == 2 else ((), ())
-    if not len(first) or not len(second) or score.min() < 0 or score.max() > 1:
+    first, second = (score[called[:, k] == 1] for k in (0, 1))
+    is_of_two = called.shape[1] == 2 and len(first) > 0 and len(second) > 0
+    if not is_of_two or score.min() < 0 or score.max() > 1:
         notices.append(f"column {name!r} is not the probability of each label, and is not used")
         return None
     if score.min() >= 0.5:
