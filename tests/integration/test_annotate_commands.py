@@ -112,6 +112,12 @@ def test_old_labels_and_new_images_join_a_study(study: Path, tmp_path: Path) -> 
     assert "give exactly one" in _run("import", study, code=1)
 
 
+@pytest.mark.parametrize("option", [("--ignore-bounds",), ("--class", "cgn"), ("--drawn-mpp", "1")])
+def test_options_of_regions_need_regions(study: Path, tmp_path: Path, option) -> None:
+    output = _run("import", study, "--images", tmp_path / "manifest.csv", *option, code=1)
+    assert "--regions" in output
+
+
 def test_an_altered_database_ends_the_check_with_an_error(study: Path) -> None:
     with open_store(study) as store, store.writing() as connection:
         connection.exec_driver_sql("UPDATE event SET actor = 'eve' WHERE kind = 'study'")

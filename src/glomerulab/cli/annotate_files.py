@@ -84,12 +84,21 @@ def import_files(
     """
     from glomerulab.apps.annotation.store.database import open_store
     from glomerulab.errors import ConfigError
+    from glomerulab.slides.regions.features import DEFAULT_OPTIONS
 
     given = [one for one in (images, labels, regions, model, cut) if one is not None]
     if len(given) != 1:
         raise ConfigError("give exactly one of --images, --labels, --regions, --model and --cut")
     if (labels is not None or regions is not None) and annotator is None:
         raise ConfigError("labels and regions need their annotator; add --annotator LOGIN")
+    options = region_options(
+        classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp
+    )
+    if regions is None and (options != DEFAULT_OPTIONS or slide is not None):
+        raise ConfigError(
+            "--slide, --class, --skip-class, --ignore-bounds and --drawn-mpp say how regions are "
+            "read; give --regions with them"
+        )
     with open_store(database) as store:
         by = acting_owner(store, as_)
         if images is not None:
@@ -97,9 +106,6 @@ def import_files(
         elif labels is not None:
             _import_labels(store, labels, str(annotator), by)
         elif regions is not None:
-            options = region_options(
-                classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp
-            )
             _import_regions(store, regions, slide, str(annotator), options)
         elif model is not None:
             _import_model(store, model, head, by)

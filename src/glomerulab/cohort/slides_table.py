@@ -6,6 +6,7 @@ the crops. A single slide or a folder of slides is read as a table without patie
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class SlideEntry:
     """Micrometres per pixel of level 0; overrides the file's own value."""
     further: tuple[tuple[str, str], ...] = ()
     """Name and cell of every other column."""
+    other_names: tuple[str, ...] = ()
+    """The name of the file, by which region files may call the slide, unless another has it too."""
 
 
 def read_slides(path: Path) -> list[SlideEntry]:
@@ -72,7 +75,11 @@ def read_slides(path: Path) -> list[SlideEntry]:
                 f"{entry.slide_id!r}; give each its own in a slides table (slide_path, slide_id)",
                 where=str(path),
             )
-    return entries
+    names = Counter(name for entry in entries for name in {entry.slide_id, *_file_names(entry)})
+    return [
+        replace(entry, other_names=tuple(n for n in _file_names(entry) if names[n] == 1))
+        for entry in entries
+    ]
 
 
 def is_slides_table(path: Path) -> bool:
@@ -96,7 +103,7 @@ def region_file_of(entry: SlideEntry, folder: Path) -> Path:
     RegionError
         If there is none, or more than one.
     """
-    names = dict.fromkeys(map(nfc, (entry.slide_id, entry.path.stem, entry.path.name)))
+    names = dict.fromkeys((nfc(entry.slide_id), *_file_names(entry)))
     candidates = [
         existing_path(folder / f"{name}{suffix}") for name in names for suffix in REGION_SUFFIXES
     ]
@@ -134,7 +141,9 @@ def regions_on(
     path = region_file_of(entry, regions_path) if regions_path.is_dir() else regions_path
     file = read_region_file(path)
     frame = SlideFrame.of(slide, options)
-    found = select_regions(file.features, frame, options, slide_id=entry.slide_id)
+    found = select_regions(
+        file.features, frame, options, slide_id=entry.slide_id, slide_names=entry.other_names
+    )
     found.notes[:0] = file.notes
     found.invalid = [replace(one, reason=f"{path.name}, {one.reason}") for one in found.invalid]
     return found
@@ -168,6 +177,10 @@ def _entry(row: dict[str, str], others: tuple[str, ...], table: Path, line: str)
         _mpp(row.get("mpp"), table, line),
         tuple((name, row[name]) for name in others),
     )
+
+
+def _file_names(entry: SlideEntry) -> tuple[str, str]:
+    return nfc(entry.path.stem), nfc(entry.path.name)
 
 
 def _slide_id(slide: Path) -> str:

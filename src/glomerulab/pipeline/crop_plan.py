@@ -11,10 +11,12 @@ from glomerulab.errors import GlomerulabError, RegionError, TaxonomyError
 from glomerulab.geometry import Box, Region
 from glomerulab.pipeline.region_checks import (
     glass_note,
+    listed,
     region_width,
     regions_on_glass,
     size_notes,
 )
+from glomerulab.runtime.files import existing_path
 from glomerulab.runtime.names import hashed_name, safe_name
 from glomerulab.slides.cutting import CropTask, current_slide
 from glomerulab.slides.regions.features import (
@@ -26,7 +28,14 @@ from glomerulab.slides.regions.features import (
 )
 from glomerulab.slides.regions.files import InvalidRegion, read_region_file
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, is_proposal
-from glomerulab.slides.regions.selection import class_keys, left_out_notes, select_regions
+from glomerulab.slides.regions.selection import (
+    class_counts,
+    class_keys,
+    left_out_notes,
+    on_slide,
+    select_regions,
+    unmatched_notes,
+)
 from glomerulab.slides.scale import ScaleWarning, region_size_warning
 from glomerulab.slides.slide import Slide
 from glomerulab.taxonomy import Taxonomy
@@ -35,7 +44,6 @@ __all__ = ["CropSettings", "crop_image_id"]
 
 CROPS_FOLDER = "crops"
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
-MOST_LISTED = 10
 COARSER = 1.001
 """A slide is coarser than wanted if its mpp exceeds the wanted one by this factor."""
 
@@ -97,6 +105,7 @@ class CropPlan:
         settings: CropSettings,
         taxonomy: Taxonomy,
     ) -> None:
+        regions_path = existing_path(regions_path)
         check_regions(regions_path, n_slides=len(entries))
         self._n_slides = len(entries)
         self.out = out
@@ -107,7 +116,7 @@ class CropPlan:
         self.left_out: dict[str, Counter[str]] = {}
         """By slide id."""
         self.notes: list[tuple[str, RegionNote]] = []
-        """On the regions of a slide."""
+        """On the regions of a slide; of all of them where its id is empty."""
         self.widths: dict[tuple[str, str], float] = {}
         """Of the regions in micrometres, by slide id and region id."""
         self._classes: Counter[str] = Counter()
@@ -116,7 +125,9 @@ class CropPlan:
         self.other_slides: set[str] = set()
         self.slides_without_regions: list[str] = []
         self.scale_warnings: dict[str, list[ScaleWarning]] = {}
-        self._slide_ids = frozenset(entry.slide_id for entry in entries)
+        self._slide_names = tuple(
+            name for entry in entries for name in (entry.slide_id, *entry.other_names)
+        )
         self._regions_path = regions_path
         self._settings = settings
         self._taxonomy = taxonomy
@@ -168,16 +179,16 @@ class CropPlan:
         """
         for slide_id, note in size_notes(self.widths).items():
             self.notes.append((slide_id, note))
+        unmatched = unmatched_notes(self._classes, self._settings.region_options)
+        self.notes[:0] = [("", note) for note in unmatched]
         wanted = self._settings.region_options.labels_by_class()
         if not wanted or not self._classes or self.crops:
             return
         present = {key for name in self._classes for key in class_keys(name)}
         if not present & wanted.keys():
-            counts = ", ".join(
-                f"{name or 'no class'} ({n}x)" for name, n in self._classes.most_common(MOST_LISTED)
-            )
             raise RegionError(
-                f"no region has a class that --class names; the classes are: {counts}",
+                "no region has a class that --class names; the classes are: "
+                f"{class_counts(self._classes)}",
                 where=str(self._regions_path),
             )
 
@@ -189,9 +200,13 @@ class CropPlan:
             self._file = read_region_file(path)
             self.notes += [(entry.slide_id, note) for note in self._file.notes]
         features = self._file.features
-        self.other_slides |= {one.slide_id for one in features if one.slide_id} - self._slide_ids
+        known = {one.place for one in on_slide(features, self._slide_names)}
+        others = {one.slide_id for one in features if one.slide_id and one.place not in known}
+        self.other_slides |= others
         frame = SlideFrame.of(slide, options)
-        found = select_regions(features, frame, options, slide_id=entry.slide_id)
+        found = select_regions(
+            features, frame, options, slide_id=entry.slide_id, slide_names=entry.other_names
+        )
         self._classes += found.classes
         self.notes += [(entry.slide_id, note) for note in found.notes]
         if found.left_out:
@@ -216,8 +231,15 @@ class CropPlan:
         if not mine and not found.invalid:
             self.slides_without_regions.append(entry.slide_id)
             left = "".join(f" ({note.en})" for note in left_out_notes(found.left_out))
+            named = (
+                f"; it names {listed(sorted(others))}: give the slide that name as slide_id in a "
+                "slides table if it is meant"
+                if others
+                else ""
+            )
             raise RegionError(
-                f"the region file has no region for slide {entry.slide_id!r}{left}", where=str(path)
+                f"the region file has no region for slide {entry.slide_id!r}{named}{left}",
+                where=str(path),
             )
         drawn = [region for region in mine if not is_proposal(region)]
         if on_glass := regions_on_glass(slide, drawn, options):

@@ -7,6 +7,7 @@ map need not be sharp there.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -35,7 +36,7 @@ from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import SettingsFile
 from glomerulab.slides.regions.features import DEFAULT_OPTIONS, RegionOptions
 from glomerulab.slides.regions.polygons import contains, scaled
-from glomerulab.slides.regions.selection import left_out_notes
+from glomerulab.slides.regions.selection import left_out_notes, unmatched_notes
 from glomerulab.slides.scale import region_size_warning
 from glomerulab.slides.slide import Slide, open_slide
 from glomerulab.stain.optical_density import tissue_mask
@@ -157,17 +158,23 @@ def cut_tiles(
     rows: dict[str, list[dict[str, object]]] = {}
     failures: list[Failure] = []
     notes: list[str] = []
+    classes: Counter[str] = Counter()
     with closing(map_outcomes(cut, entries, n_workers=n_workers)) as outcomes:
         for outcome in track(outcomes, "Cutting tiles", len(entries)):
             if outcome.error is not None:
                 failures.append(Failure(outcome.item.slide_id, "", str(outcome.error)))
             else:
-                rows[outcome.item.slide_id], failed, noted = outcome.value or ([], [], [])
+                assert outcome.value is not None
+                rows[outcome.item.slide_id], failed, noted, found = outcome.value
                 failures += failed
                 notes += noted
+                classes += found
+    unmatched = [note.en for note in unmatched_notes(classes, settings.region_options)]
+    notes[:0] = unmatched
     table = pd.DataFrame([row for entry in entries for row in rows.get(entry.slide_id, ())])
     if table.empty or not (table["glomerulus"] == 1).any():
         reason = failures[0].reason if failures else "no region lies on them"
+        reason = " ".join((reason, *unmatched))
         raise RegionError(f"the slides have no glomerulus: {reason}", where=str(regions_path))
     manifest = manifest_from_rows(table, folder=out, taxonomy=DETECTOR_TAXONOMY)
     if not failures:  # a slide that failed may be readable the next time
@@ -192,8 +199,8 @@ def _tile_counts(tiles: Manifest) -> Iterator[str]:
 
 def _cut_slide(
     entry: SlideEntry, *, regions_path: Path, out: Path, settings: TileSettings
-) -> tuple[list[dict[str, object]], list[Failure], list[str]]:
-    """Cut the tiles of one slide; return their rows, the regions that failed, and notes."""
+) -> tuple[list[dict[str, object]], list[Failure], list[str], Counter[str]]:
+    """Cut the tiles of one slide; return their rows, the regions that failed, notes, classes."""
     options = settings.region_options
     with open_slide(entry.path, mpp_override=entry.mpp) as slide:
         found = regions_on(entry, regions_path, slide, options)
@@ -218,7 +225,9 @@ def _cut_slide(
         told = [f"{entry.slide_id}: {note.en}" for note in notes]
         sizes = region_size_warning(entry.slide_id, regions, slide.mpp_xy)
         doubts = [*slide.scale_warnings, *([] if sizes is None else [sizes])]
-        return rows, failures, told + [f"warning: {doubt}" for doubt in doubts]
+        if not regions:
+            told.append(f"{entry.slide_id}: no region lies on it, so all of it is other tissue")
+        return rows, failures, told + [f"warning: {doubt}" for doubt in doubts], found.classes
 
 
 def _places(

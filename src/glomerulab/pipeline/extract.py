@@ -77,7 +77,7 @@ class ExtractSummary:
     left_out: Mapping[str, Counter[str]]
     """Drawn objects that are no regions, by slide id and kind or class."""
     notes: tuple[tuple[str, RegionNote], ...]
-    """What the user must know of the regions of each slide id."""
+    """What the user must know of the regions of each slide id; of all where it is empty."""
 
     def unknown_class_lines(self) -> list[str]:
         """Return the classes that set no label, with their counts."""
@@ -95,7 +95,10 @@ class ExtractSummary:
         """Return what the user must know of the regions, counted over all slides."""
         total = sum(self.left_out.values(), Counter[str]())
         lines = [note.en for note in left_out_notes(total)]
-        lines += [f"{slide_id}: {note.en}" for slide_id, note in self.notes[:MOST_LINES]]
+        lines += [
+            f"{slide_id}: {note.en}" if slide_id else note.en
+            for slide_id, note in self.notes[:MOST_LINES]
+        ]
         if len(self.notes) > MOST_LINES:
             lines.append(f"{len(self.notes) - MOST_LINES} more notes on regions are not listed")
         return lines

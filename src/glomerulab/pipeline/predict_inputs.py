@@ -4,11 +4,12 @@ A slide is opened once: for its metadata, overview picture, a detector's proposa
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from glomerulab.cases.case_folder import DetectorFacts, Note, SlideFacts
+from glomerulab.cases.case_folder import CASE_FILE, DetectorFacts, Note, SlideFacts
+from glomerulab.cohort.leakage import look_alike_patients
 from glomerulab.cohort.manifest import Manifest, check_same_labels, raise_first, read_manifest
 from glomerulab.cohort.schema import HALF_BOX, Problem, check_stain, half_boxes
 from glomerulab.cohort.slides_table import SlideEntry, is_slides_table, read_slides
@@ -38,6 +39,7 @@ MAP_PX = 1600
 MAP_QUALITY = 85
 MIN_PARALLEL = 500
 """Images from which worker processes are started: each start takes seconds, an image some 20 ms."""
+MOST_WARNINGS = 10
 MPP_TOLERANCE = 0.1
 """Relative difference from the model's mpp above which a crop is reported."""
 
@@ -99,7 +101,7 @@ class PredictionInputs:
     patients: Mapping[str, str | None] = field(default_factory=dict)
     """By slide id."""
     region_lines: tuple[str, ...] = ()
-    """What the user must know of the regions, counted over all slides."""
+    """What the user must know of regions, scale and patients, counted over all slides."""
 
 
 def read_inputs(
@@ -163,7 +165,14 @@ def read_inputs(
         ),
         detector=None if reader.detector is None else reader.detector.facts,
         patients=reader.patients,
-        region_lines=(*done.region_lines(), *done.unknown_class_lines()),
+        region_lines=(
+            *done.region_lines(),
+            *done.unknown_class_lines(),
+            *_warning_lines(
+                str(one) for found in done.scale_warnings.values() for one in found
+            ),
+            *_look_alike_lines(done.manifest),
+        ),
     )
 
 
@@ -282,7 +291,7 @@ def _region_notes(done: ExtractSummary, patients: Mapping[str, str | None]) -> l
         for note in left_out_notes(counts)
     ]
     return [
-        Note(en=note.en, zh=note.zh, case=patients.get(slide_id) or slide_id)
+        Note(en=note.en, zh=note.zh, case=patients.get(slide_id) or slide_id or None)
         for slide_id, note in (*found, *done.notes)
     ]
 
@@ -329,9 +338,33 @@ def _of_manifest(source: Path, card: ModelCard, settings: PredictSettings) -> Pr
     check_same_labels(manifest, card.taxonomy)
     if manifest.taxonomy != card.taxonomy:
         manifest = read_manifest(source, card.taxonomy)
+    notes = _mpp_notes(manifest, card.mpp)
     return PredictionInputs(
-        _with_stain(manifest, settings.stain), notes=_mpp_notes(manifest, card.mpp)
+        _with_stain(manifest, settings.stain),
+        notes=notes,
+        region_lines=(
+            *_warning_lines(note.en for note in notes),
+            *_look_alike_lines(manifest),
+        ),
     )
+
+
+def _warning_lines(warnings: Iterable[str]) -> list[str]:
+    """Return the first warnings as lines, and how many more the case folder has."""
+    lines = [f"warning: {one}" for one in warnings]
+    n_more = len(lines) - MOST_WARNINGS
+    return lines[:MOST_WARNINGS] + (
+        [f"{n_more} more warnings are in {CASE_FILE}"] if n_more > 0 else []
+    )
+
+
+def _look_alike_lines(manifest: Manifest) -> list[str]:
+    """Return a warning for each group of patient ids that divide the glomeruli of one patient."""
+    return [
+        f"warning: {' and '.join(map(repr, names))} are predicted as different patients, though "
+        "their ids look alike; give one patient one id"
+        for names in look_alike_patients(manifest.table)
+    ]
 
 
 def _is_manifest(source: Path) -> bool:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydicom.errors import InvalidDicomError
 
 from glomerulab.errors import SlideError
+from glomerulab.runtime.files import existing_path
 from glomerulab.slides.sources import OpenSlideSource, detect_vendor
 
 __all__ = ["SLIDE_SUFFIXES", "DicomReference", "dicom_reference", "find_slides"]
@@ -74,6 +75,7 @@ def find_slides(path: Path) -> list[Path]:
     SlideError
         If there is no such path, or no slide in the folder.
     """
+    path = existing_path(path)
     if not path.exists():
         raise SlideError(
             "there is no such slide or folder of slides; check the path", where=str(path)

@@ -18,7 +18,7 @@ from PIL import Image
 from glomerulab.errors import MissingMppError, SlideError
 from glomerulab.geometry import Box, Point
 from glomerulab.images import RgbImage
-from glomerulab.runtime.files import StrPath
+from glomerulab.runtime.files import StrPath, existing_path
 from glomerulab.runtime.tables import nfc
 from glomerulab.slides.files import dicom_files
 from glomerulab.slides.resampling import MAX_READ_PX, Colour, read_box
@@ -79,7 +79,7 @@ def open_slide(path: StrPath, *, mpp_override: float | None = None) -> "Slide":
     """
     if mpp_override is not None and not MIN_MPP <= mpp_override <= MAX_MPP:
         raise ValueError(f"mpp_override must be {MIN_MPP:g} to {MAX_MPP:g}, got {mpp_override}")
-    path = Path(path)
+    path = existing_path(Path(path))
     file = _slide_file(path)
     vendor = detect_vendor(file)
     source: PixelSource = ImageSource(file) if vendor is None else OpenSlideSource(file)
@@ -172,20 +172,23 @@ class Slide:
             return self._mpp_override, self._mpp_override
         if self.stated_mpp_xy is None:
             raise MissingMppError(
-                "the slide does not state its micrometres per pixel; give them with --mpp-override",
+                "the slide does not state its micrometres per pixel; give them with --mpp-override, or "
+                "mpp in the slides table",
                 where=str(self.path),
             )
         across, down = self.stated_mpp_xy
         if max(across, down) > MAX_MPP:
             raise MissingMppError(
                 f"the slide states {max(across, down):g} micrometres per pixel, which is a print "
-                "resolution and not that of a scan; give the true ones with --mpp-override",
+                "resolution and not that of a scan; give the true ones with "
+                "--mpp-override, or mpp in the slides table",
                 where=str(self.path),
             )
         if min(across, down) < MIN_MPP:
             raise MissingMppError(
                 f"the slide states {min(across, down):g} micrometres per pixel, which is finer "
-                f"than any light microscope's {MIN_MPP:g}; give the true ones with --mpp-override",
+                f"than any light microscope's {MIN_MPP:g}; give the true ones with "
+                "--mpp-override, or mpp in the slides table",
                 where=str(self.path),
             )
         return across, down

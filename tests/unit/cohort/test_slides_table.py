@@ -34,6 +34,15 @@ def test_a_malformed_table_is_named_by_line(tmp_path, text, reason):
     assert caught.value.where == str(tmp_path / "slides.csv")
 
 
+def test_a_slide_is_also_known_by_its_file_unless_another_has_the_name(tmp_path):
+    (tmp_path / "s.csv").write_text("slide_path,slide_id\na/1.tif,A\nb/1.tif,B\nc/2.tif,C\n")
+    assert [one.other_names for one in read_slides(tmp_path / "s.csv")] == [
+        (),
+        (),
+        ("2", "2.tif"),
+    ]
+
+
 def test_a_missing_table_is_an_error(tmp_path):
     with pytest.raises(ManifestError, match="no such slides table"):
         read_slides(tmp_path / "slides.csv")

@@ -7,6 +7,7 @@ from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import OutputError, RegionError
 from glomerulab.images import read_image
 from glomerulab.pipeline.detector import TileSettings, cut_tiles
+from glomerulab.slides.regions.features import RegionOptions
 from glomerulab.slides.regions.files import write_regions
 from tests.support.detecting import disc_slide
 
@@ -75,6 +76,18 @@ def test_a_slide_without_mpp_is_named_and_the_others_are_cut(entries, tmp_path) 
     cut = cut_tiles(entries, tmp_path / "regions", tmp_path / "out")
     assert [failure.slide for failure in cut.failures] == ["b"]
     assert set(cut.manifest.table["slide_id"]) == {"a"}
+
+
+def test_a_slide_whose_regions_are_all_left_out_is_named(entries, tmp_path) -> None:
+    options = RegionOptions(skip_classes=("cgnn",))
+    cut = cut_tiles(
+        entries,
+        tmp_path / "regions",
+        tmp_path / "out",
+        settings=TileSettings(region_options=options),
+    )
+    assert any("'cgnn'" in note for note in cut.notes)
+    assert any(note.startswith("b: no region") for note in cut.notes)
 
 
 def test_slides_without_any_glomerulus_are_refused(entries, tmp_path) -> None:

@@ -82,6 +82,10 @@ def test_doubts_about_the_scale_are_notes_of_the_patient(slide: Path, tmp_path: 
     assert ["0.5" in note.en for note in cut.notes] == [True, False]
     assert "6 µm" in cut.notes[1].en
     assert "6 µm" in cut.notes[1].zh
+    assert [note.en in line for note, line in zip(cut.notes, cut.region_lines, strict=True)] == [
+        True,
+        True,
+    ]
 
 
 def test_slides_without_regions_name_the_missing_options(slide: Path, tmp_path: Path) -> None:
@@ -102,6 +106,17 @@ def test_crops_of_another_scale_are_counted(manifest: Path, tmp_path: Path) -> N
     (note,) = crops(manifest, tmp_path / "out").notes
     assert note.en == "1 of 2 crops are not at the model's 1 µm per pixel."
     assert note.case == "p1"
+
+
+def test_what_misleads_in_many_cases_is_counted_for_the_terminal(
+    manifest: Path, tmp_path: Path
+) -> None:
+    rows = "".join(f"{n},a.png,p{n},0.5\n" for n in range(12)) + "x,a.png,P1,0.5\n"
+    manifest.write_text(f"image_id,image_path,patient_id,mpp\n{rows}")
+    *scales, more, alike = crops(manifest, tmp_path / "out").region_lines
+    assert len(scales) == 10
+    assert more.startswith("3 more")
+    assert "'P1' and 'p1'" in alike
 
 
 def test_crops_without_a_stain_get_the_given_one(manifest, tmp_path) -> None:

@@ -18,6 +18,11 @@ def test_a_file_is_one_slide(tmp_path):
     assert find_slides(tmp_path / "odd.name") == [tmp_path / "odd.name"]
 
 
+def test_a_slide_is_found_in_the_unicode_form_of_the_disk(tmp_path):
+    (tmp_path / "e\u0301.tif").touch()
+    assert find_slides(tmp_path / "\u00e9.tif")[0].exists()
+
+
 def test_no_slide_is_an_error(tmp_path):
     with pytest.raises(SlideError, match="no slide"):
         find_slides(tmp_path)

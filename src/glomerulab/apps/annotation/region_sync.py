@@ -16,7 +16,7 @@ from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_regions
 from glomerulab.apps.annotation.store.study import add_images, read_study
 from glomerulab.cohort.slides_table import SlideEntry
-from glomerulab.errors import RegionError, SlideError
+from glomerulab.errors import MissingMppError, RegionError, SlideError
 from glomerulab.geometry import Point, Region
 from glomerulab.pipeline.crop_plan import crop_image_id
 from glomerulab.pipeline.region_checks import glass_note, regions_on_glass
@@ -28,8 +28,13 @@ from glomerulab.slides.regions.files import (
     read_regions,
     write_regions,
 )
-from glomerulab.slides.regions.selection import left_out_notes, select_regions
-from glomerulab.slides.slide import open_slide
+from glomerulab.slides.regions.selection import (
+    left_out_notes,
+    select_regions,
+    unmatched_notes,
+)
+from glomerulab.slides.scale import region_size_warning
+from glomerulab.slides.slide import Slide, open_slide
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,26 +130,79 @@ def import_region_file(
     Raises
     ------
     RegionError
-        If the file is malformed as a whole, or all its regions lie on empty glass.
+        If the file is malformed as a whole, it has no region of the slide, or all of them lie on
+        empty glass.
+    MissingMppError
+        If a drawn mpp is given and the slide states no micrometres per pixel.
     """
     options = options or RegionOptions()
     file = read_region_file(path)
-    with open_slide(slide) as opened:
+    with _open_without_scale(slide, options) as opened:
         slide_id = opened.slide_id
         frame = SlideFrame.of(opened, options)
-        found = select_regions(file.features, frame, options, slide_id=slide_id)
-        on_glass = regions_on_glass(opened, found.regions, options)
+        found = select_regions(
+            file.features, frame, options, slide_id=slide_id, slide_names=(opened.path.name,)
+        )
+        outside = [one for one in found.regions if opened.padded_share(one.box()) == 1.0]
+        width, height = frame.size or (0, 0)
+        found.invalid += [
+            InvalidRegion(
+                one.region_id,
+                slide_id,
+                f"the region lies outside the slide ({width} x {height}); give the region file of "
+                "this slide, or --drawn-mpp if it was drawn on an image of another scale",
+            )
+            for one in outside
+        ]
+        found.regions = [one for one in found.regions if one not in outside]
+        try:
+            on_glass = regions_on_glass(opened, found.regions, options)
+        except RegionError as error:
+            raise RegionError(error.message, where=str(path)) from error
+        sizes = (
+            None
+            if opened.stated_mpp_xy is None
+            else region_size_warning(slide_id, found.regions, opened.mpp_xy)
+        )
+    if not found.regions and not found.invalid:
+        reasons = (*unmatched_notes(found.classes, options), *left_out_notes(found.left_out))
+        left = "".join(f" ({note.en})" for note in reasons)
+        raise RegionError(
+            f"the region file has no region for slide {slide_id!r}{left}", where=str(path)
+        )
     if invalid is not None:
         invalid += found.invalid
     elif found.invalid:
         raise RegionError(found.invalid[0].reason, where=str(path))
     if notes is not None:
+        notes += unmatched_notes(found.classes, options)
         notes += [*file.notes, *left_out_notes(found.left_out), *found.notes]
         notes += [glass_note(slide_id, on_glass)] if on_glass else []
+        notes += [] if sizes is None else [RegionNote.of(sizes.text, **sizes.values)]
     regions = [_named_region(region, slide_id) for region in found.regions]
     saved = save_regions(store, regions, login=login)
     n_existing = sum(one.already_saved for one in saved)
     return len(saved) - n_existing, n_existing
+
+
+def _open_without_scale(slide: Path, options: RegionOptions) -> Slide:
+    """Open a slide; one that states no scale gets any, unless a drawn mpp depends on it.
+
+    Regions are kept in pixels, and glass looks alike at every scale.
+    """
+    opened = open_slide(slide)
+    try:
+        _ = opened.mpp_xy
+    except MissingMppError as error:
+        opened.close()
+        if options.drawn_mpp is not None:
+            raise MissingMppError(
+                "the slide states no plausible micrometres per pixel, on which --drawn-mpp "
+                "depends; import regions in pixels of the slide",
+                where=str(slide),
+            ) from error
+        return open_slide(slide, mpp_override=1.0)
+    return opened
 
 
 def export_region_file(store: Store, path: Path, slide: Path, *, login: str) -> int:
@@ -163,7 +221,7 @@ def export_region_file(store: Store, path: Path, slide: Path, *, login: str) -> 
 
 
 def import_boxes(
-    store: Store, file: Path, *, login: str, slide_id: str, bounds_offset: Point
+    store: Store, file: Path, *, login: str, slide_id: str, frame: SlideFrame
 ) -> int:
     """Import the regions of an uploaded file as boxes of the account; return how many it holds.
 
@@ -173,8 +231,10 @@ def import_boxes(
     invalid: list[InvalidRegion] = []
     regions = [
         _uploaded_region(region, login, slide_id)
-        for region in read_regions(file, bounds_offset=bounds_offset, invalid=invalid)
+        for region in read_regions(file, frame=frame, slide_id=slide_id, invalid=invalid)
     ]
+    if not regions and not invalid:
+        raise RegionError(f"the uploaded file has no region for slide {slide_id!r}")
     known = {one.region_id for one in list_regions(store, login=login)}
     new = [region for region in regions if region.region_id not in known]
     save_regions(store, new, login=login)

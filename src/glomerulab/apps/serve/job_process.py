@@ -37,6 +37,8 @@ FIELDS = {
     "--drawn-mpp": "`drawn_mpp`",
     "--ignore-bounds": "`ignore_bounds`",
     "--skip-class": "`skip_classes`",
+    "--class": "`classes`",
+    "--regions": "`regions`",
 }
 """Names of command line options in a request."""
 

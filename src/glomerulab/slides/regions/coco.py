@@ -8,18 +8,17 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
-from glomerulab.slides.files import SLIDE_SUFFIXES
 from glomerulab.slides.regions.features import Feature, Part
 from glomerulab.slides.regions.masks import mask_parts
 from glomerulab.slides.regions.parsing import (
     LABEL_SEPARATOR,
     parse_box,
     parse_point,
+    slide_name,
     split_labels,
 )
 from glomerulab.slides.regions.polygons import area
@@ -99,16 +98,16 @@ def _entries(content: dict[str, Any], key: str) -> list[Any]:
 
 def _by_id(
     content: dict[str, Any], key: str, parse: Callable[[dict[str, Any]], Kept]
-) -> dict[int | str, Kept | RegionError]:
-    """Return the entries of a list by their ids; an error for one that is damaged."""
-    found: dict[int | str, Kept | RegionError] = {}
+) -> dict[str, Kept | RegionError]:
+    """Return the entries of a list by their ids as text; an error for one that is damaged."""
+    found: dict[str, Kept | RegionError] = {}
     for entry in _entries(content, key):
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), str | int):
             continue  # an annotation that refers to it names what is missing
         try:
-            found[entry["id"]] = parse(entry)
+            found[str(entry["id"])] = parse(entry)
         except RegionError as error:
-            found[entry["id"]] = error
+            found[str(entry["id"])] = error
     return found
 
 
@@ -124,18 +123,18 @@ def _own_id(entry: dict[str, Any]) -> str | None:
 
 
 def _look_up(
-    table: dict[int | str, Kept | RegionError], key: object, kind: str, place: str
+    table: dict[str, Kept | RegionError], key: object, kind: str, place: str
 ) -> Kept:
-    if not isinstance(key, str | int) or key not in table:
+    if not isinstance(key, str | int) or str(key) not in table:
         raise RegionError(f"{place}: the file has no {kind} {key!r}")
-    found = table[key]
+    found = table[str(key)]
     if isinstance(found, RegionError):
         raise RegionError(f"{place}: {found.message}")
     return found
 
 
 def _image(image: dict[str, Any]) -> _Image:
-    slide_id = _stem(str(_field(image, "file_name", "image")))
+    slide_id = slide_name(str(_field(image, "file_name", "image")))
     sides = image.get("width"), image.get("height")
     if sides == (None, None):
         return _Image(slide_id, None)
@@ -149,13 +148,6 @@ def _image(image: dict[str, Any]) -> _Image:
             f"{sides[0]!r} x {sides[1]!r}"
         )
     return _Image(slide_id, size)
-
-
-def _stem(file_name: str) -> str | None:
-    """Return the slide id from an image's file name of any system; None for an empty one."""
-    name = PureWindowsPath(PurePosixPath(file_name).name).name
-    suffix = PurePosixPath(name).suffix.lower()
-    return (name[: -len(suffix)] if suffix in SLIDE_SUFFIXES else name) or None
 
 
 def _category_labels(category: dict[str, Any]) -> tuple[str, ...]:
@@ -172,8 +164,10 @@ def _with_outline(feature: Feature, entry: dict[str, Any]) -> Feature:
     if isinstance(segmentation, list) and segmentation:
         if not isinstance(segmentation[0], list | dict):
             segmentation = [segmentation]  # one ring without the list around it
-        rings = [_ring(flat, place) for flat in segmentation]
-        return replace(feature, parts=tuple(Part(tuple(ring)) for ring in rings))
+        # Some programs write an empty polygon beside a box.
+        rings = [ring for flat in segmentation if (ring := _ring(flat, place))]
+        if rings:
+            return replace(feature, parts=tuple(Part(tuple(ring)) for ring in rings))
     if isinstance(segmentation, dict) and segmentation:
         parts, size = mask_parts(segmentation, place)
         if feature.image_size not in {None, size}:

@@ -30,9 +30,9 @@ LABEL_SEPARATOR = ";"
 BLANK = ' \t,;|"'
 
 
-def parse_csv(text: str) -> Iterator[Feature]:
-    """Yield the rows of a CSV."""
-    table = parse_table(text, REGION_TABLE)
+def parse_csv(text: str, *, where: str | None = None) -> Iterator[Feature]:
+    """Yield the rows of a CSV; warnings name the file `where`."""
+    table = parse_table(text, REGION_TABLE, where=where)
     columns = set(table.columns)
     if "polygon" not in columns and not columns.issuperset(BOX_COLUMNS):
         raise RegionError(

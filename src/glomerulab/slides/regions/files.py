@@ -12,7 +12,7 @@ from typing import Literal
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
-from glomerulab.runtime.files import StrPath, atomic_write
+from glomerulab.runtime.files import StrPath, atomic_write, existing_path
 from glomerulab.slides.regions.asap import parse_asap, render_asap
 from glomerulab.slides.regions.coco import parse_coco, render_coco
 from glomerulab.slides.regions.csv import parse_csv, render_csv
@@ -52,6 +52,7 @@ def read_regions(
     bounds_offset: Point = NO_OFFSET,
     options: RegionOptions | None = None,
     frame: SlideFrame | None = None,
+    slide_id: str | None = None,
     invalid: list[InvalidRegion] | None = None,
 ) -> list[Region]:
     """Read a region file.
@@ -67,6 +68,8 @@ def read_regions(
     frame : SlideFrame, optional
         The slide, in place of `bounds_offset`; the image sizes that COCO states are compared with
         it.
+    slide_id : str, optional
+        Leave out regions that name another slide.
     invalid : list of InvalidRegion, optional
         Receives the objects that are damaged or bound no area. Without it, one such object is an
         error.
@@ -88,7 +91,8 @@ def read_regions(
     """
     file = read_region_file(path)
     options = options or RegionOptions()
-    found = select_regions(file.features, frame or SlideFrame(None, bounds_offset), options)
+    frame = frame or SlideFrame(None, bounds_offset)
+    found = select_regions(file.features, frame, options, slide_id=slide_id)
     for note in (*file.notes, *left_out_notes(found.left_out), *found.notes):
         logger.warning("%s: %s", file.path, note.en)
     if invalid is not None:
@@ -106,7 +110,7 @@ def read_region_file(path: StrPath) -> RegionFile:
     RegionError
         If the file is missing, malformed as a whole, or in no known format.
     """
-    path = Path(path)
+    path = existing_path(Path(path))
     try:
         return _parse(path)
     except RegionError as error:  # the parsers know the feature, not the file
@@ -164,7 +168,7 @@ def _parse(path: Path) -> RegionFile:
     if suffix not in DEFAULT_FORMATS:
         raise _unknown_suffix(path)
     if suffix == ".csv":
-        return RegionFile(path, tuple(parse_csv(load_text(path, is_table=True))))
+        return RegionFile(path, tuple(parse_csv(load_text(path, is_table=True), where=str(path))))
     if suffix == ".xml":
         root = load_xml(path)
         if root.tag == "ASAP_Annotations":

@@ -58,12 +58,8 @@ def _parsed(
     if not isinstance(properties or {}, dict):
         return replace(feature, failure="its properties are not an object")
     properties = properties or {}
-    kind = properties.get("objectType") or properties.get("object_type")
-    kind = kind or OBJECT_KINDS.get(str(one.get("id")))
     feature = replace(
-        feature,
-        name=_text(properties.get("name")),
-        object_type=kind if isinstance(kind, str) else "annotation",
+        feature, name=_text(properties.get("name")), object_type=_object_type(one, properties)
     )
     try:
         feature = replace(feature, classes=_classes(properties.get("classification"), place))
@@ -76,6 +72,17 @@ def _parsed(
     except RegionError as error:
         return replace(feature, failure=error.message)
     return replace(feature, parts=parts) if parts else replace(feature, skipped="no area")
+
+
+def _object_type(one: dict[str, Any], properties: dict[str, Any]) -> str:
+    """Return the kind of a QuPath object, which every version states in another place."""
+    stated = properties.get("objectType") or properties.get("object_type")
+    for kind in (stated, one.get("id")):
+        if isinstance(kind, str) and kind in OBJECT_KINDS:
+            return OBJECT_KINDS[kind]
+    # Only a cell has a nucleus; programs that copy features often drop the rest.
+    default = "annotation" if one.get("nucleusGeometry") is None else "cell"
+    return stated if isinstance(stated, str) else default
 
 
 def _children(one: object) -> list[Any]:
@@ -104,6 +111,13 @@ def _features(content: object) -> list[Any]:
         return [content]
     if isinstance(content, dict) and isinstance(content.get("features"), list):
         content = content["features"]
+    if isinstance(content, list) and any(
+        isinstance(one, dict) and "image_id" in one and "geometry" not in one for one in content
+    ):
+        raise RegionError(
+            "the JSON is a list of COCO annotations, which does not name its images; give the "
+            "whole COCO file, with images, annotations and categories"
+        )
     if not isinstance(content, list):
         raise RegionError(
             "the JSON is neither a GeoJSON array of features, nor a FeatureCollection, nor COCO"
@@ -160,6 +174,8 @@ def _classes(classification: object, place: str) -> tuple[str, ...]:
     while classification is not None:
         if isinstance(classification, str):
             return split_labels(classification) + found
+        if isinstance(classification, list):
+            classification = {"names": classification}
         if not isinstance(classification, dict):
             raise RegionError(f"{place}: its classification is not an object")
         names = classification.get("names")

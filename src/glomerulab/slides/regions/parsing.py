@@ -4,7 +4,7 @@ import gzip
 import json
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
@@ -13,7 +13,8 @@ from defusedxml.ElementTree import fromstring
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
-from glomerulab.runtime.tables import read_text
+from glomerulab.runtime.tables import nfc, read_text
+from glomerulab.slides.files import SLIDE_SUFFIXES
 
 MAX_BYTES = 2_000_000_000
 LABEL_SEPARATOR = ": "
@@ -131,6 +132,19 @@ def split_labels(name: str | None) -> tuple[str, ...]:
     """
     parts = (part.strip() for part in (name or "").split(LABEL_SEPARATOR.strip()))
     return tuple(part for part in parts if part)
+
+
+def slide_name(stated: str) -> str | None:
+    """Return the slide that a file names by an id or a file name of any system, in NFC.
+
+    Examples
+    --------
+    >>> slide_name("D:\\\\scans\\\\s1.svs"), slide_name("s1.2"), slide_name("")
+    ('s1', 's1.2', None)
+    """
+    name = nfc(PureWindowsPath(PurePosixPath(stated).name).name)
+    suffix = PurePosixPath(name).suffix.lower()
+    return (name[: -len(suffix)] if suffix in SLIDE_SUFFIXES else name) or None
 
 
 def join_labels(region: Region) -> str:

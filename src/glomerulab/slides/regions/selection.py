@@ -6,10 +6,11 @@ outlines and unwanted classes are left out and counted; an object that is damage
 """
 
 import math
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import shapely
 from shapely import Polygon, STRtree, make_valid, unary_union
@@ -25,10 +26,24 @@ from glomerulab.slides.regions.features import (
     SlideFrame,
     class_key,
     rotated,
+    split_class_option,
 )
-from glomerulab.slides.regions.parsing import LABEL_SEPARATOR, InvalidRegion, split_labels
+from glomerulab.slides.regions.parsing import (
+    LABEL_SEPARATOR,
+    InvalidRegion,
+    slide_name,
+    split_labels,
+)
 
-__all__ = ["Selection", "class_keys", "left_out_notes", "select_regions"]
+__all__ = [
+    "Selection",
+    "class_counts",
+    "class_keys",
+    "left_out_notes",
+    "on_slide",
+    "select_regions",
+    "unmatched_notes",
+]
 
 TISSUE_CLASSES = frozenset({"tissue", "tissue outline", "region", "ignore"})
 """Names that people give to outlines of tissue; QuPath's own end in ``*``."""
@@ -40,6 +55,7 @@ THINNEST = 1e-6
 """Least area, as a share of the squared length of the outline."""
 FARTHEST = 1e9
 """Largest coordinate, in pixels."""
+MOST_CLASSES = 10
 N_PLACES = 5
 """How many places of a file a note lists."""
 ASPECT_TOLERANCE = 0.005
@@ -72,6 +88,7 @@ def select_regions(
     options: RegionOptions,
     *,
     slide_id: str | None = None,
+    slide_names: Collection[str] = (),
 ) -> Selection:
     """Choose and place the regions of a slide.
 
@@ -80,14 +97,16 @@ def select_regions(
     features : sequence of Feature
         Of one file, which may be for several slides.
     slide_id : str, optional
-        Leave out features that name another slide.
+        Leave out features that name another slide; the others get this id.
+    slide_names : collection of str, default ()
+        Further names of the slide, such as that of its file.
 
     Returns
     -------
     Selection
         Ids are unique on each slide, also for file systems that ignore case.
     """
-    mine = [one for one in features if slide_id is None or one.slide_id in {None, slide_id}]
+    mine = features if slide_id is None else on_slide(features, (slide_id, *slide_names))
     found = Selection()
     wanted = options.labels_by_class()
     unwanted = {class_key(name) for name in options.skip_classes}
@@ -139,6 +158,19 @@ def select_regions(
     return found
 
 
+def on_slide(features: Sequence[Feature], names: Sequence[str]) -> list[Feature]:
+    """Return the features that name no slide, and those that name one by its id or file name.
+
+    The latter get the first name as their slide id.
+    """
+    known = set(map(slide_name, names)) | set(map(nfc, names))
+    return [
+        one if one.slide_id is None else replace(one, slide_id=names[0])
+        for one in features
+        if one.slide_id is None or known & {nfc(one.slide_id), slide_name(one.slide_id)}
+    ]
+
+
 def left_out_notes(left_out: Counter[str]) -> list[RegionNote]:
     """Return the sentence on the objects that are no glomeruli; none without any."""
     if not left_out:
@@ -157,12 +189,36 @@ def left_out_notes(left_out: Counter[str]) -> list[RegionNote]:
     ]
 
 
+def class_counts(classes: Counter[str]) -> str:
+    """List classes, as `Selection.classes` counts them, the most frequent first."""
+    return ", ".join(
+        f"{name or 'no class'} ({n}x)" for name, n in classes.most_common(MOST_CLASSES)
+    )
+
+
+def unmatched_notes(classes: Counter[str], options: RegionOptions) -> list[RegionNote]:
+    """Return the note on classes that the options name and no object has."""
+    present = {key for name in classes for key in class_keys(name)}
+    given = (*(split_class_option(one)[0] for one in options.classes), *options.skip_classes)
+    missing = [name for name in given if class_key(name) not in present]
+    if not missing or not classes:
+        return []
+    return [
+        RegionNote.of(
+            "No object has the class {names} of --class or --skip-class; the classes are: "
+            "{classes}.",
+            names=", ".join(map(repr, missing)),
+            classes=class_counts(classes),
+        )
+    ]
+
+
 def _left_out(feature: Feature, wanted: dict[str, str | None], unwanted: set[str]) -> str | None:
     """Return the kind or class for which a feature is left out; None for a region.
 
     It is empty for an object that only holds others.
     """
-    kind = feature.object_type.casefold().replace(" ", "")
+    kind = re.sub(r"[\W_]", "", feature.object_type.casefold())
     if kind == "root":
         return ""
     names = _names(feature.classes)
@@ -231,7 +287,7 @@ def _factors(feature: Feature, frame: SlideFrame, options: RegionOptions) -> tup
         if frame.mpp_xy is None:
             raise RegionError(
                 "the drawn mpp cannot be used, since the micrometres per pixel of the slide are "
-                "not known; give them with --mpp-override"
+                "not known; give them with --mpp-override, or mpp in the slides table"
             )
         return options.drawn_mpp / frame.mpp_xy[0], options.drawn_mpp / frame.mpp_xy[1]
     if feature.image_size is None or frame.size is None or feature.image_size == frame.size:

@@ -1,10 +1,12 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from glomerulab.apps.annotation.records import NewImage, SaveConflictError
 from glomerulab.apps.annotation.region_sync import (
@@ -19,10 +21,11 @@ from glomerulab.apps.annotation.store.database import Store, open_store
 from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_region
 from glomerulab.apps.annotation.store.study import add_images
 from glomerulab.cohort.slides_table import SlideEntry
-from glomerulab.errors import NotAllowedError
+from glomerulab.errors import MissingMppError, NotAllowedError, RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.images import read_image
-from glomerulab.slides.regions.files import read_regions, write_regions
+from glomerulab.slides.regions.features import RegionOptions
+from glomerulab.slides.regions.files import InvalidRegion, read_regions, write_regions
 from glomerulab.slides.slide import open_slide
 from tests.support.annotation_studies import OWNER, make_study, next_item
 
@@ -159,3 +162,45 @@ def test_regions_of_one_name_on_two_slides_are_two(
     for name in ("S-1.tiff", "S-2.tiff"):
         import_region_file(store, path, make_slide(name), login="anna")
     assert {one.slide_id for one in list_regions(store, login="anna")} == {"S-1", "S-2"}
+
+
+def test_a_file_without_a_region_of_the_slide_is_an_error(
+    store: Store, tmp_path: Path, make_slide: Callable[..., Path]
+) -> None:
+    make_study(store)
+    write_regions([replace(SQUARE, slide_id="S-2")], tmp_path / "in.csv")
+    with pytest.raises(RegionError, match="no region"):
+        import_region_file(store, tmp_path / "in.csv", make_slide("S-1.tiff"), login="anna")
+    options = RegionOptions(classes=("cgn",))
+    write_regions([TRIANGLE], tmp_path / "in.geojson")
+    with pytest.raises(RegionError, match="'cgn'"):
+        import_region_file(
+            store, tmp_path / "in.geojson", make_slide("S-1.tiff"), login="anna", options=options
+        )
+
+
+def test_a_region_outside_the_slide_is_named_and_the_others_come_in(
+    store: Store, tmp_path: Path, make_slide: Callable[..., Path]
+) -> None:
+    make_study(store)
+    far = Region.from_box("far", Box(90_000, 90_000, 200, 200))
+    write_regions([SQUARE, far], tmp_path / "in.geojson")
+    invalid: list[InvalidRegion] = []
+    slide = make_slide("S-1.tiff")
+    done = import_region_file(
+        store, tmp_path / "in.geojson", slide, login="anna", invalid=invalid
+    )
+    assert done == (1, 0)
+    assert [one.region_id for one in invalid] == ["far"]
+
+
+def test_regions_of_a_slide_without_a_scale_come_in(store: Store, tmp_path: Path) -> None:
+    make_study(store)
+    Image.new("RGB", (900, 700), (200, 120, 180)).save(tmp_path / "S-1.png")
+    write_regions([SQUARE], tmp_path / "in.geojson")
+    source, slide = tmp_path / "in.geojson", tmp_path / "S-1.png"
+    assert import_region_file(store, source, slide, login="anna") == (1, 0)
+    with pytest.raises(MissingMppError, match="--drawn-mpp"):
+        import_region_file(
+            store, source, slide, login="anna", options=RegionOptions(drawn_mpp=1.0)
+        )

@@ -36,6 +36,16 @@ def test_without_a_polygon_the_box_is_taken():
     assert region.labels == ()
 
 
+def test_a_box_is_taken_beside_a_polygon_without_points():
+    (region,) = parse(content(bbox=[1, 2, 30, 40], segmentation=[[]]))
+    assert region.box() == Box(1, 2, 30, 40)
+
+
+def test_ids_may_be_numbers_in_one_place_and_text_in_another():
+    (region,) = parse(content(bbox=[1, 2, 3, 4], category_id="3") | {"info": {}})
+    assert region.labels == ("cgn", "fsg")
+
+
 def test_a_box_that_is_not_finite_makes_only_its_region_invalid():
     (invalid,) = parse(content(bbox=[1, 2, float("nan"), 4]))
     assert (invalid.region_id, invalid.slide_id) == ("7", "case.1")

@@ -30,7 +30,7 @@ def flat(points):
 
 @st.composite
 def region_lists(draw, *, with_slides=False):
-    names = draw(st.lists(NAME, min_size=1, max_size=5, unique=True))
+    names = draw(st.lists(NAME, min_size=1, max_size=5, unique_by=str.casefold))
     regions = []
     for name in names:
         points = draw(st.lists(st.tuples(COORDINATE, COORDINATE), min_size=3, max_size=8))

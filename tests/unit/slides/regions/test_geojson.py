@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from glomerulab.errors import RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.regions.geojson import parse_geojson, render_geojson
 from glomerulab.slides.regions.parsing import InvalidRegion
@@ -101,7 +102,9 @@ def test_a_root_only_holds_others():
     assert not found.left_out
 
 
-@pytest.mark.parametrize("kind", ["cell", "tile", "tmaCore", "TMA core", "detection"])
+@pytest.mark.parametrize(
+    "kind", ["cell", "tile", "tmaCore", "TMA core", "tma_core", "detection", "PathTileObject"]
+)
 def test_objects_that_programs_made_are_left_out_and_counted(kind):
     found = select(parse_geojson([typed("annotation"), typed(kind), typed(kind)]))
     assert len(found.regions) == 1
@@ -111,6 +114,15 @@ def test_objects_that_programs_made_are_left_out_and_counted(kind):
 @pytest.mark.parametrize("old", ["PathCellObject", "PathTileObject", "TMACoreObject"])
 def test_the_kinds_of_old_qupath_are_known(old):
     assert parse([feature(id=old)]) == []
+
+
+def test_an_object_with_a_nucleus_is_a_cell():
+    assert parse([feature(nucleusGeometry={"type": "Polygon", "coordinates": [SQUARE]})]) == []
+
+
+def test_a_list_of_coco_annotations_is_named_as_such():
+    with pytest.raises(RegionError, match="COCO"):
+        parse([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}])
 
 
 @pytest.mark.parametrize("name", ["Region*", "Ignore*", "Tissue", "tissue", "Necrosis*"])
@@ -168,6 +180,7 @@ def test_holes_are_written_back():
         ({"name": "Crescent", "colorRGB": -3140401}, ("Crescent",)),
         ({"name": "cgn: fsg"}, ("cgn", "fsg")),
         ({"names": ["cgn", "fsg"]}, ("cgn", "fsg")),
+        (["cgn", "fsg"], ("cgn", "fsg")),
         ({"name": "fsg", "parentClass": {"name": "cgn"}}, ("cgn", "fsg")),
         ("新月体形成", ("新月体形成",)),
     ],

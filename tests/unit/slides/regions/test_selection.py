@@ -1,5 +1,6 @@
 import copy
 import string
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -7,8 +8,9 @@ from hypothesis import strategies as st
 
 from glomerulab.errors import ConfigError
 from glomerulab.slides.regions.coco import parse_coco
-from glomerulab.slides.regions.features import Feature, Part, RegionOptions
+from glomerulab.slides.regions.features import Feature, Part, RegionOptions, SlideFrame
 from glomerulab.slides.regions.geojson import parse_geojson
+from glomerulab.slides.regions.selection import select_regions, unmatched_notes
 from tests.support.region_files import select
 
 SQUARE = ((0.0, 0.0), (9.0, 0.0), (9.0, 9.0), (0.0, 9.0))
@@ -41,6 +43,23 @@ NAMES = st.none() | st.text(string.ascii_letters + string.digits + ".-", min_siz
 def test_ids_are_always_unique(names):
     found = ids(*(drawn(n, name=one, own_id=two) for n, (one, two) in enumerate(names)))
     assert len({one.casefold() for one in found}) == len(names)
+
+
+@pytest.mark.parametrize("stated", ["s1", "s1.svs", "D:\\scans\\s1.svs", "scan.tif", "e\u0301"])
+def test_a_slide_may_be_named_by_its_file_or_in_another_unicode_form(stated):
+    features = [drawn(1, slide_id=stated), drawn(2, slide_id="s2")]
+    found = select_regions(
+        features, SlideFrame(), RegionOptions(), slide_id="s1", slide_names=("scan.tif", "\u00e9")
+    )
+    assert [one.slide_id for one in found.regions] == ["s1"]
+
+
+def test_classes_of_the_options_that_no_object_has_are_named():
+    options = RegionOptions(("cgn", "fsg=other"), ("Tubul",))
+    (note,) = unmatched_notes(Counter({"cgn": 2, "Tubule": 9}), options)
+    assert "'fsg', 'Tubul'" in note.en
+    assert "Tubule (9x)" in note.en
+    assert unmatched_notes(Counter({"cgn: fsg": 2}), RegionOptions(("CGN", "fsg"))) == []
 
 
 def test_an_outline_that_crosses_itself_is_kept():

@@ -42,6 +42,7 @@ from glomerulab.apps.web.security import content_policy
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import AnnotationError, ImageFileError, SlideError
 from glomerulab.runtime.names import hashed_name
+from glomerulab.slides.regions.features import SlideFrame
 from glomerulab.slides.tiles import TILE_SIZE
 
 router = APIRouter()
@@ -239,7 +240,7 @@ def upload_boxes(
             path,
             login=account.login,
             slide_id=site.slide_cache.entry(key).slide_id,
-            bounds_offset=site.slide_cache.pyramid(key).slide.bounds_offset,
+            frame=SlideFrame.of(site.slide_cache.pyramid(key).slide),
         )
     return RedirectResponse(f"/slides/{key}?imported={n_boxes}", 303)
 

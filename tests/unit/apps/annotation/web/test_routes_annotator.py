@@ -20,6 +20,7 @@ from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from glomerulab.errors import AnnotationError, RegionError, SlideError
 from glomerulab.geometry import Box
 from glomerulab.runtime.names import hashed_name
+from glomerulab.slides.regions.features import SlideFrame
 from glomerulab.slides.regions.files import read_regions
 from glomerulab.slides.slide import open_slide
 from tests.support.annotation_studies import find_item, history
@@ -372,18 +373,27 @@ def test_boxes_are_exported_and_imported_with_qupath_coordinates(site, entry, tm
     assert [r.box() for r in read_regions(file, bounds_offset=(10.0, 20.0))] == [BOX]
     for _ in range(2):  # the same file again changes nothing
         n_boxes = import_boxes(
-            site.store, file, login="bo", slide_id="slide", bounds_offset=(10.0, 20.0)
+            site.store, file, login="bo", slide_id="slide", frame=SlideFrame(None, (10.0, 20.0))
         )
         assert n_boxes == 1
     assert [r.box for r in list_regions(site.store, login="bo", slide_id="slide")] == [BOX]
     assert len(list_regions(site.store, login="owner", slide_id="slide")) == 2
 
 
+def test_an_uploaded_file_for_several_slides_gives_the_boxes_of_this_one(site, entry, tmp_path):
+    file = tmp_path / "upload.geojson"
+    images = [{"id": n, "file_name": f"{name}.tif"} for n, name in enumerate(("slide", "other"))]
+    boxes = [{"id": n, "image_id": n, "bbox": [100 * n, 50, 40, 40]} for n in range(2)]
+    file.write_text(json.dumps({"images": images, "annotations": boxes}))
+    frame = SlideFrame()
+    assert import_boxes(site.store, file, login="bo", slide_id="slide", frame=frame) == 1
+    assert [r.box for r in list_regions(site.store, login="bo")] == [Box(0, 50, 40, 40)]
+
+
 def test_nothing_of_a_malformed_region_file_is_imported(site, entry, tmp_path):
     file = tmp_path / "bad.geojson"
     good = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
-    features = [{"type": "Feature", "geometry": good}, {"type": "Feature", "geometry": None}]
-    file.write_text(json.dumps(features))
+    file.write_text(json.dumps([{"type": "Feature", "geometry": good}])[:-1])
     with pytest.raises(RegionError):
-        import_boxes(site.store, file, login="bo", slide_id="slide", bounds_offset=(0.0, 0.0))
+        import_boxes(site.store, file, login="bo", slide_id="slide", frame=SlideFrame())
     assert list_regions(site.store, login="owner", slide_id="slide") == []
