@@ -168,9 +168,7 @@ def read_inputs(
         region_lines=(
             *done.region_lines(),
             *done.unknown_class_lines(),
-            *_warning_lines(
-                str(one) for found in done.scale_warnings.values() for one in found
-            ),
+            *_warning_lines(str(one) for found in done.scale_warnings.values() for one in found),
             *_look_alike_lines(done.manifest),
         ),
     )

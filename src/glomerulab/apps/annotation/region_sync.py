@@ -220,9 +220,7 @@ def export_region_file(store: Store, path: Path, slide: Path, *, login: str) -> 
     return len(regions)
 
 
-def import_boxes(
-    store: Store, file: Path, *, login: str, slide_id: str, frame: SlideFrame
-) -> int:
+def import_boxes(store: Store, file: Path, *, login: str, slide_id: str, frame: SlideFrame) -> int:
     """Import the regions of an uploaded file as boxes of the account; return how many it holds.
 
     A region that the account imported before keeps its present box. Of a malformed file nothing is

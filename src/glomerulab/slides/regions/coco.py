@@ -122,9 +122,7 @@ def _own_id(entry: dict[str, Any]) -> str | None:
     return str(own) if isinstance(own, str | int) and str(own).strip() else None
 
 
-def _look_up(
-    table: dict[str, Kept | RegionError], key: object, kind: str, place: str
-) -> Kept:
+def _look_up(table: dict[str, Kept | RegionError], key: object, kind: str, place: str) -> Kept:
     if not isinstance(key, str | int) or str(key) not in table:
         raise RegionError(f"{place}: the file has no {kind} {key!r}")
     found = table[str(key)]

@@ -187,9 +187,7 @@ def test_a_region_outside_the_slide_is_named_and_the_others_come_in(
     write_regions([SQUARE, far], tmp_path / "in.geojson")
     invalid: list[InvalidRegion] = []
     slide = make_slide("S-1.tiff")
-    done = import_region_file(
-        store, tmp_path / "in.geojson", slide, login="anna", invalid=invalid
-    )
+    done = import_region_file(store, tmp_path / "in.geojson", slide, login="anna", invalid=invalid)
     assert done == (1, 0)
     assert [one.region_id for one in invalid] == ["far"]
 
@@ -201,6 +199,4 @@ def test_regions_of_a_slide_without_a_scale_come_in(store: Store, tmp_path: Path
     source, slide = tmp_path / "in.geojson", tmp_path / "S-1.png"
     assert import_region_file(store, source, slide, login="anna") == (1, 0)
     with pytest.raises(MissingMppError, match="--drawn-mpp"):
-        import_region_file(
-            store, source, slide, login="anna", options=RegionOptions(drawn_mpp=1.0)
-        )
+        import_region_file(store, source, slide, login="anna", options=RegionOptions(drawn_mpp=1.0))
