@@ -172,8 +172,8 @@ class Slide:
             return self._mpp_override, self._mpp_override
         if self.stated_mpp_xy is None:
             raise MissingMppError(
-                "the slide does not state its micrometres per pixel; give them with --mpp-override, or "
-                "mpp in the slides table",
+                "the slide does not state its micrometres per pixel; give them with "
+                "--mpp-override, or mpp in the slides table",
                 where=str(self.path),
             )
         across, down = self.stated_mpp_xy

@@ -139,7 +139,7 @@ def slide_name(stated: str) -> str | None:
 
     Examples
     --------
-    >>> slide_name("D:\\\\scans\\\\s1.svs"), slide_name("s1.2"), slide_name("")
+    >>> slide_name("scans/s1.svs"), slide_name("s1.2"), slide_name("")
     ('s1', 's1.2', None)
     """
     name = nfc(PureWindowsPath(PurePosixPath(stated).name).name)
