@@ -130,9 +130,9 @@ def _load_start(
     ):
         raise CheckpointError(
             f"the weights are of another network: {n_fitting} of {len(found.tensors)} tensors fit "
-            f"{card.model}, which has {len(model.state_dict())}; set model.name to their network. "
-            "An improved network takes those of a ResNet-34, or a run of `glomerulab distill` for "
-            "ResNet-50's",
+            f"{card.model}, which has {len(model.state_dict())}. {_first_names(found, model)}. Set "
+            "model.name to their network. An improved network takes those of a ResNet-34, or a run "
+            "of `glomerulab distill` for ResNet-50's",
             where=source,
         )
     if not config.start.partial:
@@ -212,6 +212,13 @@ def _notes_on_file(found: FileWeights) -> tuple[str, ...]:
             f"{len(found.outside)} tensors outside it are not used: {shortened(found.outside)}"
         )
     return tuple(notes)
+
+
+def _first_names(found: FileWeights, model: nn.Module) -> str:
+    names = tuple(f"{found.prefix}{key}" for key in found.tensors)
+    others = f", and outside {found.prefix!r} {shortened(found.outside)}" if found.outside else ""
+    network = shortened(tuple(model.state_dict()))
+    return f"The file has {shortened(names)}{others}; the network has {network}"
 
 
 def _check_nothing_dropped(loaded: LoadResult, card: ModelCard, *, where: str) -> None:

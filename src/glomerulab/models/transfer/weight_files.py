@@ -103,6 +103,7 @@ def shortened(names: tuple[str, ...], n_shown: int = 3) -> str:
 def _read(path: Path) -> object:
     where = str(path)
     try:
+        _check_beginning(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         return _load_without_code(path)
@@ -121,6 +122,21 @@ def _read(path: Path) -> object:
         raise CheckpointError(
             f"{path.name} is not a file of weights: {first_line}", where=where
         ) from error
+
+
+def _check_beginning(path: Path) -> None:
+    """Reject what a failed download leaves in place of a file of weights."""
+    with path.open("rb") as file:
+        beginning = file.read(1000).lstrip().lower()
+    if beginning.startswith(b"version https://git-lfs"):
+        problem = "is a pointer of Git LFS, not the file itself; run `git lfs pull` in its folder"
+    elif beginning.startswith((b"<!doctype", b"<html", b"<?xml")):
+        problem = "is a web page, not a file of weights; download the file itself"
+    elif not beginning:
+        problem = "is empty; download or copy it again"
+    else:
+        return
+    raise CheckpointError(f"{path.name} {problem}", where=str(path))
 
 
 class _Inert:

@@ -134,6 +134,23 @@ def test_files_without_weights_are_refused(
         read_weights(path, net)
 
 
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
+        (b"\n<!DOCTYPE html><html>not found</html>", "web page"),
+        (b"", "empty"),
+    ],
+)
+def test_what_a_failed_download_leaves_is_named(
+    tmp_path: Path, net: nn.Module, name: str, content: bytes, kind: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=kind):
+        read_weights(tmp_path / name, net)
+
+
 def test_missing_files_and_files_without_tensors_are_named(tmp_path: Path, net: nn.Module) -> None:
     for name in ("none.pth", "none.safetensors"):
         with pytest.raises(CheckpointError, match=rf"{name}: .*No such file"):
