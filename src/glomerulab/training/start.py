@@ -215,7 +215,8 @@ def _notes_on_file(found: FileWeights) -> tuple[str, ...]:
 
 
 def _first_names(found: FileWeights, model: nn.Module) -> str:
-    names = tuple(f"{found.prefix}{key}" for key in found.tensors)
+    counters = "num_batches_tracked"  # which safetensors puts first
+    names = tuple(f"{found.prefix}{key}" for key in found.tensors if not key.endswith(counters))
     others = f", and outside {found.prefix!r} {shortened(found.outside)}" if found.outside else ""
     network = shortened(tuple(model.state_dict()))
     return f"The file has {shortened(names)}{others}; the network has {network}"
