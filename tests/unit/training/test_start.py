@@ -173,7 +173,9 @@ def test_weights_of_another_network_are_refused_with_counts(
     save_file(theirs, tmp_path / "w.safetensors")
     model = config.model.model_copy(update={"name": "timm:resnet18"})
     begun = _begun(config, tmp_path / "w.safetensors", "second").model_copy(update={"model": model})
-    with pytest.raises(CheckpointError, match=rf"of {len(theirs)} tensors.* file has (?!.*batches).*conv1"):
+    with pytest.raises(
+        CheckpointError, match=rf"of {len(theirs)} tensors.* file has (?!.*batches).*conv1"
+    ):
         train(begun)
 
 
