@@ -118,7 +118,8 @@ def test_twenty_real_regions_equal_openslides_level_0_resampled_by_hand(real_dat
 @pytest.mark.real
 def test_a_slide_without_mpp_stops_and_names_the_option(real_data, tmp_path):
     slide = real_data / "slides" / "tcga-cr-7395-01a-01-ts1.svs"
-    write_regions(grid(3), tmp_path / "r.csv")
+    boxes = [Region.from_box(f"g{n}", Box(1500 + 200 * n, 1500, 150, 150)) for n in range(3)]
+    write_regions(boxes, tmp_path / "r.csv")
     arguments = ("extract", slide, "--regions", tmp_path / "r.csv", "--out", tmp_path / "out")
     refused = run(*arguments)
     assert refused.returncode == 1
@@ -211,7 +212,7 @@ def test_every_slides_command_states_research_use_only(run, make_slide, tmp_path
 
 
 def test_long_lists_are_abbreviated(run, make_slide, tmp_path):
-    classes = [f"class {n}" for n in range(12)]
+    classes = [f"class {n}" for n in range(22)]
     boxes = [
         Region.from_box(f"g{n}", Box(70, 70, 50, 50), labels=(name,))
         for n, name in enumerate(classes)
@@ -220,7 +221,7 @@ def test_long_lists_are_abbreviated(run, make_slide, tmp_path):
     done = run(
         "extract", make_slide(), "--regions", tmp_path / "r.geojson", "--out", tmp_path / "o"
     )
-    assert "'class 9' (1x) and 2 more\n" in done.stdout
+    assert "'class 19' (1x) and 2 more\n" in done.stdout
 
 
 def test_a_path_with_spaces_and_chinese_characters_works(make_slide, tmp_path):

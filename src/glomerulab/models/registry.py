@@ -78,14 +78,19 @@ def _timm_entry(name: str, input_size: int = 224, *, has_fixed_size: bool = Fals
 def _probe(
     n_classes: int,
     *,
-    backbone: str,
-    n_features: int,
+    backbone: str = "",
+    n_features: int = 0,
     n_stages: int = 0,
     n_views: int = 1,
     dropout: float = 0.0,
     **options: object,
 ) -> nn.Module:
     del dropout
+    if not backbone:
+        raise ValueError(
+            "a probe is made by kind = 'probe' in the configuration of a training; set model.name "
+            "to the network that it freezes"
+        )
     network = create_model(backbone, n_classes, options=options)
     return Probe(
         FeatureExtractor(network, n_stages=n_stages, n_views=n_views), n_features, n_classes
@@ -104,7 +109,6 @@ MODELS: Mapping[str, ModelEntry] = {
     "lite0": _timm_entry("tf_efficientnet_lite0"),
     "lite1": _timm_entry("tf_efficientnet_lite1", 240),
     "lite2": _timm_entry("tf_efficientnet_lite2", 260),
-    PROBE: ModelEntry(_probe),
 }
 """Networks by name; in addition, ``timm:<name>`` builds any network of timm."""
 
@@ -124,6 +128,8 @@ def find_model(name: str) -> ModelEntry:
     """
     if name in MODELS:
         return MODELS[name]
+    if name == PROBE:
+        return ModelEntry(_probe)
     if name.startswith(TIMM_PREFIX):
         import timm
 

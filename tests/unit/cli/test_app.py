@@ -60,7 +60,7 @@ def _stderr(*arguments: str) -> str:
         ("normalize m.csv --out o", ["no target is given", "--target-pas"]),
         ("normalize m.csv --out o --target HE", ["--target must be STAIN=FILE", "got 'HE'"]),
         ("normalize m.csv --out o --target-he f --white 300,1,1", ["--white", "got '300,1,1'"]),
-        ("evaluate a b --on m.csv", ["--on", "2 runs"]),
+        ("evaluate a b --on m.csv", ["--on", "one run"]),
         ("evaluate a --out b", ["--out", "comparison"]),
         ("evaluate a --on m.csv --tables-only", ["--on needs", "leave out --tables-only"]),
     ],

@@ -52,7 +52,7 @@ def test_a_card_that_does_not_fit_is_refused(
 
 
 def test_a_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"checkpoint\.json cannot be read"):
+    with pytest.raises(CheckpointError, match=r"no such checkpoint\.json"):
         load_checkpoint(tmp_path)
 
 

@@ -90,5 +90,5 @@ def _die_at_three(number: int) -> int:
 
 
 def test_a_killed_worker_is_an_error_with_the_way_out() -> None:
-    with pytest.raises(GlomerulabError, match="--workers"):
+    with pytest.raises(GlomerulabError, match="fewer workers"):
         list(map_outcomes(_die_at_three, range(8), n_workers=2))

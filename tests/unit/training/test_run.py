@@ -353,7 +353,7 @@ def test_a_stain_target_from_the_test_part_is_reported(config: TrainConfig) -> N
     write_manifest(manifest.with_table(table), config.manifest)
     lines: list[str] = []
     train(config.model_copy(update={"epochs": 1}), echo=lines.append)
-    assert any("stain target was taken from the test part" in line for line in lines)
+    assert any("stain target" in line and "test part" in line for line in lines)
 
 
 def test_a_test_image_that_breaks_after_the_last_epoch_costs_no_epoch(config: TrainConfig) -> None:
@@ -382,13 +382,11 @@ def test_images_that_do_not_exist_are_found_before_the_first_epoch(config: Train
     ("model", "changes", "reason"),
     [
         ({"name": "inception_v3", "input_size": 64}, {}, "input_size"),
-        ({"name": "timm:vit_tiny_patch16_224", "input_size": 64}, {}, "input_size"),
-        ({"name": "timm:swin_tiny_patch4_window7_224", "input_size": 96}, {}, "input_size"),
         ({"input_size": 32}, {"batch_size": 1}, "batch_size"),
         ({"input_size": 32}, {"batch_size": 4, "accumulate": 4}, "accumulate"),
         ({"name": "mobilenetv3_small"}, {"batch_size": 1}, "batch_size"),
     ],
-    ids=["strides", "ViT", "Swin", "batch of one", "parts of one", "pooled batch norm"],
+    ids=["strides", "batch of one", "parts of one", "pooled batch norm"],
 )
 def test_what_a_network_cannot_take_is_refused_before_the_first_epoch(
     config: TrainConfig, model: dict[str, object], changes: dict[str, object], reason: str

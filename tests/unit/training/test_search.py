@@ -213,7 +213,7 @@ def test_paths_are_relative_to_the_file_and_a_trial_varies_the_training(tmp_path
         ("[space]", "space"),
         ("n_trial = 3\n[space]\nseed = [1]", "n_trial"),
         ("[space]\nbatch = [8]", "unknown key 'batch'"),
-        ("[space]\nbatch_size = [0]", "batch_size: .* got 0"),
+        ("[space]\nbatch_size = [0]", "batch_size .*got 0"),
         ("[space]\nseed = [1, 2]", "seed cannot be searched"),
         ("[space]\nlabel_smoothing = {low = 1, high = 0.1}", "needs low < high"),
         ("[space]\nseed = {low = 0, high = 1, log = true}", "low > 0 with"),

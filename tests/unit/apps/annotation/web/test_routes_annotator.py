@@ -258,7 +258,7 @@ def test_region_files_come_and_go_through_the_page(slide_web):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no json", b"[" * 100_000, b'{"type": "Feature"}', b"\xff\xfe"]
+    "content", [b"", b"no json", b"[" * 100_000, b'{"type": "Topology"}', b"\xff\xfe"]
 )
 def test_an_invalid_region_file_is_an_error(slide_web, content):
     sent = {"file": ("a.geojson", content, "application/geo+json")}
@@ -397,3 +397,14 @@ def test_nothing_of_a_malformed_region_file_is_imported(site, entry, tmp_path):
     with pytest.raises(RegionError):
         import_boxes(site.store, file, login="bo", slide_id="slide", frame=SlideFrame())
     assert list_regions(site.store, login="owner", slide_id="slide") == []
+
+
+def test_a_damaged_region_is_an_error_after_the_others_are_imported(site, entry, tmp_path):
+    file = tmp_path / "bad.geojson"
+    good = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
+    line = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [5, 0], [0, 0]]]}
+    features = [{"type": "Feature", "geometry": one} for one in (good, line, None)]
+    file.write_text(json.dumps(features))
+    with pytest.raises(RegionError, match=r"1 region.* could not be imported"):
+        import_boxes(site.store, file, login="bo", slide_id="slide", frame=SlideFrame())
+    assert len(list_regions(site.store, login="owner", slide_id="slide")) == 1
