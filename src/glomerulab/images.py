@@ -124,7 +124,16 @@ def tiff_tags(path: Path) -> dict[int, Any]:
         As `read_image`, without decoding the pixels.
     """
     with _opened(path) as image:
-        return dict(getattr(image, "tag_v2", {}))
+        tags = dict(getattr(image, "tag_v2", {}))
+    return {n: _utf8(value) if isinstance(value, str) else value for n, value in tags.items()}
+
+
+def _utf8(text: str) -> str:
+    """Return the text of a tag, which Pillow reads as Latin-1 and OME-XML writes as UTF-8."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def resized(image: RgbImage, width: int, height: int) -> RgbImage:

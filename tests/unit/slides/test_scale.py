@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import pyvips
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, TiffTags
 
 from glomerulab.errors import MissingMppError, SlideError
 from glomerulab.geometry import Box, Region
@@ -97,6 +97,15 @@ def test_a_slide_has_the_scale_and_objective_of_its_ome_xml(make_tiff, tiled):
         assert slide.mpp_xy == (1.0, 0.5)
         assert slide.objective == 20
         assert slide.read_region(Box(0, 0, 100, 100), mpp=0.5).shape == (100, 200, 3)
+
+
+def test_the_units_of_a_plain_ome_tiff_are_utf_8(tmp_path):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[270] = physical(0.5, 0.5, "\u00b5m").encode()
+    tags.tagtype[270] = TiffTags.ASCII
+    Image.new("RGB", (80, 60), (230, 230, 230)).save(tmp_path / "s.ome.tif", tiffinfo=tags)
+    with open_slide(tmp_path / "s.ome.tif") as slide:
+        assert slide.mpp_xy == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(
