@@ -232,8 +232,7 @@ class CropPlan:
             self.slides_without_regions.append(entry.slide_id)
             left = "".join(f" ({note.en})" for note in left_out_notes(found.left_out))
             named = (
-                f"; it names {listed(sorted(others))}: give the slide that name as slide_id in a "
-                "slides table if it is meant"
+                f"; it names {listed(sorted(others))}: if that is this slide, give both one name"
                 if others
                 else ""
             )

@@ -44,7 +44,7 @@ from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training.config import TrainConfig, read_config
 from glomerulab.training.run import train
 
-__all__ = ["DETECTOR_TAXONOMY", "TileSettings", "cut_tiles", "train_detector"]
+__all__ = ["DETECTOR_TAXONOMY", "TileSettings", "check_parts", "cut_tiles", "train_detector"]
 
 DETECTOR_TAXONOMY = Taxonomy(
     "detector",
@@ -130,6 +130,7 @@ def train_detector(
     write_manifest(tiles, config.manifest)
     for line in (*cut.notes, *_tile_counts(tiles)):
         echo(line)
+    check_parts(tiles, regions)
     run = train(config, resume=True, track=track, echo=echo)
     card = fit_detector(
         run, tiles, entries, regions, region_options=size.region_options, track=track
@@ -174,7 +175,7 @@ def cut_tiles(
     table = pd.DataFrame([row for entry in entries for row in rows.get(entry.slide_id, ())])
     if table.empty or not (table["glomerulus"] == 1).any():
         reason = failures[0].reason if failures else "no region lies on them"
-        reason = " ".join((reason, *unmatched))
+        reason = ". ".join((reason, *unmatched))
         raise RegionError(f"the slides have no glomerulus: {reason}", where=str(regions_path))
     manifest = manifest_from_rows(table, folder=out, taxonomy=DETECTOR_TAXONOMY)
     if not failures:  # a slide that failed may be readable the next time
@@ -186,6 +187,19 @@ def _config(out: Path, overrides: dict[str, object]) -> TrainConfig:
     overrides = overrides | {"manifest": out / "tiles" / "split.csv", "out": out}
     with resources.as_file(resources.files("glomerulab.training") / "detector.toml") as path:
         return read_config(path, overrides)
+
+
+def check_parts(tiles: Manifest, regions: Path) -> None:
+    """Raise a `RegionError` before the training if a part that needs glomeruli has none."""
+    for name in ("train", "validation"):
+        part = tiles.part(name).table
+        if not (part["glomerulus"] == 1).any():
+            slides = ", ".join(sorted(set(part["slide_id"].astype(str)))) or "it has no slide"
+            raise RegionError(
+                f"no region lies on the slides of the {name} part ({slides}); give their regions, "
+                "more patients, or another --seed, which divides the patients otherwise",
+                where=str(regions),
+            )
 
 
 def _tile_counts(tiles: Manifest) -> Iterator[str]:

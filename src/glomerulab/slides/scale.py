@@ -24,6 +24,7 @@ from glomerulab.images import tiff_tags
 __all__ = [
     "MAX_MPP",
     "MIN_MPP",
+    "SAME_MPP",
     "ScaleWarning",
     "image_file_scale",
     "region_size_warning",

@@ -6,7 +6,7 @@ import pytest
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import OutputError, RegionError
 from glomerulab.images import read_image
-from glomerulab.pipeline.detector import TileSettings, cut_tiles
+from glomerulab.pipeline.detector import TileSettings, check_parts, cut_tiles
 from glomerulab.slides.regions.features import RegionOptions
 from glomerulab.slides.regions.files import write_regions
 from tests.support.detecting import disc_slide
@@ -101,3 +101,11 @@ def test_a_scale_that_contradicts_the_slide_is_told(entries, tmp_path) -> None:
     other = [replace(entry, mpp=0.5) for entry in entries]
     notes = cut_tiles(other, tmp_path / "regions", tmp_path / "out").notes
     assert sum("0.5 was given" in note for note in notes) == 2
+
+
+def test_a_part_without_a_glomerulus_is_named_before_the_training(entries, tmp_path) -> None:
+    tiles = cut_tiles(entries, tmp_path / "regions", tmp_path / "out").manifest
+    part = tiles.table["slide_id"].map({"a": "train", "b": "validation"})
+    divided = tiles.with_table(tiles.table.assign(split=part))
+    with pytest.raises(RegionError, match=r"validation part \(b\)"):
+        check_parts(divided, tmp_path / "regions")

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from glomerulab.apps.serve.files import FAILURES_FILE, REPORTS_FOLDER, SlideFolder, pack_results
-from glomerulab.apps.serve.job_records import JobFolder, JobProgress, JobRequest, JobResult
+from glomerulab.apps.serve.job_records import (
+    JobFolder,
+    JobProgress,
+    JobRequest,
+    JobResult,
+    with_field_names,
+)
 from glomerulab.cases.case_folder import CASE_FILE
 from glomerulab.errors import GlomerulabError
 from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder
@@ -30,17 +36,7 @@ SLIDES_FILE = "slides.csv"
 LOCK_FILE = ".lock"
 END_S = 5.0
 """Seconds between SIGTERM and SIGKILL."""
-FIELDS = {
-    "--mpp-override, or mpp in the slides table": "`mpp` of the slide",
-    "--mpp-override": "`mpp` of the slide",
-    "--margin": "`margin`",
-    "--drawn-mpp": "`drawn_mpp`",
-    "--ignore-bounds": "`ignore_bounds`",
-    "--skip-class": "`skip_classes`",
-    "--class": "`classes`",
-    "--regions": "`regions`",
-}
-"""Names of command line options in a request."""
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +148,7 @@ def _client_wording(text: str, task: JobTask) -> str:
     text = text.replace(f"{task.folder / SLIDES_FILE}: ", "")
     for place in (task.slides.resolve(), task.folder, task.folder.resolve(), task.run):
         text = text.replace(f"{place}/", "").replace(str(place), place.name)
-    for option, field in FIELDS.items():
-        text = text.replace(option, field)
-    return text
+    return with_field_names(text)
 
 
 class _FileTrack:

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from glomerulab.errors import OutputError
+from glomerulab.errors import ConfigError, OutputError
 from glomerulab.runtime.files import atomic_write, make_folder, read_utf8
 from glomerulab.slides.regions.features import RegionOptions
 
@@ -23,6 +23,25 @@ Kept = TypeVar("Kept", bound=BaseModel)
 JOB_FILE = "job.json"
 PROGRESS_FILE = "progress.json"
 OUTCOME_FILE = "outcome.json"
+
+FIELDS = {
+    "--mpp-override, or mpp in the slides table": "`mpp` of the slide",
+    "--mpp-override": "`mpp` of the slide",
+    "--margin": "`margin`",
+    "--drawn-mpp": "`drawn_mpp`",
+    "--ignore-bounds": "`ignore_bounds`",
+    "--skip-class": "`skip_classes`",
+    "--class": "`classes`",
+    "--regions": "`regions`",
+}
+"""Names of command line options in a request."""
+
+
+def with_field_names(text: str) -> str:
+    """Replace command line options by the fields of a request."""
+    for option, field in FIELDS.items():
+        text = text.replace(option, field)
+    return text
 
 
 class _Stored(BaseModel):
@@ -90,7 +109,12 @@ class JobRequest(_Stored):
 
     def region_options(self) -> RegionOptions:
         """Return how the regions are read; a `ConfigError` if the options contradict each other."""
-        return RegionOptions(self.classes, self.skip_classes, self.ignore_bounds, self.drawn_mpp)
+        try:
+            return RegionOptions(
+                self.classes, self.skip_classes, self.ignore_bounds, self.drawn_mpp
+            )
+        except ConfigError as error:
+            raise ConfigError(with_field_names(error.message)) from error
 
 
 class JobProgress(_Stored):

@@ -61,6 +61,8 @@ class Feature:
     """Degrees clockwise on screen, about the centre of the box."""
     image_size: tuple[float, float] | None = None
     """Width and height of the image that it was drawn on, where the file states them."""
+    drawn_mpp: float | None = None
+    """Micrometres per pixel of that image, where the file states them."""
     counts_from_bounds: bool = False
     """Coordinates start at the corner of the slide's bounds, as QuPath's do."""
     skipped: str | None = None
@@ -167,6 +169,9 @@ class _OpenSlide(Protocol):
     @property
     def mpp_xy(self) -> tuple[float, float]: ...
 
+    @property
+    def stated_mpp_xy(self) -> tuple[float, float] | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class SlideFrame:
@@ -177,12 +182,15 @@ class SlideFrame:
     bounds_offset: Point = (0.0, 0.0)
     mpp_xy: tuple[float, float] | None = None
     """Micrometres per pixel; needed for `RegionOptions.drawn_mpp` alone."""
+    stated_mpp_xy: tuple[float, float] | None = None
+    """As the slide's file states them; None: not compared with what region files state."""
 
     @classmethod
     def of(cls, slide: _OpenSlide, options: RegionOptions | None = None) -> Self:
         """Return the frame of an open slide; errors as for `Slide.mpp_xy` with a drawn mpp."""
         is_scaled = options is not None and options.drawn_mpp is not None
-        return cls(slide.dimensions, slide.bounds_offset, slide.mpp_xy if is_scaled else None)
+        mpp_xy = slide.mpp_xy if is_scaled else None
+        return cls(slide.dimensions, slide.bounds_offset, mpp_xy, slide.stated_mpp_xy)
 
 
 def split_class_option(given: str) -> tuple[str, str | None]:

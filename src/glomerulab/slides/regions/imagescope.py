@@ -27,13 +27,18 @@ def parse_imagescope(root: Element) -> Iterator[Feature]:
 
     A region is named by its ``DisplayId``, and numbered by the ``Id`` of layer and region.
     """
+    drawn_mpp = _mpp(root.get("MicronsPerPixel"))
     for layer_number, layer in enumerate(root.iter("Annotation"), start=1):
         for number, element in enumerate(layer.iter("Region"), start=1):
             place = f"region {number} of layer {layer_number}"
             # Ids start again in each layer of ImageScope's files.
             own = f"{layer.get('Id', layer_number)}-{element.get('Id', number)}"
             feature = Feature(
-                place, own, name=element.get("DisplayId"), classes=_labels(layer, element)
+                place,
+                own,
+                name=element.get("DisplayId"),
+                classes=_labels(layer, element),
+                drawn_mpp=drawn_mpp,
             )
             if element.get("Type") in {ARROW, RULER}:
                 yield replace(feature, skipped="no area")
@@ -41,6 +46,15 @@ def parse_imagescope(root: Element) -> Iterator[Feature]:
                 yield replace(feature, skipped="negative")
             else:
                 yield _with_outline(feature, element)
+
+
+def _mpp(text: str | None) -> float | None:
+    """Return the micrometres per pixel of the slide in ImageScope; None where it knew none."""
+    try:
+        value = float(text or 0)
+    except ValueError:
+        return None
+    return value if 0 < value < math.inf else None
 
 
 def _with_outline(feature: Feature, element: Element) -> Feature:

@@ -34,6 +34,7 @@ from glomerulab.slides.regions.parsing import (
     slide_name,
     split_labels,
 )
+from glomerulab.slides.scale import SAME_MPP
 
 __all__ = [
     "Selection",
@@ -290,6 +291,7 @@ def _factors(feature: Feature, frame: SlideFrame, options: RegionOptions) -> tup
                 "not known; give them with --mpp-override, or mpp in the slides table"
             )
         return options.drawn_mpp / frame.mpp_xy[0], options.drawn_mpp / frame.mpp_xy[1]
+    _check_scale(feature, frame)
     if feature.image_size is None or frame.size is None or feature.image_size == frame.size:
         return 1.0, 1.0
     (width, height), (full_width, full_height) = feature.image_size, frame.size
@@ -308,6 +310,19 @@ def _factors(feature: Feature, frame: SlideFrame, options: RegionOptions) -> tup
         f"it was drawn on an image of {drawn} pixels, which is no scaled copy of the slide with "
         f"{level_0}; give the region file of this slide"
     )
+
+
+def _check_scale(feature: Feature, frame: SlideFrame) -> None:
+    """Refuse a region whose file states another scale than the slide."""
+    drawn, stated = feature.drawn_mpp, frame.stated_mpp_xy
+    if drawn is None or stated is None:
+        return
+    if all(abs(drawn / mpp - 1) > SAME_MPP for mpp in stated):
+        raise RegionError(
+            f"it was drawn at {drawn:g} micrometres per pixel, and the slide has {stated[0]:g}; "
+            f"give --drawn-mpp {drawn:g} if it was drawn on another copy of the slide, or "
+            f"--drawn-mpp {stated[0]:g} if it was drawn on this one"
+        )
 
 
 def _is_same(across: float, down: float, shortest: float) -> bool:

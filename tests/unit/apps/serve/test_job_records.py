@@ -9,6 +9,7 @@ from glomerulab.apps.serve.job_records import (
     JobResult,
     SlideRequest,
 )
+from glomerulab.errors import ConfigError
 
 REQUEST = JobRequest(slides=(SlideRequest(path="a.tif"),), regions="a.geojson")
 
@@ -67,3 +68,9 @@ def test_all_but_the_record_can_be_forgotten(folder):
 def test_an_invalid_request_is_rejected(wrong):
     with pytest.raises(ValidationError):
         JobRequest.model_validate({"slides": [{"path": "a"}], "regions": "r", **wrong})
+
+
+def test_options_of_a_request_are_named_as_its_fields():
+    request = REQUEST.model_copy(update={"classes": ("cgn",), "skip_classes": ("CGN",)})
+    with pytest.raises(ConfigError, match="`classes` and with `skip_classes`"):
+        request.region_options()

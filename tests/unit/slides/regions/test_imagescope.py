@@ -7,6 +7,8 @@ from glomerulab.errors import RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.slides.regions.files import read_regions
 from glomerulab.slides.regions.imagescope import parse_imagescope, render_imagescope
+from glomerulab.slides.regions.features import RegionOptions, SlideFrame
+from glomerulab.slides.regions.selection import select_regions
 from tests.support.region_files import regions_of
 
 
@@ -108,3 +110,21 @@ def test_a_label_that_would_be_read_as_two_cannot_be_written():
     region = Region("g", ((0.0, 0.0), (5.0, 0.0), (0.0, 5.0)), ("grade: 2",))
     with pytest.raises(RegionError, match="'grade: 2'"):
         render_imagescope([region])
+
+
+DRAWN = Region.from_box("1", Box(100, 100, 200, 200))
+
+
+@pytest.mark.parametrize(
+    ("stated", "n_regions"), [("1.0", 1), ("1.01", 1), ("0", 1), ("", 1), ("x", 1), ("0.25", 0)]
+)
+def test_a_file_of_another_scale_is_refused_with_the_option(stated, n_regions):
+    root = fromstring(render_imagescope([DRAWN]))
+    root.set("MicronsPerPixel", stated)
+    frame = SlideFrame((900, 900), (0.0, 0.0), (1.0, 1.0), (1.0, 1.0))
+    found = select_regions(tuple(parse_imagescope(root)), frame, RegionOptions())
+    assert len(found.regions) == n_regions
+    assert all("--drawn-mpp 0.25" in one.reason for one in found.invalid)
+    options = RegionOptions(drawn_mpp=0.25)
+    (region,) = select_regions(tuple(parse_imagescope(root)), frame, options).regions
+    assert region.box().width == DRAWN.box().width / 4
