@@ -38,7 +38,6 @@ END_S = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class JobTask:
     """Arguments of the process."""

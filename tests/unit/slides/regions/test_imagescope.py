@@ -5,9 +5,9 @@ import pytest
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Box, Region
+from glomerulab.slides.regions.features import RegionOptions, SlideFrame
 from glomerulab.slides.regions.files import read_regions
 from glomerulab.slides.regions.imagescope import parse_imagescope, render_imagescope
-from glomerulab.slides.regions.features import RegionOptions, SlideFrame
 from glomerulab.slides.regions.selection import select_regions
 from tests.support.region_files import regions_of
 
