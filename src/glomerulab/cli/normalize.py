@@ -175,17 +175,23 @@ def _load_reference(
 ) -> "StainReference":
     from glomerulab.errors import StainError
     from glomerulab.images import read_image
-    from glomerulab.stain.fitting import fit
+    from glomerulab.stain.fitting import FitFailure, StainStatus, try_fit
     from glomerulab.stain.reference import read_reference
 
     if file.suffix.lower() != ".json":
-        return fit(
+        found = try_fit(
             read_image(file),
             stain,
             parameters=parameters,
             source=str(file),
             check_stain=not trust_stains,
         )
+        if not isinstance(found, FitFailure):
+            return found
+        way_out = "Choose another target"
+        if found.status is StainStatus.OTHER_STAIN:
+            way_out += f", or give --trust-stains if it is {stain}"
+        raise StainError(f"{found.status}: {found.reason}. {way_out}.", where=str(file))
     reference = read_reference(file)
     if reference.parameters != parameters:
         raise StainError(

@@ -202,17 +202,12 @@ def draw_risk_coverage(curve: RiskCoverage, *, language: Language = "en") -> Fig
         linestyle=LINE_STYLES[0],
         linewidth=2.0,
     )
-    axes.axhline(curve.risk[-1], color=GREY, linewidth=1.0, linestyle=":")
-    axes.annotate(
-        _("figure|no referral"),
-        (0.0, curve.risk[-1]),
-        xytext=(4, 4),
-        textcoords="offset points",
-        fontsize=9,
-        color=GREY,
+    axes.axhline(
+        curve.risk[-1], color=GREY, linewidth=1.0, linestyle=":", label=_("figure|no referral")
     )
     axes.set_xlim(0.0, 1.01)
     axes.set_ylim(0.0, max(0.05, 1.15 * float(np.max(curve.risk))))
+    _legend_below(figure)
     return figure
 
 
@@ -236,6 +231,8 @@ def draw_learning_curves(history: pd.DataFrame, *, language: Language = "en") ->
     if "train_accuracy" in history:
         upper.set_ylim(0.0, 1.02)
     lower.set_ylim(bottom=0.0)
+    if len(history) == 1:  # or ticks would be parts of an epoch
+        lower.set_xlim(history["epoch"].iloc[0] - 1, history["epoch"].iloc[0] + 1)
     if "validation_loss" in history and history["validation_loss"].notna().any():
         lowest = int(np.nanargmin(history["validation_loss"].to_numpy()))
         best = float(history["epoch"].iloc[lowest])

@@ -81,6 +81,19 @@ def test_the_risk_curve_ends_at_the_error_of_the_model():
     assert line.get_ydata()[-1] == np.mean(eval_set.truth != eval_set.decision)
 
 
+def test_the_error_without_referral_is_named_below_the_curve():
+    figure = draw_risk_coverage(risk_coverage(random_softmax()))
+    assert _legend(figure) == ["no referral"]
+    assert not figure.axes[0].texts
+
+
+def test_the_ticks_of_one_epoch_are_whole():
+    figure = draw_learning_curves(HISTORY.iloc[:1])
+    figure.draw_without_rendering()
+    ticks = figure.axes[1].get_xticks()
+    assert (ticks == ticks.round()).all()
+
+
 HISTORY = pd.DataFrame(
     {
         "epoch": [1, 2, 3],
