@@ -135,6 +135,15 @@ def test_an_import_makes_the_folder_and_reports_missing_images(
     assert "--image-root" in done.stderr
 
 
+def test_an_import_names_patients_that_mislead(run: Run, tmp_path: Path) -> None:
+    rows = "".join(f"{n}.png,{name},normal\n" for n, name in enumerate(("NA", "NA", "7", "007")))
+    (tmp_path / "in.csv").write_text(f"image_path,patient_id,label\n{rows}")
+    done = run("manifest", "import", tmp_path / "in.csv", "--out", tmp_path / "m.csv")
+    assert done.returncode == 0
+    assert "2 of 4 images are of one patient called 'NA'" in done.stderr
+    assert "'007' and '7' look alike" in done.stderr
+
+
 @pytest.mark.real
 def test_glas_is_imported_checked_and_split_by_patient(
     run: Run, real_data: Path, tmp_path: Path

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 app = CommandGroup(help="Import, check, export and display manifests.")
 
 TABLE_SUFFIXES = {".csv", ".tsv", ".txt"}
+NO_PATIENT = {"na", "n/a", "nan", "none", "null", "unknown", "?", "-"}
+"""Ids by which other programs write that a patient is not known."""
 TABLE_WAYS_OUT = (
     "name the column of the classes with --label-column",
     "name their column with --column patient_id=NAME",
@@ -237,6 +239,8 @@ def _gaps(manifest: "Manifest", ways_out: tuple[str, str]) -> list[str]:
     """Return what is unknown of the images, with the ways to give labels and patients."""
     import numpy as np
 
+    from glomerulab.cohort.leakage import look_alike_message, look_alike_patients
+
     n = len(manifest.table)
     n_unlabelled = int(np.isnan(manifest.labels()).all(axis=1).sum())
     n_nameless = int(manifest.table["patient_id"].isna().sum())
@@ -247,6 +251,13 @@ def _gaps(manifest: "Manifest", ways_out: tuple[str, str]) -> list[str]:
         found.append(
             f"{n_nameless} of {n} images have no patient, by whom a cohort is split; {ways_out[1]}"
         )
+    patients = manifest.table["patient_id"].dropna().astype(str)
+    for name, count in patients[patients.str.casefold().isin(NO_PATIENT)].value_counts().items():
+        found.append(
+            f"{count} of {n} images are of one patient called {str(name)!r}; empty the cells if "
+            "this means that the patient is not known"
+        )
+    found += map(look_alike_message, look_alike_patients(manifest.table))
     return found
 
 

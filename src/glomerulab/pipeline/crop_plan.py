@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glomerulab.cohort.slides_table import SlideEntry, region_file_of
-from glomerulab.errors import GlomerulabError, RegionError, TaxonomyError
+from glomerulab.errors import ConfigError, GlomerulabError, RegionError, TaxonomyError
 from glomerulab.geometry import Box, Region
 from glomerulab.pipeline.region_checks import (
     glass_note,
@@ -27,6 +27,7 @@ from glomerulab.slides.regions.features import (
     SlideFrame,
 )
 from glomerulab.slides.regions.files import InvalidRegion, read_region_file
+from glomerulab.slides.regions.parsing import split_labels
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, is_proposal
 from glomerulab.slides.regions.selection import (
     class_counts,
@@ -107,6 +108,7 @@ class CropPlan:
     ) -> None:
         regions_path = existing_path(regions_path)
         check_regions(regions_path, n_slides=len(entries))
+        _check_labels(settings.region_options, taxonomy)
         self._n_slides = len(entries)
         self.out = out
         self.crops: list[PlannedCrop] = []
@@ -338,6 +340,16 @@ def check_regions(path: Path, *, n_slides: int) -> None:
             "give a folder with one file per slide",
             where=str(path),
         )
+
+
+def _check_labels(options: RegionOptions, taxonomy: Taxonomy) -> None:
+    """Refuse a label of an option that the taxonomy lacks."""
+    for name, label in options.labels_by_class().items():
+        for one in split_labels(label):
+            try:
+                taxonomy.find(one)
+            except TaxonomyError as error:
+                raise ConfigError(f"--class {name}={label}: {error.message}") from error
 
 
 def _fingerprint(slide: Slide, regions: Sequence[Region]) -> str:

@@ -5,6 +5,7 @@ from PIL import Image
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.cohort.slides_table import read_slides
+from glomerulab.errors import ConfigError
 from glomerulab.geometry import Box, Region
 from glomerulab.pipeline.crop_plan import CropPlan, CropSettings, crop_image_id
 from glomerulab.pipeline.extract import extract_crops
@@ -198,3 +199,12 @@ def test_one_file_for_several_slides_gives_each_its_broken_regions(make_slide, t
     made = planned(tmp_path / "s.csv", table, tmp_path)
     assert len(made.crops) == 2
     assert [(one.slide, one.region) for one in made.failures] == [("b", "bad")]
+
+
+def test_a_label_of_an_option_must_be_in_the_taxonomy(make_slide, tmp_path):
+    region = Region.from_box("g", Box(200, 300, 200, 100))
+    options = RegionOptions(classes=("Global sclerosis=gsgg",))
+    with pytest.raises(ConfigError, match="gsgg"):
+        plan(make_slide(), [region], tmp_path, region_options=options)
+    with pytest.raises(ConfigError, match="needs a label"):
+        RegionOptions(classes=("cgn=",))

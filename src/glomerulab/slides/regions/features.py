@@ -129,6 +129,8 @@ class RegionOptions:
             if labels.setdefault(class_key(name), label) != label:
                 raise ConfigError(f"class {name!r} is given two labels; give --class once for it")
         skipped = {class_key(name) for name in self.skip_classes}
+        if "" in labels.values():
+            raise ConfigError("--class NAME=LABEL needs a label after the equals sign")
         if "" in labels or "" in skipped:
             raise ConfigError("--class and --skip-class need the name of a class")
         if both := labels.keys() & skipped:
