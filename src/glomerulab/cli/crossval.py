@@ -58,6 +58,7 @@ def crossval(
     Example: glomerulab crossval configs/default.toml --manifest crops/manifest.csv --out cv
     """
     from glomerulab.pipeline.crossval import CrossvalSettings, cross_validate
+    from glomerulab.pipeline.evaluate import analyse_images
     from glomerulab.reports.run.report import write_run_report
     from glomerulab.runtime.progress import show_progress
     from glomerulab.training.config import read_config
@@ -69,6 +70,9 @@ def crossval(
         track=show_progress,
         echo=typer.echo,
     )
-    report = write_run_report(folder, language=language.language, track=show_progress)
+    images = analyse_images(folder, track=show_progress)
+    report = write_run_report(
+        folder, language=language.language, images=images, track=show_progress
+    )
     typer.echo(report.headline)
     typer.echo(f"Report: {report.html_path} (research use only)")

@@ -28,6 +28,7 @@ from glomerulab.runtime.files import size_and_mtime
 from glomerulab.runtime.parallel import Outcome, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import JsonLines
+from glomerulab.runtime.sealing import is_crossval
 
 __all__ = [
     "ImagePrediction",
@@ -170,7 +171,7 @@ def predict_manifest(
     Parameters
     ----------
     checkpoint : Path
-        A run folder, or its ``checkpoint`` folder.
+        A run folder, its ``checkpoint`` folder, or a cross-validation, whose models are averaged.
     manifest : Manifest
         With the labels of the model.
     batch_size : int, default 16
@@ -186,17 +187,19 @@ def predict_manifest(
     GlomerulabError
         If no image can be read: the error of the first.
     """
+    from glomerulab.inference.engines.ensemble import EnsembleEngine
     from glomerulab.inference.engines.torch_engine import TorchEngine
     from glomerulab.models.layers import record_features
 
-    engine = TorchEngine(checkpoint)
+    is_ensemble = is_crossval(checkpoint)
+    engine = EnsembleEngine(checkpoint) if is_ensemble else TorchEngine(checkpoint)
     card = engine.card
     _check_labels(card, manifest)
     failed: list[Outcome[ImageItem, ModelInput]] = []
     rows: list[int] = []
     logits = [np.zeros((0, len(card.labels)), dtype=np.float32)]
     features = np.zeros((0, 0), dtype=np.float32)
-    with record_features(engine.network.model) as recorded:
+    with record_features(engine.first.network.model) as recorded:
         for batch in read_batches(
             image_items(manifest),
             card,

@@ -11,12 +11,13 @@ from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.cohort.near_duplicates import NearDuplicate, find_near_duplicates
 from glomerulab.errors import CheckpointError, ImageFileError, ManifestError
 from glomerulab.evaluation.error_analysis import WorstError
-from glomerulab.evaluation.run_tables import EXTERNAL, read_run, with_external_set
+from glomerulab.evaluation.run_tables import EXTERNAL, RunTables, read_run, with_external_set
 from glomerulab.explain.explainer import Explainer, ExplainInput
 from glomerulab.inference.image_predictions import predict_manifest
 from glomerulab.reports.run.figures import ImageAnalysis
 from glomerulab.reports.run.report import ExternalSet
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.sealing import is_crossval
 
 __all__ = ["analyse_images", "predict_external_set"]
 
@@ -44,6 +45,8 @@ def analyse_images(
         If the run has no checkpoint.
     """
     tables = read_run(run)
+    if is_crossval(run):
+        return _analyse_folds(tables, n_workers, track)
     if not (run / "checkpoint").is_dir():
         raise CheckpointError(
             "the checkpoint is missing; copy the whole run folder, or give --tables-only to "
@@ -66,6 +69,12 @@ def analyse_images(
         near_duplicates=pairs,
         notices=tuple(notices),
     )
+
+
+def _analyse_folds(tables: RunTables, n_workers: int, track: Track) -> ImageAnalysis:
+    """Search the folds of a cross-validation for equal images; each fold has a model of its own."""
+    pairs, notices = _near_duplicates(tables.manifest, n_workers, track, column="fold")
+    return ImageAnalysis(near_duplicates=pairs, notices=tuple(notices))
 
 
 def predict_external_set(
@@ -127,11 +136,12 @@ def _features(ids: pd.Series, features: np.ndarray) -> pd.DataFrame:
 
 
 def _near_duplicates(
-    manifest: Manifest, n_workers: int, track: Track
+    manifest: Manifest, n_workers: int, track: Track, column: str = "split"
 ) -> tuple[tuple[NearDuplicate, ...] | None, list[str]]:
     """Find equal images in two splits; None and a notice where an image cannot be read."""
     originals = manifest.with_table(manifest.table[manifest.table["parent_id"].isna()])
     try:
-        return tuple(find_near_duplicates(originals, n_workers=n_workers, track=track)), []
+        found = find_near_duplicates(originals, column=column, n_workers=n_workers, track=track)
+        return tuple(found), []
     except ManifestError as error:
         return None, [f"near-duplicates were not searched for: {error}"]

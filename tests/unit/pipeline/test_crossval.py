@@ -16,6 +16,7 @@ from glomerulab.inference.engines.base import stack_images
 from glomerulab.inference.engines.torch_engine import TorchEngine
 from glomerulab.inference.model import load_model
 from glomerulab.pipeline.crossval import CrossvalSettings, compare_by_folds, cross_validate
+from glomerulab.pipeline.evaluate import analyse_images, predict_external_set
 from glomerulab.pipeline.normalize import normalize_manifest
 from glomerulab.predictions import read_predictions
 from glomerulab.reports.run.comparison import write_comparison
@@ -243,3 +244,20 @@ def test_a_cross_validated_folder_predicts_as_an_ensemble(config: TrainConfig) -
     (folder / "runs" / "repeat-1-fold-1" / "checkpoint" / "checkpoint.json").unlink()
     with pytest.raises(CheckpointError):
         load_model(folder)
+
+
+def test_a_cross_validation_is_evaluated_as_a_run_is(config: TrainConfig) -> None:
+    manifest = read_manifest(config.manifest)
+    paths = manifest.image_paths()
+    rng = np.random.default_rng(3)
+    texture = np.clip(rng.normal(140, 60, (40, 40, 3)), 0, 255).astype(np.uint8)
+    for path in (paths[0], paths[35]):  # one image under two patients
+        write_image(texture, path)
+    folder = cross_validate(config, CrossvalSettings(folds=4))
+    images = analyse_images(folder)
+    page = write_run_report(folder, images=images).html_path.read_text(encoding="utf-8")
+    assert "Cross-validation of cv" in page
+    folds = read_run(folder).manifest.table["fold"]
+    assert (len(images.near_duplicates or ()) == 1) == (folds[0] != folds[35])
+    external = predict_external_set(folder, config.manifest)
+    assert external.predictions["image_id"].tolist() == [f"i{n}" for n in range(36)]

@@ -42,6 +42,11 @@ class EnsembleEngine:
         names = "".join(member.weights_sha256 for member in self.members)
         self.weights_sha256 = hashlib.sha256(names.encode()).hexdigest()
 
+    @property
+    def first(self) -> TorchEngine:
+        """The model whose features are those of the ensemble."""
+        return self.members[0]
+
     def predict(self, images: npt.NDArray[np.uint8]) -> ModelOutput:
         """Run every network on a batch, shape (B, S, S, 3)."""
         outputs = [member.predict(images) for member in self.members]

@@ -86,6 +86,11 @@ class TorchEngine:
         network = NetworkWithFeatures(model, self.card.mean, self.card.std).eval()
         self.network = network.to(self._device).to(memory_format=torch.channels_last)
 
+    @property
+    def first(self) -> "TorchEngine":
+        """The model that gives the features; of an ensemble the first."""
+        return self
+
     def predict(self, images: npt.NDArray[np.uint8]) -> ModelOutput:
         """Run the network on a batch, shape (B, S, S, 3)."""
         with torch.inference_mode():

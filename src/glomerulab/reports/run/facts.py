@@ -48,6 +48,7 @@ def headline(eval_set: EvalSet, scores: pd.DataFrame, *, kind: str = "held-out")
     softmax = eval_set.head == "softmax"
     found = score_of(scores, "accuracy" if softmax else "exact_match")
     what = "was correct on" if softmax else "had every label correct on"
+    models = "models" if "fold" in eval_set.rows else "model"
     interval = "interval not defined"
     if not np.isnan(found.low):
         interval = f"95 % interval {100 * found.low:.1f} to {percent(found.high)}"
@@ -55,7 +56,7 @@ def headline(eval_set: EvalSet, scores: pd.DataFrame, *, kind: str = "held-out")
             interval += " by the rule of three, since no resample of patients differs"
     return (
         f"On {count_noun(eval_set.n_images, f'{kind} image')} of "
-        f"{_of_patients(eval_set)}, the model {what} {percent(found.value)} "
+        f"{_of_patients(eval_set)}, the {models} {what} {percent(found.value)} "
         f"({interval}). {_baseline(eval_set)}"
     )
 

@@ -268,6 +268,12 @@ def _write(
     return RunReport(sentence, result, out / "report.html", names.notice), figures
 
 
+def _kind(result: EvaluationResult) -> str:
+    if result.split == EXTERNAL:
+        return "External evaluation"
+    return "Evaluation" if result.fold_variation.empty else "Cross-validation"
+
+
 def _page(
     result: EvaluationResult,
     sentence: str,
@@ -284,7 +290,7 @@ def _page(
     else:
         known = NO_EXTERNAL_SET if external is None else external.report.headline
     return Page(
-        title=f"{'External evaluation' if is_external else 'Evaluation'} of {run.name}",
+        title=f"{_kind(result)} of {run.name}",
         is_synthetic=run.is_synthetic,
         headline=sentence,
         summary=(*_external_lines(external), *summary(eval_set, n_resamples=result.n_resamples)),
