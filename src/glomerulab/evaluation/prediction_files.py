@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from glomerulab.cohort.leakage import look_alike_patients
 from glomerulab.cohort.manifest import manifest_from_rows
 from glomerulab.cohort.schema import MANIFEST_COLUMNS, SPLITS, STAINS
 from glomerulab.errors import ManifestError, PredictionsError
@@ -137,6 +138,11 @@ def read_prediction_file(
         manifest = manifest_from_rows(rows, folder=path.parent, taxonomy=taxonomy)
     except ManifestError as error:
         raise PredictionsError(error.message, where=str(path)) from error
+    notices += [
+        f"patients {' and '.join(map(repr, names))} count as different though their ids look alike; "
+        "give them one id if they are one patient, or the intervals are too narrow"
+        for names in look_alike_patients(manifest.table)[:1]
+    ]
     table = predictions_table(manifest.table, probabilities, taxonomy)
     validate_predictions(table, taxonomy, head=head, where=str(path))
     tables = RunTables(

@@ -300,3 +300,10 @@ def test_parts_are_recognised_or_named(tmp_path, model):
     assert set(_read(tmp_path, table).tables.predictions["split"]) == {"test"}
     with pytest.raises(PredictionsError, match="'site B'"):
         _read(tmp_path, table.assign(split="site B"))
+
+
+def test_patients_that_look_alike_are_told(tmp_path, model):
+    truth, logits = model
+    patients = ["12" if i % 2 else "12.0" for i in range(N)]
+    found = _read(tmp_path, _with(_softmax(logits)).assign(label=truth, patient=patients))
+    assert any("'12' and '12.0'" in notice for notice in found.notices)
