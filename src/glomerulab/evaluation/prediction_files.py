@@ -139,8 +139,8 @@ def read_prediction_file(
     except ManifestError as error:
         raise PredictionsError(error.message, where=str(path)) from error
     notices += [
-        f"patients {' and '.join(map(repr, names))} count as different though their ids look alike; "
-        "give them one id if they are one patient, or the intervals are too narrow"
+        f"patients {' and '.join(map(repr, names))} count as different though their ids look "
+        "alike; give them one id if they are one patient, or the intervals are too narrow"
         for names in look_alike_patients(manifest.table)[:1]
     ]
     table = predictions_table(manifest.table, probabilities, taxonomy)
