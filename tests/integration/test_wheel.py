@@ -51,7 +51,7 @@ def test_a_configuration_of_a_wheel_is_printed_to_the_byte(installed: Path) -> N
 
 
 def test_an_unknown_configuration_is_refused_with_the_known_ones(installed: Path) -> None:
-    done = _config(installed, "defualt")
+    done = _config(installed, "defaults")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "did you mean 'default'" in done.stderr

@@ -196,7 +196,7 @@ def test_a_second_correction_is_appended_to_the_first(folder) -> None:
         ("unknown", ["cgn"], "A", "x", PredictionsError, "no image 'unknown'.*predictions.csv"),
         ("b", ["cgn", "normal"], "A", "x", PredictionsError, "^labels .*exclude .*give one"),
         ("b", ["tumour"], "A", "x", TaxonomyError, "^unknown label 'tumour'.*taxonomy paper.*cgn"),
-        ("b", ["norml"], "A", "x", TaxonomyError, "did you mean 'normal'"),
+        ("b", ["normaal"], "A", "x", TaxonomyError, "did you mean 'normal'"),
         ("b", [], "A", "x", PredictionsError, "no label"),
         ("b", ["cgn"], " ", "x", PredictionsError, "name"),
         ("b", ["cgn"], "A", "", PredictionsError, "reason"),

@@ -47,7 +47,7 @@ def _stderr(*arguments: str) -> str:
         ("extract x --regions", ["--regions needs a value"]),
         ("extract x y --regions r --out o", ["unexpected argument 'y'"]),
         ("extract x --region r --out o", ["no option '--region'", "did you mean '--regions'"]),
-        ("extrat", ["no command 'extrat'", "did you mean 'extract'"]),
+        ("extracd", ["no command 'extracd'", "did you mean 'extract'"]),
         ("xyzzy", ["no command 'xyzzy'", "--help"]),
         ("annotate foo", ["no command 'foo'", "--help"]),
         ("serve --model r --port 99999", ["--port must be at most 65535", "got '99999'"]),

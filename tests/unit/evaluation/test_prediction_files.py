@@ -203,7 +203,7 @@ def test_what_cannot_be_read_is_named(tmp_path, model, kind):
         _read(tmp_path, table, taxonomy=taxonomy)
 
 
-@pytest.mark.parametrize("columns", [{"label": "nothing"}, {"lable": "true"}])
+@pytest.mark.parametrize("columns", [{"label": "nothing"}, {"labell": "true"}])
 def test_a_mapping_to_nothing_is_refused(tmp_path, model, columns):
     with pytest.raises(PredictionsError, match=next(iter(columns))):
         _read(tmp_path, _tables(*model)["prefix"], columns=columns)

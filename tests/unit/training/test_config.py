@@ -195,7 +195,7 @@ def test_a_wrong_value_of_the_file_is_blamed_on_it(tmp_path: Path) -> None:
     [
         ("epoch", "epochs"),
         ("learning_rate", "optimizer.learning_rate"),
-        ("model.nam", "model.name"),
+        ("model.names", "model.name"),
     ],
 )
 def test_an_unknown_key_suggests_the_one_that_was_meant(
