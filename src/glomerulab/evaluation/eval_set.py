@@ -119,8 +119,13 @@ def eval_set_of_split(
     else:
         usable = ~np.isnan(labels).all(axis=1)
     if not usable.any():
-        reason = "exactly one label" if head == "softmax" else "any known label"
-        raise PredictionsError(f"none of the {len(rows)} {split or ''} images has {reason}")
+        images = " ".join(filter(None, (str(len(rows)), split, "images")))
+        raise PredictionsError(
+            f"none of the {images} has exactly one label with the others known to be absent; "
+            "complete their labels, or evaluate independent labels (head = 'sigmoid')"
+            if head == "softmax"
+            else f"none of the {images} has any known label; complete their labels"
+        )
     rows = rows.loc[usable].reset_index(drop=True)
     patients, n_patients, n_without = _patient_numbers(rows)
     return EvalSet(

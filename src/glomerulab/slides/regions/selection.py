@@ -182,8 +182,8 @@ def left_out_notes(left_out: Counter[str]) -> list[RegionNote]:
     ]
     return [
         RegionNote.of(
-            "{n} drawn objects are left out because of their kind or class: {parts}. Give --class "
-            "NAME to take the objects of a class.",
+            "Left out because of kind or class: {parts} ({n} in all). Give --class NAME to take "
+            "the objects of a class.",
             n=left_out.total(),
             parts=", ".join(parts),
         )
@@ -442,13 +442,13 @@ def _notes(
     n_specks, n_apart = counts["specks"], counts["apart"]
     if n_specks:
         yield RegionNote.of(
-            "{n} specks are dropped: parts of an annotation below {share} of its largest part.",
+            "Specks dropped, parts of an annotation below {share} of its largest part: {n}.",
             n=n_specks,
             share=f"{SPECK:.0%}",
         )
     if n_apart:
         yield RegionNote.of(
-            "{n} annotations have parts that lie apart; each part is a glomerulus.", n=n_apart
+            "Annotations whose parts lie apart, so that each part is a glomerulus: {n}.", n=n_apart
         )
 
 
@@ -459,19 +459,19 @@ def _skipped_notes(skipped: dict[str, list[str]]) -> Iterator[RegionNote]:
         match kind:
             case "no geometry":
                 yield RegionNote.of(
-                    "{n} objects without a geometry are skipped ({places}).", n=n, places=listed
+                    "Objects without a geometry, skipped: {n} ({places}).", n=n, places=listed
                 )
             case "blank":
-                yield RegionNote.of("{n} blank rows are skipped ({places}).", n=n, places=listed)
+                yield RegionNote.of("Blank rows, skipped: {n} ({places}).", n=n, places=listed)
             case "negative":
                 yield RegionNote.of(
-                    "{n} negative regions, which are cut out of others, are skipped ({places}).",
+                    "Negative regions, cut out of others, skipped: {n} ({places}).",
                     n=n,
                     places=listed,
                 )
             case _:
                 yield RegionNote.of(
-                    "{n} points, lines or rulers have no area and are skipped ({places}).",
+                    "Points, lines or rulers without an area, skipped: {n} ({places}).",
                     n=n,
                     places=listed,
                 )

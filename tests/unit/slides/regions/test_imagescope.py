@@ -96,7 +96,7 @@ def test_a_file_that_imagescope_wrote_gives_its_region_and_no_hole(tmp_path, cap
         (read,) = read_regions(path)
     assert (read.region_id, read.labels) == ("1", ("Glomerulus", "FSG"))
     assert read.polygon == ((10.0, 20.0), (20.0, 20.0), (20.0, 30.0))
-    assert "negative" in caplog.text
+    assert "Negative" in caplog.text
     assert "region 2 of layer 1" in caplog.text
 
 
