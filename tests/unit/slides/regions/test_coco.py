@@ -57,7 +57,8 @@ def test_all_polygons_of_an_annotation_are_one_glomerulus():
     parts = [[0, 0, 9, 0, 9, 9], [20, 20, 29, 20, 29, 29], [90, 90, 90.1, 90, 90, 90.1]]
     found = select(parse_coco(content(segmentation=parts)))
     assert [(one.region_id, one.box()) for one in found.regions] == [("7", Box(0, 0, 29, 29))]
-    assert found.notes[0].en.startswith("Specks") and found.notes[0].en.endswith("1.")
+    assert found.notes[0].en.startswith("Specks")
+    assert found.notes[0].en.endswith("1.")
 
 
 MASK = np.zeros((40, 60), np.uint8, order="F")

@@ -64,7 +64,8 @@ def test_parts_side_by_side_are_one_glomerulus():
 def test_specks_are_dropped_with_a_note():
     found = select(parse_geojson([multi(SQUARE, moved(HOLE, 300), [[5, 5], [6, 6]])]))
     assert [(one.region_id, one.box()) for one in found.regions] == [("g7", Box(0, 0, 9, 9))]
-    assert found.notes[0].en.startswith("Specks") and found.notes[0].en.endswith("2.")
+    assert found.notes[0].en.startswith("Specks")
+    assert found.notes[0].en.endswith("2.")
 
 
 def test_parts_far_apart_are_glomeruli_of_their_own():
