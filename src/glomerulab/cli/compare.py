@@ -21,7 +21,12 @@ def compare(
     ] = None,
     split: Annotated[str, typer.Option(help="Split of the predictions to evaluate.")] = "test",
     folds: Annotated[
-        int | None, typer.Option(min=2, help="Cross-validate every model instead, on these folds.")
+        int | None,
+        typer.Option(
+            min=2,
+            help="Cross-validate every model instead, on these folds; --repeats or --group alone "
+            "do so with the number of folds that crossval takes.",
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Of the cross-validation.")] = 1,
     group: Annotated[
@@ -42,7 +47,7 @@ def compare(
     comparison = read_compare_config(
         config, given_options(out=out, manifest=manifest, settings=parse_settings(settings) or None)
     )
-    if folds is None:
+    if folds is None and repeats == 1 and group == "patient":
         trained = run_comparison(comparison, track=show_progress)
     else:
         from glomerulab.pipeline.crossval import CrossvalSettings, compare_by_folds

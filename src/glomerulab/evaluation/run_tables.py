@@ -178,6 +178,7 @@ def with_external_set(run: RunTables, predictions: pd.DataFrame, manifest: Manif
     return replace(
         run,
         predictions=pd.concat([validation, of_set], ignore_index=True),
+        repeats=(),  # the set is predicted once
         manifest=replace(run.manifest, table=table),
     )
 

@@ -85,13 +85,13 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
         If the run has no calibration, the two engines differ in float32, or int8 lacks the images.
     """
     require_run_folder(run)
+    engine = TorchEngine(run)
     if not has_calibration(run):
         raise CheckpointError(
             f"the run {run.name} has no calibration yet; run `glomerulab gates RUN` first",
             where=str(run),
         )
     read_calibration(run)  # refuses an altered one
-    engine = TorchEngine(run)
     make_folder(out)
     card = ExportCard(**engine.card.model_dump(), weights_sha256=engine.weights_sha256)
     with tempfile.TemporaryDirectory(dir=out) as folder:

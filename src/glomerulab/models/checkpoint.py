@@ -15,7 +15,7 @@ from glomerulab.errors import CheckpointError
 from glomerulab.models.card import ModelCard
 from glomerulab.models.registry import create_model
 from glomerulab.runtime.messages import first_problem
-from glomerulab.runtime.sealing import read_bundle, write_bundle
+from glomerulab.runtime.sealing import is_crossval, read_bundle, write_bundle
 
 __all__ = [
     "ModelCard",
@@ -45,8 +45,14 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], ModelCard]:
     Raises
     ------
     CheckpointError
-        If a file is missing, altered or malformed.
+        If a file is missing, altered or malformed, or the folder holds a cross-validation.
     """
+    if is_crossval(folder):
+        raise CheckpointError(
+            "a cross-validation has a model of each fold, and one model is needed here; give the "
+            "folder of one, such as runs/repeat-1-fold-0 in it, or train on all images",
+            where=str(folder),
+        )
     if (folder / NAME / f"{NAME}.json").is_file():
         folder /= NAME
     weights, facts = read_tensors(folder, NAME)

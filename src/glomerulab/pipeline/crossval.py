@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from glomerulab.cohort.folds import check_folds, fold_split
-from glomerulab.cohort.leakage import find_target_leaks, target_leak_parts
+from glomerulab.cohort.leakage import find_leaks, recheck_target_leaks, target_leak_parts
 from glomerulab.cohort.manifest import Manifest, read_manifest, write_manifest
+from glomerulab.cohort.schema import NORMALIZED_FROM_COLUMN
 from glomerulab.cohort.splits import assign_folds, group_rows
-from glomerulab.errors import ConfigError, LeakageError, StainError
+from glomerulab.errors import ConfigError, LeakageError, OutputError, StainError, TrainingError
 from glomerulab.evaluation.run_tables import repeat_file
 from glomerulab.images import read_image
 from glomerulab.pipeline.normalize import normalize_manifest
@@ -26,9 +27,9 @@ from glomerulab.predictions import read_predictions, write_predictions
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import SettingsFile, folder_lock
-from glomerulab.runtime.sealing import CROSSVAL_FILE, SEAL_FILE, write_seal
+from glomerulab.runtime.sealing import CROSSVAL_FILE, SEAL_FILE, check_seal, is_crossval, write_seal
 from glomerulab.stain.fitting import FitFailure, try_fit
-from glomerulab.stain.reference import StainReference, aggregate, read_reference
+from glomerulab.stain.reference import StainReference, aggregate
 from glomerulab.training.compare import CompareConfig, TrainedModels, measure_cost, run_config
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.run import train
@@ -111,9 +112,12 @@ def cross_validate(
     TrainingError
         If a label would be missing in the training part of a fold.
     LeakageError
-        If the manifest was normalised to a target that some fold holds out.
+        If a patient is in several folds, or the manifest was normalised to a target that some fold
+        holds out.
     OutputError
-        If the folder holds a cross-validation with other settings.
+        If the folder holds a cross-validation with other settings, or a run.
+    StainError
+        If there is nothing to normalise.
     """
     settings = settings or CrossvalSettings()
     out = config.out
@@ -122,6 +126,9 @@ def cross_validate(
     notes = list(dict.fromkeys(note for one in repeats for note in check_folds(one)))
     for note in notes:
         echo(note)
+    folds = [fold for repeat, one in enumerate(repeats, 1) for fold in _folds(repeat, one)]
+    splits = [_split(fold, config, settings) for fold in folds]  # all are checked first
+    _check_folder(out)
     with folder_lock(out, ".crossval.lock"):
         SettingsFile(out / CROSSVAL_FILE).continue_or_refuse(
             _recorded(config, settings, n_folds=repeats[0].table["fold"].nunique()),
@@ -129,12 +136,11 @@ def cross_validate(
         )
         if (out / SEAL_FILE).is_file():
             return out
-        folds = [fold for repeat, one in enumerate(repeats, 1) for fold in _folds(repeat, one)]
-        for position, fold in enumerate(folds, 1):
+        for position, (fold, split) in enumerate(zip(folds, splits, strict=True), 1):
             echo(f"fold {position} of {len(folds)}: {fold.name}")
             # The start is the same for all.
             details = echo if position == 1 else logger.info
-            _train_fold(fold, config, settings, track=track, echo=details)
+            _train_fold(fold, split, config, settings, track=track, echo=details)
         _pool(folds, config, notes)
     return out
 
@@ -210,17 +216,16 @@ def _folds(repeat: int, manifest: Manifest) -> Iterator[_Fold]:
         yield _Fold(repeat, int(number), manifest)
 
 
-def _train_fold(
-    fold: _Fold,
-    config: TrainConfig,
-    settings: CrossvalSettings,
-    *,
-    track: Track,
-    echo: Callable[[str], None],
-) -> None:
-    run = config.out / "runs" / fold.name
-    if (run / SEAL_FILE).is_file():
-        return
+def _check_folder(out: Path) -> None:
+    """Refuse the folder of a training: its seal would mark the cross-validation as complete."""
+    if (out / "config.toml").is_file() and not is_crossval(out):
+        raise OutputError(
+            "this folder holds a run of `glomerulab train`; give another --out", where=str(out)
+        )
+
+
+def _split(fold: _Fold, config: TrainConfig, settings: CrossvalSettings) -> Manifest:
+    """Return the split of a fold, after checks that would stop its training."""
     needs_validation = config.needs_validation or settings.nested is not None
     split = fold_split(
         fold.manifest,
@@ -228,6 +233,58 @@ def _train_fold(
         validation_share=settings.validation_share if needs_validation else 0.0,
         seed=config.seed + fold.repeat,
     )
+    where = str(config.manifest)
+    training = split.part("train").table
+    for label_id in split.taxonomy.label_ids:
+        if not (training[label_id] == 1).any():
+            raise TrainingError(
+                f"no training image of {fold.name} shows {label_id}, since too few patients have "
+                "it for a training and the held-out parts; add images of it, or remove the label "
+                "from the taxonomy",
+                where=where,
+            )
+    leaks = find_leaks(split)
+    if leaks and not config.allow_image_level_split:
+        raise LeakageError(
+            f"{fold.name}: {leaks[0]}; scores would be too high. Divide by patient, or set "
+            "allow_image_level_split = true to cross-validate anyway",
+            where=where,
+        )
+    if settings.normalize and split.table.get(NORMALIZED_FROM_COLUMN, pd.Series()).notna().any():
+        raise StainError(
+            "the images were normalised before, as the manifest records, so --normalize would "
+            "leave them as they are; give the manifest of the originals, or leave --normalize out",
+            where=where,
+        )
+    if settings.normalize and split.table["stain"].isna().all():
+        raise StainError(
+            "no image has a stain, so --normalize would leave them as they are; fill the column "
+            "stain, or leave --normalize out",
+            where=where,
+        )
+    split, _ = recheck_target_leaks(split)
+    if target_leak_parts(split):
+        raise LeakageError(
+            f"the images were normalised to a target that {fold.name} holds out; give the images "
+            "as they were before `glomerulab normalize`, and --normalize, which chooses the target "
+            "inside each fold",
+            where=where,
+        )
+    return split
+
+
+def _train_fold(
+    fold: _Fold,
+    split: Manifest,
+    config: TrainConfig,
+    settings: CrossvalSettings,
+    *,
+    track: Track,
+    echo: Callable[[str], None],
+) -> None:
+    run = config.out / "runs" / fold.name
+    if check_seal(run):  # it is complete
+        return
     path = make_folder(config.out / "folds") / f"{fold.name}.csv"
     write_manifest(split, path)
     if settings.normalize:
@@ -235,36 +292,12 @@ def _train_fold(
         targets = _training_targets(split.part("train"), seed=config.seed)
         where = config.out / "normalized" / fold.name
         path = normalize_manifest(split, targets, where, keep_others=True, track=track).path
-    elif target_leak_parts(split) or find_target_leaks(split, targets_of(split)):
-        raise LeakageError(
-            f"the images were normalised to a target that {fold.name} holds out; give the images "
-            "as they were before `glomerulab normalize`, and --normalize, which chooses the target "
-            "inside each fold",
-            where=str(config.manifest),
-        )
     training = config.model_copy(update={"manifest": path, "out": run})
     if settings.nested is not None:
         training = _best_of_search(settings.nested, training, config.out / "searches" / fold.name)
     make_folder(run.parent)
     features = config.out / "features"
     train(training, resume=True, track=track, echo=echo, features=features)
-
-
-def targets_of(manifest: Manifest) -> dict[str, StainReference]:
-    """Return the targets that the images of a manifest were normalised to, by stain."""
-    table = manifest.table
-    if "stain_target" not in table:
-        return {}
-    found: dict[str, StainReference] = {}
-    rows = zip(table["stain"], table["stain_target"], manifest.image_paths(), strict=True)
-    for stain, target, image in rows:
-        if pd.isna(stain) or pd.isna(target) or stain in found:
-            continue
-        # `normalize` writes images/ and targets/ side by side; the path starts from their parent.
-        path = image.parent.parent / str(target)
-        if path.is_file():
-            found[str(stain)] = read_reference(path)
-    return found
 
 
 def _training_targets(training: Manifest, *, seed: int) -> dict[str, StainReference]:

@@ -102,7 +102,9 @@ def predict_external_set(
     paths = dict(zip(readable.table["image_id"].astype(str), readable.image_paths(), strict=True))
     images = ImageAnalysis(
         features=_features(found.table["image_id"], found.features),
-        explain=_Overlays(run, paths, run / "external" / name / "explanations"),
+        explain=None
+        if is_crossval(run)  # which has many networks
+        else _Overlays(run, paths, run / "external" / name / "explanations"),
         near_duplicates=pairs,
         notices=(*failures, *notices),
     )

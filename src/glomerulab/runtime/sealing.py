@@ -52,8 +52,30 @@ def is_crossval(folder: Path) -> bool:
 
 
 def crossval_runs(folder: Path) -> list[Path]:
-    """Return the run folders of a cross-validation, in order."""
-    return sorted(path for path in (folder / "runs").iterdir() if path.is_dir())
+    """Return the run folders of a complete cross-validation, in order.
+
+    Raises
+    ------
+    RunError
+        If one is missing or not complete.
+    """
+    settings = read_json(folder / CROSSVAL_FILE, "record of the cross-validation", error=RunError)
+    found = sorted(path.parent for path in (folder / "runs").glob(f"*/{SEAL_FILE}"))
+    try:
+        n_runs = int(settings["folds"]) * int(settings["repeats"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            "the record of the cross-validation does not give folds and repeats; copy the whole "
+            "folder again",
+            where=str(folder / CROSSVAL_FILE),
+        ) from error
+    if len(found) != n_runs:
+        raise RunError(
+            f"the cross-validation has {n_runs} runs, and {len(found)} of them are complete here; "
+            "copy the whole folder again, or run `glomerulab crossval` again to continue it",
+            where=str(folder / "runs"),
+        )
+    return found
 
 
 def require_run_folder(folder: Path) -> None:
@@ -97,10 +119,17 @@ def check_seal(folder: Path) -> bool:
     Raises
     ------
     RunError
-        If a sealed file is missing or changed, or the seal cannot be read; it names the file.
+        If a sealed file is missing or changed, or the seal cannot be read; it names the file. If
+        the folder is that of a cross-validation that was interrupted.
     """
     path = folder / SEAL_FILE
     if not path.is_file():
+        if is_crossval(folder) and not (folder / "config.toml").is_file():
+            raise RunError(
+                "the cross-validation in this folder is not complete; run `glomerulab crossval` "
+                "again to continue it",
+                where=str(folder),
+            )
         return False
     for name, expected in _read_seal(path).items():
         file = folder / name
@@ -123,8 +152,8 @@ def check_seal(folder: Path) -> bool:
 def _read_seal(path: Path) -> dict[str, str]:
     try:
         hashes = read_json(path, "seal of the run", error=RunError)["sha256"]
-        return {name: str(hashes[name]) for name in SEALED_FILES if name in hashes}
-    except (KeyError, TypeError) as error:
+        return {str(name): str(one) for name, one in hashes.items()}
+    except (AttributeError, KeyError, TypeError) as error:
         raise RunError(
             "the seal of the run lists no SHA-256; copy the whole folder again", where=str(path)
         ) from error

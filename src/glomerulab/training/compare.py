@@ -5,6 +5,7 @@ Each model has a run folder, so that a comparison that was stopped continues. Th
 """
 
 import json
+import math
 import re
 import statistics
 import time
@@ -121,7 +122,8 @@ def measure_cost(run: Path, cache: Path) -> ModelCost:
                 where=str(cache),
             ) from error
     model, card = load_checkpoint(run / "checkpoint")
-    speeds = pd.read_csv(run / "history.csv")["images_per_second"]
+    history = run / "history.csv"  # a probe has none
+    speeds = pd.read_csv(history)["images_per_second"] if history.is_file() else [math.nan]
     precision = read_config(run / "config.toml").precision
     cost = ModelCost(
         input_size=card.input_size,

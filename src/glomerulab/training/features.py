@@ -129,7 +129,8 @@ def _stored(folder: Path) -> Iterator[tuple[FileKey, FloatArray]]:
 
 def _store(features: dict[FileKey, FloatArray], folder: Path) -> None:
     make_folder(folder)
-    number = len(list(folder.glob("part-*.parquet")))
+    # A part may have been deleted, so their count may be the number of another.
+    number = max((int(path.stem[5:]) + 1 for path in folder.glob("part-*.parquet")), default=0)
     paths, sizes, times = zip(*features, strict=True)
     table = pa.table(
         {

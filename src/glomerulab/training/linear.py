@@ -20,6 +20,9 @@ IntArray = npt.NDArray[np.int64]
 Fold = tuple[IntArray, IntArray]
 
 MAX_ITERATIONS = 2000
+ROUNDING = 1e-6
+"""A feature that varies less than this share of its mean is constant up to rounding in float32;
+scaled, it would ruin the prediction of an image on which it differs."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,11 @@ def fit_linear(
         If a class is missing, or no strength can be chosen since a class occurs in one patient
         only.
     """
+    features = features.astype(np.float64)
     offset, deviation = features.mean(axis=0), features.std(axis=0)
-    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-    problem = _Problem(
-        ((features - offset) * scale).astype(np.float64), patients, is_balanced, seed
-    )
+    varies = deviation > ROUNDING * np.abs(offset)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+    problem = _Problem((features - offset) * scale, patients, is_balanced, seed)
     if head == "softmax":
         usable = (labels == 1).sum(axis=1) == 1
         targets = np.argmax(labels == 1, axis=1)
@@ -126,6 +129,12 @@ class _Problem:
             return strengths[0]
         rows = np.flatnonzero(usable)
         folds = list(self._folds(targets[rows], self.patients[rows], n_folds))
+        if not folds:
+            raise TrainingError(
+                "every division of the training patients leaves a class out, so the strength of "
+                "the probe cannot be chosen by patient; give one value in probe.strengths, or add "
+                "patients"
+            )
         losses = [
             np.mean(
                 [self._loss(targets, rows[fit], rows[held_out], one) for fit, held_out in folds]
@@ -145,7 +154,7 @@ class _Problem:
             )
         kind = StratifiedGroupKFold(n_wanted, shuffle=True, random_state=self.seed)
         for fit, held_out in kind.split(targets, targets, patients):
-            if len(np.unique(targets[fit])) == len(np.unique(targets)):
+            if len(held_out) and len(np.unique(targets[fit])) == len(np.unique(targets)):
                 yield fit, held_out
 
     def _loss(self, targets: IntArray, fit: IntArray, held_out: IntArray, strength: float) -> float:

@@ -4,15 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.splits import group_rows
+from glomerulab.errors import TrainingError
 from glomerulab.models.card import ModelCard
 from glomerulab.models.layers import find_stages, layers_in_forward_order
 from glomerulab.models.networks.probe import FeatureExtractor, Probe
 from glomerulab.models.registry import PROBE, find_model
+from glomerulab.predictions import Head
 from glomerulab.runtime.progress import Track
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.features import embed, extractor_fingerprint
@@ -62,8 +65,11 @@ def fit_probe(
     Raises
     ------
     TrainingError
-        If the regularisation cannot be chosen by patient.
+        If a class is missing, or the regularisation cannot be chosen by patient.
     """
+    is_training = (manifest.table["split"] == "train").to_numpy(dtype=bool)
+    labels = manifest.labels()[is_training]
+    _check_classes(labels, manifest, head=card.head)
     n_stages = n_pretrained_stages(backbone, start.pretrained, input_size=card.input_size)
     extractor = FeatureExtractor(backbone, n_stages=n_stages, n_views=config.probe.n_views).eval()
     if folder is not None:
@@ -71,12 +77,11 @@ def fit_probe(
     features = embed(
         manifest, extractor, card, folder=folder, n_workers=config.n_workers, track=track
     )
-    is_training = (manifest.table["split"] == "train").to_numpy(dtype=bool)
     has_patients = manifest.table["patient_id"].notna().all()
     patients = group_rows(manifest, "patient" if has_patients else "image")
     fit = fit_linear(
         features[is_training],
-        manifest.labels()[is_training],
+        labels,
         patients[is_training],
         head=card.head,
         strengths=config.probe.strengths,
@@ -96,6 +101,25 @@ def fit_probe(
     return FittedProbe(
         network, card.model_copy(update={"model": PROBE, "options": options}), logits, fit.strengths
     )
+
+
+def _check_classes(labels: npt.NDArray[np.float64], manifest: Manifest, *, head: Head) -> None:
+    """Check, before any feature is computed, that there are two outcomes to tell apart."""
+    is_single = (labels == 1).sum(axis=1) == 1
+    for label_id, column in zip(manifest.taxonomy.label_ids, labels.T, strict=True):
+        if head == "softmax" and not (is_single & (column == 1)).any():
+            raise TrainingError(
+                f"no training image shows {label_id} alone, so the classes cannot be told apart; "
+                "add such images, remove the label from the taxonomy, or set model.head = "
+                "'sigmoid'",
+                where=manifest.location,
+            )
+        if head == "sigmoid" and not {0.0, 1.0} <= set(column[~np.isnan(column)]):
+            raise TrainingError(
+                f"{label_id} has the same value in all training images, so there is nothing to "
+                "learn; add images with and without it, or remove the label from the taxonomy",
+                where=manifest.location,
+            )
 
 
 def n_pretrained_stages(model: nn.Module, pretrained: tuple[str, ...], *, input_size: int) -> int:

@@ -1,5 +1,6 @@
 """Cross-validations of 36 tiny images: real trainings of an epoch each."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,25 @@ import pytest
 import tomli_w
 from scipy.special import softmax
 
+from glomerulab.apps.serve.metrics import Metrics
+from glomerulab.apps.serve.service import load_served_model
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest, write_manifest
-from glomerulab.errors import CheckpointError, ConfigError, LeakageError, OutputError
+from glomerulab.errors import (
+    CheckpointError,
+    ConfigError,
+    LeakageError,
+    OutputError,
+    RunError,
+    StainError,
+    TrainingError,
+)
 from glomerulab.evaluation.run_tables import read_run
+from glomerulab.explain.explainer import Explainer
 from glomerulab.images import read_image, write_image
 from glomerulab.inference.engines.base import stack_images
 from glomerulab.inference.engines.torch_engine import TorchEngine
 from glomerulab.inference.model import load_model
+from glomerulab.inference.onnx_export import export_onnx
 from glomerulab.pipeline.crossval import CrossvalSettings, compare_by_folds, cross_validate
 from glomerulab.pipeline.evaluate import analyse_images, predict_external_set
 from glomerulab.pipeline.normalize import normalize_manifest
@@ -25,6 +38,7 @@ from glomerulab.stain.fitting import fit
 from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training.compare import CompareConfig
 from glomerulab.training.config import TrainConfig, write_config
+from glomerulab.training.run import train
 from tests.support.beer_lambert import section
 
 TAXONOMY = Taxonomy("colours", (Label(id="pink", name="Pink"), Label(id="blue", name="Blue")))
@@ -170,7 +184,7 @@ def test_models_are_compared_on_the_same_folds(config: TrainConfig) -> None:
     comparison = CompareConfig(
         train=config.manifest.parent / "train.toml",
         out=config.manifest.parent / "comparison",
-        models={"small": {}, "slow": {"optimizer.learning_rate": 1e-6}},
+        models={"small": {}, "probe": {"kind": "probe"}},
     )
     trained = compare_by_folds(comparison, CrossvalSettings(folds=2, repeats=2))
     folds = [read_run(run).manifest.table["fold"].tolist() for run in trained.runs.values()]
@@ -189,6 +203,9 @@ def test_models_are_compared_on_the_same_folds(config: TrainConfig) -> None:
     ]
     assert pair.difference == pytest.approx(right[0] - right[1])
     assert pair.low <= pair.difference <= pair.high
+    page = report.html_path.read_text(encoding="utf-8")
+    assert "of the first" in page
+    assert "no epochs" in page
 
 
 def stained(config: TrainConfig) -> Manifest:
@@ -225,8 +242,37 @@ def test_images_normalised_to_a_held_out_target_are_refused(config: TrainConfig)
     path = manifest.image_paths()[0]
     target = fit(read_image(path), "HE", source="i0")
     done = normalize_manifest(manifest, {"HE": target}, config.out.with_name("normalized"))
+    of_normalised = config.model_copy(update={"manifest": done.path})
     with pytest.raises(LeakageError, match="--normalize"):
-        cross_validate(config.model_copy(update={"manifest": done.path}), CrossvalSettings(folds=2))
+        cross_validate(of_normalised, CrossvalSettings(folds=2))
+    with pytest.raises(StainError, match="originals"):
+        cross_validate(of_normalised, CrossvalSettings(folds=2, normalize=True))
+    assert not config.out.exists()
+
+
+def test_every_target_of_a_stain_is_checked(config: TrainConfig) -> None:
+    """Half of the images was normalised elsewhere; the second target is of the cohort."""
+    manifest = stained(config)
+    images = manifest.image_paths()
+    foreign = config.out.with_name("foreign.png")
+    write_image(section(99, size=64).image, foreign)
+    halves = []
+    for number, source in enumerate((foreign, images[0])):
+        half = manifest.with_table(manifest.table.iloc[number::2].reset_index(drop=True))
+        target = fit(read_image(source), "HE", source=str(source))
+        out = config.out.with_name(f"half-{number}")
+        done = normalize_manifest(half, {"HE": target}, out).manifest
+        halves.append(done.table.assign(image_path=[str(path) for path in done.image_paths()]))
+    both = manifest.with_table(pd.concat(halves, ignore_index=True))
+    path = config.manifest.with_name("both.csv")
+    write_manifest(both, path)
+    with pytest.raises(LeakageError, match="--normalize"):
+        cross_validate(config.model_copy(update={"manifest": path}), CrossvalSettings(folds=2))
+
+
+def test_nothing_to_normalise_is_told(config: TrainConfig) -> None:
+    with pytest.raises(StainError, match="stain"):
+        cross_validate(config, CrossvalSettings(folds=2, normalize=True))
 
 
 def test_a_cross_validated_folder_predicts_as_an_ensemble(config: TrainConfig) -> None:
@@ -241,8 +287,8 @@ def test_a_cross_validated_folder_predicts_as_an_ensemble(config: TrainConfig) -
     decisions = model.predict(images, stain="HE", mpp=0.5)
     assert len(decisions) == 4
     assert model.calibration.facts.n_validation == 36
-    (folder / "runs" / "repeat-1-fold-1" / "checkpoint" / "checkpoint.json").unlink()
-    with pytest.raises(CheckpointError):
+    shutil.rmtree(folder / "runs" / "repeat-1-fold-1")
+    with pytest.raises(RunError, match="2 of them"):
         load_model(folder)
 
 
@@ -261,3 +307,78 @@ def test_a_cross_validation_is_evaluated_as_a_run_is(config: TrainConfig) -> Non
     assert (len(images.near_duplicates or ()) == 1) == (folds[0] != folds[35])
     external = predict_external_set(folder, config.manifest)
     assert external.predictions["image_id"].tolist() == [f"i{n}" for n in range(36)]
+    for needs_one in (lambda: export_onnx(folder, folder / "onnx"), lambda: Explainer(folder)):
+        with pytest.raises(CheckpointError, match="cross-validation"):
+            needs_one()
+
+
+def test_a_changed_file_of_any_repeat_or_fold_is_found_and_an_external_set_has_none(
+    config: TrainConfig,
+) -> None:
+    folder = cross_validate(config, CrossvalSettings(folds=2, repeats=2))
+    external = predict_external_set(folder, config.manifest)
+    report = write_run_report(folder, external=external)
+    assert report.external is not None
+    assert report.external.result.eval_set.n_images == 36
+    load_model(folder)
+    served = load_served_model(folder, Metrics())
+    assert served.overlays is None
+    repeat = folder / "predictions-repeat-2.csv"
+    text = repeat.read_text(encoding="utf-8")
+    repeat.write_text(text + "\n", encoding="utf-8")
+    with pytest.raises(RunError, match="predictions-repeat-2"):
+        read_run(folder)
+    repeat.write_text(text, encoding="utf-8")
+    inner = folder / "runs" / "repeat-2-fold-1" / "checkpoint" / "checkpoint.json"
+    inner.write_text(inner.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    with pytest.raises(RunError, match="checkpoint"):
+        load_model(folder)
+
+
+def test_an_interrupted_cross_validation_is_no_model_and_no_run(config: TrainConfig) -> None:
+    def stop(line: str) -> None:
+        if line.startswith("fold 2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(config, CrossvalSettings(folds=2), echo=stop)
+    for use in (load_model, read_run):
+        with pytest.raises(RunError, match="not complete"):
+            use(config.out)
+    with pytest.raises(OutputError, match="cross-validation"):
+        train(
+            config.model_copy(update={"manifest": config.out / "folds" / "repeat-1-fold-0.csv"}),
+            resume=True,
+        )
+
+
+def test_the_folder_of_a_training_is_not_taken_for_a_cross_validation(config: TrainConfig) -> None:
+    folder = cross_validate(config, CrossvalSettings(folds=2))
+    run = folder / "runs" / "repeat-1-fold-0"
+    before = sorted(path.name for path in run.iterdir())
+    with pytest.raises(OutputError, match="train"):
+        cross_validate(config.model_copy(update={"out": run}), CrossvalSettings(folds=2))
+    assert sorted(path.name for path in run.iterdir()) == before
+
+
+def changed_manifest(config: TrainConfig, **columns: object) -> None:
+    manifest = read_manifest(config.manifest)
+    write_manifest(manifest.with_table(manifest.table.assign(**columns)), config.manifest)
+
+
+def test_a_label_that_a_validation_part_takes_stops_before_the_first_fold(
+    config: TrainConfig,
+) -> None:
+    few = (np.arange(36) < 6).astype(int)  # of two patients
+    changed_manifest(config, pink=pd.array(few), blue=pd.array(1 - few))
+    validated = config.model_copy(update={"keep": "best"})
+    with pytest.raises(TrainingError, match="pink"):
+        cross_validate(validated, CrossvalSettings(folds=2, validation_share=0.9))
+    assert not config.out.exists()
+
+
+def test_a_patient_in_several_given_folds_stops_before_the_first_fold(config: TrainConfig) -> None:
+    changed_manifest(config, fold=pd.array(np.arange(36) // 2 % 2, dtype="Int64"))
+    with pytest.raises(LeakageError, match="fold-0"):
+        cross_validate(config)
+    assert not config.out.exists()

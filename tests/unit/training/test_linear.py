@@ -98,3 +98,28 @@ def test_a_class_of_one_patient_asks_for_a_given_strength(rng: np.random.Generat
     with pytest.raises(TrainingError, match=r"probe\.strengths"):
         fit_linear(features, labels, patients, head="softmax", strengths=STRENGTHS)
     fit_linear(features, labels, patients, head="softmax", strengths=[1.0])
+
+
+def test_a_feature_that_is_constant_up_to_rounding_does_not_ruin_other_images(
+    rng: np.random.Generator,
+) -> None:
+    features, labels, patients = clusters(rng)
+    wider = np.column_stack([features, np.full(len(features), 0.1)]).astype(np.float32)
+    wider[::2, -1] = np.nextafter(np.float32(0.1), np.float32(1))
+    fit = fit_linear(wider, labels, patients, head="softmax", strengths=[0.1])
+    other = wider.copy()
+    other[:, -1] += 0.05
+    assert np.allclose(logits(fit, wider), logits(fit, other), atol=1e-2)
+
+
+def test_inner_folds_that_cannot_show_every_class_ask_for_a_given_strength(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, labels, _ = clusters(rng, n_classes=2, n=12)
+    # Two patients of class 1 and two of class 0, divided by class.
+    monkeypatch.setattr(
+        "glomerulab.training.linear.StratifiedGroupKFold.split",
+        lambda *_: [(np.arange(0, 12, 2), np.arange(1, 12, 2))],
+    )
+    with pytest.raises(TrainingError, match=r"probe\.strengths"):
+        fit_linear(features, labels, np.arange(12) // 3, head="softmax", strengths=STRENGTHS)

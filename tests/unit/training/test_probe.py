@@ -110,6 +110,39 @@ def test_a_class_of_one_patient_stops_before_a_run_is_complete(probe: TrainConfi
     assert not (probe.out / "seal.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("head", "pink", "blue"), [("softmax", [1, 1], [1, 0]), ("sigmoid", [1, 0], [1, 1])]
+)
+def test_a_class_without_contrast_is_named_before_features_are_computed(
+    probe: TrainConfig, tmp_path: Path, head: str, pink: list[int], blue: list[int]
+) -> None:
+    manifest = read_manifest(probe.manifest)
+    values = {
+        "pink": pd.array(pink * 18, dtype="Int64"),
+        "blue": pd.array(blue * 18, dtype="Int64"),
+    }
+    write_manifest(manifest.with_table(manifest.table.assign(**values)), probe.manifest)
+    model = probe.model.model_copy(update={"head": head})
+    with pytest.raises(TrainingError, match="blue"):
+        train(probe.model_copy(update={"model": model}), features=tmp_path / "features")
+    assert not (tmp_path / "features").exists()
+
+
+def test_a_deleted_file_of_features_is_computed_again_and_no_other_replaced(
+    probe: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glomerulab.training.features.PART_SIZE", 16)
+    out = tmp_path / "features"
+    made = write_features(probe.manifest, "improved_seresnet_small", out, weights="random")
+    table = pd.read_parquet(made.path)
+    first, *others = sorted((out / "parts").glob("*.parquet"))
+    kept = [path.read_bytes() for path in others]
+    first.unlink()
+    write_features(probe.manifest, "improved_seresnet_small", out, weights="random")
+    assert [path.read_bytes() for path in others] == kept
+    assert pd.read_parquet(made.path).equals(table)
+
+
 def test_embed_writes_one_row_per_image_and_continues(probe: TrainConfig, tmp_path: Path) -> None:
     out = tmp_path / "features"
     written = write_features(

@@ -23,7 +23,7 @@ from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.model import load_model
 from glomerulab.models.card import ModelCard
 from glomerulab.runtime.messages import did_you_mean
-from glomerulab.runtime.sealing import check_seal
+from glomerulab.runtime.sealing import check_seal, is_crossval
 from glomerulab.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ServedModel:
     predictor: Predictor
     engine_name: str
     overlays: "Overlays | None"
-    """None for an export, which has no gradients."""
+    """None for an export, which has no gradients, and a cross-validation, which has many models."""
     notes: tuple[str, ...] = ()
     """Notes of every response, such as the loss of an 8-bit engine."""
 
@@ -64,7 +64,7 @@ def load_served_model(
         )
     overlays = None
     is_export = (run / "model.onnx").is_file()
-    if not is_export:
+    if not is_export and not is_crossval(run):
         from glomerulab.apps.serve.overlays import Overlays
 
         overlays = Overlays(run)

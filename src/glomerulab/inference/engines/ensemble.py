@@ -29,6 +29,7 @@ class EnsembleEngine:
         self.members = [TorchEngine(run) for run in runs]
         self.card = self.members[0].card
         for run, member in zip(runs, self.members, strict=True):
+            check_seal(run)
             expected, found = (
                 card.model_dump(include={"labels", "head", "input_size", "mean", "std"})
                 for card in (self.card, member.card)

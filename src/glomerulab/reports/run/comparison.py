@@ -125,7 +125,7 @@ def write_comparison(
     page_tables = (
         *(() if costs is None else (_written_model_table(entries, costs, out),)),
         _score_table(entries),
-        _pair_table(found),
+        _pair_table(found, is_repeated=any(entry.repeats for entry in entries)),
         *_area_table(entries, areas),
     )
     sentence = _headline(found)
@@ -297,7 +297,7 @@ def _score_table(entries: Sequence[_Entry]) -> Table:
     )
 
 
-def _pair_table(found: Sequence[Comparison]) -> Table:
+def _pair_table(found: Sequence[Comparison], *, is_repeated: bool) -> Table:
     rows = tuple(
         (
             f"{one.first}\nagainst {one.second}",
@@ -317,7 +317,10 @@ def _pair_table(found: Sequence[Comparison]) -> Table:
         note="Difference of the shares of correct images, with its 95 % interval over patients. "
         "Only first: images that only the first called correctly. p: exact McNemar test, which "
         "assumes independent images and is too small where a patient has many; corrected for the "
-        "number of pairs by Holm's method." + mark_note(cell for row in rows for cell in row),
+        "number of pairs by Holm's method."
+        + " The difference is the mean of the repeats; the counts and p are of the first."
+        * is_repeated
+        + mark_note(cell for row in rows for cell in row),
     )
 
 
@@ -386,7 +389,7 @@ def _costs(row: Mapping[str, object]) -> tuple[str, ...]:
     return (
         f"{n_parameters / 1e6:.2f} M",
         f"{n_macs / 1e9:.2f} G\nat {row['input_size']} px",
-        f"{training:.1f} img/s",
+        "no epochs" if math.isnan(training) else f"{training:.1f} img/s",
         f"{inference:.1f} img/s",
         f"{n_bytes / 1e6:.1f} MB",
     )
