@@ -51,7 +51,9 @@ def fit_calibration(run: Path, *, track: Track = silent) -> ModelCalibration:
     -----
     Temperature and conformal threshold are fitted on validation, the out-of-distribution detector
     and the sharpness threshold on the training originals, the distance threshold on validation:
-    95 % of its images lie nearer. Nothing is fitted on the test part.
+    95 % of its images lie nearer. Nothing is fitted on the test part. For a cross-validation,
+    temperature and conformal threshold are those of the held-out predictions of its single models,
+    so that they fit the mean of the models only approximately.
     """
     tables = read_run(run)
     engine = open_engine(run)

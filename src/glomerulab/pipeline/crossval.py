@@ -334,7 +334,8 @@ def _best_of_search(nested: Path, training: TrainConfig, out: Path) -> TrainConf
     config = read_search_config(
         nested, {"train": out / "train.toml", "manifest": training.manifest, "out": out}
     )
-    best = read_config(search(config).best_config)
+    # A database of its own: in a shared one, the folds would be one search.
+    best = read_config(search(config.model_copy(update={"storage": None})).best_config)
     return best.model_copy(update={"manifest": training.manifest, "out": training.out})
 
 

@@ -1,5 +1,6 @@
 """Cross-validations of 36 tiny images: real trainings of an epoch each."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -132,6 +133,10 @@ def test_repeats_are_averaged_and_their_spread_is_reported(config: TrainConfig) 
     assert folds["n_images"].sum() == 72
     page = report.html_path.read_text(encoding="utf-8")
     assert "Over folds and repeats" in page
+    written = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    assert written["fitted_on_validation"]["by_fold"]
+    stored = {one["score"]: one for one in written["fold_variation"]}
+    assert stored["accuracy"]["mean_of_repeats"] == pytest.approx(np.mean(accuracies))
     assert "Split by image" not in page
 
 
@@ -164,6 +169,7 @@ def test_the_folds_of_the_manifest_are_used_and_its_test_part_stays_unseen(
 
 def test_settings_are_chosen_inside_each_fold(config: TrainConfig, tmp_path: Path) -> None:
     nested = {"train": "x.toml", "out": "x", "n_trials": 2, "sampler": "grid"}
+    nested["storage"] = f"sqlite:///{tmp_path / 'shared.db'}"
     nested |= {"space": {"optimizer.learning_rate": [1e-4, 1e-2]}}
     write_config(config, tmp_path / "x.toml")
     (tmp_path / "search.toml").write_text(tomli_w.dumps(nested), encoding="utf-8")

@@ -364,12 +364,14 @@ def _scores(result: EvaluationResult, headline: str) -> dict[str, Any]:
         if fitted is None
         else {
             "n_images": fitted.n_images,
+            "by_fold": fitted.by_fold,
             "temperature": fitted.temperature,
             "calibration": asdict(fitted.calibration),
             "conformal": [asdict(one) for one in fitted.conformal],
         },
         "subgroups": result.subgroups.to_dict("records"),
         "delong": result.delong.to_dict("records"),
+        "fold_variation": result.fold_variation.to_dict("records"),
     }
 
 

@@ -16,6 +16,7 @@ from glomerulab.evaluation.scores import OVERALL_SCORES
 from glomerulab.evaluation.uncertainty import ConformalResult
 from glomerulab.reports.run.html import Table
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.messages import count_noun
 
 __all__ = ["write_table_csv"]
 
@@ -213,12 +214,18 @@ def fold_table(result: EvaluationResult) -> tuple[Table, ...]:
     return (
         Table(
             "Over folds and repeats",
-            ("Score", "All patients", f"{n_folds} trainings", f"{n_repeats} repeats"),
+            (
+                "Score",
+                "All patients",
+                count_noun(n_folds, "training"),
+                count_noun(n_repeats, "repeat"),
+            ),
             rows,
             note="Every image was predicted by a model that did not see its patient. All patients: "
             "the score over all of them, the mean of the repeats, and its interval over patients. "
             "Trainings and repeats: mean ± standard deviation; folds are small and share training "
-            "images, so their deviation is no interval. Figures show the first repeat.",
+            "images, so their deviation is no interval. Figures, calibration, subgroups and "
+            "errors are of the first repeat.",
         ),
     )
 
