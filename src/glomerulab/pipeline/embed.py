@@ -65,7 +65,11 @@ def write_features(
         raise ConfigError(f"views must be one of {VIEW_COUNTS}, got {n_views}")
     manifest = read_manifest(manifest_path)
     network, card, n_stages = _network(model, weights, manifest, out)
-    extractor = FeatureExtractor(network, n_stages=n_stages, n_views=n_views).eval()
+    if isinstance(network, Probe):  # which has an extractor already
+        extractor = network.features
+        extractor.n_views = n_views
+    else:
+        extractor = FeatureExtractor(network, n_stages=n_stages, n_views=n_views).eval()
     fingerprint = extractor_fingerprint(extractor, card, n_stages=n_stages)
     make_folder(out)
     with folder_lock(out, ".embed.lock"):
@@ -93,7 +97,7 @@ def _network(
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         network, card = load_checkpoint(Path(model))
         if isinstance(network, Probe):
-            return network.features.backbone, card, int(card.options["n_stages"])  # type: ignore[arg-type]
+            return network, card, int(card.options["n_stages"])  # type: ignore[arg-type]
         return network, card, 0
     config = TrainConfig.model_validate(
         {"manifest": manifest.file or manifest.folder, "out": out, "model": {"name": model}}

@@ -41,6 +41,8 @@ SHARED = ("manifest", "epochs", "model.head", "allow_image_level_split")
 """Settings that must be equal for all models: otherwise their scores are not comparable."""
 N_ROUNDS = 5
 BATCH_SIZE = 16
+RATE = "train_images_per_second"
+"""Not known for a probe, which has no epochs."""
 
 
 class CompareConfig(DerivedConfig):
@@ -115,7 +117,10 @@ def measure_cost(run: Path, cache: Path) -> ModelCost:
     """Measure the model of a complete run folder, or read a previous measurement from `cache`."""
     if cache.is_file():
         try:
-            return ModelCost(**read_json(cache, "measured cost", error=RunError))
+            facts = read_json(cache, "measured cost", error=RunError)
+            if facts.get(RATE) is None:  # JSON has no NaN
+                facts[RATE] = math.nan
+            return ModelCost(**facts)
         except TypeError as error:
             raise RunError(
                 "the measured cost is damaged; delete the file to measure it again",
@@ -134,8 +139,11 @@ def measure_cost(run: Path, cache: Path) -> ModelCost:
         n_bytes=sum(path.stat().st_size for path in (run / "checkpoint").glob("*.safetensors")),
         machine=f"{processor_name()}, {torch.get_num_threads()} threads",
     )
+    facts = asdict(cost)
+    if math.isnan(cost.train_images_per_second):
+        facts[RATE] = None
     with atomic_write(cache) as temporary:
-        temporary.write_text(json.dumps(asdict(cost), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return cost
 
 
