@@ -118,7 +118,7 @@ def measure_cost(run: Path, cache: Path) -> ModelCost:
     if cache.is_file():
         try:
             facts = read_json(cache, "measured cost", error=RunError)
-            if facts.get(RATE) is None:  # JSON has no NaN
+            if isinstance(facts, dict) and facts.get(RATE) is None:  # JSON has no NaN
                 facts[RATE] = math.nan
             return ModelCost(**facts)
         except TypeError as error:
