@@ -143,6 +143,7 @@ def test_tables_that_a_german_spreadsheet_saved_go_on(
     save_again(manifest, encoding="utf-8-sig", lineterminator="\r\n")
     ok("manifest", "check", manifest)
     ok("predict", manifest, "--model", run, "--out", folder / "calls of saved again")
+    assert len(read_case_folder(folder / "calls of saved again").calls) == 24
 
 
 def test_calls_are_evaluated_as_any_predictions_table(predictions: Path, run: Path) -> None:
@@ -153,10 +154,12 @@ def test_calls_are_evaluated_as_any_predictions_table(predictions: Path, run: Pa
 @pytest.mark.slow
 def test_an_external_set_is_evaluated(run: Path, crops: Path) -> None:
     ok("evaluate", run, "--on", crops)
+    assert list((run / "external").glob("*/report.html"))
 
 
 def test_a_run_is_explained(run: Path, folder: Path, crops: Path) -> None:
     ok("explain", run, crops, "--out", folder / "why", "--sanity", 0, "--method", "grad-cam")
+    assert pd.read_csv(folder / "why" / "explanations.csv")["image_id"].nunique() == 24
 
 
 @pytest.mark.slow
@@ -164,12 +167,15 @@ def test_an_exported_model_predicts(run: Path, folder: Path, crops: Path) -> Non
     ok("export", run, "--out", folder / "onnx")
     ok("predict", crops, "--model", folder / "onnx", "--out", folder / "onnx calls")
     check_case_steps(folder / "onnx calls")
+    assert len(read_case_folder(folder / "onnx calls").calls) == 24
 
 
 def test_normalised_images_are_compared_and_shown(run: Path, folder: Path) -> None:
     normalized = folder / "normalized" / "manifest.csv"
     ok("stain-check", folder / "ph" / "split.csv", normalized, "--out", folder / "stains")
     ok("manifest", "contact-sheet", folder / "more" / "manifest.csv", "--out", folder / "s.png")
+    assert (folder / "s.png").stat().st_size > 0
+    assert list((folder / "stains").glob("*.html"))
 
 
 @pytest.mark.slow
@@ -184,6 +190,7 @@ def test_slides_are_extracted_normalised_split_and_trained_on(slides: Path, fold
     )
     run = train(folder / "extracted n" / "s.csv", folder / "run of slides")
     ok("evaluate", run, "--split", "validation")
+    assert (run / "report.html").is_file()
 
 
 def test_slides_are_predicted_reported_and_their_regions_extracted_again(
@@ -220,6 +227,7 @@ def test_images_of_which_nothing_is_known_are_predicted_and_reported(
         "HE",
     )
     check_case_steps(folder / "bare")
+    assert len(read_case_folder(folder / "bare").calls) == 2
 
 
 def test_a_flat_folder_is_imported_predicted_and_reported(
@@ -233,6 +241,7 @@ def test_a_flat_folder_is_imported_predicted_and_reported(
     ok("manifest", "check", folder / "flat.csv")
     ok("predict", folder / "flat.csv", "--model", run, "--out", folder / "flat calls")
     check_case_steps(folder / "flat calls")
+    assert len(read_case_folder(folder / "flat calls").calls) == 2
 
 
 def test_a_split_by_image_is_trained_on_where_patients_are_not_known(
@@ -259,6 +268,7 @@ def test_a_split_by_image_is_trained_on_where_patients_are_not_known(
     ok("evaluate", run)
     ok("predict", out, "--model", run, "--out", folder / "by image calls")
     check_case_steps(folder / "by image calls")
+    assert len(read_case_folder(folder / "by image calls").calls) == 20
 
 
 def test_labels_of_readers_are_exported_checked_split_and_trained_on(
@@ -289,3 +299,4 @@ def test_labels_of_readers_are_exported_checked_split_and_trained_on(
     ok("annotate", "import", study, "--images", split)
     ok("annotate", "export", study, "--out", labels.with_suffix(".parquet"))
     ok("split", labels.with_suffix(".parquet"), "--out", split, "--folds", 2)
+    assert sorted(read_manifest(split).table["fold"].unique()) == [0, 1]
