@@ -50,6 +50,11 @@ class Box:
         height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
         return max(width, 0) * max(height, 0)
 
+    def iou(self, other: "Box") -> float:
+        """Return the intersection over union with another box, from 0 to 1."""
+        shared = self.intersection_area(other)
+        return shared / (self.width * self.height + other.width * other.height - shared)
+
     def corners(self) -> tuple[Point, Point, Point, Point]:
         """Return the four corners, clockwise on screen from the upper left."""
         right, lower = self.x + self.width, self.y + self.height

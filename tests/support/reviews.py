@@ -11,7 +11,7 @@ __all__ = ["ReviewProcess", "change"]
 def change(**parts: object) -> dict[str, object]:
     """A change as the page sends it."""
     return {
-        "time": "2026-11-25T10:00:00+00:00",
+        "time": "2020-11-25T10:00:00+00:00",
         "by": "Dr Li",
         "image_id": "x",
         "labels": "cgn",

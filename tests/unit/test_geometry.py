@@ -43,6 +43,8 @@ def test_the_shared_area_is_that_of_the_shared_pixels(one: Box, other: Box) -> N
     rows = set(range(one.y, one.y + one.height)) & set(range(other.y, other.y + other.height))
     assert one.intersection_area(other) == len(columns) * len(rows)
     assert other.intersection_area(one) == one.intersection_area(other)
+    n_pixels = one.width * one.height + other.width * other.height - len(columns) * len(rows)
+    assert one.iou(other) == pytest.approx(len(columns) * len(rows) / n_pixels)
 
 
 def test_corners_go_clockwise_on_screen_from_the_upper_left() -> None:

@@ -49,6 +49,8 @@ WHERE_FROM = "the page of a case's report writes one with *Save them as a file*"
 SEE_TABLE = "; its predictions.csv lists them in the column image_id"
 PLACE = re.compile(r"|-?\d+ -?\d+ [1-9]\d* [1-9]\d*")
 MIN_SAME_PLACE_IOU = 0.5
+MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
+"""Between two computers; a correction with a later time was made by a wrong clock."""
 
 OutdatedReason = Literal["no_image", "moved", "other_labels", "superseded"]
 """Why a row no longer applies: its image does not exist; its region lies elsewhere; its labels are
@@ -150,12 +152,12 @@ class CorrectionConflictError(PredictionsError):
 
 
 def parse_time(time: str) -> dt.datetime | None:
-    """Read an ISO 8601 time, UTC unless it has an offset; None if it is invalid."""
+    """Return an ISO 8601 time in UTC, which it is unless it has an offset; None if invalid."""
     try:
         found = dt.datetime.fromisoformat(time)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+    except (ValueError, OverflowError):  # an offset that leaves the years 1 to 9999
         return None
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def labels_text(labels: LabelSet) -> str:
@@ -230,10 +232,7 @@ def _why_outdated(
 
 
 def _is_same_place(place: str, box: Box) -> bool:
-    before = Box(*map(int, place.split()))
-    intersection = before.intersection_area(box)
-    union = before.width * before.height + box.width * box.height - intersection
-    return intersection / union >= MIN_SAME_PLACE_IOU
+    return Box(*map(int, place.split())).iou(box) >= MIN_SAME_PLACE_IOU
 
 
 def _correction(row: CorrectionRow, taxonomy: Taxonomy, *, where: str) -> Correction:
@@ -393,7 +392,14 @@ def _checked(
     if why in {"no_image", "moved"}:
         raise OutdatedCorrectionError(row.image_id, why, where=where)
     entry = _correction(row, taxonomy, where=where)
-    _required_time(entry, where=where)
+    now = dt.datetime.now(dt.UTC)
+    if _required_time(entry, where=where) > now + MAX_CLOCK_DIFFERENCE:
+        raise PredictionsError(
+            f"the time {entry.time} of the correction lies in the future (it is "
+            f"{now.isoformat(timespec='seconds')}); set the clock of the computer that it was made "
+            "on, and make the correction again",
+            where=where,
+        )
     return entry
 
 

@@ -1,4 +1,5 @@
 import csv
+import datetime as dt
 import resource
 import signal
 import threading
@@ -230,8 +231,8 @@ def _file(folder, *rows: str) -> Path:
 def test_imported_corrections_keep_their_times_and_are_added_once(folder) -> None:
     path = _file(
         folder,
-        '"2099-01-02T03:04:05+00:00","Dr Li","b","cgn+fsg","both, ""sure"""',
-        "2099-01-02T03:05:05+00:00,Dr Li,c,not_a_glomerulus,tubule",
+        '"2019-01-02T03:04:05+00:00","Dr Li","b","cgn+fsg","both, ""sure"""',
+        "2019-01-02T03:05:05+00:00,Dr Li,c,not_a_glomerulus,tubule",
     )
     done = import_corrections(folder, path)
     assert [entry.image_id for entry in done.added] == ["b", "c"]
@@ -261,6 +262,8 @@ def test_an_imported_correction_does_not_replace_a_later_one(folder) -> None:
         ("2020-01-01T00:00:00+00:00,A,c,cgn, ", "reason"),
         ("yesterday,A,c,cgn,x", "'yesterday'"),
         ("2020-01-01T00:00:00+00:00,A,c", "row 3"),
+        ("2999-01-01T00:00:00+00:00,A,c,cgn,x", "2999-01-01.* in the future"),
+        ("0001-01-01T00:00:00+14:00,A,c,cgn,x", "0001-01-01.* invalid"),
     ],
 )
 def test_nothing_of_a_damaged_file_is_imported(folder, row, message) -> None:
@@ -292,6 +295,12 @@ def test_a_file_of_another_kind_names_what_writes_one(folder) -> None:
 def test_a_missing_file_to_import_is_named(folder) -> None:
     with pytest.raises(PredictionsError, match="no such file"):
         import_corrections(folder, folder.folder / "nowhere.csv")
+
+
+def test_a_clock_that_is_a_little_fast_is_no_future(folder) -> None:
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=2)
+    path = _file(folder, f"{soon.isoformat(timespec='seconds')},A,c,cgn,x")
+    assert len(import_corrections(folder, path).added) == 1
 
 
 MINE = CorrectionRow("2026-01-01T00:00:00+00:00", "A", "b", "cgn", "x")

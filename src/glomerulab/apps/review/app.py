@@ -120,9 +120,10 @@ def state(session: CurrentSession) -> dict[str, str]:
 
 
 @router.post("/cases/{name}/changes")
-def add(change: Change, session: CurrentSession) -> dict[str, Any]:
-    """Add a correction; it is on disk when this returns."""
-    return {"seen": session.add(change.row, n_seen=change.seen), "research_use_only": NOTICE}
+def add(name: str, change: Change, session: CurrentSession) -> dict[str, Any]:
+    """Add a correction of an image of the case; it is on disk when this returns."""
+    n_seen = session.add(name, change.row, n_seen=change.seen)
+    return {"seen": n_seen, "research_use_only": NOTICE}
 
 
 @router.get("/cases/{name}/report.pdf")

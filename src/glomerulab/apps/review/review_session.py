@@ -12,7 +12,7 @@ from glomerulab.cases.case import Case, build_cases
 from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFolder, read_case_folder
 from glomerulab.cases.corrections import CORRECTIONS_FILE, CorrectionRow, submit_correction
 from glomerulab.cases.rules import RuleSet
-from glomerulab.errors import UnknownRecordError
+from glomerulab.errors import PredictionsError, UnknownRecordError
 from glomerulab.runtime.names import safe_name
 
 
@@ -49,10 +49,18 @@ class ReviewSession:
             raise UnknownRecordError("these predictions hold no such case")
         return state, cases[name]
 
-    def add(self, change: CorrectionRow, *, n_seen: int) -> int:
-        """Add a correction, see `submit_correction`."""
+    def add(self, name: str, change: CorrectionRow, *, n_seen: int) -> int:
+        """Add a correction of an image of a case, see `submit_correction`."""
         with self._lock:
-            return submit_correction(self._case_folder(), change, n_seen=n_seen)
+            folder = self._case_folder()
+            for patient, calls in folder.patients().items():
+                is_other = safe_name(patient) != name
+                if is_other and any(call.image_id == change.image_id for call in calls):
+                    raise PredictionsError(
+                        f"image {change.image_id!r} belongs to another case; correct it on the "
+                        "page of that case"
+                    )
+            return submit_correction(folder, change, n_seen=n_seen)
 
     def _case_folder(self) -> CaseFolder:
         """Return the predictions, reloaded if they changed."""

@@ -109,6 +109,7 @@ def test_a_change_sent_again_is_counted_once(client, predictions):
         {"reason": ""},
         {"reason": "x" * 501},
         {"time": "now"},
+        {"time": "2999-01-01T00:00:00+00:00"},
         {"seen": -1},
         {"place": "here"},
         {"place": "99999 99999 10 10"},
@@ -122,6 +123,16 @@ def test_an_invalid_change_is_rejected_and_not_written(client, predictions, part
     assert answer.json()["detail"]
     assert answer.json()["research_use_only"] == NOTICE
     assert not (predictions / CORRECTIONS_FILE).exists()
+
+
+def test_a_change_names_an_image_of_its_own_case(client, predictions):
+    write_case(predictions, [one_call("x"), one_call("y", patient="p2")])
+    refused = client.post("cases/p2/changes", json=change())
+    assert refused.status_code == 422
+    assert "another case" in refused.json()["detail"]
+    assert client.post("cases/p7/changes", json=change()).status_code == 422
+    assert not (predictions / CORRECTIONS_FILE).exists()
+    assert client.post(CHANGES, json=change()).status_code == 200
 
 
 def test_a_missing_image_has_a_reason_code_that_the_page_translates(client, predictions):

@@ -12,7 +12,7 @@ from glomerulab.cases.rules import load_rule_set
 from glomerulab.errors import OutputError, PredictionsError, UnknownRecordError
 from tests.support.cases import case, write_case
 
-CHANGE = CorrectionRow("2026-11-25T10:00:00+00:00", "Dr Li", "x", "cgn", "seen")
+CHANGE = CorrectionRow("2020-11-25T10:00:00+00:00", "Dr Li", "x", "cgn", "seen")
 
 
 def _n_with(session: ReviewSession, label: str) -> int:
@@ -23,7 +23,7 @@ def _n_with(session: ReviewSession, label: str) -> int:
 def test_a_change_is_counted_at_once_and_by_the_next_reader_of_the_folder(session, predictions):
     before = session.state()
     assert _n_with(session, "cgn") == 2
-    assert session.add(CHANGE, n_seen=0) == 1
+    assert session.add("p1", CHANGE, n_seen=0) == 1
     assert _n_with(session, "cgn") == 3
     assert session.state() != before
     assert _n_with(ReviewSession(predictions), "cgn") == 3  # a program started anew
@@ -31,7 +31,7 @@ def test_a_change_is_counted_at_once_and_by_the_next_reader_of_the_folder(sessio
 
 def test_a_change_that_another_program_made_is_counted_too(session, predictions):
     assert _n_with(session, "cgn") == 2
-    ReviewSession(predictions).add(CHANGE, n_seen=0)
+    ReviewSession(predictions).add("p1", CHANGE, n_seen=0)
     assert _n_with(session, "cgn") == 3
 
 
