@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from glomerulab.errors import ImageFileError
+from glomerulab.image_headers import check_cost
 from glomerulab.runtime.files import StrPath, atomic_write
 
 __all__ = [
@@ -42,6 +43,17 @@ UNTRUSTED_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 ON_SIDE = (5, 6, 7, 8)
 """EXIF orientations in which the stored rows are the columns of the upright image."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How pixels of each EXIF orientation become upright, without reading more of the metadata."""
 
 Z_RLE = 3
 
@@ -202,13 +214,14 @@ def _opened(
         # Ignore warnings about metadata; damaged pixels raise.
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         try:
+            _check_cost(file, max_pixels)
             with Image.open(file, formats=formats) as image:
                 width, height = image.size
                 if width * height > max_pixels:
-                    raise ImageFileError(
-                        f"the image claims {width} x {height} pixels, {limit}", where=where
-                    )
+                    raise ImageFileError(f"the image claims {width} x {height} pixels, {limit}")
                 yield image
+        except ImageFileError as error:
+            raise ImageFileError(error.message, where=where) from error
         except Image.DecompressionBombError as error:
             raise ImageFileError(f"the image claims {limit}", where=where) from error
         except UnidentifiedImageError as error:
@@ -231,6 +244,14 @@ def _opened(
             ) from error
 
 
+def _check_cost(file: Path | io.BytesIO, max_pixels: int) -> None:
+    if isinstance(file, io.BytesIO):
+        check_cost(file, max_pixels=max_pixels)
+    else:
+        with file.open("rb") as stream:
+            check_cost(stream, max_pixels=max_pixels)
+
+
 def _shown(path: Path) -> str:
     """Return a path as people write it, without the ``..`` of a path relative to a table."""
     return str(path.resolve() if ".." in path.parts else path)
@@ -244,8 +265,9 @@ def _orientation(image: Image.Image) -> int:
 
 def _upright(image: ImageFile.ImageFile) -> RgbImage:
     image.load()  # which turns a TIFF and forgets its orientation
-    turned = ImageOps.exif_transpose(_as_rgb(image)) if _orientation(image) != 1 else _as_rgb(image)
-    return np.array(turned, dtype=np.uint8)
+    turned = TURNS.get(_orientation(image))
+    upright = _as_rgb(image) if turned is None else _as_rgb(image).transpose(turned)
+    return np.array(upright, dtype=np.uint8)
 
 
 def _as_rgb(image: ImageFile.ImageFile) -> Image.Image:
@@ -264,11 +286,11 @@ def _as_rgb(image: ImageFile.ImageFile) -> Image.Image:
 
 
 def _grey_to_8_bit(grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    values = grey.astype(np.float64)
-    low, high = float(values.min()), float(values.max())
+    low, high = float(grey.min()), float(grey.max())
     if not (0 <= low <= high <= MAX_GREY_16_BIT):
         raise ValueError(f"grey levels from {low:g} to {high:g} are outside 0 to {MAX_GREY_16_BIT}")
-    return np.rint(values / 257.0).astype(np.uint8)
+    # Rounded division without a copy in floating point; 257 is odd, so no value is halfway.
+    return ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _reason(error: Exception) -> str:

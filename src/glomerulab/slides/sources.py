@@ -11,13 +11,23 @@ from typing import Protocol
 from openslide import OpenSlide, OpenSlideError
 from PIL import Image
 
+import pydicom
 from glomerulab.errors import ImageFileError, SlideError
+from glomerulab.image_headers import MAX_TILE_PIXELS, check_tiff_cost
 from glomerulab.images import read_image
 from glomerulab.slides.scale import image_file_scale, with_described_scale
 from glomerulab.slides.tiff_structure import stored_orientation
 
 GENERIC_TIFF = "generic-tiff"
 """OpenSlide's name of a tiled TIFF that no scanner's software wrote."""
+
+
+DICOM = "dicom"
+TIFF_VENDORS = frozenset({"aperio", GENERIC_TIFF, "leica", "philips", "trestle", "ventana"})
+"""Formats of tiles in a TIFF; Hamamatsu's has neither tiles nor offsets of 32 bits."""
+
+N_TILES_READ = 16
+"""JPEG tiles of each level, the longest, that are looked into when a slide is opened."""
 
 
 class PixelSource(Protocol):
@@ -68,6 +78,7 @@ class OpenSlideSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            _refuse_costly(path)
             self._handle = OpenSlide(path)
         except (OpenSlideError, OSError) as error:
             raise SlideError(
@@ -75,6 +86,8 @@ class OpenSlideSource:
                 "TIFF",
                 where=str(path),
             ) from error
+        except ImageFileError as error:
+            raise SlideError(error.message, where=str(path)) from error
         if self._handle.properties.get("openslide.vendor") == GENERIC_TIFF:
             self._refuse_turned()
 
@@ -128,6 +141,31 @@ class OpenSlideSource:
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
+
+
+def _refuse_costly(path: Path) -> None:
+    """Raise `ImageFileError` if one tile would fill the memory or take minutes."""
+    vendor = detect_vendor(path)
+    if vendor in TIFF_VENDORS:
+        with path.open("rb") as stream:
+            check_tiff_cost(stream, max_pixels=None, n_tiles_read=N_TILES_READ)
+    elif vendor == DICOM:
+        for file in {path, *path.parent.glob("*.dcm")}:
+            _refuse_large_frames(file)
+
+
+def _refuse_large_frames(file: Path) -> None:
+    """Check a file of a DICOM slide; OpenSlide opens those beside it too."""
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+        width, height = int(header.get("Columns") or 0), int(header.get("Rows") or 0)
+    except (pydicom.errors.InvalidDicomError, OSError, ValueError, TypeError, EOFError):
+        return  # which OpenSlide leaves out or refuses
+    if width * height > MAX_TILE_PIXELS:
+        raise ImageFileError(
+            f"a frame of {file.name} has {width} x {height} pixels, more than the "
+            f"{MAX_TILE_PIXELS:,} allowed; export the slide with frames of 256 x 256 pixels"
+        )
 
 
 class ImageSource:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
 from glomerulab.slides.regions.features import Feature, Part
-from glomerulab.slides.regions.masks import mask_parts
+from glomerulab.slides.regions.masks import MaskReader
 from glomerulab.slides.regions.parsing import (
     LABEL_SEPARATOR,
     parse_box,
@@ -36,6 +36,7 @@ def parse_coco(content: dict[str, Any]) -> Iterator[Feature]:
     """Yield the annotations of parsed COCO JSON."""
     images = _by_id(content, "images", _image)
     categories = _by_id(content, "categories", _category_labels)
+    masks = MaskReader()
     for number, entry in enumerate(_entries(content, "annotations"), start=1):
         place = f"annotation {number}"
         feature = Feature(place, str(number))
@@ -52,7 +53,7 @@ def parse_coco(content: dict[str, Any]) -> Iterator[Feature]:
             if category is not None:
                 named = _look_up(categories, category, "category", place)
                 feature = replace(feature, classes=named)
-            yield _with_outline(feature, entry)
+            yield _with_outline(feature, entry, masks)
         except RegionError as error:
             yield replace(feature, failure=error.message)
 
@@ -155,7 +156,7 @@ def _category_labels(category: dict[str, Any]) -> tuple[str, ...]:
     return split_labels(str(_field(category, "name", "category")))
 
 
-def _with_outline(feature: Feature, entry: dict[str, Any]) -> Feature:
+def _with_outline(feature: Feature, entry: dict[str, Any], masks: MaskReader) -> Feature:
     """Return a feature with the outline of its polygons, its mask, or its box."""
     place = feature.place
     segmentation = entry.get("segmentation")
@@ -167,7 +168,7 @@ def _with_outline(feature: Feature, entry: dict[str, Any]) -> Feature:
         if rings:
             return replace(feature, parts=tuple(Part(tuple(ring)) for ring in rings))
     if isinstance(segmentation, dict) and segmentation:
-        parts, size = mask_parts(segmentation, place)
+        parts, size = masks.parts(segmentation, place)
         if feature.image_size not in {None, size}:
             raise RegionError(
                 f"{place}: its mask has another size than its image: "

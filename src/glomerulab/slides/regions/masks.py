@@ -1,81 +1,138 @@
 """Run-length masks of COCO, compressed or not, as outlines."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 from skimage.measure import find_contours
 
 from glomerulab.errors import RegionError
 from glomerulab.slides.regions.features import Part
 
-__all__ = ["mask_parts"]
+__all__ = ["MaskReader"]
 
-MAX_PIXELS = 400_000_000
-"""A mask is decoded whole, one byte per pixel."""
+MAX_IMAGE_PIXELS = 2**40
+MAX_PIXELS = 16_000_000
+"""Of the box around one mask, which is drawn at twice its size."""
+
+MAX_FILE_PIXELS = 400_000_000
+"""Of the boxes around all masks of a file."""
+
+Runs = npt.NDArray[np.int64]
 
 
-def mask_parts(mask: Mapping[str, Any], place: str) -> tuple[tuple[Part, ...], tuple[float, float]]:
-    """Return the outlines of a mask, and the width and height of its image.
+class MaskReader:
+    """Draw the masks of one file, up to `MAX_FILE_PIXELS`."""
 
-    Raises
-    ------
-    RegionError
-        If the mask is malformed, empty, or of an image above `MAX_PIXELS`.
-    """
-    size, counts = mask.get("size") or (), mask.get("counts")
+    def __init__(self) -> None:
+        self._n_drawn = 0
+
+    def parts(
+        self, mask: Mapping[str, Any], place: str
+    ) -> tuple[tuple[Part, ...], tuple[float, float]]:
+        """Return the outlines of a mask, and the width and height of its image.
+
+        Raises
+        ------
+        RegionError
+            If the mask is malformed, empty, or too large.
+        """
+        height, width = _size(mask, place)
+        runs = _runs(mask.get("counts"), place)
+        if int(runs.sum()) != height * width or runs.min(initial=0) < 0:
+            raise _not_runs(height, width, place)
+        ends = np.cumsum(runs)
+        starts, stops = ends[:-1:2][: len(ends) // 2], ends[1::2]
+        starts, stops = starts[stops > starts], stops[stops > starts]
+        if not len(starts):
+            raise RegionError(f"{place}: its mask is empty")
+        left, right = int(starts[0]) // height, (int(stops[-1]) - 1) // height + 1
+        top, bottom = 0, height
+        if np.all(starts // height == (stops - 1) // height):
+            top, bottom = int((starts % height).min()), int(((stops - 1) % height).max()) + 1
+        columns, rows = right - left, bottom - top
+        self._n_drawn += columns * rows
+        if columns * rows > MAX_PIXELS or self._n_drawn > MAX_FILE_PIXELS:
+            raise RegionError(
+                f"{place}: its mask fills a box of {columns} x {rows} pixels, which is too large, "
+                "or the masks of the file are together; export polygons"
+            )
+        # Where a run reaches into the next column, the cut has all rows: places stay in order.
+        first, last = (
+            (place_of // height - left) * rows + place_of % height - top
+            for place_of in (starts, stops - 1)
+        )
+        steps = np.zeros(columns * rows + 1, np.int8)
+        np.add.at(steps, first, 1)
+        np.add.at(steps, last + 1, -1)
+        cut = np.cumsum(steps[:-1], dtype=np.int8).reshape(columns, rows).T
+        return _outlines(cut, left, top), (float(width), float(height))
+
+
+def _size(mask: Mapping[str, Any], place: str) -> tuple[int, int]:
+    size = mask.get("size") or ()
     if not isinstance(size, list) or [type(side) for side in size] != [int, int] or min(size) < 1:
         raise RegionError(f"{place}: its mask has no size [height, width]")
     height, width = size
-    if height * width > MAX_PIXELS:
+    if height * width > MAX_IMAGE_PIXELS:
         raise RegionError(
             f"{place}: its mask of {width} x {height} pixels is too large; export polygons"
         )
-    pixels = _decoded(counts, height, width, place)
-    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
-    if not len(rows):
-        raise RegionError(f"{place}: its mask is empty")
-    top, left = int(rows[0]), int(columns[0])
-    cut = pixels[top : rows[-1] + 1, left : columns[-1] + 1]
+    return height, width
+
+
+def _runs(counts: object, place: str) -> Runs:
+    """Return the lengths of runs, of zeros and ones in turn, down the columns."""
+    invalid = RegionError(f"{place}: the counts of its mask are not run lengths")
+    if isinstance(counts, list):
+        if any(type(n) is not int or not 0 <= n <= MAX_IMAGE_PIXELS for n in counts):
+            raise invalid
+        return np.array(counts, np.int64)
+    if not isinstance(counts, str | bytes):
+        raise invalid
+    try:
+        return _decompressed(counts.encode("ascii") if isinstance(counts, str) else counts)
+    except ValueError as error:
+        raise invalid from error
+
+
+def _decompressed(text: bytes) -> Runs:
+    """Return the runs of COCO's text: groups of five bits, lowest first, as differences."""
+    letters = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    if not len(letters) or letters.min() < 0 or letters.max() > 63 or letters[-1] & 32:
+        raise ValueError("not a text of runs")
+    ends = np.flatnonzero(letters & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if (ends - starts).max() > 8:
+        raise ValueError("a run of more than 45 bits")
+    shifts = 5 * (np.arange(len(letters)) - np.repeat(starts, ends - starts + 1))
+    values = np.add.reduceat((letters & 31) << shifts, starts)
+    is_negative = letters[ends] & 16 != 0
+    values -= np.where(is_negative, np.int64(1) << (shifts[ends] + 5), 0)
+    # From the fourth, each stands as its difference to the one before the last.
+    runs = values.copy()
+    runs[1::2] = np.cumsum(values[1::2])
+    runs[2::2] = np.cumsum(values[2::2])
+    if runs.min() < 0 or runs.max() > MAX_IMAGE_PIXELS:
+        raise ValueError("a run outside the image")
+    return runs
+
+
+def _not_runs(height: int, width: int, place: str) -> RegionError:
+    return RegionError(f"{place}: its mask is not run lengths of {width} x {height} pixels")
+
+
+def _outlines(cut: npt.NDArray[np.int8], left: int, top: int) -> tuple[Part, ...]:
     # Contours run through pixel centres; drawn twice as large, they follow the pixels' edges.
     doubled = np.pad(cut.repeat(2, axis=0).repeat(2, axis=1), 1).astype(np.float32)
-    parts = [
+    return tuple(
         Part(tuple((left + (x - 0.5) / 2, top + (y - 0.5) / 2) for y, x in contour[:-1].tolist()))
         for contour in find_contours(  # type: ignore[no-untyped-call]
             doubled, 0.5, positive_orientation="high"
         )
         if _is_outer(contour)
-    ]
-    return tuple(parts), (float(width), float(height))
-
-
-def _decoded(counts: object, height: int, width: int, place: str) -> npt.NDArray[np.uint8]:
-    """Return the pixels of a mask, shape (height, width)."""
-    invalid = RegionError(f"{place}: its mask is not run lengths of {width} x {height} pixels")
-    if isinstance(counts, list):
-        if any(type(n) is not int or n < 0 for n in counts) or sum(counts) != height * width:
-            raise invalid
-        values = (np.arange(len(counts)) % 2).astype(np.uint8)
-        return np.repeat(values, counts).reshape(height, width, order="F")
-    if not isinstance(counts, str | bytes):
-        raise invalid
-    text = counts.encode() if isinstance(counts, str) else counts
-    try:
-        with warnings.catch_warnings():
-            # pycocotools 2.0.11 is not yet written for NumPy 2's copy keyword.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pixels: npt.NDArray[np.uint8] = coco_mask.decode(
-                {"size": [height, width], "counts": text}
-            )
-    except (ValueError, TypeError) as error:
-        raise invalid from error
-    # pycocotools leaves pixels without a run as they are in memory: a true mask reads back.
-    if pixels.max() > 1 or coco_mask.encode(pixels)["counts"] != text:
-        raise invalid
-    return pixels
+    )
 
 
 def _is_outer(contour: npt.NDArray[np.float64]) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image
 from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
 from glomerulab.pipeline.predict import predict
 from glomerulab.taxonomy import load_taxonomy
+from tests.support.costly_images import jpeg_with_scans, tiff_with_tile
 from tests.support.cases import picture
 from tests.support.served_models import served
 
@@ -112,9 +113,11 @@ GOOD = png(picture(np.random.default_rng(5), "cgn"))
         (GOOD[: len(GOOD) // 2], 422, "cannot be read"),
         (bomb(6000), 422, "6000 x 6000"),
         (bomb(60_000), 422, "more than the 16,000,000 pixels allowed"),
+        (tiff_with_tile(16_000, 44_000), 422, "16000 x 44000"),
+        (jpeg_with_scans(2000, 4000), 422, "scans"),
         (bytes(21 * 2**20), 413, "20480 KiB"),
     ],
-    ids=["empty", "text", "script", "truncated", "large", "bomb", "heavy"],
+    ids=["empty", "text", "script", "truncated", "large", "bomb", "tile", "scans", "heavy"],
 )
 def test_a_bad_upload_is_rejected_with_its_reason_and_the_next_one_is_predicted(
     open_server, content, status, expected

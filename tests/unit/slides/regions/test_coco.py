@@ -2,11 +2,15 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Box
 from glomerulab.slides.regions.coco import parse_coco, render_coco
+from glomerulab.slides.regions.masks import MaskReader
 from glomerulab.slides.regions.parsing import InvalidRegion
 from glomerulab.slides.regions.polygons import area
 from tests.support.region_files import regions_of, select
@@ -226,3 +230,47 @@ def test_the_slide_is_the_stem_of_a_file_name_of_any_system(file_name, slide_id)
     named = content(bbox=[1, 2, 3, 4])
     named["images"][0]["file_name"] = file_name
     assert parse(named)[0].slide_id == slide_id
+
+
+@given(
+    pixels=arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 1))
+)
+def test_compressed_and_plain_masks_have_the_same_outlines(pixels):
+    encoded = coco_mask.encode(np.asfortranarray(pixels))
+    size = list(pixels.shape)
+    if not pixels.any():
+        with pytest.raises(RegionError):
+            MaskReader().parts({"size": size, "counts": runs(pixels)}, "a")
+        return
+    parts, _ = MaskReader().parts({"size": size, "counts": encoded["counts"].decode()}, "a")
+    assert (parts, _) == MaskReader().parts({"size": size, "counts": runs(pixels)}, "a")
+    # Outer outlines with their holes filled, drawn again, hold every pixel of the mask.
+    corners = [part.outline for part in parts]
+    rows, columns = np.nonzero(pixels)
+    xs, ys = [x for ring in corners for x, _ in ring], [y for ring in corners for _, y in ring]
+    assert (min(xs), min(ys)) == (columns.min(), rows.min())
+    assert (max(xs), max(ys)) == (columns.max() + 1, rows.max() + 1)
+
+
+def test_a_small_mask_on_a_whole_slide_is_drawn_alone():
+    height, width = 100_000, 200_000
+    counts = [height * 5 + 7, 2, height - 2, 2, height * (width - 7) + height - 9]
+    (region,) = parse(
+        {
+            "images": [{"id": 1, "file_name": "s.svs"}],
+            "annotations": [
+                {"id": 1, "image_id": 1, "segmentation": {"size": [height, width], "counts": counts}}
+            ],
+        }
+    )
+    assert region.box() == Box(5, 7, 2, 2)
+
+
+@pytest.mark.parametrize("n_masks", [1, 60])
+def test_masks_that_fill_the_memory_or_hours_are_refused(n_masks):
+    side = 20_000 if n_masks == 1 else 3_900
+    mask = {"size": [side, side], "counts": [0, side * side]}
+    reader = MaskReader()
+    reader._n_drawn = 0 if n_masks == 1 else 59 * side * side  # those before it
+    with pytest.raises(RegionError, match="polygons"):
+        reader.parts(mask, "a")
