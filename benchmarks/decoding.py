@@ -1,4 +1,4 @@
-"""Processor seconds and memory of the dearest images: what is refused, and the worst that is decoded.
+"""Processor seconds and memory of the dearest images: those refused and those decoded.
 
 Run: python benchmarks/decoding.py
 

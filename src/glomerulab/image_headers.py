@@ -109,7 +109,9 @@ def check_cost(stream: BinaryIO, *, max_pixels: int) -> None:
         elif head.startswith(CODESTREAM) or head[4:8] == b"jP  ":
             _check_jpeg_2000(stream.read(CODESTREAM_WITHIN), max_pixels)
     except struct.error as error:
-        raise ImageFileError("a header of the image is cut short; copy or export it again") from error
+        raise ImageFileError(
+            "a header of the image is cut short; copy or export it again"
+        ) from error
     finally:
         stream.seek(0)
 
@@ -253,7 +255,7 @@ class _Directory:
         if kind not in UNSIGNED:
             return np.zeros(0)
         self.stream.seek(place)
-        dtype = np.dtype(UNSIGNED[kind]).newbyteorder(self.order)
+        dtype = np.dtype(f"{self.order}{UNSIGNED[kind]}")
         content = self.stream.read(count * dtype.itemsize)
         whole = len(content) // dtype.itemsize * dtype.itemsize
         return np.frombuffer(content[:whole], dtype).astype(np.float64)
@@ -303,7 +305,7 @@ def _entries(
     n_entry = struct.calcsize(f"{order}{entry_format}")
     start = stream.tell()
     content = stream.read(n_tags * n_entry)
-    entries = {}
+    entries: dict[int, tuple[int, int, int]] = {}
     for number in range(len(content) // n_entry):
         code, kind, count, value = struct.unpack_from(
             f"{order}{entry_format}", content, number * n_entry

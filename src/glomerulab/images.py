@@ -218,10 +218,10 @@ def _opened(
             with Image.open(file, formats=formats) as image:
                 width, height = image.size
                 if width * height > max_pixels:
-                    raise ImageFileError(f"the image claims {width} x {height} pixels, {limit}")
+                    raise ImageFileError(
+                        f"the image claims {width} x {height} pixels, {limit}", where=where
+                    )
                 yield image
-        except ImageFileError as error:
-            raise ImageFileError(error.message, where=where) from error
         except Image.DecompressionBombError as error:
             raise ImageFileError(f"the image claims {limit}", where=where) from error
         except UnidentifiedImageError as error:
@@ -249,7 +249,10 @@ def _check_cost(file: Path | io.BytesIO, max_pixels: int) -> None:
         check_cost(file, max_pixels=max_pixels)
     else:
         with file.open("rb") as stream:
-            check_cost(stream, max_pixels=max_pixels)
+            try:
+                check_cost(stream, max_pixels=max_pixels)
+            except ImageFileError as error:
+                raise ImageFileError(error.message, where=_shown(file)) from error
 
 
 def _shown(path: Path) -> str:

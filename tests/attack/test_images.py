@@ -1,6 +1,8 @@
 """Images that ask for more memory and time than their size: refused before they are decoded."""
 
+import contextlib
 import io
+import pathlib
 import random
 import resource
 import struct
@@ -32,7 +34,7 @@ MEMORY_LIMIT = 1500 * 2**20
 def limited_memory():
     """Turn an allocation of gigabytes into a `MemoryError`, which fails the test."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as stream:
+    with pathlib.Path("/proc/self/statm").open() as stream:
         held = int(stream.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY_LIMIT, before[1]))
     yield
@@ -79,13 +81,11 @@ def test_a_text_or_profile_of_a_png_that_unpacks_to_gigabytes(compressed):
     Image.new("RGB", (8, 8)).save(stream, "PNG")
     content = stream.getvalue()
     bomb = content[:33] + 4 * chunk(compressed, heads[compressed] + packed) + content[33:]
-    try:
+    with contextlib.suppress(ImageFileError):  # either is right: what stays packed does no harm
         assert decode_image(bomb, max_pixels=CROP_PIXELS).shape == (8, 8, 3)
-    except ImageFileError:
-        pass  # either is right: what is not unpacked does no harm
 
 
-@pytest.mark.parametrize("n_tags", [100, 1000, 4000, 65_000])
+@pytest.mark.parametrize("n_tags", [100, 1000, 4000, 60_000])
 def test_tags_that_share_their_bytes(n_tags, tmp_path):
     content = tiff_of_tags(n_tags, n_bytes=10 * 2**20)
     with pytest.raises(ImageFileError):
@@ -107,7 +107,9 @@ def test_mutated_headers_end_in_an_image_or_an_error(kind, tmp_path):
         places = range(len(content) - 200, len(content)) if kind == "TIFF" else range(n_header)
         if number % 2:
             place = rng.choice(places[:-4])
-            content[place : place + 4] = struct.pack("<I", rng.choice([0, 1, 2**16, 2**31, 2**32 - 1]))
+            content[place : place + 4] = struct.pack(
+                "<I", rng.choice([0, 1, 2**16, 2**31, 2**32 - 1])
+            )
         else:
             for _ in range(rng.randint(1, 4)):
                 content[rng.choice(places)] = rng.randrange(256)

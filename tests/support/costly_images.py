@@ -71,4 +71,9 @@ def bmp_of_runs(side: int = 4000) -> bytes:
     pixels = b"\x01\x07" * (side * side // 8)
     header = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(pixels), 0, 0, 256, 0)
     start = 14 + len(header) + 1024
-    return struct.pack("<2sIHHI", b"BM", start + len(pixels), 0, 0, start) + header + bytes(1024) + pixels
+    return (
+        struct.pack("<2sIHHI", b"BM", start + len(pixels), 0, 0, start)
+        + header
+        + bytes(1024)
+        + pixels
+    )

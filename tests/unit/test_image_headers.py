@@ -1,4 +1,4 @@
-"""Files whose headers promise more work than an image needs; see also tests/attack/test_images.py."""
+"""Files whose headers promise more work than an image needs."""
 
 import io
 import struct

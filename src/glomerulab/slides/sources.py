@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+import pydicom
 from openslide import OpenSlide, OpenSlideError
 from PIL import Image
 
-import pydicom
 from glomerulab.errors import ImageFileError, SlideError
 from glomerulab.image_headers import MAX_TILE_PIXELS, check_tiff_cost
 from glomerulab.images import read_image

@@ -13,8 +13,8 @@ from PIL import Image
 from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
 from glomerulab.pipeline.predict import predict
 from glomerulab.taxonomy import load_taxonomy
-from tests.support.costly_images import jpeg_with_scans, tiff_with_tile
 from tests.support.cases import picture
+from tests.support.costly_images import jpeg_with_scans, tiff_with_tile
 from tests.support.served_models import served
 
 

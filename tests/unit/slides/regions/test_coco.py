@@ -233,7 +233,9 @@ def test_the_slide_is_the_stem_of_a_file_name_of_any_system(file_name, slide_id)
 
 
 @given(
-    pixels=arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 1))
+    pixels=arrays(
+        np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 1)
+    )
 )
 def test_compressed_and_plain_masks_have_the_same_outlines(pixels):
     encoded = coco_mask.encode(np.asfortranarray(pixels))
@@ -259,7 +261,11 @@ def test_a_small_mask_on_a_whole_slide_is_drawn_alone():
         {
             "images": [{"id": 1, "file_name": "s.svs"}],
             "annotations": [
-                {"id": 1, "image_id": 1, "segmentation": {"size": [height, width], "counts": counts}}
+                {
+                    "id": 1,
+                    "image_id": 1,
+                    "segmentation": {"size": [height, width], "counts": counts},
+                }
             ],
         }
     )
