@@ -5,21 +5,17 @@ of an image counts, and the model's call stays in the predictions. Rows that no 
 new predictions stay in the file and are reported as outdated.
 """
 
-import csv
 import datetime as dt
-import io
-import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from glomerulab.cases.calls import GlomerulusCall, LabelSet
 from glomerulab.cases.case_folder import CaseFolder
-from glomerulab.errors import OutputError, PredictionsError, TaxonomyError
+from glomerulab.cases.correction_rows import WHERE_FROM, CorrectionRow, append_rows, read_rows
+from glomerulab.errors import PredictionsError, TaxonomyError
 from glomerulab.geometry import Box
-from glomerulab.runtime.files import decode_utf8, lock_file
 from glomerulab.runtime.messages import did_you_mean
 from glomerulab.taxonomy import Taxonomy
 
@@ -42,12 +38,7 @@ __all__ = [
 CORRECTIONS_FILE = "overrides.csv"
 NOT_A_GLOMERULUS = "not_a_glomerulus"
 """In place of labels where an image shows no glomerulus."""
-COLUMNS = ("time", "by", "image_id", "labels", "reason", "place")
-N_COLUMNS_WITHOUT_PLACE = 5
-"""Of files from before the column ``place``; they are continued without it."""
-WHERE_FROM = "the page of a case's report writes one with *Save them as a file*"
 SEE_TABLE = "; its predictions.csv lists them in the column image_id"
-PLACE = re.compile(r"|-?\d+ -?\d+ [1-9]\d* [1-9]\d*")
 MIN_SAME_PLACE_IOU = 0.5
 MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
 """Between two computers; a correction with a later time was made by a wrong clock."""
@@ -55,24 +46,6 @@ MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
 OutdatedReason = Literal["no_image", "moved", "other_labels", "superseded"]
 """Why a row no longer applies: its image does not exist; its region lies elsewhere; its labels are
 unknown to the model or exclude each other; a later row of its image no longer applies."""
-
-
-@dataclass(frozen=True)
-class CorrectionRow:
-    """One row of the file, every cell as text."""
-
-    time: str
-    by: str
-    image_id: str
-    labels: str
-    reason: str
-    place: str = ""
-    """Of the region on its slide: ``x y width height`` in level-0 pixels; empty if not known."""
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """Everything but the place: rows with the same key are the same correction."""
-        return astuple(self)[:N_COLUMNS_WITHOUT_PLACE]
 
 
 @dataclass(frozen=True)
@@ -411,85 +384,3 @@ def _required_time(entry: Correction, *, where: str) -> dt.datetime:
             where=where,
         )
     return found
-
-
-def read_rows(path: Path) -> tuple[CorrectionRow, ...]:
-    """Read a file of corrections, oldest first; a missing file has none."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise PredictionsError(
-            f"the file of corrections cannot be read: {error.strerror}", where=str(path)
-        ) from error
-    return _parse(content, path)
-
-
-def append_rows(
-    path: Path, choose: Callable[[tuple[CorrectionRow, ...]], Sequence[CorrectionRow]]
-) -> None:
-    """Append rows under a lock, on disk when this returns."""
-    try:
-        with path.open("a+b", buffering=0) as file:
-            lock_file(file)
-            file.seek(0)
-            content = file.readall()
-            rows = choose(_parse(content, path))
-            if rows:
-                _append(file, _csv_text(rows, content).encode(), n_before=len(content))
-    except OSError as error:
-        raise OutputError(
-            f"the file of corrections cannot be written: {error.strerror}", where=str(path)
-        ) from error
-
-
-def _append(file: io.FileIO, added: bytes, *, n_before: int) -> None:
-    """Append all or nothing: half a row would make the whole file unreadable."""
-    try:
-        while added:
-            added = added[file.write(added) :]
-        os.fsync(file.fileno())
-    except OSError:
-        file.truncate(n_before)
-        raise
-
-
-def _parse(content: bytes, path: Path) -> tuple[CorrectionRow, ...]:
-    text = decode_utf8(content, "file of corrections", error=PredictionsError, where=str(path))
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        rows = list(reader)
-    except csv.Error as error:
-        raise PredictionsError(
-            f"the file of corrections cannot be read: {error}; {WHERE_FROM}", where=str(path)
-        ) from error
-    names = tuple(reader.fieldnames or ())
-    if names and names not in {COLUMNS, COLUMNS[:N_COLUMNS_WITHOUT_PLACE]}:
-        raise PredictionsError(
-            f"the columns of a file of corrections must be {', '.join(COLUMNS)}; {WHERE_FROM}",
-            where=str(path),
-        )
-    for line, row in enumerate(rows, start=2):
-        if None in row or None in row.values() or not PLACE.fullmatch(row.get("place", "")):
-            raise PredictionsError(
-                f"row {line} is incomplete or damaged; it needs {', '.join(COLUMNS[:-1])}",
-                where=str(path),
-            )
-    return tuple(CorrectionRow(**row) for row in rows)
-
-
-def _csv_text(rows: Sequence[CorrectionRow], content: bytes) -> str:
-    """Write rows as the continuation of a file's content."""
-    buffer = io.StringIO(newline="")
-    # All cells are quoted: an unquoted carriage return in a reason would end the row.
-    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    n_columns = len(COLUMNS)
-    if content.strip():
-        n_columns = len(next(csv.reader([content.decode("utf-8-sig").split("\n", 1)[0]])))
-        if not content.endswith(b"\n"):  # as some editors leave it
-            buffer.write("\n")
-    else:
-        buffer.write(",".join(COLUMNS) + "\n")
-    writer.writerows(astuple(row)[:n_columns] for row in rows)
-    return buffer.getvalue()

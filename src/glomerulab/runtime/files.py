@@ -25,6 +25,7 @@ __all__ = [
     "decode_utf8",
     "exclusive_lock",
     "existing_path",
+    "flush_folder",
     "lock_file",
     "make_folder",
     "new_folder",
@@ -298,6 +299,11 @@ def _spelling_in(folder: Path, name: str) -> str:
 
 def _cannot_write(what: str, path: Path, error: OSError) -> OutputError:
     return OutputError(f"{what}: {error.strerror or error}", where=str(path))
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the name of a new file outlive a power cut."""
+    _flush_to_disk(folder)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -1,5 +1,6 @@
 import csv
 import datetime as dt
+import os
 import resource
 import signal
 import threading
@@ -91,7 +92,8 @@ def test_an_earlier_correction_does_not_apply_again_when_a_later_one_is_outdated
 OLD = "time,by,image_id,labels,reason\n2026-01-01T00:00:00+00:00,A,x,cgn,seen\n"
 ROW = CorrectionRow("2026-02-02T00:00:00+00:00", "B", "x", "fsg", "seen, twice", "10 20 30 40")
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)  # surrogates are no text
+# Surrogates are no text, and NUL is refused.
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=40)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -115,11 +117,54 @@ def test_a_file_without_places_is_continued_without_them(tmp_path) -> None:
     assert [row.place for row in read_rows(path)] == ["", ""]
 
 
-def test_a_last_line_without_line_end_is_completed_first(tmp_path) -> None:
+def test_a_byte_order_mark_of_a_spreadsheet_is_no_damage(tmp_path) -> None:
     path = tmp_path / "o.csv"
-    path.write_bytes("\ufeff".encode() + OLD.rstrip("\n").encode())
+    path.write_bytes("\ufeff".encode() + OLD.replace("\n", "\r\n").encode())
     append_rows(path, lambda stored: [ROW])
     assert [row.by for row in read_rows(path)] == ["A", "B"]
+
+
+def test_a_file_torn_at_any_byte_is_refused_or_read_as_the_rows_before(tmp_path) -> None:
+    path = tmp_path / "o.csv"
+    quoted = CorrectionRow("2026-02-03T00:00:00+00:00", "新", "y", "cgn", 'a "b"\r\n, c', "")
+    for start in (b"", OLD.encode()):
+        path.write_bytes(start)
+        append_rows(path, lambda stored: [ROW, quoted])
+        rows, whole = read_rows(path), path.read_bytes()
+        n_read = n_refused = 0
+        for n_bytes in range(len(whole)):
+            path.write_bytes(whole[:n_bytes])
+            try:
+                append_rows(path, lambda stored: [ROW])
+            except PredictionsError:
+                n_refused += path.read_bytes() == whole[:n_bytes]
+                continue
+            n_read += 1
+            found = read_rows(path)[:-1]
+            assert found == rows[: len(found)]
+        assert (
+            n_read == len(rows) + 1
+        )  # at each line end: empty, header, and every row but the last
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\x00"])
+def test_a_correction_with_nul_is_refused_before_it_is_written(tmp_path, text) -> None:
+    path = tmp_path / "o.csv"
+    path.write_text(OLD)
+    with pytest.raises(PredictionsError, match="NUL"):
+        append_rows(path, lambda stored: [replace(ROW, reason=text)])
+    assert path.read_text() == OLD
+
+
+def test_a_disk_that_returns_something_else_is_not_acknowledged(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "o.csv"
+    append_rows(path, lambda stored: [ROW])
+    before = path.read_bytes()
+    # A file that another program cuts between the write and the check, as a share may.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: os.ftruncate(descriptor, len(before) + 5))
+    with pytest.raises(OutputError, match="read back"):
+        append_rows(path, lambda stored: [ROW])
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -130,6 +175,16 @@ def test_a_last_line_without_line_end_is_completed_first(tmp_path) -> None:
         ("time,who\n2026,A\n", "columns"),
         ("time,by,image_id,labels,reason,place\n2026,A,x,cgn,y,here\n", "row 2"),
         ("time,by,image_id,labels,reason\n\udcff,A,x,cgn,y\n", "not text in UTF-8"),
+        (OLD + "2026,A,x,cgn,see", "row 3.*torn"),
+        (OLD + '2026,A,x,cgn,"see\n', "row 3.*torn"),
+        (OLD + '2026,A,x,cgn,"see"n\n', "row 3.*damaged"),
+        (OLD + "2026,A,x,cgn,s\x00n\n", "line 3.*NUL"),
+        (OLD + "\x00" * 512, "line 3.*NUL"),
+        (OLD.replace("\n", "\r"), "line 1.*carriage return"),
+        (OLD + "2026,A,x,cgn,seen\r2027,A,x,cgn,seen\n", "line 3.*carriage return"),
+        (OLD + OLD, "row 3.*second header"),
+        (OLD + "\ufeff" + OLD, "row 3.*second header"),
+        (OLD.encode("utf-16").decode("utf-8", "surrogateescape"), "UTF-16"),
     ],
 )
 def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path, content, message) -> None:
