@@ -17,7 +17,7 @@ from glomerulab.runtime.tables import TableSchema, nfc, read_cells, read_table
 from glomerulab.slides.files import find_slides
 from glomerulab.slides.regions.features import RegionOptions, SlideFrame
 from glomerulab.slides.regions.files import REGION_SUFFIXES, read_region_file
-from glomerulab.slides.regions.selection import Selection, select_regions
+from glomerulab.slides.regions.selection import Selection, drop_repeats, select_regions
 from glomerulab.slides.scale import MAX_MPP, MIN_MPP
 from glomerulab.slides.slide import Slide
 
@@ -144,6 +144,7 @@ def regions_on(
     found = select_regions(
         file.features, frame, options, slide_id=entry.slide_id, slide_names=entry.other_names
     )
+    drop_repeats(found, frame, labels_matter=False)
     found.notes[:0] = file.notes
     found.invalid = [replace(one, reason=f"{path.name}, {one.reason}") for one in found.invalid]
     return found

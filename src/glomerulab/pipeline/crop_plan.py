@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glomerulab.cohort.slides_table import SlideEntry, region_file_of
@@ -32,6 +32,7 @@ from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, is_proposal
 from glomerulab.slides.regions.selection import (
     class_counts,
     class_keys,
+    drop_repeats,
     left_out_notes,
     on_slide,
     select_regions,
@@ -63,6 +64,8 @@ class CropSettings:
     """Micrometres per pixel of level 0 of every slide, in place of the files' metadata."""
     region_options: RegionOptions = DEFAULT_OPTIONS
     """Which drawn objects are regions, and where their coordinates begin."""
+    labels_matter: bool = True
+    """Whether two classes of one glomerulus are a contradiction."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -151,7 +154,7 @@ class CropPlan:
         override = self._settings.mpp_override or entry.mpp
         try:
             slide = current_slide(entry.path, mpp_override=override)
-            regions = self._regions_of(entry, slide)
+            regions = self._regions_of(entry, slide, override)
             if slide.mpp > self._settings.mpp * COARSER:
                 self.enlarged_slides.append(entry.slide_id)
             fingerprint = _fingerprint(slide, regions)
@@ -194,7 +197,9 @@ class CropPlan:
                 where=str(self._regions_path),
             )
 
-    def _regions_of(self, entry: SlideEntry, slide: Slide) -> list[Region]:
+    def _regions_of(
+        self, entry: SlideEntry, slide: Slide, override: float | None
+    ) -> list[Region]:
         path, options = self._regions_path, self._settings.region_options
         if path.is_dir():
             path = region_file_of(entry, path)
@@ -206,9 +211,12 @@ class CropPlan:
         others = {one.slide_id for one in features if one.slide_id and one.place not in known}
         self.other_slides |= others
         frame = SlideFrame.of(slide, options)
+        if override is not None:
+            frame = replace(frame, mpp_xy=slide.mpp_xy)
         found = select_regions(
             features, frame, options, slide_id=entry.slide_id, slide_names=entry.other_names
         )
+        drop_repeats(found, frame, labels_matter=self._settings.labels_matter)
         self._classes += found.classes
         self.notes += [(entry.slide_id, note) for note in found.notes]
         if found.left_out:

@@ -134,6 +134,7 @@ def read_inputs(
             settings.margin,
             mpp_override=settings.mpp_override,
             region_options=settings.region_options,
+            labels_matter=False,
         ),
         taxonomy=card.taxonomy,
         n_workers=settings.n_workers,

@@ -91,7 +91,7 @@ def test_further_columns_of_the_slides_table_reach_the_manifest_of_the_crops(mak
     (tmp_path / "slides.csv").write_text(
         "slide_path,patient_id,scanner,width\na.tiff,P1,NanoZoomer S60,wide\n"
     )
-    regions = [Region.from_box(name, Box(200, 300, 100, 100)) for name in ("g1", "g2")]
+    regions = [Region.from_box(f"g{n}", Box(200 * n, 300, 100, 100)) for n in (1, 2)]
     made = plan(tmp_path / "slides.csv", regions, tmp_path, margin=0.0)
     assert [crop.row["scanner"] for crop in made.crops] == ["NanoZoomer S60"] * 2
     assert [crop.row["width"] for crop in made.crops] == [100, 100]  # extract's own column wins

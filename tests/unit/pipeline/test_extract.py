@@ -182,7 +182,7 @@ def test_bad_items_become_rows_and_the_others_are_done(cohort, tmp_path):
     (slides / "broken.svs").write_bytes(b"junk")
     (slides / "c.tiff").write_bytes((slides / "a.tiff").read_bytes())
     outside = Region.from_box("far", Box(5000, 5000, 10, 10))
-    both = Region.from_box("both", Box(100, 100, 50, 50), labels=("normal", "fsg"))
+    both = Region.from_box("both", Box(300, 300, 50, 50), labels=("normal", "fsg"))
     write_regions([*boxes(2), outside, both], regions / "b.geojson")
     summary = extract_crops(slides, regions=regions, out=tmp_path / "out")
     assert summary.n_cut == 7
@@ -194,6 +194,27 @@ def test_bad_items_become_rows_and_the_others_are_done(cohort, tmp_path):
     assert "no region file" in reasons["c", ""]
     assert "lies outside the slide" in reasons["b", "far"]
     assert "exclude each other" in reasons["b", "both"]
+
+
+def test_an_outline_drawn_twice_is_cut_once_and_told(cohort, tmp_path):
+    slides, regions = cohort
+    first, *others = boxes(3)
+    again = Region("again", first.polygon, first.labels)
+    write_regions([first, *others, again], regions / "a.geojson")
+    summary = extract_crops(slides, regions=regions, out=tmp_path / "out")
+    assert (summary.n_cut, summary.failures) == (8, ())
+    (line,) = (line for line in summary.region_lines() if "again = g0" in line)
+    assert "counted once" in line
+
+
+def test_two_classes_of_one_outline_are_failures_that_name_both(cohort, tmp_path):
+    slides, regions = cohort
+    first, *others = boxes(3)
+    again = Region("again", first.polygon, ("normal",))
+    write_regions([first, *others, again], regions / "a.geojson")
+    summary = extract_crops(slides, regions=regions, out=tmp_path / "out")
+    assert [one.region for one in summary.failures] == ["g0", "again"]
+    assert all("cgn" in one.reason and "normal" in one.reason for one in summary.failures)
 
 
 def test_unknown_classes_leave_labels_unknown_and_are_reported(make_slide, tmp_path):

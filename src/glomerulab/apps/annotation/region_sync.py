@@ -5,8 +5,8 @@ exported to region files such as QuPath's GeoJSON. Cutting is resumable: crops a
 atomically, and existing ones are not cut again.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import NAMESPACE_OID, NAMESPACE_URL, UUID, uuid5
 
@@ -28,7 +28,9 @@ from glomerulab.slides.regions.files import (
     read_regions,
     write_regions,
 )
+from glomerulab.slides.regions.overlaps import count_once, find_repeats, repeats_note
 from glomerulab.slides.regions.selection import (
+    drop_repeats,
     left_out_notes,
     select_regions,
     unmatched_notes,
@@ -49,6 +51,8 @@ class CropSummary:
     """Regions that were moved or deleted while they were cut; their images stay as they were."""
     failures: Mapping[str, str]
     """Why a region could not be cut, by region id."""
+    repeated: Mapping[str, str] = field(default_factory=dict)
+    """Regions that share most of their area with another, by region id, and the one that is cut."""
 
 
 def crop_regions(
@@ -88,12 +92,32 @@ def crop_regions(
     }
     present = {region.region_id: region for region in regions}
     changed = [name for name, one in cut.items() if _was_changed(one, present.get(name), margin)]
-    new = [region for region in regions if region.region_id not in cut]
+    repeated = _drawn_twice(regions, cut)
+    new = [one for one in regions if one.region_id not in (cut.keys() | repeated.keys())]
     images, failures = _cut_all(new, slides, out=out.absolute(), mpp=mpp, margin=margin)
     root = read_study(store).image_root
     images = [replace(one, image_path=_relative(one.image_path, root)) for one in images]
     n_added = add_images(store, images, by=by) if images else 0
-    return CropSummary(n_added, len(cut), tuple(changed), failures)
+    return CropSummary(n_added, len(cut), tuple(changed), failures, repeated)
+
+
+def _drawn_twice(regions: Sequence[DrawnRegion], cut: Collection[str]) -> dict[str, str]:
+    """Return the regions whose glomerulus is cut as another region, often of another reader."""
+    found: dict[str, str] = {}
+    for slide_id in dict.fromkeys(one.slide_id for one in regions):
+        drawn = [
+            Region(one.region_id, one.outline, one.labels)
+            for one in regions
+            if one.slide_id == slide_id
+        ]
+        is_cut = [one for one in drawn if one.region_id in cut]
+        new = [one for one in drawn if one.region_id not in cut]
+        repeats = list(find_repeats(new, is_cut))
+        gone = {one.region_id for one, _ in repeats}
+        single = count_once([one for one in new if one.region_id not in gone], labels_matter=False)
+        pairs = (*repeats, *single.repeats)
+        found |= {one.region_id: counted.region_id for one, counted in pairs}
+    return found
 
 
 def import_region_file(
@@ -155,6 +179,7 @@ def import_region_file(
             for one in outside
         ]
         found.regions = [one for one in found.regions if one not in outside]
+        drop_repeats(found, frame)
         try:
             on_glass = regions_on_glass(opened, found.regions, options)
         except RegionError as error:
@@ -179,10 +204,31 @@ def import_region_file(
         notes += [*file.notes, *left_out_notes(found.left_out), *found.notes]
         notes += [glass_note(slide_id, on_glass)] if on_glass else []
         notes += [] if sizes is None else [RegionNote.of(sizes.text, **sizes.values)]
-    regions = [_named_region(region, slide_id) for region in found.regions]
-    saved = save_regions(store, regions, login=login)
+    regions = {_named_region(region, slide_id): region for region in found.regions}
+    repeats = _drawn_before(store, regions, login=login, slide_id=slide_id)
+    if notes is not None and repeats:
+        notes.append(repeats_note(repeats))
+    gone = [one for one, _ in repeats]
+    new = [named for named, region in regions.items() if region not in gone]
+    saved = save_regions(store, new, login=login)
     n_existing = sum(one.already_saved for one in saved)
     return len(saved) - n_existing, n_existing
+
+
+def _drawn_before(
+    store: Store, regions: Mapping[RegionInput, Region], *, login: str, slide_id: str
+) -> list[tuple[Region, Region]]:
+    """Return the regions where the account drew another one before, and that one.
+
+    Other accounts read for themselves: their regions do not count.
+    """
+    own_ids = {named.region_id for named in regions}
+    before = [
+        Region(one.region_id, one.outline, one.labels)
+        for one in list_regions(store, login=login, slide_id=slide_id)
+        if one.login == login and one.region_id not in own_ids
+    ]
+    return list(find_repeats(list(regions.values()), before))
 
 
 def _open_without_scale(slide: Path, options: RegionOptions) -> Slide:
@@ -227,14 +273,19 @@ def import_boxes(store: Store, file: Path, *, login: str, slide_id: str, frame: 
     imported; an object that is damaged or bounds no area is an error after the others are imported.
     """
     invalid: list[InvalidRegion] = []
-    regions = [
-        _uploaded_region(region, login, slide_id)
-        for region in read_regions(file, frame=frame, slide_id=slide_id, invalid=invalid)
-    ]
+    read = read_regions(file, frame=frame, slide_id=slide_id, invalid=invalid)
+    single = count_once(read, mpp_xy=frame.stated_mpp_xy)
+    invalid += [InvalidRegion(one.region_id, slide_id, why) for one, why in single.refused]
+    regions = {_uploaded_region(region, login, slide_id): region for region in single.regions}
     if not regions and not invalid:
         raise RegionError(f"the uploaded file has no region for slide {slide_id!r}")
     known = {one.region_id for one in list_regions(store, login=login)}
-    new = [region for region in regions if region.region_id not in known]
+    gone = [one for one, _ in _drawn_before(store, regions, login=login, slide_id=slide_id)]
+    new = [
+        named
+        for named, region in regions.items()
+        if named.region_id not in known and region not in gone
+    ]
     save_regions(store, new, login=login)
     if invalid:
         raise RegionError(

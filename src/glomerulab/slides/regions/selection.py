@@ -28,6 +28,7 @@ from glomerulab.slides.regions.features import (
     rotated,
     split_class_option,
 )
+from glomerulab.slides.regions.overlaps import count_once, repeats_note
 from glomerulab.slides.regions.parsing import (
     LABEL_SEPARATOR,
     InvalidRegion,
@@ -40,6 +41,7 @@ __all__ = [
     "Selection",
     "class_counts",
     "class_keys",
+    "drop_repeats",
     "left_out_notes",
     "on_slide",
     "select_regions",
@@ -157,6 +159,38 @@ def select_regions(
             )
     found.notes += [*_notes(counts, scaled, frame), *_skipped_notes(skipped)]
     return found
+
+
+def drop_repeats(found: Selection, frame: SlideFrame, *, labels_matter: bool = True) -> None:
+    """Leave one of the regions of a slide that share most of their area, and note the others.
+
+    Parameters
+    ----------
+    labels_matter : bool, default True
+        Whether classes become labels, so that two classes in one place are a contradiction; see
+        `count_once`.
+    """
+    by_slide: dict[str | None, list[Region]] = {}
+    for region in found.regions:
+        by_slide.setdefault(region.slide_id, []).append(region)
+    singles = [
+        count_once(
+            regions, mpp_xy=frame.mpp_xy or frame.stated_mpp_xy, labels_matter=labels_matter
+        )
+        for regions in by_slide.values()
+    ]
+    repeats = [pair for one in singles for pair in one.repeats]
+    refused = [pair for one in singles for pair in one.refused]
+    gone = {(one.slide_id, one.region_id) for one, _ in (*repeats, *refused)}
+    if repeats:
+        found.notes.append(repeats_note(repeats))
+    found.invalid += [
+        InvalidRegion(one.region_id, one.slide_id, f"region {one.region_id!r}: {reason}")
+        for one, reason in refused
+    ]
+    found.regions = [
+        one for one in found.regions if (one.slide_id, one.region_id) not in gone
+    ]
 
 
 def on_slide(features: Sequence[Feature], names: Sequence[str]) -> list[Feature]:

@@ -62,17 +62,49 @@ def test_cutting_again_cuts_only_new_regions_and_reports_changed_ones(
     store: Store, tmp_path: Path, entry: SlideEntry
 ) -> None:
     make_study(store, n_images=0)
-    for name in ("r1", "r2"):
-        _draw(store, name)
+    _draw(store, "r1")
+    _draw(store, "r2", Box(600, 200, 200, 160))
     crop_regions(store, [entry], out=tmp_path, by=OWNER)
-    _draw(store, "r3", Box(310, 200, 200, 160))
-    before = NewImage("r3", str(tmp_path / "r3.png"), region_id="r3", box=BOX.grown(0.1))
+    _draw(store, "r3", Box(310, 500, 200, 160))
+    was = Box(300, 500, 200, 160)
+    before = NewImage("r3", str(tmp_path / "r3.png"), region_id="r3", box=was.grown(0.1))
     add_images(store, [before], by=OWNER)  # of the box as it was when the cut began
-    _draw(store, "r4")
+    _draw(store, "r4", Box(600, 500, 200, 160))
     done = crop_regions(store, [entry], out=tmp_path, by=OWNER)
     assert (done.n_added, done.n_existing, done.changed) == (1, 3, ("r3",))
     distribute(store, by=OWNER)
     assert len(list_items(store, "anna")) == 4
+
+
+def test_a_glomerulus_that_two_readers_drew_is_cut_once(
+    store: Store, tmp_path: Path, entry: SlideEntry
+) -> None:
+    make_study(store, n_images=0)
+    _draw(store, "r1")
+    crop_regions(store, [entry], out=tmp_path, by=OWNER)
+    for name, x in (("r2", 310), ("r3", 700), ("r4", 705)):
+        save_region(
+            store, RegionInput(name, "S-1", Box(x, 200, 200, 160), 0, str(uuid4())), login="bo"
+        )
+    for n_added in (1, 0):
+        done = crop_regions(store, [entry], out=tmp_path, by=OWNER)
+        assert (done.n_added, done.failures) == (n_added, {})
+        assert done.repeated == {"r2": "r1", "r4": "r3"}
+
+
+def test_a_region_imported_again_under_another_name_is_told(
+    store: Store, tmp_path: Path, entry: SlideEntry
+) -> None:
+    make_study(store, n_images=0)
+    path, notes = tmp_path / "r.csv", []
+    write_regions([Region.from_box("a", BOX), Region.from_box("twice", BOX)], path)
+    assert import_region_file(store, path, entry.path, login="anna", notes=notes) == (1, 0)
+    other = tmp_path / "other.csv"
+    write_regions([Region.from_box("b", BOX), Region.from_box("c", Box(600, 200, 90, 90))], other)
+    assert import_region_file(store, other, entry.path, login="anna", notes=notes) == (1, 0)
+    assert import_region_file(store, other, entry.path, login="anna") == (0, 1)
+    told = [note.en for note in notes if "counted once" in note.en]
+    assert ["twice = a" in told[0], "b = S-1:a" in told[1]] == [True, True]
 
 
 def test_a_region_moved_after_a_cut_that_failed_is_cut_where_it_is_now(
