@@ -197,9 +197,7 @@ class CropPlan:
                 where=str(self._regions_path),
             )
 
-    def _regions_of(
-        self, entry: SlideEntry, slide: Slide, override: float | None
-    ) -> list[Region]:
+    def _regions_of(self, entry: SlideEntry, slide: Slide, override: float | None) -> list[Region]:
         path, options = self._regions_path, self._settings.region_options
         if path.is_dir():
             path = region_file_of(entry, path)

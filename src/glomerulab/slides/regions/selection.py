@@ -174,9 +174,7 @@ def drop_repeats(found: Selection, frame: SlideFrame, *, labels_matter: bool = T
     for region in found.regions:
         by_slide.setdefault(region.slide_id, []).append(region)
     singles = [
-        count_once(
-            regions, mpp_xy=frame.mpp_xy or frame.stated_mpp_xy, labels_matter=labels_matter
-        )
+        count_once(regions, mpp_xy=frame.mpp_xy or frame.stated_mpp_xy, labels_matter=labels_matter)
         for regions in by_slide.values()
     ]
     repeats = [pair for one in singles for pair in one.repeats]
@@ -188,9 +186,7 @@ def drop_repeats(found: Selection, frame: SlideFrame, *, labels_matter: bool = T
         InvalidRegion(one.region_id, one.slide_id, f"region {one.region_id!r}: {reason}")
         for one, reason in refused
     ]
-    found.regions = [
-        one for one in found.regions if (one.slide_id, one.region_id) not in gone
-    ]
+    found.regions = [one for one in found.regions if (one.slide_id, one.region_id) not in gone]
 
 
 def on_slide(features: Sequence[Feature], names: Sequence[str]) -> list[Feature]:
