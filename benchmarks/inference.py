@@ -127,7 +127,7 @@ class Engines:
         return self.onnx(path)
 
     def onnx(self, path):
-        session = ParallelSession(path)
+        session = ParallelSession(path.read_bytes())
         return lambda images: session.predict(images).logits
 
     def openvino(self, path, precision):

@@ -14,6 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from glomerulab.cases.case_folder import read_case_folder
+from glomerulab.errors import RunError
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.inference.calibration import read_calibration
 from glomerulab.inference.engines.onnx_engine import OnnxEngine
@@ -73,6 +75,23 @@ def test_predictions_are_those_of_the_previous_version(
     before = pd.read_csv(folder / "predictions" / "predictions.csv").drop(columns="image_path")
     after = pd.read_csv(tmp_path / "out" / "predictions.csv").drop(columns="image_path")
     pd.testing.assert_frame_equal(after, before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("model", "seal"), [("run", "earlier version"), ("export", "no seal")])
+def test_a_weaker_seal_is_told_in_the_terminal_and_in_the_case(
+    folder: Path, tmp_path: Path, model: str, seal: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    predict(folder / "crops" / "manifest.csv", folder / model, tmp_path / "out")
+    assert len([one for one in caplog.messages if seal in one]) == 1
+    (note,) = [one for one in read_case_folder(tmp_path / "out").facts.notes if seal in one.en]
+    assert note.zh != note.en
+
+
+def test_a_changed_file_of_a_weaker_seal_is_refused(folder: Path) -> None:
+    path = folder / "run" / "checkpoint" / "checkpoint.json"
+    path.write_text(path.read_text().replace("Crescent", "Normal"))
+    with pytest.raises(RunError, match="changed"):
+        open_engine(folder / "run")
 
 
 def test_cached_predictions_are_continued(folder: Path) -> None:

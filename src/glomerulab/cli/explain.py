@@ -60,9 +60,7 @@ def explain(
     from glomerulab.reports.run.tables import write_table_csv
     from glomerulab.runtime.files import new_folder
     from glomerulab.runtime.progress import show_progress
-    from glomerulab.runtime.sealing import check_seal
 
-    check_seal(run)
     methods = None if method is None else [known for known in METHODS if known in method]
     explainer = Explainer(run, methods=methods, seed=seed)
     taxonomy = explainer.card.taxonomy

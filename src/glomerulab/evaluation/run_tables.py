@@ -15,7 +15,7 @@ from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.errors import ConfigError, PredictionsError, TrainingError
 from glomerulab.predictions import Head, read_predictions
 from glomerulab.runtime.files import read_configuration, read_json
-from glomerulab.runtime.sealing import check_seal
+from glomerulab.runtime.sealing import SealedFolder
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["EXTERNAL", "RunTables", "read_run", "repeat_file", "with_external_set"]
@@ -76,12 +76,12 @@ class RunTables:
         return dict(zip(ids, self.manifest.image_paths(), strict=True))
 
 
-def read_run(folder: Path) -> RunTables:
+def read_run(run: Path | SealedFolder) -> RunTables:
     """Read the tables of a run folder.
 
     Parameters
     ----------
-    folder : Path
+    run : Path
         As `glomerulab train` writes it. ``predictions.csv``, ``manifest.csv`` and ``config.toml``
         must be there; ``history.csv``, ``environment.json`` and ``taxonomy.toml`` may.
 
@@ -99,12 +99,13 @@ def read_run(folder: Path) -> RunTables:
     TrainingError
         If the history or the environment is there but cannot be read.
     """
+    folder = run.folder if isinstance(run, SealedFolder) else run
     if not folder.is_dir():
         raise PredictionsError(
             "there is no such run folder; give the folder that `glomerulab train` wrote",
             where=str(folder),
         )
-    is_sealed = check_seal(folder)
+    files = SealedFolder.of(run)
     if not (folder / "config.toml").is_file() and (folder / "predictions.csv").is_file():
         raise PredictionsError(
             "the folder holds predictions but no config.toml, so it is no run of `glomerulab "
@@ -123,6 +124,7 @@ def read_run(folder: Path) -> RunTables:
     predictions, *repeats = _read_repeats(folder, manifest, head)
     history = _read_history(folder / "history.csv")
     environment = _read_environment(folder / "environment.json")
+    files.check()  # again, so that nothing changed while it was read
     return RunTables(
         folder,
         head,
@@ -133,7 +135,7 @@ def read_run(folder: Path) -> RunTables:
         config_text,
         environment,
         tuple(repeats),
-        is_sealed,
+        files.is_sealed,
     )
 
 

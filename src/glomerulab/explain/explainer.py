@@ -39,7 +39,7 @@ from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.parallel import Outcome
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.runtime.sealing import require_run_folder
+from glomerulab.runtime.sealing import SealedFolder, open_model_folder
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["ExplainInput", "Explainer", "Explanations", "find_inputs"]
@@ -93,21 +93,27 @@ class Explainer:
     ------
     CheckpointError
         If the checkpoint is missing or altered, or a method does not work for its network.
+    RunError
+        If a file is not the one that was sealed.
     """
 
     def __init__(
-        self, checkpoint: Path, *, methods: Sequence[Method] | None = None, seed: int = 0
+        self,
+        checkpoint: Path | SealedFolder,
+        *,
+        methods: Sequence[Method] | None = None,
+        seed: int = 0,
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        require_run_folder(checkpoint)
-        model, self.card = load_checkpoint(checkpoint)
+        files = open_model_folder(checkpoint)
+        model, self.card = load_checkpoint(files)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         usable = usable_methods(self.model, input_size=self.card.input_size)
         if methods is not None and (refused := [one for one in methods if one not in usable]):
             raise CheckpointError(
                 f"the network {self.card.model} has no maps with height and width, which "
                 f"{refused[0]} needs; the methods that work for it are {' and '.join(usable)}",
-                where=str(checkpoint),
+                where=str(files.folder),
             )
         self.methods = usable if methods is None else tuple(methods)
         self.seed = seed

@@ -19,7 +19,7 @@ from glomerulab.errors import CheckpointError, StainError
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.ood import MahalanobisDetector
 from glomerulab.runtime.messages import first_problem
-from glomerulab.runtime.sealing import read_bundle, write_bundle
+from glomerulab.runtime.sealing import SealedFolder, read_bundle, write_bundle
 from glomerulab.stain.reference import StainReference, reference_from_json
 
 __all__ = ["ModelCalibration", "has_calibration", "model_facts"]
@@ -66,10 +66,11 @@ def write_calibration(calibration: ModelCalibration, folder: Path) -> None:
     write_bundle(folder / CALIBRATION_FOLDER, NAME, content, facts)
 
 
-def read_calibration(folder: Path) -> ModelCalibration:
+def read_calibration(folder: Path | SealedFolder) -> ModelCalibration:
     """Read the calibration of a run folder."""
-    content, found = read_bundle(folder / CALIBRATION_FOLDER, NAME)
-    where = str(folder / CALIBRATION_FOLDER / f"{NAME}.json")
+    files = SealedFolder.of(folder)
+    content, found = read_bundle(files, f"{CALIBRATION_FOLDER}/{NAME}")
+    where = str(files.folder / CALIBRATION_FOLDER / f"{NAME}.json")
     if found.get("format", FORMAT) != FORMAT:
         raise CheckpointError(
             "the calibration was fitted by another version; run `glomerulab gates RUN` again, and "

@@ -31,9 +31,10 @@ from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.engines.open import open_engine
 from glomerulab.inference.score_map import Blob, blob_outline, find_blobs, score_map
-from glomerulab.runtime.files import atomic_write, read_utf8
+from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.sealing import SealedFolder
 from glomerulab.slides.regions.features import RegionOptions
 from glomerulab.slides.regions.polygons import contains, mean_radius
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, Proposal
@@ -133,25 +134,24 @@ def open_detector(folder: Path) -> Detector:
     ------
     CheckpointError
         If the folder holds no detector, or its card is damaged or of another network.
+    RunError
+        If a file is not the one that was sealed.
     """
-    path = folder / DETECTOR_FILE
+    files, path = SealedFolder(folder), folder / DETECTOR_FILE
     if folder.is_dir() and not path.is_file():
         raise CheckpointError(
             "the detector's folder holds no detector.json; give one that "
             "`glomerulab train-detector` wrote",
             where=str(folder),
         )
-    text = read_utf8(
-        path,
-        "detector",
-        error=CheckpointError,
-        way_out="give the folder that `glomerulab train-detector` wrote",
+    facts = files.read_facts(
+        DETECTOR_FILE, way_out="give the folder that `glomerulab train-detector` wrote"
     )
     try:
-        card = DetectorCard.model_validate_json(text)
+        card = DetectorCard.model_validate(facts)
     except ValidationError as error:
         raise CheckpointError(first_problem(error), where=str(path)) from error
-    engine = open_engine(folder)
+    engine = open_engine(files)
     if engine.weights_sha256 != card.weights_sha256:
         raise CheckpointError(
             f"the detector.json of {folder.name} was fitted for other weights; run "
@@ -191,7 +191,8 @@ def fit_detector(
     TrainingError
         If the network finds nothing on the validation slides.
     """
-    engine = open_engine(run)
+    files = SealedFolder(run, rewriting=DETECTOR_FILE)
+    engine = open_engine(files)
     split_of = {
         str(slide): str(split)
         for slide, split in zip(tiles.table["slide_id"], tiles.table["split"], strict=True)
@@ -227,6 +228,7 @@ def fit_detector(
         region_options=(region_options or RegionOptions()).record(),
     )
     write_detector_card(card, run)
+    files.reseal()
     return card
 
 

@@ -15,13 +15,17 @@ from glomerulab.evaluation.run_tables import RunTables, read_run
 from glomerulab.evaluation.uncertainty import conformal_threshold
 from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.images import RgbImage, read_image
-from glomerulab.inference.calibration import ModelCalibration, write_calibration
+from glomerulab.inference.calibration import (
+    CALIBRATION_FOLDER,
+    ModelCalibration,
+    write_calibration,
+)
 from glomerulab.inference.engines.base import Engine, stack_images
 from glomerulab.inference.engines.open import open_engine
 from glomerulab.inference.image_predictions import sharpness
 from glomerulab.inference.ood import MahalanobisDetector
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.runtime.sealing import crossval_runs, is_crossval
+from glomerulab.runtime.sealing import SealedFolder, crossval_runs, is_crossval
 from glomerulab.stain.reference import StainReference, read_reference
 
 __all__ = ["fit_calibration"]
@@ -55,8 +59,9 @@ def fit_calibration(run: Path, *, track: Track = silent) -> ModelCalibration:
     temperature and conformal threshold are those of the held-out predictions of its single models,
     so that they fit the mean of the models only approximately.
     """
-    tables = read_run(run)
-    engine = open_engine(run)
+    files = SealedFolder(run, rewriting=f"{CALIBRATION_FOLDER}/")
+    tables = read_run(files)
+    engine = open_engine(files)
     # Of a cross-validation, every image was held out once.
     split = "test" if is_crossval(run) else "validation"
     try:
@@ -99,6 +104,7 @@ def fit_calibration(run: Path, *, track: Track = silent) -> ModelCalibration:
     )
     calibration = ModelCalibration(facts, ood, references)
     write_calibration(calibration, run)
+    files.reseal()
     return calibration
 
 

@@ -28,7 +28,7 @@ from glomerulab.runtime.files import size_and_mtime
 from glomerulab.runtime.parallel import Outcome, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import JsonLines
-from glomerulab.runtime.sealing import is_crossval
+from glomerulab.runtime.sealing import SealedFolder, is_crossval
 
 __all__ = [
     "ImagePrediction",
@@ -159,7 +159,7 @@ def predict_images(
 
 
 def predict_manifest(
-    checkpoint: Path,
+    checkpoint: Path | SealedFolder,
     manifest: Manifest,
     *,
     batch_size: int = BATCH,
@@ -191,8 +191,8 @@ def predict_manifest(
     from glomerulab.inference.engines.torch_engine import TorchEngine
     from glomerulab.models.layers import record_features
 
-    is_ensemble = is_crossval(checkpoint)
-    engine = EnsembleEngine(checkpoint) if is_ensemble else TorchEngine(checkpoint)
+    files = SealedFolder.of(checkpoint)
+    engine = EnsembleEngine(files) if is_crossval(files.folder) else TorchEngine(files)
     card = engine.card
     _check_labels(card, manifest)
     failed: list[Outcome[ImageItem, ModelInput]] = []

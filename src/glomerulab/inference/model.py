@@ -4,6 +4,7 @@ The predict command, the server and notebooks call the functions of this module,
 the same decision for an image.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from glomerulab.inference.image_predictions import (
 from glomerulab.models.card import ModelCard
 from glomerulab.runtime.files import StrPath
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.sealing import SealedFolder, open_model_folder
 from glomerulab.stain.normalize import normalize
 from glomerulab.stain.optical_density import checked_image
 
@@ -44,6 +46,20 @@ class TrainedModel:
 
     engine: Engine
     calibration: ModelCalibration
+    seal_warning: str | None = None
+    """What a user must know if no complete seal covers the folder; None if one does."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies all that a call rests on: weights, labels, preprocessing, calibration."""
+        digest = hashlib.sha256(self.engine.weights_sha256.encode())
+        facts, ood = self.calibration.facts, self.calibration.ood
+        for part in (self.card.model_dump_json(), facts.model_dump_json()):
+            digest.update(part.encode())
+        for array in (ood.class_means, ood.whitening):
+            digest.update(array.tobytes())
+        digest.update(repr(sorted(self.calibration.references.items())).encode())
+        return digest.hexdigest()
 
     @property
     def card(self) -> ModelCard:
@@ -108,7 +124,9 @@ class TrainedModel:
         return decisions
 
 
-def load_model(run: StrPath, *, fit_missing: bool = True, track: Track = silent) -> TrainedModel:
+def load_model(
+    run: StrPath | SealedFolder, *, fit_missing: bool = True, track: Track = silent
+) -> TrainedModel:
     """Load a trained model with its calibration.
 
     Parameters
@@ -125,23 +143,27 @@ def load_model(run: StrPath, *, fit_missing: bool = True, track: Track = silent)
     CheckpointError
         If the folder holds no complete model, its calibration belongs to other weights or is
         missing and cannot be fitted.
+    RunError
+        If a file is not the one that was sealed.
     """
-    folder = Path(run)
-    engine = open_engine(folder)
-    if has_calibration(folder):
-        calibration = read_calibration(folder)
+    files = open_model_folder(run if isinstance(run, SealedFolder) else Path(run))
+    engine = open_engine(files)
+    if has_calibration(files.folder):
+        calibration = read_calibration(files)
     elif fit_missing:
-        calibration = fit_calibration(folder, track=track)
+        calibration = fit_calibration(files.folder, track=track)
+        files = SealedFolder(files.folder)
     else:
         raise CheckpointError(
-            "this run has no calibration; run `glomerulab gates RUN` first", where=str(run)
+            "this run has no calibration; run `glomerulab gates RUN` first",
+            where=str(files.folder),
         )
     if calibration.facts.weights_sha256 != engine.weights_sha256:
         raise CheckpointError(
             "the calibration was fitted for other weights; run `glomerulab gates RUN` again",
-            where=str(run),
+            where=str(files.folder),
         )
-    return TrainedModel(engine, calibration)
+    return TrainedModel(engine, calibration, files.warning)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,11 +26,16 @@ from glomerulab.errors import CheckpointError, ImageFileError
 from glomerulab.evaluation.eval_set import DECISION_THRESHOLD
 from glomerulab.images import read_image
 from glomerulab.inference.calibration import (
-    CALIBRATION_FOLDER,
     has_calibration,
     read_calibration,
+    write_calibration,
 )
-from glomerulab.inference.detector import DETECTOR_FILE, is_detector
+from glomerulab.inference.detector import (
+    DETECTOR_FILE,
+    is_detector,
+    open_detector,
+    write_detector_card,
+)
 from glomerulab.inference.engines.base import Engine, probabilities_of, stack_images
 from glomerulab.inference.engines.onnx_engine import (
     CARD_FILE,
@@ -43,7 +48,12 @@ from glomerulab.inference.engines.onnx_engine import (
 from glomerulab.inference.engines.torch_engine import NetworkWithFeatures, TorchEngine
 from glomerulab.predictions import Head
 from glomerulab.runtime.files import atomic_write, make_folder
-from glomerulab.runtime.sealing import require_run_folder
+from glomerulab.runtime.sealing import (
+    SealedFolder,
+    open_model_folder,
+    refuse_other_model,
+    write_seal,
+)
 
 __all__ = ["export_onnx"]
 
@@ -74,7 +84,7 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
     run : Path
         A run folder with its calibration.
     out : Path
-        Folder for ``model.onnx``, ``card.json`` and ``gates/``; created if needed.
+        Folder for ``model.onnx``, ``card.json``, ``gates/`` and ``seal.json``; created if needed.
     precision : {"float32", "int8"}, default "float32"
         int8 needs the images of the run: training images for its calibration, held-out images to
         measure the loss.
@@ -84,21 +94,22 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
     CheckpointError
         If the run has no calibration, the two engines differ in float32, or int8 lacks the images.
     """
-    require_run_folder(run)
-    engine = TorchEngine(run)
+    files = open_model_folder(run)
+    refuse_other_model(out, own=MODEL_FILE)
+    engine = TorchEngine(files)
     if not has_calibration(run):
         raise CheckpointError(
             f"the run {run.name} has no calibration yet; run `glomerulab gates RUN` first",
             where=str(run),
         )
-    read_calibration(run)  # refuses an altered one
+    calibration = read_calibration(files)
     make_folder(out)
     card = ExportCard(**engine.card.model_dump(), weights_sha256=engine.weights_sha256)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         work = Path(folder)
         _write_card(card, work)
         write_onnx(engine.network.cpu(), engine.card.input_size, work / MODEL_FILE)
-        difference = _largest_difference(engine, OnnxEngine(work))
+        difference = _largest_difference(engine, OnnxEngine(SealedFolder(work, rewriting="")))
         if difference > MAX_DIFFERENCE:
             raise CheckpointError(
                 f"the exported model was discarded: its probabilities differ from torch's by "
@@ -110,9 +121,12 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
         with atomic_write(out / MODEL_FILE) as temporary:
             shutil.copyfile(work / MODEL_FILE, temporary)
     _write_card(card, out)
-    shutil.copytree(run / CALIBRATION_FOLDER, out / CALIBRATION_FOLDER, dirs_exist_ok=True)
+    write_calibration(calibration, out)
     if is_detector(run):
-        shutil.copyfile(run / DETECTOR_FILE, out / DETECTOR_FILE)
+        write_detector_card(open_detector(run).card, out)
+    else:  # of an earlier export to the same folder
+        (out / DETECTOR_FILE).unlink(missing_ok=True)
+    write_seal(out)
     return ExportResult(difference, card.loss)
 
 
@@ -219,7 +233,9 @@ def _quantize_run(run: Path, engine: Engine, card: ExportCard, work: Path) -> Ex
         ) from error
     float32 = (work / MODEL_FILE).rename(work / "float32.onnx")
     write_int8(float32, work / MODEL_FILE, training)
-    loss = _quantization_loss(engine, OnnxEngine(work), images, labels, head=card.head)
+    loss = _quantization_loss(
+        engine, OnnxEngine(SealedFolder(work, rewriting="")), images, labels, head=card.head
+    )
     return card.model_copy(update={"precision": "int8", "loss": loss})
 
 

@@ -5,6 +5,7 @@ Reading one never executes code.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -15,7 +16,7 @@ from glomerulab.errors import CheckpointError
 from glomerulab.models.card import ModelCard
 from glomerulab.models.registry import create_model
 from glomerulab.runtime.messages import first_problem
-from glomerulab.runtime.sealing import is_crossval, read_bundle, write_bundle
+from glomerulab.runtime.sealing import SealedFolder, is_crossval, read_bundle, write_bundle
 
 __all__ = [
     "ModelCard",
@@ -34,7 +35,7 @@ def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], card: ModelCard
     write_tensors(folder, NAME, weights, card.model_dump(mode="json"))
 
 
-def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], ModelCard]:
+def read_checkpoint(folder: Path | SealedFolder) -> tuple[dict[str, Tensor], ModelCard]:
     """Read the weights and the card of a checkpoint without building its model.
 
     Parameters
@@ -46,25 +47,29 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], ModelCard]:
     ------
     CheckpointError
         If a file is missing, altered or malformed, or the folder holds a cross-validation.
+    RunError
+        If a file is not the one that was sealed.
     """
-    if is_crossval(folder):
+    files = SealedFolder.of(folder)
+    if is_crossval(files.folder):
         raise CheckpointError(
             "a cross-validation has a model of each fold, and one model is needed here; give the "
             "folder of one, such as runs/repeat-1-fold-0 in it, or train on all images",
-            where=str(folder),
+            where=str(files.folder),
         )
-    if (folder / NAME / f"{NAME}.json").is_file():
-        folder /= NAME
-    weights, facts = read_tensors(folder, NAME)
+    in_run = f"{NAME}/{NAME}"
+    name = in_run if files.has(f"{in_run}.json") else NAME
+    weights, facts = read_tensors(files, name)
+    facts = files.checked_card(facts)
     known = {key: value for key, value in facts.items() if not key.startswith("tensors_")}
     try:
         return weights, ModelCard.model_validate(known)
     except ValidationError as error:
-        where = str(folder / f"{NAME}.json")
+        where = str(files.folder / f"{name}.json")
         raise CheckpointError(first_problem(error), where=where) from error
 
 
-def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
+def load_checkpoint(folder: Path | SealedFolder) -> tuple[nn.Module, ModelCard]:
     """Read a checkpoint and build its model, in evaluation mode and on the CPU.
 
     Parameters
@@ -76,8 +81,11 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
     ------
     CheckpointError
         If a file is missing, altered, or of another model.
+    RunError
+        If a file is not the one that was sealed.
     """
-    weights, card = read_checkpoint(folder)
+    files = SealedFolder.of(folder)
+    weights, card = read_checkpoint(files)
     try:
         model = create_model(
             card.model, len(card.labels), options=card.options, input_size=card.input_size
@@ -86,7 +94,8 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
     except (ValueError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
         raise CheckpointError(
-            f"the weights do not fit the model {card.model}: {first_line}", where=str(folder)
+            f"the weights do not fit the model {card.model}: {first_line}",
+            where=str(files.folder),
         ) from error
     return model.eval(), card
 
@@ -100,19 +109,22 @@ def write_tensors(
     write_bundle(folder, name, content, facts)
 
 
-def read_tensors(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Read the tensors (on the CPU) and the facts of a bundle.
+def read_tensors(
+    folder: Path | SealedFolder, name: str
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors (on the CPU) and the facts of a bundle; `name` as for `read_bundle`.
 
     Raises
     ------
     CheckpointError
         If a file is missing or unreadable, or the tensors are not those the facts were written for.
     """
-    content, facts = read_bundle(folder, name)
+    files = SealedFolder.of(folder)
+    content, facts = read_bundle(files, name)
     try:
         return load(content), facts
     except SafetensorError as error:
-        file_name = str(facts["tensors_file"])
+        path = files.folder / Path(name).parent / str(facts["tensors_file"])
         raise CheckpointError(
-            f"{file_name} is not a safetensors file: {error}", where=str(folder / file_name)
+            f"{path.name} is not a safetensors file: {error}", where=str(path)
         ) from error

@@ -19,7 +19,7 @@ from glomerulab.cohort.leakage import find_leaks, recheck_target_leaks, target_l
 from glomerulab.cohort.manifest import Manifest, read_manifest, write_manifest
 from glomerulab.cohort.schema import NORMALIZED_FROM_COLUMN
 from glomerulab.cohort.splits import assign_folds, group_rows
-from glomerulab.errors import ConfigError, LeakageError, OutputError, StainError, TrainingError
+from glomerulab.errors import ConfigError, LeakageError, StainError, TrainingError
 from glomerulab.evaluation.run_tables import repeat_file
 from glomerulab.images import read_image
 from glomerulab.pipeline.normalize import normalize_manifest
@@ -27,7 +27,13 @@ from glomerulab.predictions import read_predictions, write_predictions
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import SettingsFile, folder_lock
-from glomerulab.runtime.sealing import CROSSVAL_FILE, SEAL_FILE, check_seal, is_crossval, write_seal
+from glomerulab.runtime.sealing import (
+    CROSSVAL_FILE,
+    SEAL_FILE,
+    check_seal,
+    refuse_other_model,
+    write_seal,
+)
 from glomerulab.stain.fitting import FitFailure, try_fit
 from glomerulab.stain.reference import StainReference, aggregate
 from glomerulab.training.compare import CompareConfig, TrainedModels, measure_cost, run_config
@@ -128,7 +134,7 @@ def cross_validate(
         echo(note)
     folds = [fold for repeat, one in enumerate(repeats, 1) for fold in _folds(repeat, one)]
     splits = [_split(fold, config, settings) for fold in folds]  # all are checked first
-    _check_folder(out)
+    refuse_other_model(out, own=CROSSVAL_FILE)
     with folder_lock(out, ".crossval.lock"):
         SettingsFile(out / CROSSVAL_FILE).continue_or_refuse(
             _recorded(config, settings, n_folds=repeats[0].table["fold"].nunique()),
@@ -214,14 +220,6 @@ def _recorded(
 def _folds(repeat: int, manifest: Manifest) -> Iterator[_Fold]:
     for number in sorted(manifest.table["fold"].dropna().unique()):
         yield _Fold(repeat, int(number), manifest)
-
-
-def _check_folder(out: Path) -> None:
-    """Refuse the folder of a training: its seal would mark the cross-validation as complete."""
-    if (out / "config.toml").is_file() and not is_crossval(out):
-        raise OutputError(
-            "this folder holds a run of `glomerulab train`; give another --out", where=str(out)
-        )
 
 
 def _split(fold: _Fold, config: TrainConfig, settings: CrossvalSettings) -> Manifest:
@@ -360,9 +358,7 @@ def _pool(folds: list[_Fold], config: TrainConfig, notes: list[str]) -> None:
     environment = describe_environment(config, device="cpu") | {"warnings": notes}
     with atomic_write(out / "environment.json") as temporary:
         temporary.write_text(json.dumps(environment, indent=2), encoding="utf-8")
-    write_seal(
-        out, others=[repeat_file(fold.repeat) for fold in folds if fold.repeat > 1]
-    )  # last, so that it marks a complete cross-validation
+    write_seal(out)  # last, so that it marks a complete cross-validation
 
 
 def _held_out_predictions(run: Path, fold: _Fold, config: TrainConfig) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from glomerulab.inference.image_predictions import predict_manifest
 from glomerulab.reports.run.figures import ImageAnalysis
 from glomerulab.reports.run.report import ExternalSet
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.runtime.sealing import is_crossval
+from glomerulab.runtime.sealing import SealedFolder, is_crossval
 
 __all__ = ["analyse_images", "predict_external_set"]
 
@@ -44,7 +44,8 @@ def analyse_images(
     CheckpointError
         If the run has no checkpoint.
     """
-    tables = read_run(run)
+    files = SealedFolder(run)
+    tables = read_run(files)
     if is_crossval(run):
         return _analyse_folds(tables, n_workers, track)
     if not (run / "checkpoint").is_dir():
@@ -58,14 +59,14 @@ def analyse_images(
     ids = set(tables.predictions.loc[tables.predictions["split"] == split, "image_id"])
     part = tables.manifest.with_table(own[own["image_id"].isin(ids)])
     try:
-        found = predict_manifest(run, part, n_workers=n_workers, track=track)
+        found = predict_manifest(files, part, n_workers=n_workers, track=track)
         features = _features(found.table["image_id"], found.features)
     except ImageFileError as error:  # the tables can be evaluated all the same
         notices.append(f"no image of the {split} split can be read, so none is shown: {error}")
         features = None
     return ImageAnalysis(
         features=features,
-        explain=_Overlays(run, tables.image_paths, run / "explanations"),
+        explain=_Overlays(files, tables.image_paths, run / "explanations"),
         near_duplicates=pairs,
         notices=tuple(notices),
     )
@@ -84,8 +85,9 @@ def predict_external_set(
 
     Unreadable images are left out, counted, and named in the notices of the image analysis.
     """
-    tables, manifest = read_run(run), read_manifest(manifest_path)
-    found = predict_manifest(run, manifest, n_workers=n_workers, track=track)
+    files = SealedFolder(run)
+    tables, manifest = read_run(files), read_manifest(manifest_path)
+    found = predict_manifest(files, manifest, n_workers=n_workers, track=track)
     readable = manifest.with_table(
         manifest.table[manifest.table["image_id"].isin(set(found.table["image_id"]))]
     )
@@ -104,7 +106,7 @@ def predict_external_set(
         features=_features(found.table["image_id"], found.features),
         explain=None
         if is_crossval(run)  # which has many networks
-        else _Overlays(run, paths, run / "external" / name / "explanations"),
+        else _Overlays(files, paths, run / "external" / name / "explanations"),
         near_duplicates=pairs,
         notices=(*failures, *notices),
     )
@@ -114,7 +116,7 @@ def predict_external_set(
 class _Overlays:
     """Draws saliency maps of errors; the model is loaded at the first one."""
 
-    def __init__(self, run: Path, image_paths: dict[str, Path], out: Path) -> None:
+    def __init__(self, run: SealedFolder, image_paths: dict[str, Path], out: Path) -> None:
         self.run, self.image_paths, self.out = run, image_paths, out
         self.explainer: Explainer | None = None
 

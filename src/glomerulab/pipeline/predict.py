@@ -20,7 +20,7 @@ from glomerulab.cases.case_folder import (
     write_case_folder,
 )
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.errors import ConfigError, PredictionsError
+from glomerulab.errors import CheckpointError, ConfigError, PredictionsError
 from glomerulab.i18n.catalogue import translate
 from glomerulab.inference.calibration import ModelCalibration, model_facts
 from glomerulab.inference.detector import is_detector
@@ -41,6 +41,7 @@ from glomerulab.pipeline.predict_table import (
 from glomerulab.runtime.files import StrPath, make_folder, new_folder
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.sealing import SealedFolder, open_model_folder
 from glomerulab.slides.regions.features import RegionOptions
 from glomerulab.stain.fitting import StainStatus
 
@@ -75,6 +76,7 @@ def predict(
     out: StrPath,
     *,
     settings: PredictSettings | None = None,
+    fingerprint: str | None = None,
     track: Track = silent,
 ) -> PredictSummary:
     """Apply a trained model.
@@ -89,6 +91,8 @@ def predict(
         exist.
     out : Path
         Gets ``predictions.csv``, ``case.json``, ``failures.csv`` and the crops.
+    fingerprint : str, optional
+        Of the model that is expected, see `TrainedModel.fingerprint`.
 
     Returns
     -------
@@ -98,7 +102,9 @@ def predict(
     Raises
     ------
     CheckpointError
-        If the model cannot be read, or its calibration belongs to another model.
+        If the model cannot be read, is not the one expected, or its calibration belongs to another.
+    RunError
+        If a file of the model is not the one that was sealed.
     PredictionsError
         If no image could be classified, unless a slide was read that holds no region.
     GlomerulabError
@@ -106,15 +112,21 @@ def predict(
     """
     source, run, out = Path(source), Path(run), Path(out)
     settings = settings or PredictSettings()
+    files = open_model_folder(run)
     _check_options(run, settings)
-    model = load_model(run, track=track)
+    model = load_model(files, track=track)
+    if fingerprint not in {None, model.fingerprint}:
+        raise CheckpointError(
+            "the model in this folder is not the one that the server loaded; restart the server",
+            where=str(run),
+        )
     with new_folder(out):
-        return _predict(source, run, out, model, settings=settings, track=track)
+        return _predict(source, files, out, model, settings=settings, track=track)
 
 
 def _predict(
     source: Path,
-    run: Path,
+    files: SealedFolder,
     out: Path,
     model: TrainedModel,
     *,
@@ -147,16 +159,16 @@ def _predict(
     if settings.saliency and predictions:
         labels = likeliest_labels(table, engine.card.taxonomy)
         pictures = write_saliency(
-            run, images, labels, out, weights_sha256=engine.weights_sha256, track=track
+            files, images, labels, out, weights_sha256=engine.weights_sha256, track=track
         )
         table["saliency_path"] = [pictures.get(image_id, pd.NA) for image_id in table["image_id"]]
     stain_notes = tuple(note.en for note in notes)
-    notes = (*inputs.notes, *notes, *_engine_notes(engine, settings))
+    notes = (*inputs.notes, *notes, *_engine_notes(engine, settings), *_seal_notes(model))
     facts = _case_facts(
         inputs,
         failures,
         notes,
-        model=model_facts(engine, calibration, run),
+        model=model_facts(engine, calibration, files.folder),
         region_options=None if settings.regions is None else settings.region_options.record(),
     )
     write_case_folder(out, facts, table)
@@ -298,6 +310,10 @@ def _stain_notes(done: NormalizedCohort) -> tuple[Note, ...]:
         "correct the stain if it is wrong.": done.n_by_status.get(StainStatus.OTHER_STAIN.value, 0),
     }
     return tuple(Note.of(text, n=n) for text, n in counts.items() if n)
+
+
+def _seal_notes(model: TrainedModel) -> tuple[Note, ...]:
+    return () if model.seal_warning is None else (Note.of(model.seal_warning),)
 
 
 def _engine_notes(engine: Engine, settings: PredictSettings) -> tuple[Note, ...]:

@@ -19,6 +19,7 @@ from glomerulab.pipeline.predict_inputs import PredictionInputs
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.sealing import SealedFolder
 from glomerulab.slides.regions.parsing import LABEL_SEPARATOR
 from glomerulab.slides.regions.proposals import is_proposal
 from glomerulab.taxonomy import Taxonomy
@@ -97,7 +98,7 @@ def check_has_gradients(run: Path) -> None:
 
 
 def write_saliency(
-    run: Path,
+    run: SealedFolder,
     images: Manifest,
     labels: Mapping[str, str],
     out: Path,

@@ -234,8 +234,16 @@ def read_utf8(
     way_out : str, optional
         End of the message about a missing file, such as "give the folder that X wrote".
     """
+    content = read_content(path, name, error=error, way_out=way_out)
+    return decode_utf8(content, name, error=error, where=str(path))
+
+
+def read_content(
+    path: StrPath, name: str, *, error: type[GlomerulabError], way_out: str = "check its path"
+) -> bytes:
+    """Return the bytes of a file; parameters as for `read_utf8`."""
     try:
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as failure:
         raise error(f"there is no such {name}; {way_out}", where=str(path)) from failure
     except IsADirectoryError as failure:
@@ -247,7 +255,6 @@ def read_utf8(
         raise error(
             f"the {name} cannot be read ({reason}); check the permissions", where=str(path)
         ) from failure
-    return decode_utf8(content, name, error=error, where=str(path))
 
 
 def decode_utf8(
@@ -270,14 +277,20 @@ def read_json(
     path: StrPath, name: str, *, error: type[GlomerulabError], way_out: str = "check its path"
 ) -> Any:  # noqa: ANN401 - JSON is anything until it is checked
     """Return the value of a JSON file; errors as for `read_utf8`, and if it is not JSON."""
-    text = read_utf8(path, name, error=error, way_out=way_out)
+    content = read_content(path, name, error=error, way_out=way_out)
+    return parse_json(content, name, error=error, where=str(path))
+
+
+def parse_json(content: bytes, name: str, *, error: type[GlomerulabError], where: str) -> Any:  # noqa: ANN401 - as for read_json
+    """Return the value of a JSON file from its bytes, as `read_json`."""
+    text = decode_utf8(content, name, error=error, where=where)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as failure:
         raise error(
             f"the {name} is not valid JSON ({failure}); correct it, or copy it again if nobody "
             "edited it",
-            where=str(path),
+            where=where,
         ) from failure
 
 

@@ -48,6 +48,7 @@ from glomerulab.models.transfer.weights import (
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import SettingsFile
+from glomerulab.runtime.sealing import refuse_other_model, write_seal
 from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training.batch_norm import remeasure_batch_norm
 from glomerulab.training.config import cosine_rate
@@ -289,6 +290,7 @@ def _write_run(
         origin=origin,
     )
     save_checkpoint(settings.out / "checkpoint", model.state_dict(), card)
+    write_seal(settings.out)
 
 
 def _resnet50(settings: Distillation, some: Tensor) -> tuple[StageTeacher, dict[str, Tensor]]:
@@ -354,6 +356,7 @@ def _open_run(settings: Distillation, state: TrainingState) -> None:
     """Create the run folder, or restore the state of the run in it."""
     facts = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(settings).items()}
     del facts["out"]
+    refuse_other_model(settings.out, own="distillation.json")
     make_folder(settings.out)
     SettingsFile(settings.out / "distillation.json").continue_or_refuse(
         facts,

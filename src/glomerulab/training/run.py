@@ -34,7 +34,7 @@ from glomerulab.models.transfer.published import origin_lines
 from glomerulab.predictions import predictions_table, write_predictions
 from glomerulab.runtime.files import StrPath
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.runtime.sealing import SEAL_FILE, write_seal
+from glomerulab.runtime.sealing import SEAL_FILE, SealedFolder, write_seal
 from glomerulab.training.batch_plan import check_shares, smallest_part
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.dataset import CropDataset
@@ -290,7 +290,7 @@ def _predict_all(
 ) -> None:
     """Predict every original image of all parts with the checkpoint, and seal the run."""
     accelerator = compute.accelerator
-    model, card = load_checkpoint(config.out / "checkpoint")
+    model, card = load_checkpoint(SealedFolder(config.out, rewriting=""))  # not sealed yet
     model = _on_device(model, accelerator.device)
     everything = _originals(parts)
     logits = predict_logits(

@@ -14,7 +14,7 @@ from glomerulab.errors import ConfigError, OutputError, RunError
 from glomerulab.models.card import Origin
 from glomerulab.runtime.files import atomic_write, make_folder, read_json, remove_partial_files
 from glomerulab.runtime.resume import Change, changed_settings, describe_changes
-from glomerulab.runtime.sealing import is_crossval
+from glomerulab.runtime.sealing import is_crossval, refuse_other_model
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.hardware import processor_name
 
@@ -32,6 +32,7 @@ def check_run_folder(run: Path, config: TrainConfig, *, resume: bool) -> None:
         raise OutputError(
             "this folder holds a cross-validation; choose another folder", where=str(run)
         )
+    refuse_other_model(run, own="config.toml")
     if not (run / "config.toml").is_file():
         return
     if not resume:

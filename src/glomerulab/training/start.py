@@ -27,7 +27,7 @@ from glomerulab.models.transfer.weights import (
     load_matching,
 )
 from glomerulab.runtime.files import atomic_write, read_json
-from glomerulab.runtime.sealing import require_run_folder
+from glomerulab.runtime.sealing import open_model_folder
 from glomerulab.training.config import IMAGENET, TrainConfig
 from glomerulab.training.dataset import CropDataset
 
@@ -191,8 +191,7 @@ def _read_weights(
     path = Path(wanted)
     if not path.is_dir():
         return read_weights(path, *networks), wanted, None
-    require_run_folder(path)
-    weights, run_card = read_checkpoint(path)
+    weights, run_card = read_checkpoint(open_model_folder(path))
     _check_same_scale(run_card.mean, run_card.std, card, where=wanted)
     return FileWeights(weights), wanted, run_card
 

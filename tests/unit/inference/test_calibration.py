@@ -7,7 +7,7 @@ from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import LedoitWolf
 
 from glomerulab.cohort.manifest import read_manifest
-from glomerulab.errors import CheckpointError
+from glomerulab.errors import CheckpointError, RunError
 from glomerulab.images import read_image
 from glomerulab.inference.calibration import (
     has_calibration,
@@ -20,6 +20,7 @@ from glomerulab.inference.engines.open import open_engine
 from glomerulab.inference.fit_calibration import fit_calibration
 from glomerulab.inference.ood import MahalanobisDetector
 from glomerulab.predictions import read_predictions
+from glomerulab.runtime.sealing import write_seal
 
 
 def test_the_distance_is_mahalanobis_to_the_nearest_class(rng: np.random.Generator) -> None:
@@ -46,6 +47,9 @@ def test_a_calibration_reads_back_as_written(trained: Path, tmp_path: Path) -> N
 def test_an_altered_calibration_is_refused(own_run: Path) -> None:
     path = next((own_run / "gates").glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(RunError, match="SHA-256"):
+        read_calibration(own_run)
+    write_seal(own_run)
     with pytest.raises(CheckpointError, match="SHA-256"):
         read_calibration(own_run)
 
@@ -53,6 +57,7 @@ def test_an_altered_calibration_is_refused(own_run: Path) -> None:
 def test_a_calibration_of_an_older_version_is_refused_with_the_command(own_run: Path) -> None:
     path = own_run / "gates" / "gates.json"
     path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    write_seal(own_run)
     with pytest.raises(CheckpointError, match="glomerulab gates RUN"):
         read_calibration(own_run)
 
@@ -114,10 +119,10 @@ def test_calibration_without_images_is_refused_with_the_command(own_run: Path) -
 
 
 def test_a_run_without_validation_is_refused(own_run: Path) -> None:
-    (own_run / "seal.json").unlink()
     for name in ("predictions.csv", "manifest.csv"):
         path = own_run / name
         path.write_text(path.read_text().replace(",validation,", ",train,"))
+    write_seal(own_run)
     with pytest.raises(CheckpointError, match="validation"):
         fit_calibration(own_run)
 

@@ -7,7 +7,7 @@ import pytest
 
 from glomerulab.cohort.manifest import manifest_from_rows
 from glomerulab.cohort.slides_table import SlideEntry
-from glomerulab.errors import CheckpointError, TrainingError
+from glomerulab.errors import CheckpointError, RunError, TrainingError
 from glomerulab.inference.detector import (
     Detector,
     detect_on,
@@ -19,6 +19,7 @@ from glomerulab.inference.detector import (
 )
 from glomerulab.inference.engines.open import open_engine
 from glomerulab.pipeline.detector import DETECTOR_TAXONOMY
+from glomerulab.runtime.sealing import write_seal
 from glomerulab.slides.regions.files import write_regions
 from glomerulab.slides.regions.polygons import overlap
 from glomerulab.slides.regions.proposals import is_proposal
@@ -54,16 +55,21 @@ def test_a_run_with_a_card_is_a_detector(own_run) -> None:
         open_detector(own_run)
     sha = open_engine(own_run).weights_sha256
     write_detector_card(detector_card(weights_sha256=sha), own_run)
+    with pytest.raises(RunError, match="added"):
+        open_detector(own_run)
+    write_seal(own_run)
     assert is_detector(own_run)
     assert open_detector(own_run).card.growth == 1.0
 
 
 def test_a_card_of_other_weights_or_a_damaged_one_is_refused(own_run) -> None:
     write_detector_card(detector_card(), own_run)
+    write_seal(own_run)
     with pytest.raises(CheckpointError, match="other weights"):
         open_detector(own_run)
     path = own_run / "detector.json"
     path.write_text(json.dumps({"growth": "large"}))
+    write_seal(own_run)
     with pytest.raises(CheckpointError, match="weights_sha256"):
         open_detector(own_run)
 

@@ -57,7 +57,7 @@ def test_a_damaged_model_is_named(tmp_path) -> None:
 def test_a_batch_split_over_the_cores_keeps_its_order(tmp_path, rng) -> None:
     model = create_model("improved_seresnet_small", 4, seed=1).eval()
     write_onnx(NetworkWithFeatures(model, (0.5,) * 3, (0.2,) * 3), 32, tmp_path / "model.onnx")
-    session = ParallelSession(tmp_path / "model.onnx")
+    session = ParallelSession((tmp_path / "model.onnx").read_bytes())
     images = rng.integers(0, 255, (2 * session.n_threads + 1, 32, 32, 3), dtype=np.uint8)
     together = session.predict(images)
     alone = [session.predict(image[None]) for image in images]

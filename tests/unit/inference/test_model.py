@@ -10,6 +10,7 @@ from glomerulab.errors import CheckpointError, GlomerulabError
 from glomerulab.images import read_image
 from glomerulab.inference.model import load_model
 from glomerulab.pipeline.predict import predict
+from glomerulab.runtime.sealing import write_seal
 
 
 def test_arrays_and_files_get_the_decisions_of_the_command(trained: Path, tmp_path: Path) -> None:
@@ -71,7 +72,8 @@ def test_a_file_that_is_not_an_image_is_an_error(trained: Path, tmp_path: Path) 
 
 
 def test_a_missing_calibration_is_fitted_only_on_request(own_run: Path) -> None:
-    shutil.rmtree(own_run / "gates", ignore_errors=True)
+    shutil.rmtree(own_run / "gates")
+    write_seal(own_run)
     with pytest.raises(CheckpointError) as caught:
         load_model(own_run, fit_missing=False)
     assert caught.value.where == str(own_run)

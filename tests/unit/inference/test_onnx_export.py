@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from glomerulab.inference.engines.torch_engine import NetworkWithFeatures
 from glomerulab.inference.onnx_export import MAX_DIFFERENCE, export_onnx, write_int8, write_onnx
 from glomerulab.models.registry import create_model
 from glomerulab.pipeline.predict import predict
+from glomerulab.runtime.sealing import write_seal
 from tests.support.detecting import detector_card
 
 pytestmark = pytest.mark.slow  # torch's exporter takes its time, whatever the network
@@ -76,7 +78,8 @@ def test_predictions_without_torch_are_the_same(trained, exported, tmp_path) -> 
 
 
 def test_export_of_an_uncalibrated_run_names_the_command(own_run, tmp_path) -> None:
-    next((own_run / "gates").glob("*.json")).unlink()
+    shutil.rmtree(own_run / "gates")
+    write_seal(own_run)
     with pytest.raises(CheckpointError, match="glomerulab gates"):
         export_onnx(own_run, tmp_path)
 
@@ -84,6 +87,7 @@ def test_export_of_an_uncalibrated_run_names_the_command(own_run, tmp_path) -> N
 def test_the_export_of_a_detector_is_a_detector(own_run, tmp_path) -> None:
     sha = open_engine(own_run).weights_sha256
     write_detector_card(detector_card(weights_sha256=sha), own_run)
+    write_seal(own_run)
     export_onnx(own_run, tmp_path / "onnx")
     detector = open_detector(tmp_path / "onnx")
     assert isinstance(detector.engine, OnnxEngine)

@@ -294,8 +294,9 @@ def test_a_cross_validated_folder_predicts_as_an_ensemble(config: TrainConfig) -
     assert len(decisions) == 4
     assert model.calibration.facts.n_validation == 36
     shutil.rmtree(folder / "runs" / "repeat-1-fold-1")
-    with pytest.raises(RunError, match="2 of them"):
+    with pytest.raises(RunError, match="repeat-1-fold-1") as caught:
         load_model(folder)
+    assert caught.value.where.startswith(str(folder))
 
 
 def test_a_cross_validation_is_evaluated_as_a_run_is(config: TrainConfig) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
-from glomerulab.errors import CheckpointError, ConfigError, PredictionsError, RegionError
+from glomerulab.errors import ConfigError, PredictionsError, RegionError, RunError
 from glomerulab.geometry import Box, Region
 from glomerulab.images import write_image
 from glomerulab.inference.detector import Detector
@@ -17,6 +17,7 @@ from glomerulab.pipeline.predict import PredictSettings, failure_facts, predict
 from glomerulab.reports.case.fhir import case_bundle
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.write import FORMATS, write_case_reports
+from glomerulab.runtime.sealing import write_seal
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import read_region_file, read_regions, write_regions
 from glomerulab.slides.slide import open_slide
@@ -107,8 +108,9 @@ def test_a_manifest_is_evaluated_without_changes(trained: Path, tmp_path: Path) 
 def test_a_truncated_checkpoint_is_refused(own_run: Path, slides, tmp_path) -> None:
     path = next((own_run / "checkpoint").glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="SHA-256"):
+    with pytest.raises(RunError, match="SHA-256") as caught:
         run_on(slides, own_run, tmp_path / "out")
+    assert caught.value.where == str(path)
 
 
 def test_no_readable_image_is_an_error(own_run: Path, tmp_path) -> None:
@@ -218,6 +220,7 @@ def test_regions_and_a_detector_exclude_each_other(large, trained, tmp_path) -> 
 
 def test_a_detector_in_the_place_of_the_model_is_named(own_run, large, tmp_path) -> None:
     (own_run / "detector.json").write_text("{}")
+    write_seal(own_run)
     with pytest.raises(ConfigError, match="is a detector"):
         predict(large / "slides.csv", own_run, tmp_path / "out")
 
@@ -243,6 +246,7 @@ def test_saliency_pictures_are_beside_the_calls(slides, trained, tmp_path) -> No
 
 def test_saliency_of_an_export_is_refused_before_any_work(own_run, slides, tmp_path) -> None:
     (own_run / "model.onnx").write_bytes(b"")
+    write_seal(own_run)
     with pytest.raises(ConfigError, match="no gradients"):
         run_on(slides, own_run, tmp_path / "out", saliency=True)
     assert not (tmp_path / "out").exists()

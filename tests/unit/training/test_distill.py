@@ -10,6 +10,7 @@ from glomerulab.cohort.manifest import read_manifest, write_manifest
 from glomerulab.errors import CheckpointError, ImageFileError, ManifestError, OutputError
 from glomerulab.models.checkpoint import read_checkpoint
 from glomerulab.models.registry import create_model
+from glomerulab.runtime.sealing import check_seal
 from glomerulab.training import distill as module
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.distill import Distillation, best_teacher, distill
@@ -68,6 +69,7 @@ def test_a_network_with_relu_inside_its_pairs_is_distilled_too(
 ) -> None:
     options = replace(settings, n_steps=2, activation_inside_pair=True)
     distill(options)
+    assert check_seal(options.out)
     _, card = read_checkpoint(options.out)
     assert card.options == {"activation_inside_pair": True}
     model = config.model.model_copy(update={"name": "improved_seresnet50", "options": card.options})

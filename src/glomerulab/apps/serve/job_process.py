@@ -47,6 +47,8 @@ class JobTask:
     run: Path
     slides: Path
     n_workers: int
+    fingerprint: str | None = None
+    """Of the model that the server loaded."""
 
 
 def run_job_process(task: JobTask) -> None:
@@ -95,7 +97,14 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
     )
     table = _write_slides(task, allowed)
     track = _FileTrack(folder)
-    summary = predict(table, task.run, folder.result, settings=settings, track=track)
+    summary = predict(
+        table,
+        task.run,
+        folder.result,
+        settings=settings,
+        fingerprint=task.fingerprint,
+        track=track,
+    )
     for name in (FAILURES_FILE, CASE_FILE):
         _translate_file(folder.result / name, task)
     write_case_reports(

@@ -214,7 +214,12 @@ class Jobs:
         folder.delete_outcome()
         settings = self.settings
         task = JobTask(
-            folder.path, record.request, settings.run, settings.slides.root, settings.n_workers
+            folder.path,
+            record.request,
+            settings.run,
+            settings.slides.root,
+            settings.n_workers,
+            settings.fingerprint,
         )
         # Spawned: torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")

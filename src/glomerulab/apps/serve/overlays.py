@@ -10,6 +10,7 @@ from PIL import Image
 from glomerulab.explain.attribution import attribute, overlay_beside, usable_methods
 from glomerulab.images import RgbImage
 from glomerulab.models.checkpoint import load_checkpoint
+from glomerulab.runtime.sealing import SealedFolder
 
 
 class Overlays:
@@ -19,7 +20,7 @@ class Overlays:
     the next method, which takes seconds.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path | SealedFolder) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model, self._card = load_checkpoint(run)
         self._model = model.eval().to(self._device).to(memory_format=torch.channels_last)

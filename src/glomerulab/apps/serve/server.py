@@ -43,7 +43,9 @@ def open_service(settings: ServeSettings) -> Service:
     model = load_served_model(settings.run, metrics, taxonomy=settings.taxonomy)
     jobs = None
     if slides is not None and settings.jobs is not None:
-        kept = JobSettings(settings.jobs, settings.run.resolve(), slides, settings.n_workers)
+        kept = JobSettings(
+            settings.jobs, settings.run.resolve(), slides, settings.n_workers, model.fingerprint
+        )
         jobs = Jobs(kept, settings.limits)
     return Service(
         model,

@@ -23,7 +23,7 @@ from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.model import load_model
 from glomerulab.models.card import ModelCard
 from glomerulab.runtime.messages import did_you_mean
-from glomerulab.runtime.sealing import check_seal, is_crossval
+from glomerulab.runtime.sealing import is_crossval, open_model_folder
 from glomerulab.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
@@ -47,14 +47,16 @@ class ServedModel:
     """None for an export, which has no gradients, and a cross-validation, which has many models."""
     notes: tuple[str, ...] = ()
     """Notes of every response, such as the loss of an 8-bit engine."""
+    fingerprint: str = ""
+    """Identifies what was loaded; jobs refuse another model."""
 
 
 def load_served_model(
     run: Path, metrics: Metrics, *, taxonomy: Taxonomy | None = None
 ) -> ServedModel:
     """Load a run or an export, and run it once."""
-    check_seal(run)
-    model = load_model(run, fit_missing=False)
+    files = open_model_folder(run)
+    model = load_model(files, fit_missing=False)
     engine, calibration = model.engine, model.calibration
     if taxonomy is not None and taxonomy.label_ids != engine.card.taxonomy.label_ids:
         raise TaxonomyError(
@@ -67,7 +69,7 @@ def load_served_model(
     if not is_export and not is_crossval(run):
         from glomerulab.apps.serve.overlays import Overlays
 
-        overlays = Overlays(run)
+        overlays = Overlays(files)
     predictor = Predictor(engine, calibration, on_batch=metrics.batches.observe)
     return ServedModel(
         run,
@@ -77,7 +79,8 @@ def load_served_model(
         predictor,
         "onnxruntime" if is_export else "torch",
         overlays,
-        _engine_notes(engine),
+        (*_engine_notes(engine), *((model.seal_warning,) if model.seal_warning else ())),
+        model.fingerprint,
     )
 
 

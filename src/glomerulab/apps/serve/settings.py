@@ -43,6 +43,8 @@ class JobSettings:
     run: Path
     slides: SlideFolder
     n_workers: int = 1
+    fingerprint: str | None = None
+    """Of the loaded model; a job refuses another."""
 
 
 @dataclass(frozen=True, slots=True)

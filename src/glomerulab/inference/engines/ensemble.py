@@ -10,7 +10,7 @@ from scipy.special import logit
 from glomerulab.errors import CheckpointError
 from glomerulab.inference.engines.base import ModelOutput, probabilities_of
 from glomerulab.inference.engines.torch_engine import TorchEngine
-from glomerulab.runtime.sealing import check_seal, crossval_runs
+from glomerulab.runtime.sealing import SealedFolder, crossval_runs
 
 SMALLEST = 1e-12
 
@@ -23,13 +23,11 @@ class EnsembleEngine:
 
     max_concurrency = 1
 
-    def __init__(self, folder: Path) -> None:
-        check_seal(folder)
-        runs = crossval_runs(folder)
+    def __init__(self, folder: Path | SealedFolder) -> None:
+        runs = crossval_runs(SealedFolder.of(folder).folder)
         self.members = [TorchEngine(run) for run in runs]
         self.card = self.members[0].card
         for run, member in zip(runs, self.members, strict=True):
-            check_seal(run)
             expected, found = (
                 card.model_dump(include={"labels", "head", "input_size", "mean", "std"})
                 for card in (self.card, member.card)

@@ -14,13 +14,14 @@ from glomerulab.errors import CheckpointError
 from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.inference.engines.base import ModelOutput
 from glomerulab.models.card import ModelCard
-from glomerulab.runtime.files import read_utf8
 from glomerulab.runtime.messages import first_problem
+from glomerulab.runtime.sealing import SealedFolder
 
 Precision = Literal["float32", "int8"]
 
 MODEL_FILE = "model.onnx"
 CARD_FILE = "card.json"
+EXTERNAL_WEIGHTS = "session.model_external_initializers_file_folder_path"
 
 
 class QuantizationLoss(BaseModel):
@@ -70,20 +71,20 @@ class ExportCard(ModelCard):
 class OnnxEngine:
     """An exported model on the CPU."""
 
-    def __init__(self, folder: Path) -> None:
-        path = folder / CARD_FILE
-        text = read_utf8(
-            path, "model card", error=CheckpointError, way_out="copy the whole folder again"
-        )
+    def __init__(self, folder: Path | SealedFolder) -> None:
+        files = SealedFolder.of(folder)
+        facts = files.read_card(CARD_FILE)
+        network, _ = files.read(MODEL_FILE)
         try:
-            card = ExportCard.model_validate_json(text)
-            self._session = ParallelSession(folder / MODEL_FILE)
+            card = ExportCard.model_validate(facts)
+            self._session = ParallelSession(network)
         except ValidationError as error:
-            raise CheckpointError(first_problem(error), where=str(path)) from error
+            where = str(files.folder / CARD_FILE)
+            raise CheckpointError(first_problem(error), where=where) from error
         except Exception as error:  # ONNX Runtime's own errors have no common base
             raise CheckpointError(
                 f"ONNX Runtime cannot load the model: {str(error).splitlines()[0]}",
-                where=str(folder / MODEL_FILE),
+                where=str(files.folder / MODEL_FILE),
             ) from error
 
         self.card: ModelCard = card
@@ -104,11 +105,13 @@ class ParallelSession:
     for its slowest thread.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, network: bytes) -> None:
         options = onnxruntime.SessionOptions()
+        # Weights in other files, which no export has, would be read from the working folder.
+        options.add_session_config_entry(EXTERNAL_WEIGHTS, os.devnull)
         options.intra_op_num_threads = 1  # each call runs in the thread that makes it
         self._session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
+            network, options, providers=["CPUExecutionProvider"]
         )
         self.n_threads = len(os.sched_getaffinity(0))
         self._threads = ThreadPoolExecutor(self.n_threads, thread_name_prefix="onnx")

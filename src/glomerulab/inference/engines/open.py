@@ -3,22 +3,22 @@
 from pathlib import Path
 
 from glomerulab.inference.engines.base import Engine
-from glomerulab.runtime.sealing import is_crossval, require_run_folder
+from glomerulab.runtime.sealing import SealedFolder, is_crossval, open_model_folder
 
 __all__ = ["open_engine"]
 
 
-def open_engine(folder: Path) -> Engine:
+def open_engine(folder: Path | SealedFolder) -> Engine:
     """Open a run folder, its export, or a cross-validation, whose models are averaged."""
-    require_run_folder(folder)
-    if is_crossval(folder):
+    files = open_model_folder(folder)
+    if is_crossval(files.folder):
         from glomerulab.inference.engines.ensemble import EnsembleEngine
 
-        return EnsembleEngine(folder)
-    if (folder / "model.onnx").is_file():
+        return EnsembleEngine(files)
+    if files.has("model.onnx"):
         from glomerulab.inference.engines.onnx_engine import OnnxEngine
 
-        return OnnxEngine(folder)
+        return OnnxEngine(files)
     from glomerulab.inference.engines.torch_engine import TorchEngine
 
-    return TorchEngine(folder)
+    return TorchEngine(files)

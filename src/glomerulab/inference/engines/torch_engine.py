@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from glomerulab.inference.engines.base import ModelOutput
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.layers import Stage, find_classifier, find_stages, spread_stages
+from glomerulab.runtime.sealing import SealedFolder
 
 
 class NetworkWithFeatures(nn.Module):
@@ -79,7 +80,7 @@ class TorchEngine:
 
     max_concurrency = 1  # one call takes all cores, and the hooks of two would mix their maps
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | SealedFolder) -> None:
         model, self.card = load_checkpoint(folder)
         self.weights_sha256 = _weights_hash(model)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

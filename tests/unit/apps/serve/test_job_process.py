@@ -1,4 +1,5 @@
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ def test_slides_become_predictions_and_a_report(task, tmp_path):
     assert folder.read_progress().stage == "Writing reports"
     with zipfile.ZipFile(folder.result / "result.zip") as archive:
         assert "predictions.csv" in archive.namelist()
+
+
+def test_a_job_refuses_another_model_than_the_server_loaded(task):
+    job = replace(task("s1.tif", regions="s1.geojson"), fingerprint="of another model")
+    run_job(job)
+    assert "restart the server" in JobFolder(job.folder).read_outcome().error
 
 
 def test_an_unpacked_result_can_be_reported_again(task, tmp_path):

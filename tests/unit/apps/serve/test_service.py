@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from glomerulab.apps.serve.metrics import Metrics
 from glomerulab.apps.serve.service import load_served_model
 from glomerulab.errors import CheckpointError, RunError, TaxonomyError
 from glomerulab.inference.onnx_export import export_onnx
+from glomerulab.runtime.sealing import write_seal
 from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
 from tests.support.served_models import served
 
@@ -33,8 +36,8 @@ def test_a_truncated_file_of_the_model_is_refused_at_the_start(own_run, name):
 
 
 def test_a_run_without_calibration_names_the_command_that_fits_it(own_run):
-    for path in (own_run / "gates").iterdir():
-        path.unlink()
+    shutil.rmtree(own_run / "gates")
+    write_seal(own_run)
     with pytest.raises(CheckpointError, match="glomerulab gates"):
         load_served_model(own_run, Metrics())
 
