@@ -135,7 +135,8 @@ def check_tiff_cost(
     ImageFileError
         As `check_cost`.
     """
-    for directory in _directories(stream):
+    # OpenSlide reads no directory within another.
+    for directory in _directories(stream, with_inner=max_pixels is not None):
         if WIDTH in directory.entries and HEIGHT in directory.entries:
             _check_image(directory, max_pixels)
             _check_jpeg_tiles(directory, n_tiles_read)
@@ -266,8 +267,8 @@ class _Directory:
         return int(found[0]) if len(found) else default
 
 
-def _directories(stream: BinaryIO) -> Iterator[_Directory]:
-    """Yield the directories of a TIFF, those in other directories too, within the limits."""
+def _directories(stream: BinaryIO, *, with_inner: bool = True) -> Iterator[_Directory]:
+    """Yield the directories of a TIFF within the limits, by default those in others too."""
     n_file = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     head = stream.read(16)
@@ -288,7 +289,7 @@ def _directories(stream: BinaryIO) -> Iterator[_Directory]:
         _limit(n_value_bytes, 2 * n_file + 65_536, "bytes of tags")
         yield directory
         waiting.append(following)
-        for code in SUB_DIRECTORIES:
+        for code in SUB_DIRECTORIES if with_inner else ():
             waiting += [int(place) for place in directory.numbers(code)[:MAX_DIRECTORIES]]
 
 

@@ -5,8 +5,9 @@ that directories and tags can be removed while every pixel is kept bit for bit.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,11 +17,10 @@ KINDS_BY_SIZE = {1: (1, 2, 6, 7), 2: (3, 8), 4: (4, 9, 11, 13), 8: (5, 10, 12, 1
 TYPE_SIZES = {kind: size for size, kinds in KINDS_BY_SIZE.items() for kind in kinds}
 UNSIGNED_FORMATS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 LONG, LONG8 = 4, 16
-ORIENTATION = 274
+ORIENTATION, SUB_DIRECTORIES = 274, 330
 STRIP_OFFSETS, STRIP_BYTE_COUNTS = 273, 279
 TILE_OFFSETS, TILE_BYTE_COUNTS = 324, 325
 MAX_DIRECTORIES = 1000
-COPY_BYTES = 1 << 20
 CLASSIC_LIMIT = 1 << 32
 
 
@@ -86,6 +86,20 @@ def read_tiff(path: Path) -> TiffFile:
     return TiffFile(directories, order, is_big)
 
 
+def sub_directories(path: Path, tiff: TiffFile, directory: Directory) -> list[Directory]:
+    """Return the images that a directory holds within itself, as OME-TIFF has its levels."""
+    with path.open("rb") as stream:
+        try:
+            return [
+                _directory(stream, offset, tiff.order, tiff.is_big)[0]
+                for offset in directory.numbers(SUB_DIRECTORIES)[:MAX_DIRECTORIES]
+            ]
+        except (struct.error, ValueError, KeyError) as error:
+            raise SlideError(
+                f"the sub-directories of the TIFF are damaged: {error}", where=str(path)
+            ) from error
+
+
 def stored_orientation(path: Path) -> int:
     """Return how the first image of a TIFF is stored: 1 upright, 2 to 8 mirrored or turned."""
     with path.open("rb") as stream:
@@ -113,19 +127,30 @@ def block_ranges(path: Path, directory: Directory) -> list[tuple[int, int]]:
 
 
 def write_tiff(
-    directories: Sequence[Directory], source: Path, target: Path, *, is_big: bool
+    directories: Sequence[Directory],
+    source: Path,
+    target: Path,
+    *,
+    is_big: bool,
+    scrub: Callable[[Directory, bytes], bytes] = lambda _directory, block: block,
 ) -> None:
-    """Write directories of one file to another, with the compressed pixels they point to."""
+    """Write directories of one file to another, with the compressed pixels they point to.
+
+    `scrub` returns the bytes to write of each tile or strip.
+    """
     order = directories[0].order
     with source.open("rb") as pixels, target.open("wb") as out:
         out.write(_header_bytes(order, is_big))
-        places = [
-            [_copy(pixels, out, start, n) for start, n in block_ranges(source, directory)]
-            for directory in directories
-        ]
+        placed = []
+        for directory in directories:
+            ranges = [
+                _copy(pixels, out, start, length, partial(scrub, directory))
+                for start, length in block_ranges(source, directory)
+            ]
+            placed.append(_placed(directory, ranges, is_big))
         link = 8 if is_big else 4  # position of the offset of the next directory
-        for directory, offsets in zip(directories, places, strict=True):
-            link = _write_directory(out, _placed(directory, offsets, is_big), link, is_big)
+        for directory in placed:
+            link = _write_directory(out, directory, link, is_big)
         if not is_big and out.tell() >= CLASSIC_LIMIT:
             raise SlideError("the slide is too large for a classic TIFF", where=str(source))
 
@@ -198,30 +223,38 @@ def _header_bytes(order: str, is_big: bool) -> bytes:
     return mark + struct.pack(f"{order}HI", 42, 0)
 
 
-def _copy(source: BinaryIO, target: BinaryIO, start: int, length: int) -> int:
-    """Copy bytes to the end of the target and return their offset; empty tiles stay empty."""
+def _copy(
+    source: BinaryIO, target: BinaryIO, start: int, length: int, scrub: Callable[[bytes], bytes]
+) -> tuple[int, int]:
+    """Copy a block to the end of the target; return its place. Empty tiles stay empty."""
     if length == 0:
-        return 0
+        return 0, 0
+    source.seek(start)
+    block = source.read(length)
+    if len(block) < length:
+        raise SlideError(f"the slide ends before the pixels at byte {start}", where=source.name)
+    scrubbed = scrub(block)
     _align(target)
     place = target.tell()
-    source.seek(start)
-    left = length
-    while left:
-        piece = source.read(min(left, COPY_BYTES))
-        if not piece:
-            raise SlideError(f"the slide ends before the pixels at byte {start}", where=source.name)
-        target.write(piece)
-        left -= len(piece)
-    return place
+    target.write(scrubbed)
+    return place, len(scrubbed)
 
 
-def _placed(directory: Directory, offsets: Sequence[int], is_big: bool) -> Directory:
-    code = TILE_OFFSETS if directory.is_tiled else STRIP_OFFSETS
-    if not is_big and max(offsets) >= CLASSIC_LIMIT:
+def _placed(directory: Directory, ranges: Sequence[tuple[int, int]], is_big: bool) -> Directory:
+    codes = (TILE_OFFSETS, TILE_BYTE_COUNTS)
+    if not directory.is_tiled:
+        codes = (STRIP_OFFSETS, STRIP_BYTE_COUNTS)
+    if not is_big and max(start for start, _ in ranges) >= CLASSIC_LIMIT:
         raise SlideError("the pixels do not fit a classic TIFF")
     kind, letter = (LONG8, "Q") if is_big else (LONG, "I")
-    value = struct.pack(f"{directory.order}{len(offsets)}{letter}", *offsets)
-    return directory.with_tags({**directory.tags, code: Tag(kind, len(offsets), value)})
+    tags = {
+        code: Tag(
+            kind, len(ranges), struct.pack(f"{directory.order}{len(ranges)}{letter}", *values)
+        )
+        for code, values in zip(codes, zip(*ranges, strict=True), strict=True)
+        if directory.numbers(code) != values
+    }
+    return directory.with_tags({**directory.tags, **tags})
 
 
 def _write_directory(out: BinaryIO, directory: Directory, link: int, is_big: bool) -> int:
@@ -249,6 +282,36 @@ def _write_directory(out: BinaryIO, directory: Directory, link: int, is_big: boo
 def _align(out: BinaryIO) -> None:
     """Pad to a multiple of 8 bytes."""
     out.write(b"\0" * (-out.tell() % 8))
+
+
+def unaccounted(path: Path) -> bytes:
+    """Return the bytes of a file that belong to no header, directory, value or block."""
+    tiff = read_tiff(path)
+    count_format, entry_format, link_format = _formats(tiff.order, tiff.is_big)
+    n_inline = struct.calcsize(link_format)
+    content = path.stat().st_size
+    taken = [(0, 16 if tiff.is_big else 8)]
+    with path.open("rb") as stream:
+        _, _, offset = _header(stream)
+        for directory in tiff.directories:
+            entries = _entries(stream, offset, tiff.order, tiff.is_big)
+            size = struct.calcsize(count_format) + len(entries) * struct.calcsize(entry_format)
+            taken.append((offset, size + n_inline))
+            (following,) = struct.unpack(link_format, stream.read(n_inline))
+            for _, kind, count, inline in entries:
+                if (length := TYPE_SIZES[kind] * count) > n_inline:
+                    taken.append((struct.unpack(link_format, inline)[0], length))
+            taken += block_ranges(path, directory)
+            offset = following
+        gaps, end = [], 0
+        for start, length in sorted((start, length) for start, length in taken if length):
+            if start > end:
+                stream.seek(end)
+                gaps.append(stream.read(start - end))
+            end = max(end, start + length)
+        stream.seek(end)
+        gaps.append(stream.read(content - end))
+    return b"".join(gaps)
 
 
 def blocks(path: Path, directory: Directory) -> Iterator[bytes]:

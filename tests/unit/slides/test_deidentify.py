@@ -111,7 +111,7 @@ def test_other_formats_are_refused_and_nothing_is_written(real_data, tmp_path, n
     assert list(tmp_path.iterdir()) == []
 
 
-def test_images_in_sub_directories_are_refused(tmp_path, make_slide):
+def test_damaged_sub_directories_are_refused(tmp_path, make_slide):
     slide = make_slide()
     tiff = read_tiff(slide)
     first = tiff.directories[0]
