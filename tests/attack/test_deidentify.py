@@ -87,6 +87,10 @@ PLACES_IN_TILES = {
 }
 
 
+OWN = ("profile", "EXIF")
+"""Segments that a plain JPEG has of its own: a second one hides the first from Pillow."""
+
+
 @pytest.mark.parametrize("form", FORMS, ids=["ascii", "le", "be"])
 @pytest.mark.parametrize("place", PLACES_IN_TILES)
 def test_in_the_segments_of_tiles(jpeg_pyramid, tmp_path, place, form):
@@ -95,6 +99,11 @@ def test_in_the_segments_of_tiles(jpeg_pyramid, tmp_path, place, form):
         jpeg_pyramid, tmp_path / "s.tif", scrub=lambda _, block: block[:2] + planted + block[2:]
     )
     assert held(secret.read_bytes())
+    if place == "between":  # OpenSlide calls that damaged
+        with pytest.raises(SlideError):
+            deidentify(secret, tmp_path / "copy.tif")
+        assert not (tmp_path / "copy.tif").exists()
+        return
     deidentify(secret, tmp_path / "copy.tif")
     assert not held((tmp_path / "copy.tif").read_bytes())
     before, after = openslide.OpenSlide(jpeg_pyramid), openslide.OpenSlide(tmp_path / "copy.tif")
@@ -245,7 +254,7 @@ def test_in_plain_images(tmp_path, kind, form):
         ]
         content = content[:33] + b"".join(planted) + content[33:] + form
     else:
-        planted = [make(form) for name, make in PLACES_IN_TILES.items() if name != "profile"]
+        planted = [make(form) for name, make in PLACES_IN_TILES.items() if name not in OWN]
         content = content[:2] + b"".join(planted) + content[2:] + form
     (tmp_path / f"s.{kind}").write_bytes(content)
     deidentify(tmp_path / f"s.{kind}", tmp_path / f"copy.{kind}")

@@ -80,7 +80,7 @@ def thumbnail(
 
 @slide_app.command()
 def deidentify(
-    slide: Annotated[Path, typer.Argument(help="Aperio SVS, TIFF, OME-TIFF, PNG, JPEG, DICOM.")],
+    slide: Annotated[Path, typer.Argument(help="Aperio SVS, tiled TIFF, OME-TIFF, PNG or JPEG.")],
     out: Annotated[Path, typer.Argument(help="The copy; choose a name that does not identify.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:

@@ -30,11 +30,11 @@ __all__ = ["Deidentified", "deidentify"]
 REWRITABLE_VENDORS = ("aperio", "generic-tiff")
 """Formats that can be rewritten; every other is refused."""
 
-IMAGE_STARTS: tuple[tuple[str, bytes], ...] = (
-    ("png", b"\x89PNG\r\n\x1a\n"),
-    ("jpeg", b"\xff\xd8\xff"),
-)
-IMAGE_STARTS += tuple(("tiff", mark) for mark in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
+IMAGE_STARTS = {
+    b"\x89PNG": "png",
+    b"\xff\xd8\xff": "jpeg",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tiff"),
+}
 
 Scrub = Callable[[bytes, list[bytes] | None], bytes]
 
@@ -56,9 +56,9 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
     Parameters
     ----------
     slide : Path
-        Aperio SVS, a TIFF (tiled, OME or plain), a PNG or JPEG; a DICOM file or folder.
+        Aperio SVS, a TIFF (tiled, OME or plain), a PNG or JPEG.
     out : Path
-        The copy; choose a name that does not identify. A folder for DICOM.
+        The copy; choose a name that does not identify.
     overwrite : bool, default False
         Replace `out` if it exists.
 
@@ -135,8 +135,11 @@ def _deidentify_image(slide: Path, out: Path, kind: str) -> tuple[tuple[str, ...
         for each in dropped:
             removed.add_bytes(each, "its metadata")
         written = temporary.read_bytes()
-        if scrub(written, None) != written:
+        own: list[bytes] = []
+        if scrub(written, own) != written:
             raise SlideError("the copy holds more than what should be kept", where=str(slide))
+        for each in own:
+            removed.keep(each)
         removed.check(slide, temporary)
         if not np.array_equal(read_image(slide), read_image(temporary)):
             raise SlideError("the pixels of the copy differ", where=str(slide))

@@ -16,7 +16,7 @@ from PIL import Image
 from glomerulab.errors import SlideError
 from glomerulab.images import read_image
 from glomerulab.runtime.files import atomic_write
-from glomerulab.slides.removed_text import RemovedText, texts_in
+from glomerulab.slides.removed_text import RemovedText
 from glomerulab.slides.scrubbing import (
     scrubbed_icc,
     scrubbed_j2k,
@@ -92,6 +92,9 @@ MIN_CORRELATION = 0.3
 FLAT = 8.0
 """Spread of grey levels up to which a picture shows nothing but glass."""
 N_PATCHES, PATCH_PX = 8, 32
+MAX_GAP_BYTES = 65_536
+"""Of the original, of which texts are searched; longer gaps hold old pixels."""
+
 N_SHORT = 8
 """Bytes of padding between two structures."""
 
@@ -131,7 +134,7 @@ def deidentify_tiff(slide: Path, out: Path, vendor: str) -> tuple[tuple[str, ...
         for each in dropped:
             removed.add_bytes(each, "a comment beside its pixels")
         for directory in kept:
-            removed.keep(directory.text(IMAGE_DESCRIPTION))
+            removed.keep(directory.text(IMAGE_DESCRIPTION).encode())
         _verify_structure(slide, temporary, kept, vendor)
         removed.check(slide, temporary, _metadata(temporary))
         if vendor == "tiff":
@@ -329,7 +332,8 @@ def _add_removed(removed: RemovedText, original: TiffFile, slide: Path) -> None:
     """Remember every text of the original; those that are kept are forgotten again later."""
     for directory in original.directories:
         _add_tags(removed, directory)
-    removed.add_bytes(unaccounted(slide), "bytes between its structures")
+    if not any(SUB_IFDS in directory.tags for directory in original.directories):
+        removed.add_bytes(unaccounted(slide)[:MAX_GAP_BYTES], "bytes between its structures")
 
 
 def _add_tags(removed: RemovedText, directory: Directory) -> None:
@@ -340,10 +344,8 @@ def _add_tags(removed: RemovedText, directory: Directory) -> None:
             for each in dropped:
                 removed.add_bytes(each, "a comment in its JPEG tables")
         elif code == ICC_PROFILE:
-            own = scrubbed_icc(tag.value)
-            for text in texts_in(tag.value):
-                if text.encode("utf-8") not in own and text.encode("latin-1", "ignore") not in own:
-                    removed.add(text, "its colour profile")
+            removed.add_bytes(tag.value, "its colour profile")
+            removed.keep(scrubbed_icc(tag.value))
         elif code not in KEPT_TAGS or tag.kind in {ASCII, UNDEFINED}:
             removed.add_bytes(tag.value, f"tag {code}")
 

@@ -48,11 +48,13 @@ class RemovedText:
         for text in texts_in(content):
             self.add(text, origin)
 
-    def keep(self, text: str) -> None:
-        """Forget the words of a text that the copy holds on purpose."""
-        kept = text.casefold()
+    def keep(self, content: bytes) -> None:
+        """Forget the texts of bytes that the copy holds on purpose, in any case."""
+        kept = content.lower()
         self._found = {
-            part: origin for part, origin in self._found.items() if part.casefold() not in kept
+            part: origin
+            for part, origin in self._found.items()
+            if not any(form.lower() in kept for form in _forms(part))
         }
 
     def check(self, slide: Path, copy: Path, metadata: bytes = b"") -> None:

@@ -5,8 +5,10 @@ import openslide
 import pytest
 import pyvips
 import tifffile
+from PIL import Image
 
 from glomerulab.errors import OutputError, SlideError
+from glomerulab.images import read_image
 from glomerulab.slides.deidentify import deidentify
 from glomerulab.slides.tiff_structure import Tag, block_ranges, read_tiff, write_tiff
 
@@ -153,5 +155,42 @@ def test_a_label_stored_in_tiles_is_left_out(tmp_path, rng):
 def test_a_label_marked_as_a_level_is_refused(tmp_path, rng):
     _with_a_tiled_label(tmp_path / "s.tif", rng, subfile_type=1)
     with pytest.raises(SlideError, match="256 x 256"):
+        deidentify(tmp_path / "s.tif", tmp_path / "copy.tif")
+    assert not (tmp_path / "copy.tif").exists()
+
+
+@pytest.mark.real
+def test_the_comments_in_jpeg_2000_tiles_are_left_out(real_data, tmp_path):
+    slide = real_data / "slides" / "tcga-cr-7395-01a-01-ts1.svs"
+    assert b"Kakadu" in slide.read_bytes()
+    deidentify(slide, tmp_path / "copy.svs")
+    content = (tmp_path / "copy.svs").read_bytes()
+    assert b"Kakadu" not in content
+    assert b"IEC 61966" not in content
+    before, after = openslide.OpenSlide(slide), openslide.OpenSlide(tmp_path / "copy.svs")
+    assert before.level_dimensions == after.level_dimensions
+    for corner in ((0, 0), (1500, 1200), (3900, 3000)):
+        whole = [each.read_region(corner, 0, (500, 500)).tobytes() for each in (before, after)]
+        assert whole[0] == whole[1]
+
+
+def test_a_comment_within_a_jpeg_is_left_out_and_its_orientation_kept(tmp_path, rng):
+    exif = Image.Exif()
+    exif[274], exif[315] = 6, "Zhang Meiling"
+    pixels = rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, comment="Zhang Meiling")
+    deidentify(tmp_path / "a.jpg", tmp_path / "copy.jpg")
+    assert b"Zhang" not in (tmp_path / "copy.jpg").read_bytes()
+    copy, original = read_image(tmp_path / "copy.jpg"), read_image(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(copy, original)
+    assert copy.shape == (30, 40, 3)
+
+
+def test_a_text_that_remains_within_the_pixels_is_found(tmp_path, rng):
+    pixels = rng.integers(0, 256, (512, 768, 3), dtype=np.uint8)
+    pixels[0, :5] = np.frombuffer(b"Zhang Meiling!!", np.uint8).reshape(5, 3)
+    with tifffile.TiffWriter(tmp_path / "s.tif") as tiff:
+        tiff.write(pixels, tile=(256, 256), photometric="rgb", software="Zhang Meiling")
+    with pytest.raises(SlideError, match="still holds"):
         deidentify(tmp_path / "s.tif", tmp_path / "copy.tif")
     assert not (tmp_path / "copy.tif").exists()
