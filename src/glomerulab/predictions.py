@@ -17,6 +17,7 @@ from glomerulab.runtime.tables import TableSchema, read_table
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
+    "DECISION_THRESHOLD",
     "Head",
     "label_array",
     "predictions_schema",
@@ -30,6 +31,8 @@ __all__ = [
 Head = Literal["softmax", "sigmoid"]
 """``softmax``: exactly one class per image; ``sigmoid``: independent labels."""
 
+DECISION_THRESHOLD = 0.5
+"""Probability from which a sigmoid head calls a label."""
 KEY_COLUMNS = ("image_id", "patient_id", "slide_id", "stain", "split")
 SUM_TOLERANCE = 1e-3
 

@@ -28,6 +28,9 @@ def _results(folder: Path, out: Path) -> pd.DataFrame:
 def test_a_case_of_the_previous_version_has_the_same_counts(folder: Path, tmp_path: Path) -> None:
     before = pd.read_csv(PREVIOUS / "results.csv", encoding="utf-8-sig")
     after = _results(folder, tmp_path / "reports")
+    is_new = after["item"] == "unrecorded"  # it held no record of its files
+    assert is_new.sum() == 1
+    after = after[~is_new].reset_index(drop=True)
     # A range of one number was written as two.
     before["possible"] = before["possible"].str.replace(r"^(\S+) to \1$", r"\1", regex=True)
     pd.testing.assert_frame_equal(after[NUMBERS], before[NUMBERS])

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from glomerulab.geometry import Box, Point
-from glomerulab.predictions import Head
+from glomerulab.predictions import DECISION_THRESHOLD, Head
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["REASONS", "GlomerulusCall", "LabelSet"]
+__all__ = ["REASONS", "GlomerulusCall", "LabelSet", "called_labels"]
 
 LabelSet = frozenset[str] | None
 """Ids of the labels that are present; None: the image shows no glomerulus."""
@@ -102,6 +102,24 @@ class CallUncertainty:
             may_be_no_glomerulus=labels is None,
             is_corrected=True,
         )
+
+
+def called_labels(
+    probabilities: Mapping[str, float], taxonomy: Taxonomy, head: Head
+) -> frozenset[str]:
+    """Return the labels that probabilities call.
+
+    Under softmax the likeliest class; under sigmoid every label from 0.5 on, and the likeliest of
+    labels that exclude each other.
+    """
+    if head == "softmax":
+        return frozenset({max(probabilities, key=lambda key: probabilities[key])})
+    called: list[str] = []
+    for label in sorted(probabilities, key=lambda key: -probabilities[key]):
+        is_compatible = not taxonomy.conflicts(dict.fromkeys([*called, label], 1))
+        if probabilities[label] >= DECISION_THRESHOLD and is_compatible:
+            called.append(label)
+    return frozenset(called)
 
 
 def call_uncertainty(call: GlomerulusCall, taxonomy: Taxonomy, *, head: Head) -> CallUncertainty:

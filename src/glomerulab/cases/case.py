@@ -14,6 +14,7 @@ from glomerulab.cases.corrections import (
     read_corrections,
 )
 from glomerulab.cases.counting import Glomerulus, group_glomeruli
+from glomerulab.cases.folder_record import Edit
 from glomerulab.cases.grading import CaseSummary, summarize_case
 from glomerulab.cases.rules import BUILT_IN_RULE_SETS, RuleSet, load_rule_set
 from glomerulab.taxonomy import Taxonomy
@@ -41,6 +42,8 @@ class Case:
     unmatched: tuple[OutdatedCorrection, ...] = ()
     """Outdated corrections that match no case. No report may name their images, which may be
     another patient's."""
+    edits: tuple[Edit, ...] = ()
+    """Changes of the folder since it was written that concern this case."""
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -181,6 +184,7 @@ def build_cases(folder: CaseFolder, rule_sets: Sequence[RuleSet] | None = None) 
                 corrections=own,
                 outdated=outdated_of(patient),
                 unmatched=outdated_of(None),
+                edits=tuple(one for one in folder.edits if one.case in {None, patient}),
             )
         )
     return tuple(cases)

@@ -4,7 +4,8 @@
 ``case.json`` describes model, slides and thresholds. This module knows no models or pixels.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,6 +15,16 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glomerulab.cases.calls import REASONS, GlomerulusCall
+from glomerulab.cases.folder_record import (
+    HARMLESS,
+    Edit,
+    FolderRecord,
+    case_of,
+    edit_text,
+    find_edits,
+    make_record,
+    with_facts,
+)
 from glomerulab.cohort.schema import HALF_BOX, half_boxes
 from glomerulab.errors import PredictionsError
 from glomerulab.geometry import Box, Point
@@ -38,6 +49,7 @@ __all__ = [
     "SlideFacts",
     "outline_text",
     "read_case_folder",
+    "rewrite_facts",
     "write_case_folder",
 ]
 
@@ -169,7 +181,8 @@ class Note(_Facts):
 class CaseFacts(_Facts):
     """The content of ``case.json``."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
+    """1: without `record`, of earlier versions."""
     created: str
     """UTC, ISO 8601."""
     glomerulab: str
@@ -185,6 +198,8 @@ class CaseFacts(_Facts):
     notes: tuple[Note, ...] = ()
     region_options: dict[str, Any] | None = None
     """How the region files were read; None without any."""
+    record: FolderRecord | None = None
+    """What the folder held; `write_case_folder` makes it."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +209,8 @@ class CaseFolder:
     folder: Path
     facts: CaseFacts
     calls: tuple[GlomerulusCall, ...]
+    edits: tuple[Edit, ...] = ()
+    """Changes since the folder was written, which a person accepted or that change no call."""
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -212,9 +229,12 @@ class CaseFolder:
         """
         cases: dict[str, list[GlomerulusCall]] = {}
         for call in self.calls:
-            cases.setdefault(call.patient_id or call.slide_id or call.image_id, []).append(call)
+            cases.setdefault(case_of(call), []).append(call)
         for failure in self.facts.failures:
             cases.setdefault(failure.case, [])
+        for edit in self.edits:
+            if edit.case is not None:
+                cases.setdefault(edit.case, [])
         called = {call.slide_id for call in self.calls}
         for slide in self.facts.slides:
             if slide.slide_id not in called:
@@ -233,12 +253,41 @@ def write_case_folder(folder: Path, facts: CaseFacts, table: pd.DataFrame) -> No
     path = folder / PREDICTIONS_FILE
     with atomic_write(path) as temporary:
         write_predictions(table, temporary)
-        _read_calls(temporary, facts.model.taxonomy, facts.model.head, where=str(path))
+        calls = _read_calls(temporary, facts.model.taxonomy, facts.model.head, where=str(path))
+        record = make_record(folder, temporary, calls, _json(facts), _maps(facts))
+    _write_facts(folder, facts.model_copy(update={"format": 2, "record": record}))
+
+
+def rewrite_facts(folder: Path, change: Callable[[str], str]) -> None:
+    """Change texts of ``case.json``, whose record follows; the table stays as it is."""
+    path = folder / CASE_FILE
+    data = json.loads(change(read_utf8(path, CASE_FILE, error=PredictionsError)))
+    facts = CaseFacts.model_validate(data)
+    if facts.record is not None:
+        facts = facts.model_copy(update={"record": with_facts(facts.record, _json(facts))})
+    _write_facts(folder, facts)
+
+
+def _write_facts(folder: Path, facts: CaseFacts) -> None:
     with atomic_write(folder / CASE_FILE) as temporary:
         temporary.write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def read_case_folder(folder: StrPath) -> CaseFolder:
+def _json(facts: CaseFacts) -> dict[str, Any]:
+    """Return facts as the file of a new folder holds them, without the record."""
+    data: dict[str, Any] = json.loads(facts.model_dump_json(exclude={"record"}))
+    return data | {"format": 2}
+
+
+def _maps(facts: CaseFacts) -> list[tuple[str, str]]:
+    return [
+        (one.patient_id or one.slide_id, one.map_path)
+        for one in facts.slides
+        if one.map_path is not None
+    ]
+
+
+def read_case_folder(folder: StrPath, *, accept_edits: bool = False) -> CaseFolder:
     """Read what ``predict`` wrote.
 
     Parameters
@@ -249,11 +298,13 @@ def read_case_folder(folder: StrPath) -> CaseFolder:
         ``reasons`` (keys of `glomerulab.cases.calls.REASONS` separated by blanks), ``region_id``,
         ``image_path``, ``x, y, width, height`` and ``outline`` (``x y, x y``), and optionally
         ``saliency_path`` and ``proposed`` (1: by a detector, not drawn by a person).
+    accept_edits : bool, default False
+        Read a folder that was changed since it was written; `CaseFolder.edits` says how.
 
     Raises
     ------
     PredictionsError
-        If a file is missing or invalid.
+        If a file is missing or invalid, or is not as ``predict`` wrote it.
     """
     folder = Path(folder)
     if folder.name in {CASE_FILE, PREDICTIONS_FILE}:
@@ -264,13 +315,38 @@ def read_case_folder(folder: StrPath) -> CaseFolder:
             "this folder holds no case.json; give the folder that `glomerulab predict` wrote",
             where=str(folder),
         )
+    text = read_utf8(path, CASE_FILE, error=PredictionsError)
     try:
-        facts = CaseFacts.model_validate_json(read_utf8(path, CASE_FILE, error=PredictionsError))
+        facts = CaseFacts.model_validate_json(text)
     except ValidationError as error:
         raise PredictionsError(first_problem(error), where=str(path)) from error
+    if facts.format > 1 and facts.record is None:
+        raise PredictionsError(
+            "case.json lacks the record of its folder; run `glomerulab predict` again",
+            where=str(path),
+        )
     path = folder / PREDICTIONS_FILE
     calls = _read_calls(path, facts.model.taxonomy, facts.model.head, where=str(path))
-    return CaseFolder(folder, facts, calls)
+    edits = find_edits(
+        folder,
+        path,
+        calls,
+        json.loads(text),
+        _maps(facts),
+        record=facts.record,
+        taxonomy=facts.model.taxonomy,
+        head=facts.model.head,
+    )
+    if any(edit.kind not in HARMLESS for edit in edits) and not accept_edits:
+        lines = {call.image_id: line for line, call in enumerate(calls, start=2)}
+        raise PredictionsError(
+            f"the predictions are not as `glomerulab predict` wrote them: "
+            f"{edit_text(edits, lines)}. Run `glomerulab predict` again, and correct calls with "
+            "`glomerulab override` or `glomerulab review`; --accept-edits uses the files as they "
+            "are, and every report states it",
+            where=str(path),
+        )
+    return CaseFolder(folder, facts, calls, edits)
 
 
 def _read_calls(

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from glomerulab.slides.regions.features import RegionOptions
 
 __all__ = [
+    "AcceptEditsOption",
     "ClassOption",
     "Dpi",
     "DrawnMppOption",
@@ -38,6 +39,13 @@ SkipClassOption = Annotated[
     list[str] | None,
     typer.Option(
         "--skip-class", metavar="NAME", help="Leave out regions of this class; repeatable."
+    ),
+]
+AcceptEditsOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-edits",
+        help="Take predictions that were changed since they were made; every report states it.",
     ),
 ]
 IgnoreBoundsOption = Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glomerulab.cli.options import LanguageOption
+from glomerulab.cli.options import AcceptEditsOption, LanguageOption
 from glomerulab.runtime.messages import count_noun
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def report(
         list[str] | None,
         typer.Option(help="Rule set, by name or TOML file; may be given again. Default: all."),
     ] = None,
+    accept_edits: AcceptEditsOption = False,
 ) -> None:
     """Write a report of each patient: counts with intervals, grades with all that are possible.
 
@@ -59,6 +60,7 @@ def report(
         rule_sets=[load_rule_set(name) for name in rules] if rules else None,
         language=language.language,
         patient=patient,
+        accept_edits=accept_edits,
         track=show_progress,
     )
     for case in written.cases:
@@ -96,6 +98,7 @@ def override(
     changes: Annotated[
         Path | None, typer.Option("--from", help="Changes that the page of a report has saved.")
     ] = None,
+    accept_edits: AcceptEditsOption = False,
 ) -> None:
     """Correct a call: every count follows, and the model's call stays visible.
 
@@ -111,7 +114,7 @@ def override(
             "--from takes no IMAGE, --labels, --by or --reason: the file holds them"
         )
     if changes is not None:
-        _override_all(predictions, changes)
+        _override_all(predictions, changes, accept_edits=accept_edits)
     elif image is None or labels is None or by is None or reason is None:
         parts = {"IMAGE": image, "--labels": labels, "--by": by, "--reason": reason}
         missing = ", ".join(name for name, given in parts.items() if given is None)
@@ -120,27 +123,32 @@ def override(
             "--from FILE"
         )
     else:
-        _override_one(predictions, image, labels=labels, by=by, reason=reason)
+        _override_one(
+            predictions, image, labels=labels, by=by, reason=reason, accept_edits=accept_edits
+        )
     typer.echo("Write the reports again with `glomerulab report`. Research use only.")
 
 
-def _override_one(predictions: Path, image: str, *, labels: str, by: str, reason: str) -> None:
+def _override_one(
+    predictions: Path, image: str, *, labels: str, by: str, reason: str, accept_edits: bool
+) -> None:
     from glomerulab.cases.case_folder import read_case_folder
     from glomerulab.cases.corrections import add_correction
 
-    case = read_case_folder(predictions)
+    case = read_case_folder(predictions, accept_edits=accept_edits)
     names = [name for name in labels.split(",") if name.strip()]
     entry = add_correction(case, image, labels=names, by=by, reason=reason)
-    _print_counts(predictions, [entry])
+    _print_counts(predictions, [entry], accept_edits=accept_edits)
 
 
-def _override_all(predictions: Path, path: Path) -> None:
+def _override_all(predictions: Path, path: Path, *, accept_edits: bool) -> None:
     """Import a file of corrections; conflicts are printed and give exit code 1."""
     from glomerulab.cases.case_folder import read_case_folder
     from glomerulab.cases.corrections import import_corrections
 
-    done = import_corrections(read_case_folder(predictions), path)
-    _print_counts(predictions, done.added)
+    folder = read_case_folder(predictions, accept_edits=accept_edits)
+    done = import_corrections(folder, path)
+    _print_counts(predictions, done.added, accept_edits=accept_edits)
     typer.echo(
         f"{count_noun(len(done.added), 'change')} added, {len(done.already_present)} there before"
     )
@@ -155,13 +163,15 @@ def _override_all(predictions: Path, path: Path) -> None:
         raise typer.Exit(1)
 
 
-def _print_counts(predictions: Path, entries: Sequence["Correction"]) -> None:
+def _print_counts(
+    predictions: Path, entries: Sequence["Correction"], *, accept_edits: bool
+) -> None:
     """Print what each image, or its glomerulus with its other images, is counted as."""
     from glomerulab.cases.case import build_cases
     from glomerulab.cases.case_folder import read_case_folder
     from glomerulab.cases.corrections import labels_text
 
-    cases = build_cases(read_case_folder(predictions), [])
+    cases = build_cases(read_case_folder(predictions, accept_edits=accept_edits), [])
     found = {call.image_id: (case, call) for case in cases for call in case.calls}
     for entry in entries:
         case, call = found[entry.image_id]

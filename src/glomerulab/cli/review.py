@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.options import LanguageOption
+from glomerulab.cli.options import AcceptEditsOption, LanguageOption
 
 __all__ = ["review"]
 
@@ -24,6 +24,7 @@ def review(
     open_browser: Annotated[
         bool, typer.Option("--open", help="Open the pages in the browser.")
     ] = False,
+    accept_edits: AcceptEditsOption = False,
 ) -> None:
     """Change calls in the browser: every count, range and rule result follows at once.
 
@@ -42,4 +43,5 @@ def review(
         echo=typer.echo,
         rule_sets=[load_rule_set(name) for name in rules] if rules else None,
         open_browser=open_browser,
+        accept_edits=accept_edits,
     )

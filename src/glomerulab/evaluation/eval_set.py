@@ -8,14 +8,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.errors import PredictionsError
-from glomerulab.predictions import Head, label_array, probability_array
+from glomerulab.predictions import DECISION_THRESHOLD, Head, label_array, probability_array
 from glomerulab.runtime.messages import did_you_mean
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["DECISION_THRESHOLD", "EvalSet", "eval_set_of_split", "rows_of_split"]
-
-DECISION_THRESHOLD = 0.5
-"""Under a sigmoid head, a label is called present from this probability on."""
+__all__ = ["EvalSet", "eval_set_of_split", "rows_of_split"]
 
 
 @dataclass(frozen=True)

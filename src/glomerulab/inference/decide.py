@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from glomerulab.cases.calls import called_labels
 from glomerulab.errors import PredictionsError
-from glomerulab.evaluation.eval_set import DECISION_THRESHOLD
 from glomerulab.inference.calibration import ModelCalibration
 from glomerulab.inference.engines.base import probabilities_of
 from glomerulab.predictions import Head
@@ -83,7 +83,8 @@ def decide(
     calibrated = probabilities_of(logits / facts.temperature, head)
     decisions = []
     for i, probabilities in enumerate(calibrated):
-        called = _called(probabilities, taxonomy, head)
+        chances = dict(zip(taxonomy.label_ids, map(float, probabilities), strict=True))
+        called = called_labels(chances, taxonomy, head)
         states = _states(uncalibrated[i], called, taxonomy, head, facts.conformal_threshold)
         # "not >=" and "not <=": NaN is referred.
         gates = {
@@ -94,27 +95,13 @@ def decide(
         }
         decisions.append(
             Decision(
-                dict(zip(taxonomy.label_ids, map(float, probabilities), strict=True)),
+                chances,
                 called,
                 states,
                 tuple(reason for reason, is_referred in gates.items() if is_referred),
             )
         )
     return decisions
-
-
-def _called(
-    probabilities: npt.NDArray[np.float64], taxonomy: Taxonomy, head: Head
-) -> frozenset[str]:
-    if head == "softmax":
-        return frozenset({taxonomy.label_ids[int(np.argmax(probabilities))]})
-    called: list[str] = []
-    for index in np.argsort(-probabilities, kind="stable"):
-        label = taxonomy.label_ids[int(index)]
-        is_compatible = not taxonomy.conflicts(dict.fromkeys([*called, label], 1))
-        if probabilities[index] >= DECISION_THRESHOLD and is_compatible:
-            called.append(label)
-    return frozenset(called)
 
 
 def _states(

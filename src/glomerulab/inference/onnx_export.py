@@ -23,7 +23,6 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from glomerulab.cohort.manifest import Manifest, read_manifest
 from glomerulab.errors import CheckpointError, ImageFileError
-from glomerulab.evaluation.eval_set import DECISION_THRESHOLD
 from glomerulab.images import read_image
 from glomerulab.inference.calibration import (
     has_calibration,
@@ -46,7 +45,7 @@ from glomerulab.inference.engines.onnx_engine import (
     QuantizationLoss,
 )
 from glomerulab.inference.engines.torch_engine import NetworkWithFeatures, TorchEngine
-from glomerulab.predictions import Head
+from glomerulab.predictions import DECISION_THRESHOLD, Head
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.sealing import (
     SealedFolder,

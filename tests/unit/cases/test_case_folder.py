@@ -71,7 +71,7 @@ def test_flags_written_as_fractions_are_read(tmp_path: Path) -> None:
     write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
     for column, cell in (("called_cgn", "1.0"), ("called_fsg", "0.0"), ("proposed", "1.0")):
         _with_cell(tmp_path, column, cell)
-    second = read_case_folder(tmp_path).calls[1]
+    second = read_case_folder(tmp_path, accept_edits=True).calls[1]
     assert second.called == {"cgn"}
     assert second.is_proposed
 
@@ -111,7 +111,7 @@ def test_a_size_without_a_place_is_that_of_a_crop_without_a_slide(tmp_path) -> N
     write_case(tmp_path, [one_call("a", "cgn"), one_call("b", "cgn")])
     for column in ("x", "y"):
         _with_cell(tmp_path, column, "")
-    assert read_case_folder(tmp_path).calls[1].box is None
+    assert read_case_folder(tmp_path, accept_edits=True).calls[1].box is None
 
 
 @pytest.mark.parametrize("column", ["x", "state_cgn", "called_cgn", "probability_cgn"])

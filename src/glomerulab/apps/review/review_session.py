@@ -19,7 +19,14 @@ from glomerulab.runtime.names import safe_name
 class ReviewSession:
     """A predictions folder shown on several pages; thread-safe."""
 
-    def __init__(self, folder: Path, *, rule_sets: Sequence[RuleSet] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rule_sets: Sequence[RuleSet] | None = None,
+        accept_edits: bool = False,
+    ) -> None:
+        self._accept_edits = accept_edits
         self.folder = folder.parent if folder.name in {CASE_FILE, PREDICTIONS_FILE} else folder
         self._rule_sets = rule_sets
         self._lock = threading.Lock()
@@ -66,7 +73,7 @@ class ReviewSession:
         """Return the predictions, reloaded if they changed."""
         predicted = self._predicted()
         if self._read is None or self._read[0] != predicted:
-            self._read = predicted, read_case_folder(self.folder)
+            self._read = predicted, read_case_folder(self.folder, accept_edits=self._accept_edits)
         return self._read[1]
 
     def _predicted(self) -> str:

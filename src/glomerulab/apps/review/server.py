@@ -28,6 +28,7 @@ def review(
     echo: Callable[[str], None],
     rule_sets: Sequence[RuleSet] | None = None,
     open_browser: bool = False,
+    accept_edits: bool = False,
 ) -> None:
     """Serve until interrupted.
 
@@ -43,6 +44,8 @@ def review(
         By default all built-in ones.
     open_browser : bool, default False
         Open the pages in the browser.
+    accept_edits : bool, default False
+        Review predictions that were changed since they were made; the pages state it.
 
     Raises
     ------
@@ -51,7 +54,7 @@ def review(
     OutputError
         If the port is taken.
     """
-    session = ReviewSession(predictions, rule_sets=rule_sets)
+    session = ReviewSession(predictions, rule_sets=rule_sets, accept_edits=accept_edits)
     _state, cases = session.cases()  # unreadable predictions fail here, not in the browser
     secret = secrets.token_urlsafe(24)
     app = create_app(session, secret=secret, language=language)

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +22,7 @@ from glomerulab.apps.serve.job_records import (
     JobResult,
     with_field_names,
 )
-from glomerulab.cases.case_folder import CASE_FILE
+from glomerulab.cases.case_folder import rewrite_facts
 from glomerulab.errors import GlomerulabError
 from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder
 from glomerulab.runtime.parallel import end_with_parent
@@ -105,8 +106,8 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
         fingerprint=task.fingerprint,
         track=track,
     )
-    for name in (FAILURES_FILE, CASE_FILE):
-        _translate_file(folder.result / name, task)
+    _translate_file(folder.result / FAILURES_FILE, task)
+    rewrite_facts(folder.result, partial(_client_wording, task=task))
     write_case_reports(
         folder.result,
         folder.result / REPORTS_FOLDER,
@@ -143,7 +144,7 @@ def _write_slides(task: JobTask, allowed: SlideFolder) -> Path:
 
 
 def _translate_file(path: Path, task: JobTask) -> None:
-    """Rewrite a table of failures, or the notes of a case, with the client's names."""
+    """Rewrite a table of failures with the client's names."""
     if not path.is_file():
         return
     text = _client_wording(path.read_text(encoding="utf-8"), task)

@@ -32,6 +32,7 @@ def case_warnings(
 ) -> tuple[CaseWarning, ...]:
     """Return the warnings of a case, the most important first, and the notes of its predictions."""
     makers: tuple[Callable[[Case, Language, int | None], CaseWarning | None], ...] = (
+        _edited,
         _synthetic_model,
         _no_calls,
         _proposed,
@@ -42,6 +43,7 @@ def case_warnings(
         _bare_numbers,
         _few,
         _corrected,
+        _not_as_written,
     )
     found = [made for make in makers if (made := make(case, language, max_listed)) is not None]
     title = translate("Note", language)
@@ -49,6 +51,68 @@ def case_warnings(
         CaseWarning("note", title, note.text(language), is_severe=False) for note in case.notes
     ]
     return (*found, *notes)
+
+
+EDITS: dict[str, tuple[str, str]] = {
+    "missing": ("{n} row is missing: {names}", "{n} rows are missing: {names}"),
+    "added": ("{n} row was added: {names}", "{n} rows were added: {names}"),
+    "changed": ("{n} row was changed: {names}", "{n} rows were changed: {names}"),
+    "call": (
+        "{n} call does not follow from its probabilities: {names}",
+        "{n} calls do not follow from their probabilities: {names}",
+    ),
+    "picture": ("{n} picture was changed: {names}", "{n} pictures were changed: {names}"),
+}
+
+
+def _edited(case: Case, language: Language, max_listed: int | None) -> CaseWarning | None:
+    """Warn of files that a person changed since the model made them."""
+    parts = [
+        translate_count(
+            len(one.names),
+            *EDITS[one.kind],
+            language,
+            names=_listed(one.names, language, max_listed),
+        )
+        for one in case.edits
+        if one.kind in EDITS
+    ]
+    if any(one.kind == "facts" for one in case.edits):
+        parts.append(translate("case.json was changed", language))
+    if not parts:
+        return None
+    return CaseWarning(
+        "edited",
+        translate("The predictions were changed after the model made them", language),
+        translate(
+            "Their numbers are not those of the model alone. {edits}.",
+            language,
+            edits=translate("sign|; ", language).join(parts),
+        ),
+        is_severe=True,
+    )
+
+
+def _not_as_written(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
+    kinds = {one.kind for one in case.edits}
+    if "saved" in kinds:
+        return CaseWarning(
+            "saved_again",
+            translate("Another program saved predictions.csv", language),
+            translate("Every call and probability in it is as the model gave it.", language),
+            is_severe=False,
+        )
+    if "unrecorded" in kinds:
+        return CaseWarning(
+            "unrecorded",
+            translate("Predictions of an earlier version", language),
+            translate(
+                "They hold no record of their files, so that later changes cannot be seen.",
+                language,
+            ),
+            is_severe=False,
+        )
+    return None
 
 
 def _synthetic_model(case: Case, language: Language, _max: int | None) -> CaseWarning | None:

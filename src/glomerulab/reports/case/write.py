@@ -36,6 +36,7 @@ def write_case_reports(
     rule_sets: Sequence[RuleSet] | None = None,
     language: Language = "en",
     patient: str | None = None,
+    accept_edits: bool = False,
     track: Track = silent,
 ) -> WrittenReports:
     """Write the reports of a predictions folder.
@@ -54,6 +55,8 @@ def write_case_reports(
         Of HTML and PDF.
     patient : str, optional
         Write only the reports of this patient.
+    accept_edits : bool, default False
+        Report predictions that were changed since they were made; every report states it.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def write_case_reports(
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ValueError(f"formats must be one of {', '.join(FORMATS)}, got {unknown[0]!r}")
-    folder = read_case_folder(predictions)
+    folder = read_case_folder(predictions, accept_edits=accept_edits)
     cases = build_cases(folder, rule_sets)
     if not cases:
         raise PredictionsError(

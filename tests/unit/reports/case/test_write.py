@@ -1,8 +1,9 @@
 import csv
 
+import pandas as pd
 import pytest
 
-from glomerulab.cases.case_folder import FailureFacts
+from glomerulab.cases.case_folder import FailureFacts, rewrite_facts, write_case_folder
 from glomerulab.errors import PredictionsError
 from glomerulab.reports.case.write import FORMATS, write_case_reports
 
@@ -54,7 +55,7 @@ def test_a_wrong_argument_is_named_before_a_file_is_written(
 
 
 def test_a_patient_with_only_failures_has_a_report(doubtful, tmp_path) -> None:
-    (doubtful.folder / "case.json").write_text(doubtful.facts.model_dump_json(), encoding="utf-8")
+    rewrite_facts(doubtful.folder, lambda _text: doubtful.facts.model_dump_json())
     done = write_case_reports(doubtful.folder, tmp_path / "out", formats=FORMATS, patient="p3")
     (case,) = done.cases
     assert (case.summary.n_glomeruli, case.failures) == (0, ("s7",))
@@ -69,9 +70,8 @@ def test_predictions_without_one_call_have_every_report_and_are_inadequate(
 ) -> None:
     lost = (FailureFacts(case="p1", slide_id="s1", name="g1"),)
     facts = folder.facts.model_copy(update={"failures": lost})
-    (folder.folder / "case.json").write_text(facts.model_dump_json(), encoding="utf-8")
-    table = folder.folder / "predictions.csv"
-    table.write_text(table.read_text("utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    table = pd.read_csv(folder.folder / "predictions.csv")
+    write_case_folder(folder.folder, facts, table.head(0))
     for language in ("en", "zh"):
         done = write_case_reports(
             folder.folder, tmp_path / language, formats=FORMATS, language=language
