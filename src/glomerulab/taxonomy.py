@@ -128,6 +128,21 @@ class Taxonomy:
             if second.id in first.excludes or first.id in second.excludes
         ]
 
+    def implied(self, flags: Mapping[str, int | None]) -> dict[str, int | None]:
+        """Return every label in order; an unknown one that a set label excludes is 0.
+
+        Parameters
+        ----------
+        flags : mapping of str to int or None
+            Label id to 1, 0 or None for unknown, as is an absent label.
+        """
+        is_set = np.array([flags.get(label_id) == 1 for label_id in self.label_ids], dtype=np.bool_)
+        is_excluded = self.exclusions[:, is_set].any(axis=1).tolist()
+        return {
+            label_id: 0 if excluded and flags.get(label_id) is None else flags.get(label_id)
+            for label_id, excluded in zip(self.label_ids, is_excluded, strict=True)
+        }
+
 
 def load_taxonomy(name_or_path: str | Path) -> Taxonomy:
     """Read a taxonomy by built-in name or from a TOML file.

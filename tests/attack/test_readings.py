@@ -4,14 +4,26 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
+import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from glomerulab.apps.annotation.store.accounts import open_session, signing_key
+from glomerulab.apps.annotation.store.adjudications import adjudicate_all
+from glomerulab.apps.annotation.store.database import open_store
+from glomerulab.apps.annotation.store.ledger import verify_store
 from glomerulab.cases.corrections import CorrectionRow, append_rows, read_rows
-from glomerulab.errors import PredictionsError
+from glomerulab.errors import GlomerulabError, PredictionsError
+from tests.support.annotation_studies import CRESCENT, NORMAL, make_study, save
+from tests.support.annotation_web import write_images
 
 pytestmark = pytest.mark.slow
 
@@ -79,3 +91,93 @@ def test_every_correction_acknowledged_before_a_kill_is_there(tmp_path) -> None:
         assert len(found) <= len(expected) + 1  # on disk, and killed before it was acknowledged
         acknowledged.write_bytes(b"." * len(found))
     assert len(expected) > 30
+
+
+NOT_COVERED = {"web_session", "secret", "password_hash", "head_id"}
+"""Tables and columns that `verify` says it does not cover; the head has one row, of any number."""
+VALUES = (None, 7, 1.5, float("inf"), "x", "a\x00b", b"\xff\xfe")
+
+
+def _study(folder: Path) -> Path:
+    """Write a small study with every kind of row."""
+    database = folder / "study.db"
+    with open_store(database, create=True) as store:
+        make_study(store, manifest=write_images(folder, 4, side=16), repeat_share=0.25)
+        for image_id, labels in (("glom_000", NORMAL), ("glom_001", CRESCENT)):
+            digest = sha256((folder / "images" / f"{image_id}.png").read_bytes()).hexdigest()
+            for login in ("anna", "bo"):
+                save(store, login, image_id, labels, image_sha256=digest)
+        save(store, "anna", "glom_002", CRESCENT)
+        save(store, "bo", "glom_002", NORMAL)
+        save(store, "anna", "glom_003", skip_reason="torn")
+        adjudicate_all(store, "majority", by="owner")
+        open_session(store, login="anna", lifetime=timedelta(hours=1))
+        signing_key(store)
+    return database
+
+
+def _mutations(database: Path) -> Iterator[tuple[str, str, str, tuple[object, ...]]]:
+    """Yield table, column, statement and values: every column of the first row."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.text_factory = bytes
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        for table in (name.decode() for (name,) in connection.execute(query)):
+            columns = [row[1].decode() for row in connection.execute(f"PRAGMA table_info({table})")]
+            rows = [number for (number,) in connection.execute(f"SELECT rowid FROM {table}")]
+            for row in rows[:1]:
+                where = f"WHERE rowid = {row}"
+                yield table, "", f"DELETE FROM {table} {where}", ()
+                for column in columns:
+                    statement = f"UPDATE {table} SET {column} = ? {where}"
+                    yield from ((table, column, statement, (value,)) for value in VALUES)
+                    for other in rows[1:2]:  # the value of another row
+                        taken = f"(SELECT {column} FROM {table} WHERE rowid = {other})"
+                        yield table, column, f"UPDATE {table} SET {column} = {taken} {where}", ()
+                    flipped = f"UPDATE {table} SET {column} = {column} || 'x' {where}"
+                    yield table, column, flipped, ()
+                    lowered = f"UPDATE {table} SET {column} = replace({column}, '1', '0') {where}"
+                    yield table, column, lowered, ()
+
+
+def _finds_something(database: Path) -> bool:
+    try:
+        with open_store(database) as store:
+            return bool(verify_store(store).problems)
+    except GlomerulabError:
+        return True
+
+
+def test_every_tampered_cell_of_a_study_is_found_or_said_not_to_be_covered(tmp_path) -> None:
+    database = _study(tmp_path)
+    assert not _finds_something(database)
+    n_tried, missed = 0, []
+    for table, column, statement, values in list(_mutations(database)):
+        copy = tmp_path / "copy.db"
+        for leftover in tmp_path.glob("copy.db*"):
+            leftover.unlink()
+        shutil.copy(database, copy)
+        with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+            connection.text_factory = bytes
+            before = list(connection.execute(f"SELECT * FROM {table}"))
+            try:
+                connection.execute(statement, values)
+            except sqlite3.Error:
+                continue  # a constraint refuses it
+            is_same = list(connection.execute(f"SELECT * FROM {table}")) == before
+        if is_same:
+            continue
+        n_tried += 1
+        is_covered = not {table, column} & NOT_COVERED
+        if not _finds_something(copy) and is_covered:
+            missed.append((statement, values))
+    assert missed == []
+    assert n_tried > 300
+
+
+def test_two_accounts_whose_numbers_were_swapped_are_found(tmp_path) -> None:
+    database = _study(tmp_path)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        for login, number in (("anna", 99), ("bo", 2), ("anna", 3)):
+            statement = "UPDATE account SET account_id = ? WHERE login = ?"
+            connection.execute(statement, (number, login))
+    assert _finds_something(database)

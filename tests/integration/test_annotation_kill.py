@@ -10,7 +10,7 @@ import pytest
 from glomerulab.apps.annotation.store.database import open_store
 from tests.support.annotation_server import Person, Server
 from tests.support.annotation_studies import history, make_study
-from tests.support.annotation_web import write_images
+from tests.support.annotation_web import page_labels, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ class Reader:
         label = ("mspgn", "fsg", "cgn")[place % 3]
         body = {
             "assignment_id": item["assignment_id"],
-            "labels": {label: 1},
+            "labels": page_labels(label),
             "seconds": 1.0,
             "expected_version": item["version"],
             "save_key": str(uuid.uuid4()),

@@ -105,6 +105,7 @@ def save(
     *,
     seconds: float = 2.0,
     which: int = 0,
+    image_sha256: str | None = None,
     **content: object,
 ) -> Annotation:
     """Save an annotation of an image (`which` of its readings by this annotator)."""
@@ -118,6 +119,7 @@ def save(
         expected_version=item.version,
         save_key=str(uuid4()),
         seconds=seconds,
+        image_sha256=image_sha256,
     ).annotation
 
 

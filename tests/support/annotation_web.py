@@ -88,13 +88,18 @@ class Browser(TestClient):
         """Save an item as the page does."""
         body = {
             "assignment_id": item["assignment_id"],
-            "labels": {"mspgn": 1},
+            "labels": page_labels("mspgn"),
             "expected_version": item["version"],
             "save_key": str(uuid.uuid4()),
             "seconds": 1.5,
             "image_mark": item["image_mark"],
         } | changes
         return self.write("/api/annotations", json=body)
+
+
+def page_labels(*present: str) -> dict[str, int]:
+    """Return the labels as the page sends them: 1 or 0 for every label of the taxonomy."""
+    return {one: int(one in present) for one in load_taxonomy("paper").label_ids}
 
 
 def open_web(

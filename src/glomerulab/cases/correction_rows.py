@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from glomerulab.errors import OutputError, PredictionsError
-from glomerulab.runtime.files import decode_utf8, flush_folder, lock_file
+from glomerulab.runtime.files import decode_utf8, flush_folder, lock_file, private_opener
 
 __all__ = ["WHERE_FROM", "CorrectionRow", "append_rows", "read_rows"]
 
@@ -62,7 +62,7 @@ def append_rows(
     A damaged file is refused and left as it is, since its torn end would swallow the next row.
     """
     try:
-        with path.open("a+b", buffering=0) as file:
+        with open(path, "a+b", buffering=0, opener=private_opener) as file:
             lock_file(file)
             file.seek(0)
             content = file.readall()

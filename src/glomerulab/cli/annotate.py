@@ -371,7 +371,10 @@ def verify(
         str | None, typer.Option(help="Head that an export printed: SEQUENCE:HASH.")
     ] = None,
 ) -> None:
-    """Verify that no entry of the ledger was changed, removed or reordered.
+    """Verify the ledger, the tables and the images that readers saw.
+
+    No entry may be changed, removed or reordered, and an image must be the file that was shown.
+    Password hashes, sessions and the signing key are not covered.
 
     Example: glomerulab annotate verify study.db --head 1234:9f86d081...
     """
@@ -389,6 +392,11 @@ def verify(
             where=database,
         )
     typer.echo(f"{found.n_entries} entries verified; none was altered. Head: {found.head}")
+    typer.echo(f"{found.n_images} images that readers saw are the files that were shown.")
+    if found.unread_images:
+        names = ", ".join(found.unread_images[:10])
+        typer.echo(f"{len(found.unread_images)} images cannot be read here, such as: {names}")
+    typer.echo("Not covered: password hashes, sessions and the signing key of the server.")
 
 
 def _opened(database: str) -> "Store":

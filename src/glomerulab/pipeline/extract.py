@@ -31,6 +31,7 @@ from glomerulab.runtime.resume import (
     describe_changes,
     folder_lock,
 )
+from glomerulab.runtime.tables import not_a_formula
 from glomerulab.slides.cutting import CropTask, close_current_slide, cut_crop
 from glomerulab.slides.regions.features import RegionNote, RegionOptions
 from glomerulab.slides.regions.selection import left_out_notes
@@ -348,7 +349,8 @@ def write_failures(path: Path, failures: Sequence[Failure], *, region_column: st
     ):
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("slide", region_column, "reason"))
-        writer.writerows((one.slide, one.region, one.reason) for one in failures)
+        for one in failures:
+            writer.writerow(map(not_a_formula, (one.slide, one.region, one.reason)))
 
 
 def _write_tables(

@@ -21,6 +21,7 @@ from glomerulab.errors import ConfigError, GlomerulabError, OutputError
 __all__ = [
     "PARTIAL_INFIX",
     "StrPath",
+    "allowed_permissions",
     "atomic_write",
     "decode_utf8",
     "exclusive_lock",
@@ -29,6 +30,7 @@ __all__ = [
     "lock_file",
     "make_folder",
     "new_folder",
+    "private_opener",
     "read_configuration",
     "read_json",
     "read_utf8",
@@ -40,6 +42,7 @@ __all__ = [
 StrPath = str | os.PathLike[str]
 """A path of a public function: text, or any path object."""
 
+GROUP_ACCESS = "GLOMERULAB_GROUP_ACCESS"
 PARTIAL_INFIX = ".partial-"
 """Part of the name of every file that is still being written."""
 
@@ -48,7 +51,8 @@ PARTIAL_INFIX = ".partial-"
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; rename it to `path` when the block ends without error.
 
-    On any error the temporary file is removed and `path` stays untouched.
+    On any error the temporary file is removed and `path` stays untouched. Other people cannot read
+    the file, see `allowed_permissions`.
 
     Parameters
     ----------
@@ -81,6 +85,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}{PARTIAL_INFIX}{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
+        temporary.chmod(temporary.stat().st_mode & allowed_permissions())
         _flush_to_disk(temporary)
         temporary.replace(path)
     except OSError as error:
@@ -91,8 +96,24 @@ def atomic_write(path: Path) -> Iterator[Path]:
         _remove_if_exists(temporary)
 
 
+def allowed_permissions() -> int:
+    """Return the bits that files and folders may have: of the user, and of a group that is told.
+
+    The environment variable ``GLOMERULAB_GROUP_ACCESS=1`` lets the group of a file use it as far as
+    the umask does.
+    """
+    return 0o770 if os.environ.get(GROUP_ACCESS) == "1" else 0o700
+
+
+def private_opener(path: str, flags: int) -> int:
+    """Open a file, as the argument ``opener`` of `open`; others cannot read a new one."""
+    return os.open(path, flags, 0o666 & allowed_permissions())
+
+
 def make_folder(path: Path) -> Path:
     """Make a folder and its parents where they do not exist, and return it.
+
+    Other people cannot look into a new one, see `allowed_permissions`.
 
     Raises
     ------
@@ -100,7 +121,9 @@ def make_folder(path: Path) -> Path:
         If it cannot be made, or a file has its name.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        for folder in (*reversed(path.parents), path):
+            if not folder.is_dir():
+                folder.mkdir(mode=allowed_permissions(), exist_ok=True)
     except OSError as error:
         raise _cannot_write("the folder cannot be made", path, error) from error
     return path

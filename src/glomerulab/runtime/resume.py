@@ -27,7 +27,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import atomic_write, exclusive_lock, new_folder, read_utf8
+from glomerulab.runtime.files import (
+    atomic_write,
+    exclusive_lock,
+    new_folder,
+    private_opener,
+    read_utf8,
+)
 
 __all__ = [
     "Change",
@@ -189,7 +195,8 @@ class JsonLines:
     def read(self) -> list[dict[str, Any]]:
         """Return the records in the order in which they were written.
 
-        A line that is no JSON object, such as the torn one of a run that was killed, is left out.
+        A line that is no JSON object, such as the torn one of a run that was killed, is left out:
+        the file only saves work, and what it lacks is computed again.
         """
         if not self.path.is_file():
             return []
@@ -206,7 +213,7 @@ class JsonLines:
     def append(self, *records: Mapping[str, Any]) -> None:
         """Write records at the end, behind a torn last line if there is one."""
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        with self.path.open("a+b") as file:
+        with open(self.path, "a+b", opener=private_opener) as file:
             if file.tell():
                 file.seek(-1, 2)
                 if file.read(1) != b"\n":

@@ -30,10 +30,12 @@ __all__ = [
     "decimal_point",
     "nfc",
     "nfc_frame",
+    "not_a_formula",
     "parse_table",
     "read_cells",
     "read_table",
     "read_text",
+    "without_formulas",
 ]
 
 BOX_COLUMNS = ("x", "y", "width", "height")
@@ -86,6 +88,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 }
 """Names of columns to further spellings; case, blanks, hyphens and underscores never matter."""
 
+FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 SEPARATORS = (",", ";", "\t", "|")
 MAX_CELL = 1 << 26
 """Characters; the outline of a region can exceed the limit of the csv module."""
@@ -449,3 +452,14 @@ def decimal_point(cell: str, separator: str) -> str:
 def _key(name: str) -> str:
     """Return what two spellings of a column have in common."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name)).casefold()
+
+
+def not_a_formula(cell: object) -> object:
+    """Return a cell for a table that people open: a text that a spreadsheet would run is quoted."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+
+
+def without_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a table for people with every text as `not_a_formula`; numbers stay numbers."""
+    texts = table.select_dtypes(exclude=["number", "bool"]).columns
+    return table.assign(**{str(name): table[name].map(not_a_formula) for name in texts})

@@ -1,9 +1,14 @@
+import os
 from pathlib import Path
 
 import pytest
 
+from glomerulab.apps.annotation.store.accounts import create_account
+from glomerulab.apps.annotation.store.database import open_store
+from glomerulab.cases.corrections import CorrectionRow, append_rows
 from glomerulab.errors import OutputError
 from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder, remove_partial_files
+from glomerulab.runtime.resume import JsonLines
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
@@ -79,3 +84,38 @@ def _write_half_and_fail(target: Path) -> None:
     with atomic_write(target) as temporary:
         temporary.write_text("half")
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("umask", "group", "file_mode", "folder_mode"),
+    [
+        (0o022, "", 0o600, 0o700),
+        (0o022, "1", 0o640, 0o750),
+        (0o002, "1", 0o660, 0o770),
+        (0o077, "1", 0o600, 0o700),
+        (0o000, "", 0o600, 0o700),
+    ],
+)
+def test_files_and_folders_are_for_their_user_or_a_group_that_is_told(
+    tmp_path, monkeypatch, umask, group, file_mode, folder_mode
+) -> None:
+    monkeypatch.setenv("GLOMERULAB_GROUP_ACCESS", group)
+    before = os.umask(umask)
+    try:
+        folder = make_folder(tmp_path / "a" / "b")
+        with atomic_write(folder / "written.txt") as temporary:
+            temporary.write_text("x")
+        append_rows(
+            folder / "overrides.csv", lambda _stored: [CorrectionRow("t", "b", "i", "l", "r")]
+        )
+        JsonLines(folder / "lines.jsonl").append({"a": 1})
+        with open_store(folder / "study.db", create=True) as store:
+            create_account(
+                store, login="anna", name="A", role="owner", password="long enough", by=None
+            )
+            files = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    finally:
+        os.umask(before)
+    assert files.keys() >= {"written.txt", "overrides.csv", "lines.jsonl", "study.db"}
+    assert set(files.values()) == {file_mode}
+    assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {folder_mode}

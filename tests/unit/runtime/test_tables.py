@@ -4,12 +4,14 @@ import csv
 import io
 import unicodedata
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glomerulab.errors import ManifestError
-from glomerulab.runtime.tables import TableSchema, parse_table, read_table
+from glomerulab.runtime.tables import TableSchema, parse_table, read_table, without_formulas
 
 SCHEMA = TableSchema(
     "slides table",
@@ -140,3 +142,14 @@ def test_every_cell_is_read_back_as_composed_text(cells, separator):
     writer.writerows([["slide_path", "stain"], *(["a", cell] for cell in cells)])
     read = [row["stain"] for row in parse_table(out.getvalue(), SCHEMA).rows]
     assert read == [unicodedata.normalize("NFC", cell.strip()) for cell in cells]
+
+
+def test_a_table_for_people_runs_nothing_in_a_spreadsheet() -> None:
+    table = pd.DataFrame({"id": ["=1+1", "a", None], "value": [-1.5, 2.0, np.nan], "n": [-1, 2, 3]})
+    table["text"] = pd.array(["@x", "-y", pd.NA], dtype="string")
+    told = without_formulas(table)
+    assert told["id"].tolist()[:2] == ["'=1+1", "a"]
+    assert told["id"].isna().tolist() == [False, False, True]
+    assert told["text"].tolist()[:2] == ["'@x", "'-y"]
+    assert told[["value", "n"]].equals(table[["value", "n"]])
+    assert list(told.columns) == list(table.columns)

@@ -96,8 +96,8 @@ def study_agreement(
 
     Notes
     -----
-    An unknown label is not a rating. The exact set of an image with an unknown label is not a
-    rating either. An interval needs at least two groups.
+    An unknown label is not a rating unless a label that was set excludes it. The exact set of an
+    image with an unknown label is not a rating either. An interval needs at least two groups.
     """
     labelled = [one for one in annotations if one.content.skip_reason is None]
     image_ids = sorted({one.image_id for one in labelled})
@@ -158,7 +158,8 @@ def _ratings(
 
 def _category(labels: Labels, label: str, taxonomy: Taxonomy) -> float:
     label_ids = taxonomy.label_ids if label == EXACT_SET else (label,)
-    flags = [labels.get(label_id) for label_id in label_ids]
+    implied = taxonomy.implied(labels)
+    flags = [implied[label_id] for label_id in label_ids]
     if any(flag is None for flag in flags):
         return np.nan
     return float(sum(2**bit for bit, flag in enumerate(flags) if flag))

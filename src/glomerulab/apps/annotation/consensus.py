@@ -1,4 +1,8 @@
-"""Combine several readings of one image: disagreement, majority, soft and final labels."""
+"""Combine several readings of one image: disagreement, majority, soft and final labels.
+
+A label that a reader sets denies those that it excludes: ``normal`` by one reader and ``cgn`` by
+another is a disagreement, also where each left the other's label unknown.
+"""
 
 from collections.abc import Sequence
 
@@ -11,16 +15,14 @@ def differing_labels(readings: Sequence[Labels], taxonomy: Taxonomy) -> tuple[st
 
     An unknown label disagrees with nothing.
     """
-    return tuple(
-        label_id for label_id in taxonomy.label_ids if len(set(_votes(readings, label_id))) == 2
-    )
+    votes = _votes(readings, taxonomy)
+    return tuple(label_id for label_id, given in votes.items() if len(set(given)) == 2)
 
 
 def majority_labels(readings: Sequence[Labels], taxonomy: Taxonomy) -> dict[str, int | None] | None:
     """Return the value that more than half of the votes give each label."""
     labels: dict[str, int | None] = {}
-    for label_id in taxonomy.label_ids:
-        votes = _votes(readings, label_id)
+    for label_id, votes in _votes(readings, taxonomy).items():
         if votes and 2 * sum(votes) == len(votes):
             return None
         labels[label_id] = int(2 * sum(votes) > len(votes)) if votes else None
@@ -32,33 +34,38 @@ def majority_labels(readings: Sequence[Labels], taxonomy: Taxonomy) -> dict[str,
 
 def soft_labels(readings: Sequence[Labels], taxonomy: Taxonomy) -> dict[str, float | None]:
     """Return the share of votes that set each label; None for a label without votes."""
-    shares: dict[str, float | None] = {}
-    for label_id in taxonomy.label_ids:
-        votes = _votes(readings, label_id)
-        shares[label_id] = sum(votes) / len(votes) if votes else None
-    return shares
+    return {
+        label_id: sum(votes) / len(votes) if votes else None
+        for label_id, votes in _votes(readings, taxonomy).items()
+    }
 
 
 def final_labels(
     found: ImageReadings, taxonomy: Taxonomy, *, n_readers: int
 ) -> tuple[dict[str, int | None], str]:
-    """Return the final labels of an image and their basis."""
-    labels: dict[str, int | None] = dict.fromkeys(taxonomy.label_ids)
+    """Return the final labels of an image and their basis.
+
+    Readers agree where enough of them gave every label, all the same and none against the taxonomy.
+    """
+    unknown: dict[str, int | None] = dict.fromkeys(taxonomy.label_ids)
     if found.stale:
-        return labels, "stale"
+        return unknown, "stale"
     if found.adjudication is not None:
-        return {**labels, **found.adjudication.labels}, found.adjudication.method
-    readings = [reading.content.labels for reading in found.readings]
-    if differing_labels(readings, taxonomy):
-        return labels, "disagreed"
-    if len(readings) < n_readers:
-        return labels, "incomplete"
-    for label_id in taxonomy.label_ids:
-        votes = _votes(readings, label_id)
-        labels[label_id] = votes[0] if votes else None
-    return labels, "agreed"
+        labels = {**unknown, **found.adjudication.labels}
+        return labels, found.adjudication.method
+    votes = _votes([reading.content.labels for reading in found.readings], taxonomy)
+    agreed = {label_id: given[0] for label_id, given in votes.items() if given}
+    if any(len(set(given)) == 2 for given in votes.values()) or taxonomy.conflicts(agreed):
+        return unknown, "disagreed"
+    if any(len(given) < n_readers for given in votes.values()):
+        return unknown, "incomplete"
+    return dict(agreed), "agreed"
 
 
-def _votes(readings: Sequence[Labels], label_id: str) -> list[int]:
-    values = (reading.get(label_id) for reading in readings)
-    return [value for value in values if value is not None]
+def _votes(readings: Sequence[Labels], taxonomy: Taxonomy) -> dict[str, list[int]]:
+    """Return the known values of each label, with what the exclusions imply."""
+    complete = [taxonomy.implied(reading) for reading in readings]
+    return {
+        label_id: [flag for reading in complete if (flag := reading[label_id]) is not None]
+        for label_id in taxonomy.label_ids
+    }

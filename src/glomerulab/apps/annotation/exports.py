@@ -13,6 +13,7 @@ from glomerulab.apps.annotation.store.ledger import HASHED_COLUMNS, Event, canon
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.errors import OutputError
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.tables import not_a_formula, without_formulas
 
 EVENT_COLUMNS = (*HASHED_COLUMNS, "hash")
 
@@ -104,17 +105,18 @@ def annotations_table(
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as a ``.csv`` file in UTF-8, replacing an existing one."""
+    """Write a table for people as a ``.csv`` file in UTF-8, replacing an existing one."""
     if path.suffix.lower() != ".csv":
         raise OutputError("the name of this file must end in .csv", where=str(path))
     with atomic_write(path) as temporary:
-        table.to_csv(temporary, index=False)
+        without_formulas(table).to_csv(temporary, index=False)
 
 
 def write_events(events: Iterable[Event], path: Path) -> int:
     """Write the ledger with its hashes as ``.csv`` or ``.jsonl``; return the number of entries.
 
-    The payload is canonical JSON as in the database, so that a reader can recompute the hashes.
+    The payload is canonical JSON as in the database, so that a reader can recompute the hashes; in
+    the CSV, a cell that a spreadsheet would run begins with an apostrophe.
     """
     is_csv = path.suffix.lower() == ".csv"
     if not is_csv and path.suffix.lower() != ".jsonl":
@@ -131,7 +133,8 @@ def write_events(events: Iterable[Event], path: Path) -> int:
             row = {name: getattr(one, name) for name in EVENT_COLUMNS}
             row["at"] = one.at.isoformat(timespec="microseconds")
             if is_csv:
-                writer.writerow({**row, "payload": canonical_json(one.payload)})
+                row["payload"] = canonical_json(one.payload)
+                writer.writerow({name: not_a_formula(cell) for name, cell in row.items()})
             else:
                 stream.write(canonical_json(row) + "\n")
             n_events += 1

@@ -13,9 +13,9 @@ from glomerulab.cases.corrections import labels_text
 from glomerulab.cases.grading import ItemResult, RuleResult
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.tables import not_a_formula
 
 NOTE = "research use only"
-FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 """What makes a spreadsheet run a cell; the wide signs where it is set to Chinese or Japanese."""
 IMAGE_COLUMNS = (
     "image_id",
@@ -162,9 +162,4 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
         writer: csv.DictWriter[str] = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         for row in rows:
-            writer.writerow({name: _not_a_formula(cell) for name, cell in row.items()})
-
-
-def _not_a_formula(cell: object) -> object:
-    """Quote a text that a spreadsheet would run."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+            writer.writerow({name: not_a_formula(cell) for name, cell in row.items()})

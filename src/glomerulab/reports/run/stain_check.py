@@ -18,6 +18,7 @@ from glomerulab.reports.html import page_environment, thumbnail_uri
 from glomerulab.reports.run.html import Table
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.names import safe_name
+from glomerulab.runtime.tables import without_formulas
 
 __all__ = ["write_stain_check"]
 
@@ -85,9 +86,9 @@ def write_stain_check(
     csv_path, html_path = out / "stain_check.csv", out / "stain_check.html"
     summary_path = out / "stain_check_summary.csv"
     with atomic_write(summary_path) as temporary:
-        _summary_rows(check).to_csv(temporary, index=False)
+        without_formulas(_summary_rows(check)).to_csv(temporary, index=False)
     with atomic_write(csv_path) as temporary:
-        check.table.to_csv(temporary, index=False)
+        without_formulas(check.table).to_csv(temporary, index=False)
     headline = _headline(check)
     figures = list(_figures(check, make_folder(out / "figures"), files))
     environment = page_environment("glomerulab.reports.run")

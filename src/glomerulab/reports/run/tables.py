@@ -17,6 +17,7 @@ from glomerulab.evaluation.uncertainty import ConformalResult
 from glomerulab.reports.run.html import Table
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.messages import count_noun
+from glomerulab.runtime.tables import without_formulas
 
 __all__ = ["write_table_csv"]
 
@@ -61,9 +62,9 @@ MAX_SUBGROUPS = 12
 
 
 def write_table_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, atomically; NaN becomes an empty cell."""
+    """Write a table for people as CSV, atomically; NaN becomes an empty cell."""
     with atomic_write(path) as temporary:
-        table.to_csv(temporary, index=False, na_rep="")
+        without_formulas(table).to_csv(temporary, index=False, na_rep="")
 
 
 def score_description(score: str) -> tuple[str, str]:

@@ -36,7 +36,17 @@ def test_a_majority_is_more_than_half_of_the_votes() -> None:
     assert majority_labels([CRESCENT, CRESCENT, NORMAL], PAPER) == CRESCENT
     assert majority_labels([CRESCENT, NORMAL], PAPER) is None
     unknown = majority_labels([{"cgn": 1}, {"cgn": 1, "fsg": 0}], PAPER)
-    assert unknown == {"normal": None, "mspgn": None, "fsg": 0, "cgn": 1}
+    assert unknown == {"normal": 0, "mspgn": None, "fsg": 0, "cgn": 1}
+
+
+def test_a_label_that_is_set_denies_those_that_it_excludes() -> None:
+    assert differing_labels([{"normal": 1}, {"cgn": 1}], PAPER) == ("normal", "cgn")
+    assert soft_labels([{"normal": 1}, {"cgn": 1}], PAPER) == {
+        "normal": 0.5,
+        "mspgn": 0.0,
+        "fsg": 0.0,
+        "cgn": 0.5,
+    }
 
 
 def test_three_readers_with_three_lesions_do_not_make_an_image_without() -> None:
@@ -54,7 +64,7 @@ def test_a_majority_never_sets_what_excludes_each_other_nor_labels_without_votes
         return
     assert PAPER.conflicts(labels) == []
     for label_id, value in labels.items():
-        votes = [reading.get(label_id) for reading in readings]
+        votes = [PAPER.implied(reading)[label_id] for reading in readings]
         against = [vote for vote in votes if vote is not None and vote != value]
         assert (value is None) == all(vote is None for vote in votes)
         assert value is None or votes.count(value) > len(against)
@@ -63,7 +73,8 @@ def test_a_majority_never_sets_what_excludes_each_other_nor_labels_without_votes
 @given(st.lists(READING, min_size=1, max_size=7))
 def test_a_soft_label_is_the_share_of_votes(readings: list[dict[str, int | None]]) -> None:
     for label_id, share in soft_labels(readings, PAPER).items():
-        votes = [reading[label_id] for reading in readings if reading.get(label_id) is not None]
+        given_flags = [PAPER.implied(reading)[label_id] for reading in readings]
+        votes = [flag for flag in given_flags if flag is not None]
         assert share == (pytest.approx(sum(votes) / len(votes)) if votes else None)
 
 
@@ -75,7 +86,10 @@ def test_an_image_is_final_when_adjudicated_or_when_enough_readers_agree() -> No
         (image_readings([]), unknown, "incomplete"),
         (image_readings([CRESCENT, NORMAL]), unknown, "disagreed"),
         (image_readings([CRESCENT, NORMAL], settled=SCLEROSIS), SCLEROSIS, "consensus"),
-        (image_readings([{"cgn": 1}, CRESCENT]), CRESCENT, "agreed"),
+        (image_readings([{"cgn": 1}, CRESCENT]), unknown, "incomplete"),
+        (image_readings([{"cgn": 1}, CRESCENT, CRESCENT]), CRESCENT, "agreed"),
+        (image_readings([{"normal": 1}, NORMAL]), NORMAL, "agreed"),
+        (image_readings([{"normal": 1}, {"cgn": 1}]), unknown, "disagreed"),
         (image_readings([CRESCENT, NORMAL], settled=CRESCENT, based_on=(1,)), unknown, "stale"),
         (image_readings([CRESCENT, CRESCENT], settled=NORMAL, based_on=(1,)), unknown, "stale"),
     ]

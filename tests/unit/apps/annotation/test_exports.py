@@ -5,9 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from glomerulab.apps.annotation.consensus import majority_labels
 from glomerulab.apps.annotation.exports import (
     annotations_table,
     annotator_manifest,
@@ -19,9 +23,10 @@ from glomerulab.apps.annotation.records import Image, Study, StudySettings
 from glomerulab.apps.annotation.store.ledger import Event, entry_hash
 from glomerulab.cohort.manifest import read_manifest, write_manifest
 from glomerulab.cohort.paper_labels import write_paper_labels
+from glomerulab.cohort.validation import validate_manifest
 from glomerulab.errors import OutputError
 from glomerulab.geometry import Box
-from glomerulab.taxonomy import load_taxonomy
+from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
 from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, image_readings
 
 STUDY = Study(StudySettings("study"), load_taxonomy("paper"), Path("/images"), 1)
@@ -57,13 +62,62 @@ def test_settled_labels_are_exported_and_unsettled_ones_stay_unknown(tmp_path: P
     assert table.loc["g1", ["x", "y", "width", "height"]].tolist() == [1, 2, 30, 40]
 
 
+@st.composite
+def _taxonomies(draw: st.DrawFn) -> Taxonomy:
+    ids = [f"l{number}" for number in range(draw(st.integers(2, 6)))]
+    return Taxonomy(
+        "drawn",
+        tuple(
+            Label(id=one, name=one, excludes=tuple(draw(st.sets(st.sampled_from(ids))) - {one}))
+            for one in ids
+        ),
+    )
+
+
+def _readings_of(taxonomy: Taxonomy) -> st.SearchStrategy[list[dict[str, int | None]]]:
+    flags = st.fixed_dictionaries(
+        {one: st.sampled_from([0, 1, None]) for one in taxonomy.label_ids}
+    )
+    return st.lists(flags.filter(lambda one: not taxonomy.conflicts(one)), min_size=1, max_size=5)
+
+
+@settings(suppress_health_check=list(HealthCheck), max_examples=150, deadline=None)
+@given(data=st.data(), n_readers=st.integers(1, 3))
+def test_whatever_readers_agree_on_passes_the_check_of_a_manifest(
+    tmp_path, data, n_readers
+) -> None:
+    taxonomy = data.draw(_taxonomies())
+    readings = data.draw(_readings_of(taxonomy))
+    (tmp_path / "g.png").touch()
+    study = Study(StudySettings("s", n_readers=n_readers), taxonomy, tmp_path, 1)
+    by_rule = majority_labels(readings, taxonomy)
+    one = image_readings(readings, settled=data.draw(st.sampled_from([None, by_rule])))
+    manifest = final_manifest([one], study, soft=True)
+    assert validate_manifest(manifest, check_pixels=False) == []
+    if manifest.table["settled"].item() == "agreed":
+        labels = manifest.labels()[0]
+        for reading in readings:
+            said = [
+                np.nan if reading[name] is None else reading[name] for name in taxonomy.label_ids
+            ]
+            assert np.all(np.isnan(said) | (np.array(said) == labels))
+        assert len(readings) >= n_readers
+
+
+def test_normal_and_crescent_are_no_agreement_where_the_rest_is_unknown() -> None:
+    one = image_readings([{"normal": 1}, {"cgn": 1}])
+    table = final_manifest([one], STUDY).table
+    assert table["settled"].item() == "disagreed"
+    assert table[list(NORMAL)].isna().all(axis=None)
+
+
 def test_soft_labels_are_shares_of_the_readers() -> None:
     table = final_manifest(_with_paths(_image_readings()), STUDY, soft=True).table.set_index(
         "image_id"
     )
     assert table.loc["g2", ["soft_normal", "soft_cgn", "soft_fsg"]].tolist() == [0.5, 0.5, 0.0]
     assert table.loc["g4", "soft_cgn"] == 1.0
-    assert pd.isna(table.loc["g4", "soft_normal"])
+    assert pd.isna(table.loc["g4", "soft_mspgn"])
 
 
 def test_the_papers_json_of_one_annotator(tmp_path: Path) -> None:

@@ -5,11 +5,16 @@ An adjudicated image keeps its readings. A further adjudication is a new version
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 from sqlalchemy import Connection, select
 
-from glomerulab.apps.annotation.consensus import differing_labels, majority_labels
+from glomerulab.apps.annotation.consensus import (
+    differing_labels,
+    final_labels,
+    majority_labels,
+)
 from glomerulab.apps.annotation.label_validation import validate_labels, validate_text
 from glomerulab.apps.annotation.records import (
     Account,
@@ -21,6 +26,7 @@ from glomerulab.apps.annotation.records import (
     ImageReadings,
     Labels,
     SaveConflictError,
+    Study,
 )
 from glomerulab.apps.annotation.store.accounts import require_owner
 from glomerulab.apps.annotation.store.annotations import readings_by_image
@@ -59,13 +65,13 @@ def list_disagreements(
 ) -> list[Disagreement]:
     """Return the images on which readers disagree to an owner, in the order of addition.
 
+    Images of which enough readers left labels unknown are among them, without differing labels.
     Those that are adjudicated are included if the adjudication is stale, or with
     `include_adjudicated`.
     """
     with store.reading() as connection:
         require_owner(connection, by)
-        taxonomy = get_study(connection).taxonomy
-        found = _disagreements(_image_readings(connection), taxonomy)
+        found = _disagreements(_image_readings(connection), get_study(connection))
     return [one for one in found if include_adjudicated or one.adjudication is None or one.stale]
 
 
@@ -144,12 +150,12 @@ def adjudicate_all(store: Store, method: AdjudicationMethod, *, by: str) -> Adju
     n_resolved, unresolved = 0, []
     with store.writing() as connection:
         actor = require_owner(connection, by)
-        taxonomy = get_study(connection).taxonomy
-        for one in _disagreements(_image_readings(connection), taxonomy):
+        study = get_study(connection)
+        for one in _disagreements(_image_readings(connection), study):
             if one.adjudication is not None and not one.stale:
                 continue
             image_id = one.image.image_id
-            labels = _labels_by_rule(method, one.readings, taxonomy)
+            labels = _labels_by_rule(method, one, study.taxonomy)
             if labels is None:
                 unresolved.append(image_id)
                 continue
@@ -202,23 +208,38 @@ def _image_readings(connection: Connection, only: str | None = None) -> list[Ima
     ]
 
 
-def _disagreements(images: Sequence[ImageReadings], taxonomy: Taxonomy) -> list[Disagreement]:
+def _disagreements(images: Sequence[ImageReadings], study: Study) -> list[Disagreement]:
     found = []
     for one in images:
-        labels = differing_labels([r.content.labels for r in one.readings], taxonomy)
+        labels = differing_labels([r.content.labels for r in one.readings], study.taxonomy)
         # A stale adjudication is open again even if the readers agree by now.
-        if labels or one.stale:
+        if labels or one.stale or _is_partial(one, study):
             found.append(Disagreement(one.image, one.readings, labels, one.adjudication, one.stale))
     return found
 
 
+def _is_partial(one: ImageReadings, study: Study) -> bool:
+    """Return whether enough people read an image and some left a label unknown."""
+    n_readers = study.settings.n_readers
+    if len(one.readings) < n_readers:
+        return False
+    as_read = replace(one, adjudication=None)
+    return final_labels(as_read, study.taxonomy, n_readers=n_readers)[1] == "incomplete"
+
+
 def _labels_by_rule(
-    method: AdjudicationMethod, readings: Sequence[Annotation], taxonomy: Taxonomy
+    method: AdjudicationMethod, one: Disagreement, taxonomy: Taxonomy
 ) -> Labels | None:
+    """Return the labels that a rule gives; None where it decides nothing or only a part."""
+    if not one.labels and not one.stale:
+        return None
     if method == "majority":
-        return majority_labels([reading.content.labels for reading in readings], taxonomy)
-    third = [reading for reading in readings if reading.purpose == "third"]
-    return third[-1].content.labels if third else None
+        return majority_labels([reading.content.labels for reading in one.readings], taxonomy)
+    third = [reading for reading in one.readings if reading.purpose == "third"]
+    if not third:
+        return None
+    labels = taxonomy.implied(third[-1].content.labels)
+    return None if any(labels[label_id] is None for label_id in one.labels) else labels
 
 
 def _append(

@@ -4,6 +4,7 @@ Every write is one transaction that first locks the head of the ledger: writes h
 another, and each is on the disk when it returns. Opening runs the migrations that are missing.
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from glomerulab.apps.annotation.store.schema import ledger_head
 from glomerulab.errors import StoreBusyError, StoreError
+from glomerulab.runtime.files import private_opener
 
 # More connections than a web server has worker threads, so that none waits for another's.
 POOL = {"pool_size": 16, "max_overflow": 32}
@@ -213,8 +215,19 @@ def _check_file(path: Path, *, create: bool) -> None:
             raise StoreError(
                 "the database cannot be created because its folder does not exist", where=str(path)
             )
+        _create_private(path)
     elif not path.is_file():
         raise StoreError("this is not a file; give the database of a study", where=str(path))
+
+
+def _create_private(path: Path) -> None:
+    """Create an empty file that others cannot read; SQLite gives its side files the same mode."""
+    try:
+        os.close(private_opener(str(path), os.O_CREAT | os.O_RDWR))
+    except OSError as error:
+        raise StoreError(
+            f"the database cannot be created: {error.strerror}", where=str(path)
+        ) from error
 
 
 def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:

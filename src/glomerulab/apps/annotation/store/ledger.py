@@ -9,12 +9,14 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, Integer, RowMapping, insert, select, type_coerce, update
 
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.schema import (
@@ -25,7 +27,7 @@ from glomerulab.apps.annotation.store.schema import (
     ledger_head,
     model_call,
 )
-from glomerulab.errors import AnnotationError
+from glomerulab.errors import AnnotationError, StoreError
 
 FIRST_HASH = "0" * 64
 HEAD_PATTERN = re.compile(r"(\d+):([0-9a-f]{64})")
@@ -106,7 +108,11 @@ class Verification:
     n_entries: int
     head: Head
     problems: tuple[str, ...]
-    """Empty if the ledger is intact and the other tables agree with it."""
+    """Empty if the ledger is intact, and the other tables and the images agree with it."""
+    n_images: int
+    """Images whose files were compared with what readers saw."""
+    unread_images: tuple[str, ...]
+    """Ids of the images that readers saw and whose files cannot be read here."""
 
 
 def append_event(
@@ -237,7 +243,9 @@ def iterate_events(store: Store) -> Iterator[Event]:
 
 
 def verify_store(store: Store, *, earlier: Head | None = None) -> Verification:
-    """Check the chain of the ledger, and that the other tables agree with it.
+    """Check the chain of the ledger, and that the other tables and the images agree with it.
+
+    Password hashes, sessions and the signing key are not in the ledger and not checked.
 
     Parameters
     ----------
@@ -251,23 +259,22 @@ def verify_store(store: Store, *, earlier: Head | None = None) -> Verification:
         for row in _rows(connection):
             sequence += 1
             found = _entry_problems(row, sequence, previous)
-            problems += found
+            # The payload of a changed entry may not even be JSON.
+            problems += found or expected.add_row(row)
             if earlier is not None and sequence == earlier.sequence and row["hash"] != earlier.hash:
                 problems.append(f"entry {sequence} is not the one of the head {earlier}")
             sequence, previous = row["sequence"], row["hash"]
-            if not found:  # the payload of a changed entry may not even be JSON
-                expected.add(event_from_row(row))
-        head = _read_head(connection)
-        if head != Head(sequence, previous):
-            problems.append(
-                f"the ledger ends with entry {sequence}, its head names entry {head.sequence}"
-            )
+        problems += _head_problems(connection, Head(sequence, previous))
         if earlier is not None and earlier.sequence > sequence:
             problems.append(
                 f"the ledger ends with entry {sequence}; there were {earlier.sequence} entries"
             )
         problems += expected.problems(connection)
-    return Verification(sequence, Head(sequence, previous), tuple(problems))
+        seen = expected.seen_images(connection)
+    problems += seen.problems()
+    return Verification(
+        sequence, Head(sequence, previous), tuple(problems), len(seen.now), seen.unread
+    )
 
 
 def _rows(connection: Connection) -> Iterator[RowMapping]:
@@ -278,8 +285,23 @@ def _rows(connection: Connection) -> Iterator[RowMapping]:
 
 
 def _read_head(connection: Connection) -> Head:
-    row = connection.execute(select(ledger_head.c.sequence, ledger_head.c.hash)).one()
-    return Head(row.sequence, row.hash)
+    rows = connection.execute(select(ledger_head.c.sequence, ledger_head.c.hash)).all()
+    if len(rows) != 1:
+        raise StoreError(
+            f"the ledger has {len(rows)} heads in place of one; restore the latest backup of the "
+            "database"
+        )
+    return Head(rows[0].sequence, rows[0].hash)
+
+
+def _head_problems(connection: Connection, last: Head) -> list[str]:
+    try:
+        head = _read_head(connection)
+    except StoreError as error:
+        return [error.message]
+    if head == last:
+        return []
+    return [f"the ledger ends with entry {last.sequence}, its head names entry {head.sequence}"]
 
 
 def _entry_problems(row: RowMapping, sequence: int, previous: str) -> list[str]:
@@ -289,9 +311,17 @@ def _entry_problems(row: RowMapping, sequence: int, previous: str) -> list[str]:
         problems.append(f"entry {sequence} is missing")
     elif row["previous_hash"] != previous:
         problems.append(f"entry {sequence} does not follow the one before it")
-    if entry_hash(row) != row["hash"]:
+    if _digest(lambda: entry_hash(row)) != row["hash"]:
         problems.append(f"entry {row['sequence']} ({row['kind']}) was changed")
     return problems
+
+
+def _digest(compute: Callable[[], str]) -> str | None:
+    """Return a digest; None of values that JSON cannot hold, which no entry was made of."""
+    try:
+        return compute()
+    except (TypeError, ValueError):
+        return None
 
 
 class _ExpectedTables:
@@ -303,9 +333,19 @@ class _ExpectedTables:
         self._model = unordered_digest([], MODEL_CALL_COLUMNS)
         self._accounts: dict[str, tuple[str, str, bool]] = {}
         self._versions: Counter[int] = Counter()
-        self._skipped: dict[int, bool] = {}
+        self._items: dict[int, _Item] = {}
+        self._seen: dict[str, dict[str, int]] = {}
+        self._image_root: Path | None = None
 
-    def add(self, entry: Event) -> None:
+    def add_row(self, row: RowMapping) -> list[str]:
+        """Add an entry whose hash is right; describe what is wrong with its content."""
+        try:
+            self._add(event_from_row(row))
+        except (AttributeError, KeyError, TypeError, ValueError):  # its hash was recomputed
+            return [f"entry {row['sequence']} ({row['kind']}) has no valid content"]
+        return []
+
+    def _add(self, entry: Event) -> None:
         payload = entry.payload
         if entry.kind == "images":
             self._images[entry.sequence] = payload["sha256"]
@@ -315,9 +355,29 @@ class _ExpectedTables:
             self._model = payload["sha256"]
         elif entry.kind == "account":
             self._accounts[entry.subject] = (payload["name"], payload["role"], payload["active"])
+        elif entry.kind == "study":
+            self._image_root = Path(payload["image_root"])
         elif entry.kind == "annotation":
+            state = "done" if payload["skip_reason"] is None else "skipped"
+            item = _Item(state, entry.actor, payload["image_id"], payload["purpose"])
             self._versions[int(entry.subject)] += 1
-            self._skipped[int(entry.subject)] = payload["skip_reason"] is not None
+            self._items[int(entry.subject)] = item
+            if payload["image_sha256"] is not None:
+                seen = self._seen.setdefault(payload["image_id"], {})
+                seen.setdefault(payload["image_sha256"], entry.sequence)
+
+    def seen_images(self, connection: Connection) -> "_SeenImages":
+        """Hash the files of the images that readers saw."""
+        paths = dict(connection.execute(select(image.c.image_id, image.c.image_path)).all())
+        now: dict[str, str] = {}
+        unread: list[str] = []
+        for image_id in self._seen:
+            try:
+                with ((self._image_root or Path()) / paths[image_id]).open("rb") as file:
+                    now[image_id] = hashlib.file_digest(file, "sha256").hexdigest()
+            except (KeyError, OSError, TypeError, ValueError):  # a path may have been changed too
+                unread.append(image_id)
+        return _SeenImages(self._seen, now, tuple(unread))
 
     def problems(self, connection: Connection) -> list[str]:
         """Describe where the tables differ from the ledger."""
@@ -329,19 +389,24 @@ class _ExpectedTables:
         ]
 
     def _model_problems(self, connection: Connection) -> list[str]:
-        rows = connection.execute(select(model_call)).mappings()
-        if unordered_digest(rows, MODEL_CALL_COLUMNS) == self._model:
+        rows = list(connection.execute(select(model_call)).mappings())
+        if _digest(lambda: unordered_digest(rows, MODEL_CALL_COLUMNS)) == self._model:
             return []
         return ["the model's probabilities are not those that were imported"]
 
     def _account_problems(self, connection: Connection) -> list[str]:
-        rows = connection.execute(select(account)).mappings()
-        found = {row["login"]: (row["name"], row["role"], bool(row["active"])) for row in rows}
-        return [
+        active = type_coerce(account.c.active, Integer).label("active")  # as it is stored
+        query = select(account.c.login, account.c.name, account.c.role, active)
+        rows = connection.execute(query.order_by(account.c.account_id)).all()
+        found = {login: (name, role, is_active) for login, name, role, is_active in rows}
+        problems = [
             f"account {login} differs from the ledger"
-            for login in sorted(set(found) | set(self._accounts))
+            for login in sorted({*found, *self._accounts}, key=str)
             if found.get(login) != self._accounts.get(login)
         ]
+        if not problems and list(found) != list(self._accounts):
+            problems.append("the accounts do not have the numbers under which they were created")
+        return problems
 
     def _image_problems(self, connection: Connection) -> list[str]:
         batches: dict[int, list[RowMapping]] = {batch: [] for batch in self._images}
@@ -350,23 +415,64 @@ class _ExpectedTables:
         return [
             f"the images of entry {batch} are not those that were added"
             for batch, rows in batches.items()
-            if images_digest(rows) != self._images.get(batch)
+            if _digest(partial(images_digest, rows)) != self._images.get(batch, "")
         ]
 
     def _assignment_problems(self, connection: Connection) -> list[str]:
         batches: dict[int, list[RowMapping]] = {batch: [] for batch in self._assignments}
         problems = []
+        logins = dict(connection.execute(select(account.c.account_id, account.c.login)).all())
         for row in connection.execute(select(assignment)).mappings():
             batches.setdefault(row["batch"], []).append(row)
-            item = row["assignment_id"]
-            version = self._versions.pop(item, 0)
-            state = "open" if not version else "skipped" if self._skipped[item] else "done"
-            if (row["version"], row["state"]) != (version, state):
-                problems.append(f"item {item} differs from its annotations")
+            number = row["assignment_id"]
+            version = self._versions.pop(number, 0)
+            item = _Item(
+                row["state"], logins.get(row["account_id"]), row["image_id"], row["purpose"]
+            )
+            expected = self._items.get(number, replace(item, state="open"))
+            if (row["version"], item) != (version, expected):
+                problems.append(f"item {number} differs from its annotations")
         problems += [
             f"the items of entry {batch} are not those that were assigned"
             for batch, rows in batches.items()
-            if unordered_digest(rows, ASSIGNMENT_COLUMNS) != self._assignments.get(batch)
+            if _digest(partial(unordered_digest, rows, ASSIGNMENT_COLUMNS))
+            != self._assignments.get(batch, "")
         ]
         problems += [f"item {item} was annotated and is missing" for item in self._versions]
+        return problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """What the annotations of an item say of its row."""
+
+    state: str
+    login: str | None
+    image_id: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class _SeenImages:
+    """The digests of the images that readers saw, and of their files now."""
+
+    seen: Mapping[str, Mapping[str, int]]
+    """Image id to the digests that were shown, each with its first entry."""
+    now: Mapping[str, str]
+    unread: tuple[str, ...]
+
+    def problems(self) -> list[str]:
+        """Describe the images whose files are not what readers saw."""
+        shown_as = {digest: image_id for image_id, seen in self.seen.items() for digest in seen}
+        problems = []
+        for image_id, now in self.now.items():
+            others = [entry for digest, entry in self.seen[image_id].items() if digest != now]
+            if not others:
+                continue
+            is_other = shown_as.get(now, image_id) != image_id
+            what = f"; it is the one that was shown as image {shown_as[now]!r}" if is_other else ""
+            problems.append(
+                f"the file of image {image_id!r} is not the one that was shown when entry "
+                f"{min(others)} was saved{what}"
+            )
         return problems

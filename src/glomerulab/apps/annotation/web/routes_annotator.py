@@ -11,8 +11,10 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Request, UploadFile
 from starlette.responses import RedirectResponse, Response
 
+from glomerulab.apps.annotation.label_validation import validate_labels
 from glomerulab.apps.annotation.records import (
     AnnotationContent,
+    Image,
     QueueItem,
     Study,
 )
@@ -104,8 +106,10 @@ def image(site: CurrentSite, account: CurrentAccount, assignment_id: RecordId) -
 def save(site: CurrentSite, account: CurrentAccount, body: AnnotationBody) -> dict[str, object]:
     """Save the annotation of an item; the same key twice is saved once."""
     content = body.content()
-    _check_not_empty(content, site.study())
+    _check_complete(content, site.study())
     digest = body.image_mark and site.mask_digest(body.assignment_id, body.image_mark)
+    if digest:
+        _check_image(image_of_item(site.store, account.login, body.assignment_id), digest)
     saved = save_annotation(
         site.store,
         login=account.login,
@@ -279,9 +283,36 @@ def _needs_label(study: Study) -> bool:
     return any(len(label.excludes) == n_others for label in study.taxonomy.labels)
 
 
-def _check_not_empty(content: AnnotationContent, study: Study) -> None:
-    if content.skip_reason is None and _needs_label(study) and 1 not in content.labels.values():
+def _check_complete(content: AnnotationContent, study: Study) -> None:
+    """Refuse what the page does not send: labels beside a skip, or some of the labels alone."""
+    if content.skip_reason is not None:
+        if content.labels or content.unsure:
+            raise AnnotationError(
+                "a skipped image has no labels and is not unsure; clear them or do not skip it"
+            )
+        return
+    validate_labels(content.labels, study.taxonomy)
+    if _needs_label(study) and 1 not in content.labels.values():
         raise AnnotationError("no label is set; set one, or skip the image with a reason")
+    missing = [one for one in study.taxonomy.label_ids if one not in content.labels]
+    if missing:
+        raise AnnotationError(
+            f"the label(s) {', '.join(missing)} are missing; send 1 or 0 for every label of the "
+            "study"
+        )
+
+
+def _check_image(image: Image, digest: str) -> None:
+    """Refuse the labels of an image file that is another by now."""
+    try:
+        now = image_digest(image.image_path)
+    except ImageFileError:
+        return  # it was shown, and cannot be read for the moment
+    if now != digest:
+        raise AnnotationError(
+            "the image file was changed since this image was opened; open it again and label what "
+            "it shows now"
+        )
 
 
 def _image_mark(site: Site, found: QueueItem) -> tuple[str | None, str | None]:

@@ -216,7 +216,9 @@ def adjudicate_image(
     note: Text = "",
 ) -> Response:
     """Adjudicate one image by consensus, and redirect to the next disagreement."""
-    labels = {one: int(one in label) for one in site.study().taxonomy.label_ids}
+    # A label outside of the taxonomy stays among them, and is refused.
+    chosen = dict.fromkeys(label, 1)
+    labels = {**dict.fromkeys(site.study().taxonomy.label_ids, 0), **chosen}
     adjudicate(
         site.store,
         image,

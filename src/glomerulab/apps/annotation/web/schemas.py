@@ -1,6 +1,6 @@
 """JSON that scripts send and receive; requests are validated here."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -26,9 +26,12 @@ def _without_nul(text: str) -> str:
 RecordId = Annotated[int, Field(ge=1, le=2**31 - 1)]
 ShortText = Annotated[str, Field(max_length=200), AfterValidator(_without_nul)]
 LongText = Annotated[str, Field(max_length=4000), AfterValidator(_without_nul)]
-Coordinate = Annotated[int, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
-Side = Annotated[int, Field(ge=1, le=MAX_COORDINATE)]
-Version = Annotated[int, Field(ge=0, le=2**31 - 1)]
+# Fields of a body have the JSON type that the page sends: no "1" or true for 1, no "yes" for true.
+Coordinate = Annotated[int, Field(strict=True, ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
+Side = Annotated[int, Field(strict=True, ge=1, le=MAX_COORDINATE)]
+Version = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
+Flag = Annotated[int, Field(strict=True, ge=0, le=1)]
+Tick = Annotated[bool, Field(strict=True)]
 
 
 class _Body(BaseModel):
@@ -45,16 +48,17 @@ class Credentials(_Body):
 class AnnotationBody(_Body):
     """One save of one item."""
 
-    assignment_id: RecordId
-    labels: Annotated[dict[ShortText, Literal[0, 1] | None], Field(max_length=64)]
-    unsure: bool = False
+    assignment_id: Annotated[RecordId, Field(strict=True)]
+    labels: Annotated[dict[ShortText, Flag], Field(max_length=64)]
+    """1 or 0 for every label of the taxonomy; none of a skipped image."""
+    unsure: Tick = False
     skip_reason: ShortText | None = None
     note: LongText = ""
     expected_version: Version
     """Of the item as it was loaded."""
     save_key: UUID
     """Made at the first try of the save; the same in every further try."""
-    seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+    seconds: Annotated[float, Field(strict=True, ge=0, le=86_400, allow_inf_nan=False)]
     """How long the image was visible."""
     image_mark: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Masked digest of the image that was shown."""
@@ -75,7 +79,7 @@ class RegionBody(_Body):
     height: Side
     expected_version: Version
     save_key: UUID
-    deleted: bool = False
+    deleted: Tick = False
 
     def region(self, slide_id: str) -> RegionInput:
         """Return the region to save."""

@@ -153,6 +153,18 @@ def test_a_third_reader_settles_blindly_by_reading(store: Store) -> None:
         adjudicate_all(store, "consensus", by=OWNER)
 
 
+def test_labels_that_readers_left_unknown_are_listed_and_no_rule_settles_them(store: Store) -> None:
+    make_study(store, n_images=2)
+    for login in ("anna", "bo"):
+        save(store, login, "g000", {"cgn": 1})
+        save(store, login, "g001", CRESCENT)
+    (partial,) = list_disagreements(store, by=OWNER)
+    assert (partial.image.image_id, partial.labels) == ("g000", ())
+    assert adjudicate_all(store, "majority", by=OWNER) == AdjudicationSummary(0, ("g000",))
+    _adjudicate(store, "g000", CRESCENT)
+    assert list_disagreements(store, by=OWNER) == []
+
+
 def test_images_and_their_readings_are_in_the_order_of_the_manifest(store: Store) -> None:
     make_study(store, n_images=4)
     _differ(store)

@@ -1,11 +1,12 @@
 import hashlib
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from glomerulab.apps.annotation.store.accounts import set_active
-from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.database import Store, open_store
 from glomerulab.apps.annotation.store.ledger import (
     Head,
     append_event,
@@ -20,6 +21,7 @@ from glomerulab.apps.annotation.store.ledger import (
 )
 from glomerulab.errors import AnnotationError
 from tests.support.annotation_studies import CRESCENT, NORMAL, OWNER, make_study, save
+from tests.support.annotation_web import write_images
 
 
 def _append(store: Store, version: int, save_key: str | None = None, **payload: object):
@@ -174,12 +176,41 @@ def test_a_recomputed_chain_is_found_by_an_earlier_head(filled: Store) -> None:
         ("DELETE FROM assignment WHERE version > 0", "annotated and is missing"),
         ("UPDATE image SET image_path = 'x.png' WHERE image_id = 'g001'", "images of entry 3"),
         ("UPDATE account SET role = 'owner' WHERE login = 'anna'", "account anna differs"),
+        ("DELETE FROM ledger_head", "0 heads"),
     ],
 )
 def test_a_table_that_differs_from_the_ledger_is_found(
     filled: Store, statement: str, message: str
 ) -> None:
     assert any(message in problem for problem in _tamper(filled, statement))
+
+
+def test_images_that_were_swapped_or_changed_are_named(place: str, tmp_path: Path) -> None:
+    with open_store(place, create=True) as store:
+        make_study(store, manifest=write_images(tmp_path, 4), repeat_share=0.0)
+        files = {}
+        for number in range(4):
+            image_id = f"glom_{number:03d}"
+            files[image_id] = tmp_path / "images" / f"{image_id}.png"
+            digest = hashlib.sha256(files[image_id].read_bytes()).hexdigest()
+            save(store, "anna", image_id, NORMAL, image_sha256=digest)
+        sound = verify_store(store)
+        assert (sound.problems, sound.n_images, sound.unread_images) == ((), 4, ())
+        first, second, third, fourth = files.values()
+        content = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(content)
+        third.write_bytes(third.read_bytes() + b"x")
+        fourth.unlink()
+        found = verify_store(store)
+    swapped, other, changed = found.problems
+    assert "'glom_000'" in swapped
+    assert "shown as image 'glom_001'" in swapped
+    assert "'glom_001'" in other
+    assert "shown as image 'glom_000'" in other
+    assert "'glom_002'" in changed
+    assert "shown as" not in changed
+    assert found.unread_images == ("glom_003",)
 
 
 def test_a_head_is_read_as_it_is_written() -> None:

@@ -24,7 +24,7 @@ from glomerulab.slides.regions.features import SlideFrame
 from glomerulab.slides.regions.files import read_regions
 from glomerulab.slides.slide import open_slide
 from tests.support.annotation_studies import find_item, history
-from tests.support.annotation_web import open_web
+from tests.support.annotation_web import open_web, page_labels
 
 
 def test_an_item_and_its_image_are_given_to_its_annotator_alone(web):
@@ -86,18 +86,18 @@ def test_the_same_save_twice_is_saved_once(web):
 def test_a_save_on_an_old_version_is_a_conflict_with_the_saved_labels(web):
     one, other = web.client("anna"), web.client("anna")
     item = one.get("/api/items/1").json()
-    assert one.save(item, labels={"cgn": 1}).status_code == 200
-    answer = other.save(item, labels={"fsg": 1})
+    assert one.save(item, labels=page_labels("cgn")).status_code == 200
+    answer = other.save(item, labels=page_labels("fsg"))
     assert answer.status_code == 409
     assert answer.json()["current"]["labels"]["cgn"] == 1
     assert len(history(web.store, "anna", item["assignment_id"])) == 1
     again = other.save(
-        item, labels={"fsg": 1}, expected_version=answer.json()["current"]["version"]
+        item, labels=page_labels("fsg"), expected_version=answer.json()["current"]["version"]
     )
     assert again.status_code == 200
     assert [
         dict(v.content.labels)["fsg"] for v in history(web.store, "anna", item["assignment_id"])
-    ] == [None, 1]
+    ] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,11 @@ def test_a_save_on_an_old_version_is_a_conflict_with_the_saved_labels(web):
     [
         ({"labels": {"normal": 1, "cgn": 1}}, "exclude"),
         ({"labels": {"tumour": 1}}, "tumour"),
+        ({"labels": page_labels()}, "no label is set"),
         ({"labels": {}}, "no label is set"),
+        ({"labels": {"cgn": 1}}, "normal, mspgn, fsg are missing"),
+        ({"labels": {}, "skip_reason": "cut off", "unsure": True}, "unsure"),
+        ({"image_mark": "0" * 64}, "changed since"),
         ({"labels": {"cgn": 1}, "skip_reason": "cut off"}, "skip"),
     ],
 )
@@ -156,7 +160,9 @@ def test_an_image_of_another_kind_is_shown_as_png(tmp_path):
 def test_annotators_do_not_see_the_annotations_of_others(web):
     anna, bo = web.client("anna"), web.client("bo")
     for place in range(1, 7):
-        anna.save(anna.get(f"/api/items/{place}").json(), labels={"cgn": 1}, note="secret-note")
+        anna.save(
+            anna.get(f"/api/items/{place}").json(), labels=page_labels("cgn"), note="secret-note"
+        )
     for place in range(1, 7):
         item = bo.get(f"/api/items/{place}").json()
         assert (item["others"], item["model"], item["saved"], item["version"]) == (

@@ -15,6 +15,7 @@ from glomerulab.apps.annotation.store.annotations import list_annotations, list_
 from glomerulab.apps.annotation.store.study import read_study
 from glomerulab.apps.annotation.web.routes_owner import agreement_rows
 from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, add_account, save
+from tests.support.annotation_web import page_labels
 
 
 def test_the_overview_shows_the_progress_of_everyone(web):
@@ -271,7 +272,7 @@ def test_the_history_has_every_version(web, with_readings):
     anna = web.client("anna")
     for label in ("cgn", "fsg"):
         item = anna.get("/api/items/6").json()
-        anna.save(item, labels={label: 1})
+        anna.save(item, labels=page_labels(label))
     assert (
         len(_table(with_readings, "history.csv"))
         == len(_table(with_readings, "annotations.csv")) + 1

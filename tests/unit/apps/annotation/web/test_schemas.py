@@ -32,6 +32,17 @@ GOOD = {
         {"who": "anna"},
         {"image_mark": "../../etc/passwd"},
         {"labels": {str(n): 1 for n in range(65)}},
+        {"labels": {"mspgn": True}},
+        {"labels": {"mspgn": "1"}},
+        {"labels": {"mspgn": 1.0}},
+        {"labels": {"mspgn": None}},
+        {"labels": ["mspgn"]},
+        {"assignment_id": "1"},
+        {"assignment_id": True},
+        {"expected_version": "0"},
+        {"unsure": "yes"},
+        {"unsure": 1},
+        {"seconds": "1.5"},
     ],
 )
 def test_an_invalid_save_is_rejected(change):
