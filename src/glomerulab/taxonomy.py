@@ -137,10 +137,10 @@ class Taxonomy:
             Label id to 1, 0 or None for unknown, as is an absent label.
         """
         is_set = np.array([flags.get(label_id) == 1 for label_id in self.label_ids], dtype=np.bool_)
-        is_excluded = self.exclusions[:, is_set].any(axis=1).tolist()
         return {
-            label_id: 0 if excluded and flags.get(label_id) is None else flags.get(label_id)
-            for label_id, excluded in zip(self.label_ids, is_excluded, strict=True)
+            label_id: 0 if (excludes & is_set).any() and flag is None else flag
+            for label_id, excludes in zip(self.label_ids, self.exclusions, strict=True)
+            for flag in (flags.get(label_id),)
         }
 
 
