@@ -32,6 +32,7 @@ from glomerulab.evaluation.figures.style import new_figure, save_figure
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import changed_settings, describe_changes
+from glomerulab.runtime.sealing import SEAL_FILE, write_seal
 from glomerulab.training.config import (
     DerivedConfig,
     FrozenConfig,
@@ -233,6 +234,8 @@ def _objective(config: SearchConfig, manifest: Path) -> Callable[[optuna.Trial],
         finally:
             for name in NOT_KEPT:
                 shutil.rmtree(folder / name, ignore_errors=True)
+            if (folder / SEAL_FILE).is_file():
+                write_seal(folder)
         return float(better(float(value) for value in history[config.metric]))
 
     return run

@@ -24,6 +24,7 @@ from glomerulab.images import RgbImage
 from glomerulab.models import preprocessing
 from glomerulab.models.checkpoint import load_checkpoint, read_checkpoint, read_tensors
 from glomerulab.predictions import read_predictions
+from glomerulab.runtime import sealing
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.run import train
 
@@ -368,6 +369,31 @@ def test_a_test_image_that_breaks_after_the_last_epoch_costs_no_epoch(config: Tr
     assert (run / "history.csv").stat().st_mtime_ns == history
     assert read_run(run).is_sealed
     assert not (run / "state").exists()
+
+
+def test_a_run_that_was_killed_while_it_was_sealed_is_refused_until_it_is_resumed(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(folder: Path, _: dict[str, str]) -> None:
+        raise KeyboardInterrupt(folder)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(sealing, "_write_seal", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    with pytest.raises(RunError, match="resume it"):
+        load_checkpoint(config.out)
+    run = train(config, resume=True)
+    assert load_checkpoint(run)[1].epoch
+    assert read_run(run).is_sealed
+
+
+def test_a_training_is_not_written_into_the_folder_of_an_export(config: TrainConfig) -> None:
+    config.out.mkdir()
+    (config.out / "card.json").write_text("{}")
+    sealing.write_seal(config.out)
+    with pytest.raises(OutputError, match="another model"):
+        train(config)
 
 
 def test_images_that_do_not_exist_are_found_before_the_first_epoch(config: TrainConfig) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.errors import ConfigError, TrainingError
+from glomerulab.runtime.sealing import check_seal
 from glomerulab.training import search as search_module
 from glomerulab.training.config import TrainConfig, read_config, write_config
 from glomerulab.training.search import (
@@ -78,6 +79,7 @@ def test_a_search_finds_the_better_setting_and_never_reads_the_test_part(
     assert (wanted.out / "search.png").is_file()
     assert len(pd.read_csv(wanted.out / "trials.csv")) == 4
     assert not list(wanted.out.rglob("*.safetensors"))
+    assert check_seal(wanted.out / "trials" / "0000")  # without the weights that were deleted
 
 
 def test_a_stopped_search_continues_with_the_same_trials(
