@@ -58,6 +58,10 @@ __all__ = [
 ]
 
 
+MAX_LENGTH = 2000
+"""Characters of a message; damaged files hold cells of a megabyte."""
+
+
 class GlomerulabError(Exception):
     """Base of all errors from files, slides, disks or data.
 
@@ -70,6 +74,7 @@ class GlomerulabError(Exception):
     """
 
     def __init__(self, message: str, *, where: str | None = None) -> None:
+        message = _one_line(message)
         super().__init__(message, where)
         self.message = message
         self.where = where
@@ -81,6 +86,14 @@ class GlomerulabError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild with the keyword, so that the error crosses a process boundary."""
         return _rebuild, (type(self), self.message, self.where)
+
+
+def _one_line(message: str) -> str:
+    """Return a message in one line, without the middle of a cell or library text of any length."""
+    line = message if message.isprintable() else " ".join(message.split())
+    if len(line) <= MAX_LENGTH:
+        return line
+    return f"{line[: MAX_LENGTH * 3 // 4]} … {line[-MAX_LENGTH // 4 :]}"
 
 
 def _rebuild(kind: type[GlomerulabError], message: str, where: str | None) -> GlomerulabError:

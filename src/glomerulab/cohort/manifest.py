@@ -16,7 +16,7 @@ import pandas as pd
 from glomerulab.cohort.schema import MANIFEST_COLUMNS, Problem, manifest_schema, typed_table
 from glomerulab.errors import ManifestError, TaxonomyError
 from glomerulab.runtime.files import StrPath, atomic_write, stated_path
-from glomerulab.runtime.tables import nfc_frame, read_table
+from glomerulab.runtime.tables import nfc_frame, read_parquet, read_table
 from glomerulab.taxonomy import Taxonomy, load_taxonomy, write_taxonomy
 
 __all__ = [
@@ -241,11 +241,7 @@ def _read_rows(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
     schema = manifest_schema(taxonomy)
     if path.suffix.lower() == ".csv":
         return read_table(path, schema).frame()
-    try:
-        rows = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip()
-        raise ManifestError(f"the manifest cannot be read: {reason}", where=str(path)) from error
+    rows = read_parquet(path, name=schema.name, error=ManifestError)
     return nfc_frame(rows, schema, where=str(path))
 
 

@@ -303,7 +303,7 @@ def _find(name: str, taxonomy: Taxonomy) -> str | None:
         for label in taxonomy.labels:
             if key in {re.sub(r"[\W_]+", "", text).casefold() for text in (label.id, label.name)}:
                 return label.id
-    if name.isdigit() and int(name) < len(taxonomy.label_ids):
+    if re.fullmatch(r"[0-9]{1,6}", name) and int(name) < len(taxonomy.label_ids):
         return taxonomy.label_ids[int(name)]
     return None
 

@@ -16,12 +16,22 @@ from glomerulab.errors import ConfigError, PredictionsError, TrainingError
 from glomerulab.predictions import Head, read_predictions
 from glomerulab.runtime.files import read_configuration, read_json
 from glomerulab.runtime.sealing import SealedFolder
+from glomerulab.runtime.tables import TableSchema, read_table
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["EXTERNAL", "RunTables", "read_run", "repeat_file", "with_external_set"]
+__all__ = [
+    "EXTERNAL",
+    "RunTables",
+    "read_history",
+    "read_run",
+    "repeat_file",
+    "with_external_set",
+]
 
 EXTERNAL = "external"
 """Split of an external set in a run's tables, see `with_external_set`."""
+
+HISTORY = TableSchema("history", ("epoch",), required=("epoch",), error=TrainingError)
 
 MUST_AGREE = ("patient_id", "slide_id", "stain", "split")
 """Columns of the manifest that the predictions repeat."""
@@ -122,7 +132,7 @@ def read_run(run: Path | SealedFolder) -> RunTables:
         )
     manifest = read_manifest(folder / "manifest.csv")
     predictions, *repeats = _read_repeats(folder, manifest, head)
-    history = _read_history(folder / "history.csv")
+    history = read_history(folder / "history.csv")
     environment = _read_environment(folder / "environment.json")
     files.check()  # again, so that nothing changed while it was read
     return RunTables(
@@ -229,17 +239,29 @@ def _row(table: pd.DataFrame, wrong: npt.NDArray[np.bool_]) -> str:
     return f"line {row + 2}, image {table['image_id'].iloc[row]!r}"
 
 
-def _read_history(path: Path) -> pd.DataFrame:
+def read_history(path: Path) -> pd.DataFrame:
+    """Read ``history.csv`` as numbers, one row per epoch; empty without the file.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be read, has two columns of one name, or a cell is not a number.
+    """
     if not path.is_file():
         return pd.DataFrame()
-    try:
-        history = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"the history cannot be read as CSV: {error}", where=str(path)
-        ) from error
-    if "epoch" not in history:
-        raise TrainingError("the history has no column epoch", where=str(path))
+    table = read_table(path, HISTORY)
+    history = table.frame()
+    for name in history:
+        numbers = pd.to_numeric(history[name], errors="coerce")
+        is_stated = history[name].notna() & (history[name].str.casefold() != "nan")
+        wrong = (numbers.isna() & is_stated).to_numpy(dtype=bool)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise TrainingError(
+                f"line {row + 2}: {name} is {history[name].iloc[row]!r}, not a number; train again",
+                where=str(path),
+            )
+        history[name] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     return history
 
 

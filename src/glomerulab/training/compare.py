@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glomerulab.errors import RunError
 from glomerulab.evaluation.comparison import ModelCost
+from glomerulab.evaluation.run_tables import read_history
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.runtime.files import atomic_write, make_folder, read_json
 from glomerulab.runtime.progress import Track, silent
@@ -127,8 +127,8 @@ def measure_cost(run: Path, cache: Path) -> ModelCost:
                 where=str(cache),
             ) from error
     model, card = load_checkpoint(run / "checkpoint")
-    history = run / "history.csv"  # a probe has none
-    speeds = pd.read_csv(history)["images_per_second"] if history.is_file() else [math.nan]
+    history = read_history(run / "history.csv")  # a probe has none
+    speeds = history.get("images_per_second", [math.nan])
     precision = read_config(run / "config.toml").precision
     cost = ModelCost(
         input_size=card.input_size,

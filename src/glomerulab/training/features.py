@@ -21,6 +21,7 @@ from glomerulab.models.card import ModelCard
 from glomerulab.models.networks.probe import FeatureExtractor
 from glomerulab.runtime.files import atomic_write, make_folder, size_and_mtime
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.tables import read_parquet
 from glomerulab.training.dataset import CropDataset, ItemKey, batches
 
 __all__ = ["embed", "extractor_fingerprint"]
@@ -114,17 +115,17 @@ def _computed(
 def _stored(folder: Path) -> Iterator[tuple[FileKey, FloatArray]]:
     """Yield the features that a folder holds, by image file."""
     for path in sorted(folder.glob("part-*.parquet")):
+        table = read_parquet(path, name="part of the stored features", error=OutputError)
         try:
-            table = pq.read_table(path)
-            values = np.stack(table["features"].to_numpy())
-            names = [table[name].to_pylist() for name in ("path", "size", "modified")]
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            values = np.stack(table["features"].tolist()).astype(np.float32)
+            names = [table[name].tolist() for name in ("path", "size", "modified")]
+        except (KeyError, TypeError, ValueError) as error:
             raise OutputError(
                 f"the stored features cannot be read ({error}); delete the file to compute them "
                 "again",
                 where=str(path),
             ) from error
-        yield from zip(zip(*names, strict=True), values.astype(np.float32), strict=True)
+        yield from zip(zip(*names, strict=True), values, strict=True)
 
 
 def _store(features: dict[FileKey, FloatArray], folder: Path) -> None:

@@ -29,6 +29,7 @@ from pydantic import Field, model_validator
 from glomerulab.cohort.manifest import read_manifest, write_manifest
 from glomerulab.errors import ConfigError, GlomerulabError, TrainingError
 from glomerulab.evaluation.figures.style import new_figure, save_figure
+from glomerulab.evaluation.run_tables import read_history
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import changed_settings, describe_changes
@@ -227,7 +228,7 @@ def _objective(config: SearchConfig, manifest: Path) -> Callable[[optuna.Trial],
         try:
             make_folder(folder.parent)
             train(training, resume=True, on_epoch=report)
-            history = pd.read_csv(folder / "history.csv")
+            history = read_history(folder / "history.csv")
         except GlomerulabError as error:
             trial.set_user_attr("reason", str(error))
             raise
@@ -301,15 +302,30 @@ def _open_study(config: SearchConfig) -> Iterator[optuna.Study]:
     """Open the study, and close its connections at the end: a server has few of them."""
     storage = _open_storage(config)
     try:
-        yield optuna.load_study(
+        study = optuna.load_study(
             storage=storage,
             study_name=STUDY_NAME,
             pruner=optuna.pruners.MedianPruner(n_warmup_steps=config.n_warmup_epochs)
             if config.prune
             else optuna.pruners.NopPruner(),
         )
+        _check_readable(study, config)
+        yield study
     finally:
         _close(storage)
+
+
+def _check_readable(study: optuna.Study, config: SearchConfig) -> None:
+    """Read every trial once: cells of a damaged database raise errors of every class."""
+    try:
+        study.get_trials(deepcopy=False)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"the database of the search is damaged ({reason}); restore a copy of it, or choose "
+            "another output folder",
+            where=_without_password(_database_url(config)),
+        ) from error
 
 
 def _open_storage(config: SearchConfig) -> RDBStorage:

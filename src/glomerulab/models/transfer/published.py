@@ -4,14 +4,14 @@ A source is ``hf-hub:owner/name``, or a local folder with the same files: ``conf
 transformers, and the weights. The network is built by timm with the arguments that the files name.
 """
 
-import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from glomerulab.errors import CheckpointError
 from glomerulab.models.card import Option, Origin, Triple
@@ -19,6 +19,8 @@ from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.models.registry import HUB_PREFIX, LOCAL_PREFIX, TIMM_PREFIX, find_model
 from glomerulab.models.transfer.hub import hub_file
 from glomerulab.models.transfer.hugging_face import timm_arguments
+from glomerulab.models.transfer.weight_files import check_unpacked_size
+from glomerulab.runtime.files import read_json
 
 __all__ = ["PublishedModel", "find_published", "is_published", "origin_lines"]
 
@@ -28,6 +30,8 @@ WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pth", ".pt"}
 TRANSFORMERS_KINDS = {"vit", "dinov2", "dinov2_with_registers"}
 BASE = "vit_base_patch16_224"
 """Network of timm whose arguments describe any plain vision transformer."""
+MAX_SIDE = 10_000
+"""Of an image, px."""
 NOT_ARGUMENTS = {"num_classes", "in_chans", "img_size", "pretrained"}
 """Set by the training, not by the files."""
 RESTRICTED = re.compile(r"(?:^|[^a-z])(?:nc|nd|non-?commercial|no-?derivatives|other)(?:$|[^a-z])")
@@ -236,10 +240,11 @@ def _shape(path: Path, name: str) -> tuple[int, ...]:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 return tuple(file.get_slice(name).get_shape()) if name in file.keys() else ()  # noqa: SIM118
+        check_unpacked_size(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         found = tensors.get(name) if isinstance(tensors, Mapping) else None
         return tuple(found.shape) if isinstance(found, torch.Tensor) else ()
-    except (OSError, RuntimeError, ValueError, SafetensorError):
+    except Exception:  # noqa: BLE001 - damaged pickles and headers raise errors of every class
         return ()  # reading the weights will say what is wrong with the file
 
 
@@ -263,10 +268,7 @@ def _origin(facts: Mapping[str, object], files: _Files) -> Origin:
 
 
 def _read_json(path: Path) -> dict[str, object]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name} is not JSON: {error}", where=str(path)) from error
+    found = read_json(path, path.name, error=CheckpointError)
     if not isinstance(found, dict):
         raise CheckpointError(f"{path.name} is not a JSON object", where=str(path))
     return found
@@ -278,11 +280,15 @@ def _size(value: object) -> int | None:
         value = value.get("height", value.get("shortest_edge"))
     if isinstance(value, (list, tuple)) and value:
         value = value[-1]
-    return int(value) if isinstance(value, (int, float)) else None
+    if isinstance(value, int | float) and 0 < value < MAX_SIDE:
+        return int(value)
+    return None
 
 
 def _triple(value: object) -> Triple | None:
     if not isinstance(value, (list, tuple)) or len(value) != 3:
+        return None
+    if not all(isinstance(one, int | float) and math.isfinite(one) for one in value):
         return None
     red, green, blue = (float(one) for one in value)
     return red, green, blue

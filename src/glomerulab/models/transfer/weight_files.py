@@ -10,6 +10,7 @@ import inspect
 import pickle
 import re
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -25,7 +25,7 @@ from glomerulab.errors import CheckpointError
 from glomerulab.models.layers import head_layers
 from glomerulab.models.transfer.hugging_face import is_of_transformers, to_timm
 
-__all__ = ["FileWeights", "read_weights", "shortened"]
+__all__ = ["FileWeights", "check_unpacked_size", "read_weights", "shortened"]
 
 WRAPPER_LAYERS = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
@@ -39,6 +39,8 @@ AVOIDED = re.compile(
 TIE = 0.9
 """Sets with at least this share of the most fitting tensors are alternatives."""
 MAX_DEPTH = 64
+MAX_UNPACKED_RATIO = 20
+"""Of an archive: torch does not compress, others rarely to less than half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ def _read(path: Path) -> object:
         _check_beginning(path)
         if path.suffix == ".safetensors":
             return load_file(path)
+        check_unpacked_size(path)
         return _load_without_code(path)
     except OSError as error:
         raise CheckpointError(
@@ -117,11 +120,32 @@ def _read(path: Path) -> object:
             "a file of weights; save the state_dict() as .safetensors where the file comes from",
             where=where,
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except CheckpointError:
+        raise
+    except Exception as error:  # damaged pickles and headers raise errors of every class
         raise CheckpointError(
-            f"{path.name} is not a file of weights: {first_line}", where=where
+            f"{path.name} is not a file of weights: {_first_line(error)}", where=where
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines and lines[0] else type(error).__name__
+
+
+def check_unpacked_size(path: Path) -> None:
+    """Reject an archive that unpacks to far more than its size: weights are not compressed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        return  # no archive; whoever reads it says what is wrong
+    if n_bytes > MAX_UNPACKED_RATIO * path.stat().st_size:
+        raise CheckpointError(
+            f"{path.name} would unpack to {n_bytes / 1e6:,.0f} MB, which files of weights do not; "
+            "save the state_dict() as .safetensors where the file comes from",
+            where=str(path),
+        )
 
 
 def _check_beginning(path: Path) -> None:
@@ -166,7 +190,7 @@ def _load_without_code(path: Path) -> object:
     """Load with torch's restricted reader; classes that it does not know become inert."""
     try:
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (RuntimeError, ValueError, pickle.UnpicklingError):  # the format before torch 1.6
+    except Exception:  # noqa: BLE001 - before torch 1.6, or damaged, which loading names
         unknown = []
     inert: list[tuple[Callable[..., object], str]] = [
         (type(name.rpartition(".")[2], (_Inert,), {}), name) for name in unknown

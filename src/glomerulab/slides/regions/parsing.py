@@ -1,6 +1,7 @@
 """What the region formats share: safe loading of text, coordinates and labels."""
 
 import gzip
+import itertools
 import json
 import zlib
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from glomerulab.geometry import Point, Region
 from glomerulab.runtime.tables import nfc, read_text
 from glomerulab.slides.files import SLIDE_SUFFIXES
 
-MAX_BYTES = 2_000_000_000
+MAX_BYTES = 250_000_000
+"""Of a compressed file: a thousand times what QuPath writes for a slide, and no bomb."""
 LABEL_SEPARATOR = ": "
 """Between the parts of a QuPath class name with several labels; also used in XML and COCO."""
 
@@ -37,12 +39,15 @@ def load_bytes(path: Path) -> bytes:
         if path.suffix.lower() != ".gz":
             return path.read_bytes()
         with gzip.open(path) as stream:
-            content = stream.read(MAX_BYTES + 1)
+            # All at once would be allocated first.
+            pieces = iter(lambda: stream.read(1 << 20), b"")
+            content = b"".join(itertools.islice(pieces, MAX_BYTES // (1 << 20) + 2))
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from error
     if len(content) > MAX_BYTES:
         raise RegionError(
-            f"the region file is larger than {MAX_BYTES / 1e9:.0f} GB when decompressed",
+            f"the region file is larger than {MAX_BYTES / 1e6:.0f} MB when decompressed; give it "
+            "uncompressed",
             where=str(path),
         )
     return content

@@ -19,7 +19,7 @@ from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from glomerulab.apps.annotation.store.schema import ledger_head
 from glomerulab.errors import StoreBusyError, StoreError
@@ -56,6 +56,16 @@ POSTGRES_REASONS = {
 }
 POSTGRES_BUSY = {"55P03", "40001", "40P01", "57014"}
 
+DECODING_ERRORS = (
+    SQLAlchemyError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RecursionError,
+    OverflowError,
+)
+"""What a row raises whose cells are not what this program writes."""
+
 BUSY = "another program holds the database; try again"
 
 
@@ -88,7 +98,7 @@ class Store:
                 connection.begin(),
             ):
                 yield connection
-        except DBAPIError as error:
+        except DECODING_ERRORS as error:
             raise as_store_error(error, self.location) from error
 
     @contextmanager
@@ -109,7 +119,7 @@ class Store:
             ):
                 connection.execute(select(ledger_head.c.head_id).with_for_update())
                 yield connection
-        except DBAPIError as error:
+        except DECODING_ERRORS as error:
             raise as_store_error(error, self.location) from error
         finally:
             self._write_lock.release()
@@ -156,7 +166,7 @@ def open_store(
         engine = _postgres_engine(url, busy_timeout_s)
     try:
         _migrate(engine, name)
-    except DBAPIError as error:
+    except DECODING_ERRORS as error:
         engine.dispose()
         raise as_store_error(error, name) from error
     except StoreError:
@@ -165,8 +175,17 @@ def open_store(
     return Store(engine, location=name, busy_timeout_s=busy_timeout_s)
 
 
-def as_store_error(error: DBAPIError, location: str) -> StoreError:
-    """Translate an error of the database driver; a `StoreBusyError` where a retry may help."""
+def as_store_error(error: Exception, location: str) -> StoreError:
+    """Translate an error of the driver or of the decoding of a row.
+
+    It is a `StoreBusyError` where a retry may help.
+    """
+    if not isinstance(error, DBAPIError):
+        return StoreError(
+            f"the database is damaged ({type(error).__name__}: {_first_line(error)}); run "
+            "`glomerulab annotate verify`, restore the latest backup and keep the damaged file",
+            where=location,
+        )
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
