@@ -198,13 +198,21 @@ def _import_regions(
     """Import a region file; raise an error at the end if some regions could not be read."""
     from glomerulab.apps.annotation.region_sync import import_region_file
     from glomerulab.errors import ConfigError, RegionError
+    from glomerulab.runtime.progress import show_progress
 
     if slide is None:
         raise ConfigError("regions need their slide; add --slide FILE")
     failures: list[InvalidRegion] = []
     notes: list[RegionNote] = []
     n_new, n_existing = import_region_file(
-        store, source, slide, login=annotator, options=options, invalid=failures, notes=notes
+        store,
+        source,
+        slide,
+        login=annotator,
+        options=options,
+        invalid=failures,
+        notes=notes,
+        track=show_progress,
     )
     typer.echo(f"{n_new} regions of {annotator} imported, {n_existing} imported before")
     for note in notes:

@@ -10,6 +10,7 @@ __all__ = [
     "clean_text",
     "hashed_name",
     "look_alike_key",
+    "plain_name",
     "quoted_name",
     "safe_name",
 ]
@@ -19,6 +20,10 @@ MAX_FILE_NAME_BYTES = 120
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 N_HASH = 8
+INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters without a picture that Unicode counts as letters, marks or symbols."""
 
 
 def safe_name(name: str) -> str:
@@ -66,6 +71,22 @@ def look_alike_key(name: str) -> str:
     joined = re.sub(r"[\s_]+|-(?!\d)|(?<!\d)-", "", parted)
     whole = re.sub(r"^(\d+)\.0+$", r"\1", joined)
     return re.sub(r"(?<![\d.])0+(?=\d)", "", whole)
+
+
+def plain_name(name: str) -> str:
+    r"""Return a name of a person or program in the form in which it is stored and compared.
+
+    Unicode's compatible form (NFKC), without invisible characters, with single blanks.
+
+    Examples
+    --------
+    >>> plain_name("  Dr\u00a0\u3000Ａnna\u200b ")
+    'Dr Anna'
+    """
+    seen = INVISIBLE.sub("", unicodedata.normalize("NFKC", name))
+    kinds = ((one, unicodedata.category(one)) for one in seen)
+    shown = (one for one, kind in kinds if one.isspace() or not kind.startswith("C"))
+    return unicodedata.normalize("NFKC", " ".join("".join(shown).split()))
 
 
 def clean_id(name: str, *, most: int | None = None, without: str = "") -> str:

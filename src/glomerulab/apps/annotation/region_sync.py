@@ -11,15 +11,22 @@ from pathlib import Path
 from uuid import NAMESPACE_OID, NAMESPACE_URL, UUID, uuid5
 
 from glomerulab.apps.annotation.records import DrawnRegion, ImageReadings, NewImage
+from glomerulab.apps.annotation.store.accounts import login_key
 from glomerulab.apps.annotation.store.adjudications import list_image_readings
 from glomerulab.apps.annotation.store.database import Store
-from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_regions
+from glomerulab.apps.annotation.store.regions import (
+    RegionInput,
+    known_regions,
+    list_regions,
+    save_regions,
+)
 from glomerulab.apps.annotation.store.study import add_images, read_study
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import MissingMppError, RegionError, SlideError
 from glomerulab.geometry import Point, Region
 from glomerulab.pipeline.crop_plan import crop_image_id
 from glomerulab.pipeline.region_checks import glass_note, regions_on_glass
+from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.cutting import CropTask, close_current_slide, current_slide, cut_crop
 from glomerulab.slides.regions.features import RegionNote, RegionOptions, SlideFrame
 from glomerulab.slides.regions.files import (
@@ -30,6 +37,7 @@ from glomerulab.slides.regions.files import (
 )
 from glomerulab.slides.regions.overlaps import count_once, find_repeats, repeats_note
 from glomerulab.slides.regions.selection import (
+    Selection,
     drop_repeats,
     left_out_notes,
     select_regions,
@@ -37,6 +45,9 @@ from glomerulab.slides.regions.selection import (
 )
 from glomerulab.slides.scale import region_size_warning
 from glomerulab.slides.slide import Slide, open_slide
+
+MAX_REGIONS = 50_000
+"""Objects of a region file that is imported; a biopsy has tens to hundreds of glomeruli."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +140,7 @@ def import_region_file(
     options: RegionOptions | None = None,
     invalid: list[InvalidRegion] | None = None,
     notes: list[RegionNote] | None = None,
+    track: Track = silent,
 ) -> tuple[int, int]:
     """Import the regions of a file as drawn by an annotator.
 
@@ -149,46 +161,32 @@ def import_region_file(
     Returns
     -------
     n_new, n_existing : int
-        A region that was imported before, on this slide and in this shape, exists already.
+        A region that was imported before, on this slide and in this shape, exists already. So a
+        killed import is completed by the same call.
 
     Raises
     ------
     RegionError
-        If the file is malformed as a whole, it has no region of the slide, or all of them lie on
-        empty glass.
+        If the file is malformed as a whole or too large, it has no region of the slide, or all of
+        them lie on empty glass.
     MissingMppError
         If a drawn mpp is given and the slide states no micrometres per pixel.
     """
     options = options or RegionOptions()
     file = read_region_file(path)
+    _check_number(len(file.features), where=str(path))
     with _open_without_scale(slide, options) as opened:
-        slide_id = opened.slide_id
-        frame = SlideFrame.of(opened, options)
+        slide_id, frame = opened.slide_id, SlideFrame.of(opened, options)
         found = select_regions(
-            file.features, frame, options, slide_id=slide_id, slide_names=(opened.path.name,)
+            file.features,
+            frame,
+            options,
+            slide_id=slide_id,
+            slide_names=(opened.path.name,),
         )
-        outside = [one for one in found.regions if opened.padded_share(one.box()) == 1.0]
-        width, height = frame.size or (0, 0)
-        found.invalid += [
-            InvalidRegion(
-                one.region_id,
-                slide_id,
-                f"the region lies outside the slide ({width} x {height}); give the region file of "
-                "this slide, or --drawn-mpp if it was drawn on an image of another scale",
-            )
-            for one in outside
-        ]
-        found.regions = [one for one in found.regions if one not in outside]
+        _leave_out_outside(found, opened)
         drop_repeats(found, frame)
-        try:
-            on_glass = regions_on_glass(opened, found.regions, options)
-        except RegionError as error:
-            raise RegionError(error.message, where=str(path)) from error
-        sizes = (
-            None
-            if opened.stated_mpp_xy is None
-            else region_size_warning(slide_id, found.regions, opened.mpp_xy)
-        )
+        checks = _slide_notes(opened, found.regions, options, where=str(path))
     if not found.regions and not found.invalid:
         reasons = (*unmatched_notes(found.classes, options), *left_out_notes(found.left_out))
         left = "".join(f" ({note.en})" for note in reasons)
@@ -201,16 +199,14 @@ def import_region_file(
         raise RegionError(found.invalid[0].reason, where=str(path))
     if notes is not None:
         notes += unmatched_notes(found.classes, options)
-        notes += [*file.notes, *left_out_notes(found.left_out), *found.notes]
-        notes += [glass_note(slide_id, on_glass)] if on_glass else []
-        notes += [] if sizes is None else [RegionNote.of(sizes.text, **sizes.values)]
+        notes += [*file.notes, *left_out_notes(found.left_out), *found.notes, *checks]
     regions = {_named_region(region, slide_id): region for region in found.regions}
     repeats = _drawn_before(store, regions, login=login, slide_id=slide_id)
     if notes is not None and repeats:
         notes.append(repeats_note(repeats))
-    gone = [one for one, _ in repeats]
+    gone = {one for one, _ in repeats}
     new = [named for named, region in regions.items() if region not in gone]
-    saved = save_regions(store, new, login=login)
+    saved = save_regions(store, new, login=login, track=track)
     n_existing = sum(one.already_saved for one in saved)
     return len(saved) - n_existing, n_existing
 
@@ -226,9 +222,49 @@ def _drawn_before(
     before = [
         Region(one.region_id, one.outline, one.labels)
         for one in list_regions(store, login=login, slide_id=slide_id)
-        if one.login == login and one.region_id not in own_ids
+        if one.login == login_key(login) and one.region_id not in own_ids
     ]
     return list(find_repeats(list(regions.values()), before))
+
+
+def _check_number(n_regions: int, *, where: str | None = None) -> None:
+    if n_regions > MAX_REGIONS:
+        raise RegionError(
+            f"the region file has {n_regions} objects, and an import takes at most {MAX_REGIONS}; "
+            "export the glomeruli alone, or split the file",
+            where=where,
+        )
+
+
+def _leave_out_outside(found: Selection, slide: Slide) -> None:
+    """Move the regions that lie outside the slide to those that are invalid."""
+    inside: list[Region] = []
+    width, height = slide.dimensions
+    for one in found.regions:
+        if slide.padded_share(one.box()) < 1.0:
+            inside.append(one)
+            continue
+        reason = (
+            f"the region lies outside the slide ({width} x {height}); give the region file of this "
+            "slide, or --drawn-mpp if it was drawn on an image of another scale"
+        )
+        found.invalid.append(InvalidRegion(one.region_id, slide.slide_id, reason))
+    found.regions = inside
+
+
+def _slide_notes(
+    slide: Slide, regions: Sequence[Region], options: RegionOptions, *, where: str
+) -> list[RegionNote]:
+    """Return notes on regions that lie on empty glass or have an unlikely size."""
+    try:
+        on_glass = regions_on_glass(slide, regions, options)
+    except RegionError as error:
+        raise RegionError(error.message, where=where) from error
+    notes = [glass_note(slide.slide_id, on_glass)] if on_glass else []
+    if slide.stated_mpp_xy is not None:
+        size = region_size_warning(slide.slide_id, regions, slide.mpp_xy)
+        notes += [] if size is None else [RegionNote.of(size.text, **size.values)]
+    return notes
 
 
 def _open_without_scale(slide: Path, options: RegionOptions) -> Slide:
@@ -266,7 +302,15 @@ def export_region_file(store: Store, path: Path, slide: Path, *, login: str) -> 
     return len(regions)
 
 
-def import_boxes(store: Store, file: Path, *, login: str, slide_id: str, frame: SlideFrame) -> int:
+def import_boxes(
+    store: Store,
+    file: Path,
+    *,
+    login: str,
+    slide_id: str,
+    frame: SlideFrame,
+    track: Track = silent,
+) -> int:
     """Import the regions of an uploaded file as boxes of the account; return how many it holds.
 
     A region that the account imported before keeps its present box. Of a malformed file nothing is
@@ -274,19 +318,20 @@ def import_boxes(store: Store, file: Path, *, login: str, slide_id: str, frame: 
     """
     invalid: list[InvalidRegion] = []
     read = read_regions(file, frame=frame, slide_id=slide_id, invalid=invalid)
+    _check_number(len(read) + len(invalid))
     single = count_once(read, mpp_xy=frame.stated_mpp_xy)
     invalid += [InvalidRegion(one.region_id, slide_id, why) for one, why in single.refused]
     regions = {_uploaded_region(region, login, slide_id): region for region in single.regions}
     if not regions and not invalid:
         raise RegionError(f"the uploaded file has no region for slide {slide_id!r}")
-    known = {one.region_id for one in list_regions(store, login=login)}
-    gone = [one for one, _ in _drawn_before(store, regions, login=login, slide_id=slide_id)]
+    known = known_regions(store, [one.region_id for one in regions])
+    gone = {one for one, _ in _drawn_before(store, regions, login=login, slide_id=slide_id)}
     new = [
         named
         for named, region in regions.items()
         if named.region_id not in known and region not in gone
     ]
-    save_regions(store, new, login=login)
+    save_regions(store, new, login=login, track=track)
     if invalid:
         raise RegionError(
             f"{len(invalid)} region(s) of the file could not be imported, the first because: "

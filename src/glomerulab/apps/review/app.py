@@ -63,7 +63,9 @@ def create_app(session: ReviewSession, *, secret: str, language: Language) -> Fa
         openapi_url=None,
     )
     app.state.session, app.state.secret, app.state.language = session, secret, language
-    app.add_middleware(SecurityMiddleware, hosts=LOCAL_HOSTS, limit_of=lambda _path: MAX_BODY_BYTES)
+    app.add_middleware(
+        SecurityMiddleware, hosts=LOCAL_HOSTS, limit_of=lambda _scope: MAX_BODY_BYTES
+    )
     install_error_handlers(app, known_error=_known_error, respond=_respond)
     app.get("/")(_without_secret)
     app.include_router(router, prefix="/{secret}", dependencies=[Depends(_check_secret)])

@@ -1,6 +1,5 @@
-"""API keys, concurrency limits and body timeouts, checked before a request's body is read."""
+"""API keys and concurrency limits, checked before a request's body is read."""
 
-import asyncio
 import datetime as dt
 import hashlib
 import hmac
@@ -12,13 +11,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from glomerulab.apps.serve.errors import BusyError, NoKeyError, error_response
 from glomerulab.apps.serve.settings import Limits
 from glomerulab.errors import ConfigError, GlomerulabError
 from glomerulab.runtime.files import atomic_write, read_utf8
+from glomerulab.runtime.names import plain_name
 
 __all__ = ["add_key", "revoke_key"]
 
@@ -83,13 +82,14 @@ def add_key(path: Path, name: str) -> str:
     ConfigError
         If the name is invalid or has a key already.
     """
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name.strip()):
         raise ConfigError(
             f"{name[:80]!r} is not a valid name; use up to 64 letters, digits, blanks, . _ @ -"
         )
-    keys = read_keys(path) if path.exists() else ()
-    if any(key.name == name for key in keys):
-        raise ConfigError(f"there is a key for {name!r} already; revoke it first", where=str(path))
+    keys, name = read_keys(path) if path.exists() else (), plain_name(name)
+    taken = next((key.name for key in keys if key.name.casefold() == name.casefold()), None)
+    if taken is not None:
+        raise ConfigError(f"there is a key for {taken!r} already; revoke it first", where=str(path))
     key = PREFIX + secrets.token_urlsafe(32)
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     _write(path, (*keys, ApiKey(name=name, sha256=_hash(key), created=now)))
@@ -104,8 +104,8 @@ def revoke_key(path: Path, name: str) -> None:
     ConfigError
         If there is no such key.
     """
-    keys = read_keys(path)
-    kept = tuple(key for key in keys if key.name != name)
+    keys, name = read_keys(path), plain_name(name)
+    kept = tuple(key for key in keys if plain_name(key.name) != name)
     if len(kept) == len(keys):
         known = ", ".join(key.name for key in keys) or "none"
         raise ConfigError(f"there is no key for {name!r}; known names: {known}", where=str(path))
@@ -189,7 +189,7 @@ class AuthMiddleware:
         self._of_client[client] += 1
         self._n_crops += is_crop
         try:
-            await self.app(scope, _in_time(receive, self.limits.body_s), send)
+            await self.app(scope, receive, send)
         finally:
             self._n_crops -= is_crop
             self._of_client[client] -= 1
@@ -234,23 +234,3 @@ class AuthMiddleware:
 
 def _is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith("/static/")
-
-
-def _in_time(receive: Receive, seconds: float) -> Receive:
-    """Limit the time for a body to arrive."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    is_complete = False
-
-    async def timed() -> Message:
-        nonlocal is_complete
-        if is_complete:  # only a disconnect can follow
-            return await receive()
-        try:
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
-        except TimeoutError as error:
-            raise HTTPException(408, f"the body did not arrive within {seconds:g} s") from error
-        is_complete = not message.get("more_body", False)
-        return message
-
-    return timed

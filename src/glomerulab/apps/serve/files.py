@@ -12,6 +12,7 @@ from glomerulab.errors import NotAllowedError, UnknownRecordError
 from glomerulab.runtime.files import atomic_write
 
 MAX_LENGTH = 1024
+MAX_SHOWN = 200
 REPORTS_FOLDER = "reports"
 FAILURES_FILE = "failures.csv"
 ARCHIVE = "result.zip"
@@ -49,8 +50,10 @@ class SlideFolder:
                 "a path must be relative to the slides folder and must not leave it"
             )
         place = self._resolve(self.root.joinpath(*parts))
-        if not place.exists():
-            raise UnknownRecordError(f"there is no {PurePosixPath(name)} in the slides folder")
+        if not _exists(place):
+            shown = str(PurePosixPath(name))
+            shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
+            raise UnknownRecordError(f"there is no {shown} in the slides folder")
         if place.is_dir():
             # A DICOM slide or a folder of region files: its files are opened by name later.
             for child in place.iterdir():
@@ -68,6 +71,13 @@ class SlideFolder:
         if place != self.root and self.root not in place.parents:
             raise NotAllowedError("the path contains a symbolic link that leaves the slides folder")
         return place
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long for the file system
+        return False
 
 
 def pack_results(folder: Path) -> None:

@@ -205,6 +205,10 @@ class JobFolder:
                 elif child.name != JOB_FILE:
                     child.unlink(missing_ok=True)
 
+    def delete_record(self) -> None:
+        """Delete ``job.json``: what is left is no job."""
+        (self.path / JOB_FILE).unlink(missing_ok=True)
+
     def delete_outcome(self) -> None:
         """Delete the outcome of an earlier start."""
         (self.path / OUTCOME_FILE).unlink(missing_ok=True)
@@ -222,7 +226,7 @@ class JobFolder:
     def remove(self) -> None:
         """Delete the job and its results."""
         # The record first: a half-deleted folder is then no job.
-        (self.path / JOB_FILE).unlink(missing_ok=True)
+        self.delete_record()
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _write(self, name: str, value: BaseModel) -> None:

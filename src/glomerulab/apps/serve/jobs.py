@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -117,12 +117,18 @@ class Jobs:
             record = self.get(job_id, client)
             if record.is_ended:
                 raise JobStateError(f"the job is already {record.state} and cannot be cancelled")
+            record = record.model_copy(update={"state": "cancelled", "ended": _now()})
             # Persist the state before killing the process.
-            record = self._update(record, state="cancelled", ended=_now())
+            is_kept = self._keep(record)
             running = self._running
         if running is not None and running[0] == job_id:
             end_process(running[1])
-        self._folder(job_id).delete_files()
+        folder = self._folder(job_id)
+        folder.delete_files()
+        with self._lock:
+            # On a full disk there may be room now; a job without a record does not start again.
+            if not is_kept and job_id in self._records and not self._keep(record):
+                folder.delete_record()
         return record
 
     def delete(self, job_id: str, client: str) -> None:
@@ -181,6 +187,16 @@ class Jobs:
         self._folder(record.id).write(changed)
         self._records[record.id] = changed
         return changed
+
+    def _keep(self, record: JobRecord) -> bool:
+        """Set the record of a job; return whether it could also be written, as to a full disk."""
+        self._records[record.id] = record
+        try:
+            self._folder(record.id).write(record)
+        except OutputError:
+            log.exception("the record of job %s could not be written", record.id)
+            return False
+        return True
 
     def _loop(self) -> None:
         while not self._stopping:
@@ -282,9 +298,7 @@ class Jobs:
                 return
             # Kept in memory even if the disk is full: the next start then queues the job again.
             changes = {"state": "failed", "error": reason, "ended": _now()}
-            self._records[job_id] = record.model_copy(update=changes)
-            with suppress(OutputError):
-                self._folder(job_id).write(self._records[job_id])
+            self._keep(record.model_copy(update=changes))
 
 
 def _public_message(error: Exception) -> str:

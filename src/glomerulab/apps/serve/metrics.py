@@ -1,6 +1,7 @@
 """Prometheus metrics: requests, crops, batches, jobs, memory."""
 
 import time
+from http import HTTPMethod
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,6 +18,7 @@ from glomerulab.apps.web.security import NOTICE
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
+METHODS = frozenset(HTTPMethod)
 
 
 class Metrics:
@@ -84,8 +86,9 @@ class MetricsMiddleware:
         try:
             await self.app(scope, receive, watched)
         finally:
-            # Unknown paths are unbounded and would fill the memory.
+            # Clients invent paths and methods, each of which would stay in memory.
             route = getattr(scope.get("route"), "path", "none")
-            method = scope["method"] if route != "none" else "any"
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            method = method if route != "none" else "any"
             self.metrics.requests.labels(method, route, str(status)).inc()
             self.metrics.seconds.labels(method, route).observe(time.perf_counter() - start)

@@ -5,6 +5,7 @@ from contextlib import closing
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from starlette.types import Scope
 from threadpoolctl import threadpool_limits
 
 from glomerulab.apps.serve import routes_crops, routes_jobs, routes_service
@@ -131,8 +132,8 @@ def create_app(
     app.state.service = service
     limits = service.limits
 
-    def limit_of(path: str) -> int:
-        return limits.upload_bytes if path == CROPS_PATH else limits.body_bytes
+    def limit_of(scope: Scope) -> int:
+        return limits.upload_bytes if scope["path"] == CROPS_PATH else limits.body_bytes
 
     # The last middleware added sees a request first.
     app.add_middleware(AuthMiddleware, keys=keys, limits=limits)
@@ -141,6 +142,7 @@ def create_app(
         hosts=hosts,
         limit_of=limit_of,
         host_hint="start the server with --name HOST to allow it",
+        body_s=limits.body_s,
     )
     app.add_middleware(MetricsMiddleware, metrics=service.metrics)
     install_error_handlers(app)

@@ -11,6 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from glomerulab.apps.web.connections import CLIENT_WAIT_S, in_time
+
 __all__ = ["NOTICE", "SAFE_METHODS", "SecurityMiddleware", "content_policy"]
 
 NOTICE = "Research use only: not a medical device, not for diagnosis. A pathologist must check it."
@@ -71,9 +73,11 @@ class SecurityMiddleware:
     hosts : frozenset of str
         Allowed Host names; empty means any (a server for the network).
     limit_of : callable
-        Returns the largest body for a path, bytes.
+        Returns the largest body of a request, bytes.
     host_hint : str
         Way out in the refusal of another Host header.
+    body_s : float
+        Time for a request's body to arrive.
     """
 
     def __init__(
@@ -81,13 +85,15 @@ class SecurityMiddleware:
         app: ASGIApp,
         *,
         hosts: frozenset[str],
-        limit_of: Callable[[str], int],
+        limit_of: Callable[[Scope], int],
         host_hint: str = "use the address that the program printed at its start",
+        body_s: float = CLIENT_WAIT_S,
     ) -> None:
         self.app = app
         self.hosts = hosts
         self.limit_of = limit_of
         self.host_hint = host_hint
+        self.body_s = body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -100,11 +106,12 @@ class SecurityMiddleware:
         if refusal is not None:
             await refusal(scope, receive, with_headers)
             return
-        limit = self.limit_of(scope["path"])
+        limit = self.limit_of(scope)
         if _stated_size(headers) > limit:
             await _too_large(limit)(scope, receive, with_headers)
             return
-        await self.app(scope, _bounded(receive, limit), with_headers)
+        received = in_time(_bounded(receive, limit), self.body_s)
+        await self.app(scope, received, with_headers)
 
     def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         """Return the refusal of a request, or None."""

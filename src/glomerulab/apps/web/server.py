@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import uvicorn
 from starlette.types import ASGIApp
 
+from glomerulab.apps.web.connections import MAX_CONNECTIONS, limited_protocol
 from glomerulab.errors import ConfigError, OutputError
 
 __all__ = ["LOCAL_HOSTS", "address_of", "check_proxies", "is_local", "listen", "run_server"]
@@ -79,7 +80,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 SHUTDOWN_S = 5
-MAX_CONNECTIONS = 500
+ACCEPTED_AT_ONCE = 100
+"""Fewer than one address may open: nobody loses a place before their request was looked at."""
 
 
 def run_server(app: ASGIApp, listener: socket.socket, *, proxies: Sequence[str] = ()) -> None:
@@ -123,7 +125,11 @@ def server_config(app: ASGIApp, *, proxies: Sequence[str] = ()) -> uvicorn.Confi
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
-        limit_concurrency=MAX_CONNECTIONS,
+        http=limited_protocol(proxies),
+        ws="none",
+        backlog=ACCEPTED_AT_ONCE,
+        # Of requests whose clients have left, too; open connections are limited by the protocol.
+        limit_concurrency=2 * MAX_CONNECTIONS,
         proxy_headers=bool(proxies),
         forwarded_allow_ips=list(proxies),
     )

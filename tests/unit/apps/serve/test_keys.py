@@ -44,7 +44,7 @@ def test_an_unreadable_key_file_rejects_every_key(tmp_path):
         ring.find(anna)
 
 
-@pytest.mark.parametrize("name", ["", " anna", "a\nb", "a" * 65, "../x", "a/b"])
+@pytest.mark.parametrize("name", ["", "\u200b", "a\nb", "a" * 65, "../x", "a/b"])
 def test_an_invalid_name_gets_no_key(tmp_path, name):
     with pytest.raises(ConfigError, match="not a valid name"):
         add_key(tmp_path / "keys.json", name)
@@ -65,3 +65,14 @@ def test_a_key_that_is_not_utf_8_is_rejected(tmp_path):
     path = tmp_path / "keys.json"
     add_key(path, "anna")
     assert KeyRing(path).find("\udcff") is None
+
+
+@pytest.mark.parametrize("name", [" anna", "ANNA", "an\u200bna", "\uff41nna", "anna\u3000"])
+def test_two_keys_of_one_name_are_not_made_and_any_spelling_revokes(tmp_path, name):
+    path = tmp_path / "keys.json"
+    key = add_key(path, "anna")
+    with pytest.raises(ConfigError):
+        add_key(path, name)
+    if name != "ANNA":
+        revoke_key(path, name)
+        assert KeyRing(path).find(key) is None

@@ -46,6 +46,22 @@ def test_unknown_addresses_do_not_fill_the_memory(open_server):
     assert not [route for route in routes if "nowhere" in route[1]]
 
 
+def test_invented_methods_paths_and_values_do_not_fill_the_memory(open_server):
+    client = open_server.client()
+    client.get("/metrics")
+    n_before = len(samples(client.get("/metrics").text))
+    for number in range(50):
+        client.request(f"M{number}", "/v1/crops")
+        client.request(f"M{number}", "/v1/model")
+        client.request(f"M{number}", f"/nowhere/{number}")
+        client.post(f"/v1/crops?stain=S{number}", content=b"x")
+        client.get(f"/v1/jobs/{number}", headers={"Host": f"h{number}"})
+    found = samples(client.get("/metrics").text)
+    methods = {value for key in found for name, value in key[1:] if name == "method"}
+    assert methods <= {"GET", "POST", "any", "other"}
+    assert len(found) - n_before < 200  # of a handful of routes and statuses, not of 50
+
+
 def test_two_servers_in_one_process_count_apart():
     one, other = Metrics(), Metrics()
     one.batches.observe(3)

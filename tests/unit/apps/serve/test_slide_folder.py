@@ -50,6 +50,12 @@ def test_a_name_that_leaves_the_folder_is_rejected(root, name):
         SlideFolder(root).find(name)
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "肾" * 100, "a/" + "b" * 256 + "/c.tif", "a/" * 500])
+def test_a_name_that_no_file_system_takes_is_unknown(root, name):
+    with pytest.raises(UnknownRecordError):
+        SlideFolder(root).find(name)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=60))
 def test_no_name_leaves_the_folder(tmp_path_factory, name):

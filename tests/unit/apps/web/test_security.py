@@ -19,7 +19,7 @@ def client() -> TestClient:
     app.add_middleware(
         SecurityMiddleware,
         hosts=frozenset({"testserver"}),
-        limit_of=lambda path: 5000 if path == "/large" else 1000,
+        limit_of=lambda scope: 5000 if scope["path"] == "/large" else 1000,
     )
     return TestClient(app)
 

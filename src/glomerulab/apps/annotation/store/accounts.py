@@ -18,8 +18,10 @@ from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.ledger import append_event
 from glomerulab.apps.annotation.store.schema import account, secret, web_session
 from glomerulab.errors import AnnotationError, NotAllowedError, UnknownRecordError
+from glomerulab.runtime.names import plain_name
 
 LOGIN_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{1,39}")
+LOOK_ALIKES = (("0", "o"), ("1", "l"), ("rn", "m"), ("vv", "w"))
 SIGNING_KEY = "signing_key"
 
 MIN_PASSWORD_LENGTH = 10
@@ -49,21 +51,21 @@ def create_account(
     Raises
     ------
     AnnotationError
-        If the login is taken or malformed, or the password too short or too long.
+        If the login is malformed, taken or easily taken for another, or the password too short or
+        too long.
     NotAllowedError
         If `by` is not an owner, or None although there are accounts.
     """
-    login = _normalized_login(login)
-    if not name.strip():
+    login, name = _checked_login(login), plain_name(name)
+    if not name:
         raise AnnotationError(f"the account {login!r} needs a name")
     password_hash = hash_password(password)  # before the transaction: it takes long
     with store.writing() as connection:
         _check_creator(connection, role, by)
-        if _find_row(connection, login) is not None:
-            raise AnnotationError(f"the login {login!r} is taken; choose another")
+        _check_free(connection, login)
         connection.execute(
             insert(account).values(
-                login=login, name=name.strip(), role=role, password_hash=password_hash, active=True
+                login=login, name=name, role=role, password_hash=password_hash, active=True
             )
         )
         return _record_account(connection, login, actor=by or login, password_changed=True)
@@ -75,7 +77,7 @@ def check_password(store: Store, *, login: str, password: str) -> Account | None
     Takes the same time whether the account exists or not.
     """
     with store.reading() as connection:
-        row = _find_row(connection, login.strip().casefold())
+        row = _find_row(connection, login_key(login))
     matches = verify_password(password, None if row is None else row["password_hash"])
     if row is None or not matches or not row["active"]:
         return None
@@ -144,7 +146,7 @@ def set_active(store: Store, *, login: str, active: bool, by: str) -> Account:
 
 def get_account(connection: Connection, login: str) -> Account:
     """Return an account inside a transaction."""
-    row = _find_row(connection, login.strip().casefold())
+    row = _find_row(connection, login_key(login))
     if row is None:
         raise UnknownRecordError(f"there is no account with the login {login!r}")
     return _account_from_row(row)
@@ -235,14 +237,40 @@ def signing_key(store: Store) -> bytes:
     return bytes(key)
 
 
-def _normalized_login(login: str) -> str:
-    folded = login.strip().casefold()
+def login_key(login: str) -> str:
+    """Return the form of a login in which it is created, looked up, counted and recorded.
+
+    Blanks around it, case, invisible characters and the Unicode form do not count.
+    """
+    return plain_name(plain_name(login).casefold())
+
+
+def _checked_login(login: str) -> str:
+    folded = login_key(login)
     if not LOGIN_PATTERN.fullmatch(folded):
         raise AnnotationError(
             "a login has 2 to 40 characters: letters a-z, digits, dots, hyphens or underscores; "
             f"got {login!r}"
         )
     return folded
+
+
+def _check_free(connection: Connection, login: str) -> None:
+    looks = _look(login)
+    for other in connection.scalars(select(account.c.login)):
+        if other == login:
+            raise AnnotationError(f"the login {login!r} is taken; choose another")
+        if _look(other) == looks:
+            raise AnnotationError(
+                f"the login {login!r} looks like {other!r}, which is taken; choose another"
+            )
+
+
+def _look(login: str) -> str:
+    """Return what logins have in common that are hard to tell apart in a list."""
+    for one, other in LOOK_ALIKES:
+        login = login.replace(one, other)
+    return login
 
 
 def _check_creator(connection: Connection, role: Role, by: str | None) -> None:

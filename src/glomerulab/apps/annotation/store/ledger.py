@@ -90,6 +90,16 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class NewEntry:
+    """What differs between entries that are appended together."""
+
+    subject: str
+    version: int
+    payload: Mapping[str, Any]
+    save_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The latest entry: kept elsewhere, it proves later that no entry up to it was altered."""
 
@@ -129,24 +139,36 @@ def append_event(
     if version is None:
         latest = latest_event(connection, kind, subject)
         version = 1 if latest is None else latest.version + 1
-    sequence, previous_hash = connection.execute(
-        select(ledger_head.c.sequence, ledger_head.c.hash)
-    ).one()
-    row = {
-        "sequence": sequence + 1,
-        "at": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "actor": actor,
-        "kind": kind,
-        "subject": subject,
-        "version": version,
-        "save_key": save_key,
-        "payload": canonical_json(payload),
-        "previous_hash": previous_hash,
-    }
-    row["hash"] = entry_hash(row)
-    connection.execute(insert(event).values(**row))
-    connection.execute(update(ledger_head).values(sequence=row["sequence"], hash=row["hash"]))
-    return event_from_row(row)
+    entry = NewEntry(subject, version, payload, save_key)
+    return append_events(connection, [entry], kind=kind, actor=actor)[0]
+
+
+def append_events(
+    connection: Connection, entries: Sequence["NewEntry"], *, kind: str, actor: str
+) -> list[Event]:
+    """Append several entries of one kind, as `append_event`."""
+    if not entries:
+        return []
+    head = _read_head(connection)
+    previous = head.hash
+    rows: list[dict[str, Any]] = []
+    for number, one in enumerate(entries, start=head.sequence + 1):
+        row = {
+            "sequence": number,
+            "at": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "actor": actor,
+            "kind": kind,
+            "subject": one.subject,
+            "version": one.version,
+            "save_key": one.save_key,
+            "payload": canonical_json(one.payload),
+            "previous_hash": previous,
+        }
+        previous = entry_hash(row)
+        rows.append({**row, "hash": previous})
+    connection.execute(insert(event), rows)
+    connection.execute(update(ledger_head).values(sequence=rows[-1]["sequence"], hash=previous))
+    return [event_from_row(row) for row in rows]
 
 
 def latest_event(connection: Connection, kind: str, subject: str) -> Event | None:
@@ -165,17 +187,24 @@ def find_save(
     connection: Connection, save_key: str, *, kind: str, subject: str, content: Mapping[str, Any]
 ) -> Event | None:
     """Return the entry that an earlier try of the same save made, None if the save is new."""
-    if not 8 <= len(save_key) <= 64 or not save_key.isprintable():
-        raise AnnotationError(f"a save key has 8 to 64 printable characters, got {save_key!r}")
+    check_save_key(save_key)
     rows = connection.execute(select(event).where(event.c.save_key == save_key))
     row = rows.mappings().first()
-    if row is None:
-        return None
-    found = event_from_row(row)
+    return None if row is None else check_save(event_from_row(row), kind, subject, content)
+
+
+def check_save_key(save_key: str) -> None:
+    """Raise an error if a text is no save key."""
+    if not 8 <= len(save_key) <= 64 or not save_key.isprintable():
+        raise AnnotationError(f"a save key has 8 to 64 printable characters, got {save_key!r}")
+
+
+def check_save(found: Event, kind: str, subject: str, content: Mapping[str, Any]) -> Event:
+    """Return the entry of a save key; raise an error if it was made by another save."""
     same = all(found.payload.get(name) == value for name, value in content.items())
     if (found.kind, found.subject) != (kind, subject) or not same:
         raise AnnotationError(
-            f"the save key {save_key!r} was used for another save; a new save needs a new key"
+            f"the save key {found.save_key!r} was used for another save; a new save needs a new key"
         )
     return found
 

@@ -7,6 +7,7 @@ only a page of this server can contain.
 
 import hmac
 import secrets
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
@@ -52,8 +53,12 @@ CurrentSite = Annotated[Site, Depends(_site)]
 
 def session_token(request: Request) -> str | None:
     """Return the session token of the cookie if this server signed it and it is not too old."""
-    site = get_site(request)
-    signed = request.cookies.get(SESSION_COOKIE, "")
+    return signed_token(get_site(request), request.cookies)
+
+
+def signed_token(site: Site, cookies: Mapping[str, str]) -> str | None:
+    """Return the session token of some cookies, as `session_token`."""
+    signed = cookies.get(SESSION_COOKIE, "")
     try:
         lifetime = int(site.settings.session_lifetime.total_seconds())
         return site.session_signer.unsign(signed, max_age=lifetime).decode()
@@ -79,6 +84,16 @@ async def _owner(account: CurrentAccount) -> Account:
 
 
 Owner = Annotated[Account, Depends(_owner)]
+
+
+async def _login_queue(site: CurrentSite) -> AsyncIterator[None]:
+    # Password checks wait here, in the event loop, and leave the threads to the others.
+    async with site.login_queue:
+        yield
+
+
+LOGIN_QUEUE = Depends(_login_queue)
+"""For every route that checks a password."""
 
 
 def start_session(request: Request, response: Response, login: str) -> str:

@@ -5,10 +5,12 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import Scope
 
 from glomerulab.apps.annotation.records import Annotation, DrawnRegion, SaveConflictError
 from glomerulab.apps.annotation.web import routes_annotator, routes_entry, routes_owner
@@ -16,6 +18,7 @@ from glomerulab.apps.annotation.web.access import (
     NotLoggedInError,
     StaleTokenError,
     check_csrf_token,
+    signed_token,
 )
 from glomerulab.apps.annotation.web.login_limits import TooManyLoginsError
 from glomerulab.apps.annotation.web.pages import ASSETS, render_page
@@ -116,7 +119,9 @@ def create_app(site: Site) -> FastAPI:
         openapi_url=None,
     )
     app.state.site = site
-    app.add_middleware(SecurityMiddleware, hosts=site.settings.hosts, limit_of=_max_body_bytes)
+    app.add_middleware(
+        SecurityMiddleware, hosts=site.settings.hosts, limit_of=partial(_max_body_bytes, site)
+    )
     _add_error_handlers(app)
     for module in (routes_entry, routes_annotator, routes_owner):
         app.include_router(module.router, dependencies=[Depends(check_csrf_token)])
@@ -136,9 +141,13 @@ def _static_file(name: str) -> Response:
     return response
 
 
-def _max_body_bytes(path: str) -> int:
+def _max_body_bytes(site: Site, scope: Scope) -> int:
+    """Return the largest body: a region file's only of people who have logged in."""
+    path = scope["path"]
     is_upload = path.startswith("/slides/") and path.endswith("/import")
-    return MAX_UPLOAD_BYTES if is_upload else MAX_BODY_BYTES
+    if is_upload and signed_token(site, Request(scope).cookies) is not None:
+        return MAX_UPLOAD_BYTES
+    return MAX_BODY_BYTES
 
 
 def _add_error_handlers(app: FastAPI) -> None:

@@ -13,6 +13,9 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from glomerulab.apps.annotation.store.accounts import login_key
+from glomerulab.apps.web.connections import address_key
+
 WINDOW_MIN = 5
 MAX_FAILURES = {"pair": 5, "login": 20, "address": 40}
 """Within the window: of one login from one address, of one login, and from one address."""
@@ -73,5 +76,5 @@ class LoginLimits:
 
 
 def _keys(login: str, address: str) -> dict[str, str]:
-    name = login.casefold()[:64]
-    return {"pair": f"{name} {address}", "login": name, "address": address}
+    name, place = login_key(login)[:64], address_key(address)
+    return {"pair": f"{name} {place}", "login": name, "address": place}

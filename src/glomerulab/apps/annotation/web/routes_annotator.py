@@ -235,7 +235,8 @@ def upload_boxes(
     site: CurrentSite, account: CurrentAccount, key: Key, file: UploadFile
 ) -> Response:
     """Import boxes from a QuPath GeoJSON file."""
-    with tempfile.TemporaryDirectory() as folder:
+    slide = site.slide_cache.pyramid(key).slide
+    with site.imports.running(account.login) as track, tempfile.TemporaryDirectory() as folder:
         # The name that the browser gives is not used: it may be anything.
         path = FilePath(folder) / "upload.geojson"
         path.write_bytes(file.file.read())
@@ -244,9 +245,17 @@ def upload_boxes(
             path,
             login=account.login,
             slide_id=site.slide_cache.entry(key).slide_id,
-            frame=SlideFrame.of(site.slide_cache.pyramid(key).slide),
+            frame=SlideFrame.of(slide),
+            track=track,
         )
     return RedirectResponse(f"/slides/{key}?imported={n_boxes}", 303)
+
+
+@router.get("/api/import")
+def import_progress(site: CurrentSite, account: CurrentAccount) -> dict[str, int]:
+    """Return how many boxes of the own import are saved, for the page that waits for it."""
+    n_done, n_boxes = site.imports.progress(account.login)
+    return {"n_done": n_done, "n_boxes": n_boxes}
 
 
 @router.post("/slides/{key}/queue")

@@ -17,6 +17,7 @@ from glomerulab.apps.annotation.store.accounts import (
 )
 from glomerulab.apps.annotation.store.study import create_study
 from glomerulab.apps.annotation.web.access import (
+    LOGIN_QUEUE,
     SESSION_COOKIE,
     CurrentAccount,
     CurrentSite,
@@ -53,7 +54,7 @@ def login_page(request: Request, site: CurrentSite, next: str = "/") -> Response
     return _form_page(request, "login.html.j2", next=_local_path(next), problem=None)
 
 
-@router.post("/login")
+@router.post("/login", dependencies=[LOGIN_QUEUE])
 def log_in(
     request: Request,
     site: CurrentSite,
@@ -80,7 +81,7 @@ def entry(request: Request) -> Response:
     return _with_cookies(JSONResponse({"csrf_token": token}), cookies)
 
 
-@router.post("/api/session")
+@router.post("/api/session", dependencies=[LOGIN_QUEUE])
 def log_in_again(request: Request, site: CurrentSite, given: Credentials) -> Response:
     """Log in without leaving the page, so that its unsaved work can be sent."""
     account = _authenticate(request, site, given.login, given.password)
@@ -123,7 +124,7 @@ def account_page(request: Request, account: CurrentAccount, done: bool = False) 
     return render_page(request, "account.html.j2", account=account, done=done)
 
 
-@router.post("/account")
+@router.post("/account", dependencies=[LOGIN_QUEUE])
 def change_password(
     request: Request, site: CurrentSite, account: CurrentAccount, *, old: Field, new: Field
 ) -> Response:
@@ -143,7 +144,7 @@ def setup_page(request: Request, site: CurrentSite, token: str = "") -> Response
     return _form_page(request, "setup.html.j2", token=token, problem=None)
 
 
-@router.post("/setup")
+@router.post("/setup", dependencies=[LOGIN_QUEUE])
 def set_up(
     request: Request,
     site: CurrentSite,

@@ -1,21 +1,30 @@
 """State shared by all requests of one running server."""
 
 import hmac
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
+from anyio import CapacityLimiter
 from itsdangerous import Signer, TimestampSigner
 
 from glomerulab.apps.annotation.records import Study
 from glomerulab.apps.annotation.store.accounts import signing_key
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.study import has_study, read_study
-from glomerulab.apps.annotation.web.login_limits import LoginLimits
+from glomerulab.apps.annotation.web.login_limits import MAX_CHECKS_AT_ONCE, LoginLimits
 from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from glomerulab.apps.web.server import LOCAL_HOSTS
 from glomerulab.cohort.manifest import Manifest
+from glomerulab.errors import StoreBusyError
+from glomerulab.runtime.progress import Description, Track
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,36 @@ class SiteSettings:
     """Added on every side of a box, as a share of its longer side."""
 
 
+class Imports:
+    """The import that is in progress, one at a time, so that it leaves the others their share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._progress: dict[str, tuple[int, int]] = {}
+
+    @contextmanager
+    def running(self, login: str) -> Iterator[Track]:
+        """Yield a `Track` for the import of an account."""
+        if not self._lock.acquire(blocking=False):
+            raise StoreBusyError("another file is being imported; try again when it is done")
+        try:
+            yield partial(self._track, login)
+        finally:
+            self._progress.pop(login, None)
+            self._lock.release()
+
+    def progress(self, login: str) -> tuple[int, int]:
+        """Return how many regions of how many are saved; 0 of 0 if no import is in progress."""
+        return self._progress.get(login, (0, 0))
+
+    def _track(
+        self, login: str, items: Iterable[Item], _description: Description, total: int | None = None
+    ) -> Iterator[Item]:
+        for n_done, item in enumerate(items):
+            self._progress[login] = (n_done, total or 0)
+            yield item
+
+
 @dataclass(frozen=True)
 class Site:
     """The store, slides, limits and settings that a route needs beside the request."""
@@ -43,6 +82,10 @@ class Site:
     setup_token: str | None = None
     """Printed once on the terminal; its holder may create the owner's account and the study."""
     login_limits: LoginLimits = field(default_factory=LoginLimits)
+    imports: Imports = field(default_factory=Imports)
+    login_queue: CapacityLimiter = field(
+        default_factory=lambda: CapacityLimiter(2 * MAX_CHECKS_AT_ONCE)
+    )
 
     @cached_property
     def _key(self) -> bytes:

@@ -11,6 +11,7 @@ from glomerulab.apps.annotation.store.accounts import (
     find_account,
     hash_password,
     list_accounts,
+    login_key,
     open_session,
     session_account,
     set_active,
@@ -19,6 +20,7 @@ from glomerulab.apps.annotation.store.accounts import (
     verify_password,
 )
 from glomerulab.apps.annotation.store.database import Store, open_store
+from glomerulab.apps.annotation.store.ledger import iterate_events
 from glomerulab.errors import AnnotationError, NotAllowedError, UnknownRecordError
 from tests.support.annotation_studies import OWNER, PASSWORD, add_account
 
@@ -48,6 +50,67 @@ def test_logins_ignore_case(peopled: Store) -> None:
         add_account(peopled, "Anna")
     with pytest.raises(UnknownRecordError, match="zoe"):
         find_account(peopled, "zoe")
+
+
+VARIANTS = (
+    " anna",
+    "anna\u3000",
+    "\u2003anna\u00a0",
+    "a\u200bn\u00adna",
+    "\ufeffANNA",
+    "\uff41nna",
+    "a\u2060nna\x00",
+    "\u202eanna",
+    "ann\u00aa",
+    "an\u3164na",
+)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_login_that_looks_the_same_is_the_same(peopled: Store, variant: str) -> None:
+    assert login_key(variant) == "anna"
+    assert find_account(peopled, variant).login == "anna"
+    assert check_password(peopled, login=variant, password=PASSWORD).login == "anna"
+    with pytest.raises(AnnotationError, match="anna"):
+        add_account(peopled, variant)
+    set_password(peopled, login=variant, password=PASSWORD, by=variant)
+    assert {one.actor for one in iterate_events(peopled)} == {OWNER, "anna"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("readero", "reader0"), ("l.berg", "1.berg"), ("bernd", "bemd"), ("vvest", "west")],
+)
+def test_no_two_logins_look_alike(peopled: Store, one: str, other: str) -> None:
+    add_account(peopled, one)
+    with pytest.raises(AnnotationError, match="looks like"):
+        add_account(peopled, other)
+    assert [a.login for a in list_accounts(peopled)] == [OWNER, "anna", one]
+
+
+@pytest.mark.parametrize("login", ["\u0430nna", "\u217aanna", "\u0251nna"])
+def test_letters_of_another_script_are_no_login(peopled: Store, login: str) -> None:
+    if login_key(login).isascii():  # such as a Roman numeral, which is written in letters
+        assert login_key(login) != "anna"
+    else:
+        with pytest.raises(AnnotationError, match="login"):
+            add_account(peopled, login)
+
+
+def test_a_name_is_stored_as_it_is_seen(peopled: Store) -> None:
+    made = create_account(
+        peopled,
+        login="bo",
+        name=" Bo\u200b \u3000 Li\u202e\x00",
+        role="annotator",
+        password=PASSWORD,
+        by=OWNER,
+    )
+    assert made.name == "Bo Li"
+    with pytest.raises(AnnotationError, match="name"):
+        create_account(
+            peopled, login="cy", name="\u200b\u3164 ", role="annotator", password=PASSWORD, by=OWNER
+        )
 
 
 @pytest.mark.parametrize("login", ["", "a", "-anna", "an na", "anna/..", "ann\u00e4", "x" * 41])

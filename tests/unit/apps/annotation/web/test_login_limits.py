@@ -105,3 +105,31 @@ def test_concurrent_tries_are_limited_like_sequential_ones():
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(attempt, range(20)))
     assert 5 <= len(checked) <= 6  # two are checked side by side
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda number: " " * number + "anna",
+        lambda number: "anna" + "\u3000" * number,
+        lambda number: "\u200b" * number + "anna",
+        lambda number: "a" + "\u00ad" * number + "nna",
+        lambda number: ("anna", "ANNA", "Anna", "\uff41nna", "\u0000anna")[number % 5],
+    ],
+)
+def test_a_login_spelt_in_other_ways_is_counted_as_one(clock, spell):
+    limits = LoginLimits()
+    for number in range(5):
+        _fail(limits, spell(number), "10.0.0.1", 1)
+    assert not _may_try(limits, spell(77), "10.0.0.1")
+    assert _may_try(limits, "bo", "10.0.0.1")
+
+
+def test_an_address_of_the_same_network_or_form_is_counted_as_one(clock):
+    limits = LoginLimits()
+    for number in range(5):
+        _fail(limits, "anna", f"2001:db8::{number:x}:1", 1)
+        _fail(limits, "bo", ("192.0.2.7", "::ffff:192.0.2.7")[number % 2], 1)
+    assert not _may_try(limits, "anna", "2001:db8::77")
+    assert not _may_try(limits, "bo", " 192.0.2.7")
+    assert _may_try(limits, "anna", "2001:db8:1::1")

@@ -171,7 +171,15 @@ $("draw").addEventListener("click", () => setDrawing(!isDrawing()));
 $("zoom-in").addEventListener("click", () => viewer.viewport.zoomBy(1.4));
 $("zoom-out").addEventListener("click", () => viewer.viewport.zoomBy(1 / 1.4));
 $("zoom-fit").addEventListener("click", () => viewer.viewport.goHome());
-$("file").addEventListener("change", () => $("import").submit());
+$("file").addEventListener("change", () => { $("import").submit(); showImport(); });
+
+// While the browser waits for the response to the file.
+async function showImport() {
+  const { n_done: done, n_boxes: all } = await request("/api/import").catch(() => ({ n_done: 0, n_boxes: 0 }));
+  $("importing").textContent = all ? translate("{done} of {all} boxes saved", { done, all }) : translate("Reading the file …");
+  $("importing").hidden = false;
+  setTimeout(showImport, 500);
+}
 
 setDrawing(false);
 showSaveState(outbox.size, null, () => outbox.flush());
