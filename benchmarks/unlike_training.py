@@ -3,7 +3,7 @@
     glomerulab quickstart --out quickstart
     glomerulab phantom --out fresh --slides --patients 16 --per-patient 8 --mpp 0.5 --seed 202
     python benchmarks/unlike_training.py synthetic quickstart --fresh fresh [--kidney FOLDER]
-    glomerulab train configs/default.toml --manifest glas/manifest.csv --out run --set ...
+    glomerulab train configs/network.toml --manifest glas/manifest.csv --out run --set ...
     python benchmarks/unlike_training.py real run --kidney FOLDER
 
 `synthetic`: glomeruli of held-out patients, and of a cohort from other scanners, against fields of

@@ -51,7 +51,7 @@ def test_colon_glands_go_from_labels_csv_to_a_report(real_data: Path, tmp_path: 
     run = tmp_path / "run"
     _run(
         "train",
-        str(ROOT / "configs" / "default.toml"),
+        str(ROOT / "configs" / "network.toml"),
         "--manifest",
         str(tmp_path / "split.csv"),
         "--out",

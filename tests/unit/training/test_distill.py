@@ -150,5 +150,5 @@ def test_a_folder_without_images_is_refused_and_the_best_teacher_is_the_largest(
     with pytest.raises(ImageFileError, match="empty"):
         distill(replace(settings, manifest=tmp_path / "empty"))
     assert best_teacher() == "lite2"
-    monkeypatch.setattr(module, "has_packaged_weights", lambda name: name == "lite0")
+    monkeypatch.setattr(module, "has_local_weights", lambda name: name == "lite0")
     assert best_teacher() == "lite0"

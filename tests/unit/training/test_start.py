@@ -240,3 +240,19 @@ def test_a_damaged_start_is_refused_and_none_is_random(tmp_path: Path) -> None:
     (tmp_path / "start.json").write_text(json.dumps({"source": "x"}))
     with pytest.raises(CheckpointError, match=r"start\.json: .*damaged"):
         read_start(tmp_path)
+
+
+@pytest.mark.parametrize(("network", "is_there"), [("lite2", True), ("timm:resnet18", False)])
+def test_auto_takes_the_imagenet_weights_of_this_machine_or_says_that_there_are_none(
+    config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    network: str,
+    is_there: bool,
+) -> None:
+    monkeypatch.setenv("GLOMERULAB_WEIGHTS", str(tmp_path / "none"))
+    model = config.model.model_copy(update={"name": network, "options": {}})
+    begun = _begun(config, "auto", "second").model_copy(update={"model": model, "kind": "probe"})
+    start = read_start(train(begun))
+    assert bool(start.pretrained) == is_there
+    assert any("no ImageNet weights" in line for line in start.lines()) != is_there

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LoadResult",
-    "has_packaged_weights",
+    "has_local_weights",
     "imagenet_origin",
     "imagenet_scale",
     "imagenet_weights",
@@ -130,14 +130,10 @@ def imagenet_weights(name: str) -> Path:
         If the name is unknown.
     """
     config = _pretrained_config(name)
-    packaged = _packaged_weights(str(config.architecture))
-    if packaged is not None:
-        return packaged
-    tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
-    path = weights_folder() / f"{tagged}.safetensors"
-    if path.is_file():
-        return path
-    place = f"{path} ({FOLDER_VARIABLE} names another folder)"
+    local = _local_weights(config)
+    if local is not None:
+        return local
+    place = f"{_own_file(config)} ({FOLDER_VARIABLE} names another folder)"
     if config.architecture in PACKAGES:
         place += " or `pip install glomerulab[imagenet]`, which has them"
     repository = str(config.hf_hub_id)
@@ -160,9 +156,24 @@ def imagenet_origin(name: str) -> Origin:
     )
 
 
-def has_packaged_weights(name: str) -> bool:
-    """Return whether a package with the ImageNet weights for a network is installed."""
-    return _packaged_weights(find_model(name).imagenet) is not None
+def has_local_weights(name: str) -> bool:
+    """Return whether the ImageNet weights for a network are in a package or `weights_folder`."""
+    try:
+        return _local_weights(_pretrained_config(name)) is not None
+    except CheckpointError:  # there are none for this network
+        return False
+
+
+def _local_weights(config: "PretrainedCfg") -> Path | None:
+    packaged = _packaged_weights(str(config.architecture))
+    path = packaged or _own_file(config)
+    return path if path.is_file() else None
+
+
+def _own_file(config: "PretrainedCfg") -> Path:
+    """Return where the user may put the ImageNet weights of a network."""
+    tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+    return weights_folder() / f"{tagged}.safetensors"
 
 
 def _packaged_weights(architecture: str) -> Path | None:
