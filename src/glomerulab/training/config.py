@@ -48,6 +48,9 @@ class ModelConfig(FrozenConfig):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     input_size: int | None = Field(default=None, ge=32)
     """Height and width of the images, px; by default the design size of the network."""
+    max_input_size: int | None = Field(default=None, ge=32)
+    """Without `input_size`: the input has the size of the usual training image (median of the
+    longer sides), from the design size of the network to this."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Options of this network only; of one of timm, the arguments of its constructor."""
     mean: Triple | None = None

@@ -98,10 +98,10 @@ def train(
         If an image is missing or unreadable.
     """
     accelerator = _accelerator(config)
-    config, origin = complete_network(config)
     manifest = read_manifest(config.manifest)
     parts = {name: manifest.part(name) for name in SPLITS}
     _check_parts(parts, config)
+    config, origin = complete_network(config, parts["train"])
     check_shares(len(parts["train"].table), config, n_processes=accelerator.num_processes)
     warnings = _leakage_warnings(manifest, config, echo)
     model, input_size = _create_model(config, n_classes=len(manifest.taxonomy.label_ids))
@@ -183,7 +183,7 @@ def initial_network(config: TrainConfig, manifest: Manifest) -> tuple[nn.Module,
     CheckpointError
         If the weights are missing, or of another network.
     """
-    config, origin = complete_network(config)
+    config, origin = complete_network(config, manifest)
     model, input_size = _create_model(config, n_classes=len(manifest.taxonomy.label_ids))
     card = _model_card(config, manifest, input_size, origin)
     start = set_start(model, config, card, _dataset(manifest, card, config), is_resumed=False)

@@ -10,7 +10,6 @@ from glomerulab.training.config import (
     ConstantSchedule,
     CosineSchedule,
     MultistepSchedule,
-    TrainConfig,
     cosine_rate,
     read_config,
     write_config,
