@@ -152,8 +152,8 @@ def _load_start(
 
 def _no_local_weights(name: str, kind: str) -> str:
     note = (
-        f"this machine has no ImageNet weights for {name}; set start.weights to a file, a run folder "
-        "or, to download them, imagenet"
+        f"this machine has no ImageNet weights for {name}; set start.weights to a file, a run "
+        "folder or, to download them, imagenet"
     )
     if kind == "probe":
         note += ". A probe of random features is weak; kind = network trains all layers"
