@@ -149,7 +149,8 @@ def write_case(
             row |= {"width": call.box.width, "height": call.box.height}
         for key in keys:
             row |= {f"label_{key}": None, f"probability_{key}": call.probabilities[key]}
-            row |= {f"called_{key}": int(key in call.called), f"state_{key}": call.states[key]}
+            is_called = int(key in (call.called or ()))
+            row |= {f"called_{key}": is_called, f"state_{key}": call.states[key]}
         rows.append(row)
     facts = CaseFacts(
         created="2026-11-24T20:00:00+00:00",
@@ -184,7 +185,7 @@ def case_folder(home: Path) -> CaseFolder:
     home.mkdir()
     complete = []
     for place, call in enumerate(calls):
-        label = next(iter(call.called))
+        label = next(iter(call.called or ()))
         write_image(picture(rng, label, 96), home / f"crop{place}.png")
         box = call.box
         corners = ((10.0, 10.0), (100.0, 12.0), (50.5, 110.0))

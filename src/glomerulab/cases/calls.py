@@ -11,10 +11,10 @@ from glomerulab.geometry import Box, Point
 from glomerulab.predictions import DECISION_THRESHOLD, Head
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["REASONS", "GlomerulusCall", "LabelSet", "called_labels"]
+__all__ = ["NOT_ASSESSED", "REASONS", "GlomerulusCall", "LabelSet", "called_labels"]
 
 LabelSet = frozenset[str] | None
-"""Ids of the labels that are present; None: the image shows no glomerulus."""
+"""Ids of the labels that are present; None: no glomerulus, or not assessed as one."""
 
 LabelState = str
 """``present``, ``absent``, or ``either`` where the model is uncertain."""
@@ -24,13 +24,19 @@ REASONS: Mapping[str, str] = {
     "out_of_focus": "the image is less sharp than almost all the model was trained on",
     "out_of_distribution": "the image is unlike those the model was trained on",
     "no_tissue": "the image shows almost no tissue",
+    "too_small": "the image is too small to show a glomerulus",
+    "no_glomerulus": "the image is so unlike those the model was trained on that it is not taken "
+    "for a glomerulus",
+    "other_scale": "its scale is far from that of the images the model was trained on",
     "stain_unseen": "the model was trained on no image of this stain",
     "stain_unknown": "the stain is not stated, so the model may be unfamiliar with it",
     "not_normalized": "its colours could not be brought to the model's stain reference",
 }
 """Why a glomerulus is referred for review, by the keys of the predictions table."""
 
-MAYBE_NO_GLOMERULUS = frozenset({"out_of_distribution", "no_tissue"})
+NOT_ASSESSED = frozenset({"no_tissue", "too_small", "no_glomerulus"})
+"""Reasons for which an image is neither called nor counted."""
+MAYBE_NO_GLOMERULUS = NOT_ASSESSED | {"out_of_distribution"}
 UNTRUSTED = frozenset(REASONS) - {"uncertain"}
 MAX_LABEL_SETS = 4096
 """Of one image; above it they are not enumerated."""
@@ -50,7 +56,8 @@ class GlomerulusCall:
     stain: str | None
     probabilities: Mapping[str, float]
     """Calibrated, by label id."""
-    called: frozenset[str]
+    called: LabelSet
+    """None if the image is not assessed as a glomerulus."""
     states: Mapping[str, LabelState]
     """By label id; from the conformal set."""
     reasons: tuple[str, ...] = ()

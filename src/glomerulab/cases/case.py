@@ -116,6 +116,10 @@ class Case:
         entry = self.latest_corrections.get(call.image_id)
         return call.called if entry is None else entry.labels
 
+    def is_not_assessed(self, call: GlomerulusCall) -> bool:
+        """Return whether neither model nor person says what an image shows."""
+        return call.called is None and call.image_id not in self.latest_corrections
+
     def glomerulus_of(self, call: GlomerulusCall) -> Glomerulus:
         """Return the glomerulus of an image."""
         return self.glomeruli[self.glomerulus_numbers[call.image_id] - 1]

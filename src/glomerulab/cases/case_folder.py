@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from glomerulab.cases.calls import REASONS, GlomerulusCall
+from glomerulab.cases.calls import NOT_ASSESSED, REASONS, GlomerulusCall
 from glomerulab.cases.folder_record import (
     HARMLESS,
     Edit,
@@ -400,7 +400,8 @@ def _call(row: dict[str, Any], taxonomy: Taxonomy, head: Head, where: str) -> Gl
     called = frozenset(
         key for key in taxonomy.label_ids if _flag(text(f"called_{key}"), f"called_{key}", where)
     )
-    if head == "softmax" and len(called) != 1:
+    is_assessed = NOT_ASSESSED.isdisjoint(reasons)
+    if head == "softmax" and len(called) != 1 and (called or is_assessed):
         raise PredictionsError(
             f"called_*: {len(called)} labels are 1, but this model calls exactly one of "
             f"{', '.join(taxonomy.label_ids)}: {HINT}",
@@ -419,7 +420,7 @@ def _call(row: dict[str, Any], taxonomy: Taxonomy, head: Head, where: str) -> Gl
         region_id=text("region_id"),
         stain=text("stain"),
         probabilities={key: float(row[f"probability_{key}"]) for key in taxonomy.label_ids},
-        called=called,
+        called=called if is_assessed else None,
         states=states,
         reasons=reasons,
         box=box,

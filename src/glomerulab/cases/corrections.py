@@ -29,6 +29,7 @@ __all__ = [
     "OutdatedCorrectionError",
     "add_correction",
     "box_text",
+    "call_text",
     "import_corrections",
     "labels_text",
     "parse_time",
@@ -131,6 +132,11 @@ def parse_time(time: str) -> dt.datetime | None:
         return (found if found.tzinfo else found.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
     except (ValueError, OverflowError):  # an offset that leaves the years 1 to 9999
         return None
+
+
+def call_text(labels: LabelSet) -> str:
+    """Write what the model called: `labels_text`, or ``not_assessed``."""
+    return "not_assessed" if labels is None else labels_text(labels)
 
 
 def labels_text(labels: LabelSet) -> str:

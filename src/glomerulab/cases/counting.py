@@ -46,6 +46,11 @@ class Glomerulus:
         return all(one.is_corrected and one.called is None for one in self.sections)
 
     @property
+    def is_not_assessed(self) -> bool:
+        """Whether it is not counted although no person called it no glomerulus."""
+        return self.labels is None and not self.is_no_glomerulus
+
+    @property
     def is_certain(self) -> bool:
         """Whether only one label set is possible."""
         if self.may_be_no_glomerulus and not self.is_no_glomerulus:

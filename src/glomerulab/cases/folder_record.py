@@ -198,6 +198,8 @@ def _same(row: tuple[str, tuple[float, ...]], before: tuple[str, tuple[float, ..
 def _follows(call: GlomerulusCall, taxonomy: Taxonomy, head: Head) -> bool:
     """Return whether the labels called are those that the probabilities give."""
     chances = call.probabilities
+    if call.called is None:  # not assessed, whatever the probabilities
+        return True
     if head == "softmax":
         (label,) = call.called
         return chances[label] >= max(chances.values()) - SAME_PROBABILITY

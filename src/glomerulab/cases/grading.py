@@ -160,6 +160,12 @@ class CaseSummary:
     n_on_several_sections: int
     n_referred: int
     """Glomeruli with an image that a person must review and has not."""
+    n_not_assessed: int
+    """Not counted: no image of them is assessed as a glomerulus, and no person says what it is."""
+    n_several_labels: int
+    """Counted under each of their labels."""
+    n_no_label: int
+    """Counted under none of the labels."""
     n_uncertain: int
     """Glomeruli with more than one possible label set."""
     labels: tuple[LabelCount, ...]
@@ -190,7 +196,11 @@ def summarize_case(
         n_referred=sum(
             any(call.is_referred and call.image_id not in reviewed for call in one.calls)
             for one in glomeruli
+            if not one.is_not_assessed
         ),
+        n_several_labels=sum(len(one.labels or ()) > 1 for one in glomeruli),
+        n_no_label=sum(one.labels == frozenset() for one in glomeruli),
+        n_not_assessed=sum(1 for one in glomeruli if one.is_not_assessed),
         n_uncertain=sum(1 for one in glomeruli if not one.is_certain),
         labels=tuple(_label_count(label, glomeruli, n_glomeruli) for label in taxonomy.labels),
         rules=tuple(apply_rule_set(rules, glomeruli, taxonomy) for rules in rule_sets),

@@ -66,6 +66,8 @@ def report(
     for case in written.cases:
         glomeruli = count_noun(case.summary.n_glomeruli, "glomerulus", "glomeruli")
         failures = f", {len(case.failures)} not evaluated" if case.failures else ""
+        if case.summary.n_not_assessed:
+            glomeruli += f", {case.summary.n_not_assessed} not assessed as glomeruli"
         typer.echo(f"{case.patient}: {glomeruli}, {case.summary.n_referred} to review{failures}")
     for entry in dict.fromkeys(
         one for case in written.cases for one in (*case.outdated, *case.unmatched)

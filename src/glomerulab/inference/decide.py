@@ -6,23 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.cases.calls import called_labels
+from glomerulab.cases.calls import NOT_ASSESSED, called_labels
 from glomerulab.errors import PredictionsError
 from glomerulab.inference.calibration import ModelCalibration
 from glomerulab.inference.engines.base import probabilities_of
+from glomerulab.inference.image_predictions import NOT_FINITE, ImagePrediction
 from glomerulab.predictions import Head
 from glomerulab.stain.fitting import StainStatus
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["Decision", "decide"]
 
-NOT_FINITE = (
-    "the network's output is not a finite number, so there is no prediction for the image; if this "
-    "happens often, the weights are damaged: train or export the model again"
-)
-
-NO_TISSUE = {StainStatus.BLANK, StainStatus.NOT_TISSUE, StainStatus.BLACK, StainStatus.CONSTANT}
+NO_TISSUE = {StainStatus.BLANK, StainStatus.BLACK, StainStatus.CONSTANT}
 NORMALIZED = {StainStatus.NORMALIZED, StainStatus.SLIDE_STAINS}
+FAR = 1.5
+"""Times the distance threshold beyond which an image is not taken for a glomerulus; see
+``docs/benchmarks.md`` for what it sets aside."""
 TOLERANCE = 1e-5
 """Thresholds are outputs for validation images: rounding by another engine must not move an image
 that lies exactly on one to the other side. Conformal sets can only become larger by it."""
@@ -35,16 +34,20 @@ class Decision:
     probabilities: Mapping[str, float]
     """Calibrated, by label."""
     called: frozenset[str]
+    """Empty if the image is not assessed, whatever its probabilities."""
     states: Mapping[str, str]
     """By label: ``present``, ``absent``, or ``either`` where the conformal set leaves it open."""
     reasons: tuple[str, ...]
     """Why a person must look at the image; empty if none must."""
 
+    @property
+    def is_assessed(self) -> bool:
+        """Whether the image is taken for a glomerulus, so that it is called and counted."""
+        return NOT_ASSESSED.isdisjoint(self.reasons)
+
 
 def decide(
-    logits: npt.NDArray[np.floating],
-    distances: Sequence[float],
-    sharpnesses: Sequence[float],
+    predictions: Sequence[ImagePrediction],
     *,
     stains: Sequence[str | None],
     stain_statuses: Sequence[str | None],
@@ -56,9 +59,8 @@ def decide(
 
     Parameters
     ----------
-    logits : ndarray of float, shape (n, K)
-    distances, sharpnesses : sequence of float
-        One per image; NaN refers the image.
+    predictions : sequence of ImagePrediction
+        A distance or sharpness that is NaN refers the image.
     stains : sequence of str or None
         One per image; None where unknown.
     stain_statuses : sequence of str or None
@@ -69,36 +71,46 @@ def decide(
     -------
     list of Decision
         Under softmax the call is the likeliest class; under sigmoid every label from 0.5 on, and
-        the likeliest of labels that exclude each other.
+        the likeliest of labels that exclude each other. An image without tissue, too small or too
+        far from the training images is not called, and every label stays open.
 
     Raises
     ------
     PredictionsError
         If a logit is not finite.
     """
+    logits = np.array([one.logits for one in predictions]).reshape(-1, len(taxonomy.label_ids))
     if not np.isfinite(logits).all():
         raise PredictionsError(NOT_FINITE)
     facts = calibration.facts
     uncalibrated = probabilities_of(logits, head)
     calibrated = probabilities_of(logits / facts.temperature, head)
     decisions = []
-    for i, probabilities in enumerate(calibrated):
+    for i, (image, probabilities) in enumerate(zip(predictions, calibrated, strict=True)):
         chances = dict(zip(taxonomy.label_ids, map(float, probabilities), strict=True))
         called = called_labels(chances, taxonomy, head)
         states = _states(uncalibrated[i], called, taxonomy, head, facts.conformal_threshold)
         # "not >=" and "not <=": NaN is referred.
         gates = {
             "uncertain": "either" in states.values(),
-            "out_of_focus": not sharpnesses[i] >= facts.sharpness_threshold,
-            "out_of_distribution": not distances[i] <= facts.distance_threshold * (1 + TOLERANCE),
-            **_stain_gates(stains[i], stain_statuses[i], facts.stains_seen),
+            "out_of_focus": not image.sharpness >= facts.sharpness_threshold,
+            "out_of_distribution": not image.distance <= facts.distance_threshold * (1 + TOLERANCE),
+            "no_glomerulus": image.distance > facts.distance_threshold * FAR,
+            **dict.fromkeys(image.reasons, True),
         }
+        for reason, is_referred in _stain_gates(
+            stains[i], stain_statuses[i], facts.stains_seen
+        ).items():
+            gates[reason] = gates.get(reason, False) or is_referred
+        reasons = tuple(reason for reason, is_referred in gates.items() if is_referred)
+        if not NOT_ASSESSED.isdisjoint(reasons):
+            called, states = frozenset(), dict.fromkeys(taxonomy.label_ids, "either")
         decisions.append(
             Decision(
                 chances,
                 called,
                 states,
-                tuple(reason for reason, is_referred in gates.items() if is_referred),
+                reasons,
             )
         )
     return decisions

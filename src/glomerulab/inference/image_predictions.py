@@ -20,7 +20,6 @@ from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import TaxonomyError
 from glomerulab.images import RgbImage, read_image, resized
 from glomerulab.inference.calibration import ModelCalibration
-from glomerulab.inference.decide import NOT_FINITE
 from glomerulab.inference.engines.base import Engine, probabilities_of
 from glomerulab.models.card import ModelCard
 from glomerulab.predictions import predictions_table
@@ -29,6 +28,7 @@ from glomerulab.runtime.parallel import Outcome, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import JsonLines
 from glomerulab.runtime.sealing import SealedFolder, is_crossval
+from glomerulab.stain.optical_density import estimate_white, tissue_mask
 
 __all__ = [
     "ImagePrediction",
@@ -44,6 +44,18 @@ SAME_MPP = 0.02
 MAX_ENLARGED_PX = 4096
 """Maximum side of an image that is enlarged to measure its sharpness, px."""
 MIN_VARIANCE = 1.0
+MIN_SIDE_PX = 24
+"""Of a crop; below it no lesion could be seen."""
+MIN_TISSUE_SHARE = 0.25
+MIN_CONTRAST = 3.0
+"""Standard deviation of the grey levels at the network's input, below which there is nothing to
+see: an even colour, or glass with the noise of a camera."""
+MAX_SCALE_FACTOR = 1.5
+"""Between the micrometres per pixel of image and model; above it the image is referred."""
+NOT_FINITE = (
+    "the network's output is not a finite number, so there is no prediction for the image; if this "
+    "happens often, the weights are damaged: train or export the model again"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +65,8 @@ class ModelInput:
     pixels: RgbImage
     """Shape (S, S, 3), S being the input size of the model."""
     sharpness: float
+    reasons: tuple[str, ...] = ()
+    """Keys of `glomerulab.cases.calls.REASONS` that hold whatever the network finds."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,8 @@ class ImagePrediction:
     distance: float
     """Mahalanobis distance to the training images."""
     sharpness: float
+    reasons: tuple[str, ...] = ()
+    """As of `ModelInput`."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +112,15 @@ class _CachedPrediction(NamedTuple):
     size: int
     modified: int
     """With `size`, detects that the file changed."""
+    mpp: float | None
     logits: tuple[float, ...]
     distance: float
     sharpness: float
+    reasons: tuple[str, ...]
 
     @property
     def prediction(self) -> ImagePrediction:
-        return ImagePrediction(self.logits, self.distance, self.sharpness)
+        return ImagePrediction(self.logits, self.distance, self.sharpness, self.reasons)
 
 
 def predict_images(
@@ -141,7 +159,9 @@ def predict_images(
     for batch in read_batches(pending, engine.card, failed, n_workers=n_workers, track=track):
         predicted = predict_batch([image for _, image in batch], engine, calibration)
         lines = [
-            _CachedPrediction(item.image_id, by, *size_and_mtime(item.path), **asdict(one))
+            _CachedPrediction(
+                item.image_id, by, *size_and_mtime(item.path), item.mpp, **asdict(one)
+            )
             for (item, _), one in zip(batch, predicted, strict=True)
         ]
         cached |= {line.image_id: line for line in lines}
@@ -233,7 +253,27 @@ def model_input(card: ModelCard, image: RgbImage, mpp: float | None) -> ModelInp
         Micrometres per pixel; None where unknown.
     """
     pixels = resized(image, card.input_size, card.input_size)
-    return ModelInput(pixels, sharpness(_at_mpp(image, mpp, card.mpp)))
+    sharp = sharpness(_at_mpp(image, mpp, card.mpp))
+    return ModelInput(pixels, sharp, _image_reasons(image, pixels, mpp, card.mpp))
+
+
+def _image_reasons(
+    image: RgbImage, pixels: RgbImage, mpp: float | None, target_mpp: float | None
+) -> tuple[str, ...]:
+    """Return why an image can be no glomerulus, or none at the scale of the model."""
+    reasons = []
+    if min(image.shape[:2]) < MIN_SIDE_PX:
+        reasons.append("too_small")
+    elif (
+        pixels.mean(axis=2).std() < MIN_CONTRAST
+        or tissue_mask(pixels, estimate_white(pixels)).mean() < MIN_TISSUE_SHARE
+    ):
+        reasons.append("no_tissue")
+    if mpp is not None and target_mpp is not None:
+        factor = max(mpp / target_mpp, target_mpp / mpp)
+        if factor > MAX_SCALE_FACTOR * (1 + SAME_MPP):
+            reasons.append("other_scale")
+    return tuple(reasons)
 
 
 def predict_batch(
@@ -243,7 +283,7 @@ def predict_batch(
     output = engine.predict(np.stack([one.pixels for one in batch]))
     distances = calibration.distances(output.features)
     return [
-        ImagePrediction(tuple(map(float, logits)), float(distance), one.sharpness)
+        ImagePrediction(tuple(map(float, logits)), float(distance), one.sharpness, one.reasons)
         for one, logits, distance in zip(batch, output.logits, distances, strict=True)
     ]
 
@@ -363,7 +403,11 @@ def _check_labels(card: ModelCard, manifest: Manifest) -> None:
 
 
 def _is_current(cached: _CachedPrediction | None, item: ImageItem) -> bool:
-    return cached is not None and (cached.size, cached.modified) == size_and_mtime(item.path)
+    return (
+        cached is not None
+        and (cached.size, cached.modified) == size_and_mtime(item.path)
+        and cached.mpp == item.mpp
+    )
 
 
 def _read_cache(cache: JsonLines, fingerprint: str) -> dict[str, _CachedPrediction]:
@@ -371,7 +415,13 @@ def _read_cache(cache: JsonLines, fingerprint: str) -> dict[str, _CachedPredicti
     cached = {}
     for fields in cache.read():
         try:
-            one = _CachedPrediction(**{**fields, "logits": tuple(fields["logits"])})
+            one = _CachedPrediction(
+                **{
+                    **fields,
+                    "logits": tuple(fields["logits"]),
+                    "reasons": tuple(fields["reasons"]),
+                }
+            )
         except (TypeError, KeyError):  # not a line of this version
             continue
         if one.by == fingerprint:

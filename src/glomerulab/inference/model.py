@@ -216,9 +216,7 @@ def decide_crops(
 ) -> list[Decision]:
     """Return the decisions for crops from their raw predictions."""
     return decide(
-        np.array([one.logits for one in predictions]),
-        [one.distance for one in predictions],
-        [one.sharpness for one in predictions],
+        predictions,
         stains=[crop.stain for crop in crops],
         stain_statuses=[crop.stain_status for crop in crops],
         calibration=calibration,

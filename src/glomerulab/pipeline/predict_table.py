@@ -57,9 +57,7 @@ def case_table(
     if "stain_status" in images.table:
         statuses = dict(zip(images.table["image_id"], images.table["stain_status"], strict=True))
     decisions = decide(
-        np.array([one.logits for one in found]).reshape(-1, len(keys)),
-        [one.distance for one in found],
-        [one.sharpness for one in found],
+        found,
         stains=[None if pd.isna(stain) else str(stain) for stain in rows["stain"]],
         stain_statuses=[statuses.get(image_id) for image_id in rows["image_id"]],
         calibration=calibration,

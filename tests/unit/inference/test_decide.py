@@ -7,6 +7,7 @@ import pytest
 from glomerulab.errors import PredictionsError
 from glomerulab.inference.calibration import ModelCalibration, read_calibration
 from glomerulab.inference.decide import decide
+from glomerulab.inference.image_predictions import ImagePrediction
 from glomerulab.taxonomy import load_taxonomy
 
 PAPER = load_taxonomy("paper")
@@ -25,11 +26,19 @@ def calibration(trained: Path) -> ModelCalibration:
     return replace(read_calibration(trained), facts=facts)
 
 
-def one(calibration, logits, *, distance=1.0, sharp=0.0, stain="PAS", status=None, head="softmax"):
+def one(
+    calibration,
+    logits,
+    *,
+    distance=1.0,
+    sharp=0.0,
+    stain="PAS",
+    status=None,
+    head="softmax",
+    reasons=(),
+):
     return decide(
-        np.array([logits], dtype=float),
-        [distance],
-        [sharp],
+        [ImagePrediction(tuple(map(float, logits)), distance, sharp, reasons)],
         stains=[stain],
         stain_statuses=[status],
         calibration=calibration,
@@ -83,7 +92,9 @@ def test_under_sigmoid_each_label_has_its_own_set(calibration: ModelCalibration)
         ({"sharp": float("nan")}, "out_of_focus"),
         ({"stain": "PASM"}, "stain_unseen"),
         ({"stain": None}, "stain_unknown"),
-        ({"status": "not_tissue"}, "no_tissue"),
+        ({"status": "not_tissue"}, "not_normalized"),
+        ({"status": "blank"}, "no_tissue"),
+        ({"reasons": ("other_scale",)}, "other_scale"),
         ({"status": "one_stain"}, "not_normalized"),
         ({"status": "no_target"}, "not_normalized"),
     ],
@@ -92,6 +103,33 @@ def test_each_quality_gate_gives_its_reason(
     calibration: ModelCalibration, given, reason: str
 ) -> None:
     assert one(calibration, [0, 0, 0, 8], **given).reasons == (reason,)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"distance": 7.6},
+        {"status": "blank"},
+        {"reasons": ("no_tissue",)},
+        {"reasons": ("too_small",)},
+    ],
+)
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_what_is_no_glomerulus_is_not_called_however_sure_the_model_is(
+    calibration: ModelCalibration, given, head
+) -> None:
+    found = one(calibration, [-8, -8, -8, 8], head=head, **given)
+    assert not found.is_assessed
+    assert found.called == frozenset()
+    assert set(found.states.values()) == {"either"}
+
+
+@pytest.mark.parametrize("given", [{"distance": 7.4}, {"sharp": -9.0}, {"stain": "PASM"}])
+def test_a_doubtful_glomerulus_is_called_and_referred(calibration: ModelCalibration, given) -> None:
+    found = one(calibration, [0, 0, 0, 8], **given)
+    assert found.is_assessed
+    assert found.called == {"cgn"}
+    assert found.reasons
 
 
 def test_values_on_the_threshold_are_not_referred(calibration: ModelCalibration) -> None:

@@ -89,13 +89,23 @@ async def _response(
     prediction = await asyncio.wrap_future(model.predictor.submit(crop))
     (decision,) = decide_crops([crop], [prediction], model.card, model.calibration)
     overlay, notes = None, (*model.notes, *_mpp_notes(mpp, model.card.mpp))
-    if saliency and not draws:
+    draws = draws and decision.is_assessed
+    if saliency and model.overlays is None:
         notes = (*notes, NO_OVERLAY)
     elif draws:
         overlay = await to_thread.run_sync(
             partial(_overlay, model, crop, decision), limiter=service.preparing
         )
-    return _crop_response(model, crop, prediction, decision, overlay=overlay, notes=notes)
+    is_scale_known = mpp is not None and model.card.mpp is not None
+    return _crop_response(
+        model,
+        crop,
+        prediction,
+        decision,
+        is_scale_known=is_scale_known,
+        overlay=overlay,
+        notes=notes,
+    )
 
 
 def _prepared(
@@ -141,6 +151,7 @@ def _crop_response(
     prediction: ImagePrediction,
     decision: Decision,
     *,
+    is_scale_known: bool,
     overlay: Overlay | None,
     notes: tuple[str, ...],
 ) -> CropResponse:
@@ -159,11 +170,13 @@ def _crop_response(
     return CropResponse(
         weights_sha256=facts.weights_sha256,
         labels=labels,
+        assessed=decision.is_assessed,
         called=tuple(label.id for label in labels if label.called),
         conformal_set=tuple(label.id for label in labels if label.state != "absent"),
         coverage=facts.coverage,
         referred=bool(decision.reasons),
         reasons=tuple(Reason(word=key, meaning=REASONS[key]) for key in decision.reasons),
+        scale_known=is_scale_known,
         stain=crop.stain,
         stain_status=crop.stain_status,
         distance=prediction.distance,

@@ -87,11 +87,16 @@ class CropResponse(_Response):
     weights_sha256: str
     """Identifies the model."""
     labels: tuple[LabelResponse, ...]
+    assessed: bool = Field(
+        description="False if the image has no tissue, is too small, or is too unlike the training "
+        "images to be taken for a glomerulus; nothing is called then."
+    )
     called: tuple[str, ...]
-    conformal_set: tuple[str, ...] = Field(description="Labels that cannot be ruled out.")
+    conformal_set: tuple[str, ...] = Field(description="Labels above the threshold of the set.")
     coverage: float = Field(description="Nominal share of such sets that contain the truth.")
     referred: bool
     reasons: tuple[Reason, ...]
+    scale_known: bool = Field(description="Whether the scale of the crop could be checked.")
     stain: str | None
     stain_status: str | None = Field(
         description="Status of the normalisation; null if the run has no reference for the stain."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glomerulab.cases.calls import GlomerulusCall
 from glomerulab.cases.case import Case
-from glomerulab.cases.corrections import labels_text
+from glomerulab.cases.corrections import call_text, labels_text
 from glomerulab.cases.grading import ItemResult, RuleResult
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.runtime.files import atomic_write
@@ -66,6 +66,8 @@ def write_images_csv(case: Case, path: Path) -> None:
 
 def _image_row(case: Case, call: GlomerulusCall) -> Row:
     entry = case.latest_corrections.get(call.image_id)
+    shown = call_text if case.is_not_assessed(call) else labels_text
+    counted_as = call_text if case.glomerulus_of(call).is_not_assessed else labels_text
     row = {
         "image_id": call.image_id,
         "patient": case.patient,
@@ -73,9 +75,9 @@ def _image_row(case: Case, call: GlomerulusCall) -> Row:
         "region_id": call.region_id or "",
         "stain": call.stain or "",
         "glomerulus": case.glomerulus_numbers[call.image_id],
-        "glomerulus_counts_as": labels_text(case.glomerulus_of(call).labels),
-        "image_shows": labels_text(case.labels_of(call)),
-        "called_by_model": labels_text(call.called),
+        "glomerulus_counts_as": counted_as(case.glomerulus_of(call).labels),
+        "image_shows": shown(case.labels_of(call)),
+        "called_by_model": call_text(call.called),
         "refer": " ".join(case.review_reasons_of(call)),
         "proposed_by_detector": int(call.is_proposed),
         "note": NOTE,
@@ -89,9 +91,10 @@ def write_results_csv(case: Case, path: Path) -> None:
     """Write one row per warning, per failure, per count and per item of each rule set.
 
     In rows of warnings, ``rule_set`` is ``warning`` and ``item`` its kind; in those of failures it
-    is ``not_judged``, and ``item`` names the slide, region or image. The number of glomeruli has
-    ``glomeruli``, the rows of labels have ``count``. If a grade is based on several counts,
-    ``n_with`` is empty and ``counted`` names each.
+    is ``not_judged``, and ``item`` names the slide, region or image. The numbers of glomeruli
+    and of regions that are not assessed as such have ``glomeruli``, the rows of labels have
+    ``count``. If a grade is based on several counts, ``n_with`` is empty and ``counted`` names
+    each.
     """
     rows: list[Row] = [
         {"rule_set": "warning", "item": one.kind, "note": f"{NOTE}. {one.sentence}"}
@@ -107,6 +110,9 @@ def write_results_csv(case: Case, path: Path) -> None:
             "n_of": summary.n_glomeruli,
             "possible": _range(summary.n_range),
         }
+    )
+    rows.append(
+        {"rule_set": "glomeruli", "item": "not_assessed", "n_with": summary.n_not_assessed}
     )
     for one in summary.labels:
         low, high = one.interval or ("", "")

@@ -21,7 +21,13 @@ from glomerulab.cases.case import Case
 from glomerulab.cases.corrections import Correction, parse_time
 from glomerulab.cases.grading import ItemResult, LabelCount, RuleResult
 from glomerulab.cases.rules import Grade, RuleSet
-from glomerulab.reports.case.text import RESEARCH_USE, SYNTHETIC, labels_name, utc_text
+from glomerulab.reports.case.text import (
+    RESEARCH_USE,
+    SYNTHETIC,
+    call_name,
+    labels_name,
+    utc_text,
+)
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.runtime.files import atomic_write
@@ -101,7 +107,8 @@ def _conclusion_lines(case: Case) -> list[str]:
 def _correction_line(case: Case, entry: Correction) -> str:
     """Return who changed or confirmed an image, and why; R4 reports have no notes for it."""
     called = next(one.called for one in case.calls if one.image_id == entry.image_id)
-    now, before = (labels_name(one, case.taxonomy, "en") for one in (entry.labels, called))
+    now = labels_name(entry.labels, case.taxonomy, "en")
+    before = call_name(called, case.taxonomy, "en")
     action, labels = "changed", f"{now} instead of {before}"
     if entry.image_id in case.confirmed_images:
         action, labels = "confirmed", now
@@ -128,10 +135,13 @@ def observations(case: Case) -> list[Resource]:
 
 def _glomeruli(case: Case) -> Resource:
     summary = case.summary
+    components = _range(summary.n_range, case.model_summary.n_glomeruli)
+    if summary.n_not_assessed:
+        components.append(_number("Not assessed as glomeruli, not counted", summary.n_not_assessed))
     return _observation(case, {"text": "Glomeruli in all"}, "glomeruli") | {
         "valueInteger": summary.n_glomeruli,
         "note": _severe_warnings(case),
-        "component": _range(summary.n_range, case.model_summary.n_glomeruli),
+        "component": components,
     }
 
 
@@ -206,7 +216,12 @@ def _corrected_image(case: Case, latest: Correction) -> Resource:
     components += [_text("Slide", call.slide_id)] if call.slide_id else []
     number = str(case.glomerulus_numbers[call.image_id])
     components.append(_text("Glomerulus of this case", number))
-    components.append(_concept("Called by the model", _labels(case, call.called)))
+    components.append(_concept(
+            "Called by the model",
+            {"text": call_name(None, case.taxonomy, "en")}
+            if call.called is None
+            else _labels(case, call.called),
+        ))
     return found | {
         "performer": [{"display": latest.by}],
         "valueCodeableConcept": _labels(case, latest.labels),

@@ -8,7 +8,7 @@ from typing import Any
 from glomerulab.cases.calls import GlomerulusCall
 from glomerulab.cases.case import Case
 from glomerulab.cases.case_folder import SlideFacts
-from glomerulab.cases.corrections import NOT_A_GLOMERULUS, labels_text
+from glomerulab.cases.corrections import NOT_A_GLOMERULUS, call_text, labels_text
 from glomerulab.geometry import Box
 from glomerulab.reports.case.text import RESEARCH_USE
 from glomerulab.reports.case.view import colour_of
@@ -53,7 +53,8 @@ def _feature(case: Case, call: GlomerulusCall, box: Box, slide: SlideFacts) -> d
     ring = [[x - left, y - upper] for x, y in call.outline or box.corners()]
     keys = case.taxonomy.label_ids
     labels = case.labels_of(call)
-    classes = [NOT_A_GLOMERULUS] if labels is None else [key for key in keys if key in labels]
+    none = call_text(None) if case.is_not_assessed(call) else NOT_A_GLOMERULUS
+    classes = [none] if labels is None else [key for key in keys if key in labels]
     properties: dict[str, Any] = {
         "objectType": "annotation",
         "name": call.region_id or call.image_id,
@@ -80,7 +81,7 @@ def _feature(case: Case, call: GlomerulusCall, box: Box, slide: SlideFacts) -> d
 
 def _metadata(case: Case, call: GlomerulusCall) -> dict[str, str]:
     metadata = {
-        "called by model": "+".join(sorted(call.called)),
+        "called by model": call_text(call.called),
         "refer": " ".join(case.review_reasons_of(call)),
         "note": "research use only",
     }

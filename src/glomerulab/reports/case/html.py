@@ -70,7 +70,12 @@ def render_case_html(
             saliency={call.image_id: saliency_uri(call, folder) for call in case.calls},
             folder=folder.resolve().name,
             facts=_script_facts(case, language, review),
-            labels={call.image_id: labels_text(case.labels_of(call)) for call in case.calls},
+            labels={
+                call.image_id: ""
+                if case.is_not_assessed(call)
+                else labels_text(case.labels_of(call))
+                for call in case.calls
+            },
             boxes={call.image_id: box_text(call) for call in case.calls},
             n_corrections={call.image_id: case.n_corrections(call) for call in case.calls},
             scripts=[Markup(script) for script in _scripts(review)],  # noqa: S704 - package files

@@ -1,9 +1,11 @@
 """A case as PDF on A4, typeset by Typst from the same texts as the HTML page."""
 
 import json
+import math
 import tempfile
 from dataclasses import asdict
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from glomerulab.cases.case import Case
 from glomerulab.errors import ConfigError, ImageFileError
+from glomerulab.geometry import Point
 from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.images import read_image
 from glomerulab.reports.case.pictures import CROP_PX, MAP_PX, SlideMap, crop_picture, slide_map
@@ -32,6 +35,7 @@ CHINESE = (
     "PingFang SC",
 )
 JPEG_QUALITY = 85
+DASH_PX = 9.0
 
 
 def write_case_pdf(case: Case, folder: Path, path: Path, *, language: Language = "en") -> None:
@@ -178,12 +182,35 @@ def _draw_marks(picture: Image.Image, slide: SlideMap) -> None:
     font = ImageFont.load_default(size=max(slide.text * scale, 9))
     for mark in slide.marks:
         points = [(x * scale, y * scale) for x, y in mark.outline]
-        pen.line([*points, points[0]], fill="white", width=6)
-        pen.line([*points, points[0]], fill=mark.colour, width=3)
+        ring = [*points, points[0]]
+        pen.line(ring, fill="white", width=6)
+        for dash in _dashes(ring, DASH_PX) if mark.is_referred else [ring]:
+            pen.line(dash, fill=mark.colour, width=3)
         at = (mark.x * scale + 3, mark.y * scale - 6)
         pen.text(
             at, str(mark.number), fill="#1f2933", font=font, stroke_width=3, stroke_fill="white"
         )
+
+
+def _dashes(ring: list[Point], length: float) -> list[list[Point]]:
+    """Return every second piece of a line, each of a length, corners included."""
+    dashes: list[list[Point]] = [[ring[0]]]
+    left, is_drawn = length, True
+    for (x, y), (to_x, to_y) in pairwise(ring):
+        side = done = math.hypot(to_x - x, to_y - y)
+        while done > left:
+            done -= left
+            share = 1 - done / side
+            at = (x + (to_x - x) * share, y + (to_y - y) * share)
+            if is_drawn:
+                dashes[-1].append(at)
+            else:
+                dashes.append([at])
+            left, is_drawn = length, not is_drawn
+        left -= done
+        if is_drawn:
+            dashes[-1].append((to_x, to_y))
+    return [dash for dash in dashes if len(dash) > 1]
 
 
 def _save(picture: Image.Image, path: Path, size_px: int) -> None:

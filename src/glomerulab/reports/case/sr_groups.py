@@ -22,11 +22,11 @@ from pydicom.sr.codedict import codes
 
 from glomerulab.cases.calls import GlomerulusCall, LabelSet
 from glomerulab.cases.case import Case
-from glomerulab.cases.corrections import NOT_A_GLOMERULUS
+from glomerulab.cases.corrections import NOT_A_GLOMERULUS, call_text
 from glomerulab.cases.counting import Glomerulus
 from glomerulab.cases.grading import ItemResult, LabelCount, RuleResult
 from glomerulab.cases.rules import Grade, RuleSet
-from glomerulab.reports.case.text import grade_name, labels_name
+from glomerulab.reports.case.text import call_name, grade_name, labels_name
 from glomerulab.runtime.names import clean_text
 from glomerulab.taxonomy import Label, Taxonomy
 
@@ -61,6 +61,9 @@ def _counts(case: Case) -> Group:
         ),
         number("n_images", "Images", summary.n_images),
     ]
+    if summary.n_not_assessed:
+        name = "Not assessed as glomeruli, not counted"
+        counts.append(number("n_not_assessed", name, summary.n_not_assessed))
     for one, model_count in zip(summary.labels, by_model.labels, strict=True):
         counts += _label_counts(one, model_count.n_with)
     group = Group(
@@ -189,6 +192,10 @@ def _image(case: Case, call: GlomerulusCall) -> Group:
     return group
 
 
+def _not_assessed(taxonomy: Taxonomy) -> CodedConcept:
+    return own(call_text(None), call_name(None, taxonomy, "en"))
+
+
 def _no_glomerulus(taxonomy: Taxonomy) -> CodedConcept:
     return own(NOT_A_GLOMERULUS, labels_name(None, taxonomy, "en"))
 
@@ -196,7 +203,8 @@ def _no_glomerulus(taxonomy: Taxonomy) -> CodedConcept:
 def _tracking(case: Case, call: GlomerulusCall) -> TrackingIdentifier:
     """Track all images of a glomerulus as one, and an image without a glomerulus by itself."""
     if case.labels_of(call) is None:
-        name, key = f"no glomerulus: {call.image_id}", call.image_id
+        what = "not assessed" if case.is_not_assessed(call) else "no glomerulus"
+        name, key = f"{what}: {call.image_id}", call.image_id
         return TrackingIdentifier(uid(case.key, "no glomerulus", key), clean_text(name))
     first = case.glomerulus_of(call).calls[0]
     name = (
@@ -208,10 +216,17 @@ def _tracking(case: Case, call: GlomerulusCall) -> TrackingIdentifier:
 def _image_evaluations(case: Case, call: GlomerulusCall) -> list[QualitativeEvaluation]:
     """Return the labels of the image, and separately those its glomerulus is counted as."""
     labels = case.labels_of(call)
-    found = label_evaluations(own("shows", "Shown by this image"), labels, case.taxonomy)
+    shows = own("shows", "Shown by this image")
+    if case.is_not_assessed(call):
+        found = [QualitativeEvaluation(shows, _not_assessed(case.taxonomy))]
+    else:
+        found = label_evaluations(shows, labels, case.taxonomy)
     if call.image_id in case.latest_corrections:
         name = own("model", "Called by the model")
-        found += label_evaluations(name, call.called, case.taxonomy)
+        if call.called is None:
+            found.append(QualitativeEvaluation(name, _not_assessed(case.taxonomy)))
+        else:
+            found += label_evaluations(name, call.called, case.taxonomy)
     if labels is not None:
         glomerulus = case.glomerulus_of(call)
         name = own("counted_as", "Glomerulus counted as")

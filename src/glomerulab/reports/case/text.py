@@ -31,6 +31,13 @@ def labels_name(labels: LabelSet, taxonomy: Taxonomy, language: Language) -> str
     return " + ".join(names) or translate("none of the labels", language)
 
 
+def call_name(labels: LabelSet, taxonomy: Taxonomy, language: Language) -> str:
+    """Return what the model called, or that it assessed no glomerulus."""
+    if labels is None:
+        return translate("not assessed as a glomerulus", language)
+    return labels_name(labels, taxonomy, language)
+
+
 def grade_name(grade: Grade, language: Language) -> str:
     """Return a grade with its meaning, such as ``IV-like (diffuse, 50 % or more)``."""
     symbol, meaning = localized(grade, "grade", language), localized(grade, "name", language)

@@ -8,7 +8,13 @@ from glomerulab.cases.case import Case
 from glomerulab.cases.case_folder import CaseFacts, SlideFacts
 from glomerulab.cases.grading import FindingCount, ItemResult, RuleResult
 from glomerulab.i18n.catalogue import Language, localized, translate, translate_count
-from glomerulab.reports.case.text import OUTDATED_REASONS, grade_name, labels_name, utc_text
+from glomerulab.reports.case.text import (
+    OUTDATED_REASONS,
+    call_name,
+    grade_name,
+    labels_name,
+    utc_text,
+)
 from glomerulab.reports.case.warnings import CaseWarning, case_warnings
 
 __all__ = ["case_view"]
@@ -23,6 +29,9 @@ REVIEW_REASONS: Mapping[str, str] = {
     "out_of_focus": "less sharp than almost all training images",
     "out_of_distribution": "unlike the images the model was trained on",
     "no_tissue": "almost no tissue",
+    "too_small": "too small to show a glomerulus",
+    "no_glomerulus": "too unlike the training images to be taken for a glomerulus",
+    "other_scale": "a scale far from that of the training images",
     "stain_unseen": "a stain the model was never trained on",
     "stain_unknown": "its stain is not stated (predict again with --stain)",
     "not_normalized": "colours could not be normalised",
@@ -89,7 +98,7 @@ class ImageRow:
     correction: str
     """Who made the correction, when and why."""
     probabilities: tuple[tuple[str, float], ...]
-    """Label and probability, the highest first."""
+    """Label and probability, the highest first; none of an image that is not assessed."""
     review_reasons: tuple[str, ...]
     other_sections: str
     """Other slides of the same glomerulus, and what it is counted as."""
@@ -163,7 +172,7 @@ def _gallery_order(case: Case, image: ImageRow) -> tuple[int, str, int]:
     """Sort by label, then combinations of labels, then images without a glomerulus."""
     labels = case.labels_of(image.call)
     if labels is None:
-        return 99, image.group, image.number
+        return (98 if case.is_not_assessed(image.call) else 99), image.group, image.number
     places = [case.taxonomy.label_ids.index(key) for key in labels]
     return (50 if len(places) != 1 else places[0]), image.group, image.number
 
@@ -174,7 +183,7 @@ def _headline(case: Case, language: Language) -> str:
         for one in case.summary.labels
         if one.n_with
     ]
-    return translate(
+    counted = translate(
         "headline|{glomeruli}: {labels}",
         language,
         glomeruli=translate_count(
@@ -185,6 +194,19 @@ def _headline(case: Case, language: Language) -> str:
         ),
         labels=translate("clause|, ", language).join(labels)
         or translate("none to count", language),
+    )
+    n_several, n_none = case.summary.n_several_labels, case.summary.n_no_label
+    if n_several:
+        counted += translate("headline| ({n} with several labels)", language, n=n_several)
+    if n_none:
+        counted += translate("headline| ({n} with none of the labels)", language, n=n_none)
+    if not case.summary.n_not_assessed:
+        return counted
+    return translate(
+        "headline|{counted}; not assessed as glomeruli: {n}",
+        language,
+        counted=counted,
+        n=case.summary.n_not_assessed,
     )
 
 
@@ -289,6 +311,10 @@ def _label_rows(case: Case, language: Language) -> tuple[LabelRow, ...]:
             str(by_model.n_glomeruli),
         )
     ]
+    if summary.n_not_assessed or by_model.n_not_assessed:
+        name = translate("Not assessed as glomeruli, not counted", language)
+        n_now, n_before = summary.n_not_assessed, by_model.n_not_assessed
+        rows.append(LabelRow(name, str(n_now), "–", f"0 – {n_now}", str(n_before)))
     for count, model_count in zip(summary.labels, by_model.labels, strict=True):
         share = "–"
         if count.interval is not None and count.share is not None:
@@ -344,7 +370,7 @@ def _image_rows(case: Case, language: Language) -> tuple[ImageRow, ...]:
         labels = case.labels_of(call)
         model_labels = correction = ""
         if entry is not None:
-            model_labels = labels_name(call.called, case.taxonomy, language)
+            model_labels = call_name(call.called, case.taxonomy, language)
             colon = translate("sign|: ", language)
             correction = f"{entry.by}, {utc_text(entry.time)}{colon}{entry.reason}"
         by_probability = sorted(call.probabilities.items(), key=lambda item: -item[1])
@@ -353,12 +379,17 @@ def _image_rows(case: Case, language: Language) -> tuple[ImageRow, ...]:
             ImageRow(
                 number=number,
                 call=call,
-                group=labels_name(labels, case.taxonomy, language),
+                group=translate("Not assessed as glomeruli", language)
+                if case.is_not_assessed(call)
+                else labels_name(labels, case.taxonomy, language),
                 colour=colour_of(labels, case.taxonomy.label_ids),
                 model_labels=model_labels,
                 is_changed=entry is not None and entry.labels != call.called,
                 correction=correction,
-                probabilities=tuple((names[key], value) for key, value in by_probability),
+                # Of what is no glomerulus, a probability of a lesion means nothing.
+                probabilities=()
+                if call.called is None
+                else tuple((names[key], value) for key, value in by_probability),
                 review_reasons=tuple(translate(REVIEW_REASONS[key], language) for key in reasons),
                 other_sections=_other_sections(case, call, language),
             )
@@ -371,7 +402,7 @@ def _corrections(case: Case, language: Language) -> tuple[tuple[str, ...], ...]:
     current = [
         (
             entry.image_id,
-            labels_name(calls[entry.image_id].called, case.taxonomy, language),
+            call_name(calls[entry.image_id].called, case.taxonomy, language),
             labels_name(entry.labels, case.taxonomy, language),
             entry.by,
             utc_text(entry.time),

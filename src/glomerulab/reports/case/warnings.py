@@ -37,11 +37,14 @@ def case_warnings(
         _no_calls,
         _proposed,
         _failures,
+        _not_assessed,
         _outdated,
         _unmatched,
         _not_reviewed,
         _bare_numbers,
         _few,
+        _one_label,
+        _label_sum,
         _corrected,
         _not_as_written,
     )
@@ -187,6 +190,40 @@ def _failures(case: Case, language: Language, max_listed: int | None) -> CaseWar
     )
 
 
+def _not_assessed(case: Case, language: Language, max_listed: int | None) -> CaseWarning | None:
+    n = case.summary.n_not_assessed
+    if not n:
+        return None
+    names = tuple(
+        call.region_id or call.image_id for call in case.calls if case.is_not_assessed(call)
+    )
+    text = translate(
+        "They hold almost no tissue, are too small, or are too unlike the training images: "
+        "{names}. They are neither called nor counted. Say what each one shows; a glomerulus is "
+        "counted then.",
+        language,
+        names=_listed(names, language, max_listed),
+    )
+    if n > case.summary.n_glomeruli:
+        space = " " if language == "en" else ""
+        text += space + translate(
+            "These are most of the regions: if they are glomeruli, this model does not fit these "
+            "images.",
+            language,
+        )
+    return CaseWarning(
+        "not_assessed",
+        translate_count(
+            n,
+            "{n} region is not assessed as a glomerulus",
+            "{n} regions are not assessed as glomeruli",
+            language,
+        ),
+        text,
+        is_severe=True,
+    )
+
+
 def _outdated(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
     if not case.outdated:
         return None
@@ -280,6 +317,39 @@ def _few(case: Case, language: Language, _max: int | None) -> CaseWarning | None
         "few",
         translate("Fewer than 25 glomeruli", language),
         translate("Percentages are unreliable: read the intervals.", language),
+        is_severe=False,
+    )
+
+
+def _one_label(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
+    if case.facts.model.head != "softmax" or not case.calls:
+        return None
+    return CaseWarning(
+        "one_label",
+        translate("The model names one label per glomerulus", language),
+        translate(
+            "It names the likeliest, and no second lesion of the same glomerulus: counts of the "
+            "others may be too low.",
+            language,
+        ),
+        is_severe=False,
+    )
+
+
+def _label_sum(case: Case, language: Language, _max: int | None) -> CaseWarning | None:
+    n_several, n_none = case.summary.n_several_labels, case.summary.n_no_label
+    if not n_several and not n_none:
+        return None
+    return CaseWarning(
+        "label_sum",
+        translate("The numbers of the labels do not add up to that of the glomeruli", language),
+        translate(
+            "Glomeruli with several labels, counted under each: {n_several}. Glomeruli with none "
+            "of the labels: {n_none}.",
+            language,
+            n_several=n_several,
+            n_none=n_none,
+        ),
         is_severe=False,
     )
 

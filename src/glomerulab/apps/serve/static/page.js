@@ -1,7 +1,7 @@
 // Sends the chosen image to the HTTP interface and shows the prediction.
 const byId = (id) => document.getElementById(id);
 const settings = document.body.dataset;
-const STATES = { present: "present", absent: "ruled out", either: "uncertain" };
+const STATES = { present: "above the threshold, alone", absent: "below the threshold", either: "cannot be settled" };
 const NO_OVERLAY = "No overlay: this server runs an export, which has no gradients.";
 let overlayUrl = null;
 
@@ -57,11 +57,13 @@ function items(list, texts) {
 
 function showReferral(prediction) {
   const box = byId("referral");
-  box.classList.toggle("none", !prediction.referred);
+  // Green only where every gate was checked: a crop of unknown scale may be a wrong one.
+  const isChecked = !prediction.referred && prediction.scale_known;
+  box.classList.toggle("none", isChecked);
   const text = document.createElement("p");
-  text.textContent = prediction.referred
-    ? "A person must review this image:"
-    : "No reason was found to refer this image.";
+  if (prediction.referred) text.textContent = "A person must review this image:";
+  else if (isChecked) text.textContent = "Inside every gate: no reason was found to refer this image.";
+  else text.textContent = "No reason was found to refer this image, but its scale is not known: state its µm per pixel.";
   const list = document.createElement("ul");
   items(list, prediction.reasons.map((reason) => reason.meaning));
   box.replaceChildren(text, ...(prediction.referred ? [list] : []));
@@ -86,10 +88,12 @@ function showPrediction(prediction) {
   byId("waiting").hidden = true;
   byId("found").hidden = false;
   const called = prediction.labels.filter((label) => label.called).map((label) => label.name);
-  byId("call").textContent = called.join(", ") || "no label";
-  byId("coverage").textContent = "the states contain the true label in "
-    + `${Math.round(100 * prediction.coverage)} of 100 images like the validation images`;
-  byId("labels").replaceChildren(...prediction.labels.map(row));
+  byId("call").textContent = prediction.assessed ? called.join(", ") || "no label" : "not assessed as a glomerulus";
+  byId("coverage").textContent = prediction.assessed
+    ? "the labels above the threshold hold the true one in "
+      + `${Math.round(100 * prediction.coverage)} of 100 images like the validation images; a label below it is less likely, not excluded`
+    : "probabilities mean nothing for it";
+  byId("labels").replaceChildren(...(prediction.assessed ? prediction.labels.map(row) : []));
   showReferral(prediction);
   showOverlay(prediction);
   items(byId("notes"), prediction.notes);
