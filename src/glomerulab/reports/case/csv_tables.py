@@ -111,9 +111,7 @@ def write_results_csv(case: Case, path: Path) -> None:
             "possible": _range(summary.n_range),
         }
     )
-    rows.append(
-        {"rule_set": "glomeruli", "item": "not_assessed", "n_with": summary.n_not_assessed}
-    )
+    rows.append({"rule_set": "glomeruli", "item": "not_assessed", "n_with": summary.n_not_assessed})
     for one in summary.labels:
         low, high = one.interval or ("", "")
         rows.append(

@@ -216,12 +216,14 @@ def _corrected_image(case: Case, latest: Correction) -> Resource:
     components += [_text("Slide", call.slide_id)] if call.slide_id else []
     number = str(case.glomerulus_numbers[call.image_id])
     components.append(_text("Glomerulus of this case", number))
-    components.append(_concept(
+    components.append(
+        _concept(
             "Called by the model",
             {"text": call_name(None, case.taxonomy, "en")}
             if call.called is None
             else _labels(case, call.called),
-        ))
+        )
+    )
     return found | {
         "performer": [{"display": latest.by}],
         "valueCodeableConcept": _labels(case, latest.labels),
