@@ -260,7 +260,9 @@ def test_region_files_come_and_go_through_the_page(slide_web):
     sent = {"file": ("../../evil.geojson", file.content, "application/geo+json")}
     answer = owner.write(f"/slides/{KEY}/import", files=sent)
     assert answer.headers["location"] == f"/slides/{KEY}?imported=1"
-    assert owner.write(f"/slides/{KEY}/queue").headers["location"].endswith("queued=1")  # one glomerulus
+    assert (
+        owner.write(f"/slides/{KEY}/queue").headers["location"].endswith("queued=1")
+    )  # one glomerulus
 
 
 @pytest.mark.parametrize(
