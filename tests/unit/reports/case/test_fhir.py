@@ -204,16 +204,18 @@ def test_a_case_without_glomeruli_is_written_with_adequacy_and_warning(doubtful,
 
 
 def test_control_characters_are_removed_and_patients_stay_distinct(folder, tmp_path) -> None:
-    add_correction(folder, "b", labels=["cgn"], by="Dr\x07 Li", reason="cells\x00seen")
+    add_correction(folder, "b", labels=["cgn"], by="Dr\x07 Li", reason="cells\x0bseen")
     first = build_cases(folder)[0]
     found = []
-    for name in ("a\x01", "a\x02"):
+    for name in ("a\x00", "a\x01"):
         write_case_fhir(replace(first, patient=name), tmp_path / "f.json")
         bundle = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
         Bundle.model_validate(bundle)
         found.append(bundle["entry"][0]["resource"]["subject"]["identifier"]["value"])
         assert not any(ord(sign) < 32 for sign in json.dumps(bundle, ensure_ascii=False))
-        assert all(sign not in json.dumps(bundle) for sign in ("\\u0007", "\\u0000", "\\u0001"))
+        assert all(
+            sign not in json.dumps(bundle) for sign in ("\\u0007", "\\u000b", "\\u0000", "\\u0001")
+        )
     assert found[0] != found[1]
 
 
