@@ -43,7 +43,7 @@ def test_changes_of_a_page_are_counted_by_one_command(tmp_path: Path) -> None:
     where = str(write_case(tmp_path, [*case((3, "normal")), one_call("x", "normal")]))
     changes = tmp_path / "p1.changes.csv"
     changes.write_text(
-        "time,by,image_id,labels,reason\n2099-01-01T00:00:00+00:00,Dr Li,x,cgn,seen\n"
+        "time,by,image_id,labels,reason\n2020-01-01T00:00:00+00:00,Dr Li,x,cgn,seen\n"
     )
     done = RUN.invoke(app, ["override", where, "--from", str(changes)])
     assert done.exit_code == 0, done.output
@@ -109,7 +109,8 @@ def test_predictions_of_nothing_are_an_error(tmp_path: Path) -> None:
     write_case(tmp_path, [one_call("x")])
     table = tmp_path / "predictions.csv"
     table.write_text(table.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
-    done = RUN.invoke(app, ["report", str(tmp_path)])
+    assert isinstance(RUN.invoke(app, ["report", str(tmp_path)]).exception, PredictionsError)
+    done = RUN.invoke(app, ["report", str(tmp_path), "--accept-edits"])
     assert isinstance(done.exception, PredictionsError)
     assert "there is nothing to report" in str(done.exception)
 
