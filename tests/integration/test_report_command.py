@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -107,6 +108,10 @@ def test_places_of_crops_without_slides_are_refused_with_the_reason(tmp_path: Pa
 
 def test_predictions_of_nothing_are_an_error(tmp_path: Path) -> None:
     write_case(tmp_path, [one_call("x")])
+    facts = tmp_path / "case.json"
+    stated = json.loads(facts.read_text(encoding="utf-8"))
+    del stated["record"]  # as of an earlier version; with it, the lost row is named
+    facts.write_text(json.dumps(stated | {"format": 1}), encoding="utf-8")
     table = tmp_path / "predictions.csv"
     table.write_text(table.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
     assert isinstance(RUN.invoke(app, ["report", str(tmp_path)]).exception, PredictionsError)

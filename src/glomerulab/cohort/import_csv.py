@@ -9,7 +9,7 @@ import pandas as pd
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.cohort.schema import MANIFEST_COLUMNS, manifest_schema
 from glomerulab.errors import ManifestError, TaxonomyError
-from glomerulab.runtime.tables import TableSchema, decimal_point, read_cells
+from glomerulab.runtime.tables import TableSchema, decimal_point, nfc, read_cells
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["ColumnMapping", "import_csv"]
@@ -77,10 +77,10 @@ def import_csv(
         cells = source[name]
         if column in numbers:
             cells = _with_decimal_points(cells, table.separator)
-        renamed = {old: new for (of, old), new in mapping.values.items() if of == column}
+        renamed = {nfc(old): nfc(new) for (of, old), new in mapping.values.items() if of == column}
         rows[column] = cells.replace(renamed) if renamed else cells
     for column, value in mapping.constants.items():
-        rows[column] = pd.array([value] * len(source), dtype="string")
+        rows[column] = pd.array([nfc(value)] * len(source), dtype="string")
     if "image_id" not in rows:
         rows["image_id"] = rows["image_path"].map(_without_suffix, na_action="ignore")
     if mapping.label_column is not None:

@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -160,3 +161,13 @@ def test_a_path_without_a_name_is_left_to_the_manifest_check(tmp_path: Path) -> 
     path = _source(tmp_path, "image\n.\n")
     table = import_csv(path, ColumnMapping({"image_path": "image"}), PAPER).table
     assert table["image_id"].tolist() == ["."]
+
+
+def test_a_patient_in_two_unicode_forms_is_one_patient(tmp_path: Path) -> None:
+    composed = "Müller"
+    parted = unicodedata.normalize("NFD", composed)
+    text = f"file,who\na/1.png,{composed}\na/2.png,{parted}\na/3.png,8\n"
+    columns = {"image_path": "file", "patient_id": "who"}
+    mapping = ColumnMapping(columns=columns, values={("patient_id", "8"): parted})
+    found = import_csv(_source(tmp_path, text), mapping, PAPER)
+    assert set(found.table["patient_id"]) == {composed}

@@ -13,6 +13,7 @@ from glomerulab.i18n.catalogue import LANGUAGES, Language
 from glomerulab.runtime.files import StrPath, make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.tables import nfc
 
 __all__ = ["FORMATS", "write_case_reports"]
 
@@ -84,7 +85,7 @@ def write_case_reports(
         )
     if patient is not None:
         known = ", ".join(case.patient for case in cases)
-        cases = tuple(case for case in cases if case.patient == patient)
+        cases = tuple(case for case in cases if case.patient == nfc(patient))
         if not cases:
             raise PredictionsError(
                 f"no patient {patient!r} in the predictions; there are: {known}",
