@@ -3,19 +3,22 @@
 A slide is opened once: for its metadata, overview picture, a detector's proposals and its crops.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pandas as pd
 
 from glomerulab.cases.case_folder import CASE_FILE, DetectorFacts, Note, SlideFacts
 from glomerulab.cohort.leakage import look_alike_patients
 from glomerulab.cohort.manifest import Manifest, check_same_labels, raise_first, read_manifest
 from glomerulab.cohort.schema import HALF_BOX, Problem, check_stain, half_boxes
 from glomerulab.cohort.slides_table import SlideEntry, is_slides_table, read_slides
-from glomerulab.errors import ConfigError, GlomerulabError
-from glomerulab.geometry import Region
-from glomerulab.images import write_image
+from glomerulab.errors import ConfigError, GlomerulabError, ImageFileError
+from glomerulab.geometry import Box, Region
+from glomerulab.images import read_image, write_image
 from glomerulab.inference.detector import Detector, open_detector
 from glomerulab.models.card import ModelCard
 from glomerulab.pipeline.crop_plan import CropSettings, Failure
@@ -23,9 +26,11 @@ from glomerulab.pipeline.extract import ExtractSummary, extract_entries
 from glomerulab.runtime.files import StrPath, make_folder
 from glomerulab.runtime.names import hashed_name, safe_name
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.tables import BOX_COLUMNS
 from glomerulab.slides.cutting import close_current_slide, current_slide
 from glomerulab.slides.files import dicom_reference
 from glomerulab.slides.regions.features import DEFAULT_OPTIONS, RegionOptions
+from glomerulab.slides.regions.overlaps import count_once, repeats_text
 from glomerulab.slides.regions.proposals import read_scores, write_proposals
 from glomerulab.slides.regions.selection import left_out_notes
 from glomerulab.slides.slide import Slide
@@ -337,7 +342,8 @@ def _of_manifest(source: Path, card: ModelCard, settings: PredictSettings) -> Pr
     check_same_labels(manifest, card.taxonomy)
     if manifest.taxonomy != card.taxonomy:
         manifest = read_manifest(source, card.taxonomy)
-    notes = _mpp_notes(manifest, card.mpp)
+    manifest, repeats = _counted_once(manifest)
+    notes = (*_repeat_notes(repeats), *_mpp_notes(manifest, card.mpp))
     return PredictionInputs(
         _with_stain(manifest, settings.stain),
         notes=notes,
@@ -346,6 +352,66 @@ def _of_manifest(source: Path, card: ModelCard, settings: PredictSettings) -> Pr
             *_look_alike_lines(manifest),
         ),
     )
+
+
+def _counted_once(manifest: Manifest) -> tuple[Manifest, dict[str, list[tuple[str, str]]]]:
+    """Leave one of the crops of a patient with the same pixels, or in one place on a slide.
+
+    Returns
+    -------
+    manifest : Manifest
+    repeats : dict
+        By case, the image that is not counted and the one that is counted in its place.
+    """
+    table = manifest.table
+    cases = table["patient_id"].fillna(table["slide_id"]).fillna(table["image_id"]).astype(str)
+    names = table["image_id"].astype(str)
+    counted: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
+    is_shared = cases.duplicated(keep=False)
+    for name, case, path, shared in zip(
+        names, cases, manifest.image_paths(), is_shared, strict=True
+    ):
+        digest = _pixel_digest(path) if shared else None
+        if digest is not None and first.setdefault((case, digest), name) != name:
+            counted[name] = first[case, digest]
+    placed = table[table["slide_id"].notna() & table[list(BOX_COLUMNS)].notna().all(axis=1)]
+    placed = placed[~placed["image_id"].isin(list(counted))]
+    for _, rows in placed.groupby([cases[placed.index], placed["slide_id"]], sort=False):
+        single = count_once([_crop_region(row) for _, row in rows.iterrows()], labels_matter=False)
+        counted |= {one.region_id: kept.region_id for one, kept in single.repeats}
+    repeats: dict[str, list[tuple[str, str]]] = {}
+    for name, case in zip(names, cases, strict=True):
+        if name in counted:
+            repeats.setdefault(case, []).append((name, counted[name]))
+    return manifest.with_table(table[~names.isin(list(counted))]), repeats
+
+
+def _pixel_digest(path: Path) -> str | None:
+    """Return a digest of size and pixels; None of an image that `predict_images` will name."""
+    try:
+        pixels = read_image(path)
+    except ImageFileError:
+        return None
+    return f"{pixels.shape} {hashlib.sha256(pixels.tobytes()).hexdigest()}"
+
+
+def _crop_region(row: pd.Series) -> Region:
+    x, y, width, height = (int(row[name]) for name in BOX_COLUMNS)
+    return Region.from_box(str(row["image_id"]), Box(x, y, width, height))
+
+
+def _repeat_notes(repeats: Mapping[str, Sequence[tuple[str, str]]]) -> list[Note]:
+    return [
+        Note.of(
+            "Images with the pixels of another, or in its place on the slide, that are counted "
+            "once, as that one: {n} ({pairs}).",
+            case=case,
+            n=len(pairs),
+            pairs=repeats_text(pairs),
+        )
+        for case, pairs in repeats.items()
+    ]
 
 
 def _warning_lines(warnings: Iterable[str]) -> list[str]:

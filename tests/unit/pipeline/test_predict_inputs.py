@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from glomerulab.errors import ConfigError, TaxonomyError
 from glomerulab.geometry import Box, Region
@@ -47,8 +48,8 @@ def slide(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    for name in ("a", "b"):
-        write_image(np.full((48, 48, 3), 200, dtype=np.uint8), tmp_path / f"{name}.png")
+    for name, level in (("a", 200), ("b", 201)):
+        write_image(np.full((48, 48, 3), level, dtype=np.uint8), tmp_path / f"{name}.png")
     (tmp_path / "m.csv").write_text("image_id,image_path,stain,mpp\na,a.png,HE,1.0\nb,b.png,,0.5\n")
     return tmp_path / "m.csv"
 
@@ -252,3 +253,26 @@ def test_slides_without_regions_are_told_the_argument_and_the_option(discs, tmp_
     with pytest.raises(ConfigError, match=r"`regions`.*--detect") as caught:
         crops(discs, tmp_path / "out", mpp=4.0)
     assert "--regions" in caught.value.message
+
+
+def test_a_crop_that_is_listed_twice_is_counted_once_and_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
+    for name, image in zip("abcd", (*pixels, pixels[0]), strict=True):
+        write_image(image, tmp_path / f"{name}.png")
+    Image.fromarray(pixels[0]).save(tmp_path / "e.tif")  # other bytes, the same pixels
+    lines = ["image_id,image_path,patient_id,slide_id,x,y,width,height"]
+    lines += [
+        "a,a.png,p1,s1,0,0,200,200",
+        "b,b.png,p1,s1,20,10,200,200",  # the place of a
+        "c,c.png,p1,s2,0,0,200,200",
+        "d,d.png,p2,s3,0,0,200,200",  # the pixels of a, of another patient
+        "e,e.tif,p1,s4,900,0,200,200",  # the pixels of a
+    ]
+    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
+    found = crops(tmp_path / "m.csv", tmp_path / "out", mpp=None)
+    assert found.manifest.table["image_id"].tolist() == ["a", "c", "d"]
+    (note,) = [one for one in found.notes if one.case == "p1"]
+    assert "b = a" in note.en
+    assert "e = a" in note.en
+    assert any("b = a" in line for line in found.region_lines)

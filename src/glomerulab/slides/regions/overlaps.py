@@ -18,7 +18,7 @@ from glomerulab.slides.regions.features import RegionNote, class_key
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, is_proposal
 from glomerulab.slides.scale import GLOMERULUS_UM
 
-__all__ = ["SingleRegions", "count_once", "find_repeats", "repeats_note"]
+__all__ = ["SingleRegions", "count_once", "find_repeats", "repeats_note", "repeats_text"]
 
 MOST = 2 / 3
 """Share of the smaller area from which two regions are one glomerulus; of equal sizes, an
@@ -122,16 +122,19 @@ def find_repeats(
 
 def repeats_note(repeats: Sequence[tuple[Region, Region]]) -> RegionNote:
     """Return the sentence on regions that are not counted, since another is."""
-    more = len(repeats) - N_LISTED
-    listed = ", ".join(
-        f"{one.region_id} = {counted.region_id}" for one, counted in repeats[:N_LISTED]
-    )
     return RegionNote.of(
         "Regions that share most of their area with another and are counted once, as that one: "
         "{n} ({pairs}).",
         n=len(repeats),
-        pairs=listed + (f", … (+{more})" if more > 0 else ""),
+        pairs=repeats_text([(one.region_id, counted.region_id) for one, counted in repeats]),
     )
+
+
+def repeats_text(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return the first names that are not counted, each with the one counted in its place."""
+    more = len(pairs) - N_LISTED
+    listed = ", ".join(f"{one} = {counted}" for one, counted in pairs[:N_LISTED])
+    return listed + (f", … (+{more})" if more > 0 else "")
 
 
 class _Shapes:
