@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -27,6 +28,14 @@ def test_a_report_after_an_override_counts_it(tmp_path: Path) -> None:
     assert "10 glomeruli, 0 to review" in again.output
     results = (tmp_path / "again" / "p1.results.csv").read_text()
     assert "count,,cgn,,3,10" in results
+
+
+def test_a_patient_is_found_in_any_unicode_form(tmp_path: Path) -> None:
+    write_case(tmp_path, [one_call("x", patient="Müller"), one_call("y")])
+    parted = unicodedata.normalize("NFD", "Müller")
+    done = RUN.invoke(app, ["report", str(tmp_path), "--format", "csv", "--patient", parted])
+    assert done.exit_code == 0, done.output
+    assert "Müller: 1 glomerulus" in done.output
 
 
 def test_an_unknown_format_is_wrong_usage(tmp_path: Path) -> None:
