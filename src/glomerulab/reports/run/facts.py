@@ -47,8 +47,9 @@ def headline(eval_set: EvalSet, scores: pd.DataFrame, *, kind: str = "held-out")
     """Return one sentence with the main score and its baseline; `kind` names the images."""
     softmax = eval_set.head == "softmax"
     found = score_of(scores, "accuracy" if softmax else "exact_match")
-    what = "was correct on" if softmax else "had every label correct on"
     models = "models" if "fold" in eval_set.rows else "model"
+    was = "were" if models == "models" else "was"
+    what = f"{was} correct on" if softmax else "had every label correct on"
     interval = "interval not defined"
     if not np.isnan(found.low):
         interval = f"95 % interval {100 * found.low:.1f} to {percent(found.high)}"
