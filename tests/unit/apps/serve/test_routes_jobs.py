@@ -35,7 +35,7 @@ def test_a_slide_becomes_a_job_whose_result_can_be_downloaded(keyed, slides):
     assert all(one.status_code == 200 for one in got.values())
     rows = list(csv.DictReader(io.StringIO(got["predictions.csv"].text)))
     assert [row["region_id"] for row in rows] == ["g0", "g1"]
-    assert [row["called_cgn"] for row in rows] == ["0", "1"]
+    assert [float(row["probability_cgn"]) > 0.5 for row in rows] == [False, True]
     assert json.loads(got["case.json"].text)["model"]["taxonomy_name"] == "paper"
     assert "esearch use only" in got["report.html"].text
     assert str(slides) not in got["report.html"].text + got["predictions.csv"].text
