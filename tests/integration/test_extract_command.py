@@ -73,10 +73,10 @@ def test_twenty_real_regions_equal_openslides_level_0_resampled_by_hand(real_dat
     regions = [
         Region.from_box(
             f"g{i}",
-            Box(
-                int(rng.integers(0, 1700)),
-                int(rng.integers(0, 2400)),
-                int(rng.integers(80, 500)),
+            Box(  # apart, since regions in one place are counted once
+                int(rng.integers(0, 60)) + 420 * (i % 5),
+                int(rng.integers(0, 60)) + 600 * (i // 5),
+                int(rng.integers(80, 360)),
                 int(rng.integers(80, 500)),
             ),
         )
@@ -214,7 +214,7 @@ def test_every_slides_command_states_research_use_only(run, make_slide, tmp_path
 def test_long_lists_are_abbreviated(run, make_slide, tmp_path):
     classes = [f"class {n}" for n in range(22)]
     boxes = [
-        Region.from_box(f"g{n}", Box(70, 70, 50, 50), labels=(name,))
+        Region.from_box(f"g{n}", Box(70 + 45 * n, 70, 40, 40), labels=(name,))
         for n, name in enumerate(classes)
     ]
     write_regions(boxes, tmp_path / "r.geojson")
@@ -278,9 +278,9 @@ def test_a_full_disk_stops_the_run_and_leaves_only_whole_crops(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_run_is_continued_with_nothing_lost_or_doubled(make_slide, tmp_path, workers):
-    slide = make_slide(size=(1600, 1300))
+    slide = make_slide(size=(1900, 1900))
     regions = tmp_path / "r.csv"
-    write_regions(grid(60, size=300, step=60), regions)
+    write_regions(grid(60, size=300, step=210), regions)
     out = tmp_path / "out"
     arguments = [
         "extract",

@@ -13,8 +13,8 @@ def of_first_patient(folder: CaseFolder) -> CaseFolder:
 
 def test_severe_warnings_come_first(folder) -> None:
     found = case_warnings(build_cases(folder)[0], "en")
-    assert [one.kind for one in found] == ["synthetic_model", "not_settled", "few"]
-    assert [one.is_severe for one in found] == [True, True, False]
+    assert [one.kind for one in found] == ["synthetic_model", "not_settled", "few", "one_label"]
+    assert [one.is_severe for one in found] == [True, True, False, False]
     assert found[1].sentence.startswith("2 glomeruli need review. Results may change")
 
 
