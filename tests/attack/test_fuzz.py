@@ -15,7 +15,11 @@ import pytest
 
 from tests.support.fuzz_readers import MAX_CPU_S, READERS, write_corpus
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.long,  # its time on a quiet machine was not measured yet
+    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
+]
 
 N_INPUTS = int(os.environ.get("GLOMERULAB_FUZZ_INPUTS", "40"))
 FIRST = int(os.environ.get("GLOMERULAB_FUZZ_SEED", "0"))

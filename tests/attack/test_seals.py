@@ -164,7 +164,9 @@ def _export(folder: Path, out: Path) -> object:
 
 
 def _start(folder: Path, out: Path) -> object:
-    config = read_config(_config(folder), {"out": out, "start.weights": str(folder)})
+    name = read_checkpoint(folder)[1].model
+    given = {"out": out, "start.weights": str(folder), "model.name": name}
+    config = read_config(_config(folder), given)
     model, card, _ = initial_network(config, read_manifest(_cohort(folder)))
     return card, {key: value.sum().item() for key, value in model.state_dict().items()}
 
@@ -358,7 +360,7 @@ def test_a_changed_folder_is_refused_or_gives_what_it_gave(
     record_testsuite_property(f"{kind}, {loader}", counts)
     assert not unnoticed
     assert not unnamed
-    assert n_refused > 10
+    assert n_refused >= 10
 
 
 def _beside_its_images(own: Path, folders: Folders, place: Path) -> Path:
