@@ -27,6 +27,7 @@ from glomerulab.inference.engines.open import open_engine
 from glomerulab.inference.fit_calibration import fit_calibration
 from glomerulab.inference.model import load_model
 from glomerulab.inference.onnx_export import export_onnx
+from glomerulab.models.checkpoint import read_checkpoint
 from glomerulab.pipeline.crossval import CrossvalSettings, cross_validate
 from glomerulab.pipeline.embed import write_features
 from glomerulab.pipeline.evaluate import analyse_images, predict_external_set
