@@ -107,14 +107,16 @@ def _tags(side: int, places: list[tuple[int, int]], *, is_reduced: bool) -> dict
 
 
 def regions_of_islands(n: int, *, seed: int = 1) -> list[Region]:
-    """Choose boxes of 600 to 1200 pixels inside the islands, and one at the slide's edge."""
+    """Choose boxes of 600 pixels inside the islands, and one at the slide's edge."""
     rng = np.random.default_rng(seed)
     regions = [Region.from_box("edge", Box(SIDE - 500, SIDE - 500, 900, 900))]
+    places = [(x, y) for x in range(100, ISLAND - 700, 300) for y in range(100, ISLAND - 700, 300)]
+    rng.shuffle(places)
     for number in range(n - 1):
         x, y = ISLAND_CORNERS[number % len(ISLAND_CORNERS)]
-        side = int(rng.integers(600, 1200))
-        left, upper = (int(v) for v in rng.integers(100, ISLAND - 1300, 2))
-        regions.append(Region.from_box(f"g{number}", Box(x + left, y + upper, side, side)))
+        # Apart, since regions in one place are counted once.
+        left, upper = places[number // len(ISLAND_CORNERS)]
+        regions.append(Region.from_box(f"g{number}", Box(x + left, y + upper, 600, 600)))
     return regions
 
 
