@@ -3,8 +3,8 @@
     GLOMERULAB_REAL_DATA=... python benchmarks/not_glomeruli.py
 
 Real PAS crops of AIDPATH, divided by slide and by centre; other places are squares of its fields
-that touch no glomerulus. Distances are those of `glomerulab.inference.ood`, on the last vector of
-lite0 with ImageNet weights.
+that touch no glomerulus. Distances and features are those of `predict`, of lite0 with ImageNet
+weights.
 """
 
 import os
@@ -17,10 +17,11 @@ import torch
 from sklearn.model_selection import GroupShuffleSplit
 
 from glomerulab.images import read_image, resized
+from glomerulab.inference.engines.torch_engine import NetworkWithFeatures
 from glomerulab.inference.ood import MahalanobisDetector
 from glomerulab.models.registry import create_model
 from glomerulab.models.transfer.weight_files import read_weights
-from glomerulab.models.transfer.weights import imagenet_weights, load_matching
+from glomerulab.models.transfer.weights import imagenet_scale, imagenet_weights, load_matching
 
 REAL_DATA = Path(os.environ.get("GLOMERULAB_REAL_DATA", "../shared/data"))
 FACTORS = (1.0, 1.5, 2.0, 2.5, 3.0)
@@ -38,8 +39,9 @@ def main() -> None:
     load_matching(network, weights, input_size=INPUT_SIZE, leave=("classifier",))
     table = pd.read_csv(REAL_DATA / "aidpath_glomeruli" / "labels.csv")
     crops = [read_image(REAL_DATA / "aidpath_glomeruli" / name) for name in table["image"]]
-    features = vectors(network, crops)
-    others = vectors(network, other_places())
+    with_features = NetworkWithFeatures(network, *imagenet_scale("lite0")).eval()
+    features = vectors(with_features, crops)
+    others = vectors(with_features, other_places())
     sclerosed = (table["label"] == "global_sclerosis").to_numpy(float)
     labels = np.stack([sclerosed, 1 - sclerosed], axis=1)
     slides, centres = table["slide_id"].to_numpy(), table["centre"].to_numpy()
@@ -72,9 +74,8 @@ def vectors(
         pixels = np.stack(
             [resized(image, INPUT_SIZE, INPUT_SIZE) for image in images[at : at + 16]]
         )
-        batch = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
         with torch.inference_mode():
-            found.append(network.forward_head(network.forward_features(batch), pre_logits=True))
+            found.append(network(torch.from_numpy(pixels))[1])
     return torch.cat(found).numpy()
 
 

@@ -114,6 +114,8 @@ def test_mutated_headers_end_in_an_image_or_an_error(kind, tmp_path):
             for _ in range(rng.randint(1, 4)):
                 content[rng.choice(places)] = rng.randrange(256)
         try:
-            decode_image(bytes(content), max_pixels=CROP_PIXELS)
+            image = decode_image(bytes(content), max_pixels=CROP_PIXELS)
         except GlomerulabError:
             continue
+        assert image.dtype == np.uint8
+        assert image.shape[0] * image.shape[1] <= CROP_PIXELS

@@ -134,10 +134,10 @@ def test_a_damaged_cell_of_a_study_is_an_error_that_names_the_database(
         connection.commit()
     with (
         open_store(path) as store,
-        pytest.raises(StoreError, match=r"damaged|0 heads in place of one") as caught,
+        pytest.raises(StoreError, match="damaged") as caught,
     ):
         use(store)
-    assert str(path) == caught.value.where or "ledger" in caught.value.message
+    assert caught.value.where == str(path)
 
 
 def use(store: Store) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from glomerulab.apps.serve.files import SlideFolder
 from glomerulab.apps.serve.job_process import JobTask
-from glomerulab.apps.serve.job_records import JobFolder, JobProgress, JobRequest
+from glomerulab.apps.serve.job_records import JobFolder, JobProgress, JobRecord, JobRequest
 from glomerulab.apps.serve.jobs import Jobs
 from glomerulab.apps.serve.settings import JobSettings
 from glomerulab.errors import OutputError, UnknownRecordError
@@ -41,16 +41,22 @@ def until_running(jobs: Jobs, job_id: str) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("has_result", [True, False])
-def test_a_job_on_a_full_disk_is_cancelled_and_deleted(
-    tmpfs: Path, tmp_path: Path, has_result: bool
-) -> None:
+def running_and_waiting(
+    tmpfs: Path, tmp_path: Path
+) -> tuple[JobSettings, Jobs, JobRecord, JobRecord]:
     (tmp_path / "slides").mkdir()
     settings = JobSettings(tmpfs / "jobs", tmp_path / "run", SlideFolder(tmp_path / "slides"))
     jobs = Jobs(settings, work=endless)
     running = jobs.add(REQUEST, "anna")
     until_running(jobs, running.id)
-    waiting = jobs.add(REQUEST, "anna")
+    return settings, jobs, running, jobs.add(REQUEST, "anna")
+
+
+@pytest.mark.parametrize("has_result", [True, False])
+def test_a_job_on_a_full_disk_is_cancelled_and_deleted(
+    tmpfs: Path, tmp_path: Path, has_result: bool
+) -> None:
+    settings, jobs, running, waiting = running_and_waiting(tmpfs, tmp_path)
     fill(tmpfs)
     with pytest.raises(OutputError):
         jobs.add(REQUEST, "anna")
@@ -70,12 +76,7 @@ def test_a_job_on_a_full_disk_is_cancelled_and_deleted(
 def test_a_job_cancelled_on_a_full_disk_does_not_start_again(
     tmpfs: Path, tmp_path: Path, has_room: bool
 ) -> None:
-    (tmp_path / "slides").mkdir()
-    settings = JobSettings(tmpfs / "jobs", tmp_path / "run", SlideFolder(tmp_path / "slides"))
-    jobs = Jobs(settings, work=endless)
-    running = jobs.add(REQUEST, "anna")
-    until_running(jobs, running.id)
-    waiting = jobs.add(REQUEST, "anna")
+    settings, jobs, running, waiting = running_and_waiting(tmpfs, tmp_path)
     filler = fill(tmpfs)
     jobs.cancel((running if has_room else waiting).id, "anna")
     jobs.close()

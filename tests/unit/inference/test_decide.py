@@ -108,7 +108,7 @@ def test_each_quality_gate_gives_its_reason(
 @pytest.mark.parametrize(
     "given",
     [
-        {"distance": 12.6},
+        {"distance": 7.6},
         {"status": "blank"},
         {"reasons": ("no_tissue",)},
         {"reasons": ("too_small",)},

@@ -36,6 +36,7 @@ def test_a_slide_becomes_a_job_whose_result_can_be_downloaded(keyed, slides):
     rows = list(csv.DictReader(io.StringIO(got["predictions.csv"].text)))
     assert [row["region_id"] for row in rows] == ["g0", "g1"]
     assert [float(row["probability_cgn"]) > 0.5 for row in rows] == [False, True]
+    assert ["no_glomerulus" in row["reasons"] for row in rows] == [False, True]
     assert json.loads(got["case.json"].text)["model"]["taxonomy_name"] == "paper"
     assert "esearch use only" in got["report.html"].text
     assert str(slides) not in got["report.html"].text + got["predictions.csv"].text

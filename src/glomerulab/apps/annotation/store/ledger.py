@@ -27,7 +27,7 @@ from glomerulab.apps.annotation.store.schema import (
     ledger_head,
     model_call,
 )
-from glomerulab.errors import AnnotationError, StoreError
+from glomerulab.errors import AnnotationError
 
 FIRST_HASH = "0" * 64
 HEAD_PATTERN = re.compile(r"(\d+):([0-9a-f]{64})")
@@ -316,18 +316,15 @@ def _rows(connection: Connection) -> Iterator[RowMapping]:
 def _read_head(connection: Connection) -> Head:
     rows = connection.execute(select(ledger_head.c.sequence, ledger_head.c.hash)).all()
     if len(rows) != 1:
-        raise StoreError(
-            f"the ledger has {len(rows)} heads in place of one; restore the latest backup of the "
-            "database"
-        )
+        raise LookupError(f"the ledger has {len(rows)} heads in place of one")
     return Head(rows[0].sequence, rows[0].hash)
 
 
 def _head_problems(connection: Connection, last: Head) -> list[str]:
     try:
         head = _read_head(connection)
-    except StoreError as error:
-        return [error.message]
+    except LookupError as error:
+        return [str(error)]
     if head == last:
         return []
     return [f"the ledger ends with entry {last.sequence}, its head names entry {head.sequence}"]
