@@ -185,7 +185,9 @@ def test_proposals_are_evaluated_and_marked_as_proposals(
 def test_proposals_on_two_sections_are_never_taken_for_one(large, trained, tmp_path, detector):
     disc_slide(large / "s2.tif", [(400, 300, 90)], mpp=1.0)
     detected(large, trained, tmp_path / "out", detector)
-    assert build_cases(read_case_folder(tmp_path / "out"))[0].summary.n_glomeruli == 3
+    summary = build_cases(read_case_folder(tmp_path / "out"))[0].summary
+    # The discs may or may not pass for glomeruli; none of the three is taken for another.
+    assert (summary.n_images, summary.n_range[1]) == (3, 3)
 
 
 def test_proposals_keep_their_mark_when_they_come_back_as_regions(
