@@ -411,6 +411,7 @@ READERS: dict[str, Reader] = {
     "regions CSV": Reader("regions", ("r.csv",), _regions("r.csv")),
     "proposals": Reader("regions", ("proposals.geojson",), _scores),
     "case folder": Reader("case", CASE_FILES, _case),
+    "record of reports": Reader("case", ("reports/reports.json",), _case),
     "corrections": Reader("case", ("overrides.csv", "new.csv"), _corrections),
     "rule set": Reader("case", ("rules.toml",), _rules),
     "configurations": Reader(
@@ -599,6 +600,7 @@ def _write_case(folder: Path) -> None:
 
     rules = Path(glomerulab.cases.__file__).parent / "rule_sets" / "mest_c_like.toml"
     (home / "rules.toml").write_bytes(rules.read_bytes())
+    _case(home)
 
 
 def _write_configurations(folder: Path) -> None:

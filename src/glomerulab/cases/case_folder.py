@@ -225,15 +225,18 @@ class CaseFolder:
     def patients(self) -> dict[str, tuple[GlomerulusCall, ...]]:
         """Return the calls by case; a slide without a patient is a case of its own.
 
-        A case with only failures, or with slides without regions, has no calls.
+        A case with only failures, or with slides without regions, has no calls; nor has one whose
+        rows were removed. One whose rows all have another patient now is none.
         """
         cases: dict[str, list[GlomerulusCall]] = {}
         for call in self.calls:
             cases.setdefault(case_of(call), []).append(call)
         for failure in self.facts.failures:
             cases.setdefault(failure.case, [])
+        images = {call.image_id for call in self.calls}
         for edit in self.edits:
-            if edit.case is not None:
+            has_moved = edit.kind == "missing" and images.issuperset(edit.names)
+            if edit.case is not None and not has_moved:
                 cases.setdefault(edit.case, [])
         called = {call.slide_id for call in self.calls}
         for slide in self.facts.slides:

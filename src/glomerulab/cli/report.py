@@ -11,6 +11,7 @@ from glomerulab.runtime.messages import count_noun
 
 if TYPE_CHECKING:
     from glomerulab.cases.corrections import Correction
+    from glomerulab.reports.case.written_files import Leftovers
 
 __all__ = ["override", "report"]
 
@@ -73,6 +74,7 @@ def report(
         one for case in written.cases for one in (*case.outdated, *case.unmatched)
     ):
         typer.echo(f"overrides.csv, not counted: {outdated_text(entry, 'en')}", err=True)
+    _print_leftovers(written.leftovers)
     without_slides = [case.patient for case in written.cases if not case.slides]
     if "geojson" in wanted and without_slides:
         typer.echo(
@@ -84,6 +86,19 @@ def report(
         raise typer.Exit(1)
     typer.echo(f"{count_noun(len(written.paths), 'file')} in {written.paths[0].parent}")
     typer.echo("Research use only.")
+
+
+def _print_leftovers(leftovers: "Leftovers") -> None:
+    for path in leftovers.removed:
+        typer.echo(
+            f"{path}: removed, since its slides or images belong to another patient now", err=True
+        )
+    for path in leftovers.kept:
+        typer.echo(
+            f"{path}: not removed, since it was changed after it was written, but its slides or "
+            "images belong to another patient now; remove it yourself",
+            err=True,
+        )
 
 
 def override(

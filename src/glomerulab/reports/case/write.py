@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -10,6 +11,7 @@ from glomerulab.cases.case_folder import PREDICTIONS_FILE, read_case_folder
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import PredictionsError
 from glomerulab.i18n.catalogue import LANGUAGES, Language
+from glomerulab.reports.case.written_files import FolderOfReports, Leftovers
 from glomerulab.runtime.files import StrPath, make_folder
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
@@ -19,6 +21,14 @@ __all__ = ["FORMATS", "write_case_reports"]
 
 ReportFormat = Literal["html", "pdf", "csv", "geojson", "dicom-sr", "fhir"]
 FORMATS: tuple[ReportFormat, ...] = get_args(ReportFormat)
+SUFFIXES = {
+    "html": (".html",),
+    "pdf": (".pdf",),
+    "dicom-sr": (".dcm",),
+    "fhir": (".fhir.json",),
+    "csv": (".images.csv", ".results.csv"),
+}
+"""Of the formats with files per patient."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,8 @@ class WrittenReports:
 
     cases: tuple[Case, ...]
     paths: tuple[Path, ...]
+    leftovers: Leftovers = Leftovers()
+    """Of earlier calls, of patients whose id was corrected since."""
 
 
 def write_case_reports(
@@ -47,7 +59,8 @@ def write_case_reports(
     predictions : Path
         Folder that `glomerulab predict` wrote.
     out : Path
-        Created if missing; earlier reports are replaced.
+        Created if missing; earlier reports are replaced. Those of a patient whose slides or images
+        belong to another one now are removed, unless somebody changed them.
     formats : str or sequence of str
         Of `FORMATS`.
     rule_sets : sequence of RuleSet, optional
@@ -62,7 +75,8 @@ def write_case_reports(
     Raises
     ------
     PredictionsError
-        If the folder is damaged, holds nothing to report, or has no such patient.
+        If the folder is damaged, holds nothing to report, or has no such patient; or if the record
+        of earlier reports is damaged.
     ValueError
         If a format or the language is unknown, or no format is given.
     """
@@ -83,6 +97,7 @@ def write_case_reports(
             "`glomerulab predict` again",
             where=str(folder.folder / PREDICTIONS_FILE),
         )
+    every_case = cases
     if patient is not None:
         known = ", ".join(case.patient for case in cases)
         cases = tuple(case for case in cases if case.patient == nfc(patient))
@@ -91,51 +106,57 @@ def write_case_reports(
                 f"no patient {patient!r} in the predictions; there are: {known}",
                 where=str(predictions),
             )
-    make_folder(out)
-    paths = [
-        path
-        for case in track(cases, "Writing reports", len(cases))
-        for name in formats
-        for path in _write(case, folder.folder, out, name, language)
-    ]
-    return WrittenReports(cases, tuple(paths))
+    reports = FolderOfReports.open(make_folder(out), folder.folder)
+    leftovers = reports.remove_leftovers(every_case)
+    planned = {case.patient: [_paths(case, out, name) for name in formats] for case in cases}
+    for case in cases:
+        reports.add(case, chain(*planned[case.patient]), are_written=False)
+    reports.save()
+    try:
+        for case in track(cases, "Writing reports", len(cases)):
+            for name, paths in zip(formats, planned[case.patient], strict=True):
+                _write(case, folder.folder, paths, name, language)
+                reports.add(case, paths, are_written=True)
+    finally:
+        reports.save()
+    written = tuple(path for of_case in planned.values() for path in chain(*of_case))
+    return WrittenReports(cases, written, leftovers)
+
+
+def _paths(case: Case, out: Path, name: ReportFormat) -> list[Path]:
+    """Return the files of one case in one format."""
+    if name == "geojson":
+        return [out / f"{safe_name(slide.slide_id)}.geojson" for slide in case.slides]
+    return [out / f"{safe_name(case.patient)}{suffix}" for suffix in SUFFIXES[name]]
 
 
 def _write(
-    case: Case, folder: Path, out: Path, name: ReportFormat, language: Language
-) -> list[Path]:
+    case: Case, folder: Path, paths: Sequence[Path], name: ReportFormat, language: Language
+) -> None:
     """Write one case in one format, importing only the libraries of that format."""
-    stem = safe_name(case.patient)
     if name == "html":
         from glomerulab.reports.case.html import write_case_html
 
-        paths = [out / f"{stem}.html"]
         write_case_html(case, folder, paths[0], language=language)
     elif name == "pdf":
         from glomerulab.reports.case.pdf import write_case_pdf
 
-        paths = [out / f"{stem}.pdf"]
         write_case_pdf(case, folder, paths[0], language=language)
     elif name == "dicom-sr":
         from glomerulab.reports.case.dicom_sr import write_case_sr
 
-        paths = [out / f"{stem}.dcm"]
         write_case_sr(case, paths[0])
     elif name == "fhir":
         from glomerulab.reports.case.fhir import write_case_fhir
 
-        paths = [out / f"{stem}.fhir.json"]
         write_case_fhir(case, paths[0])
     elif name == "csv":
         from glomerulab.reports.case.csv_tables import write_images_csv, write_results_csv
 
-        paths = [out / f"{stem}.images.csv", out / f"{stem}.results.csv"]
         write_images_csv(case, paths[0])
         write_results_csv(case, paths[1])
     else:
         from glomerulab.reports.case.geojson import write_case_geojson
 
-        paths = [out / f"{safe_name(slide.slide_id)}.geojson" for slide in case.slides]
         for slide, path in zip(case.slides, paths, strict=True):
             write_case_geojson(case, slide, path)
-    return paths
