@@ -1,7 +1,7 @@
 """Write the cases of a predictions folder in the chosen formats."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
@@ -37,7 +37,7 @@ class WrittenReports:
 
     cases: tuple[Case, ...]
     paths: tuple[Path, ...]
-    leftovers: Leftovers = Leftovers()
+    leftovers: Leftovers = field(default_factory=Leftovers)
     """Of earlier calls, of patients whose id was corrected since."""
 
 
