@@ -50,6 +50,7 @@ from glomerulab.apps.annotation.web.pages import render_page
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.cohort.manifest import write_manifest
 from glomerulab.cohort.paper_labels import write_paper_labels
+from glomerulab.errors import AnnotationError
 from glomerulab.evaluation.intervals import MARK, RULE_OF_THREE
 
 router = APIRouter(prefix="/study")
@@ -213,9 +214,15 @@ def adjudicate_image(
     expected_version: Annotated[int, Form(ge=0, le=2**31 - 1)],
     save_key: Annotated[uuid.UUID, Form()],
     label: Annotated[list[str], Form(max_length=64)] = [],  # noqa: B006 - FastAPI copies it
+    none: Annotated[bool, Form()] = False,
     note: Text = "",
 ) -> Response:
     """Adjudicate one image by consensus, and redirect to the next disagreement."""
+    if bool(label) == none:
+        raise AnnotationError(
+            "an image is settled by its labels; tick those that it shows, or \"none of these "
+            "labels\" alone"
+        )
     # A label outside of the taxonomy stays among them, and is refused.
     chosen = dict.fromkeys(label, 1)
     labels = {**dict.fromkeys(site.study().taxonomy.label_ids, 0), **chosen}

@@ -136,6 +136,17 @@ def test_labels_that_exclude_each_other_are_rejected(with_disagreements):
     assert _adjudicate(with_disagreements, label=["normal", "cgn"]).status_code == 422
 
 
+def test_an_image_is_not_settled_without_a_decision(web, with_disagreements):
+    undecided = _adjudicate(with_disagreements, label=[])
+    assert undecided.status_code == 422
+    assert "tick" in undecided.text
+    assert _adjudicate(with_disagreements, none="true").status_code == 422  # and two labels
+    assert adjudication_history(web.store, "glom_001", by="owner") == []
+    assert _adjudicate(with_disagreements, label=[], none="true").status_code == 204
+    (settled,) = adjudication_history(web.store, "glom_001", by="owner")
+    assert set(settled.labels.values()) == {0}
+
+
 def test_a_third_reader_decides_by_rule(web, with_disagreements):
     add_account(web.store, "carla")
     assert (
