@@ -220,8 +220,8 @@ def adjudicate_image(
     """Adjudicate one image by consensus, and redirect to the next disagreement."""
     if bool(label) == none:
         raise AnnotationError(
-            "an image is settled by its labels; tick those that it shows, or \"none of these "
-            "labels\" alone"
+            'an image is settled by its labels; tick those that it shows, or "none of these '
+            'labels" alone'
         )
     # A label outside of the taxonomy stays among them, and is refused.
     chosen = dict.fromkeys(label, 1)
