@@ -3,6 +3,7 @@ import os
 import signal
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +90,21 @@ def _die_at_three(number: int) -> int:
     return number
 
 
-def test_a_killed_worker_is_an_error_with_the_way_out() -> None:
-    with pytest.raises(GlomerulabError, match="fewer workers"):
-        list(map_outcomes(_die_at_three, range(8), n_workers=2))
+def test_only_the_item_that_kills_its_worker_fails() -> None:
+    found = {one.item: one for one in map_outcomes(_die_at_three, range(40), n_workers=2)}
+    assert sorted(found) == list(range(40))
+    assert [item for item, one in found.items() if one.error is not None] == [3]
+    assert "killed 3 times" in str(found[3].error)
+
+
+def _die_once(folder: Path, number: int) -> int:
+    mark = folder / "died"
+    if number == 5 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_an_item_whose_worker_was_killed_once_is_done_again(tmp_path: Path) -> None:
+    outcomes = list(map_outcomes(partial(_die_once, tmp_path), range(12), n_workers=2))
+    assert sorted(one.value for one in outcomes) == list(range(12))

@@ -1,0 +1,349 @@
+"""Run a batch on a Dask cluster: one that stands, or one that a cluster file asks for.
+
+Items and values pass through the scheduler, so they hold paths and small rows; pixels stay on disk.
+The package ``distributed`` comes with ``glomerulab[cluster]``.
+"""
+
+import importlib.util
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from glomerulab.errors import ConfigError, GlomerulabError
+from glomerulab.runtime.files import read_configuration
+from glomerulab.runtime.messages import first_problem
+from glomerulab.runtime.parallel import (
+    N_AHEAD_PER_WORKER,
+    N_ATTEMPTS,
+    Outcome,
+    Workers,
+    killed_error,
+    outcome_of,
+)
+
+if TYPE_CHECKING:
+    import distributed
+
+__all__ = ["ClusterFile", "DaskWorkers", "open_workers"]
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+WAIT_FOR_SCHEDULER = "20s"
+DASK_SETTINGS: dict[str, Any] = {
+    # A worker that hands its memory to the disk is slower than one that says that it is full.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    # Daemonic processes may not start others, as torch and numba do.
+    "distributed.worker.daemon": False,
+    # Tasks wait at the scheduler: those assigned to a worker that dies are all blamed for it.
+    "distributed.scheduler.worker-saturation": 1.0,
+    # Dask counts the deaths of every worker that a task was assigned to, run or not. The last word
+    # is ours: a suspect runs alone.
+    "distributed.scheduler.allowed-failures": N_ATTEMPTS,
+}
+
+
+class ClusterFile(BaseModel):
+    """A cluster that ``--cluster`` starts, as its TOML file describes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["local", "slurm", "pbs", "lsf", "sge"]
+    jobs: int = Field(1, ge=1, le=10_000)
+    """Jobs in the queue; of ``local``, worker processes."""
+    cores: int = Field(1, ge=1, le=1024)
+    """Of each worker, used by one task at a time."""
+    memory: str = "8GB"
+    """Of each worker; one that needs more is ended."""
+    walltime: str | None = None
+    """Of each job, as the queue writes it: ``04:00:00``."""
+    queue: str | None = None
+    """Queue or partition."""
+    account: str | None = None
+    """Account or project that is billed."""
+    gpus: int = Field(0, ge=0, le=1)
+    """1: each worker has a GPU of its own."""
+    directives: tuple[str, ...] = ()
+    """Further lines for the head of the job script, such as ``--constraint=avx2``."""
+    prologue: tuple[str, ...] = ()
+    """Shell lines before the worker starts, such as ``module load openslide``."""
+    folder: str | None = None
+    """Local folder of a node for temporary files."""
+    logs: str = "logs"
+    """Folder for the output of the jobs."""
+    interface: str | None = None
+    """Network interface of the workers, such as ``ib0``."""
+
+
+@contextmanager
+def open_workers(
+    scheduler: str | None = None, cluster: str | Path | None = None
+) -> Iterator[Workers | None]:
+    """Connect to a Dask scheduler, or start the cluster of a file and end it with the block.
+
+    Parameters
+    ----------
+    scheduler : str, optional
+        Address such as ``tcp://host:8786``.
+    cluster : path, optional
+        TOML file, see `ClusterFile`.
+
+    Yields
+    ------
+    Workers or None
+        None without either: the work stays on this machine.
+
+    Raises
+    ------
+    ConfigError
+        If both are given, the file is invalid, or the extra is not installed.
+    GlomerulabError
+        If the scheduler cannot be reached.
+    """
+    if scheduler is None and cluster is None:
+        yield None
+        return
+    if scheduler is not None and cluster is not None:
+        raise ConfigError("--scheduler and --cluster exclude each other; give one of them")
+    described = None if cluster is None else read_cluster_file(Path(cluster))
+    _check_installed()
+    import dask
+    import dask_jobqueue  # noqa: F401 - brings its own settings, which must not end with ours
+    import distributed  # noqa: F401 - as above
+
+    with dask.config.set(DASK_SETTINGS):
+        if scheduler is not None:
+            with _client(scheduler) as client:
+                yield DaskWorkers(client)
+        elif described is not None:
+            with closing(start_cluster(described)) as started, _client(started) as client:
+                yield DaskWorkers(client)
+
+
+def read_cluster_file(path: Path) -> ClusterFile:
+    """Read a cluster file.
+
+    Raises
+    ------
+    ConfigError
+        If it is no TOML or has an unknown or invalid key.
+    """
+    _, values = read_configuration(path)
+    try:
+        return ClusterFile.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(first_problem(error), where=str(path)) from error
+
+
+def start_cluster(described: ClusterFile) -> Any:  # noqa: ANN401 - a class for each kind
+    """Start a local cluster, or submit the jobs of a queue."""
+    if described.kind == "local":
+        from distributed import LocalCluster
+
+        return LocalCluster(
+            n_workers=described.jobs,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=described.memory,
+            dashboard_address=":0",
+            local_directory=described.folder,
+        )
+    cluster = queue_cluster(described)
+    cluster.scale(jobs=described.jobs)
+    return cluster
+
+
+def queue_cluster(described: ClusterFile) -> Any:  # noqa: ANN401 - a class for each kind
+    """Return the cluster of a queue without a job yet; `job_script` shows what it submits."""
+    import dask_jobqueue
+
+    kinds = {
+        "slurm": dask_jobqueue.SLURMCluster,
+        "pbs": dask_jobqueue.PBSCluster,
+        "lsf": dask_jobqueue.LSFCluster,
+        "sge": dask_jobqueue.SGECluster,
+    }
+    further = {
+        name: value
+        for name, value in {
+            "queue": described.queue,
+            "walltime": _queue_time(described),
+            "local_directory": described.folder,
+            "interface": described.interface,
+            **_booked_cores(described),
+        }.items()
+        if value is not None
+    }
+    # One thread per process: torch and numba use the cores of the worker by themselves.
+    return kinds[described.kind](
+        cores=1,
+        processes=1,
+        memory=described.memory,
+        scheduler_options={"dashboard_address": ":0"},
+        job_extra_directives=[*_directives(described), *described.directives],
+        job_script_prologue=[
+            f"export OMP_NUM_THREADS={described.cores}",
+            *(
+                f"export DASK_{name.upper().replace('.', '__').replace('-', '_')}={value}"
+                for name, value in DASK_SETTINGS.items()
+            ),
+            *described.prologue,
+        ],
+        worker_extra_args=_lifetime(described.walltime),
+        log_directory=described.logs,
+        **further,
+    )
+
+
+def _booked_cores(described: ClusterFile) -> dict[str, Any]:
+    """Return the argument by which each queue books the cores of a job, and the account."""
+    cores, account = described.cores, described.account
+    if described.kind == "slurm":
+        return {"job_cpu": cores, "account": account}
+    if described.kind == "pbs":
+        gpus = f":ngpus={described.gpus}" if described.gpus else ""
+        memory = described.memory.replace(" ", "")
+        spec = f"select=1:ncpus={cores}:mem={memory}{gpus}"
+        return {"resource_spec": spec, "account": account}
+    if described.kind == "lsf":
+        return {"ncpus": cores, "project": account}
+    return {"resource_spec": None, "project": account}
+
+
+def _directives(described: ClusterFile) -> list[str]:
+    """Return the lines of the job's head that dask-jobqueue has no argument for."""
+    lines = []
+    if described.kind == "sge" and described.cores > 1:
+        lines.append(f"-pe smp {described.cores}")
+    if described.gpus:
+        asked = {"slurm": "--gres=gpu:1", "lsf": '-gpu "num=1"', "sge": "-l gpu=1"}
+        lines += [asked[described.kind]] if described.kind in asked else []
+    return lines
+
+
+def _queue_time(described: ClusterFile) -> str | None:
+    """Return the walltime as the queue writes it; LSF has no seconds."""
+    if described.walltime is None or described.kind != "lsf":
+        return described.walltime
+    minutes = -(-_seconds(described.walltime) // 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _lifetime(walltime: str | None) -> list[str]:
+    """Return the arguments by which workers end in order before their walltime, not all at once."""
+    if walltime is None:
+        return []
+    seconds = _seconds(walltime)
+    stagger = max(seconds // 20, 1)
+    kept = max(seconds - 2 * stagger - min(60, seconds // 10), 1)
+    return ["--lifetime", f"{kept}s", "--lifetime-stagger", f"{stagger}s"]
+
+
+def _seconds(walltime: str) -> int:
+    """Return the seconds of ``[days-]hours:minutes[:seconds]`` or of minutes alone."""
+    days, _, clock = walltime.rpartition("-")
+    parts = clock.split(":")
+    try:
+        numbers = [int(part) for part in parts]
+        n_days = int(days or 0)
+    except ValueError:
+        raise ConfigError(
+            f"walltime {walltime!r} is no time; write hours:minutes:seconds, such as 04:00:00"
+        ) from None
+    if len(numbers) == 1:
+        return n_days * 86_400 + numbers[0] * 60
+    hours, minutes, seconds = (*numbers, 0)[:3]
+    return n_days * 86_400 + hours * 3600 + minutes * 60 + seconds
+
+
+class DaskWorkers:
+    """The workers of a Dask cluster.
+
+    At most `N_AHEAD_PER_WORKER` items per worker are in flight, so that a million items are not a
+    million tasks of the scheduler.
+    """
+
+    def __init__(self, client: "distributed.Client") -> None:
+        self.client = client
+
+    def outcomes(
+        self, function: Callable[[Item], Value], items: Sequence[Item]
+    ) -> Generator[Outcome[Item, Value], None, None]:
+        """Yield the outcome of every item in order of completion, as `map_outcomes`."""
+        suspects: list[Item] = []
+        yield from self._map(function, items, N_AHEAD_PER_WORKER, suspects)
+        for item in suspects:
+            last: list[Item] = []
+            # Alone, so that only it can be what ends its worker.
+            yield from self._map(function, [item], 1, last)
+            if last:
+                yield Outcome(item, None, killed_error())
+
+    def _map(
+        self,
+        function: Callable[[Item], Value],
+        items: Sequence[Item],
+        n_ahead: int,
+        suspects: list[Item],
+    ) -> Generator[Outcome[Item, Value], None, None]:
+        from distributed import KilledWorker, as_completed
+
+        waiting = iter(items)
+        of_future: dict[Any, Item] = {}
+        running = as_completed(loop=self.client.loop)
+
+        def submit(n: int) -> None:
+            for item in islice(waiting, n):
+                future = self.client.submit(outcome_of, function, item, pure=False)
+                of_future[future.key] = item
+                running.add(future)
+
+        try:
+            submit(max(self.n_workers(), 1) * n_ahead)
+            for future in running:
+                item = of_future.pop(future.key)
+                try:
+                    outcome = future.result()
+                except KilledWorker:
+                    suspects.append(item)
+                else:
+                    yield outcome
+                finally:
+                    future.release()
+                # Workers come and go: the window follows them.
+                submit(max(self.n_workers() * n_ahead - len(of_future), 1))
+        finally:
+            if of_future:
+                self.client.cancel(list(of_future), force=True)
+
+    def n_workers(self) -> int:
+        """Return how many workers there are now."""
+        return len(self.client.scheduler_info(n_workers=-1)["workers"])
+
+
+def _check_installed() -> None:
+    for name in ("distributed", "dask_jobqueue"):
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                "clusters need the packages distributed and dask-jobqueue; install "
+                "glomerulab[cluster]"
+            )
+
+
+@contextmanager
+def _client(where: Any) -> Iterator["distributed.Client"]:  # noqa: ANN401 - address or cluster
+    from distributed import Client
+
+    try:
+        client = Client(where, timeout=WAIT_FOR_SCHEDULER, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise GlomerulabError(
+            f"no Dask scheduler answers at {where}; check the address that `dask scheduler` printed"
+        ) from error
+    with closing(client):
+        yield client

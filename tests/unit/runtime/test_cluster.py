@@ -1,0 +1,175 @@
+import os
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glomerulab.errors import ConfigError, GlomerulabError, OutputError, SlideError
+from glomerulab.runtime.cluster import (
+    ClusterFile,
+    DaskWorkers,
+    _seconds,
+    open_workers,
+    queue_cluster,
+    read_cluster_file,
+)
+from glomerulab.runtime.parallel import Workers, map_outcomes
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    """Two real worker processes."""
+    path = tmp_path_factory.mktemp("cluster") / "cluster.toml"
+    path.write_text('kind = "local"\njobs = 2\nmemory = "1GB"\n')
+    with open_workers(cluster=path) as found:
+        assert found is not None
+        yield found
+
+
+def _half(number: int) -> int:
+    if number % 2:
+        raise SlideError("is odd", where=f"item {number}")
+    return number // 2
+
+
+def test_a_cluster_gives_what_this_process_gives(workers: Workers) -> None:
+    there = sorted(map_outcomes(_half, range(200), workers=workers), key=lambda one: one.item)
+    here = list(map_outcomes(_half, range(200)))
+    assert [(one.item, one.value, str(one.error)) for one in there] == [
+        (one.item, one.value, str(one.error)) for one in here
+    ]
+    assert all(isinstance(one.error, SlideError) for one in there[1::2])
+
+
+def _pid(number: int) -> int:
+    time.sleep(0.02)
+    return os.getpid()
+
+
+def test_the_items_are_taken_by_both_workers(workers: Workers) -> None:
+    pids = {one.value for one in map_outcomes(_pid, range(40), workers=workers)}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+
+
+def _refuse(number: int) -> int:
+    raise OutputError("the disk is full", where="out")
+
+
+def test_a_full_disk_ends_the_batch(workers: Workers) -> None:
+    with pytest.raises(OutputError, match="disk is full"):
+        list(map_outcomes(_refuse, range(10), workers=workers))
+    # what was in flight is cancelled, and the cluster goes on
+    assert [one.value for one in map_outcomes(_half, [4], workers=workers)] == [2]
+
+
+def _die_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_only_the_item_that_kills_its_workers_fails(workers: Workers) -> None:
+    found = {one.item: one for one in map_outcomes(_die_at_three, range(30), workers=workers)}
+    assert sorted(found) == list(range(30))
+    assert [item for item, one in found.items() if one.error is not None] == [3]
+
+
+def _die_once(folder: Path, number: int) -> int:
+    mark = folder / "died"
+    if number == 5 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_the_items_of_a_killed_worker_are_done_by_another(workers, tmp_path: Path) -> None:
+    outcomes = list(map_outcomes(partial(_die_once, tmp_path), range(20), workers=workers))
+    assert sorted(one.value for one in outcomes) == list(range(20))
+
+
+def test_few_items_are_in_flight_at_a_time(workers: DaskWorkers) -> None:
+    counts = []
+    for _ in map_outcomes(_half, range(300), workers=workers):
+        tasks = workers.client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+        counts.append(tasks)
+    # 4 for each of 2 workers, and those whose release is still on its way
+    assert max(counts) <= 4 * 4
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch) -> None:
+    monkeypatch.setattr("glomerulab.runtime.cluster.WAIT_FOR_SCHEDULER", "1s")
+    with (
+        pytest.raises(GlomerulabError, match="no Dask scheduler") as caught,
+        open_workers("tcp://127.0.0.1:1"),
+    ):
+        pass
+    assert "127.0.0.1:1" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('kind = "slrum"', "slurm"),
+        ('kind = "slurm"\ncoers = 4', "coers"),
+        ('kind = "local"\njobs = 0', "jobs"),
+        ("kind = ", "TOML"),
+    ],
+)
+def test_a_wrong_cluster_file_is_named_with_its_key(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_cluster_file(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_scheduler_and_a_cluster_file_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="exclude"), open_workers("tcp://h:1", tmp_path / "c"):
+        pass
+
+
+QUEUE = {
+    "cores": 4,
+    "memory": "16GB",
+    "walltime": "02:00:00",
+    "queue": "long",
+    "account": "kidney",
+    "gpus": 1,
+    "prologue": ("module load openslide",),
+}
+WANTED = {
+    "slurm": ("-p long", "-A kidney", "--cpus-per-task=4", "--gres=gpu:1", "-t 02:00:00"),
+    "pbs": ("-q long", "-A kidney", "ncpus=4:mem=16GB:ngpus=1", "walltime=02:00:00"),
+    "lsf": ("-q long", '-P "kidney"', "-n 4", '-gpu "num=1"', "-W 02:00\n"),
+    "sge": ("-q long", "-P kidney", "-pe smp 4", "-l gpu=1", "h_rt=02:00:00"),
+}
+
+
+@pytest.mark.parametrize("kind", WANTED)
+def test_the_job_script_books_what_the_file_says(kind: str, tmp_path: Path) -> None:
+    described = ClusterFile.model_validate(QUEUE | {"kind": kind, "logs": str(tmp_path)})
+    cluster = queue_cluster(described)
+    try:
+        script = cluster.job_script()
+    finally:
+        cluster.close()
+    missing = [part for part in WANTED[kind] if part not in script]
+    assert missing == [], script
+    assert "module load openslide" in script
+    assert "export OMP_NUM_THREADS=4" in script
+    assert "--nthreads 1" in script
+    # ends before the walltime, and not all workers at once
+    assert "--lifetime 6420s --lifetime-stagger 360s" in script
+
+
+@given(st.integers(0, 9), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
+def test_a_walltime_is_read_as_queues_write_it(days, hours, minutes, seconds) -> None:
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    assert _seconds(f"{days}-{hours:02}:{minutes:02}:{seconds:02}") == total
+    assert _seconds(f"{hours:02}:{minutes:02}") == (hours * 60 + minutes) * 60
