@@ -412,7 +412,9 @@ READERS: dict[str, Reader] = {
     "proposals": Reader("regions", ("proposals.geojson",), _scores),
     "case folder": Reader("case", CASE_FILES, _case),
     "record of reports": Reader("case", ("reports/reports.json",), _case),
-    "corrections": Reader("case", ("overrides.csv", "new.csv"), _corrections),
+    "corrections": Reader(
+        "case", ("overrides.csv", "new.csv", "overrides.record.jsonl"), _corrections
+    ),
     "rule set": Reader("case", ("rules.toml",), _rules),
     "configurations": Reader(
         "configurations", ("train.toml", "compare.toml", "search.toml"), _train_config

@@ -76,6 +76,10 @@ class GlomerulusCall:
     """Id of the region in the file that it was read from, such as QuPath's UUID."""
     source_class: str | None = None
     """Its class in that file."""
+    distance: float | None = None
+    """In feature space, see `CalibrationFacts`; NaN if not measured, None if not in the table."""
+    sharpness: float | None = None
+    """Likewise."""
 
     @property
     def is_referred(self) -> bool:

@@ -10,6 +10,7 @@ from glomerulab.cases.case_folder import CaseFacts, CaseFolder, Note, SlideFacts
 from glomerulab.cases.corrections import (
     Correction,
     OutdatedCorrection,
+    lost_corrections,
     parse_time,
     read_corrections,
 )
@@ -149,7 +150,14 @@ def build_cases(folder: CaseFolder, rule_sets: Sequence[RuleSet] | None = None) 
     ----------
     rule_sets : sequence of RuleSet, optional
         By default all built-in ones.
+
+    Raises
+    ------
+    PredictionsError
+        If the file of corrections is damaged, or rows were removed from it and the folder was not
+        read with `accept_edits`.
     """
+    lost = _lost_edits(folder)
     rules = rule_sets if rule_sets is not None else [load_rule_set(n) for n in BUILT_IN_RULE_SETS]
     corrections, outdated = read_corrections(folder)
     owners: list[str | None] = [_case_of(one.row.image_id, folder) for one in outdated]
@@ -188,10 +196,20 @@ def build_cases(folder: CaseFolder, rule_sets: Sequence[RuleSet] | None = None) 
                 corrections=own,
                 outdated=outdated_of(patient),
                 unmatched=outdated_of(None),
-                edits=tuple(one for one in folder.edits if one.case in {None, patient}),
+                edits=tuple(one for one in (*folder.edits, *lost) if one.case in {None, patient}),
             )
         )
     return tuple(cases)
+
+
+def _lost_edits(folder: CaseFolder) -> tuple[Edit, ...]:
+    """Return the corrections that were removed since they were acknowledged, by case."""
+    lost = lost_corrections(folder)
+    by_case: dict[str | None, list[str]] = {}
+    for image_id in lost.images:
+        by_case.setdefault(_case_of(image_id, folder), []).append(image_id)
+    found = [Edit("correction", case, tuple(names)) for case, names in by_case.items()]
+    return (*found, *([Edit("order", None)] if lost.is_reordered else []))
 
 
 def _case_of(image_id: str, folder: CaseFolder) -> str | None:

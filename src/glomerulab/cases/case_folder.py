@@ -5,6 +5,7 @@
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,6 +212,8 @@ class CaseFolder:
     calls: tuple[GlomerulusCall, ...]
     edits: tuple[Edit, ...] = ()
     """Changes since the folder was written, which a person accepted or that change no call."""
+    accepts_edits: bool = False
+    """Whether a person accepts changes, of corrections too."""
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -337,8 +340,7 @@ def read_case_folder(folder: StrPath, *, accept_edits: bool = False) -> CaseFold
         json.loads(text),
         _maps(facts),
         record=facts.record,
-        taxonomy=facts.model.taxonomy,
-        head=facts.model.head,
+        model=facts.model,
     )
     if any(edit.kind not in HARMLESS for edit in edits) and not accept_edits:
         lines = {call.image_id: line for line, call in enumerate(calls, start=2)}
@@ -349,7 +351,7 @@ def read_case_folder(folder: StrPath, *, accept_edits: bool = False) -> CaseFold
             "are, and every report states it",
             where=str(path),
         )
-    return CaseFolder(folder, facts, calls, edits)
+    return CaseFolder(folder, facts, calls, edits, accept_edits)
 
 
 def _read_calls(
@@ -433,7 +435,21 @@ def _call(row: dict[str, Any], taxonomy: Taxonomy, head: Head, where: str) -> Gl
         is_proposed="proposed" in row and _flag(text("proposed"), "proposed", where),
         source_id=text("source_id"),
         source_class=text("source_class"),
+        distance=_measure(row, "distance", where),
+        sharpness=_measure(row, "sharpness", where),
     )
+
+
+def _measure(row: dict[str, Any], column: str, where: str) -> float | None:
+    """Read a number, NaN where it is not known; None without the column."""
+    if column not in row:
+        return None
+    try:
+        return math.nan if pd.isna(row[column]) else float(row[column])
+    except (TypeError, ValueError) as error:
+        raise PredictionsError(
+            f"{column} holds {str(row[column])[:40]!r}; it must be a number: {HINT}", where=where
+        ) from error
 
 
 def _flag(cell: str | None, column: str, where: str) -> bool:

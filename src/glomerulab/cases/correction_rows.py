@@ -1,18 +1,41 @@
-"""The rows of a file of corrections: read strictly, appended durably, never changed or removed."""
+"""The rows of a file of corrections: read strictly, appended durably, never changed or removed.
+
+A record beside the file holds a digest of each row that was acknowledged, so that a row that is
+removed or changed later is seen. A file without a record, of an earlier version, is read as it is.
+"""
 
 import csv
 import errno
+import hashlib
 import io
+import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from glomerulab.errors import OutputError, PredictionsError
-from glomerulab.runtime.files import decode_utf8, flush_folder, lock_file, private_opener
+from glomerulab.runtime.files import (
+    atomic_write,
+    decode_utf8,
+    flush_folder,
+    lock_file,
+    private_opener,
+    read_utf8,
+)
+from glomerulab.runtime.messages import count_noun
 
-__all__ = ["WHERE_FROM", "CorrectionRow", "append_rows", "read_rows"]
+__all__ = [
+    "WHERE_FROM",
+    "CorrectionRow",
+    "LostRows",
+    "append_rows",
+    "lost_rows",
+    "read_rows",
+    "refuse_lost_rows",
+]
 
 COLUMNS = ("time", "by", "image_id", "labels", "reason", "place")
 N_COLUMNS_WITHOUT_PLACE = 5
@@ -20,6 +43,7 @@ N_COLUMNS_WITHOUT_PLACE = 5
 WHERE_FROM = "the page of a case's report writes one with *Save them as a file*"
 PLACE = re.compile(r"|-?\d+ -?\d+ [1-9]\d* [1-9]\d*")
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
+DIGEST = re.compile(r"[0-9a-f]{16}")
 LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n)")
 
 
@@ -41,6 +65,27 @@ class CorrectionRow:
         return astuple(self)[:N_COLUMNS_WITHOUT_PLACE]
 
 
+@dataclass(frozen=True)
+class _Recorded:
+    """A row that was acknowledged."""
+
+    digest: str
+    image_id: str
+
+
+@dataclass(frozen=True)
+class LostRows:
+    """What became of rows that were acknowledged."""
+
+    images: tuple[str, ...] = ()
+    """Of the rows that were removed or changed, one for each."""
+    is_reordered: bool = False
+    """Whether those that are left have another order, on which depends which of them counts."""
+
+    def __bool__(self) -> bool:
+        return bool(self.images) or self.is_reordered
+
+
 def read_rows(path: Path) -> tuple[CorrectionRow, ...]:
     """Read a file of corrections, oldest first; a missing file has none."""
     try:
@@ -54,12 +99,42 @@ def read_rows(path: Path) -> tuple[CorrectionRow, ...]:
     return _parse(content, path)
 
 
+def lost_rows(path: Path) -> LostRows:
+    """Return which rows of a file of corrections were removed or changed since they were added.
+
+    Raises
+    ------
+    PredictionsError
+        If the file or its record is damaged.
+    """
+    return _lost(_read_record(path), read_rows(path))
+
+
+def refuse_lost_rows(path: Path, lost: LostRows) -> None:
+    """Raise PredictionsError if rows were lost."""
+    if not lost:
+        return
+    parts = []
+    if lost.images:
+        rows = count_noun(len(lost.images), "row was", "rows were")
+        images = ", ".join(map(repr, dict.fromkeys(lost.images)))
+        parts.append(f"{rows} removed or changed (image {images})")
+    if lost.is_reordered:
+        parts.append("the rows have another order")
+    raise PredictionsError(
+        f"the file of corrections is not as it was acknowledged: {'; '.join(parts)}. Take it from "
+        "a copy; --accept-edits uses it as it is, and every report states it",
+        where=str(path),
+    )
+
+
 def append_rows(
     path: Path, choose: Callable[[tuple[CorrectionRow, ...]], Sequence[CorrectionRow]]
 ) -> None:
     """Append rows under a lock; when this returns, they are on disk and were read back.
 
     A damaged file is refused and left as it is, since its torn end would swallow the next row.
+    Rows that were removed from it stay in its record, see `lost_rows`.
     """
     try:
         with open(path, "a+b", buffering=0, opener=private_opener) as file:
@@ -69,27 +144,33 @@ def append_rows(
             stored = _parse(content, path)
             rows = choose(stored)
             if rows:
+                record = _read_record(path)
                 added = _csv_text(rows, content).encode()
-                _check_readable(content + added, (*stored, *rows), path)
-                _append(file, added, content=content)
+                complete = _check_readable(content + added, (*stored, *rows), path)
+                text = _record_text(record, complete)
+                _append(file, added, content=content, path=path, record=text)
     except OSError as error:
         raise OutputError(
             f"the file of corrections cannot be written: {error.strerror or error}", where=str(path)
         ) from error
 
 
-def _check_readable(content: bytes, rows: Sequence[CorrectionRow], path: Path) -> None:
-    """Refuse rows that would not be read back as they are."""
+def _check_readable(
+    content: bytes, rows: Sequence[CorrectionRow], path: Path
+) -> tuple[CorrectionRow, ...]:
+    """Return the rows as they will be read; refuse those that would not be read as they are."""
     if any("\x00" in cell for row in rows for cell in astuple(row)):
         raise PredictionsError("a correction cannot contain the character NUL; remove it")
-    if [row.key for row in _parse(content, path)] != [row.key for row in rows]:
+    found = _parse(content, path)
+    if [row.key for row in found] != [row.key for row in rows]:
         raise PredictionsError(
             "the correction would not be read back as it is; shorten its texts and remove unusual "
             "characters"
         )
+    return found
 
 
-def _append(file: io.FileIO, added: bytes, *, content: bytes) -> None:
+def _append(file: io.FileIO, added: bytes, *, content: bytes, path: Path, record: str) -> None:
     """Append all or nothing: half a row would make the whole file unreadable."""
     try:
         left = added
@@ -98,8 +179,10 @@ def _append(file: io.FileIO, added: bytes, *, content: bytes) -> None:
         os.fsync(file.fileno())
         _check_read_back(file, content + added)
         if not content:
-            flush_folder(Path(os.fsdecode(file.name)).parent)
-    except OSError:
+            flush_folder(path.parent)
+        with atomic_write(_record_path(path)) as temporary:
+            temporary.write_text(record, encoding="utf-8")
+    except (OSError, OutputError):
         file.truncate(len(content))
         raise
 
@@ -108,6 +191,67 @@ def _check_read_back(file: io.FileIO, expected: bytes) -> None:
     file.seek(0)
     if file.readall() != expected:
         raise OSError(errno.EIO, "what was written was not read back; check the disk")
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_suffix(".record.jsonl")
+
+
+def _read_record(path: Path) -> tuple[_Recorded, ...]:
+    """Return what was acknowledged; nothing if the file has no record."""
+    place = _record_path(path)
+    if not place.exists():
+        return ()
+    text = read_utf8(place, "record of the corrections", error=PredictionsError)
+    try:
+        found = [_Recorded(*map(str, json.loads(line))) for line in text.split("\n")[:-1]]
+    except (ValueError, TypeError, RecursionError):
+        found = []
+    if not text.endswith("\n") or not all(DIGEST.fullmatch(one.digest) for one in found):
+        found = []
+    if not found:
+        raise PredictionsError(
+            "the record of the corrections is damaged; take it from a copy. If you remove it, "
+            "corrections that were removed are not noticed",
+            where=str(place),
+        )
+    return tuple(found)
+
+
+def _lost(record: Sequence[_Recorded], rows: Sequence[CorrectionRow]) -> LostRows:
+    before, now = [one.digest for one in record], [_digest(row) for row in rows]
+    missing, images = Counter(before) - Counter(now), []
+    for one in record:
+        if missing[one.digest]:
+            missing[one.digest] -= 1
+            images.append(one.image_id)
+    both = set(before) & set(now)
+    kept = [digest for digest in dict.fromkeys(before) if digest in both]
+    left = [digest for digest in dict.fromkeys(now) if digest in both]
+    return LostRows(tuple(images), is_reordered=kept != left)
+
+
+def _record_text(record: Sequence[_Recorded], rows: Sequence[CorrectionRow]) -> str:
+    """Return the record after rows were added; rows that were lost stay in it.
+
+    Its lines are shorter than the rows, so that a full disk ends the rows first.
+    """
+    added, known = [], Counter(one.digest for one in record)
+    for row in rows:
+        digest = _digest(row)
+        if known[digest]:
+            known[digest] -= 1
+        else:
+            added.append(_Recorded(digest, row.image_id))
+    lines = [[one.digest, one.image_id] for one in (*record, *added)]
+    return "".join(
+        json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines
+    )
+
+
+def _digest(row: CorrectionRow) -> str:
+    text = json.dumps(astuple(row), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _parse(content: bytes, path: Path) -> tuple[CorrectionRow, ...]:

@@ -13,7 +13,15 @@ from typing import Literal
 
 from glomerulab.cases.calls import GlomerulusCall, LabelSet
 from glomerulab.cases.case_folder import CaseFolder
-from glomerulab.cases.correction_rows import WHERE_FROM, CorrectionRow, append_rows, read_rows
+from glomerulab.cases.correction_rows import (
+    WHERE_FROM,
+    CorrectionRow,
+    LostRows,
+    append_rows,
+    lost_rows,
+    read_rows,
+    refuse_lost_rows,
+)
 from glomerulab.errors import PredictionsError, TaxonomyError
 from glomerulab.geometry import Box
 from glomerulab.runtime.messages import did_you_mean
@@ -32,6 +40,7 @@ __all__ = [
     "call_text",
     "import_corrections",
     "labels_text",
+    "lost_corrections",
     "parse_time",
     "submit_correction",
 ]
@@ -171,6 +180,21 @@ def read_corrections(
     return _split(read_rows(case.folder / CORRECTIONS_FILE), case)
 
 
+def lost_corrections(case: CaseFolder) -> LostRows:
+    """Return which corrections were removed or changed since they were acknowledged.
+
+    Raises
+    ------
+    PredictionsError
+        If there are any, unless the folder was read with `accept_edits`.
+    """
+    path = case.folder / CORRECTIONS_FILE
+    lost = lost_rows(path)
+    if not case.accepts_edits:
+        refuse_lost_rows(path, lost)
+    return lost
+
+
 def _split(
     rows: Sequence[CorrectionRow], case: CaseFolder
 ) -> tuple[tuple[Correction, ...], tuple[OutdatedCorrection, ...]]:
@@ -240,7 +264,8 @@ def add_correction(
     Raises
     ------
     PredictionsError
-        If there is no such image, labels exclude each other, or name or reason are empty.
+        If there is no such image, labels exclude each other, name or reason are empty, or an
+        earlier correction was removed from the file, see `lost_corrections`.
     TaxonomyError
         If a label is unknown.
     OutputError
@@ -258,6 +283,7 @@ def add_correction(
     found = parse_labels("+".join(labels), case.taxonomy)
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     entry = Correction(now, by.strip(), image_id, found, reason.strip())
+    lost_corrections(case)
     append_rows(case.folder / CORRECTIONS_FILE, lambda _stored: [_row(entry, call)])
     return entry
 
@@ -300,6 +326,7 @@ def submit_correction(case: CaseFolder, change: CorrectionRow, *, n_seen: int) -
             return []
         if len(stored) != n_seen:
             raise CorrectionConflictError(stored[-1] if stored else None, n_stored=len(stored))
+        lost_corrections(case)
         n_now = n_seen + 1
         return [row]
 
@@ -356,6 +383,7 @@ def import_corrections(case: CaseFolder, path: Path) -> ImportedCorrections:
                 added.append(entry)
         return [_row(entry, calls[entry.image_id]) for entry in added]
 
+    lost_corrections(case)
     if entries:
         append_rows(case.folder / CORRECTIONS_FILE, choose)
     return ImportedCorrections(tuple(added), tuple(present), tuple(conflicts))

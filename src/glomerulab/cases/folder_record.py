@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from glomerulab.cases.calls import GlomerulusCall, called_labels
+from glomerulab.cases.thresholds import Thresholds, follows_thresholds
 from glomerulab.predictions import DECISION_THRESHOLD, Head
 from glomerulab.runtime.messages import count_noun
 from glomerulab.taxonomy import Taxonomy
@@ -25,8 +26,22 @@ RECORD = "record"
 SAME_PROBABILITY = 1e-6
 """Spreadsheets write fewer digits."""
 N_LISTED = 5
+NOT_IN_DIGEST = {"probabilities", "box", "distance", "sharpness"}
+"""Compared otherwise, or in no count and on no page."""
 
-EditKind = Literal["missing", "added", "changed", "call", "picture", "facts", "saved", "unrecorded"]
+EditKind = Literal[
+    "missing",
+    "added",
+    "changed",
+    "call",
+    "reading",
+    "picture",
+    "facts",
+    "correction",
+    "order",
+    "saved",
+    "unrecorded",
+]
 HARMLESS = frozenset({"saved", "unrecorded"})
 """Another program saved the table with the same content; the folder is of an earlier version."""
 
@@ -111,12 +126,14 @@ def find_edits(
     maps: Iterable[tuple[str, str]],
     *,
     record: FolderRecord | None,
-    taxonomy: Taxonomy,
-    head: Head,
+    model: Thresholds,
 ) -> tuple[Edit, ...]:
     """Compare a folder with its record, and calls with their probabilities; see `make_record`."""
+    taxonomy, head = model.taxonomy, model.head
     wrong = [(case_of(one), one.image_id) for one in calls if not _follows(one, taxonomy, head)]
     found = [*_grouped("call", wrong)]
+    readings = [(case_of(one), one.image_id) for one in calls if not follows_thresholds(one, model)]
+    found += _grouped("reading", [one for one in readings if one not in set(wrong)])
     if record is None:
         return (*found, Edit("unrecorded", None))
     rows = {(case_of(one), one.image_id): _row(one) for one in calls}
@@ -150,6 +167,10 @@ def edit_text(edits: Sequence[Edit], lines: Mapping[str, int]) -> str:
             "call does not follow from its probabilities",
             "calls do not follow from their probabilities",
         ),
+        "reading": (
+            "image has states or reasons that do not follow from its numbers",
+            "images have states or reasons that do not follow from their numbers",
+        ),
         "picture": ("picture was changed", "pictures were changed"),
     }
     parts = []
@@ -181,7 +202,7 @@ def _row(call: GlomerulusCall) -> tuple[str, tuple[float, ...]]:
     content = {
         name: sorted(value) if isinstance(value, frozenset) else value
         for name, value in vars(call).items()
-        if name not in {"probabilities", "box"} and value not in (None, "", (), False)
+        if name not in NOT_IN_DIGEST and value not in (None, "", (), False)
     }
     if call.box is not None:
         content["box"] = astuple(call.box)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from glomerulab.cases.calls import NOT_ASSESSED, called_labels
+from glomerulab.cases.thresholds import conformal_states, measured_reasons, stain_reasons
 from glomerulab.errors import PredictionsError
 from glomerulab.inference.calibration import ModelCalibration
 from glomerulab.inference.engines.base import probabilities_of
@@ -19,12 +19,6 @@ __all__ = ["Decision", "decide"]
 
 NO_TISSUE = {StainStatus.BLANK, StainStatus.BLACK, StainStatus.CONSTANT}
 NORMALIZED = {StainStatus.NORMALIZED, StainStatus.SLIDE_STAINS}
-FAR = 1.5
-"""Times the distance threshold beyond which an image is not taken for a glomerulus; see what it
-sets aside in the benchmarks, "What is no glomerulus"."""
-TOLERANCE = 1e-5
-"""Thresholds are outputs for validation images: rounding by another engine must not move an image
-that lies exactly on one to the other side. Conformal sets can only become larger by it."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +83,11 @@ def decide(
     for i, (image, probabilities) in enumerate(zip(predictions, calibrated, strict=True)):
         chances = dict(zip(taxonomy.label_ids, map(float, probabilities), strict=True))
         called = called_labels(chances, taxonomy, head)
-        states = _states(uncalibrated[i], called, taxonomy, head, facts.conformal_threshold)
-        # "not >=" and "not <=": NaN is referred.
+        raw = dict(zip(taxonomy.label_ids, map(float, uncalibrated[i]), strict=True))
+        states = conformal_states(raw, called, taxonomy, head, facts.conformal_threshold)
         gates = {
             "uncertain": "either" in states.values(),
-            "out_of_focus": not image.sharpness >= facts.sharpness_threshold,
-            "out_of_distribution": not image.distance <= facts.distance_threshold * (1 + TOLERANCE),
-            "no_glomerulus": image.distance > facts.distance_threshold * FAR,
+            **measured_reasons(image.distance, image.sharpness, facts),
             **dict.fromkeys(image.reasons, True),
         }
         for reason, is_referred in _stain_gates(
@@ -116,43 +108,11 @@ def decide(
     return decisions
 
 
-def _states(
-    probabilities: npt.NDArray[np.float64],
-    called: frozenset[str],
-    taxonomy: Taxonomy,
-    head: Head,
-    threshold: float,
-) -> dict[str, str]:
-    """Return for each label whether the conformal set holds its presence, its absence, or both."""
-    labels = taxonomy.label_ids
-    if head == "softmax":
-        inside = {
-            label
-            for label, p in zip(labels, probabilities, strict=True)
-            if p >= threshold - TOLERANCE
-        }
-        if not inside:  # less typical than nearly every validation image: every label stays open
-            return dict.fromkeys(labels, "either")
-        inside |= called
-        state = "present" if len(inside) == 1 else "either"
-        return {label: state if label in inside else "absent" for label in labels}
-    states = {}
-    for label, p in zip(labels, probabilities, strict=True):
-        may_be, may_not = p >= threshold - TOLERANCE, 1 - p >= threshold - TOLERANCE
-        certain = "present" if may_be else "absent"
-        states[label] = "either" if may_be == may_not else certain
-    present = {label: int(state == "present") for label, state in states.items()}
-    # Labels that exclude each other stay open, however sure the model is of each.
-    conflicting = {label for pair in taxonomy.conflicts(present) for label in pair}
-    return states | dict.fromkeys(conflicting, "either")
-
-
 def _stain_gates(
     stain: str | None, status: str | None, stains_seen: Mapping[str, int]
 ) -> dict[str, bool]:
     return {
-        "stain_unknown": stain is None,
-        "stain_unseen": stain is not None and stain not in stains_seen,
+        **stain_reasons(stain, stains_seen),
         "no_tissue": status in NO_TISSUE,
         "not_normalized": status is not None and status not in NO_TISSUE | NORMALIZED,
     }

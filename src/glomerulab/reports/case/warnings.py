@@ -64,8 +64,23 @@ EDITS: dict[str, tuple[str, str]] = {
         "{n} call does not follow from its probabilities: {names}",
         "{n} calls do not follow from their probabilities: {names}",
     ),
+    "reading": (
+        "{n} image has states or reasons that do not follow from its numbers: {names}",
+        "{n} images have states or reasons that do not follow from their numbers: {names}",
+    ),
+    "correction": (
+        "{n} correction was removed from overrides.csv or changed there: {names}",
+        "{n} corrections were removed from overrides.csv or changed there: {names}",
+    ),
     "picture": ("{n} picture was changed: {names}", "{n} pictures were changed: {names}"),
 }
+
+
+LOST_ELSEWHERE = (
+    "{n} correction was removed from overrides.csv or changed there",
+    "{n} corrections were removed from overrides.csv or changed there",
+)
+"""Of an image that no case has; it may be another patient's, so that it is not named."""
 
 
 def _edited(case: Case, language: Language, max_listed: int | None) -> CaseWarning | None:
@@ -73,13 +88,15 @@ def _edited(case: Case, language: Language, max_listed: int | None) -> CaseWarni
     parts = [
         translate_count(
             len(one.names),
-            *EDITS[one.kind],
+            *(EDITS[one.kind] if one.case else LOST_ELSEWHERE),
             language,
             names=_listed(one.names, language, max_listed),
         )
         for one in case.edits
         if one.kind in EDITS
     ]
+    if any(one.kind == "order" for one in case.edits):
+        parts.append(translate("the rows of overrides.csv have another order", language))
     if any(one.kind == "facts" for one in case.edits):
         parts.append(translate("case.json was changed", language))
     if not parts:
