@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -45,7 +46,11 @@ DASK_SETTINGS: dict[str, Any] = {
     # Dask counts the deaths of every worker that a task was assigned to, run or not. The last word
     # is ours: a suspect runs alone.
     "distributed.scheduler.allowed-failures": N_ATTEMPTS,
+    # A killed worker starts again by itself, which takes longer than 15 s on a busy node.
+    "distributed.deploy.lost-worker-timeout": "60s",
 }
+REPLACE_EVERY = 10
+"""Seconds between looks for workers that were lost for good or whose job has ended."""
 
 
 class ClusterFile(BaseModel):
@@ -121,7 +126,11 @@ def open_workers(
             with _client(scheduler) as client:
                 yield DaskWorkers(client)
         elif described is not None:
-            with closing(start_cluster(described)) as started, _client(started) as client:
+            with (
+                closing(start_cluster(described)) as started,
+                _client(started) as client,
+                _replaced(started, described.jobs),
+            ):
                 yield DaskWorkers(client)
 
 
@@ -153,9 +162,26 @@ def start_cluster(described: ClusterFile) -> Any:  # noqa: ANN401 - a class for 
             dashboard_address=":0",
             local_directory=described.folder,
         )
-    cluster = queue_cluster(described)
-    cluster.scale(jobs=described.jobs)
-    return cluster
+    return queue_cluster(described)
+
+
+@contextmanager
+def _replaced(cluster: Any, n_workers: int) -> Iterator[None]:  # noqa: ANN401 - as start_cluster
+    """Keep so many workers while the block runs; Dask does not replace those that are lost."""
+    ended = Event()
+
+    def keep() -> None:
+        cluster.scale(n_workers)
+        while not ended.wait(REPLACE_EVERY):
+            cluster.scale(n_workers)
+
+    thread = Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def queue_cluster(described: ClusterFile) -> Any:  # noqa: ANN401 - a class for each kind

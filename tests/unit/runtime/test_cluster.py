@@ -74,6 +74,7 @@ def _die_at_three(number: int) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_only_the_item_that_kills_its_workers_fails(workers: Workers) -> None:
     found = {one.item: one for one in map_outcomes(_die_at_three, range(30), workers=workers)}
     assert sorted(found) == list(range(30))
@@ -91,6 +92,16 @@ def _die_once(folder: Path, number: int) -> int:
 def test_the_items_of_a_killed_worker_are_done_by_another(workers, tmp_path: Path) -> None:
     outcomes = list(map_outcomes(partial(_die_once, tmp_path), range(20), workers=workers))
     assert sorted(one.value for one in outcomes) == list(range(20))
+
+
+def _stop_worker(dask_worker) -> None:
+    dask_worker.loop.add_callback(dask_worker.close, nanny=True)
+
+
+def test_workers_that_are_lost_for_good_are_replaced(workers: DaskWorkers, monkeypatch) -> None:
+    monkeypatch.setattr("glomerulab.runtime.cluster.REPLACE_EVERY", 1)
+    workers.client.run(_stop_worker)
+    assert [one.value for one in map_outcomes(_half, [4, 8], workers=workers)] == [2, 4]
 
 
 def test_few_items_are_in_flight_at_a_time(workers: DaskWorkers) -> None:
