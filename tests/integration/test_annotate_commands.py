@@ -64,11 +64,37 @@ def test_a_study_from_its_manifest_to_the_papers_json(study: Path, tmp_path: Pat
 
     out = _run("export", study, "--out", tmp_path / "labels.json")
     assert "4 images, 1 of them not settled" in out
+    assert "not settled: g003: anna skipped it: torn; bo has not read it yet" in out
     written = json.loads((tmp_path / "labels.json").read_text(encoding="utf-8"))
     assert [one["新月体形成"] for one in written] == [0, 1, 0, None]
     assert [one["正常肾小球"] for one in written] == [1, 0, 1, None]
     head = re.search(r"Head: (\d+:[0-9a-f]{64})", out)[1]
     assert "none was altered" in _run("verify", study, "--head", head)
+
+
+def test_skipped_images_are_named_given_to_another_reader_or_left_out(study: Path) -> None:
+    with open_store(study) as store:
+        for image_id in ("g000", "g001"):
+            save(store, "anna", image_id, skip_reason="torn")
+            save(store, "bo", image_id, CRESCENT)
+    assert "0 disagreement(s); 4 incomplete" in _run("disagreements", study)
+    listed = _run("disagreements", study, "--incomplete")
+    assert "g000  anna skipped it: torn" in listed
+    assert "--exclude" in _run("adjudicate", study, "g000", "--exclude", "--none", code=1)
+    assert "left out" in _run("adjudicate", study, "g000", "--exclude")
+    assert "1 of 1 skipped" in _run("distribute", study, "--further-reader", "chen")
+    assert "chen has not read it yet" in _run("disagreements", study, "--incomplete")
+
+
+def test_an_adjudicator_has_no_queue(study: Path, tmp_path: Path) -> None:
+    password = ("--password-file", tmp_path / "password")
+    added = _run("add-annotator", study, "dora", "--adjudicator", *password)
+    assert "dora: adjudicator" in added
+    assert "0 images distributed" in _run("distribute", study)
+    assert "dora" not in _run("progress", study)
+    assert "one of --owner" in _run(
+        "add-annotator", study, "eve", "--adjudicator", "--owner", *password, code=1
+    )
 
 
 def test_every_kind_of_export_is_written(study: Path, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glomerulab.cli.annotate_files import As, Database, acting_owner, export, import_files
+from glomerulab.cli.annotate_settle import adjudicate, disagreements
 from glomerulab.cli.app import CommandGroup
 
 if TYPE_CHECKING:
-    from glomerulab.apps.annotation.records import Labels
     from glomerulab.apps.annotation.store.database import Store
 
 __all__ = ["annotate_app"]
@@ -19,6 +19,8 @@ annotate_app = CommandGroup(
 )
 annotate_app.command()(export)
 annotate_app.command("import")(import_files)
+annotate_app.command()(disagreements)
+annotate_app.command()(adjudicate)
 
 PasswordFile = Annotated[
     Path | None, typer.Option(help="File with the password in its first line; default: a prompt.")
@@ -136,6 +138,12 @@ def add_annotator(
     as_owner: Annotated[
         bool, typer.Option("--owner", help="Another owner instead of an annotator.")
     ] = False,
+    as_adjudicator: Annotated[
+        bool,
+        typer.Option(
+            "--adjudicator", help="Someone who settles disagreements and labels no images."
+        ),
+    ] = False,
     password_file: PasswordFile = None,
     as_: As = None,
 ) -> None:
@@ -143,14 +151,19 @@ def add_annotator(
 
     Example: glomerulab annotate add-annotator study.db anna --name "Dr Anna Berg"
     """
+    from glomerulab.apps.annotation.records import Role
     from glomerulab.apps.annotation.store.accounts import create_account
+    from glomerulab.errors import ConfigError
 
+    if as_owner and as_adjudicator:
+        raise ConfigError("give one of --owner and --adjudicator; an owner may settle too")
+    role: Role = "owner" if as_owner else "adjudicator" if as_adjudicator else "annotator"
     with _opened(database) as store:
         created = create_account(
             store,
             login=login,
             name=name or login,
-            role="owner" if as_owner else "annotator",
+            role=role,
             password=_read_password(password_file, login),
             by=acting_owner(store, as_),
         )
@@ -196,18 +209,36 @@ def distribute(
         str | None,
         typer.Option(help="Assign the open disagreements to this annotator."),
     ] = None,
+    further_reader: Annotated[
+        str | None,
+        typer.Option(help="Assign the images that others skipped to this annotator."),
+    ] = None,
     as_: As = None,
 ) -> None:
-    """Assign annotators to images that lack readers, or a third reader to disagreements.
+    """Assign annotators to images that lack readers, or a further reader to some.
 
     Example: glomerulab annotate distribute study.db
     """
-    from glomerulab.apps.annotation.store.adjudications import list_disagreements
-    from glomerulab.apps.annotation.store.assignments import assign_third_reader
+    from glomerulab.apps.annotation.store.adjudications import (
+        list_disagreements,
+        list_incomplete,
+        list_skipped,
+    )
+    from glomerulab.apps.annotation.store.assignments import (
+        assign_further_reader,
+        assign_third_reader,
+    )
     from glomerulab.apps.annotation.store.assignments import distribute as distribute_images
 
     with _opened(database) as store:
         by = acting_owner(store, as_)
+        if further_reader is not None:
+            images = list_skipped(list_incomplete(store, by=by))
+            n_assigned = assign_further_reader(store, images, login=further_reader, by=by)
+            typer.echo(
+                f"{n_assigned} of {len(images)} skipped images assigned to {further_reader}"
+            )
+            return
         if third_reader is not None:
             images = [one.image.image_id for one in list_disagreements(store, by=by)]
             n_assigned = assign_third_reader(store, images, login=third_reader, by=by)
@@ -296,74 +327,6 @@ def agreement(
 
 
 @annotate_app.command()
-def disagreements(
-    database: Database,
-    *,
-    settled: Annotated[
-        bool, typer.Option("--settled", help="Also those that are settled.")
-    ] = False,
-    as_: As = None,
-) -> None:
-    """List the images on which readers disagree, with the labels of each.
-
-    Example: glomerulab annotate disagreements study.db
-    """
-    from glomerulab.apps.annotation.store.adjudications import list_disagreements
-
-    with _opened(database) as store:
-        found = list_disagreements(store, by=acting_owner(store, as_), include_adjudicated=settled)
-    for one in found:
-        readings = "; ".join(
-            f"{reading.login}: {_set_labels(reading.content.labels)}" for reading in one.readings
-        )
-        method = "" if one.adjudication is None else f" [{one.adjudication.method}]"
-        typer.echo(f"{one.image.image_id}{method}{' stale' if one.stale else ''}  {readings}")
-    typer.echo(f"{len(found)} disagreement(s)")
-
-
-@annotate_app.command()
-def adjudicate(
-    database: Database,
-    image_id: Annotated[
-        str | None, typer.Argument(help="Settle this image by consensus, with --label.")
-    ] = None,
-    *,
-    label: Annotated[
-        list[str] | None, typer.Option(help="A label it shows; the others are absent; repeatable.")
-    ] = None,
-    none: Annotated[bool, typer.Option("--none", help="It shows none of the labels.")] = False,
-    note: Annotated[str, typer.Option(help="Note of the adjudication.")] = "",
-    majority: Annotated[
-        bool, typer.Option("--majority", help="Settle images with a majority for every label.")
-    ] = False,
-    third: Annotated[
-        bool, typer.Option("--third", help="Settle images that a third reader has read.")
-    ] = False,
-    as_: As = None,
-) -> None:
-    """Settle disagreements: all by a rule, or one image by consensus. The history is kept.
-
-    Example: glomerulab annotate adjudicate study.db g017 --label cgn --note "fibrous"
-    """
-    from glomerulab.apps.annotation.store.adjudications import adjudicate_all
-    from glomerulab.errors import ConfigError
-
-    if (image_id is not None) + majority + third != 1:
-        raise ConfigError("give exactly one of IMAGE_ID, --majority and --third")
-    if image_id is not None and bool(label) == none:
-        raise ConfigError("give the labels of the image: --label once or more, or --none")
-    with _opened(database) as store:
-        by = acting_owner(store, as_)
-        if image_id is not None:
-            _adjudicate_image(store, image_id, label or [], note, by)
-            return
-        done = adjudicate_all(store, "majority" if majority else "third_reader", by=by)
-    typer.echo(f"{done.n_resolved} settled, {len(done.unresolved)} left")
-    for unresolved in done.unresolved:
-        typer.echo(f"  {unresolved}")
-
-
-@annotate_app.command()
 def verify(
     database: Database,
     *,
@@ -403,32 +366,6 @@ def _opened(database: str) -> "Store":
     from glomerulab.apps.annotation.store.database import open_store
 
     return open_store(database)
-
-
-def _adjudicate_image(store: "Store", image_id: str, names: list[str], note: str, by: str) -> None:
-    from uuid import uuid4
-
-    from glomerulab.apps.annotation.store.adjudications import adjudicate as adjudicate_image
-    from glomerulab.apps.annotation.store.adjudications import find_image_readings
-    from glomerulab.apps.annotation.store.study import read_study
-
-    taxonomy = read_study(store).taxonomy
-    chosen = {taxonomy.find(name).id for name in names}
-    current = find_image_readings(store, image_id, by=by).adjudication
-    done = adjudicate_image(
-        store,
-        image_id,
-        {label_id: int(label_id in chosen) for label_id in taxonomy.label_ids},
-        by=by,
-        expected_version=0 if current is None else current.version,
-        save_key=str(uuid4()),
-        note=note,
-    )
-    typer.echo(f"{image_id}: {_set_labels(done.labels)}, by consensus, version {done.version}")
-
-
-def _set_labels(labels: "Labels") -> str:
-    return ", ".join(label_id for label_id, value in labels.items() if value == 1) or "none"
 
 
 def _read_password(file: Path | None, login: str) -> str:

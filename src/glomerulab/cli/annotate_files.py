@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from glomerulab.slides.regions.features import RegionNote, RegionOptions
     from glomerulab.slides.regions.parsing import InvalidRegion
 
+MAX_NAMED = 20
+"""Images that are named in the terminal."""
 What = Literal["labels", "soft", "annotations", "history", "audit", "regions"]
 Database = Annotated[str, typer.Argument(help="SQLite file, or postgresql://user@host/database.")]
 As = Annotated[
@@ -188,7 +190,7 @@ def _import_labels(store: "Store", source: Path, annotator: str, by: str) -> Non
         f"{done.n_imported} readings of {annotator} imported; {done.n_already_read} images read "
         f"already, {done.n_without_labels} without labels, {len(done.not_in_study)} not in study"
     )
-    for image_id in done.not_in_study[:20]:
+    for image_id in done.not_in_study[:MAX_NAMED]:
         typer.echo(f"  not in the study: {image_id}")
 
 
@@ -257,6 +259,7 @@ def _cut(store: "Store", slides: Path, crops: Path, mpp: float, by: str) -> None
 
 
 def _export_labels(store: "Store", out: Path, annotator: str | None, by: str, *, soft: bool) -> str:
+    from glomerulab.apps.annotation.consensus import unsettled_reasons
     from glomerulab.apps.annotation.exports import annotator_manifest, final_manifest
     from glomerulab.apps.annotation.store.adjudications import list_image_readings
     from glomerulab.apps.annotation.store.annotations import list_annotations
@@ -274,10 +277,17 @@ def _export_labels(store: "Store", out: Path, annotator: str | None, by: str, *,
         )
     if annotator is None:
         manifest = final_manifest(images, study, soft=soft)
-        n_open = int(manifest.table["settled"].isin(["disagreed", "incomplete"]).sum())
-        summary = (
-            f"{len(manifest.table)} images, {n_open} of them not settled: their labels unknown"
+        reasons = unsettled_reasons(
+            images, study.taxonomy, n_readers=study.settings.n_readers
         )
+        summary = (
+            f"{len(manifest.table)} images, {len(reasons)} of them not settled: their labels "
+            "unknown"
+        )
+        for image_id, reason in list(reasons.items())[:MAX_NAMED]:
+            typer.echo(f"  not settled: {image_id}: {reason}", err=True)
+        if len(reasons) > MAX_NAMED:
+            typer.echo(f"  and {len(reasons) - MAX_NAMED} more not settled", err=True)
     else:
         annotations = list_annotations(store, by=by)
         manifest = annotator_manifest(images, annotations, study, login=annotator)

@@ -4,9 +4,10 @@ A label that a reader sets denies those that it excludes: ``normal`` by one read
 another is a disagreement, also where each left the other's label unknown.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from glomerulab.apps.annotation.records import ImageReadings, Labels
+from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.taxonomy import Taxonomy
 
 
@@ -60,6 +61,76 @@ def final_labels(
     if any(len(given) < n_readers for given in votes.values()):
         return unknown, "incomplete"
     return dict(agreed), "agreed"
+
+
+def incomplete_reasons(
+    one: ImageReadings,
+    *,
+    n_readers: int,
+    language: Language = "en",
+    names: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Return why an image is incomplete, as sentences without a full stop.
+
+    `names` are those of the readers by login, in place of the logins.
+    """
+    names = names or {}
+    reasons = [
+        translate(
+            "{name} skipped it: {reason}",
+            language,
+            name=names.get(skip.login, skip.login),
+            reason=skip_reason_text(skip.content.skip_reason or "", language),
+        )
+        for skip in one.skips
+    ]
+    reasons += [
+        translate("{name} has not read it yet", language, name=names.get(login, login)) for login in one.waiting
+    ]
+    reasons += [
+        translate("{name} left labels unknown", language, name=names.get(reading.login, reading.login))
+        for reading in one.readings
+        if None in reading.content.labels.values()
+    ]
+    n_missing = n_readers - len(one.readings) - len(one.skips) - len(one.waiting)
+    if n_missing > 0:
+        reasons.append(
+            translate("{n} of its readers are not assigned yet", language, n=n_missing)
+        )
+    return reasons
+
+
+def unsettled_reasons(
+    images: Sequence[ImageReadings],
+    taxonomy: Taxonomy,
+    *,
+    n_readers: int,
+    language: Language = "en",
+    names: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the reason why an image has no final labels yet, by image id.
+
+    See `incomplete_reasons` for the other parameters.
+    """
+    found: dict[str, str] = {}
+    for one in images:
+        basis = final_labels(one, taxonomy, n_readers=n_readers)[1]
+        if basis == "disagreed":
+            found[one.image.image_id] = translate("its readers disagree", language)
+        elif basis == "stale":
+            found[one.image.image_id] = translate(
+                "its readings changed after it was settled", language
+            )
+        elif basis == "incomplete":
+            reasons = incomplete_reasons(one, n_readers=n_readers, language=language, names=names)
+            found[one.image.image_id] = "; ".join(reasons)
+    return found
+
+
+def skip_reason_text(reason: str, language: Language) -> str:
+    """Return the reason for a skip, of which the page's own words are translated."""
+    head, colon, details = reason.partition(": ")
+    return translate(head, language) + colon + details
 
 
 def _votes(readings: Sequence[Labels], taxonomy: Taxonomy) -> dict[str, list[int]]:

@@ -33,7 +33,7 @@ def final_manifest(
     Manifest
         With all columns of the manifest the study began with, and ``n_readings`` and ``settled``:
         ``agreed``, ``majority``, ``third_reader``, ``consensus``, or, with all labels unknown,
-        ``disagreed``, ``incomplete`` or ``stale`` (`final_labels`).
+        ``excluded``, ``disagreed``, ``incomplete`` or ``stale`` (`final_labels`).
     """
     rows = []
     for one in images:

@@ -10,12 +10,14 @@ from glomerulab.errors import AnnotationError
 from glomerulab.geometry import Box, Point
 from glomerulab.taxonomy import Taxonomy
 
-Role = Literal["annotator", "owner"]
+Role = Literal["annotator", "adjudicator", "owner"]
+"""An adjudicator settles disagreements and has no queue of images to label."""
 State = Literal["open", "done", "skipped"]
 Source = Literal["web", "import"]
 Purpose = Literal["first", "repeat", "third"]
 """A first reading, a repeat by the same annotator, or a third reading after a disagreement."""
-AdjudicationMethod = Literal["majority", "third_reader", "consensus"]
+AdjudicationMethod = Literal["majority", "third_reader", "consensus", "excluded"]
+"""``excluded``: nobody can label the image, and all its labels stay unknown."""
 
 Labels = Mapping[str, int | None]
 """Label id to 1, 0, or None for unknown."""
@@ -249,7 +251,7 @@ class Adjudication:
     labels: Labels
     method: AdjudicationMethod
     login: str
-    """The owner who adjudicated."""
+    """The owner or adjudicator who adjudicated."""
     note: str
     readings: tuple[int, ...]
     """Sequences of the annotations it rests on."""
@@ -269,6 +271,10 @@ class ImageReadings:
     """Latest annotation of each reader who did not skip the image, without repeats."""
     adjudication: Adjudication | None
     """The latest."""
+    skips: tuple[Annotation, ...] = ()
+    """Latest annotation of each reader who skipped the image."""
+    waiting: tuple[str, ...] = ()
+    """Logins of the readers who have it in their queue and have not read it."""
 
     @property
     def stale(self) -> bool:

@@ -160,6 +160,16 @@ def require_owner(connection: Connection, login: str) -> Account:
     return found
 
 
+def require_adjudicator(connection: Connection, login: str) -> Account:
+    """Return the account if it may settle disagreements, and raise `NotAllowedError` otherwise."""
+    found = get_account(connection, login)
+    if found.role == "annotator" or not found.active:
+        raise NotAllowedError(
+            f"only an owner or adjudicator of the study may do this; {login} is neither"
+        )
+    return found
+
+
 def hash_password(password: str) -> str:
     """Return the salted argon2id hash of a new password, with its parameters."""
     if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:

@@ -4,6 +4,7 @@ An adjudicated image keeps its readings. A further adjudication is a new version
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import uuid4
@@ -28,8 +29,8 @@ from glomerulab.apps.annotation.records import (
     SaveConflictError,
     Study,
 )
-from glomerulab.apps.annotation.store.accounts import require_owner
-from glomerulab.apps.annotation.store.annotations import readings_by_image
+from glomerulab.apps.annotation.store.accounts import require_adjudicator, require_owner
+from glomerulab.apps.annotation.store.annotations import latest_by_image, without_skips
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.ledger import (
     Event,
@@ -38,8 +39,13 @@ from glomerulab.apps.annotation.store.ledger import (
     find_save,
     latest_event,
 )
-from glomerulab.apps.annotation.store.schema import event, image
-from glomerulab.apps.annotation.store.study import get_image, get_study, image_from_row
+from glomerulab.apps.annotation.store.schema import account, assignment, event, image
+from glomerulab.apps.annotation.store.study import (
+    get_image,
+    get_study,
+    image_from_row,
+    read_study,
+)
 from glomerulab.taxonomy import Taxonomy
 
 KIND = "adjudication"
@@ -53,9 +59,9 @@ def list_image_readings(store: Store, *, by: str) -> list[ImageReadings]:
 
 
 def find_image_readings(store: Store, image_id: str, *, by: str) -> ImageReadings:
-    """Return one image with its readings and adjudication to an owner."""
+    """Return one image with its readings and adjudication to an owner or adjudicator."""
     with store.reading() as connection:
-        require_owner(connection, by)
+        require_adjudicator(connection, by)
         get_image(connection, image_id, get_study(connection).image_root)
         return _image_readings(connection, image_id)[0]
 
@@ -63,22 +69,39 @@ def find_image_readings(store: Store, image_id: str, *, by: str) -> ImageReading
 def list_disagreements(
     store: Store, *, by: str, include_adjudicated: bool = False
 ) -> list[Disagreement]:
-    """Return the images on which readers disagree to an owner, in the order of addition.
+    """Return the images on which readers disagree to an owner or adjudicator, in the order of addition.
 
     Images of which enough readers left labels unknown are among them, without differing labels.
-    Those that are adjudicated are included if the adjudication is stale, or with
-    `include_adjudicated`.
+    Images that are adjudicated are included if the adjudication is stale, or with
+    `include_adjudicated`, whether their readers disagree or not.
     """
     with store.reading() as connection:
-        require_owner(connection, by)
+        require_adjudicator(connection, by)
         found = _disagreements(_image_readings(connection), get_study(connection))
     return [one for one in found if include_adjudicated or one.adjudication is None or one.stale]
+
+
+def list_incomplete(store: Store, *, by: str) -> list[ImageReadings]:
+    """Return the images that too few people labelled to an owner or adjudicator, in the order of addition.
+
+    They have no final labels, and no readers who differ: someone skipped them, has not read them
+    yet, or left labels unknown.
+    """
+    with store.reading() as connection:
+        require_adjudicator(connection, by)
+        study, images = get_study(connection), _image_readings(connection)
+    return [one for one in images if _basis(one, study) == "incomplete"]
+
+
+def list_skipped(incomplete: Sequence[ImageReadings]) -> list[str]:
+    """Return the ids of the incomplete images that someone skipped and that wait for nobody."""
+    return [one.image.image_id for one in incomplete if one.skips and not one.waiting]
 
 
 def adjudicate(
     store: Store,
     image_id: str,
-    labels: Labels,
+    labels: Labels | None,
     *,
     by: str,
     expected_version: int,
@@ -89,10 +112,10 @@ def adjudicate(
 
     Parameters
     ----------
-    labels : mapping of str to int or None
-        The labels agreed on.
+    labels : mapping of str to int or None, or None
+        The labels agreed on; None leaves the image out, since nobody can label it.
     by : str
-        Login of an owner.
+        Login of an owner or adjudicator.
     expected_version : int
         Version of the adjudication that the owner saw, 0 if there was none.
     save_key : str
@@ -104,12 +127,12 @@ def adjudicate(
         If the image was adjudicated since; its `current` is that adjudication.
     """
     with store.writing() as connection:
-        actor = require_owner(connection, by)
+        actor = require_adjudicator(connection, by)
         study = get_study(connection)
         get_image(connection, image_id, study.image_root)
         content = {
-            "labels": validate_labels(labels, study.taxonomy),
-            "method": "consensus",
+            "labels": validate_labels(labels or {}, study.taxonomy),
+            "method": "excluded" if labels is None else "consensus",
             "note": validate_text(note),
         }
         saved = find_save(connection, save_key, kind=KIND, subject=image_id, content=content)
@@ -128,7 +151,7 @@ def adjudicate(
             actor,
             image_id,
             version=version,
-            readings=readings_by_image(connection).get(image_id, ()),
+            readings=without_skips(latest_by_image(connection).get(image_id, ())),
             content=content,
             save_key=save_key,
         )
@@ -143,13 +166,13 @@ def adjudicate_all(store: Store, method: AdjudicationMethod, *, by: str) -> Adju
         ``majority``: the label values of more than half of the readers (`majority_labels`).
         ``third_reader``: the labels of the third reader, where one has read the image.
     by : str
-        Login of an owner.
+        Login of an owner or adjudicator.
     """
     if method not in {"majority", "third_reader"}:
         raise ValueError(f"method must be majority or third_reader, got {method!r}")
     n_resolved, unresolved = 0, []
     with store.writing() as connection:
-        actor = require_owner(connection, by)
+        actor = require_adjudicator(connection, by)
         study = get_study(connection)
         for one in _disagreements(_image_readings(connection), study):
             if one.adjudication is not None and not one.stale:
@@ -172,10 +195,21 @@ def adjudicate_all(store: Store, method: AdjudicationMethod, *, by: str) -> Adju
     return AdjudicationSummary(n_resolved, tuple(unresolved))
 
 
+def count_by_rule(store: Store, *, by: str) -> dict[AdjudicationMethod, int]:
+    """Return how many open disagreements each rule of `adjudicate_all` would settle now."""
+    found = list_disagreements(store, by=by)
+    taxonomy = read_study(store).taxonomy
+    methods: tuple[AdjudicationMethod, ...] = ("majority", "third_reader")
+    return {
+        method: sum(_labels_by_rule(method, one, taxonomy) is not None for one in found)
+        for method in methods
+    }
+
+
 def adjudication_history(store: Store, image_id: str, *, by: str) -> list[Adjudication]:
     """Return every adjudication of an image to an owner, oldest first."""
     with store.reading() as connection:
-        require_owner(connection, by)
+        require_adjudicator(connection, by)
         rows = connection.execute(
             select(event)
             .where(event.c.kind == KIND, event.c.subject == image_id)
@@ -186,7 +220,8 @@ def adjudication_history(store: Store, image_id: str, *, by: str) -> list[Adjudi
 
 def _image_readings(connection: Connection, only: str | None = None) -> list[ImageReadings]:
     root = get_study(connection).image_root
-    readings = readings_by_image(connection)
+    latest = latest_by_image(connection)
+    waiting = _waiting_by_image(connection)
     entries = connection.execute(
         select(event).where(event.c.kind == KIND).order_by(event.c.sequence)
     ).mappings()
@@ -201,11 +236,35 @@ def _image_readings(connection: Connection, only: str | None = None) -> list[Ima
             image=image_from_row(row, root),
             image_path=row["image_path"],
             others=json.loads(row["others"]),
-            readings=readings.get(row["image_id"], ()),
+            readings=without_skips(latest.get(row["image_id"], ())),
             adjudication=adjudications.get(row["image_id"]),
+            skips=tuple(
+                one
+                for one in latest.get(row["image_id"], ())
+                if one.content.skip_reason is not None
+            ),
+            waiting=waiting.get(row["image_id"], ()),
         )
         for row in connection.execute(images).mappings()
     ]
+
+
+def _waiting_by_image(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """Return the logins of active accounts that have an image in their queue and not read it."""
+    waiting: dict[str, list[str]] = defaultdict(list)
+    rows = connection.execute(
+        select(assignment.c.image_id, account.c.login)
+        .join(account)
+        .where(assignment.c.state == "open", assignment.c.purpose != "repeat", account.c.active)
+        .order_by(account.c.login)
+    )
+    for image_id, login in rows:
+        waiting[image_id].append(login)
+    return {image_id: tuple(logins) for image_id, logins in waiting.items()}
+
+
+def _basis(one: ImageReadings, study: Study) -> str:
+    return final_labels(one, study.taxonomy, n_readers=study.settings.n_readers)[1]
 
 
 def _disagreements(images: Sequence[ImageReadings], study: Study) -> list[Disagreement]:
@@ -213,7 +272,7 @@ def _disagreements(images: Sequence[ImageReadings], study: Study) -> list[Disagr
     for one in images:
         labels = differing_labels([r.content.labels for r in one.readings], study.taxonomy)
         # A stale adjudication is open again even if the readers agree by now.
-        if labels or one.stale or _is_partial(one, study):
+        if labels or one.adjudication is not None or _is_partial(one, study):
             found.append(Disagreement(one.image, one.readings, labels, one.adjudication, one.stale))
     return found
 
@@ -223,8 +282,7 @@ def _is_partial(one: ImageReadings, study: Study) -> bool:
     n_readers = study.settings.n_readers
     if len(one.readings) < n_readers:
         return False
-    as_read = replace(one, adjudication=None)
-    return final_labels(as_read, study.taxonomy, n_readers=n_readers)[1] == "incomplete"
+    return _basis(replace(one, adjudication=None), study) == "incomplete"
 
 
 def _labels_by_rule(

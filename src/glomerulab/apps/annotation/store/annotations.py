@@ -5,7 +5,7 @@ An annotator sees what others or the model labelled only if the settings of the 
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, func, select, update
@@ -163,13 +163,18 @@ def list_annotations(store: Store, *, by: str, every_version: bool = False) -> l
         return _annotations(connection) if every_version else _latest_annotations(connection)
 
 
-def readings_by_image(connection: Connection) -> dict[str, tuple[Annotation, ...]]:
-    """Return the latest annotations of each image without skips and repeats, by image id."""
-    readings: dict[str, list[Annotation]] = defaultdict(list)
+def latest_by_image(connection: Connection) -> dict[str, tuple[Annotation, ...]]:
+    """Return the latest annotations of each image, skips included, without repeats."""
+    latest: dict[str, list[Annotation]] = defaultdict(list)
     for one in _latest_annotations(connection):
-        if one.purpose != "repeat" and one.content.skip_reason is None:
-            readings[one.image_id].append(one)
-    return {image_id: tuple(found) for image_id, found in readings.items()}
+        if one.purpose != "repeat":
+            latest[one.image_id].append(one)
+    return {image_id: tuple(found) for image_id, found in latest.items()}
+
+
+def without_skips(annotations: Sequence[Annotation]) -> tuple[Annotation, ...]:
+    """Return the annotations that label their image."""
+    return tuple(one for one in annotations if one.content.skip_reason is None)
 
 
 def study_progress(store: Store, *, by: str) -> list[AnnotatorProgress]:

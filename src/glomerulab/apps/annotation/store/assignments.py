@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, func, insert, or_, select
 
-from glomerulab.apps.annotation.records import Distribution, Purpose
+from glomerulab.apps.annotation.records import Account, Distribution, Purpose
 from glomerulab.apps.annotation.store.accounts import get_account, require_owner
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.ledger import (
@@ -154,24 +154,59 @@ def assign_third_reader(store: Store, image_ids: Sequence[str], *, login: str, b
     with store.writing() as connection:
         actor = require_owner(connection, by)
         reader = get_account(connection, login)
-        root = get_study(connection).image_root
         readers = _readers_by_image(connection)
-        query = select(assignment.c.image_id).where(
-            assignment.c.account_id == reader.account_id, assignment.c.purpose == "third"
-        )
-        present = set(connection.scalars(query))
-        queue: list[Assignment] = []
-        for image_id in dict.fromkeys(image_ids):
-            get_image(connection, image_id, root)  # raises if the study has no such image
-            if image_id in present:
-                continue
+        thirds = _images_of(connection, reader, purpose="third")
+        new = [one for one in dict.fromkeys(image_ids) if one not in thirds]
+        for image_id in new:
             if reader.login in readers.get(image_id, frozenset()):
                 raise AnnotationError(
                     f"{reader.login} is a reader of image {image_id!r}; choose someone else as "
                     "third reader"
                 )
-            queue.append(Assignment(image_id, "third"))
-        return insert_assignments(connection, {reader.login: queue}, actor=actor.login)
+        return _append_to_queue(connection, reader, new, purpose="third", actor=actor)
+
+
+def assign_further_reader(store: Store, image_ids: Sequence[str], *, login: str, by: str) -> int:
+    """Assign images to a reader in place of those who skipped them; return how many.
+
+    Parameters
+    ----------
+    login : str
+        An annotator; images that are in the queue already are left out.
+    by : str
+        Login of an owner.
+    """
+    with store.writing() as connection:
+        actor = require_owner(connection, by)
+        reader = get_account(connection, login)
+        present = _images_of(connection, reader)
+        new = [one for one in dict.fromkeys(image_ids) if one not in present]
+        return _append_to_queue(connection, reader, new, purpose="first", actor=actor)
+
+
+def _images_of(
+    connection: Connection, reader: Account, *, purpose: Purpose | None = None
+) -> set[str]:
+    """Return the ids of the images in a queue, or of those for one purpose."""
+    query = select(assignment.c.image_id).where(assignment.c.account_id == reader.account_id)
+    if purpose is not None:
+        query = query.where(assignment.c.purpose == purpose)
+    return set(connection.scalars(query))
+
+
+def _append_to_queue(
+    connection: Connection,
+    reader: Account,
+    image_ids: Sequence[str],
+    *,
+    purpose: Purpose,
+    actor: Account,
+) -> int:
+    root = get_study(connection).image_root
+    for image_id in image_ids:
+        get_image(connection, image_id, root)  # raises if the study has no such image
+    queue = [Assignment(image_id, purpose) for image_id in image_ids]
+    return insert_assignments(connection, {reader.login: queue}, actor=actor.login)
 
 
 def insert_assignments(

@@ -86,6 +86,18 @@ async def _owner(account: CurrentAccount) -> Account:
 Owner = Annotated[Account, Depends(_owner)]
 
 
+async def _adjudicator(account: CurrentAccount) -> Account:
+    if account.role == "annotator":
+        raise NotAllowedError(
+            "only an owner or adjudicator of the study may do or see this; log in as one"
+        )
+    return account
+
+
+Adjudicator = Annotated[Account, Depends(_adjudicator)]
+"""An owner is one too."""
+
+
 async def _login_queue(site: CurrentSite) -> AsyncIterator[None]:
     # Password checks wait here, in the event loop, and leave the threads to the others.
     async with site.login_queue:

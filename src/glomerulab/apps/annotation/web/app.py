@@ -13,7 +13,12 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import Scope
 
 from glomerulab.apps.annotation.records import Annotation, DrawnRegion, SaveConflictError
-from glomerulab.apps.annotation.web import routes_annotator, routes_entry, routes_owner
+from glomerulab.apps.annotation.web import (
+    routes_adjudicator,
+    routes_annotator,
+    routes_entry,
+    routes_owner,
+)
 from glomerulab.apps.annotation.web.access import (
     NotLoggedInError,
     StaleTokenError,
@@ -123,7 +128,7 @@ def create_app(site: Site) -> FastAPI:
         SecurityMiddleware, hosts=site.settings.hosts, limit_of=partial(_max_body_bytes, site)
     )
     _add_error_handlers(app)
-    for module in (routes_entry, routes_annotator, routes_owner):
+    for module in (routes_entry, routes_annotator, routes_adjudicator, routes_owner):
         app.include_router(module.router, dependencies=[Depends(check_csrf_token)])
     app.get("/static/{name:path}", include_in_schema=False)(_static_file)
     return app

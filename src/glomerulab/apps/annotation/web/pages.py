@@ -8,6 +8,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
+from glomerulab.apps.annotation.consensus import skip_reason_text
 from glomerulab.apps.annotation.web.access import csrf_token
 from glomerulab.apps.web.assets import Assets
 from glomerulab.i18n.catalogue import LANGUAGES, Language, catalogue, language_name, translate
@@ -23,6 +24,7 @@ def _environment() -> Environment:
     environment.globals["asset"] = ASSETS.url
     environment.filters["script_json"] = _script_json
     environment.filters["sentence"] = _sentence
+    environment.filters["skip_reason"] = skip_reason_text
     return environment
 
 
@@ -51,12 +53,18 @@ def render_page(
         "language": language,
         "languages": {code: language_name(code) for code in LANGUAGES},
         "path": request.url.path,
+        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "csrf": csrf_token(request),
         "translations": catalogue(language, "annotation"),
         "account": None,
         **values,
     }
     return HTMLResponse(_environment().get_template(template).render(names), status)
+
+
+def result_line(request: Request, message: str, **parts: object) -> HTMLResponse:
+    """Render what an action did, for the place on the page that waits for it."""
+    return render_page(request, "result.html.j2", message=message, parts=parts)
 
 
 def _sentence(message: str) -> str:

@@ -61,6 +61,8 @@ CACHE_HOUR = {"Cache-Control": "private, max-age=3600"}
 def label_page(request: Request, site: CurrentSite, account: CurrentAccount) -> Response:
     """Show the labelling page."""
     study = site.study()
+    if account.role == "adjudicator" and not list_items(site.store, account.login):
+        return RedirectResponse("/study/disagreements", 303)
     settings = {
         "login": account.login,
         "csrf": csrf_token(request),

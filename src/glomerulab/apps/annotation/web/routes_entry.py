@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from glomerulab.apps.annotation.records import Account, StudySettings
+from glomerulab.apps.annotation.records import Account, Role, StudySettings
 from glomerulab.apps.annotation.store.accounts import (
     check_password,
     close_session,
@@ -37,13 +37,18 @@ router = APIRouter()
 Field = Annotated[str, Form(max_length=200)]
 LOCAL_PATH = re.compile(r"/[A-Za-z0-9/_.-]*")
 """Where a log-in may redirect to: a page of this server."""
+HOMES: dict[Role, str] = {
+    "owner": "/study",
+    "adjudicator": "/study/disagreements",
+    "annotator": "/label",
+}
 WRONG_PASSWORD = "the name or the password is wrong"  # noqa: S105 - a message
 
 
 @router.get("/")
 def home(account: CurrentAccount) -> Response:
-    """Redirect to the study for an owner, to the queue for an annotator."""
-    return RedirectResponse("/study" if account.role == "owner" else "/label", 303)
+    """Redirect to the page on which the work of the account begins."""
+    return RedirectResponse(HOMES[account.role], 303)
 
 
 @router.get("/login")

@@ -1,42 +1,34 @@
-"""Pages of the owner: progress, design, people, disagreements, agreement and exports."""
+"""Pages of the owner: progress, design, people, agreement and exports."""
 
 import math
 import secrets
 import tempfile
-import uuid
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Form, Request
 from starlette.responses import Response
 
 from glomerulab.apps.annotation.agreement import EXACT_SET, StudyAgreement, study_agreement
+from glomerulab.apps.annotation.consensus import unsettled_reasons
 from glomerulab.apps.annotation.exports import (
     annotations_table,
     final_manifest,
     write_events,
     write_table,
 )
-from glomerulab.apps.annotation.records import Account, AdjudicationMethod, Role, StudySettings
+from glomerulab.apps.annotation.records import Account, Role, StudySettings
 from glomerulab.apps.annotation.store.accounts import (
     create_account,
     list_accounts,
     set_active,
     set_password,
 )
-from glomerulab.apps.annotation.store.adjudications import (
-    adjudicate,
-    adjudicate_all,
-    adjudication_history,
-    find_image_readings,
-    list_disagreements,
-    list_image_readings,
-)
+from glomerulab.apps.annotation.store.adjudications import list_image_readings
 from glomerulab.apps.annotation.store.annotations import list_annotations, study_progress
-from glomerulab.apps.annotation.store.assignments import assign_third_reader, distribute
+from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.ledger import (
     iterate_events,
     parse_head,
@@ -45,25 +37,21 @@ from glomerulab.apps.annotation.store.ledger import (
 )
 from glomerulab.apps.annotation.store.study import change_settings
 from glomerulab.apps.annotation.web.access import CurrentSite, Owner
-from glomerulab.apps.annotation.web.image_files import read_browser_image
-from glomerulab.apps.annotation.web.pages import render_page
+from glomerulab.apps.annotation.web.pages import language_of, render_page, result_line
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.cohort.manifest import write_manifest
 from glomerulab.cohort.paper_labels import write_paper_labels
-from glomerulab.errors import AnnotationError
 from glomerulab.evaluation.intervals import MARK, RULE_OF_THREE
 
 router = APIRouter(prefix="/study")
 
 Field = Annotated[str, Form(max_length=200)]
-Text = Annotated[str, Form(max_length=4000)]
-ImageId = Annotated[str, Query(max_length=1000)]
 FileName = Literal[
     "labels.json",
     "annotations.csv",
     "history.csv",
-    "manifest.csv",
-    "manifest_soft.csv",
+    "settled.csv",
+    "settled_soft.csv",
     "record.jsonl",
 ]
 MEDIA_TYPES = {".json": "application/json", ".csv": "text/csv", ".jsonl": "application/jsonl"}
@@ -106,7 +94,7 @@ def change_design(
     )
     change_settings(site.store, settings, by=owner.login)
     message = "The design is saved."
-    return _result(request, message)
+    return result_line(request, message)
 
 
 @router.post("/distribute")
@@ -114,7 +102,7 @@ def distribute_images(request: Request, site: CurrentSite, owner: Owner) -> Resp
     """Assign annotators to every image that lacks readers."""
     done = distribute(site.store, by=owner.login)
     message = "{images} images handed out, in {assignments} readings ({repeats} of them repeats)."
-    return _result(
+    return result_line(
         request,
         message,
         images=done.n_images,
@@ -131,13 +119,12 @@ def people(request: Request, site: CurrentSite, owner: Owner) -> Response:
 
 @router.post("/people")
 def add_person(
-    request: Request, site: CurrentSite, owner: Owner, *, name: Field, login: Field, role: Field
+    request: Request, site: CurrentSite, owner: Owner, *, name: Field, login: Field, role: Annotated[Role, Form()]
 ) -> Response:
     """Create an account with a first password that is shown once."""
     password = _readable_password()
-    chosen: Role = "owner" if role == "owner" else "annotator"
     created = create_account(
-        site.store, login=login, name=name, role=chosen, password=password, by=owner.login
+        site.store, login=login, name=name, role=role, password=password, by=owner.login
     )
     return _people(request, site, owner, created=created, password=password)
 
@@ -162,112 +149,6 @@ def change_active(
     """Allow or forbid an account to log in; its annotations are kept."""
     set_active(site.store, login=login, active=active, by=owner.login)
     return _people(request, site, owner)
-
-
-@router.get("/disagreements")
-def disagreements(
-    request: Request, site: CurrentSite, owner: Owner, *, settled: bool = False
-) -> Response:
-    """List the images on which readers disagree."""
-    found = list_disagreements(site.store, by=owner.login, include_adjudicated=settled)
-    readers = [one for one in list_accounts(site.store) if one.role == "annotator" and one.active]
-    return render_page(
-        request,
-        "disagreements.html.j2",
-        account=owner,
-        study=site.study(),
-        found=found,
-        settled=settled,
-        readers=readers,
-    )
-
-
-@router.get("/disagreement")
-def disagreement(request: Request, site: CurrentSite, owner: Owner, *, image: ImageId) -> Response:
-    """Show one image with its readings and the history of its adjudication."""
-    return render_page(
-        request,
-        "disagreement.html.j2",
-        account=owner,
-        study=site.study(),
-        found=find_image_readings(site.store, image, by=owner.login),
-        history=adjudication_history(site.store, image, by=owner.login),
-        save_key=str(uuid.uuid4()),
-    )
-
-
-@router.get("/image")
-def any_image(site: CurrentSite, owner: Owner, image: ImageId) -> Response:
-    """Return any image of the study to its owner."""
-    path = find_image_readings(site.store, image, by=owner.login).image.image_path
-    found = read_browser_image(path)
-    headers = {"Cache-Control": "private, max-age=3600"}
-    return Response(found.content, media_type=found.media_type, headers=headers)
-
-
-@router.post("/disagreement")
-def adjudicate_image(
-    site: CurrentSite,
-    owner: Owner,
-    *,
-    image: Text,
-    expected_version: Annotated[int, Form(ge=0, le=2**31 - 1)],
-    save_key: Annotated[uuid.UUID, Form()],
-    label: Annotated[list[str], Form(max_length=64)] = [],  # noqa: B006 - FastAPI copies it
-    none: Annotated[bool, Form()] = False,
-    note: Text = "",
-) -> Response:
-    """Adjudicate one image by consensus, and redirect to the next disagreement."""
-    if bool(label) == none:
-        raise AnnotationError(
-            'an image is settled by its labels; tick those that it shows, or "none of these '
-            'labels" alone'
-        )
-    # A label outside of the taxonomy stays among them, and is refused.
-    chosen = dict.fromkeys(label, 1)
-    labels = {**dict.fromkeys(site.study().taxonomy.label_ids, 0), **chosen}
-    adjudicate(
-        site.store,
-        image,
-        labels,
-        by=owner.login,
-        expected_version=expected_version,
-        save_key=str(save_key),
-        note=note,
-    )
-    left = list_disagreements(site.store, by=owner.login)
-    address = "/study/disagreements"
-    if left:
-        address = f"/study/disagreement?image={quote(left[0].image.image_id, safe='')}"
-    return Response(status_code=204, headers={"HX-Redirect": address})
-
-
-@router.post("/settle")
-def adjudicate_by_rule(
-    request: Request,
-    site: CurrentSite,
-    owner: Owner,
-    *,
-    method: Annotated[AdjudicationMethod, Form()],
-) -> Response:
-    """Adjudicate every disagreement that a rule can decide."""
-    if method == "consensus":
-        message = "Consensus is entered image by image; open them one by one."
-        return _result(request, message)
-    done = adjudicate_all(site.store, method, by=owner.login)
-    message = "{settled} images settled; {left} must be settled one by one."
-    return _result(request, message, settled=done.n_resolved, left=len(done.unresolved))
-
-
-@router.post("/third-reader")
-def ask_third_reader(
-    request: Request, site: CurrentSite, owner: Owner, *, login: Annotated[str, Form(max_length=40)]
-) -> Response:
-    """Assign the open disagreements to one more reader, to whom they look like any other image."""
-    images = [one.image.image_id for one in list_disagreements(site.store, by=owner.login)]
-    n_assigned = assign_third_reader(site.store, images, login=login, by=owner.login)
-    message = "{n} images handed to the third reader."
-    return _result(request, message, n=n_assigned)
 
 
 @router.get("/agreement")
@@ -316,8 +197,23 @@ def agreement_rows(found: StudyAgreement) -> list[dict[str, object]]:
 @router.get("/export")
 def export_page(request: Request, site: CurrentSite, owner: Owner) -> Response:
     """List the files that can be exported."""
-    head = str(read_head(site.store))
-    return render_page(request, "export.html.j2", account=owner, study=site.study(), head=head)
+    study, images = site.study(), list_image_readings(site.store, by=owner.login)
+    reasons = unsettled_reasons(
+        images,
+        study.taxonomy,
+        n_readers=study.settings.n_readers,
+        language=language_of(request),
+        names={one.login: one.name for one in list_accounts(site.store)},
+    )
+    return render_page(
+        request,
+        "export.html.j2",
+        account=owner,
+        study=study,
+        head=str(read_head(site.store)),
+        n_images=len(images),
+        reasons=reasons,
+    )
 
 
 @router.get("/export/{name}")
@@ -327,7 +223,8 @@ def download(site: CurrentSite, owner: Owner, name: FileName) -> Response:
         path = Path(folder) / name
         WRITERS[name](site, owner.login, path)
         content = path.read_bytes()
-    headers = {"Content-Disposition": f"attachment; filename={name}"}
+    saved_as = _free_name(site.study().image_root, name)
+    headers = {"Content-Disposition": f"attachment; filename={saved_as}"}
     return Response(content, media_type=MEDIA_TYPES[path.suffix], headers=headers)
 
 
@@ -344,8 +241,14 @@ def verify(
     return render_page(request, "verified.html.j2", found=found)
 
 
-def _result(request: Request, message: str, **parts: object) -> Response:
-    return render_page(request, "result.html.j2", message=message, parts=parts)
+def _free_name(folder: Path, name: str) -> str:
+    """Return a name that no file of the folder has, such as the manifest that a study began with.
+
+    A manifest must be saved beside the images, so the suggested name must not replace another.
+    """
+    stem, suffix = Path(name).stem, Path(name).suffix
+    names = (name, *(f"{stem}-{number}{suffix}" for number in range(2, 100)))
+    return next((one for one in names if not (folder / one).exists()), name)
 
 
 def _people(
@@ -410,7 +313,7 @@ WRITERS: dict[str, Callable[[Site, str, Path], None]] = {
     "labels.json": _write_labels,
     "annotations.csv": _write_annotations,
     "history.csv": _write_annotations,
-    "manifest.csv": _write_manifest,
-    "manifest_soft.csv": _write_manifest,
+    "settled.csv": _write_manifest,
+    "settled_soft.csv": _write_manifest,
     "record.jsonl": _write_ledger,
 }

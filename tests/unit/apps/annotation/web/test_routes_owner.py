@@ -1,7 +1,6 @@
 import io
 import json
 import re
-import uuid
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from glomerulab.apps.annotation.agreement import study_agreement
 from glomerulab.apps.annotation.store.accounts import check_password
-from glomerulab.apps.annotation.store.adjudications import adjudication_history, list_image_readings
+from glomerulab.apps.annotation.store.adjudications import list_image_readings
 from glomerulab.apps.annotation.store.annotations import list_annotations, list_items
 from glomerulab.apps.annotation.store.study import read_study
 from glomerulab.apps.annotation.web.routes_owner import agreement_rows
@@ -78,111 +77,6 @@ def test_the_progress_table_is_a_fragment(web):
     assert answer.text.lstrip().startswith("<div")
 
 
-@pytest.fixture
-def with_disagreements(web):
-    """Let the readers differ on glom_001 and glom_002, and agree on glom_000."""
-    for image_id, anna, bo in (
-        ("glom_000", NORMAL, NORMAL),
-        ("glom_001", CRESCENT, SCLEROSIS),
-        ("glom_002", NORMAL, CRESCENT),
-    ):
-        save(web.store, "anna", image_id, anna)
-        save(web.store, "bo", image_id, bo)
-    return web.client("owner")
-
-
-def _adjudicate(with_disagreements, image="glom_001", **changes):
-    form = {
-        "image": image,
-        "expected_version": 0,
-        "save_key": str(uuid.uuid4()),
-        "label": ["cgn", "fsg"],
-    }
-    return with_disagreements.write("/study/disagreement", data=form | changes)
-
-
-def test_the_list_holds_the_images_on_which_readers_differ(with_disagreements):
-    page = with_disagreements.get("/study/disagreements").text
-    assert re.findall(r">(glom_\d+)</a>", page) == ["glom_001", "glom_002"]
-
-
-def test_adjudication_leads_to_the_next_image_and_keeps_every_version(web, with_disagreements):
-    answer = _adjudicate(with_disagreements, note="both seen together")
-    assert answer.headers["HX-Redirect"] == "/study/disagreement?image=glom_002"
-    assert "glom_001</a>" not in with_disagreements.get("/study/disagreements").text
-    assert _adjudicate(with_disagreements, expected_version=1, label=["cgn"]).status_code == 204
-    history = adjudication_history(web.store, "glom_001", by="owner")
-    assert [sorted(k for k, v in one.labels.items() if v == 1) for one in history] == [
-        ["cgn", "fsg"],
-        ["cgn"],
-    ]
-    assert "both seen together" in with_disagreements.get("/study/disagreement?image=glom_001").text
-    assert "glom_001</a>" in with_disagreements.get("/study/disagreements?settled=true").text
-
-
-def test_two_owners_windows_do_not_overwrite_each_other(with_disagreements):
-    assert _adjudicate(with_disagreements).status_code == 204
-    assert _adjudicate(with_disagreements, label=["normal"]).status_code == 409
-
-
-def test_the_same_adjudication_twice_is_stored_once(web, with_disagreements):
-    key = str(uuid.uuid4())
-    for _ in range(2):
-        assert _adjudicate(with_disagreements, save_key=key).status_code == 204
-    assert len(adjudication_history(web.store, "glom_001", by="owner")) == 1
-
-
-def test_labels_that_exclude_each_other_are_rejected(with_disagreements):
-    assert _adjudicate(with_disagreements, label=["normal", "cgn"]).status_code == 422
-
-
-def test_an_image_is_not_settled_without_a_decision(web, with_disagreements):
-    undecided = _adjudicate(with_disagreements, label=[])
-    assert undecided.status_code == 422
-    assert "tick" in undecided.text
-    assert _adjudicate(with_disagreements, none="true").status_code == 422  # and two labels
-    assert adjudication_history(web.store, "glom_001", by="owner") == []
-    assert _adjudicate(with_disagreements, label=[], none="true").status_code == 204
-    (settled,) = adjudication_history(web.store, "glom_001", by="owner")
-    assert set(settled.labels.values()) == {0}
-
-
-def test_a_third_reader_decides_by_rule(web, with_disagreements):
-    add_account(web.store, "carla")
-    assert (
-        "2 images" in with_disagreements.write("/study/third-reader", data={"login": "carla"}).text
-    )
-    for item in list_items(web.store, "carla"):
-        save(web.store, "carla", item.image_id, CRESCENT)
-    assert (
-        "2 images settled; 0"
-        in with_disagreements.write("/study/settle", data={"method": "third_reader"}).text
-    )
-    assert (
-        "0 images settled; 0"
-        in with_disagreements.write("/study/settle", data={"method": "majority"}).text
-    )
-
-
-def test_two_readers_have_no_majority(with_disagreements):
-    assert (
-        "0 images settled; 2"
-        in with_disagreements.write("/study/settle", data={"method": "majority"}).text
-    )
-
-
-def test_the_owner_sees_any_image_and_an_annotator_none_of_these_pages(web, with_disagreements):
-    answer = with_disagreements.get("/study/image?image=glom_002")
-    assert answer.content == (web.folder / "images" / "glom_002.png").read_bytes()
-    assert with_disagreements.get("/study/image?image=../../etc/passwd").status_code == 404
-    for path in (
-        "/study/disagreements",
-        "/study/disagreement?image=glom_001",
-        "/study/image?image=glom_001",
-    ):
-        assert web.client("anna").get(path).status_code == 403
-
-
 def _differ(web) -> None:
     for number in range(6):
         save(web.store, "anna", f"glom_00{number}", (NORMAL, CRESCENT)[number % 2])
@@ -230,8 +124,8 @@ def test_annotators_do_not_see_the_agreement(web):
 
 FILES = (
     "labels.json",
-    "manifest.csv",
-    "manifest_soft.csv",
+    "settled.csv",
+    "settled_soft.csv",
     "annotations.csv",
     "history.csv",
     "record.jsonl",
@@ -270,12 +164,12 @@ def test_the_papers_json_holds_what_is_settled_and_null_elsewhere(with_readings)
 
 
 def test_a_manifest_keeps_the_studys_paths_and_shares_of_readers(with_readings):
-    table = _table(with_readings, "manifest_soft.csv").set_index("image_id")
+    table = _table(with_readings, "settled_soft.csv").set_index("image_id")
     assert table.loc["glom_001", "image_path"] == "images/glom_001.png"
     assert table.loc["glom_001", "soft_fsg"] == 0.5
     assert pd.isna(table.loc["glom_001", "fsg"])
     assert table.loc["glom_000", "settled"] == "agreed"
-    assert "soft_fsg" not in _table(with_readings, "manifest.csv")
+    assert "soft_fsg" not in _table(with_readings, "settled.csv")
 
 
 def test_the_history_has_every_version(web, with_readings):
@@ -296,6 +190,23 @@ def test_every_file_comes_as_a_download_and_to_the_owner_alone(web, with_reading
     assert answer.headers["content-disposition"] == f"attachment; filename={name}"
     assert answer.content
     assert web.client("anna").get(f"/study/export/{name}").status_code == 403
+
+
+def test_a_manifest_is_not_saved_over_the_one_that_the_study_began_with(web, with_readings):
+    (web.folder / "settled.csv").write_text("image_id,image_path\n")
+    answer = with_readings.get("/study/export/settled.csv")
+    assert answer.headers["content-disposition"] == "attachment; filename=settled-2.csv"
+
+
+def test_the_export_counts_and_names_what_is_not_settled(web, with_readings):
+    save(web.store, "bo", "glom_003", skip_reason="cut off")
+    page = with_readings.get("/study/export").text
+    assert "1 of 6 images are settled" in page
+    rows = dict(re.findall(r">(glom_\d+)</a></td><td>([^<]*)<", page))
+    assert rows["glom_001"] == "its readers disagree"
+    assert rows["glom_002"] == "Anna has not read it yet"
+    assert rows["glom_003"] == "Bo skipped it: cut off; Anna has not read it yet"
+    assert len(rows) == 5
 
 
 def test_only_the_listed_files_can_be_exported(with_readings):
