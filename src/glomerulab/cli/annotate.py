@@ -235,9 +235,7 @@ def distribute(
         if further_reader is not None:
             images = list_skipped(list_incomplete(store, by=by))
             n_assigned = assign_further_reader(store, images, login=further_reader, by=by)
-            typer.echo(
-                f"{n_assigned} of {len(images)} skipped images assigned to {further_reader}"
-            )
+            typer.echo(f"{n_assigned} of {len(images)} skipped images assigned to {further_reader}")
             return
         if third_reader is not None:
             images = [one.image.image_id for one in list_disagreements(store, by=by)]

@@ -277,9 +277,7 @@ def _export_labels(store: "Store", out: Path, annotator: str | None, by: str, *,
         )
     if annotator is None:
         manifest = final_manifest(images, study, soft=soft)
-        reasons = unsettled_reasons(
-            images, study.taxonomy, n_readers=study.settings.n_readers
-        )
+        reasons = unsettled_reasons(images, study.taxonomy, n_readers=study.settings.n_readers)
         summary = (
             f"{len(manifest.table)} images, {len(reasons)} of them not settled: their labels "
             "unknown"

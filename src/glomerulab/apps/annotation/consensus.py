@@ -85,18 +85,19 @@ def incomplete_reasons(
         for skip in one.skips
     ]
     reasons += [
-        translate("{name} has not read it yet", language, name=names.get(login, login)) for login in one.waiting
+        translate("{name} has not read it yet", language, name=names.get(login, login))
+        for login in one.waiting
     ]
     reasons += [
-        translate("{name} left labels unknown", language, name=names.get(reading.login, reading.login))
+        translate(
+            "{name} left labels unknown", language, name=names.get(reading.login, reading.login)
+        )
         for reading in one.readings
         if None in reading.content.labels.values()
     ]
     n_missing = n_readers - len(one.readings) - len(one.skips) - len(one.waiting)
     if n_missing > 0:
-        reasons.append(
-            translate("{n} of its readers are not assigned yet", language, n=n_missing)
-        )
+        reasons.append(translate("{n} of its readers are not assigned yet", language, n=n_missing))
     return reasons
 
 

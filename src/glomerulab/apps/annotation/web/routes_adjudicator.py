@@ -150,7 +150,9 @@ def adjudicate_by_rule(
 
 
 @router.post("/third-reader")
-def ask_third_reader(request: Request, site: CurrentSite, owner: Owner, *, login: Login) -> Response:
+def ask_third_reader(
+    request: Request, site: CurrentSite, owner: Owner, *, login: Login
+) -> Response:
     """Assign the open disagreements to one more reader, to whom they look like any other image."""
     images = [one.image.image_id for one in list_disagreements(site.store, by=owner.login)]
     n_assigned = assign_third_reader(site.store, images, login=login, by=owner.login)

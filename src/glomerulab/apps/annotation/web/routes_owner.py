@@ -119,7 +119,13 @@ def people(request: Request, site: CurrentSite, owner: Owner) -> Response:
 
 @router.post("/people")
 def add_person(
-    request: Request, site: CurrentSite, owner: Owner, *, name: Field, login: Field, role: Annotated[Role, Form()]
+    request: Request,
+    site: CurrentSite,
+    owner: Owner,
+    *,
+    name: Field,
+    login: Field,
+    role: Annotated[Role, Form()],
 ) -> Response:
     """Create an account with a first password that is shown once."""
     password = _readable_password()

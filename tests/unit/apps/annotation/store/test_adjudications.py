@@ -251,9 +251,7 @@ def test_an_adjudicator_gets_every_disagreement_and_no_queue(store: Store) -> No
     _differ(store)
     assert list_items(store, "chen") == []
     assert [one.image.image_id for one in list_disagreements(store, by="chen")] == ["g001", "g002"]
-    done = adjudicate(
-        store, "g001", CRESCENT, by="chen", expected_version=0, save_key=str(uuid4())
-    )
+    done = adjudicate(store, "g001", CRESCENT, by="chen", expected_version=0, save_key=str(uuid4()))
     assert done.login == "chen"
     assert [one.image.image_id for one in list_incomplete(store, by="chen")] == [
         "g003",

@@ -13,7 +13,7 @@ from glomerulab.apps.annotation.store.adjudications import list_image_readings
 from glomerulab.apps.annotation.store.annotations import list_annotations, list_items
 from glomerulab.apps.annotation.store.study import read_study
 from glomerulab.apps.annotation.web.routes_owner import agreement_rows
-from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, add_account, save
+from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, save
 from tests.support.annotation_web import page_labels
 
 
