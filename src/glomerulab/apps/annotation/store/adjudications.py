@@ -69,7 +69,7 @@ def find_image_readings(store: Store, image_id: str, *, by: str) -> ImageReading
 def list_disagreements(
     store: Store, *, by: str, include_adjudicated: bool = False
 ) -> list[Disagreement]:
-    """Return the images on which readers disagree to an owner or adjudicator, in the order of addition.
+    """Return the images on which readers disagree, in the order of addition.
 
     Images of which enough readers left labels unknown are among them, without differing labels.
     Images that are adjudicated are included if the adjudication is stale, or with
@@ -82,7 +82,7 @@ def list_disagreements(
 
 
 def list_incomplete(store: Store, *, by: str) -> list[ImageReadings]:
-    """Return the images that too few people labelled to an owner or adjudicator, in the order of addition.
+    """Return the images that too few people labelled, in the order of addition.
 
     They have no final labels, and no readers who differ: someone skipped them, has not read them
     yet, or left labels unknown.
