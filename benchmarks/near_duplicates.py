@@ -4,12 +4,16 @@ Run: ``python benchmarks/near_duplicates.py``. Reads ``glas_colon_he`` and ``kid
 from the folder GLOMERULAB_REAL_DATA (default ``../shared/data``), renders phantom crops, and
 prints Markdown tables: the recall of altered copies and the share of false alarms among pictures
 of different patients (or source images), by the number of bits that may differ; and the time per
-image.
+image. With ``--images 20000 100000 1000000`` it compares as many random hashes instead, each size
+in a process of its own, with one copy in a thousand planted in another part.
 """
 
+import argparse
 import io
+import multiprocessing
 import os
 import platform
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,14 +24,22 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
+from glomerulab.cohort.hash_join import near_pairs
 from glomerulab.cohort.manifest import read_manifest
-from glomerulab.cohort.near_duplicates import N_BITS, hash_distances, orientation_hashes
+from glomerulab.cohort.near_duplicates import (
+    MAX_DISTANCE,
+    N_BITS,
+    hash_distances,
+    orientation_hashes,
+)
 from glomerulab.images import RgbImage, read_image
 from glomerulab.phantom.crops import write_phantom_crops
 
 REAL_DATA = Path(
     os.environ.get("GLOMERULAB_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
+N_ALL_PAIRS = 20_000
+"""The largest cohort of which all pairs are compared too."""
 LIMITS = (16, 32, 40, 48, 56, 64, 80, 96)
 
 
@@ -71,6 +83,59 @@ COPIES: dict[str, Callable[[RgbImage], RgbImage]] = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, nargs="+", default=[])
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    if not arguments.images:
+        measure_pictures()
+        return
+    print("| images | planted | found | s, CPU | s, wall | peak MiB | all pairs, s, CPU |")
+    print("|---" * 7 + "|", flush=True)
+    for n_images in arguments.images:
+        # A process of its own, for its peak of memory.
+        args = (n_images, arguments.threads)
+        process = multiprocessing.get_context("spawn").Process(target=measure_size, args=args)
+        process.start()
+        process.join()
+
+
+def measure_size(n_images: int, n_threads: int) -> None:
+    """Compare the parts of a split 6:2:2."""
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**64, (n_images, 8, N_BITS // 64), dtype=np.uint64)
+    edges = [n_images // 5, n_images * 4 // 5]
+    n_planted = n_images // 1000
+    for copy in range(n_planted):  # of another orientation, some bits away
+        flipped = rng.choice(N_BITS, copy % (MAX_DISTANCE + 1), replace=False)
+        bits = np.zeros(N_BITS, dtype=bool)
+        bits[flipped] = True
+        hashes[copy, 0] = hashes[n_images - 1 - copy, copy % 8] ^ np.packbits(bits).view(np.uint64)
+    options = {"max_distance": MAX_DISTANCE, "max_pairs": 1_000_000, "n_threads": n_threads}
+    near_pairs(hashes[:2, 0], hashes[:2], **options)  # compiled, or read from its cache
+    cpu, wall, found = time.process_time(), time.perf_counter(), 0
+    for start, stop in ((0, edges[0]), (edges[0], edges[1])):
+        found += len(near_pairs(hashes[start:stop, 0], hashes[stop:], **options))
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    all_pairs = "" if n_images > N_ALL_PAIRS else f"{all_pairs_seconds(hashes, edges):.1f}"
+    print(
+        f"| {n_images:,} | {n_planted:,} | {found:,} | {cpu:.1f} | {wall:.1f} | {peak:.0f} "
+        f"| {all_pairs} |",
+        flush=True,
+    )
+
+
+def all_pairs_seconds(hashes: npt.NDArray[np.uint64], edges: list[int]) -> float:
+    bits = np.unpackbits(hashes.view(np.uint8), axis=-1).astype(bool)
+    begin = time.process_time()
+    for start, stop in ((0, edges[0]), (edges[0], edges[1])):
+        for first in range(start, stop, 512):
+            hash_distances(bits[first : min(first + 512, stop), 0], bits[stop:])
+    return time.process_time() - begin
+
+
+def measure_pictures() -> None:
     print(f"Python {platform.python_version()}, {platform.machine()}, one process\n")
     sources = {
         "glas_colon_he": (REAL_DATA / "glas_colon_he", "images", "patient_id"),

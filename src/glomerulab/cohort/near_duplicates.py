@@ -4,8 +4,10 @@ A perceptual hash of each image is compared with those of the other parts in all
 orientations, which finds re-encoded, resized, rotated and mirrored copies.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice, pairwise, product
 from pathlib import Path
 
 import imagehash
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 Bits = npt.NDArray[np.bool_]
+Words = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
 
 HASH_SIZE = 16
 THUMBNAIL_PX = 64  # input of a 16 x 16 hash
@@ -50,7 +54,7 @@ ALLOWED_PAIRS = TableSchema(
     error=ManifestError,
 )
 N_NAMED = 20
-N_ROWS_AT_ONCE = 512
+MAX_PAIRS = 1_000_000
 
 ORIENTATIONS = (
     None,
@@ -152,35 +156,25 @@ def find_near_duplicates(
     Returns
     -------
     list of NearDuplicate
-        Nearest first, then by image_id.
+        Nearest first, then by image_id. At most `MAX_PAIRS`: a million blank images would give
+        more pairs than any memory holds.
 
     Raises
     ------
     ManifestError
         If an image cannot be read; the message names the first.
     """
-    rows_inside = np.flatnonzero(manifest.table[column].notna())
-    ids = manifest.table["image_id"].astype(str).to_numpy()[rows_inside]
-    parts = manifest.table[column].astype(str).to_numpy()[rows_inside]
-    hashes = _hash_images(manifest, rows_inside, n_workers, track)
-    found = []
-    for part in sorted(set(parts)):
-        # Each pair of parts once; rows in chunks, to bound the memory.
-        here, later = np.flatnonzero(parts == part), np.flatnonzero(parts > part)
-        for start in range(0, len(here), N_ROWS_AT_ONCE):
-            rows = here[start : start + N_ROWS_AT_ONCE]
-            distances = hash_distances(hashes[rows, 0], hashes[later])
-            for i, j in np.argwhere(distances <= MAX_DISTANCE):
-                row, other = rows[i], later[j]
-                found.append(
-                    NearDuplicate(
-                        str(ids[row]),
-                        str(parts[row]),
-                        str(ids[other]),
-                        str(parts[other]),
-                        int(distances[i, j]),
-                    )
-                )
+    table = manifest.table
+    rows = np.flatnonzero(table[column].notna())
+    names, part = np.unique(table[column].astype(str).to_numpy()[rows], return_inverse=True)
+    order = np.argsort(part, kind="stable")
+    rows, part = rows[order], part[order]
+    hashes = _hash_images(manifest, rows, n_workers, track)
+    ids = table["image_id"].astype(str).to_numpy()[rows]
+    found = [
+        NearDuplicate(ids[row], names[part[row]], ids[other], names[part[other]], distance)
+        for row, other, distance in islice(_near_rows(hashes, part, n_workers), MAX_PAIRS)
+    ]
     return sorted(found, key=lambda pair: (pair.distance, pair.image_id, pair.other_image_id))
 
 
@@ -214,9 +208,10 @@ def check_near_duplicates(
         pair for pair in found if frozenset((pair.image_id, pair.other_image_id)) not in allowed
     ]
     if refused:
+        at_least = "at least " if len(found) == MAX_PAIRS else ""
         rest = f"; and {len(refused) - N_NAMED} more" if len(refused) > N_NAMED else ""
         raise LeakageError(
-            f"{len(refused)} pair(s) of nearly identical images in two parts: "
+            f"{at_least}{len(refused)} pair(s) of nearly identical images in two parts: "
             + "; ".join(str(pair) for pair in refused[:N_NAMED])
             + rest
             + ". Remove one of each, give both the same patient_id, or list pairs that are really "
@@ -239,13 +234,44 @@ def read_allowed_pairs(path: Path) -> frozenset[frozenset[str]]:
     return frozenset(frozenset((row["image_id"], row["other_image_id"])) for row in table.rows)
 
 
-def _hash_images(
-    manifest: Manifest, rows: npt.NDArray[np.int64], n_workers: int, track: Track
-) -> Bits:
-    """Return the hashes of the given rows, shape (n_rows, 8, N_BITS)."""
+def _near_rows(hashes: Words, part: Rows, n_threads: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the pairs of rows in two parts and their distance, the nearest first.
+
+    Equal images of one part are compared once. The rows are sorted by part.
+    """
+    from glomerulab.cohort.hash_join import near_pairs, same_rows
+
+    edges = np.searchsorted(part, np.arange(part.max(initial=0) + 2))
+    whole = hashes.reshape(-1, hashes.shape[1] * hashes.shape[2])
+    equal = np.concatenate(
+        [start + same_rows(whole[start:stop]) for start, stop in pairwise(edges)]
+    )
+    by_group = np.argsort(equal, kind="stable")
+    firsts, begin = np.unique(equal[by_group], return_index=True)
+    end = np.append(begin[1:], len(equal))
+    distinct = hashes if len(firsts) == len(hashes) else hashes[firsts]
+    edges = np.searchsorted(part[firsts], np.arange(len(edges)))
+    search = partial(
+        near_pairs, max_distance=MAX_DISTANCE, max_pairs=MAX_PAIRS, n_threads=n_threads
+    )
+    pairs = [
+        search(distinct[start:stop, 0], distinct[stop:]) + np.array([start, stop, 0])
+        for start, stop in pairwise(edges)
+    ]
+    found = np.concatenate(pairs)
+    for one, other, distance in found[np.argsort(found[:, 2], kind="stable")].tolist():
+        ours, theirs = (by_group[begin[group] : end[group]] for group in (one, other))
+        for pair in product(ours.tolist(), theirs.tolist()):
+            yield (*pair, distance)
+
+
+def _hash_images(manifest: Manifest, rows: Rows, n_workers: int, track: Track) -> Words:
+    """Return the packed hashes of the given rows, shape (n_rows, 8, 4)."""
+    from glomerulab.cohort.hash_join import pack_hashes
+
     paths = manifest.image_paths()
     items = [(index, paths[row]) for index, row in enumerate(rows)]
-    hashes = np.zeros((len(rows), len(ORIENTATIONS), N_BITS), dtype=np.bool_)
+    hashes = np.zeros((len(rows), len(ORIENTATIONS), N_BITS // 64), dtype=np.uint64)
     problems = {}
     outcomes = map_outcomes(_hash_file, items, n_workers=n_workers)
     for outcome in track(outcomes, "Comparing images", len(items)):
@@ -255,7 +281,7 @@ def _hash_images(
             image_id = str(manifest.table["image_id"].iloc[row])
             problems[row] = Problem(str(outcome.error), row, image_id)
         else:
-            hashes[index] = outcome.value
+            hashes[index] = pack_hashes(outcome.value)
     raise_first([problems[row] for row in sorted(problems)], where=manifest.location)
     return hashes
 

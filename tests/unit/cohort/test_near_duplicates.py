@@ -1,14 +1,20 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from glomerulab.cohort import near_duplicates
+from glomerulab.cohort.hash_join import pack_hashes
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
 from glomerulab.cohort.near_duplicates import (
     MAX_DISTANCE,
     N_BITS,
+    NearDuplicate,
     check_near_duplicates,
     find_near_duplicates,
     hash_distances,
@@ -94,6 +100,89 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     pictures = {f"i{n}": (_picture(n % 3), ("train", "test")[n % 2]) for n in range(6)}
     manifest = _manifest(tmp_path, pictures)
     assert find_near_duplicates(manifest, n_workers=2) == find_near_duplicates(manifest)
+
+
+def _hashed(
+    monkeypatch: pytest.MonkeyPatch, hashes: np.ndarray, parts: Sequence[str | None]
+) -> list[NearDuplicate]:
+    """Search among images of these hashes, which are not read from files."""
+    packed = pack_hashes(hashes)
+    monkeypatch.setattr(
+        near_duplicates, "_hash_images", lambda manifest, rows, n_workers, track: packed[rows]
+    )
+    rows = pd.DataFrame(
+        {
+            "image_id": [f"i{n}" for n in range(len(hashes))],
+            "image_path": [f"i{n}.png" for n in range(len(hashes))],
+            "split": pd.array(list(parts), dtype="string"),
+        }
+    )
+    manifest = manifest_from_rows(rows, folder=Path(), taxonomy=load_taxonomy("paper"))
+    return find_near_duplicates(manifest)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 2**32 - 1), n_sources=st.integers(1, 5), n_images=st.integers(0, 40))
+def test_equal_and_near_images_are_found_as_by_comparing_all_pairs(
+    monkeypatch: pytest.MonkeyPatch, seed: int, n_sources: int, n_images: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    sources = rng.integers(0, 2, (n_sources, 8, N_BITS)).astype(bool)
+    hashes = sources[rng.integers(n_sources, size=n_images)]
+    hashes ^= (rng.random(hashes.shape) < 0.1) & (rng.random((n_images, 1, 1)) < 0.5)
+    parts = rng.choice(np.array(["train", "validation", "test", None]), n_images)
+    distances = hash_distances(hashes[:, 0], hashes)
+    wanted = {
+        (f"i{i}", f"i{j}", int(distances[i, j]))
+        for i in range(n_images)
+        for j in range(n_images)
+        if parts[i] and parts[j] and parts[i] < parts[j] and distances[i, j] <= MAX_DISTANCE
+    }
+    found = _hashed(monkeypatch, hashes, parts)
+    assert {(one.image_id, one.other_image_id, one.distance) for one in found} == wanted
+    assert len(found) == len(wanted)
+    assert [one.distance for one in found] == sorted(one.distance for one in found)
+
+
+@pytest.mark.slow
+def test_twenty_thousand_images_give_the_pairs_of_comparing_all(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    n = 20_000
+    hashes = rng.integers(0, 2, (n, 8, N_BITS), dtype=np.uint8).astype(bool)
+    for copy in range(300):  # of another orientation, 0 to 74 bits away
+        altered = hashes[n - 1 - copy, copy % 8].copy()
+        altered[rng.choice(N_BITS, copy // 4, replace=False)] ^= True
+        hashes[copy, 0] = altered
+    parts = np.array(["test", "train", "train", "train", "validation"])[np.arange(n) // (n // 5)]
+    found = _hashed(monkeypatch, hashes, list(parts))
+    signs = np.where(hashes[:, 0], np.float32(1), np.float32(-1))
+    wanted = set()
+    for one, others in (("test", ("train", "validation")), ("train", ("validation",))):
+        here, there = np.flatnonzero(parts == one), np.flatnonzero(np.isin(parts, others))
+        least = np.full((len(here), len(there)), N_BITS, dtype=np.float32)
+        for turned in range(8):
+            theirs = np.where(hashes[there, turned], np.float32(1), np.float32(-1))
+            np.minimum(least, (N_BITS - signs[here] @ theirs.T) / 2, out=least)
+        wanted |= {
+            (f"i{here[i]}", f"i{there[j]}", int(least[i, j]))
+            for i, j in np.argwhere(least <= MAX_DISTANCE)
+        }
+    assert {(pair.image_id, pair.other_image_id, pair.distance) for pair in found} == wanted
+    assert len(found) == len(wanted) == 196  # those up to 48 bits away
+
+
+def test_a_hundred_thousand_blank_images_end_in_a_bounded_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(near_duplicates, "MAX_PAIRS", 5_000)
+    blank = np.zeros((100_000, 8, N_BITS), dtype=bool)
+    found = _hashed(monkeypatch, blank, ["train", "test"] * 50_000)
+    assert len(found) == 5_000
+    assert {pair.distance for pair in found} == {0}
+    assert len(set(found)) == len(found)
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
