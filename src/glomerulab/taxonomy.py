@@ -6,9 +6,10 @@ A taxonomy is a TOML file or the name of a built-in one.
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ __all__ = [
     "BUILT_IN_TAXONOMIES",
     "Label",
     "Taxonomy",
+    "definition_of",
     "load_taxonomy",
     "write_taxonomy",
 ]
@@ -46,6 +48,9 @@ class Label(BaseModel):
     """Code in the Human Phenotype Ontology."""
     excludes: tuple[str, ...] = ()
     """Ids of the labels that cannot be set together with this one."""
+    definition: str | None = None
+    """What a reader must see to set the label; the pages show it."""
+    definition_zh: str | None = None
 
 
 class _TaxonomyFile(BaseModel):
@@ -175,6 +180,23 @@ def load_taxonomy(name_or_path: str | Path) -> Taxonomy:
     except ValidationError as error:
         raise TaxonomyError(first_problem(error, _TaxonomyFile), where=where) from error
     return Taxonomy(parsed.name, parsed.labels)
+
+
+def definition_of(label: Label, language: Literal["en", "zh"]) -> str:
+    """Return the taxonomy's own definition, else the built-in one of the label's HPO code or id.
+
+    Empty if there is none.
+    """
+    own = label.definition_zh if language == "zh" else label.definition
+    known = _definitions()
+    built_in = known.get(label.hpo or "") or known.get(label.id) or {}
+    return own or label.definition or built_in.get(language, "")
+
+
+@cache
+def _definitions() -> Mapping[str, Mapping[str, str]]:
+    text = resources.files("glomerulab.taxonomies").joinpath("definitions.toml").read_text("utf-8")
+    return tomllib.loads(text)
 
 
 def write_taxonomy(taxonomy: Taxonomy, path: Path) -> None:

@@ -31,7 +31,7 @@ def _texts_of_code() -> set[str]:
         text = template.read_text(encoding="utf-8")
         found |= set(re.findall(r'\b_\(\s*"([^"]*)"', text))
         found |= set(re.findall(r"\b_\(\s*'([^']*)'", text))
-    for script in SOURCE.rglob("static/*.js"):
+    for script in (*SOURCE.rglob("static/*.js"), *SOURCE.rglob("templates/*.js")):
         found |= set(re.findall(r'\btranslate\(\s*"([^"]*)"', script.read_text(encoding="utf-8")))
     for route in SOURCE.rglob("routes_*.py"):
         text = route.read_text(encoding="utf-8")

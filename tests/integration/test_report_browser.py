@@ -1,11 +1,20 @@
 """The report in a real browser: no requests, no console errors, nothing cut off."""
 
+import io
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from playwright.sync_api import expect
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
+from glomerulab.geometry import Box
+from glomerulab.images import write_image
+from glomerulab.phantom.crops import example_crop
 from glomerulab.reports.case.write import write_case_reports
 from glomerulab.reports.run.report import write_run_report
 from tests.support.cases import case, one_call, write_case
@@ -13,6 +22,8 @@ from tests.support.run_folders import RunRecipe, write_run
 from tests.support.untrained_runs import write_two_cohorts, write_untrained_run
 
 pytestmark = pytest.mark.browser
+
+AXE = Path(__file__).resolve().parents[2] / "build" / "dev-assets" / "axe.min.js"
 
 
 @pytest.fixture(scope="module", params=["softmax", "sigmoid", "case"])
@@ -127,3 +138,124 @@ def test_a_change_can_be_taken_back_before_it_is_counted(browser, tmp_path):
         card.get_by_role("button", name="Keep this change").click()
         card.get_by_role("button", name="Take back").click()
         assert page.locator(".stale:visible, .pending").count() == 0
+
+
+N_READ = 20
+HIDDEN = (0, 90, 255)
+"""A colour that no stain has."""
+
+
+def _reading_case(folder: Path):
+    """Crescents of phantom crops, in each of which 9 px of the lesion are painted."""
+    rng = np.random.default_rng(11)
+    calls, places = [], []
+    folder.mkdir()
+    for number in range(N_READ):
+        crop = example_crop("PAS", "cgn", seed=number, size=480, mpp=0.5)
+        rows, columns = np.nonzero(crop.masks["cgn"])
+        place = int(rng.integers(len(rows)))
+        y, x = (min(max(int(one[place]), 1), 478) for one in (rows, columns))
+        pixels = crop.pixels.copy()
+        pixels[y - 1 : y + 2, x - 1 : x + 2] = HIDDEN
+        write_image(pixels, folder / f"{number}.png")
+        box = Box(number * 500, 0, 480, 480)
+        outline = tuple((box.x + u, v) for u, v in crop.outline)
+        call = replace(one_call(f"g{number:02}"), box=box, outline=outline, mpp=0.5)
+        calls.append(replace(call, image_path=f"{number}.png"))
+        places.append((x, y))
+    return write_case(folder, calls), places
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
+def test_the_pixels_of_a_hidden_lesion_are_on_the_screen_after_one_key(
+    browser, tmp_path, width, height
+):
+    home, places = _reading_case(tmp_path / "predictions")
+    report = write_case_reports(home, home / "out", formats=["html"]).paths[0]
+    n_seen = 0
+    with _opened(browser, report, width) as page:
+        page.set_viewport_size({"width": width, "height": height})
+        for number, place in enumerate(places):
+            image = page.locator(f'.cards li[data-image="g{number:02}"] .picture')
+            image.scroll_into_view_if_needed()
+            box = image.bounding_box()
+            share = [one / 480 for one in place]
+            page.mouse.move(box["x"] + share[0] * box["width"], box["y"] + share[1] * box["height"])
+            page.keyboard.press("z")
+            expect(page.locator("#viewer .image")).to_be_visible()
+            sheet = page.locator("#viewer .sheet").bounding_box()
+            assert sheet["width"] >= 479  # no pixel of the crop is lost
+            at = [round(sheet[axis] + part * sheet["width"]) for axis, part in zip("xy", share)]
+            clip = {"x": at[0] - 6, "y": at[1] - 6, "width": 12, "height": 12}
+            shot = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+            distance = np.abs(np.asarray(shot, dtype=np.int16) - HIDDEN).sum(axis=2)
+            n_seen += int((distance < 90).sum() >= 9)
+            page.keyboard.press("Escape")
+    assert n_seen == N_READ
+
+
+def test_the_viewer_shows_scale_outline_definitions_and_steps_by_key(browser, tmp_path):
+    home, _ = _reading_case(tmp_path / "predictions")
+    for language, title in (("en", "Crescent"), ("zh", "新月体形成")):
+        report = write_case_reports(home, home / language, formats=["html"], language=language)
+        with _opened(browser, report.paths[0], 1366) as page:
+            page.keyboard.press("j")
+            viewer = page.locator("#viewer")
+            expect(page.locator(".side .place")).to_have_text("1 / 20")
+            assert viewer.locator(".rule span").inner_text().endswith("µm")
+            bar, sheet = (viewer.locator(one).bounding_box() for one in (".rule i", ".sheet"))
+            length_um = int(viewer.locator(".rule span").inner_text().split()[0])
+            assert bar["width"] / length_um == pytest.approx(sheet["width"] / 240, rel=0.02)
+            expect(viewer.locator(".marks")).to_be_visible()
+            page.keyboard.press("o")
+            expect(viewer.locator(".marks")).to_be_hidden()
+            page.keyboard.press("d")
+            guide = viewer.locator(".guide")
+            expect(guide.get_by_text(title)).to_be_visible()
+            assert len(guide.inner_text()) > 200
+            page.keyboard.press("j")
+            expect(page.locator(".side .place")).to_have_text("2 / 20")
+            for _ in range(20):
+                page.keyboard.press("+")
+            assert viewer.locator(".sheet").bounding_box()["width"] == pytest.approx(4 * 480, abs=1)
+            page.keyboard.press("0")
+            assert viewer.locator(".sheet").bounding_box()["width"] < 900
+
+
+def test_a_call_is_confirmed_by_one_key_once_the_name_is_known(browser, tmp_path):
+    home, _ = _reading_case(tmp_path / "predictions")
+    report = write_case_reports(home, home / "out", formats=["html"]).paths[0]
+    with _opened(browser, report, 1366) as page:
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        expect(page.locator(".side").get_by_label("Your name")).to_be_focused()
+        page.keyboard.type("Dr Li")
+        page.locator("#viewer .stage").click()
+        page.keyboard.press("Enter")
+        expect(page.locator(".side .place")).to_have_text("2 / 20")
+        page.keyboard.press("Enter")
+        expect(page.locator(".side .place")).to_have_text("3 / 20")
+        page.keyboard.press("4")
+        expect(page.locator(".side").get_by_label("Crescent")).to_be_checked()
+        page.keyboard.press("Enter")
+        expect(page.locator(".side").get_by_label("Why")).to_be_focused()
+        page.keyboard.type("cells")
+        page.keyboard.press("Enter")
+        expect(page.locator(".side .place")).to_have_text("4 / 20")
+        page.keyboard.press("Escape")
+        expect(page.locator(".cards .pending")).to_have_count(3)
+        kept = page.locator(".cards .pending").all_inner_texts()
+        assert "Normal" in kept[0]
+        assert "Crescent" in kept[2]
+
+
+def test_no_page_of_a_case_breaks_a_rule_of_accessibility(browser, tmp_path):
+    home, _ = _reading_case(tmp_path / "predictions")
+    report = write_case_reports(home, home / "out", formats=["html"]).paths[0]
+    with _opened(browser, report, 1366) as page:
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        for key in ("", "j", "d", "b"):
+            if key:
+                page.keyboard.press(key)
+            found = page.evaluate("axe.run()")
+            assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []

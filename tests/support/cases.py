@@ -141,6 +141,8 @@ def write_case(
             "region_id": call.region_id,
             "stain": call.stain,
             "image_path": call.image_path,
+            "saliency_path": call.saliency_path,
+            "mpp": call.mpp,
             "reasons": " ".join(call.reasons),
             "outline": outline_text(call.outline),
         }

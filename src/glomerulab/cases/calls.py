@@ -80,6 +80,8 @@ class GlomerulusCall:
     """In feature space, see `CalibrationFacts`; NaN if not measured, None if not in the table."""
     sharpness: float | None = None
     """Likewise."""
+    mpp: float | None = None
+    """Micrometres per pixel of the crop, likewise."""
 
     @property
     def is_referred(self) -> bool:

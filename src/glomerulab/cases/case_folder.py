@@ -437,6 +437,7 @@ def _call(row: dict[str, Any], taxonomy: Taxonomy, head: Head, where: str) -> Gl
         source_class=text("source_class"),
         distance=_measure(row, "distance", where),
         sharpness=_measure(row, "sharpness", where),
+        mpp=_measure(row, "mpp", where),
     )
 
 

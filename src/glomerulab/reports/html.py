@@ -10,10 +10,18 @@ from PIL import Image
 
 from glomerulab.images import read_image
 
-__all__ = ["THUMBNAIL_PX", "page_environment", "svg_uri", "thumbnail_uri"]
+__all__ = [
+    "THUMBNAIL_PX",
+    "jpeg_uri",
+    "page_environment",
+    "picture_bytes",
+    "svg_uri",
+    "thumbnail_uri",
+]
 
 THUMBNAIL_PX = 192
 JPEG_QUALITY = 85
+FINE_QUALITY = 90
 
 
 @cache
@@ -38,7 +46,7 @@ def svg_uri(path: Path) -> str:
 
 
 def thumbnail_uri(path: Path, *, size_px: int = THUMBNAIL_PX) -> str:
-    """Return a small JPEG of an image as a data URI.
+    """Return a small JPEG of an image as a data URI; see `picture_bytes` for one to be read from.
 
     Parameters
     ----------
@@ -62,8 +70,30 @@ def thumbnail_uri(path: Path, *, size_px: int = THUMBNAIL_PX) -> str:
 # A report is rendered again, with the same pictures, for each format and after each correction.
 @lru_cache(maxsize=1024)
 def _thumbnail_uri(path: Path, size_px: int, _written: tuple[int, int]) -> str:
+    return jpeg_uri(_jpeg(path, size_px, quality=JPEG_QUALITY, subsampling=2))
+
+
+def picture_bytes(path: Path, *, size_px: int) -> bytes:
+    """Return an image as a JPEG that a diagnosis can be read from: fine, with full colour.
+
+    An image whose longer side is above `size_px` is made smaller.
+
+    Raises
+    ------
+    ImageFileError
+        If the image cannot be read.
+    """
+    return _jpeg(path, size_px, quality=FINE_QUALITY, subsampling=0)
+
+
+def jpeg_uri(content: bytes) -> str:
+    """Return a JPEG as a data URI."""
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _jpeg(path: Path, size_px: int, *, quality: int, subsampling: int) -> bytes:
     image = Image.fromarray(read_image(path))
     image.thumbnail((size_px, size_px), Image.Resampling.LANCZOS)
     buffer = BytesIO()
-    image.save(buffer, format="JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    image.save(buffer, format="JPEG", quality=quality, subsampling=subsampling)
+    return buffer.getvalue()

@@ -9,11 +9,14 @@ from starlette.responses import FileResponse, Response
 
 __all__ = ["Assets"]
 
+SHARED = Path(str(resources.files("glomerulab.reports") / "templates"))
+SHARED_NAMES = ("picture_viewer.css", "picture_viewer.js")
+"""Of files that reports embed and the applications serve."""
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 class Assets:
-    """The files below the folder ``static`` of a package.
+    """The files below the folder ``static`` of a package, and those that all pages share.
 
     Parameters
     ----------
@@ -28,7 +31,7 @@ class Assets:
     def url(self, name: str) -> str:
         """Return the address of a file below ``static``, which changes with its content."""
         if name not in self._urls:
-            digest = hashlib.sha256((self.root / name).read_bytes()).hexdigest()[:12]
+            digest = hashlib.sha256(self._files[name].read_bytes()).hexdigest()[:12]
             self._urls[name] = f"/static/{name}?v={digest}"
         return self._urls[name]
 
@@ -43,8 +46,9 @@ class Assets:
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        return {
+        own = {
             path.relative_to(self.root).as_posix(): path
             for path in self.root.rglob("*")
             if path.suffix in TYPES
         }
+        return {name: SHARED / name for name in SHARED_NAMES} | own

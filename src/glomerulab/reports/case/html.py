@@ -20,10 +20,12 @@ from glomerulab.reports.case.view import case_view
 from glomerulab.reports.html import page_environment
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.names import safe_name
+from glomerulab.taxonomy import definition_of
 
 __all__ = ["ReviewFacts", "page_policy", "render_case_html"]
 
 TEMPLATES = resources.files("glomerulab.reports.case").joinpath("templates")
+SHARED = resources.files("glomerulab.reports").joinpath("templates")
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,9 @@ def page_policy(review: ReviewFacts | None) -> str:
 
 
 def _scripts(review: ReviewFacts | None) -> list[str]:
-    names = ["case.js"] if review is None else ["case.js", "case_review.js"]
-    return [TEMPLATES.joinpath(name).read_text("utf-8") for name in names]
+    names = ["case.js", "case_pictures.js", *([] if review is None else ["case_review.js"])]
+    viewer = SHARED.joinpath("picture_viewer.js").read_text("utf-8")
+    return [viewer, *(TEMPLATES.joinpath(name).read_text("utf-8") for name in names)]
 
 
 def _script_facts(case: Case, language: Language, review: ReviewFacts | None) -> dict[str, Any]:
@@ -112,11 +115,16 @@ def _script_facts(case: Case, language: Language, review: ReviewFacts | None) ->
     labels = {
         one.id: {
             "name": localized(one, "name", language),
+            "definition": definition_of(one, language),
             "excludes": [*one.excludes, NOT_A_GLOMERULUS],
         }
         for one in case.taxonomy.labels
     }
-    labels[NOT_A_GLOMERULUS] = {"name": translate("not a glomerulus", language), "excludes": []}
+    labels[NOT_A_GLOMERULUS] = {
+        "name": translate("not a glomerulus", language),
+        "definition": translate("A tubule, a vessel, other tissue, or too little to tell.", language),
+        "excludes": [],
+    }
     return {
         "key": _browser_key(case),
         "file": f"{safe_name(case.patient)}.changes.csv",

@@ -36,6 +36,8 @@ CHINESE = (
 )
 JPEG_QUALITY = 85
 DASH_PX = 9.0
+OUTLINE_SHARE = 200
+"""Of a crop's longer side to its outline, thin enough to leave Bowman's capsule visible."""
 
 
 def write_case_pdf(case: Case, folder: Path, path: Path, *, language: Language = "en") -> None:
@@ -120,14 +122,14 @@ def _texts(view: CaseView) -> dict[str, Any]:
 
 def _member(image: ImageRow, folder: Path, room: Path, language: Language) -> dict[str, Any]:
     """Save a crop with its outline for the typesetter, and return it with its texts."""
-    picture = crop_picture(image.call, folder)
+    picture = crop_picture(image.call, folder, lambda path: path.name)
     file = ""
     if picture.uri is not None and image.call.image_path is not None:
         file = f"crop-{image.number}.jpg"
         crop = Image.fromarray(read_image(folder / image.call.image_path))
         if picture.outline:
             line = [*picture.outline, picture.outline[0]]
-            width = max(round(picture.stroke), 1)
+            width = max(round(max(crop.size) / OUTLINE_SHARE), 1)
             ImageDraw.Draw(crop).line(line, fill=image.colour, width=width)
         _save(crop, room / file, CROP_PX)
     missing = translate("no picture", language)

@@ -1,6 +1,6 @@
 """Pictures of a case report: crops with their outline, and slides with their glomeruli."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,12 @@ from glomerulab.errors import ImageFileError
 from glomerulab.geometry import Point
 from glomerulab.images import image_size
 from glomerulab.reports.case.view import ImageRow
-from glomerulab.reports.html import thumbnail_uri
+from glomerulab.reports.html import jpeg_uri, picture_bytes, thumbnail_uri
 
 CROP_PX = 256
+"""Of a crop in print."""
+NATIVE_PX = 2048
+"""Of a crop on a page, where it can be enlarged to its own pixels; a longer one is made smaller."""
 MAP_PX = 1600
 
 
@@ -24,7 +27,8 @@ class CropPicture:
     width: int = 1
     height: int = 1
     outline: tuple[Point, ...] = ()
-    stroke: float = 1.0
+    mpp: float | None = None
+    """Micrometres per pixel of the crop; None if unknown."""
     problem: str = ""
     """Why the file cannot be shown; empty if the call has no picture."""
 
@@ -61,19 +65,25 @@ class SlideMap:
     uri: str
     width: int
     height: int
+    mpp: float | None
     stroke: int
     text: int
     marks: tuple[MapMark, ...]
 
 
-def crop_picture(call: GlomerulusCall, folder: Path) -> CropPicture:
-    """Return the picture of a crop, or why it cannot be shown."""
+def crop_picture(
+    call: GlomerulusCall, folder: Path, uri_of: Callable[[Path], str] | None = None
+) -> CropPicture:
+    """Return the picture of a crop, or why it cannot be shown.
+
+    `uri_of` returns the address of an image file; by default the data of all its pixels.
+    """
     if call.image_path is None:
         return CropPicture(None)
     path = folder / call.image_path
     try:
         width, height = image_size(path)
-        uri = thumbnail_uri(path, size_px=CROP_PX)
+        uri = (uri_of or native_uri)(path)
     except ImageFileError as error:
         is_missing = isinstance(error.__cause__, FileNotFoundError)
         problem = "its file is no longer there" if is_missing else "its file cannot be read"
@@ -82,15 +92,22 @@ def crop_picture(call: GlomerulusCall, folder: Path) -> CropPicture:
     if call.box is not None and call.outline:
         box, scale = call.box, width / call.box.width
         outline = tuple(((x - box.x) * scale, (y - box.y) * scale) for x, y in call.outline)
-    return CropPicture(uri, width, height, outline, stroke=round(max(width, height) / 110, 1))
+    return CropPicture(uri, width, height, outline, call.mpp)
 
 
-def saliency_uri(call: GlomerulusCall, folder: Path) -> str:
-    """Return the saliency picture as a data URI; empty if there is none or it cannot be read."""
+def native_uri(path: Path) -> str:
+    """Return a crop as a data URI."""
+    return jpeg_uri(picture_bytes(path, size_px=NATIVE_PX))
+
+
+def saliency_uri(
+    call: GlomerulusCall, folder: Path, uri_of: Callable[[Path], str] | None = None
+) -> str:
+    """Return the saliency picture as an address; empty if there is none or it cannot be read."""
     if call.saliency_path is None:
         return ""
     try:
-        return thumbnail_uri(folder / call.saliency_path, size_px=CROP_PX)
+        return (uri_of or native_uri)(folder / call.saliency_path)
     except ImageFileError:  # optional, beside the crop
         return ""
 
@@ -110,6 +127,7 @@ def slide_map(slide: SlideFacts, images: Sequence[ImageRow], folder: Path) -> Sl
         uri,
         slide.width,
         slide.height,
+        slide.mpp,
         stroke=max(longer // 220, 1),
         text=max(longer // 42, 6),
         marks=tuple(marks),

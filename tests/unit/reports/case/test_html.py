@@ -1,13 +1,18 @@
 import base64
 import hashlib
+import io
 import json
 import re
 from dataclasses import replace
 
+import numpy as np
+from PIL import Image
+
 from glomerulab.cases.case import build_cases
 from glomerulab.cases.corrections import add_correction
+from glomerulab.images import read_image, write_image
 from glomerulab.reports.case.html import ReviewFacts, page_policy, render_case_html
-from glomerulab.reports.case.pictures import crop_picture, slide_map
+from glomerulab.reports.case.pictures import NATIVE_PX, crop_picture, slide_map
 from glomerulab.reports.case.view import case_view
 
 
@@ -16,15 +21,35 @@ def test_the_page_loads_nothing(folder) -> None:
     assert "default-src 'none'" in page
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources
-    assert all(source.startswith("data:image/") for source in sources)
+    assert all(source.startswith(("data:image/", "#")) for source in sources)
 
 
-def test_only_the_script_of_the_page_itself_may_run(folder) -> None:
+def test_only_the_scripts_of_the_page_itself_may_run(folder) -> None:
     page = render_case_html(build_cases(folder)[0], folder.folder)
     scripts = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
-    assert [kind for kind, _ in scripts] == [' type="application/json" id="facts"', ""]
-    digest = base64.b64encode(hashlib.sha256(scripts[1][1].encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'\"" in page
+    assert [kind for kind, _ in scripts] == [' type="application/json" id="facts"', "", "", ""]
+    digests = [
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for _, text in scripts[1:]
+    ]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    assert f'script-src {allowed}"' in page
+
+
+def test_a_crop_is_in_the_page_with_all_its_pixels(folder) -> None:
+    uri = crop_picture(folder.calls[0], folder.folder).uri
+    assert uri in render_case_html(build_cases(folder)[0], folder.folder)
+    shown = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+    crop = read_image(folder.folder / "crop0.png")
+    assert shown.size == crop.shape[1::-1]
+    assert np.abs(np.asarray(shown, dtype=np.int16) - crop).mean() < 8  # of noise
+
+
+def test_a_huge_crop_is_made_smaller_and_its_outline_still_fits(folder) -> None:
+    wide = np.full((30, 5000, 3), 200, dtype=np.uint8)
+    write_image(wide, folder.folder / "crop0.png")
+    picture = crop_picture(folder.calls[0], folder.folder)
+    assert picture.width == 5000  # of the outline's coordinates
+    assert Image.open(io.BytesIO(base64.b64decode(picture.uri.split(",")[1]))).width == NATIVE_PX
 
 
 def test_names_from_files_are_escaped(folder) -> None:
@@ -111,7 +136,7 @@ def test_only_a_page_with_a_server_may_call_it(folder) -> None:
     page = render_case_html(case, folder.folder, review=facts)
     assert page_policy(facts) in page
     assert page_policy(facts).endswith("connect-src 'self'")
-    assert len(re.findall(r"<script>", page)) == 2
+    assert len(re.findall(r"<script>", page)) == 4
     assert '"review": {"n_cases": 2, "state": "now"}' in page
     alone = render_case_html(case, folder.folder)
     assert "connect-src" not in alone

@@ -55,7 +55,7 @@ def render_page(
         "path": request.url.path,
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "csrf": csrf_token(request),
-        "translations": catalogue(language, "annotation"),
+        "translations": {**catalogue(language, "annotation"), **catalogue(language, "viewer")},
         "account": None,
         **values,
     }

@@ -55,6 +55,9 @@
     return Number.isNaN(when.getTime()) ? time : when.toISOString().slice(0, 16).replace("T", " ") + " UTC";
   }
 
+  // What stands below a picture, which case_pictures.js moves beside the enlarged one.
+  const bodies = new Map([...document.querySelectorAll(".cards .body")].map((body) => [body.closest("li"), body]));
+  const bodyOf = (card) => bodies.get(card);
   const cardOf = (image) => [...document.querySelectorAll(".cards li[data-image]")]
     .find((card) => card.dataset.image === image);
 
@@ -87,14 +90,21 @@
       store([...pending(), { time, by, image_id, labels, reason, place, seen: Number(seen) }]);
       form.closest("details").open = false;
       form.elements.reason.value = "";
+      page.onKept(card);
       render();
       page.onStored();
+    });
+    form.querySelector(".confirm").hidden = !card.dataset.labels;
+    form.querySelector(".confirm").addEventListener("click", () => {
+      boxes.forEach((box) => { box.checked = current.includes(box.value); });
+      form.elements.reason.value ||= translate("confirmed");
+      form.requestSubmit();
     });
     return form;
   }
 
   function openForm(card) {
-    const details = card.querySelector(".change");
+    const details = bodyOf(card).querySelector(".change");
     if (!details.querySelector("form")) details.querySelector("summary").after(makeForm(card));
     return details;
   }
@@ -116,10 +126,10 @@
 
   function render() {
     const entries = pending();
-    document.querySelectorAll(".cards .pending").forEach((line) => line.remove());
-    for (const card of document.querySelectorAll(".cards li[data-image]")) {
+    document.querySelectorAll(".body .pending").forEach((line) => line.remove());
+    for (const [card, body] of bodies) {
       const mine = entries.filter((one) => one.image_id === card.dataset.image);
-      card.querySelector(".change").before(...mine.map(pendingLine));
+      body.querySelector(".change").before(...mine.map(pendingLine));
     }
     document.querySelectorAll(".stale").forEach((mark) => {
       mark.hidden = entries.length === 0;
@@ -138,13 +148,11 @@
     isSaved = true;
   }
 
-  // case_review.js replaces the callbacks on a page that `glomerulab review` serves.
-  const page = { facts, translate, pending, store, keyOf, render, element, nameOf, formatTime, cardOf, openForm, onStored() {}, onRendered() {} };
+  // case_pictures.js replaces onKept; case_review.js the others, on a page that `glomerulab review` serves.
+  const page = { facts, translate, pending, store, keyOf, render, element, nameOf, formatTime, cardOf, bodyOf, openForm, onKept() {}, onStored() {}, onRendered() {} };
   window.casePage = page;
 
-  for (const card of document.querySelectorAll(".cards li[data-image]")) {
-    card.querySelector(".change").addEventListener("toggle", () => openForm(card));
-  }
+  for (const [card, body] of bodies) body.querySelector(".change").addEventListener("toggle", () => openForm(card));
   document.getElementById("save-changes").addEventListener("click", save);
   window.addEventListener("storage", render);  // the same page in another tab
   window.addEventListener("beforeunload", (event) => {

@@ -3,7 +3,7 @@
 // server counts them and renders the page again. A change is deleted here only when it has been counted.
 (() => {
   const page = window.casePage;
-  const { facts, translate, pending, store, keyOf, render, element, nameOf, formatTime, cardOf, openForm } = page;
+  const { facts, translate, pending, store, keyOf, render, element, nameOf, formatTime, cardOf, bodyOf, openForm } = page;
   const POLL_MS = 5000;
   const TIMEOUT_MS = 30000;
   const COUNTED = "glomerulab counted " + facts.key;
@@ -126,7 +126,7 @@
   // Keep unfinished input across a reload.
   function saveDrafts() {
     const drafts = [...document.querySelectorAll(".change[open] form")].map((form) => ({
-      image: form.closest("li").dataset.image,
+      image: form.closest(".body").dataset.image,
       labels: [...form.querySelectorAll("input:checked")].map((box) => box.value),
       reason: form.elements.reason.value,
       by: form.elements.by.value,
@@ -155,7 +155,7 @@
     if (!card) return;
     if (pending().length === 0) showMessage(`${translate("Counted: every number on this page includes your change.")} ${document.querySelector(".headline").textContent}`);
     card.classList.add("counted");
-    card.querySelector(".change summary").focus({ preventScroll: true });
+    bodyOf(card).querySelector(".change summary").focus({ preventScroll: true });
     card.scrollIntoView({ block: "start" });  // below the bar
   }
 
