@@ -142,10 +142,10 @@ def write_case(
             "stain": call.stain,
             "image_path": call.image_path,
             "saliency_path": call.saliency_path,
-            "mpp": call.mpp,
             "reasons": " ".join(call.reasons),
             "outline": outline_text(call.outline),
         }
+        row |= {} if call.mpp is None else {"mpp": call.mpp}
         if call.box is not None:
             row |= {"x": call.box.x, "y": call.box.y}
             row |= {"width": call.box.width, "height": call.box.height}
