@@ -122,7 +122,9 @@ def _script_facts(case: Case, language: Language, review: ReviewFacts | None) ->
     }
     labels[NOT_A_GLOMERULUS] = {
         "name": translate("not a glomerulus", language),
-        "definition": translate("A tubule, a vessel, other tissue, or too little to tell.", language),
+        "definition": translate(
+            "A tubule, a vessel, other tissue, or too little to tell.", language
+        ),
         "excludes": [],
     }
     return {
