@@ -185,8 +185,8 @@ def test_the_pixels_of_a_hidden_lesion_are_on_the_screen_after_one_key(
             expect(page.locator("#viewer .image")).to_be_visible()
             sheet = page.locator("#viewer .sheet").bounding_box()
             assert sheet["width"] >= 479  # no pixel of the crop is lost
-            at = [round(sheet[axis] + part * sheet["width"]) for axis, part in zip("xy", share)]
-            clip = {"x": at[0] - 6, "y": at[1] - 6, "width": 12, "height": 12}
+            left, top = (sheet[axis] + share[i] * sheet["width"] for i, axis in enumerate("xy"))
+            clip = {"x": round(left) - 6, "y": round(top) - 6, "width": 12, "height": 12}
             shot = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
             distance = np.abs(np.asarray(shot, dtype=np.int16) - HIDDEN).sum(axis=2)
             n_seen += int((distance < 90).sum() >= 9)
