@@ -342,11 +342,14 @@ def _of_manifest(source: Path, card: ModelCard, settings: PredictSettings) -> Pr
     check_same_labels(manifest, card.taxonomy)
     if manifest.taxonomy != card.taxonomy:
         manifest = read_manifest(source, card.taxonomy)
-    manifest, repeats = _counted_once(manifest)
+    patients = _patients_by_slide(manifest)
+    manifest, repeats, failures = _counted_once(manifest)
     notes = (*_repeat_notes(repeats), *_mpp_notes(manifest, card.mpp))
     return PredictionInputs(
         _with_stain(manifest, settings.stain),
         notes=notes,
+        failures=tuple(failures),
+        patients=patients,
         region_lines=(
             *_warning_lines(note.en for note in notes),
             *_look_alike_lines(manifest),
@@ -354,7 +357,17 @@ def _of_manifest(source: Path, card: ModelCard, settings: PredictSettings) -> Pr
     )
 
 
-def _counted_once(manifest: Manifest) -> tuple[Manifest, dict[str, list[tuple[str, str]]]]:
+def _patients_by_slide(manifest: Manifest) -> dict[str, str | None]:
+    table = manifest.table[["slide_id", "patient_id"]].dropna(subset="slide_id")
+    return {
+        str(slide): None if pd.isna(patient) else str(patient)
+        for slide, patient in table.itertuples(index=False)
+    }
+
+
+def _counted_once(
+    manifest: Manifest,
+) -> tuple[Manifest, dict[str, list[tuple[str, str]]], list[Failure]]:
     """Leave one of the crops of a patient with the same pixels, or in one place on a slide.
 
     Returns
@@ -362,6 +375,8 @@ def _counted_once(manifest: Manifest) -> tuple[Manifest, dict[str, list[tuple[st
     manifest : Manifest
     repeats : dict
         By case, the image that is not counted and the one that is counted in its place.
+    failures : list of Failure
+        Crops around several others, which are counted.
     """
     table = manifest.table
     cases = table["patient_id"].fillna(table["slide_id"]).fillna(table["image_id"]).astype(str)
@@ -377,14 +392,21 @@ def _counted_once(manifest: Manifest) -> tuple[Manifest, dict[str, list[tuple[st
             counted[name] = first[case, digest]
     placed = table[table["slide_id"].notna() & table[list(BOX_COLUMNS)].notna().all(axis=1)]
     placed = placed[~placed["image_id"].isin(list(counted))]
-    for _, rows in placed.groupby([cases[placed.index], placed["slide_id"]], sort=False):
-        single = count_once([_crop_region(row) for _, row in rows.iterrows()], labels_matter=False)
+    failures: list[Failure] = []
+    for (_, slide), rows in placed.groupby([cases[placed.index], placed["slide_id"]], sort=False):
+        single = count_once(
+            [_crop_region(row) for _, row in rows.iterrows()],
+            labels_matter=False,
+            way_out="remove its row from the manifest",
+        )
         counted |= {one.region_id: kept.region_id for one, kept in single.repeats}
+        failures += [Failure(str(slide), one.region_id, reason) for one, reason in single.refused]
     repeats: dict[str, list[tuple[str, str]]] = {}
     for name, case in zip(names, cases, strict=True):
         if name in counted:
             repeats.setdefault(case, []).append((name, counted[name]))
-    return manifest.with_table(table[~names.isin(list(counted))]), repeats
+    gone = {*counted, *(one.region for one in failures)}
+    return manifest.with_table(table[~names.isin(gone)]), repeats, failures
 
 
 def _pixel_digest(path: Path) -> str | None:

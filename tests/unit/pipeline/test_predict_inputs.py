@@ -276,3 +276,20 @@ def test_a_crop_that_is_listed_twice_is_counted_once_and_named(tmp_path: Path) -
     assert "b = a" in note.en
     assert "e = a" in note.en
     assert any("b = a" in line for line in found.region_lines)
+
+
+def test_a_crop_around_several_others_is_not_counted_and_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["image_id,image_path,patient_id,slide_id,x,y,width,height"]
+    places = {"wide": (0, 0, 500, 500), "a": (30, 60, 200, 200), "b": (270, 220, 200, 200)}
+    for name, place in places.items():
+        pixels = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        write_image(pixels, tmp_path / f"{name}.png")
+        lines.append(",".join(map(str, (name, f"{name}.png", "p1", "s1", *place))))
+    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
+    found = crops(tmp_path / "m.csv", tmp_path / "out", mpp=None)
+    assert found.manifest.table["image_id"].tolist() == ["a", "b"]
+    ((slide, name, reason),) = [(one.slide, one.region, one.reason) for one in found.failures]
+    assert (slide, name) == ("s1", "wide")
+    assert "'a'" in reason
+    assert found.patients["s1"] == "p1"  # whose report lists it

@@ -103,18 +103,26 @@ def crop_regions(
     }
     present = {region.region_id: region for region in regions}
     changed = [name for name, one in cut.items() if _was_changed(one, present.get(name), margin)]
-    repeated = _drawn_twice(regions, cut)
-    new = [one for one in regions if one.region_id not in (cut.keys() | repeated.keys())]
+    repeated, refused = _drawn_twice(regions, cut)
+    gone = cut.keys() | repeated.keys() | refused.keys()
+    new = [one for one in regions if one.region_id not in gone]
     images, failures = _cut_all(new, slides, out=out.absolute(), mpp=mpp, margin=margin)
+    failures = {**refused, **failures}
     root = read_study(store).image_root
     images = [replace(one, image_path=_relative(one.image_path, root)) for one in images]
     n_added = add_images(store, images, by=by) if images else 0
     return CropSummary(n_added, len(cut), tuple(changed), failures, repeated)
 
 
-def _drawn_twice(regions: Sequence[DrawnRegion], cut: Collection[str]) -> dict[str, str]:
-    """Return the regions whose glomerulus is cut as another region, often of another reader."""
+def _drawn_twice(
+    regions: Sequence[DrawnRegion], cut: Collection[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the regions whose glomerulus is cut as another region, often of another reader.
+
+    And those around several others, which are cut, with the reason.
+    """
     found: dict[str, str] = {}
+    refused: dict[str, str] = {}
     for slide_id in dict.fromkeys(one.slide_id for one in regions):
         drawn = [
             Region(one.region_id, one.outline, one.labels)
@@ -125,10 +133,15 @@ def _drawn_twice(regions: Sequence[DrawnRegion], cut: Collection[str]) -> dict[s
         new = [one for one in drawn if one.region_id not in cut]
         repeats = list(find_repeats(new, is_cut))
         gone = {one.region_id for one, _ in repeats}
-        single = count_once([one for one in new if one.region_id not in gone], labels_matter=False)
+        single = count_once(
+            [one for one in new if one.region_id not in gone],
+            labels_matter=False,
+            way_out="let its reader delete it",
+        )
+        refused |= {one.region_id: reason for one, reason in single.refused}
         pairs = (*repeats, *single.repeats)
         found |= {one.region_id: counted.region_id for one, counted in pairs}
-    return found
+    return found, refused
 
 
 def import_region_file(

@@ -48,12 +48,13 @@ def count_once(
     *,
     mpp_xy: tuple[float, float] | None = None,
     labels_matter: bool = True,
+    way_out: str = "leave it out with --skip-class, or delete it",
 ) -> SingleRegions:
     """Keep one of the regions that share most of their area.
 
     Of two outlines in one place, the drawn one is kept before a proposed one, one with a class
     before one without, the first before the second. Of a region inside another, the outer one is
-    kept, unless it is larger than a glomerulus: then the outer one is refused.
+    kept, unless it is larger than a glomerulus or encloses several: then the outer one is refused.
 
     Parameters
     ----------
@@ -61,9 +62,12 @@ def count_once(
         Of one slide, in level-0 pixels. A rectangle stands for the ellipse in it, as boxes of
         neighbours overlap where the glomeruli do not.
     mpp_xy : tuple of float, optional
-        Micrometres per level-0 pixel. Without it, an outer region around several is refused.
+        Micrometres per level-0 pixel. With it, only regions as large as a glomerulus are several;
+        smaller ones mark segments.
     labels_matter : bool, default True
         Refuse regions in one place whose classes differ, as either may be right.
+    way_out : str, optional
+        What the user can do about an outer region that is refused.
     """
     shapes = _Shapes(regions)
     waiting = np.ones(len(regions), dtype=np.bool_)
@@ -78,11 +82,13 @@ def count_once(
         waiting[seed] = False
         found, ious = shapes.sharing(seed, waiting)
         inside = found[(ious < SAME_PLACE_IOU) & (shapes.sizes[found] < shapes.sizes[seed])]
-        if len(inside) and _is_no_glomerulus(regions[seed], shapes.areas[inside], mpp_xy):
+        enclosed = [regions[n] for n in inside]
+        if _is_too_large(regions[seed], enclosed, mpp_xy) or _encloses_several(
+            regions[seed], enclosed, shapes.areas[inside], mpp_xy
+        ):
             refused[seed] = (
                 f"it encloses {count_noun(len(inside), 'other region')}, such as "
-                f"{regions[inside[0]].region_id!r}, and is no glomerulus; leave it out with "
-                "--skip-class, or delete it"
+                f"{enclosed[0].region_id!r}, and is no glomerulus; {way_out}"
             )
             continue
         waiting[found] = False
@@ -193,17 +199,33 @@ def _ellipse(outline: tuple[Point, ...]) -> list[Point] | None:
     return list(zip(across.tolist(), down.tolist(), strict=True))
 
 
-def _is_no_glomerulus(
+def _is_too_large(
+    outer: Region, inside: Sequence[Region], mpp_xy: tuple[float, float] | None
+) -> bool:
+    return bool(inside) and mpp_xy is not None and _diameter(outer, mpp_xy) > GLOMERULUS_UM[1]
+
+
+def _encloses_several(
     outer: Region,
-    inside: npt.NDArray[np.object_],
+    inside: Sequence[Region],
+    areas: npt.NDArray[np.object_],
     mpp_xy: tuple[float, float] | None,
 ) -> bool:
-    """Return whether a region that encloses others is too large, or of unknown size around many."""
-    if mpp_xy is not None:
-        box = outer.box()
-        return max(box.width * mpp_xy[0], box.height * mpp_xy[1]) > GLOMERULUS_UM[1]
-    largest = shapely.area(inside).max()
-    return bool(shapely.union_all(inside).area >= SEVERAL * largest)
+    """Return whether regions inside another can be glomeruli and lie apart."""
+    is_one = [
+        (is_proposal(outer) or not is_proposal(one))  # proposals do not outvote a drawn outline
+        and (mpp_xy is None or _diameter(one, mpp_xy) >= GLOMERULUS_UM[0])
+        for one in inside
+    ]
+    if sum(is_one) < 2:
+        return False
+    areas = areas[is_one]
+    return bool(shapely.union_all(areas).area >= SEVERAL * shapely.area(areas).max())
+
+
+def _diameter(region: Region, mpp_xy: tuple[float, float]) -> float:
+    box = region.box()
+    return max(box.width * mpp_xy[0], box.height * mpp_xy[1])
 
 
 def _classes(region: Region) -> frozenset[str]:

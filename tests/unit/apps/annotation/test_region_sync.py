@@ -92,6 +92,19 @@ def test_a_glomerulus_that_two_readers_drew_is_cut_once(
         assert done.repeated == {"r2": "r1", "r4": "r3"}
 
 
+def test_a_region_around_several_others_is_not_cut_and_named(
+    store: Store, tmp_path: Path, entry: SlideEntry
+) -> None:
+    make_study(store, n_images=0)
+    _draw(store, "both", Box(290, 150, 500, 400))
+    _draw(store, "r1", Box(330, 200, 200, 160))
+    _draw(store, "r2", Box(540, 350, 200, 160))
+    done = crop_regions(store, [entry], out=tmp_path, by=OWNER)
+    assert (done.n_added, set(done.failures)) == (2, {"both"})
+    assert "'r1'" in done.failures["both"]
+    assert crop_regions(store, [entry], out=tmp_path, by=OWNER).n_added == 0
+
+
 def test_a_region_imported_again_under_another_name_is_told(
     store: Store, tmp_path: Path, entry: SlideEntry
 ) -> None:

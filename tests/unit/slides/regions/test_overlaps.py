@@ -68,6 +68,24 @@ def test_an_outline_around_glomeruli_is_refused_and_they_are_counted():
         assert "--skip-class" in reason
 
 
+@pytest.mark.parametrize("mpp_xy", [None, (0.5, 0.5), (1.0, 1.0)])
+@pytest.mark.parametrize("n", [2, 3])
+def test_an_outline_of_the_size_of_a_glomerulus_around_several_is_refused(mpp_xy, n):
+    both = disc("both", radius=190)
+    inner = [disc(f"i{k}", x=420 + 80 * k, y=380 if k == 1 else 520, radius=60) for k in range(n)]
+    for regions in ([both, *inner], [*inner, both]):
+        found = count_once(regions, mpp_xy=mpp_xy)
+        assert [one.region_id for one in found.regions] == [one.region_id for one in inner]
+        assert [one.region_id for one, _ in found.refused] == ["both"]
+
+
+def test_two_proposals_do_not_outvote_a_drawn_outline():
+    labels = (PROPOSAL_LABEL,)
+    inner = [disc(f"p{k}", x=420 + 160 * k, radius=60, labels=labels) for k in range(2)]
+    for mpp_xy in (None, (1.0, 1.0)):
+        assert kept([disc("drawn", radius=180), *inner], mpp_xy=mpp_xy) == ["drawn"]
+
+
 def test_a_drawn_outline_is_kept_before_a_proposed_one():
     proposal = disc("p", radius=140, labels=(PROPOSAL_LABEL,))
     assert kept([proposal, disc("drawn")]) == ["drawn"]
