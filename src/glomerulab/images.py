@@ -127,7 +127,7 @@ def image_size(path: Path) -> tuple[int, int]:
         return (height, width) if is_on_side else (width, height)
 
 
-def tiff_tags(path: Path) -> dict[int, Any]:
+def tiff_tags(path: Path | io.BytesIO) -> dict[int, Any]:
     """Return the tags of the first image of a TIFF; empty for other formats.
 
     Raises

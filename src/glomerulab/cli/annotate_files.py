@@ -248,6 +248,8 @@ def _cut(store: "Store", slides: Path, crops: Path, mpp: float, by: str) -> None
 
     done = crop_regions(store, read_slides(slides), out=crops, by=by, mpp=mpp)
     typer.echo(f"{done.n_added} new images, {done.n_existing} cut before")
+    for doubt in done.scale_warnings:
+        typer.echo(f"warning: {doubt}", err=True)
     for region_id, counted in done.repeated.items():
         typer.echo(f"  {region_id}: not cut, since it shares most of its area with {counted}")
     for region_id in done.changed:

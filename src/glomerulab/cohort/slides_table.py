@@ -141,6 +141,8 @@ def regions_on(
     path = region_file_of(entry, regions_path) if regions_path.is_dir() else regions_path
     file = read_region_file(path)
     frame = SlideFrame.of(slide, options)
+    if entry.mpp is not None:
+        frame = replace(frame, mpp_xy=slide.mpp_xy)
     found = select_regions(
         file.features, frame, options, slide_id=entry.slide_id, slide_names=entry.other_names
     )

@@ -6,6 +6,7 @@ refused by `glomerulab.slides.slide`; one that contradicts the objective, the us
 size of a glomerulus is a warning.
 """
 
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ __all__ = [
     "SAME_MPP",
     "ScaleWarning",
     "image_file_scale",
+    "image_scale_warning",
     "region_size_warning",
     "scale_warnings",
     "with_described_scale",
@@ -208,7 +210,30 @@ def with_described_scale(properties: Mapping[str, str], description: str) -> dic
     return found
 
 
-def image_file_scale(path: Path) -> dict[str, str]:
+def image_scale_warning(file: Path | io.BytesIO, used: float) -> ScaleWarning | None:
+    """Return a warning if an image file states another plausible scale than the one given.
+
+    Parameters
+    ----------
+    used : float
+        Micrometres per pixel.
+    """
+    properties = image_file_scale(file)
+    across, down = (_positive(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
+    if across is None or down is None:
+        return None
+    if not all(MIN_MPP <= one <= MAX_MPP for one in (across, down)):
+        return None  # a resolution of print
+    if all(abs(one / used - 1) <= SAME_MPP for one in (across, down)):
+        return None
+    return ScaleWarning(
+        "The image file states {stated} µm per pixel, but {used} was given and is used; correct "
+        "it if the file is right.",
+        {"stated": _pair((across, down)), "used": f"{used:g}"},
+    )
+
+
+def image_file_scale(path: Path | io.BytesIO) -> dict[str, str]:
     """Return the scale and objective that a plain TIFF states, under OpenSlide's names.
 
     Other image files state the resolution of print, not of a microscope: the result is empty.

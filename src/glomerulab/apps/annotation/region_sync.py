@@ -43,7 +43,7 @@ from glomerulab.slides.regions.selection import (
     select_regions,
     unmatched_notes,
 )
-from glomerulab.slides.scale import region_size_warning
+from glomerulab.slides.scale import ScaleWarning, region_size_warning
 from glomerulab.slides.slide import Slide, open_slide
 
 MAX_REGIONS = 50_000
@@ -64,6 +64,8 @@ class CropSummary:
     """Why a region could not be cut, by region id."""
     repeated: Mapping[str, str] = field(default_factory=dict)
     """Regions that share most of their area with another, by region id, and the one that is cut."""
+    scale_warnings: tuple[ScaleWarning, ...] = ()
+    """Of slides that regions were cut from."""
 
 
 def crop_regions(
@@ -106,12 +108,12 @@ def crop_regions(
     repeated, refused = _drawn_twice(regions, cut)
     gone = cut.keys() | repeated.keys() | refused.keys()
     new = [one for one in regions if one.region_id not in gone]
-    images, failures = _cut_all(new, slides, out=out.absolute(), mpp=mpp, margin=margin)
+    images, failures, doubts = _cut_all(new, slides, out=out.absolute(), mpp=mpp, margin=margin)
     failures = {**refused, **failures}
     root = read_study(store).image_root
     images = [replace(one, image_path=_relative(one.image_path, root)) for one in images]
     n_added = add_images(store, images, by=by) if images else 0
-    return CropSummary(n_added, len(cut), tuple(changed), failures, repeated)
+    return CropSummary(n_added, len(cut), tuple(changed), failures, repeated, tuple(doubts))
 
 
 def _drawn_twice(
@@ -275,9 +277,14 @@ def _slide_notes(
         raise RegionError(error.message, where=where) from error
     notes = [glass_note(slide.slide_id, on_glass)] if on_glass else []
     if slide.stated_mpp_xy is not None:
-        size = region_size_warning(slide.slide_id, regions, slide.mpp_xy)
-        notes += [] if size is None else [RegionNote.of(size.text, **size.values)]
+        doubts = _scale_doubts(slide, slide.slide_id, regions)
+        notes += [RegionNote.of(one.text, **one.values) for one in doubts]
     return notes
+
+
+def _scale_doubts(slide: Slide, slide_id: str, regions: Sequence[Region]) -> list[ScaleWarning]:
+    sizes = region_size_warning(slide_id, regions, slide.mpp_xy)
+    return [*slide.scale_warnings, *([] if sizes is None else [sizes])]
 
 
 def _open_without_scale(slide: Path, options: RegionOptions) -> Slide:
@@ -332,7 +339,7 @@ def import_boxes(
     invalid: list[InvalidRegion] = []
     read = read_regions(file, frame=frame, slide_id=slide_id, invalid=invalid)
     _check_number(len(read) + len(invalid))
-    single = count_once(read, mpp_xy=frame.stated_mpp_xy)
+    single = count_once(read, mpp_xy=frame.mpp_xy or frame.stated_mpp_xy)
     invalid += [InvalidRegion(one.region_id, slide_id, why) for one, why in single.refused]
     regions = {_uploaded_region(region, login, slide_id): region for region in single.regions}
     if not regions and not invalid:
@@ -384,10 +391,11 @@ def _cut_all(
     out: Path,
     mpp: float,
     margin: float,
-) -> tuple[list[NewImage], dict[str, str]]:
+) -> tuple[list[NewImage], dict[str, str], list[ScaleWarning]]:
     """Cut regions slide by slide; a region or slide that fails does not stop the others."""
     images: list[NewImage] = []
     failures: dict[str, str] = {}
+    doubts: list[ScaleWarning] = []
     entries = {entry.slide_id: entry for entry in slides}
     for slide_id in dict.fromkeys(region.slide_id for region in regions):
         on_slide = [region for region in regions if region.slide_id == slide_id]
@@ -396,13 +404,20 @@ def _cut_all(
             reason = f"its slide {slide_id!r} is not among the slides given"
             failures |= {region.region_id: reason for region in on_slide}
             continue
+        try:
+            slide = current_slide(entry.path, mpp_override=entry.mpp)
+            shapes = [Region(one.region_id, one.outline, one.labels) for one in on_slide]
+            doubts += _scale_doubts(slide, slide_id, shapes)
+        except SlideError as error:
+            failures |= {region.region_id: error.message for region in on_slide}
+            continue
         for region in on_slide:
             try:
                 images.append(_cut(region, entry, out=out, mpp=mpp, margin=margin))
             except SlideError as error:
                 failures[region.region_id] = error.message
     close_current_slide()
-    return images, failures
+    return images, failures, doubts
 
 
 def _cut(

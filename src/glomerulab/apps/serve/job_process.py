@@ -116,8 +116,12 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
         track=track,
     )
     pack_results(folder.result)
+    lines = (line.removeprefix("warning: ") for line in summary.region_lines)
     return JobResult(
-        n_images=summary.n_images, n_referred=summary.n_referred, n_failures=len(summary.failures)
+        n_images=summary.n_images,
+        n_referred=summary.n_referred,
+        n_failures=len(summary.failures),
+        warnings=tuple(_client_wording(line, task) for line in lines),
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from glomerulab.errors import ConfigError, OutputError
 from glomerulab.runtime.files import atomic_write, make_folder, read_utf8
 from glomerulab.slides.regions.features import RegionOptions
+from glomerulab.slides.scale import MAX_MPP, MIN_MPP
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED = frozenset({"done", "failed", "cancelled"})
@@ -55,8 +56,8 @@ class SlideRequest(_Stored):
     stain: str | None = Field(default=None, description="If the slide does not state it.")
     mpp: float | None = Field(
         default=None,
-        ge=0.05,
-        le=10,
+        ge=MIN_MPP,
+        le=MAX_MPP,
         allow_inf_nan=False,
         description="Micrometres per pixel of level 0, if the slide does not state them.",
     )
@@ -133,6 +134,8 @@ class JobResult(_Stored):
     n_referred: int = 0
     n_failures: int = 0
     """Number of slides, regions and images without a prediction."""
+    warnings: tuple[str, ...] = ()
+    """Doubts about scales, regions and patients, as ``predict`` prints them."""
 
 
 class JobRecord(_Stored):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 from functools import partial
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from glomerulab.images import decode_image
 from glomerulab.inference.decide import Decision
 from glomerulab.inference.image_predictions import ImagePrediction
 from glomerulab.inference.model import PreparedCrop, decide_crops, prepare_crop
+from glomerulab.slides.scale import image_scale_warning
 
 router = APIRouter(dependencies=[KNOWN_PARAMETERS])
 
@@ -82,13 +84,13 @@ async def _response(
 ) -> CropResponse:
     model = service.model
     draws = saliency and model.overlays is not None
-    crop = await to_thread.run_sync(
+    crop, doubts = await to_thread.run_sync(
         partial(_prepared, service, content, stain=stain, mpp=mpp, saliency=draws),
         limiter=service.preparing,
     )
     prediction = await asyncio.wrap_future(model.predictor.submit(crop))
     (decision,) = decide_crops([crop], [prediction], model.card, model.calibration)
-    overlay, notes = None, (*model.notes, *_mpp_notes(mpp, model.card.mpp))
+    overlay, notes = None, (*model.notes, *doubts, *_mpp_notes(mpp, model.card.mpp))
     draws = draws and decision.is_assessed
     if saliency and model.overlays is None:
         notes = (*notes, NO_OVERLAY)
@@ -110,15 +112,18 @@ async def _response(
 
 def _prepared(
     service: Service, content: bytes, *, stain: str | None, mpp: float | None, saliency: bool
-) -> PreparedCrop:
+) -> tuple[PreparedCrop, tuple[str, ...]]:
+    """Return a decoded crop, and a note if its file states another scale than the request."""
     try:
         image = decode_image(content, max_pixels=service.limits.crop_pixels)
     except ImageFileError as error:
         raise ImageFileError(f"{error.message}; {HOW_TO_SEND}") from error
     model = service.model
-    return prepare_crop(
+    crop = prepare_crop(
         image, model.card, model.calibration, stain=stain, mpp=mpp, with_picture=saliency
     )
+    doubt = None if mpp is None else image_scale_warning(io.BytesIO(content), mpp)
+    return crop, () if doubt is None else (str(doubt),)
 
 
 def _overlay(model: ServedModel, crop: PreparedCrop, decision: Decision) -> Overlay:

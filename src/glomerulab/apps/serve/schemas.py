@@ -10,6 +10,7 @@ from glomerulab.apps.serve.job_records import JobProgress, JobRequest, JobResult
 from glomerulab.apps.web.security import NOTICE
 from glomerulab.cases.case_folder import ModelFacts
 from glomerulab.cohort.schema import STAINS
+from glomerulab.slides.scale import MAX_MPP, MIN_MPP
 
 
 def _known_stain(stain: str) -> str:
@@ -21,7 +22,7 @@ def _known_stain(stain: str) -> str:
 Stain = Annotated[
     str, AfterValidator(_known_stain), Field(json_schema_extra={"enum": list(STAINS)})
 ]
-Mpp = Annotated[float, Field(ge=0.001, le=100, allow_inf_nan=False)]
+Mpp = Annotated[float, Field(ge=MIN_MPP, le=MAX_MPP, allow_inf_nan=False)]
 
 
 class _Response(BaseModel):

@@ -183,7 +183,8 @@ class SlideFrame:
     """Width and height; None: not known, so that stated image sizes are not compared."""
     bounds_offset: Point = (0.0, 0.0)
     mpp_xy: tuple[float, float] | None = None
-    """Micrometres per pixel; needed for `RegionOptions.drawn_mpp` alone."""
+    """Micrometres per pixel in use, of `RegionOptions.drawn_mpp` and of a table or an option; None
+    where only the file states them, or nothing does."""
     stated_mpp_xy: tuple[float, float] | None = None
     """As the slide's file states them; None: not compared with what region files state."""
 

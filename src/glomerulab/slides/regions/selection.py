@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import shapely
 from shapely import Polygon, STRtree, make_valid, unary_union
@@ -117,6 +118,7 @@ def select_regions(
     taken: set[tuple[str | None, str]] = set()
     counts: Counter[str] = Counter()
     scaled: dict[tuple[float, float], float] = {}
+    overruled: Counter[float] = Counter()
     skipped: dict[str, list[str]] = {}
     for one in mine:
         found.classes[LABEL_SEPARATOR.join(one.classes)] += 1
@@ -133,6 +135,8 @@ def select_regions(
             factors = _factors(one, frame, options)
             if one.image_size is not None and factors != (1.0, 1.0) and options.drawn_mpp is None:
                 scaled[one.image_size] = factors[0]
+            if (stated := one.drawn_mpp) is not None and _is_overruled(stated, options):
+                overruled[stated] += 1
             outlines, n_specks = _outlines(one)
         except RegionError as error:
             found.invalid.append(
@@ -157,7 +161,11 @@ def select_regions(
                     source_classes=one.classes or None,
                 )
             )
-    found.notes += [*_notes(counts, scaled, frame), *_skipped_notes(skipped)]
+    found.notes += [
+        *_notes(counts, scaled, frame),
+        *_overruled_notes(overruled, options),
+        *_skipped_notes(skipped),
+    ]
     return found
 
 
@@ -342,16 +350,33 @@ def _factors(feature: Feature, frame: SlideFrame, options: RegionOptions) -> tup
     )
 
 
+def _is_overruled(stated: float, options: RegionOptions) -> bool:
+    return options.drawn_mpp is not None and abs(stated / options.drawn_mpp - 1) > SAME_MPP
+
+
+def _overruled_notes(overruled: Counter[float], options: RegionOptions) -> Iterator[RegionNote]:
+    for stated, n in overruled.items():
+        yield RegionNote.of(
+            "{n} objects of the region file state {stated} µm per pixel, but {used} was given and "
+            "is used.",
+            n=n,
+            stated=f"{stated:g}",
+            used=f"{options.drawn_mpp:g}",
+        )
+
+
 def _check_scale(feature: Feature, frame: SlideFrame) -> None:
     """Refuse a region whose file states another scale than the slide."""
-    drawn, stated = feature.drawn_mpp, frame.stated_mpp_xy
-    if drawn is None or stated is None:
+    drawn = feature.drawn_mpp
+    known = [one for one in (frame.mpp_xy, frame.stated_mpp_xy) if one is not None]
+    if drawn is None or not known:
         return
-    if all(abs(drawn / mpp - 1) > SAME_MPP for mpp in stated):
+    if all(abs(drawn / mpp - 1) > SAME_MPP for mpp in chain(*known)):
+        has = known[0][0]
         raise RegionError(
-            f"it was drawn at {drawn:g} micrometres per pixel, and the slide has {stated[0]:g}; "
+            f"it was drawn at {drawn:g} micrometres per pixel, and the slide has {has:g}; "
             f"give --drawn-mpp {drawn:g} if it was drawn on another copy of the slide, or "
-            f"--drawn-mpp {stated[0]:g} if it was drawn on this one"
+            f"--drawn-mpp {has:g} if it was drawn on this one"
         )
 
 

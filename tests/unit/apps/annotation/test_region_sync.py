@@ -92,6 +92,17 @@ def test_a_glomerulus_that_two_readers_drew_is_cut_once(
         assert done.repeated == {"r2": "r1", "r4": "r3"}
 
 
+def test_a_scale_of_the_table_that_contradicts_the_slide_is_told_when_regions_are_cut(
+    store: Store, tmp_path: Path, entry: SlideEntry
+) -> None:
+    make_study(store, n_images=0)
+    _draw(store, "r1")
+    done = crop_regions(store, [replace(entry, mpp=2.0)], out=tmp_path, by=OWNER)
+    assert any("0.5 µm per pixel, but 2 was given" in str(one) for one in done.scale_warnings)
+    _draw(store, "r2", Box(600, 200, 200, 160))
+    assert not crop_regions(store, [entry], out=tmp_path, by=OWNER).scale_warnings
+
+
 def test_a_region_around_several_others_is_not_cut_and_named(
     store: Store, tmp_path: Path, entry: SlideEntry
 ) -> None:

@@ -108,6 +108,17 @@ def test_notes_name_the_fields_of_a_request(task, tmp_path):
     assert "--" not in content
 
 
+def test_a_scale_that_contradicts_the_slide_is_a_warning_of_the_job(task, tmp_path):
+    job = task({"path": "s1.tif", "mpp": 5.0}, regions="s1.geojson")
+    run_job(job)
+    warnings = JobFolder(job.folder).read_outcome().warnings
+    assert any("s1" in one and "5 was given" in one for one in warnings)
+    assert not any("--" in one for one in warnings)
+    job = task({"path": "s1.tif"}, regions="s1.geojson")
+    run_job(job)
+    assert not any("was given" in one for one in JobFolder(job.folder).read_outcome().warnings)
+
+
 def test_failures_are_listed_without_a_server_path(task, tmp_path):
     from glomerulab.geometry import Box, Region
     from glomerulab.slides.regions.files import read_regions, write_regions

@@ -84,6 +84,18 @@ def test_the_scale_of_the_crop_is_noted(open_server, rng):
     assert not open_server.client().post("/v1/crops?mpp=0.5", content=content).json()["notes"]
 
 
+def test_a_scale_that_contradicts_the_file_is_noted(open_server, rng, tmp_path):
+    path = tmp_path / "crop.tif"
+    options = {"resolution_unit": 3, "x_resolution": 10_000.0, "y_resolution": 10_000.0}
+    Image.fromarray(picture(rng, "cgn")).save(path, **options)  # 1 µm per pixel
+    for mpp, is_noted in ((5, True), (1, False)):
+        answer = open_server.client().post(f"/v1/crops?mpp={mpp}", content=path.read_bytes())
+        assert any("states 1 µm" in one for one in answer.json()["notes"]) == is_noted
+    Image.fromarray(picture(rng, "cgn")).save(path, dpi=(72, 72))  # of print
+    answer = open_server.client().post("/v1/crops?mpp=0.5", content=path.read_bytes())
+    assert not answer.json()["notes"]
+
+
 def test_an_overlay_is_drawn_on_request(open_server, rng):
     content = png(picture(rng, "cgn", 60))
     assert open_server.client().post("/v1/crops", content=content).json()["overlay"] is None
@@ -130,7 +142,18 @@ def test_a_bad_upload_is_rejected_with_its_reason_and_the_next_one_is_predicted(
 
 
 @pytest.mark.parametrize(
-    "query", ["stain=XYZ", "stain=", "mpp=0", "mpp=-1", "mpp=nan", "mpp=inf", "mpp=x", "saliency=9"]
+    "query",
+    [
+        "stain=XYZ",
+        "stain=",
+        "mpp=0",
+        "mpp=-1",
+        "mpp=30",
+        "mpp=nan",
+        "mpp=inf",
+        "mpp=x",
+        "saliency=9",
+    ],
 )
 def test_a_bad_parameter_is_named(open_server, query):
     answer = open_server.client().post(f"/v1/crops?{query}", content=GOOD)

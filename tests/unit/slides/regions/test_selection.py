@@ -204,3 +204,32 @@ def test_a_mutated_annotation_of_coco_never_hides_its_neighbours(data):
 def test_an_untouched_file_gives_every_region():
     for features in (parse_geojson(geojson()), parse_coco(coco())):
         assert [one.region_id for one in select(features).regions] == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize(
+    ("used", "stated", "is_refused"),
+    [
+        (None, None, False),
+        (None, (0.5, 0.5), True),
+        (None, (0.25, 0.25), False),
+        ((0.5, 0.5), None, True),  # of the table or an option
+        ((0.25, 0.25), (0.5, 0.5), False),
+        ((0.5, 0.5), (0.25, 0.25), False),
+        ((0.5, 0.5), (300.0, 300.0), True),
+    ],
+)
+def test_a_region_drawn_at_a_scale_that_the_slide_has_not_is_refused(used, stated, is_refused):
+    frame = SlideFrame((100, 100), mpp_xy=used, stated_mpp_xy=stated)
+    found = select_regions([drawn(1, drawn_mpp=0.25)], frame, RegionOptions())
+    assert bool(found.invalid) == is_refused
+    assert all("0.25" in one.reason for one in found.invalid)
+
+
+def test_a_scale_given_in_place_of_that_of_the_region_file_is_told():
+    frame = SlideFrame((100, 100), mpp_xy=(0.5, 0.5))
+    for given_mpp, is_told in ((1.0, True), (0.25, False)):
+        features = [drawn(1, drawn_mpp=0.25), drawn(2)]
+        found = select_regions(features, frame, RegionOptions(drawn_mpp=given_mpp))
+        assert any("0.25" in note.en and "1 was given" in note.en for note in found.notes) == (
+            is_told
+        )

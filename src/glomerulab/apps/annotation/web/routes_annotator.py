@@ -4,6 +4,7 @@ Owners use the slides too.
 """
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Annotated
 from urllib.parse import quote
@@ -168,6 +169,7 @@ def slide_page(
         settings=settings,
         queued=queued,
         imported=imported,
+        doubts=site.slide_cache.scale_warnings(key),
     )
     page.headers["Content-Security-Policy"] = content_policy(with_boxes=True)
     return page
@@ -237,7 +239,10 @@ def upload_boxes(
     site: CurrentSite, account: CurrentAccount, key: Key, file: UploadFile
 ) -> Response:
     """Import boxes from a QuPath GeoJSON file."""
-    slide = site.slide_cache.pyramid(key).slide
+    entry, slide = site.slide_cache.entry(key), site.slide_cache.pyramid(key).slide
+    frame = SlideFrame.of(slide)
+    if entry.mpp is not None:
+        frame = replace(frame, mpp_xy=slide.mpp_xy)
     with site.imports.running(account.login) as track, tempfile.TemporaryDirectory() as folder:
         # The name that the browser gives is not used: it may be anything.
         path = FilePath(folder) / "upload.geojson"
@@ -246,8 +251,8 @@ def upload_boxes(
             site.store,
             path,
             login=account.login,
-            slide_id=site.slide_cache.entry(key).slide_id,
-            frame=SlideFrame.of(slide),
+            slide_id=entry.slide_id,
+            frame=frame,
             track=track,
         )
     return RedirectResponse(f"/slides/{key}?imported={n_boxes}", 303)

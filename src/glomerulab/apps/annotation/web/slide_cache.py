@@ -8,8 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from glomerulab.cohort.slides_table import SlideEntry, read_slides
-from glomerulab.errors import SlideError, UnknownRecordError
+from glomerulab.errors import MissingMppError, SlideError, UnknownRecordError
 from glomerulab.runtime.names import hashed_name
+from glomerulab.slides.scale import ScaleWarning
 from glomerulab.slides.slide import open_slide
 from glomerulab.slides.tiles import TilePyramid
 
@@ -63,6 +64,13 @@ class SlideCache:
             while len(self._open) > MAX_OPEN:
                 self._open.popitem(last=False)
             return pyramid
+
+    def scale_warnings(self, key: str) -> list[ScaleWarning]:
+        """Return the contradictions about the scale of a slide; none if it has no scale."""
+        try:
+            return self.pyramid(key).slide.scale_warnings
+        except MissingMppError:
+            return []
 
     def tile(self, key: str, level: int, column: int, row: int) -> bytes:
         """Return a tile as JPEG; arguments as for `TilePyramid.tile_jpeg`."""

@@ -416,3 +416,14 @@ def test_a_damaged_region_is_an_error_after_the_others_are_imported(site, entry,
     with pytest.raises(RegionError, match=r"1 region.* could not be imported"):
         import_boxes(site.store, file, login="bo", slide_id="slide", frame=SlideFrame())
     assert len(list_regions(site.store, login="owner", slide_id="slide")) == 1
+
+
+def test_a_scale_that_contradicts_the_slide_stands_on_its_page(tmp_path, make_slide):
+    slide = make_slide("S-1.tiff")
+    table = tmp_path / "slides.csv"
+    for mpp, is_told in ((5.0, True), (0.5, False)):
+        table.write_text(f"slide_path,slide_id,mpp\n{slide.name},S-1,{mpp}\n")
+        (tmp_path / str(mpp)).mkdir()
+        web = open_web(tmp_path / str(mpp), slides=table)
+        page = web.client("anna").get(f"/slides/{hashed_name('S-1')}").text
+        assert ("0.5 µm per pixel, but 5 was given" in page) == is_told
