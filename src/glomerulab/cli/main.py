@@ -14,6 +14,7 @@ import typer
 from glomerulab.cli.annotate import annotate_app
 from glomerulab.cli.app import CommandGroup
 from glomerulab.cli.augment import augment
+from glomerulab.cli.cohort import cohort_app
 from glomerulab.cli.compare import compare
 from glomerulab.cli.config import config
 from glomerulab.cli.crossval import crossval
@@ -79,6 +80,7 @@ app.command()(evaluate)
 app.command()(train_detector)
 app.command()(gates)
 app.command()(predict)
+app.add_typer(cohort_app, name="cohort")
 app.command()(export)
 app.command()(serve)
 app.command()(api_key)

@@ -1,6 +1,7 @@
 """Options that several commands share, and their parsing."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -12,11 +13,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AcceptEditsOption",
     "ClassOption",
+    "ClusterOption",
     "Dpi",
     "DrawnMppOption",
     "FigureFormats",
     "IgnoreBoundsOption",
     "LanguageOption",
+    "SchedulerOption",
     "SkipClassOption",
     "StainOption",
     "WidthMm",
@@ -77,6 +80,16 @@ Dpi = Annotated[
 WidthMm = Annotated[
     float | None,
     typer.Option(min=40, max=400, help="Width of every figure, such as 85 for one column."),
+]
+
+
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(help="Dask scheduler whose workers do it, such as tcp://host:8786."),
+]
+ClusterOption = Annotated[
+    Path | None,
+    typer.Option(help="Cluster file (TOML) of a queue, whose jobs are started and ended."),
 ]
 
 

@@ -7,15 +7,17 @@ import typer
 
 from glomerulab.cli.options import (
     ClassOption,
+    ClusterOption,
     DrawnMppOption,
     IgnoreBoundsOption,
+    SchedulerOption,
     SkipClassOption,
     StainOption,
     region_options,
 )
 
 if TYPE_CHECKING:
-    from glomerulab.pipeline.predict import PredictSummary
+    from glomerulab.pipeline.predict import PredictSettings, PredictSummary
 
 __all__ = ["gates", "predict"]
 
@@ -65,14 +67,26 @@ def predict(
         bool, typer.Option("--saliency", help="Draw where the network looked (Grad-CAM).")
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes, once there are 500 glomeruli.")
+        int,
+        typer.Option(min=1, help="Processes: a case for each with --cohort, else from 500 crops."),
     ] = 1,
+    cohort: Annotated[
+        bool, typer.Option("--cohort", help="A folder for each patient, for many slides.")
+    ] = False,
+    part: Annotated[
+        str | None, typer.Option(help="Of a cohort: 7/100 takes the seventh of 100 parts.")
+    ] = None,
+    scheduler: SchedulerOption = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Call each glomerulus, with what cannot be ruled out. Run again to continue.
 
+    --part, --scheduler and --cluster imply --cohort, which `glomerulab cohort merge` gathers.
     Research use only. Make reports of the result with `glomerulab report`.
 
     Example: glomerulab predict slides.csv --model run --regions regions/ --out predictions
+
+    Example: glomerulab predict slides.csv --model run --detect detector --out cohort --part 7/100
     """
     from glomerulab.pipeline import predict as pipeline
     from glomerulab.runtime.progress import show_progress
@@ -90,9 +104,57 @@ def predict(
             classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp
         ),
     )
+    if cohort or part is not None or scheduler is not None or cluster is not None:
+        _predict_cohort(
+            source, model, out, settings=settings, part=part, scheduler=scheduler, cluster=cluster
+        )
+        return
     summary = pipeline.predict(source, model, out, settings=settings, track=show_progress)
     _print_summary(summary)
     if summary.failures or not summary.n_images:
+        raise typer.Exit(1)
+
+
+def _predict_cohort(
+    source: Path,
+    model: Path,
+    out: Path,
+    *,
+    settings: "PredictSettings",
+    part: str | None,
+    scheduler: str | None,
+    cluster: Path | None,
+) -> None:
+    from glomerulab.pipeline.cohort import parse_part, predict_cohort
+    from glomerulab.runtime.cluster import open_workers
+    from glomerulab.runtime.messages import count_noun
+    from glomerulab.runtime.progress import show_progress
+
+    wanted = (1, 1) if part is None else parse_part(part)
+    with open_workers(scheduler, cluster) as workers:
+        done = predict_cohort(
+            source,
+            model,
+            out,
+            settings=settings,
+            part=wanted,
+            workers=workers,
+            track=show_progress,
+        )
+    typer.echo(
+        f"{count_noun(done.n_done, 'case')} done, {len(done.failed)} failed, {done.n_before} ended "
+        f"before: {done.folder}"
+    )
+    for case in done.failed[:N_LISTED]:
+        typer.echo(f"  failed: {case}", err=True)
+    if done.failed:
+        typer.echo("`glomerulab cohort status` lists the reasons.", err=True)
+    if done.n_elsewhere:
+        typer.echo(
+            f"{count_noun(done.n_elsewhere, 'case')} in the work of another process", err=True
+        )
+    typer.echo("Gather the parts with `glomerulab cohort merge`. Research use only.")
+    if done.failed or done.n_elsewhere:
         raise typer.Exit(1)
 
 

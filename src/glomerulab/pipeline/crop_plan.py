@@ -108,11 +108,12 @@ class CropPlan:
         out: Path,
         settings: CropSettings,
         taxonomy: Taxonomy,
+        n_slides: int,
     ) -> None:
         regions_path = existing_path(regions_path)
-        check_regions(regions_path, n_slides=len(entries))
+        check_regions(regions_path, n_slides=n_slides)
         _check_labels(settings.region_options, taxonomy)
-        self._n_slides = len(entries)
+        self._n_slides = n_slides
         self.out = out
         self.crops: list[PlannedCrop] = []
         self.failures: list[Failure] = []

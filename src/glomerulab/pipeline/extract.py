@@ -162,6 +162,7 @@ def extract_entries(
     *,
     settings: CropSettings,
     taxonomy: Taxonomy,
+    n_slides: int | None = None,
     n_workers: int = 1,
     min_parallel: int = 0,
     overwrite: bool = False,
@@ -171,10 +172,14 @@ def extract_entries(
     """Cut every region of the given slides, see `extract_crops`.
 
     This process opens each slide once. With one worker it cuts the crops from that open slide; with
-    more, each worker opens each slide at most once.
+    more, each worker opens each slide at most once. The region files are meant for `n_slides`, by
+    default those given.
     """
+    n_slides = len(entries) if n_slides is None else n_slides
     with folder_lock(out, LOCK_FILE):
-        plan = CropPlan(entries, regions, out=out, settings=settings, taxonomy=taxonomy)
+        plan = CropPlan(
+            entries, regions, out=out, settings=settings, taxonomy=taxonomy, n_slides=n_slides
+        )
         run = _Run(plan, n_workers=n_workers, min_parallel=min_parallel, overwrite=overwrite)
         try:
             run.cut(entries, inspect=inspect, track=track)

@@ -31,7 +31,13 @@ from glomerulab.inference.tta import TTA_MARK, TtaEngine
 from glomerulab.pipeline.crop_plan import Failure
 from glomerulab.pipeline.extract import write_failures
 from glomerulab.pipeline.normalize import OTHER_TARGET, NormalizedCohort, normalize_manifest
-from glomerulab.pipeline.predict_inputs import PredictionInputs, PredictSettings, read_inputs
+from glomerulab.pipeline.predict_inputs import (
+    PredictionInputs,
+    PredictSettings,
+    Source,
+    read_inputs,
+    read_source,
+)
 from glomerulab.pipeline.predict_table import (
     case_table,
     check_has_gradients,
@@ -113,7 +119,7 @@ def predict(
     source, run, out = Path(source), Path(run), Path(out)
     settings = settings or PredictSettings()
     files = open_model_folder(run)
-    _check_options(run, settings)
+    check_options(run, settings)
     model = load_model(files, track=track)
     if fingerprint not in {None, model.fingerprint}:
         raise CheckpointError(
@@ -121,18 +127,24 @@ def predict(
             where=str(run),
         )
     with new_folder(out):
-        return _predict(source, files, out, model, settings=settings, track=track)
+        found = read_source(source, model.card, settings)
+        return predict_source(found, files, out, model, settings=settings, track=track)
 
 
-def _predict(
-    source: Path,
+def predict_source(
+    source: Source,
     files: SealedFolder,
     out: Path,
     model: TrainedModel,
     *,
     settings: PredictSettings,
-    track: Track,
+    created: str | None = None,
+    track: Track = silent,
 ) -> PredictSummary:
+    """Apply a model to a manifest or slides that were read; `out` exists.
+
+    `created` is the time that ``case.json`` states, by default now.
+    """
     engine, calibration = model.engine, model.calibration
     inputs = read_inputs(source, engine.card, out, settings=settings, track=track)
     images, notes = _normalized(inputs.manifest, calibration, out, settings, track)
@@ -151,7 +163,7 @@ def _predict(
     if not predictions and not inputs.slides_without_regions:
         raise PredictionsError(
             f"no image could be classified: {_first_reason(failures, inputs.notes)}",
-            where=str(source),
+            where=source.where,
         )
     table = case_table(
         inputs, images, predictions, card=engine.card, calibration=calibration, out=out
@@ -170,6 +182,7 @@ def _predict(
         notes,
         model=model_facts(engine, calibration, files.folder),
         region_options=None if settings.regions is None else settings.region_options.record(),
+        created=created or dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
     write_case_folder(out, facts, table)
     return replace(
@@ -186,9 +199,10 @@ def _case_facts(
     *,
     model: ModelFacts,
     region_options: dict[str, object] | None,
+    created: str,
 ) -> CaseFacts:
     return CaseFacts(
-        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        created=created,
         glomerulab=version("glomerulab"),
         model=model,
         slides=inputs.slides,
@@ -235,7 +249,7 @@ def failure_facts(
     return tuple(found)
 
 
-def _check_options(run: Path, settings: PredictSettings) -> None:
+def check_options(run: Path, settings: PredictSettings) -> None:
     """Refuse options that exclude each other before any work is done."""
     if settings.saliency:
         check_has_gradients(run)

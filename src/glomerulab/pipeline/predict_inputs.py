@@ -62,8 +62,8 @@ class PredictSettings:
     stain: str | None = None
     """Of slides and crops that do not state theirs."""
     n_workers: int = 1
-    detector: StrPath | None = None
-    """Run folder of a detector that proposes regions, instead of `regions`."""
+    detector: StrPath | Detector | None = None
+    """Run folder of a detector that proposes regions, or an open one, instead of `regions`."""
     symmetries: bool = False
     """Average the probabilities over the eight symmetries of each image."""
     saliency: bool = False
@@ -109,12 +109,30 @@ class PredictionInputs:
     """What the user must know of regions, scale and patients, counted over all slides."""
 
 
-def read_inputs(
-    source: Path, card: ModelCard, out: Path, *, settings: PredictSettings, track: Track = silent
-) -> PredictionInputs:
-    """Read a manifest of crops, or cut slides at the mpp of the model."""
+@dataclass(frozen=True)
+class Source:
+    """What `predict` is applied to: the crops of a manifest, or slides."""
+
+    where: str
+    """The file or folder, for error messages."""
+    slides: tuple[SlideEntry, ...] = ()
+    n_slides: int = 0
+    """Slides that the region files are meant for: all of a cohort, where `slides` are of a case."""
+    manifest: Manifest | None = None
+
+
+def read_source(source: Path, card: ModelCard, settings: PredictSettings) -> Source:
+    """Read a manifest of crops with the labels of the model, or list slides.
+
+    Raises
+    ------
+    ConfigError
+        If the settings do not fit, such as slides without regions.
+    GlomerulabError
+        If the source is missing or malformed.
+    """
     if _is_manifest(source):
-        return _of_manifest(source, card, settings)
+        return Source(str(source), manifest=_checked_manifest(source, card, settings))
     if settings.regions is None and settings.detector is None:
         raise ConfigError(
             "slides need regions: give a region file or a folder of them (--regions, in Python "
@@ -128,7 +146,18 @@ def read_inputs(
             "not; cut the crops with `glomerulab extract --mpp` and give their manifest",
             where=str(source),
         )
-    entries = read_slides(source)
+    entries = tuple(read_slides(source))
+    return Source(str(source), entries, len(entries))
+
+
+def read_inputs(
+    source: Source, card: ModelCard, out: Path, *, settings: PredictSettings, track: Track = silent
+) -> PredictionInputs:
+    """Take the crops of a manifest, or cut slides at the mpp of the model."""
+    if source.manifest is not None:
+        return _of_manifest(source.manifest, card, settings)
+    assert card.mpp is not None  # `read_source` checks it
+    entries = source.slides
     reader = _SlideReader(entries, out, settings)
     done = extract_entries(
         entries,
@@ -142,6 +171,7 @@ def read_inputs(
             labels_matter=False,
         ),
         taxonomy=card.taxonomy,
+        n_slides=source.n_slides,
         n_workers=settings.n_workers,
         min_parallel=MIN_PARALLEL,
         inspect=reader.inspect,
@@ -198,7 +228,8 @@ class _SlideReader:
         self._stains: set[str] = set()
         self._known_scores: dict[str, dict[str, float] | None] = {}
         if settings.detector is not None:
-            self.detector = open_detector(Path(settings.detector))
+            given = settings.detector
+            self.detector = given if isinstance(given, Detector) else open_detector(Path(given))
             make_folder(self.proposals_folder)
             self._made_by = self.detector.facts.model_dump()
             self._known_scores = {
@@ -331,17 +362,23 @@ def _cut_notes(
     ]
 
 
-def _of_manifest(source: Path, card: ModelCard, settings: PredictSettings) -> PredictionInputs:
+def _checked_manifest(path: Path, card: ModelCard, settings: PredictSettings) -> Manifest:
     if settings.detector is not None:
         raise ConfigError(
             "a manifest lists crops, on which a detector cannot be run; leave out the detector",
-            where=str(source),
+            where=str(path),
         )
-    manifest = read_manifest(source)
-    raise_first([Problem(HALF_BOX, row) for row in half_boxes(manifest.table)], where=str(source))
+    manifest = read_manifest(path)
+    raise_first([Problem(HALF_BOX, row) for row in half_boxes(manifest.table)], where=str(path))
     check_same_labels(manifest, card.taxonomy)
     if manifest.taxonomy != card.taxonomy:
-        manifest = read_manifest(source, card.taxonomy)
+        manifest = read_manifest(path, card.taxonomy)
+    return manifest
+
+
+def _of_manifest(
+    manifest: Manifest, card: ModelCard, settings: PredictSettings
+) -> PredictionInputs:
     patients = _patients_by_slide(manifest)
     manifest, repeats, failures = _counted_once(manifest)
     notes = (*_repeat_notes(repeats), *_mpp_notes(manifest, card.mpp))

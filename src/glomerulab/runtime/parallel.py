@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Generic, Protocol, TypeVar
 
 from glomerulab.errors import GlomerulabError, OutputError
+from glomerulab.runtime.threads import n_processors
 
 __all__ = ["N_ATTEMPTS", "Outcome", "Workers", "end_with_parent", "map_outcomes"]
 
@@ -171,7 +172,16 @@ def killed_error() -> GlomerulabError:
 
 def _pool(n_workers: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=end_with_parent)
+    # The processes share the processors: OpenMP, when torch loads it, must not take all in each.
+    n_threads = max(n_processors() // n_workers, 1)
+    return ProcessPoolExecutor(
+        n_workers, mp_context=context, initializer=_begin, initargs=(n_threads,)
+    )
+
+
+def _begin(n_threads: int) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", str(n_threads))
+    end_with_parent()
 
 
 def end_with_parent() -> None:

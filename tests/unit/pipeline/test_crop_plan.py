@@ -24,6 +24,7 @@ def planned(source, regions_path, tmp_path, **settings) -> CropPlan:
         out=tmp_path / "out",
         settings=CropSettings(**settings),
         taxonomy=load_taxonomy("paper"),
+        n_slides=len(entries),
     )
     for entry in entries:
         made.add(entry)
@@ -46,6 +47,7 @@ def fingerprint(slide, regions, tmp_path, **settings) -> str | None:
         out=tmp_path / "out",
         settings=CropSettings(**settings),
         taxonomy=load_taxonomy("paper"),
+        n_slides=1,
     ).add(entry)
 
 

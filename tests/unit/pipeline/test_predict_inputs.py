@@ -14,6 +14,7 @@ from glomerulab.pipeline.predict_inputs import (
     PredictionInputs,
     PredictSettings,
     read_inputs,
+    read_source,
 )
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import read_regions, write_regions
@@ -35,7 +36,8 @@ def card(mpp: float | None = 1.0) -> ModelCard:
 
 
 def crops(source: Path, out: Path, *, mpp: float | None = 1.0, **settings) -> PredictionInputs:
-    return read_inputs(source, card(mpp), out, settings=PredictSettings(**settings))
+    settings = PredictSettings(**settings)
+    return read_inputs(read_source(source, card(mpp), settings), card(mpp), out, settings=settings)
 
 
 @pytest.fixture

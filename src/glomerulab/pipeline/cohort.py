@@ -1,0 +1,357 @@
+"""Apply a model to a cohort, case by case: on this machine, on a cluster, or in parts.
+
+Serial sections of a patient count together, so a case is a patient; where the patient is unknown it
+is a slide, or the image. Every case is what `predict` makes of it alone.
+"""
+
+import datetime as dt
+import hashlib
+import os
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from glomerulab.cases.case import build_cases
+from glomerulab.cases.case_folder import read_case_folder
+from glomerulab.cohort.manifest import Manifest
+from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.errors import ConfigError, GlomerulabError, OutputError
+from glomerulab.inference.detector import Detector, open_detector
+from glomerulab.inference.model import TrainedModel, load_model
+from glomerulab.pipeline.cohort_folder import CohortFolder, seconds_since, too_often
+from glomerulab.pipeline.crop_plan import check_regions
+from glomerulab.pipeline.predict import check_options, predict_source
+from glomerulab.pipeline.predict_inputs import PredictSettings, Source, read_source
+from glomerulab.runtime.files import StrPath, make_folder
+from glomerulab.runtime.names import safe_name
+from glomerulab.runtime.parallel import N_ATTEMPTS, Workers, map_outcomes
+from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.sealing import SealedFolder, open_model_folder
+
+__all__ = ["CohortSummary", "predict_cohort"]
+
+CREATED = "SOURCE_DATE_EPOCH"
+"""Environment variable with the time, in seconds since 1970, that files state as theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class CohortSummary:
+    """What a run did."""
+
+    folder: Path
+    n_cases: int
+    """Of the part that was asked for."""
+    n_before: int
+    """Cases that earlier runs had ended."""
+    n_done: int
+    failed: tuple[str, ...]
+    """Cases that failed in this run."""
+    n_elsewhere: int
+    """Cases that another process works on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A case as it is sent to a worker."""
+
+    case: str
+    name: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What all cases share."""
+
+    folder: Path
+    run: Path
+    fingerprint: str
+    settings: PredictSettings
+    created: str
+
+
+_Ended = Literal["done", "failed", "elsewhere", "before"]
+
+
+def predict_cohort(
+    source: StrPath,
+    run: StrPath,
+    out: StrPath,
+    *,
+    settings: PredictSettings | None = None,
+    part: tuple[int, int] = (1, 1),
+    workers: Workers | None = None,
+    track: Track = silent,
+) -> CohortSummary:
+    """Apply a trained model to every case, and write each to a folder of its own.
+
+    Cases that an earlier run ended are kept, done or failed. A case that fails does not stop the
+    others.
+
+    Parameters
+    ----------
+    source, run, settings
+        As for `glomerulab.pipeline.predict.predict`; `settings.n_workers` are processes, each of
+        which takes one case at a time.
+    out : Path
+        Gets ``cohort.json``, ``cases.parquet``, ``cases/`` and ``status/``.
+    part : tuple of int, default (1, 1)
+        Number of a part, from 1, and how many there are: ``(7, 100)`` takes the seventh hundredth
+        of the cases.
+    workers : Workers, optional
+        Of a cluster, which sees the same paths; in place of processes of this machine.
+
+    Returns
+    -------
+    CohortSummary
+
+    Raises
+    ------
+    ConfigError
+        If `part` is no part.
+    OutputError
+        If `out` holds another cohort, or cannot be written to.
+    GlomerulabError
+        If the source or the model cannot be read.
+    """
+    run, folder = Path(run).absolute(), CohortFolder(make_folder(Path(out).absolute()))
+    settings = _absolute(settings or PredictSettings())
+    check_options(run, settings)
+    for of_earlier_run in (_files, _model, _detector):
+        of_earlier_run.cache_clear()
+    model = _model(str(run))
+    found = read_source(Path(source).absolute(), model.card, settings)
+    if settings.regions is not None and found.slides:
+        check_regions(Path(settings.regions), n_slides=found.n_slides)
+    cases = _cases(found)
+    table = pd.DataFrame(
+        {
+            "case": [one.case for one in cases],
+            "name": [one.name for one in cases],
+            "source": [_digest(one.source) for one in cases],
+        }
+    )
+    created = folder.begin(_record(model, settings), table, created=_time())
+    mine = cases[_slice(part, len(cases))]
+    states = folder.states()
+    waiting = [one for one in mine if states.get(one.name) not in {"done", "failed"}]
+    job = _Job(folder.folder, run, model.fingerprint, replace(settings, n_workers=1), created)
+    ended = _run(waiting, job, folder, workers, n_workers=settings.n_workers, track=track)
+    # A worker that Dask retired may have ended a case that it had given to another.
+    taken = [one for one in waiting if ended[one.case] == "elsewhere"]
+    ended |= _run(taken, job, folder, None, n_workers=1, track=silent)
+    return CohortSummary(
+        folder.folder,
+        n_cases=len(mine),
+        n_before=len(mine) - len(waiting),
+        n_done=sum(1 for state in ended.values() if state == "done"),
+        failed=tuple(case for case, state in ended.items() if state == "failed"),
+        n_elsewhere=sum(1 for state in ended.values() if state == "elsewhere"),
+    )
+
+
+def _run(
+    cases: Sequence[_Case],
+    job: _Job,
+    folder: CohortFolder,
+    workers: Workers | None,
+    *,
+    n_workers: int,
+    track: Track,
+) -> dict[str, _Ended]:
+    ended: dict[str, _Ended] = {}
+    work = partial(_predict_case, job=job)
+    with closing(map_outcomes(work, cases, n_workers=n_workers, workers=workers)) as outcomes:
+        for one in track(outcomes, "Predicting cases", len(cases)):
+            if one.error is not None:  # it ended its worker each time
+                folder.fail(one.item.case, one.item.name, one.error.message, {})
+            ended[one.item.case] = one.value or "failed"
+    return ended
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Read ``7/100``.
+
+    Raises
+    ------
+    ConfigError
+        If it is no part.
+    """
+    number, slash, total = text.partition("/")
+    if slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total):
+        return int(number), int(total)
+    raise ConfigError(f"--part must be a number of a number, such as 7/100, got {text!r}")
+
+
+def _slice(part: tuple[int, int], n: int) -> slice:
+    """Return the cases of a part; the parts follow each other and hold every case once."""
+    number, total = part
+    if not 1 <= number <= total:
+        raise ConfigError(f"part {number} of {total} does not exist; give 1 to {total}")
+    return slice((number - 1) * n // total, number * n // total)
+
+
+def _absolute(settings: PredictSettings) -> PredictSettings:
+    """Return settings that mean the same in another working folder."""
+    regions, detector = settings.regions, settings.detector
+    return replace(
+        settings,
+        regions=None if regions is None else Path(regions).absolute(),
+        detector=None if detector is None else Path(str(detector)).absolute(),
+    )
+
+
+def _cases(source: Source) -> list[_Case]:
+    """Divide a source into cases, in the order of its rows."""
+    if source.manifest is not None:
+        parts = [(case, Source(source.where, manifest=m)) for case, m in _by_case(source.manifest)]
+    else:
+        of_case: dict[str, list[SlideEntry]] = {}
+        for entry in source.slides:
+            absolute = replace(entry, path=entry.path.absolute())
+            of_case.setdefault(entry.patient_id or entry.slide_id, []).append(absolute)
+        parts = [
+            (case, replace(source, slides=tuple(entries))) for case, entries in of_case.items()
+        ]
+    return [_Case(case, safe_name(case), part) for case, part in parts]
+
+
+def _by_case(manifest: Manifest) -> Iterable[tuple[str, Manifest]]:
+    table = manifest.table
+    cases = table["patient_id"].fillna(table["slide_id"]).fillna(table["image_id"]).astype(str)
+    of_paths = replace(manifest, folder=manifest.folder.absolute())
+    for case, rows in table.groupby(cases.to_numpy(), sort=False):
+        yield str(case), of_paths.with_table(rows)
+
+
+def _digest(source: Source) -> str:
+    """Return a hash of what a case is made of: its slides as the table names them, or its rows."""
+    rows: Any = source.slides
+    if source.manifest is not None:
+        rows = source.manifest.table.to_csv(index=False)
+    return hashlib.sha256(repr(rows).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _record(model: TrainedModel, settings: PredictSettings) -> dict[str, Any]:
+    """Return the settings that determine the results."""
+    detector = settings.detector
+    return {
+        "research_use_only": True,
+        "model": model.fingerprint,
+        "detector": None if detector is None else _detector(str(detector)).facts.model_dump(),
+        "margin": settings.margin,
+        "mpp_override": settings.mpp_override,
+        "stain": settings.stain,
+        "symmetries": settings.symmetries,
+        "saliency": settings.saliency,
+        "regions": settings.region_options.record(),
+    }
+
+
+def _time() -> str:
+    """Return now, or the time that the environment sets, in UTC."""
+    seconds = os.environ.get(CREATED, "")
+    now = int(seconds) if seconds.isdecimal() else time.time()
+    return dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="seconds")
+
+
+def _predict_case(one: _Case, *, job: _Job) -> _Ended:
+    """Process one case in a worker, which keeps the model from case to case."""
+    folder, start = CohortFolder(job.folder), time.monotonic()
+    with folder.claimed(one.name) as is_mine:
+        if not is_mine:
+            return "elsewhere"
+        if folder.status(one.name) is not None:
+            return "before"
+        with folder.attempt(one.name) as number:
+            if number > N_ATTEMPTS:
+                folder.fail(one.case, one.name, too_often(), {})
+                return "failed"
+            try:
+                facts = _predict_into(folder.case_folder(one.name), one, job)
+            except OutputError:  # no fault of the case: the run ends, and the next one goes on
+                raise
+            except GlomerulabError as error:
+                reason, where = str(error), {}
+            except Exception as error:  # noqa: BLE001 - a fault in one case must not end the others
+                reason = f"unexpected error, please report it: {type(error).__name__}: {error}"
+                where = {"traceback": traceback.format_exc()}
+            else:
+                folder.finish(one.case, one.name, facts | {"seconds": seconds_since(start)})
+                return "done"
+            folder.fail(one.case, one.name, reason, {"seconds": seconds_since(start)} | where)
+            return "failed"
+
+
+def _predict_into(folder: Path, one: _Case, job: _Job) -> dict[str, Any]:
+    """Write the folder of a case, and return its counts and grades."""
+    model = _model_of(job)
+    settings = job.settings
+    if settings.detector is not None:
+        settings = replace(settings, detector=_detector(str(settings.detector)))
+    done = predict_source(
+        one.source,
+        _files(str(job.run)),
+        make_folder(folder),
+        model,
+        settings=settings,
+        created=job.created,
+    )
+    written = read_case_folder(folder)
+    summaries = [case.summary for case in build_cases(written)]
+    return {
+        "synthetic": written.facts.is_synthetic,
+        "slides": len(one.source.slides),
+        "images": done.n_images,
+        "glomeruli": sum(summary.n_glomeruli for summary in summaries),
+        "referred": done.n_referred,
+        "failures": len(done.failures),
+        "grades": _grades(summary.rules for summary in summaries),
+    }
+
+
+def _grades(rules: Iterable[Sequence[Any]]) -> dict[str, str]:
+    """Return the grade of each item of each rule set, ``?`` where several are possible."""
+    return {
+        f"{rule.rule_set.id} {result.item.id}": (
+            "" if result.grade is None else "?" if len(result.possible) > 1 else result.grade.grade
+        )
+        for of_case in rules
+        for rule in of_case
+        for result in rule.items
+    }
+
+
+def _model_of(job: _Job) -> TrainedModel:
+    """Return the model; a worker of a standing cluster may hold an earlier one of the folder."""
+    if _model(str(job.run)).fingerprint != job.fingerprint:
+        for of_earlier_run in (_files, _model, _detector):
+            of_earlier_run.cache_clear()
+    if _model(str(job.run)).fingerprint != job.fingerprint:
+        raise OutputError(
+            "the model changed since the run began; run again into another --out",
+            where=str(job.run),
+        )
+    return _model(str(job.run))
+
+
+@lru_cache(maxsize=1)
+def _files(run: str) -> SealedFolder:
+    return open_model_folder(Path(run))
+
+
+@lru_cache(maxsize=1)
+def _model(run: str) -> TrainedModel:
+    return load_model(_files(run))
+
+
+@lru_cache(maxsize=1)
+def _detector(run: str) -> Detector:
+    return open_detector(Path(run))

@@ -1,0 +1,270 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset
+import pytest
+import torch
+
+from glomerulab.cases.case_folder import read_case_folder
+from glomerulab.errors import ConfigError, OutputError
+from glomerulab.geometry import Box, Region
+from glomerulab.pipeline.cohort import parse_part, predict_cohort
+from glomerulab.pipeline.cohort_folder import CohortFolder
+from glomerulab.pipeline.cohort_merge import count_states, failed_cases, merge_cohort
+from glomerulab.pipeline.predict import PredictSettings, predict
+from glomerulab.runtime.cluster import open_workers
+from glomerulab.slides.pyramid import write_pyramid
+from glomerulab.slides.regions.files import write_regions
+from tests.support.cases import picture
+
+N_SLIDES = 6
+PATIENTS = ("p1", "p1", "p2", "p3", "", "病人 5")
+NAMES = {"p1": 2, "p2": 1, "p3": 1, "s4": 1}
+NOT_COMPARED = {"answers.jsonl", "normalize.jsonl"}
+"""Records of when files were read, by which a case goes on."""
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six slides of four patients, and one without a patient."""
+    rng = np.random.default_rng(4)
+    folder = tmp_path_factory.mktemp("slides")
+    lines = ["slide_path,slide_id,patient_id,stain"]
+    for number, patient in enumerate(PATIENTS):
+        pixels = np.full((300, 500, 3), 243, dtype=np.uint8)
+        regions = []
+        for place, label in enumerate(("normal", "cgn")):
+            box = Box(60 + 200 * place, 100, 48, 48)
+            pixels[100:148, box.x : box.x + 48] = picture(rng, label)
+            regions.append(Region.from_box(f"g{place}", box))
+        write_pyramid(pixels, folder / f"s{number}.tif", mpp=0.5, compression="deflate")
+        write_regions(regions, folder / f"s{number}.geojson")
+        lines.append(f"s{number}.tif,s{number},{patient},PAS")
+    (folder / "slides.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def settings(slides: Path, **further) -> PredictSettings:
+    return PredictSettings(slides, margin=0.0, **further)
+
+
+def run(slides: Path, trained: Path, out: Path, **further):
+    workers = further.pop("n_workers", 1)
+    return predict_cohort(
+        slides / "slides.csv", trained, out, settings=settings(slides, n_workers=workers), **further
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def same_conditions() -> Iterator[None]:
+    """One time for all cohorts, and one thread for all processes, so that bytes can be compared."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SOURCE_DATE_EPOCH", "1764460800")
+    patch.setenv("OMP_NUM_THREADS", "1")
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def whole(slides: Path, trained: Path, tmp_path_factory) -> Path:
+    """The cohort of one undisturbed run; not to be changed."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    done = run(slides, trained, out)
+    assert (done.n_done, done.failed) == (5, ())
+    merge_cohort(out)
+    return out
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """Return the files of the cases and calls."""
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for part in ("cases", "calls")
+        for path in sorted((out / part).rglob("*"))
+        if path.is_file() and path.name not in NOT_COMPARED
+    }
+
+
+def same(out: Path, whole: Path) -> bool:
+    merge_cohort(out)
+    return content(out) == content(whole)
+
+
+def test_each_patient_is_what_predict_makes_of_it(whole, slides, trained, tmp_path) -> None:
+    predict(slides / "slides.csv", trained, tmp_path / "single", settings=settings(slides))
+    single = read_case_folder(tmp_path / "single").patients()
+    cases = CohortFolder(whole).cases()
+    assert list(cases["case"]) == ["p1", "p2", "p3", "s4", "病人 5"]
+    for case, name in zip(cases["case"], cases["name"], strict=True):
+        found = read_case_folder(CohortFolder(whole).case_folder(name)).patients()
+        assert list(found) == [case]
+        for mine, theirs in zip(found[case], single[case], strict=True):
+            # a batch of another size rounds differently
+            assert mine.probabilities == pytest.approx(theirs.probabilities, abs=1e-6)
+
+
+def test_any_division_into_parts_gives_the_bytes_of_one_run(
+    whole, slides, trained, tmp_path
+) -> None:
+    for number in (3, 1, 2):
+        run(slides, trained, tmp_path / "out", part=(number, 3))
+    assert same(tmp_path / "out", whole)
+
+
+def test_parts_on_other_disks_are_merged(whole, slides, trained, tmp_path) -> None:
+    for number in (1, 2):
+        run(slides, trained, tmp_path / str(number), part=(number, 2))
+    merge_cohort(tmp_path / "1", [tmp_path / "2"])
+    assert same(tmp_path / "1", whole)
+    assert count_states(CohortFolder(tmp_path / "2"))["done"] == 0
+
+
+def test_processes_and_cluster_give_the_bytes_of_one_run(whole, slides, trained, tmp_path) -> None:
+    run(slides, trained, tmp_path / "pool", n_workers=2)
+    assert same(tmp_path / "pool", whole)
+    file = tmp_path / "cluster.toml"
+    file.write_text('kind = "local"\njobs = 2\nmemory = "2GB"\n')
+    with open_workers(cluster=file) as workers:
+        run(slides, trained, tmp_path / "dask", workers=workers)
+    assert same(tmp_path / "dask", whole)
+
+
+def test_the_calls_are_one_data_set_with_one_schema(whole: Path) -> None:
+    calls = pyarrow.dataset.dataset(whole / "calls", partitioning="hive").to_table().to_pandas()
+    assert len(calls) == 2 * N_SLIDES
+    assert list(calls["case"].unique()) == list(CohortFolder(whole).cases()["name"])
+    of_case = pd.read_csv(whole / "cases" / "p1" / "predictions.csv")
+    np.testing.assert_array_equal(
+        calls.loc[calls["case"] == "p1", "probability_cgn"], of_case["probability_cgn"]
+    )
+    assert pd.read_parquet(whole / "calls")["image_id"].is_unique
+
+
+def test_a_second_run_does_nothing_again(whole, slides, trained, tmp_path) -> None:
+    run(slides, trained, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "cases").rglob("*.csv")}
+    done = run(slides, trained, tmp_path / "out")
+    assert (done.n_before, done.n_done) == (5, 0)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_case_that_fails_does_not_stop_the_others(slides, trained, tmp_path) -> None:
+    table = pd.read_csv(slides / "slides.csv")
+    table["slide_path"] = [str(slides / name) for name in table["slide_path"]]
+    (tmp_path / "broken.tif").write_bytes(b"broken")
+    table.loc[2, "slide_path"] = str(tmp_path / "broken.tif")
+    table.to_csv(tmp_path / "slides.csv", index=False)
+    out = tmp_path / "out"
+    arguments = (tmp_path / "slides.csv", trained, out)
+    done = predict_cohort(*arguments, settings=settings(slides))
+    assert (done.n_done, done.failed) == (4, ("p2",))
+    facts = merge_cohort(out).facts
+    assert (facts.n_done, facts.n_failed, facts.n_open) == (4, 1, 0)
+    assert "broken.tif" in (out / "cohort.html").read_text()
+    # it stays failed until somebody asks for it again
+    assert predict_cohort(*arguments, settings=settings(slides)).n_before == 5
+    CohortFolder(out).retry([one.name for one in failed_cases(CohortFolder(out))])
+    (tmp_path / "broken.tif").write_bytes((slides / "s2.tif").read_bytes())
+    assert predict_cohort(*arguments, settings=settings(slides)).n_done == 1
+
+
+def test_other_settings_and_other_slides_are_refused(slides, trained, tmp_path) -> None:
+    out = tmp_path / "out"
+    run(slides, trained, out, part=(1, 5))
+    with pytest.raises(OutputError, match="margin"):
+        predict_cohort(
+            slides / "slides.csv", trained, out, settings=PredictSettings(slides, margin=0.2)
+        )
+    text = (slides / "slides.csv").read_text()
+    other = slides / "other.csv"
+    other.write_text(text.replace("s1.tif,s1,p1", "s1.tif,s1,p9"))
+    with pytest.raises(OutputError, match="p1"):
+        predict_cohort(other, trained, out, settings=settings(slides))
+    # what was not begun may change
+    other.write_text(text.replace("s3.tif,s3,p3", "s3.tif,s3,p9"))
+    assert predict_cohort(other, trained, out, settings=settings(slides)).n_done == 4
+
+
+def test_a_case_in_the_work_of_a_living_process_is_left_to_it(slides, trained, tmp_path) -> None:
+    out = tmp_path / "out"
+    run(slides, trained, out, part=(1, 5))
+    with CohortFolder(out).claimed("p2") as is_mine:
+        assert is_mine
+        with CohortFolder(out).claimed("p2") as again:
+            assert not again
+        done = run(slides, trained, out)
+    assert (done.n_done, done.n_elsewhere) == (3, 1)
+    assert run(slides, trained, out).n_done == 1
+
+
+def test_the_claim_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
+    (tmp_path / "status").mkdir()
+    code = (
+        "import sys, os, signal; from pathlib import Path\n"
+        "from glomerulab.pipeline.cohort_folder import CohortFolder\n"
+        "with CohortFolder(Path(sys.argv[1])).claimed('p1'):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "status" / "p1.claim").exists()
+    with CohortFolder(tmp_path).claimed("p1") as is_mine:
+        assert is_mine
+    assert list((tmp_path / "status").iterdir()) == []
+
+
+def test_a_claim_from_elsewhere_is_taken_over_when_nobody_renews_it(tmp_path: Path) -> None:
+    claim = tmp_path / "status" / "p1.claim"
+    claim.parent.mkdir()
+    claim.write_text("another-host pid:[1]\n1\n")
+    with CohortFolder(tmp_path).claimed("p1") as is_mine:
+        assert not is_mine
+    os.utime(claim, (claim.stat().st_mtime - 400,) * 2)
+    with CohortFolder(tmp_path).claimed("p1") as is_mine:
+        assert is_mine
+
+
+def test_a_case_that_kills_its_process_each_time_fails(slides, trained, tmp_path) -> None:
+    out = tmp_path / "out"
+    run(slides, trained, out, part=(5, 5))
+    (out / "status" / "p3.attempts").write_bytes(b"...")  # as three killed processes leave it
+    done = run(slides, trained, out)
+    assert (done.n_done, done.failed) == (3, ("p3",))
+    (status,) = failed_cases(CohortFolder(out))
+    assert "killed 3 times" in status.reason
+
+
+def test_a_manifest_of_crops_is_a_cohort_as_well(trained: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(trained / "manifest.csv")
+    done = predict_cohort(trained / "manifest.csv", trained, tmp_path / "out")
+    assert done.n_done == table["patient_id"].nunique()
+    merge_cohort(tmp_path / "out")
+    assert len(pd.read_parquet(tmp_path / "out" / "calls")) == len(table)
+
+
+@pytest.mark.parametrize("text", ["", "7", "0/3", "4/3", "a/b", "1/-2", "1/0"])
+def test_what_is_no_part_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="7/100"):
+        parse_part(text)
+
+
+def test_a_folder_without_a_cohort_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught:
+        CohortFolder(tmp_path).cases()
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_status_files_are_plain_json(whole: Path) -> None:
+    record = json.loads((whole / "status" / "p1.done.json").read_text())
+    assert record["facts"]["slides"] == 2
+    assert record["facts"]["images"] == 4
