@@ -3,17 +3,19 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from glomerulab.cli.main import main
+from tests.support.annotation_browser import Sessions
+from tests.support.annotation_server import Server
 from tests.support.command_line import Done, Run
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
@@ -56,6 +58,15 @@ def browser() -> Iterator["Browser"]:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_OPTIONS))
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_page(browser: "Browser", server: Server) -> Iterator[Callable[..., "Page"]]:
+    """Open a page of the annotation program of a module; errors in its console fail the test."""
+    sessions = Sessions(browser, server)
+    yield sessions.open
+    sessions.close()
+    assert sessions.serious_problems() == []
 
 
 @pytest.fixture

@@ -8,17 +8,22 @@ from glomerulab.apps.annotation.store.adjudications import adjudication_history
 from glomerulab.apps.annotation.store.annotations import list_items
 from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.apps.annotation.store.regions import list_regions
-from tests.conftest import ROOT
+from tests.support.annotation_browser import (
+    all_saved,
+    drag,
+    flags,
+    label,
+    shown,
+    stored,
+    violations,
+)
 from tests.support.annotation_server import Server
-from tests.support.annotation_studies import PASSWORD, history, make_study
+from tests.support.annotation_studies import PASSWORD, make_study
 from tests.support.annotation_web import write_images
 
 pytestmark = pytest.mark.browser
 
 N_IMAGES = 20
-LABELS = ("normal", "mspgn", "fsg", "cgn")
-AXE = ROOT / "build" / "dev-assets" / "axe.min.js"
-HARMLESS = ("GL Driver Message", "Failed to load resource")
 
 
 @pytest.fixture
@@ -36,105 +41,25 @@ def server(tmp_path, request):
     server.stop()
 
 
-@pytest.fixture
-def open_page(browser, server):
-    """Open a page in a new session; errors in the browser console fail the test."""
-    contexts, problems = [], []
-
-    def open_one(login, *, width=1280, height=800, touch=False, refused=None):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, has_touch=touch, locale="en-GB"
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request", lambda one: problems.append(one.url) if _foreign(one.url, server) else None
-        )
-        if refused:  # by the network
-            page.route(refused, lambda route: route.abort())
-        page.goto(f"{server.address}/login")
-        _log_in(page, login)
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    serious = [
-        one
-        for one in problems
-        if one.startswith(("error", "http", "TypeError", "ReferenceError", "Error"))
-        and not any(text in one for text in HARMLESS)
-    ]
-    assert serious == []
-
-
-def _foreign(url, server):
-    return not url.startswith((server.address, "data:", "blob:"))
-
-
-def _log_in(page, login):
-    page.wait_for_selector("#login:focus")  # focused without a click
-    page.keyboard.type(login)
-    page.keyboard.press("Tab")
-    page.keyboard.type(PASSWORD)
-    page.keyboard.press("Enter")
-    page.wait_for_url(lambda url: "/login" not in url)
-
-
-def _shown(page, place):
-    page.wait_for_selector(f'#viewer[data-place="{place}"]')
-
-
-def _all_saved(page):
-    # Not wait_for_function: the pages' policy forbids the browser to compile a string.
-    page.wait_for_selector("#save-state:text-is('All saved')")
-
-
-def _label(page, place, keys):
-    _shown(page, place)
-    for key in keys:
-        page.keyboard.press(key)
-    page.keyboard.press("Enter")
-
-
 def _keys_of(place):
     """The keys pressed for an image: each single label, and two lesions at once."""
     return (("1",), ("2",), ("3",), ("4",), ("3", "4"))[place % 5]
-
-
-def _flags(keys):
-    return {label: int(str(number) in keys) for number, label in enumerate(LABELS, start=1)}
-
-
-def _kept(server, login):
-    """Return the latest annotation of every item by its position, from the database."""
-    with open_store(server.db) as store:
-        items = list_items(store, login)
-        return {
-            item.position: (
-                versions[-1] if (versions := history(store, login, item.assignment_id)) else None
-            )
-            for item in items
-        }
 
 
 @pytest.mark.real
 def test_two_annotators_and_the_owner_from_log_in_to_export(server, open_page, real_data, tmp_path):
     anna = open_page("anna")
     for place in range(1, N_IMAGES + 1):
-        _label(anna, place, ("1",) if place == 3 else _keys_of(place))
+        label(anna, place, ("1",) if place == 3 else _keys_of(place))
         if place == 3:  # a mistake, undone from the next image
-            _shown(anna, 4)
+            shown(anna, 4)
             anna.keyboard.press("Backspace")
-            _label(anna, 3, ("4",))
+            label(anna, 3, ("4",))
     anna.wait_for_selector("#image-message:has-text('All images are done')")
-    _all_saved(anna)
-    kept = _kept(server, "anna")
-    expected = {place: _flags(_keys_of(place)) for place in range(1, N_IMAGES + 1)} | {
-        3: _flags(("4",))
+    all_saved(anna)
+    kept = stored(server, "anna")
+    expected = {place: flags(_keys_of(place)) for place in range(1, N_IMAGES + 1)} | {
+        3: flags(("4",))
     }
     assert {place: dict(one.content.labels) for place, one in kept.items()} == expected
     assert kept[3].version == 2
@@ -144,9 +69,9 @@ def test_two_annotators_and_the_owner_from_log_in_to_export(server, open_page, r
 
     bo = open_page("bo")
     for place in range(1, N_IMAGES + 1):
-        _label(bo, place, ("2",))
+        label(bo, place, ("2",))
     bo.wait_for_selector("#image-message:has-text('All images are done')")
-    _all_saved(bo)
+    all_saved(bo)
 
     owner = open_page("owner")
     owner.click("nav >> text=Disagreements")
@@ -158,7 +83,7 @@ def test_two_annotators_and_the_owner_from_log_in_to_export(server, open_page, r
     owner.wait_for_url(lambda url: "disagreement?image" in url and image_id not in url)
     with open_store(server.db) as store:
         (settled,) = adjudication_history(store, image_id, by="owner")
-    assert dict(settled.labels) == _flags(("4",))
+    assert dict(settled.labels) == flags(("4",))
     assert settled.note == "seen together"
     _export_is_what_was_clicked(owner, tmp_path, settled, kept)
 
@@ -170,13 +95,13 @@ def _draw_boxes_on_the_slide(page, server):
     page.keyboard.press("b")
     area = page.locator("#viewer").bounding_box()
     for left, upper in ((380, 180), (480, 420), (440, 560)):
-        _drag(page, area, (left, upper), (left + 80, upper + 70))
+        drag(page, area, (left, upper), (left + 80, upper + 70))
         page.wait_for_timeout(250)
     page.keyboard.press("Escape")
     page.wait_for_selector("#count:has-text('3 boxes')")
     page.click("#box-list li:nth-child(3) button[aria-label]")
     page.wait_for_selector("#count:has-text('2 boxes')")
-    _all_saved(page)
+    all_saved(page)
     page.reload()
     page.wait_for_selector("#count:has-text('2 boxes')")
     with open_store(server.db) as store:
@@ -199,7 +124,7 @@ def test_a_box_drawn_before_the_first_timer_is_kept(server, open_page, real_data
     page.wait_for_selector("#draw[aria-pressed=true]")
     page.evaluate(DRAW_WITHOUT_TIMERS, [[380, 180], [480, 420], [440, 560]])
     page.wait_for_selector("#count:has-text('3 boxes')")
-    _all_saved(page)
+    all_saved(page)
     with open_store(server.db) as store:
         assert len(list_regions(store, login="anna")) == 3
     page.click("#box-list li:nth-child(2) .toggle")  # to look at one is to have drawn enough
@@ -224,15 +149,6 @@ DRAW_WITHOUT_TIMERS = """async (corners) => {
 }"""
 
 
-def _drag(page, area, start, end):
-    x, y = area["x"], area["y"]
-    page.mouse.move(x + start[0], y + start[1])
-    page.mouse.down()
-    page.mouse.move(x + end[0] - 5, y + end[1] - 5, steps=6)
-    page.mouse.move(x + end[0], y + end[1])
-    page.mouse.up()
-
-
 def _export_is_what_was_clicked(owner, folder, settled, kept):
     owner.click("nav >> text=Export")
     with owner.expect_download() as download:
@@ -249,7 +165,7 @@ def _export_is_what_was_clicked(owner, folder, settled, kept):
     agreed = {
         one.image_id: dict(one.content.labels)
         for one in kept.values()
-        if dict(one.content.labels) == _flags(("2",))
+        if dict(one.content.labels) == flags(("2",))
     }
     for image_id, labels in {**agreed, settled.image_id: dict(settled.labels)}.items():
         row = rows[f"{image_id}.png"]
@@ -258,17 +174,17 @@ def _export_is_what_was_clicked(owner, folder, settled, kept):
 
 def test_a_server_crash_loses_no_label(server, open_page):
     page = open_page("anna")
-    _label(page, 1, ("2",))
-    _shown(page, 2)
-    _all_saved(page)
+    label(page, 1, ("2",))
+    shown(page, 2)
+    all_saved(page)
     server.kill()
-    _label(page, 2, ("3", "u"))
+    label(page, 2, ("3", "u"))
     page.wait_for_selector("#banner:has-text('kept in this browser')")
     assert "1 not saved yet" in page.inner_text("#save-state")
     server.start()
-    _all_saved(page)
-    kept = _kept(server, "anna")
-    assert dict(kept[2].content.labels) == _flags(("3",))
+    all_saved(page)
+    kept = stored(server, "anna")
+    assert dict(kept[2].content.labels) == flags(("3",))
     assert kept[2].content.unsure
     assert kept[2].version == 1
 
@@ -277,35 +193,35 @@ def test_an_image_that_could_not_be_loaded_ahead_is_loaded_when_its_turn_comes(s
     page = open_page("anna", refused="**/items/2/image*")
     with page.expect_event("requestfailed", lambda request: "/items/2/image" in request.url):
         page.reload()
-    _shown(page, 1)
+    shown(page, 1)
     page.unroute("**/items/2/image*")
-    _label(page, 1, ("2",))
-    _shown(page, 2)
+    label(page, 1, ("2",))
+    shown(page, 2)
     assert page.locator("#image-message").is_hidden()  # it would name what could not be loaded
-    _all_saved(page)
-    assert dict(_kept(server, "anna")[1].content.labels) == _flags(("2",))
+    all_saved(page)
+    assert dict(stored(server, "anna")[1].content.labels) == flags(("2",))
 
 
 def test_a_label_waiting_in_a_closed_page_is_sent_by_the_next(server, open_page):
     page = open_page("anna")
-    _shown(page, 1)
+    shown(page, 1)
     server.kill()
-    _label(page, 1, ("4",))
+    label(page, 1, ("4",))
     page.wait_for_selector("#banner:has-text('kept in this browser')")
     context = page.context
     page.close()
     server.start()
     page = context.new_page()
     page.goto(f"{server.address}/label")
-    _shown(page, 2)
-    _all_saved(page)
-    assert dict(_kept(server, "anna")[1].content.labels) == _flags(("4",))
+    shown(page, 2)
+    all_saved(page)
+    assert dict(stored(server, "anna")[1].content.labels) == flags(("4",))
 
 
 @pytest.mark.parametrize("end", ["cookies gone", "logged in anew in another tab"])
 def test_an_expired_session_is_resumed_with_its_pending_changes(server, open_page, end):
     page = open_page("anna")
-    _shown(page, 1)
+    shown(page, 1)
     page.context.clear_cookies()
     if end != "cookies gone":
         tab = page.context.new_page()
@@ -313,37 +229,37 @@ def test_an_expired_session_is_resumed_with_its_pending_changes(server, open_pag
         tab.fill("#login", "anna")
         tab.fill("#password", PASSWORD)
         tab.keyboard.press("Enter")
-        _shown(tab, 1)
+        shown(tab, 1)
         tab.close()
-    _label(page, 1, ("2",))
+    label(page, 1, ("2",))
     page.wait_for_selector("#login-dialog[open]")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
     page.wait_for_selector("#login-dialog:not([open])", state="attached")
-    _all_saved(page)
-    _label(page, 2, ("3",))
-    _shown(page, 3)
-    _all_saved(page)
-    assert [one.version for one in _kept(server, "anna").values() if one] == [1, 1]
+    all_saved(page)
+    label(page, 2, ("3",))
+    shown(page, 3)
+    all_saved(page)
+    assert [one.version for one in stored(server, "anna").values() if one] == [1, 1]
 
 
 def test_two_windows_do_not_overwrite_each_other(server, open_page):
     one = open_page("anna")
-    _shown(one, 1)
+    shown(one, 1)
     other = one.context.new_page()
     other.goto(f"{server.address}/label")
-    _label(other, 1, ("4",))
-    _shown(other, 2)
-    _all_saved(other)
-    _label(one, 1, ("2",))
+    label(other, 1, ("4",))
+    shown(other, 2)
+    all_saved(other)
+    label(one, 1, ("2",))
     one.wait_for_selector("#conflict-dialog[open]")
     assert "Crescent" in one.inner_text("#conflict-theirs")
     assert "Mesangial" in one.inner_text("#conflict-mine")
-    assert dict(_kept(server, "anna")[1].content.labels) == _flags(("4",))
+    assert dict(stored(server, "anna")[1].content.labels) == flags(("4",))
     one.click("#conflict-use")
-    _all_saved(one)
-    kept = _kept(server, "anna")[1]
-    assert (kept.version, dict(kept.content.labels)) == (2, _flags(("2",)))
+    all_saved(one)
+    kept = stored(server, "anna")[1]
+    assert (kept.version, dict(kept.content.labels)) == (2, flags(("2",)))
 
 
 def test_a_missing_image_is_reported_and_skipped_by_keys(server, open_page):
@@ -351,19 +267,19 @@ def test_a_missing_image_is_reported_and_skipped_by_keys(server, open_page):
         second = list_items(store, "anna")[1].image_id
     (server.db.parent / "images" / f"{second}.png").unlink()
     page = open_page("anna")
-    _label(page, 1, ("2",))
+    label(page, 1, ("2",))
     page.wait_for_selector("#image-message:has-text('cannot be shown')")
     page.keyboard.press("s")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    _shown(page, 3)
-    _all_saved(page)
-    assert _kept(server, "anna")[2].content.skip_reason == "no glomerulus"
+    shown(page, 3)
+    all_saved(page)
+    assert stored(server, "anna")[2].content.skip_reason == "no glomerulus"
 
 
 def test_normal_and_a_lesion_replace_each_other_and_no_label_is_not_saved(server, open_page):
     page = open_page("anna")
-    _shown(page, 1)
+    shown(page, 1)
     page.keyboard.press("Enter")
     assert "Set a label first" in page.inner_text("#hint")
     pressed = (
@@ -403,38 +319,31 @@ def test_pages_meet_wcag_aa_and_fit_the_screen(server, open_page, width, height)
         for path in paths:
             page.goto(server.address + path)
             if path == "/label":
-                _shown(page, 1)
-            assert _violations(page) == [], path
+                shown(page, 1)
+            assert violations(page) == [], path
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
     page.context.clear_cookies()
     page.goto(f"{server.address}/login")
-    assert _violations(page) == []
-
-
-def _violations(page):
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    rules = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']"
-    found = page.evaluate(f"axe.run(document, {{runOnly: {rules}}})")
-    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
+    assert violations(page) == []
 
 
 def test_touch_input_does_all_that_keys_do(server, open_page):
     page = open_page("anna", width=820, height=1180, touch=True)
-    _shown(page, 1)
+    shown(page, 1)
     page.tap("#labels button:nth-of-type(3)")
     page.tap("#unsure")
     page.tap("#save")
-    _shown(page, 2)
+    shown(page, 2)
     page.tap("#back")
-    _shown(page, 1)
+    shown(page, 1)
     page.tap("#unsure")
     page.tap("#save")
-    _shown(page, 2)
+    shown(page, 2)
     page.tap("#skip")
     page.tap("#skip-dialog button[value=skip]")
-    _shown(page, 3)
-    _all_saved(page)
-    kept = _kept(server, "anna")
+    shown(page, 3)
+    all_saved(page)
+    kept = stored(server, "anna")
     assert (kept[1].version, kept[1].content.unsure) == (2, False)
     assert kept[2].content.skip_reason == "out of focus"
     sides = page.evaluate(
@@ -448,7 +357,7 @@ def test_touch_input_does_all_that_keys_do(server, open_page):
 def test_the_page_in_chinese(server, open_page):
     page = open_page("anna")
     page.click("text=中文")
-    _shown(page, 1)
+    shown(page, 1)
     assert "保存并继续" in page.inner_text("#save")
     assert "系膜细胞增生" in page.inner_text("#labels")
     assert page.get_attribute("html", "lang") == "zh-Hans"

@@ -42,7 +42,7 @@ from glomerulab.slides.scale import ScaleWarning, region_size_warning
 from glomerulab.slides.slide import Slide
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["CropSettings", "crop_image_id"]
+__all__ = ["COARSER", "CropSettings", "crop_image_id"]
 
 CROPS_FOLDER = "crops"
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}

@@ -24,7 +24,7 @@ from glomerulab.apps.annotation.store.study import add_images, read_study
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import MissingMppError, RegionError, SlideError
 from glomerulab.geometry import Point, Region
-from glomerulab.pipeline.crop_plan import crop_image_id
+from glomerulab.pipeline.crop_plan import COARSER, crop_image_id
 from glomerulab.pipeline.region_checks import glass_note, regions_on_glass
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.cutting import CropTask, close_current_slide, current_slide, cut_crop
@@ -408,6 +408,14 @@ def _cut_all(
             slide = current_slide(entry.path, mpp_override=entry.mpp)
             shapes = [Region(one.region_id, one.outline, one.labels) for one in on_slide]
             doubts += _scale_doubts(slide, slide_id, shapes)
+            if slide.mpp > mpp * COARSER:
+                doubts.append(
+                    ScaleWarning(
+                        "Slide {slide} is coarser than the crops' {mpp} µm per pixel: they are "
+                        "enlarged and hold no finer detail.",
+                        {"slide": slide_id, "mpp": f"{mpp:g}"},
+                    )
+                )
         except SlideError as error:
             failures |= {region.region_id: error.message for region in on_slide}
             continue

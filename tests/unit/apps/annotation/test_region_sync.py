@@ -49,6 +49,7 @@ def test_a_drawn_region_becomes_an_image_of_its_pixels_and_a_queue_item(
     _draw(store, "r1")
     done = crop_regions(store, [entry], out=tmp_path / "crops", by=OWNER)
     assert (done.n_added, done.n_existing, done.failures) == (1, 0, {})
+    assert not any("coarser" in one.text for one in done.scale_warnings)
     distribute(store, by=OWNER)
     image = next_item(store, "bo").image
     assert (image.patient_id, image.stain, image.mpp, image.region_id) == ("p9", "PAS", 0.5, "r1")
@@ -167,6 +168,17 @@ def test_a_region_that_cannot_be_cut_does_not_stop_the_others(
     assert done.failures.keys() == {"outside", "elsewhere"}
     assert "outside" in done.failures["outside"]
     assert "not among the slides" in done.failures["elsewhere"]
+
+
+def test_a_cut_finer_than_the_slide_is_told(
+    store: Store, tmp_path: Path, entry: SlideEntry
+) -> None:
+    make_study(store, n_images=0)
+    _draw(store, "r1")
+    done = crop_regions(store, [entry], out=tmp_path / "crops", by=OWNER, mpp=0.25)
+    assert done.n_added == 1
+    (told,) = [one for one in done.scale_warnings if "coarser" in one.text]
+    assert dict(told.values) == {"slide": "S-1", "mpp": "0.25"}
 
 
 def test_only_an_owner_cuts(store: Store, tmp_path: Path, entry: SlideEntry) -> None:

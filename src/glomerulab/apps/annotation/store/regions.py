@@ -25,6 +25,7 @@ from glomerulab.apps.annotation.store.ledger import (
     check_save,
     check_save_key,
     event_from_row,
+    latest_event,
 )
 from glomerulab.apps.annotation.store.schema import event, image, ledger_head
 from glomerulab.apps.annotation.store.study import get_study
@@ -133,6 +134,22 @@ def list_regions(store: Store, *, login: str, slide_id: str | None = None) -> li
             and slide_id in {None, region.slide_id}
             and (sees_all or region.login == reader.login)
         ]
+
+
+def find_region(store: Store, region_id: str) -> DrawnRegion | None:
+    """Return the latest version of a region, also a deleted one; None if there is none."""
+    with store.reading() as connection:
+        entry = latest_event(connection, KIND, region_id)
+    return None if entry is None else _region_from_event(entry)
+
+
+def cut_regions(store: Store, slide_id: str) -> set[str]:
+    """Return the ids of the regions of a slide that are images of the study."""
+    query = select(image.c.region_id).where(
+        image.c.slide_id == slide_id, image.c.region_id.is_not(None)
+    )
+    with store.reading() as connection:
+        return set(connection.scalars(query))
 
 
 def _latest_regions(

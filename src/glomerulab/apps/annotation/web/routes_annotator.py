@@ -28,7 +28,12 @@ from glomerulab.apps.annotation.store.annotations import (
 )
 from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import Store
-from glomerulab.apps.annotation.store.regions import list_regions, save_region
+from glomerulab.apps.annotation.store.regions import (
+    cut_regions,
+    find_region,
+    list_regions,
+    save_region,
+)
 from glomerulab.apps.annotation.web.access import CurrentAccount, CurrentSite, Owner, csrf_token
 from glomerulab.apps.annotation.web.image_files import image_digest, read_browser_image
 from glomerulab.apps.annotation.web.pages import render_page
@@ -43,9 +48,10 @@ from glomerulab.apps.annotation.web.schemas import (
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.web.security import content_policy
 from glomerulab.cohort.slides_table import SlideEntry
-from glomerulab.errors import AnnotationError, ImageFileError, SlideError
+from glomerulab.errors import AnnotationError, ImageFileError, MissingMppError, SlideError
 from glomerulab.runtime.names import hashed_name
 from glomerulab.slides.regions.features import SlideFrame
+from glomerulab.slides.slide import Slide
 from glomerulab.slides.tiles import TILE_SIZE
 
 router = APIRouter()
@@ -158,6 +164,8 @@ def slide_page(
         "overlap": pyramid.overlap,
         "min_level": pyramid.min_level,
         "max_level": pyramid.max_level,
+        "slide_mpp": _mpp_or_none(pyramid.slide),
+        "crop_mpp": site.settings.crop_mpp,
     }
     page = render_page(
         request,
@@ -202,7 +210,11 @@ def boxes(site: CurrentSite, account: CurrentAccount, key: Key) -> list[dict[str
     """Return the boxes that the account may see."""
     slide_id = site.slide_cache.entry(key).slide_id
     drawn = list_regions(site.store, login=account.login, slide_id=slide_id)
-    return [region_json(one, may_edit=one.login == account.login) for one in drawn]
+    cut = cut_regions(site.store, slide_id)
+    return [
+        region_json(one, may_edit=one.login == account.login, cut=one.region_id in cut)
+        for one in drawn
+    ]
 
 
 @router.post("/api/slides/{key}/regions")
@@ -211,7 +223,10 @@ def save_box(
 ) -> dict[str, object]:
     """Save a new, moved or deleted box; the same key twice is saved once."""
     slide_id = site.slide_cache.entry(key).slide_id
-    saved = save_region(site.store, body.region(slide_id), login=account.login)
+    # The page does not show the classes that a region file gave; they stay.
+    known = find_region(site.store, body.region_id.hex)
+    region = body.region(slide_id, labels=() if known is None else known.labels)
+    saved = save_region(site.store, region, login=account.login)
     return {"was_there": saved.already_saved, "saved": region_json(saved.region, may_edit=True)}
 
 
@@ -291,6 +306,13 @@ def queue_boxes(site: Site, slide: SlideEntry, *, by: str) -> int:
             f"{done.n_added} other(s) were handed out"
         )
     return done.n_added
+
+
+def _mpp_or_none(slide: Slide) -> float | None:
+    try:
+        return slide.mpp
+    except MissingMppError:
+        return None  # the page says so before it offers to cut
 
 
 def _needs_label(study: Study) -> bool:

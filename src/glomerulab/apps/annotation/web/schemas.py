@@ -12,7 +12,7 @@ from glomerulab.apps.annotation.records import (
     QueueItem,
 )
 from glomerulab.apps.annotation.store.regions import RegionInput
-from glomerulab.geometry import Box
+from glomerulab.geometry import Box, Region
 
 MAX_COORDINATE = 10_000_000
 
@@ -32,6 +32,13 @@ Side = Annotated[int, Field(strict=True, ge=1, le=MAX_COORDINATE)]
 Version = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 Flag = Annotated[int, Field(strict=True, ge=0, le=1)]
 Tick = Annotated[bool, Field(strict=True)]
+
+
+PixelPoint = tuple[
+    Annotated[float, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE, allow_inf_nan=False)],
+    Annotated[float, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE, allow_inf_nan=False)],
+]
+"""(x, y) in level-0 pixels."""
 
 
 class _Body(BaseModel):
@@ -80,16 +87,24 @@ class RegionBody(_Body):
     expected_version: Version
     save_key: UUID
     deleted: Tick = False
+    outline: Annotated[list[PixelPoint], Field(min_length=3, max_length=2000)] | None = None
+    """Of a turned box, or of another shape; then the box is the one around it."""
 
-    def region(self, slide_id: str) -> RegionInput:
-        """Return the region to save."""
+    def region(self, slide_id: str, *, labels: tuple[str, ...] = ()) -> RegionInput:
+        """Return the region to save, with the labels that it has."""
+        box, outline = Box(self.x, self.y, self.width, self.height), None
+        if self.outline is not None:
+            outline = tuple(self.outline)
+            box = Region(self.region_id.hex, outline).box()
         return RegionInput(
             region_id=self.region_id.hex,
             slide_id=slide_id,
-            box=Box(self.x, self.y, self.width, self.height),
+            box=box,
             expected_version=self.expected_version,
             save_key=str(self.save_key),
             deleted=self.deleted,
+            labels=labels,
+            outline=outline,
         )
 
 
@@ -126,9 +141,10 @@ def item_json(
     }
 
 
-def region_json(region: DrawnRegion, *, may_edit: bool) -> dict[str, Any]:
-    """Return a drawn box as the slide page needs it."""
+def region_json(region: DrawnRegion, *, may_edit: bool, cut: bool = False) -> dict[str, Any]:
+    """Return a drawn box as the slide page needs it; `cut` if it was handed out as an image."""
     box = region.box
+    outline = None if region.outline == box.corners() else [list(one) for one in region.outline]
     return {
         "region_id": region.region_id,
         "x": box.x,
@@ -138,5 +154,7 @@ def region_json(region: DrawnRegion, *, may_edit: bool) -> dict[str, Any]:
         "version": region.version,
         "login": region.login,
         "deleted": region.deleted,
-        "may_edit": may_edit,
+        "may_edit": may_edit and not cut,
+        "cut": cut,
+        "outline": outline,
     }

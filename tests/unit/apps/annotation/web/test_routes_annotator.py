@@ -230,6 +230,52 @@ def test_boxes_are_saved_once_and_seen_by_their_maker_and_the_owner(slide_web):
     assert bo.get(path).json() == []
 
 
+TURNED = [[60.5, 0.0], [121.0, 60.5], [60.5, 121.0], [0.0, 60.5]]
+
+
+def test_a_turned_box_comes_back_turned(slide_web):
+    anna = slide_web.client("anna")
+    path = f"/api/slides/{KEY}/regions"
+    body = _body(outline=TURNED)
+    saved = anna.write(path, json=body).json()["saved"]
+    assert saved["outline"] == TURNED
+    (drawn,) = anna.get(path).json()
+    assert (drawn["outline"], drawn["width"], drawn["height"]) == (TURNED, 121, 121)
+    assert list_regions(slide_web.store, login="anna")[0].outline == tuple(map(tuple, TURNED))
+    assert anna.write(path, json=_body()).json()["saved"]["outline"] is None
+    for outline in (TURNED[:2], [[0, "a"]] * 3, [[0, 1, 2]] * 3):
+        assert anna.write(path, json=_body(outline=outline)).status_code == 422
+
+
+def test_a_move_keeps_the_classes_of_a_region_file_and_a_deletion_can_be_undone(slide_web):
+    anna = slide_web.client("anna")
+    path = f"/api/slides/{KEY}/regions"
+    region_id = uuid.uuid4().hex
+    drawn = RegionInput(
+        region_id, "slide", Box(1, 2, 30, 40), 0, str(uuid.uuid4()), labels=("Crescent",)
+    )
+    save_region(slide_web.store, drawn, login="anna")
+    for version, deleted in ((1, False), (2, True), (3, False)):
+        body = _body(region_id=region_id, expected_version=version, deleted=deleted)
+        assert anna.write(path, json=body).status_code == 200
+    (kept,) = list_regions(slide_web.store, login="anna")
+    assert (kept.labels, kept.version, kept.box) == (("Crescent",), 4, Box(10, 20, 100, 90))
+
+
+def test_a_box_that_was_cut_says_that_it_can_no_longer_be_changed(slide_web):
+    anna, owner = slide_web.client("anna"), slide_web.client("owner")
+    path = f"/api/slides/{KEY}/regions"
+    anna.write(path, json=_body())
+    assert [one["cut"] for one in anna.get(path).json()] == [False]
+    owner.write(f"/slides/{KEY}/queue")
+    assert [(one["cut"], one["may_edit"]) for one in anna.get(path).json()] == [(True, False)]
+
+
+def test_the_page_knows_the_scales_of_slide_and_crops(slide_web):
+    page = slide_web.client("owner").get(f"/slides/{KEY}").text
+    assert '"slide_mpp": 0.5, "crop_mpp": 0.5' in page
+
+
 def test_a_box_of_another_annotator_cannot_be_changed(slide_web):
     anna, bo = slide_web.client("anna"), slide_web.client("bo")
     path = f"/api/slides/{KEY}/regions"

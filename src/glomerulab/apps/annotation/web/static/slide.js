@@ -3,6 +3,7 @@
 import { Outbox, randomKey } from "./outbox.js";
 import { fillMessage, sentence, showSaveState } from "./save_state.js";
 import { promptLogin, request, setCsrfToken } from "./server.js";
+import { asAnnotation, isSameShape, shapeOf, shapeText } from "./shapes.js";
 import { translate } from "./translate.js";
 
 const settings = JSON.parse(document.getElementById("settings").textContent);
@@ -10,7 +11,9 @@ const path = `/api/slides/${settings.key}/regions`;
 const $ = (id) => document.getElementById(id);
 setCsrfToken(settings.csrf);
 
-const boxes = new Map(); // annotation id -> {region_id, version, may_edit, login}
+// annotation id -> {region_id, version, may_edit, cut, login, shape}; the shape of a deleted box is null
+const boxes = new Map();
+const changes = []; // {id, before}: what undo brings back
 
 const viewer = OpenSeadragon({
   element: $("viewer"), drawer: "canvas", showNavigationControl: false, animationTime: 0.3, blendTime: 0,
@@ -29,7 +32,7 @@ viewer.addHandler("tile-load-failed", () => fillMessage($("image-message"),
 
 const drawn = AnnotoriousOSD.createOSDAnnotator(viewer, {
   drawingEnabled: false, drawingMode: "drag", autoSave: true, theme: "light",
-  style: (annotation) => ({ fill: "#12627c", fillOpacity: 0.06, stroke: boxes.get(annotation.id)?.may_edit === false ? "#6a6f73" : "#0d7896", strokeWidth: 2.5 }),
+  style: (annotation) => ({ fill: "#12627c", fillOpacity: 0.06, stroke: boxes.get(annotation.id)?.may_edit === false ? "#5a5f63" : "#0d7896", strokeWidth: 2.5 }),
   userSelectAction: (annotation) => (boxes.get(annotation.id)?.may_edit === false ? "SELECT" : "EDIT"),
 });
 drawn.setDrawingTool("rectangle");
@@ -52,58 +55,65 @@ async function restore(why) {
   await load();
 }
 
-function corners(annotation) {
-  const { minX, minY, maxX, maxY } = annotation.target.selector.geometry.bounds;
-  const x = Math.round(minX), y = Math.round(minY);
-  return { x, y, width: Math.max(1, Math.round(maxX) - x), height: Math.max(1, Math.round(maxY) - y) };
-}
-function asAnnotation(id, { x, y, width, height }) {
-  const bounds = { minX: x, minY: y, maxX: x + width, maxY: y + height };
-  return { id, bodies: [], target: { annotation: id, selector: { type: "RECTANGLE", geometry: { x, y, w: width, h: height, bounds } } } };
-}
-function save(annotation, deleted = false) {
-  const box = boxes.get(annotation.id);
-  if (!box || box.may_edit === false) return;
-  const body = { region_id: box.region_id, ...corners(annotation), expected_version: box.version, deleted };
-  outbox.add({ path, subject: annotation.id, place: null, body });
+function save(id, shape) {
+  const box = boxes.get(id);
+  if (!box?.may_edit || isSameShape(shape, box.shape)) return;
+  const { x, y, width, height, outline } = shape ?? box.shape;
+  const body = { region_id: box.region_id, x, y, width, height, outline, expected_version: box.version, deleted: shape === null };
+  changes.push({ id, before: box.shape });
+  box.shape = shape;
+  clearNotices();
+  outbox.add({ path, subject: id, place: null, body });
   renderList();
 }
 
 drawn.on("createAnnotation", (annotation) => {
-  const { width, height } = corners(annotation);
-  if (width < 8 || height < 8) { drawn.removeAnnotation(annotation.id); return; } // drawn by accident
-  boxes.set(annotation.id, { region_id: randomKey(), version: 0, may_edit: true, login: settings.login });
-  save(annotation);
+  if (boxes.has(annotation.id)) return; // brought back by undo
+  const shape = shapeOf(annotation);
+  if (shape.width < 8 || shape.height < 8) { drawn.removeAnnotation(annotation.id); return; } // drawn by accident
+  boxes.set(annotation.id, { region_id: randomKey(), version: 0, may_edit: true, cut: false, login: settings.login, shape: null });
+  save(annotation.id, shape);
 });
-drawn.on("updateAnnotation", (annotation) => save(annotation));
-drawn.on("deleteAnnotation", (annotation) => removeBox(annotation));
+drawn.on("updateAnnotation", (annotation) => save(annotation.id, shapeOf(annotation)));
+drawn.on("deleteAnnotation", (annotation) => save(annotation.id, null));
 drawn.on("selectionChanged", renderList);
 
-function removeBox(annotation) {
-  if (!boxes.has(annotation.id)) return;
-  save(annotation, true);
-  boxes.delete(annotation.id);
-  renderList();
-}
 function eraseBox(id) {
-  const annotation = drawn.getAnnotationById(id);
-  if (!annotation || boxes.get(id)?.may_edit === false) return;
+  if (!boxes.get(id)?.may_edit) return;
   drawn.removeAnnotation(id);
-  removeBox(annotation);
+  save(id, null);
+}
+function undo() {
+  const change = changes.pop();
+  if (!change) return;
+  const { id, before } = change;
+  drawn.cancelSelected();
+  const isDrawn = boxes.get(id).shape !== null;
+  if (before === null) drawn.removeAnnotation(id);
+  else if (isDrawn) drawn.updateAnnotation(asAnnotation(id, before));
+  else drawn.addAnnotation(asAnnotation(id, before));
+  save(id, before);
+  changes.length = changes.findLastIndex((one) => one.id === id); // the undoing itself is not undone
+  renderList();
 }
 
 function renderList() {
   const selected = new Set(drawn.getSelected().map((one) => one.id));
-  const known = drawn.getAnnotations().filter((one) => boxes.has(one.id));
+  const known = drawn.getAnnotations().filter((one) => boxes.get(one.id)?.shape);
   $("count").textContent = translate("{n} boxes", { n: known.length });
+  $("undo").disabled = changes.length === 0;
+  $("others-note").hidden = known.every((one) => boxes.get(one.id).may_edit);
+  $("selected-note").textContent = known.filter((one) => selected.has(one.id)).map((one) => whyFixed(boxes.get(one.id))).join(" ");
   $("box-list").replaceChildren(...known.map((annotation, index) => {
     const box = boxes.get(annotation.id);
-    const { width, height } = corners(annotation);
     const line = document.createElement("li");
     const show = document.createElement("button");
     show.className = "small toggle";
     show.setAttribute("aria-pressed", String(selected.has(annotation.id)));
-    show.textContent = `${index + 1} · ${width} × ${height}${box.login === settings.login ? "" : ` · ${box.login}`}`;
+    const parts = [index + 1, shapeText(box.shape, translate)];
+    if (box.login !== settings.login) parts.push(box.login);
+    if (box.cut) parts.push(translate("handed out"));
+    show.textContent = parts.join(" · ");
     show.addEventListener("click", () => { setDrawing(false); drawn.setSelected(annotation.id, box.may_edit); drawn.fitBounds(annotation.id, { padding: 90 }); });
     line.append(show);
     if (box.may_edit) {
@@ -117,6 +127,13 @@ function renderList() {
     return line;
   }));
 }
+function whyFixed(box) {
+  if (box.may_edit) return "";
+  if (box.cut) return translate("This box was cut and handed out; it can no longer be changed.");
+  return translate("{name} drew this box; only the account that drew a box can change it here.", { name: box.login });
+}
+// What the server told of an earlier action is no longer the last word.
+function clearNotices() { for (const notice of document.querySelectorAll(".panel .notice.done")) notice.remove(); }
 
 function setDrawing(isOn) {
   drawn.setDrawingEnabled(isOn);
@@ -133,6 +150,7 @@ async function load() {
     return;
   }
   boxes.clear();
+  changes.length = 0;
   const pending = new Map(outbox.entries.map((entry) => [entry.body.region_id.replaceAll("-", ""), entry]));
   const annotations = [];
   for (const box of known) {
@@ -140,13 +158,17 @@ async function load() {
     pending.delete(box.region_id);
     if (entry?.body.deleted) continue;
     const id = entry?.subject ?? box.region_id;
-    boxes.set(id, { ...box, version: box.version });
-    annotations.push(asAnnotation(id, entry?.body ?? box));
+    const { x, y, width, height, outline } = entry?.body ?? box;
+    const shape = { x, y, width, height, outline };
+    boxes.set(id, { ...box, shape });
+    annotations.push(asAnnotation(id, shape));
   }
   for (const entry of pending.values()) {
     if (entry.body.deleted) continue;
-    boxes.set(entry.subject, { region_id: entry.body.region_id, version: 0, may_edit: true, login: settings.login });
-    annotations.push(asAnnotation(entry.subject, entry.body));
+    const { x, y, width, height, outline } = entry.body;
+    const shape = { x, y, width, height, outline: outline ?? null };
+    boxes.set(entry.subject, { region_id: entry.body.region_id, version: 0, may_edit: true, cut: false, login: settings.login, shape });
+    annotations.push(asAnnotation(entry.subject, shape));
   }
   drawn.setAnnotations(annotations, true);
   renderList();
@@ -161,6 +183,14 @@ const KEYS = {
   "+": () => viewer.viewport.zoomBy(1.4), "=": () => viewer.viewport.zoomBy(1.4), "-": () => viewer.viewport.zoomBy(1 / 1.4),
   0: () => viewer.viewport.goHome(),
 };
+// Before the annotator sees the key: its own undo knows nothing of what is saved.
+window.addEventListener("keydown", (event) => {
+  if (!(event.ctrlKey || event.metaKey) || !["z", "y"].includes(event.key.toLowerCase())) return;
+  if (event.target.closest("input, textarea, select") || document.querySelector("dialog[open]")) return;
+  event.stopImmediatePropagation();
+  event.preventDefault();
+  if (event.key === "z") undo();
+}, { capture: true });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.target.closest("input, textarea, select")) return;
@@ -168,6 +198,7 @@ document.addEventListener("keydown", (event) => {
   if (action) { event.preventDefault(); action(); }
 });
 $("draw").addEventListener("click", () => setDrawing(!isDrawing()));
+$("undo").addEventListener("click", undo);
 $("zoom-in").addEventListener("click", () => viewer.viewport.zoomBy(1.4));
 $("zoom-out").addEventListener("click", () => viewer.viewport.zoomBy(1 / 1.4));
 $("zoom-fit").addEventListener("click", () => viewer.viewport.goHome());
@@ -181,6 +212,24 @@ async function showImport() {
   setTimeout(showImport, 500);
 }
 
+// Cutting cannot be undone: say what it does, and ask.
+$("cut")?.addEventListener("click", () => {
+  const n = [...boxes.values()].filter((box) => box.shape && !box.cut).length;
+  const { slide_mpp: slide, crop_mpp: crop } = settings;
+  const lines = [];
+  if (slide === null) lines.push(translate("This slide does not state its µm per pixel and cannot be cut. Start the server with a slides table that has the column mpp."));
+  else if (n === 0) lines.push(translate("Every box of this slide is handed out already."));
+  else if (outbox.size) lines.push(translate("Some boxes are not saved yet. Try again when all are saved."));
+  else {
+    lines.push(translate("{n} boxes become images of {mpp} µm per pixel and go to the annotators at once. This cannot be undone, and these boxes can then no longer be changed.", { n, mpp: crop }));
+    if (slide > crop * 1.001) lines.push(translate("The slide has {slide} µm per pixel: the images are enlarged and show no finer detail than it does.", { slide: Number(slide.toPrecision(4)) }));
+  }
+  $("cut-text").replaceChildren(...lines.map((text) => Object.assign(document.createElement("p"), { textContent: text })));
+  $("cut-confirm").hidden = slide === null || n === 0 || outbox.size > 0;
+  $("cut-dialog").showModal();
+});
+
 setDrawing(false);
+history.replaceState(null, "", location.pathname); // a reload does not tell again what was done once
 showSaveState(outbox.size, null, () => outbox.flush());
 viewer.addOnceHandler("open", () => { load(); outbox.flush(); });

@@ -1,0 +1,62 @@
+// The shape of a box on a slide, as the server keeps it: {x, y, width, height, outline}. The outline of
+// a turned box or of another shape is a list of points in level-0 pixels; a plain box has none.
+
+export function shapeOf(annotation) {
+  const { type, geometry } = annotation.target.selector;
+  const { minX, minY, maxX, maxY } = geometry.bounds;
+  const x = Math.round(minX), y = Math.round(minY);
+  const box = { x, y, width: Math.max(1, Math.round(maxX) - x), height: Math.max(1, Math.round(maxY) - y) };
+  if (type === "POLYGON") return { ...box, outline: geometry.points.map(([px, py]) => [px, py]) };
+  return { ...box, outline: isTurned(geometry) ? cornersOf(geometry) : null };
+}
+
+export function asAnnotation(id, { x, y, width, height, outline }) {
+  const bounds = { minX: x, minY: y, maxX: x + width, maxY: y + height };
+  const plain = { x, y, w: width, h: height, rot: 0, bounds };
+  const turned = outline && rectangleOf(outline);
+  const selector = outline && !turned
+    ? { type: "POLYGON", geometry: { points: outline, bounds: boundsOf(outline) } }
+    : { type: "RECTANGLE", geometry: turned ? { ...turned, bounds: boundsOf(outline) } : plain };
+  return { id, bodies: [], target: { annotation: id, selector } };
+}
+
+export function isSameShape(one, other) {
+  return JSON.stringify(one && ordered(one)) === JSON.stringify(other && ordered(other));
+}
+function ordered({ x, y, width, height, outline }) { return outline ?? [x, y, width, height]; }
+
+// The size along its own sides, in pixels of the slide.
+export function shapeText({ width, height, outline }, translate) {
+  if (!outline) return `${width} × ${height}`;
+  const turned = rectangleOf(outline);
+  return turned
+    ? `${Math.round(turned.w)} × ${Math.round(turned.h)} · ${translate("turned")}`
+    : `${width} × ${height} · ${translate("outline")}`;
+}
+
+function isTurned({ rot = 0 }) { return Math.abs(Math.sin(2 * rot)) > 1e-6; }
+
+function cornersOf({ x, y, w, h, rot }) {
+  const centre = [x + w / 2, y + h / 2], cos = Math.cos(rot), sin = Math.sin(rot);
+  return [[-w, -h], [w, -h], [w, h], [-w, h]].map(([dx, dy]) => [
+    centre[0] + (dx * cos - dy * sin) / 2, centre[1] + (dx * sin + dy * cos) / 2,
+  ]);
+}
+
+// The turned rectangle that four corners make, or null.
+function rectangleOf(points) {
+  if (points.length !== 4) return null;
+  const [a, b, c, d] = points;
+  const across = [b[0] - a[0], b[1] - a[1]], down = [c[0] - b[0], c[1] - b[1]];
+  const w = Math.hypot(...across), h = Math.hypot(...down), tolerance = 1e-3 * Math.max(w, h);
+  const isClosed = Math.hypot(a[0] + down[0] - d[0], a[1] + down[1] - d[1]) < tolerance;
+  const turn = across[0] * down[1] - across[1] * down[0];
+  const isSquare = Math.abs(across[0] * down[0] + across[1] * down[1]) < tolerance * Math.min(w, h);
+  if (!isClosed || !isSquare || turn <= 0) return null;
+  return { x: (a[0] + c[0] - w) / 2, y: (a[1] + c[1] - h) / 2, w, h, rot: Math.atan2(across[1], across[0]) };
+}
+
+function boundsOf(points) {
+  const xs = points.map(([x]) => x), ys = points.map(([, y]) => y);
+  return { minX: Math.min(...xs), minY: Math.min(...ys), maxX: Math.max(...xs), maxY: Math.max(...ys) };
+}

@@ -1,0 +1,145 @@
+"""Boxes on slides as people draw them: Chromium, a real server, a written slide."""
+
+import pytest
+
+from glomerulab.apps.annotation.store.annotations import list_items
+from glomerulab.apps.annotation.store.database import open_store
+from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_region
+from glomerulab.geometry import Box
+from glomerulab.slides.pyramid import write_pyramid
+from tests.conftest import smooth_noise
+from tests.support.annotation_browser import all_saved, drag, violations
+from tests.support.annotation_server import Server
+from tests.support.annotation_studies import make_study
+from tests.support.annotation_web import write_images
+
+pytestmark = pytest.mark.browser
+
+SLIDES = ("turned", "undone", "looked-at", "cut")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server with one slide for each test; Bo has drawn a box on every one."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "slides").mkdir()
+    for number, name in enumerate(SLIDES):
+        pixels = smooth_noise(900, 1200, seed=number)
+        write_pyramid(pixels, folder / "slides" / f"{name}.tiff", mpp=1.0, compression="deflate")
+    with open_store(folder / "annotations.db", create=True) as store:
+        make_study(store, manifest=write_images(folder, 2), show_others=True)
+        for name in SLIDES:
+            box = RegionInput(f"of-bo-{name}", name, Box(150, 150, 120, 100), 0, f"key of {name}")
+            save_region(store, box, login="bo")
+    server = Server(folder / "annotations.db", "--slides", folder / "slides")
+    yield server
+    server.stop()
+
+
+def _open_slide(page, name):
+    page.click("text=Slides")
+    page.click(f".cards a:has-text('{name}')")
+    page.wait_for_selector("#viewer[data-ready]")
+
+
+def _boxes(server, slide, login="anna"):
+    with open_store(server.db) as store:
+        drawn = list_regions(store, login=login, slide_id=slide)
+    return [one for one in drawn if one.login == login]
+
+
+def _draw_one(page, start=(400, 250), end=(520, 350)):
+    page.keyboard.press("b")
+    area = page.locator("#viewer").bounding_box()
+    drag(page, area, start, end)
+    page.wait_for_selector("#count:has-text('2 boxes')")
+    page.keyboard.press("Escape")
+    all_saved(page)
+
+
+def _own_line(page):
+    return page.locator("#box-list li", has=page.locator("button[aria-label]"))
+
+
+def test_a_turned_box_stays_turned_and_its_size_is_its_own(server, open_page):
+    page = open_page("anna")
+    _open_slide(page, "turned")
+    _draw_one(page)
+    (before,) = _boxes(server, "turned")
+    _own_line(page).locator(".toggle").click()
+    handle = page.locator(".a9s-rotation-handle").last
+    handle.wait_for()
+    page.wait_for_timeout(600)  # the slide is still moving to the box
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 120, y + 60, steps=8)
+    page.mouse.up()
+    size = f"{before.box.width} × {before.box.height}"
+    page.wait_for_selector(f"#box-list li:has-text('{size} · turned')")
+    all_saved(page)
+    (turned,) = _boxes(server, "turned")
+    assert turned.outline != turned.box.corners()
+    assert turned.box.width > before.box.width + 10
+    page.reload()
+    page.wait_for_selector(f"#box-list li:has-text('{size} · turned')")
+    page.keyboard.press("Control+z")  # there is nothing to undo on a new page
+    assert len(_boxes(server, "turned")) == 1
+
+
+def test_undo_brings_back_a_deleted_box_and_takes_away_a_drawn_one(server, open_page):
+    page = open_page("anna")
+    _open_slide(page, "undone")
+    _draw_one(page)
+    (drawn,) = _boxes(server, "undone")
+    _own_line(page).locator("button[aria-label]").click()
+    page.wait_for_selector("#count:has-text('1 boxes')")
+    all_saved(page)
+    assert _boxes(server, "undone") == []
+    page.keyboard.press("Control+z")
+    page.wait_for_selector("#count:has-text('2 boxes')")
+    all_saved(page)
+    (again,) = _boxes(server, "undone")
+    assert (again.region_id, again.box) == (drawn.region_id, drawn.box)
+    page.click("#undo")
+    page.wait_for_selector("#count:has-text('1 boxes')")
+    all_saved(page)
+    assert _boxes(server, "undone") == []
+    assert page.is_disabled("#undo")
+
+
+def test_a_box_of_someone_else_is_looked_at_and_not_changed(server, open_page):
+    page = open_page("anna")
+    _open_slide(page, "looked-at")
+    page.wait_for_selector("#others-note:has-text('your own boxes')")
+    page.click("#box-list .toggle")
+    page.wait_for_selector("#selected-note:has-text('bo drew this box')")
+    page.keyboard.press("Delete")
+    assert page.locator("#box-list button[aria-label]").count() == 0
+    assert [one.version for one in _boxes(server, "looked-at", "bo")] == [1]
+
+
+def test_cutting_asks_and_tells_that_the_slide_is_coarser(server, open_page):
+    page = open_page("owner")
+    _open_slide(page, "cut")
+    page.click("#cut")
+    text = page.inner_text("#cut-dialog")
+    assert "1 boxes become images of 0.5 µm per pixel" in text
+    assert "The slide has 1 µm per pixel" in text
+    assert violations(page) == []
+    page.click("#cut-dialog >> text=Cancel")
+    with open_store(server.db) as store:
+        assert len(list_items(store, "anna")) == 2
+    page.click("#cut")
+    page.click("#cut-confirm button")
+    page.wait_for_selector(".notice:has-text('1 new images handed out')")
+    with open_store(server.db) as store:
+        assert len(list_items(store, "anna")) == 3
+    page.wait_for_selector("#box-list:has-text('handed out')")
+    page.reload()  # what was done once is not told again
+    page.wait_for_selector("#box-list:has-text('handed out')")
+    assert page.locator(".notice").count() == 0
+    page.click("#cut")
+    assert "handed out already" in page.inner_text("#cut-dialog")
+    assert page.locator("#cut-confirm").is_hidden()
