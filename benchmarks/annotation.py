@@ -64,7 +64,9 @@ def texture(side: int, seed: int) -> np.ndarray:
     return np.clip(smooth + noise, 0, 255).astype(np.uint8)
 
 
-def begin(folder: Path, *, n_images: int, n_annotators: int) -> Path:
+def begin(
+    folder: Path, *, n_images: int, n_annotators: int, db: str | Path | None = None
+) -> str | Path:
     """Make a study in which everyone reads every image."""
     rows = []
     for number in range(n_images):
@@ -73,7 +75,7 @@ def begin(folder: Path, *, n_images: int, n_annotators: int) -> Path:
     manifest = manifest_from_rows(
         pd.DataFrame(rows), folder=folder, taxonomy=load_taxonomy("paper")
     )
-    db = folder / "annotations.db"
+    db = db or folder / "annotations.db"
     with open_store(db, create=True) as store:
         create_account(store, login="owner", name="Owner", role="owner", password=PASSWORD, by=None)
         settings = StudySettings("benchmark", n_annotators, 0.0)
@@ -92,7 +94,7 @@ def begin(folder: Path, *, n_images: int, n_annotators: int) -> Path:
 
 
 @contextmanager
-def serving(db: Path, *options: str) -> Iterator[str]:
+def serving(db: str | Path, *options: str) -> Iterator[str]:
     """Run the command; yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

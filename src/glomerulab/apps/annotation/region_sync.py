@@ -221,9 +221,8 @@ def import_region_file(
         notes.append(repeats_note(repeats))
     gone = {one for one, _ in repeats}
     new = [named for named, region in regions.items() if region not in gone]
-    saved = save_regions(store, new, login=login, track=track)
-    n_existing = sum(one.already_saved for one in saved)
-    return len(saved) - n_existing, n_existing
+    n_new = save_regions(store, new, login=login, track=track)
+    return n_new, len(new) - n_new
 
 
 def _drawn_before(

@@ -1,16 +1,20 @@
 """Open the database of a study, a SQLite file or a PostgreSQL database, and run transactions.
 
 Every write is one transaction that first locks the head of the ledger: writes happen one after
-another, and each is on the disk when it returns. Opening runs the migrations that are missing.
+another, and each is on the disk when it returns. Long work is written in parts, so that others save
+in between. Opening runs the migrations that are missing.
 """
 
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
@@ -24,6 +28,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from glomerulab.apps.annotation.store.schema import ledger_head
 from glomerulab.errors import StoreBusyError, StoreError
 from glomerulab.runtime.files import private_opener
+
+Item = TypeVar("Item")
+
+PART = 50
+"""Items of the first transaction of long work, and at most in others."""
+PART_S = 0.05
+"""Time of a transaction of long work; a person's save waits for one or two."""
 
 # More connections than a web server has worker threads, so that none waits for another's.
 POOL = {"pool_size": 16, "max_overflow": 32}
@@ -72,8 +83,11 @@ BUSY = "another program holds the database; try again"
 class Store:
     """The open database of one study; safe to share between threads."""
 
-    def __init__(self, engine: Engine, *, location: str, busy_timeout_s: float) -> None:
+    def __init__(
+        self, engine: Engine, *, address: str, location: str, busy_timeout_s: float
+    ) -> None:
         self._engine = engine
+        self._address = address
         self.location = location
         """Path or URL without password."""
         self._busy_timeout_s = busy_timeout_s
@@ -124,9 +138,36 @@ class Store:
         finally:
             self._write_lock.release()
 
+    def write_in_parts(
+        self, items: Iterable[Item], write: Callable[[Connection, list[Item]], None]
+    ) -> None:
+        """Write many items in short transactions, with pauses in which others write.
+
+        If the program is killed in between, the first parts are written: the caller makes sure
+        that the same work can be done again, and that a part is not taken for the whole.
+
+        Parameters
+        ----------
+        write : callable
+            Writes some of the items inside a transaction of `writing`.
+        """
+        left, size = iter(items), PART
+        while part := list(islice(left, size)):
+            start = time.monotonic()
+            with self.writing() as connection:
+                write(connection, part)
+            seconds = time.monotonic() - start
+            size = min(max(int(size * PART_S / seconds), PART // 2), PART)
+            time.sleep(seconds)
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Open the same database, so that another process can work on it."""
+        reopen = partial(open_store, busy_timeout_s=self._busy_timeout_s)
+        return reopen, (self._address,)
 
     def __enter__(self) -> Self:
         return self
@@ -172,7 +213,8 @@ def open_store(
     except StoreError:
         engine.dispose()
         raise
-    return Store(engine, location=name, busy_timeout_s=busy_timeout_s)
+    address = str(url.database) if is_sqlite else url.render_as_string(hide_password=False)
+    return Store(engine, address=address, location=name, busy_timeout_s=busy_timeout_s)
 
 
 def as_store_error(error: Exception, location: str) -> StoreError:

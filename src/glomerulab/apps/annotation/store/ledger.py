@@ -77,8 +77,8 @@ class Event:
     actor: str
     """Login."""
     kind: str
-    """``study``, ``account``, ``images``, ``model``, ``assignments``, ``annotation``, ``region`` or
-    ``adjudication``."""
+    """``study``, ``account``, ``images``, ``model``, ``assignments``, ``annotation``, ``region``,
+    ``import`` or ``adjudication``."""
     subject: str
     """Id of the item, image, region or login that the entry is about."""
     version: int

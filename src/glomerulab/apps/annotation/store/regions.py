@@ -1,13 +1,13 @@
 """Regions drawn around glomeruli on slides; every change is a new version in the ledger."""
 
 import re
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
+from uuid import NAMESPACE_OID, uuid5
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, RowMapping, select
 
 from glomerulab.apps.annotation.records import (
     Account,
@@ -16,10 +16,11 @@ from glomerulab.apps.annotation.records import (
     SaveConflictError,
 )
 from glomerulab.apps.annotation.store.accounts import get_account
-from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.database import PART, Store
 from glomerulab.apps.annotation.store.ledger import (
     Event,
     NewEntry,
+    append_event,
     append_events,
     canonical_json,
     check_save,
@@ -34,8 +35,8 @@ from glomerulab.geometry import Box, Point
 from glomerulab.runtime.progress import Track, silent
 
 KIND = "region"
-CHUNK = 100
-"""Regions per transaction: a few milliseconds, after which others save."""
+IMPORT = "import"
+"""Kind of the entry that ends an import of many regions."""
 ID_PATTERN = re.compile(r"[^\x00-\x1f/\\]{1,120}")
 
 
@@ -75,46 +76,59 @@ def save_region(store: Store, region: RegionInput, *, login: str) -> RegionSaveR
     """Save one region, durably and only once."""
     _check_ids([region])
     with store.writing() as connection:
-        return _save(connection, get_account(connection, login), [region])[0]
+        actor = get_account(connection, login)
+        saved, new = _new_entries(connection, actor, [region])
+        made = append_events(connection, list(new.values()), kind=KIND, actor=actor.login)
+        (entry,) = [*saved.values(), *made]
+        return RegionSaveResult(_region_from_event(entry), already_saved=not made)
 
 
 def save_regions(
     store: Store, regions: Sequence[RegionInput], *, login: str, track: Track = silent
-) -> list[RegionSaveResult]:
-    """Save several regions; see `save_region`.
+) -> int:
+    """Save several regions, and return how many are new; see `save_region`.
 
-    Every region is checked before the first is saved, so that a file is imported as a whole or not
-    at all. Many are saved in short transactions with pauses, in which others save. If the program
-    is killed in between, the same call again saves the rest: a save key is used once.
+    Every region is checked before the first is saved. Many are saved in parts, and are there for
+    `list_regions` when the last is saved: all or none. If the program is killed in between, the
+    same call again, or one with some of the same regions, continues: a save key is used once.
     """
     _check_ids(regions)
+    import_id = None
+    if len(regions) > PART:
+        import_id = str(uuid5(NAMESPACE_OID, "\n".join([login, *(r.save_key for r in regions)])))
     with store.reading() as connection:
         actor = get_account(connection, login)
-        for part in batched(regions, CHUNK):
+        regions = list(_resumed(connection, regions, import_id))
+        for part in batched(regions, PART):
             _new_entries(connection, actor, part)
-    results: list[RegionSaveResult] = []
-    chunk: list[RegionInput] = []
-    for n_seen, region in enumerate(track(regions, "Saving regions", len(regions)), start=1):
-        chunk.append(region)
-        if len(chunk) == CHUNK or n_seen == len(regions):
-            start = time.monotonic()
-            with store.writing() as connection:
-                results += _save(connection, get_account(connection, login), chunk)
-            if n_seen < len(regions):
-                time.sleep(time.monotonic() - start)
-            chunk = []
-    return results
+    n_new = 0
+
+    def write(connection: Connection, part: Sequence[RegionInput]) -> None:
+        nonlocal n_new
+        actor = get_account(connection, login)
+        _, new = _new_entries(connection, actor, part, import_id)
+        n_new += len(append_events(connection, list(new.values()), kind=KIND, actor=actor.login))
+
+    store.write_in_parts(track(regions, "Saving regions", len(regions)), write)
+    if import_id is not None:
+        with store.writing() as connection:
+            if import_id not in _finished(connection):
+                payload = {"n_regions": len(regions)}
+                append_event(
+                    connection, kind=IMPORT, subject=import_id, actor=actor.login, payload=payload
+                )
+    return n_new
 
 
 def known_regions(store: Store, region_ids: Iterable[str]) -> set[str]:
     """Return which regions were drawn before, whoever drew or deleted them."""
     with store.reading() as connection:
+        finished = _finished(connection)
         return {
-            found
-            for chunk in batched(region_ids, CHUNK)
-            for found in connection.scalars(
-                select(event.c.subject).where(event.c.kind == KIND, event.c.subject.in_(chunk))
-            )
+            region_id
+            for part in batched(region_ids, PART)
+            for region_id, entry in _latest_entries(connection, part).items()
+            if _is_there(entry, finished)
         }
 
 
@@ -155,15 +169,56 @@ def cut_regions(store: Store, slide_id: str) -> set[str]:
 def _latest_regions(
     connection: Connection, slide_id: str | None, login: str | None
 ) -> list[DrawnRegion]:
-    query = select(event).where(event.c.kind == KIND).order_by(event.c.version)
+    query = select(event).where(event.c.kind == KIND).order_by(event.c.sequence)
     # Neither changes between versions. A label may hold the same text, so the caller checks again.
     for name, value in (("slide_id", slide_id), ("drawn_by", login)):
         if value is not None:
             part = canonical_json({name: value}).strip("{}")
             query = query.where(event.c.payload.contains(part, autoescape=True))
+    latest: dict[str, RowMapping] = {}
+    for row in connection.execute(query).mappings():
+        latest[row["subject"]] = row  # in the place of the first version: in the order of drawing
+    finished = _finished(connection)
+    # One after another: the parsed content of thousands takes much more memory than their text.
+    entries = map(event_from_row, latest.values())
+    return [_region_from_event(one) for one in entries if _is_there(one, finished)]
+
+
+def _finished(connection: Connection) -> set[str]:
+    """Return the imports of which every region is saved."""
+    return set(connection.scalars(select(event.c.subject).where(event.c.kind == IMPORT)))
+
+
+def _is_there(entry: Event, finished: Collection[str | None]) -> bool:
+    """Return whether a region is more than a part of an import that was not finished."""
+    import_id = entry.payload.get("import")
+    return import_id is None or import_id in finished
+
+
+def _latest_entries(connection: Connection, region_ids: Sequence[str]) -> dict[str, Event]:
+    query = (
+        select(event)
+        .where(event.c.kind == KIND, event.c.subject.in_(region_ids))
+        .order_by(event.c.version)
+    )
     latest = {row["subject"]: row for row in connection.execute(query).mappings()}
-    found = [event_from_row(row) for row in latest.values()]
-    return [_region_from_event(one) for one in sorted(found, key=lambda one: one.payload["drawn"])]
+    return {region_id: event_from_row(row) for region_id, row in latest.items()}
+
+
+def _resumed(
+    connection: Connection, regions: Sequence[RegionInput], import_id: str | None
+) -> Iterator[RegionInput]:
+    """Yield regions; those that another, unfinished import left get a new version in this one."""
+    complete = {*_finished(connection), import_id}
+    for part in batched(regions, PART):
+        latest = _latest_entries(connection, [one.region_id for one in part])
+        for region in part:
+            entry = latest.get(region.region_id)
+            if entry is None or _is_there(entry, complete):
+                yield region
+                continue
+            save_key = str(uuid5(NAMESPACE_OID, f"{entry.payload['import']} {region.save_key}"))
+            yield replace(region, expected_version=entry.version, save_key=save_key)
 
 
 def _check_ids(regions: Sequence[RegionInput]) -> None:
@@ -182,24 +237,11 @@ def _check_ids(regions: Sequence[RegionInput]) -> None:
             )
 
 
-def _save(
-    connection: Connection, actor: Account, regions: Sequence[RegionInput]
-) -> list[RegionSaveResult]:
-    """Save regions inside a transaction, with the same few queries for one and for many."""
-    saved, new = _new_entries(connection, actor, regions)
-    entries = append_events(connection, list(new.values()), kind=KIND, actor=actor.login)
-    made = dict(zip(new, entries, strict=True))
-    results: list[RegionSaveResult] = []
-    for region in regions:
-        is_new = region.save_key in made and region.save_key not in saved
-        entry = made[region.save_key] if is_new else saved[region.save_key]
-        saved[region.save_key] = entry
-        results.append(RegionSaveResult(_region_from_event(entry), already_saved=not is_new))
-    return results
-
-
 def _new_entries(
-    connection: Connection, actor: Account, regions: Sequence[RegionInput]
+    connection: Connection,
+    actor: Account,
+    regions: Sequence[RegionInput],
+    import_id: str | None = None,
 ) -> tuple[dict[str, Event], dict[str, NewEntry]]:
     """Return the entries of earlier tries and the new ones, each by save key."""
     keys, ids = [one.save_key for one in regions], [one.region_id for one in regions]
@@ -207,12 +249,7 @@ def _new_entries(
         row["save_key"]: event_from_row(row)
         for row in connection.execute(select(event).where(event.c.save_key.in_(keys))).mappings()
     }
-    versions = (
-        select(event)
-        .where(event.c.kind == KIND, event.c.subject.in_(ids))
-        .order_by(event.c.version)
-    )
-    latest = {row["subject"]: row for row in connection.execute(versions).mappings()}
+    latest = _latest_entries(connection, ids)
     cut = set(connection.scalars(select(image.c.region_id).where(image.c.region_id.in_(ids))))
     n_entries = connection.scalar(select(ledger_head.c.sequence)) or 0
     new: dict[str, NewEntry] = {}
@@ -222,8 +259,7 @@ def _new_entries(
         if earlier is not None:
             check_save(earlier, KIND, region.region_id, content)
             continue
-        row = latest.get(region.region_id)
-        current = None if row is None else event_from_row(row)
+        current = latest.get(region.region_id)
         _check_change(region, None if current is None else _region_from_event(current), actor)
         if region.region_id in cut:  # annotators may have labelled it as an image
             raise AnnotationError(
@@ -234,6 +270,8 @@ def _new_entries(
         first = {"drawn_by": actor.login, "drawn": n_entries + len(new) + 1}
         if current is not None:
             first = {name: current.payload[name] for name in first}
+        if import_id is not None:
+            first["import"] = import_id
         new[region.save_key] = NewEntry(
             region.region_id, region.expected_version + 1, {**content, **first}, region.save_key
         )

@@ -3,8 +3,10 @@
 Owners use the slides too.
 """
 
+import json
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Annotated
 from urllib.parse import quote
@@ -46,6 +48,7 @@ from glomerulab.apps.annotation.web.schemas import (
     region_json,
 )
 from glomerulab.apps.annotation.web.site import Site
+from glomerulab.apps.annotation.web.work_process import ReportTrack, run_apart
 from glomerulab.apps.web.security import content_policy
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import AnnotationError, ImageFileError, MissingMppError, SlideError
@@ -59,6 +62,8 @@ router = APIRouter()
 Key = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
 """`hashed_name` of a slide's id."""
 TileNumber = Annotated[int, Path(ge=0, le=1_000_000)]
+MAX_BYTES_HERE = 1_000_000
+"""A larger region file is imported by another process; a slide's glomeruli take less."""
 CACHE_DAY = {"Cache-Control": "private, max-age=86400, immutable"}
 """For an address that changes with the file."""
 CACHE_HOUR = {"Cache-Control": "private, max-age=3600"}
@@ -205,16 +210,18 @@ def tile(
     return Response(content, media_type="image/jpeg", headers=CACHE_HOUR)
 
 
-@router.get("/api/slides/{key}/regions")
-def boxes(site: CurrentSite, account: CurrentAccount, key: Key) -> list[dict[str, object]]:
+@router.get("/api/slides/{key}/regions", response_model=list[dict[str, object]])
+def boxes(site: CurrentSite, account: CurrentAccount, key: Key) -> Response:
     """Return the boxes that the account may see."""
     slide_id = site.slide_cache.entry(key).slide_id
     drawn = list_regions(site.store, login=account.login, slide_id=slide_id)
     cut = cut_regions(site.store, slide_id)
-    return [
-        region_json(one, may_edit=one.login == account.login, cut=one.region_id in cut)
+    # One by one: thousands at once would hold up every other request.
+    texts = [
+        json.dumps(region_json(one, may_edit=one.login == account.login, cut=one.region_id in cut))
         for one in drawn
     ]
+    return Response(f"[{','.join(texts)}]", media_type="application/json")
 
 
 @router.post("/api/slides/{key}/regions")
@@ -258,18 +265,22 @@ def upload_boxes(
     frame = SlideFrame.of(slide)
     if entry.mpp is not None:
         frame = replace(frame, mpp_xy=slide.mpp_xy)
-    with site.imports.running(account.login) as track, tempfile.TemporaryDirectory() as folder:
+    with site.imports.running(account.login) as report, tempfile.TemporaryDirectory() as folder:
         # The name that the browser gives is not used: it may be anything.
         path = FilePath(folder) / "upload.geojson"
         path.write_bytes(file.file.read())
-        n_boxes = import_boxes(
+        work = partial(
+            import_boxes,
             site.store,
             path,
             login=account.login,
             slide_id=entry.slide_id,
             frame=frame,
-            track=track,
         )
+        if path.stat().st_size > MAX_BYTES_HERE:
+            n_boxes = run_apart(work, report=report)
+        else:
+            n_boxes = work(track=ReportTrack(report))
     return RedirectResponse(f"/slides/{key}?imported={n_boxes}", 303)
 
 

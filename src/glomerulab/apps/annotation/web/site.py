@@ -2,7 +2,7 @@
 
 import hmac
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,10 +19,10 @@ from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.study import has_study, read_study
 from glomerulab.apps.annotation.web.login_limits import MAX_CHECKS_AT_ONCE, LoginLimits
 from glomerulab.apps.annotation.web.slide_cache import SlideCache
+from glomerulab.apps.annotation.web.work_process import Report
 from glomerulab.apps.web.server import LOCAL_HOSTS
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import StoreBusyError
-from glomerulab.runtime.progress import Description, Track
 
 Item = TypeVar("Item")
 
@@ -48,12 +48,12 @@ class Imports:
         self._progress: dict[str, tuple[int, int]] = {}
 
     @contextmanager
-    def running(self, login: str) -> Iterator[Track]:
-        """Yield a `Track` for the import of an account."""
+    def running(self, login: str) -> Iterator[Report]:
+        """Yield what takes the progress of the import of an account."""
         if not self._lock.acquire(blocking=False):
             raise StoreBusyError("another file is being imported; try again when it is done")
         try:
-            yield partial(self._track, login)
+            yield partial(self._report, login)
         finally:
             self._progress.pop(login, None)
             self._lock.release()
@@ -62,12 +62,8 @@ class Imports:
         """Return how many regions of how many are saved; 0 of 0 if no import is in progress."""
         return self._progress.get(login, (0, 0))
 
-    def _track(
-        self, login: str, items: Iterable[Item], _description: Description, total: int | None = None
-    ) -> Iterator[Item]:
-        for n_done, item in enumerate(items):
-            self._progress[login] = (n_done, total or 0)
-            yield item
+    def _report(self, login: str, n_done: int, n_regions: int) -> None:
+        self._progress[login] = (n_done, n_regions)
 
 
 @dataclass(frozen=True)

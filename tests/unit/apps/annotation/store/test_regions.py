@@ -1,11 +1,14 @@
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
 from glomerulab.apps.annotation.records import SaveConflictError
-from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.database import PART, Store
+from glomerulab.apps.annotation.store.ledger import read_head, verify_store
 from glomerulab.apps.annotation.store.regions import (
     RegionInput,
+    known_regions,
     list_regions,
     save_region,
     save_regions,
@@ -98,3 +101,80 @@ def test_several_regions_are_saved_together_or_not_at_all(store: Store) -> None:
     with pytest.raises(AnnotationError):
         save_regions(store, [_drawn("r1"), _drawn("a/b")], login="anna")
     assert list_regions(store, login="anna") == []
+
+
+MANY = [_drawn(f"r{number}", box=Box(10 * number, 0, 9, 9)) for number in range(3 * PART)]
+
+
+def _stopped(store: Store, regions: list[RegionInput], n_saved: int) -> None:
+    """Save regions, and stop after some of them, as if the program were killed."""
+
+    class KilledError(Exception):
+        """The program ended here."""
+
+    def killed(items, _description, _total=None):
+        for number, one in enumerate(items):
+            if number == n_saved:
+                raise KilledError
+            yield one
+
+    with pytest.raises(KilledError):
+        save_regions(store, regions, login="anna", track=killed)
+
+
+def _ids(store: Store) -> list[str]:
+    return [one.region_id for one in list_regions(store, login=OWNER)]
+
+
+def test_of_an_import_that_was_killed_nothing_is_there(store: Store) -> None:
+    make_study(store)
+    _stopped(store, MANY, 2 * PART)
+    n_entries = read_head(store).sequence
+    assert _ids(store) == []
+    assert known_regions(store, [one.region_id for one in MANY]) == set()
+    assert save_regions(store, MANY, login="anna") == len(MANY) - 2 * PART
+    assert read_head(store).sequence == n_entries + len(MANY) - 2 * PART + 1
+    assert _ids(store) == [one.region_id for one in MANY]
+    assert save_regions(store, MANY, login="anna") == 0
+    assert _ids(store) == [one.region_id for one in MANY]
+    assert verify_store(store).problems == ()
+
+
+@pytest.mark.parametrize("n_more", [0, 5, PART, 2 * PART])
+def test_a_killed_import_is_continued_by_one_of_other_regions(store: Store, n_more: int) -> None:
+    make_study(store)
+    _stopped(store, MANY, 2 * PART)
+    second = [*MANY[PART + 3 : PART + 3 + n_more], _drawn("new")]
+    if n_more == 2 * PART:
+        _stopped(store, second, PART)
+        assert _ids(store) == []
+    save_regions(store, second, login="anna")
+    assert sorted(_ids(store)) == sorted(one.region_id for one in second)
+    save_regions(store, MANY, login="anna")
+    assert sorted(_ids(store)) == sorted({one.region_id for one in [*MANY, *second]})
+
+
+def test_imported_regions_can_be_changed_as_drawn_ones(store: Store) -> None:
+    make_study(store)
+    save_regions(store, MANY, login="anna")
+    gone = replace(MANY[7], save_key=str(uuid4()), deleted=True, expected_version=1)
+    save_region(store, gone, login="anna")
+    assert _ids(store) == [one.region_id for one in MANY if one is not MANY[7]]
+    assert save_regions(store, MANY, login="anna") == 0
+    assert len(_ids(store)) == len(MANY) - 1
+
+
+def test_others_save_while_many_regions_are_saved(store: Store) -> None:
+    make_study(store)
+    found: list[int] = []
+
+    def between(items, _description, _total=None):
+        for number, one in enumerate(items):
+            if number % PART == 0:
+                save_region(store, _drawn(f"own{number}"), login="bo")
+                found.append(len(_ids(store)))
+            yield one
+
+    save_regions(store, MANY, login="anna", track=between)
+    assert found[:2] == [1, 2]
+    assert len(_ids(store)) == len(MANY) + len(found)
