@@ -253,11 +253,11 @@ class _Directory:
     def numbers(self, code: int) -> npt.NDArray[np.float64]:
         """Return an unsigned value; empty if the tag is absent or of another type."""
         kind, count, place = self.entries.get(code, (0, 0, 0))
-        if kind not in UNSIGNED:
+        if kind not in UNSIGNED or place >= self.n_file:
             return np.zeros(0)
         self.stream.seek(place)
         dtype = np.dtype(f"{self.order}{UNSIGNED[kind]}")
-        content = self.stream.read(count * dtype.itemsize)
+        content = self.stream.read(min(count * dtype.itemsize, self.n_file))
         whole = len(content) // dtype.itemsize * dtype.itemsize
         return np.frombuffer(content[:whole], dtype).astype(np.float64)
 
@@ -338,6 +338,8 @@ def _check_image(directory: _Directory, max_pixels: int | None) -> None:
     else:
         across, counts = max(1, width), directory.numbers(STRIP_BYTES)
         down = max(1, min(height, directory.number(STRIP_ROWS, height)))
+    # OpenSlide takes memory for as many bytes as are stated, and ends the program without it.
+    _limit(int(counts.max(initial=0)), directory.n_file, "bytes in a tile or strip")
     if max_pixels is not None:
         n_blocks = -(-width // across) * -(-height // down)
         _limit(n_blocks * across * down, MAX_PADDING * max_pixels, "pixels in its tiles")
@@ -354,6 +356,8 @@ def _check_jpeg_tiles(directory: _Directory, n_tiles_read: int | None) -> None:
     offsets, lengths = (directory.numbers(code) for code in codes)
     n_scanned = 0
     for number in np.argsort(-lengths[: len(offsets)], kind="stable")[:n_tiles_read]:
+        if offsets[number] >= directory.n_file:
+            continue
         directory.stream.seek(int(offsets[number]))
         tile = directory.stream.read(int(min(lengths[number], directory.n_file)))
         n_scanned += _check_jpeg(tile)

@@ -175,10 +175,10 @@ def load_taxonomy(name_or_path: str | Path) -> Taxonomy:
         )
     try:
         parsed = _TaxonomyFile.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise TaxonomyError(f"the taxonomy is not valid TOML: {error}", where=where) from error
     except ValidationError as error:
         raise TaxonomyError(first_problem(error, _TaxonomyFile), where=where) from error
+    except (ValueError, RecursionError) as error:  # not TOML, or a number of too many digits
+        raise TaxonomyError(f"the taxonomy is not valid TOML: {error}", where=where) from error
     return Taxonomy(parsed.name, parsed.labels)
 
 

@@ -2,12 +2,14 @@
 
 import gzip
 import io
+import json
 import shutil
 import sqlite3
 import zipfile
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,19 +18,30 @@ from torch import nn
 from glomerulab.apps.annotation.store.adjudications import list_image_readings
 from glomerulab.apps.annotation.store.annotations import list_annotations
 from glomerulab.apps.annotation.store.database import Store, open_store
+from glomerulab.cases.rules import load_rule_set
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.errors import (
     CheckpointError,
+    ConfigError,
     GlomerulabError,
     ManifestError,
     RegionError,
+    SlideError,
     StoreError,
+    TaxonomyError,
     TrainingError,
 )
 from glomerulab.evaluation.run_tables import read_history
 from glomerulab.models.transfer.weight_files import read_weights
 from glomerulab.runtime.resume import JsonLines
+from glomerulab.slides.dicom import read_header
+from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import read_regions
+from glomerulab.slides.slide import open_slide
+from glomerulab.slides.tiff_structure import read_tiff
+from glomerulab.taxonomy import load_taxonomy
+from glomerulab.training.config import read_config
+from glomerulab.training.start import read_start
 from tests.support.annotation_studies import NORMAL, SCLEROSIS, make_study, save
 
 COLUMNS = {"image_id": ["a", "b"], "image_path": ["a.png", "b.png"], "x": [1, None]}
@@ -171,3 +184,68 @@ def test_a_message_is_one_line_of_bounded_length() -> None:
     assert len(str(error)) < 2100
     assert str(error).startswith("the cell is x")
     assert str(error).endswith("; correct it")
+
+
+def test_parquet_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    words = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff")]
+    )
+    path = write_parquet(tmp_path, stain=words)
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path)
+    assert caught.value.where == str(path)
+
+
+def test_a_number_of_too_many_digits_in_toml_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(f"a = {'9' * 5000}\n")
+    for read in (load_taxonomy, load_rule_set, read_config):
+        with pytest.raises((ConfigError, TaxonomyError)) as caught:
+            read(path)
+        assert caught.value.where == str(path)
+
+
+def test_a_configuration_named_by_too_many_letters_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        read_config(tmp_path / ("x" * 70_000))
+
+
+def test_a_record_of_initial_weights_of_another_shape_is_refused(tmp_path: Path) -> None:
+    facts = {"source": "w", "pretrained": [], "loaded": [1], "energies": []}
+    (tmp_path / "start.json").write_text(json.dumps(facts))
+    with pytest.raises(CheckpointError):
+        read_start(tmp_path)
+
+
+def test_a_tile_of_more_bytes_than_the_file_is_refused(tmp_path: Path) -> None:
+    """OpenSlide would take the memory, and end the program where it gets none."""
+    path = tmp_path / "slide.tif"
+    write_pyramid(np.full((300, 300, 3), 200, dtype=np.uint8), path, mpp=0.5, tile_px=128)
+    tiff = read_tiff(path)
+    first = tiff.directories[0]
+    counts = first.tags[325]
+    huge = np.full(counts.count, 2**32 - 1, dtype="<u4").tobytes()
+    content = bytearray(path.read_bytes())
+    place = bytes(content).index(counts.value)
+    content[place : place + len(huge)] = huge
+    path.write_bytes(content)
+    with pytest.raises(SlideError) as caught:
+        open_slide(path)
+    assert caught.value.where == str(path)
+
+
+def test_a_damaged_dicom_header_is_none(tmp_path: Path) -> None:
+    for number, content in enumerate(
+        (
+            b"",
+            b"DICM",
+            b"\0" * 128 + b"DICM\2\0\0\0UL\4\0\1\0\0",  # ends within a value
+            b"\0" * 128 + b"DICM\2\0\0\0DI\4\0\1\0\0\0",  # no such type
+            b"\0" * 128 + b"DICM\2\0\0\0UL\3\0\1\0\0",  # a number of 3 bytes
+            b"\0" * 128 + b"DICM\2\0\1\0OB\0\0\xff\xff\xff\x7f",  # 2 GiB that are not there
+        )
+    ):
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(content)
+        header = read_header(path, ["Rows"])
+        assert header is None or "Rows" not in header

@@ -175,12 +175,12 @@ def load_rule_set(name_or_path: str | Path) -> RuleSet:
                 way_out=f"give a TOML file or one of the built-in ones ({built_in})",
             )
         return RuleSet.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"the rule set is not valid TOML: {error}", where=where) from error
     except ValidationError as error:
         raise ConfigError(
             f"the rule set is invalid: {first_problem(error)}", where=where
         ) from error
+    except (ValueError, RecursionError) as error:  # not TOML, or a number of too many digits
+        raise ConfigError(f"the rule set is not valid TOML: {error}", where=where) from error
 
 
 def matching_labels(finding: Finding, taxonomy: Taxonomy) -> tuple[frozenset[str], bool]:

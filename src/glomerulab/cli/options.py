@@ -171,7 +171,7 @@ def _parsed(setting: str) -> tuple[str, object]:
         raise ConfigError(f"--set needs KEY=VALUE, got {setting!r}")
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # not TOML, or a number of too many digits
         return key, value
 
 

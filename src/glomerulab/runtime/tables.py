@@ -261,6 +261,7 @@ def read_parquet(path: Path, *, name: str, error: type[GlomerulabError]) -> "pd.
             names = [metadata.schema.column(n).path for n in range(metadata.num_columns)]
             _check_parquet(names, metadata.num_rows, name, error, str(path))
         table = pq.read_table(path)
+        table.validate(full=True)  # text may not be UTF-8
         kept = [one for one in table.column_names if not PANDAS_INDEX.fullmatch(one)]
         table = table.select(kept).cast(pa.schema([_readable(table.field(one)) for one in kept]))
         # The names of types that pandas adds may be damaged, and are not needed.
@@ -343,7 +344,7 @@ def nfc_frame(frame: "pd.DataFrame", schema: TableSchema, *, where: str) -> "pd.
     texts = {
         str(name): frame[name].map(nfc, na_action="ignore")
         for name in frame
-        if frame[name].map(lambda cell: isinstance(cell, str)).any()
+        if any(isinstance(cell, str) for cell in frame[name])
     }
     return frame.assign(**texts)
 

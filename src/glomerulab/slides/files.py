@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pydicom
 from pydantic import BaseModel, ConfigDict, Field
-from pydicom.errors import InvalidDicomError
 
 from glomerulab.errors import SlideError
 from glomerulab.runtime.files import existing_path
+from glomerulab.slides.dicom import read_header
 from glomerulab.slides.sources import OpenSlideSource, detect_vendor
 
 __all__ = ["SLIDE_SUFFIXES", "DicomReference", "dicom_reference", "find_slides"]
@@ -140,11 +140,10 @@ def dicom_reference(path: Path) -> DicomReference | None:
 
 def _header(path: Path) -> pydicom.Dataset | None:
     """Return the identifying tags of a file; None where it is not DICOM or lacks them."""
-    try:
-        found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-    except (InvalidDicomError, OSError):
-        return None
-    return found if all(tag in found for tag in TAGS[:N_REQUIRED_TAGS]) else None
+    found = read_header(path, TAGS)
+    return (
+        found if found is not None and all(tag in found for tag in TAGS[:N_REQUIRED_TAGS]) else None
+    )
 
 
 def _one_file_per_series(files: list[Path]) -> list[Path]:

@@ -239,12 +239,15 @@ def _j2k_segment(content: bytes, place: int) -> tuple[int, bytes, int]:
 
 
 def scrubbed_zlib(content: bytes, dropped: list[bytes] | None = None) -> bytes:
-    """Return a deflate stream without what follows it."""
+    """Return a deflate stream without what follows it; errors as others."""
     unpacker = zlib.decompressobj()
     left = content
-    while left and not unpacker.eof:
-        unpacker.decompress(left, 2**20)
-        left = unpacker.unconsumed_tail
+    try:
+        while left and not unpacker.eof:
+            unpacker.decompress(left, 2**20)
+            left = unpacker.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError(f"the deflate stream is damaged ({error})") from error
     if not unpacker.eof:
         return content
     n_used = len(content) - len(unpacker.unused_data)

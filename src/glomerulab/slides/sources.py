@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-import pydicom
 from openslide import OpenSlide, OpenSlideError
 from PIL import Image
 
 from glomerulab.errors import ImageFileError, SlideError
 from glomerulab.image_headers import MAX_TILE_PIXELS, check_tiff_cost
 from glomerulab.images import read_image
+from glomerulab.slides.dicom import read_header
 from glomerulab.slides.scale import image_file_scale, with_described_scale
 from glomerulab.slides.tiff_structure import stored_orientation
 
@@ -156,11 +156,13 @@ def _refuse_costly(path: Path) -> None:
 
 def _refuse_large_frames(file: Path) -> None:
     """Check a file of a DICOM slide; OpenSlide opens those beside it too."""
-    try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
-        width, height = int(header.get("Columns") or 0), int(header.get("Rows") or 0)
-    except (pydicom.errors.InvalidDicomError, OSError, ValueError, TypeError, EOFError):
+    header = read_header(file, ["Rows", "Columns"])
+    if header is None:
         return  # which OpenSlide leaves out or refuses
+    try:
+        width, height = int(header.get("Columns") or 0), int(header.get("Rows") or 0)
+    except (TypeError, ValueError):
+        return  # likewise
     if width * height > MAX_TILE_PIXELS:
         raise ImageFileError(
             f"a frame of {file.name} has {width} x {height} pixels, more than the "

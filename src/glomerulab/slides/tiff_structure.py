@@ -229,10 +229,11 @@ def _copy(
     """Copy a block to the end of the target; return its place. Empty tiles stay empty."""
     if length == 0:
         return 0, 0
+    n_left = source.seek(0, 2) - start
+    if n_left < length:
+        raise SlideError(f"the slide ends before the pixels at byte {start}", where=source.name)
     source.seek(start)
     block = source.read(length)
-    if len(block) < length:
-        raise SlideError(f"the slide ends before the pixels at byte {start}", where=source.name)
     scrubbed = scrub(block)
     _align(target)
     place = target.tell()
@@ -307,16 +308,17 @@ def unaccounted(path: Path) -> bytes:
         for start, length in sorted((start, length) for start, length in taken if length):
             if start > end:
                 stream.seek(end)
-                gaps.append(stream.read(start - end))
+                gaps.append(stream.read(max(0, min(start, content) - end)))
             end = max(end, start + length)
-        stream.seek(end)
-        gaps.append(stream.read(content - end))
+        stream.seek(min(end, content))
+        gaps.append(stream.read())
     return b"".join(gaps)
 
 
 def blocks(path: Path, directory: Directory) -> Iterator[bytes]:
-    """Yield every tile or strip as it is stored."""
+    """Yield every tile or strip as it is stored, as far as the file goes."""
+    n_file = path.stat().st_size
     with path.open("rb") as stream:
         for start, length in block_ranges(path, directory):
-            stream.seek(start)
-            yield stream.read(length)
+            stream.seek(min(start, n_file))
+            yield stream.read(min(length, n_file))

@@ -298,7 +298,8 @@ def read_toml_config(
 ) -> Config:
     """Read a configuration of any kind, as `read_config` does; values of `path_keys` are paths."""
     where = str(path)
-    if not path.exists() and path.stem in shipped_configs():
+    # A stem of too many letters for any file is none of them, so that `exists` cannot fail.
+    if path.stem in shipped_configs() and not path.exists():
         raise ConfigError(
             f"the configuration does not exist; `glomerulab config {path.stem} > {path.name}` "
             "writes it",

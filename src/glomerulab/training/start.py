@@ -180,7 +180,7 @@ def read_start(run: Path) -> Start:
             tuple(PairEnergy(**pair) for pair in facts["energies"]),
             tuple(facts.get("notes", ())),
         )
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"the record of the initial weights is damaged: {error}; train again", where=str(path)
         ) from error

@@ -235,7 +235,7 @@ def _image_readings(connection: Connection, only: str | None = None) -> list[Ima
         ImageReadings(
             image=image_from_row(row, root),
             image_path=row["image_path"],
-            others=json.loads(row["others"]),
+            others=dict(json.loads(row["others"])),
             readings=without_skips(latest.get(row["image_id"], ())),
             adjudication=adjudications.get(row["image_id"]),
             skips=tuple(
