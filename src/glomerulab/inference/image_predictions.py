@@ -5,6 +5,7 @@ line by line in ``answers.jsonl``, so that an interrupted run continues.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -279,13 +280,21 @@ def _image_reasons(
 def predict_batch(
     batch: Sequence[ModelInput], engine: Engine, calibration: ModelCalibration
 ) -> list[ImagePrediction]:
-    """Predict at least one image, and measure its distance to the training images."""
-    output = engine.predict(np.stack([one.pixels for one in batch]))
-    distances = calibration.distances(output.features)
-    return [
-        ImagePrediction(tuple(map(float, logits)), float(distance), one.sharpness, one.reasons)
-        for one, logits, distance in zip(batch, output.logits, distances, strict=True)
-    ]
+    """Predict images, and measure their distances to the training images.
+
+    Each passes the network by itself: in a batch, the last bits of a result depend on the others.
+    """
+
+    def predict_one(image: ModelInput) -> ImagePrediction:
+        output = engine.predict(image.pixels[np.newaxis])
+        (distance,) = calibration.distances(output.features)
+        logits = tuple(map(float, output.logits[0]))
+        return ImagePrediction(logits, float(distance), image.sharpness, image.reasons)
+
+    if engine.max_concurrency == 1:
+        return [predict_one(one) for one in batch]
+    with ThreadPoolExecutor(engine.max_concurrency) as threads:
+        return list(threads.map(predict_one, batch))
 
 
 def image_items(manifest: Manifest) -> list[ImageItem]:

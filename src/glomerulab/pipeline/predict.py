@@ -53,7 +53,7 @@ from glomerulab.stain.fitting import StainStatus
 
 __all__ = ["PredictSettings", "PredictSummary", "predict"]
 
-NORMALIZED_FOLDER = "normalized"
+NORMALIZED_FOLDER = "normalized-each"
 FAILURES_FILE = "failures.csv"
 
 
@@ -286,7 +286,11 @@ def _normalized(
     settings: PredictSettings,
     track: Track,
 ) -> tuple[Manifest, tuple[Note, ...]]:
-    """Normalise the crops to the run's stain references, as its training images were."""
+    """Normalise each crop to the run's stain references from its own pixels alone.
+
+    Stains fitted on a whole slide would be steadier, but a crop sent over HTTP has no slide: its
+    call would be another one. See decision 0116.
+    """
     if manifest.table.empty:
         return manifest, ()
     references = {
@@ -299,12 +303,11 @@ def _normalized(
             "Crops were not stain-normalised: the run holds no stain reference for them."
         )
         return manifest, (note,)
-    has_slides = not manifest.table["slide_id"].isna().any()
     done = normalize_manifest(
-        manifest,
+        manifest.with_table(manifest.table.assign(slide_id=pd.NA)),
         references,
         make_folder(out / NORMALIZED_FOLDER),
-        per="slide" if has_slides else "image",
+        per="image",
         keep_others=True,
         n_workers=settings.processes(len(manifest.table)),
         track=track,

@@ -1,6 +1,8 @@
 """Run a run folder with torch."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -93,10 +95,24 @@ class TorchEngine:
         return self
 
     def predict(self, images: npt.NDArray[np.uint8]) -> ModelOutput:
-        """Run the network on a batch, shape (B, S, S, 3)."""
-        with torch.inference_mode():
+        """Run the network on a batch, shape (B, S, S, 3).
+
+        A single image is run by one thread: the last bits depend on how many share a sum.
+        """
+        with torch.inference_mode(), _threads(1 if len(images) == 1 else None):
             logits, features = self.network(torch.from_numpy(images).to(self._device))
         return ModelOutput(logits.float().cpu().numpy(), features.float().cpu().numpy())
+
+
+@contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if n is not None:
+        torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _weights_hash(model: nn.Module) -> str:
