@@ -10,6 +10,7 @@ import torch
 
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
+from glomerulab.geometry import Box, Region
 from glomerulab.images import write_image
 from glomerulab.inference.calibration import read_calibration, write_calibration
 from glomerulab.inference.model import load_model
@@ -20,7 +21,6 @@ from glomerulab.runtime.sealing import write_seal
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import write_regions
 from glomerulab.stain.fitting import fit
-from glomerulab.geometry import Box, Region
 from glomerulab.taxonomy import load_taxonomy
 from tests.support.served_models import served, wait_for
 
