@@ -304,7 +304,7 @@ def _normalized(
         )
         return manifest, (note,)
     done = normalize_manifest(
-        manifest.with_table(manifest.table.assign(slide_id=pd.NA)),
+        manifest.with_table(manifest.table.assign(slide_id=None)),
         references,
         make_folder(out / NORMALIZED_FOLDER),
         per="image",
