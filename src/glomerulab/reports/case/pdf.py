@@ -35,6 +35,10 @@ CHINESE = (
     "PingFang SC",
 )
 JPEG_QUALITY = 85
+WIDTH_MM = 174.0
+"""Of the text."""
+MAP_MM = 108.0
+"""The highest map: two to a page, so that its numbers stay readable."""
 DASH_PX = 9.0
 OUTLINE_SHARE = 200
 """Of a crop's longer side to its outline, thin enough to leave Bowman's capsule visible."""
@@ -73,12 +77,13 @@ def render_case_pdf(case: Case, folder: Path, *, language: Language = "en") -> b
             "is_synthetic": case.facts.is_synthetic,
             "has_saliency": any(call.saliency_path is not None for call in case.calls),
             "maps": _maps(case, view, folder, room),
+            "legend": view.legend,
             **_texts(view),
             "groups": [
                 {
                     "name": group.name,
                     "n_images": group.n_images,
-                    "colour": group.members[0].colour,
+                    "colour": group.colour,
                     "members": [_member(one, folder, room, language) for one in group.members],
                 }
                 for group in view.groups
@@ -109,6 +114,7 @@ def _texts(view: CaseView) -> dict[str, Any]:
     """Return the texts of a view that need no pictures."""
     return {
         "title": view.title,
+        "dates": view.dates,
         "headline": view.headline,
         "summary": view.summary,
         "warnings": [asdict(one) for one in view.warnings],
@@ -137,6 +143,8 @@ def _member(image: ImageRow, folder: Path, room: Path, language: Language) -> di
         missing += translate("sign|: ", language) + translate(picture.problem, language)
     return {
         "number": image.number,
+        "label": image.group,
+        "colour": image.colour,
         "name": image.call.region_id or image.call.image_id,
         "file": file,
         "missing": missing,
@@ -163,7 +171,7 @@ def _saliency(image: ImageRow, folder: Path, room: Path) -> str:
     return file
 
 
-def _maps(case: Case, view: CaseView, folder: Path, room: Path) -> list[dict[str, str]]:
+def _maps(case: Case, view: CaseView, folder: Path, room: Path) -> list[dict[str, Any]]:
     """Save the maps of the slides for the typesetter."""
     found = []
     for place, slide in enumerate(case.slides):
@@ -174,7 +182,10 @@ def _maps(case: Case, view: CaseView, folder: Path, room: Path) -> list[dict[str
         picture.thumbnail((MAP_PX, MAP_PX))
         _draw_marks(picture, slide_with_marks)
         picture.save(room / f"map-{place}.jpg", quality=JPEG_QUALITY)
-        found.append({"slide_id": slide.slide_id, "file": f"map-{place}.jpg"})
+        height_mm = min(WIDTH_MM * picture.height / picture.width, MAP_MM)
+        found.append(
+            {"slide_id": slide.slide_id, "file": f"map-{place}.jpg", "height_mm": height_mm}
+        )
     return found
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from glomerulab.cases.calls import GlomerulusCall, LabelSet
 from glomerulab.cases.case import Case
-from glomerulab.cases.case_folder import CaseFacts, SlideFacts
 from glomerulab.cases.grading import FindingCount, ItemResult, RuleResult
 from glomerulab.i18n.catalogue import Language, localized, translate, translate_count
+from glomerulab.reports.case.model_rows import model_rows, slide_text
 from glomerulab.reports.case.text import (
     OUTDATED_REASONS,
     call_name,
@@ -106,12 +106,19 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class ImageGroup:
-    """Images with the same labels."""
+    """Images with the same labels, or those to review."""
 
     name: str
     n_images: str
     """How many, and how many of glomeruli on several sections."""
     members: tuple[ImageRow, ...]
+    is_unsettled: bool = False
+    """Whether these images are to be reviewed; they may have different labels."""
+
+    @property
+    def colour(self) -> str:
+        """Of the labels; grey if they differ."""
+        return GREY if self.is_unsettled else self.members[0].colour
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,8 @@ class CaseView:
     """The texts of a case."""
 
     title: str
+    dates: str
+    """When it was predicted, and last corrected."""
     headline: str
     summary: tuple[str, ...]
     warnings: tuple[CaseWarning, ...]
@@ -126,6 +135,9 @@ class CaseView:
     labels: tuple[LabelRow, ...]
     images: tuple[ImageRow, ...]
     groups: tuple[ImageGroup, ...]
+    """Images to review, then those of each label."""
+    legend: tuple[tuple[str, str], ...]
+    """Names of labels and their colours."""
     corrections: tuple[tuple[str, ...], ...]
     """Image, the model's labels, the person's, name, time and reason; outdated ones last."""
     model: tuple[tuple[str, str], ...]
@@ -135,11 +147,17 @@ class CaseView:
 def case_view(case: Case, language: Language) -> CaseView:
     """Return the texts of a case in a language."""
     images = _image_rows(case, language)
+    in_order = sorted(images, key=lambda image: _gallery_order(case, image))
     groups: dict[str, list[ImageRow]] = {}
-    for image in sorted(images, key=lambda image: _gallery_order(case, image)):
-        groups.setdefault(image.group, []).append(image)
+    for image in in_order:
+        if not image.review_reasons:
+            groups.setdefault(image.group, []).append(image)
+    unsettled = [image for image in in_order if image.review_reasons]
+    first = [(translate("To review", language), unsettled, True)] if unsettled else []
+    settled = [(name, members, False) for name, members in groups.items()]
     return CaseView(
         title=f"{translate('report|Case', language)} {case.patient}",
+        dates=_dates(case, language),
         headline=_headline(case, language),
         summary=_summary(case, language),
         warnings=case_warnings(case, language),
@@ -147,13 +165,24 @@ def case_view(case: Case, language: Language) -> CaseView:
         labels=_label_rows(case, language),
         images=images,
         groups=tuple(
-            ImageGroup(name, _n_images(members, language), tuple(members))
-            for name, members in groups.items()
+            ImageGroup(name, _n_images(members, language), tuple(members), is_unsettled)
+            for name, members, is_unsettled in (*first, *settled)
         ),
+        legend=tuple({image.group: image.colour for image in in_order}.items()),
         corrections=_corrections(case, language),
         model=model_rows(case.facts, language),
-        slides=tuple((one.slide_id, _slide_text(one)) for one in case.slides),
+        slides=tuple((one.slide_id, slide_text(one)) for one in case.slides),
     )
+
+
+def _dates(case: Case, language: Language) -> str:
+    predicted = translate(
+        "Predicted {time}", language, time=utc_text(case.facts.created)
+    )
+    if not case.corrections:
+        return predicted
+    last = max(utc_text(one.time) for one in case.corrections)
+    return predicted + translate("; last corrected {time}", language, time=last)
 
 
 def colour_of(labels: LabelSet, label_ids: tuple[str, ...]) -> str:
@@ -422,72 +451,3 @@ def _corrections(case: Case, language: Language) -> tuple[tuple[str, ...], ...]:
         for entry in case.outdated
     ]
     return (*current, *outdated)
-
-
-def _slide_text(slide: SlideFacts) -> str:
-    mpp = f", {slide.mpp:.3g} µm/px" if slide.mpp else ""
-    return f"{slide.stain or '?'}, {slide.width} × {slide.height} px{mpp}"
-
-
-def model_rows(facts: CaseFacts, language: Language) -> tuple[tuple[str, str], ...]:
-    """Return the model's card as names and texts: training, calibration, thresholds, limits."""
-    m = facts.model
-    comma = translate("sign|, ", language)
-    trained_on = translate(
-        "{images} of {patients}; stains: {stains}",
-        language,
-        images=translate_count(m.n_training_images, "{n} image", "{n} images", language),
-        patients=translate_count(m.n_training_patients, "{n} patient", "{n} patients", language),
-        stains=", ".join(f"{stain} {n}" for stain, n in m.stains_seen.items()) or "?",
-    )
-    if m.trained_on_synthetic:
-        trained_on += translate("; SYNTHETIC", language)
-    rows = {
-        translate("report|Model", language): translate(
-            "{model}, {head}; run {run}; weights {weights}",
-            language,
-            model=m.model,
-            head=m.head,
-            run=m.run,
-            weights=m.weights_sha256[:12],
-        ),
-        translate("Trained on", language): trained_on,
-        translate("On its held-out part", language): localized(m, "test_summary", language)
-        or translate("not stated", language),
-        translate("report|Labels", language): comma.join(
-            localized(one, "name", language) for one in m.labels
-        ),
-        translate("Temperature", language): translate(
-            "{temperature}, fitted on {n} validation images",
-            language,
-            temperature=f"{m.temperature:.2f}",
-            n=m.n_validation,
-        ),
-        translate("Conformal sets", language): translate(
-            "contain the true label in {coverage} of cases; a label needs a probability of "
-            "{threshold}",
-            language,
-            coverage=f"{m.coverage:.0%}",
-            threshold=f"{m.conformal_threshold:.2f}",
-        ),
-        translate("Unlike the training images", language): translate(
-            "distance above {threshold} (95 % of validation images are below)",
-            language,
-            threshold=f"{m.distance_threshold:.2f}",
-        ),
-        translate("Out of focus", language): translate(
-            "sharpness below {threshold}", language, threshold=f"{m.sharpness_threshold:.2f}"
-        ),
-        translate("Colours normalised to a reference", language): comma.join(m.normalized_to)
-        or translate("stains|no", language),
-        translate("Predicted", language): translate(
-            "{created}, glomerulab {version}",
-            language,
-            created=facts.created,
-            version=facts.glomerulab,
-        ),
-        translate("Not for", language): translate(
-            "Diagnosis or treatment; any decision about a patient.", language
-        ),
-    }
-    return tuple(rows.items())

@@ -7,7 +7,8 @@ from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import Note, read_case_folder
 from glomerulab.cases.corrections import add_correction
 from glomerulab.i18n.catalogue import catalogue
-from glomerulab.reports.case.view import case_view, colour_of, model_rows
+from glomerulab.reports.case.model_rows import model_rows
+from glomerulab.reports.case.view import case_view, colour_of
 from tests.support.cases import PAPER, WITH_GLOBAL, case, one_call, write_case
 
 
@@ -127,13 +128,13 @@ def test_the_gallery_counts_images_and_those_on_several_sections(folder) -> None
             "en",
             {
                 "Normal": "3 images, 1 of glomeruli on several sections",
-                "Segmental sclerosis": "1 image",
+                "To review": "2 images",
             },
             "Glomerulus 1, also on slide s1; counted as: Crescent",
         ),
         (
             "zh",
-            {"正常肾小球": "3 幅图像，其中 1 幅的肾小球出现在多张切片上", "节段性硬化": "1 幅图像"},
+            {"正常肾小球": "3 幅图像，其中 1 幅的肾小球出现在多张切片上", "待复核": "2 幅图像"},
             "肾小球 1，亦见于切片 s1；计为：新月体形成",
         ),
     ):
@@ -211,3 +212,18 @@ def test_no_english_sentence_is_left_in_a_chinese_report(folder, has_notes) -> N
     left = [text for text in expected if re.search(r"[A-Za-z]{3,}", TERMS.sub("", text))]
     # The image id and the hash of the weights are not translated.
     assert [text for text in left if "训练记录" not in text] == []
+
+
+def test_what_is_to_be_reviewed_comes_first_and_leaves_once_it_is_settled(folder) -> None:
+    view = case_view(build_cases(folder)[0], "en")
+    first, *others = view.groups
+    assert first.is_unsettled
+    assert {one.call.image_id for one in first.members} == {"b", "c"}
+    assert not any(one.review_reasons for group in others for one in group.members)
+    assert len(view.images) == sum(len(group.members) for group in view.groups)
+    assert {one.group: one.colour for one in view.images} == dict(view.legend)
+    for image in ("b", "c"):
+        add_correction(folder, image, labels=["normal"], by="Dr Li", reason="seen")
+    settled = case_view(build_cases(folder)[0], "en")
+    assert not any(group.is_unsettled for group in settled.groups)
+    assert "last corrected" in settled.dates
