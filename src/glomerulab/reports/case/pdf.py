@@ -84,6 +84,7 @@ def render_case_pdf(case: Case, folder: Path, *, language: Language = "en") -> b
                     "name": group.name,
                     "n_images": group.n_images,
                     "colour": group.colour,
+                    "is_unsettled": group.is_unsettled,
                     "members": [_member(one, folder, room, language) for one in group.members],
                 }
                 for group in view.groups

@@ -176,9 +176,7 @@ def case_view(case: Case, language: Language) -> CaseView:
 
 
 def _dates(case: Case, language: Language) -> str:
-    predicted = translate(
-        "Predicted {time}", language, time=utc_text(case.facts.created)
-    )
+    predicted = translate("Predicted {time}", language, time=utc_text(case.facts.created))
     if not case.corrections:
         return predicted
     last = max(utc_text(one.time) for one in case.corrections)
