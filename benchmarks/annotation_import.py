@@ -72,7 +72,6 @@ def upload(address: str, file: Path) -> float:
         assert answer.status_code == 303, answer.text
         seconds = time.perf_counter() - start
         n_boxes = len(person.get(f"/api/slides/{hashed_name('slide')}/regions").json())
-    print(f"at {time.time():.1f} start {seconds:.1f} {time.perf_counter() - start:.1f}")
     print(f"{n_boxes} boxes of a file of {len(content) / 1e6:.1f} MB in {seconds:.1f} s")
     return seconds
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from glomerulab.apps.annotation.consensus import (
     differing_labels,
@@ -18,7 +18,6 @@ from glomerulab.apps.annotation.consensus import (
 )
 from glomerulab.apps.annotation.label_validation import validate_labels, validate_text
 from glomerulab.apps.annotation.records import (
-    Account,
     Adjudication,
     AdjudicationMethod,
     AdjudicationSummary,
@@ -34,7 +33,8 @@ from glomerulab.apps.annotation.store.annotations import latest_by_image, withou
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.ledger import (
     Event,
-    append_event,
+    NewEntry,
+    append_events,
     event_from_row,
     find_save,
     latest_event,
@@ -146,15 +146,12 @@ def adjudicate(
                 f"had {expected_version}); look at the saved labels, then adjudicate it again",
                 current=None if current is None else _adjudication_from_event(current),
             )
-        return _append(
-            connection,
-            actor,
-            image_id,
-            version=version,
-            readings=without_skips(latest_by_image(connection).get(image_id, ())),
-            content=content,
-            save_key=save_key,
+        readings = without_skips(latest_by_image(connection, image_id).get(image_id, ()))
+        entry = _entry(
+            image_id, version=version, readings=readings, content=content, save_key=save_key
         )
+        [made] = append_events(connection, [entry], kind=KIND, actor=actor.login)
+        return _adjudication_from_event(made)
 
 
 def adjudicate_all(store: Store, method: AdjudicationMethod, *, by: str) -> AdjudicationSummary:
@@ -165,34 +162,47 @@ def adjudicate_all(store: Store, method: AdjudicationMethod, *, by: str) -> Adju
     method : {"majority", "third_reader"}
         ``majority``: the label values of more than half of the readers (`majority_labels`).
         ``third_reader``: the labels of the third reader, where one has read the image.
+        Many images are written in parts; one that is read or adjudicated meanwhile stays
+        unresolved.
     by : str
         Login of an owner or adjudicator.
     """
     if method not in {"majority", "third_reader"}:
         raise ValueError(f"method must be majority or third_reader, got {method!r}")
-    n_resolved, unresolved = 0, []
-    with store.writing() as connection:
+    with store.reading() as connection:
         actor = require_adjudicator(connection, by)
         study = get_study(connection)
-        for one in _disagreements(_image_readings(connection), study):
-            if one.adjudication is not None and not one.stale:
-                continue
-            image_id = one.image.image_id
-            labels = _labels_by_rule(method, one, study.taxonomy)
-            if labels is None:
-                unresolved.append(image_id)
-                continue
-            _append(
-                connection,
-                actor,
+        seen = {
+            one.image.image_id: one
+            for one in _disagreements(_image_readings(connection), study)
+            if one.adjudication is None or one.stale
+        }
+    decided = {
+        image_id: labels
+        for image_id, one in seen.items()
+        if (labels := _labels_by_rule(method, one, study.taxonomy)) is not None
+    }
+    resolved: set[str] = set()
+
+    def write(connection: Connection, part: list[str]) -> None:
+        changed = _changed(connection, [seen[image_id] for image_id in part])
+        entries = [
+            _entry(
                 image_id,
-                version=0 if one.adjudication is None else one.adjudication.version,
-                readings=one.readings,
-                content={"labels": dict(labels), "method": method, "note": ""},
+                version=_version(seen[image_id].adjudication),
+                readings=seen[image_id].readings,
+                content={"labels": dict(decided[image_id]), "method": method, "note": ""},
                 save_key=str(uuid4()),
             )
-            n_resolved += 1
-    return AdjudicationSummary(n_resolved, tuple(unresolved))
+            for image_id in part
+            if image_id not in changed
+        ]
+        append_events(connection, entries, kind=KIND, actor=actor.login)
+        resolved.update(one.subject for one in entries)
+
+    store.write_in_parts(decided, write)
+    unresolved = tuple(image_id for image_id in seen if image_id not in resolved)
+    return AdjudicationSummary(len(resolved), unresolved)
 
 
 def count_by_rule(store: Store, *, by: str) -> dict[AdjudicationMethod, int]:
@@ -220,7 +230,7 @@ def adjudication_history(store: Store, image_id: str, *, by: str) -> list[Adjudi
 
 def _image_readings(connection: Connection, only: str | None = None) -> list[ImageReadings]:
     root = get_study(connection).image_root
-    latest = latest_by_image(connection)
+    latest = latest_by_image(connection, only)
     waiting = _waiting_by_image(connection)
     entries = connection.execute(
         select(event).where(event.c.kind == KIND).order_by(event.c.sequence)
@@ -277,6 +287,36 @@ def _disagreements(images: Sequence[ImageReadings], study: Study) -> list[Disagr
     return found
 
 
+def _version(adjudication: Adjudication | None) -> int:
+    return 0 if adjudication is None else adjudication.version
+
+
+def _changed(connection: Connection, seen: Sequence[Disagreement]) -> set[str]:
+    """Return the images that were read or adjudicated since they were seen."""
+    ids = [one.image.image_id for one in seen]
+    versions = dict(
+        connection.execute(
+            select(event.c.subject, func.max(event.c.version))
+            .where(event.c.kind == KIND, event.c.subject.in_(ids))
+            .group_by(event.c.subject)
+        ).all()
+    )
+    saved: dict[str, set[tuple[int, int]]] = {image_id: set() for image_id in ids}
+    query = select(assignment.c.image_id, assignment.c.assignment_id, assignment.c.version).where(
+        assignment.c.image_id.in_(ids),
+        assignment.c.purpose != "repeat",
+        assignment.c.state == "done",
+    )
+    for image_id, assignment_id, version in connection.execute(query):
+        saved[image_id].add((assignment_id, version))
+    return {
+        one.image.image_id
+        for one in seen
+        if versions.get(one.image.image_id, 0) != _version(one.adjudication)
+        or saved[one.image.image_id] != {(r.assignment_id, r.version) for r in one.readings}
+    }
+
+
 def _is_partial(one: ImageReadings, study: Study) -> bool:
     """Return whether enough people read an image and some left a label unknown."""
     n_readers = study.settings.n_readers
@@ -300,26 +340,17 @@ def _labels_by_rule(
     return None if any(labels[label_id] is None for label_id in one.labels) else labels
 
 
-def _append(
-    connection: Connection,
-    actor: Account,
+def _entry(
     image_id: str,
     *,
     version: int,
     readings: Sequence[Annotation],
     content: Mapping[str, object],
     save_key: str,
-) -> Adjudication:
-    entry = append_event(
-        connection,
-        kind=KIND,
-        subject=image_id,
-        version=version + 1,
-        actor=actor.login,
-        save_key=save_key,
-        payload={**content, "readings": [reading.sequence for reading in readings]},
-    )
-    return _adjudication_from_event(entry)
+) -> NewEntry:
+    """Return the entry of the adjudication that follows a version."""
+    payload = {**content, "readings": [reading.sequence for reading in readings]}
+    return NewEntry(image_id, version + 1, payload, save_key)
 
 
 def _adjudication_from_event(entry: Event) -> Adjudication:

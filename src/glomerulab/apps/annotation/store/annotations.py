@@ -7,8 +7,9 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
-from sqlalchemy import Connection, RowMapping, Select, func, select, update
+from sqlalchemy import Connection, RowMapping, Select, String, bindparam, cast, func, select, update
 
 from glomerulab.apps.annotation.label_validation import validate_content, validate_seconds
 from glomerulab.apps.annotation.records import (
@@ -28,7 +29,9 @@ from glomerulab.apps.annotation.store.accounts import get_account, require_owner
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.ledger import (
     Event,
+    NewEntry,
     append_event,
+    append_events,
     event_from_row,
     find_save,
     latest_event,
@@ -81,7 +84,7 @@ def save_annotation(
 ) -> SaveResult:
     """Save the annotation of an item, durably and only once."""
     with store.writing() as connection:
-        return save_in_transaction(
+        return _save(
             connection,
             get_account(connection, login),
             assignment_id,
@@ -93,7 +96,7 @@ def save_annotation(
         )
 
 
-def save_in_transaction(
+def _save(
     connection: Connection,
     reader: Account,
     assignment_id: int,
@@ -102,19 +105,12 @@ def save_in_transaction(
     expected_version: int,
     save_key: str,
     seconds: float,
-    image_sha256: str | None = None,
-    source: Source = "web",
+    image_sha256: str | None,
 ) -> SaveResult:
-    """Save an annotation inside a transaction of `Store.writing`; see `save_annotation`."""
     study = get_study(connection)
     row = _own_row(connection, reader, assignment_id)
     valid = validate_content(content, study.taxonomy)
-    entered = {
-        "labels": dict(valid.labels),
-        "unsure": valid.unsure,
-        "skip_reason": valid.skip_reason,
-        "note": valid.note,
-    }
+    entered = _entered(valid)
     subject = str(assignment_id)
     saved = find_save(connection, save_key, kind=KIND, subject=subject, content=entered)
     if saved is not None:
@@ -135,22 +131,43 @@ def save_in_transaction(
         save_key=save_key,
         payload={
             **entered,
-            "image_id": row["image_id"],
-            "purpose": row["purpose"],
-            "seconds": validate_seconds(seconds),
-            "image_sha256": image_sha256,
-            "model_shown": study.settings.show_model,
-            "others_shown": study.settings.show_others,
-            "source": source,
+            **_circumstances(study, row, seconds=seconds, image_sha256=image_sha256),
         },
     )
-    state = "done" if valid.skip_reason is None else "skipped"
-    connection.execute(
-        update(assignment)
-        .where(assignment.c.assignment_id == assignment_id)
-        .values(version=entry.version, state=state)
-    )
+    _set_states(connection, [(assignment_id, entry.version, valid)])
     return SaveResult(annotation_from_event(entry), already_saved=False)
+
+
+def save_first_readings(
+    connection: Connection, reader: Account, contents: Mapping[str, AnnotationContent]
+) -> int:
+    """Save imported annotations of those images that the reader has not read; return how many.
+
+    Inside a transaction; `contents` are valid, by image id.
+    """
+    study = get_study(connection)
+    rows = connection.execute(
+        select(assignment).where(
+            assignment.c.account_id == reader.account_id,
+            assignment.c.purpose == "first",
+            assignment.c.version == 0,
+            assignment.c.image_id.in_(contents),
+        )
+    ).mappings()
+    unread = {row["image_id"]: row for row in rows}
+    saved = [(unread[name], contents[name]) for name in contents if name in unread]
+    entries = [
+        NewEntry(
+            subject=str(row["assignment_id"]),
+            version=1,
+            payload={**_entered(content), **_circumstances(study, row, source="import")},
+            save_key=str(uuid4()),
+        )
+        for row, content in saved
+    ]
+    append_events(connection, entries, kind=KIND, actor=reader.login)
+    _set_states(connection, [(row["assignment_id"], 1, content) for row, content in saved])
+    return len(saved)
 
 
 def list_annotations(store: Store, *, by: str, every_version: bool = False) -> list[Annotation]:
@@ -163,10 +180,12 @@ def list_annotations(store: Store, *, by: str, every_version: bool = False) -> l
         return _annotations(connection) if every_version else _latest_annotations(connection)
 
 
-def latest_by_image(connection: Connection) -> dict[str, tuple[Annotation, ...]]:
-    """Return the latest annotations of each image, skips included, without repeats."""
+def latest_by_image(
+    connection: Connection, image_id: str | None = None
+) -> dict[str, tuple[Annotation, ...]]:
+    """Return the latest annotations of each image or of one, skips included, without repeats."""
     latest: dict[str, list[Annotation]] = defaultdict(list)
-    for one in _latest_annotations(connection):
+    for one in _latest_annotations(connection, image_id):
         if one.purpose != "repeat":
             latest[one.image_id].append(one)
     return {image_id: tuple(found) for image_id, found in latest.items()}
@@ -209,17 +228,24 @@ def annotation_from_event(entry: Event) -> Annotation:
     )
 
 
-def _annotations(connection: Connection, actor: str | None = None) -> list[Annotation]:
-    """Return every version of the annotations of everyone, or of one annotator."""
+def _annotations(
+    connection: Connection, *, actor: str | None = None, image_id: str | None = None
+) -> list[Annotation]:
+    """Return every version of the annotations of everyone, of one annotator, or of one image."""
     query = select(event).where(event.c.kind == KIND).order_by(event.c.sequence)
     if actor is not None:
         query = query.where(event.c.actor == actor)
+    if image_id is not None:
+        items = select(cast(assignment.c.assignment_id, String)).where(
+            assignment.c.image_id == image_id
+        )
+        query = query.where(event.c.subject.in_(items))
     rows = connection.execute(query).mappings()
     return [annotation_from_event(event_from_row(row)) for row in rows]
 
 
-def _latest_annotations(connection: Connection) -> list[Annotation]:
-    latest = {one.assignment_id: one for one in _annotations(connection)}
+def _latest_annotations(connection: Connection, image_id: str | None = None) -> list[Annotation]:
+    latest = {one.assignment_id: one for one in _annotations(connection, image_id=image_id)}
     return sorted(latest.values(), key=lambda one: one.sequence)
 
 
@@ -231,7 +257,7 @@ def _progress(connection: Connection, reader: Account) -> AnnotatorProgress:
             .group_by(assignment.c.state)
         ).all()
     )
-    saves = _annotations(connection, reader.login)
+    saves = _annotations(connection, actor=reader.login)
     seconds: dict[int, float] = defaultdict(float)
     latest: dict[int, Annotation] = {}
     for save in saves:
@@ -255,6 +281,55 @@ def _queue(reader: Account) -> Select[Any]:
         select(assignment)
         .where(assignment.c.account_id == reader.account_id)
         .order_by(assignment.c.position)
+    )
+
+
+def _entered(valid: AnnotationContent) -> dict[str, Any]:
+    return {
+        "labels": dict(valid.labels),
+        "unsure": valid.unsure,
+        "skip_reason": valid.skip_reason,
+        "note": valid.note,
+    }
+
+
+def _circumstances(
+    study: Study,
+    row: RowMapping,
+    *,
+    seconds: float = 0.0,
+    image_sha256: str | None = None,
+    source: Source = "web",
+) -> dict[str, Any]:
+    """Return what an entry records beside what was entered."""
+    return {
+        "image_id": row["image_id"],
+        "purpose": row["purpose"],
+        "seconds": validate_seconds(seconds),
+        "image_sha256": image_sha256,
+        "model_shown": study.settings.show_model,
+        "others_shown": study.settings.show_others,
+        "source": source,
+    }
+
+
+def _set_states(
+    connection: Connection, saved: Sequence[tuple[int, int, AnnotationContent]]
+) -> None:
+    """Record ids, versions and contents of items after their annotations were appended."""
+    if not saved:
+        return
+    values = [
+        {
+            "item": assignment_id,
+            "new_version": version,
+            "new_state": "done" if content.skip_reason is None else "skipped",
+        }
+        for assignment_id, version, content in saved
+    ]
+    query = update(assignment).where(assignment.c.assignment_id == bindparam("item"))
+    connection.execute(
+        query.values(version=bindparam("new_version"), state=bindparam("new_state")), values
     )
 
 

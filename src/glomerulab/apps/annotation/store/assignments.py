@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, insert, or_, select
 
 from glomerulab.apps.annotation.records import Account, Distribution, Purpose
 from glomerulab.apps.annotation.store.accounts import get_account, require_owner
-from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.database import PART_ROWS, Store
 from glomerulab.apps.annotation.store.ledger import (
     ASSIGNMENT_COLUMNS,
     append_event,
@@ -95,14 +95,16 @@ def _entropy(seed: int, purpose: str) -> list[int]:
 def distribute(store: Store, *, by: str) -> Distribution:
     """Append every image that lacks readers to the queues of annotators.
 
-    Existing assignments stay. Call it after annotators or images were added.
+    Existing assignments stay. Call it after annotators or images were added. Many are written in
+    parts; if the program is killed in between, the next call hands out the rest.
 
     Raises
     ------
     AnnotationError
-        If there are fewer active annotators than an image needs.
+        If there are fewer active annotators than an image needs, or someone else hands out
+        images at the same time.
     """
-    with store.writing() as connection:
+    with store.reading() as connection:
         actor = require_owner(connection, by)
         settings = get_study(connection).settings
         logins = _active_annotators(connection)
@@ -114,8 +116,7 @@ def distribute(store: Store, *, by: str) -> Distribution:
         n_missing = {image_id: n for image_id, n in n_missing.items() if n > 0}
         loads = {login: sum(login in those for those in readers.values()) for login in logins}
         assigned = choose_readers(n_missing, loads, readers=readers, seed=settings.seed)
-        latest = latest_event(connection, KIND, KIND)
-        batch = 1 if latest is None else latest.version + 1
+        batch = _next_batch(connection)
         queues = {
             login: order_queue(
                 image_ids,
@@ -126,7 +127,7 @@ def distribute(store: Store, *, by: str) -> Distribution:
             )
             for login, image_ids in assigned.items()
         }
-        n_assignments = insert_assignments(connection, queues, actor=actor.login)
+    n_assignments = add_to_queues(store, queues, actor=actor.login, next_batch=batch)
     n_repeats = sum(one.purpose == "repeat" for queue in queues.values() for one in queue)
     return Distribution(len(n_missing), n_assignments, n_repeats)
 
@@ -207,6 +208,42 @@ def _append_to_queue(
         get_image(connection, image_id, root)  # raises if the study has no such image
     queue = [Assignment(image_id, purpose) for image_id in image_ids]
     return insert_assignments(connection, {reader.login: queue}, actor=actor.login)
+
+
+def add_to_queues(
+    store: Store,
+    queues: Mapping[str, Sequence[Assignment]],
+    *,
+    actor: str,
+    next_batch: int | None = None,
+) -> int:
+    """Append assignments to queues, by login, in parts; return how many.
+
+    With `next_batch`, raise an error if someone else appends some at the same time.
+    """
+    n_new = 0
+
+    def write(connection: Connection, part: Sequence[tuple[str, Assignment]]) -> None:
+        nonlocal n_new, next_batch
+        if next_batch is not None:
+            if _next_batch(connection) != next_batch:
+                raise AnnotationError(
+                    "someone else hands out images at the same time; hand out the rest again"
+                )
+            next_batch += 1
+        of_part: dict[str, list[Assignment]] = defaultdict(list)
+        for login, one in part:
+            of_part[login].append(one)
+        n_new += insert_assignments(connection, of_part, actor=actor)
+
+    items = [(login, one) for login, queue in queues.items() for one in queue]
+    store.write_in_parts(items, write, size=PART_ROWS)
+    return n_new
+
+
+def _next_batch(connection: Connection) -> int:
+    latest = latest_event(connection, KIND, KIND)
+    return 1 if latest is None else latest.version + 1
 
 
 def insert_assignments(

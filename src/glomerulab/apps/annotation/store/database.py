@@ -32,9 +32,9 @@ from glomerulab.runtime.files import private_opener
 Item = TypeVar("Item")
 
 PART = 50
-"""Items of the first transaction of long work, and at most in others."""
-PART_S = 0.05
-"""Time of a transaction of long work; a person's save waits for one or two."""
+"""Entries of a transaction of long work: some ten milliseconds, for which a person's save waits."""
+PART_ROWS = 1000
+"""The same of rows that share one entry."""
 
 # More connections than a web server has worker threads, so that none waits for another's.
 POOL = {"pool_size": 16, "max_overflow": 32}
@@ -78,6 +78,13 @@ DECODING_ERRORS = (
 """What a row raises whose cells are not what this program writes."""
 
 BUSY = "another program holds the database; try again"
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield consecutive parts of up to `size` items."""
+    left = iter(items)
+    while part := list(islice(left, size)):
+        yield part
 
 
 class Store:
@@ -139,7 +146,11 @@ class Store:
             self._write_lock.release()
 
     def write_in_parts(
-        self, items: Iterable[Item], write: Callable[[Connection, list[Item]], None]
+        self,
+        items: Iterable[Item],
+        write: Callable[[Connection, list[Item]], None],
+        *,
+        size: int = PART,
     ) -> None:
         """Write many items in short transactions, with pauses in which others write.
 
@@ -150,15 +161,14 @@ class Store:
         ----------
         write : callable
             Writes some of the items inside a transaction of `writing`.
+        size : int
+            Items of a transaction.
         """
-        left, size = iter(items), PART
-        while part := list(islice(left, size)):
+        for part in batched(items, size):
             start = time.monotonic()
             with self.writing() as connection:
                 write(connection, part)
-            seconds = time.monotonic() - start
-            size = min(max(int(size * PART_S / seconds), PART // 2), PART)
-            time.sleep(seconds)
+            time.sleep(time.monotonic() - start)
 
     def close(self) -> None:
         """Close every connection."""

@@ -2,15 +2,15 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from uuid import uuid4
 
 import pandas as pd
 from sqlalchemy import Connection, delete, insert, select
 
-from glomerulab.apps.annotation.records import Account, AnnotationContent
+from glomerulab.apps.annotation.label_validation import validate_content
+from glomerulab.apps.annotation.records import AnnotationContent
 from glomerulab.apps.annotation.store.accounts import get_account, require_owner
-from glomerulab.apps.annotation.store.annotations import save_in_transaction
-from glomerulab.apps.annotation.store.assignments import Assignment, insert_assignments
+from glomerulab.apps.annotation.store.annotations import save_first_readings
+from glomerulab.apps.annotation.store.assignments import Assignment, add_to_queues
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.ledger import (
     MODEL_CALL_COLUMNS,
@@ -22,6 +22,7 @@ from glomerulab.apps.annotation.store.study import get_study
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import AnnotationError
 from glomerulab.predictions import probability_array
+from glomerulab.taxonomy import Taxonomy
 
 MODEL = "model"
 
@@ -40,7 +41,10 @@ class ImportSummary:
 
 
 def import_labels(store: Store, manifest: Manifest, *, login: str, by: str) -> ImportSummary:
-    """Import the labels of a manifest as first readings of one annotator, all or none.
+    """Import the labels of a manifest as first readings of one annotator.
+
+    All are checked before the first is saved. They are saved in parts; if the program is killed in
+    between, the same call imports the rest.
 
     Parameters
     ----------
@@ -58,31 +62,33 @@ def import_labels(store: Store, manifest: Manifest, *, login: str, by: str) -> I
     """
     counts: Counter[str] = Counter()
     not_in_study: list[str] = []
-    with store.writing() as connection:
+    with store.reading() as connection:
         actor, reader = require_owner(connection, by), get_account(connection, login)
+        taxonomy = get_study(connection).taxonomy
         known = set(connection.scalars(select(image.c.image_id)))
-        labelled: dict[str, dict[str, int | None]] = {}
+        readings: dict[str, AnnotationContent] = {}
         for image_id, labels in _manifest_labels(manifest).items():
             if image_id not in known:
                 not_in_study.append(image_id)
             elif all(value is None for value in labels.values()):
                 counts["without labels"] += 1
             else:
-                labelled[image_id] = labels
-        items = _first_readings(connection, reader)
-        queue = [Assignment(image_id, "first") for image_id in labelled if image_id not in items]
-        insert_assignments(connection, {reader.login: queue}, actor=actor.login)
-        items = _first_readings(connection, reader)
-        for image_id, labels in labelled.items():
-            assignment_id, version = items[image_id]
-            if version:
-                counts["already read"] += 1
-            else:
-                _save(connection, reader, assignment_id, labels, image_id)
-                counts["imported"] += 1
+                readings[image_id] = _validated(labels, taxonomy, image_id)
+        query = select(assignment.c.image_id).where(
+            assignment.c.account_id == reader.account_id, assignment.c.purpose == "first"
+        )
+        assigned = set(connection.scalars(query))
+    queue = [Assignment(image_id, "first") for image_id in readings if image_id not in assigned]
+    add_to_queues(store, {reader.login: queue}, actor=actor.login)
+
+    def write(connection: Connection, part: list[str]) -> None:
+        contents = {image_id: readings[image_id] for image_id in part}
+        counts["imported"] += save_first_readings(connection, reader, contents)
+
+    store.write_in_parts(readings, write)
     return ImportSummary(
         n_imported=counts["imported"],
-        n_already_read=counts["already read"],
+        n_already_read=len(readings) - counts["imported"],
         n_without_labels=counts["without labels"],
         not_in_study=tuple(not_in_study),
     )
@@ -147,33 +153,10 @@ def _manifest_labels(manifest: Manifest) -> dict[str, dict[str, int | None]]:
     }
 
 
-def _first_readings(connection: Connection, reader: Account) -> dict[str, tuple[int, int]]:
-    """Return id and version of the reader's first readings, by image id."""
-    rows = connection.execute(
-        select(assignment.c.image_id, assignment.c.assignment_id, assignment.c.version).where(
-            assignment.c.account_id == reader.account_id, assignment.c.purpose == "first"
-        )
-    )
-    return {image_id: (assignment_id, version) for image_id, assignment_id, version in rows}
-
-
-def _save(
-    connection: Connection,
-    reader: Account,
-    assignment_id: int,
-    labels: dict[str, int | None],
-    image_id: str,
-) -> None:
+def _validated(
+    labels: dict[str, int | None], taxonomy: Taxonomy, image_id: str
+) -> AnnotationContent:
     try:
-        save_in_transaction(
-            connection,
-            reader,
-            assignment_id,
-            AnnotationContent(labels),
-            expected_version=0,
-            save_key=str(uuid4()),
-            seconds=0.0,
-            source="import",
-        )
+        return validate_content(AnnotationContent(labels), taxonomy)
     except AnnotationError as error:
         raise AnnotationError(error.message, where=image_id) from error

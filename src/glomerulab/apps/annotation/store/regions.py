@@ -3,8 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from sqlalchemy import Connection, RowMapping, select
@@ -16,7 +15,7 @@ from glomerulab.apps.annotation.records import (
     SaveConflictError,
 )
 from glomerulab.apps.annotation.store.accounts import get_account
-from glomerulab.apps.annotation.store.database import PART, Store
+from glomerulab.apps.annotation.store.database import PART, Store, batched
 from glomerulab.apps.annotation.store.ledger import (
     Event,
     NewEntry,
@@ -60,16 +59,6 @@ class RegionInput:
     """Free text, such as the class in a region file."""
     outline: tuple[Point, ...] | None = None
     """Of a region that is not a rectangle, level-0 pixels, not closed."""
-
-
-Item = TypeVar("Item")
-
-
-def batched(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
-    """Yield consecutive parts of up to `size` items."""
-    left = iter(items)
-    while part := tuple(islice(left, size)):
-        yield part
 
 
 def save_region(store: Store, region: RegionInput, *, login: str) -> RegionSaveResult:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping, func, insert, select
 
 from glomerulab.apps.annotation.records import Image, NewImage, Study, StudySettings
 from glomerulab.apps.annotation.store.accounts import require_owner
-from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.database import PART_ROWS, Store, batched
 from glomerulab.apps.annotation.store.ledger import (
     append_event,
     canonical_json,
@@ -109,7 +109,8 @@ def add_images(store: Store, images: Sequence[NewImage], *, by: str) -> int:
     Parameters
     ----------
     images : sequence of NewImage
-        Those that the study has already are skipped.
+        Those that the study has already are skipped. Many are checked as a whole, and added in
+        parts; if the program is killed in between, the same call adds the rest.
     by : str
         Login of an owner.
 
@@ -118,9 +119,17 @@ def add_images(store: Store, images: Sequence[NewImage], *, by: str) -> int:
     AnnotationError
         If an id is given twice, or the study has it with another path.
     """
-    with store.writing() as connection:
+    with store.reading() as connection:
         actor = require_owner(connection, by)
-        return insert_images(connection, images, actor=actor.login)
+        new = _select_new(connection, images)
+    n_new = 0
+
+    def write(connection: Connection, part: Sequence[NewImage]) -> None:
+        nonlocal n_new
+        n_new += insert_images(connection, part, actor=actor.login)
+
+    store.write_in_parts(new, write, size=PART_ROWS)
+    return n_new
 
 
 def insert_images(connection: Connection, images: Sequence[NewImage], *, actor: str) -> int:
@@ -214,8 +223,10 @@ def _parse_study(payload: str, version: int) -> Study:
 
 def _select_new(connection: Connection, images: Sequence[NewImage]) -> list[NewImage]:
     """Return the images that the study lacks."""
-    paths = connection.execute(select(image.c.image_id, image.c.image_path))
-    known: dict[str, str] = dict(paths.all())
+    known: dict[str, str] = {}
+    for part in batched([one.image_id for one in images], PART_ROWS):
+        query = select(image.c.image_id, image.c.image_path).where(image.c.image_id.in_(part))
+        known |= dict(connection.execute(query).all())
     new: list[NewImage] = []
     given: set[str] = set()
     for one in images:
