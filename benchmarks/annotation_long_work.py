@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from annotation_import import schema
 from sqlalchemy import Connection
 
+from annotation_import import schema
 from glomerulab.apps.annotation.records import StudySettings
 from glomerulab.apps.annotation.store.accounts import create_account
 from glomerulab.apps.annotation.store.adjudications import adjudicate_all, list_disagreements
