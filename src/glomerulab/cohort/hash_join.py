@@ -127,6 +127,7 @@ def near_pairs(
             values = _values(hashes[rows], block.start, block.width).astype(np.int64)
             parts = [np.array_split(one, n_threads) for one in (hashes[rows], rows, values)]
             found += pool.map(join, *parts)
+            del join  # a copy of the hashes, before the next one is made
             if sum(map(len, found)) >= max_pairs:
                 break
     return np.concatenate(found)[:max_pairs]

@@ -5,7 +5,7 @@ rows, the taxonomy or the pixels are in `glomerulab.cohort.validation`. No image
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,10 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from glomerulab.cohort.schema import MANIFEST_COLUMNS, Problem, manifest_schema, typed_table
+from glomerulab.cohort.schema import (
+    MANIFEST_COLUMNS,
+    REQUIRED_COLUMNS,
+    Problem,
+    manifest_schema,
+    typed_table,
+)
 from glomerulab.errors import ManifestError, TaxonomyError
 from glomerulab.runtime.files import StrPath, atomic_write, stated_path
-from glomerulab.runtime.tables import nfc_frame, read_parquet, read_table
+from glomerulab.runtime.tables import TableSchema, nfc_frame, read_parquet, read_table
 from glomerulab.taxonomy import Taxonomy, load_taxonomy, write_taxonomy
 
 __all__ = [
@@ -102,7 +108,9 @@ class Manifest:
         return manifest_from_rows(table, folder=self.folder, taxonomy=self.taxonomy)
 
 
-def read_manifest(path: StrPath, taxonomy: Taxonomy | None = None) -> Manifest:
+def read_manifest(
+    path: StrPath, taxonomy: Taxonomy | None = None, *, columns: Collection[str] | None = None
+) -> Manifest:
     """Read a manifest from CSV or Parquet.
 
     Parameters
@@ -113,6 +121,9 @@ def read_manifest(path: StrPath, taxonomy: Taxonomy | None = None) -> Manifest:
     taxonomy : Taxonomy, optional
         Its labels are columns. By default ``taxonomy.toml`` beside the manifest if there is one,
         else the built-in ``paper``.
+    columns : collection of str, optional
+        Read these alone, beside image_id and image_path: `MANIFEST_COLUMNS`, labels or others. Of a
+        Parquet file the other columns are not touched.
 
     Returns
     -------
@@ -130,12 +141,14 @@ def read_manifest(path: StrPath, taxonomy: Taxonomy | None = None) -> Manifest:
     glomerulab.cohort.validation.validate_manifest : Checks of several rows, labels and pixels.
     """
     path = Path(path)
-    manifest, problems = parse_manifest(path, taxonomy)
+    manifest, problems = parse_manifest(path, taxonomy, columns)
     raise_first(problems, where=str(path))
     return manifest
 
 
-def parse_manifest(path: Path, taxonomy: Taxonomy | None = None) -> tuple[Manifest, list[Problem]]:
+def parse_manifest(
+    path: Path, taxonomy: Taxonomy | None = None, columns: Collection[str] | None = None
+) -> tuple[Manifest, list[Problem]]:
     """Read a manifest like `read_manifest`, and return every malformed cell instead of raising.
 
     Returns
@@ -154,8 +167,9 @@ def parse_manifest(path: Path, taxonomy: Taxonomy | None = None) -> tuple[Manife
     if taxonomy is None:
         beside = path.parent / TAXONOMY_FILE
         taxonomy = load_taxonomy(beside if beside.is_file() else "paper")
-    rows = _read_rows(path, taxonomy)
-    table, problems = typed_table(rows, taxonomy)
+    wanted = None if columns is None else {*REQUIRED_COLUMNS, *columns}
+    rows = _read_rows(path, taxonomy, wanted)
+    table, problems = typed_table(rows, taxonomy, wanted)
     return Manifest(table, path.parent, taxonomy, path), problems
 
 
@@ -236,13 +250,26 @@ def _check_suffix(path: Path) -> None:
         raise ManifestError("a manifest must end in .csv or .parquet", where=str(path))
 
 
-def _read_rows(path: Path, taxonomy: Taxonomy) -> pd.DataFrame:
-    """Read the file, cells of a CSV as text or missing."""
+def _read_rows(path: Path, taxonomy: Taxonomy, wanted: Collection[str] | None) -> pd.DataFrame:
+    """Read the file, or the wanted columns of it, cells of a CSV as text or missing."""
     schema = manifest_schema(taxonomy)
     if path.suffix.lower() == ".csv":
-        return read_table(path, schema).frame()
-    rows = read_parquet(path, name=schema.name, error=ManifestError)
-    return nfc_frame(rows, schema, where=str(path))
+        rows = read_table(path, schema).frame()
+    else:
+        rows = read_parquet(
+            path,
+            name=schema.name,
+            error=ManifestError,
+            choose=lambda names: names if wanted is None else _named(names, schema, wanted),
+        )
+        rows = nfc_frame(rows, schema, where=str(path))
+    return rows if wanted is None else rows[[name for name in rows if name in wanted]]
+
+
+def _named(names: Sequence[str], schema: TableSchema, wanted: Collection[str]) -> list[str]:
+    """Return the names in a header, whatever their spelling, of the wanted columns."""
+    spelling = schema.spelling(names)
+    return [name for name in names if spelling.get(name, name) in wanted]
 
 
 def _write_taxonomy_beside(taxonomy: Taxonomy, folder: Path) -> None:

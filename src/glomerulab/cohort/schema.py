@@ -1,6 +1,6 @@
 """The columns of a manifest: their names, types and rules for a single cell. No file is opened."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from pandas.api.extensions import ExtensionDtype
 
 from glomerulab.errors import ManifestError, TaxonomyError
-from glomerulab.runtime.tables import BOX_COLUMNS, SPELLINGS, TableSchema
+from glomerulab.runtime.tables import BOX_COLUMNS, SPELLINGS, TableSchema, is_plain_text
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "HALF_BOX",
     "MANIFEST_COLUMNS",
     "NORMALIZED_FROM_COLUMN",
+    "REQUIRED_COLUMNS",
     "SPLITS",
     "STAINS",
     "STAIN_TARGET_COLUMN",
@@ -135,8 +136,16 @@ def half_boxes(table: pd.DataFrame) -> list[int]:
     return [int(row) for row in np.flatnonzero(half | (known[:, 0] & ~known[:, 2]))]
 
 
-def typed_table(rows: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, list[Problem]]:
-    """Convert every column to its type, in the canonical order, and collect invalid cells."""
+def typed_table(
+    rows: pd.DataFrame, taxonomy: Taxonomy, columns: Collection[str] | None = None
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Convert every column to its type, in the canonical order, and collect invalid cells.
+
+    Parameters
+    ----------
+    columns : collection of str, optional
+        Of the table; by default those of every manifest, of the labels, and any others.
+    """
     clash = sorted(set(taxonomy.label_ids) & set(MANIFEST_COLUMNS))
     if clash:
         raise TaxonomyError(
@@ -144,14 +153,15 @@ def typed_table(rows: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, l
             "rename them",
             where=taxonomy.name,
         )
-    columns: dict[str, object] = {}
+    known = (*MANIFEST_COLUMNS, *taxonomy.label_ids)
+    typed: dict[str, object] = {}
     found: list[tuple[int, str]] = []
-    for name in (*MANIFEST_COLUMNS, *taxonomy.label_ids):
-        cells = rows[name] if name in rows else pd.Series([pd.NA] * len(rows), dtype="string")
-        columns[name], messages = _typed_column(cells, name)
+    empty = pd.Series(pd.NA, index=pd.RangeIndex(len(rows)), dtype="string")
+    for name in known if columns is None else [name for name in known if name in columns]:
+        typed[name], messages = _typed_column(rows.get(name, empty), name)
         found += messages
-    table = pd.DataFrame(columns, index=pd.RangeIndex(len(rows)))
-    others = [name for name in rows if name not in columns]
+    table = pd.DataFrame(typed, index=pd.RangeIndex(len(rows)))
+    others = [name for name in rows if name not in typed]
     if others:
         table = pd.concat([table, rows[others].reset_index(drop=True)], axis="columns")
     found += _duplicate_ids(table["image_id"])
@@ -165,18 +175,20 @@ def typed_table(rows: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, l
 
 def _typed_column(cells: pd.Series, name: str) -> tuple[object, list[tuple[int, str]]]:
     """Return the typed column, and (row, message) of each invalid cell."""
-    text = _as_text(cells)
+    is_number = name in INTEGER_COLUMNS or name == "mpp" or name not in MANIFEST_COLUMNS
+    is_exact = cells.dtype.kind in "iu" or cells.dtype == np.float64
+    text = cells.reset_index(drop=True) if is_number and is_exact else _as_text(cells)
     given = text.notna().to_numpy()
     if name in TEXT_RULES:
         fits, rule = TEXT_RULES[name]
         wrong = given & ~fits(text)
         column: object = text.mask(wrong).array
-    elif name not in MANIFEST_COLUMNS or name in INTEGER_COLUMNS or name == "mpp":
+    elif is_number:
         wrong, column, rule = _number_column(text, given, name)
     else:
         wrong, column, rule = np.zeros(len(text), dtype=np.bool_), text.array, ""
     messages = [
-        (int(row), f"{name} must be {rule}, got {text.iloc[row]!r}")
+        (int(row), f"{name} must be {rule}, got {str(text.iloc[row])!r}")
         for row in np.flatnonzero(wrong)
     ]
     if name in REQUIRED_COLUMNS:
@@ -188,7 +200,8 @@ def _number_column(
     text: pd.Series, given: npt.NDArray[np.bool_], name: str
 ) -> tuple[Flags, object, str]:
     fits, rule, dtype = NUMBER_RULES.get(name, LABEL_RULE)
-    values = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers = pd.to_numeric(text, errors="coerce")
+    values = numbers.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     wrong = given & ~fits(values)
     values[wrong] = np.nan
     return wrong, pd.Series(values).astype("Float64").astype(dtype).array, rule
@@ -198,17 +211,25 @@ def _as_text(cells: pd.Series) -> pd.Series:
     """Return the cells as stripped text in NFC, the empty ones as missing."""
     if cells.dtype == bool:
         cells = cells.astype("Int8")  # True is 1
-    text = cells.reset_index(drop=True).astype("string").str.normalize("NFC").str.strip()
+    text = cells.reset_index(drop=True).astype("string")
+    if not is_plain_text(text):
+        text = text.str.normalize("NFC").str.strip()
     return text.mask(text == "")
 
 
 def _duplicate_ids(ids: pd.Series) -> list[tuple[int, str]]:
-    first: dict[str, int] = {}
-    messages = []
-    for row, image_id in enumerate(ids):
-        if not pd.isna(image_id) and first.setdefault(image_id, row) != row:
-            messages.append((row, f"image_id is in line {first[image_id] + 2} already"))
-    return messages
+    given = ids.dropna()
+    again = given[given.duplicated()]
+    first = given[given.isin(again)].drop_duplicates()
+    line = {image_id: row + 2 for row, image_id in _cells(first)}
+    return [
+        (row, f"image_id is in line {line[image_id]} already") for row, image_id in _cells(again)
+    ]
+
+
+def _cells(column: pd.Series) -> list[tuple[int, str]]:
+    """Return the row and the text of each cell."""
+    return list(zip(column.index.tolist(), column.tolist(), strict=True))
 
 
 def _one_of(known: tuple[str, ...]) -> Callable[[pd.Series], Flags]:

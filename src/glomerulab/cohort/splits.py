@@ -4,7 +4,6 @@ Whole groups of images (those of a patient, those made from one another) go to o
 on labels and stains as far as the groups allow. No image is opened here.
 """
 
-from collections.abc import Iterable
 from itertools import combinations
 
 import numpy as np
@@ -283,34 +282,29 @@ def group_rows(manifest: Manifest, by: By) -> IntArray:
             f"{', '.join(map(str, table))}",
             where=manifest.location,
         )
-    nodes = [("image", image_id) for image_id in table["image_id"]]
-    links = [
-        (row, ("image", parent))
-        for row, parent in enumerate(table["parent_id"])
-        if isinstance(parent, str)
-    ]
+    n_rows = len(table)
+    ids = pd.concat([table["image_id"], table["parent_id"]], ignore_index=True)
+    image, known_images = pd.factorize(ids)  # -1 where empty
+    links, n_nodes = [(image[:n_rows], image[n_rows:])], len(known_images)
     for name in () if column is None else {column, "patient_id"}:
-        links += [
-            (row, (name, str(value))) for row, value in enumerate(table[name]) if not pd.isna(value)
-        ]
-    group = _connected_components(nodes, links)
+        value, known = pd.factorize(table[name])
+        links.append((image[:n_rows], np.where(value < 0, -1, value + n_nodes)))
+        n_nodes += len(known)
+    group = _connected_components(links, n_nodes)[image[:n_rows]]
     if column is not None:
         _check_known(manifest, group, column)
     smallest = table["image_id"].astype(object).groupby(group).min()
-    order = {old: new for new, old in enumerate(smallest.sort_values().index)}
-    return np.array([order[old] for old in group], dtype=np.int64)
+    number = np.empty(n_nodes, dtype=np.int64)
+    number[smallest.sort_values().index] = np.arange(len(smallest))
+    return number[group]
 
 
-def _connected_components(
-    nodes: list[tuple[str, str]], links: Iterable[tuple[int, tuple[str, str]]]
-) -> IntArray:
-    """Return the component of each given node; links may name further nodes."""
-    number = {node: index for index, node in enumerate(nodes)}
-    pairs = [(row, number.setdefault(node, len(number))) for row, node in links]
-    ends = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(number),) * 2)
-    _, component = connected_components(graph, directed=False)
-    return np.asarray(component[: len(nodes)], dtype=np.int64)
+def _connected_components(links: list[tuple[IntArray, IntArray]], n_nodes: int) -> IntArray:
+    """Return the component of each node; a link to -1 is none."""
+    ends = np.concatenate([np.stack(pair) for pair in links], axis=1)
+    ends = ends[:, (ends >= 0).all(axis=0)]
+    graph = coo_array((np.ones(ends.shape[1], dtype=np.int8), tuple(ends)), shape=(n_nodes,) * 2)
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def _check_known(manifest: Manifest, group: IntArray, column: str) -> None:

@@ -82,7 +82,9 @@ def _problem(manifest: Manifest, row: int, message: str) -> Problem:
 
 def _conflicting_labels(manifest: Manifest) -> list[Problem]:
     problems = []
-    for row, present in enumerate(manifest.labels() == 1):
+    labels = manifest.labels() == 1
+    for row in np.flatnonzero(labels.sum(axis=1) > 1).tolist():
+        present = labels[row]
         flags = {i: int(on) for i, on in zip(manifest.taxonomy.label_ids, present, strict=True)}
         problems += [
             _problem(manifest, row, f"labels {first} and {second} exclude each other; keep one")
@@ -113,8 +115,8 @@ def _divided_patients(manifest: Manifest, column: str) -> list[Problem]:
 
 
 def _look_alikes(manifest: Manifest) -> list[Problem]:
-    ids = manifest.table["patient_id"]
-    first_row = {name: row for row, name in reversed(list(enumerate(ids)))}
+    ids = manifest.table["patient_id"].drop_duplicates()
+    first_row = dict(zip(ids.tolist(), ids.index.tolist(), strict=True))
     return [
         _problem(manifest, max(first_row[name] for name in names), look_alike_message(names))
         for names in look_alike_patients(manifest.table)
@@ -126,8 +128,9 @@ def _contradictions(
 ) -> Iterator[tuple[int, str, str, int]]:
     """Yield (row, key, first value, its line) of each row whose key had another value before."""
     first: dict[str, tuple[str, int]] = {}
-    cells = table[[key, column]].dropna().astype(str).itertuples(name=None)
-    for row, name, value in cells:
+    known_rows = table[[key, column]].notna().all(axis=1).to_numpy()
+    cells = [table.loc[known_rows, name].astype(str).tolist() for name in (key, column)]
+    for row, name, value in zip(table.index[known_rows].tolist(), *cells, strict=True):
         known, line = first.setdefault(name, (value, row + 2))
         if known != value:
             yield row, name, known, line
@@ -162,8 +165,8 @@ def _divided_parents(manifest: Manifest, column: str) -> list[Problem]:
 
 def _text(manifest: Manifest, *columns: str) -> list[tuple[str, ...]]:
     """Return cells as text, missing ones as empty text, one tuple per row."""
-    cells = manifest.table[list(columns)].astype("string").fillna("")
-    return list(cells.itertuples(index=False, name=None))
+    cells = (manifest.table[name].astype("string").fillna("").tolist() for name in columns)
+    return list(zip(*cells, strict=True))
 
 
 def _incomplete_boxes(manifest: Manifest) -> list[Problem]:
@@ -172,16 +175,17 @@ def _incomplete_boxes(manifest: Manifest) -> list[Problem]:
 
 
 def _missing(manifest: Manifest) -> list[Problem]:
+    ids = manifest.table["image_id"].tolist()
     return [
-        _problem(manifest, row, f"{path}: no such image")
+        Problem(f"{path}: no such image", row, None if pd.isna(ids[row]) else ids[row])
         for row, path in _paths(manifest)
         if not path.is_file()
     ]
 
 
 def _paths(manifest: Manifest) -> list[tuple[int, Path]]:
-    given = manifest.table["image_path"].notna()
-    return [(row, path) for row, path in enumerate(manifest.image_paths()) if given.iloc[row]]
+    given = manifest.table["image_path"].notna().tolist()
+    return [(row, path) for row, path in enumerate(manifest.image_paths()) if given[row]]
 
 
 def _check_pixels(manifest: Manifest, n_workers: int, track: Track) -> list[Problem]:

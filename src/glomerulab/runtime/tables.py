@@ -12,10 +12,10 @@ import io
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glomerulab.errors import GlomerulabError
 
@@ -29,6 +29,7 @@ __all__ = [
     "Table",
     "TableSchema",
     "decimal_point",
+    "is_plain_text",
     "nfc",
     "nfc_frame",
     "not_a_formula",
@@ -94,6 +95,7 @@ FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 SEPARATORS = (",", ";", "\t", "|")
 MAX_ROWS = 10_000_000
 """Of a Parquet file, which can state any number in a few bytes."""
+BLANK_AROUND = r"\A[\s\v\x1c-\x1f]|[\s\v\x1c-\x1f]\z"
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 MAX_CELL = 1 << 26
 """Characters; the outline of a region can exceed the limit of the csv module."""
@@ -240,7 +242,13 @@ def read_cells(path: Path, *, name: str, error: type[GlomerulabError]) -> Table:
     return read_table(path, TableSchema(name, (), error=error))
 
 
-def read_parquet(path: Path, *, name: str, error: type[GlomerulabError]) -> "pd.DataFrame":
+def read_parquet(
+    path: Path,
+    *,
+    name: str,
+    error: type[GlomerulabError],
+    choose: Callable[[list[str]], list[str]] = list,
+) -> "pd.DataFrame":
     """Read a Parquet file of text, numbers, dates and switches, or of lists of numbers.
 
     Parameters
@@ -250,6 +258,8 @@ def read_parquet(path: Path, *, name: str, error: type[GlomerulabError]) -> "pd.
     error : type
         Raised if the file cannot be read, is too large for a table, or has two columns of one name
         or a column of another kind.
+    choose : callable, optional
+        Takes the names of the columns in the file, and returns those to read.
     """
     import pandas as pd
     import pyarrow as pa
@@ -260,10 +270,12 @@ def read_parquet(path: Path, *, name: str, error: type[GlomerulabError]) -> "pd.
             metadata = pq.read_metadata(path)
             names = [metadata.schema.column(n).path for n in range(metadata.num_columns)]
             _check_parquet(names, metadata.num_rows, name, error, str(path))
-        table = pq.read_table(path)
+        data = pq.ParquetDataset(path)
+        names = [one for one in data.schema.names if not PANDAS_INDEX.fullmatch(one)]
+        kept = choose(names)
+        table = data.read(columns=kept)
         table.validate(full=True)  # text may not be UTF-8
-        kept = [one for one in table.column_names if not PANDAS_INDEX.fullmatch(one)]
-        table = table.select(kept).cast(pa.schema([_readable(table.field(one)) for one in kept]))
+        table = table.cast(pa.schema([_readable(table.field(one)) for one in kept]))
         # The names of types that pandas adds may be damaged, and are not needed.
         texts = {pa.string(): pd.StringDtype(), pa.large_string(): pd.StringDtype()}
         frame: pd.DataFrame = table.to_pandas(
@@ -344,9 +356,24 @@ def nfc_frame(frame: "pd.DataFrame", schema: TableSchema, *, where: str) -> "pd.
     texts = {
         str(name): frame[name].map(nfc, na_action="ignore")
         for name in frame
-        if any(isinstance(cell, str) for cell in frame[name])
+        if frame[name].dtype.kind not in "iufb"
+        and not is_plain_text(frame[name])
+        and any(isinstance(cell, str) for cell in frame[name])
     }
     return frame.assign(**texts)
+
+
+def is_plain_text(column: "pd.Series[Any]") -> bool:
+    """Whether a column holds text in ASCII without blanks around, which is in NFC and stripped."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not isinstance(column.dtype, pd.StringDtype) or column.dtype.storage != "pyarrow":
+        return False
+    cells = pa.array(column.array, from_pandas=True)
+    is_ascii = pc.all(pc.string_is_ascii(cells), min_count=0).as_py()
+    return bool(is_ascii) and not pc.any(pc.match_substring_regex(cells, BLANK_AROUND)).as_py()
 
 
 def _encoding(content: bytes) -> str:

@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -262,3 +263,37 @@ def test_messages_name_the_file_and_for_rows_in_memory_the_folder(tmp_path: Path
         split_by_patient(manifest)
     in_memory = manifest_from_rows(manifest.table, folder=tmp_path, taxonomy=manifest.taxonomy)
     assert in_memory.location == str(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_chosen_columns_are_read_alone_under_any_spelling(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m.{suffix}"
+    rows = pd.DataFrame(
+        {"id": ["a", "b"], "path": ["a.png", "b.png"], "Patient No": [7, 8], "mpp": ["x", "y"]}
+    )
+    rows.to_csv(path, index=False) if suffix == "csv" else rows.to_parquet(path)
+    table = read_manifest(path, columns=["patient_id", "split"]).table
+    assert list(table) == ["image_id", "image_path", "patient_id", "split"]
+    assert table["patient_id"].tolist() == ["7", "8"]
+    assert table["split"].isna().all()
+    with pytest.raises(ManifestError, match="mpp"):
+        read_manifest(path)
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.none(), st.text(max_size=5), st.sampled_from([" a", "a\x1c", "é"]))))
+def test_text_of_a_parquet_file_is_composed_and_stripped(cells: list[str | None]) -> None:
+    taxonomy = load_taxonomy("paper")
+    n = len(cells)
+    rows = pd.DataFrame(
+        {
+            "image_id": [f"i{row}" for row in range(n)],
+            "image_path": ["i.png"] * n,
+            "patient_id": pd.array(cells, dtype="string"),
+        }
+    )
+    table = manifest_from_rows(rows, folder=Path(), taxonomy=taxonomy).table
+    wanted = [unicodedata.normalize("NFC", cell or "").strip() or None for cell in cells]
+    assert table["patient_id"].astype(object).where(table["patient_id"].notna(), None).tolist() == (
+        wanted
+    )
