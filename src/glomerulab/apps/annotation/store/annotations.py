@@ -71,6 +71,13 @@ def list_items(store: Store, login: str) -> list[ItemState]:
         ]
 
 
+def own_annotations(store: Store, login: str) -> dict[int, Annotation]:
+    """Return the annotator's latest annotations by assignment id."""
+    with store.reading() as connection:
+        reader = get_account(connection, login)
+        return {one.assignment_id: one for one in _annotations(connection, reader.login)}
+
+
 def save_annotation(
     store: Store,
     *,

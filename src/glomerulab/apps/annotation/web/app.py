@@ -18,6 +18,7 @@ from glomerulab.apps.annotation.web import (
     routes_annotator,
     routes_entry,
     routes_owner,
+    routes_review,
 )
 from glomerulab.apps.annotation.web.access import (
     NotLoggedInError,
@@ -43,6 +44,7 @@ from glomerulab.errors import (
 
 log = logging.getLogger(__name__)
 
+PAGES = (routes_entry, routes_annotator, routes_review, routes_adjudicator, routes_owner)
 MAX_BODY_BYTES = 64 * 1024
 MAX_UPLOAD_BYTES = 20 * 1024 * 1024  # region files are the only uploads
 
@@ -128,7 +130,7 @@ def create_app(site: Site) -> FastAPI:
         SecurityMiddleware, hosts=site.settings.hosts, limit_of=partial(_max_body_bytes, site)
     )
     _add_error_handlers(app)
-    for module in (routes_entry, routes_annotator, routes_adjudicator, routes_owner):
+    for module in PAGES:
         app.include_router(module.router, dependencies=[Depends(check_csrf_token)])
     app.get("/static/{name:path}", include_in_schema=False)(_static_file)
     return app

@@ -16,6 +16,7 @@ from glomerulab.errors import ImageFileError
 from glomerulab.images import image_size, read_image
 
 MAGIC = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
+THUMBNAIL_PX = 240
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
@@ -36,6 +37,24 @@ def read_browser_image(path: Path) -> BrowserImage:
     stream = io.BytesIO()
     Image.fromarray(read_image(path)).save(stream, format="PNG", compress_level=1)
     return BrowserImage(stream.getvalue(), "image/png")
+
+
+def read_thumbnail(path: Path) -> bytes:
+    """Return a small picture of an image file as JPEG, cached until the file changes."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return _cached_thumbnail(path, state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@lru_cache(maxsize=2048)  # of about 10 kB each
+def _cached_thumbnail(path: Path, *_version: int) -> bytes:
+    picture = Image.fromarray(read_image(path))
+    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    stream = io.BytesIO()
+    picture.save(stream, format="JPEG", quality=85)
+    return stream.getvalue()
 
 
 def image_digest(path: Path) -> str:

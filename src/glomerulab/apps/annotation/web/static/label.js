@@ -1,9 +1,9 @@
-// The labelling page: one image, its labels, and navigation. Saves go through the outbox; the next
-// image is preloaded.
+// The labelling page: one image, its labels, and navigation. Saves go through the outbox; the next ten
+// images are preloaded. Keys do nothing while there is no picture to look at.
 import { dialogs } from "./label_dialogs.js";
 import { Outbox } from "./outbox.js";
 import { fillMessage, sentence, showSaveState } from "./save_state.js";
-import { promptLogin, request, setCsrfToken } from "./server.js";
+import { promptLogin, request, ServerError, setCsrfToken } from "./server.js";
 import { translate } from "./translate.js";
 import { ImageViewer } from "./viewer.js";
 
@@ -12,10 +12,18 @@ const isChinese = document.documentElement.lang.startsWith("zh");
 const $ = (id) => document.getElementById(id);
 setCsrfToken(settings.csrf);
 
+const N_AHEAD = 10; // images that are loaded before their turn, for when the network fails
+const RETRY_MS = 2000;
+
 let queue = settings.items; // [{place, state}]
 const items = new Map(); // place -> promise of the item
+const loaded = new Set(); // places whose image is loaded
+let place = null; // of the item that is shown or awaited
 let current = null; // the item on the screen
-let draft = null; // its labels and note as entered so far
+let draft = null; // its labels and note as entered so far; null while nothing can be entered
+const drafts = new Map(); // assignment -> what was entered and not saved
+let retryTimer = null;
+let walk = null; // places to look through, from the overview of the own labels
 let keyTime = null; // when the key that led to this image was pressed
 const versions = new Map(); // assignment -> latest version known to this page
 
@@ -27,6 +35,8 @@ document.addEventListener("visibilitychange", () => (document.hidden ? stopClock
 
 const viewer = new ImageViewer($("viewer"), {
   onShown: (item) => {
+    if (item.place !== place) return;
+    activate(item);
     clock.ms = 0; clock.since = null; startClock();
     $("viewer").dataset.place = item.place;
     const ms = keyTime === null ? null : performance.now() - keyTime;
@@ -35,8 +45,8 @@ const viewer = new ImageViewer($("viewer"), {
 });
 
 const outbox = new Outbox(`${settings.login}:labels`, {
-  onChange: (n, error) => showSaveState(n, error, () => outbox.flush()),
-  onSaved: (entry, response) => markSaved(entry, response.saved),
+  onChange: tellSaveState,
+  onSaved: (entry, response) => { markSaved(entry, response.saved); if (!current && retryTimer) openItem(place); },
   onConflict: (entry, theirs) => dialogs.resolveConflict(entry, theirs, describe, {
     keep: () => { markSaved(entry, theirs); reloadIfOpen(entry.place); },
     use: () => outbox.add({ ...entry, body: { ...entry.body, expected_version: theirs.version } }),
@@ -74,57 +84,116 @@ function nextOpenPlace(place) {
   const open = queue.filter((one) => one.state === "open" && one.place !== place);
   return (open.find((one) => one.place > place) ?? open[0])?.place ?? null;
 }
-function prefetch(place) {
-  for (const near of [nextOpenPlace(place), place - 1]) {
+function prefetch(from) {
+  const open = queue.filter((one) => one.state === "open").map((one) => one.place);
+  const ahead = walk ? walk.slice(walk.indexOf(from) + 1) : [...open.filter((one) => one > from), ...open.filter((one) => one < from)];
+  for (const near of [...ahead.slice(0, N_AHEAD), from - 1]) {
     // What cannot be preloaded is requested again when it is opened, which shows the error.
-    if (near) fetchItem(near).then((item) => item.image_error || viewer.load(item.image_url)).catch(() => {});
+    if (near >= 1) fetchItem(near).then((item) => item.image_error || viewer.load(item.image_url)).then(() => loaded.add(near)).catch(() => {});
   }
 }
 
-async function openItem(place) {
+async function openItem(next) {
+  leave();
+  place = next;
+  const slow = setTimeout(() => { if (place === next && !current) { viewer.hide(); render(); showMessage(translate("Loading …")); } }, 300);
   let item;
   try {
-    item = await fetchItem(place);
+    item = await fetchItem(next);
+    if (place !== next) return;
+    if (!item.image_error) await viewer.show(item.image_url, item);
   } catch (error) {
-    if (error.isLoggedOut) return promptLogin(() => { outbox.flush(); openItem(place); });
-    return showMessage(sentence(translate(error.message)), translate("Try again"), () => openItem(place));
+    if (place !== next) return;
+    if (error.isLoggedOut) return promptLogin(() => { outbox.flush(); openItem(next); });
+    return wait(next, error);
+  } finally {
+    clearTimeout(slow);
   }
+  if (place !== next) return;
+  loaded.add(next);
+  if (item.image_error) {
+    activate(item);
+    clock.ms = 0; clock.since = null; startClock();
+    $("viewer").dataset.place = next;
+    showMessage(translate("This image cannot be shown: {why}. Skip it and tell the study's owner.", { why: translate(item.image_error) }), translate("Skip"), skip);
+  }
+  prefetch(next);
+}
+// Nothing can be entered until the next picture is on the screen.
+function leave() {
+  clearTimeout(retryTimer);
+  retryTimer = null;
+  if (draft && !isUnchanged()) drafts.set(current.assignment_id, draft);
+  current = draft = null;
+}
+function wait(next, error) {
+  items.delete(next);
+  viewer.hide();
+  delete $("viewer").dataset.place;
+  render();
+  const isRetried = !(error instanceof ServerError) || error.isRetryable;
+  const text = error instanceof ServerError && error.status !== 0
+    ? sentence(translate(error.message))
+    : translate("This image is not loaded: the server does not respond. It appears by itself when the server is back.");
+  showMessage(text, translate("Try again"), () => openItem(next));
+  if (isRetried) retryTimer = setTimeout(() => openItem(next), RETRY_MS);
+}
+window.addEventListener("online", () => { if (retryTimer) openItem(place); });
+
+function activate(item) {
   current = item;
-  const content = outbox.pendingFor(item.assignment_id)?.body ?? item.saved;
-  draft = {
-    labels: new Set(Object.entries(content?.labels ?? {}).filter(([, value]) => value === 1).map(([id]) => id)),
-    unsure: content?.unsure ?? false, note: content?.note ?? "", skipped: content?.skip_reason ?? null,
-  };
+  draft = drafts.get(item.assignment_id) ?? savedDraft(item);
   showMessage(null);
   render();
-  if (item.image_error) {
-    viewer.hide();
-    clock.ms = 0; clock.since = null; startClock();
-    $("viewer").dataset.place = item.place;
-    showMessage(translate("This image cannot be shown: {why}. Skip it and tell the study's owner.", { why: translate(item.image_error) }), translate("Skip"), skip);
-  } else {
-    viewer.show(item.image_url, item).catch(() => showMessage(translate("This image could not be loaded."), translate("Try again"), () => { items.delete(place); openItem(place); }));
-  }
-  prefetch(place);
+}
+function savedDraft(item) {
+  const content = outbox.pendingFor(item.assignment_id)?.body ?? item.saved;
+  return {
+    labels: new Set(Object.entries(content?.labels ?? {}).filter(([, value]) => value === 1).map(([id]) => id)),
+    unsure: content?.unsure ?? false, note: content?.note ?? "", skipped: content?.skip_reason ?? null,
+    isSaved: content !== null && content !== undefined,
+  };
+}
+function isUnchanged() {
+  const before = savedDraft(current);
+  const text = ({ labels, unsure, note, skipped }) => JSON.stringify([[...labels].sort(), unsure, note, skipped]);
+  return text(before) === text(draft);
 }
 
 async function openNext(after = 0) {
-  const next = nextOpenPlace(after);
+  const next = walk ? walk[walk.indexOf(after) + 1] : nextOpenPlace(after);
   if (next) return openItem(next);
+  if (walk) return showEnd(translate("That was the last of the {n} images that you chose.", { n: walk.length }));
   // Images may have been added since the page was opened.
   try { queue = (await request("/api/items")).map((one) => (outbox.entries.some((entry) => entry.place === one.place) ? { ...one, state: "done" } : one)); } catch { /* the outbox shows the error */ }
   if (nextOpenPlace(after)) return openItem(nextOpenPlace(after));
-  current = draft = null;
+  if (queue.length) return showEnd(translate("All images are done. Thank you."));
+  showNothing(translate("There is nothing to label yet. The study's owner hands out the images."), translate("Check again"), () => openNext());
+}
+function showNothing(text, buttonText, onClick) {
+  leave();
+  place = null;
   viewer.hide();
+  delete $("viewer").dataset.place;
   render();
-  showMessage(queue.length ? translate("All images are done. Thank you.") : translate("There is nothing to label yet. The study's owner hands out the images."),
-    queue.length ? translate("Review them again") : translate("Check again"), () => (queue.length ? openItem(queue.at(-1).place) : openNext()));
+  showMessage(text, buttonText, onClick);
+}
+// The end of the queue or of a selection: what was labelled, and the way to look at it again.
+async function showEnd(text) {
+  showNothing(text, translate("Review my labels"), () => { location.href = "/review"; });
+  await outbox.settled();
+  const { tally } = await request("/api/review").catch(() => ({ tally: [] }));
+  if (current || place) return;
+  const list = document.createElement("ul");
+  list.className = "tally";
+  list.append(...tally.map(({ text: name, n }) => Object.assign(document.createElement("li"), { textContent: `${name}: ${n}` })));
+  $("image-message").querySelector("p").after(list);
 }
 
 // ---- actions -----------------------------------------------------------------------------------
 function toggleLabel(index) {
   const label = settings.labels[index];
-  if (!draft || !label) return;
+  if (!draft || !label || current.image_error) return;
   draft.skipped = null;
   if (draft.labels.delete(label.id)) return render();
   for (const other of settings.labels) {
@@ -133,11 +202,13 @@ function toggleLabel(index) {
   draft.labels.add(label.id);
   render();
 }
-function toggleUnsure() { if (draft) { draft.unsure = !draft.unsure; render(); } }
+function toggleUnsure() { if (draft && !current.image_error) { draft.unsure = !draft.unsure; render(); } }
 
 function save() {
   if (!draft) return;
+  if (draft.isSaved && isUnchanged()) return openNext(current.place); // nothing to store
   if (draft.skipped) return send({ labels: {}, skip_reason: draft.skipped });
+  if (current.image_error) return showHint(translate("There is no picture to label; skip the image with S."), true);
   if (settings.needs_label && draft.labels.size === 0) return showHint(translate("Set a label first, or skip the image with S."), true);
   send({ labels: Object.fromEntries(settings.labels.map((label) => [label.id, draft.labels.has(label.id) ? 1 : 0])), skip_reason: null });
 }
@@ -152,6 +223,8 @@ function send(content) {
   };
   outbox.add({ path: "/api/annotations", subject: item.assignment_id, place: item.place, body });
   setState(item.place, content.skip_reason ? "skipped" : "done");
+  drafts.delete(item.assignment_id);
+  draft = null;
   openNext(item.place);
 }
 async function skip() {
@@ -164,15 +237,22 @@ async function editNote() {
   const text = await dialogs.editNote(draft.note);
   if (text !== null) { draft.note = text; render(); }
 }
-function back() {
-  const place = current ? current.place - 1 : queue.at(-1)?.place;
-  if (place >= 1) openItem(place); else showHint(translate("This is the first image."));
+function back() { step(-1, translate("This is the first image.")); }
+function forward() { step(1, translate("This is the last image.")); }
+function step(by, atTheEnd) {
+  const places = walk ?? queue.map((one) => one.place);
+  const next = place === null ? places.at(-1) : places[places.indexOf(place) + by];
+  if (next !== undefined) openItem(next); else showHint(atTheEnd);
 }
 
 // ---- display -----------------------------------------------------------------------------------
 function labelName(label) { return isChinese ? label.name_zh : label.name; }
+function reasonText(reason) {
+  const [head, ...details] = reason.split(": ");
+  return [translate(head), ...details].join(": ");
+}
 function describe(content) {
-  if (content.skip_reason) return `${translate("skipped")}: ${translate(content.skip_reason)}`;
+  if (content.skip_reason) return `${translate("skipped")}: ${reasonText(content.skip_reason)}`;
   const names = settings.labels.filter((label) => content.labels[label.id] === 1).map(labelName);
   return (names.join(" + ") || translate("no label")) + (content.unsure ? ` (${translate("unsure")})` : "");
 }
@@ -181,16 +261,19 @@ function render() {
   for (const [index, button] of [...$("labels").querySelectorAll("button")].entries()) {
     const { id } = settings.labels[index];
     button.setAttribute("aria-pressed", String(isOpen && draft.labels.has(id)));
-    button.disabled = !isOpen;
+    button.disabled = !isOpen || Boolean(current.image_error);
     const model = current?.model?.[id];
     button.querySelector(".model").textContent = model === undefined ? "" : `${translate("model")} ${model.toFixed(2)}`;
   }
   for (const id of ["unsure", "note", "skip", "save"]) $(id).disabled = !isOpen;
+  if (isOpen && current.image_error) $("unsure").disabled = true;
   $("unsure").setAttribute("aria-pressed", String(isOpen && draft.unsure));
   $("note").setAttribute("aria-pressed", String(isOpen && draft.note !== ""));
   $("note-text").hidden = !isOpen || draft.note === "";
   $("note-text").textContent = draft?.note ?? "";
-  $("back").disabled = isOpen ? current.place <= 1 : queue.length === 0;
+  const places = walk ?? queue.map((one) => one.place);
+  $("back").disabled = queue.length === 0 || (place !== null && place === places[0]);
+  $("forward").disabled = place === null || place === places.at(-1);
   $("caption").textContent = isOpen ? translate("Image {n} of {all}", { n: current.place, all: queue.length }) : translate("No image");
   $("stain").hidden = !current?.stain;
   $("stain").textContent = current?.stain ?? "";
@@ -200,7 +283,7 @@ function render() {
     line.textContent = `${other.who}: ${describe(other)}`;
     return line;
   }));
-  showHint(isOpen && draft.skipped ? `${translate("skipped")}: ${translate(draft.skipped)}` : "");
+  showHint(isOpen && draft.skipped ? `${translate("skipped")}: ${reasonText(draft.skipped)}` : "");
   showProgress();
 }
 function showProgress() {
@@ -211,6 +294,10 @@ function showProgress() {
     ? translate("image {n} · {done} of {all} done", { n: current.place, done, all: queue.length })
     : translate("{done} of {all} done", { done, all: queue.length });
 }
+function tellSaveState(n, error) {
+  const n_loaded = queue.filter((one) => one.state === "open" && one.place !== place && loaded.has(one.place)).length;
+  showSaveState(n, error, () => outbox.flush(), translate("You can continue: {n} more images are loaded.", { n: n_loaded }));
+}
 function showBanner(text, buttonText, onClick) {
   fillMessage($("banner"), text, buttonText, () => { $("banner").hidden = true; onClick(); });
 }
@@ -219,7 +306,7 @@ function showHint(text, strong = false) { $("hint").textContent = text; $("hint"
 
 // ---- keys and buttons --------------------------------------------------------------------------
 const KEYS = {
-  Enter: save, Backspace: back, u: toggleUnsure, s: skip, n: editNote, "?": () => dialogs.help(),
+  Enter: save, Backspace: back, PageUp: back, PageDown: forward, ".": forward, ",": back, u: toggleUnsure, s: skip, n: editNote, "?": () => dialogs.help(),
   "+": () => viewer.zoomBy(1.4), "=": () => viewer.zoomBy(1.4), "-": () => viewer.zoomBy(1 / 1.4), 0: () => viewer.fit(),
   ArrowLeft: () => viewer.panBy(-0.12, 0), ArrowRight: () => viewer.panBy(0.12, 0),
   ArrowUp: () => viewer.panBy(0, -0.12), ArrowDown: () => viewer.panBy(0, 0.12),
@@ -250,12 +337,29 @@ for (const [index, label] of settings.labels.entries()) {
   $("labels").append(button);
 }
 const CLICKS = {
-  save, back, skip, note: editNote, unsure: toggleUnsure, "help-button": () => dialogs.help(),
+  save, back, forward, skip, note: editNote, unsure: toggleUnsure, "help-button": () => dialogs.help(),
   "zoom-in": () => viewer.zoomBy(1.4), "zoom-out": () => viewer.zoomBy(1 / 1.4), "zoom-fit": () => viewer.fit(),
 };
-for (const [id, action] of Object.entries(CLICKS)) $(id).addEventListener("click", (event) => { keyTime = event.timeStamp; action(); });
+for (const [id, action] of Object.entries(CLICKS)) {
+  $(id).addEventListener("click", (event) => {
+    keyTime = event.timeStamp;
+    // After a click with the mouse the keys act on the image again, Enter too, not on the button.
+    if (event.detail > 0) $(id).blur();
+    action();
+  });
+}
 
 for (const entry of outbox.entries) setState(entry.place, entry.body.skip_reason ? "skipped" : "done");
-showSaveState(outbox.size, null, () => outbox.flush());
+tellSaveState(outbox.size, null);
 outbox.flush();
-openNext();
+await start();
+
+// From the overview of the own labels: "#place=7&show=unsure" opens one, and the keys walk through the others.
+async function start() {
+  const wish = new URLSearchParams(location.hash.slice(1));
+  const first = Number(wish.get("place"));
+  if (!queue.some((one) => one.place === first)) return openNext();
+  const { places } = await request(`/api/review?show=${encodeURIComponent(wish.get("show") ?? "all")}`).catch(() => ({ places: [] }));
+  if (places.includes(first)) walk = places;
+  return openItem(first);
+}

@@ -23,6 +23,8 @@ export class Outbox {
   }
 
   get size() { return this.entries.length; }
+  // Resolves when nothing is being sent.
+  async settled() { while (this.isSending) await new Promise((resolve) => setTimeout(resolve, 50)); }
   pendingFor(subject) { return this.entries.findLast((entry) => entry.subject === subject); }
 
   // path: address of the request; subject: id of the record (a later save of it follows this one);

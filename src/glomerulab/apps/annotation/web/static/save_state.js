@@ -4,13 +4,14 @@ import { translate } from "./translate.js";
 const $ = (id) => document.getElementById(id);
 let isBannerShown = false;
 
-export function showSaveState(n, error, retry) {
+// hint: a further sentence while something waits.
+export function showSaveState(n, error, retry, hint = translate("You can continue.")) {
   const state = $("save-state");
   state.classList.toggle("waiting", n > 0 && error !== null);
   if (n === 0) state.textContent = translate("All saved");
   else state.textContent = error ? translate("{n} not saved yet", { n }) : translate("Saving…");
   if (n > 0 && error?.isRetryable) {
-    const text = translate("{why} Your work ({n}) is kept in this browser and will be sent again automatically. You can continue.", { why: sentence(translate(error.message)), n });
+    const text = `${translate("{why} Your work ({n}) is kept in this browser and will be sent again automatically.", { why: sentence(translate(error.message)), n })} ${hint}`;
     fillMessage($("banner"), text, translate("Try now"), retry);
     isBannerShown = true;
   } else if (n === 0 && isBannerShown) {

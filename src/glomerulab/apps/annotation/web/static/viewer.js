@@ -1,6 +1,6 @@
 // Show one image at a time in OpenSeadragon. Others are preloaded, invisible, so that the next one
 // appears within one frame.
-const MAX_KEPT = 4;
+const MAX_KEPT = 14; // the ten that are preloaded, the last ones, and one to spare
 
 export class ImageViewer {
   constructor(element, { onShown }) {
@@ -40,6 +40,7 @@ export class ImageViewer {
     return this.loading.get(address);
   }
 
+  // Resolves when the image is on the screen next; rejects if it cannot be loaded.
   // onShown receives the key when the image is on the screen.
   async show(address, key) {
     this.requested = address;
