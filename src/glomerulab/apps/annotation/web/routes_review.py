@@ -88,9 +88,7 @@ def shows(annotation: Annotation, show: str) -> bool:
     return flags.get(show, content.labels.get(show.removeprefix("label:")) == 1)
 
 
-def tally(
-    read: list[Read], taxonomy: Taxonomy, language: Language
-) -> list[dict[str, str | int]]:
+def tally(read: list[Read], taxonomy: Taxonomy, language: Language) -> list[dict[str, str | int]]:
     """Return the filters with their names and numbers of items; rare marks only where there are."""
     filters = [("all", translate("All", language))]
     filters += [
