@@ -75,7 +75,7 @@ def own_annotations(store: Store, login: str) -> dict[int, Annotation]:
     """Return the annotator's latest annotations by assignment id."""
     with store.reading() as connection:
         reader = get_account(connection, login)
-        return {one.assignment_id: one for one in _annotations(connection, reader.login)}
+        return {one.assignment_id: one for one in _annotations(connection, actor=reader.login)}
 
 
 def save_annotation(

@@ -1,6 +1,6 @@
 """Pages on which annotators look through their own labels: a grid, its filters, a tally."""
 
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
@@ -25,6 +25,14 @@ Show = Annotated[str, Query(max_length=100)]
 """A filter of `shows`."""
 Read = tuple[ItemState, Annotation]
 """An item that its annotator labelled or skipped."""
+
+
+class Tally(TypedDict):
+    """A filter, its name in the language of the page, and the number of items that it shows."""
+
+    show: str
+    text: str
+    n: int
 
 
 @router.get("/review")
@@ -88,7 +96,7 @@ def shows(annotation: Annotation, show: str) -> bool:
     return flags.get(show, content.labels.get(show.removeprefix("label:")) == 1)
 
 
-def tally(read: list[Read], taxonomy: Taxonomy, language: Language) -> list[dict[str, str | int]]:
+def tally(read: list[Read], taxonomy: Taxonomy, language: Language) -> list[Tally]:
     """Return the filters with their names and numbers of items; rare marks only where there are."""
     filters = [("all", translate("All", language))]
     filters += [
@@ -101,7 +109,7 @@ def tally(read: list[Read], taxonomy: Taxonomy, language: Language) -> list[dict
         ("skipped", translate("Skipped", language)),
     ]
     counted = [
-        {"show": show, "text": text, "n": sum(shows(annotation, show) for _, annotation in read)}
+        Tally(show=show, text=text, n=sum(shows(annotation, show) for _, annotation in read))
         for show, text in filters
     ]
     return [one for one in counted if one["n"] or one["show"] != "none"]
