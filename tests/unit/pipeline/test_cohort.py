@@ -14,41 +14,18 @@ import torch
 
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.errors import ConfigError, OutputError
-from glomerulab.geometry import Box, Region
 from glomerulab.pipeline.cohort import parse_part, predict_cohort
 from glomerulab.pipeline.cohort_folder import CohortFolder
 from glomerulab.pipeline.cohort_merge import count_states, failed_cases, merge_cohort
 from glomerulab.pipeline.predict import PredictSettings, predict
 from glomerulab.runtime.cluster import open_workers
-from glomerulab.slides.pyramid import write_pyramid
-from glomerulab.slides.regions.files import write_regions
-from tests.support.cases import picture
-
-N_SLIDES = 6
-PATIENTS = ("p1", "p1", "p2", "p3", "", "病人 5")
-NAMES = {"p1": 2, "p2": 1, "p3": 1, "s4": 1}
-NOT_COMPARED = {"answers.jsonl", "normalize.jsonl"}
-"""Records of when files were read, by which a case goes on."""
+from tests.support.cohorts import ONE_TIME, PATIENTS, content, write_slides
 
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six slides of four patients, and one without a patient."""
-    rng = np.random.default_rng(4)
-    folder = tmp_path_factory.mktemp("slides")
-    lines = ["slide_path,slide_id,patient_id,stain"]
-    for number, patient in enumerate(PATIENTS):
-        pixels = np.full((300, 500, 3), 243, dtype=np.uint8)
-        regions = []
-        for place, label in enumerate(("normal", "cgn")):
-            box = Box(60 + 200 * place, 100, 48, 48)
-            pixels[100:148, box.x : box.x + 48] = picture(rng, label)
-            regions.append(Region.from_box(f"g{place}", box))
-        write_pyramid(pixels, folder / f"s{number}.tif", mpp=0.5, compression="deflate")
-        write_regions(regions, folder / f"s{number}.geojson")
-        lines.append(f"s{number}.tif,s{number},{patient},PAS")
-    (folder / "slides.csv").write_text("\n".join(lines) + "\n")
-    return folder
+    return write_slides(tmp_path_factory.mktemp("slides"), PATIENTS)
 
 
 def settings(slides: Path, **further) -> PredictSettings:
@@ -66,8 +43,8 @@ def run(slides: Path, trained: Path, out: Path, **further):
 def same_conditions() -> Iterator[None]:
     """One time for all cohorts, and one thread for all processes, so that bytes can be compared."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("SOURCE_DATE_EPOCH", "1764460800")
-    patch.setenv("OMP_NUM_THREADS", "1")
+    for name, value in ONE_TIME.items():
+        patch.setenv(name, value)
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -83,16 +60,6 @@ def whole(slides: Path, trained: Path, tmp_path_factory) -> Path:
     assert (done.n_done, done.failed) == (5, ())
     merge_cohort(out)
     return out
-
-
-def content(out: Path) -> dict[str, bytes]:
-    """Return the files of the cases and calls."""
-    return {
-        path.relative_to(out).as_posix(): path.read_bytes()
-        for part in ("cases", "calls")
-        for path in sorted((out / part).rglob("*"))
-        if path.is_file() and path.name not in NOT_COMPARED
-    }
 
 
 def same(out: Path, whole: Path) -> bool:
@@ -141,7 +108,7 @@ def test_processes_and_cluster_give_the_bytes_of_one_run(whole, slides, trained,
 
 def test_the_calls_are_one_data_set_with_one_schema(whole: Path) -> None:
     calls = pyarrow.dataset.dataset(whole / "calls", partitioning="hive").to_table().to_pandas()
-    assert len(calls) == 2 * N_SLIDES
+    assert len(calls) == 2 * len(PATIENTS)
     assert list(calls["case"].unique()) == list(CohortFolder(whole).cases()["name"])
     of_case = pd.read_csv(whole / "cases" / "p1" / "predictions.csv")
     np.testing.assert_array_equal(

@@ -1,0 +1,176 @@
+"""A cohort on real Dask and Slurm processes that are killed: nothing is lost, nothing doubled."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from glomerulab.pipeline.cohort_folder import CohortFolder
+from glomerulab.pipeline.cohort_merge import count_states, merge_cohort
+from glomerulab.runtime.cluster import DASK_SETTINGS, open_workers
+from glomerulab.runtime.parallel import map_outcomes
+from tests.support.cohorts import ONE_TIME, content, write_slides
+
+pytestmark = pytest.mark.slow
+
+N_PATIENTS = 24
+COMMAND = [sys.executable, "-m", "glomerulab"]
+ENVIRONMENT = {**os.environ, **ONE_TIME, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+needs_slurm = pytest.mark.skipif(
+    not os.environ.get("SLURM_CONF"), reason="no Slurm; bash runs/slurm.sh start prints SLURM_CONF"
+)
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slides")
+    return write_slides(folder, [f"p{number}" for number in range(N_PATIENTS)])
+
+
+def predict(slides: Path, trained: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [*COMMAND, "predict", slides / "slides.csv", "--model", trained, "--regions", slides]
+    command += ["--margin", "0", "--out", out, *options]
+    with Path(f"{out}.log").open("ab") as log:
+        return subprocess.Popen([str(one) for one in command], env=ENVIRONMENT, stderr=log)
+
+
+@pytest.fixture(scope="module")
+def whole(slides: Path, trained: Path, tmp_path_factory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert predict(slides, trained, out, "--cohort").wait() == 0
+    merge_cohort(out)
+    return content(out)
+
+
+def n_ended(out: Path) -> int:
+    return len(list((out / "status").glob("*.done.json"))) if (out / "status").is_dir() else 0
+
+
+@contextmanager
+def dask(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process of Dask, and end it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dask", *command],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def scheduler(port: int):
+    return dask("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+
+
+def worker(port: int):
+    address = f"tcp://127.0.0.1:{port}"
+    return dask("worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny")
+
+
+def wait_until(holds, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_workers_scheduler_and_client_are_killed_and_the_next_call_goes_on(
+    whole, slides, trained, tmp_path
+) -> None:
+    out, port = tmp_path / "out", free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    with scheduler(port) as first, worker(port) as one, worker(port):
+        client = predict(slides, trained, out, "--scheduler", address)
+        wait_until(lambda: n_ended(out) >= 3)
+        one.kill()
+        wait_until(lambda: n_ended(out) >= 6)
+        first.kill()
+        wait_until(lambda: client.poll() is not None)
+    assert client.returncode == 1
+    assert 6 <= n_ended(out) < N_PATIENTS
+    with scheduler(port), worker(port), worker(port):
+        client = predict(slides, trained, out, "--scheduler", address)
+        n_before = n_ended(out)
+        wait_until(lambda: n_ended(out) >= n_before + 3)
+        client.kill()
+        client.wait()
+        # the workers end what they hold; the next call takes the rest
+        assert predict(slides, trained, out, "--scheduler", address).wait() == 0
+    assert count_states(CohortFolder(out))["done"] == N_PATIENTS
+    merge_cohort(out)
+    assert content(out) == whole
+
+
+def test_parts_run_side_by_side_in_one_folder(whole, slides, trained, tmp_path) -> None:
+    out = tmp_path / "out"
+    running = [predict(slides, trained, out, "--part", f"{n}/3") for n in (1, 2, 3)]
+    assert [one.wait() for one in running] == [0, 0, 0]
+    merge_cohort(out)
+    assert content(out) == whole
+
+
+@needs_slurm
+def test_slurm_takes_the_jobs_and_gives_the_bytes_of_one_run(
+    whole, slides, trained, tmp_path
+) -> None:
+    file = tmp_path / "cluster.toml"
+    file.write_text(
+        'kind = "slurm"\nqueue = "long"\njobs = 2\nmemory = "2GB"\nwalltime = "00:30:00"\n'
+        f'logs = "{tmp_path}"\nfolder = "{tmp_path}"\ninterface = "lo"\n'
+        f'prologue = ["export PYTHONPATH={ENVIRONMENT["PYTHONPATH"]}"]\n'
+    )
+    out = tmp_path / "out"
+    assert predict(slides, trained, out, "--cluster", str(file)).wait() == 0
+    merge_cohort(out)
+    assert content(out) == whole
+    jobs = subprocess.run(["squeue", "--noheader"], capture_output=True, check=True, text=True)
+    assert "dask-wor" not in jobs.stdout
+
+
+def sleep_until_told(folder: Path, number: int) -> int:
+    """Note that the item began, and take a second."""
+    (folder / f"{number}-{time.monotonic_ns()}").touch()
+    time.sleep(1)
+    return number
+
+
+@needs_slurm
+def test_a_job_whose_walltime_ends_is_replaced(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(DASK_SETTINGS, "distributed.deploy.lost-worker-timeout", "3s")
+    monkeypatch.setattr("glomerulab.runtime.cluster.REPLACE_EVERY", 2)
+    monkeypatch.setattr("glomerulab.runtime.cluster._lifetime", lambda walltime: [])
+    file = tmp_path / "cluster.toml"
+    root = Path(__file__).parents[2]
+    # A minute is the shortest time that Slurm knows; without a lifetime the job is killed.
+    file.write_text(
+        'kind = "slurm"\nmemory = "1GB"\nwalltime = "00:01:00"\n'
+        f'logs = "{tmp_path}"\nfolder = "{tmp_path}"\ninterface = "lo"\n'
+        f'prologue = ["export PYTHONPATH={root / "src"}:{root}"]\n'
+    )
+    began = tmp_path / "began"
+    began.mkdir()
+    with open_workers(cluster=file) as workers:
+        found = list(map_outcomes(partial(sleep_until_told, began), range(75), workers=workers))
+    assert sorted(one.value for one in found) == list(range(75))
+    log = "".join(path.read_text() for path in tmp_path.glob("*.err"))
+    assert "DUE TO TIME LIMIT" in log
