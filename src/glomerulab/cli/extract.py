@@ -8,8 +8,10 @@ import typer
 
 from glomerulab.cli.options import (
     ClassOption,
+    ClusterOption,
     DrawnMppOption,
     IgnoreBoundsOption,
+    SchedulerOption,
     SkipClassOption,
     region_options,
 )
@@ -71,6 +73,8 @@ def extract(
     skip_classes: SkipClassOption = None,
     ignore_bounds: IgnoreBoundsOption = False,
     drawn_mpp: DrawnMppOption = None,
+    scheduler: SchedulerOption = None,
+    cluster: ClusterOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete what extract wrote to OUT and start again.")
     ] = False,
@@ -81,25 +85,28 @@ def extract(
     """
     from glomerulab.pipeline.crop_plan import CropSettings
     from glomerulab.pipeline.extract import extract_crops
+    from glomerulab.runtime.cluster import open_workers
     from glomerulab.runtime.progress import show_progress
     from glomerulab.taxonomy import load_taxonomy
 
-    summary = extract_crops(
-        slides,
-        regions=regions,
-        out=out,
-        settings=CropSettings(
-            mpp,
-            margin,
-            image_format.value,
-            mpp_override,
-            region_options(classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp),
-        ),
-        taxonomy=load_taxonomy(taxonomy),
-        n_workers=workers,
-        overwrite=overwrite,
-        track=show_progress,
-    )
+    with open_workers(scheduler, cluster) as pool:
+        summary = extract_crops(
+            slides,
+            regions=regions,
+            out=out,
+            settings=CropSettings(
+                mpp,
+                margin,
+                image_format.value,
+                mpp_override,
+                region_options(classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp),
+            ),
+            taxonomy=load_taxonomy(taxonomy),
+            n_workers=workers,
+            workers=pool,
+            overwrite=overwrite,
+            track=show_progress,
+        )
     _print_summary(summary)
     if summary.failures:
         raise typer.Exit(1)

@@ -153,6 +153,8 @@ def check(
         bool, typer.Option(help="For a split by image: patients may be in several parts.")
     ] = False,
     workers: Workers = 1,
+    scheduler: SchedulerOption = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """List the problems of a manifest by line; exit code 1 if there is any.
 
@@ -160,16 +162,19 @@ def check(
     """
     from glomerulab.cohort.manifest import parse_manifest
     from glomerulab.cohort.validation import validate_manifest
+    from glomerulab.runtime.cluster import open_workers
     from glomerulab.runtime.progress import show_progress
 
     cohort, problems = parse_manifest(manifest)
-    problems += validate_manifest(
-        cohort,
-        check_pixels=pixels,
-        allow_shared_patients=allow_shared_patients,
-        n_workers=workers,
-        track=show_progress,
-    )
+    with open_workers(scheduler, cluster) as pool:
+        problems += validate_manifest(
+            cohort,
+            check_pixels=pixels,
+            allow_shared_patients=allow_shared_patients,
+            n_workers=workers,
+            workers=pool,
+            track=show_progress,
+        )
     problems.sort(key=lambda problem: -1 if problem.row is None else problem.row)
     for problem in problems:
         typer.echo(str(problem))

@@ -18,7 +18,7 @@ from glomerulab.pipeline.region_checks import (
 )
 from glomerulab.runtime.files import existing_path
 from glomerulab.runtime.names import hashed_name, safe_name
-from glomerulab.slides.cutting import CropTask, current_slide
+from glomerulab.slides.cutting import CropTask, close_current_slide, current_slide
 from glomerulab.slides.regions.features import (
     DEFAULT_OPTIONS,
     RegionFile,
@@ -125,7 +125,7 @@ class CropPlan:
         """On the regions of a slide; of all of them where its id is empty."""
         self.widths: dict[tuple[str, str], float] = {}
         """Of the regions in micrometres, by slide id and region id."""
-        self._classes: Counter[str] = Counter()
+        self.classes: Counter[str] = Counter()
         self._reported: set[str] = set()
         self.enlarged_slides: list[str] = []
         self.other_slides: set[str] = set()
@@ -139,6 +139,10 @@ class CropPlan:
         self._taxonomy = taxonomy
         self._file: RegionFile | None = None
         self._image_ids: set[str] = set()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the region file, which may be large, between processes."""
+        return vars(self) | {"_file": None}
 
     def shared_settings(self) -> dict[str, object]:
         """Return what all crops of a folder share; the rest is in the fingerprint of each slide."""
@@ -175,6 +179,35 @@ class CropPlan:
                 self.failures.append(Failure(entry.slide_id, region.region_id, error.message))
         return fingerprint
 
+    def absorb(self, other: "CropPlan") -> None:
+        """Take over what `plan_slide` planned in another process, as if `add` had done it here.
+
+        Raises
+        ------
+        RegionError
+            If regions of two slides make the same image id, which `add` parts.
+        """
+        for crop in other.crops:
+            image_id = str(crop.row["image_id"])
+            if image_id in self._image_ids:
+                raise RegionError(
+                    f"regions of two slides make the same image id {image_id!r}; give one of the "
+                    "slides another id"
+                )
+            self._image_ids.add(image_id)
+        self.crops += other.crops
+        self.failures += other.failures
+        self.regions |= other.regions
+        self.unknown_classes += other.unknown_classes
+        self.left_out |= other.left_out
+        self.notes += other.notes
+        self.widths |= other.widths
+        self.classes += other.classes
+        self.enlarged_slides += other.enlarged_slides
+        self.other_slides |= other.other_slides.difference(self._slide_names)
+        self.slides_without_regions += other.slides_without_regions
+        self.scale_warnings |= other.scale_warnings
+
     def finish(self) -> None:
         """Compare the regions of all slides; call it when all are added.
 
@@ -185,16 +218,16 @@ class CropPlan:
         """
         for slide_id, note in size_notes(self.widths).items():
             self.notes.append((slide_id, note))
-        unmatched = unmatched_notes(self._classes, self._settings.region_options)
+        unmatched = unmatched_notes(self.classes, self._settings.region_options)
         self.notes[:0] = [("", note) for note in unmatched]
         wanted = self._settings.region_options.labels_by_class()
-        if not wanted or not self._classes or self.crops:
+        if not wanted or not self.classes or self.crops:
             return
-        present = {key for name in self._classes for key in class_keys(name)}
+        present = {key for name in self.classes for key in class_keys(name)}
         if not present & wanted.keys():
             raise RegionError(
                 "no region has a class that --class names; the classes are: "
-                f"{class_counts(self._classes)}",
+                f"{class_counts(self.classes)}",
                 where=str(self._regions_path),
             )
 
@@ -216,7 +249,7 @@ class CropPlan:
             features, frame, options, slide_id=entry.slide_id, slide_names=entry.other_names
         )
         drop_repeats(found, frame, labels_matter=self._settings.labels_matter)
-        self._classes += found.classes
+        self.classes += found.classes
         self.notes += [(entry.slide_id, note) for note in found.notes]
         if found.left_out:
             self.left_out[entry.slide_id] = found.left_out
@@ -303,6 +336,34 @@ class CropPlan:
                 "keep one class"
             )
         return flags
+
+
+def plan_slide(
+    entry: SlideEntry,
+    *,
+    regions_path: Path,
+    out: Path,
+    settings: CropSettings,
+    taxonomy: Taxonomy,
+    n_slides: int,
+) -> tuple[CropPlan, str | None]:
+    """Plan one of several slides, whose regions are in a folder, in a worker process.
+
+    Returns
+    -------
+    plan : CropPlan
+        For `CropPlan.absorb`.
+    fingerprint : str or None
+        None if the slide failed as a whole.
+    """
+    plan = CropPlan(
+        [entry], regions_path, out=out, settings=settings, taxonomy=taxonomy, n_slides=n_slides
+    )
+    try:
+        fingerprint = plan.add(entry)
+    finally:
+        close_current_slide()
+    return plan, fingerprint
 
 
 def crop_row(

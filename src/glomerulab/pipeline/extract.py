@@ -11,9 +11,10 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -21,9 +22,9 @@ from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manife
 from glomerulab.cohort.slides_table import SlideEntry, read_slides
 from glomerulab.errors import OutputError
 from glomerulab.geometry import Region
-from glomerulab.pipeline.crop_plan import CROPS_FOLDER, CropPlan, CropSettings, Failure
+from glomerulab.pipeline.crop_plan import CROPS_FOLDER, CropPlan, CropSettings, Failure, plan_slide
 from glomerulab.runtime.files import atomic_write, remove_partial_files
-from glomerulab.runtime.parallel import Outcome, map_outcomes
+from glomerulab.runtime.parallel import Outcome, Workers, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import (
     SettingsFile,
@@ -32,13 +33,16 @@ from glomerulab.runtime.resume import (
     folder_lock,
 )
 from glomerulab.runtime.tables import not_a_formula
-from glomerulab.slides.cutting import CropTask, close_current_slide, cut_crop
+from glomerulab.slides.cutting import CropTask, close_current_slide, cut_crop, cut_crops
 from glomerulab.slides.regions.features import RegionNote, RegionOptions
 from glomerulab.slides.regions.selection import left_out_notes
 from glomerulab.slides.scale import ScaleWarning
 from glomerulab.taxonomy import Taxonomy, load_taxonomy
 
 __all__ = ["ExtractSummary", "extract_crops"]
+
+_Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
 
 MANIFEST_FILE = "manifest.csv"
 FAILURES_FILE = "failures.csv"
@@ -113,6 +117,7 @@ def extract_crops(
     settings: CropSettings | None = None,
     taxonomy: Taxonomy | None = None,
     n_workers: int = 1,
+    workers: Workers | None = None,
     overwrite: bool = False,
     track: Track = silent,
 ) -> ExtractSummary:
@@ -129,6 +134,8 @@ def extract_crops(
         other slides from earlier runs stay.
     taxonomy : Taxonomy, optional
         By default the built-in ``paper``.
+    workers : Workers, optional
+        Of a cluster, which sees the same paths; in place of `n_workers` processes.
     overwrite : bool, default False
         Delete what extract wrote to `out` before, and start again.
 
@@ -150,6 +157,7 @@ def extract_crops(
         settings=settings or CropSettings(),
         taxonomy=taxonomy or load_taxonomy("paper"),
         n_workers=n_workers,
+        workers=workers,
         overwrite=overwrite,
         track=track,
     )
@@ -164,6 +172,7 @@ def extract_entries(
     taxonomy: Taxonomy,
     n_slides: int | None = None,
     n_workers: int = 1,
+    workers: Workers | None = None,
     min_parallel: int = 0,
     overwrite: bool = False,
     inspect: Callable[[SlideEntry], None] | None = None,
@@ -171,18 +180,33 @@ def extract_entries(
 ) -> ExtractSummary:
     """Cut every region of the given slides, see `extract_crops`.
 
-    This process opens each slide once. With one worker it cuts the crops from that open slide; with
-    more, each worker opens each slide at most once. The region files are meant for `n_slides`, by
-    default those given.
+    With one process it cuts the crops of a slide while that is open. With more, or on a cluster,
+    slides with a region file each are planned side by side, and then cut. The region files are
+    meant for `n_slides`, by default those given.
     """
     n_slides = len(entries) if n_slides is None else n_slides
+    if workers is not None:  # whose working folder is another
+        entries = [replace(entry, path=entry.path.absolute()) for entry in entries]
+        regions, out = regions.absolute(), out.absolute()
     with folder_lock(out, LOCK_FILE):
         plan = CropPlan(
             entries, regions, out=out, settings=settings, taxonomy=taxonomy, n_slides=n_slides
         )
-        run = _Run(plan, n_workers=n_workers, min_parallel=min_parallel, overwrite=overwrite)
+        run = _Run(plan, n_workers, workers, min_parallel=min_parallel, overwrite=overwrite)
+        is_parallel = workers is not None or n_workers > 1
         try:
-            run.cut(entries, inspect=inspect, track=track)
+            if is_parallel and len(entries) > 1 and inspect is None and regions.is_dir():
+                plan_one = partial(
+                    plan_slide,
+                    regions_path=regions,
+                    out=out,
+                    settings=settings,
+                    taxonomy=taxonomy,
+                    n_slides=n_slides,
+                )
+                run.plan(plan_one, entries, track=track)
+            else:
+                run.cut(entries, inspect=inspect, track=track)
         finally:
             close_current_slide()
         plan.finish()
@@ -211,16 +235,65 @@ class _Run:
     """Plan and cut slide by slide, so that each slide is open once in this process."""
 
     def __init__(
-        self, plan: CropPlan, *, n_workers: int, min_parallel: int, overwrite: bool
+        self,
+        plan: CropPlan,
+        n_workers: int,
+        workers: Workers | None,
+        *,
+        min_parallel: int,
+        overwrite: bool,
     ) -> None:
         self.n_cut = 0
         self.failed: dict[int, Failure] = {}
         """By place in the plan."""
         self._plan = plan
         self._n_workers = n_workers
+        self._workers = workers
         self._min_parallel = min_parallel
         self._folder = _CropFolder(plan.out, plan.shared_settings(), overwrite=overwrite)
         self._place_of: dict[CropTask, int] = {}
+
+    def plan(
+        self,
+        plan_one: Callable[[SlideEntry], tuple[CropPlan, str | None]],
+        entries: Sequence[SlideEntry],
+        *,
+        track: Track,
+    ) -> None:
+        """Plan the slides side by side, then cut their crops."""
+        planned: dict[str, tuple[CropPlan, str | None]] = {}
+        with closing(self._map(plan_one, entries)) as outcomes:
+            for outcome in track(outcomes, "Reading regions", len(entries)):
+                if outcome.value is None:
+                    raise outcome.error or AssertionError
+                planned[outcome.item.slide_id] = outcome.value
+        fingerprints = {}
+        for entry in entries:
+            plan, fingerprint = planned.pop(entry.slide_id)
+            self._plan.absorb(plan)
+            if fingerprint is not None:
+                fingerprints[entry.slide_id] = fingerprint
+        self._folder.add_all(fingerprints)
+        tasks = [crop.task for crop in self._plan.crops]
+        self._place_of = {task: number for number, task in enumerate(tasks)}
+        self._cut_all(tasks, track)
+
+    def _cut_all(self, tasks: Sequence[CropTask], track: Track) -> None:
+        """Cut crops slide by slide: a worker opens each slide once."""
+        of_slide: dict[Path, list[CropTask]] = {}
+        for task in tasks:
+            of_slide.setdefault(task.slide_path, []).append(task)
+        with closing(self._map(cut_crops, list(of_slide.values()))) as outcomes:
+            for outcome in track(outcomes, "Cutting crops", len(of_slide)):
+                if outcome.error is not None:  # its worker was killed each time
+                    self._note(Outcome(task, None, outcome.error) for task in outcome.item)
+                else:
+                    self._note(outcome.value or ())
+
+    def _map(
+        self, function: Callable[[_Item], _Value], items: Sequence[_Item]
+    ) -> Generator[Outcome[_Item, _Value], None, None]:
+        return map_outcomes(function, items, n_workers=self._n_workers, workers=self._workers)
 
     def cut(
         self,
@@ -240,7 +313,7 @@ class _Run:
             n_before = len(plan.crops)
             fingerprint = plan.add(entry)
             if fingerprint is not None:
-                self._folder.add(entry.slide_id, fingerprint)
+                self._folder.add_all({entry.slide_id: fingerprint})
             tasks = [crop.task for crop in plan.crops[n_before:]]
             self._place_of |= {task: n_before + number for number, task in enumerate(tasks)}
             # The slide is open now; with a single one, cutting waits so that its progress is shown.
@@ -250,7 +323,9 @@ class _Run:
                 waiting += tasks
         if waiting:
             n_workers = self._n_workers if len(plan.crops) >= self._min_parallel else 1
-            with closing(map_outcomes(cut_crop, waiting, n_workers=n_workers)) as outcomes:
+            with closing(
+                map_outcomes(cut_crop, waiting, n_workers=n_workers, workers=self._workers)
+            ) as outcomes:
                 self._note(track(outcomes, "Cutting crops", len(waiting)))
 
     def _note(self, outcomes: Iterable[Outcome[CropTask, bool]]) -> None:
@@ -296,17 +371,19 @@ class _CropFolder:
         self._file.write(self._state)
         remove_partial_files(out)
 
-    def add(self, slide_id: str, fingerprint: str) -> None:
-        """Record a slide before its crops are cut, unless it is recorded already."""
-        known = self._state["fingerprints"].get(slide_id)
-        if known is None:
-            self._state["fingerprints"][slide_id] = fingerprint
+    def add_all(self, fingerprints: Mapping[str, str]) -> None:
+        """Record slides before their crops are cut, unless they are recorded already."""
+        known = self._state["fingerprints"]
+        for slide_id, fingerprint in fingerprints.items():
+            if known.get(slide_id, fingerprint) != fingerprint:
+                raise OutputError(
+                    f"slide {slide_id!r} or its regions changed since its crops were cut; "
+                    f"{WAY_OUT}",
+                    where=str(self._out),
+                )
+        if not known.keys() >= fingerprints.keys():
+            known |= fingerprints
             self._file.write(self._state)
-        elif known != fingerprint:
-            raise OutputError(
-                f"slide {slide_id!r} or its regions changed since its crops were cut; {WAY_OUT}",
-                where=str(self._out),
-            )
 
     def _read(self) -> dict[str, Any] | None:
         state = self._file.read()

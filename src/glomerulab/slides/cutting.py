@@ -5,6 +5,7 @@ slide open, since crops are ordered by slide.
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from glomerulab.errors import SlideError
 from glomerulab.geometry import Box
 from glomerulab.images import write_image
 from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.parallel import Outcome, map_outcomes
 from glomerulab.slides.slide import Slide, open_slide
 
-__all__ = ["CropTask", "close_current_slide", "current_slide", "cut_crop"]
+__all__ = ["CropTask", "close_current_slide", "current_slide", "cut_crop", "cut_crops"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,14 @@ def cut_crop(task: CropTask) -> bool:
     make_folder(task.image_path.parent)
     write_image(pixels, task.image_path)
     return True
+
+
+def cut_crops(tasks: Sequence[CropTask]) -> list[Outcome[CropTask, bool]]:
+    """Cut the crops of one slide in a worker process, each as `cut_crop`."""
+    try:
+        return list(map_outcomes(cut_crop, tasks))
+    finally:
+        close_current_slide()
 
 
 def current_slide(path: Path, *, mpp_override: float | None = None) -> Slide:
