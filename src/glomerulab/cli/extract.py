@@ -99,7 +99,9 @@ def extract(
                 margin,
                 image_format.value,
                 mpp_override,
-                region_options(classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp),
+                region_options(
+                    classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp
+                ),
             ),
             taxonomy=load_taxonomy(taxonomy),
             n_workers=workers,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glomerulab.cli.app import CommandGroup
-from glomerulab.cli.options import parse_pairs
+from glomerulab.cli.options import ClusterOption, SchedulerOption, parse_pairs
 from glomerulab.errors import ConfigError, ManifestError
 from glomerulab.runtime.messages import count_noun
 

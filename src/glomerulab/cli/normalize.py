@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glomerulab.cli.options import ClusterOption, SchedulerOption
+
 if TYPE_CHECKING:
     from glomerulab.stain.reference import StainParameters, StainReference
 
@@ -77,6 +79,8 @@ def normalize(
         ),
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    scheduler: SchedulerOption = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Normalise the stains of every image, each stain to its own target. Research use only.
 
@@ -89,6 +93,7 @@ def normalize(
 
     from glomerulab.cohort.manifest import read_manifest
     from glomerulab.pipeline.normalize import normalize_manifest
+    from glomerulab.runtime.cluster import open_workers
     from glomerulab.runtime.progress import show_progress
     from glomerulab.stain.reference import PRESETS
 
@@ -99,17 +104,19 @@ def normalize(
         stain: _load_target(some, stain, parameters, trust_stains=trust_stains)
         for stain, some in files.items()
     }
-    result = normalize_manifest(
-        read_manifest(manifest),
-        targets,
-        out,
-        per=per.value,
-        white=levels,
-        keep_others=keep_others,
-        strict=strict,
-        n_workers=workers,
-        track=show_progress,
-    )
+    with open_workers(scheduler, cluster) as pool:
+        result = normalize_manifest(
+            read_manifest(manifest),
+            targets,
+            out,
+            per=per.value,
+            white=levels,
+            keep_others=keep_others,
+            strict=strict,
+            n_workers=workers,
+            workers=pool,
+            track=show_progress,
+        )
     for status, n in sorted(result.n_by_status.items()):
         typer.echo(f"{status}: {n}")
     for sentence in result.doubts:

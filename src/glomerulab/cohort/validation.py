@@ -22,7 +22,7 @@ from glomerulab.cohort.leakage import (
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.schema import HALF_BOX, Problem, half_boxes
 from glomerulab.images import read_image
-from glomerulab.runtime.parallel import map_outcomes
+from glomerulab.runtime.parallel import Workers, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 
 __all__ = ["validate_manifest"]
@@ -37,6 +37,7 @@ def validate_manifest(
     check_pixels: bool = True,
     allow_shared_patients: bool = False,
     n_workers: int = 1,
+    workers: Workers | None = None,
     track: Track = silent,
 ) -> list[Problem]:
     """Find every problem of a manifest.
@@ -52,6 +53,8 @@ def validate_manifest(
         Accept patients in several parts, as in a split by image (the paper's protocol).
     n_workers : int, default 1
         Processes that decode images.
+    workers : Workers, optional
+        Of a cluster, which sees the same paths; in place of `n_workers` processes.
     track : Track, default silent
 
     Returns
@@ -71,7 +74,9 @@ def validate_manifest(
         problems += _divided_parents(manifest, column)
         if not allow_shared_patients:
             problems += _divided_patients(manifest, column)
-    problems += _check_pixels(manifest, n_workers, track) if check_pixels else _missing(manifest)
+    problems += (
+        _check_pixels(manifest, n_workers, workers, track) if check_pixels else _missing(manifest)
+    )
     return sorted(problems, key=lambda problem: -1 if problem.row is None else problem.row)
 
 
@@ -188,12 +193,14 @@ def _paths(manifest: Manifest) -> list[tuple[int, Path]]:
     return [(row, path) for row, path in enumerate(manifest.image_paths()) if given[row]]
 
 
-def _check_pixels(manifest: Manifest, n_workers: int, track: Track) -> list[Problem]:
+def _check_pixels(
+    manifest: Manifest, n_workers: int, workers: Workers | None, track: Track
+) -> list[Problem]:
     """Decode every image to find unreadable files, duplicates and wrong shapes."""
     paths = _paths(manifest)
     pictures: dict[int, _Picture] = {}
     problems = []
-    outcomes = map_outcomes(_decode, paths, n_workers=n_workers)
+    outcomes = map_outcomes(_decode, paths, n_workers=n_workers, workers=workers)
     for outcome in track(outcomes, "Checking images", len(paths)):
         row, _ = outcome.item
         if outcome.value is None:

@@ -8,9 +8,10 @@ training part.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -34,7 +35,7 @@ from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.runtime.files import make_folder, remove_partial_files, size_and_mtime
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.names import quoted_name
-from glomerulab.runtime.parallel import map_outcomes
+from glomerulab.runtime.parallel import Workers, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import JsonLines, SettingsFile, folder_lock
 from glomerulab.stain.fitting import FitFailure, StainStatus, try_fit_many
@@ -123,6 +124,7 @@ def normalize_manifest(
     keep_others: bool = False,
     strict: bool = False,
     n_workers: int = 1,
+    workers: Workers | None = None,
     track: Track = silent,
 ) -> NormalizedCohort:
     """Write every image in the colours of its stain's target, and a manifest of the new images.
@@ -147,6 +149,10 @@ def normalize_manifest(
     strict : bool, default False
         Raise if a target comes from the test or the validation part, or if an image cannot be
         normalised.
+    n_workers : int, default 1
+        Processes.
+    workers : Workers, optional
+        Of a cluster, which sees the same paths; in place of `n_workers` processes.
 
     Returns
     -------
@@ -180,12 +186,13 @@ def normalize_manifest(
     leaks = find_target_leaks(manifest, targets)
     if strict:
         check_target_leaks(manifest, leaks)
+    out = out if workers is None else out.absolute()  # their working folder is another
     with folder_lock(out, ".normalize.lock"):
         remove_partial_files(out)
         records = _open_records(out, targets, per=per, white=white)
         before = _done_before(manifest, targets)
         tasks = [one for one in _tasks(manifest, targets, out, white) if one.image_id not in before]
-        run = _Run(out, records, n_workers, track)
+        run = _Run(out, records, partial(map_outcomes, n_workers=n_workers, workers=workers), track)
         if per == "slide":
             run.per_slide(tasks)
         else:
@@ -285,7 +292,8 @@ class _Run:
 
     out: Path
     records: _Records
-    n_workers: int
+    map: Callable[..., Any]
+    """`map_outcomes` on the processes that were asked for."""
     track: Track
 
     def per_slide(self, tasks: Sequence[_Task]) -> None:
@@ -318,7 +326,7 @@ class _Run:
         """Write the images and a record of each."""
         if not tasks:
             return
-        with closing(map_outcomes(_normalize_one, tasks, n_workers=self.n_workers)) as outcomes:
+        with closing(self.map(_normalize_one, tasks)) as outcomes:
             for outcome in self.track(outcomes, description, len(tasks)):
                 size, modified = size_and_mtime(outcome.item.path)
                 status, reason = outcome.value or (UNREADABLE, str(outcome.error))
@@ -342,7 +350,7 @@ class _Run:
         fitted: dict[tuple[str, str], Source] = {}
         if not slides:
             return fitted
-        with closing(map_outcomes(_fit_slide, slides, n_workers=self.n_workers)) as outcomes:
+        with closing(self.map(_fit_slide, slides)) as outcomes:
             for outcome in self.track(outcomes, "Fitting the stains of each slide", len(slides)):
                 if outcome.value is None:
                     raise outcome.error or AssertionError

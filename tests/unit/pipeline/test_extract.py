@@ -13,6 +13,7 @@ from glomerulab.geometry import Box, Region
 from glomerulab.images import read_image
 from glomerulab.pipeline.crop_plan import CropSettings, Failure
 from glomerulab.pipeline.extract import extract_crops, write_failures
+from glomerulab.runtime.cluster import open_workers
 from glomerulab.runtime.resume import folder_lock
 from glomerulab.slides.regions.files import write_regions
 from glomerulab.slides.slide import open_slide
@@ -53,11 +54,18 @@ def test_crops_are_what_the_slide_reads_there(cohort, tmp_path):
         assert (row.cgn, row.normal, row.fsg, row.mspgn) == (1, 0, 0, 0)
 
 
-def test_two_workers_give_what_one_gives(cohort, tmp_path):
+@pytest.mark.parametrize("kind", ["processes", "cluster"])
+def test_two_workers_give_what_one_gives(cohort, tmp_path, kind):
     slides, regions = cohort
-    for n_workers in (1, 2):
-        extract_crops(slides, regions=regions, out=tmp_path / f"{n_workers}", n_workers=n_workers)
     one, two = tmp_path / "1", tmp_path / "2"
+    extract_crops(slides, regions=regions, out=one)
+    if kind == "processes":
+        extract_crops(slides, regions=regions, out=two, n_workers=2)
+    else:
+        file = tmp_path / "cluster.toml"
+        file.write_text('kind = "local"\njobs = 2\nmemory = "2GB"\n')
+        with open_workers(cluster=file) as workers:
+            extract_crops(slides, regions=regions, out=two, workers=workers)
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
     for file in files:
@@ -150,7 +158,7 @@ def test_overwriting_deletes_only_what_extract_wrote(cohort, tmp_path):
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 @pytest.mark.parametrize("n_slides", [1, 2])
-def test_this_process_opens_each_slide_once(cohort, tmp_path, monkeypatch, n_workers, n_slides):
+def test_no_slide_is_opened_twice_here(cohort, tmp_path, monkeypatch, n_workers, n_slides):
     slides, regions = cohort
     opened = []
 
@@ -161,7 +169,8 @@ def test_this_process_opens_each_slide_once(cohort, tmp_path, monkeypatch, n_wor
     monkeypatch.setattr("glomerulab.slides.cutting.open_slide", counted)
     source = slides if n_slides == 2 else slides / "a.tiff"
     extract_crops(source, regions=regions, out=tmp_path / "out", n_workers=n_workers)
-    assert sorted(opened) == ["a", "b"][:n_slides]
+    # several slides on several processes are opened there alone
+    assert sorted(opened) == ([] if n_workers == n_slides == 2 else ["a", "b"][:n_slides])
 
 
 def test_a_region_that_leaves_the_slide_is_padded_and_marked(make_slide, tmp_path):
