@@ -80,8 +80,13 @@ def thumbnail(
 
 @slide_app.command()
 def deidentify(
-    slide: Annotated[Path, typer.Argument(help="Aperio SVS, tiled TIFF, OME-TIFF, PNG or JPEG.")],
-    out: Annotated[Path, typer.Argument(help="The copy; choose a name that does not identify.")],
+    slide: Annotated[
+        Path, typer.Argument(help="Aperio SVS, tiled TIFF, OME-TIFF, DICOM, PNG or JPEG.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(help="The copy (DICOM: a folder); choose a name that does not identify."),
+    ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
     """Copy a slide without label, macro and identifying metadata, and verify the copy.

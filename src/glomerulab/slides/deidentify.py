@@ -16,14 +16,16 @@ import numpy as np
 from glomerulab.errors import OutputError, SlideError
 from glomerulab.images import read_image
 from glomerulab.runtime.files import atomic_write
-from glomerulab.slides.deidentify_tiff import deidentify_tiff
+from glomerulab.slides.deidentify_dicom import deidentify_dicom
+from glomerulab.slides.deidentify_tiff import deidentify_tiff, verify_slide
+from glomerulab.slides.files import dicom_files
 from glomerulab.slides.removed_text import RemovedText
 from glomerulab.slides.scrubbing import (
     scrubbed_jpeg,
     scrubbed_png,
 )
 from glomerulab.slides.slide import open_slide
-from glomerulab.slides.sources import detect_vendor
+from glomerulab.slides.sources import DICOM, detect_vendor
 
 __all__ = ["Deidentified", "deidentify"]
 
@@ -56,11 +58,11 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
     Parameters
     ----------
     slide : Path
-        Aperio SVS, a TIFF (tiled, OME or plain), a PNG or JPEG.
+        Aperio SVS, a TIFF (tiled, OME or plain), a PNG or JPEG; of DICOM a file or the folder.
     out : Path
-        The copy; choose a name that does not identify.
+        The copy, a folder for DICOM; choose a name that does not identify.
     overwrite : bool, default False
-        Replace `out` if it exists.
+        Replace `out` if it exists; a folder only if it holds such a copy alone.
 
     Raises
     ------
@@ -78,7 +80,11 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
     kind = _kind(slide)
     _check_decodable(slide)
     try:
-        if kind in {"png", "jpeg"}:
+        if kind == DICOM:
+            images, properties = deidentify_dicom(
+                slide, out, overwrite=overwrite, check=partial(verify_slide, slide)
+            )
+        elif kind in {"png", "jpeg"}:
             images, properties = _deidentify_image(slide, out, kind)
         else:
             images, properties = deidentify_tiff(slide, out, kind)
@@ -92,12 +98,16 @@ def deidentify(slide: Path, out: Path, *, overwrite: bool = False) -> Deidentifi
 
 def _kind(slide: Path) -> str:
     """Return how a slide is rewritten: OpenSlide's name of the format, or that of an image."""
+    if slide.is_dir() and dicom_files(slide):
+        return DICOM
     if slide.is_dir():
-        raise _refused(slide, "a folder (DICOM slides are several files)")
+        raise _refused(slide, "a folder without DICOM files")
     if not slide.is_file():
         raise SlideError("there is no such slide file", where=str(slide))
     vendor = detect_vendor(slide)
     if vendor is not None:
+        if vendor == DICOM:
+            return DICOM
         if vendor not in REWRITABLE_VENDORS:
             raise _refused(slide, f"in the format {vendor!r}")
         return vendor
@@ -111,8 +121,8 @@ def _kind(slide: Path) -> str:
 
 def _refused(slide: Path, what: str) -> SlideError:
     return SlideError(
-        f"the slide is {what}; only Aperio SVS and generic tiled TIFF, OME-TIFF, PNG and JPEG can "
-        "be rewritten without label and metadata, nothing was written",
+        f"the slide is {what}; only Aperio SVS and generic tiled TIFF, OME-TIFF, DICOM, PNG and "
+        "JPEG can be rewritten without label and metadata, nothing was written",
         where=str(slide),
     )
 

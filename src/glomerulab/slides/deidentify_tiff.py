@@ -142,7 +142,7 @@ def deidentify_tiff(slide: Path, out: Path, vendor: str) -> tuple[tuple[str, ...
             images: tuple[str, ...] = ()
             properties = tuple(sorted({f"tag {code}" for code in _dropped_tags(original, kept)}))
         else:
-            images, properties = _verify_slide(slide, temporary)
+            images, properties = verify_slide(slide, temporary)
         if any(dropped):
             properties = (*properties, "comments beside the pixels")
     if vendor != "aperio":
@@ -402,7 +402,7 @@ def _check_scale(before: Slide, after: Slide, slide: Path) -> None:
         raise SlideError("the copy lost its micrometres per pixel", where=str(slide))
 
 
-def _verify_slide(slide: Path, copy: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def verify_slide(slide: Path, copy: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Read the copy as a slide, compare it with the original, and return what it lacks."""
     with open_slide(slide) as before, open_slide(copy) as after:
         if after.levels[: len(before.levels)] != before.levels:

@@ -4,10 +4,13 @@ import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pydicom
 
-__all__ = ["read_header"]
+from glomerulab.errors import SlideError
+
+__all__ = ["read_file", "read_header"]
 
 DAMAGE = (
     pydicom.errors.InvalidDicomError,
@@ -21,6 +24,7 @@ DAMAGE = (
     OSError,
     RecursionError,
     TypeError,
+    UserWarning,
     ValueError,
     struct.error,
 )
@@ -29,12 +33,32 @@ DAMAGE = (
 
 def read_header(path: Path, tags: Sequence[str]) -> pydicom.Dataset | None:
     """Read tags of a DICOM file, by keyword; None where it is not DICOM or they are damaged."""
+    try:
+        return _read(path, stop_before_pixels=True, specific_tags=list(tags))
+    except DAMAGE:
+        return None
+
+
+def read_file(path: Path) -> pydicom.FileDataset:
+    """Read a DICOM file with its pixels.
+
+    Raises
+    ------
+    SlideError
+        If it is damaged.
+    """
+    try:
+        return _read(path)
+    except DAMAGE as error:
+        raise SlideError("the DICOM file is damaged; copy it again", where=str(path)) from error
+
+
+def _read(path: Path, **options: Any) -> pydicom.FileDataset:  # noqa: ANN401 - of pydicom
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
-        try:
-            found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
-            for _ in found.iterall():  # values are decoded when they are used first
-                pass
-        except DAMAGE:
-            return None
+        # Values of an unusual form are no damage; a file that ends early is.
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.filterwarnings("error", "End of file", UserWarning)
+        found = pydicom.dcmread(path, **options)
+        for _ in found.iterall():  # values are decoded when they are used first
+            pass
     return found

@@ -43,6 +43,11 @@ class RemovedText:
                 if is_long and part.casefold() not in HARMLESS and len(self._found) < MAX_PARTS:
                     self._found.setdefault(part, origin)
 
+    def add_whole(self, text: str, origin: str) -> None:
+        """Remember a text without its parts, which many others have."""
+        if len(text) >= MIN_BYTES:
+            self._found.setdefault(text, origin)
+
     def add_bytes(self, content: bytes, origin: str) -> None:
         """Remember the readable texts of bytes."""
         for text in texts_in(content):
