@@ -1,5 +1,6 @@
 """The page of a served model in Chromium, at the widths of a laptop and of a telephone."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from glomerulab.apps.serve.auth import add_key
-from tests.support.served_models import ServedProcess
+from tests.support.served_models import ServedProcess, write_slide
 
 pytestmark = pytest.mark.browser
 
@@ -80,3 +81,64 @@ def test_an_image_can_be_dropped(page, served, trained):
     page.get_by_label("API key").fill(served[1])
     page.get_by_role("button", name="Predict").click()
     expect(page.locator("#call")).to_have_text("Normal")
+
+
+def test_a_whole_slide_dropped_on_the_crop_page_leads_to_the_slides(page, served):
+    page.evaluate(
+        """() => {
+          const carried = new DataTransfer();
+          carried.items.add(new File([new Uint8Array(9)], "s1.svs"));
+          document.getElementById("drop").dispatchEvent(
+            new DragEvent("drop", {dataTransfer: carried, bubbles: true, cancelable: true}));
+        }"""
+    )
+    expect(page.get_by_role("alert")).to_contain_text("This is a whole slide")
+
+
+@pytest.fixture(scope="module")
+def with_slides(trained, tmp_path_factory) -> Iterator[ServedProcess]:
+    folder = tmp_path_factory.mktemp("slides")
+    write_slide(folder / "slides", n=3)
+    options = ("--slides", folder / "slides", "--jobs", folder / "jobs")
+    server = ServedProcess(folder, "--model", trained, *options)
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_job_is_started_watched_and_downloaded_on_the_page(browser, with_slides, language):
+    context = browser.new_context(locale=language)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    address = str(with_slides.http.base_url)
+    page.goto(f"{address}/?language={language}")
+    page.locator("#image").set_input_files(
+        {"name": "s1.svs", "mimeType": "", "buffer": b"a slide of another computer"}
+    )
+    page.get_by_role("alert").get_by_role("link").click()
+    expect(page).to_have_url(re.compile("/slides.slide=s1.svs"))
+    expect(page.get_by_role("alert")).to_contain_text("s1.svs")
+    page.locator("#slides").select_option("s1.tif")
+    expect(page.locator("#regions")).to_have_value("s1.geojson")
+    page.locator("#stain").select_option("PAS")
+    page.wait_for_load_state("networkidle")
+    n_before = page.locator(".jobs li").count()
+    page.locator("#start").click()
+    expect(page.locator(".jobs li")).to_have_count(n_before + 1)
+    job = page.locator(".jobs li").first
+    expect(job).to_have_attribute("data-state", "done", timeout=90_000)
+    with page.expect_download() as download:
+        job.get_by_role("button").first.click()
+    assert download.value.suggested_filename == "result.zip"
+    for path in ("/", "/slides", "/model", "/programs"):
+        page.goto(address + path)
+        page.wait_for_load_state("networkidle")
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run()")
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+        for width in (390, 820, 1366, 1920):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert problems == []
+    context.close()

@@ -1,11 +1,13 @@
 """The Jinja environment of HTML pages, and images as data URIs."""
 
 import base64
+import json
 from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 from PIL import Image
 
 from glomerulab.images import read_image
@@ -15,6 +17,7 @@ __all__ = [
     "jpeg_uri",
     "page_environment",
     "picture_bytes",
+    "script_json",
     "svg_uri",
     "thumbnail_uri",
 ]
@@ -97,3 +100,11 @@ def _jpeg(path: Path, size_px: int, *, quality: int, subsampling: int) -> bytes:
     buffer = BytesIO()
     image.save(buffer, format="JPEG", quality=quality, subsampling=subsampling)
     return buffer.getvalue()
+
+
+def script_json(value: object) -> Markup:
+    """Return JSON that can be placed inside a script element."""
+    text = json.dumps(value, ensure_ascii=False)
+    for character, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
+        text = text.replace(character, escaped)
+    return Markup(text)  # noqa: S704 - no character that could end the element is left

@@ -10,7 +10,7 @@ from glomerulab.runtime.files import existing_path
 from glomerulab.slides.dicom import read_header
 from glomerulab.slides.sources import OpenSlideSource, detect_vendor
 
-__all__ = ["SLIDE_SUFFIXES", "DicomReference", "dicom_reference", "find_slides"]
+__all__ = ["DICOM_SUFFIXES", "SLIDE_SUFFIXES", "DicomReference", "dicom_reference", "find_slides"]
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 SLIDE_SUFFIXES = (

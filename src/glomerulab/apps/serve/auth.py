@@ -22,7 +22,9 @@ from glomerulab.runtime.names import plain_name
 __all__ = ["add_key", "revoke_key"]
 
 CROPS_PATH = "/v1/crops"
-OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})
+OPEN_PATHS = frozenset(
+    {"/", "/slides", "/model", "/programs", "/health", "/ready", "/openapi.json"}
+)
 """Paths without a key, besides the page's static files."""
 SCHEME = "bearer "
 

@@ -10,9 +10,12 @@ from glomerulab.apps.web.security import NOTICE
 from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE
 from glomerulab.errors import NotAllowedError, UnknownRecordError
 from glomerulab.runtime.files import atomic_write
+from glomerulab.slides.files import DICOM_SUFFIXES, SLIDE_SUFFIXES
+from glomerulab.slides.regions.files import REGION_SUFFIXES
 
 MAX_LENGTH = 1024
 MAX_SHOWN = 200
+MAX_LISTED = 1000
 REPORTS_FOLDER = "reports"
 FAILURES_FILE = "failures.csv"
 ARCHIVE = "result.zip"
@@ -59,6 +62,32 @@ class SlideFolder:
             for child in place.iterdir():
                 self._resolve(child)
         return place
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """Return the names of slides and of region files, sorted, at most `MAX_LISTED` of each.
+
+        Files in subfolders are included; a folder of DICOM files is one slide.
+        """
+        slides, regions = set[str](), set[str]()
+        for path in self.root.rglob("*"):
+            suffix, place = path.suffix.lower(), path.relative_to(self.root)
+            is_shown = not any(part.startswith(".") for part in place.parts)
+            if not is_shown or not self._is_inside(path) or not path.is_file():
+                continue
+            if suffix in DICOM_SUFFIXES and place.parent.parts:
+                slides.add(place.parent.as_posix())
+            elif suffix in SLIDE_SUFFIXES:
+                slides.add(place.as_posix())
+            elif suffix in REGION_SUFFIXES:
+                regions.add(place.as_posix())
+        return sorted(slides)[:MAX_LISTED], sorted(regions)[:MAX_LISTED]
+
+    def _is_inside(self, path: Path) -> bool:
+        try:
+            self._resolve(path)
+        except NotAllowedError:
+            return False
+        return True
 
     def _resolve(self, path: Path) -> Path:
         """Resolve symbolic links, and refuse those that leave the folder."""

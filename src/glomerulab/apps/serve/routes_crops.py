@@ -24,6 +24,7 @@ from glomerulab.apps.serve.schemas import (
 from glomerulab.apps.serve.service import KNOWN_PARAMETERS, CurrentService, ServedModel, Service
 from glomerulab.cases.calls import REASONS
 from glomerulab.errors import ImageFileError
+from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.images import decode_image
 from glomerulab.inference.decide import Decision
 from glomerulab.inference.image_predictions import ImagePrediction
@@ -53,9 +54,11 @@ NO_OVERLAY = (
 async def predict_crop(
     request: Request,
     service: CurrentService,
+    *,
     stain: Annotated[Stain | None, Query(description="Stain, as in manifests.")] = None,
     mpp: Annotated[Mpp | None, Query(description="Micrometres per pixel of the crop.")] = None,
     saliency: Annotated[bool, Query(description="Also return a saliency overlay.")] = False,
+    language: Annotated[Language, Query(description="Of reasons and notes.")] = "en",
 ) -> CropResponse:
     """Predict one crop of a glomerulus; the body is a PNG, JPEG, TIFF or BMP file."""
     content = await request.body()
@@ -66,7 +69,9 @@ async def predict_crop(
     service.metrics.in_flight.inc()
     try:
         async with asyncio.timeout(service.limits.answer_s):
-            response = await _response(service, content, stain=stain, mpp=mpp, saliency=saliency)
+            response = await _response(
+                service, content, stain=stain, mpp=mpp, saliency=saliency, language=language
+            )
     except TimeoutError as error:
         raise BusyError(
             f"the crop was not processed within {service.limits.answer_s:g} s; try again",
@@ -80,7 +85,13 @@ async def predict_crop(
 
 
 async def _response(
-    service: Service, content: bytes, *, stain: str | None, mpp: float | None, saliency: bool
+    service: Service,
+    content: bytes,
+    *,
+    stain: str | None,
+    mpp: float | None,
+    saliency: bool,
+    language: Language,
 ) -> CropResponse:
     model = service.model
     draws = saliency and model.overlays is not None
@@ -90,10 +101,10 @@ async def _response(
     )
     prediction = await asyncio.wrap_future(model.predictor.submit(crop))
     (decision,) = decide_crops([crop], [prediction], model.card, model.calibration)
-    overlay, notes = None, (*model.notes, *doubts, *_mpp_notes(mpp, model.card.mpp))
+    overlay, notes = None, (*model.notes, *doubts, *_mpp_notes(mpp, model.card.mpp, language))
     draws = draws and decision.is_assessed
     if saliency and model.overlays is None:
-        notes = (*notes, NO_OVERLAY)
+        notes = (*notes, translate(NO_OVERLAY, language))
     elif draws:
         overlay = await to_thread.run_sync(
             partial(_overlay, model, crop, decision), limiter=service.preparing
@@ -107,6 +118,7 @@ async def _response(
         is_scale_known=is_scale_known,
         overlay=overlay,
         notes=notes,
+        language=language,
     )
 
 
@@ -137,15 +149,18 @@ def _overlay(model: ServedModel, crop: PreparedCrop, decision: Decision) -> Over
     )
 
 
-def _mpp_notes(mpp: float | None, wanted: float | None) -> tuple[str, ...]:
+def _mpp_notes(mpp: float | None, wanted: float | None, language: Language) -> tuple[str, ...]:
     """Return a note where the scale is unknown or differs from the model's."""
     if mpp is None or wanted is None:
-        return (SCALE_UNKNOWN,)
+        return (translate(SCALE_UNKNOWN, language),)
     if abs(mpp / wanted - 1) <= SAME_MPP:
         return ()
-    text = (
-        f"The crop is at {mpp:g} µm per pixel, the model was trained on crops at {wanted:g}; it is "
-        "resized to the network's input all the same."
+    text = translate(
+        "The crop is at {mpp} µm per pixel, the model was trained on crops at {wanted}; it is "
+        "resized to the network's input all the same.",
+        language,
+        mpp=f"{mpp:g}",
+        wanted=f"{wanted:g}",
     )
     return (text,)
 
@@ -159,6 +174,7 @@ def _crop_response(
     is_scale_known: bool,
     overlay: Overlay | None,
     notes: tuple[str, ...],
+    language: Language,
 ) -> CropResponse:
     facts = model.calibration.facts
     labels = tuple(
@@ -180,7 +196,9 @@ def _crop_response(
         conformal_set=tuple(label.id for label in labels if label.state != "absent"),
         coverage=facts.coverage,
         referred=bool(decision.reasons),
-        reasons=tuple(Reason(word=key, meaning=REASONS[key]) for key in decision.reasons),
+        reasons=tuple(
+            Reason(word=key, meaning=translate(REASONS[key], language)) for key in decision.reasons
+        ),
         scale_known=is_scale_known,
         stain=crop.stain,
         stain_status=crop.stain_status,

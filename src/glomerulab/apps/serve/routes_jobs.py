@@ -9,15 +9,24 @@ from starlette.responses import FileResponse
 from glomerulab.apps.serve.files import RESULTS, SlideFolder, find_result, result_file
 from glomerulab.apps.serve.job_records import JobRecord, JobRequest
 from glomerulab.apps.serve.jobs import Jobs
-from glomerulab.apps.serve.schemas import Job, JobList, error_responses
+from glomerulab.apps.serve.schemas import Job, JobList, SlideList, error_responses
 from glomerulab.apps.serve.service import KNOWN_PARAMETERS, Client, CurrentService, Service
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ConfigError, UnknownRecordError
 
 router = APIRouter(prefix="/v1/jobs", dependencies=[KNOWN_PARAMETERS])
+slides_router = APIRouter(prefix="/v1/slides", dependencies=[KNOWN_PARAMETERS])
 
 # Not validated: an id of another form is an unknown job, 404.
 JobId = Annotated[str, Path(json_schema_extra={"pattern": "^[0-9a-f]{16}$"})]
+
+
+@slides_router.get("", responses=error_responses(401, 404, 429, 503))
+def list_slides(service: CurrentService) -> SlideList:
+    """List the slides and region files that jobs may name, at most 1000 of each."""
+    _, folder = _jobs(service)
+    slides, regions = folder.names()
+    return SlideList(slides=tuple(slides), regions=tuple(regions))
 
 
 @router.post(

@@ -1,20 +1,13 @@
-"""Routes of health, readiness, metrics, the model card and the page."""
+"""Routes of health, readiness, metrics and the model card."""
 
 from fastapi import APIRouter
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from glomerulab.apps.serve.metrics import METRICS_TYPE
 from glomerulab.apps.serve.schemas import Health, ModelResponse, Readiness, error_responses
 from glomerulab.apps.serve.service import KNOWN_PARAMETERS, CurrentService
-from glomerulab.apps.web.assets import Assets
-from glomerulab.apps.web.security import NOTICE, content_policy
-from glomerulab.cohort.schema import STAINS
-from glomerulab.errors import UnknownRecordError
-from glomerulab.reports.html import page_environment
 
 router = APIRouter()
-
-ASSETS = Assets("glomerulab.apps.serve")
 
 
 @router.get("/health")
@@ -56,33 +49,3 @@ async def model(service: CurrentService) -> ModelResponse:
         can_draw_overlays=loaded.overlays is not None,
         notes=loaded.notes,
     )
-
-
-@router.get("/", include_in_schema=False)
-async def page(service: CurrentService) -> HTMLResponse:
-    """Show the page."""
-    model = service.model
-    content = (
-        page_environment("glomerulab.apps.serve")
-        .get_template("page.html.j2")
-        .render(
-            asset=ASSETS.url,
-            facts=model.facts,
-            stains=STAINS,
-            needs_key=service.needs_key,
-            can_draw=model.overlays is not None,
-            max_mib=service.limits.upload_bytes // 2**20,
-            notice=NOTICE,
-        )
-    )
-    policy = content_policy(with_blobs=True)
-    return HTMLResponse(content, headers={"Content-Security-Policy": policy})
-
-
-@router.get("/static/{name:path}", include_in_schema=False)
-async def static(name: str) -> Response:
-    """Return a static file of the page."""
-    response = ASSETS.response(name)
-    if response is None:
-        raise UnknownRecordError("the page has no such file")
-    return response

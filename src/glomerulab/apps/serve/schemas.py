@@ -143,6 +143,13 @@ class Job(_Response):
     results: tuple[str, ...] = Field(description="Addresses to download from, once it is done.")
 
 
+class SlideList(_Response):
+    """Files of the slides folder that a job may name."""
+
+    slides: tuple[str, ...]
+    regions: tuple[str, ...] = Field(description="Region files.")
+
+
 class JobList(_Response):
     """A client's jobs, the newest first."""
 

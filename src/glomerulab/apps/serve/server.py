@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.types import Scope
 from threadpoolctl import threadpool_limits
 
-from glomerulab.apps.serve import routes_crops, routes_jobs, routes_service
+from glomerulab.apps.serve import routes_crops, routes_jobs, routes_pages, routes_service
 from glomerulab.apps.serve.auth import CROPS_PATH, AuthMiddleware, KeyRing
 from glomerulab.apps.serve.errors import install_error_handlers
 from glomerulab.apps.serve.files import SlideFolder
@@ -146,8 +146,14 @@ def create_app(
     )
     app.add_middleware(MetricsMiddleware, metrics=service.metrics)
     install_error_handlers(app)
-    for module in (routes_service, routes_crops, routes_jobs):
-        app.include_router(module.router)
+    for router in (
+        routes_service.router,
+        routes_crops.router,
+        routes_jobs.slides_router,
+        routes_jobs.router,
+        routes_pages.router,
+    ):
+        app.include_router(router)
     if keys is not None:
         describe_keys(app)
     return app

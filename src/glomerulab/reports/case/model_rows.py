@@ -1,9 +1,9 @@
 """The model, its thresholds and the slides of a case, as rows of names and texts."""
 
-from glomerulab.cases.case_folder import CaseFacts, SlideFacts
+from glomerulab.cases.case_folder import CaseFacts, ModelFacts, SlideFacts
 from glomerulab.i18n.catalogue import Language, localized, translate, translate_count
 
-__all__ = ["model_rows", "slide_text"]
+__all__ = ["card_rows", "model_rows", "slide_text"]
 
 
 def slide_text(slide: SlideFacts) -> str:
@@ -13,8 +13,19 @@ def slide_text(slide: SlideFacts) -> str:
 
 
 def model_rows(facts: CaseFacts, language: Language) -> tuple[tuple[str, str], ...]:
+    """Return the model's card and when it predicted a case, as names and texts."""
+    predicted = translate(
+        "{created}, glomerulab {version}",
+        language,
+        created=facts.created,
+        version=facts.glomerulab,
+    )
+    *card, limits = card_rows(facts.model, language)
+    return (*card, (translate("Predicted", language), predicted), limits)
+
+
+def card_rows(m: ModelFacts, language: Language) -> tuple[tuple[str, str], ...]:
     """Return the model's card as names and texts: training, calibration, thresholds, limits."""
-    m = facts.model
     comma = translate("sign|, ", language)
     trained_on = translate(
         "{images} of {patients}; stains: {stains}",
@@ -63,12 +74,6 @@ def model_rows(facts: CaseFacts, language: Language) -> tuple[tuple[str, str], .
         ),
         translate("Colours normalised to a reference", language): comma.join(m.normalized_to)
         or translate("stains|no", language),
-        translate("Predicted", language): translate(
-            "{created}, glomerulab {version}",
-            language,
-            created=facts.created,
-            version=facts.glomerulab,
-        ),
         translate("Not for", language): translate(
             "Diagnosis or treatment; any decision about a patient.", language
         ),

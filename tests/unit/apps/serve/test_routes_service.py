@@ -32,14 +32,43 @@ def test_the_model_card_states_its_data_and_its_limits(open_server):
 
 def test_the_page_loads_only_files_of_its_own(open_server):
     client = open_server.client()
-    page = client.get("/")
-    assert page.status_code == 200
-    loaded = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
-    assert len(loaded) == 3
-    for address in loaded:
-        assert address.startswith("/static/")
-        assert "immutable" in client.get(address).headers["Cache-Control"]
-    assert "blob:" in page.headers["Content-Security-Policy"]
+    for path, n_files in (("/", 5), ("/slides", 3), ("/model", 2), ("/programs", 2)):
+        page = client.get(path)
+        assert page.status_code == 200
+        loaded = re.findall(r'<(?:link|script|img)[^>]* (?:src|href)="([^"#]+)"', page.text)
+        assert len(loaded) == n_files
+        for address in loaded:
+            assert address.startswith("/static/")
+            assert "immutable" in client.get(address).headers["Cache-Control"]
+        assert "blob:" in page.headers["Content-Security-Policy"]
+
+
+def test_the_pages_offer_the_stains_of_the_model_and_link_to_each_other(keyed):
+    page = keyed.client().get("/").text
+    assert re.findall(r"<option[^>]*>([^<]*)</option>", page)[1:-1] == ["PAS"]
+    for path in ("/slides", "/model", "/programs"):
+        assert f'href="{path}"' in page
+    assert "at most 20 MiB and 16 million pixels" in page
+    assert "openapi.json" in keyed.client().get("/programs").text
+    assert "/v1/crops" in keyed.client().get("/programs").text
+    assert "Diagnosis or treatment" in keyed.client().get("/model").text
+
+
+def test_the_pages_are_in_the_language_of_the_browser_or_the_chosen_one(open_server):
+    client = open_server.client()
+    assert "预测单个肾小球图像" in client.get("/", headers={"Accept-Language": "zh-CN"}).text
+    assert "预测单个肾小球图像" in client.get("/?language=zh").text
+    assert 'lang="zh"' in client.get("/model").text  # the choice is kept
+    assert "Predict a crop" in client.get("/?language=en").text
+    assert client.get("/?language=<script>").status_code == 200
+
+
+def test_slides_and_regions_of_the_folder_are_listed_for_clients(keyed, open_server):
+    client = keyed.client("anna")
+    listed = client.get("/v1/slides").json()
+    assert {"slides", "regions"} <= listed.keys()
+    assert keyed.client().get("/v1/slides").status_code == 401
+    assert open_server.client().get("/v1/slides").status_code == 404
 
 
 def test_the_page_asks_for_a_key_only_where_one_is_needed(open_server, keyed):

@@ -96,3 +96,14 @@ def test_the_folder_itself_may_be_named_unless_a_link_in_it_leads_out(root):
     (root / "outside").symlink_to(root.parent)
     with pytest.raises(NotAllowedError, match="leaves the slides folder"):
         SlideFolder(root).find(".")
+
+
+def test_files_are_listed_by_what_a_job_can_use(tmp_path):
+    for name in ("b.svs", "sub/a.TIF", "a.geojson", "notes.txt", ".hidden/c.svs", "d1/1.dcm"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    (tmp_path / "secret.svs").touch()
+    (tmp_path / "in" / "link.svs").symlink_to(tmp_path / "secret.svs")
+    slides, regions = SlideFolder(tmp_path / "in").names()
+    assert slides == ["b.svs", "d1", "sub/a.TIF"]
+    assert regions == ["a.geojson"]

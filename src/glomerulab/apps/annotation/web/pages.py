@@ -1,20 +1,18 @@
 """Render templates in the language of the visitor, with everything escaped."""
 
-import json
 from functools import lru_cache
 
 from fastapi import Request
 from jinja2 import Environment
-from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from glomerulab.apps.annotation.consensus import skip_reason_text
 from glomerulab.apps.annotation.web.access import csrf_token
 from glomerulab.apps.web.assets import Assets
-from glomerulab.i18n.catalogue import LANGUAGES, Language, catalogue, language_name, translate
-from glomerulab.reports.html import page_environment
+from glomerulab.apps.web.language import language_of
+from glomerulab.i18n.catalogue import LANGUAGES, catalogue, language_name, translate
+from glomerulab.reports.html import page_environment, script_json
 
-LANGUAGE_COOKIE = "glomerulab_language"
 ASSETS = Assets("glomerulab.apps.annotation.web")
 
 
@@ -22,21 +20,10 @@ ASSETS = Assets("glomerulab.apps.annotation.web")
 def _environment() -> Environment:
     environment = page_environment("glomerulab.apps.annotation.web")
     environment.globals["asset"] = ASSETS.url
-    environment.filters["script_json"] = _script_json
+    environment.filters["script_json"] = script_json
     environment.filters["sentence"] = _sentence
     environment.filters["skip_reason"] = skip_reason_text
     return environment
-
-
-def language_of(request: Request) -> Language:
-    """Return the chosen language, else the browser's first if it is available, else English."""
-    chosen = request.cookies.get(LANGUAGE_COOKIE)
-    for language in LANGUAGES:
-        if language == chosen:
-            return language
-    accepted = request.headers.get("accept-language", "").lower()
-    first = accepted.split(",")[0].strip()
-    return "zh" if first.startswith("zh") else "en"
 
 
 def render_page(
@@ -71,11 +58,3 @@ def _sentence(message: str) -> str:
     """Return an error message as a sentence: with a capital and a full stop, if it has neither."""
     text = message[:1].upper() + message[1:]
     return f"{text}." if text and text.isascii() and text[-1] not in ".?!" else text
-
-
-def _script_json(value: object) -> Markup:
-    """Return JSON that can be placed inside a script element."""
-    text = json.dumps(value, ensure_ascii=False)
-    for character, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
-        text = text.replace(character, escaped)
-    return Markup(text)  # noqa: S704 - no character that could end the element is left

@@ -29,8 +29,9 @@ from glomerulab.apps.annotation.store.assignments import (
 )
 from glomerulab.apps.annotation.web.access import Adjudicator, CurrentSite, Owner
 from glomerulab.apps.annotation.web.image_files import read_browser_image
-from glomerulab.apps.annotation.web.pages import language_of, render_page, result_line
+from glomerulab.apps.annotation.web.pages import render_page, result_line
 from glomerulab.apps.annotation.web.site import Site
+from glomerulab.apps.web.language import language_of
 from glomerulab.errors import AnnotationError
 
 router = APIRouter(prefix="/study")

@@ -26,9 +26,10 @@ from glomerulab.apps.annotation.web.access import (
     session_token,
     start_session,
 )
-from glomerulab.apps.annotation.web.pages import LANGUAGE_COOKIE, render_page
+from glomerulab.apps.annotation.web.pages import render_page
 from glomerulab.apps.annotation.web.schemas import Credentials
 from glomerulab.apps.annotation.web.site import Site
+from glomerulab.apps.web.language import LANGUAGE_COOKIE
 from glomerulab.errors import AnnotationError, NotAllowedError
 from glomerulab.i18n.catalogue import LANGUAGES
 

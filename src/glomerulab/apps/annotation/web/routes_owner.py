@@ -37,8 +37,9 @@ from glomerulab.apps.annotation.store.ledger import (
 )
 from glomerulab.apps.annotation.store.study import change_settings
 from glomerulab.apps.annotation.web.access import CurrentSite, Owner
-from glomerulab.apps.annotation.web.pages import language_of, render_page, result_line
+from glomerulab.apps.annotation.web.pages import render_page, result_line
 from glomerulab.apps.annotation.web.site import Site
+from glomerulab.apps.web.language import language_of
 from glomerulab.cohort.manifest import write_manifest
 from glomerulab.cohort.paper_labels import write_paper_labels
 from glomerulab.evaluation.intervals import MARK, RULE_OF_THREE

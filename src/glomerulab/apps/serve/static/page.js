@@ -1,30 +1,47 @@
 // Sends the chosen image to the HTTP interface and shows the prediction.
-const byId = (id) => document.getElementById(id);
-const settings = document.body.dataset;
+import { byId, request, settings, showProblem, translate } from "./service.js";
+
 const STATES = { present: "above the threshold, alone", absent: "below the threshold", either: "cannot be settled" };
 const NO_OVERLAY = "No overlay: this server runs an export, which has no gradients.";
+const viewer = new window.PictureViewer(byId("preview"), { translate, guide: settings.guide });
 let overlayUrl = null;
+let pictureUrl = null;
 
-const key = byId("key");
-if (key) key.value = sessionStorage.getItem("glomerulab-key") ?? "";
+const nameOf = (label) => (settings.language === "zh" && label.name_zh) || label.name;
 
-function showProblem(problem) {
-  byId("problem").hidden = !problem;
-  byId("problem").textContent = problem ?? "";
+// A whole slide cannot be predicted as a crop; say where it can.
+function isSlide(file) {
+  const name = file.name.toLowerCase();
+  return settings.slideSuffixes.some((suffix) => name.endsWith(suffix)) || (/\.tiff?$/.test(name) && file.size > settings.maxMib * 2 ** 20);
+}
+
+function refuseSlide(file) {
+  byId("image").value = "";
+  if (settings.takesSlides) {
+    showProblem(translate("This is a whole slide. Slides are predicted as jobs, from the slides folder of the server."), [`/slides?slide=${encodeURIComponent(file.name)}`, translate("To the slides")]);
+  } else {
+    showProblem(translate("This is a whole slide, and this server takes crops only. Its operator can start it with --slides FOLDER and --jobs FOLDER."));
+  }
+}
+
+function showPicture() {
+  viewer.show({ src: pictureUrl, alt: translate("Chosen image {name}", { name: byId("image").files[0].name }), mpp: byId("mpp").value })
+    .catch(() => { byId("preview").hidden = true; }); // a TIFF, which browsers do not show
 }
 
 function preview() {
   const file = byId("image").files[0];
-  const picture = byId("preview");
-  if (picture.src) URL.revokeObjectURL(picture.src);
-  picture.hidden = true;
+  if (pictureUrl) URL.revokeObjectURL(pictureUrl);
+  pictureUrl = null;
+  viewer.hide();
+  byId("preview").hidden = true;
   showProblem(null);
   if (!file) return;
-  byId("drop-text").textContent = "Drop another image here, or choose one:";
-  picture.onload = () => { picture.hidden = false; };
-  picture.onerror = () => { picture.hidden = true; }; // a TIFF, which browsers do not show
-  picture.alt = `Chosen image ${file.name}`;
-  picture.src = URL.createObjectURL(file);
+  if (isSlide(file)) { refuseSlide(file); return; }
+  byId("drop-text").textContent = translate("Drop another image here, or choose one:");
+  byId("preview").hidden = false;
+  pictureUrl = URL.createObjectURL(file);
+  showPicture();
 }
 
 function row(label) {
@@ -32,17 +49,17 @@ function row(label) {
   if (label.called) line.className = "called";
   const name = document.createElement("th");
   name.scope = "row";
-  name.textContent = label.called ? `${label.name} (called)` : label.name;
+  name.textContent = label.called ? translate("{name} (called)", { name: nameOf(label) }) : nameOf(label);
   const chance = document.createElement("td");
   chance.className = "number";
   chance.textContent = `${(100 * label.probability).toFixed(1)} %`;
   const bar = document.createElement("td");
   const meter = document.createElement("meter");
   meter.value = label.probability;
-  meter.setAttribute("aria-label", `${label.name} ${chance.textContent}`);
+  meter.setAttribute("aria-label", `${nameOf(label)} ${chance.textContent}`);
   bar.append(meter);
   const state = document.createElement("td");
-  state.textContent = STATES[label.state];
+  state.textContent = translate(STATES[label.state]);
   line.append(name, chance, bar, state);
   return line;
 }
@@ -55,15 +72,18 @@ function items(list, texts) {
   }));
 }
 
+// Green only for what is confident and was checked by every gate: a crop of unknown scale may be a wrong one.
 function showReferral(prediction) {
   const box = byId("referral");
-  // Green only where every gate was checked: a crop of unknown scale may be a wrong one.
-  const isChecked = !prediction.referred && prediction.scale_known;
-  box.classList.toggle("none", isChecked);
+  const least = prediction.coverage;
+  const isConfident = prediction.labels.every((label) => (label.called ? label.probability >= least : label.probability <= 1 - least));
+  const isGood = !prediction.referred && prediction.scale_known && isConfident;
+  box.classList.toggle("none", isGood);
   const text = document.createElement("p");
-  if (prediction.referred) text.textContent = "A person must review this image:";
-  else if (isChecked) text.textContent = "Inside every gate: no reason was found to refer this image.";
-  else text.textContent = "No reason was found to refer this image, but its scale is not known: state its µm per pixel.";
+  if (prediction.referred) text.textContent = translate("A person must review this image:");
+  else if (isGood) text.textContent = translate("Inside every gate: no reason was found to refer this image.");
+  else if (!prediction.scale_known) text.textContent = translate("No reason was found to refer this image, but its scale is not known: state its µm per pixel.");
+  else text.textContent = translate("No gate refers this image, but the call is not confident: a label lies between {low} % and {high} %. Look at it yourself.", { low: Math.round(100 * (1 - least)), high: Math.round(100 * least) });
   const list = document.createElement("ul");
   items(list, prediction.reasons.map((reason) => reason.meaning));
   box.replaceChildren(text, ...(prediction.referred ? [list] : []));
@@ -76,23 +96,20 @@ function showOverlay(prediction) {
   if (!prediction.overlay) return;
   const bytes = Uint8Array.from(atob(prediction.overlay.png_base64), (one) => one.charCodeAt(0));
   overlayUrl = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-  const name = prediction.labels.find((label) => label.id === prediction.overlay.label).name;
+  const name = nameOf(prediction.labels.find((label) => label.id === prediction.overlay.label));
   byId("overlay").src = overlayUrl;
-  byId("overlay").alt = `The crop, and beside it a map of the evidence for ${name}`;
-  byId("overlay-caption").textContent =
-    `Left: the crop as the network reads it. Right: evidence for ${name} `
-    + `(${prediction.overlay.method}); the brighter, the more.`;
+  byId("overlay").alt = translate("The crop, and beside it a map of the evidence for {name}", { name });
+  byId("overlay-caption").textContent = translate("Left: the crop as the network reads it. Right: what influenced the probability of {name} ({method}); the brighter, the more. It proves no lesion.", { name, method: prediction.overlay.method });
 }
 
 function showPrediction(prediction) {
   byId("waiting").hidden = true;
   byId("found").hidden = false;
-  const called = prediction.labels.filter((label) => label.called).map((label) => label.name);
-  byId("call").textContent = prediction.assessed ? called.join(", ") || "no label" : "not assessed as a glomerulus";
+  const called = prediction.labels.filter((label) => label.called).map(nameOf);
+  byId("call").textContent = prediction.assessed ? called.join(translate("sign|, ")) || translate("no label") : translate("not assessed as a glomerulus");
   byId("coverage").textContent = prediction.assessed
-    ? "the labels above the threshold hold the true one in "
-      + `${Math.round(100 * prediction.coverage)} of 100 images like the validation images; a label below it is less likely, not excluded`
-    : "probabilities mean nothing for it";
+    ? translate("the labels above the threshold hold the true one in {n} of 100 images like the validation images; a label below it is less likely, not excluded", { n: Math.round(100 * prediction.coverage) })
+    : translate("probabilities mean nothing for it");
   byId("labels").replaceChildren(...(prediction.assessed ? prediction.labels.map(row) : []));
   showReferral(prediction);
   showOverlay(prediction);
@@ -103,39 +120,33 @@ function showPrediction(prediction) {
 
 async function predict() {
   const file = byId("image").files[0];
-  if (file.size > settings.maxMib * 2 ** 20) {
-    throw new Error(`The image is larger than ${settings.maxMib} MiB.`);
-  }
-  const query = new URLSearchParams({ saliency: settings.canDraw === "yes" });
+  if (file.size > settings.maxMib * 2 ** 20) throw new Error(translate("The image is larger than {n} MiB.", { n: settings.maxMib }));
+  const query = new URLSearchParams({ saliency: settings.canDraw, language: settings.language });
   for (const name of ["stain", "mpp"]) if (byId(name).value) query.set(name, byId(name).value);
   const headers = { "Content-Type": file.type || "application/octet-stream" };
-  if (key) {
-    sessionStorage.setItem("glomerulab-key", key.value);
-    headers.Authorization = `Bearer ${key.value}`;
-  }
-  const response = await fetch(`/v1/crops?${query}`, { method: "POST", headers, body: file });
-  const prediction = await response.json();
-  if (!response.ok) throw new Error(prediction.detail);
-  if (settings.canDraw !== "yes") prediction.notes.push(NO_OVERLAY);
+  const prediction = await (await request(`/v1/crops?${query}`, { method: "POST", headers, body: file })).json();
+  if (!settings.canDraw) prediction.notes.push(translate(NO_OVERLAY));
   return prediction;
 }
 
 byId("image").addEventListener("change", preview);
+byId("mpp").addEventListener("change", () => { if (pictureUrl) showPicture(); });
+byId("preview").addEventListener("keydown", (event) => viewer.key(event));
 byId("form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const button = byId("predict");
   button.disabled = true;
-  button.textContent = "Predicting…";
+  button.textContent = translate("Predicting…");
   showProblem(null);
   try {
     showPrediction(await predict());
   } catch (error) {
     byId("found").hidden = true;
     byId("waiting").hidden = false;
-    showProblem(error instanceof TypeError ? "The server cannot be reached." : error.message);
+    showProblem(error.message);
   } finally {
     button.disabled = false;
-    button.textContent = "Predict";
+    button.textContent = translate("Predict");
   }
 });
 
