@@ -13,9 +13,10 @@ from glomerulab.apps.annotation.store.annotations import (
 )
 from glomerulab.apps.annotation.web.access import CurrentAccount, CurrentSite
 from glomerulab.apps.annotation.web.image_files import read_thumbnail
-from glomerulab.apps.annotation.web.pages import language_of, render_page
+from glomerulab.apps.annotation.web.pages import render_page
 from glomerulab.apps.annotation.web.schemas import RecordId
 from glomerulab.apps.annotation.web.site import Site
+from glomerulab.apps.web.language import language_of
 from glomerulab.i18n.catalogue import Language, localized, translate
 from glomerulab.taxonomy import Taxonomy
 
