@@ -5,15 +5,18 @@ from itsdangerous import TimestampSigner
 from starlette.requests import Request
 
 from glomerulab.apps.annotation.store.accounts import signing_key
-from glomerulab.apps.annotation.web.pages import _script_json, language_of
 from glomerulab.apps.annotation.web.site import Site, SiteSettings
 from glomerulab.apps.annotation.web.slide_cache import SlideCache
+from glomerulab.apps.web.language import language_of
 from glomerulab.apps.web.server import LOCAL_HOSTS
+from glomerulab.reports.html import script_json
 
 
 def _request(**headers: str) -> Request:
     pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return Request({"type": "http", "headers": pairs, "path": "/", "method": "GET"})
+    return Request(
+        {"type": "http", "headers": pairs, "path": "/", "method": "GET", "query_string": b""}
+    )
 
 
 @pytest.mark.parametrize(
@@ -32,7 +35,7 @@ def test_the_language_is_the_chosen_one_else_the_browsers(headers, language):
 
 def test_data_for_scripts_cannot_end_their_element():
     value = {"note": "</script><script>alert('&')</script>", "zh": "系膜"}
-    text = str(_script_json(value))
+    text = str(script_json(value))
     assert "<" not in text
     assert json.loads(text) == value
 
