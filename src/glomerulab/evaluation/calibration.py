@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, log_softmax
+from scipy.stats import binomtest
 
 from glomerulab.evaluation.eval_set import EvalSet
 
@@ -14,6 +15,7 @@ __all__ = [
     "CalibrationSummary",
     "fit_temperature",
     "reliability_bins",
+    "reliability_curve",
     "top_confidence",
 ]
 
@@ -27,6 +29,14 @@ MAX_COEFFICIENT = 1e3
 """Beyond it the two outcomes are separated and the likelihood has no maximum."""
 MAX_TEMPERATURE = 100.0
 """Temperatures are searched from the inverse of this to this."""
+IMAGES_PER_BIN = 10
+MIN_BINS, MAX_BINS = 2, 10
+"""Of the reliability diagram, which has as many bins as have `IMAGES_PER_BIN` images each."""
+BANDWIDTH = 0.1
+"""Of the smooth curve: standard deviation of its weights, as a probability."""
+MIN_SMOOTHED = 20
+"""Probabilities from which a smooth curve is drawn."""
+N_SMOOTH_POINTS = 101
 FEW_ERRORS = 5
 """With fewer errors, the most likely temperature is chance, or next to 0."""
 
@@ -132,6 +142,50 @@ def reliability_bins(
     confidence = np.bincount(bin_of, probability, minlength=n_bins)[filled] / count[filled]
     frequency = np.bincount(bin_of, outcome, minlength=n_bins)[filled] / count[filled]
     return ReliabilityBins(confidence, frequency, count[filled])
+
+
+@dataclass(frozen=True)
+class ReliabilityCurve:
+    """What a reliability diagram shows of one set of probabilities."""
+
+    bins: ReliabilityBins
+    """With an equal number of probabilities each."""
+    low: FloatArray
+    high: FloatArray
+    """Ends of Wilson's 95 % interval of the frequency in each bin."""
+    grid: FloatArray
+    smooth: FloatArray
+    """Frequency as a smooth function of the probability; empty of few probabilities."""
+
+
+def reliability_curve(probability: FloatArray, outcome: FloatArray) -> ReliabilityCurve:
+    """Compare probabilities with frequencies in equal-count bins and by a smooth curve.
+
+    Parameters
+    ----------
+    probability, outcome : ndarray of float, shape (m,)
+        From 0 to 1; 1 or 0.
+
+    Notes
+    -----
+    The smooth curve is the mean of the outcomes, weighted by a Gaussian of the distance in
+    probability (Nadaraya and Watson, 1964), between the smallest and the largest probability.
+    """
+    n_bins = int(np.clip(len(probability) // IMAGES_PER_BIN, MIN_BINS, MAX_BINS))
+    bins = reliability_bins(probability, outcome, n_bins=n_bins, binning="equal-mass")
+    hits = np.rint(bins.frequency * bins.count).astype(np.intp)
+    ends = [
+        binomtest(int(k), int(n)).proportion_ci(method="wilson")
+        for k, n in zip(hits, bins.count, strict=True)
+    ]
+    grid = smooth = np.zeros(0)
+    if len(probability) >= MIN_SMOOTHED:
+        grid = np.linspace(probability.min(), probability.max(), N_SMOOTH_POINTS)
+        apart = (grid[:, None] - probability[None, :]) / BANDWIDTH
+        weights = np.exp(-0.5 * (apart**2 - (apart**2).min(axis=1, keepdims=True)))
+        smooth = weights @ outcome / weights.sum(axis=1)
+    low, high = (np.array([getattr(one, end) for one in ends]) for end in ("low", "high"))
+    return ReliabilityCurve(bins, low, high, grid, smooth)
 
 
 def expected_calibration_error(bins: ReliabilityBins) -> float:

@@ -11,6 +11,7 @@ from glomerulab.evaluation.calibration import (
     expected_calibration_error,
     fit_temperature,
     reliability_bins,
+    reliability_curve,
     top_confidence,
     with_temperature,
 )
@@ -145,3 +146,17 @@ def test_without_a_wrong_answer_confidence_stops_at_laplaces_estimate():
     eval_set = eval_set_from(truth, 0.2 + 0.2 * truth)  # always right, never sure: 0.4 each
     scaled = with_temperature(eval_set, fit_temperature(eval_set)).probabilities
     assert scaled.max(axis=1).mean() == pytest.approx(37 / 38, abs=1e-3)
+
+
+@pytest.mark.parametrize(("n", "n_bins"), [(3, 2), (20, 2), (57, 5), (5000, 10)])
+def test_a_diagram_of_few_images_has_few_bins_of_equal_count_with_intervals(n, n_bins):
+    rng = np.random.default_rng(n)
+    probability = rng.uniform(0.2, 1.0, n)
+    curve = reliability_curve(probability, (rng.random(n) < probability).astype(float))
+    assert len(curve.bins.count) == n_bins
+    assert np.ptp(curve.bins.count) <= 1
+    assert (curve.low <= curve.bins.frequency).all()
+    assert (curve.high >= curve.bins.frequency).all()
+    assert len(curve.smooth) == (0 if n < 20 else 101)
+    if n == 5000:
+        assert np.abs(curve.smooth[20:-20] - curve.grid[20:-20]).max() < 0.05

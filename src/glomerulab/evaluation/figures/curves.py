@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from glomerulab.evaluation.calibration import ReliabilityBins
+from glomerulab.evaluation.calibration import ReliabilityCurve
 from glomerulab.evaluation.eval_set import EvalSet
 from glomerulab.evaluation.figures.confusion_matrix import wrapped_name
 from glomerulab.evaluation.figures.style import (
@@ -106,8 +106,8 @@ def draw_precision_recall(
     return figure
 
 
-def draw_reliability(curves: dict[str, ReliabilityBins], *, language: Language = "en") -> Figure:
-    """Draw reliability curves, by their name in the legend, above the count of each bin."""
+def draw_reliability(curves: dict[str, ReliabilityCurve], *, language: Language = "en") -> Figure:
+    """Draw reliability curves, by their name in the legend, above where the probabilities lie."""
     _ = partial(translate, language=language)
     figure = new_figure(5.6, 5.0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
@@ -121,10 +121,27 @@ def draw_reliability(curves: dict[str, ReliabilityBins], *, language: Language =
         linestyle=(0, (1, 2)),
         label=_("figure|perfect"),
     )
-    for k, (name, bins) in enumerate(curves.items()):
+    for k, (name, curve) in enumerate(curves.items()):
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
-        upper.plot(bins.confidence, bins.frequency, marker=marker, color=colour, label=name)
-        lower.vlines(bins.confidence, 0, bins.count, color=colour, linewidth=4, alpha=0.7)
+        bins = curve.bins
+        # Side by side, since bins of the same images lie close to each other.
+        places = bins.confidence + 0.006 * (k - (len(curves) - 1) / 2)
+        errors = np.abs(np.stack([bins.frequency - curve.low, curve.high - bins.frequency]))
+        upper.errorbar(
+            places,
+            bins.frequency,
+            errors,
+            fmt=marker,
+            color=colour,
+            label=name,
+            markersize=5,
+            elinewidth=1.2,
+            capsize=2.5,
+        )
+        style = LINE_STYLES[k % len(LINE_STYLES)]
+        upper.plot(curve.grid, curve.smooth, color=colour, linestyle=style, linewidth=1.6)
+        lower.vlines(places, 0, bins.count, color=colour, linewidth=4, alpha=0.7)
+    lower.set_ylim(bottom=0)
     upper.set_xlim(-0.02, 1.02)
     upper.set_ylim(-0.02, 1.02)
     upper.set_yticks(np.linspace(0, 1, 6))

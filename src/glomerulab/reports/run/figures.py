@@ -13,7 +13,7 @@ import pandas as pd
 
 from glomerulab.cohort.near_duplicates import NearDuplicate
 from glomerulab.errors import ImageFileError
-from glomerulab.evaluation.calibration import reliability_bins, top_confidence
+from glomerulab.evaluation.calibration import reliability_curve, top_confidence
 from glomerulab.evaluation.error_analysis import (
     MAX_EMBEDDED,
     MIN_EMBEDDED,
@@ -94,8 +94,8 @@ CAPTIONS = {
     "reliability": Caption(
         "Reliability of the probabilities",
         "On the diagonal, a probability of 0.8 is correct eight times in ten; below it the model "
-        "is overconfident. The bars count the probabilities in each of 10 bins: a point over a "
-        "short bar is uncertain.",
+        "is overconfident. Each point stands for the same number of probabilities, with Wilson's "
+        "95 % interval; the curve is a smooth mean over all of them.",
     ),
     "risk_coverage": Caption(
         "Errors left when uncertain images are referred",
@@ -328,7 +328,7 @@ def _reliability(result: EvaluationResult, names: FigureNames) -> _Drawing:
     sets = {_probabilities_of(names, scaled=False): result.eval_set}
     if result.fitted is not None:
         sets[_probabilities_of(names, scaled=True)] = result.fitted.scaled
-    curves = {name: reliability_bins(*top_confidence(one)) for name, one in sets.items()}
+    curves = {name: reliability_curve(*top_confidence(one)) for name, one in sets.items()}
     return _Drawing("reliability", lambda: draw_reliability(curves, language=names.language))
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from glomerulab.evaluation.calibration import reliability_bins
+from glomerulab.evaluation.calibration import reliability_curve
 from glomerulab.evaluation.figures.curves import (
     AreaText,
     draw_decision_curves,
@@ -42,11 +42,11 @@ def test_a_perfect_model_reaches_the_corner():
 
 
 def test_every_curve_is_drawn_above_its_counts():
-    bins = reliability_bins(np.array([0.22, 0.28, 0.9]), np.array([0.0, 1.0, 1.0]))
-    figure = draw_reliability({"uncalibrated": bins, "scaled": bins})
+    curve = reliability_curve(np.array([0.22, 0.28, 0.9]), np.array([0.0, 1.0, 1.0]))
+    figure = draw_reliability({"uncalibrated": curve, "scaled": curve})
     upper, lower = figure.axes
     assert _legend(figure) == ["perfect", "uncalibrated", "scaled"]
-    assert list(upper.lines[1].get_ydata()) == [0.5, 1.0]
+    assert list(upper.containers[0].lines[0].get_ydata()) == [0.5, 1.0]
     assert len(lower.collections) == 2
 
 
