@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.options import ClusterOption, PartOption, SchedulerOption
+
 __all__ = ["embed"]
 
 
@@ -20,6 +22,9 @@ def embed(
         int, typer.Option(help="Orientations whose features are averaged: 1, 2, 4 or 8.")
     ] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
+    part: PartOption = None,
+    scheduler: SchedulerOption = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Compute the features of every image with a frozen network. Research use only.
 
@@ -28,10 +33,22 @@ def embed(
     Example: glomerulab embed crops/manifest.csv --model lite2 --out features
     """
     from glomerulab.pipeline.embed import write_features
+    from glomerulab.runtime.cluster import open_workers
+    from glomerulab.runtime.parallel import parse_part
     from glomerulab.runtime.progress import show_progress
 
-    written = write_features(
-        manifest, model, out, weights=weights, n_views=views, n_workers=workers, track=show_progress
-    )
-    typer.echo(f"{written.n_images} images, {written.n_features} features: {written.path}")
+    with open_workers(scheduler, cluster) as pool:
+        written = write_features(
+            manifest,
+            model,
+            out,
+            weights=weights,
+            n_views=views,
+            n_workers=workers,
+            workers=pool,
+            part=None if part is None else parse_part(part),
+            track=show_progress,
+        )
+    n_features = "" if written.n_features is None else f", {written.n_features} features"
+    typer.echo(f"{written.n_images} images{n_features}: {written.path}")
     typer.echo("Research use only.")

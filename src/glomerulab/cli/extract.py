@@ -11,6 +11,7 @@ from glomerulab.cli.options import (
     ClusterOption,
     DrawnMppOption,
     IgnoreBoundsOption,
+    PartOption,
     SchedulerOption,
     SkipClassOption,
     region_options,
@@ -73,6 +74,7 @@ def extract(
     skip_classes: SkipClassOption = None,
     ignore_bounds: IgnoreBoundsOption = False,
     drawn_mpp: DrawnMppOption = None,
+    part: PartOption = None,
     scheduler: SchedulerOption = None,
     cluster: ClusterOption = None,
     overwrite: Annotated[
@@ -86,6 +88,7 @@ def extract(
     from glomerulab.pipeline.crop_plan import CropSettings
     from glomerulab.pipeline.extract import extract_crops
     from glomerulab.runtime.cluster import open_workers
+    from glomerulab.runtime.parallel import parse_part
     from glomerulab.runtime.progress import show_progress
     from glomerulab.taxonomy import load_taxonomy
 
@@ -106,9 +109,13 @@ def extract(
             taxonomy=load_taxonomy(taxonomy),
             n_workers=workers,
             workers=pool,
+            part=None if part is None else parse_part(part),
             overwrite=overwrite,
             track=show_progress,
         )
+    if part is not None:
+        typer.echo(f"part {part}: {summary.n_cut} crops cut, {summary.n_existing} there before")
+        return
     _print_summary(summary)
     if summary.failures:
         raise typer.Exit(1)

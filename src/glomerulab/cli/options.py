@@ -19,6 +19,7 @@ __all__ = [
     "FigureFormats",
     "IgnoreBoundsOption",
     "LanguageOption",
+    "PartOption",
     "SchedulerOption",
     "SkipClassOption",
     "StainOption",
@@ -90,6 +91,14 @@ SchedulerOption = Annotated[
 ClusterOption = Annotated[
     Path | None,
     typer.Option(help="Cluster file (TOML) of a queue, whose jobs are started and ended."),
+]
+
+
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        help="7/100: do the seventh of 100 parts; when all are done, run without it.",
+    ),
 ]
 
 

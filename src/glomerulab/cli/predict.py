@@ -125,9 +125,10 @@ def _predict_cohort(
     scheduler: str | None,
     cluster: Path | None,
 ) -> None:
-    from glomerulab.pipeline.cohort import parse_part, predict_cohort
+    from glomerulab.pipeline.cohort import predict_cohort
     from glomerulab.runtime.cluster import open_workers
     from glomerulab.runtime.messages import count_noun
+    from glomerulab.runtime.parallel import parse_part
     from glomerulab.runtime.progress import show_progress
 
     wanted = (1, 1) if part is None else parse_part(part)

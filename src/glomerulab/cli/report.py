@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glomerulab.cli.options import AcceptEditsOption, LanguageOption
+from glomerulab.cli.options import (
+    AcceptEditsOption,
+    ClusterOption,
+    LanguageOption,
+    SchedulerOption,
+)
 from glomerulab.runtime.messages import count_noun
 
 if TYPE_CHECKING:
@@ -34,16 +39,21 @@ def report(
         typer.Option(help="Rule set, by name or TOML file; may be given again. Default: all."),
     ] = None,
     accept_edits: AcceptEditsOption = False,
+    workers: Annotated[int, typer.Option(min=1, help="Of a cohort: processes.")] = 1,
+    scheduler: SchedulerOption = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Write a report of each patient: counts with intervals, grades with all that are possible.
 
-    Research use only.
+    Those of a cohort are written to the folders of its cases. Research use only.
 
     Example: glomerulab report predictions --format html,pdf,geojson
     """
     from glomerulab.cases.rules import load_rule_set
+    from glomerulab.pipeline.cohort_report import is_cohort, report_cohort
     from glomerulab.reports.case.text import outdated_text
     from glomerulab.reports.case.write import FORMATS, write_case_reports
+    from glomerulab.runtime.cluster import open_workers
     from glomerulab.runtime.progress import show_progress
 
     requested = [name.strip() for name in formats.split(",") if name.strip()]
@@ -54,11 +64,36 @@ def report(
         raise typer.BadParameter(
             f"--format must be one or more of {', '.join(FORMATS)} by commas, got {given}"
         )
+    rule_sets = [load_rule_set(name) for name in rules] if rules else None
+    if is_cohort(predictions):
+        if out is not None or patient is not None:
+            raise typer.BadParameter(
+                "--out and --patient are not for a cohort; give the folder of one case, "
+                f"{predictions}/cases/NAME"
+            )
+        with open_workers(scheduler, cluster) as pool:
+            done = report_cohort(
+                predictions,
+                formats=wanted,
+                rule_sets=rule_sets,
+                language=language.language,
+                accept_edits=accept_edits,
+                n_workers=workers,
+                workers=pool,
+                track=show_progress,
+            )
+        for case, reason in done.failures:
+            typer.echo(f"no report of {case}: {reason}", err=True)
+        typer.echo(
+            f"{count_noun(done.n_files, 'file')} of {count_noun(done.n_cases, 'case')} in "
+            f"{predictions}/cases/*/reports. Research use only."
+        )
+        raise typer.Exit(1 if done.failures or not done.n_cases else 0)
     written = write_case_reports(
         predictions,
         out or (predictions if predictions.is_dir() else predictions.parent) / "reports",
         formats=wanted,
-        rule_sets=[load_rule_set(name) for name in rules] if rules else None,
+        rule_sets=rule_sets,
         language=language.language,
         patient=patient,
         accept_edits=accept_edits,

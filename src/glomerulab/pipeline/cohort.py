@@ -22,7 +22,7 @@ from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.slides_table import SlideEntry
-from glomerulab.errors import ConfigError, GlomerulabError, OutputError
+from glomerulab.errors import GlomerulabError, OutputError
 from glomerulab.inference.detector import Detector, open_detector
 from glomerulab.inference.model import TrainedModel, load_model
 from glomerulab.pipeline.cohort_folder import CohortFolder, seconds_since, too_often
@@ -31,7 +31,7 @@ from glomerulab.pipeline.predict import check_options, predict_source
 from glomerulab.pipeline.predict_inputs import PredictSettings, Source, read_source
 from glomerulab.runtime.files import StrPath, make_folder
 from glomerulab.runtime.names import safe_name
-from glomerulab.runtime.parallel import N_ATTEMPTS, Workers, map_outcomes
+from glomerulab.runtime.parallel import N_ATTEMPTS, Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.sealing import SealedFolder, open_model_folder
 
@@ -139,7 +139,7 @@ def predict_cohort(
         }
     )
     created = folder.begin(_record(model, settings), table, created=_time())
-    mine = cases[_slice(part, len(cases))]
+    mine = cases[part_slice(part, len(cases))]
     states = folder.states()
     waiting = [one for one in mine if states.get(one.name) not in {"done", "failed"}]
     job = _Job(folder.folder, run, model.fingerprint, replace(settings, n_workers=1), created)
@@ -174,28 +174,6 @@ def _run(
                 folder.fail(one.item.case, one.item.name, one.error.message, {})
             ended[one.item.case] = one.value or "failed"
     return ended
-
-
-def parse_part(text: str) -> tuple[int, int]:
-    """Read ``7/100``.
-
-    Raises
-    ------
-    ConfigError
-        If it is no part.
-    """
-    number, slash, total = text.partition("/")
-    if slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total):
-        return int(number), int(total)
-    raise ConfigError(f"--part must be a number of a number, such as 7/100, got {text!r}")
-
-
-def _slice(part: tuple[int, int], n: int) -> slice:
-    """Return the cases of a part; the parts follow each other and hold every case once."""
-    number, total = part
-    if not 1 <= number <= total:
-        raise ConfigError(f"part {number} of {total} does not exist; give 1 to {total}")
-    return slice((number - 1) * n // total, number * n // total)
 
 
 def _absolute(settings: PredictSettings) -> PredictSettings:

@@ -24,7 +24,7 @@ from glomerulab.errors import OutputError
 from glomerulab.geometry import Region
 from glomerulab.pipeline.crop_plan import CROPS_FOLDER, CropPlan, CropSettings, Failure, plan_slide
 from glomerulab.runtime.files import atomic_write, remove_partial_files
-from glomerulab.runtime.parallel import Outcome, Workers, map_outcomes
+from glomerulab.runtime.parallel import Outcome, Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import (
     SettingsFile,
@@ -48,6 +48,7 @@ MANIFEST_FILE = "manifest.csv"
 FAILURES_FILE = "failures.csv"
 STATE_FILE = "extract.json"
 LOCK_FILE = ".extract.lock"
+PART_RECORDS = "extract.*-*.json"
 FORMAT_VERSION = 1
 MOST_LINES = 20
 WAY_OUT = "choose another --out, or give --overwrite to cut everything again"
@@ -118,6 +119,7 @@ def extract_crops(
     taxonomy: Taxonomy | None = None,
     n_workers: int = 1,
     workers: Workers | None = None,
+    part: tuple[int, int] | None = None,
     overwrite: bool = False,
     track: Track = silent,
 ) -> ExtractSummary:
@@ -136,6 +138,9 @@ def extract_crops(
         By default the built-in ``paper``.
     workers : Workers, optional
         Of a cluster, which sees the same paths; in place of `n_workers` processes.
+    part : tuple of int, optional
+        Number of a part and how many there are: cut its slides alone and write no tables. When all
+        parts are done, a call without it writes them and cuts what is missing.
     overwrite : bool, default False
         Delete what extract wrote to `out` before, and start again.
 
@@ -158,6 +163,7 @@ def extract_crops(
         taxonomy=taxonomy or load_taxonomy("paper"),
         n_workers=n_workers,
         workers=workers,
+        part=part,
         overwrite=overwrite,
         track=track,
     )
@@ -173,6 +179,7 @@ def extract_entries(
     n_slides: int | None = None,
     n_workers: int = 1,
     workers: Workers | None = None,
+    part: tuple[int, int] | None = None,
     min_parallel: int = 0,
     overwrite: bool = False,
     inspect: Callable[[SlideEntry], None] | None = None,
@@ -188,11 +195,15 @@ def extract_entries(
     if workers is not None:  # whose working folder is another
         entries = [replace(entry, path=entry.path.absolute()) for entry in entries]
         regions, out = regions.absolute(), out.absolute()
-    with folder_lock(out, LOCK_FILE):
+    entries = entries[part_slice(part or (1, 1), len(entries))]
+    lock = LOCK_FILE if part is None else f"{LOCK_FILE}-{part[0]}-{part[1]}"
+    with folder_lock(out, lock):
         plan = CropPlan(
             entries, regions, out=out, settings=settings, taxonomy=taxonomy, n_slides=n_slides
         )
-        run = _Run(plan, n_workers, workers, min_parallel=min_parallel, overwrite=overwrite)
+        run = _Run(
+            plan, n_workers, workers, part=part, min_parallel=min_parallel, overwrite=overwrite
+        )
         is_parallel = workers is not None or n_workers > 1
         try:
             if is_parallel and len(entries) > 1 and inspect is None and regions.is_dir():
@@ -212,7 +223,11 @@ def extract_entries(
         plan.finish()
         failures = [*plan.failures, *(run.failed[place] for place in sorted(run.failed))]
         rows = [crop.row for place, crop in enumerate(plan.crops) if place not in run.failed]
-        manifest = _write_tables(out, entries, rows, failures, taxonomy)
+        if part is None:
+            manifest = _write_tables(out, entries, rows, failures, taxonomy)
+            run.finish()
+        else:
+            manifest = _manifest(rows, out, taxonomy)
     return ExtractSummary(
         manifest_path=out / MANIFEST_FILE,
         manifest=manifest,
@@ -240,6 +255,7 @@ class _Run:
         n_workers: int,
         workers: Workers | None,
         *,
+        part: tuple[int, int] | None,
         min_parallel: int,
         overwrite: bool,
     ) -> None:
@@ -250,8 +266,12 @@ class _Run:
         self._n_workers = n_workers
         self._workers = workers
         self._min_parallel = min_parallel
-        self._folder = _CropFolder(plan.out, plan.shared_settings(), overwrite=overwrite)
+        self._folder = _CropFolder(plan.out, plan.shared_settings(), part, overwrite=overwrite)
         self._place_of: dict[CropTask, int] = {}
+
+    def finish(self) -> None:
+        """Leave what a single run leaves."""
+        self._folder.finish()
 
     def plan(
         self,
@@ -342,61 +362,91 @@ class _Run:
 class _CropFolder:
     """The record of how the crops of a folder were cut."""
 
-    def __init__(self, out: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Begin a run, or continue the one in the folder if its settings are the same."""
+    def __init__(
+        self,
+        out: Path,
+        settings: Mapping[str, Any],
+        part: tuple[int, int] | None,
+        *,
+        overwrite: bool,
+    ) -> None:
+        """Begin a run, or continue the one in the folder if its settings are the same.
+
+        Each part has a record of its own, since several may run side by side.
+        """
         self._out = out
-        self._file = SettingsFile(out / STATE_FILE)
-        known = self._read()
-        if known is not None and overwrite:
+        self._is_part = part is not None
+        name = STATE_FILE if part is None else f"extract.{part[0]}-{part[1]}.json"
+        self._file = SettingsFile(out / name)
+        records = self._records()
+        if records and overwrite:
             self._delete()
-            known = None
-        if known is None:
+            records = []
+        if not records:
             self._refuse_foreign()
-        elif changes := changed_settings(
-            # Folders of earlier versions do not say how their regions were read.
-            {"regions": RegionOptions().record()}
-            | {name: known["settings"][name] for name in settings if name in known["settings"]},
-            settings,
-        ):
-            raise OutputError(
-                f"the crops in this folder were cut with other settings "
-                f"({describe_changes(changes)}); {WAY_OUT}",
-                where=str(out),
-            )
+        for known in records:
+            self._check_settings(known["settings"], settings)
+        self._known = {k: v for one in records for k, v in one["fingerprints"].items()}
         self._state: dict[str, Any] = {
             "version": FORMAT_VERSION,
             "settings": dict(settings),
-            "fingerprints": {} if known is None else known["fingerprints"],
+            "fingerprints": {} if self._is_part else dict(self._known),
         }
         self._file.write(self._state)
-        remove_partial_files(out)
+        if not self._is_part:  # of other parts, which may be at work
+            remove_partial_files(out)
 
     def add_all(self, fingerprints: Mapping[str, str]) -> None:
         """Record slides before their crops are cut, unless they are recorded already."""
-        known = self._state["fingerprints"]
         for slide_id, fingerprint in fingerprints.items():
-            if known.get(slide_id, fingerprint) != fingerprint:
+            if self._known.get(slide_id, fingerprint) != fingerprint:
                 raise OutputError(
                     f"slide {slide_id!r} or its regions changed since its crops were cut; "
                     f"{WAY_OUT}",
                     where=str(self._out),
                 )
-        if not known.keys() >= fingerprints.keys():
-            known |= fingerprints
+        recorded = self._state["fingerprints"]
+        if not recorded.keys() >= fingerprints.keys():
+            recorded |= fingerprints
+            self._known |= fingerprints
             self._file.write(self._state)
 
-    def _read(self) -> dict[str, Any] | None:
-        state = self._file.read()
-        if state is None or (
-            state.get("version") == FORMAT_VERSION
-            and isinstance(state.get("settings"), dict)
-            and isinstance(state.get("fingerprints"), dict)
-        ):
-            return state
-        raise OutputError(
-            f"{STATE_FILE} is damaged or was written by another version; choose another --out",
-            where=str(self._out),
-        )
+    def finish(self) -> None:
+        """Delete the records of parts, which the record of the whole holds now."""
+        if not self._is_part:
+            for path in (*self._out.glob(PART_RECORDS), *self._out.glob(f"{LOCK_FILE}-*")):
+                path.unlink(missing_ok=True)
+
+    def _records(self) -> list[dict[str, Any]]:
+        """Read the record of the whole and those of parts."""
+        found = []
+        for path in (self._out / STATE_FILE, *sorted(self._out.glob(PART_RECORDS))):
+            state = SettingsFile(path).read()
+            if state is None:
+                continue
+            if (
+                state.get("version") != FORMAT_VERSION
+                or not isinstance(state.get("settings"), dict)
+                or not isinstance(state.get("fingerprints"), dict)
+            ):
+                raise OutputError(
+                    f"{path.name} is damaged or was written by another version; choose another "
+                    "--out",
+                    where=str(self._out),
+                )
+            found.append(state)
+        return found
+
+    def _check_settings(self, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        # Folders of earlier versions do not say how their regions were read.
+        known = {"regions": RegionOptions().record()}
+        changes = changed_settings(known | {name: then[name] for name in now if name in then}, now)
+        if changes:
+            raise OutputError(
+                f"the crops in this folder were cut with other settings "
+                f"({describe_changes(changes)}); {WAY_OUT}",
+                where=str(self._out),
+            )
 
     def _delete(self) -> None:
         """Delete what extract wrote to the folder, and nothing else."""
@@ -405,6 +455,8 @@ class _CropFolder:
                 shutil.rmtree(self._out / CROPS_FOLDER)
             for name in (MANIFEST_FILE, FAILURES_FILE, "taxonomy.toml", STATE_FILE):
                 (self._out / name).unlink(missing_ok=True)
+            for path in self._out.glob(PART_RECORDS):
+                path.unlink()
         except OSError as error:
             raise OutputError(
                 f"the crops in this folder cannot be deleted: {error.strerror}",
@@ -444,7 +496,7 @@ def _write_tables(
 ) -> Manifest:
     """Write manifest and failures; rows of slides that this run did not process stay."""
     ours = {entry.slide_id for entry in entries}
-    table = pd.DataFrame(rows, columns=None if rows else ["image_id", "image_path"])
+    table = _table(rows)
     path = out / MANIFEST_FILE
     if path.is_file():
         before = read_manifest(path, taxonomy).table
@@ -455,6 +507,14 @@ def _write_tables(
     kept = [one for one in _read_failures(out / FAILURES_FILE) if one.slide not in ours]
     write_failures(out / FAILURES_FILE, [*kept, *failures], region_column="region")
     return manifest
+
+
+def _manifest(rows: list[dict[str, object]], out: Path, taxonomy: Taxonomy) -> Manifest:
+    return manifest_from_rows(_table(rows), folder=out, taxonomy=taxonomy)
+
+
+def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=None if rows else ["image_id", "image_path"])
 
 
 def _read_failures(path: Path) -> Generator[Failure]:

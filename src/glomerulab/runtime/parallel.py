@@ -15,10 +15,18 @@ from itertools import islice
 from threading import Thread
 from typing import Generic, Protocol, TypeVar
 
-from glomerulab.errors import GlomerulabError, OutputError
+from glomerulab.errors import ConfigError, GlomerulabError, OutputError
 from glomerulab.runtime.threads import n_processors
 
-__all__ = ["N_ATTEMPTS", "Outcome", "Workers", "end_with_parent", "map_outcomes"]
+__all__ = [
+    "N_ATTEMPTS",
+    "Outcome",
+    "Workers",
+    "end_with_parent",
+    "map_outcomes",
+    "parse_part",
+    "part_slice",
+]
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -99,6 +107,28 @@ def map_outcomes(
             yield outcome_of(function, item)
     else:
         yield from _on_processes(function, items, n_workers)
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Read the number of a part and how many there are, such as ``7/100``.
+
+    Raises
+    ------
+    ConfigError
+        If it is no part.
+    """
+    number, slash, total = text.partition("/")
+    if slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total):
+        return int(number), int(total)
+    raise ConfigError(f"--part must be a number of a number, such as 7/100, got {text!r}")
+
+
+def part_slice(part: tuple[int, int], n: int) -> slice:
+    """Return which of n items are of a part; the parts follow each other and hold each once."""
+    number, total = part
+    if not 1 <= number <= total:
+        raise ConfigError(f"part {number} of {total} does not exist; give 1 to {total}")
+    return slice((number - 1) * n // total, number * n // total)
 
 
 def _on_processes(

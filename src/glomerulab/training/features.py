@@ -20,11 +20,12 @@ from glomerulab.errors import OutputError
 from glomerulab.models.card import ModelCard
 from glomerulab.models.networks.probe import FeatureExtractor
 from glomerulab.runtime.files import atomic_write, make_folder, size_and_mtime
+from glomerulab.runtime.names import hashed_name
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.tables import read_parquet
 from glomerulab.training.dataset import CropDataset, ItemKey, batches
 
-__all__ = ["embed", "extractor_fingerprint"]
+__all__ = ["PART_SIZE", "embed", "embed_chunk", "extractor_fingerprint"]
 
 FloatArray = npt.NDArray[np.float32]
 FileKey = tuple[str, int, int]
@@ -33,6 +34,8 @@ FileKey = tuple[str, int, int]
 BATCH = 16
 PART_SIZE = 256
 """Images per file."""
+CHUNK = "chunk-"
+"""Begin of the names of files that several processes write."""
 
 
 def extractor_fingerprint(extractor: FeatureExtractor, card: ModelCard, *, n_stages: int) -> str:
@@ -97,6 +100,23 @@ def embed(
     return np.stack([found[key] for key in keys])
 
 
+def embed_chunk(
+    manifest: Manifest, extractor: FeatureExtractor, card: ModelCard, *, folder: Path
+) -> int:
+    """Store the features of a few images, unless they are there, in a file of their own.
+
+    Several processes may do so side by side; `embed` reads what they stored. Return the number of
+    images.
+    """
+    paths = manifest.image_paths()
+    keys = [(str(path), *size_and_mtime(path)) for path in paths]
+    name = f"{CHUNK}{hashed_name(repr(keys))}.parquet"
+    if not (folder / name).is_file():
+        values = embed(manifest, extractor, card)
+        _write(dict(zip(keys, values, strict=True)), make_folder(folder) / name)
+    return len(keys)
+
+
 def _computed(
     dataset: CropDataset, extractor: FeatureExtractor, n_workers: int, track: Track
 ) -> Iterator[tuple[list[int], FloatArray]]:
@@ -114,7 +134,7 @@ def _computed(
 
 def _stored(folder: Path) -> Iterator[tuple[FileKey, FloatArray]]:
     """Yield the features that a folder holds, by image file."""
-    for path in sorted(folder.glob("part-*.parquet")):
+    for path in sorted([*folder.glob("part-*.parquet"), *folder.glob(f"{CHUNK}*.parquet")]):
         table = read_parquet(path, name="part of the stored features", error=OutputError)
         try:
             values = np.stack(table["features"].tolist()).astype(np.float32)
@@ -132,6 +152,10 @@ def _store(features: dict[FileKey, FloatArray], folder: Path) -> None:
     make_folder(folder)
     # A part may have been deleted, so their count may be the number of another.
     number = max((int(path.stem[5:]) + 1 for path in folder.glob("part-*.parquet")), default=0)
+    _write(features, folder / f"part-{number:05d}.parquet")
+
+
+def _write(features: dict[FileKey, FloatArray], path: Path) -> None:
     paths, sizes, times = zip(*features, strict=True)
     table = pa.table(
         {
@@ -141,5 +165,5 @@ def _store(features: dict[FileKey, FloatArray], folder: Path) -> None:
             "features": pa.array(list(features.values()), pa.list_(pa.float32())),
         }
     )
-    with atomic_write(folder / f"part-{number:05d}.parquet") as temporary:
+    with atomic_write(path) as temporary:
         pq.write_table(table, temporary)

@@ -14,11 +14,13 @@ import torch
 
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.errors import ConfigError, OutputError
-from glomerulab.pipeline.cohort import parse_part, predict_cohort
+from glomerulab.pipeline.cohort import predict_cohort
 from glomerulab.pipeline.cohort_folder import CohortFolder
 from glomerulab.pipeline.cohort_merge import count_states, failed_cases, merge_cohort
+from glomerulab.pipeline.cohort_report import report_cohort
 from glomerulab.pipeline.predict import PredictSettings, predict
 from glomerulab.runtime.cluster import open_workers
+from glomerulab.runtime.parallel import parse_part
 from tests.support.cohorts import ONE_TIME, PATIENTS, content, write_slides
 
 
@@ -217,6 +219,19 @@ def test_a_manifest_of_crops_is_a_cohort_as_well(trained: Path, tmp_path: Path) 
     assert done.n_done == table["patient_id"].nunique()
     merge_cohort(tmp_path / "out")
     assert len(pd.read_parquet(tmp_path / "out" / "calls")) == len(table)
+
+
+def test_the_reports_of_a_cohort_lie_with_its_cases(slides, trained, tmp_path) -> None:
+    run(slides, trained, tmp_path / "out")
+    done = report_cohort(tmp_path / "out", formats=["html", "csv"])
+    assert (done.n_cases, done.failures) == (5, ())
+    reports = CohortFolder(tmp_path / "out").case_folder("p1") / "reports"
+    assert (reports / "p1.html").is_file()
+    # a report changes nothing that a later run or report reads
+    assert run(slides, trained, tmp_path / "out").n_before == 5
+    (CohortFolder(tmp_path / "out").case_folder("p2") / "predictions.csv").write_text("broken")
+    again = report_cohort(tmp_path / "out", formats=["html"])
+    assert [case for case, _ in again.failures] == ["p2"]
 
 
 @pytest.mark.parametrize("text", ["", "7", "0/3", "4/3", "a/b", "1/-2", "1/0"])

@@ -72,6 +72,33 @@ def test_two_workers_give_what_one_gives(cohort, tmp_path, kind):
         assert (one / file).read_bytes() == (two / file).read_bytes()
 
 
+def test_parts_and_a_last_run_give_what_one_run_gives(cohort, tmp_path):
+    slides, regions = cohort
+    one, two = tmp_path / "1", tmp_path / "2"
+    extract_crops(slides, regions=regions, out=one)
+    for number in (2, 1):
+        extract_crops(slides, regions=regions, out=two, part=(number, 2))
+    assert not (two / "manifest.csv").exists()
+    assert extract_crops(slides, regions=regions, out=two).n_cut == 0
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
+    for file in files:
+        assert (one / file).read_bytes() == (two / file).read_bytes()
+
+
+def test_parts_of_other_settings_are_refused(cohort, tmp_path):
+    slides, regions = cohort
+    extract_crops(slides, regions=regions, out=tmp_path / "out", part=(1, 2))
+    with pytest.raises(OutputError, match="margin"):
+        extract_crops(
+            slides,
+            regions=regions,
+            out=tmp_path / "out",
+            settings=CropSettings(margin=0.3),
+            part=(2, 2),
+        )
+
+
 def test_a_second_run_cuts_only_what_is_missing(cohort, tmp_path):
     slides, regions = cohort
     out = tmp_path / "out"

@@ -17,6 +17,7 @@ from glomerulab.models.networks.probe import FeatureExtractor, Probe
 from glomerulab.models.registry import create_model
 from glomerulab.pipeline.embed import write_features
 from glomerulab.predictions import read_predictions
+from glomerulab.runtime.cluster import open_workers
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.probe import n_pretrained_stages
 from glomerulab.training.run import train
@@ -141,6 +142,29 @@ def test_a_deleted_file_of_features_is_computed_again_and_no_other_replaced(
     write_features(probe.manifest, "improved_seresnet_small", out, weights="random")
     assert [path.read_bytes() for path in others] == kept
     assert pd.read_parquet(made.path).equals(table)
+
+
+def test_features_in_parts_are_those_of_one_run(probe, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("glomerulab.pipeline.embed.PART_SIZE", 16)
+    arguments = (probe.manifest, "improved_seresnet_small")
+    one = write_features(*arguments, tmp_path / "one", weights="random")
+    for number in (2, 1):
+        part = write_features(*arguments, tmp_path / "two", weights="random", part=(number, 2))
+        assert part.n_features is None
+    two = write_features(*arguments, tmp_path / "two", weights="random")
+    assert two.path.read_bytes() == one.path.read_bytes()
+
+
+def test_features_of_a_cluster_are_those_of_one_run(probe, tmp_path: Path) -> None:
+    arguments = (probe.manifest, "improved_seresnet_small")
+    one = write_features(*arguments, tmp_path / "one", weights="random")
+    file = tmp_path / "cluster.toml"
+    file.write_text('kind = "local"\njobs = 1\nmemory = "2GB"\n')
+    with open_workers(cluster=file) as workers:
+        two = write_features(*arguments, tmp_path / "two", weights="random", workers=workers)
+    found, expected = (pd.read_parquet(one.path) for one in (two, one))
+    names = [name for name in expected if name.startswith("feature_")]
+    np.testing.assert_allclose(found[names], expected[names], rtol=1e-4, atol=1e-5)
 
 
 def test_embed_writes_one_row_per_image_and_continues(probe: TrainConfig, tmp_path: Path) -> None:
