@@ -65,6 +65,10 @@ def dask(*command: str, count: int = 1) -> Iterator[list[subprocess.Popen[bytes]
             one.wait()
 
 
+def n_files(folder: Path) -> int:
+    return sum(1 for _ in folder.iterdir())
+
+
 def megabytes(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / 2**20
 
@@ -85,10 +89,9 @@ def overhead(numbers: Sequence[int]) -> None:
         for n in numbers:
             with tempfile.TemporaryDirectory() as folder:
                 work: Callable[[int], int] = partial(write_small, Path(folder))
-                ends = []
                 cpu, start = time.process_time(), time.perf_counter()
-                for _ in map_outcomes(work, range(n), workers=workers):
-                    ends.append(time.perf_counter() - start)
+                outcomes = map_outcomes(work, range(n), workers=workers)
+                ends = [time.perf_counter() - start for _ in outcomes]
                 cpu = time.process_time() - cpu
             pool_start = time.perf_counter()
             with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -125,13 +128,13 @@ def resume(n_cases: int) -> None:
             status.mkdir(parents=True)
             for number in range(int(share * n_cases)):
                 (status / f"p{number}.done.json").write_text("{}")
-            before = len(os.listdir(status))
+            before = n_files(status)
             command = [*COMMAND, "predict", table, "--model", run, "--regions", home]
             start = time.perf_counter()
             process = subprocess.Popen(
                 [*map(str, command), "--out", str(out), "--cohort"], stderr=subprocess.DEVNULL
             )
-            while len(os.listdir(status)) == before and process.poll() is None:
+            while n_files(status) == before and process.poll() is None:
                 time.sleep(0.02)
             seconds = time.perf_counter() - start
             process.kill()
@@ -286,7 +289,7 @@ def chaos(run: Path, minutes: float) -> None:
         merge_cohort(whole)
         merge_cohort(home / "out")
         same = content(whole) == content(home / "out")
-        n_cases = len(os.listdir(whole / "cases"))
+        n_cases = n_files(whole / "cases")
     print(f"{n_cases} cases, {n_killed} kills in {n_calls} calls: bytes equal: {same}")
 
 

@@ -16,6 +16,7 @@ from glomerulab.runtime.messages import count_noun
 
 if TYPE_CHECKING:
     from glomerulab.cases.corrections import Correction
+    from glomerulab.pipeline.cohort_report import CohortReports
     from glomerulab.reports.case.written_files import Leftovers
 
 __all__ = ["override", "report"]
@@ -82,13 +83,8 @@ def report(
                 workers=pool,
                 track=show_progress,
             )
-        for case, reason in done.failures:
-            typer.echo(f"no report of {case}: {reason}", err=True)
-        typer.echo(
-            f"{count_noun(done.n_files, 'file')} of {count_noun(done.n_cases, 'case')} in "
-            f"{predictions}/cases/*/reports. Research use only."
-        )
-        raise typer.Exit(1 if done.failures or not done.n_cases else 0)
+        _print_cohort(predictions, done)
+        return
     written = write_case_reports(
         predictions,
         out or (predictions if predictions.is_dir() else predictions.parent) / "reports",
@@ -134,6 +130,17 @@ def _print_leftovers(leftovers: "Leftovers") -> None:
             "images belong to another patient now; remove it yourself",
             err=True,
         )
+
+
+def _print_cohort(folder: Path, done: "CohortReports") -> None:
+    for name, reason in done.failures:
+        typer.echo(f"no report of {name}: {reason}", err=True)
+    typer.echo(
+        f"{count_noun(done.n_files, 'file')} of {count_noun(done.n_cases, 'case')} in "
+        f"{folder}/cases/*/reports. Research use only."
+    )
+    if done.failures or not done.n_cases:
+        raise typer.Exit(1)
 
 
 def override(
