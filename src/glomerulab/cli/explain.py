@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.options import ClusterOption, SchedulerOption
+
 
 class MethodName(StrEnum):
     """Saliency methods."""
@@ -39,6 +41,8 @@ def explain(
         int, typer.Option(min=0, help="Images for the check with randomised weights; 0: none.")
     ] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of the controls and random weights.")] = 0,
+    scheduler: SchedulerOption = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Write overlays, explanations.csv, methods.csv and sanity.csv.
 
@@ -58,6 +62,7 @@ def explain(
         summary_lines,
     )
     from glomerulab.reports.run.tables import write_table_csv
+    from glomerulab.runtime.cluster import open_workers
     from glomerulab.runtime.files import new_folder
     from glomerulab.runtime.progress import show_progress
 
@@ -73,8 +78,10 @@ def explain(
         )
     inputs = find_inputs(images, taxonomy, masks=masks, split=split)
     folder = out or run / "explanations"
-    with new_folder(folder):
-        found = explainer.explain(inputs, folder, label_ids=label or (), track=show_progress)
+    with new_folder(folder), open_workers(scheduler, cluster) as workers:
+        found = explainer.explain(
+            inputs, folder, label_ids=label or (), workers=workers, track=show_progress
+        )
         if found.table.empty and found.failures:  # keep the tables of an earlier run
             first = found.failures[0]
             raise ImageFileError(

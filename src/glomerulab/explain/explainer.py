@@ -1,7 +1,9 @@
 """Explain predictions: overlays of saliency maps, and a table of their measures."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +37,9 @@ from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.heads import probabilities
 from glomerulab.models.preprocessing import read_crop
-from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.files import make_folder, size_and_mtime
 from glomerulab.runtime.names import safe_name
-from glomerulab.runtime.parallel import Outcome
+from glomerulab.runtime.parallel import Outcome, Workers, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.sealing import SealedFolder, open_model_folder
 from glomerulab.taxonomy import Taxonomy
@@ -117,6 +119,7 @@ class Explainer:
             )
         self.methods = usable if methods is None else tuple(methods)
         self.seed = seed
+        self._arguments = (files.folder.absolute(), self.methods, seed)
 
     def explain(
         self,
@@ -125,6 +128,7 @@ class Explainer:
         *,
         label_ids: Sequence[str] = (),
         measured: bool = True,
+        workers: Workers | None = None,
         track: Track = silent,
     ) -> Explanations:
         """Explain images, write their overlays and measure the maps.
@@ -138,15 +142,29 @@ class Explainer:
             a mask.
         measured : bool, default True
             Whether to compute deletion, insertion and the controls, or only overlays.
+        workers : Workers, optional
+            Of a cluster, which sees the same paths; each loads the model once.
         """
         make_folder(out / "overlays")
-        rows: list[dict[str, object]] = []
-        failures: list[Outcome[str, None]] = []
-        for index, one in enumerate(track(inputs, "Explaining images")):
-            try:
-                rows += self._rows(one, out, label_ids, index, measured=measured)
-            except GlomerulabError as error:
-                failures.append(Outcome(one.image_id, None, error))
+        folder, labels = out.absolute(), tuple(label_ids)
+        if workers is None:
+
+            def explain_one(item: tuple[int, ExplainInput]) -> list[dict[str, object]]:
+                return self._rows(item[1], folder, labels, item[0], measured=measured)
+        else:
+            explain_one = partial(
+                _explain_there, self._arguments, folder=folder, label_ids=labels, measured=measured
+            )
+        found: dict[int, Outcome[tuple[int, ExplainInput], list[dict[str, object]]]] = {}
+        items = list(enumerate(inputs))
+        with closing(map_outcomes(explain_one, items, workers=workers)) as outcomes:
+            for outcome in track(outcomes, "Explaining images", len(items)):
+                found[outcome.item[0]] = outcome
+        in_order = [found[index] for index in range(len(items))]
+        rows = [row for one in in_order for row in one.value or ()]
+        failures: list[Outcome[str, None]] = [
+            Outcome(one.item[1].image_id, None, one.error) for one in in_order if one.error
+        ]
         return Explanations(pd.DataFrame(rows), tuple(failures))
 
     def picture(self, path: Path, label_id: str) -> RgbImage:
@@ -274,6 +292,27 @@ class Explainer:
             for label, value in zip(labels, values.tolist(), strict=True)
             if value >= CALLED_FROM
         }
+
+
+def _explain_there(
+    arguments: tuple[Path, tuple[Method, ...], int],
+    item: tuple[int, ExplainInput],
+    *,
+    folder: Path,
+    label_ids: Sequence[str],
+    measured: bool,
+) -> list[dict[str, object]]:
+    """Explain an image in a worker, which keeps the model."""
+    index, one = item
+    explainer = _kept(arguments, size_and_mtime(arguments[0] / "checkpoint.json"))
+    return explainer._rows(one, folder, label_ids, index, measured=measured)  # noqa: SLF001
+
+
+@lru_cache(maxsize=1)
+def _kept(arguments: tuple[Path, tuple[Method, ...], int], version: tuple[int, int]) -> Explainer:
+    del version
+    folder, methods, seed = arguments
+    return Explainer(folder, methods=methods, seed=seed)
 
 
 def find_inputs(

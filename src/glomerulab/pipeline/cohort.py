@@ -298,7 +298,7 @@ def _predict_into(folder: Path, one: _Case, job: _Job) -> dict[str, Any]:
 def _grades(rules: Iterable[Sequence[Any]]) -> dict[str, str]:
     """Return the grade of each item of each rule set, ``?`` where several are possible."""
     return {
-        f"{rule.rule_set.id} {result.item.id}": (
+        f"{rule.rule_set.name}: {result.item.name}": (
             "" if result.grade is None else "?" if len(result.possible) > 1 else result.grade.grade
         )
         for of_case in rules

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from glomerulab.reports.html import page_environment
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.messages import count_noun
 
 __all__ = ["CohortFacts", "write_cohort_page"]
 
@@ -47,6 +48,6 @@ class CohortFacts:
 
 def write_cohort_page(facts: CohortFacts, path: Path) -> None:
     """Write the page, which loads nothing."""
-    page = page_environment().get_template(TEMPLATE).render(facts=facts)
+    page = page_environment().get_template(TEMPLATE).render(facts=facts, count_noun=count_noun)
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -5,6 +5,7 @@ complete, so that a killed run, a full disk or a reader in between never sees ha
 """
 
 import codecs
+import errno
 import fcntl
 import json
 import os
@@ -181,6 +182,11 @@ def exclusive_lock(path: Path, *, busy: str | None = None) -> Iterator[None]:
             lock_file(file, wait=busy is None)
         except BlockingIOError as error:
             raise OutputError(busy or "", where=str(folder)) from error
+        except OSError as error:
+            # Some network file systems have no locks; there, cases of a cohort are claimed by
+            # files, and anything else relies on its user.
+            if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
+                raise _cannot_write("the folder cannot be locked", folder, error) from error
         try:
             yield
         except BaseException:

@@ -9,6 +9,7 @@ from glomerulab.errors import CheckpointError, ImageFileError, ManifestError
 from glomerulab.explain.explainer import CONTROLS, Explainer, ExplainInput, find_inputs, read_mask
 from glomerulab.explain.measures import RANDOM_SHARES
 from glomerulab.images import read_image, write_image
+from glomerulab.runtime.cluster import open_workers
 from glomerulab.taxonomy import load_taxonomy
 from tests.support.known_networks import write_small_checkpoint
 
@@ -46,6 +47,20 @@ def test_every_map_is_drawn_and_every_map_and_control_measured(run, subject, tmp
 def test_the_same_seed_gives_the_same_measures(run, subject, tmp_path):
     tables = [Explainer(run).explain([subject], tmp_path / name).table for name in "ab"]
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_a_cluster_gives_the_maps_of_this_process(run, subject, tmp_path):
+    gone = replace(subject, image_id="b", path=tmp_path / "gone.png")
+    here = Explainer(run).explain([gone, subject], tmp_path / "here")
+    file = tmp_path / "cluster.toml"
+    file.write_text('kind = "local"\njobs = 1\nmemory = "2GB"\n')
+    with open_workers(cluster=file) as workers:
+        there = Explainer(run).explain([gone, subject], tmp_path / "there", workers=workers)
+    pd.testing.assert_frame_equal(here.table, there.table, rtol=1e-3)
+    assert [one.item for one in there.failures] == ["b"]
+    assert len(list((tmp_path / "there" / "overlays").iterdir())) == len(
+        list((tmp_path / "here" / "overlays").iterdir())
+    )
 
 
 def test_only_the_given_labels_are_explained(run, subject, tmp_path):
