@@ -276,8 +276,11 @@ def _records(folder: Path) -> None:
     job.read_outcome()
     failure: GlomerulabError | None = None
     for read in (
-        lambda: SettingsFile(folder / "extract.json").continue_or_refuse({"mpp": 0.5}),
-        lambda: _refused(lambda: crossval_runs(folder)),  # the corpus has none of its runs
+        lambda: _refused(
+            lambda: SettingsFile(folder / "extract.json").continue_or_refuse({"mpp": 0.5})
+        ),
+        # The corpus has none of its runs, and a folder without any is of another run.
+        lambda: _refused(lambda: crossval_runs(folder)),
         lambda: check_seal(folder),
         lambda: read_start(folder),
         lambda: measure_cost(folder, folder / "cost.json"),

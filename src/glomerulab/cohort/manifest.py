@@ -21,7 +21,7 @@ from glomerulab.cohort.schema import (
     typed_table,
 )
 from glomerulab.errors import ManifestError, TaxonomyError
-from glomerulab.runtime.files import StrPath, atomic_write, stated_path
+from glomerulab.runtime.files import StrPath, atomic_write, remove_partial_files, stated_path
 from glomerulab.runtime.tables import TableSchema, nfc_frame, read_parquet, read_table
 from glomerulab.taxonomy import Taxonomy, load_taxonomy, write_taxonomy
 
@@ -214,6 +214,7 @@ def write_manifest(manifest: Manifest, path: StrPath) -> None:
         start = path.parent.absolute()
         relative = [Path(os.path.relpath(p, start)).as_posix() for p in manifest.image_paths()]
         table["image_path"] = pd.array(relative, dtype="string")
+    remove_partial_files(path)
     with atomic_write(path) as temporary:
         if path.suffix.lower() == ".csv":
             table.to_csv(temporary, index=False)

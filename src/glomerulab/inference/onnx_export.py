@@ -46,7 +46,7 @@ from glomerulab.inference.engines.onnx_engine import (
 )
 from glomerulab.inference.engines.torch_engine import NetworkWithFeatures, TorchEngine
 from glomerulab.predictions import DECISION_THRESHOLD, Head
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
 from glomerulab.runtime.sealing import (
     SealedFolder,
     open_model_folder,
@@ -103,6 +103,7 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
         )
     calibration = read_calibration(files)
     make_folder(out)
+    remove_partial_files(out)
     card = ExportCard(**engine.card.model_dump(), weights_sha256=engine.weights_sha256)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         work = Path(folder)

@@ -23,7 +23,7 @@ from glomerulab.cohort.slides_table import SlideEntry, read_slides
 from glomerulab.errors import OutputError
 from glomerulab.geometry import Region
 from glomerulab.pipeline.crop_plan import CROPS_FOLDER, CropPlan, CropSettings, Failure, plan_slide
-from glomerulab.runtime.files import atomic_write, remove_partial_files
+from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.parallel import Outcome, Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import (
@@ -393,8 +393,6 @@ class _CropFolder:
             "fingerprints": {} if self._is_part else dict(self._known),
         }
         self._file.write(self._state)
-        if not self._is_part:  # of other parts, which may be at work
-            remove_partial_files(out)
 
     def add_all(self, fingerprints: Mapping[str, str]) -> None:
         """Record slides before their crops are cut, unless they are recorded already."""

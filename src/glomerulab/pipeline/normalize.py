@@ -32,7 +32,7 @@ from glomerulab.cohort.schema import (
 )
 from glomerulab.errors import ImageFileError, ManifestError, OutputError, StainError
 from glomerulab.images import RgbImage, read_image, write_image
-from glomerulab.runtime.files import make_folder, remove_partial_files, size_and_mtime
+from glomerulab.runtime.files import make_folder, size_and_mtime
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.names import quoted_name
 from glomerulab.runtime.parallel import Workers, map_outcomes
@@ -188,7 +188,6 @@ def normalize_manifest(
         check_target_leaks(manifest, leaks)
     out = out if workers is None else out.absolute()  # their working folder is another
     with folder_lock(out, ".normalize.lock"):
-        remove_partial_files(out)
         records = _open_records(out, targets, per=per, white=white)
         before = _done_before(manifest, targets)
         tasks = [one for one in _tasks(manifest, targets, out, white) if one.image_id not in before]

@@ -44,7 +44,7 @@ from glomerulab.pipeline.predict_table import (
     likeliest_labels,
     write_saliency,
 )
-from glomerulab.runtime.files import StrPath, make_folder, new_folder
+from glomerulab.runtime.files import StrPath, make_folder, new_folder, remove_partial_files
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.sealing import SealedFolder, open_model_folder
@@ -127,6 +127,7 @@ def predict(
             where=str(run),
         )
     with new_folder(out):
+        remove_partial_files(out)
         found = read_source(source, model.card, settings)
         return predict_source(found, files, out, model, settings=settings, track=track)
 

@@ -7,9 +7,14 @@ complete, so that a killed run, a full disk or a reader in between never sees ha
 import codecs
 import errno
 import fcntl
+import glob
+import hashlib
 import json
 import os
+import platform
+import re
 import secrets
+import time
 import tomllib
 import unicodedata
 from collections.abc import Iterator
@@ -46,6 +51,9 @@ StrPath = str | os.PathLike[str]
 GROUP_ACCESS = "GLOMERULAB_GROUP_ACCESS"
 PARTIAL_INFIX = ".partial-"
 """Part of the name of every file that is still being written."""
+WRITER = re.compile(rf"{PARTIAL_INFIX}([0-9a-f]{{4}})-(\d+)-[0-9a-f]{{8}}")
+OTHER_MACHINE_S = 3600.0
+"""Age from which an unfinished file of another machine is one of a killed process."""
 
 
 @contextmanager
@@ -83,7 +91,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         # Checked here, since some writers raise an error without a number for it.
         raise OutputError("the file cannot be written: its folder does not exist", where=str(path))
-    temporary = path.with_name(f".{path.stem}{PARTIAL_INFIX}{secrets.token_hex(4)}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}{PARTIAL_INFIX}{_writer()}{path.suffix}")
     try:
         yield temporary
         temporary.chmod(temporary.stat().st_mode & allowed_permissions())
@@ -148,12 +156,50 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def remove_partial_files(folder: Path) -> int:
-    """Delete the unfinished files of a killed run below a folder, and return their number."""
-    leftovers = [path for path in folder.rglob(f".*{PARTIAL_INFIX}*") if path.is_file()]
+def remove_partial_files(place: Path) -> int:
+    """Delete the unfinished files of killed processes, and return their number.
+
+    Those that a process writes now stay.
+
+    Parameters
+    ----------
+    place : Path
+        A folder, of which all below is searched; or a file, whose own are deleted alone.
+    """
+    if place.is_dir():
+        found = place.rglob(f".*{PARTIAL_INFIX}*")
+    else:
+        name = glob.escape(f".{place.stem}{PARTIAL_INFIX}")
+        found = place.parent.glob(f"{name}*{glob.escape(place.suffix)}")
+    leftovers = [path for path in found if path.is_file() and not _is_being_written(path)]
     for path in leftovers:
-        path.unlink()
+        path.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def _writer() -> str:
+    """Return an unused part of a file name that tells machine and process."""
+    return f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:4]
+
+
+def _is_being_written(path: Path) -> bool:
+    written_by = WRITER.search(path.name)
+    if written_by is None:  # of an earlier version
+        return False
+    machine, process = written_by.groups()
+    if machine != _machine():  # whose processes cannot be seen
+        return time.time() - path.stat().st_mtime < OTHER_MACHINE_S
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from glomerulab.runtime.files import (
     new_folder,
     private_opener,
     read_utf8,
+    remove_partial_files,
 )
 
 __all__ = [
@@ -225,6 +226,8 @@ class JsonLines:
 def folder_lock(folder: Path, name: str) -> Iterator[None]:
     """Keep other processes that use the same lock out of a folder; the lock ends with the process.
 
+    Unfinished files of a killed process are removed.
+
     Parameters
     ----------
     folder : Path
@@ -241,6 +244,7 @@ def folder_lock(folder: Path, name: str) -> Iterator[None]:
         f"another process is writing to this folder; wait until it has ended, or {CHOOSE_ANOTHER}"
     )
     with new_folder(folder), exclusive_lock(folder / name, busy=busy):
+        remove_partial_files(folder)
         yield
 
 

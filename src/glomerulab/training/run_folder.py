@@ -72,9 +72,10 @@ def open_run(
     published starting weights for the model card.
     """
     config_path = run / "config.toml"
+    if run.is_dir():
+        remove_partial_files(run)
     if config_path.is_file():
         _record_changes(run, config)
-        remove_partial_files(run)
         return
     make_folder(run)
     write_manifest(manifest, run / "manifest.csv")

@@ -1,4 +1,6 @@
+import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,51 @@ def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) 
     (tmp_path / "deep" / "crop.png").touch()
     assert remove_partial_files(tmp_path) == 1
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["crop.png"]
+
+
+def _killed_while_writing(target: Path) -> None:
+    child = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(target,))
+    child.start()
+    start = f".{target.stem}.partial-"
+    while not any(
+        path.name.startswith(start) and path.suffix == target.suffix
+        for path in target.parent.iterdir()
+    ):
+        time.sleep(0.01)
+    child.kill()
+    child.join()
+
+
+def _write_for_ever(target: Path) -> None:
+    with atomic_write(target) as temporary:
+        temporary.write_text("half")
+        time.sleep(600)
+
+
+def test_the_leftover_of_a_killed_process_is_removed_and_a_living_ones_file_stays(
+    tmp_path: Path,
+) -> None:
+    _killed_while_writing(tmp_path / "a.csv")
+    with atomic_write(tmp_path / "a.csv") as temporary:
+        temporary.write_text("mine")
+        assert remove_partial_files(tmp_path) == 1
+        assert list(tmp_path.iterdir()) == [temporary]
+    assert (tmp_path / "a.csv").read_text() == "mine"
+
+
+def test_the_leftovers_of_one_file_are_removed_alone(tmp_path: Path) -> None:
+    for name in ("a*.csv", "ab.csv", "a*.json"):
+        _killed_while_writing(tmp_path / name)
+    assert remove_partial_files(tmp_path / "a*.csv") == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_file_of_another_machine_is_a_leftover_after_an_hour(tmp_path: Path) -> None:
+    path = tmp_path / f".a.partial-{'0' * 4}-1-{'0' * 8}.csv"
+    path.touch()
+    assert remove_partial_files(tmp_path) == 0
+    os.utime(path, (0, 0))
+    assert remove_partial_files(tmp_path) == 1
 
 
 def test_a_held_lock_is_an_error_that_names_the_folder(tmp_path: Path) -> None:

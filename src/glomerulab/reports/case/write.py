@@ -12,7 +12,7 @@ from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import PredictionsError
 from glomerulab.i18n.catalogue import LANGUAGES, Language
 from glomerulab.reports.case.written_files import FolderOfReports, Leftovers
-from glomerulab.runtime.files import StrPath, make_folder
+from glomerulab.runtime.files import StrPath, make_folder, remove_partial_files
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.tables import nfc
@@ -107,6 +107,7 @@ def write_case_reports(
                 where=str(predictions),
             )
     reports = FolderOfReports.open(make_folder(out), folder.folder)
+    remove_partial_files(out)
     leftovers = reports.remove_leftovers(every_case)
     planned = {case.patient: [_paths(case, out, name) for name in formats] for case in cases}
     for case in cases:

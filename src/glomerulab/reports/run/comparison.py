@@ -36,7 +36,7 @@ from glomerulab.reports.run.tables import (
     score_of,
     write_table_csv,
 )
-from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.files import make_folder, remove_partial_files
 from glomerulab.runtime.progress import Track, silent
 
 __all__ = ["write_comparison"]
@@ -119,6 +119,7 @@ def write_comparison(
     found = compare_models(models, repeats=repeats, n_resamples=n_resamples, seed=seed)
     areas = compare_areas(models)
     make_folder(out)
+    remove_partial_files(out)
     write_table_csv(pd.DataFrame([asdict(one) for one in found]), out / "comparison.csv")
     if areas:
         write_table_csv(pd.DataFrame([asdict(one) for one in areas]), out / "areas.csv")

@@ -48,7 +48,7 @@ from glomerulab.reports.run.tables import (
     subgroup_tables,
     write_table_csv,
 )
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.progress import Track, silent
 
@@ -238,6 +238,7 @@ def _write(
     external: _External | None = None,
 ) -> tuple[RunReport, tuple[Figure, ...]]:
     """Write figures, numbers and page of one evaluation."""
+    remove_partial_files(make_folder(out))
     sentence = result_headline(result)
     names = figure_names(result.run.taxonomy, settings.language)
     figures = write_run_figures(

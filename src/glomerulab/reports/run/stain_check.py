@@ -16,7 +16,7 @@ from glomerulab.evaluation.stain_check import StainCheck, StainPart
 from glomerulab.evaluation.warnings import EvaluationWarning
 from glomerulab.reports.html import page_environment, thumbnail_uri
 from glomerulab.reports.run.html import Table
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.tables import without_formulas
 
@@ -83,6 +83,7 @@ def write_stain_check(
         Of the figures; by default PNG and SVG.
     """
     make_folder(out)
+    remove_partial_files(out)
     csv_path, html_path = out / "stain_check.csv", out / "stain_check.html"
     summary_path = out / "stain_check_summary.csv"
     with atomic_write(summary_path) as temporary:
