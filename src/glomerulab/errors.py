@@ -81,7 +81,7 @@ class GlomerulabError(Exception):
 
     def __str__(self) -> str:
         """Return ``where: message``."""
-        return self.message if self.where is None else f"{self.where}: {self.message}"
+        return self.message if self.where is None else f"{_shortened(self.where)}: {self.message}"
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild with the keyword, so that the error crosses a process boundary."""
@@ -90,7 +90,10 @@ class GlomerulabError(Exception):
 
 def _one_line(message: str) -> str:
     """Return a message in one line, without the middle of a cell or library text of any length."""
-    line = message if message.isprintable() else " ".join(message.split())
+    return _shortened(message if message.isprintable() else " ".join(message.split()))
+
+
+def _shortened(line: str) -> str:
     if len(line) <= MAX_LENGTH:
         return line
     return f"{line[: MAX_LENGTH * 3 // 4]} … {line[-MAX_LENGTH // 4 :]}"

@@ -30,3 +30,10 @@ def test_leakage_is_an_error_of_the_manifest() -> None:
 def test_the_tree_in_the_docstring_names_every_error() -> None:
     assert errors.__doc__ is not None
     assert all(name in errors.__doc__ for name in errors.__all__)
+
+
+def test_a_place_of_any_length_is_shortened_where_it_is_shown() -> None:
+    error = GlomerulabError("it is too long", where="x" * 70_000)
+    assert len(str(error)) < 3000
+    assert str(error).endswith("it is too long")
+    assert error.where == "x" * 70_000
