@@ -27,7 +27,7 @@ from glomerulab.apps.annotation.web.access import (
     signed_token,
 )
 from glomerulab.apps.annotation.web.login_limits import TooManyLoginsError
-from glomerulab.apps.annotation.web.pages import ASSETS, render_page
+from glomerulab.apps.annotation.web.pages import ASSETS, localized_message, render_page
 from glomerulab.apps.annotation.web.schemas import annotation_json, region_json
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.web.error_handlers import UNEXPECTED, install_error_handlers
@@ -213,6 +213,7 @@ def _current_json(error: SaveConflictError) -> dict[str, Any] | None:
 
 def _error_response(request: Request, status: int, message: str, **extra: object) -> Response:
     """Return JSON for a script, a fragment for htmx, and a page otherwise."""
+    message = localized_message(request, message)
     if _wants_json(request):
         return JSONResponse({"detail": message, **extra}, status)
     is_htmx = request.headers.get("hx-request")

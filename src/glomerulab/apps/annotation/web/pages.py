@@ -7,10 +7,17 @@ from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
 from glomerulab.apps.annotation.consensus import skip_reason_text
-from glomerulab.apps.annotation.web.access import csrf_token
+from glomerulab.apps.annotation.web.access import csrf_token, get_site
 from glomerulab.apps.web.assets import Assets
 from glomerulab.apps.web.language import language_of
-from glomerulab.i18n.catalogue import LANGUAGES, catalogue, language_name, translate
+from glomerulab.i18n.catalogue import (
+    LANGUAGES,
+    catalogue,
+    language_name,
+    localized,
+    translate,
+    translate_message,
+)
 from glomerulab.reports.html import page_environment, script_json
 
 ASSETS = Assets("glomerulab.apps.annotation.web")
@@ -47,6 +54,17 @@ def render_page(
         **values,
     }
     return HTMLResponse(_environment().get_template(template).render(names), status)
+
+
+def localized_message(request: Request, message: str) -> str:
+    """Return a message in the language of the visitor, with the names of labels for their ids."""
+    language = language_of(request)
+
+    def names() -> dict[str, str]:
+        labels = get_site(request).study().taxonomy.labels
+        return {label.id: localized(label, "name", language) for label in labels}
+
+    return translate_message(message, language, part="annotation", names=names)
 
 
 def result_line(request: Request, message: str, **parts: object) -> HTMLResponse:

@@ -26,7 +26,7 @@ from glomerulab.apps.annotation.web.access import (
     session_token,
     start_session,
 )
-from glomerulab.apps.annotation.web.pages import render_page
+from glomerulab.apps.annotation.web.pages import localized_message, render_page
 from glomerulab.apps.annotation.web.schemas import Credentials
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.web.language import LANGUAGE_COOKIE
@@ -219,6 +219,9 @@ def _form_page(
     """Render a form that is posted without a session, with the token it needs."""
     cookies = Response()
     token = login_form_token(request, cookies)
+    problem = values.get("problem")
+    if problem is not None:
+        values["problem"] = localized_message(request, problem)
     page = render_page(request, template, status=status, form_token=token, **values)
     return _with_cookies(page, cookies)
 

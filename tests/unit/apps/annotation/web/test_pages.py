@@ -1,4 +1,5 @@
 import json
+import uuid
 
 import pytest
 from itsdangerous import TimestampSigner
@@ -9,7 +10,9 @@ from glomerulab.apps.annotation.web.site import Site, SiteSettings
 from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from glomerulab.apps.web.language import language_of
 from glomerulab.apps.web.server import LOCAL_HOSTS
+from glomerulab.i18n.catalogue import translate_message
 from glomerulab.reports.html import script_json
+from tests.support.annotation_studies import CRESCENT, NORMAL, save
 
 
 def _request(**headers: str) -> Request:
@@ -72,3 +75,37 @@ def test_a_site_knows_its_study_and_that_it_is_set_up(web):
 
 def test_by_default_a_site_answers_to_this_computer_alone():
     assert SiteSettings().hosts == LOCAL_HOSTS
+
+
+def test_messages_name_labels_and_speak_the_language_of_the_page(web):
+    owner = web.client("owner")
+    for image_id, labels in (("glom_000", CRESCENT), ("glom_000", NORMAL)):
+        save(web.store, ("anna", "bo")[labels == NORMAL], image_id, labels)
+    form = {
+        "image": "glom_000",
+        "expected_version": 0,
+        "save_key": str(uuid.uuid4()),
+        "label": ["normal", "cgn"],
+    }
+    english = owner.write("/study/disagreement", data=form, headers={"HX-Request": "true"}).text
+    assert "Normal and Crescent exclude each other" in english
+    person = {"name": "A", "login": "anna", "role": "annotator"}
+    owner.cookies.set("glomerulab_language", "zh")
+    chinese = owner.write("/study/disagreement", data=form, headers={"HX-Request": "true"}).text
+    assert "正常肾小球与新月体形成互斥" in chinese
+    assert "已被使用" in owner.write("/study/people", data=person).text
+    anna = web.client("anna")
+    anna.cookies.set("glomerulab_language", "zh")
+    item = anna.get("/api/items/2").json()
+    missing = anna.save(item, labels={"cgn": 1}).json()["detail"]
+    assert missing.startswith("缺少标签 正常肾小球, 系膜细胞增生")
+
+
+def test_a_filled_in_message_is_translated_with_what_it_holds():
+    text = "2 box(es) could not be cut, the first because: the region lies outside its slide; "
+    found = translate_message(text + "1 other(s) were handed out", "zh", part="annotation")
+    assert "区域位于切片之外" in found
+    assert "2" in found
+    assert translate_message("unheard of {x}", "zh", part="annotation") == "unheard of {x}"
+    login = "the login '{n} boxes' is taken; choose another"
+    assert "'{n} boxes'" in translate_message(login, "zh", part="annotation")
