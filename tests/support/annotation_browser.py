@@ -7,7 +7,7 @@ from tests.support.annotation_studies import PASSWORD, history
 
 LABELS = ("normal", "mspgn", "fsg", "cgn")
 AXE = ROOT / "build" / "dev-assets" / "axe.min.js"
-HARMLESS = ("GL Driver Message", "Failed to load resource")
+HARMLESS = ("GL Driver Message", "Failed to load resource", "Response Status Error Code 422")
 
 
 class Sessions:

@@ -63,17 +63,15 @@ PASSWORD_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # noqa: S105 - letters ha
 @router.get("")
 def overview(request: Request, site: CurrentSite, owner: Owner) -> Response:
     """Show the progress and the design."""
-    progress = study_progress(site.store, by=owner.login)
     return render_page(
-        request, "study.html.j2", account=owner, study=site.study(), progress=progress
+        request, "study.html.j2", account=owner, study=site.study(), **_progress(site, owner)
     )
 
 
 @router.get("/progress")
 def progress_table(request: Request, site: CurrentSite, owner: Owner) -> Response:
     """Return the progress table, which the page refreshes every few seconds."""
-    progress = study_progress(site.store, by=owner.login)
-    return render_page(request, "progress.html.j2", progress=progress)
+    return render_page(request, "progress.html.j2", **_progress(site, owner))
 
 
 @router.post("/design")
@@ -246,6 +244,14 @@ def verify(
     earlier = parse_head(head) if head.strip() else None
     found = verify_store(site.store, earlier=earlier)
     return render_page(request, "verified.html.j2", found=found)
+
+
+def _progress(site: Site, owner: Account) -> dict[str, object]:
+    accounts = list_accounts(site.store)
+    return {
+        "progress": study_progress(site.store, by=owner.login),
+        "n_annotators": sum(one.role == "annotator" and one.active for one in accounts),
+    }
 
 
 def _free_name(folder: Path, name: str) -> str:
