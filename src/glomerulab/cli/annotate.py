@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glomerulab.cli.annotate_files import As, Database, acting_owner, export, import_files
+from glomerulab.cli.annotate_files import (
+    As,
+    Database,
+    acting_owner,
+    export,
+    import_files,
+    require_inputs,
+)
 from glomerulab.cli.annotate_settle import adjudicate, disagreements
 from glomerulab.cli.app import CommandGroup
 
@@ -32,7 +39,10 @@ def serve(
     *,
     db: Annotated[str, typer.Option(help="Database: a SQLite file, or postgresql://…")],
     manifest: Annotated[
-        Path | None, typer.Option(help="Images of a new study; not needed for an existing one.")
+        Path | None,
+        typer.Option(
+            help="Images of a new study, as a manifest or a folder; not needed for an existing one."
+        ),
     ] = None,
     slides: Annotated[
         Path | None, typer.Option(help="Slides to draw boxes on: one, a folder, or a table (CSV).")
@@ -51,15 +61,18 @@ def serve(
 
     Example: glomerulab annotate serve --manifest crops/manifest.csv --db annotations.db
     """
+    require_inputs(manifest, slides)
+    from glomerulab.cohort.import_folder import read_images
+
+    images = None if manifest is None else read_images(manifest)
+
     from glomerulab.apps.annotation.store.database import open_store
     from glomerulab.apps.annotation.store.study import has_study
     from glomerulab.apps.annotation.web.app import serve as serve_site
     from glomerulab.apps.annotation.web.site import Site
     from glomerulab.apps.annotation.web.slide_cache import SlideCache
-    from glomerulab.cohort.manifest import read_manifest
     from glomerulab.errors import ConfigError
 
-    images = None if manifest is None else read_manifest(manifest)
     slide_cache = SlideCache(slides)
     with open_store(db, create=images is not None) as store:
         if images is None and not has_study(store):
@@ -79,7 +92,9 @@ def serve(
 def create(
     database: Database,
     *,
-    manifest: Annotated[Path, typer.Option(help="Manifest of the images, CSV or Parquet.")],
+    manifest: Annotated[
+        Path, typer.Option(help="The images: a manifest (CSV or Parquet), or a folder.")
+    ],
     owner: Annotated[str, typer.Option(help="Login of the study's owner.")] = "owner",
     name: Annotated[
         str | None, typer.Option(help="Name of the study; default: the file's.")
@@ -101,11 +116,12 @@ def create(
 
     Example: glomerulab annotate create study.db --manifest crops/manifest.csv --readers 2
     """
+    require_inputs(manifest, password_file)
     from glomerulab.apps.annotation.records import StudySettings
     from glomerulab.apps.annotation.store.accounts import create_account, list_accounts
     from glomerulab.apps.annotation.store.database import open_store
     from glomerulab.apps.annotation.store.study import create_study
-    from glomerulab.cohort.manifest import read_manifest
+    from glomerulab.cohort.import_folder import read_images
 
     settings = StudySettings(
         name=name or Path(database).stem,
@@ -115,7 +131,7 @@ def create(
         show_model=show_model,
         show_others=show_others,
     )
-    images = read_manifest(manifest)
+    images = read_images(manifest)
     with open_store(database, create=True) as store:
         if not list_accounts(store):
             password = _read_password(password_file, owner)

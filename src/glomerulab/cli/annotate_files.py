@@ -27,6 +27,17 @@ As = Annotated[
 ]
 
 
+def require_inputs(*paths: Path | None) -> None:
+    """Refuse a missing file or folder before anything that takes seconds to load is imported."""
+    from glomerulab.errors import ConfigError
+
+    for path in paths:
+        if path is not None and not path.exists():
+            raise ConfigError(
+                "there is no such file or folder; correct the path", where=str(path)
+            )
+
+
 def acting_owner(store: "Store", login: str | None) -> str:
     """Return the login given with ``--as``, or that of the only owner."""
     from glomerulab.apps.annotation.store.accounts import list_accounts
@@ -48,7 +59,8 @@ def import_files(
     database: Database,
     *,
     images: Annotated[
-        Path | None, typer.Option(help="Manifest whose new images are added to the study.")
+        Path | None,
+        typer.Option(help="Manifest or folder whose new images are added to the study."),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Manifest or label JSON: readings of --annotator.")
@@ -84,6 +96,7 @@ def import_files(
 
     Example: glomerulab annotate import study.db --labels old.json --annotator anna
     """
+    require_inputs(images, labels, regions, model, slide, cut)
     from glomerulab.apps.annotation.store.database import open_store
     from glomerulab.errors import ConfigError
     from glomerulab.slides.regions.features import DEFAULT_OPTIONS
@@ -163,16 +176,21 @@ def export(
 
 
 def _import_images(store: "Store", manifest: Path, by: str) -> None:
+    from glomerulab.apps.annotation.store.adjudications import list_image_readings
     from glomerulab.apps.annotation.store.study import (
         add_images,
         images_from_manifest,
         read_study,
     )
-    from glomerulab.cohort.manifest import read_manifest
+    from glomerulab.cohort.import_folder import read_images
 
     study = read_study(store)
-    cohort = read_manifest(manifest, study.taxonomy)
-    n_new = add_images(store, images_from_manifest(cohort, root=study.image_root), by=by)
+    cohort = read_images(manifest, study.taxonomy)
+    images = images_from_manifest(cohort, root=study.image_root)
+    if manifest.is_dir():  # it also holds the crops of boxes, which are images of the study
+        known = {one.image_path for one in list_image_readings(store, by=by)}
+        images = [one for one in images if one.image_path not in known]
+    n_new = add_images(store, images, by=by)
     typer.echo(f"{n_new} new images; assign readers with `glomerulab annotate distribute`")
 
 

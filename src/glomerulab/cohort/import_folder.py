@@ -6,17 +6,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from glomerulab.cohort.manifest import Manifest, manifest_from_rows
+from glomerulab.cohort.manifest import (
+    TAXONOMY_FILE,
+    Manifest,
+    manifest_from_rows,
+    read_manifest,
+)
 from glomerulab.cohort.schema import MANIFEST_COLUMNS, STAINS
 from glomerulab.errors import ConfigError, ManifestError, TaxonomyError
 from glomerulab.runtime.tables import nfc
-from glomerulab.taxonomy import Label, Taxonomy
+from glomerulab.taxonomy import Label, Taxonomy, load_taxonomy
 
-__all__ = ["import_folder"]
+__all__ = ["import_folder", "read_images"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 """Compared in lower case."""
 
+MANIFEST_FILE = "manifest.csv"
 LABEL_FIELD = "label"
 IGNORED_FIELD = "n"
 PATTERN_FIELDS = (*(name for name in MANIFEST_COLUMNS if name != "image_path"), LABEL_FIELD)
@@ -29,6 +35,7 @@ def import_folder(
     pattern: str | None = None,
     classes: Mapping[str, str] | None = None,
     values: Mapping[tuple[str, str], str] | None = None,
+    labelled: bool = True,
 ) -> Manifest:
     """Build a manifest from a folder of images.
 
@@ -48,6 +55,8 @@ def import_folder(
         Name of a class in the paths to label id, where they differ.
     values : mapping of (str, str) to str, optional
         (manifest column, value in the paths) to value, such as ``("stain", "sil")`` to ``"PASM"``.
+    labelled : bool, default True
+        Whether subfolders are classes; False leaves every label unknown, wherever the images lie.
 
     Returns
     -------
@@ -84,7 +93,10 @@ def import_folder(
         {"image_id": path.with_suffix("").as_posix(), "image_path": path.as_posix()}
         for path in below
     ]
-    names = _class_folders(below, root, taxonomy, is_needed=found is None, classes=classes or {})
+    names: list[str | None] = [None] * len(below)
+    if labelled:
+        is_needed = found is None
+        names = _class_folders(below, root, taxonomy, is_needed=is_needed, classes=classes or {})
     if found is not None:
         fields = _matches(below, found, str(pattern), root)
         names = [one.pop(LABEL_FIELD, name) for one, name in zip(fields, names, strict=True)]
@@ -95,6 +107,27 @@ def import_folder(
             label = _label(name, taxonomy, classes or {}, where=str(root / path))
             row |= {label_id: int(label_id == label.id) for label_id in taxonomy.label_ids}
     return manifest_from_rows(pd.DataFrame(rows), folder=root, taxonomy=taxonomy)
+
+
+def read_images(path: Path, taxonomy: Taxonomy | None = None) -> Manifest:
+    """Read a manifest, or make one of the images of a folder, for people to label.
+
+    Parameters
+    ----------
+    path : Path
+        A manifest; a folder with a ``manifest.csv``; or a folder of images at any depth, whose
+        labels and patients stay unknown.
+    taxonomy : Taxonomy, optional
+        As for `read_manifest`; of a folder, its ``taxonomy.toml``.
+    """
+    if not path.is_dir():
+        return read_manifest(path, taxonomy)
+    if (path / MANIFEST_FILE).is_file():
+        return read_manifest(path / MANIFEST_FILE, taxonomy)
+    if taxonomy is None:
+        beside = path / TAXONOMY_FILE
+        taxonomy = load_taxonomy(beside if beside.is_file() else "paper")
+    return import_folder(path, taxonomy, labelled=False)
 
 
 def _check_unique_ids(paths: list[Path]) -> None:
