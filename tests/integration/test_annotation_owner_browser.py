@@ -1,4 +1,4 @@
-"""The pages of owner and adjudicator: nothing that an action made false stays, and all fit a telephone."""
+"""Pages of owner and adjudicator: what an action made false goes, and all fit a telephone."""
 
 from urllib.parse import quote
 
