@@ -33,9 +33,7 @@ def require_inputs(*paths: Path | None) -> None:
 
     for path in paths:
         if path is not None and not path.exists():
-            raise ConfigError(
-                "there is no such file or folder; correct the path", where=str(path)
-            )
+            raise ConfigError("there is no such file or folder; correct the path", where=str(path))
 
 
 def acting_owner(store: "Store", login: str | None) -> str:
