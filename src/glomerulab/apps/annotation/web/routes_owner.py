@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Request
 from starlette.responses import Response
@@ -246,7 +246,7 @@ def verify(
     return render_page(request, "verified.html.j2", found=found)
 
 
-def _progress(site: Site, owner: Account) -> dict[str, object]:
+def _progress(site: Site, owner: Account) -> dict[str, Any]:
     accounts = list_accounts(site.store)
     return {
         "progress": study_progress(site.store, by=owner.login),
