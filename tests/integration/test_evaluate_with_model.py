@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from glomerulab.cli.main import app
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.inference.image_predictions import predict_manifest
+from glomerulab.pipeline.evaluate import analyse_images
 from tests.support.untrained_runs import write_two_cohorts, write_untrained_run
 
 
@@ -126,3 +127,18 @@ def test_wrong_usage_is_an_error(run, cohorts):
     assert "own manifest" in _evaluate(run, "--on", run / "manifest.csv").output
     message = str(_evaluate(run, "--tables-only", "--by", "ward").exception)
     assert "no column ward" in message
+
+
+def test_images_that_cannot_be_read_are_named_on_the_page_with_what_it_lacks(run):
+    manifest = read_manifest(run / "manifest.csv")
+    test = manifest.part("test")
+    gone = test.image_paths()[0]
+    hidden = gone.rename(gone.with_suffix(".away"))
+    try:
+        found = analyse_images(run)
+    finally:
+        hidden.rename(gone)
+    (first, *_) = found.warnings()
+    assert first.title == "Images not shown"
+    assert f"1 of {len(test.table)} images of the test split" in first.text
+    assert str(test.table["image_id"].iloc[0]) in first.text

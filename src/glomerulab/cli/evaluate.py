@@ -75,7 +75,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
     language: Annotated[
         LanguageOption,
-        typer.Option(help="Of figures and captions; English where no font has Chinese."),
+        typer.Option(help="Of the page; figures stay English where no font has Chinese."),
     ] = LanguageOption.EN,
     out: Annotated[
         Path | None,

@@ -1,5 +1,6 @@
 """Image analysis for a run's report: features, saliency, near-duplicates, external sets."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,8 @@ from glomerulab.runtime.sealing import SealedFolder, is_crossval
 
 __all__ = ["analyse_images", "predict_external_set"]
 
+MOST_NAMED = 5
+"""Images that a notice names."""
 GALLERY_METHOD: Literal["occlusion"] = "occlusion"
 """The most faithful of the three methods in the explanation benchmark."""
 
@@ -61,14 +64,16 @@ def analyse_images(
     try:
         found = predict_manifest(files, part, n_workers=n_workers, track=track)
         features = _features(found.table["image_id"], found.features)
-    except ImageFileError as error:  # the tables can be evaluated all the same
-        notices.append(f"no image of the {split} split can be read, so none is shown: {error}")
-        features = None
+        missing = [one.item for one in found.failures]
+    except ImageFileError:  # the tables can be evaluated all the same
+        features, missing = None, sorted(ids)
+    unreadable = _missing_text(missing, len(ids), split) if missing else ""
     return ImageAnalysis(
+        unreadable=unreadable,
         features=features,
         explain=_Overlays(files, tables.image_paths, run / "explanations"),
         near_duplicates=pairs,
-        notices=tuple(notices),
+        notices=(*notices, *([unreadable] if unreadable else ())),
     )
 
 
@@ -111,6 +116,16 @@ def predict_external_set(
         notices=(*failures, *notices),
     )
     return ExternalSet(name, readable, found.table, images, n_unreadable=len(found.failures))
+
+
+def _missing_text(missing: Sequence[str], n_images: int, split: str) -> str:
+    """Return which images cannot be read, and what the page lacks of them."""
+    names = ", ".join(missing[:MOST_NAMED])
+    more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+    return (
+        f"{len(missing)} of {n_images} images of the {split} split cannot be read: {names}{more}. "
+        "This page shows no picture, no saliency map and no place in the map of features of them."
+    )
 
 
 class _Overlays:

@@ -178,7 +178,7 @@ def appendix_tables(run: RunTables, eval_set: EvalSet) -> tuple[Table, ...]:
     environment = _flat(run.environment) or (("environment.json", "not kept"),)
     return (
         Table("Model and task", ("Setting", "Value"), (*about, *rows), is_settings=True),
-        Table("Environment", ("Item", "Value"), environment, is_settings=True),
+        Table("Environment", ("Item", "Value"), environment, is_settings=True, is_english=True),
     )
 
 
@@ -253,6 +253,7 @@ def _checklist_table(checklist: Checklist, facts: Mapping[str, str]) -> Table:
         ("Item", "Answer from the run"),
         rows,
         is_settings=True,
+        is_english=True,
         is_collapsed=True,
         note=f"{checklist.source} Items are paraphrased. {n_known} of {len(rows)} are answered, at "
         f"least in part, from the run; the others are marked “{FOR_THE_AUTHOR}”.",

@@ -140,9 +140,17 @@ class ImageAnalysis:
     """Nearly equal images in two splits; None where they were not searched for."""
     notices: tuple[str, ...] = ()
     """What could not be done, in one sentence each."""
+    unreadable: str = ""
+    """Which images cannot be read, and what the page lacks of them."""
 
     def warnings(self) -> tuple[EvaluationWarning, ...]:
-        """Return the warnings about near-duplicates."""
+        """Return the warnings about unreadable images and near-duplicates."""
+        found = self._near_duplicates()
+        if self.unreadable:
+            return (EvaluationWarning("Images not shown", self.unreadable), *found)
+        return found
+
+    def _near_duplicates(self) -> tuple[EvaluationWarning, ...]:
         if self.near_duplicates is None:
             text = "The images were not searched for near-duplicates in different splits."
             return (EvaluationWarning("Near-duplicates not searched for", text),)

@@ -1,10 +1,15 @@
 """The page of a run's report: one HTML file that loads nothing and prints well."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup, escape
+
 from glomerulab.evaluation.warnings import EvaluationWarning
 from glomerulab.i18n.catalogue import Language
+from glomerulab.i18n.sentences import translate_filled
 from glomerulab.reports.html import page_environment
 from glomerulab.runtime.files import atomic_write
 
@@ -51,6 +56,8 @@ class Table:
     note: str = ""
     is_settings: bool = False
     """Whether values are free text that may wrap, not numbers that must not."""
+    is_english: bool = False
+    """Whether the rows stay in English: settings, and checklists for a paper."""
     is_collapsed: bool = False
     """Whether the table is collapsed on screen; it is always open in print."""
 
@@ -73,16 +80,43 @@ class Page:
     config_text: str = ""
 
 
-def render_html(page: Page) -> str:
+def render_html(
+    page: Page, language: Language = "en", names: Mapping[str, str] | None = None
+) -> str:
     """Return the page as one HTML document.
 
     All text is escaped; a content security policy forbids the browser to load anything.
+
+    Parameters
+    ----------
+    language : {"en", "zh"}, default "en"
+    names : mapping of str to str, optional
+        Labels by their English name.
     """
-    environment = page_environment("glomerulab.reports.run")
-    return environment.get_template("report.html.j2").render(page=page)
+    return (
+        page_environment("glomerulab.reports.run")
+        .get_template("report.html.j2")
+        .render(
+            page=page,
+            language=language,
+            _=lambda text: translate_filled(text, language, "evaluation", names=names),
+            code=_with_code,
+        )
+    )
 
 
-def write_html(page: Page, path: Path) -> None:
+def write_html(
+    page: Page,
+    path: Path,
+    language: Language = "en",
+    names: Mapping[str, str] | None = None,
+) -> None:
     """Write the page atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(render_html(page), encoding="utf-8")
+        temporary.write_text(render_html(page, language, names), encoding="utf-8")
+
+
+def _with_code(text: str) -> Markup:
+    """Escape a text, and set what stands between backticks as code."""
+    escaped = str(escape(text))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped))  # noqa: S704 - escaped

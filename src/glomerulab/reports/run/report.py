@@ -17,7 +17,7 @@ from glomerulab.evaluation.intervals import MIN_RESAMPLES
 from glomerulab.evaluation.result import EvaluationResult, evaluate_run
 from glomerulab.evaluation.run_tables import EXTERNAL, RunTables, read_run, with_external_set
 from glomerulab.evaluation.warnings import EvaluationWarning, find_external_warnings
-from glomerulab.i18n.catalogue import Language, translate
+from glomerulab.i18n.catalogue import Language, localized, translate
 from glomerulab.predictions import write_predictions
 from glomerulab.reports.run.facts import (
     NO_EXTERNAL_SET,
@@ -146,7 +146,7 @@ def write_run_report(
     seed : int, default 0
         Of the resampling.
     language : {"en", "zh"}, default "en"
-        Of the figures and their captions.
+        Of the page and its figures; tables and ``scores.json`` are English.
     by : sequence of str, default ()
         Further columns of the manifest for subgroups, such as ``site``.
     images : ImageAnalysis, default TABLES_ONLY
@@ -265,7 +265,10 @@ def _write(
         external=None if external is None else external.report.result,
     )
     page = _page(result, sentence, figures, images, side_by_side=side_by_side, external=external)
-    write_html(page, out / "report.html")
+    labels = {
+        one.name: localized(one, "name", settings.language) for one in result.run.taxonomy.labels
+    }
+    write_html(page, out / "report.html", settings.language, labels)
     return RunReport(sentence, result, out / "report.html", names.notice), figures
 
 
