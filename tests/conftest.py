@@ -2,8 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,3 +81,36 @@ def own_run(trained: Path, tmp_path: Path) -> Path:
     """A copy with its images, to be damaged."""
     shutil.copytree(trained.parent, tmp_path / "copy")
     return tmp_path / "copy" / "run"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of moto's server, which runs in this process."""
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket ``lab`` as fsspec gives it, and an empty cache."""
+    import fsspec
+
+    from glomerulab.runtime import storage
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("GLOMERULAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(storage, "_lease", None)
+    system = fsspec.filesystem("s3", use_listings_cache=False)
+    system.mkdir("lab")
+    yield system
+    system.rm("lab", recursive=True)
+    if storage._lease is not None:
+        storage._lease.close()

@@ -50,6 +50,7 @@ __all__ = [
     "RunError",
     "SlideError",
     "StainError",
+    "StorageError",
     "StoreBusyError",
     "StoreError",
     "TaxonomyError",
@@ -177,3 +178,7 @@ class StoreBusyError(StoreError):
 
 class OutputError(GlomerulabError):
     """An output exists, is read-only, or the disk is full."""
+
+
+class StorageError(GlomerulabError):
+    """Object storage cannot be read or written, or the local cache is too small for it."""

@@ -14,6 +14,7 @@ from typing import Any, cast, get_args
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from glomerulab.cli.remote import local_files
 from glomerulab.runtime.messages import did_you_mean, problem_text
 
 __all__ = ["CommandGroup"]
@@ -111,6 +112,11 @@ def _reworded(message: str, error: Any) -> str:
     return message
 
 
+def _command(ctx: Any) -> str:
+    """Return the words of a command, without the program's."""
+    return f"{_command(ctx.parent)} {ctx.info_name}".lstrip() if ctx.parent else ""
+
+
 def _name(parameter: Any) -> str:
     """Return a parameter as its user types it: ``--mpp``, or ``SLIDES``."""
     is_option = parameter.param_type_name == "option"
@@ -129,7 +135,7 @@ class _Command(TyperCommand):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        with _sentences(ctx):
+        with _sentences(ctx), local_files(_command(ctx), ctx.params):
             return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

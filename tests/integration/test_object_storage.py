@@ -1,0 +1,84 @@
+"""Commands on s3:// URLs, against moto's server."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from glomerulab.cohort.manifest import manifest_from_rows, write_manifest
+from glomerulab.images import write_image
+from glomerulab.taxonomy import Label, Taxonomy
+from tests.support.command_line import Run
+
+TWO = Taxonomy("two", (Label(id="benign", name="Benign"), Label(id="malignant", name="Malignant")))
+
+
+def _upload_cohort(s3: Any, folder: Path) -> None:
+    """Put a manifest of six patients and its images, in a folder of their own, into the bucket."""
+    (folder / "cohort").mkdir(parents=True)
+    (folder / "images").mkdir()
+    rows = []
+    for n in range(12):
+        blobs = np.random.default_rng(n).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        image = np.kron(blobs, np.ones((12, 12, 1), dtype=np.uint8))
+        write_image(image, folder / "images" / f"{n}.png")
+        rows.append(
+            {
+                "image_id": f"i{n}",
+                "image_path": f"../images/{n}.png",
+                "patient_id": f"p{n % 6}",
+                "benign": n % 2,
+                "malignant": 1 - n % 2,
+            }
+        )
+    manifest = manifest_from_rows(pd.DataFrame(rows), folder=folder / "cohort", taxonomy=TWO)
+    write_manifest(manifest, folder / "cohort" / "m.csv")
+    s3.put(f"{folder}/", "lab/", recursive=True)
+
+
+def test_a_cohort_in_the_storage_is_split_and_checked_there(
+    s3: Any, run: Run, tmp_path: Path
+) -> None:
+    _upload_cohort(s3, tmp_path / "before")
+    before = set(s3.find("lab"))
+    out = "s3://lab/splits/split.parquet"
+    done = run("split", "s3://lab/cohort/m.csv", "--out", out, "--ratios", "4:1:1")
+    assert done.returncode == 0, done.stderr
+    assert f"Uploaded: {out}" in done.stdout
+    added = {"lab/splits/split.parquet", "lab/splits/taxonomy.toml"}
+    assert set(s3.find("lab")) == before | added
+    with s3.open("lab/splits/split.parquet") as file:
+        table = pd.read_parquet(file)
+    assert set(table["image_path"]) == {f"../images/{n}.png" for n in range(12)}
+    assert set(table["split"]) == {"train", "validation", "test"}
+    done = run("manifest", "check", out)
+    assert done.returncode == 0, done.stdout
+    s3.rm("lab/images/3.png")
+    done = run("manifest", "check", out)
+    assert done.returncode == 1
+    assert "3.png" in done.stdout
+
+
+def test_an_output_folder_appears_when_the_command_has_ended(s3: Any, run: Run) -> None:
+    done = run("phantom", "--out", "s3://lab/ph", "--patients", 2, "--per-patient", 1)
+    assert done.returncode == 0, done.stderr
+    names = s3.find("lab/ph")
+    assert "lab/ph/manifest.csv" in names
+    assert len([name for name in names if name.startswith("lab/ph/images/")]) == 2
+    done = run("manifest", "check", "s3://lab/ph/manifest.csv")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_command_that_fails_uploads_nothing(s3: Any, run: Run, tmp_path: Path) -> None:
+    _upload_cohort(s3, tmp_path / "before")
+    before = set(s3.find("lab"))
+    done = run("split", "s3://lab/cohort/m.csv", "--out", "s3://lab/s.csv", "--folds", 50)
+    assert done.returncode == 1
+    assert set(s3.find("lab")) == before
+
+
+def test_commands_that_change_their_folder_take_no_url(s3: Any, run: Run) -> None:
+    done = run("report", "s3://lab/case/predictions.csv")
+    assert done.returncode == 1
+    assert "copy the folder to this machine" in done.stderr
