@@ -1,5 +1,7 @@
 """Commands on s3:// URLs, against moto's server."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,31 @@ def test_an_output_folder_appears_when_the_command_has_ended(s3: Any, run: Run) 
     assert len([name for name in names if name.startswith("lab/ph/images/")]) == 2
     done = run("manifest", "check", "s3://lab/ph/manifest.csv")
     assert done.returncode == 0, done.stdout
+
+
+def test_slides_of_a_table_come_to_this_machine_and_their_crops_go_back(
+    s3: Any, run: Run, make_slide: Callable[..., Path], tmp_path: Path
+) -> None:
+    s3.put(str(make_slide("a.tiff")), "lab/slides/a.tiff")
+    s3.pipe("lab/slides.csv", b"slide_path,patient_id\nslides/a.tiff,P1\n")
+    corners = [[300, 300], [500, 300], [500, 500], [300, 500], [300, 300]]
+    region = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [corners]},
+        "properties": {"objectType": "annotation"},
+    }
+    s3.pipe("lab/regions/a.geojson", json.dumps([region]).encode())
+    out = "s3://lab/crops"
+    given = ("extract", "s3://lab/slides.csv", "--regions", "s3://lab/regions", "--out", out)
+    done = run(*given)
+    assert done.returncode == 0, done.stderr
+    names = s3.find("lab/crops")
+    assert "lab/crops/manifest.csv" in names
+    assert len([name for name in names if name.endswith(".png")]) == 1
+    again = run(*given)
+    assert again.returncode == 0, again.stderr
+    assert "1 were there already" in again.stdout
+    assert s3.find("lab/crops") == names
 
 
 def test_a_command_that_fails_uploads_nothing(s3: Any, run: Run, tmp_path: Path) -> None:
