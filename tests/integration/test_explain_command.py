@@ -41,6 +41,14 @@ def test_it_measures_every_method_against_the_phantoms_masks(run, cohort, tmp_pa
         "explanations.csv",
         "methods.csv",
         "sanity.csv",
+        "verdicts.csv",
+    }
+    page = (tmp_path / "out" / "explanations.html").read_text("utf-8")
+    assert "Did the maps of this model pass their tests?" in page
+    assert page.count("data:image/jpeg") == len(table["overlay"].dropna())
+    assert set(pd.read_csv(tmp_path / "out" / "verdicts.csv")["method"]) == set(table["method"]) - {
+        "random",
+        "centre",
     }
     drawn = table["overlay"].dropna()
     assert all((tmp_path / "out" / name).is_file() for name in drawn)

@@ -6,7 +6,13 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.options import ClusterOption, SchedulerOption
+from glomerulab.cli.options import ClusterOption, LanguageOption, SchedulerOption
+
+VERDICTS = {
+    "passed": "its maps passed the tests",
+    "failed": "its maps failed the tests, see explanations.html",
+    "untested": "its maps were not tested",
+}
 
 
 class MethodName(StrEnum):
@@ -43,8 +49,9 @@ def explain(
     seed: Annotated[int, typer.Option(min=0, help="Of the controls and random weights.")] = 0,
     scheduler: SchedulerOption = None,
     cluster: ClusterOption = None,
+    language: Annotated[LanguageOption, typer.Option(help="Of the page.")] = LanguageOption.EN,
 ) -> None:
-    """Write overlays, explanations.csv, methods.csv and sanity.csv.
+    """Write overlays and their page, explanations.csv, methods.csv, sanity.csv and verdicts.csv.
 
     Where lesion masks are there, each method is measured against them and against chance.
     Research use only.
@@ -60,6 +67,11 @@ def explain(
         explanation_summary,
         sanity_summary,
         summary_lines,
+    )
+    from glomerulab.reports.run.explanations import (
+        VERDICTS_FILE,
+        map_tests,
+        write_explanations_html,
     )
     from glomerulab.reports.run.tables import write_table_csv
     from glomerulab.runtime.cluster import open_workers
@@ -93,9 +105,29 @@ def explain(
     table = pd.concat([found.table, pd.DataFrame(failed)]) if failed else found.table
     write_table_csv(table, folder / "explanations.csv")
     write_table_csv(summary, folder / "methods.csv")
+    checked = None
     if sanity and not found.table.empty:
-        checked, _ = explainer.sanity(inputs[:sanity], track=show_progress)
-        write_table_csv(sanity_summary(checked), folder / "sanity.csv")
+        checked = sanity_summary(explainer.sanity(inputs[:sanity], track=show_progress)[0])
+        write_table_csv(checked, folder / "sanity.csv")
+    tests = map_tests(summary, checked)
+    verdicts = [(one.method, one.verdict, " ".join(one.failed)) for one in tests]
+    columns = ["method", "verdict", "failed"]
+    write_table_csv(pd.DataFrame(verdicts, columns=columns), folder / VERDICTS_FILE)
+    write_explanations_html(
+        found.table,
+        summary,
+        tests,
+        folder,
+        taxonomy=taxonomy,
+        title=run.resolve().name,
+        language=language.language,
+    )
+    for one in tests:
+        typer.echo(
+            f"{one.method}: {one.verdict} its tests"
+            if one.verdict != "untested"
+            else f"{one.method}: not tested"
+        )
     for line in summary_lines(summary):
         typer.echo(line)
     for failure in found.failures:
