@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
 
 from glomerulab.errors import ConfigError, OutputError
 from glomerulab.runtime.files import atomic_write, make_folder, read_utf8
@@ -63,8 +64,18 @@ class SlideRequest(_Stored):
     )
 
 
+SEVERAL_NEED_A_PATIENT: JsonDict = {
+    "anyOf": [
+        {"properties": {"slides": {"maxItems": 1}}},
+        {"properties": {"patient": {"type": "string"}}, "required": ["patient"]},
+    ]
+}
+
+
 class JobRequest(_Stored):
     """A client's request: the slides of one case."""
+
+    model_config = ConfigDict(json_schema_extra=SEVERAL_NEED_A_PATIENT)
 
     slides: tuple[SlideRequest, ...] = Field(min_length=1, max_length=32)
     regions: str = Field(

@@ -26,6 +26,8 @@ EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 
 ANOTHER_SITE = "a page of another site may not send this request; open the page of this server"
 
+WITH_NUL = "the address holds the character NUL (%00); remove it"
+
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -102,7 +104,7 @@ class SecurityMiddleware:
             return
         with_headers = _with_headers(send)
         headers = Headers(scope=scope)
-        refusal = self._refusal(scope, headers)
+        refusal = self._refusal(scope, headers) or _nul_refusal(scope)
         if refusal is not None:
             await refusal(scope, receive, with_headers)
             return
@@ -126,6 +128,13 @@ class SecurityMiddleware:
         if origin is not None and _parts(origin).netloc != host:
             return _refused(ANOTHER_SITE, 403)
         return None
+
+
+def _nul_refusal(scope: Scope) -> JSONResponse | None:
+    """Return the refusal of an address that neither a file nor every database can hold."""
+    if "\0" in scope["path"]:
+        return _refused(WITH_NUL, 404)
+    return _refused(WITH_NUL, 422) if b"%00" in scope["query_string"] else None
 
 
 def _with_headers(send: Send) -> Send:

@@ -26,6 +26,7 @@ from glomerulab.apps.annotation.web.access import (
     check_csrf_token,
     signed_token,
 )
+from glomerulab.apps.annotation.web.answers import describe_answers
 from glomerulab.apps.annotation.web.login_limits import TooManyLoginsError
 from glomerulab.apps.annotation.web.pages import ASSETS, localized_message, render_page
 from glomerulab.apps.annotation.web.schemas import annotation_json, region_json
@@ -133,6 +134,7 @@ def create_app(site: Site) -> FastAPI:
     for module in PAGES:
         app.include_router(module.router, dependencies=[Depends(check_csrf_token)])
     app.get("/static/{name:path}", include_in_schema=False)(_static_file)
+    describe_answers(app)
     return app
 
 

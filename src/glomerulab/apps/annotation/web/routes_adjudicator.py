@@ -30,14 +30,13 @@ from glomerulab.apps.annotation.store.assignments import (
 from glomerulab.apps.annotation.web.access import Adjudicator, CurrentSite, Owner
 from glomerulab.apps.annotation.web.image_files import read_browser_image
 from glomerulab.apps.annotation.web.pages import render_page, result_line
+from glomerulab.apps.annotation.web.schemas import FormField, FormText, ShortText
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.web.language import language_of
 from glomerulab.errors import AnnotationError
 
 router = APIRouter(prefix="/study")
 
-Text = Annotated[str, Form(max_length=4000)]
-Login = Annotated[str, Form(max_length=40)]
 ImageId = Annotated[str, Query(max_length=1000)]
 
 
@@ -104,13 +103,13 @@ def adjudicate_image(
     site: CurrentSite,
     account: Adjudicator,
     *,
-    image: Text,
+    image: FormText,
     expected_version: Annotated[int, Form(ge=0, le=2**31 - 1)],
     save_key: Annotated[uuid.UUID, Form()],
-    label: Annotated[list[str], Form(max_length=64)] = [],  # noqa: B006 - FastAPI copies it
+    label: Annotated[list[ShortText], Form(max_length=64)] = [],  # noqa: B006 - FastAPI copies it
     none: Annotated[bool, Form()] = False,
     exclude: Annotated[bool, Form()] = False,
-    note: Text = "",
+    note: FormText = "",
 ) -> Response:
     """Adjudicate one image by consensus, and redirect to the next that is to be settled."""
     if bool(label) + none + exclude != 1:
@@ -152,7 +151,7 @@ def adjudicate_by_rule(
 
 @router.post("/third-reader")
 def ask_third_reader(
-    request: Request, site: CurrentSite, owner: Owner, *, login: Login
+    request: Request, site: CurrentSite, owner: Owner, *, login: FormField
 ) -> Response:
     """Assign the open disagreements to one more reader, to whom they look like any other image."""
     images = [one.image.image_id for one in list_disagreements(site.store, by=owner.login)]
@@ -163,7 +162,7 @@ def ask_third_reader(
 
 @router.post("/further-reader")
 def ask_further_reader(
-    request: Request, site: CurrentSite, owner: Owner, *, login: Login
+    request: Request, site: CurrentSite, owner: Owner, *, login: FormField
 ) -> Response:
     """Assign the images that were skipped, and that nobody is going to read, to another reader."""
     images = list_skipped(list_incomplete(site.store, by=owner.login))

@@ -27,7 +27,7 @@ from glomerulab.apps.annotation.web.access import (
     start_session,
 )
 from glomerulab.apps.annotation.web.pages import localized_message, render_page
-from glomerulab.apps.annotation.web.schemas import Credentials
+from glomerulab.apps.annotation.web.schemas import Credentials, FormField
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.web.language import LANGUAGE_COOKIE
 from glomerulab.errors import AnnotationError, NotAllowedError
@@ -35,7 +35,6 @@ from glomerulab.i18n.catalogue import LANGUAGES
 
 router = APIRouter()
 
-Field = Annotated[str, Form(max_length=200)]
 LOCAL_PATH = re.compile(r"/[A-Za-z0-9/_.-]*")
 """Where a log-in may redirect to: a page of this server."""
 HOMES: dict[Role, str] = {
@@ -65,9 +64,9 @@ def log_in(
     request: Request,
     site: CurrentSite,
     *,
-    login: Field,
-    password: Field,
-    next: Field = "/",  # noqa: A002
+    login: FormField,
+    password: FormField,
+    next: FormField = "/",  # noqa: A002
 ) -> Response:
     """Check a password and open a session."""
     account = _authenticate(request, site, login, password)
@@ -112,8 +111,8 @@ def log_out(request: Request, site: CurrentSite) -> Response:
 
 @router.post("/language")
 def choose_language(
-    language: Field,
-    next: Field = "/",  # noqa: A002
+    language: FormField,
+    next: FormField = "/",  # noqa: A002
 ) -> Response:
     """Store the language in a cookie."""
     response = RedirectResponse(_local_path(next), 303)
@@ -132,7 +131,7 @@ def account_page(request: Request, account: CurrentAccount, done: bool = False) 
 
 @router.post("/account", dependencies=[LOGIN_QUEUE])
 def change_password(
-    request: Request, site: CurrentSite, account: CurrentAccount, *, old: Field, new: Field
+    request: Request, site: CurrentSite, account: CurrentAccount, *, old: FormField, new: FormField
 ) -> Response:
     """Change the own password; every session of the account ends, and this page gets a new one."""
     if _authenticate(request, site, account.login, old) is None:
@@ -155,11 +154,11 @@ def set_up(
     request: Request,
     site: CurrentSite,
     *,
-    token: Field,
-    name: Field,
-    login: Field,
-    password: Field,
-    study: Field,
+    token: FormField,
+    name: FormField,
+    login: FormField,
+    password: FormField,
+    study: FormField,
     n_readers: Annotated[int, Form(ge=1, le=100)],
     repeat_percent: Annotated[int, Form(ge=0, le=50)] = 10,
 ) -> Response:

@@ -38,6 +38,7 @@ from glomerulab.apps.annotation.store.ledger import (
 from glomerulab.apps.annotation.store.study import change_settings
 from glomerulab.apps.annotation.web.access import CurrentSite, Owner
 from glomerulab.apps.annotation.web.pages import render_page, result_line
+from glomerulab.apps.annotation.web.schemas import FormField
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.web.language import language_of
 from glomerulab.cohort.manifest import write_manifest
@@ -46,7 +47,6 @@ from glomerulab.evaluation.intervals import MARK, RULE_OF_THREE
 
 router = APIRouter(prefix="/study")
 
-Field = Annotated[str, Form(max_length=200)]
 FileName = Literal[
     "labels.json",
     "annotations.csv",
@@ -80,7 +80,7 @@ def change_design(
     site: CurrentSite,
     owner: Owner,
     *,
-    name: Field,
+    name: FormField,
     n_readers: Annotated[int, Form(ge=1, le=100)],
     repeat_percent: Annotated[int, Form(ge=0, le=50)],
     seed: Annotated[int, Form(ge=0, le=2**31 - 1)],
@@ -122,8 +122,8 @@ def add_person(
     site: CurrentSite,
     owner: Owner,
     *,
-    name: Field,
-    login: Field,
+    name: FormField,
+    login: FormField,
     role: Annotated[Role, Form()],
 ) -> Response:
     """Create an account with a first password that is shown once."""
@@ -238,7 +238,7 @@ def verify(
     request: Request,
     site: CurrentSite,
     owner: Owner,  # noqa: ARG001
-    head: Annotated[str, Form(max_length=200)] = "",
+    head: FormField = "",
 ) -> Response:
     """Verify the ledger, with an earlier head if one is given."""
     earlier = parse_head(head) if head.strip() else None
