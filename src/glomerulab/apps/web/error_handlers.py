@@ -21,6 +21,8 @@ MAX_PROBLEMS = 5
 MAX_PATH_LENGTH = 80
 UNEXPECTED = "an unexpected error occurred; the server's log has the details"
 
+UNREADABLE = "the body is not of the type that its header Content-Type states; check both"
+
 Respond = Callable[[Request, int, str], Response]
 """Builds a response (JSON or a page) from a status and a message."""
 
@@ -45,6 +47,8 @@ def install_error_handlers(
     """
 
     def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # FastAPI's, of a body that is not what its header says
+            return respond(request, 422, UNREADABLE)
         made = respond(request, error.status_code, _http_text(request, error))
         made.headers.update(error.headers or {})
         return made

@@ -50,7 +50,7 @@ JSON = {"Content-Type": "application/json"}
         ("POST", "/items", {"json": {"name": "a", "share": 2}}, 422, ["share", "most 1", "got 2"]),
         ("POST", "/items", {"json": {"name": "a", "shar": 0}}, 422, ["unknown key 'shar'"]),
         ("POST", "/items", {"content": "{", "headers": JSON}, 422, ["not valid JSON", "at char"]),
-        ("POST", "/items", {"content": b"\xff", "headers": JSON}, 400, ["body"]),
+        ("POST", "/items", {"content": b"\xff", "headers": JSON}, 422, ["body"]),
         ("POST", "/items", {"content": '{"name": "a"}'}, 422, ["application/json"]),
         ("POST", "/items?mpp=abc", {"json": {"name": "a"}}, 422, ["mpp", "a number", "got 'abc'"]),
         ("GET", "/items/abc", {}, 404, ["no /items/abc", "a whole number", "got 'abc'"]),

@@ -27,8 +27,9 @@ def _without_nul(text: str) -> str:
 RecordId = Annotated[int, Field(ge=1, le=2**31 - 1)]
 ShortText = Annotated[str, Field(max_length=200), AfterValidator(_without_nul)]
 LongText = Annotated[str, Field(max_length=4000), AfterValidator(_without_nul)]
-FormField = Annotated[ShortText, Form()]
-FormText = Annotated[LongText, Form()]
+# An empty field of a form counts as absent.
+FormField = Annotated[ShortText, Form(min_length=1)]
+FormText = Annotated[LongText, Form(min_length=1)]
 # Fields of a body have the JSON type that the page sends: no "1" or true for 1, no "yes" for true.
 Coordinate = Annotated[int, Field(strict=True, ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
 Side = Annotated[int, Field(strict=True, ge=1, le=MAX_COORDINATE)]
