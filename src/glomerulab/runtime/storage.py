@@ -36,6 +36,7 @@ __all__ = [
     "local_copies",
     "local_copy",
     "local_path",
+    "release_copies",
     "url_of",
 ]
 
@@ -105,7 +106,7 @@ def local_copy(url: str | os.PathLike[str]) -> Path:
     Returns
     -------
     Path
-        A file or a folder, which stays as long as this process lives.
+        A file or a folder, which stays until this process ends or calls `release_copies`.
 
     Raises
     ------
@@ -126,6 +127,17 @@ def local_copies(urls: Collection[str]) -> None:
     folders = {key.rpartition("/")[0] for key in wanted}
     listed = [one for folder in sorted(folders) for one in _objects(folder, depth=1)]
     _hold([one for one in listed if one.key in wanted], wanted.__contains__)
+
+
+def release_copies() -> None:
+    """Let the copies that this process used make room for others, as its end would."""
+    global _lease  # noqa: PLW0603 - see _use
+    if _lease is None:
+        return
+    with _index():
+        Path(_lease.name).unlink(missing_ok=True)
+        _lease.close()
+        _lease = None
 
 
 def begin_output(url: str | os.PathLike[str]) -> Path:

@@ -17,18 +17,12 @@ from glomerulab.runtime.storage import (
     local_copies,
     local_copy,
     local_path,
+    release_copies,
     url_of,
 )
 
 KIB = 1 / 2**20
 """One KiB in GiB."""
-
-
-def _end_of_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this process used is free, as after its end."""
-    assert storage._lease is not None
-    storage._lease.close()
-    monkeypatch.setattr(storage, "_lease", None)
 
 
 def test_urls_are_told_from_paths_however_they_are_written() -> None:
@@ -105,7 +99,7 @@ def test_the_copies_that_were_unused_for_longest_make_room(
     local_copy("s3://lab/x/a")
     local_copy("s3://lab/x/b")
     local_copy("s3://lab/x/a")
-    _end_of_process(monkeypatch)
+    release_copies()
     local_copy("s3://lab/x/c")
     here = [name for name in "abc" if local_path(f"s3://lab/x/{name}").exists()]
     assert here == ["a", "c"]
@@ -132,6 +126,23 @@ def test_what_a_running_process_uses_stays(s3: Any, monkeypatch: pytest.MonkeyPa
         other.communicate()
     assert local_copy("s3://lab/c").exists()
     assert not local_path("s3://lab/a").exists()
+
+
+def test_processes_that_share_a_small_cache_each_read_what_they_asked_for(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOMERULAB_CACHE_GIB", str(8.5 * KIB))
+    s3.pipe({f"lab/{n}": bytes([n]) * 1024 for n in range(20)})
+    code = (
+        "import random, sys; from glomerulab.runtime.storage import local_copy, release_copies\n"
+        "for n in random.Random(sys.argv[1]).choices(range(20), k=30):\n"
+        "    assert local_copy(f's3://lab/{n}').read_bytes() == bytes([n]) * 1024\n"
+        "    release_copies()"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(n)]) for n in range(3)]
+    assert [one.wait() for one in running] == [0, 0, 0]
+    kept = [path for path in (storage.cache_folder() / "s3" / "lab").iterdir() if path.is_file()]
+    assert 1 <= len(kept) <= 8
 
 
 def test_a_download_that_breaks_leaves_no_part_of_a_file(
