@@ -1,5 +1,7 @@
 """Labelling in bad networks, with the mouse, in two tabs, and looking through what was labelled."""
 
+import shutil
+
 import pytest
 
 from glomerulab.apps.annotation.store.database import open_store
@@ -21,6 +23,8 @@ def server(tmp_path_factory):
     with open_store(folder / "annotations.db", create=True) as store:
         images = write_images(folder, N_IMAGES)
         make_study(store, manifest=images, annotators=READERS, n_readers=len(READERS))
+    (folder / "references").mkdir()
+    shutil.copy(folder / "images" / "glom_000.png", folder / "references" / "cgn.png")
     server = Server(folder / "annotations.db")
     yield server
     server.stop()
@@ -67,8 +71,12 @@ def test_after_clicks_the_keys_act_on_the_image_and_no_reason_is_stored_by_habit
     page = open_page("clicks")
     shown(page, 1)
     page.keyboard.press("2")
-    page.click("#zoom-in")
-    page.click("#zoom-fit")
+    page.click(".viewer-bar button[aria-keyshortcuts='+']")
+    page.click(".viewer-bar button[aria-keyshortcuts='0']")
+    page.keyboard.press("d")
+    page.wait_for_selector(".guide img[alt='Crescent']")
+    assert "Crescent" in page.inner_text(".guide")
+    page.keyboard.press("d")
     page.keyboard.press("Enter")
     shown(page, 2)
     page.keyboard.press("s")

@@ -84,6 +84,15 @@ def test_an_adjudicator_settles_what_is_open(server, open_page):
     page.wait_for_url("**/study/disagreements")
     page.click("#open tbody a")
     image_id = page.inner_text("h1")
+    page.wait_for_selector("#viewer img.image")
+    picture = page.locator("#viewer img.image").bounding_box()
+    assert min(picture["width"], picture["height"]) > 380  # 96 px, four times as large
+    page.keyboard.press("z")  # native pixels, in one key
+    page.wait_for_selector("#viewer .readout:text-is('100 %')")
+    page.keyboard.press("d")
+    page.wait_for_selector(".guide:has-text('Crescent')")
+    assert violations(page) == []
+    page.keyboard.press("d")
     page.click("text=Settle and next")
     page.wait_for_selector("#error:has-text('tick those that it shows')")
     page.check("input[value=normal]")

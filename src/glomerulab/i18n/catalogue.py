@@ -110,7 +110,7 @@ def translate_message(
                 values[field] = ", ".join(known.get(one, one) for one in value.split(", "))
             else:
                 values[field] = translate_message(value, language, part=part, names=names)
-        return translate(text, language, **values)
+        return (catalogue(language, part).get(text) or text).format(**values)
     return message
 
 

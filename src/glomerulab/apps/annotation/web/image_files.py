@@ -12,10 +12,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from glomerulab.apps.annotation.records import Study
 from glomerulab.errors import ImageFileError
 from glomerulab.images import image_size, read_image
 
 MAGIC = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
+REFERENCES_FOLDER = "references"
+REFERENCE_SUFFIXES = (".png", ".jpg", ".jpeg")
 THUMBNAIL_PX = 240
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
@@ -55,6 +58,21 @@ def _cached_thumbnail(path: Path, *_version: int) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, format="JPEG", quality=85)
     return stream.getvalue()
+
+
+def reference_pictures(study: Study) -> dict[str, Path]:
+    """Return the pictures that the study supplies of its labels, by label id.
+
+    They lie in the folder ``references`` beside the images, each named after the id of its label.
+    """
+    known = set(study.taxonomy.label_ids)
+    folder = study.image_root / REFERENCES_FOLDER
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {
+        path.stem: path
+        for path in files
+        if path.stem in known and path.suffix.lower() in REFERENCE_SUFFIXES
+    }
 
 
 def image_digest(path: Path) -> str:

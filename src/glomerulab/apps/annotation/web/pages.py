@@ -7,7 +7,9 @@ from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
 from glomerulab.apps.annotation.consensus import skip_reason_text
+from glomerulab.apps.annotation.records import Study
 from glomerulab.apps.annotation.web.access import csrf_token, get_site
+from glomerulab.apps.annotation.web.image_files import reference_pictures
 from glomerulab.apps.web.assets import Assets
 from glomerulab.apps.web.language import language_of
 from glomerulab.i18n.catalogue import (
@@ -19,6 +21,7 @@ from glomerulab.i18n.catalogue import (
     translate_message,
 )
 from glomerulab.reports.html import page_environment, script_json
+from glomerulab.taxonomy import definition_of
 
 ASSETS = Assets("glomerulab.apps.annotation.web")
 
@@ -65,6 +68,27 @@ def localized_message(request: Request, message: str) -> str:
         return {label.id: localized(label, "name", language) for label in labels}
 
     return translate_message(message, language, part="annotation", names=names)
+
+
+def label_guide(request: Request, study: Study) -> list[dict[str, str]]:
+    """Return key, name, definition and reference picture of each label, for the viewer."""
+    language = language_of(request)
+    pictures = reference_pictures(study)
+    return [
+        {
+            "key": str(number),
+            "name": localized(label, "name", language),
+            "text": definition_of(label, language),
+            "picture": f"/labels/{label.id}/picture" if label.id in pictures else "",
+        }
+        for number, label in enumerate(study.taxonomy.labels, start=1)
+    ]
+
+
+def viewer_texts(request: Request) -> dict[str, str]:
+    """Return the translations that the pages with a viewer need."""
+    language = language_of(request)
+    return {**catalogue(language, "annotation"), **catalogue(language, "viewer")}
 
 
 def result_line(request: Request, message: str, **parts: object) -> HTMLResponse:

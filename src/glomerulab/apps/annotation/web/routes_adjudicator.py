@@ -29,7 +29,7 @@ from glomerulab.apps.annotation.store.assignments import (
 )
 from glomerulab.apps.annotation.web.access import Adjudicator, CurrentSite, Owner
 from glomerulab.apps.annotation.web.image_files import read_browser_image
-from glomerulab.apps.annotation.web.pages import render_page, result_line
+from glomerulab.apps.annotation.web.pages import label_guide, render_page, result_line
 from glomerulab.apps.annotation.web.schemas import FormField, FormText, ShortText
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.web.language import language_of
@@ -77,12 +77,23 @@ def disagreement(
     request: Request, site: CurrentSite, account: Adjudicator, *, image: ImageId
 ) -> Response:
     """Show one image with its readings and the history of its adjudication."""
+    study = site.study()
+    found = find_image_readings(site.store, image, by=account.login)
+    settings = {
+        "picture": {
+            "src": f"/study/image?image={quote(image, safe='')}",
+            "alt": image,
+            "mpp": found.image.mpp,
+        },
+        "guide": label_guide(request, study),
+    }
     return render_page(
         request,
         "disagreement.html.j2",
         account=account,
-        study=site.study(),
-        found=find_image_readings(site.store, image, by=account.login),
+        study=study,
+        settings=settings,
+        found=found,
         history=adjudication_history(site.store, image, by=account.login),
         names={one.login: one.name for one in list_accounts(site.store)},
         save_key=str(uuid.uuid4()),

@@ -37,8 +37,12 @@ from glomerulab.apps.annotation.store.regions import (
     save_region,
 )
 from glomerulab.apps.annotation.web.access import CurrentAccount, CurrentSite, Owner, csrf_token
-from glomerulab.apps.annotation.web.image_files import image_digest, read_browser_image
-from glomerulab.apps.annotation.web.pages import render_page
+from glomerulab.apps.annotation.web.image_files import (
+    image_digest,
+    read_browser_image,
+    reference_pictures,
+)
+from glomerulab.apps.annotation.web.pages import label_guide, render_page
 from glomerulab.apps.annotation.web.schemas import (
     AnnotationBody,
     RecordId,
@@ -51,7 +55,13 @@ from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.annotation.web.work_process import ReportTrack, run_apart
 from glomerulab.apps.web.security import content_policy
 from glomerulab.cohort.slides_table import SlideEntry
-from glomerulab.errors import AnnotationError, ImageFileError, MissingMppError, SlideError
+from glomerulab.errors import (
+    AnnotationError,
+    ImageFileError,
+    MissingMppError,
+    SlideError,
+    UnknownRecordError,
+)
 from glomerulab.runtime.names import hashed_name
 from glomerulab.slides.regions.features import SlideFrame
 from glomerulab.slides.slide import Slide
@@ -89,8 +99,19 @@ def label_page(request: Request, site: CurrentSite, account: CurrentAccount) -> 
             for label in study.taxonomy.labels
         ],
         "needs_label": _needs_label(study),
+        "guide": label_guide(request, study),
     }
     return render_page(request, "label.html.j2", account=account, study=study, settings=settings)
+
+
+@router.get("/labels/{label_id}/picture")
+def label_picture(site: CurrentSite, account: CurrentAccount, label_id: str) -> Response:  # noqa: ARG001
+    """Return the reference picture of a label that the study supplies."""
+    path = reference_pictures(site.study()).get(label_id)
+    if path is None:
+        raise UnknownRecordError("the study supplies no reference picture of this label")
+    found = read_browser_image(path)
+    return Response(found.content, media_type=found.media_type, headers=CACHE_HOUR)
 
 
 @router.get("/api/items")

@@ -136,6 +136,7 @@ def item_json(
         "n_items": item.n_items,
         "version": item.version,
         "stain": item.image.stain,
+        "mpp": item.image.mpp,
         "image_url": f"/items/{item.assignment_id}/image{version}",
         "image_mark": image_mark,
         "image_error": image_error,

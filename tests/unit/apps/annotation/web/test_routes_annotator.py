@@ -107,7 +107,10 @@ def test_a_save_on_an_old_version_is_a_conflict_with_the_saved_labels(web):
         ({"labels": {"tumour": 1}}, "tumour"),
         ({"labels": page_labels()}, "no label is set"),
         ({"labels": {}}, "no label is set"),
-        ({"labels": {"cgn": 1}}, "normal, mspgn, fsg are missing"),
+        (
+            {"labels": {"cgn": 1}},
+            "Normal, Mesangial proliferation, Segmental sclerosis are missing",
+        ),
         ({"labels": {}, "skip_reason": "cut off", "unsure": True}, "unsure"),
         ({"image_mark": "0" * 64}, "changed since"),
         ({"labels": {"cgn": 1}, "skip_reason": "cut off"}, "skip"),
@@ -473,3 +476,23 @@ def test_a_scale_that_contradicts_the_slide_stands_on_its_page(tmp_path, make_sl
         web = open_web(tmp_path / str(mpp), slides=table)
         page = web.client("anna").get(f"/slides/{hashed_name('S-1')}").text
         assert ("0.5 µm per pixel, but 5 was given" in page) == is_told
+
+
+def test_definitions_of_labels_come_with_the_studys_pictures(web):
+    anna = web.client("anna")
+    assert '"picture": "/labels/' not in anna.get("/label").text
+    assert anna.get("/labels/cgn/picture").status_code == 404
+    references = web.folder / "references"
+    references.mkdir()
+    Image.new("RGB", (40, 30), (200, 20, 20)).save(references / "cgn.png")
+    (references / "unheard_of.png").write_bytes(b"")
+    page = anna.get("/label").text
+    assert '"picture": "/labels/cgn/picture"' in page
+    assert "vascular pole" in page  # from the built-in definitions
+    answer = anna.get("/labels/cgn/picture")
+    assert answer.content == (references / "cgn.png").read_bytes()
+    for name in ("unheard_of", "..%2Fimages%2Fglom_000", "fsg"):
+        assert anna.get(f"/labels/{name}/picture").status_code == 404
+    assert web.client().get("/labels/cgn/picture").status_code in {303, 401}
+    owner = web.client("owner")
+    assert "/labels/cgn/picture" in owner.get("/study/disagreement?image=glom_001").text

@@ -5,7 +5,6 @@ import { Outbox } from "./outbox.js";
 import { fillMessage, sentence, showSaveState } from "./save_state.js";
 import { promptLogin, request, ServerError, setCsrfToken } from "./server.js";
 import { translate } from "./translate.js";
-import { ImageViewer } from "./viewer.js";
 
 const settings = JSON.parse(document.getElementById("settings").textContent);
 const isChinese = document.documentElement.lang.startsWith("zh");
@@ -33,7 +32,8 @@ function startClock() { if (clock.since === null && !document.hidden) clock.sinc
 function stopClock() { if (clock.since !== null) { clock.ms += performance.now() - clock.since; clock.since = null; } }
 document.addEventListener("visibilitychange", () => (document.hidden ? stopClock() : startClock()));
 
-const viewer = new ImageViewer($("viewer"), {
+const viewer = new window.PictureViewer($("viewer"), {
+  translate, guide: settings.guide,
   onShown: (item) => {
     if (item.place !== place) return;
     activate(item);
@@ -101,7 +101,7 @@ async function openItem(next) {
   try {
     item = await fetchItem(next);
     if (place !== next) return;
-    if (!item.image_error) await viewer.show(item.image_url, item);
+    if (!item.image_error) await viewer.show({ src: item.image_url, alt: translate("Image {n} of {all}", { n: next, all: queue.length }), mpp: item.mpp }, item);
   } catch (error) {
     if (place !== next) return;
     if (error.isLoggedOut) return promptLogin(() => { outbox.flush(); openItem(next); });
@@ -307,18 +307,16 @@ function showHint(text, strong = false) { $("hint").textContent = text; $("hint"
 // ---- keys and buttons --------------------------------------------------------------------------
 const KEYS = {
   Enter: save, Backspace: back, PageUp: back, PageDown: forward, ".": forward, ",": back, u: toggleUnsure, s: skip, n: editNote, "?": () => dialogs.help(),
-  "+": () => viewer.zoomBy(1.4), "=": () => viewer.zoomBy(1.4), "-": () => viewer.zoomBy(1 / 1.4), 0: () => viewer.fit(),
-  ArrowLeft: () => viewer.panBy(-0.12, 0), ArrowRight: () => viewer.panBy(0.12, 0),
-  ArrowUp: () => viewer.panBy(0, -0.12), ArrowDown: () => viewer.panBy(0, 0.12),
 };
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  if (event.target.closest("input, textarea, select")) return;
+  if (event.target.closest("input:not([type=range]), textarea, select")) return;
+  if (event.target.closest("input[type=range]") && event.key.startsWith("Arrow")) return;
   // Enter activates a focused button or link, but on a label button it saves as elsewhere.
   if (event.key === "Enter" && event.target.closest("a, button:not(.toggle)")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const action = /^[1-9]$/.test(key) ? () => toggleLabel(Number(key) - 1) : KEYS[key];
-  if (!action) return;
+  if (!action) return viewer.key(event);
   event.preventDefault();
   if (event.repeat && (key === "Enter" || key === "Backspace" || /^[1-9]$/.test(key))) return;
   keyTime = event.timeStamp;
@@ -338,13 +336,16 @@ for (const [index, label] of settings.labels.entries()) {
 }
 const CLICKS = {
   save, back, forward, skip, note: editNote, unsure: toggleUnsure, "help-button": () => dialogs.help(),
-  "zoom-in": () => viewer.zoomBy(1.4), "zoom-out": () => viewer.zoomBy(1 / 1.4), "zoom-fit": () => viewer.fit(),
 };
+// After a click with the mouse the keys act on the image again, Enter too, not on the button.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest(".panel button, .viewer-bar button, .viewer-panel button");
+  if (button && event.detail > 0) button.blur();
+});
 for (const [id, action] of Object.entries(CLICKS)) {
   $(id).addEventListener("click", (event) => {
+    if (event.detail > 0) $(id).blur(); // before a dialog opens, which returns the focus
     keyTime = event.timeStamp;
-    // After a click with the mouse the keys act on the image again, Enter too, not on the button.
-    if (event.detail > 0) $(id).blur();
     action();
   });
 }
@@ -352,10 +353,12 @@ for (const [id, action] of Object.entries(CLICKS)) {
 for (const entry of outbox.entries) setState(entry.place, entry.body.skip_reason ? "skipped" : "done");
 tellSaveState(outbox.size, null);
 outbox.flush();
+window.addEventListener("hashchange", start);
 await start();
 
 // From the overview of the own labels: "#place=7&show=unsure" opens one, and the keys walk through the others.
 async function start() {
+  walk = null;
   const wish = new URLSearchParams(location.hash.slice(1));
   const first = Number(wish.get("place"));
   if (!queue.some((one) => one.place === first)) return openNext();
