@@ -23,6 +23,8 @@ JSON, PAGE, IMAGE = "application/json", "text/html", "image/*"
 BY_END = {
     ".jpg": (IMAGE,),
     "/image": (IMAGE,),
+    "/thumbnail": (IMAGE,),
+    "/picture": (IMAGE,),
     ".geojson": ("application/geo+json",),
     "/export/{name}": (JSON, "text/csv", "application/jsonl"),
 }
