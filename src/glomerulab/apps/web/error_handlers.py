@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from glomerulab.errors import GlomerulabError
 from glomerulab.runtime.messages import problem_text
@@ -49,6 +51,9 @@ def install_error_handlers(
     def http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:  # FastAPI's, of a body that is not what its header says
             return respond(request, 422, UNREADABLE)
+        if error.status_code == 405:
+            allowed = {"Allow": ", ".join(_methods(app, request.scope))}
+            error = HTTPException(405, error.detail, {**(error.headers or {}), **allowed})
         made = respond(request, error.status_code, _http_text(request, error))
         made.headers.update(error.headers or {})
         return made
@@ -71,6 +76,15 @@ def install_error_handlers(
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
+
+
+def _methods(app: FastAPI, scope: Scope) -> list[str]:
+    """Return the methods of all routes of an address; Starlette names those of the first."""
+    return [
+        method.value
+        for method in HTTPMethod
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in app.routes)
+    ]
 
 
 def validation_problems(error: RequestValidationError) -> str:

@@ -1,5 +1,5 @@
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -34,6 +34,14 @@ def client():
     def show(number: int):
         return number
 
+    both = APIRouter()
+
+    @both.get("/both")
+    @both.post("/both")
+    def either():
+        return 1
+
+    app.include_router(both)
     return TestClient(app, raise_server_exceptions=False)
 
 
@@ -102,3 +110,8 @@ def test_every_kind_of_error_becomes_an_answer_without_a_trace():
     assert client.get("/busy").headers["Retry-After"] == "3"
     assert (client.get("/bug").status_code, client.get("/bug").text) == (500, "something broke")
     assert client.get("/bug?number=x").status_code == 422
+
+
+def test_a_wrong_method_names_those_of_every_route(client):
+    answer = client.request("OPTIONS", "/both")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")

@@ -30,7 +30,7 @@ from glomerulab.apps.annotation.store.assignments import (
 from glomerulab.apps.annotation.web.access import Adjudicator, CurrentSite, Owner
 from glomerulab.apps.annotation.web.image_files import read_browser_image
 from glomerulab.apps.annotation.web.pages import label_guide, render_page, result_line
-from glomerulab.apps.annotation.web.schemas import FormField, FormText, ShortText
+from glomerulab.apps.annotation.web.schemas import Checkbox, FormField, FormText, ShortText
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.web.language import language_of
 from glomerulab.errors import AnnotationError
@@ -118,8 +118,8 @@ def adjudicate_image(
     expected_version: Annotated[int, Form(ge=0, le=2**31 - 1)],
     save_key: Annotated[uuid.UUID, Form()],
     label: Annotated[list[ShortText], Form(max_length=64)] = [],  # noqa: B006 - FastAPI copies it
-    none: Annotated[bool, Form()] = False,
-    exclude: Annotated[bool, Form()] = False,
+    none: Checkbox = False,
+    exclude: Checkbox = False,
     note: FormText = "",
 ) -> Response:
     """Adjudicate one image by consensus, and redirect to the next that is to be settled."""

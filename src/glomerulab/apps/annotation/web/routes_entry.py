@@ -27,7 +27,7 @@ from glomerulab.apps.annotation.web.access import (
     start_session,
 )
 from glomerulab.apps.annotation.web.pages import localized_message, render_page
-from glomerulab.apps.annotation.web.schemas import Credentials, FormField
+from glomerulab.apps.annotation.web.schemas import Credentials, FormField, FormText
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.web.language import LANGUAGE_COOKIE
 from glomerulab.errors import AnnotationError, NotAllowedError
@@ -66,7 +66,7 @@ def log_in(
     *,
     login: FormField,
     password: FormField,
-    next: FormField = "/",  # noqa: A002
+    next: FormText = "/",  # noqa: A002
 ) -> Response:
     """Check a password and open a session."""
     account = _authenticate(request, site, login, password)
@@ -112,7 +112,7 @@ def log_out(request: Request, site: CurrentSite) -> Response:
 @router.post("/language")
 def choose_language(
     language: FormField,
-    next: FormField = "/",  # noqa: A002
+    next: FormText = "/",  # noqa: A002
 ) -> Response:
     """Store the language in a cookie."""
     response = RedirectResponse(_local_path(next), 303)

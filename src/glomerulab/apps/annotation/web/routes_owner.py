@@ -38,7 +38,7 @@ from glomerulab.apps.annotation.store.ledger import (
 from glomerulab.apps.annotation.store.study import change_settings
 from glomerulab.apps.annotation.web.access import CurrentSite, Owner
 from glomerulab.apps.annotation.web.pages import render_page, result_line
-from glomerulab.apps.annotation.web.schemas import FormField
+from glomerulab.apps.annotation.web.schemas import Checkbox, FormField, FormText
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.web.language import language_of
 from glomerulab.cohort.manifest import write_manifest
@@ -84,8 +84,8 @@ def change_design(
     n_readers: Annotated[int, Form(ge=1, le=100)],
     repeat_percent: Annotated[int, Form(ge=0, le=50)],
     seed: Annotated[int, Form(ge=0, le=2**31 - 1)],
-    show_model: Annotated[bool, Form()] = False,
-    show_others: Annotated[bool, Form()] = False,
+    show_model: Checkbox = False,
+    show_others: Checkbox = False,
 ) -> Response:
     """Change the settings of the study from now on."""
     settings = StudySettings(
@@ -149,7 +149,7 @@ def change_active(
     owner: Owner,
     *,
     login: str,
-    active: Annotated[bool, Form()] = False,
+    active: Checkbox = False,
 ) -> Response:
     """Allow or forbid an account to log in; its annotations are kept."""
     set_active(site.store, login=login, active=active, by=owner.login)
@@ -238,7 +238,7 @@ def verify(
     request: Request,
     site: CurrentSite,
     owner: Owner,  # noqa: ARG001
-    head: FormField = "",
+    head: FormText = "",
 ) -> Response:
     """Verify the ledger, with an earlier head if one is given."""
     earlier = parse_head(head) if head.strip() else None

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Form
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from glomerulab.apps.annotation.records import (
     Annotation,
@@ -29,7 +29,10 @@ ShortText = Annotated[str, Field(max_length=200), AfterValidator(_without_nul)]
 LongText = Annotated[str, Field(max_length=4000), AfterValidator(_without_nul)]
 # An empty field of a form counts as absent.
 FormField = Annotated[ShortText, Form(min_length=1)]
-FormText = Annotated[LongText, Form(min_length=1)]
+FormText = Annotated[LongText, Form()]
+Checkbox = Annotated[
+    bool, Form(), WithJsonSchema({"type": ["boolean", "integer", "string"], "examples": ["on"]})
+]
 # Fields of a body have the JSON type that the page sends: no "1" or true for 1, no "yes" for true.
 Coordinate = Annotated[int, Field(strict=True, ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
 Side = Annotated[int, Field(strict=True, ge=1, le=MAX_COORDINATE)]
