@@ -197,6 +197,8 @@ class CaseFacts(_Facts):
     is_synthetic: bool
     """Whether any image was rendered by a program."""
     notes: tuple[Note, ...] = ()
+    map_test: Literal["passed", "failed", "untested"] | None = None
+    """Whether the saliency maps of the model passed their tests; None without maps."""
     region_options: dict[str, Any] | None = None
     """How the region files were read; None without any."""
     record: FolderRecord | None = None

@@ -40,6 +40,9 @@ def report(
         typer.Option(help="Rule set, by name or TOML file; may be given again. Default: all."),
     ] = None,
     accept_edits: AcceptEditsOption = False,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Also show saliency maps that failed their tests.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Of a cohort: processes.")] = 1,
     scheduler: SchedulerOption = None,
     cluster: ClusterOption = None,
@@ -67,9 +70,9 @@ def report(
         )
     rule_sets = [load_rule_set(name) for name in rules] if rules else None
     if is_cohort(predictions):
-        if out is not None or patient is not None:
+        if out is not None or patient is not None or maps:
             raise typer.BadParameter(
-                "--out and --patient are not for a cohort; give the folder of one case, "
+                "--out, --patient and --maps are not for a cohort; give the folder of one case, "
                 f"{predictions}/cases/NAME"
             )
         with open_workers(scheduler, cluster) as pool:
@@ -93,6 +96,7 @@ def report(
         language=language.language,
         patient=patient,
         accept_edits=accept_edits,
+        maps=maps,
         track=show_progress,
     )
     for case in written.cases:

@@ -44,6 +44,7 @@ from glomerulab.pipeline.predict_table import (
     likeliest_labels,
     write_saliency,
 )
+from glomerulab.reports.run.explanations import Verdict, read_map_test
 from glomerulab.runtime.files import StrPath, make_folder, new_folder, remove_partial_files
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.progress import Track, silent
@@ -169,12 +170,15 @@ def predict_source(
     table = case_table(
         inputs, images, predictions, card=engine.card, calibration=calibration, out=out
     )
+    map_test = None
     if settings.saliency and predictions:
         labels = likeliest_labels(table, engine.card.taxonomy)
         pictures = write_saliency(
             files, images, labels, out, weights_sha256=engine.weights_sha256, track=track
         )
         table["saliency_path"] = [pictures.get(image_id, pd.NA) for image_id in table["image_id"]]
+        map_test = read_map_test(files.folder)
+        notes = (*notes, *_map_notes(map_test))
     stain_notes = tuple(note.en for note in notes)
     notes = (*inputs.notes, *notes, *_engine_notes(engine, settings), *_seal_notes(model))
     facts = _case_facts(
@@ -184,6 +188,7 @@ def predict_source(
         model=model_facts(engine, calibration, files.folder),
         region_options=None if settings.regions is None else settings.region_options.record(),
         created=created or dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        map_test=map_test,
     )
     write_case_folder(out, facts, table)
     return replace(
@@ -201,6 +206,7 @@ def _case_facts(
     model: ModelFacts,
     region_options: dict[str, object] | None,
     created: str,
+    map_test: Verdict | None,
 ) -> CaseFacts:
     return CaseFacts(
         created=created,
@@ -212,6 +218,7 @@ def _case_facts(
         is_synthetic=inputs.manifest.is_synthetic,
         notes=notes,
         region_options=region_options,
+        map_test=map_test,
     )
 
 
@@ -328,6 +335,16 @@ def _stain_notes(done: NormalizedCohort) -> tuple[Note, ...]:
         "correct the stain if it is wrong.": done.n_by_status.get(StainStatus.OTHER_STAIN.value, 0),
     }
     return tuple(Note.of(text, n=n) for text, n in counts.items() if n)
+
+
+def _map_notes(test: Verdict) -> tuple[Note, ...]:
+    """Return what a reader must know of the saliency maps."""
+    texts = {
+        "failed": "The saliency maps of this model failed their tests (`glomerulab explain`) and "
+        "are not shown; `glomerulab report --maps` shows them.",
+        "untested": "The saliency maps of this model were not tested; `glomerulab explain` does.",
+    }
+    return (Note.of(texts[test]),) if test in texts else ()
 
 
 def _seal_notes(model: TrainedModel) -> tuple[Note, ...]:

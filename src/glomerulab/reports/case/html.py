@@ -14,7 +14,7 @@ from markupsafe import Markup
 from glomerulab.cases.case import Case
 from glomerulab.cases.corrections import NOT_A_GLOMERULUS, box_text, labels_text
 from glomerulab.i18n.catalogue import Language, localized, translate
-from glomerulab.reports.case.pictures import crop_picture, saliency_uri, slide_map
+from glomerulab.reports.case.pictures import crop_picture, saliency_uri, shows_maps, slide_map
 from glomerulab.reports.case.text import OUTDATED_REASONS, translations_in
 from glomerulab.reports.case.view import case_view
 from glomerulab.reports.html import page_environment
@@ -69,7 +69,10 @@ def render_case_html(
             is_synthetic=case.facts.is_synthetic,
             maps=[one for one in maps if one is not None],
             pictures={call.image_id: crop_picture(call, folder) for call in case.calls},
-            saliency={call.image_id: saliency_uri(call, folder) for call in case.calls},
+            saliency={
+                call.image_id: saliency_uri(call, folder) if shows_maps(case) else ""
+                for call in case.calls
+            },
             folder=folder.resolve().name,
             facts=_script_facts(case, language, review),
             labels={

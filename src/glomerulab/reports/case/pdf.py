@@ -17,7 +17,14 @@ from glomerulab.errors import ConfigError, ImageFileError
 from glomerulab.geometry import Point
 from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.images import read_image
-from glomerulab.reports.case.pictures import CROP_PX, MAP_PX, SlideMap, crop_picture, slide_map
+from glomerulab.reports.case.pictures import (
+    CROP_PX,
+    MAP_PX,
+    SlideMap,
+    crop_picture,
+    shows_maps,
+    slide_map,
+)
 from glomerulab.reports.case.text import translations_in
 from glomerulab.reports.case.view import CaseView, ImageRow, case_view
 from glomerulab.runtime.files import atomic_write
@@ -75,7 +82,8 @@ def render_case_pdf(case: Case, folder: Path, *, language: Language = "en") -> b
             "fonts": _fonts(language),
             "texts": translations_in(template, "t", language),
             "is_synthetic": case.facts.is_synthetic,
-            "has_saliency": any(call.saliency_path is not None for call in case.calls),
+            "has_saliency": shows_maps(case)
+            and any(call.saliency_path is not None for call in case.calls),
             "maps": _maps(case, view, folder, room),
             "legend": view.legend,
             **_texts(view),
@@ -85,7 +93,10 @@ def render_case_pdf(case: Case, folder: Path, *, language: Language = "en") -> b
                     "n_images": group.n_images,
                     "colour": group.colour,
                     "is_unsettled": group.is_unsettled,
-                    "members": [_member(one, folder, room, language) for one in group.members],
+                    "members": [
+                        _member(one, folder, room, language, with_map=shows_maps(case))
+                        for one in group.members
+                    ],
                 }
                 for group in view.groups
             ],
@@ -127,7 +138,9 @@ def _texts(view: CaseView) -> dict[str, Any]:
     }
 
 
-def _member(image: ImageRow, folder: Path, room: Path, language: Language) -> dict[str, Any]:
+def _member(
+    image: ImageRow, folder: Path, room: Path, language: Language, *, with_map: bool
+) -> dict[str, Any]:
     """Save a crop with its outline for the typesetter, and return it with its texts."""
     picture = crop_picture(image.call, folder, lambda path: path.name)
     file = ""
@@ -149,7 +162,7 @@ def _member(image: ImageRow, folder: Path, room: Path, language: Language) -> di
         "name": image.call.region_id or image.call.image_id,
         "file": file,
         "missing": missing,
-        "saliency": _saliency(image, folder, room),
+        "saliency": _saliency(image, folder, room) if with_map else "",
         "model_labels": image.model_labels,
         "is_changed": image.is_changed,
         "correction": image.correction,

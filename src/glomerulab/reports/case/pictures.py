@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glomerulab.cases.calls import GlomerulusCall
+from glomerulab.cases.case import Case
 from glomerulab.cases.case_folder import SlideFacts
 from glomerulab.errors import ImageFileError
 from glomerulab.geometry import Point
@@ -98,6 +99,11 @@ def crop_picture(
 def native_uri(path: Path) -> str:
     """Return a crop as a data URI."""
     return jpeg_uri(picture_bytes(path, size_px=NATIVE_PX))
+
+
+def shows_maps(case: Case) -> bool:
+    """Return whether maps are shown: not those of a model whose maps failed their tests."""
+    return case.facts.map_test != "failed"
 
 
 def saliency_uri(

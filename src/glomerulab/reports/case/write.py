@@ -1,13 +1,13 @@
 """Write the cases of a predictions folder in the chosen formats."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
 from glomerulab.cases.case import Case, build_cases
-from glomerulab.cases.case_folder import PREDICTIONS_FILE, read_case_folder
+from glomerulab.cases.case_folder import PREDICTIONS_FILE, CaseFolder, read_case_folder
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import PredictionsError
 from glomerulab.i18n.catalogue import LANGUAGES, Language
@@ -50,6 +50,7 @@ def write_case_reports(
     language: Language = "en",
     patient: str | None = None,
     accept_edits: bool = False,
+    maps: bool = False,
     track: Track = silent,
 ) -> WrittenReports:
     """Write the reports of a predictions folder.
@@ -71,6 +72,8 @@ def write_case_reports(
         Write only the reports of this patient.
     accept_edits : bool, default False
         Report predictions that were changed since they were made; every report states it.
+    maps : bool, default False
+        Also show saliency maps that failed their tests.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def write_case_reports(
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ValueError(f"formats must be one of {', '.join(FORMATS)}, got {unknown[0]!r}")
-    folder = read_case_folder(predictions, accept_edits=accept_edits)
+    folder = _read(predictions, accept_edits=accept_edits, maps=maps)
     cases = build_cases(folder, rule_sets)
     if not cases:
         raise PredictionsError(
@@ -129,6 +132,14 @@ def _paths(case: Case, out: Path, name: ReportFormat) -> list[Path]:
     if name == "geojson":
         return [out / f"{safe_name(slide.slide_id)}.geojson" for slide in case.slides]
     return [out / f"{safe_name(case.patient)}{suffix}" for suffix in SUFFIXES[name]]
+
+
+def _read(predictions: StrPath, *, accept_edits: bool, maps: bool) -> CaseFolder:
+    """Read the predictions; with `maps`, as if their saliency maps had not failed."""
+    folder = read_case_folder(predictions, accept_edits=accept_edits)
+    if not maps:
+        return folder
+    return replace(folder, facts=folder.facts.model_copy(update={"map_test": None}))
 
 
 def _write(

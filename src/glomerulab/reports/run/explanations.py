@@ -15,13 +15,22 @@ from glomerulab.reports.html import page_environment, thumbnail_uri
 from glomerulab.runtime.files import atomic_write
 from glomerulab.taxonomy import Taxonomy
 
-__all__ = ["VERDICTS_FILE", "MapTest", "map_tests", "write_explanations_html"]
+__all__ = [
+    "VERDICTS_FILE",
+    "MapTest",
+    "Verdict",
+    "map_tests",
+    "read_map_test",
+    "write_explanations_html",
+]
 
 Verdict = Literal["passed", "failed", "untested"]
 
 VERDICTS_FILE = "verdicts.csv"
 """Of ``explain``; `predict` reads it where the run has it."""
 CONTROLS = ("random", "centre")
+DRAWN = ("grad-cam", "integrated-gradients", "occlusion")
+"""Methods in the order in which `predict` prefers them."""
 TESTED = ("deletion", "energy_inside")
 HIGHER_IS_BETTER = {"deletion": False, "energy_inside": True}
 MEASURES = ("points_inside", "energy_inside", "deletion", "insertion")
@@ -82,6 +91,20 @@ def _test(values: pd.DataFrame, sanity: pd.DataFrame | None, method: str) -> Map
                 failed.append("sanity")
     verdict: Verdict = "untested" if n_tests == 0 else "failed" if failed else "passed"
     return MapTest(method, verdict, tuple(failed))
+
+
+def read_map_test(run: Path) -> Verdict:
+    """Return whether the maps of the method that `predict` draws passed the tests of a run."""
+    path = run / "explanations" / VERDICTS_FILE
+    if not path.is_file():
+        return "untested"
+    found = pd.read_csv(path, dtype=str)
+    known: dict[str, Verdict] = {"passed": "passed", "failed": "failed"}
+    for method in DRAWN:
+        verdicts = found.loc[found["method"] == method, "verdict"]
+        if len(verdicts):
+            return known.get(str(verdicts.iloc[0]), "untested")
+    return "untested"
 
 
 def write_explanations_html(

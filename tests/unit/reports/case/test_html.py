@@ -6,14 +6,19 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
+import pytest
 from PIL import Image
 
 from glomerulab.cases.case import build_cases
+from glomerulab.cases.case_folder import read_case_folder, write_case_folder
 from glomerulab.cases.corrections import add_correction
 from glomerulab.images import read_image, write_image
 from glomerulab.reports.case.html import ReviewFacts, page_policy, render_case_html
 from glomerulab.reports.case.pictures import NATIVE_PX, crop_picture, slide_map
 from glomerulab.reports.case.view import case_view
+from glomerulab.reports.case.write import write_case_reports
+from tests.support.cases import one_call, write_case
 
 
 def test_the_page_loads_nothing(folder) -> None:
@@ -189,3 +194,20 @@ def test_a_slide_without_its_map_is_left_out(folder) -> None:
     assert slide_map(case.slides[0], (), folder.folder) is None
     (folder.folder / "s1.jpg").unlink()
     assert slide_map(case.slides[0], (), folder.folder) is None
+
+
+@pytest.mark.parametrize(
+    ("test", "is_shown"), [("failed", False), ("passed", True), ("untested", True), (None, True)]
+)
+def test_a_map_that_failed_its_tests_is_shown_only_when_asked(tmp_path, test, is_shown) -> None:
+    write_image(np.full((40, 40, 3), 120, np.uint8), tmp_path / "map.png")
+    call = replace(one_call("a"), saliency_path="map.png")
+    facts = read_case_folder(write_case(tmp_path / "first", [call])).facts
+    row = pd.read_csv(tmp_path / "first" / "predictions.csv")
+    home = tmp_path / "case"
+    home.mkdir()
+    (tmp_path / "map.png").rename(home / "map.png")
+    write_case_folder(home, facts.model_copy(update={"map_test": test}), row)
+    for maps in (False, True):
+        (page,) = write_case_reports(home, home / "out", formats="html", maps=maps).paths
+        assert ('class="looked"' in page.read_text("utf-8")) == (is_shown or maps)

@@ -4,7 +4,11 @@ import pytest
 
 from glomerulab.images import write_image
 from glomerulab.reports.run.explanation_summary import explanation_summary, sanity_summary
-from glomerulab.reports.run.explanations import map_tests, write_explanations_html
+from glomerulab.reports.run.explanations import (
+    map_tests,
+    read_map_test,
+    write_explanations_html,
+)
 from tests.support.cases import PAPER
 
 
@@ -83,3 +87,18 @@ def test_the_page_begins_with_the_tests_and_shows_every_map(tmp_path, language, 
     assert page.count("data:image/jpeg") == 4
     assert "&lt;run&gt;" in page
     assert "default-src 'none'" in page
+
+
+def test_predict_reads_the_test_of_the_method_that_it_draws(tmp_path):
+    assert read_map_test(tmp_path) == "untested"
+    folder = tmp_path / "explanations"
+    folder.mkdir()
+    for method, verdict, expected in (
+        ("grad-cam", "failed", "failed"),
+        ("grad-cam", "passed", "passed"),
+        ("occlusion", "failed", "failed"),
+        ("grad-cam", "nonsense", "untested"),
+    ):
+        rows = f"method,verdict,failed\n{method},{verdict},\n"
+        (folder / "verdicts.csv").write_text(rows)
+        assert read_map_test(tmp_path) == expected
