@@ -46,7 +46,7 @@ from glomerulab.inference.engines.onnx_engine import (
 )
 from glomerulab.inference.engines.torch_engine import NetworkWithFeatures, TorchEngine
 from glomerulab.predictions import DECISION_THRESHOLD, Head
-from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
+from glomerulab.runtime.files import atomic_write, make_folder, partial_folder, remove_partial_files
 from glomerulab.runtime.sealing import (
     SealedFolder,
     open_model_folder,
@@ -105,8 +105,7 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
     make_folder(out)
     remove_partial_files(out)
     card = ExportCard(**engine.card.model_dump(), weights_sha256=engine.weights_sha256)
-    with tempfile.TemporaryDirectory(dir=out) as folder:
-        work = Path(folder)
+    with partial_folder(out / "work") as work:
         _write_card(card, work)
         write_onnx(engine.network.cpu(), engine.card.input_size, work / MODEL_FILE)
         difference = _largest_difference(engine, OnnxEngine(SealedFolder(work, rewriting="")))

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import time
 import tomllib
 import unicodedata
@@ -36,6 +37,7 @@ __all__ = [
     "lock_file",
     "make_folder",
     "new_folder",
+    "partial_folder",
     "private_opener",
     "read_configuration",
     "read_json",
@@ -91,7 +93,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         # Checked here, since some writers raise an error without a number for it.
         raise OutputError("the file cannot be written: its folder does not exist", where=str(path))
-    temporary = path.with_name(f".{path.stem}{PARTIAL_INFIX}{_writer()}{path.suffix}")
+    temporary = partial_path(path)
     try:
         yield temporary
         temporary.chmod(temporary.stat().st_mode & allowed_permissions())
@@ -156,8 +158,27 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def partial_path(path: Path) -> Path:
+    """Return an unused name for a file or folder that gets the name `path` when it is complete.
+
+    It tells machine and process, so that `remove_partial_files` finds it after a kill.
+    """
+    machine_and_process = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.stem}{PARTIAL_INFIX}{machine_and_process}{path.suffix}")
+
+
+@contextmanager
+def partial_folder(path: Path) -> Iterator[Path]:
+    """Make a folder under a `partial_path`, and remove it if it still has that name at the end."""
+    folder = make_folder(partial_path(path))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def remove_partial_files(place: Path) -> int:
-    """Delete the unfinished files of killed processes, and return their number.
+    """Delete the unfinished files and folders of killed processes, and return their number.
 
     Those that a process writes now stay.
 
@@ -171,15 +192,13 @@ def remove_partial_files(place: Path) -> int:
     else:
         name = glob.escape(f".{place.stem}{PARTIAL_INFIX}")
         found = place.parent.glob(f"{name}*{glob.escape(place.suffix)}")
-    leftovers = [path for path in found if path.is_file() and not _is_being_written(path)]
+    leftovers = [path for path in found if not _is_being_written(path)]
     for path in leftovers:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return len(leftovers)
-
-
-def _writer() -> str:
-    """Return an unused part of a file name that tells machine and process."""
-    return f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def _machine() -> str:
@@ -192,7 +211,10 @@ def _is_being_written(path: Path) -> bool:
         return False
     machine, process = written_by.groups()
     if machine != _machine():  # whose processes cannot be seen
-        return time.time() - path.stat().st_mtime < OTHER_MACHINE_S
+        try:
+            return time.time() - path.stat().st_mtime < OTHER_MACHINE_S
+        except FileNotFoundError:  # it has its name now
+            return True
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, OverflowError):

@@ -7,7 +7,6 @@ Label, overview and thumbnail are left out. Each level is held in memory while i
 
 import io
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from pydicom.uid import (
 )
 
 from glomerulab.errors import OutputError, SlideError
-from glomerulab.runtime.files import PARTIAL_INFIX, allowed_permissions, make_folder
+from glomerulab.runtime.files import allowed_permissions, make_folder, partial_folder
 from glomerulab.slides.dicom import read_file, read_header
 from glomerulab.slides.files import dicom_files
 from glomerulab.slides.removed_text import RemovedText
@@ -244,15 +243,11 @@ def _new_copy(out: Path, *, overwrite: bool) -> Iterator[Path]:
                 where=str(out),
             )
     make_folder(out.parent)
-    folder = out.with_name(f".{out.name}{PARTIAL_INFIX}{secrets.token_hex(4)}")
-    make_folder(folder)
-    try:
+    with partial_folder(out) as folder:
         yield folder
         if out.exists():
             shutil.rmtree(out)
         folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read_series(slide: Path) -> list[tuple[Path, FileDataset]]:

@@ -9,7 +9,13 @@ from glomerulab.apps.annotation.store.accounts import create_account
 from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.cases.corrections import CorrectionRow, append_rows
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder, remove_partial_files
+from glomerulab.runtime.files import (
+    atomic_write,
+    exclusive_lock,
+    make_folder,
+    partial_folder,
+    remove_partial_files,
+)
 from glomerulab.runtime.resume import JsonLines
 
 
@@ -166,3 +172,15 @@ def test_files_and_folders_are_for_their_user_or_a_group_that_is_told(
     assert files.keys() >= {"written.txt", "overrides.csv", "lines.jsonl", "study.db"}
     assert set(files.values()) == {file_mode}
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {folder_mode}
+
+
+def test_an_unfinished_folder_of_a_killed_process_is_removed_with_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / f".work.partial-{'0' * 4}-1-{'0' * 8}"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "card.json").touch()
+    os.utime(folder, (0, 0))
+    with partial_folder(tmp_path / "work") as own:
+        (own / "card.json").touch()
+        assert remove_partial_files(tmp_path) == 1
+        assert list(tmp_path.iterdir()) == [own]
+    assert not list(tmp_path.iterdir())
