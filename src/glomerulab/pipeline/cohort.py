@@ -193,8 +193,7 @@ def _cases(source: Source) -> list[_Case]:
     else:
         of_case: dict[str, list[SlideEntry]] = {}
         for entry in source.slides:
-            absolute = replace(entry, path=entry.path.absolute())
-            of_case.setdefault(entry.patient_id or entry.slide_id, []).append(absolute)
+            of_case.setdefault(entry.patient_id or entry.slide_id, []).append(entry)
         parts = [
             (case, replace(source, slides=tuple(entries))) for case, entries in of_case.items()
         ]
