@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.long,  # its time on a quiet machine was not measured yet
     pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
+    pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning"),
 ]
 
 N_INPUTS = int(os.environ.get("GLOMERULAB_FUZZ_INPUTS", "40"))
