@@ -33,7 +33,7 @@ Item = TypeVar("Item")
 
 PART = 50
 """Entries of a transaction of long work: some ten milliseconds, for which a person's save waits."""
-PART_ROWS = 1000
+PART_ROWS = 500
 """The same of rows that share one entry."""
 
 # More connections than a web server has worker threads, so that none waits for another's.

@@ -112,33 +112,30 @@ def import_model_calls(store: Store, predictions: pd.DataFrame, *, source: str, 
     AnnotationError
         If no image of the study is among the predictions.
     """
-    with store.writing() as connection:
+    with store.reading() as connection:
         actor = require_owner(connection, by)
         taxonomy = get_study(connection).taxonomy
         known = set(connection.scalars(select(image.c.image_id)))
-        probabilities = probability_array(predictions, taxonomy)
-        rows = [
-            {"image_id": str(image_id), "label_id": label_id, "probability": float(probability)}
-            for image_id, of_image in zip(predictions["image_id"], probabilities, strict=True)
-            if image_id in known
-            for label_id, probability in zip(taxonomy.label_ids, of_image, strict=True)
-        ]
-        if not rows:
-            raise AnnotationError(
-                "these predictions contain no image of the study; give those of its images",
-                where=source,
-            )
-        append_event(
-            connection,
-            kind=MODEL,
-            subject=MODEL,
-            actor=actor.login,
-            payload={
-                "source": source,
-                "n_rows": len(rows),
-                "sha256": unordered_digest(rows, MODEL_CALL_COLUMNS),
-            },
+    probabilities = probability_array(predictions, taxonomy)
+    rows = [
+        {"image_id": str(image_id), "label_id": label_id, "probability": float(probability)}
+        for image_id, of_image in zip(predictions["image_id"], probabilities, strict=True)
+        if image_id in known
+        for label_id, probability in zip(taxonomy.label_ids, of_image, strict=True)
+    ]
+    if not rows:
+        raise AnnotationError(
+            "these predictions contain no image of the study; give those of its images",
+            where=source,
         )
+    payload = {
+        "source": source,
+        "n_rows": len(rows),
+        "sha256": unordered_digest(rows, MODEL_CALL_COLUMNS),
+    }
+    # In one transaction, for readers see the calls of one model; so the rest is done before.
+    with store.writing() as connection:
+        append_event(connection, kind=MODEL, subject=MODEL, actor=actor.login, payload=payload)
         connection.execute(delete(model_call))
         connection.execute(insert(model_call), rows)
     return len(rows) // len(taxonomy.label_ids)
