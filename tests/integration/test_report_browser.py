@@ -59,6 +59,9 @@ def _opened(browser, report, width):
 def test_the_report_loads_nothing_and_fits_the_screen(browser, report, width):
     with _opened(browser, report, width) as page:
         assert page.locator("h1").is_visible()
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run()")
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
 
 
 @pytest.fixture(scope="module")

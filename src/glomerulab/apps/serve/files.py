@@ -64,7 +64,7 @@ class SlideFolder:
         return place
 
     def names(self) -> tuple[list[str], list[str]]:
-        """Return the names of slides and of region files, sorted, at most `MAX_LISTED` of each.
+        """Return the names of slides, and of region files and their folders, sorted, at most `MAX_LISTED` of each.
 
         Files in subfolders are included; a folder of DICOM files is one slide.
         """
@@ -79,7 +79,7 @@ class SlideFolder:
             elif suffix in SLIDE_SUFFIXES:
                 slides.add(place.as_posix())
             elif suffix in REGION_SUFFIXES:
-                regions.add(place.as_posix())
+                regions |= {place.as_posix(), place.parent.as_posix()}
         return sorted(slides)[:MAX_LISTED], sorted(regions)[:MAX_LISTED]
 
     def _is_inside(self, path: Path) -> bool:

@@ -147,7 +147,7 @@ class SlideList(_Response):
     """Files of the slides folder that a job may name."""
 
     slides: tuple[str, ...]
-    regions: tuple[str, ...] = Field(description="Region files.")
+    regions: tuple[str, ...] = Field(description="Region files, and folders of them.")
 
 
 class JobList(_Response):

@@ -106,4 +106,4 @@ def test_files_are_listed_by_what_a_job_can_use(tmp_path):
     (tmp_path / "in" / "link.svs").symlink_to(tmp_path / "secret.svs")
     slides, regions = SlideFolder(tmp_path / "in").names()
     assert slides == ["b.svs", "d1", "sub/a.TIF"]
-    assert regions == ["a.geojson"]
+    assert regions == [".", "a.geojson"]

@@ -29,7 +29,7 @@ async function listFiles() {
     const wanted = new URLSearchParams(location.search).get("slide");
     const chosen = [...byId("slides").selectedOptions].map((one) => one.value);
     byId("slides").replaceChildren(...slides.map((name) => new Option(name, name, false, chosen.includes(name) || name === wanted)));
-    byId("regions").replaceChildren(...regions.map((name) => new Option(name, name)));
+    byId("regions").replaceChildren(...regions.map((name) => new Option(name === "." ? translate("the folder, a file for each slide") : name, name)));
     suggestRegions();
     if (wanted && !slides.includes(wanted)) showProblem(translate("{name} is not in the slides folder of the server; put it there and look again.", { name: wanted }));
     else showProblem(null);
@@ -40,8 +40,14 @@ async function listFiles() {
 
 // A region file is usually named after its slide.
 function suggestRegions() {
-  const [first] = byId("slides").selectedOptions;
+  const [first, second] = byId("slides").selectedOptions;
   if (!first) return;
+  if (second) {
+    const folder = first.value.includes("/") ? first.value.replace(/\/[^/]*$/, "") : ".";
+    const shared = [...byId("regions").options].find((one) => one.value === folder);
+    if (shared) shared.selected = true;
+    return;
+  }
   const stem = first.value.replace(/\.[^./]+$/, "");
   const fitting = [...byId("regions").options].find((one) => one.value.startsWith(`${stem}.`));
   if (fitting) fitting.selected = true;
