@@ -64,9 +64,10 @@ class SlideFolder:
         return place
 
     def names(self) -> tuple[list[str], list[str]]:
-        """Return the names of slides, and of region files and their folders, sorted, at most `MAX_LISTED` of each.
+        """Return the names of slides, and of region files and their folders.
 
-        Files in subfolders are included; a folder of DICOM files is one slide.
+        Sorted, at most `MAX_LISTED` of each, those in subfolders included; a folder of DICOM files
+        is one slide.
         """
         slides, regions = set[str](), set[str]()
         for path in self.root.rglob("*"):
