@@ -52,6 +52,7 @@ class ByColour:
         )
         self.weights_sha256 = "cd" * 32
         self.max_concurrency = 1
+        self.is_gpu = False
         self.n_images = 0
 
     def predict(self, images) -> ModelOutput:

@@ -24,12 +24,14 @@ class TtaEngine:
     card: ModelCard
     weights_sha256: str
     max_concurrency: int
+    is_gpu: bool
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.card = engine.card
         self.weights_sha256 = engine.weights_sha256
         self.max_concurrency = engine.max_concurrency
+        self.is_gpu = engine.is_gpu
 
     def predict(self, images: npt.NDArray[np.uint8]) -> ModelOutput:
         """Return logits of the mean probabilities, and features of the images as they are.

@@ -105,6 +105,7 @@ class Corner:
 
     weights_sha256 = "ab"
     max_concurrency = 1
+    is_gpu = False
 
     def __init__(self, head: str) -> None:
         self.card = type("Card", (), {"head": head})()

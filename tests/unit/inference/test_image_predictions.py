@@ -13,12 +13,14 @@ from glomerulab.inference.calibration import read_calibration
 from glomerulab.inference.engines.open import open_engine
 from glomerulab.inference.image_predictions import (
     CACHE_FILE,
+    ModelInput,
     model_input,
     predict_batch,
     predict_images,
     predict_manifest,
     sharpness,
 )
+from glomerulab.inference.model import load_model
 from glomerulab.models.layers import find_classifier
 from glomerulab.models.registry import create_model
 from glomerulab.taxonomy import load_taxonomy
@@ -32,6 +34,7 @@ class Counting:
         self.engine, self.n_images = engine, 0
         self.card, self.weights_sha256 = engine.card, engine.weights_sha256
         self.max_concurrency = engine.max_concurrency
+        self.is_gpu = engine.is_gpu
 
     def predict(self, images):
         self.n_images += len(images)
@@ -216,3 +219,27 @@ def test_sharpness_does_not_depend_on_contrast(rng: np.random.Generator) -> None
 
 def test_the_sharpness_of_an_empty_field_is_finite(rng: np.random.Generator) -> None:
     assert np.isfinite(sharpness(np.full((8, 8, 3), 240, dtype=np.uint8)))
+
+
+def test_images_pass_together_where_a_gpu_would_idle(trained: Path) -> None:
+    model = load_model(trained)
+    size = model.card.input_size
+    rng = np.random.default_rng(0)
+    batch = [
+        ModelInput(rng.integers(0, 255, (size, size, 3), dtype=np.uint8), 0.0, ()) for _ in range(5)
+    ]
+
+    class Sizes:
+        def __init__(self, *, is_gpu: bool) -> None:
+            self.max_concurrency, self.is_gpu = 1, is_gpu
+            self.sizes: list[int] = []
+
+        def predict(self, images):
+            self.sizes.append(len(images))
+            return model.engine.predict(images)
+
+    alone, together = Sizes(is_gpu=False), Sizes(is_gpu=True)
+    found = [predict_batch(batch, engine, model.calibration) for engine in (alone, together)]
+    assert (alone.sizes, together.sizes) == ([1] * 5, [5])
+    for one, other in zip(*found, strict=True):
+        assert one.logits == pytest.approx(other.logits, abs=1e-4)

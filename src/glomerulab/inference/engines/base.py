@@ -39,6 +39,8 @@ class Engine(Protocol):
     weights_sha256: str
     max_concurrency: int
     """Number of threads that may call `predict` at the same time, for the highest throughput."""
+    is_gpu: bool
+    """Whether single images would leave a GPU idle."""
 
     def predict(self, images: npt.NDArray[np.uint8]) -> ModelOutput:
         """Run the network on a batch, shape (B, S, S, 3), S being ``card.input_size``."""

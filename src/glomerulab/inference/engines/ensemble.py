@@ -27,6 +27,7 @@ class EnsembleEngine:
         runs = crossval_runs(SealedFolder.of(folder).folder)
         self.members = [TorchEngine(run) for run in runs]
         self.card = self.members[0].card
+        self.is_gpu = self.members[0].is_gpu
         for run, member in zip(runs, self.members, strict=True):
             expected, found = (
                 card.model_dump(include={"labels", "head", "input_size", "mean", "std"})

@@ -90,6 +90,7 @@ class OnnxEngine:
         self.card: ModelCard = card
         self.weights_sha256 = card.weights_sha256
         self.max_concurrency = self._session.n_threads
+        self.is_gpu = False
 
     def predict(self, images: npt.NDArray[np.uint8]) -> ModelOutput:
         """Run the network on a batch, shape (B, S, S, 3)."""

@@ -86,6 +86,7 @@ class TorchEngine:
         model, self.card = load_checkpoint(folder)
         self.weights_sha256 = _weights_hash(model)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.is_gpu = self._device.type == "cuda"
         network = NetworkWithFeatures(model, self.card.mean, self.card.std).eval()
         self.network = network.to(self._device).to(memory_format=torch.channels_last)
 

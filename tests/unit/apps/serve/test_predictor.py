@@ -21,6 +21,7 @@ class Held:
     def __init__(self, engine) -> None:
         self.card, self.weights_sha256, self._engine = engine.card, engine.weights_sha256, engine
         self.max_concurrency = engine.max_concurrency
+        self.is_gpu = engine.is_gpu
         self.may_go = threading.Event()
         self.may_go.set()
 
