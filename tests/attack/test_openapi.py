@@ -35,7 +35,7 @@ def ask(folder: Path, document: dict, address: str, headers: dict[str, str], *op
         *("--url", address, "--max-time", str(SECONDS), "--request-timeout", "60"),
         *("--exclude-path", "/logout", "--exclude-path", "/setup", "--exclude-path", "/account"),
         *("--continue-on-failure", "--suppress-health-check", "all", *sent),
-        *options,
+        *("--exclude-checks", "positive_data_acceptance"),
     ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-40_000:] + done.stderr[-2000:]
@@ -69,9 +69,7 @@ def test_annotate_serve(login: str, tmp_path: Path, make_slide) -> None:
         person = Person(server.address, login)
         cookies = "; ".join(f"{name}={value}" for name, value in person.http.cookies.items())
         headers = {"Cookie": cookies, "X-CSRF-Token": person.http.headers["X-CSRF-Token"]}
-        # Whether labels or a design are accepted depends on the study, not on the schema.
-        options = ("--exclude-checks", "positive_data_acceptance")
-        ask(tmp_path, document, server.address, headers, *options)
+        ask(tmp_path, document, server.address, headers)
         assert person.http.get("/login").status_code == 200
         person.http.close()
     finally:

@@ -198,6 +198,10 @@ def describe_keys(app: FastAPI) -> None:
     document = app.openapi()  # cached by the application
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"key": []}]
+    for operation in document["paths"].get("/metrics", {}).values():
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:  # errors are JSON also where the rest is text
+                response["content"] = {"application/json": response["content"].pop("text/plain")}
     for path in OPEN_PATHS & document["paths"].keys():
         for operation in document["paths"][path].values():
             operation["security"] = []
