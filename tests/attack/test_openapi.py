@@ -26,8 +26,11 @@ SECONDS = int(os.environ.get("GLOMERULAB_API_SECONDS", "1200"))
 pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(SECONDS + 600)]
 
 
-def ask(folder: Path, document: dict, address: str, headers: dict[str, str], *options: str) -> None:
-    """Run schemathesis, and fail with its output."""
+def ask(folder: Path, document: dict, address: str, headers: dict[str, str]) -> None:
+    """Run schemathesis, and fail with its output.
+
+    What is accepted also depends on the study, the slides and the bytes of an image.
+    """
     (folder / "openapi.json").write_text(json.dumps(document))
     sent = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
     command = [
