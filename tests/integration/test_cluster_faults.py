@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from glomerulab.errors import GlomerulabError
 from glomerulab.pipeline.cohort_folder import CohortFolder
 from glomerulab.pipeline.cohort_merge import count_states, merge_cohort
 from glomerulab.runtime.cluster import DASK_SETTINGS, open_workers
@@ -107,6 +108,9 @@ def test_workers_scheduler_and_client_are_killed_and_the_next_call_goes_on(
         first.kill()
         wait_until(lambda: client.poll() is not None)
     assert client.returncode == 1
+    log = Path(f"{out}.log").read_text()
+    assert "scheduler was lost" in log
+    assert "Traceback" not in log
     assert 6 <= n_ended(out) < N_PATIENTS
     with scheduler(port), worker(port), worker(port):
         client = predict(slides, trained, out, "--scheduler", address)
@@ -145,6 +149,19 @@ def test_slurm_takes_the_jobs_and_gives_the_bytes_of_one_run(
     assert content(out) == whole
     jobs = subprocess.run(["squeue", "--noheader"], capture_output=True, check=True, text=True)
     assert "dask-wor" not in jobs.stdout
+
+
+@needs_slurm
+def test_a_queue_that_refuses_or_jobs_that_end_at_once_are_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("glomerulab.runtime.cluster.WARN_AFTER", 3)
+    file = tmp_path / "cluster.toml"
+    text = f'kind = "slurm"\nmemory = "1GB"\nlogs = "{tmp_path}"\ninterface = "lo"\n'
+    file.write_text(text + 'queue = "nowhere"\n')
+    with pytest.raises(GlomerulabError, match="partition"), open_workers(cluster=file):
+        pytest.fail("there is no such partition")
+    file.write_text(text + 'prologue = ["exit 3"]\n')
+    with open_workers(cluster=file):
+        wait_until(lambda: "no worker has come" in caplog.text, 30)
 
 
 def sleep_until_told(folder: Path, number: int) -> int:

@@ -320,7 +320,8 @@ def read_case_folder(folder: StrPath, *, accept_edits: bool = False) -> CaseFold
     path = folder / CASE_FILE
     if not path.exists():
         raise PredictionsError(
-            "this folder holds no case.json; give the folder that `glomerulab predict` wrote",
+            "this folder holds no case.json; give the folder that `glomerulab predict` wrote, or "
+            "of a cohort that of one case, cases/NAME",
             where=str(folder),
         )
     text = read_utf8(path, CASE_FILE, error=PredictionsError)

@@ -53,11 +53,15 @@ def retry(
     """
     from glomerulab.errors import OutputError
     from glomerulab.pipeline.cohort_folder import CohortFolder
-    from glomerulab.pipeline.cohort_merge import failed_cases
     from glomerulab.runtime.messages import count_noun
 
     cohort = CohortFolder(folder)
-    failed = {one.case: one.name for one in failed_cases(cohort)}
+    cases, states = cohort.cases(), cohort.states()
+    failed = {
+        one: name
+        for one, name in zip(cases["case"], cases["name"], strict=True)
+        if states.get(name) == "failed"
+    }
     unknown = [name for name in case or [] if name not in failed]
     if unknown:
         raise OutputError(
@@ -65,6 +69,9 @@ def retry(
             where=str(folder),
         )
     names = [failed[name] for name in case or failed]
+    if not names:
+        typer.echo("No case has failed. Research use only.")
+        return
     cohort.retry(names)
     typer.echo(
         f"{count_noun(len(names), 'case')} pending again; run the same `glomerulab predict` again. "

@@ -25,12 +25,17 @@ from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import GlomerulabError, OutputError
 from glomerulab.inference.detector import Detector, open_detector
 from glomerulab.inference.model import TrainedModel, load_model
-from glomerulab.pipeline.cohort_folder import CohortFolder, seconds_since, too_often
+from glomerulab.pipeline.cohort_folder import (
+    CaseCounts,
+    CohortFolder,
+    seconds_since,
+    too_often,
+)
 from glomerulab.pipeline.crop_plan import check_regions
 from glomerulab.pipeline.predict import check_options, predict_source
 from glomerulab.pipeline.predict_inputs import PredictSettings, Source, read_source
 from glomerulab.runtime.files import StrPath, make_folder
-from glomerulab.runtime.names import safe_name
+from glomerulab.runtime.names import distinct_names
 from glomerulab.runtime.parallel import N_ATTEMPTS, Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.sealing import SealedFolder, open_model_folder
@@ -171,7 +176,7 @@ def _run(
     with closing(map_outcomes(work, cases, n_workers=n_workers, workers=workers)) as outcomes:
         for one in track(outcomes, "Predicting cases", len(cases)):
             if one.error is not None:  # it ended its worker each time
-                folder.fail(one.item.case, one.item.name, one.error.message, {})
+                folder.fail(one.item.case, one.item.name, one.error.message, CaseCounts())
             ended[one.item.case] = one.value or "failed"
     return ended
 
@@ -197,7 +202,8 @@ def _cases(source: Source) -> list[_Case]:
         parts = [
             (case, replace(source, slides=tuple(entries))) for case, entries in of_case.items()
         ]
-    return [_Case(case, safe_name(case), part) for case, part in parts]
+    names = distinct_names([case for case, _ in parts])
+    return [_Case(case, name, part) for name, (case, part) in zip(names, parts, strict=True)]
 
 
 def _by_case(manifest: Manifest) -> Iterable[tuple[str, Manifest]]:
@@ -249,25 +255,27 @@ def _predict_case(one: _Case, *, job: _Job) -> _Ended:
             return "before"
         with folder.attempt(one.name) as number:
             if number > N_ATTEMPTS:
-                folder.fail(one.case, one.name, too_often(), {})
+                folder.fail(one.case, one.name, too_often(), CaseCounts())
                 return "failed"
+            seconds = partial(seconds_since, start)
             try:
-                facts = _predict_into(folder.case_folder(one.name), one, job)
+                counts = _predict_into(folder.case_folder(one.name), one, job)
             except OutputError:  # no fault of the case: the run ends, and the next one goes on
                 raise
             except GlomerulabError as error:
-                reason, where = str(error), {}
+                reason, failed = str(error), CaseCounts(seconds=seconds())
             except Exception as error:  # noqa: BLE001 - a fault in one case must not end the others
                 reason = f"unexpected error, please report it: {type(error).__name__}: {error}"
-                where = {"traceback": traceback.format_exc()}
+                failed = CaseCounts(seconds=seconds(), traceback=traceback.format_exc())
             else:
-                folder.finish(one.case, one.name, facts | {"seconds": seconds_since(start)})
+                counts = counts.model_copy(update={"seconds": seconds()})
+                folder.finish(one.case, one.name, counts)
                 return "done"
-            folder.fail(one.case, one.name, reason, {"seconds": seconds_since(start)} | where)
+            folder.fail(one.case, one.name, reason, failed)
             return "failed"
 
 
-def _predict_into(folder: Path, one: _Case, job: _Job) -> dict[str, Any]:
+def _predict_into(folder: Path, one: _Case, job: _Job) -> CaseCounts:
     """Write the folder of a case, and return its counts and grades."""
     model = _model_of(job)
     settings = job.settings
@@ -283,15 +291,15 @@ def _predict_into(folder: Path, one: _Case, job: _Job) -> dict[str, Any]:
     )
     written = read_case_folder(folder)
     summaries = [case.summary for case in build_cases(written)]
-    return {
-        "synthetic": written.facts.is_synthetic,
-        "slides": len(one.source.slides),
-        "images": done.n_images,
-        "glomeruli": sum(summary.n_glomeruli for summary in summaries),
-        "referred": done.n_referred,
-        "failures": len(done.failures),
-        "grades": _grades(summary.rules for summary in summaries),
-    }
+    return CaseCounts(
+        synthetic=written.facts.is_synthetic,
+        slides=len(one.source.slides),
+        images=done.n_images,
+        glomeruli=sum(summary.n_glomeruli for summary in summaries),
+        referred=done.n_referred,
+        failures=len(done.failures),
+        grades=_grades(summary.rules for summary in summaries),
+    )
 
 
 def _grades(rules: Iterable[Sequence[Any]]) -> dict[str, str]:

@@ -25,14 +25,24 @@ from threading import Event, Thread
 from typing import Any, Literal
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from glomerulab.cases.case_folder import CASE_FILE
 from glomerulab.errors import OutputError
-from glomerulab.runtime.files import atomic_write, make_folder, private_opener, read_json
+from glomerulab.runtime.files import (
+    atomic_write,
+    is_running,
+    make_folder,
+    output_errors,
+    private_opener,
+    read_content,
+    read_json,
+)
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.parallel import N_ATTEMPTS
 from glomerulab.runtime.resume import changed_settings, describe_changes
 
-__all__ = ["CohortFolder", "State", "Status"]
+__all__ = ["CaseCounts", "CohortFolder", "State", "Status"]
 
 State = Literal["done", "failed", "running", "pending"]
 
@@ -40,16 +50,37 @@ COHORT_FILE = "cohort.json"
 CASES_TABLE = "cases.parquet"
 CASES_FOLDER = "cases"
 STATUS_FOLDER = "status"
-FORMAT_VERSION = 1
 BEAT_SECONDS = 30.0
 STALE_SECONDS = 300.0
 """A claim that was not renewed for so long is that of a process which was killed elsewhere."""
 WAY_OUT = "choose another --out"
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class CaseCounts(BaseModel):
+    """What is known of a case that ended; zeros and nothing of one that failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float = 0
+    synthetic: bool = False
+    """Whether any image was rendered by a program."""
+    slides: int = 0
+    images: int = 0
+    glomeruli: int = 0
+    referred: int = 0
+    """Images that a person must look at."""
+    failures: int = 0
+    """Slides, regions and images without a call."""
+    grades: dict[str, str] = {}
+    """By item; empty: not assessed, ``?``: several are possible."""
+    traceback: str = ""
+    """Of an unexpected error."""
+
+
+class Status(BaseModel):
     """How a case ended."""
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
     """Of its folder and files."""
@@ -58,8 +89,15 @@ class Status:
     state: Literal["done", "failed"]
     reason: str
     """Why it failed; empty if it did not."""
-    facts: dict[str, Any]
-    """Counts and grades of a case that is done, and its seconds."""
+    facts: CaseCounts
+
+
+class _CohortRecord(BaseModel):
+    """What ``cohort.json`` holds."""
+
+    format: Literal[1]
+    created: str
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -68,7 +106,7 @@ class CohortFolder:
 
     folder: Path
 
-    def settings(self) -> dict[str, Any]:
+    def record(self) -> _CohortRecord:
         """Return what ``cohort.json`` holds.
 
         Raises
@@ -82,12 +120,13 @@ class CohortFolder:
             error=OutputError,
             way_out="give the folder that `glomerulab predict --cohort` wrote",
         )
-        if not isinstance(found, dict) or found.get("format") != FORMAT_VERSION:
+        try:
+            return _CohortRecord.model_validate(found)
+        except ValidationError as error:
             raise OutputError(
                 f"{COHORT_FILE} is damaged or was written by another version; {WAY_OUT}",
                 where=str(self.folder),
-            )
-        return found
+            ) from error
 
     def begin(self, settings: dict[str, Any], cases: pd.DataFrame, *, created: str) -> str:
         """Record a new cohort, or continue the one in the folder; return when it was created.
@@ -102,17 +141,22 @@ class CohortFolder:
         Raises
         ------
         OutputError
-            If the folder holds a cohort with other settings, or a case that is done and was made
-            of something else.
+            If the folder holds something else, a cohort with other settings, or a case that is
+            done and is not in `cases` or was made of something else.
         """
+        if (self.folder / CASE_FILE).exists():
+            raise OutputError(
+                f"this folder holds predictions that are no cohort; {WAY_OUT}",
+                where=str(self.folder),
+            )
         for name in (STATUS_FOLDER, CASES_FOLDER):
             make_folder(self.folder / name)
         path = self.folder / COHORT_FILE
         if not path.exists():
-            record = {"format": FORMAT_VERSION, "created": created, "settings": settings}
-            _write_once(path, json.dumps(record, indent=1, ensure_ascii=False))
-        known = self.settings()
-        changes = changed_settings(known["settings"], settings)
+            record = _CohortRecord(format=1, created=created, settings=settings)
+            _write_once(path, record.model_dump_json(indent=1))
+        known = self.record()
+        changes = changed_settings(known.settings, settings)
         if changes:
             raise OutputError(
                 f"this folder holds a cohort with other settings ({describe_changes(changes)}); "
@@ -122,16 +166,27 @@ class CohortFolder:
         self._check_unchanged(cases)
         with atomic_write(self.folder / CASES_TABLE) as temporary:
             cases.to_parquet(temporary, index=False)
-        return str(known["created"])
+        return known.created
 
     def cases(self) -> pd.DataFrame:
         """Return the cases in their order: ``case``, ``name``, ``source``."""
-        self.settings()
-        return pd.read_parquet(self.folder / CASES_TABLE)
+        self.record()
+        path = self.folder / CASES_TABLE
+        try:
+            return pd.read_parquet(path, columns=["case", "name", "source"])
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                "the table of the cases is missing or damaged; delete it if it is there, and run "
+                "the same `glomerulab predict` again",
+                where=str(path),
+            ) from error
 
     def states(self) -> dict[str, State]:
         """Return the state of every case that is not pending, from the names of the files alone."""
         found: dict[str, State] = {}
+        if not (self.folder / STATUS_FOLDER).is_dir():
+            self.record()
+            return found
         with os.scandir(self.folder / STATUS_FOLDER) as entries:
             for entry in entries:
                 for suffix, state in _STATES.items():
@@ -150,25 +205,31 @@ class CohortFolder:
         for state in ("done", "failed"):
             path = self._file(name, f".{state}.json")
             if path.is_file():
-                record = read_json(path, "status of the case", error=OutputError)
-                return Status(
-                    name, record["case"], record["state"], record["reason"], record["facts"]
-                )
+                content = read_content(path, "status of the case", error=OutputError)
+                try:
+                    return Status.model_validate(json.loads(content) | {"name": name})
+                except (ValueError, TypeError, RecursionError) as error:
+                    raise OutputError(
+                        "the status of the case is damaged; delete it, and run the same "
+                        "`glomerulab predict` again",
+                        where=str(path),
+                    ) from error
         return None
 
-    def finish(self, case: str, name: str, facts: dict[str, Any]) -> None:
+    def finish(self, case: str, name: str, facts: CaseCounts) -> None:
         """Record that a case is done."""
-        self._end(Status(name, case, "done", "", facts))
+        self._end(Status(name=name, case=case, state="done", reason="", facts=facts))
 
-    def fail(self, case: str, name: str, reason: str, facts: dict[str, Any]) -> None:
+    def fail(self, case: str, name: str, reason: str, facts: CaseCounts) -> None:
         """Record that a case failed; it stays so until `retry`."""
-        self._end(Status(name, case, "failed", reason, facts))
+        self._end(Status(name=name, case=case, state="failed", reason=reason, facts=facts))
 
     def retry(self, names: Sequence[str]) -> None:
         """Make failed cases pending."""
-        for name in names:
-            for suffix in (".attempts", ".failed.json"):
-                self._file(name, suffix).unlink(missing_ok=True)
+        with output_errors("the cases cannot be made pending", self.folder):
+            for name in names:
+                for suffix in (".attempts", ".failed.json"):
+                    self._file(name, suffix).unlink(missing_ok=True)
 
     @contextmanager
     def claimed(self, name: str) -> Iterator[bool]:
@@ -177,11 +238,12 @@ class CohortFolder:
         The claim is renewed while the block runs. One whose process was killed is taken over: at
         once on the same machine, elsewhere after five minutes without renewal.
         """
-        path = self._file(name, ".claim")
-        is_mine = _claim(path)
-        if not is_mine and _is_stale(path):
-            _remove_stale(path)
-            is_mine = _claim(path)
+        path, mine = self._file(name, ".claim"), _new_claim()
+        is_mine = _claim(path, mine)
+        stale = None if is_mine else _stale_claim(path)
+        if stale is not None:
+            _remove_stale(path, stale)
+            is_mine = _claim(path, mine)
         if not is_mine:
             yield False
             return
@@ -193,7 +255,9 @@ class CohortFolder:
         finally:
             ended.set()
             beat.join()
-            path.unlink(missing_ok=True)
+            # One that was suspended for long may have lost its claim to another process.
+            if _read_claim(path) == mine:
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[int]:
@@ -202,7 +266,10 @@ class CohortFolder:
         Only what kills the process stays counted.
         """
         path = self._file(name, ".attempts")
-        with open(path, "ab", opener=private_opener) as file:
+        with (
+            output_errors("the attempt cannot be counted", path),
+            open(path, "ab", opener=private_opener) as file,
+        ):
             file.write(b".")
             file.flush()
             os.fsync(file.fileno())
@@ -213,34 +280,32 @@ class CohortFolder:
             path.unlink(missing_ok=True)
 
     def _end(self, status: Status) -> None:
-        record = {
-            "case": status.case,
-            "state": status.state,
-            "reason": status.reason,
-            "facts": status.facts,
-        }
+        record = status.model_dump_json(exclude={"name"}, exclude_unset=True)
         with atomic_write(self._file(status.name, f".{status.state}.json")) as temporary:
-            temporary.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.write_text(record + "\n", encoding="utf-8")
 
     def _file(self, name: str, suffix: str) -> Path:
         return self.folder / STATUS_FOLDER / f"{name}{suffix}"
 
     def _check_unchanged(self, cases: pd.DataFrame) -> None:
-        path = self.folder / CASES_TABLE
-        if not path.exists():
+        """Refuse a table that lacks cases that are done, or has them of other slides or images."""
+        if not (self.folder / CASES_TABLE).exists():
             return
-        before = pd.read_parquet(path).set_index("name")["source"]
-        now = cases.set_index("name")["source"]
-        both = before.index.intersection(now.index)
-        changed = both[(before[both] != now[both]).to_numpy(dtype=bool)]
-        states = self.states() if len(changed) else {}
-        done = [name for name in changed if states.get(name) == "done"]
-        if done:
-            raise OutputError(
-                f"{count_noun(len(done), 'case')} that is done was made of other slides or images, "
-                f"first {done[0]!r}; {WAY_OUT}",
-                where=str(self.folder),
-            )
+        before = self.cases().set_index("name")["source"]
+        now = cases.set_index("name")["source"].reindex(before.index)
+        differ = before.index[(before != now).to_numpy(dtype=bool)]
+        states = self.states() if len(differ) else {}
+        done = [name for name in differ if states.get(name) == "done"]
+        if not done:
+            return
+        gone = [name for name in done if pd.isna(now[name])]
+        what = "not in the table now" if gone else "made of other slides or images"
+        listed = gone or done
+        raise OutputError(
+            f"{count_noun(len(listed), 'case')} of this folder that is done was {what}, first "
+            f"{listed[0]!r}; {WAY_OUT}",
+            where=str(self.folder),
+        )
 
 
 _STATES: dict[str, State] = {
@@ -262,51 +327,71 @@ def _write_once(path: Path, text: str) -> None:
     """Write a file unless another process did it first."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise OutputError(
-            f"the file cannot be written: {error.strerror or error}", where=str(path)
-        ) from error
+        with output_errors("the file cannot be written", path):
+            temporary.write_text(text + "\n", encoding="utf-8")
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links: the last one counts for all
+                temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _claim(path: Path) -> bool:
-    try:
-        with open(path, "x", encoding="utf-8", opener=private_opener) as file:
-            file.write(f"{_this_host()}\n{os.getpid()}\n")
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise OutputError(
-            f"the case cannot be claimed: {error.strerror or error}", where=str(path.parent)
-        ) from error
+def _new_claim() -> str:
+    """Return what a claim holds: machine, process, and a number that tells it from others."""
+    return f"{_this_host()}\n{os.getpid()}\n{secrets.token_hex(8)}\n"
+
+
+def _claim(path: Path, content: str) -> bool:
+    with output_errors("the case cannot be claimed", path.parent):
+        try:
+            file = open(path, "x", encoding="utf-8", opener=private_opener)  # noqa: SIM115
+        except FileExistsError:
+            return False
+        try:
+            with file:
+                file.write(content)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
     return True
 
 
-def _is_stale(path: Path) -> bool:
-    """Return whether the process that made a claim was killed."""
+def _read_claim(path: Path) -> str | None:
     try:
-        host, pid = path.read_text(encoding="utf-8").split("\n")[:2]
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # released in between
+        return None
+
+
+def _stale_claim(path: Path) -> str | None:
+    """Return what a claim holds whose process was killed; None for one that is held."""
+    content = _read_claim(path)
+    try:
         age = _now(path.parent) - path.stat().st_mtime
-    except (OSError, ValueError):  # released in between, or being written
-        return not path.exists()
-    if host == _this_host():
-        return not Path("/proc", pid).exists()
-    return age > STALE_SECONDS
+    except OSError:
+        return None
+    if content is None or age > STALE_SECONDS:  # whoever has its process number now
+        return content
+    host, pid = [*content.split("\n"), ""][:2]  # one that is being written is empty
+    is_dead = host == _this_host() and pid.isdecimal() and not is_running(int(pid))
+    return content if is_dead else None
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove a claim; by renaming it, so that a new one of a quicker process is not removed."""
+def _remove_stale(path: Path, content: str) -> None:
+    """Remove a claim by renaming it; the new one of a quicker process is put back."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return
-    aside.unlink(missing_ok=True)
+    with output_errors("the claim of a killed process cannot be removed", path):
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return
+        found = _read_claim(aside)
+        if found is not None and found != content:
+            _claim(path, found)
+        aside.unlink(missing_ok=True)
 
 
 def _renew(path: Path, ended: Event) -> None:

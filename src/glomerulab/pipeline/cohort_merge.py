@@ -1,6 +1,7 @@
 """Gather a cohort: its calls as one Parquet data set, its failures, and a page of constant size."""
 
 import csv
+import io
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,13 +13,21 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
+from pydantic import ValidationError
 
-from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE
+from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFacts
 from glomerulab.errors import GlomerulabError, OutputError
 from glomerulab.pipeline.cohort_folder import CohortFolder, State, Status
 from glomerulab.pipeline.predict import FAILURES_FILE
 from glomerulab.reports.cohort import CohortFacts, write_cohort_page
-from glomerulab.runtime.files import atomic_write, read_json
+from glomerulab.runtime.files import (
+    atomic_write,
+    make_folder,
+    output_errors,
+    read_content,
+    read_utf8,
+)
+from glomerulab.runtime.messages import count_noun, first_problem
 from glomerulab.runtime.parallel import map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.tables import not_a_formula
@@ -28,6 +37,7 @@ __all__ = ["MergedCohort", "count_states", "merge_cohort"]
 CALLS_FOLDER = "calls"
 PAGE = "cohort.html"
 CASES_PER_SHARD = 1000
+AGAIN = "delete the file of the case in status/ and run the same `glomerulab predict` again"
 N_SLOWEST = 10
 N_REASONS = 20
 
@@ -86,8 +96,13 @@ def merge_cohort(
         If the predictions of a case cannot be read; run it again.
     """
     folder = CohortFolder(out)
-    for other in others:
-        _take(folder, CohortFolder(other))
+    with output_errors("the cohort cannot be gathered", out):
+        for other in others:
+            _take(folder, CohortFolder(other))
+        return _gather(folder, n_workers, track)
+
+
+def _gather(folder: CohortFolder, n_workers: int, track: Track) -> MergedCohort:
     cases = folder.cases()
     states = folder.states()
     statuses = [
@@ -97,13 +112,14 @@ def merge_cohort(
     calls = _write_calls(folder, [one for one in statuses if one], n_workers, track)
     n_failures = _write_failures(folder, [one for one in statuses if one])
     facts = _facts(folder, statuses, n_slide_failures=n_failures)
-    write_cohort_page(facts, out / PAGE)
-    return MergedCohort(facts, calls, out / PAGE)
+    page = folder.folder / PAGE
+    write_cohort_page(facts, page)
+    return MergedCohort(facts, calls, page)
 
 
 def _take(folder: CohortFolder, other: CohortFolder) -> None:
     """Move the cases that ended in another folder of the same cohort."""
-    if other.settings()["settings"] != folder.settings()["settings"]:
+    if other.record().settings != folder.record().settings:
         raise OutputError(
             "this folder holds a cohort with other settings; merge folders of one cohort",
             where=str(other.folder),
@@ -132,15 +148,14 @@ def _write_calls(
     folder: CohortFolder, statuses: Sequence[Status], n_workers: int, track: Track
 ) -> Path:
     """Write the calls of all cases that are done, a thousand cases to a file."""
-    names = [one.name for one in statuses if one.state == "done"]
+    done = [(one.name, one.facts.images) for one in statuses if one.state == "done"]
     place = folder.folder / CALLS_FOLDER
     partial_place = place.with_name(f".{CALLS_FOLDER}.partial")
     shutil.rmtree(partial_place, ignore_errors=True)
-    starts = range(0, len(names), CASES_PER_SHARD)
-    shards = [(n, tuple(names[at : at + CASES_PER_SHARD])) for n, at in enumerate(starts)]
+    starts = range(0, len(done), CASES_PER_SHARD)
+    shards = [(n, tuple(done[at : at + CASES_PER_SHARD])) for n, at in enumerate(starts)]
     write = partial(_write_shard, folder=folder, place=partial_place)
-    if not shards:
-        partial_place.mkdir()
+    make_folder(partial_place)
     with closing(map_outcomes(write, shards, n_workers=n_workers)) as outcomes:
         for one in track(outcomes, "Writing calls", len(shards)):
             if one.error is not None:
@@ -150,19 +165,25 @@ def _write_calls(
     return place
 
 
-def _write_shard(shard: tuple[int, tuple[str, ...]], *, folder: CohortFolder, place: Path) -> None:
-    number, names = shard
-    labels = _labels(folder.case_folder(names[0]) / CASE_FILE)
-    schema = _schema(labels)
-    tables = [_calls(folder.case_folder(name), name, schema) for name in names]
-    target = place / f"shard={number:05}"
-    target.mkdir(parents=True)
-    pa.parquet.write_table(pa.concat_tables(tables), target / "calls.parquet")
+def _write_shard(
+    shard: tuple[int, tuple[tuple[str, int], ...]], *, folder: CohortFolder, place: Path
+) -> None:
+    """Write the calls of cases, given as name and number of images."""
+    number, cases = shard
+    schema = _schema(_labels(folder.case_folder(cases[0][0]) / CASE_FILE))
+    tables = [_calls(folder.case_folder(name), name, n, schema) for name, n in cases]
+    target = make_folder(place / f"shard={number:05}")
+    with atomic_write(target / "calls.parquet") as temporary:
+        pa.parquet.write_table(pa.concat_tables(tables), temporary)
 
 
 def _labels(path: Path) -> list[str]:
-    facts = read_json(path, CASE_FILE, error=GlomerulabError)
-    return [label["id"] for label in facts["model"]["labels"]]
+    content = read_content(path, CASE_FILE, error=GlomerulabError, way_out=AGAIN)
+    try:
+        facts = CaseFacts.model_validate_json(content)
+    except ValidationError as error:
+        raise GlomerulabError(f"{first_problem(error)}; {AGAIN}", where=str(path)) from error
+    return [label.id for label in facts.model.labels]
 
 
 def _schema(labels: Sequence[str]) -> pa.Schema:
@@ -182,7 +203,7 @@ def _schema(labels: Sequence[str]) -> pa.Schema:
     return pa.schema(columns)
 
 
-def _calls(folder: Path, case: str, schema: pa.Schema) -> pa.Table:
+def _calls(folder: Path, case: str, n_images: int, schema: pa.Schema) -> pa.Table:
     """Read the calls of a case; its image paths stay relative to its folder."""
     path = folder / PREDICTIONS_FILE
     read = [field for field in schema if field.name != "case"]
@@ -201,10 +222,14 @@ def _calls(folder: Path, case: str, schema: pa.Schema) -> pa.Table:
         )
     except (OSError, pa.ArrowInvalid) as error:
         raise GlomerulabError(
-            f"the predictions of the case cannot be read ({error}); delete its file in status/ and "
-            "run `glomerulab predict` again",
-            where=str(path),
+            f"the predictions of the case cannot be read ({error}); {AGAIN}", where=str(path)
         ) from error
+    if len(table) - table["image_id"].null_count != n_images:
+        raise GlomerulabError(
+            f"the predictions of the case had {count_noun(n_images, 'image')} when it was done, "
+            f"now {len(table) - table['image_id'].null_count}; {AGAIN}",
+            where=str(path),
+        )
     return table.add_column(0, schema.field("case"), pa.array([case] * len(table), pa.string()))
 
 
@@ -226,12 +251,16 @@ def _write_failures(folder: CohortFolder, statuses: Sequence[Status]) -> int:
     return n_lines
 
 
-def _failures(folder: CohortFolder, status: Status) -> list[tuple[str, str, str]]:
+def _failures(folder: CohortFolder, status: Status) -> list[tuple[str, ...]]:
     path = folder.case_folder(status.name) / FAILURES_FILE
-    if not status.facts.get("failures") or not path.is_file():
+    if not status.facts.failures or not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [(row[0], row[1], row[2]) for row in list(csv.reader(stream))[1:]]
+    text = read_utf8(path, FAILURES_FILE, error=GlomerulabError, way_out=AGAIN)
+    try:
+        rows = [(*row, "", "", "")[:3] for row in csv.reader(io.StringIO(text, newline=""))]
+    except csv.Error as error:
+        raise GlomerulabError(f"the file is no CSV; {AGAIN}", where=str(path)) from error
+    return rows[1:]
 
 
 def _facts(
@@ -241,23 +270,23 @@ def _facts(
     failed = [one for one in statuses if one is not None and one.state == "failed"]
     grades: dict[str, Counter[str]] = {}
     for one in done:
-        for item, grade in one.facts["grades"].items():
+        for item, grade in one.facts.grades.items():
             grades.setdefault(item, Counter())[grade] += 1
-    slowest = sorted(done, key=lambda one: -one.facts["seconds"])[:N_SLOWEST]
+    slowest = sorted(done, key=lambda one: -one.facts.seconds)[:N_SLOWEST]
     reasons = Counter(one.reason for one in failed)
     return CohortFacts(
-        created=folder.settings()["created"],
-        is_synthetic=any(one.facts["synthetic"] for one in done),
+        created=folder.record().created,
+        is_synthetic=any(one.facts.synthetic for one in done),
         n_cases=len(statuses),
         n_done=len(done),
         n_failed=len(failed),
-        n_images=sum(one.facts["images"] for one in done),
-        n_glomeruli=sum(one.facts["glomeruli"] for one in done),
-        n_referred=sum(one.facts["referred"] for one in done),
-        n_cases_referred=sum(1 for one in done if one.facts["referred"]),
+        n_images=sum(one.facts.images for one in done),
+        n_glomeruli=sum(one.facts.glomeruli for one in done),
+        n_referred=sum(one.facts.referred for one in done),
+        n_cases_referred=sum(1 for one in done if one.facts.referred),
         n_failures=n_slide_failures,
         reasons=tuple(reasons.most_common(N_REASONS)),
         n_other_reasons=max(len(reasons) - N_REASONS, 0),
         grades={item: tuple(sorted(found.items())) for item, found in sorted(grades.items())},
-        slowest=tuple((one.case, one.name, one.facts["seconds"]) for one in slowest),
+        slowest=tuple((one.case, one.name, one.facts.seconds) for one in slowest),
     )

@@ -20,7 +20,7 @@ from glomerulab.cases.case_folder import (
     write_case_folder,
 )
 from glomerulab.cohort.manifest import Manifest
-from glomerulab.errors import CheckpointError, ConfigError, PredictionsError
+from glomerulab.errors import CheckpointError, ConfigError, OutputError, PredictionsError
 from glomerulab.i18n.catalogue import translate
 from glomerulab.inference.calibration import ModelCalibration, model_facts
 from glomerulab.inference.detector import is_detector
@@ -28,6 +28,7 @@ from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.image_predictions import predict_images
 from glomerulab.inference.model import TrainedModel, load_model
 from glomerulab.inference.tta import TTA_MARK, TtaEngine
+from glomerulab.pipeline.cohort_folder import COHORT_FILE
 from glomerulab.pipeline.crop_plan import Failure
 from glomerulab.pipeline.extract import write_failures
 from glomerulab.pipeline.normalize import OTHER_TARGET, NormalizedCohort, normalize_manifest
@@ -126,6 +127,11 @@ def predict(
         raise CheckpointError(
             "the model in this folder is not the one that the server loaded; restart the server",
             where=str(run),
+        )
+    if (out / COHORT_FILE).exists():
+        raise OutputError(
+            "this folder holds a cohort; choose another --out, or predict with --cohort",
+            where=str(out),
         )
     with new_folder(out):
         remove_partial_files(out)

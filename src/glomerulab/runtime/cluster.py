@@ -5,14 +5,17 @@ The package ``distributed`` comes with ``glomerulab[cluster]``.
 """
 
 import importlib.util
+import logging
+import re
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from glomerulab.errors import ConfigError, GlomerulabError
 from glomerulab.runtime.files import read_configuration
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterFile", "DaskWorkers", "open_workers"]
 
+logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
@@ -49,6 +53,8 @@ DASK_SETTINGS: dict[str, Any] = {
     # A killed worker starts again by itself, which takes longer than 15 s on a busy node.
     "distributed.deploy.lost-worker-timeout": "60s",
 }
+WARN_AFTER = 60
+"""Seconds without a worker until a warning."""
 REPLACE_EVERY = 10
 """Seconds between looks for workers that were lost for good or whose job has ended."""
 
@@ -83,6 +89,20 @@ class ClusterFile(BaseModel):
     """Folder for the output of the jobs."""
     interface: str | None = None
     """Network interface of the workers, such as ``ib0``."""
+
+    @field_validator("memory")
+    @classmethod
+    def _is_size(cls, memory: str) -> str:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)? ?[kKMGT]i?B", memory):
+            raise ValueError(f"must be a size such as 16GB, got {memory!r}")
+        return memory
+
+    @field_validator("walltime")
+    @classmethod
+    def _is_time(cls, walltime: str | None) -> str | None:
+        if walltime is not None:
+            _seconds(walltime)
+        return walltime
 
 
 @contextmanager
@@ -123,13 +143,17 @@ def open_workers(
 
     with dask.config.set(DASK_SETTINGS):
         if scheduler is not None:
-            with _client(scheduler) as client:
+            with (
+                _client(scheduler) as client,
+                _watched(client, f"start some with `dask worker {scheduler} --nthreads 1`"),
+            ):
                 yield DaskWorkers(client)
         elif described is not None:
             with (
-                closing(start_cluster(described)) as started,
+                _started(described) as started,
                 _client(started) as client,
                 _replaced(started, described.jobs),
+                _watched(client, f"their output is in {described.logs}"),
             ):
                 yield DaskWorkers(client)
 
@@ -149,8 +173,61 @@ def read_cluster_file(path: Path) -> ClusterFile:
         raise ConfigError(first_problem(error), where=str(path)) from error
 
 
+@contextmanager
+def _started(described: ClusterFile) -> Iterator[Any]:
+    """Start a local cluster, or submit the jobs of a queue; end it with the block."""
+    try:
+        cluster = start_cluster(described)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise GlomerulabError(f"the cluster cannot be started: {_reason(error)}") from error
+    with closing(cluster):
+        _submit(cluster, described.jobs)
+        yield cluster
+
+
+def _submit(cluster: Any, n_workers: int) -> None:  # noqa: ANN401 - as start_cluster
+    """Submit the jobs that are missing, as `scale`, which only logs what the queue refuses.
+
+    Raises
+    ------
+    GlomerulabError
+        If the queue takes no job.
+    """
+    while len(cluster.worker_spec) < n_workers:
+        cluster.worker_spec.update(cluster.new_worker_spec())
+    try:
+        cluster.sync(cluster._correct_state)  # noqa: SLF001 - what `scale` calls
+    except (OSError, RuntimeError, ValueError) as error:
+        cluster.sync(_forget_refused, cluster)
+        raise GlomerulabError(
+            f"the queue takes no job ({_reason(error)}); correct the cluster file, or run this "
+            "where jobs are submitted from"
+        ) from error
+
+
+async def _forget_refused(cluster: Any) -> None:  # noqa: ANN401 - as start_cluster
+    """Forget jobs that the queue refused, which Dask takes for submitted."""
+    from distributed import Status
+
+    for name, job in list(cluster.workers.items()):
+        if job.status is Status.created:
+            job.status = Status.failed
+            del cluster.workers[name]
+
+
+def _reason(error: Exception) -> str:
+    """Return what a command of a queue printed, or the innermost cause."""
+    text = str(error)
+    if "stderr:" in text:
+        printed = " ".join(text.partition("stderr:")[2].split())
+        return printed or " ".join(text.split())
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return f"{error}" or type(error).__name__
+
+
 def start_cluster(described: ClusterFile) -> Any:  # noqa: ANN401 - a class for each kind
-    """Start a local cluster, or submit the jobs of a queue."""
+    """Start a local cluster, or that of a queue without a job yet."""
     if described.kind == "local":
         from distributed import LocalCluster
 
@@ -171,11 +248,33 @@ def _replaced(cluster: Any, n_workers: int) -> Iterator[None]:  # noqa: ANN401 -
     ended = Event()
 
     def keep() -> None:
-        cluster.scale(n_workers)
         while not ended.wait(REPLACE_EVERY):
-            cluster.scale(n_workers)
+            try:
+                _submit(cluster, n_workers)
+            except GlomerulabError as error:  # it may be that the queue is down for a while
+                logger.warning("%s", error)
 
     thread = Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def _watched(client: "distributed.Client", way_out: str) -> Iterator[None]:
+    """Warn once if no worker comes, since jobs that end at once leave no other sign."""
+    ended = Event()
+
+    def look() -> None:
+        for _ in range(WARN_AFTER):
+            if ended.wait(1) or client.scheduler_info(n_workers=-1)["workers"]:
+                return
+        logger.warning("no worker has come in %s s; %s", WARN_AFTER, way_out)
+
+    thread = Thread(target=look, daemon=True)
     thread.start()
     try:
         yield
@@ -271,20 +370,12 @@ def _lifetime(walltime: str | None) -> list[str]:
 
 
 def _seconds(walltime: str) -> int:
-    """Return the seconds of ``[days-]hours:minutes[:seconds]`` or of minutes alone."""
-    days, _, clock = walltime.rpartition("-")
-    parts = clock.split(":")
-    try:
-        numbers = [int(part) for part in parts]
-        n_days = int(days or 0)
-    except ValueError:
-        raise ConfigError(
-            f"walltime {walltime!r} is no time; write hours:minutes:seconds, such as 04:00:00"
-        ) from None
-    if len(numbers) == 1:
-        return n_days * 86_400 + numbers[0] * 60
-    hours, minutes, seconds = (*numbers, 0)[:3]
-    return n_days * 86_400 + hours * 3600 + minutes * 60 + seconds
+    """Return the seconds of ``[days-]hours:minutes:seconds``; shorter forms differ by queue."""
+    found = re.fullmatch(r"(?:([0-9]+)-)?([0-9]+):([0-9]{2}):([0-9]{2})", walltime)
+    if found is None:
+        raise ValueError(f"must be hours:minutes:seconds, such as 04:00:00, got {walltime!r}")
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return days * 86_400 + hours * 3600 + minutes * 60 + seconds
 
 
 class DaskWorkers:
@@ -337,6 +428,11 @@ class DaskWorkers:
                     outcome = future.result()
                 except KilledWorker:
                     suspects.append(item)
+                except CancelledError as error:
+                    raise GlomerulabError(
+                        "the connection to the Dask scheduler was lost; start it again if it has "
+                        "ended, and run the same command to continue"
+                    ) from error
                 else:
                     yield outcome
                 finally:
@@ -371,5 +467,7 @@ def _client(where: Any) -> Iterator["distributed.Client"]:  # noqa: ANN401 - add
         raise GlomerulabError(
             f"no Dask scheduler answers at {where}; check the address that `dask scheduler` printed"
         ) from error
+    # It logs a traceback when the scheduler is lost, which our error says.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     with closing(client):
         yield client

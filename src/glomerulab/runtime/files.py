@@ -34,9 +34,11 @@ __all__ = [
     "exclusive_lock",
     "existing_path",
     "flush_folder",
+    "is_running",
     "lock_file",
     "make_folder",
     "new_folder",
+    "output_errors",
     "partial_folder",
     "private_opener",
     "read_configuration",
@@ -215,8 +217,13 @@ def _is_being_written(path: Path) -> bool:
             return time.time() - path.stat().st_mtime < OTHER_MACHINE_S
         except FileNotFoundError:  # it has its name now
             return True
+    return is_running(int(process))
+
+
+def is_running(process: int) -> bool:
+    """Whether a process with this number runs on this machine."""
     try:
-        os.kill(int(process), 0)
+        os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # of another user
@@ -405,6 +412,15 @@ def _spelling_in(folder: Path, name: str) -> str:
     composed = unicodedata.normalize("NFC", name)
     names = (entry.name for entry in folder.iterdir())
     return next((one for one in names if unicodedata.normalize("NFC", one) == composed), name)
+
+
+@contextmanager
+def output_errors(what: str, path: Path) -> Iterator[None]:
+    """Raise an `OSError` of the block, such as that of a full disk, as `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(what, path, error) from error
 
 
 def _cannot_write(what: str, path: Path, error: OSError) -> OutputError:

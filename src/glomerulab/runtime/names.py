@@ -3,11 +3,14 @@
 import hashlib
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from urllib.parse import quote
 
 __all__ = [
     "clean_id",
     "clean_text",
+    "distinct_names",
     "hashed_name",
     "look_alike_key",
     "plain_name",
@@ -37,6 +40,26 @@ def safe_name(name: str) -> str:
         return safe
     kept = safe.encode()[:MAX_FILE_NAME_BYTES].decode(errors="ignore")
     return f"{kept}-{_hash(name, N_HASH)}"
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Return `safe_name` of each, none equal to another on a file system that ignores case.
+
+    Names that it would take for one get a hash.
+
+    Examples
+    --------
+    >>> distinct_names(["P7", "P8"])
+    ['P7', 'P8']
+    >>> distinct_names(["P7", "p7"])
+    ['P7-da384340', 'p7-03fbd36c']
+    """
+    safe = [safe_name(name) for name in names]
+    counts = Counter(name.casefold() for name in safe)
+    return [
+        one if counts[one.casefold()] == 1 else f"{one}-{_hash(name, N_HASH)}"
+        for name, one in zip(names, safe, strict=True)
+    ]
 
 
 def quoted_name(name: str) -> str:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,15 @@ import pytest
 import torch
 
 from glomerulab.cases.case_folder import read_case_folder
-from glomerulab.errors import ConfigError, OutputError
+from glomerulab.errors import ConfigError, GlomerulabError, OutputError, PredictionsError
 from glomerulab.pipeline.cohort import predict_cohort
-from glomerulab.pipeline.cohort_folder import CohortFolder
+from glomerulab.pipeline.cohort_folder import (
+    CohortFolder,
+    _claim,
+    _new_claim,
+    _remove_stale,
+    _stale_claim,
+)
 from glomerulab.pipeline.cohort_merge import count_states, failed_cases, merge_cohort
 from glomerulab.pipeline.cohort_report import report_cohort
 from glomerulab.pipeline.predict import PredictSettings, predict
@@ -201,6 +208,122 @@ def test_a_claim_from_elsewhere_is_taken_over_when_nobody_renews_it(tmp_path: Pa
     os.utime(claim, (claim.stat().st_mtime - 400,) * 2)
     with CohortFolder(tmp_path).claimed("p1") as is_mine:
         assert is_mine
+
+
+@pytest.mark.parametrize("content", ["", "another-host pid:[1]\n1\n", "{this}"])
+def test_an_old_claim_is_taken_over_whatever_it_holds(content: str, tmp_path: Path) -> None:
+    # empty: the disk was full; this process: another one has the number of the killed one now
+    claim = tmp_path / "status" / "p1.claim"
+    claim.parent.mkdir()
+    claim.write_text(content.format(this=_new_claim()))
+    with CohortFolder(tmp_path).claimed("p1") as is_mine:
+        assert not is_mine
+    os.utime(claim, (claim.stat().st_mtime - 400,) * 2)
+    with CohortFolder(tmp_path).claimed("p1") as is_mine:
+        assert is_mine
+    assert list(claim.parent.iterdir()) == []
+
+
+def test_a_claim_that_was_taken_over_in_between_stays(tmp_path: Path) -> None:
+    path = tmp_path / "p1.claim"
+    path.write_text("another-host\n1\n")
+    os.utime(path, (path.stat().st_mtime - 400,) * 2)
+    stale = _stale_claim(path)
+    assert stale is not None
+    _remove_stale(path, stale)
+    quicker = _new_claim()
+    assert _claim(path, quicker)
+    _remove_stale(path, stale)  # of a slower process that saw the same stale claim
+    assert path.read_text() == quicker
+    assert not _claim(path, _new_claim())
+
+
+def test_who_lost_a_claim_does_not_release_that_of_another(tmp_path: Path) -> None:
+    claim = tmp_path / "status" / "p1.claim"
+    claim.parent.mkdir()
+    with CohortFolder(tmp_path).claimed("p1"):
+        claim.write_text(_new_claim())
+    assert claim.exists()
+
+
+def test_patients_with_names_that_a_disk_may_take_for_one_have_folders_of_their_own(
+    trained, tmp_path
+) -> None:
+    patients = ["P7", "p7", "007", "7", "../x", "x" * 300, "a b", "a_b", "con.claim"]
+    slides = write_slides(tmp_path / "slides", patients)
+    assert run(slides, trained, tmp_path / "out").n_done == len(patients)
+    assert merge_cohort(tmp_path / "out").facts.n_images == 2 * len(patients)
+    names = CohortFolder(tmp_path / "out").cases()["name"]
+    assert len({name.casefold() for name in names}) == len(patients)
+    assert sorted(path.name for path in (tmp_path / "out" / "cases").iterdir()) == sorted(names)
+
+
+def test_a_table_without_a_case_that_is_done_is_refused(slides, trained, tmp_path) -> None:
+    run(slides, trained, tmp_path / "out", part=(1, 5))
+    text = (slides / "slides.csv").read_text()
+    lines = [line for line in text.splitlines() if ",p1," not in line]
+    (slides / "without.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(OutputError, match="p1"):
+        predict_cohort(slides / "without.csv", trained, tmp_path / "out", settings=settings(slides))
+    assert "p1" in set(CohortFolder(tmp_path / "out").cases()["case"])
+
+
+def test_a_cohort_and_predictions_do_not_share_a_folder(whole, slides, trained, tmp_path) -> None:
+    arguments = (slides / "slides.csv", trained)
+    with pytest.raises(OutputError, match="cohort"):
+        predict(*arguments, whole, settings=settings(slides))
+    with pytest.raises(OutputError, match="cohort"):
+        predict_cohort(*arguments, whole / "cases" / "p1", settings=settings(slides))
+    with pytest.raises(PredictionsError, match="cases/"):
+        read_case_folder(whole)
+
+
+DAMAGED = {
+    "cases.parquet": [None, b"", b"PAR1"],
+    "cohort.json": [None, b"[]", b'{"format": 1}', b"\xff"],
+    "status/p1.done.json": [b"", b"[]", b"{}", b'{"case": "p1", "facts": null}', b"\xff"],
+    "status/p1.failed.json": [b"", b"{}"],
+    "cases/p1/case.json": [None, b"{}"],
+    "cases/p1/predictions.csv": [None, b"", b"a,b\n1,2\n", b"\xff"],
+    "cases/p1/failures.csv": [b"\xff"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [(name, content) for name, contents in DAMAGED.items() for content in contents],
+)
+def test_a_damaged_file_of_a_cohort_is_named(whole, tmp_path, name, content) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    calls = (out / "calls" / "shard=00000" / "calls.parquet").read_bytes()
+    status = out / "status" / "p1.done.json"
+    if "failures" in name:
+        status.write_text(status.read_text().replace('"failures":0', '"failures":1'))
+    if "failed" in name:
+        status.unlink()
+    if content is None:
+        (out / name).unlink()
+    else:
+        (out / name).write_bytes(content)
+    with pytest.raises(GlomerulabError) as caught:
+        merge_cohort(out)
+    assert Path(name).name in str(caught.value) or "cohort.json" in name
+    assert (out / "calls" / "shard=00000" / "calls.parquet").read_bytes() == calls
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_output_error(whole, tmp_path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    (out / ".calls.partial").write_text("in the way")
+    with pytest.raises(OutputError):
+        merge_cohort(out)
+    (out / "status" / "p1.failed.json").mkdir()
+    with pytest.raises(OutputError):
+        CohortFolder(out).retry(["p1"])
+    (out / "status" / "p1.attempts").mkdir()
+    with pytest.raises(OutputError), CohortFolder(out).attempt("p1"):
+        pytest.fail("an attempt that is not counted must not begin")
 
 
 def test_a_case_that_kills_its_process_each_time_fails(slides, trained, tmp_path) -> None:

@@ -183,4 +183,39 @@ def test_the_job_script_books_what_the_file_says(kind: str, tmp_path: Path) -> N
 def test_a_walltime_is_read_as_queues_write_it(days, hours, minutes, seconds) -> None:
     total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     assert _seconds(f"{days}-{hours:02}:{minutes:02}:{seconds:02}") == total
-    assert _seconds(f"{hours:02}:{minutes:02}") == (hours * 60 + minutes) * 60
+    assert _seconds(f"{hours:02}:{minutes:02}:{seconds:02}") == total - days * 86_400
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("memory", "lots"),
+        ("memory", "16"),
+        ("walltime", "4h"),
+        ("walltime", "30:00"),  # minutes in Slurm, hours in LSF
+        ("walltime", "-1:00:00"),
+        ("walltime", ""),
+    ],
+)
+def test_a_value_that_no_queue_takes_is_named(key: str, value: str, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(f'kind = "slurm"\n{key} = "{value}"\n')
+    with pytest.raises(ConfigError, match=key) as caught:
+        read_cluster_file(path)
+    assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize("kind", ["pbs", "lsf"])
+def test_a_queue_that_takes_no_job_ends_the_command(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(f'kind = "{kind}"\nmemory = "1GB"\nlogs = "{tmp_path}"\n')
+    # there is no such queue here
+    with pytest.raises(GlomerulabError, match="job"), open_workers(cluster=path):
+        pytest.fail("nothing was submitted")
+
+
+def test_a_cluster_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text('kind = "slurm"\nmemory = "1GB"\ninterface = "ib9"\n')
+    with pytest.raises(GlomerulabError, match="ib9"), open_workers(cluster=path):
+        pytest.fail("there is no such interface")
