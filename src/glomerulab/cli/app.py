@@ -135,8 +135,12 @@ class _Command(TyperCommand):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        with _sentences(ctx), local_files(_command(ctx), ctx.params):
-            return super().invoke(ctx)
+        try:
+            with _sentences(ctx), local_files(_command(ctx), ctx.params):
+                return super().invoke(ctx)
+        except KeyboardInterrupt:  # typer would end without a word
+            typer.echo("glomerulab: interrupted; run the same command again to continue", err=True)
+            raise typer.Exit(130) from None
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         arguments = [one for one in self.get_params(ctx) if one.param_type_name == "argument"]

@@ -100,6 +100,3 @@ def main() -> None:
     except GlomerulabError as error:
         sys.stderr.write(f"glomerulab: {error}\n")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("glomerulab: interrupted; run the same command again to continue\n")
-        sys.exit(130)

@@ -34,7 +34,7 @@ from glomerulab.pipeline.cohort_folder import (
 from glomerulab.pipeline.crop_plan import check_regions
 from glomerulab.pipeline.predict import check_options, predict_source
 from glomerulab.pipeline.predict_inputs import PredictSettings, Source, read_source
-from glomerulab.runtime.files import StrPath, make_folder
+from glomerulab.runtime.files import StrPath, make_folder, remove_partial_files
 from glomerulab.runtime.names import distinct_names
 from glomerulab.runtime.parallel import N_ATTEMPTS, Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
@@ -126,7 +126,7 @@ def predict_cohort(
     GlomerulabError
         If the source or the model cannot be read.
     """
-    run, folder = Path(run).absolute(), CohortFolder(make_folder(Path(out).absolute()))
+    run, folder = Path(run).absolute(), CohortFolder(Path(out).absolute())
     settings = _absolute(settings or PredictSettings())
     check_options(run, settings)
     for of_earlier_run in (_files, _model, _detector):
@@ -277,6 +277,7 @@ def _predict_case(one: _Case, *, job: _Job) -> _Ended:
 
 def _predict_into(folder: Path, one: _Case, job: _Job) -> CaseCounts:
     """Write the folder of a case, and return its counts and grades."""
+    remove_partial_files(make_folder(folder))  # of a process that was killed
     model = _model_of(job)
     settings = job.settings
     if settings.detector is not None:
@@ -284,7 +285,7 @@ def _predict_into(folder: Path, one: _Case, job: _Job) -> CaseCounts:
     done = predict_source(
         one.source,
         _files(str(job.run)),
-        make_folder(folder),
+        folder,
         model,
         settings=settings,
         created=job.created,

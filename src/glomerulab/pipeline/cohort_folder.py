@@ -37,6 +37,7 @@ from glomerulab.runtime.files import (
     private_opener,
     read_content,
     read_json,
+    remove_partial_files,
 )
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.parallel import N_ATTEMPTS
@@ -151,6 +152,7 @@ class CohortFolder:
             )
         for name in (STATUS_FOLDER, CASES_FOLDER):
             make_folder(self.folder / name)
+        remove_partial_files(self.folder / STATUS_FOLDER)
         path = self.folder / COHORT_FILE
         if not path.exists():
             record = _CohortRecord(format=1, created=created, settings=settings)

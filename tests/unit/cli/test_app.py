@@ -7,6 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 import glomerulab.cli
+from glomerulab.cli.app import CommandGroup
 from glomerulab.cli.main import app
 from glomerulab.cli.options import StainOption
 from glomerulab.cohort.schema import STAINS
@@ -123,3 +124,17 @@ def test_every_help_has_words_for_values(path, command):
         == []
     )
     assert command.short_help.endswith(".")
+
+
+def test_an_interrupted_command_tells_how_to_go_on() -> None:
+    group = CommandGroup()
+
+    @group.command()
+    def long() -> None:
+        raise KeyboardInterrupt
+
+    group.callback()(lambda: None)
+    done = CliRunner().invoke(group, ["long"])
+    assert done.exit_code == 130
+    assert "interrupted" in done.stderr
+    assert "again" in done.stderr

@@ -27,6 +27,7 @@ from glomerulab.pipeline.cohort_merge import count_states, failed_cases, merge_c
 from glomerulab.pipeline.cohort_report import report_cohort
 from glomerulab.pipeline.predict import PredictSettings, predict
 from glomerulab.runtime.cluster import open_workers
+from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.parallel import parse_part
 from tests.support.cohorts import ONE_TIME, PATIENTS, content, write_slides
 
@@ -87,6 +88,30 @@ def test_each_patient_is_what_predict_makes_of_it(whole, slides, trained, tmp_pa
         for mine, theirs in zip(found[case], single[case], strict=True):
             # a batch of another size rounds differently
             assert mine.probabilities == pytest.approx(theirs.probabilities, abs=1e-6)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(
+    whole, slides, trained, tmp_path
+) -> None:
+    out, ended = tmp_path / "out", subprocess.Popen(["true"])
+    ended.wait()
+    with atomic_write(tmp_path / "predictions.csv") as temporary:
+        name = temporary.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+        temporary.touch()
+    for folder in (out / "status", out / "cases" / "p1"):
+        folder.mkdir(parents=True)
+        (folder / name).write_text("half")
+    run(slides, trained, out)
+    assert same(out, whole)
+    assert not list(out.rglob("*.partial-*"))
+
+
+def test_a_mistake_in_the_command_leaves_no_folder(slides, trained, tmp_path) -> None:
+    with pytest.raises(GlomerulabError):
+        predict_cohort(slides / "none.csv", trained, tmp_path / "out", settings=settings(slides))
+    with pytest.raises(GlomerulabError):
+        run(slides, tmp_path / "none", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_any_division_into_parts_gives_the_bytes_of_one_run(

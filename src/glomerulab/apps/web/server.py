@@ -8,6 +8,7 @@ import errno
 import ipaddress
 import logging
 import socket
+import sys
 from collections.abc import Sequence
 
 import uvicorn
@@ -101,7 +102,10 @@ def run_server(app: ASGIApp, listener: socket.socket, *, proxies: Sequence[str] 
     """
     config = server_config(app, proxies=proxies)
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
-    uvicorn.Server(config).run(sockets=[listener])
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:  # the way to stop it, after which nothing is left to do
+        sys.exit(130)
 
 
 def check_proxies(proxies: Sequence[str]) -> None:
