@@ -22,6 +22,7 @@
     │   ├── SaveConflictError changed by someone since it was read (`annotation.records`)
     │   └── StoreError        the database cannot be opened, read or written
     │       └── StoreBusyError another program uses the database: try again
+    ├── StorageError          an object of a remote storage cannot be read or written
     └── OutputError           an output exists, is read-only, or the disk is full
 
 A caller's mistake (a wrong shape, a value out of range) is a ``ValueError`` or ``TypeError``

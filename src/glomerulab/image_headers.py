@@ -339,7 +339,12 @@ def _check_image(directory: _Directory, max_pixels: int | None) -> None:
         across, counts = max(1, width), directory.numbers(STRIP_BYTES)
         down = max(1, min(height, directory.number(STRIP_ROWS, height)))
     # OpenSlide takes memory for as many bytes as are stated, and ends the program without it.
-    _limit(int(counts.max(initial=0)), directory.n_file, "bytes in a tile or strip")
+    stated = int(counts.max(initial=0))
+    if stated > directory.n_file:
+        raise ImageFileError(
+            f"the image cannot be read: a tile or strip has {stated:,} bytes, more than the whole "
+            f"file ({directory.n_file:,}); it may be cut short: copy it again"
+        )
     if max_pixels is not None:
         n_blocks = -(-width // across) * -(-height // down)
         _limit(n_blocks * across * down, MAX_PADDING * max_pixels, "pixels in its tiles")

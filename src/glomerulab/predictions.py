@@ -34,6 +34,8 @@ Head = Literal["softmax", "sigmoid"]
 DECISION_THRESHOLD = 0.5
 """Probability from which a sigmoid head calls a label."""
 KEY_COLUMNS = ("image_id", "patient_id", "slide_id", "stain", "split")
+MEASURES = ("mpp", "distance", "sharpness", "detector_score")
+"""Further numbers of the table that `predict` writes."""
 SUM_TOLERANCE = 1e-3
 
 
@@ -45,7 +47,7 @@ def predictions_schema(taxonomy: Taxonomy) -> TableSchema:
         "predictions table",
         (*KEY_COLUMNS, *labels, *probabilities),
         required=("image_id", *labels, *probabilities),
-        numbers=frozenset({*labels, *probabilities}),
+        numbers=frozenset({*labels, *probabilities, *MEASURES}),
         error=PredictionsError,
         source="give the one of a run folder",
     )

@@ -84,7 +84,7 @@ def test_a_multi_label_run_without_its_pictures_and_with_an_absent_class_is_eval
     recall = scores.loc[(scores["label"] == "cgn") & (scores["score"] == "recall"), "value"]
     assert recall.isna().all()
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "Crescent: its scores are not defined" in page
+    assert "其得分无法计算" in page
     assert "no such image file" in page
     assert "Split by image, not by patient" in page
     assert "SYNTHETIC" not in page
