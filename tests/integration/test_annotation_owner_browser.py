@@ -132,7 +132,7 @@ def test_every_page_fits_a_telephone_and_has_no_violation(server, open_page, loc
         for path in paths:
             page.goto(server.address + path)
             if path == "/label":
-                page.wait_for_selector("#viewer[data-place]")
+                page.wait_for_selector("#viewer[data-place]", timeout=60_000)
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
             for details in page.locator("details:not([open]) summary").all():
                 details.click()

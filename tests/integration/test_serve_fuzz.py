@@ -67,5 +67,5 @@ def test_no_request_ends_in_an_error_of_the_server(server, mode):
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_no_request_of_very_many_ends_in_an_error_of_the_server(server, mode):
     n_operations, statuses = ask_everything(server, mode, 300)
-    assert n_operations == 11
+    assert n_operations == 12
     assert max(statuses) < 500
