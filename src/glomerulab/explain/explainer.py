@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,8 @@ from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.heads import probabilities
 from glomerulab.models.preprocessing import read_crop
-from glomerulab.runtime.files import make_folder, size_and_mtime
+from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.kept import kept
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.parallel import Outcome, Workers, map_outcomes
 from glomerulab.runtime.progress import Track, silent
@@ -64,6 +65,11 @@ class ExplainInput:
     """1 or 0 for each known label."""
     masks: Mapping[str, Path] = field(default_factory=dict)
     """Masks of lesions, by label."""
+
+    def absolute(self) -> "ExplainInput":
+        """Return the same for a process with another working folder."""
+        masks = {label: path.absolute() for label, path in self.masks.items()}
+        return replace(self, path=self.path.absolute(), masks=masks)
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ class Explainer:
                 _explain_there, self._arguments, folder=folder, label_ids=labels, measured=measured
             )
         found: dict[int, Outcome[tuple[int, ExplainInput], list[dict[str, object]]]] = {}
-        items = list(enumerate(inputs))
+        items = [(index, one.absolute()) for index, one in enumerate(inputs)]
         with closing(map_outcomes(explain_one, items, workers=workers)) as outcomes:
             for outcome in track(outcomes, "Explaining images", len(items)):
                 found[outcome.item[0]] = outcome
@@ -304,14 +310,11 @@ def _explain_there(
 ) -> list[dict[str, object]]:
     """Explain an image in a worker, which keeps the model."""
     index, one = item
-    explainer = _kept(arguments, size_and_mtime(arguments[0] / "checkpoint.json"))
+    explainer = kept(_explainer, *arguments)
     return explainer._rows(one, folder, label_ids, index, measured=measured)  # noqa: SLF001
 
 
-@lru_cache(maxsize=1)
-def _kept(arguments: tuple[Path, tuple[Method, ...], int], version: tuple[int, int]) -> Explainer:
-    del version
-    folder, methods, seed = arguments
+def _explainer(folder: Path, methods: tuple[Method, ...], seed: int) -> Explainer:
     return Explainer(folder, methods=methods, seed=seed)
 
 

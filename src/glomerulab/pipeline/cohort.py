@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.cohort.manifest import Manifest
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import GlomerulabError, OutputError
-from glomerulab.inference.detector import Detector, open_detector
+from glomerulab.inference.detector import open_detector
 from glomerulab.inference.model import TrainedModel, load_model
 from glomerulab.pipeline.cohort_folder import (
     CaseCounts,
@@ -35,6 +35,7 @@ from glomerulab.pipeline.crop_plan import check_regions
 from glomerulab.pipeline.predict import check_options, predict_source
 from glomerulab.pipeline.predict_inputs import PredictSettings, Source, read_source
 from glomerulab.runtime.files import StrPath, make_folder, remove_partial_files
+from glomerulab.runtime.kept import kept
 from glomerulab.runtime.names import distinct_names
 from glomerulab.runtime.parallel import N_ATTEMPTS, Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
@@ -129,9 +130,7 @@ def predict_cohort(
     run, folder = Path(run).absolute(), CohortFolder(Path(out).absolute())
     settings = _absolute(settings or PredictSettings())
     check_options(run, settings)
-    for of_earlier_run in (_files, _model, _detector):
-        of_earlier_run.cache_clear()
-    model = _model(str(run))
+    _, model = kept(_open, run)
     found = read_source(Path(source).absolute(), model.card, settings)
     if settings.regions is not None and found.slides:
         check_regions(Path(settings.regions), n_slides=found.n_slides)
@@ -228,7 +227,7 @@ def _record(model: TrainedModel, settings: PredictSettings) -> dict[str, Any]:
     return {
         "research_use_only": True,
         "model": model.fingerprint,
-        "detector": None if detector is None else _detector(str(detector)).facts.model_dump(),
+        "detector": None if detector is None else kept(open_detector, detector).facts.model_dump(),
         "margin": settings.margin,
         "mpp_override": settings.mpp_override,
         "stain": settings.stain,
@@ -278,13 +277,18 @@ def _predict_case(one: _Case, *, job: _Job) -> _Ended:
 def _predict_into(folder: Path, one: _Case, job: _Job) -> CaseCounts:
     """Write the folder of a case, and return its counts and grades."""
     remove_partial_files(make_folder(folder))  # of a process that was killed
-    model = _model_of(job)
+    files, model = kept(_open, job.run)
+    if model.fingerprint != job.fingerprint:
+        raise OutputError(
+            "the model changed since the run began; run again into another --out",
+            where=str(job.run),
+        )
     settings = job.settings
     if settings.detector is not None:
-        settings = replace(settings, detector=_detector(str(settings.detector)))
+        settings = replace(settings, detector=kept(open_detector, settings.detector))
     done = predict_source(
         one.source,
-        _files(str(job.run)),
+        files,
         folder,
         model,
         settings=settings,
@@ -315,29 +319,6 @@ def _grades(rules: Iterable[Sequence[Any]]) -> dict[str, str]:
     }
 
 
-def _model_of(job: _Job) -> TrainedModel:
-    """Return the model; a worker of a standing cluster may hold an earlier one of the folder."""
-    if _model(str(job.run)).fingerprint != job.fingerprint:
-        for of_earlier_run in (_files, _model, _detector):
-            of_earlier_run.cache_clear()
-    if _model(str(job.run)).fingerprint != job.fingerprint:
-        raise OutputError(
-            "the model changed since the run began; run again into another --out",
-            where=str(job.run),
-        )
-    return _model(str(job.run))
-
-
-@lru_cache(maxsize=1)
-def _files(run: str) -> SealedFolder:
-    return open_model_folder(Path(run))
-
-
-@lru_cache(maxsize=1)
-def _model(run: str) -> TrainedModel:
-    return load_model(_files(run))
-
-
-@lru_cache(maxsize=1)
-def _detector(run: str) -> Detector:
-    return open_detector(Path(run))
+def _open(run: Path) -> tuple[SealedFolder, TrainedModel]:
+    files = open_model_folder(run)
+    return files, load_model(files)

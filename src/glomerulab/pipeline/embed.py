@@ -2,7 +2,7 @@
 
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +13,8 @@ from glomerulab.errors import ConfigError
 from glomerulab.models.card import ModelCard
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.networks.probe import VIEW_COUNTS, FeatureExtractor, Probe
-from glomerulab.runtime.files import atomic_write, make_folder, size_and_mtime
+from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.kept import kept
 from glomerulab.runtime.parallel import Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import SettingsFile, folder_lock
@@ -77,7 +78,6 @@ def write_features(
     """
     if n_views not in VIEW_COUNTS:
         raise ConfigError(f"views must be one of {VIEW_COUNTS}, got {n_views}")
-    # Not from the cache of the workers: the manifest may have changed since.
     manifest, extractor, card, fingerprint = _prepare(manifest_path, model, weights, n_views)
     make_folder(out)
     lock = ".embed.lock" if part is None else f".embed.{part[0]}-{part[1]}.lock"
@@ -90,7 +90,7 @@ def write_features(
         if workers is not None or part is not None:
             compute = partial(
                 _compute_chunk,
-                prepared=(manifest_path.absolute(), model, weights, n_views),
+                prepared=(manifest_path.absolute(), _placed(model), _placed(weights), n_views),
                 folder=(out / "parts").absolute(),
             )
             n_rows = len(manifest.table)
@@ -115,12 +115,17 @@ def write_features(
     return WrittenFeatures(path, *features.shape)
 
 
+def _placed(name: str) -> str | Path:
+    """Return a file or folder as its absolute path, which workers elsewhere find and watch."""
+    return Path(name).absolute() if Path(name).exists() else name
+
+
 def _prepare(
-    manifest_path: Path, model: str, weights: str, n_views: int
+    manifest_path: Path, model: str | Path, weights: str | Path, n_views: int
 ) -> tuple[Manifest, FeatureExtractor, ModelCard, str]:
     """Return manifest, extractor, card and the fingerprint of the extractor."""
     manifest = read_manifest(manifest_path)
-    network, card, n_stages = _network(model, weights, manifest)
+    network, card, n_stages = _network(str(model), str(weights), manifest)
     if isinstance(network, Probe):  # which has an extractor already
         extractor = network.features
         extractor.n_views = n_views
@@ -129,17 +134,10 @@ def _prepare(
     return manifest, extractor, card, extractor_fingerprint(extractor, card, n_stages=n_stages)
 
 
-@lru_cache(maxsize=1)
-def _kept(
-    prepared: tuple[Path, str, str, int], version: tuple[int, int]
-) -> tuple[Manifest, FeatureExtractor, ModelCard, str]:
-    """Return what a worker keeps between its chunks, for one version of the manifest."""
-    del version
-    return _prepare(*prepared)
-
-
-def _compute_chunk(rows: range, *, prepared: tuple[Path, str, str, int], folder: Path) -> int:
-    manifest, extractor, card, _ = _kept(prepared, size_and_mtime(prepared[0]))
+def _compute_chunk(
+    rows: range, *, prepared: tuple[Path, str | Path, str | Path, int], folder: Path
+) -> int:
+    manifest, extractor, card, _ = kept(_prepare, *prepared)
     chunk = manifest.with_table(manifest.table.iloc[rows.start : rows.stop])
     return embed_chunk(chunk, extractor, card, folder=folder)
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest, write_manifest
 from glomerulab.cohort.slides_table import SlideEntry, read_slides
-from glomerulab.errors import OutputError
+from glomerulab.errors import ConfigError, OutputError
 from glomerulab.geometry import Region
 from glomerulab.pipeline.crop_plan import CROPS_FOLDER, CropPlan, CropSettings, Failure, plan_slide
 from glomerulab.runtime.files import atomic_write
@@ -192,6 +192,11 @@ def extract_entries(
     meant for `n_slides`, by default those given.
     """
     n_slides = len(entries) if n_slides is None else n_slides
+    if overwrite and part is not None:
+        raise ConfigError(
+            "--overwrite would delete the crops of other parts; delete the folder, or choose "
+            "another --out"
+        )
     if workers is not None:  # whose working folder is another
         entries = [replace(entry, path=entry.path.absolute()) for entry in entries]
         regions, out = regions.absolute(), out.absolute()

@@ -8,7 +8,7 @@ from PIL import Image, TiffImagePlugin
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.cohort.validation import validate_manifest
-from glomerulab.errors import OutputError, RegionError
+from glomerulab.errors import ConfigError, OutputError, RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.images import read_image
 from glomerulab.pipeline.crop_plan import CropSettings, Failure
@@ -97,6 +97,16 @@ def test_parts_of_other_settings_are_refused(cohort, tmp_path):
             settings=CropSettings(margin=0.3),
             part=(2, 2),
         )
+
+
+def test_a_part_deletes_nothing_of_the_others(cohort, tmp_path):
+    slides, regions = cohort
+    out = tmp_path / "out"
+    extract_crops(slides, regions=regions, out=out, part=(1, 2))
+    before = sorted(out.rglob("*"))
+    with pytest.raises(ConfigError, match="--overwrite"):
+        extract_crops(slides, regions=regions, out=out, part=(2, 2), overwrite=True)
+    assert sorted(out.rglob("*")) == before
 
 
 def test_a_second_run_cuts_only_what_is_missing(cohort, tmp_path):
