@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
@@ -143,17 +144,18 @@ def open_workers(
 
     with dask.config.set(DASK_SETTINGS):
         if scheduler is not None:
+            start = f"dask worker {scheduler}"
             with (
                 _client(scheduler) as client,
-                _watched(client, f"start some with `dask worker {scheduler} --nthreads 1`"),
+                _beside(partial(_warn, client, f"start some with `{start} --nthreads 1`")),
             ):
                 yield DaskWorkers(client)
         elif described is not None:
             with (
                 _started(described) as started,
                 _client(started) as client,
-                _replaced(started, described.jobs),
-                _watched(client, f"their output is in {described.logs}"),
+                _beside(partial(_replace, started, described.jobs)),
+                _beside(partial(_warn, client, f"their output is in {described.logs}")),
             ):
                 yield DaskWorkers(client)
 
@@ -243,18 +245,10 @@ def start_cluster(described: ClusterFile) -> Any:  # noqa: ANN401 - a class for 
 
 
 @contextmanager
-def _replaced(cluster: Any, n_workers: int) -> Iterator[None]:  # noqa: ANN401 - as start_cluster
-    """Keep so many workers while the block runs; Dask does not replace those that are lost."""
+def _beside(work: Callable[[Event], None]) -> Iterator[None]:
+    """Run a function in a thread beside the block; its event is set when the block ends."""
     ended = Event()
-
-    def keep() -> None:
-        while not ended.wait(REPLACE_EVERY):
-            try:
-                _submit(cluster, n_workers)
-            except GlomerulabError as error:  # it may be that the queue is down for a while
-                logger.warning("%s", error)
-
-    thread = Thread(target=keep, daemon=True)
+    thread = Thread(target=work, args=(ended,), daemon=True)
     thread.start()
     try:
         yield
@@ -263,24 +257,21 @@ def _replaced(cluster: Any, n_workers: int) -> Iterator[None]:  # noqa: ANN401 -
         thread.join()
 
 
-@contextmanager
-def _watched(client: "distributed.Client", way_out: str) -> Iterator[None]:
+def _replace(cluster: Any, n_workers: int, ended: Event) -> None:  # noqa: ANN401 - as start_cluster
+    """Keep so many workers; Dask does not replace those that are lost."""
+    while not ended.wait(REPLACE_EVERY):
+        try:
+            _submit(cluster, n_workers)
+        except GlomerulabError as error:  # it may be that the queue is down for a while
+            logger.warning("%s", error)
+
+
+def _warn(client: "distributed.Client", way_out: str, ended: Event) -> None:
     """Warn once if no worker comes, since jobs that end at once leave no other sign."""
-    ended = Event()
-
-    def look() -> None:
-        for _ in range(WARN_AFTER):
-            if ended.wait(1) or client.scheduler_info(n_workers=-1)["workers"]:
-                return
-        logger.warning("no worker has come in %s s; %s", WARN_AFTER, way_out)
-
-    thread = Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    for _ in range(WARN_AFTER):
+        if ended.wait(1) or client.scheduler_info(n_workers=-1)["workers"]:
+            return
+    logger.warning("no worker has come in %s s; %s", WARN_AFTER, way_out)
 
 
 def queue_cluster(described: ClusterFile) -> Any:  # noqa: ANN401 - a class for each kind
