@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glomerulab.cli.options import ClusterOption, SchedulerOption
+from glomerulab.cli.options import ClusterOption, PartOption, SchedulerOption
 
 if TYPE_CHECKING:
     from glomerulab.stain.reference import StainParameters, StainReference
@@ -79,6 +79,7 @@ def normalize(
         ),
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    part: PartOption = None,
     scheduler: SchedulerOption = None,
     cluster: ClusterOption = None,
 ) -> None:
@@ -94,6 +95,7 @@ def normalize(
     from glomerulab.cohort.manifest import read_manifest
     from glomerulab.pipeline.normalize import normalize_manifest
     from glomerulab.runtime.cluster import open_workers
+    from glomerulab.runtime.parallel import parse_part
     from glomerulab.runtime.progress import show_progress
     from glomerulab.stain.reference import PRESETS
 
@@ -115,6 +117,7 @@ def normalize(
             strict=strict,
             n_workers=workers,
             workers=pool,
+            part=None if part is None else parse_part(part),
             track=show_progress,
         )
     for status, n in sorted(result.n_by_status.items()):
@@ -123,6 +126,9 @@ def normalize(
         typer.echo(f"warning: {sentence}", err=True)
     for leak in result.target_leaks.values():
         typer.echo(f"warning: {leak}", err=True)
+    if part is not None:
+        typer.echo(f"part {part} is done (research use only)")
+        return
     typer.echo(f"wrote {result.path} (research use only)")
     if result.n_unreadable:
         typer.echo("some images could not be read; see the column stain_reason", err=True)

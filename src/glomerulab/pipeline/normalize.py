@@ -5,65 +5,52 @@ in ``normalize.jsonl``, so that a run that was stopped continues. Targets should
 training part.
 """
 
-import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
-
-import pandas as pd
 
 from glomerulab.cohort.leakage import (
     TargetLeak,
     check_target_leaks,
     check_target_stains,
     find_target_leaks,
-    recorded_paths,
 )
 from glomerulab.cohort.manifest import Manifest, write_manifest
-from glomerulab.cohort.schema import (
-    NORMALIZED_FROM_COLUMN,
-    STAIN_TARGET_COLUMN,
-    TARGET_LEAK_COLUMN,
-)
 from glomerulab.errors import ImageFileError, ManifestError, OutputError, StainError
 from glomerulab.images import RgbImage, read_image, write_image
+from glomerulab.pipeline.normalize_records import (
+    LOCK_FILE,
+    NO_TARGET,
+    OTHER_TARGET,
+    UNREADABLE,
+    Record,
+    Records,
+    done_before,
+    normalized_manifest,
+    open_records,
+)
 from glomerulab.runtime.files import make_folder, size_and_mtime
 from glomerulab.runtime.messages import count_noun
 from glomerulab.runtime.names import quoted_name
-from glomerulab.runtime.parallel import Workers, map_outcomes
+from glomerulab.runtime.parallel import Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.runtime.resume import JsonLines, SettingsFile, folder_lock
+from glomerulab.runtime.resume import folder_lock
 from glomerulab.stain.fitting import FitFailure, StainStatus, try_fit_many
-from glomerulab.stain.normalize import CHANGED, LACKS_OWN_STAINS, normalize
+from glomerulab.stain.normalize import LACKS_OWN_STAINS, normalize
 from glomerulab.stain.optical_density import White, checked_white
-from glomerulab.stain.reference import StainReference, read_reference, write_reference
+from glomerulab.stain.reference import StainReference, write_reference
 
-__all__ = ["OTHER_TARGET", "NormalizedCohort", "normalize_manifest"]
+__all__ = ["NormalizedCohort", "normalize_manifest"]
 
 Per = Literal["slide", "image"]
 Source = StainReference | FitFailure | None
 """Stains of the slide; why they could not be fitted; or None for the image's own stains."""
 
 MAX_CROPS_PER_SLIDE_FIT = 16
-NO_TARGET = "no_target"
-"""Status of an image whose stain has no target."""
-OTHER_TARGET = "other_target"
-"""Status of an image that was normalised before, to another target; it is not done twice."""
-UNREADABLE = "unreadable"
-"""Status of an image that could not be read; its row points to the original."""
-COLUMNS = (
-    "image_path",
-    "stain_status",
-    "stain_reason",
-    STAIN_TARGET_COLUMN,
-    TARGET_LEAK_COLUMN,
-    NORMALIZED_FROM_COLUMN,
-)
 
 
 @dataclass(frozen=True)
@@ -125,6 +112,7 @@ def normalize_manifest(
     strict: bool = False,
     n_workers: int = 1,
     workers: Workers | None = None,
+    part: tuple[int, int] | None = None,
     track: Track = silent,
 ) -> NormalizedCohort:
     """Write every image in the colours of its stain's target, and a manifest of the new images.
@@ -153,12 +141,15 @@ def normalize_manifest(
         Processes.
     workers : Workers, optional
         Of a cluster, which sees the same paths; in place of `n_workers` processes.
+    part : tuple of int, optional
+        Number of a part and how many there are: write the images of its slides and no manifest.
+        When all parts are done, a call without it writes the manifest.
 
     Returns
     -------
     NormalizedCohort
-        Its table has the columns of `manifest` and ``stain_status``, ``stain_reason``,
-        ``stain_target``, ``stain_target_leak``, ``normalized_from``.
+        Of the images of the part. Its table has the columns of `manifest` and ``stain_status``,
+        ``stain_reason``, ``stain_target``, ``stain_target_leak``, ``normalized_from``.
 
     Raises
     ------
@@ -187,78 +178,32 @@ def normalize_manifest(
     if strict:
         check_target_leaks(manifest, leaks)
     out = out if workers is None else out.absolute()  # their working folder is another
-    with folder_lock(out, ".normalize.lock"):
-        records = _open_records(out, targets, per=per, white=white)
-        before = _done_before(manifest, targets)
+    with folder_lock(out, LOCK_FILE if part is None else f"{LOCK_FILE}-{part[0]}-{part[1]}"):
+        records = open_records(out, targets, per=per, white=white, part=part)
+        before = done_before(manifest, targets)
         tasks = [one for one in _tasks(manifest, targets, out, white) if one.image_id not in before]
+        mine = _of_part(tasks, part or (1, 1))
         run = _Run(out, records, partial(map_outcomes, n_workers=n_workers, workers=workers), track)
         if per == "slide":
-            run.per_slide(tasks)
+            run.per_slide(mine, tasks)
         else:
-            run.per_image(tasks)
-        files = {task.image_id: task.out for task in tasks}
+            run.per_image(mine, tasks)
+        files = {task.image_id: task.out for task in mine}
+        if part is not None:
+            manifest = manifest.with_table(
+                manifest.table[manifest.table["image_id"].isin(files.keys())]
+            )
         new = normalized_manifest(
             manifest, files, records.by_image, out=out, leaks=leaks, before=before
         )
-        write_manifest(new, out / "manifest.csv")
+        if part is None:
+            write_manifest(new, out / "manifest.csv")
+            records.finish(list(files))
     counts = Counter(new.table["stain_status"])
     result = NormalizedCohort(new, out / "manifest.csv", counts, leaks, len(before))
     if strict:
         _raise_for_unchanged(result)
     return result
-
-
-@dataclass(frozen=True)
-class Record:
-    """What became of one image, with the size and time of the file it was made from."""
-
-    image_id: str
-    status: str
-    reason: str
-    size: int
-    """Bytes of the original."""
-    modified: int
-    """Nanoseconds since 1970."""
-
-
-class _Records:
-    """The records of a folder, in memory and on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._lines = JsonLines(path)
-        found = [Record(**fields) for fields in self._lines.read()]
-        self.by_image = {record.image_id: record for record in found}
-
-    def add(self, record: Record) -> None:
-        """Replace the record of an image."""
-        self.by_image[record.image_id] = record
-        self._lines.append(asdict(record))
-
-    def is_done(self, image_id: str, original: Path, out: Path) -> bool:
-        """Whether the new image exists and its original has not changed since."""
-        record = self.by_image.get(image_id)
-        if record is None or not out.is_file() or not original.is_file():
-            return False
-        return (record.size, record.modified) == size_and_mtime(original)
-
-
-def _open_records(
-    out: Path, targets: Mapping[str, StainReference], *, per: str, white: object
-) -> _Records:
-    """Begin a run in a folder, or continue the one that is there."""
-    stains = {stain: asdict(target) for stain, target in sorted(targets.items())}
-    for fields in stains.values():
-        if not fields["trusts_stain"]:  # folders of earlier versions do not have it
-            del fields["trusts_stain"]
-    SettingsFile(out / "normalize.json", dump=_as_text).continue_or_refuse(
-        {"per": per, "white": white, "targets": stains},
-        way_out="choose another folder, or delete this one",
-    )
-    return _Records(out / "normalize.jsonl")
-
-
-def _as_text(settings: Mapping[str, Any]) -> str:
-    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -290,23 +235,23 @@ class _Run:
     """One call of `normalize_manifest`."""
 
     out: Path
-    records: _Records
+    records: Records
     map: Callable[..., Any]
     """`map_outcomes` on the processes that were asked for."""
     track: Track
 
-    def per_slide(self, tasks: Sequence[_Task]) -> None:
+    def per_slide(self, tasks: Sequence[_Task], cohort: Sequence[_Task]) -> None:
         """Normalise what is left with the stains of each image's slide."""
         waiting = self.waiting(tasks)
-        fitted = self.fit_slides(waiting, tasks)
+        fitted = self.fit_slides(waiting, cohort)
         known = [replace(task, source=fitted[task.slide, task.target.stain]) for task in waiting]
         self.normalize(known, "Normalising")
 
-    def per_image(self, tasks: Sequence[_Task]) -> None:
+    def per_image(self, tasks: Sequence[_Task], cohort: Sequence[_Task]) -> None:
         """Normalise what is left with each image's stains, or its slide's where it has none."""
         self.normalize(self.waiting(tasks), "Normalising")
         lacking = [task for task in tasks if task.slide and self.lacks_two_stains(task)]
-        fitted = self.fit_slides(lacking, tasks)
+        fitted = self.fit_slides(lacking, cohort)
         again = [
             replace(task, source=fitted[task.slide, task.target.stain], is_second_try=True)
             for task in lacking
@@ -337,12 +282,12 @@ class _Run:
         return record is not None and record.status in LACKS_OWN_STAINS
 
     def fit_slides(
-        self, needed: Sequence[_Task], tasks: Sequence[_Task]
+        self, needed: Sequence[_Task], cohort: Sequence[_Task]
     ) -> dict[tuple[str, str], Source]:
         """Fit the slides of the needed images, each on an even sample of all its crops."""
         wanted = {(task.slide, task.target.stain) for task in needed}
         crops: dict[tuple[str, str], list[_Task]] = {key: [] for key in sorted(wanted)}
-        for task in tasks:
+        for task in cohort:
             if (task.slide, task.target.stain) in crops:
                 crops[task.slide, task.target.stain].append(task)
         slides = [_slide_task(slide, members) for (slide, _), members in crops.items()]
@@ -376,6 +321,15 @@ def _tasks(
         )
         if stain in targets
     ]
+
+
+def _of_part(tasks: Sequence[_Task], part: tuple[int, int]) -> list[_Task]:
+    """Return the images of a part of the slides, which are fitted once."""
+    slides: dict[tuple[str, str], list[_Task]] = {}
+    for task in tasks:
+        slides.setdefault((task.slide, "" if task.slide else task.image_id), []).append(task)
+    groups = list(slides.values())[part_slice(part, len(slides))]
+    return [task for group in groups for task in group]
 
 
 def _normalize_one(task: _Task) -> tuple[str, str]:
@@ -418,101 +372,6 @@ def _readable(paths: Sequence[Path]) -> Iterator[RgbImage]:
         except ImageFileError:  # recorded when the image itself is normalised
             continue
         yield image
-
-
-def normalized_manifest(
-    manifest: Manifest,
-    files: Mapping[str, Path],
-    records: Mapping[str, Record],
-    *,
-    out: Path,
-    leaks: Mapping[str, TargetLeak],
-    before: Mapping[str, tuple[str, str]] | None = None,
-) -> Manifest:
-    """Return the manifest of the normalised images.
-
-    Images that could not be read, or have no target, point to the original. `files`, `records` and
-    `before` (status and reason of images that were normalised before) are by image id, `leaks` by
-    stain; `out` is the folder of the new manifest.
-    """
-    table = manifest.table.copy()
-    start = out.absolute()
-    rows = []
-    for number, (image_id, original, stain) in enumerate(
-        zip(table["image_id"], manifest.image_paths(), table["stain"].fillna(""), strict=True)
-    ):
-        if before and image_id in before:
-            rows.append(_kept_row(manifest, number, *before[image_id], start=start))
-            continue
-        record = records[image_id] if image_id in files else None
-        if record is None or record.status == UNREADABLE:
-            status, reason = (record.status, record.reason) if record else (NO_TARGET, "")
-            rows.append((_relative(original, start), status, reason, "", "", ""))
-            continue
-        leak = leaks[stain].part if stain in leaks else ""
-        rows.append(
-            (
-                _relative(files[image_id], start),
-                record.status,
-                record.reason,
-                f"targets/{stain}.json",
-                leak,
-                _relative(original, start),
-            )
-        )
-    for place, column in enumerate(COLUMNS):
-        table[column] = pd.array([row[place] or None for row in rows], dtype="string")
-    return Manifest(table, out, manifest.taxonomy)
-
-
-def _done_before(
-    manifest: Manifest, targets: Mapping[str, StainReference]
-) -> dict[str, tuple[str, str]]:
-    """Return status and reason of the images that the manifest records as normalised, by id."""
-    table = manifest.table
-    if "stain_status" not in table or STAIN_TARGET_COLUMN not in table:
-        return {}
-    found = {}
-    same: dict[tuple[str, Path], bool] = {}
-    columns = (table[name] for name in ("image_id", "stain", "stain_status"))
-    paths = recorded_paths(manifest, STAIN_TARGET_COLUMN)
-    for image_id, stain, status, path in zip(*columns, paths, strict=True):
-        if path is None or pd.isna(stain) or status not in CHANGED or stain not in targets:
-            continue
-        if (stain, path) not in same:
-            same[stain, path] = _is_target(path, targets[stain])
-        is_same = same[stain, path]
-        reason = "normalised before" if is_same else "normalised before, to another target"
-        found[str(image_id)] = (str(status) if is_same else OTHER_TARGET, reason)
-    return found
-
-
-def _is_target(path: Path, target: StainReference) -> bool:
-    """Whether a file holds the stains, amounts and white of a target."""
-    try:
-        held = read_reference(path)
-    except StainError:
-        return False
-    names = ("stain", "stain_vectors", "percentiles", "white")
-    return all(getattr(held, name) == getattr(target, name) for name in names)
-
-
-def _kept_row(
-    manifest: Manifest, number: int, status: str, reason: str, *, start: Path
-) -> tuple[str, ...]:
-    """Return the cells of `COLUMNS` for an image that was normalised before."""
-    row = manifest.table.iloc[number]
-    kept = {name: "" if pd.isna(row.get(name)) else str(row[name]) for name in COLUMNS}
-    changed = {
-        "image_path": _relative(manifest.image_paths()[number], start),
-        "stain_status": status,
-        "stain_reason": reason,
-    }
-    return tuple((kept | changed).values())
-
-
-def _relative(path: Path, start: Path) -> str:
-    return Path(os.path.relpath(path, start)).as_posix()
 
 
 def _check_rows(

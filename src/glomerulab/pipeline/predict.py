@@ -31,7 +31,8 @@ from glomerulab.inference.tta import TTA_MARK, TtaEngine
 from glomerulab.pipeline.cohort_folder import COHORT_FILE
 from glomerulab.pipeline.crop_plan import Failure
 from glomerulab.pipeline.extract import write_failures
-from glomerulab.pipeline.normalize import OTHER_TARGET, NormalizedCohort, normalize_manifest
+from glomerulab.pipeline.normalize import NormalizedCohort, normalize_manifest
+from glomerulab.pipeline.normalize_records import OTHER_TARGET
 from glomerulab.pipeline.predict_inputs import (
     PredictionInputs,
     PredictSettings,

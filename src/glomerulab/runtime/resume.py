@@ -19,7 +19,7 @@ A typical step::
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -211,9 +211,14 @@ class JsonLines:
                 found.append(record)
         return found
 
+    def replace(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Replace the file."""
+        with atomic_write(self.path) as temporary:
+            temporary.write_text("".join(map(_as_line, records)), encoding="utf-8")
+
     def append(self, *records: Mapping[str, Any]) -> None:
         """Write records at the end, behind a torn last line if there is one."""
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        lines = "".join(map(_as_line, records))
         with open(self.path, "a+b", opener=private_opener) as file:
             if file.tell():
                 file.seek(-1, 2)
@@ -246,6 +251,10 @@ def folder_lock(folder: Path, name: str) -> Iterator[None]:
     with new_folder(folder), exclusive_lock(folder / name, busy=busy):
         remove_partial_files(folder)
         yield
+
+
+def _as_line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

@@ -15,7 +15,8 @@ from glomerulab.cohort.manifest import (
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import LeakageError, ManifestError, OutputError, StainError
 from glomerulab.images import read_image, write_image
-from glomerulab.pipeline.normalize import Record, normalize_manifest, normalized_manifest
+from glomerulab.pipeline.normalize import normalize_manifest
+from glomerulab.pipeline.normalize_records import Record, normalized_manifest
 from glomerulab.stain.fitting import fit
 from glomerulab.stain.normalize import normalize
 from glomerulab.stain.reference import STAIN_PRIORS, read_reference
@@ -241,6 +242,48 @@ def test_processes_give_the_same_files(cohort: Manifest, tmp_path: Path) -> None
     assert one.manifest.table.equals(two.manifest.table)
     for first, second in zip(one.manifest.image_paths(), two.manifest.image_paths(), strict=True):
         assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("per", ["slide", "image"])
+@pytest.mark.parametrize("order", [(1,), (2, 1), (3, 1, 2), (7, 6, 5, 4, 3, 2, 1, 2)])
+def test_parts_and_a_last_run_give_what_one_run_gives(
+    cohort: Manifest, tmp_path: Path, per: str, order: tuple[int, ...]
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    normalize_manifest(cohort, TARGETS, one, per=per)
+    seen = []
+    for number in order:
+        part = normalize_manifest(cohort, TARGETS, two, per=per, part=(number, max(order)))
+        seen += part.manifest.table["image_id"].tolist()
+    assert sorted(set(seen)) == sorted(cohort.table["image_id"])
+    assert not (two / "manifest.csv").exists()
+    written = {path: path.stat().st_mtime_ns for path in (two / "images").iterdir()}
+    normalize_manifest(cohort, TARGETS, two, per=per)
+    assert all(path.stat().st_mtime_ns == when for path, when in written.items())
+    assert _files(one) == _files(two)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_parts_of_other_settings_are_refused(cohort: Manifest, tmp_path: Path) -> None:
+    normalize_manifest(cohort, TARGETS, tmp_path / "out", part=(1, 2))
+    with pytest.raises(OutputError, match="per"):
+        normalize_manifest(cohort, TARGETS, tmp_path / "out", per="image", part=(2, 2))
+
+
+def test_a_slide_is_in_one_part(cohort: Manifest, tmp_path: Path) -> None:
+    parts = [
+        normalize_manifest(cohort, TARGETS, tmp_path / "out", part=(number, 5)).manifest.table
+        for number in range(1, 6)
+    ]
+    slides = [slide for part in parts for slide in part["slide_id"].unique()]
+    assert sorted(slides) == ["s1", "s2", "s3"]
 
 
 def test_a_stain_without_a_target_is_refused_or_kept(cohort: Manifest, tmp_path: Path) -> None:
