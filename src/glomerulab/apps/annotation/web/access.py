@@ -6,8 +6,8 @@ only a page of this server can contain.
 """
 
 import hmac
-import secrets
 from collections.abc import AsyncIterator, Mapping
+from secrets import token_hex, token_urlsafe
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
@@ -20,8 +20,11 @@ from glomerulab.apps.web.security import SAFE_METHODS
 from glomerulab.errors import NotAllowedError
 
 SESSION_COOKIE = "glomerulab_session"
-LOGIN_FORM_COOKIE = "glomerulab_entry"
-"""Before there is a session: the secret that the token of the log-in form is bound to."""
+LOGIN_FORM_COOKIE = "glomerulab_entry_"
+"""Before there is a session: begins the names of the secrets that log-in forms are bound to.
+
+Each secret has a name of its own: two tabs that ask at once do not replace each other's.
+"""
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf_token"
 LOGIN_FORM_PATHS = frozenset({"/login", "/api/session", "/setup", "/language"})
@@ -115,15 +118,25 @@ def start_session(request: Request, response: Response, login: str) -> str:
     token = open_session(site.store, login=login, lifetime=lifetime)
     signed = site.session_signer.sign(token).decode()
     _set_cookie(request, response, SESSION_COOKIE, signed, int(lifetime.total_seconds()))
-    response.delete_cookie(LOGIN_FORM_COOKIE)
+    for name in _login_form_secrets(request):
+        response.delete_cookie(name)
     return _csrf_token(site, token)
 
 
 def login_form_token(request: Request, response: Response) -> str:
     """Return the CSRF token of a form without a session, and set the cookie it is bound to."""
-    secret = request.cookies.get(LOGIN_FORM_COOKIE) or secrets.token_urlsafe(24)
-    _set_cookie(request, response, LOGIN_FORM_COOKIE, secret, 3600)
+    known = sorted(_login_form_secrets(request).items())
+    name, secret = known[0] if known else (LOGIN_FORM_COOKIE + token_hex(4), token_urlsafe(24))
+    _set_cookie(request, response, name, secret, 3600)
     return _csrf_token(get_site(request), secret)
+
+
+def _login_form_secrets(request: Request) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in request.cookies.items()
+        if name.startswith(LOGIN_FORM_COOKIE) and value
+    }
 
 
 def csrf_token(request: Request) -> str:
@@ -141,10 +154,10 @@ async def check_csrf_token(request: Request) -> None:
         field = (await request.form()).get(CSRF_FIELD)
         given = field if isinstance(field, str) else None
     site = get_site(request)
-    secrets_ = [session_token(request)]
-    if secrets_ == [None] or request.url.path in LOGIN_FORM_PATHS:
-        secrets_.append(request.cookies.get(LOGIN_FORM_COOKIE))
-    expected = [_csrf_token(site, secret).encode() for secret in secrets_ if secret]
+    bound = [session_token(request)]
+    if bound == [None] or request.url.path in LOGIN_FORM_PATHS:
+        bound += _login_form_secrets(request).values()
+    expected = [_csrf_token(site, secret).encode() for secret in bound if secret]
     if not expected:
         raise NotLoggedInError
     if not any(hmac.compare_digest((given or "").encode(), one) for one in expected):

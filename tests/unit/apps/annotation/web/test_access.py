@@ -125,7 +125,21 @@ def test_the_token_of_another_browsers_log_in_form_is_rejected(web):
     client.token = other.get("/api/entry").json()["csrf_token"]
     answer = client.write("/api/session", json={"login": OWNER, "password": PASSWORD})
     assert answer.status_code == 403
-    assert LOGIN_FORM_COOKIE in client.cookies
+    assert [name for name in client.cookies if name.startswith(LOGIN_FORM_COOKIE)]
+
+
+def test_two_tabs_that_ask_for_the_form_at_once_can_both_log_in(web):
+    client = web.client()
+    first = client.get("/api/entry").json()["csrf_token"]
+    cookies = list(client.cookies.jar)
+    client.cookies.clear()  # the second request left before the first was answered
+    client.get("/api/entry")
+    for cookie in cookies:
+        client.cookies.jar.set_cookie(cookie)
+    client.token = first
+    answer = client.write("/api/session", json={"login": OWNER, "password": PASSWORD})
+    assert answer.status_code == 200
+    assert not [name for name in client.cookies if name.startswith(LOGIN_FORM_COOKIE)]
 
 
 def test_the_token_of_a_log_in_form_is_not_valid_for_a_session(web):
