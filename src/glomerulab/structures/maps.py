@@ -97,10 +97,7 @@ def open_map(folder: Path) -> StructureMap:
     """
     try:
         frame = _read_frame(folder / FRAME_FILE)
-        shape = (frame.height, frame.width)
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*LAYERS, CORE)}
-        if any(one.shape != shape or one.dtype != np.uint16 for one in arrays.values()):
-            raise ValueError("its arrays are of another size")
+        arrays = {name: _read_layer(folder, name, frame) for name in (*LAYERS, CORE)}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise GlomerulabError(
             f"the structure map cannot be read ({error}); run `glomerulab segment` again",
@@ -115,3 +112,10 @@ def _read_frame(path: Path) -> MapFrame:
         raise TypeError(f"{path.name} is no JSON object")
     pairs = {name: tuple(values.pop(name)) for name in ("structures", "mpp", "scale", "slide_size")}
     return MapFrame(**values, **pairs)
+
+
+def _read_layer(folder: Path, name: str, frame: MapFrame) -> Bits:
+    array: Bits = np.load(folder / f"{name}.npy", mmap_mode="r")
+    if array.shape != (frame.height, frame.width) or array.dtype != np.uint16:
+        raise ValueError(f"{name}.npy is of another size")
+    return array
