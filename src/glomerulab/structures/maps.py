@@ -77,7 +77,7 @@ def create_map(folder: Path, frame: MapFrame) -> StructureMap:
     make_folder(folder)
     shape = (frame.height, frame.width)
     arrays = {
-        name: np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        name: np.lib.format.open_memmap(
             folder / f"{name}.npy", mode="w+", dtype=np.uint16, shape=shape
         )
         for name in (*LAYERS, CORE)
@@ -110,8 +110,9 @@ def _read_frame(path: Path) -> MapFrame:
     values: Any = json.loads(path.read_bytes())
     if not isinstance(values, dict):
         raise TypeError(f"{path.name} is no JSON object")
-    pairs = {name: tuple(values.pop(name)) for name in ("structures", "mpp", "scale", "slide_size")}
-    return MapFrame(**values, **pairs)
+    return MapFrame(**{
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    })
 
 
 def _read_layer(folder: Path, name: str, frame: MapFrame) -> Bits:
