@@ -110,12 +110,10 @@ def _read_frame(path: Path) -> MapFrame:
     values: Any = json.loads(path.read_bytes())
     if not isinstance(values, dict):
         raise TypeError(f"{path.name} is no JSON object")
-    return MapFrame(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-    )
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return MapFrame(**fields)
 
 
 def _read_layer(folder: Path, name: str, frame: MapFrame) -> Bits:
