@@ -41,7 +41,7 @@ from tests.support.detecting import detector_card
 from tests.support.model_runs import train_small_run
 from tests.support.served_models import served, wait_for, write_slide
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("seals")]  # its fixtures are made once
 
 Attack = Callable[[Path], None]
 Loader = Callable[[Path, Path], object]

@@ -20,7 +20,7 @@ from glomerulab.runtime.cluster import DASK_SETTINGS, open_workers
 from glomerulab.runtime.parallel import map_outcomes
 from tests.support.cohorts import ONE_TIME, content, write_slides
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]  # its fixtures are made once
 
 N_PATIENTS = 24
 COMMAND = [sys.executable, "-m", "glomerulab"]
