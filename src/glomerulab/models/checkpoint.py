@@ -61,6 +61,12 @@ def read_checkpoint(folder: Path | SealedFolder) -> tuple[dict[str, Tensor], Mod
     name = in_run if files.has(f"{in_run}.json") else NAME
     weights, facts = read_tensors(files, name)
     facts = files.checked_card(facts)
+    if facts.get("kind") == "segmenter":
+        raise CheckpointError(
+            "the model is a segmenter, which outlines structures, and a classifier is needed here; "
+            "give a folder that `glomerulab train` wrote, and this one with --detect",
+            where=str(files.folder),
+        )
     known = {key: value for key, value in facts.items() if not key.startswith("tensors_")}
     try:
         return weights, ModelCard.model_validate(known)
