@@ -25,9 +25,10 @@ __all__ = ["SEGMENTER_FILE", "Probabilities", "Segmenter", "open_segmenter"]
 SEGMENTER_FILE = "segmenter.toml"
 Probabilities = npt.NDArray[np.float32]
 
-Channels = Annotated[int, Field(ge=0)] | Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)
-]
+Channels = (
+    Annotated[int, Field(ge=0)]
+    | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+)
 """A channel of the output, or several whose probabilities are added up."""
 Positive = Annotated[float, Field(gt=0)]
 
