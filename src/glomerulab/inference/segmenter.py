@@ -209,9 +209,8 @@ class OnnxSegmenter:
         settings = self._settings
         if settings.channel_order == "bgr":
             images = images[..., ::-1]
-        pixels = (images * np.float32(settings.scale) - np.float32(settings.mean)) / np.float32(
-            settings.std
-        )
+        mean, std = (np.array(one, np.float32) for one in (settings.mean, settings.std))
+        pixels = (images * np.float32(settings.scale) - mean) / std
         if not self._is_channels_last:
             pixels = pixels.transpose(0, 3, 1, 2)
         missing = n_at_once - len(pixels)  # of a network that takes batches of one size
