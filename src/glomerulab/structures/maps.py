@@ -4,6 +4,7 @@ The arrays are mapped from disk: memory stays flat with the slide, and glass tak
 """
 
 import json
+import mmap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from glomerulab.geometry import Point
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.structures.classes import MAX_STRUCTURES
 
-__all__ = ["LAYERS", "Bits", "MapFrame", "StructureMap", "create_map", "open_map"]
+__all__ = ["LAYERS", "Bits", "MapFrame", "StructureMap", "create_map", "open_map", "read_rows"]
 
 Bits = npt.NDArray[np.uint16]
 
@@ -104,6 +105,15 @@ def open_map(folder: Path) -> StructureMap:
             where=str(folder),
         ) from error
     return StructureMap(frame, **arrays)
+
+
+def read_rows(layer: Bits, start: int, stop: int) -> Bits:
+    """Return a copy of rows; what the system read of the file does not stay in memory."""
+    rows = np.array(layer[start:stop])
+    file = layer.base
+    if isinstance(file, mmap.mmap):
+        file.madvise(mmap.MADV_DONTNEED)
+    return rows
 
 
 def _read_frame(path: Path) -> MapFrame:
