@@ -5,6 +5,7 @@ from scipy import ndimage
 
 from glomerulab.structures.maps import MapFrame, StructureMap
 
+
 def make_map(
     likely: dict[str, np.ndarray],
     *,

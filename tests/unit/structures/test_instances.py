@@ -47,7 +47,9 @@ def test_an_object_without_a_core_is_kept_whole_and_small_ones_are_left_out():
     speck = draw_disc(SHAPE, (60, 150), 3)
     empty = np.zeros(SHAPE, bool)
     (found,) = objects_of(make_map({"tubule": ring | speck}, core={"tubule": empty}))
-    assert np.array_equal(found.mask, ring[found.top : found.top + 41, found.left : found.left + 41])
+    assert np.array_equal(
+        found.mask, ring[found.top : found.top + 41, found.left : found.left + 41]
+    )
     assert found.certainty == 1.0
 
 
