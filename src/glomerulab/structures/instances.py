@@ -223,8 +223,7 @@ class _Finder:
         if self.cores_above is not None:
             joined.join_rows(self.cores_above[:, columns], labels[: len(self.cores_above)])
         seam = _full_width(labels[strip.seam(self.reach)], columns, strip.width, joined.offset)
-        _grow(labels, likely, self.reach)
-        own = labels[strip.own]
+        own = _grow(labels, likely, self.reach)[strip.own]
         rests, n_rests = ndimage.label(likely[strip.own] & (own == 0))
         rests[rests > 0] += n_cores
         if self.rests_above is not None:
@@ -324,41 +323,28 @@ def _full_width(labels: I32, columns: slice, width: int, offset: int) -> npt.NDA
     return found
 
 
-@compiled
-def _grow(labels: I32, likely: Flags, reach: int) -> None:
-    """Grow labels within the likely pixels, step by step, each step in reading order."""
-    height, width = labels.shape
-    front = np.empty(64, np.int64)
-    n = 0
-    for row in range(height):
-        for column in range(width):
-            if labels[row, column] == 0:
-                continue
-            is_border = False
-            for d_row, d_column in ((-1, 0), (0, -1), (0, 1), (1, 0)):
-                y, x = row + d_row, column + d_column
-                if 0 <= y < height and 0 <= x < width and labels[y, x] == 0 and likely[y, x]:
-                    is_border = True
-            if is_border:
-                if n == len(front):
-                    front = np.concatenate((front, np.empty(n, np.int64)))
-                front[n] = row * width + column
-                n += 1
+def _grow(labels: I32, likely: Flags, reach: int) -> I32:
+    """Return labels grown within the likely pixels, each step in reading order."""
+    padded = np.pad(labels, 1)  # so that every pixel has four neighbours
+    free = np.pad(likely, 1) & (padded == 0)
+    front = np.flatnonzero(padded).astype(np.int32)
     for _ in range(reach):
-        grown = np.empty(max(64, 2 * n), np.int64)
-        n_grown = 0
-        for place in front[:n]:
-            row, column = place // width, place % width
-            for d_row, d_column in ((-1, 0), (0, -1), (0, 1), (1, 0)):
-                y, x = row + d_row, column + d_column
-                if not (0 <= y < height and 0 <= x < width):
-                    continue
-                if labels[y, x] == 0 and likely[y, x]:
-                    labels[y, x] = labels[row, column]
-                    if n_grown == len(grown):
-                        grown = np.concatenate((grown, np.empty(n_grown, np.int64)))
-                    grown[n_grown] = y * width + x
-                    n_grown += 1
-        front, n = grown, n_grown
-        if n == 0:
+        front = _grow_once(padded.reshape(-1), free.reshape(-1), front, padded.shape[1])
+        if not len(front):
             break
+    return padded[1:-1, 1:-1]
+
+
+@compiled
+def _grow_once(labels: I32, free: Flags, front: I32, width: int) -> I32:
+    """Label the free neighbours of pixels, and return them."""
+    grown = np.empty(4 * len(front), np.int32)
+    n = 0
+    for place in front:
+        for step in (-width, -1, 1, width):
+            if free[place + step]:
+                free[place + step] = False
+                labels[place + step] = labels[place]
+                grown[n] = place + step
+                n += 1
+    return grown[:n].copy()
