@@ -108,23 +108,78 @@ def read_box(
             f"the image would have {size[0]} x {size[1]} pixels at this sampling, "
             f"{MAX_PIXELS:,} are allowed"
         )
-    level = best_level(source.level_downsamples, min(downsample))
-    own = source.level_downsamples[level]
-    if all(abs(wanted / own - 1) < SAME_SAMPLING for wanted in downsample):
+    level = _same_level(source, downsample)
+    if level is not None:
         pixels = _on_background(source.read(level, (box.x, box.y), size), background)
         return np.asarray(pixels)
     step = (box.width / size[0], box.height / size[1])  # level-0 pixels per output pixel
+    return _in_tiles(source, (box.x, box.y), size, step, background)
+
+
+def read_grid(
+    source: PixelSource,
+    corner: tuple[float, float],
+    size: tuple[int, int],
+    *,
+    downsample: tuple[float, float],
+    background: Callable[[], Colour],
+) -> RgbImage:
+    """Read pixels of a grid whose steps are no whole numbers of level-0 pixels.
+
+    Parts of one grid fit together, whereas boxes are rounded to level-0 pixels.
+
+    Parameters
+    ----------
+    corner : tuple of float
+        Upper left corner (x, y) in level-0 pixels.
+    size : tuple of int
+        Width and height in pixels of the grid.
+    downsample : tuple of float
+        Level-0 pixels per pixel of the grid, along x and y.
+    background : callable
+        As for `read_box`.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+    """
+    level = _same_level(source, downsample)
+    if level is not None:
+        own = source.level_downsamples[level]
+        x, y = (round(round(value / own) * own) for value in corner)
+        return np.asarray(_on_background(source.read(level, (x, y), size), background))
+    return _in_tiles(source, corner, size, downsample, background)
+
+
+def _same_level(source: PixelSource, downsample: tuple[float, float]) -> int | None:
+    """Return the level that has this sampling."""
+    level = best_level(source.level_downsamples, min(downsample))
+    own = source.level_downsamples[level]
+    is_same = all(abs(wanted / own - 1) < SAME_SAMPLING for wanted in downsample)
+    return level if is_same else None
+
+
+def _in_tiles(
+    source: PixelSource,
+    corner: tuple[float, float],
+    size: tuple[int, int],
+    step: tuple[float, float],
+    background: Callable[[], Colour],
+) -> RgbImage:
+    """Resample in tiles that need no large reads; `step` is in level-0 pixels per pixel."""
+    level = best_level(source.level_downsamples, min(step))
+    own = source.level_downsamples[level]
     side = _tile_side(size, (step[0] / own, step[1] / own))
     if side >= max(size):
-        frame = _Frame(box.x, box.y, box.width, box.height)
+        frame = _Frame(*corner, size[0] * step[0], size[1] * step[1])
         return _resampled(source, level, frame, size, background)
     out = np.empty((size[1], size[0], 3), np.uint8)
     for upper in range(0, size[1], side):
         for left in range(0, size[0], side):
             width, height = min(side, size[0] - left), min(side, size[1] - upper)
             frame = _Frame(
-                box.x + left * step[0],
-                box.y + upper * step[1],
+                corner[0] + left * step[0],
+                corner[1] + upper * step[1],
                 width * step[0],
                 height * step[1],
             )

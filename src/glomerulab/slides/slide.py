@@ -21,7 +21,7 @@ from glomerulab.images import RgbImage
 from glomerulab.runtime.files import StrPath, existing_path
 from glomerulab.runtime.tables import nfc
 from glomerulab.slides.files import dicom_files
-from glomerulab.slides.resampling import MAX_READ_PX, Colour, read_box
+from glomerulab.slides.resampling import MAX_READ_PX, Colour, read_box, read_grid
 from glomerulab.slides.scale import MAX_MPP, MIN_MPP, ScaleWarning, scale_warnings
 from glomerulab.slides.sources import ImageSource, OpenSlideSource, PixelSource, detect_vendor
 
@@ -283,6 +283,38 @@ class Slide:
         else:
             downsample = (mpp / self.mpp_xy[0], mpp / self.mpp_xy[1])
         return self._read(box, downsample)
+
+    def read_grid(
+        self, corner: Point, size: tuple[int, int], *, downsample: tuple[float, float]
+    ) -> RgbImage:
+        """Read a part of a grid laid over the slide, whose parts fit together.
+
+        Parameters
+        ----------
+        corner : tuple of float
+            Upper left corner (x, y) in level-0 pixels.
+        size : tuple of int
+            Width and height in pixels of the grid.
+        downsample : tuple of float
+            Level-0 pixels per pixel of the grid, along x and y.
+
+        Returns
+        -------
+        ndarray of uint8, shape (H, W, 3)
+            Pixels outside the slide have the colour of `background`.
+
+        Raises
+        ------
+        SlideError
+            If the pixels cannot be decoded.
+        """
+        return read_grid(
+            self._source,
+            corner,
+            size,
+            downsample=downsample,
+            background=lambda: self.background,
+        )
 
     def thumbnail(self, max_side: int = 1024) -> RgbImage:
         """Read the complete slide at low resolution.

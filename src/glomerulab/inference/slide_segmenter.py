@@ -1,0 +1,430 @@
+"""Run a segmentation network over the tissue of a slide, in overlapping tiles.
+
+The probabilities of neighbouring tiles are blended: the outer quarter of an overlap, where the
+network lacks surroundings, has no weight, and the weight rises over the half behind it. Around the
+slide its pixels are mirrored. Only the overlaps of one row of tiles are held in memory.
+"""
+
+import copy
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import binary_dilation, binary_fill_holes, label
+
+from glomerulab.cases.case_folder import Note
+from glomerulab.errors import GlomerulabError, SlideError
+from glomerulab.geometry import Box
+from glomerulab.images import RgbImage
+from glomerulab.inference.segmenter import Segmenter
+from glomerulab.runtime.progress import Track, silent
+from glomerulab.slides.scale import SAME_MPP
+from glomerulab.slides.slide import Slide
+from glomerulab.stain.optical_density import tissue_mask
+from glomerulab.structures.maps import LAYERS, MapFrame, StructureMap, create_map
+
+__all__ = ["SlideSegmentation", "TileFailure", "TileSettings", "segment_slide"]
+
+MAX_COARSER = 2.0
+"""A slide this many times coarser than the model is refused."""
+SAME_SCALE = 0.03
+"""A level of the slide whose mpp differs by less than this share from the model's is taken as it
+is: training varies the scale more, and its pixels are sharp and quick to read."""
+TISSUE_MPP = 16.0
+TISSUE_LIGHTNESS = 0.93
+"""Relative to the glass, at the resolution of the tissue mask."""
+MIN_TISSUE_UM2 = 2500.0
+"""A smaller piece is dust."""
+AROUND_TISSUE_UM = 48.0
+"""Structures reach so far beyond the tissue that is seen at low resolution."""
+N_AHEAD = 3
+"""Tiles that are read while the network works."""
+
+FloatMap = npt.NDArray[np.float32]
+BoolMap = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class TileSettings:
+    """How a slide is divided."""
+
+    side_px: int = 512
+    """Of a tile, in pixels of the model; a multiple of 32."""
+    overlap_px: int = 128
+    """Shared with each neighbour; at most half of the side."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for tiles that leave gaps or lie on several others."""
+        if not 0 < self.overlap_px <= self.side_px // 2:
+            raise ValueError(f"overlap_px must be 1 to {self.side_px // 2}, got {self.overlap_px}")
+
+    @property
+    def context_px(self) -> int:
+        """Width of the edge that has no weight, and that is mirrored around the slide."""
+        return self.overlap_px // 4
+
+    @property
+    def step_px(self) -> int:
+        """Distance of neighbouring tiles."""
+        return self.side_px - self.overlap_px
+
+
+@dataclass(frozen=True, slots=True)
+class TileFailure:
+    """A tile without a result."""
+
+    box: Box
+    """In level-0 pixels."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlideSegmentation:
+    """The structures of a slide, and what needs attention."""
+
+    map: StructureMap
+    n_tiles: int
+    """Tiles with tissue."""
+    tissue_um2: float
+    failures: tuple[TileFailure, ...]
+    notes: tuple[Note, ...]
+
+
+def segment_slide(
+    slide: Slide,
+    segmenter: Segmenter,
+    folder: Path,
+    *,
+    tiles: TileSettings | None = None,
+    track: Track = silent,
+) -> SlideSegmentation:
+    """Find the structures of a slide.
+
+    Parameters
+    ----------
+    slide : Slide
+        Stays open, and is not read by another thread meanwhile.
+    folder : Path
+        Gets the map, 8 bytes per pixel of tissue.
+    tiles : TileSettings, optional
+        The result hardly depends on it.
+
+    Returns
+    -------
+    SlideSegmentation
+        A slide of glass gives an empty map and a note. Tiles that cannot be read are failures.
+
+    Raises
+    ------
+    SlideError
+        If the slide is more than twice as coarse as the model, or none of its tiles can be read.
+    MissingMppError
+        If the scale of the slide is not known.
+    """
+    card = segmenter.card
+    frame = map_frame(slide, card.structures, card.mpp)
+    if card.has_fixed_size:
+        tiles = TileSettings(card.patch_px, card.patch_px // 4)
+    else:
+        tiles = _fitting(tiles or TileSettings(), max(frame.width, frame.height))
+    notes = _scale_notes(slide, card.mpp)
+    tissue = _Tissue(slide, frame)
+    run = _Run(slide, segmenter, create_map(folder, frame), tissue, tiles)
+    places = run.places()
+    for _ in track(run.rows(places), "Segmenting tissue", len({row for row, _ in places})):
+        pass
+    if places and len(run.failures) == len(places):
+        raise SlideError(
+            f"no tile of the slide could be segmented ({run.failures[0].reason})",
+            where=str(slide.path),
+        )
+    if not places:
+        notes.append(Note.of("There is no tissue on slide {slide}.", slide=slide.slide_id))
+    if run.failures:
+        notes.append(
+            Note.of(
+                "{n} of {total} tiles of slide {slide} could not be segmented and hold no "
+                "structure.",
+                n=len(run.failures),
+                total=len(places),
+                slide=slide.slide_id,
+            )
+        )
+    return SlideSegmentation(
+        run.map, len(places), tissue.area_um2, tuple(run.failures), tuple(notes)
+    )
+
+
+def map_frame(slide: Slide, structures: Sequence[str], mpp: float) -> MapFrame:
+    """Lay the grid of a map over a slide, at the model's mpp or at a level close to it."""
+    own = slide.mpp_xy
+    if max(own) > MAX_COARSER * mpp:
+        raise SlideError(
+            f"the slide has {max(own):.3g} µm per pixel, and the segmenter needs {mpp:g}: "
+            f"structures cannot be seen on it; scan it finer, or use a model of at least "
+            f"{max(own) / MAX_COARSER:.2g} µm per pixel",
+            where=str(slide.path),
+        )
+    scale = (mpp / own[0], mpp / own[1])
+    for level in slide.levels:
+        if all(abs(level.downsample / one - 1) < SAME_SCALE for one in scale):
+            scale = (level.downsample, level.downsample)
+    width, height = (
+        max(1, math.ceil(length / one - 0.5))
+        for length, one in zip(slide.dimensions, scale, strict=True)
+    )
+    return MapFrame(
+        tuple(structures),
+        width,
+        height,
+        mpp=(own[0] * scale[0], own[1] * scale[1]),
+        scale=scale,
+        slide_size=slide.dimensions,
+    )
+
+
+def _scale_notes(slide: Slide, mpp: float) -> list[Note]:
+    notes = [Note.of(one.text, case=None, **one.values) for one in slide.scale_warnings]
+    if max(slide.mpp_xy) > mpp * (1 + max(SAME_MPP, SAME_SCALE)):
+        notes.append(
+            Note.of(
+                "Slide {slide} has {own} µm per pixel and is enlarged to the {mpp} of the "
+                "segmenter: outlines are less exact.",
+                slide=slide.slide_id,
+                own=f"{max(slide.mpp_xy):.3g}",
+                mpp=f"{mpp:g}",
+            )
+        )
+    return notes
+
+
+class _Tissue:
+    """Where a slide has tissue, at low resolution."""
+
+    def __init__(self, slide: Slide, frame: MapFrame) -> None:
+        self._frame = frame
+        self._mpp = max(TISSUE_MPP, *frame.mpp)
+        pixels = slide.read_region(Box(0, 0, *slide.dimensions), mpp=self._mpp)
+        white = np.array(slide.background, dtype=np.float64)
+        mask = binary_fill_holes(tissue_mask(pixels, white, glass_lightness=TISSUE_LIGHTNESS))
+        labels, _ = label(mask, np.ones((3, 3)))
+        sizes = np.bincount(labels.ravel())
+        is_dust = sizes < MIN_TISSUE_UM2 / self._mpp**2
+        is_dust[0] = True
+        kept: BoolMap = ~is_dust[labels]
+        self.area_um2 = float(kept.sum()) * self._mpp**2
+        reach = round(AROUND_TISSUE_UM / self._mpp)
+        self._mask: BoolMap = binary_dilation(kept, iterations=reach) if reach else kept
+
+    def of(self, columns: range, rows: range) -> BoolMap:
+        """Return which pixels of the map have tissue, shape (rows, columns)."""
+        down = self._places(rows, self._frame.height, self._mask.shape[0])
+        across = self._places(columns, self._frame.width, self._mask.shape[1])
+        found: BoolMap = self._mask[np.ix_(down, across)]
+        return found
+
+    @staticmethod
+    def _places(pixels: range, length: int, n: int) -> npt.NDArray[np.intp]:
+        """Return the cells of the mask under pixels of the map."""
+        middles = np.arange(pixels.start, pixels.stop) + 0.5
+        return (middles * (n / length)).astype(np.intp)
+
+
+class _Run:
+    """Segments tiles row by row, and blends them where they overlap."""
+
+    def __init__(
+        self,
+        slide: Slide,
+        segmenter: Segmenter,
+        target: StructureMap,
+        tissue: _Tissue,
+        tiles: TileSettings,
+    ) -> None:
+        self.map = target
+        self.failures: list[TileFailure] = []
+        self._slide = slide
+        self._segmenter = segmenter
+        self._tissue = tissue
+        self._frame = frame = target.frame
+        self._tiles = tiles
+        self._n_columns, self._n_rows = (
+            max(1, math.ceil((length + 2 * tiles.context_px - tiles.overlap_px) / tiles.step_px))
+            for length in (frame.width, frame.height)
+        )
+        self._weight = _weight(tiles)
+        self._core_bits = [frame.bit(one) for one in segmenter.card.cores]
+
+    def places(self) -> list[tuple[int, int]]:
+        """Return the row and column of each tile with tissue, in the order of reading."""
+        return [
+            (row, column)
+            for row in range(self._n_rows)
+            for column in range(self._n_columns)
+            if self._tissue.of(*self._extent(row, column)).any()
+        ]
+
+    def rows(self, places: Sequence[tuple[int, int]]) -> Iterator[int]:
+        """Segment tiles, and yield the number of each row that is done."""
+        side, overlap, step = self._tiles.side_px, self._tiles.overlap_px, self._tiles.step_px
+        n_channels = len(self._frame.structures) + len(self._core_bits)
+        width = (self._n_columns - 1) * step + side
+        sums = np.empty((n_channels + 1, side, side), np.float32)  # the last: of the weights
+        above, below = np.zeros((2, n_channels + 1, overlap, width), np.float32)
+        left, before = np.zeros((n_channels + 1, side, overlap), np.float32), (-1, -1)
+        for (row, column), chances in self._chances(places):
+            if row != before[0]:
+                if before[0] >= 0:
+                    yield before[0]
+                above, below = below, above
+                below[:] = 0.0
+                if before[0] != row - 1:
+                    above[:] = 0.0
+            if chances is None:
+                sums[:] = 0.0
+            else:
+                np.multiply(chances, self._weight, out=sums[:-1])
+                sums[-1] = self._weight
+            if before == (row, column - 1):
+                sums[:, :, :overlap] += left
+            across = side if column == self._n_columns - 1 else step
+            down = side if row == self._n_rows - 1 else step
+            x = column * step
+            sums[:, :overlap, :across] += above[:, :, x : x + across]
+            self._write(sums[:, :down, :across], self._start(column), self._start(row))
+            below[:, :, x : x + across] = sums[:, step:, :across]
+            left[:] = sums[:, :, step:]
+            before = (row, column)
+        if before[0] >= 0:
+            yield before[0]
+
+    def _chances(
+        self, places: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[tuple[int, int], FloatMap | None]]:
+        """Yield the probabilities of each tile, shape (channels, side, side); None if it failed."""
+        for place, image in _read_ahead(self._slide, self._read, places):
+            found = None
+            if isinstance(image, GlomerulabError):
+                self._fail(place, image.message)
+            else:
+                (found,) = self._segmenter.probabilities(image[np.newaxis])
+                if not np.isfinite(found.sum()):
+                    self._fail(place, "the network gave no numbers")
+                    found = None
+            yield place, found
+
+    def _read(self, slide: Slide, place: tuple[int, int]) -> RgbImage:
+        """Read a tile; beyond the slide it is mirrored."""
+        columns, rows = self._extent(*place)
+        scale = self._frame.scale
+        corner = (columns.start * scale[0], rows.start * scale[1])
+        pixels = slide.read_grid(corner, (len(columns), len(rows)), downsample=scale)
+        missing = []
+        for number, pixels_there in zip(place, (rows, columns), strict=True):
+            before = pixels_there.start - self._start(number)
+            missing.append((before, self._tiles.side_px - before - len(pixels_there)))
+        return np.ascontiguousarray(np.pad(pixels, (*missing, (0, 0)), mode="symmetric"))
+
+    def _extent(self, row: int, column: int) -> tuple[range, range]:
+        """Return the columns and rows of the map under a tile."""
+        x, y, side = self._start(column), self._start(row), self._tiles.side_px
+        return (
+            range(max(x, 0), min(x + side, self._frame.width)),
+            range(max(y, 0), min(y + side, self._frame.height)),
+        )
+
+    def _start(self, number: int) -> int:
+        """Return the first column of a column of tiles, or the first row of a row of them."""
+        return number * self._tiles.step_px - self._tiles.context_px
+
+    def _fail(self, place: tuple[int, int], reason: str) -> None:
+        columns, rows = self._extent(*place)
+        x, y = self._frame.to_slide(columns.start, rows.start)
+        right, lower = self._frame.to_slide(columns.stop, rows.stop)
+        box = Box(round(x), round(y), max(1, round(right - x)), max(1, round(lower - y)))
+        self.failures.append(TileFailure(box, reason))
+
+    def _write(self, sums: FloatMap, x: int, y: int) -> None:
+        """Write the bits of a part of the map from weighted sums of probabilities."""
+        columns = range(max(x, 0), min(x + sums.shape[2], self._frame.width))
+        rows = range(max(y, 0), min(y + sums.shape[1], self._frame.height))
+        sums = sums[:, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+        tissue = self._tissue.of(columns, rows) & (sums[-1] > 0)
+        window = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+        n = len(self._frame.structures)
+        bits = [np.uint16(1 << k) for k in range(n)]
+        for name, chance in LAYERS.items():
+            getattr(self.map, name)[window] = _bits(sums[:n], chance * sums[-1], bits, tissue)
+        self.map.core[window] = _bits(sums[n:-1], 0.5 * sums[-1], self._core_bits, tissue)
+
+
+def _bits(
+    sums: FloatMap, limits: FloatMap, bits: Sequence[np.uint16], tissue: BoolMap
+) -> npt.NDArray[np.uint16]:
+    """Set a bit where the sum of its channel reaches the limit."""
+    found = np.zeros(limits.shape, np.uint16)
+    for of_channel, bit in zip(sums, bits, strict=True):
+        found |= (of_channel >= limits).astype(np.uint16) * bit
+    return found * tissue
+
+
+def _weight(tiles: TileSettings) -> FloatMap:
+    """Return the weights of a tile; those of two that overlap add up to 1."""
+    rise = (np.arange(tiles.side_px) + 0.5 - tiles.context_px) / (
+        tiles.overlap_px - 2 * tiles.context_px
+    )
+    along = np.clip(np.minimum(rise, rise[::-1]), 0.0, 1.0)
+    return np.outer(along, along).astype(np.float32)
+
+
+def _fitting(tiles: TileSettings, length: int) -> TileSettings:
+    """Return smaller tiles for an image that is smaller than one."""
+    side = min(tiles.side_px, 32 * math.ceil((length + 2 * tiles.context_px) / 32))
+    return TileSettings(side, min(tiles.overlap_px, side // 2))
+
+
+def _read_ahead(
+    slide: Slide,
+    read: Callable[[Slide, tuple[int, int]], RgbImage],
+    places: Sequence[tuple[int, int]],
+) -> Iterator[tuple[tuple[int, int], RgbImage | GlomerulabError]]:
+    """Read tiles in a thread while the network works on those before."""
+    reader = _Reader(slide, read)
+    with ThreadPoolExecutor(1) as pool, closing(reader):
+        waiting: deque[Future[RgbImage | GlomerulabError]] = deque()
+        try:
+            for number, place in enumerate(places):
+                while len(waiting) < N_AHEAD and number + len(waiting) < len(places):
+                    waiting.append(pool.submit(reader.read, places[number + len(waiting)]))
+                yield place, waiting.popleft().result()
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
+class _Reader:
+    """Reads tiles with a handle of its own, which is opened again after an error."""
+
+    def __init__(self, slide: Slide, read: Callable[[Slide, tuple[int, int]], RgbImage]) -> None:
+        self._slide = copy.copy(slide)
+        self._read = read
+
+    def read(self, place: tuple[int, int]) -> RgbImage | GlomerulabError:
+        """Return a tile, or why there is none."""
+        try:
+            return self._read(self._slide, place)
+        except SlideError as error:
+            # After an error, every later read of an OpenSlide handle fails with the same error.
+            self._slide.close()
+            self._slide = copy.copy(self._slide)
+            return error
+
+    def close(self) -> None:
+        """Close the slide."""
+        self._slide.close()
