@@ -25,7 +25,9 @@ def test_the_outline_of_a_disc_has_its_area_and_place(radius):
     assert outline.is_valid
     assert outline.area == pytest.approx(4 * mask.sum(), rel=0.01)
     centre = outline.centroid
-    assert (centre.x, centre.y) == pytest.approx((2 * (30 + size / 2), 2 * (50 + size / 2)), abs=0.2)
+    assert (centre.x, centre.y) == pytest.approx(
+        (2 * (30 + size / 2), 2 * (50 + size / 2)), abs=0.2
+    )
     true = shapely.Point(centre).buffer(2 * radius, quad_segs=64)
     assert outline.hausdorff_distance(true) < 2 * 1.3
 
