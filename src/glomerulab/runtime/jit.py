@@ -20,6 +20,7 @@ __all__ = [
     "I32",
     "I64",
     "U8",
+    "U16",
     "U32",
     "Flags",
     "Real",
@@ -32,6 +33,7 @@ F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
+U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
 Flags = npt.NDArray[np.bool_]
 Real = float | np.floating

@@ -16,6 +16,7 @@ from glomerulab.errors import GlomerulabError
 from glomerulab.runtime.files import atomic_write, read_content
 
 __all__ = [
+    "EITHER",
     "SUMMARY_FILE",
     "Range",
     "SlideSummary",

@@ -1,0 +1,100 @@
+"""Areas of the structures at the three layers of a map, in the cortex and outside it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from glomerulab.runtime.jit import I64, U16, compiled
+from glomerulab.structures.maps import StructureMap, read_rows
+from glomerulab.structures.summary import EITHER, Range, StructureSummary
+
+__all__ = ["area_summaries", "quotient"]
+
+STRIP_PX = 1 << 23
+UM2_PER_MM2 = 1e6
+POSSIBLE, LIKELY, CERTAIN = 1, 2, 3
+"""Level of a structure at a pixel; 0 is absent."""
+
+
+def area_summaries(
+    structure_map: StructureMap, *, strip_rows: int | None = None
+) -> dict[str, StructureSummary]:
+    """Return the areas of each structure of a map, in all and within the cortex.
+
+    Shares of the cortex are, for low and high, the lowest of the certain and the highest of the
+    possible structure in the certain, likely and possible cortex; where the map knows both
+    atrophic tubules and fibrosis, what either covers is added.
+    """
+    frame = structure_map.frame
+    groups = {name: (name,) for name in frame.structures}
+    if {"atrophic_tubule", "fibrosis"} <= groups.keys():
+        groups[EITHER] = ("atrophic_tubule", "fibrosis")
+    has_cortex = "cortex" in groups
+    # [group, level of the group, level of the cortex], pixels
+    counts = _level_counts(structure_map, list(groups.values()), strip_rows)
+    at_least = np.cumsum(counts[:, ::-1, ::-1], axis=1).cumsum(axis=2)[:, ::-1, ::-1]
+    mm2 = at_least * frame.pixel_um2 / UM2_PER_MM2
+    cortex = mm2[list(groups).index("cortex"), 1:, 0] if has_cortex else None
+    return {name: _summary(of, cortex) for name, of in zip(groups, mm2, strict=True)}
+
+
+def _summary(
+    of: npt.NDArray[np.float64], cortex: npt.NDArray[np.float64] | None
+) -> StructureSummary:
+    area = Range(*(float(of[level, 0]) for level in (CERTAIN, LIKELY, POSSIBLE)))
+    if cortex is None:
+        return StructureSummary(area)
+    inside = Range(*(float(of[level, LIKELY]) for level in (CERTAIN, LIKELY, POSSIBLE)))
+    return StructureSummary(area, inside, _share(of[1:, 1:], cortex))
+
+
+def _share(inside: npt.NDArray[np.float64], cortex: npt.NDArray[np.float64]) -> Range | None:
+    """Return shares of areas [level of the structure, level of the cortex] in those cortices."""
+    if not cortex[LIKELY - 1]:
+        return None
+    shares = inside[:, cortex > 0] / cortex[cortex > 0]
+    likely = inside[LIKELY - 1, LIKELY - 1] / cortex[LIKELY - 1]
+    return Range(float(shares[CERTAIN - 1].min()), float(likely), float(shares[0].max()))
+
+
+def quotient(of: Range, by: Range) -> Range | None:
+    """Return a number per area with its range; None where no area is likely."""
+    if not by.likely:
+        return None
+    least = next(one for one in by if one > 0)
+    return Range(of.low / by.high, of.likely / by.likely, of.high / least)
+
+
+def _level_counts(
+    structure_map: StructureMap, groups: Sequence[Sequence[str]], strip_rows: int | None
+) -> I64:
+    frame = structure_map.frame
+    bits = np.array([sum(int(frame.bit(name)) for name in names) for names in groups], np.uint16)
+    cortex = frame.bit("cortex") if "cortex" in frame.structures else np.uint16(0)
+    counts = np.zeros((len(groups), 4, 4), np.int64)
+    rows = strip_rows or max(1, STRIP_PX // frame.width)
+    for top in range(0, frame.height, rows):
+        possible, likely, certain = (
+            read_rows(layer, top, min(top + rows, frame.height)).reshape(-1)
+            for layer in (structure_map.possible, structure_map.likely, structure_map.certain)
+        )
+        _count_levels(possible, likely, certain, bits, cortex, counts)
+    return counts
+
+
+@compiled
+def _count_levels(
+    possible: U16, likely: U16, certain: U16, groups: U16, cortex: np.uint16, counts: I64
+) -> None:
+    """Add the pixels of every group by its level and that of the cortex; absent ones are left."""
+    for place in range(len(possible)):
+        some, more, most = possible[place], likely[place], certain[place]
+        if some == 0:
+            continue
+        in_cortex = (some & cortex != 0) + (more & cortex != 0) + (most & cortex != 0)
+        for group in range(len(groups)):
+            bits = groups[group]
+            if some & bits != 0:
+                level = 1 + (more & bits != 0) + (most & bits != 0)
+                counts[group, level, in_cortex] += 1
