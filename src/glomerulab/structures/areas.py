@@ -1,6 +1,6 @@
 """Areas of the structures at the three layers of a map, in the cortex and outside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
