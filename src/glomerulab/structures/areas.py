@@ -79,15 +79,16 @@ def _level_counts(
             read_rows(layer, top, min(top + rows, frame.height)).reshape(-1)
             for layer in (structure_map.possible, structure_map.likely, structure_map.certain)
         )
-        _count_levels(possible, likely, certain, bits, cortex, counts)
+        _count_levels((possible, likely, certain), bits, cortex, counts)
     return counts
 
 
 @compiled
 def _count_levels(
-    possible: U16, likely: U16, certain: U16, groups: U16, cortex: np.uint16, counts: I64
+    layers: tuple[U16, U16, U16], groups: U16, cortex: np.uint16, counts: I64
 ) -> None:
     """Add the pixels of every group by its level and that of the cortex; absent ones are left."""
+    possible, likely, certain = layers
     for place in range(len(possible)):
         some, more, most = possible[place], likely[place], certain[place]
         if some == 0:
