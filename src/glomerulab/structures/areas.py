@@ -27,7 +27,7 @@ def area_summaries(
     atrophic tubules and fibrosis, what either covers is added.
     """
     frame = structure_map.frame
-    groups = {name: (name,) for name in frame.structures}
+    groups: dict[str, tuple[str, ...]] = {name: (name,) for name in frame.structures}
     if {"atrophic_tubule", "fibrosis"} <= groups.keys():
         groups[EITHER] = ("atrophic_tubule", "fibrosis")
     has_cortex = "cortex" in groups
