@@ -98,12 +98,12 @@ def _draw_boxes_on_the_slide(page, server):
         drag(page, area, (left, upper), (left + 80, upper + 70))
         page.wait_for_timeout(250)
     page.keyboard.press("Escape")
-    page.wait_for_selector("#count:has-text('3 boxes')")
+    page.wait_for_selector("#count:has-text('3 shapes')")
     page.click("#box-list li:nth-child(3) button[aria-label]")
-    page.wait_for_selector("#count:has-text('2 boxes')")
+    page.wait_for_selector("#count:has-text('2 shapes')")
     all_saved(page)
     page.reload()
-    page.wait_for_selector("#count:has-text('2 boxes')")
+    page.wait_for_selector("#count:has-text('2 shapes')")
     with open_store(server.db) as store:
         drawn = list_regions(store, login="anna")
     # 752 screen pixels show the slide's 2967: every box is as large as it was dragged.
@@ -123,7 +123,7 @@ def test_a_box_drawn_before_the_first_timer_is_kept(server, open_page, real_data
     page.keyboard.press("b")
     page.wait_for_selector("#draw[aria-pressed=true]")
     page.evaluate(DRAW_WITHOUT_TIMERS, [[380, 180], [480, 420], [440, 560]])
-    page.wait_for_selector("#count:has-text('3 boxes')")
+    page.wait_for_selector("#count:has-text('3 shapes')")
     all_saved(page)
     with open_store(server.db) as store:
         assert len(list_regions(store, login="anna")) == 3

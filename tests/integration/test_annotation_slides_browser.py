@@ -52,7 +52,7 @@ def _draw_one(page, start=(400, 250), end=(520, 350)):
     page.keyboard.press("b")
     area = page.locator("#viewer").bounding_box()
     drag(page, area, start, end)
-    page.wait_for_selector("#count:has-text('2 boxes')")
+    page.wait_for_selector("#count:has-text('2 shapes')")
     page.keyboard.press("Escape")
     all_saved(page)
 
@@ -94,16 +94,16 @@ def test_undo_brings_back_a_deleted_box_and_takes_away_a_drawn_one(server, open_
     _draw_one(page)
     (drawn,) = _boxes(server, "undone")
     _own_line(page).locator("button[aria-label]").click()
-    page.wait_for_selector("#count:has-text('1 boxes')")
+    page.wait_for_selector("#count:has-text('1 shapes')")
     all_saved(page)
     assert _boxes(server, "undone") == []
     page.keyboard.press("Control+z")
-    page.wait_for_selector("#count:has-text('2 boxes')")
+    page.wait_for_selector("#count:has-text('2 shapes')")
     all_saved(page)
     (again,) = _boxes(server, "undone")
     assert (again.region_id, again.box) == (drawn.region_id, drawn.box)
     page.click("#undo")
-    page.wait_for_selector("#count:has-text('1 boxes')")
+    page.wait_for_selector("#count:has-text('1 shapes')")
     all_saved(page)
     assert _boxes(server, "undone") == []
     assert page.is_disabled("#undo")
@@ -112,9 +112,9 @@ def test_undo_brings_back_a_deleted_box_and_takes_away_a_drawn_one(server, open_
 def test_a_box_of_someone_else_is_looked_at_and_not_changed(server, open_page):
     page = open_page("anna")
     _open_slide(page, "looked-at")
-    page.wait_for_selector("#others-note:has-text('your own boxes')")
+    page.wait_for_selector("#others-note:has-text('your own shapes')")
     page.click("#box-list .toggle")
-    page.wait_for_selector("#selected-note:has-text('bo drew this box')")
+    page.wait_for_selector("#selected-note:has-text('bo drew this shape')")
     page.keyboard.press("Delete")
     assert page.locator("#box-list button[aria-label]").count() == 0
     assert [one.version for one in _boxes(server, "looked-at", "bo")] == [1]
@@ -125,7 +125,7 @@ def test_cutting_asks_and_tells_that_the_slide_is_coarser(server, open_page):
     _open_slide(page, "cut")
     page.click("#cut")
     text = page.inner_text("#cut-dialog")
-    assert "1 boxes become images of 0.5 µm per pixel" in text
+    assert "1 glomeruli become images of 0.5 µm per pixel" in text
     assert "The slide has 1 µm per pixel" in text
     assert violations(page) == []
     page.click("#cut-dialog >> text=Cancel")

@@ -258,7 +258,7 @@ def _import_model(
 
 def _cut(store: "Store", slides: Path, crops: Path, mpp: float, by: str) -> None:
     """Cut drawn regions; raise an error at the end if some could not be cut."""
-    from glomerulab.apps.annotation.region_sync import crop_regions
+    from glomerulab.apps.annotation.region_crops import crop_regions
     from glomerulab.cohort.slides_table import read_slides
     from glomerulab.errors import RegionError
 

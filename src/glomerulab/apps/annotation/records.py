@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from glomerulab.errors import AnnotationError
-from glomerulab.geometry import Box, Point
+from glomerulab.geometry import Box, Point, Region
 from glomerulab.taxonomy import Taxonomy
 
 Role = Literal["annotator", "adjudicator", "owner"]
@@ -224,13 +224,26 @@ class DrawnRegion:
     box: Box
     """Level-0 pixels."""
     outline: tuple[Point, ...]
-    """The corners of the box unless it was imported with another shape."""
+    """The corners of the box unless it was drawn or imported with another shape."""
     labels: tuple[str, ...]
     login: str
     """Who drew it first."""
     version: int
     deleted: bool
     saved_at: datetime
+    holes: tuple[tuple[Point, ...], ...] = ()
+    """Rings that are cut out."""
+
+    @property
+    def name_on_slide(self) -> str:
+        """The id without the prefix that names its slide."""
+        return self.region_id.removeprefix(f"{self.slide_id}:")
+
+    def region(self, region_id: str | None = None) -> Region:
+        """Return the outline with its holes and labels, under another id if one is given."""
+        return Region(
+            region_id or self.region_id, self.outline, self.labels, self.slide_id, self.holes
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,24 @@
-"""Exchange drawn regions with slides and region files.
+"""Import and export the shapes drawn on slides as region files, such as QuPath's GeoJSON.
 
-Regions are cut out of their slide and become images of the study, and they are imported from and
-exported to region files such as QuPath's GeoJSON. Cutting is resumable: crops are written
-atomically, and existing ones are not cut again.
+A file may hold the proposals of a segmenter: polygons with holes, of any structure.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import NAMESPACE_OID, NAMESPACE_URL, UUID, uuid5
 
-from glomerulab.apps.annotation.records import DrawnRegion, ImageReadings, NewImage
+from glomerulab.apps.annotation.region_crops import scale_doubts
+from glomerulab.apps.annotation.shapes import (
+    GLOMERULUS,
+    check_on_slide,
+    is_glomerulus,
+    mended_region,
+    structure_of,
+)
 from glomerulab.apps.annotation.store.accounts import login_key
-from glomerulab.apps.annotation.store.adjudications import list_image_readings
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.regions import (
     RegionInput,
@@ -20,22 +26,21 @@ from glomerulab.apps.annotation.store.regions import (
     list_regions,
     save_regions,
 )
-from glomerulab.apps.annotation.store.study import add_images, read_study
-from glomerulab.cohort.slides_table import SlideEntry
-from glomerulab.errors import MissingMppError, RegionError, SlideError
+from glomerulab.errors import MissingMppError, RegionError
 from glomerulab.geometry import Point, Region
-from glomerulab.pipeline.crop_plan import COARSER, crop_image_id
 from glomerulab.pipeline.region_checks import glass_note, regions_on_glass
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.slides.cutting import CropTask, close_current_slide, current_slide, cut_crop
-from glomerulab.slides.regions.features import RegionNote, RegionOptions, SlideFrame
-from glomerulab.slides.regions.files import (
-    InvalidRegion,
-    read_region_file,
-    read_regions,
-    write_regions,
+from glomerulab.slides.regions.features import (
+    DEFAULT_OPTIONS,
+    Feature,
+    RegionFile,
+    RegionNote,
+    RegionOptions,
+    SlideFrame,
 )
-from glomerulab.slides.regions.overlaps import count_once, find_repeats, repeats_note
+from glomerulab.slides.regions.files import InvalidRegion, read_region_file, write_regions
+from glomerulab.slides.regions.overlaps import find_repeats, repeats_note
+from glomerulab.slides.regions.parsing import LABEL_SEPARATOR
 from glomerulab.slides.regions.selection import (
     Selection,
     drop_repeats,
@@ -43,107 +48,16 @@ from glomerulab.slides.regions.selection import (
     select_regions,
     unmatched_notes,
 )
-from glomerulab.slides.scale import ScaleWarning, region_size_warning
 from glomerulab.slides.slide import Slide, open_slide
+from glomerulab.structures.classes import find_structure
+
+logger = logging.getLogger(__name__)
 
 MAX_REGIONS = 50_000
-"""Objects of a region file that is imported; a biopsy has tens to hundreds of glomeruli."""
-
-
-@dataclass(frozen=True, slots=True)
-class CropSummary:
-    """The result of cutting the regions of a study."""
-
-    n_added: int
-    """Images that are new in the study."""
-    n_existing: int
-    """Regions that were images already."""
-    changed: tuple[str, ...]
-    """Regions that were moved or deleted while they were cut; their images stay as they were."""
-    failures: Mapping[str, str]
-    """Why a region could not be cut, by region id."""
-    repeated: Mapping[str, str] = field(default_factory=dict)
-    """Regions that share most of their area with another, by region id, and the one that is cut."""
-    scale_warnings: tuple[ScaleWarning, ...] = ()
-    """Of slides that regions were cut from."""
-
-
-def crop_regions(
-    store: Store,
-    slides: Sequence[SlideEntry],
-    *,
-    out: Path,
-    by: str,
-    mpp: float = 0.5,
-    margin: float = 0.1,
-    slide_id: str | None = None,
-) -> CropSummary:
-    """Cut every drawn region that is not an image yet, and add it to the study.
-
-    The next `distribute` assigns readers to the images.
-
-    Parameters
-    ----------
-    slides : sequence of SlideEntry
-        The slides of the regions and their patients.
-    out : Path
-        Folder for the crops; created if needed.
-    by : str
-        Login of an owner.
-    mpp : float, default 0.5
-        Micrometres per pixel of the crops.
-    margin : float, default 0.1
-        Added on every side, as a share of the region's longer side.
-    slide_id : str, optional
-        Cut the regions of this slide alone.
-    """
-    regions = list_regions(store, login=by, slide_id=slide_id)
-    cut = {
-        one.image.region_id: one
-        for one in list_image_readings(store, by=by)
-        if one.image.region_id is not None and slide_id in {None, one.image.slide_id}
-    }
-    present = {region.region_id: region for region in regions}
-    changed = [name for name, one in cut.items() if _was_changed(one, present.get(name), margin)]
-    repeated, refused = _drawn_twice(regions, cut)
-    gone = cut.keys() | repeated.keys() | refused.keys()
-    new = [one for one in regions if one.region_id not in gone]
-    images, failures, doubts = _cut_all(new, slides, out=out.absolute(), mpp=mpp, margin=margin)
-    failures = {**refused, **failures}
-    root = read_study(store).image_root
-    images = [replace(one, image_path=_relative(one.image_path, root)) for one in images]
-    n_added = add_images(store, images, by=by) if images else 0
-    return CropSummary(n_added, len(cut), tuple(changed), failures, repeated, tuple(doubts))
-
-
-def _drawn_twice(
-    regions: Sequence[DrawnRegion], cut: Collection[str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the regions whose glomerulus is cut as another region, often of another reader.
-
-    And those around several others, which are cut, with the reason.
-    """
-    found: dict[str, str] = {}
-    refused: dict[str, str] = {}
-    for slide_id in dict.fromkeys(one.slide_id for one in regions):
-        drawn = [
-            Region(one.region_id, one.outline, one.labels)
-            for one in regions
-            if one.slide_id == slide_id
-        ]
-        is_cut = [one for one in drawn if one.region_id in cut]
-        new = [one for one in drawn if one.region_id not in cut]
-        repeats = list(find_repeats(new, is_cut))
-        gone = {one.region_id for one, _ in repeats}
-        single = count_once(
-            [one for one in new if one.region_id not in gone],
-            labels_matter=False,
-            way_out="let its reader delete it",
-        )
-        refused |= {one.region_id: reason for one, reason in single.refused}
-        pairs = (*repeats, *single.repeats)
-        found |= {one.region_id: counted.region_id for one, counted in pairs}
-    return found, refused
+"""Objects of a region file that is imported; a biopsy has thousands of tubules."""
+MAX_LOOKED_AT = 200
+"""Shapes of which the tissue below is looked at, where a file has no glomeruli."""
+N_NAMED = 5
 
 
 def import_region_file(
@@ -192,15 +106,7 @@ def import_region_file(
     _check_number(len(file.features), where=str(path))
     with _open_without_scale(slide, options) as opened:
         slide_id, frame = opened.slide_id, SlideFrame.of(opened, options)
-        found = select_regions(
-            file.features,
-            frame,
-            options,
-            slide_id=slide_id,
-            slide_names=(opened.path.name,),
-        )
-        _leave_out_outside(found, opened)
-        drop_repeats(found, frame)
+        found = _select(file, frame, options, names=(slide_id, opened.path.name))
         checks = _slide_notes(opened, found.regions, options, where=str(path))
     if not found.regions and not found.invalid:
         reasons = (*unmatched_notes(found.classes, options), *left_out_notes(found.left_out))
@@ -228,17 +134,25 @@ def import_region_file(
 def _drawn_before(
     store: Store, regions: Mapping[RegionInput, Region], *, login: str, slide_id: str
 ) -> list[tuple[Region, Region]]:
-    """Return the regions where the account drew another one before, and that one.
+    """Return the regions where the account drew the same structure before, and that region.
 
     Other accounts read for themselves: their regions do not count.
     """
     own_ids = {named.region_id for named in regions}
-    before = [
-        Region(one.region_id, one.outline, one.labels)
+    before = _by_structure(
+        one.region()
         for one in list_regions(store, login=login, slide_id=slide_id)
         if one.login == login_key(login) and one.region_id not in own_ids
-    ]
-    return list(find_repeats(list(regions.values()), before))
+    )
+    new = _by_structure(regions.values())
+    return [pair for name in new for pair in find_repeats(new[name], before.get(name, []))]
+
+
+def _by_structure(regions: Iterable[Region]) -> dict[str, list[Region]]:
+    found: dict[str, list[Region]] = defaultdict(list)
+    for one in regions:
+        found[structure_of(one.labels)].append(one)
+    return found
 
 
 def _check_number(n_regions: int, *, where: str | None = None) -> None:
@@ -250,40 +164,82 @@ def _check_number(n_regions: int, *, where: str | None = None) -> None:
         )
 
 
-def _leave_out_outside(found: Selection, slide: Slide) -> None:
-    """Move the regions that lie outside the slide to those that are invalid."""
-    inside: list[Region] = []
-    width, height = slide.dimensions
-    for one in found.regions:
-        if slide.padded_share(one.box()) < 1.0:
-            inside.append(one)
-            continue
-        reason = (
-            f"the region lies outside the slide ({width} x {height}); give the region file of this "
-            "slide, or --drawn-mpp if it was drawn on an image of another scale"
+def _select(
+    file: RegionFile, frame: SlideFrame, options: RegionOptions, *, names: Sequence[str]
+) -> Selection:
+    """Choose the shapes of a slide, mend their outlines, and keep each glomerulus once.
+
+    Other structures lie within each other, and a file of a segmenter holds all of them.
+    """
+    slide_id, *others = names
+    features = [part for one in file.features for part in _separate_parts(one)]
+    found = select_regions(features, frame, options, slide_id=slide_id, slide_names=others)
+    _mend(found, slide_id, frame.size)
+    structures = [one for one in found.regions if structure_of(one.labels) != GLOMERULUS]
+    found.regions = [one for one in found.regions if structure_of(one.labels) == GLOMERULUS]
+    drop_repeats(found, frame)
+    found.regions += structures
+    return found
+
+
+def _separate_parts(feature: Feature) -> Iterator[Feature]:
+    """Yield the parts of an area such as fibrosis one by one; those of a glomerulus are one."""
+    area = find_structure(LABEL_SEPARATOR.join(feature.classes))
+    if area is None or area.kind != "area" or len(feature.parts) < 2:
+        yield feature
+        return
+    for number, part in enumerate(feature.parts, start=1):
+        yield replace(
+            feature,
+            place=f"{feature.place}, part {number}",
+            number=f"{feature.number}.{number}",
+            parts=(part,),
         )
-        found.invalid.append(InvalidRegion(one.region_id, slide.slide_id, reason))
-    found.regions = inside
+
+
+def _mend(found: Selection, slide_id: str, size: tuple[int, int] | None) -> None:
+    """Mend outlines that cross themselves; those without area or outside the slide are invalid."""
+    regions: list[Region] = []
+    changed: list[str] = []
+    for one in found.regions:
+        try:
+            mended = mended_region(one)
+            if size is not None:
+                check_on_slide(mended.box(), size)
+        except RegionError as error:
+            reason = f"region {one.region_id!r}: {error.message}"
+            found.invalid.append(InvalidRegion(one.region_id, slide_id, reason))
+            continue
+        if mended != one:
+            changed.append(one.region_id)
+        regions.append(mended)
+    found.regions = regions
+    if changed:
+        more = len(changed) - N_NAMED
+        listed = ", ".join(changed[:N_NAMED]) + (f", … (+{more})" if more > 0 else "")
+        found.notes.append(
+            RegionNote.of(
+                "Outlines that crossed themselves and were mended: {n} ({names}).",
+                n=len(changed),
+                names=listed,
+            )
+        )
 
 
 def _slide_notes(
     slide: Slide, regions: Sequence[Region], options: RegionOptions, *, where: str
 ) -> list[RegionNote]:
     """Return notes on regions that lie on empty glass or have an unlikely size."""
+    glomeruli = [one for one in regions if is_glomerulus(one.labels)]
     try:
-        on_glass = regions_on_glass(slide, regions, options)
+        on_glass = regions_on_glass(slide, glomeruli or regions[:MAX_LOOKED_AT], options)
     except RegionError as error:
         raise RegionError(error.message, where=where) from error
     notes = [glass_note(slide.slide_id, on_glass)] if on_glass else []
     if slide.stated_mpp_xy is not None:
-        doubts = _scale_doubts(slide, slide.slide_id, regions)
+        doubts = scale_doubts(slide, slide.slide_id, glomeruli)
         notes += [RegionNote.of(one.text, **one.values) for one in doubts]
     return notes
-
-
-def _scale_doubts(slide: Slide, slide_id: str, regions: Sequence[Region]) -> list[ScaleWarning]:
-    sizes = region_size_warning(slide_id, regions, slide.mpp_xy)
-    return [*slide.scale_warnings, *([] if sizes is None else [sizes])]
 
 
 def _open_without_scale(slide: Path, options: RegionOptions) -> Slide:
@@ -314,8 +270,7 @@ def export_region_file(store: Store, path: Path, slide: Path, *, login: str) -> 
     with open_slide(slide) as opened:
         slide_id, offset = opened.slide_id, opened.bounds_offset
     regions = [
-        Region(name_on_slide(one), one.outline, one.labels, one.slide_id)
-        for one in list_regions(store, login=login, slide_id=slide_id)
+        one.region(one.name_on_slide) for one in list_regions(store, login=login, slide_id=slide_id)
     ]
     write_regions(regions, path, bounds_offset=offset)
     return len(regions)
@@ -335,12 +290,13 @@ def import_boxes(
     A region that the account imported before keeps its present box. Of a malformed file nothing is
     imported; an object that is damaged or bounds no area is an error after the others are imported.
     """
-    invalid: list[InvalidRegion] = []
-    read = read_regions(file, frame=frame, slide_id=slide_id, invalid=invalid)
-    _check_number(len(read) + len(invalid))
-    single = count_once(read, mpp_xy=frame.mpp_xy or frame.stated_mpp_xy)
-    invalid += [InvalidRegion(one.region_id, slide_id, why) for one, why in single.refused]
-    regions = {_uploaded_region(region, login, slide_id): region for region in single.regions}
+    content = read_region_file(file)
+    _check_number(len(content.features))
+    found = _select(content, frame, DEFAULT_OPTIONS, names=(slide_id,))
+    for note in (*content.notes, *left_out_notes(found.left_out), *found.notes):
+        logger.warning("upload for slide %s: %s", slide_id, note.en)
+    invalid = found.invalid
+    regions = {_uploaded_region(region, login, slide_id): region for region in found.regions}
     if not regions and not invalid:
         raise RegionError(f"the uploaded file has no region for slide {slide_id!r}")
     known = known_regions(store, [one.region_id for one in regions])
@@ -364,92 +320,8 @@ def export_boxes(
 ) -> None:
     """Write the boxes of a slide that an account may see as QuPath GeoJSON."""
     drawn = list_regions(store, login=login, slide_id=slide_id)
-    regions = [Region(_qupath_id(one.region_id), one.outline, one.labels) for one in drawn]
+    regions = [one.region(_qupath_id(one.region_id)) for one in drawn]
     write_regions(regions, file, bounds_offset=bounds_offset)
-
-
-def name_on_slide(region: DrawnRegion) -> str:
-    """Return the id of a region without the prefix that names its slide."""
-    return region.region_id.removeprefix(f"{region.slide_id}:")
-
-
-def _relative(path: str, root: Path) -> str:
-    """Return a path relative to the root if it is inside, so that both can be moved together."""
-    inside = Path(path)
-    return inside.relative_to(root).as_posix() if inside.is_relative_to(root) else path
-
-
-def _was_changed(one: ImageReadings, region: DrawnRegion | None, margin: float) -> bool:
-    return region is None or region.box.grown(margin) != one.image.box
-
-
-def _cut_all(
-    regions: Sequence[DrawnRegion],
-    slides: Sequence[SlideEntry],
-    *,
-    out: Path,
-    mpp: float,
-    margin: float,
-) -> tuple[list[NewImage], dict[str, str], list[ScaleWarning]]:
-    """Cut regions slide by slide; a region or slide that fails does not stop the others."""
-    images: list[NewImage] = []
-    failures: dict[str, str] = {}
-    doubts: list[ScaleWarning] = []
-    entries = {entry.slide_id: entry for entry in slides}
-    for slide_id in dict.fromkeys(region.slide_id for region in regions):
-        on_slide = [region for region in regions if region.slide_id == slide_id]
-        entry = entries.get(slide_id)
-        if entry is None:
-            reason = f"its slide {slide_id!r} is not among the slides given"
-            failures |= {region.region_id: reason for region in on_slide}
-            continue
-        try:
-            slide = current_slide(entry.path, mpp_override=entry.mpp)
-            shapes = [Region(one.region_id, one.outline, one.labels) for one in on_slide]
-            doubts += _scale_doubts(slide, slide_id, shapes)
-            if slide.mpp > mpp * COARSER:
-                doubts.append(
-                    ScaleWarning(
-                        "Slide {slide} is coarser than the crops' {mpp} µm per pixel: they are "
-                        "enlarged and hold no finer detail.",
-                        {"slide": slide_id, "mpp": f"{mpp:g}"},
-                    )
-                )
-        except SlideError as error:
-            failures |= {region.region_id: error.message for region in on_slide}
-            continue
-        for region in on_slide:
-            try:
-                images.append(_cut(region, entry, out=out, mpp=mpp, margin=margin))
-            except SlideError as error:
-                failures[region.region_id] = error.message
-    close_current_slide()
-    return images, failures, doubts
-
-
-def _cut(
-    region: DrawnRegion, entry: SlideEntry, *, out: Path, mpp: float, margin: float
-) -> NewImage:
-    """Cut one region of its slide, which stays open for the next."""
-    slide = current_slide(entry.path, mpp_override=entry.mpp)
-    if slide.padded_share(region.box) == 1.0:
-        raise SlideError("the region lies outside its slide")
-    stain = entry.stain or slide.stain
-    box = region.box.grown(margin)
-    image_id = crop_image_id(region.slide_id, name_on_slide(region))
-    # With the version: the crop of a cut that failed must not be used after the region was moved.
-    path = out / f"{image_id}-v{region.version}.png"
-    cut_crop(CropTask(entry.path, entry.mpp, box, mpp, path))
-    return NewImage(
-        image_id=image_id,
-        image_path=str(path),
-        patient_id=entry.patient_id,
-        slide_id=region.slide_id,
-        stain=stain,
-        mpp=mpp,
-        box=box,
-        region_id=region.region_id,
-    )
 
 
 def _named_region(region: Region, slide_id: str) -> RegionInput:
@@ -460,6 +332,8 @@ def _named_region(region: Region, slide_id: str) -> RegionInput:
     name = region.region_id
     region_id = name if _is_uuid(name) else f"{slide_id}:{name.replace('/', '_')}"
     shape = f"glomerulab:{region_id}/{region.polygon}/{region.labels}"
+    if region.holes:
+        shape += f"/{region.holes}"
     return _region_input(region, region_id, slide_id, save_key=str(uuid5(NAMESPACE_URL, shape)))
 
 
@@ -480,7 +354,8 @@ def _region_input(region: Region, region_id: str, slide_id: str, *, save_key: st
         expected_version=0,
         save_key=save_key,
         labels=region.labels,
-        outline=None if region.polygon == box.corners() else region.polygon,
+        outline=None if region.polygon == box.corners() and not region.holes else region.polygon,
+        holes=region.holes,
     )
 
 

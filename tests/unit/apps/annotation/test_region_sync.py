@@ -9,12 +9,8 @@ import pytest
 from PIL import Image
 
 from glomerulab.apps.annotation.records import NewImage, SaveConflictError
-from glomerulab.apps.annotation.region_sync import (
-    crop_regions,
-    export_region_file,
-    import_region_file,
-    name_on_slide,
-)
+from glomerulab.apps.annotation.region_crops import crop_regions
+from glomerulab.apps.annotation.region_sync import export_region_file, import_region_file
 from glomerulab.apps.annotation.store.annotations import list_items
 from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import Store, open_store
@@ -199,7 +195,7 @@ def test_qupaths_regions_come_in_and_go_out_the_same(
     write_regions([TRIANGLE, SQUARE], tmp_path / "in.geojson")
     assert import_region_file(store, tmp_path / "in.geojson", slide, login="anna") == (2, 0)
     drawn = list_regions(store, login="anna", slide_id="S-1")
-    assert [name_on_slide(one) for one in drawn] == ["tuft", "1"]
+    assert [one.name_on_slide for one in drawn] == ["tuft", "1"]
     assert [one.box for one in drawn] == [TRIANGLE.box(), SQUARE.box()]
     assert export_region_file(store, tmp_path / "out.geojson", slide, login=OWNER) == 2
     assert read_regions(tmp_path / "out.geojson") == [TRIANGLE, SQUARE]

@@ -59,6 +59,8 @@ class RegionInput:
     """Free text, such as the class in a region file."""
     outline: tuple[Point, ...] | None = None
     """Of a region that is not a rectangle, level-0 pixels, not closed."""
+    holes: tuple[tuple[Point, ...], ...] = ()
+    """Rings that are cut out."""
 
 
 def save_region(store: Store, region: RegionInput, *, login: str) -> RegionSaveResult:
@@ -288,13 +290,20 @@ def _check_change(region: RegionInput, current: DrawnRegion | None, actor: Accou
 
 def _payload(region: RegionInput) -> dict[str, Any]:
     box, outline = region.box, region.outline
+    # Entries of earlier versions have no holes; a save of theirs that is sent again must be equal.
+    holes = {"holes": [_ring(hole) for hole in region.holes]} if region.holes else {}
     return {
         "slide_id": region.slide_id,
         "box": [box.x, box.y, box.width, box.height],
-        "outline": None if outline is None else [[float(x), float(y)] for x, y in outline],
+        "outline": None if outline is None else _ring(outline),
         "labels": list(region.labels),
         "deleted": region.deleted,
+        **holes,
     }
+
+
+def _ring(points: Sequence[Point]) -> list[list[float]]:
+    return [[float(x), float(y)] for x, y in points]
 
 
 def _region_from_event(entry: Event) -> DrawnRegion:
@@ -311,4 +320,5 @@ def _region_from_event(entry: Event) -> DrawnRegion:
         version=entry.version,
         deleted=payload["deleted"],
         saved_at=entry.at,
+        holes=tuple(tuple((x, y) for x, y in hole) for hole in payload.get("holes", ())),
     )

@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 PAGES = (routes_entry, routes_annotator, routes_review, routes_adjudicator, routes_owner)
 MAX_BODY_BYTES = 64 * 1024
+MAX_SHAPE_BYTES = 512 * 1024  # an outline of 10,000 points
 MAX_UPLOAD_BYTES = 20 * 1024 * 1024  # region files are the only uploads
 
 INTERNAL_ERROR = f"{UNEXPECTED}. Nothing that was saved is lost."
@@ -151,11 +152,12 @@ def _static_file(name: str) -> Response:
 
 
 def _max_body_bytes(site: Site, scope: Scope) -> int:
-    """Return the largest body: a region file's only of people who have logged in."""
+    """Return the largest body: a region file's or an outline's only after a log-in."""
     path = scope["path"]
+    is_shape = path.startswith("/api/slides/") and path.endswith("/regions")
     is_upload = path.startswith("/slides/") and path.endswith("/import")
-    if is_upload and signed_token(site, Request(scope).cookies) is not None:
-        return MAX_UPLOAD_BYTES
+    if (is_upload or is_shape) and signed_token(site, Request(scope).cookies) is not None:
+        return MAX_UPLOAD_BYTES if is_upload else MAX_SHAPE_BYTES
     return MAX_BODY_BYTES
 
 

@@ -21,7 +21,9 @@ from glomerulab.apps.annotation.records import (
     QueueItem,
     Study,
 )
-from glomerulab.apps.annotation.region_sync import crop_regions, export_boxes, import_boxes
+from glomerulab.apps.annotation.region_crops import crop_regions
+from glomerulab.apps.annotation.region_sync import export_boxes, import_boxes
+from glomerulab.apps.annotation.shapes import GLOMERULI, checked_shape, judged_labels
 from glomerulab.apps.annotation.store.annotations import (
     image_of_item,
     item_at,
@@ -53,6 +55,7 @@ from glomerulab.apps.annotation.web.schemas import (
 )
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.annotation.web.work_process import ReportTrack, run_apart
+from glomerulab.apps.web.language import language_of
 from glomerulab.apps.web.security import content_policy
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import (
@@ -62,10 +65,12 @@ from glomerulab.errors import (
     SlideError,
     UnknownRecordError,
 )
+from glomerulab.i18n.catalogue import Language
 from glomerulab.runtime.names import hashed_name
 from glomerulab.slides.regions.features import SlideFrame
 from glomerulab.slides.slide import Slide
 from glomerulab.slides.tiles import TILE_SIZE
+from glomerulab.structures.classes import KNOWN_STRUCTURES
 
 router = APIRouter()
 
@@ -192,6 +197,8 @@ def slide_page(
         "max_level": pyramid.max_level,
         "slide_mpp": _mpp_or_none(pyramid.slide),
         "crop_mpp": site.settings.crop_mpp,
+        "structures": _structures(language_of(request)),
+        "glomeruli": sorted(GLOMERULI),
     }
     page = render_page(
         request,
@@ -249,13 +256,21 @@ def boxes(site: CurrentSite, account: CurrentAccount, key: Key) -> Response:
 def save_box(
     site: CurrentSite, account: CurrentAccount, key: Key, body: RegionBody
 ) -> dict[str, object]:
-    """Save a new, moved or deleted box; the same key twice is saved once."""
+    """Save a new, changed or deleted shape; the same key twice is saved once."""
     slide_id = site.slide_cache.entry(key).slide_id
-    # The page does not show the classes that a region file gave; they stay.
     known = find_region(site.store, body.region_id.hex)
-    region = body.region(slide_id, labels=() if known is None else known.labels)
+    labels = () if known is None else known.labels
+    if not body.deleted:
+        labels = judged_labels(labels if body.labels is None else body.labels)
+    region, is_mended = body.region(slide_id, labels=labels), False
+    if not body.deleted:
+        region, is_mended = checked_shape(region, site.slide_cache.pyramid(key).slide.dimensions)
     saved = save_region(site.store, region, login=account.login)
-    return {"was_there": saved.already_saved, "saved": region_json(saved.region, may_edit=True)}
+    return {
+        "was_there": saved.already_saved,
+        "saved": region_json(saved.region, may_edit=True),
+        "mended": is_mended,
+    }
 
 
 @router.get("/slides/{key}/regions.geojson")
@@ -334,10 +349,19 @@ def queue_boxes(site: Site, slide: SlideEntry, *, by: str) -> int:
     if done.failures:
         reason = next(iter(done.failures.values()))
         raise SlideError(
-            f"{len(done.failures)} box(es) could not be cut, the first because: {reason}; "
+            f"{len(done.failures)} shape(s) could not be cut, the first because: {reason}; "
             f"{done.n_added} other(s) were handed out"
         )
     return done.n_added
+
+
+def _structures(language: Language) -> list[dict[str, object]]:
+    """Return the structures to draw, the glomerulus first; the first nine have a key."""
+    ordered = sorted(KNOWN_STRUCTURES, key=lambda one: one.id not in GLOMERULI)
+    return [
+        {"id": one.id, "name": one.name_in(language), "colour": f"#{bytes(one.colour).hex()}"}
+        for one in ordered
+    ]
 
 
 def _mpp_or_none(slide: Slide) -> float | None:

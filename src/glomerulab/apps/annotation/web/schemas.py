@@ -12,10 +12,14 @@ from glomerulab.apps.annotation.records import (
     DrawnRegion,
     QueueItem,
 )
+from glomerulab.apps.annotation.shapes import structure_of
 from glomerulab.apps.annotation.store.regions import RegionInput
-from glomerulab.geometry import Box, Region
+from glomerulab.geometry import Box, Point, Region
+from glomerulab.slides.regions.proposals import PROPOSAL_LABEL
 
 MAX_COORDINATE = 10_000_000
+MAX_POINTS = 10_000
+MAX_HOLES = 1_000
 
 
 def _without_nul(text: str) -> str:
@@ -83,8 +87,11 @@ class AnnotationBody(_Body):
         return AnnotationContent(self.labels, self.unsure, reason, self.note.strip())
 
 
+Ring = Annotated[list[PixelPoint], Field(min_length=3, max_length=MAX_POINTS)]
+
+
 class RegionBody(_Body):
-    """One save of one box."""
+    """One save of one box or polygon."""
 
     region_id: UUID
     x: Coordinate
@@ -94,14 +101,20 @@ class RegionBody(_Body):
     expected_version: Version
     save_key: UUID
     deleted: Tick = False
-    outline: Annotated[list[PixelPoint], Field(min_length=3, max_length=2000)] | None = None
+    outline: Ring | None = None
     """Of a turned box, or of another shape; then the box is the one around it."""
+    holes: Annotated[list[Ring], Field(max_length=MAX_HOLES)] = []
+    """Rings that are cut out of the outline."""
+    labels: Annotated[list[ShortText], Field(max_length=64)] | None = None
+    """The classes; those that the shape has, if they are not given."""
 
     def region(self, slide_id: str, *, labels: tuple[str, ...] = ()) -> RegionInput:
         """Return the region to save, with the labels that it has."""
         box, outline = Box(self.x, self.y, self.width, self.height), None
+        holes: tuple[tuple[Point, ...], ...] = ()
         if self.outline is not None:
             outline = tuple(self.outline)
+            holes = tuple(map(tuple, self.holes))
             box = Region(self.region_id.hex, outline).box()
         return RegionInput(
             region_id=self.region_id.hex,
@@ -112,6 +125,7 @@ class RegionBody(_Body):
             deleted=self.deleted,
             labels=labels,
             outline=outline,
+            holes=holes,
         )
 
 
@@ -152,7 +166,8 @@ def item_json(
 def region_json(region: DrawnRegion, *, may_edit: bool, cut: bool = False) -> dict[str, Any]:
     """Return a drawn box as the slide page needs it; `cut` if it was handed out as an image."""
     box = region.box
-    outline = None if region.outline == box.corners() else [list(one) for one in region.outline]
+    is_box = region.outline == box.corners() and not region.holes
+    outline = None if is_box else [list(one) for one in region.outline]
     return {
         "region_id": region.region_id,
         "x": box.x,
@@ -165,4 +180,8 @@ def region_json(region: DrawnRegion, *, may_edit: bool, cut: bool = False) -> di
         "may_edit": may_edit and not cut,
         "cut": cut,
         "outline": outline,
+        "holes": [[list(one) for one in hole] for hole in region.holes],
+        "labels": list(region.labels),
+        "structure": structure_of(region.labels),
+        "proposed": PROPOSAL_LABEL in region.labels,
     }

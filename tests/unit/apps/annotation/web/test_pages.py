@@ -102,7 +102,7 @@ def test_messages_name_labels_and_speak_the_language_of_the_page(web):
 
 
 def test_a_filled_in_message_is_translated_with_what_it_holds():
-    text = "2 box(es) could not be cut, the first because: the region lies outside its slide; "
+    text = "2 shape(s) could not be cut, the first because: the region lies outside its slide; "
     found = translate_message(text + "1 other(s) were handed out", "zh", part="annotation")
     assert "区域位于切片之外" in found
     assert "2" in found

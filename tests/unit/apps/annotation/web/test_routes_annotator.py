@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glomerulab.apps.annotation.region_sync import (
-    crop_regions,
-    export_boxes,
-    import_boxes,
-)
+from glomerulab.apps.annotation.region_crops import crop_regions
+from glomerulab.apps.annotation.region_sync import export_boxes, import_boxes
 from glomerulab.apps.annotation.store.annotations import item_at, list_items
 from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_region
 from glomerulab.apps.annotation.web.routes_annotator import queue_boxes
@@ -415,7 +412,7 @@ def test_a_box_cut_from_the_command_line_counts_as_handed_out(site, entry, tmp_p
 def test_a_box_outside_the_slide_does_not_stop_the_others(site, entry):
     _draw(site)
     _draw(site, region_id="0" * 31 + "2", box=Box(90_000, 90_000, 10, 10))
-    with pytest.raises(SlideError, match=r"1 box.*outside.*1 other"):
+    with pytest.raises(SlideError, match=r"1 shape.*outside.*1 other"):
         queue_boxes(site, entry, by="owner")
     image = item_at(site.store, "anna", len(list_items(site.store, "anna"))).image
     assert image.region_id == REGION

@@ -1,29 +1,39 @@
-// The shape of a box on a slide, as the server keeps it: {x, y, width, height, outline}. The outline of
-// a turned box or of another shape is a list of points in level-0 pixels; a plain box has none.
+// A shape on a slide, as the server keeps it: {x, y, width, height, outline, holes, labels, structure,
+// proposed}. The outline of a turned box or of a polygon is a list of points in level-0 pixels; a plain
+// box has none.
 
 export function shapeOf(annotation) {
   const { type, geometry } = annotation.target.selector;
   const { minX, minY, maxX, maxY } = geometry.bounds;
   const x = Math.round(minX), y = Math.round(minY);
-  const box = { x, y, width: Math.max(1, Math.round(maxX) - x), height: Math.max(1, Math.round(maxY) - y) };
-  if (type === "POLYGON") return { ...box, outline: geometry.points.map(([px, py]) => [px, py]) };
+  const box = { x, y, width: Math.max(1, Math.round(maxX) - x), height: Math.max(1, Math.round(maxY) - y), holes: [] };
+  if (type === "POLYGON") return { ...box, outline: rounded(geometry.points) };
+  if (type === "MULTIPOLYGON") {
+    const [outline, ...holes] = geometry.polygons[0].rings.map((ring) => rounded(ring.points));
+    return { ...box, outline, holes };
+  }
   return { ...box, outline: isTurned(geometry) ? cornersOf(geometry) : null };
 }
 
-export function asAnnotation(id, { x, y, width, height, outline }) {
-  const bounds = { minX: x, minY: y, maxX: x + width, maxY: y + height };
-  const plain = { x, y, w: width, h: height, rot: 0, bounds };
-  const turned = outline && rectangleOf(outline);
-  const selector = outline && !turned
-    ? { type: "POLYGON", geometry: { points: outline, bounds: boundsOf(outline) } }
-    : { type: "RECTANGLE", geometry: turned ? { ...turned, bounds: boundsOf(outline) } : plain };
-  return { id, bodies: [], target: { annotation: id, selector } };
+export function asAnnotation(id, { x, y, width, height, outline, holes = [] }) {
+  const plain = { x, y, w: width, h: height, rot: 0, bounds: { minX: x, minY: y, maxX: x + width, maxY: y + height } };
+  const selector = (type, geometry) => ({ id, bodies: [], target: { annotation: id, selector: { type, geometry } } });
+  if (!outline) return selector("RECTANGLE", plain);
+  const bounds = boundsOf(outline);
+  if (holes.length) return selector("MULTIPOLYGON", { polygons: [{ rings: [outline, ...holes].map((points) => ({ points })), bounds }], bounds });
+  const turned = rectangleOf(outline);
+  return turned ? selector("RECTANGLE", { ...turned, bounds }) : selector("POLYGON", { points: outline, bounds });
 }
 
 export function isSameShape(one, other) {
   return JSON.stringify(one && ordered(one)) === JSON.stringify(other && ordered(other));
 }
-function ordered({ x, y, width, height, outline }) { return outline ?? [x, y, width, height]; }
+function ordered({ x, y, width, height, outline, holes, labels, proposed }) {
+  return [outline ?? [x, y, width, height], holes ?? [], labels ?? [], Boolean(proposed)];
+}
+
+// A hundredth of a pixel is finer than any hand, and half as long in a request.
+function rounded(points) { return points.map(([x, y]) => [Math.round(x * 100) / 100, Math.round(y * 100) / 100]); }
 
 // The size along its own sides, in pixels of the slide.
 export function shapeText({ width, height, outline }, translate) {

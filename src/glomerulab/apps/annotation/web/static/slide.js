@@ -1,5 +1,5 @@
-// A slide in deep zoom and the boxes drawn on it. Every box is saved as it is drawn, through the same
-// outbox as labels: nothing is lost when the server is unreachable.
+// A slide in deep zoom and the shapes drawn on it, boxes and polygons. Every shape is saved as it is drawn,
+// through the same outbox as labels: nothing is lost when the server is unreachable.
 import { Outbox, randomKey } from "./outbox.js";
 import { fillMessage, sentence, showSaveState } from "./save_state.js";
 import { promptLogin, request, setCsrfToken } from "./server.js";
@@ -11,8 +11,12 @@ const path = `/api/slides/${settings.key}/regions`;
 const $ = (id) => document.getElementById(id);
 setCsrfToken(settings.csrf);
 
-// annotation id -> {region_id, version, may_edit, cut, login, shape}; the shape of a deleted box is null
+// annotation id -> {region_id, version, may_edit, cut, login, shape}; the shape of a deleted one is null
 const boxes = new Map();
+const structures = new Map(settings.structures.map((one) => [one.id, one]));
+const DEFAULT = settings.structures[0].id;
+const PROPOSED = "#e69f00", FIXED = "#5a5f63";
+const MAX_LINES = 300; // of the list; thousands of lines make the page slow
 const changes = []; // {id, before}: what undo brings back
 
 const viewer = OpenSeadragon({
@@ -32,10 +36,13 @@ viewer.addHandler("tile-load-failed", () => fillMessage($("image-message"),
 
 const drawn = AnnotoriousOSD.createOSDAnnotator(viewer, {
   drawingEnabled: false, drawingMode: "drag", autoSave: true, theme: "light",
-  style: (annotation) => ({ fill: "#12627c", fillOpacity: 0.06, stroke: boxes.get(annotation.id)?.may_edit === false ? "#5a5f63" : "#0d7896", strokeWidth: 2.5 }),
+  style: (annotation) => styleOf(boxes.get(annotation.id)),
   userSelectAction: (annotation) => (boxes.get(annotation.id)?.may_edit === false ? "SELECT" : "EDIT"),
 });
-drawn.setDrawingTool("rectangle");
+function styleOf(box) {
+  const stroke = box?.may_edit === false ? FIXED : box?.shape?.proposed ? PROPOSED : structures.get(box?.shape?.structure ?? $("structure").value)?.colour ?? "#0d7896";
+  return { fill: stroke, fillOpacity: 0.1, stroke, strokeWidth: 2.5 };
+}
 // A new box is selected at once, and while a box is selected the next drag draws nothing. Events of the annotator
 // come by a timer, on a slow computer after the next press, which lost a box: subscribe to its state instead.
 drawn.state.selection.subscribe(({ selected }) => {
@@ -44,8 +51,13 @@ drawn.state.selection.subscribe(({ selected }) => {
 
 const outbox = new Outbox(`${settings.login}:${settings.key}`, {
   onChange: (n, error) => showSaveState(n, error, () => outbox.flush()),
-  onSaved: (entry, response) => { const box = boxes.get(entry.subject); if (box) box.version = response.saved.version; },
-  onConflict: () => restore(translate("This box was changed in another window; the saved box is shown.")),
+  onSaved: (entry, response) => {
+    const box = boxes.get(entry.subject);
+    if (!box) return;
+    box.version = response.saved.version;
+    if (response.mended && !outbox.pendingFor(entry.subject)) showMended(entry.subject, response.saved);
+  },
+  onConflict: () => restore(translate("This shape was changed in another window; the saved shape is shown.")),
   onRefused: (entry, error) => restore(sentence(translate(error.message))),
   onLoggedOut: () => promptLogin(() => outbox.flush()),
 });
@@ -55,11 +67,21 @@ async function restore(why) {
   await load();
 }
 
+function showMended(id, saved) {
+  const box = boxes.get(id);
+  if (!box.shape) return;
+  drawn.cancelSelected();
+  box.shape = shapeFrom(saved);
+  drawn.updateAnnotation(asAnnotation(id, box.shape));
+  fillMessage($("banner"), translate("The outline crossed itself and was mended; the saved shape is shown."), translate("Close"), () => { $("banner").hidden = true; });
+  renderList();
+}
+
 function save(id, shape) {
   const box = boxes.get(id);
   if (!box?.may_edit || isSameShape(shape, box.shape)) return;
-  const { x, y, width, height, outline } = shape ?? box.shape;
-  const body = { region_id: box.region_id, x, y, width, height, outline, expected_version: box.version, deleted: shape === null };
+  const { x, y, width, height, outline, holes, labels } = shape ?? box.shape;
+  const body = { region_id: box.region_id, x, y, width, height, outline, holes, labels, expected_version: box.version, deleted: shape === null };
   changes.push({ id, before: box.shape });
   box.shape = shape;
   clearNotices();
@@ -69,14 +91,57 @@ function save(id, shape) {
 
 drawn.on("createAnnotation", (annotation) => {
   if (boxes.has(annotation.id)) return; // brought back by undo
-  const shape = shapeOf(annotation);
+  const shape = { ...shapeOf(annotation), ...ofStructure($("structure").value) };
   if (shape.width < 8 || shape.height < 8) { drawn.removeAnnotation(annotation.id); return; } // drawn by accident
   boxes.set(annotation.id, { region_id: randomKey(), version: 0, may_edit: true, cut: false, login: settings.login, shape: null });
   save(annotation.id, shape);
+  restyle();
 });
-drawn.on("updateAnnotation", (annotation) => save(annotation.id, shapeOf(annotation)));
+// A proposal that a person corrects is their own shape.
+drawn.on("updateAnnotation", (annotation) => {
+  const box = boxes.get(annotation.id);
+  if (!box?.shape) return;
+  const { labels, structure, proposed } = box.shape;
+  const shape = { ...shapeOf(annotation), labels, structure, proposed };
+  save(annotation.id, isSameShape(shape, box.shape) ? shape : { ...shape, proposed: false });
+});
 drawn.on("deleteAnnotation", (annotation) => save(annotation.id, null));
-drawn.on("selectionChanged", renderList);
+drawn.on("selectionChanged", () => { showSelectedStructure(); renderList(); });
+
+function ofStructure(id) { return { labels: [id], structure: id, proposed: false }; }
+function shapeFrom({ x, y, width, height, outline, holes, labels, structure, proposed }) {
+  const named = structure ?? labels?.find((one) => structures.has(one)) ?? DEFAULT;
+  return { x, y, width, height, outline: outline ?? null, holes: holes ?? [], labels: labels ?? [], structure: named, proposed: Boolean(proposed) };
+}
+function restyle() { drawn.setStyle((annotation) => styleOf(boxes.get(annotation.id))); }
+function selectedOwn() {
+  return drawn.getSelected().map((one) => one.id).filter((id) => boxes.get(id)?.may_edit && boxes.get(id).shape);
+}
+// The class of what is selected, else of what is drawn next.
+function setStructure(id) {
+  $("structure").value = id;
+  for (const one of selectedOwn()) if (boxes.get(one).shape.structure !== id) save(one, { ...boxes.get(one).shape, ...ofStructure(id) });
+  restyle();
+}
+function showSelectedStructure() {
+  const [id] = selectedOwn();
+  if (id) $("structure").value = boxes.get(id).shape.structure;
+}
+function proposals() { return [...boxes].filter(([, box]) => box.may_edit && box.shape?.proposed).map(([id]) => id); }
+// Store a proposal as it is, and go to the next.
+function accept() {
+  const taken = selectedOwn().filter((id) => boxes.get(id).shape.proposed);
+  drawn.cancelSelected();
+  for (const id of taken) save(id, { ...boxes.get(id).shape, proposed: false });
+  restyle();
+  const [next] = proposals();
+  if (next) showShape(next);
+}
+function showShape(id) {
+  setTool(null);
+  drawn.setSelected(id, boxes.get(id).may_edit);
+  drawn.fitBounds(id, { padding: 90 });
+}
 
 function eraseBox(id) {
   if (!boxes.get(id)?.may_edit) return;
@@ -89,58 +154,95 @@ function undo() {
   const { id, before } = change;
   drawn.cancelSelected();
   const isDrawn = boxes.get(id).shape !== null;
+  const isRestyled = before?.structure !== boxes.get(id).shape?.structure || before?.proposed;
   if (before === null) drawn.removeAnnotation(id);
   else if (isDrawn) drawn.updateAnnotation(asAnnotation(id, before));
   else drawn.addAnnotation(asAnnotation(id, before));
   save(id, before);
   changes.length = changes.findLastIndex((one) => one.id === id); // the undoing itself is not undone
+  if (isRestyled) restyle();
   renderList();
 }
 
 function renderList() {
   const selected = new Set(drawn.getSelected().map((one) => one.id));
   const known = drawn.getAnnotations().filter((one) => boxes.get(one.id)?.shape);
-  $("count").textContent = translate("{n} boxes", { n: known.length });
+  $("count").textContent = translate("{n} shapes", { n: known.length });
   $("undo").disabled = changes.length === 0;
   $("others-note").hidden = known.every((one) => boxes.get(one.id).may_edit);
   $("selected-note").textContent = known.filter((one) => selected.has(one.id)).map((one) => whyFixed(boxes.get(one.id))).join(" ");
-  $("box-list").replaceChildren(...known.map((annotation, index) => {
+  const n_proposed = proposals().length;
+  $("accept").hidden = n_proposed === 0;
+  $("accept-count").textContent = translate("{n} proposals to look at", { n: n_proposed });
+  $("more-note").hidden = known.length <= MAX_LINES;
+  $("box-list").replaceChildren(...known.slice(0, MAX_LINES).map((annotation, index) => {
     const box = boxes.get(annotation.id);
     const line = document.createElement("li");
     const show = document.createElement("button");
     show.className = "small toggle";
     show.setAttribute("aria-pressed", String(selected.has(annotation.id)));
-    const parts = [index + 1, shapeText(box.shape, translate)];
+    const parts = [index + 1, nameOf(box.shape), shapeText(box.shape, translate)];
+    if (box.shape.proposed) parts.push(translate("proposed"));
     if (box.login !== settings.login) parts.push(box.login);
     if (box.cut) parts.push(translate("handed out"));
     show.textContent = parts.join(" · ");
-    show.addEventListener("click", () => { setDrawing(false); drawn.setSelected(annotation.id, box.may_edit); drawn.fitBounds(annotation.id, { padding: 90 }); });
+    show.style.setProperty("--structure", styleOf(box).stroke);
+    show.addEventListener("click", () => showShape(annotation.id));
     line.append(show);
     if (box.may_edit) {
       const erase = document.createElement("button");
       erase.className = "small";
       erase.textContent = "×";
-      erase.setAttribute("aria-label", translate("Delete box {n}", { n: index + 1 }));
+      erase.setAttribute("aria-label", translate("Delete shape {n}", { n: index + 1 }));
       erase.addEventListener("click", () => eraseBox(annotation.id));
       line.append(erase);
     }
     return line;
   }));
 }
+// The structure, or the class of a region file that names none, such as a lesion.
+function nameOf({ structure, labels }) {
+  const isNamed = structure !== DEFAULT || labels.length === 0 || labels.includes(structure);
+  return isNamed ? structures.get(structure)?.name ?? structure : labels.join(", ");
+}
 function whyFixed(box) {
   if (box.may_edit) return "";
-  if (box.cut) return translate("This box was cut and handed out; it can no longer be changed.");
-  return translate("{name} drew this box; only the account that drew a box can change it here.", { name: box.login });
+  if (box.cut) return translate("This shape was cut and handed out; it can no longer be changed.");
+  return translate("{name} drew this shape; only the account that drew a shape can change it here.", { name: box.login });
 }
 // What the server told of an earlier action is no longer the last word.
 function clearNotices() { for (const notice of document.querySelectorAll(".panel .notice.done")) notice.remove(); }
 
-function setDrawing(isOn) {
-  drawn.setDrawingEnabled(isOn);
-  $("draw").setAttribute("aria-pressed", String(isOn));
-  $("hint").textContent = isOn ? translate("Drag from corner to corner. Esc ends drawing.") : translate("Drag to move, B to draw; click a box to change it.");
+// A box is dragged, a polygon clicked corner by corner; null ends drawing.
+function setTool(tool) {
+  if (tool) {
+    drawn.cancelSelected();
+    drawn.setDrawingMode(tool === "polygon" ? "click" : "drag");
+    drawn.setDrawingTool(tool);
+  }
+  drawn.setDrawingEnabled(tool !== null);
+  viewer.gestureSettingsMouse.dblClickToZoom = tool === null; // it closes a polygon
+  $("draw").setAttribute("aria-pressed", String(tool === "rectangle"));
+  $("draw-polygon").setAttribute("aria-pressed", String(tool === "polygon"));
+  $("hint").textContent = {
+    rectangle: translate("Drag from corner to corner. Esc ends drawing."),
+    polygon: translate("Click corner by corner; click the first corner or double-click to close. Esc ends drawing."),
+  }[tool] ?? translate("Drag to move, B for boxes, P for polygons; click a shape to change it. Click a corner and press Delete to remove it.");
 }
-function isDrawing() { return $("draw").getAttribute("aria-pressed") === "true"; }
+function toggleTool(tool) { setTool(isDrawing(tool) ? null : tool); }
+function isDrawing(tool) {
+  const buttons = { rectangle: $("draw"), polygon: $("draw-polygon") };
+  const asked = tool ? [buttons[tool]] : Object.values(buttons);
+  return asked.some((one) => one.getAttribute("aria-pressed") === "true");
+}
+// Delete a corner if one is selected, else the selected shapes.
+function deleteSelected() {
+  if (document.querySelector(".a9s-annotationlayer .a9s-handle .a9s-handle-selected, .a9s-handle.selected")) {
+    document.querySelector(".a9s-annotationlayer").dispatchEvent(new KeyboardEvent("keydown", { key: "Delete" }));
+    return;
+  }
+  drawn.getSelected().forEach((one) => eraseBox(one.id));
+}
 
 async function load() {
   let known;
@@ -158,15 +260,13 @@ async function load() {
     pending.delete(box.region_id);
     if (entry?.body.deleted) continue;
     const id = entry?.subject ?? box.region_id;
-    const { x, y, width, height, outline } = entry?.body ?? box;
-    const shape = { x, y, width, height, outline };
+    const shape = shapeFrom(entry?.body ?? box);
     boxes.set(id, { ...box, shape });
     annotations.push(asAnnotation(id, shape));
   }
   for (const entry of pending.values()) {
     if (entry.body.deleted) continue;
-    const { x, y, width, height, outline } = entry.body;
-    const shape = { x, y, width, height, outline: outline ?? null };
+    const shape = shapeFrom(entry.body);
     boxes.set(entry.subject, { region_id: entry.body.region_id, version: 0, may_edit: true, cut: false, login: settings.login, shape });
     annotations.push(asAnnotation(entry.subject, shape));
   }
@@ -176,12 +276,15 @@ async function load() {
 }
 
 const KEYS = {
-  b: () => setDrawing(!isDrawing()),
-  Escape: () => { drawn.cancelSelected(); setDrawing(false); },
-  Delete: () => drawn.getSelected().forEach((one) => eraseBox(one.id)),
-  Backspace: () => drawn.getSelected().forEach((one) => eraseBox(one.id)),
+  b: () => toggleTool("rectangle"),
+  p: () => toggleTool("polygon"),
+  a: accept,
+  Escape: () => { drawn.cancelSelected(); setTool(null); },
+  Delete: deleteSelected,
+  Backspace: deleteSelected,
   "+": () => viewer.viewport.zoomBy(1.4), "=": () => viewer.viewport.zoomBy(1.4), "-": () => viewer.viewport.zoomBy(1 / 1.4),
   0: () => viewer.viewport.goHome(),
+  ...Object.fromEntries(settings.structures.slice(0, 9).map((one, index) => [index + 1, () => setStructure(one.id)])),
 };
 // Before the annotator sees the key: its own undo knows nothing of what is saved.
 window.addEventListener("keydown", (event) => {
@@ -197,7 +300,10 @@ document.addEventListener("keydown", (event) => {
   const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (action) { event.preventDefault(); action(); }
 });
-$("draw").addEventListener("click", () => setDrawing(!isDrawing()));
+$("draw").addEventListener("click", () => toggleTool("rectangle"));
+$("draw-polygon").addEventListener("click", () => toggleTool("polygon"));
+$("structure").addEventListener("change", () => setStructure($("structure").value));
+$("accept-button").addEventListener("click", accept);
 $("undo").addEventListener("click", undo);
 $("zoom-in").addEventListener("click", () => viewer.viewport.zoomBy(1.4));
 $("zoom-out").addEventListener("click", () => viewer.viewport.zoomBy(1 / 1.4));
@@ -207,21 +313,21 @@ $("file").addEventListener("change", () => { $("import").submit(); showImport();
 // While the browser waits for the response to the file.
 async function showImport() {
   const { n_done: done, n_boxes: all } = await request("/api/import").catch(() => ({ n_done: 0, n_boxes: 0 }));
-  $("importing").textContent = all ? translate("{done} of {all} boxes saved", { done, all }) : translate("Reading the file …");
+  $("importing").textContent = all ? translate("{done} of {all} shapes saved", { done, all }) : translate("Reading the file …");
   $("importing").hidden = false;
   setTimeout(showImport, 500);
 }
 
 // Cutting cannot be undone: say what it does, and ask.
 $("cut")?.addEventListener("click", () => {
-  const n = [...boxes.values()].filter((box) => box.shape && !box.cut).length;
+  const n = [...boxes.values()].filter((box) => box.shape && !box.cut && settings.glomeruli.includes(box.shape.structure)).length;
   const { slide_mpp: slide, crop_mpp: crop } = settings;
   const lines = [];
   if (slide === null) lines.push(translate("This slide does not state its µm per pixel and cannot be cut. Start the server with a slides table that has the column mpp."));
-  else if (n === 0) lines.push(translate("Every box of this slide is handed out already."));
-  else if (outbox.size) lines.push(translate("Some boxes are not saved yet. Try again when all are saved."));
+  else if (n === 0) lines.push(translate("Every glomerulus of this slide is handed out already."));
+  else if (outbox.size) lines.push(translate("Some shapes are not saved yet. Try again when all are saved."));
   else {
-    lines.push(translate("{n} boxes become images of {mpp} µm per pixel and go to the annotators at once. This cannot be undone, and these boxes can then no longer be changed.", { n, mpp: crop }));
+    lines.push(translate("{n} glomeruli become images of {mpp} µm per pixel and go to the annotators at once. This cannot be undone, and these shapes can then no longer be changed.", { n, mpp: crop }));
     if (slide > crop * 1.001) lines.push(translate("The slide has {slide} µm per pixel: the images are enlarged and show no finer detail than it does.", { slide: Number(slide.toPrecision(4)) }));
   }
   $("cut-text").replaceChildren(...lines.map((text) => Object.assign(document.createElement("p"), { textContent: text })));
@@ -229,7 +335,7 @@ $("cut")?.addEventListener("click", () => {
   $("cut-dialog").showModal();
 });
 
-setDrawing(false);
+setTool(null);
 history.replaceState(null, "", location.pathname); // a reload does not tell again what was done once
 showSaveState(outbox.size, null, () => outbox.flush());
 viewer.addOnceHandler("open", () => { load(); outbox.flush(); });
