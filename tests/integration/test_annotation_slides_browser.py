@@ -1,12 +1,15 @@
 """Boxes on slides as people draw them: Chromium, a real server, a written slide."""
 
 import pytest
+from shapely import Polygon
 
 from glomerulab.apps.annotation.store.annotations import list_items
 from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.apps.annotation.store.regions import RegionInput, list_regions, save_region
-from glomerulab.geometry import Box
+from glomerulab.geometry import Box, Region
 from glomerulab.slides.pyramid import write_pyramid
+from glomerulab.slides.regions.files import read_regions, write_regions
+from glomerulab.slides.regions.proposals import PROPOSAL_LABEL
 from tests.conftest import smooth_noise
 from tests.support.annotation_browser import all_saved, drag, violations
 from tests.support.annotation_server import Server
@@ -15,7 +18,7 @@ from tests.support.annotation_web import write_images
 
 pytestmark = pytest.mark.browser
 
-SLIDES = ("turned", "undone", "looked-at", "cut")
+SLIDES = ("turned", "undone", "looked-at", "cut", "polygons", "mended", "proposals")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,26 @@ def _draw_one(page, start=(400, 250), end=(520, 350)):
     page.wait_for_selector("#count:has-text('2 shapes')")
     page.keyboard.press("Escape")
     all_saved(page)
+
+
+def _changed(server, page, before):
+    """Return a shape when it has another version; events of the annotator come by a timer."""
+    for _ in range(100):
+        for now in _boxes(server, before.slide_id):
+            if now.region_id == before.region_id and now.version > before.version:
+                return now
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{before} was not changed")
+
+
+def _press(page, *points, double=False):
+    """Click points one after the other; a double click at the last closes a polygon."""
+    area = page.locator("#viewer").bounding_box()
+    for number, (x, y) in enumerate(points, start=1):
+        page.mouse.move(area["x"] + x, area["y"] + y, steps=3)
+        is_last = double and number == len(points)
+        page.mouse.click(area["x"] + x, area["y"] + y, click_count=2 if is_last else 1)
+        page.wait_for_timeout(350)  # two quick clicks are a double click
 
 
 def _own_line(page):
@@ -143,3 +166,107 @@ def test_cutting_asks_and_tells_that_the_slide_is_coarser(server, open_page):
     page.click("#cut")
     assert "handed out already" in page.inner_text("#cut-dialog")
     assert page.locator("#cut-confirm").is_hidden()
+
+
+def test_a_polygon_is_drawn_corrected_classed_and_deleted(server, open_page):
+    page = open_page("anna")
+    _open_slide(page, "polygons")
+    page.keyboard.press("4")
+    page.keyboard.press("p")
+    _press(page, (300, 300), (460, 310), (480, 450), (380, 500), (290, 420), double=True)
+    page.wait_for_selector("#count:has-text('2 shapes')")
+    page.keyboard.press("Escape")
+    all_saved(page)
+    (drawn,) = _boxes(server, "polygons")
+    assert len(drawn.outline) == 5
+    assert drawn.labels == ("medulla",)
+
+    _own_line(page).locator(".toggle").click()
+    page.wait_for_timeout(900)  # the slide is still moving to the shape
+    assert violations(page) == []
+    handle = page.locator(".a9s-handle").first
+    place = handle.bounding_box()
+    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 40, y - 30, steps=8)
+    page.mouse.up()
+    moved = _changed(server, page, drawn)
+    assert moved.outline[1:] == drawn.outline[1:]
+    assert moved.outline[0][0] < drawn.outline[0][0] - 5
+    page.locator(".a9s-handle").nth(3).click()
+    page.keyboard.press("Delete")
+    cornered = _changed(server, page, moved)
+    assert cornered.outline == (*moved.outline[:3], *moved.outline[4:])
+
+    page.keyboard.press("1")
+    classed = _changed(server, page, cornered)
+    assert classed.labels == ("glomerulus",)
+    page.keyboard.press("Control+z")
+    assert _changed(server, page, classed).labels == ("medulla",)
+    page.reload()
+    page.wait_for_selector("#box-list li:has-text('Medulla')")
+    _own_line(page).locator("button[aria-label]").click()
+    page.wait_for_selector("#count:has-text('1 shapes')")
+    all_saved(page)
+    assert _boxes(server, "polygons") == []
+
+
+def test_an_outline_that_crosses_itself_is_mended_or_refused_and_told(server, open_page):
+    page = open_page("anna")
+    _open_slide(page, "mended")
+    page.keyboard.press("p")
+    _press(page, (300, 250), (500, 450), (500, 250), (300, 390), double=True)
+    page.wait_for_selector("#banner:has-text('crosses itself and bounds 2 areas')")
+    assert _boxes(server, "mended") == []
+    _press(
+        page, (300, 250), (500, 250), (500, 450), (300, 450), (290, 350), (306, 350), double=True
+    )
+    page.wait_for_selector("#banner:has-text('was mended')")
+    all_saved(page)
+    (mended,) = _boxes(server, "mended")
+    assert Polygon(mended.outline).is_valid
+
+
+def test_proposals_are_accepted_corrected_and_exported_with_holes(server, open_page, tmp_path):
+    ring = ((300.0, 300.0), (500.0, 300.0), (500.0, 500.0), (300.0, 500.0))
+    hole = ((350.0, 350.0), (450.0, 350.0), (400.0, 450.0))
+    proposed = [
+        Region("p1", ring, (PROPOSAL_LABEL,)),
+        Region(
+            "t1",
+            tuple((x + 400, y) for x, y in ring),
+            ("Tubule",),
+            holes=(tuple((x + 400, y) for x, y in hole),),
+        ),
+    ]
+    write_regions(proposed, tmp_path / "proposed.geojson")
+    page = open_page("anna")
+    _open_slide(page, "proposals")
+    page.set_input_files("#file", tmp_path / "proposed.geojson")
+    page.wait_for_selector("#box-list li:has-text('proposed')")
+    page.wait_for_selector("#viewer[data-ready]")
+    page.keyboard.press("a")  # shows the first
+    page.wait_for_selector("#box-list [aria-pressed=true]:has-text('proposed')")
+    page.keyboard.press("a")
+    page.wait_for_selector("#accept", state="hidden")
+    all_saved(page)
+    (tubule,) = (one for one in _boxes(server, "proposals") if one.holes)
+    page.locator("#box-list li:has-text('Tubule') .toggle").click()
+    page.wait_for_timeout(900)
+    handle = page.locator(".a9s-handle").last  # a corner of the hole
+    place = handle.bounding_box()
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(place["x"] + 30, place["y"] - 30, steps=8)
+    page.mouse.up()
+    _changed(server, page, tubule)
+    with page.expect_download() as download:
+        page.click("text=Save shapes as GeoJSON")
+    download.value.save_as(tmp_path / "out.geojson")
+    regions = {one.labels: one for one in read_regions(tmp_path / "out.geojson")}
+    accepted, corrected = regions[()], regions["Tubule",]
+    assert accepted.polygon == ring
+    assert corrected.polygon == proposed[1].polygon
+    assert len(corrected.holes) == 1
+    assert corrected.holes != proposed[1].holes

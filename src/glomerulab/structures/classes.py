@@ -6,8 +6,16 @@ from typing import Literal
 
 from glomerulab.errors import ConfigError
 from glomerulab.i18n.catalogue import Language, translate
+from glomerulab.slides.regions.features import class_key
 
-__all__ = ["KNOWN_STRUCTURES", "MAX_STRUCTURES", "Structure", "in_drawing_order", "structure"]
+__all__ = [
+    "KNOWN_STRUCTURES",
+    "MAX_STRUCTURES",
+    "Structure",
+    "find_structure",
+    "in_drawing_order",
+    "structure",
+]
 
 MAX_STRUCTURES = 16
 """Of one model; a pixel's structures are the bits of a uint16."""
@@ -56,7 +64,15 @@ KNOWN_STRUCTURES = (
 )
 """In drawing order: a later one lies on top."""
 
+
+def _key(name: str) -> str:
+    return class_key(name.replace("_", " "))
+
+
 _BY_ID = {one.id: one for one in KNOWN_STRUCTURES}
+_BY_NAME = {
+    _key(name): one for one in KNOWN_STRUCTURES for name in (one.id, one.name, one.name_in("zh"))
+}
 _OTHER_COLOUR: Colour = (140, 140, 140)
 
 
@@ -65,6 +81,11 @@ def structure(structure_id: str) -> Structure:
     own_name = structure_id.replace("_", " ").capitalize()
     own = Structure(structure_id, own_name, _OTHER_COLOUR, "area")
     return _BY_ID.get(structure_id, own)
+
+
+def find_structure(name: str) -> Structure | None:
+    """Return the known structure of an id or a name, English or Chinese, in letters of any case."""
+    return _BY_NAME.get(_key(name))
 
 
 def in_drawing_order(structure_ids: Iterable[str]) -> Sequence[str]:

@@ -5,7 +5,7 @@ import pytest
 
 from glomerulab.apps.annotation.records import SaveConflictError
 from glomerulab.apps.annotation.store.database import PART, Store
-from glomerulab.apps.annotation.store.ledger import read_head, verify_store
+from glomerulab.apps.annotation.store.ledger import latest_event, read_head, verify_store
 from glomerulab.apps.annotation.store.regions import (
     RegionInput,
     known_regions,
@@ -41,6 +41,20 @@ def test_a_shape_from_a_file_keeps_its_outline(store: Store) -> None:
     triangle = ((100.0, 200.0), (400.0, 200.5), (250.0, 480.0))
     saved = save_region(store, _drawn(outline=triangle), login="anna").region
     assert saved.outline == triangle
+
+
+def test_a_polygon_keeps_its_holes_and_one_without_is_stored_as_before(store: Store) -> None:
+    make_study(store)
+    ring, hole = ((0.0, 0.0), (9.0, 0.0), (9.0, 9.0)), ((6.0, 1.0), (8.0, 1.0), (8.0, 3.0))
+    given = _drawn(outline=ring, holes=(hole,), labels=("tubule",))
+    saved = save_region(store, given, login="anna").region
+    assert (saved.outline, saved.holes) == (ring, (hole,))
+    assert saved.region().holes == (hole,)
+    assert save_region(store, given, login="anna").already_saved
+    filled = save_region(store, _drawn(outline=ring, version=1), login="anna").region
+    assert filled.holes == ()
+    with store.reading() as connection:
+        assert "holes" not in latest_event(connection, "region", "r1").payload
 
 
 def test_moving_and_deleting_are_new_versions_in_the_order_of_drawing(store: Store) -> None:

@@ -236,13 +236,16 @@ function isDrawing(tool) {
   return asked.some((one) => one.getAttribute("aria-pressed") === "true");
 }
 // Delete a corner if one is selected, else the selected shapes.
-function deleteSelected() {
-  if (document.querySelector(".a9s-annotationlayer .a9s-handle .a9s-handle-selected, .a9s-handle.selected")) {
-    document.querySelector(".a9s-annotationlayer").dispatchEvent(new KeyboardEvent("keydown", { key: "Delete" }));
-    return;
-  }
-  drawn.getSelected().forEach((one) => eraseBox(one.id));
+let isCornerSelected = false; // before the annotator sees the key, which takes the corner away
+function deleteSelected(event) {
+  const layer = document.querySelector("svg.a9s-annotationlayer");
+  if (!isCornerSelected) drawn.getSelected().forEach((one) => eraseBox(one.id));
+  else if (!layer.contains(event.target)) layer.dispatchEvent(new KeyboardEvent("keydown", { key: "Delete" }));
 }
+// The annotator gives its handles the role of a button and no name.
+new MutationObserver(() => {
+  for (const one of $("viewer").querySelectorAll("[role=button]:not([aria-label])")) one.setAttribute("aria-label", translate("Handle of the shape"));
+}).observe($("viewer"), { childList: true, subtree: true });
 
 async function load() {
   let known;
@@ -288,6 +291,7 @@ const KEYS = {
 };
 // Before the annotator sees the key: its own undo knows nothing of what is saved.
 window.addEventListener("keydown", (event) => {
+  isCornerSelected = document.querySelector(".a9s-handle-selected") !== null;
   if (!(event.ctrlKey || event.metaKey) || !["z", "y"].includes(event.key.toLowerCase())) return;
   if (event.target.closest("input, textarea, select") || document.querySelector("dialog[open]")) return;
   event.stopImmediatePropagation();
@@ -298,7 +302,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.target.closest("input, textarea, select")) return;
   const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (action) { event.preventDefault(); action(); }
+  if (action) { event.preventDefault(); action(event); }
 });
 $("draw").addEventListener("click", () => toggleTool("rectangle"));
 $("draw-polygon").addEventListener("click", () => toggleTool("polygon"));
