@@ -1,20 +1,81 @@
-"""Areas of the structures at the three layers of a map, in the cortex and outside it."""
+"""Areas and counts of the structures at the three layers of a map: the summary of a slide."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from glomerulab.runtime.jit import I64, U16, compiled
+from glomerulab.structures.instances import count_possible
 from glomerulab.structures.maps import StructureMap, read_rows
-from glomerulab.structures.summary import EITHER, Range, StructureSummary
+from glomerulab.structures.morphometry import MeasuredObject
+from glomerulab.structures.summary import EITHER, Range, SlideSummary, StructureSummary
 
-__all__ = ["area_summaries", "quotient"]
+__all__ = ["area_summaries", "quotient", "summarize"]
 
 STRIP_PX = 1 << 23
 UM2_PER_MM2 = 1e6
 POSSIBLE, LIKELY, CERTAIN = 1, 2, 3
 """Level of a structure at a pixel; 0 is absent."""
+UNCERTAIN = 0.5
+"""Share of certain pixels below which an object is not counted as certain."""
+NO_CORTEX = "The segmenter does not know the cortex, so no share of it and no density is given."
+
+
+def summarize(
+    structure_map: StructureMap,
+    objects: Iterable[MeasuredObject],
+    *,
+    slide_id: str,
+    stain: str | None,
+    notes: Sequence[str] = (),
+) -> SlideSummary:
+    """Return areas, counts and shares of a slide.
+
+    An object counts as certain if at least half of its pixels are; possible objects are the likely
+    ones and the areas without a likely pixel.
+    """
+    frame = structure_map.frame
+    by_structure: dict[str, list[MeasuredObject]] = {}
+    for one in objects:
+        by_structure.setdefault(one.structure, []).append(one)
+    possible = count_possible(structure_map)
+    structures = {
+        name: of
+        if name not in possible
+        else _with_counts(of, by_structure.get(name, []), possible[name])
+        for name, of in area_summaries(structure_map).items()
+    }
+    missing = [] if "cortex" in structures else [NO_CORTEX]
+    glomeruli, cortex = structures.get("glomerulus"), structures.get("cortex")
+    density = None
+    if glomeruli and cortex and glomeruli.n_in_cortex:
+        density = quotient(glomeruli.n_in_cortex, cortex.area_mm2)
+    return SlideSummary(
+        slide_id=slide_id,
+        stain=stain,
+        mpp=frame.mpp,
+        structures=structures,
+        glomeruli_per_mm2=density,
+        notes=(*notes, *missing),
+    )
+
+
+def _with_counts(
+    of: StructureSummary, objects: Sequence[MeasuredObject], n_possible: int
+) -> StructureSummary:
+    inside = None
+    if of.cortex_mm2 is not None:
+        # Where an object lies that is possible only is not known.
+        inside = _counted([one for one in objects if one.in_cortex], n_possible)
+    n_at_edge = sum(one.touches_edge for one in objects)
+    return replace(of, n=_counted(objects, n_possible), n_in_cortex=inside, n_at_edge=n_at_edge)
+
+
+def _counted(objects: Sequence[MeasuredObject], n_possible: int) -> Range:
+    n_certain = sum(one.certainty >= UNCERTAIN for one in objects)
+    return Range(n_certain, len(objects), len(objects) + n_possible)
 
 
 def area_summaries(

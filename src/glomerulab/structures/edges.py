@@ -8,7 +8,7 @@ from scipy import ndimage
 from glomerulab.geometry import Box
 from glomerulab.runtime.jit import Flags
 from glomerulab.slides.slide import Slide
-from glomerulab.stain.optical_density import estimate_white, tissue_mask
+from glomerulab.stain.optical_density import FloatArray, estimate_white, tissue_mask
 from glomerulab.structures.maps import MapFrame
 
 __all__ = ["Outside", "find_outside"]
@@ -28,6 +28,8 @@ class Outside:
     glass: Flags
     factor: tuple[float, float]
     """Pixels of this mask per pixel of the map, x and y."""
+    white: FloatArray
+    """Grey level of unstained glass, shape (3,)."""
 
     def cuts(self, mask: Flags, left: int, top: int) -> bool:
         """Whether a tenth of the border of an object of the map lies at the glass."""
@@ -49,10 +51,11 @@ def find_outside(slide: Slide, frame: MapFrame) -> Outside:
     """
     mpp = max(EDGE_MPP, slide.mpp)
     image = slide.read_region(Box(0, 0, *slide.dimensions), mpp=mpp)
-    glass = ~tissue_mask(image, estimate_white(image))
+    white = estimate_white(image)
+    glass = ~tissue_mask(image, white)
     labels, n = ndimage.label(glass)
     is_large = np.bincount(labels.ravel(), minlength=n + 1) * mpp**2 >= MIN_GLASS_UM2
     is_large[0] = False
     edge = ndimage.binary_dilation(is_large[labels])
     height, width = edge.shape
-    return Outside(edge, (width / frame.width, height / frame.height))
+    return Outside(edge, (width / frame.width, height / frame.height), white)

@@ -71,7 +71,7 @@ def test_an_object_at_the_edge_of_the_tissue_is_cut(first_glass, is_cut):
     glass = np.zeros((60, 100), bool)
     glass[:, first_glass // 2 :] = True
     drawn = make_map({"artery": draw_disc(SHAPE, (60, 60), 25)})
-    (found,) = objects_of(drawn, outside=Outside(glass, (0.5, 0.5)))
+    (found,) = objects_of(drawn, outside=Outside(glass, (0.5, 0.5), np.full(3, 255.0)))
     assert found.touches_edge is is_cut
 
 
