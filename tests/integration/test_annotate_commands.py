@@ -13,6 +13,8 @@ from glomerulab.apps.annotation.store.annotations import list_annotations
 from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.cli.main import app
 from glomerulab.cohort.manifest import read_manifest, write_manifest
+from glomerulab.geometry import Region
+from glomerulab.slides.regions.files import read_regions, write_regions
 from tests.support.annotation_studies import CRESCENT, NORMAL, SCLEROSIS, image_manifest, save
 
 N_WRITERS = 10
@@ -142,6 +144,25 @@ def test_old_labels_and_new_images_join_a_study(study: Path, tmp_path: Path) -> 
 def test_options_of_regions_need_regions(study: Path, tmp_path: Path, option) -> None:
     output = _run("import", study, "--images", tmp_path / "manifest.csv", *option, code=1)
     assert "--regions" in output
+
+
+def test_proposals_of_a_segmenter_come_in_and_masks_go_out(
+    study: Path, tmp_path: Path, make_slide
+) -> None:
+    slide, proposed = make_slide("S-1.tiff"), tmp_path / "proposed.geojson"
+    ring = ((300.0, 200.0), (500.0, 200.0), (500.0, 400.0), (300.0, 400.0))
+    hole = ((350.0, 250.0), (450.0, 250.0), (450.0, 350.0), (350.0, 350.0))
+    regions = [Region("t", ring, ("Tubule",), holes=(hole,)), Region("g", hole)]
+    write_regions(regions, proposed)
+    given = ("--slide", slide, "--annotator", "anna")
+    assert "2 regions of anna imported" in _run("import", study, "--regions", proposed, *given)
+    _run("export", study, "--what", "regions", "--slide", slide, "--out", tmp_path / "o.geojson")
+    assert {one.holes for one in read_regions(tmp_path / "o.geojson")} == {(), (hole,)}
+    out = _run("export", study, "--what", "masks", "--slide", slide, "--out", tmp_path / "masks")
+    assert "masks of 1 slide at 1 µm per pixel (1 glomerulus, 1 tubule)" in out
+    masks = {one.parent.name for one in (tmp_path / "masks" / "masks").glob("*/S-1.png")}
+    assert masks == {"glomerulus", "tubule"}
+    assert "--slide" in _run("export", study, "--what", "masks", "--out", tmp_path, code=1)
 
 
 def test_an_altered_database_ends_the_check_with_an_error(study: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_NAMED = 20
 """Images that are named in the terminal."""
-What = Literal["labels", "soft", "annotations", "history", "audit", "regions"]
+What = Literal["labels", "soft", "annotations", "history", "audit", "regions", "masks"]
 Database = Annotated[str, typer.Argument(help="SQLite file, or postgresql://user@host/database.")]
 As = Annotated[
     str | None, typer.Option("--as", help="Login of the acting owner, if there are several.")
@@ -133,21 +133,31 @@ def export(
         What,
         typer.Option(
             help="labels (settled), soft (and shares of readers), annotations (latest), history "
-            "(every version), audit (the ledger) or regions."
+            "(every version), audit (the ledger), regions, or masks of structures."
         ),
     ] = "labels",
     out: Annotated[
         Path,
         typer.Option(
             help="labels: .csv or .parquet manifest, or the paper's .json, .jsonl or folder; "
-            "soft: manifest; annotations, history: .csv; audit: .jsonl or .csv; regions: .geojson."
+            "soft: manifest; annotations, history: .csv; audit: .jsonl or .csv; regions: .geojson; "
+            "masks: folder."
         ),
     ],
     annotator: Annotated[
         str | None,
-        typer.Option(help="labels: those of this annotator instead of the settled ones."),
+        typer.Option(
+            help="labels: those of this annotator instead of the settled ones; masks: shapes of "
+            "this annotator."
+        ),
     ] = None,
-    slide: Annotated[Path | None, typer.Option(help="regions: of this slide.")] = None,
+    slide: Annotated[
+        Path | None,
+        typer.Option(help="regions: of this slide; masks: of this slide, folder or slides table."),
+    ] = None,
+    mpp: Annotated[
+        float, typer.Option(min=0.01, max=100, help="masks: micrometres per pixel.")
+    ] = 1.0,
     as_: As = None,
 ) -> None:
     """Write a study, or a part of it, to files. Research use only.
@@ -168,6 +178,8 @@ def export(
             written = _export_annotations(store, out, by, every_version=what == "history")
         elif what == "audit":
             written = _export_ledger(store, out)
+        elif what == "masks":
+            written = _export_masks(store, out, slide, annotator=annotator, mpp=mpp, by=by)
         else:
             written = _export_regions(store, out, slide, by)
         typer.echo(f"Written: {out}, {written}. Head: {read_head(store)}. Research use only.")
@@ -341,3 +353,41 @@ def _export_regions(store: "Store", out: Path, slide: Path | None, by: str) -> s
     if slide is None:
         raise ConfigError("regions are exported for one slide; add --slide FILE")
     return f"{export_region_file(store, out, slide, login=by)} regions"
+
+
+def _export_masks(
+    store: "Store",
+    out: Path,
+    slides: Path | None,
+    *,
+    annotator: str | None,
+    mpp: float,
+    by: str,
+) -> str:
+    """Write masks; raise an error at the end if those of some slides could not be written."""
+    from glomerulab.apps.annotation.structure_masks import write_masks
+    from glomerulab.cohort.slides_table import read_slides
+    from glomerulab.errors import ConfigError, RegionError
+    from glomerulab.runtime.messages import count_noun
+
+    if slides is None:
+        raise ConfigError("masks are drawn on slides; add --slide with a slide, folder or table")
+    done = write_masks(store, read_slides(slides), out, by=by, mpp=mpp, annotator=annotator)
+    for slide_id in done.without_shapes[:MAX_NAMED]:
+        typer.echo(f"  no shapes, so no masks: {slide_id}", err=True)
+    if done.n_proposals:
+        typer.echo(
+            f"  {count_noun(done.n_proposals, 'proposal')} left out, since nobody accepted or "
+            "changed them",
+            err=True,
+        )
+    for slide_id, reason in done.failures.items():
+        typer.echo(f"  {slide_id}: {reason}", err=True)
+    if done.failures:
+        raise RegionError(
+            f"the masks of {count_noun(len(done.failures), 'slide')} could not be written; see "
+            "the list above",
+            where=str(out),
+        )
+    shapes = ", ".join(f"{n} {name}" for name, n in done.n_shapes.items())
+    return f"masks of {count_noun(done.n_slides, 'slide')} at {mpp:g} µm per pixel ({shapes})"
