@@ -144,14 +144,17 @@ def shape_mask(
     y0, y1 = np.clip([np.floor(upper), np.ceil(lower) + 1], 0, size[1]).astype(int)
     inside = np.zeros((y1 - y0, x1 - x0), dtype=np.bool_)
     for number, points in enumerate((ring, *(_on_grid(hole, scale) for hole in holes))):
-        found = polygon(points[:, 1] - y0, points[:, 0] - x0, shape=inside.shape)
+        found = polygon(  # type: ignore[no-untyped-call]
+            points[:, 1] - y0, points[:, 0] - x0, shape=inside.shape
+        )
         inside[found] = number == 0
     return (slice(y0, y1), slice(x0, x1)), inside
 
 
 def _on_grid(ring: Sequence[Point], scale: tuple[float, float]) -> npt.NDArray[np.float64]:
     """Return points in pixels of the mask, whose centres are whole numbers."""
-    return np.asarray(ring, dtype=np.float64) / np.asarray(scale) - 0.5
+    points: npt.NDArray[np.float64] = np.asarray(ring, dtype=np.float64) / np.asarray(scale)
+    return points - 0.5
 
 
 def _by_structure(shapes: Sequence[DrawnRegion]) -> dict[str, list[DrawnRegion]]:
