@@ -115,8 +115,8 @@ def resume(n_cases: int) -> None:
     from glomerulab.pipeline.cohort import CohortFolder
 
     run = small_run()
-    print("| done | seconds to the first new case |")
-    print("|---|---|")
+    print("| done | seconds to the first new case | of one core |")
+    print("|---|---|---|")
     with tempfile.TemporaryDirectory() as home:
         table = Path(home) / "slides.csv"
         rows = [f"missing.tif,s{n},p{n},PAS\n" for n in range(n_cases)]
@@ -128,18 +128,20 @@ def resume(n_cases: int) -> None:
             status.mkdir(parents=True)
             for number in range(int(share * n_cases)):
                 (status / f"p{number}.done.json").write_text("{}")
-            before = n_files(status)
+            first = [status / f"p{int(share * n_cases)}.{end}.json" for end in ("done", "failed")]
             command = [*COMMAND, "predict", table, "--model", run, "--regions", home]
             start = time.perf_counter()
             process = subprocess.Popen(
                 [*map(str, command), "--out", str(out), "--cohort"], stderr=subprocess.DEVNULL
             )
-            while n_files(status) == before and process.poll() is None:
+            while not any(one.exists() for one in first) and process.poll() is None:
                 time.sleep(0.02)
             seconds = time.perf_counter() - start
+            used = psutil.Process(process.pid).cpu_times()
             process.kill()
             process.wait()
-            print(f"| {share:.0%} of {n_cases} | {seconds:.1f} |", flush=True)
+            core = used.user + used.system
+            print(f"| {share:.0%} of {n_cases} | {seconds:.1f} | {core:.1f} |", flush=True)
         assert CohortFolder(out).states()
 
 

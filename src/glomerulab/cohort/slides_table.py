@@ -13,7 +13,7 @@ from pathlib import Path
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ManifestError, RegionError
 from glomerulab.runtime.files import existing_path, stated_path
-from glomerulab.runtime.tables import TableSchema, nfc, read_cells, read_table
+from glomerulab.runtime.tables import TableSchema, nfc, read_header, read_table
 from glomerulab.slides.files import find_slides
 from glomerulab.slides.regions.features import RegionOptions, SlideFrame
 from glomerulab.slides.regions.files import REGION_SUFFIXES, read_region_file
@@ -75,16 +75,21 @@ def read_slides(path: Path) -> list[SlideEntry]:
                 f"{entry.slide_id!r}; give each its own in a slides table (slide_path, slide_id)",
                 where=str(path),
             )
-    names = Counter(name for entry in entries for name in {entry.slide_id, *_file_names(entry)})
+    of_file = [_file_names(entry) for entry in entries]
+    names = Counter(
+        name
+        for entry, others in zip(entries, of_file, strict=True)
+        for name in {entry.slide_id, *others}
+    )
     return [
-        replace(entry, other_names=tuple(n for n in _file_names(entry) if names[n] == 1))
-        for entry in entries
+        replace(entry, other_names=tuple(n for n in others if names[n] == 1))
+        for entry, others in zip(entries, of_file, strict=True)
     ]
 
 
 def is_slides_table(path: Path) -> bool:
     """Whether a CSV lists slides, not the images of a manifest, by its header."""
-    columns = read_cells(path, name="table", error=ManifestError).columns
+    columns = read_header(path, name="table", error=ManifestError)
     found = SLIDES_TABLE.spelling(columns)
     if "slide_path" in found.values():
         exact = next(name for name, column in found.items() if column == "slide_path")

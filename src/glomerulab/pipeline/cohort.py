@@ -5,23 +5,24 @@ is a slide, or the image. Every case is what `predict` makes of it alone.
 """
 
 import datetime as dt
+import gc
 import hashlib
 import os
 import time
 import traceback
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
-from glomerulab.cohort.manifest import Manifest
-from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import GlomerulabError, OutputError
 from glomerulab.inference.detector import open_detector
 from glomerulab.inference.model import TrainedModel, load_model
@@ -70,6 +71,33 @@ class _Case:
     case: str
     name: str
     source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class _Cases(Sequence[_Case]):
+    """Cases that are made one by one, as they are sent to workers."""
+
+    source: Source
+    table: pd.DataFrame
+    """``case`` and ``name``; the index is the number of the case."""
+    rows: Sequence[NDArray[np.intp]]
+    """Of every case of the source."""
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @overload
+    def __getitem__(self, index: int) -> _Case: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "_Cases": ...
+
+    def __getitem__(self, index: int | slice) -> "_Case | _Cases":
+        if isinstance(index, slice):
+            return replace(self, table=self.table[index])
+        number = self.table.index[index]
+        case, name = self.table.at[number, "case"], self.table.at[number, "name"]
+        return _Case(str(case), str(name), self.source.take(self.rows[number]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,26 +159,22 @@ def predict_cohort(
     settings = _absolute(settings or PredictSettings())
     check_options(run, settings)
     _, model = kept(_open, run)
-    found = read_source(Path(source).absolute(), model.card, settings)
-    if settings.regions is not None and found.slides:
-        check_regions(Path(settings.regions), n_slides=found.n_slides)
-    cases = _cases(found)
-    table = pd.DataFrame(
-        {
-            "case": [one.case for one in cases],
-            "name": [one.name for one in cases],
-            "source": [_digest(one.source) for one in cases],
-        }
-    )
+    with _no_garbage_collection():
+        found = read_source(Path(source).absolute(), model.card, settings)
+        if settings.regions is not None and found.slides:
+            check_regions(Path(settings.regions), n_slides=found.n_slides)
+        table, rows = _cases(found)
     created = folder.begin(_record(model, settings), table, created=_time())
-    mine = cases[part_slice(part, len(cases))]
+    mine = table[part_slice(part, len(table))]
     states = folder.states()
-    waiting = [one for one in mine if states.get(one.name) not in {"done", "failed"}]
+    is_waiting = [states.get(name) not in {"done", "failed"} for name in mine["name"]]
+    waiting = _Cases(found, mine[is_waiting], rows)
     job = _Job(folder.folder, run, model.fingerprint, replace(settings, n_workers=1), created)
     ended = _run(waiting, job, folder, workers, n_workers=settings.n_workers, track=track)
     # A worker that Dask retired may have ended a case that it had given to another.
-    taken = [one for one in waiting if ended[one.case] == "elsewhere"]
-    ended |= _run(taken, job, folder, None, n_workers=1, track=silent)
+    is_taken = [ended[case] == "elsewhere" for case in waiting.table["case"]]
+    taken = waiting.table[is_taken]
+    ended |= _run(_Cases(found, taken, rows), job, folder, None, n_workers=1, track=silent)
     return CohortSummary(
         folder.folder,
         n_cases=len(mine),
@@ -159,6 +183,18 @@ def predict_cohort(
         failed=tuple(case for case, state in ended.items() if state == "failed"),
         n_elsewhere=sum(1 for state in ended.values() if state == "elsewhere"),
     )
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep the collector from visiting hundreds of thousands of new rows again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _run(
@@ -190,35 +226,37 @@ def _absolute(settings: PredictSettings) -> PredictSettings:
     )
 
 
-def _cases(source: Source) -> list[_Case]:
-    """Divide a source into cases, in the order of its rows."""
-    if source.manifest is not None:
-        parts = [(case, Source(source.where, manifest=m)) for case, m in _by_case(source.manifest)]
+def _cases(source: Source) -> tuple[pd.DataFrame, list[NDArray[np.intp]]]:
+    """Divide a source into cases, in the order of its rows.
+
+    Returns
+    -------
+    table : DataFrame
+        ``case``, ``name``, and ``source``, a hash of what the case is made of: its slides as the
+        table names them, or its rows.
+    rows : list of ndarray
+        Of each case, their numbers in the source.
+    """
+    if source.manifest is None:
+        texts = list(map(repr, source.slides))
+        of_row = np.array([one.patient_id or one.slide_id for one in source.slides], dtype=object)
     else:
-        of_case: dict[str, list[SlideEntry]] = {}
-        for entry in source.slides:
-            of_case.setdefault(entry.patient_id or entry.slide_id, []).append(entry)
-        parts = [
-            (case, replace(source, slides=tuple(entries))) for case, entries in of_case.items()
-        ]
-    names = distinct_names([case for case, _ in parts])
-    return [_Case(case, name, part) for name, (case, part) in zip(names, parts, strict=True)]
+        table = source.manifest.table
+        header = tuple(table)
+        texts = [repr((header, row)) for row in table.itertuples(index=False, name=None)]
+        ids = table["patient_id"].fillna(table["slide_id"]).fillna(table["image_id"])
+        of_row = ids.astype(str).to_numpy(dtype=object)
+    numbers, cases = pd.factorize(of_row)
+    ends = np.cumsum(np.bincount(numbers, minlength=len(cases)))
+    rows = np.split(np.argsort(numbers, kind="stable"), ends)[:-1]
+    digests = [_digest("\n".join([texts[row] for row in some])) for some in rows]
+    names = distinct_names(list(cases))
+    table = pd.DataFrame({"case": cases, "name": names, "source": digests}, dtype=object)
+    return table, rows
 
 
-def _by_case(manifest: Manifest) -> Iterable[tuple[str, Manifest]]:
-    table = manifest.table
-    cases = table["patient_id"].fillna(table["slide_id"]).fillna(table["image_id"]).astype(str)
-    of_paths = replace(manifest, folder=manifest.folder.absolute())
-    for case, rows in table.groupby(cases.to_numpy(), sort=False):
-        yield str(case), of_paths.with_table(rows)
-
-
-def _digest(source: Source) -> str:
-    """Return a hash of what a case is made of: its slides as the table names them, or its rows."""
-    rows: Any = source.slides
-    if source.manifest is not None:
-        rows = source.manifest.table.to_csv(index=False)
-    return hashlib.sha256(repr(rows).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _record(model: TrainedModel, settings: PredictSettings) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def merge_cohort(
     Raises
     ------
     OutputError
-        If a folder is no cohort, or one of others has other settings.
+        If a folder is no cohort, or one of others has other settings; or if no case is done, which
+        leaves the folder as it is.
     GlomerulabError
         If the predictions of a case cannot be read; run it again.
     """
@@ -105,6 +106,14 @@ def merge_cohort(
 def _gather(folder: CohortFolder, n_workers: int, track: Track) -> MergedCohort:
     cases = folder.cases()
     states = folder.states()
+    if not any(states.get(name) == "done" for name in cases["name"]):
+        n_failed = sum(1 for name in cases["name"] if states.get(name) == "failed")
+        raise OutputError(
+            f"no case of this cohort is done ({n_failed} of {len(cases)} failed), so there is "
+            "nothing to gather; `glomerulab cohort status` lists the reasons, and the same "
+            "`glomerulab predict` goes on",
+            where=str(folder.folder),
+        )
     statuses = [
         folder.status(name) if states.get(name) in {"done", "failed"} else None
         for name in track(cases["name"], "Reading cases", len(cases))

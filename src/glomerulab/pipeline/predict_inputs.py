@@ -6,10 +6,12 @@ A slide is opened once: for its metadata, overview picture, a detector's proposa
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from glomerulab.cases.case_folder import CASE_FILE, DetectorFacts, Note, SlideFacts
 from glomerulab.cohort.leakage import look_alike_patients
@@ -119,6 +121,13 @@ class Source:
     n_slides: int = 0
     """Slides that the region files are meant for: all of a cohort, where `slides` are of a case."""
     manifest: Manifest | None = None
+
+    def take(self, rows: NDArray[np.intp]) -> "Source":
+        """Return some of the slides or images, by number."""
+        if self.manifest is None:
+            return replace(self, slides=tuple(self.slides[row] for row in rows))
+        some = self.manifest.with_table(self.manifest.table.iloc[rows])
+        return replace(self, manifest=replace(some, folder=some.folder.absolute()))
 
 
 def read_source(source: Path, card: ModelCard, settings: PredictSettings) -> Source:

@@ -12,7 +12,7 @@ import io
 import logging
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ __all__ = [
     "not_a_formula",
     "parse_table",
     "read_cells",
+    "read_header",
     "read_parquet",
     "read_table",
     "read_text",
@@ -212,8 +213,12 @@ def read_table(path: Path, schema: TableSchema) -> Table:
         Of the class that the schema states: if the file cannot be read, has no header, has two
         columns of one name, lacks a required one, or a row has more cells than the header.
     """
+    return parse_table(_text_of(path, schema), schema, where=str(path))
+
+
+def _text_of(path: Path, schema: TableSchema) -> str:
     try:
-        text = read_text(path)
+        return read_text(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise schema.error(
             f"there is no such {schema.name}; {schema.source}", where=str(path)
@@ -228,18 +233,26 @@ def read_table(path: Path, schema: TableSchema) -> Table:
         raise schema.error(
             f"the {schema.name} is not text in UTF-8; save it as CSV UTF-8", where=str(path)
         ) from error
-    return parse_table(text, schema, where=str(path))
 
 
 def parse_table(text: str, schema: TableSchema, *, where: str | None = None) -> Table:
     """Read a table from its text; see `read_table`."""
-    cells, separator = _split(text, schema, where)
-    return _named(cells, separator, schema, where)
+    rows, separator = _rows(text, schema, where)
+    _, header = _first(rows, schema, where)
+    return _named(header, list(rows), separator, schema, where)
 
 
 def read_cells(path: Path, *, name: str, error: type[GlomerulabError]) -> Table:
     """Read a CSV under the names of its own header."""
     return read_table(path, TableSchema(name, (), error=error))
+
+
+def read_header(path: Path, *, name: str, error: type[GlomerulabError]) -> list[str]:
+    """Read the names of the columns of a CSV, and no further row."""
+    schema = TableSchema(name, (), error=error)
+    rows, _ = _rows(_text_of(path, schema), schema, str(path))
+    _, header = _first(rows, schema, str(path))
+    return [column for column in header if column]
 
 
 def read_parquet(
@@ -397,8 +410,8 @@ def _encoding(content: bytes) -> str:
     return "utf-8-sig"
 
 
-def _split(text: str, schema: TableSchema, where: str | None) -> tuple[list[Row], str]:
-    """Return (line, cells) of each row that is not blank, and the separator."""
+def _rows(text: str, schema: TableSchema, where: str | None) -> tuple[Iterator[Row], str]:
+    """Return an iterator over (line, cells) of each row that is not blank, and the separator."""
     csv.field_size_limit(MAX_CELL)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     stated = re.match(r'"?sep=(.)"?[^\n]*\n', text, re.IGNORECASE)
@@ -406,17 +419,28 @@ def _split(text: str, schema: TableSchema, where: str | None) -> tuple[list[Row]
     separator = stated[1] if stated else _separator(body, schema)
     reader = csv.reader(io.StringIO(body), delimiter=separator, strict=True)
     shift = 1 if stated else 0
-    try:
-        rows = [(reader.line_num + shift, [nfc(cell.strip()) for cell in row]) for row in reader]
-    except csv.Error as error:
-        raise schema.error(
-            f"the {schema.name} is not valid CSV: {error} (line {reader.line_num + shift})",
-            where=where,
-        ) from error
-    rows = [(line, cells) for line, cells in rows if any(cells)]
-    if not rows:
+    is_ascii = body.isascii()
+
+    def rows() -> Iterator[Row]:
+        try:
+            for row in reader:
+                cells = list(map(str.strip, row))
+                if any(cells):
+                    yield reader.line_num + shift, cells if is_ascii else list(map(nfc, cells))
+        except csv.Error as error:
+            raise schema.error(
+                f"the {schema.name} is not valid CSV: {error} (line {reader.line_num + shift})",
+                where=where,
+            ) from error
+
+    return rows(), separator
+
+
+def _first(rows: Iterator[Row], schema: TableSchema, where: str | None) -> Row:
+    first = next(rows, None)
+    if first is None:
         raise schema.error(f"the {schema.name} is empty", where=where)
-    return rows, separator
+    return first
 
 
 def _separator(text: str, schema: TableSchema) -> str:
@@ -433,8 +457,9 @@ def _separator(text: str, schema: TableSchema) -> str:
     return max(SEPARATORS, key=score)
 
 
-def _named(cells: list[Row], separator: str, schema: TableSchema, where: str | None) -> Table:
-    header, body = cells[0][1], cells[1:]
+def _named(
+    header: list[str], body: list[Row], separator: str, schema: TableSchema, where: str | None
+) -> Table:
     width = len(header)
     long_lines = frozenset(line for line, row in body if any(row[width:]))
     for line, row in body:
@@ -444,11 +469,12 @@ def _named(cells: list[Row], separator: str, schema: TableSchema, where: str | N
                 "quotes around a cell that holds the separator",
                 where=where,
             )
-    has_content = [
-        any(place < len(row) and row[place] for _, row in body) for place in range(width)
-    ]
     kept = [place for place, name in enumerate(header) if name]
-    nameless = [p for p, name in enumerate(header) if not name and has_content[p]]
+    nameless = [
+        place
+        for place, name in enumerate(header)
+        if not name and any(place < len(row) and row[place] for _, row in body)
+    ]
     if nameless and not _is_numbering(nameless, body):
         numbers = ", ".join(str(place + 1) for place in nameless)
         _warn(
@@ -462,16 +488,15 @@ def _named(cells: list[Row], separator: str, schema: TableSchema, where: str | N
     _check_required(names, found, schema, where)
     _tell_others(others, schema, where)
     columns = tuple(found.get(name, name) for name in names)
+    with_comma = schema.numbers.intersection(columns) if separator != "," else ()
     rows = []
     for _, row in body:
-        padded = row[:width] + [""] * (width - len(row))
-        values = (padded[place] for place in kept)
-        rows.append(
-            {
-                n: decimal_point(v, separator) if n in schema.numbers else v
-                for n, v in zip(columns, values, strict=True)
-            }
-        )
+        padded = row if len(row) == width else row[:width] + [""] * (width - len(row))
+        values = padded if len(kept) == width else [padded[place] for place in kept]
+        named = dict(zip(columns, values, strict=True))
+        for name in with_comma:
+            named[name] = decimal_point(named[name], separator)
+        rows.append(named)
     lines = tuple(line for line, _ in body)
     return Table(columns, tuple(rows), lines, others, separator, long_lines)
 

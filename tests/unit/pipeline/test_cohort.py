@@ -12,10 +12,14 @@ import pandas as pd
 import pyarrow.dataset
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glomerulab.cases.case_folder import read_case_folder
+from glomerulab.cohort.manifest import read_manifest
+from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import ConfigError, GlomerulabError, OutputError, PredictionsError
-from glomerulab.pipeline.cohort import predict_cohort
+from glomerulab.pipeline.cohort import _Cases, _cases, predict_cohort
 from glomerulab.pipeline.cohort_folder import (
     CohortFolder,
     _claim,
@@ -26,6 +30,7 @@ from glomerulab.pipeline.cohort_folder import (
 from glomerulab.pipeline.cohort_merge import count_states, failed_cases, merge_cohort
 from glomerulab.pipeline.cohort_report import report_cohort
 from glomerulab.pipeline.predict import PredictSettings, predict
+from glomerulab.pipeline.predict_inputs import Source
 from glomerulab.runtime.cluster import open_workers
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.parallel import parse_part
@@ -335,6 +340,41 @@ def test_a_damaged_file_of_a_cohort_is_named(whole, tmp_path, name, content) -> 
         merge_cohort(out)
     assert Path(name).name in str(caught.value) or "cohort.json" in name
     assert (out / "calls" / "shard=00000" / "calls.parquet").read_bytes() == calls
+
+
+def test_a_cohort_without_a_case_that_is_done_is_left_as_it_is(slides, trained, tmp_path) -> None:
+    out = tmp_path / "out"
+    run(slides, trained, out, part=(1, 5))
+    (out / "status" / "p1.done.json").rename(out / "status" / "p1.failed.json")
+    before = sorted(out.rglob("*"))
+    with pytest.raises(OutputError, match="1 of 5 failed"):
+        merge_cohort(out)
+    assert sorted(out.rglob("*")) == before
+
+
+@given(st.lists(st.sampled_from(["p1", "p2", "P1", "p/3", None]), max_size=12))
+def test_a_case_is_made_of_the_rows_of_its_patient_in_their_order(patients) -> None:
+    entries = [SlideEntry(Path(f"{n}.tif"), f"s{n}", patient) for n, patient in enumerate(patients)]
+    source = Source("slides.csv", tuple(entries), len(entries))
+    table, rows = _cases(source)
+    cases = _Cases(source, table, rows)
+    found = {one.case: list(one.source.slides) for one in cases}
+    expected: dict[str, list[SlideEntry]] = {}
+    for entry in entries:
+        expected.setdefault(entry.patient_id or entry.slide_id, []).append(entry)
+    assert list(found.items()) == list(expected.items())
+    assert table["name"].str.casefold().is_unique
+
+
+def test_a_case_of_a_manifest_is_known_by_its_own_rows(trained: Path) -> None:
+    manifest = read_manifest(trained / "manifest.csv")
+    before, _ = _cases(Source("x", manifest=manifest))
+    table = manifest.table.copy()
+    table.loc[0, "stain"] = "HE"
+    after, rows = _cases(Source("x", manifest=manifest.with_table(table)))
+    assert sorted(np.concatenate(rows)) == list(range(len(table)))
+    is_other = before["source"] != after["source"]
+    assert after["case"][is_other].tolist() == [table["patient_id"][0]]
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_output_error(whole, tmp_path) -> None:
