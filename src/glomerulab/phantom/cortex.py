@@ -6,14 +6,22 @@ Lengths in µm of the scene. Painting is compiled and works block by block.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from glomerulab.geometry import Point
 from glomerulab.phantom.primitives import (
+    ARTERY_BIT,
+    ATROPHIC_BIT,
+    CAPILLARY_BIT,
+    CORTEX_BIT,
+    FIBROSIS_BIT,
     MAX_GATHERED,
+    MEDULLA_BIT,
     N_SITE_COLUMNS,
+    TUBULE_BIT,
     Canvas,
     FloatArray,
     Ink,
@@ -24,26 +32,32 @@ from glomerulab.phantom.primitives import (
     gather,
     lay,
     noise_at,
+    noise_bank,
     nuclei_table,
     put,
     site_grid,
     spread_out,
     two_nearest,
 )
+from glomerulab.phantom.zones import FADE_UM, NO_ZONES, Zones, medulla_depth, scar_depth, zones_at
 from glomerulab.runtime.jit import compiled
 
-PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY = 0, 1, 2, 3
+PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY, ATROPHIED = 0, 1, 2, 3, 4
 """Kinds of the sites of a cortex."""
 
 BUCKET_UM = 40.0
 
-# By kind: proximal, distal, arteriole, capillary.
-MIN_RADIUS_UM = np.array([16.0, 11.0, 9.0, 2.6])
-MAX_RADIUS_UM = np.array([23.0, 15.5, 15.0, 5.0])
-GROWTH = np.array([1.16, 1.12, 1.0, 1.1])
+# By kind: proximal, distal, arteriole, capillary, atrophied.
+MIN_RADIUS_UM = np.array([16.0, 11.0, 9.0, 2.6, 7.5])
+MAX_RADIUS_UM = np.array([23.0, 15.5, 15.0, 5.0, 13.5])
+GROWTH = np.array([1.16, 1.12, 1.0, 1.1, 1.0])
 """Factor on the radius, so that tubules meet their neighbours."""
-EPITHELIUM = np.array([0.64, 0.45, 0.5, 0.22])
+ROOM = np.array([0.86, 0.86, 0.86, 1.0, 1.38])
+"""Factor on the radius that keeps sites apart; atrophied tubules leave a wide interstitium."""
+EPITHELIUM = np.array([0.64, 0.45, 0.5, 0.22, 0.55])
 """Height of the epithelium over the radius."""
+ATROPHY_IN_SCAR = 0.88
+"""Share of the tubules of a scar that are atrophied."""
 
 Discs = npt.NDArray[np.float64]
 
@@ -64,6 +78,8 @@ def draw_cortex(
     poles: Sequence[Point] = (),
     tubule_scale: float = 1.0,
     arterioles: float = 0.03,
+    open_lumen: float = 0.0,
+    zones: Zones = NO_ZONES,
 ) -> Cortex:
     """Fill a rectangle with tubules around the glomeruli.
 
@@ -71,16 +87,23 @@ def draw_cortex(
     ----------
     box_um : tuple of float
         Left, upper, right, lower edge.
-    holes : ndarray of float, shape (n, 3)
-        Discs (x, y, radius) that stay free.
+    holes : ndarray of float, shape (n, 2 + k)
+        Outlines (x, y, k radii by direction from +x towards +y) that stay free; k = 1 is a disc.
     poles : sequence of (x, y)
         Vascular poles of the glomeruli; each gets an arteriole.
     tubule_scale : float, default 1.0
         Factor on the calibre of the tubules.
     arterioles : float, default 0.03
         Share of the sites that are arterioles.
+    open_lumen : float, default 0.0
+        How much wider than in a collapsed tubule the lumen stands open, 0 to 1.
+    zones : Zones, optional
+        Scars, with atrophied tubules far apart, and the medulla, with straight parallel ones.
     """
-    sites = _tubules(box_um, holes, poles, rng, (tubule_scale, arterioles))
+    sites = _tubules(box_um, holes, poles, rng, (tubule_scale, arterioles), zones)
+    if open_lumen > 0:
+        tubules = np.isin(sites[:, 6], (PROXIMAL, DISTAL))
+        sites[tubules, 7] *= 1.0 - open_lumen * rng.uniform(0.0, 0.6, int(tubules.sum()))
     grid = site_grid(sites, bucket_um=BUCKET_UM)
     nuclei = np.concatenate([_epithelial_nuclei(grid, rng), _stromal_nuclei(grid, box_um, rng)])
     nuclei = nuclei[spread_out(nuclei, n_first=0)]
@@ -90,8 +113,24 @@ def draw_cortex(
 
 def _outside(xs: Discs, ys: Discs, holes: Discs, margin: float) -> npt.NDArray[np.bool_]:
     clear = np.ones(len(xs), np.bool_)
-    for x, y, radius in holes:
-        clear &= np.hypot(xs - x, ys - y) > radius + margin
+    for hole in holes:
+        clear &= _beyond(xs, ys, hole, margin)
+    return clear
+
+
+def _beyond(xs: Discs, ys: Discs, hole: Discs, margin: float | Discs) -> npt.NDArray[np.bool_]:
+    """Return which places lie outside one hole by more than a margin."""
+    dx, dy = xs - hole[0], ys - hole[1]
+    away = np.hypot(dx, dy)
+    if hole.size == 3:
+        return np.asarray(away > hole[2] + margin)
+    margins = np.broadcast_to(margin, away.shape)
+    clear = away > hole[2:].max() + margins
+    near = np.flatnonzero(~clear)
+    turns = np.arctan2(dy[near], dx[near])
+    angles = np.arange(hole.size - 2) * (2 * math.pi / (hole.size - 2))
+    radii = np.interp(turns, angles, hole[2:], period=2 * math.pi)
+    clear[near] = away[near] > radii + margins[near]
     return clear
 
 
@@ -101,6 +140,7 @@ def _tubules(
     poles: Sequence[Point],
     rng: np.random.Generator,
     numbers: tuple[float, float],
+    zones: Zones,
 ) -> FloatArray:
     scale, arterioles = numbers
     left, upper, right, lower = box_um
@@ -109,16 +149,22 @@ def _tubules(
     shares = [0.70 - arterioles, 0.14, arterioles, 0.16]
     kinds = rng.choice([PROXIMAL, DISTAL, ARTERIOLE, CAPILLARY], n, p=shares)
     radii = rng.uniform(MIN_RADIUS_UM[kinds], MAX_RADIUS_UM[kinds]) * scale
+    scarred, in_medulla = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+    if zones is not NO_ZONES:
+        scarred, in_medulla = _zone_kinds(xs, ys, kinds, zones, rng)
+        changed = scarred | in_medulla
+        drawn = rng.uniform(MIN_RADIUS_UM[kinds], MAX_RADIUS_UM[kinds]) * scale
+        radii = np.where(changed, drawn, radii)
     clear = np.ones(n, np.bool_)
-    for x, y, radius in holes:
-        clear &= np.hypot(xs - x, ys - y) > radius + 0.66 * radii
+    for hole in holes:
+        clear &= _beyond(xs, ys, hole, 0.66 * radii)
     for item, (x, y) in enumerate(poles):
         xs[item], ys[item], kinds[item], clear[item] = x, y, ARTERIOLE, True
         radii[item] = rng.uniform(MIN_RADIUS_UM[ARTERIOLE], MAX_RADIUS_UM[ARTERIOLE])
     # Poles and tubules first, capillaries into the gaps that are left.
     order = np.flatnonzero(clear)
     order = order[np.argsort(kinds[order] == CAPILLARY, kind="stable")]
-    room = radii[order] * np.where(kinds[order] == CAPILLARY, 1.0, 0.86)
+    room = radii[order] * ROOM[kinds[order]] * np.where(scarred[order], 1.12, 1.0)
     kept = order[far_apart(xs[order], ys[order], room, 2 * float(MAX_RADIUS_UM.max()) * scale)]
     kind = kinds[kept]
     turn = rng.uniform(0, math.pi, kept.size)
@@ -126,12 +172,33 @@ def _tubules(
     table = np.zeros((kept.size, N_SITE_COLUMNS), np.float32)
     table[:, 0], table[:, 1] = xs[kept], ys[kept]
     table[:, 2] = radii[kept] * GROWTH[kind]
+    if zones.side:  # tubules of the medulla run along the core
+        turn = np.where(in_medulla[kept], rng.normal(0, 0.16, kept.size), turn)
+        drawn_out = np.where(in_medulla[kept], rng.uniform(1.8, 2.5, kept.size), drawn_out)
     table[:, 3], table[:, 4] = np.cos(turn), np.sin(turn)
     table[:, 5] = np.where(kind == ARTERIOLE, 1.08, drawn_out)
+    table[kind == ATROPHIED, 5] = 1.0 + 0.35 * (drawn_out[kind == ATROPHIED] - 1.0)
     table[:, 6] = kind
     table[:, 7] = table[:, 2] * EPITHELIUM[kind] * rng.uniform(0.8, 1.2, kept.size)
     table[:, 8] = rng.random(kept.size)
     return table
+
+
+def _zone_kinds(
+    xs: Discs,
+    ys: Discs,
+    kinds: npt.NDArray[np.int64],
+    zones: Zones,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Set the kinds of sites in scars and medulla, in place, and return which lie there."""
+    scar, medulla = zones_at(zones, noise_bank(), xs, ys)
+    in_medulla = medulla > 0
+    scarred = (scar > 0) & ~in_medulla
+    tubules = np.isin(kinds, (PROXIMAL, DISTAL))
+    kinds[in_medulla & (tubules | (kinds == ARTERIOLE))] = DISTAL
+    kinds[scarred & tubules & (rng.random(xs.size) < ATROPHY_IN_SCAR)] = ATROPHIED
+    return scarred, in_medulla
 
 
 @compiled
@@ -183,22 +250,24 @@ def _epithelial_nuclei(grid: SiteGrid, rng: np.random.Generator) -> FloatArray:
     sites = grid.sites
     kinds = sites[:, 6].astype(np.int64)
     girth = 2 * math.pi * sites[:, 2] * np.sqrt(sites[:, 5])
-    spacing = np.array([11.5, 8.5, 9.0, 12.0])[kinds]
+    spacing = np.array([11.5, 8.5, 9.0, 12.0, 8.0])[kinds]
     counts = np.maximum(np.rint(girth / spacing), 1).astype(np.int64)
     items = np.repeat(np.arange(len(sites)), counts)
     ring = np.arange(items.size) - np.repeat(np.cumsum(counts) - counts, counts)
     turns = 2 * math.pi * ring / counts[items] + rng.normal(0, 0.16, items.size)
     kind = kinds[items]
-    depth = np.array([0.46, 0.5, 0.5, 0.5])[kind] * sites[items, 7]
+    depth = np.array([0.46, 0.5, 0.5, 0.5, 0.72])[kind] * sites[items, 7]
     depth = depth * rng.uniform(0.75, 1.2, items.size)
     places = _ring_places(grid, items, turns, depth.clip(1.2, None))
-    is_kept = (places[:, 2] > 0) & (rng.random(items.size) < np.array([0.7, 0.9, 0.8, 0.5])[kind])
+    share = np.array([0.7, 0.9, 0.8, 0.5, 0.85])[kind]
+    is_kept = (places[:, 2] > 0) & (rng.random(items.size) < share)
     parts = []
     for wanted, axes, tangential in (
         (PROXIMAL, (3.2, 2.9), False),
         (DISTAL, (3.0, 2.6), False),
         (ARTERIOLE, (4.6, 1.3), True),
         (CAPILLARY, (3.4, 1.2), True),
+        (ATROPHIED, (2.8, 2.2), False),
     ):
         chosen = is_kept & (kind == wanted)
         lean = turns[chosen] + math.pi / 2 if tangential else rng.uniform(0, 6.28, chosen.sum())
@@ -221,6 +290,7 @@ def _stromal_nuclei(
 # Codes of `Material`; the compiler takes no enum.
 INTERSTITIUM, TUBULE_MEMBRANE, PROXIMAL_CELL, BRUSH_BORDER, DISTAL_CELL = 1, 2, 3, 4, 5
 TUBULE_LUMEN, MUSCLE, VESSEL_LUMEN, BLOOD = 6, 7, 8, 9
+FIBROSIS, ATROPHIC_CELL, CAST = 20, 21, 22
 
 BLOCK_PX, BLOCK_UM = 16, 16.0
 """Maximal side of a block, within which few sites matter."""
@@ -246,14 +316,20 @@ def distance_to_core(cores: FloatArray, bank: FloatArray, x: float, y: float) ->
     return nearest
 
 
-@compiled
-def paint_cortex(
-    canvas: Canvas, cores: FloatArray, grid: SiteGrid, ink: Ink, holes: FloatArray
-) -> None:
-    """Paint interstitium, tubules and vessels on a blank canvas, in place.
+class Ground(NamedTuple):
+    """What the painter of the cortex sees."""
 
-    `holes`, shape (n, 3), are discs (x, y, radius in µm) that are painted over later.
-    """
+    cores: FloatArray
+    grid: SiteGrid
+    zones: Zones
+    holes: FloatArray
+    """Discs (x, y, radius in µm) that are painted over later, shape (n, 3)."""
+
+
+@compiled
+def paint_cortex(canvas: Canvas, ground: Ground, ink: Ink) -> None:
+    """Paint interstitium, tubules and small vessels on a blank canvas, in place."""
+    cores, grid = ground.cores, ground.grid
     height, width = canvas.structure.shape
     found = np.empty(MAX_GATHERED, np.int32)
     block = max(min(BLOCK_PX, int(BLOCK_UM / canvas.mpp)), 1)
@@ -264,13 +340,23 @@ def paint_cortex(
         for left in range(0, width, block):
             x = canvas.left_um + left * canvas.mpp + half
             outside = distance_to_core(cores, ink.bank, x, y)
-            if outside > reach + 50.0 or _is_covered(holes, x, y, reach):
+            if outside > reach + 50.0 or _is_covered(ground.holes, x, y, reach):
                 continue
             n = gather(grid, x, y, reach + WARP_REACH_UM, found)
             deep = outside < -reach - 50.0
+            scar = scar_depth(ground.zones, ink.bank, x, y)
+            medulla = medulla_depth(ground.zones, ink.bank, x, y)
+            near = abs(scar) < FADE_UM + reach or abs(medulla) < FADE_UM + reach
             for row in range(upper, min(upper + block, height)):
                 for column in range(left, min(left + block, width)):
-                    _paint_pixel(canvas, (row, column), (cores, deep), (grid.sites, found, n), ink)
+                    _paint_pixel(
+                        canvas,
+                        (row, column),
+                        (cores, deep),
+                        (grid.sites, found, n),
+                        (ground.zones, near, scar, medulla),
+                        ink,
+                    )
 
 
 @compiled
@@ -290,6 +376,7 @@ def _paint_pixel(
     pixel: tuple[int, int],
     tissue: tuple[FloatArray, bool],
     near: tuple[FloatArray, npt.NDArray[np.int32], int],
+    zone: tuple[Zones, bool, float, float],
     ink: Ink,
 ) -> None:
     row, column = pixel
@@ -303,6 +390,12 @@ def _paint_pixel(
     warp_x = x + WARP_UM * noise_at(ink.bank, x * 0.07, y * 0.07)
     warp_y = y + WARP_UM * noise_at(ink.bank, x * 0.07 + 37.0, y * 0.07)
     sites, among, n = near
+    scar, medulla = zone[2], zone[3]
+    if zone[1]:
+        scar = scar_depth(zone[0], ink.bank, x, y)
+        medulla = medulla_depth(zone[0], ink.bank, x, y)
+    if medulla > 0.0:
+        scar = -1e9
     nearest, first, second = two_nearest(sites, among, n, warp_x, warp_y)
     depth = -max(first, 0.5 * (first - second) + 0.7) if nearest >= 0 else -1e9
     now = (0.0, 0.0, INTERSTITIUM)
@@ -310,6 +403,10 @@ def _paint_pixel(
         # Fibres; noise stretched along the walls of the nearest tubule would cost more.
         fibres = noise_at(ink.bank, x * 0.10, y * 0.22) + 0.7 * noise_at(ink.bank, x * 0.5, y * 0.5)
         now = lay(now, ink, INTERSTITIUM, max(1.0 + 0.40 * fibres, 0.1), 1.0)
+        if scar > -4.0:
+            strands = noise_at(ink.bank, x * 0.30 + y * 0.12, y * 0.30 - x * 0.12)
+            gain = max(1.0 + 0.17 * fibres + 0.14 * strands, 0.3)
+            now = lay(now, ink, FIBROSIS, gain, cover(-scar, 8.0))
     if depth > -canvas.mpp:
         star = 0.0
         site = sites[nearest]
@@ -322,6 +419,23 @@ def _paint_pixel(
     put(canvas, row, column, now, inside)
     if inside <= 0.5:
         canvas.structure[row, column] = 0
+        return
+    bits = MEDULLA_BIT if medulla > 0.0 else CORTEX_BIT
+    if depth > 0.0:
+        bits |= _site_bits(int(sites[nearest, 6]))
+        canvas.objects[row, column] = nearest + 1
+    elif scar > 0.0:
+        bits |= FIBROSIS_BIT
+    canvas.masks[row, column] = bits
+
+
+@compiled
+def _site_bits(kind: int) -> int:
+    if kind == CAPILLARY:
+        return CAPILLARY_BIT
+    if kind == ARTERIOLE:
+        return ARTERY_BIT
+    return TUBULE_BIT | ATROPHIC_BIT if kind == ATROPHIED else TUBULE_BIT
 
 
 @compiled
@@ -350,6 +464,8 @@ def _tube(
         now = lay(now, ink, MUSCLE, 1.0 + 0.12 * fine + 0.16 * layers, cover(-depth, mpp))
         now = lay(now, ink, TUBULE_MEMBRANE, 0.9, cover(abs(height - depth) - 0.5, mpp))
         return lay(now, ink, VESSEL_LUMEN, 1.0, cover(height - depth + 0.5, mpp))
+    if kind == ATROPHIED:
+        return _atrophied(site, depth, ink, place, now)
     now = lay(now, ink, TUBULE_MEMBRANE, 1.0, cover(-depth, mpp))
     cell = PROXIMAL_CELL if kind == PROXIMAL else DISTAL_CELL
     grain = noise_at(ink.bank, x * 1.7 + 5.0, y * 1.7)
@@ -361,3 +477,25 @@ def _tube(
         brush = cover(edge - 2.0 - depth, 2.2) * 0.85
         now = lay(now, ink, BRUSH_BORDER, 1.0 + 0.22 * fine, brush)
     return lay(now, ink, TUBULE_LUMEN, 1.0, cover(edge - depth, 1.3 * mpp))
+
+
+@compiled
+def _atrophied(
+    site: FloatArray, depth: float, ink: Ink, place: tuple[float, float, float], now: Paint
+) -> Paint:
+    """Lay an atrophied tubule: a thick wrinkled membrane, low cells, and a lumen, cast or none."""
+    x, y, mpp = place
+    height, free = site[7], site[8]
+    fine = noise_at(ink.bank, x * 0.85, y * 0.85)
+    coarse = noise_at(ink.bank, x * 0.22 + 3.0, y * 0.22)
+    membrane = 1.5 + 2.4 * ((free * 7.0) % 1.0) + 0.7 * coarse
+    now = lay(now, ink, TUBULE_MEMBRANE, 0.95 + 0.12 * fine, cover(-depth, mpp))
+    gain = 0.85 + 0.3 * free + 0.18 * fine
+    now = lay(now, ink, ATROPHIC_CELL, gain, cover(membrane - depth, mpp))
+    if free < 0.2:  # shrunken solid cords
+        return now
+    edge = membrane + (0.6 if free < 0.45 else 1.0) * 0.5 * height + 0.8 * coarse + 0.3 * fine
+    inner = cover(edge - depth, 1.2 * mpp)
+    if free < 0.45:  # thyroid-like: flat cells around a cast
+        return lay(now, ink, CAST, 0.85 + 0.3 * ((free * 13.0) % 1.0) + 0.05 * coarse, inner)
+    return lay(now, ink, TUBULE_LUMEN, 1.0, inner)

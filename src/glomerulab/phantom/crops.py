@@ -22,15 +22,8 @@ from glomerulab.phantom.cohort import (
     write_truth,
 )
 from glomerulab.phantom.cortex import draw_cortex
-from glomerulab.phantom.glomerulus import (
-    CGN_BIT,
-    FSG_BIT,
-    MSPGN_BIT,
-    Glomerulus,
-    Lesions,
-    draw_glomerulus,
-    draw_lesions,
-)
+from glomerulab.phantom.glomerulus import Glomerulus, Lesions, draw_glomerulus, draw_lesions
+from glomerulab.phantom.glomerulus_paint import CGN_BIT, FSG_BIT, MSPGN_BIT
 from glomerulab.phantom.scene import Painting, Scene, paint
 from glomerulab.phantom.section import Section, cohort_section, expose
 from glomerulab.phantom.stains import Stain, StainMatrix, recompose

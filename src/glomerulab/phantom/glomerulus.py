@@ -1,38 +1,25 @@
-"""One glomerulus: its lesions, its structures and their painting.
+"""One glomerulus: its lesions, its form and its structures.
 
-Drawing works in coordinates of the glomerulus: origin at the centre, lengths in µm, y down.
-Painting is compiled and works block by block.
+Works in coordinates of the glomerulus: origin at the centre, lengths in µm, y down.
 """
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from glomerulab.geometry import Point
+from glomerulab.phantom.glomerulus_paint import LOOP, MESANGIAL, SCARRED, GlomerulusShape
 from glomerulab.phantom.primitives import (
-    MAX_GATHERED,
     N_SITE_COLUMNS,
-    Canvas,
     FloatArray,
-    Ink,
-    Paint,
     SiteGrid,
-    cover,
     far_apart,
-    gather,
-    lay,
-    noise_at,
     nuclei_table,
-    pixel_span,
-    put,
     site_grid,
     spread_out,
-    two_nearest,
 )
-from glomerulab.runtime.jit import compiled
 
 __all__ = ["KINDS", "Lesions"]
 
@@ -90,45 +77,8 @@ def kind_schedule(n: int, rng: np.random.Generator) -> list[str]:
     return kinds[:n]
 
 
-MSPGN_BIT, FSG_BIT, CGN_BIT = 1, 2, 4
-"""Bits of a lesion map."""
-
-# Codes of `Material`; the compiler takes no enum.
-BLOOD, CAPSULE, SPACE, TUFT_CELL, LOOP_WALL, LOOP_LUMEN, MESANGIUM = 9, 10, 11, 12, 13, 14, 15
-SCLEROSIS, HYALINE, CRESCENT = 16, 17, 18
-
-BLOCK_PX, BLOCK_UM = 8, 8.0
-"""Maximal side of a block, within which few sites matter."""
-WARP_UM = 0.9
-WARP_REACH_UM = 5.0
-
-
-Places = npt.NDArray[np.int32]
-
-
-class GlomerulusShape(NamedTuple):
-    """Geometry for the painter, in µm; all but the centre in coordinates of the glomerulus."""
-
-    x_um: float
-    y_um: float
-    reach_um: float
-    capsule_um: FloatArray
-    """Outer radius of the capsule by direction."""
-    crescent_um: FloatArray
-    """Inner radius of the crescent by direction, the capsule's where there is none."""
-    membrane_um: float
-    segment: tuple[float, float, float]
-    """Centre and radius of the scar."""
-    diseased: bool
-    """Whether the mesangium is diseased."""
-    tuft: SiteGrid
-
-
 N_ANGLES = 256
 """Number of directions of an outline, from +x towards +y."""
-
-LOOP, MESANGIAL, SCARRED = 0, 1, 2
-"""Kinds of the sites of a tuft."""
 
 ANGLES = np.arange(N_ANGLES) * (2 * math.pi / N_ANGLES)
 MIN_CRESCENT_SHARE = 0.10
@@ -165,6 +115,22 @@ class Glomerulus:
     membrane_um: float
     """Thickness of Bowman's capsule."""
     lesions: Lesions
+    form: "GlomerulusForm"
+
+    def moved(self, place_um: Point, *, is_cut: bool = False) -> "Glomerulus":
+        """Return the glomerulus at another place, where the tissue's edge may cut it."""
+        dx, dy = place_um[0] - self.x_um, place_um[1] - self.y_um
+        nuclei = self.nuclei.copy()
+        nuclei[:, 0] += dx
+        nuclei[:, 1] += dy
+        return replace(
+            self,
+            x_um=place_um[0],
+            y_um=place_um[1],
+            nuclei=nuclei,
+            pole=None if self.pole is None else (self.pole[0] + dx, self.pole[1] + dy),
+            form=replace(self.form, is_cut=is_cut),
+        )
 
     def shape(self) -> GlomerulusShape:
         """Return the geometry for the painter."""
@@ -178,6 +144,9 @@ class Glomerulus:
             segment=self.segment,
             diseased=self.lesions.mspgn > 0,
             tuft=self.tuft,
+            sclerosed=self.form.sclerosed,
+            fibrous=self.form.fibrous,
+            is_cut=self.form.is_cut,
         )
 
     @property
@@ -198,24 +167,93 @@ class Glomerulus:
         return tuple(zip(xs.tolist(), ys.tolist(), strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class GlomerulusForm:
+    """What makes one section of a glomerulus differ from a round, open, middle one."""
+
+    aspect: float = 1.0
+    """Long over short axis."""
+    turn: float = 0.0
+    """Direction of the long axis, radians."""
+    flat: float = 1.0
+    """Distance of a flattened side from the centre, in radii; 1 flattens nothing."""
+    waviness: float = 0.05
+    """Irregularity of the capsule."""
+    collapse: float = 0.0
+    """How far the tuft has shrunk from the capsule, share of its radius."""
+    fibrous: float = 0.0
+    """Share of the crescent that is fibrous: 0 is cellular, 1 is old."""
+    sclerosed: bool = False
+    """Whether the whole glomerulus is a scar."""
+    is_cut: bool = False
+    """Whether the edge of the tissue cuts it."""
+
+    def outline(self) -> npt.NDArray[np.float64] | float:
+        """Return the factor on the radius by direction."""
+        factor: npt.NDArray[np.float64] | float = 1.0
+        away = ANGLES - self.turn
+        if self.aspect != 1.0:
+            along, across = np.cos(away) ** 2 / self.aspect, np.sin(away) ** 2 * self.aspect
+            factor = 1.0 / np.sqrt(along + across)
+        if self.flat < 1.0:
+            # Soft at the corners: the smooth minimum of the outline and a straight line.
+            line = self.flat / np.clip(np.cos(away - 2.0), 0.05, None)
+            factor = (factor**-8.0 + line**-8.0) ** (-1 / 8)
+        return factor
+
+
+PLAIN = GlomerulusForm()
+
+
+def draw_form(lesions: Lesions, rng: np.random.Generator) -> GlomerulusForm:
+    """Draw the form of a glomerulus with given lesions."""
+    collapse = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.2 else 0.0
+    stage = rng.choice([0.0, rng.uniform(0.3, 0.7), 1.0], p=[0.5, 0.3, 0.2])
+    return GlomerulusForm(
+        aspect=1.0 + min(float(rng.gamma(1.6, 0.12)), 0.7),
+        turn=float(rng.uniform(0, 2 * math.pi)),
+        flat=float(rng.uniform(0.6, 0.9)) if rng.random() < 0.25 else 1.0,
+        waviness=float(rng.uniform(0.03, 0.1)),
+        collapse=0.0 if lesions.fsg > 0 or lesions.cgn > 0 else collapse,
+        fibrous=float(stage) if lesions.cgn > 0 else 0.0,
+    )
+
+
+def draw_sclerosed(rng: np.random.Generator, *, radius_um: float) -> Glomerulus:
+    """Draw a globally sclerosed glomerulus: a small scar, solid or in a ring of collagen."""
+    solid = bool(rng.random() < 0.45)
+    form = GlomerulusForm(
+        aspect=1.0 + min(float(rng.gamma(1.6, 0.15)), 0.8),
+        turn=float(rng.uniform(0, 2 * math.pi)),
+        waviness=float(rng.uniform(0.05, 0.12)),
+        collapse=0.0 if solid else float(rng.uniform(0.1, 0.45)),
+        sclerosed=True,
+    )
+    return draw_glomerulus(Lesions(), rng, radius_um=radius_um, form=form)
+
+
 def draw_glomerulus(
     lesions: Lesions,
     rng: np.random.Generator,
     *,
     place_um: Point = (0.0, 0.0),
     radius_um: float = 85.0,
+    form: GlomerulusForm = PLAIN,
 ) -> Glomerulus:
     """Draw a glomerulus."""
-    capsule = radius_um * _wavy(rng, 0.05, (2, 3, 4, 5))
+    capsule = radius_um * _wavy(rng, form.waviness, (2, 3, 4, 5)) * form.outline()
     membrane = float(rng.uniform(1.2, 2.2))
     crescent = _crescent(capsule - membrane, lesions.cgn, rng)
     pole = float(rng.uniform(0, 2 * math.pi)) if rng.random() < POLE_SHARE else None
-    tuft_um = _tuft_edge(capsule - membrane, crescent, pole, rng)
+    tuft_um = _tuft_edge(capsule - membrane, crescent, pole, rng) * (1.0 - form.collapse)
     segment = _segment(tuft_um, crescent, lesions, rng)
+    if form.sclerosed:
+        segment = (0.0, 0.0, 1.4 * float((capsule if form.collapse == 0 else 0.6 * tuft_um).max()))
     mesangial, cells, mesangial_nuclei = _mesangium(tuft_um, segment, lesions.mspgn, rng)
     loops = _loops(tuft_um, mesangial, rng)
     sites = np.concatenate([mesangial, loops])
-    sites[np.hypot(sites[:, 0] - segment[0], sites[:, 1] - segment[1]) < segment[2], 6] = SCARRED
+    scarred = np.hypot(sites[:, 0] - segment[0], sites[:, 1] - segment[1]) < segment[2]
+    sites[scarred | form.sclerosed, 6] = SCARRED
     parts = [
         mesangial_nuclei,
         _loop_nuclei(loops, segment, rng),
@@ -223,8 +261,12 @@ def draw_glomerulus(
         _crescent_nuclei(capsule - membrane, crescent, rng),
         _segment_nuclei(segment, capsule, rng),
     ]
+    if form.sclerosed:  # the loops' cells are gone, and most of the capsule's
+        parts = [parts[0][:0], parts[2][rng.random(len(parts[2])) < 0.3], parts[4]]
+    if form.fibrous > 0:
+        parts[3] = parts[3][rng.random(len(parts[3])) > 0.85 * form.fibrous]
     nuclei = np.concatenate(parts)
-    nuclei = nuclei[spread_out(nuclei, n_first=len(mesangial_nuclei))]
+    nuclei = nuclei[spread_out(nuclei, n_first=len(parts[0]))]
     nuclei[:, 0] += place_um[0]
     nuclei[:, 1] += place_um[1]
     return Glomerulus(
@@ -241,6 +283,7 @@ def draw_glomerulus(
         pole=None if pole is None else _beyond(capsule, pole, place_um),
         membrane_um=membrane,
         lesions=lesions,
+        form=form,
     )
 
 
@@ -420,152 +463,3 @@ def _segment_nuclei(
     return nuclei_table(
         places, half_axes_um=(3.0, 1.5), angles=rng.uniform(0, math.pi, len(places)), rng=rng
     )
-
-
-@compiled
-def paint_glomerulus(canvas: Canvas, shape: GlomerulusShape, ink: Ink) -> None:
-    """Paint a glomerulus on a canvas, in place."""
-    height, width = canvas.structure.shape
-    rows = pixel_span(shape.y_um, shape.reach_um, canvas.upper_um, canvas.mpp, height)
-    columns = pixel_span(shape.x_um, shape.reach_um, canvas.left_um, canvas.mpp, width)
-    found = np.empty(MAX_GATHERED, np.int32)
-    block = max(min(BLOCK_PX, int(BLOCK_UM / canvas.mpp)), 1)
-    half = 0.5 * block * canvas.mpp
-    for upper in range(rows[0], rows[1], block):
-        y = canvas.upper_um + upper * canvas.mpp + half - shape.y_um
-        for left in range(columns[0], columns[1], block):
-            x = canvas.left_um + left * canvas.mpp + half - shape.x_um
-            if math.sqrt(x * x + y * y) > shape.reach_um + 2.0 * half:
-                continue
-            n = gather(shape.tuft, x, y, 1.5 * half + WARP_REACH_UM, found)
-            for row in range(upper, min(upper + block, rows[1])):
-                for column in range(left, min(left + block, columns[1])):
-                    _paint_pixel(canvas, (row, column), shape, ink, found[:n])
-
-
-@compiled
-def _paint_pixel(
-    canvas: Canvas,
-    pixel: tuple[int, int],
-    shape: GlomerulusShape,
-    ink: Ink,
-    among: Places,
-) -> None:
-    row, column = pixel
-    wx = canvas.left_um + (column + 0.5) * canvas.mpp
-    wy = canvas.upper_um + (row + 0.5) * canvas.mpp
-    x = wx - shape.x_um + WARP_UM * noise_at(ink.bank, wx * 0.12, wy * 0.12)
-    y = wy - shape.y_um + WARP_UM * noise_at(ink.bank, wx * 0.12 + 91.0, wy * 0.12)
-    radius = math.sqrt(x * x + y * y)
-    outer, inner = _outlines(shape, x, y)
-    depth = outer - radius
-    inside = cover(-depth, canvas.mpp)
-    if inside <= 0.0:
-        return
-    place = (wx, wy, canvas.mpp)
-    now, lesion = _tuft(shape, ink, among, (x, y), place)
-    if inner < outer - 0.1:
-        strands = noise_at(ink.bank, wx * 0.22, wy * 0.22)
-        strands += 0.5 * noise_at(ink.bank, wx * 0.8, wy * 0.8)
-        share = cover(inner - radius + 1.1 * strands, canvas.mpp)
-        now = lay(now, ink, CRESCENT, 1.0 + 0.25 * strands, share)
-        lesion = CGN_BIT if share > 0.5 else lesion
-    wall = cover(depth - shape.membrane_um, canvas.mpp)
-    now = lay(now, ink, CAPSULE, 1.0, wall)
-    put(canvas, row, column, now, inside)
-    if inside > 0.5:
-        canvas.lesion_bits[row, column] = 0 if wall > 0.5 else lesion
-
-
-@compiled
-def _outlines(shape: GlomerulusShape, x: float, y: float) -> tuple[float, float]:
-    """Return the radii of capsule and crescent in the direction of a place."""
-    n = shape.capsule_um.size
-    turn = math.atan2(y, x) * (n / (2 * math.pi))
-    turn = turn + n if turn < 0.0 else turn
-    part = turn - math.floor(turn)
-    here = int(turn) % n
-    after = (here + 1) % n
-    outer = shape.capsule_um[here] * (1.0 - part) + shape.capsule_um[after] * part
-    inner = shape.crescent_um[here] * (1.0 - part) + shape.crescent_um[after] * part
-    return outer, inner
-
-
-@compiled
-def _tuft(
-    shape: GlomerulusShape,
-    ink: Ink,
-    among: Places,
-    at: tuple[float, float],
-    place: tuple[float, float, float],
-) -> tuple[Paint, int]:
-    """Return the paint and lesion bit of the tuft, its scar, or Bowman's space at a place."""
-    wx, wy, _ = place
-    # The walls of single loops are less smooth than the outlines.
-    x = at[0] + 1.2 * noise_at(ink.bank, wx * 0.22, wy * 0.22)
-    y = at[1] + 1.2 * noise_at(ink.bank, wx * 0.22 + 17.0, wy * 0.22)
-    nearest, first, second = two_nearest(shape.tuft.sites, among, among.size, x, y)
-    now = lay((0.0, 0.0, SPACE), ink, SPACE, 1.0, 1.0)
-    scarred = -1e9
-    if nearest >= 0 and first < 4.0:
-        now = _loop(shape.tuft.sites[nearest], first, second, ink, place)
-        if shape.tuft.sites[nearest, 6] == SCARRED:
-            scarred = 2.5 - first
-    lesion = MSPGN_BIT if shape.diseased and now[2] == MESANGIUM else 0
-    scar_x, scar_y, scar_radius = shape.segment
-    if scar_radius > 0.0:
-        dx, dy = at[0] - scar_x, at[1] - scar_y
-        depth = scar_radius - math.sqrt(dx * dx + dy * dy)
-        wobble = 2.5 * noise_at(ink.bank, wx * 0.08, wy * 0.08 + 55.0)
-        # Over the tuft the scar ends between loops; over Bowman's space it is the adhesion.
-        over_space = now[2] == SPACE
-        reach = max(scarred, depth - 2.0 + wobble if over_space else depth - 7.0 + wobble)
-        if reach > -place[2]:
-            return _scar(now, lesion, -reach, ink, place)
-    return now, lesion
-
-
-@compiled
-def _loop(
-    site: FloatArray, first: float, second: float, ink: Ink, place: tuple[float, float, float]
-) -> Paint:
-    """Return the paint of a capillary loop, mesangial area or the cells between them."""
-    wx, wy, mpp = place
-    kind, free = site[6], site[8]
-    grain = noise_at(ink.bank, wx * 0.9, wy * 0.9)
-    now = lay((0.0, 0.0, SPACE), ink, SPACE, 1.0, 1.0)
-    now = lay(now, ink, TUFT_CELL, 1.0 + 0.22 * grain, cover(first - 1.5, mpp))
-    # The common wall lies halfway to the neighbour's ellipse; it has gaps.
-    gap = 0.65 + 0.55 * noise_at(ink.bank, wx * 0.16 + 71.0, wy * 0.16)
-    edge = max(first, 0.5 * (first - second) + gap)
-    if kind == MESANGIAL:
-        matrix = first - 1.0 + 0.6 * noise_at(ink.bank, wx * 0.3, wy * 0.3)
-        return lay(now, ink, MESANGIUM, 1.0 + 0.16 * grain, cover(matrix, mpp))
-    wall = cover(abs(edge + 0.2) - 0.5, max(mpp, 0.5))
-    now = lay(now, ink, LOOP_WALL, 1.0 + 0.2 * grain, wall)
-    collapse = 3.4 * max(free - 0.45, 0.0) / 0.55
-    lumen = edge + 0.7 + collapse
-    now = lay(now, ink, LOOP_LUMEN, 1.0, cover(lumen, max(mpp, 0.6)))
-    if free < 0.14:
-        cell = noise_at(ink.bank, wx * 0.3, wy * 0.3)
-        share = cover(lumen + 0.8 + 0.8 * cell, max(mpp, 0.6)) * 0.92
-        now = lay(now, ink, BLOOD, 1.0 + 0.2 * cell, share)
-    return now
-
-
-@compiled
-def _scar(
-    now: Paint, lesion: int, scar: float, ink: Ink, place: tuple[float, float, float]
-) -> tuple[Paint, int]:
-    """Lay the sclerosed segment over tuft and Bowman's space."""
-    wx, wy, mpp = place
-    cloud = noise_at(ink.bank, wx * 0.10, wy * 0.10)
-    strands = noise_at(ink.bank, wx * 0.16 + wy * 0.32, wy * 0.16 - wx * 0.32)
-    share = cover(scar, mpp)
-    gain = 1.0 + 0.16 * cloud + 0.20 * strands + 0.08 * noise_at(ink.bank, wx, wy)
-    now = lay(now, ink, SCLEROSIS, gain, share)
-    now = lay(now, ink, HYALINE, 1.0, share * cover(1.25 - cloud, 0.5))
-    # Slits where loops have closed.
-    slit = cover(1.65 - strands + 0.6 * cloud, 0.6) * 0.8
-    now = lay(now, ink, LOOP_LUMEN, 1.0, share * slit)
-    return now, FSG_BIT if share > 0.5 else lesion

@@ -57,9 +57,38 @@ class Canvas(NamedTuple):
     """Shape (H, W)."""
     lesion_bits: npt.NDArray[np.uint8]
     """Shape (H, W)."""
+    masks: npt.NDArray[np.uint16]
+    """Structures of every pixel, by the bits below; shape (H, W)."""
+    objects: npt.NDArray[np.int32]
+    """Object of every pixel, 0 for none; one number per object of a scene; shape (H, W)."""
     left_um: float
     upper_um: float
     mpp: float
+
+
+# Bits of `Canvas.masks`, in the order of `glomerulab.structures.classes`; the compiler takes
+# neither enum nor tuple.
+CORTEX_BIT, MEDULLA_BIT, FIBROSIS_BIT, TUBULE_BIT, ATROPHIC_BIT = 1, 2, 4, 8, 16
+ARTERY_BIT, CAPILLARY_BIT, GLOMERULUS_BIT, SCLEROSED_BIT, TUFT_BIT = 32, 64, 128, 256, 512
+
+FIRST_ARTERY, FIRST_GLOMERULUS = 1 << 24, 1 << 25
+"""Numbers of the first artery and glomerulus; tubules and small vessels are numbered from 1."""
+
+
+def blank_canvas(
+    shape: tuple[int, int], *, left_um: float, upper_um: float, mpp: float
+) -> Canvas:
+    """Return a canvas of glass."""
+    return Canvas(
+        np.zeros((2, *shape), np.float32),
+        np.zeros(shape, np.uint8),
+        np.zeros(shape, np.uint8),
+        np.zeros(shape, np.uint16),
+        np.zeros(shape, np.int32),
+        left_um,
+        upper_um,
+        mpp,
+    )
 
 
 class Ink(NamedTuple):

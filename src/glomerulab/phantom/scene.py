@@ -1,33 +1,31 @@
-"""A scene of glomeruli in their tissue, its layout as a biopsy core, and its painting.
+"""A scene of glomeruli and arteries in their tissue, and its painting.
 
 Concentrations are functions of the place in µm, so that tiles rendered one by one fit together.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from glomerulab.errors import ConfigError
-from glomerulab.phantom.cortex import Cortex, distance_to_core, draw_cortex, paint_cortex
-from glomerulab.phantom.glomerulus import (
-    Glomerulus,
-    draw_glomerulus,
-    draw_lesions,
-    paint_glomerulus,
-)
+from glomerulab.phantom.arteries import Artery, paint_artery
+from glomerulab.phantom.cortex import Cortex, Ground, distance_to_core, paint_cortex
+from glomerulab.phantom.glomerulus import Glomerulus
+from glomerulab.phantom.glomerulus_paint import paint_glomerulus
 from glomerulab.phantom.primitives import (
+    FIRST_ARTERY,
+    FIRST_GLOMERULUS,
     Canvas,
     FloatArray,
     Ink,
-    far_apart,
+    blank_canvas,
     noise_at,
     noise_bank,
     paint_nuclei,
 )
 from glomerulab.phantom.section import Section
 from glomerulab.phantom.stains import material_table
+from glomerulab.phantom.zones import NO_ZONES, Zones
 from glomerulab.runtime.jit import compiled
 
 HOLE_INSET_UM = 5.0
@@ -42,6 +40,8 @@ class Scene:
     cortex: Cortex
     cores: FloatArray
     """Tissue as thick segments (x0, y0, x1, y1, half width), shape (n, 5), µm."""
+    arteries: tuple[Artery, ...] = ()
+    zones: Zones = NO_ZONES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +54,10 @@ class Painting:
     """`Material` of every pixel, shape (H, W)."""
     lesion_bits: npt.NDArray[np.uint8]
     """1 mesangial, 2 sclerosis, 4 crescent; shape (H, W)."""
+    masks: npt.NDArray[np.uint16]
+    """Structures of every pixel, see `Canvas.masks`; shape (H, W)."""
+    objects: npt.NDArray[np.int32]
+    """Object of every pixel, see `Canvas.objects`; shape (H, W)."""
 
 
 def paint(
@@ -66,23 +70,24 @@ def paint(
     mpp: float,
 ) -> Painting:
     """Paint a view of a scene."""
-    canvas = Canvas(
-        np.zeros((2, *shape), np.float32),
-        np.zeros(shape, np.uint8),
-        np.zeros(shape, np.uint8),
-        left_um,
-        upper_um,
-        mpp,
-    )
+    canvas = blank_canvas(shape, left_um=left_um, upper_um=upper_um, mpp=mpp)
     ink = Ink(material_table(section.stain), noise_bank())
     right, lower = left_um + shape[1] * mpp, upper_um + shape[0] * mpp
-    seen = [one for one in scene.glomeruli if _touches(one, left_um, upper_um, right, lower)]
-    holes = [(one.x_um, one.y_um, float(one.capsule_um.min()) - HOLE_INSET_UM) for one in seen]
+    seen = [
+        (number, one)
+        for number, one in enumerate(scene.glomeruli, start=FIRST_GLOMERULUS)
+        if _touches((one.x_um, one.y_um, one.reach_um), left_um, upper_um, right, lower)
+    ]
+    holes = [(one.x_um, one.y_um, float(one.capsule_um.min()) - HOLE_INSET_UM) for _, one in seen]
     holes_table = np.array(holes, np.float32).reshape(-1, 3)
-    paint_cortex(canvas, scene.cores, scene.cortex.sites, ink, holes_table)
-    for one in seen:
-        paint_glomerulus(canvas, one.shape(), ink)
-    nuclei = np.concatenate([scene.cortex.nuclei, *(one.nuclei for one in seen)])
+    paint_cortex(canvas, Ground(scene.cores, scene.cortex.sites, scene.zones, holes_table), ink)
+    for number, artery in enumerate(scene.arteries, start=FIRST_ARTERY):
+        place = (artery.shape.x_um, artery.shape.y_um, artery.reach_um)
+        if _touches(place, left_um, upper_um, right, lower):
+            paint_artery(canvas, artery.shape, ink, scene.cores, number)
+    for number, one in seen:
+        paint_glomerulus(canvas, one.shape(), ink, scene.cores, number)
+    nuclei = np.concatenate([scene.cortex.nuclei, *(one.nuclei for one in scene.arteries), *(one.nuclei for _, one in seen)])
     nuclei = _in_view(nuclei, left_um, upper_um, right, lower)
     nuclei = _on_tissue(nuclei, scene.cores, ink.bank)
     if section.nuclei_kept < 1.0:
@@ -91,13 +96,17 @@ def paint(
     paint_nuclei(canvas, nuclei, ink)
     first = section.thickness * section.first_strength
     _cut(canvas, ink.bank, first, section.thickness * section.second_strength)
-    return Painting(canvas.amounts, canvas.structure, canvas.lesion_bits)
+    return Painting(
+        canvas.amounts, canvas.structure, canvas.lesion_bits, canvas.masks, canvas.objects
+    )
 
 
-def _touches(one: Glomerulus, left: float, upper: float, right: float, lower: float) -> bool:
-    reach = one.reach_um
-    beside = one.x_um + reach < left or one.x_um - reach > right
-    return not (beside or one.y_um + reach < upper or one.y_um - reach > lower)
+def _touches(
+    place: tuple[float, float, float], left: float, upper: float, right: float, lower: float
+) -> bool:
+    x, y, reach = place
+    beside = x + reach < left or x - reach > right
+    return not (beside or y + reach < upper or y - reach > lower)
 
 
 @compiled
@@ -130,88 +139,3 @@ def _in_view(
     xs, ys, reach = nuclei[:, 0], nuclei[:, 1], 1.3 * nuclei[:, 2]
     seen = (xs + reach > left) & (xs - reach < right) & (ys + reach > upper) & (ys - reach < lower)
     return np.ascontiguousarray(nuclei[seen])
-
-
-HALF_CORE_UM = 340.0
-"""Half the width of a core; grows with the patient's glomeruli."""
-GLASS_UM = 130.0
-"""Empty glass around the tissue."""
-LENGTH_PER_GLOMERULUS_UM = 190.0
-MIN_LENGTH_UM = 300.0
-REFERENCE_RADIUS_UM = 85.0
-ROOM = 1.3
-"""Space of a glomerulus, in mean radii."""
-N_TRIES = 100
-
-
-def biopsy_scene(
-    kinds: Sequence[str], section: Section, rng: np.random.Generator
-) -> tuple[Scene, tuple[float, float]]:
-    """Lay out a biopsy core with its glomeruli.
-
-    `kinds` are of `glomerulab.phantom.glomerulus.KINDS`. Returns the scene, and width and height
-    of the slide in µm.
-    """
-    scale = section.radius_um / REFERENCE_RADIUS_UM
-    length = max(len(kinds) * LENGTH_PER_GLOMERULUS_UM * scale, MIN_LENGTH_UM)
-    half = HALF_CORE_UM * scale
-    width_um = length + 2 * half + 2 * GLASS_UM
-    height_um = 2 * half + 2 * GLASS_UM + 60.0
-    start, middle = GLASS_UM + half, height_um / 2
-    cores = _core(start, length, middle, half, rng)
-    inset = ROOM * section.radius_um + 30.0
-    area = (
-        start - half / 2,
-        middle - half + inset,
-        start + length + half / 2,
-        middle + half - inset,
-    )
-    places = _glomerulus_places(len(kinds), area, ROOM * section.radius_um, rng)
-    glomeruli = tuple(
-        draw_glomerulus(
-            draw_lesions(kind, rng),
-            rng,
-            place_um=(float(x), float(y)),
-            radius_um=section.radius_um * float(rng.uniform(0.9, 1.1)),
-        )
-        for kind, (x, y) in zip(kinds, places, strict=True)
-    )
-    holes = np.array([[one.x_um, one.y_um, one.capsule_um.mean()] for one in glomeruli])
-    poles = [one.pole for one in glomeruli if one.pole is not None]
-    cortex = draw_cortex(
-        (0.0, 0.0, width_um, height_um), holes, rng, poles=poles, tubule_scale=section.tubule_scale
-    )
-    return Scene(glomeruli, cortex, cores), (width_um, height_um)
-
-
-def _core(
-    start: float, length: float, middle: float, half: float, rng: np.random.Generator
-) -> FloatArray:
-    """Return a biopsy core as thick segments that bend a little, broken off at both ends."""
-    bends = rng.uniform(-25.0, 25.0, 5)
-    xs = np.linspace(start, start + length, 5)
-    spine = [
-        [xs[n], middle + bends[n], xs[n + 1], middle + bends[n + 1], half * rng.uniform(0.94, 1.0)]
-        for n in range(4)
-    ]
-    ends = [
-        [xs[place], middle, xs[place] + shift, middle + rng.uniform(-0.5, 0.5) * half, 0.55 * half]
-        for place, shift in ((0, -0.35 * half), (-1, 0.35 * half))
-    ]
-    return np.array(spine + ends, np.float32)
-
-
-def _glomerulus_places(
-    n: int,
-    area: tuple[float, float, float, float],
-    room: float,
-    rng: np.random.Generator,
-) -> npt.NDArray[np.float64]:
-    """Draw n places with room around each, shape (n, 2)."""
-    left, upper, right, lower = area
-    for _ in range(N_TRIES):
-        xs, ys = rng.uniform(left, right, 400 * n), rng.uniform(upper, lower, 400 * n)
-        kept = far_apart(xs, ys, np.full(xs.size, 0.95 * room), 2 * room)
-        if kept.sum() >= n:
-            return np.stack([xs[kept][:n], ys[kept][:n]], axis=1)
-    raise ConfigError(f"{n} glomeruli do not fit into one core; ask for fewer per slide")

@@ -22,7 +22,8 @@ from glomerulab.phantom.cohort import (
     write_truth,
 )
 from glomerulab.phantom.glomerulus import Glomerulus
-from glomerulab.phantom.scene import Scene, biopsy_scene, paint
+from glomerulab.phantom.biopsy import biopsy_scene, draw_scarring
+from glomerulab.phantom.scene import Painting, Scene, paint
 from glomerulab.phantom.section import Section, cohort_section, expose
 from glomerulab.phantom.stains import Stain, recompose
 from glomerulab.runtime.files import StrPath, atomic_write, make_folder
@@ -44,7 +45,13 @@ class PhantomSlide:
     pixels: RgbImage
     lesion_bits: npt.NDArray[np.uint8]
     """1 mesangial, 2 sclerosis, 4 crescent; shape (H, W)."""
+    masks: npt.NDArray[np.uint16]
+    """Structures of every pixel: bit k stands for `STRUCTURES` [k]; shape (H, W)."""
+    objects: npt.NDArray[np.int32]
+    """Number of the tubule, vessel or glomerulus of every pixel, 0 for none; shape (H, W)."""
     glomeruli: tuple[Glomerulus, ...]
+    """First those with labels, then grazed and globally sclerosed ones."""
+    n_labelled: int
     section: Section
     mpp: float
 
@@ -124,25 +131,49 @@ def render_slide(
     seed: int | np.random.SeedSequence,
     *,
     mpp: float = 0.5,
+    scarred: float | None = None,
 ) -> PhantomSlide:
-    """Render one slide in memory."""
+    """Render one slide in memory.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Of `glomerulab.phantom.glomerulus.KINDS`, one per glomerulus with labels.
+    mpp : float, default 0.5
+        Micrometres per pixel.
+    scarred : float, optional
+        Share of the cortex with fibrosis and atrophied tubules, 0 to 1; by default drawn.
+    """
     if not kinds:
         raise ValueError("a slide needs at least one glomerulus")
     check_mpp(mpp)
     sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    scene, size_um = biopsy_scene(kinds, section, np.random.default_rng(sequence))
+    rng = np.random.default_rng(sequence)
+    scarred = draw_scarring(rng) if scarred is None else scarred
+    scene, size_um = biopsy_scene(kinds, section, rng, scarred=scarred)
     width, height = (math.ceil(side / mpp) for side in size_um)
-    pixels = np.empty((height, width, 3), np.uint8)
-    bits = np.empty((height, width), np.uint8)
+    slide = PhantomSlide(
+        pixels=np.empty((height, width, 3), np.uint8),
+        lesion_bits=np.empty((height, width), np.uint8),
+        masks=np.empty((height, width), np.uint16),
+        objects=np.empty((height, width), np.int32),
+        glomeruli=scene.glomeruli,
+        n_labelled=len(kinds),
+        section=section,
+        mpp=mpp,
+    )
     for upper in range(0, height, TILE_PX):
         for left in range(0, width, TILE_PX):
             lower, right = min(upper + TILE_PX, height), min(left + TILE_PX, width)
             key = (*sequence.spawn_key, NOISE_STREAM, upper, left)
             rng = np.random.default_rng(np.random.SeedSequence(sequence.entropy, spawn_key=key))
-            pixels[upper:lower, left:right], bits[upper:lower, left:right] = _tile(
-                scene, section, (left, upper, right, lower), mpp, rng
-            )
-    return PhantomSlide(pixels, bits, scene.glomeruli, section, mpp)
+            pixels, view, inner = _tile(scene, section, (left, upper, right, lower), mpp, rng)
+            tile = np.s_[upper:lower, left:right]
+            slide.pixels[tile] = pixels[inner]
+            slide.lesion_bits[tile] = view.lesion_bits[inner]
+            slide.masks[tile] = view.masks[inner]
+            slide.objects[tile] = view.objects[inner]
+    return slide
 
 
 def _tile(
@@ -151,8 +182,8 @@ def _tile(
     box: tuple[int, int, int, int],
     mpp: float,
     rng: np.random.Generator,
-) -> tuple[RgbImage, npt.NDArray[np.uint8]]:
-    """Render one tile with a margin for the blur."""
+) -> tuple[RgbImage, Painting, tuple[slice, slice]]:
+    """Render one tile with a margin for the blur; return it, its truth, and where it lies."""
     left, upper, right, lower = box
     halo = math.ceil(3 * section.scanner.blur_um / mpp) + 1
     shape = (lower - upper + 2 * halo, right - left + 2 * halo)
@@ -169,7 +200,7 @@ def _tile(
     scanner = replace(section.scanner, shading=0.0, black_border=0.0, jpeg_quality=None)
     pixels = expose(light, scanner, rng, mpp=mpp)
     inner = slice(halo, shape[0] - halo), slice(halo, shape[1] - halo)
-    return pixels[inner], view.lesion_bits[inner]
+    return pixels, view, inner
 
 
 def _tasks(

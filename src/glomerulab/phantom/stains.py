@@ -38,6 +38,10 @@ class Material(IntEnum):
     HYALINE = 17
     CRESCENT = 18
     NUCLEUS = 19
+    FIBROSIS = 20
+    ATROPHIC = 21
+    CAST = 22
+    INTIMA = 23
 
 
 # Columns: haematoxylin, eosin | haematoxylin, periodic acid-Schiff.
@@ -62,11 +66,15 @@ AMOUNTS: dict[Material, tuple[float, float, float, float]] = {
     Material.HYALINE: (0.06, 1.25, 0.06, 1.80),
     Material.CRESCENT: (0.24, 0.46, 0.22, 0.26),
     Material.NUCLEUS: (1.55, 0.30, 1.45, 0.18),
+    Material.FIBROSIS: (0.09, 0.42, 0.10, 0.34),
+    Material.ATROPHIC: (0.22, 0.50, 0.20, 0.24),
+    Material.CAST: (0.04, 1.10, 0.05, 1.25),
+    Material.INTIMA: (0.08, 0.34, 0.08, 0.26),
 }
 
 
 def material_table(stain: Stain) -> FloatArray:
-    """Return the optical density of every material along both stain vectors, shape (20, 2)."""
+    """Return the optical density of every material along both stain vectors, shape (24, 2)."""
     if stain not in {"HE", "PAS"}:
         raise ValueError(f"stain must be HE or PAS, got {stain!r}")
     columns = slice(0, 2) if stain == "HE" else slice(2, 4)
