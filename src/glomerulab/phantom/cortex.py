@@ -324,6 +324,8 @@ class Ground(NamedTuple):
     zones: Zones
     holes: FloatArray
     """Discs (x, y, radius in µm) that are painted over later, shape (n, 3)."""
+    first_number: int
+    """Of the sites in `Canvas.objects`."""
 
 
 @compiled
@@ -354,7 +356,7 @@ def paint_cortex(canvas: Canvas, ground: Ground, ink: Ink) -> None:
                         (row, column),
                         (cores, deep),
                         (grid.sites, found, n),
-                        (ground.zones, near, scar, medulla),
+                        (ground.zones, near, scar, medulla, ground.first_number),
                         ink,
                     )
 
@@ -376,7 +378,7 @@ def _paint_pixel(
     pixel: tuple[int, int],
     tissue: tuple[FloatArray, bool],
     near: tuple[FloatArray, npt.NDArray[np.int32], int],
-    zone: tuple[Zones, bool, float, float],
+    zone: tuple[Zones, bool, float, float, int],
     ink: Ink,
 ) -> None:
     row, column = pixel
@@ -423,7 +425,7 @@ def _paint_pixel(
     bits = MEDULLA_BIT if medulla > 0.0 else CORTEX_BIT
     if depth > 0.0:
         bits |= _site_bits(int(sites[nearest, 6]))
-        canvas.objects[row, column] = nearest + 1
+        canvas.objects[row, column] = zone[4] + nearest
     elif scar > 0.0:
         bits |= FIBROSIS_BIT
     canvas.masks[row, column] = bits

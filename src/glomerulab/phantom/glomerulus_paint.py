@@ -183,7 +183,7 @@ def _tuft(
     now = lay((0.0, 0.0, SPACE), ink, SPACE, 1.0, 1.0)
     if shape.sclerosed:  # collagen fills what was Bowman's space
         waves = noise_at(ink.bank, wx * 0.25, wy * 0.12) + noise_at(ink.bank, wx * 0.6, wy * 0.6)
-        now = lay(now, ink, FIBROSIS, 1.1 + 0.2 * waves, 1.0)
+        now = lay(now, ink, FIBROSIS, max(1.1 + 0.2 * waves, 0.5), 1.0)
         now = (now[0], now[1], SPACE)
     scarred = -1e9
     in_tuft = nearest >= 0 and first < TUFT_RIM_UM

@@ -60,7 +60,8 @@ class Canvas(NamedTuple):
     masks: npt.NDArray[np.uint16]
     """Structures of every pixel, by the bits below; shape (H, W)."""
     objects: npt.NDArray[np.int32]
-    """Object of every pixel, 0 for none; one number per object of a scene; shape (H, W)."""
+    """Object of every pixel, 0 for none; glomeruli come first in a scene, then arteries, then
+    tubules and small vessels; shape (H, W)."""
     left_um: float
     upper_um: float
     mpp: float
@@ -70,9 +71,6 @@ class Canvas(NamedTuple):
 # neither enum nor tuple.
 CORTEX_BIT, MEDULLA_BIT, FIBROSIS_BIT, TUBULE_BIT, ATROPHIC_BIT = 1, 2, 4, 8, 16
 ARTERY_BIT, CAPILLARY_BIT, GLOMERULUS_BIT, SCLEROSED_BIT, TUFT_BIT = 32, 64, 128, 256, 512
-
-FIRST_ARTERY, FIRST_GLOMERULUS = 1 << 24, 1 << 25
-"""Numbers of the first artery and glomerulus; tubules and small vessels are numbered from 1."""
 
 
 def blank_canvas(

@@ -13,8 +13,6 @@ from glomerulab.phantom.cortex import Cortex, Ground, distance_to_core, paint_co
 from glomerulab.phantom.glomerulus import Glomerulus
 from glomerulab.phantom.glomerulus_paint import paint_glomerulus
 from glomerulab.phantom.primitives import (
-    FIRST_ARTERY,
-    FIRST_GLOMERULUS,
     Canvas,
     FloatArray,
     Ink,
@@ -75,13 +73,15 @@ def paint(
     right, lower = left_um + shape[1] * mpp, upper_um + shape[0] * mpp
     seen = [
         (number, one)
-        for number, one in enumerate(scene.glomeruli, start=FIRST_GLOMERULUS)
+        for number, one in enumerate(scene.glomeruli, start=1)
         if _touches((one.x_um, one.y_um, one.reach_um), left_um, upper_um, right, lower)
     ]
     holes = [(one.x_um, one.y_um, float(one.capsule_um.min()) - HOLE_INSET_UM) for _, one in seen]
     holes_table = np.array(holes, np.float32).reshape(-1, 3)
-    paint_cortex(canvas, Ground(scene.cores, scene.cortex.sites, scene.zones, holes_table), ink)
-    for number, artery in enumerate(scene.arteries, start=FIRST_ARTERY):
+    first_site = 1 + len(scene.glomeruli) + len(scene.arteries)
+    ground = Ground(scene.cores, scene.cortex.sites, scene.zones, holes_table, first_site)
+    paint_cortex(canvas, ground, ink)
+    for number, artery in enumerate(scene.arteries, start=1 + len(scene.glomeruli)):
         place = (artery.shape.x_um, artery.shape.y_um, artery.reach_um)
         if _touches(place, left_um, upper_um, right, lower):
             paint_artery(canvas, artery.shape, ink, scene.cores, number)

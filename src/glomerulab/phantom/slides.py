@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from PIL import Image
 
-from glomerulab.geometry import Region
+from glomerulab.geometry import Point, Region
 from glomerulab.images import RgbImage
 from glomerulab.phantom.cohort import (
     Task,
@@ -26,16 +27,19 @@ from glomerulab.phantom.biopsy import biopsy_scene, draw_scarring
 from glomerulab.phantom.scene import Painting, Scene, paint
 from glomerulab.phantom.section import Section, cohort_section, expose
 from glomerulab.phantom.stains import Stain, recompose
+from glomerulab.phantom.truth import STRUCTURES, outlines, structure_regions, true_shares
 from glomerulab.runtime.files import StrPath, atomic_write, make_folder
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import write_regions
 
-__all__ = ["render_slide", "write_phantom_slides"]
+__all__ = ["STRUCTURES", "PhantomSlide", "render_slide", "write_phantom_slides"]
 
 TILE_PX = 512
 
-KIND_STREAM, SLIDE_STREAM, NOISE_STREAM = 4, 5, 6
+KIND_STREAM, SLIDE_STREAM, NOISE_STREAM, SCAR_STREAM = 4, 5, 6, 7
+
+_SLIDE_COLUMNS = ("slide_path", "slide_id", "patient_id", "stain", "mpp", "scanner", "synthetic")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,15 +60,27 @@ class PhantomSlide:
     mpp: float
 
     def regions(self, prefix: str) -> list[Region]:
-        """Return Bowman's capsules as regions in level-0 pixels, named `prefix`-g01 and so on."""
+        """Return the glomeruli with labels in level-0 pixels, named `prefix`-g01 and so on."""
         return [
-            Region(
-                f"{prefix}-g{number:02d}",
-                tuple((x / self.mpp, y / self.mpp) for x, y in one.outline()),
-                one.lesions.labels,
-            )
-            for number, one in enumerate(self.glomeruli, start=1)
+            Region(f"{prefix}-g{number:02d}", self._outline(number), one.lesions.labels)
+            for number, one in enumerate(self.glomeruli[: self.n_labelled], start=1)
         ]
+
+    def _outline(self, number: int) -> tuple[Point, ...]:
+        """Return Bowman's capsule, or what the edge of the tissue left of the glomerulus."""
+        one = self.glomeruli[number - 1]
+        if not one.form.is_cut:
+            return tuple((x / self.mpp, y / self.mpp) for x, y in one.outline())
+        largest = max(outlines(self.objects == number), key=lambda piece: piece.area)
+        return tuple(largest.simplify(0.5).exterior.coords[:-1])
+
+    def structures(self, prefix: str) -> list[Region]:
+        """Return all structures in level-0 pixels; see `structure_regions`."""
+        return structure_regions(self.masks, self.objects, prefix, mpp=self.mpp)
+
+    def shares(self) -> dict[str, Any]:
+        """Return the true sizes of the structures; see `true_shares`."""
+        return true_shares(self.masks, self.objects, mpp=self.mpp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +109,13 @@ def write_phantom_slides(
     Parameters
     ----------
     out : Path
-        Gets ``slides.csv``, ``slides/`` (pyramidal TIFF), ``regions/`` (QuPath GeoJSON with the
-        labels as classification), ``masks/`` (lesion bits as PNG) and ``truth/`` (JSON).
+        Gets ``slides.csv``, ``slides/`` (pyramidal TIFF), ``regions/`` (QuPath GeoJSON of the
+        glomeruli with their labels), ``structures/`` (QuPath GeoJSON of all structures, with their
+        ids as classification), ``structures.csv`` (their true sizes), ``masks/`` (lesion bits as
+        PNG) and ``truth/`` (JSON).
     n_patients, slides_per_patient, n_glomeruli : int
-        At least 1 each; `n_glomeruli` is per slide.
+        At least 1 each; `n_glomeruli` is per slide, of those with labels. A slide also has
+        glomeruli that the section only grazes and globally sclerosed ones, which have none.
     seed : int, default 0
         Same seed, same pixels, whatever the number of workers.
     mpp : float, default 0.5
@@ -113,16 +132,21 @@ def write_phantom_slides(
     """
     out = Path(out)
     tasks = _tasks(n_patients, slides_per_patient, n_glomeruli, seed, stains)
-    for name in ("slides", "regions", "masks", "truth"):
+    for name in ("slides", "regions", "structures", "masks", "truth"):
         make_folder(out / name)
     write = partial(_write_slide, out=out, seed=seed, mpp=mpp)
     table = render_rows(
         write, tasks, "Rendering synthetic slides", n_workers=n_workers, track=track
     )
-    path = out / "slides.csv"
+    of_slide = ["slide_id", *(name for name in table if name not in _SLIDE_COLUMNS)]
+    _write_csv(table[of_slide], out / "structures.csv")
+    _write_csv(table[list(_SLIDE_COLUMNS)], out / "slides.csv")
+    return out / "slides.csv"
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
     with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False)
-    return path
 
 
 def render_slide(
@@ -229,12 +253,16 @@ def _write_slide(task: _SlideTask, *, out: Path, seed: int, mpp: float) -> dict[
     """Render one slide, write its files, and return its row."""
     section = cohort_section(task.patient, task.stain, seed)
     sequence = np.random.SeedSequence(seed, spawn_key=(SLIDE_STREAM, task.number))
-    slide = render_slide(task.kinds, section, sequence, mpp=mpp)
+    of_patient = np.random.SeedSequence(seed, spawn_key=(SCAR_STREAM, task.patient))
+    scarred = draw_scarring(np.random.default_rng(of_patient))
+    slide = render_slide(task.kinds, section, sequence, mpp=mpp, scarred=scarred)
     name = f"slides/{task.slide_id}.tif"
     quality = section.scanner.jpeg_quality or 95
     write_pyramid(slide.pixels, out / name, mpp=mpp, jpeg_quality=max(quality, 90))
     regions = slide.regions(task.slide_id)
     write_regions(regions, out / "regions" / f"{task.slide_id}.geojson")
+    structures = slide.structures(task.slide_id)
+    write_regions(structures, out / "structures" / f"{task.slide_id}.geojson")
     with atomic_write(out / "masks" / f"{task.slide_id}.png") as temporary:
         Image.fromarray(slide.lesion_bits).save(temporary, compress_level=1)
     write_truth(out / "truth" / f"{task.slide_id}.json", _truth(slide, regions))
@@ -246,6 +274,7 @@ def _write_slide(task: _SlideTask, *, out: Path, seed: int, mpp: float) -> dict[
         "mpp": mpp,
         "scanner": section.scanner.name,
         "synthetic": 1,
+        **slide.shares(),
     }
 
 
@@ -266,6 +295,6 @@ def _truth(slide: PhantomSlide, regions: Sequence[Region]) -> dict[str, Any]:
                 "crescent_share": one.crescent_share,
                 "mesangial_cells": one.mesangial_cells,
             }
-            for region, one in zip(regions, slide.glomeruli, strict=True)
+            for region, one in zip(regions, slide.glomeruli, strict=False)
         ],
     }

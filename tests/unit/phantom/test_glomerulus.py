@@ -2,20 +2,34 @@ import numpy as np
 import pytest
 
 from glomerulab.phantom.glomerulus import (
+    KINDS,
+    Glomerulus,
+    GlomerulusForm,
+    Lesions,
+    draw_form,
+    draw_glomerulus,
+    draw_lesions,
+    draw_sclerosed,
+    kind_schedule,
+)
+from glomerulab.phantom.glomerulus_paint import (
     CGN_BIT,
     FSG_BIT,
-    KINDS,
     LOOP,
     MESANGIAL,
     MSPGN_BIT,
     SCARRED,
-    Lesions,
-    draw_glomerulus,
-    draw_lesions,
-    kind_schedule,
     paint_glomerulus,
 )
-from glomerulab.phantom.primitives import Canvas, Ink, noise_bank
+from glomerulab.phantom.primitives import (
+    GLOMERULUS_BIT,
+    SCLEROSED_BIT,
+    TUFT_BIT,
+    Canvas,
+    Ink,
+    blank_canvas,
+    noise_bank,
+)
 from glomerulab.phantom.stains import Material, material_table
 
 
@@ -130,18 +144,18 @@ def test_the_outline_is_where_the_glomerulus_was_placed():
     assert np.mean(glomerulus.outline(), axis=0) == pytest.approx([300.0, -50.0], abs=8.0)
 
 
-def _painted(lesions: Lesions, seed: int = 0) -> Canvas:
-    glomerulus = draw_glomerulus(lesions, np.random.default_rng(seed))
-    canvas = Canvas(
-        np.zeros((2, 440, 440), np.float32),
-        np.zeros((440, 440), np.uint8),
-        np.zeros((440, 440), np.uint8),
-        -110.0,
-        -110.0,
-        0.5,
-    )
-    paint_glomerulus(canvas, glomerulus.shape(), Ink(material_table("PAS"), noise_bank()))
+NO_EDGE = np.zeros((0, 5), np.float32)
+
+
+def _painted_one(glomerulus: Glomerulus, cores: np.ndarray = NO_EDGE) -> Canvas:
+    canvas = blank_canvas((440, 440), left_um=-110.0, upper_um=-110.0, mpp=0.5)
+    ink = Ink(material_table("PAS"), noise_bank())
+    paint_glomerulus(canvas, glomerulus.shape(), ink, cores, 7)
     return canvas
+
+
+def _painted(lesions: Lesions, seed: int = 0) -> Canvas:
+    return _painted_one(draw_glomerulus(lesions, np.random.default_rng(seed)))
 
 
 def test_a_normal_glomerulus_has_capsule_space_loops_and_mesangium():
@@ -204,3 +218,95 @@ def test_a_crescent_is_between_capsule_and_tuft():
     canvas = _painted(Lesions(cgn=0.7))
     rows, columns = np.nonzero(canvas.lesion_bits == CGN_BIT)
     assert np.hypot(rows - 220, columns - 220).min() > 0.45 * 170
+
+
+def _formed(seed: int = 0, **form) -> Glomerulus:
+    return draw_glomerulus(Lesions(), np.random.default_rng(seed), form=GlomerulusForm(**form))
+
+
+def _area_um2(canvas: Canvas, bit: int) -> float:
+    return np.count_nonzero(canvas.masks & bit) * canvas.mpp**2
+
+
+@pytest.mark.parametrize("seed", SEEDS[:4])
+def test_the_mask_has_the_area_of_the_outline(seed):
+    glomerulus = _formed(seed, aspect=1.3, turn=0.7)
+    x, y = np.array(glomerulus.outline(256)).T
+    by_formula = 0.5 * abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+    assert _area_um2(_painted_one(glomerulus), GLOMERULUS_BIT) == pytest.approx(by_formula, rel=0.01)
+
+
+def test_an_ellipse_keeps_the_area_of_its_circle():
+    round_one = _formed(waviness=0.0)
+    long_one = _formed(waviness=0.0, aspect=1.5, turn=1.0)
+    areas = [_area_um2(_painted_one(one), GLOMERULUS_BIT) for one in (round_one, long_one)]
+    assert areas[0] == pytest.approx(np.pi * 85.0**2, rel=0.01)
+    assert areas[1] == pytest.approx(areas[0], rel=0.01)
+    assert long_one.capsule_um.max() / long_one.capsule_um.min() == pytest.approx(1.5, rel=0.01)
+
+
+def test_a_flattened_side_lies_nearer():
+    flat = _formed(waviness=0.0, flat=0.6).capsule_um
+    assert flat.min() == pytest.approx(0.6 * 85.0, rel=0.05)
+    assert flat.max() == pytest.approx(85.0, rel=0.02)
+
+
+def test_the_tuft_lies_within_the_glomerulus_and_shrinks_when_it_collapses():
+    open_one, collapsed = (_painted_one(_formed(3, collapse=share)) for share in (0.0, 0.4))
+    for canvas in (open_one, collapsed):
+        tuft = canvas.masks & TUFT_BIT > 0
+        assert (canvas.masks[tuft] & GLOMERULUS_BIT > 0).all()
+        assert (canvas.objects > 0).sum() == (canvas.masks & GLOMERULUS_BIT > 0).sum()
+    share = _area_um2(collapsed, TUFT_BIT) / _area_um2(open_one, TUFT_BIT)
+    assert share == pytest.approx(0.36, abs=0.08)
+
+
+def test_a_globally_sclerosed_glomerulus_has_no_open_loops_and_no_lesion_of_a_segment():
+    for seed in range(6):
+        canvas = _painted_one(draw_sclerosed(np.random.default_rng(seed), radius_um=60.0))
+        inside = canvas.masks & GLOMERULUS_BIT > 0
+        assert (canvas.masks[inside] & SCLEROSED_BIT > 0).all()
+        assert not canvas.lesion_bits.any()
+        assert (canvas.structure[inside] == Material.LOOP_LUMEN).mean() < 0.1
+    
+
+def test_a_fibrous_crescent_has_fewer_nuclei_and_more_collagen():
+    lesions = Lesions(cgn=0.8)
+    cellular, fibrous = (
+        draw_glomerulus(lesions, np.random.default_rng(2), form=GlomerulusForm(fibrous=share))
+        for share in (0.0, 1.0)
+    )
+    assert len(fibrous.nuclei) < len(cellular.nuclei)
+    shares = [
+        (canvas.structure[canvas.lesion_bits == CGN_BIT] == Material.FIBROSIS).mean()
+        for canvas in map(_painted_one, (cellular, fibrous))
+    ]
+    assert shares[0] == 0.0
+    assert shares[1] > 0.8
+
+
+def test_the_edge_of_the_tissue_cuts_a_glomerulus():
+    half_plane = np.array([[-9000.0, 0.0, 9000.0, 0.0, 1e-3]], np.float32)
+    half_plane[0, [1, 3]], half_plane[0, 4] = -5000.0, 5000.0
+    whole = _formed(1)
+    cut = _painted_one(whole.moved((0.0, 0.0), is_cut=True), half_plane)
+    area = _area_um2(_painted_one(whole), GLOMERULUS_BIT)
+    assert _area_um2(cut, GLOMERULUS_BIT) == pytest.approx(area / 2, rel=0.25)
+    assert not cut.amounts[:, 300:].any()
+
+
+def test_a_moved_glomerulus_is_the_same_elsewhere():
+    here = _formed(4)
+    there = here.moved((200.0, -30.0))
+    assert np.mean(np.array(there.outline()) - here.outline(), axis=0) == pytest.approx([200, -30])
+    assert there.nuclei[:, :2] - here.nuclei[:, :2] == pytest.approx(
+        np.tile([200.0, -30.0], (len(here.nuclei), 1)), abs=1e-3
+    )
+
+
+def test_forms_vary_and_a_crescent_does_not_collapse_the_tuft(rng):
+    forms = [draw_form(Lesions(), rng) for _ in range(200)]
+    assert max(form.aspect for form in forms) > 1.4
+    assert 0.1 < np.mean([form.collapse > 0 for form in forms]) < 0.3
+    assert 0.15 < np.mean([form.flat < 1 for form in forms]) < 0.35
+    assert {draw_form(Lesions(cgn=0.5), rng).collapse for _ in range(50)} == {0.0}

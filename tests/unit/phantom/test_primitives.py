@@ -8,6 +8,7 @@ from glomerulab.phantom.primitives import (
     N_SITE_COLUMNS,
     Canvas,
     Ink,
+    blank_canvas,
     cover,
     far_apart,
     gather,
@@ -64,14 +65,8 @@ def test_layers_are_mixed_by_share_and_the_largest_gives_the_label():
 
 
 def test_a_partly_covered_pixel_keeps_a_share_of_its_content():
-    canvas = Canvas(
-        np.ones((2, 1, 1), np.float32),
-        np.zeros((1, 1), np.uint8),
-        np.zeros((1, 1), np.uint8),
-        0.0,
-        0.0,
-        1.0,
-    )
+    canvas = blank_canvas((1, 1), left_um=0.0, upper_um=0.0, mpp=1.0)
+    canvas.amounts[:] = 1.0
     put(canvas, 0, 0, (0.0, 3.0, 7), 0.75)
     assert canvas.amounts[:, 0, 0].tolist() == [0.25, 2.5]
     assert canvas.structure[0, 0] == 7
@@ -140,14 +135,7 @@ def test_no_discs_stay_no_discs():
 
 
 def _canvas(side: int = 64) -> Canvas:
-    return Canvas(
-        np.zeros((2, side, side), np.float32),
-        np.zeros((side, side), np.uint8),
-        np.zeros((side, side), np.uint8),
-        0.0,
-        0.0,
-        0.5,
-    )
+    return blank_canvas((side, side), left_um=0.0, upper_um=0.0, mpp=0.5)
 
 
 def test_a_nucleus_is_painted_with_the_position_and_size_of_its_table(rng):

@@ -3,10 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from glomerulab.phantom.cortex import distance_to_core, draw_cortex
+from glomerulab.phantom.cortex import draw_cortex
 from glomerulab.phantom.glomerulus import Lesions, draw_glomerulus
-from glomerulab.phantom.primitives import noise_bank
-from glomerulab.phantom.scene import Scene, biopsy_scene, paint
+from glomerulab.phantom.scene import Scene, paint
 from glomerulab.phantom.section import Scanner, Section, draw_section
 from glomerulab.phantom.stains import Material
 
@@ -36,6 +35,8 @@ def test_tiles_fit_together(scene, section):
     inner = np.s_[90:170, 70:170]
     assert part.concentrations == pytest.approx(full.concentrations[:, *inner], abs=1e-4)
     assert (part.structure == full.structure[inner]).mean() > 0.999
+    assert (part.masks == full.masks[inner]).mean() > 0.999
+    assert (part.objects == full.objects[inner]).mean() > 0.999
 
 
 def test_no_nucleus_floats_on_glass(scene, section):
@@ -67,30 +68,3 @@ def test_a_view_elsewhere_shows_no_glomerulus(scene, section):
     view = _view(scene, section, left_um=400.0)
     assert not view.lesion_bits.any()
     assert (view.structure != Material.CAPSULE).all()
-
-
-@pytest.mark.parametrize("n", [1, 3, 12])
-def test_every_glomerulus_is_inside_the_tissue_and_apart_from_the_others(n):
-    rng = np.random.default_rng(n)
-    section = draw_section("HE", rng, scanner=Scanner())
-    scene, (width, height) = biopsy_scene(["normal"] * n, section, rng)
-    assert len(scene.glomeruli) == n
-    for one in scene.glomeruli:
-        outside = distance_to_core(scene.cores, noise_bank(), one.x_um, one.y_um)
-        assert outside < -0.9 * float(one.capsule_um.mean())
-        assert 0 < one.x_um < width
-        assert 0 < one.y_um < height
-    places = np.array([(one.x_um, one.y_um) for one in scene.glomeruli])
-    gaps = np.hypot(*(places[:, None] - places).transpose(2, 0, 1)) + 1e9 * np.eye(n)
-    assert gaps.min() > 2 * section.radius_um
-
-
-def test_the_kinds_are_the_requested_ones():
-    rng = np.random.default_rng(0)
-    kinds = ["cgn", "normal", "fsg+cgn"]
-    scene, _ = biopsy_scene(kinds, draw_section("PAS", rng, scanner=Scanner()), rng)
-    assert [one.lesions.labels for one in scene.glomeruli] == [
-        ("cgn",),
-        ("normal",),
-        ("fsg", "cgn"),
-    ]
