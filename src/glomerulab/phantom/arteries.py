@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from glomerulab.geometry import Point
 from glomerulab.phantom.cortex import distance_to_core
@@ -172,9 +171,7 @@ def _paint_pixel(
     coarse = noise_at(ink.bank, x * 0.16, y * 0.16)
     fringe = ADVENTITIA_UM * (0.6 + 0.35 * noise_at(ink.bank, x * 0.03, y * 0.03 + 3.0))
     fibres = 0.25 * math.sin(depth * 1.7 + 3.0 * coarse) + 0.15 * fine
-    now = lay(
-        (0.0, 0.0, FIBROSIS), ink, FIBROSIS, 1.15 + fibres, 1.0
-    )
+    now = lay((0.0, 0.0, FIBROSIS), ink, FIBROSIS, 1.15 + fibres, 1.0)
     layers = math.sin(depth * 1.5 + 2.6 * coarse)
     now = lay(now, ink, MUSCLE, 1.0 + 0.14 * fine + 0.17 * layers, cover(-depth, mpp))
     inner = depth - shape.muscle_um

@@ -135,12 +135,12 @@ def biopsy_scene(
         if placed is not None:
             break
     else:
-        raise ConfigError(f"{len(kinds)} glomeruli do not fit into one core; ask for fewer per slide")
+        raise ConfigError(
+            f"{len(kinds)} glomeruli do not fit into one core; ask for fewer per slide"
+        )
     all_glomeruli, all_arteries = placed
     around = [(one.x_um, one.y_um) for one in all_glomeruli if one.form.sclerosed]
-    zones = draw_zones(
-        cortex_box, scarred, rng, border_um=border, side=side, around=around
-    )
+    zones = draw_zones(cortex_box, scarred, rng, border_um=border, side=side, around=around)
     cortex = draw_cortex(
         (0.0, 0.0, width_um, height_um),
         _holes(all_glomeruli, all_arteries),
@@ -155,9 +155,7 @@ def biopsy_scene(
     return scene, (width_um, height_um)
 
 
-def _labelled(
-    kinds: Sequence[str], section: Section, rng: np.random.Generator
-) -> list[Glomerulus]:
+def _labelled(kinds: Sequence[str], section: Section, rng: np.random.Generator) -> list[Glomerulus]:
     """Draw the glomeruli whose lesions are the requested ones, at the origin."""
     glomeruli = []
     for kind in kinds:
@@ -245,9 +243,7 @@ def _touching(
     return None
 
 
-def _holes(
-    glomeruli: Sequence[Glomerulus], arteries: Sequence[Artery]
-) -> npt.NDArray[np.float64]:
+def _holes(glomeruli: Sequence[Glomerulus], arteries: Sequence[Artery]) -> npt.NDArray[np.float64]:
     """Return the outlines that tubules keep clear of."""
     n = len(glomeruli[0].capsule_um)
     turns = np.arange(n) * (2 * math.pi / n)

@@ -73,9 +73,7 @@ CORTEX_BIT, MEDULLA_BIT, FIBROSIS_BIT, TUBULE_BIT, ATROPHIC_BIT = 1, 2, 4, 8, 16
 ARTERY_BIT, CAPILLARY_BIT, GLOMERULUS_BIT, SCLEROSED_BIT, TUFT_BIT = 32, 64, 128, 256, 512
 
 
-def blank_canvas(
-    shape: tuple[int, int], *, left_um: float, upper_um: float, mpp: float
-) -> Canvas:
+def blank_canvas(shape: tuple[int, int], *, left_um: float, upper_um: float, mpp: float) -> Canvas:
     """Return a canvas of glass."""
     return Canvas(
         np.zeros((2, *shape), np.float32),

@@ -87,7 +87,13 @@ def paint(
             paint_artery(canvas, artery.shape, ink, scene.cores, number)
     for number, one in seen:
         paint_glomerulus(canvas, one.shape(), ink, scene.cores, number)
-    nuclei = np.concatenate([scene.cortex.nuclei, *(one.nuclei for one in scene.arteries), *(one.nuclei for _, one in seen)])
+    nuclei = np.concatenate(
+        [
+            scene.cortex.nuclei,
+            *(one.nuclei for one in scene.arteries),
+            *(one.nuclei for _, one in seen),
+        ]
+    )
     nuclei = _in_view(nuclei, left_um, upper_um, right, lower)
     nuclei = _on_tissue(nuclei, scene.cores, ink.bank)
     if section.nuclei_kept < 1.0:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from glomerulab.geometry import Point, Region
 from glomerulab.images import RgbImage
+from glomerulab.phantom.biopsy import biopsy_scene, draw_scarring
 from glomerulab.phantom.cohort import (
     Task,
     check_cohort,
@@ -23,7 +24,6 @@ from glomerulab.phantom.cohort import (
     write_truth,
 )
 from glomerulab.phantom.glomerulus import Glomerulus
-from glomerulab.phantom.biopsy import biopsy_scene, draw_scarring
 from glomerulab.phantom.scene import Painting, Scene, paint
 from glomerulab.phantom.section import Section, cohort_section, expose
 from glomerulab.phantom.stains import Stain, recompose

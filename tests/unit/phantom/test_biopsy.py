@@ -38,9 +38,7 @@ def test_every_glomerulus_is_inside_the_tissue_unless_the_edge_cuts_it(n):
 def test_glomeruli_and_arteries_hardly_overlap(seed):
     scene, _ = _scene(8, seed)
     bodies = [Polygon(one.outline()) for one in scene.glomeruli]
-    bodies += [
-        Point(one.shape.x_um, one.shape.y_um).buffer(one.reach_um) for one in scene.arteries
-    ]
+    bodies += [Point(one.shape.x_um, one.shape.y_um).buffer(one.reach_um) for one in scene.arteries]
     for number, body in enumerate(bodies):
         for other in bodies[:number]:
             assert body.intersection(other).area < 0.01 * min(body.area, other.area)
@@ -112,7 +110,9 @@ def test_old_arteries_have_a_thick_intima():
         np.mean(
             [
                 one.intima_um / one.radius_um
-                for one in (draw_artery(np.random.default_rng(n), scarred=s).shape for n in range(40))
+                for one in (
+                    draw_artery(np.random.default_rng(n), scarred=s).shape for n in range(40)
+                )
             ]
         )
         for s in (0.0, 0.9)

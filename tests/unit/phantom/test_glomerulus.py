@@ -233,7 +233,9 @@ def test_the_mask_has_the_area_of_the_outline(seed):
     glomerulus = _formed(seed, aspect=1.3, turn=0.7)
     x, y = np.array(glomerulus.outline(256)).T
     by_formula = 0.5 * abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
-    assert _area_um2(_painted_one(glomerulus), GLOMERULUS_BIT) == pytest.approx(by_formula, rel=0.01)
+    assert _area_um2(_painted_one(glomerulus), GLOMERULUS_BIT) == pytest.approx(
+        by_formula, rel=0.01
+    )
 
 
 def test_an_ellipse_keeps_the_area_of_its_circle():
@@ -268,7 +270,7 @@ def test_a_globally_sclerosed_glomerulus_has_no_open_loops_and_no_lesion_of_a_se
         assert (canvas.masks[inside] & SCLEROSED_BIT > 0).all()
         assert not canvas.lesion_bits.any()
         assert (canvas.structure[inside] == Material.LOOP_LUMEN).mean() < 0.1
-    
+
 
 def test_a_fibrous_crescent_has_fewer_nuclei_and_more_collagen():
     lesions = Lesions(cgn=0.8)
