@@ -100,7 +100,7 @@ def draw_cortex(
     zones : Zones, optional
         Scars, with atrophied tubules far apart, and the medulla, with straight parallel ones.
     """
-    sites = _tubules(box_um, holes, poles, rng, (tubule_scale, arterioles), zones)
+    sites = _tubules(box_um, holes, poles, rng, (tubule_scale, arterioles, zones))
     if open_lumen > 0:
         tubules = np.isin(sites[:, 6], (PROXIMAL, DISTAL))
         sites[tubules, 7] *= 1.0 - open_lumen * rng.uniform(0.0, 0.6, int(tubules.sum()))
@@ -125,7 +125,7 @@ def _beyond(xs: Discs, ys: Discs, hole: Discs, margin: float | Discs) -> npt.NDA
     if hole.size == 3:
         return np.asarray(away > hole[2] + margin)
     margins = np.broadcast_to(margin, away.shape)
-    clear = away > hole[2:].max() + margins
+    clear = np.asarray(away > hole[2:].max() + margins)
     near = np.flatnonzero(~clear)
     turns = np.arctan2(dy[near], dx[near])
     angles = np.arange(hole.size - 2) * (2 * math.pi / (hole.size - 2))
@@ -139,10 +139,9 @@ def _tubules(
     holes: Discs,
     poles: Sequence[Point],
     rng: np.random.Generator,
-    numbers: tuple[float, float],
-    zones: Zones,
+    numbers: tuple[float, float, Zones],
 ) -> FloatArray:
-    scale, arterioles = numbers
+    scale, arterioles, zones = numbers
     left, upper, right, lower = box_um
     n = int((right - left) * (lower - upper) / 45.0) + 50 + len(poles)
     xs, ys = rng.uniform(left, right, n), rng.uniform(upper, lower, n)
@@ -328,37 +327,45 @@ class Ground(NamedTuple):
     """Of the sites in `Canvas.objects`."""
 
 
+class Block(NamedTuple):
+    """What holds for all pixels of a block."""
+
+    found: npt.NDArray[np.int32]
+    """The first `n` are the sites that matter."""
+    n: int
+    is_deep: bool
+    """Whether it lies well within the tissue."""
+    at_border: bool
+    """Whether the border of a scar or of the medulla may cross it."""
+    scar_um: float
+    """Depth of its middle within a scar."""
+    medulla_um: float
+    """Depth of its middle within the medulla."""
+
+
 @compiled
 def paint_cortex(canvas: Canvas, ground: Ground, ink: Ink) -> None:
     """Paint interstitium, tubules and small vessels on a blank canvas, in place."""
-    cores, grid = ground.cores, ground.grid
     height, width = canvas.structure.shape
     found = np.empty(MAX_GATHERED, np.int32)
-    block = max(min(BLOCK_PX, int(BLOCK_UM / canvas.mpp)), 1)
-    half = 0.5 * block * canvas.mpp
+    side = max(min(BLOCK_PX, int(BLOCK_UM / canvas.mpp)), 1)
+    half = 0.5 * side * canvas.mpp
     reach = 1.5 * half
-    for upper in range(0, height, block):
+    for upper in range(0, height, side):
         y = canvas.upper_um + upper * canvas.mpp + half
-        for left in range(0, width, block):
+        for left in range(0, width, side):
             x = canvas.left_um + left * canvas.mpp + half
-            outside = distance_to_core(cores, ink.bank, x, y)
+            outside = distance_to_core(ground.cores, ink.bank, x, y)
             if outside > reach + 50.0 or _is_covered(ground.holes, x, y, reach):
                 continue
-            n = gather(grid, x, y, reach + WARP_REACH_UM, found)
-            deep = outside < -reach - 50.0
+            n = gather(ground.grid, x, y, reach + WARP_REACH_UM, found)
             scar = scar_depth(ground.zones, ink.bank, x, y)
             medulla = medulla_depth(ground.zones, ink.bank, x, y)
-            near = abs(scar) < FADE_UM + reach or abs(medulla) < FADE_UM + reach
-            for row in range(upper, min(upper + block, height)):
-                for column in range(left, min(left + block, width)):
-                    _paint_pixel(
-                        canvas,
-                        (row, column),
-                        (cores, deep),
-                        (grid.sites, found, n),
-                        (ground.zones, near, scar, medulla, ground.first_number),
-                        ink,
-                    )
+            at_border = min(abs(scar), abs(medulla)) < FADE_UM + reach
+            block = Block(found, n, outside < -reach - 50.0, at_border, scar, medulla)
+            for row in range(upper, min(upper + side, height)):
+                for column in range(left, min(left + side, width)):
+                    _paint_pixel(canvas, (row, column), ground, block, ink)
 
 
 @compiled
@@ -374,41 +381,25 @@ def _is_covered(holes: FloatArray, x: float, y: float, reach: float) -> bool:
 
 @compiled
 def _paint_pixel(
-    canvas: Canvas,
-    pixel: tuple[int, int],
-    tissue: tuple[FloatArray, bool],
-    near: tuple[FloatArray, npt.NDArray[np.int32], int],
-    zone: tuple[Zones, bool, float, float, int],
-    ink: Ink,
+    canvas: Canvas, pixel: tuple[int, int], ground: Ground, block: Block, ink: Ink
 ) -> None:
     row, column = pixel
     x = canvas.left_um + (column + 0.5) * canvas.mpp
     y = canvas.upper_um + (row + 0.5) * canvas.mpp
     inside = 1.0
-    if not tissue[1]:
-        inside = cover(distance_to_core(tissue[0], ink.bank, x, y), canvas.mpp)
+    if not block.is_deep:
+        inside = cover(distance_to_core(ground.cores, ink.bank, x, y), canvas.mpp)
         if inside <= 0.0:
             return
+    scar, in_medulla = _zone(ground.zones, block, ink.bank, (x, y))
     warp_x = x + WARP_UM * noise_at(ink.bank, x * 0.07, y * 0.07)
     warp_y = y + WARP_UM * noise_at(ink.bank, x * 0.07 + 37.0, y * 0.07)
-    sites, among, n = near
-    scar, medulla = zone[2], zone[3]
-    if zone[1]:
-        scar = scar_depth(zone[0], ink.bank, x, y)
-        medulla = medulla_depth(zone[0], ink.bank, x, y)
-    if medulla > 0.0:
-        scar = -1e9
-    nearest, first, second = two_nearest(sites, among, n, warp_x, warp_y)
+    sites = ground.grid.sites
+    nearest, first, second = two_nearest(sites, block.found, block.n, warp_x, warp_y)
     depth = -max(first, 0.5 * (first - second) + 0.7) if nearest >= 0 else -1e9
     now = (0.0, 0.0, INTERSTITIUM)
     if depth < 0.5 * canvas.mpp + 0.5:
-        # Fibres; noise stretched along the walls of the nearest tubule would cost more.
-        fibres = noise_at(ink.bank, x * 0.10, y * 0.22) + 0.7 * noise_at(ink.bank, x * 0.5, y * 0.5)
-        now = lay(now, ink, INTERSTITIUM, max(1.0 + 0.40 * fibres, 0.1), 1.0)
-        if scar > -4.0:
-            strands = noise_at(ink.bank, x * 0.30 + y * 0.12, y * 0.30 - x * 0.12)
-            gain = max(1.0 + 0.17 * fibres + 0.14 * strands, 0.3)
-            now = lay(now, ink, FIBROSIS, gain, cover(-scar, 8.0))
+        now = _between(now, scar, ink, (x, y))
     if depth > -canvas.mpp:
         star = 0.0
         site = sites[nearest]
@@ -422,13 +413,39 @@ def _paint_pixel(
     if inside <= 0.5:
         canvas.structure[row, column] = 0
         return
-    bits = MEDULLA_BIT if medulla > 0.0 else CORTEX_BIT
+    bits = MEDULLA_BIT if in_medulla else CORTEX_BIT
     if depth > 0.0:
         bits |= _site_bits(int(sites[nearest, 6]))
-        canvas.objects[row, column] = zone[4] + nearest
+        canvas.objects[row, column] = ground.first_number + nearest
     elif scar > 0.0:
         bits |= FIBROSIS_BIT
     canvas.masks[row, column] = bits
+
+
+@compiled
+def _zone(
+    zones: Zones, block: Block, bank: FloatArray, place: tuple[float, float]
+) -> tuple[float, bool]:
+    """Return the depth within a scar, and whether a place is medulla, which has no scars."""
+    scar, medulla = block.scar_um, block.medulla_um
+    if block.at_border:
+        scar = scar_depth(zones, bank, place[0], place[1])
+        medulla = medulla_depth(zones, bank, place[0], place[1])
+    return (-1e9 if medulla > 0.0 else scar), medulla > 0.0
+
+
+@compiled
+def _between(now: Paint, scar: float, ink: Ink, place: tuple[float, float]) -> Paint:
+    """Lay the interstitium, which is denser in scars."""
+    x, y = place
+    # Fibres; noise stretched along the walls of the nearest tubule would cost more.
+    fibres = noise_at(ink.bank, x * 0.10, y * 0.22) + 0.7 * noise_at(ink.bank, x * 0.5, y * 0.5)
+    now = lay(now, ink, INTERSTITIUM, max(1.0 + 0.40 * fibres, 0.1), 1.0)
+    if scar > -4.0:
+        strands = noise_at(ink.bank, x * 0.30 + y * 0.12, y * 0.30 - x * 0.12)
+        gain = max(1.0 + 0.17 * fibres + 0.14 * strands, 0.3)
+        now = lay(now, ink, FIBROSIS, gain, cover(-scar, 8.0))
+    return now
 
 
 @compiled

@@ -100,19 +100,19 @@ def paint_glomerulus(
             n = gather(shape.tuft, x, y, 1.5 * half + WARP_REACH_UM, found)
             for row in range(upper, min(upper + block, rows[1])):
                 for column in range(left, min(left + block, columns[1])):
-                    _paint_pixel(canvas, (row, column), shape, ink, found[:n], (cores, number))
+                    _paint_pixel(canvas, (row, column, number), shape, ink, (found[:n], cores))
 
 
 @compiled
 def _paint_pixel(
     canvas: Canvas,
-    pixel: tuple[int, int],
+    pixel: tuple[int, int, int],
     shape: GlomerulusShape,
     ink: Ink,
-    among: Places,
-    rest: tuple[FloatArray, int],
+    around: tuple[Places, FloatArray],
 ) -> None:
-    row, column = pixel
+    row, column, number = pixel
+    among, cores = around
     wx = canvas.left_um + (column + 0.5) * canvas.mpp
     wy = canvas.upper_um + (row + 0.5) * canvas.mpp
     x = wx - shape.x_um + WARP_UM * noise_at(ink.bank, wx * 0.12, wy * 0.12)
@@ -122,7 +122,7 @@ def _paint_pixel(
     depth = outer - radius
     inside = cover(-depth, canvas.mpp)
     if inside > 0.0 and shape.is_cut:
-        inside *= cover(distance_to_core(rest[0], ink.bank, wx, wy), canvas.mpp)
+        inside *= cover(distance_to_core(cores, ink.bank, wx, wy), canvas.mpp)
     if inside <= 0.0:
         return
     place = (wx, wy, canvas.mpp)
@@ -149,7 +149,7 @@ def _paint_pixel(
         if in_tuft and wall <= 0.5:
             bits |= TUFT_BIT
         canvas.masks[row, column] = bits
-        canvas.objects[row, column] = rest[1]
+        canvas.objects[row, column] = number
 
 
 @compiled

@@ -1,6 +1,7 @@
 """The true structures of a slide: outlines of its masks, and their sizes in the cortex."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def outlines(mask: npt.NDArray[np.bool_], *, min_px: float = 0.0) -> list[Polygo
     pieces = []
     for points, offsets in zip(*contours.filled(0.5, np.inf), strict=True):
         # The pad moves the centre of the first pixel to 1; its centre lies at 0.5.
-        rings = [points[a:b] - 0.5 for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        rings = [points[a:b] - 0.5 for a, b in pairwise(offsets)]
         piece = Polygon(rings[0], rings[1:])
         if piece.area >= min_px:
             pieces.append(piece)

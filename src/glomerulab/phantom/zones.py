@@ -45,7 +45,7 @@ def scar_depth(zones: Zones, bank: FloatArray, x: float, y: float) -> float:
     if -FADE_UM < depth < FADE_UM:
         depth += 16.0 * noise_at(bank, x * 0.012 + 7.0, y * 0.012)
         depth += 4.0 * noise_at(bank, x * 0.05, y * 0.05 + 31.0)
-    return depth
+    return float(depth)
 
 
 @compiled
