@@ -37,7 +37,6 @@ from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
 from glomerulab.cli.stain_check import stain_check
 from glomerulab.cli.train import train
-from glomerulab.cli.train_detector import train_detector
 from glomerulab.errors import GlomerulabError
 
 app = CommandGroup(
@@ -77,7 +76,6 @@ app.command()(crossval)
 app.command()(search)
 app.command()(compare)
 app.command()(evaluate)
-app.command()(train_detector)
 app.command()(gates)
 app.command()(predict)
 app.add_typer(cohort_app, name="cohort")

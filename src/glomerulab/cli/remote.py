@@ -40,7 +40,6 @@ COMMANDS = {
     "split",
     "stain-check",
     "train",
-    "train-detector",
 }
 """Those that write to OUT alone; the others change what they read, or stay running."""
 TABLES = {".csv", ".parquet"}

@@ -29,12 +29,7 @@ from glomerulab.inference.calibration import (
     read_calibration,
     write_calibration,
 )
-from glomerulab.inference.detector import (
-    DETECTOR_FILE,
-    is_detector,
-    open_detector,
-    write_detector_card,
-)
+from glomerulab.inference.detector import check_no_old_detector
 from glomerulab.inference.engines.base import Engine, probabilities_of, stack_images
 from glomerulab.inference.engines.onnx_engine import (
     CARD_FILE,
@@ -93,6 +88,7 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
     CheckpointError
         If the run has no calibration, the two engines differ in float32, or int8 lacks the images.
     """
+    check_no_old_detector(run)
     files = open_model_folder(run)
     refuse_other_model(out, own=MODEL_FILE)
     engine = TorchEngine(files)
@@ -121,10 +117,6 @@ def export_onnx(run: Path, out: Path, *, precision: Precision = "float32") -> Ex
             shutil.copyfile(work / MODEL_FILE, temporary)
     _write_card(card, out)
     write_calibration(calibration, out)
-    if is_detector(run):
-        write_detector_card(open_detector(run).card, out)
-    else:  # of an earlier export to the same folder
-        (out / DETECTOR_FILE).unlink(missing_ok=True)
     write_seal(out)
     return ExportResult(difference, card.loss)
 

@@ -113,7 +113,8 @@ class ExtractSummary:
 def extract_crops(
     slides: Path,
     *,
-    regions: Path,
+    regions: Path | None = None,
+    detector: Path | None = None,
     out: Path,
     settings: CropSettings | None = None,
     taxonomy: Taxonomy | None = None,
@@ -129,11 +130,14 @@ def extract_crops(
     ----------
     slides : Path
         A slide, a folder of slides, or a slides table (CSV).
-    regions : Path
+    regions : Path, optional
         One region file, or a folder with one named after each slide.
+    detector : Path, optional
+        Instead of regions, the folder of a segmenter that proposes them; ``proposals/`` in `out`
+        holds what it proposed.
     out : Path
-        Folder for ``crops/``, ``manifest.csv``, ``failures.csv`` and ``extract.json``. Crops of
-        other slides from earlier runs stay.
+        Folder for ``crops/``, ``masks/`` (white inside the region), ``manifest.csv``,
+        ``failures.csv`` and ``extract.json``. Crops of other slides from earlier runs stay.
     taxonomy : Taxonomy, optional
         By default the built-in ``paper``.
     workers : Workers, optional
@@ -155,16 +159,40 @@ def extract_crops(
         If a slide or region file is missing, or `out` cannot be written to or holds crops of other
         settings.
     """
+    settings = settings or CropSettings()
+    if (regions is None) == (detector is None):
+        raise ConfigError(
+            "give regions that were drawn (--regions), or a segmenter that proposes them "
+            "(--detect), and not both"
+        )
+    entries, failures, notes = read_slides(slides), [], []
+    if detector is not None:
+        _check_detection(settings, out, overwrite=overwrite)
+        regions = out / PROPOSALS_FOLDER
+        mine = entries[part_slice(part or (1, 1), len(entries))]
+        proposed, failures = propose_all(
+            mine,
+            detector,
+            regions,
+            mpp_override=settings.mpp_override,
+            n_workers=n_workers,
+            workers=workers,
+            track=track,
+        )
+        notes = _proposal_notes(proposed)
+    assert regions is not None
     return extract_entries(
-        read_slides(slides),
+        entries,
         regions,
         out,
-        settings=settings or CropSettings(),
+        settings=settings,
         taxonomy=taxonomy or load_taxonomy("paper"),
         n_workers=n_workers,
         workers=workers,
         part=part,
         overwrite=overwrite,
+        is_proposed=detector is not None,
+        failures=failures,
         track=track,
     )
 

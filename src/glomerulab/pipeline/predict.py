@@ -23,7 +23,7 @@ from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import CheckpointError, ConfigError, OutputError, PredictionsError
 from glomerulab.i18n.catalogue import translate
 from glomerulab.inference.calibration import ModelCalibration, model_facts
-from glomerulab.inference.detector import is_detector
+from glomerulab.inference.detector import check_no_old_detector
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.image_predictions import predict_images
 from glomerulab.inference.model import TrainedModel, load_model
@@ -268,12 +268,7 @@ def check_options(run: Path, settings: PredictSettings) -> None:
     """Refuse options that exclude each other before any work is done."""
     if settings.saliency:
         check_has_gradients(run)
-    if is_detector(run):
-        raise ConfigError(
-            "the model is a detector, which proposes regions (--detect, in Python `detector`); "
-            "give a run of `glomerulab train` as the model",
-            where=str(run),
-        )
+    check_no_old_detector(run)
     if settings.detector is not None and settings.regions is not None:
         raise ConfigError("give regions that were drawn or a detector that proposes them, not both")
     if settings.regions is None and settings.region_options != RegionOptions():

@@ -25,22 +25,21 @@ from glomerulab.inference.detector import Detector, open_detector
 from glomerulab.models.card import ModelCard
 from glomerulab.pipeline.crop_plan import CropSettings, Failure
 from glomerulab.pipeline.extract import ExtractSummary, extract_entries
+from glomerulab.pipeline.proposals import PROPOSALS_FOLDER, check_proposals, propose
 from glomerulab.runtime.files import StrPath, make_folder
-from glomerulab.runtime.names import hashed_name, safe_name
+from glomerulab.runtime.names import hashed_name
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.tables import BOX_COLUMNS
 from glomerulab.slides.cutting import close_current_slide, current_slide
 from glomerulab.slides.files import dicom_reference
 from glomerulab.slides.regions.features import DEFAULT_OPTIONS, RegionOptions
 from glomerulab.slides.regions.overlaps import count_once, repeats_text
-from glomerulab.slides.regions.proposals import read_scores, write_proposals
 from glomerulab.slides.regions.selection import left_out_notes
 from glomerulab.slides.slide import Slide
 
 __all__ = ["PredictSettings"]
 
 CUT_FOLDER = "cut"
-PROPOSALS_FOLDER = "proposals"
 MAPS_FOLDER = "maps"
 MAP_PX = 1600
 MAP_QUALITY = 85
@@ -235,16 +234,13 @@ class _SlideReader:
         self._out = out
         self._settings = settings
         self._stains: set[str] = set()
-        self._known_scores: dict[str, dict[str, float] | None] = {}
+        self._notes: list[Note] = []
         if settings.detector is not None:
             given = settings.detector
             self.detector = given if isinstance(given, Detector) else open_detector(Path(given))
             make_folder(self.proposals_folder)
-            self._made_by = self.detector.facts.model_dump()
-            self._known_scores = {
-                entry.slide_id: read_scores(self._proposals_path(entry), made_by=self._made_by)
-                for entry in entries
-            }
+            for entry in entries:  # refuse work of people before any slide is read
+                check_proposals(entry, self.detector, self.proposals_folder)
 
     def inspect(self, entry: SlideEntry) -> None:
         """Read one slide, which stays open for its crops to be cut."""
@@ -256,8 +252,7 @@ class _SlideReader:
         if self.detector is None:
             return
         try:
-            slide = current_slide(entry.path, mpp_override=override)
-            self._propose(entry, slide, self.detector)
+            self._propose(entry, self.detector, override)
         except GlomerulabError as error:
             close_current_slide()
             self.failures.append(Failure(entry.slide_id, "", str(error)))
@@ -274,8 +269,10 @@ class _SlideReader:
             )
             for name in self.empty_slides
         ]
-        unseen = self._stains - {*self.detector.card.stains_seen, "None"}
-        if unseen:
+        found += self._notes
+        seen = self.detector.segmenter.card.stains_seen
+        unseen = self._stains - {*seen, "None"}
+        if seen and unseen:
             found.append(
                 Note.of(
                     "The detector was trained on no slide stained {stains}.",
@@ -303,28 +300,15 @@ class _SlideReader:
             dicom=dicom_reference(entry.path),
         )
 
-    def _propose(self, entry: SlideEntry, slide: Slide, detector: Detector) -> None:
-        """Write the proposals, unless the same detector wrote them in an earlier run."""
-        scores = self._known_scores[entry.slide_id]
-        if scores is None:
-            proposals = detector.propose(slide, entry.slide_id)
-            write_proposals(
-                proposals,
-                self._proposals_path(entry),
-                bounds_offset=slide.bounds_offset,
-                made_by=self._made_by,
-            )
-            scores = {one.region.region_id: one.score for one in proposals}
+    def _propose(self, entry: SlideEntry, detector: Detector, override: float | None) -> None:
+        found = propose(entry, detector, self.proposals_folder, mpp_override=override)
+        slide = current_slide(entry.path, mpp_override=override)
         self._stains.add(str(entry.stain or slide.stain or self._settings.stain))
-        self.scores |= {(entry.slide_id, name): score for name, score in scores.items()}
-        if not scores:
+        self.scores |= {(entry.slide_id, name): score for name, score in found.scores.items()}
+        case = self.patients[entry.slide_id] or entry.slide_id
+        self._notes += [note.model_copy(update={"case": case}) for note in found.notes]
+        if not found.scores:
             self.empty_slides.append(entry.slide_id)
-
-    def _proposals_path(self, entry: SlideEntry) -> Path:
-        """Return a file name by which `region_file_of` finds the proposals of a slide."""
-        is_valid = entry.slide_id == safe_name(entry.slide_id)
-        stem = entry.slide_id if is_valid else entry.path.name
-        return self.proposals_folder / f"{stem}.geojson"
 
 
 def _region_notes(done: ExtractSummary, patients: Mapping[str, str | None]) -> list[Note]:

@@ -69,7 +69,6 @@ SEALED_FILES = (
     *CARDS,
     "model.onnx",
     "gates/gates.json",
-    "detector.json",
 )
 """Names or patterns of files that some loader reads. One that is there and not in the seal was
 added."""
@@ -419,8 +418,6 @@ def _way_out(name: str) -> str:
         )
     if name in {"card.json", "model.onnx"}:
         return f"{COPY_AGAIN}, or run `glomerulab export` again"
-    if name == "detector.json":
-        return f"{COPY_AGAIN}, or run `glomerulab train-detector` again"
     if name.endswith(".csv"):
         return (
             f"{COPY_AGAIN} or train again. To evaluate tables of your own, put them "

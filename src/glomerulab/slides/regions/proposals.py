@@ -12,6 +12,7 @@ from typing import Any
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point, Region
+from glomerulab.i18n.catalogue import LANGUAGES
 from glomerulab.runtime.files import atomic_write
 from glomerulab.slides.regions.geojson import render_geojson
 from glomerulab.slides.regions.parsing import load_json
@@ -44,6 +45,7 @@ def write_proposals(
     *,
     bounds_offset: Point,
     made_by: Mapping[str, object],
+    notes: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write proposals as QuPath GeoJSON, with each score as a measurement.
 
@@ -57,6 +59,8 @@ def write_proposals(
         `Slide.bounds_offset`, subtracted for QuPath.
     made_by : mapping of str to object
         Facts of the detector, stored under ``proposed_by``, which QuPath ignores.
+    notes : sequence of mapping, optional
+        What the user must know of the proposals, by language.
     """
     content: dict[str, Any] = json.loads(
         render_geojson([one.region for one in proposals], bounds_offset=bounds_offset)
@@ -67,6 +71,7 @@ def write_proposals(
         properties["metadata"] = {"proposed by": str(made_by.get("run", "a detector"))}
         properties["classification"]["color"] = list(PROPOSAL_COLOUR)
     content["proposed_by"] = dict(made_by)
+    content["notes"] = [dict(note) for note in notes]
     content["note"] = (
         "Proposed by a detector, drawn by no person. Research use only. Not a medical device."
     )
@@ -74,8 +79,10 @@ def write_proposals(
         temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
-def read_scores(path: Path, *, made_by: Mapping[str, object]) -> dict[str, float] | None:
-    """Return the scores by region id in a file of proposals of this detector.
+def read_scores(
+    path: Path, *, made_by: Mapping[str, object]
+) -> tuple[dict[str, float], list[dict[str, str]]] | None:
+    """Return the scores by region id, and the notes, in a file of proposals of this detector.
 
     Parameters
     ----------
@@ -84,7 +91,7 @@ def read_scores(path: Path, *, made_by: Mapping[str, object]) -> dict[str, float
 
     Returns
     -------
-    dict of str to float or None
+    tuple of dict and list, or None
         None where there is no file, or one of another detector.
 
     Raises
@@ -101,10 +108,14 @@ def read_scores(path: Path, *, made_by: Mapping[str, object]) -> dict[str, float
             str(one["properties"]["name"]): float(one["properties"]["measurements"][SCORE])
             for one in content["features"]
         }
+        notes = [
+            {language: str(note[language]) for language in LANGUAGES}
+            for note in content.get("notes", ())
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise RegionError(
             f"{path.name} was changed since the detector wrote it; give it with --regions and "
             "another --out, or move it away to have new proposals made",
             where=str(path),
         ) from error
-    return scores if author == dict(made_by) else None
+    return (scores, notes) if author == dict(made_by) else None

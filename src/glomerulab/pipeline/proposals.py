@@ -1,0 +1,115 @@
+"""Have a detector propose the regions of slides, slide by slide."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from glomerulab.cases.case_folder import Note
+from glomerulab.cohort.slides_table import SlideEntry
+from glomerulab.inference.detector import Detector, open_detector
+from glomerulab.pipeline.crop_plan import Failure
+from glomerulab.runtime.files import make_folder
+from glomerulab.runtime.kept import kept
+from glomerulab.runtime.names import safe_name
+from glomerulab.runtime.parallel import Workers, map_outcomes
+from glomerulab.runtime.progress import Track, silent
+from glomerulab.slides.cutting import close_current_slide, current_slide
+from glomerulab.slides.regions.proposals import read_scores, write_proposals
+
+__all__ = ["PROPOSALS_FOLDER", "Proposed", "check_proposals", "propose", "propose_all"]
+
+PROPOSALS_FOLDER = "proposals"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """What a detector proposed on a slide."""
+
+    scores: dict[str, float]
+    """By region id."""
+    notes: tuple[Note, ...]
+
+
+def propose(
+    entry: SlideEntry, detector: Detector, folder: Path, *, mpp_override: float | None = None
+) -> Proposed:
+    """Write the proposals of a slide, unless the same detector wrote them in an earlier run.
+
+    Raises
+    ------
+    RegionError
+        If a person changed the proposals since.
+    GlomerulabError
+        If the slide cannot be read or segmented.
+    """
+    path, made_by = _path(entry, folder), detector.facts.model_dump()
+    known = read_scores(path, made_by=made_by)
+    if known is not None:
+        scores, notes = known
+        return Proposed(scores, tuple(Note.model_validate(one) for one in notes))
+    slide = current_slide(entry.path, mpp_override=mpp_override or entry.mpp)
+    found = detector.propose(slide, entry.slide_id, make_folder(folder))
+    write_proposals(
+        found.proposals,
+        path,
+        bounds_offset=slide.bounds_offset,
+        made_by=made_by,
+        notes=[{"en": note.en, "zh": note.zh} for note in found.notes],
+    )
+    return Proposed({one.region.region_id: one.score for one in found.proposals}, found.notes)
+
+
+def propose_all(
+    entries: Sequence[SlideEntry],
+    detector: Path,
+    folder: Path,
+    *,
+    mpp_override: float | None = None,
+    n_workers: int = 1,
+    workers: Workers | None = None,
+    track: Track = silent,
+) -> tuple[dict[str, Proposed], list[Failure]]:
+    """Write the proposals of many slides to `folder`, side by side.
+
+    Returns
+    -------
+    dict
+        By id of the slide.
+    list of Failure
+        Slides on which the detector could not be run.
+    """
+    found: dict[str, Proposed] = {}
+    failures = []
+    work = partial(_propose_on, detector=detector, folder=folder, mpp_override=mpp_override)
+    with closing(map_outcomes(work, entries, n_workers=n_workers, workers=workers)) as outcomes:
+        for one in track(outcomes, "Finding glomeruli", len(entries)):
+            if one.value is None:
+                failures.append(Failure(one.item.slide_id, "", str(one.error)))
+            else:
+                found[one.item.slide_id] = one.value
+    order = {entry.slide_id: number for number, entry in enumerate(entries)}
+    return found, sorted(failures, key=lambda one: order[one.slide])
+
+
+def check_proposals(entry: SlideEntry, detector: Detector, folder: Path) -> None:
+    """Raise a `RegionError` if a person changed the proposals of an earlier run."""
+    read_scores(_path(entry, folder), made_by=detector.facts.model_dump())
+
+
+def _path(entry: SlideEntry, folder: Path) -> Path:
+    """Return a file name by which `region_file_of` finds the proposals of a slide."""
+    is_valid = entry.slide_id == safe_name(entry.slide_id)
+    stem = entry.slide_id if is_valid else entry.path.name
+    return folder / f"{stem}.geojson"
+
+
+def _propose_on(
+    entry: SlideEntry, *, detector: Path, folder: Path, mpp_override: float | None
+) -> Proposed:
+    """Propose in a worker, which keeps the detector from slide to slide."""
+    try:
+        return propose(entry, kept(open_detector, detector), folder, mpp_override=mpp_override)
+    finally:
+        close_current_slide()
