@@ -22,12 +22,13 @@ from glomerulab.cohort.manifest import read_manifest
 from glomerulab.errors import CheckpointError, GlomerulabError, RunError
 from glomerulab.evaluation.run_tables import read_run
 from glomerulab.explain.explainer import Explainer
-from glomerulab.inference.detector import open_detector, write_detector_card
-from glomerulab.inference.engines.open import open_engine
+from glomerulab.inference.detector import open_detector
 from glomerulab.inference.fit_calibration import fit_calibration
 from glomerulab.inference.model import load_model
 from glomerulab.inference.onnx_export import export_onnx
+from glomerulab.models.card import SegmenterCard
 from glomerulab.models.checkpoint import read_checkpoint
+from glomerulab.models.segmentation import create_segmenter, save_segmenter
 from glomerulab.pipeline.crossval import CrossvalSettings, cross_validate
 from glomerulab.pipeline.embed import write_features
 from glomerulab.pipeline.evaluate import analyse_images, predict_external_set
@@ -37,11 +38,20 @@ from glomerulab.training.compare import measure_cost
 from glomerulab.training.config import TrainConfig, read_config
 from glomerulab.training.distill import Distillation, distill
 from glomerulab.training.run import initial_network, train
-from tests.support.detecting import detector_card
 from tests.support.model_runs import train_small_run
 from tests.support.served_models import served, wait_for, write_slide
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("seals")]  # its fixtures are made once
+
+SEGMENTER = SegmenterCard(
+    encoder="mobilenetv3_small_100",
+    structures=("tubule", "glomerulus"),
+    cores=("glomerulus",),
+    mpp=1.0,
+    patch_px=64,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
 
 Attack = Callable[[Path], None]
 Loader = Callable[[Path, Path], object]
@@ -54,7 +64,7 @@ class Folders:
 
     own: dict[str, Path]
     other: tuple[Path, ...]
-    """An export and a run, which differ from the own ones in their seed, and a detector."""
+    """An export and a run, which differ from the own ones in their seed, and a segmenter."""
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +76,16 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     own = _every_kind(run, base)
     fit_calibration(train(other))
     export_onnx(other.out, place / "other" / "export")
-    return Folders(own, (place / "other" / "export", other.out, own["detector"]))
+    return Folders(own, (place / "other" / "export", other.out, own["segmenter"]))
 
 
 def _every_kind(run: Path, base: TrainConfig) -> dict[str, Path]:
     place = run.parent
     fit_calibration(run)
     export_onnx(run, place / "export")
-    detector = Path(shutil.copytree(run, place / "detector"))
-    write_detector_card(detector_card(weights_sha256=open_engine(run).weights_sha256), detector)
-    write_seal(detector)
+    segmenter = place / "segmenter"
+    save_segmenter(segmenter / "checkpoint", create_segmenter(SEGMENTER).state_dict(), SEGMENTER)
+    write_seal(segmenter)
     probe = train(base.model_copy(update={"kind": "probe", "out": place / "probe"}))
     fit_calibration(probe)
     folds = cross_validate(base.model_copy(update={"out": place / "folds"}), CrossvalSettings(2))
@@ -85,7 +95,7 @@ def _every_kind(run: Path, base: TrainConfig) -> dict[str, Path]:
     return {
         "run": run,
         "export": place / "export",
-        "detector": detector,
+        "segmenter": segmenter,
         "probe": probe,
         "cross-validation": folds,
         "distilled": distilled,
@@ -191,7 +201,8 @@ def _cost(folder: Path, out: Path) -> object:
 
 def _detect(folder: Path, out: Path) -> object:
     detector = open_detector(folder)
-    return detector.card, detector.facts.score_threshold, detector.engine.weights_sha256
+    image = np.zeros((1, 64, 64, 3), np.uint8)
+    return detector.segmenter.card, repr(detector.segmenter.probabilities(image))
 
 
 CALLS = {"python": _python, "predict": _predict, "serve": _serve}
@@ -200,7 +211,7 @@ RUN = {"tables": _tables, "evaluate": _evaluate, "evaluate --on": _evaluate_on, 
 LOADERS: dict[str, dict[str, Loader]] = {
     "run": CALLS | RUN | TORCH | {"weights": _start, "teacher": _teach, "cost": _cost},
     "export": CALLS,
-    "detector": {"detect": _detect},
+    "segmenter": {"detect": _detect},
     "probe": CALLS | RUN | {"explain": _explain, "cost": _cost},
     "cross-validation": CALLS | {"tables": _tables, "evaluate --on": _evaluate_on},
     "distilled": {"weights": _start, "embed": _embed},
@@ -272,7 +283,8 @@ EDITS: dict[str, Callable[[dict], object]] = {
     "temperature": lambda facts: facts.update(temperature=facts["temperature"] + 1),
     "conformal threshold": lambda facts: facts.update(conformal_threshold=0.999),
     "distance threshold": lambda facts: facts.update(distance_threshold=1e9),
-    "score threshold": lambda facts: facts.update(score_threshold=0.01),
+    "scale": lambda facts: facts.update(mpp=2 * facts["mpp"]),
+    "structures": lambda facts: facts.update(structures=facts["structures"][::-1]),
     "nothing but blanks": lambda facts: None,
     "the mark": lambda facts: facts.pop("sealed", None),
 }
@@ -285,8 +297,8 @@ EDITED = {
         "distance threshold",
         "nothing but blanks",
     ),
-    "detector.json": ("score threshold", "nothing but blanks"),
 }
+OF_SEGMENTERS = ("structures", "scale", "mean", "nothing but blanks", "the mark")
 
 
 def attacks(kind: str, folders: Folders, *, is_all: bool = True) -> Iterator[tuple[str, Attack]]:
@@ -295,7 +307,8 @@ def attacks(kind: str, folders: Folders, *, is_all: bool = True) -> Iterator[tup
     other = folders.other[0] if kind == "export" else folders.other[1]
     for name in _files(own):
         yield f"flip in {name}", _flip(name, 0.37)
-        for edit in EDITED.get(Path(name).name, ()):
+        edits = EDITED.get(Path(name).name, ())
+        for edit in OF_SEGMENTERS if edits and kind == "segmenter" else edits:
             yield f"edit {name}: {edit}", _edit(name, EDITS[edit])
         if not is_all:
             continue

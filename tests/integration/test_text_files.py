@@ -13,7 +13,6 @@ from glomerulab.cohort.manifest import read_manifest
 from glomerulab.cohort.paper_labels import import_paper_labels
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.errors import GlomerulabError
-from glomerulab.inference.detector import open_detector
 from glomerulab.inference.engines.onnx_engine import OnnxEngine
 from glomerulab.predictions import read_predictions
 from glomerulab.runtime.files import read_configuration
@@ -36,7 +35,6 @@ READERS: dict[str, Callable[[Path], object]] = {
     "rules.toml": load_rule_set,
     "case.json": read_case_folder,
     "overrides.csv": read_rows,
-    "detector.json": lambda path: open_detector(path.parent),
     "card.json": lambda path: OnnxEngine(path.parent),
     "reference.json": read_reference,
     "keys.json": read_keys,

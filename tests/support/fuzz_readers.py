@@ -22,6 +22,7 @@ from pathlib import Path
 
 from glomerulab.errors import GlomerulabError
 from tests.support.mutations import mutated
+from tests.support.segmenters import write_segmenter
 
 __all__ = ["MAX_BYTES", "MAX_CPU_S", "READERS", "write_corpus"]
 
@@ -226,7 +227,7 @@ def _model(folder: Path) -> None:
 def _detector(folder: Path) -> None:
     from glomerulab.inference.detector import open_detector
 
-    open_detector(folder / "export")
+    open_detector(folder / "segmenter")
 
 
 def _weights(name: str) -> Callable[[Path], None]:
@@ -444,7 +445,9 @@ READERS: dict[str, Reader] = {
         ("export/card.json", "export/model.onnx", "export/gates/*.json"),
         _model,
     ),
-    "detector": Reader("model", ("export/detector.json",), _detector),
+    "segmenter of another project": Reader(
+        "model", ("segmenter/segmenter.toml", "segmenter/model.onnx"), _detector
+    ),
     "weights .safetensors": Reader("weights", ("w.safetensors",), _weights("w.safetensors")),
     "weights .pth": Reader("weights", ("w.pth",), _weights("w.pth")),
     "weights .pth, old": Reader("weights", ("old.pth",), _weights("old.pth")),
@@ -638,17 +641,7 @@ def _write_model(folder: Path) -> None:
     shutil.copytree(run, home / "run", ignore=shutil.ignore_patterns("*.csv", "state"))
     for folder_of_model in (home / "run", home / "export"):
         _unseal(folder_of_model)
-    card = json.loads((home / "export" / "card.json").read_text())
-    detector = {
-        "weights_sha256": card["weights_sha256"],
-        "score_threshold": 0.5,
-        "growth": 1.0,
-        "n_validation_slides": 2,
-        "stains_seen": ["PAS"],
-        "trained_on_synthetic": True,
-        "test_summary": "",
-    }
-    (home / "export" / "detector.json").write_text(json.dumps(detector))
+    write_segmenter(home / "segmenter")
     write_run(folder / "run_tables" / "run", RunRecipe(n_patients=12, n_images_per_patient=3))
 
 

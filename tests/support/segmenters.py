@@ -1,4 +1,4 @@
-"""Small networks of torch with hand-set weights that outline what is dark, and slides for them."""
+"""Small networks with hand-set weights that outline what is dark, and slides for them."""
 
 from pathlib import Path
 
@@ -10,7 +10,14 @@ from glomerulab.geometry import Region
 from glomerulab.models.card import SegmenterCard
 from glomerulab.slides.pyramid import write_pyramid
 
-__all__ = ["ByColour", "BySurroundings", "disc_outline", "disc_pixels", "disc_slide"]
+__all__ = [
+    "ByColour",
+    "BySurroundings",
+    "disc_outline",
+    "disc_pixels",
+    "disc_slide",
+    "write_segmenter",
+]
 
 TISSUE, GLOMERULUS, GLASS = (225, 170, 200), (120, 60, 140), (243, 242, 241)
 
@@ -67,6 +74,35 @@ class ByColour:
         self.shapes.append(images.shape)
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0
         return self.network(pixels).sigmoid().numpy()
+
+
+def write_segmenter(folder: Path, *, mpp: float = 1.0, structures=("cortex", "glomerulus")) -> Path:
+    """Write the network of `ByColour` as the ONNX folder of another project."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    bias = np.float32([87.0, 55.0])
+    nodes = [
+        helper.make_node("Conv", ["x", "weight", "bias"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "by colour",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("b", 3, "h", "w"))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("b", 2, "h", "w"))],
+        [
+            helper.make_tensor("weight", TensorProto.FLOAT, (2, 3, 1, 1), [-100.0 / 3] * 6),
+            helper.make_tensor("bias", TensorProto.FLOAT, (2,), bias),
+        ],
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, folder / "model.onnx")
+    channels = "".join(f"{name} = {number}\n" for number, name in enumerate(structures))
+    (folder / "segmenter.toml").write_text(
+        f'mpp = {mpp}\nhead = "sigmoid"\n[structures]\n{channels}'
+    )
+    return folder
 
 
 class BySurroundings(ByColour):

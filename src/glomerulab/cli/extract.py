@@ -40,14 +40,18 @@ def extract(
         Path, typer.Argument(help="A slide, a folder of slides, or a slides table (CSV).")
     ],
     *,
+    out: Annotated[Path, typer.Option(help="Folder for crops/, masks/ and manifest.csv.")],
     regions: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help="Region file (QuPath GeoJSON, ImageScope or ASAP XML, COCO, CSV), or a folder "
             "with one called after each slide."
         ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for crops/ and manifest.csv.")],
+    ] = None,
+    detect: Annotated[
+        Path | None,
+        typer.Option(help="Instead of regions: a segmenter, which outlines the glomeruli."),
+    ] = None,
     mpp: Annotated[
         float, typer.Option(min=0.01, max=100, help="Micrometres per pixel of the crops.")
     ] = 0.5,
@@ -83,7 +87,11 @@ def extract(
 ) -> None:
     """Cut each region with a margin at a wanted mpp. Run again to continue. Research use only.
 
+    masks/ holds the outline of each crop, white on black.
+
     Example: glomerulab extract slides/ --regions regions/ --out crops --mpp 0.5 --workers 2
+
+    Example: glomerulab extract slides/ --detect segmenter --out crops
     """
     from glomerulab.pipeline.crop_plan import CropSettings
     from glomerulab.pipeline.extract import extract_crops
@@ -96,6 +104,7 @@ def extract(
         summary = extract_crops(
             slides,
             regions=regions,
+            detector=detect,
             out=out,
             settings=CropSettings(
                 mpp,
@@ -105,6 +114,8 @@ def extract(
                 region_options(
                     classes, skip_classes, ignore_bounds=ignore_bounds, drawn_mpp=drawn_mpp
                 ),
+                has_masks=True,
+                may_be_empty=detect is not None,
             ),
             taxonomy=load_taxonomy(taxonomy),
             n_workers=workers,

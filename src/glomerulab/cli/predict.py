@@ -39,7 +39,7 @@ def predict(
     ] = None,
     detect: Annotated[
         Path | None,
-        typer.Option(help="Instead of regions: what `train-detector` made, to propose them."),
+        typer.Option(help="Instead of regions: a segmenter, which outlines the glomeruli."),
     ] = None,
     stain: Annotated[
         StainOption | None, typer.Option(help="Of slides and crops that do not state theirs.")
@@ -86,7 +86,7 @@ def predict(
 
     Example: glomerulab predict slides.csv --model run --regions regions/ --out predictions
 
-    Example: glomerulab predict slides.csv --model run --detect detector --out cohort --part 7/100
+    Example: glomerulab predict slides.csv --model run --detect segmenter --out cohort --part 7/100
     """
     from glomerulab.pipeline import predict as pipeline
     from glomerulab.runtime.progress import show_progress

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from glomerulab.taxonomy import Taxonomy
 __all__ = ["COARSER", "CropSettings", "crop_image_id"]
 
 CROPS_FOLDER = "crops"
+MASKS_FOLDER = "masks"
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 COARSER = 1.001
 """A slide is coarser than wanted if its mpp exceeds the wanted one by this factor."""
@@ -66,6 +67,10 @@ class CropSettings:
     """Which drawn objects are regions, and where their coordinates begin."""
     labels_matter: bool = True
     """Whether two classes of one glomerulus are a contradiction."""
+    has_masks: bool = False
+    """Whether a mask of its region is written for each crop."""
+    may_be_empty: bool = False
+    """Whether a slide without regions is no failure."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -232,13 +237,8 @@ class CropPlan:
             )
 
     def _regions_of(self, entry: SlideEntry, slide: Slide, override: float | None) -> list[Region]:
-        path, options = self._regions_path, self._settings.region_options
-        if path.is_dir():
-            path = region_file_of(entry, path)
-        if self._file is None or self._file.path != path:
-            self._file = read_region_file(path)
-            self.notes += [(entry.slide_id, note) for note in self._file.notes]
-        features = self._file.features
+        options, file = self._settings.region_options, self._region_file(entry)
+        path, features = file.path, file.features
         known = {one.place for one in on_slide(features, self._slide_names)}
         others = {one.slide_id for one in features if one.slide_id and one.place not in known}
         self.other_slides |= others
@@ -272,20 +272,21 @@ class CropPlan:
             self.failures.append(Failure(entry.slide_id, one.region_id, reason))
         if not mine and not found.invalid:
             self.slides_without_regions.append(entry.slide_id)
-            left = "".join(f" ({note.en})" for note in left_out_notes(found.left_out))
-            named = (
-                f"; it names {listed(sorted(others))}: if that is this slide, give both one name"
-                if others
-                else ""
-            )
-            raise RegionError(
-                f"the region file has no region for slide {entry.slide_id!r}{named}{left}",
-                where=str(path),
-            )
+            if not self._settings.may_be_empty:
+                raise _no_region(entry, path, others, found.left_out)
         drawn = [region for region in mine if not is_proposal(region)]
         if on_glass := regions_on_glass(slide, drawn, options):
             self.notes.append((entry.slide_id, glass_note(entry.slide_id, on_glass)))
         return mine
+
+    def _region_file(self, entry: SlideEntry) -> RegionFile:
+        path = self._regions_path
+        if path.is_dir():
+            path = region_file_of(entry, path)
+        if self._file is None or self._file.path != path:
+            self._file = read_region_file(path)
+            self.notes += [(entry.slide_id, note) for note in self._file.notes]
+        return self._file
 
     def _crop(
         self, entry: SlideEntry, slide: Slide, region: Region, override: float | None
@@ -314,6 +315,10 @@ class CropPlan:
             "padded_share": round(slide.padded_share(box), 6),
         }
         task = CropTask(entry.path, override, box, settings.mpp, self.out / relative)
+        if settings.has_masks:
+            mask_path = self.out / MASKS_FOLDER / f"{image_id}.png"
+            rings = (region.polygon, *region.holes)
+            task = replace(task, mask_path=mask_path, rings=rings)
         return PlannedCrop(task, region.region_id, row)
 
     def _labels(self, region: Region) -> dict[str, int | None]:
@@ -336,6 +341,21 @@ class CropPlan:
                 "keep one class"
             )
         return flags
+
+
+def _no_region(
+    entry: SlideEntry, path: Path, others: Collection[str], left_out: Counter[str]
+) -> RegionError:
+    left = "".join(f" ({note.en})" for note in left_out_notes(left_out))
+    named = (
+        f"; it names {listed(sorted(others))}: if that is this slide, give both one name"
+        if others
+        else ""
+    )
+    return RegionError(
+        f"the region file has no region for slide {entry.slide_id!r}{named}{left}",
+        where=str(path),
+    )
 
 
 def plan_slide(

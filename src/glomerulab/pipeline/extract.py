@@ -22,7 +22,15 @@ from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manife
 from glomerulab.cohort.slides_table import SlideEntry, read_slides
 from glomerulab.errors import ConfigError, OutputError
 from glomerulab.geometry import Region
-from glomerulab.pipeline.crop_plan import CROPS_FOLDER, CropPlan, CropSettings, Failure, plan_slide
+from glomerulab.pipeline.crop_plan import (
+    CROPS_FOLDER,
+    MASKS_FOLDER,
+    CropPlan,
+    CropSettings,
+    Failure,
+    plan_slide,
+)
+from glomerulab.pipeline.proposals import PROPOSALS_FOLDER, Proposals, propose_all
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.parallel import Outcome, Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
@@ -51,6 +59,10 @@ LOCK_FILE = ".extract.lock"
 PART_RECORDS = "extract.*-*.json"
 FORMAT_VERSION = 1
 MOST_LINES = 20
+NEEDS_REGIONS = (
+    "--class, --skip-class, --ignore-bounds and --drawn-mpp say how regions are read; give "
+    "--regions with them"
+)
 WAY_OUT = "choose another --out, or give --overwrite to cut everything again"
 
 
@@ -165,25 +177,22 @@ def extract_crops(
             "give regions that were drawn (--regions), or a segmenter that proposes them "
             "(--detect), and not both"
         )
-    entries, failures, notes = read_slides(slides), [], []
+    entries, proposals = read_slides(slides), None
     if detector is not None:
-        _check_detection(settings, out, overwrite=overwrite)
-        regions = out / PROPOSALS_FOLDER
-        mine = entries[part_slice(part or (1, 1), len(entries))]
-        proposed, failures = propose_all(
-            mine,
-            detector,
-            regions,
+        if settings.region_options != RegionOptions():
+            raise ConfigError(NEEDS_REGIONS)
+        proposals = propose_all(
+            entries[part_slice(part or (1, 1), len(entries))],
+            detector.absolute(),
+            out.absolute() / PROPOSALS_FOLDER,
             mpp_override=settings.mpp_override,
             n_workers=n_workers,
             workers=workers,
             track=track,
         )
-        notes = _proposal_notes(proposed)
-    assert regions is not None
     return extract_entries(
         entries,
-        regions,
+        regions or out / PROPOSALS_FOLDER,
         out,
         settings=settings,
         taxonomy=taxonomy or load_taxonomy("paper"),
@@ -191,8 +200,7 @@ def extract_crops(
         workers=workers,
         part=part,
         overwrite=overwrite,
-        is_proposed=detector is not None,
-        failures=failures,
+        proposals=proposals,
         track=track,
     )
 
@@ -211,6 +219,7 @@ def extract_entries(
     min_parallel: int = 0,
     overwrite: bool = False,
     inspect: Callable[[SlideEntry], None] | None = None,
+    proposals: Proposals | None = None,
     track: Track = silent,
 ) -> ExtractSummary:
     """Cut every region of the given slides, see `extract_crops`.
@@ -229,17 +238,20 @@ def extract_entries(
         entries = [replace(entry, path=entry.path.absolute()) for entry in entries]
         regions, out = regions.absolute(), out.absolute()
     entries = entries[part_slice(part or (1, 1), len(entries))]
+    known = [] if proposals is None else list(proposals.failures)
+    failed = {one.slide for one in known}
+    readable = [entry for entry in entries if entry.slide_id not in failed]
     lock = LOCK_FILE if part is None else f"{LOCK_FILE}-{part[0]}-{part[1]}"
     with folder_lock(out, lock):
         plan = CropPlan(
-            entries, regions, out=out, settings=settings, taxonomy=taxonomy, n_slides=n_slides
+            readable, regions, out=out, settings=settings, taxonomy=taxonomy, n_slides=n_slides
         )
         run = _Run(
             plan, n_workers, workers, part=part, min_parallel=min_parallel, overwrite=overwrite
         )
         is_parallel = workers is not None or n_workers > 1
         try:
-            if is_parallel and len(entries) > 1 and inspect is None and regions.is_dir():
+            if is_parallel and len(readable) > 1 and inspect is None and regions.is_dir():
                 plan_one = partial(
                     plan_slide,
                     regions_path=regions,
@@ -248,13 +260,13 @@ def extract_entries(
                     taxonomy=taxonomy,
                     n_slides=n_slides,
                 )
-                run.plan(plan_one, entries, track=track)
+                run.plan(plan_one, readable, track=track)
             else:
-                run.cut(entries, inspect=inspect, track=track)
+                run.cut(readable, inspect=inspect, track=track)
         finally:
             close_current_slide()
         plan.finish()
-        failures = [*plan.failures, *(run.failed[place] for place in sorted(run.failed))]
+        failures = [*known, *plan.failures, *(run.failed[place] for place in sorted(run.failed))]
         rows = [crop.row for place, crop in enumerate(plan.crops) if place not in run.failed]
         if part is None:
             manifest = _write_tables(out, entries, rows, failures, taxonomy)
@@ -275,7 +287,7 @@ def extract_entries(
         slides_without_regions=tuple(plan.slides_without_regions),
         scale_warnings=plan.scale_warnings,
         left_out=plan.left_out,
-        notes=tuple(plan.notes),
+        notes=(*plan.notes, *(() if proposals is None else proposals.notes())),
     )
 
 
@@ -482,8 +494,9 @@ class _CropFolder:
     def _delete(self) -> None:
         """Delete what extract wrote to the folder, and nothing else."""
         try:
-            if (self._out / CROPS_FOLDER).is_dir():
-                shutil.rmtree(self._out / CROPS_FOLDER)
+            for name in (CROPS_FOLDER, MASKS_FOLDER):
+                if (self._out / name).is_dir():
+                    shutil.rmtree(self._out / name)
             for name in (MANIFEST_FILE, FAILURES_FILE, "taxonomy.toml", STATE_FILE):
                 (self._out / name).unlink(missing_ok=True)
             for path in self._out.glob(PART_RECORDS):

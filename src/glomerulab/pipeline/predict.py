@@ -30,7 +30,7 @@ from glomerulab.inference.model import TrainedModel, load_model
 from glomerulab.inference.tta import TTA_MARK, TtaEngine
 from glomerulab.pipeline.cohort_folder import COHORT_FILE
 from glomerulab.pipeline.crop_plan import Failure
-from glomerulab.pipeline.extract import write_failures
+from glomerulab.pipeline.extract import NEEDS_REGIONS, write_failures
 from glomerulab.pipeline.normalize import NormalizedCohort, normalize_manifest
 from glomerulab.pipeline.normalize_records import OTHER_TARGET
 from glomerulab.pipeline.predict_inputs import (
@@ -272,10 +272,7 @@ def check_options(run: Path, settings: PredictSettings) -> None:
     if settings.detector is not None and settings.regions is not None:
         raise ConfigError("give regions that were drawn or a detector that proposes them, not both")
     if settings.regions is None and settings.region_options != RegionOptions():
-        raise ConfigError(
-            "--class, --skip-class, --ignore-bounds and --drawn-mpp say how regions are read; give "
-            "--regions with them"
-        )
+        raise ConfigError(NEEDS_REGIONS)
 
 
 def _first_reason(failures: Sequence[Failure], notes: Sequence[Note]) -> str:

@@ -177,6 +177,7 @@ def read_inputs(
             mpp_override=settings.mpp_override,
             region_options=settings.region_options,
             labels_matter=False,
+            may_be_empty=reader.detector is not None,
         ),
         taxonomy=card.taxonomy,
         n_slides=source.n_slides,
@@ -188,7 +189,7 @@ def read_inputs(
     ours = done.manifest.table["slide_id"].isin({entry.slide_id for entry in entries})
     manifest = done.manifest.with_table(done.manifest.table[ours.to_numpy(dtype=bool)])
     opened = {one.slide_id for one in reader.facts}
-    reported = {*reader.empty_slides, *(one.slide for one in reader.failures)}
+    reported = {one.slide for one in reader.failures}
     return PredictionInputs(
         manifest=_with_stain(manifest, settings.stain),
         slides=tuple(reader.facts),

@@ -1,6 +1,6 @@
 """Have a detector propose the regions of slides, slide by slide."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +16,10 @@ from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.parallel import Workers, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.cutting import close_current_slide, current_slide
+from glomerulab.slides.regions.features import RegionNote
 from glomerulab.slides.regions.proposals import read_scores, write_proposals
 
-__all__ = ["PROPOSALS_FOLDER", "Proposed", "check_proposals", "propose", "propose_all"]
+__all__ = ["PROPOSALS_FOLDER", "Proposals", "Proposed", "check_proposals", "propose", "propose_all"]
 
 PROPOSALS_FOLDER = "proposals"
 
@@ -30,6 +31,25 @@ class Proposed:
     scores: dict[str, float]
     """By region id."""
     notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """What a detector proposed on many slides."""
+
+    found: Mapping[str, Proposed]
+    """By id of the slide."""
+    failures: tuple[Failure, ...]
+    """Slides on which the detector could not be run."""
+
+    def notes(self) -> Iterator[tuple[str, RegionNote]]:
+        """Yield what the user must know, with the id of the slide."""
+        for slide_id, one in self.found.items():
+            for note in one.notes:
+                yield slide_id, RegionNote(note.en, note.zh)
+            if not one.scores:
+                text = "The detector proposed nothing on slide {slide}."
+                yield slide_id, RegionNote.of(text, slide=slide_id)
 
 
 def propose(
@@ -70,16 +90,9 @@ def propose_all(
     n_workers: int = 1,
     workers: Workers | None = None,
     track: Track = silent,
-) -> tuple[dict[str, Proposed], list[Failure]]:
-    """Write the proposals of many slides to `folder`, side by side.
-
-    Returns
-    -------
-    dict
-        By id of the slide.
-    list of Failure
-        Slides on which the detector could not be run.
-    """
+) -> Proposals:
+    """Write the proposals of many slides to `folder`, side by side; errors as `open_detector`."""
+    open_detector(detector)
     found: dict[str, Proposed] = {}
     failures = []
     work = partial(_propose_on, detector=detector, folder=folder, mpp_override=mpp_override)
@@ -90,7 +103,10 @@ def propose_all(
             else:
                 found[one.item.slide_id] = one.value
     order = {entry.slide_id: number for number, entry in enumerate(entries)}
-    return found, sorted(failures, key=lambda one: order[one.slide])
+    return Proposals(
+        {name: found[name] for name in order if name in found},
+        tuple(sorted(failures, key=lambda one: order[one.slide])),
+    )
 
 
 def check_proposals(entry: SlideEntry, detector: Detector, folder: Path) -> None:

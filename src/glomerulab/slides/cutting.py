@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from skimage.draw import polygon
+
 from glomerulab.errors import SlideError
-from glomerulab.geometry import Box
-from glomerulab.images import write_image
+from glomerulab.geometry import Box, Point
+from glomerulab.images import RgbImage, write_image
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.parallel import Outcome, map_outcomes
 from glomerulab.slides.slide import Slide, open_slide
@@ -31,10 +34,14 @@ class CropTask:
     """Wanted micrometres per pixel."""
     image_path: Path
     """``.png`` or ``.jpg``."""
+    mask_path: Path | None = None
+    """``.png``, white inside the outline."""
+    rings: tuple[tuple[Point, ...], ...] = ()
+    """The outline of the mask and its holes, in level-0 pixels."""
 
 
 def cut_crop(task: CropTask) -> bool:
-    """Cut a crop and return True; return False if its file exists.
+    """Cut a crop and its mask, and return True; return False if the files exist.
 
     An existing file is complete, since crops are written atomically.
 
@@ -43,7 +50,7 @@ def cut_crop(task: CropTask) -> bool:
     SlideError
         If the slide cannot be read there.
     """
-    if task.image_path.exists():
+    if task.image_path.exists() and (task.mask_path is None or task.mask_path.exists()):
         return False
     slide = current_slide(task.slide_path, mpp_override=task.mpp_override)
     try:
@@ -54,7 +61,23 @@ def cut_crop(task: CropTask) -> bool:
         raise
     make_folder(task.image_path.parent)
     write_image(pixels, task.image_path)
+    if task.mask_path is not None:
+        make_folder(task.mask_path.parent)
+        write_image(crop_mask(task, pixels.shape[:2]), task.mask_path)
     return True
+
+
+def crop_mask(task: CropTask, shape: tuple[int, ...]) -> RgbImage:
+    """Draw the outline of a crop, white on black; a pixel is white if its middle is inside."""
+    box, (height, width) = task.box, shape
+    mask = np.zeros((height, width, 3), np.uint8)
+    for number, ring in enumerate(task.rings):
+        x, y = np.asarray(ring, dtype=np.float64).T
+        rows = (y - box.y) * height / box.height - 0.5
+        columns = (x - box.x) * width / box.width - 0.5
+        inside = polygon(rows, columns, (height, width))  # type: ignore[no-untyped-call]
+        mask[inside] = 0 if number else 255
+    return mask
 
 
 def cut_crops(tasks: Sequence[CropTask]) -> list[Outcome[CropTask, bool]]:

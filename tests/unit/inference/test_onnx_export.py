@@ -12,7 +12,6 @@ from torch import nn
 
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.errors import CheckpointError
-from glomerulab.inference.detector import open_detector, write_detector_card
 from glomerulab.inference.engines.base import probabilities_of
 from glomerulab.inference.engines.onnx_engine import OnnxEngine, onnxruntime
 from glomerulab.inference.engines.open import open_engine
@@ -21,7 +20,6 @@ from glomerulab.inference.onnx_export import MAX_DIFFERENCE, export_onnx, write_
 from glomerulab.models.registry import create_model
 from glomerulab.pipeline.predict import predict
 from glomerulab.runtime.sealing import write_seal
-from tests.support.detecting import detector_card
 
 pytestmark = pytest.mark.slow  # torch's exporter takes its time, whatever the network
 
@@ -84,14 +82,11 @@ def test_export_of_an_uncalibrated_run_names_the_command(own_run, tmp_path) -> N
         export_onnx(own_run, tmp_path)
 
 
-def test_the_export_of_a_detector_is_a_detector(own_run, tmp_path) -> None:
-    sha = open_engine(own_run).weights_sha256
-    write_detector_card(detector_card(weights_sha256=sha), own_run)
+def test_a_detector_of_an_earlier_version_is_not_exported(own_run, tmp_path) -> None:
+    (own_run / "detector.json").write_text("{}")
     write_seal(own_run)
-    export_onnx(own_run, tmp_path / "onnx")
-    detector = open_detector(tmp_path / "onnx")
-    assert isinstance(detector.engine, OnnxEngine)
-    assert detector.card.weights_sha256 == sha
+    with pytest.raises(CheckpointError, match="train-segmenter"):
+        export_onnx(own_run, tmp_path / "onnx")
 
 
 def test_int8_reports_its_loss_correctly(trained, exported, tmp_path) -> None:

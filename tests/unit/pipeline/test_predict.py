@@ -8,10 +8,9 @@ import pytest
 
 from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
-from glomerulab.errors import ConfigError, PredictionsError, RegionError, RunError
+from glomerulab.errors import CheckpointError, ConfigError, PredictionsError, RegionError, RunError
 from glomerulab.geometry import Box, Region
 from glomerulab.images import write_image
-from glomerulab.inference.detector import Detector
 from glomerulab.pipeline.crop_plan import Failure
 from glomerulab.pipeline.predict import PredictSettings, failure_facts, predict
 from glomerulab.reports.case.fhir import case_bundle
@@ -22,7 +21,7 @@ from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import read_region_file, read_regions, write_regions
 from glomerulab.slides.slide import open_slide
 from tests.support.cases import COLOURS, picture
-from tests.support.detecting import ByColour, detector_card, disc_slide
+from tests.support.segmenters import disc_slide, write_segmenter
 
 
 @pytest.fixture
@@ -142,11 +141,9 @@ def test_unstated_stains_are_distinguished_and_counted(slides, trained, tmp_path
 
 
 @pytest.fixture
-def detector(monkeypatch) -> Path:
-    """A detector that knows the pictures of these slides by their colour."""
-    known = Detector(ByColour(side=32, mpp=1.0), detector_card(score_threshold=0.2), "dots")
-    monkeypatch.setattr("glomerulab.pipeline.predict_inputs.open_detector", lambda _: known)
-    return Path("dots")
+def detector(tmp_path: Path) -> Path:
+    """A segmenter that knows the glomeruli of these slides by their colour."""
+    return write_segmenter(tmp_path / "dots")
 
 
 def detected(slides: Path, trained: Path, out: Path, detector: Path, **settings):
@@ -223,7 +220,7 @@ def test_regions_and_a_detector_exclude_each_other(large, trained, tmp_path) -> 
 def test_a_detector_in_the_place_of_the_model_is_named(own_run, large, tmp_path) -> None:
     (own_run / "detector.json").write_text("{}")
     write_seal(own_run)
-    with pytest.raises(ConfigError, match="is a detector"):
+    with pytest.raises(CheckpointError, match="detector of an earlier version"):
         predict(large / "slides.csv", own_run, tmp_path / "out")
 
 

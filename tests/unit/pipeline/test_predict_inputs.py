@@ -20,7 +20,7 @@ from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.files import read_regions, write_regions
 from glomerulab.taxonomy import load_taxonomy, write_taxonomy
 from tests.support.cases import PAPER
-from tests.support.detecting import ByColour, detector_card, disc_slide
+from tests.support.segmenters import ByColour, disc_slide, write_segmenter
 
 
 def card(mpp: float | None = 1.0) -> ModelCard:
@@ -186,38 +186,42 @@ def discs(tmp_path: Path) -> Path:
     return table
 
 
-def detect(table: Path, out: Path, detector: Detector, monkeypatch) -> PredictionInputs:
-    """Cut what a detector proposes."""
-    monkeypatch.setattr("glomerulab.pipeline.predict_inputs.open_detector", lambda _: detector)
-    return crops(table, out, mpp=4.0, detector=Path("detector"))
+@pytest.fixture
+def segmenter(tmp_path: Path) -> Path:
+    return write_segmenter(tmp_path / "segmenter")
 
 
 def test_each_readable_slide_gets_proposals_and_empty_ones_a_note(
-    discs, tmp_path, monkeypatch
+    discs, tmp_path, segmenter
 ) -> None:
     out = tmp_path / "out"
-    found = detect(discs, out, Detector(ByColour(), detector_card(), "d"), monkeypatch)
+    found = crops(discs, out, mpp=4.0, detector=segmenter)
     assert list(found.scores) == [("slide a", "slide a proposal 1")]
     assert found.slides_without_regions == ("slide b",)
     assert [one.slide for one in found.failures] == ["slide c"]
     (nothing,) = [note for note in found.notes if "nothing on slide slide b" in note.en]
     assert nothing.case == "p"
-    assert any("no slide stained HE" in note.en for note in found.notes)
     names = sorted(path.name for path in (out / "proposals").iterdir())
     assert names == ["a.tif.geojson", "b.tif.geojson"]
     assert len(read_regions(out / "proposals" / "a.tif.geojson")) == 1
 
 
-def test_proposals_are_made_again_only_by_another_detector(discs, tmp_path, monkeypatch) -> None:
-    engine = ByColour()
-    first = detect(discs, tmp_path / "out", Detector(engine, detector_card(), "d"), monkeypatch)
-    n_images = engine.n_images
-    again = detect(discs, tmp_path / "out", Detector(engine, detector_card(), "d"), monkeypatch)
-    assert engine.n_images == n_images
+def test_a_stain_that_the_segmenter_never_saw_is_noted(discs, tmp_path) -> None:
+    detector = Detector(ByColour(stains_seen=("PAS",)), "d")
+    found = crops(discs, tmp_path / "out", mpp=4.0, detector=detector)
+    assert any("no slide stained HE" in note.en for note in found.notes)
+
+
+def test_proposals_are_made_again_only_by_another_detector(discs, tmp_path) -> None:
+    one, other = ByColour(), ByColour()
+    first = crops(discs, tmp_path / "out", mpp=4.0, detector=Detector(one, "d"))
+    n_tiles = len(one.shapes)
+    again = crops(discs, tmp_path / "out", mpp=4.0, detector=Detector(one, "d"))
+    assert len(one.shapes) == n_tiles
+    assert (again.notes, again.scores) == (first.notes, first.scores)
     assert again.slides_without_regions == first.slides_without_regions
-    other = Detector(engine, detector_card(score_threshold=0.4), "d")
-    detect(discs, tmp_path / "out", other, monkeypatch)
-    assert engine.n_images == 2 * n_images
+    crops(discs, tmp_path / "out", mpp=4.0, detector=Detector(other, "another"))
+    assert len(other.shapes) == n_tiles
 
 
 @pytest.mark.parametrize(
@@ -235,20 +239,13 @@ def test_a_wrong_setting_is_named_with_its_value(argument, value) -> None:
         PredictSettings(**{argument: value})
 
 
-def test_paths_in_settings_may_be_text(discs, tmp_path, monkeypatch) -> None:
+def test_paths_in_settings_may_be_text(discs, tmp_path, segmenter) -> None:
     (tmp_path / "r").mkdir()
     write_regions([Region("g", ((9, 9), (60, 9), (60, 60)))], tmp_path / "r" / "a.tif.geojson")
     found = crops(discs, tmp_path / "out", mpp=4.0, regions=str(tmp_path / "r"))
     assert list(found.regions) == [("slide a", "g")]
-    opened = []
-
-    def open_detector(path):
-        opened.append(path)
-        return Detector(ByColour(), detector_card(), "d")
-
-    monkeypatch.setattr("glomerulab.pipeline.predict_inputs.open_detector", open_detector)
-    crops(discs, tmp_path / "other", mpp=4.0, detector="detector")
-    assert opened == [Path("detector")]
+    found = crops(discs, tmp_path / "other", mpp=4.0, detector=str(segmenter))
+    assert len(found.scores) == 1
 
 
 def test_slides_without_regions_are_told_the_argument_and_the_option(discs, tmp_path) -> None:

@@ -108,7 +108,7 @@ def read_scores(
             str(one["properties"]["name"]): float(one["properties"]["measurements"][SCORE])
             for one in content["features"]
         }
-        notes = [
+        notes: list[dict[str, str]] = [
             {language: str(note[language]) for language in LANGUAGES}
             for note in content.get("notes", ())
         ]

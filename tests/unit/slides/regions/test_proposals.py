@@ -53,11 +53,13 @@ def test_qupath_finds_the_score_among_the_measurements(tmp_path: Path) -> None:
 def test_scores_are_returned_only_for_their_detector(tmp_path: Path) -> None:
     path = tmp_path / "s1.geojson"
     assert read_scores(path, made_by=MADE_BY) is None
-    write_proposals(proposals(), path, bounds_offset=(0.0, 0.0), made_by=MADE_BY)
-    assert read_scores(path, made_by=MADE_BY) == {"s1 proposal 1": 0.9877, "s1 proposal 2": 0.5}
+    notes = [{"en": "A tile failed.", "zh": "Ein Feld fehlt."}]
+    write_proposals(proposals(), path, bounds_offset=(0.0, 0.0), made_by=MADE_BY, notes=notes)
+    scores = {"s1 proposal 1": 0.9877, "s1 proposal 2": 0.5}
+    assert read_scores(path, made_by=MADE_BY) == (scores, notes)
     assert read_scores(path, made_by={**MADE_BY, "run": "another"}) is None
     write_proposals([], path, bounds_offset=(0.0, 0.0), made_by=MADE_BY)
-    assert read_scores(path, made_by=MADE_BY) == {}
+    assert read_scores(path, made_by=MADE_BY) == ({}, [])
 
 
 def test_a_corrected_file_is_not_overwritten(tmp_path: Path) -> None:
