@@ -11,6 +11,7 @@ from glomerulab.geometry import Region
 from glomerulab.images import read_image
 from glomerulab.pipeline.crop_plan import CropSettings
 from glomerulab.pipeline.extract import extract_crops
+from glomerulab.runtime.cluster import open_workers
 from glomerulab.slides.regions.features import RegionOptions
 from glomerulab.slides.regions.files import read_regions, write_regions
 from tests.support.segmenters import GLOMERULUS, disc_slide, write_segmenter
