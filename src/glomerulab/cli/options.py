@@ -23,6 +23,7 @@ __all__ = [
     "SchedulerOption",
     "SkipClassOption",
     "StainOption",
+    "SurroundingsOption",
     "WidthMm",
     "figure_files",
     "given_options",
@@ -43,6 +44,14 @@ SkipClassOption = Annotated[
     list[str] | None,
     typer.Option(
         "--skip-class", metavar="NAME", help="Leave out regions of this class; repeatable."
+    ),
+]
+SurroundingsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--slides",
+        exists=True,
+        help="Slides (file, folder or table): show neighbours on the slide itself, not on its map.",
     ),
 ]
 AcceptEditsOption = Annotated[

@@ -11,6 +11,7 @@ from glomerulab.cli.options import (
     ClusterOption,
     LanguageOption,
     SchedulerOption,
+    SurroundingsOption,
 )
 from glomerulab.runtime.messages import count_noun
 
@@ -43,6 +44,7 @@ def report(
     maps: Annotated[
         bool, typer.Option("--maps", help="Also show saliency maps that failed their tests.")
     ] = False,
+    slides: SurroundingsOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Of a cohort: processes.")] = 1,
     scheduler: SchedulerOption = None,
     cluster: ClusterOption = None,
@@ -70,10 +72,10 @@ def report(
         )
     rule_sets = [load_rule_set(name) for name in rules] if rules else None
     if is_cohort(predictions):
-        if out is not None or patient is not None or maps:
+        if out is not None or patient is not None or maps or slides is not None:
             raise typer.BadParameter(
-                "--out, --patient and --maps are not for a cohort; give the folder of one case, "
-                f"{predictions}/cases/NAME"
+                "--out, --patient, --maps and --slides are not for a cohort; give the folder of "
+                f"one case, {predictions}/cases/NAME"
             )
         with open_workers(scheduler, cluster) as pool:
             done = report_cohort(
@@ -97,6 +99,7 @@ def report(
         patient=patient,
         accept_edits=accept_edits,
         maps=maps,
+        slides=slides,
         track=show_progress,
     )
     for case in written.cases:

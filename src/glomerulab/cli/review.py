@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.options import AcceptEditsOption, LanguageOption
+from glomerulab.cli.options import AcceptEditsOption, LanguageOption, SurroundingsOption
 
 __all__ = ["review"]
 
@@ -21,6 +21,7 @@ def review(
         list[str] | None,
         typer.Option(help="Rule set, by name or TOML file; may be given again. Default: all."),
     ] = None,
+    slides: SurroundingsOption = None,
     open_browser: Annotated[
         bool, typer.Option("--open", help="Open the pages in the browser.")
     ] = False,
@@ -44,4 +45,5 @@ def review(
         rule_sets=[load_rule_set(name) for name in rules] if rules else None,
         open_browser=open_browser,
         accept_edits=accept_edits,
+        slides=slides,
     )

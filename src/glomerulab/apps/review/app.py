@@ -31,6 +31,8 @@ MAX_BODY_BYTES = 64 * 1024
 NO_ADDRESS = "This address is not, or no longer, valid: open the one that glomerulab review gives."
 FRAMES = "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+CACHE_DAY = {"Cache-Control": "private, max-age=86400, immutable"}
+
 router = APIRouter()
 
 
@@ -111,8 +113,16 @@ def case(name: str, session: CurrentSession, language: CurrentLanguage) -> Respo
     """Show a case with its current counts."""
     state, one = session.case(name)
     facts = ReviewFacts(state, n_cases=len(session.cases()[1]))
-    content = render_case_html(one, session.folder, language=language, review=facts)
+    content = render_case_html(
+        one, session.folder, language=language, review=facts, pictures=session.pictures
+    )
     return _page(content, page_policy(facts))
+
+
+@router.get("/pictures/{name}.jpg")
+def picture(name: str, session: CurrentSession) -> Response:
+    """Return a picture; its address changes with its file, so the browser keeps it."""
+    return Response(session.files.read(name), media_type="image/jpeg", headers=CACHE_DAY)
 
 
 @router.get("/cases/{name}/state")

@@ -5,7 +5,8 @@ All state is in the folder, so a killed program loses nothing.
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from glomerulab.cases.case import Case, build_cases
@@ -13,7 +14,42 @@ from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFolder
 from glomerulab.cases.corrections import CORRECTIONS_FILE, CorrectionRow, submit_correction
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import PredictionsError, UnknownRecordError
+from glomerulab.reports.case.html import PagePictures
+from glomerulab.reports.case.pictures import data_uri
+from glomerulab.reports.case.surroundings import Surroundings
+from glomerulab.reports.html import picture_bytes
 from glomerulab.runtime.names import safe_name
+
+
+class PictureFiles:
+    """The pictures of pages by keys that change with the files, so that browsers keep them."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, Callable[[], bytes]] = {}
+
+    def address(self, key: str, read: Callable[[], bytes]) -> str:
+        """Return the address of a picture, relative to the page of a case."""
+        name = hashlib.sha256(key.encode()).hexdigest()[:32]
+        self._readers[name] = read
+        return f"../../pictures/{name}.jpg"
+
+    def of_file(self, path: Path, size_px: int) -> str:
+        """Return the address of an image file; one that cannot be read is an error here."""
+        try:
+            stat = path.stat()
+        except OSError:
+            return data_uri(path, size_px)  # raises the error that the page tells
+        key = f"{path} {stat.st_mtime_ns} {stat.st_size} {stat.st_ino} {size_px}"
+        read = partial(picture_bytes, path, size_px=size_px)
+        if hashlib.sha256(key.encode()).hexdigest()[:32] not in self._readers:
+            read()
+        return self.address(key, read)
+
+    def read(self, name: str) -> bytes:
+        """Return a picture as JPEG."""
+        if name not in self._readers:
+            raise UnknownRecordError("these pages have no such picture; load the page again")
+        return self._readers[name]()
 
 
 class ReviewSession:
@@ -25,9 +61,13 @@ class ReviewSession:
         *,
         rule_sets: Sequence[RuleSet] | None = None,
         accept_edits: bool = False,
+        slides: Path | None = None,
     ) -> None:
         self._accept_edits = accept_edits
         self.folder = folder.parent if folder.name in {CASE_FILE, PREDICTIONS_FILE} else folder
+        self.files = PictureFiles()
+        around = None if slides is None else Surroundings(slides, self.files.address)
+        self.pictures = PagePictures(self.files.of_file, around)
         self._rule_sets = rule_sets
         self._lock = threading.Lock()
         self._read: tuple[str, CaseFolder] | None = None

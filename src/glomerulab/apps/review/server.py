@@ -29,6 +29,7 @@ def review(
     rule_sets: Sequence[RuleSet] | None = None,
     open_browser: bool = False,
     accept_edits: bool = False,
+    slides: Path | None = None,
 ) -> None:
     """Serve until interrupted.
 
@@ -46,6 +47,8 @@ def review(
         Open the pages in the browser.
     accept_edits : bool, default False
         Review predictions that were changed since they were made; the pages state it.
+    slides : Path, optional
+        Slides, a folder of them or a slides table: neighbours are shown on the slide itself.
 
     Raises
     ------
@@ -54,7 +57,9 @@ def review(
     OutputError
         If the port is taken.
     """
-    session = ReviewSession(predictions, rule_sets=rule_sets, accept_edits=accept_edits)
+    session = ReviewSession(
+        predictions, rule_sets=rule_sets, accept_edits=accept_edits, slides=slides
+    )
     _state, cases = session.cases()  # unreadable predictions fail here, not in the browser
     secret = secrets.token_urlsafe(24)
     app = create_app(session, secret=secret, language=language)

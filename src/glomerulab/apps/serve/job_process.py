@@ -113,6 +113,7 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
         folder.result / REPORTS_FOLDER,
         formats=["html"],
         language=task.request.language,
+        slides=table,
         track=track,
     )
     pack_results(folder.result)

@@ -14,15 +14,24 @@ from markupsafe import Markup
 from glomerulab.cases.case import Case
 from glomerulab.cases.corrections import NOT_A_GLOMERULUS, box_text, labels_text
 from glomerulab.i18n.catalogue import Language, localized, translate
-from glomerulab.reports.case.pictures import crop_picture, saliency_uri, shows_maps, slide_map
+from glomerulab.reports.case.pictures import (
+    UriOf,
+    crop_picture,
+    data_uri,
+    map_uri,
+    saliency_uri,
+    shows_maps,
+    slide_map,
+)
+from glomerulab.reports.case.surroundings import Surroundings
 from glomerulab.reports.case.text import OUTDATED_REASONS, translations_in
-from glomerulab.reports.case.view import case_view
+from glomerulab.reports.case.view import CaseView, case_view
 from glomerulab.reports.html import page_environment
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.names import safe_name
 from glomerulab.taxonomy import definition_of
 
-__all__ = ["ReviewFacts", "page_policy", "render_case_html"]
+__all__ = ["PagePictures", "ReviewFacts", "page_policy", "render_case_html"]
 
 TEMPLATES = resources.files("glomerulab.reports.case").joinpath("templates")
 SHARED = resources.files("glomerulab.reports").joinpath("templates")
@@ -37,12 +46,23 @@ class ReviewFacts:
     n_cases: int
 
 
+@dataclass(frozen=True)
+class PagePictures:
+    """Where the pictures of a page come from; by default it holds all of them."""
+
+    uri_of: UriOf | None = None
+    """The address of an image file."""
+    surroundings: Surroundings | None = None
+    """The slides around the glomeruli; without them, the maps show neighbours."""
+
+
 def render_case_html(
     case: Case,
     folder: Path,
     *,
     language: Language = "en",
     review: ReviewFacts | None = None,
+    pictures: PagePictures | None = None,
 ) -> str:
     """Return the page of a case.
 
@@ -56,9 +76,13 @@ def render_case_html(
     review : ReviewFacts, optional
         If a server counts the page's corrections; without one, the browser keeps them until they
         are saved as a file.
+    pictures : PagePictures, optional
+        By default the page holds crops and maps, and shows neighbours on the maps.
     """
+    pictures = pictures or PagePictures()
     view = case_view(case, language)
-    maps = [slide_map(slide, view.images, folder) for slide in case.slides]
+    uri_of = pictures.uri_of
+    maps = [slide_map(one, view.images, folder, uri_of or map_uri) for one in case.slides]
     return (
         page_environment("glomerulab.reports.case")
         .get_template("case.html.j2")
@@ -68,9 +92,14 @@ def render_case_html(
             language=language,
             is_synthetic=case.facts.is_synthetic,
             maps=[one for one in maps if one is not None],
-            pictures={call.image_id: crop_picture(call, folder) for call in case.calls},
+            pictures={
+                call.image_id: crop_picture(call, folder, uri_of or data_uri) for call in case.calls
+            },
+            contexts=_contexts(case, view, pictures.surroundings),
             saliency={
-                call.image_id: saliency_uri(call, folder) if shows_maps(case) else ""
+                call.image_id: saliency_uri(call, folder, uri_of or data_uri)
+                if shows_maps(case)
+                else ""
                 for call in case.calls
             },
             folder=folder.resolve().name,
@@ -90,9 +119,17 @@ def render_case_html(
     )
 
 
-def write_case_html(case: Case, folder: Path, path: Path, *, language: Language = "en") -> None:
+def write_case_html(
+    case: Case,
+    folder: Path,
+    path: Path,
+    *,
+    language: Language = "en",
+    surroundings: Surroundings | None = None,
+) -> None:
     """Write the page of a case."""
-    text = render_case_html(case, folder, language=language)
+    pictures = PagePictures(surroundings=surroundings)
+    text = render_case_html(case, folder, language=language, pictures=pictures)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -103,8 +140,24 @@ def page_policy(review: ReviewFacts | None) -> str:
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
         for script in _scripts(review)
     )
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {hashes}"
+    images = "data:" if review is None else "data: 'self'"
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src {images}; script-src {hashes}"
     return policy if review is None else f"{policy}; connect-src 'self'"
+
+
+def _contexts(
+    case: Case, view: CaseView, surroundings: Surroundings | None
+) -> dict[str, dict[str, Any]]:
+    """Return what the viewer shows around each glomerulus, by image id."""
+    if surroundings is None:
+        return {}
+    slides = {one.slide_id: one for one in case.slides}
+    found = {
+        image.call.image_id: surroundings.of(image, view.images, slides[image.call.slide_id])
+        for image in view.images
+        if image.call.slide_id in slides
+    }
+    return {image_id: one for image_id, one in found.items() if one is not None}
 
 
 def _scripts(review: ReviewFacts | None) -> list[str]:

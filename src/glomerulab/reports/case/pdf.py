@@ -142,7 +142,7 @@ def _member(
     image: ImageRow, folder: Path, room: Path, language: Language, *, with_map: bool
 ) -> dict[str, Any]:
     """Save a crop with its outline for the typesetter, and return it with its texts."""
-    picture = crop_picture(image.call, folder, lambda path: path.name)
+    picture = crop_picture(image.call, folder, lambda path, _size_px: path.name)
     file = ""
     if picture.uri is not None and image.call.image_path is not None:
         file = f"crop-{image.number}.jpg"

@@ -72,19 +72,23 @@ class SlideMap:
     marks: tuple[MapMark, ...]
 
 
-def crop_picture(
-    call: GlomerulusCall, folder: Path, uri_of: Callable[[Path], str] | None = None
-) -> CropPicture:
-    """Return the picture of a crop, or why it cannot be shown.
+UriOf = Callable[[Path, int], str]
+"""Returns the address of an image file as a JPEG whose longer side has at most so many pixels."""
 
-    `uri_of` returns the address of an image file; by default the data of all its pixels.
-    """
+
+def data_uri(path: Path, size_px: int) -> str:
+    """Return an image as data, for a page that stands alone."""
+    return jpeg_uri(picture_bytes(path, size_px=size_px))
+
+
+def crop_picture(call: GlomerulusCall, folder: Path, uri_of: UriOf = data_uri) -> CropPicture:
+    """Return the picture of a crop, or why it cannot be shown."""
     if call.image_path is None:
         return CropPicture(None)
     path = folder / call.image_path
     try:
         width, height = image_size(path)
-        uri = (uri_of or native_uri)(path)
+        uri = uri_of(path, NATIVE_PX)
     except ImageFileError as error:
         is_missing = isinstance(error.__cause__, FileNotFoundError)
         problem = "its file is no longer there" if is_missing else "its file cannot be read"
@@ -96,34 +100,34 @@ def crop_picture(
     return CropPicture(uri, width, height, outline, call.mpp)
 
 
-def native_uri(path: Path) -> str:
-    """Return a crop as a data URI."""
-    return jpeg_uri(picture_bytes(path, size_px=NATIVE_PX))
-
-
 def shows_maps(case: Case) -> bool:
     """Return whether maps are shown: not those of a model whose maps failed their tests."""
     return case.facts.map_test != "failed"
 
 
-def saliency_uri(
-    call: GlomerulusCall, folder: Path, uri_of: Callable[[Path], str] | None = None
-) -> str:
+def saliency_uri(call: GlomerulusCall, folder: Path, uri_of: UriOf = data_uri) -> str:
     """Return the saliency picture as an address; empty if there is none or it cannot be read."""
     if call.saliency_path is None:
         return ""
     try:
-        return (uri_of or native_uri)(folder / call.saliency_path)
+        return uri_of(folder / call.saliency_path, NATIVE_PX)
     except ImageFileError:  # optional, beside the crop
         return ""
 
 
-def slide_map(slide: SlideFacts, images: Sequence[ImageRow], folder: Path) -> SlideMap | None:
+def map_uri(path: Path, size_px: int) -> str:
+    """Return a slide's overview as data."""
+    return thumbnail_uri(path, size_px=size_px)
+
+
+def slide_map(
+    slide: SlideFacts, images: Sequence[ImageRow], folder: Path, uri_of: UriOf = map_uri
+) -> SlideMap | None:
     """Return the map of a slide; None if its picture is missing or cannot be read."""
     if slide.map_path is None:
         return None
     try:
-        uri = thumbnail_uri(folder / slide.map_path, size_px=MAP_PX)
+        uri = uri_of(folder / slide.map_path, MAP_PX)
     except ImageFileError:  # optional
         return None
     longer = max(slide.width, slide.height)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from glomerulab.cases.case import Case, build_cases
 from glomerulab.cases.case_folder import PREDICTIONS_FILE, CaseFolder, read_case_folder
@@ -16,6 +16,9 @@ from glomerulab.runtime.files import StrPath, make_folder, remove_partial_files
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.tables import nfc
+
+if TYPE_CHECKING:
+    from glomerulab.reports.case.surroundings import Surroundings
 
 __all__ = ["FORMATS", "write_case_reports"]
 
@@ -51,6 +54,7 @@ def write_case_reports(
     patient: str | None = None,
     accept_edits: bool = False,
     maps: bool = False,
+    slides: StrPath | None = None,
     track: Track = silent,
 ) -> WrittenReports:
     """Write the reports of a predictions folder.
@@ -74,6 +78,9 @@ def write_case_reports(
         Report predictions that were changed since they were made; every report states it.
     maps : bool, default False
         Also show saliency maps that failed their tests.
+    slides : Path, optional
+        The slides, a folder of them or a slides table: the HTML page then holds the surroundings of
+        each glomerulus from its slide.
 
     Raises
     ------
@@ -93,6 +100,7 @@ def write_case_reports(
     if unknown:
         raise ValueError(f"formats must be one of {', '.join(FORMATS)}, got {unknown[0]!r}")
     folder = _read(predictions, accept_edits=accept_edits, maps=maps)
+    surroundings = _surroundings(slides)
     cases = build_cases(folder, rule_sets)
     if not cases:
         raise PredictionsError(
@@ -119,12 +127,20 @@ def write_case_reports(
     try:
         for case in track(cases, "Writing reports", len(cases)):
             for name, paths in zip(formats, planned[case.patient], strict=True):
-                _write(case, folder.folder, paths, name, language)
+                _write(case, folder.folder, paths, name, language, surroundings=surroundings)
                 reports.add(case, paths, are_written=True)
     finally:
         reports.save()
     written = tuple(path for of_case in planned.values() for path in chain(*of_case))
     return WrittenReports(cases, written, leftovers)
+
+
+def _surroundings(slides: StrPath | None) -> "Surroundings | None":
+    if slides is None:
+        return None
+    from glomerulab.reports.case.surroundings import Surroundings
+
+    return Surroundings(Path(slides))
 
 
 def _paths(case: Case, out: Path, name: ReportFormat) -> list[Path]:
@@ -143,13 +159,19 @@ def _read(predictions: StrPath, *, accept_edits: bool, maps: bool) -> CaseFolder
 
 
 def _write(
-    case: Case, folder: Path, paths: Sequence[Path], name: ReportFormat, language: Language
+    case: Case,
+    folder: Path,
+    paths: Sequence[Path],
+    name: ReportFormat,
+    language: Language,
+    *,
+    surroundings: "Surroundings | None",
 ) -> None:
     """Write one case in one format, importing only the libraries of that format."""
     if name == "html":
         from glomerulab.reports.case.html import write_case_html
 
-        write_case_html(case, folder, paths[0], language=language)
+        write_case_html(case, folder, paths[0], language=language, surroundings=surroundings)
     elif name == "pdf":
         from glomerulab.reports.case.pdf import write_case_pdf
 

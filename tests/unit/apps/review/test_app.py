@@ -1,12 +1,19 @@
+import io
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from glomerulab.apps.review.app import create_app
+from glomerulab.apps.review.review_session import ReviewSession
 from glomerulab.apps.web.security import NOTICE
 from glomerulab.cases.corrections import CORRECTIONS_FILE
-from tests.support.cases import case, one_call, write_case
+from glomerulab.images import write_image
+from glomerulab.slides.pyramid import write_pyramid
+from tests.conftest import smooth_noise
+from tests.support.cases import case, case_folder, one_call, write_case
 from tests.support.reviews import change
 
 SECRET = "the-secret"  # of the fixture
@@ -193,3 +200,46 @@ def test_predictions_damaged_during_the_review_are_reported_with_their_own_error
     assert "predictions.csv" in answer.json()["detail"]
     table.write_text(content, encoding="utf-8")
     assert client.get(f"{PAGE}state").status_code == 200
+
+
+@pytest.fixture
+def pictured(tmp_path):
+    """A case with crops and maps, the slide s1 at hand, and a browser for it."""
+    folder = case_folder(tmp_path / "predictions").folder
+    (tmp_path / "slides").mkdir()
+    pixels = smooth_noise(1000, 1000, seed=3)
+    write_pyramid(pixels, tmp_path / "slides" / "s1.tiff", mpp=0.5, compression="deflate")
+    app = create_app(
+        ReviewSession(folder, slides=tmp_path / "slides"), secret=SECRET, language="en"
+    )
+    base = f"http://127.0.0.1/{SECRET}/"
+    return folder, TestClient(app, base_url=base, raise_server_exceptions=False)
+
+
+def _pictures(page: str) -> list[str]:
+    return re.findall(r"\.\./\.\./pictures/(\w+)\.jpg", page)
+
+
+def test_a_page_loaded_again_names_the_same_pictures_which_browsers_keep(pictured):
+    folder, client = pictured
+    page = client.get(PAGE).text
+    assert "data:image/jpeg" not in page
+    assert _pictures(client.get(PAGE).text) == _pictures(page)
+    for name in set(_pictures(page)):
+        answer = client.get(f"pictures/{name}.jpg")
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert "immutable" in answer.headers["cache-control"]
+        Image.open(io.BytesIO(answer.content)).load()
+    write_image(np.zeros((90, 90, 3), dtype=np.uint8), folder / "crop0.png")
+    changed = set(_pictures(client.get(PAGE).text)) - set(_pictures(page))
+    assert len(changed) == 1
+
+
+def test_surroundings_of_a_slide_at_hand_are_shown_and_other_files_are_not(pictured):
+    folder, client = pictured
+    page = client.get(PAGE).text
+    assert page.count("data-context=") == 4
+    for name in ("none", "..%2Fcase", "crop0"):
+        assert client.get(f"pictures/{name}.jpg").status_code == 404
+    (folder / "crop0.png").write_bytes(b"no picture")
+    assert "its file cannot be read" in client.get(PAGE).text
