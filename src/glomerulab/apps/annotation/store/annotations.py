@@ -35,6 +35,7 @@ from glomerulab.apps.annotation.store.ledger import (
     event_from_row,
     find_save,
     latest_event,
+    model_batch,
 )
 from glomerulab.apps.annotation.store.schema import account, assignment, event, model_call
 from glomerulab.apps.annotation.store.study import get_image, get_study
@@ -374,7 +375,7 @@ def _model_calls(connection: Connection, study: Study, image_id: str) -> Mapping
         return None
     rows = connection.execute(
         select(model_call.c.label_id, model_call.c.probability).where(
-            model_call.c.image_id == image_id
+            model_call.c.image_id == image_id, model_call.c.batch == model_batch(connection)
         )
     )
     return dict(rows.all()) or None

@@ -1,20 +1,24 @@
 """Import labels given before the study, and a model's probabilities."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select
 
 from glomerulab.apps.annotation.label_validation import validate_content
 from glomerulab.apps.annotation.records import AnnotationContent
 from glomerulab.apps.annotation.store.accounts import get_account, require_owner
 from glomerulab.apps.annotation.store.annotations import save_first_readings
 from glomerulab.apps.annotation.store.assignments import Assignment, add_to_queues
-from glomerulab.apps.annotation.store.database import Store
+from glomerulab.apps.annotation.store.database import PART_ROWS, Store
 from glomerulab.apps.annotation.store.ledger import (
+    MODEL,
     MODEL_CALL_COLUMNS,
     append_event,
+    model_batch,
     unordered_digest,
 )
 from glomerulab.apps.annotation.store.schema import assignment, image, model_call
@@ -23,8 +27,6 @@ from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import AnnotationError
 from glomerulab.predictions import probability_array
 from glomerulab.taxonomy import Taxonomy
-
-MODEL = "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,9 @@ def import_labels(store: Store, manifest: Manifest, *, login: str, by: str) -> I
 def import_model_calls(store: Store, predictions: pd.DataFrame, *, source: str, by: str) -> int:
     """Store a model's probabilities in place of those of another; return the number of images.
 
+    They are written in parts, and readers see them when all are there. If the program is killed in
+    between, the same call writes the rest.
+
     Parameters
     ----------
     predictions : DataFrame
@@ -110,35 +115,87 @@ def import_model_calls(store: Store, predictions: pd.DataFrame, *, source: str, 
     Raises
     ------
     AnnotationError
-        If no image of the study is among the predictions.
+        If no image of the study is among the predictions, or someone else imports others at the
+        same time.
     """
     with store.reading() as connection:
         actor = require_owner(connection, by)
         taxonomy = get_study(connection).taxonomy
         known = set(connection.scalars(select(image.c.image_id)))
     probabilities = probability_array(predictions, taxonomy)
-    rows = [
-        {"image_id": str(image_id), "label_id": label_id, "probability": float(probability)}
+    calls = {
+        str(image_id): [
+            {"image_id": str(image_id), "label_id": label_id, "probability": float(probability)}
+            for label_id, probability in zip(taxonomy.label_ids, of_image, strict=True)
+        ]
         for image_id, of_image in zip(predictions["image_id"], probabilities, strict=True)
         if image_id in known
-        for label_id, probability in zip(taxonomy.label_ids, of_image, strict=True)
-    ]
+    }
+    rows = [row for of_image in calls.values() for row in of_image]
     if not rows:
         raise AnnotationError(
             "these predictions contain no image of the study; give those of its images",
             where=source,
         )
-    payload = {
-        "source": source,
-        "n_rows": len(rows),
-        "sha256": unordered_digest(rows, MODEL_CALL_COLUMNS),
-    }
-    # In one transaction, for readers see the calls of one model; so the rest is done before.
+    batch = unordered_digest(rows, MODEL_CALL_COLUMNS)
+    part_size = max(PART_ROWS // len(taxonomy.label_ids), 1)
+    _write_batch(store, calls, batch, part_size)
+    payload = {"source": source, "n_rows": len(rows), "sha256": batch}
     with store.writing() as connection:
+        query = select(func.count()).select_from(model_call).where(model_call.c.batch == batch)
+        if connection.scalar(query) != len(rows):
+            raise AnnotationError(
+                "someone else imports other predictions at the same time; import these again",
+                where=source,
+            )
         append_event(connection, kind=MODEL, subject=MODEL, actor=actor.login, payload=payload)
-        connection.execute(delete(model_call))
+    _remove_other_batches(store, part_size)
+    return len(calls)
+
+
+def _write_batch(
+    store: Store, calls: Mapping[str, Sequence[Mapping[str, Any]]], batch: str, part_size: int
+) -> None:
+    """Write the rows of images beside those in use, without the ones that are there."""
+    columns = (model_call.c[name] for name in MODEL_CALL_COLUMNS)
+    with store.reading() as connection:
+        query = select(*columns).where(model_call.c.batch == batch)
+        written = set(map(tuple, connection.execute(query)))
+
+    def write(connection: Connection, part: list[str]) -> None:
+        mine = model_call.c.batch == batch
+        connection.execute(delete(model_call).where(mine, model_call.c.image_id.in_(part)))
+        rows = [{**row, "batch": batch} for image_id in part for row in calls[image_id]]
         connection.execute(insert(model_call), rows)
-    return len(rows) // len(taxonomy.label_ids)
+
+    left = [
+        image_id
+        for image_id, rows in calls.items()
+        if not {tuple(row.values()) for row in rows} <= written
+    ]
+    store.write_in_parts(left, write, size=part_size)
+
+
+def _remove_other_batches(store: Store, part_size: int) -> None:
+    """Remove the rows that the latest import replaced, and those of imports that never ended."""
+    with store.reading() as connection:
+        other = model_call.c.batch != model_batch(connection)
+        query = select(model_call.c.image_id, model_call.c.batch).where(other).distinct()
+        places = list(connection.execute(query).mappings())
+
+    def remove(connection: Connection, part: Sequence[RowMapping]) -> None:
+        of_batch: dict[str, list[str]] = {}
+        for one in part:
+            of_batch.setdefault(one["batch"], []).append(one["image_id"])
+        in_use = model_batch(connection)
+        for batch, image_ids in of_batch.items():
+            if batch != in_use:  # another import may have brought it back by now
+                mine = model_call.c.batch == batch
+                connection.execute(
+                    delete(model_call).where(mine, model_call.c.image_id.in_(image_ids))
+                )
+
+    store.write_in_parts(places, remove, size=part_size)
 
 
 def _manifest_labels(manifest: Manifest) -> dict[str, dict[str, int | None]]:

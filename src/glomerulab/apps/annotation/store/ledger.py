@@ -30,6 +30,7 @@ from glomerulab.apps.annotation.store.schema import (
 from glomerulab.errors import AnnotationError
 
 FIRST_HASH = "0" * 64
+MODEL = "model"
 HEAD_PATTERN = re.compile(r"(\d+):([0-9a-f]{64})")
 
 HASHED_COLUMNS = (
@@ -181,6 +182,12 @@ def latest_event(connection: Connection, kind: str, subject: str) -> Event | Non
     )
     row = rows.mappings().first()
     return None if row is None else event_from_row(row)
+
+
+def model_batch(connection: Connection) -> str | None:
+    """Return the batch of the model's probabilities that are in use; None if there are none."""
+    latest = latest_event(connection, MODEL, MODEL)
+    return None if latest is None else str(latest.payload["sha256"])
 
 
 def find_save(
@@ -377,7 +384,7 @@ class _ExpectedTables:
             self._images[entry.sequence] = payload["sha256"]
         elif entry.kind == "assignments":
             self._assignments[entry.sequence] = payload["sha256"]
-        elif entry.kind == "model":
+        elif entry.kind == MODEL:
             self._model = payload["sha256"]
         elif entry.kind == "account":
             self._accounts[entry.subject] = (payload["name"], payload["role"], payload["active"])
@@ -415,7 +422,9 @@ class _ExpectedTables:
         ]
 
     def _model_problems(self, connection: Connection) -> list[str]:
-        rows = list(connection.execute(select(model_call)).mappings())
+        # Those of another batch are seen by nobody: an import that has not ended, or that did.
+        query = select(model_call).where(model_call.c.batch == self._model)
+        rows = list(connection.execute(query).mappings())
         if _digest(lambda: unordered_digest(rows, MODEL_CALL_COLUMNS)) == self._model:
             return []
         return ["the model's probabilities are not those that were imported"]

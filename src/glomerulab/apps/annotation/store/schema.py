@@ -97,6 +97,8 @@ model_call = Table(
     metadata,
     Column("image_id", ForeignKey("image.image_id"), primary_key=True),
     Column("label_id", Text, primary_key=True),
+    # Digest of all rows of an import. The latest entry of the ledger names the one in use.
+    Column("batch", String(64), primary_key=True),
     Column("probability", Float(53), nullable=False),
 )
 

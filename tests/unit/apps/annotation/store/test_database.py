@@ -2,6 +2,7 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pandas as pd
 import psycopg.errors
 import pytest
 import sqlalchemy as sa
@@ -10,12 +11,15 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError
 
+from glomerulab.apps.annotation.store.annotations import item_at
 from glomerulab.apps.annotation.store.database import Store, as_store_error, open_store
+from glomerulab.apps.annotation.store.imports import import_model_calls
+from glomerulab.apps.annotation.store.ledger import verify_store
 from glomerulab.apps.annotation.store.migrations.versions.r0001_first_tables import upgrade
 from glomerulab.apps.annotation.store.schema import metadata
 from glomerulab.apps.annotation.store.study import has_study
 from glomerulab.errors import StoreBusyError, StoreError
-from tests.support.annotation_studies import make_study, save
+from tests.support.annotation_studies import OWNER, make_study, save
 
 
 def test_a_missing_database_is_created_only_on_request(tmp_path: Path) -> None:
@@ -175,6 +179,27 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(store: Store, p
         open_store(place)
     with store.reading() as connection:
         assert connection.exec_driver_sql("SELECT * FROM alembic_version").scalar() == "9999"
+
+
+def test_the_model_calls_of_an_earlier_version_stay_in_use(store: Store, place: str) -> None:
+    make_study(store, n_images=2, show_model=True)
+    calls = pd.DataFrame({"image_id": ["g000"]}).assign(
+        probability_normal=0.1, probability_mspgn=0.1, probability_fsg=0.1, probability_cgn=0.7
+    )
+    import_model_calls(store, calls, source="run", by=OWNER)
+    shown = item_at(store, "anna", 1).model
+    with store.writing() as connection:  # as the first version had them
+        for statement in (
+            "CREATE TABLE old AS SELECT image_id, label_id, probability FROM model_call",
+            "DROP TABLE model_call",
+            "ALTER TABLE old RENAME TO model_call",
+            "UPDATE alembic_version SET version_num = '0001'",
+        ):
+            connection.exec_driver_sql(statement)
+    store.close()
+    with open_store(place) as again:
+        assert item_at(again, "anna", 1).model == shown
+        assert verify_store(again).problems == ()
 
 
 def test_the_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:

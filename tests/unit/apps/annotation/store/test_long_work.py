@@ -12,10 +12,10 @@ from glomerulab.apps.annotation.store.adjudications import (
     adjudicate_all,
     list_disagreements,
 )
-from glomerulab.apps.annotation.store.annotations import list_annotations, list_items
+from glomerulab.apps.annotation.store.annotations import item_at, list_annotations, list_items
 from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import PART, Store
-from glomerulab.apps.annotation.store.imports import import_labels
+from glomerulab.apps.annotation.store.imports import import_labels, import_model_calls
 from glomerulab.apps.annotation.store.ledger import verify_store
 from glomerulab.apps.annotation.store.study import add_images, images_from_manifest
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
@@ -40,7 +40,7 @@ class KilledError(Exception):
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write rows that share an entry in parts too, though they are few."""
-    for module in ("assignments", "study"):
+    for module in ("assignments", "imports", "study"):
         monkeypatch.setattr(f"glomerulab.apps.annotation.store.{module}.PART_ROWS", 40)
 
 
@@ -128,6 +128,65 @@ def test_adding_images_is_continued_and_adds_none_twice(store: Store, small_part
     with pytest.raises(KilledError), before_write(store, 2, kill):
         add_images(store, images, by=OWNER)
     assert add_images(store, images, by=OWNER) == N_IMAGES - 3 - 40
+    assert verify_store(store).problems == ()
+
+
+def _calls(n_images: int, cgn: float) -> pd.DataFrame:
+    others = (1 - cgn) / 3
+    table = pd.DataFrame(image_manifest(n_images).table[["image_id"]])
+    return table.assign(
+        probability_normal=others,
+        probability_mspgn=others,
+        probability_fsg=others,
+        probability_cgn=cgn,
+    )
+
+
+def _shown(store: Store) -> set[float]:
+    """Return the probability of a crescent on the first and the last image."""
+    return {item_at(store, "anna", n).model["cgn"] for n in (1, N_IMAGES)}
+
+
+def _n_calls(store: Store) -> int:
+    with store.reading() as connection:
+        return int(connection.exec_driver_sql("SELECT count(*) FROM model_call").scalar_one())
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 12, 13, 14, 20])
+def test_readers_see_one_model_whenever_an_import_is_killed(
+    store: Store, small_parts: None, number: int
+) -> None:
+    make_study(store, n_images=N_IMAGES, show_model=True)
+    import_model_calls(store, _calls(N_IMAGES, 0.25), source="run-1", by=OWNER)
+    with pytest.raises(KilledError), before_write(store, number, kill):
+        import_model_calls(store, _calls(N_IMAGES, 0.5), source="run-2", by=OWNER)
+    assert _shown(store) == ({0.25} if number <= 12 else {0.5})
+    assert verify_store(store).problems == ()
+    import_model_calls(store, _calls(N_IMAGES, 0.5), source="run-2", by=OWNER)
+    assert _shown(store) == {0.5}
+    assert verify_store(store).problems == ()
+    assert _n_calls(store) == 4 * N_IMAGES
+
+
+def test_a_killed_import_of_model_calls_is_continued(store: Store, small_parts: None) -> None:
+    make_study(store, n_images=N_IMAGES, show_model=True)
+    with pytest.raises(KilledError), before_write(store, 11, kill):
+        import_model_calls(store, _calls(N_IMAGES, 0.5), source="run", by=OWNER)
+    assert item_at(store, "anna", 1).model is None
+    with before_write(store, 2, lambda: None):  # the last part, then the entry of the ledger
+        import_model_calls(store, _calls(N_IMAGES, 0.5), source="run", by=OWNER)
+    assert _shown(store) == {0.5}
+
+
+def test_of_two_imports_at_once_one_is_refused(store: Store, small_parts: None) -> None:
+    make_study(store, n_images=N_IMAGES, show_model=True)
+
+    def other() -> None:
+        import_model_calls(store, _calls(N_IMAGES, 0.25), source="run-2", by=OWNER)
+
+    with pytest.raises(AnnotationError, match="someone else"), before_write(store, 3, other):
+        import_model_calls(store, _calls(N_IMAGES, 0.5), source="run-1", by=OWNER)
+    assert _shown(store) == {0.25}
     assert verify_store(store).problems == ()
 
 
