@@ -9,6 +9,7 @@ from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.tables import not_a_formula
 from glomerulab.slides.slide import Slide
 from glomerulab.structures.areas import summarize
+from glomerulab.structures.dicom import write_annotations, write_segmentations
 from glomerulab.structures.geojson import write_geojson
 from glomerulab.structures.label_image import write_label_image
 from glomerulab.structures.maps import StructureMap
@@ -23,12 +24,14 @@ __all__ = [
     "write_structures",
 ]
 
-StructureFormat = Literal["geojson", "csv", "labels"]
+StructureFormat = Literal["geojson", "csv", "labels", "dicom"]
 STRUCTURE_FORMATS: tuple[StructureFormat, ...] = get_args(StructureFormat)
 
 OBJECTS_FILE = "objects.csv"
 GEOJSON_FILE = "structures.geojson"
 LABELS_FILE = "labels.tif"
+DICOM_FOLDER = "dicom"
+ANNOTATIONS_FILE = "objects.ann.dcm"
 
 NOTE = "research use only"
 COLUMNS = (
@@ -66,7 +69,8 @@ def write_structures(
         Made if it does not exist; its files are replaced.
     formats : collection of str
         ``geojson`` (``structures.geojson``, for QuPath), ``csv`` (``objects.csv``), ``labels``
-        (``labels.tif``, a pyramid); ``summary.json`` is always written.
+        (``labels.tif``, a pyramid), ``dicom`` (``dicom/``: a SEG per structure, and an ANN);
+        ``summary.json`` is always written.
     stain : str, optional
         HE, PAS, …; by default what the slide's metadata name.
 
@@ -87,6 +91,9 @@ def write_structures(
         write_geojson(structure_map, objects, slide, folder / GEOJSON_FILE)
     if "labels" in formats:
         write_label_image(structure_map, folder / LABELS_FILE)
+    if "dicom" in formats:
+        write_segmentations(structure_map, slide, folder / DICOM_FOLDER)
+        write_annotations(objects, slide, folder / DICOM_FOLDER / ANNOTATIONS_FILE)
     write_summary(summary, folder / SUMMARY_FILE)
     return summary
 

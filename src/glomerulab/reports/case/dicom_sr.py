@@ -23,11 +23,12 @@ from pydicom.sr.codedict import codes
 
 from glomerulab.cases.case import Case
 from glomerulab.cases.corrections import parse_time
-from glomerulab.reports.case.sr_groups import case_groups, image_groups, own, text, uid
+from glomerulab.reports.case.sr_groups import case_groups, image_groups, text
 from glomerulab.reports.case.text import RESEARCH_USE, SYNTHETIC
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.names import clean_id, clean_text
+from glomerulab.slides.dicom_codes import own, uid
 
 MAX_ID = 64
 

@@ -4,10 +4,6 @@ DICOM registers no scheme for HPO, so its codes carry the designator ``99HPO`` w
 meaning. Our own codes are readable; those of more than 16 characters become Long Code Values.
 """
 
-import hashlib
-import json
-
-import highdicom as hd
 from highdicom.sr import (
     CodedConcept,
     Measurement,
@@ -28,11 +24,10 @@ from glomerulab.cases.grading import ItemResult, LabelCount, RuleResult
 from glomerulab.cases.rules import Grade, RuleSet
 from glomerulab.reports.case.text import call_name, grade_name, labels_name
 from glomerulab.runtime.names import clean_text
+from glomerulab.slides.dicom_codes import code_meaning, own, uid
 from glomerulab.taxonomy import Label, Taxonomy
 
-OWN = "99GLOMERULAB"
 HPO = "99HPO"
-MAX_MEANING = 64
 
 Group = MeasurementsAndQualitativeEvaluations
 
@@ -290,15 +285,10 @@ def _source_images(case: Case, call: GlomerulusCall) -> list[SourceImageForMeasu
     return None
 
 
-def own(code: str, meaning: str) -> CodedConcept:
-    """Return a code of our own; its meaning is cut to what DICOM allows."""
-    return CodedConcept(code, OWN, _meaning(meaning))
-
-
 def label_code(label: Label) -> CodedConcept:
     """Return the HPO code of a label, or one of our own if it has none."""
     if label.hpo:
-        return CodedConcept(label.hpo, HPO, _meaning(label.name))
+        return CodedConcept(label.hpo, HPO, code_meaning(label.name))
     return own(f"is/{label.id}", label.name)
 
 
@@ -326,20 +316,3 @@ def percent(code: str, meaning: str, share: float) -> Measurement:
 def text(code: str, meaning: str, value: str) -> TextContentItem:
     """Return a text of any length."""
     return TextContentItem(own(code, meaning), clean_text(value), RelationshipTypeValues.CONTAINS)
-
-
-def uid(*parts: str) -> hd.UID:
-    """Return a UID derived from what it identifies."""
-    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
-    return hd.UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
-
-
-def _meaning(name: str) -> str:
-    """Cut a meaning to 64 characters without backslashes; the code remains unambiguous.
-
-    DICOM counts characters and some readers count bytes: a cut meaning satisfies both.
-    """
-    cleaned = " ".join(clean_text(name).replace("\\", "/").split())
-    if len(cleaned.encode()) <= MAX_MEANING:
-        return cleaned
-    return cleaned.encode()[: MAX_MEANING - 3].decode(errors="ignore") + "..."

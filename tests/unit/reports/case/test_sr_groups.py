@@ -10,11 +10,10 @@ from glomerulab.reports.case.sr_groups import (
     image_groups,
     label_code,
     label_evaluations,
-    own,
     percent,
     text,
-    uid,
 )
+from glomerulab.slides.dicom_codes import own, uid
 from glomerulab.taxonomy import Label, Taxonomy
 from tests.support.cases import PAPER, one_call, write_case
 from tests.support.sr_groups import images_of, numbers_of, question_of, texts_of, values_of
