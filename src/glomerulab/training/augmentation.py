@@ -106,18 +106,20 @@ def _rotate_vectors(stains: FloatArray, turns: FloatArray) -> FloatArray:
     return unit
 
 
-def rotate(image: Tensor, degrees: float) -> Tensor:
+def rotate(image: Tensor, degrees: float, *, mode: str = "bilinear") -> Tensor:
     """Rotate an image about its centre, with reflection at its edges.
 
     Parameters
     ----------
-    image : Tensor of float, shape (3, H, W)
+    image : Tensor of float, shape (C, H, W)
     degrees : float
         Counter-clockwise. Multiples of 90 on square images move pixels without mixing them.
+    mode : {"bilinear", "nearest"}, default "bilinear"
+        ``nearest`` for masks.
 
     Returns
     -------
-    Tensor of float, shape (3, H, W)
+    Tensor of float, shape (C, H, W)
     """
     _, height, width = image.shape
     quarters = degrees / 90.0
@@ -131,13 +133,13 @@ def rotate(image: Tensor, degrees: float) -> Tensor:
     )
     grid = torch.nn.functional.affine_grid(theta, [1, *image.shape], align_corners=False)
     turned = torch.nn.functional.grid_sample(
-        image[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False
+        image[None], grid, mode=mode, padding_mode="reflection", align_corners=False
     )
     return turned[0]
 
 
 def flip(image: Tensor, *, horizontally: bool, vertically: bool) -> Tensor:
-    """Mirror an image, shape (3, H, W), along x, y, both or neither."""
+    """Mirror an image, shape (C, H, W), along x, y, both or neither."""
     axes = [axis for axis, wanted in ((2, horizontally), (1, vertically)) if wanted]
     return image.flip(axes) if axes else image
 
@@ -249,11 +251,39 @@ class OnlineAugmentation(BaseModel):
         if rng.random() < self.mixup:
             share = float(rng.beta(self.mixup_alpha, self.mixup_alpha))
             image = mix(image, partner(int(rng.integers(2**31))), share)
+        image, _ = self._moved(image, None, rng)
+        return self._recoloured(image, rng)
+
+    def with_masks(
+        self, image: Tensor, masks: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Augment an image, and move its masks as the image; without mixup.
+
+        Parameters
+        ----------
+        image : Tensor of float, shape (3, H, W), in 0 to 1
+        masks : Tensor of float, shape (C, H, W)
+            Keep their values.
+        rng : Generator
+            Source of every random number.
+        """
+        image, moved = self._moved(image, masks, rng)
+        return self._recoloured(image, rng), masks if moved is None else moved
+
+    def _moved(
+        self, image: Tensor, masks: Tensor | None, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor | None]:
         if self.flips:
-            across, down = rng.random(2) < FLIP_PROBABILITY
-            image = flip(image, horizontally=bool(across), vertically=bool(down))
+            across, down = (bool(one) for one in rng.random(2) < FLIP_PROBABILITY)
+            image = flip(image, horizontally=across, vertically=down)
+            masks = None if masks is None else flip(masks, horizontally=across, vertically=down)
         if rng.random() < self.rotation:
-            image = rotate(image, float(rng.uniform(-180.0, 180.0)))
+            degrees = float(rng.uniform(-180.0, 180.0))
+            image = rotate(image, degrees)
+            masks = None if masks is None else rotate(masks, degrees, mode="nearest")
+        return image, masks
+
+    def _recoloured(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         if self.stain_jitter:
             factors = 1.0 + self.stain_jitter * rng.uniform(-1.0, 1.0, 3)
             image = jitter_optical_density(image, torch.from_numpy(factors).to(image.dtype))

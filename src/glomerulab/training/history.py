@@ -7,12 +7,12 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from glomerulab.errors import ConfigError, TrainingError
 from glomerulab.runtime.files import atomic_write
-from glomerulab.training.config import TrainConfig
 
 EpochRow = dict[str, float | None]
 """One row of ``history.csv``."""
@@ -44,7 +44,12 @@ def is_stale(history: Sequence[EpochRow], patience: int | None) -> bool:
     return best is not None and len(history) - 1 - best >= patience
 
 
-def progress_text(history: Sequence[EpochRow], config: TrainConfig) -> str:
+class _HasEpochs(Protocol):
+    @property
+    def epochs(self) -> int: ...
+
+
+def progress_text(history: Sequence[EpochRow], config: _HasEpochs) -> str:
     """Return the present epoch and the results of the last one, for a progress bar.
 
     Such as ``Epoch 4/60 (loss 0.513; validation loss 0.601, accuracy 0.875; 14.2 img/s)``.
@@ -55,9 +60,10 @@ def progress_text(history: Sequence[EpochRow], config: TrainConfig) -> str:
     last = history[-1]
     facts = [f"loss {last['train_loss']:.3f}"]
     if last["validation_loss"] is not None:
+        score = "dice" if "validation_dice" in last else "accuracy"
         facts.append(
             f"validation loss {last['validation_loss']:.3f}, "
-            f"accuracy {last['validation_accuracy']:.3f}"
+            f"{score.replace('dice', 'Dice')} {last[f'validation_{score}']:.3f}"
         )
     facts.append(f"{last['images_per_second']:.1f} img/s")
     return f"{epoch} ({'; '.join(facts)})"

@@ -81,16 +81,21 @@ def open_run(
     write_manifest(manifest, run / "manifest.csv")
     environment = describe_environment(config, device=device)
     facts = {} if origin is None else {"starting_weights": origin.model_dump(exclude_none=True)}
-    _write_json({**environment, **facts, "warnings": warnings}, run / "environment.json")
+    write_json({**environment, **facts, "warnings": warnings}, run / "environment.json")
     write_config(config, config_path)  # last, so that it marks a complete folder
 
 
 def describe_environment(config: TrainConfig, *, device: str) -> dict[str, object]:
     """Return versions, machine, commit, seed and the manifest's hash, to reproduce a run."""
+    facts = machine_facts(config.seed, device=device)
+    return facts | {"manifest_sha256": file_sha256(config.manifest)}
+
+
+def machine_facts(seed: int, *, device: str) -> dict[str, object]:
+    """Return versions, machine, commit and seed."""
     return {
         "research_use_only": True,
-        "seed": config.seed,
-        "manifest_sha256": file_sha256(config.manifest),
+        "seed": seed,
         "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {name: version for name in PACKAGES if (version := _version(name)) is not None},
@@ -123,7 +128,7 @@ def _record_changes(run: Path, config: TrainConfig) -> None:
         warning = f"resumed with {change.name} = {change.now!r} instead of {change.then!r}"
         if change.name in CHANGEABLE and warning not in environment["warnings"]:
             environment["warnings"].append(warning)
-    _write_json(environment, path)
+    write_json(environment, path)
     write_config(config, run / "config.toml")
 
 
@@ -137,7 +142,7 @@ def _recorded_manifest_hash(path: Path) -> str:
         ) from error
 
 
-def _write_json(facts: dict[str, object], path: Path) -> None:
+def write_json(facts: dict[str, object], path: Path) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
 

@@ -1,0 +1,1 @@
+"""Training of segmenters: sets of images with masks, patches, losses, and the loop."""
