@@ -37,6 +37,7 @@ from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
 from glomerulab.cli.stain_check import stain_check
 from glomerulab.cli.train import train
+from glomerulab.cli.train_segmenter import train_segmenter
 from glomerulab.errors import GlomerulabError
 
 app = CommandGroup(
@@ -76,6 +77,7 @@ app.command()(crossval)
 app.command()(search)
 app.command()(compare)
 app.command()(evaluate)
+app.command()(train_segmenter)
 app.command()(gates)
 app.command()(predict)
 app.add_typer(cohort_app, name="cohort")

@@ -127,7 +127,7 @@ class OnnxSettings(BaseModel):
     """Channel of each structure, counted from 0, or a list of channels that are added up: the
     glomerulus is everything within Bowman's capsule, so a class "rest of the glomerulus" and a
     class "tuft" together. A background is not listed."""
-    cores: dict[str, Channels] = {}
+    cores: dict[str, Channels] = Field(default_factory=dict)
     """Channel of the core of each structure's objects, if the network has any."""
     head: Literal["softmax", "sigmoid", "none"]
     """What turns the output into probabilities; ``none`` if it holds them already."""

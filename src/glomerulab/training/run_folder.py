@@ -143,6 +143,7 @@ def _recorded_manifest_hash(path: Path) -> str:
 
 
 def write_json(facts: dict[str, object], path: Path) -> None:
+    """Write facts of a run atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
 

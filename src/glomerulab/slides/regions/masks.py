@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from shapely import Polygon, contains_xy
 from skimage.measure import find_contours
 
 from glomerulab.errors import RegionError
+from glomerulab.geometry import Point
 from glomerulab.slides.regions.features import Part
 
 __all__ = ["MaskReader"]
@@ -126,13 +128,22 @@ def _not_runs(height: int, width: int, place: str) -> RegionError:
 def _outlines(cut: npt.NDArray[np.int8], left: int, top: int) -> tuple[Part, ...]:
     # Contours run through pixel centres; drawn twice as large, they follow the pixels' edges.
     doubled = np.pad(cut.repeat(2, axis=0).repeat(2, axis=1), 1).astype(np.float32)
-    return tuple(
-        Part(tuple((left + (x - 0.5) / 2, top + (y - 0.5) / 2) for y, x in contour[:-1].tolist()))
-        for contour in find_contours(  # type: ignore[no-untyped-call]
-            doubled, 0.5, positive_orientation="high"
-        )
-        if _is_outer(contour)
+    contours = find_contours(  # type: ignore[no-untyped-call]
+        doubled, 0.5, positive_orientation="high"
     )
+    rings = [
+        tuple((left + (x - 0.5) / 2, top + (y - 0.5) / 2) for y, x in contour[:-1].tolist())
+        for contour in contours
+    ]
+    is_outer = [_is_outer(contour) for contour in contours]
+    outer = [ring for ring, is_out in zip(rings, is_outer, strict=True) if is_out]
+    holes: list[list[tuple[Point, ...]]] = [[] for _ in outer]
+    areas = [Polygon(ring) for ring in outer]
+    for ring, is_out in zip(rings, is_outer, strict=True):
+        if not is_out:
+            inside = [n for n, area in enumerate(areas) if contains_xy(area, *ring[0])]
+            holes[min(inside, key=lambda n: areas[n].area)].append(ring)
+    return tuple(Part(ring, tuple(of)) for ring, of in zip(outer, holes, strict=True))
 
 
 def _is_outer(contour: npt.NDArray[np.float64]) -> bool:

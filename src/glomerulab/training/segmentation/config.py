@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BeforeValidator, Field, model_validator
@@ -11,7 +11,7 @@ from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ConfigError
 from glomerulab.models.card import Triple
 from glomerulab.runtime.files import atomic_write
-from glomerulab.structures.classes import in_drawing_order, structure
+from glomerulab.structures.classes import KNOWN_STRUCTURES, in_drawing_order, structure
 from glomerulab.training.augmentation import OnlineAugmentation
 from glomerulab.training.config import (
     CosineSchedule,
@@ -23,7 +23,13 @@ from glomerulab.training.config import (
 from glomerulab.training.hardware import Precision
 from glomerulab.training.segmentation.masks import IGNORE, Values
 
-__all__ = ["SegmenterConfig", "SetConfig", "read_segmenter_config", "write_segmenter_config"]
+__all__ = [
+    "SegmenterConfig",
+    "SetConfig",
+    "read_segmenter_config",
+    "segmenter_values",
+    "write_segmenter_config",
+]
 
 
 def _as_tuple(value: object) -> object:
@@ -42,19 +48,20 @@ class SetConfig(FrozenConfig):
     images: Path
     """A folder of images, a table (CSV) with the column ``image``, or slides: a slide, a folder of
     slides, or a slides table."""
-    where: dict[str, Names] = {}
+    where: dict[str, Names] = Field(default_factory=dict)
     """Rows of the table that are taken, such as ``class = "artery"``."""
     masks: Path | None = None
     """A folder with a mask or a region file named after each image, or one region file for all;
     by default the column ``mask`` of the table."""
     mask_suffix: str = ""
     """What the names of masks have after those of images, such as ``_mask``."""
-    values: dict[str, Names] = {}
+    values: dict[str, Names] = Field(default_factory=dict)
     """Masks are label images: structures of each value, or of each colour as ``"#rrggbb"``."""
-    folders: dict[str, Path] = {}
+    folders: dict[str, Path] = Field(default_factory=dict)
     """Masks are one image per structure: a folder for each, relative to `masks`."""
-    classes: dict[str, Names] = {}
-    """Masks are outlines: structures of each class of the region files."""
+    classes: dict[str, Names] = Field(default_factory=dict)
+    """Masks are outlines: structures of each class of the region files. Without `values`, `folders`
+    and `classes`, they are outlines whose classes are ids or names of known structures."""
     knows: tuple[str, ...] = ()
     """Structures that are marked wherever they are. Of others, unmarked pixels are ignored."""
     mpp: float | None = Field(default=None, gt=0)
@@ -68,10 +75,10 @@ class SetConfig(FrozenConfig):
     @model_validator(mode="after")
     def _check_kind(self) -> "SetConfig":
         kinds = [name for name in ("values", "folders", "classes") if getattr(self, name)]
-        if len(kinds) != 1:
+        if len(kinds) > 1:
             raise ValueError(
-                "a set needs one of values (label images), folders (one mask per structure) and "
-                f"classes (outlines), got {' and '.join(kinds) or 'none'}"
+                "a set has one of values (label images), folders (one mask per structure) and "
+                f"classes (outlines), got {' and '.join(kinds)}"
             )
         if self.stain is not None and self.stain not in STAINS:
             raise ValueError(f"unknown stain {self.stain!r} (known: {', '.join(STAINS)})")
@@ -83,7 +90,18 @@ class SetConfig(FrozenConfig):
 
     def meanings(self) -> list[tuple[str, ...]]:
         """Return the structures of each value, folder or class."""
-        return [*self.values.values(), *((name,) for name in self.folders), *self.classes.values()]
+        return [
+            *self.values.values(),
+            *((name,) for name in self.folders),
+            *self.outline_classes().values(),
+        ]
+
+    def outline_classes(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the structures of each class, if masks are outlines; else nothing."""
+        if self.values or self.folders or self.classes:
+            return self.classes
+        known = {name: (one.id,) for one in KNOWN_STRUCTURES for name in (one.id, one.name)}
+        return known | {IGNORE: (IGNORE,)}
 
     def marked(self) -> set[str]:
         """Return the structures that the set marks, and those that hold them."""
@@ -217,8 +235,13 @@ def read_segmenter_config(
 
 def write_segmenter_config(config: SegmenterConfig, path: Path) -> None:
     """Write a configuration with all defaults; `read_segmenter_config` reads it back equal."""
-    data = config.model_dump(mode="json", exclude_none=True)
-    if config.augmentation is None:
-        data["augmentation"] = False
     with atomic_write(path) as temporary:
-        temporary.write_bytes(tomli_w.dumps(data).encode())
+        temporary.write_bytes(tomli_w.dumps(segmenter_values(config)).encode())
+
+
+def segmenter_values(config: SegmenterConfig) -> dict[str, Any]:
+    """Return the values of a configuration as TOML and JSON have them."""
+    values = config.model_dump(mode="json", exclude_none=True)
+    if config.augmentation is None:
+        values["augmentation"] = False
+    return values

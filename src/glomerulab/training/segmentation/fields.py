@@ -37,7 +37,7 @@ from glomerulab.training.segmentation.masks import (
     read_mask_images,
 )
 
-__all__ = ["Field", "FieldFailure", "FieldFacts", "Fields", "Window", "open_fields"]
+__all__ = ["Field", "FieldFacts", "FieldFailure", "Fields", "Window", "open_fields"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
@@ -136,9 +136,11 @@ def open_fields(config: SegmenterConfig, *, track: Track = silent) -> Fields:
     found = Fields()
     for one in config.sets:
         vocabulary = Vocabulary(structures, one.knows)
-        openers = _slides_of(one, config, vocabulary) if one.classes else None
-        if openers is None:
-            openers = _images_of(one, config, vocabulary, cache)
+        openers: Sequence[_ImageOpener | _SlideOpener] = (
+            _slides_of(one, config, vocabulary)
+            if one.outline_classes()
+            else _images_of(one, config, vocabulary, cache)
+        )
         for opener in track(openers, f"Reading {set_name(one)}", len(openers)):
             try:
                 opened, notes = opener.open()
@@ -322,7 +324,7 @@ class SlideField:
             from_bounds = any(f.counts_from_bounds for f in features)
             self._outlines = Outlines.of(
                 features,
-                one.classes,
+                one.outline_classes(),
                 mpp=own,
                 offset=slide.bounds_offset if from_bounds else (0.0, 0.0),
             )
@@ -348,7 +350,7 @@ class SlideField:
                 path.read_bytes() + repr((self._dimensions, own)).encode()
             ).hexdigest()[:16],
         )
-        self.anchors = {}
+        self.anchors: dict[int, list[Anchor]] = {}
         for area, names in zip(self._outlines.areas, self._outlines.names, strict=True):
             left, top, right, bottom = area.bounds
             box = (
@@ -464,7 +466,7 @@ def _slides_of(
 ) -> list[_SlideOpener]:
     if one.masks is None:
         raise ConfigError(
-            f"the set {set_name(one)!r} has classes and no masks; set masks to the region file, or "
+            f"the set {set_name(one)!r} has no masks; set masks to the region file, or "
             "to the folder with one per image"
         )
     entries = [
@@ -610,9 +612,7 @@ def _windows(size: tuple[int, int]) -> Iterator[Window]:
     width, height = size
     for top in range(0, height, WINDOW_PX):
         for left in range(0, width, WINDOW_PX):
-            yield Window(
-                left, top, min(WINDOW_PX, width - left), min(WINDOW_PX, height - top)
-            )
+            yield Window(left, top, min(WINDOW_PX, width - left), min(WINDOW_PX, height - top))
 
 
 def groups_of(fields: Sequence[Field]) -> dict[str, list[Field]]:

@@ -152,7 +152,7 @@ def read_mask_images(
     sampling: tuple[int, int],
 ) -> Labels:
     """Read one image per structure; every pixel above 0 belongs to it. As `read_label_image`."""
-    layers = [(_read_pixels(path, size) > 0, (name,)) for name, path in paths.items()]
+    layers = [(_read_pixels(path, size).astype(np.bool_), (name,)) for name, path in paths.items()]
     return _labels(layers, vocabulary, mpp=mpp, size=size, sampling=sampling)
 
 
@@ -193,7 +193,7 @@ class Outlines:
         Raises
         ------
         RegionError
-            If no feature has one of the classes, and there are features.
+            If one of these features is damaged, or no feature has one of the classes.
         """
         table = {class_key(name): ids for name, ids in classes.items()}
         found = cls([], [], [], [])
@@ -223,9 +223,13 @@ class Outlines:
         scale: tuple[float, float],
         offset: tuple[float, float],
     ) -> None:
-        if feature.failure is not None or feature.skipped is not None or not feature.parts:
-            reason = feature.failure or feature.skipped or "it has no outline"
-            self.notes.append(f"{feature.place} left out: {reason}")
+        if feature.failure is not None:
+            raise RegionError(
+                f"{feature.place}: {feature.failure.removeprefix(f'{feature.place}: ')}; correct "
+                "it, since its place would count as background"
+            )
+        if feature.skipped is not None or not feature.parts:
+            self.notes.append(f"{feature.place} left out: {feature.skipped or 'no outline'}")
             return
         area, is_mended = _area_of(feature)
         if area.is_empty:
@@ -306,7 +310,7 @@ def _read_pixels(path: Path, size: tuple[int, int]) -> npt.NDArray[np.generic]:
 
 
 def _value(value: int, pixels: npt.NDArray[np.generic]) -> str:
-    return f"#{value:06x}" if int(pixels.max()) > 0xFFFF else str(value)  # type: ignore[arg-type]
+    return f"#{value:06x}" if int(pixels.max()) > 0xFFFF else str(value)
 
 
 def _labels(
@@ -327,7 +331,8 @@ def _labels(
             continue
         present[mask[grid]] |= np.uint16(vocabulary.bits(names))
         if bits := vocabulary.object_bits(names):
-            objects = components(mask)  # before pixels are left out, which could join two objects
+            # Before pixels are left out, which could join two objects.
+            objects = components(mask)  # type: ignore[no-untyped-call]
             core[cores_of(objects[grid], mpp=mpp)] |= np.uint16(bits)
     return _known(present, core, ignored, vocabulary)
 
@@ -346,11 +351,14 @@ def cores_of(objects: npt.NDArray[np.integer], *, mpp: float) -> npt.NDArray[np.
         0 outside; each object has a number.
     """
     inside = objects > 0
-    for axis in (0, 1):  # a neighbour of another object is border
-        ahead = np.diff(objects, axis=axis) != 0
-        for cut in ((slice(1, None), slice(None)), (slice(None, -1), slice(None))):
-            place = cut if axis == 0 else cut[::-1]
-            inside[place] &= ~ahead | (objects[place] == 0)
+    for before, after in (
+        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
+        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
+    ):  # where two objects touch, both end
+        one, other = objects[before], objects[after]
+        apart = (one == other) | (one == 0) | (other == 0)
+        inside[before] &= apart
+        inside[after] &= apart
     if not inside.any() or inside.all():
         return inside
     distance = ndimage.distance_transform_edt(inside) * mpp
@@ -411,7 +419,8 @@ def _filled(
         mask[_ring_pixels(one.exterior, corner, step, shape)] = True
         for hole in one.interiors:
             mask[_ring_pixels(hole, corner, step, shape)] = False
-        yield np.nonzero(mask)
+        rows, columns = np.nonzero(mask)
+        yield rows, columns
 
 
 def _ring_pixels(
@@ -421,5 +430,5 @@ def _ring_pixels(
     shape: tuple[int, int],
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     points = (shapely.get_coordinates(ring) - corner) / step - 0.5
-    rows, columns = polygon_pixels(points[:, 1], points[:, 0], shape)
+    rows, columns = polygon_pixels(points[:, 1], points[:, 0], shape)  # type: ignore[no-untyped-call]
     return rows, columns

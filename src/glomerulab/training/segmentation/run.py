@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tomli_w
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -32,14 +31,18 @@ from glomerulab.training.hardware import uses_bfloat16
 from glomerulab.training.history import EpochRow, check_finite, progress_text, write_history
 from glomerulab.training.loop import make_optimizer
 from glomerulab.training.run_folder import machine_facts, write_json
-from glomerulab.training.segmentation.config import SegmenterConfig, write_segmenter_config
+from glomerulab.training.segmentation.config import (
+    SegmenterConfig,
+    segmenter_values,
+    write_segmenter_config,
+)
 from glomerulab.training.segmentation.fields import Field, Fields
 from glomerulab.training.segmentation.losses import UNKNOWN, segmentation_loss, soft_counts
 from glomerulab.training.segmentation.patches import PatchDataset
 from glomerulab.training.segmentation.start import input_scale, load_start
 from glomerulab.training.state import TrainingState, has_state, load_state, save_state
 
-__all__ = ["Parts", "divide", "train_segmenter_run"]
+__all__ = ["Parts", "divide", "hold_out", "remove_state", "train_segmenter_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -373,7 +376,7 @@ def _check_run_folder(
             where=str(run),
         )
     then = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
-    now = tomllib.loads(tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
+    now = segmenter_values(config)
     if changes := changed_settings(then, now, ignore=WITHOUT_EFFECT):
         raise ConfigError(
             f"the run in this folder has other settings ({describe_changes(changes)}); resume it "

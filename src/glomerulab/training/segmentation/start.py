@@ -98,9 +98,7 @@ def _load_encoder(network: nn.Module, name: str, path: Path) -> str:
     """
     found = read_weights(path, create_model(TIMM_PREFIX + name, 1)).tensors
     by_key = {key.replace(".", "_"): value for key, value in found.items()}
-    own = {
-        key: value for key, value in network.state_dict().items() if key.startswith(ENCODER)
-    }
+    own = {key: value for key, value in network.state_dict().items() if key.startswith(ENCODER)}
     chosen = {
         key: by_key[short]
         for key, value in own.items()
@@ -122,9 +120,7 @@ def _load_encoder(network: nn.Module, name: str, path: Path) -> str:
 def _load_segmenter(network: nn.Module, card: SegmenterCard, run: Path) -> str:
     """Load another segmenter; its head keeps the channels of structures that both have."""
     other, its_card = load_segmenter(run)
-    mine, theirs = (
-        (one.architecture, one.encoder) for one in (card, its_card)
-    )
+    mine, theirs = ((one.architecture, one.encoder) for one in (card, its_card))
     if mine != theirs:
         raise ConfigError(
             f"the run has the network {' '.join(theirs)}, and the new one {' '.join(mine)}; set "
@@ -143,9 +139,7 @@ def _load_segmenter(network: nn.Module, card: SegmenterCard, run: Path) -> str:
                 filled[number] = weights[key][theirs_number]
             chosen[key] = filled
     _copy(network, chosen)
-    return (
-        f"start: {run}, with its channels of {len(kept)} of {len(channels)} structures and cores"
-    )
+    return f"start: {run}, with its channels of {len(kept)} of {len(channels)} structures and cores"
 
 
 def _channel_names(card: SegmenterCard) -> list[str]:

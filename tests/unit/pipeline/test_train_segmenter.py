@@ -1,0 +1,156 @@
+"""A segmenter is trained, resumed to the bit, scored on held-out groups, and sealed."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from glomerulab.errors import ConfigError, GlomerulabError, OutputError, TrainingError
+from glomerulab.inference.segmenter import open_segmenter
+from glomerulab.models.segmentation import load_segmenter
+from glomerulab.pipeline.train_segmenter import train_segmenter
+from glomerulab.runtime.sealing import check_seal
+from tests.unit.training.segmentation.conftest import (
+    Configure,
+    MakeFields,
+    configure,  # noqa: F401 - fixtures
+    disc_set,
+    draw_discs,
+    make_fields,  # noqa: F401
+)
+
+
+class Stop(Exception):
+    """Ends a training as Ctrl+C would."""
+
+
+def test_a_run_is_scored_sealed_and_opened(make_fields: MakeFields, configure: Configure) -> None:
+    config = configure(disc_set(make_fields(6), stain="PAS"))
+    trained = train_segmenter(config)
+    run = trained.run
+    assert check_seal(run)
+    fields = pd.read_csv(run / "fields.csv")
+    assert (fields["part"] == "held out").sum() == 2
+    scores = pd.read_csv(run / "scores.csv")
+    assert scores["n_fields"].tolist() == [2]
+    assert len(pd.read_csv(run / "history.csv")) == 2
+    segmenter = open_segmenter(run)
+    card = segmenter.card
+    assert (card.structures, card.cores, card.epoch) == (("glomerulus",), ("glomerulus",), 2)
+    assert card.stains_seen == ("PAS",)
+    assert "Dice" in card.test_summary
+    assert card.test_summary_zh
+    assert not (run / "state").exists()
+    with pytest.raises(OutputError):
+        train_segmenter(config)
+    again = train_segmenter(config, resume=True)
+    assert [one.dice for one in again.scores] == [one.dice for one in trained.scores]
+
+
+def test_a_resumed_run_ends_with_the_same_weights(
+    make_fields: MakeFields, configure: Configure, tmp_path: Path
+) -> None:
+    given = disc_set(make_fields(4))
+    whole = configure(given, out=tmp_path / "whole", epochs=3)
+    stopped = configure(given, out=tmp_path / "stopped", epochs=3)
+    train_segmenter(whole)
+
+    def stop_in_epoch_2(items, text, total):  # noqa: ANN001, ANN202
+        for number, item in enumerate(items):
+            if total == 6 and number == 3:
+                raise Stop
+            yield item
+
+    with pytest.raises(Stop):
+        train_segmenter(stopped, track=stop_in_epoch_2)
+    assert len(pd.read_csv(stopped.out / "history.csv")) == 1
+    with pytest.raises(ConfigError, match="seed"):
+        train_segmenter(configure(given, out=stopped.out, epochs=3, seed=5), resume=True)
+    train_segmenter(stopped, resume=True)
+    one, other = (load_segmenter(config.out)[0].state_dict() for config in (whole, stopped))
+    assert all((one[key] == other[key]).all() for key in one)
+
+
+def test_changed_masks_are_noticed_when_a_run_is_resumed(
+    make_fields: MakeFields, configure: Configure
+) -> None:
+    folder = make_fields(3)
+    config = configure(disc_set(folder), epochs=1)
+    train_segmenter(config)
+    (config.out / "seal.json").unlink()
+    Image.fromarray(draw_discs(9)[1].astype(np.uint8) * 7).save(folder / "masks" / "f0.png")
+    with pytest.raises(ConfigError, match="changed"):
+        train_segmenter(config, resume=True)
+
+
+def test_every_group_is_held_out_once_in_a_cross_validation(
+    make_fields: MakeFields, configure: Configure
+) -> None:
+    config = configure(disc_set(make_fields(4)), epochs=1, patches_per_epoch=4)
+    trained = train_segmenter(config, folds=2)
+    counts = pd.read_csv(trained.run / "field_scores.csv")
+    assert sorted(counts["field"]) == [f"discs/f{n}" for n in range(4)]
+    parts = [pd.read_csv(trained.run / f"runs/fold-{k}/fields.csv") for k in (0, 1)]
+    held = [set(one.loc[one["part"] == "held out", "field"]) for one in parts]
+    assert not held[0] & held[1]
+    assert check_seal(trained.run)
+    again = train_segmenter(config, folds=2)
+    assert [one.dice for one in again.scores] == [one.dice for one in trained.scores]
+    with pytest.raises(GlomerulabError, match="fold"):
+        train_segmenter(config, folds=3)
+    with pytest.raises(ConfigError, match="folds"):
+        train_segmenter(config)
+
+
+def test_another_segmenter_is_a_start(
+    make_fields: MakeFields, configure: Configure, tmp_path: Path
+) -> None:
+    given = disc_set(make_fields(3))
+    first = train_segmenter(configure(given, out=tmp_path / "first")).run
+    lines: list[str] = []
+    config = configure(
+        given, start={"weights": str(first)}, epochs=1, optimizer={"learning_rate": 1e-12}
+    )
+    second = train_segmenter(config, echo=lines.append).run
+    one, other = (dict(load_segmenter(run)[0].named_parameters()) for run in (first, second))
+    assert all(np.allclose(one[k].detach(), other[k].detach(), atol=1e-6) for k in one)
+    assert any(str(first) in line for line in lines)
+    with pytest.raises(ConfigError, match="mobilenetv3_small_075"):
+        train_segmenter(
+            configure(
+                given,
+                start={"weights": str(first)},
+                encoder="mobilenetv3_small_075",
+                out=tmp_path / "third",
+            )
+        )
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_structure_that_no_training_image_shows_is_named(
+    make_fields: MakeFields, configure: Configure
+) -> None:
+    given = disc_set(make_fields(2), values={"7": "glomerulus", "8": "tuft"})
+    given["knows"] = ["glomerulus", "tuft"]
+    config = configure(given)
+    with pytest.raises(TrainingError, match="tuft"):
+        train_segmenter(config)
+    assert not config.out.exists()
+
+
+@pytest.mark.slow
+def test_a_training_learns_discs(make_fields: MakeFields, configure: Configure) -> None:
+    config = configure(
+        disc_set(make_fields(16, side=128)),
+        epochs=15,
+        patches_per_epoch=48,
+        batch_size=8,
+        optimizer={"learning_rate": 3e-3},
+        encoder="mobilenetv3_small_100",
+    )
+    (score,) = train_segmenter(config).scores
+    assert score.dice > 0.9
+    assert score.detection is not None
+    assert score.detection.recall >= 0.75
