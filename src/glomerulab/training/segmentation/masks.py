@@ -19,7 +19,7 @@ from skimage.measure import label as components
 
 from glomerulab.errors import ImageFileError, RegionError
 from glomerulab.slides.regions.features import Feature, class_key
-from glomerulab.structures.classes import structure
+from glomerulab.structures.classes import KNOWN_STRUCTURES, structure
 from glomerulab.structures.maps import Bits
 
 __all__ = ["IGNORE", "Labels", "Outlines", "Vocabulary", "read_label_image", "read_mask_images"]
@@ -30,6 +30,8 @@ BORDER_UM = 4.0
 """Width of the border between the outline of an object and its core; at most half of its inner
 radius, so that every object has a core."""
 MAX_LISTED = 5
+KNOWN_IDS = frozenset(one.id for one in KNOWN_STRUCTURES)
+ZONES = frozenset({"cortex", "medulla"})
 
 Values = Mapping[int, tuple[str, ...]]
 
@@ -61,6 +63,25 @@ class Vocabulary:
                 found |= self.bits([one]) if holder is None else self.object_bits([holder])
                 found |= self.bits([one])
         return found
+
+    def exclusions(self) -> dict[int, int]:
+        """Return, by the bit of a known structure, the bits of those that are never where it is.
+
+        Structures lie apart unless one holds the other; cortex and medulla hold all of them.
+        """
+        alone = {
+            one: {one, *_holders(one)}
+            for one in self.structures
+            if one in KNOWN_IDS and one not in ZONES
+        }
+        return {
+            1 << self.structures.index(one): sum(
+                1 << self.structures.index(other)
+                for other, its_holders in alone.items()
+                if not holders & its_holders
+            )
+            for one, holders in alone.items()
+        }
 
     @property
     def known_bits(self) -> int:
@@ -287,6 +308,12 @@ class Outlines:
         return _known(present, core, ignored, vocabulary)
 
 
+def _holders(structure_id: str) -> set[str]:
+    """Return the structures that hold one, directly or not."""
+    holder = structure(structure_id).within
+    return set() if holder is None else {holder, *_holders(holder)}
+
+
 def _read_pixels(path: Path, size: tuple[int, int]) -> npt.NDArray[np.generic]:
     """Return a mask as integers or booleans, shape (H, W); colours as 0xRRGGBB."""
     try:
@@ -373,6 +400,8 @@ def _known(
     present: Bits, core: Bits, ignored: npt.NDArray[np.bool_], vocabulary: Vocabulary
 ) -> Labels:
     known = present | np.uint16(vocabulary.known_bits)
+    for bit, apart in vocabulary.exclusions().items():
+        known[present & np.uint16(bit) > 0] |= np.uint16(apart)
     known[ignored] = 0
     return Labels(present, known, core & present)
 

@@ -92,7 +92,7 @@ def test_sets_of_which_nothing_can_be_used_stop_the_training(
     make_fields: MakeFields, configure: Configure, tmp_path: Path
 ) -> None:
     folder = make_fields(1)
-    with pytest.raises(ImageFileError, match="f0.*mpp"):
+    with pytest.raises(ImageFileError, match=r"f0.*mpp"):
         open_fields(configure(disc_set(folder, mpp=None)))
     (tmp_path / "empty").mkdir()
     for images in (tmp_path / "empty", tmp_path / "nowhere"):
@@ -116,15 +116,13 @@ def test_a_table_gives_masks_groups_and_stains(
     facts = [(one.facts.name, one.facts.group, one.facts.stain) for one in found]
     assert facts == [("f0", "p1", "PAS"), ("f2", "p1", "HE")]
     for change in ({"group": "patient"}, {"where": {"sort": "a"}}):
-        with pytest.raises(ConfigError, match="patient|sort"):
+        with pytest.raises(ConfigError, match=r"patient|sort"):
             open_fields(configure(given | change))
     with pytest.raises(ConfigError, match="where"):
         open_fields(configure(given | {"where": {"kind": "c"}}))
 
 
-def test_outlines_give_what_their_mask_gives(
-    make_fields: MakeFields, configure: Configure
-) -> None:
+def test_outlines_give_what_their_mask_gives(make_fields: MakeFields, configure: Configure) -> None:
     folder = make_fields(1)
     (folder / "regions").mkdir()
     square = [[[20, 30], [60, 30], [60, 70], [20, 70], [20, 30]]]

@@ -66,7 +66,19 @@ def test_what_a_set_does_not_know_is_known_only_where_it_is_marked(tmp_path: Pat
     labels = label_image(tmp_path / "m.png", np.array([[0, 2]], np.uint8), values, vocabulary)
     targets = labels.targets(3, [])
     assert targets[:, 0, 0].tolist() == [2, 2, 0]
-    assert targets[:, 0, 1].tolist() == [2, 1, 1]
+    assert targets[:, 0, 1].tolist() == [0, 1, 1]  # no tubule lies in a tuft
+
+
+def test_structures_lie_apart_unless_one_holds_the_other() -> None:
+    names = ("cortex", "tubule", "atrophic_tubule", "artery", "glomerulus", "tuft", "my_own")
+    apart = Vocabulary(names).exclusions()
+    bit = {name: 1 << k for k, name in enumerate(names)}
+    others = bit["artery"] | bit["glomerulus"] | bit["tuft"]
+    assert apart[bit["tubule"]] == apart[bit["atrophic_tubule"]] == others
+    tubules = bit["tubule"] | bit["atrophic_tubule"]
+    assert apart[bit["tuft"]] == tubules | bit["artery"]
+    assert bit["cortex"] not in apart
+    assert bit["my_own"] not in apart
 
 
 @pytest.mark.parametrize("mode", ["L", "I;16", "P", "RGB", "1"])
@@ -91,7 +103,7 @@ def test_colours_stand_for_structures(tmp_path: Path) -> None:
 
 
 def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    with pytest.raises(ImageFileError, match="3 x 1.*4 x 1") as caught:
+    with pytest.raises(ImageFileError, match=r"3 x 1.*4 x 1") as caught:
         label_image(tmp_path / "m.png", np.zeros((1, 3), np.uint8), {}, size=(4, 1))
     assert "m.png" in str(caught.value.where)
 
@@ -169,7 +181,7 @@ def test_an_outline_that_crosses_itself_is_mended_and_told() -> None:
 
 def test_a_damaged_object_would_count_as_background_and_is_refused() -> None:
     damaged = Feature("feature 2", "2", classes=("Glom",), failure="it has no x")
-    with pytest.raises(RegionError, match="feature 2.*no x"):
+    with pytest.raises(RegionError, match=r"feature 2.*no x"):
         draw(feature("Glom", Part(square(5, 5, 10))), damaged)
 
 

@@ -12,17 +12,10 @@ from glomerulab.inference.segmenter import open_segmenter
 from glomerulab.models.segmentation import load_segmenter
 from glomerulab.pipeline.train_segmenter import train_segmenter
 from glomerulab.runtime.sealing import check_seal
-from tests.unit.training.segmentation.conftest import (
-    Configure,
-    MakeFields,
-    configure,  # noqa: F401 - fixtures
-    disc_set,
-    draw_discs,
-    make_fields,  # noqa: F401
-)
+from tests.unit.training.segmentation.conftest import Configure, MakeFields, disc_set, draw_discs
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Ends a training as Ctrl+C would."""
 
 
@@ -57,13 +50,13 @@ def test_a_resumed_run_ends_with_the_same_weights(
     stopped = configure(given, out=tmp_path / "stopped", epochs=3)
     train_segmenter(whole)
 
-    def stop_in_epoch_2(items, text, total):  # noqa: ANN001, ANN202
+    def stop_in_epoch_2(items, text, total):
         for number, item in enumerate(items):
             if total == 6 and number == 3:
-                raise Stop
+                raise StopError
             yield item
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train_segmenter(stopped, track=stop_in_epoch_2)
     assert len(pd.read_csv(stopped.out / "history.csv")) == 1
     with pytest.raises(ConfigError, match="seed"):
