@@ -48,7 +48,7 @@ __all__ = ["TrainedSegmenter", "score_fields", "train_segmenter"]
 
 logger = logging.getLogger(__name__)
 
-SCORES_FILE = "scores.csv"
+SCORES_FILE = "structure_scores.csv"
 COUNTS_FILE = "field_scores.csv"
 TILE_PX, MARGIN_PX = 512, 64
 """Of the pieces in which a field is predicted; the margin is cut off."""

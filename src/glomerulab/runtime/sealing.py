@@ -67,7 +67,7 @@ SEALED_FILES = (
     "predictions-repeat-*.csv",
     "fields.csv",
     "field_scores.csv",
-    "scores.csv",
+    "structure_scores.csv",
     CROSSVAL_FILE,
     *CARDS,
     "model.onnx",

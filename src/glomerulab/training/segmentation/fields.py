@@ -12,6 +12,7 @@ import numpy.typing as npt
 import shapely
 from scipy import ndimage
 
+from glomerulab.cohort.schema import STAINS
 from glomerulab.cohort.slides_table import (
     SlideEntry,
     read_slides,
@@ -502,12 +503,18 @@ def _images_of(
     for row in rows:
         path = stated_path(folder, row["image"])
         name = path.stem
+        stain = row.get("stain") or one.stain
+        if stain is not None and stain not in STAINS:
+            raise ConfigError(
+                f"image {name}: unknown stain {stain!r} (known: {', '.join(STAINS)})",
+                where=str(one.images),
+            )
         openers.append(
             _ImageOpener(
                 name,
                 path,
                 _masks_of(path, row, one, folder),
-                row.get("stain") or one.stain,
+                stain,
                 (row.get(one.group) if one.group else None) or name,
                 one.mpp if not row.get("mpp") else _number(row["mpp"], one),
                 one,

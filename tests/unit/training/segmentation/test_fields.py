@@ -118,6 +118,9 @@ def test_a_table_gives_masks_groups_and_stains(
     for change in ({"group": "patient"}, {"where": {"sort": "a"}}):
         with pytest.raises(ConfigError, match=r"patient|sort"):
             open_fields(configure(given | change))
+    table.write_text(table.read_text().replace("HE", "H&E"))
+    with pytest.raises(ConfigError, match="H&E"):
+        open_fields(configure(given))
     with pytest.raises(ConfigError, match="where"):
         open_fields(configure(given | {"where": {"kind": "c"}}))
 

@@ -26,7 +26,7 @@ def test_a_run_is_scored_sealed_and_opened(make_fields: MakeFields, configure: C
     assert check_seal(run)
     fields = pd.read_csv(run / "fields.csv")
     assert (fields["part"] == "held out").sum() == 2
-    scores = pd.read_csv(run / "scores.csv")
+    scores = pd.read_csv(run / "structure_scores.csv")
     assert scores["n_fields"].tolist() == [2]
     assert len(pd.read_csv(run / "history.csv")) == 2
     segmenter = open_segmenter(run)
