@@ -32,6 +32,7 @@ from glomerulab.cli.quickstart import quickstart
 from glomerulab.cli.report import override, report
 from glomerulab.cli.review import review
 from glomerulab.cli.search import search
+from glomerulab.cli.segment import segment
 from glomerulab.cli.serve import api_key, serve
 from glomerulab.cli.slide import slide_app
 from glomerulab.cli.split import split
@@ -75,6 +76,7 @@ app.command()(config)
 app.command()(train)
 app.command()(crossval)
 app.command()(search)
+app.command()(segment)
 app.command()(compare)
 app.command()(evaluate)
 app.command()(train_segmenter)

@@ -34,6 +34,7 @@ COMMANDS = {
     "predict",
     "quickstart",
     "search",
+    "segment",
     "slide deidentify",
     "slide info",
     "slide thumbnail",

@@ -1,7 +1,7 @@
 """Write what a segmenter found on a slide, in the formats that other programs open."""
 
 import csv
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -56,7 +56,9 @@ def write_structures(
     folder: Path,
     *,
     formats: Collection[StructureFormat] = STRUCTURE_FORMATS,
+    slide_id: str | None = None,
     stain: str | None = None,
+    notes: Sequence[str] = (),
 ) -> SlideSummary:
     """Write the structures of a slide into a folder, and return their summary.
 
@@ -71,8 +73,12 @@ def write_structures(
         ``geojson`` (``structures.geojson``, for QuPath), ``csv`` (``objects.csv``), ``labels``
         (``labels.tif``, a pyramid), ``dicom`` (``dicom/``: a SEG per structure, and an ANN);
         ``summary.json`` is always written.
+    slide_id : str, optional
+        By default the name of the slide's file.
     stain : str, optional
         HE, PAS, …; by default what the slide's metadata name.
+    notes : sequence of str, optional
+        What is doubtful about the map, for the summary.
 
     Raises
     ------
@@ -82,11 +88,13 @@ def write_structures(
         If a file cannot be written.
     """
     make_folder(folder)
-    stain = stain or slide.stain
-    objects, notes = measure_objects(structure_map, slide, stain=stain)
-    summary = summarize(structure_map, objects, slide_id=slide.slide_id, stain=stain, notes=notes)
+    slide_id, stain = slide_id or slide.slide_id, stain or slide.stain
+    objects, doubts = measure_objects(structure_map, slide, stain=stain)
+    summary = summarize(
+        structure_map, objects, slide_id=slide_id, stain=stain, notes=[*notes, *doubts]
+    )
     if "csv" in formats:
-        write_objects_csv(objects, slide.slide_id, folder / OBJECTS_FILE)
+        write_objects_csv(objects, slide_id, folder / OBJECTS_FILE)
     if "geojson" in formats:
         write_geojson(structure_map, objects, slide, folder / GEOJSON_FILE)
     if "labels" in formats:

@@ -73,7 +73,7 @@ def test_any_division_gives_what_one_process_gives(cohort, tmp_path, kind) -> No
         extract(cohort, tmp_path / "two", n_workers=2)
     else:
         file = tmp_path / "cluster.toml"
-        file.write_text('kind = "local"\nn_workers = 2\n')
+        file.write_text('kind = "local"\njobs = 2\n')
         with open_workers(None, file) as workers:
             extract(cohort, tmp_path / "two", workers=workers)
     names = [Path(name) for name in ("manifest.csv", "failures.csv")]
