@@ -4,9 +4,8 @@ The English text itself is the key, so that code and templates read as the page 
 English text needs two translations, the key carries a context: ``"map|Case"``.
 """
 
-import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Literal
@@ -19,11 +18,9 @@ __all__ = [
     "localized",
     "translate",
     "translate_count",
-    "translate_message",
 ]
 
 Language = Literal["en", "zh"]
-BRACES = re.compile(r"\\\{(\w+)\\\}")  # as `re.escape` writes them
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 
@@ -69,61 +66,6 @@ def translate(text: str, language: Language, **values: object) -> str:
     """
     found = catalogue(language).get(text) or text.partition("|")[2] or text
     return found.format(**values) if values else found
-
-
-def translate_message(
-    message: str,
-    language: Language,
-    *,
-    part: str,
-    names: Callable[[], Mapping[str, str]] = dict,
-) -> str:
-    """Translate a message that is filled in already, such as that of an error.
-
-    Parameters
-    ----------
-    message : str
-        English.
-    language : {"en", "zh"}
-    part : str
-        The file of the catalogue whose texts with braces the message is compared with.
-    names : callable
-        Called to get what stands in place of a label's id, in the language; used for the braces
-        ``{label…}``.
-
-    Examples
-    --------
-    >>> translate_message("the login 'a' is taken; choose another", "en", part="annotation")
-    "the login 'a' is taken; choose another"
-    """
-    exact = catalogue(language, part).get(message)
-    if exact is not None:
-        return exact
-    for text, pattern in _patterns(part):
-        found = pattern.fullmatch(message)
-        if found is None:
-            continue
-        values = found.groupdict()
-        for field, value in values.items():
-            if field.startswith("label"):
-                known = names()
-                values[field] = ", ".join(known.get(one, one) for one in value.split(", "))
-            else:
-                values[field] = translate_message(value, language, part=part, names=names)
-        return (catalogue(language, part).get(text) or text).format(**values)
-    return message
-
-
-@cache
-def _patterns(part: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """Return the texts with braces of a part and what matches them filled in, longest first."""
-    texts = [text for text in catalogue("zh", part) if "{" in text and "|" not in text]
-    pairs = [
-        (text, re.compile(BRACES.sub(r"(?P<\1>.+?)", re.escape(text)), re.DOTALL))
-        for text in texts
-        if len(set(BRACES.findall(re.escape(text)))) == text.count("{")
-    ]
-    return tuple(sorted(pairs, key=lambda pair: -len(pair[0])))
 
 
 def translate_count(

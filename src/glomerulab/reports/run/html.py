@@ -99,7 +99,9 @@ def render_html(
         .render(
             page=page,
             language=language,
-            _=lambda text: translate_filled(text, language, "evaluation", names=names),
+            _=lambda text: translate_filled(
+                text, language, "evaluation", names=lambda: names or {}
+            ),
             code=_with_code,
         )
     )

@@ -35,7 +35,7 @@ def test_filled_values_keep_their_place() -> None:
     shown = "A (12 images of 4 patients), B (8 images of 5 patients)"
     text = f"Fewer than 30 images or 5 patients show: {shown}."
     assert translate_filled(text, "en", "evaluation") == text
-    chinese = translate_filled(text, "zh", "evaluation", names={"A": "甲", "B": "乙"})
+    chinese = translate_filled(text, "zh", "evaluation", names=lambda: {"A": "甲", "B": "乙"})
     assert chinese.startswith("以下类别少于 30 幅图像或 5 名患者：甲（4 名患者的 12 幅图像）")
     assert "乙（5 名患者的 8 幅图像）" in chinese
     assert translate_filled("Nobody knows this sentence.", "zh", "evaluation") == (

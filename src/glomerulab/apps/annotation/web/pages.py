@@ -18,8 +18,8 @@ from glomerulab.i18n.catalogue import (
     language_name,
     localized,
     translate,
-    translate_message,
 )
+from glomerulab.i18n.sentences import translate_filled
 from glomerulab.reports.html import page_environment, script_json
 from glomerulab.taxonomy import definition_of
 
@@ -67,7 +67,7 @@ def localized_message(request: Request, message: str) -> str:
         labels = get_site(request).study().taxonomy.labels
         return {label.id: localized(label, "name", language) for label in labels}
 
-    return translate_message(message, language, part="annotation", names=names)
+    return translate_filled(message, language, "annotation", names=names)
 
 
 def label_guide(request: Request, study: Study) -> list[dict[str, str]]:

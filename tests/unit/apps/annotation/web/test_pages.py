@@ -10,7 +10,7 @@ from glomerulab.apps.annotation.web.site import Site, SiteSettings
 from glomerulab.apps.annotation.web.slide_cache import SlideCache
 from glomerulab.apps.web.language import language_of
 from glomerulab.apps.web.server import LOCAL_HOSTS
-from glomerulab.i18n.catalogue import translate_message
+from glomerulab.i18n.sentences import translate_filled
 from glomerulab.reports.html import script_json
 from tests.support.annotation_studies import CRESCENT, NORMAL, save
 
@@ -98,14 +98,16 @@ def test_messages_name_labels_and_speak_the_language_of_the_page(web):
     anna.cookies.set("glomerulab_language", "zh")
     item = anna.get("/api/items/2").json()
     missing = anna.save(item, labels={"cgn": 1}).json()["detail"]
-    assert missing.startswith("缺少标签 正常肾小球, 系膜细胞增生")
+    assert missing.startswith("缺少标签 正常肾小球、系膜细胞增生")
 
 
 def test_a_filled_in_message_is_translated_with_what_it_holds():
     text = "2 shape(s) could not be cut, the first because: the region lies outside its slide; "
-    found = translate_message(text + "1 other(s) were handed out", "zh", part="annotation")
+    found = translate_filled(text + "1 other(s) were handed out", "zh", "annotation")
     assert "区域位于切片之外" in found
     assert "2" in found
-    assert translate_message("unheard of {x}", "zh", part="annotation") == "unheard of {x}"
+    assert translate_filled("unheard of {x}", "zh", "annotation") == "unheard of {x}"
     login = "the login '{n} boxes' is taken; choose another"
-    assert "'{n} boxes'" in translate_message(login, "zh", part="annotation")
+    assert "'{n} boxes'" in translate_filled(login, "zh", "annotation")
+    unknown = "nobody translated this message, and its commas stay"
+    assert translate_filled(unknown, "zh", "annotation") == unknown
