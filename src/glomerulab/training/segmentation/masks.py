@@ -440,7 +440,12 @@ def _filled(
     shape: tuple[int, int],
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
     """Yield rows and columns of the pixels whose centre lies in a part of an area."""
-    for one in _polygons(area):
+    # Areas such as the cortex have thousands of points and holes elsewhere.
+    right, bottom = (at + n * by for at, n, by in zip(corner, shape[::-1], step, strict=True))
+    near = shapely.clip_by_rect(
+        area, corner[0] - step[0], corner[1] - step[1], right + step[0], bottom + step[1]
+    )
+    for one in _polygons(near):
         if not one.interiors:
             yield _ring_pixels(one.exterior, corner, step, shape)
             continue

@@ -70,7 +70,7 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor, int]]):
         jitter = None if self.augmentation is None else self.augmentation.two_stain_jitter
         if jitter is not None and field.facts.stain in STAIN_PRIORS:
             pixels = jitter_stains(pixels, rng, stain=str(field.facts.stain), jitter=jitter)
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255.0
+        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255.0
         targets = torch.from_numpy(labels.targets(self._n_structures, self._cores))
         if self.augmentation is not None:
             image, moved = self.augmentation.with_masks(image, targets.float(), rng)
