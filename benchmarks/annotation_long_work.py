@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,9 @@ def manifest(n_images: int, seed: int | None = None) -> Manifest:
     return manifest_from_rows(table, folder=Path("/"), taxonomy=TAXONOMY)
 
 
-def predictions(n_images: int) -> pd.DataFrame:
+def predictions(n_images: int, seed: int) -> pd.DataFrame:
     """Return random probabilities."""
-    values = np.random.default_rng(0).dirichlet(np.ones(len(TAXONOMY.label_ids)), n_images)
+    values = np.random.default_rng(seed).dirichlet(np.ones(len(TAXONOMY.label_ids)), n_images)
     columns = [f"probability_{label_id}" for label_id in TAXONOMY.label_ids]
     table = pd.DataFrame(values, columns=columns)
     return table.assign(image_id=manifest(n_images).table["image_id"].to_numpy())
@@ -98,9 +99,9 @@ def measure(store: Store, n_images: int) -> None:
             return import_labels(store, labelled, login=login, by="owner")  # noqa: B023
 
         watch.measure(f"import labels of {login}", import_)
-    calls = predictions(n_images)
-    for name in ("import model calls", "replace them"):
-        watch.measure(name, lambda: import_model_calls(store, calls, source="m", by="owner"))
+    for seed, name in enumerate(("import model calls", "replace them")):
+        calls = predictions(n_images, seed)
+        watch.measure(name, partial(import_model_calls, store, calls, source="m", by="owner"))
     watch.measure("list disagreements", lambda: list_disagreements(store, by="owner"))
     watch.measure("settle by majority", lambda: adjudicate_all(store, "majority", by="owner"))
     watch.measure("progress", lambda: study_progress(store, by="owner"))

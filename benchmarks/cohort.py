@@ -34,6 +34,7 @@ from glomerulab.runtime.cluster import open_workers
 from glomerulab.runtime.parallel import map_outcomes
 
 COMMAND = [sys.executable, "-m", "glomerulab"]
+N_RENDERED = 4
 
 
 def nothing(number: int) -> int:
@@ -147,6 +148,7 @@ def resume(n_cases: int) -> None:
 
 def read(n_rows: int) -> None:
     import pyarrow.dataset
+    import pyarrow.parquet
 
     from glomerulab.pipeline.cohort_merge import _schema
 
@@ -184,13 +186,22 @@ def small_run() -> Path:
 
 
 def phantoms(home: Path, run: Path, n_slides: int) -> Path:
+    """Return the table of slides of as many patients; few are rendered, the others are copies."""
     from glomerulab.inference.engines.open import open_engine
     from glomerulab.phantom.slides import write_phantom_slides
 
     mpp = open_engine(run).card.mpp
-    return write_phantom_slides(
-        home / "phantom", n_patients=n_slides, n_glomeruli=4, seed=7, mpp=mpp
+    table = write_phantom_slides(
+        home / "phantom", n_patients=min(n_slides, N_RENDERED), n_glomeruli=4, seed=7, mpp=mpp
     )
+    rendered = pd.read_csv(table)
+    rows = rendered.iloc[np.arange(n_slides) % len(rendered)].reset_index(drop=True)
+    names = rows["slide_id"] + [f"-{number}" for number in range(n_slides)]
+    for old, new in zip(rows["slide_id"], names, strict=True):
+        regions = table.parent / "regions"
+        (regions / f"{new}.geojson").write_bytes((regions / f"{old}.geojson").read_bytes())
+    rows.assign(slide_id=names, patient_id=names).to_csv(table, index=False)
+    return table
 
 
 def predict_command(table: Path, run: Path, detector: Path | None) -> list[str]:

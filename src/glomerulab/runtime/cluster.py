@@ -6,6 +6,7 @@ The package ``distributed`` comes with ``glomerulab[cluster]``.
 
 import importlib.util
 import logging
+import os
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -154,7 +155,7 @@ def open_workers(
             with (
                 _started(described) as started,
                 _client(started) as client,
-                _beside(partial(_replace, started, described.jobs)),
+                _beside(partial(_replace, started, described)),
                 _beside(partial(_warn, client, f"their output is in {described.logs}")),
             ):
                 yield DaskWorkers(client)
@@ -183,11 +184,11 @@ def _started(described: ClusterFile) -> Iterator[Any]:
     except (OSError, RuntimeError, ValueError) as error:
         raise GlomerulabError(f"the cluster cannot be started: {_reason(error)}") from error
     with closing(cluster):
-        _submit(cluster, described.jobs)
+        _submit(cluster, described)
         yield cluster
 
 
-def _submit(cluster: Any, n_workers: int) -> None:  # noqa: ANN401 - as start_cluster
+def _submit(cluster: Any, described: ClusterFile) -> None:  # noqa: ANN401 - as start_cluster
     """Submit the jobs that are missing, as `scale`, which only logs what the queue refuses.
 
     Raises
@@ -195,8 +196,13 @@ def _submit(cluster: Any, n_workers: int) -> None:  # noqa: ANN401 - as start_cl
     GlomerulabError
         If the queue takes no job.
     """
-    while len(cluster.worker_spec) < n_workers:
-        cluster.worker_spec.update(cluster.new_worker_spec())
+    while len(cluster.worker_spec) < described.jobs:
+        (name, spec), *_ = cluster.new_worker_spec().items()
+        if described.kind == "local":
+            spec = spec | {
+                "options": spec["options"] | {"env": _local_environment(described, name)}
+            }
+        cluster.worker_spec[name] = spec
     try:
         cluster.sync(cluster._correct_state)  # noqa: SLF001 - what `scale` calls
     except (OSError, RuntimeError, ValueError) as error:
@@ -205,6 +211,18 @@ def _submit(cluster: Any, n_workers: int) -> None:  # noqa: ANN401 - as start_cl
             f"the queue takes no job ({_reason(error)}); correct the cluster file, or run this "
             "where jobs are submitted from"
         ) from error
+
+
+def _local_environment(described: ClusterFile, number: int) -> dict[str, str]:
+    """Return the threads of a worker of this machine, and the GPU that it has for itself."""
+    environment = {"OMP_NUM_THREADS": str(described.cores)}
+    if described.gpus:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(
+            map(str, range(described.jobs))
+        )
+        devices = visible.split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
+    return environment
 
 
 async def _forget_refused(cluster: Any) -> None:  # noqa: ANN401 - as start_cluster
@@ -234,7 +252,7 @@ def start_cluster(described: ClusterFile) -> Any:  # noqa: ANN401 - a class for 
         from distributed import LocalCluster
 
         return LocalCluster(
-            n_workers=described.jobs,
+            n_workers=0,  # started as the jobs of a queue are
             threads_per_worker=1,
             processes=True,
             memory_limit=described.memory,
@@ -257,11 +275,15 @@ def _beside(work: Callable[[Event], None]) -> Iterator[None]:
         thread.join()
 
 
-def _replace(cluster: Any, n_workers: int, ended: Event) -> None:  # noqa: ANN401 - as start_cluster
+def _replace(
+    cluster: Any,  # noqa: ANN401 - as start_cluster
+    described: ClusterFile,
+    ended: Event,
+) -> None:
     """Keep so many workers; Dask does not replace those that are lost."""
     while not ended.wait(REPLACE_EVERY):
         try:
-            _submit(cluster, n_workers)
+            _submit(cluster, described)
         except GlomerulabError as error:  # it may be that the queue is down for a while
             logger.warning("%s", error)
 

@@ -342,6 +342,15 @@ def test_a_damaged_file_of_a_cohort_is_named(whole, tmp_path, name, content) -> 
     assert (out / "calls" / "shard=00000" / "calls.parquet").read_bytes() == calls
 
 
+def test_the_calls_are_the_same_whoever_writes_them(whole, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("glomerulab.pipeline.cohort_merge.CASES_PER_SHARD", 2)
+    for n_workers in (1, 2):
+        shutil.copytree(whole, tmp_path / str(n_workers))
+        merge_cohort(tmp_path / str(n_workers), n_workers=n_workers)
+    assert len(list((tmp_path / "2" / "calls").iterdir())) == 3
+    assert content(tmp_path / "1") == content(tmp_path / "2")
+
+
 def test_a_cohort_without_a_case_that_is_done_is_left_as_it_is(slides, trained, tmp_path) -> None:
     out = tmp_path / "out"
     run(slides, trained, out, part=(1, 5))

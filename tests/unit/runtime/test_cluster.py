@@ -162,6 +162,22 @@ WANTED = {
 }
 
 
+def _environment(_number: int) -> tuple[str | None, str | None]:
+    time.sleep(0.2)  # long enough that both workers take some
+    return os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS")
+
+
+def test_each_worker_of_this_machine_has_its_threads_and_a_gpu_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    file = tmp_path / "cluster.toml"
+    file.write_text('kind = "local"\njobs = 2\ncores = 3\ngpus = 1\nmemory = "1GB"\n')
+    with open_workers(cluster=file) as workers:
+        found = {one.value for one in map_outcomes(_environment, range(8), workers=workers)}
+    assert found == {("2", "3"), ("5", "3")}
+
+
 @pytest.mark.parametrize("kind", WANTED)
 def test_the_job_script_books_what_the_file_says(kind: str, tmp_path: Path) -> None:
     described = ClusterFile.model_validate(QUEUE | {"kind": kind, "logs": str(tmp_path)})
