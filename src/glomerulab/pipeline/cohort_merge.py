@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet
 from pydantic import ValidationError
 
 from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFacts
