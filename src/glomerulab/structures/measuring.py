@@ -99,7 +99,8 @@ def _measured(
     if one.structure == "glomerulus":
         measures |= glomerulus_measures(one, area, structure_map)
     elif one.structure in TUBES:
-        measures |= tube_measures(one, None if light is None else light.within(one), area, frame)
+        lit = None if light is None else light.within(one)
+        measures |= tube_measures(one, polygon, lit, frame)
     in_cortex = None
     if "cortex" in frame.structures:
         inside = part_mask(one, "cortex", structure_map)

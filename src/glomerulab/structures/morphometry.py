@@ -137,21 +137,21 @@ def part_mask(of: StructureObject, structure_id: str, structure_map: StructureMa
 
 
 def tube_measures(
-    of: StructureObject, light: Flags | None, area: Measure, frame: MapFrame
+    of: StructureObject, polygon: Polygon, light: Flags | None, frame: MapFrame
 ) -> dict[str, Measure]:
     """Return diameter, wall and lumen of a tubule or an artery.
 
     Parameters
     ----------
+    polygon : Polygon
+        Its outline in level-0 pixels; holes are taken for lumen.
     light : ndarray of bool, optional
         Where the slide is as light as glass, in the object's box; None without the slide.
-    area : Measure
-        Of the object.
     """
     if of.mask.size > MAX_AXIS_PX:
         return {}
     delta = _half_pixel(frame)
-    whole = ndimage.binary_fill_holes(of.mask)
+    whole = ndimage.binary_fill_holes(of.mask) if polygon.interiors else of.mask
     spacing = (frame.mpp[1], frame.mpp[0])
     # To the centre of the nearest pixel outside.
     distance = ndimage.distance_transform_edt(np.pad(whole, 1), sampling=spacing)[1:-1, 1:-1]
@@ -161,7 +161,8 @@ def tube_measures(
     radius = float(np.median(widest[axis])) - delta
     found = {"medial_diameter_um": Measure(2 * radius, 2 * delta * (1 + math.sqrt(2)))}
     if light is not None:
-        found |= _lumen_measures(_lumen(whole, light, frame), distance, area, frame)
+        lumen = _lumen(whole, light, frame) | (whole & ~of.mask)
+        found |= _lumen_measures(lumen, distance, _area(whole, frame), frame)
     return found
 
 

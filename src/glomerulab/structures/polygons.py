@@ -97,7 +97,8 @@ def _placed(contour: Polygon, frame: MapFrame, left: int, top: int) -> Polygon:
 
 def _simplified(contour: Polygon, tolerance: float) -> Polygon:
     for halvings in range(N_TOLERANCES):
-        simple = contour.simplify(tolerance / 2**halvings)
+        # What the faster algorithm makes is checked below.
+        simple = contour.simplify(tolerance / 2**halvings, preserve_topology=False)
         if (
             isinstance(simple, Polygon)
             and simple.is_valid

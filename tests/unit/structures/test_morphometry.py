@@ -22,11 +22,12 @@ def measured(mask, *, light=None, structure="tubule", inner=None):
     rows, columns = np.nonzero(mask)
     box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
     one = StructureObject(structure, box[1].start, box[0].start, mask[box], 1.0, touches_edge=False)
-    found = shape_measures(one, object_polygon(one, drawn.frame), drawn.frame)
+    polygon = object_polygon(one, drawn.frame)
+    found = shape_measures(one, polygon, drawn.frame)
     if structure == "glomerulus":
         return found | glomerulus_measures(one, found["area_um2"], drawn)
     cut = None if light is None else light[box]
-    return found | tube_measures(one, cut, found["area_um2"], drawn.frame)
+    return found | tube_measures(one, polygon, cut, drawn.frame)
 
 
 def is_within_error(measure, truth):
@@ -53,6 +54,15 @@ def test_a_ring_has_the_wall_and_lumen_of_the_formula_within_the_error(inner, wa
     assert is_within_error(found["wall_um"], wall * MPP)
     assert is_within_error(found["lumen_area_um2"], math.pi * (inner * MPP) ** 2)
     assert is_within_error(found["lumen_share"], (inner / (inner + wall)) ** 2)
+
+
+def test_a_hole_is_lumen_even_where_the_slide_is_dark():
+    inner = draw_disc(SHAPE, (130, 130), 15)
+    ring = draw_disc(SHAPE, (130, 130), 40) & ~inner
+    found = measured(ring, light=np.zeros(SHAPE, bool))
+    assert is_within_error(found["wall_um"], 25 * MPP)
+    assert is_within_error(found["lumen_share"], (15 / 40) ** 2)
+    assert is_within_error(found["medial_diameter_um"], 80 * MPP)
 
 
 def test_a_tube_cut_lengthwise_has_its_width_as_medial_diameter():
