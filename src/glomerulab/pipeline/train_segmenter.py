@@ -44,7 +44,13 @@ from glomerulab.training.segmentation.run import (
     train_segmenter_run,
 )
 
-__all__ = ["TrainedSegmenter", "score_fields", "train_segmenter"]
+__all__ = [
+    "TrainedSegmenter",
+    "predicted_frame",
+    "predicted_map",
+    "score_fields",
+    "train_segmenter",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +144,7 @@ def score_fields(
     for one in track(fields, "Scoring", len(fields)):
         for window in one.windows():
             pixels, labels = one.read_window(window)
-            frame = _frame(segmenter, pixels)
+            frame = predicted_frame(segmenter, pixels)
             truth = StructureMap(frame, labels.present, labels.present, labels.present, labels.core)
             found += count_field(
                 truth,
@@ -189,7 +195,8 @@ def predicted_map(segmenter: Segmenter, pixels: RgbImage, frame: MapFrame) -> St
     return StructureMap(frame, **layers, **{CORE: core})
 
 
-def _frame(segmenter: Segmenter, pixels: RgbImage) -> MapFrame:
+def predicted_frame(segmenter: Segmenter, pixels: RgbImage) -> MapFrame:
+    """Return the frame of the map of an image at the segmenter's mpp."""
     height, width = pixels.shape[:2]
     mpp = segmenter.card.mpp
     return MapFrame(

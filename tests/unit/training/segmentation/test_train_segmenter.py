@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from glomerulab.cli.main import app
 from glomerulab.errors import ConfigError, GlomerulabError, OutputError, TrainingError
 from glomerulab.inference.segmenter import open_segmenter
 from glomerulab.models.segmentation import load_segmenter
@@ -147,3 +149,21 @@ def test_a_training_learns_discs(make_fields: MakeFields, configure: Configure) 
     assert score.dice > 0.9
     assert score.detection is not None
     assert score.detection.recall >= 0.75
+
+
+def test_the_command_tells_what_it_did_not_use(make_fields: MakeFields, tmp_path: Path) -> None:
+    folder = make_fields(4)
+    (folder / "masks" / "f3.png").unlink()
+    toml = folder / "segmenter.toml"
+    toml.write_text(
+        'out = "run"\nencoder = "mobilenetv3_small_050"\npatch_px = 64\nepochs = 1\n'
+        "patches_per_epoch = 4\nbatch_size = 4\nheld_out_share = 0.34\n[[sets]]\n"
+        'images = "images"\nmasks = "masks"\nvalues = { 7 = "glomerulus" }\n'
+        'knows = ["glomerulus"]\nmpp = 1.0\n'
+    )
+    done = CliRunner().invoke(app, ["train-segmenter", str(toml), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 1
+    assert "images/f3" in done.stderr
+    assert "Dice" in done.stdout
+    assert (tmp_path / "run" / "seal.json").is_file()
+    assert not (folder / "run").exists()
