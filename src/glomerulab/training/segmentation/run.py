@@ -48,9 +48,9 @@ logger = logging.getLogger(__name__)
 
 WITHOUT_EFFECT = ("out", "n_workers", "held_out_share")
 FIELDS_FILE = "fields.csv"
-N_VALIDATION = 48
-"""Patches of held-out fields on which each epoch is measured."""
-N_NORM_BATCHES = 16
+MAX_VALIDATION = 48
+"""Patches of held-out fields on which each epoch is measured; at most a quarter of an epoch's, as
+those on which batch norm is."""
 VALIDATION_EPOCH = 1 << 30
 """In place of an epoch in the seed of patches that are the same in every epoch."""
 
@@ -209,15 +209,22 @@ def _fit(
         n_patches=config.patches_per_epoch,
         augmentation=config.augmentation,
     )
+    n_measured = max(config.batch_size, config.patches_per_epoch // 4)
     still = PatchDataset(
         parts.training,
         card,
         config,
-        n_patches=config.batch_size * N_NORM_BATCHES,
+        n_patches=n_measured,
         augmentation=None,
     )
     validation = (
-        PatchDataset(parts.held_out, card, config, n_patches=N_VALIDATION, augmentation=None)
+        PatchDataset(
+            parts.held_out,
+            card,
+            config,
+            n_patches=min(n_measured, MAX_VALIDATION),
+            augmentation=None,
+        )
         if parts.held_out
         else None
     )
