@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from glomerulab.cases.calls import GlomerulusCall, LabelSet
 from glomerulab.cases.case_folder import CaseFacts, CaseFolder, Note, SlideFacts
@@ -18,6 +19,8 @@ from glomerulab.cases.counting import Glomerulus, group_glomeruli
 from glomerulab.cases.folder_record import Edit
 from glomerulab.cases.grading import CaseSummary, summarize_case
 from glomerulab.cases.rules import BUILT_IN_RULE_SETS, RuleSet, load_rule_set
+from glomerulab.cases.structures import CaseStructures, read_case_structures
+from glomerulab.runtime.files import StrPath
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["Case", "build_cases"]
@@ -45,6 +48,8 @@ class Case:
     another patient's."""
     edits: tuple[Edit, ...] = ()
     """Changes of the folder since it was written that concern this case."""
+    structures: CaseStructures | None = None
+    """What outlines of its slides gave; None without outlines."""
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -143,16 +148,25 @@ class Case:
         return () if call.image_id in self.latest_corrections else call.reasons
 
 
-def build_cases(folder: CaseFolder, rule_sets: Sequence[RuleSet] | None = None) -> tuple[Case, ...]:
+def build_cases(
+    folder: CaseFolder,
+    rule_sets: Sequence[RuleSet] | None = None,
+    *,
+    structures: StrPath | None = None,
+) -> tuple[Case, ...]:
     """Count and grade every case of a predictions folder.
 
     Parameters
     ----------
     rule_sets : sequence of RuleSet, optional
         By default all built-in ones.
+    structures : path, optional
+        Folder that ``glomerulab segment`` wrote; its outlines grade what glomeruli cannot.
 
     Raises
     ------
+    GlomerulabError
+        If `structures` holds no outlines, or a file in it is damaged.
     PredictionsError
         If the file of corrections is damaged, or rows were removed from it and the folder was not
         read with `accept_edits`.
@@ -184,6 +198,9 @@ def build_cases(folder: CaseFolder, rule_sets: Sequence[RuleSet] | None = None) 
             if (one.patient_id or one.slide_id) == patient
         }
         reviewed = frozenset(labels)
+        outlined = None
+        if structures is not None:
+            outlined = read_case_structures(Path(structures), slide_ids - {""})
         cases.append(
             Case(
                 patient=patient,
@@ -191,11 +208,16 @@ def build_cases(folder: CaseFolder, rule_sets: Sequence[RuleSet] | None = None) 
                 slides=tuple(one for one in folder.facts.slides if one.slide_id in slide_ids),
                 calls=calls,
                 glomeruli=corrected,
-                summary=summarize_case(corrected, folder.taxonomy, rules, reviewed=reviewed),
-                model_summary=summarize_case(predicted, folder.taxonomy, rules),
+                summary=summarize_case(
+                    corrected, folder.taxonomy, rules, reviewed=reviewed, structures=outlined
+                ),
+                model_summary=summarize_case(
+                    predicted, folder.taxonomy, rules, structures=outlined
+                ),
                 corrections=own,
                 outdated=outdated_of(patient),
                 unmatched=outdated_of(None),
+                structures=outlined,
                 edits=tuple(one for one in (*folder.edits, *lost) if one.case in {None, patient}),
             )
         )

@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 from glomerulab.cases.calls import LabelSet
 from glomerulab.cases.counting import Glomerulus
 from glomerulab.cases.rules import Finding, Grade, Item, RuleSet, code_of, matching_labels
+from glomerulab.cases.structures import CaseStructures, Measured
 from glomerulab.i18n.catalogue import LANGUAGES, Language, localized, translate
 from glomerulab.taxonomy import Label, Taxonomy
 
@@ -73,6 +74,8 @@ class ItemResult:
     """Why there is no grade."""
     warnings: tuple[Text, ...] = ()
     """Why a pathologist's grade may differ."""
+    measured: Measured | None = None
+    """What outlines gave, where they grade the item."""
 
     @property
     def n_with(self) -> int | None:
@@ -183,6 +186,7 @@ def summarize_case(
     rule_sets: Sequence[RuleSet],
     *,
     reviewed: frozenset[str] = frozenset(),
+    structures: CaseStructures | None = None,
 ) -> CaseSummary:
     """Count and grade the glomeruli of one case."""
     calls = [call for one in glomeruli for call in one.calls]
@@ -203,15 +207,26 @@ def summarize_case(
         n_not_assessed=sum(1 for one in glomeruli if one.is_not_assessed),
         n_uncertain=sum(1 for one in glomeruli if not one.is_certain),
         labels=tuple(_label_count(label, glomeruli, n_glomeruli) for label in taxonomy.labels),
-        rules=tuple(apply_rule_set(rules, glomeruli, taxonomy) for rules in rule_sets),
+        rules=tuple(
+            apply_rule_set(rules, glomeruli, taxonomy, structures=structures) for rules in rule_sets
+        ),
     )
 
 
 def apply_rule_set(
-    rule_set: RuleSet, glomeruli: Sequence[Glomerulus], taxonomy: Taxonomy
+    rule_set: RuleSet,
+    glomeruli: Sequence[Glomerulus],
+    taxonomy: Taxonomy,
+    *,
+    structures: CaseStructures | None = None,
 ) -> RuleResult:
-    """Grade every item of a rule set for the glomeruli of one case."""
-    items = tuple(_grade_item(rule_set, item, glomeruli, taxonomy) for item in rule_set.items)
+    """Grade every item of a rule set for the glomeruli and outlined structures of one case."""
+    items = tuple(
+        _grade_item(rule_set, item, glomeruli, taxonomy)
+        if item.measure is None or structures is None
+        else _grade_measured(item, structures[item.measure])
+        for item in rule_set.items
+    )
     return RuleResult(rule_set, items, _n_called(glomeruli), _n_range(glomeruli))
 
 
@@ -266,6 +281,29 @@ def _grade_item(
     grade = counter.grade(called)
     counts = counter.basis(grade, called, rule_set.findings)
     return replace(result, grade=grade, counts=counts, n_of=called[0])
+
+
+def _grade_measured(item: Item, measured: Measured) -> ItemResult:
+    """Grade by what outlines gave: the likely grade, and all that their range allows."""
+    if measured.value is None:
+        return ItemResult(item, None, not_assessed=measured.basis)
+    low, likely, high = (_measured_grade(item, one) for one in measured.value)
+    order = item.grades
+    possible = order[order.index(high) : order.index(low) + 1]  # the highest grade comes first
+    return ItemResult(item, likely, possible=possible, measured=measured)
+
+
+def _measured_grade(item: Item, value: float) -> Grade:
+    # Sums of areas end beside a limit that they mean to meet.
+    exact = round(value, 9)
+    return next(
+        grade
+        for grade in item.grades
+        if grade.is_rest
+        or (grade.above is not None and exact > float(grade.above))
+        or (grade.at_least is not None and exact >= float(grade.at_least))
+        or (grade.at_least_n is not None and exact >= grade.at_least_n)
+    )
 
 
 def _no_label(findings: Sequence[Finding]) -> Text:

@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from glomerulab.cases.structures import MeasureKey
 from glomerulab.errors import ConfigError
 from glomerulab.runtime.files import read_utf8
 from glomerulab.runtime.messages import first_problem
@@ -27,6 +28,7 @@ BUILT_IN_RULE_SETS = (
     "berden",
     "crescentic_gn",
     "japanese_h_grade",
+    "banff_like",
 )
 """Names that `load_rule_set` takes, in the order of a report."""
 
@@ -93,13 +95,18 @@ class Item(_Strict):
     leaves_out: tuple[str, ...] = ()
     """Findings whose glomeruli are left out of the denominator."""
     grades: tuple[Grade, ...] = ()
+    measure: MeasureKey | None = None
+    """What of outlines grades it, in place of glomeruli; its share or number has the limits."""
     never: str = ""
-    """Why counts of glomeruli cannot grade it; then it has no grades."""
+    """Why counts of glomeruli cannot grade it; then it has no grades, or only by its measure."""
     never_zh: str = ""
 
     @model_validator(mode="after")
     def _ends_in_a_rest(self) -> "Item":
-        if self.never:
+        if self.measure is not None:
+            if not self.never or self.counts or any(grade.counts for grade in self.grades):
+                raise ValueError(f"{self.id}, which is measured, needs never and takes no counts")
+        elif self.never:
             return self
         if not self.grades or not self.grades[-1].is_rest:
             raise ValueError(f"the last grade of {self.id} must be without limits")

@@ -45,6 +45,10 @@ def report(
         bool, typer.Option("--maps", help="Also show saliency maps that failed their tests.")
     ] = False,
     slides: SurroundingsOption = None,
+    structures: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `glomerulab segment` wrote: areas, T, ci and ct as well."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Of a cohort: processes.")] = 1,
     scheduler: SchedulerOption = None,
     cluster: ClusterOption = None,
@@ -84,6 +88,7 @@ def report(
                 rule_sets=rule_sets,
                 language=language.language,
                 accept_edits=accept_edits,
+                structures=structures,
                 n_workers=workers,
                 workers=pool,
                 track=show_progress,
@@ -100,6 +105,7 @@ def report(
         accept_edits=accept_edits,
         maps=maps,
         slides=slides,
+        structures=structures,
         track=show_progress,
     )
     for case in written.cases:

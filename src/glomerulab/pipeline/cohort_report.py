@@ -40,6 +40,7 @@ def report_cohort(
     rule_sets: Sequence[RuleSet] | None = None,
     language: Language = "en",
     accept_edits: bool = False,
+    structures: Path | None = None,
     n_workers: int = 1,
     workers: Workers | None = None,
     track: Track = silent,
@@ -48,7 +49,7 @@ def report_cohort(
 
     Parameters
     ----------
-    formats, rule_sets, language, accept_edits
+    formats, rule_sets, language, accept_edits, structures
         As for `glomerulab.reports.case.write.write_case_reports`.
     n_workers : int, default 1
         Processes.
@@ -73,6 +74,7 @@ def report_cohort(
         rule_sets=rule_sets,
         language=language,
         accept_edits=accept_edits,
+        structures=None if structures is None else structures.absolute(),
     )
     n_files, failures = 0, {}
     with closing(map_outcomes(write, cases, n_workers=n_workers, workers=workers)) as outcomes:
@@ -90,6 +92,7 @@ def _write(
     rule_sets: Sequence[RuleSet] | None,
     language: Language,
     accept_edits: bool,
+    structures: Path | None,
 ) -> int:
     folder = case[1]
     written = write_case_reports(
@@ -99,5 +102,6 @@ def _write(
         rule_sets=rule_sets,
         language=language,
         accept_edits=accept_edits,
+        structures=structures,
     )
     return len(written.paths)

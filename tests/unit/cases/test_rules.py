@@ -13,7 +13,7 @@ def test_every_built_in_rule_set_has_version_and_source(name: str) -> None:
     rules = load_rule_set(name)
     assert rules.id == name
     assert rules.version
-    assert any(year in rules.source for year in ("2003", "2004", "2010", "2013", "2017"))
+    assert any(year in rules.source for year in ("2003", "2004", "2010", "2013", "2017", "2018"))
 
 
 def test_thresholds_are_exact() -> None:
@@ -41,6 +41,8 @@ def test_an_unknown_rule_set_names_the_known_ones(tmp_path: Path) -> None:
         ('[{ grade = "a" }, { grade = "b" }]', "only the last"),
         ('[{ grade = "a", above = 2 }, { grade = "b" }]', "must be at most 1, got 2"),
         ('[{ grade = "a", counts = ["x"] }]', "unknown findings: x"),
+        ('[{ grade = "a" }]\nmeasure = "fibrosis"', "needs never"),
+        ('[{ grade = "a" }]\nmeasure = "lakes"', "measure"),
     ],
 )
 def test_an_invalid_rule_set_is_refused(tmp_path: Path, grades: str, message: str) -> None:

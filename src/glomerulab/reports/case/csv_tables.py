@@ -11,6 +11,7 @@ from glomerulab.cases.calls import GlomerulusCall
 from glomerulab.cases.case import Case
 from glomerulab.cases.corrections import call_text, labels_text
 from glomerulab.cases.grading import ItemResult, RuleResult
+from glomerulab.cases.structures import Measured
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.tables import not_a_formula
@@ -48,7 +49,11 @@ RESULT_COLUMNS = (
     "labels",
     "not_assessed",
     "note",
+    "value",
+    "unit",
 )
+
+UNITS = {"mm2": "mm2", "share": "share from 0 to 1", "per_mm2": "1/mm2", "count": "number"}
 
 Row = Mapping[str, object]
 
@@ -94,7 +99,8 @@ def write_results_csv(case: Case, path: Path) -> None:
     is ``not_judged``, and ``item`` names the slide, region or image. The numbers of glomeruli
     and of regions that are not assessed as such have ``glomeruli``, the rows of labels have
     ``count``. If a grade is based on several counts, ``n_with`` is empty and ``counted`` names
-    each.
+    each. Measures of outlines have ``structures`` and their key, with ``value``, ``unit`` and, as
+    ``low`` and ``high``, where the segmenter is certain and where it finds possible.
     """
     rows: list[Row] = [
         {"rule_set": "warning", "item": one.kind, "note": f"{NOTE}. {one.sentence}"}
@@ -126,8 +132,22 @@ def write_results_csv(case: Case, path: Path) -> None:
                 "labels": one.label.id,
             }
         )
+    if case.structures is not None:
+        rows += [_measured_row(one) for one in case.structures.measures]
     rows += [_item_row(result, item) for result in summary.rules for item in result.items]
     _write(path, RESULT_COLUMNS, [{"patient": case.patient, "note": NOTE, **row} for row in rows])
+
+
+def _measured_row(one: Measured) -> dict[str, object]:
+    row: dict[str, object] = {
+        "rule_set": "structures",
+        "item": one.key,
+        "unit": UNITS[one.unit],
+    }
+    if one.value is None:
+        return row | {"not_assessed": one.basis["en"]}
+    low, likely, high = (f"{end:.6g}" for end in one.value)
+    return row | {"value": likely, "low": low, "high": high, "counted": one.basis["en"]}
 
 
 def _item_row(result: RuleResult, item: ItemResult) -> Row:
@@ -137,19 +157,23 @@ def _item_row(result: RuleResult, item: ItemResult) -> Row:
     ]
     warnings = [result.too_few] if item.grade and result.too_few else []
     warnings += [text["en"] for text in item.warnings]
-    return {
+    row: dict[str, object] = {
         "rule_set": result.rule_set.id,
         "version": result.rule_set.version,
         "item": item.item.id,
         "grade": item.grade.grade if item.grade else "",
         "n_with": "" if item.n_with is None else item.n_with,
-        "n_of": item.n_of,
+        "n_of": "" if item.measured else item.n_of,
         "counted": "; ".join(counts),
         "possible": "; ".join(one.grade for one in item.possible),
         "labels": "+".join(item.labels),
         "not_assessed": "" if item.not_assessed is None else item.not_assessed["en"],
         "note": " ".join((NOTE + ".", *warnings)) if warnings else NOTE,
     }
+    if item.measured is not None:
+        cells = _measured_row(item.measured)
+        row |= {name: cells[name] for name in ("value", "low", "high", "unit", "counted")}
+    return row
 
 
 def _range(ends: tuple[int, int]) -> str:

@@ -21,6 +21,7 @@ from glomerulab.cases.case import Case
 from glomerulab.cases.corrections import Correction, parse_time
 from glomerulab.cases.grading import ItemResult, LabelCount, RuleResult
 from glomerulab.cases.rules import Grade, RuleSet
+from glomerulab.cases.structures import Measured, Unit
 from glomerulab.reports.case.text import (
     RESEARCH_USE,
     SYNTHETIC,
@@ -127,6 +128,8 @@ def observations(case: Case) -> list[Resource]:
     found = [_glomeruli(case)]
     labels = zip(case.summary.labels, case.model_summary.labels, strict=True)
     found += [_label(case, one, by_model.n_with) for one, by_model in labels]
+    if case.structures is not None:
+        found += [_measure(case, one) for one in case.structures.measures]
     for result, by_model in zip(case.summary.rules, case.model_summary.rules, strict=True):
         for item, model_item in zip(result.items, by_model.items, strict=True):
             found.append(_item(case, result, item, model_item.grade))
@@ -162,6 +165,29 @@ def _label(case: Case, one: LabelCount, by_model: int) -> Resource:
     }
 
 
+def _measure(case: Case, one: Measured) -> Resource:
+    """Return what outlines gave, with its range, or why they gave nothing."""
+    found = _observation(case, {"text": one.name("en")}, "structures", one.key)
+    if one.value is None:
+        absent = {"system": ABSENT, "code": "not-performed", "display": "Not Performed"}
+        return found | {"dataAbsentReason": {"coding": [absent], "text": one.basis["en"]}}
+    low, likely, high = ({"valueQuantity": _quantity(end, one.unit)} for end in one.value)
+    return found | {
+        **likely,
+        "note": [{"text": RESEARCH_USE}, {"text": one.basis["en"]}],
+        "component": [
+            {"code": {"text": "Where the segmenter is certain"}} | low,
+            {"code": {"text": "Where the segmenter finds it possible"}} | high,
+        ],
+    }
+
+
+def _quantity(value: float, unit: Unit) -> Resource:
+    code = {"mm2": "mm2", "share": "%", "per_mm2": "/mm2", "count": "1"}[unit]
+    number = round(100 * value, 2) if unit == "share" else round(value, 4)
+    return {"value": number, "unit": code, "system": UCUM, "code": code}
+
+
 def _item(case: Case, result: RuleResult, item: ItemResult, by_model: Grade | None) -> Resource:
     rules = result.rule_set
     name = f"{rules.name} {rules.version}: {item.item.name}"
@@ -178,7 +204,10 @@ def _item(case: Case, result: RuleResult, item: ItemResult, by_model: Grade | No
         found["valueCodeableConcept"] = _grade(rules, item, item.grade)
         notes += [result.too_few] if result.too_few else []
         components += [_number(one.name, one.n_with) for one in item.counts]
-        components.append(_number("Glomeruli in the denominator", item.n_of))
+        if item.measured is None:
+            components.append(_number("Glomeruli in the denominator", item.n_of))
+        else:
+            notes.append(f"{item.measured.name('en')}: {item.measured.text('en')}")
     components += [
         _concept("Other possible grade", _grade(rules, item, one))
         for one in item.possible

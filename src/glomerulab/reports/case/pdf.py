@@ -131,6 +131,7 @@ def _texts(view: CaseView) -> dict[str, Any]:
         "summary": view.summary,
         "warnings": [asdict(one) for one in view.warnings],
         "labels": [asdict(one) for one in view.labels],
+        "tissue": [asdict(one) for one in view.tissue],
         "rules": [asdict(one) for one in view.rules],
         "changes": view.corrections,
         "model": view.model,

@@ -22,6 +22,7 @@ from glomerulab.cases.corrections import NOT_A_GLOMERULUS, call_text
 from glomerulab.cases.counting import Glomerulus
 from glomerulab.cases.grading import ItemResult, LabelCount, RuleResult
 from glomerulab.cases.rules import Grade, RuleSet
+from glomerulab.cases.structures import Measured
 from glomerulab.reports.case.text import call_name, grade_name, labels_name
 from glomerulab.runtime.names import clean_text
 from glomerulab.slides.dicom_codes import code_meaning, own, uid
@@ -117,8 +118,21 @@ def _item(case: Case, result: RuleResult, item: ItemResult, by_model: Grade | No
 def _item_counts(item: ItemResult) -> list[Measurement]:
     if item.grade is None:
         return []
+    if item.measured is not None:
+        return _measured(item.measured)
     found = [number(one.code, one.name, one.n_with) for one in item.counts]
     return [*found, number("n_of", "Glomeruli in the denominator", item.n_of)]
+
+
+def _measured(one: Measured) -> list[Measurement]:
+    if one.value is None:
+        return []
+    make = percent if one.unit == "share" else number
+    ends = zip(("low", "likely", "high"), one.value, strict=True)
+    return [
+        make(f"structures/{one.key}/{end}", f"{end.capitalize()}: {one.name('en')}", value)
+        for end, value in ends
+    ]
 
 
 def _grades(

@@ -51,7 +51,7 @@ class ItemRow:
     possible: str
     """Other possible grades, given the uncertain glomeruli."""
     labels: str
-    """Names of the labels that it is based on."""
+    """Names of the labels that it is based on, or what was measured."""
     reason: str
     """Why it was not assessed."""
 
@@ -79,6 +79,17 @@ class LabelRow:
     share: str
     range: str
     by_model: str
+
+
+@dataclass(frozen=True)
+class TissueRow:
+    """One measure of the outlined slides."""
+
+    name: str
+    value: str
+    """With its range; "not assessed" if there is none."""
+    basis: str
+    """The slides, or why it is not assessed."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,8 @@ class CaseView:
     warnings: tuple[CaseWarning, ...]
     rules: tuple[RuleBlock, ...]
     labels: tuple[LabelRow, ...]
+    tissue: tuple[TissueRow, ...]
+    """What outlines gave; empty without them."""
     images: tuple[ImageRow, ...]
     groups: tuple[ImageGroup, ...]
     """Images to review, then those of each label."""
@@ -163,6 +176,7 @@ def case_view(case: Case, language: Language) -> CaseView:
         warnings=case_warnings(case, language),
         rules=tuple(_rule_block(result, case, language) for result in case.summary.rules),
         labels=_label_rows(case, language),
+        tissue=_tissue_rows(case, language),
         images=images,
         groups=tuple(
             ImageGroup(name, _n_images(members, language), tuple(members), is_unsettled)
@@ -306,7 +320,11 @@ def _item_row(result: ItemResult, case: Case, language: Language) -> ItemRow:
     elif result.grade is None:
         possible = "".join(symbols)
     share = semicolon.join(_share(one, result.n_of, language) for one in result.counts)
-    if not share and result.grade is not None:
+    based_on = comma.join(names[key] for key in result.labels)
+    if result.measured is not None:
+        share = result.measured.text(language)
+        based_on = f"{result.measured.name(language)} ({result.measured.basis[language]})"
+    elif not share and result.grade is not None:
         share = str(result.n_of)
     return ItemRow(
         item=result.item.id,
@@ -314,7 +332,7 @@ def _item_row(result: ItemResult, case: Case, language: Language) -> ItemRow:
         grade="" if result.grade is None else grade_name(result.grade, language),
         share=share,
         possible=possible,
-        labels=comma.join(names[key] for key in result.labels),
+        labels=based_on,
         reason="" if result.not_assessed is None else result.not_assessed[language],
     )
 
@@ -357,6 +375,16 @@ def _label_rows(case: Case, language: Language) -> tuple[LabelRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def _tissue_rows(case: Case, language: Language) -> tuple[TissueRow, ...]:
+    if case.structures is None:
+        return ()
+    not_assessed = translate("Not assessed", language)
+    return tuple(
+        TissueRow(one.name(language), one.text(language) or not_assessed, one.basis[language])
+        for one in case.structures.measures
+    )
 
 
 def _range(ends: tuple[int, int]) -> str:

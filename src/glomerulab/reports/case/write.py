@@ -55,6 +55,7 @@ def write_case_reports(
     accept_edits: bool = False,
     maps: bool = False,
     slides: StrPath | None = None,
+    structures: StrPath | None = None,
     track: Track = silent,
 ) -> WrittenReports:
     """Write the reports of a predictions folder.
@@ -81,6 +82,9 @@ def write_case_reports(
     slides : Path, optional
         The slides, a folder of them or a slides table: the HTML page then holds the surroundings of
         each glomerulus from its slide.
+    structures : Path, optional
+        Folder that `glomerulab segment` wrote for the slides of the predictions: the reports also
+        give areas, shares of the cortex, Oxford's T and Banff-like ci and ct.
 
     Raises
     ------
@@ -101,7 +105,7 @@ def write_case_reports(
         raise ValueError(f"formats must be one of {', '.join(FORMATS)}, got {unknown[0]!r}")
     folder = _read(predictions, accept_edits=accept_edits, maps=maps)
     surroundings = _surroundings(slides)
-    cases = build_cases(folder, rule_sets)
+    cases = build_cases(folder, rule_sets, structures=structures)
     if not cases:
         raise PredictionsError(
             "the predictions name no image and no failure, so there is nothing to report; run "

@@ -193,7 +193,7 @@ def test_a_case_without_glomeruli_is_written_with_adequacy_and_warning(doubtful,
     write_case_fhir(case, tmp_path / "f.json")
     bundle = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
     Bundle.model_validate(bundle)
-    (adequacy,) = resources_of(bundle, "Adequacy")
+    (adequacy,) = resources_of(bundle, "Adequacy (Banff) 1.0: Number of glomeruli")
     assert adequacy["valueCodeableConcept"]["text"] == "inadequate"
     (everything,) = resources_of(bundle, "Glomeruli in all")
     assert everything["valueInteger"] == 0
