@@ -188,7 +188,9 @@ def test_a_case_without_glomeruli_is_written_with_adequacy_and_warning(of_nothin
     assert numbers_of(group)["Glomeruli in all"] == 0
     assert "Share of: Crescent" not in numbers_of(group)
     assert "no glomerulus" in texts_of(group[0])["Shares and intervals"][0]
-    assert values_of(question_of(groups_of(of_nothing), "Adequacy (Banff) 1.0: Number of glomeruli"))["Grade"] == ["inadequate"]
+    assert values_of(
+        question_of(groups_of(of_nothing), "Adequacy (Banff) 1.0: Number of glomeruli")
+    )["Grade"] == ["inadequate"]
     crescents = question_of(groups_of(of_nothing), "MEST-C-like (Oxford) 1.0: Cellular")
     assert values_of(crescents)["Grade"] == ["Not assessed"]
     document = ComprehensiveSR.from_dataset(pydicom.dcmread(of_nothing))
