@@ -23,7 +23,13 @@ from tests.support.server_process import ServerProcess, free_port
 
 @contextmanager
 def served(
-    run: Path, folder: Path, *, with_keys: bool = False, with_slides: bool = False, **limits
+    run: Path,
+    folder: Path,
+    *,
+    with_keys: bool = False,
+    with_slides: bool = False,
+    detector: Path | None = None,
+    **limits,
 ) -> Iterator["Served"]:
     """Give clients of an application around a run."""
     slides = folder / "slides" if with_slides else None
@@ -32,7 +38,7 @@ def served(
     keys = folder / "keys.json" if with_keys else None
     names = {name: add_key(keys, name) for name in ("anna", "bo")} if keys else {}
     settings = ServeSettings(
-        run, keys, slides, folder / "jobs" if slides else None, limits=Limits(**limits)
+        run, keys, slides, folder / "jobs" if slides else None, detector, limits=Limits(**limits)
     )
     service = open_service(settings)
     try:

@@ -20,6 +20,10 @@ def serve(
     jobs: Annotated[
         Path | None, typer.Option(help="Folder where jobs and results are kept; with --slides.")
     ] = None,
+    detector: Annotated[
+        Path | None,
+        typer.Option(help="Segmenter that outlines glomeruli where a job names no regions."),
+    ] = None,
     taxonomy: Annotated[
         str | None, typer.Option(help="Refuse a model of other labels: a name, or a TOML file.")
     ] = None,
@@ -53,6 +57,7 @@ def serve(
         keys,
         slides,
         jobs,
+        detector,
         None if taxonomy is None else load_taxonomy(taxonomy),
         workers,
         tuple(name or ()),

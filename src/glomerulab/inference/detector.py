@@ -9,6 +9,7 @@ from glomerulab.geometry import Region
 from glomerulab.inference.segmenter import Segmenter, open_segmenter
 from glomerulab.inference.slide_segmenter import segment_slide
 from glomerulab.runtime.files import partial_folder
+from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, Proposal
 from glomerulab.slides.slide import Slide
 from glomerulab.structures.instances import find_objects
@@ -39,7 +40,9 @@ class Detector:
     run: str
     """Name of its folder."""
 
-    def propose(self, slide: Slide, slide_id: str, folder: Path) -> Detections:
+    def propose(
+        self, slide: Slide, slide_id: str, folder: Path, *, track: Track = silent
+    ) -> Detections:
         """Outline the glomeruli of a slide.
 
         Region ids contain `slide_id`: a number alone could be taken for the same glomerulus on
@@ -51,7 +54,7 @@ class Detector:
             Holds the map of structures while it is needed, up to 8 bytes per pixel.
         """
         with partial_folder(folder / "map") as temporary:
-            done = segment_slide(slide, self.segmenter, temporary)
+            done = segment_slide(slide, self.segmenter, temporary, track=track)
             frame = done.map.frame
             found = sorted(
                 find_objects(done.map, [GLOMERULUS]),

@@ -166,7 +166,7 @@ def read_inputs(
         return _of_manifest(source.manifest, card, settings)
     assert card.mpp is not None  # `read_source` checks it
     entries = source.slides
-    reader = _SlideReader(entries, out, settings)
+    reader = _SlideReader(entries, out, settings, track)
     done = extract_entries(
         entries,
         reader.proposals_folder if settings.regions is None else Path(settings.regions),
@@ -222,7 +222,9 @@ def read_inputs(
 class _SlideReader:
     """Reads what a report needs of each slide, and has a detector propose regions on it."""
 
-    def __init__(self, entries: Sequence[SlideEntry], out: Path, settings: PredictSettings) -> None:
+    def __init__(
+        self, entries: Sequence[SlideEntry], out: Path, settings: PredictSettings, track: Track
+    ) -> None:
         self.facts: list[SlideFacts] = []
         self.failures: list[Failure] = []
         """Slides on which the detector could not be run."""
@@ -234,6 +236,7 @@ class _SlideReader:
         self.detector: Detector | None = None
         self._out = out
         self._settings = settings
+        self._track = track
         self._stains: set[str] = set()
         self._notes: list[Note] = []
         if settings.detector is not None:
@@ -302,7 +305,9 @@ class _SlideReader:
         )
 
     def _propose(self, entry: SlideEntry, detector: Detector, override: float | None) -> None:
-        found = propose(entry, detector, self.proposals_folder, mpp_override=override)
+        found = propose(
+            entry, detector, self.proposals_folder, mpp_override=override, track=self._track
+        )
         slide = current_slide(entry.path, mpp_override=override)
         self._stains.add(str(entry.stain or slide.stain or self._settings.stain))
         self.scores |= {(entry.slide_id, name): score for name, score in found.scores.items()}

@@ -53,7 +53,12 @@ class Proposals:
 
 
 def propose(
-    entry: SlideEntry, detector: Detector, folder: Path, *, mpp_override: float | None = None
+    entry: SlideEntry,
+    detector: Detector,
+    folder: Path,
+    *,
+    mpp_override: float | None = None,
+    track: Track = silent,
 ) -> Proposed:
     """Write the proposals of a slide, unless the same detector wrote them in an earlier run.
 
@@ -70,7 +75,7 @@ def propose(
         scores, notes = known
         return Proposed(scores, tuple(Note.model_validate(one) for one in notes))
     slide = current_slide(entry.path, mpp_override=mpp_override or entry.mpp)
-    found = detector.propose(slide, entry.slide_id, make_folder(folder))
+    found = detector.propose(slide, entry.slide_id, make_folder(folder), track=track)
     write_proposals(
         found.proposals,
         path,

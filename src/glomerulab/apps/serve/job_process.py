@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from glomerulab.apps.serve.files import FAILURES_FILE, REPORTS_FOLDER, SlideFolder, pack_results
 from glomerulab.apps.serve.job_records import (
@@ -23,10 +23,13 @@ from glomerulab.apps.serve.job_records import (
     with_field_names,
 )
 from glomerulab.cases.case_folder import rewrite_facts
-from glomerulab.errors import GlomerulabError
+from glomerulab.errors import CheckpointError, ConfigError, GlomerulabError
 from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder
 from glomerulab.runtime.parallel import end_with_parent
 from glomerulab.runtime.progress import Description
+
+if TYPE_CHECKING:
+    from glomerulab.inference.detector import Detector
 
 Item = TypeVar("Item")
 
@@ -35,6 +38,10 @@ NICENESS = 5
 """Added niceness, so that crop requests go first."""
 SLIDES_FILE = "slides.csv"
 LOCK_FILE = ".lock"
+NO_DETECTOR = (
+    "this server has no segmenter to outline glomeruli (`detect`); give `regions`, or let its "
+    "operator start it with --detector RUN"
+)
 END_S = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 
@@ -50,6 +57,10 @@ class JobTask:
     n_workers: int
     fingerprint: str | None = None
     """Of the model that the server loaded."""
+    detector: Path | None = None
+    """Folder of the segmenter that outlines glomeruli."""
+    detector_sha256: str | None = None
+    """Of the weights that the server loaded."""
 
 
 def run_job_process(task: JobTask) -> None:
@@ -90,8 +101,10 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
     from glomerulab.reports.case.write import write_case_reports
 
     allowed = SlideFolder(task.slides)
+    regions = task.request.regions
     settings = PredictSettings(
-        regions=allowed.find(task.request.regions),
+        regions=None if regions is None else allowed.find(regions),
+        detector=_detector(task) if task.request.detect else None,
         margin=task.request.margin,
         n_workers=task.n_workers,
         region_options=task.request.region_options(),
@@ -124,6 +137,22 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
         n_failures=len(summary.failures),
         warnings=tuple(_client_wording(line, task) for line in lines),
     )
+
+
+def _detector(task: JobTask) -> "Detector":
+    """Open the segmenter, unless it is another than the server loaded."""
+    from glomerulab.inference.detector import open_detector
+
+    if task.detector is None:  # of an earlier start
+        raise ConfigError(NO_DETECTOR)
+    detector = open_detector(task.detector)
+    if detector.facts.weights_sha256 != task.detector_sha256:
+        raise CheckpointError(
+            "the segmenter in this folder is not the one that the server loaded; restart the "
+            "server",
+            where=str(task.detector),
+        )
+    return detector
 
 
 def _write_slides(task: JobTask, allowed: SlideFolder) -> Path:
@@ -160,7 +189,8 @@ def _translate_file(path: Path, task: JobTask) -> None:
 def _client_wording(text: str, task: JobTask) -> str:
     """Replace server paths and command line options by the client's names."""
     text = text.replace(f"{task.folder / SLIDES_FILE}: ", "")
-    for place in (task.slides.resolve(), task.folder, task.folder.resolve(), task.run):
+    places = [task.slides.resolve(), task.folder, task.folder.resolve(), task.run]
+    for place in (*places, *([] if task.detector is None else [task.detector])):
         text = text.replace(f"{place}/", "").replace(str(place), place.name)
     return with_field_names(text)
 

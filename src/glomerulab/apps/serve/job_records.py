@@ -70,19 +70,38 @@ SEVERAL_NEED_A_PATIENT: JsonDict = {
         {"properties": {"patient": {"type": "string"}}, "required": ["patient"]},
     ]
 }
+REGIONS_OR_DETECT: JsonDict = {
+    "anyOf": [
+        {
+            "properties": {"regions": {"type": "string"}, "detect": {"const": False}},
+            "required": ["regions"],
+        },
+        {
+            "properties": {"regions": {"type": "null"}, "detect": {"const": True}},
+            "required": ["detect"],
+        },
+    ]
+}
 
 
 class JobRequest(_Stored):
     """A client's request: the slides of one case."""
 
-    model_config = ConfigDict(json_schema_extra=SEVERAL_NEED_A_PATIENT)
+    model_config = ConfigDict(
+        json_schema_extra={"allOf": [SEVERAL_NEED_A_PATIENT, REGIONS_OR_DETECT]}
+    )
 
     slides: tuple[SlideRequest, ...] = Field(min_length=1, max_length=32)
-    regions: str = Field(
+    regions: str | None = Field(
+        default=None,
         min_length=1,
         max_length=1024,
         description="A region file, or a folder with one file named after each slide; relative to "
         "the slides folder, which is ``.`` itself.",
+    )
+    detect: bool = Field(
+        default=False,
+        description="Instead of regions: the server's segmenter outlines the glomeruli.",
     )
     patient: str | None = Field(
         default=None,

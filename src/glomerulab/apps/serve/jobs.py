@@ -236,6 +236,8 @@ class Jobs:
             settings.slides.root,
             settings.n_workers,
             settings.fingerprint,
+            settings.detector,
+            settings.detector_sha256,
         )
         # Spawned: torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")

@@ -7,12 +7,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from glomerulab.apps.serve.files import RESULTS, SlideFolder, find_result, result_file
+from glomerulab.apps.serve.job_process import NO_DETECTOR
 from glomerulab.apps.serve.job_records import JobRecord, JobRequest
 from glomerulab.apps.serve.jobs import Jobs
 from glomerulab.apps.serve.schemas import Job, JobList, SlideList, error_responses
 from glomerulab.apps.serve.service import KNOWN_PARAMETERS, Client, CurrentService, Service
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ConfigError, UnknownRecordError
+from glomerulab.slides.regions.features import RegionOptions
 
 router = APIRouter(prefix="/v1/jobs", dependencies=[KNOWN_PARAMETERS])
 slides_router = APIRouter(prefix="/v1/slides", dependencies=[KNOWN_PARAMETERS])
@@ -107,8 +109,7 @@ def _check(request: JobRequest, slides: SlideFolder, service: Service) -> None:
     places = [slides.find(slide.path) for slide in request.slides]
     if len(set(places)) < len(places):
         raise ConfigError("the request names a slide twice")
-    slides.find(request.regions)
-    request.region_options()
+    _check_regions(request, slides, service)
     for slide in request.slides:
         if slide.stain is not None and slide.stain not in STAINS:
             raise ConfigError(
@@ -117,6 +118,23 @@ def _check(request: JobRequest, slides: SlideFolder, service: Service) -> None:
     if service.model.card.mpp is None:
         raise ConfigError(
             "the model does not state its micrometres per pixel, so slides cannot be cut for it"
+        )
+
+
+def _check_regions(request: JobRequest, slides: SlideFolder, service: Service) -> None:
+    if (request.regions is None) != request.detect:
+        raise ConfigError(
+            "give `regions`, or `detect` to have the glomeruli outlined by the server, and not both"
+        )
+    options = request.region_options()
+    if request.regions is not None:
+        slides.find(request.regions)
+    elif service.detector is None:
+        raise ConfigError(NO_DETECTOR)
+    elif options != RegionOptions():
+        raise ConfigError(
+            "`classes`, `skip_classes`, `ignore_bounds` and `drawn_mpp` say how regions are read; "
+            "give `regions` with them"
         )
 
 

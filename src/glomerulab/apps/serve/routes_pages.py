@@ -87,6 +87,7 @@ def _page(request: Request, service: Service, template: str, **values: object) -
     facts = {
         "canDraw": model.overlays is not None,
         "takesSlides": service.slides is not None,
+        "canDetect": service.detector is not None,
         "maxMib": service.limits.upload_bytes // 2**20,
         "slideSuffixes": sorted({*SLIDE_SUFFIXES} - CROP_SUFFIXES),
         "language": language,

@@ -47,5 +47,6 @@ async def model(service: CurrentService) -> ModelResponse:
         epochs=loaded.card.epoch,
         engine=loaded.engine_name,
         can_draw_overlays=loaded.overlays is not None,
+        detector=service.detector,
         notes=loaded.notes,
     )

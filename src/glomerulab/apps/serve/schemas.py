@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from glomerulab.apps.serve.auth import OPEN_PATHS
 from glomerulab.apps.serve.job_records import JobProgress, JobRequest, JobResult, JobState
 from glomerulab.apps.web.security import NOTICE
-from glomerulab.cases.case_folder import ModelFacts
+from glomerulab.cases.case_folder import DetectorFacts, ModelFacts
 from glomerulab.cohort.schema import STAINS
 from glomerulab.slides.scale import MAX_MPP, MIN_MPP
 
@@ -120,6 +120,8 @@ class ModelResponse(_Response):
     epochs: int
     engine: str
     can_draw_overlays: bool
+    detector: DetectorFacts | None
+    """Segmenter that outlines glomeruli for jobs with `detect`."""
     notes: tuple[str, ...]
     intended_use: str = (
         "Research on crops of single glomeruli like those it was trained on, read by a pathologist."

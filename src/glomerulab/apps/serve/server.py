@@ -27,6 +27,7 @@ from glomerulab.apps.web.server import (
     run_server,
 )
 from glomerulab.errors import ConfigError
+from glomerulab.inference.detector import open_detector
 
 __all__ = ["serve"]
 
@@ -42,10 +43,20 @@ def open_service(settings: ServeSettings) -> Service:
         slides = SlideFolder(settings.slides)
     metrics = Metrics()
     model = load_served_model(settings.run, metrics, taxonomy=settings.taxonomy)
-    jobs = None
+    jobs = detector = None
+    if settings.detector is not None:
+        if slides is None:
+            raise ConfigError("--detector is for slides; give --slides FOLDER and --jobs FOLDER")
+        detector = open_detector(settings.detector).facts
     if slides is not None and settings.jobs is not None:
         kept = JobSettings(
-            settings.jobs, settings.run.resolve(), slides, settings.n_workers, model.fingerprint
+            settings.jobs,
+            settings.run.resolve(),
+            slides,
+            settings.n_workers,
+            model.fingerprint,
+            None if settings.detector is None else settings.detector.resolve(),
+            None if detector is None else detector.weights_sha256,
         )
         jobs = Jobs(kept, settings.limits)
     return Service(
@@ -55,6 +66,7 @@ def open_service(settings: ServeSettings) -> Service:
         needs_key=settings.keys is not None,
         slides=slides,
         jobs=jobs,
+        detector=detector,
     )
 
 

@@ -13,7 +13,7 @@ from glomerulab.apps.serve.jobs import Jobs
 from glomerulab.apps.serve.metrics import Metrics
 from glomerulab.apps.serve.predictor import Predictor
 from glomerulab.apps.serve.settings import Limits
-from glomerulab.cases.case_folder import ModelFacts
+from glomerulab.cases.case_folder import DetectorFacts, ModelFacts
 from glomerulab.errors import ConfigError, TaxonomyError
 from glomerulab.inference.calibration import (
     ModelCalibration,
@@ -102,6 +102,8 @@ class Service:
     slides: SlideFolder | None = None
     jobs: Jobs | None = None
     """None, like `slides`, if only crops are served."""
+    detector: DetectorFacts | None = None
+    """Of the segmenter that outlines glomeruli; None if the server has none."""
     # Limits the memory of concurrent decoding.
     preparing: CapacityLimiter = field(
         default_factory=lambda: CapacityLimiter(max(2, os.cpu_count() or 2))

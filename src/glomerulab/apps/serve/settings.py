@@ -45,6 +45,10 @@ class JobSettings:
     n_workers: int = 1
     fingerprint: str | None = None
     """Of the loaded model; a job refuses another."""
+    detector: Path | None = None
+    """Segmenter of jobs that ask to `detect`."""
+    detector_sha256: str | None = None
+    """Of its weights; a job refuses others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class ServeSettings:
     """Folder whose slides clients may name; None: crops only."""
     jobs: Path | None = None
     """Where jobs are kept; required with `slides`."""
+    detector: Path | None = None
+    """Segmenter that outlines glomeruli on slides without regions."""
     taxonomy: Taxonomy | None = None
     """Labels that clients expect; a model with other labels is refused."""
     n_workers: int = 1

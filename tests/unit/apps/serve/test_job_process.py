@@ -7,6 +7,8 @@ import pytest
 from glomerulab.apps.serve.job_process import JobTask, run_job
 from glomerulab.apps.serve.job_records import JobFolder, JobRequest
 from glomerulab.cases.case_folder import read_case_folder
+from glomerulab.inference.detector import open_detector
+from tests.support.segmenters import disc_slide, write_segmenter
 from tests.support.served_models import write_slide
 
 
@@ -14,7 +16,7 @@ from tests.support.served_models import write_slide
 def task(trained: Path, tmp_path: Path):
     """Make a task of some slides."""
 
-    def make(*names: str, regions: str = ".", **request) -> JobTask:
+    def make(*names: str, regions: str | None = ".", **request) -> JobTask:
         folder = JobFolder(tmp_path / "job")
         folder.make()
         slides = [name if isinstance(name, dict) else {"path": name} for name in names]
@@ -51,6 +53,35 @@ def test_a_job_refuses_another_model_than_the_server_loaded(task):
     job = replace(task("s1.tif", regions="s1.geojson"), fingerprint="of another model")
     run_job(job)
     assert "restart the server" in JobFolder(job.folder).read_outcome().error
+
+
+@pytest.fixture
+def detecting(task, tmp_path: Path) -> JobTask:
+    """A task that names no regions, of a server with a segmenter."""
+    disc_slide(tmp_path / "slides" / "d.tif", [(300, 200, 90), (620, 260, 70)], size=(900, 500))
+    segmenter = write_segmenter(tmp_path / "segmenter")
+    sha = open_detector(segmenter).facts.weights_sha256
+    job = task({"path": "d.tif", "stain": "PAS"}, regions=None, detect=True)
+    return replace(job, detector=segmenter, detector_sha256=sha)
+
+
+def test_a_job_without_regions_has_the_glomeruli_outlined(detecting) -> None:
+    run_job(detecting)
+    folder = JobFolder(detecting.folder)
+    outcome = folder.read_outcome()
+    assert (outcome.error, outcome.n_images, outcome.n_failures) == (None, 2, 0)
+    case = read_case_folder(folder.result)
+    assert all(call.is_proposed for call in case.calls)
+    assert case.facts.detector.run == "segmenter"
+
+
+def test_a_job_refuses_another_segmenter_than_the_server_loaded(detecting, tmp_path) -> None:
+    run_job(replace(detecting, detector_sha256="of another"))
+    error = JobFolder(detecting.folder).read_outcome().error
+    assert "restart the server" in error
+    assert str(tmp_path) not in error
+    run_job(replace(detecting, detector=None))
+    assert "--detector" in JobFolder(detecting.folder).read_outcome().error
 
 
 def test_an_unpacked_result_can_be_reported_again(task, tmp_path):

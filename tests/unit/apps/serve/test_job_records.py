@@ -58,6 +58,7 @@ def test_all_but_the_record_can_be_forgotten(folder):
         {"slides": [{"path": ""}]},
         {"slides": [{"path": "a", "mpp": 0}]},
         {"regions": ""},
+        {"detect": "perhaps"},
         {"patient": "a\nb"},
         {"margin": -1},
         {"language": "de"},

@@ -7,7 +7,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.support.served_models import wait_for, write_slide
+from tests.support.segmenters import disc_slide, write_segmenter
+from tests.support.served_models import served, wait_for, write_slide
 
 
 @pytest.fixture
@@ -83,6 +84,9 @@ def test_crops_are_answered_during_a_job_and_a_cancelled_one_leaves_nothing(keye
             "twice",
         ),
         ({}, 422, "slides"),
+        ({"slides": [{"path": "s1.tif"}]}, 422, "`detect`"),
+        (job_request(detect=True), 422, "not both"),
+        (job_request(regions=None, detect=True), 422, "--detector"),
         (job_request(margin=-1), 422, "margin"),
     ],
 )
@@ -122,3 +126,18 @@ def test_a_server_without_a_slides_folder_rejects_jobs(open_server):
         answer = open_server.client().get(path)
         assert answer.status_code == 404
         assert "--slides" in answer.json()["detail"]
+
+
+def test_a_server_with_a_segmenter_takes_slides_without_regions(trained, tmp_path) -> None:
+    segmenter = write_segmenter(tmp_path / "segmenter")
+    with served(trained, tmp_path, with_slides=True, detector=segmenter) as server:
+        disc_slide(server.service.slides.root / "d.tif", [(300, 200, 90)], size=(900, 500))
+        http = server.client()
+        assert http.get("/v1/model").json()["detector"]["run"] == "segmenter"
+        page = http.get("/slides").text
+        assert '"canDetect": true' in page
+        body = {"slides": [{"path": "d.tif", "stain": "PAS"}], "detect": True}
+        refused = http.post("/v1/jobs", json=body | {"classes": ["gs"]})
+        assert (refused.status_code, "`regions`" in refused.json()["detail"]) == (422, True)
+        job = wait_for(http.post("/v1/jobs", json=body).json()["id"], http, "done", "failed")
+        assert (job["error"], job["outcome"]["n_images"]) == (None, 1)

@@ -16,6 +16,8 @@ def test_slides_need_a_folder_and_a_place_for_jobs(trained, tmp_path):
         open_service(ServeSettings(trained, slides=tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="--jobs"):
         open_service(ServeSettings(trained, slides=tmp_path))
+    with pytest.raises(ConfigError, match="--slides"):
+        open_service(ServeSettings(trained, detector=tmp_path))
 
 
 def test_the_terminal_prints_address_users_and_risks(trained, tmp_path):

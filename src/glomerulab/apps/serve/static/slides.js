@@ -29,7 +29,8 @@ async function listFiles() {
     const wanted = new URLSearchParams(location.search).get("slide");
     const chosen = [...byId("slides").selectedOptions].map((one) => one.value);
     byId("slides").replaceChildren(...slides.map((name) => new Option(name, name, false, chosen.includes(name) || name === wanted)));
-    byId("regions").replaceChildren(...regions.map((name) => new Option(name === "." ? translate("the folder, a file for each slide") : name, name)));
+    const none = settings.canDetect ? [new Option(translate("none: the server outlines the glomeruli"), "")] : [];
+    byId("regions").replaceChildren(...none, ...regions.map((name) => new Option(name === "." ? translate("the folder, a file for each slide") : name, name)));
     suggestRegions();
     if (wanted && !slides.includes(wanted)) showProblem(translate("{name} is not in the slides folder of the server; put it there and look again.", { name: wanted }));
     else showProblem(null);
@@ -51,6 +52,7 @@ function suggestRegions() {
   const stem = first.value.replace(/\.[^./]+$/, "");
   const fitting = [...byId("regions").options].find((one) => one.value.startsWith(`${stem}.`));
   if (fitting) fitting.selected = true;
+  else if (settings.canDetect) byId("regions").value = "";
 }
 
 async function download(address) {
@@ -111,7 +113,8 @@ async function start() {
   if (byId("stain").value) common.stain = byId("stain").value;
   if (byId("mpp").value) common.mpp = Number(byId("mpp").value);
   const slides = [...byId("slides").selectedOptions].map((one) => ({ path: one.value, ...common }));
-  const body = { slides, regions: byId("regions").value, language: settings.language };
+  const regions = byId("regions").value;
+  const body = { slides, language: settings.language, ...(regions ? { regions } : { detect: true }) };
   if (byId("patient").value.trim()) body.patient = byId("patient").value.trim();
   await request("/v1/jobs", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 }
