@@ -4,7 +4,7 @@
     python benchmarks/cohort.py resume [--cases 100000]
     python benchmarks/cohort.py read [--rows 10000000]
     python benchmarks/cohort.py slides RUN [--slides 200] [--detector DETECTOR]
-    python benchmarks/cohort.py chaos RUN [--minutes 10]
+    python benchmarks/cohort.py chaos RUN [--minutes 10] [--cases 600]
 
 Everything runs on one machine: there is no network and no shared file system. All slides are
 phantoms (synthetic).
@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,6 +35,8 @@ from glomerulab.runtime.parallel import map_outcomes
 
 COMMAND = [sys.executable, "-m", "glomerulab"]
 N_RENDERED = 4
+ADDRESS = "tcp://127.0.0.1:18787"
+KILL_EVERY_S = 30
 
 
 def nothing(number: int) -> int:
@@ -176,6 +178,34 @@ def read(n_rows: int) -> None:
         seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{len(found)} rows, ids and probabilities: {seconds:.1f} s, peak {peak:.1f} GiB")
+    del found
+    report(n_rows // 100)
+
+
+def report(n_cases: int) -> None:
+    """Measure the page of a cohort, with as many states of cases on disk."""
+    from glomerulab.pipeline.cohort_folder import CaseCounts, CohortFolder, Status
+    from glomerulab.pipeline.cohort_merge import _facts
+    from glomerulab.reports.cohort import write_cohort_page
+
+    names = [f"p{number}" for number in range(n_cases)]
+    with tempfile.TemporaryDirectory() as home:
+        folder = CohortFolder(Path(home))
+        folder.begin({}, pd.DataFrame({"case": names, "name": names, "source": names}), created="")
+        for number, name in enumerate(names):
+            facts = CaseCounts(
+                seconds=number % 60, images=100, glomeruli=100, grades={"M": str(number % 2)}
+            )
+            status = Status(name=name, case=name, state="done", reason="", facts=facts)
+            path = folder.folder / "status" / f"{name}.done.json"
+            path.write_text(status.model_dump_json(exclude={"name"}))
+        start = time.perf_counter()
+        statuses = [folder.status(name) for name in folder.cases()["name"]]
+        page = Path(home) / "cohort.html"
+        write_cohort_page(_facts(folder, statuses, n_slide_failures=0), page)
+        seconds, n_bytes = time.perf_counter() - start, page.stat().st_size
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"page of {n_cases} cases: {seconds:.1f} s, {n_bytes} bytes, peak {peak:.1f} GiB")
 
 
 def small_run() -> Path:
@@ -261,49 +291,68 @@ def slides(run: Path, n_slides: int, detector: Path | None) -> None:
     print(f"bare pool over 2 workers: {seconds[name] / seconds['2 workers']:.2f}")
 
 
-def chaos(run: Path, minutes: float) -> None:
+def chaos(run: Path, minutes: float, n_cases: int) -> None:
     from glomerulab.pipeline.cohort_merge import merge_cohort
     from tests.support.cohorts import content
 
     os.environ |= {"SOURCE_DATE_EPOCH": "1764460800", "OMP_NUM_THREADS": "1"}
-    address = "tcp://127.0.0.1:18787"
-    end = time.monotonic() + 60 * minutes
     n_killed = n_calls = 0
-    with tempfile.TemporaryDirectory() as text:
+    with tempfile.TemporaryDirectory() as text, Path(os.devnull).open("wb") as log:
         home = Path(text)
-        table = phantoms(home, run, int(60 * minutes))
-        command = predict_command(table, run, None)
-        log = (home / "log").open("wb")
-        with closing(log):
-            subprocess.run([*command, "--cohort", "--out", home / "whole"], stderr=log, check=False)
-            whole = home / "whole"
-            while True:
-                n_calls += 1
-                with (
-                    dask("scheduler", "--host", "127.0.0.1", "--port", "18787") as schedulers,
-                    dask("worker", address, "--nthreads", "1", "--no-nanny", count=2) as workers,
-                ):
-                    client = subprocess.Popen(
-                        [*command, "--scheduler", address, "--out", home / "out"],
-                        stderr=log,
-                        stdout=log,
-                    )
-                    while client.poll() is None and time.monotonic() < end:
-                        time.sleep(min(30, 60 * minutes / 4))
-                        victim = random.choice(
-                            [*workers, schedulers[0]] if n_calls == 1 else workers
-                        )
-                        victim.kill()
-                        n_killed += 1
-                        if victim is schedulers[0] or all(w.poll() is not None for w in workers):
-                            client.kill()
-                    if client.wait() == 0:
-                        break
+        whole, out = home / "whole", home / "out"
+        command = predict_command(phantoms(home, run, n_cases), run, None)
+        start = time.monotonic()
+        subprocess.run([*command, "--cohort", "--out", whole], stdout=log, stderr=log, check=False)
+        print(f"one undisturbed process: {time.monotonic() - start:.0f} s", flush=True)
+        start, code = time.monotonic(), 1
+        while code != 0:
+            n_calls += 1
+            code, n_killed = kill_until(
+                [*command, "--scheduler", ADDRESS, "--out", str(out)],
+                start + 60 * minutes,
+                n_killed,
+            )
+        seconds = time.monotonic() - start
         merge_cohort(whole)
-        merge_cohort(home / "out")
-        same = content(whole) == content(home / "out")
-        n_cases = n_files(whole / "cases")
-    print(f"{n_cases} cases, {n_killed} kills in {n_calls} calls: bytes equal: {same}")
+        merge_cohort(out)
+        same = content(whole) == content(out)
+        n_ended = n_files(out / "cases")
+    print(
+        f"{n_ended} cases in {seconds:.0f} s, {n_killed} kills, the scheduler once, {n_calls} "
+        f"calls: bytes equal: {same}"
+    )
+
+
+def kill_until(command: Sequence[str], end: float, n_killed: int) -> tuple[int, int]:
+    """Run a command on two workers, of which one is killed every 30 s; the second is the scheduler.
+
+    Returns
+    -------
+    int
+        Exit code of the command.
+    int
+        How many were killed until now.
+    """
+    port = ADDRESS.rpartition(":")[2]
+    with (
+        ExitStack() as processes,
+        dask("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard") as schedulers,
+    ):
+        worker = ("worker", ADDRESS, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+        workers = [processes.enter_context(dask(*worker))[0] for _ in range(2)]
+        client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return client.wait(KILL_EVERY_S), n_killed
+            if time.monotonic() > end:
+                return client.wait(), n_killed
+            n_killed += 1
+            if n_killed == 2:
+                schedulers[0].kill()
+                return client.wait(), n_killed  # it ends by itself, with a message
+            victim = random.randrange(2)
+            workers[victim].kill()
+            workers[victim] = processes.enter_context(dask(*worker))[0]
 
 
 def main() -> None:
@@ -322,6 +371,7 @@ def main() -> None:
     one = commands.add_parser("chaos")
     one.add_argument("run", type=Path)
     one.add_argument("--minutes", type=float, default=10)
+    one.add_argument("--cases", type=int, default=600)
     given = parser.parse_args()
     if given.command == "overhead":
         overhead(given.tasks)
@@ -332,7 +382,7 @@ def main() -> None:
     elif given.command == "slides":
         slides(given.run, given.slides, given.detector)
     else:
-        chaos(given.run, given.minutes)
+        chaos(given.run, given.minutes, given.cases)
 
 
 if __name__ == "__main__":
