@@ -227,9 +227,12 @@ def phantoms(home: Path, run: Path, n_slides: int) -> Path:
     rendered = pd.read_csv(table)
     rows = rendered.iloc[np.arange(n_slides) % len(rendered)].reset_index(drop=True)
     names = rows["slide_id"] + [f"-{number}" for number in range(n_slides)]
+    regions = table.parent / "regions"
+    of_slide = {path.stem: path.read_bytes() for path in regions.iterdir()}
+    shutil.rmtree(regions)  # a file called after the slide's file would be a second one
+    regions.mkdir()
     for old, new in zip(rows["slide_id"], names, strict=True):
-        regions = table.parent / "regions"
-        (regions / f"{new}.geojson").write_bytes((regions / f"{old}.geojson").read_bytes())
+        (regions / f"{new}.geojson").write_bytes(of_slide[old])
     rows.assign(slide_id=names, patient_id=names).to_csv(table, index=False)
     return table
 
@@ -292,6 +295,7 @@ def slides(run: Path, n_slides: int, detector: Path | None) -> None:
 
 
 def chaos(run: Path, minutes: float, n_cases: int) -> None:
+    from glomerulab.pipeline.cohort_folder import CohortFolder
     from glomerulab.pipeline.cohort_merge import merge_cohort
     from tests.support.cohorts import content
 
@@ -304,34 +308,32 @@ def chaos(run: Path, minutes: float, n_cases: int) -> None:
         start = time.monotonic()
         subprocess.run([*command, "--cohort", "--out", whole], stdout=log, stderr=log, check=False)
         print(f"one undisturbed process: {time.monotonic() - start:.0f} s", flush=True)
-        start, code = time.monotonic(), 1
-        while code != 0:
+        start, n_ended = time.monotonic(), 0
+        while n_ended < n_cases:
             n_calls += 1
-            code, n_killed = kill_until(
+            n_killed = kill_until(
                 [*command, "--scheduler", ADDRESS, "--out", str(out)],
                 start + 60 * minutes,
                 n_killed,
             )
+            states = CohortFolder(out).states().values()
+            n_ended = sum(1 for state in states if state in {"done", "failed"})
         seconds = time.monotonic() - start
         merge_cohort(whole)
         merge_cohort(out)
         same = content(whole) == content(out)
-        n_ended = n_files(out / "cases")
+        n_done = n_files(out / "cases")
+    scheduler = "the scheduler once" if n_killed >= 2 else "workers alone"
     print(
-        f"{n_ended} cases in {seconds:.0f} s, {n_killed} kills, the scheduler once, {n_calls} "
-        f"calls: bytes equal: {same}"
+        f"{n_done} cases in {seconds:.0f} s, {n_killed} kills, {scheduler}, {n_calls} calls: "
+        f"bytes equal: {same}"
     )
 
 
-def kill_until(command: Sequence[str], end: float, n_killed: int) -> tuple[int, int]:
-    """Run a command on two workers, of which one is killed every 30 s; the second is the scheduler.
+def kill_until(command: Sequence[str], end: float, n_killed: int) -> int:
+    """Run a command on two workers, of which one is killed every 30 s; return the count of kills.
 
-    Returns
-    -------
-    int
-        Exit code of the command.
-    int
-        How many were killed until now.
+    The second kill of all is that of the scheduler.
     """
     port = ADDRESS.rpartition(":")[2]
     with (
@@ -343,13 +345,16 @@ def kill_until(command: Sequence[str], end: float, n_killed: int) -> tuple[int, 
         client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while True:
             with suppress(subprocess.TimeoutExpired):
-                return client.wait(KILL_EVERY_S), n_killed
+                client.wait(KILL_EVERY_S)
+                return n_killed
             if time.monotonic() > end:
-                return client.wait(), n_killed
+                client.wait()
+                return n_killed
             n_killed += 1
             if n_killed == 2:
                 schedulers[0].kill()
-                return client.wait(), n_killed  # it ends by itself, with a message
+                client.wait()  # it ends by itself, with a message
+                return n_killed
             victim = random.randrange(2)
             workers[victim].kill()
             workers[victim] = processes.enter_context(dask(*worker))[0]
