@@ -19,12 +19,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows
+from glomerulab.models.hardware import has_bfloat16, processor_name
 from glomerulab.models.registry import create_model
 from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training import loop
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.dataset import CropDataset, ItemKey, batches
-from glomerulab.training.hardware import has_bfloat16, processor_name
 from glomerulab.training.losses import loss_sum
 from glomerulab.training.state import TrainingState
 

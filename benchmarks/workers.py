@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 
 from glomerulab.cohort.manifest import write_manifest
+from glomerulab.models.hardware import processor_name
 from glomerulab.training.config import TrainConfig
-from glomerulab.training.hardware import processor_name
 from glomerulab.training.run import train
 from training import real_crops
 

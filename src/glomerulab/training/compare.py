@@ -22,10 +22,10 @@ from glomerulab.errors import RunError
 from glomerulab.evaluation.comparison import ModelCost
 from glomerulab.evaluation.run_tables import read_history
 from glomerulab.models.checkpoint import load_checkpoint
+from glomerulab.models.hardware import Precision, processor_name, uses_bfloat16
 from glomerulab.runtime.files import atomic_write, make_folder, read_json
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.training.config import DerivedConfig, TrainConfig, read_config, read_toml_config
-from glomerulab.training.hardware import Precision, processor_name, uses_bfloat16
 from glomerulab.training.run import train
 
 __all__ = [

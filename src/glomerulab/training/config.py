@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from glomerulab.errors import ConfigError
 from glomerulab.models.card import Option, Triple
+from glomerulab.models.hardware import Precision
 from glomerulab.models.registry import HUB_PREFIX, LOCAL_PREFIX, TIMM_PREFIX
 from glomerulab.predictions import Head
 from glomerulab.runtime.files import atomic_write, read_configuration
 from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.shipped import shipped_configs
 from glomerulab.training.augmentation import OnlineAugmentation
-from glomerulab.training.hardware import Precision
 
 __all__ = ["TrainConfig", "read_config", "write_config"]
 

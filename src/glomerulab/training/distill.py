@@ -21,6 +21,7 @@ from glomerulab.errors import CheckpointError, ImageFileError, ManifestError
 from glomerulab.images import read_image
 from glomerulab.models.card import Origin, Triple
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from glomerulab.models.hardware import uses_bfloat16
 from glomerulab.models.layers import head_layers
 from glomerulab.models.networks.improved_seresnet import ImprovedSeResNet
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -52,7 +53,6 @@ from glomerulab.runtime.sealing import refuse_other_model, write_seal
 from glomerulab.taxonomy import Label, Taxonomy
 from glomerulab.training.batch_norm import remeasure_batch_norm
 from glomerulab.training.config import cosine_rate
-from glomerulab.training.hardware import uses_bfloat16
 from glomerulab.training.history import write_history
 from glomerulab.training.state import TrainingState, has_state, load_state, save_state
 

@@ -26,6 +26,7 @@ from glomerulab.errors import (
 )
 from glomerulab.models.card import Origin
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from glomerulab.models.hardware import uses_bfloat16
 from glomerulab.models.heads import probabilities
 from glomerulab.models.layers import find_classifier
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -38,7 +39,6 @@ from glomerulab.runtime.sealing import SEAL_FILE, SealedFolder, write_seal
 from glomerulab.training.batch_plan import check_shares, smallest_part
 from glomerulab.training.config import TrainConfig
 from glomerulab.training.dataset import CropDataset
-from glomerulab.training.hardware import uses_bfloat16
 from glomerulab.training.history import EpochRow, tensorboard_writer, write_history
 from glomerulab.training.loop import AfterEpoch, Compute, fit, make_optimizer, predict_logits
 from glomerulab.training.network import complete_network

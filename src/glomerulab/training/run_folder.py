@@ -12,11 +12,11 @@ import torch
 from glomerulab.cohort.manifest import Manifest, write_manifest
 from glomerulab.errors import ConfigError, OutputError, RunError
 from glomerulab.models.card import Origin
+from glomerulab.models.hardware import processor_name
 from glomerulab.runtime.files import atomic_write, make_folder, read_json, remove_partial_files
 from glomerulab.runtime.resume import Change, changed_settings, describe_changes
 from glomerulab.runtime.sealing import is_crossval, refuse_other_model
 from glomerulab.training.config import TrainConfig, read_config, write_config
-from glomerulab.training.hardware import processor_name
 
 PACKAGES = ("glomerulab", "torch", "torchvision", "timm", "accelerate", "numpy", "pandas", "pillow")
 

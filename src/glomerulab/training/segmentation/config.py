@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ConfigError
 from glomerulab.models.card import Triple
+from glomerulab.models.hardware import Precision
 from glomerulab.runtime.files import atomic_write
 from glomerulab.structures.classes import KNOWN_STRUCTURES, in_drawing_order, structure
 from glomerulab.training.augmentation import OnlineAugmentation
@@ -20,7 +21,6 @@ from glomerulab.training.config import (
     Schedule,
     read_toml_config,
 )
-from glomerulab.training.hardware import Precision
 from glomerulab.training.segmentation.masks import IGNORE, Values
 
 __all__ = [

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from glomerulab.errors import ConfigError, OutputError, TrainingError
 from glomerulab.models.card import SegmenterCard
+from glomerulab.models.hardware import uses_bfloat16
 from glomerulab.models.segmentation import create_segmenter, save_segmenter
 from glomerulab.runtime.files import make_folder, remove_partial_files
 from glomerulab.runtime.progress import Track, silent
@@ -27,7 +28,6 @@ from glomerulab.runtime.sealing import SEAL_FILE, refuse_other_model
 from glomerulab.structures.classes import structure
 from glomerulab.training.batch_norm import remeasure_batch_norm
 from glomerulab.training.dataset import BatchLoader, ItemKey
-from glomerulab.training.hardware import uses_bfloat16
 from glomerulab.training.history import EpochRow, check_finite, progress_text, write_history
 from glomerulab.training.loop import make_optimizer
 from glomerulab.training.run_folder import machine_facts, write_json

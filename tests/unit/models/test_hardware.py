@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from glomerulab.errors import ConfigError
+from glomerulab.models.hardware import MIN_BFLOAT16_SIZE, has_bfloat16, uses_bfloat16
 from glomerulab.models.registry import create_model
-from glomerulab.training.hardware import MIN_BFLOAT16_SIZE, has_bfloat16, uses_bfloat16
 
 
 def test_bfloat16_is_used_only_where_the_processor_has_it() -> None:
