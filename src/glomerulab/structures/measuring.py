@@ -33,8 +33,6 @@ __all__ = ["measure_objects"]
 BLOCK_PX = 512
 N_BLOCKS = 256
 """Of light pixels in memory, 64 MiB."""
-LIGHT = 0.85
-"""CIE lightness relative to glass from which a pixel of a tubule or an artery is lumen."""
 UM2_PER_MM2 = 1e6
 
 TUBES = frozenset({"tubule", "atrophic_tubule", "artery"})
@@ -168,7 +166,7 @@ class _Light:
         top, left = row * BLOCK_PX, column * BLOCK_PX
         height, width = min(BLOCK_PX, frame.height - top), min(BLOCK_PX, frame.width - left)
         image = read_map_box(self._slide, frame, (left, top), (width, height))
-        return ~tissue_mask(image, self._white, glass_lightness=LIGHT)
+        return ~tissue_mask(image, self._white)
 
 
 def read_map_box(
