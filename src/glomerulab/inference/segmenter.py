@@ -78,7 +78,13 @@ def open_segmenter(folder: Path | SealedFolder) -> Segmenter:
         )
     if (place / SEGMENTER_FILE).is_file():
         return OnnxSegmenter(place)
-    if is_crossval(place) or not any(
+    if is_crossval(place):
+        raise CheckpointError(
+            "a cross-validation has a segmenter of each fold, and one is needed here; give the "
+            "folder of one, such as runs/fold-0 in it, or train without --folds",
+            where=str(place),
+        )
+    if not any(
         (place / name).is_file() for name in ("checkpoint/checkpoint.json", "checkpoint.json")
     ):
         raise CheckpointError(

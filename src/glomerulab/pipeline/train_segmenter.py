@@ -1,7 +1,8 @@
 """Train a segmenter, or cross-validate one: every group is held out and scored once."""
 
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from glomerulab.images import RgbImage
 from glomerulab.inference.segmenter import Segmenter, TorchSegmenter
 from glomerulab.models.segmentation import load_segmenter, save_segmenter
 from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.messages import did_you_mean
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import SettingsFile, folder_lock
 from glomerulab.runtime.sealing import (
@@ -32,6 +34,7 @@ from glomerulab.runtime.sealing import (
     refuse_other_model,
     write_seal,
 )
+from glomerulab.structures.classes import KNOWN_STRUCTURES
 from glomerulab.structures.maps import CORE, LAYERS, Bits, MapFrame, StructureMap
 from glomerulab.training.segmentation.config import SegmenterConfig, segmenter_values
 from glomerulab.training.segmentation.fields import Field, FieldFailure, Fields, open_fields
@@ -102,8 +105,12 @@ def train_segmenter(
             "this folder holds a cross-validation; give --folds to continue it, or another --out",
             where=str(config.out),
         )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "a segmenter is trained by one process; start the command without a launcher"
+        )
     fields = open_fields(config, track=track)
-    for note in fields.notes:
+    for note in (*_unknown_structures(config), *fields.notes):
         echo(f"note: {note}")
     if folds is None:
         parts = hold_out(fields.usable, config.held_out_share, seed=config.seed)
@@ -168,23 +175,17 @@ def predicted_map(segmenter: Segmenter, pixels: RgbImage, frame: MapFrame) -> St
     side = min(TILE_PX, -(-(max(height, width) + 2 * MARGIN_PX) // 32) * 32)
     if segmenter.card.has_fixed_size:
         side = segmenter.card.patch_px
-    step = side - 2 * MARGIN_PX
-    padded = np.pad(
-        pixels,
-        [
-            (MARGIN_PX, -height % step + MARGIN_PX),
-            (MARGIN_PX, -width % step + MARGIN_PX),
-            (0, 0),
-        ],
-        mode="symmetric",
-    )
+    margin = min(MARGIN_PX, side // 4)
+    step = side - 2 * margin
+    around = [(margin, -length % step + margin) for length in (height, width)]
+    padded = np.pad(pixels, [*around, (0, 0)], mode="symmetric")
     for top in range(0, height, step):
         for left in range(0, width, step):
             tile = padded[top : top + side, left : left + side]
             found = segmenter.probabilities(np.ascontiguousarray(tile[None]))[0]
             rows, columns = min(step, height - top), min(step, width - left)
             inner: npt.NDArray[np.float32] = found[
-                :, MARGIN_PX : MARGIN_PX + rows, MARGIN_PX : MARGIN_PX + columns
+                :, margin : margin + rows, margin : margin + columns
             ]
             place = slice(top, top + rows), slice(left, left + columns)
             for k in range(n_structures):
@@ -202,6 +203,16 @@ def predicted_frame(segmenter: Segmenter, pixels: RgbImage) -> MapFrame:
     return MapFrame(
         segmenter.card.structures, width, height, (mpp, mpp), (1.0, 1.0), (width, height)
     )
+
+
+def _unknown_structures(config: SegmenterConfig) -> Iterator[str]:
+    known = [one.id for one in KNOWN_STRUCTURES]
+    for name in config.ordered_structures():
+        if name not in known:
+            yield (
+                f"{name!r} is a structure of your own, an area whose objects are not counted"
+                f"{did_you_mean(name, known)}"
+            )
 
 
 def _train_and_score(

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from glomerulab.errors import ConfigError
+from glomerulab.runtime.shipped import shipped_configs
 from glomerulab.training.segmentation.config import (
+    SegmenterConfig,
+    SetConfig,
     read_segmenter_config,
     write_segmenter_config,
 )
@@ -78,3 +81,12 @@ def test_classes_without_a_table_are_structures_by_id_or_name(tmp_path: Path) ->
     text = TOML.replace('classes = { "Tubule wall" = "tubule" }', "")
     classes = read(tmp_path, text).sets[1].outline_classes()
     assert classes["atrophic_tubule"] == classes["Atrophic tubule"] == ("atrophic_tubule",)
+
+
+def test_the_shipped_configuration_is_valid_and_shows_every_key() -> None:
+    path = shipped_configs()["segmenter"]
+    config = read_segmenter_config(path)
+    assert config.start.weights == "imagenet"
+    text = path.read_text(encoding="utf-8")
+    keys = SegmenterConfig.model_fields.keys() | SetConfig.model_fields.keys()
+    assert [key for key in keys if key not in text] == []

@@ -9,7 +9,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from glomerulab.cli.main import app
-from glomerulab.errors import ConfigError, GlomerulabError, OutputError, TrainingError
+from glomerulab.errors import (
+    CheckpointError,
+    ConfigError,
+    GlomerulabError,
+    OutputError,
+    TrainingError,
+)
 from glomerulab.inference.segmenter import open_segmenter
 from glomerulab.models.segmentation import load_segmenter
 from glomerulab.pipeline.train_segmenter import train_segmenter
@@ -83,14 +89,20 @@ def test_changed_masks_are_noticed_when_a_run_is_resumed(
 def test_every_group_is_held_out_once_in_a_cross_validation(
     make_fields: MakeFields, configure: Configure
 ) -> None:
-    config = configure(disc_set(make_fields(4)), epochs=1, patches_per_epoch=4)
-    trained = train_segmenter(config, folds=2)
+    given = disc_set(make_fields(4), values={"7": ["glomerulus", "tufft"]})
+    given["knows"] = ["glomerulus", "tufft"]
+    config = configure(given, epochs=1, patches_per_epoch=4)
+    lines: list[str] = []
+    trained = train_segmenter(config, folds=2, echo=lines.append)
+    assert any("tufft" in line and "tuft" in line.split("tufft")[1] for line in lines)
     counts = pd.read_csv(trained.run / "field_scores.csv")
-    assert sorted(counts["field"]) == [f"discs/f{n}" for n in range(4)]
+    assert sorted(set(counts["field"])) == [f"discs/f{n}" for n in range(4)]
     parts = [pd.read_csv(trained.run / f"runs/fold-{k}/fields.csv") for k in (0, 1)]
     held = [set(one.loc[one["part"] == "held out", "field"]) for one in parts]
     assert not held[0] & held[1]
     assert check_seal(trained.run)
+    with pytest.raises(CheckpointError, match="fold-0"):
+        open_segmenter(trained.run)
     again = train_segmenter(config, folds=2)
     assert [one.dice for one in again.scores] == [one.dice for one in trained.scores]
     with pytest.raises(GlomerulabError, match="fold"):
