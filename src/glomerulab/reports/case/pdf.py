@@ -3,6 +3,7 @@
 import json
 import math
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from itertools import pairwise
@@ -45,7 +46,10 @@ JPEG_QUALITY = 85
 WIDTH_MM = 174.0
 """Of the text."""
 MAP_MM = 108.0
-"""The highest map: two to a page, so that its numbers stay readable."""
+"""The highest map, so that two rows fit on a page."""
+LEAST_MAP_MM = 80.0
+"""Maps stand side by side while they are at least so high, so that their numbers stay readable."""
+GUTTER_MM = 4.0
 DASH_PX = 9.0
 OUTLINE_SHARE = 200
 """Of a crop's longer side to its outline, thin enough to leave Bowman's capsule visible."""
@@ -187,7 +191,7 @@ def _saliency(image: ImageRow, folder: Path, room: Path) -> str:
 
 
 def _maps(case: Case, view: CaseView, folder: Path, room: Path) -> list[dict[str, Any]]:
-    """Save the maps of the slides for the typesetter."""
+    """Save the maps of the slides for the typesetter, and return them in rows."""
     found = []
     for place, slide in enumerate(case.slides):
         slide_with_marks = slide_map(slide, view.images, folder)
@@ -197,11 +201,38 @@ def _maps(case: Case, view: CaseView, folder: Path, room: Path) -> list[dict[str
         picture.thumbnail((MAP_PX, MAP_PX))
         _draw_marks(picture, slide_with_marks)
         picture.save(room / f"map-{place}.jpg", quality=JPEG_QUALITY)
-        height_mm = min(WIDTH_MM * picture.height / picture.width, MAP_MM)
-        found.append(
-            {"slide_id": slide.slide_id, "file": f"map-{place}.jpg", "height_mm": height_mm}
-        )
-    return found
+        aspect = picture.width / picture.height
+        found.append({"slide_id": slide.slide_id, "file": f"map-{place}.jpg", "aspect": aspect})
+    return map_rows(found)
+
+
+def map_rows(maps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Lay maps out in rows of one height; each has ``aspect``, its width by its height.
+
+    Returns
+    -------
+    list of dict
+        ``height_mm`` and ``maps``, which have ``width_mm`` besides.
+    """
+    rows: list[list[Mapping[str, Any]]] = []
+    for one in maps:
+        least = min(_row_height([one]), LEAST_MAP_MM)
+        if rows and _row_height([*rows[-1], one]) >= least:
+            rows[-1].append(one)
+        else:
+            rows.append([one])
+    return [
+        {
+            "height_mm": (height := _row_height(row)),
+            "maps": [{**one, "width_mm": one["aspect"] * height} for one in row],
+        }
+        for row in rows
+    ]
+
+
+def _row_height(row: Sequence[Mapping[str, Any]]) -> float:
+    room = WIDTH_MM - GUTTER_MM * (len(row) - 1)
+    return min(room / sum(float(one["aspect"]) for one in row), MAP_MM)
 
 
 def _draw_marks(picture: Image.Image, slide: SlideMap) -> None:

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 import typst
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glomerulab.cases.case import build_cases
 from glomerulab.cases.corrections import add_correction
 from glomerulab.errors import ConfigError
 from glomerulab.reports.case import pdf as module
-from glomerulab.reports.case.pdf import write_case_pdf
+from glomerulab.reports.case.pdf import map_rows, write_case_pdf
 
 needs_pdftotext = pytest.mark.skipif(
     shutil.which("pdftotext") is None, reason="needs pdftotext (poppler-utils)"
@@ -125,3 +127,23 @@ def test_the_saliency_picture_is_below_each_crop(folder, tmp_path) -> None:
     assert "It shows what influenced the call" in text
     # Above the gallery, and under each crop but the one whose picture is gone.
     assert text.count("looked") - before.count("looked") == 1 + len(case.calls) - 1
+
+
+@given(st.lists(st.floats(0.1, 8.0), min_size=1, max_size=9))
+def test_maps_stand_side_by_side_within_the_page_and_stay_readable(aspects) -> None:
+    rows = map_rows([{"slide_id": n, "aspect": one} for n, one in enumerate(aspects)])
+    assert [one["slide_id"] for row in rows for one in row["maps"]] == list(range(len(aspects)))
+    for row in rows:
+        gaps = module.GUTTER_MM * (len(row["maps"]) - 1)
+        assert sum(one["width_mm"] for one in row["maps"]) + gaps <= module.WIDTH_MM + 1e-6
+        assert row["height_mm"] <= module.MAP_MM
+        if len(row["maps"]) > 1:
+            alone = [map_rows([one])[0]["height_mm"] for one in row["maps"]]
+            assert row["height_mm"] >= min(module.LEAST_MAP_MM, *alone) - 1e-6
+
+
+@pytest.mark.parametrize(("aspect", "n_rows"), [(0.3, 1), (1.0, 2), (2.7, 3)])
+def test_three_maps_of_one_shape_fill_a_page_and_no_more(aspect, n_rows) -> None:
+    rows = map_rows([{"aspect": aspect}] * 3)
+    assert len(rows) == n_rows
+    assert sum(row["height_mm"] for row in rows) < 240  # of 255 mm
