@@ -16,8 +16,12 @@ from glomerulab.geometry import Box
 from glomerulab.images import write_image
 from glomerulab.phantom.crops import example_crop
 from glomerulab.reports.case.write import write_case_reports
+from glomerulab.reports.run.explanation_summary import explanation_summary
+from glomerulab.reports.run.explanations import map_tests, write_explanations_html
 from glomerulab.reports.run.report import write_run_report
-from tests.support.cases import case, one_call, write_case
+from glomerulab.reports.run.stain_check import write_stain_check
+from tests.support.cases import PAPER, case, one_call, write_case
+from tests.support.result_pages import CONTROLS, explanation_table, stain_check
 from tests.support.run_folders import RunRecipe, write_run
 from tests.support.untrained_runs import write_two_cohorts, write_untrained_run
 
@@ -260,5 +264,30 @@ def test_no_page_of_a_case_breaks_a_rule_of_accessibility(browser, tmp_path):
         for key in ("", "j", "d", "b"):
             if key:
                 page.keyboard.press(key)
+            found = page.evaluate("axe.run()")
+            assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+
+
+@pytest.mark.parametrize(("width", "language"), [(1280, "en"), (390, "zh")])
+def test_stain_checks_and_explanations_break_no_rule_of_accessibility(
+    browser, tmp_path, width, language
+):
+    table = explanation_table(occlusion={"deletion": 0.45, "energy_inside": 0.4}, **CONTROLS)
+    for name in filter(None, table["overlay"]):
+        write_image(example_crop("HE", "cgn", size=96).pixels, tmp_path / name)
+    summary = explanation_summary(table)
+    explained = write_explanations_html(
+        table,
+        summary,
+        map_tests(summary, None),
+        tmp_path,
+        taxonomy=PAPER,
+        title="run",
+        language=language,
+    )
+    checked = write_stain_check(stain_check(tmp_path), tmp_path / "check", is_synthetic=True)
+    for page_path in (explained, checked.html_path):
+        with _opened(browser, page_path, width) as page:
+            page.evaluate(AXE.read_text(encoding="utf-8"))
             found = page.evaluate("axe.run()")
             assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []

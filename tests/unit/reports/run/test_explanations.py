@@ -10,31 +10,7 @@ from glomerulab.reports.run.explanations import (
     write_explanations_html,
 )
 from tests.support.cases import PAPER
-
-
-def _table(**measures: dict[str, float]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "image_id": f"i{n}",
-                "patient_id": f"p{n}",
-                "label": "cgn",
-                "probability": 0.9,
-                "method": method,
-                "overlay": "" if method in {"random", "centre"} else f"{method}{n}.png",
-                "mask_share": 0.1,
-                **values,
-            }
-            for n in range(4)
-            for method, values in measures.items()
-        ]
-    )
-
-
-CONTROLS = {
-    "random": {"deletion": 0.5, "energy_inside": 0.10},
-    "centre": {"deletion": 0.4, "energy_inside": 0.15},
-}
+from tests.support.result_pages import CONTROLS, explanation_table
 
 
 def _sanity(correlation: float) -> pd.DataFrame:
@@ -57,13 +33,13 @@ def _sanity(correlation: float) -> pd.DataFrame:
 def test_maps_pass_only_where_they_beat_both_controls_and_change_with_the_weights(
     own, correlation, verdict, failed
 ):
-    summary = explanation_summary(_table(occlusion=own, **CONTROLS))
+    summary = explanation_summary(explanation_table(occlusion=own, **CONTROLS))
     (test,) = map_tests(summary, _sanity(correlation))
     assert (test.verdict, test.failed) == (verdict, failed)
 
 
 def test_maps_without_any_test_are_called_untested():
-    table = _table(occlusion={}).drop(columns="mask_share")
+    table = explanation_table(occlusion={}).drop(columns="mask_share")
     table["deletion"] = np.nan
     summary = explanation_summary(table.assign(insertion=0.5))
     (test,) = map_tests(summary, None)
@@ -73,7 +49,7 @@ def test_maps_without_any_test_are_called_untested():
 @pytest.mark.parametrize(("language", "title"), [("en", "failed"), ("zh", "失败")])
 def test_the_page_begins_with_the_tests_and_shows_every_map(tmp_path, language, title):
     own = {"deletion": 0.45, "energy_inside": 0.4}
-    table = _table(occlusion=own, **CONTROLS)
+    table = explanation_table(occlusion=own, **CONTROLS)
     for name in table["overlay"]:
         if name:
             write_image(np.full((20, 40, 3), 90, np.uint8), tmp_path / name)

@@ -6,59 +6,16 @@ import pandas as pd
 import pytest
 
 from glomerulab.evaluation.stain_check import (
-    SourcePrediction,
     StainCheck,
-    StainEmbedding,
     StainPart,
 )
-from glomerulab.images import write_image
 from glomerulab.reports.run.stain_check import write_stain_check
+from tests.support.result_pages import stain_check
 
 
 @pytest.fixture
 def check(tmp_path: Path) -> StainCheck:
-    rng = np.random.default_rng(0)
-    rows, paths = [], []
-    for k in range(12):
-        path = tmp_path / f"{k}.png"
-        write_image(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8), path)
-        paths.append((path, path))
-        rows.append(
-            {
-                "image_id": f"<b>{k}</b>",
-                "patient_id": "p",
-                "slide_id": f"s{k % 3}",
-                "stain": "HE",
-                "stain_status": "normalized",
-                "nmi_before": 0.7 + 0.01 * k,
-                "nmi_after": 0.75,
-                "ssim": 0.95,
-                "pcc": 0.97,
-                "saturated_before": 0.01,
-                "saturated_after": 0.02,
-                "background_before": 0.2,
-                "background_after": 0.21,
-                "background_delta_e": 1.5,
-            }
-        )
-    embedding = StainEmbedding(rng.normal(size=(12, 2)), 0.9)
-    return StainCheck(
-        table=pd.DataFrame(rows),
-        column="slide_id",
-        parts=(
-            StainPart(
-                stain="HE",
-                rows=np.arange(12),
-                before=embedding,
-                after=embedding,
-                prediction=SourcePrediction("slide_id", "image_id", 3, 12, 0.9, 0.4, 0.45),
-                why_no_prediction="",
-            ),
-        ),
-        unreadable=(),
-        paths=tuple(paths),
-        targets={"HE": paths[0][0]},
-    )
+    return stain_check(tmp_path)
 
 
 def test_the_page_loads_nothing_and_is_marked_research_use_only(
