@@ -7,16 +7,21 @@ Run: glomerulab phantom --out crops --patients 6 --per-patient 4
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
 from glomerulab.apps.annotation.records import StudySettings
+from glomerulab.apps.annotation.region_sync import import_region_file
 from glomerulab.apps.annotation.store.accounts import create_account
 from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.apps.annotation.store.study import create_study
 from glomerulab.cohort.manifest import read_manifest
+from glomerulab.cohort.slides_table import read_slides
+from glomerulab.slides.regions.files import read_regions, write_regions
+from glomerulab.slides.regions.proposals import PROPOSAL_LABEL
 from tests.support.annotation_server import Server
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
@@ -33,6 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         db = Path(folder) / "annotations.db"
         begin(db, arguments.manifest)
+        propose(db, arguments.slides, Path(folder))
         server = Server(db, "--slides", arguments.slides)
         try:
             with sync_playwright() as playwright:
@@ -57,6 +63,24 @@ def begin(db: Path, manifest: Path) -> None:
                 store, login=login, name=name, role="annotator", password=PASSWORD, by="owner"
             )
         distribute(store, by="owner")
+
+
+def propose(db: Path, slides: Path, folder: Path) -> None:
+    """Give a reader the outlines of the first slide, the last ones as proposals of a model."""
+    entry = min(read_slides(slides), key=lambda one: one.slide_id)
+    regions = read_regions(slides.parent / "regions" / f"{entry.slide_id}.geojson")
+    n_proposed = max(len(regions) // 3, 1)
+    marked = [
+        replace(
+            one,
+            labels=(PROPOSAL_LABEL,) if n < n_proposed else ("glomerulus",),
+            source_classes=None,
+        )
+        for n, one in enumerate(reversed(regions))
+    ]
+    write_regions(marked, folder / "proposed.geojson")
+    with open_store(db) as store:
+        import_region_file(store, folder / "proposed.geojson", entry.path, login="wang")
 
 
 def take_all(browser: object, address: str) -> None:
@@ -104,22 +128,14 @@ def label(page: Page, key: str) -> None:
 
 
 def draw(page: Page, address: str) -> None:
-    """Draw boxes on the first slide."""
+    """Show the first proposal of the first slide, to be accepted or corrected."""
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(f"{address}/slides")
     page.click(".cards a >> nth=0")
     page.wait_for_selector("#viewer[data-ready]")
-    page.keyboard.press("b")
-    area = page.locator("#viewer").bounding_box()
-    # Around two glomeruli of the phantom's first slide (seed 0), in pixels of the viewer.
-    for left, upper, side in ((405, 272, 130), (553, 222, 118)):
-        x, y = area["x"] + left, area["y"] + upper
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x + side - 9, y + side - 9, steps=8)
-        page.mouse.move(x + side, y + side)
-        page.mouse.up()
-        page.wait_for_timeout(400)
+    page.keyboard.press("a")
+    for _ in range(3):
+        page.keyboard.press("-")
     shoot(page, "annotation_slide.jpg")
 
 

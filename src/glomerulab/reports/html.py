@@ -2,12 +2,13 @@
 
 import base64
 import json
+import re
 from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 from glomerulab.images import read_image
@@ -20,6 +21,7 @@ __all__ = [
     "script_json",
     "svg_uri",
     "thumbnail_uri",
+    "with_code",
 ]
 
 THUMBNAIL_PX = 192
@@ -34,13 +36,15 @@ def page_environment(*packages: str) -> Environment:
     Templates are looked up in the ``templates`` folder of each of `packages`, then in that of
     `glomerulab.reports`, which holds ``report.css``.
     """
-    return Environment(
+    environment = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "glomerulab.reports")]),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = with_code
+    return environment
 
 
 def svg_uri(path: Path) -> str:
@@ -100,6 +104,12 @@ def _jpeg(path: Path, size_px: int, *, quality: int, subsampling: int) -> bytes:
     buffer = BytesIO()
     image.save(buffer, format="JPEG", quality=quality, subsampling=subsampling)
     return buffer.getvalue()
+
+
+def with_code(text: str) -> Markup:
+    """Escape a text, and set what stands between backticks as code."""
+    escaped = str(escape(text))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped))  # noqa: S704 - escaped
 
 
 def script_json(value: object) -> Markup:

@@ -133,7 +133,7 @@ def _texts(view: CaseView) -> dict[str, Any]:
         "dates": view.dates,
         "headline": view.headline,
         "summary": view.summary,
-        "warnings": [asdict(one) for one in view.warnings],
+        "warnings": [{**asdict(one), "text": one.text.replace("`", "")} for one in view.warnings],
         "labels": [asdict(one) for one in view.labels],
         "tissue": [asdict(one) for one in view.tissue],
         "rules": [asdict(one) for one in view.rules],

@@ -1,16 +1,13 @@
 """The page of a run's report: one HTML file that loads nothing and prints well."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import Markup, escape
-
 from glomerulab.evaluation.warnings import EvaluationWarning
 from glomerulab.i18n.catalogue import Language
 from glomerulab.i18n.sentences import translate_filled
-from glomerulab.reports.html import page_environment
+from glomerulab.reports.html import page_environment, with_code
 from glomerulab.runtime.files import atomic_write
 
 
@@ -102,7 +99,7 @@ def render_html(
             _=lambda text: translate_filled(
                 text, language, "evaluation", names=lambda: names or {}
             ),
-            code=_with_code,
+            code=with_code,
         )
     )
 
@@ -116,9 +113,3 @@ def write_html(
     """Write the page atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(render_html(page, language, names), encoding="utf-8")
-
-
-def _with_code(text: str) -> Markup:
-    """Escape a text, and set what stands between backticks as code."""
-    escaped = str(escape(text))
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped))  # noqa: S704 - escaped

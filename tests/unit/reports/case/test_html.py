@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from glomerulab.cases.case import build_cases
-from glomerulab.cases.case_folder import read_case_folder, write_case_folder
+from glomerulab.cases.case_folder import Note, read_case_folder, write_case_folder
 from glomerulab.cases.corrections import add_correction
 from glomerulab.images import read_image, write_image
 from glomerulab.reports.case.html import ReviewFacts, page_policy, render_case_html
@@ -55,6 +55,13 @@ def test_a_huge_crop_is_made_smaller_and_its_outline_still_fits(folder) -> None:
     picture = crop_picture(folder.calls[0], folder.folder)
     assert picture.width == 5000  # of the outline's coordinates
     assert Image.open(io.BytesIO(base64.b64decode(picture.uri.split(",")[1]))).width == NATIVE_PX
+
+
+def test_commands_in_warnings_are_code_and_no_backticks(folder) -> None:
+    note = Note(en="Run `glomerulab gates <RUN>` again.", zh="-")
+    facts = folder.facts.model_copy(update={"notes": (note,)})
+    page = render_case_html(build_cases(replace(folder, facts=facts))[0], folder.folder)
+    assert "Run <code>glomerulab gates &lt;RUN&gt;</code> again." in page
 
 
 def test_names_from_files_are_escaped(folder) -> None:

@@ -201,8 +201,8 @@ function renderList() {
   }));
 }
 // The structure, or the class of a region file that names none, such as a lesion.
-function nameOf({ structure, labels }) {
-  const isNamed = structure !== DEFAULT || labels.length === 0 || labels.includes(structure);
+function nameOf({ structure, labels, proposed }) {
+  const isNamed = proposed || structure !== DEFAULT || labels.length === 0 || labels.includes(structure);
   return isNamed ? structures.get(structure)?.name ?? structure : labels.join(", ");
 }
 function whyFixed(box) {
