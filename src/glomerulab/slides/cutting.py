@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from skimage.draw import polygon
 
 from glomerulab.errors import SlideError
 from glomerulab.geometry import Box, Point
 from glomerulab.images import RgbImage, write_image
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.parallel import Outcome, map_outcomes
+from glomerulab.slides.regions.polygons import filled
 from glomerulab.slides.slide import Slide, open_slide
 
 __all__ = ["CropTask", "close_current_slide", "current_slide", "cut_crop", "cut_crops"]
@@ -71,12 +71,9 @@ def crop_mask(task: CropTask, shape: tuple[int, ...]) -> RgbImage:
     """Draw the outline of a crop, white on black; a pixel is white if its middle is inside."""
     box, (height, width) = task.box, shape
     mask = np.zeros((height, width, 3), np.uint8)
-    for number, ring in enumerate(task.rings):
-        x, y = np.asarray(ring, dtype=np.float64).T
-        rows = (y - box.y) * height / box.height - 0.5
-        columns = (x - box.x) * width / box.width - 0.5
-        inside = polygon(rows, columns, (height, width))  # type: ignore[no-untyped-call]
-        mask[inside] = 0 if number else 255
+    step = (box.width / width, box.height / height)
+    place, inside = filled(task.rings, corner=(box.x, box.y), step=step, shape=shape)
+    mask[place][inside] = 255
     return mask
 
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import tomli_w
 from PIL import Image
-from skimage.draw import polygon
 
 from glomerulab.apps.annotation.records import DrawnRegion
 from glomerulab.apps.annotation.shapes import structure_of
@@ -22,18 +20,17 @@ from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.regions import list_regions
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import RegionError, SlideError
-from glomerulab.geometry import Box, Point
+from glomerulab.geometry import Box
 from glomerulab.images import write_image
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.runtime.names import safe_name
+from glomerulab.slides.regions.polygons import filled
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL
 from glomerulab.slides.slide import open_slide
 from glomerulab.structures.classes import in_drawing_order
 
 MAX_PIXELS = 200_000_000
 """Of one image; a larger one is trained on by its region file."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -117,46 +114,6 @@ def write_masks(
     return done
 
 
-def shape_mask(
-    outline: Sequence[Point],
-    holes: Sequence[Sequence[Point]],
-    *,
-    scale: tuple[float, float],
-    size: tuple[int, int],
-) -> tuple[tuple[slice, slice], Mask]:
-    """Return the pixels whose centre lies in a shape, and where they are on the mask.
-
-    Parameters
-    ----------
-    scale : tuple of float
-        Level-0 pixels per pixel of the mask, x and y.
-    size : tuple of int
-        Width and height of the mask.
-
-    Returns
-    -------
-    tuple of slice, ndarray of bool
-        Rows and columns of the mask, and the pixels there.
-    """
-    ring = _on_grid(outline, scale)
-    (left, upper), (right, lower) = ring.min(axis=0), ring.max(axis=0)
-    x0, x1 = np.clip([np.floor(left), np.ceil(right) + 1], 0, size[0]).astype(int)
-    y0, y1 = np.clip([np.floor(upper), np.ceil(lower) + 1], 0, size[1]).astype(int)
-    inside = np.zeros((y1 - y0, x1 - x0), dtype=np.bool_)
-    for number, points in enumerate((ring, *(_on_grid(hole, scale) for hole in holes))):
-        found = polygon(  # type: ignore[no-untyped-call]
-            points[:, 1] - y0, points[:, 0] - x0, shape=inside.shape
-        )
-        inside[found] = number == 0
-    return (slice(y0, y1), slice(x0, x1)), inside
-
-
-def _on_grid(ring: Sequence[Point], scale: tuple[float, float]) -> npt.NDArray[np.float64]:
-    """Return points in pixels of the mask, whose centres are whole numbers."""
-    points: npt.NDArray[np.float64] = np.asarray(ring, dtype=np.float64) / np.asarray(scale)
-    return points - 0.5
-
-
 def _by_structure(shapes: Sequence[DrawnRegion]) -> dict[str, list[DrawnRegion]]:
     found: dict[str, list[DrawnRegion]] = defaultdict(list)
     for one in shapes:
@@ -191,9 +148,8 @@ def _write_slide(
     for structure_id in structures:
         mask = np.zeros((size[1], size[0]), dtype=np.uint8)
         for one in drawn.get(structure_id, ()):
-            place, inside = shape_mask(
-                one.outline, one.holes, scale=(width / size[0], height / size[1]), size=size
-            )
+            step = (width / size[0], height / size[1])
+            place, inside = filled((one.outline, *one.holes), step=step, shape=mask.shape)
             mask[place][inside] = 255
         make_folder(out / "masks" / structure_id)
         with atomic_write(out / "masks" / structure_id / name) as temporary:

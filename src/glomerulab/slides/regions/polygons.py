@@ -1,4 +1,4 @@
-"""Area, centroid, overlap and repair of outlines in level-0 pixels, computed by shapely."""
+"""Area, centroid, overlap, repair and pixels of outlines in level-0 pixels."""
 
 import math
 from collections.abc import Sequence
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from shapely import LinearRing, Polygon, contains_xy, get_parts, make_valid
+from skimage.draw import polygon
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point
 
-__all__ = ["area", "centroid", "contains", "mean_radius", "mended", "overlap", "scaled"]
-
+__all__ = ["area", "centroid", "contains", "filled", "mean_radius", "mended", "overlap", "scaled"]
 
 Rings = tuple[tuple[Point, ...], tuple[tuple[Point, ...], ...]]
 """An outline and its holes."""
@@ -63,6 +63,43 @@ def overlap(one: Sequence[Point], other: Sequence[Point]) -> float:
     first, second = make_valid(Polygon(one)), make_valid(Polygon(other))
     union = first.union(second).area
     return float(first.intersection(second).area / union) if union else 0.0
+
+
+def filled(
+    rings: Sequence[npt.ArrayLike],
+    *,
+    corner: Point = (0.0, 0.0),
+    step: tuple[float, float],
+    shape: tuple[int, ...],
+) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_]]:
+    """Return the pixels of a grid whose centre lies in an outline and in none of its holes.
+
+    Parameters
+    ----------
+    rings : sequence of array_like of float, shape (n, 2)
+        The outline, then its holes.
+    corner : tuple of float, default (0.0, 0.0)
+        Upper left corner (x, y) of the grid.
+    step : tuple of float
+        Length of a pixel of the grid, x and y.
+    shape : tuple of int
+        Height and width of the grid.
+
+    Returns
+    -------
+    tuple of slice, ndarray of bool
+        Rows and columns of the box around the outline, and its pixels.
+    """
+    outline, *holes = (
+        ((np.asarray(ring, dtype=np.float64) - corner) / step - 0.5)[:, ::-1] for ring in rings
+    )
+    first = np.clip(np.floor(outline.min(axis=0)), 0, shape).astype(int)
+    last = np.clip(np.ceil(outline.max(axis=0)) + 1, 0, shape).astype(int)
+    inside = np.zeros(last - first, np.bool_)
+    for number, ring in enumerate((outline, *holes)):
+        found = polygon(*(ring - first).T, inside.shape)  # type: ignore[no-untyped-call]
+        inside[found] = number == 0
+    return np.s_[first[0] : last[0], first[1] : last[1]], inside
 
 
 def mended(outline: tuple[Point, ...], holes: tuple[tuple[Point, ...], ...] = ()) -> Rings:

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import shapely
 from PIL import Image
 from scipy import ndimage
-from skimage.draw import polygon as polygon_pixels
 from skimage.measure import label as components
 
 from glomerulab.errors import ImageFileError, RegionError
 from glomerulab.slides.regions.features import Feature, class_key
+from glomerulab.slides.regions.polygons import filled
 from glomerulab.structures.classes import KNOWN_STRUCTURES, structure
 from glomerulab.structures.maps import Bits
 
@@ -296,15 +296,15 @@ class Outlines:
         for number in range(len(self.areas)) if chosen is None else sorted(chosen):
             names = self.names[number]
             if IGNORE in names:
-                for place in _filled(self.areas[number], corner, step, (height, width)):
-                    ignored[place] = True
+                for place, inside in _pixels(self.areas[number], corner, step, (height, width)):
+                    ignored[place][inside] = True
                 continue
             bits = np.uint16(vocabulary.bits(names))
-            for place in _filled(self.areas[number], corner, step, (height, width)):
-                present[place] |= bits
+            for place, inside in _pixels(self.areas[number], corner, step, (height, width)):
+                present[place][inside] |= bits
             bits = np.uint16(vocabulary.object_bits(names))
-            for place in _filled(self.cores[number], corner, step, (height, width)):
-                core[place] |= bits
+            for place, inside in _pixels(self.cores[number], corner, step, (height, width)):
+                core[place][inside] |= bits
         return _known(present, core, ignored, vocabulary)
 
 
@@ -433,36 +433,18 @@ def _polygons(area: shapely.Geometry) -> Iterator[shapely.Polygon]:
             yield from _polygons(one)
 
 
-def _filled(
+def _pixels(
     area: shapely.Geometry,
     corner: tuple[float, float],
     step: tuple[float, float],
     shape: tuple[int, int],
-) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Yield rows and columns of the pixels whose centre lies in a part of an area."""
+) -> Iterator[tuple[tuple[slice, slice], npt.NDArray[np.bool_]]]:
+    """Yield the pixels whose centre lies in a part of an area, as `filled`."""
     # Areas such as the cortex have thousands of points and holes elsewhere.
     right, bottom = (at + n * by for at, n, by in zip(corner, shape[::-1], step, strict=True))
     near = shapely.clip_by_rect(
         area, corner[0] - step[0], corner[1] - step[1], right + step[0], bottom + step[1]
     )
     for one in _polygons(near):
-        if not one.interiors:
-            yield _ring_pixels(one.exterior, corner, step, shape)
-            continue
-        mask = np.zeros(shape, np.bool_)
-        mask[_ring_pixels(one.exterior, corner, step, shape)] = True
-        for hole in one.interiors:
-            mask[_ring_pixels(hole, corner, step, shape)] = False
-        rows, columns = np.nonzero(mask)
-        yield rows, columns
-
-
-def _ring_pixels(
-    ring: shapely.LinearRing,
-    corner: tuple[float, float],
-    step: tuple[float, float],
-    shape: tuple[int, int],
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    points = (shapely.get_coordinates(ring) - corner) / step - 0.5
-    rows, columns = polygon_pixels(points[:, 1], points[:, 0], shape)  # type: ignore[no-untyped-call]
-    return rows, columns
+        rings = [shapely.get_coordinates(ring) for ring in (one.exterior, *one.interiors)]
+        yield filled(rings, corner=corner, step=step, shape=shape)

@@ -6,9 +6,6 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-import shapely
-from hypothesis import assume, given
-from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 from shapely import Polygon
@@ -16,7 +13,7 @@ from skimage.draw import polygon
 
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.regions import RegionInput, save_region
-from glomerulab.apps.annotation.structure_masks import shape_mask, write_masks
+from glomerulab.apps.annotation.structure_masks import write_masks
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Region
@@ -112,21 +109,3 @@ def test_the_shapes_of_one_annotator_and_slides_that_fail(
     assert (done.n_slides, list(done.failures)) == (1, ["S-2"])
     done = write_masks(store, slides[:1], tmp_path / "fine", by=OWNER, mpp=0.01)
     assert "million pixels" in done.failures["S-1"]
-
-
-POINT = st.tuples(st.integers(-20, 90), st.integers(-20, 90))
-
-
-@given(st.lists(POINT, min_size=3, max_size=8), st.sampled_from([0.5, 1.0, 3.0]))
-def test_a_pixel_is_set_where_its_centre_lies_in_the_outline(outline: list, scale: float) -> None:
-    shape = Polygon(outline)
-    assume(shape.is_valid and shape.area > 0)
-    place, inside = shape_mask(outline, (), scale=(scale, scale), size=(70, 60))
-    mask = np.zeros((60, 70), dtype=bool)
-    mask[place] |= inside
-    for row, column in np.argwhere(mask):
-        centre = shapely.Point((column + 0.5) * scale, (row + 0.5) * scale)
-        assert shape.distance(centre) < 1e-6
-    for row, column in np.argwhere(~mask)[::7]:
-        centre = shapely.Point((column + 0.5) * scale, (row + 0.5) * scale)
-        assert not shape.contains_properly(centre)

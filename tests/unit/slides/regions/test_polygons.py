@@ -2,12 +2,20 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from shapely import Point, Polygon
 from skimage.measure import points_in_poly
 
 from glomerulab.geometry import Box
-from glomerulab.slides.regions.polygons import centroid, contains, mean_radius, overlap, scaled
+from glomerulab.slides.regions.polygons import (
+    centroid,
+    contains,
+    filled,
+    mean_radius,
+    overlap,
+    scaled,
+)
 
 SQUARE = Box(10, 20, 100, 100).corners()
 
@@ -57,3 +65,32 @@ def test_overlap_is_intersection_over_union() -> None:
     assert overlap(SQUARE, half) == pytest.approx(1 / 3, rel=1e-12)
     assert overlap(SQUARE, Box(500, 500, 10, 10).corners()) == 0.0
     assert overlap(disc(0, 0, 50), disc(0, 0, 100)) == pytest.approx(0.25, rel=1e-9)
+
+
+POINT = st.tuples(st.integers(-20, 90), st.integers(-20, 90))
+
+
+@given(
+    st.lists(POINT, min_size=3, max_size=8),
+    st.sampled_from([0.5, 1.0, 3.0]),
+    st.tuples(st.integers(-5, 30), st.integers(-5, 30)),
+)
+def test_a_pixel_is_filled_where_its_centre_lies_in_the_outline(outline, step, corner) -> None:
+    shape = Polygon(outline)
+    assume(shape.is_valid and shape.area > 0)
+    place, inside = filled([outline], corner=corner, step=(step, step), shape=(60, 70))
+    mask = np.zeros((60, 70), dtype=bool)
+    mask[place] |= inside
+    for row, column in np.argwhere(mask):
+        centre = Point(corner[0] + (column + 0.5) * step, corner[1] + (row + 0.5) * step)
+        assert shape.distance(centre) < 1e-6
+    for row, column in np.argwhere(~mask)[::7]:
+        centre = Point(corner[0] + (column + 0.5) * step, corner[1] + (row + 0.5) * step)
+        assert not shape.contains_properly(centre)
+
+
+def test_holes_are_not_filled() -> None:
+    place, inside = filled([SQUARE, Box(30, 40, 20, 10).corners()], step=(1, 1), shape=(200, 200))
+    assert place == np.s_[19:121, 9:111]
+    assert inside.sum() == 100 * 100 - 20 * 10
+    assert not inside[21:31, 21:41].any()
