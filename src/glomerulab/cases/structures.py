@@ -15,6 +15,7 @@ from glomerulab.i18n.catalogue import LANGUAGES, Language, translate, translate_
 from glomerulab.runtime.files import read_utf8
 from glomerulab.structures.areas import quotient
 from glomerulab.structures.classes import structure
+from glomerulab.structures.morphometry import MIN_ARTERY_UM
 from glomerulab.structures.summary import (
     EITHER,
     SUMMARY_FILE,
@@ -24,15 +25,12 @@ from glomerulab.structures.summary import (
 )
 
 __all__ = [
-    "MIN_ARTERY_UM",
     "CaseStructures",
     "MeasureKey",
     "Measured",
     "read_case_structures",
 ]
 
-MIN_ARTERY_UM = 45.0
-"""Equivalent diameter from which a vessel counts as an artery; arterioles are narrower."""
 TABLE_FILE, OBJECTS_FILE = "slides.csv", "objects.csv"
 CERTAIN = 0.5
 """Share of certain pixels from which an object is certain."""

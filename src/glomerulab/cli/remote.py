@@ -41,6 +41,7 @@ COMMANDS = {
     "split",
     "stain-check",
     "train",
+    "train-segmenter",
 }
 """Those that write to OUT alone; the others change what they read, or stay running."""
 TABLES = {".csv", ".parquet"}

@@ -12,6 +12,7 @@ from shapely.geometry import Polygon
 
 from glomerulab.geometry import Region
 from glomerulab.structures.classes import KNOWN_STRUCTURES
+from glomerulab.structures.morphometry import MIN_ARTERY_UM
 
 STRUCTURES = tuple(one.id for one in KNOWN_STRUCTURES)
 """Bit k of a mask stands for structure k."""
@@ -22,8 +23,6 @@ Objects = npt.NDArray[np.int32]
 MIN_PIECE_UM2 = 20.0
 """Smaller pieces are left out of the outlines."""
 TOLERANCE_PX = 0.3
-MIN_ARTERY_UM = 45.0
-"""Diameter of the smallest artery that is counted; arterioles are narrower."""
 
 
 def bit_of(structure: str) -> int:

@@ -96,12 +96,15 @@ def _tiles(
 ) -> Iterator[Labels]:
     """Yield the tiles of a level, row by row, of every `step`-th pixel of the map."""
     height, width = size
+    down, across = (
+        np.minimum(np.arange(n) * step + step // 2, length - 1)
+        for n, length in zip(size, structure_map.likely.shape, strict=True)
+    )
     for top in range(0, height, TILE_PX):
         bottom = min(top + TILE_PX, height)
-        places = np.arange(top, bottom) * step + step // 2
         rows = np.zeros((TILE_PX, -(-width // TILE_PX) * TILE_PX), np.uint8)
-        for row, place in enumerate(np.minimum(places, structure_map.frame.height - 1).tolist()):
+        for row, place in enumerate(down[top:bottom].tolist()):
             bits = read_rows(structure_map.likely, place, place + 1)[0]
-            rows[row, :width] = look_up[bits[step // 2 :: step][:width]]
+            rows[row, :width] = look_up[bits[across]]
         for left in range(0, width, TILE_PX):
             yield rows[:, left : left + TILE_PX]

@@ -34,6 +34,7 @@ from glomerulab.structures.maps import MapFrame, StructureMap
 __all__ = [
     "MAX_AXIS_PX",
     "MEASURES",
+    "MIN_ARTERY_UM",
     "Measure",
     "MeasuredObject",
     "glomerulus_measures",
@@ -59,6 +60,8 @@ MEASURES = (
 """Names of the measures, in the order of tables; shares are from 0 to 1, of the object's area."""
 MAX_AXIS_PX = 1 << 22
 """Larger boxes get no medial axis: they are several objects that were not parted."""
+MIN_ARTERY_UM = 45.0
+"""Equivalent diameter from which a vessel counts as an artery; arterioles are narrower."""
 MIN_LUMEN_UM2 = 20.0
 
 Floats = npt.NDArray[np.float64]

@@ -58,3 +58,10 @@ def test_grey_levels_are_labels_which_the_file_names(drawn, tmp_path):
         labels == names["blood_clot"], drawn.likely == drawn.frame.bit("blood_clot")
     )
     assert label_values(make_map({"tuft": np.ones((2, 2), bool)}).frame)["tuft"] == names["tuft"]
+
+
+def test_a_strip_far_longer_than_wide_has_a_pyramid_too(tmp_path):
+    write_label_image(make_map({"tubule": np.ones((2000, 1), bool)}), tmp_path / "labels.tif")
+    with tifffile.TiffFile(tmp_path / "labels.tif") as file:
+        assert [page.shape for page in file.pages] == [(2000, 1), (1000, 1), (500, 1)]
+        assert all((page.asarray() == file.pages[0].asarray()[0, 0]).all() for page in file.pages)
