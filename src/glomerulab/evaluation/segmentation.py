@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import binomtest
 
-from glomerulab.evaluation.detection import DetectionScores, SlideMatches, detection_scores
 from glomerulab.evaluation.intervals import (
     MIN_RESAMPLES,
     Interval,
@@ -55,6 +55,25 @@ class FieldCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectScores:
+    """Recall and precision of the objects of a structure.
+
+    Each end of a 95 % interval is the wider of the bootstrap over groups and Wilson's interval over
+    objects; where every object is found, the rule of three over groups is the former.
+    """
+
+    n_true: int
+    n_proposed: int
+    n_found: int
+    recall: float
+    """NaN without true objects."""
+    precision: float
+    """NaN without proposed ones."""
+    recall_interval: Interval
+    precision_interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class StructureScores:
     """Scores of one structure on fields of one stain, or of all."""
 
@@ -66,8 +85,8 @@ class StructureScores:
     """Over the pixels of all fields together; NaN where there are none."""
     dice_interval: Interval
     """95 %, over groups."""
-    detection: DetectionScores | None
-    """None for areas, and where no objects are known."""
+    objects: ObjectScores | None
+    """None for areas."""
 
 
 def count_field(
@@ -106,8 +125,10 @@ def count_field(
             int((is_true & is_proposed & is_known).sum()),
         )
         if structure(name).kind == "object":
-            true_objects = list(find_objects(truth, [name]))
-            objects = [one for one in find_objects(proposed, [name]) if _is_on_known(one, is_known)]
+            true_objects, objects = (
+                [one for one in find_objects(of, [name]) if _is_on_known(one, is_known)]
+                for of in (truth, proposed)
+            )
             counts = FieldCounts(
                 **asdict(counts)
                 | {
@@ -145,9 +166,9 @@ def scores_table(scores: Sequence[StructureScores]) -> pd.DataFrame:
             "dice_low": one.dice_interval.low,
             "dice_high": one.dice_interval.high,
         }
-        if (found := one.detection) is not None:
+        if (found := one.objects) is not None:
             row |= {
-                "n_objects": found.n_truth,
+                "n_objects": found.n_true,
                 "n_proposed": found.n_proposed,
                 "n_found": found.n_found,
                 "recall": found.recall,
@@ -182,12 +203,12 @@ def scores_summary(scores: Sequence[StructureScores], language: Language) -> str
             "{structure}: {n_found} of {n_truth} found, {n_found} of {n_proposed} proposals right",
             language,
             structure=structure(one.structure).name_in(language),
-            n_found=one.detection.n_found,
-            n_truth=one.detection.n_truth,
-            n_proposed=one.detection.n_proposed,
+            n_found=one.objects.n_found,
+            n_truth=one.objects.n_true,
+            n_proposed=one.objects.n_proposed,
         )
         for one in pooled
-        if one.detection is not None
+        if one.objects is not None
     ]
     return translate(
         "On images of {n_groups} groups it never saw: {parts}; right is an overlap (IoU) of at "
@@ -200,31 +221,57 @@ def scores_summary(scores: Sequence[StructureScores], language: Language) -> str
 
 def _score(counts: Sequence[FieldCounts], name: str, stain: str, seed: int) -> StructureScores:
     groups = sorted({one.group for one in counts})
-    sums = np.zeros((len(groups), 2))
+    sums = np.zeros((len(groups), 5))
     for one in counts:
-        sums[groups.index(one.group)] += 2 * one.n_shared, one.n_true + one.n_proposed
-    shared, total = sums.sum(axis=0)
+        sums[groups.index(one.group)] += (
+            2 * one.n_shared,
+            one.n_true + one.n_proposed,
+            one.objects,
+            one.objects_proposed,
+            one.objects_found,
+        )
     weights = patient_weights(len(groups), n_resamples=MIN_RESAMPLES, seed=seed)
-    drawn_shared, drawn_total = (weights @ sums).T
+    drawn = weights @ sums
+    dice, dice_interval = _ratio(sums, drawn, 0, 1)
+    objects = None
+    if structure(name).kind == "object":
+        recall, over_groups = _ratio(sums, drawn, 4, 2)
+        precision, precision_over_groups = _ratio(sums, drawn, 4, 3)
+        n_true, n_proposed, n_found = (int(n) for n in sums[:, 2:].sum(axis=0))
+        objects = ObjectScores(
+            n_true,
+            n_proposed,
+            n_found,
+            recall,
+            precision,
+            _widened(over_groups, n_found, n_true),
+            _widened(precision_over_groups, n_found, n_proposed),
+        )
+    return StructureScores(name, stain, len(counts), len(groups), dice, dice_interval, objects)
+
+
+def _ratio(
+    sums: npt.NDArray[np.float64], drawn: npt.NDArray[np.float64], over: int, under: int
+) -> tuple[float, Interval]:
+    """Return the ratio of two columns of sums by group, and its interval over resamples."""
+    total = sums.sum(axis=0)
     resampled = np.divide(
-        drawn_shared, drawn_total, out=np.full_like(drawn_shared, np.nan), where=drawn_total > 0
+        drawn[:, over],
+        drawn[:, under],
+        out=np.full(len(drawn), np.nan),
+        where=drawn[:, under] > 0,
     )
-    has_objects = structure(name).kind == "object"
-    return StructureScores(
-        name,
-        stain,
-        len(counts),
-        len(groups),
-        float(shared / total) if total else float("nan"),
-        percentile_interval(resampled, unseen=unseen_share(len(groups))),
-        detection_scores([_matches(one) for one in counts], seed=seed) if has_objects else None,
-    )
+    value = float(total[over] / total[under]) if total[under] else float("nan")
+    return value, percentile_interval(resampled, unseen=unseen_share(len(sums)))
 
 
-def _matches(counts: FieldCounts) -> SlideMatches:
-    found = np.full(counts.objects_proposed, -1, np.int64)
-    found[: counts.objects_found] = np.arange(counts.objects_found)
-    return SlideMatches(counts.group, counts.objects, np.ones(len(found)), found)
+def _widened(over_groups: Interval, n_hits: int, n: int) -> Interval:
+    """Widen the interval over groups to Wilson's."""
+    if not n:
+        return over_groups
+    wilson = binomtest(n_hits, n).proportion_ci(method="wilson")
+    low, high = np.fmin(over_groups.low, wilson.low), np.fmax(over_groups.high, wilson.high)
+    return Interval(float(low), float(high), over_groups.defined_share, over_groups.method)
 
 
 def _is_on_known(one: StructureObject, is_known: npt.NDArray[np.bool_]) -> bool:

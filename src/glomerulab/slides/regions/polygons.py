@@ -1,6 +1,5 @@
-"""Area, centroid, overlap, repair and pixels of outlines in level-0 pixels."""
+"""Area, repair and pixels of outlines in level-0 pixels."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from skimage.draw import polygon
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point
 
-__all__ = ["area", "centroid", "contains", "filled", "mean_radius", "mended", "overlap", "scaled"]
+__all__ = ["area", "contains", "filled", "mended"]
 
 Rings = tuple[tuple[Point, ...], tuple[tuple[Point, ...], ...]]
 """An outline and its holes."""
@@ -22,24 +21,6 @@ LARGEST_SHARE = 0.95
 def area(outline: Sequence[Point]) -> float:
     """Return the area of an outline, in square pixels."""
     return float(Polygon(outline).area)
-
-
-def centroid(outline: Sequence[Point]) -> Point:
-    """Return the centre of the area of an outline."""
-    centre = Polygon(outline).centroid
-    return centre.x, centre.y
-
-
-def mean_radius(outline: Sequence[Point]) -> float:
-    """Return the radius of the disc of the same area, in pixels."""
-    return math.sqrt(area(outline) / math.pi)
-
-
-def scaled(outline: Sequence[Point], factor: float) -> tuple[Point, ...]:
-    """Return an outline enlarged about its centroid."""
-    centre = np.asarray(centroid(outline))
-    points = centre + factor * (np.asarray(outline, dtype=np.float64) - centre)
-    return tuple((float(x), float(y)) for x, y in points)
 
 
 def contains(outline: Sequence[Point], points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -56,13 +37,6 @@ def contains(outline: Sequence[Point], points: npt.ArrayLike) -> npt.NDArray[np.
     x, y = np.asarray(points, dtype=np.float64).reshape(-1, 2).T
     inside: npt.NDArray[np.bool_] = contains_xy(Polygon(outline), x, y)
     return inside
-
-
-def overlap(one: Sequence[Point], other: Sequence[Point]) -> float:
-    """Return the intersection over union (IoU) of two outlines, from 0 to 1."""
-    first, second = make_valid(Polygon(one)), make_valid(Polygon(other))
-    union = first.union(second).area
-    return float(first.intersection(second).area / union) if union else 0.0
 
 
 def filled(
@@ -97,7 +71,8 @@ def filled(
     last = np.clip(np.ceil(outline.max(axis=0)) + 1, 0, shape).astype(int)
     inside = np.zeros(last - first, np.bool_)
     for number, ring in enumerate((outline, *holes)):
-        found = polygon(*(ring - first).T, inside.shape)  # type: ignore[no-untyped-call]
+        rows, columns = (ring - first).T
+        found = polygon(rows, columns, inside.shape)  # type: ignore[no-untyped-call]
         inside[found] = number == 0
     return np.s_[first[0] : last[0], first[1] : last[1]], inside
 

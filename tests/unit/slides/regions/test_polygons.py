@@ -1,48 +1,13 @@
-import math
-
 import numpy as np
-import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from shapely import Point, Polygon
 from skimage.measure import points_in_poly
 
 from glomerulab.geometry import Box
-from glomerulab.slides.regions.polygons import (
-    centroid,
-    contains,
-    filled,
-    mean_radius,
-    overlap,
-    scaled,
-)
+from glomerulab.slides.regions.polygons import contains, filled
 
 SQUARE = Box(10, 20, 100, 100).corners()
-
-
-def disc(x: float, y: float, radius: float, n: int = 200):
-    angles = np.arange(n) * 2 * math.pi / n
-    return tuple((x + radius * math.cos(a), y + radius * math.sin(a)) for a in angles)
-
-
-def test_the_centroid_is_that_of_the_area_not_of_the_corners() -> None:
-    crowded = (*disc(0, 0, 10, 40)[:20], (-10.0, -10.0), (10.0, -10.0))
-    assert centroid(SQUARE) == (60.0, 70.0)
-    assert centroid(crowded)[1] < np.mean([y for _, y in crowded])
-
-
-def test_a_line_has_the_mean_of_its_corners() -> None:
-    assert centroid(((0.0, 0.0), (4.0, 0.0), (8.0, 0.0))) == (4.0, 0.0)
-
-
-def test_the_mean_radius_of_a_disc_is_its_radius() -> None:
-    assert mean_radius(disc(5, 5, 30)) == pytest.approx(30, rel=1e-3)
-
-
-def test_scaling_keeps_the_centroid_and_multiplies_the_radius() -> None:
-    grown = scaled(disc(7, -3, 20), 1.5)
-    assert centroid(grown) == pytest.approx((7, -3))
-    assert mean_radius(grown) == pytest.approx(30, rel=1e-3)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -51,20 +16,6 @@ def test_points_are_inside_where_they_are_for_scikit_image(seed: int) -> None:
     outline = [tuple(p) for p in rng.uniform(0, 100, (rng.integers(3, 12), 2))]
     points = rng.uniform(-10, 110, (50, 2))
     assert (contains(outline, points) == points_in_poly(points, outline)).all()
-
-
-def test_outlines_that_cross_themselves_have_an_overlap() -> None:
-    bow_tie = ((0.0, 0.0), (10.0, 10.0), (10.0, 0.0), (0.0, 10.0))
-    assert overlap(bow_tie, bow_tie) == pytest.approx(1.0)
-    assert overlap(bow_tie, Box(0, 0, 10, 10).corners()) == pytest.approx(0.5)
-
-
-def test_overlap_is_intersection_over_union() -> None:
-    half = Box(60, 20, 100, 100).corners()  # shares half of each square
-    assert overlap(SQUARE, SQUARE) == 1.0
-    assert overlap(SQUARE, half) == pytest.approx(1 / 3, rel=1e-12)
-    assert overlap(SQUARE, Box(500, 500, 10, 10).corners()) == 0.0
-    assert overlap(disc(0, 0, 50), disc(0, 0, 100)) == pytest.approx(0.25, rel=1e-9)
 
 
 POINT = st.tuples(st.integers(-20, 90), st.integers(-20, 90))
