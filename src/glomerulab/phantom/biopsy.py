@@ -36,7 +36,7 @@ GAP_UM = 10.0
 """Least tissue between glomeruli, arteries and the edge, where they do not touch."""
 N_TRIES = 100
 
-MEDULLA_SHARE = 0.4
+MEDULLA_SHARE = 0.35
 """Share of the cores that reach the medulla."""
 TOUCHING_SHARE, CUT_SHARE, GRAZED_SHARE = 0.2, 0.12, 0.12
 """Shares of the glomeruli: touching the one before, cut by the core's edge, and additional small
@@ -112,10 +112,10 @@ def biopsy_scene(
     further = _further(len(kinds), section, rng, scarred)
     arteries = [draw_artery(rng, scarred=scarred) for _ in range(1 + rng.binomial(len(kinds), 0.3))]
     scale = section.radius_um / REFERENCE_RADIUS_UM
-    crowd = len(kinds) + 0.5 * len(further) + 0.5 * len(arteries)
+    crowd = len(kinds) + 0.2 * len(further) + 0.2 * len(arteries)
     length = max(crowd * LENGTH_PER_GLOMERULUS_UM * scale, MIN_LENGTH_UM)
     side = float(rng.choice([-1.0, 1.0])) if rng.random() < MEDULLA_SHARE else 0.0
-    medulla = length * float(rng.uniform(0.25, 0.6)) if side else 0.0
+    medulla = length * float(rng.uniform(0.2, 0.45)) if side else 0.0
     half = HALF_CORE_UM * scale
     width_um = length + medulla + 2 * half + 2 * GLASS_UM
     height_um = 2 * half + 2 * GLASS_UM + 60.0

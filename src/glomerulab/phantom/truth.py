@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from contourpy import FillType, contour_generator
 from scipy import ndimage
+from shapely import get_coordinates
 from shapely.geometry import Polygon
 
-from glomerulab.geometry import Region
+from glomerulab.geometry import Point, Region
 from glomerulab.structures.classes import KNOWN_STRUCTURES
 from glomerulab.structures.morphometry import MIN_ARTERY_UM
 
@@ -32,8 +33,8 @@ def bit_of(structure: str) -> int:
 
 def outlines(mask: npt.NDArray[np.bool_], *, min_px: float = 0.0) -> list[Polygon]:
     """Return the pieces of a mask with their holes, in pixels, (0, 0) at the upper left corner."""
-    padded = np.pad(mask, 1).astype(np.float32)
-    contours = contour_generator(z=padded, fill_type=FillType.OuterOffset)
+    padded = np.pad(mask, 1).astype(np.float64)
+    contours = contour_generator(z=padded, name="serial", fill_type=FillType.OuterOffset)
     pieces = []
     for points, offsets in zip(*contours.filled(0.5, np.inf), strict=True):
         # The pad moves the centre of the first pixel to 1; its centre lies at 0.5.
@@ -64,36 +65,44 @@ def structure_regions(masks: Masks, objects: Objects, prefix: str, *, mpp: float
         tubule and as an atrophic one, and a sclerosed glomerulus likewise.
     """
     regions = []
-    for structure, mask, offset, name in _parts(masks, objects):
+    for structures, mask, offset, name in _parts(masks, objects):
         pieces = outlines(mask, min_px=max(MIN_PIECE_UM2 / mpp**2, 4.0))
         for number, piece in enumerate(pieces, start=1):
-            simple = piece.simplify(TOLERANCE_PX)
-            rings = [
-                tuple((x + offset[0], y + offset[1]) for x, y in ring.coords[:-1])
-                for ring in (simple.exterior, *simple.interiors)
-            ]
-            region_id = f"{prefix}-{structure}-{name}" if name else f"{prefix}-{structure}"
-            if number > 1 or not name:
-                region_id += f"-{number}"
-            regions.append(Region(region_id, rings[0], (structure,), holes=tuple(rings[1:])))
+            outline, *holes = _rings(piece, offset)
+            end = f"-{number}" if number > 1 or not name else ""
+            for structure in structures:
+                region_id = f"{prefix}-{structure}{name}{end}"
+                regions.append(Region(region_id, outline, (structure,), holes=tuple(holes)))
     return regions
+
+
+def _rings(piece: Polygon, offset: tuple[int, int]) -> list[tuple[Point, ...]]:
+    """Return a simplified outline and its holes, moved by an offset."""
+    simple = piece.simplify(TOLERANCE_PX, preserve_topology=False)  # three times as fast
+    if not isinstance(simple, Polygon) or not simple.is_valid:
+        simple = piece
+    return [
+        tuple(map(tuple, (get_coordinates(ring)[:-1] + offset).tolist()))
+        for ring in (simple.exterior, *simple.interiors)
+    ]
 
 
 def _parts(
     masks: Masks, objects: Objects
-) -> Iterator[tuple[str, npt.NDArray[np.bool_], tuple[int, int], str]]:
-    """Yield structure, mask, offset (x, y) and name of every area and object."""
+) -> Iterator[tuple[list[str], npt.NDArray[np.bool_], tuple[int, int], str]]:
+    """Yield structures, mask, offset (x, y) and end of the name of every area and object."""
     for one in KNOWN_STRUCTURES:
         if one.kind == "area":
-            yield one.id, (masks & bit_of(one.id)) > 0, (0, 0), ""
+            yield [one.id], (masks & bit_of(one.id)) > 0, (0, 0), ""
+    kinds = [(one.id, bit_of(one.id)) for one in KNOWN_STRUCTURES if one.kind == "object"]
     for number, place in enumerate(ndimage.find_objects(objects), start=1):
         if place is None:
             continue
         mask = objects[place] == number
         bits = int(masks[place][mask][0])
-        for one in KNOWN_STRUCTURES:
-            if one.kind == "object" and bits & bit_of(one.id):
-                yield one.id, mask, (place[1].start, place[0].start), f"{number:05d}"
+        found = [name for name, bit in kinds if bits & bit]
+        if found:
+            yield found, mask, (place[1].start, place[0].start), f"-{number:05d}"
 
 
 def true_shares(masks: Masks, objects: Objects, *, mpp: float) -> dict[str, Any]:
