@@ -227,8 +227,12 @@ def is_running(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # of another user
+        pass
+    try:  # one that was killed keeps its number until its parent asks, in some containers for ever
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):  # no Linux
         return True
-    return True
+    return state not in {b"Z", b"X"}
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from glomerulab.errors import OutputError
 from glomerulab.runtime.files import (
     atomic_write,
     exclusive_lock,
+    is_running,
     make_folder,
     partial_folder,
     remove_partial_files,
@@ -184,3 +187,14 @@ def test_an_unfinished_folder_of_a_killed_process_is_removed_with_its_files(tmp_
         assert remove_partial_files(tmp_path) == 1
         assert list(tmp_path.iterdir()) == [own]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_process_that_nobody_has_asked_for_does_not_run() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert is_running(process.pid)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and keeps its number
+    assert not is_running(process.pid)
+    process.wait()
+    assert not is_running(process.pid)
+    assert is_running(os.getpid())
