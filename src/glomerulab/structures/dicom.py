@@ -104,12 +104,13 @@ def write_segmentations(structure_map: StructureMap, slide: Slide, folder: Path)
     source = _source(slide)
     written = []
     for number, name in enumerate(structure_map.frame.structures, start=1):
+        path = folder / f"{name}.seg.dcm"
         with tempfile.TemporaryDirectory(dir=folder, prefix=".mask-") as temporary:
             mask = _mask(structure_map, name, Path(temporary) / "mask.npy")
             if mask is None:
+                path.unlink(missing_ok=True)  # of an earlier map
                 continue
             dataset = _segmentation(mask, name, number, source, structure_map.frame)
-        path = folder / f"{name}.seg.dcm"
         with atomic_write(path) as partial:
             dataset.save_as(partial)
         written.append(path)
@@ -186,7 +187,7 @@ def write_annotations(objects: Sequence[MeasuredObject], slide: Slide, path: Pat
     Returns
     -------
     bool
-        False where there is no object, and no file is written.
+        False where there is no object; then no file is written, and one of an earlier map removed.
 
     Raises
     ------
@@ -194,6 +195,7 @@ def write_annotations(objects: Sequence[MeasuredObject], slide: Slide, path: Pat
         If the file cannot be written.
     """
     if not objects:
+        path.unlink(missing_ok=True)
         return False
     source = _source(slide)
     names = list(dict.fromkeys(one.structure for one in objects))

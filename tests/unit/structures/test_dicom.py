@@ -96,7 +96,10 @@ def test_objects_are_polygons_in_millimetres_with_measurements(drawn, slide, ann
     assert values[:, 0] == pytest.approx([one.measures["area_um2"].value for one in objects[:2]])
 
 
-def test_without_objects_no_file_is_written(slide, tmp_path):
+def test_without_objects_and_structures_no_file_is_written_and_old_ones_go(slide, tmp_path):
+    for name in ("objects.ann.dcm", "tubule.seg.dcm"):
+        (tmp_path / name).touch()
+    assert write_segmentations(make_map({"tubule": np.zeros(SHAPE, bool)}), slide, tmp_path) == []
     assert not write_annotations([], slide, tmp_path / "objects.ann.dcm")
     assert list(tmp_path.iterdir()) == []
 
