@@ -19,6 +19,8 @@ from glomerulab.errors import RegionError
 from glomerulab.geometry import Region
 from glomerulab.images import read_image
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL
+from glomerulab.training.segmentation.config import read_segmenter_config
+from glomerulab.training.segmentation.fields import open_fields
 from tests.support.annotation_studies import OWNER, make_study
 
 ROUND = tuple(
@@ -93,6 +95,23 @@ def test_each_structure_has_a_mask_and_the_training_knows_what_every_slide_has(
     (only,) = tomllib.loads((tmp_path / "segmenter.toml").read_text())["sets"]
     assert only["knows"] == ["glomerulus"]
     assert only["folders"] == {"glomerulus": "glomerulus", "tuft": "tuft"}
+
+
+def test_a_segmenter_is_trained_on_what_was_written(
+    store: Store, tmp_path: Path, slides: list[SlideEntry]
+) -> None:
+    make_study(store, n_images=0)
+    for slide_id in ("S-1", "S-2"):
+        _draw(store, slide_id, ROUND)
+    write_masks(store, slides, tmp_path, by=OWNER, mpp=1.0)
+    fields = open_fields(read_segmenter_config(tmp_path / "segmenter.toml"))
+    assert fields.failures == []
+    assert [one.facts.group for one in fields.usable] == ["p9", "p9"]
+    for one in fields.usable:
+        side = min(one.size)
+        _, labels = one.read((one.size[0] / 2, one.size[1] / 2), side, side)
+        assert (labels.known & 1).all()  # glomeruli were drawn on every slide
+        assert (labels.present & 1).any()
 
 
 def test_the_shapes_of_one_annotator_and_slides_that_fail(
