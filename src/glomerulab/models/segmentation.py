@@ -14,7 +14,7 @@ from glomerulab.models.checkpoint import NAME, read_tensors, write_tensors
 from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.sealing import SealedFolder
 
-__all__ = ["create_segmenter", "load_segmenter", "save_segmenter"]
+__all__ = ["create_segmenter", "load_segmenter", "save_segmenter", "sees_whole_tile"]
 
 PREFIX = "tu-"
 """Of the encoders of timm in segmentation-models-pytorch."""
@@ -23,6 +23,11 @@ DECODERS: Mapping[str, Mapping[str, Any]] = {
     "fpn": {"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64},
 }
 """By architecture; half as wide as usual, since the encoders are small."""
+WHOLE_IMAGE_LAYERS = frozenset(
+    {"SqueezeExcite", "SqueezeExcitation", "SEModule", "EffectiveSEModule", "GlobalContext"}
+    | {"GlobalResponseNorm", "GlobalResponseNormMlp", "EcaModule", "CecaModule", "Attention"}
+)
+"""Classes of timm."""
 NOT_THIS_KIND = (
     "the model is a classifier of crops, and a segmenter is needed here; give a folder that "
     "`glomerulab train-segmenter` wrote"
@@ -74,6 +79,14 @@ def create_segmenter(card: SegmenterCard, *, seed: int = 0) -> nn.Module:
                 f"the network {card.encoder} cannot be the encoder of a segmenter ({reason}); "
                 "choose another, such as tf_efficientnet_lite2"
             ) from error
+
+
+def sees_whole_tile(network: nn.Module) -> bool:
+    """Return whether layers average over the whole image, so that its size changes the result."""
+    kinds = {type(layer) for layer in network.modules()}
+    return any(
+        kind.__name__ in WHOLE_IMAGE_LAYERS and kind.__module__.startswith("timm") for kind in kinds
+    )
 
 
 def save_segmenter(folder: Path, weights: Mapping[str, Tensor], card: SegmenterCard) -> None:

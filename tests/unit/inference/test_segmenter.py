@@ -17,7 +17,7 @@ from glomerulab.models.segmentation import create_segmenter, save_segmenter
 from glomerulab.runtime.sealing import write_seal
 
 CARD = SegmenterCard(
-    encoder="mobilenetv3_small_100",
+    encoder="mobilenetv2_050",
     structures=("tubule", "glomerulus", "tuft"),
     cores=("tubule", "glomerulus"),
     mpp=1.0,

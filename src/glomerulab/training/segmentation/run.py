@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from glomerulab.errors import ConfigError, OutputError, TrainingError
 from glomerulab.models.card import SegmenterCard
 from glomerulab.models.hardware import uses_bfloat16
-from glomerulab.models.segmentation import create_segmenter, save_segmenter
+from glomerulab.models.segmentation import create_segmenter, save_segmenter, sees_whole_tile
 from glomerulab.runtime.files import make_folder, remove_partial_files
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import changed_settings, describe_changes
@@ -151,6 +151,12 @@ def train_segmenter_run(
         if line:
             write_json({"source": line}, run / "start.json")
             echo(line)
+            if sees_whole_tile(network):
+                echo(
+                    f"warning: layers of {config.encoder} average over the whole image, so what it "
+                    "gives a slide depends on the size of the tiles; tf_efficientnet_lite2 has "
+                    "none of them"
+                )
         _fit(network, card, parts, config, accelerator, track=track)
     return run
 

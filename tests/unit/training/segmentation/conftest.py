@@ -49,7 +49,7 @@ def configure(tmp_path: Path) -> Configure:
         values: dict[str, Any] = {
             "out": tmp_path / "run",
             "sets": list(sets),
-            "encoder": "mobilenetv3_small_050",
+            "encoder": "mobilenetv2_050",
             "patch_px": 64,
             "epochs": 2,
             "patches_per_epoch": 8,

@@ -11,7 +11,7 @@ from glomerulab.training.segmentation.patches import PatchDataset
 from tests.unit.training.segmentation.conftest import Configure, MakeFields, disc_set
 
 CARD = SegmenterCard(
-    encoder="mobilenetv3_small_050",
+    encoder="mobilenetv2_050",
     structures=("glomerulus",),
     cores=("glomerulus",),
     mpp=1.0,
