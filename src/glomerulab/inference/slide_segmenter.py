@@ -56,7 +56,7 @@ class TileSettings:
 
     side_px: int = 512
     """Of a tile, in pixels of the model; a multiple of 32."""
-    overlap_px: int = 128
+    overlap_px: int = 64
     """Shared with each neighbour; at most half of the side."""
 
     def __post_init__(self) -> None:
