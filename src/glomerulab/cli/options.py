@@ -23,6 +23,7 @@ __all__ = [
     "SchedulerOption",
     "SkipClassOption",
     "StainOption",
+    "StructuresOption",
     "SurroundingsOption",
     "WidthMm",
     "figure_files",
@@ -44,6 +45,13 @@ SkipClassOption = Annotated[
     list[str] | None,
     typer.Option(
         "--skip-class", metavar="NAME", help="Leave out regions of this class; repeatable."
+    ),
+]
+StructuresOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--structures",
+        help="Folder that `glomerulab segment` wrote: areas, T, ci and ct as well.",
     ),
 ]
 SurroundingsOption = Annotated[

@@ -11,6 +11,7 @@ from glomerulab.cli.options import (
     ClusterOption,
     LanguageOption,
     SchedulerOption,
+    StructuresOption,
     SurroundingsOption,
 )
 from glomerulab.runtime.messages import count_noun
@@ -45,10 +46,7 @@ def report(
         bool, typer.Option("--maps", help="Also show saliency maps that failed their tests.")
     ] = False,
     slides: SurroundingsOption = None,
-    structures: Annotated[
-        Path | None,
-        typer.Option(help="Folder that `glomerulab segment` wrote: areas, T, ci and ct as well."),
-    ] = None,
+    structures: StructuresOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Of a cohort: processes.")] = 1,
     scheduler: SchedulerOption = None,
     cluster: ClusterOption = None,

@@ -5,7 +5,12 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.options import AcceptEditsOption, LanguageOption, SurroundingsOption
+from glomerulab.cli.options import (
+    AcceptEditsOption,
+    LanguageOption,
+    StructuresOption,
+    SurroundingsOption,
+)
 
 __all__ = ["review"]
 
@@ -22,6 +27,7 @@ def review(
         typer.Option(help="Rule set, by name or TOML file; may be given again. Default: all."),
     ] = None,
     slides: SurroundingsOption = None,
+    structures: StructuresOption = None,
     open_browser: Annotated[
         bool, typer.Option("--open", help="Open the pages in the browser.")
     ] = False,
@@ -46,4 +52,5 @@ def review(
         open_browser=open_browser,
         accept_edits=accept_edits,
         slides=slides,
+        structures=structures,
     )

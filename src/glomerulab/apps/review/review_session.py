@@ -62,7 +62,9 @@ class ReviewSession:
         rule_sets: Sequence[RuleSet] | None = None,
         accept_edits: bool = False,
         slides: Path | None = None,
+        structures: Path | None = None,
     ) -> None:
+        self._structures = structures
         self._accept_edits = accept_edits
         self.folder = folder.parent if folder.name in {CASE_FILE, PREDICTIONS_FILE} else folder
         self.files = PictureFiles()
@@ -85,7 +87,9 @@ class ReviewSession:
             # Taken before the files are read: an earlier state only makes a page reload.
             state = self.state()
             if self._counted is None or self._counted[0] != state:
-                found = build_cases(self._case_folder(), self._rule_sets)
+                found = build_cases(
+                    self._case_folder(), self._rule_sets, structures=self._structures
+                )
                 self._counted = state, {safe_name(case.patient): case for case in found}
             return self._counted
 

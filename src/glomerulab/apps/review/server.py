@@ -30,6 +30,7 @@ def review(
     open_browser: bool = False,
     accept_edits: bool = False,
     slides: Path | None = None,
+    structures: Path | None = None,
 ) -> None:
     """Serve until interrupted.
 
@@ -49,16 +50,22 @@ def review(
         Review predictions that were changed since they were made; the pages state it.
     slides : Path, optional
         Slides, a folder of them or a slides table: neighbours are shown on the slide itself.
+    structures : Path, optional
+        Folder that `glomerulab segment` wrote for them, see `build_cases`.
 
     Raises
     ------
-    PredictionsError
-        If the folder holds no predictions or is damaged.
+    GlomerulabError
+        If the folder holds no predictions or `structures` no outlines, or one is damaged.
     OutputError
         If the port is taken.
     """
     session = ReviewSession(
-        predictions, rule_sets=rule_sets, accept_edits=accept_edits, slides=slides
+        predictions,
+        rule_sets=rule_sets,
+        accept_edits=accept_edits,
+        slides=slides,
+        structures=structures,
     )
     _state, cases = session.cases()  # unreadable predictions fail here, not in the browser
     secret = secrets.token_urlsafe(24)

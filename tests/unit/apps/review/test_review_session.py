@@ -11,6 +11,7 @@ from glomerulab.cases.corrections import CorrectionRow
 from glomerulab.cases.rules import load_rule_set
 from glomerulab.errors import OutputError, PredictionsError, UnknownRecordError
 from tests.support.cases import case, write_case
+from tests.support.outlines import outlined_slide, write_outlines
 
 CHANGE = CorrectionRow("2020-11-25T10:00:00+00:00", "Dr Li", "x", "cgn", "seen")
 
@@ -27,6 +28,19 @@ def test_a_change_is_counted_at_once_and_by_the_next_reader_of_the_folder(sessio
     assert _n_with(session, "cgn") == 3
     assert session.state() != before
     assert _n_with(ReviewSession(predictions), "cgn") == 3  # a program started anew
+
+
+def test_outlines_grade_t_as_in_the_report(predictions, tmp_path):
+    calls = ReviewSession(predictions).case("p1")[1].calls
+    slides = sorted({call.slide_id for call in calls} - {""})
+    write_outlines(tmp_path / "outlines", [outlined_slide(one, fibrosis=0.3) for one in slides])
+    session = ReviewSession(predictions, structures=tmp_path / "outlines")
+    for _ in range(2):  # a change keeps them
+        rules = session.case("p1")[1].summary.rules
+        (t,) = (one for rule in rules for one in rule.items if one.item.id == "T")
+        assert t.grade is not None
+        assert t.grade.grade == "T1"
+        session.add("p1", CHANGE, n_seen=0)
 
 
 def test_a_change_that_another_program_made_is_counted_too(session, predictions):
