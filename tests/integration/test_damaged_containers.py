@@ -76,7 +76,7 @@ def test_a_parquet_column_that_is_no_text_or_number_is_an_error(
 def test_parquet_that_states_billions_of_rows_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glomerulab.runtime.tables.MAX_ROWS", 1)
+    monkeypatch.setattr("glomerulab.runtime.parquet.MAX_ROWS", 1)
     with pytest.raises(ManifestError, match="2 rows"):
         read_manifest(write_parquet(tmp_path))
 

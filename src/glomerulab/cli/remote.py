@@ -114,8 +114,9 @@ def _named_files(table: Path) -> "Iterable[str]":
     """Return the URLs of the images or slides that a table names."""
     from glomerulab.errors import ManifestError
     from glomerulab.runtime.files import stated_path
+    from glomerulab.runtime.parquet import read_parquet
     from glomerulab.runtime.storage import url_of
-    from glomerulab.runtime.tables import TableSchema, read_cells, read_parquet
+    from glomerulab.runtime.tables import TableSchema, read_cells
 
     schema = TableSchema("table", ("image_path", "slide_path"), error=ManifestError)
     if table.suffix.lower() == ".csv":

@@ -22,7 +22,8 @@ from glomerulab.cohort.schema import (
 )
 from glomerulab.errors import ManifestError, TaxonomyError
 from glomerulab.runtime.files import StrPath, atomic_write, remove_partial_files, stated_path
-from glomerulab.runtime.tables import TableSchema, nfc_frame, read_parquet, read_table
+from glomerulab.runtime.parquet import read_parquet
+from glomerulab.runtime.tables import TableSchema, nfc_frame, read_table
 from glomerulab.taxonomy import Taxonomy, load_taxonomy, write_taxonomy
 
 __all__ = [

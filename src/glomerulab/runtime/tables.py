@@ -12,7 +12,7 @@ import io
 import logging
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from glomerulab.errors import GlomerulabError
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 __all__ = [
     "BOX_COLUMNS",
@@ -36,7 +35,6 @@ __all__ = [
     "parse_table",
     "read_cells",
     "read_header",
-    "read_parquet",
     "read_table",
     "read_text",
     "without_formulas",
@@ -94,10 +92,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 SEPARATORS = (",", ";", "\t", "|")
-MAX_ROWS = 10_000_000
-"""Of a Parquet file, which can state any number in a few bytes."""
 BLANK_AROUND = r"\A[\s\v\x1c-\x1f]|[\s\v\x1c-\x1f]\z"
-PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 MAX_CELL = 1 << 26
 """Characters; the outline of a region can exceed the limit of the csv module."""
 COMMON_GB18030 = range(0xB0, 0xD8)
@@ -253,83 +248,6 @@ def read_header(path: Path, *, name: str, error: type[GlomerulabError]) -> list[
     rows, _ = _rows(_text_of(path, schema), schema, str(path))
     _, header = _first(rows, schema, str(path))
     return [column for column in header if column]
-
-
-def read_parquet(
-    path: Path,
-    *,
-    name: str,
-    error: type[GlomerulabError],
-    choose: Callable[[list[str]], list[str]] = list,
-) -> "pd.DataFrame":
-    """Read a Parquet file of text, numbers, dates and switches, or of lists of numbers.
-
-    Parameters
-    ----------
-    name : str
-        As messages name it, such as ``manifest``.
-    error : type
-        Raised if the file cannot be read, is too large for a table, or has two columns of one name
-        or a column of another kind.
-    choose : callable, optional
-        Takes the names of the columns in the file, and returns those to read.
-    """
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if path.is_file():  # not the folder of a partitioned table
-            metadata = pq.read_metadata(path)
-            names = [metadata.schema.column(n).path for n in range(metadata.num_columns)]
-            _check_parquet(names, metadata.num_rows, name, error, str(path))
-        data = pq.ParquetDataset(path)
-        names = [one for one in data.schema.names if not PANDAS_INDEX.fullmatch(one)]
-        kept = choose(names)
-        table = data.read(columns=kept)
-        table.validate(full=True)  # text may not be UTF-8
-        table = table.cast(pa.schema([_readable(table.field(one)) for one in kept]))
-        # The names of types that pandas adds may be damaged, and are not needed.
-        texts = {pa.string(): pd.StringDtype(), pa.large_string(): pd.StringDtype()}
-        frame: pd.DataFrame = table.to_pandas(
-            ignore_metadata=True, integer_object_nulls=True, types_mapper=texts.get
-        )
-    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as failure:
-        reason = getattr(failure, "strerror", None) or str(failure).strip() or "no memory"
-        if isinstance(failure, FileNotFoundError):
-            reason = "there is no such file; check its path"
-        raise error(f"the {name} cannot be read: {reason}", where=str(path)) from failure
-    return frame
-
-
-def _check_parquet(
-    names: Sequence[str], n_rows: int, name: str, error: type[GlomerulabError], where: str
-) -> None:
-    twice = next((one for one in names if names.count(one) > 1), None)
-    if twice is not None:
-        raise error(f"the {name} has two columns {twice!r}; rename or remove one", where=where)
-    if not 0 <= n_rows <= MAX_ROWS:
-        raise error(
-            f"the {name} states {n_rows:,} rows, more than the {MAX_ROWS:,} allowed; write it "
-            "again if it is damaged, or divide it",
-            where=where,
-        )
-
-
-def _readable(field: "pa.Field") -> "pa.Field":
-    """Return a column as text or numbers; text that a program marked as bytes is UTF-8."""
-    import pyarrow as pa
-
-    kind = field.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        kind = pa.large_string()
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    inner = kind.value_type if is_list else kind
-    if pa.types.is_nested(inner) or (is_list and not pa.types.is_floating(inner)):
-        raise ValueError(f"column {field.name!r} holds {kind}, not text or numbers")
-    return pa.field(field.name, kind)
 
 
 def read_text(path: Path) -> str:

@@ -21,8 +21,8 @@ from glomerulab.models.card import ModelCard
 from glomerulab.models.networks.probe import FeatureExtractor
 from glomerulab.runtime.files import atomic_write, make_folder, size_and_mtime
 from glomerulab.runtime.names import hashed_name
+from glomerulab.runtime.parquet import read_parquet
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.runtime.tables import read_parquet
 from glomerulab.training.dataset import CropDataset, ItemKey, batches
 
 __all__ = ["PART_SIZE", "embed", "embed_chunk", "extractor_fingerprint"]
