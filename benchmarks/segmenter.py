@@ -33,7 +33,8 @@ from glomerulab.pipeline.train_segmenter import (
 from glomerulab.runtime.shipped import shipped_configs
 from glomerulab.structures.maps import StructureMap
 from glomerulab.training.segmentation.config import SegmenterConfig, read_segmenter_config
-from glomerulab.training.segmentation.fields import Field, open_fields
+from glomerulab.training.segmentation.fields import Field
+from glomerulab.training.segmentation.sets import open_fields
 
 PHANTOM_SEED, N_PATIENTS, N_GLOMERULI = 11, 12, 6
 N_TRAINING = 8

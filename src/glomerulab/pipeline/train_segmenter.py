@@ -37,7 +37,7 @@ from glomerulab.runtime.sealing import (
 from glomerulab.structures.classes import KNOWN_STRUCTURES
 from glomerulab.structures.maps import CORE, LAYERS, Bits, MapFrame, StructureMap
 from glomerulab.training.segmentation.config import SegmenterConfig, segmenter_values
-from glomerulab.training.segmentation.fields import Field, FieldFailure, Fields, open_fields
+from glomerulab.training.segmentation.fields import Field
 from glomerulab.training.segmentation.run import (
     WITHOUT_EFFECT,
     Parts,
@@ -46,6 +46,7 @@ from glomerulab.training.segmentation.run import (
     remove_state,
     train_segmenter_run,
 )
+from glomerulab.training.segmentation.sets import FieldFailure, Fields, open_fields
 
 __all__ = [
     "TrainedSegmenter",

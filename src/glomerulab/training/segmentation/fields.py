@@ -1,8 +1,8 @@
-"""Fields: the images and slides of the sets, each read in parts together with its labels."""
+"""Fields: images and slides with their labels, each read in parts."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -12,18 +12,11 @@ import numpy.typing as npt
 import shapely
 from scipy import ndimage
 
-from glomerulab.cohort.schema import STAINS
-from glomerulab.cohort.slides_table import (
-    SlideEntry,
-    read_slides,
-    region_file_of,
-)
-from glomerulab.errors import ConfigError, GlomerulabError, ImageFileError, MissingMppError
+from glomerulab.cohort.slides_table import SlideEntry, region_file_of
+from glomerulab.errors import ImageFileError, MissingMppError
 from glomerulab.geometry import Box
 from glomerulab.images import RgbImage, read_image, resized
-from glomerulab.runtime.files import stated_path
-from glomerulab.runtime.progress import Track, silent
-from glomerulab.runtime.tables import read_cells
+from glomerulab.slides.regions.features import Feature
 from glomerulab.slides.regions.files import read_region_file
 from glomerulab.slides.regions.selection import on_slide
 from glomerulab.slides.slide import Slide, open_slide
@@ -38,10 +31,17 @@ from glomerulab.training.segmentation.masks import (
     read_mask_images,
 )
 
-__all__ = ["Field", "FieldFacts", "FieldFailure", "Fields", "Window", "open_fields"]
+__all__ = [
+    "Field",
+    "FieldFacts",
+    "ImageField",
+    "ImageSource",
+    "MemoryBudget",
+    "SlideField",
+    "SlideSource",
+    "Window",
+]
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
 MAX_CACHE_BYTES = 1_000_000_000
 TISSUE_MPP = 16.0
 ANCHOR_STEP = 4
@@ -66,15 +66,6 @@ class FieldFacts:
     """Start of the SHA-256 of what its labels, and of an image its pixels, are read from."""
 
 
-@dataclass(frozen=True, slots=True)
-class FieldFailure:
-    """A field that cannot be used."""
-
-    name: str
-    set_name: str
-    reason: str
-
-
 class Window(NamedTuple):
     """A part of a field, in pixels at the mpp of the training."""
 
@@ -93,6 +84,8 @@ class Field(Protocol):
     """Width and height."""
     anchors: dict[int, list[Anchor]]
     """Places of each structure, by its number."""
+    notes: list[str]
+    """What of its labels was mended or left out."""
 
     def somewhere(self, rng: np.random.Generator) -> tuple[float, float]:
         """Return a random place, on tissue where that is known."""
@@ -113,56 +106,8 @@ class Field(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Fields:
-    """All fields of a training, and what cannot be used."""
-
-    usable: list[Field] = field(default_factory=list)
-    failures: list[FieldFailure] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-def open_fields(config: SegmenterConfig, *, track: Track = silent) -> Fields:
-    """Open the fields of all sets, and read their masks once.
-
-    A field that cannot be read becomes a `FieldFailure`.
-
-    Raises
-    ------
-    GlomerulabError
-        If a folder or table of a set cannot be read or holds nothing, or no field can be used.
-    """
-    structures = config.ordered_structures()
-    cache = _Cache()
-    found = Fields()
-    for one in config.sets:
-        vocabulary = Vocabulary(structures, one.knows)
-        openers: Sequence[_ImageOpener | _SlideOpener] = (
-            _slides_of(one, config, vocabulary)
-            if one.outline_classes()
-            else _images_of(one, config, vocabulary, cache)
-        )
-        for opener in track(openers, f"Reading {set_name(one)}", len(openers)):
-            try:
-                opened, notes = opener.open()
-            except GlomerulabError as error:
-                place = f"{error.where}: " if error.where else ""
-                found.failures.append(
-                    FieldFailure(opener.name, set_name(one), place + error.message)
-                )
-                continue
-            found.usable.append(opened)
-            found.notes += [f"{opener.name}: {note}" for note in notes]
-    if not found.usable:
-        first = found.failures[0]
-        raise ImageFileError(
-            f"no image of the sets can be used; the first, {first.name}: {first.reason}"
-        )
-    return found
-
-
 @dataclass(frozen=True, slots=True)
-class _ImageOpener:
+class ImageSource:
     """An image file with masks that are images."""
 
     name: str
@@ -175,42 +120,39 @@ class _ImageOpener:
     set: SetConfig
     config: SegmenterConfig
     vocabulary: Vocabulary
-    cache: "_Cache"
-
-    def open(self) -> "tuple[Field, list[str]]":
-        return ImageField(self), []
+    budget: "MemoryBudget"
 
 
 @dataclass(frozen=True, slots=True)
-class _SlideOpener:
+class SlideSource:
     """A slide, or an image, with outlines."""
 
     name: str
     entry: SlideEntry
+    masks: Path
+    """The region file, or the folder with one per slide."""
     set: SetConfig
     config: SegmenterConfig
     vocabulary: Vocabulary
-
-    def open(self) -> "tuple[Field, list[str]]":
-        opened = SlideField(self)
-        return opened, opened.notes
 
 
 class ImageField:
     """An image file with masks that are images."""
 
-    def __init__(self, opener: _ImageOpener) -> None:
-        self._opener = opener
-        self.vocabulary = opener.vocabulary
+    def __init__(self, source: ImageSource) -> None:
+        self._source = source
+        self._kept: tuple[RgbImage, Labels] | None = None
+        self.notes: list[str] = []
+        self.vocabulary = source.vocabulary
         digest = hashlib.sha256()
-        for path in (opener.path, *opener.masks.values()):
+        for path in (source.path, *source.masks.values()):
             if path.is_file():
                 digest.update(path.read_bytes())
         self.facts = FieldFacts(
-            opener.name,
-            set_name(opener.set),
-            opener.group,
-            opener.stain,
+            source.name,
+            set_name(source.set),
+            source.group,
+            source.stain,
             is_synthetic=False,
             digest=digest.hexdigest()[:16],
         )
@@ -256,72 +198,61 @@ class ImageField:
         return _windows(self.size)
 
     def _content(self) -> tuple[RgbImage, Labels]:
-        """Return pixels and labels at the mpp of the training, from the cache or the files."""
-        opener = self._opener
-        kept = opener.cache.get(opener.path, opener.name)
-        if kept is not None:
-            return kept
-        mpp = opener.mpp
+        """Return pixels and labels at the mpp of the training, from memory or the files."""
+        source = self._source
+        if self._kept is not None:
+            return self._kept
+        mpp = source.mpp
         if mpp is None:
             raise ImageFileError(
                 "the micrometres per pixel of the image are not known; give mpp for its set, or a "
                 "column mpp in the table",
-                where=str(opener.path),
+                where=str(source.path),
             )
-        image = read_image(opener.path)
+        image = read_image(source.path)
         size = image.shape[1], image.shape[0]
-        factor = mpp / opener.config.mpp
+        factor = mpp / source.config.mpp
         width, height = (max(1, round(side * factor)) for side in size)
-        if opener.set.values:
+        if source.set.values:
             labels = read_label_image(
-                opener.masks[""],
+                source.masks[""],
                 size,
-                opener.set.numbered_values(),
-                opener.vocabulary,
-                mpp=opener.config.mpp,
+                source.set.numbered_values(),
+                source.vocabulary,
+                mpp=source.config.mpp,
                 sampling=(width, height),
             )
         else:
             labels = read_mask_images(
-                opener.masks,
+                source.masks,
                 size,
-                opener.vocabulary,
-                mpp=opener.config.mpp,
+                source.vocabulary,
+                mpp=source.config.mpp,
                 sampling=(width, height),
             )
         content = (image if (width, height) == size else resized(image, width, height), labels)
-        opener.cache.put(opener.path, opener.name, content)
+        if source.budget.take(content[0].nbytes + 3 * labels.present.nbytes):
+            self._kept = content
         return content
 
 
 class SlideField:
     """A slide, or an image, with outlines."""
 
-    def __init__(self, opener: _SlideOpener) -> None:
-        self._opener, entry = opener, opener.entry
-        self.vocabulary = opener.vocabulary
-        one = opener.set
+    def __init__(self, source: SlideSource) -> None:
+        self._source, entry = source, source.entry
+        self.vocabulary = source.vocabulary
+        one = source.set
         self._mpp = entry.mpp or one.mpp
+        masks = source.masks
+        path = region_file_of(entry, masks) if masks.is_dir() else masks
+        content = read_region_file(path)
+        features = on_slide(content.features, (entry.slide_id, *entry.other_names))
         with _opened(entry.path, self._mpp) as slide:
-            own = slide.mpp_xy
-            self._step = opener.config.mpp / own[0], opener.config.mpp / own[1]
-            self._dimensions = slide.dimensions
+            own, width, height = slide.mpp_xy, *slide.dimensions
+            self._step = source.config.mpp / own[0], source.config.mpp / own[1]
             stain = entry.stain or one.stain or slide.stain
-            masks = one.masks
-            if masks is None:
-                raise ConfigError("the set has outlines and no masks: their file or folder")
-            path = region_file_of(entry, masks) if masks.is_dir() else masks
-            content = read_region_file(path)
-            features = on_slide(content.features, (entry.slide_id, *entry.other_names))
-            for one_feature in features:
-                drawn = one_feature.image_size
-                if drawn is not None and drawn != slide.dimensions:
-                    raise ImageFileError(
-                        f"{one_feature.place} was drawn on an image of {drawn[0]:g} x {drawn[1]:g} "
-                        f"pixels, and the image has {slide.dimensions[0]} x {slide.dimensions[1]}; "
-                        "give the outlines of this image",
-                        where=str(path),
-                    )
+            _check_size(features, (width, height), where=str(path))
             from_bounds = any(f.counts_from_bounds for f in features)
             self._outlines = Outlines.of(
                 features,
@@ -329,41 +260,37 @@ class SlideField:
                 mpp=own,
                 offset=slide.bounds_offset if from_bounds else (0.0, 0.0),
             )
-            tissue = slide.read_region(Box(0, 0, *slide.dimensions), mpp=TISSUE_MPP)
+            tissue = slide.read_region(Box(0, 0, width, height), mpp=TISSUE_MPP)
             mask = tissue_mask(tissue, np.array(slide.background, dtype=np.float64))
         self.notes = [note.en for note in content.notes] + self._outlines.notes
         self._tissue = np.argwhere(mask)
         self._tissue_shape = mask.shape
         self._tree = shapely.STRtree(self._outlines.areas)
-        self.size = (
-            max(1, round(self._dimensions[0] / self._step[0])),
-            max(1, round(self._dimensions[1] / self._step[1])),
-        )
+        self.size = max(1, round(width / self._step[0])), max(1, round(height / self._step[1]))
         further = dict(entry.further)
         group = further.get(one.group) if one.group else entry.patient_id
+        labels = path.read_bytes() + repr(((width, height), own)).encode()
         self.facts = FieldFacts(
-            opener.name,
+            source.name,
             set_name(one),
             group or entry.patient_id or entry.slide_id,
             stain,
             is_synthetic=further.get("synthetic", "").lower() in {"1", "true", "yes"},
-            digest=hashlib.sha256(
-                path.read_bytes() + repr((self._dimensions, own)).encode()
-            ).hexdigest()[:16],
+            digest=hashlib.sha256(labels).hexdigest()[:16],
         )
-        self.anchors: dict[int, list[Anchor]] = {}
+        self.anchors = self._boxes()
+
+    def _boxes(self) -> dict[int, list[Anchor]]:
+        """Return the boxes of the outlines of each structure, by its number."""
+        found: dict[int, list[Anchor]] = {}
+        x, y = self._step
         for area, names in zip(self._outlines.areas, self._outlines.names, strict=True):
             left, top, right, bottom = area.bounds
-            box = (
-                left / self._step[0],
-                top / self._step[1],
-                right / self._step[0],
-                bottom / self._step[1],
-            )
             bits = self.vocabulary.bits(names)
             for k in range(len(self.vocabulary.structures)):
                 if bits >> k & 1:
-                    self.anchors.setdefault(k, []).append(box)
+                    found.setdefault(k, []).append((left / x, top / y, right / x, bottom / y))
+        return found
 
     def somewhere(self, rng: np.random.Generator) -> tuple[float, float]:
         """Return a random place on tissue."""
@@ -410,8 +337,8 @@ class SlideField:
         width, height = (
             max(1, round(length * step)) for length, step in zip(extent, self._step, strict=True)
         )
-        mpp = self._opener.config.mpp * extent[0] / size[0]
-        slide = _kept_slide(self._opener.entry.path, self._mpp)
+        mpp = self._source.config.mpp * extent[0] / size[0]
+        slide = _kept_slide(self._source.entry.path, self._mpp)
         image = slide.read_region(Box(x, y, width, height), mpp=mpp)
         if image.shape[:2] != size[::-1]:
             image = resized(image, *size)
@@ -445,148 +372,30 @@ def _opened(path: Path, mpp: float | None) -> Slide:
     return slide
 
 
-class _Cache:
-    """Pixels and labels of images, up to `MAX_CACHE_BYTES`."""
+class MemoryBudget:
+    """How much of the images and their labels is kept in memory."""
 
-    def __init__(self) -> None:
-        self._kept: dict[tuple[Path, str], tuple[RgbImage, Labels]] = {}
-        self._n_bytes = 0
+    def __init__(self, n_bytes: int = MAX_CACHE_BYTES) -> None:
+        self._n_bytes = n_bytes
 
-    def get(self, path: Path, name: str) -> tuple[RgbImage, Labels] | None:
-        return self._kept.get((path, name))
-
-    def put(self, path: Path, name: str, content: tuple[RgbImage, Labels]) -> None:
-        n_bytes = content[0].nbytes + 3 * content[1].present.nbytes
-        if self._n_bytes + n_bytes <= MAX_CACHE_BYTES:
-            self._kept[path, name] = content
-            self._n_bytes += n_bytes
+    def take(self, n_bytes: int) -> bool:
+        """Return whether so many bytes more can be kept; then they count."""
+        if n_bytes > self._n_bytes:
+            return False
+        self._n_bytes -= n_bytes
+        return True
 
 
-def _slides_of(
-    one: SetConfig, config: SegmenterConfig, vocabulary: Vocabulary
-) -> list[_SlideOpener]:
-    if one.masks is None:
-        raise ConfigError(
-            f"the set {set_name(one)!r} has no masks; set masks to the region file, or "
-            "to the folder with one per image"
-        )
-    entries = [
-        entry
-        for entry in read_slides(one.images)
-        if _is_wanted({**dict(entry.further), "stain": entry.stain or ""}, one)
-    ]
-    if not entries:
-        raise _nothing(one)
-    return [_SlideOpener(entry.slide_id, entry, one, config, vocabulary) for entry in entries]
-
-
-def _images_of(
-    one: SetConfig, config: SegmenterConfig, vocabulary: Vocabulary, cache: _Cache
-) -> list[_ImageOpener]:
-    if one.images.suffix.lower() == ".csv" and not one.images.is_dir():
-        rows = _rows(one)
-    elif one.images.is_dir():
-        paths = sorted(p for p in one.images.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if one.masks is None or one.masks == one.images:  # masks lie beside the images
-            paths = [p for p in paths if not (one.mask_suffix and _is_mask(p, one))]
-        rows = [{"image": str(path)} for path in paths]
-    else:
-        raise ConfigError(
-            f"the images of the set {set_name(one)!r} do not exist; give a folder of images or a "
-            "table (CSV) with the column image",
-            where=str(one.images),
-        )
-    if not rows:
-        raise _nothing(one)
-    openers = []
-    folder = one.images if one.images.is_dir() else one.images.parent
-    for row in rows:
-        path = stated_path(folder, row["image"])
-        name = path.stem
-        stain = row.get("stain") or one.stain
-        if stain is not None and stain not in STAINS:
-            raise ConfigError(
-                f"image {name}: unknown stain {stain!r} (known: {', '.join(STAINS)})",
-                where=str(one.images),
+def _check_size(features: Iterable[Feature], size: tuple[int, int], *, where: str) -> None:
+    """Raise an error for outlines that were drawn on an image of another size."""
+    for one in features:
+        if one.image_size is not None and one.image_size != size:
+            width, height = one.image_size
+            raise ImageFileError(
+                f"{one.place} was drawn on an image of {width:g} x {height:g} pixels, and the "
+                f"image has {size[0]} x {size[1]}; give the outlines of this image",
+                where=where,
             )
-        openers.append(
-            _ImageOpener(
-                name,
-                path,
-                _masks_of(path, row, one, folder),
-                stain,
-                (row.get(one.group) if one.group else None) or name,
-                one.mpp if not row.get("mpp") else _number(row["mpp"], one),
-                one,
-                config,
-                vocabulary,
-                cache,
-            )
-        )
-    return openers
-
-
-def _rows(one: SetConfig) -> list[dict[str, str]]:
-    """Return the wanted rows of the table of a set."""
-    table = read_cells(one.images, name="table of images", error=ConfigError)
-    column = next((c for c in ("image", "image_path", "slide_path") if c in table.columns), None)
-    if column is None:
-        raise ConfigError(
-            "the table of images has no column image; name the column of the files so",
-            where=str(one.images),
-        )
-    for wanted in (*one.where, *([one.group] if one.group else [])):
-        if wanted not in table.columns:
-            raise ConfigError(
-                f"the table of images has no column {wanted!r}; it has {', '.join(table.columns)}",
-                where=str(one.images),
-            )
-    return [{**row, "image": row[column]} for row in table.rows if _is_wanted(row, one)]
-
-
-def _is_wanted(row: Mapping[str, str], one: SetConfig) -> bool:
-    return all(row.get(column, "") in wanted for column, wanted in one.where.items())
-
-
-def _masks_of(
-    path: Path, row: Mapping[str, str], one: SetConfig, folder: Path
-) -> Mapping[str, Path]:
-    if one.folders:
-        return {name: _mask_in(place, path.stem, one) for name, place in one.folders.items()}
-    if row.get("mask"):
-        return {"": stated_path(one.masks or folder, row["mask"])}
-    return {"": _mask_in(one.masks or path.parent, path.stem, one)}
-
-
-def _mask_in(folder: Path, stem: str, one: SetConfig) -> Path:
-    """Return the mask of an image; if there is none, the name that it should have."""
-    names = [folder / f"{stem}{one.mask_suffix}{suffix}" for suffix in MASK_SUFFIXES]
-    return next((path for path in names if path.is_file()), names[0])
-
-
-def _is_mask(path: Path, one: SetConfig) -> bool:
-    return path.stem.endswith(one.mask_suffix)
-
-
-def _nothing(one: SetConfig) -> ConfigError:
-    return ConfigError(
-        f"the set {set_name(one)!r} has no image{' of these rows' if one.where else ''}; correct "
-        f"images{' or where' if one.where else ''}",
-        where=str(one.images),
-    )
-
-
-def _number(text: str, one: SetConfig) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ConfigError(
-            f"mpp must be the micrometres per pixel of the image, got {text!r}",
-            where=str(one.images),
-        )
-    return value
 
 
 def _boxes_of(mask: npt.NDArray[np.bool_]) -> list[Anchor]:
@@ -620,11 +429,3 @@ def _windows(size: tuple[int, int]) -> Iterator[Window]:
     for top in range(0, height, WINDOW_PX):
         for left in range(0, width, WINDOW_PX):
             yield Window(left, top, min(WINDOW_PX, width - left), min(WINDOW_PX, height - top))
-
-
-def groups_of(fields: Sequence[Field]) -> dict[str, list[Field]]:
-    """Return the fields of each group."""
-    found: dict[str, list[Field]] = {}
-    for one in fields:
-        found.setdefault(one.facts.group, []).append(one)
-    return found

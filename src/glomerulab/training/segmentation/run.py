@@ -36,9 +36,10 @@ from glomerulab.training.segmentation.config import (
     segmenter_values,
     write_segmenter_config,
 )
-from glomerulab.training.segmentation.fields import Field, Fields
+from glomerulab.training.segmentation.fields import Field
 from glomerulab.training.segmentation.losses import UNKNOWN, segmentation_loss, soft_counts
 from glomerulab.training.segmentation.patches import PatchDataset
+from glomerulab.training.segmentation.sets import Fields
 from glomerulab.training.segmentation.start import input_scale, load_start
 from glomerulab.training.state import TrainingState, has_state, load_state, save_state
 

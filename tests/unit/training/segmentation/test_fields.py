@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from glomerulab.errors import ConfigError, ImageFileError, TrainingError
-from glomerulab.training.segmentation.fields import open_fields
 from glomerulab.training.segmentation.run import divide, hold_out
+from glomerulab.training.segmentation.sets import open_fields
 from tests.unit.training.segmentation.conftest import Configure, MakeFields, disc_set, draw_discs
 
 
@@ -125,6 +125,22 @@ def test_a_table_gives_masks_groups_and_stains(
         open_fields(configure(given | {"where": {"kind": "c"}}))
 
 
+def test_two_sets_of_the_same_images_have_their_own_labels(
+    make_fields: MakeFields, configure: Configure
+) -> None:
+    folder = make_fields(1)
+    other = make_fields(1, name="other")
+    Image.fromarray(np.full((96, 96), 7, np.uint8)).save(other / "masks" / "f0.png")
+    tubules = disc_set(folder, name="tubules", masks=other / "masks", knows=["tubule"])
+    tubules["values"] = {"7": "tubule"}
+    one, two = open_fields(configure(disc_set(folder), tubules)).usable
+    assert (one.vocabulary.structures, sorted(one.anchors), sorted(two.anchors)) == (
+        ("tubule", "glomerulus"),
+        [1],
+        [0],
+    )
+
+
 def test_outlines_give_what_their_mask_gives(make_fields: MakeFields, configure: Configure) -> None:
     folder = make_fields(1)
     (folder / "regions").mkdir()
@@ -146,6 +162,8 @@ def test_outlines_give_what_their_mask_gives(make_fields: MakeFields, configure:
     np.testing.assert_array_equal(labels.present > 0, mask)
     _, part = field.read((48.0, 48.0), 48.0, 96)
     np.testing.assert_array_equal(part.present > 0, mask[24:72, 24:72].repeat(2, 0).repeat(2, 1))
+    with pytest.raises(ConfigError, match="centre"):
+        open_fields(configure(outline_set(folder, group="centre")))
 
 
 def test_run_lengths_keep_the_holes_of_their_mask(

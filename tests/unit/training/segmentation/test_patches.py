@@ -6,8 +6,8 @@ import torch
 from glomerulab.models.card import SegmenterCard
 from glomerulab.training.augmentation import OnlineAugmentation
 from glomerulab.training.dataset import ItemKey
-from glomerulab.training.segmentation.fields import open_fields
 from glomerulab.training.segmentation.patches import PatchDataset
+from glomerulab.training.segmentation.sets import open_fields
 from tests.unit.training.segmentation.conftest import Configure, MakeFields, disc_set
 
 CARD = SegmenterCard(
