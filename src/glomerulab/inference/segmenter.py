@@ -209,7 +209,10 @@ class OnnxSegmenter:
                 mean=settings.mean,
                 std=settings.std,
                 stains_seen=settings.stains,
-                weights_sha256=hashlib.sha256(network).hexdigest(),
+                # With what the channels are: other settings are another model.
+                weights_sha256=hashlib.sha256(
+                    network + settings.model_dump_json().encode()
+                ).hexdigest(),
             )
         except ValidationError as error:
             raise ConfigError(first_problem(error), where=str(toml)) from error

@@ -94,6 +94,7 @@ class SlideSegmentation:
     tissue_um2: float
     failures: tuple[TileFailure, ...]
     notes: tuple[Note, ...]
+    """Besides `Slide.scale_warnings`."""
 
 
 def segment_slide(
@@ -190,18 +191,17 @@ def map_frame(slide: Slide, structures: Sequence[str], mpp: float) -> MapFrame:
 
 
 def _scale_notes(slide: Slide, mpp: float) -> list[Note]:
-    notes = [Note.of(one.text, case=None, **one.values) for one in slide.scale_warnings]
-    if max(slide.mpp_xy) > mpp * (1 + max(SAME_MPP, SAME_SCALE)):
-        notes.append(
-            Note.of(
-                "Slide {slide} has {own} µm per pixel and is enlarged to the {mpp} of the "
-                "segmenter: outlines are less exact.",
-                slide=slide.slide_id,
-                own=f"{max(slide.mpp_xy):.3g}",
-                mpp=f"{mpp:g}",
-            )
+    if max(slide.mpp_xy) <= mpp * (1 + max(SAME_MPP, SAME_SCALE)):
+        return []
+    return [
+        Note.of(
+            "Slide {slide} has {own} µm per pixel and is enlarged to the {mpp} of the segmenter: "
+            "outlines are less exact.",
+            slide=slide.slide_id,
+            own=f"{max(slide.mpp_xy):.3g}",
+            mpp=f"{mpp:g}",
         )
-    return notes
+    ]
 
 
 class _Tissue:

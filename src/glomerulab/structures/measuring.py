@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image
 
-from glomerulab.geometry import Box
-from glomerulab.images import RgbImage
 from glomerulab.runtime.jit import Flags
 from glomerulab.slides.slide import Slide
 from glomerulab.stain.optical_density import FloatArray, tissue_mask
 from glomerulab.structures.edges import find_outside
 from glomerulab.structures.instances import StructureObject, find_objects
-from glomerulab.structures.maps import MapFrame, StructureMap
+from glomerulab.structures.maps import StructureMap
 from glomerulab.structures.morphometry import (
     MAX_AXIS_PX,
     Measure,
@@ -165,18 +162,6 @@ class _Light:
         frame = self._frame
         top, left = row * BLOCK_PX, column * BLOCK_PX
         height, width = min(BLOCK_PX, frame.height - top), min(BLOCK_PX, frame.width - left)
-        image = read_map_box(self._slide, frame, (left, top), (width, height))
+        corner = frame.to_slide(left, top)
+        image = self._slide.read_grid(corner, (width, height), downsample=frame.scale)
         return ~tissue_mask(image, self._white)
-
-
-def read_map_box(
-    slide: Slide, frame: MapFrame, corner: tuple[int, int], size: tuple[int, int]
-) -> RgbImage:
-    """Read a slide at the pixels of a box of a map: its corner, and its width and height."""
-    left, top = frame.to_slide(*corner)
-    right, bottom = frame.to_slide(corner[0] + size[0], corner[1] + size[1])
-    box = Box(round(left), round(top), max(1, round(right - left)), max(1, round(bottom - top)))
-    image = slide.read_region(box, mpp=max(sum(frame.mpp) / 2, slide.mpp))
-    if image.shape[1::-1] == size:
-        return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))

@@ -95,13 +95,13 @@ def nuclei_of(
     """
     slide, frame = where
     if stain is None or stain not in STAIN_PRIORS:
-        return "nuclei are not counted, since the stain of the slide is not known"
+        return "Nuclei are not counted, since the stain of the slide is not known."
     if STAIN_PRIORS[stain].dyes[0] != "haematoxylin":
-        return f"nuclei are not counted, since {stain} has no haematoxylin that can be separated"
+        return f"Nuclei are not counted, since {stain} has no haematoxylin that can be separated."
     if slide.mpp > MAX_NUCLEUS_MPP:
         return (
-            f"nuclei are not counted, since the slide has {slide.mpp:g} micrometres per pixel and "
-            f"they need {MAX_NUCLEUS_MPP:g} or less"
+            f"Nuclei are not counted, since the slide has {slide.mpp:g} micrometres per pixel and "
+            f"they need {MAX_NUCLEUS_MPP:g} or less."
         )
     mpp = max(NUCLEUS_MPP, slide.mpp)
     fitted = objects[:: -(-len(objects) // N_FITTED)]
@@ -110,8 +110,8 @@ def nuclei_of(
     stains = try_fit_many(images, stain, check_stain=False)
     if isinstance(stains, FitFailure):
         return (
-            "nuclei are not counted, since the stains of the glomeruli cannot be separated "
-            f"({stains.reason})"
+            "Nuclei are not counted, since the stains of the glomeruli cannot be separated "
+            f"({stains.reason})."
         )
     counts = []
     for one, mask in zip(objects, masks, strict=True):

@@ -69,6 +69,13 @@ def test_glass_is_told_in_the_summary(cohort, tmp_path) -> None:
     assert any("no tissue" in note for note in notes)
 
 
+def test_a_doubtful_scale_is_told_once(cohort, tmp_path) -> None:
+    slide = cohort / "slides" / "b.tif"
+    model = cohort / "segmenter"
+    (done,) = segment_slides(slide, model, tmp_path / "out", formats=(), mpp_override=0.5).slides
+    assert sum("0.5" in note for note in done.notes) == 1
+
+
 def test_a_run_goes_on_and_does_only_what_is_missing(cohort, tmp_path) -> None:
     first = segment(cohort, tmp_path / "out", formats=("csv",))
     assert all(one.is_new for one in first.slides)
@@ -96,7 +103,9 @@ def test_a_folder_of_another_model_or_other_settings_is_refused(cohort, tmp_path
     segment(cohort, tmp_path / "out", formats=("csv",))
     with pytest.raises(OutputError, match="stain"):
         segment(cohort, tmp_path / "out", stain="HE")
-    write_segmenter(cohort / "segmenter", structures=("tubule", "glomerulus"))
+    write_segmenter(cohort / "other", structures=("tubule", "glomerulus"))
+    with pytest.raises(OutputError, match="model"):
+        segment_slides(cohort / "slides.csv", cohort / "other", tmp_path / "out", formats=("csv",))
     with pytest.raises(CheckpointError, match="nowhere"):
         segment_slides(cohort / "slides.csv", tmp_path / "nowhere", tmp_path / "new")
     assert not (tmp_path / "new").exists()
