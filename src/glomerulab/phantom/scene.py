@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glomerulab.phantom.arteries import Artery, paint_artery
-from glomerulab.phantom.cortex import Cortex, Ground, distance_to_core, paint_cortex
+from glomerulab.phantom.cortex import Cortex, distance_to_core
+from glomerulab.phantom.cortex_paint import Ground, paint_cortex
 from glomerulab.phantom.glomerulus import Glomerulus
 from glomerulab.phantom.glomerulus_paint import paint_glomerulus
 from glomerulab.phantom.primitives import (

@@ -6,11 +6,10 @@ from glomerulab.phantom.cortex import (
     ATROPHIED,
     DISTAL,
     PROXIMAL,
-    Ground,
     distance_to_core,
     draw_cortex,
-    paint_cortex,
 )
+from glomerulab.phantom.cortex_paint import Ground, paint_cortex
 from glomerulab.phantom.primitives import (
     ATROPHIC_BIT,
     CORTEX_BIT,
