@@ -6,41 +6,40 @@ fingerprint per slide. It is written before the crops of a slide, so every crop 
 known to be of these settings and regions.
 """
 
-import csv
-import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pandas as pd
 
 from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manifest, write_manifest
 from glomerulab.cohort.slides_table import SlideEntry, read_slides
-from glomerulab.errors import ConfigError, OutputError
+from glomerulab.errors import ConfigError
 from glomerulab.geometry import Region
+from glomerulab.pipeline.crop_folder import (
+    FAILURES_FILE,
+    LOCK_FILE,
+    MANIFEST_FILE,
+    CropFolder,
+    read_failures,
+    write_failures,
+)
 from glomerulab.pipeline.crop_plan import (
-    CROPS_FOLDER,
-    MASKS_FOLDER,
     CropPlan,
     CropSettings,
     Failure,
     plan_slide,
 )
 from glomerulab.pipeline.proposals import PROPOSALS_FOLDER, Proposals, propose_all
-from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.parallel import Outcome, Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import (
-    SettingsFile,
-    changed_settings,
-    describe_changes,
     folder_lock,
 )
-from glomerulab.runtime.tables import not_a_formula
 from glomerulab.slides.cutting import CropTask, close_current_slide, cut_crop, cut_crops
 from glomerulab.slides.regions.features import RegionNote, RegionOptions
 from glomerulab.slides.regions.selection import left_out_notes
@@ -52,18 +51,11 @@ __all__ = ["ExtractSummary", "extract_crops"]
 _Item = TypeVar("_Item")
 _Value = TypeVar("_Value")
 
-MANIFEST_FILE = "manifest.csv"
-FAILURES_FILE = "failures.csv"
-STATE_FILE = "extract.json"
-LOCK_FILE = ".extract.lock"
-PART_RECORDS = "extract.*-*.json"
-FORMAT_VERSION = 1
 MOST_LINES = 20
 NEEDS_REGIONS = (
     "--class, --skip-class, --ignore-bounds and --drawn-mpp say how regions are read; give "
     "--regions with them"
 )
-WAY_OUT = "choose another --out, or give --overwrite to cut everything again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +303,7 @@ class _Run:
         self._n_workers = n_workers
         self._workers = workers
         self._min_parallel = min_parallel
-        self._folder = _CropFolder(plan.out, plan.shared_settings(), part, overwrite=overwrite)
+        self._folder = CropFolder(plan.out, plan.shared_settings(), part, overwrite=overwrite)
         self._place_of: dict[CropTask, int] = {}
 
     def finish(self) -> None:
@@ -404,133 +396,6 @@ class _Run:
                 self.n_cut += 1
 
 
-class _CropFolder:
-    """The record of how the crops of a folder were cut."""
-
-    def __init__(
-        self,
-        out: Path,
-        settings: Mapping[str, Any],
-        part: tuple[int, int] | None,
-        *,
-        overwrite: bool,
-    ) -> None:
-        """Begin a run, or continue the one in the folder if its settings are the same.
-
-        Each part has a record of its own, since several may run side by side.
-        """
-        self._out = out
-        self._is_part = part is not None
-        name = STATE_FILE if part is None else f"extract.{part[0]}-{part[1]}.json"
-        self._file = SettingsFile(out / name)
-        records = self._records()
-        if records and overwrite:
-            self._delete()
-            records = []
-        if not records:
-            self._refuse_foreign()
-        for known in records:
-            self._check_settings(known["settings"], settings)
-        self._known = {k: v for one in records for k, v in one["fingerprints"].items()}
-        self._state: dict[str, Any] = {
-            "version": FORMAT_VERSION,
-            "settings": dict(settings),
-            "fingerprints": {} if self._is_part else dict(self._known),
-        }
-        self._file.write(self._state)
-
-    def add_all(self, fingerprints: Mapping[str, str]) -> None:
-        """Record slides before their crops are cut, unless they are recorded already."""
-        for slide_id, fingerprint in fingerprints.items():
-            if self._known.get(slide_id, fingerprint) != fingerprint:
-                raise OutputError(
-                    f"slide {slide_id!r} or its regions changed since its crops were cut; "
-                    f"{WAY_OUT}",
-                    where=str(self._out),
-                )
-        recorded = self._state["fingerprints"]
-        if not recorded.keys() >= fingerprints.keys():
-            recorded |= fingerprints
-            self._known |= fingerprints
-            self._file.write(self._state)
-
-    def finish(self) -> None:
-        """Delete the records of parts, which the record of the whole holds now."""
-        if not self._is_part:
-            for path in (*self._out.glob(PART_RECORDS), *self._out.glob(f"{LOCK_FILE}-*")):
-                path.unlink(missing_ok=True)
-
-    def _records(self) -> list[dict[str, Any]]:
-        """Read the record of the whole and those of parts."""
-        found = []
-        for path in (self._out / STATE_FILE, *sorted(self._out.glob(PART_RECORDS))):
-            state = SettingsFile(path).read()
-            if state is None:
-                continue
-            if (
-                state.get("version") != FORMAT_VERSION
-                or not isinstance(state.get("settings"), dict)
-                or not isinstance(state.get("fingerprints"), dict)
-            ):
-                raise OutputError(
-                    f"{path.name} is damaged or was written by another version; choose another "
-                    "--out",
-                    where=str(self._out),
-                )
-            found.append(state)
-        return found
-
-    def _check_settings(self, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        # Folders of earlier versions do not say how their regions were read.
-        known = {"regions": RegionOptions().record()}
-        changes = changed_settings(known | {name: then[name] for name in now if name in then}, now)
-        if changes:
-            raise OutputError(
-                f"the crops in this folder were cut with other settings "
-                f"({describe_changes(changes)}); {WAY_OUT}",
-                where=str(self._out),
-            )
-
-    def _delete(self) -> None:
-        """Delete what extract wrote to the folder, and nothing else."""
-        try:
-            for name in (CROPS_FOLDER, MASKS_FOLDER):
-                if (self._out / name).is_dir():
-                    shutil.rmtree(self._out / name)
-            for name in (MANIFEST_FILE, FAILURES_FILE, "taxonomy.toml", STATE_FILE):
-                (self._out / name).unlink(missing_ok=True)
-            for path in self._out.glob(PART_RECORDS):
-                path.unlink()
-        except OSError as error:
-            raise OutputError(
-                f"the crops in this folder cannot be deleted: {error.strerror}",
-                where=str(self._out),
-            ) from error
-
-    def _refuse_foreign(self) -> None:
-        for name in (MANIFEST_FILE, CROPS_FOLDER):
-            if (self._out / name).exists():
-                raise OutputError(
-                    f"this folder holds a {name} that extract did not write; choose another --out",
-                    where=str(self._out),
-                )
-
-
-def write_failures(path: Path, failures: Sequence[Failure], *, region_column: str) -> None:
-    """Write the failures as CSV; without any, delete the file."""
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    with (
-        atomic_write(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("slide", region_column, "reason"))
-        for one in failures:
-            writer.writerow(map(not_a_formula, (one.slide, one.region, one.reason)))
-
-
 def _write_tables(
     out: Path,
     entries: Sequence[SlideEntry],
@@ -548,7 +413,7 @@ def _write_tables(
         table = pd.concat([others.astype(object), table.astype(object)], ignore_index=True)
     manifest = manifest_from_rows(table, folder=out, taxonomy=taxonomy)
     write_manifest(manifest, path)
-    kept = [one for one in _read_failures(out / FAILURES_FILE) if one.slide not in ours]
+    kept = [one for one in read_failures(out / FAILURES_FILE) if one.slide not in ours]
     write_failures(out / FAILURES_FILE, [*kept, *failures], region_column="region")
     return manifest
 
@@ -559,10 +424,3 @@ def _manifest(rows: list[dict[str, object]], out: Path, taxonomy: Taxonomy) -> M
 
 def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else ["image_id", "image_path"])
-
-
-def _read_failures(path: Path) -> Generator[Failure]:
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream):
-                yield Failure(row["slide"], row["region"], row["reason"])

@@ -29,8 +29,9 @@ from glomerulab.inference.image_predictions import predict_images
 from glomerulab.inference.model import TrainedModel, load_model
 from glomerulab.inference.tta import TTA_MARK, TtaEngine
 from glomerulab.pipeline.cohort_folder import COHORT_FILE
+from glomerulab.pipeline.crop_folder import write_failures
 from glomerulab.pipeline.crop_plan import Failure
-from glomerulab.pipeline.extract import NEEDS_REGIONS, write_failures
+from glomerulab.pipeline.extract import NEEDS_REGIONS
 from glomerulab.pipeline.normalize import NormalizedCohort, normalize_manifest
 from glomerulab.pipeline.normalize_records import OTHER_TARGET
 from glomerulab.pipeline.predict_inputs import (

@@ -16,8 +16,8 @@ from glomerulab.cohort.slides_table import SlideEntry, read_slides
 from glomerulab.errors import OutputError
 from glomerulab.inference.segmenter import open_segmenter
 from glomerulab.inference.slide_segmenter import segment_slide
+from glomerulab.pipeline.crop_folder import write_failures
 from glomerulab.pipeline.crop_plan import Failure
-from glomerulab.pipeline.extract import write_failures
 from glomerulab.runtime.files import (
     StrPath,
     atomic_write,

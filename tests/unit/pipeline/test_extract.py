@@ -11,8 +11,9 @@ from glomerulab.cohort.validation import validate_manifest
 from glomerulab.errors import ConfigError, OutputError, RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.images import read_image
+from glomerulab.pipeline.crop_folder import write_failures
 from glomerulab.pipeline.crop_plan import CropSettings, Failure
-from glomerulab.pipeline.extract import extract_crops, write_failures
+from glomerulab.pipeline.extract import extract_crops
 from glomerulab.runtime.cluster import open_workers
 from glomerulab.runtime.resume import folder_lock
 from glomerulab.slides.regions.files import write_regions
