@@ -20,7 +20,7 @@ from glomerulab.geometry import Region
 from glomerulab.images import read_image
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL
 from glomerulab.training.segmentation.config import read_segmenter_config
-from glomerulab.training.segmentation.fields import open_fields
+from glomerulab.training.segmentation.sets import open_fields
 from tests.support.annotation_studies import OWNER, make_study
 
 ROUND = tuple(
