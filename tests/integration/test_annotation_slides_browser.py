@@ -79,8 +79,8 @@ def _press(page, *points, double=False):
     """
     area = page.locator("#viewer").bounding_box()
     devtools = page.context.new_cdp_session(page)
-    for number, (x, y) in enumerate(points, start=1):
-        x, y = area["x"] + x, area["y"] + y
+    for number, (across, down) in enumerate(points, start=1):
+        x, y = area["x"] + across, area["y"] + down
         page.mouse.move(x, y, steps=3)
         now = time.time()
         is_last = double and number == len(points)
