@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import changed_settings, describe_changes
 from glomerulab.runtime.sealing import SEAL_FILE, refuse_other_model
 from glomerulab.structures.classes import structure
+from glomerulab.training.augmentation import OnlineAugmentation
 from glomerulab.training.batch_norm import remeasure_batch_norm
 from glomerulab.training.dataset import BatchLoader, ItemKey
 from glomerulab.training.history import EpochRow, check_finite, progress_text, write_history
@@ -192,6 +194,33 @@ def field_rows(parts: Parts, fields: Fields) -> list[dict[str, str]]:
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class _Patches:
+    """What a network is trained on, what its batch norm is measured on, and what it never sees."""
+
+    training: PatchDataset
+    still: PatchDataset
+    validation: PatchDataset | None
+
+    @classmethod
+    def of(cls, parts: Parts, card: SegmenterCard, config: SegmenterConfig) -> Self:
+        n_measured = max(config.batch_size, config.patches_per_epoch // 4)
+
+        def dataset(
+            fields: Sequence[Field], n: int, augmentation: OnlineAugmentation | None = None
+        ) -> PatchDataset:
+            return PatchDataset(fields, card, config, n_patches=n, augmentation=augmentation)
+
+        return cls(
+            dataset(parts.training, config.patches_per_epoch, config.augmentation),
+            dataset(parts.training, n_measured),
+            dataset(parts.held_out, min(n_measured, MAX_VALIDATION)) if parts.held_out else None,
+        )
+
+    def all(self) -> list[PatchDataset]:
+        return [one for one in (self.training, self.still, self.validation) if one is not None]
+
+
 def _fit(
     network: nn.Module,
     card: SegmenterCard,
@@ -208,39 +237,11 @@ def _fit(
     state = TrainingState(network, make_optimizer(network, config.optimizer), [])
     if has_state(run / "state"):
         load_state(run / "state", state)
-    use_bfloat16 = uses_bfloat16(config.precision, device, input_size=config.patch_px)
-    training = PatchDataset(
-        parts.training,
-        card,
-        config,
-        n_patches=config.patches_per_epoch,
-        augmentation=config.augmentation,
-    )
-    n_measured = max(config.batch_size, config.patches_per_epoch // 4)
-    still = PatchDataset(
-        parts.training,
-        card,
-        config,
-        n_patches=n_measured,
-        augmentation=None,
-    )
-    validation = (
-        PatchDataset(
-            parts.held_out,
-            card,
-            config,
-            n_patches=min(n_measured, MAX_VALIDATION),
-            augmentation=None,
-        )
-        if parts.held_out
-        else None
-    )
-    datasets = [training, still, *([] if validation is None else [validation])]
+    patches = _Patches.of(parts, card, config)
     epochs = range(len(state.history), config.epochs)
-    steps = _steps(config.patches_per_epoch, config.batch_size)
-    n_all = len(epochs) * len(steps)
+    n_all = len(epochs) * len(_steps(config.patches_per_epoch, config.batch_size))
     progress = track(range(n_all), lambda: progress_text(state.history, config), n_all)
-    with BatchLoader(datasets, n_workers=config.n_workers) as loader:  # type: ignore[arg-type]
+    with BatchLoader(patches.all(), n_workers=config.n_workers) as loader:  # type: ignore[arg-type]
 
         def batches(dataset: PatchDataset, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
             keys = [[ItemKey(n, epoch) for n in s] for s in _steps(len(dataset), config.batch_size)]
@@ -249,45 +250,60 @@ def _fit(
                 yield images, batch.labels.to(device)
 
         for epoch in epochs:
-            start = time.perf_counter()
-            rate = config.schedule.rate(
-                epoch, initial=config.optimizer.learning_rate, n_epochs=config.epochs
-            )
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate
-            seed = np.random.SeedSequence((config.seed, epoch)).generate_state(1)[0]
-            torch.manual_seed(int(seed))
-            network.train()
-            losses = [
-                _step(state, images, targets, config, use_bfloat16=use_bfloat16)
-                for (images, targets), _ in zip(batches(training, epoch), progress, strict=False)
-            ]
-            remeasure_batch_norm(
-                network,
-                (images for images, _ in batches(still, VALIDATION_EPOCH)),
-                accelerator=accelerator,
-                use_bfloat16=use_bfloat16,
-            )
-            row: EpochRow = {
-                "epoch": epoch + 1,
-                "learning_rate": rate,
-                "train_loss": float(np.mean(losses)),
-                "validation_loss": None,
-                "validation_dice": None,
-                "images_per_second": config.patches_per_epoch / (time.perf_counter() - start),
-            }
-            if validation is not None:
-                row["validation_loss"], row["validation_dice"] = _validate(
-                    network, batches(validation, VALIDATION_EPOCH), use_bfloat16=use_bfloat16
-                )
+            row = _train_epoch(state, patches, batches, config, accelerator, progress=progress)
             check_finite(row)
             state.history.append(row)
             weights = network.state_dict()
-            dated = card.model_copy(update={"epoch": len(state.history)})
+            dated = card.model_copy(update={"epoch": epoch + 1})
             save_segmenter(run / "checkpoint", weights, dated)
             save_state(run / "state", state, weights)
             write_history(state.history, run / "history.csv")
     next(progress, None)  # so that the progress bar displays the last epoch
+
+
+def _train_epoch(
+    state: TrainingState,
+    patches: _Patches,
+    batches: Callable[[PatchDataset, int], Iterator[tuple[Tensor, Tensor]]],
+    config: SegmenterConfig,
+    accelerator: Accelerator,
+    *,
+    progress: Iterator[int],
+) -> EpochRow:
+    """Train the epoch that follows those of the history, and return its row."""
+    start, epoch, network = time.perf_counter(), len(state.history), state.model
+    use_bfloat16 = uses_bfloat16(config.precision, accelerator.device, input_size=config.patch_px)
+    rate = config.schedule.rate(
+        epoch, initial=config.optimizer.learning_rate, n_epochs=config.epochs
+    )
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    seed = np.random.SeedSequence((config.seed, epoch)).generate_state(1)[0]
+    torch.manual_seed(int(seed))
+    network.train()
+    losses = [
+        _step(state, images, targets, config, use_bfloat16=use_bfloat16)
+        for (images, targets), _ in zip(batches(patches.training, epoch), progress, strict=False)
+    ]
+    remeasure_batch_norm(
+        network,
+        (images for images, _ in batches(patches.still, VALIDATION_EPOCH)),
+        accelerator=accelerator,
+        use_bfloat16=use_bfloat16,
+    )
+    row: EpochRow = {
+        "epoch": epoch + 1,
+        "learning_rate": rate,
+        "train_loss": float(np.mean(losses)),
+        "validation_loss": None,
+        "validation_dice": None,
+        "images_per_second": config.patches_per_epoch / (time.perf_counter() - start),
+    }
+    if patches.validation is not None:
+        row["validation_loss"], row["validation_dice"] = _validate(
+            network, batches(patches.validation, VALIDATION_EPOCH), use_bfloat16=use_bfloat16
+        )
+    return row
 
 
 def _step(
