@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from glomerulab.cohort.slides_table import SlideEntry, read_slides
-from glomerulab.errors import OutputError
+from glomerulab.errors import GlomerulabError
 from glomerulab.inference.segmenter import open_segmenter
 from glomerulab.inference.slide_segmenter import segment_slide
 from glomerulab.pipeline.crop_folder import write_failures
@@ -215,7 +215,9 @@ def _read_record(folder: Path) -> dict[str, Any]:
     """Return the record of a slide that is done; empty where it is not, or damaged."""
     try:
         record = SettingsFile(folder / SLIDE_FILE).read() or {}
-    except OutputError:
+        if record:
+            read_summary(folder / SUMMARY_FILE)
+    except GlomerulabError:
         return {}
     return record if record.keys() >= RECORD_KEYS else {}
 

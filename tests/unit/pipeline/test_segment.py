@@ -146,6 +146,9 @@ def test_a_slide_with_a_damaged_record_is_segmented_again(cohort, tmp_path) -> N
         record.write_text(damaged)
         again = segment(cohort, tmp_path / "out", formats=("csv",))
         assert [one.slide_id for one in again.slides if one.is_new] == ["b"]
+    record.with_name("summary.json").unlink()
+    again = segment(cohort, tmp_path / "out", formats=("csv",))
+    assert [one.slide_id for one in again.slides if one.is_new] == ["b"]
 
 
 def test_the_command_prints_what_it_did_and_refuses_an_unknown_format(cohort) -> None:
