@@ -18,31 +18,24 @@ from glomerulab.cohort.leakage import look_alike_patients
 from glomerulab.cohort.manifest import Manifest, check_same_labels, raise_first, read_manifest
 from glomerulab.cohort.schema import HALF_BOX, Problem, check_stain, half_boxes
 from glomerulab.cohort.slides_table import SlideEntry, is_slides_table, read_slides
-from glomerulab.errors import ConfigError, GlomerulabError, ImageFileError
+from glomerulab.errors import ConfigError, ImageFileError
 from glomerulab.geometry import Box, Region
-from glomerulab.images import read_image, write_image
-from glomerulab.inference.detector import Detector, open_detector
+from glomerulab.images import read_image
+from glomerulab.inference.detector import Detector
 from glomerulab.models.card import ModelCard
 from glomerulab.pipeline.crop_plan import CropSettings, Failure
 from glomerulab.pipeline.extract import ExtractSummary, extract_entries
-from glomerulab.pipeline.proposals import PROPOSALS_FOLDER, check_proposals, propose
-from glomerulab.runtime.files import StrPath, make_folder
-from glomerulab.runtime.names import hashed_name
+from glomerulab.pipeline.slide_reader import SlideReader
+from glomerulab.runtime.files import StrPath
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.tables import BOX_COLUMNS
-from glomerulab.slides.cutting import close_current_slide, current_slide
-from glomerulab.slides.files import dicom_reference
 from glomerulab.slides.regions.features import DEFAULT_OPTIONS, RegionOptions
 from glomerulab.slides.regions.overlaps import count_once, repeats_text
 from glomerulab.slides.regions.selection import left_out_notes
-from glomerulab.slides.slide import Slide
 
 __all__ = ["PredictSettings"]
 
 CUT_FOLDER = "cut"
-MAPS_FOLDER = "maps"
-MAP_PX = 1600
-MAP_QUALITY = 85
 MIN_PARALLEL = 500
 """Images from which worker processes are started: each start takes seconds, an image some 20 ms."""
 MOST_WARNINGS = 10
@@ -166,7 +159,14 @@ def read_inputs(
         return _of_manifest(source.manifest, card, settings)
     assert card.mpp is not None  # `read_source` checks it
     entries = source.slides
-    reader = _SlideReader(entries, out, settings, track)
+    reader = SlideReader(
+        entries,
+        out,
+        detector=settings.detector,
+        mpp_override=settings.mpp_override,
+        stain=settings.stain,
+        track=track,
+    )
     done = extract_entries(
         entries,
         reader.proposals_folder if settings.regions is None else Path(settings.regions),
@@ -219,104 +219,6 @@ def read_inputs(
     )
 
 
-class _SlideReader:
-    """Reads what a report needs of each slide, and has a detector propose regions on it."""
-
-    def __init__(
-        self, entries: Sequence[SlideEntry], out: Path, settings: PredictSettings, track: Track
-    ) -> None:
-        self.facts: list[SlideFacts] = []
-        self.failures: list[Failure] = []
-        """Slides on which the detector could not be run."""
-        self.scores: dict[tuple[str, str], float] = {}
-        self.empty_slides: list[str] = []
-        """Slides on which the detector proposed nothing."""
-        self.patients = {entry.slide_id: entry.patient_id for entry in entries}
-        self.proposals_folder = out / PROPOSALS_FOLDER
-        self.detector: Detector | None = None
-        self._out = out
-        self._settings = settings
-        self._track = track
-        self._stains: set[str] = set()
-        self._notes: list[Note] = []
-        if settings.detector is not None:
-            given = settings.detector
-            self.detector = given if isinstance(given, Detector) else open_detector(Path(given))
-            make_folder(self.proposals_folder)
-            for entry in entries:  # refuse work of people before any slide is read
-                check_proposals(entry, self.detector, self.proposals_folder)
-
-    def inspect(self, entry: SlideEntry) -> None:
-        """Read one slide, which stays open for its crops to be cut."""
-        override = self._settings.mpp_override or entry.mpp
-        try:
-            self.facts.append(self._facts(entry, current_slide(entry.path, mpp_override=override)))
-        except GlomerulabError:  # reported when its regions are cut
-            close_current_slide()
-        if self.detector is None:
-            return
-        try:
-            self._propose(entry, self.detector, override)
-        except GlomerulabError as error:
-            close_current_slide()
-            self.failures.append(Failure(entry.slide_id, "", str(error)))
-
-    def notes(self) -> list[Note]:
-        """Return the notes on the detector's proposals."""
-        if self.detector is None:
-            return []
-        found = [
-            Note.of(
-                "The detector proposed nothing on slide {slide}.",
-                case=self.patients[name] or name,
-                slide=name,
-            )
-            for name in self.empty_slides
-        ]
-        found += self._notes
-        seen = self.detector.segmenter.card.stains_seen
-        unseen = self._stains - {*seen, "None"}
-        if seen and unseen:
-            found.append(
-                Note.of(
-                    "The detector was trained on no slide stained {stains}.",
-                    stains=", ".join(sorted(unseen)),
-                )
-            )
-        return found
-
-    def _facts(self, entry: SlideEntry, slide: Slide) -> SlideFacts:
-        width, height = slide.dimensions
-        name = f"{hashed_name(entry.slide_id)}.jpg"
-        path = make_folder(self._out / MAPS_FOLDER) / name
-        if not path.is_file():
-            write_image(slide.thumbnail(MAP_PX), path, jpeg_quality=MAP_QUALITY)
-        return SlideFacts(
-            slide_id=entry.slide_id,
-            file_name=entry.path.name,
-            patient_id=entry.patient_id,
-            stain=entry.stain or slide.stain or self._settings.stain,
-            width=width,
-            height=height,
-            mpp=slide.mpp,
-            bounds_offset=slide.bounds_offset,
-            map_path=f"{MAPS_FOLDER}/{name}",
-            dicom=dicom_reference(entry.path),
-        )
-
-    def _propose(self, entry: SlideEntry, detector: Detector, override: float | None) -> None:
-        found = propose(
-            entry, detector, self.proposals_folder, mpp_override=override, track=self._track
-        )
-        slide = current_slide(entry.path, mpp_override=override)
-        self._stains.add(str(entry.stain or slide.stain or self._settings.stain))
-        self.scores |= {(entry.slide_id, name): score for name, score in found.scores.items()}
-        case = self.patients[entry.slide_id] or entry.slide_id
-        self._notes += [note.model_copy(update={"case": case}) for note in found.notes]
-        if not found.scores:
-            self.empty_slides.append(entry.slide_id)
-
-
 def _region_notes(done: ExtractSummary, patients: Mapping[str, str | None]) -> list[Note]:
     """Return what a report must tell of the regions of each slide."""
     found = [
@@ -331,7 +233,7 @@ def _region_notes(done: ExtractSummary, patients: Mapping[str, str | None]) -> l
 
 
 def _cut_notes(
-    done: ExtractSummary, opened: set[str], reader: _SlideReader, mpp: float
+    done: ExtractSummary, opened: set[str], reader: SlideReader, mpp: float
 ) -> list[Note]:
     notes = [
         Note.of(
