@@ -43,7 +43,10 @@ fi
 # uv is installed first, from its lines of the lock, because it installs the rest much faster.
 awk '/^uv==/ {inside = 1} inside {print} inside && !/\\$/ {exit}' requirements.lock >.venv/uv.lock
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
-.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r "$lock"
+# Where PYTHONDONTWRITEBYTECODE is set, as in many containers, each command would else compile
+# PyTorch anew, for ten seconds.
+.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes \
+  -r "$lock"
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
 # Node is needed only to build the pages' assets, and by developers.
 if [ "$lock" = requirements.lock ]; then
