@@ -64,7 +64,7 @@ def extract(
         typer.Option(
             min=0.05,
             max=10,
-            help="Micrometres per pixel of the slides, if their metadata lacks it.",
+            help="Micrometres per pixel of the slides, in place of their metadata's.",
         ),
     ] = None,
     image_format: Annotated[

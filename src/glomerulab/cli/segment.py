@@ -32,7 +32,7 @@ def segment(
         typer.Option(
             min=0.05,
             max=10,
-            help="Micrometres per pixel of the slides, if their metadata lacks it.",
+            help="Micrometres per pixel of the slides, in place of their metadata's.",
         ),
     ] = None,
     stain: Annotated[

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from glomerulab.errors import GlomerulabError
+from glomerulab.evaluation.run_tables import read_history
 from glomerulab.inference.calibration import has_calibration
 from glomerulab.inference.fit_calibration import fit_calibration
 from glomerulab.runtime.progress import Track, silent
@@ -48,8 +49,8 @@ def train_and_calibrate(
     run = train(config, resume=resume, track=track, echo=echo)
     if not is_main_process():
         return run
-    n_epochs = len((run / "history.csv").read_text(encoding="utf-8").splitlines()) - 1
-    if n_epochs < config.epochs:
+    n_epochs = len(read_history(run / "history.csv"))
+    if config.kind == "network" and n_epochs < config.epochs:
         echo(
             f"stopped after epoch {n_epochs} of {config.epochs}: no lower validation loss "
             f"in the last {config.patience}"

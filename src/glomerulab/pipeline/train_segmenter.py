@@ -47,6 +47,8 @@ from glomerulab.training.segmentation.run import (
     train_segmenter_run,
 )
 from glomerulab.training.segmentation.sets import FieldFailure, Fields, open_fields
+from glomerulab.training.segmentation.start import check_start
+from glomerulab.training.state import has_state
 
 __all__ = [
     "TrainedSegmenter",
@@ -110,9 +112,17 @@ def train_segmenter(
         raise ConfigError(
             "a segmenter is trained by one process; start the command without a launcher"
         )
+    if not (config.out / SEAL_FILE).is_file() and not has_state(config.out / "state"):
+        check_start(config)
     fields = open_fields(config, track=track)
     for note in (*_unknown_structures(config), *fields.notes):
         echo(f"note: {note}")
+    if fields.failures:
+        first, n_all = fields.failures[0], len(fields.failures) + len(fields.usable)
+        echo(
+            f"{len(fields.failures)} of {n_all} images cannot be used; the first: "
+            f"{first.set_name}/{first.name}: {first.reason}"
+        )
     if folds is None:
         parts = hold_out(fields.usable, config.held_out_share, seed=config.seed)
         counts = _train_and_score(config, parts, fields, resume=resume, track=track, echo=echo)

@@ -157,7 +157,7 @@ def read_label_image(
         hint = "; JPEG changes values, so save masks as PNG" if len(others) > MAX_LISTED else ""
         raise ImageFileError(
             f"the mask has values that are not in the table: {shown}{more}; add them to the "
-            f"values of the set{hint}",
+            f"values of the set, as ignore where nothing is known of them{hint}",
             where=str(path),
         )
     layers = [(np.asarray(pixels == value), names) for value, names in table.items() if names]
@@ -316,6 +316,12 @@ def _holders(structure_id: str) -> set[str]:
 
 def _read_pixels(path: Path, size: tuple[int, int]) -> npt.NDArray[np.generic]:
     """Return a mask as integers or booleans, shape (H, W); colours as 0xRRGGBB."""
+    if not path.is_file():
+        raise ImageFileError(
+            "there is no mask of the image; give one, or correct masks, mask_suffix or folders of "
+            "the set",
+            where=str(path),
+        )
     try:
         with Image.open(path) as image:
             if image.size != size:

@@ -22,7 +22,7 @@ from glomerulab.errors import ConfigError, OutputError, TrainingError
 from glomerulab.models.card import SegmenterCard
 from glomerulab.models.hardware import uses_bfloat16
 from glomerulab.models.segmentation import create_segmenter, save_segmenter, sees_whole_tile
-from glomerulab.runtime.files import make_folder, remove_partial_files
+from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import changed_settings, describe_changes
 from glomerulab.runtime.sealing import SEAL_FILE, refuse_other_model
@@ -429,7 +429,8 @@ def _open_run(
     if (run / "config.toml").is_file():
         return
     make_folder(run)
-    (run / FIELDS_FILE).write_text(_csv(rows), encoding="utf-8")
+    with atomic_write(run / FIELDS_FILE) as temporary:
+        temporary.write_text(_csv(rows), encoding="utf-8")
     write_json(machine_facts(config.seed, device=device), run / "environment.json")
     write_segmenter_config(config, run / "config.toml")  # last, so that it marks a complete folder
 

@@ -21,10 +21,32 @@ from glomerulab.models.transfer.weights import (
 from glomerulab.training.config import IMAGENET, LOCAL_IMAGENET
 from glomerulab.training.segmentation.config import SegmenterConfig
 
-__all__ = ["input_scale", "load_start"]
+__all__ = ["check_start", "input_scale", "load_start"]
 
 ENCODER = "encoder.model."
 HEAD = "segmentation_head."
+
+
+def check_start(config: SegmenterConfig) -> None:
+    """Check that the initial weights are on this machine; images take longer to read.
+
+    Raises
+    ------
+    CheckpointError
+        If there are no such weights.
+    ConfigError
+        As `input_scale`.
+    """
+    wanted = config.start.weights
+    if wanted not in {None, IMAGENET, LOCAL_IMAGENET} and not Path(wanted).exists():
+        raise CheckpointError(
+            "there are no such weights; set start.weights to imagenet, auto, a file, or the run "
+            "folder of a segmenter, or leave it out to start from random ones",
+            where=wanted,
+        )
+    input_scale(config)
+    if _takes_imagenet(config):
+        imagenet_weights(TIMM_PREFIX + config.encoder)
 
 
 def input_scale(config: SegmenterConfig) -> tuple[Triple, Triple, Origin | None]:

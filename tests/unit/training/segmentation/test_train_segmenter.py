@@ -32,6 +32,7 @@ def test_a_run_is_scored_sealed_and_opened(make_fields: MakeFields, configure: C
     trained = train_segmenter(config)
     run = trained.run
     assert check_seal(run)
+    assert (run / "fields.csv").stat().st_mode == (run / "history.csv").stat().st_mode
     fields = pd.read_csv(run / "fields.csv")
     assert (fields["part"] == "held out").sum() == 2
     scores = pd.read_csv(run / "structure_scores.csv")
@@ -136,6 +137,27 @@ def test_another_segmenter_is_a_start(
     assert not (tmp_path / "third").exists()
 
 
+@pytest.mark.parametrize("wanted", ["none", "imagenet"])
+def test_weights_that_are_not_there_are_told_before_images_are_read(
+    make_fields: MakeFields,
+    configure: Configure,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: str,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("GLOMERULAB_WEIGHTS", str(tmp_path / "weights"))
+    weights = wanted if wanted == "imagenet" else str(tmp_path / wanted)
+    config = configure(disc_set(make_fields(3)), start={"weights": weights})
+
+    def no_image_is_read(*_: object) -> None:
+        raise AssertionError
+
+    with pytest.raises(CheckpointError):
+        train_segmenter(config, track=no_image_is_read)
+    assert not config.out.exists()
+
+
 def test_a_structure_that_no_training_image_shows_is_named(
     make_fields: MakeFields, configure: Configure
 ) -> None:
@@ -190,5 +212,7 @@ def test_the_command_tells_what_it_did_not_use(make_fields: MakeFields, tmp_path
     assert done.exit_code == 1
     assert "images/f3" in done.stderr
     assert "Dice" in done.stdout
+    assert "1 of 4 images" in done.stdout
+    assert done.stdout.index("1 of 4 images") < done.stdout.index("start: ")
     assert (tmp_path / "run" / "seal.json").is_file()
     assert not (folder / "run").exists()
