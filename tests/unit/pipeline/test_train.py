@@ -68,7 +68,11 @@ def test_a_probe_without_epochs_is_trained_and_calibrated(tmp_path: Path) -> Non
         pixels[::3, number % 7 :: 4] += 20
         write_image(pixels, tmp_path / f"{number}.png")
         rows.append(
-            {"image_id": f"i{number}", "image_path": f"{number}.png", "patient_id": f"p{number // 2}"}
+            {
+                "image_id": f"i{number}",
+                "image_path": f"{number}.png",
+                "patient_id": f"p{number // 2}",
+            }
             | {"split": ("train", "train", "validation")[number // 2 % 3], "mpp": 0.5}
             | {"pink": is_pink, "blue": 1 - is_pink}
         )
