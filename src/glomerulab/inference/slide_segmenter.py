@@ -114,7 +114,7 @@ def segment_slide(
     folder : Path
         Gets the map, 8 bytes per pixel of tissue.
     tiles : TileSettings, optional
-        The result hardly depends on it.
+        The result hardly depends on it (docs/benchmarks.md).
 
     Returns
     -------
