@@ -44,10 +44,16 @@ def acting_owner(store: "Store", login: str | None) -> str:
     if login is not None:
         return login
     owners = [one.login for one in list_accounts(store) if one.role == "owner" and one.active]
-    if len(owners) != 1:
-        known = ", ".join(owners) or "none"
+    if not owners:
         raise AnnotationError(
-            f"the study has not exactly one owner ({known}); name the acting one with --as LOGIN",
+            "the study has no owner, as `glomerulab annotate create` was stopped before it had a "
+            "password, or the owner is inactive; run that command again, or name one with --as LOGIN",
+            where=store.location,
+        )
+    if len(owners) > 1:
+        raise AnnotationError(
+            f"the study has several owners ({', '.join(owners)}); name the acting one with --as "
+            "LOGIN",
             where=store.location,
         )
     return owners[0]

@@ -16,11 +16,9 @@ from glomerulab.structures.instances import find_objects
 from glomerulab.structures.maps import LAYERS
 from glomerulab.structures.polygons import object_polygon, rings
 
-__all__ = ["Detections", "Detector", "check_no_old_detector", "open_detector"]
+__all__ = ["Detections", "Detector", "open_detector"]
 
 GLOMERULUS = "glomerulus"
-OLD_FILE = "detector.json"
-"""In the run folder of a sliding classifier, which earlier versions trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,6 @@ def open_detector(folder: Path) -> Detector:
     CheckpointError
         If it does not know glomeruli, or the folder holds a detector of an earlier version.
     """
-    check_no_old_detector(folder)
     segmenter = open_segmenter(folder)
     if GLOMERULUS not in segmenter.card.structures:
         known = ", ".join(segmenter.card.structures)
@@ -100,14 +97,3 @@ def open_detector(folder: Path) -> Detector:
             where=str(folder),
         )
     return Detector(segmenter, folder.resolve().name)
-
-
-def check_no_old_detector(folder: Path) -> None:
-    """Raise a `CheckpointError` for the run folder of a detector of an earlier version."""
-    if (folder / OLD_FILE).is_file():
-        raise CheckpointError(
-            "the folder holds a detector of an earlier version, which slid a classifier over "
-            "slides and gave ellipses; glomeruli are now outlined by a segmenter: train one on the "
-            "same slides and regions with `glomerulab train-segmenter`, and give it with --detect",
-            where=str(folder),
-        )

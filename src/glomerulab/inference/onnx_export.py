@@ -29,7 +29,7 @@ from glomerulab.inference.calibration import (
     read_calibration,
     write_calibration,
 )
-from glomerulab.inference.detector import check_no_old_detector
+from glomerulab.inference.segmenter import check_no_old_detector
 from glomerulab.inference.engines.base import Engine, probabilities_of, stack_images
 from glomerulab.inference.engines.onnx_engine import (
     CARD_FILE,

@@ -20,9 +20,19 @@ from glomerulab.runtime.files import read_configuration, read_content
 from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.sealing import SealedFolder, is_crossval
 
-__all__ = ["SEGMENTER_FILE", "Probabilities", "Segmenter", "open_segmenter"]
+__all__ = [
+    "SEGMENTER_FILE",
+    "Probabilities",
+    "Segmenter",
+    "check_no_old_detector",
+    "open_segmenter",
+]
 
 SEGMENTER_FILE = "segmenter.toml"
+OLD_FILE = "detector.json"
+"""In the run folder of a sliding classifier, which earlier versions trained."""
+TOLERANCE = 0.01
+"""Of probabilities that a network computes itself, in half precision or interpolated."""
 Probabilities = npt.NDArray[np.float32]
 MIN_BFLOAT16_PX = 64
 """Height and width below which maps become too small for bfloat16, see `models.hardware`."""
@@ -57,6 +67,17 @@ class Segmenter(Protocol):
         ...
 
 
+def check_no_old_detector(folder: Path) -> None:
+    """Raise a `CheckpointError` for the run folder of a detector of an earlier version."""
+    if (folder / OLD_FILE).is_file():
+        raise CheckpointError(
+            "the folder holds a detector of an earlier version, which slid a classifier over "
+            "slides and gave ellipses; glomeruli are now outlined by a segmenter: train one on the "
+            "same slides and regions with `glomerulab train-segmenter`, and give it with --detect",
+            where=str(folder),
+        )
+
+
 def open_segmenter(folder: Path | SealedFolder) -> Segmenter:
     """Open a run folder of ``glomerulab train-segmenter``, or a folder with ``segmenter.toml``.
 
@@ -76,6 +97,7 @@ def open_segmenter(folder: Path | SealedFolder) -> Segmenter:
             f"or a folder with {SEGMENTER_FILE} and its ONNX file",
             where=str(place),
         )
+    check_no_old_detector(place)
     if (place / SEGMENTER_FILE).is_file():
         return OnnxSegmenter(place)
     if is_crossval(place):
@@ -249,6 +271,12 @@ class OnnxSegmenter:
             )
         activate: dict[str, Any] = {"softmax": lambda x: softmax(x, axis=1), "sigmoid": expit}
         found = activate.get(settings.head, lambda x: x)(values)
+        if settings.head == "none" and (values.min() < -TOLERANCE or values.max() > 1 + TOLERANCE):
+            raise ConfigError(
+                f"the output of the network is from {values.min():.3g} to {values.max():.3g}, and "
+                "probabilities are from 0 to 1; set head to softmax or sigmoid",
+                where=str(Path(self._where).with_name(SEGMENTER_FILE)),
+            )
         channels = [*settings.structures.values(), *settings.cores.values()]
         picked = [found[:, [one] if isinstance(one, int) else list(one)].sum(1) for one in channels]
         return cast("Probabilities", np.clip(np.stack(picked, axis=1), 0, 1).astype(np.float32))
@@ -287,7 +315,7 @@ class OnnxSegmenter:
                 "have; channels are counted from 0",
                 where=str(Path(self._where).with_name(SEGMENTER_FILE)),
             ) from error
-        except CheckpointError:
+        except (CheckpointError, ConfigError):
             raise
         except Exception as error:  # ONNX Runtime's own errors have no common base
             raise CheckpointError(

@@ -23,7 +23,7 @@ from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import CheckpointError, ConfigError, OutputError, PredictionsError
 from glomerulab.i18n.catalogue import translate
 from glomerulab.inference.calibration import ModelCalibration, model_facts
-from glomerulab.inference.detector import check_no_old_detector
+from glomerulab.inference.segmenter import check_no_old_detector
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.image_predictions import predict_images
 from glomerulab.inference.model import TrainedModel, load_model

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from glomerulab.cases.case_folder import Note
 from glomerulab.cohort.slides_table import SlideEntry, read_slides
 from glomerulab.errors import GlomerulabError
-from glomerulab.inference.segmenter import open_segmenter
+from glomerulab.inference.segmenter import Segmenter, open_segmenter
 from glomerulab.inference.slide_segmenter import segment_slide
 from glomerulab.pipeline.crop_folder import write_failures
 from glomerulab.pipeline.crop_plan import Failure
@@ -188,8 +189,10 @@ def _segment(item: tuple[SlideEntry, Path], *, job: _Job, track: Track = silent)
         partial_folder(folder / "map") as temporary,
     ):
         (folder / SLIDE_FILE).unlink(missing_ok=True)
-        found = segment_slide(slide, kept(open_segmenter, job.run), temporary, track=track)
-        notes = [str(one) for one in slide.scale_warnings] + [note.en for note in found.notes]
+        segmenter = kept(open_segmenter, job.run)
+        found = segment_slide(slide, segmenter, temporary, track=track)
+        notes = [str(one) for one in slide.scale_warnings]
+        notes += [note.en for note in (*found.notes, *_stain_notes(stain, segmenter))]
         write_structures(
             found.map,
             slide,
@@ -209,6 +212,13 @@ def _segment(item: tuple[SlideEntry, Path], *, job: _Job, track: Track = silent)
     }
     SettingsFile(folder / SLIDE_FILE).write(record)
     return _segmented(folder, record, is_new=True)
+
+
+def _stain_notes(stain: str | None, segmenter: Segmenter) -> list[Note]:
+    seen = segmenter.card.stains_seen
+    if stain is None or not seen or stain in seen:
+        return []
+    return [Note.of("The segmenter was trained on no slide stained {stain}.", stain=stain)]
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

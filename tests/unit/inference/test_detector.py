@@ -6,6 +6,7 @@ from shapely import Polygon
 from glomerulab.errors import CheckpointError
 from glomerulab.geometry import Region
 from glomerulab.inference.detector import Detector, open_detector
+from glomerulab.inference.segmenter import open_segmenter
 from glomerulab.runtime.sealing import write_seal
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.regions.proposals import is_proposal
@@ -59,8 +60,9 @@ def test_a_classifier_and_a_detector_of_an_earlier_version_are_refused(own_run) 
         open_detector(own_run)
     (own_run / "detector.json").write_text("{}")
     write_seal(own_run)
-    with pytest.raises(CheckpointError, match=r"earlier version.*train-segmenter"):
-        open_detector(own_run)
+    for open_model in (open_detector, open_segmenter):
+        with pytest.raises(CheckpointError, match=r"earlier version.*train-segmenter"):
+            open_model(own_run)
 
 
 def test_a_missing_folder_is_named(tmp_path) -> None:

@@ -133,11 +133,11 @@ def test_shapes_of_onnx_inputs_make_no_difference(
 
 
 def test_colours_are_scaled_and_ordered_as_the_toml_says(make_onnx: MakeOnnx) -> None:
-    settings = 'mpp = 1.0\nhead = "none"\nscale = 1.0\nmean = [10, 20, 30]\nstd = [100, 100, 100]\n'
+    settings = 'mpp = 1.0\nhead = "none"\nscale = 1.0\nmean = [10, 20, 30]\nstd = [2000, 2000, 2000]\n'
     settings += 'channel_order = "bgr"\n[structures]\ntuft = 0\n'
     segmenter = open_segmenter(make_onnx(settings))
     given = np.full((1, 32, 32, 3), (0, 0, 15), np.uint8)
-    np.testing.assert_allclose(segmenter.probabilities(given), 0.5, atol=1e-6)
+    np.testing.assert_allclose(segmenter.probabilities(given), 0.025, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,7 @@ def test_colours_are_scaled_and_ordered_as_the_toml_says(make_onnx: MakeOnnx) ->
         ("mpp = 0.5", "mpp = 0", "mpp"),
         ("mpp = 0.5", "mpp = 0.5\nstride = 2", "stride"),
         ("softmax", "argmax", "head"),
+        ("softmax", "none", "head"),  # the output is no probability
         ("tuft = 2", "tuft = 3", "channel 3"),
         ("tuft = 2", "tuft = -1", "tuft"),
         ("tuft = 2", "tuft = 2\n[cores]\ntubule = 0", "tubule"),

@@ -76,6 +76,16 @@ def test_a_doubtful_scale_is_told_once(cohort, tmp_path) -> None:
     assert sum("0.5" in note for note in done.notes) == 1
 
 
+def test_a_stain_that_the_segmenter_never_saw_is_told(cohort, tmp_path) -> None:
+    toml = cohort / "segmenter" / "segmenter.toml"
+    toml.write_text('stains = ["HE"]\n' + toml.read_text())
+    done = segment(cohort, tmp_path / "out", formats=())
+    assert all(any("PAS" in note for note in one.notes) for one in done.slides)
+    toml.write_text(toml.read_text().replace("HE", "PAS"))
+    done = segment(cohort, tmp_path / "other", formats=())
+    assert not any("PAS" in note for one in done.slides for note in one.notes)
+
+
 def test_a_run_goes_on_and_does_only_what_is_missing(cohort, tmp_path) -> None:
     first = segment(cohort, tmp_path / "out", formats=("csv",))
     assert all(one.is_new for one in first.slides)

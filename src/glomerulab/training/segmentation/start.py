@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError, ConfigError
+from glomerulab.inference.segmenter import SEGMENTER_FILE
 from glomerulab.models.card import Origin, SegmenterCard, Triple
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.models.registry import TIMM_PREFIX, create_model
@@ -42,6 +43,12 @@ def check_start(config: SegmenterConfig) -> None:
         raise CheckpointError(
             "there are no such weights; set start.weights to imagenet, auto, a file, or the run "
             "folder of a segmenter, or leave it out to start from random ones",
+            where=wanted,
+        )
+    if wanted is not None and (Path(wanted) / SEGMENTER_FILE).is_file():
+        raise CheckpointError(
+            "a segmenter of another project in ONNX cannot be trained further; start from imagenet, "
+            "or from the run folder of `glomerulab train-segmenter`",
             where=wanted,
         )
     input_scale(config)

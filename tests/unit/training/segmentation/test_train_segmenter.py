@@ -20,6 +20,7 @@ from glomerulab.inference.segmenter import open_segmenter
 from glomerulab.models.segmentation import load_segmenter
 from glomerulab.pipeline.train_segmenter import train_segmenter
 from glomerulab.runtime.sealing import check_seal
+from tests.support.segmenters import write_segmenter
 from tests.unit.training.segmentation.conftest import Configure, MakeFields, disc_set, draw_discs
 
 
@@ -137,7 +138,7 @@ def test_another_segmenter_is_a_start(
     assert not (tmp_path / "third").exists()
 
 
-@pytest.mark.parametrize("wanted", ["none", "imagenet"])
+@pytest.mark.parametrize("wanted", ["none", "imagenet", "onnx"])
 def test_weights_that_are_not_there_are_told_before_images_are_read(
     make_fields: MakeFields,
     configure: Configure,
@@ -147,6 +148,7 @@ def test_weights_that_are_not_there_are_told_before_images_are_read(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("GLOMERULAB_WEIGHTS", str(tmp_path / "weights"))
+    write_segmenter(tmp_path / "onnx")
     weights = wanted if wanted == "imagenet" else str(tmp_path / wanted)
     config = configure(disc_set(make_fields(3)), start={"weights": weights})
 
