@@ -29,7 +29,6 @@ from glomerulab.inference.calibration import (
     read_calibration,
     write_calibration,
 )
-from glomerulab.inference.segmenter import check_no_old_detector
 from glomerulab.inference.engines.base import Engine, probabilities_of, stack_images
 from glomerulab.inference.engines.onnx_engine import (
     CARD_FILE,
@@ -40,6 +39,7 @@ from glomerulab.inference.engines.onnx_engine import (
     QuantizationLoss,
 )
 from glomerulab.inference.engines.torch_engine import NetworkWithFeatures, TorchEngine
+from glomerulab.inference.segmenter import check_no_old_detector
 from glomerulab.predictions import DECISION_THRESHOLD, Head
 from glomerulab.runtime.files import atomic_write, make_folder, partial_folder, remove_partial_files
 from glomerulab.runtime.sealing import (

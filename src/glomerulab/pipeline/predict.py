@@ -23,10 +23,10 @@ from glomerulab.cohort.manifest import Manifest
 from glomerulab.errors import CheckpointError, ConfigError, OutputError, PredictionsError
 from glomerulab.i18n.catalogue import translate
 from glomerulab.inference.calibration import ModelCalibration, model_facts
-from glomerulab.inference.segmenter import check_no_old_detector
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.image_predictions import predict_images
 from glomerulab.inference.model import TrainedModel, load_model
+from glomerulab.inference.segmenter import check_no_old_detector
 from glomerulab.inference.tta import TTA_MARK, TtaEngine
 from glomerulab.pipeline.cohort_folder import COHORT_FILE
 from glomerulab.pipeline.crop_folder import write_failures

@@ -133,7 +133,9 @@ def test_shapes_of_onnx_inputs_make_no_difference(
 
 
 def test_colours_are_scaled_and_ordered_as_the_toml_says(make_onnx: MakeOnnx) -> None:
-    settings = 'mpp = 1.0\nhead = "none"\nscale = 1.0\nmean = [10, 20, 30]\nstd = [2000, 2000, 2000]\n'
+    settings = (
+        'mpp = 1.0\nhead = "none"\nscale = 1.0\nmean = [10, 20, 30]\nstd = [2000, 2000, 2000]\n'
+    )
     settings += 'channel_order = "bgr"\n[structures]\ntuft = 0\n'
     segmenter = open_segmenter(make_onnx(settings))
     given = np.full((1, 32, 32, 3), (0, 0, 15), np.uint8)
