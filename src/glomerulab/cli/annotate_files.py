@@ -46,8 +46,8 @@ def acting_owner(store: "Store", login: str | None) -> str:
     owners = [one.login for one in list_accounts(store) if one.role == "owner" and one.active]
     if not owners:
         raise AnnotationError(
-            "the study has no owner, as `glomerulab annotate create` was stopped before it had a "
-            "password, or the owner is inactive; run that command again, or name one with --as LOGIN",
+            "the study has no active owner; if `glomerulab annotate create` was stopped before it "
+            "had a password, run it again, otherwise name one with --as LOGIN",
             where=store.location,
         )
     if len(owners) > 1:

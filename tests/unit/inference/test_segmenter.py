@@ -138,7 +138,7 @@ def test_colours_are_scaled_and_ordered_as_the_toml_says(make_onnx: MakeOnnx) ->
     )
     settings += 'channel_order = "bgr"\n[structures]\ntuft = 0\n'
     segmenter = open_segmenter(make_onnx(settings))
-    given = np.full((1, 32, 32, 3), (0, 0, 15), np.uint8)
+    given = np.full((1, 32, 32, 3), (30, 20, 15), np.uint8)
     np.testing.assert_allclose(segmenter.probabilities(given), 0.025, atol=1e-6)
 
 

@@ -47,8 +47,8 @@ def check_start(config: SegmenterConfig) -> None:
         )
     if wanted is not None and (Path(wanted) / SEGMENTER_FILE).is_file():
         raise CheckpointError(
-            "a segmenter of another project in ONNX cannot be trained further; start from imagenet, "
-            "or from the run folder of `glomerulab train-segmenter`",
+            "a segmenter of another project in ONNX cannot be trained further; start from "
+            "imagenet, or from the run folder of `glomerulab train-segmenter`",
             where=wanted,
         )
     input_scale(config)
