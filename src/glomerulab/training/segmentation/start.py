@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError, ConfigError
-from glomerulab.inference.segmenter import SEGMENTER_FILE
 from glomerulab.models.card import Origin, SegmenterCard, Triple
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from glomerulab.models.registry import TIMM_PREFIX, create_model
@@ -26,6 +25,7 @@ __all__ = ["check_start", "input_scale", "load_start"]
 
 ENCODER = "encoder.model."
 HEAD = "segmentation_head."
+CHECKPOINTS = "checkpoint/checkpoint.json", "checkpoint.json"
 
 
 def check_start(config: SegmenterConfig) -> None:
@@ -45,10 +45,14 @@ def check_start(config: SegmenterConfig) -> None:
             "folder of a segmenter, or leave it out to start from random ones",
             where=wanted,
         )
-    if wanted is not None and (Path(wanted) / SEGMENTER_FILE).is_file():
+    if (
+        wanted is not None
+        and Path(wanted).is_dir()
+        and not any((Path(wanted) / name).is_file() for name in CHECKPOINTS)
+    ):
         raise CheckpointError(
-            "a segmenter of another project in ONNX cannot be trained further; start from "
-            "imagenet, or from the run folder of `glomerulab train-segmenter`",
+            "the folder holds no network that can be trained further (one in ONNX cannot); start "
+            "from imagenet, a file, or the run folder of `glomerulab train-segmenter`",
             where=wanted,
         )
     input_scale(config)
