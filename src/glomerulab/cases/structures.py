@@ -156,6 +156,8 @@ class CaseStructures:
     """Slides with outlines."""
     without: tuple[str, ...]
     """Slides of the case without outlines."""
+    notes: tuple[str, ...] = ()
+    """What makes the outlines doubtful, in English."""
 
     def __getitem__(self, key: MeasureKey) -> Measured:
         """Return a measure by its key."""
@@ -254,7 +256,8 @@ def measure_case(
             }
         basis = reason or _basis(_KINDS[key].unit, slides, without)
         measures.append(Measured(key, value, basis))
-    return CaseStructures(tuple(measures), slides, without)
+    notes = dict.fromkeys(note for one in summaries for note in one.notes)
+    return CaseStructures(tuple(measures), slides, without, tuple(notes))
 
 
 def _missing(

@@ -200,7 +200,7 @@ def _segment(item: tuple[SlideEntry, Path], *, job: _Job, track: Track = silent)
             formats=job.formats,
             slide_id=entry.slide_id,
             stain=stain,
-            notes=notes,
+            notes=[*notes, *filter(None, [segmenter.card.test_summary])],
         )
     record = {
         **made_from,

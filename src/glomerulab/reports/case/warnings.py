@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from glomerulab.cases.case import Case
 from glomerulab.cases.counting import is_bare_number
 from glomerulab.i18n.catalogue import Language, localized, translate, translate_count
+from glomerulab.i18n.sentences import translate_filled
 from glomerulab.reports.case.text import outdated_text
 
 MAX_LISTED = 12
@@ -53,7 +54,18 @@ def case_warnings(
     notes = [
         CaseWarning("note", title, note.text(language), is_severe=False) for note in case.notes
     ]
-    return (*found, *notes)
+    return (*found, *notes, *_of_outlines(case, language))
+
+
+def _of_outlines(case: Case, language: Language) -> list[CaseWarning]:
+    """Return the notes of the outlined slides, on which shares and the T score rest."""
+    title = translate("Cortex and tissue", language)
+    found = []
+    for note in () if case.structures is None else case.structures.notes:
+        text = translate_filled(note, language, "predict")
+        text = translate_filled(text, language, "evaluation")
+        found.append(CaseWarning("note", title, text, is_severe=False))
+    return found
 
 
 EDITS: dict[str, tuple[str, str]] = {

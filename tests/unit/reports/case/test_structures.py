@@ -1,6 +1,7 @@
 import csv
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from glomerulab.reports.case.fhir import observations, write_case_fhir
 from glomerulab.reports.case.html import render_case_html
 from glomerulab.reports.case.pdf import write_case_pdf
 from glomerulab.reports.case.view import case_view
+from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.structures.summary import Range
 from tests.support.outlines import outlined_slide, write_outlines
 from tests.support.sr_groups import groups_of, numbers_of, question_of, values_of
@@ -47,6 +49,20 @@ def test_the_page_shows_measures_and_every_possible_t(folder, outlined) -> None:
     page = render_case_html(outlined, folder.folder)
     assert "Cortex and tissue" in page
     assert "30.0 % (22.0 – 55.0 %)" in page
+
+
+def test_doubts_about_the_outlines_are_among_the_warnings(folder, tmp_path) -> None:
+    slides = sorted({call.slide_id for call in folder.calls} - {""})
+    note = "The segmenter was trained on no slide stained PASM."
+    write_outlines(
+        tmp_path / "doubtful", [replace(outlined_slide(one), notes=(note,)) for one in slides]
+    )
+    case = build_cases(folder, structures=tmp_path / "doubtful")[0]
+    told = [one.text for one in case_warnings(case, "en")]
+    assert told.count(note) == 1
+    chinese = [one.text for one in case_warnings(case, "zh")]
+    assert note not in chinese
+    assert any("PASM" in text for text in chinese)
 
 
 def test_without_outlines_the_page_has_no_such_section(folder) -> None:
