@@ -211,8 +211,8 @@ def scores_summary(scores: Sequence[StructureScores], language: Language) -> str
         if one.objects is not None
     ]
     return translate(
-        "On images of {n_groups} groups it never saw: {parts}; right is an overlap (IoU) of at "
-        "least 0.5.",
+        "On images that the segmenter never saw (groups: {n_groups}): {parts}; right is an overlap "
+        "(IoU) of at least 0.5.",
         language,
         n_groups=max(one.n_groups for one in pooled),
         parts="; ".join(parts),
