@@ -90,7 +90,10 @@ def test_slides_of_a_table_come_to_this_machine_and_their_crops_go_back(
     assert done.returncode == 0, done.stderr
     names = s3.find("lab/crops")
     assert "lab/crops/manifest.csv" in names
-    assert len([name for name in names if name.endswith(".png")]) == 1
+    assert [name for name in names if name.endswith(".png")] == [
+        "lab/crops/crops/a/a__1.png",
+        "lab/crops/masks/a__1.png",
+    ]
     again = run(*given)
     assert again.returncode == 0, again.stderr
     assert "1 were there already" in again.stdout

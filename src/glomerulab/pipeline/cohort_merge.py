@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet
 from pydantic import ValidationError
 
 from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFacts
@@ -183,7 +184,7 @@ def _write_shard(
     tables = [_calls(folder.case_folder(name), name, n, schema) for name, n in cases]
     target = make_folder(place / f"shard={number:05}")
     with atomic_write(target / "calls.parquet") as temporary:
-        pa.parquet.write_table(pa.concat_tables(tables), temporary)
+        parquet.write_table(pa.concat_tables(tables), temporary)
 
 
 def _labels(path: Path) -> list[str]:
@@ -217,10 +218,10 @@ def _calls(folder: Path, case: str, n_images: int, schema: pa.Schema) -> pa.Tabl
     path = folder / PREDICTIONS_FILE
     read = [field for field in schema if field.name != "case"]
     try:
-        table = pa.csv.read_csv(
+        table = arrow_csv.read_csv(
             path,
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa.csv.ConvertOptions(
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(
                 column_types={field.name: field.type for field in read},
                 include_columns=[field.name for field in read],
                 include_missing_columns=True,

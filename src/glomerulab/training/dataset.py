@@ -90,6 +90,10 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         """Return the number of images."""
         return len(self.paths)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return what a worker gets; the thread of another loader may add to the cache meanwhile."""
+        return self.__dict__ | {"_cache": self._cache.copy()}
+
     def __getitem__(self, key: ItemKey | int) -> tuple[Tensor, Tensor, int]:
         """Return image (3, H, W), labels (K,) and row; a key without an epoch means epoch 0."""
         row, epoch = key if isinstance(key, tuple) else (key, 0)
