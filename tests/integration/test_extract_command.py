@@ -304,9 +304,7 @@ def test_a_killed_run_is_continued_with_nothing_lost_or_doubled(make_slide, tmp_
     time.sleep(1.0)  # its workers notice and end
     masks = {path.name for path in (out / "masks").glob("[!.]*.png")}
     done_before = {  # a crop is done when its mask is there
-        path: path.stat().st_mtime_ns
-        for path in crops.glob("[!.]*.png")
-        if path.name in masks
+        path: path.stat().st_mtime_ns for path in crops.glob("[!.]*.png") if path.name in masks
     }
     assert 3 <= len(done_before) < 60
     again = run(*arguments, out)
