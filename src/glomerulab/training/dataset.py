@@ -91,7 +91,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, int]]):
         return len(self.paths)
 
     def __getstate__(self) -> dict[str, object]:
-        """Return what a worker gets; the thread of another loader may add to the cache meanwhile."""
+        """Return what a worker gets; a loading thread may add to the cache meanwhile."""
         return self.__dict__ | {"_cache": self._cache.copy()}
 
     def __getitem__(self, key: ItemKey | int) -> tuple[Tensor, Tensor, int]:
