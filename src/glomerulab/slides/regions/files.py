@@ -166,6 +166,10 @@ def write_regions(
 def _parse(path: Path) -> RegionFile:
     suffix = _suffix(path)
     if suffix not in DEFAULT_FORMATS:
+        if not path.exists():
+            raise RegionError(
+                "there is no such region file or folder; check its path", where=str(path)
+            )
         raise _unknown_suffix(path)
     if suffix == ".csv":
         return RegionFile(path, tuple(parse_csv(load_text(path, is_table=True), where=str(path))))

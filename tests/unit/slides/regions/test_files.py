@@ -119,6 +119,13 @@ def test_a_malformed_file_is_refused_by_name_and_feature(tmp_path, name, content
     assert caught.value.where == str(path)
 
 
+@pytest.mark.parametrize("name", ["anotations", "r.txt", "r.geojson"])
+def test_a_mistyped_path_is_told_whatever_its_suffix(tmp_path, name):
+    with pytest.raises(RegionError, match="no such") as caught:
+        read_regions(tmp_path / name)
+    assert caught.value.where == str(tmp_path / name)
+
+
 RING = "[[%s,0],[9,0],[9,9]]"
 ASAP_ONE = """<Annotation Name="%s"><Coordinates><Coordinate X="%s" Y="0"/>
 <Coordinate X="9" Y="0"/><Coordinate X="9" Y="9"/></Coordinates></Annotation>"""
