@@ -16,7 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("GLOMERULAB_REAL_DATA", ROOT.parent / "shared" / "data"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("browser"):  # one process serves the pages of a module
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     if REAL_DATA.is_dir():
         return
     skip = pytest.mark.skip(reason=f"no real data at {REAL_DATA}; set GLOMERULAB_REAL_DATA")

@@ -1,5 +1,6 @@
 """Pages of owner and adjudicator: what an action made false goes, and all fit a telephone."""
 
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from glomerulab.apps.annotation.store.adjudications import adjudication_history
 from glomerulab.apps.annotation.store.annotations import list_items
 from glomerulab.apps.annotation.store.database import open_store
-from tests.support.annotation_browser import violations
+from tests.support.annotation_browser import Sessions, violations
 from tests.support.annotation_server import Server
 from tests.support.annotation_studies import (
     CRESCENT,
@@ -24,17 +25,36 @@ pytestmark = pytest.mark.browser
 READERS = ("anna", "bo", "carla")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A study of three readers whose images are not handed out yet."""
-    folder = tmp_path_factory.mktemp("study")
+@contextmanager
+def _serving(folder, *, handed_out):
+    """Serve a study of three readers."""
     with open_store(folder / "annotations.db", create=True) as store:
         images = write_images(folder, 6)
-        make_study(store, manifest=images, annotators=READERS, n_readers=3, distributed=False)
+        make_study(store, manifest=images, annotators=READERS, n_readers=3, distributed=handed_out)
         add_account(store, "chen", role="adjudicator")
     server = Server(folder / "annotations.db")
-    yield server
-    server.stop()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def new_study(browser, tmp_path):
+    """A study whose images are not handed out yet, and its owner's page."""
+    with _serving(tmp_path, handed_out=False) as server:
+        sessions = Sessions(browser, server)
+        yield server, sessions.open("owner")
+        sessions.close()
+        assert sessions.serious_problems() == []
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A study whose readers have begun, and differ."""
+    with _serving(tmp_path_factory.mktemp("study"), handed_out=True) as server:
+        _differ(server)
+        yield server
 
 
 def _differ(server):
@@ -50,8 +70,8 @@ def _differ(server):
         save(store, "anna", "glom_002", skip_reason="out of focus")
 
 
-def test_text_that_an_action_made_false_leaves_the_page(server, open_page):
-    page = open_page("owner")
+def test_text_that_an_action_made_false_leaves_the_page(new_study):
+    server, page = new_study
     page.wait_for_selector("#progress:has-text('Nothing is handed out yet')")
     page.fill("#n_readers", "9")
     page.click("text=Save the design")

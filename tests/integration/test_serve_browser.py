@@ -10,10 +10,7 @@ from playwright.sync_api import Page, expect
 from glomerulab.apps.serve.auth import add_key
 from tests.support.served_models import ServedProcess, write_slide
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("serve_browser"),
-]  # its fixtures are made once
+pytestmark = pytest.mark.browser
 
 AXE = Path(__file__).resolve().parents[2] / "build" / "dev-assets" / "axe.min.js"
 
