@@ -23,6 +23,7 @@ __all__ = [
     "load_checkpoint",
     "read_checkpoint",
     "read_tensors",
+    "read_weights",
     "save_checkpoint",
     "write_tensors",
 ]
@@ -57,10 +58,7 @@ def read_checkpoint(folder: Path | SealedFolder) -> tuple[dict[str, Tensor], Mod
             "folder of one, such as runs/repeat-1-fold-0 in it, or train on all images",
             where=str(files.folder),
         )
-    in_run = f"{NAME}/{NAME}"
-    name = in_run if files.has(f"{in_run}.json") else NAME
-    weights, facts = read_tensors(files, name)
-    facts = files.checked_card(facts)
+    weights, facts, where = read_weights(files)
     if facts.get("kind") == "segmenter":
         raise CheckpointError(
             "the model is a segmenter, which outlines structures, and a classifier is needed here; "
@@ -71,7 +69,6 @@ def read_checkpoint(folder: Path | SealedFolder) -> tuple[dict[str, Tensor], Mod
     try:
         return weights, ModelCard.model_validate(known)
     except ValidationError as error:
-        where = str(files.folder / f"{name}.json")
         raise CheckpointError(first_problem(error), where=where) from error
 
 
@@ -104,6 +101,14 @@ def load_checkpoint(folder: Path | SealedFolder) -> tuple[nn.Module, ModelCard]:
             where=str(files.folder),
         ) from error
     return model.eval(), card
+
+
+def read_weights(files: SealedFolder) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    """Read the weights of a run or its ``checkpoint`` folder, the checked facts, and their file."""
+    in_run = f"{NAME}/{NAME}"
+    name = in_run if files.has(f"{in_run}.json") else NAME
+    weights, facts = read_tensors(files, name)
+    return weights, files.checked_card(facts), str(files.folder / f"{name}.json")
 
 
 def write_tensors(

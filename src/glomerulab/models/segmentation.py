@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError, ConfigError
 from glomerulab.models.card import SegmenterCard
-from glomerulab.models.checkpoint import NAME, read_tensors, write_tensors
+from glomerulab.models.checkpoint import NAME, read_weights, write_tensors
 from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.sealing import SealedFolder
 
@@ -111,11 +111,7 @@ def load_segmenter(folder: Path | SealedFolder) -> tuple[nn.Module, SegmenterCar
         If a file is not the one that was sealed.
     """
     files = SealedFolder.of(folder)
-    in_run = f"{NAME}/{NAME}"
-    name = in_run if files.has(f"{in_run}.json") else NAME
-    weights, facts = read_tensors(files, name)
-    where = str(files.folder)
-    facts = files.checked_card(facts)
+    weights, facts, where = read_weights(files)
     if facts.get("kind") != "segmenter":
         raise CheckpointError(NOT_THIS_KIND, where=where)
     known = {key: value for key, value in facts.items() if not key.startswith("tensors_")}
