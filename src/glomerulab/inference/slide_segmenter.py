@@ -27,7 +27,7 @@ from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.scale import SAME_MPP
 from glomerulab.slides.slide import Slide
 from glomerulab.stain.optical_density import tissue_mask
-from glomerulab.structures.maps import LAYERS, MapFrame, StructureMap, create_map
+from glomerulab.structures.maps import LAYERS, MapFrame, StructureMap, create_map, release
 
 __all__ = ["SlideSegmentation", "TileFailure", "TileSettings", "segment_slide"]
 
@@ -360,8 +360,11 @@ class _Run:
         n = len(self._frame.structures)
         bits = [np.uint16(1 << k) for k in range(n)]
         for name, chance in LAYERS.items():
-            getattr(self.map, name)[window] = _bits(sums[:n], chance * sums[-1], bits, tissue)
+            layer = getattr(self.map, name)
+            layer[window] = _bits(sums[:n], chance * sums[-1], bits, tissue)
+            release(layer)
         self.map.core[window] = _bits(sums[n:-1], 0.5 * sums[-1], self._core_bits, tissue)
+        release(self.map.core)
 
 
 def _bits(

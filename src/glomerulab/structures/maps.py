@@ -17,7 +17,7 @@ from glomerulab.geometry import Point
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.structures.classes import MAX_STRUCTURES
 
-__all__ = ["LAYERS", "Bits", "MapFrame", "StructureMap", "create_map", "open_map", "read_rows"]
+__all__ = ["LAYERS", "Bits", "MapFrame", "StructureMap", "create_map", "open_map", "read_rows", "release"]
 
 Bits = npt.NDArray[np.uint16]
 
@@ -110,10 +110,15 @@ def open_map(folder: Path) -> StructureMap:
 def read_rows(layer: Bits, start: int, stop: int) -> Bits:
     """Return a copy of rows; what the system read of the file does not stay in memory."""
     rows = np.array(layer[start:stop])
+    release(layer)
+    return rows
+
+
+def release(layer: Bits) -> None:
+    """Take what was read or written of a layer's file out of this process's memory."""
     file = layer.base
     if isinstance(file, mmap.mmap):
         file.madvise(mmap.MADV_DONTNEED)
-    return rows
 
 
 def _read_frame(path: Path) -> MapFrame:

@@ -3,7 +3,7 @@ import pytest
 
 from glomerulab.errors import ConfigError, GlomerulabError
 from glomerulab.structures.classes import KNOWN_STRUCTURES, in_drawing_order, structure
-from glomerulab.structures.maps import MapFrame, create_map, open_map
+from glomerulab.structures.maps import MapFrame, create_map, open_map, release
 
 FRAME = MapFrame(("glomerulus", "tuft"), 30, 20, (1.0, 1.0), (2.0, 2.0), (60, 40))
 
@@ -16,6 +16,16 @@ def test_what_is_written_to_a_map_is_read_from_its_folder(tmp_path):
     assert found.frame == FRAME
     assert np.argwhere(found.likely == 2).tolist() == [[3, 7], [4, 7]]
     assert not found.core.any()
+
+
+def test_what_was_written_outlives_its_release(tmp_path):
+    created = create_map(tmp_path / "map", FRAME)
+    for row in range(FRAME.height):
+        created.likely[row] = row
+        release(created.likely)
+    expected = np.repeat(np.arange(FRAME.height)[:, np.newaxis], FRAME.width, axis=1)
+    assert np.array_equal(created.likely, expected)
+    assert np.array_equal(open_map(tmp_path / "map").likely, expected)
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "other size", "no json"])
