@@ -17,7 +17,16 @@ from glomerulab.geometry import Point
 from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.structures.classes import MAX_STRUCTURES
 
-__all__ = ["LAYERS", "Bits", "MapFrame", "StructureMap", "create_map", "open_map", "read_rows", "release"]
+__all__ = [
+    "LAYERS",
+    "Bits",
+    "MapFrame",
+    "StructureMap",
+    "create_map",
+    "open_map",
+    "read_rows",
+    "release",
+]
 
 Bits = npt.NDArray[np.uint16]
 
