@@ -119,7 +119,7 @@ def test_a_malformed_file_is_refused_by_name_and_feature(tmp_path, name, content
     assert caught.value.where == str(path)
 
 
-@pytest.mark.parametrize("name", ["anotations", "r.txt", "r.geojson"])
+@pytest.mark.parametrize("name", ["missing", "r.txt", "r.geojson"])
 def test_a_mistyped_path_is_told_whatever_its_suffix(tmp_path, name):
     with pytest.raises(RegionError, match="no such") as caught:
         read_regions(tmp_path / name)

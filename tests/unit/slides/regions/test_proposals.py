@@ -53,7 +53,7 @@ def test_qupath_finds_the_score_among_the_measurements(tmp_path: Path) -> None:
 def test_scores_are_returned_only_for_their_detector(tmp_path: Path) -> None:
     path = tmp_path / "s1.geojson"
     assert read_scores(path, made_by=MADE_BY) is None
-    notes = [{"en": "A tile failed.", "zh": "Ein Feld fehlt."}]
+    notes = [{"en": "A tile failed.", "zh": "一个图块失败。"}]
     write_proposals(proposals(), path, bounds_offset=(0.0, 0.0), made_by=MADE_BY, notes=notes)
     scores = {"s1 proposal 1": 0.9877, "s1 proposal 2": 0.5}
     assert read_scores(path, made_by=MADE_BY) == (scores, notes)
