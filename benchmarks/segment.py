@@ -87,6 +87,7 @@ class Bare:
 
     def __init__(self, segmenter: Segmenter, every: int) -> None:
         self.card, self._segmenter, self._every = segmenter.card, segmenter, every
+        self.n_threads, self.threads = segmenter.n_threads, segmenter.threads
         self.n = 0
         self.bare_s: list[float] = []
         self.extra_s = 0.0
@@ -130,8 +131,9 @@ def main() -> None:
                 home / "map",
                 tiles=TileSettings(given.tile, given.overlap),
             )
-            seconds = time.perf_counter() - start - segmenter.extra_s
-            bare = float(np.mean(segmenter.bare_s)) * done.n_tiles
+            n = segmenter.n_threads
+            seconds = time.perf_counter() - start - segmenter.extra_s / n
+            bare = float(np.mean(segmenter.bare_s)) * done.n_tiles / n
             facts = {
                 "tiles": done.n_tiles,
                 "tissue_mm2": round(done.tissue_um2 / 1e6, 2),

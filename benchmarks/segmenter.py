@@ -183,6 +183,7 @@ class WithoutCores:
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.card = segmenter.card
+        self.n_threads, self.threads = segmenter.n_threads, segmenter.threads
         self._segmenter = segmenter
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> Probabilities:

@@ -1,5 +1,6 @@
 """Small networks with hand-set weights that outline what is dark, and slides for them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,12 @@ class ByColour:
             self.network.weight[:] = -100.0 / 3
             self.network.bias[:] = 100.0 * torch.tensor([0.87, 0.55, 0.55])
         self.shapes: list[tuple[int, ...]] = []
+
+    n_threads = 2
+
+    def threads(self):
+        """Threads for images side by side."""
+        return ThreadPoolExecutor(self.n_threads)
 
     @torch.inference_mode()
     def probabilities(self, images):

@@ -6,6 +6,10 @@ beside a ``segmenter.toml`` that tells what its channels are.
 
 import hashlib
 import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, cast
 
@@ -49,6 +53,16 @@ class Segmenter(Protocol):
     """A network that outlines structures, and its card."""
 
     card: SegmenterCard
+    n_threads: int
+    """Of `threads`."""
+
+    def threads(self) -> AbstractContextManager[Executor]:
+        """Return threads in which `probabilities` computes images side by side, each on one core.
+
+        On a CPU this is quicker than one image after another on all cores, whose many small layers
+        wait for the slower core.
+        """
+        ...
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> Probabilities:
         """Compute the probability of each structure at each pixel.
@@ -138,6 +152,20 @@ class TorchSegmenter:
             torch.tensor(values, device=self._device)[:, None, None]
             for values in (self.card.mean, self.card.std)
         )
+        self.n_threads = torch.get_num_threads() if self._device.type == "cpu" else 1
+
+    @contextmanager
+    def threads(self) -> Iterator[Executor]:
+        """Return threads of one core each; see `Segmenter`."""
+        import torch
+
+        n = torch.get_num_threads()
+        try:
+            on_one_core = partial(torch.set_num_threads, 1)
+            with ThreadPoolExecutor(self.n_threads, initializer=on_one_core) as pool:
+                yield pool
+        finally:
+            torch.set_num_threads(n)  # of threads that are started later
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> Probabilities:
         """Run the network; see `Segmenter`."""
@@ -185,6 +213,9 @@ class OnnxSettings(BaseModel):
 
 class OnnxSegmenter:
     """The network of another project in ONNX Runtime, on the CPU."""
+
+    n_threads = 1
+    """ONNX Runtime has threads of its own."""
 
     def __init__(self, folder: Path) -> None:
         import onnxruntime
@@ -239,6 +270,10 @@ class OnnxSegmenter:
         except ValidationError as error:
             raise ConfigError(first_problem(error), where=str(toml)) from error
         self._check_output()
+
+    def threads(self) -> AbstractContextManager[Executor]:
+        """Return one thread; see `Segmenter`."""
+        return ThreadPoolExecutor(self.n_threads)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> Probabilities:
         """Run the network; see `Segmenter`."""

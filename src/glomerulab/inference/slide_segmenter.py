@@ -236,6 +236,10 @@ class _Tissue:
         return (middles * (n / length)).astype(np.intp)
 
 
+class _TileError(GlomerulabError):
+    """A tile has no result."""
+
+
 class _Run:
     """Segments tiles row by row, and blends them where they overlap."""
 
@@ -308,16 +312,36 @@ class _Run:
         self, places: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[tuple[int, int], FloatMap | None]]:
         """Yield the probabilities of each tile, shape (channels, side, side); None if it failed."""
-        for place, image in _read_ahead(self._slide, self._read, places):
-            found = None
-            if isinstance(image, GlomerulabError):
-                self._fail(place, image.message)
-            else:
-                (found,) = self._segmenter.probabilities(image[np.newaxis])
-                if not np.isfinite(found.sum()):
-                    self._fail(place, "the network gave no numbers")
-                    found = None
-            yield place, found
+        with self._segmenter.threads() as pool:
+            waiting: deque[tuple[tuple[int, int], Future[FloatMap]]] = deque()
+            try:
+                for place, image in _read_ahead(self._slide, self._read, places):
+                    waiting.append((place, pool.submit(self._predict, image)))
+                    if len(waiting) > self._segmenter.n_threads:
+                        yield self._first(waiting)
+                while waiting:
+                    yield self._first(waiting)
+            finally:
+                for _, one in waiting:
+                    one.cancel()
+
+    def _first(
+        self, waiting: deque[tuple[tuple[int, int], Future[FloatMap]]]
+    ) -> tuple[tuple[int, int], FloatMap | None]:
+        place, result = waiting.popleft()
+        try:
+            return place, result.result()
+        except _TileError as error:
+            self._fail(place, error.message)
+            return place, None
+
+    def _predict(self, image: RgbImage | GlomerulabError) -> FloatMap:
+        if isinstance(image, GlomerulabError):
+            raise _TileError(image.message)
+        found: FloatMap = self._segmenter.probabilities(image[np.newaxis])[0]
+        if not np.isfinite(found.sum()):
+            raise _TileError("the network gave no numbers")
+        return found
 
     def _read(self, slide: Slide, place: tuple[int, int]) -> RgbImage:
         """Read a tile; beyond the slide it is mirrored."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from glomerulab.errors import CheckpointError, ConfigError, GlomerulabError, RunError
@@ -83,6 +84,16 @@ def test_a_run_gives_probabilities_of_structures_and_cores(run: Path) -> None:
     assert (found <= 1).all()
     assert segmenter.card.structures == CARD.structures
     assert len(segmenter.card.weights_sha256) == 64
+
+
+def test_threads_of_one_core_each_give_the_same_probabilities(run: Path) -> None:
+    segmenter, n = open_segmenter(run), torch.get_num_threads()
+    several = [images(1) for _ in range(4)]
+    with segmenter.threads() as pool:
+        found = list(pool.map(segmenter.probabilities, several))
+    assert torch.get_num_threads() == n
+    for one, other in zip(map(segmenter.probabilities, several), found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
 
 
 def test_a_changed_run_is_refused(run: Path, tmp_path: Path) -> None:

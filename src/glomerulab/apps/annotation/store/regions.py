@@ -129,16 +129,20 @@ def list_regions(store: Store, *, login: str, slide_id: str | None = None) -> li
     An owner sees all; an annotator their own, and all if the study shows the others' work. Deleted
     regions are left out.
     """
+    return list(each_region(store, login=login, slide_id=slide_id))
+
+
+def each_region(
+    store: Store, *, login: str, slide_id: str | None = None
+) -> Iterator[DrawnRegion]:
+    """Yield what `list_regions` returns; thousands at once hold up others while they are freed."""
     with store.reading() as connection:
         reader = get_account(connection, login)
         sees_all = reader.role == "owner" or get_study(connection).settings.show_others
-        return [
-            region
-            for region in _latest_regions(connection, slide_id, None if sees_all else reader.login)
-            if not region.deleted
-            and slide_id in {None, region.slide_id}
-            and (sees_all or region.login == reader.login)
-        ]
+        for region in _latest_regions(connection, slide_id, None if sees_all else reader.login):
+            is_asked = not region.deleted and slide_id in {None, region.slide_id}
+            if is_asked and (sees_all or region.login == reader.login):
+                yield region
 
 
 def find_region(store: Store, region_id: str) -> DrawnRegion | None:
@@ -159,7 +163,7 @@ def cut_regions(store: Store, slide_id: str) -> set[str]:
 
 def _latest_regions(
     connection: Connection, slide_id: str | None, login: str | None
-) -> list[DrawnRegion]:
+) -> Iterator[DrawnRegion]:
     query = select(event).where(event.c.kind == KIND).order_by(event.c.sequence)
     # Neither changes between versions. A label may hold the same text, so the caller checks again.
     for name, value in (("slide_id", slide_id), ("drawn_by", login)):
@@ -171,8 +175,9 @@ def _latest_regions(
         latest[row["subject"]] = row  # in the place of the first version: in the order of drawing
     finished = _finished(connection)
     # One after another: the parsed content of thousands takes much more memory than their text.
-    entries = map(event_from_row, latest.values())
-    return [_region_from_event(one) for one in entries if _is_there(one, finished)]
+    for entry in map(event_from_row, latest.values()):
+        if _is_there(entry, finished):
+            yield _region_from_event(entry)
 
 
 def _finished(connection: Connection) -> set[str]:

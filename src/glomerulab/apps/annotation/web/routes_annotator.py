@@ -34,8 +34,8 @@ from glomerulab.apps.annotation.store.assignments import distribute
 from glomerulab.apps.annotation.store.database import Store
 from glomerulab.apps.annotation.store.regions import (
     cut_regions,
+    each_region,
     find_region,
-    list_regions,
     save_region,
 )
 from glomerulab.apps.annotation.web.access import CurrentAccount, CurrentSite, Owner, csrf_token
@@ -242,12 +242,11 @@ def tile(
 def boxes(site: CurrentSite, account: CurrentAccount, key: Key) -> Response:
     """Return the boxes that the account may see."""
     slide_id = site.slide_cache.entry(key).slide_id
-    drawn = list_regions(site.store, login=account.login, slide_id=slide_id)
     cut = cut_regions(site.store, slide_id)
     # One by one: thousands at once would hold up every other request.
     texts = [
         json.dumps(region_json(one, may_edit=one.login == account.login, cut=one.region_id in cut))
-        for one in drawn
+        for one in each_region(site.store, login=account.login, slide_id=slide_id)
     ]
     return Response(f"[{','.join(texts)}]", media_type="application/json")
 
