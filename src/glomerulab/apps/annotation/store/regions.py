@@ -132,9 +132,7 @@ def list_regions(store: Store, *, login: str, slide_id: str | None = None) -> li
     return list(each_region(store, login=login, slide_id=slide_id))
 
 
-def each_region(
-    store: Store, *, login: str, slide_id: str | None = None
-) -> Iterator[DrawnRegion]:
+def each_region(store: Store, *, login: str, slide_id: str | None = None) -> Iterator[DrawnRegion]:
     """Yield what `list_regions` returns; thousands at once hold up others while they are freed."""
     with store.reading() as connection:
         reader = get_account(connection, login)
