@@ -21,7 +21,12 @@ from glomerulab.reports.run.explanations import map_tests, write_explanations_ht
 from glomerulab.reports.run.report import write_run_report
 from glomerulab.reports.run.stain_check import write_stain_check
 from tests.support.cases import PAPER, case, one_call, write_case
-from tests.support.result_pages import CONTROLS, explanation_table, stain_check
+from tests.support.result_pages import (
+    CONTROLS,
+    explanation_table,
+    stain_check,
+    write_references,
+)
 from tests.support.run_folders import RunRecipe, write_run
 from tests.support.untrained_runs import write_two_cohorts, write_untrained_run
 
@@ -227,6 +232,25 @@ def test_the_viewer_shows_scale_outline_definitions_and_steps_by_key(browser, tm
             assert viewer.locator(".sheet").bounding_box()["width"] == pytest.approx(4 * 480, abs=1)
             page.keyboard.press("0")
             assert viewer.locator(".sheet").bounding_box()["width"] < 900
+
+
+def test_definitions_come_with_the_pictures_that_the_study_supplies(browser, tmp_path):
+    home, _ = _reading_case(tmp_path / "predictions")
+    references = write_references(tmp_path / "references", "cgn", "not_a_glomerulus")
+    options = ["--references", str(references), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, ["report", str(home), *options])
+    assert done.exit_code == 0, done.output
+    assert len((tmp_path / "out" / "p1.html").read_bytes()) < 6e6
+    with _opened(browser, tmp_path / "out" / "p1.html", 1366) as page:
+        page.keyboard.press("j")
+        page.keyboard.press("d")
+        pictures = page.locator("#viewer .guide img")
+        assert pictures.evaluate_all("all => all.map(one => one.alt)") == [
+            "Crescent",
+            "not a glomerulus",
+        ]
+        widths = pictures.evaluate_all("all => all.map(one => one.naturalWidth)")
+        assert widths == [480, 480]  # of 1600
 
 
 def test_a_call_is_confirmed_by_one_key_once_the_name_is_known(browser, tmp_path):

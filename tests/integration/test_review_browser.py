@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.cases import case, one_call, write_case
+from tests.support.result_pages import write_references
 from tests.support.reviews import ReviewProcess, change
 from tests.support.server_process import free_port
 
@@ -229,3 +230,14 @@ def test_damaged_predictions_are_reported_with_their_own_error(start, open_page,
     expect(page.locator("#review")).not_to_contain_text("does not respond")
     table.write_bytes(content)
     expect(page.locator("#review")).not_to_contain_text("cannot be counted", timeout=15_000)
+
+
+def test_definitions_come_with_the_pictures_that_the_study_supplies(start, open_page, tmp_path):
+    references = write_references(tmp_path / "references", "cgn")
+    page = open_page(start("--references", str(references)).address)
+    page.keyboard.press("j")
+    page.keyboard.press("d")
+    picture = page.locator("#viewer .guide img")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("one => one.decode().then(() => one.naturalWidth)") == 480
+    assert "data:image" not in page.content().split("</style>")[-1]  # the browser keeps it

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from glomerulab.apps.serve.auth import add_key
+from tests.support.result_pages import write_references
 from tests.support.served_models import ServedProcess, write_slide
 
 pytestmark = pytest.mark.browser
@@ -19,7 +20,9 @@ AXE = Path(__file__).resolve().parents[2] / "build" / "dev-assets" / "axe.min.js
 def served(trained, tmp_path_factory) -> Iterator[tuple[ServedProcess, str]]:
     folder = tmp_path_factory.mktemp("served")
     key = add_key(folder / "keys.json", "anna")
-    server = ServedProcess(folder, "--model", trained, "--keys", folder / "keys.json")
+    references = write_references(folder / "references", "cgn")
+    options = ("--keys", folder / "keys.json", "--references", references)
+    server = ServedProcess(folder, "--model", trained, *options)
     yield server, key
     server.stop()
 
@@ -53,6 +56,14 @@ def test_an_image_is_predicted_by_keyboard_and_shown_with_an_overlay(page, serve
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run()")
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+
+
+def test_definitions_come_with_the_pictures_that_the_study_supplies(page, trained):
+    page.get_by_label("Image of one glomerulus").set_input_files(trained.parent / "63.png")
+    page.locator("#preview .stage").press("d")
+    picture = page.locator("#preview .guide img")
+    expect(picture).to_have_attribute("alt", "Crescent")
+    assert picture.evaluate("one => one.decode().then(() => one.naturalWidth)") == 480
 
 
 def test_errors_are_shown_on_the_page(page, served, tmp_path):

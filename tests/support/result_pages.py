@@ -1,4 +1,4 @@
-"""Results that pages of stain checks and explanations show."""
+"""Results that pages of stain checks and explanations show, and pictures of labels."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from glomerulab.evaluation.stain_check import (
 )
 from glomerulab.images import write_image
 
-__all__ = ["CONTROLS", "explanation_table", "stain_check"]
+__all__ = ["CONTROLS", "explanation_table", "stain_check", "write_references"]
 
 
 def stain_check(folder: Path) -> StainCheck:
@@ -86,3 +86,14 @@ CONTROLS = {
     "random": {"deletion": 0.5, "energy_inside": 0.10},
     "centre": {"deletion": 0.4, "energy_inside": 0.15},
 }
+
+
+def write_references(folder: Path, *labels: str, side: int = 1600) -> Path:
+    """Write a large reference picture of each label."""
+    folder.mkdir()
+    for number, label in enumerate(labels):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        write_image(
+            np.kron(pixels, np.ones((side // 8, side // 8, 1), np.uint8)), folder / f"{label}.png"
+        )
+    return folder

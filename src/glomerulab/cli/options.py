@@ -20,6 +20,7 @@ __all__ = [
     "IgnoreBoundsOption",
     "LanguageOption",
     "PartOption",
+    "ReferencesOption",
     "SchedulerOption",
     "SkipClassOption",
     "StainOption",
@@ -52,6 +53,13 @@ StructuresOption = Annotated[
     typer.Option(
         "--structures",
         help="Folder that `glomerulab segment` wrote: areas, T, ci and ct as well.",
+    ),
+]
+ReferencesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--references",
+        help="Folder with a picture of each label, LABEL.png or .jpg, shown with its definition.",
     ),
 ]
 SurroundingsOption = Annotated[

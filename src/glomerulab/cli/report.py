@@ -10,6 +10,7 @@ from glomerulab.cli.options import (
     AcceptEditsOption,
     ClusterOption,
     LanguageOption,
+    ReferencesOption,
     SchedulerOption,
     StructuresOption,
     SurroundingsOption,
@@ -47,6 +48,7 @@ def report(
     ] = False,
     slides: SurroundingsOption = None,
     structures: StructuresOption = None,
+    references: ReferencesOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Of a cohort: processes.")] = 1,
     scheduler: SchedulerOption = None,
     cluster: ClusterOption = None,
@@ -87,6 +89,7 @@ def report(
                 language=language.language,
                 accept_edits=accept_edits,
                 structures=structures,
+                references=references,
                 n_workers=workers,
                 workers=pool,
                 track=show_progress,
@@ -104,6 +107,7 @@ def report(
         maps=maps,
         slides=slides,
         structures=structures,
+        references=references,
         track=show_progress,
     )
     for case in written.cases:

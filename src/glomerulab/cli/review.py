@@ -8,6 +8,7 @@ import typer
 from glomerulab.cli.options import (
     AcceptEditsOption,
     LanguageOption,
+    ReferencesOption,
     StructuresOption,
     SurroundingsOption,
 )
@@ -28,6 +29,7 @@ def review(
     ] = None,
     slides: SurroundingsOption = None,
     structures: StructuresOption = None,
+    references: ReferencesOption = None,
     open_browser: Annotated[
         bool, typer.Option("--open", help="Open the pages in the browser.")
     ] = False,
@@ -53,4 +55,5 @@ def review(
         accept_edits=accept_edits,
         slides=slides,
         structures=structures,
+        references=references,
     )

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from glomerulab.cli.options import ReferencesOption
+
 __all__ = ["api_key", "serve"]
 
 
@@ -24,6 +26,7 @@ def serve(
         Path | None,
         typer.Option(help="Segmenter that outlines glomeruli where a job names no regions."),
     ] = None,
+    references: ReferencesOption = None,
     taxonomy: Annotated[
         str | None, typer.Option(help="Refuse a model of other labels: a name, or a TOML file.")
     ] = None,
@@ -63,6 +66,7 @@ def serve(
         tuple(name or ()),
         tuple(proxy or ()),
         Limits(upload_bytes=max_upload_mib * 2**20),
+        references,
     )
     run_server(settings, host=host, port=port, echo=typer.echo)
 

@@ -41,6 +41,7 @@ def report_cohort(
     language: Language = "en",
     accept_edits: bool = False,
     structures: Path | None = None,
+    references: Path | None = None,
     n_workers: int = 1,
     workers: Workers | None = None,
     track: Track = silent,
@@ -49,7 +50,7 @@ def report_cohort(
 
     Parameters
     ----------
-    formats, rule_sets, language, accept_edits, structures
+    formats, rule_sets, language, accept_edits, structures, references
         As for `glomerulab.reports.case.write.write_case_reports`.
     n_workers : int, default 1
         Processes.
@@ -75,6 +76,7 @@ def report_cohort(
         language=language,
         accept_edits=accept_edits,
         structures=None if structures is None else structures.absolute(),
+        references=None if references is None else references.absolute(),
     )
     n_files, failures = 0, {}
     with closing(map_outcomes(write, cases, n_workers=n_workers, workers=workers)) as outcomes:
@@ -93,6 +95,7 @@ def _write(
     language: Language,
     accept_edits: bool,
     structures: Path | None,
+    references: Path | None,
 ) -> int:
     folder = case[1]
     written = write_case_reports(
@@ -103,5 +106,6 @@ def _write(
         language=language,
         accept_edits=accept_edits,
         structures=structures,
+        references=references,
     )
     return len(written.paths)

@@ -11,13 +11,19 @@ from pathlib import Path
 
 from glomerulab.cases.case import Case, build_cases
 from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFolder, read_case_folder
-from glomerulab.cases.corrections import CORRECTIONS_FILE, CorrectionRow, submit_correction
+from glomerulab.cases.corrections import (
+    CORRECTIONS_FILE,
+    NOT_A_GLOMERULUS,
+    CorrectionRow,
+    submit_correction,
+)
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import PredictionsError, UnknownRecordError
 from glomerulab.reports.case.html import PagePictures
 from glomerulab.reports.case.pictures import data_uri
 from glomerulab.reports.case.surroundings import Surroundings
 from glomerulab.reports.html import picture_bytes
+from glomerulab.reports.references import read_references
 from glomerulab.runtime.names import safe_name
 
 
@@ -63,17 +69,18 @@ class ReviewSession:
         accept_edits: bool = False,
         slides: Path | None = None,
         structures: Path | None = None,
+        references: Path | None = None,
     ) -> None:
         self._structures = structures
         self._accept_edits = accept_edits
         self.folder = folder.parent if folder.name in {CASE_FILE, PREDICTIONS_FILE} else folder
         self.files = PictureFiles()
         around = None if slides is None else Surroundings(slides, self.files.address)
-        self.pictures = PagePictures(self.files.of_file, around)
         self._rule_sets = rule_sets
         self._lock = threading.Lock()
         self._read: tuple[str, CaseFolder] | None = None
         self._counted: tuple[str, dict[str, Case]] | None = None
+        self.pictures = PagePictures(self.files.of_file, around, self._references(references))
 
     def state(self) -> str:
         """Return a digest of the predictions and corrections."""
@@ -112,6 +119,12 @@ class ReviewSession:
                         "page of that case"
                     )
             return submit_correction(folder, change, n_seen=n_seen)
+
+    def _references(self, folder: Path | None) -> dict[str, str]:
+        if folder is None:
+            return {}
+        ids = (*self._case_folder().taxonomy.label_ids, NOT_A_GLOMERULUS)
+        return read_references(folder, ids, self.files.of_file)
 
     def _case_folder(self) -> CaseFolder:
         """Return the predictions, reloaded if they changed."""

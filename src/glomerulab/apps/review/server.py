@@ -31,6 +31,7 @@ def review(
     accept_edits: bool = False,
     slides: Path | None = None,
     structures: Path | None = None,
+    references: Path | None = None,
 ) -> None:
     """Serve until interrupted.
 
@@ -52,11 +53,14 @@ def review(
         Slides, a folder of them or a slides table: neighbours are shown on the slide itself.
     structures : Path, optional
         Folder that `glomerulab segment` wrote for them, see `build_cases`.
+    references : Path, optional
+        Folder with a picture of each label, see `read_references`.
 
     Raises
     ------
     GlomerulabError
-        If the folder holds no predictions or `structures` no outlines, or one is damaged.
+        If the folder holds no predictions, `structures` no outlines or `references` no picture, or
+        one is damaged.
     OutputError
         If the port is taken.
     """
@@ -66,6 +70,7 @@ def review(
         accept_edits=accept_edits,
         slides=slides,
         structures=structures,
+        references=references,
     )
     _state, cases = session.cases()  # unreadable predictions fail here, not in the browser
     secret = secrets.token_urlsafe(24)

@@ -61,6 +61,8 @@ class JobTask:
     """Folder of the segmenter that outlines glomeruli."""
     detector_sha256: str | None = None
     """Of the weights that the server loaded."""
+    references: Path | None = None
+    """Folder with a picture of each label."""
 
 
 def run_job_process(task: JobTask) -> None:
@@ -127,6 +129,7 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
         formats=["html"],
         language=task.request.language,
         slides=table,
+        references=task.references,
         track=track,
     )
     pack_results(folder.result)
@@ -190,7 +193,7 @@ def _client_wording(text: str, task: JobTask) -> str:
     """Replace server paths and command line options by the client's names."""
     text = text.replace(f"{task.folder / SLIDES_FILE}: ", "")
     places = [task.slides.resolve(), task.folder, task.folder.resolve(), task.run]
-    for place in (*places, *([] if task.detector is None else [task.detector])):
+    for place in (*places, *filter(None, (task.detector, task.references))):
         text = text.replace(f"{place}/", "").replace(str(place), place.name)
     return with_field_names(text)
 

@@ -238,6 +238,7 @@ class Jobs:
             settings.fingerprint,
             settings.detector,
             settings.detector_sha256,
+            settings.references,
         )
         # Spawned: torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")

@@ -1,5 +1,6 @@
 """The pages of a served model: crops, slides, the model card and the interface for programs."""
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -36,7 +37,17 @@ COOKIE_S = 365 * 24 * 3600
 @router.get("/")
 async def crops(request: Request, service: CurrentService) -> HTMLResponse:
     """Show the page that predicts a crop."""
-    return _page(request, service, "crops.html.j2")
+    language = language_of(request)
+    guide = [
+        {
+            "key": "",
+            "name": localized(label, "name", language),
+            "text": definition_of(label, language),
+            "picture": service.references.get(label.id, ""),
+        }
+        for label in service.model.facts.labels
+    ]
+    return _page(request, service, "crops.html.j2", guide=guide)
 
 
 @router.get("/slides")
@@ -81,7 +92,14 @@ def _environment() -> Environment:
     return environment
 
 
-def _page(request: Request, service: Service, template: str, **values: object) -> HTMLResponse:
+def _page(
+    request: Request,
+    service: Service,
+    template: str,
+    *,
+    guide: Sequence[Mapping[str, str]] = (),
+    **values: object,
+) -> HTMLResponse:
     language = language_of(request)
     model = service.model
     facts = {
@@ -91,14 +109,7 @@ def _page(request: Request, service: Service, template: str, **values: object) -
         "maxMib": service.limits.upload_bytes // 2**20,
         "slideSuffixes": sorted({*SLIDE_SUFFIXES} - CROP_SUFFIXES),
         "language": language,
-        "guide": [
-            {
-                "key": "",
-                "name": localized(label, "name", language),
-                "text": definition_of(label, language),
-            }
-            for label in model.facts.labels
-        ],
+        "guide": guide,
         "translations": {**catalogue(language, "serve"), **catalogue(language, "viewer")},
     }
     content = (

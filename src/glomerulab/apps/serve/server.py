@@ -28,6 +28,7 @@ from glomerulab.apps.web.server import (
 )
 from glomerulab.errors import ConfigError
 from glomerulab.inference.detector import open_detector
+from glomerulab.reports.references import read_references
 
 __all__ = ["serve"]
 
@@ -43,6 +44,9 @@ def open_service(settings: ServeSettings) -> Service:
         slides = SlideFolder(settings.slides)
     metrics = Metrics()
     model = load_served_model(settings.run, metrics, taxonomy=settings.taxonomy)
+    references = {}
+    if settings.references is not None:
+        references = read_references(settings.references, model.card.taxonomy.label_ids)
     jobs = detector = None
     if settings.detector is not None:
         if slides is None:
@@ -57,6 +61,7 @@ def open_service(settings: ServeSettings) -> Service:
             model.fingerprint,
             None if settings.detector is None else settings.detector.resolve(),
             None if detector is None else detector.weights_sha256,
+            None if settings.references is None else settings.references.resolve(),
         )
         jobs = Jobs(kept, settings.limits)
     return Service(
@@ -67,6 +72,7 @@ def open_service(settings: ServeSettings) -> Service:
         slides=slides,
         jobs=jobs,
         detector=detector,
+        references=references,
     )
 
 

@@ -1,6 +1,7 @@
 """State that all requests of a server share."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -104,6 +105,8 @@ class Service:
     """None, like `slides`, if only crops are served."""
     detector: DetectorFacts | None = None
     """Of the segmenter that outlines glomeruli; None if the server has none."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """Pictures that explain the labels, as data by label id."""
     # Limits the memory of concurrent decoding.
     preparing: CapacityLimiter = field(
         default_factory=lambda: CapacityLimiter(max(2, os.cpu_count() or 2))

@@ -49,6 +49,8 @@ class JobSettings:
     """Segmenter of jobs that ask to `detect`."""
     detector_sha256: str | None = None
     """Of its weights; a job refuses others."""
+    references: Path | None = None
+    """Folder with a picture of each label, which reports show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +74,5 @@ class ServeSettings:
     proxies: tuple[str, ...] = ()
     """Proxy addresses whose forwarded headers are trusted."""
     limits: Limits = field(default_factory=Limits)
+    references: Path | None = None
+    """Folder with a picture of each label, which pages and reports show."""

@@ -56,7 +56,7 @@ def content_policy(*, with_boxes: bool = False, with_blobs: bool = False) -> str
         "default-src 'none'",
         script,
         f"style-src 'self' {EMPTY_STYLE}",
-        "img-src 'self' blob:" if with_blobs else "img-src 'self'",
+        "img-src 'self' blob: data:" if with_blobs else "img-src 'self'",
         "connect-src 'self'",
         "form-action 'self'",
         "base-uri 'none'",

@@ -3,7 +3,8 @@
 import base64
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -54,6 +55,8 @@ class PagePictures:
     """The address of an image file."""
     surroundings: Surroundings | None = None
     """The slides around the glomeruli; without them, the maps show neighbours."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """Addresses of pictures that explain the labels, by label id."""
 
 
 def render_case_html(
@@ -103,7 +106,7 @@ def render_case_html(
                 for call in case.calls
             },
             folder=folder.resolve().name,
-            facts=_script_facts(case, language, review),
+            facts=_script_facts(case, language, review, pictures.references),
             labels={
                 call.image_id: ""
                 if case.is_not_assessed(call)
@@ -125,10 +128,9 @@ def write_case_html(
     path: Path,
     *,
     language: Language = "en",
-    surroundings: Surroundings | None = None,
+    pictures: PagePictures | None = None,
 ) -> None:
     """Write the page of a case."""
-    pictures = PagePictures(surroundings=surroundings)
     text = render_case_html(case, folder, language=language, pictures=pictures)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -166,7 +168,9 @@ def _scripts(review: ReviewFacts | None) -> list[str]:
     return [viewer, *(TEMPLATES.joinpath(name).read_text("utf-8") for name in names)]
 
 
-def _script_facts(case: Case, language: Language, review: ReviewFacts | None) -> dict[str, Any]:
+def _script_facts(
+    case: Case, language: Language, review: ReviewFacts | None, references: Mapping[str, str]
+) -> dict[str, Any]:
     """Return what the page's script needs to record corrections as `overrides.csv` does."""
     labels = {
         one.id: {
@@ -183,6 +187,8 @@ def _script_facts(case: Case, language: Language, review: ReviewFacts | None) ->
         ),
         "excludes": [],
     }
+    for label_id, facts in labels.items():
+        facts["picture"] = references.get(label_id, "")
     return {
         "key": _browser_key(case),
         "file": f"{safe_name(case.patient)}.changes.csv",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from glomerulab.cases.case import Case, build_cases
 from glomerulab.cases.case_folder import PREDICTIONS_FILE, CaseFolder, read_case_folder
+from glomerulab.cases.corrections import NOT_A_GLOMERULUS
 from glomerulab.cases.rules import RuleSet
 from glomerulab.errors import PredictionsError
 from glomerulab.i18n.catalogue import LANGUAGES, Language
@@ -16,9 +17,10 @@ from glomerulab.runtime.files import StrPath, make_folder, remove_partial_files
 from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.tables import nfc
+from glomerulab.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
-    from glomerulab.reports.case.surroundings import Surroundings
+    from glomerulab.reports.case.html import PagePictures
 
 __all__ = ["FORMATS", "write_case_reports"]
 
@@ -56,6 +58,7 @@ def write_case_reports(
     maps: bool = False,
     slides: StrPath | None = None,
     structures: StrPath | None = None,
+    references: StrPath | None = None,
     track: Track = silent,
 ) -> WrittenReports:
     """Write the reports of a predictions folder.
@@ -85,6 +88,9 @@ def write_case_reports(
     structures : Path, optional
         Folder that `glomerulab segment` wrote for the slides of the predictions: the reports also
         give areas, shares of the cortex, Oxford's T and Banff-like ci and ct.
+    references : Path, optional
+        Folder with a PNG or JPEG of each label, named after its id: the HTML page shows them with
+        the definitions.
 
     Raises
     ------
@@ -93,6 +99,8 @@ def write_case_reports(
         of earlier reports is damaged.
     ValueError
         If a format or the language is unknown, or no format is given.
+    ImageFileError
+        If `references` holds no picture of a label, or one cannot be read.
     """
     out = Path(out)
     formats = (formats,) if isinstance(formats, str) else formats
@@ -104,7 +112,7 @@ def write_case_reports(
     if unknown:
         raise ValueError(f"formats must be one of {', '.join(FORMATS)}, got {unknown[0]!r}")
     folder = _read(predictions, accept_edits=accept_edits, maps=maps)
-    surroundings = _surroundings(slides)
+    pictures = _pictures(slides, references, folder.taxonomy)
     cases = build_cases(folder, rule_sets, structures=structures)
     if not cases:
         raise PredictionsError(
@@ -131,7 +139,7 @@ def write_case_reports(
     try:
         for case in track(cases, "Writing reports", len(cases)):
             for name, paths in zip(formats, planned[case.patient], strict=True):
-                _write(case, folder.folder, paths, name, language, surroundings=surroundings)
+                _write(case, folder.folder, paths, name, language, pictures=pictures)
                 reports.add(case, paths, are_written=True)
     finally:
         reports.save()
@@ -139,12 +147,20 @@ def write_case_reports(
     return WrittenReports(cases, written, leftovers)
 
 
-def _surroundings(slides: StrPath | None) -> "Surroundings | None":
-    if slides is None:
+def _pictures(
+    slides: StrPath | None, references: StrPath | None, taxonomy: Taxonomy
+) -> "PagePictures | None":
+    """Return what the HTML page shows beside the pictures of the predictions."""
+    if slides is None and references is None:
         return None
+    from glomerulab.reports.case.html import PagePictures
     from glomerulab.reports.case.surroundings import Surroundings
+    from glomerulab.reports.references import read_references
 
-    return Surroundings(Path(slides))
+    around = None if slides is None else Surroundings(Path(slides))
+    ids = (*taxonomy.label_ids, NOT_A_GLOMERULUS)
+    found = {} if references is None else read_references(Path(references), ids)
+    return PagePictures(surroundings=around, references=found)
 
 
 def _paths(case: Case, out: Path, name: ReportFormat) -> list[Path]:
@@ -169,13 +185,13 @@ def _write(
     name: ReportFormat,
     language: Language,
     *,
-    surroundings: "Surroundings | None",
+    pictures: "PagePictures | None",
 ) -> None:
     """Write one case in one format, importing only the libraries of that format."""
     if name == "html":
         from glomerulab.reports.case.html import write_case_html
 
-        write_case_html(case, folder, paths[0], language=language, surroundings=surroundings)
+        write_case_html(case, folder, paths[0], language=language, pictures=pictures)
     elif name == "pdf":
         from glomerulab.reports.case.pdf import write_case_pdf
 

@@ -8,6 +8,8 @@ from glomerulab.apps.serve.job_process import JobTask, run_job
 from glomerulab.apps.serve.job_records import JobFolder, JobRequest
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.inference.detector import open_detector
+from glomerulab.reports.references import read_references
+from tests.support.result_pages import write_references
 from tests.support.segmenters import disc_slide, write_segmenter
 from tests.support.served_models import write_slide
 
@@ -47,6 +49,16 @@ def test_slides_become_predictions_and_a_report(task, tmp_path):
     assert folder.read_progress().stage == "Writing reports"
     with zipfile.ZipFile(folder.result / "result.zip") as archive:
         assert "predictions.csv" in archive.namelist()
+
+
+def test_the_report_of_a_job_shows_the_studys_pictures_of_labels(task, tmp_path):
+    references = write_references(tmp_path / "references", "cgn")
+    job = replace(task("s1.tif", regions="s1.geojson"), references=references)
+    run_job(job)
+    folder = JobFolder(job.folder)
+    assert folder.read_outcome().error is None
+    (report,) = (folder.result / "reports").glob("*.html")
+    assert read_references(references, ["cgn"])["cgn"] in report.read_text(encoding="utf-8")
 
 
 def test_a_job_refuses_another_model_than_the_server_loaded(task):

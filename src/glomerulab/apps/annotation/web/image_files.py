@@ -15,10 +15,10 @@ from PIL import Image
 from glomerulab.apps.annotation.records import Study
 from glomerulab.errors import ImageFileError
 from glomerulab.images import image_size, read_image
+from glomerulab.reports.references import find_references
 
 MAGIC = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 REFERENCES_FOLDER = "references"
-REFERENCE_SUFFIXES = (".png", ".jpg", ".jpeg")
 THUMBNAIL_PX = 240
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
@@ -61,18 +61,8 @@ def _cached_thumbnail(path: Path, *_version: int) -> bytes:
 
 
 def reference_pictures(study: Study) -> dict[str, Path]:
-    """Return the pictures that the study supplies of its labels, by label id.
-
-    They lie in the folder ``references`` beside the images, each named after the id of its label.
-    """
-    known = set(study.taxonomy.label_ids)
-    folder = study.image_root / REFERENCES_FOLDER
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {
-        path.stem: path
-        for path in files
-        if path.stem in known and path.suffix.lower() in REFERENCE_SUFFIXES
-    }
+    """Return the pictures that the study supplies of its labels, by label id."""
+    return find_references(study.image_root / REFERENCES_FOLDER, study.taxonomy.label_ids)
 
 
 def image_digest(path: Path) -> str:

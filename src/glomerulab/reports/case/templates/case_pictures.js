@@ -9,8 +9,8 @@
   const read = dialog.querySelector(".read");
   const cards = [...document.querySelectorAll(".cards li[data-image]")].filter((card) => card.querySelector("button.picture"));
   const guide = [...$("change-form").content.querySelectorAll("fieldset input")].map(({ value }, place) => {
-    const { name, definition } = facts.labels[value];
-    return { key: String(place + 1), name, text: definition };
+    const { name, definition, picture } = facts.labels[value];
+    return { key: String(place + 1), name, text: definition, picture };
   });
   const viewer = new window.PictureViewer($("viewer"), { translate, guide });
   let current = null;
