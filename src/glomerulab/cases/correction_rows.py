@@ -41,7 +41,7 @@ COLUMNS = ("time", "by", "image_id", "labels", "reason", "place")
 N_COLUMNS_WITHOUT_PLACE = 5
 """Of files from before the column ``place``; they are continued without it."""
 WHERE_FROM = "the page of a case's report writes one with *Save them as a file*"
-PLACE = re.compile(r"|-?\d+ -?\d+ [1-9]\d* [1-9]\d*")
+PLACE = re.compile(r"|-?\d{1,9} -?\d{1,9} [1-9]\d{0,8} [1-9]\d{0,8}", re.ASCII)
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
 DIGEST = re.compile(r"[0-9a-f]{16}")
 LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n)")

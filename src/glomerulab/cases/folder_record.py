@@ -150,7 +150,7 @@ def find_edits(
         if _file_digest(folder / path) not in {None, record.pictures.get(path)}
     ]
     found += _grouped("picture", other)
-    if _facts_digest(facts) != record.facts_sha256:
+    if _facts_digest(facts) != record.facts_sha256 or len(known) != record.n_rows:
         found.append(Edit("facts", None))
     if not found and _file_digest(table) != record.table_sha256:
         found.append(Edit("saved", None))

@@ -89,6 +89,7 @@ def test_an_earlier_correction_does_not_apply_again_when_a_later_one_is_outdated
     assert [one.why for one in outdated(folder)] == ["superseded", "other_labels"]
 
 
+NEW = "time,by,image_id,labels,reason,place\n"
 OLD = "time,by,image_id,labels,reason\n2026-01-01T00:00:00+00:00,A,x,cgn,seen\n"
 ROW = CorrectionRow("2026-02-02T00:00:00+00:00", "B", "x", "fsg", "seen, twice", "10 20 30 40")
 
@@ -173,11 +174,13 @@ def test_a_disk_that_returns_something_else_is_not_acknowledged(tmp_path, monkey
         (OLD + "2026,A,x\n", "row 3"),
         (OLD + "2026,A,x,cgn,seen,more\n", "row 3"),
         ("time,who\n2026,A\n", "columns"),
-        ("time,by,image_id,labels,reason,place\n2026,A,x,cgn,y,here\n", "row 2"),
+        (NEW + "2026,A,x,cgn,y,here\n", "row 2"),
         ("time,by,image_id,labels,reason\n\udcff,A,x,cgn,y\n", "not text in UTF-8"),
         (OLD + "2026,A,x,cgn,see", "row 3.*torn"),
         (OLD + '2026,A,x,cgn,"see\n', "row 3.*torn"),
         (OLD + '2026,A,x,cgn,"see"n\n', "row 3.*damaged"),
+        (NEW + f"2026,A,x,cgn,see,{'9' * 5000} 1 1 1\n", "row 2.*damaged"),
+        (NEW + "2026,A,x,cgn,see,\u0661 1 1 1\n", "row 2.*damaged"),
         (OLD + "2026,A,x,cgn,s\x00n\n", "line 3.*NUL"),
         (OLD + "\x00" * 512, "line 3.*NUL"),
         (OLD.replace("\n", "\r"), "line 1.*carriage return"),

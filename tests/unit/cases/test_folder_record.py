@@ -80,6 +80,12 @@ def _threshold(folder: Path) -> None:
     (folder / "case.json").write_text(json.dumps(data), encoding="utf-8")
 
 
+def _other_number_of_rows(folder: Path) -> None:
+    data = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    data["record"]["n_rows"] -= 1
+    (folder / "case.json").write_text(json.dumps(data), encoding="utf-8")
+
+
 CHANGES = {
     "missing rows": (_shorten, "3 rows are missing"),
     "a doubled row": (_double, "1 row was added .*'again' in line 9"),
@@ -93,6 +99,7 @@ CHANGES = {
     "another map": (_other_map, "1 picture was changed .*s2.jpg"),
     "no failures": (_fact("unjudged", [{"case": "p1", "slide_id": "", "name": "x"}]), "case.json"),
     "another temperature": (_threshold, "case.json was changed"),
+    "another number of rows": (_other_number_of_rows, "case.json was changed"),
     "no record": (_fact("record", None), "lacks the record"),
 }
 
