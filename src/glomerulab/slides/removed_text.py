@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glomerulab.errors import SlideError
+from glomerulab.slides.scrubbing import without_pictures
 
 __all__ = ["RemovedText", "texts_in"]
 
@@ -49,9 +50,10 @@ class RemovedText:
             self._found.setdefault(text, origin)
 
     def add_bytes(self, content: bytes, origin: str) -> None:
-        """Remember the readable texts of bytes."""
-        for text in texts_in(content):
-            self.add(text, origin)
+        """Remember the readable texts of bytes, but for the pixels of pictures within them."""
+        for part in without_pictures(content):
+            for text in texts_in(part):
+                self.add(text, origin)
 
     def keep(self, content: bytes) -> None:
         """Forget the texts of bytes that the copy holds on purpose, in any case."""

@@ -9,7 +9,14 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-__all__ = ["scrubbed_icc", "scrubbed_j2k", "scrubbed_jpeg", "scrubbed_png", "scrubbed_zlib"]
+__all__ = [
+    "scrubbed_icc",
+    "scrubbed_j2k",
+    "scrubbed_jpeg",
+    "scrubbed_png",
+    "scrubbed_zlib",
+    "without_pictures",
+]
 
 SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 SOI, EOI, SOS, DHT, DQT, DRI, DNL = 0xD8, 0xD9, 0xDA, 0xC4, 0xDB, 0xDD, 0xDC
@@ -43,6 +50,8 @@ PNG_LENGTHS |= {b"PLTE": 768, b"tRNS": 256, b"IEND": 0}
 
 
 PACKED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
+MOST_PICTURES = 64
+"""Of those within metadata."""
 
 
 # JPEG
@@ -83,6 +92,29 @@ def scrubbed_jpeg(
         exif = _segment(EXIF, b"Exif\0\0" + _exif(orientation))
         out[start:start] = [exif] * (orientation != 1) + _icc_segments(scrubbed_icc(profile))
     return b"".join([*out, b"\xff\xd9"])
+
+
+def without_pictures(content: bytes) -> list[bytes]:
+    """Return bytes without the pixels and tables of the JPEGs in them, such as thumbnails.
+
+    Cameras write the same tables into each JPEG, so that they stand in many a copy.
+    """
+    found, waiting, n_left = [], [content], MOST_PICTURES
+    while waiting:
+        part = waiting.pop()
+        start = part.find(b"\xff\xd8\xff")
+        n_left -= 1
+        if start < 0 or n_left < 0:
+            found.append(part)
+            continue
+        dropped: list[bytes] = []
+        try:
+            scrubbed_jpeg(part[start:], dropped)
+        except ValueError:
+            dropped = [part[start + 2 :]]
+        found.append(part[:start])
+        waiting += dropped
+    return found
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:

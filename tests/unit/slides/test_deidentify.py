@@ -1,3 +1,5 @@
+import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 from glomerulab.errors import OutputError, SlideError
 from glomerulab.images import read_image
 from glomerulab.slides.deidentify import deidentify
+from glomerulab.slides.removed_text import RemovedText
 from glomerulab.slides.tiff_structure import Tag, block_ranges, read_tiff, write_tiff
 
 IDENTIFYING = (b"CMU-1", b"b414003d", b"CPAPERIOCS", b"1004486", b"12/29/09", b"09:59:15")
@@ -183,6 +186,48 @@ def test_a_comment_within_a_jpeg_is_left_out_and_its_orientation_kept(tmp_path, 
     copy, original = read_image(tmp_path / "copy.jpg"), read_image(tmp_path / "a.jpg")
     np.testing.assert_array_equal(copy, original)
     assert copy.shape == (30, 40, 3)
+
+
+def _jpeg(pixels, **options) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+def _exif_with_thumbnail(thumbnail: bytes) -> bytes:
+    """EXIF as cameras write it: the maker, and in the second directory a small JPEG."""
+    maker, n_first = b"NIKON Corporation\0", 8 + 2 + 12 + 4
+    second = n_first + len(maker)
+    place = second + 2 + 2 * 12 + 4
+    return b"".join(
+        [
+            b"Exif\0\0MM\0*\0\0\0\x08",
+            struct.pack(">HHHIII", 1, 271, 2, len(maker), n_first, second),
+            maker,
+            struct.pack(">HHHII", 2, 513, 4, 1, place),
+            struct.pack(">HHIII", 514, 4, 1, len(thumbnail), 0),
+            thumbnail,
+        ]
+    )
+
+
+@pytest.mark.parametrize("place", ["exif", "after the end"])
+def test_a_photograph_that_holds_a_second_picture_is_copied_without_it(tmp_path, rng, place):
+    pixels = rng.integers(120, 255, (120, 160, 3), dtype=np.uint8)
+    small = _jpeg(pixels[::2, ::2], comment="Zhang Meiling")
+    exif = _exif_with_thumbnail(small)
+    content = _jpeg(pixels, exif=exif) if place == "exif" else _jpeg(pixels) + small
+    (tmp_path / "a.jpg").write_bytes(content)
+    deidentify(tmp_path / "a.jpg", tmp_path / "copy.jpg")
+    copy = (tmp_path / "copy.jpg").read_bytes()
+    assert copy.count(b"\xff\xd8\xff") == 1
+    assert b"Meiling" not in copy
+    removed = RemovedText()
+    removed.add_bytes(exif, "EXIF")
+    (tmp_path / "other.jpg").write_bytes(b"\xff\xd8 Meiling")
+    assert removed.find(tmp_path / "other.jpg", b"") == "EXIF"  # of the small picture's comment
+    for text in ("NIKON", "Zhang"):
+        assert removed.find(tmp_path / "copy.jpg", text.encode()) == "EXIF"
 
 
 def test_a_text_that_remains_within_the_pixels_is_found(tmp_path, rng):
