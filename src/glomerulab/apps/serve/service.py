@@ -136,9 +136,14 @@ Client = Annotated[str, Depends(_client)]
 
 
 async def _known_parameters(request: Request) -> None:
-    """Refuse a misspelt query parameter, which would silently change nothing."""
+    """Refuse a misspelt query parameter, or one that is given twice, of which one would count."""
     known = [one.alias for one in request.scope["route"].dependant.query_params]
-    for name in request.query_params:
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"the query parameter {name[:MAX_NAME_LENGTH]!r} is given twice; give it once"
+            )
         if name not in known:
             listed = ", ".join(known) or "none"
             raise ConfigError(

@@ -89,7 +89,11 @@ def _methods(app: FastAPI, scope: Scope) -> list[str]:
 
 def validation_problems(error: RequestValidationError) -> str:
     """Return the problems of an invalid request in one line."""
-    return "; ".join(_problem(one) for one in error.errors()[:MAX_PROBLEMS])
+    found = error.errors()
+    # pydantic counts the valid entries of a list alone, and takes the others for missing.
+    inner = {one["loc"][:end] for one in found for end in range(len(one["loc"]))}
+    told = [one for one in found if one["type"] != "too_short" or one["loc"] not in inner]
+    return "; ".join(_problem(one) for one in told[:MAX_PROBLEMS])
 
 
 def _problem(problem: Mapping[str, Any]) -> str:

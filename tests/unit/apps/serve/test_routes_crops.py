@@ -173,6 +173,12 @@ def test_an_unknown_query_parameter_is_refused(open_server, path):
     assert ("did you mean 'stain'" in answer.json()["detail"]) == ("crops" in path)
 
 
+def test_a_parameter_that_is_given_twice_is_refused(open_server):
+    answer = open_server.client().post("/v1/crops?mpp=0.5&stain=PAS&mpp=5", content=GOOD)
+    assert answer.status_code == 422
+    assert "'mpp' is given twice" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     "sent", [{"files": {"file": ("crop.png", GOOD)}}, {"json": {"image": "iVBORw0KGgo="}}, {}]
 )

@@ -1,7 +1,7 @@
 import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
@@ -85,6 +85,24 @@ def test_many_problems_and_long_values_are_cut():
     assert message.startswith("slides.0 must be a whole number; slides.1 must")
     assert message.count("must be") == 5
     assert "xxx" not in message
+
+
+class Order(BaseModel):
+    items: tuple[Item, ...] = Field(min_length=1)
+
+
+@pytest.mark.parametrize(
+    ("items", "told"),
+    [
+        ([], "items must be a list of at least 1 entries"),
+        ([{"name": "a", "share": 9}], "items.0.share must be at most 1, got 9"),
+    ],
+)
+def test_a_list_with_an_invalid_entry_is_not_called_too_short(items, told):
+    with pytest.raises(ValidationError) as caught:
+        Order.model_validate({"items": items})
+    problems = [{**one, "loc": ("body", *one["loc"])} for one in caught.value.errors()]
+    assert validation_problems(RequestValidationError(problems)) == told
 
 
 def test_every_kind_of_error_becomes_an_answer_without_a_trace():
