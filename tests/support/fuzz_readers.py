@@ -401,6 +401,43 @@ def _search(folder: Path) -> None:
         trials_table(study)
 
 
+def _outlines(folder: Path) -> None:
+    from glomerulab.reports.case.write import write_case_reports
+
+    write_case_reports(
+        folder / "case", folder / "reports", formats="csv", structures=folder / "outlines"
+    )
+
+
+def _cohort(folder: Path) -> None:
+    from glomerulab.pipeline.cohort_folder import CohortFolder
+    from glomerulab.pipeline.cohort_merge import count_states, failed_cases, merge_cohort
+
+    cohort = CohortFolder(folder)
+    count_states(cohort)
+    list(failed_cases(cohort))
+    merge_cohort(folder)
+
+
+def _cluster_file(folder: Path) -> None:
+    from glomerulab.runtime.cluster import read_cluster_file
+
+    read_cluster_file(folder / "cluster.toml")
+
+
+def _fields(folder: Path) -> None:
+    """Read what a segmenter is trained on."""
+    from glomerulab.training.segmentation.config import (
+        read_segmenter_config,
+        write_segmenter_config,
+    )
+    from glomerulab.training.segmentation.sets import open_fields
+
+    config = read_segmenter_config(folder / "segmenter.toml", {"out": str(folder / "out")})
+    write_segmenter_config(config, folder / "again.toml")
+    open_fields(config)
+
+
 CASE_FILES = ("case.json", "case.json", "predictions.csv", "predictions.csv")
 RUN_TABLES = ("config.toml", "manifest.csv", "taxonomy.toml", "history.csv", "environment.json")
 
@@ -475,6 +512,33 @@ READERS: dict[str, Reader] = {
     "stain reference": Reader("tables", ("reference.json",), _reference),
     "predictions of others": Reader("others", ("answers.csv", "truth.csv"), _predictions_of_others),
     "search database": Reader("search", ("study.db",), _search),
+    "outlines of a segmenter": Reader(
+        "outlines",
+        (
+            "outlines/slides.csv",
+            "outlines/slides/s1/summary.json",
+            "outlines/slides/s1/objects.csv",
+        ),
+        _outlines,
+    ),
+    "folder of a cohort": Reader(
+        "cohort_folder",
+        (
+            "cohort.json",
+            "cases.parquet",
+            "status/*.done.json",
+            "status/*.failed.json",
+            "cases/p1/*.csv",
+            "cases/p1/case.json",
+        ),
+        _cohort,
+    ),
+    "cluster file": Reader("cohort_folder", ("cluster.toml",), _cluster_file),
+    "images of a segmenter": Reader(
+        "fields",
+        ("segmenter.toml", "images.csv", "images/a.png", "masks/*/a.png"),
+        _fields,
+    ),
 }
 
 
@@ -496,6 +560,9 @@ def write_corpus(folder: Path) -> Path:
         _write_images,
         _write_others,
         _write_search,
+        _write_outlines,
+        _write_cohort_folder,
+        _write_fields,
     ):
         write(folder)
     return folder
@@ -845,6 +912,67 @@ def _write_search(folder: Path) -> None:
             rate = trial.suggest_float("optimizer.learning_rate", 1e-4, 1e-2)
             trial.report(rate, 1)
             study.tell(trial, rate)
+
+
+def _write_outlines(folder: Path) -> None:
+    from tests.support.cases import case_folder
+    from tests.support.outlines import outlined_slide, write_outlines
+
+    home = folder / "outlines"
+    home.mkdir()
+    case_folder(home / "case")
+    write_outlines(home / "outlines", [outlined_slide("s1", fibrosis=0.3), outlined_slide("s2")])
+
+
+def _write_cohort_folder(folder: Path) -> None:
+    import pandas as pd
+
+    from glomerulab.pipeline.cohort_folder import CaseCounts, CohortFolder
+    from tests.support.cases import case, one_call, write_case
+
+    home = folder / "cohort_folder"
+    cohort = CohortFolder(home)
+    home.mkdir()
+    names = ["p1", "p2"]
+    cases = pd.DataFrame({"case": names, "name": names, "source": ["ab", "cd"]})
+    cohort.begin({"margin": 0.1}, cases, created="2026-11-30T10:00:00+00:00")
+    write_case(home / "cases" / "p1", [*case((3, "normal")), one_call("x", "cgn")])
+    (home / "cases" / "p1" / "failures.csv").write_text("slide,region,reason\ns1,g9,glass\n")
+    counts = CaseCounts(
+        seconds=2.5, slides=1, images=4, glomeruli=4, failures=1, grades={"C": "C1"}
+    )
+    cohort.finish("p1", "p1", counts)
+    cohort.fail("p2", "p2", "no slide can be read", CaseCounts(seconds=1.0))
+    (home / "cluster.toml").write_text(
+        'kind = "slurm"\njobs = 4\ncores = 8\nmemory = "16GB"\nwalltime = "02:00:00"\n'
+    )
+
+
+def _write_fields(folder: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    home = folder / "fields"
+    rng = np.random.default_rng(5)
+    (home / "images").mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.fromarray(rng.integers(90, 250, (64, 64, 3), np.uint8)).save(
+            home / "images" / f"{name}.png"
+        )
+        for structure in ("glomerulus", "tubule"):
+            (home / "masks" / structure).mkdir(parents=True, exist_ok=True)
+            mask = np.zeros((64, 64), np.uint8)
+            mask[10:30, 10:40] = 255
+            Image.fromarray(mask).save(home / "masks" / structure / f"{name}.png")
+    (home / "images.csv").write_text(
+        "image,patient_id,stain,mpp\nimages/a.png,p1,PAS,1.0\nimages/b.png,p2,HE,0.5\n"
+    )
+    (home / "segmenter.toml").write_text(
+        'out = "run"\nmpp = 1.0\nencoder = "tf_efficientnet_lite0"\n[[sets]]\n'
+        'images = "images.csv"\nmasks = "masks"\ngroup = "patient_id"\n'
+        'knows = ["glomerulus", "tubule"]\n'
+        'folders = {glomerulus = "glomerulus", tubule = "tubule"}\n'
+    )
 
 
 # The process that reads.

@@ -5,6 +5,7 @@ it is possible. Slides are pooled by their areas.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +182,7 @@ def read_case_structures(folder: Path, slide_ids: Collection[str]) -> CaseStruct
     """
     folders = _slide_folders(folder)
     found = {name: folders[name] for name in sorted(slide_ids) if name in folders}
-    summaries = {name: read_summary(place / SUMMARY_FILE) for name, place in found.items()}
+    summaries = {name: _summary_of(name, place / SUMMARY_FILE) for name, place in found.items()}
     arteries = [_arteries(place / OBJECTS_FILE) for place in found.values()]
     return measure_case(
         tuple(summaries.values()),
@@ -202,7 +203,24 @@ def _slide_folders(folder: Path) -> dict[str, Path]:
         raise GlomerulabError(
             f"the table lacks slide_id or folder; {way_out}", where=str(folder / TABLE_FILE)
         )
+    for row, n in Counter(row["slide_id"] for row in rows).items():
+        if n > 1:
+            raise GlomerulabError(
+                f"the table has {n} rows of the slide {row!r}; {way_out}",
+                where=str(folder / TABLE_FILE),
+            )
     return {row["slide_id"]: folder / row["folder"] for row in rows}
+
+
+def _summary_of(slide_id: str, path: Path) -> SlideSummary:
+    found = read_summary(path)
+    if found.slide_id != slide_id:
+        raise GlomerulabError(
+            f"the summary of structures is of the slide {found.slide_id!r}, not of {slide_id!r}; "
+            "run `glomerulab segment` again",
+            where=str(path),
+        )
+    return found
 
 
 def _arteries(path: Path) -> Range | None:

@@ -352,7 +352,7 @@ def read_content(
     """Return the bytes of a file; parameters as for `read_utf8`."""
     try:
         return Path(path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as failure:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as failure:  # ValueError: a NUL
         raise error(f"there is no such {name}; {way_out}", where=str(path)) from failure
     except IsADirectoryError as failure:
         raise error(

@@ -5,7 +5,8 @@ wherever it is possible (`glomerulab.structures.maps.LAYERS`).
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 SUMMARY_FILE = "summary.json"
+TOLERANCE = 1e-9
 ATROPHY = "atrophic_tubule"
 FIBROSIS = "fibrosis"
 EITHER = "atrophic_tubule_or_fibrosis"
@@ -113,12 +115,12 @@ def read_summary(path: Path) -> SlideSummary:
     Raises
     ------
     GlomerulabError
-        If the file is missing or is no summary.
+        If the file is missing or is no summary, or a range in it cannot be one.
     """
     way_out = "run `glomerulab segment` again"
     content = read_content(path, "summary of structures", error=GlomerulabError, way_out=way_out)
     try:
-        return _SUMMARY.validate_json(content)
+        found = _SUMMARY.validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -126,3 +128,19 @@ def read_summary(path: Path) -> SlideSummary:
             f"the summary of structures is damaged ({place}: {first['msg']}); {way_out}",
             where=str(path),
         ) from error
+    for name, one in found.structures.items():
+        for field_name, value in asdict(one).items():
+            most = 1.0 if field_name == "share_of_cortex" else math.inf
+            if isinstance(value, tuple) and not _is_range(value, most):
+                raise GlomerulabError(
+                    f"the summary of structures is damaged ({name}.{field_name} is no range: "
+                    f"{', '.join(f'{end:g}' for end in value)}); {way_out}",
+                    where=str(path),
+                )
+    return found
+
+
+def _is_range(ends: Sequence[float], most: float) -> bool:
+    """Return whether numbers are finite, in order, and from 0 to a limit."""
+    low, likely, high = ends
+    return 0 <= low <= likely <= high <= most + TOLERANCE and math.isfinite(high)

@@ -1,3 +1,5 @@
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -200,6 +202,46 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     with pytest.raises(GlomerulabError, match="segment") as caught:
         read_case_structures(tmp_path, {"s1"})
     assert path.name in str(caught.value)
+
+
+def test_outlines_of_another_slide_are_refused(tmp_path: Path) -> None:
+    write_outlines(tmp_path, [outlined_slide("s1"), outlined_slide("s2", fibrosis=0.6)])
+    (tmp_path / "slides" / "s2" / "summary.json").replace(
+        tmp_path / "slides" / "s1" / "summary.json"
+    )
+    with pytest.raises(GlomerulabError, match="slide 's2', not of 's1'"):
+        read_case_structures(tmp_path, {"s1"})
+
+
+@pytest.mark.parametrize("row", ["s1,slides/s2", "s1,slides/\0"])
+def test_a_slide_stands_once_in_the_table(tmp_path: Path, row: str) -> None:
+    write_outlines(tmp_path, [outlined_slide("s1"), outlined_slide("s2", fibrosis=0.6)])
+    rows = {"s1,slides/s2": ["s1,slides/s1", row], "s1,slides/\0": [row]}[row]
+    (tmp_path / "slides.csv").write_text("\n".join(["slide_id,folder", *rows]), encoding="utf-8")
+    with pytest.raises(GlomerulabError, match="segment"):
+        read_case_structures(tmp_path, {"s1"})
+
+
+@pytest.mark.parametrize(
+    ("structure", "field", "ends"),
+    [
+        ("cortex", "area_mm2", [math.nan] * 3),
+        ("cortex", "area_mm2", [1.0, 2.0, math.inf]),
+        ("cortex", "area_mm2", [-3.0, -2.0, -1.0]),
+        ("fibrosis", "share_of_cortex", [0.3, 0.2, 0.4]),
+        ("fibrosis", "share_of_cortex", [0.3, 0.6, 1.4]),
+        ("glomerulus", "n", [4.0, 3.0, 9.0]),
+    ],
+)
+def test_a_range_that_cannot_be_one_is_refused(tmp_path: Path, structure, field, ends) -> None:
+    (place,) = write_outlines(tmp_path, [outlined_slide("s1")])
+    path = place / "summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    summary["structures"][structure][field] = ends
+    path.write_text(json.dumps(summary).replace("Infinity", "1e999"), encoding="utf-8")
+    with pytest.raises(GlomerulabError, match="damaged") as caught:
+        read_case_structures(tmp_path, {"s1"})
+    assert field in caught.value.message
 
 
 def test_a_case_is_graded_by_the_outlines_of_its_slides(folder: CaseFolder, tmp_path) -> None:
