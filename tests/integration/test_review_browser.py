@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.support.cases import case, one_call, write_case
+from glomerulab.images import write_image
+from tests.support.cases import case, one_call, picture, write_case
 from tests.support.result_pages import write_references
 from tests.support.reviews import ReviewProcess, change
 from tests.support.server_process import free_port
@@ -232,12 +235,20 @@ def test_damaged_predictions_are_reported_with_their_own_error(start, open_page,
     expect(page.locator("#review")).not_to_contain_text("cannot be counted", timeout=15_000)
 
 
-def test_definitions_come_with_the_pictures_that_the_study_supplies(start, open_page, tmp_path):
+def test_definitions_come_with_the_pictures_that_the_study_supplies(open_page, tmp_path):
+    home = tmp_path / "with pictures"
+    home.mkdir()
+    write_image(picture(np.random.default_rng(1), "cgn"), home / "x.png")
+    write_case(home, [replace(one_call("x", "cgn"), image_path="x.png")])
     references = write_references(tmp_path / "references", "cgn")
-    page = open_page(start("--references", str(references)).address)
-    page.keyboard.press("j")
-    page.keyboard.press("d")
-    picture = page.locator("#viewer .guide img")
-    expect(picture).to_be_visible()
-    assert picture.evaluate("one => one.decode().then(() => one.naturalWidth)") == 480
-    assert "data:image" not in page.content().split("</style>")[-1]  # the browser keeps it
+    server = ReviewProcess(home, "--references", str(references))
+    try:
+        page = open_page(server.address)
+        page.keyboard.press("j")
+        page.keyboard.press("d")
+        shown = page.locator("#viewer .guide img")
+        expect(shown).to_be_visible()
+        assert shown.evaluate("one => one.decode().then(() => one.naturalWidth)") == 480
+        assert page.content().count("data:image/jpeg") == 0  # the browser keeps it
+    finally:
+        server.stop()
