@@ -1,13 +1,8 @@
 """A cohort on real Dask and Slurm processes that are killed: nothing is lost, nothing doubled."""
 
 import os
-import signal
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -16,15 +11,22 @@ import pytest
 from glomerulab.errors import GlomerulabError
 from glomerulab.pipeline.cohort_folder import CohortFolder
 from glomerulab.pipeline.cohort_merge import count_states, merge_cohort
-from glomerulab.runtime.cluster import DASK_SETTINGS, open_workers
+from glomerulab.runtime.cluster import open_workers
+from glomerulab.runtime.cluster_file import DASK_SETTINGS
 from glomerulab.runtime.parallel import map_outcomes
-from tests.support.cohorts import ONE_TIME, content, write_slides
+from tests.support.cohorts import content, write_slides
+from tests.support.dask_processes import (
+    COMMAND,
+    ENVIRONMENT,
+    free_port,
+    scheduler,
+    wait_until,
+    worker,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]  # its fixtures are made once
 
 N_PATIENTS = 24
-COMMAND = [sys.executable, "-m", "glomerulab"]
-ENVIRONMENT = {**os.environ, **ONE_TIME, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
 needs_slurm = pytest.mark.skipif(
     not os.environ.get("SLURM_CONF"), reason="no Slurm; bash runs/slurm.sh start prints SLURM_CONF"
 )
@@ -55,52 +57,12 @@ def n_ended(out: Path) -> int:
     return len(list((out / "status").glob("*.done.json"))) if (out / "status").is_dir() else 0
 
 
-@contextmanager
-def dask(*command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process of Dask, and end it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dask", *command],
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def scheduler(port: int):
-    return dask("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-
-
-def worker(port: int):
-    address = f"tcp://127.0.0.1:{port}"
-    return dask("worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny")
-
-
-def wait_until(holds, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_workers_scheduler_and_client_are_killed_and_the_next_call_goes_on(
     whole, slides, trained, tmp_path
 ) -> None:
     out, port = tmp_path / "out", free_port()
     address = f"tcp://127.0.0.1:{port}"
-    with scheduler(port) as first, worker(port) as one, worker(port):
+    with scheduler(port) as first, worker(port, "--no-nanny") as one, worker(port, "--no-nanny"):
         client = predict(slides, trained, out, "--scheduler", address)
         wait_until(lambda: n_ended(out) >= 3)
         one.kill()
@@ -112,7 +74,7 @@ def test_workers_scheduler_and_client_are_killed_and_the_next_call_goes_on(
     assert "scheduler was lost" in log
     assert "Traceback" not in log
     assert 6 <= n_ended(out) < N_PATIENTS
-    with scheduler(port), worker(port), worker(port):
+    with scheduler(port), worker(port, "--no-nanny"), worker(port, "--no-nanny"):
         client = predict(slides, trained, out, "--scheduler", address)
         n_before = n_ended(out)
         wait_until(lambda: n_ended(out) >= n_before + 3)
@@ -180,7 +142,7 @@ def sleep_until_told(folder: Path, number: int) -> int:
 def test_a_job_whose_walltime_ends_is_replaced(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(DASK_SETTINGS, "distributed.deploy.lost-worker-timeout", "3s")
     monkeypatch.setattr("glomerulab.runtime.cluster.REPLACE_EVERY", 2)
-    monkeypatch.setattr("glomerulab.runtime.cluster._lifetime", lambda walltime: [])
+    monkeypatch.setattr("glomerulab.runtime.cluster_file._lifetime", lambda walltime: [])
     file = tmp_path / "cluster.toml"
     root = Path(__file__).parents[2]
     # A minute is the shortest time that Slurm knows; without a lifetime the job is killed.

@@ -1,7 +1,7 @@
 """Arguments that are URLs of an object storage: copied to this machine before, uploaded after."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,13 +71,17 @@ def local_files(command: str, params: dict[str, Any]) -> Iterator[None]:
             "to this machine, and back",
             where=next(iter(urls.values())),
         )
-    if params.get("scheduler") or params.get("cluster"):
-        raise ConfigError(
-            "workers of a cluster have no copies of s3:// objects; give paths that all machines see"
-        )
+    is_clustered = bool(params.get("scheduler") or params.get("cluster"))
+    # The processes of a cohort fetch the slides of a case themselves.
+    is_cohort = command == "predict" and bool(
+        is_clustered or params.get("cohort") or params.get("part")
+    )
+    with_files = not is_cohort and params.get("near_duplicates") is not False
+    if is_clustered and not _is_here(params, urls):
+        _check_elsewhere(command, urls)
     out = urls.pop("out", None)
     for option, url in urls.items():
-        params[option] = _input(url, with_files=params.get("near_duplicates") is not False)
+        params[option] = _input(url, with_files=with_files)
     if out is None:
         yield
         return
@@ -90,6 +94,33 @@ def local_files(command: str, params: dict[str, Any]) -> Iterator[None]:
         _upload(out)
         raise
     _upload(out)
+
+
+def _is_here(params: Mapping[str, Any], urls: Mapping[str, str]) -> bool:
+    """Whether the workers of a cluster are processes of this machine, which see the copies."""
+    from glomerulab.runtime.cluster_file import read_cluster_file
+    from glomerulab.runtime.storage import local_copy
+
+    if params.get("scheduler"):
+        return False
+    file = local_copy(urls["cluster"]) if "cluster" in urls else Path(params["cluster"])
+    return read_cluster_file(file).kind == "local"
+
+
+def _check_elsewhere(command: str, urls: Mapping[str, str]) -> None:
+    """Refuse what workers on other machines would not find, or could not write to."""
+    if command != "predict":
+        raise ConfigError(
+            f"`glomerulab {command}` copies objects to this machine alone, and workers on other "
+            "machines need them too; give paths that all machines see",
+            where=next(iter(urls.values())),
+        )
+    if "out" in urls:
+        raise ConfigError(
+            "workers on other machines cannot write to an --out in the storage; give a folder that "
+            "all machines see, and copy it to the storage when it is done",
+            where=urls["out"],
+        )
 
 
 def _beside(table: str) -> str:
@@ -105,8 +136,6 @@ def _input(url: str, *, with_files: bool) -> Path:
     if place.suffix.lower() in TABLES and place.is_file():
         named = set(_named_files(place)) if with_files else set()
         local_copies({_beside(url), *named})
-    if place.suffix.lower() == ".mrxs":  # its tiles are in a folder beside it
-        local_copy(url[: -len(place.suffix)])
     return place
 
 

@@ -21,21 +21,27 @@ from glomerulab.inference.calibration import ModelCalibration, has_calibration, 
 from glomerulab.inference.decide import Decision, decide
 from glomerulab.inference.engines.base import Engine
 from glomerulab.inference.engines.open import open_engine
-from glomerulab.inference.fit_calibration import fit_calibration
 from glomerulab.inference.image_predictions import (
     ImagePrediction,
     ModelInput,
     model_input,
     predict_batch,
 )
-from glomerulab.models.card import ModelCard
+from glomerulab.models.card import ModelCard, read_model_card, weights_hash
 from glomerulab.runtime.files import StrPath
 from glomerulab.runtime.progress import Track, silent
-from glomerulab.runtime.sealing import SealedFolder, open_model_folder
+from glomerulab.runtime.sealing import SealedFolder, is_crossval, open_model_folder
 from glomerulab.stain.normalize import normalize
 from glomerulab.stain.optical_density import checked_image
 
-__all__ = ["PreparedCrop", "TrainedModel", "decide_crops", "load_model", "prepare_crop"]
+__all__ = [
+    "PreparedCrop",
+    "TrainedModel",
+    "decide_crops",
+    "load_model",
+    "prepare_crop",
+    "read_identity",
+]
 
 MAX_PICTURE_PX = 512
 
@@ -52,14 +58,7 @@ class TrainedModel:
     @property
     def fingerprint(self) -> str:
         """Identifies all that a call rests on: weights, labels, preprocessing, calibration."""
-        digest = hashlib.sha256(self.engine.weights_sha256.encode())
-        facts, ood = self.calibration.facts, self.calibration.ood
-        for part in (self.card.model_dump_json(), facts.model_dump_json()):
-            digest.update(part.encode())
-        for array in (ood.class_means, ood.whitening):
-            digest.update(array.tobytes())
-        digest.update(repr(sorted(self.calibration.references.items())).encode())
-        return digest.hexdigest()
+        return _fingerprint(self.engine.weights_sha256, self.card, self.calibration)
 
     @property
     def card(self) -> ModelCard:
@@ -151,6 +150,8 @@ def load_model(
     if has_calibration(files.folder):
         calibration = read_calibration(files)
     elif fit_missing:
+        from glomerulab.inference.fit_calibration import fit_calibration  # heavy, and rarely needed
+
         calibration = fit_calibration(files.folder, track=track)
         files = SealedFolder(files.folder)
     else:
@@ -164,6 +165,33 @@ def load_model(
             where=str(files.folder),
         )
     return TrainedModel(engine, calibration, files.warning)
+
+
+def read_identity(run: StrPath) -> tuple[ModelCard, str]:
+    """Return the card and the fingerprint of a model; a run folder is not loaded for them.
+
+    Errors as for `load_model`.
+    """
+    files = open_model_folder(Path(run))
+    is_light = not (is_crossval(files.folder) or files.has("model.onnx"))
+    if is_light and has_calibration(files.folder):
+        content, card, _ = read_model_card(files)
+        calibration, weights_sha256 = read_calibration(files), weights_hash(content)
+        if calibration.facts.weights_sha256 == weights_sha256:
+            return card, _fingerprint(weights_sha256, card, calibration)
+    model = load_model(files)
+    return model.card, model.fingerprint
+
+
+def _fingerprint(weights_sha256: str, card: ModelCard, calibration: ModelCalibration) -> str:
+    digest = hashlib.sha256(weights_sha256.encode())
+    facts, ood = calibration.facts, calibration.ood
+    for part in (card.model_dump_json(), facts.model_dump_json()):
+        digest.update(part.encode())
+    for array in (ood.class_means, ood.whitening):
+        digest.update(array.tobytes())
+    digest.update(repr(sorted(calibration.references.items())).encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
-from sklearn.covariance import LedoitWolf
 
 from glomerulab.errors import CheckpointError
 
@@ -55,6 +54,8 @@ class MahalanobisDetector:
                 f"images unlike them; {MIN_TRAINING} are needed",
                 where=where,
             )
+        from sklearn.covariance import LedoitWolf  # takes a while, and only training fits
+
         _, classes = np.unique(np.nan_to_num(labels, nan=-1.0), axis=0, return_inverse=True)
         classes = classes.reshape(-1)
         means = np.stack(

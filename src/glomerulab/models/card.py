@@ -1,13 +1,32 @@
 """The card of a model; without torch, so that an exported model needs none."""
 
-from typing import Literal, Self
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError, deserialize
 
+from glomerulab.errors import CheckpointError
 from glomerulab.predictions import Head
+from glomerulab.runtime.messages import first_problem
+from glomerulab.runtime.sealing import SealedFolder, is_crossval, read_bundle
 from glomerulab.taxonomy import Label, Taxonomy
 
-__all__ = ["ModelCard", "Option", "Origin", "SegmenterCard"]
+__all__ = [
+    "CHECKPOINT",
+    "ModelCard",
+    "Option",
+    "Origin",
+    "SegmenterCard",
+    "read_card",
+    "read_model_card",
+    "weights_file",
+    "weights_hash",
+]
+
+CHECKPOINT = "checkpoint"
 
 Triple = tuple[float, float, float]
 """One number per colour channel."""
@@ -110,3 +129,60 @@ class SegmenterCard(BaseModel):
         if others := set(self.cores) - set(self.structures):
             raise ValueError(f"cores names {min(others)!r}, which is not in structures")
         return self
+
+
+def read_card(files: SealedFolder) -> tuple[bytes, dict[str, Any], str]:
+    """Read the bytes of the weights of a run or its ``checkpoint``, the facts, and their file."""
+    in_run = f"{CHECKPOINT}/{CHECKPOINT}"
+    name = in_run if files.has(f"{in_run}.json") else CHECKPOINT
+    content, facts = read_bundle(files, name)
+    return content, files.checked_card(facts), str(files.folder / f"{name}.json")
+
+
+def read_model_card(files: SealedFolder) -> tuple[bytes, ModelCard, Path]:
+    """Read the bytes of the weights of a classifier, its card, and the file of the weights.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing, altered or malformed, or the folder holds a cross-validation.
+    RunError
+        If a file is not the one that was sealed.
+    """
+    if is_crossval(files.folder):
+        raise CheckpointError(
+            "a cross-validation has a model of each fold, and one model is needed here; give the "
+            "folder of one, such as runs/repeat-1-fold-0 in it, or train on all images",
+            where=str(files.folder),
+        )
+    content, facts, where = read_card(files)
+    if facts.get("kind") == "segmenter":
+        raise CheckpointError(
+            "the model is a segmenter, which outlines structures, and a classifier is needed here; "
+            "give a folder that `glomerulab train` wrote, and this one with --detect",
+            where=str(files.folder),
+        )
+    known = {key: value for key, value in facts.items() if not key.startswith("tensors_")}
+    try:
+        card = ModelCard.model_validate(known)
+    except ValidationError as error:
+        raise CheckpointError(first_problem(error), where=where) from error
+    return content, card, weights_file(facts, where)
+
+
+def weights_file(facts: Mapping[str, Any], where: str) -> Path:
+    """Return the file of the weights that the facts in the file `where` name."""
+    return Path(where).with_name(str(facts["tensors_file"]))
+
+
+def weights_hash(content: bytes) -> str:
+    """Return the SHA-256 of the names and values in a safetensors file; empty if it is none."""
+    digest = hashlib.sha256()
+    try:
+        tensors = sorted(deserialize(content), key=lambda one: str(one[0]))  # type: ignore[no-untyped-call]
+    except SafetensorError:
+        return ""
+    for name, tensor in tensors:
+        digest.update(name.encode())
+        digest.update(tensor["data"])
+    return digest.hexdigest()

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError
-from glomerulab.models.card import ModelCard
+from glomerulab.models.card import CHECKPOINT, ModelCard, read_card, read_model_card, weights_file
 from glomerulab.models.registry import create_model
-from glomerulab.runtime.messages import first_problem
-from glomerulab.runtime.sealing import SealedFolder, is_crossval, read_bundle, write_bundle
+from glomerulab.runtime.sealing import SealedFolder, read_bundle, write_bundle
 
 __all__ = [
     "ModelCard",
@@ -28,12 +26,10 @@ __all__ = [
     "write_tensors",
 ]
 
-NAME = "checkpoint"
-
 
 def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
     """Write a checkpoint atomically; `weights` is the ``state_dict()`` of the model."""
-    write_tensors(folder, NAME, weights, card.model_dump(mode="json"))
+    write_tensors(folder, CHECKPOINT, weights, card.model_dump(mode="json"))
 
 
 def read_checkpoint(folder: Path | SealedFolder) -> tuple[dict[str, Tensor], ModelCard]:
@@ -52,24 +48,8 @@ def read_checkpoint(folder: Path | SealedFolder) -> tuple[dict[str, Tensor], Mod
         If a file is not the one that was sealed.
     """
     files = SealedFolder.of(folder)
-    if is_crossval(files.folder):
-        raise CheckpointError(
-            "a cross-validation has a model of each fold, and one model is needed here; give the "
-            "folder of one, such as runs/repeat-1-fold-0 in it, or train on all images",
-            where=str(files.folder),
-        )
-    weights, facts, where = read_weights(files)
-    if facts.get("kind") == "segmenter":
-        raise CheckpointError(
-            "the model is a segmenter, which outlines structures, and a classifier is needed here; "
-            "give a folder that `glomerulab train` wrote, and this one with --detect",
-            where=str(files.folder),
-        )
-    known = {key: value for key, value in facts.items() if not key.startswith("tensors_")}
-    try:
-        return weights, ModelCard.model_validate(known)
-    except ValidationError as error:
-        raise CheckpointError(first_problem(error), where=where) from error
+    content, card, path = read_model_card(files)
+    return _tensors(content, path), card
 
 
 def load_checkpoint(folder: Path | SealedFolder) -> tuple[nn.Module, ModelCard]:
@@ -105,10 +85,8 @@ def load_checkpoint(folder: Path | SealedFolder) -> tuple[nn.Module, ModelCard]:
 
 def read_weights(files: SealedFolder) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     """Read the weights of a run or its ``checkpoint`` folder, the checked facts, and their file."""
-    in_run = f"{NAME}/{NAME}"
-    name = in_run if files.has(f"{in_run}.json") else NAME
-    weights, facts = read_tensors(files, name)
-    return weights, files.checked_card(facts), str(files.folder / f"{name}.json")
+    content, facts, where = read_card(files)
+    return _tensors(content, weights_file(facts, where)), facts, where
 
 
 def write_tensors(
@@ -132,10 +110,13 @@ def read_tensors(
     """
     files = SealedFolder.of(folder)
     content, facts = read_bundle(files, name)
+    return _tensors(content, weights_file(facts, str(files.folder / f"{name}.json"))), facts
+
+
+def _tensors(content: bytes, path: Path) -> dict[str, Tensor]:
     try:
-        return load(content), facts
+        return load(content)
     except SafetensorError as error:
-        path = files.folder / Path(name).parent / str(facts["tensors_file"])
         raise CheckpointError(
             f"{path.name} is not a safetensors file: {error}", where=str(path)
         ) from error

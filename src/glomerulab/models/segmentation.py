@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from glomerulab.errors import CheckpointError, ConfigError
-from glomerulab.models.card import SegmenterCard
-from glomerulab.models.checkpoint import NAME, read_weights, write_tensors
+from glomerulab.models.card import CHECKPOINT, SegmenterCard
+from glomerulab.models.checkpoint import read_weights, write_tensors
 from glomerulab.runtime.messages import first_problem
 from glomerulab.runtime.sealing import SealedFolder
 
@@ -92,7 +92,7 @@ def sees_whole_tile(network: nn.Module) -> bool:
 def save_segmenter(folder: Path, weights: Mapping[str, Tensor], card: SegmenterCard) -> None:
     """Write a checkpoint atomically; `weights` is the ``state_dict()`` of the network."""
     facts = card.model_dump(mode="json", exclude={"weights_sha256"})
-    write_tensors(folder, NAME, weights, facts)
+    write_tensors(folder, CHECKPOINT, weights, facts)
 
 
 def load_segmenter(folder: Path | SealedFolder) -> tuple[nn.Module, SegmenterCard]:

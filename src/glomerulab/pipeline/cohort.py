@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -25,7 +25,7 @@ from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.errors import GlomerulabError, OutputError
 from glomerulab.inference.detector import open_detector
-from glomerulab.inference.model import TrainedModel, load_model
+from glomerulab.inference.model import TrainedModel, load_model, read_identity
 from glomerulab.pipeline.cohort_folder import (
     CaseCounts,
     CohortFolder,
@@ -35,12 +35,13 @@ from glomerulab.pipeline.cohort_folder import (
 from glomerulab.pipeline.crop_plan import check_regions
 from glomerulab.pipeline.predict import check_options, predict_source
 from glomerulab.pipeline.predict_inputs import PredictSettings, Source, read_source
-from glomerulab.runtime.files import StrPath, make_folder, remove_partial_files
+from glomerulab.runtime.files import StrPath, disk_error, make_folder, remove_partial_files
 from glomerulab.runtime.kept import kept
 from glomerulab.runtime.names import distinct_names
 from glomerulab.runtime.parallel import N_ATTEMPTS, Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.sealing import SealedFolder, open_model_folder
+from glomerulab.runtime.storage import cache_folder, local_copy, staged, url_of
 
 __all__ = ["CohortSummary", "predict_cohort"]
 
@@ -109,6 +110,8 @@ class _Job:
     fingerprint: str
     settings: PredictSettings
     created: str
+    cache: Path | None
+    """Folder for the copies of objects of a storage; None if there are none."""
 
 
 _Ended = Literal["done", "failed", "elsewhere", "before"]
@@ -155,21 +158,29 @@ def predict_cohort(
     GlomerulabError
         If the source or the model cannot be read.
     """
-    run, folder = Path(run).absolute(), CohortFolder(Path(out).absolute())
+    source, run = Path(source).absolute(), Path(run).absolute()
+    folder = CohortFolder(Path(out).absolute())
     settings = _absolute(settings or PredictSettings())
     check_options(run, settings)
-    _, model = kept(_open, run)
+    card, fingerprint = read_identity(run)
     with _no_garbage_collection():
-        found = read_source(Path(source).absolute(), model.card, settings)
+        found = read_source(source, card, settings)
         if settings.regions is not None and found.slides:
             check_regions(Path(settings.regions), n_slides=found.n_slides)
         table, rows = _cases(found)
-    created = folder.begin(_record(model, settings), table, created=_time())
+    created = folder.begin(_record(fingerprint, settings), table, created=_time())
     mine = table[part_slice(part, len(table))]
     states = folder.states()
     is_waiting = [states.get(name) not in {"done", "failed"} for name in mine["name"]]
     waiting = _Cases(found, mine[is_waiting], rows)
-    job = _Job(folder.folder, run, model.fingerprint, replace(settings, n_workers=1), created)
+    job = _Job(
+        folder.folder,
+        run,
+        fingerprint,
+        settings=replace(settings, n_workers=1),
+        created=created,
+        cache=cache_folder() if url_of(source) or _shared_urls(run, settings) else None,
+    )
     ended = _run(waiting, job, folder, workers, n_workers=settings.n_workers, track=track)
     # A worker that Dask retired may have ended a case that it had given to another.
     is_taken = [ended[case] == "elsewhere" for case in waiting.table["case"]]
@@ -238,7 +249,9 @@ def _cases(source: Source) -> tuple[pd.DataFrame, list[NDArray[np.intp]]]:
         Of each case, their numbers in the source.
     """
     if source.manifest is None:
-        texts = list(map(repr, source.slides))
+        # In a storage a slide is the same whatever folder holds its copy.
+        cache = f"{cache_folder()}/s3/" if url_of(Path(source.where)) else None
+        texts = [repr(one).replace(cache, "s3://") if cache else repr(one) for one in source.slides]
         of_row = np.array([one.patient_id or one.slide_id for one in source.slides], dtype=object)
     else:
         table = source.manifest.table
@@ -259,12 +272,12 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _record(model: TrainedModel, settings: PredictSettings) -> dict[str, Any]:
+def _record(fingerprint: str, settings: PredictSettings) -> dict[str, Any]:
     """Return the settings that determine the results."""
     detector = settings.detector
     return {
         "research_use_only": True,
-        "model": model.fingerprint,
+        "model": fingerprint,
         "detector": None if detector is None else kept(open_detector, detector).facts.model_dump(),
         "margin": settings.margin,
         "mpp_override": settings.mpp_override,
@@ -301,7 +314,10 @@ def _predict_case(one: _Case, *, job: _Job) -> _Ended:
                 raise
             except GlomerulabError as error:
                 reason, failed = str(error), CaseCounts(seconds=seconds())
-            except Exception as error:  # noqa: BLE001 - a fault in one case must not end the others
+            except Exception as error:  # a fault in one case must not end the others
+                full = disk_error(error) if isinstance(error, OSError) else None
+                if full is not None:
+                    raise full from error
                 reason = f"unexpected error, please report it: {type(error).__name__}: {error}"
                 failed = CaseCounts(seconds=seconds(), traceback=traceback.format_exc())
             else:
@@ -315,7 +331,47 @@ def _predict_case(one: _Case, *, job: _Job) -> _Ended:
 def _predict_into(folder: Path, one: _Case, job: _Job) -> CaseCounts:
     """Write the folder of a case, and return its counts and grades."""
     remove_partial_files(make_folder(folder))  # of a process that was killed
-    files, model = kept(_open, job.run)
+    with _copies(one.source, job):
+        return _predict_there(folder, one, job)
+
+
+@contextmanager
+def _copies(source: Source, job: _Job) -> Iterator[None]:
+    """Hold copies of what a case is made of while the block runs, if it is in a storage."""
+    if job.cache is None:
+        yield
+        return
+    if cache_folder() != job.cache:
+        raise OutputError(
+            f"the cache of this worker is another folder than {job.cache}, that of the command; "
+            "set GLOMERULAB_CACHE alike for both",
+            where=str(cache_folder()),
+        )
+    for url in _shared_urls(job.run, job.settings):
+        _fetch_once(url, job.cache)
+    manifest = source.manifest
+    files = [one.path for one in source.slides] if manifest is None else manifest.image_paths()
+    with staged(files):
+        yield
+
+
+def _shared_urls(run: Path, settings: PredictSettings) -> list[str]:
+    """Return the URLs of what all cases need, as far as it is in a storage."""
+    paths = (run, settings.regions, settings.detector)
+    found = (url_of(path) for path in paths if isinstance(path, Path))
+    return [url for url in found if url is not None]
+
+
+@lru_cache
+def _fetch_once(url: str, cache: Path) -> None:
+    """Fetch what this process uses as long as it lives."""
+    del cache
+    local_copy(url)
+
+
+def _predict_there(folder: Path, one: _Case, job: _Job) -> CaseCounts:
+    with _no_fault_of_the_case():
+        files, model = kept(_open, job.run)
     if model.fingerprint != job.fingerprint:
         raise OutputError(
             "the model changed since the run began; run again into another --out",
@@ -323,7 +379,9 @@ def _predict_into(folder: Path, one: _Case, job: _Job) -> CaseCounts:
         )
     settings = job.settings
     if settings.detector is not None:
-        settings = replace(settings, detector=kept(open_detector, settings.detector))
+        with _no_fault_of_the_case():
+            detector = kept(open_detector, settings.detector)
+        settings = replace(settings, detector=detector)
     done = predict_source(
         one.source,
         files,
@@ -343,6 +401,17 @@ def _predict_into(folder: Path, one: _Case, job: _Job) -> CaseCounts:
         failures=len(done.failures),
         grades=_grades(summary.rules for summary in summaries),
     )
+
+
+@contextmanager
+def _no_fault_of_the_case() -> Iterator[None]:
+    """End the run, or leave the case to another worker, where a model cannot be opened."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except GlomerulabError as error:
+        raise OutputError(error.message, where=error.where) from error
 
 
 def _grades(rules: Iterable[Sequence[Any]]) -> dict[str, str]:

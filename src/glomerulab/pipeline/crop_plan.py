@@ -101,6 +101,18 @@ class PlannedCrop:
     region_id: str
     row: dict[str, object]
 
+    def renamed(self, image_id: str) -> "PlannedCrop":
+        """Return the same crop under another id."""
+        task = self.task
+        image = task.image_path.with_name(f"{image_id}{task.image_path.suffix}")
+        mask = None if task.mask_path is None else task.mask_path.with_name(f"{image_id}.png")
+        relative = Path(str(self.row["image_path"])).with_name(image.name).as_posix()
+        return PlannedCrop(
+            replace(task, image_path=image, mask_path=mask),
+            self.region_id,
+            self.row | {"image_id": image_id, "image_path": relative},
+        )
+
 
 class CropPlan:
     """The crops of a cohort, planned slide by slide: each region becomes a row or a failure."""
@@ -185,22 +197,11 @@ class CropPlan:
         return fingerprint
 
     def absorb(self, other: "CropPlan") -> None:
-        """Take over what `plan_slide` planned in another process, as if `add` had done it here.
-
-        Raises
-        ------
-        RegionError
-            If regions of two slides make the same image id, which `add` parts.
-        """
+        """Take over what `plan_slide` planned in another process, as if `add` had done it here."""
         for crop in other.crops:
             image_id = str(crop.row["image_id"])
-            if image_id in self._image_ids:
-                raise RegionError(
-                    f"regions of two slides make the same image id {image_id!r}; give one of the "
-                    "slides another id"
-                )
-            self._image_ids.add(image_id)
-        self.crops += other.crops
+            own = self._own_id(image_id, str(crop.row["slide_id"]), crop.region_id)
+            self.crops.append(crop if own == image_id else crop.renamed(own))
         self.failures += other.failures
         self.regions |= other.regions
         self.unknown_classes += other.unknown_classes
@@ -301,11 +302,9 @@ class CropPlan:
             )
         self.widths[entry.slide_id, region.region_id] = region_width(region.box(), slide.mpp_xy)
         box = region.box().grown(settings.margin)
-        image_id = crop_image_id(entry.slide_id, region.region_id)
-        if image_id in self._image_ids:  # of a region of a slide whose name begins alike
-            image_id = f"{image_id}-{hashed_name(repr((entry.slide_id, region.region_id)))}"
         labels = self._labels(region)
-        self._image_ids.add(image_id)
+        image_id = crop_image_id(entry.slide_id, region.region_id)
+        image_id = self._own_id(image_id, entry.slide_id, region.region_id)
         relative = Path(
             CROPS_FOLDER, safe_name(entry.slide_id), image_id + SUFFIXES[settings.image_format]
         )
@@ -320,6 +319,13 @@ class CropPlan:
             rings = (region.polygon, *region.holes)
             task = replace(task, mask_path=mask_path, rings=rings)
         return PlannedCrop(task, region.region_id, row)
+
+    def _own_id(self, image_id: str, slide_id: str, region_id: str) -> str:
+        """Return an id that no crop has yet, and note it."""
+        if image_id in self._image_ids:  # of a region of a slide whose name begins alike
+            image_id = f"{image_id}-{hashed_name(repr((slide_id, region_id)))}"
+        self._image_ids.add(image_id)
+        return image_id
 
     def _labels(self, region: Region) -> dict[str, int | None]:
         """Return the labels of a region's classes; all None if the taxonomy knows none of them."""

@@ -1,5 +1,6 @@
 """Features of the images of a manifest as one table, for work outside the package."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ import pandas as pd
 from torch import nn
 
 from glomerulab.cohort.manifest import Manifest, read_manifest
-from glomerulab.errors import ConfigError
+from glomerulab.errors import ConfigError, GlomerulabError
 from glomerulab.models.card import ModelCard
 from glomerulab.models.checkpoint import load_checkpoint
 from glomerulab.models.networks.probe import VIEW_COUNTS, FeatureExtractor, Probe
@@ -96,10 +97,13 @@ def write_features(
             n_rows = len(manifest.table)
             chunks = [range(at, min(at + PART_SIZE, n_rows)) for at in range(0, n_rows, PART_SIZE)]
             chunks = chunks[part_slice(part or (1, 1), len(chunks))]
+            failed: dict[int, GlomerulabError] = {}
             with closing(map_outcomes(compute, chunks, workers=workers)) as outcomes:
                 for outcome in track(outcomes, "Computing features", len(chunks)):
-                    if outcome.error is not None:
-                        raise outcome.error
+                    if outcome.error is not None:  # the others are computed all the same
+                        failed[outcome.item.start] = outcome.error
+            if failed:
+                raise _error_of(failed, manifest)
         if part is not None:
             n_images = sum(len(chunk) for chunk in chunks)
             return WrittenFeatures(out / "parts", n_images, None)
@@ -113,6 +117,17 @@ def write_features(
         with atomic_write(path) as temporary:
             pd.concat([table, values], axis="columns").to_parquet(temporary, index=False)
     return WrittenFeatures(path, *features.shape)
+
+
+def _error_of(failed: Mapping[int, GlomerulabError], manifest: Manifest) -> GlomerulabError:
+    """Return the error of the first of the chunks that failed, which are known by first row."""
+    row = min(failed)
+    error, first = failed[row], manifest.table["image_id"].iloc[row]
+    more = f" ({len(failed) - 1} more groups of images failed)" if len(failed) > 1 else ""
+    return type(error)(
+        f"{error.message}{more}",
+        where=error.where or f"{manifest.location}, {PART_SIZE} images from {first!r} on",
+    )
 
 
 def _placed(name: str) -> str | Path:

@@ -170,6 +170,8 @@ def extract_crops(
             "(--detect), and not both"
         )
     entries, proposals = read_slides(slides), None
+    if workers is not None:  # whose working folder is another
+        entries = [replace(entry, path=entry.path.absolute()) for entry in entries]
     if detector is not None:
         if settings.region_options != RegionOptions():
             raise ConfigError(NEEDS_REGIONS)
@@ -226,8 +228,7 @@ def extract_entries(
             "--overwrite would delete the crops of other parts; delete the folder, or choose "
             "another --out"
         )
-    if workers is not None:  # whose working folder is another
-        entries = [replace(entry, path=entry.path.absolute()) for entry in entries]
+    if workers is not None:
         regions, out = regions.absolute(), out.absolute()
     entries = entries[part_slice(part or (1, 1), len(entries))]
     known = [] if proposals is None else list(proposals.failures)
@@ -321,11 +322,15 @@ class _Run:
         planned: dict[str, tuple[CropPlan, str | None]] = {}
         with closing(self._map(plan_one, entries)) as outcomes:
             for outcome in track(outcomes, "Reading regions", len(entries)):
-                if outcome.value is None:
-                    raise outcome.error or AssertionError
-                planned[outcome.item.slide_id] = outcome.value
+                slide_id = outcome.item.slide_id
+                if outcome.value is None:  # its worker was killed each time
+                    self._plan.failures.append(Failure(slide_id, "", str(outcome.error)))
+                else:
+                    planned[slide_id] = outcome.value
         fingerprints = {}
         for entry in entries:
+            if entry.slide_id not in planned:
+                continue
             plan, fingerprint = planned.pop(entry.slide_id)
             self._plan.absorb(plan)
             if fingerprint is not None:

@@ -20,7 +20,13 @@ from glomerulab.cohort.leakage import (
     find_target_leaks,
 )
 from glomerulab.cohort.manifest import Manifest, write_manifest
-from glomerulab.errors import ImageFileError, ManifestError, OutputError, StainError
+from glomerulab.errors import (
+    GlomerulabError,
+    ImageFileError,
+    ManifestError,
+    OutputError,
+    StainError,
+)
 from glomerulab.images import RgbImage, read_image, write_image
 from glomerulab.pipeline.normalize_records import (
     LOCK_FILE,
@@ -244,7 +250,13 @@ class _Run:
         """Normalise what is left with the stains of each image's slide."""
         waiting = self.waiting(tasks)
         fitted = self.fit_slides(waiting, cohort)
-        known = [replace(task, source=fitted[task.slide, task.target.stain]) for task in waiting]
+        known = []
+        for task in waiting:
+            source = fitted[task.slide, task.target.stain]
+            if isinstance(source, GlomerulabError):
+                self.note(task, UNREADABLE, f"the slide as a whole: {source}")
+            else:
+                known.append(replace(task, source=source))
         self.normalize(known, "Normalising")
 
     def per_image(self, tasks: Sequence[_Task], cohort: Sequence[_Task]) -> None:
@@ -253,13 +265,11 @@ class _Run:
         lacking = [task for task in tasks if task.slide and self.lacks_two_stains(task)]
         fitted = self.fit_slides(lacking, cohort)
         again = [
-            replace(task, source=fitted[task.slide, task.target.stain], is_second_try=True)
+            replace(task, source=source, is_second_try=True)
             for task in lacking
+            if isinstance(source := fitted[task.slide, task.target.stain], StainReference)
         ]
-        self.normalize(
-            [task for task in again if isinstance(task.source, StainReference)],
-            "Using the stains of the slides",
-        )
+        self.normalize(again, "Using the stains of the slides")
 
     def waiting(self, tasks: Sequence[_Task]) -> list[_Task]:
         """Return the images that no earlier run finished, or whose file changed since."""
@@ -272,9 +282,11 @@ class _Run:
             return
         with closing(self.map(_normalize_one, tasks)) as outcomes:
             for outcome in self.track(outcomes, description, len(tasks)):
-                size, modified = size_and_mtime(outcome.item.path)
-                status, reason = outcome.value or (UNREADABLE, str(outcome.error))
-                self.records.add(Record(outcome.item.image_id, status, reason, size, modified))
+                self.note(outcome.item, *(outcome.value or (UNREADABLE, str(outcome.error))))
+
+    def note(self, task: _Task, status: str, reason: str) -> None:
+        """Record what became of an image."""
+        self.records.add(Record(task.image_id, status, reason, *size_and_mtime(task.path)))
 
     def lacks_two_stains(self, task: _Task) -> bool:
         """Whether an image was left as it is because two stains could not be separated."""
@@ -283,23 +295,24 @@ class _Run:
 
     def fit_slides(
         self, needed: Sequence[_Task], cohort: Sequence[_Task]
-    ) -> dict[tuple[str, str], Source]:
-        """Fit the slides of the needed images, each on an even sample of all its crops."""
+    ) -> dict[tuple[str, str], Source | GlomerulabError]:
+        """Fit the slides of the needed images, each on an even sample of all its crops.
+
+        A slide whose fit ended its worker each time has the error.
+        """
         wanted = {(task.slide, task.target.stain) for task in needed}
         crops: dict[tuple[str, str], list[_Task]] = {key: [] for key in sorted(wanted)}
         for task in cohort:
             if (task.slide, task.target.stain) in crops:
                 crops[task.slide, task.target.stain].append(task)
         slides = [_slide_task(slide, members) for (slide, _), members in crops.items()]
-        fitted: dict[tuple[str, str], Source] = {}
+        fitted: dict[tuple[str, str], Source | GlomerulabError] = {}
         if not slides:
             return fitted
         with closing(self.map(_fit_slide, slides)) as outcomes:
             for outcome in self.track(outcomes, "Fitting the stains of each slide", len(slides)):
-                if outcome.value is None:
-                    raise outcome.error or AssertionError
                 slide, stain = key = outcome.item.slide, outcome.item.target.stain
-                fitted[key] = outcome.value
+                fitted[key] = outcome.error or outcome.value
                 if isinstance(outcome.value, StainReference):
                     name = f"{quoted_name(slide)}.{stain}.json"
                     write_reference(outcome.value, make_folder(self.out / "slides") / name)

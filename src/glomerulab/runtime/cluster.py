@@ -8,23 +8,24 @@ import importlib.util
 import logging
 import os
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-
-from glomerulab.errors import ConfigError, GlomerulabError
-from glomerulab.runtime.files import read_configuration
-from glomerulab.runtime.messages import first_problem
+from glomerulab.errors import ConfigError, GlomerulabError, OutputError
+from glomerulab.runtime.cluster_file import (
+    DASK_SETTINGS,
+    ClusterFile,
+    queue_cluster,
+    read_cluster_file,
+)
 from glomerulab.runtime.parallel import (
     N_AHEAD_PER_WORKER,
-    N_ATTEMPTS,
     Outcome,
     Workers,
     killed_error,
@@ -34,77 +35,18 @@ from glomerulab.runtime.parallel import (
 if TYPE_CHECKING:
     import distributed
 
-__all__ = ["ClusterFile", "DaskWorkers", "open_workers"]
+__all__ = ["DaskWorkers", "open_workers"]
 
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 WAIT_FOR_SCHEDULER = "20s"
-DASK_SETTINGS: dict[str, Any] = {
-    # A worker that hands its memory to the disk is slower than one that says that it is full.
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    # Daemonic processes may not start others, as torch and numba do.
-    "distributed.worker.daemon": False,
-    # Tasks wait at the scheduler: those assigned to a worker that dies are all blamed for it.
-    "distributed.scheduler.worker-saturation": 1.0,
-    # Dask counts the deaths of every worker that a task was assigned to, run or not. The last word
-    # is ours: a suspect runs alone.
-    "distributed.scheduler.allowed-failures": N_ATTEMPTS,
-    # A killed worker starts again by itself, which takes longer than 15 s on a busy node.
-    "distributed.deploy.lost-worker-timeout": "60s",
-}
 WARN_AFTER = 60
 """Seconds without a worker until a warning."""
+GPUS = "CUDA_VISIBLE_DEVICES"
 REPLACE_EVERY = 10
 """Seconds between looks for workers that were lost for good or whose job has ended."""
-
-
-class ClusterFile(BaseModel):
-    """A cluster that ``--cluster`` starts, as its TOML file describes it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["local", "slurm", "pbs", "lsf", "sge"]
-    jobs: int = Field(1, ge=1, le=10_000)
-    """Jobs in the queue; of ``local``, worker processes."""
-    cores: int = Field(1, ge=1, le=1024)
-    """Of each worker, used by one task at a time."""
-    memory: str = "8GB"
-    """Of each worker; one that needs more is ended."""
-    walltime: str | None = None
-    """Of each job, as the queue writes it: ``04:00:00``."""
-    queue: str | None = None
-    """Queue or partition."""
-    account: str | None = None
-    """Account or project that is billed."""
-    gpus: int = Field(0, ge=0, le=1)
-    """1: each worker has a GPU of its own."""
-    directives: tuple[str, ...] = ()
-    """Further lines for the head of the job script, such as ``--constraint=avx2``."""
-    prologue: tuple[str, ...] = ()
-    """Shell lines before the worker starts, such as ``module load openslide``."""
-    folder: str | None = None
-    """Local folder of a node for temporary files."""
-    logs: str = "logs"
-    """Folder for the output of the jobs."""
-    interface: str | None = None
-    """Network interface of the workers, such as ``ib0``."""
-
-    @field_validator("memory")
-    @classmethod
-    def _is_size(cls, memory: str) -> str:
-        if not re.fullmatch(r"[0-9]+(\.[0-9]+)? ?[kKMGT]i?B", memory):
-            raise ValueError(f"must be a size such as 16GB, got {memory!r}")
-        return memory
-
-    @field_validator("walltime")
-    @classmethod
-    def _is_time(cls, walltime: str | None) -> str | None:
-        if walltime is not None:
-            _seconds(walltime)
-        return walltime
 
 
 @contextmanager
@@ -161,21 +103,6 @@ def open_workers(
                 yield DaskWorkers(client)
 
 
-def read_cluster_file(path: Path) -> ClusterFile:
-    """Read a cluster file.
-
-    Raises
-    ------
-    ConfigError
-        If it is no TOML or has an unknown or invalid key.
-    """
-    _, values = read_configuration(path)
-    try:
-        return ClusterFile.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(first_problem(error), where=str(path)) from error
-
-
 @contextmanager
 def _started(described: ClusterFile) -> Iterator[Any]:
     """Start a local cluster, or submit the jobs of a queue; end it with the block."""
@@ -196,12 +123,11 @@ def _submit(cluster: Any, described: ClusterFile) -> None:  # noqa: ANN401 - as 
     GlomerulabError
         If the queue takes no job.
     """
-    while len(cluster.worker_spec) < described.jobs:
+    local = _local_environments(described) if described.kind == "local" else None
+    while len(cluster.worker_spec) < described.n_workers:
         (name, spec), *_ = cluster.new_worker_spec().items()
-        if described.kind == "local":
-            spec = spec | {
-                "options": spec["options"] | {"env": _local_environment(described, name)}
-            }
+        if local is not None:
+            spec = spec | {"options": spec["options"] | {"env": local[name]}}
         cluster.worker_spec[name] = spec
     try:
         cluster.sync(cluster._correct_state)  # noqa: SLF001 - what `scale` calls
@@ -213,16 +139,20 @@ def _submit(cluster: Any, described: ClusterFile) -> None:  # noqa: ANN401 - as 
         ) from error
 
 
-def _local_environment(described: ClusterFile, number: int) -> dict[str, str]:
-    """Return the threads of a worker of this machine, and the GPU that it has for itself."""
-    environment = {"OMP_NUM_THREADS": str(described.cores)}
-    if described.gpus:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(
-            map(str, range(described.jobs))
+def _local_environments(described: ClusterFile) -> list[dict[str, str]]:
+    """Return the threads of each worker of this machine, and the GPU that it has for itself."""
+    n = described.n_workers
+    threads = {"OMP_NUM_THREADS": str(described.cores)}
+    if not described.gpus:
+        return [threads] * n
+    visible = os.environ.get(GPUS)
+    devices = list(map(str, range(n))) if visible is None else re.findall(r"[^,\s]+", visible)
+    if len(devices) < n:
+        raise ConfigError(
+            f"the cluster file asks for {n} GPUs, and {GPUS} names {len(devices)}; correct one of "
+            "them"
         )
-        devices = visible.split(",")
-        environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
-    return environment
+    return [threads | {GPUS: device} for device in devices[:n]]
 
 
 async def _forget_refused(cluster: Any) -> None:  # noqa: ANN401 - as start_cluster
@@ -296,101 +226,6 @@ def _warn(client: "distributed.Client", way_out: str, ended: Event) -> None:
     logger.warning("no worker has come in %s s; %s", WARN_AFTER, way_out)
 
 
-def queue_cluster(described: ClusterFile) -> Any:  # noqa: ANN401 - a class for each kind
-    """Return the cluster of a queue without a job yet; `job_script` shows what it submits."""
-    import dask_jobqueue
-
-    kinds = {
-        "slurm": dask_jobqueue.SLURMCluster,
-        "pbs": dask_jobqueue.PBSCluster,
-        "lsf": dask_jobqueue.LSFCluster,
-        "sge": dask_jobqueue.SGECluster,
-    }
-    further = {
-        name: value
-        for name, value in {
-            "queue": described.queue,
-            "walltime": _queue_time(described),
-            "local_directory": described.folder,
-            "interface": described.interface,
-            **_booked_cores(described),
-        }.items()
-        if value is not None
-    }
-    # One thread per process: torch and numba use the cores of the worker by themselves.
-    return kinds[described.kind](
-        cores=1,
-        processes=1,
-        memory=described.memory,
-        scheduler_options={"dashboard_address": ":0"},
-        job_extra_directives=[*_directives(described), *described.directives],
-        job_script_prologue=[
-            f"export OMP_NUM_THREADS={described.cores}",
-            *(
-                f"export DASK_{name.upper().replace('.', '__').replace('-', '_')}={value}"
-                for name, value in DASK_SETTINGS.items()
-            ),
-            *described.prologue,
-        ],
-        worker_extra_args=_lifetime(described.walltime),
-        log_directory=described.logs,
-        **further,
-    )
-
-
-def _booked_cores(described: ClusterFile) -> dict[str, Any]:
-    """Return the argument by which each queue books the cores of a job, and the account."""
-    cores, account = described.cores, described.account
-    if described.kind == "slurm":
-        return {"job_cpu": cores, "account": account}
-    if described.kind == "pbs":
-        gpus = f":ngpus={described.gpus}" if described.gpus else ""
-        memory = described.memory.replace(" ", "")
-        spec = f"select=1:ncpus={cores}:mem={memory}{gpus}"
-        return {"resource_spec": spec, "account": account}
-    if described.kind == "lsf":
-        return {"ncpus": cores, "project": account}
-    return {"resource_spec": None, "project": account}
-
-
-def _directives(described: ClusterFile) -> list[str]:
-    """Return the lines of the job's head that dask-jobqueue has no argument for."""
-    lines = []
-    if described.kind == "sge" and described.cores > 1:
-        lines.append(f"-pe smp {described.cores}")
-    if described.gpus:
-        asked = {"slurm": "--gres=gpu:1", "lsf": '-gpu "num=1"', "sge": "-l gpu=1"}
-        lines += [asked[described.kind]] if described.kind in asked else []
-    return lines
-
-
-def _queue_time(described: ClusterFile) -> str | None:
-    """Return the walltime as the queue writes it; LSF has no seconds."""
-    if described.walltime is None or described.kind != "lsf":
-        return described.walltime
-    minutes = -(-_seconds(described.walltime) // 60)
-    return f"{minutes // 60:02}:{minutes % 60:02}"
-
-
-def _lifetime(walltime: str | None) -> list[str]:
-    """Return the arguments by which workers end in order before their walltime, not all at once."""
-    if walltime is None:
-        return []
-    seconds = _seconds(walltime)
-    stagger = max(seconds // 20, 1)
-    kept = max(seconds - 2 * stagger - min(60, seconds // 10), 1)
-    return ["--lifetime", f"{kept}s", "--lifetime-stagger", f"{stagger}s"]
-
-
-def _seconds(walltime: str) -> int:
-    """Return the seconds of ``[days-]hours:minutes:seconds``; shorter forms differ by queue."""
-    found = re.fullmatch(r"(?:([0-9]+)-)?([0-9]+):([0-9]{2}):([0-9]{2})", walltime)
-    if found is None:
-        raise ValueError(f"must be hours:minutes:seconds, such as 04:00:00, got {walltime!r}")
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return days * 86_400 + hours * 3600 + minutes * 60 + seconds
-
-
 class DaskWorkers:
     """The workers of a Dask cluster.
 
@@ -404,7 +239,11 @@ class DaskWorkers:
     def outcomes(
         self, function: Callable[[Item], Value], items: Sequence[Item]
     ) -> Generator[Outcome[Item, Value], None, None]:
-        """Yield the outcome of every item in order of completion, as `map_outcomes`."""
+        """Yield the outcome of every item in order of completion, as `map_outcomes`.
+
+        A worker that cannot write, such as one whose disk is full, leaves its items to the others;
+        the error is raised when none of them can.
+        """
         suspects: list[Item] = []
         yield from self._map(function, items, N_AHEAD_PER_WORKER, suspects)
         for item in suspects:
@@ -425,40 +264,75 @@ class DaskWorkers:
 
         waiting = iter(items)
         of_future: dict[Any, Item] = {}
+        refusing: set[str] = set()
         running = as_completed(loop=self.client.loop)
 
-        def submit(n: int) -> None:
-            for item in islice(waiting, n):
-                future = self.client.submit(outcome_of, function, item, pure=False)
+        def submit(items: Iterable[Item]) -> None:
+            # A preference only: those that can write may end meanwhile.
+            able = sorted(self.workers() - refusing) if refusing else None
+            for item in items:
+                future = self.client.submit(
+                    _outcome_there,
+                    function,
+                    item,
+                    pure=False,
+                    workers=able,
+                    allow_other_workers=bool(refusing),
+                )
                 of_future[future.key] = item
                 running.add(future)
 
         try:
-            submit(max(self.n_workers(), 1) * n_ahead)
+            submit(islice(waiting, max(len(self.workers()), 1) * n_ahead))
             for future in running:
                 item = of_future.pop(future.key)
                 try:
                     outcome = future.result()
                 except KilledWorker:
                     suspects.append(item)
-                except CancelledError as error:
+                except CancelledError as lost:
                     raise GlomerulabError(
                         "the connection to the Dask scheduler was lost; start it again if it has "
                         "ended, and run the same command to continue"
-                    ) from error
+                    ) from lost
                 else:
-                    yield outcome
+                    if isinstance(outcome, Outcome):
+                        yield outcome
+                    else:
+                        worker, error = outcome
+                        self._note_refusal(worker, error, refusing)
+                        submit([item])
                 finally:
                     future.release()
                 # Workers come and go: the window follows them.
-                submit(max(self.n_workers() * n_ahead - len(of_future), 1))
+                submit(islice(waiting, max(len(self.workers()) * n_ahead - len(of_future), 1)))
         finally:
             if of_future:
                 self.client.cancel(list(of_future), force=True)
 
-    def n_workers(self) -> int:
-        """Return how many workers there are now."""
-        return len(self.client.scheduler_info(n_workers=-1)["workers"])
+    def workers(self) -> set[str]:
+        """Return the addresses of the workers that there are now."""
+        return set(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def _note_refusal(self, worker: str, error: OutputError, refusing: set[str]) -> None:
+        """Remember a worker that cannot write; raise its error if no other one can."""
+        if worker not in refusing:
+            refusing.add(worker)
+            logger.warning("worker %s cannot write, and others take its work: %s", worker, error)
+        if not self.workers() - refusing:
+            raise error
+
+
+def _outcome_there(
+    function: Callable[[Item], Value], item: Item
+) -> Outcome[Item, Value] | tuple[str, OutputError]:
+    """Apply a function to an item in a worker; a worker that cannot write tells its address."""
+    try:
+        return outcome_of(function, item)
+    except OutputError as error:
+        from distributed import get_worker
+
+        return get_worker().address, error
 
 
 def _check_installed() -> None:

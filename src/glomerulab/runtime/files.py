@@ -31,6 +31,7 @@ __all__ = [
     "allowed_permissions",
     "atomic_write",
     "decode_utf8",
+    "disk_error",
     "exclusive_lock",
     "existing_path",
     "flush_folder",
@@ -425,6 +426,17 @@ def output_errors(what: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise _cannot_write(what, path, error) from error
+
+
+def disk_error(error: OSError) -> OutputError | None:
+    """Return the error of a disk that takes nothing more; None for an error of another kind."""
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}:
+        return None
+    return OutputError(
+        f"the disk takes nothing more ({error.strerror}); make room, and run the same command "
+        "again",
+        where=None if error.filename is None else str(error.filename),
+    )
 
 
 def _cannot_write(what: str, path: Path, error: OSError) -> OutputError:

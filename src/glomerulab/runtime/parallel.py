@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Generic, Protocol, TypeVar
 
 from glomerulab.errors import ConfigError, GlomerulabError, OutputError
+from glomerulab.runtime.files import disk_error
 from glomerulab.runtime.threads import n_processors
 
 __all__ = [
@@ -227,10 +228,15 @@ def _exit_after(wait_for_end: Callable[[], None]) -> None:
 
 
 def outcome_of(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Value]:
-    """Apply a function to one item; an `OutputError` is raised."""
+    """Apply a function to one item; an `OutputError` is raised, also for a full disk."""
     try:
         return Outcome(item, function(item), None)
     except OutputError:
         raise
+    except OSError as error:
+        full = disk_error(error)
+        if full is None:
+            raise
+        raise full from error
     except GlomerulabError as error:
         return Outcome(item, None, error)

@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ __all__ = [
     "local_copy",
     "local_path",
     "release_copies",
+    "staged",
     "url_of",
 ]
 
@@ -46,6 +47,8 @@ DEFAULT_GIB = 50.0
 URL = re.compile(r"s3:/{1,2}(?=[^/])")
 """Also as `Path` writes it, with one slash."""
 N_AT_ONCE = 32
+MRXS = ".mrxs"
+"""Slides whose tiles are in a folder beside the file, called as it."""
 NOT_UPLOADED = re.compile(rf"{re.escape(PARTIAL_INFIX)}|\.lock$")
 WAY_OUT = "check the URL, the credentials and the address (AWS_ENDPOINT_URL) of the storage"
 
@@ -113,20 +116,50 @@ def local_copy(url: str | os.PathLike[str]) -> Path:
     StorageError
         If there is no such object, it cannot be read, or the cache is too small for it.
     """
-    found = _objects(url)
+    found = _objects_of(url)
     if not found:
         raise StorageError(f"there is no such object or folder; {WAY_OUT}", where=_shown(url))
-    key = _key(url)
-    _hold(found, lambda one: one == key or one.startswith(f"{key}/"))
+    _hold(found, {_key(url)})
     return local_path(url)
 
 
 def local_copies(urls: Collection[str]) -> None:
-    """Download objects as `local_copy`, leaving out those that do not exist."""
+    """Download objects or folders as `local_copy`, leaving out those that do not exist."""
     wanted = {_key(url) for url in urls}
     folders = {key.rpartition("/")[0] for key in wanted}
     listed = [one for folder in sorted(folders) for one in _objects(folder, depth=1)]
-    _hold([one for one in listed if one.key in wanted], wanted.__contains__)
+    found = {one.key: one for one in listed if one.key in wanted}
+    for key in sorted(wanted):
+        if key not in found or key.lower().endswith(MRXS):
+            found |= {one.key: one for one in _objects_of(f"s3://{key}")}
+    _hold(list(found.values()), wanted)
+
+
+@contextmanager
+def staged(paths: Collection[Path]) -> Iterator[None]:
+    """Download the objects that have these places in the cache, and hold them within the block.
+
+    Paths elsewhere are left alone, and objects that do not exist are left out. After the block the
+    copies may make room for others.
+
+    Raises
+    ------
+    StorageError
+        If an object cannot be read, or the cache is too small for them.
+    """
+    urls = [url for url in map(url_of, paths) if url is not None]
+    if not urls:
+        yield
+        return
+    found = {one.key: one for url in urls for one in _objects_of(url)}
+    with _index():
+        lease = _new_lease(cache_folder())
+    try:
+        _hold(list(found.values()), {_key(url) for url in urls}, lease)
+        yield
+    finally:
+        with _index():
+            _end_lease(lease)
 
 
 def release_copies() -> None:
@@ -135,8 +168,7 @@ def release_copies() -> None:
     if _lease is None:
         return
     with _index():
-        Path(_lease.name).unlink(missing_ok=True)
-        _lease.close()
+        _end_lease(_lease)
         _lease = None
 
 
@@ -263,10 +295,18 @@ def _objects(url: str | os.PathLike[str], *, depth: int | None = None) -> list[_
     return listed
 
 
-def _hold(found: Sequence[_Object], is_wanted: Callable[[str], bool]) -> None:
-    """Bring objects into the cache, where they stay while this process lives.
+def _objects_of(url: str | os.PathLike[str]) -> list[_Object]:
+    """List an object or those below a folder; of an MRXS slide also its folder of tiles."""
+    found = _objects(url)
+    if str(url).lower().endswith(MRXS):
+        found += _objects(str(url)[: -len(MRXS)])
+    return found
 
-    Copies of wanted objects that do not exist any more are removed.
+
+def _hold(found: Sequence[_Object], wanted: Collection[str], lease: IO[str] | None = None) -> None:
+    """Bring objects into the cache, where they stay as long as a lease, or this process, lives.
+
+    Copies of wanted objects, or of those in wanted folders, that do not exist any more are removed.
     """
     root, now = cache_folder(), time.time()
     with _index() as index:
@@ -282,12 +322,12 @@ def _hold(found: Sequence[_Object], is_wanted: Callable[[str], bool]) -> None:
                 where=f"s3://{busy.key}",
             )
         kept = others | {one.key for one in found}
-        for key in [one for one in copies if is_wanted(one) and one not in kept]:
+        for key in [one for one in copies if one not in kept and _is_in(one, wanted)]:
             _remove(root, copies, key)
         for one in missing:
             copies.pop(one.key, None)
-        _use(root, [one.key for one in found])
-        _make_room(root, copies, sum(one.size for one in missing), others | _own_keys())
+        _use(lease or _process_lease(root), [one.key for one in found])
+        _make_room(root, copies, sum(one.size for one in missing), kept | _own_keys())
         copies |= {one.key: [one.size, "", now] for one in missing}
         for one in found:
             copies[one.key][2] = now
@@ -368,16 +408,36 @@ def _index() -> Iterator[_Index]:
             temporary.write_text(json.dumps(asdict(index)), encoding="utf-8")
 
 
-def _use(root: Path, keys: Sequence[str]) -> None:
-    """Note that this process uses objects."""
+def _is_in(key: str, wanted: Collection[str]) -> bool:
+    """Whether an object is wanted, by itself or with its folder."""
+    parts = key.split("/")
+    return any("/".join(parts[:n]) in wanted for n in range(1, len(parts) + 1))
+
+
+def _new_lease(root: Path) -> IO[str]:
+    """Return a locked file for the keys of objects in use; the lock ends with the process."""
+    name = make_folder(root / "in_use") / f"{os.getpid()}-{secrets.token_hex(4)}"
+    lease = open(name, "a", encoding="utf-8", opener=private_opener)  # noqa: SIM115
+    fcntl.flock(lease, fcntl.LOCK_EX)
+    return lease
+
+
+def _process_lease(root: Path) -> IO[str]:
     global _lease  # noqa: PLW0603 - the lock ends with the process
-    folder = make_folder(root / "in_use")
-    if _lease is None or not Path(_lease.name).is_relative_to(folder):
-        name = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
-        _lease = open(name, "a", encoding="utf-8", opener=private_opener)  # noqa: SIM115
-        fcntl.flock(_lease, fcntl.LOCK_EX)
-    _lease.writelines(f"{json.dumps(key)}\n" for key in keys)
-    _lease.flush()
+    if _lease is None or not Path(_lease.name).is_relative_to(root / "in_use"):
+        _lease = _new_lease(root)
+    return _lease
+
+
+def _end_lease(lease: IO[str]) -> None:
+    Path(lease.name).unlink(missing_ok=True)
+    lease.close()
+
+
+def _use(lease: IO[str], keys: Sequence[str]) -> None:
+    """Note that objects are in use."""
+    lease.writelines(f"{json.dumps(key)}\n" for key in keys)
+    lease.flush()
 
 
 def _own_keys() -> set[str]:

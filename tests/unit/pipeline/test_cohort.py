@@ -447,3 +447,19 @@ def test_status_files_are_plain_json(whole: Path) -> None:
     record = json.loads((whole / "status" / "p1.done.json").read_text())
     assert record["facts"]["slides"] == 2
     assert record["facts"]["images"] == 4
+
+
+def test_a_cohort_is_planned_without_loading_the_model(trained: Path) -> None:
+    code = (
+        "import sys\n"
+        "from glomerulab.inference.model import load_model\n"
+        "from glomerulab.pipeline.cohort import read_identity\n"
+        "light = read_identity(sys.argv[1])\n"
+        "print([name for name in ('torch', 'sklearn', 'matplotlib') if name in sys.modules])\n"
+        "model = load_model(sys.argv[1])\n"
+        "print(light == (model.card, model.fingerprint))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(trained)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["[]", "True"]

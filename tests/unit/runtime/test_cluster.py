@@ -1,24 +1,29 @@
+import multiprocessing
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import dask
 import pytest
+from distributed import get_worker
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glomerulab.errors import ConfigError, GlomerulabError, OutputError, SlideError
-from glomerulab.runtime.cluster import (
+from glomerulab.runtime.cluster import DaskWorkers, _local_environments, open_workers
+from glomerulab.runtime.cluster_file import (
+    DASK_SETTINGS,
     ClusterFile,
-    DaskWorkers,
     _seconds,
-    open_workers,
     queue_cluster,
     read_cluster_file,
 )
-from glomerulab.runtime.parallel import Workers, map_outcomes
+from glomerulab.runtime.files import atomic_write
+from glomerulab.runtime.parallel import N_ATTEMPTS, Workers, map_outcomes
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +71,71 @@ def test_a_full_disk_ends_the_batch(workers: Workers) -> None:
         list(map_outcomes(_refuse, range(10), workers=workers))
     # what was in flight is cancelled, and the cluster goes on
     assert [one.value for one in map_outcomes(_half, [4], workers=workers)] == [2]
+
+
+def _limit_files(n_bytes: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes or hard, hard))
+
+
+def _write(folder: Path, number: int) -> str:
+    with atomic_write(folder / f"{number}.txt") as temporary:
+        temporary.write_text("x" * 5000)
+    return get_worker().address
+
+
+def _copy_without_care(folder: Path, number: int) -> None:
+    (folder / f"{number}.txt").write_text("x" * 5000)
+
+
+@pytest.mark.parametrize("write", [_write, _copy_without_care])
+def test_a_worker_whose_disk_is_full_leaves_its_items_to_the_other(
+    write, workers: DaskWorkers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full, _ = workers.workers()
+    workers.client.run(_limit_files, 1000, workers=[full])
+    try:
+        found = list(map_outcomes(partial(write, tmp_path), range(20), workers=workers))
+        assert sorted(one.item for one in found) == list(range(20))
+        assert full not in {one.value for one in found}
+        assert full in caplog.text
+        assert len(list(tmp_path.glob("*.txt"))) == 20
+        workers.client.run(_limit_files, 1000)
+        with pytest.raises(OutputError, match="File too large"):
+            list(map_outcomes(partial(write, tmp_path), range(20, 24), workers=workers))
+    finally:
+        workers.client.run(_limit_files, 0)
+
+
+def _settings(_number: int) -> dict[str, object]:
+    own = multiprocessing.current_process()
+    return {name: dask.config.get(name) for name in DASK_SETTINGS} | {"daemon": own.daemon}
+
+
+def test_the_settings_hold_in_the_workers(workers: DaskWorkers) -> None:
+    (found,) = [one.value for one in map_outcomes(_settings, [1], workers=workers)]
+    assert found == DASK_SETTINGS | {"daemon": False}
+    known = workers.client.scheduler_info(n_workers=-1)["workers"].values()
+    assert {(one["nthreads"], one["memory_limit"]) for one in known} == {(1, 10**9)}
+    of_scheduler = workers.client.run_on_scheduler(
+        lambda dask_scheduler: (dask_scheduler.allowed_failures, dask_scheduler.WORKER_SATURATION)
+    )
+    assert of_scheduler == (N_ATTEMPTS, 1.0)
+
+
+def _sleep(_number: int) -> None:
+    time.sleep(0.3)
+
+
+def test_items_wait_at_the_scheduler_and_are_not_assigned_ahead(workers: DaskWorkers) -> None:
+    outcomes = map_outcomes(_sleep, range(12), workers=workers)
+    next(outcomes)  # the others are on their way
+    states = workers.client.run_on_scheduler(
+        lambda dask_scheduler: [one.state for one in dask_scheduler.tasks.values()]
+    )
+    outcomes.close()
+    assert states.count("processing") <= 2
+    assert states.count("queued") >= 3
 
 
 def _die_at_three(number: int) -> int:
@@ -176,6 +246,29 @@ def test_each_worker_of_this_machine_has_its_threads_and_a_gpu_of_its_own(
     with open_workers(cluster=file) as workers:
         found = {one.value for one in map_outcomes(_environment, range(8), workers=workers)}
     assert found == {("2", "3"), ("5", "3")}
+
+
+def test_the_number_of_gpus_is_that_of_the_workers_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cluster.toml"
+    file.write_text('kind = "local"\ngpus = 3\nmemory = "1GB"\n')
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    devices = [one["CUDA_VISIBLE_DEVICES"] for one in _local_environments(read_cluster_file(file))]
+    assert devices == ["0", "1", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(ConfigError, match="3 GPUs"), open_workers(cluster=file):
+        pytest.fail("there are two")
+
+
+@pytest.mark.parametrize(
+    "text", ['kind = "slurm"\ngpus = 4', 'kind = "local"\ngpus = 4\njobs = 3', "gpus = -1"]
+)
+def test_a_number_of_gpus_that_the_workers_cannot_have_is_named(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "cluster.toml"
+    file.write_text(text if "kind" in text else f'kind = "local"\n{text}')
+    with pytest.raises(ConfigError, match=r"gpus|GPUs"):
+        read_cluster_file(file)
 
 
 @pytest.mark.parametrize("kind", WANTED)
