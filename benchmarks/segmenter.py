@@ -13,12 +13,14 @@ each is trained and scored by itself, never one on the other. ``--set`` changes 
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import ndimage
+from skimage.morphology import h_maxima
 
 from glomerulab.cli.options import parse_settings
 from glomerulab.evaluation.segmentation import StructureScores, score_structures, scores_table
@@ -39,6 +41,8 @@ from glomerulab.training.segmentation.sets import open_fields
 PHANTOM_SEED, N_PATIENTS, N_GLOMERULI = 11, 12, 6
 N_TRAINING = 8
 UNSEEN = "phantom-scanner-1"
+LEAST_PEAK_PX = 2.0
+Bool = npt.NDArray[np.bool_]
 ALL = (
     "cortex",
     "medulla",
@@ -173,25 +177,46 @@ def phantom(folder: Path, settings: Mapping[str, object]) -> None:
     ):
         if some:
             show(score_structures(score_fields(segmenter, some)), name)
-            without = score_structures(score_fields(WithoutCores(segmenter), some))
-            show([one for one in without if one.detection], f"{name}, parts that hang together")
+            for how, cores in OTHER_CORES.items():
+                other = score_structures(score_fields(OtherCores(segmenter, cores), some))
+                show([one for one in other if one.detection], f"{name}, {how}")
             print("atrophy share of the cortex, true and found:", shares(segmenter, some))
 
 
-class WithoutCores:
-    """A segmenter whose objects are the parts that hang together, as without core channels."""
+class OtherCores:
+    """A segmenter whose objects start from other cores than those that the network learned."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: Segmenter, cores: Callable[[Bool], Bool]) -> None:
         self.card = segmenter.card
+        self._cores = cores
         self.n_threads, self.threads = segmenter.n_threads, segmenter.threads
         self._segmenter = segmenter
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> Probabilities:
-        """Return the structure itself in place of its core."""
+        """Return cores that the structure itself gives."""
         found = self._segmenter.probabilities(images)
         numbers = [self.card.structures.index(name) for name in self.card.cores]
-        found[:, len(self.card.structures) :] = found[:, numbers]
+        for channel, number in enumerate(numbers, start=len(self.card.structures)):
+            for one in found:
+                one[channel] = self._cores(one[number] >= 0.5)
         return found
+
+
+def whole_parts(structure: Bool) -> Bool:
+    """Return the structure: an object is what hangs together."""
+    return structure
+
+
+def peaks_of_distance(structure: Bool) -> Bool:
+    """Return where the distance to the edge has a peak of `LEAST_PEAK_PX`: classic watershed."""
+    distance = ndimage.distance_transform_edt(structure)
+    return h_maxima(distance, LEAST_PEAK_PX).astype(bool)
+
+
+OTHER_CORES = {
+    "parts that hang together": whole_parts,
+    "watershed of the distance to the edge": peaks_of_distance,
+}
 
 
 def phantom_set(folder: Path, slides: Path, part: str) -> dict[str, object]:
