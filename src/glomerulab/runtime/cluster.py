@@ -6,8 +6,10 @@ The package ``distributed`` comes with ``glomerulab[cluster]``.
 
 import importlib.util
 import logging
+import math
 import os
 import re
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager
@@ -235,6 +237,7 @@ class DaskWorkers:
 
     def __init__(self, client: "distributed.Client") -> None:
         self.client = client
+        self._counted = (0, -math.inf)
 
     def outcomes(
         self, function: Callable[[Item], Value], items: Sequence[Item]
@@ -283,7 +286,7 @@ class DaskWorkers:
                 running.add(future)
 
         try:
-            submit(islice(waiting, max(len(self.workers()), 1) * n_ahead))
+            submit(islice(waiting, max(self._n_workers(), 1) * n_ahead))
             for future in running:
                 item = of_future.pop(future.key)
                 try:
@@ -305,7 +308,7 @@ class DaskWorkers:
                 finally:
                     future.release()
                 # Workers come and go: the window follows them.
-                submit(islice(waiting, max(len(self.workers()) * n_ahead - len(of_future), 1)))
+                submit(islice(waiting, max(self._n_workers() * n_ahead - len(of_future), 1)))
         finally:
             if of_future:
                 self.client.cancel(list(of_future), force=True)
@@ -313,6 +316,14 @@ class DaskWorkers:
     def workers(self) -> set[str]:
         """Return the addresses of the workers that there are now."""
         return set(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def _n_workers(self) -> int:
+        """Return how many workers there are, or were a second ago: every look asks the scheduler."""
+        number, at = self._counted
+        if time.monotonic() - at > 1:
+            number = len(self.workers())
+            self._counted = number, time.monotonic()
+        return number
 
     def _note_refusal(self, worker: str, error: OutputError, refusing: set[str]) -> None:
         """Remember a worker that cannot write; raise its error if no other one can."""
