@@ -318,7 +318,7 @@ class DaskWorkers:
         return set(self.client.scheduler_info(n_workers=-1)["workers"])
 
     def _n_workers(self) -> int:
-        """Return how many workers there are, or were a second ago: every look asks the scheduler."""
+        """Return how many workers there are, or were a second ago; a look asks the scheduler."""
         number, at = self._counted
         if time.monotonic() - at > 1:
             number = len(self.workers())
