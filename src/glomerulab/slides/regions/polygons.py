@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from shapely import LinearRing, Polygon, contains_xy, get_parts, make_valid
-from skimage.draw import polygon
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point
@@ -65,16 +64,43 @@ def filled(
         Rows and columns of the box around the outline, and its pixels.
     """
     outline, *holes = (
-        ((np.asarray(ring, dtype=np.float64) - corner) / step - 0.5)[:, ::-1] for ring in rings
+        _inside((np.asarray(ring, dtype=np.float64) - corner) / step - 0.5, shape) for ring in rings
     )
-    first = np.clip(np.floor(outline.min(axis=0)), 0, shape).astype(int)
-    last = np.clip(np.ceil(outline.max(axis=0)) + 1, 0, shape).astype(int)
-    inside = np.zeros(last - first, np.bool_)
-    for number, ring in enumerate((outline, *holes)):
-        rows, columns = (ring - first).T
-        found = polygon(rows, columns, inside.shape)  # type: ignore[no-untyped-call]
-        inside[found] = number == 0
-    return np.s_[first[0] : last[0], first[1] : last[1]], inside
+    (rows, columns), pixels = outline
+    whole = np.zeros(shape, np.bool_) if holes else pixels
+    if holes:
+        whole[rows, columns] = pixels
+        for place, hole in holes:
+            whole[place] &= ~hole
+        whole = whole[rows, columns]
+    return (rows, columns), whole
+
+
+def _inside(
+    ring: npt.NDArray[np.float64], shape: tuple[int, ...]
+) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_]]:
+    """Return the box around a ring of points (x, y), and which of its pixels lie inside.
+
+    A pixel lies inside if an odd number of edges cross its row to the left of it.
+    """
+    first = np.clip(np.floor(ring.min(axis=0)), 0, shape[::-1]).astype(int)
+    width, height = np.clip(np.ceil(ring.max(axis=0)) + 1, 0, shape[::-1]).astype(int) - first
+    start = ring - first
+    (x, y), (next_x, next_y) = start.T, np.roll(start, -1, axis=0).T
+    top, bottom = (
+        np.clip(np.ceil(one), 0, height).astype(int)
+        for one in (np.minimum(y, next_y), np.maximum(y, next_y))
+    )
+    n_rows = bottom - top
+    edge = np.repeat(np.arange(len(ring)), n_rows)
+    row = np.arange(len(edge)) + np.repeat(top - np.cumsum(n_rows) + n_rows, n_rows)
+    crossed = x[edge] + (row - y[edge]) * (next_x - x)[edge] / (next_y - y)[edge]
+    column = np.clip(np.ceil(crossed), 0, width).astype(int)
+    n_cells = height * (width + 1)
+    n_crossed = np.bincount(row * (width + 1) + column, minlength=n_cells)
+    parity = np.cumsum(n_crossed.reshape(height, width + 1), axis=1) % 2 == 1
+    box = np.s_[first[1] : first[1] + height, first[0] : first[0] + width]
+    return box, parity[:, :width]
 
 
 def mended(outline: tuple[Point, ...], holes: tuple[tuple[Point, ...], ...] = ()) -> Rings:
