@@ -6,6 +6,7 @@ from pathlib import Path
 
 from glomerulab.structures.summary import (
     SUMMARY_FILE,
+    HardlyFound,
     Range,
     SlideSummary,
     StructureSummary,
@@ -33,6 +34,7 @@ def outlined_slide(
     tubules: float = 0.6,
     glomeruli: float | Range = 12,
     without: Sequence[str] = (),
+    hardly_found: Mapping[str, float] | None = None,
 ) -> SlideSummary:
     """Return the summary of a slide; areas in mm², shares of the cortex from 0 to 1."""
     n = _range(glomeruli)
@@ -47,9 +49,10 @@ def outlined_slide(
         "glomerulus": StructureSummary(_range(0.2), n=n, n_in_cortex=n, n_at_edge=1),
         "sclerosed_glomerulus": StructureSummary(_range(0.01), n=_range(1)),
     }
-    for name in without:
+    hardly = {name: HardlyFound("net", dice, 0.2) for name, dice in (hardly_found or {}).items()}
+    for name in (*without, *hardly):
         del structures[name]
-    return SlideSummary(slide_id, "PAS", (1.0, 1.0), structures)
+    return SlideSummary(slide_id, "PAS", (1.0, 1.0), structures, not_assessed=hardly)
 
 
 def write_outlines(

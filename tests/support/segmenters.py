@@ -83,8 +83,13 @@ class ByColour:
         return self.network(pixels).sigmoid().numpy()
 
 
-def write_segmenter(folder: Path, *, mpp: float = 1.0, structures=("cortex", "glomerulus")) -> Path:
-    """Write the network of `ByColour` as the ONNX folder of another project."""
+def write_segmenter(
+    folder: Path, *, mpp: float = 1.0, structures=("cortex", "glomerulus"), more: str = ""
+) -> Path:
+    """Write the network of `ByColour` as the ONNX folder of another project.
+
+    `more` is put on top of its ``segmenter.toml``.
+    """
     import onnx
     from onnx import TensorProto, helper
 
@@ -107,7 +112,7 @@ def write_segmenter(folder: Path, *, mpp: float = 1.0, structures=("cortex", "gl
     onnx.save(model, folder / "model.onnx")
     channels = "".join(f"{name} = {number}\n" for number, name in enumerate(structures))
     (folder / "segmenter.toml").write_text(
-        f'mpp = {mpp}\nhead = "sigmoid"\n[structures]\n{channels}'
+        f'{more}\nmpp = {mpp}\nhead = "sigmoid"\n[structures]\n{channels}'
     )
     return folder
 

@@ -20,6 +20,7 @@ from glomerulab.structures.morphometry import MIN_ARTERY_UM
 from glomerulab.structures.summary import (
     EITHER,
     SUMMARY_FILE,
+    HardlyFound,
     Range,
     SlideSummary,
     read_summary,
@@ -284,6 +285,14 @@ def _missing(
     """Return why a measure cannot be given."""
     if not summaries:
         return {one: translate("no slide of the case was outlined", one) for one in LANGUAGES}
+    hardly = {
+        name: one.not_assessed[name]
+        for one in summaries
+        for name in _KINDS[key].needs
+        if name in one.not_assessed
+    }
+    if hardly:
+        return {language: _hardly_found(hardly, language) for language in LANGUAGES}
     unknown = [
         name
         for name in _KINDS[key].needs
@@ -305,6 +314,27 @@ def _missing(
             one: translate("the table objects.csv of a slide is missing", one) for one in LANGUAGES
         }
     return None
+
+
+def _hardly_found(found: Mapping[str, HardlyFound], language: Language) -> str:
+    first = next(iter(found.values()))
+    structures = [
+        translate(
+            "{structure} (Dice {dice})",
+            language,
+            structure=_within_sentence(name, language),
+            dice=f"{one.dice:.2f}",
+        )
+        for name, one in found.items()
+    ]
+    return translate(
+        "the segmenter {segmenter} hardly finds {structures} on images that it never saw; a Dice "
+        "of at least {least} is needed",
+        language,
+        segmenter=first.segmenter,
+        structures=translate("sign|, ", language).join(structures),
+        least=f"{first.least_dice:.2f}",
+    )
 
 
 def _within_sentence(structure_id: str, language: Language) -> str:

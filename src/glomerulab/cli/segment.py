@@ -89,6 +89,8 @@ def _print_summary(done: "SegmentSummary") -> None:
     n_before = sum(not one.is_new for one in done.slides)
     there = f", {n_before} of them before" if n_before else ""
     typer.echo(f"{count_noun(len(done.slides), 'slide')} segmented{there}: {done.folder}")
+    for note in done.notes:
+        typer.echo(f"note: {note}", err=True)
     notes = [f"{one.slide_id}: {note}" for one in done.slides for note in one.notes]
     for note in notes[:N_LISTED]:
         typer.echo(note, err=True)

@@ -24,6 +24,7 @@ __all__ = [
     "FieldCounts",
     "StructureScores",
     "count_field",
+    "pooled_dice",
     "score_structures",
     "scores_summary",
     "scores_table",
@@ -182,6 +183,13 @@ def scores_table(scores: Sequence[StructureScores]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def pooled_dice(scores: Sequence[StructureScores]) -> dict[str, float]:
+    """Return the Dice of each structure over all stains, of those that have one."""
+    return {
+        one.structure: one.dice for one in scores if one.stain == ALL and not np.isnan(one.dice)
+    }
+
+
 def scores_summary(scores: Sequence[StructureScores], language: Language) -> str:
     """Summarise the scores over all stains in a few sentences; empty without any."""
     pooled = [one for one in scores if one.stain == ALL and not np.isnan(one.dice)]
@@ -189,21 +197,22 @@ def scores_summary(scores: Sequence[StructureScores], language: Language) -> str
         return ""
     parts = [
         translate(
-            "{structure} Dice {dice:.2f} (95 % interval {low:.2f} to {high:.2f})",
+            "{structure} Dice {dice} (95 % interval {low} to {high})",
             language,
             structure=structure(one.structure).name_in(language),
-            dice=one.dice,
-            low=one.dice_interval.low,
-            high=one.dice_interval.high,
+            dice=f"{one.dice:.2f}",
+            low=f"{one.dice_interval.low:.2f}",
+            high=f"{one.dice_interval.high:.2f}",
         )
         for one in pooled
     ]
     parts += [
         translate(
-            "{structure}: {n_found} of {n_truth} found, {n_found} of {n_proposed} proposals right",
+            "{structure}: {n_found} of {n_truth} found, {n_right} of {n_proposed} proposals right",
             language,
             structure=structure(one.structure).name_in(language),
             n_found=one.objects.n_found,
+            n_right=one.objects.n_found,
             n_truth=one.objects.n_true,
             n_proposed=one.objects.n_proposed,
         )

@@ -9,6 +9,7 @@ from glomerulab.geometry import Region
 from glomerulab.inference.segmenter import Segmenter, open_segmenter
 from glomerulab.inference.slide_segmenter import segment_slide
 from glomerulab.runtime.files import partial_folder
+from glomerulab.runtime.messages import did_you_mean
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, Proposal
 from glomerulab.slides.slide import Slide
@@ -92,8 +93,9 @@ def open_detector(folder: Path) -> Detector:
     if GLOMERULUS not in segmenter.card.structures:
         known = ", ".join(segmenter.card.structures)
         raise CheckpointError(
-            f"the segmenter knows no glomerulus (its structures are {known}); give one that was "
-            "trained with glomerulus masks",
+            f"the segmenter knows no glomerulus (its structures are {known}"
+            f"{did_you_mean(GLOMERULUS, segmenter.card.structures)}); give one that was trained "
+            "with glomerulus masks",
             where=str(folder),
         )
     return Detector(segmenter, folder.resolve().name)

@@ -4,6 +4,7 @@ A segmenter is a run folder of ``glomerulab train-segmenter``, or the ONNX file 
 beside a ``segmenter.toml`` that tells what its channels are.
 """
 
+import csv
 import hashlib
 import os
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 SEGMENTER_FILE = "segmenter.toml"
+SCORES_FILE = "structure_scores.csv"
 OLD_FILE = "detector.json"
 """In the run folder of a sliding classifier, which earlier versions trained."""
 TOLERANCE = 0.01
@@ -144,7 +146,9 @@ class TorchSegmenter:
         from glomerulab.models.hardware import has_bfloat16
         from glomerulab.models.segmentation import load_segmenter
 
-        network, self.card = load_segmenter(folder)
+        files = SealedFolder.of(folder)
+        network, card = load_segmenter(files)
+        self.card = card if card.dice else card.model_copy(update={"dice": _dice_of(files, card)})
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._has_bfloat16 = has_bfloat16(self._device)
         self._network = network.to(self._device).to(memory_format=torch.channels_last)
@@ -181,6 +185,18 @@ class TorchSegmenter:
         return found
 
 
+def _dice_of(files: SealedFolder, card: SegmenterCard) -> dict[str, float]:
+    """Return the Dice that a run states beside its card, as runs of earlier versions did."""
+    if not files.has(SCORES_FILE):
+        return {}
+    rows = csv.DictReader(files.read(SCORES_FILE)[0].decode().splitlines())
+    return {
+        row["structure"]: float(row["dice"])
+        for row in rows
+        if row["stain"] == "all" and row["dice"] and row["structure"] in card.structures
+    }
+
+
 class OnnxSettings(BaseModel):
     """The content of ``segmenter.toml``."""
 
@@ -209,6 +225,9 @@ class OnnxSettings(BaseModel):
     """Height and width of a tile; a network of fixed size has its own."""
     stains: tuple[str, ...] = ()
     """That it was trained on."""
+    dice: dict[str, float] = Field(default_factory=dict)
+    """Of structures on images that it never saw, from 0 to 1; one with less than 0.2 is not
+    counted."""
 
 
 class OnnxSegmenter:
@@ -262,9 +281,10 @@ class OnnxSegmenter:
                 mean=settings.mean,
                 std=settings.std,
                 stains_seen=settings.stains,
-                # With what the channels are: other settings are another model.
+                dice=settings.dice,
+                # With what the channels are: other settings are another model, other scores not.
                 weights_sha256=hashlib.sha256(
-                    network + settings.model_dump_json().encode()
+                    network + settings.model_dump_json(exclude={"dice"}).encode()
                 ).hexdigest(),
             )
         except ValidationError as error:

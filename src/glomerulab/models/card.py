@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, deserialize
@@ -16,6 +16,7 @@ from glomerulab.taxonomy import Label, Taxonomy
 
 __all__ = [
     "CHECKPOINT",
+    "MIN_DICE",
     "ModelCard",
     "Option",
     "Origin",
@@ -27,7 +28,10 @@ __all__ = [
 ]
 
 CHECKPOINT = "checkpoint"
-
+MIN_DICE = 0.2
+"""Of a structure on images that a segmenter never saw. Dice is the harmonic mean of the share of
+the structure that is found and the share of the outlined that is right: below it, four fifths are
+missed, or four fifths of what is outlined is something else."""
 Triple = tuple[float, float, float]
 """One number per colour channel."""
 Option = bool | int | float | str | tuple[int | float, ...]
@@ -113,8 +117,19 @@ class SegmenterCard(BaseModel):
     test_summary: str = ""
     """Scores on groups that it never saw; empty if there are none."""
     test_summary_zh: str = ""
+    dice: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """Of structures on groups that it never saw; one that is absent was not scored."""
     weights_sha256: str = ""
     """Set when it is loaded."""
+
+    @property
+    def hardly_found(self) -> dict[str, float]:
+        """Structures with a Dice below `MIN_DICE`, of which no number can be given, with it."""
+        return {
+            name: self.dice[name]
+            for name in self.structures
+            if self.dice.get(name, MIN_DICE) < MIN_DICE
+        }
 
     @property
     def n_channels(self) -> int:
@@ -126,8 +141,9 @@ class SegmenterCard(BaseModel):
         for name, ids in (("structures", self.structures), ("cores", self.cores)):
             if len(set(ids)) < len(ids):
                 raise ValueError(f"{name} names a structure twice")
-        if others := set(self.cores) - set(self.structures):
-            raise ValueError(f"cores names {min(others)!r}, which is not in structures")
+        for key, named in (("cores", self.cores), ("dice", tuple(self.dice))):
+            if others := set(named) - set(self.structures):
+                raise ValueError(f"{key} names {min(others)!r}, which is not in structures")
         return self
 
 

@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from glomerulab.cases.case_folder import Note
 from glomerulab.cohort.slides_table import SlideEntry, read_slides
 from glomerulab.errors import GlomerulabError
-from glomerulab.inference.segmenter import Segmenter, open_segmenter
+from glomerulab.inference.outlines import segmenter_notes, write_outlined
+from glomerulab.inference.segmenter import open_segmenter
 from glomerulab.inference.slide_segmenter import segment_slide
 from glomerulab.pipeline.crop_folder import write_failures
 from glomerulab.pipeline.crop_plan import Failure
@@ -34,7 +34,7 @@ from glomerulab.runtime.resume import SettingsFile, folder_lock
 from glomerulab.runtime.tables import not_a_formula
 from glomerulab.slides.slide import open_slide
 from glomerulab.structures.summary import SUMMARY_FILE, read_summary
-from glomerulab.structures.write import STRUCTURE_FORMATS, StructureFormat, write_structures
+from glomerulab.structures.write import STRUCTURE_FORMATS, StructureFormat
 
 __all__ = ["SegmentSummary", "SegmentedSlide", "segment_slides"]
 
@@ -71,6 +71,8 @@ class SegmentSummary:
     slides: tuple[SegmentedSlide, ...]
     failures: tuple[Failure, ...]
     """Slides without a result."""
+    notes: tuple[str, ...] = ()
+    """What holds for every slide, such as structures that the segmenter hardly finds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +134,10 @@ def segment_slides(
     mine = part_slice(part or (1, 1), len(entries))
     items = list(zip(entries, places, strict=True))[mine]
     job = _Job(run, tuple(formats), mpp_override, stain)
+    card = kept(open_segmenter, run).card
     settings = {
         "research_use_only": True,
-        "model": kept(open_segmenter, run).card.weights_sha256,
+        "model": card.weights_sha256,
         "mpp_override": mpp_override,
         "stain": stain,
     }
@@ -161,6 +164,7 @@ def segment_slides(
             out,
             tuple(done[name] for name in ordered if name in done),
             tuple(failures[name] for name in ordered if name in failures),
+            tuple(segmenter_notes(card, run.resolve().name)),
         )
         if part is None:
             _write_table(out, entries, summary.slides)
@@ -180,8 +184,14 @@ def _segment(item: tuple[SlideEntry, Path], *, job: _Job, track: Track = silent)
         "mpp_override": override,
         "stain": stain,
     }
+    segmenter = kept(open_segmenter, job.run)
+    hardly_found = segmenter.card.hardly_found
     record = _read_record(folder)
-    if made_from.items() <= record.items() and set(job.formats) <= set(record["formats"]):
+    if (
+        made_from.items() <= record.items()
+        and set(job.formats) <= set(record["formats"])
+        and record.get("not_assessed", {}) == hardly_found
+    ):
         return _segmented(folder, record, is_new=False)
     with (
         open_slide(entry.path, mpp_override=override) as slide,
@@ -189,36 +199,28 @@ def _segment(item: tuple[SlideEntry, Path], *, job: _Job, track: Track = silent)
         partial_folder(folder / "map") as temporary,
     ):
         (folder / SLIDE_FILE).unlink(missing_ok=True)
-        segmenter = kept(open_segmenter, job.run)
         found = segment_slide(slide, segmenter, temporary, track=track)
-        notes = [str(one) for one in slide.scale_warnings]
-        notes += [note.en for note in (*found.notes, *_stain_notes(stain, segmenter))]
-        write_structures(
-            found.map,
+        notes = write_outlined(
+            found,
             slide,
             folder,
+            segmenter=segmenter,
+            run=job.run.resolve().name,
             formats=job.formats,
             slide_id=entry.slide_id,
             stain=stain,
-            notes=[*notes, *filter(None, [segmenter.card.test_summary])],
         )
     record = {
         **made_from,
+        "not_assessed": hardly_found,
         "formats": list(job.formats),
         "n_tiles": found.n_tiles,
         "tissue_mm2": found.tissue_um2 / UM2_PER_MM2,
         "failed_tiles": [{**asdict(one.box), "reason": one.reason} for one in found.failures],
-        "notes": notes,
+        "notes": list(notes),
     }
     SettingsFile(folder / SLIDE_FILE).write(record)
     return _segmented(folder, record, is_new=True)
-
-
-def _stain_notes(stain: str | None, segmenter: Segmenter) -> list[Note]:
-    seen = segmenter.card.stains_seen
-    if stain is None or not seen or stain in seen:
-        return []
-    return [Note.of("The segmenter was trained on no slide stained {stain}.", stain=stain)]
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

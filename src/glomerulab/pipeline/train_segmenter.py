@@ -15,6 +15,7 @@ from glomerulab.evaluation.segmentation import (
     FieldCounts,
     StructureScores,
     count_field,
+    pooled_dice,
     score_structures,
     scores_summary,
     scores_table,
@@ -34,7 +35,7 @@ from glomerulab.runtime.sealing import (
     refuse_other_model,
     write_seal,
 )
-from glomerulab.structures.classes import KNOWN_STRUCTURES
+from glomerulab.structures.classes import own_structures
 from glomerulab.structures.maps import CORE, LAYERS, Bits, MapFrame, StructureMap
 from glomerulab.training.segmentation.config import SegmenterConfig, segmenter_values
 from glomerulab.training.segmentation.fields import Field
@@ -217,13 +218,11 @@ def predicted_frame(segmenter: Segmenter, pixels: RgbImage) -> MapFrame:
 
 
 def _unknown_structures(config: SegmenterConfig) -> Iterator[str]:
-    known = [one.id for one in KNOWN_STRUCTURES]
-    for name in config.ordered_structures():
-        if name not in known:
-            yield (
-                f"{name!r} is a structure of your own, an area whose objects are not counted"
-                f"{did_you_mean(name, known)}"
-            )
+    for name, similar in own_structures(config.ordered_structures()).items():
+        yield (
+            f"{name!r} is a structure of your own, an area whose objects are not counted"
+            f"{did_you_mean(name, similar)}"
+        )
 
 
 def _train_and_score(
@@ -246,11 +245,12 @@ def _train_and_score(
         _write_scores(counts, run)
         network, card = load_segmenter(files)
         scores = score_structures(counts)
-        summaries = {
+        scored = {
             "test_summary": scores_summary(scores, "en"),
             "test_summary_zh": scores_summary(scores, "zh"),
+            "dice": pooled_dice(scores),
         }
-        save_segmenter(run / "checkpoint", network.state_dict(), card.model_copy(update=summaries))
+        save_segmenter(run / "checkpoint", network.state_dict(), card.model_copy(update=scored))
     write_seal(run)
     remove_state(run)
     return counts

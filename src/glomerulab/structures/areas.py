@@ -1,6 +1,6 @@
 """Areas and counts of the structures at the three layers of a map: the summary of a slide."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,13 @@ from glomerulab.runtime.jit import I64, U16, compiled
 from glomerulab.structures.instances import count_possible
 from glomerulab.structures.maps import StructureMap, read_rows
 from glomerulab.structures.morphometry import MeasuredObject
-from glomerulab.structures.summary import EITHER, Range, SlideSummary, StructureSummary
+from glomerulab.structures.summary import (
+    EITHER,
+    HardlyFound,
+    Range,
+    SlideSummary,
+    StructureSummary,
+)
 
 __all__ = ["area_summaries", "quotient", "summarize"]
 
@@ -30,8 +36,9 @@ def summarize(
     slide_id: str,
     stain: str | None,
     notes: Sequence[str] = (),
+    not_assessed: Mapping[str, HardlyFound] | None = None,
 ) -> SlideSummary:
-    """Return areas, counts and shares of a slide.
+    """Return areas, counts and shares of a slide, of the structures that the frame assesses.
 
     An object counts as certain if at least half of its pixels are; possible objects are the likely
     ones and the areas without a likely pixel.
@@ -47,7 +54,7 @@ def summarize(
         else _with_counts(of, by_structure.get(name, []), possible[name])
         for name, of in area_summaries(structure_map).items()
     }
-    missing = [] if "cortex" in structures else [NO_CORTEX]
+    missing = [] if "cortex" in frame.structures else [NO_CORTEX]
     glomeruli, cortex = structures.get("glomerulus"), structures.get("cortex")
     density = None
     if glomeruli and cortex and glomeruli.n_in_cortex:
@@ -59,6 +66,7 @@ def summarize(
         structures=structures,
         glomeruli_per_mm2=density,
         notes=(*notes, *missing),
+        not_assessed=not_assessed or {},
     )
 
 
@@ -81,14 +89,14 @@ def _counted(objects: Sequence[MeasuredObject], n_possible: int) -> Range:
 def area_summaries(
     structure_map: StructureMap, *, strip_rows: int | None = None
 ) -> dict[str, StructureSummary]:
-    """Return the areas of each structure of a map, in all and within the cortex.
+    """Return the areas of each assessed structure of a map, in all and within the cortex.
 
     Shares of the cortex are, for low and high, the lowest of the certain and the highest of the
     possible structure in the certain, likely and possible cortex; where the map knows both
     atrophic tubules and fibrosis, what either covers is added.
     """
     frame = structure_map.frame
-    groups: dict[str, tuple[str, ...]] = {name: (name,) for name in frame.structures}
+    groups: dict[str, tuple[str, ...]] = {name: (name,) for name in frame.assessed}
     if {"atrophic_tubule", "fibrosis"} <= groups.keys():
         groups[EITHER] = ("atrophic_tubule", "fibrosis")
     has_cortex = "cortex" in groups
@@ -132,7 +140,7 @@ def _level_counts(
 ) -> I64:
     frame = structure_map.frame
     bits = np.array([sum(int(frame.bit(name)) for name in names) for names in groups], np.uint16)
-    cortex = frame.bit("cortex") if "cortex" in frame.structures else np.uint16(0)
+    cortex = frame.bit("cortex") if "cortex" in frame.assessed else np.uint16(0)
     counts = np.zeros((len(groups), 4, 4), np.int64)
     rows = strip_rows or max(1, STRIP_PX // frame.width)
     for top in range(0, frame.height, rows):

@@ -1,5 +1,6 @@
 """The structures that the package knows: names, colours, and which lies within which."""
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ __all__ = [
     "Structure",
     "find_structure",
     "in_drawing_order",
+    "own_structures",
     "structure",
 ]
 
@@ -86,6 +88,15 @@ def structure(structure_id: str) -> Structure:
 def find_structure(name: str) -> Structure | None:
     """Return the known structure of an id or a name, English or Chinese, in letters of any case."""
     return _BY_NAME.get(_key(name))
+
+
+def own_structures(structure_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Return the ids that the package does not know, with those that it knows and are similar."""
+    return {
+        name: difflib.get_close_matches(name, _BY_ID)
+        for name in structure_ids
+        if name not in _BY_ID
+    }
 
 
 def in_drawing_order(structure_ids: Iterable[str]) -> Sequence[str]:

@@ -51,6 +51,8 @@ class MapFrame:
     """Level-0 pixels per pixel of the map, x and y."""
     slide_size: tuple[int, int]
     """Width and height of level 0."""
+    not_assessed: tuple[str, ...] = ()
+    """Structures of which nothing is counted or measured, since the segmenter hardly finds them."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for more structures than bits."""
@@ -60,6 +62,11 @@ class MapFrame:
     def bit(self, structure_id: str) -> np.uint16:
         """Return the bit of a structure."""
         return np.uint16(1 << self.structures.index(structure_id))
+
+    @property
+    def assessed(self) -> tuple[str, ...]:
+        """Structures that are counted and measured."""
+        return tuple(name for name in self.structures if name not in self.not_assessed)
 
     @property
     def pixel_um2(self) -> float:

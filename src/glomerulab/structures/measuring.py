@@ -97,7 +97,7 @@ def _measured(
         lit = None if light is None else light.within(one)
         measures |= tube_measures(one, polygon, lit, frame)
     in_cortex = None
-    if "cortex" in frame.structures:
+    if "cortex" in frame.assessed:
         inside = part_mask(one, "cortex", structure_map)
         in_cortex = bool(2 * np.count_nonzero(inside) >= np.count_nonzero(one.mask))
     return MeasuredObject(
@@ -117,7 +117,7 @@ def _add_nuclei(
     """
     slide, structure_map = where
     ones = list(glomeruli.values())
-    part = "tuft" if "tuft" in structure_map.frame.structures else "glomerulus"
+    part = "tuft" if "tuft" in structure_map.frame.assessed else "glomerulus"
     masks = [part_mask(one, part, structure_map) for one in ones]
     counts = nuclei_of(ones, masks, (slide, structure_map.frame), stain)
     if isinstance(counts, str):

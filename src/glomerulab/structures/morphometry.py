@@ -119,14 +119,14 @@ def glomerulus_measures(
     """Return tuft, Bowman's space and sclerosed share of a glomerulus, as far as the map knows."""
     found = {}
     frame = structure_map.frame
-    if "tuft" in frame.structures:
+    if "tuft" in frame.assessed:
         tuft = part_mask(of, "tuft", structure_map)
         tuft_area = _area(tuft, frame)
         found["tuft_area_um2"] = tuft_area
         found["tuft_share"] = _share(tuft_area, area)
         error = _sum_of_errors(area, tuft_area)
         found["bowman_space_um2"] = Measure(area.value - tuft_area.value, error)
-    if "sclerosed_glomerulus" in frame.structures:
+    if "sclerosed_glomerulus" in frame.assessed:
         sclerosed = part_mask(of, "sclerosed_glomerulus", structure_map)
         found["sclerosed_share"] = _share(_area(sclerosed, frame), area)
     return found

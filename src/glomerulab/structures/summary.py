@@ -7,7 +7,7 @@ wherever it is possible (`glomerulab.structures.maps.LAYERS`).
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from glomerulab.runtime.files import atomic_write, read_content
 __all__ = [
     "EITHER",
     "SUMMARY_FILE",
+    "HardlyFound",
     "Range",
     "SlideSummary",
     "StructureSummary",
@@ -59,8 +60,20 @@ class StructureSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class HardlyFound:
+    """Why a structure is not assessed."""
+
+    segmenter: str
+    """Name of its folder."""
+    dice: float
+    """On images that it never saw."""
+    least_dice: float
+    """From which a structure is assessed."""
+
+
+@dataclass(frozen=True, slots=True)
 class SlideSummary:
-    """All structures of a slide that the segmenter knows; one that it does not know is absent."""
+    """All structures of a slide that the segmenter finds; one that it does not know is absent."""
 
     slide_id: str
     stain: str | None
@@ -72,6 +85,8 @@ class SlideSummary:
     """Glomeruli in the cortex per mm² of it; None where either is unknown."""
     notes: tuple[str, ...] = ()
     """Why a number is missing or doubtful, whole sentences in English."""
+    not_assessed: Mapping[str, HardlyFound] = field(default_factory=dict)
+    """By id, structures that the segmenter knows and hardly finds; they are not in `structures`."""
 
     @property
     def cortex_mm2(self) -> Range | None:

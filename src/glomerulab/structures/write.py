@@ -1,7 +1,8 @@
 """Write what a segmenter found on a slide, in the formats that other programs open."""
 
 import csv
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,7 +16,12 @@ from glomerulab.structures.label_image import write_label_image
 from glomerulab.structures.maps import StructureMap
 from glomerulab.structures.measuring import measure_objects
 from glomerulab.structures.morphometry import MEASURES, MeasuredObject
-from glomerulab.structures.summary import SUMMARY_FILE, SlideSummary, write_summary
+from glomerulab.structures.summary import (
+    SUMMARY_FILE,
+    HardlyFound,
+    SlideSummary,
+    write_summary,
+)
 
 __all__ = [
     "STRUCTURE_FORMATS",
@@ -59,6 +65,7 @@ def write_structures(
     slide_id: str | None = None,
     stain: str | None = None,
     notes: Sequence[str] = (),
+    not_assessed: Mapping[str, HardlyFound] | None = None,
 ) -> SlideSummary:
     """Write the structures of a slide into a folder, and return their summary.
 
@@ -79,6 +86,8 @@ def write_structures(
         HE, PAS, …; by default what the slide's metadata name.
     notes : sequence of str, optional
         What is doubtful about the map, for the summary.
+    not_assessed : mapping, optional
+        By id, structures that are outlined and not counted, measured or taken as a part of others.
 
     Raises
     ------
@@ -89,9 +98,17 @@ def write_structures(
     """
     make_folder(folder)
     slide_id, stain = slide_id or slide.slide_id, stain or slide.stain
+    if not_assessed:
+        frame = replace(structure_map.frame, not_assessed=tuple(not_assessed))
+        structure_map = replace(structure_map, frame=frame)
     objects, doubts = measure_objects(structure_map, slide, stain=stain)
     summary = summarize(
-        structure_map, objects, slide_id=slide_id, stain=stain, notes=[*notes, *doubts]
+        structure_map,
+        objects,
+        slide_id=slide_id,
+        stain=stain,
+        notes=[*notes, *doubts],
+        not_assessed=not_assessed,
     )
     if "csv" in formats:
         write_objects_csv(objects, slide_id, folder / OBJECTS_FILE)

@@ -101,6 +101,44 @@ def test_a_segmenter_that_lacks_a_class_leaves_its_item_open_and_names_the_class
     assert "cortex" in no_cortex["glomeruli_per_mm2"].basis["en"]
 
 
+@pytest.mark.parametrize(
+    ("structure", "rule_set", "item"),
+    [
+        ("atrophic_tubule", "mest_c_like", "T"),
+        ("fibrosis", "mest_c_like", "T"),
+        ("cortex", "mest_c_like", "T"),
+        ("fibrosis", "banff_like", "ci"),
+        ("tubule", "banff_like", "ct"),
+        ("atrophic_tubule", "banff_like", "ct"),
+        ("artery", "adequacy", "arteries"),
+    ],
+)
+def test_what_the_segmenter_hardly_finds_is_not_graded_and_its_score_is_named(
+    structure: str, rule_set: str, item: str
+) -> None:
+    found = _item(_measured(outlined_slide(hardly_found={structure: 0.03})), rule_set, item)
+    assert found.grade is None
+    assert found.not_assessed is not None
+    for text in found.not_assessed.values():
+        assert "net" in text
+        assert "0.03" in text
+    assert structure.replace("_", " ").removeprefix("interstitial ") in found.not_assessed["en"]
+
+
+def test_only_what_needs_the_structure_is_not_assessed() -> None:
+    structures = _measured(outlined_slide(hardly_found={"cortex": 0.1}))
+    missing = {one.key for one in structures.measures if one.value is None}
+    assert missing == {
+        "cortex_mm2",
+        "atrophy",
+        "fibrosis",
+        "atrophy_or_fibrosis",
+        "together",
+        "atrophy_of_tubules",
+        "glomeruli_per_mm2",
+    }
+
+
 def test_slides_are_pooled_by_their_cortex() -> None:
     small = outlined_slide("a", cortex=1.0, fibrosis=0.8, glomeruli=3)
     large = outlined_slide("b", cortex=3.0, fibrosis=0.2, glomeruli=9)

@@ -171,3 +171,39 @@ def test_the_command_prints_what_it_did_and_refuses_an_unknown_format(cohort) ->
     refused = CliRunner().invoke(app, [*command, "svg"])
     assert isinstance(refused.exception, ConfigError)
     assert "svg" in str(refused.exception)
+
+
+def test_what_the_segmenter_hardly_finds_is_outlined_and_not_counted(cohort, tmp_path) -> None:
+    write_segmenter(cohort / "segmenter", more="dice = { cortex = 0.1 }")
+    done = segment(cohort, tmp_path / "out", formats=("csv", "geojson"))
+    folder = done.slides[0].folder
+    summary = read_summary(folder / "summary.json")
+    assert set(summary.structures) == {"glomerulus"}
+    assert summary.glomeruli_per_mm2 is None
+    assert summary.structures["glomerulus"].n_in_cortex is None
+    reason = summary.not_assessed["cortex"]
+    assert (reason.segmenter, reason.dice) == ("segmenter", 0.1)
+    assert any("Cortex (Dice 0.10)" in note for note in summary.notes)
+    assert any("Cortex (Dice 0.10)" in note for note in done.notes)
+    assert any("not known" in note and "Glomerulus" in note for note in done.notes)
+    outlines = json.loads((folder / "structures.geojson").read_text())["features"]
+    assert any(one["properties"]["classification"]["name"] == "Cortex" for one in outlines)
+    assert {row["in_cortex"] for row in rows(folder / "objects.csv")} == {""}
+    assert "cortex_mm2" not in rows(tmp_path / "out" / "slides.csv")[0]
+
+
+def test_a_slide_is_segmented_again_when_the_scores_changed(cohort, tmp_path) -> None:
+    slide, model = cohort / "slides" / "b.tif", cohort / "segmenter"
+    segment_slides(slide, model, tmp_path / "out", formats=("csv",))
+    for more in ("dice = { glomerulus = 0.1 }", "dice = { glomerulus = 0.9 }"):
+        write_segmenter(model, more=more)
+        (one,) = segment_slides(slide, model, tmp_path / "out", formats=("csv",)).slides
+        assert one.is_new
+        found = read_summary(one.folder / "summary.json").structures
+        assert ("glomerulus" in found) == ("0.9" in more)
+
+
+def test_a_mistyped_structure_is_told(cohort, tmp_path) -> None:
+    write_segmenter(cohort / "segmenter", structures=("cortex", "glomerulis"))
+    done = segment(cohort, tmp_path / "out", formats=("csv",))
+    assert any("glomerulis" in note and "glomerulus" in note for note in done.notes)

@@ -8,6 +8,7 @@ from glomerulab.cases.counting import is_bare_number
 from glomerulab.i18n.catalogue import Language, localized, translate, translate_count
 from glomerulab.i18n.sentences import translate_filled
 from glomerulab.reports.case.text import outdated_text
+from glomerulab.structures.classes import KNOWN_STRUCTURES
 
 MAX_LISTED = 12
 
@@ -62,10 +63,14 @@ def _of_outlines(case: Case, language: Language) -> list[CaseWarning]:
     title = translate("Cortex and tissue", language)
     found = []
     for note in () if case.structures is None else case.structures.notes:
-        text = translate_filled(note, language, "predict")
-        text = translate_filled(text, language, "evaluation")
+        text = translate_filled(note, language, "predict", names=_structure_names)
+        text = translate_filled(text, language, "evaluation", names=_structure_names)
         found.append(CaseWarning("note", title, text, is_severe=False))
     return found
+
+
+def _structure_names() -> dict[str, str]:
+    return {one.name: one.name_in("zh") for one in KNOWN_STRUCTURES}
 
 
 EDITS: dict[str, tuple[str, str]] = {
@@ -179,6 +184,11 @@ def _proposed(case: Case, language: Language, _max: int | None) -> CaseWarning |
         return None
     detector = case.facts.detector
     performance = "" if detector is None else localized(detector, "test_summary", language)
+    performance = performance or translate(
+        "It is not known how well it finds glomeruli, since it was not scored on images that it "
+        "never saw.",
+        language,
+    )
     return CaseWarning(
         "proposed",
         translate(

@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -11,6 +12,7 @@ from glomerulab.cases.case import Case, build_cases
 from glomerulab.cases.case_folder import CaseFolder
 from glomerulab.cli.main import app
 from glomerulab.errors import GlomerulabError
+from glomerulab.inference.outlines import segmenter_notes
 from glomerulab.reports.case.csv_tables import write_results_csv
 from glomerulab.reports.case.dicom_sr import write_case_sr
 from glomerulab.reports.case.fhir import observations, write_case_fhir
@@ -20,6 +22,7 @@ from glomerulab.reports.case.view import case_view
 from glomerulab.reports.case.warnings import case_warnings
 from glomerulab.structures.summary import Range
 from tests.support.outlines import outlined_slide, write_outlines
+from tests.support.segmenters import ByColour
 from tests.support.sr_groups import groups_of, numbers_of, question_of, values_of
 
 
@@ -127,3 +130,42 @@ def test_report_takes_the_folder_of_segment(folder, outlines, tmp_path) -> None:
     result = CliRunner().invoke(app, [*arguments, "--structures", str(tmp_path)])
     assert isinstance(result.exception, GlomerulabError)
     assert "glomerulab segment" in str(result.exception)
+
+
+def test_what_the_segmenter_hardly_finds_is_not_assessed_on_every_page(folder, tmp_path) -> None:
+    slides = sorted({call.slide_id for call in folder.calls} - {""})
+    hardly = {"atrophic_tubule": 0.0, "artery": 0.05}
+    write_outlines(tmp_path / "o", [outlined_slide(one, hardly_found=hardly) for one in slides])
+    case = build_cases(folder, structures=tmp_path / "o")[0]
+    for language in ("en", "zh"):
+        view = case_view(case, language)
+        rows = {row.item: row for rule in view.rules for row in rule.not_assessed}
+        for item, score in (("T", "0.00"), ("arteries", "0.05")):
+            assert "net" in rows[item].reason
+            assert score in rows[item].reason
+    assert "atrophic tubule (Dice 0.00)" in render_case_html(case, folder.folder)
+    write_results_csv(case, tmp_path / "r.csv")
+    with (tmp_path / "r.csv").open(encoding="utf-8-sig", newline="") as file:
+        found = {(row["rule_set"], row["item"]): row for row in csv.DictReader(file)}
+    assert found["mest_c_like", "T"]["grade"] == ""
+    assert found["structures", "arteries"]["value"] == ""
+
+
+def test_scores_and_names_in_notes_are_in_chinese(folder, tmp_path) -> None:
+    card = ByColour(dice={"glomerulus": 0.04}).card
+    scores = (
+        "On images that the segmenter never saw (groups: 3): Glomerulus Dice 0.04 (95 % interval "
+        "0.00 to 0.10); Glomerulus: 1 of 9 found, 1 of 4 proposals right; right is an overlap "
+        "(IoU) of at least 0.5."
+    )
+    notes = (scores, *segmenter_notes(card, "net"))
+    slides = sorted({call.slide_id for call in folder.calls} - {""})
+    write_outlines(tmp_path / "o", [replace(outlined_slide(one), notes=notes) for one in slides])
+    case = build_cases(folder, structures=tmp_path / "o")[0]
+    told = [one.text for one in case_warnings(case, "zh")]
+    about = [text for text in told if "0.04" in text or "net" in text]
+    assert len(about) == 3
+    for text in about:
+        words = re.findall(r"[A-Za-z]{2,}", text)
+        assert set(words) <= {"Dice", "IoU", "net"}
+    assert [one.text for one in case_warnings(case, "en") if one.text in notes] == list(notes)

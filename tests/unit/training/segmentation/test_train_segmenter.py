@@ -17,7 +17,7 @@ from glomerulab.errors import (
     TrainingError,
 )
 from glomerulab.inference.segmenter import open_segmenter
-from glomerulab.models.segmentation import load_segmenter
+from glomerulab.models.segmentation import load_segmenter, save_segmenter
 from glomerulab.pipeline.train_segmenter import train_segmenter
 from glomerulab.runtime.sealing import check_seal
 from tests.support.segmenters import write_segmenter
@@ -45,11 +45,24 @@ def test_a_run_is_scored_sealed_and_opened(make_fields: MakeFields, configure: C
     assert card.stains_seen == ("PAS",)
     assert "Dice" in card.test_summary
     assert card.test_summary_zh
+    assert card.dice == {"glomerulus": pytest.approx(scores["dice"][0])}
     assert not (run / "state").exists()
     with pytest.raises(OutputError):
         train_segmenter(config)
     again = train_segmenter(config, resume=True)
     assert [one.dice for one in again.scores] == [one.dice for one in trained.scores]
+
+
+def test_scores_of_an_earlier_version_are_read_beside_its_card(
+    make_fields: MakeFields, configure: Configure
+) -> None:
+    run = train_segmenter(configure(disc_set(make_fields(6)), epochs=1)).run
+    dice = open_segmenter(run).card.dice
+    network, card = load_segmenter(run)
+    (run / "seal.json").unlink()
+    save_segmenter(run / "checkpoint", network.state_dict(), card.model_copy(update={"dice": {}}))
+    assert open_segmenter(run).card.dice == pytest.approx(dice)
+    assert open_segmenter(run / "checkpoint").card.dice == {}
 
 
 def test_a_resumed_run_ends_with_the_same_weights(
