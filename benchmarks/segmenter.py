@@ -25,13 +25,9 @@ from skimage.morphology import h_maxima
 from glomerulab.cli.options import parse_settings
 from glomerulab.evaluation.segmentation import StructureScores, score_structures, scores_table
 from glomerulab.inference.segmenter import Probabilities, Segmenter, open_segmenter
+from glomerulab.inference.slide_segmenter import segment_image
 from glomerulab.phantom.slides import write_phantom_slides
-from glomerulab.pipeline.train_segmenter import (
-    predicted_frame,
-    predicted_map,
-    score_fields,
-    train_segmenter,
-)
+from glomerulab.pipeline.train_segmenter import score_fields, train_segmenter
 from glomerulab.runtime.shipped import shipped_configs
 from glomerulab.structures.maps import StructureMap
 from glomerulab.training.segmentation.config import SegmenterConfig, read_segmenter_config
@@ -179,7 +175,7 @@ def phantom(folder: Path, settings: Mapping[str, object]) -> None:
             show(score_structures(score_fields(segmenter, some)), name)
             for how, cores in OTHER_CORES.items():
                 other = score_structures(score_fields(OtherCores(segmenter, cores), some))
-                show([one for one in other if one.detection], f"{name}, {how}")
+                show([one for one in other if one.objects], f"{name}, {how}")
             print("atrophy share of the cortex, true and found:", shares(segmenter, some))
 
 
@@ -237,9 +233,9 @@ def shares(segmenter: Segmenter, some: Sequence[Field]) -> str:
         true, found = [0, 0], [0, 0]
         for window in one.windows():
             pixels, labels = one.read_window(window)
-            frame = predicted_frame(segmenter, pixels)
+            predicted = segment_image(pixels, segmenter)
+            frame = predicted.frame
             truth = StructureMap(frame, labels.present, labels.present, labels.present, labels.core)
-            predicted = predicted_map(segmenter, pixels, frame)
             for sums, layers in ((true, truth), (found, predicted)):
                 cortex = layers.likely & frame.bit("cortex") > 0
                 atrophic = layers.likely & frame.bit("atrophic_tubule") > 0

@@ -5,46 +5,41 @@ network lacks surroundings, has no weight, and the weight rises over the half be
 slide its pixels are mirrored. Only the overlaps of one row of tiles are held in memory.
 """
 
-import copy
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_dilation, binary_fill_holes, label
 
 from glomerulab.cases.case_folder import Note
 from glomerulab.errors import GlomerulabError, SlideError
 from glomerulab.geometry import Box
+from glomerulab.i18n.catalogue import LANGUAGES, translate
 from glomerulab.images import RgbImage
+from glomerulab.inference.read_ahead import MemoryImage, Source, read_ahead
 from glomerulab.inference.segmenter import Segmenter
+from glomerulab.models.card import SegmenterCard
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.scale import SAME_MPP
 from glomerulab.slides.slide import Slide
-from glomerulab.stain.optical_density import tissue_mask
+from glomerulab.structures.classes import structure
 from glomerulab.structures.maps import LAYERS, MapFrame, StructureMap, create_map, release
+from glomerulab.structures.tissue import Tissue, find_tissue
 
-__all__ = ["SlideSegmentation", "TileFailure", "TileSettings", "segment_slide"]
+__all__ = ["SlideSegmentation", "TileFailure", "TileSettings", "segment_image", "segment_slide"]
 
 MAX_COARSER = 2.0
 """A slide this many times coarser than the model is refused."""
 SAME_SCALE = 0.03
 """A level of the slide whose mpp differs by less than this share from the model's is taken as it
 is: training varies the scale more, and its pixels are sharp and quick to read."""
-TISSUE_MPP = 16.0
-TISSUE_LIGHTNESS = 0.93
-"""Relative to the glass, at the resolution of the tissue mask."""
-MIN_TISSUE_UM2 = 2500.0
-"""A smaller piece is dust."""
-AROUND_TISSUE_UM = 48.0
-"""Structures reach so far beyond the tissue that is seen at low resolution."""
-N_AHEAD = 3
-"""Tiles that are read while the network works."""
+MAX_OUTSIDE = 0.1
+"""Share of a structure's pixels outside the tissue above which these are not counted."""
+STRIP_PX = 1 << 22
 
 FloatMap = npt.NDArray[np.float32]
 BoolMap = npt.NDArray[np.bool_]
@@ -119,7 +114,8 @@ def segment_slide(
     Returns
     -------
     SlideSegmentation
-        A slide of glass gives an empty map and a note. Tiles that cannot be read are failures.
+        A slide of glass gives an empty map and a note. Tiles that cannot be read are failures. A
+        structure of which more than a tenth lies outside the tissue is told, and kept within it.
 
     Raises
     ------
@@ -130,12 +126,8 @@ def segment_slide(
     """
     card = segmenter.card
     frame = map_frame(slide, card.structures, card.mpp)
-    if card.has_fixed_size:
-        tiles = TileSettings(card.patch_px, card.patch_px // 4)
-    else:
-        tiles = _fitting(tiles or TileSettings(), max(frame.width, frame.height))
     notes = _scale_notes(slide, card.mpp)
-    tissue = _Tissue(slide, frame)
+    tissue = find_tissue(slide, least_mpp=max(frame.mpp))
     run = _Run(slide, segmenter, create_map(folder, frame), tissue, tiles)
     places = run.places()
     for _ in track(run.rows(places), "Segmenting tissue", len({row for row, _ in places})):
@@ -157,9 +149,35 @@ def segment_slide(
                 slide=slide.slide_id,
             )
         )
+    if outside := run.drop_outside():
+        notes.append(_outside_note(outside, slide.slide_id))
     return SlideSegmentation(
         run.map, len(places), tissue.area_um2, tuple(run.failures), tuple(notes)
     )
+
+
+def segment_image(pixels: RgbImage, segmenter: Segmenter) -> StructureMap:
+    """Find the structures of an image at the model's mpp, as on a slide that is all tissue.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (H, W, 3)
+
+    Returns
+    -------
+    StructureMap
+        In memory; its frame has the size and scale of the image.
+    """
+    height, width = pixels.shape[:2]
+    card = segmenter.card
+    frame = MapFrame(
+        card.structures, width, height, (card.mpp, card.mpp), (1.0, 1.0), (width, height)
+    )
+    layers = [np.zeros((height, width), np.uint16) for _ in range(len(LAYERS) + 1)]
+    run = _Run(MemoryImage(pixels), segmenter, StructureMap(frame, *layers), None, None)
+    for _ in run.rows(run.places()):
+        pass
+    return run.map
 
 
 def map_frame(slide: Slide, structures: Sequence[str], mpp: float) -> MapFrame:
@@ -204,36 +222,26 @@ def _scale_notes(slide: Slide, mpp: float) -> list[Note]:
     ]
 
 
-class _Tissue:
-    """Where a slide has tissue, at low resolution."""
-
-    def __init__(self, slide: Slide, frame: MapFrame) -> None:
-        self._frame = frame
-        self._mpp = max(TISSUE_MPP, *frame.mpp)
-        pixels = slide.read_region(Box(0, 0, *slide.dimensions), mpp=self._mpp)
-        white = np.array(slide.background, dtype=np.float64)
-        mask = binary_fill_holes(tissue_mask(pixels, white, glass_lightness=TISSUE_LIGHTNESS))
-        labels, _ = label(mask, np.ones((3, 3)))
-        sizes = np.bincount(labels.ravel())
-        is_dust = sizes < MIN_TISSUE_UM2 / self._mpp**2
-        is_dust[0] = True
-        kept: BoolMap = ~is_dust[labels]
-        self.area_um2 = float(kept.sum()) * self._mpp**2
-        reach = round(AROUND_TISSUE_UM / self._mpp)
-        self._mask: BoolMap = binary_dilation(kept, iterations=reach) if reach else kept
-
-    def of(self, columns: range, rows: range) -> BoolMap:
-        """Return which pixels of the map have tissue, shape (rows, columns)."""
-        down = self._places(rows, self._frame.height, self._mask.shape[0])
-        across = self._places(columns, self._frame.width, self._mask.shape[1])
-        found: BoolMap = self._mask[np.ix_(down, across)]
-        return found
-
-    @staticmethod
-    def _places(pixels: range, length: int, n: int) -> npt.NDArray[np.intp]:
-        """Return the cells of the mask under pixels of the map."""
-        middles = np.arange(pixels.start, pixels.stop) + 0.5
-        return (middles * (n / length)).astype(np.intp)
+def _outside_note(outside: Mapping[str, float], slide_id: str) -> Note:
+    texts = {
+        language: translate(
+            "Of what the segmenter outlined on slide {slide}, these shares lie outside the tissue "
+            "and are not counted: {parts}.",
+            language,
+            slide=slide_id,
+            parts=translate("sign|, ", language).join(
+                translate(
+                    "{structure} ({n} %)",
+                    language,
+                    structure=structure(name).name_in(language),
+                    n=f"{100 * share:.0f}",
+                )
+                for name, share in outside.items()
+            ),
+        )
+        for language in LANGUAGES
+    }
+    return Note(**texts)
 
 
 class _TileError(GlomerulabError):
@@ -245,19 +253,20 @@ class _Run:
 
     def __init__(
         self,
-        slide: Slide,
+        source: Source,
         segmenter: Segmenter,
         target: StructureMap,
-        tissue: _Tissue,
-        tiles: TileSettings,
+        tissue: Tissue | None,
+        tiles: TileSettings | None,
     ) -> None:
         self.map = target
         self.failures: list[TileFailure] = []
-        self._slide = slide
+        self._source = source
         self._segmenter = segmenter
         self._tissue = tissue
         self._frame = frame = target.frame
-        self._tiles = tiles
+        self._tiles = tiles = _fitting(tiles or TileSettings(), segmenter.card, frame)
+        self._n_outlined, self._n_outside = np.zeros((2, len(frame.structures)), np.int64)
         self._n_columns, self._n_rows = (
             max(1, math.ceil((length + 2 * tiles.context_px - tiles.overlap_px) / tiles.step_px))
             for length in (frame.width, frame.height)
@@ -271,7 +280,8 @@ class _Run:
             (row, column)
             for row in range(self._n_rows)
             for column in range(self._n_columns)
-            if self._tissue.of(*self._extent(row, column)).any()
+            if self._tissue is None
+            or self._tissue.of(self._tissue.near, self._frame, *self._extent(row, column)).any()
         ]
 
     def rows(self, places: Sequence[tuple[int, int]]) -> Iterator[int]:
@@ -308,6 +318,31 @@ class _Run:
         if before[0] >= 0:
             yield before[0]
 
+    def drop_outside(self) -> dict[str, float]:
+        """Return the structures of which too much lies outside the tissue, with the share of it.
+
+        What of them lies there is taken out of the map.
+        """
+        shares = self._n_outside / np.maximum(self._n_outlined, 1)
+        found = {
+            name: float(share)
+            for name, share in zip(self._frame.structures, shares, strict=True)
+            if share > MAX_OUTSIDE
+        }
+        if self._tissue is None or not found:
+            return {}
+        kept = ~np.bitwise_or.reduce([self._frame.bit(name) for name in found])
+        width, height = self._frame.width, self._frame.height
+        step = max(1, STRIP_PX // width)
+        for top in range(0, height, step):
+            rows = range(top, min(top + step, height))
+            outside = ~self._tissue.of(self._tissue.inside, self._frame, range(width), rows)
+            for layer in (*(getattr(self.map, name) for name in LAYERS), self.map.core):
+                part = layer[rows.start : rows.stop]
+                part[outside & (part != 0)] &= kept  # glass takes no space in the file
+                release(layer)
+        return found
+
     def _chances(
         self, places: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[tuple[int, int], FloatMap | None]]:
@@ -315,7 +350,7 @@ class _Run:
         with self._segmenter.threads() as pool:
             waiting: deque[tuple[tuple[int, int], Future[FloatMap]]] = deque()
             try:
-                for place, image in _read_ahead(self._slide, self._read, places):
+                for place, image in read_ahead(self._source, self._read, places):
                     waiting.append((place, pool.submit(self._predict, image)))
                     if len(waiting) > self._segmenter.n_threads:
                         yield self._first(waiting)
@@ -343,12 +378,12 @@ class _Run:
             raise _TileError("the network gave no numbers")
         return found
 
-    def _read(self, slide: Slide, place: tuple[int, int]) -> RgbImage:
+    def _read(self, source: Source, place: tuple[int, int]) -> RgbImage:
         """Read a tile; beyond the slide it is mirrored."""
         columns, rows = self._extent(*place)
         scale = self._frame.scale
         corner = (columns.start * scale[0], rows.start * scale[1])
-        pixels = slide.read_grid(corner, (len(columns), len(rows)), downsample=scale)
+        pixels = source.read_grid(corner, (len(columns), len(rows)), downsample=scale)
         missing = []
         for number, pixels_there in zip(place, (rows, columns), strict=True):
             before = pixels_there.start - self._start(number)
@@ -379,16 +414,29 @@ class _Run:
         columns = range(max(x, 0), min(x + sums.shape[2], self._frame.width))
         rows = range(max(y, 0), min(y + sums.shape[1], self._frame.height))
         sums = sums[:, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
-        tissue = self._tissue.of(columns, rows) & (sums[-1] > 0)
+        tissue = sums[-1] > 0
+        if self._tissue is not None:
+            tissue &= self._tissue.of(self._tissue.near, self._frame, columns, rows)
         window = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         n = len(self._frame.structures)
         bits = [np.uint16(1 << k) for k in range(n)]
         for name, chance in LAYERS.items():
             layer = getattr(self.map, name)
-            layer[window] = _bits(sums[:n], chance * sums[-1], bits, tissue)
+            layer[window] = found = _bits(sums[:n], chance * sums[-1], bits, tissue)
+            if name == "likely":
+                self._count(found, columns, rows)
             release(layer)
         self.map.core[window] = _bits(sums[n:-1], 0.5 * sums[-1], self._core_bits, tissue)
         release(self.map.core)
+
+    def _count(self, found: npt.NDArray[np.uint16], columns: range, rows: range) -> None:
+        """Count the pixels of each structure, in all and outside the tissue."""
+        if self._tissue is None or not found.any():
+            return
+        outside = found[self._tissue.of(self._tissue.outside, self._frame, columns, rows)]
+        for k in range(len(self._n_outlined)):
+            self._n_outlined[k] += np.count_nonzero(found & (1 << k))
+            self._n_outside[k] += np.count_nonzero(outside & (1 << k))
 
 
 def _bits(
@@ -410,48 +458,10 @@ def _weight(tiles: TileSettings) -> FloatMap:
     return np.outer(along, along).astype(np.float32)
 
 
-def _fitting(tiles: TileSettings, length: int) -> TileSettings:
-    """Return smaller tiles for an image that is smaller than one."""
+def _fitting(tiles: TileSettings, card: SegmenterCard, frame: MapFrame) -> TileSettings:
+    """Return tiles of the network's size, or smaller ones for an image that is smaller than one."""
+    if card.has_fixed_size:
+        return TileSettings(card.patch_px, card.patch_px // 4)
+    length = max(frame.width, frame.height)
     side = min(tiles.side_px, 32 * math.ceil((length + 2 * tiles.context_px) / 32))
     return TileSettings(side, min(tiles.overlap_px, side // 2))
-
-
-def _read_ahead(
-    slide: Slide,
-    read: Callable[[Slide, tuple[int, int]], RgbImage],
-    places: Sequence[tuple[int, int]],
-) -> Iterator[tuple[tuple[int, int], RgbImage | GlomerulabError]]:
-    """Read tiles in a thread while the network works on those before."""
-    reader = _Reader(slide, read)
-    with ThreadPoolExecutor(1) as pool, closing(reader):
-        waiting: deque[Future[RgbImage | GlomerulabError]] = deque()
-        try:
-            for number, place in enumerate(places):
-                while len(waiting) < N_AHEAD and number + len(waiting) < len(places):
-                    waiting.append(pool.submit(reader.read, places[number + len(waiting)]))
-                yield place, waiting.popleft().result()
-        finally:
-            for one in waiting:
-                one.cancel()
-
-
-class _Reader:
-    """Reads tiles with a handle of its own, which is opened again after an error."""
-
-    def __init__(self, slide: Slide, read: Callable[[Slide, tuple[int, int]], RgbImage]) -> None:
-        self._slide = copy.copy(slide)
-        self._read = read
-
-    def read(self, place: tuple[int, int]) -> RgbImage | GlomerulabError:
-        """Return a tile, or why there is none."""
-        try:
-            return self._read(self._slide, place)
-        except SlideError as error:
-            # After an error, every later read of an OpenSlide handle fails with the same error.
-            self._slide.close()
-            self._slide = copy.copy(self._slide)
-            return error
-
-    def close(self) -> None:
-        """Close the slide."""
-        self._slide.close()

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from glomerulab.errors import ConfigError
@@ -20,8 +18,8 @@ from glomerulab.evaluation.segmentation import (
     scores_summary,
     scores_table,
 )
-from glomerulab.images import RgbImage
 from glomerulab.inference.segmenter import Segmenter, TorchSegmenter
+from glomerulab.inference.slide_segmenter import segment_image
 from glomerulab.models.segmentation import load_segmenter, save_segmenter
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.messages import did_you_mean
@@ -36,7 +34,7 @@ from glomerulab.runtime.sealing import (
     write_seal,
 )
 from glomerulab.structures.classes import own_structures
-from glomerulab.structures.maps import CORE, LAYERS, Bits, MapFrame, StructureMap
+from glomerulab.structures.maps import StructureMap
 from glomerulab.training.segmentation.config import SegmenterConfig, segmenter_values
 from glomerulab.training.segmentation.fields import Field
 from glomerulab.training.segmentation.run import (
@@ -53,8 +51,6 @@ from glomerulab.training.state import has_state
 
 __all__ = [
     "TrainedSegmenter",
-    "predicted_frame",
-    "predicted_map",
     "score_fields",
     "train_segmenter",
 ]
@@ -63,8 +59,6 @@ logger = logging.getLogger(__name__)
 
 SCORES_FILE = "structure_scores.csv"
 COUNTS_FILE = "field_scores.csv"
-TILE_PX, MARGIN_PX = 512, 64
-"""Of the pieces in which a field is predicted; the margin is cut off."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +149,7 @@ def train_segmenter(
 def score_fields(
     segmenter: Segmenter, fields: Sequence[Field], *, track: Track = silent
 ) -> list[FieldCounts]:
-    """Run a segmenter on labelled fields at its mpp, and compare it with the labels.
+    """Segment labelled fields at the segmenter's mpp as slides are, and compare with the labels.
 
     Its structures must be those of the fields.
     """
@@ -163,11 +157,13 @@ def score_fields(
     for one in track(fields, "Scoring", len(fields)):
         for window in one.windows():
             pixels, labels = one.read_window(window)
-            frame = predicted_frame(segmenter, pixels)
-            truth = StructureMap(frame, labels.present, labels.present, labels.present, labels.core)
+            proposed = segment_image(pixels, segmenter)
+            truth = StructureMap(
+                proposed.frame, labels.present, labels.present, labels.present, labels.core
+            )
             found += count_field(
                 truth,
-                predicted_map(segmenter, pixels, frame),
+                proposed,
                 labels.known,
                 one.vocabulary.knows,
                 field=f"{one.facts.set_name}/{one.facts.name}",
@@ -175,46 +171,6 @@ def score_fields(
                 stain=one.facts.stain,
             )
     return found
-
-
-def predicted_map(segmenter: Segmenter, pixels: RgbImage, frame: MapFrame) -> StructureMap:
-    """Predict an image in pieces; every pixel comes from the piece in whose middle it lies."""
-    height, width = pixels.shape[:2]
-    layers: dict[str, Bits] = {name: np.zeros((height, width), np.uint16) for name in LAYERS}
-    core = np.zeros((height, width), np.uint16)
-    n_structures = len(segmenter.card.structures)
-    cores = [segmenter.card.structures.index(name) for name in segmenter.card.cores]
-    side = min(TILE_PX, -(-(max(height, width) + 2 * MARGIN_PX) // 32) * 32)
-    if segmenter.card.has_fixed_size:
-        side = segmenter.card.patch_px
-    margin = min(MARGIN_PX, side // 4)
-    step = side - 2 * margin
-    around = [(margin, -length % step + margin) for length in (height, width)]
-    padded = np.pad(pixels, [*around, (0, 0)], mode="symmetric")
-    for top in range(0, height, step):
-        for left in range(0, width, step):
-            tile = padded[top : top + side, left : left + side]
-            found = segmenter.probabilities(np.ascontiguousarray(tile[None]))[0]
-            rows, columns = min(step, height - top), min(step, width - left)
-            inner: npt.NDArray[np.float32] = found[
-                :, margin : margin + rows, margin : margin + columns
-            ]
-            place = slice(top, top + rows), slice(left, left + columns)
-            for k in range(n_structures):
-                for name, least in LAYERS.items():
-                    layers[name][place] |= (inner[k] >= least).astype(np.uint16) << k
-            for channel, k in enumerate(cores, start=n_structures):
-                core[place] |= (inner[channel] >= LAYERS["likely"]).astype(np.uint16) << k
-    return StructureMap(frame, **layers, **{CORE: core})
-
-
-def predicted_frame(segmenter: Segmenter, pixels: RgbImage) -> MapFrame:
-    """Return the frame of the map of an image at the segmenter's mpp."""
-    height, width = pixels.shape[:2]
-    mpp = segmenter.card.mpp
-    return MapFrame(
-        segmenter.card.structures, width, height, (mpp, mpp), (1.0, 1.0), (width, height)
-    )
 
 
 def _unknown_structures(config: SegmenterConfig) -> Iterator[str]:

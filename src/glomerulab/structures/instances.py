@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from glomerulab.runtime.jit import I32, Flags, compiled
 from glomerulab.structures.classes import structure
-from glomerulab.structures.edges import Outside
 from glomerulab.structures.maps import StructureMap, read_rows
+from glomerulab.structures.tissue import Outside
 
 __all__ = ["MIN_AREA_UM2", "StructureObject", "count_possible", "find_objects"]
 

@@ -10,7 +10,6 @@ import numpy as np
 from glomerulab.runtime.jit import Flags
 from glomerulab.slides.slide import Slide
 from glomerulab.stain.optical_density import FloatArray, tissue_mask
-from glomerulab.structures.edges import find_outside
 from glomerulab.structures.instances import StructureObject, find_objects
 from glomerulab.structures.maps import StructureMap
 from glomerulab.structures.morphometry import (
@@ -24,6 +23,7 @@ from glomerulab.structures.morphometry import (
 )
 from glomerulab.structures.nuclei import nuclei_of
 from glomerulab.structures.polygons import object_polygon
+from glomerulab.structures.tissue import find_outside
 
 __all__ = ["measure_objects"]
 

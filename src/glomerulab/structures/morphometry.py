@@ -30,6 +30,7 @@ from skimage.morphology import skeletonize
 from glomerulab.runtime.jit import Flags
 from glomerulab.structures.instances import StructureObject
 from glomerulab.structures.maps import MapFrame, StructureMap
+from glomerulab.structures.tissue import MIN_LUMEN_UM2
 
 __all__ = [
     "MAX_AXIS_PX",
@@ -62,7 +63,6 @@ MAX_AXIS_PX = 1 << 22
 """Larger boxes get no medial axis: they are several objects that were not parted."""
 MIN_ARTERY_UM = 45.0
 """Equivalent diameter from which a vessel counts as an artery; arterioles are narrower."""
-MIN_LUMEN_UM2 = 20.0
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,11 +1,13 @@
 """A slide is segmented in tiles, whatever their size, with flat memory and named failures."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from glomerulab.errors import SlideError
-from glomerulab.inference.slide_segmenter import TileSettings, segment_slide
+from glomerulab.inference.slide_segmenter import TileSettings, segment_image, segment_slide
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.slide import open_slide
 from tests.support.segmenters import ByColour, BySurroundings, disc_pixels, disc_slide
@@ -100,6 +102,59 @@ def test_a_slide_of_glass_gives_an_empty_map_and_a_note(tmp_path) -> None:
     assert "tissue" in done.notes[0].en
     assert done.notes[0].zh != done.notes[0].en
     assert segmenter.shapes == []
+
+
+def of_light() -> ByColour:
+    """Cortex where pixels are as light as glass, glomerulus as it is."""
+    segmenter = ByColour()
+    segmenter.network.weight.data[0] *= -1
+    segmenter.network.bias.data[0] *= -1
+    return segmenter
+
+
+def test_what_is_outlined_on_glass_is_told_and_not_in_the_map(tmp_path) -> None:
+    disc_slide(tmp_path / "s.tif", DISCS, border=64)  # four pixels of the tissue's mask
+    done = segmented(tmp_path / "s.tif", of_light(), tmp_path / "map", SMALL)
+    (note,) = done.notes
+    assert re.search(r"slide s, .*Cortex \([5-9]\d %\)", note.en)
+    assert "Cortex" not in note.zh
+    frame = done.map.frame
+    is_disc = disc_pixels(DISCS, border=64)[..., 0] == 120
+    for layer in (done.map.possible, done.map.likely, done.map.certain):
+        inside = layer[:832]  # below, a row of the mask is half tissue, half glass
+        np.testing.assert_array_equal(inside, is_disc[:832] * frame.bit("glomerulus"))
+
+
+def test_glass_within_a_ring_of_tissue_is_outside_it_and_a_lumen_is_not(tmp_path) -> None:
+    pixels = disc_pixels([], size=(2600, 2400), border=100)
+    glass = pixels[0, 0].copy()
+    pixels[400:2000, 400:2000] = glass  # 2.6 mm²
+    pixels[1000:1200, 2200:2400] = glass  # a lumen
+    write_pyramid(pixels, tmp_path / "s.tif", mpp=1.0, compression="deflate")
+    done = segmented(tmp_path / "s.tif", of_light(), tmp_path / "map")
+    assert "Cortex" in done.notes[0].en
+    found = done.map.likely & done.map.frame.bit("cortex") > 0
+    assert found[1000:1200, 2200:2400].all()
+    assert not found[432:1968, 432:1968].any()
+
+
+def test_a_little_beyond_the_tissue_is_not_told(tmp_path) -> None:
+    disc_slide(tmp_path / "s.tif", DISCS)
+    done = segmented(tmp_path / "s.tif", BySurroundings(), tmp_path / "map", SMALL)
+    assert done.notes == ()
+
+
+@pytest.mark.parametrize("size", [(100, 70), (900, 700)])
+def test_an_image_is_segmented_as_a_slide_of_it(tmp_path, size) -> None:
+    pixels = disc_pixels(DISCS, border=0)[: size[1], : size[0]]
+    Image.fromarray(pixels).save(tmp_path / "field.png")
+    of_slide = segmented(
+        tmp_path / "field.png", BySurroundings(), tmp_path / "map", mpp_override=1.0
+    ).map
+    of_image = segment_image(pixels, BySurroundings())
+    assert of_image.frame == of_slide.frame
+    for layer in ("possible", "likely", "certain", "core"):
+        np.testing.assert_array_equal(getattr(of_image, layer), getattr(of_slide, layer))
 
 
 @pytest.mark.parametrize("size", [(100, 70), (64, 500)])

@@ -20,7 +20,7 @@ from glomerulab.slides.regions.features import Feature
 from glomerulab.slides.regions.files import read_region_file
 from glomerulab.slides.regions.selection import on_slide
 from glomerulab.slides.slide import Slide, open_slide
-from glomerulab.stain.optical_density import tissue_mask
+from glomerulab.structures.tissue import find_tissue
 from glomerulab.training.segmentation.config import SegmenterConfig, SetConfig, set_name
 from glomerulab.training.segmentation.masks import (
     Labels,
@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 MAX_CACHE_BYTES = 1_000_000_000
-TISSUE_MPP = 16.0
 ANCHOR_STEP = 4
 """Pixels between those in which places of structures are looked for."""
 WINDOW_PX = 4096
@@ -260,8 +259,7 @@ class SlideField:
                 mpp=own,
                 offset=slide.bounds_offset if from_bounds else (0.0, 0.0),
             )
-            tissue = slide.read_region(Box(0, 0, width, height), mpp=TISSUE_MPP)
-            mask = tissue_mask(tissue, np.array(slide.background, dtype=np.float64))
+            mask = find_tissue(slide).mask
         self.notes = [note.en for note in content.notes] + self._outlines.notes
         self._tissue = np.argwhere(mask)
         self._tissue_shape = mask.shape
